@@ -1,0 +1,1 @@
+"""The runtime for LLM agents on trio whose answers must get through."""

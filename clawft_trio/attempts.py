@@ -1,0 +1,180 @@
+"""What is known of the attempts a logical call has made, whatever became of them.
+
+A logical call may take many attempts: retries, hedges, failovers. Each leaves one `AttemptRecord`, also
+when it was cancelled and also when nobody saw what it said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import attrs
+import trio
+
+Outcome = Literal["ok", "failed", "cancelled", "aborted"]
+"""`aborted`: the consumer had heard enough. `cancelled`: somebody else ended it; `why` says who."""
+
+Certainty = Literal["exact", "estimated", "at_least"]
+"""How far a number of tokens can be trusted: told by the provider, computed here, or a lower bound."""
+
+
+@attrs.frozen(kw_only=True)
+class Usage:
+    """Tokens of one answer, as its provider counts them."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    #: the part of `input_tokens` read from the provider's prompt cache
+    cached_tokens: int = 0
+    #: the part of `input_tokens` written to the provider's prompt cache
+    cache_write_tokens: int = 0
+    #: the part of `output_tokens` spent on reasoning
+    reasoning_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Input and output together."""
+        return self.input_tokens + self.output_tokens
+
+
+@attrs.frozen(kw_only=True)
+class Latency:
+    """Where the time of one attempt or one call went: monotonic, in seconds from its start."""
+
+    total: float = 0.0
+    #: waiting for admission (bulkhead, connection limit) before anything was sent
+    queued: float = 0.0
+    #: until the response headers; None when they never came
+    first_byte: float | None = None
+    #: until the first text, reasoning or tool call fragment; None when none came
+    first_content: float | None = None
+
+    def tokens_per_second(self, output_tokens: int) -> float | None:
+        """Output rate after the first content, or None when it cannot be known."""
+        if self.first_content is None or self.total <= self.first_content:
+            return None
+        return output_tokens / (self.total - self.first_content)
+
+
+@attrs.frozen(kw_only=True)
+class AttemptRecord:
+    """One attempt at one target, after it ended."""
+
+    #: `provider/model`, or the name of a wrapped function
+    target: str
+    outcome: Outcome
+    #: `trio.current_time()` at the start
+    started: float
+    latency: Latency
+    #: what failed; None unless `outcome` is `failed`
+    error: BaseException | None = attrs.field(default=None, eq=False)
+    #: who cancelled it and why; empty unless `outcome` is `cancelled`
+    why: str = ""
+    usage: Usage | None = None
+    certainty: Certainty | None = None
+    #: whether a request left the process; False means that nothing can have been billed
+    sent: bool = False
+
+
+class AttemptLog:
+    """The records of one call in the order in which the attempts ended.
+
+    A strategy that runs attempts side by side gives each a `branch()`, so that each can tell its own records;
+    the parent still gets them all.
+    """
+
+    __slots__ = ("_parent", "_records")
+
+    def __init__(self, parent: AttemptLog | None = None) -> None:
+        self._parent = parent
+        self._records: list[AttemptRecord] = []
+
+    def __repr__(self) -> str:
+        return f"<AttemptLog {[f'{r.target}: {r.outcome}' for r in self._records]}>"
+
+    @property
+    def records(self) -> tuple[AttemptRecord, ...]:
+        """Everything that has ended so far."""
+        return tuple(self._records)
+
+    def add(self, record: AttemptRecord) -> None:
+        """Enter *record* here and in every log above."""
+        log: AttemptLog | None = self
+        while log is not None:
+            log._records.append(record)
+            log = log._parent
+
+    def branch(self) -> AttemptLog:
+        """A log for a part of this call; what is added to it is added here, too."""
+        return AttemptLog(self)
+
+
+@attrs.define
+class AttemptInProgress:
+    """What an attempt learns on its way. Times are `trio.current_time()`."""
+
+    target: str
+    started: float
+    admitted: float | None = None
+    first_byte: float | None = None
+    first_content: float | None = None
+    usage: Usage | None = None
+    certainty: Certainty | None = None
+    #: set by the transport as soon as request bytes may have left
+    sent: bool = False
+    #: set when the consumer stopped early and the rest was not waited for
+    aborted: bool = False
+
+    def latency(self, now: float) -> Latency:
+        """What the clocks say at *now*."""
+        return Latency(
+            total=now - self.started,
+            queued=0.0 if self.admitted is None else self.admitted - self.started,
+            first_byte=None if self.first_byte is None else self.first_byte - self.started,
+            first_content=None if self.first_content is None else self.first_content - self.started,
+        )
+
+    def end(self, outcome: Outcome, *, error: BaseException | None = None, why: str = "") -> AttemptRecord:
+        """Close the books."""
+        return AttemptRecord(
+            target=self.target,
+            outcome="aborted" if self.aborted and outcome == "ok" else outcome,
+            started=self.started,
+            latency=self.latency(trio.current_time()),
+            error=error,
+            why=why,
+            usage=self.usage,
+            certainty=self.certainty,
+            sent=self.sent,
+        )
+
+
+@contextmanager
+def record_attempt(log: AttemptLog, target: str) -> Iterator[AttemptInProgress]:
+    """Keep the record of one attempt at *target*, on every way out of the block.
+
+    A leaf provider opens this around its work and notes in the yielded object what it learns. For providers
+    that keep no record of their own, whoever wraps them does (`resilience.resilient`).
+    """
+    attempt = AttemptInProgress(target, trio.current_time())
+    try:
+        yield attempt
+    except trio.Cancelled as exc:
+        log.add(attempt.end("cancelled", why=cancel_reason(exc)))
+        raise
+    except Exception as exc:
+        log.add(attempt.end("failed", error=exc))
+        raise
+    except BaseException as exc:
+        # The consumer left, or the program is ending: the attempt itself did nothing wrong.
+        log.add(attempt.end("aborted", why=type(exc).__name__))
+        raise
+    log.add(attempt.end("ok"))
+
+
+def cancel_reason(exc: trio.Cancelled) -> str:
+    """Who cancelled and why, as far as trio was told."""
+    reason: str | None = exc.reason
+    return reason or exc.source

@@ -1,0 +1,119 @@
+"""Who is asking and what they may do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+import attrs
+
+LOCAL_CHANNEL = "local"
+"""The channel of the local process. Bus adapters cannot use it: it is admin by construction, not by name."""
+
+
+def _patterns(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(values)
+
+
+def matches_any(name: str, patterns: Iterable[str]) -> bool:
+    """Whether *name* matches one of *patterns* (`*`, `?`, `[…]`; case counts)."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+@attrs.frozen(kw_only=True)
+class UserPermissions:
+    """What one sender may do, fully resolved. The defaults grant nothing worth having."""
+
+    #: 0 zero trust, 1 user, 2 admin
+    level: int = 0
+    #: the highest routing tier, by name; a name that does not exist grants none
+    max_tier: str = "free"
+    #: patterns of `provider/model`; None allows all, an empty tuple allows none
+    model_access: tuple[str, ...] | None = attrs.field(default=None, converter=attrs.converters.optional(_patterns))
+    model_denylist: tuple[str, ...] = attrs.field(default=(), converter=_patterns)
+    #: patterns of tool names; an empty tuple allows none
+    tool_access: tuple[str, ...] = attrs.field(default=(), converter=_patterns)
+    tool_denylist: tuple[str, ...] = attrs.field(default=(), converter=_patterns)
+    max_context_tokens: int = 4096
+    max_output_tokens: int = 1024
+    #: requests per window; 0 is unlimited
+    rate_limit: int = 10
+    streaming_allowed: bool = False
+    escalation_allowed: bool = False
+    #: complexity from which a higher tier may be used
+    escalation_threshold: float = 1.0
+    #: whether `ChatRequest.model` may choose the model
+    model_override: bool = False
+    #: US dollars; 0 is unlimited
+    cost_budget_daily_usd: float = 0.10
+    cost_budget_monthly_usd: float = 2.00
+    custom_permissions: Mapping[str, Any] = attrs.field(factory=dict)
+
+    def may_use_tool(self, name: str) -> bool:
+        """Whether the tool called *name* is allowed; the deny list wins."""
+        return matches_any(name, self.tool_access) and not matches_any(name, self.tool_denylist)
+
+    def may_use_model(self, target: str) -> bool:
+        """Whether the model *target* (`provider/model`) is allowed; the deny list wins."""
+        allowed = self.model_access is None or matches_any(target, self.model_access)
+        return allowed and not matches_any(target, self.model_denylist)
+
+
+ZERO_TRUST = UserPermissions()
+
+USER = UserPermissions(
+    level=1,
+    max_tier="standard",
+    tool_access=(
+        "read_file",
+        "write_file",
+        "edit_file",
+        "list_directory",
+        "web_search",
+        "web_fetch",
+        "message",
+    ),
+    max_context_tokens=16_384,
+    max_output_tokens=4096,
+    rate_limit=60,
+    streaming_allowed=True,
+    escalation_allowed=True,
+    escalation_threshold=0.6,
+    cost_budget_daily_usd=5.0,
+    cost_budget_monthly_usd=100.0,
+)
+
+ADMIN = UserPermissions(
+    level=2,
+    max_tier="elite",
+    tool_access=("*",),
+    max_context_tokens=200_000,
+    max_output_tokens=16_384,
+    rate_limit=0,
+    streaming_allowed=True,
+    escalation_allowed=True,
+    escalation_threshold=0.0,
+    model_override=True,
+    cost_budget_daily_usd=0.0,
+    cost_budget_monthly_usd=0.0,
+)
+
+
+@attrs.frozen(kw_only=True)
+class AuthContext:
+    """On whose behalf something is done. Made by the runtime, never read from a message's content."""
+
+    sender_id: str = ""
+    channel: str = ""
+    permissions: UserPermissions = ZERO_TRUST
+
+    @property
+    def identity(self) -> str:
+        """Who pays and whose limits count: the sender, namespaced by channel."""
+        return f"{self.channel}:{self.sender_id}"
+
+    @classmethod
+    def local(cls, sender_id: str = "local") -> AuthContext:
+        """The local process itself: admin, by being the process and not by a name in a message."""
+        return cls(sender_id=sender_id, channel=LOCAL_CHANNEL, permissions=ADMIN)

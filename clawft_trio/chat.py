@@ -1,0 +1,312 @@
+"""The vocabulary of a model call: what is asked, what comes back, and what is seen on the way.
+
+Everything here is a frozen value. `Provider` is the one thing that everything which answers implements.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from decimal import Decimal
+from typing import Any, Literal, Protocol, TypeAlias
+
+import attrs
+
+from clawft_trio.attempts import AttemptLog, AttemptRecord, Latency, Usage
+from clawft_trio.auth import AuthContext
+
+JsonObject: TypeAlias = Mapping[str, Any]
+"""A JSON object, decoded. Nothing in it is changed by whoever receives it."""
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+# --- messages ---------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Text:
+    """Plain text."""
+
+    text: str
+
+
+@attrs.frozen(kw_only=True)
+class Image:
+    """An image, by address or by content."""
+
+    #: an `https:` address, or empty when `data` is given
+    url: str = ""
+    data: bytes = attrs.field(default=b"", repr=False)
+    media_type: str = "image/png"
+
+
+@attrs.frozen
+class Opaque:
+    """A block that only its own provider understands: kept, never read, sent back unchanged.
+
+    Reasoning with a signature is the usual case: a provider refuses the next turn when it is missing beside
+    the tool calls it led to.
+    """
+
+    #: the wire dialect that made it (`anthropic`, `openai`); other dialects leave it out
+    dialect: str
+    block: JsonObject = attrs.field(repr=False)
+
+
+Part: TypeAlias = Text | Image | Opaque
+
+
+def _parts(content: str | Text | Image | Opaque | tuple[Part, ...] | list[Part]) -> tuple[Part, ...]:
+    if isinstance(content, str):
+        return (Text(content),) if content else ()
+    if isinstance(content, Text | Image | Opaque):
+        return (content,)
+    return tuple(content)
+
+
+@attrs.frozen(kw_only=True)
+class ToolCall:
+    """A tool that the model wants called."""
+
+    id: str
+    name: str
+    #: JSON text exactly as the model wrote it; whoever executes the call parses it, strictly
+    arguments: str = "{}"
+
+
+@attrs.frozen
+class Message:
+    """One message of a conversation."""
+
+    role: Role
+    content: tuple[Part, ...] = attrs.field(default=(), converter=_parts)
+    tool_calls: tuple[ToolCall, ...] = attrs.field(default=(), kw_only=True)
+    #: for role `tool`: the call this answers
+    tool_call_id: str | None = attrs.field(default=None, kw_only=True)
+
+    @property
+    def text(self) -> str:
+        """All its plain text."""
+        return "".join(part.text for part in self.content if isinstance(part, Text))
+
+    @classmethod
+    def system(cls, text: str) -> Message:
+        """What the operator says."""
+        return cls("system", text)
+
+    @classmethod
+    def user(cls, *content: str | Part) -> Message:
+        """What the user says."""
+        return cls("user", tuple(part for some in content for part in _parts(some)))
+
+    @classmethod
+    def assistant(cls, text: str = "", *, tool_calls: tuple[ToolCall, ...] = ()) -> Message:
+        """What the model said."""
+        return cls("assistant", _parts(text), tool_calls=tool_calls)
+
+    @classmethod
+    def tool(cls, text: str, *, tool_call_id: str) -> Message:
+        """What a tool answered."""
+        return cls("tool", _parts(text), tool_call_id=tool_call_id)
+
+
+# --- request and response -----------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class ToolSpec:
+    """A tool as it is offered to a model."""
+
+    name: str
+    description: str = ""
+    #: JSON Schema of the arguments, an object schema
+    parameters: JsonObject = attrs.field(factory=lambda: {"type": "object", "properties": {}})
+
+
+@attrs.frozen
+class ChatRequest:
+    """What is asked of a model."""
+
+    messages: tuple[Message, ...] = attrs.field(converter=tuple)
+    #: model name as the provider knows it; a target of a chain puts in its own
+    model: str = attrs.field(default="", kw_only=True)
+    tools: tuple[ToolSpec, ...] = attrs.field(default=(), converter=tuple, kw_only=True)
+    #: `auto`, `none`, `required` or the name of a tool
+    tool_choice: str = attrs.field(default="auto", kw_only=True)
+    #: limit on output tokens; None leaves it to the provider
+    max_tokens: int | None = attrs.field(
+        default=None, kw_only=True, validator=attrs.validators.optional(attrs.validators.ge(1))
+    )
+    temperature: float | None = attrs.field(default=None, kw_only=True)
+    stop: tuple[str, ...] = attrs.field(default=(), converter=tuple, kw_only=True)
+    #: JSON Schema that the answer's text must satisfy, where the provider can promise it
+    response_schema: JsonObject | None = attrs.field(default=None, kw_only=True)
+    #: ask the wire for a stream; either way `Call.emit` tells what is seen
+    stream: bool = attrs.field(default=True, kw_only=True)
+    #: put into the request body as it is, over everything else
+    extra: JsonObject = attrs.field(factory=dict, kw_only=True)
+    #: on whose behalf; None outside an agent
+    auth: AuthContext | None = attrs.field(default=None, kw_only=True)
+
+    @property
+    def sender_id(self) -> str | None:
+        """Whom the answer is charged to, namespaced by channel; None outside an agent."""
+        return None if self.auth is None else self.auth.identity
+
+
+FinishReason: TypeAlias = str
+"""`stop`, `length`, `tool_calls`, `content_filter`, `aborted` (the consumer stopped it), or a provider's own."""
+
+
+@attrs.frozen(kw_only=True)
+class ChatResponse:
+    """A whole answer, from one attempt at one model."""
+
+    content: tuple[Part, ...] = attrs.field(default=(), converter=_parts)
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish_reason: FinishReason = "stop"
+    #: who answered
+    provider: str = ""
+    #: the model that the provider says answered
+    model: str = ""
+    #: the provider's id of the answer
+    id: str = ""
+    #: None when the provider did not tell
+    usage: Usage | None = None
+    reasoning: str = ""
+    latency: Latency = attrs.field(factory=Latency)
+    #: every attempt that the logical call took, this one included
+    attempts: tuple[AttemptRecord, ...] = ()
+    #: in US dollars; None when nobody metered it or the price is not known
+    cost: Decimal | None = None
+
+    @property
+    def text(self) -> str:
+        """All its plain text."""
+        return "".join(part.text for part in self.content if isinstance(part, Text))
+
+    @property
+    def message(self) -> Message:
+        """The answer as the next turn's history needs it."""
+        return Message("assistant", self.content, tool_calls=self.tool_calls)
+
+
+# --- what is seen on the way -------------------------------------------------------------------------
+
+
+@attrs.frozen
+class TextDelta:
+    """More text."""
+
+    text: str
+
+
+@attrs.frozen
+class ReasoningDelta:
+    """More of what the model thinks aloud."""
+
+    text: str
+
+
+@attrs.frozen
+class ToolCallDelta:
+    """A fragment of a tool call: to show, never to execute."""
+
+    #: which call of this answer, from 0, whatever the wire called it
+    index: int
+    id: str = ""
+    name: str = ""
+    #: the next piece of the arguments' JSON text
+    arguments: str = ""
+
+
+@attrs.frozen
+class ToolCallReady:
+    """A tool call that is complete and whose arguments are a JSON object."""
+
+    call: ToolCall
+
+
+@attrs.frozen
+class UsageReport:
+    """Tokens so far; a later report replaces an earlier one."""
+
+    usage: Usage
+
+
+@attrs.frozen
+class Discarded:
+    """What a consumer was shown and has to forget."""
+
+    text: str = ""
+    reasoning: str = attrs.field(default="", kw_only=True)
+    tool_calls: tuple[ToolCall, ...] = attrs.field(default=(), kw_only=True)
+
+
+@attrs.frozen
+class Reset:
+    """Forget everything shown since the last reset: another attempt starts from the beginning."""
+
+    discarded: Discarded
+    #: why the attempt that said it was given up
+    cause: BaseException
+
+
+StreamEvent: TypeAlias = TextDelta | ReasoningDelta | ToolCallDelta | ToolCallReady | UsageReport | Reset
+
+CONTENT = (TextDelta, ReasoningDelta, ToolCallDelta, ToolCallReady)
+"""The events that commit: once one was shown, the attempt has to be retracted before another may speak."""
+
+Emit: TypeAlias = Callable[[StreamEvent], Awaitable[None]]
+
+
+async def ignore(event: StreamEvent) -> None:
+    """Show nothing to nobody. Never blocks and, on purpose, never checkpoints."""
+
+
+def unobserved(event: object) -> None:
+    """Tell nobody what happened."""
+
+
+def new_id() -> str:
+    """A fresh id for a call, a turn or a message."""
+    return uuid.uuid4().hex
+
+
+@attrs.frozen(kw_only=True)
+class Call:
+    """What travels down with one logical call.
+
+    A layer that must see what passes hands down `attrs.evolve(call, emit=its_own)`.
+    """
+
+    #: shows one event to the consumer; does not checkpoint, and waits only while the consumer does
+    emit: Emit = ignore
+    #: gets the record of each attempt as it ends
+    log: AttemptLog = attrs.field(factory=AttemptLog)
+    id: str = ""
+    turn_id: str = ""
+    #: gets the frozen records of `observe.events`; sync, cheap, and never raises
+    notify: Callable[[Any], None] = unobserved
+
+
+class Provider(Protocol):
+    """Anything that can answer a `ChatRequest`: a model, or a wrapper around another provider."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in logs and errors: `openai`, or `provider/model` for a target."""
+        ...
+
+    async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
+        """Answer *request*, telling `call.emit` what is seen as it comes.
+
+        The response is what the events since the last `Reset` add up to.
+
+        Raises:
+          ProviderError: there is no answer, or no evidence that it is whole.
+
+        Cancellation: the connection is closed and nothing is left behind.
+        """
+        ...

@@ -1,0 +1,115 @@
+"""JSON, and structured data from outside: strict, with the place of everything that is wrong.
+
+Wire formats and tool arguments are decoded by msgspec, which is fast and strict. Config and records are attrs
+classes structured by cattrs; its default of coercing `7` to `"7"` is switched off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import attrs
+import cattrs
+import msgspec
+from cattrs.errors import (
+    AttributeValidationNote,
+    ClassValidationError,
+    ForbiddenExtraKeysError,
+    IterableValidationError,
+)
+from cattrs.v import format_exception
+
+from clawft_trio.errors import InvalidData, Problem
+
+T = TypeVar("T")
+
+_encoder = msgspec.json.Encoder(enc_hook=str)
+_decoder = msgspec.json.Decoder()
+
+
+def encode_json(value: object) -> bytes:
+    """Compact UTF-8 JSON. What JSON does not know (Decimal, a path) becomes its `str`."""
+    return _encoder.encode(value)
+
+
+def decode_json(data: bytes | str) -> Any:
+    """Decode JSON.
+
+    Raises:
+      InvalidData: it is not JSON, or is nested too deep to be read.
+    """
+    try:
+        return _decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise InvalidData([Problem("$", str(exc))]) from exc
+
+
+def make_converter() -> cattrs.Converter:
+    """A cattrs converter that coerces no primitive and forbids unknown keys."""
+    converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
+    for cls in (str, int, float, bool):
+        converter.register_structure_hook(cls, _strict(cls))
+    return converter
+
+
+def _strict(cls: type) -> Callable[[Any, Any], Any]:
+    # bool is an int in Python and not in JSON; an int is a float in JSON and not in Python.
+    allowed: tuple[type, ...] = (int, float) if cls is float else (cls,)
+
+    def structure(value: Any, _: Any) -> Any:
+        if not isinstance(value, allowed) or (isinstance(value, bool) and cls is not bool):
+            raise TypeError(f"expected {cls.__name__}, got {shown(value)}")
+        return cls(value)
+
+    return structure
+
+
+def structure(data: Any, cls: type[T], *, converter: cattrs.Converter, source: str = "") -> T:
+    """Turn decoded JSON into *cls*, an attrs class.
+
+    Raises:
+      InvalidData: with every problem in it, each with its place.
+    """
+    try:
+        return converter.structure(data, cls)
+    except (
+        ClassValidationError,
+        IterableValidationError,
+        ForbiddenExtraKeysError,
+        TypeError,
+        ValueError,
+    ) as exc:
+        raise InvalidData(problems_in(exc), source=source) from exc
+
+
+def problems_in(exc: BaseException, path: str = "$") -> list[Problem]:
+    """What a failed structuring says, one problem for each leaf, with its JSON path."""
+    if isinstance(exc, ClassValidationError | IterableValidationError):
+        noted, other = exc.group_exceptions()
+        found: list[Problem] = []
+        for inner, note in noted:
+            step = f".{note.name}" if isinstance(note, AttributeValidationNote) else f"[{_item(note.index)}]"
+            found.extend(problems_in(inner, path + step))
+        for inner in other:
+            found.extend(problems_in(inner, path))
+        return found
+    if isinstance(exc, ForbiddenExtraKeysError):
+        return [Problem(f"{path}.{key}", "unknown key") for key in sorted(exc.extra_fields)]
+    if isinstance(exc, KeyError):
+        return [Problem(path, "required, and missing")]
+    return [Problem(path, format_exception(exc, None) if not exc.args else str(exc.args[0]))]
+
+
+def _item(index: object) -> str:
+    return str(index) if isinstance(index, int) else repr(index)
+
+
+def shown(value: object) -> str:
+    """*value* as an error may quote it: as JSON, and not more than a line of it."""
+    text = encode_json(value).decode() if attrs.has(type(value)) or _is_json(value) else type(value).__name__
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _is_json(value: object) -> bool:
+    return value is None or isinstance(value, str | int | float | bool | list | dict)

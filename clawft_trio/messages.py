@@ -1,0 +1,56 @@
+"""What comes in over the bus and what goes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import attrs
+
+from clawft_trio.chat import new_id
+
+Kind = Literal["partial", "reset", "final"]
+"""Outbound: a piece of an answer, a retraction of the pieces so far, or the one final reply."""
+
+
+@attrs.frozen(kw_only=True)
+class InboundMessage:
+    """A message from somebody, by way of a channel adapter."""
+
+    channel: str
+    sender_id: str
+    chat_id: str
+    content: str
+    #: unique per channel; a message whose id was seen before is a duplicate
+    id: str = attrs.field(factory=new_id)
+    timestamp: datetime = attrs.field(factory=lambda: datetime.now(UTC))
+    #: addresses or paths of attachments
+    media: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    #: the adapter's own notes; nothing in it grants anything
+    metadata: Mapping[str, Any] = attrs.field(factory=dict)
+
+    @property
+    def session_key(self) -> str:
+        """The conversation it belongs to."""
+        return f"{self.channel}:{self.chat_id}"
+
+
+@attrs.frozen(kw_only=True)
+class OutboundMessage:
+    """A message to a chat."""
+
+    channel: str
+    chat_id: str
+    content: str
+    #: the id of the inbound message this answers
+    reply_to: str | None = None
+    kind: Kind = "final"
+    media: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    #: `error` holds the class name of a typed failure; `cost`, `provider` and the like are for display
+    metadata: Mapping[str, Any] = attrs.field(factory=dict)
+
+    @property
+    def session_key(self) -> str:
+        """The conversation it belongs to."""
+        return f"{self.channel}:{self.chat_id}"

@@ -1,0 +1,183 @@
+"""What the rooms tell: one frozen record for everything worth knowing.
+
+Each carries the ids that tie it to its turn and call, and `at`, the `trio.current_time()` at which it happened.
+No event holds a secret; those that hold what people or models said name it `text` or hold a message, so that an
+observer that must not repeat it knows what to leave out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import attrs
+import trio
+
+if TYPE_CHECKING:
+    from clawft_trio.attempts import AttemptRecord
+    from clawft_trio.messages import InboundMessage, OutboundMessage
+
+
+@attrs.frozen(kw_only=True)
+class Event:
+    """The root of all events."""
+
+    at: float = attrs.field(factory=trio.current_time)
+    call_id: str = ""
+    turn_id: str = ""
+
+
+# --- model calls ---------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class AttemptStarted(Event):
+    """An attempt at *target* begins."""
+
+    target: str
+
+
+@attrs.frozen(kw_only=True)
+class AttemptEnded(Event):
+    """An attempt has ended, however it did."""
+
+    record: AttemptRecord
+
+
+@attrs.frozen(kw_only=True)
+class RetryScheduled(Event):
+    """The same target will be tried again after `wait` seconds."""
+
+    #: 1 is the first retry
+    retry: int
+    wait: float
+    error: BaseException
+
+
+@attrs.frozen(kw_only=True)
+class FailedOver(Event):
+    """The next target takes over."""
+
+    failed: str
+    target: str
+    error: BaseException | None = None
+
+
+@attrs.frozen(kw_only=True)
+class HedgeStarted(Event):
+    """A second attempt starts beside a slow one."""
+
+    slow: str
+    target: str
+
+
+@attrs.frozen(kw_only=True)
+class Retracted(Event):
+    """What an attempt had shown was taken back."""
+
+    characters: int
+    cause: BaseException
+
+
+@attrs.frozen(kw_only=True)
+class BreakerChanged(Event):
+    """A circuit breaker changed its state."""
+
+    target: str
+    state: Literal["closed", "open", "half_open"]
+    #: seconds until the next probe, when open
+    retry_after: float | None = None
+
+
+# --- tools -----------------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class ToolStarted(Event):
+    """A tool call begins to run; it holds its locks and its approval."""
+
+    tool: str
+    tool_call_id: str
+    #: seconds it waited for a worker, its locks and its approval
+    waited: float = 0.0
+
+
+@attrs.frozen(kw_only=True)
+class ToolEnded(Event):
+    """A tool call has its answer."""
+
+    tool: str
+    tool_call_id: str
+    outcome: Literal["ok", "error", "timeout", "refused", "unknown", "invalid", "cancelled"]
+    duration: float
+    error: BaseException | None = None
+
+
+@attrs.frozen(kw_only=True)
+class LockWaited(Event):
+    """A tool call waited for paths that others held."""
+
+    tool_call_id: str
+    paths: tuple[str, ...]
+    waited: float
+
+
+# --- bus and turns -----------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class BusPressure(Event):
+    """A queue of the bus has reached its warning level."""
+
+    queue: str
+    depth: int
+    capacity: int
+
+
+@attrs.frozen(kw_only=True)
+class MessageDropped(Event):
+    """A message was dropped by a policy; here it is."""
+
+    queue: str
+    policy: str
+    message: InboundMessage | OutboundMessage
+
+
+@attrs.frozen(kw_only=True)
+class Undeliverable(Event):
+    """A final reply could not be handed to its channel in time; it is stored."""
+
+    message: OutboundMessage
+    error: BaseException | None = None
+
+
+@attrs.frozen(kw_only=True)
+class TurnStarted(Event):
+    """A message is being answered."""
+
+    session: str
+    sender: str
+    message_id: str
+
+
+@attrs.frozen(kw_only=True)
+class TurnEnded(Event):
+    """A message has its reply."""
+
+    session: str
+    message_id: str
+    outcome: Literal["ok", "error", "cancelled"]
+    duration: float
+    rounds: int = 0
+    error: BaseException | None = None
+
+
+# --- everything else ---------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class Noted(Event):
+    """Something a room found worth telling that has no class of its own (a skipped skill, a stray line)."""
+
+    room: str
+    what: str
+    details: dict[str, Any] = attrs.field(factory=dict)

@@ -1,0 +1,46 @@
+"""Who is told: observers are callables, cheap and synchronous, and cannot harm what they observe."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import TypeAlias, TypeVar
+
+from clawft_trio.observe.events import Event
+
+Observer: TypeAlias = Callable[[Event], None]
+
+E = TypeVar("E", bound=Event)
+
+_log = logging.getLogger("clawft_trio.observe")
+
+
+def fan_out(observers: Iterable[Observer]) -> Observer:
+    """One observer that tells all of *observers*; a failing one is logged and the others go on."""
+    everyone = tuple(observers)
+
+    def tell(event: Event) -> None:
+        for observer in everyone:
+            try:
+                observer(event)
+            except Exception:
+                _log.exception("observer %r failed on %s", observer, type(event).__name__)
+
+    return tell
+
+
+class Recorder:
+    """An observer that keeps the last *limit* events: for tests, and for looking back after a failure."""
+
+    def __init__(self, limit: int = 10_000) -> None:
+        self._limit = limit
+        self.events: list[Event] = []
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+        if len(self.events) > self._limit:
+            del self.events[: self._limit // 10 or 1]
+
+    def of(self, kind: type[E]) -> list[E]:
+        """The kept events of one class."""
+        return [event for event in self.events if isinstance(event, kind)]

@@ -1,0 +1,125 @@
+"""Hypothesis and trio together: state machines over one live run, and properties in mock time."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import outcome
+import trio
+import trio.testing
+from hypothesis.stateful import RuleBasedStateMachine
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def in_mock_time(function: Callable[P, Awaitable[None]]) -> Callable[P, None]:
+    """Run an async test in a trio run of its own whose clock jumps whenever everybody waits.
+
+    Goes under `@given`: each example gets a fresh clock that starts at 0.0.
+    """
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        async def main() -> None:
+            await function(*args, **kwargs)
+
+        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+    return run
+
+
+class _GuestRun:
+    """One trio run, pumped by hand on the thread of its owner."""
+
+    def __init__(self) -> None:
+        self.clock = trio.testing.MockClock()
+        self._callbacks: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self._ended: outcome.Outcome[Any] | None = None
+        self._jobs: trio.MemorySendChannel[Any] | None = None
+        trio.lowlevel.start_guest_run(
+            self._serve,
+            run_sync_soon_threadsafe=self._callbacks.put,
+            done_callback=self._note_end,
+            clock=self.clock,
+            host_uses_signal_set_wakeup_fd=True,
+            restrict_keyboard_interrupt_to_checkpoints=True,
+        )
+        while self._jobs is None:
+            self._pump()
+
+    async def _serve(self) -> None:
+        async with trio.open_nursery() as self.nursery:
+            self._jobs, jobs = trio.open_memory_channel[Any](1)
+            async for function, args, result in jobs:
+                result.append(await outcome.acapture(function, *args))
+            self.nursery.cancel_scope.cancel(reason="machine torn down")
+
+    def _note_end(self, ended: outcome.Outcome[Any]) -> None:
+        self._ended = ended
+
+    def _pump(self) -> None:
+        self._callbacks.get()()
+
+    def call(self, function: Callable[..., Awaitable[T]], *args: object) -> T:
+        assert self._jobs is not None
+        result: list[outcome.Outcome[T]] = []
+        self._jobs.send_nowait((function, args, result))
+        while not result and self._ended is None:
+            self._pump()
+        if not result:
+            assert self._ended is not None
+            self._ended.unwrap()
+            raise AssertionError("the trio run ended under the machine")
+        return result[0].unwrap()
+
+    def close(self) -> None:
+        if self._ended is None:
+            assert self._jobs is not None
+            self._jobs.close()
+        while self._ended is None:
+            self._pump()
+        self._ended.unwrap()
+
+
+class TrioMachine(RuleBasedStateMachine):
+    """A hypothesis state machine whose rules run inside one live trio run per example.
+
+    Rules stay synchronous and hop in with `self.run(fn, *args)`. Everything happens on hypothesis' own thread, so
+    it is deterministic and shrinks. Time is a rule: the clock stands still until `self.advance(seconds)`.
+    Subclass it, and call `super().__init__()` first. `self.nursery` lives as long as the example.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._trio = _GuestRun()
+
+    @property
+    def nursery(self) -> trio.Nursery:
+        """For tasks that live on after the rule that started them; cancelled at teardown."""
+        return self._trio.nursery
+
+    def run(self, function: Callable[..., Awaitable[T]], *args: object) -> T:
+        """Run one async step to its end and return what it returns."""
+        return self._trio.call(function, *args)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, and everything that was waiting for it happen."""
+
+        async def pass_time() -> None:
+            await trio.testing.wait_all_tasks_blocked()
+            self._trio.clock.jump(seconds)
+            await trio.testing.wait_all_tasks_blocked()
+
+        self.run(pass_time)
+
+    def settle(self) -> None:
+        """Let everything happen that needs no time."""
+        self.run(trio.testing.wait_all_tasks_blocked)
+
+    def teardown(self) -> None:
+        """End the run; what it raises fails the example."""
+        self._trio.close()
