@@ -13,6 +13,7 @@ ClawftError
 │   ├── TransportFailed            the connection could not be made or broke
 │   ├── ProviderTimeout            one of the clocks ran out; `clock` says which
 │   ├── InvalidResponse            what came back is not the protocol
+│   │   └── EventTooLarge          one event of the stream is larger than `limit` bytes
 │   ├── StreamTruncated            the stream ended without its terminal mark; `partial` is attached
 │   ├── CircuitOpen                not tried: this target has been failing; `retry_after` is its next probe
 │   ├── BulkheadFull               not tried: too many calls are waiting for this target
@@ -20,6 +21,7 @@ ClawftError
 │   └── AllProvidersExhausted      nobody could; raised from a group of every attempt's error
 ├── Refused                        not done, because it may not be
 │   ├── PermissionDenied
+│   ├── AddressRefused             this address may not be reached; `host`, `address`
 │   ├── RateLimitExceeded          this sender asks too often; `retry_after`
 │   └── BudgetExceeded             this sender's money is spent; `retry_after`, `spent`, `limit`
 ├── ToolError                      a tool call has no result; its text is written for a model to act on
@@ -32,6 +34,11 @@ ClawftError
 │   ├── BusClosed                  nothing more goes in, or nothing more will come out
 │   ├── BusFull                    refused by the overflow policy
 │   └── SelfDeadlock               a consumer published to its own full bus
+├── StoreError                     the file on disk cannot be used; `path` says which
+│   ├── StoreCorrupt               it is damaged, or somebody else's; nothing was changed in it
+│   ├── StoreTooNew                a later version of this package has written it
+│   ├── StoreBusy                  other processes kept it locked
+│   └── StoreClosed                it was closed here
 ├── McpError
 │   ├── PeerError                  the server answered with a JSON-RPC error: `code`, `data`
 │   ├── PeerGone                   the connection ended; `exit_code` and `stderr` when it was a process
@@ -74,6 +81,8 @@ class ClawftError(Exception):
     curable_elsewhere: bool = False
     #: says something about the target's health: breakers and cooldowns count it
     blames_target: bool = False
+    #: the target fell silent: asking it again means waiting as long again
+    silent: bool = False
     #: seconds until trying again makes sense, where somebody said
     retry_after: float | None = None
     #: every attempt of the call that failed
@@ -199,10 +208,12 @@ class TransportFailed(ProviderError):
 
 
 class ProviderTimeout(ProviderError):
-    """A clock ran out. `clock` says which: `connect`, `first_byte`, `first_content`, `gap`, `total`, `queue`."""
+    """A clock ran out. `clock` says which: `connect`, `write`, `first_byte`, `first_content`, `gap`,
+    `total`, `queue`."""
 
     retryable = True
     blames_target = True
+    silent = True
 
     def __init__(
         self,
@@ -228,6 +239,19 @@ class InvalidResponse(ProviderError):
 
     retryable = True
     blames_target = True
+
+
+class EventTooLarge(InvalidResponse):
+    """One event of the stream is larger than was allowed. It would be so again."""
+
+    retryable = False
+
+    def __init__(self, *, limit: int, provider: str = "", model: str = "") -> None:
+        super().__init__(
+            f"an event of the stream is larger than max_event={limit} bytes", provider=provider, model=model
+        )
+        #: bytes that one event may have
+        self.limit = limit
 
 
 class StreamTruncated(ProviderError):
@@ -271,6 +295,15 @@ class Refused(ClawftError):
 
 class PermissionDenied(Refused):
     """The sender may not do this."""
+
+
+class AddressRefused(Refused):
+    """The address policy does not let this be reached. `address` is empty when the name alone was enough."""
+
+    def __init__(self, message: str, *, host: str, address: str = "") -> None:
+        super().__init__(message)
+        self.host = host
+        self.address = address
 
 
 class RateLimitExceeded(Refused):
@@ -340,6 +373,35 @@ class BusFull(BusError):
 
 class SelfDeadlock(BusError):
     """A consumer published to the full bus that only it could have emptied."""
+
+
+# --- store ---------------------------------------------------------------------------------------------
+
+
+class StoreError(ClawftError):
+    """The file on disk cannot be used. `path` says which file."""
+
+    def __init__(self, message: str, *, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class StoreCorrupt(StoreError):
+    """The file is damaged or belongs to another application. Nothing was changed in it."""
+
+
+class StoreTooNew(StoreError):
+    """A later version of this package has written the file. Nothing was changed in it."""
+
+
+class StoreBusy(StoreError):
+    """Other processes kept the file locked for too long."""
+
+    retryable = True
+
+
+class StoreClosed(StoreError):
+    """The store was closed by this process."""
 
 
 # --- MCP -----------------------------------------------------------------------------------------------

@@ -1,0 +1,306 @@
+from __future__ import annotations
+
+import sqlite3
+import stat
+import sys
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+from hypothesis import given, settings, strategies as st
+
+from clawft_trio.errors import StoreBusy, StoreClosed, StoreCorrupt, StoreError, StoreTooNew
+from clawft_trio.store import Migration, open_store
+from clawft_trio.store.migrations import checked, statements
+from clawft_trio.testing.sweep import cancel_everywhere
+
+WORDS = Migration("words", 1, "CREATE TABLE words (word TEXT PRIMARY KEY) STRICT;")
+LENGTHS = Migration(
+    "words", 2, "ALTER TABLE words ADD COLUMN length INTEGER; CREATE INDEX by_length ON words (length);"
+)
+NUMBERS = Migration("numbers", 1, "CREATE TABLE numbers (n INTEGER);")
+
+
+def add(word: str, connection: sqlite3.Connection) -> None:
+    connection.execute("INSERT INTO words (word) VALUES (?)", (word,))
+
+
+def words(connection: sqlite3.Connection) -> list[str]:
+    return [word for (word,) in connection.execute("SELECT word FROM words ORDER BY word")]
+
+
+@pytest.fixture(params=["memory", "file"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
+    return None if request.param == "memory" else tmp_path / "folder" / "store.db"
+
+
+async def test_what_was_committed_is_read_back(place: Path | None) -> None:
+    async with open_store(place, migrations=[WORDS]) as store:
+        await store.transact(partial(add, "oslo"))
+        assert await store.read(words) == ["oslo"]
+        assert (store.statistics().written, store.statistics().read) == (2, 1)
+
+
+async def test_any_exception_rolls_everything_back(place: Path | None) -> None:
+    def half(connection: sqlite3.Connection) -> None:
+        add("half", connection)
+        raise KeyError("stop")
+
+    async with open_store(place, migrations=[WORDS]) as store:
+        with pytest.raises(KeyError):
+            await store.transact(half)
+        assert await store.read(words) == []
+        await store.transact(partial(add, "whole"))
+        with pytest.raises(sqlite3.IntegrityError):
+            await store.transact(partial(add, "whole"))
+        assert await store.read(words) == ["whole"]
+        assert store.statistics().rolled_back == 2
+
+
+async def test_a_read_cannot_write(place: Path | None) -> None:
+    async with open_store(place, migrations=[WORDS]) as store:
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            await store.read(partial(add, "oslo"))
+        await store.transact(partial(add, "bergen"))
+        assert await store.read(words) == ["bergen"]
+
+
+async def test_a_closed_store_says_so(place: Path | None) -> None:
+    async with open_store(place, migrations=[WORDS]) as store:
+        pass
+    with pytest.raises(StoreClosed):
+        await store.read(words)
+    with pytest.raises(StoreClosed):
+        await store.transact(words)
+    assert repr(store).endswith("closed>")
+
+
+async def test_the_file_and_its_logs_belong_to_the_user_alone(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "store.db"
+    async with open_store(path, migrations=[WORDS]) as store:
+        await store.transact(partial(add, "secret"))
+        files = list(path.parent.iterdir())
+        assert len(files) == 3
+        assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    path.chmod(0o644)
+    async with open_store(path, migrations=[WORDS]):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+async def test_rooms_bring_their_own_migrations_and_leave_each_other_alone(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    async with open_store(path, migrations=[WORDS]) as store:
+        await store.transact(partial(add, "oslo"))
+    async with open_store(path, migrations=[NUMBERS]) as store:
+        await store.transact(lambda c: c.execute("INSERT INTO numbers VALUES (1)"))
+    async with open_store(path, migrations=[LENGTHS, NUMBERS, WORDS]) as store:
+        rows = await store.read(lambda c: c.execute("SELECT word, length, n FROM words, numbers").fetchall())
+        assert rows == [("oslo", None, 1)]
+
+
+async def test_a_migration_is_applied_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    broken = Migration("words", 2, "CREATE TABLE extra (n INTEGER); INSERT INTO nowhere VALUES (1);")
+    with pytest.raises(sqlite3.OperationalError):
+        async with open_store(path, migrations=[WORDS, broken]):
+            raise AssertionError("opened")
+    async with open_store(path, migrations=[WORDS, LENGTHS]) as store:
+        tables = await store.read(lambda c: {name for (name,) in c.execute("SELECT name FROM sqlite_master")})
+        assert "extra" not in tables
+        assert "by_length" in tables
+
+
+async def test_a_newer_schema_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    async with open_store(path, migrations=[WORDS, LENGTHS]):
+        pass
+    before = path.read_bytes()
+    with pytest.raises(StoreTooNew) as caught:
+        async with open_store(path, migrations=[WORDS]):
+            raise AssertionError("opened")
+    assert caught.value.path == str(path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"no database at all\n" * 100, b"SQLite format 3\x00" + b"\xff" * 4080])
+async def test_a_corrupt_file_is_refused_and_left_as_it_is(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "store.db"
+    path.write_bytes(content)
+    with pytest.raises(StoreCorrupt):
+        async with open_store(path, migrations=[WORDS]):
+            raise AssertionError("opened")
+    assert path.read_bytes() == content
+
+
+async def test_damage_that_shows_later_is_named_too(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    async with open_store(path, migrations=[WORDS]) as store:
+        await store.transact(
+            lambda c: c.executemany("INSERT INTO words VALUES (?)", [(f"{n:0200}",) for n in range(500)])
+        )
+    damaged = bytearray(path.read_bytes())
+    damaged[3 * 4096 :] = b"\xa5" * (len(damaged) - 3 * 4096)
+    path.write_bytes(damaged)
+    async with open_store(path, migrations=[WORDS]) as store:
+        with pytest.raises(StoreCorrupt):
+            await store.read(words)
+
+
+async def test_another_applications_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE theirs (n INTEGER)")
+    before = path.read_bytes()
+    with pytest.raises(StoreCorrupt, match="another application"):
+        async with open_store(path, migrations=[WORDS]):
+            raise AssertionError("opened")
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.parent.joinpath("a file").write_text("")])
+async def test_a_place_that_cannot_be_a_file_is_a_typed_error(tmp_path: Path, make) -> None:
+    make(tmp_path / "store.db")
+    path = tmp_path / "store.db" if (tmp_path / "store.db").exists() else tmp_path / "a file" / "store.db"
+    with pytest.raises(StoreError, match="cannot be opened"):
+        async with open_store(path):
+            raise AssertionError("opened")
+
+
+@pytest.mark.parametrize("versions", [[2], [1, 3], [1, 1]])
+def test_migrations_with_a_gap_or_a_double_are_refused(versions: list[int]) -> None:
+    with pytest.raises(ValueError, match="count from 1"):
+        checked([Migration("words", version, "") for version in versions])
+
+
+def test_statements_end_where_sqlite_says() -> None:
+    trigger = "CREATE TRIGGER t AFTER INSERT ON a BEGIN DELETE FROM b; DELETE FROM c; END;"
+    text = f"INSERT INTO a VALUES ('x;y'); {trigger}\n SELECT 1"
+    assert [s.strip() for s in statements(text)] == ["INSERT INTO a VALUES ('x;y');", trigger, "SELECT 1;"]
+
+
+async def test_a_second_writer_waits_and_a_locked_file_is_a_typed_error(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    async with open_store(path, migrations=[WORDS], busy=0.0) as store:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StoreBusy) as caught:
+                await store.transact(partial(add, "oslo"))
+            assert caught.value.retryable
+            assert await store.read(words) == []  # readers do not wait for a writer
+            other.execute("COMMIT")
+        await store.transact(partial(add, "oslo"))
+
+
+async def test_a_cancelled_writer_stops_waiting_for_a_lock_and_has_written_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    async with open_store(path, migrations=[WORDS], busy=60.0) as store:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with trio.move_on_after(0.05) as scope:
+                await store.transact(partial(add, "late"))
+            other.execute("ROLLBACK")
+        assert scope.cancelled_caught
+        assert await store.read(words) == []
+
+
+@pytest.mark.parametrize("place", ["memory", "file"])
+async def test_cancelled_means_not_written(place: str, tmp_path: Path) -> None:
+    done: list[str] = []
+    begun = 0
+    async with open_store(None if place == "memory" else tmp_path / "store.db", migrations=[WORDS]) as store:
+
+        async def write() -> None:
+            nonlocal begun
+            begun += 1
+            word = f"{begun}"
+            await store.transact(partial(add, word))
+            done.append(word)
+
+        async def what_returned_is_there_and_nothing_else() -> None:
+            assert await store.read(words) == sorted(done)
+            assert store.statistics().waiting == 0
+
+        assert await cancel_everywhere(write, what_returned_is_there_and_nothing_else) >= 2
+
+
+async def test_a_store_that_is_cancelled_while_it_opens_can_be_opened_again(tmp_path: Path) -> None:
+    count = 0
+
+    def path() -> Path:
+        return tmp_path / f"{count}.db"
+
+    async def use() -> None:
+        nonlocal count
+        count += 1
+        async with open_store(path(), migrations=[WORDS]) as store:
+            await store.transact(partial(add, "oslo"))
+
+    async def it_opens() -> None:
+        async with open_store(path(), migrations=[WORDS]) as store:
+            assert await store.read(words) in ([], ["oslo"])
+
+    assert await cancel_everywhere(use, it_opens) >= 5
+
+
+async def test_many_tasks_share_it_and_none_waits_for_ever(tmp_path: Path) -> None:
+    async with open_store(tmp_path / "store.db", migrations=[WORDS], durability="process") as store:
+        async with trio.open_nursery() as nursery:
+            for n in range(50):
+                nursery.start_soon(store.transact, partial(add, f"{n:02}"))
+                nursery.start_soon(store.read, words)
+        assert len(await store.read(words)) == 50
+
+
+COUNT_UP = """
+import sys, trio
+from pathlib import Path
+from clawft_trio.store import Migration, open_store
+
+def bump(connection):
+    (n,) = connection.execute("SELECT coalesce(max(n), 0) FROM numbers").fetchone()
+    connection.execute("INSERT INTO numbers VALUES (?)", (n + 1,))
+
+async def main():
+    numbers = Migration("numbers", 1, "CREATE TABLE numbers (n INTEGER PRIMARY KEY);")
+    async with open_store(Path(sys.argv[1]), migrations=[numbers], busy=30.0, durability="process") as store:
+        for _ in range(25):
+            await store.transact(bump)
+
+trio.run(main)
+"""
+
+
+async def test_processes_share_the_file_from_its_first_moment(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(trio.run_process, [sys.executable, "-c", COUNT_UP, str(path)])
+    with closing(sqlite3.connect(path)) as connection:
+        assert [n for (n,) in connection.execute("SELECT n FROM numbers ORDER BY n")] == list(range(1, 76))
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.booleans()), max_size=12))
+def test_the_file_holds_exactly_the_transactions_that_returned(steps: list[tuple[str, bool]]) -> None:
+    model: set[str] = set()
+
+    async def main() -> None:
+        async with open_store(None, migrations=[WORDS]) as store:
+            for word, fails in steps:
+
+                def work(connection: sqlite3.Connection, word: str = word, fails: bool = fails) -> None:
+                    connection.execute("INSERT OR REPLACE INTO words VALUES (?)", (word,))
+                    if fails:
+                        raise RuntimeError(word)
+
+                try:
+                    await store.transact(work)
+                    model.add(word)
+                except RuntimeError:
+                    assert fails
+            assert await store.read(words) == sorted(model)
+
+    trio.run(main)
