@@ -289,6 +289,22 @@ class Call:
     turn_id: str = ""
     #: gets the frozen records of `observe.events`; sync, cheap, and never raises
     notify: Callable[[Any], None] = unobserved
+    #: another target stands by: no point in waiting long for this one
+    elsewhere: bool = False
+    #: this is itself a retry, a hedge or a failover, paid for by whoever started it
+    extra: bool = False
+
+    def showing(self, emit: Emit) -> Call:
+        """This call with another `emit`. Cheaper than `attrs.evolve`, and done once per attempt."""
+        return Call(
+            emit=emit,
+            log=self.log,
+            id=self.id,
+            turn_id=self.turn_id,
+            notify=self.notify,
+            elsewhere=self.elsewhere,
+            extra=self.extra,
+        )
 
 
 class Provider(Protocol):

@@ -208,8 +208,10 @@ class TransportFailed(ProviderError):
 
 
 class ProviderTimeout(ProviderError):
-    """A clock ran out. `clock` says which: `connect`, `write`, `first_byte`, `first_content`, `gap`,
-    `total`, `queue`."""
+    """A clock ran out.
+
+    `clock` says which: `connect`, `write`, `first_byte`, `first_content`, `gap`, `total`, `queue`.
+    """
 
     retryable = True
     blames_target = True

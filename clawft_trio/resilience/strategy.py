@@ -1,28 +1,113 @@
-"""The algebra: a strategy wraps an attempt, and what it returns is an attempt again.
+"""The algebra: a strategy wraps an attempt, and what it makes is an attempt again.
 
-One small protocol serves unary calls and streams, model calls, tool calls and MCP calls alike.
+One small protocol serves unary calls and streams, model calls, tool calls and MCP calls alike. Strategies nest in any
+order, because each keeps one promise: at return, what was shown since the last `Reset` is exactly what the result
+says; at an exception, what was shown is the next layer's to retract.
+
+Four rules hold for all of them:
+
+* `ConsumerLeft` and cancellation pass through: they are nobody's failure.
+* What may be tried again, and where, is the error's own word (`retryable`, `curable_elsewhere`), never its text.
+* A failure from inside a nursery arrives as a group and is judged by its leaves.
+* Waiting, for a token, a slot or a retry, holds nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeAlias, TypeVar
+from functools import partial, wraps
+from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, overload
+
+import attrs
 
 from clawft_trio.chat import Call
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 Attempt: TypeAlias = Callable[[Call], Awaitable[T]]
 """Something that can be tried: it gets the call and returns a result, or raises."""
+
+NO_CALL = Call()
+"""What plain functions under a policy are called with: nobody watches, nothing is shown."""
 
 
 class Strategy(Protocol):
     """One way of trying."""
 
     async def run(self, attempt: Attempt[T], call: Call) -> T:
-        """Try *attempt*, as often and as long as this strategy will.
-
-        What has been shown through `call.emit` since the last `Reset` is, at return, exactly what the returned
-        result says; at an exception it is the next layer's to retract.
-        """
+        """Try *attempt*, as often and as long as this strategy will."""
         ...
+
+
+class Policy:
+    """A strategy as its user describes it: a frozen value that also wraps plain async functions.
+
+    `await policy(fetch, url)` calls `fetch(url)` under the policy; `@policy` (or `policy(fetch)`) gives a function
+    that always does. What a policy has to remember between calls (a breaker's window, a bulkhead's slots) belongs
+    to the strategy that `bind` makes; a policy used directly remembers for itself.
+    """
+
+    __slots__ = ()
+
+    async def run(self, attempt: Attempt[T], call: Call) -> T:  # noqa: ARG002  # what all policies share is the shape
+        """Try *attempt*, as often and as long as this policy says.
+
+        Raises:
+          Exception: what the last attempt raised, or this policy's own error.
+
+        Cancellation: the running attempt is cancelled and waited for.
+        """
+        raise AssertionError("every policy runs in its own way")
+
+    def bind(self, target: str) -> Strategy:  # noqa: ARG002  # those that keep state need the name
+        """The strategy for one target, with a memory of its own."""
+        return self
+
+    @overload
+    def __call__(self, function: Callable[P, Awaitable[T]], /) -> Callable[P, Awaitable[T]]: ...
+
+    @overload
+    def __call__(self, function: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]: ...
+
+    def __call__(self, function: Callable[..., Awaitable[T]], /, *args: Any, **kwargs: Any) -> Any:
+        """Call *function* under this policy; without arguments, wrap it."""
+        if args or kwargs:
+            return self.run(lambda _: function(*args, **kwargs), NO_CALL)
+
+        @wraps(function)
+        async def wrapped(*args: Any, **kwargs: Any) -> T:
+            return await self.run(lambda _: function(*args, **kwargs), NO_CALL)
+
+        return wrapped
+
+
+@attrs.frozen
+class Composed(Policy):
+    """Several strategies as one, the outermost first. Made by `compose`."""
+
+    layers: tuple[Strategy, ...]
+
+    async def run(self, attempt: Attempt[T], call: Call) -> T:
+        """Run *attempt* inside all the layers."""
+        for layer in reversed(self.layers):
+            attempt = partial(layer.run, attempt)
+        return await attempt(call)
+
+    def bind(self, target: str) -> Strategy:
+        """The same layers, each with a memory of its own for *target*."""
+        return Composed(tuple(bound(layer, target) for layer in self.layers))
+
+
+def compose(*layers: Strategy) -> Composed:
+    """Put strategies around one another, the outermost first.
+
+    `compose(Timeout(total=120), Retry(), CircuitBreaker(), Timeout(first_content=60, gap=30))`: one bound on all
+    attempts together; within it, retries; each attempt asks the breaker first and has clocks of its own.
+    """
+    return Composed(layers)
+
+
+def bound(strategy: Strategy, target: str) -> Strategy:
+    """*strategy* with a memory of its own, if it is one that remembers."""
+    return strategy.bind(target) if isinstance(strategy, Policy) else strategy

@@ -1,0 +1,48 @@
+"""The stack that a careful engineer would write, with defaults that survive a public crash test."""
+
+from __future__ import annotations
+
+from clawft_trio.chat import Provider
+from clawft_trio.resilience.bulkhead import Bulkhead
+from clawft_trio.resilience.circuit_breaker import CircuitBreaker
+from clawft_trio.resilience.failover import Failover
+from clawft_trio.resilience.resilient import Resilient
+from clawft_trio.resilience.retry import Retry
+from clawft_trio.resilience.retry_budget import RetryBudget
+from clawft_trio.resilience.strategy import Policy, compose
+from clawft_trio.resilience.timeout import Timeout
+
+
+def resilient_chain(
+    *providers: Provider,
+    retry: Retry | None = None,
+    breaker: CircuitBreaker | None = None,
+    bulkhead: Bulkhead | None = None,
+    delivery: Policy | None = None,
+    first_content: float | None = 60.0,
+    gap: float | None = 30.0,
+    total: float | None = 600.0,
+    hedge_after: float | None = 10.0,
+    budget: RetryBudget | None = None,
+    windows: dict[str, int] | None = None,
+) -> Provider:
+    """Providers in order of preference, as one that gets answers through.
+
+    Each target gets, from the outside in: `Retry` (2 retries), `CircuitBreaker`, `Bulkhead` where given, the
+    clocks `first_content` and `gap`, and `delivery` where given (`Live`, `Hold`, `Preview`). `Failover` walks the
+    targets and starts the next beside one that is silent for `hedge_after` seconds. `total` bounds it all. All
+    retries, hedges and failovers share *budget*; without one the chain has a `RetryBudget` of its own.
+
+    Times are seconds; None switches a clock off.
+    """
+    shared = budget or RetryBudget()
+    each = retry or Retry(max_retries=2, budget=shared)
+    layers: list[Policy] = [each, breaker or CircuitBreaker()]
+    if bulkhead is not None:
+        layers.append(bulkhead)
+    layers.append(Timeout(first_content=first_content, gap=gap))
+    if delivery is not None:
+        layers.append(delivery)
+    links = [Resilient(provider, compose(*layers)) for provider in providers]
+    chain = Failover(*links, hedge_after=hedge_after, budget=shared, windows=windows, name="chain")
+    return Resilient(chain, Timeout(total=total))

@@ -1,0 +1,79 @@
+"""A provider under a policy is a provider again."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import attrs
+
+from clawft_trio.attempts import AttemptLog, record_attempt
+from clawft_trio.chat import Call, ChatRequest, ChatResponse, Provider
+from clawft_trio.errors import ClawftError
+from clawft_trio.resilience.strategy import Policy
+
+
+class Resilient:
+    """*provider* under *policy*, bound to each other: the state of breakers and bulkheads belongs to this object.
+
+    Args:
+      provider: anything with `name` and `complete`.
+      policy: a policy, or several put together by `compose`.
+      model: the name under which this target answers; every request gets it. None leaves the request's own.
+    """
+
+    keeps_records = True
+
+    def __init__(self, provider: Provider, policy: Policy, *, model: str | None = None) -> None:
+        self.provider = provider
+        self.policy = policy
+        self.model = model
+        self.strategy = policy.bind(self.name)
+
+    def __repr__(self) -> str:
+        return f"<Resilient {self.name}>"
+
+    @property
+    def name(self) -> str:
+        """The provider's, with the model if this target has one of its own."""
+        return self.provider.name if self.model is None else f"{self.provider.name}/{self.model}"
+
+    async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
+        """Answer *request* under the policy.
+
+        Raises:
+          ClawftError: what is left when the policy has done what it could; `attempts` tells what that was.
+
+        Cancellation: the running attempt is cancelled and waited for; it is on record in `call.log`.
+        """
+        if self.model is not None:
+            request = attrs.evolve(request, model=self.model)
+        try:
+            response = await self.strategy.run(partial(witnessed, self.provider, request), call)
+        except ClawftError as exc:
+            exc.attempts = call.log.records
+            raise
+        return attrs.evolve(response, attempts=call.log.records)
+
+
+async def witnessed(provider: Provider, request: ChatRequest, call: Call) -> ChatResponse:
+    """Ask *provider*; where it keeps no record of its attempt, keep one for it.
+
+    Raises:
+      Exception: the provider's.
+
+    Cancellation: the provider's.
+    """
+    if getattr(provider, "keeps_records", False):
+        return await provider.complete(request, call)
+    own = call.log.branch()
+    spare = AttemptLog()
+    try:
+        with record_attempt(spare, provider.name) as attempt:
+            response = await provider.complete(request, attrs.evolve(call, log=own))
+            attempt.sent = True
+            attempt.usage = response.usage
+            attempt.certainty = None if response.usage is None else "exact"
+    finally:
+        if not own.records:
+            call.log.add(spare.records[0])
+    return response
