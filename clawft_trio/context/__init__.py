@@ -1,0 +1,19 @@
+"""What the model is told: bootstrap files, skills and memory, read off the event loop and only when they change."""
+
+from clawft_trio.context.bootstrap import (
+    BOOTSTRAP_FILES as BOOTSTRAP_FILES,
+)
+from clawft_trio.context.bootstrap import (
+    Bootstrap as Bootstrap,
+)
+from clawft_trio.context.bootstrap import (
+    BootstrapFile as BootstrapFile,
+)
+from clawft_trio.context.bootstrap import (
+    read_bootstrap as read_bootstrap,
+)
+from clawft_trio.context.builder import ContextBuilder as ContextBuilder
+from clawft_trio.context.memory import Memory as Memory
+from clawft_trio.context.memory import Remembered as Remembered
+from clawft_trio.context.prompt import Prompt as Prompt
+from clawft_trio.context.prompt import PromptPart as PromptPart

@@ -1,0 +1,178 @@
+"""MEMORY.md: what the agent was asked to keep, between conversations."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from urllib.parse import quote
+
+import attrs
+import trio
+
+from clawft_trio.context.control_tokens import without_control_tokens
+from clawft_trio.errors import InvalidData, Problem
+from clawft_trio.files import FileCache, Reads, StrPath
+
+_APPEND_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+
+
+@attrs.frozen(kw_only=True)
+class Remembered:
+    """What a memory file holds."""
+
+    #: the path it came from
+    source: str
+    #: without control tokens; empty when there is nothing
+    text: str = attrs.field(default="", repr=False)
+    #: why there is nothing although there should be, or what was taken out
+    problems: tuple[str, ...] = ()
+
+    @property
+    def paragraphs(self) -> tuple[str, ...]:
+        """Its entries: what blank lines separate."""
+        return tuple(part.strip() for part in self.text.split("\n\n") if part.strip())
+
+
+class Memory:
+    """A file of notes below the workspace, read through the cache and written at its end only.
+
+    Args:
+      workspace: the notes are in `memory/MEMORY.md` below it.
+      cache: the one that also reads everything else.
+      per_sender: give each sender notes of its own, and nobody those of another. Off, all share one file.
+      max_bytes: what the file may grow to; a longer one is not read.
+      max_entry: bytes that one entry may have.
+    """
+
+    def __init__(
+        self,
+        workspace: StrPath,
+        cache: FileCache,
+        *,
+        per_sender: bool = False,
+        max_bytes: int = 64 << 10,
+        max_entry: int = 4 << 10,
+    ) -> None:
+        self._folder = os.path.join(os.fspath(workspace), "memory")  # noqa: PTH118 paths are strings in the cache
+        self._cache = cache
+        self._per_sender = per_sender
+        self._max_bytes = max_bytes
+        self._max_entry = max_entry
+        self._writing = trio.Lock()
+
+    def path(self, sender: str = "") -> str:
+        """Where the notes of *sender* (its identity, `channel:name`) are."""
+        if not (self._per_sender and sender):
+            return os.path.join(self._folder, "MEMORY.md")  # noqa: PTH118
+        return os.path.join(self._folder, "senders", _folder_name(sender), "MEMORY.md")  # noqa: PTH118
+
+    async def read(self, sender: str = "", *, reads: Reads | None = None) -> Remembered:
+        """All notes of *sender*. None at all is an empty text; nothing on the disk raises.
+
+        Args:
+          sender: an identity; it matters only when notes are kept per sender.
+          reads: a `Snapshot` that the caller is filling, instead of the cache.
+
+        Cancellation: as the cache's `read_many`.
+        """
+        path = self.path(sender)
+        (found,) = await (reads or self._cache).read_many([path])
+        if found.state == "missing":
+            return Remembered(source=path)
+        if found.state != "file":
+            return Remembered(source=path, problems=(f"{path}: {found.detail or 'a folder'}",))
+        if found.size > self._max_bytes:
+            said = f"{path}: {found.size} bytes are more than {self._max_bytes}"
+            return Remembered(source=path, problems=(said,))
+        return _cleaned(path, found.text)
+
+    async def append(self, entry: str, sender: str = "") -> str:
+        """Add *entry* at the end of the notes of *sender*, and give it back as it was kept.
+
+        It is on the disk when this returns, as a paragraph of its own, without control tokens.
+
+        Raises:
+          InvalidData: the entry is empty or too long, or the file is full.
+          OSError: the file system refused; nothing was added.
+
+        Cancellation: the entry is there as a whole or not at all.
+        """
+        text = self._checked(entry)
+        path = self.path(sender)
+        async with self._writing:
+            # Not abandoned: half a write must not be left to a thread that nobody waits for.
+            await trio.to_thread.run_sync(_append, path, text, self._max_bytes)
+        self._cache.forget([path])
+        return text
+
+    async def search(self, query: str, sender: str = "", *, limit: int = 10) -> tuple[str, ...]:
+        """The latest *limit* entries that contain every word of *query*, newest first; case does not count.
+
+        Cancellation: as `read`.
+        """
+        words = query.casefold().split()
+        remembered = await self.read(sender)
+        hits = (part for part in reversed(remembered.paragraphs) if all(word in part.casefold() for word in words))
+        return tuple(hit for hit, _ in zip(hits, range(limit), strict=False)) if words else ()
+
+    def _checked(self, entry: str) -> str:
+        cleaned = without_control_tokens(entry)
+        # A blank line inside would make two entries of one.
+        text = "\n".join(line.rstrip() for line in cleaned.text.splitlines() if line.strip()).strip()
+        if not text or not cleaned.clean:
+            raise InvalidData([Problem("$.entry", "nothing to remember")])
+        size = len(text.encode("utf-8", "replace"))
+        if size > self._max_entry:
+            raise InvalidData([Problem("$.entry", f"{size} bytes; an entry may have {self._max_entry}")])
+        return text
+
+
+def _cleaned(path: str, text: str) -> Remembered:
+    cleaned = without_control_tokens(text.replace("\r\n", "\n"))
+    if not cleaned.clean:
+        return Remembered(source=path, problems=(f"{path}: made of control tokens",))
+    said = (f"{path}: {cleaned.removed} control tokens taken out",) if cleaned.removed else ()
+    return Remembered(source=path, text=cleaned.text.strip(), problems=said)
+
+
+def _folder_name(sender: str) -> str:
+    """A folder name for any identity: readable, safe, and another one for every other identity.
+
+    The digest tells apart what the readable part does not: long names, and names that differ in case on a file
+    system that ignores it.
+    """
+    digest = hashlib.sha256(sender.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    readable = quote(sender, safe="", errors="replace").replace(".", "%2E").replace("~", "%7E")
+    return f"{readable[:80]}-{digest}"
+
+
+def _append(path: str, text: str, max_bytes: int) -> None:
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)  # noqa: PTH103, PTH120
+    # What people tell an assistant is nobody else's to read.
+    descriptor = os.open(path, _APPEND_FLAGS, 0o600)
+    try:
+        size = os.fstat(descriptor).st_size
+        data = f"{text}\n\n".encode("utf-8", "replace")
+        if size and not _ends_with_newline(path):
+            data = b"\n\n" + data
+        if size + len(data) > max_bytes:
+            raise InvalidData([Problem("$.entry", f"the memory is full: {max_bytes} bytes")], source=path)
+        _write_or_undo(descriptor, data, size)
+    finally:
+        os.close(descriptor)
+
+
+def _ends_with_newline(path: str) -> bool:
+    with open(path, "rb") as file:  # noqa: PTH123
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
+
+
+def _write_or_undo(descriptor: int, data: bytes, size: int) -> None:
+    try:
+        if os.write(descriptor, data) != len(data):
+            raise OSError("the disk took only part of the entry")
+        os.fsync(descriptor)
+    except OSError:
+        os.ftruncate(descriptor, size)
+        raise
