@@ -1,0 +1,48 @@
+"""A kit to test agents with: scripted models, a server that breaks on purpose, and cancellation everywhere.
+
+What needs hypothesis is in modules of its own, to be imported by name: `clawft_trio.testing.machine` (state machines
+and properties in mock time) and `clawft_trio.testing.strategies`.
+"""
+
+from clawft_trio.testing.fault_server import (
+    Ending as Ending,
+    Exchange as Exchange,
+    FaultServer as FaultServer,
+    FaultServerStatistics as FaultServerStatistics,
+    SeenRequest as SeenRequest,
+    open_fault_server as open_fault_server,
+    refused_url as refused_url,
+)
+from clawft_trio.testing.screen import Screen as Screen
+from clawft_trio.testing.script import (
+    BadJson as BadJson,
+    BadUtf8 as BadUtf8,
+    CallTool as CallTool,
+    CloseConnection as CloseConnection,
+    EndBody as EndBody,
+    ErrorEvent as ErrorEvent,
+    Fail as Fail,
+    Fault as Fault,
+    Finish as Finish,
+    Garbage as Garbage,
+    Hang as Hang,
+    InPieces as InPieces,
+    Page as Page,
+    Pings as Pings,
+    Preamble as Preamble,
+    Raw as Raw,
+    Report as Report,
+    ResetConnection as ResetConnection,
+    Say as Say,
+    Script as Script,
+    SendHeaders as SendHeaders,
+    Status as Status,
+    Step as Step,
+    Think as Think,
+    Wait as Wait,
+    WireScript as WireScript,
+    say as say,
+)
+from clawft_trio.testing.scripted import ScriptedProvider as ScriptedProvider
+from clawft_trio.testing.seeding import seeded_scheduler as seeded_scheduler
+from clawft_trio.testing.sweep import cancel_everywhere as cancel_everywhere

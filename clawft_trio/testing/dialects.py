@@ -1,0 +1,475 @@
+"""How a model server spells what a script says: pure functions from steps to bytes, no I/O.
+
+Two dialects, each with and without streaming. Formats: OpenAI chat completions, Anthropic Messages.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol, TypeAlias
+
+import attrs
+
+from clawft_trio.attempts import Usage
+from clawft_trio.chat import JsonObject
+from clawft_trio.codec import decode_json, encode_json
+from clawft_trio.testing.script import (
+    BadJson,
+    BadUtf8,
+    CallTool,
+    ErrorEvent,
+    Finish,
+    Pings,
+    Preamble,
+    Raw,
+    Report,
+    Say,
+    Status,
+    Think,
+)
+from clawft_trio.testing.scripted import is_json_object, pieces
+
+Dialect = Literal["openai", "anthropic"]
+
+Spoken: TypeAlias = Say | Think | CallTool | Report | Finish | Preamble | Pings | ErrorEvent | BadJson | BadUtf8 | Raw
+"""The steps that become bytes of a body; a `Pings` stands for one ping."""
+
+_CREATED = 1_700_000_000
+"""The calendar time in every answer: a constant, so that answers are equal from run to run."""
+
+_MARK = "@@not-utf-8@@"
+"""Stands for bytes that no JSON encoder would write, until it is replaced by them."""
+
+_STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
+
+_OPENAI_CODES = {
+    400: "invalid_request_error",
+    401: "invalid_api_key",
+    402: "insufficient_quota",
+    404: "model_not_found",
+    429: "rate_limit_exceeded",
+}
+_ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+
+@attrs.frozen(kw_only=True)
+class Setting:
+    """What a writer has to know of the request that it answers."""
+
+    number: int
+    model: str
+    #: whether a stream may carry usage: OpenAI's wants to be asked for it (`stream_options.include_usage`)
+    tell_usage: bool = True
+    #: known ahead, because Anthropic's first event carries the input's
+    usage: Usage | None = None
+
+
+class Writer(Protocol):
+    """Turns steps into the bytes of one response body."""
+
+    content_type: str
+
+    def write(self, step: Spoken) -> list[bytes]:
+        """The events that *step* becomes, each for a write of its own."""
+        ...
+
+    def end(self) -> bytes:
+        """The protocol's last word, at the end of the script."""
+        ...
+
+    def torn(self) -> bytes:
+        """What is on the wire at the most when the connection breaks here."""
+        ...
+
+
+def writer(dialect: Dialect, setting: Setting, *, stream: bool) -> Writer:
+    """The writer for one response."""
+    if dialect == "openai":
+        return OpenAIStream(setting) if stream else Whole(openai_answer, setting)
+    return AnthropicStream(setting) if stream else Whole(anthropic_answer, setting)
+
+
+def error_body(dialect: Dialect, step: Status | ErrorEvent) -> JsonObject:
+    """The error object that the dialect's server sends with this status."""
+    status = step.status
+    if dialect == "openai":
+        kind = "server_error" if status >= 500 else "invalid_request_error"
+        code = step.code or _OPENAI_CODES.get(status, kind)
+        return {"error": {"message": step.message, "type": kind, "param": None, "code": code}}
+    kind = step.code or _ANTHROPIC_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
+    return {"type": "error", "error": {"type": kind, "message": step.message}}
+
+
+# --- OpenAI chat completions, streamed ------------------------------------------------------------------
+
+
+class OpenAIStream:
+    """`data:` events with one chunk each, `data: [DONE]` at the end."""
+
+    content_type = "text/event-stream; charset=utf-8"
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        self._opened = False
+        self._finished = False
+        self._tools = 0
+
+    def write(self, step: Spoken) -> list[bytes]:
+        if isinstance(step, Say | Think | CallTool | Finish | BadUtf8 | Preamble):
+            return [*self._preamble(), *self._content(step)]
+        match step:
+            case Report(usage):
+                return [self._usage(usage)] if self._setting.tell_usage else []
+            case Pings():
+                return [b": ping\n\n"]
+            case ErrorEvent():
+                return [_data(error_body("openai", step))]
+            case BadJson():
+                return [_broken(self._delta({"content": "never seen"}))]
+            case Raw(data):
+                return [data]
+
+    def _content(self, step: Say | Think | CallTool | Finish | BadUtf8 | Preamble) -> list[bytes]:
+        match step:
+            case Say(text):
+                return [self._delta({"content": text})]
+            case Think(text):
+                return [self._delta({"reasoning_content": text})]
+            case BadUtf8(data):
+                return [self._delta({"content": _MARK}).replace(_MARK.encode(), data)]
+            case CallTool():
+                return self._tool(step)
+            case Finish():
+                return self._finish(step)
+            case Preamble():
+                return []
+
+    def _preamble(self) -> list[bytes]:
+        if self._opened:
+            return []
+        self._opened = True
+        return [self._delta({"role": "assistant", "content": ""})]
+
+    def _tool(self, step: CallTool) -> list[bytes]:
+        index = self._tools
+        self._tools += 1
+        opening = {
+            "index": index,
+            "id": step.id or f"call_{index}",
+            "type": "function",
+            "function": {"name": step.name, "arguments": ""},
+        }
+        fragments = [
+            {"index": index, "function": {"arguments": piece}} for piece in pieces(step.arguments, step.fragments)
+        ]
+        return [self._delta({"tool_calls": [part]}) for part in (opening, *fragments)]
+
+    def _finish(self, step: Finish) -> list[bytes]:
+        self._finished = True
+        last = self._delta({}, step.reason or ("tool_calls" if self._tools else "stop"))
+        return [last, self._usage(step.usage)] if step.usage and self._setting.tell_usage else [last]
+
+    def end(self) -> bytes:
+        return b"data: [DONE]\n\n" if self._finished else b""
+
+    def torn(self) -> bytes:
+        return b""
+
+    def _delta(self, delta: JsonObject, finish_reason: str | None = None) -> bytes:
+        return self._chunk([{"index": 0, "delta": delta, "finish_reason": finish_reason}])
+
+    def _usage(self, usage: Usage) -> bytes:
+        return self._chunk([], usage=_openai_usage(usage))
+
+    def _chunk(self, choices: list[JsonObject], **more: Any) -> bytes:
+        return _data({**_openai_envelope(self._setting, "chat.completion.chunk"), "choices": choices, **more})
+
+
+def _openai_envelope(setting: Setting, kind: str) -> dict[str, Any]:
+    return {"id": f"chatcmpl-{setting.number}", "object": kind, "created": _CREATED, "model": setting.model}
+
+
+def _openai_usage(usage: Usage) -> JsonObject:
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.total_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+    }
+
+
+def _data(value: JsonObject) -> bytes:
+    return b"data: " + encode_json(value) + b"\n\n"
+
+
+def _broken(event: bytes) -> bytes:
+    """*event* with its JSON broken off, still ended by a blank line."""
+    return event.rstrip()[:-9] + b"\n\n"
+
+
+# --- Anthropic Messages, streamed -----------------------------------------------------------------------
+
+
+class AnthropicStream:
+    """Named events: `message_start`, content blocks, `message_delta`, `message_stop`."""
+
+    content_type = "text/event-stream; charset=utf-8"
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        self._opened = False
+        self._finished = False
+        #: the type of the block that is open
+        self._block = ""
+        self._blocks = 0
+        self._tools = 0
+
+    def write(self, step: Spoken) -> list[bytes]:
+        if isinstance(step, Say | Think | CallTool | Finish | BadUtf8 | Preamble):
+            return [*self._preamble(), *self._content(step)]
+        match step:
+            case Report(usage):
+                return [_event("message_delta", {"delta": {}, "usage": _output_usage(usage)})]
+            case Pings():
+                return [_event("ping", {})]
+            case ErrorEvent():
+                # The status that this error would have had before the stream began names its type.
+                return [b"event: error\n" + _data(error_body("anthropic", step))]
+            case BadJson():
+                return [_broken(_event("content_block_delta", {"index": 0, "delta": {"type": "text_delta"}}))]
+            case Raw(data):
+                return [data]
+
+    def _content(self, step: Say | Think | CallTool | Finish | BadUtf8 | Preamble) -> list[bytes]:
+        match step:
+            case Say(text):
+                return [*self._in_block("text", {"text": ""}), self._delta("text_delta", text=text)]
+            case Think(text):
+                opening = self._in_block("thinking", {"thinking": "", "signature": ""})
+                return [*opening, self._delta("thinking_delta", thinking=text)]
+            case BadUtf8(data):
+                bad = self._delta("text_delta", text=_MARK).replace(_MARK.encode(), data)
+                return [*self._in_block("text", {"text": ""}), bad] if self._block != "text" else [bad]
+            case CallTool():
+                return self._tool(step)
+            case Finish():
+                return self._finish(step)
+            case Preamble():
+                return []
+
+    def _preamble(self) -> list[bytes]:
+        if self._opened:
+            return []
+        self._opened = True
+        message: JsonObject = {
+            "id": f"msg_{self._setting.number}",
+            "type": "message",
+            "role": "assistant",
+            "model": self._setting.model,
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": {**_input_usage(self._setting.usage), "output_tokens": 1},
+        }
+        return [_event("message_start", {"message": message})]
+
+    def _in_block(self, kind: str, fields: JsonObject) -> list[bytes]:
+        """Close the block that is open and open one of *kind*, unless it is the one that is open."""
+        if self._block == kind:
+            return []
+        closing = self._close_block()
+        self._block = kind
+        self._blocks += 1
+        block = {"type": kind, **fields}
+        return [*closing, _event("content_block_start", {"index": self._blocks - 1, "content_block": block})]
+
+    def _close_block(self) -> list[bytes]:
+        if not self._block:
+            return []
+        signature = [self._delta("signature_delta", signature=f"sig-{self._blocks}")]
+        signed = signature if self._block == "thinking" else []
+        self._block = ""
+        return [*signed, _event("content_block_stop", {"index": self._blocks - 1})]
+
+    def _delta(self, kind: str, **fields: str) -> bytes:
+        return _event("content_block_delta", {"index": self._blocks - 1, "delta": {"type": kind, **fields}})
+
+    def _tool(self, step: CallTool) -> list[bytes]:
+        id = step.id or f"call_{self._tools}"  # noqa: A001 - the wire's name
+        self._tools += 1
+        events = [*self._close_block(), *self._in_block("tool_use", {"id": id, "name": step.name, "input": {}})]
+        events += [
+            self._delta("input_json_delta", partial_json=piece) for piece in pieces(step.arguments, step.fragments)
+        ]
+        # Arguments that break off leave their block open: the server had more to say.
+        return [*events, *self._close_block()] if is_json_object(step.arguments) else events
+
+    def _finish(self, step: Finish) -> list[bytes]:
+        self._finished = True
+        delta = {"stop_reason": _stop_reason(step, tools=self._tools), "stop_sequence": None}
+        usage = {} if step.usage is None else {"usage": _output_usage(step.usage)}
+        return [*self._close_block(), _event("message_delta", {"delta": delta, **usage})]
+
+    def end(self) -> bytes:
+        return _event("message_stop", {}) if self._finished else b""
+
+    def torn(self) -> bytes:
+        return b""
+
+
+def _event(kind: str, fields: JsonObject) -> bytes:
+    return b"event: " + kind.encode() + b"\n" + _data({"type": kind, **fields})
+
+
+def _stop_reason(step: Finish, *, tools: int) -> str:
+    reason = step.reason or ("tool_calls" if tools else "stop")
+    return _STOP_REASONS.get(reason, reason)
+
+
+def _input_usage(usage: Usage | None) -> JsonObject:
+    # Anthropic counts what its cache gave and took beside `input_tokens`, not in it.
+    usage = usage or Usage()
+    return {
+        "input_tokens": usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens,
+        "cache_read_input_tokens": usage.cached_tokens,
+        "cache_creation_input_tokens": usage.cache_write_tokens,
+    }
+
+
+def _output_usage(usage: Usage) -> JsonObject:
+    return {"output_tokens": usage.output_tokens}
+
+
+# --- both, not streamed ---------------------------------------------------------------------------------
+
+
+class Whole:
+    """One JSON object, once everything has been said."""
+
+    content_type = "application/json"
+
+    def __init__(self, answer: AnswerFormat, setting: Setting) -> None:
+        self._answer = answer
+        self._setting = setting
+        self._said: list[Say | Think | CallTool | BadUtf8] = []
+        self._finish: Finish | None = None
+        self._usage = setting.usage
+        self._broken = False
+        self._instead = b""
+
+    def write(self, step: Spoken) -> list[bytes]:
+        match step:
+            case Say() | Think() | CallTool() | BadUtf8():
+                self._said.append(step)
+            case Finish():
+                self._finish = step
+            case Report(usage):
+                self._usage = usage
+            case BadJson():
+                self._broken = True
+            case Raw(data):
+                self._instead += data
+            case Pings():
+                # Servers that keep an unstreamed answer's connection alive send blank lines.
+                return [b"\n"]
+            case Preamble() | ErrorEvent():
+                pass
+        return []
+
+    def end(self) -> bytes:
+        if self._instead:
+            return self._instead
+        whole = self._rendered()
+        return whole if self._finish and not self._broken else whole[: len(whole) // 2]
+
+    def torn(self) -> bytes:
+        whole = self._instead or (self._rendered() if self._said else b"")
+        return whole[: len(whole) // 2]
+
+    def _rendered(self) -> bytes:
+        finish = self._finish or Finish()
+        usage = finish.usage or self._usage
+        body = encode_json(self._answer(self._setting, self._said, finish, usage))
+        for step in self._said:
+            if isinstance(step, BadUtf8):
+                body = body.replace(_MARK.encode(), step.data, 1)
+        return body
+
+
+Said: TypeAlias = list[Say | Think | CallTool | BadUtf8]
+
+
+class AnswerFormat(Protocol):
+    """How a dialect writes a whole answer."""
+
+    def __call__(self, setting: Setting, said: Said, finish: Finish, usage: Usage | None) -> JsonObject: ...
+
+
+def _text(said: Said) -> str:
+    texts = (step.text if isinstance(step, Say) else _MARK for step in said if isinstance(step, Say | BadUtf8))
+    return "".join(texts)
+
+
+def _thoughts(said: Said) -> str:
+    return "".join(step.text for step in said if isinstance(step, Think))
+
+
+def _tools(said: Said) -> list[tuple[str, CallTool]]:
+    tools = [step for step in said if isinstance(step, CallTool)]
+    return [(step.id or f"call_{index}", step) for index, step in enumerate(tools)]
+
+
+def openai_answer(setting: Setting, said: Said, finish: Finish, usage: Usage | None) -> JsonObject:
+    """A `chat.completion`."""
+    calls = [
+        {"id": id, "type": "function", "function": {"name": step.name, "arguments": step.arguments}}
+        for id, step in _tools(said)  # noqa: A001 - the wire's name
+    ]
+    message: dict[str, Any] = {"role": "assistant", "content": _text(said) or None}
+    if calls:
+        message["tool_calls"] = calls
+    if thoughts := _thoughts(said):
+        message["reasoning_content"] = thoughts
+    reason = finish.reason or ("tool_calls" if calls else "stop")
+    answer = _openai_envelope(setting, "chat.completion")
+    answer["choices"] = [{"index": 0, "message": message, "finish_reason": reason}]
+    return answer if usage is None else {**answer, "usage": _openai_usage(usage)}
+
+
+def anthropic_answer(setting: Setting, said: Said, finish: Finish, usage: Usage | None) -> JsonObject:
+    """A `message`."""
+    blocks: list[JsonObject] = []
+    if thoughts := _thoughts(said):
+        blocks.append({"type": "thinking", "thinking": thoughts, "signature": "sig-1"})
+    if text := _text(said):
+        blocks.append({"type": "text", "text": text})
+    tools = _tools(said)
+    blocks += [
+        {"type": "tool_use", "id": id, "name": step.name, "input": _tool_input(step)}
+        for id, step in tools  # noqa: A001 - the wire's name
+    ]
+    return {
+        "id": f"msg_{setting.number}",
+        "type": "message",
+        "role": "assistant",
+        "model": setting.model,
+        "content": blocks,
+        "stop_reason": _stop_reason(finish, tools=len(tools)),
+        "stop_sequence": None,
+        "usage": {**_input_usage(usage), **_output_usage(usage or Usage())},
+    }
+
+
+def _tool_input(step: CallTool) -> Any:
+    # This dialect's whole answers carry arguments as an object, so broken ones cannot even be written.
+    return decode_json(step.arguments) if is_json_object(step.arguments) else {"broken": step.arguments}

@@ -1,0 +1,144 @@
+"""What somebody saw who watched a call: its events replayed, with everything retracted forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable
+
+import trio
+
+from clawft_trio.attempts import Usage
+from clawft_trio.chat import (
+    ChatResponse,
+    Discarded,
+    ReasoningDelta,
+    Reset,
+    StreamEvent,
+    TextDelta,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallReady,
+    UsageReport,
+)
+
+
+class Screen:
+    """Replays the events of a call and says what stands there now.
+
+    It can be handed in everywhere that events go:
+
+        screen = Screen()
+        response = await provider.complete(request, Call(emit=screen.emit))
+        screen.check(response)          # what was seen is what was returned
+
+        open_stream(provider, request)  # async for event in stream: screen(event)
+
+    Args:
+      stop_after: answer False to this event and every one after it, as a consumer who has heard enough.
+      pause: seconds that `emit` takes for each event, as a slow consumer does.
+    """
+
+    def __init__(self, *, stop_after: int | None = None, pause: float = 0.0) -> None:
+        self._stop_after = stop_after
+        self._pause = pause
+        #: events seen
+        self.events = 0
+        #: every `Reset`, in order
+        self.resets: list[Reset] = []
+        #: what the events got wrong among themselves, in words
+        self.faults: list[str] = []
+        self._clear()
+
+    def _clear(self) -> None:
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._fragments: dict[int, str] = {}
+        self._tool_calls: list[ToolCall] = []
+        #: the last usage reported since the last reset
+        self.usage: Usage | None = None
+
+    def __repr__(self) -> str:
+        return f"<Screen {self.text[:60]!r}, {len(self._tool_calls)} tool calls, {len(self.resets)} resets>"
+
+    @property
+    def text(self) -> str:
+        """The text that stands there."""
+        return "".join(self._text)
+
+    @property
+    def reasoning(self) -> str:
+        """The reasoning that stands there."""
+        return "".join(self._reasoning)
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The complete tool calls that stand there."""
+        return tuple(self._tool_calls)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing stands there."""
+        return not (self._text or self._reasoning or self._fragments or self._tool_calls)
+
+    def __call__(self, event: StreamEvent) -> bool:
+        """Take in one event; False says that it was enough."""
+        self.events += 1
+        self._show(event)
+        return self._stop_after is None or self.events < self._stop_after
+
+    async def emit(self, event: StreamEvent) -> None:
+        """Take in one event, as `Call.emit` is given it.
+
+        Cancellation: the event has been seen.
+        """
+        self(event)
+        if self._pause:
+            await trio.sleep(self._pause)
+
+    async def follow(self, events: AsyncIterable[StreamEvent]) -> None:
+        """Take in *events* until they end, or until it was enough.
+
+        Cancellation: what was seen stands there.
+        """
+        async for event in events:
+            if not self(event):
+                return
+
+    def _show(self, event: StreamEvent) -> None:
+        match event:
+            case TextDelta(text):
+                self._text.append(text)
+            case ReasoningDelta(text):
+                self._reasoning.append(text)
+            case ToolCallDelta(index, arguments=arguments):
+                self._fragments[index] = self._fragments.get(index, "") + arguments
+            case ToolCallReady(call):
+                self._ready(call)
+            case UsageReport(usage):
+                self.usage = usage
+            case Reset():
+                self._reset(event)
+
+    def _ready(self, call: ToolCall) -> None:
+        if any(call.id == other.id for other in self._tool_calls):
+            self.faults.append(f"tool call {call.id!r} came twice")
+        self._tool_calls.append(call)
+
+    def _reset(self, reset: Reset) -> None:
+        shown = Discarded(self.text, reasoning=self.reasoning, tool_calls=self.tool_calls)
+        if reset.discarded != shown:
+            self.faults.append(f"reset {len(self.resets)} discards {reset.discarded}, and {shown} was shown")
+        self.resets.append(reset)
+        self._clear()
+
+    def check(self, response: ChatResponse) -> None:
+        """Assert that what stands there is what *response* says, and that the events were consistent.
+
+        Raises:
+          AssertionError: it is not; the message has both.
+        """
+        seen = (self.text, self.reasoning, self.tool_calls)
+        returned = (response.text, response.reasoning, response.tool_calls)
+        if seen != returned:
+            raise AssertionError(f"seen {seen}, returned {returned}")
+        if self.faults:
+            raise AssertionError("; ".join(self.faults))

@@ -1,0 +1,249 @@
+"""A model that plays a script, in memory."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import attrs
+import trio
+
+from clawft_trio.attempts import AttemptInProgress, Usage, record_attempt
+from clawft_trio.chat import (
+    CONTENT,
+    Call,
+    ChatRequest,
+    ChatResponse,
+    ReasoningDelta,
+    StreamEvent,
+    TextDelta,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallReady,
+    UsageReport,
+)
+from clawft_trio.codec import decode_json
+from clawft_trio.errors import InvalidData, InvalidResponse, ProviderError, StreamTruncated
+from clawft_trio.testing.script import CallTool, Fail, Finish, Hang, Report, Say, Script, Step, Think, Wait
+
+
+class ScriptedProvider:
+    """A `Provider` that plays one script per call; the last one repeats.
+
+        provider = ScriptedProvider(
+            [Say("Hel"), Fail(ServerError("down"))],
+            [Say("Hello."), Finish(usage=Usage(input_tokens=3, output_tokens=2))],
+        )
+
+    Nothing leaves memory and nothing is random, so under a `MockClock` every time is exact. Before each step it
+    checkpoints, as a provider does that reads from a network.
+
+    Args:
+      scripts: what to play in the first call, the second, …
+      name: the provider's name in records, errors and responses.
+      model: the model that answers when the request names none.
+      choose: picks the script from the request instead; *scripts* are not used then.
+    """
+
+    def __init__(
+        self,
+        *scripts: Script,
+        name: str = "scripted",
+        model: str = "",
+        choose: Callable[[ChatRequest], Script] | None = None,
+    ) -> None:
+        if not scripts and choose is None:
+            raise ValueError("a script is needed: ScriptedProvider([Say('Hello.'), Finish()])")
+        self._scripts = tuple(map(tuple, scripts))
+        self._choose = choose
+        self._name = name
+        self._model = model
+        #: every request, in order of arrival
+        self.requests: list[ChatRequest] = []
+        #: calls under way
+        self.running = 0
+        #: the most calls that were under way at once
+        self.peak = 0
+
+    @classmethod
+    def saying(cls, text: str, *, name: str = "scripted", usage: Usage | None = None) -> ScriptedProvider:
+        """A healthy model that always answers *text*: `ScriptedProvider.saying("Hello.")`."""
+        return cls([Say(text), Finish(usage=usage)], name=name)
+
+    @classmethod
+    def using_tools(cls, *tools: CallTool, then: str, name: str = "scripted") -> ScriptedProvider:
+        """A model that asks for *tools* at once and, when it sees their results, says *then*.
+
+            ScriptedProvider.using_tools(CallTool("weather", {"city": "Oslo"}), then="Wear a coat.")
+
+        It goes by the last message of each request, so that any number of conversations may share it.
+        """
+
+        def choose(request: ChatRequest) -> Script:
+            answered = bool(request.messages) and request.messages[-1].role == "tool"
+            return [Say(then), Finish()] if answered else [*tools, Finish()]
+
+        return cls(name=name, choose=choose)
+
+    def __repr__(self) -> str:
+        return f"<ScriptedProvider {self._name}: {self.calls} calls, {self.running} running>"
+
+    @property
+    def name(self) -> str:
+        """What it is called in logs and errors."""
+        return self._name
+
+    @property
+    def calls(self) -> int:
+        """How often it has been called."""
+        return len(self.requests)
+
+    async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
+        """Play the next script to `call.emit` and return what it adds up to.
+
+        Raises:
+          StreamTruncated: the script ended without `Finish`; `partial` has what was said.
+          InvalidResponse: it finished with a tool call whose arguments are not a JSON object.
+          Exception: what `Fail` says.
+
+        Cancellation: the attempt is on record as cancelled; the next call plays the next script.
+        """
+        script = self._next_script(request)
+        self.running += 1
+        self.peak = max(self.peak, self.running)
+        try:
+            model = request.model or self._model
+            with record_attempt(call.log, "/".join(filter(None, (self._name, model)))) as attempt:
+                attempt.sent = True
+                played = _Performance(self._name, model, f"{self._name}-{self.calls}", call, attempt)
+                response = await played.play(script)
+        finally:
+            self.running -= 1
+        return attrs.evolve(response, attempts=call.log.records)
+
+    def _next_script(self, request: ChatRequest) -> Script:
+        self.requests.append(request)
+        if self._choose is not None:
+            return self._choose(request)
+        return self._scripts[min(self.calls, len(self._scripts)) - 1]
+
+
+class _Performance:
+    """One script being played."""
+
+    def __init__(self, provider: str, model: str, id: str, call: Call, attempt: AttemptInProgress) -> None:  # noqa: A002 - the field's name
+        self._provider = provider
+        self._model = model
+        self._id = id
+        self._call = call
+        self._attempt = attempt
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._tool_calls: list[ToolCall] = []
+
+    async def play(self, script: Script) -> ChatResponse:
+        for step in script:
+            await trio.lowlevel.checkpoint()
+            if isinstance(step, Finish):
+                return await self._finish(step)
+            if isinstance(step, Fail):
+                raise self._failure(step)
+            await self._take(step)
+        await trio.lowlevel.checkpoint()
+        raise StreamTruncated(
+            "the script ended without Finish",
+            provider=self._provider,
+            model=self._model,
+            partial=self._response(""),
+        )
+
+    async def _take(self, step: Step) -> None:
+        match step:
+            case Say(text):
+                self._text.append(text)
+                await self._emit(TextDelta(text))
+            case Think(text):
+                self._reasoning.append(text)
+                await self._emit(ReasoningDelta(text))
+            case CallTool():
+                await self._call_tool(step)
+            case Report(usage):
+                await self._report(usage)
+            case Wait(seconds):
+                await trio.sleep(seconds)
+            case Hang():
+                await trio.sleep_forever()
+
+    async def _emit(self, event: StreamEvent) -> None:
+        now = trio.current_time()
+        if self._attempt.first_byte is None:
+            self._attempt.first_byte = now
+        if self._attempt.first_content is None and isinstance(event, CONTENT):
+            self._attempt.first_content = now
+        await self._call.emit(event)
+
+    async def _call_tool(self, step: CallTool) -> None:
+        index = len(self._tool_calls)
+        made = ToolCall(id=step.id or f"call_{index}", name=step.name, arguments=step.arguments)
+        self._tool_calls.append(made)
+        first, *more = pieces(step.arguments, step.fragments)
+        await self._emit(ToolCallDelta(index, made.id, made.name, first))
+        for piece in more:
+            await self._emit(ToolCallDelta(index, arguments=piece))
+        if is_json_object(step.arguments):
+            await self._emit(ToolCallReady(made))
+
+    async def _report(self, usage: Usage) -> None:
+        self._attempt.usage = usage
+        self._attempt.certainty = "exact"
+        await self._emit(UsageReport(usage))
+
+    async def _finish(self, step: Finish) -> ChatResponse:
+        if step.usage is not None:
+            await self._report(step.usage)
+        if not all(is_json_object(made.arguments) for made in self._tool_calls):
+            raise InvalidResponse(
+                "a tool call's arguments are not a JSON object",
+                provider=self._provider,
+                model=self._model,
+                partial=self._response(""),
+            )
+        return self._response(step.reason or ("tool_calls" if self._tool_calls else "stop"))
+
+    def _failure(self, step: Fail) -> Exception:
+        # A copy, because an instance that is raised twice carries the first call's traceback into the second.
+        error = copy.copy(step.error) if isinstance(step.error, Exception) else step.error()
+        if isinstance(error, ProviderError):
+            error.provider = error.provider or self._provider
+            error.model = error.model or self._model
+            error.partial = error.partial or self._response("")
+        return error
+
+    def _response(self, finish_reason: str) -> ChatResponse:
+        """What was said so far; an empty *finish_reason* says that it is not the whole."""
+        return ChatResponse(
+            content="".join(self._text),
+            # A call that broke off is nothing that anybody may execute.
+            tool_calls=tuple(made for made in self._tool_calls if is_json_object(made.arguments)),
+            finish_reason=finish_reason,
+            provider=self._provider,
+            model=self._model,
+            id=self._id,
+            usage=self._attempt.usage,
+            reasoning="".join(self._reasoning),
+            latency=self._attempt.latency(trio.current_time()),
+        )
+
+
+def pieces(text: str, count: int) -> list[str]:
+    """*text* in *count* pieces of about the same length; fewer when it is shorter, and always at least one."""
+    size = max(1, -(-len(text) // count))
+    return [text[start : start + size] for start in range(0, len(text), size)] or [""]
+
+
+def is_json_object(text: str) -> bool:
+    """Whether *text* is a JSON object, strictly."""
+    try:
+        return isinstance(decode_json(text), dict)
+    except InvalidData:
+        return False
