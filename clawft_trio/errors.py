@@ -42,6 +42,8 @@ ClawftError
 ├── McpError
 │   ├── PeerError                  the server answered with a JSON-RPC error: `code`, `data`
 │   ├── PeerGone                   the connection ended; `exit_code` and `stderr` when it was a process
+│   ├── CannotStart                its process could not be started at all
+│   ├── ServerDown                 not tried: it keeps dying; `retry_after` is its next probe
 │   ├── RequestTimeout             no answer in time
 │   └── ProtocolViolation          the server's answer is not the protocol
 ├── InvalidData                    input from outside does not fit; `problems`, each with its place
@@ -437,6 +439,18 @@ class PeerGone(McpError):
         self.exit_code = exit_code
         #: the last words of the process, cut to `MAX_BODY` characters
         self.stderr = stderr[-MAX_BODY:]
+
+
+class CannotStart(McpError):
+    """The server's process could not be started: no such command, or not allowed. The message names it."""
+
+
+class ServerDown(McpError):
+    """Not tried: the server died too often in too short a time. `retry_after` is the time until its next probe."""
+
+    def __init__(self, message: str, *, retry_after: float | None = None, server: str = "") -> None:
+        super().__init__(message, server=server)
+        self.retry_after = retry_after
 
 
 class RequestTimeout(McpError):

@@ -1,0 +1,23 @@
+"""HTTP and server-sent events: bytes to and from one server."""
+
+from clawft_trio.net.addresses import (
+    AddressPolicy as AddressPolicy,
+    special_purpose as special_purpose,
+)
+from clawft_trio.net.admission import (
+    Admission as Admission,
+    AdmissionStatistics as AdmissionStatistics,
+)
+from clawft_trio.net.http import (
+    Clocks as Clocks,
+    EndpointStatistics as EndpointStatistics,
+    HeaderValue as HeaderValue,
+    HttpClient as HttpClient,
+    HttpEndpoint as HttpEndpoint,
+    bearer as bearer,
+)
+from clawft_trio.net.response import HttpResponse as HttpResponse
+from clawft_trio.net.sse import (
+    ServerSentEvent as ServerSentEvent,
+    SSEDecoder as SSEDecoder,
+)

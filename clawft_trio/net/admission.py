@@ -1,0 +1,83 @@
+"""How many requests are under way at once, and how many wait for that.
+
+Waiting happens here and nowhere below: a request that waits holds nothing, and one that is let in finds a
+connection without waiting for another's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import attrs
+import trio
+
+from clawft_trio.errors import BulkheadFull
+
+
+@attrs.frozen(kw_only=True)
+class AdmissionStatistics:
+    """What an `Admission` sees."""
+
+    limit: int
+    in_use: int
+    waiting: int
+    #: as many as ever waited at once
+    most_waiting: int
+    #: requests turned away because the queue was full
+    refused: int
+
+
+class Admission:
+    """Lets *limit* requests in at once; the others wait in order of arrival.
+
+    Args:
+      max_queue: how many may wait; None is any number.
+    """
+
+    def __init__(self, limit: int, *, max_queue: int | None = None) -> None:
+        if limit < 1 or (max_queue is not None and max_queue < 0):
+            raise ValueError(f"limit must be at least 1 and max_queue at least 0, got {limit} and {max_queue}")
+        self._limiter = trio.CapacityLimiter(limit)
+        self._max_queue = max_queue
+        self._most_waiting = 0
+        self._refused = 0
+
+    @asynccontextmanager
+    async def admit(self) -> AsyncGenerator[None, None]:
+        """Wait to be let in, and be in for the length of the block.
+
+        Raises:
+          BulkheadFull: `max_queue` requests are waiting already.
+
+        Cancellation: the place in the queue, or the one inside, is given up.
+        """
+        # A limiter knows one borrower per task, and one task may well have two requests open.
+        token = object()
+        try:
+            self._limiter.acquire_on_behalf_of_nowait(token)
+        except trio.WouldBlock:
+            await self._wait_in_line(token)
+        try:
+            yield
+        finally:
+            self._limiter.release_on_behalf_of(token)
+
+    async def _wait_in_line(self, token: object) -> None:
+        waiting = self._limiter.statistics().tasks_waiting
+        if self._max_queue is not None and waiting >= self._max_queue:
+            self._refused += 1
+            raise BulkheadFull(f"{waiting} requests are waiting for {self._limiter.total_tokens:g} connections")
+        self._most_waiting = max(self._most_waiting, waiting + 1)
+        await self._limiter.acquire_on_behalf_of(token)
+
+    def statistics(self) -> AdmissionStatistics:
+        """What is going on, now."""
+        seen = self._limiter.statistics()
+        return AdmissionStatistics(
+            limit=int(seen.total_tokens),
+            in_use=seen.borrowed_tokens,
+            waiting=seen.tasks_waiting,
+            most_waiting=self._most_waiting,
+            refused=self._refused,
+        )

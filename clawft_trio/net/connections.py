@@ -1,0 +1,147 @@
+"""A connection for every request, used again where it can be: the pool below httpx, without its queue.
+
+httpcore's own pool hands a freed slot to a request that is being cancelled and never gets it back
+(encode/httpcore#1093), and keeps a socket whose request was cancelled between the handshake and the first byte. Both
+come from sharing: here nothing is assigned, queued or shared. A request owns its connection until its body is
+finished, and a connection whose request failed, for whatever reason, is closed by us.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from clawft_trio.nursery import goodbye
+
+# Closing a socket says nothing to the peer and waits for nobody; this is for what cannot be foreseen.
+_GRACE = 1.0
+
+
+class Connections:
+    """Shaped as httpx's `AsyncBaseTransport` (and httpx2's).
+
+    Args:
+      http: httpx, or what is used for it.
+      core: the httpcore that belongs to it.
+      open_connection: a new, unconnected connection to an origin.
+      most_idle: how many are kept for later; more are closed.
+    """
+
+    def __init__(self, http: Any, core: Any, open_connection: Callable[[Any], Any], *, most_idle: int) -> None:
+        self._http = http
+        self._core = core
+        self._open = open_connection
+        self._most_idle = most_idle
+        self._idle: list[Any] = []
+        self._busy: set[Any] = set()
+        self._closed = False
+        # httpx insists on its own class.
+        self._body = type("Body", (_Body, http.AsyncByteStream), {})
+
+    def __repr__(self) -> str:
+        return f"<Connections: {self.busy} busy, {self.idle} idle>"
+
+    @property
+    def busy(self) -> int:
+        """Connections that a request owns, connected or not yet."""
+        return len(self._busy)
+
+    @property
+    def idle(self) -> int:
+        """Connections that wait for the next request."""
+        return len(self._idle)
+
+    async def handle_async_request(self, request: Any) -> Any:
+        """Send *request* and return the response when its headers are there.
+
+        Raises:
+          Exception: httpcore's own, or what the network raised.
+
+        Cancellation: the connection is closed.
+        """
+        sent = self._core.Request(
+            method=request.method,
+            url=self._core.URL(
+                scheme=request.url.raw_scheme,
+                host=request.url.raw_host,
+                port=request.url.port,
+                target=request.url.raw_path,
+            ),
+            headers=request.headers.raw,
+            content=request.stream,
+            extensions=request.extensions,
+        )
+        await self._close_expired()
+        connection = self._take(sent.url.origin)
+        try:
+            answer = await connection.handle_async_request(sent)
+        except BaseException:
+            await self._close(connection)
+            raise
+
+        async def release() -> None:
+            await self._give_back(connection)
+
+        return self._http.Response(
+            status_code=answer.status,
+            headers=answer.headers,
+            stream=self._body(answer.stream, release),
+            extensions=answer.extensions,
+        )
+
+    def _take(self, origin: Any) -> Any:
+        # The one used last is the least likely to have been closed by its server.
+        for connection in reversed(self._idle):
+            if connection.can_handle_request(origin):
+                self._idle.remove(connection)
+                break
+        else:
+            connection = self._open(origin)
+        self._busy.add(connection)
+        return connection
+
+    async def _close_expired(self) -> None:
+        for connection in [one for one in self._idle if one.has_expired() or not one.is_available()]:
+            self._idle.remove(connection)
+            await self._close(connection)
+
+    async def _give_back(self, connection: Any) -> None:
+        if connection.is_idle() and self.idle < self._most_idle and not self._closed:
+            self._busy.discard(connection)
+            self._idle.append(connection)
+        else:
+            await self._close(connection)
+
+    async def _close(self, connection: Any) -> None:
+        self._busy.discard(connection)
+        with goodbye(_GRACE):
+            await connection.aclose()
+
+    async def aclose(self) -> None:
+        """Close everything, also under requests that are not finished.
+
+        Cancellation: everything is closed nevertheless.
+        """
+        self._closed = True
+        idle, self._idle = self._idle, []
+        for connection in [*idle, *self._busy]:
+            await self._close(connection)
+
+
+class _Body:
+    """The body of one response; closing it gives the connection back."""
+
+    def __init__(self, stream: Any, release: Callable[[], Awaitable[None]]) -> None:
+        self._stream = stream
+        self._release: Callable[[], Awaitable[None]] | None = release
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        # httpcore's own iterator, without a layer of ours: every chunk would pay for it.
+        chunks: AsyncIterator[bytes] = self._stream.__aiter__()
+        return chunks
+
+    async def aclose(self) -> None:
+        release, self._release = self._release, None
+        if release is not None:
+            await self._stream.aclose()
+            await release()

@@ -1,0 +1,446 @@
+"""HTTP to one server: pooled, admitted, bounded, and finished when the block is left.
+
+The one file that imports httpx. httpx2, its maintained successor, serves as well (`library="httpx2"`).
+
+What can go wrong comes out as one of these, raised from the original:
+
+* `ProviderTimeout`: one of this endpoint's clocks ran out (`connect`, `write`, `first_byte`);
+* `TransportFailed`: no connection, a broken one, or something on it that is not HTTP;
+* `BulkheadFull`: too many requests wait already;
+* `AddressRefused`: the address policy does not let the server be reached.
+
+A status is not an error here: what a 429 means is for those to say who know the protocol above.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import re
+import ssl
+import urllib.request
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self, TypeAlias
+
+import attrs
+import httpcore
+import httpx
+import trio
+
+from clawft_trio.attempts import AttemptInProgress
+from clawft_trio.errors import NotConfigured, ProviderError, ProviderTimeout, TransportFailed
+from clawft_trio.net.addresses import AddressPolicy
+from clawft_trio.net.admission import Admission, AdmissionStatistics
+from clawft_trio.net.connections import Connections
+from clawft_trio.net.network import Network
+from clawft_trio.net.response import HttpResponse
+
+Library: TypeAlias = Literal["httpx", "httpx2"]
+
+HeaderValue: TypeAlias = str | Callable[[], str | Awaitable[str]]
+"""A header's value, or a callable, sync or async, that is asked for it before every request."""
+
+# RFC 9110, 5.5: printable ASCII, with blanks and tabs inside only.
+_HEADER_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?")
+
+
+class HttpClient(Protocol):
+    """What is needed of a client: `httpx.AsyncClient` and `httpx2.AsyncClient` have it."""
+
+    def build_request(
+        self, method: str, url: str, *, content: bytes | None, headers: Any, timeout: Any, extensions: Any
+    ) -> Any:
+        """Make a request."""
+        ...
+
+    async def send(self, request: Any, *, stream: bool, follow_redirects: bool) -> Any:
+        """Send it, and return when the headers have come.
+
+        Cancellation: the connection is closed.
+        """
+        ...
+
+
+def _positive(clocks: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
+    if value is not None and not value > 0:
+        raise ValueError(f"{attribute.name} must be more than 0 seconds, got {value!r}")
+
+
+@attrs.frozen(kw_only=True)
+class Clocks:
+    """How long the parts of a request may take that nobody above can see, in seconds. None leaves it to the caller."""
+
+    #: until the connection is ready: name, TCP, proxy and TLS together
+    connect: float | None = attrs.field(default=5.0, validator=_positive)
+    #: how long the server may stand still while the request is sent
+    write: float | None = attrs.field(default=30.0, validator=_positive)
+    #: from admission until the response's headers
+    first_byte: float | None = attrs.field(default=30.0, validator=_positive)
+
+
+@attrs.frozen(kw_only=True)
+class EndpointStatistics:
+    """What an endpoint is doing."""
+
+    admission: AdmissionStatistics
+    #: connections that a request owns; 0 and no meaning with a client of one's own
+    busy: int
+    #: connections kept for the next request
+    idle: int
+    #: requests that were admitted since the beginning
+    requests: int
+
+
+def bearer(key: HeaderValue) -> HeaderValue:
+    """`Bearer` and *key*: the value of an `Authorization` header."""
+
+    async def value() -> str:
+        return f"Bearer {await _value_of(key)}"
+
+    return value
+
+
+class HttpEndpoint:
+    """One server, by its base URL, and the connections to it.
+
+    Use it as `async with HttpEndpoint(url) as http`. Nothing is opened before the first request.
+
+    Args:
+      base_url: `http:` or `https:`, without credentials: those are headers.
+      name: whose errors these are, for `ProviderError.provider`.
+      headers: sent with every request. Values are never shown.
+      connections: how many requests may be under way at once. The others wait, and hold nothing.
+      max_queue: how many may wait; None is any number.
+      clocks: how long the parts of a request may take.
+      keep_alive: seconds that an unused connection is kept. Some servers close theirs after 5.
+      redirects: how many are followed; 0 hands them out as they are.
+      verify: whether certificates are checked, or the context that does it.
+      proxy: `http:`, `https:` or `socks5:` URL of a proxy.
+      trust_env: use the proxy and the certificates that the environment names (`HTTPS_PROXY`, `SSL_CERT_FILE`).
+      policy: which addresses may be reached; None is all. Excludes proxies, which resolve names themselves.
+      library: which of the two is used.
+      client: one's own client instead of all that: its connections, proxy and TLS are its owner's, who also
+        closes it. It must not queue (`max_connections=None`).
+
+    Raises:
+      NotConfigured: the base URL is none, or settings exclude each other.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        name: str = "",
+        headers: Mapping[str, HeaderValue] | None = None,
+        connections: int = 32,
+        max_queue: int | None = None,
+        clocks: Clocks = Clocks(),
+        keep_alive: float = 5.0,
+        redirects: int = 0,
+        verify: bool | ssl.SSLContext = True,
+        proxy: str | None = None,
+        trust_env: bool = True,
+        policy: AddressPolicy | None = None,
+        library: Library = "httpx",
+        client: HttpClient | None = None,
+    ) -> None:
+        url = _checked_url(base_url)
+        if policy is not None and (proxy is not None or client is not None):
+            raise NotConfigured("an address policy cannot be kept through a proxy or by a client of one's own")
+        self.name = name
+        self._base_url = base_url.rstrip("/")
+        self._headers = dict(headers or {})
+        self._clocks = clocks
+        self._redirects = redirects
+        self._admission = Admission(connections, max_queue=max_queue)
+        self._requests = 0
+        self._closed = False
+        self._connections: Connections | None = None
+        self._library = _load(_library_of(client) if client is not None else library)
+        if client is None:
+            if proxy is None and policy is None and trust_env:
+                proxy = _proxy_for(url)
+            tls = (
+                verify
+                if isinstance(verify, ssl.SSLContext)
+                else self._library.http.create_ssl_context(verify=verify, trust_env=trust_env)
+            )
+            make = _connection_maker(self._library, tls, proxy, policy, keep_alive)
+            self._connections = Connections(self._library.http, self._library.core, make, most_idle=connections)
+            client = self._library.http.AsyncClient(transport=self._connections, trust_env=False, timeout=None)
+        self._client: HttpClient = client
+
+    def __repr__(self) -> str:
+        seen = self._admission.statistics()
+        state = "closed" if self._closed else f"{seen.in_use} of {seen.limit} in use, {seen.waiting} waiting"
+        return f"<HttpEndpoint {_shown(self._base_url)} by {self._library.name}: {state}>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close every connection. Requests under way fail; new ones are refused.
+
+        Cancellation: everything is closed nevertheless.
+        """
+        self._closed = True
+        if self._connections is not None:
+            await self._connections.aclose()
+
+    def statistics(self) -> EndpointStatistics:
+        """What is going on, now."""
+        return EndpointStatistics(
+            admission=self._admission.statistics(),
+            busy=self._connections.busy if self._connections else 0,
+            idle=self._connections.idle if self._connections else 0,
+            requests=self._requests,
+        )
+
+    @asynccontextmanager
+    async def request(
+        self,
+        method: str,
+        path: str = "",
+        *,
+        content: bytes | None = None,
+        headers: Mapping[str, HeaderValue] | None = None,
+        clocks: Clocks | None = None,
+        attempt: AttemptInProgress | None = None,
+    ) -> AsyncGenerator[HttpResponse, None]:
+        """Send a request; the response is there, its body still to come, for the length of the block.
+
+        Leaving the block ends the body wherever it is. A connection whose body had not arrived is closed.
+
+        Args:
+          path: goes behind the base URL; empty is the base URL itself.
+          headers: over the endpoint's own.
+          clocks: for this request, instead of the endpoint's.
+          attempt: is told when the request was admitted and sent and when the headers came.
+
+        Raises:
+          ProviderTimeout: a clock ran out.
+          TransportFailed: the server was not reached, or did not answer in HTTP.
+          BulkheadFull: too many requests wait already.
+          AddressRefused: the address policy does not let it be reached.
+          NotConfigured: a header cannot be sent.
+          trio.ClosedResourceError: the endpoint is closed.
+
+        Cancellation: the connection is closed.
+        """
+        # Before admission: whoever looks up a key may take its time, and must not hold a connection for it.
+        values = await self._header_values(headers)
+        async with self._admission.admit():
+            if self._closed:
+                raise trio.ClosedResourceError(f"{self!r} is closed")
+            self._requests += 1
+            sending = _Sending(self, clocks or self._clocks, attempt)
+            response = await sending.send(method, self._address(path), content, values)
+            try:
+                yield response
+            finally:
+                await response.finish()
+
+    def _address(self, path: str) -> str:
+        return f"{self._base_url}/{path.lstrip('/')}" if path else self._base_url
+
+    async def _header_values(self, more: Mapping[str, HeaderValue] | None) -> dict[str, str]:
+        # A compressed stream comes in lumps, and a compressed page may be a bomb: neither is asked for.
+        chosen: dict[str, HeaderValue] = {"accept-encoding": "identity"}
+        for headers in (self._headers, more or {}):
+            chosen.update((name.lower(), value) for name, value in headers.items())
+        return {name: _checked_value(name, await _value_of(value)) for name, value in chosen.items()}
+
+
+async def _value_of(value: HeaderValue) -> str:
+    made = value() if callable(value) else value
+    return made if isinstance(made, str) else await made
+
+
+def _checked_value(name: str, value: str) -> str:
+    # The library would say what is wrong by quoting the value, which may be a key.
+    if value and not _HEADER_VALUE.fullmatch(value):
+        raise NotConfigured(f"the value of the header {name!r} has characters that no header may have")
+    return value
+
+
+class _Sending:
+    """One request on its way to its response's headers."""
+
+    def __init__(self, endpoint: HttpEndpoint, clocks: Clocks, attempt: AttemptInProgress | None) -> None:
+        self._endpoint = endpoint
+        self._library = endpoint._library
+        self._clocks = clocks
+        self._attempt = attempt
+        self._where = ""
+        if attempt is not None:
+            attempt.admitted = trio.current_time()
+
+    async def send(self, method: str, url: str, content: bytes | None, headers: dict[str, str]) -> HttpResponse:
+        request = self._endpoint._client.build_request(
+            method,
+            url,
+            content=content,
+            headers=headers,
+            timeout=(self._clocks.connect, None, self._clocks.write, None),
+            extensions={"trace": self._note_sent},
+        )
+        for _ in range(self._endpoint._redirects):
+            response = await self._hop(request)
+            following = response._raw.next_request
+            if following is None:
+                return response
+            await response.finish()
+            request = self._without_secrets(request, following)
+        return await self._hop(request)
+
+    async def _hop(self, request: Any) -> HttpResponse:
+        self._where = f"{request.method} {_shown(str(request.url))}"
+        limit = self._clocks.first_byte
+        with trio.move_on_after(math.inf if limit is None else limit) as clock:
+            raw = await self._deliver(request)
+        if clock.cancelled_caught:
+            raise ProviderTimeout(clock="first_byte", limit=limit, provider=self._endpoint.name)
+        if self._attempt is not None:
+            self._attempt.sent = True
+            self._attempt.first_byte = trio.current_time()
+        return HttpResponse(raw, url=_shown(str(request.url)), errors=self._library.errors, judge=self._judge)
+
+    async def _deliver(self, request: Any) -> Any:
+        try:
+            return await self._endpoint._client.send(request, stream=True, follow_redirects=False)
+        except ProviderError as exc:
+            exc.provider = exc.provider or self._endpoint.name
+            raise
+        except self._library.errors as exc:
+            raise self._judge(exc) from exc
+
+    async def _note_sent(self, event: str, info: Mapping[str, Any]) -> None:
+        # httpcore tells before each of its steps. What goes to a proxy first is not the request yet.
+        if self._attempt is not None and event.endswith(".send_request_headers.started"):
+            self._attempt.sent = self._attempt.sent or info["request"].method != b"CONNECT"
+
+    def _without_secrets(self, request: Any, following: Any) -> Any:
+        # httpx itself takes `Authorization` off on the way to another origin. A key may have any name.
+        if _origin(request.url) != _origin(following.url):
+            for name in self._endpoint._headers:
+                following.headers.pop(name, None)
+        return following
+
+    def _judge(self, exc: Exception) -> Exception:
+        """Our error for one of the library's: by its class, never by its text."""
+        text = f"{self._where}: {str(exc)[:200] or type(exc).__name__}"
+        for kind, clock, limit in (
+            (self._library.connect_timeouts, "connect", self._clocks.connect),
+            (self._library.write_timeouts, "write", self._clocks.write),
+        ):
+            if isinstance(exc, kind):
+                return ProviderTimeout(clock=clock, limit=limit, provider=self._endpoint.name)
+        retryable = False if isinstance(exc, self._library.own_faults) else None
+        return TransportFailed(text, provider=self._endpoint.name, retryable=retryable)
+
+
+@attrs.frozen(kw_only=True)
+class _Library:
+    """One of the two libraries, and what its exceptions mean."""
+
+    name: str
+    http: Any
+    core: Any
+    #: everything that is a failure of the transport
+    errors: tuple[type[Exception], ...]
+    connect_timeouts: tuple[type[Exception], ...]
+    write_timeouts: tuple[type[Exception], ...]
+    #: requests that were wrong before they were sent
+    own_faults: tuple[type[Exception], ...]
+
+
+def _load(name: str) -> _Library:
+    # httpx2 is an extra: imported when it is asked for.
+    try:
+        http, core = (httpx, httpcore) if name == "httpx" else map(importlib.import_module, (name, "httpcore2"))
+    except ImportError as exc:
+        raise NotConfigured(f"{name} is not installed: pip install clawft-trio[{name}]") from exc
+    return _Library(
+        name=name,
+        http=http,
+        core=core,
+        errors=(
+            http.HTTPError,
+            http.InvalidURL,
+            core.NetworkError,
+            core.ProtocolError,
+            core.ProxyError,
+            core.TimeoutException,
+            core.UnsupportedProtocol,
+            trio.BrokenResourceError,
+            trio.ClosedResourceError,
+            OSError,
+        ),
+        connect_timeouts=(http.ConnectTimeout, core.ConnectTimeout),
+        write_timeouts=(http.WriteTimeout, core.WriteTimeout),
+        own_faults=(
+            http.LocalProtocolError,
+            http.UnsupportedProtocol,
+            http.InvalidURL,
+            core.LocalProtocolError,
+            core.UnsupportedProtocol,
+        ),
+    )
+
+
+def _library_of(client: HttpClient) -> str:
+    roots = [cls.__module__.partition(".")[0] for cls in type(client).__mro__]
+    return "httpx2" if "httpx2" in roots else "httpx"
+
+
+def _connection_maker(
+    library: _Library, verify: ssl.SSLContext, proxy: str | None, policy: AddressPolicy | None, keep_alive: float
+) -> Callable[[Any], Any]:
+    """The library's own way to make connections. Its pool is asked for new ones and never given any to keep."""
+    core = library.core
+    settings: dict[str, Any] = {
+        "ssl_context": verify,
+        "keepalive_expiry": keep_alive,
+        "network_backend": Network(policy=policy, write_broke=core.WriteError),
+    }
+    if proxy is None:
+        return core.AsyncConnectionPool(**settings).create_connection  # type: ignore[no-any-return]
+    by = library.http.Proxy(url=proxy)
+    where = core.URL(scheme=by.url.raw_scheme, host=by.url.raw_host, port=by.url.port, target=by.url.raw_path)
+    pool = core.AsyncSOCKSProxy if by.url.scheme.startswith("socks") else core.AsyncHTTPProxy
+    return pool(where, proxy_auth=by.raw_auth, **settings).create_connection  # type: ignore[no-any-return]
+
+
+def _checked_url(base_url: str) -> httpx.URL:
+    try:
+        url = httpx.URL(base_url)
+    except (httpx.InvalidURL, TypeError):
+        raise NotConfigured("the base URL is not a URL") from None
+    if url.userinfo:
+        raise NotConfigured(f"the base URL of {url.host} holds credentials: they belong into headers")
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise NotConfigured(f"the base URL must be http:// or https:// and a host, got {_shown(base_url)!r}")
+    return url
+
+
+def _proxy_for(url: httpx.URL) -> str | None:
+    if urllib.request.proxy_bypass(url.host):
+        return None
+    proxies = urllib.request.getproxies()
+    return proxies.get(url.scheme) or proxies.get("all")
+
+
+def _origin(url: Any) -> tuple[str, str, int]:
+    return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
+
+
+def _shown(url: str) -> str:
+    """*url* without what may be secret: its query."""
+    return url.partition("?")[0].partition("#")[0]

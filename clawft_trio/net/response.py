@@ -1,0 +1,154 @@
+"""A response whose headers have come and whose body is still on its way."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import trio
+
+from clawft_trio.errors import ClawftError, InvalidResponse, TransportFailed
+from clawft_trio.nursery import goodbye
+
+MAX_READ = 32 * 1024 * 1024
+"""Bytes of a body that is read as a whole: more than any answer or page, and less than would hurt."""
+
+# Closing a connection waits for nobody; this is for what cannot be foreseen.
+_GRACE = 1.0
+
+# Bytes that come out of a decompressor at once, however many they would like to become.
+_PIECE = 64 * 1024
+
+
+class HttpResponse:
+    """What came back: made by `HttpEndpoint.request`, and of use inside that block only."""
+
+    def __init__(self, raw: Any, *, url: str, errors: tuple[type[Exception], ...], judge: Judge) -> None:
+        self._raw = raw
+        self._chunks = _Chunks(raw.stream, errors, judge)
+        self.status: int = raw.status_code
+        #: names in any case; several of one name are joined by commas
+        self.headers: Mapping[str, str] = raw.headers
+        #: where it came from, after redirects and without the query
+        self.url = url
+
+    def __repr__(self) -> str:
+        return f"<HttpResponse {self.status} from {self.url}, {self._chunks.received} bytes so far>"
+
+    @property
+    def content_type(self) -> str:
+        """The media type in lower case and without parameters (`text/event-stream`); empty when there is none."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes, decompressed. To be iterated once; may be left at any point.
+
+        Raises, while iterating:
+          TransportFailed: the connection broke, or ended before the body did.
+          InvalidResponse: the body is not compressed in the way it says, or in one that nobody asked for.
+        """
+        encoding = self.headers.get("content-encoding", "identity").strip().lower()
+        if encoding in {"", "identity"}:
+            return self._chunks
+        if encoding in {"gzip", "x-gzip", "deflate"}:
+            return _Inflated(self._chunks)
+        raise InvalidResponse(
+            f"the body is compressed by {encoding[:40]!r}, which was not asked for", status=self.status
+        )
+
+    async def read(self, *, limit: int = MAX_READ, cut: bool = False) -> bytes:
+        """Receive the body as a whole, but never more than *limit* bytes of it.
+
+        Args:
+          cut: take what fits instead of raising.
+
+        Raises:
+          InvalidResponse: it is longer, and is not to be cut.
+          TransportFailed: the connection broke, or ended before the body did.
+
+        Cancellation: the rest is not received any more.
+        """
+        received = bytearray()
+        async for chunk in self.chunks():
+            received += chunk
+            if len(received) > limit:
+                if cut:
+                    break
+                raise InvalidResponse(f"the body is longer than limit={limit} bytes", status=self.status)
+        return bytes(received[:limit])
+
+    async def finish(self) -> None:
+        """Leave the rest of the body. What has already arrived may save the connection; nothing is waited for.
+
+        Cancellation: it is finished nevertheless.
+        """
+        # A body that is dropped halfway leaves its generators, five deep, to the garbage collector. A cancellation
+        # ends them all, from the innermost outwards, and each closes what it holds.
+        with trio.CancelScope(shield=True) as scope:
+            scope.cancel(reason="the rest of the body is not wanted")
+            with suppress(ClawftError):
+                async for _ in self._chunks:
+                    pass
+        with goodbye(_GRACE):
+            await self._raw.aclose()
+
+
+Judge = Callable[[Exception], Exception]
+"""Turns an error of the HTTP library into one of ours."""
+
+
+class _Chunks:
+    """The chunks of a body. An object and not a generator, so that leaving it needs no closing."""
+
+    __slots__ = ("_errors", "_judge", "_next", "received")
+
+    def __init__(self, body: Any, errors: tuple[type[Exception], ...], judge: Judge) -> None:
+        self._next: Callable[[], Any] = body.__aiter__().__anext__
+        self._errors = errors
+        self._judge = judge
+        self.received = 0
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            chunk: bytes = await self._next()
+        except self._errors as exc:
+            raise self._judge(exc) from exc
+        self.received += len(chunk)
+        return chunk
+
+
+class _Inflated:
+    """A gzip or deflate body, decompressed piece by piece: a small body cannot become a large one at once."""
+
+    def __init__(self, chunks: _Chunks) -> None:
+        self._chunks = chunks
+        # 15 bits of window, and 32 to tell gzip from zlib by its header.
+        self._zlib = zlib.decompressobj(wbits=47)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = b""
+        while not piece and not self._zlib.eof:
+            piece = self._inflate(self._zlib.unconsumed_tail or await self._more())
+        if not piece:
+            raise StopAsyncIteration
+        return piece
+
+    async def _more(self) -> bytes:
+        try:
+            return await self._chunks.__anext__()
+        except StopAsyncIteration:
+            raise TransportFailed("the compressed body ended before its end") from None
+
+    def _inflate(self, data: bytes) -> bytes:
+        try:
+            return self._zlib.decompress(data, _PIECE)
+        except zlib.error as exc:
+            raise InvalidResponse(f"the body is not compressed in the way it says: {exc}") from exc
