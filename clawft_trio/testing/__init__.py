@@ -4,12 +4,10 @@ What needs hypothesis is in modules of its own, to be imported by name: `clawft_
 and properties in mock time) and `clawft_trio.testing.strategies`.
 """
 
+from clawft_trio.testing.exchange import Ending as Ending, Exchange as Exchange, SeenRequest as SeenRequest
 from clawft_trio.testing.fault_server import (
-    Ending as Ending,
-    Exchange as Exchange,
     FaultServer as FaultServer,
     FaultServerStatistics as FaultServerStatistics,
-    SeenRequest as SeenRequest,
     open_fault_server as open_fault_server,
     refused_url as refused_url,
 )

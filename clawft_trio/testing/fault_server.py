@@ -16,114 +16,27 @@ HTTP is framed by h11, which httpx brings along; every fault goes to the socket 
 
 from __future__ import annotations
 
+import functools
 import socket
-import struct
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Literal, TypeAlias
+from typing import TypeAlias
 
 import attrs
 import h11
 import trio
 
-from clawft_trio.chat import JsonObject
 from clawft_trio.codec import decode_json, encode_json
 from clawft_trio.errors import InvalidData
 from clawft_trio.nursery import open_hidden_nursery
-from clawft_trio.testing.dialects import Dialect, Setting, Writer, error_body, writer
-from clawft_trio.testing.script import (
-    BadJson,
-    BadUtf8,
-    CallTool,
-    CloseConnection,
-    EndBody,
-    ErrorEvent,
-    Fault,
-    Finish,
-    Garbage,
-    Hang,
-    InPieces,
-    Page,
-    Pings,
-    Preamble,
-    Raw,
-    Report,
-    ResetConnection,
-    Say,
-    SendHeaders,
-    Status,
-    Step,
-    Think,
-    Wait,
-    WireScript,
-)
-
-Ending = Literal["complete", "closed", "reset", "client_left", "server_stopped"]
-"""How an exchange ended: the response went out in full as HTTP has it; the script closed or reset the connection;
-the client was gone before; the server was shut down."""
+from clawft_trio.testing.dialects import Dialect, error_body
+from clawft_trio.testing.exchange import Ending, Exchange, Performance, SeenRequest
+from clawft_trio.testing.script import Status, WireScript
 
 _MAX_REQUEST = 64 * 1024 * 1024
 """Bytes of request body that are kept: far more than a test sends, and less than a machine has."""
 
 _RECEIVE = 64 * 1024
-
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-"""SO_LINGER on, 0 s: closing discards what is unsent and answers with RST instead of FIN."""
-
-
-@attrs.frozen(kw_only=True)
-class SeenRequest:
-    """One request, as it arrived."""
-
-    #: from 0, in order of arrival
-    number: int
-    #: from 0, among the requests for the same model
-    turn: int
-    #: seconds since the server started, in the script's time (before scaling)
-    elapsed: float
-    #: `trio.current_time()` when it had arrived in full
-    time: float
-    #: which connection it came over, from 0
-    connection: int
-    dialect: Dialect
-    path: str
-    #: names in lower case
-    headers: Mapping[str, str]
-    body: JsonObject
-
-    @property
-    def model(self) -> str:
-        """The model that it asks for."""
-        return str(self.body.get("model", ""))
-
-    @property
-    def stream(self) -> bool:
-        """Whether it asks for a stream."""
-        return bool(self.body.get("stream"))
-
-    @property
-    def answers_tools(self) -> bool:
-        """Whether its last message is a tool's result."""
-        messages = self.body.get("messages") or [{}]
-        content = messages[-1].get("content")
-        blocks = content if isinstance(content, list) else []
-        return messages[-1].get("role") == "tool" or any(
-            isinstance(block, dict) and block.get("type") == "tool_result" for block in blocks
-        )
-
-
-@attrs.define(kw_only=True)
-class Exchange:
-    """One request and what became of it. `ending` is None while the script plays."""
-
-    request: SeenRequest
-    ending: Ending | None = None
-    #: `trio.current_time()` of the end
-    ended: float | None = None
-    #: steps of the script that were begun
-    steps: int = 0
-    #: bytes handed to the socket
-    sent: int = 0
 
 
 @attrs.frozen(kw_only=True)
@@ -175,7 +88,7 @@ class FaultServer:
             connections_open=self._open,
             connections_accepted=self._accepted,
             requests=len(self.exchanges),
-            running=sum(exchange.ending is None for exchange in self.exchanges),
+            running=sum(exchange.ended is None for exchange in self.exchanges),
         )
 
     async def wait_for(self, condition: Callable[[FaultServerStatistics], bool]) -> None:
@@ -211,8 +124,8 @@ class FaultServer:
         self._changed.unpark_all()
         return exchange
 
-    def _end(self, exchange: Exchange, ending: Ending) -> None:
-        exchange.ending = ending
+    def _end(self, exchange: Exchange) -> None:
+        exchange.ending = exchange.ending or "server_stopped"
         exchange.ended = trio.current_time()
         self._changed.unpark_all()
 
@@ -241,9 +154,9 @@ async def open_fault_server(
     pick = choose or _by_count(scripts, models or {})
     server = FaultServer(pick, scale=scale)
     async with open_hidden_nursery() as nursery:
-        [listener] = await trio.open_tcp_listeners(port, host="127.0.0.1")
-        server.origin = f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
-        nursery.start_soon(trio.serve_listeners, server.serve_stream, [listener])
+        listen = functools.partial(trio.serve_tcp, server.serve_stream, port, host="127.0.0.1")
+        listeners: list[trio.SocketListener] = await nursery.start(listen)
+        server.origin = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
         yield server
         nursery.cancel_scope.cancel(reason="fault server closed")
 
@@ -297,6 +210,7 @@ class _Connection:
 
     async def _exchange(self) -> bool:
         """One request and its answer. False when there was none, or nothing may follow it."""
+        await trio.lowlevel.checkpoint()
         head = await self._event()
         if not isinstance(head, h11.Request):
             return False
@@ -359,24 +273,24 @@ class _Connection:
     async def _play(self, request: SeenRequest) -> bool:
         """Play the script for *request*; False when the connection is not to be used again."""
         exchange = self._server._begin(request)
-        ending: Ending = "server_stopped"
         try:
-            script = tuple(self._server._choose(request))
-            performance = _Performance(self._stream, self._http, exchange, script, self._server._scale)
-            async with open_hidden_nursery() as nursery:
-                nursery.start_soon(self._watch, nursery.cancel_scope)
-                # Until the script is over: what cancels it before is the client's leaving, or our own end.
-                ending = "client_left"
-                ending = await performance.play(script)
-                nursery.cancel_scope.cancel(reason="script over")
-        except trio.Cancelled:
-            ending = "server_stopped"
-            raise
+            exchange.ending = await self._perform(exchange)
         except trio.BrokenResourceError:
-            ending = "client_left"
+            exchange.ending = "client_left"
         finally:
-            self._server._end(exchange, ending)
-        return ending == "complete"
+            self._server._end(exchange)
+        return exchange.ending == "complete"
+
+    async def _perform(self, exchange: Exchange) -> Ending:
+        script = tuple(self._server._choose(exchange.request))
+        performance = Performance(self._stream, self._http, exchange, script, self._server._scale)
+        async with open_hidden_nursery() as nursery:
+            nursery.start_soon(self._watch, nursery.cancel_scope)
+            exchange.ending = await performance.play(script)
+            nursery.cancel_scope.cancel(reason="script over")
+            return exchange.ending
+        # Nothing but the watcher ends the block before the script is over.
+        return "client_left"
 
     async def _watch(self, playing: trio.CancelScope) -> None:
         """End the playing when the client goes; keep what it sends for the next request."""
@@ -392,176 +306,3 @@ def _dialect(path: str) -> Dialect | None:
     if path.endswith("/chat/completions"):
         return "openai"
     return "anthropic" if path.endswith("/messages") else None
-
-
-# --- one script -----------------------------------------------------------------------------------------
-
-
-class _Performance:
-    """One script being played into a connection."""
-
-    def __init__(
-        self, stream: trio.abc.Stream, http: h11.Connection, exchange: Exchange, script: WireScript, scale: float
-    ) -> None:
-        self._stream = stream
-        self._http = http
-        self._exchange = exchange
-        self._scale = scale
-        self._request = exchange.request
-        self._writer: Writer = writer(
-            self._request.dialect, _setting(self._request, script), stream=self._request.stream
-        )
-        #: None: every event is a piece
-        self._sizes: tuple[int, ...] | None = None
-        self._next_size = 0
-        self._gathered = bytearray()
-        self._headers_sent = False
-
-    async def play(self, script: WireScript) -> Ending:
-        for step in script:
-            self._exchange.steps += 1
-            ending = await self._take(step)
-            if ending is not None:
-                return ending
-        return await self._end_body(self._writer.end())
-
-    async def _take(self, step: Step | Fault) -> Ending | None:
-        match step:
-            case Say() | Think() | CallTool() | Report() | Finish() | Preamble() | BadJson() | BadUtf8() | Raw():
-                await self._write(self._writer.write(step))
-            case ErrorEvent() if self._request.stream:
-                await self._write(self._writer.write(step))
-            case Wait(seconds):
-                await self._pause(seconds)
-            case Hang():
-                await self._flush()
-                await trio.sleep_forever()
-            case Pings():
-                await self._ping(step)
-            case SendHeaders():
-                await self._open(step.headers)
-            case InPieces(sizes):
-                self._sizes = sizes
-            case _:
-                return await self._fail(step)
-        return None
-
-    async def _fail(
-        self, step: Status | Page | ErrorEvent | Garbage | EndBody | CloseConnection | ResetConnection
-    ) -> Ending:
-        match step:
-            case ErrorEvent():
-                return await self._status(Status(step.status, step.code, step.message))
-            case Status():
-                return await self._status(step)
-            case Page():
-                return await self._page(step.status, step.body, {"content-type": step.content_type, **step.headers})
-            case EndBody():
-                return await self._end_body(self._writer.torn())
-            case Garbage(data):
-                await self._flush()
-                await self._send(data)
-            case CloseConnection():
-                await self._tear()
-            case ResetConnection():
-                await self._tear()
-                _reset_on_close(self._stream)
-                return "reset"
-        return "closed"
-
-    # --- bodies
-
-    async def _write(self, events: list[bytes]) -> None:
-        for event in events:
-            await self._put(event)
-
-    async def _put(self, data: bytes) -> None:
-        if self._sizes is not None:
-            self._gathered += data
-        else:
-            await self._send_chunk(data)
-
-    async def _flush(self) -> None:
-        """Send what was gathered, in pieces."""
-        while self._gathered and self._sizes is not None:
-            size = self._sizes[self._next_size % len(self._sizes)]
-            self._next_size += 1
-            piece = bytes(self._gathered[:size])
-            del self._gathered[:size]
-            await self._send_chunk(piece)
-
-    async def _send_chunk(self, data: bytes) -> None:
-        await self._open({})
-        await self._send(self._http.send(h11.Data(data=data)) or b"")
-
-    async def _end_body(self, last: bytes) -> Ending:
-        if last:
-            await self._put(last)
-        await self._flush()
-        await self._open({})
-        await self._send(self._http.send(h11.EndOfMessage()) or b"")
-        return "complete"
-
-    async def _tear(self) -> None:
-        if torn := self._writer.torn():
-            await self._put(torn)
-        await self._flush()
-
-    async def _pause(self, seconds: float) -> None:
-        await self._flush()
-        await trio.sleep(seconds * self._scale)
-
-    async def _ping(self, step: Pings) -> None:
-        left = step.times
-        while left is None or left > 0:
-            await self._write(self._writer.write(step))
-            await self._pause(step.every)
-            left = None if left is None else left - 1
-
-    # --- responses
-
-    async def _open(self, headers: Mapping[str, str]) -> None:
-        if self._headers_sent:
-            return
-        self._headers_sent = True
-        await self._respond(200, {"content-type": self._writer.content_type, **headers})
-
-    async def _respond(self, status: int, headers: Mapping[str, str]) -> None:
-        id_header = "x-request-id" if self._request.dialect == "openai" else "request-id"
-        every = {id_header: f"req_{self._request.number}", **headers}
-        await self._send(self._http.send(h11.Response(status_code=status, headers=list(every.items()))) or b"")
-
-    async def _status(self, step: Status) -> Ending:
-        after = {} if step.retry_after is None else {"retry-after": f"{step.retry_after * self._scale:g}"}
-        body = encode_json(error_body(self._request.dialect, step))
-        return await self._page(step.status, body, {"content-type": "application/json", **after, **step.headers})
-
-    async def _page(self, status: int, body: bytes, headers: Mapping[str, str]) -> Ending:
-        if self._headers_sent:
-            raise ValueError(f"script: a response with status {status} cannot follow a body that has begun")
-        await self._respond(status, {**headers, "content-length": str(len(body))})
-        await self._send(self._http.send(h11.Data(data=body)) or b"")
-        await self._send(self._http.send(h11.EndOfMessage()) or b"")
-        return "complete"
-
-    async def _send(self, data: bytes) -> None:
-        await self._stream.send_all(data)
-        self._exchange.sent += len(data)
-
-
-def _setting(request: SeenRequest, script: WireScript) -> Setting:
-    options: Any = request.body.get("stream_options")
-    asked = isinstance(options, dict) and bool(options.get("include_usage"))
-    told = [step.usage for step in script if isinstance(step, Finish | Report) and step.usage is not None]
-    return Setting(
-        number=request.number,
-        model=request.model,
-        tell_usage=asked or request.dialect == "anthropic",
-        usage=told[-1] if told else None,
-    )
-
-
-def _reset_on_close(stream: trio.abc.Stream) -> None:
-    # A stream in memory has no RST: there, closing is the whole of it.
-    if isinstance(stream, trio.SocketStream):
-        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
