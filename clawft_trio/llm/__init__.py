@@ -1,0 +1,22 @@
+"""Models behind HTTP: what is asked of them, what they say, and what their failures mean."""
+
+from clawft_trio.llm.anthropic import Anthropic as Anthropic
+from clawft_trio.llm.catalog import (
+    KNOWN as KNOWN,
+    HttpProvider as HttpProvider,
+    KnownProvider as KnownProvider,
+    find_key as find_key,
+    known_provider as known_provider,
+    provider_named as provider_named,
+    split_target as split_target,
+)
+from clawft_trio.llm.exchange import ApiKey as ApiKey, HttpOptions as HttpOptions
+from clawft_trio.llm.failures import RETRYABLE_STATUSES as RETRYABLE_STATUSES
+from clawft_trio.llm.openai import OpenAICompatible as OpenAICompatible
+from clawft_trio.llm.openai_request import Quirks as Quirks
+from clawft_trio.llm.stream import (
+    Stream as Stream,
+    StreamCallback as StreamCallback,
+    complete as complete,
+    open_stream as open_stream,
+)

@@ -1,0 +1,137 @@
+"""Anthropic's Messages API, natively: its own events, blocks and errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self, Unpack
+
+import attrs
+
+from clawft_trio.chat import Call, ChatRequest, ChatResponse
+from clawft_trio.llm.anthropic_answer import AnthropicReading, EndsWith
+from clawft_trio.llm.anthropic_request import request_body
+from clawft_trio.llm.assembly import ids_in
+from clawft_trio.llm.exchange import ApiKey, Exchange, HttpOptions
+from clawft_trio.llm.failures import RETRYABLE_STATUSES, Failures, Now, utc_now
+from clawft_trio.llm.reading import Answer
+from clawft_trio.net.http import Clocks, HttpEndpoint
+
+VERSION = "2023-06-01"
+"""The version of the API whose shapes this file knows."""
+
+MAX_TOKENS = 8192
+"""Output tokens of a request that sets no limit: the API insists on one, and every current model allows this."""
+
+
+@attrs.frozen(kw_only=True)
+class _Messages:
+    name: str
+    max_tokens: int
+    ends_with: EndsWith
+
+    @property
+    def path(self) -> str:
+        return "/messages"
+
+    def headers(self, key: str) -> Mapping[str, str]:
+        return {"anthropic-version": VERSION} | ({"x-api-key": key} if key else {})
+
+    def body(self, request: ChatRequest, model: str) -> Mapping[str, Any]:
+        return request_body(request, model, self.max_tokens)
+
+    def reading(self, request: ChatRequest, model: str) -> AnthropicReading:
+        answer = Answer(provider=self.name, model=model, taken_ids=ids_in(request))
+        return AnthropicReading(answer, ends_with=self.ends_with)
+
+
+class Anthropic:
+    """A provider: `POST {base_url}/messages`, streamed or not.
+
+    Thinking comes as `ReasoningDelta` and stays in the response as `Opaque` blocks with their signatures, which
+    have to go back with the next turn and do, as long as `ChatResponse.message` is what goes into the history.
+    An answer counts as whole when `message_stop` has come. It never retries: that is for whoever calls it.
+
+    Args:
+      name: what it is called in logs, errors and targets.
+      base_url: up to and including the version.
+      api_key: a key, something that gives the current one for each call, or None for a server that needs none.
+      model: what is asked when a request names no model.
+      max_tokens: for requests that set none.
+      headers: more headers for every request (`anthropic-beta`).
+      ends_with: what proves that a stream was whole; imitations may need `stop_reason`.
+      key_variable: the environment variable that an error about the key names.
+      retryable_statuses: after which the same request may be sent here again.
+      linger: seconds that the end of the body may be waited for after the answer.
+      unstreamed: seconds that the headers of an answer may take that is not streamed: they come when it is whole.
+      now: calendar time, for a `Retry-After` that is a date.
+      http: passed on to `HttpEndpoint`: `connections`, `clocks`, `proxy`, `verify`, `client` and the others.
+    """
+
+    #: for strategies: the record of each attempt is kept here
+    keeps_records = True
+
+    def __init__(
+        self,
+        name: str = "anthropic",
+        *,
+        base_url: str = "https://api.anthropic.com/v1",
+        api_key: ApiKey = None,
+        model: str = "",
+        max_tokens: int = MAX_TOKENS,
+        headers: Mapping[str, str] | None = None,
+        ends_with: EndsWith = "message_stop",
+        key_variable: str = "ANTHROPIC_API_KEY",
+        retryable_statuses: Iterable[int] = RETRYABLE_STATUSES,
+        linger: float = 2.0,
+        unstreamed: float = 600.0,
+        now: Now = utc_now,
+        **http: Unpack[HttpOptions],
+    ) -> None:
+        self._http = HttpEndpoint(base_url, name=name, headers=headers, **http)
+        self._exchange = Exchange(
+            name=name,
+            http=self._http,
+            dialect=_Messages(name=name, max_tokens=max_tokens, ends_with=ends_with),
+            failures=Failures(provider=name, retryable_statuses=frozenset(retryable_statuses), now=now),
+            model=model,
+            api_key=api_key,
+            key_variable=key_variable,
+            linger=linger,
+            clocks=http.get("clocks", Clocks()),
+            unstreamed=unstreamed,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Anthropic {self.name!r} over {self._http!r}>"
+
+    async def __aenter__(self) -> Self:
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close all connections.
+
+        Cancellation: they are closed, less politely.
+        """
+        await self._http.aclose()
+
+    @property
+    def name(self) -> str:
+        """What it is called in logs, errors and targets."""
+        return self._exchange.name
+
+    async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
+        """Answer *request*, telling `call.emit` what is seen as it comes.
+
+        Raises:
+          ProviderError: there is no answer, or no evidence that it is whole; `partial` is what had come.
+
+        Cancellation: the connection is closed and nothing is left behind; the attempt is on record.
+        """
+        return await self._exchange.complete(request, call)

@@ -1,0 +1,111 @@
+"""A `ChatRequest` as Anthropic's Messages dialect writes it."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from clawft_trio.chat import ChatRequest, Image, Message, Opaque, Part, Text, ToolCall, ToolSpec
+from clawft_trio.llm.anthropic_answer import DIALECT
+
+_TOOL_CHOICES = {"auto": "auto", "none": "none", "required": "any"}
+
+
+def request_body(request: ChatRequest, model: str, max_tokens: int) -> dict[str, Any]:
+    """The body of `POST /messages`. `request.extra` is put over it.
+
+    Args:
+      request: what is asked.
+      model: of whom.
+      max_tokens: for a request that sets none; this API insists.
+    """
+    body: dict[str, Any] = {
+        "model": model,
+        "max_tokens": request.max_tokens or max_tokens,
+        "messages": _turns(request.messages),
+    }
+    system = [_block(part) for message in request.messages if message.role == "system" for part in _said(message)]
+    if system:
+        body["system"] = system
+    if request.stream:
+        body["stream"] = True
+    if request.tools:
+        body["tools"] = [_tool(tool) for tool in request.tools]
+        body["tool_choice"] = _tool_choice(request.tool_choice)
+    if request.temperature is not None:
+        body["temperature"] = request.temperature
+    if request.stop:
+        body["stop_sequences"] = list(request.stop)
+    if request.response_schema is not None:
+        body["output_config"] = {"format": {"type": "json_schema", "schema": request.response_schema}}
+    return {**body, **request.extra}
+
+
+def _tool(tool: ToolSpec) -> dict[str, Any]:
+    return {"name": tool.name, "description": tool.description, "input_schema": tool.parameters}
+
+
+def _tool_choice(choice: str) -> dict[str, Any]:
+    kind = _TOOL_CHOICES.get(choice)
+    return {"type": "tool", "name": choice} if kind is None else {"type": kind}
+
+
+def _turns(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
+    """The conversation as alternating turns: what tools answered is part of the user's."""
+    turns: list[dict[str, Any]] = []
+    for message in messages:
+        if message.role == "system":
+            continue
+        role = "assistant" if message.role == "assistant" else "user"
+        # An empty block is refused, and an empty turn has nothing to say.
+        blocks = list(_blocks(message))
+        if turns and turns[-1]["role"] == role:
+            turns[-1]["content"].extend(blocks)
+        elif blocks:
+            turns.append({"role": role, "content": blocks})
+    return turns
+
+
+def _blocks(message: Message) -> Iterator[dict[str, Any]]:
+    said = [_block(part) for part in _said(message)]
+    if message.role == "tool":
+        yield {"type": "tool_result", "tool_use_id": message.tool_call_id or "", "content": said}
+        return
+    yield from said
+    yield from map(_tool_use, message.tool_calls)
+
+
+def _said(message: Message) -> Iterator[Part]:
+    for part in message.content:
+        if isinstance(part, Opaque):
+            if part.dialect == DIALECT:
+                yield part
+        elif isinstance(part, Image) or part.text.strip():
+            yield part
+
+
+def _block(part: Part) -> dict[str, Any]:
+    if isinstance(part, Text):
+        return {"type": "text", "text": part.text}
+    if isinstance(part, Opaque):
+        return dict(part.block)
+    if part.url:
+        return {"type": "image", "source": {"type": "url", "url": part.url}}
+    data = b64encode(part.data).decode()
+    return {"type": "image", "source": {"type": "base64", "media_type": part.media_type, "data": data}}
+
+
+def _tool_use(call: ToolCall) -> dict[str, Any]:
+    return {"type": "tool_use", "id": call.id, "name": call.name, "input": _input(call.arguments)}
+
+
+def _input(arguments: str) -> dict[str, Any]:
+    # A call that was answered with an error may hold anything; this API takes objects only.
+    try:
+        decoded = msgspec.json.decode(arguments)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        decoded = None
+    return decoded if isinstance(decoded, dict) else {"malformed": arguments}

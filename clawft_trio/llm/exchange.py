@@ -1,0 +1,258 @@
+"""One attempt at one model over HTTP: what the dialects have in common."""
+
+from __future__ import annotations
+
+import inspect
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Any, Protocol, TypeAlias, TypedDict
+
+import attrs
+import trio
+
+from clawft_trio.attempts import AttemptInProgress, record_attempt
+from clawft_trio.chat import Call, ChatRequest, ChatResponse, StreamEvent, UsageReport
+from clawft_trio.codec import encode_json
+from clawft_trio.errors import (
+    InvalidResponse,
+    NotConfigured,
+    ProviderError,
+    ProviderTimeout,
+    StreamTruncated,
+    TransportFailed,
+)
+from clawft_trio.llm.failures import Failures, redact, request_id
+from clawft_trio.llm.reading import Reading, closing_events
+from clawft_trio.net.addresses import AddressPolicy
+from clawft_trio.net.http import Clocks, HttpClient, HttpEndpoint, Library
+from clawft_trio.net.response import HttpResponse
+
+ApiKey: TypeAlias = str | Callable[[], str | Awaitable[str]] | None
+"""A key, something that gives the current one, or None where none is needed."""
+
+# Of an error page as much as any real error object needs, and of an answer more than any model writes.
+_MAX_ERROR = 64 * 1024
+_MAX_ANSWER = 32 * 1024 * 1024
+
+# Seconds for the page behind an error status: what it means is mostly known without it.
+_ERROR_PAGE = 5.0
+
+# After the last word of its protocol a server ends the body at once or has no mind to; only an ended body leaves
+# the connection for the next call.
+_DRAIN = 0.05
+
+
+class HttpOptions(TypedDict, total=False):
+    """How a provider is reached; what each means, `HttpEndpoint` says."""
+
+    connections: int
+    max_queue: int | None
+    clocks: Clocks
+    keep_alive: float
+    verify: bool | ssl.SSLContext
+    proxy: str | None
+    trust_env: bool
+    policy: AddressPolicy | None
+    library: Library
+    client: HttpClient | None
+
+
+class Dialect(Protocol):
+    """How a family of servers is spoken to."""
+
+    @property
+    def path(self) -> str:
+        """The path of the request, below the base URL."""
+        ...
+
+    def headers(self, key: str) -> Mapping[str, str]:
+        """The headers of a request; *key* may be empty."""
+        ...
+
+    def body(self, request: ChatRequest, model: str) -> Mapping[str, Any]:
+        """The body of a request, ready for JSON."""
+        ...
+
+    def reading(self, request: ChatRequest, model: str) -> Reading:
+        """What reads the answer."""
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class Exchange:
+    """Asks one provider, once for each call, and never again by itself."""
+
+    name: str
+    http: HttpEndpoint
+    dialect: Dialect
+    failures: Failures
+    model: str = ""
+    api_key: ApiKey = attrs.field(default=None, repr=False)
+    #: the name of the variable that a missing key should be put into
+    key_variable: str = ""
+    #: seconds that usage may come after the terminal mark
+    linger: float = 2.0
+    #: the clocks of the endpoint
+    clocks: Clocks = Clocks()
+    #: seconds that the headers of an answer may take that is not streamed: they come when it is whole
+    unstreamed: float = 600.0
+
+    async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
+        """Answer *request*, and leave the record of the attempt in `call.log`."""
+        model = request.model or self.model
+        try:
+            with record_attempt(call.log, f"{self.name}/{model}") as attempt:
+                response = await self._attempt(request, model, call, attempt)
+        except ProviderError as exc:
+            exc.provider, exc.model = exc.provider or self.name, exc.model or model
+            exc.attempts = exc.attempts or call.log.records
+            raise
+        return attrs.evolve(response, attempts=call.log.records)
+
+    async def _attempt(self, request: ChatRequest, model: str, call: Call, attempt: AttemptInProgress) -> ChatResponse:
+        if not model:
+            raise NotConfigured(f"no model: neither the request nor the provider {self.name!r} names one")
+        given = self.api_key() if callable(self.api_key) else self.api_key
+        key = self._checked(await given if inspect.isawaitable(given) else given)
+        body = encode_json(self.dialect.body(request, model))
+        headers = {"content-type": "application/json", **self.dialect.headers(key)}
+        reading = self.dialect.reading(request, model)
+        clocks = self.clocks if request.stream else attrs.evolve(self.clocks, first_byte=self.unstreamed)
+        async with self.http.request(
+            "POST", self.dialect.path, content=body, headers=headers, clocks=clocks, attempt=attempt
+        ) as response:
+            conversation = _Conversation(self, response, reading, call, attempt, model, key)
+            return await conversation.read(streamed=request.stream)
+
+    def _checked(self, key: str | None) -> str:
+        if key is None:
+            return ""
+        key = key.strip()
+        if not key or not (key.isascii() and key.isprintable()):
+            advice = f"; set {self.key_variable}" if self.key_variable else ""
+            what = "the API key holds what no header may" if key else "there is no API key"
+            raise NotConfigured(f"{what} for provider {self.name!r}{advice}")
+        return key
+
+
+@attrs.define
+class _Conversation:
+    """One response being read."""
+
+    exchange: Exchange
+    response: HttpResponse
+    reading: Reading
+    call: Call
+    attempt: AttemptInProgress
+    model: str
+    key: str = attrs.field(repr=False)
+
+    async def read(self, *, streamed: bool) -> ChatResponse:
+        if not 200 <= self.response.status < 300:
+            raise self.exchange.failures.of_response(
+                status=self.response.status,
+                headers=self.response.headers,
+                body=await self._page(),
+                model=self.model,
+                secret=self.key,
+            )
+        try:
+            await self._receive(streamed=streamed)
+        except ProviderError as exc:
+            exc.partial = exc.partial or self.reading.answer.partial()
+            raise
+        return await self._conclude()
+
+    async def _receive(self, *, streamed: bool) -> None:
+        kind = self.response.content_type
+        # What was asked for and what a server makes of it are two things: it says which.
+        if kind == "application/json" or (not streamed and kind != "text/event-stream"):
+            await self._show(self.reading.feed_whole(await self.response.read(limit=_MAX_ANSWER)))
+        elif kind == "text/html":
+            raise self._invalid("the answer is a web page", body=await self._page())
+        else:
+            await self._stream()
+
+    async def _page(self) -> bytes:
+        with trio.move_on_after(_ERROR_PAGE), suppress(TransportFailed):
+            return await self.response.read(limit=_MAX_ERROR, cut=True)
+        return b""  # noqa: ASYNC910 - a body that breaks at once, and is done without
+
+    async def _stream(self) -> None:
+        chunks = aiter(self.response.chunks())
+        reading = self.reading
+        async for data in chunks:
+            events = reading.feed(data)
+            if events:
+                await self._show(events)
+            if reading.finished or reading.ended:
+                break
+        else:
+            reading.feed_end()
+        if reading.finished:
+            # The answer is whole: a connection that breaks now has cost its usage at most.
+            with suppress(TransportFailed, ProviderTimeout):
+                await self._linger(chunks)
+
+    async def _linger(self, chunks: AsyncIterator[bytes]) -> None:  # noqa: ASYNC910 - with linger=0
+        # Only the waiting for the server counts: the consumer may take its time with what has come.
+        left = self.exchange.linger
+        while left > 0:
+            limit = min(left, _DRAIN) if self.reading.ended else left
+            started = trio.current_time()
+            data = None
+            with trio.move_on_after(limit):
+                data = await anext(chunks, None)
+            if data is None:
+                return
+            left -= trio.current_time() - started
+            if self.reading.ended:
+                left = min(left, _DRAIN)
+            else:
+                await self._show(self.reading.feed(data))
+
+    # On purpose without a checkpoint of its own: the read that brought the events was one.
+    async def _show(self, events: list[StreamEvent]) -> None:  # noqa: ASYNC910
+        answer, attempt = self.reading.answer, self.attempt
+        if answer.usage is not attempt.usage:
+            attempt.usage, attempt.certainty = answer.usage, "at_least"
+        if attempt.first_content is None and any(type(event) is not UsageReport for event in events):
+            attempt.first_content = trio.current_time()
+        emit = self.call.emit
+        for event in events:
+            await emit(event)
+
+    async def _conclude(self) -> ChatResponse:
+        reading, answer = self.reading, self.reading.answer
+        if reading.error is not None:
+            raise self.exchange.failures.of_event(
+                reading.error,
+                headers=self.response.headers,
+                model=self.model,
+                secret=self.key,
+                partial=answer.partial(),
+            )
+        if reading.violation:
+            raise self._invalid(reading.violation)
+        if not reading.finished or answer.finish_reason is None:
+            raise StreamTruncated(
+                "the stream ended without its terminal mark",
+                status=self.response.status,
+                request_id=request_id(self.response.headers),
+                partial=answer.partial(),
+            )
+        if self.attempt.usage is not None:
+            self.attempt.certainty = "exact"
+        response = answer.whole(answer.finish_reason)
+        await self._show(closing_events(response))
+        return attrs.evolve(response, latency=self.attempt.latency(trio.current_time()))
+
+    def _invalid(self, how: str, *, body: bytes = b"") -> InvalidResponse:
+        return InvalidResponse(
+            redact(how, self.key),
+            status=self.response.status,
+            request_id=request_id(self.response.headers),
+            body=redact(body.decode(errors="replace"), self.key),
+            partial=self.reading.answer.partial(),
+        )

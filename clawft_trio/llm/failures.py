@@ -1,0 +1,356 @@
+"""What a failed answer means: status, headers and typed codes to the tree of errors, by table.
+
+Both dialects share the tables, because gateways speak one and relay the codes of the other. What a message says is
+for people and decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from math import isfinite
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+import attrs
+import msgspec
+
+from clawft_trio.chat import ChatResponse
+from clawft_trio.errors import (
+    MAX_BODY,
+    AuthFailed,
+    ContentFiltered,
+    ContextLengthExceeded,
+    InvalidResponse,
+    ModelNotFound,
+    ProviderError,
+    QuotaExhausted,
+    RateLimited,
+    RequestRejected,
+    ServerError,
+)
+
+Now: TypeAlias = Callable[[], datetime]
+"""Calendar time, aware of its zone."""
+
+
+def utc_now() -> datetime:
+    """The calendar time of this machine."""
+    return datetime.now(UTC)
+
+
+RETRYABLE_STATUSES: frozenset[int] = frozenset({408, 409, 425, 429, *range(500, 600)})
+"""Statuses after which the same request may succeed at the same provider."""
+
+CODES: Mapping[str, type[ProviderError]] = MappingProxyType(
+    {
+        # OpenAI, and everybody who took over its codes
+        "insufficient_quota": QuotaExhausted,
+        "billing_hard_limit_reached": QuotaExhausted,
+        "billing_not_active": QuotaExhausted,
+        "credit_balance_exhausted": QuotaExhausted,
+        "organization_spend_limit_exceeded": QuotaExhausted,
+        "organization_usage_limit_exceeded": QuotaExhausted,
+        "project_spend_limit_exceeded": QuotaExhausted,
+        "insufficient_balance": QuotaExhausted,
+        "insufficient_credits": QuotaExhausted,
+        "rate_limit_exceeded": RateLimited,
+        "slow_down": RateLimited,
+        "server_is_overloaded": ServerError,
+        "context_length_exceeded": ContextLengthExceeded,
+        "string_above_max_length": ContextLengthExceeded,
+        "exceed_context_size_error": ContextLengthExceeded,  # llama.cpp
+        "content_policy_violation": ContentFiltered,
+        "content_filter": ContentFiltered,
+        "ResponsibleAIPolicyViolation": ContentFiltered,  # Azure
+        "model_not_found": ModelNotFound,
+        "model_not_available": ModelNotFound,
+        "model_decommissioned": ModelNotFound,
+        "DeploymentNotFound": ModelNotFound,  # Azure
+        "invalid_api_key": AuthFailed,
+        "account_deactivated": AuthFailed,
+        # Anthropic
+        "authentication_error": AuthFailed,
+        "permission_error": AuthFailed,
+        "billing_error": QuotaExhausted,
+        "not_found_error": ModelNotFound,
+        "request_too_large": ContextLengthExceeded,
+        "rate_limit_error": RateLimited,
+        "overloaded_error": ServerError,
+        "timeout_error": ServerError,
+    }
+)
+"""Codes that say more than the status they come with, and therefore come first."""
+
+# Groq answers 413 with this code when one request alone is over the tokens a minute: no wait makes it fit.
+STATUS_AND_CODE: Mapping[tuple[int, str], type[ProviderError]] = MappingProxyType(
+    {(413, "rate_limit_exceeded"): ContextLengthExceeded}
+)
+
+STATUSES: Mapping[int, type[ProviderError]] = MappingProxyType(
+    {
+        401: AuthFailed,
+        402: QuotaExhausted,
+        403: AuthFailed,
+        404: ModelNotFound,
+        # The server gave up on something that may work in a moment.
+        408: ServerError,
+        409: ServerError,
+        410: ModelNotFound,
+        413: ContextLengthExceeded,
+        425: ServerError,
+        429: RateLimited,
+    }
+)
+"""What a status means by itself. Other 4xx reject the request, 5xx are the server's failure."""
+
+TYPES: Mapping[str, type[ProviderError]] = MappingProxyType(
+    {
+        "invalid_request_error": RequestRejected,
+        "BadRequestError": RequestRejected,  # vLLM
+        "INVALID_ARGUMENT": RequestRejected,  # Google's names, through its OpenAI-compatible address
+        "FAILED_PRECONDITION": RequestRejected,
+        "PERMISSION_DENIED": AuthFailed,
+        "UNAUTHENTICATED": AuthFailed,
+        "NOT_FOUND": ModelNotFound,
+        "RESOURCE_EXHAUSTED": RateLimited,
+        "tokens": RateLimited,  # OpenAI: which of its limits was hit
+        "requests": RateLimited,
+    }
+)
+"""Types that are coarser than a status, and count where there is none: in a stream under HTTP 200."""
+
+
+# --- the error object on the wire ---------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class ErrorObject:
+    """What a provider said about its failure, in whichever shape it said it."""
+
+    #: for people
+    message: str = ""
+    #: the codes and types in it, the most specific first
+    codes: tuple[str, ...] = ()
+    #: an HTTP status given as a code (OpenRouter and vLLM do that inside a stream)
+    status: int | None = None
+    #: seconds, from a typed field
+    retry_after: float | None = None
+    request_id: str | None = None
+
+    @classmethod
+    def parse(cls, body: bytes | str) -> ErrorObject:
+        """Read an error body; one that holds no error object gives an empty one."""
+        try:
+            return cls.of(msgspec.json.decode(body))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return cls()
+
+    @classmethod
+    def of(cls, data: Any) -> ErrorObject:
+        """Read a decoded body, or what stands under `error` in an event."""
+        # Google wraps its error into a list of one.
+        outer = data[0] if isinstance(data, list) and data else data
+        if not isinstance(outer, dict):
+            return cls(message=outer if isinstance(outer, str) else "")
+        inner = outer.get("error")
+        if isinstance(inner, str):
+            return cls(message=inner, codes=tuple(_codes(outer)), request_id=_text(outer.get("request_id")))
+        error = inner if isinstance(inner, dict) else outer
+        return cls(
+            message=_text(error.get("message")) or "",
+            codes=tuple(_codes(error)),
+            status=_as_status(error.get("code")),
+            retry_after=_retry_info(error),
+            request_id=_text(outer.get("request_id")),
+        )
+
+
+def _codes(error: Mapping[str, Any]) -> Iterator[str]:
+    metadata, inner, details = error.get("metadata"), error.get("innererror"), error.get("details")
+    candidates = [
+        inner.get("code") if isinstance(inner, dict) else None,
+        details.get("error_code") if isinstance(details, dict) else None,
+        error.get("code"),
+        metadata.get("error_type") if isinstance(metadata, dict) else None,
+        # OpenRouter marks what its moderation stopped by this field and nothing else.
+        "content_filter" if isinstance(metadata, dict) and "flagged_input" in metadata else None,
+        error.get("type"),
+        error.get("status"),
+    ]
+    return (code for code in candidates if isinstance(code, str) and code and not code.isdecimal())
+
+
+def _as_status(code: object) -> int | None:
+    if isinstance(code, str) and code.isdecimal():
+        code = int(code[:4])
+    return code if isinstance(code, int) and 400 <= code <= 599 else None
+
+
+def _retry_info(error: Mapping[str, Any]) -> float | None:
+    # google.rpc.RetryInfo: a duration such as "34.07s", in the list of details.
+    details = error.get("details")
+    for detail in details if isinstance(details, list) else ():
+        delay = detail.get("retryDelay") if isinstance(detail, dict) else None
+        if isinstance(delay, str):
+            return _seconds(delay.removesuffix("s"))
+    return None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+# --- headers -----------------------------------------------------------------------------------------
+
+
+def retry_after(headers: Mapping[str, str], now: Now) -> float | None:
+    """Seconds until the provider wants to be asked again, from `retry-after-ms` or `Retry-After`.
+
+    The second may be seconds or an HTTP date, for which *now* is asked. Never negative.
+    """
+    milliseconds = _seconds(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    for name in ("retry-after", "x-ratelimit-reset-after"):
+        seconds = _seconds(headers.get(name))
+        if seconds is not None:
+            return seconds
+    return _until(headers.get("retry-after"), now)
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        seconds = float(text) if text is not None else None
+    except ValueError:
+        return None
+    return seconds if seconds is not None and isfinite(seconds) and seconds >= 0 else None
+
+
+def _until(text: str | None, now: Now) -> float | None:
+    try:
+        when = parsedate_to_datetime(text) if text else None
+    except ValueError:
+        return None
+    if when is None:
+        return None
+    # A date without a zone is in UTC (RFC 9110, 5.6.7).
+    aware = when if when.tzinfo else when.replace(tzinfo=UTC)
+    return max(0.0, (aware - now()).total_seconds())
+
+
+_SHOULD_RETRY: Mapping[str, bool] = MappingProxyType({"true": True, "false": False})
+
+
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """The provider's id of a request, by the names that are in use."""
+    names = ("x-request-id", "request-id", "x-generation-id", "cf-ray")
+    return next((headers[name] for name in names if name in headers), None)
+
+
+# --- the verdict -------------------------------------------------------------------------------------
+
+
+def classify(error: ErrorObject, status: int | None) -> tuple[type[ProviderError], bool]:
+    """The class of error that *status* and the typed codes mean, and whether a code decided.
+
+    A code of `STATUS_AND_CODE` or `CODES` comes first, then the status, then `TYPES`. What nothing is known about
+    is the server's failure.
+    """
+    for code in error.codes:
+        known = STATUS_AND_CODE.get((status or 0, code)) or CODES.get(code)
+        if known is not None:
+            return known, True
+    if status is not None:
+        return _by_status(status), False
+    return next((TYPES[code] for code in error.codes if code in TYPES), ServerError), True
+
+
+def _by_status(status: int) -> type[ProviderError]:
+    if status in STATUSES:
+        return STATUSES[status]
+    if status < 400:
+        return InvalidResponse
+    return RequestRejected if status < 500 else ServerError
+
+
+@attrs.frozen(kw_only=True)
+class Failures:
+    """How one provider's failures are read."""
+
+    provider: str
+    retryable_statuses: frozenset[int] = RETRYABLE_STATUSES
+    now: Now = utc_now
+
+    def of_response(
+        self, *, status: int, headers: Mapping[str, str], body: bytes, model: str = "", secret: str = ""
+    ) -> ProviderError:
+        """The error that an HTTP response other than a success means.
+
+        Args:
+          status: of the response.
+          headers: with names in lower case, or a mapping that does not mind.
+          body: as much of it as was read.
+          model: that was asked for.
+          secret: what must not be repeated, should the body hold it.
+        """
+        error = ErrorObject.parse(body)
+        cls, by_code = classify(error, status)
+        return cls(
+            redact(error.message, secret)[:_MAX_MESSAGE],
+            provider=self.provider,
+            model=model,
+            status=status,
+            code=next(iter(error.codes), None),
+            request_id=request_id(headers) or error.request_id,
+            body=redact(body.decode(errors="replace"), secret)[:MAX_BODY],
+            retryable=self._retryable(cls, status, headers, by_code=by_code),
+            retry_after=_first(retry_after(headers, self.now), error.retry_after),
+        )
+
+    def of_event(
+        self,
+        data: object,
+        *,
+        headers: Mapping[str, str],
+        model: str = "",
+        secret: str = "",
+        partial: ChatResponse | None = None,
+    ) -> ProviderError:
+        """The error that arrived as an event inside a response that had begun with success."""
+        error = ErrorObject.of(data)
+        cls, by_code = classify(error, error.status)
+        return cls(
+            redact(error.message, secret)[:_MAX_MESSAGE] or "the provider sent an error in its stream",
+            provider=self.provider,
+            model=model,
+            code=next(iter(error.codes), None if error.status is None else str(error.status)),
+            request_id=error.request_id or request_id(headers),
+            retryable=self._retryable(cls, error.status, {}, by_code=by_code),
+            retry_after=error.retry_after,
+            partial=partial,
+        )
+
+    def _retryable(
+        self, cls: type[ProviderError], status: int | None, headers: Mapping[str, str], *, by_code: bool
+    ) -> bool:
+        told = _SHOULD_RETRY.get(headers.get("x-should-retry", ""))
+        if told is not None:
+            return told
+        listed = status is None or status in self.retryable_statuses
+        # A code that no wait cures stays so, whatever status it came with.
+        return listed and (cls.retryable or not by_code)
+
+
+# Longer than any real message, and short enough for one line of a log.
+_MAX_MESSAGE = 500
+
+
+def redact(text: str, secret: str) -> str:
+    """*text* without *secret*, at the same length, so that cutting it afterwards cannot uncover a piece."""
+    return text.replace(secret, "*" * len(secret)) if secret else text
+
+
+def _first(*values: float | None) -> float | None:
+    return next((value for value in values if value is not None), None)

@@ -1,0 +1,132 @@
+"""Any server that speaks the OpenAI-compatible dialect, which is nearly every server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self, Unpack
+
+import attrs
+
+from clawft_trio.chat import Call, ChatRequest, ChatResponse
+from clawft_trio.llm.assembly import ids_in
+from clawft_trio.llm.exchange import ApiKey, Exchange, HttpOptions
+from clawft_trio.llm.failures import RETRYABLE_STATUSES, Failures, Now, utc_now
+from clawft_trio.llm.openai_answer import OpenAIReading
+from clawft_trio.llm.openai_request import Quirks, request_body
+from clawft_trio.llm.reading import Answer
+from clawft_trio.net.http import Clocks, HttpEndpoint
+
+_NO_QUIRKS = Quirks()
+
+
+@attrs.frozen
+class _OpenAI:
+    name: str
+    quirks: Quirks
+
+    @property
+    def path(self) -> str:
+        return "/chat/completions"
+
+    def headers(self, key: str) -> Mapping[str, str]:
+        return {"authorization": f"Bearer {key}"} if key else {}
+
+    def body(self, request: ChatRequest, model: str) -> Mapping[str, Any]:
+        return request_body(request, model, self.quirks)
+
+    def reading(self, request: ChatRequest, model: str) -> OpenAIReading:
+        answer = Answer(provider=self.name, model=model, taken_ids=ids_in(request))
+        return OpenAIReading(answer, ends_with=self.quirks.ends_with)
+
+
+class OpenAICompatible:
+    """A provider: `POST {base_url}/chat/completions`, streamed or not.
+
+    An answer counts as whole when its finish reason has come; `Quirks.ends_with` names the servers for which
+    something else must do. It never retries: that is for whoever calls it.
+
+        async with OpenAICompatible("groq", base_url="https://api.groq.com/openai/v1", api_key=key) as groq:
+            response = await groq.complete(ChatRequest([Message.user("Hi")], model="llama-3.3-70b"), Call())
+
+    Args:
+      name: what it is called in logs, errors and targets.
+      base_url: up to and including the version (`https://api.openai.com/v1`).
+      api_key: a key, something that gives the current one for each call, or None for a server that needs none.
+      model: what is asked when a request names no model.
+      headers: more headers for every request.
+      quirks: where this server differs.
+      key_variable: the environment variable that an error about the key names.
+      retryable_statuses: after which the same request may be sent here again.
+      linger: seconds that usage may come after the finish reason.
+      unstreamed: seconds that the headers of an answer may take that is not streamed: they come when it is whole.
+      now: calendar time, for a `Retry-After` that is a date.
+      http: passed on to `HttpEndpoint`: `connections`, `clocks`, `proxy`, `verify`, `client` and the others.
+    """
+
+    #: for strategies: the record of each attempt is kept here
+    keeps_records = True
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        base_url: str,
+        api_key: ApiKey = None,
+        model: str = "",
+        headers: Mapping[str, str] | None = None,
+        quirks: Quirks = _NO_QUIRKS,
+        key_variable: str = "",
+        retryable_statuses: Iterable[int] = RETRYABLE_STATUSES,
+        linger: float = 2.0,
+        unstreamed: float = 600.0,
+        now: Now = utc_now,
+        **http: Unpack[HttpOptions],
+    ) -> None:
+        self._http = HttpEndpoint(base_url, name=name, headers=headers, **http)
+        self._exchange = Exchange(
+            name=name,
+            http=self._http,
+            dialect=_OpenAI(name, quirks),
+            failures=Failures(provider=name, retryable_statuses=frozenset(retryable_statuses), now=now),
+            model=model,
+            api_key=api_key,
+            key_variable=key_variable,
+            linger=linger,
+            clocks=http.get("clocks", Clocks()),
+            unstreamed=unstreamed,
+        )
+
+    def __repr__(self) -> str:
+        return f"<OpenAICompatible {self.name!r} over {self._http!r}>"
+
+    async def __aenter__(self) -> Self:
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close all connections.
+
+        Cancellation: they are closed, less politely.
+        """
+        await self._http.aclose()
+
+    @property
+    def name(self) -> str:
+        """What it is called in logs, errors and targets."""
+        return self._exchange.name
+
+    async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
+        """Answer *request*, telling `call.emit` what is seen as it comes.
+
+        Raises:
+          ProviderError: there is no answer, or no evidence that it is whole; `partial` is what had come.
+
+        Cancellation: the connection is closed and nothing is left behind; the attempt is on record.
+        """
+        return await self._exchange.complete(request, call)

@@ -1,0 +1,238 @@
+"""An answer in the OpenAI-compatible dialect, from bytes to events, without I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from clawft_trio.attempts import Usage
+from clawft_trio.chat import ReasoningDelta, StreamEvent, TextDelta
+from clawft_trio.llm.assembly import TooManyCalls, as_text
+from clawft_trio.llm.reading import BROKEN, Answer, count
+from clawft_trio.net.sse import ServerSentEvent, SSEDecoder
+
+EndsWith = Literal["finish_reason", "done", "eof"]
+"""What proves that a stream was whole: a finish reason; or `[DONE]`, too; or even the mere end of the body."""
+
+
+# --- the wire: only the fields that are read, and lenient where servers differ ----------------------------
+
+
+class _Function(msgspec.Struct, gc=False):
+    name: str | None = None
+    arguments: Any = None
+
+
+class _ToolCall(msgspec.Struct, gc=False):
+    index: Any = None
+    id: Any = None
+    function: _Function | None = None
+
+
+class _Delta(msgspec.Struct, gc=False):
+    content: Any = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+
+
+class _Choice(msgspec.Struct, gc=False):
+    delta: _Delta | None = None
+    message: _Delta | None = None
+    finish_reason: str | None = None
+    index: int | None = None
+
+
+class _Chunk(msgspec.Struct, gc=False):
+    choices: list[_Choice] | None = None
+    usage: Any = None
+    error: Any = None
+    id: Any = None
+    model: Any = None
+    object: Any = None
+
+
+_decode = msgspec.json.Decoder(_Chunk).decode
+
+_NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+class OpenAIReading:
+    """A `Reading` of chat completions, streamed or not."""
+
+    def __init__(self, answer: Answer, *, ends_with: EndsWith = "finish_reason") -> None:
+        self.answer = answer
+        self.finished = False
+        self.ended = False
+        self.error: Any = None
+        self.violation = ""
+        self._ends_with = ends_with
+        self._sse = SSEDecoder()
+        self._refused = False
+
+    def feed(self, data: bytes) -> list[StreamEvent]:
+        """Take the next bytes of an event stream."""
+        out: list[StreamEvent] = []
+        for event in self._sse.feed(data):
+            try:
+                chunk = _decode(event.data)
+            except _NOT_JSON as exc:
+                self._take_undecodable(event, exc)
+            else:
+                self._take(chunk, event, out)
+            if self.ended:
+                break
+        return out
+
+    def feed_whole(self, body: bytes) -> list[StreamEvent]:
+        """Take the body of an answer that was not streamed."""
+        out: list[StreamEvent] = []
+        try:
+            chunk = _decode(body)
+        except _NOT_JSON as exc:
+            self._violate(f"the answer is not a chat completion: {exc}")
+            return out
+        if not chunk.choices and chunk.error is None and chunk.object != "error":
+            self._violate("the answer has no choices")
+            return out
+        self._take(chunk, None, out)
+        if self.error is None and not self.violation:
+            # A document that parses is whole, also from servers that leave its finish reason empty.
+            self._finish(self.answer.finish_reason or "stop")
+        self.ended = True
+        return out
+
+    def feed_end(self) -> None:
+        """Take note that the event stream has ended."""
+        if self._ends_with == "eof" and not self.ended and not self.finished:
+            self._finish("stop")
+        self.ended = True
+
+    def _take(self, chunk: _Chunk, event: ServerSentEvent | None, out: list[StreamEvent]) -> None:
+        answer = self.answer
+        if chunk.error is not None:
+            self._fail({"error": chunk.error})
+            return
+        if not answer.id:
+            self._note_origin(chunk)
+        if chunk.choices:
+            choice = chunk.choices[0]
+            if choice.index:
+                # Another one of several answers: one was asked for.
+                return
+            delta = choice.delta or choice.message
+            if delta is not None:
+                self._take_delta(delta, out)
+            if choice.finish_reason:
+                self._finish(choice.finish_reason)
+        elif event is not None and (event.event == "error" or chunk.object == "error"):
+            self._fail(msgspec.json.decode(event.data))
+        elif chunk.object == "error":
+            self._fail({})
+        if chunk.usage:
+            out.extend(answer.note_usage(read_usage(chunk.usage)))
+
+    def _take_delta(self, delta: _Delta, out: list[StreamEvent]) -> None:
+        thought = delta.reasoning_content or delta.reasoning
+        if thought:
+            self._think(thought, out)
+        content = delta.content
+        if content:
+            self._say(content if type(content) is str else self._text_of(content, out), out)
+        if delta.refusal:
+            self._refused = True
+            self._say(delta.refusal, out)
+        if delta.tool_calls:
+            self._take_tool_calls(delta.tool_calls, out)
+
+    def _say(self, text: str, out: list[StreamEvent]) -> None:
+        if text:
+            self.answer.text.write(text)
+            out.append(TextDelta(text))
+
+    def _think(self, thought: str, out: list[StreamEvent]) -> None:
+        if thought:
+            self.answer.reasoning.write(thought)
+            out.append(ReasoningDelta(thought))
+
+    def _text_of(self, parts: Any, out: list[StreamEvent]) -> str:
+        # Mistral's reasoning models send their content in parts, thoughts among them.
+        texts: list[str] = []
+        for part in parts if isinstance(parts, list) else ():
+            if not isinstance(part, dict):
+                continue
+            text, thoughts = part.get("text"), part.get("thinking")
+            if isinstance(text, str):
+                texts.append(text)
+            if thoughts:
+                self._think(thoughts if isinstance(thoughts, str) else self._text_of(thoughts, out), out)
+        return "".join(texts)
+
+    def _take_tool_calls(self, fragments: list[_ToolCall], out: list[StreamEvent]) -> None:
+        for fragment in fragments:
+            function = fragment.function or _Function()
+            try:
+                out.append(
+                    self.answer.calls.add(
+                        index=fragment.index if type(fragment.index) is int else None,
+                        id=str(fragment.id) if fragment.id is not None else "",
+                        name=function.name or "",
+                        arguments=as_text(function.arguments),
+                    )
+                )
+            except TooManyCalls as exc:
+                self._violate(str(exc))
+                return
+
+    def _take_undecodable(self, event: ServerSentEvent, exc: Exception) -> None:
+        if event.data.strip() != b"[DONE]":
+            self._violate(f"an event of the stream is not a chunk of a chat completion: {exc}")
+            return
+        if self._ends_with != "finish_reason" and not self.finished:
+            self._finish("stop")
+        self.ended = True
+
+    def _note_origin(self, chunk: _Chunk) -> None:
+        if isinstance(chunk.id, str):
+            self.answer.id = chunk.id
+        if isinstance(chunk.model, str) and chunk.model:
+            self.answer.model = chunk.model
+
+    def _finish(self, reason: str) -> None:
+        if reason in BROKEN:
+            self._fail({"error": {"code": reason, "message": f"the provider ended its answer with {reason!r}"}})
+            return
+        self.answer.finish_reason = "content_filter" if self._refused else reason
+        self.finished = True
+
+    def _fail(self, error: Any) -> None:
+        self.error = error
+        self.ended = True
+
+    def _violate(self, how: str) -> None:
+        # Behind its terminal mark an answer is whole, and what is odd there can only cost the usage.
+        self.violation = "" if self.finished else how
+        self.ended = True
+
+
+def read_usage(usage: Any) -> Usage | None:
+    """Tokens as a server of this dialect reports them; whatever it leaves out is none."""
+    if not isinstance(usage, Mapping):
+        return None
+    prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    cached = _inner(prompt, "cached_tokens")
+    return Usage(
+        input_tokens=count(usage.get("prompt_tokens")),
+        output_tokens=count(usage.get("completion_tokens")),
+        # DeepSeek has a name of its own for it.
+        cached_tokens=cached or count(usage.get("prompt_cache_hit_tokens")),
+        cache_write_tokens=_inner(prompt, "cache_write_tokens"),
+        reasoning_tokens=_inner(completion, "reasoning_tokens"),
+    )
+
+
+def _inner(details: Any, name: str) -> int:
+    return count(details.get(name)) if isinstance(details, Mapping) else 0

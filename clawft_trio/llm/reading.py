@@ -1,0 +1,143 @@
+"""One answer as it comes in, without I/O: what the dialects have in common.
+
+A `Reading` takes bytes and gives the events that they complete; how the bytes were cut makes no difference. It keeps
+the text and nothing for each piece of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from io import StringIO
+from types import MappingProxyType
+from typing import Any, Protocol
+
+from clawft_trio.attempts import Latency, Usage
+from clawft_trio.chat import ChatResponse, Opaque, Part, StreamEvent, Text, ToolCall, UsageReport
+from clawft_trio.llm.assembly import ToolCallAssembly, ready
+
+INCOMPLETE = "incomplete"
+"""The `finish_reason` of a partial response: there was none."""
+
+CUT_SHORT = frozenset({"length", "content_filter", INCOMPLETE})
+"""Finish reasons after which a last tool call may be a torso that happens to parse."""
+
+FINISH_REASONS: Mapping[str, str] = MappingProxyType(
+    {
+        # OpenAI-compatible servers
+        "eos": "stop",
+        "function_call": "tool_calls",
+        "model_length": "length",
+        # Anthropic
+        "end_turn": "stop",
+        "stop_sequence": "stop",
+        "tool_use": "tool_calls",
+        "max_tokens": "length",
+        "model_context_window_exceeded": "length",
+        "refusal": "content_filter",
+    }
+)
+"""Providers' words for ours. What is not here is passed on as it is."""
+
+BROKEN = frozenset({"error", "abort", "insufficient_system_resource"})
+"""Finish reasons (OpenRouter, vLLM, DeepSeek) by which a provider says that it failed, and not that it finished."""
+
+
+class Answer:
+    """What one attempt at one model has said so far."""
+
+    __slots__ = ("calls", "finish_reason", "id", "model", "parts", "provider", "reasoning", "text", "usage")
+
+    def __init__(self, *, provider: str, model: str, taken_ids: Iterable[str] = ()) -> None:
+        self.provider = provider
+        self.model = model
+        self.id = ""
+        #: parts that are whole; `text` comes after them
+        self.parts: list[Part] = []
+        self.text = StringIO()
+        self.reasoning = StringIO()
+        self.calls = ToolCallAssembly(taken_ids)
+        self.usage: Usage | None = None
+        #: the provider's own word, once it came
+        self.finish_reason: str | None = None
+
+    def note_usage(self, usage: Usage | None) -> list[UsageReport]:
+        """Remember *usage* and report it, when there is one and it is news."""
+        if usage is None or usage == self.usage:
+            return []
+        self.usage = usage
+        return [UsageReport(usage)]
+
+    def close_text(self) -> None:
+        """What comes next stands behind the text so far."""
+        text = self.text.getvalue()
+        if text:
+            self.parts.append(Text(text))
+            self.text = StringIO()
+
+    def partial(self) -> ChatResponse:
+        """What has come, marked as incomplete."""
+        return self._response(INCOMPLETE, self.calls.calls(whole=False))
+
+    def whole(self, finish_reason: str) -> ChatResponse:
+        """The answer, of which nothing is missing but what *finish_reason* says."""
+        said = FINISH_REASONS.get(finish_reason, finish_reason)
+        calls = self.calls.calls(whole=said not in CUT_SHORT)
+        # A forced tool call ends with `stop` at OpenAI and, whatever it was, at many others.
+        return self._response("tool_calls" if calls and said == "stop" else said, calls)
+
+    def _response(self, finish_reason: str, calls: tuple[ToolCall, ...]) -> ChatResponse:
+        self.close_text()
+        return ChatResponse(
+            content=tuple(self.parts),
+            tool_calls=calls,
+            finish_reason=finish_reason,
+            provider=self.provider,
+            model=self.model,
+            id=self.id,
+            usage=self.usage,
+            reasoning=self.reasoning.getvalue(),
+            latency=Latency(),
+        )
+
+
+def closing_events(response: ChatResponse) -> list[StreamEvent]:
+    """What is told once an answer is whole: the tool calls that may be executed."""
+    return [] if response.finish_reason in CUT_SHORT else [*ready(response.tool_calls)]
+
+
+class Reading(Protocol):
+    """One answer in one dialect as it comes in."""
+
+    answer: Answer
+    #: the terminal mark has come: whatever follows is bookkeeping, and need not be waited for long
+    finished: bool
+    #: nothing may follow: the last word was said, or it went wrong
+    ended: bool
+    #: the error object that the provider sent in place of the rest
+    error: Any
+    #: how the bytes break the protocol; empty while they do not
+    violation: str
+
+    def feed(self, data: bytes) -> list[StreamEvent]:
+        """Take the next bytes of an event stream."""
+        ...
+
+    def feed_whole(self, body: bytes) -> list[StreamEvent]:
+        """Take the body of an answer that was not streamed."""
+        ...
+
+    def feed_end(self) -> None:
+        """Take note that the event stream has ended."""
+        ...
+
+
+def count(value: Any) -> int:
+    """A number of tokens from the wire: what is missing or not a number is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0
+    return max(0, int(value)) if value == value and abs(value) < 1e15 else 0  # noqa: PLR0124 - NaN is not equal to itself
+
+
+def opaque(dialect: str, block: Mapping[str, Any]) -> Opaque:
+    """A block to be kept and sent back unchanged."""
+    return Opaque(dialect, MappingProxyType(dict(block)))
