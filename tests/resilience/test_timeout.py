@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import pytest
+import trio
+
+from clawft_trio.chat import Call, ChatRequest, Message, StreamEvent, Usage, UsageReport
+from clawft_trio.errors import ProviderTimeout, ServerError
+from clawft_trio.llm.stream import open_stream
+from clawft_trio.resilience import Resilient, Timeout
+from clawft_trio.testing.screen import Screen
+from clawft_trio.testing.script import Fail, Finish, Hang, Report, Say, Script, Wait
+from clawft_trio.testing.scripted import ScriptedProvider
+
+REQUEST = ChatRequest([Message.user("hello")])
+SOME = Usage(input_tokens=1)
+
+
+async def timed(script: Script, policy: Timeout, **screen: float) -> tuple[str, float]:
+    """Ask once; return the clock that ran out, or `ok`, and when."""
+    provider = Resilient(ScriptedProvider(script), policy)
+    started = trio.current_time()
+    try:
+        await provider.complete(REQUEST, Call(emit=Screen(**screen).emit))
+    except ProviderTimeout as exc:
+        assert exc.limit is not None
+        return exc.clock, trio.current_time() - started
+    return "ok", trio.current_time() - started
+
+
+WATCH = Timeout(first_content=5.0, gap=2.0)
+
+
+@pytest.mark.parametrize(
+    ("script", "policy", "expected"),
+    [
+        ([Hang()], WATCH, ("first_content", 5.0)),
+        ([Wait(4.9), Say("a"), Finish()], WATCH, ("ok", 4.9)),
+        ([Wait(1.0), Say("a"), Hang()], WATCH, ("gap", 3.0)),
+        ([Say("a"), Wait(1.9), Say("b"), Wait(1.9), Finish()], WATCH, ("ok", 3.8)),
+        ([Say("a"), Wait(1.9), Say("b"), Wait(2.1), Finish()], WATCH, ("gap", 3.9)),
+        # Usage is no content: it neither ends the first clock nor resets the second.
+        ([Wait(4.0), Report(SOME), Wait(2.0), Say("a"), Finish()], WATCH, ("first_content", 5.0)),
+        ([Say("a"), Wait(1.0), Report(SOME), Wait(1.5), Finish()], WATCH, ("gap", 2.0)),
+        ([Hang()], Timeout(first_content=5.0), ("first_content", 5.0)),
+        ([Wait(1), Say("a"), Wait(1000), Finish()], Timeout(first_content=5.0), ("ok", 1001.0)),
+        ([Wait(1000), Say("a"), Hang()], Timeout(gap=2.0), ("gap", 1002.0)),
+        ([Wait(10), Say("a"), Hang()], Timeout(first_content=60.0, gap=2.0), ("gap", 12.0)),
+        ([Hang()], Timeout(total=3.0), ("total", 3.0)),
+        ([Say("a"), Hang()], Timeout(total=3.0, gap=4.0), ("total", 3.0)),
+        ([Say("a"), Hang()], Timeout(total=3.0, gap=2.0), ("gap", 2.0)),
+        ([Wait(50), Finish()], Timeout(), ("ok", 50.0)),
+    ],
+)
+async def test_each_clock_is_exact(
+    script: Script, policy: Timeout, expected: tuple[str, float], autojump_clock: trio.testing.MockClock
+) -> None:
+    clock, when = await timed(script, policy)
+    assert (clock, pytest.approx(when)) == expected
+
+
+async def test_a_slow_consumers_time_is_the_consumers(autojump_clock: trio.testing.MockClock) -> None:
+    assert (await timed([Say("a"), Say("b"), Finish()], WATCH, pause=100.0))[0] == "ok"
+    # The gap starts when the consumer gives back the turn.
+    assert await timed([Say("a"), Hang()], WATCH, pause=100.0) == ("gap", 102.0)
+    assert await timed([Say("a"), Finish()], Timeout(total=50.0), pause=100.0) == ("total", 50.0)
+
+
+async def test_backpressure_of_an_iterating_reader_is_no_stall(autojump_clock: trio.testing.MockClock) -> None:
+    script = [Say(str(n)) for n in range(20)] + [Finish()]
+    provider = Resilient(ScriptedProvider(script), Timeout(gap=1.0))
+    seen = 0
+    async with open_stream(provider, REQUEST, buffer=2) as stream:
+        async for _ in stream:
+            seen += 1
+            await trio.sleep(10)
+    assert seen == 20
+    assert stream.response.finish_reason == "stop"
+
+
+async def test_somebody_elses_deadline_is_cancellation(autojump_clock: trio.testing.MockClock) -> None:
+    for policy in (WATCH, Timeout(total=3.0)):
+        with trio.move_on_after(1.0) as scope:
+            await timed([Hang()], policy)
+        assert scope.cancelled_caught
+
+
+async def test_an_error_inside_comes_out_bare(autojump_clock: trio.testing.MockClock) -> None:
+    with pytest.raises(ServerError):
+        await timed([Say("a"), Fail(ServerError("down"))], WATCH)
+
+
+async def test_a_consumers_error_comes_out_bare(autojump_clock: trio.testing.MockClock) -> None:
+    async def emit(event: StreamEvent) -> None:
+        raise KeyboardInterrupt
+
+    provider = Resilient(ScriptedProvider.saying("hello"), WATCH)
+    with pytest.raises(KeyboardInterrupt):
+        await provider.complete(REQUEST, Call(emit=emit))
+
+
+async def test_the_attempt_really_ends_and_its_record_says_why(autojump_clock: trio.testing.MockClock) -> None:
+    leaf = ScriptedProvider([Say("a"), Hang()])
+    call = Call()
+    with pytest.raises(ProviderTimeout):
+        await Resilient(leaf, WATCH).complete(REQUEST, call)
+    assert leaf.running == 0
+    assert [(record.outcome, record.why) for record in call.log.records] == [("cancelled", "no gap within 2 s")]
+
+
+async def test_it_bounds_any_function(autojump_clock: trio.testing.MockClock) -> None:
+    @Timeout(total=2.0)
+    async def slow() -> None:
+        await trio.sleep_forever()
+
+    with pytest.raises(ProviderTimeout):
+        await slow()
+    assert trio.current_time() == 2.0
+
+
+def test_nonsense_is_refused_where_it_is_made() -> None:
+    for name in ("first_content", "gap", "total"):
+        with pytest.raises(ValueError):
+            Timeout(**{name: 0})
+    assert UsageReport(SOME) == UsageReport(SOME)
