@@ -7,13 +7,14 @@ observer that must not repeat it knows what to leave out.
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 import trio
 
 if TYPE_CHECKING:
-    from clawft_trio.attempts import AttemptRecord
+    from clawft_trio.attempts import AttemptRecord, Latency
     from clawft_trio.messages import InboundMessage, OutboundMessage
 
 
@@ -113,6 +114,18 @@ class ToolEnded(Event):
 
 
 @attrs.frozen(kw_only=True)
+class ToolProgress(Event):
+    """A tool call tells how far it has come."""
+
+    tool: str
+    tool_call_id: str
+    done: float
+    #: what `done` counts up to, where that is known
+    total: float | None = None
+    message: str = ""
+
+
+@attrs.frozen(kw_only=True)
 class LockWaited(Event):
     """A tool call waited for paths that others held."""
 
@@ -168,6 +181,71 @@ class TurnEnded(Event):
     outcome: Literal["ok", "error", "cancelled"]
     duration: float
     rounds: int = 0
+    error: BaseException | None = None
+
+
+# --- MCP servers -------------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class ServerStarted(Event):
+    """An MCP server has answered the handshake."""
+
+    server: str
+    protocol: str
+    #: how often it has been started again before
+    restarts: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class ServerGone(Event):
+    """An MCP server's connection ended, or could not be made."""
+
+    server: str
+    error: BaseException
+    #: seconds until it is started again; None when it is not
+    restart_in: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ServerSaid(Event):
+    """A line that an MCP server wrote to its stderr, or to its stdout between messages."""
+
+    server: str
+    text: str
+
+
+# --- routing -----------------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class Routed(Event):
+    """It is decided who may answer a turn."""
+
+    #: `provider/model`, in the order in which they are tried
+    targets: tuple[str, ...]
+    #: namespaced by channel; empty outside an agent
+    sender: str
+    task_type: str
+    complexity: float
+    tier: str
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
+class RoundEnded(Event):
+    """A round of a turn has its answer, or has none."""
+
+    ending: Literal["ok", "failed", "cancelled", "aborted"]
+    sender: str
+    #: `provider/model`; empty when nobody did
+    answered_by: str
+    latency: Latency
+    #: None when the provider did not tell
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    #: US dollars; None when nobody metered it or it has no price
+    cost: Decimal | None = None
     error: BaseException | None = None
 
 

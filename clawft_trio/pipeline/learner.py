@@ -1,0 +1,158 @@
+"""What rounds have taught: a bounded ring of trajectories, and what people thought of them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import attrs
+import trio
+
+from clawft_trio.attempts import Latency
+from clawft_trio.chat import ChatRequest
+from clawft_trio.pipeline.stages import ResponseOutcome, RoutingDecision, TaskProfile
+
+MAX_QUESTION = 200
+"""Characters of the question that are kept: a trajectory is a note, not the conversation."""
+
+
+@attrs.frozen(kw_only=True)
+class Trajectory:
+    """One round: what was asked, who was chosen and why, what became of it."""
+
+    call_id: str
+    #: `trio.current_time()` at its end
+    at: float
+    sender_id: str | None
+    #: the beginning of the user's question
+    question: str = attrs.field(repr=False)
+    profile: TaskProfile
+    #: who was asked first and who answered, `provider/model`
+    routed_to: str
+    answered_by: str
+    tier: str
+    success: bool
+    #: from 0 to 1; None when there was nothing to score
+    quality: float | None
+    latency: Latency
+    #: class name of what failed; empty when nothing did
+    error: str
+    #: from -1 to 1; None until somebody says
+    feedback: float | None = None
+
+    @property
+    def value(self) -> float | None:
+        """How good it was, from 0 to 1: what somebody said, else the score; 0 for a failure."""
+        if self.feedback is not None:
+            return (self.feedback + 1) / 2
+        return self.quality if self.success else 0.0
+
+
+@attrs.frozen(kw_only=True)
+class LearnerStatistics:
+    """What is remembered, in numbers."""
+
+    recorded: int
+    remembered: int
+    poor: int
+    #: mean value of the remembered rounds by `provider/model` that answered
+    value_by_target: dict[str, float]
+
+
+class NoLearner:
+    """Remembers nothing."""
+
+    def record(self, request: ChatRequest, decision: RoutingDecision, outcome: ResponseOutcome, call_id: str) -> None:
+        """Forget it."""
+
+    def feedback(self, call_id: str, value: float) -> bool:  # noqa: ARG002 - the stage's shape
+        """Nothing is remembered."""
+        return False
+
+
+class TrajectoryLearner:
+    """Remembers the last rounds, good and bad, in bounded memory.
+
+    Args:
+      capacity: rounds that are remembered; beyond it the oldest is forgotten.
+      poor_below: value under which a round counts as poor.
+    """
+
+    def __init__(self, *, capacity: int = 1000, poor_below: float = 0.6) -> None:
+        if capacity < 1:
+            raise ValueError(f"capacity must be at least 1, got {capacity}")
+        self._capacity = capacity
+        self._poor_below = poor_below
+        self._ring: OrderedDict[str, Trajectory] = OrderedDict()
+        self._recorded = 0
+
+    def __repr__(self) -> str:
+        return f"<TrajectoryLearner {len(self._ring)} of {self._capacity}>"
+
+    def record(self, request: ChatRequest, decision: RoutingDecision, outcome: ResponseOutcome, call_id: str) -> None:
+        """Remember a round. One with the id of an earlier one takes its place."""
+        self._recorded += 1
+        self._ring.pop(call_id, None)
+        self._ring[call_id] = _trajectory(request, decision, outcome, call_id)
+        if len(self._ring) > self._capacity:
+            self._ring.popitem(last=False)
+
+    def feedback(self, call_id: str, value: float) -> bool:
+        """Note what somebody thought of a round.
+
+        Args:
+          call_id: the call's id, as it was handed down with the round.
+          value: from -1 (useless) to 1 (just right).
+
+        Returns:
+          False when the round is not remembered any more.
+
+        Raises:
+          ValueError: *value* is out of range.
+        """
+        if not -1 <= value <= 1:
+            raise ValueError(f"feedback goes from -1 to 1, got {value}")
+        known = self._ring.get(call_id)
+        if known is None:
+            return False
+        self._ring[call_id] = attrs.evolve(known, feedback=value)
+        return True
+
+    @property
+    def trajectories(self) -> tuple[Trajectory, ...]:
+        """What is remembered, oldest first."""
+        return tuple(self._ring.values())
+
+    def poor(self) -> tuple[Trajectory, ...]:
+        """The remembered rounds that went badly, oldest first. What was cancelled went neither way."""
+        return tuple(t for t in self._ring.values() if t.value is not None and t.value < self._poor_below)
+
+    def statistics(self) -> LearnerStatistics:
+        """What is remembered, in numbers."""
+        values: dict[str, list[float]] = {}
+        for trajectory in self._ring.values():
+            if trajectory.value is not None and trajectory.answered_by:
+                values.setdefault(trajectory.answered_by, []).append(trajectory.value)
+        return LearnerStatistics(
+            recorded=self._recorded,
+            remembered=len(self._ring),
+            poor=len(self.poor()),
+            value_by_target={target: sum(of) / len(of) for target, of in values.items()},
+        )
+
+
+def _trajectory(request: ChatRequest, decision: RoutingDecision, outcome: ResponseOutcome, call_id: str) -> Trajectory:
+    asked = next((message.text for message in reversed(request.messages) if message.role == "user"), "")
+    return Trajectory(
+        call_id=call_id,
+        at=trio.current_time(),
+        sender_id=decision.sender_id,
+        question=asked[:MAX_QUESTION],
+        profile=decision.profile,
+        routed_to=decision.targets[0].name,
+        answered_by=outcome.answered_by,
+        tier=decision.tier,
+        success=outcome.success,
+        quality=None if outcome.quality is None else outcome.quality.overall,
+        latency=outcome.latency,
+        error="" if outcome.error is None else type(outcome.error).__name__,
+    )

@@ -1,0 +1,313 @@
+"""The six stages as one: `route` once per turn, `complete` once per round."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import attrs
+import trio
+
+from clawft_trio.attempts import AttemptRecord
+from clawft_trio.auth import ZERO_TRUST
+from clawft_trio.chat import Call, ChatRequest, ChatResponse, Provider
+from clawft_trio.errors import ConsumerLeft, PermissionDenied
+from clawft_trio.observe.events import Noted, RoundEnded, Routed
+from clawft_trio.pipeline.assembler import TokenBudgetAssembler
+from clawft_trio.pipeline.classifier import KeywordClassifier
+from clawft_trio.pipeline.latency import Stopwatch, deciding_attempt
+from clawft_trio.pipeline.learner import NoLearner
+from clawft_trio.pipeline.scorer import FitnessScorer
+from clawft_trio.pipeline.stages import (
+    Allowance,
+    Assembler,
+    Classifier,
+    CostTrackable,
+    Ending,
+    Learner,
+    QualityScore,
+    RateLimitable,
+    ResponseOutcome,
+    Router,
+    RoutingDecision,
+    Scorer,
+    Target,
+    TaskProfile,
+    TaskType,
+    Transport,
+)
+from clawft_trio.resilience.failover import Failover
+from clawft_trio.resilience.resilient import witnessed
+
+_log = logging.getLogger("clawft_trio.pipeline")
+
+
+class Chain(Protocol):
+    """Makes one provider of several: `Failover`, or a `partial` of it."""
+
+    def __call__(self, *providers: Provider, windows: dict[str, int]) -> Provider:
+        """One that asks *providers* in their order; *windows* in tokens by name, where they are known."""
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class Admission:
+    """Whether a sender may ask at all, before anybody thinks about who answers."""
+
+    limiter: RateLimitable | None = None
+    budget: CostTrackable | None = None
+
+    async def admit(self, request: ChatRequest) -> Allowance:
+        """Count the turn and see what its sender may spend.
+
+        Raises:
+          RateLimitExceeded: too many turns.
+
+        Cancellation: the turn stays counted.
+        """
+        await trio.lowlevel.checkpoint()
+        permissions = ZERO_TRUST if request.auth is None else request.auth.permissions
+        sender = request.sender_id or ""
+        if self.limiter is not None:
+            self.limiter.admit(sender, permissions.rate_limit)
+        return Allowance() if self.budget is None else await self.budget.allowance(sender, permissions)
+
+
+@attrs.frozen(kw_only=True)
+class Pipeline:
+    """Six stages, each replaceable by any object with the right methods.
+
+    It keeps no state of its own: what is counted, learnt and connected lives in the stages.
+    """
+
+    router: Router
+    transport: Transport
+    classifier: Classifier = attrs.field(factory=KeywordClassifier)
+    assembler: Assembler = attrs.field(factory=TokenBudgetAssembler)
+    scorer: Scorer = attrs.field(factory=FitnessScorer)
+    learner: Learner = attrs.field(factory=NoLearner)
+    admission: Admission = attrs.field(factory=Admission)
+    chain: Chain = Failover
+
+    async def route(
+        self, request: ChatRequest, call: Call | None = None, *, profile: TaskProfile | None = None
+    ) -> RoutingDecision:
+        """Decide who may answer a turn. Once per turn: it counts against the sender's rate.
+
+        Args:
+          request: with `auth` set; without, nobody is asking, and nobody has next to no rights.
+          call: to tell its observers.
+          profile: what kind of task it is, where that is known already.
+
+        Raises:
+          Refused: by rate, budget or permission; `retry_after` says when to come back, where that helps.
+          NotConfigured: the request names a provider that is not there.
+
+        Cancellation: the turn stays counted.
+        """
+        allowance = await self.admission.admit(request)
+        if profile is None:
+            profile = self.classifier.classify(request)
+        decision = await self.router.route(request, profile, allowance)
+        if call is not None:
+            call.notify(_routed(decision, call))
+        return decision
+
+    async def complete(self, request: ChatRequest, call: Call, decision: RoutingDecision) -> ChatResponse:
+        """Have one round answered by the first target of *decision* that can.
+
+        The request is assembled for each target that gets it. Whatever becomes of the round, router and learner are
+        told, with what it took; what they and the scorer do wrong never costs the answer.
+
+        Returns:
+          The answer, with the latency of the round and all its attempts.
+
+        Raises:
+          ProviderError: nobody could answer.
+          PermissionDenied: the decision was made for somebody else.
+
+        Cancellation: what is running is cancelled and waited for; the round counts as cancelled, not as failed.
+        """
+        _check_sender(request, decision)
+        round_ = _Round(self, request, call, decision)
+        try:
+            response = await self._provider(decision).complete(request, round_.call)
+        except ConsumerLeft:
+            round_.ended("aborted")
+            raise
+        except Exception as exc:
+            round_.ended("failed", error=exc)
+            raise
+        except BaseException:
+            round_.ended("cancelled")
+            raise
+        return round_.answered(response)
+
+    def _provider(self, decision: RoutingDecision) -> Provider:
+        fitted = [_Fitted(self, target, decision) for target in decision.targets]
+        windows = {t.name: t.max_context_tokens for t in decision.targets if t.max_context_tokens is not None}
+        return self.chain(*fitted, windows=windows)
+
+
+class PipelineRegistry:
+    """Pipelines by task type: the default one classifies, and answers what no other is registered for."""
+
+    def __init__(self, default: Pipeline, special: Mapping[TaskType, Pipeline] | None = None) -> None:
+        self._default = default
+        self._special = dict(special or {})
+
+    def for_task(self, task_type: TaskType) -> Pipeline:
+        """The pipeline for tasks of *task_type*."""
+        return self._special.get(task_type, self._default)
+
+    async def route(self, request: ChatRequest, call: Call | None = None) -> RoutingDecision:
+        """Classify, and decide with the pipeline for that type who may answer.
+
+        Raises:
+          Refused: by rate, budget or permission.
+          NotConfigured: the request names a provider that is not there.
+
+        Cancellation: the turn stays counted.
+        """
+        profile = self._default.classifier.classify(request)
+        return await self.for_task(profile.task_type).route(request, call, profile=profile)
+
+    async def complete(self, request: ChatRequest, call: Call, decision: RoutingDecision) -> ChatResponse:
+        """Have one round answered by the pipeline that *decision* came from.
+
+        Raises:
+          ProviderError: nobody could answer.
+          PermissionDenied: the decision was made for somebody else.
+
+        Cancellation: as `Pipeline.complete`.
+        """
+        return await self.for_task(decision.profile.task_type).complete(request, call, decision)
+
+
+def _check_sender(request: ChatRequest, decision: RoutingDecision) -> None:
+    if request.sender_id != decision.sender_id:
+        raise PermissionDenied(f"routed for {decision.sender_id}, used by {request.sender_id}")
+
+
+class _Fitted:
+    """A target's provider that gets each request as it fits there."""
+
+    keeps_records = True
+
+    def __init__(self, pipeline: Pipeline, target: Target, decision: RoutingDecision) -> None:
+        self._pipeline = pipeline
+        self._target = target
+        self._decision = decision
+
+    @property
+    def name(self) -> str:
+        return self._target.name
+
+    async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
+        # Reached when its turn comes: a target that cannot be built costs nothing while others answer.
+        provider = self._pipeline.transport.reach(self._target)
+        fitted = await self._pipeline.assembler.assemble(request, self._target, self._decision.permissions)
+        return await witnessed(provider, fitted.request, call)
+
+
+class _Round:
+    """One round's way from its start to everybody who wants to know how it ended."""
+
+    def __init__(self, pipeline: Pipeline, request: ChatRequest, call: Call, decision: RoutingDecision) -> None:
+        self._pipeline = pipeline
+        self._request = request
+        self._decision = decision
+        self._watch = Stopwatch(call.emit)
+        self._log = call.log.branch()
+        self.call = attrs.evolve(call, emit=self._watch.emit, log=self._log)
+
+    def answered(self, response: ChatResponse) -> ChatResponse:
+        """Note the answer; returns it with the round's latency and attempts."""
+        quality = self._contained("scorer", lambda: self._pipeline.scorer.score(self._request, response))
+        ending: Ending = "aborted" if response.finish_reason == "aborted" else "ok"
+        outcome = self.ended(ending, response=response, quality=quality)
+        return attrs.evolve(response, latency=outcome.latency, attempts=outcome.attempts)
+
+    def ended(
+        self,
+        ending: Ending,
+        *,
+        response: ChatResponse | None = None,
+        quality: QualityScore | None = None,
+        error: BaseException | None = None,
+    ) -> ResponseOutcome:
+        """Tell everybody what became of it."""
+        records = self._log.records
+        deciding = deciding_attempt(records)
+        outcome = ResponseOutcome(
+            ending=ending,
+            latency=self._watch.read(deciding),
+            consumer_time=self._watch.consumer_time,
+            answered_by="" if response is None else self._who(response, deciding),
+            quality=quality,
+            usage=None if response is None else response.usage,
+            cost=None if response is None else response.cost,
+            error=error,
+            attempts=records,
+        )
+        self._tell(outcome)
+        return outcome
+
+    def _who(self, response: ChatResponse, deciding: AttemptRecord | None) -> str:
+        # The model that a provider says answered is often a dated name of the one that was asked.
+        if deciding is not None and deciding.target in {target.name for target in self._decision.targets}:
+            return deciding.target
+        return f"{response.provider}/{response.model}"
+
+    def _tell(self, outcome: ResponseOutcome) -> None:
+        pipeline, decision, call = self._pipeline, self._decision, self.call
+        self._contained("router", lambda: pipeline.router.update(decision, outcome))
+        self._contained("learner", lambda: pipeline.learner.record(self._request, decision, outcome, call.id))
+        call.notify(_round_ended(decision, outcome, call))
+
+    def _contained(self, stage: str, work: Callable[[], QualityScore | None]) -> QualityScore | None:
+        """Do *work*; what goes wrong in it is told, and the answer goes on."""
+        try:
+            return work()
+        except Exception as exc:  # noqa: BLE001 - a stage of the user's may raise anything; the answer is paid for
+            _log.exception("the %s failed", stage)
+            self.call.notify(
+                Noted(
+                    room="pipeline",
+                    what=f"the {stage} failed",
+                    details={"error": exc},
+                    call_id=self.call.id,
+                    turn_id=self.call.turn_id,
+                )
+            )
+            return None
+
+
+def _routed(decision: RoutingDecision, call: Call) -> Routed:
+    return Routed(
+        targets=tuple(target.name for target in decision.targets),
+        sender=decision.sender_id or "",
+        task_type=decision.profile.task_type,
+        complexity=decision.profile.complexity,
+        tier=decision.tier,
+        reason=decision.reason,
+        call_id=call.id,
+        turn_id=call.turn_id,
+    )
+
+
+def _round_ended(decision: RoutingDecision, outcome: ResponseOutcome, call: Call) -> RoundEnded:
+    usage = outcome.usage
+    return RoundEnded(
+        ending=outcome.ending,
+        sender=decision.sender_id or "",
+        answered_by=outcome.answered_by,
+        latency=outcome.latency,
+        input_tokens=None if usage is None else usage.input_tokens,
+        output_tokens=None if usage is None else usage.output_tokens,
+        cost=outcome.cost,
+        error=outcome.error,
+        call_id=call.id,
+        turn_id=call.turn_id,
+    )

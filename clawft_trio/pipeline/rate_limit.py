@@ -1,0 +1,211 @@
+"""How often a sender may ask, and everybody together.
+
+`sliding_window`: never more than the limit in any stretch of a window's length. `token_bucket`: as many at once
+(a burst of the limit), refilled evenly over the window. A refusal counts nothing and says when to come back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict, deque
+from typing import Literal, Protocol, TypeAlias
+
+import attrs
+import trio
+from attrs.validators import ge, gt, in_
+
+from clawft_trio.errors import RateLimitExceeded
+
+Strategy: TypeAlias = Literal["sliding_window", "token_bucket"]
+
+RESOLUTION = 64
+"""Entries in which a sliding window is kept: times of a larger limit are rounded up to this part of the window."""
+
+# Seconds within which two times are the same: who comes back after exactly `retry_after` must not be early by a
+# rounding error.
+_TICK = 1e-6
+
+
+@attrs.frozen(kw_only=True)
+class RateLimitPolicy:
+    """How often anybody may ask. What one sender may do is in its permissions."""
+
+    window_seconds: float = attrs.field(default=60.0, validator=gt(0))
+    strategy: Strategy = attrs.field(default="sliding_window", validator=in_(("sliding_window", "token_bucket")))
+    #: turns per minute of all senders together; 0 is unlimited
+    global_rate_limit_rpm: int = attrs.field(default=0, validator=ge(0))
+    #: senders whose turns are counted apart; all others share one count
+    max_tracked_senders: int = attrs.field(default=10_000, validator=ge(1))
+
+
+class _Meter(Protocol):
+    """What counts the turns of one sender."""
+
+    def wait(self, now: float, limit: int) -> float:
+        """Seconds until one more is within *limit*; 0 for now."""
+        ...
+
+    def take(self, now: float, limit: int) -> None:
+        """Count one."""
+        ...
+
+    def idle(self, now: float) -> bool:
+        """Whether it has forgotten everything."""
+        ...
+
+
+class _SlidingWindow:
+    """Times of the turns in the last window, as [time, count] pairs."""
+
+    __slots__ = ("_taken", "_total", "_window")
+
+    def __init__(self, window: float) -> None:
+        self._window = window
+        self._taken: deque[list[float]] = deque()
+        self._total = 0
+
+    def wait(self, now: float, limit: int) -> float:
+        self._forget(now)
+        surplus = self._total + 1 - limit
+        for at, count in self._taken:
+            if surplus <= 0:
+                break
+            surplus -= int(count)
+            if surplus <= 0:
+                return at + self._window - now
+        return 0.0
+
+    def take(self, now: float, limit: int) -> None:
+        at = now
+        if limit > RESOLUTION:
+            # Rounded up, a turn is remembered a little longer than it has to be, never shorter.
+            step = self._window / RESOLUTION
+            at = math.ceil(now / step) * step
+        if self._taken and self._taken[-1][0] >= at:
+            self._taken[-1][1] += 1
+        else:
+            self._taken.append([at, 1])
+        self._total += 1
+
+    def idle(self, now: float) -> bool:
+        self._forget(now)
+        return not self._taken
+
+    def _forget(self, now: float) -> None:
+        while self._taken and self._taken[0][0] + self._window <= now + _TICK:
+            self._total -= int(self._taken.popleft()[1])
+
+
+class _TokenBucket:
+    """The time at which the bucket is full again; a turn puts it off by window/limit (GCRA)."""
+
+    __slots__ = ("_full_at", "_window")
+
+    def __init__(self, window: float) -> None:
+        self._window = window
+        self._full_at = -math.inf
+
+    def wait(self, now: float, limit: int) -> float:
+        # With one more taken, it has to be full again within a window from now.
+        wait = max(self._full_at, now) + self._window / limit - self._window - now
+        return wait if wait > _TICK else 0.0
+
+    def take(self, now: float, limit: int) -> None:
+        self._full_at = max(self._full_at, now) + self._window / limit
+
+    def idle(self, now: float) -> bool:
+        return self._full_at <= now
+
+
+_METERS: dict[Strategy, type[_SlidingWindow | _TokenBucket]] = {
+    "sliding_window": _SlidingWindow,
+    "token_bucket": _TokenBucket,
+}
+
+
+@attrs.frozen(kw_only=True)
+class RateLimiterStatistics:
+    """What a limiter has seen and holds."""
+
+    admitted: int
+    refused: int
+    #: senders that are counted apart right now
+    tracked: int
+
+
+class RateLimiter:
+    """Counts turns per identity and for everybody, in bounded memory.
+
+    Senders beyond `max_tracked_senders` share one count until others have fallen idle. Evicting somebody active
+    instead would hand a fresh allowance to whoever makes up enough names.
+    """
+
+    def __init__(self, policy: RateLimitPolicy | None = None) -> None:
+        self._policy = policy or RateLimitPolicy()
+        self._everybody: _Meter = self._meter(60.0)
+        self._crowd: _Meter = self._meter(self._policy.window_seconds)
+        # Least recently admitted first, so that the idle ones stand in front.
+        self._senders: OrderedDict[str, _Meter] = OrderedDict()
+        self._admitted = 0
+        self._refused = 0
+
+    def __repr__(self) -> str:
+        return f"<RateLimiter {self.statistics()}>"
+
+    def _meter(self, window: float) -> _Meter:
+        return _METERS[self._policy.strategy](window)
+
+    def statistics(self) -> RateLimiterStatistics:
+        """What it has seen and holds."""
+        return RateLimiterStatistics(admitted=self._admitted, refused=self._refused, tracked=len(self._senders))
+
+    def admit(self, sender_id: str, limit: int) -> None:
+        """Count one turn of *sender_id*, which may have *limit* in a window; 0 is unlimited but for everybody's limit.
+
+        Raises:
+          RateLimitExceeded: too many. Nothing was counted, for the sender or for everybody.
+        """
+        if limit < 0:
+            self._refused += 1
+            raise RateLimitExceeded(f"{sender_id} may not ask at all: its rate limit is {limit}")
+        now = trio.current_time()
+        total = self._policy.global_rate_limit_rpm
+        meter = self._of(sender_id, now) if limit > 0 else None
+        own = meter.wait(now, limit) if meter else 0.0
+        everybody = self._everybody.wait(now, total) if total else 0.0
+        if own > 0 or everybody > 0:
+            self._refused += 1
+            raise _refusal(sender_id, own, everybody)
+        if total:
+            self._everybody.take(now, total)
+        if meter:
+            meter.take(now, limit)
+            self._keep(sender_id, meter)
+        self._admitted += 1
+
+    def _of(self, sender_id: str, now: float) -> _Meter:
+        known = self._senders.get(sender_id)
+        if known is not None:
+            return known
+        self._forget_idle(now)
+        if len(self._senders) >= self._policy.max_tracked_senders:
+            return self._crowd
+        return self._meter(self._policy.window_seconds)
+
+    def _keep(self, sender_id: str, meter: _Meter) -> None:
+        if meter is not self._crowd:
+            self._senders[sender_id] = meter
+            self._senders.move_to_end(sender_id)
+
+    def _forget_idle(self, now: float) -> None:
+        while self._senders:
+            oldest = next(iter(self._senders))
+            if not self._senders[oldest].idle(now):
+                return
+            del self._senders[oldest]
+
+
+def _refusal(sender_id: str, own: float, everybody: float) -> RateLimitExceeded:
+    wait = max(own, everybody)
+    who = f"{sender_id} asks" if own >= everybody else "all senders together ask"
+    return RateLimitExceeded(f"{who} too often; again in {wait:.3g} s", retry_after=wait)

@@ -1,0 +1,106 @@
+"""How models are chosen, as it is configured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Literal, TypeAlias
+
+import attrs
+from attrs.validators import and_, ge, in_, le, min_len, optional
+
+from clawft_trio.errors import InvalidData, Problem
+from clawft_trio.pipeline.stages import Target
+
+SelectionStrategy: TypeAlias = Literal["preference_order", "round_robin", "lowest_cost", "random", "least_latency"]
+STRATEGIES: tuple[SelectionStrategy, ...] = (
+    "preference_order",
+    "round_robin",
+    "lowest_cost",
+    "random",
+    "least_latency",
+)
+
+
+def _strings(values: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(values, str):
+        raise TypeError(f"expected a list of strings, got {values!r}")
+    return tuple(values)
+
+
+def _range(ends: Iterable[float]) -> tuple[float, float]:
+    low, high = ends
+    return (low, high)
+
+
+def _price(value: Decimal | float | str | None) -> Decimal | None:
+    # By way of `str`, so that 0.1 is a tenth of a dollar and not its nearest binary fraction.
+    return None if value is None else Decimal(str(value))
+
+
+@attrs.frozen
+class ModelTier:
+    """Models of one class of quality and price."""
+
+    name: str = attrs.field(validator=min_len(1))
+    #: `provider/model`, in order of preference
+    models: tuple[str, ...] = attrs.field(default=(), converter=_strings, kw_only=True)
+    #: the complexities that it is meant for, both ends included
+    complexity_range: tuple[float, float] = attrs.field(default=(0.0, 1.0), converter=_range, kw_only=True)
+    #: US dollars; None is not known, which is not 0
+    cost_per_1k_tokens: Decimal | None = attrs.field(
+        default=None, converter=_price, validator=optional(ge(Decimal(0))), kw_only=True
+    )
+    #: window of its models, input and output together; None is not known
+    max_context_tokens: int | None = attrs.field(default=None, validator=optional(ge(1)), kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        low, high = self.complexity_range
+        if not 0 <= low <= high <= 1:
+            raise InvalidData([Problem("$.complexity_range", f"expected 0 ≤ low ≤ high ≤ 1, got [{low}, {high}]")])
+
+    def suits(self, complexity: float) -> bool:
+        """Whether it is meant for *complexity*."""
+        low, high = self.complexity_range
+        return low <= complexity <= high
+
+    def targets(self) -> tuple[Target, ...]:
+        """Its models as targets."""
+        return tuple(
+            attrs.evolve(
+                Target.parse(name),
+                tier=self.name,
+                cost_per_1k_tokens=self.cost_per_1k_tokens,
+                max_context_tokens=self.max_context_tokens,
+            )
+            for name in self.models
+        )
+
+
+@attrs.frozen(kw_only=True)
+class EscalationPolicy:
+    """Whether a task that is too hard for a sender's tiers may go higher."""
+
+    enabled: bool = False
+    #: complexity from which on; a sender's own threshold counts, too, and the higher one decides
+    threshold: float = attrs.field(default=0.6, validator=and_(ge(0), le(1)))
+    max_escalation_tiers: int = attrs.field(default=1, validator=ge(1))
+
+
+@attrs.frozen(kw_only=True)
+class RoutingPolicy:
+    """How models are chosen."""
+
+    mode: Literal["static", "tiered"] = attrs.field(default="static", validator=in_(("static", "tiered")))
+    #: lowest first
+    tiers: tuple[ModelTier, ...] = ()
+    selection_strategy: SelectionStrategy = attrs.field(default="preference_order", validator=in_(STRATEGIES))
+    #: `provider/model`, tried when everything else has failed
+    fallback_model: str | None = None
+    #: `provider/model`: static routing's targets in their order; with tiers, tried after theirs
+    failover: tuple[str, ...] = attrs.field(default=(), converter=_strings)
+    escalation: EscalationPolicy = EscalationPolicy()
+    #: where to when the budget is too small: to cheaper tiers that suit the task, to any cheaper one, or nowhere
+    budget_downgrade: Literal["matching", "any", "never"] = attrs.field(
+        default="matching", validator=in_(("matching", "any", "never"))
+    )

@@ -1,0 +1,186 @@
+"""What both routers need: the targets there are, what they cost a sender, and the order among equals."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection, Iterable, Sequence
+from decimal import Decimal
+from typing import TypeAlias
+
+import attrs
+
+from clawft_trio.auth import ZERO_TRUST, UserPermissions
+from clawft_trio.chat import ChatRequest
+from clawft_trio.errors import BudgetExceeded, NotConfigured, PermissionDenied
+from clawft_trio.pipeline.latency import LatencyBoard
+from clawft_trio.pipeline.routing_policy import SelectionStrategy
+from clawft_trio.pipeline.stages import (
+    Allowance,
+    EstimateCost,
+    RoutingDecision,
+    Target,
+    TaskProfile,
+    estimate_by_tier,
+)
+from clawft_trio.pipeline.tokens import request_tokens
+
+Shuffle: TypeAlias = Callable[[list[Target]], None]
+"""Puts a list into a random order, in place."""
+
+
+@attrs.frozen(kw_only=True)
+class Selection:
+    """What a router needs beside its policy; everything has a default that works.
+
+    Args:
+      estimate: upper estimate of a call's cost.
+      shuffle: the source of chance.
+      latencies: what is known of how fast targets are.
+    """
+
+    estimate: EstimateCost = estimate_by_tier
+    shuffle: Shuffle = random.shuffle
+    latencies: LatencyBoard = attrs.field(factory=LatencyBoard)
+
+
+class Known:
+    """The targets and providers that the configuration knows."""
+
+    def __init__(self, targets: Iterable[Target], providers: Collection[str] | None) -> None:
+        self.targets: dict[str, Target] = {}
+        for target in targets:
+            # In several tiers, the lowest counts: that is the right that suffices.
+            self.targets.setdefault(target.name, target)
+        self.providers = frozenset(providers if providers is not None else (t.provider for t in self.targets.values()))
+        for target in self.targets.values():
+            self._check(target)
+
+    def _check(self, target: Target) -> Target:
+        if target.provider not in self.providers:
+            known = ", ".join(sorted(self.providers)) or "none"
+            raise NotConfigured(
+                f"no provider of this name is configured (there are: {known})",
+                provider=target.provider,
+                model=target.model,
+            )
+        return target
+
+    def named(self, model: str) -> Target:
+        """The target that a request means by *model*: `provider/model`, or a model that only one provider has.
+
+        Raises:
+          NotConfigured: there is no such provider, or it is not clear which.
+        """
+        if model in self.targets:
+            return self.targets[model]
+        same = [target for target in self.targets.values() if target.model == model]
+        if len(same) == 1:
+            return same[0]
+        provider, _, rest = model.partition("/")
+        if not provider or not rest:
+            raise NotConfigured(f'which provider? write it as "provider/{model}"', model=model)
+        return self._check(Target(provider, rest))
+
+
+def permissions_of(request: ChatRequest) -> UserPermissions:
+    return ZERO_TRUST if request.auth is None else request.auth.permissions
+
+
+def unique(targets: Iterable[Target]) -> list[Target]:
+    return list({target.name: target for target in reversed(list(targets))}.values())[::-1]
+
+
+class Costs:
+    """What one round of *request* would cost at each target, against what its sender may spend."""
+
+    def __init__(self, request: ChatRequest, allowance: Allowance, estimate: EstimateCost) -> None:
+        permissions = permissions_of(request)
+        self._input = min(request_tokens(request), permissions.max_context_tokens)
+        self._output = min(request.max_tokens or permissions.max_output_tokens, permissions.max_output_tokens)
+        self._estimate = estimate
+        self._allowance = allowance
+
+    def of(self, target: Target) -> Decimal | None:
+        return self._estimate(target, self._input, self._output)
+
+    def affords(self, target: Target) -> bool:
+        return self._allowance.covers(self.of(target))
+
+    def refusal(self, targets: Sequence[Target]) -> BudgetExceeded:
+        least = min((cost for t in targets if (cost := self.of(t)) is not None), default=None)
+        allowance = self._allowance
+        asked = "" if least is None else f" and the cheapest answer may cost {least:.6f}"
+        return BudgetExceeded(
+            f"{allowance.left} of {allowance.limit} US dollars are left{asked}",
+            spent=allowance.spent,
+            limit=allowance.limit,
+            retry_after=allowance.retry_after,
+        )
+
+
+class Ordering:
+    """Puts targets of equal rank into the order in which they are to be tried."""
+
+    def __init__(self, strategy: SelectionStrategy, selection: Selection) -> None:
+        self._strategy = strategy
+        self._selection = selection
+        self._turns: dict[str, int] = {}
+
+    def ordered(
+        self, targets: Sequence[Target], costs: Costs, *, rank: str = "", advance: bool = False
+    ) -> list[Target]:
+        """*targets* by the strategy. Sorting is stable: what is equal stays in order of preference.
+
+        Args:
+          rank: whose round it is in a round robin.
+          advance: this is the first choice of a turn, so the next turn starts with the next one.
+        """
+        listed = list(targets)
+        if self._strategy == "round_robin":
+            return self._rotated(listed, rank, advance=advance)
+        if self._strategy == "random":
+            self._selection.shuffle(listed)
+        if self._strategy == "lowest_cost":
+            # What has no price may cost anything: last.
+            listed.sort(key=lambda target: (costs.of(target) is None, costs.of(target) or 0))
+        if self._strategy == "least_latency":
+            listed.sort(key=lambda target: self._selection.latencies.expected(target.name))
+        return listed
+
+    def _rotated(self, targets: list[Target], rank: str, *, advance: bool) -> list[Target]:
+        first = self._turns.get(rank, 0) % len(targets)
+        if advance:
+            self._turns[rank] = first + 1
+        return targets[first:] + targets[:first]
+
+
+def overriding(request: ChatRequest, known: Known, permissions: UserPermissions) -> Target | None:
+    """The model that the request asks for, if it asks for one.
+
+    Raises:
+      PermissionDenied: the sender may not choose, or not this one.
+      NotConfigured: there is no such provider.
+    """
+    if not request.model:
+        return None
+    if not permissions.model_override:
+        raise PermissionDenied(f"this sender may not choose the model ({request.model})")
+    target = known.named(request.model)
+    if not permissions.may_use_model(target.name):
+        raise PermissionDenied(f"this sender may not use {target.name}")
+    return target
+
+
+def decide(
+    request: ChatRequest, profile: TaskProfile, targets: Sequence[Target], costs: Costs, reason: str
+) -> RoutingDecision:
+    first = targets[0]
+    return RoutingDecision(
+        targets=tuple(targets),
+        sender_id=request.sender_id,
+        permissions=permissions_of(request),
+        profile=profile,
+        reason=reason,
+        tier=first.tier,
+        cost_estimate=costs.of(first),
+    )

@@ -1,0 +1,167 @@
+"""One provider per target, for as long as the runtime lives: where breakers and bulkheads have their state."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Protocol, TypeAlias, runtime_checkable
+
+import attrs
+import trio
+
+from clawft_trio.chat import Call, ChatRequest, ChatResponse, Provider
+from clawft_trio.errors import NotConfigured
+from clawft_trio.nursery import goodbye
+from clawft_trio.pipeline.stages import Target
+
+Factory: TypeAlias = Callable[[Target], Provider]
+"""Makes the bare provider of a target; raises `NotConfigured` when it cannot."""
+
+Wrap: TypeAlias = Callable[[Provider, Target], Provider]
+"""Puts something around a target's provider: the meter first, so that every attempt is metered, then the policy."""
+
+MAX_TARGETS = 1000
+"""Targets that may be open. Configurations have a handful; more means that names are made up from outside."""
+
+GRACE = 5.0
+"""Seconds that each provider has for closing."""
+
+
+@runtime_checkable
+class Closeable(Protocol):
+    """A provider that holds something open."""
+
+    async def aclose(self) -> None:
+        """Let go of it. Called once.
+
+        Cancellation: as far as closing goes.
+        """
+        ...
+
+
+def unwrapped(provider: Provider, target: Target) -> Provider:  # noqa: ARG001 - the shape of a Wrap
+    """Put nothing around it."""
+    return provider
+
+
+@attrs.frozen(kw_only=True)
+class TargetsStatistics:
+    """What is open."""
+
+    #: names, in the order in which they were first reached
+    open: tuple[str, ...]
+    closed: bool
+
+
+class Targets:
+    """Finds the provider of a target, or builds it at first use. Opened by `open_targets`."""
+
+    def __init__(self, factory: Factory, wrap: Wrap = unwrapped) -> None:
+        self._factory = factory
+        self._wrap = wrap
+        self._wrapped: dict[str, Provider] = {}
+        self._bare: list[Provider] = []
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<Targets {', '.join(self._wrapped)}{' closed' if self._closed else ''}>"
+
+    def statistics(self) -> TargetsStatistics:
+        """What is open."""
+        return TargetsStatistics(open=tuple(self._wrapped), closed=self._closed)
+
+    def reach(self, target: Target) -> Provider:
+        """The provider for *target*, the same object every time.
+
+        Tier, price and window are the decision's business: what is one `provider/model` is one target.
+
+        Raises:
+          NotConfigured: the factory cannot make it, or there are too many.
+          trio.ClosedResourceError: the runtime has ended.
+        """
+        if self._closed:
+            raise trio.ClosedResourceError(f"{target.name} is asked after the end of the runtime")
+        if target.name not in self._wrapped:
+            self._wrapped[target.name] = self._open(target)
+        return self._wrapped[target.name]
+
+    def _open(self, target: Target) -> Provider:
+        if len(self._wrapped) >= MAX_TARGETS:
+            raise NotConfigured(
+                f"{MAX_TARGETS} targets are open, and this would be one more",
+                provider=target.provider,
+                model=target.model,
+            )
+        bare = self._factory(target)
+        # Kept before it is wrapped: what the factory opened is closed also when wrapping fails.
+        self._bare.append(bare)
+        return self._wrap(bare, target)
+
+    async def aclose(self) -> None:
+        """Close every provider that can be closed, last opened first, each within its grace.
+
+        Raises:
+          ExceptionGroup: closing some of them failed. All others are closed.
+
+        Cancellation: closing goes on, shielded and bounded; then `Cancelled` is raised.
+        """
+        self._closed = True
+        errors: list[Exception] = []
+        while self._bare:
+            provider = self._bare.pop()
+            if isinstance(provider, Closeable):
+                try:
+                    with goodbye(GRACE):
+                        await provider.aclose()
+                except Exception as exc:  # noqa: BLE001 - the others have to be closed, too; raised below
+                    errors.append(exc)
+        if errors:
+            raise ExceptionGroup("closing providers failed", errors)
+        await trio.lowlevel.checkpoint_if_cancelled()
+
+
+@asynccontextmanager
+async def open_targets(factory: Factory, *, wrap: Wrap = unwrapped) -> AsyncGenerator[Targets, None]:
+    """Hold targets open for the length of the block.
+
+    Args:
+      factory: makes the bare provider of a target. One that has an `aclose` is closed at the end.
+      wrap: what every target has around it, innermost first: `lambda p, t: Resilient(Metered(p, ...), policy)`.
+
+    Raises:
+      ExceptionGroup: closing failed.
+
+    Cancellation: every provider is closed, within its grace.
+    """
+    targets = Targets(factory, wrap)
+    try:
+        yield targets
+    finally:
+        await targets.aclose()
+
+
+class OneProvider:
+    """A transport that reaches one provider whatever the target: for a router that is a provider itself, and tests."""
+
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+
+    def reach(self, target: Target) -> Provider:
+        """The provider, asked for *target*'s model and known by its name."""
+        return _Named(self._provider, target.name)
+
+
+class _Named:
+    """A provider under another name."""
+
+    def __init__(self, provider: Provider, name: str) -> None:
+        self._provider = provider
+        self._name = name
+        self.keeps_records = getattr(provider, "keeps_records", False)
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
+        return await self._provider.complete(request, call)

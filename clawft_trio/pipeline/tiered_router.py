@@ -1,0 +1,208 @@
+"""The tiered router: by the sender's rights, the task's complexity and the money that is left."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+import attrs
+import trio
+
+from clawft_trio.auth import UserPermissions, matches_any
+from clawft_trio.chat import ChatRequest
+from clawft_trio.errors import InvalidData, PermissionDenied, Problem
+from clawft_trio.pipeline.permissions import LADDER
+from clawft_trio.pipeline.routing_policy import ModelTier, RoutingPolicy
+from clawft_trio.pipeline.selection import Costs, Known, Ordering, Selection, decide, overriding, permissions_of, unique
+from clawft_trio.pipeline.stages import Allowance, ResponseOutcome, RoutingDecision, Target, TaskProfile
+
+
+class TieredRouter:
+    """Chooses by the sender's rights, the task's complexity and the money that is left.
+
+    The first choice is the highest tier that the sender may use and that is meant for the complexity. If there is
+    none: a higher one by escalation, else the highest that the sender may use. The targets after it are, in this
+    order, the other tiers that the sender may use from there down and then up, then `failover` and `fallback_model`.
+    A model in no tier is for those who may use the highest tier, or whose `model_access` names it.
+
+    Args:
+      policy: tiers and rules.
+      providers: names of the providers that are configured; by default those of the models named.
+      selection: prices, chance, latencies.
+
+    Raises:
+      NotConfigured: a model's provider is not configured.
+      InvalidData: the tiers are missing, named twice, or name what is not `provider/model`.
+    """
+
+    def __init__(
+        self,
+        policy: RoutingPolicy,
+        *,
+        providers: Collection[str] | None = None,
+        selection: Selection | None = None,
+    ) -> None:
+        names = [tier.name for tier in policy.tiers]
+        if not names or len(set(names)) < len(names):
+            raise InvalidData([Problem("$.tiers", f"expected at least one tier, each name once, got {names}")])
+        self._policy = policy
+        self._names = names
+        self._models = {tier.name: tier.targets() for tier in policy.tiers}
+        tiered = [target for targets in self._models.values() for target in targets]
+        last = [*policy.failover, *([policy.fallback_model] if policy.fallback_model else [])]
+        in_tiers = {target.name for target in tiered}
+        self._last = [target for target in unique(map(Target.parse, last)) if target.name not in in_tiers]
+        self._known = Known([*tiered, *self._last], providers)
+        self._selection = selection or Selection()
+        self._ordering = Ordering(policy.selection_strategy, self._selection)
+
+    async def route(self, request: ChatRequest, profile: TaskProfile, allowance: Allowance) -> RoutingDecision:
+        """Choose the targets for a turn.
+
+        Raises:
+          PermissionDenied: the sender's `max_tier` is no tier, or nothing in its tiers is permitted.
+          BudgetExceeded: nothing that may answer can be paid.
+          NotConfigured: the request asks for a provider that is not there.
+
+        Cancellation: nothing is kept.
+        """
+        await trio.lowlevel.checkpoint()
+        costs = Costs(request, allowance, self._selection.estimate)
+        permissions = permissions_of(request)
+        allowed = self._allowed(permissions)
+        chosen = overriding(request, self._known, permissions)
+        if chosen is not None:
+            return self._overridden(request, profile, chosen, allowed, costs)
+        first, escalated = self._choose(allowed, profile.complexity, permissions)
+        below = [tier for tier in reversed(allowed) if self._rank(tier) < self._rank(first)]
+        above = [tier for tier in allowed if self._rank(tier) > self._rank(first)]
+        groups = self._permitted([first, *below, *above], allowed, permissions)
+        if not groups:
+            raise PermissionDenied(f"this sender may use no model of its tiers ({_names(allowed)})")
+        wanted = groups[0]
+        affordable = [paid for group in groups if (paid := group.affordable(costs)).targets]
+        constrained = not affordable or affordable[0].tier is not wanted.tier
+        if constrained:
+            affordable = self._downgraded(wanted, affordable, profile.complexity)
+        if not affordable:
+            raise costs.refusal([target for group in groups for target in group.targets])
+        decision = decide(request, profile, self._in_order(affordable, costs), costs, "")
+        return attrs.evolve(
+            decision,
+            reason=_reason(profile, decision.tier, permissions, wanted=first, constrained=constrained),
+            escalated=escalated and decision.tier == first.name,
+            budget_constrained=constrained,
+        )
+
+    def update(self, decision: RoutingDecision, outcome: ResponseOutcome) -> None:  # noqa: ARG002 - the stage's shape
+        """Note how fast the targets were."""
+        self._selection.latencies.note(outcome)
+
+    def _rank(self, tier: ModelTier) -> int:
+        return self._names.index(tier.name)
+
+    def _allowed(self, permissions: UserPermissions) -> list[ModelTier]:
+        """The tiers up to the sender's highest, lowest first."""
+        highest = permissions.max_tier
+        if highest in self._names:
+            return list(self._policy.tiers[: self._names.index(highest) + 1])
+        # The built-in levels name tiers of the usual ladder, whether or not all of its rungs are configured.
+        rungs = LADDER[: LADDER.index(highest) + 1] if highest in LADDER else ()
+        allowed = [tier for tier in self._policy.tiers if tier.name in rungs]
+        if not allowed:
+            raise PermissionDenied(f"max_tier {highest!r} grants no tier; there are {_names(self._policy.tiers)}")
+        return allowed
+
+    def _choose(
+        self, allowed: list[ModelTier], complexity: float, permissions: UserPermissions
+    ) -> tuple[ModelTier, bool]:
+        """The tier to use, and whether it is above the sender's own."""
+        suiting = [tier for tier in allowed if tier.suits(complexity)]
+        if suiting:
+            return suiting[-1], False
+        higher = self._escalation(allowed[-1], complexity, permissions)
+        return (higher, True) if higher else (allowed[-1], False)
+
+    def _escalation(self, highest: ModelTier, complexity: float, permissions: UserPermissions) -> ModelTier | None:
+        rules = self._policy.escalation
+        threshold = max(rules.threshold, permissions.escalation_threshold)
+        if not (rules.enabled and permissions.escalation_allowed and complexity >= threshold):
+            return None
+        start = self._rank(highest) + 1
+        within = self._policy.tiers[start : start + rules.max_escalation_tiers]
+        return next((tier for tier in reversed(within) if tier.suits(complexity)), None)
+
+    def _permitted(
+        self, tiers: list[ModelTier], allowed: list[ModelTier], permissions: UserPermissions
+    ) -> list[_Group]:
+        """What of *tiers* the sender may use, and of what is in no tier; without the empty ones."""
+        groups = [_Group(tier, self._models[tier.name]) for tier in tiers]
+        if groups and self._last:
+            groups.append(_Group(None, tuple(t for t in self._last if self._beyond_tiers(t, allowed, permissions))))
+        kept = [
+            _Group(group.tier, tuple(t for t in group.targets if permissions.may_use_model(t.name))) for group in groups
+        ]
+        return [group for group in kept if group.targets]
+
+    def _beyond_tiers(self, target: Target, allowed: list[ModelTier], permissions: UserPermissions) -> bool:
+        """Whether a model in no tier is for this sender."""
+        named = permissions.model_access is not None and matches_any(target.name, permissions.model_access)
+        return named or self._policy.tiers[-1] in allowed
+
+    def _downgraded(self, wanted: _Group, affordable: list[_Group], complexity: float) -> list[_Group]:
+        """Where to, when *wanted* cannot be paid: to what is cheaper, by `budget_downgrade`."""
+        rule = self._policy.budget_downgrade
+        if wanted.tier is None or rule == "never":
+            return []
+        cheaper = [group for group in affordable if group.tier and self._rank(group.tier) < self._rank(wanted.tier)]
+        suiting = [group for group in cheaper if group.tier and group.tier.suits(complexity)]
+        if rule == "matching":
+            return suiting
+        return [*suiting, *(group for group in cheaper if group not in suiting)]
+
+    def _in_order(self, groups: list[_Group], costs: Costs) -> list[Target]:
+        first, *others = groups
+        ordered = self._ordering.ordered(first.targets, costs, rank=first.name, advance=True)
+        for group in others:
+            ordered += self._ordering.ordered(group.targets, costs, rank=group.name)
+        return unique(ordered)
+
+    def _overridden(
+        self, request: ChatRequest, profile: TaskProfile, chosen: Target, allowed: list[ModelTier], costs: Costs
+    ) -> RoutingDecision:
+        names = [tier.name for tier in allowed]
+        permitted = (
+            chosen.tier in names if chosen.tier else self._beyond_tiers(chosen, allowed, permissions_of(request))
+        )
+        if not permitted:
+            raise PermissionDenied(f"{chosen.name} is above this sender's tiers ({_names(allowed)})")
+        if not costs.affords(chosen):
+            raise costs.refusal([chosen])
+        return decide(request, profile, [chosen], costs, "chosen by the request")
+
+
+@attrs.frozen
+class _Group:
+    """Targets of equal rank: those of a tier, or, without one, those that are in no tier."""
+
+    tier: ModelTier | None
+    targets: tuple[Target, ...]
+
+    @property
+    def name(self) -> str:
+        return "" if self.tier is None else self.tier.name
+
+    def affordable(self, costs: Costs) -> _Group:
+        return attrs.evolve(self, targets=tuple(target for target in self.targets if costs.affords(target)))
+
+
+def _names(tiers: Iterable[ModelTier]) -> str:
+    return ", ".join(tier.name for tier in tiers)
+
+
+def _reason(
+    profile: TaskProfile, tier: str, permissions: UserPermissions, *, wanted: ModelTier, constrained: bool
+) -> str:
+    said = [f"complexity {profile.complexity:.2f}, tier {tier or 'none'}, level {permissions.level}"]
+    if tier != wanted.name:
+        said.append(f"{wanted.name} {'cannot be paid' if constrained else 'has nothing for this sender'}")
+    return "; ".join(said)
