@@ -16,13 +16,13 @@ WHOLE: Script = [Say("go"), Wait(1), Say("od"), Finish()]
 
 
 async def watch(policy: Policy, *scripts: Script) -> tuple[Screen, list[tuple[float, str]]]:
-    """Ask once under *policy*; what stands on the screen at each event's time."""
-    screen = Screen()
+    """Ask once under *policy*; what stands on the screen at each event, and seconds since the question."""
+    screen, started = Screen(), trio.current_time()
     frames: list[tuple[float, str]] = []
 
     async def emit(event: object) -> None:
         await screen.emit(event)
-        frames.append((trio.current_time(), screen.text))
+        frames.append((trio.current_time() - started, screen.text))
 
     provider = Resilient(ScriptedProvider(*scripts), policy)
     screen.check(await provider.complete(REQUEST, Call(emit=emit)))
