@@ -59,6 +59,8 @@ class Connections:
 
         Cancellation: the connection is closed.
         """
+        # httpx has every body as a generator, and a request that fails halfway would leave it to the garbage collector.
+        body = await request.aread()
         sent = self._core.Request(
             method=request.method,
             url=self._core.URL(
@@ -68,7 +70,7 @@ class Connections:
                 target=request.url.raw_path,
             ),
             headers=request.headers.raw,
-            content=request.stream,
+            content=_Content(body),
             extensions=request.extensions,
         )
         await self._close_expired()
@@ -126,6 +128,21 @@ class Connections:
         idle, self._idle = self._idle, []
         for connection in [*idle, *self._busy]:
             await self._close(connection)
+
+
+class _Content:
+    """The body of a request: one chunk of bytes, or none."""
+
+    def __init__(self, data: bytes) -> None:
+        self._left = [data] if data else []
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()
 
 
 class _Body:

@@ -46,6 +46,12 @@ HeaderValue: TypeAlias = str | Callable[[], str | Awaitable[str]]
 _HEADER_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?")
 
 
+# What a redirect may take along to another origin.
+_HARMLESS = frozenset(
+    ("accept", "accept-encoding", "accept-language", "connection", "content-length", "content-type", "host", "user-agent")
+)
+
+
 class HttpClient(Protocol):
     """What is needed of a client: `httpx.AsyncClient` and `httpx2.AsyncClient` have it."""
 
@@ -63,7 +69,7 @@ class HttpClient(Protocol):
         ...
 
 
-def _positive(clocks: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
+def _positive(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
     if value is not None and not value > 0:
         raise ValueError(f"{attribute.name} must be more than 0 seconds, got {value!r}")
 
@@ -329,8 +335,8 @@ class _Sending:
     def _without_secrets(self, request: Any, following: Any) -> Any:
         # httpx itself takes `Authorization` off on the way to another origin. A key may have any name.
         if _origin(request.url) != _origin(following.url):
-            for name in self._endpoint._headers:
-                following.headers.pop(name, None)
+            for name in set(following.headers) - _HARMLESS:
+                del following.headers[name]
         return following
 
     def _judge(self, exc: Exception) -> Exception:
