@@ -171,7 +171,7 @@ class Performance:
             case Garbage(data):
                 await self._send(self._rest() + data)
                 return "closed"
-            case CloseConnection() | ResetConnection():
+            case _:
                 return await self._break_off(reset=isinstance(step, ResetConnection))
 
     # --- what goes out: composed without I/O, sent in one place
@@ -224,6 +224,7 @@ class Performance:
         await trio.sleep(seconds * self._scale)
 
     async def _ping(self, step: Pings) -> None:
+        await trio.lowlevel.checkpoint()
         left = math.inf if step.times is None else step.times
         while left > 0:
             await self._send(self._body(self._writer.write(step)))

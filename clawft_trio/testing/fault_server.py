@@ -19,7 +19,7 @@ from __future__ import annotations
 import functools
 import socket
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TypeAlias
 
 import attrs
@@ -201,6 +201,7 @@ class _Connection:
         self._http = h11.Connection(h11.SERVER)
 
     async def converse(self) -> None:
+        await trio.lowlevel.checkpoint()
         try:
             while await self._exchange():
                 self._http.start_next_cycle()
@@ -210,7 +211,6 @@ class _Connection:
 
     async def _exchange(self) -> bool:
         """One request and its answer. False when there was none, or nothing may follow it."""
-        await trio.lowlevel.checkpoint()
         head = await self._event()
         if not isinstance(head, h11.Request):
             return False
@@ -223,6 +223,7 @@ class _Connection:
         return self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
 
     async def _event(self) -> object:
+        await trio.lowlevel.checkpoint()
         while (event := self._http.next_event()) is h11.NEED_DATA:
             self._http.receive_data(bytes(await self._stream.receive_some(_RECEIVE)))
         return event
@@ -279,26 +280,24 @@ class _Connection:
             exchange.ending = "client_left"
         finally:
             self._server._end(exchange)
-        return exchange.ending == "complete"
+        return exchange.ending == "complete"  # noqa: ASYNC910 - the script's end, or what broke it, was waited for
 
     async def _perform(self, exchange: Exchange) -> Ending:
         script = tuple(self._server._choose(exchange.request))
         performance = Performance(self._stream, self._http, exchange, script, self._server._scale)
+        # Nothing but the watcher ends the block before the script is over.
+        ending: Ending = "client_left"
         async with open_hidden_nursery() as nursery:
             nursery.start_soon(self._watch, nursery.cancel_scope)
-            exchange.ending = await performance.play(script)
+            exchange.ending = ending = await performance.play(script)
             nursery.cancel_scope.cancel(reason="script over")
-            return exchange.ending
-        # Nothing but the watcher ends the block before the script is over.
-        return "client_left"
+        return ending
 
-    async def _watch(self, playing: trio.CancelScope) -> None:
+    async def _watch(self, playing: trio.CancelScope) -> None:  # noqa: ASYNC910 - reading is waiting
         """End the playing when the client goes; keep what it sends for the next request."""
-        try:
+        with suppress(trio.BrokenResourceError):
             while data := await self._stream.receive_some(_RECEIVE):
                 self._http.receive_data(bytes(data))
-        except trio.BrokenResourceError:
-            pass
         playing.cancel(reason="client left")
 
 

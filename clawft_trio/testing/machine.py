@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 from collections.abc import Awaitable, Callable
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ClassVar, ParamSpec, TypeVar
 
 import outcome
 import trio
@@ -19,7 +19,13 @@ T = TypeVar("T")
 def in_mock_time(function: Callable[P, Awaitable[None]]) -> Callable[P, None]:
     """Run an async test in a trio run of its own whose clock jumps whenever everybody waits.
 
-    Goes under `@given`: each example gets a fresh clock that starts at 0.0.
+    Goes under `@given`: each example gets a fresh clock that starts at 0.0, and every wait is instant.
+
+        @given(wait=st.floats(0, 1e6))
+        @in_mock_time
+        async def test_a_wait_takes_its_time(wait: float) -> None:
+            await trio.sleep(wait)
+            assert trio.current_time() == wait
     """
 
     @wraps(function)
@@ -35,8 +41,12 @@ def in_mock_time(function: Callable[P, Awaitable[None]]) -> Callable[P, None]:
 class _GuestRun:
     """One trio run, pumped by hand on the thread of its owner."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float) -> None:
         self.clock = trio.testing.MockClock()
+        self._patience = patience
+        self._stuck = False
+        self._told = False
+        self._token: trio.lowlevel.TrioToken | None = None
         self._callbacks: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._ended: outcome.Outcome[Any] | None = None
         self._jobs: trio.MemorySendChannel[Any] | None = None
@@ -52,6 +62,7 @@ class _GuestRun:
             self._pump()
 
     async def _serve(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
         async with trio.open_nursery() as self.nursery:
             self._jobs, jobs = trio.open_memory_channel[Any](1)
             async for function, args, result in jobs:
@@ -62,27 +73,51 @@ class _GuestRun:
         self._ended = ended
 
     def _pump(self) -> None:
-        self._callbacks.get()()
+        try:
+            callback = self._callbacks.get(timeout=self._patience)
+        except queue.Empty:
+            self._stuck = True
+            raise AssertionError(
+                f"nothing happened for {self._patience:g} s: the step waits for something that no other rule can "
+                "bring while it runs; start it with self.nursery.start_soon, and let time pass with self.advance"
+            ) from None
+        callback()
 
     def call(self, function: Callable[..., Awaitable[T]], *args: object) -> T:
         assert self._jobs is not None
         result: list[outcome.Outcome[T]] = []
-        self._jobs.send_nowait((function, args, result))
+        if self._ended is None:
+            self._jobs.send_nowait((function, args, result))
         while not result and self._ended is None:
             self._pump()
-        if not result:
-            assert self._ended is not None
-            self._ended.unwrap()
-            raise AssertionError("the trio run ended under the machine")
-        return result[0].unwrap()
+        if result and not _cancelled(result[0]):
+            return result[0].unwrap()
+        # A background task failed and took the step with it: its error is the one to see.
+        self._finish()
+        raise AssertionError("the trio run ended under the machine")
 
     def close(self) -> None:
-        if self._ended is None:
+        if self._stuck:
+            # The step would never end by itself, and until it does nobody reads the jobs.
+            assert self._token is not None
+            self._token.run_sync_soon(lambda: self.nursery.cancel_scope.cancel(reason="step never ended"))
+            self._stuck = False
+        elif self._ended is None:
             assert self._jobs is not None
             self._jobs.close()
+        self._finish()
+
+    def _finish(self) -> None:
+        """Wait for the end of the run and raise what it raises, the first time."""
         while self._ended is None:
             self._pump()
-        self._ended.unwrap()
+        if not self._told:
+            self._told = True
+            self._ended.unwrap()
+
+
+def _cancelled(result: outcome.Outcome[Any]) -> bool:
+    return isinstance(result, outcome.Error) and isinstance(result.error, trio.Cancelled)
 
 
 class TrioMachine(RuleBasedStateMachine):
@@ -91,11 +126,41 @@ class TrioMachine(RuleBasedStateMachine):
     Rules stay synchronous and hop in with `self.run(fn, *args)`. Everything happens on hypothesis' own thread, so
     it is deterministic and shrinks. Time is a rule: the clock stands still until `self.advance(seconds)`.
     Subclass it, and call `super().__init__()` first. `self.nursery` lives as long as the example.
+
+        class LockMachine(TrioMachine):
+            def __init__(self) -> None:
+                super().__init__()
+                self.lock = trio.Lock()
+                self.held = 0
+
+            async def hold(self) -> None:
+                async with self.lock:
+                    self.held += 1
+                    await trio.sleep(1)
+                    self.held -= 1
+
+            @rule()
+            def start(self) -> None:
+                self.nursery.start_soon(self.hold)
+
+            @rule(seconds=st.integers(0, 3))
+            def wait(self, seconds: int) -> None:
+                self.advance(seconds)
+
+            @invariant()
+            def one_holder(self) -> None:
+                self.settle()
+                assert self.held <= 1
+
+        TestLock = LockMachine.TestCase
     """
+
+    #: real seconds without anything happening after which a rule fails, because it would wait for ever
+    patience: ClassVar[float] = 30.0
 
     def __init__(self) -> None:
         super().__init__()
-        self._trio = _GuestRun()
+        self._trio = _GuestRun(self.patience)
 
     @property
     def nursery(self) -> trio.Nursery:
@@ -103,7 +168,12 @@ class TrioMachine(RuleBasedStateMachine):
         return self._trio.nursery
 
     def run(self, function: Callable[..., Awaitable[T]], *args: object) -> T:
-        """Run one async step to its end and return what it returns."""
+        """Run one async step to its end and return what it returns.
+
+        Raises:
+          AssertionError: it waits for what cannot come, and *patience* is over.
+          BaseException: what the step raised, or what a task in `self.nursery` did.
+        """
         return self._trio.call(function, *args)
 
     def advance(self, seconds: float) -> None:

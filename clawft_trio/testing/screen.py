@@ -85,7 +85,7 @@ class Screen:
         self._show(event)
         return self._stop_after is None or self.events < self._stop_after
 
-    async def emit(self, event: StreamEvent) -> None:
+    async def emit(self, event: StreamEvent) -> None:  # noqa: ASYNC910 - by contract, emit need not checkpoint
         """Take in one event, as `Call.emit` is given it.
 
         Cancellation: the event has been seen.

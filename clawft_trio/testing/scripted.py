@@ -157,7 +157,7 @@ class _Performance:
             partial=self._response(""),
         )
 
-    async def _take(self, step: Step) -> None:
+    async def _take(self, step: Step) -> None:  # noqa: ASYNC910 - `play` has checkpointed
         match step:
             case Say(text):
                 self._text.append(text)
@@ -208,7 +208,8 @@ class _Performance:
                 model=self._model,
                 partial=self._response(""),
             )
-        return self._response(step.reason or ("tool_calls" if self._tool_calls else "stop"))
+        reason = step.reason or ("tool_calls" if self._tool_calls else "stop")
+        return self._response(reason)  # noqa: ASYNC910 - `play` has checkpointed
 
     def _failure(self, step: Fail) -> Exception:
         # A copy, because an instance that is raised twice carries the first call's traceback into the second.

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Literal
 
+import attrs
 import trio
 from trio.lowlevel import Task
+
+from clawft_trio.testing.seeding import seeded_scheduler
+
+
+Where = Literal["before the start", "parked", "about to resume"]
 
 
 class _CancelAtStep(trio.abc.Instrument):
@@ -47,17 +54,29 @@ async def cancel_everywhere(
     check: Callable[[], Awaitable[None]],
     *,
     limit: int = 500,
+    seed: int = 0,
 ) -> int:
     """Run *operation* once per step, cancel it there, then *check* what must hold.
 
-    Twice over: once cancelling where a task is parked, once where it is about to resume. Steps of child tasks
-    count, too. Whatever else *operation* raises comes out as it is. Use it on in-memory transports and with a
-    seeded scheduler, so that every run takes the same steps.
+    Once before it starts, and then twice over: where a task is parked, and where it is about to resume. Steps of
+    child tasks count, too. Whatever else *operation* raises comes out as it is, with a note that says at which
+    step. Every run has the same seeded scheduler, so on in-memory transports every run takes the same steps:
+
+        provider = ScriptedProvider([Say("a"), Wait(1), Finish()])
+
+        async def ask() -> None:
+            await provider.complete(request, Call())
+
+        async def check() -> None:
+            assert provider.running == 0
+
+        await cancel_everywhere(ask, check)
 
     Args:
       operation: started afresh for every step; it must not keep anything between runs.
       check: runs after each cancellation, shielded from it, and asserts that nothing was left behind.
       limit: steps after which the operation counts as endless.
+      seed: the order in which tasks take turns; try others to see other orders.
 
     Returns:
       How many cancellations were delivered.
@@ -67,22 +86,48 @@ async def cancel_everywhere(
 
     Cancellation: stops after the current run of *operation*.
     """
-    delivered = 0
-    for parked in (True, False):
+    await trio.lowlevel.checkpoint()
+    sweep = _Sweep(operation, check, seed)
+    await sweep.run("before the start", 0)
+    return 1 + await sweep.steps("parked", limit) + await sweep.steps("about to resume", limit)
+
+
+@attrs.frozen
+class _Sweep:
+    """An operation, what must hold after it, and the order in which tasks take turns."""
+
+    operation: Callable[[], Awaitable[object]]
+    check: Callable[[], Awaitable[None]]
+    seed: int
+
+    async def steps(self, where: Where, limit: int) -> int:
+        """Cancel at every step that there is, and return how many there were."""
         for step in range(1, limit + 1):
-            scope = trio.CancelScope()
-            probe = _CancelAtStep(trio.lowlevel.current_task(), scope, step, parked=parked)
-            with scope:
-                trio.lowlevel.add_instrument(probe)
-                try:
-                    await operation()
-                finally:
-                    trio.lowlevel.remove_instrument(probe)
-            with trio.CancelScope(shield=True):
-                await check()
-            if probe.steps < step:
-                break
-            delivered += 1
-        else:
-            raise AssertionError(f"{operation!r} took more than {limit} steps")
-    return delivered
+            if not await self.run(where, step):
+                return step - 1
+        raise AssertionError(f"{self.operation!r} took more than {limit} steps")
+
+    async def run(self, where: Where, step: int) -> bool:
+        """Run once and cancel at *step*; False when the operation ended before."""
+        scope = trio.CancelScope()
+        probe = _CancelAtStep(trio.lowlevel.current_task(), scope, step, parked=where == "parked")
+        if step == 0:
+            scope.cancel(reason="sweep, before the start")
+        try:
+            with seeded_scheduler(self.seed):
+                with scope:
+                    await _watched(self.operation, probe)
+                with trio.CancelScope(shield=True):
+                    await self.check()
+        except BaseException as exc:
+            exc.add_note(f"cancel_everywhere: step {step}, {where}, seed {self.seed}")
+            raise
+        return probe.steps >= step
+
+
+async def _watched(operation: Callable[[], Awaitable[object]], probe: _CancelAtStep) -> None:
+    trio.lowlevel.add_instrument(probe)
+    try:
+        await operation()
+    finally:
+        trio.lowlevel.remove_instrument(probe)
