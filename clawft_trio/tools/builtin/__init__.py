@@ -1,0 +1,9 @@
+"""The tools that come with the house."""
+
+from clawft_trio.tools.builtin.files import FilePolicy as FilePolicy
+from clawft_trio.tools.builtin.register import (
+    BuiltinPolicy as BuiltinPolicy,
+)
+from clawft_trio.tools.builtin.register import (
+    register_builtins as register_builtins,
+)

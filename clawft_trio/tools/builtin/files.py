@@ -1,0 +1,212 @@
+"""Tools on files: read_file, write_file, edit_file, list_directory."""
+
+from __future__ import annotations
+
+import codecs
+import itertools
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Annotated, Any
+
+import attrs
+import trio
+from msgspec import Meta
+
+from clawft_trio.errors import ToolFailed
+from clawft_trio.tools.tool import Tool, tool
+from clawft_trio.tools.workspace import Workspace
+
+_CHUNK = 1 << 16
+
+FilePath = Annotated[str, Meta(min_length=1, max_length=4096, description="Path, relative to the workspace.")]
+
+
+@attrs.frozen(kw_only=True)
+class FilePolicy:
+    """What bounds the file tools. Sizes are bytes."""
+
+    #: of one reading; what a model is told is cut at `FanOutPolicy.longest_answer` anyway
+    longest_read: int = attrs.field(default=60_000, validator=attrs.validators.ge(1024))
+    #: of a file that is edited, and of what is written
+    longest_file: int = attrs.field(default=8 * 1024 * 1024, validator=attrs.validators.ge(1024))
+    #: entries of a listing
+    most_entries: int = attrs.field(default=1000, validator=attrs.validators.ge(1))
+    #: seconds that one call may take
+    total: float = attrs.field(default=30.0, validator=attrs.validators.gt(0))
+    #: a file that has other names may be one from outside; refuse to read it
+    refuse_hard_links: bool = False
+
+
+def file_tools(workspace: Workspace, policy: FilePolicy) -> tuple[Tool, ...]:
+    """The file tools for one workspace."""
+    return (
+        _read_file(workspace, policy),
+        _write_file(workspace, policy),
+        _edit_file(workspace, policy),
+        _list_directory(workspace, policy),
+    )
+
+
+def _read_file(workspace: Workspace, policy: FilePolicy) -> Tool:
+    @tool(mode="read_only", reads="path", root=workspace.root, total=policy.total)
+    def read_file(
+        path: FilePath,
+        first_line: Annotated[int, Meta(ge=1)] = 1,
+        line_count: Annotated[int, Meta(ge=1)] | None = None,
+    ) -> str:
+        """Read a text file, or a range of its lines.
+
+        Args:
+          first_line: Where to begin; 1 is the first line.
+          line_count: How many lines at most; all by default.
+        """
+        with workspace.open_file(path) as descriptor:
+            _check_links(path, descriptor, policy)
+            return _Lines(path, descriptor, policy.longest_read).read(first_line, line_count)
+
+    return read_file
+
+
+def _check_links(path: str, descriptor: int, policy: FilePolicy) -> None:
+    names = os.fstat(descriptor).st_nlink
+    if policy.refuse_hard_links and names > 1:
+        raise ToolFailed(f"{path}: the file has {names} names, and one may be outside of the workspace")
+
+
+class _Lines:
+    """A range of a file's lines, read piece by piece, however large the file is."""
+
+    def __init__(self, path: str, descriptor: int, longest: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+        self._longest = longest
+
+    def read(self, first: int, count: int | None) -> str:
+        kept = bytearray()
+        end = None if count is None else first + count
+        line = 1
+        for piece in self._pieces():
+            if line == end or (line >= first and len(kept) + len(piece) > self._longest):
+                return self._stopped(kept, piece, line, first)
+            if line >= first:
+                kept += piece
+            line += piece.endswith(b"\n")
+        if first > 1 and not kept:
+            raise ToolFailed(f"{self._path}: has fewer than {first} lines")
+        return self._decode(kept, final=True)
+
+    def _pieces(self) -> Iterator[bytes]:
+        """The file's lines; one that is longer than a chunk comes in several pieces."""
+        with open(self._descriptor, "rb", buffering=_CHUNK, closefd=False) as file:
+            for number in itertools.count():
+                if number % 1024 == 0:
+                    _give_up_if_cancelled()
+                piece = file.readline(_CHUNK)
+                if not piece:
+                    return
+                yield piece
+
+    def _stopped(self, kept: bytearray, piece: bytes, line: int, first: int) -> str:
+        if line == first:
+            shown = (kept + piece)[: self._longest]
+            return f"{self._decode(shown, final=False)}\n[line {line} is longer than {self._longest} bytes]"
+        return f"{self._decode(kept, final=False)}[more follows: read on with first_line={line}]"
+
+    def _decode(self, data: bytes | bytearray, *, final: bool) -> str:
+        if 0 in data:
+            raise ToolFailed(f"{self._path}: not text ({os.fstat(self._descriptor).st_size} bytes)")
+        text = codecs.getincrementaldecoder("utf-8")("replace").decode(data, final)
+        return text if "\ufffd" not in text else f"{text}\n[not valid UTF-8: some characters were replaced]"
+
+
+def _give_up_if_cancelled() -> None:
+    # Outside of a thread of trio's there is nobody to cancel.
+    with suppress(RuntimeError):
+        trio.from_thread.check_cancelled()
+
+
+def _write_file(workspace: Workspace, policy: FilePolicy) -> Tool:
+    @tool(mode="mutating", idempotent=True, writes="path", root=workspace.root, total=policy.total)
+    def write_file(path: FilePath, content: str) -> str:
+        """Write a text file: all of it is replaced. Missing directories are made.
+
+        Args:
+          content: The whole new content.
+        """
+        data = _encoded(content, policy)
+        workspace.replace(path, data)
+        return f"Wrote {len(data)} bytes to {path}"
+
+    return write_file
+
+
+def _encoded(content: str, policy: FilePolicy) -> bytes:
+    try:
+        data = content.encode()
+    except UnicodeEncodeError as exc:
+        raise ToolFailed(f"the content is not Unicode text: {exc.reason}") from exc
+    if len(data) > policy.longest_file:
+        raise ToolFailed(f"the content is longer than {policy.longest_file} bytes")
+    return data
+
+
+def _edit_file(workspace: Workspace, policy: FilePolicy) -> Tool:
+    @tool(mode="mutating", writes="path", root=workspace.root, total=policy.total)
+    def edit_file(path: FilePath, old_text: Annotated[str, Meta(min_length=1)], new_text: str) -> str:
+        """Replace one passage of a text file. It must occur exactly once.
+
+        Args:
+          old_text: The passage as it stands in the file, with enough context to be unique.
+          new_text: What to put in its place.
+        """
+        whole = _whole_text(workspace, path, policy)
+        found = whole.count(old_text)
+        if found == 0:
+            raise ToolFailed(f"{path}: old_text not found in file")
+        # Overlapping occurrences make a passage ambiguous, too.
+        if found > 1 or whole.find(old_text, whole.find(old_text) + 1) >= 0:
+            raise ToolFailed(f"{path}: old_text appears more than once; provide more context to make it unique")
+        workspace.replace(path, _encoded(whole.replace(old_text, new_text), policy))
+        return f"Edited {path}"
+
+    return edit_file
+
+
+def _whole_text(workspace: Workspace, path: str, policy: FilePolicy) -> str:
+    with workspace.open_file(path) as descriptor, open(descriptor, "rb", closefd=False) as file:
+        _check_links(path, descriptor, policy)
+        data = file.read(policy.longest_file + 1)
+    if len(data) > policy.longest_file:
+        raise ToolFailed(f"{path}: longer than {policy.longest_file} bytes")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as exc:
+        raise ToolFailed(f"{path}: not UTF-8 text") from exc
+
+
+def _list_directory(workspace: Workspace, policy: FilePolicy) -> Tool:
+    @tool(mode="read_only", reads="path", root=workspace.root, total=policy.total, aliases="list_dir")
+    def list_directory(path: FilePath = ".") -> list[dict[str, Any]]:
+        """List a directory: name, type and size in bytes of each entry, sorted by name."""
+        with workspace.open_directory(path) as descriptor:
+            names = sorted(os.listdir(descriptor))  # noqa: PTH208 - pathlib knows no descriptors
+            entries = [_entry(name, descriptor) for name in names[: policy.most_entries]]
+        if len(names) > policy.most_entries:
+            entries.append({"_truncated": f"{len(names) - policy.most_entries} of {len(names)} entries left out"})
+        return entries
+
+    return list_directory
+
+
+def _entry(name: str, directory: int) -> dict[str, Any]:
+    try:
+        found = os.lstat(name, dir_fd=directory)
+    except FileNotFoundError:
+        return {"name": name, "type": "gone"}
+    kind = next((word for test, word in _KINDS if test(found.st_mode)), "special")
+    return {"name": name, "type": kind} | ({"size": found.st_size} if kind == "file" else {})
+
+
+_KINDS = ((stat.S_ISREG, "file"), (stat.S_ISDIR, "directory"), (stat.S_ISLNK, "symlink"))

@@ -1,0 +1,52 @@
+"""Which built-in tools there are in a registry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+
+from clawft_trio.tools.builtin.files import FilePolicy, file_tools
+from clawft_trio.tools.registry import ToolRegistry
+from clawft_trio.tools.tool import Tool
+from clawft_trio.tools.workspace import Workspace
+
+
+@attrs.frozen(kw_only=True)
+class BuiltinPolicy:
+    """Which built-in tools to offer, and what bounds them."""
+
+    #: offer what changes something also when nobody is asked for approval
+    unapproved: bool = False
+    files: FilePolicy = attrs.field(factory=FilePolicy)
+
+
+def register_builtins(
+    registry: ToolRegistry, workspace: str | Path, policy: BuiltinPolicy | None = None
+) -> tuple[str, ...]:
+    """Add the built-in tools to *registry*, and return their names.
+
+    What may change something is added only when *registry* asks for approval, or *policy* does without.
+
+    Args:
+      registry: without tools of these names.
+      workspace: the folder that file tools cannot leave, and that commands run in. It must exist.
+      policy: the default is files only.
+
+    Raises:
+      ValueError: a name is taken.
+      Unsupported: this platform cannot confine file tools.
+    """
+    policy = BuiltinPolicy() if policy is None else policy
+    offered = [tool for tool in _tools(Workspace(workspace), policy) if _may_offer(tool, registry, policy)]
+    for tool in offered:
+        registry.add(tool)
+    return tuple(tool.name for tool in offered)
+
+
+def _tools(workspace: Workspace, policy: BuiltinPolicy) -> tuple[Tool, ...]:
+    return file_tools(workspace, policy.files)
+
+
+def _may_offer(tool: Tool, registry: ToolRegistry, policy: BuiltinPolicy) -> bool:
+    return tool.metadata.mode == "read_only" or policy.unapproved or registry.approve is not None

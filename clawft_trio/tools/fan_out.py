@@ -1,0 +1,359 @@
+"""Tool calls side by side: every call gets its answer, in call order, whatever happens to the others.
+
+At most so many workers take the calls in order. What goes wrong in a call becomes that call's answer. Calls of one
+turn that touch the same paths have their effects in call order. Nothing outlives `execute`: cancelling it cancels
+and awaits every call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import attrs
+import trio
+
+from clawft_trio.chat import JsonObject, ToolCall
+from clawft_trio.codec import decode_json
+from clawft_trio.errors import (
+    InvalidArguments,
+    InvalidData,
+    PermissionDenied,
+    Problem,
+    ToolTimeout,
+)
+from clawft_trio.nursery import goodbye, open_hidden_nursery
+from clawft_trio.observe.events import LockWaited, ToolEnded, ToolStarted
+from clawft_trio.tools.answer import Outcome, ToolAnswer, contained, error_text, outcome_of
+from clawft_trio.tools.path_keys import path_keys
+from clawft_trio.tools.path_locks import LockMode, LockRequest, PathLocks, Want
+from clawft_trio.tools.threads import ThreadPool
+from clawft_trio.tools.tool import Tool, ToolContext
+from clawft_trio.tools.truncate import RESULT_LIMIT, answer_text
+
+_JOURNAL_GRACE = 5.0
+"""Seconds in which the record of a finished call must be kept, also while everything is being cancelled."""
+
+# Every call shares this key. Who writes what lies above it, the root of everything, runs alone.
+_CALLS: Want = (("calls",), "read")
+_ALONE: Want = ((), "write")
+
+
+@attrs.frozen(kw_only=True)
+class FanOutPolicy:
+    """What bounds the calls of one turn. Durations are seconds."""
+
+    #: calls that run at once
+    concurrency: int = attrs.field(default=16, validator=attrs.validators.ge(1))
+    #: how long a tool may run that does not say so itself
+    total: float = attrs.field(default=120.0, validator=attrs.validators.gt(0))
+    #: how long a call waits for paths that others hold
+    lock_wait: float = attrs.field(default=120.0, validator=attrs.validators.gt(0))
+    #: how long it waits for approval; silence is refusal
+    approval: float = attrs.field(default=300.0, validator=attrs.validators.gt(0))
+    #: characters of arguments that are read at all
+    longest_arguments: int = attrs.field(default=4 * 1024 * 1024, validator=attrs.validators.ge(1024))
+    #: bytes of an answer
+    longest_answer: int = attrs.field(default=RESULT_LIMIT, validator=attrs.validators.ge(1024))
+
+
+@attrs.frozen(kw_only=True)
+class ApprovalRequest:
+    """A call that waits for somebody's consent."""
+
+    tool: Tool
+    #: checked, defaults filled in
+    arguments: Mapping[str, Any]
+    context: ToolContext
+
+
+Approve: TypeAlias = Callable[[ApprovalRequest], Awaitable[bool | str]]
+"""Says whether a call may run: True; or False, or a refusal in words that the model is told."""
+
+
+class ToolJournal(Protocol):
+    """Keeps what must survive a crash: the intent before a call, its answer after."""
+
+    async def started(self, call: ToolCall, tool: Tool) -> None:
+        """The call is about to run, and does not before this returns. Raising keeps it from running."""
+        ...
+
+    async def ended(self, answer: ToolAnswer) -> None:
+        """A started call has its answer. Awaited shielded from cancellation, for a few seconds at most."""
+        ...
+
+
+@attrs.define(eq=False)
+class _Job:
+    """A call on its way to its answer."""
+
+    call: ToolCall
+    tool: Tool | None = None
+    #: checked, defaults filled in
+    arguments: Mapping[str, Any] = attrs.field(factory=dict)
+    wants: tuple[Want, ...] = (_CALLS,)
+    #: why it cannot run
+    refusal: Exception | None = None
+    #: `trio.current_time()` when it began to run
+    started: float | None = None
+
+
+@attrs.define(eq=False, kw_only=True)
+class FanOut:
+    """The calls of one turn, on their way to their answers. Used once."""
+
+    calls: Sequence[ToolCall]
+    context: ToolContext
+    #: finds a tool by its name, or raises `UnknownTool` or `PermissionDenied`
+    find: Callable[[str], Tool]
+    policy: FanOutPolicy
+    locks: PathLocks
+    threads: ThreadPool
+    approve: Approve | None = None
+    journal: ToolJournal | None = None
+    #: the calls of this turn line up here while some wait for approval, so that nobody gets in front of an
+    #: earlier call that touches the same paths, and no other turn has to wait for a person
+    _line: PathLocks = attrs.field(factory=PathLocks, init=False)
+    _began: float = attrs.field(factory=trio.current_time, init=False)
+
+    async def execute(self) -> tuple[ToolAnswer, ...]:
+        """Answer every call, in call order.
+
+        Cancellation: every call is cancelled and awaited; every lock is free again.
+        """
+        await trio.lowlevel.checkpoint()
+        jobs = [self._prepare(call) for call in self.calls]
+        await self._name_paths(jobs)
+        answers: dict[int, ToolAnswer] = {}
+        remaining = enumerate(jobs)
+
+        async def work() -> None:
+            for index, job in remaining:
+                answers[index] = await self._answer(job)
+
+        async with open_hidden_nursery() as nursery:
+            for _ in range(min(self.policy.concurrency, len(jobs))):
+                nursery.start_soon(work)
+        return tuple(answers[index] for index in range(len(jobs)))
+
+    # --- before anything runs ----------------------------------------------------------------------------
+
+    def _prepare(self, call: ToolCall) -> _Job:
+        job = _Job(call)
+        try:
+            job.tool = self.find(call.name)
+            job.arguments = job.tool.check(self._parse(call))
+            job.wants = (_ALONE,) if job.tool.metadata.mode == "exclusive" else (_CALLS,)
+        except Exception as exc:  # noqa: BLE001 - a check may be anybody's code, and this call alone is refused
+            job.refusal = exc
+        return job
+
+    def _parse(self, call: ToolCall) -> JsonObject:
+        if len(call.arguments) > self.policy.longest_arguments:
+            raise InvalidArguments([Problem("$", f"longer than {self.policy.longest_arguments} characters")])
+        if not call.arguments.strip():
+            # Some servers write nothing at all for a call without arguments.
+            return {}
+        try:
+            decoded = decode_json(call.arguments)
+        except InvalidData as exc:
+            raise InvalidArguments(exc.problems) from exc
+        if not isinstance(decoded, dict):
+            raise InvalidArguments([Problem("$", f"expected an object, got {type(decoded).__name__}")])
+        return decoded
+
+    async def _name_paths(self, jobs: Sequence[_Job]) -> None:
+        """Find out what each call will lock: one trip to a thread for all paths of the turn."""
+        named = [(job, paths) for job in jobs if (paths := _paths(job, self.context.workspace))]
+        if named:
+            await trio.to_thread.run_sync(_want_paths, named)
+
+    # --- one call ------------------------------------------------------------------------------------------
+
+    async def _answer(self, job: _Job) -> ToolAnswer:
+        error: Exception | None = None
+        try:
+            text = await self._run(job)
+        except BaseException as exc:  # noqa: BLE001 - `_contain` raises what is not the tool's
+            error = self._contain(job, exc)
+            text = error_text(error)
+        answer = self._close(job, text, error)
+        if self.journal is not None and job.started is not None:
+            await self._record(self.journal, answer)
+        return answer
+
+    async def _run(self, job: _Job) -> str:
+        if job.refusal is not None:
+            raise job.refusal
+        assert job.tool is not None
+        if self.approve is None:
+            return await self._run_locked(job, job.tool)
+        place = self._line.request(job.wants)
+        try:
+            await self._approved(self.approve, job, job.tool)
+            await self._wait(place, job, self.context.deadline)
+            return await self._run_locked(job, job.tool)
+        finally:
+            place.release()
+
+    async def _run_locked(self, job: _Job, tool: Tool) -> str:
+        # Between taking a call and standing in the queue nothing waits: that is what keeps calls in order.
+        request = self.locks.request(job.wants)
+        try:
+            if not request.granted:
+                await self._wait(request, job, trio.current_time() + self.policy.lock_wait)
+            return await self._run_timed(job, tool)
+        finally:
+            request.release()
+
+    async def _run_timed(self, job: _Job, tool: Tool) -> str:
+        if trio.current_time() >= self.context.deadline:
+            raise ToolTimeout("not started: the time for all calls is over", tool=tool.name)
+        if self.journal is not None:
+            await self.journal.started(job.call, tool)
+        job.started = now = trio.current_time()
+        total = self.policy.total if tool.metadata.total is None else tool.metadata.total
+        context = self._context_of(job, min(now + total, self.context.deadline))
+        self._tell_start(job, now)
+        scope = trio.CancelScope(deadline=context.deadline)
+        try:
+            with scope:
+                value = await tool.function(job.arguments, context)
+                return answer_text(value, limit=self.policy.longest_answer)
+        except BaseException as exc:
+            # What a tool raises on its way out, because its time was over, does not change why it ended.
+            if scope.cancelled_caught and isinstance(exc, Exception):
+                raise _too_slow(tool, context.deadline - now) from exc
+            raise
+        raise _too_slow(tool, context.deadline - now)
+
+    async def _approved(self, approve: Approve, job: _Job, tool: Tool) -> None:
+        if tool.metadata.mode == "read_only":
+            return
+        deadline = min(trio.current_time() + self.policy.approval, self.context.deadline)
+        request = ApprovalRequest(tool=tool, arguments=job.arguments, context=self._context_of(job, deadline))
+        said: bool | str = "nobody answered in time"
+        with trio.CancelScope(deadline=deadline):
+            try:
+                said = await approve(request)
+            except Exception as exc:
+                raise PermissionDenied("This call was not approved: asking failed.") from exc
+        if said is not True:
+            raise PermissionDenied("This call was not approved" + (f": {said}" if said else "."))
+
+    async def _wait(self, request: LockRequest, job: _Job, until: float) -> None:
+        began = trio.current_time()
+        with trio.CancelScope(deadline=min(until, self.context.deadline)):
+            await request.wait_granted()
+        waited = trio.current_time() - began
+        if waited or not request.granted:
+            self._tell_wait(job, waited)
+        if not request.granted:
+            raise ToolTimeout(f"other calls held what it needs for {waited:g} s; it has not started")
+
+    async def _record(self, journal: ToolJournal, answer: ToolAnswer) -> None:
+        with goodbye(_JOURNAL_GRACE):
+            try:
+                await journal.ended(answer)
+            except Exception:
+                # The call has run, and its answer stands; after a crash nobody will know it.
+                self.context.log.exception("the answer of tool %s was not recorded", answer.name)
+
+    # --- what is told ----------------------------------------------------------------------------------------
+
+    def _context_of(self, job: _Job, deadline: float) -> ToolContext:
+        return attrs.evolve(
+            self.context, call_id=job.call.id, tool=job.call.name, deadline=deadline, threads=self.threads
+        )
+
+    def _contain(self, job: _Job, exc: BaseException) -> Exception:
+        try:
+            error = contained(exc, tool=job.call.name)
+        except trio.Cancelled:
+            self._tell_end(job, "cancelled", None)
+            raise
+        if error.__cause__ is exc:
+            self.context.log.warning("tool %s failed", job.call.name, exc_info=exc)
+        return error
+
+    def _close(self, job: _Job, text: str, error: Exception | None) -> ToolAnswer:
+        now = trio.current_time()
+        outcome = "ok" if error is None else outcome_of(error)
+        self._tell_end(job, outcome, error)
+        started = now if job.started is None else job.started
+        return ToolAnswer(
+            job.call.id,
+            name=job.call.name,
+            text=text,
+            outcome=outcome,
+            duration=now - started,
+            waited=started - self._began,
+            error=error,
+        )
+
+    def _tell_start(self, job: _Job, now: float) -> None:
+        self.context.notify(
+            ToolStarted(
+                at=now,
+                tool=job.call.name,
+                tool_call_id=job.call.id,
+                turn_id=self.context.turn_id,
+                waited=now - self._began,
+            )
+        )
+
+    def _tell_wait(self, job: _Job, waited: float) -> None:
+        paths = tuple("/".join(key) for key, _ in job.wants if key not in {(), _CALLS[0]})
+        self.context.notify(
+            LockWaited(tool_call_id=job.call.id, turn_id=self.context.turn_id, paths=paths, waited=waited)
+        )
+
+    def _tell_end(self, job: _Job, outcome: Outcome, error: Exception | None) -> None:
+        now = trio.current_time()
+        self.context.notify(
+            ToolEnded(
+                at=now,
+                tool=job.call.name,
+                tool_call_id=job.call.id,
+                turn_id=self.context.turn_id,
+                outcome=outcome,
+                duration=0.0 if job.started is None else now - job.started,
+                error=error,
+            )
+        )
+
+
+def _too_slow(tool: Tool, limit: float) -> ToolTimeout:
+    return ToolTimeout(f"not finished after {limit:g} s", tool=tool.name)
+
+
+# --- which paths a call touches ----------------------------------------------------------------------------
+
+
+def _paths(job: _Job, workspace: Path | None) -> list[tuple[str | Path, Path | None, LockMode]]:
+    if job.tool is None or job.refusal is not None or job.tool.metadata.mode == "exclusive":
+        return []
+    known = job.tool.metadata
+    root = workspace if known.root is None else known.root
+    named: tuple[tuple[tuple[str, ...], LockMode], ...] = ((known.reads, "read"), (known.writes, "write"))
+    return [(path, root, mode) for names, mode in named for name in names for path in _each(job.arguments.get(name))]
+
+
+def _each(value: object) -> Iterator[str | Path]:
+    if isinstance(value, str | Path):
+        yield value
+    elif isinstance(value, list | tuple | set | frozenset):
+        for one in value:
+            yield from _each(one)
+
+
+def _want_paths(named: Sequence[tuple[_Job, list[tuple[str | Path, Path | None, LockMode]]]]) -> None:
+    """Fill in what each job wants. Blocks."""
+    for job, paths in named:
+        try:
+            keys = [(path_keys([path], root)[0], mode) for path, root, mode in paths]
+        except (ValueError, OSError) as exc:
+            job.refusal = InvalidArguments([Problem("$", f"no usable path: {exc}")])
+        else:
+            job.wants = (_CALLS, *keys)

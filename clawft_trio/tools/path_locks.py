@@ -1,0 +1,236 @@
+"""Advisory locks on paths: many readers or one writer, a directory with everything below it.
+
+Who wants paths asks for all of them at once and stands in one queue. A request goes ahead as soon as it conflicts
+with no holder and with nobody who came before it. So nobody holds one path while waiting for another (no
+deadlock), and nobody is overtaken by a later request that is in his way (nobody starves).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, TypeAlias
+
+import attrs
+import trio
+
+from clawft_trio.tools.path_keys import PathKey, path_keys
+
+LockMode = Literal["read", "write"]
+
+Want: TypeAlias = tuple[PathKey, LockMode]
+"""A path in canonical form, and what for."""
+
+
+@attrs.frozen(kw_only=True)
+class LockStatistics:
+    """What the locks are doing."""
+
+    holders: int
+    waiters: int
+    #: entries in the tree of paths: 0 when nobody holds or waits
+    paths: int
+
+
+class _Node:
+    """A path somebody holds or waits for, or that lies above one."""
+
+    __slots__ = ("below", "readers", "writers")
+
+    def __init__(self) -> None:
+        self.below: dict[str, _Node] = {}
+        # Dictionaries for sets that keep their order.
+        self.readers: dict[LockRequest, None] = {}
+        self.writers: dict[LockRequest, None] = {}
+
+    def of(self, mode: LockMode) -> dict[LockRequest, None]:
+        return self.readers if mode == "read" else self.writers
+
+    @property
+    def idle(self) -> bool:
+        return not (self.below or self.readers or self.writers)
+
+
+class LockRequest:
+    """A place in the queue, and then a set of held paths, until `release()`."""
+
+    __slots__ = ("_blocked_by", "_blocks", "_granted", "_locks", "_released", "wants")
+
+    def __init__(self, locks: PathLocks, wants: Sequence[Want]) -> None:
+        self.wants = tuple(wants)
+        self._locks = locks
+        # How many earlier requests are in the way; and which later ones this one is in the way of.
+        self._blocked_by = 0
+        self._blocks: list[LockRequest] = []
+        self._granted: trio.Event | None = None
+        self._released = False
+
+    def __repr__(self) -> str:
+        state = "released" if self._released else "held" if self.granted else "waiting"
+        wanted = ", ".join(f"{mode} {'/'.join(key) or '/'}" for key, mode in self.wants)
+        return f"<LockRequest {state}: {wanted}>"
+
+    @property
+    def granted(self) -> bool:
+        """Whether all its paths are held, or were until it was released."""
+        return self._blocked_by == 0
+
+    async def wait_granted(self) -> None:
+        """Wait until all paths are held. Returns at once, without a checkpoint, when they are.
+
+        Cancellation: the request keeps its place in the queue until it is released.
+        """
+        if not self.granted:
+            self._granted = self._granted or trio.Event()
+            await self._granted.wait()
+
+    def release(self) -> None:
+        """Give everything back, or leave the queue. A second time does nothing."""
+        if not self._released:
+            self._released = True
+            self._locks._forget(self)
+            for later in self._blocks:
+                later._unblock()
+            self._blocks.clear()
+
+    def _unblock(self) -> None:
+        self._blocked_by -= 1
+        if self._blocked_by == 0 and self._granted is not None:
+            self._granted.set()
+
+
+class PathLocks:
+    """Read and write locks on paths, fair and free of deadlock.
+
+    Advisory: they bind those who ask for them. Not re-entrant: who holds a path and asks for it again waits for
+    himself, until his deadline.
+    """
+
+    def __init__(self) -> None:
+        self._root = _Node()
+        # In the order of their coming.
+        self._requests: dict[LockRequest, None] = {}
+
+    def __repr__(self) -> str:
+        now = self.statistics()
+        return f"<PathLocks: {now.holders} holding, {now.waiters} waiting>"
+
+    def hold(self, paths: Iterable[tuple[str | Path, LockMode]], *, root: str | Path | None = None) -> Hold:
+        """Hold all of *paths* for the length of an `async with` block, once nobody is in the way.
+
+        Args:
+          paths: each with what for. They need not exist. Relative ones start from *root*.
+          root: the current directory by default.
+
+        Raises:
+          ValueError: on entry: something is no path (NUL).
+
+        Cancellation: while waiting the queue is left; nothing is held.
+        """
+        return Hold(self, paths, root)
+
+    def request(self, wants: Sequence[Want]) -> LockRequest:
+        """Stand in the queue for canonical paths. Never blocks; whoever calls this releases the request."""
+        request = LockRequest(self, wants)
+        for earlier in dict.fromkeys(one for want in wants for one in self._in_the_way(want)):
+            earlier._blocks.append(request)
+            request._blocked_by += 1
+        for key, mode in wants:
+            self._node(key).of(mode)[request] = None
+        self._requests[request] = None
+        return request
+
+    def statistics(self) -> LockStatistics:
+        """What is going on now."""
+        holders = sum(one.granted for one in self._requests)
+        return LockStatistics(
+            holders=holders, waiters=len(self._requests) - holders, paths=sum(1 for _ in _walk(self._root)) - 1
+        )
+
+    def _in_the_way(self, want: Want) -> Iterator[LockRequest]:
+        key, mode = want
+        node = self._root
+        for name in key:
+            yield from node.writers
+            if mode == "write":
+                yield from node.readers
+            if name not in node.below:
+                return
+            node = node.below[name]
+        for inner in _walk(node):
+            yield from inner.writers
+            if mode == "write":
+                yield from inner.readers
+
+    def _node(self, key: PathKey) -> _Node:
+        node = self._root
+        for name in key:
+            found = node.below.get(name)
+            if found is None:
+                found = node.below[name] = _Node()
+            node = found
+        return node
+
+    def _forget(self, request: LockRequest) -> None:
+        del self._requests[request]
+        for key, mode in request.wants:
+            self._prune(key, request, mode)
+
+    def _prune(self, key: PathKey, request: LockRequest, mode: LockMode) -> None:
+        chain = [self._root]
+        for name in key:
+            found = chain[-1].below.get(name)
+            if found is None:
+                # The same path stood in the request twice, and is gone already.
+                return
+            chain.append(found)
+        chain[-1].of(mode).pop(request, None)
+        for above, name in zip(reversed(chain[:-1]), reversed(key), strict=True):
+            if not above.below[name].idle:
+                return
+            del above.below[name]
+
+
+def _walk(node: _Node) -> Iterator[_Node]:
+    """*node* and all below it."""
+    stack = [node]
+    while stack:
+        node = stack.pop()
+        yield node
+        stack.extend(node.below.values())
+
+
+class Hold:
+    """An `async with` block during which paths are held. Its value is the seconds that it waited."""
+
+    __slots__ = ("_locks", "_paths", "_request", "_root")
+
+    def __init__(self, locks: PathLocks, paths: Iterable[tuple[str | Path, LockMode]], root: str | Path | None) -> None:
+        self._locks = locks
+        self._paths = list(paths)
+        self._root = root
+        self._request: LockRequest | None = None
+
+    async def __aenter__(self) -> float:
+        """Wait for all paths.
+
+        Cancellation: the queue is left; nothing is held.
+        """
+        keys = await trio.to_thread.run_sync(path_keys, [path for path, _ in self._paths], self._root)
+        started = trio.current_time()
+        request = self._locks.request([(key, mode) for key, (_, mode) in zip(keys, self._paths, strict=True)])
+        try:
+            await request.wait_granted()
+        except BaseException:
+            request.release()
+            raise
+        self._request = request
+        return trio.current_time() - started
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Give everything back. Does not block and, because leaving must not fail, does not checkpoint."""
+        assert self._request is not None
+        self._request.release()

@@ -1,0 +1,160 @@
+"""The tools that there are, who may use which, and the one way to call them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
+
+import attrs
+
+from clawft_trio.auth import UserPermissions
+from clawft_trio.chat import ToolCall, ToolSpec
+from clawft_trio.errors import PermissionDenied, UnknownTool
+from clawft_trio.observe.events import Noted
+from clawft_trio.tools.answer import ToolAnswer
+from clawft_trio.tools.call_ids import repair_ids
+from clawft_trio.tools.fan_out import Approve, FanOut, FanOutPolicy, ToolJournal
+from clawft_trio.tools.path_locks import LockStatistics, PathLocks
+from clawft_trio.tools.threads import ThreadPool, ThreadStatistics
+from clawft_trio.tools.tool import Tool, ToolContext, named
+
+
+@attrs.frozen(kw_only=True)
+class ToolStatistics:
+    """What a registry is doing."""
+
+    tools: int
+    locks: LockStatistics
+    threads: ThreadStatistics
+
+
+class ToolRegistry:
+    """Tools by name, with the locks and the threads that their calls share.
+
+    Args:
+      tools: what to begin with.
+      policy: what bounds the calls.
+      approve: asked before every call that may change something; None asks nobody.
+      threads: synchronous tools that run at once, in all turns together.
+    """
+
+    def __init__(
+        self,
+        tools: Iterable[Tool] = (),
+        *,
+        policy: FanOutPolicy | None = None,
+        approve: Approve | None = None,
+        threads: int = 16,
+    ) -> None:
+        self.policy = FanOutPolicy() if policy is None else policy
+        self.approve = approve
+        #: for whoever has to stay clear of the tools' paths
+        self.locks = PathLocks()
+        self._threads = ThreadPool(threads)
+        self._tools: dict[str, Tool] = {}
+        for tool in tools:
+            self.add(tool)
+
+    def __repr__(self) -> str:
+        return f"<ToolRegistry: {', '.join(sorted(self._tools)) or 'empty'}>"
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tools
+
+    def __iter__(self) -> Iterator[Tool]:
+        return iter([self._tools[name] for name in sorted(self._tools)])
+
+    def __len__(self) -> int:
+        return len(self._tools)
+
+    def add(self, tool: Tool, *, replace: bool = False) -> None:
+        """Offer *tool*; calls that are under way go on with what they began with.
+
+        Raises:
+          ValueError: there is one of that name, and it is not to be replaced.
+        """
+        if tool.name in self._tools and not replace:
+            raise ValueError(f"there is a tool named {tool.name!r} already")
+        self._tools[tool.name] = tool
+
+    def remove(self, name: str) -> Tool:
+        """Take a tool out.
+
+        Raises:
+          UnknownTool: there is none of that name.
+        """
+        try:
+            return self._tools.pop(name)
+        except KeyError:
+            raise UnknownTool(f"There is no tool named {name!r}.", tool=name) from None
+
+    def specs(self, permissions: UserPermissions) -> tuple[ToolSpec, ...]:
+        """The tools that *permissions* allow, sorted by name, as a model is told of them."""
+        return tuple(tool.spec for tool in self if tool.allowed(permissions))
+
+    def find(self, name: str, permissions: UserPermissions) -> Tool:
+        """The tool called *name*, if *permissions* allow it.
+
+        What is not there and what is not allowed are told in the same words, so that asking reveals nothing.
+
+        Raises:
+          UnknownTool: there is none, and there might have been one.
+          PermissionDenied: it is not allowed, whether there is one or not.
+        """
+        tool = self._tools.get(name)
+        if tool is not None and tool.allowed(permissions):
+            return tool
+        usable = [one.name for one in self if one.allowed(permissions)]
+        near = difflib.get_close_matches(name, usable, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else f" You may use: {', '.join(usable[:20]) or 'none'}."
+        told = f"There is no tool named {name[:64]!r} that you may use.{hint}"
+        if tool is not None or not named((name,), permissions):
+            raise PermissionDenied(told)
+        raise UnknownTool(told, tool=name)
+
+    async def execute_all(
+        self,
+        calls: Sequence[ToolCall],
+        context: ToolContext,
+        *,
+        approve: Approve | None = None,
+        journal: ToolJournal | None = None,
+    ) -> tuple[ToolAnswer, ...]:
+        """Run *calls* side by side and answer each, in call order.
+
+        Nothing that happens in a call raises here: an error, a timeout, a refusal is that call's answer. When
+        `context.deadline` comes, what has not finished is answered with a timeout.
+
+        Args:
+          calls: as the model wrote them. Missing and repeated ids are repaired as `repair_ids` does, which an
+            event tells.
+          context: on whose behalf; each call gets a copy with its own ids and deadline.
+          approve: instead of the registry's own.
+          journal: keeps the intent before, and the answer after each call.
+
+        Cancellation: all calls are cancelled and awaited; locks are free, nothing runs on.
+        """
+        repaired = repair_ids(calls)
+        self._tell_repairs(calls, repaired, context)
+        fan_out = FanOut(
+            calls=repaired,
+            context=context,
+            find=lambda name: self.find(name, context.auth.permissions),
+            policy=self.policy,
+            locks=self.locks,
+            threads=self._threads,
+            approve=self.approve if approve is None else approve,
+            journal=journal,
+        )
+        return await fan_out.execute()
+
+    def statistics(self) -> ToolStatistics:
+        """What is going on now."""
+        return ToolStatistics(tools=len(self._tools), locks=self.locks.statistics(), threads=self._threads.statistics())
+
+    def _tell_repairs(self, calls: Sequence[ToolCall], repaired: Sequence[ToolCall], context: ToolContext) -> None:
+        changed = {fresh.id: call.id for call, fresh in zip(calls, repaired, strict=True) if fresh.id != call.id}
+        if changed:
+            context.notify(
+                Noted(room="tools", what="call ids repaired", turn_id=context.turn_id, details={"was": changed})
+            )

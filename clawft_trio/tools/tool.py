@@ -1,0 +1,245 @@
+"""A tool: a function that a model may call, with everything that is known about it."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import math
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, overload
+
+import attrs
+
+from clawft_trio.auth import AuthContext, UserPermissions
+from clawft_trio.chat import JsonObject, ToolSpec, unobserved
+from clawft_trio.observe.events import ToolProgress
+from clawft_trio.tools.schema import Check, check_schema, parameters_of
+from clawft_trio.tools.threads import ThreadPool
+
+Mode = Literal["read_only", "mutating", "exclusive"]
+"""What a call may do: look, change something, or only run while no other call of its registry does."""
+
+# What every provider accepts: OpenAI's rule is the narrowest.
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+
+
+def _names(value: str | Sequence[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+@attrs.frozen(kw_only=True)
+class ToolMetadata:
+    """What is known of a tool besides what the model is told."""
+
+    #: seconds that one call may run, waits for locks and approval not counted; None leaves it to the registry
+    total: float | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.gt(0)))
+    mode: Mode = attrs.field(default="mutating", validator=attrs.validators.in_(("read_only", "mutating", "exclusive")))
+    #: calling it twice does no more than calling it once
+    idempotent: bool = attrs.field()
+    #: 0 zero trust, 1 user, 2 admin
+    required_level: int = 0
+    #: what the sender's custom permissions must say
+    custom_permissions: Mapping[str, Any] = attrs.field(factory=dict)
+    #: arguments that name a path, or a list of paths, that is read
+    reads: tuple[str, ...] = attrs.field(default=(), converter=_names)
+    #: arguments that name a path, or a list of paths, that is changed, created or removed
+    writes: tuple[str, ...] = attrs.field(default=(), converter=_names)
+    #: what relative paths start from; None: the context's workspace
+    root: Path | None = None
+    #: other names by which permissions know it
+    aliases: tuple[str, ...] = attrs.field(default=(), converter=_names)
+
+    @idempotent.default
+    def _looking_twice_changes_nothing(self) -> bool:
+        return self.mode == "read_only"
+
+
+@attrs.frozen(kw_only=True)
+class ToolContext:
+    """On whose behalf and where a tool runs. A tool function that annotates a parameter with it, gets it."""
+
+    auth: AuthContext = attrs.field(factory=AuthContext)
+    session: str = ""
+    workspace: Path | None = None
+    turn_id: str = ""
+    call_id: str = ""
+    #: name of the tool that runs
+    tool: str = ""
+    #: the `trio.current_time()` at which the call, or before it the whole fan-out, is over
+    deadline: float = math.inf
+    #: gets the frozen records of `observe.events`
+    notify: Callable[[Any], None] = attrs.field(default=unobserved, repr=False)
+    log: logging.Logger = attrs.field(factory=lambda: logging.getLogger("clawft_trio.tools"), repr=False)
+    #: where synchronous tools run; None: trio's own pool
+    threads: ThreadPool | None = attrs.field(default=None, repr=False)
+
+    def progress(self, done: float, total: float | None = None, message: str = "") -> None:
+        """Tell observers how far the call has come. From a thread, go through `trio.from_thread.run_sync`."""
+        self.notify(
+            ToolProgress(
+                tool=self.tool,
+                tool_call_id=self.call_id,
+                turn_id=self.turn_id,
+                done=done,
+                total=total,
+                message=message,
+            )
+        )
+
+
+ToolFunction: TypeAlias = Callable[[Mapping[str, Any], ToolContext], Awaitable[object]]
+"""What a tool does: gets valid arguments and the context, returns what the model is to be told."""
+
+
+@attrs.frozen
+class Tool:
+    """A function that a model may call.
+
+    `@tool` makes one from a Python function. By hand it takes a JSON Schema and an async function; arguments are
+    then checked against the schema.
+    """
+
+    name: str = attrs.field()
+    function: ToolFunction = attrs.field(repr=False, kw_only=True)
+    description: str = attrs.field(default="", kw_only=True)
+    #: JSON Schema of the arguments
+    parameters: JsonObject = attrs.field(
+        factory=lambda: {"type": "object", "properties": {}}, kw_only=True, repr=False, hash=False
+    )
+    metadata: ToolMetadata = attrs.field(factory=ToolMetadata, kw_only=True, hash=False)
+    #: turns a decoded JSON object into valid arguments
+    check: Check = attrs.field(kw_only=True, repr=False)
+    #: the Python function that it was made from
+    wrapped: Callable[..., Any] | None = attrs.field(default=None, kw_only=True, repr=False)
+
+    @name.validator
+    def _fits_every_provider(self, _: object, value: str) -> None:
+        if not _NAME.fullmatch(value):
+            raise ValueError(f"a tool is named by 1 to 64 letters, digits, '_' and '-', not {value!r}")
+
+    @check.default
+    def _by_schema(self) -> Check:
+        return check_schema(self.parameters)
+
+    @property
+    def spec(self) -> ToolSpec:
+        """The tool as a model is told of it."""
+        return ToolSpec(name=self.name, description=self.description, parameters=self.parameters)
+
+    async def run(self, arguments: Mapping[str, Any], context: ToolContext) -> object:
+        """Check *arguments* and call the function. Locks, limits and permissions are the registry's.
+
+        Raises:
+          InvalidArguments: they do not fit; the function was not called.
+
+        Cancellation: as the function has it; one that runs in a thread is waited for.
+        """
+        return await self.function(self.check(arguments), context)
+
+    def allowed(self, permissions: UserPermissions) -> bool:
+        """Whether *permissions* let somebody call it. A deny list knows it by all its names."""
+        names = (self.name, *self.metadata.aliases)
+        return (
+            named(names, permissions)
+            and permissions.level >= self.metadata.required_level
+            and all(permissions.custom_permissions.get(k) == v for k, v in self.metadata.custom_permissions.items())
+        )
+
+
+def named(names: Sequence[str], permissions: UserPermissions) -> bool:
+    """Whether *permissions* allow a tool known by *names*: one of them allowed and none denied."""
+    everything = attrs.evolve(permissions, tool_access=("*",))
+    return any(map(permissions.may_use_tool, names)) and all(map(everything.may_use_tool, names))
+
+
+@overload
+def tool(function: Callable[..., Any], /) -> Tool: ...
+
+
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    total: float | None = None,
+    mode: Mode = "mutating",
+    idempotent: bool | None = None,
+    required_level: int = 0,
+    custom_permissions: Mapping[str, Any] | None = None,
+    reads: str | Sequence[str] = (),
+    writes: str | Sequence[str] = (),
+    root: Path | None = None,
+    aliases: str | Sequence[str] = (),
+    abandon_thread: bool = False,
+) -> Callable[[Callable[..., Any]], Tool]: ...
+
+
+def tool(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    abandon_thread: bool = False,
+    **metadata: Any,
+) -> Tool | Callable[[Callable[..., Any]], Tool]:
+    """Make a tool of a sync or async function: `@tool`, or `@tool(total=10.0, reads="path")`.
+
+    The type hints are the schema, the docstring is the description, an `Args:` section describes the arguments.
+    A sync function runs in a thread and is waited for, also on cancellation.
+
+    Args:
+      name: the function's own by default.
+      description: the docstring by default.
+      abandon_thread: leave the thread behind on cancellation; it is counted until it ends.
+      metadata: the fields of `ToolMetadata`.
+
+    Raises:
+      TypeError: the function cannot be called by name with JSON arguments.
+    """
+
+    def make(wrapped: Callable[..., Any]) -> Tool:
+        known = {key: value for key, value in metadata.items() if value is not None}
+        return _tool_of(wrapped, name, description, ToolMetadata(**known), abandon=abandon_thread)
+
+    return make if function is None else make(function)
+
+
+def _tool_of(
+    wrapped: Callable[..., Any], name: str | None, description: str | None, metadata: ToolMetadata, *, abandon: bool
+) -> Tool:
+    takes = parameters_of(wrapped, context_type=ToolContext)
+    missing = [one for one in (*metadata.reads, *metadata.writes) if one not in takes.schema["properties"]]
+    if missing:
+        raise TypeError(f"{wrapped!r} has no parameter {missing[0]!r} to read or write")
+    return Tool(
+        name or wrapped.__name__,
+        function=_caller(wrapped, takes.context, abandon=abandon),
+        description=takes.description if description is None else description,
+        parameters=takes.schema,
+        metadata=metadata,
+        check=takes.check,
+        wrapped=wrapped,
+    )
+
+
+def _caller(wrapped: Callable[..., Any], context_name: str | None, *, abandon: bool) -> ToolFunction:
+    if inspect.isasyncgenfunction(wrapped) or inspect.isgeneratorfunction(wrapped):
+        raise TypeError(f"{wrapped!r} is a generator: a tool returns its answer")
+
+    def named_arguments(arguments: Mapping[str, Any], context: ToolContext) -> dict[str, Any]:
+        return dict(arguments) if context_name is None else {**arguments, context_name: context}
+
+    async def call_async(arguments: Mapping[str, Any], context: ToolContext) -> object:
+        return await wrapped(**named_arguments(arguments, context))
+
+    async def call_in_thread(arguments: Mapping[str, Any], context: ToolContext) -> object:
+        threads = ThreadPool() if context.threads is None else context.threads
+        value = await threads.run(wrapped, named_arguments(arguments, context), abandon=abandon)
+        # A sync function may still return a coroutine: a partial of an async one, for example.
+        return await value if inspect.isawaitable(value) else value
+
+    called = wrapped if inspect.isroutine(wrapped) else type(wrapped).__call__
+    return call_async if inspect.iscoroutinefunction(called) else call_in_thread

@@ -1,0 +1,192 @@
+"""A tool's result as text for a model: whole when it is short, cut where it may be cut when it is not.
+
+Text is cut between characters, lists between elements; what is large in an object is cut and what is small stays.
+What was left out is said in its place. JSON stays JSON. The time is linear in what is kept, and in the number of
+an object's fields.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from clawft_trio.codec import decode_json, encode_json
+from clawft_trio.errors import InvalidData
+
+RESULT_LIMIT = 65_536
+"""Bytes of UTF-8 that a model is told of one result: about 16 000 tokens."""
+
+_WORTH_CUTTING = 256
+"""Bytes; with less room than that a value is left out, not cut."""
+
+_DEEPEST = 40
+"""Levels of nesting that are cut one by one; whatever is below is left out as a whole."""
+
+_MARK = "_truncated"
+
+# Whole characters and whole escapes of an encoded JSON string.
+_CHARACTERS = re.compile(rb"(?:[^\\]|\\u[0-9a-fA-F]{4}|\\[^u])*", re.DOTALL)
+
+_UNENCODABLE = (TypeError, ValueError, RecursionError, OverflowError)
+
+
+def answer_text(value: object, *, limit: int = RESULT_LIMIT) -> str:
+    """*value* as a model is to read it: text as it is, everything else as JSON, in at most *limit* bytes.
+
+    Text that is a JSON object or array stays one when it is cut.
+    """
+    if isinstance(value, bytes | bytearray):
+        value = value.decode(errors="replace")
+    if isinstance(value, str):
+        return _cut_text(value, limit)
+    return _fit(value, limit).decode()
+
+
+# --- text ------------------------------------------------------------------------------------------------
+
+
+def _cut_text(text: str, limit: int) -> str:
+    if len(text) <= limit and len(encoded := _utf8(text)) <= limit:
+        return encoded.decode()
+    if text.lstrip(" \t\r\n")[:1] in {"{", "["}:
+        try:
+            return _fit(decode_json(text), limit).decode()
+        except InvalidData:
+            pass
+    room = max(0, limit - len(_left_out(len(text), len(text), "characters")) - 1)
+    kept = _utf8(text[:room])[:room].decode(errors="ignore")
+    return f"{kept}\n{_left_out(len(text) - len(kept), len(text), 'characters')}"
+
+
+def _utf8(text: str) -> bytes:
+    # Lone surrogates (odd file names) would make every later request with this text fail.
+    return text.encode(errors="replace")
+
+
+def _left_out(missing: int, total: int, what: str) -> str:
+    return f"[truncated: {missing} of {total} {what} left out]"
+
+
+# --- JSON ------------------------------------------------------------------------------------------------
+
+
+def _fit(value: object, room: int, depth: int = 0) -> bytes:
+    """*value* as JSON in at most *room* bytes; *room* is at least `_WORTH_CUTTING`."""
+    whole = _whole(value, room)
+    if whole is not None:
+        return whole
+    value = _plain(value)
+    if isinstance(value, str):
+        return _fit_string(value, room)
+    if depth < _DEEPEST and isinstance(value, Mapping):
+        return _fit_object(value, room, depth)
+    if depth < _DEEPEST and isinstance(value, Sequence):
+        return _fit_array(value, room, depth)
+    # Integers that JSON libraries do not write are text; what is left is nested too deep.
+    text = str(value)[: room // 2] if isinstance(value, int) else f"[truncated: a {type(value).__name__} left out]"
+    return encode_json(text)
+
+
+def _whole(value: object, room: int) -> bytes | None:
+    if _at_least(value, room) > room:
+        return None
+    try:
+        encoded = encode_json(value)
+    except _UNENCODABLE:
+        return None
+    return encoded if len(encoded) <= room else None
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, str | int | float | list | tuple | dict) or value is None:
+        return value
+    try:
+        return msgspec.to_builtins(value, str_keys=True, enc_hook=str)
+    except _UNENCODABLE:
+        return str(value)
+
+
+def _at_least(value: object, enough: int) -> int:
+    """A lower bound on the bytes of *value* as JSON; stops counting soon after *enough*."""
+    total = 0
+    stack = [value]
+    while stack and total <= enough:
+        one = stack.pop()
+        total += 1
+        if isinstance(one, str | bytes):
+            total += len(one) + 1
+        elif isinstance(one, Mapping):
+            total += 4 * len(one)
+            if total <= enough:
+                stack.extend(one.values())
+                total += sum(len(key) for key in one if isinstance(key, str))
+        elif isinstance(one, list | tuple | set | frozenset):
+            total += len(one)
+            if total <= enough:
+                stack.extend(one)
+    return total
+
+
+def _fit_string(text: str, room: int) -> bytes:
+    encoded = encode_json(_utf8(text[:room]).decode())
+    note = _left_out(len(text), len(text), "characters")
+    found = _CHARACTERS.match(encoded, 1, min(len(encoded) - 1, room - len(note) - 3))
+    assert found is not None  # it matches nothing, if need be
+    kept: str = decode_json(b'"' + found[0].decode(errors="ignore").encode() + b'"')
+    return encode_json(f"{kept} {_left_out(len(text) - len(kept), len(text), 'characters')}")
+
+
+def _fit_array(items: Sequence[Any], room: int, depth: int) -> bytes:
+    kept: list[bytes] = []
+    # Two brackets, and the mark that says what is missing.
+    left = room - 2 - len(_mark(len(items), len(items), "elements"))
+    for item in items:
+        whole = _whole(item, left - 1)
+        if whole is None and left <= _WORTH_CUTTING:
+            break
+        kept.append(_fit(item, left - 1, depth + 1) if whole is None else whole)
+        left -= len(kept[-1]) + 1
+    if len(kept) < len(items):
+        kept.append(_mark(len(items) - len(kept), len(items), "elements"))
+    return b"[" + b",".join(kept) + b"]"
+
+
+def _mark(missing: int, total: int, what: str) -> bytes:
+    return encode_json({_MARK: f"{missing} of {total} {what} left out"})
+
+
+def _fit_object(fields: Mapping[Any, Any], room: int, depth: int) -> bytes:
+    mark = _mark(len(fields), len(fields), "fields")[1:-1]
+    left = room - 2 - len(mark) - 1
+    # Four bytes is the least that a field takes: of more than these, the rest cannot fit.
+    names = [_name(key) for key, _ in zip(fields, range(left // 4), strict=False)]
+    sizes = [len(name) + 2 + _at_least(value, left) for name, value in zip(names, fields.values(), strict=False)]
+    level = _fair_share(sizes, left)
+    kept: list[bytes] = []
+    for name, value in zip(names, fields.values(), strict=False):
+        share = min(left, max(level, 0)) - len(name) - 2
+        whole = _whole(value, share)
+        if whole is None and share < _WORTH_CUTTING:
+            break
+        kept.append(name + b":" + (_fit(value, share, depth + 1) if whole is None else whole))
+        left -= len(kept[-1]) + 1
+    if len(kept) < len(fields):
+        kept.append(_mark(len(fields) - len(kept), len(fields), "fields")[1:-1])
+    return b"{" + b",".join(kept) + b"}"
+
+
+def _name(key: object) -> bytes:
+    return encode_json(_utf8(str(key)[:_WORTH_CUTTING]).decode())
+
+
+def _fair_share(sizes: Sequence[int], room: int) -> int:
+    """The largest size at which everything, cut down to it where it is larger, fits into *room*."""
+    for index, size in enumerate(ordered := sorted(sizes)):
+        share = room // (len(ordered) - index)
+        if size > share:
+            return max(share, _WORTH_CUTTING * 2)
+        room -= size
+    return max(room, *sizes)

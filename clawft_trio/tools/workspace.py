@@ -1,0 +1,250 @@
+"""A folder that file tools cannot leave.
+
+Every path is walked from the folder's own descriptor, one name at a time, never following a symlink by chance: a
+link is read and walked like the rest, and leads at most back to the folder. Between looking and opening there is
+no gap in which a name could be swapped, because every step opens what it looked at (openat with O_NOFOLLOW).
+
+What cannot be seen is a hard link: it *is* the file. Only the count of names tells that there are others.
+Everything here blocks: call it in a thread.
+"""
+
+# ruff: noqa: PTH - pathlib knows no descriptors, and normalises what has to be looked at
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import stat
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NoReturn
+
+from clawft_trio.errors import PermissionDenied, ToolFailed, Unsupported
+
+_MOST_LINKS = 40
+"""Symlinks that one path may go through; Linux has the same limit."""
+
+_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | os.O_CLOEXEC
+# A named pipe or a device must not be waited for, nor become our terminal.
+_FILE = (
+    os.O_RDONLY
+    | getattr(os, "O_NOFOLLOW", 0)
+    | os.O_CLOEXEC
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_NOCTTY", 0)
+)
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | os.O_CLOEXEC
+
+
+class Workspace:
+    """A folder, and access to what is in it and nowhere else.
+
+    Args:
+      root: the folder, which exists. Symlinks on the way to it are followed: it is the operator's choice.
+
+    Raises:
+      Unsupported: this platform cannot open relative to a descriptor.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        if os.open not in os.supports_dir_fd or not hasattr(os, "O_NOFOLLOW"):
+            raise Unsupported("confined file tools need POSIX")
+        self.root = Path(root).absolute()
+        self._serial = itertools.count()
+
+    def __repr__(self) -> str:
+        return f"<Workspace {self.root}>"
+
+    @contextmanager
+    def open_file(self, path: str) -> Iterator[int]:
+        """A descriptor of an existing regular file, to read from. Blocks.
+
+        Raises:
+          PermissionDenied: *path* leads outside.
+          ToolFailed: it is not there, or no regular file.
+        """
+        with _said(path), self._located(path) as (directory, name):
+            _refuse_special(path, os.lstat(name, dir_fd=directory))
+            descriptor = os.open(name, _FILE, dir_fd=directory)
+            try:
+                # What was looked at may have been swapped before it was opened.
+                _refuse_special(path, os.fstat(descriptor))
+                yield descriptor
+            finally:
+                os.close(descriptor)
+
+    @contextmanager
+    def open_directory(self, path: str) -> Iterator[int]:
+        """A descriptor of an existing directory. Blocks.
+
+        Raises:
+          PermissionDenied: *path* leads outside.
+          ToolFailed: it is not there, or no directory.
+        """
+        with _said(path), self._located(path) as (directory, name):
+            descriptor = os.open(name, _DIRECTORY, dir_fd=directory)
+            try:
+                yield descriptor
+            finally:
+                os.close(descriptor)
+
+    def replace(self, path: str, data: bytes) -> None:
+        """Write a file so that whoever reads it sees the old content or the new one, never half. Blocks.
+
+        Missing directories are made. The file keeps its permissions; other hard links keep the old content.
+
+        Raises:
+          PermissionDenied: *path* leads outside.
+          ToolFailed: it is no regular file, or the file system refuses.
+        """
+        with _said(path), self._located(path, create=True) as (directory, name):
+            mode = _mode_of(path, directory, name)
+            temporary = f".clawft-{os.getpid()}-{next(self._serial)}.tmp"
+            try:
+                _write(temporary, directory, data, mode)
+                os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(temporary, dir_fd=directory)
+                raise
+
+    @contextmanager
+    def _located(self, path: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
+        """The directory that holds what *path* names, and its name there: `.` for the root itself."""
+        walk = _Walk(self.root, path, create=create)
+        try:
+            yield walk.go(), walk.name
+        finally:
+            walk.close()
+
+
+class _Walk:
+    """The way from the root to what a path names; every directory on it is held open."""
+
+    def __init__(self, root: Path, path: str, *, create: bool) -> None:
+        self.name = "."
+        self._root = root
+        self._path = path
+        self._create = create
+        self._links = 0
+        self._names = deque(self._inside(path))
+        self._refuse_climbing()
+        self._held = [os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
+
+    def close(self) -> None:
+        for descriptor in self._held:
+            os.close(descriptor)
+
+    def go(self) -> int:
+        """Walk, and say in which directory the last name is to be found."""
+        while self._names:
+            name = self._names.popleft()
+            if name == "..":
+                self._leave()
+            elif (target := _link(name, self._held[-1])) is not None:
+                self._follow(target)
+            elif self._names:
+                self._held.append(self._enter(name))
+            else:
+                self.name = name
+        return self._held[-1]
+
+    def _inside(self, path: str) -> list[str]:
+        """The names of *path* from the root on."""
+        if "\0" in path:
+            raise ToolFailed("a path cannot hold NUL")
+        if os.path.isabs(path):
+            for root in (os.fspath(self._root), os.path.realpath(self._root)):
+                if path == root or path.startswith(root.rstrip("/") + "/"):
+                    path = path[len(root) :]
+                    break
+            else:
+                self._refuse()
+        return [name for name in path.split("/") if name not in {"", "."}]
+
+    def _refuse(self) -> NoReturn:
+        raise PermissionDenied(f"{self._path}: outside of the workspace")
+
+    def _refuse_climbing(self) -> None:
+        """Refuse `newdir/../../x` before `newdir` is made."""
+        depth = 0
+        for name in self._names:
+            depth += -1 if name == ".." else 1
+            if depth < 0:
+                self._refuse()
+
+    def _leave(self) -> None:
+        if len(self._held) == 1:
+            self._refuse()
+        os.close(self._held.pop())
+
+    def _follow(self, target: str) -> None:
+        self._links += 1
+        if self._links > _MOST_LINKS:
+            raise ToolFailed(f"{self._path}: too many symlinks")
+        names = self._inside(target)
+        if os.path.isabs(target):
+            while len(self._held) > 1:
+                os.close(self._held.pop())
+        self._names.extendleft(reversed(names))
+
+    def _enter(self, name: str) -> int:
+        try:
+            return os.open(name, _DIRECTORY, dir_fd=self._held[-1])
+        except FileNotFoundError:
+            if not self._create or ".." in self._names:
+                raise
+        with suppress(FileExistsError):
+            os.mkdir(name, dir_fd=self._held[-1])
+        return os.open(name, _DIRECTORY, dir_fd=self._held[-1])
+
+
+def _link(name: str, directory: int) -> str | None:
+    """Where the symlink *name* leads; None when it is none, or is not there."""
+    try:
+        return os.readlink(name, dir_fd=directory)
+    except OSError as exc:
+        if exc.errno in {errno.EINVAL, errno.ENOENT}:
+            return None
+        raise
+
+
+def _refuse_special(path: str, found: os.stat_result) -> None:
+    if stat.S_ISDIR(found.st_mode):
+        raise ToolFailed(f"{path}: is a directory")
+    if not stat.S_ISREG(found.st_mode):
+        raise ToolFailed(f"{path}: not a regular file")
+
+
+def _mode_of(path: str, directory: int, name: str) -> int | None:
+    """The permissions of the file that is to be replaced; None when there is none."""
+    try:
+        found = os.lstat(name, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+    _refuse_special(path, found)
+    return stat.S_IMODE(found.st_mode) & 0o777
+
+
+def _write(name: str, directory: int, data: bytes, mode: int | None) -> None:
+    descriptor = os.open(name, _NEW_FILE, 0o666, dir_fd=directory)
+    with open(descriptor, "wb") as file:
+        if mode is not None:
+            os.fchmod(descriptor, mode)
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+
+
+@contextmanager
+def _said(path: str) -> Iterator[None]:
+    """Put what the file system says into words for a model."""
+    try:
+        yield
+    except FileNotFoundError as exc:
+        raise ToolFailed(f"{path}: not found") from exc
+    except OSError as exc:
+        raise ToolFailed(f"{path}: {(exc.strerror or type(exc).__name__).lower()}") from exc
