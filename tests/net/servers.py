@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import ssl
@@ -83,7 +84,7 @@ async def open_server(talk: Talk, *, tls: ssl.SSLContext | None = None, host: st
                 await trio.aclose_forcefully(stream)
 
     async with trio.open_nursery() as nursery:
-        listeners = await nursery.start(trio.serve_tcp, serve, 0)
+        listeners = await nursery.start(functools.partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
         port = listeners[0].socket.getsockname()[1]
         server.url = f"{'http' if tls is None else 'https'}://{host}:{port}"
         yield server
