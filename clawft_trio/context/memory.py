@@ -12,6 +12,7 @@ import trio
 from clawft_trio.context.control_tokens import without_control_tokens
 from clawft_trio.errors import InvalidData, Problem
 from clawft_trio.files import FileCache, Reads, StrPath
+from clawft_trio.tools.path_locks import PathLocks
 
 _APPEND_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
 
@@ -39,6 +40,7 @@ class Memory:
     Args:
       workspace: the notes are in `memory/MEMORY.md` below it.
       cache: the one that also reads everything else.
+      locks: those of the file tools, so that none of them and no append get into each other's way.
       per_sender: give each sender notes of its own, and nobody those of another. Off, all share one file.
       max_bytes: what the file may grow to; a longer one is not read.
       max_entry: bytes that one entry may have.
@@ -49,6 +51,7 @@ class Memory:
         workspace: StrPath,
         cache: FileCache,
         *,
+        locks: PathLocks | None = None,
         per_sender: bool = False,
         max_bytes: int = 64 << 10,
         max_entry: int = 4 << 10,
@@ -58,7 +61,7 @@ class Memory:
         self._per_sender = per_sender
         self._max_bytes = max_bytes
         self._max_entry = max_entry
-        self._writing = trio.Lock()
+        self._locks = locks if locks is not None else PathLocks()
 
     def path(self, sender: str = "") -> str:
         """Where the notes of *sender* (its identity, `channel:name`) are."""
@@ -99,7 +102,7 @@ class Memory:
         """
         text = self._checked(entry)
         path = self.path(sender)
-        async with self._writing:
+        async with self._locks.hold([(path, "write")]):
             # Not abandoned: half a write must not be left to a thread that nobody waits for.
             await trio.to_thread.run_sync(_append, path, text, self._max_bytes)
         self._cache.forget([path])

@@ -1,0 +1,250 @@
+"""The cache: what was found stays until the disk says otherwise."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, TypeAlias
+
+import attrs
+import trio
+
+from clawft_trio.files.disk import OVERHEAD, Disk, Entry, Look, OnDisk
+
+StrPath: TypeAlias = str | os.PathLike[str]
+
+
+@attrs.frozen(kw_only=True)
+class CacheStatistics:
+    """What a `FileCache` did so far, and what it holds."""
+
+    #: answers that needed no reading
+    hits: int
+    #: files opened and folders listed
+    reads: int
+    #: times the file system was asked whether something changed
+    stats: int
+    #: visits to a worker thread
+    hops: int
+    #: entries given up to stay within the total
+    evictions: int
+    entries: int
+    #: bytes that the entries are charged for
+    held: int
+
+
+class Reads(Protocol):
+    """What `FileCache` and `Snapshot` have in common."""
+
+    async def read_many(self, paths: Sequence[StrPath]) -> tuple[OnDisk, ...]:
+        """What is at each of *paths*, in their order; see `FileCache.read_many`."""
+        ...
+
+
+@attrs.define(eq=False)
+class _Flight:
+    """One visit to a worker thread, for all who ask for its paths before it begins."""
+
+    begun: bool = False
+    done: trio.Event = attrs.field(factory=trio.Event)
+    #: empty when whoever flew it was cancelled
+    found: dict[str, OnDisk] = attrs.field(factory=dict)
+
+
+class FileCache:
+    """A bounded cache of text files and folder listings.
+
+    Args:
+      max_file: bytes; a larger file is `too_large` and is not opened.
+      max_total: bytes kept in memory; beyond it the least recently used goes first.
+      max_names: a folder with more entries is `too_large`.
+      fresh_for: seconds during which an answer is given again without asking the file system. 0 never does, so that
+        a change is seen by the very next call.
+      now: the calendar time in seconds, by the clock that stamps files.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_file: int = 1 << 20,
+        max_total: int = 64 << 20,
+        max_names: int = 10_000,
+        fresh_for: float = 0.0,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._disk = Disk(max_file=max_file, max_names=max_names, now=now)
+        self._max_total = max_total
+        self._fresh_for = fresh_for
+        # By device and inode: two names of one file are one entry.
+        self._entries: OrderedDict[tuple[int, int], Entry] = OrderedDict()
+        self._fresh: OrderedDict[str, tuple[float, OnDisk]] = OrderedDict()
+        self._flights: dict[str, _Flight] = {}
+        # A thread that hangs on a dead mount keeps its place; a few others go on.
+        self._threads = trio.CapacityLimiter(4)
+        self._hits = self._reads = self._stats = self._hops = self._evictions = self._held = 0
+
+    def __repr__(self) -> str:
+        return f"<FileCache {self.statistics()}>"
+
+    def statistics(self) -> CacheStatistics:
+        """Counters since the beginning, and what is held now."""
+        return CacheStatistics(
+            hits=self._hits,
+            reads=self._reads,
+            stats=self._stats,
+            hops=self._hops,
+            evictions=self._evictions,
+            entries=len(self._entries),
+            held=self._held,
+        )
+
+    async def read(self, path: StrPath) -> OnDisk:
+        """What is at *path*. Nothing there raises: that, too, is an answer.
+
+        Cancellation: as `read_many`.
+        """
+        (found,) = await self.read_many([path])
+        return found
+
+    async def read_many(self, paths: Sequence[StrPath]) -> tuple[OnDisk, ...]:
+        """What is at each of *paths*, in their order, by one visit to a worker thread.
+
+        Who asks while somebody else is about to look at the same path shares that look. A look that had already
+        begun is not shared: it may have missed a change that the caller knows of. A relative path is relative to
+        the current folder at the time of the call. Symbolic links are followed.
+
+        Cancellation: nothing is lost for others who wait for the same paths; a thread that hangs in the file system
+        is left to end by itself.
+        """
+        names = [os.fspath(path) for path in paths]
+        found = self._still_fresh(names)
+        wanted = {name: None for name in names if name not in found}
+        if wanted:
+            found.update(await self._look_at(wanted))
+        else:
+            await trio.lowlevel.checkpoint()
+        return tuple([found[name] for name in names])
+
+    def forget(self, paths: Iterable[StrPath]) -> None:
+        """End the freshness of *paths*: the next call asks the file system. For whoever has just written them."""
+        for path in paths:
+            self._fresh.pop(os.fspath(path), None)
+
+    def _still_fresh(self, names: Iterable[str]) -> dict[str, OnDisk]:
+        if not self._fresh_for:
+            return {}
+        since = trio.current_time() - self._fresh_for
+        found = {}
+        for name in names:
+            at, what = self._fresh.get(name, (-float("inf"), None))
+            if what is not None and at > since:
+                found[name] = what
+        self._hits += len(found)
+        return found
+
+    async def _look_at(self, wanted: Iterable[str]) -> dict[str, OnDisk]:
+        found: dict[str, OnDisk] = {}
+        while left := [name for name in wanted if name not in found]:
+            others = {self._flights[name]: None for name in left if name in self._flights}
+            shared = [flight for flight in others if not flight.begun]
+            mine = [name for name in left if name not in self._flights]
+            if mine:
+                found.update(await self._fly(mine))
+            for flight in others:
+                await flight.done.wait()
+            for flight in shared:
+                taken = {name: flight.found[name] for name in left if name in flight.found}
+                self._hits += len(taken)
+                found.update(taken)
+        return found  # noqa: ASYNC910 every round of the loop waits, and *wanted* is never empty
+
+    async def _fly(self, names: list[str]) -> dict[str, OnDisk]:
+        flight = _Flight()
+        self._flights.update(dict.fromkeys(names, flight))
+        try:
+            # Whoever asks in this tick gets on board.
+            await trio.lowlevel.checkpoint()
+            flight.begun = True
+            at = trio.current_time()
+            looks = await trio.to_thread.run_sync(
+                self._look_in_thread, names, abandon_on_cancel=True, limiter=self._threads
+            )
+            flight.found = self._land(names, looks, at)
+        finally:
+            for name in names:
+                del self._flights[name]
+            flight.done.set()
+        return flight.found
+
+    def _land(self, names: list[str], looks: list[Look], at: float) -> dict[str, OnDisk]:
+        self._hops += 1
+        self._stats += len(looks)
+        for look in looks:
+            self._reads += look.opened
+            self._hits += not look.opened
+            if look.entry is not None:
+                self._keep(look.entry)
+        found = {name: look.found for name, look in zip(names, looks, strict=True)}
+        if self._fresh_for:
+            self._note_fresh(found, at)
+        return found
+
+    def _keep(self, entry: Entry) -> None:
+        key = entry.stamp[:2]
+        old = self._entries.get(key)
+        if old is not entry:
+            self._held += entry.cost - (old.cost if old is not None else 0)
+            self._entries[key] = entry
+        self._entries.move_to_end(key)
+        while self._held > self._max_total:
+            _, gone = self._entries.popitem(last=False)
+            self._held -= gone.cost
+            self._evictions += 1
+
+    def _note_fresh(self, found: dict[str, OnDisk], at: float) -> None:
+        for name, what in found.items():
+            self._fresh[name] = (at, what)
+            self._fresh.move_to_end(name)
+        while len(self._fresh) > self._max_total // OVERHEAD:
+            self._fresh.popitem(last=False)
+
+    def _look_in_thread(self, names: list[str]) -> list[Look]:
+        # Reads `_entries` and changes nothing: that is done on the way back, by the event loop.
+        return [self._disk.look(name, self._entries) for name in names]
+
+
+class Snapshot:
+    """One look at many paths: each is looked at once, however often it is asked for.
+
+    For work that takes several steps and should need one visit to the disk: `await look(paths)` with all that is
+    likely to be needed, and what asks later finds it here.
+    """
+
+    def __init__(self, cache: Reads) -> None:
+        self._cache = cache
+        self._found: dict[str, OnDisk] = {}
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """What was looked at so far."""
+        return tuple(self._found)
+
+    @property
+    def found(self) -> tuple[OnDisk, ...]:
+        """What was there, in the order of `paths`."""
+        return tuple(self._found.values())
+
+    async def read_many(self, paths: Sequence[StrPath]) -> tuple[OnDisk, ...]:
+        """What is at each of *paths*; only those that are new here are looked up.
+
+        Cancellation: what was found before stays.
+        """
+        names = [os.fspath(path) for path in paths]
+        new = [name for name in names if name not in self._found]
+        if new:
+            self._found.update(zip(new, await self._cache.read_many(new), strict=True))
+        else:
+            await trio.lowlevel.checkpoint()
+        return tuple([self._found[name] for name in names])
