@@ -1,0 +1,30 @@
+"""MCP: many calls at once to servers that may hang, flood or die, and our own tools for other hosts."""
+
+from clawft_trio.mcp.client import (
+    McpClient as McpClient,
+)
+from clawft_trio.mcp.client import (
+    McpOptions as McpOptions,
+)
+from clawft_trio.mcp.client import (
+    connect_mcp as connect_mcp,
+)
+from clawft_trio.mcp.client import (
+    open_mcp as open_mcp,
+)
+from clawft_trio.mcp.client import (
+    wrap_mcp as wrap_mcp,
+)
+from clawft_trio.mcp.handshake import Agreement as Agreement
+from clawft_trio.mcp.host import Host as Host
+from clawft_trio.mcp.multiplexer import (
+    Multiplexer as Multiplexer,
+)
+from clawft_trio.mcp.multiplexer import (
+    MultiplexerStatistics as MultiplexerStatistics,
+)
+from clawft_trio.mcp.multiplexer import (
+    Progress as Progress,
+)
+from clawft_trio.mcp.process import StdioServer as StdioServer
+from clawft_trio.mcp.supervision import Supervision as Supervision

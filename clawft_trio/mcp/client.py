@@ -1,0 +1,416 @@
+"""A client for one MCP server: opened, shared by many tasks, kept alive, closed."""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias, TypeVar
+
+import attrs
+import trio
+from msgspec import Raw
+
+from clawft_trio.chat import unobserved
+from clawft_trio.codec import decode_json
+from clawft_trio.errors import InvalidData, McpError, PeerGone, RequestTimeout, ServerDown
+from clawft_trio.mcp.bell import Bell
+from clawft_trio.mcp.calls import Calls
+from clawft_trio.mcp.handshake import Agreement, greet
+from clawft_trio.mcp.host import Host
+from clawft_trio.mcp.jsonrpc import MAX_MESSAGE, Malformed
+from clawft_trio.mcp.multiplexer import (
+    DEFAULT_TOTAL,
+    WINDOW,
+    Decode,
+    Multiplexer,
+    MultiplexerStatistics,
+    OnProgress,
+    Transport,
+)
+from clawft_trio.mcp.process import StdioServer
+from clawft_trio.mcp.stdio import StdioTransport
+from clawft_trio.mcp.streams import StreamTransport
+from clawft_trio.mcp.supervision import RestartHistory, Supervision
+from clawft_trio.nursery import goodbye, open_hidden_nursery
+from clawft_trio.observe import Event, ServerGone, ServerSaid, ServerStarted
+
+T = TypeVar("T")
+
+Server: TypeAlias = StdioServer | Sequence[str] | str
+"""How to reach a server: a command, or all that can be said about one."""
+
+_log = logging.getLogger("clawft_trio.mcp")
+
+
+@attrs.frozen(kw_only=True)
+class McpOptions:
+    """How a client behaves.
+
+    Args:
+      total: seconds a call may take, unless the call says otherwise.
+      start: seconds a server may take to start and to answer the handshake.
+      host: what this side does for the server.
+      supervision: whether and how it is started again; None never does.
+      window: calls that are with the server at once; others wait.
+      max_message: bytes of one message from the server.
+      notify: gets `ServerStarted`, `ServerGone` and `ServerSaid`.
+      uniform: the source of chance.
+    """
+
+    total: float = DEFAULT_TOTAL
+    start: float = 30.0
+    host: Host = Host()
+    supervision: Supervision | None = Supervision()
+    window: int = attrs.field(default=WINDOW, validator=attrs.validators.ge(1))
+    max_message: int = MAX_MESSAGE
+    notify: Callable[[Event], None] = unobserved
+    uniform: Callable[[float, float], float] = random.uniform
+
+
+class McpClient(Calls):
+    """A conversation with one server, over as many lives as the server has.
+
+    Any number of tasks may call through one client; cancelling one leaves the others alone. While the server is
+    being started again calls wait for it, on their own clock. A call that was with the server when it died fails
+    with `PeerGone`: whether it acted is not known, so it is never repeated here.
+    """
+
+    def __init__(self, name: str, options: McpOptions, transport: Callable[[], Transport]) -> None:
+        self.name = name
+        self._options = options
+        self._transport = transport
+        self._mux: Multiplexer | None = None
+        self._agreement: Agreement | None = None
+        self._meta: Mapping[str, Any] | None = None
+        self._unavailable: McpError | None = None
+        self._next_probe = math.inf
+        self._changed = trio.lowlevel.ParkingLot()
+        self._suspicion = Bell()
+        self._life = trio.CancelScope()
+        self._closed = trio.Event()
+        self._history: RestartHistory | None = None
+        super().__init__()
+
+    def __repr__(self) -> str:
+        if self._closed.is_set():
+            state = "closed"
+        elif self._unavailable is not None:
+            state = "down"
+        else:
+            state = "starting" if self._mux is None else repr(self._mux)
+        return f"<McpClient {self.name!r}: {state}>"
+
+    def statistics(self) -> MultiplexerStatistics:
+        """How busy the connection is; all zeros while there is none."""
+        return (self._mux or Multiplexer()).statistics()
+
+    @property
+    def agreement(self) -> Agreement:
+        """What the handshake settled: revision, capabilities, who the server is.
+
+        Raises:
+          PeerGone: there has been none yet.
+        """
+        if self._agreement is None:
+            raise PeerGone("the server has not answered the handshake yet", server=self.name)
+        return self._agreement
+
+    @property
+    def restarts(self) -> int:
+        """How often the server has been started again."""
+        return 0 if self._history is None else self._history.restarts
+
+    # --- calls ---------------------------------------------------------------------------------------------------
+
+    async def call(
+        self,
+        method: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        decode: Decode[T],
+        name: str = "",
+        total: float | None = None,
+        longest: float | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> T:
+        """Send any request and wait for its answer; `Multiplexer.call` says how.
+
+        Raises:
+          PeerError: the server answered with an error.
+          PeerGone: the server died while it had the request, or the client is closed.
+          ServerDown: the server has died too often; not tried.
+          RequestTimeout: no answer in time.
+          ProtocolViolation: the answer is not one.
+
+        Cancellation: the server is told, the id is retired, a late answer is dropped.
+        """
+        total = self._options.total if total is None else total
+        mux = self._mux
+        if mux is None or mux.ended is not None:
+            started = trio.current_time()
+            mux = await self._wait_ready(method, total)
+            total -= trio.current_time() - started
+        if self._meta is not None:
+            params = {**(params or {}), "_meta": {**(params or {}).get("_meta", {}), **self._meta}}
+        try:
+            return await mux.call(
+                method, params, decode=decode, name=name, total=total, longest=longest, on_progress=on_progress
+            )
+        except RequestTimeout:
+            self._suspicion.ring()
+            raise
+
+    async def _wait_ready(self, method: str, total: float) -> Multiplexer:
+        with trio.move_on_after(total):
+            while True:
+                if self._unavailable is not None:
+                    await trio.lowlevel.checkpoint()
+                    raise self._refusal(self._unavailable)
+                mux = self._mux
+                if mux is not None and (mux.ended is None or self._is_last_life):
+                    return mux
+                await self._changed.park()
+        raise RequestTimeout(f"{method}: the server was not up within {total:g} s", server=self.name)
+
+    @property
+    def _is_last_life(self) -> bool:
+        return self._options.supervision is None or self._life.cancel_called
+
+    def _refusal(self, why: McpError) -> McpError:
+        if self._next_probe == math.inf:
+            return PeerGone(str(why), server=self.name)
+        wait = max(0.0, self._next_probe - trio.current_time())
+        return ServerDown(f"down, next try in {wait:.3g} s: {why}", retry_after=wait, server=self.name)
+
+    def notify_nowait(self, method: str, params: Mapping[str, Any] | None = None) -> None:
+        """Send a notification, as soon as the pipe takes it. While there is no server it goes nowhere.
+
+        Raises:
+          trio.WouldBlock: the server has stopped reading.
+        """
+        if self._mux is not None:
+            self._mux.notify_nowait(method, params)
+
+    # --- life ------------------------------------------------------------------------------------------------------
+
+    async def aclose(self) -> None:
+        """End the conversation and the server; calls that wait fail with `PeerGone`. Once more does nothing.
+
+        Cancellation: the end goes on, within the server's graces.
+        """
+        self._life.cancel(reason="the client was closed")
+        with goodbye(60.0):
+            await self._closed.wait()
+
+    async def _run(self, *, task_status: trio.TaskStatus[McpClient]) -> None:
+        try:
+            with self._life:
+                await self._lead(task_status)
+        finally:
+            self._mux = None
+            self._set_unavailable(PeerGone("the client is closed", server=self.name), math.inf)
+            self._closed.set()
+
+    async def _lead(self, task_status: trio.TaskStatus[McpClient]) -> None:
+        """Live once, and again for as long as the supervision wants it. The first start has to succeed."""
+        policy = self._options.supervision
+        history = self._history = RestartHistory(policy or Supervision(), self._options.uniform)
+
+        def ready() -> None:
+            if not started:
+                started.append(True)
+                task_status.started(self)
+
+        started: list[bool] = []
+        while True:
+            born, ended = trio.current_time(), await self._live_contained(ready, first=not started)
+            lived = trio.current_time() - born
+            self._mux = None
+            if policy is None:
+                self._options.notify(ServerGone(server=self.name, error=ended))
+                self._set_unavailable(ended, math.inf)
+                return
+            verdict = history.note_end(trio.current_time(), lived=lived)
+            self._options.notify(ServerGone(server=self.name, error=ended, restart_in=verdict.wait))
+            if verdict.down:
+                self._set_unavailable(ended, trio.current_time() + verdict.wait)
+            await trio.sleep(verdict.wait)
+
+    def _set_unavailable(self, why: McpError, next_probe: float) -> None:
+        self._unavailable = why
+        self._next_probe = next_probe
+        self._changed.unpark_all()
+
+    async def _live_contained(self, ready: Callable[[], None], *, first: bool) -> McpError:
+        try:
+            return await self._live(ready)
+        except McpError as exc:
+            if first:
+                raise
+            return exc
+
+    async def _live(self, ready: Callable[[], None]) -> McpError:
+        """One life of the server, from its start to its end; returns why it ended.
+
+        Raises:
+          McpError: it did not get through the handshake.
+        """
+        options = self._options
+        mux = Multiplexer(
+            name=self.name,
+            serve=options.host.answer,
+            listen=self._hear if options.host.hear is not None else None,
+            overhear=self._overhear,
+            window=options.window,
+            on_malformed=self._note_malformed,
+        )
+        async with open_hidden_nursery() as nursery:
+
+            async def converse() -> None:
+                await mux.run(self._transport())
+                nursery.cancel_scope.cancel(reason="the connection has ended")
+
+            nursery.start_soon(converse)
+            self._agreement = await greet(mux, options.host, total=options.start)
+            nursery.start_soon(self._watch_over, mux, nursery.cancel_scope)
+            self._set_available(mux)
+            ready()
+        assert mux.ended is not None
+        return mux.ended
+
+    def _set_available(self, mux: Multiplexer) -> None:
+        assert self._agreement is not None
+        self._meta = self._agreement.meta
+        self._mux = mux
+        self._unavailable = None
+        self._forget_tools()
+        self._changed.unpark_all()
+        self._options.notify(
+            ServerStarted(server=self.name, protocol=self._agreement.protocol_version, restarts=self.restarts)
+        )
+
+    async def _watch_over(self, mux: Multiplexer, life: trio.CancelScope) -> None:
+        """After each call that timed out: is the server busy, or hung?"""
+        policy = self._options.supervision
+        while policy is not None and policy.ping is not None:
+            await self._suspicion.wait()
+            asked = trio.current_time()
+            try:
+                await mux.call("ping", self._meta and {"_meta": self._meta}, decode=decode_json, total=policy.ping)
+            except RequestTimeout:
+                if mux.last_heard < asked:
+                    mux.end(PeerGone(f"the server is hung: no sign of life in {policy.ping:g} s", server=self.name))
+                    life.cancel(reason="the server is hung")
+            except McpError:
+                pass  # an error is an answer, too; and if it is gone, that is known already
+        await trio.sleep_forever()
+
+    # --- what the server says unasked -----------------------------------------------------------------------------
+
+    def _overhear(self, method: str, _: Raw) -> None:
+        if method == "notifications/tools/list_changed":
+            self._forget_tools()
+
+    async def _hear(self, method: str, params: Raw) -> None:
+        hear = self._options.host.hear
+        assert hear is not None
+        try:
+            await hear(method, decode_json(bytes(params)) if params else {})
+        except InvalidData:
+            _log.warning("%s: %s: unreadable parameters", self.name, method)
+        except Exception:  # noqa: BLE001 - a listener that fails must not cost the session
+            _log.exception("the listener failed on %s of %s", method, self.name)
+
+    def _note_malformed(self, message: Malformed) -> None:
+        _log.info("%s wrote what is no message (%s): %r", self.name, message.reason, message.sample)
+        self._options.notify(ServerSaid(server=self.name, text=message.sample))
+
+
+# --- opening -----------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def open_mcp(
+    server: Server, *, name: str = "", options: McpOptions = McpOptions()
+) -> AsyncGenerator[McpClient, None]:
+    """Start a server, shake hands, and keep it for the length of the block.
+
+    Args:
+      server: a command (`["npx", "-y", "some-server"]`), or a `StdioServer`.
+      name: what it is called in errors, events and logs.
+      options: how the client behaves.
+
+    Raises:
+      CannotStart: there is no such program.
+      PeerGone: it died before it had answered; with its exit code and last words.
+      RequestTimeout: it did not answer in time.
+      PeerError: it refused.
+      ProtocolViolation: its answer is not the protocol, or a revision that nobody here speaks.
+
+    Cancellation: the server is ended within its graces; `finally` blocks inside the body can still call it.
+    """
+    async with _keep(_make_client(server, name, options)) as client:
+        yield client
+
+
+async def connect_mcp(
+    nursery: trio.Nursery, server: Server, *, name: str = "", options: McpOptions = McpOptions()
+) -> McpClient:
+    """Start a server in a nursery of the caller's; close it with `aclose`, in any order, or cancel the nursery.
+
+    Raises:
+      McpError: as `open_mcp`.
+
+    Cancellation: the server is ended within its graces.
+    """
+    client = _make_client(server, name, options)
+    await nursery.start(client._run)
+    return client
+
+
+@asynccontextmanager
+async def wrap_mcp(
+    send: trio.abc.SendStream,
+    receive: trio.abc.ReceiveStream,
+    *,
+    name: str = "",
+    options: McpOptions = McpOptions(),
+) -> AsyncGenerator[McpClient, None]:
+    """Talk to a server over streams of one's own; they are closed at the end, and nothing is started again.
+
+    Raises:
+      McpError: as `open_mcp`.
+
+    Cancellation: the streams are closed.
+    """
+    transport = StreamTransport(send, receive, name=name, limit=options.max_message)
+    client = McpClient(name, attrs.evolve(options, supervision=None), lambda: transport)
+    async with _keep(client):
+        yield client
+
+
+@asynccontextmanager
+async def _keep(client: McpClient) -> AsyncGenerator[McpClient, None]:
+    async with open_hidden_nursery() as nursery:
+        await nursery.start(client._run)
+        # From here on it outlives the body, by one goodbye.
+        client._life.shield = True
+        try:
+            yield client
+        finally:
+            await client.aclose()
+
+
+def _make_client(server: Server, name: str, options: McpOptions) -> McpClient:
+    description = server if isinstance(server, StdioServer) else StdioServer(server)
+
+    def say(text: str) -> None:
+        options.notify(ServerSaid(server=name, text=text))
+
+    def transport() -> Transport:
+        return StdioTransport(description, name=name, limit=options.max_message, on_line=say)
+
+    return McpClient(name, options, transport)

@@ -1,0 +1,306 @@
+r"""JSON-RPC 2.0 as MCP speaks it over a pipe: bytes in, messages out. Knows neither trio nor processes.
+
+One message is one line of UTF-8 ending in `\n`. A line that is not a message costs that line and nothing else: it
+comes out as `Malformed`, with the id it carried where one can be read, so that the call it belonged to can be told.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TypeAlias
+
+import attrs
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+Id: TypeAlias = int | str
+"""What ties an answer to its request. Ours are integers from 1."""
+
+MAX_MESSAGE = 64 * 1024 * 1024
+"""Bytes of one line. The TypeScript SDK stops at 10 MiB, the Python one nowhere; screenshots and dumps need more."""
+
+PARSE_ERROR = -32700
+INVALID_REQUEST = -32600
+METHOD_NOT_FOUND = -32601
+INVALID_PARAMS = -32602
+INTERNAL_ERROR = -32603
+
+# Of a line that is too long: enough to find the id at either end. Python SDKs write it first, TypeScript ones last.
+_HEAD = 4096
+_TAIL = 512
+# How far into a broken line the id is looked for; a bound on the work that a hostile line can cause.
+_SCANNED = 65_536
+
+_BOM = b"\xef\xbb\xbf"
+
+
+class Envelope(msgspec.Struct, frozen=True, gc=False):
+    """A message whose payload is still JSON text: whoever it is for decodes it, to the type that it expects."""
+
+    #: None in an error that answers something unreadable; not set in a notification
+    id: int | float | str | UnsetType | None = UNSET
+    #: not set in a response
+    method: str | UnsetType = UNSET
+    params: Raw = Raw()
+    result: Raw = Raw()
+    error: Raw = Raw()
+
+
+class ErrorObject(msgspec.Struct, frozen=True):
+    """Why a request was not answered."""
+
+    code: int = INTERNAL_ERROR
+    message: str = ""
+    data: object = None
+
+
+@attrs.frozen(kw_only=True)
+class Malformed:
+    """A line that is no message."""
+
+    reason: str
+    #: of the answer or request that it would have been, as far as it can be told
+    id: Id | None = None
+    #: whether it would have been a request or notification
+    has_method: bool = False
+    #: the beginning of the line, for a log
+    sample: str = ""
+
+
+Message: TypeAlias = Envelope | Malformed
+
+
+# --- in --------------------------------------------------------------------------------------------------
+
+
+class LineSplitter:
+    r"""Cuts a byte stream into lines, in time linear in the bytes, however they are split.
+
+    Only `\n` ends a line: U+2028, U+0085 and a bare `\r` are ordinary characters of a JSON string.
+    """
+
+    def __init__(self, limit: int = MAX_MESSAGE) -> None:
+        self._limit = limit
+        self._parts: list[bytes] = []
+        self._length = 0
+        self._tail = b""
+
+    def feed(self, data: bytes) -> Iterator[bytes | Malformed]:
+        """The lines that *data* completes, without their line ends."""
+        *whole, rest = data.split(b"\n")
+        for piece in whole:
+            self._keep(piece)
+            yield self._take()
+        self._keep(rest)
+
+    def end(self) -> bytes | Malformed:
+        """What came after the last line end; empty when nothing did."""
+        return self._take()
+
+    def _keep(self, piece: bytes) -> None:
+        self._length += len(piece)
+        if self._length <= self._limit:
+            if piece:
+                self._parts.append(piece)
+        else:
+            self._cut(piece)
+
+    def _cut(self, piece: bytes) -> None:
+        if not self._tail:
+            self._parts = [b"".join(self._parts)[:_HEAD] or piece[:_HEAD]]
+        self._tail = (self._tail + piece[-_TAIL:])[-_TAIL:] or b" "
+
+    def _take(self) -> bytes | Malformed:
+        line, length, tail = b"".join(self._parts), self._length, self._tail
+        self._parts, self._length, self._tail = [], 0, b""
+        if length <= self._limit:
+            return line
+        return _malformed(f"{length} bytes in one message, more than {self._limit}", line, tail)
+
+
+class JsonRpcReader:
+    """Bytes in, messages out."""
+
+    def __init__(self, *, limit: int = MAX_MESSAGE) -> None:
+        self._lines = LineSplitter(limit)
+
+    def feed(self, data: bytes) -> list[Message]:
+        """The messages that *data* completes. Never raises, whatever *data* is."""
+        messages: list[Message] = []
+        for line in self._lines.feed(data):
+            self._read(line, messages)
+        return messages
+
+    def end(self) -> list[Message]:
+        """The message that the end of the stream completes: a last line may lack its line end."""
+        messages: list[Message] = []
+        self._read(self._lines.end(), messages)
+        return messages
+
+    def _read(self, line: bytes | Malformed, into: list[Message]) -> None:
+        if isinstance(line, Malformed):
+            into.append(line)
+            return
+        try:
+            into.append(_decode(line))
+        except (ValueError, RecursionError) as exc:
+            into.extend(_read_oddity(line, exc))
+
+
+_decode = msgspec.json.Decoder(Envelope).decode
+_decode_batch = msgspec.json.Decoder(list[Raw]).decode
+_decode_error = msgspec.json.Decoder(ErrorObject).decode
+
+
+def parse(line: bytes) -> list[Message]:
+    """The messages of one whole line or body: none if it is blank, several if it is a batch."""
+    try:
+        return [_decode(line)]
+    except (ValueError, RecursionError) as exc:
+        return _read_oddity(line, exc)
+
+
+def decode_error(raw: Raw) -> ErrorObject | None:
+    """The error object of a response; None when it is not one."""
+    try:
+        return _decode_error(raw)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _read_oddity(line: bytes, exc: Exception) -> list[Message]:
+    text = line.removeprefix(_BOM).strip()
+    if not text:
+        return []
+    if text[:1] == b"[":
+        return _read_batch(text, exc)
+    if len(text) < len(line) and line.startswith(_BOM):
+        return parse(text)
+    return [_malformed(str(exc), text, text[-_TAIL:])]
+
+
+def _read_batch(text: bytes, exc: Exception) -> list[Message]:
+    # Revision 2025-03-26 had batches, and some servers kept them: an answer in one is as good as any other.
+    try:
+        return [message for raw in _decode_batch(text) for message in _parse_member(bytes(raw))]
+    except (ValueError, RecursionError):
+        return [_malformed(str(exc), text, b"")]
+
+
+def _parse_member(text: bytes) -> list[Message]:
+    if text[:1] == b"[":
+        return [_malformed("a batch inside a batch", text, b"")]
+    return parse(text)
+
+
+# --- what can still be read of a broken line -----------------------------------------------------------------
+
+# Possessive, so that hostile text costs linear time; an unclosed string reaches to the end.
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[{}\[\]:,]|[^\s"{}\[\]:,]++', re.DOTALL)
+_LAST_MEMBER = re.compile(rb'[,{]\s*"id"\s*:\s*(-?\d{1,18}|"[^"\\]{0,128}")\s*}\s*\Z')
+_PLAIN_ID = re.compile(rb'-?\d{1,18}|"[^"\\]{1,128}"')
+
+
+def _malformed(reason: str, head: bytes, tail: bytes) -> Malformed:
+    members = _top_level_scalars(head)
+    id_text = members.get(b'"id"')
+    if id_text is None and (found := _LAST_MEMBER.search(tail)):
+        id_text = found.group(1)
+    return Malformed(
+        reason=reason,
+        id=_as_id(id_text),
+        has_method=b'"method"' in members,
+        sample=head[:200].decode("utf-8", "replace"),
+    )
+
+
+def _top_level_scalars(text: bytes) -> dict[bytes, bytes]:
+    """The members of the outermost object that are no containers, as far as they can be made out."""
+    members: dict[bytes, bytes] = {}
+    depth = 0
+    key = previous = b""
+    for found in _TOKEN.finditer(text, 0, _SCANNED):
+        token = found.group()
+        if token in b"{[":
+            depth += 1
+        elif token in b"}]":
+            depth -= 1
+        elif token == b":":
+            key = previous
+        elif depth == 1 and previous == b":":
+            members.setdefault(key, token)
+        previous = token
+    return members
+
+
+def _as_id(text: bytes | None) -> Id | None:
+    if text is None or not _PLAIN_ID.fullmatch(text):
+        return None
+    return text[1:-1].decode("utf-8", "replace") if text[:1] == b'"' else int(text)
+
+
+# --- out -------------------------------------------------------------------------------------------------
+
+
+class _Request(msgspec.Struct, gc=False):
+    id: Id
+    method: str
+    params: object = UNSET
+    jsonrpc: str = "2.0"
+
+
+class _Notification(msgspec.Struct, gc=False):
+    method: str
+    params: object = UNSET
+    jsonrpc: str = "2.0"
+
+
+class _Result(msgspec.Struct, gc=False):
+    id: Id
+    result: object
+    jsonrpc: str = "2.0"
+
+
+class _Error(msgspec.Struct, gc=False):
+    id: Id | None
+    error: ErrorObject
+    jsonrpc: str = "2.0"
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def encode_request(request_id: Id, method: str, params: object = UNSET) -> bytes:
+    """A request, as a line.
+
+    Raises:
+      TypeError: *params* holds something that JSON does not know.
+    """
+    return _encode(_Request(request_id, method, params)) + b"\n"
+
+
+def encode_notification(method: str, params: object = UNSET) -> bytes:
+    """A notification, as a line.
+
+    Raises:
+      TypeError: *params* holds something that JSON does not know.
+    """
+    return _encode(_Notification(method, params)) + b"\n"
+
+
+def encode_result(request_id: Id, result: object) -> bytes:
+    """The answer to a request, as a line.
+
+    Raises:
+      TypeError: *result* holds something that JSON does not know.
+    """
+    return _encode(_Result(request_id, result)) + b"\n"
+
+
+def encode_error(request_id: Id | None, code: int, message: str, data: object = UNSET) -> bytes:
+    """An error answer, as a line. *request_id* is None when the request's could not be read."""
+    body: dict[str, object] = {"code": code, "message": message}
+    if data is not UNSET:
+        body["data"] = data
+    return _encode({"jsonrpc": "2.0", "id": request_id, "error": body}) + b"\n"

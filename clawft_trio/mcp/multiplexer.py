@@ -1,0 +1,549 @@
+"""Many calls over one connection, in both directions.
+
+The multiplexer owns no stream. A `Transport` hands it what came in (`deliver`) and takes from it what has to go out
+(`take`), so the same routing serves pipes, memory streams and HTTP.
+
+Rules that everything here keeps:
+
+* Each call waits once, in its own task, for whatever settles it first: its answer, its deadline, the end of the
+  connection, its cancellation. No call has a cancel scope, a channel or a task of its own; one task watches all
+  deadlines.
+* A frame is handed out whole or not at all, so no cancelled caller leaves half a line.
+* An id lives until its call is settled. What comes for it later is counted and dropped.
+* Nothing that the peer sends makes a queue grow without bound, and no slow listener holds up an answer.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+import attrs
+import msgspec
+import outcome
+import trio
+from msgspec import UNSET, Raw
+
+from clawft_trio.errors import McpError, PeerError, PeerGone, ProtocolViolation, RequestTimeout
+from clawft_trio.mcp.bell import Bell
+from clawft_trio.mcp.jsonrpc import (
+    Envelope,
+    Id,
+    Malformed,
+    Message,
+    decode_error,
+    encode_notification,
+    encode_request,
+)
+from clawft_trio.mcp.serving import Answering, Serve
+from clawft_trio.nursery import open_hidden_nursery
+
+T = TypeVar("T")
+
+DEFAULT_TOTAL = 30.0
+"""Seconds a call may take, unless it says otherwise. The SDKs have none and 60 s."""
+
+WINDOW = 1024
+"""Calls that are with the peer at once. What is above waits here, dequeued for free when it is cancelled."""
+
+BATCH = 65_536
+"""Bytes handed to one write: what a Linux pipe holds."""
+
+NOTIFICATIONS = 1024
+"""Notifications that may wait for their listener; past that the oldest is dropped and counted."""
+
+Decode = Callable[[Raw], T]
+OnProgress = Callable[["Progress"], object]
+Listener = Callable[[str, Raw], Awaitable[None]]
+
+
+class Progress(msgspec.Struct, frozen=True, rename="camel"):
+    """How far a call has come, as its peer says."""
+
+    progress: float
+    total: float | None = None
+    message: str = ""
+    progress_token: int | str = ""
+
+
+class _Cancelled(msgspec.Struct, frozen=True, rename="camel"):
+    request_id: int | str | None = None
+    reason: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class MultiplexerStatistics:
+    """A moment in the life of a `Multiplexer`."""
+
+    #: calls with the peer, or about to be written
+    in_flight: int
+    #: calls that wait for a place in the window
+    waiting: int
+    #: frames that the transport has not taken
+    outgoing: int
+    #: the peer's requests that are being answered, or wait for it
+    serving: int
+    #: notifications that wait for their listener
+    unheard: int
+    #: answers to calls that had ended, or that never were
+    stray_answers: int
+    #: lines that were no messages
+    malformed: int
+    #: notifications whose listener was too slow, and answers to a peer that floods us and reads nothing
+    dropped: int
+
+
+class Outgoing:
+    """A frame on its way out."""
+
+    __slots__ = ("id", "line", "method", "name")
+
+    def __init__(self, line: bytes, method: str = "", *, key: Id | None = None, name: str = "") -> None:
+        self.line = line
+        self.method = method
+        #: of the request that this is; None in everything else
+        self.id = key
+        #: of the tool or prompt, or the URI of the resource: HTTP repeats it in a header
+        self.name = name
+
+
+class _Pending(Outgoing):
+    """A call that waits for its answer."""
+
+    __slots__ = ("deadline", "hard_deadline", "on_progress", "quiet", "started", "task", "total")
+
+    def __init__(self, key: int, line: bytes, method: str, name: str, started: float, total: float) -> None:
+        super().__init__(line, method, key=key, name=name)
+        self.started = started
+        self.total = total
+        self.deadline = started + total
+        self.hard_deadline = self.deadline
+        self.on_progress: OnProgress | None = None
+        #: the peer is not told when nobody waits any more
+        self.quiet = False
+        self.task = trio.lowlevel.current_task()
+
+
+class Transport(Protocol):
+    """What moves frames between a multiplexer and its peer."""
+
+    async def run(self, mux: Multiplexer) -> McpError:
+        """Move frames until the connection has ended; returns why it did.
+
+        Cancellation: stops at once; a frame that was being written may be cut.
+        """
+        ...
+
+
+class Multiplexer:
+    """One side of a JSON-RPC conversation.
+
+    Args:
+      name: of the peer, for errors.
+      serve: answers the peer's requests; None refuses them all.
+      listen: gets the peer's notifications one after the other, in order, on a task of its own.
+      overhear: is shown each notification the moment it comes; sync and cheap.
+      window: calls that are with the peer at once.
+      on_malformed: is shown each line that was no message; sync and cheap.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str = "",
+        serve: Serve | None = None,
+        listen: Listener | None = None,
+        overhear: Callable[[str, Raw], None] | None = None,
+        window: int = WINDOW,
+        on_malformed: Callable[[Malformed], None] | None = None,
+    ) -> None:
+        self.name = name
+        self._listen = listen
+        self._overhear = overhear
+        self._on_malformed = on_malformed
+        self._window = window
+        self._last_id = 0
+        self._pending: dict[Id, _Pending] = {}
+        self._waiting: OrderedDict[Id, _Pending] = OrderedDict()
+        self._outbox: OrderedDict[Id, Outgoing] = OrderedDict()
+        self._frames = 0
+        self._outgoing = Bell()
+        self._stalled = trio.lowlevel.ParkingLot()
+        self._heard: deque[tuple[str, Raw]] = deque()
+        self._hearing = Bell()
+        self._watch = trio.CancelScope()
+        self._next_look = -math.inf
+        self._answering = Answering(self.send_answer, self.send_answer_nowait, serve)
+        self._ended: McpError | None = None
+        self._stray = self._malformed = self._dropped = 0
+        #: `trio.current_time()` at which the peer was last heard
+        self.last_heard = -math.inf
+
+    def __repr__(self) -> str:
+        state = "ended" if self._ended else f"{len(self._pending)} in flight, {len(self._waiting)} waiting"
+        return f"<Multiplexer {self.name!r}: {state}>"
+
+    def statistics(self) -> MultiplexerStatistics:
+        """How busy it is, and what it had to throw away."""
+        return MultiplexerStatistics(
+            in_flight=len(self._pending),
+            waiting=len(self._waiting),
+            outgoing=len(self._outbox),
+            serving=self._answering.active,
+            unheard=len(self._heard),
+            stray_answers=self._stray,
+            malformed=self._malformed,
+            dropped=self._dropped,
+        )
+
+    @property
+    def ended(self) -> McpError | None:
+        """Why the connection is over; None while it is not."""
+        return self._ended
+
+    # --- calls ---------------------------------------------------------------------------------------------
+
+    async def call(
+        self,
+        method: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        decode: Decode[T],
+        name: str = "",
+        total: float = DEFAULT_TOTAL,
+        longest: float | None = None,
+        on_progress: OnProgress | None = None,
+        quiet: bool = False,
+    ) -> T:
+        """Send one request and wait for its answer.
+
+        Answers may come in any order; each goes to the call that it belongs to. The clock starts now, not when the
+        request has been written.
+
+        Args:
+          method: what to ask for.
+          params: its parameters, a JSON object.
+          decode: turns the result's JSON text into what is returned; it raises `ValueError` for what does not fit.
+          name: of the tool, prompt or resource, for transports that repeat it outside the message.
+          total: seconds the answer may take.
+          longest: with it, each progress report starts the clock of *total* anew, up to so many seconds in all.
+          on_progress: is shown each progress report as it comes; sync and cheap. What it raises ends the call.
+          quiet: do not tell the peer when nobody waits any more (`initialize` must not be cancelled).
+
+        Raises:
+          PeerError: the peer answered with an error object.
+          PeerGone: the connection ended first, or had already ended.
+          RequestTimeout: no answer in time; the peer was told.
+          ProtocolViolation: the answer is not one.
+          TypeError: *params* holds something that JSON does not know.
+
+        Cancellation: a request that still waits here is forgotten; otherwise the peer is told
+        (`notifications/cancelled`). The id is retired and a late answer is dropped.
+        """
+        if self._ended is not None:
+            await trio.lowlevel.checkpoint()
+            raise _copy(self._ended)
+        self._last_id = key = self._last_id + 1
+        if on_progress is not None:
+            params = _with_token(params, key)
+        line = encode_request(key, method, UNSET if params is None else params)
+        pending = _Pending(key, line, method, name, trio.current_time(), total)
+        if longest is not None:
+            pending.hard_deadline = max(pending.deadline, pending.deadline - total + longest)
+        pending.on_progress = on_progress
+        pending.quiet = quiet
+        answer = await self._answer(pending)
+        return self._read_answer(method, answer, decode)
+
+    async def _answer(self, pending: _Pending) -> Envelope:
+        def leave(_: object) -> trio.lowlevel.Abort:
+            self._give_up(pending, "the caller was cancelled")
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self._admit(pending)
+        answer: Envelope = await trio.lowlevel.wait_task_rescheduled(leave)
+        return answer
+
+    def _read_answer(self, method: str, answer: Envelope, decode: Decode[T]) -> T:
+        if answer.error:
+            error = decode_error(answer.error)
+            if error is None:
+                raise ProtocolViolation(f"{method}: the error of the answer is not an error object", server=self.name)
+            raise PeerError(error.message or "no message", code=error.code, data=error.data, server=self.name)
+        if not answer.result:
+            raise ProtocolViolation(f"{method}: the answer has neither result nor error", server=self.name)
+        try:
+            return decode(answer.result)
+        except (ValueError, RecursionError) as exc:
+            raise ProtocolViolation(f"{method}: {exc}", server=self.name) from exc
+
+    def _admit(self, pending: _Pending) -> None:
+        if len(self._pending) < self._window:
+            self._launch(pending)
+        else:
+            self._waiting[pending.id] = pending  # type: ignore[index]
+        if pending.deadline < self._next_look:
+            self._look_at(pending.deadline)
+
+    def _launch(self, pending: _Pending) -> None:
+        self._pending[pending.id] = pending  # type: ignore[index]
+        self._outbox[pending.id] = pending  # type: ignore[index]
+        if len(self._outbox) == 1:
+            self._outgoing.ring()
+
+    def _give_up(self, pending: _Pending, reason: str) -> None:
+        """Retire a call that nobody waits for any more."""
+        key = pending.id
+        assert key is not None
+        if self._waiting.pop(key, None) is not None:
+            return
+        self._retire(key)
+        if self._outbox.pop(key, None) is None and not pending.quiet:
+            params = {"requestId": key, "reason": reason}
+            self._enqueue(Outgoing(encode_notification("notifications/cancelled", params), "notifications/cancelled"))
+
+    def _retire(self, key: Id) -> None:
+        del self._pending[key]
+        if self._waiting and len(self._pending) < self._window:
+            _, following = self._waiting.popitem(last=False)
+            self._launch(following)
+
+    # --- deadlines --------------------------------------------------------------------------------------------
+
+    def _look_at(self, deadline: float) -> None:
+        self._next_look = deadline
+        self._watch.deadline = deadline
+
+    async def _watch_deadlines(self) -> None:
+        while True:
+            self._next_look = math.inf
+            with trio.CancelScope() as self._watch:
+                self._look_at(self._expire(trio.current_time()))
+                await trio.sleep_forever()
+
+    def _expire(self, now: float) -> float:
+        """Settle what is overdue; returns the deadline that comes next."""
+        following = math.inf
+        for pending in [*self._pending.values(), *self._waiting.values()]:
+            if pending.deadline <= now:
+                self._time_out(pending, now)
+            else:
+                following = min(following, pending.deadline)
+        return following
+
+    def _time_out(self, pending: _Pending, now: float) -> None:
+        self._give_up(pending, "no answer in time")
+        spent = f"{pending.method}: no answer within {now - pending.started:g} s"
+        _settle(pending, outcome.Error(RequestTimeout(spent, server=self.name)))
+
+    # --- the transport's side -------------------------------------------------------------------------------------
+
+    async def take(self, limit: int = BATCH) -> list[Outgoing]:
+        """Wait for frames to send, and take as many as make *limit* bytes, at least one.
+
+        Cancellation: nothing was taken.
+        """
+        while not self._outbox:
+            await self._outgoing.wait()
+        taken: list[Outgoing] = []
+        size = 0
+        while self._outbox and size < limit:
+            _, frame = self._outbox.popitem(last=False)
+            taken.append(frame)
+            size += len(frame.line)
+        if self._outbox:
+            self._outgoing.ring()
+        if self._stalled:
+            self._stalled.unpark_all()
+        return taken
+
+    def deliver(self, message: Message) -> None:
+        """Route one message that came in. Never blocks and never raises, whatever it is."""
+        if isinstance(message, Malformed):
+            self._note_malformed(message)
+        elif message.method is UNSET:
+            self._deliver_answer(message)
+        elif message.id is UNSET:
+            self._deliver_notification(message.method, message.params)
+        elif isinstance(message.id, int | str):
+            self._answering.request(message.id, message.method, message.params)
+        else:
+            self._note_malformed(Malformed(reason=f"a request with the id {message.id}", has_method=True))
+
+    def _deliver_answer(self, message: Envelope) -> None:
+        pending = self._find(message.id)
+        if pending is None:
+            self._stray += 1
+            return
+        self._retire(pending.id)  # type: ignore[arg-type]
+        _settle(pending, outcome.Value(message))
+
+    def _find(self, key: object) -> _Pending | None:
+        # 3.0 finds 3: to JSON they are one number. Some peers make strings of all ids.
+        pending = self._pending.get(key)  # type: ignore[call-overload]
+        if pending is None and isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < 19:
+            pending = self._pending.get(int(key))
+        # An answer to what was never sent is a guess, not an answer.
+        return None if pending is None or pending.id in self._outbox else pending
+
+    def _note_malformed(self, message: Malformed) -> None:
+        self._malformed += 1
+        if self._on_malformed is not None:
+            self._on_malformed(message)
+        pending = None if message.has_method else self._find(message.id)
+        if pending is not None:
+            self._fail(pending, ProtocolViolation(f"{pending.method}: {message.reason}", server=self.name))
+
+    def _fail(self, pending: _Pending, error: Exception) -> None:
+        self._retire(pending.id)  # type: ignore[arg-type]
+        _settle(pending, outcome.Error(error))
+
+    def _deliver_notification(self, method: str, params: Raw) -> None:
+        if method == "notifications/progress":
+            self._note_progress(params)
+        elif method == "notifications/cancelled":
+            self._note_cancelled(params)
+        else:
+            if self._overhear is not None:
+                self._overhear(method, params)
+            if self._listen is not None:
+                self._queue(method, params)
+
+    def _queue(self, method: str, params: Raw) -> None:
+        if len(self._heard) >= NOTIFICATIONS:
+            self._heard.popleft()
+            self._dropped += 1
+        # A copy: the raw text would keep the whole chunk that it came in.
+        self._heard.append((method, params.copy()))
+        if len(self._heard) == 1:
+            self._hearing.ring()
+
+    def _note_progress(self, params: Raw) -> None:
+        try:
+            progress = _decode_progress(params)
+        except (ValueError, RecursionError):
+            return
+        pending = self._find(progress.progress_token)
+        if pending is None or pending.on_progress is None:
+            return
+        # Only ever later, so the watch need not be moved: it looks again when it wakes.
+        pending.deadline = min(trio.current_time() + pending.total, pending.hard_deadline)
+        try:
+            pending.on_progress(progress)
+        except Exception as exc:  # noqa: BLE001 - it is the caller's, and goes to the caller
+            self._give_up(pending, "its caller failed")
+            _settle(pending, outcome.Error(exc))
+
+    def _note_cancelled(self, params: Raw) -> None:
+        try:
+            notice = _decode_cancelled(params)
+        except (ValueError, RecursionError):
+            return
+        if notice.request_id is not None:
+            self._answering.cancel(notice.request_id, notice.reason)
+
+    # --- notices ---------------------------------------------------------------------------------------------------
+
+    def notify_nowait(self, method: str, params: Mapping[str, Any] | None = None) -> None:
+        """Queue a notification. After the end of the connection it goes nowhere.
+
+        Raises:
+          trio.WouldBlock: the peer has stopped reading and too much is already queued.
+          TypeError: *params* holds something that JSON does not know.
+        """
+        line = encode_notification(method, UNSET if params is None else params)
+        if not self._has_room():
+            raise trio.WouldBlock
+        self._enqueue(Outgoing(line, method))
+
+    async def send_answer(self, line: bytes) -> None:
+        """Queue an answer to the peer, once there is room.
+
+        Cancellation: it was not queued.
+        """
+        while not self._has_room():
+            await self._stalled.park()
+        self._enqueue(Outgoing(line))
+
+    def send_answer_nowait(self, line: bytes) -> None:
+        """Queue an answer to the peer, or drop it if the peer floods us and reads nothing."""
+        if self._has_room():
+            self._enqueue(Outgoing(line))
+        else:
+            self._dropped += 1
+
+    def _has_room(self) -> bool:
+        return self._ended is not None or len(self._outbox) < self._window + NOTIFICATIONS
+
+    def _enqueue(self, frame: Outgoing) -> None:
+        if self._ended is not None:
+            return
+        self._frames -= 1  # requests have positive keys
+        self._outbox[self._frames] = frame
+        if len(self._outbox) == 1:
+            self._outgoing.ring()
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    async def run(self, transport: Transport) -> McpError:
+        """Converse over *transport* until the connection has ended; returns why it did.
+
+        Every call that is still waiting then fails with that error, also when this is cancelled.
+
+        Cancellation: as the end of the connection.
+        """
+        try:
+            async with open_hidden_nursery() as nursery:
+                nursery.start_soon(self._watch_deadlines)
+                nursery.start_soon(self._hear)
+                await nursery.start(self._answering.run)
+                ended = await transport.run(self)
+                self.end(ended)
+                nursery.cancel_scope.cancel(reason="the connection has ended")
+            return ended
+        finally:
+            self.end(PeerGone("the connection was closed here", server=self.name))
+
+    async def _hear(self) -> None:
+        while True:
+            while self._heard:
+                method, params = self._heard.popleft()
+                assert self._listen is not None
+                await self._listen(method, params)
+            await self._hearing.wait()
+
+    def end(self, why: McpError) -> None:
+        """Declare the connection over. The first word counts."""
+        if self._ended is not None:
+            return
+        self._ended = why
+        left = [*self._pending.values(), *self._waiting.values()]
+        self._pending.clear()
+        self._waiting.clear()
+        self._outbox.clear()
+        self._heard.clear()
+        self._stalled.unpark_all()
+        for pending in left:
+            _settle(pending, outcome.Error(_copy(why)))
+
+
+_decode_progress = msgspec.json.Decoder(Progress).decode
+_decode_cancelled = msgspec.json.Decoder(_Cancelled).decode
+
+
+def _settle(pending: _Pending, result: outcome.Outcome[Envelope]) -> None:
+    trio.lowlevel.reschedule(pending.task, result)
+
+
+def _with_token(params: Mapping[str, Any] | None, token: int) -> dict[str, Any]:
+    params = {} if params is None else dict(params)
+    params["_meta"] = {**params.get("_meta", {}), "progressToken": token}
+    return params
+
+
+def _copy(error: McpError) -> McpError:
+    # One exception raised in many tasks would gather all their tracebacks.
+    return copy.copy(error)

@@ -1,0 +1,90 @@
+"""Frames over a pair of byte streams: one task reads, one writes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from clawft_trio.errors import McpError, PeerGone
+from clawft_trio.mcp.jsonrpc import MAX_MESSAGE, JsonRpcReader
+from clawft_trio.mcp.multiplexer import Multiplexer
+from clawft_trio.nursery import open_hidden_nursery
+
+CHUNK = 65_536
+"""Bytes of one read: what a Linux pipe holds."""
+
+LAST_WORDS = 0.25
+"""Seconds in which a peer that has stopped reading may still be heard."""
+
+
+class StreamTransport:
+    """A `Transport` over any two trio streams. It closes both when it ends.
+
+    Args:
+      send: what the peer reads.
+      receive: what the peer writes.
+      name: of the peer, for errors.
+      limit: bytes that one message may have.
+    """
+
+    def __init__(
+        self,
+        send: trio.abc.SendStream,
+        receive: trio.abc.ReceiveStream,
+        *,
+        name: str = "",
+        limit: int = MAX_MESSAGE,
+    ) -> None:
+        self._send = send
+        self._receive = receive
+        self._name = name
+        self._limit = limit
+
+    async def run(self, mux: Multiplexer) -> McpError:
+        """Move frames until the peer closes its end, breaks, or stops reading.
+
+        Cancellation: stops at once; a frame that was being written may be cut.
+        """
+        async with self._send, self._receive:
+            await self.pump(mux)
+        return PeerGone("the connection was closed by the other side", server=self._name)
+
+    async def pump(self, mux: Multiplexer, also: Callable[[], Awaitable[object]] = trio.sleep_forever) -> None:
+        """Move frames until the peer closes its end, breaks or stops reading, or *also* returns.
+
+        Cancellation: stops at once; a frame that was being written may be cut.
+        """
+        async with open_hidden_nursery() as nursery:
+            nursery.start_soon(self._write, mux, nursery.cancel_scope)
+            nursery.start_soon(_end_with, also, nursery.cancel_scope)
+            await self._read(mux)
+            nursery.cancel_scope.cancel(reason="the peer closed its end")
+
+    async def _read(self, mux: Multiplexer) -> None:
+        reader = JsonRpcReader(limit=self._limit)
+        deliver = mux.deliver
+        try:
+            while data := await self._receive.receive_some(CHUNK):
+                mux.last_heard = trio.current_time()
+                for message in reader.feed(bytes(data)):
+                    deliver(message)
+        except trio.BrokenResourceError:
+            pass
+        for message in reader.end():
+            deliver(message)
+
+    async def _write(self, mux: Multiplexer, connection: trio.CancelScope) -> None:
+        try:
+            while True:
+                frames = await mux.take()
+                await self._send.send_all(b"".join([frame.line for frame in frames]))
+        except trio.BrokenResourceError:
+            # What it wrote before may still be on its way. If it goes on living without reading, this is the end.
+            await trio.sleep(LAST_WORDS)
+            connection.cancel(reason="the peer has stopped reading")
+
+
+async def _end_with(wait: Callable[[], Awaitable[object]], connection: trio.CancelScope) -> None:
+    await wait()
+    connection.cancel(reason="nobody is left to talk to")

@@ -1,0 +1,366 @@
+"""What MCP says on the wire, as frozen records: revisions 2024-11-05 to 2026-07-28.
+
+Field names are snake case here and camel case there. What a later revision adds and nothing here reads is ignored, as
+the protocol asks; what is there must have the right type.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+JsonObject: TypeAlias = Mapping[str, Any]
+
+HANDSHAKE_VERSIONS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
+"""Revisions that begin with `initialize`, oldest first."""
+
+LATEST_HANDSHAKE = HANDSHAKE_VERSIONS[-1]
+
+STATELESS_VERSION = "2026-07-28"
+"""The revision without a handshake: every request carries the version and the client's capabilities."""
+
+
+class Wire(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """What all records of the protocol share."""
+
+
+# --- content --------------------------------------------------------------------------------------------
+
+
+class TextContent(Wire, frozen=True, tag_field="type", tag="text"):
+    """Plain text."""
+
+    text: str
+    annotations: JsonObject | None = None
+    meta: JsonObject | None = msgspec.field(name="_meta", default=None)
+
+
+class ImageContent(Wire, frozen=True, tag_field="type", tag="image"):
+    """An image, base64."""
+
+    data: str
+    mime_type: str
+    annotations: JsonObject | None = None
+    meta: JsonObject | None = msgspec.field(name="_meta", default=None)
+
+    @property
+    def content(self) -> bytes:
+        """The image itself.
+
+        Raises:
+          ValueError: it is not base64.
+        """
+        return base64.b64decode(self.data, validate=True)
+
+
+class AudioContent(Wire, frozen=True, tag_field="type", tag="audio"):
+    """A sound, base64."""
+
+    data: str
+    mime_type: str
+    annotations: JsonObject | None = None
+    meta: JsonObject | None = msgspec.field(name="_meta", default=None)
+
+
+class ResourceLink(Wire, frozen=True, tag_field="type", tag="resource_link"):
+    """The address of a resource that the client may read."""
+
+    uri: str
+    name: str = ""
+    title: str | None = None
+    description: str | None = None
+    mime_type: str | None = None
+    size: int | None = None
+    annotations: JsonObject | None = None
+    meta: JsonObject | None = msgspec.field(name="_meta", default=None)
+
+
+class ResourceContents(Wire, frozen=True):
+    """What a resource holds: `text`, or `blob` in base64."""
+
+    uri: str
+    mime_type: str | None = None
+    text: str | None = None
+    blob: str | None = None
+    meta: JsonObject | None = msgspec.field(name="_meta", default=None)
+
+
+class EmbeddedResource(Wire, frozen=True, tag_field="type", tag="resource"):
+    """A resource inside a result."""
+
+    resource: ResourceContents
+    annotations: JsonObject | None = None
+    meta: JsonObject | None = msgspec.field(name="_meta", default=None)
+
+
+Content: TypeAlias = TextContent | ImageContent | AudioContent | ResourceLink | EmbeddedResource
+
+
+# --- the two sides --------------------------------------------------------------------------------------
+
+
+class Implementation(Wire, frozen=True):
+    """Who one is."""
+
+    name: str = ""
+    version: str = ""
+    title: str | None = None
+
+
+class Capabilities(Wire, frozen=True):
+    """What a server offers; None where it does not."""
+
+    tools: JsonObject | None = None
+    resources: JsonObject | None = None
+    prompts: JsonObject | None = None
+    completions: JsonObject | None = None
+    logging: JsonObject | None = None
+    experimental: JsonObject | None = None
+    extensions: JsonObject | None = None
+
+
+class InitializeResult(Wire, frozen=True):
+    """A server's half of the handshake."""
+
+    protocol_version: str
+    capabilities: Capabilities = Capabilities()
+    server_info: Implementation = Implementation()
+    instructions: str | None = None
+
+
+class DiscoverResult(Wire, frozen=True):
+    """What a server of revision 2026-07-28 says about itself."""
+
+    supported_versions: tuple[str, ...]
+    capabilities: Capabilities = Capabilities()
+    instructions: str | None = None
+    meta: JsonObject | None = msgspec.field(name="_meta", default=None)
+
+
+# --- tools ----------------------------------------------------------------------------------------------
+
+
+class ToolAnnotations(Wire, frozen=True):
+    """What a server says that its tool is like. Hints of a stranger: never a reason to trust it."""
+
+    title: str | None = None
+    read_only_hint: bool | None = None
+    destructive_hint: bool | None = None
+    idempotent_hint: bool | None = None
+    open_world_hint: bool | None = None
+
+
+class ToolDefinition(Wire, frozen=True):
+    """A tool as its server describes it."""
+
+    name: str
+    input_schema: JsonObject = msgspec.field(default_factory=lambda: {"type": "object"})
+    title: str | None = None
+    description: str | None = None
+    output_schema: JsonObject | None = None
+    annotations: ToolAnnotations | None = None
+    meta: JsonObject | None = msgspec.field(name="_meta", default=None)
+
+
+class CallToolResult(Wire, frozen=True):
+    """What a tool call gave. `is_error` says that the tool failed; its content then says why."""
+
+    content: tuple[Content, ...] = ()
+    structured_content: Any = UNSET
+    is_error: bool = False
+    meta: JsonObject | None = msgspec.field(name="_meta", default=None)
+
+    @property
+    def text(self) -> str:
+        """All its plain text, a line break between blocks."""
+        return "\n".join(block.text for block in self.content if isinstance(block, TextContent))
+
+
+# --- resources and prompts ------------------------------------------------------------------------------
+
+
+class Resource(Wire, frozen=True):
+    """Something that a server lets its client read."""
+
+    uri: str
+    name: str = ""
+    title: str | None = None
+    description: str | None = None
+    mime_type: str | None = None
+    size: int | None = None
+    annotations: JsonObject | None = None
+    meta: JsonObject | None = msgspec.field(name="_meta", default=None)
+
+
+class ResourceTemplate(Wire, frozen=True):
+    """A family of resources: an RFC 6570 template of their URIs."""
+
+    uri_template: str
+    name: str = ""
+    title: str | None = None
+    description: str | None = None
+    mime_type: str | None = None
+    annotations: JsonObject | None = None
+    meta: JsonObject | None = msgspec.field(name="_meta", default=None)
+
+
+class ReadResourceResult(Wire, frozen=True):
+    """What a resource holds, in one or more parts."""
+
+    contents: tuple[ResourceContents, ...]
+
+
+class PromptArgument(Wire, frozen=True):
+    """A blank of a prompt."""
+
+    name: str
+    title: str | None = None
+    description: str | None = None
+    required: bool = False
+
+
+class Prompt(Wire, frozen=True):
+    """A prompt with blanks."""
+
+    name: str
+    title: str | None = None
+    description: str | None = None
+    arguments: tuple[PromptArgument, ...] | None = None
+    meta: JsonObject | None = msgspec.field(name="_meta", default=None)
+
+
+class PromptMessage(Wire, frozen=True):
+    """One message of a filled-in prompt."""
+
+    role: Literal["user", "assistant"]
+    content: Content
+
+
+class GetPromptResult(Wire, frozen=True):
+    """A prompt, filled in."""
+
+    messages: tuple[PromptMessage, ...]
+    description: str | None = None
+
+
+class Completion(Wire, frozen=True):
+    """What may follow what was typed."""
+
+    values: tuple[str, ...] = ()
+    total: int | None = None
+    has_more: bool = False
+
+
+class CompleteResult(Wire, frozen=True):
+    """The answer to `completion/complete`."""
+
+    completion: Completion
+
+
+class EmptyResult(Wire, frozen=True):
+    """An answer that says only that it was done."""
+
+
+# --- pages ----------------------------------------------------------------------------------------------
+
+
+class ToolsPage(Wire, frozen=True):
+    """A page of tools. An empty cursor is a cursor; only a missing one ends the list."""
+
+    tools: tuple[ToolDefinition, ...]
+    next_cursor: str | None = None
+    ttl_ms: int | None = None
+
+
+class ResourcesPage(Wire, frozen=True):
+    """A page of resources."""
+
+    resources: tuple[Resource, ...]
+    next_cursor: str | None = None
+
+
+class ResourceTemplatesPage(Wire, frozen=True):
+    """A page of resource templates."""
+
+    resource_templates: tuple[ResourceTemplate, ...]
+    next_cursor: str | None = None
+
+
+class PromptsPage(Wire, frozen=True):
+    """A page of prompts."""
+
+    prompts: tuple[Prompt, ...]
+    next_cursor: str | None = None
+
+
+# --- what a server asks of its client -------------------------------------------------------------------
+
+
+class Root(Wire, frozen=True):
+    """A folder that the server may work in."""
+
+    uri: str
+    name: str | None = None
+
+
+class SamplingMessage(Wire, frozen=True):
+    """One message of a request for sampling. Its content is one block, or since 2025-11-25 several."""
+
+    role: Literal["user", "assistant"]
+    content: Any
+
+
+class ModelPreferences(Wire, frozen=True):
+    """What the server would like the model to be."""
+
+    hints: tuple[JsonObject, ...] = ()
+    cost_priority: float | None = None
+    speed_priority: float | None = None
+    intelligence_priority: float | None = None
+
+
+class CreateMessageParams(Wire, frozen=True):
+    """A server asks for a model's answer."""
+
+    messages: tuple[SamplingMessage, ...]
+    max_tokens: int = 1024
+    system_prompt: str | None = None
+    temperature: float | None = None
+    stop_sequences: tuple[str, ...] = ()
+    model_preferences: ModelPreferences | None = None
+    include_context: str | None = None
+    tools: tuple[ToolDefinition, ...] = ()
+    tool_choice: JsonObject | None = None
+    metadata: Any = None
+
+
+class ElicitParams(Wire, frozen=True):
+    """A server asks the person: a form (`requested_schema`), or since 2025-11-25 a page to visit (`url`)."""
+
+    message: str = ""
+    mode: str = "form"
+    requested_schema: JsonObject | None = None
+    url: str | None = None
+    elicitation_id: str | None = None
+
+
+class ElicitResult(Wire, frozen=True, omit_defaults=False):
+    """What the person did."""
+
+    action: Literal["accept", "decline", "cancel"]
+    content: dict[str, Any] | UnsetType = UNSET
+
+
+class LogMessage(Wire, frozen=True):
+    """`notifications/message`."""
+
+    level: str
+    data: Any = None
+    logger: str | None = None
+
+
+LogLevel: TypeAlias = Literal["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"]
