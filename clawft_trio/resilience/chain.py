@@ -20,7 +20,8 @@ def resilient_chain(
     bulkhead: Bulkhead | None = None,
     delivery: Policy | None = None,
     first_content: float | None = 60.0,
-    gap: float | None = 30.0,
+    gap: float | None = 25.0,
+    tool_gap: float | None = 180.0,
     total: float | None = 600.0,
     hedge_after: float | None = 10.0,
     budget: RetryBudget | None = None,
@@ -29,7 +30,7 @@ def resilient_chain(
     """Providers in order of preference, as one that gets answers through.
 
     Each target gets, from the outside in: `Retry` (2 retries), `CircuitBreaker`, `Bulkhead` where given, the
-    clocks `first_content` and `gap`, and `delivery` where given (`Live`, `Hold`, `Preview`). `Failover` walks the
+    clocks `first_content`, `gap` and `tool_gap`, and `delivery` where given (`Live`, `Hold`, `Preview`). `Failover` walks the
     targets and starts the next beside one that is silent for `hedge_after` seconds. `total` bounds it all. All
     retries, hedges and failovers share *budget*; without one the chain has a `RetryBudget` of its own.
 
@@ -40,7 +41,7 @@ def resilient_chain(
     layers: list[Policy] = [each, breaker or CircuitBreaker()]
     if bulkhead is not None:
         layers.append(bulkhead)
-    layers.append(Timeout(first_content=first_content, gap=gap))
+    layers.append(Timeout(first_content=first_content, gap=gap, tool_gap=tool_gap))
     if delivery is not None:
         layers.append(delivery)
     links = [Resilient(provider, compose(*layers)) for provider in providers]

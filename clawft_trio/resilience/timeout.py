@@ -12,7 +12,7 @@ import attrs
 import trio
 from attrs.validators import gt, optional
 
-from clawft_trio.chat import CONTENT, Call, Emit, StreamEvent
+from clawft_trio.chat import CONTENT, Call, Emit, Reset, StreamEvent, ToolCallDelta
 from clawft_trio.errors import ConsumerLeft, ProviderTimeout
 from clawft_trio.nursery import raise_one
 from clawft_trio.resilience.strategy import Attempt, Policy
@@ -33,6 +33,9 @@ class Timeout(Policy):
 
     first_content: float | None = _limit
     gap: float | None = _limit
+    #: the gap after a fragment of a tool call, where some providers buffer the arguments and are silent for
+    #: minutes; None: the same as `gap`
+    tool_gap: float | None = _limit
     total: float | None = _limit
 
     async def run(self, attempt: Attempt[T], call: Call) -> T:
@@ -54,7 +57,7 @@ class Timeout(Policy):
     async def _watch(self, attempt: Attempt[T], call: Call) -> T:
         if self.first_content is None and self.gap is None:
             return await attempt(call)
-        watch = _Watch(call.emit, self.first_content, self.gap)
+        watch = _Watch(call.emit, self)
         results: list[T] = []
         failures: list[BaseException] = []
         try:
@@ -82,25 +85,31 @@ class _Watch:
     Moving a deadline costs 1.8 microseconds; a note costs a tenth of it, and is all that happens per event.
     """
 
-    __slots__ = ("_emit", "_first", "_gap", "_last", "_passing", "_seen", "expired", "scope")
+    __slots__ = ("_emit", "_first", "_gap", "_kind", "_last", "_passing", "_tool_gap", "expired", "scope")
 
-    def __init__(self, emit: Emit, first: float | None, gap: float | None) -> None:
+    def __init__(self, emit: Emit, limits: Timeout) -> None:
         self.scope = trio.CancelScope()
         #: the clock that ran out and its limit
         self.expired = ("first_content", 0.0)
         self._emit = emit
-        self._first = inf if first is None else first
-        self._gap = inf if gap is None else gap
-        self._seen = False
+        self._first = inf if limits.first_content is None else limits.first_content
+        self._gap = inf if limits.gap is None else limits.gap
+        self._tool_gap = self._gap if limits.tool_gap is None else limits.tool_gap
+        # The class of the last content; None before the first.
+        self._kind: type[StreamEvent] | None = None
         self._passing = False
         self._last = trio.current_time()
 
     async def __call__(self, event: StreamEvent) -> None:
         if not isinstance(event, CONTENT):
             await self._emit(event)
+            if isinstance(event, Reset):
+                # Another attempt begins below: its first content has a clock of its own.
+                self._kind, self._last = None, trio.current_time()
             return
         # While the consumer has it, no clock runs.
-        self._seen = self._passing = True
+        self._passing = True
+        self._kind = type(event)
         await self._emit(event)
         self._last = trio.current_time()
         self._passing = False
@@ -108,12 +117,17 @@ class _Watch:
     async def bark(self) -> None:
         """Cancel the scope at the very moment at which a clock runs out."""
         while True:
-            limit = self._gap if self._seen else self._first
+            limit = self._limit()
             now = trio.current_time()
             due = (now if self._passing else self._last) + limit
             if due <= now:
-                self.expired = ("gap" if self._seen else "first_content", limit)
+                self.expired = ("first_content" if self._kind is None else "gap", limit)
                 self.scope.cancel(reason=f"no {self.expired[0]} within {limit:g} s")
                 return
-            # Content only moves `due` further, except that the first one may start a shorter clock.
-            await trio.sleep_until(min(due, now + self._gap))
+            # Content only moves `due` further, except that it may start a shorter clock.
+            await trio.sleep_until(min(due, now + self._first, now + self._gap, now + self._tool_gap))
+
+    def _limit(self) -> float:
+        if self._kind is None:
+            return self._first
+        return self._tool_gap if self._kind is ToolCallDelta else self._gap

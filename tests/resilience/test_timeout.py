@@ -8,7 +8,7 @@ from clawft_trio.errors import ProviderTimeout, ServerError
 from clawft_trio.llm.stream import open_stream
 from clawft_trio.resilience import Resilient, Timeout
 from clawft_trio.testing.screen import Screen
-from clawft_trio.testing.script import Fail, Finish, Hang, Report, Say, Script, Wait
+from clawft_trio.testing.script import CallTool, Fail, Finish, Hang, Report, Say, Script, Wait
 from clawft_trio.testing.scripted import ScriptedProvider
 
 REQUEST = ChatRequest([Message.user("hello")])
@@ -45,6 +45,10 @@ WATCH = Timeout(first_content=5.0, gap=2.0)
         ([Wait(1), Say("a"), Wait(1000), Finish()], Timeout(first_content=5.0), ("ok", 1001.0)),
         ([Wait(1000), Say("a"), Hang()], Timeout(gap=2.0), ("gap", 1002.0)),
         ([Wait(10), Say("a"), Hang()], Timeout(first_content=60.0, gap=2.0), ("gap", 12.0)),
+        # While tool arguments are on their way a longer silence is normal.
+        ([CallTool("t", '{"a": 1'), Hang()], Timeout(gap=2.0, tool_gap=60.0), ("gap", 60.0)),
+        ([Say("a"), Wait(1), CallTool("t", '{"a": 1'), Hang()], Timeout(gap=2.0, tool_gap=6.0), ("gap", 7.0)),
+        ([Say("a"), Hang()], Timeout(gap=20.0, tool_gap=6.0), ("gap", 20.0)),
         ([Hang()], Timeout(total=3.0), ("total", 3.0)),
         ([Say("a"), Hang()], Timeout(total=3.0, gap=4.0), ("total", 3.0)),
         ([Say("a"), Hang()], Timeout(total=3.0, gap=2.0), ("gap", 2.0)),
