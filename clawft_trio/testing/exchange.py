@@ -163,7 +163,7 @@ class Performance:
             case Status():
                 return await self._status(step)
             case ErrorEvent():
-                return await self._status(Status(step.status, step.code, step.message))
+                return await self._error(step)
             case Page():
                 return await self._page(step.status, step.body, {"content-type": step.content_type, **step.headers})
             case EndBody():
@@ -248,6 +248,12 @@ class Performance:
         after = {} if step.retry_after is None else {"retry-after": f"{step.retry_after * self._scale:g}"}
         body = encode_json(error_body(self._request.dialect, step))
         return await self._page(step.status, body, {"content-type": "application/json", **after, **step.headers})
+
+    async def _error(self, step: ErrorEvent) -> Ending:
+        if not self._begun:
+            return await self._status(Status(step.status, step.code, step.message))
+        # The status is already 200: the error is the body, as gateways do that keep connections alive.
+        return await self._end_body(encode_json(error_body(self._request.dialect, step)))
 
     async def _page(self, status: int, body: bytes, headers: Mapping[str, str]) -> Ending:
         head = self._head(status, {**headers, "content-length": str(len(body))})

@@ -51,7 +51,7 @@ class Screen:
     def _clear(self) -> None:
         self._text: list[str] = []
         self._reasoning: list[str] = []
-        self._fragments: dict[int, str] = {}
+        self._fragments: dict[int, list[ToolCallDelta]] = {}
         self._tool_calls: list[ToolCall] = []
         #: the last usage reported since the last reset
         self.usage: Usage | None = None
@@ -109,8 +109,8 @@ class Screen:
                 self._text.append(text)
             case ReasoningDelta(text):
                 self._reasoning.append(text)
-            case ToolCallDelta(index, arguments=arguments):
-                self._fragments[index] = self._fragments.get(index, "") + arguments
+            case ToolCallDelta():
+                self._fragments.setdefault(event.index, []).append(event)
             case ToolCallReady(call):
                 self._ready(call)
             case UsageReport(usage):
@@ -121,6 +121,9 @@ class Screen:
     def _ready(self, call: ToolCall) -> None:
         if any(call.id == other.id for other in self._tool_calls):
             self.faults.append(f"tool call {call.id!r} came twice")
+        told = [parts for parts in self._fragments.values() if any(part.id == call.id for part in parts)]
+        if told and "".join(part.arguments for part in told[0]) != call.arguments:
+            self.faults.append(f"tool call {call.id!r} is not what its fragments say: {call.arguments}")
         self._tool_calls.append(call)
 
     def _reset(self, reset: Reset) -> None:

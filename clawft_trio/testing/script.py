@@ -157,7 +157,7 @@ class Pings:
 
 @attrs.frozen
 class ErrorEvent:
-    """An error inside a stream that began well. Without streaming: an error *status*."""
+    """An error inside a stream that began well. Without streaming: an error *status*, or after a 200 the body."""
 
     code: str = ""
     message: str = "scripted"

@@ -9,6 +9,7 @@ from testing.raw_client import Client, Got, ask, connect
 
 from clawft_trio.attempts import Usage
 from clawft_trio.testing.fault_server import open_fault_server, refused_url
+from clawft_trio.testing.leaks import nothing_left
 from clawft_trio.testing.script import (
     BadJson,
     BadUtf8,
@@ -32,6 +33,7 @@ from clawft_trio.testing.script import (
     Wait,
     say,
 )
+from clawft_trio.testing.sweep import cancel_everywhere
 
 USAGE = Usage(input_tokens=9, output_tokens=4, cached_tokens=3)
 OPENAI = "/v1/chat/completions"
@@ -186,6 +188,14 @@ async def test_an_error_event_inside_the_stream(path):
     error = got.events()[-1]["error"]
     assert "overloaded_error" in (error.get("code"), error["type"])
     assert whole.status == 529
+
+
+@BOTH
+async def test_an_unstreamed_error_after_the_headers_is_the_body(path):
+    async with open_fault_server([SendHeaders(), Say("a"), ErrorEvent("overloaded_error", status=529)]) as server:
+        got = await ask(server, path, stream=False)
+    assert (got.status, got.end) == (200, "complete")
+    assert "overloaded_error" in json.loads(got.body)["error"].values()
 
 
 @BOTH
@@ -422,3 +432,83 @@ async def test_the_port_may_be_chosen():
         port = free.getsockname()[1]
     async with open_fault_server([Say("a"), Finish()], port=port) as server:
         assert server.origin == f"http://127.0.0.1:{port}"
+
+
+SLOW = [Say("a"), Wait(0.005), CallTool("f", {"a": 1}), Wait(0.005), Say("b"), Finish()]
+
+
+async def test_a_server_cancelled_anywhere_leaves_nothing():
+    async def operation():
+        async with open_fault_server(SLOW) as server:
+            await ask(server)
+
+    await operation()
+    assert await cancel_everywhere(operation, nothing_left()) > 30
+
+
+@BOTH
+async def test_a_client_cancelled_anywhere_leaves_nothing_in_the_server(path):
+    async with open_fault_server(SLOW) as server:
+        check = nothing_left()
+
+        async def operation():
+            await ask(server, path)
+
+        async def settled():
+            with trio.fail_after(5):
+                await server.wait_for(lambda now: now.connections_open == now.running == 0)
+            await check()
+
+        assert await cancel_everywhere(operation, settled) > 10
+        assert {exchange.ending for exchange in server.exchanges} == {"complete", "client_left"}
+
+
+@pytest.mark.parametrize("script", [[ResetConnection()], [Say("a"), ResetConnection()], [Garbage(b"x")], [Hang()]])
+async def test_no_ending_leaves_a_socket(script):
+    async with open_fault_server(script) as server:
+        check = nothing_left()
+        for _ in range(20):
+            client = await connect(server)
+            async with client.stream:
+                with trio.move_on_after(0.005):
+                    await client.ask()
+        await server.wait_for(lambda now: now.connections_open == 0)
+        await check()
+
+
+async def test_waiting_for_a_condition_can_be_cancelled_anywhere():
+    async with open_fault_server([Say("a"), Finish()]) as server:
+
+        async def check():
+            assert server._changed.statistics().tasks_waiting == 0
+
+        async def operation():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(server.wait_for, lambda now: False)
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.cancel_scope.cancel(reason="enough")
+
+        await cancel_everywhere(operation, check)
+
+
+async def test_many_deltas_are_streamed():
+    async with open_fault_server([*[Say("x")] * 3000, Wait(0.02), ResetConnection()]) as server:
+        got = await ask(server)
+    assert (len(got.text()), got.end) == (3000, "reset")
+
+
+async def test_many_connections_at_once():
+    async with open_fault_server([Wait(0.01), Say("a"), Finish()]) as server:
+        check = nothing_left()
+        answers = []
+
+        async def one():
+            answers.append((await ask(server)).text())
+
+        async with trio.open_nursery() as inner:
+            for _ in range(100):
+                inner.start_soon(one)
+        assert answers == ["a"] * 100
+        assert [request.number for request in server.requests] == list(range(100))
+        await server.wait_for(lambda now: now.connections_open == 0)
+        await check()
