@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -53,9 +54,21 @@ class Tree(TrioMachine):
         self.locked: set[str] = set()
         self.closed = False
 
-    @initialize(total=st.sampled_from([1 << 20, 1500]))
-    def open_cache(self, total: int) -> None:
-        self.cache = FileCache(max_file=LIMIT, max_total=total)
+    @initialize(total=st.sampled_from([1 << 20, 1500]), patient=st.booleans())
+    def open_cache(self, total: int, patient: bool) -> None:
+        # A patient tree lets the clock tick before every change. There the stamps alone tell what has changed, and
+        # a cache that thinks everything long past may rely on them; in an impatient one it must not.
+        self.patient = patient
+        self.cache = FileCache(max_file=LIMIT, max_total=total, now=(lambda: 1e12) if patient else time.time)
+
+    def let_the_clock_tick(self) -> None:
+        if not self.patient:
+            return
+        scratch = self.root / "d" / ".clock"
+        scratch.touch()
+        before = scratch.stat().st_ctime_ns
+        while scratch.stat().st_ctime_ns == before:
+            scratch.touch()
 
     def expected(self, name: str) -> str:
         if self.closed and name.startswith("d/"):
@@ -72,11 +85,13 @@ class Tree(TrioMachine):
 
     @rule(name=paths, text=texts)
     def write_in_place(self, name: str, text: str) -> None:
+        self.let_the_clock_tick()
         (self.root / name).write_text(text)
         self.files[name] = text
 
     @rule(name=paths, text=texts)
     def write_keeping_the_time(self, name: str, text: str) -> None:
+        self.let_the_clock_tick()
         path = self.root / name
         path.write_text(text)
         os.utime(path, ns=(10**18, 10**18))
@@ -84,6 +99,7 @@ class Tree(TrioMachine):
 
     @rule(name=paths, text=texts)
     def replace(self, name: str, text: str) -> None:
+        self.let_the_clock_tick()
         other = self.root / ".new"
         other.write_text(text)
         other.replace(self.root / name)
@@ -92,12 +108,14 @@ class Tree(TrioMachine):
 
     @rule(name=paths)
     def delete(self, name: str) -> None:
+        self.let_the_clock_tick()
         (self.root / name).unlink(missing_ok=True)
         self.files.pop(name, None)
         self.locked.discard(name)
 
     @rule(old=paths, new=paths)
     def rename(self, old: str, new: str) -> None:
+        self.let_the_clock_tick()
         if old in self.files and old != new:
             (self.root / old).replace(self.root / new)
             self.files[new] = self.files.pop(old)
@@ -108,6 +126,7 @@ class Tree(TrioMachine):
 
     @rule(name=paths)
     def lock_or_unlock(self, name: str) -> None:
+        self.let_the_clock_tick()
         if name in self.files:
             locked = name in self.locked
             (self.root / name).chmod(0o644 if locked else 0)
@@ -115,10 +134,14 @@ class Tree(TrioMachine):
 
     @rule()
     def close_or_open_the_folder(self) -> None:
+        self.let_the_clock_tick()
         (self.root / "d").chmod(0o755 if self.closed else 0)
         self.closed = not self.closed
 
-    @rule(names=st.lists(paths, min_size=1, max_size=8), readers=st.integers(1, 4))
+    @rule(names=st.lists(paths, min_size=1, max_size=8), readers=st.integers(2, 4))
+    def read_together(self, names: list[str], readers: int) -> None:
+        self.read(names, readers)
+
     def read(self, names: list[str], readers: int) -> None:
         seen: list[list[str]] = []
 
@@ -139,7 +162,7 @@ class Tree(TrioMachine):
     def list_the_folder(self) -> None:
         assert self.run(self.cache.read, self.root).names == self.listed()
 
-    @precondition(lambda self: not self.closed)
+    @precondition(lambda self: not (self.closed or self.patient))
     @rule(name=paths, versions=st.lists(st.sampled_from(TEXTS[:3]), min_size=1, max_size=5))
     def read_while_it_is_replaced(self, name: str, versions: list[str]) -> None:
         path, other = self.root / name, self.root / ".new"
@@ -168,6 +191,11 @@ class Tree(TrioMachine):
             self.run(both)
             self.files[name] = versions[-1]
             assert set(seen) <= {before, *versions}
+
+    @invariant()
+    def every_file_is_as_it_is(self) -> None:
+        if hasattr(self, "cache"):
+            self.read(NAMES, 1)
 
     @invariant()
     def the_room_is_kept(self) -> None:
