@@ -136,14 +136,14 @@ class ScriptedMcpServer:
         self._send = send
         buffer = bytearray()
         async with send, receive, trio.open_nursery() as nursery:
-            async for chunk in receive:
-                buffer += chunk
-                *lines, rest = buffer.split(b"\n")
-                for line in lines:
-                    self._take(json.loads(line), nursery)
-                buffer = rest
-                while not self._reads:
-                    await trio.sleep_forever()
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                async for chunk in receive:
+                    buffer += chunk
+                    *lines, buffer = buffer.split(b"\n")
+                    for line in lines:
+                        self._take(json.loads(line), nursery)
+                    if not self._reads:
+                        await trio.sleep_forever()
             nursery.cancel_scope.cancel(reason="the client closed its end")
 
     async def wait_held(self) -> Held:
