@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TypeAlias
+from typing import Generic, Self, TypeAlias, TypeVar
 
 import attrs
 import trio
@@ -19,15 +19,18 @@ from clawft_trio.chat import (
     Call,
     ChatRequest,
     ChatResponse,
+    Emit,
     Provider,
     StreamEvent,
-    UsageReport,
     new_id,
 )
 from clawft_trio.errors import ClawftError, ConsumerLeft, StreamEnded
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.resilience.delivery import Shown
 from clawft_trio.resilience.resilient import witnessed
+
+E = TypeVar("E")
+R = TypeVar("R")
 
 StreamCallback: TypeAlias = Callable[[StreamEvent], bool | Awaitable[bool | None] | None]
 """What a user hands in: any callable, sync or async, stateful or not. `False` ends the answer early."""
@@ -64,7 +67,7 @@ async def complete(
         if left.original is not None:
             raise left.original from None
         assert consumer is not None
-        return consumer.aborted(call, started)
+        return _aborted(consumer.shown, call, started)
     except ClawftError as exc:
         exc.attempts = call.log.records
         raise
@@ -88,16 +91,13 @@ def _finished(response: ChatResponse, call: Call, started: float) -> ChatRespons
 class _Consumer:
     """A user's callback as an `emit`: knows what was shown, and takes the callback's failures out of the way."""
 
-    __slots__ = ("_callback", "_usage", "shown")
+    __slots__ = ("_callback", "shown")
 
     def __init__(self, callback: StreamCallback) -> None:
         self._callback = callback
-        self._usage: UsageReport | None = None
         self.shown = Shown(self._deliver)
 
     async def _deliver(self, event: StreamEvent) -> None:
-        if isinstance(event, UsageReport):
-            self._usage = event
         try:
             said = self._callback(event)
             if said is None or said is True:
@@ -109,56 +109,56 @@ class _Consumer:
         if said is False:
             raise ConsumerLeft
 
-    def aborted(self, call: Call, started: float) -> ChatResponse:
-        """The answer as far as it was wanted."""
-        seen = self.shown.so_far()
-        records = call.log.records
-        target = records[-1].target if records else ""
-        provider, _, model = target.partition("/")
-        response = ChatResponse(
-            content=seen.text,
-            reasoning=seen.reasoning,
-            tool_calls=seen.tool_calls,
-            finish_reason="aborted",
-            provider=provider,
-            model=model,
-            usage=None if self._usage is None else self._usage.usage,
-        )
-        return _finished(response, call, started)
+
+def _aborted(shown: Shown, call: Call, started: float) -> ChatResponse:
+    """The answer as far as it was wanted."""
+    seen = shown.so_far()
+    records = call.log.records
+    provider, _, model = (records[-1].target if records else "").partition("/")
+    response = ChatResponse(
+        content=seen.text,
+        reasoning=seen.reasoning,
+        tool_calls=seen.tool_calls,
+        finish_reason="aborted",
+        provider=provider,
+        model=model,
+        usage=records[-1].usage if records else None,
+    )
+    return _finished(response, call, started)
 
 
-class Stream:
-    """An answer to iterate over. Made by `open_stream`."""
+class Iteration(Generic[E, R]):
+    """Something that shows events on its way to a result, to iterate over. Made by `open_iteration`."""
 
     def __init__(self, buffer: int) -> None:
-        self._ready: deque[StreamEvent] = deque()
+        self._ready: deque[E] = deque()
         self._buffer = buffer
         self._reader = trio.lowlevel.ParkingLot()
         self._writer = trio.lowlevel.ParkingLot()
-        self._response: ChatResponse | None = None
-        self._error: BaseException | None = None
+        self._results: list[R] = []
+        self._error: Exception | None = None
         self._ended = False
 
     @property
-    def response(self) -> ChatResponse:
-        """The whole answer, once the loop has ended; what was shown of it, once the block was left early.
+    def result(self) -> R:
+        """The result, once the loop has ended.
 
         Raises:
           StreamEnded: it is not there yet, or there will be none.
         """
-        if self._response is None:
-            raise StreamEnded("no response: iterate to the end first")
-        return self._response
+        if not self._results:
+            raise StreamEnded("no result: iterate to the end first")
+        return self._results[0]
 
-    def __aiter__(self) -> Stream:
+    def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> StreamEvent:
+    async def __anext__(self) -> E:
         """The next event.
 
         Raises:
-          StopAsyncIteration: the answer is whole; `response` has it.
-          ClawftError: there is none.
+          StopAsyncIteration: everything was shown; the result is there.
+          Exception: what kept the result from coming. Raised once.
 
         Cancellation: no event is lost.
         """
@@ -176,29 +176,62 @@ class Stream:
             self._writer.unpark_all()
         return event
 
-    async def _show(self, event: StreamEvent) -> None:
+    async def show(self, event: E) -> None:
+        """Hand *event* to the reader; waits only while the reader is too far behind.
+
+        Cancellation: the reader still gets the event.
+        """
         self._ready.append(event)
         if self._reader:
             self._reader.unpark_all()
         while len(self._ready) >= self._buffer:
             await self._writer.park()
 
-    async def _produce(self, provider: Provider, request: ChatRequest, call: Call) -> None:
-        started = trio.current_time()
-        consumer = _Consumer(self._show)
+    async def _produce(self, run: Callable[[Callable[[E], Awaitable[None]]], Awaitable[R]]) -> None:
         try:
-            response = await witnessed(provider, request, call.showing(consumer.shown))
-            self._response = _finished(response, call, started)
+            self._results.append(await run(self.show))
         except Exception as exc:  # noqa: BLE001  # the reader raises it
-            if isinstance(exc, ClawftError):
-                exc.attempts = call.log.records
             self._error = exc
-        except trio.Cancelled:
-            self._response = consumer.aborted(call, started)
-            raise
         finally:
             self._ended = True
             self._reader.unpark_all()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, run: Callable[[Callable[[E], Awaitable[None]]], Awaitable[R]], *, buffer: int = 256
+    ) -> AsyncGenerator[Self, None]:
+        """Run *run*, which is given `show`, beside the block.
+
+        A reader that is slower holds it up after *buffer* events.
+
+        Raises:
+          Exception: what *run* raises comes out of the loop; nothing of it comes out of a block left early.
+
+        Cancellation: *run* is cancelled and waited for; so it is when the block is left early.
+        """
+        if buffer < 1:
+            raise ValueError("buffer must be at least 1")
+        iteration = cls(buffer)
+        async with open_hidden_nursery() as nursery:
+            nursery.start_soon(iteration._produce, run)
+            try:
+                yield iteration
+            finally:
+                nursery.cancel_scope.cancel(reason="stream left")
+
+
+class Stream(Iteration[StreamEvent, ChatResponse]):
+    """An answer to iterate over. Made by `open_stream`."""
+
+    @property
+    def response(self) -> ChatResponse:
+        """The whole answer, once the loop has ended; what was shown of it, once the block was left early.
+
+        Raises:
+          StreamEnded: it is not there yet, or there will be none.
+        """
+        return self.result
 
 
 @asynccontextmanager
@@ -220,12 +253,20 @@ async def open_stream(
 
     Cancellation: the call is cancelled, its connections closed.
     """
-    if buffer < 1:
-        raise ValueError("buffer must be at least 1")
-    stream = Stream(buffer)
-    async with open_hidden_nursery() as nursery:
-        nursery.start_soon(stream._produce, provider, request, call or Call(id=new_id()))
+    call = call or Call(id=new_id())
+
+    async def run(show: Emit) -> ChatResponse:
+        started = trio.current_time()
+        shown = Shown(show)
         try:
-            yield stream
-        finally:
-            nursery.cancel_scope.cancel(reason="stream left")
+            response = await witnessed(provider, request, call.showing(shown))
+        except trio.Cancelled:
+            stream._results.append(_aborted(shown, call, started))
+            raise
+        except ClawftError as exc:
+            exc.attempts = call.log.records
+            raise
+        return _finished(response, call, started)
+
+    async with Stream.open(run, buffer=buffer) as stream:
+        yield stream

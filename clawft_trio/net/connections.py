@@ -9,9 +9,19 @@ finished, and a connection whose request failed, for whatever reason, is closed 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
+import trio
+
+from clawft_trio.net.chunked import BadChunk, ChunkedDecoder
+from clawft_trio.net.network import Wire
 from clawft_trio.nursery import goodbye
+
+_Release: TypeAlias = Callable[[], Awaitable[None]]
+
+# Bytes to ask the network for at once.
+_READ = 64 * 1024
 
 # Closing a socket says nothing to the peer and waits for nobody; this is for what cannot be foreseen.
 _GRACE = 1.0
@@ -37,6 +47,7 @@ class Connections:
         self._closed = False
         # httpx insists on its own class.
         self._body = type("Body", (_Body, http.AsyncByteStream), {})
+        self._chunked_body = type("ChunkedBody", (_ChunkedBody, http.AsyncByteStream), {})
 
     def __repr__(self) -> str:
         return f"<Connections: {self.busy} busy, {self.idle} idle>"
@@ -78,20 +89,27 @@ class Connections:
         try:
             answer = await connection.handle_async_request(sent)
         except BaseException:
-            await self._close(connection)
+            await self._close(connection)  # noqa: ASYNC102 - it says a bounded goodbye
             raise
-
-        async def release() -> None:
-            await self._give_back(connection)
 
         return self._http.Response(
             status_code=answer.status,
             headers=answer.headers,
-            stream=self._body(answer.stream, release),
+            stream=self._body_of(sent, answer, partial(self._give_back, connection)),
             extensions=answer.extensions,
         )
 
+    def _body_of(self, sent: Any, answer: Any, release: _Release) -> Any:
+        wire = answer.extensions.get("network_stream")
+        if isinstance(wire, Wire):
+            wire.begin_body()
+            if _is_chunked(sent, answer) and wire.at_body:
+                return self._chunked_body(answer.stream, wire, release, self._core.RemoteProtocolError)
+        return self._body(answer.stream, release)
+
     def _take(self, origin: Any) -> Any:
+        if self._closed:
+            raise trio.ClosedResourceError("the connections are closed")
         # The one used last is the least likely to have been closed by its server.
         for connection in reversed(self._idle):
             if connection.can_handle_request(origin):
@@ -102,12 +120,14 @@ class Connections:
         self._busy.add(connection)
         return connection
 
-    async def _close_expired(self) -> None:
-        for connection in [one for one in self._idle if one.has_expired() or not one.is_available()]:
-            self._idle.remove(connection)
+    async def _close_expired(self) -> None:  # noqa: ASYNC910 - waits only if there are any
+        expired = [one for one in self._idle if one.has_expired() or not one.is_available()]
+        if expired:
+            self._idle = [one for one in self._idle if one not in expired]
+        for connection in expired:
             await self._close(connection)
 
-    async def _give_back(self, connection: Any) -> None:
+    async def _give_back(self, connection: Any) -> None:  # noqa: ASYNC910 - waits only if it is to be closed
         if connection.is_idle() and self.idle < self._most_idle and not self._closed:
             self._busy.discard(connection)
             self._idle.append(connection)
@@ -128,6 +148,7 @@ class Connections:
         idle, self._idle = self._idle, []
         for connection in [*idle, *self._busy]:
             await self._close(connection)
+        await trio.lowlevel.checkpoint()
 
 
 class _Content:
@@ -142,23 +163,69 @@ class _Content:
     async def __anext__(self) -> bytes:
         if not self._left:
             raise StopAsyncIteration
-        return self._left.pop()
+        return self._left.pop()  # noqa: ASYNC910 - sending it waits
 
 
 class _Body:
     """The body of one response; closing it gives the connection back."""
 
-    def __init__(self, stream: Any, release: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, stream: Any, release: _Release) -> None:
         self._stream = stream
-        self._release: Callable[[], Awaitable[None]] | None = release
+        self._release: _Release | None = release
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         # httpcore's own iterator, without a layer of ours: every chunk would pay for it.
         chunks: AsyncIterator[bytes] = self._stream.__aiter__()
         return chunks
 
-    async def aclose(self) -> None:
+    async def aclose(self) -> None:  # noqa: ASYNC910 - waits once
         release, self._release = self._release, None
         if release is not None:
             await self._stream.aclose()
             await release()
+
+
+class _ChunkedBody(_Body):
+    """A chunked body, read past the library's parser.
+
+    At the end the parser, which has seen the head and nothing since, is given an empty body: so it knows, as the
+    server does, that the connection is free.
+    """
+
+    def __init__(self, stream: Any, wire: Wire, release: _Release, broken: type[Exception]) -> None:
+        super().__init__(stream, release)
+        self._wire = wire
+        self._decoder = ChunkedDecoder()
+        self._broken = broken
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        decoder = self._decoder
+        while not decoder.ended:
+            content = self._decode(await self._wire.read(_READ))
+            if content:
+                return content
+        raise StopAsyncIteration
+
+    def _decode(self, data: bytes) -> bytes:
+        if not data:
+            raise self._broken("the connection was closed before the body had ended")
+        try:
+            return self._decoder.feed(data)
+        except BadChunk as exc:
+            raise self._broken(str(exc)) from exc
+
+    async def aclose(self) -> None:  # noqa: ASYNC910 - waits once
+        if self._release is not None and self._decoder.ended and not self._decoder.leftover:
+            self._wire.replay(b"0\r\n\r\n")
+            async for _ in self._stream:
+                pass
+        await super().aclose()
+
+
+def _is_chunked(sent: Any, answer: Any) -> bool:
+    """Whether there is a body, in chunks and in nothing else."""
+    codings = [value.lower() for name, value in answer.headers if name.lower() == b"transfer-encoding"]
+    return codings == [b"chunked"] and sent.method != b"HEAD" and answer.status not in {204, 304}

@@ -8,6 +8,7 @@ reached. And they set a deadline around every read, which costs more than the re
 from __future__ import annotations
 
 import math
+import re
 import ssl
 from collections.abc import Awaitable, Iterable
 from typing import Any
@@ -20,6 +21,9 @@ from clawft_trio.net.addresses import AddressPolicy
 # Bytes written under one clock: a slow peer that reads at all is through with these in time.
 _PIECE = 64 * 1024
 
+# Where a head ends, as h11 reads it: a line may end in a bare LF.
+_END_OF_HEAD = re.compile(rb"\n\r?\n")
+
 
 class Wire:
     """One connection to a peer, in the shape of httpcore's `AsyncNetworkStream`."""
@@ -28,6 +32,12 @@ class Wire:
         self._stream = stream
         self._connect_by = connect_by
         self._network = network
+        # Bytes that were received and not read: what follows a head.
+        self._pending = b""
+        # The last bytes of an answer's head that has not ended yet; None when no head is expected.
+        self._head_tail: bytes | None = None
+        #: whether the last head was read to its last byte and no further
+        self.at_body = False
 
     def __repr__(self) -> str:
         return f"<Wire over {self._stream!r}>"
@@ -36,15 +46,43 @@ class Wire:
         self,
         max_bytes: int,
         timeout: float | None = None,  # noqa: ARG002 how long to wait for an answer is the caller's to say
-    ) -> Awaitable[bytes | bytearray]:
-        """Receive some bytes; none at the end.
+    ) -> Awaitable[bytes]:
+        """Receive some bytes; none at the end. What follows an answer's head is not read together with it.
 
         Raises:
           trio.BrokenResourceError: the connection broke.
 
         Cancellation: nothing was read.
         """
-        return self._stream.receive_some(max_bytes)
+        return self._receive(max_bytes)
+
+    async def _receive(self, max_bytes: int) -> bytes:
+        data, self._pending = self._pending, b""
+        if not data:
+            data = bytes(await self._stream.receive_some(max_bytes))
+        return data if self._head_tail is None else self._until_body(data)  # noqa: ASYNC910 - it was received before
+
+    def _until_body(self, data: bytes) -> bytes:
+        assert self._head_tail is not None
+        seen = self._head_tail + data
+        end = _END_OF_HEAD.search(seen)
+        self.at_body = end is not None
+        if end is None:
+            self._head_tail = seen[-2:]
+            return data
+        # Another head may follow: a 100 or a 103 comes before the answer.
+        cut = end.end() - len(self._head_tail)
+        self._head_tail = b""
+        self._pending = data[cut:]
+        return data[:cut]
+
+    def begin_body(self) -> None:
+        """The answer's head was read: what follows is its body, in any pieces."""
+        self._head_tail = None
+
+    def replay(self, data: bytes) -> None:
+        """Have *data* read next, as if it had been received."""
+        self._pending = data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> Awaitable[None]:
         """Send all of *buffer*. The peer may stand still for *timeout* seconds at a time.
@@ -55,6 +93,9 @@ class Wire:
 
         Cancellation: part of it may have been sent; the stream is of no use any more.
         """
+        # Proxies are spoken to in other protocols, too, whose answers have no head.
+        if self._head_tail is None and b" HTTP/1.1\r\n" in buffer:
+            self._head_tail = b""
         return self._send(memoryview(buffer), math.inf if timeout is None else timeout)
 
     async def _send(self, view: memoryview, stall: float) -> None:
@@ -117,7 +158,7 @@ class Wire:
         if sock is None:
             return None
         if info == "is_readable":
-            return sock.is_readable()
+            return bool(self._pending) or sock.is_readable()
         if info == "socket":
             return sock
         if info == "server_addr":

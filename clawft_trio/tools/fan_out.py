@@ -7,6 +7,7 @@ and awaits every call.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -14,7 +15,7 @@ from typing import Any, Protocol, TypeAlias
 import attrs
 import trio
 
-from clawft_trio.chat import JsonObject, ToolCall
+from clawft_trio.chat import JsonObject, ToolCall, unobserved
 from clawft_trio.codec import decode_json
 from clawft_trio.errors import (
     InvalidArguments,
@@ -115,6 +116,8 @@ class FanOut:
     #: the calls of this turn line up here while some wait for approval, so that nobody gets in front of an
     #: earlier call that touches the same paths, and no other turn has to wait for a person
     _line: PathLocks = attrs.field(factory=PathLocks, init=False)
+    #: what was found already
+    _tools: dict[str, Tool] = attrs.field(factory=dict, init=False)
     _began: float = attrs.field(factory=trio.current_time, init=False)
 
     async def execute(self) -> tuple[ToolAnswer, ...]:
@@ -126,11 +129,16 @@ class FanOut:
         jobs = [self._prepare(call) for call in self.calls]
         await self._name_paths(jobs)
         answers: dict[int, ToolAnswer] = {}
-        remaining = enumerate(jobs)
+        remaining = deque(enumerate(jobs))
 
         async def work() -> None:
-            for index, job in remaining:
-                answers[index] = await self._answer(job)
+            while remaining:
+                # A tool that never waits must not keep others from running, or itself from being cancelled. Here
+                # and not after taking a call: a call that is taken goes to the queue for its locks at once.
+                await trio.lowlevel.checkpoint()
+                if remaining:
+                    index, job = remaining.popleft()
+                    answers[index] = await self._answer(job)
 
         async with open_hidden_nursery() as nursery:
             for _ in range(min(self.policy.concurrency, len(jobs))):
@@ -142,7 +150,7 @@ class FanOut:
     def _prepare(self, call: ToolCall) -> _Job:
         job = _Job(call)
         try:
-            job.tool = self.find(call.name)
+            job.tool = self._tools.get(call.name) or self._tools.setdefault(call.name, self.find(call.name))
             job.arguments = job.tool.check(self._parse(call))
             job.wants = (_ALONE,) if job.tool.metadata.mode == "exclusive" else (_CALLS,)
         except Exception as exc:  # noqa: BLE001 - a check may be anybody's code, and this call alone is refused
@@ -263,15 +271,13 @@ class FanOut:
     # --- what is told ----------------------------------------------------------------------------------------
 
     def _context_of(self, job: _Job, deadline: float) -> ToolContext:
-        return attrs.evolve(
-            self.context, call_id=job.call.id, tool=job.call.name, deadline=deadline, threads=self.threads
-        )
+        return self.context.of_call(job.call.id, job.call.name, deadline=deadline, threads=self.threads)
 
     def _contain(self, job: _Job, exc: BaseException) -> Exception:
         try:
             error = contained(exc, tool=job.call.name)
         except trio.Cancelled:
-            self._tell_end(job, "cancelled", None)
+            self._tell_end(job, "cancelled", trio.current_time())
             raise
         if error.__cause__ is exc:
             self.context.log.warning("tool %s failed", job.call.name, exc_info=exc)
@@ -280,7 +286,7 @@ class FanOut:
     def _close(self, job: _Job, text: str, error: Exception | None) -> ToolAnswer:
         now = trio.current_time()
         outcome = "ok" if error is None else outcome_of(error)
-        self._tell_end(job, outcome, error)
+        self._tell_end(job, outcome, now, error)
         started = now if job.started is None else job.started
         return ToolAnswer(
             job.call.id,
@@ -293,6 +299,8 @@ class FanOut:
         )
 
     def _tell_start(self, job: _Job, now: float) -> None:
+        if self.context.notify is unobserved:
+            return
         self.context.notify(
             ToolStarted(
                 at=now,
@@ -309,8 +317,9 @@ class FanOut:
             LockWaited(tool_call_id=job.call.id, turn_id=self.context.turn_id, paths=paths, waited=waited)
         )
 
-    def _tell_end(self, job: _Job, outcome: Outcome, error: Exception | None) -> None:
-        now = trio.current_time()
+    def _tell_end(self, job: _Job, outcome: Outcome, now: float, error: Exception | None = None) -> None:
+        if self.context.notify is unobserved:
+            return
         self.context.notify(
             ToolEnded(
                 at=now,

@@ -4,7 +4,8 @@ Symlinks and `..` are resolved as the file system does, also in front of what do
 folded where the file system folds them. Everything here blocks: call it in a thread.
 """
 
-# ruff: noqa: PTH - names are compared as the file system spells them; pathlib normalises, and costs five times more
+# Names are compared as the file system spells them: pathlib would normalise them, and costs five times more.
+# ruff: noqa: PTH109, PTH118, PTH206
 
 from __future__ import annotations
 

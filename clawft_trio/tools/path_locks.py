@@ -34,32 +34,36 @@ class LockStatistics:
 
 
 class _Node:
-    """A path somebody holds or waits for, or that lies above one."""
+    """A path that somebody holds or waits for, or that lies above one."""
 
-    __slots__ = ("below", "readers", "writers")
+    __slots__ = ("above", "below", "name", "readers", "writers")
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "", above: _Node | None = None) -> None:
+        self.name = name
+        self.above = above
         self.below: dict[str, _Node] = {}
         # Dictionaries for sets that keep their order.
         self.readers: dict[LockRequest, None] = {}
         self.writers: dict[LockRequest, None] = {}
 
-    def of(self, mode: LockMode) -> dict[LockRequest, None]:
-        return self.readers if mode == "read" else self.writers
-
-    @property
-    def idle(self) -> bool:
-        return not (self.below or self.readers or self.writers)
+    def prune(self) -> None:
+        """Take this entry out of the tree if nobody needs it, and those above it likewise."""
+        node = self
+        while node.above is not None and not (node.below or node.readers or node.writers):
+            node.above.below.pop(node.name, None)
+            node = node.above
 
 
 class LockRequest:
     """A place in the queue, and then a set of held paths, until `release()`."""
 
-    __slots__ = ("_blocked_by", "_blocks", "_granted", "_locks", "_released", "wants")
+    __slots__ = ("_blocked_by", "_blocks", "_entries", "_granted", "_locks", "_released", "wants")
 
     def __init__(self, locks: PathLocks, wants: Sequence[Want]) -> None:
         self.wants = tuple(wants)
         self._locks = locks
+        # The nodes of the tree, and the set in each, that this request is entered in.
+        self._entries: list[tuple[_Node, dict[LockRequest, None]]] = []
         # How many earlier requests are in the way; and which later ones this one is in the way of.
         self._blocked_by = 0
         self._blocks: list[LockRequest] = []
@@ -89,7 +93,11 @@ class LockRequest:
         """Give everything back, or leave the queue. A second time does nothing."""
         if not self._released:
             self._released = True
-            self._locks._forget(self)
+            del self._locks._requests[self]
+            for node, members in self._entries:
+                members.pop(self, None)
+                node.prune()
+            self._entries.clear()
             for later in self._blocks:
                 later._unblock()
             self._blocks.clear()
@@ -133,11 +141,17 @@ class PathLocks:
     def request(self, wants: Sequence[Want]) -> LockRequest:
         """Stand in the queue for canonical paths. Never blocks; whoever calls this releases the request."""
         request = LockRequest(self, wants)
-        for earlier in dict.fromkeys(one for want in wants for one in self._in_the_way(want)):
-            earlier._blocks.append(request)
-            request._blocked_by += 1
+        in_the_way: dict[LockRequest, None] = {}
         for key, mode in wants:
-            self._node(key).of(mode)[request] = None
+            self._find_in_the_way(key, mode, in_the_way)
+        for earlier in in_the_way:
+            earlier._blocks.append(request)
+        request._blocked_by = len(in_the_way)
+        for key, mode in wants:
+            node = self._node(key)
+            members = node.readers if mode == "read" else node.writers
+            members[request] = None
+            request._entries.append((node, members))
         self._requests[request] = None
         return request
 
@@ -148,48 +162,28 @@ class PathLocks:
             holders=holders, waiters=len(self._requests) - holders, paths=sum(1 for _ in _walk(self._root)) - 1
         )
 
-    def _in_the_way(self, want: Want) -> Iterator[LockRequest]:
-        key, mode = want
+    def _find_in_the_way(self, key: PathKey, mode: LockMode, found: dict[LockRequest, None]) -> None:
+        """Add to *found* who holds or waits for the path, something above it or something below it."""
         node = self._root
         for name in key:
-            yield from node.writers
+            found |= node.writers
             if mode == "write":
-                yield from node.readers
+                found |= node.readers
             if name not in node.below:
                 return
             node = node.below[name]
         for inner in _walk(node):
-            yield from inner.writers
+            found |= inner.writers
             if mode == "write":
-                yield from inner.readers
+                found |= inner.readers
 
     def _node(self, key: PathKey) -> _Node:
         node = self._root
         for name in key:
-            found = node.below.get(name)
-            if found is None:
-                found = node.below[name] = _Node()
-            node = found
+            if name not in node.below:
+                node.below[name] = _Node(name, node)
+            node = node.below[name]
         return node
-
-    def _forget(self, request: LockRequest) -> None:
-        del self._requests[request]
-        for key, mode in request.wants:
-            self._prune(key, request, mode)
-
-    def _prune(self, key: PathKey, request: LockRequest, mode: LockMode) -> None:
-        chain = [self._root]
-        for name in key:
-            found = chain[-1].below.get(name)
-            if found is None:
-                # The same path stood in the request twice, and is gone already.
-                return
-            chain.append(found)
-        chain[-1].of(mode).pop(request, None)
-        for above, name in zip(reversed(chain[:-1]), reversed(key), strict=True):
-            if not above.below[name].idle:
-                return
-            del above.below[name]
 
 
 def _walk(node: _Node) -> Iterator[_Node]:

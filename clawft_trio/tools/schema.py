@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import difflib
 import inspect
-import re
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -22,6 +21,7 @@ import referencing
 
 from clawft_trio.chat import JsonObject
 from clawft_trio.errors import InvalidArguments, InvalidData, Problem
+from clawft_trio.tools.docstring import read_docstring
 
 Check: TypeAlias = Callable[[JsonObject], Mapping[str, Any]]
 """Turns a decoded JSON object into valid arguments, defaults filled in, or raises `InvalidArguments`."""
@@ -31,14 +31,6 @@ _MOST_PROBLEMS = 8
 
 _LONGEST_PROBLEM = 300
 """Characters; jsonschema quotes the offending value, however long it is."""
-
-_PARAMETER = re.compile(r"^\s*(?::param\s+)?\*{0,2}(\w+)(?:\s*\([^)]*\))?\s*:\s*(.*)$")
-
-# Sections that are for people who read the code; what the arguments mean goes into the schema.
-_NOT_FOR_MODELS = frozenset(
-    {"args", "arguments", "parameters", "raises", "cancellation", "example", "examples", "note"}
-)
-_ARGUMENTS = frozenset({"args", "arguments", "parameters"})
 
 
 @attrs.frozen
@@ -61,7 +53,7 @@ def parameters_of(function: Callable[..., Any], *, context_type: type) -> Parame
       TypeError: a parameter cannot be filled in by name from JSON.
     """
     name = getattr(function, "__name__", type(function).__name__)
-    text, notes = _read_docstring(inspect.getdoc(function) or "")
+    text, notes = read_docstring(inspect.getdoc(function) or "")
     hints = _hints(function)
     wanted = list(inspect.signature(function).parameters.values())
     context = next((one.name for one in wanted if _is_context(hints.get(one.name), context_type)), None)
@@ -174,34 +166,6 @@ def _check_struct(struct: type[msgspec.Struct], schema: JsonObject) -> Check:
 def _problem(exc: BaseException) -> Problem:
     said, _, place = str(exc).partition(" - at `")
     return Problem(place.rstrip("`") or "$", said)
-
-
-# --- docstrings ------------------------------------------------------------------------------------------
-
-
-def _read_docstring(text: str) -> tuple[str, dict[str, str]]:
-    """What a model is told of the tool, and of each argument (`Args:` sections and `:param x:` lines)."""
-    kept: list[str] = []
-    notes: dict[str, str] = {}
-    section, last = "", ""
-    for line in text.splitlines():
-        heading = line.strip().removesuffix(":").lower() if line.strip().endswith(":") or ": " in line else ""
-        inside = line.startswith((" ", "\t"))
-        found = _PARAMETER.match(line)
-        if found and ((section in _ARGUMENTS and inside) or line.strip().startswith(":param")):
-            last = found[1]
-            notes[last] = found[2]
-        elif section in _ARGUMENTS and inside and last:
-            notes[last] = f"{notes[last]} {line.strip()}".strip()
-        elif not inside and line.strip():
-            first = heading.partition(":")[0]
-            section = first if first in _NOT_FOR_MODELS else ""
-            last = ""
-            if not section:
-                kept.append(line)
-        elif not section:
-            kept.append(line)
-    return "\n".join(kept).strip(), notes
 
 
 # --- JSON Schema -----------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias, overload
 
 import attrs
 
-from clawft_trio.auth import AuthContext, UserPermissions
+from clawft_trio.auth import AuthContext, UserPermissions, matches_any
 from clawft_trio.chat import JsonObject, ToolSpec, unobserved
 from clawft_trio.observe.events import ToolProgress
 from clawft_trio.tools.schema import Check, check_schema, parameters_of
@@ -74,6 +74,22 @@ class ToolContext:
     log: logging.Logger = attrs.field(factory=lambda: logging.getLogger("clawft_trio.tools"), repr=False)
     #: where synchronous tools run; None: trio's own pool
     threads: ThreadPool | None = attrs.field(default=None, repr=False)
+
+    def of_call(self, call_id: str, tool: str, *, deadline: float, threads: ThreadPool) -> ToolContext:
+        """The context of one call of this turn."""
+        # `attrs.evolve` takes five times as long.
+        return ToolContext(
+            auth=self.auth,
+            session=self.session,
+            workspace=self.workspace,
+            turn_id=self.turn_id,
+            call_id=call_id,
+            tool=tool,
+            deadline=deadline,
+            notify=self.notify,
+            log=self.log,
+            threads=threads,
+        )
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Tell observers how far the call has come. From a thread, go through `trio.from_thread.run_sync`."""
@@ -150,8 +166,9 @@ class Tool:
 
 def named(names: Sequence[str], permissions: UserPermissions) -> bool:
     """Whether *permissions* allow a tool known by *names*: one of them allowed and none denied."""
-    everything = attrs.evolve(permissions, tool_access=("*",))
-    return any(map(permissions.may_use_tool, names)) and all(map(everything.may_use_tool, names))
+    return any(map(permissions.may_use_tool, names)) and not any(
+        matches_any(name, permissions.tool_denylist) for name in names
+    )
 
 
 @overload

@@ -8,7 +8,8 @@ What cannot be seen is a hard link: it *is* the file. Only the count of names te
 Everything here blocks: call it in a thread.
 """
 
-# ruff: noqa: PTH - pathlib knows no descriptors, and normalises what has to be looked at
+# pathlib knows no descriptors, and normalises what has to be looked at.
+# ruff: noqa: PTH117, PTH123
 
 from __future__ import annotations
 
@@ -66,15 +67,8 @@ class Workspace:
           PermissionDenied: *path* leads outside.
           ToolFailed: it is not there, or no regular file.
         """
-        with _said(path), self._located(path) as (directory, name):
-            _refuse_special(path, os.lstat(name, dir_fd=directory))
-            descriptor = os.open(name, _FILE, dir_fd=directory)
-            try:
-                # What was looked at may have been swapped before it was opened.
-                _refuse_special(path, os.fstat(descriptor))
-                yield descriptor
-            finally:
-                os.close(descriptor)
+        with _said(path), self._located(path) as (directory, name), open_regular(path, directory, name) as descriptor:
+            yield descriptor
 
     @contextmanager
     def open_directory(self, path: str) -> Iterator[int]:
@@ -200,6 +194,29 @@ class _Walk:
         with suppress(FileExistsError):
             os.mkdir(name, dir_fd=self._held[-1])
         return os.open(name, _DIRECTORY, dir_fd=self._held[-1])
+
+
+@contextmanager
+def open_regular(path: str, directory: int, name: str) -> Iterator[int]:
+    """A descriptor of the regular file *name* in *directory*, to read from. Blocks.
+
+    Args:
+      path: what it is called in errors.
+      directory: an open descriptor.
+      name: a single name; a symlink of that name is not followed.
+
+    Raises:
+      ToolFailed: it is a directory, a device, a pipe or a socket.
+      OSError: it cannot be opened.
+    """
+    _refuse_special(path, os.lstat(name, dir_fd=directory))
+    descriptor = os.open(name, _FILE, dir_fd=directory)
+    try:
+        # What was looked at may have been swapped before it was opened.
+        _refuse_special(path, os.fstat(descriptor))
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _link(name: str, directory: int) -> str | None:

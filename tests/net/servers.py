@@ -68,7 +68,9 @@ class Server:
 
 
 @asynccontextmanager
-async def open_server(talk: Talk, *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> AsyncGenerator[Server, None]:
+async def open_server(
+    talk: Talk, *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+) -> AsyncGenerator[Server, None]:
     server = Server("")
 
     async def serve(tcp: trio.SocketStream) -> None:

@@ -47,7 +47,13 @@ def test_an_address_inside_another_is_judged_as_what_it_leads_to(inner: IPv4Addr
 @given(st.ip_addresses())
 @settings(deadline=None, max_examples=300)
 def test_what_the_standard_library_calls_private_is_never_public(address):
-    if address.is_private or address.is_loopback or address.is_link_local or address.is_multicast or address.is_reserved:
+    if (
+        address.is_private
+        or address.is_loopback
+        or address.is_link_local
+        or address.is_multicast
+        or address.is_reserved
+    ):
         mapped = getattr(address, "ipv4_mapped", None)
         nat64 = address in __import__("ipaddress").ip_network("64:ff9b::/96") if address.version == 6 else False
         assert special_purpose(address) or mapped or nat64

@@ -44,7 +44,10 @@ def is_clean(http: HttpEndpoint, server: Server):
 
 @both
 async def test_a_whole_answer_can_be_cancelled_anywhere(library):
-    async with open_server(answering(response(b"x" * 200_000))) as server, HttpEndpoint(server.url, library=library) as http:
+    async with (
+        open_server(answering(response(b"x" * 200_000))) as server,
+        HttpEndpoint(server.url, library=library) as http,
+    ):
 
         async def ask() -> None:
             async with http.request("POST", content=b"hello") as answer:

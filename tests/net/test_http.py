@@ -44,7 +44,9 @@ def in_progress() -> AttemptInProgress:
 
 @both
 async def test_an_answer_arrives_with_status_headers_and_body(library):
-    raw = response(b'{"ok":true}', status="418 I'm a teapot", headers="Content-Type: Application/JSON; charset=utf-8\r\n")
+    raw = response(
+        b'{"ok":true}', status="418 I'm a teapot", headers="Content-Type: Application/JSON; charset=utf-8\r\n"
+    )
     async with open_server(answering(raw)) as server, HttpEndpoint(f"{server.url}/v1", library=library) as http:
         async with http.request("POST", "chat", content=b"{}") as answer:
             assert answer.status == 418
@@ -163,7 +165,9 @@ async def test_a_body_of_exactly_the_limit_is_read():
                 await answer.read(limit=4)
 
 
-@pytest.mark.parametrize(("encoding", "body"), [("gzip", gzip.compress(b"hello" * 100_000)), ("deflate", zlib.compress(b"hello" * 100_000))])
+@pytest.mark.parametrize(
+    ("encoding", "body"), [("gzip", gzip.compress(b"hello" * 100_000)), ("deflate", zlib.compress(b"hello" * 100_000))]
+)
 async def test_a_compressed_body_comes_in_small_pieces_however_it_grows(encoding, body):
     raw = response(body, headers=f"content-encoding: {encoding}\r\n")
     async with open_server(answering(raw)) as server, HttpEndpoint(server.url) as http:
@@ -447,7 +451,9 @@ async def test_nothing_shown_holds_a_secret():
     assert KEY not in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["", "example.com", "ftp://example.com", "http://", f"https://me:{KEY}@example.com", "http://[::"])
+@pytest.mark.parametrize(
+    "url", ["", "example.com", "ftp://example.com", "http://", f"https://me:{KEY}@example.com", "http://[::"]
+)
 def test_a_base_url_that_is_none_is_refused_at_once(url):
     with pytest.raises(NotConfigured) as caught:
         HttpEndpoint(url)

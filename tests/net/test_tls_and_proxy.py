@@ -121,7 +121,10 @@ async def test_a_proxy_forwards_and_gets_its_credentials(library):
 @both
 async def test_a_proxy_tunnels_tls(library, tls):
     proxy = Proxy()
-    async with open_server(proxy.talk) as front, open_server(answering(response(b"beyond")), tls=tls[0], host="localhost") as server:
+    async with (
+        open_server(proxy.talk) as front,
+        open_server(answering(response(b"beyond")), tls=tls[0], host="localhost") as server,
+    ):
         async with HttpEndpoint(server.url, library=library, proxy=front.url, verify=tls[1]) as http:
             for _ in range(2):
                 async with http.request("GET") as answer:
@@ -150,7 +153,10 @@ async def test_the_environment_names_the_proxy_unless_it_is_not_asked(monkeypatc
         monkeypatch.setenv("no_proxy", "near.invalid")
         async with HttpEndpoint("http://example.invalid") as http, http.request("GET") as answer:
             assert await answer.read() == b"by proxy"
-        for settings in ({"base_url": "http://near.invalid"}, {"base_url": "http://example.invalid", "trust_env": False}):
+        for settings in (
+            {"base_url": "http://near.invalid"},
+            {"base_url": "http://example.invalid", "trust_env": False},
+        ):
             async with HttpEndpoint(**settings) as http:
                 with pytest.raises(TransportFailed):
                     async with http.request("GET"):

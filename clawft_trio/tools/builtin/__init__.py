@@ -1,5 +1,6 @@
 """The tools that come with the house."""
 
+from clawft_trio.tools.builtin.command import CommandPolicy as CommandPolicy
 from clawft_trio.tools.builtin.files import FilePolicy as FilePolicy
 from clawft_trio.tools.builtin.register import (
     BuiltinPolicy as BuiltinPolicy,

@@ -102,7 +102,7 @@ class _Lines:
         with open(self._descriptor, "rb", buffering=_CHUNK, closefd=False) as file:
             for number in itertools.count():
                 if number % 1024 == 0:
-                    _give_up_if_cancelled()
+                    give_up_if_cancelled()
                 piece = file.readline(_CHUNK)
                 if not piece:
                     return
@@ -121,7 +121,8 @@ class _Lines:
         return text if "\ufffd" not in text else f"{text}\n[not valid UTF-8: some characters were replaced]"
 
 
-def _give_up_if_cancelled() -> None:
+def give_up_if_cancelled() -> None:
+    """Raise `Cancelled` in a thread that nobody waits for any more."""
     # Outside of a thread of trio's there is nobody to cancel.
     with suppress(RuntimeError):
         trio.from_thread.check_cancelled()

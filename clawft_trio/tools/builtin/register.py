@@ -6,7 +6,9 @@ from pathlib import Path
 
 import attrs
 
+from clawft_trio.tools.builtin.command import CommandPolicy, command_tool
 from clawft_trio.tools.builtin.files import FilePolicy, file_tools
+from clawft_trio.tools.builtin.search import search_tool
 from clawft_trio.tools.registry import ToolRegistry
 from clawft_trio.tools.tool import Tool
 from clawft_trio.tools.workspace import Workspace
@@ -19,6 +21,8 @@ class BuiltinPolicy:
     #: offer what changes something also when nobody is asked for approval
     unapproved: bool = False
     files: FilePolicy = attrs.field(factory=FilePolicy)
+    #: run_command is offered when it allows anything
+    commands: CommandPolicy = attrs.field(factory=CommandPolicy)
 
 
 def register_builtins(
@@ -45,7 +49,8 @@ def register_builtins(
 
 
 def _tools(workspace: Workspace, policy: BuiltinPolicy) -> tuple[Tool, ...]:
-    return file_tools(workspace, policy.files)
+    files = (*file_tools(workspace, policy.files), search_tool(workspace, policy.files))
+    return (*files, command_tool(workspace, policy.commands)) if policy.commands.allow else files
 
 
 def _may_offer(tool: Tool, registry: ToolRegistry, policy: BuiltinPolicy) -> bool:
