@@ -6,7 +6,7 @@ Everything here is a frozen value. `Provider` is the one thing that everything w
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -124,14 +124,26 @@ class ToolSpec:
     parameters: JsonObject = attrs.field(factory=lambda: {"type": "object", "properties": {}})
 
 
+def _messages(messages: Iterable[Message]) -> tuple[Message, ...]:
+    return tuple(messages)
+
+
+def _tools(tools: Iterable[ToolSpec]) -> tuple[ToolSpec, ...]:
+    return tuple(tools)
+
+
+def _stops(stops: Iterable[str]) -> tuple[str, ...]:
+    return tuple(stops)
+
+
 @attrs.frozen
 class ChatRequest:
     """What is asked of a model."""
 
-    messages: tuple[Message, ...] = attrs.field(converter=tuple)
+    messages: tuple[Message, ...] = attrs.field(converter=_messages)
     #: model name as the provider knows it; a target of a chain puts in its own
     model: str = attrs.field(default="", kw_only=True)
-    tools: tuple[ToolSpec, ...] = attrs.field(default=(), converter=tuple, kw_only=True)
+    tools: tuple[ToolSpec, ...] = attrs.field(default=(), converter=_tools, kw_only=True)
     #: `auto`, `none`, `required` or the name of a tool
     tool_choice: str = attrs.field(default="auto", kw_only=True)
     #: limit on output tokens; None leaves it to the provider
@@ -139,7 +151,7 @@ class ChatRequest:
         default=None, kw_only=True, validator=attrs.validators.optional(attrs.validators.ge(1))
     )
     temperature: float | None = attrs.field(default=None, kw_only=True)
-    stop: tuple[str, ...] = attrs.field(default=(), converter=tuple, kw_only=True)
+    stop: tuple[str, ...] = attrs.field(default=(), converter=_stops, kw_only=True)
     #: JSON Schema that the answer's text must satisfy, where the provider can promise it
     response_schema: JsonObject | None = attrs.field(default=None, kw_only=True)
     #: ask the wire for a stream; either way `Call.emit` tells what is seen

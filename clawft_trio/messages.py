@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -12,6 +12,10 @@ from clawft_trio.chat import new_id
 
 Kind = Literal["partial", "reset", "final"]
 """Outbound: a piece of an answer, a retraction of the pieces so far, or the one final reply."""
+
+
+def _media(media: Iterable[str]) -> tuple[str, ...]:
+    return tuple(media)
 
 
 @attrs.frozen(kw_only=True)
@@ -26,7 +30,7 @@ class InboundMessage:
     id: str = attrs.field(factory=new_id)
     timestamp: datetime = attrs.field(factory=lambda: datetime.now(UTC))
     #: addresses or paths of attachments
-    media: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    media: tuple[str, ...] = attrs.field(default=(), converter=_media)
     #: the adapter's own notes; nothing in it grants anything
     metadata: Mapping[str, Any] = attrs.field(factory=dict)
 
@@ -46,7 +50,7 @@ class OutboundMessage:
     #: the id of the inbound message this answers
     reply_to: str | None = None
     kind: Kind = "final"
-    media: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    media: tuple[str, ...] = attrs.field(default=(), converter=_media)
     #: `error` holds the class name of a typed failure; `cost`, `provider` and the like are for display
     metadata: Mapping[str, Any] = attrs.field(factory=dict)
 

@@ -1,0 +1,418 @@
+"""One message's way to its reply: context, then models and tools in turns, until there is an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import attrs
+import trio
+
+from clawft_trio.attempts import AttemptRecord, Latency, Usage
+from clawft_trio.auth import AuthContext
+from clawft_trio.chat import Call, ChatRequest, ChatResponse, JsonObject, Message, StreamEvent, ToolCall, new_id
+from clawft_trio.context import ContextBuilder
+from clawft_trio.errors import ConsumerLeft, PermissionDenied
+from clawft_trio.nursery import goodbye
+from clawft_trio.observe.events import TurnEnded, TurnStarted
+from clawft_trio.pipeline import RoutingDecision
+from clawft_trio.resilience.delivery import Shown
+from clawft_trio.tools import ToolAnswer, ToolContext, ToolJournal, ToolRegistry
+from clawft_trio.tools.answer import error_text
+from clawft_trio.tools.call_ids import repair_ids
+
+_GRACE = 5.0
+"""Seconds that writing down a turn may take after it was cancelled."""
+
+
+@attrs.frozen
+class RoundStarted:
+    """The model is asked again. What came before stands: a `Reset` reaches back to here and no further."""
+
+    #: 1 is the first
+    number: int
+
+
+@attrs.frozen
+class ToolsAnswered:
+    """The tool calls of a round have their answers, in call order."""
+
+    answers: tuple[ToolAnswer, ...]
+
+
+AgentEvent: TypeAlias = StreamEvent | RoundStarted | ToolsAnswered
+"""What is seen of a turn on its way."""
+
+
+@attrs.frozen(kw_only=True)
+class TurnPolicy:
+    """What bounds a turn."""
+
+    #: rounds of tool calls; after them the model is asked once more, for an answer without tools
+    max_tool_iterations: int = attrs.field(default=20, validator=attrs.validators.ge(1))
+    #: messages of the session that the model is reminded of
+    memory_window: int = attrs.field(default=50, validator=attrs.validators.ge(0))
+    #: seconds for the whole turn; None leaves it to the caller
+    total: float | None = 600.0
+    max_tokens: int | None = None
+    temperature: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Question:
+    """What is asked in a turn, by whom, and where."""
+
+    content: Message
+    auth: AuthContext
+    #: the conversation it belongs to
+    session: str
+    turn_id: str = attrs.field(factory=new_id)
+    #: `provider/model`, for those whose permissions let them choose
+    model: str = ""
+    #: JSON Schema that the answer's text must satisfy
+    response_schema: JsonObject | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Reply:
+    """The answer to a question, and what it took."""
+
+    text: str
+    finish_reason: str
+    #: who gave the final answer
+    provider: str
+    model: str
+    #: tokens of all rounds; None when no provider told
+    usage: Usage | None
+    #: US dollars for all rounds; None when a part of it has no price
+    cost: Decimal | None
+    latency: Latency
+    #: every attempt of every round
+    attempts: tuple[AttemptRecord, ...]
+    #: every tool call of every round, in call order
+    tools: tuple[ToolAnswer, ...]
+    #: the model's answer in each round
+    rounds: tuple[ChatResponse, ...]
+    session: str
+    turn_id: str
+    #: why that provider and model
+    decision: RoutingDecision | None = None
+
+
+class History(Protocol):
+    """Where conversations are kept."""
+
+    async def history(self, session: str, limit: int | None = None) -> tuple[Message, ...]:
+        """The last *limit* messages of *session*, oldest first.
+
+        Cancellation: nothing is changed.
+        """
+        ...
+
+    async def append(self, session: str, messages: Sequence[Message]) -> Any:
+        """Add *messages* to *session*, all or none.
+
+        Cancellation: all or none.
+        """
+        ...
+
+
+class Models(Protocol):
+    """Who routes and answers: a `Pipeline` or a `PipelineRegistry`."""
+
+    async def route(self, request: ChatRequest, call: Call | None = None) -> RoutingDecision:
+        """Decide who may answer a turn.
+
+        Cancellation: the turn stays counted.
+        """
+        ...
+
+    async def complete(self, request: ChatRequest, call: Call, decision: RoutingDecision) -> ChatResponse:
+        """Answer one round.
+
+        Cancellation: what is running is cancelled and waited for.
+        """
+        ...
+
+
+class TurnJournal(Protocol):
+    """What has to survive a crash, and what did."""
+
+    async def answers(self, turn_id: str) -> Sequence[ChatResponse]:
+        """The answers that were bought before, by round.
+
+        Cancellation: nothing is changed.
+        """
+        ...
+
+    async def answered(self, turn_id: str, number: int, response: ChatResponse) -> None:
+        """Round *number* (from 1) has its answer.
+
+        Cancellation: it is kept, or not.
+        """
+        ...
+
+    def tools(self, turn_id: str, number: int) -> ToolJournal:
+        """Where the tool calls of a round are kept."""
+        ...
+
+    async def tool_answers(self, turn_id: str, number: int, calls: Sequence[ToolCall]) -> dict[str, ToolAnswer]:
+        """The answers to calls that were finished, or can never be known, by call id.
+
+        Cancellation: nothing is changed.
+        """
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class Turns:
+    """Everything that a turn needs, and the one way through it."""
+
+    models: Models
+    tools: ToolRegistry
+    history: History
+    context: ContextBuilder | None = None
+    journal: TurnJournal | None = None
+    policy: TurnPolicy = attrs.field(factory=TurnPolicy)
+    workspace: Path | None = None
+
+    async def answer(self, question: Question, call: Call) -> Reply:
+        """Answer *question*, showing `call.emit` what is seen on the way (`AgentEvent`s).
+
+        The model and the route are chosen once. Whatever becomes of the turn, what was said and done in it is in
+        the session afterwards.
+
+        Raises:
+          ClawftError: there is no answer; the typed reason.
+
+        Cancellation: models and tools are cancelled and waited for; what was done is written down.
+        """
+        turn = _Turn(self, question, call)
+        call.notify(
+            TurnStarted(
+                session=question.session,
+                sender=question.auth.identity,
+                message_id=question.turn_id,
+                turn_id=question.turn_id,
+            )
+        )
+        try:
+            reply = await turn.run()
+        except Exception as exc:
+            turn.tell("error", exc)
+            raise
+        except BaseException:
+            turn.tell("cancelled")
+            raise
+        turn.tell("ok")
+        return reply
+
+
+class _Turn:
+    """One turn on its way."""
+
+    def __init__(self, turns: Turns, question: Question, call: Call) -> None:
+        self._turns = turns
+        self._question = question
+        self._call = attrs.evolve(call, turn_id=question.turn_id)
+        self._show: Callable[[Any], Awaitable[None]] = call.emit
+        self._started = trio.current_time()
+        self._said: list[Message] = [question.content]
+        self._rounds: list[ChatResponse] = []
+        self._answers: list[ToolAnswer] = []
+        self._decision: RoutingDecision | None = None
+        self._aborted = False
+
+    async def run(self) -> Reply:
+        try:
+            await self._rounds_until_answered()
+        except ConsumerLeft as left:
+            # It had heard enough: what it was shown is the reply. What it raised is its own.
+            if left.original is not None:
+                raise
+            self._aborted = True
+        finally:
+            # Cancelled or failed, what was said and done is part of the conversation.
+            with goodbye(_GRACE):
+                await self._turns.history.append(self._question.session, self._said)
+        return self._reply()
+
+    async def _rounds_until_answered(self) -> None:
+        request = await self._request()
+        self._decision = await self._turns.models.route(request, self._call)
+        limit = self._turns.policy.max_tool_iterations
+        for number in range(1, limit + 2):
+            last = number > limit
+            response = await self._ask(request, number, without_tools=last)
+            self._rounds.append(response)
+            self._said.append(response.message)
+            if response.finish_reason == "aborted" or not response.tool_calls:
+                return
+            answers = await self._use_tools(number, response, request.messages, refused=last)
+            self._said.extend(answer.message for answer in answers)
+            request = attrs.evolve(
+                request, messages=(*request.messages, response.message, *(answer.message for answer in answers))
+            )
+
+    async def _request(self) -> ChatRequest:
+        turns, question, policy = self._turns, self._question, self._turns.policy
+        history = await turns.history.history(question.session, policy.memory_window)
+        if turns.context is None:
+            messages: tuple[Message, ...] = (*history, question.content)
+        else:
+            messages = await turns.context.build_messages(history, question.content, sender=question.auth.identity)
+        return ChatRequest(
+            messages,
+            model=question.model,
+            tools=turns.tools.specs(question.auth.permissions),
+            max_tokens=policy.max_tokens,
+            temperature=policy.temperature,
+            response_schema=question.response_schema,
+            auth=question.auth,
+        )
+
+    async def _ask(self, request: ChatRequest, number: int, *, without_tools: bool) -> ChatResponse:
+        journal = self._turns.journal
+        if journal is not None:
+            bought = await journal.answers(self._question.turn_id)
+            if number <= len(bought):
+                return bought[number - 1]
+        if without_tools:
+            request = attrs.evolve(request, tool_choice="none")
+        await self._show(RoundStarted(number))
+        shown = Shown(self._call.emit)
+        call = attrs.evolve(self._call, id=f"{self._question.turn_id}.{number}", emit=shown)
+        assert self._decision is not None
+        try:
+            response = await self._turns.models.complete(request, call, self._decision)
+        except ConsumerLeft:
+            self._note_partial(shown)
+            raise
+        response = attrs.evolve(response, tool_calls=repair_ids(response.tool_calls))
+        if journal is not None:
+            await journal.answered(self._question.turn_id, number, response)
+        return response
+
+    def _note_partial(self, shown: Shown) -> None:
+        """What was shown of a round that its consumer stopped is the answer as far as it was wanted."""
+        seen = shown.so_far()
+        records = self._call.log.records
+        provider, _, model = (records[-1].target if records else "").partition("/")
+        partial = ChatResponse(content=seen.text, finish_reason="aborted", provider=provider, model=model)
+        self._rounds.append(partial)
+        if seen.text:
+            self._said.append(partial.message)
+
+    async def _use_tools(
+        self, number: int, response: ChatResponse, messages: Sequence[Message], *, refused: bool
+    ) -> tuple[ToolAnswer, ...]:
+        """Answer every call of *response*, in call order."""
+        known = await self._known_answers(number, response, messages, refused=refused)
+        open_calls = [call for call in response.tool_calls if call.id not in known]
+        journal = None if self._turns.journal is None else self._turns.journal.tools(self._question.turn_id, number)
+        fresh = await self._turns.tools.execute_all(open_calls, self._tool_context(), journal=journal)
+        # Ids are unique, `repair_ids` saw to it, so each answer has one place.
+        by_id = known | {answer.call_id: answer for answer in fresh}
+        answers = tuple(by_id[call.id] for call in response.tool_calls if call.id in by_id)
+        self._answers.extend(answers)
+        await self._show(ToolsAnswered(answers))
+        return answers
+
+    async def _known_answers(
+        self, number: int, response: ChatResponse, messages: Sequence[Message], *, refused: bool
+    ) -> dict[str, ToolAnswer]:
+        """The calls that need not, or must not, be executed."""
+        known: dict[str, ToolAnswer] = {}
+        if self._turns.journal is not None:
+            known |= await self._turns.journal.tool_answers(self._question.turn_id, number, response.tool_calls)
+        for call in response.tool_calls:
+            why = self._refusal(call, response, messages, refused=refused)
+            if why and call.id not in known:
+                error = PermissionDenied(why)
+                known[call.id] = ToolAnswer(
+                    call.id, name=call.name, text=error_text(error), outcome="refused", error=error
+                )
+        return known
+
+    def _refusal(self, call: ToolCall, response: ChatResponse, messages: Sequence[Message], *, refused: bool) -> str:
+        if refused:
+            return "The turn has used all its rounds of tools."
+        if self._turns.context is None:
+            return ""
+        restriction = self._turns.context.tool_restriction((*messages, response.message))
+        return "" if restriction.allows(call.name) else restriction.refusal(call.name)
+
+    def _tool_context(self) -> ToolContext:
+        question = self._question
+        return ToolContext(
+            auth=question.auth,
+            session=question.session,
+            workspace=self._turns.workspace,
+            turn_id=question.turn_id,
+            deadline=trio.current_effective_deadline(),
+            notify=self._call.notify,
+        )
+
+    def _reply(self) -> Reply:
+        last = self._rounds[-1] if self._rounds else ChatResponse(finish_reason="aborted")
+        records = self._call.log.records
+        return Reply(
+            text=last.text,
+            finish_reason="aborted" if self._aborted else last.finish_reason,
+            provider=last.provider,
+            model=last.model,
+            usage=_sum_usage(self._rounds),
+            cost=_sum_cost(self._rounds),
+            latency=self._latency(records),
+            attempts=records,
+            tools=tuple(self._answers),
+            rounds=tuple(self._rounds),
+            session=self._question.session,
+            turn_id=self._question.turn_id,
+            decision=self._decision,
+        )
+
+    def _latency(self, records: Sequence[AttemptRecord]) -> Latency:
+        first_bytes = [r.started + r.latency.first_byte for r in records if r.latency.first_byte is not None]
+        content = [r.started + r.latency.first_content for r in records if r.latency.first_content is not None]
+        return Latency(
+            total=trio.current_time() - self._started,
+            queued=sum(record.latency.queued for record in records),
+            first_byte=min(first_bytes) - self._started if first_bytes else None,
+            first_content=min(content) - self._started if content else None,
+        )
+
+    def tell(self, outcome: Any, error: BaseException | None = None) -> None:
+        """Tell observers how the turn ended."""
+        self._call.notify(
+            TurnEnded(
+                session=self._question.session,
+                message_id=self._question.turn_id,
+                outcome=outcome,
+                duration=trio.current_time() - self._started,
+                rounds=len(self._rounds),
+                error=error,
+                turn_id=self._question.turn_id,
+            )
+        )
+
+
+def _sum_usage(rounds: Sequence[ChatResponse]) -> Usage | None:
+    told = [response.usage for response in rounds if response.usage is not None]
+    if not told:
+        return None
+    return Usage(
+        input_tokens=sum(usage.input_tokens for usage in told),
+        output_tokens=sum(usage.output_tokens for usage in told),
+        cached_tokens=sum(usage.cached_tokens for usage in told),
+        cache_write_tokens=sum(usage.cache_write_tokens for usage in told),
+        reasoning_tokens=sum(usage.reasoning_tokens for usage in told),
+    )
+
+
+def _sum_cost(rounds: Sequence[ChatResponse]) -> Decimal | None:
+    costs = [response.cost for response in rounds]
+    known = [cost for cost in costs if cost is not None]
+    return sum(known, Decimal(0)) if known and len(known) == len(costs) else None
