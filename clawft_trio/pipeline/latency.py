@@ -58,9 +58,14 @@ class Stopwatch:
         return Latency(
             total=total,
             queued=told.queued,
-            first_byte=None if told.first_byte is None else offset + told.first_byte,
-            first_content=self._first_content,
+            first_byte=_later(told.first_byte, offset),
+            # What was shown is what counts; where nothing was, or it was taken back, what had come.
+            first_content=_later(told.first_content, offset) if self._first_content is None else self._first_content,
         )
+
+
+def _later(seconds: float | None, offset: float) -> float | None:
+    return None if seconds is None else offset + seconds
 
 
 def deciding_attempt(attempts: Sequence[AttemptRecord]) -> AttemptRecord | None:

@@ -9,7 +9,7 @@ import trio
 
 from clawft_trio.attempts import Latency
 from clawft_trio.chat import ChatRequest
-from clawft_trio.pipeline.stages import ResponseOutcome, RoutingDecision, TaskProfile
+from clawft_trio.pipeline.stages import Ending, ResponseOutcome, RoutingDecision, TaskProfile
 
 MAX_QUESTION = 200
 """Characters of the question that are kept: a trajectory is a note, not the conversation."""
@@ -30,7 +30,7 @@ class Trajectory:
     routed_to: str
     answered_by: str
     tier: str
-    success: bool
+    ending: Ending
     #: from 0 to 1; None when there was nothing to score
     quality: float | None
     latency: Latency
@@ -41,10 +41,10 @@ class Trajectory:
 
     @property
     def value(self) -> float | None:
-        """How good it was, from 0 to 1: what somebody said, else the score; 0 for a failure."""
+        """How good it was, from 0 to 1: what somebody said, else the score; 0 for a failure, None for neither."""
         if self.feedback is not None:
             return (self.feedback + 1) / 2
-        return self.quality if self.success else 0.0
+        return 0.0 if self.ending == "failed" else self.quality
 
 
 @attrs.frozen(kw_only=True)
@@ -151,7 +151,7 @@ def _trajectory(request: ChatRequest, decision: RoutingDecision, outcome: Respon
         routed_to=decision.targets[0].name,
         answered_by=outcome.answered_by,
         tier=decision.tier,
-        success=outcome.success,
+        ending=outcome.ending,
         quality=None if outcome.quality is None else outcome.quality.overall,
         latency=outcome.latency,
         error="" if outcome.error is None else type(outcome.error).__name__,

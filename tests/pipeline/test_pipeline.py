@@ -91,7 +91,7 @@ async def test_a_request_is_answered_and_everybody_is_told() -> None:
     assert (outcome.success, outcome.ending, outcome.answered_by) == (True, "ok", "fake/one")
     assert outcome.quality is not None and outcome.quality.overall > 0.8
     (trajectory,) = learner.trajectories
-    assert (trajectory.call_id, trajectory.sender_id, trajectory.success) == ("c1", "telegram:ana", True)
+    assert (trajectory.call_id, trajectory.sender_id, trajectory.ending) == ("c1", "telegram:ana", "ok")
     (routed,) = seen.of(Routed)
     assert (routed.targets, routed.turn_id) == (("fake/one", "fake/two"), "t1")
     (ended,) = seen.of(RoundEnded)
