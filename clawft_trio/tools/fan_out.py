@@ -216,11 +216,13 @@ class FanOut:
             request.release()
 
     async def _run_timed(self, job: _Job, tool: Tool) -> str:
-        if trio.current_time() >= self.context.deadline:
+        now = trio.current_time()
+        if now >= self.context.deadline:
             raise ToolTimeout("not started: the time for all calls is over", tool=tool.name)
         if self.journal is not None:
             await self.journal.started(job.call, tool)
-        job.started = now = trio.current_time()
+            now = trio.current_time()
+        job.started = now
         total = self.policy.total if tool.metadata.total is None else tool.metadata.total
         context = self._context_of(job, min(now + total, self.context.deadline))
         self._tell_start(job, now)

@@ -1,0 +1,209 @@
+"""One child process, from start to end: nothing of it is left when the call returns.
+
+It leads a session and a process group of its own, and the whole group is killed when it ends, is cancelled or runs
+out of time. A process that has left the group by a session of its own (setsid) cannot be found and lives on; it
+does not keep the call waiting.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+
+import attrs
+import trio
+
+from clawft_trio.errors import Unsupported
+from clawft_trio.nursery import goodbye, open_hidden_nursery
+
+_DEATH = 5.0
+"""Seconds that the kernel gets to end a killed process; more only when it is stuck in a driver."""
+
+_CHUNK = 1 << 16
+
+
+@attrs.frozen(kw_only=True)
+class Finished:
+    """What is left of a process."""
+
+    #: negative: ended by that signal; None when its time was over
+    exit_code: int | None
+    stdout: str
+    stderr: str
+    #: seconds that it took
+    duration: float
+    #: its output was still held open after it and its group had ended
+    left_something: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class ChildPolicy:
+    """What bounds a child process."""
+
+    #: seconds that it may run; what it has written until then is kept
+    total: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))
+    #: seconds between asking it to end (SIGTERM) and killing it; and for its output to end once it has
+    grace: float = attrs.field(default=1.0, validator=attrs.validators.ge(0))
+    #: bytes kept of each output, half from the beginning and half from the end; the rest is read and dropped
+    longest_output: int = attrs.field(default=24_000, validator=attrs.validators.ge(1024))
+
+
+async def run_child(
+    argv: Sequence[str], *, cwd: str, environment: Mapping[str, str], stdin: bytes, policy: ChildPolicy
+) -> Finished:
+    """Run a program to its end, or to the end of its time.
+
+    Args:
+      argv: the program, found without a search path, and its arguments. No shell reads them.
+      cwd: the directory that it starts in.
+      environment: all of its environment.
+      stdin: what it may read.
+      policy: what bounds it.
+
+    Raises:
+      OSError: it cannot be started.
+      Unsupported: this platform has no process groups.
+
+    Cancellation: the process group is asked to end, then killed, and waited for.
+    """
+    if os.name != "posix":
+        raise Unsupported("commands need POSIX process groups")
+    began = trio.current_time()
+    outputs = _Output(policy.longest_output), _Output(policy.longest_output)
+    exit_code, held = None, False
+    async with _open_group(argv, cwd, environment, policy.grace) as process:
+        with trio.CancelScope(deadline=began + policy.total):
+            async with open_hidden_nursery() as nursery:
+                _start_pumps(nursery, process, outputs, stdin)
+                exit_code = await _wait_and_kill_rest(process)
+                # What holds the pipes now has left the group: do not wait for it.
+                nursery.cancel_scope.deadline = trio.current_time() + policy.grace
+            held = nursery.cancel_scope.cancelled_caught
+    return Finished(
+        exit_code=exit_code,
+        stdout=outputs[0].text(),
+        stderr=outputs[1].text(),
+        duration=trio.current_time() - began,
+        left_something=held,
+    )
+
+
+@asynccontextmanager
+async def _open_group(
+    argv: Sequence[str], cwd: str, environment: Mapping[str, str], grace: float
+) -> AsyncGenerator[trio.Process, None]:
+    process = await trio.lowlevel.open_process(
+        argv,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=cwd,
+        env=dict(environment),
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        with goodbye(grace + _DEATH):
+            await _end(process, grace)
+
+
+async def _end(process: trio.Process, grace: float) -> None:
+    """Leave nothing of the group, of the process, or of its pipes."""
+    try:
+        if process.returncode is None:
+            _signal_group(process, signal.SIGTERM)
+            with trio.move_on_after(grace):
+                await _wait_exiting(process)
+            _signal_group(process, signal.SIGKILL)
+            await process.wait()
+    finally:
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                await trio.aclose_forcefully(pipe)
+
+
+async def _wait_and_kill_rest(process: trio.Process) -> int:
+    """Wait for the process, and kill what it leaves behind in its group."""
+    await _wait_exiting(process)
+    _signal_group(process, signal.SIGKILL)
+    return await process.wait()
+
+
+async def _wait_exiting(process: trio.Process) -> None:
+    """Wait until the process has ended, and leave it to be reaped.
+
+    As long as nobody has reaped it, its number is its own, and so is the group's: no stranger is killed.
+    """
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except (AttributeError, OSError):
+        # Not Linux, or an old one: the number is free for reuse for the length of a function call.
+        await process.wait()
+        return
+    try:
+        await trio.lowlevel.wait_readable(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _signal_group(process: trio.Process, number: signal.Signals) -> None:
+    # It leads its group, so the group has its number. Gone already, or (macOS) all of it waits to be reaped.
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+
+
+# --- pipes -------------------------------------------------------------------------------------------------
+
+
+class _Output:
+    """The beginning and the end of what was written, however much it was."""
+
+    def __init__(self, limit: int) -> None:
+        self._half = limit // 2
+        self._head = bytearray()
+        self._tail = bytearray()
+        self._total = 0
+
+    def add(self, data: bytes | bytearray) -> None:
+        self._total += len(data)
+        room = self._half - len(self._head)
+        self._head += data[:room]
+        self._tail += data[max(room, 0) :]
+        # Cut rarely: each cut moves what is kept.
+        if len(self._tail) > self._half + _CHUNK:
+            del self._tail[: -self._half]
+
+    def text(self) -> str:
+        tail = self._tail[-self._half :]
+        missing = self._total - len(self._head) - len(tail)
+        if not missing:
+            return (self._head + tail).decode(errors="replace")
+        return (
+            f"{self._head.decode(errors='replace')}\n[{missing} of {self._total} bytes left out]\n"
+            f"{tail.decode(errors='replace')}"
+        )
+
+
+def _start_pumps(nursery: trio.Nursery, process: trio.Process, outputs: tuple[_Output, _Output], stdin: bytes) -> None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    nursery.start_soon(_drain, process.stdout, outputs[0])
+    nursery.start_soon(_drain, process.stderr, outputs[1])
+    nursery.start_soon(_feed, process.stdin, stdin)
+
+
+async def _drain(pipe: trio.abc.ReceiveStream, output: _Output) -> None:
+    while data := await pipe.receive_some(_CHUNK):
+        output.add(data)
+
+
+async def _feed(pipe: trio.abc.SendStream, data: bytes) -> None:
+    # It need not read what it is given, and need not be there any more.
+    with suppress(trio.BrokenResourceError):
+        async with pipe:
+            await pipe.send_all(data)
