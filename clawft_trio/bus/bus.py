@@ -1,0 +1,339 @@
+"""Messages in and messages out, through bounded queues: whoever is too fast waits, and memory has an end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+
+import attrs
+import trio
+
+from clawft_trio.bus.outbox import Outbox, Parcel
+from clawft_trio.bus.overflow import OVERFLOWS, BoundedQueue, Overflow, QueueStatistics, Reader
+from clawft_trio.bus.shelf import MemoryShelf, Shelf
+from clawft_trio.chat import unobserved
+from clawft_trio.codec import encode_json
+from clawft_trio.errors import BusClosed
+from clawft_trio.messages import InboundMessage, OutboundMessage
+from clawft_trio.observe import Observer, fan_out
+
+_positive = attrs.validators.ge(1)
+
+
+@attrs.frozen(kw_only=True)
+class BusConfig:
+    """How much the bus holds, and what happens to what does not fit."""
+
+    #: messages
+    inbound_buffer_size: int = attrs.field(default=1024, validator=_positive)
+    #: messages, for each channel
+    outbound_buffer_size: int = attrs.field(default=1024, validator=_positive)
+    #: for both directions
+    overflow_policy: Overflow = attrs.field(default="block", validator=attrs.validators.in_(OVERFLOWS))
+    #: for inbound messages only; None is `overflow_policy`
+    inbound_overflow_policy: Overflow | None = attrs.field(
+        default=None, validator=attrs.validators.optional(attrs.validators.in_(OVERFLOWS))
+    )
+    #: for outbound messages only; None is `overflow_policy`
+    outbound_overflow_policy: Overflow | None = attrs.field(
+        default=None, validator=attrs.validators.optional(attrs.validators.in_(OVERFLOWS))
+    )
+    #: limit in bytes beside the one in messages; None is none
+    inbound_max_bytes: int | None = attrs.field(default=None, validator=attrs.validators.optional(_positive))
+    #: limit in bytes for each channel; None is none
+    outbound_max_bytes: int | None = attrs.field(default=None, validator=attrs.validators.optional(_positive))
+    #: seconds that a final reply waits for room in its channel's queue before it is stored
+    delivery_wait: float = attrs.field(default=30.0, validator=attrs.validators.ge(0.0))
+    #: share of a queue's size from which on it warns
+    warn_at: float = attrs.field(default=0.8, validator=[attrs.validators.gt(0.0), attrs.validators.le(1.0)])
+
+
+@attrs.frozen(kw_only=True)
+class BusStatistics:
+    """The books of every queue."""
+
+    inbound: QueueStatistics
+    #: by channel
+    outbound: Mapping[str, QueueStatistics]
+    #: final replies that wait on the shelf, by channel
+    shelved: Mapping[str, int]
+
+
+class MessageBus:
+    """Carries messages between channel adapters and the agent loop.
+
+    Nothing runs in it: it is a set of queues. It needs no closing, but whoever iterates waits for `close()`; `open_bus`
+    calls it, and keeps what was not delivered.
+
+    Args:
+      config: sizes and policies.
+      shelf: where final replies wait for their channel to come back.
+      notify: gets `BusPressure`, `MessageDropped` and `Undeliverable`; what it raises is logged and goes no further.
+    """
+
+    def __init__(
+        self, config: BusConfig | None = None, *, shelf: Shelf | None = None, notify: Observer = unobserved
+    ) -> None:
+        self.config = config or BusConfig()
+        self._shelf = shelf or MemoryShelf()
+        self._notify = fan_out([notify])
+        self._inbound: BoundedQueue[InboundMessage] = BoundedQueue(
+            "inbound",
+            capacity=self.config.inbound_buffer_size,
+            overflow=self.config.inbound_overflow_policy or self.config.overflow_policy,
+            max_bytes=self.config.inbound_max_bytes,
+            weigh=size_of,
+            warn_at=self.config.warn_at,
+            notify=self._notify,
+        )
+        self._outboxes: dict[str, Outbox] = {}
+        self._outbound_queues: dict[str, BoundedQueue[Parcel]] = {}
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<MessageBus {self._inbound!r}, {list(self._outboxes.values())!r}>"
+
+    # --- in ----------------------------------------------------------------------------------------------
+
+    async def publish_inbound(self, message: InboundMessage) -> bool:
+        """Hand *message* over to whoever consumes, waiting for room if the policy says so.
+
+        Yields to other tasks at least once per 256 messages.
+
+        Returns:
+          Whether it was taken in; False means that the policy dropped it, and a `MessageDropped` event has it.
+
+        Raises:
+          BusFull: by policy `reject`, or because it is larger than the whole queue.
+          BusClosed: nothing more goes in, also when that happened while this waited.
+          SelfDeadlock: the queue is full and every consumer of it is waiting here.
+
+        Cancellation: `Cancelled` means that it was not published.
+        """
+        inbound = self._inbound
+        # The first lines of `put`, because one more coroutine per message would cost a fifth of the speed.
+        if len(inbound._put_line) < inbound._put_below:
+            inbound._put_line.append(message)
+            return True  # noqa: ASYNC910 - a checkpoint per batch, not per message
+        return await inbound.put(message)
+
+    def publish_inbound_nowait(self, message: InboundMessage) -> bool:
+        """Hand *message* over now.
+
+        Raises:
+          trio.WouldBlock: by policy `block`, it would have to wait.
+          BusFull, BusClosed: as for `publish_inbound`.
+        """
+        return self._inbound.put_nowait(message)
+
+    @property
+    def inbound(self) -> Reader[InboundMessage]:
+        """A new consumer of the inbound messages: `async for message in bus.inbound`.
+
+        Several share the messages among them. The loop ends when the bus is closed and everything was taken.
+        """
+        return Reader(self._inbound)
+
+    @property
+    def inbound_queue(self) -> BoundedQueue[InboundMessage]:
+        """The queue itself, for a consumer that serves sessions in turn."""
+        return self._inbound
+
+    def clone(self) -> Publisher:
+        """A way in of its own for one more producer; closing it closes nothing else."""
+        return Publisher(self)
+
+    # --- out ---------------------------------------------------------------------------------------------
+
+    async def dispatch_outbound(self, message: OutboundMessage, *, kept: bool = False) -> bool:
+        """Hand *message* over to its channel.
+
+        A final reply is never lost by policy: when there is no room within `delivery_wait`, it is kept on the shelf
+        until the channel's consumer has caught up, and an `Undeliverable` event says so.
+
+        Args:
+          kept: the reply is on the shelf already, put there in the transaction that ended its turn.
+
+        Returns:
+          Whether it is on its way; False means that it is no final reply and that the policy dropped it, or that its
+          channel does not show pieces.
+
+        Raises:
+          BusFull, BusClosed, SelfDeadlock: as for `publish_inbound`.
+          StoreError: it should have been kept, and could not be.
+
+        Cancellation: `Cancelled` means that it was not handed over.
+        """
+        return await self.outbound(message.channel).put(message, kept=kept)
+
+    def outbound(self, channel: str) -> Outbox:
+        """What waits for *channel*: `async for message in bus.outbound("telegram")`."""
+        outbox = self._outboxes.get(channel)
+        if outbox is None:
+            outbox = self._outboxes[channel] = self._new_outbox(channel)
+        return outbox
+
+    def _new_outbox(self, channel: str) -> Outbox:
+        queue: BoundedQueue[Parcel] = BoundedQueue(
+            f"outbound.{channel}",
+            capacity=self.config.outbound_buffer_size,
+            overflow=self.config.outbound_overflow_policy or self.config.overflow_policy,
+            max_bytes=self.config.outbound_max_bytes,
+            weigh=_size_of_parcel,
+            # A lost retraction would leave on the screen what the model never said.
+            precious=lambda parcel: parcel.message.kind != "partial",
+            warn_at=self.config.warn_at,
+            notify=self._notify,
+        )
+        if self._closed:
+            queue.close()
+        self._outbound_queues[channel] = queue
+        return Outbox(channel, queue, self._shelf, wait=self.config.delivery_wait, notify=self._notify)
+
+    # --- the end -----------------------------------------------------------------------------------------
+
+    def close_inbound(self) -> None:
+        """Take no more messages in; those that are in can be consumed, and answered."""
+        self._inbound.close()
+
+    def close(self) -> None:
+        """Take nothing more in, in neither direction. Consumers get what there is, and then end."""
+        self._closed = True
+        self._inbound.close()
+        for queue in self._outbound_queues.values():
+            queue.close()
+
+    async def drain(self) -> None:
+        """Take nothing more in, wait until consumers have taken every message, then every reply, and be closed.
+
+        The caller says how long: `trio.move_on_after`. An answer that is still being made when the last message was
+        taken comes too late; the agent loop has a graceful end of its own.
+
+        Cancellation: what was closed stays closed; what is left stays in it.
+        """
+        self.close_inbound()
+        await self._inbound.wait_drained()
+        self.close()
+        for queue in tuple(self._outbound_queues.values()):
+            await queue.wait_drained()
+
+    async def recall_shelved(self) -> None:
+        """Learn what earlier processes have left on the shelf; it is delivered before anything new.
+
+        Raises:
+          StoreError: the shelf cannot be read.
+
+        Cancellation: safe; nothing is recalled.
+        """
+        for channel, keys in (await self._shelf.waiting()).items():
+            self.outbound(channel).note_shelved(keys)
+
+    async def shelve_rest(self) -> None:
+        """After `close`: keep the final replies that nobody has taken, and tell of the other messages that are left.
+
+        Raises:
+          StoreError: the shelf cannot be written.
+
+        Cancellation: what was not kept yet is lost.
+        """
+        self._inbound.clear("closed")
+        for outbox in self._outboxes.values():
+            await outbox.shelve_rest()
+        await trio.lowlevel.checkpoint_if_cancelled()
+
+    def statistics(self) -> BusStatistics:
+        """The books, exactly as they are now."""
+        return BusStatistics(
+            inbound=self._inbound.statistics(),
+            outbound={channel: outbox.statistics() for channel, outbox in self._outboxes.items()},
+            shelved={channel: outbox.shelved for channel, outbox in self._outboxes.items() if outbox.shelved},
+        )
+
+
+@asynccontextmanager
+async def open_bus(
+    config: BusConfig | None = None,
+    *,
+    shelf: Shelf | None = None,
+    notify: Observer = unobserved,
+    grace: float = 5.0,
+) -> AsyncGenerator[MessageBus, None]:
+    """Open a bus for the length of the block; at its end it is closed, and undelivered final replies are kept.
+
+    Args:
+      config: sizes and policies.
+      shelf: where final replies wait; what earlier processes left there is delivered first.
+      notify: gets the events.
+      grace: seconds that keeping the rest may take.
+
+    Raises:
+      StoreError: the shelf cannot be read.
+
+    Cancellation: the rest is kept all the same, within *grace*.
+    """
+    bus = MessageBus(config, shelf=shelf, notify=notify)
+    await bus.recall_shelved()
+    try:
+        yield bus
+    finally:
+        bus.close()
+        with trio.move_on_after(grace, shield=True):
+            await bus.shelve_rest()
+
+
+class Publisher:
+    """One producer's way into the bus."""
+
+    def __init__(self, bus: MessageBus) -> None:
+        self._bus = bus
+        self._closed = False
+        #: messages that it has handed over
+        self.published = 0
+
+    async def publish(self, message: InboundMessage) -> bool:
+        """Hand *message* over; see `MessageBus.publish_inbound`.
+
+        Raises:
+          BusClosed: this publisher or the bus was closed.
+          BusFull, SelfDeadlock: as there.
+
+        Cancellation: `Cancelled` means that it was not published.
+        """
+        self._check()
+        taken = await self._bus.publish_inbound(message)
+        self.published += 1
+        return taken
+
+    def publish_nowait(self, message: InboundMessage) -> bool:
+        """Hand *message* over now; see `MessageBus.publish_inbound_nowait`.
+
+        Raises:
+          trio.WouldBlock: it would have to wait.
+          BusFull, BusClosed: as there.
+        """
+        self._check()
+        taken = self._bus.publish_inbound_nowait(message)
+        self.published += 1
+        return taken
+
+    def _check(self) -> None:
+        if self._closed:
+            raise BusClosed("this publisher is closed")
+
+    def clone(self) -> Publisher:
+        """Another one, independent of this one."""
+        return Publisher(self._bus)
+
+    def close(self) -> None:
+        """Publish nothing more through this one."""
+        self._closed = True
+
+
+def size_of(message: InboundMessage | OutboundMessage) -> int:
+    """Bytes of what a message carries: its text, its addresses and its notes, as UTF-8."""
+    notes = len(encode_json(message.metadata)) if message.metadata else 0
+    return len(message.content.encode(errors="surrogatepass")) + sum(len(one.encode()) for one in message.media) + notes
+
+
+def _size_of_parcel(parcel: Parcel) -> int:
+    return size_of(parcel.message)

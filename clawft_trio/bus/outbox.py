@@ -1,0 +1,215 @@
+"""What waits for one channel: a bounded queue, and behind it the shelf, in one order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from itertools import islice
+
+import attrs
+import trio
+
+from clawft_trio.bus.overflow import BoundedQueue, QueueStatistics
+from clawft_trio.bus.shelf import Shelf, key_of
+from clawft_trio.chat import new_id
+from clawft_trio.errors import BusClosed
+from clawft_trio.messages import OutboundMessage
+from clawft_trio.observe import MessageDropped, Observer, Undeliverable
+
+_LOAD = 100
+"""Kept replies that are taken from the shelf at once."""
+
+
+@attrs.frozen
+class Parcel:
+    """A message on its way out. `key` says where on the shelf it is kept, if it is."""
+
+    message: OutboundMessage
+    key: str | None = None
+
+
+class Outbox:
+    """The messages for one channel, in order. One consumer reads it at a time.
+
+    A final reply that finds no room within its wait goes to the shelf, and so does every later one until the
+    consumer has caught up: what is on the shelf is always younger than what is in the queue.
+    """
+
+    def __init__(
+        self, channel: str, queue: BoundedQueue[Parcel], shelf: Shelf, *, wait: float, notify: Observer
+    ) -> None:
+        self.channel = channel
+        #: whether the channel shows pieces of answers and can take them back
+        self.shows_partials = True
+        self._queue = queue
+        self._shelf = shelf
+        self._wait = wait
+        self._notify = notify
+        #: replies on the shelf that the consumer has not been given yet, oldest first
+        self._shelved: deque[str] = deque()
+        #: replies given back by a consumer, and those just taken from the shelf: older than everything else
+        self._first: deque[Parcel] = deque()
+
+    def __repr__(self) -> str:
+        return f"<Outbox {self.channel}: {self._queue!r}, {len(self._shelved)} on the shelf>"
+
+    @property
+    def shelved(self) -> int:
+        """How many replies were put on the shelf or given back, and are not with the consumer."""
+        return len(self._shelved) + len(self._first)
+
+    def note_shelved(self, keys: Iterable[str]) -> None:
+        """Learn of the replies that an earlier process has left on the shelf."""
+        self._shelved.extend(keys)
+        self._queue.wake_reader()
+
+    def statistics(self) -> QueueStatistics:
+        """The books of the queue."""
+        return self._queue.statistics()
+
+    # --- in ----------------------------------------------------------------------------------------------
+
+    async def put(self, message: OutboundMessage, *, kept: bool = False) -> bool:
+        """Hand *message* over to the channel; see `MessageBus.dispatch_outbound`."""
+        if message.kind != "final":
+            if self.shows_partials:
+                return await self._queue.put(Parcel(message))
+            await trio.lowlevel.checkpoint()
+            return False
+        parcel = Parcel(message, key_of(message) if kept else None)
+        if not self._shelved:
+            with trio.move_on_after(self._wait) as patience:
+                await self._queue.put(parcel)
+            if not patience.cancelled_caught:
+                return True
+        await self.shelve(parcel)
+        return True
+
+    async def shelve(self, parcel: Parcel, error: BaseException | None = None) -> None:
+        """Keep *parcel* until the channel comes back, behind everything that is waiting for it.
+
+        Raises:
+          StoreError: the shelf cannot be written.
+
+        Cancellation: `Cancelled` means that it is not kept.
+        """
+        key = parcel.key or key_of(parcel.message) or new_id()
+        # Noted first: from now on every later reply has to stand behind this one.
+        self._shelved.append(key)
+        try:
+            if parcel.key is None:
+                await self._shelf.keep(key, parcel.message)
+            else:
+                await trio.lowlevel.checkpoint()
+        except BaseException:
+            self._shelved.remove(key)
+            raise
+        self._notify(Undeliverable(message=parcel.message, error=error))
+        self._queue.wake_reader()
+
+    # --- out ---------------------------------------------------------------------------------------------
+
+    def __aiter__(self) -> Outbox:
+        return self
+
+    async def __anext__(self) -> OutboundMessage:
+        try:
+            parcel = await self.take()
+        except BusClosed:
+            raise StopAsyncIteration from None
+        try:
+            await self.settle(parcel)
+        except BaseException:
+            self.give_back(parcel)
+            raise
+        return parcel.message
+
+    async def take(self) -> Parcel:
+        """Take the next one, waiting for it. It is `settle`d or given back when it was tried.
+
+        Raises:
+          BusClosed: the bus was closed, and everything was taken.
+          StoreError: the shelf cannot be read.
+
+        Cancellation: `Cancelled` means that nothing was taken.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while True:  # noqa: ASYNC913 - what is there is taken without yielding, a bounded number of times
+            if self._first:
+                return self._first.popleft()  # noqa: ASYNC910
+            try:
+                return self._queue.get_nowait()  # noqa: ASYNC910
+            except trio.WouldBlock:
+                await (self._load() if self._shelved else self._queue.wait_for_news())
+            except BusClosed:
+                if not self._shelved:
+                    raise
+                await self._load()
+
+    async def keep(self, parcel: Parcel, error: BaseException) -> None:
+        """It could not be delivered because of *error*: put it on the shelf, and first in line.
+
+        Raises:
+          StoreError: the shelf cannot be written.
+
+        Cancellation: it is first in line all the same.
+        """
+        key = parcel.key or key_of(parcel.message) or new_id()
+        self._notify(Undeliverable(message=parcel.message, error=error))
+        try:
+            if parcel.key is None:
+                await self._shelf.keep(key, parcel.message)
+            else:
+                await trio.lowlevel.checkpoint()
+        except BaseException:
+            self.give_back(parcel)
+            raise
+        self.give_back(Parcel(parcel.message, key))
+
+    def drop(self, parcel: Parcel) -> None:
+        """A piece of an answer could not be shown: tell of it, and forget it."""
+        self._notify(MessageDropped(queue=self._queue.name, policy="failed", message=parcel.message))
+
+    def give_back(self, parcel: Parcel) -> None:
+        """It was taken and could not be delivered: it is the next one again."""
+        self._first.appendleft(parcel)
+        self._queue.wake_reader()
+
+    async def _load(self) -> None:
+        keys = tuple(islice(self._shelved, _LOAD))
+        found = await self._shelf.fetch(keys)
+        for _ in keys:
+            self._shelved.popleft()
+        self._first.extend(Parcel(kept.message, kept.key) for kept in found)
+
+    async def settle(self, parcel: Parcel) -> None:
+        """It is delivered: forget it.
+
+        Raises:
+          StoreError: the shelf cannot be written; after a restart it will be delivered again.
+
+        Cancellation: `Cancelled` means that the shelf still has it.
+        """
+        if parcel.key is None:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._shelf.delivered(parcel.key)
+
+    # --- the end -----------------------------------------------------------------------------------------
+
+    async def shelve_rest(self) -> None:
+        """Keep every final reply that nobody has taken; the other messages are dropped.
+
+        Raises:
+          StoreError: the shelf cannot be written.
+
+        Cancellation: what was not kept yet is lost.
+        """
+        rest = [*self._first, *self._queue.clear(None)]
+        self._first.clear()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        for parcel in rest:
+            if parcel.message.kind == "final":
+                await self.shelve(parcel)
+            else:
+                self.drop(parcel)
