@@ -11,6 +11,7 @@ from clawft_trio.testing.fault_server import (
     open_fault_server as open_fault_server,
     refused_url as refused_url,
 )
+from clawft_trio.testing.faults import FAULTS as FAULTS, NamedFault as NamedFault
 from clawft_trio.testing.leaks import Held as Held, nothing_left as nothing_left
 from clawft_trio.testing.screen import Screen as Screen
 from clawft_trio.testing.script import (

@@ -87,7 +87,7 @@ class Writer(Protocol):
         ...
 
     def torn(self) -> bytes:
-        """What is on the wire at the most when the connection breaks here."""
+        """What has to go out before the body or the connection ends here, at the script's word."""
         ...
 
 
@@ -393,8 +393,8 @@ class Whole:
         return whole if self._finish and not self._broken else whole[: len(whole) // 2]
 
     def torn(self) -> bytes:
-        whole = self._instead or (self._rendered() if self._said else b"")
-        return whole[: len(whole) // 2]
+        # One object has no last word that could be missing: once finished, all of it was on its way.
+        return self.end() if self._said or self._finish or self._instead else b""
 
     def _rendered(self) -> bytes:
         finish = self._finish or Finish()

@@ -41,7 +41,7 @@ class Screen:
         self._stop_after = stop_after
         self._pause = pause
         #: events seen
-        self.events = 0
+        self.events: int = 0
         #: every `Reset`, in order
         self.resets: list[Reset] = []
         #: what the events got wrong among themselves, in words

@@ -61,9 +61,9 @@ class ScriptedProvider:
         #: every request, in order of arrival
         self.requests: list[ChatRequest] = []
         #: calls under way
-        self.running = 0
+        self.running: int = 0
         #: the most calls that were under way at once
-        self.peak = 0
+        self.peak: int = 0
 
     @classmethod
     def saying(cls, text: str, *, name: str = "scripted", usage: Usage | None = None) -> ScriptedProvider:
