@@ -8,13 +8,15 @@ from clawft_trio.net.admission import (
     Admission as Admission,
     AdmissionStatistics as AdmissionStatistics,
 )
+from clawft_trio.net.headers import (
+    HeaderValue as HeaderValue,
+    bearer as bearer,
+)
 from clawft_trio.net.http import (
     Clocks as Clocks,
     EndpointStatistics as EndpointStatistics,
-    HeaderValue as HeaderValue,
     HttpClient as HttpClient,
     HttpEndpoint as HttpEndpoint,
-    bearer as bearer,
 )
 from clawft_trio.net.response import HttpResponse as HttpResponse
 from clawft_trio.net.sse import (

@@ -20,7 +20,10 @@ class BadChunk(ValueError):
 
 
 class ChunkedDecoder:
-    """Takes the frames off one body (RFC 9112, section 7.1). As strict as h11, and as lenient: a trailer may end in LF."""
+    """Takes the frames off one body (RFC 9112, section 7.1).
+
+    As strict as h11, and as lenient: a trailer may end in a bare LF.
+    """
 
     def __init__(self) -> None:
         #: whether the body has come to its end

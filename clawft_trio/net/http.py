@@ -16,10 +16,9 @@ from __future__ import annotations
 
 import importlib
 import math
-import re
 import ssl
 import urllib.request
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TypeAlias
@@ -34,17 +33,14 @@ from clawft_trio.errors import NotConfigured, ProviderError, ProviderTimeout, Tr
 from clawft_trio.net.addresses import AddressPolicy
 from clawft_trio.net.admission import Admission, AdmissionStatistics
 from clawft_trio.net.connections import Connections
+from clawft_trio.net.headers import HeaderValue, look_up
 from clawft_trio.net.network import Network
 from clawft_trio.net.response import HttpResponse
 
 Library: TypeAlias = Literal["httpx", "httpx2"]
 
-HeaderValue: TypeAlias = str | Callable[[], str | Awaitable[str]]
-"""A header's value, or a callable, sync or async, that is asked for it before every request."""
-
-# RFC 9110, 5.5: printable ASCII, with blanks and tabs inside only.
-_HEADER_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?")
-
+# A compressed stream comes in lumps, and a compressed page may be a bomb: neither is asked for.
+_UNCOMPRESSED = {"accept-encoding": "identity"}
 
 # What a redirect may take along to another origin.
 _HARMLESS = frozenset(
@@ -108,15 +104,6 @@ class EndpointStatistics:
     requests: int
 
 
-def bearer(key: HeaderValue) -> HeaderValue:
-    """`Bearer` and *key*: the value of an `Authorization` header."""
-
-    async def value() -> str:
-        return f"Bearer {await _value_of(key)}"
-
-    return value
-
-
 class HttpEndpoint:
     """One server, by its base URL, and the connections to it.
 
@@ -177,11 +164,10 @@ class HttpEndpoint:
         if client is None:
             if proxy is None and policy is None and trust_env:
                 proxy = _proxy_for(url)
-            tls = (
-                verify
-                if isinstance(verify, ssl.SSLContext)
-                else self._library.http.create_ssl_context(verify=verify, trust_env=trust_env)
-            )
+            tls = verify if isinstance(verify, ssl.SSLContext) else None
+            # Reading the certificates takes 20 ms, which a server without TLS need not cost.
+            if tls is None and (url.scheme == "https" or redirects or verify is False):
+                tls = self._library.http.create_ssl_context(verify=verify, trust_env=trust_env)
             make = _connection_maker(self._library, tls, proxy, policy, keep_alive)
             self._connections = Connections(self._library.http, self._library.core, make, most_idle=connections)
             client = self._library.http.AsyncClient(transport=self._connections, trust_env=False, timeout=None)
@@ -251,7 +237,7 @@ class HttpEndpoint:
         Cancellation: the connection is closed.
         """
         # Before admission: whoever looks up a key may take its time, and must not hold a connection for it.
-        values = await self._header_values(headers)
+        values = await look_up(_UNCOMPRESSED, self._headers, headers or {})
         async with self._admission.admit():
             if self._closed:
                 raise trio.ClosedResourceError(f"{self!r} is closed")
@@ -265,25 +251,6 @@ class HttpEndpoint:
 
     def _address(self, path: str) -> str:
         return f"{self._base_url}/{path.lstrip('/')}" if path else self._base_url
-
-    async def _header_values(self, more: Mapping[str, HeaderValue] | None) -> dict[str, str]:
-        # A compressed stream comes in lumps, and a compressed page may be a bomb: neither is asked for.
-        chosen: dict[str, HeaderValue] = {"accept-encoding": "identity"}
-        for headers in (self._headers, more or {}):
-            chosen.update((name.lower(), value) for name, value in headers.items())
-        return {name: _checked_value(name, await _value_of(value)) for name, value in chosen.items()}
-
-
-async def _value_of(value: HeaderValue) -> str:
-    made = value() if callable(value) else value
-    return made if isinstance(made, str) else await made
-
-
-def _checked_value(name: str, value: str) -> str:
-    # The library would say what is wrong by quoting the value, which may be a key.
-    if value and not _HEADER_VALUE.fullmatch(value):
-        raise NotConfigured(f"the value of the header {name!r} has characters that no header may have")
-    return value
 
 
 class _Sending:
@@ -337,7 +304,7 @@ class _Sending:
         except self._library.errors as exc:
             raise self._judge(exc) from exc
 
-    async def _note_sent(self, event: str, info: Mapping[str, Any]) -> None:
+    async def _note_sent(self, event: str, info: Mapping[str, Any]) -> None:  # noqa: ASYNC910 - called between two steps
         # httpcore tells before each of its steps. What goes to a proxy first is not the request yet.
         if self._attempt is not None and event.endswith(".send_request_headers.started"):
             self._attempt.sent = self._attempt.sent or info["request"].method != b"CONNECT"
@@ -417,12 +384,12 @@ def _library_of(client: HttpClient) -> str:
 
 
 def _connection_maker(
-    library: _Library, verify: ssl.SSLContext, proxy: str | None, policy: AddressPolicy | None, keep_alive: float
+    library: _Library, tls: ssl.SSLContext | None, proxy: str | None, policy: AddressPolicy | None, keep_alive: float
 ) -> Callable[[Any], Any]:
     """The library's own way to make connections. Its pool is asked for new ones and never given any to keep."""
     core = library.core
     settings: dict[str, Any] = {
-        "ssl_context": verify,
+        "ssl_context": tls,
         "keepalive_expiry": keep_alive,
         "network_backend": Network(policy=policy, write_broke=core.WriteError),
     }

@@ -98,7 +98,7 @@ class Wire:
             self._head_tail = b""
         return self._send(memoryview(buffer), math.inf if timeout is None else timeout)
 
-    async def _send(self, view: memoryview, stall: float) -> None:
+    async def _send(self, view: memoryview, stall: float) -> None:  # noqa: ASYNC910 - waits if there is anything
         for start in range(0, len(view), _PIECE):
             with trio.move_on_after(stall) as clock:
                 await self._send_piece(view[start : start + _PIECE])

@@ -1,0 +1,48 @@
+"""Headers whose values may be secrets that change: looked up for every request, checked, and never shown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeAlias
+
+from clawft_trio.errors import NotConfigured
+
+HeaderValue: TypeAlias = str | Callable[[], str | Awaitable[str]]
+"""A header's value, or a callable, sync or async, that is asked for it before every request."""
+
+# RFC 9110, 5.5: printable ASCII, with blanks and tabs inside only.
+_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?")
+
+
+def bearer(key: HeaderValue) -> HeaderValue:
+    """`Bearer` and *key*: the value of an `Authorization` header."""
+
+    async def value() -> str:
+        return f"Bearer {await _value_of(key)}"
+
+    return value
+
+
+async def look_up(*layers: Mapping[str, HeaderValue]) -> dict[str, str]:
+    """The headers of one request, names in lower case; later layers go over earlier ones.
+
+    Raises:
+      NotConfigured: a value cannot stand in a header. It says which, and not what it is.
+
+    Cancellation: nothing was sent.
+    """
+    chosen = {name.lower(): value for layer in layers for name, value in layer.items()}
+    return {name: _checked(name, await _value_of(value)) for name, value in chosen.items()}  # noqa: ASYNC910 - may be none
+
+
+async def _value_of(value: HeaderValue) -> str:
+    made = value() if callable(value) else value
+    return made if isinstance(made, str) else await made  # noqa: ASYNC910 - waits if its owner does
+
+
+def _checked(name: str, value: str) -> str:
+    # The library would say what is wrong by quoting the value, which may be a key.
+    if value and not _VALUE.fullmatch(value):
+        raise NotConfigured(f"the value of the header {name!r} has characters that no header may have")
+    return value
