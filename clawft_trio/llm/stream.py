@@ -60,18 +60,37 @@ async def complete(
     """
     call = call or Call(id=new_id())
     started = trio.current_time()
-    consumer = None if on_event is None else _Consumer(on_event)
+    shown = None if on_event is None else Shown(_Consumer(on_event).deliver)
     try:
-        response = await witnessed(provider, request, call if consumer is None else call.showing(consumer.shown))
+        response = await witnessed(provider, request, call if shown is None else call.showing(shown))
     except ConsumerLeft as left:
         if left.original is not None:
             raise left.original from None
-        assert consumer is not None
-        return _aborted(consumer.shown, call, started)
+        assert shown is not None
+        return _aborted(shown, call, started)
     except ClawftError as exc:
         exc.attempts = call.log.records
         raise
     return _finished(response, call, started)
+
+
+async def consuming(
+    run: Callable[[Callable[[E], Awaitable[None]]], Awaitable[R]],
+    on_event: Callable[[E], bool | Awaitable[bool | None] | None],
+) -> R:
+    """Run *run*, showing *on_event* what it shows, with the consumer's exceptions taken out of everybody's way.
+
+    Raises:
+      Exception: what *run* raised, or what *on_event* raised, as it is.
+
+    Cancellation: *run* is cancelled.
+    """
+    try:
+        return await run(_Consumer(on_event).deliver)
+    except ConsumerLeft as left:
+        if left.original is not None:
+            raise left.original from None
+        raise AssertionError("who shows events has to answer a consumer that had enough") from left
 
 
 def _finished(response: ChatResponse, call: Call, started: float) -> ChatResponse:
@@ -88,16 +107,15 @@ def _finished(response: ChatResponse, call: Call, started: float) -> ChatRespons
     return attrs.evolve(response, attempts=records, latency=latency)
 
 
-class _Consumer:
-    """A user's callback as an `emit`: knows what was shown, and takes the callback's failures out of the way."""
+class _Consumer(Generic[E]):
+    """A user's callback as an `emit`, its failures told apart from everybody else's."""
 
-    __slots__ = ("_callback", "shown")
+    __slots__ = ("_callback",)
 
-    def __init__(self, callback: StreamCallback) -> None:
+    def __init__(self, callback: Callable[[E], bool | Awaitable[bool | None] | None]) -> None:
         self._callback = callback
-        self.shown = Shown(self._deliver)
 
-    async def _deliver(self, event: StreamEvent) -> None:
+    async def deliver(self, event: E) -> None:
         try:
             said = self._callback(event)
             if said is None or said is True:
