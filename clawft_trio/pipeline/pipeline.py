@@ -205,10 +205,9 @@ class _Fitted:
         return self._target.name
 
     async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
-        # Reached when its turn comes: a target that cannot be built costs nothing while others answer.
-        provider = self._pipeline.transport.reach(self._target)
         fitted = await self._pipeline.assembler.assemble(request, self._target, self._decision.permissions)
-        return await witnessed(provider, fitted.request, call)
+        # Reached when its turn comes: a target that cannot be built costs nothing while others answer.
+        return await witnessed(self._pipeline.transport.reach(self._target), fitted.request, call)
 
 
 class _Round:

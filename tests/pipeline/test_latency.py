@@ -7,6 +7,8 @@ from functools import partial
 import attrs
 import pytest
 import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from clawft_trio.attempts import Latency, Usage
 from clawft_trio.auth import USER, AuthContext
@@ -18,6 +20,7 @@ from clawft_trio.resilience.resilient import Resilient
 from clawft_trio.resilience.retry import Retry
 from clawft_trio.resilience.strategy import compose
 from clawft_trio.testing import Fail, Finish, Hang, Say, ScriptedProvider, Wait
+from clawft_trio.testing.machine import in_mock_time
 from clawft_trio.testing.script import CallTool, Think
 
 REQUEST = ChatRequest([Message.user("hi")], auth=AuthContext(channel="telegram", sender_id="ana", permissions=USER))
@@ -230,3 +233,28 @@ async def test_rounds_of_one_call_log_are_measured_apart(autojump_clock) -> None
     assert [outcome.latency_ms for outcome in router.outcomes] == [2000, 5000]
     assert [len(outcome.attempts) for outcome in router.outcomes] == [1, 1]
     assert len(call.log.records) == 2
+
+
+steps = st.one_of(
+    st.floats(0.25, 8).map(lambda seconds: Wait(round(seconds * 4) / 4)), st.just(Say("x")), st.just(DOWN)
+)
+scripts = st.lists(st.lists(steps, max_size=5).map(lambda some: [*some, Finish()]), min_size=1, max_size=3)
+
+
+@given(st.lists(scripts, min_size=1, max_size=3), st.booleans(), st.none() | st.sampled_from([1.0, 3.0]))
+@settings(deadline=None, max_examples=150)
+@in_mock_time
+async def test_any_round_is_measured_to_the_tick_and_told_truly(targets, retried, hedge_after) -> None:
+    outcome = await play(*targets, wrap=retrying if retried else None, chain=partial(Failover, hedge_after=hedge_after))
+    told = outcome.told
+    assert told.latency.total == trio.current_time() - 7.0
+    assert told.success is (outcome.response is not None)
+    assert (told.error is None) is told.success
+    assert bool(told.answered_by) is told.success
+    if outcome.response is not None:
+        assert outcome.response.latency == told.latency
+        assert outcome.response.attempts == told.attempts
+        assert outcome.response.text == "" or told.latency.first_content is not None
+    # Every attempt is on record and lies within the round.
+    for record in told.attempts:
+        assert 7.0 <= record.started <= record.started + record.latency.total <= trio.current_time()
