@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol, TypeAlias, TypedDict
 
 import attrs
@@ -27,6 +27,7 @@ from clawft_trio.llm.reading import Reading, closing_events
 from clawft_trio.net.addresses import AddressPolicy
 from clawft_trio.net.http import Clocks, HttpClient, HttpEndpoint, Library
 from clawft_trio.net.response import HttpResponse
+from clawft_trio.nursery import raise_one
 
 ApiKey: TypeAlias = str | Callable[[], str | Awaitable[str]] | None
 """A key, something that gives the current one, or None where none is needed."""
@@ -102,7 +103,7 @@ class Exchange:
         """Answer *request*, and leave the record of the attempt in `call.log`."""
         model = request.model or self.model
         try:
-            with record_attempt(call.log, f"{self.name}/{model}") as attempt:
+            with record_attempt(call.log, f"{self.name}/{model}") as attempt, _bare_cancellation():
                 response = await self._attempt(request, model, call, attempt)
         except ProviderError as exc:
             exc.provider, exc.model = exc.provider or self.name, exc.model or model
@@ -134,6 +135,17 @@ class Exchange:
             what = "the API key holds what no header may" if key else "there is no API key"
             raise NotConfigured(f"{what} for provider {self.name!r}{advice}")
         return key
+
+
+@contextmanager
+def _bare_cancellation() -> Iterator[None]:
+    # trio connects in a nursery of its own, and what is cancelled there comes as a group of cancellations.
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        if group.split(trio.Cancelled)[1] is None:
+            raise_one(group)
+        raise
 
 
 @attrs.define

@@ -252,8 +252,8 @@ def request_id(headers: Mapping[str, str]) -> str | None:
 # --- the verdict -------------------------------------------------------------------------------------
 
 
-def classify(error: ErrorObject, status: int | None) -> tuple[type[ProviderError], bool]:
-    """The class of error that *status* and the typed codes mean, and whether a code decided.
+def classify(error: ErrorObject, status: int | None) -> type[ProviderError]:
+    """The class of error that *status* and the typed codes mean.
 
     A code of `STATUS_AND_CODE` or `CODES` comes first, then the status, then `TYPES`. What nothing is known about
     is the server's failure.
@@ -261,13 +261,14 @@ def classify(error: ErrorObject, status: int | None) -> tuple[type[ProviderError
     for code in error.codes:
         known = STATUS_AND_CODE.get((status or 0, code)) or CODES.get(code)
         if known is not None:
-            return known, True
+            return known
     if status is not None:
-        return _by_status(status), False
-    return next((TYPES[code] for code in error.codes if code in TYPES), ServerError), True
+        return by_status(status)
+    return next((TYPES[code] for code in error.codes if code in TYPES), ServerError)
 
 
-def _by_status(status: int) -> type[ProviderError]:
+def by_status(status: int) -> type[ProviderError]:
+    """The class of error that *status* means by itself."""
     if status in STATUSES:
         return STATUSES[status]
     if status < 400:
@@ -296,7 +297,7 @@ class Failures:
           secret: what must not be repeated, should the body hold it.
         """
         error = ErrorObject.parse(body)
-        cls, by_code = classify(error, status)
+        cls = classify(error, status)
         return cls(
             redact(error.message, secret)[:_MAX_MESSAGE],
             provider=self.provider,
@@ -305,7 +306,7 @@ class Failures:
             code=next(iter(error.codes), None),
             request_id=request_id(headers) or error.request_id,
             body=redact(body.decode(errors="replace"), secret)[:MAX_BODY],
-            retryable=self._retryable(cls, status, headers, by_code=by_code),
+            retryable=self._retryable(cls, status, headers),
             retry_after=_first(retry_after(headers, self.now), error.retry_after),
         )
 
@@ -320,27 +321,26 @@ class Failures:
     ) -> ProviderError:
         """The error that arrived as an event inside a response that had begun with success."""
         error = ErrorObject.of(data)
-        cls, by_code = classify(error, error.status)
+        cls = classify(error, error.status)
         return cls(
             redact(error.message, secret)[:_MAX_MESSAGE] or "the provider sent an error in its stream",
             provider=self.provider,
             model=model,
             code=next(iter(error.codes), None if error.status is None else str(error.status)),
             request_id=error.request_id or request_id(headers),
-            retryable=self._retryable(cls, error.status, {}, by_code=by_code),
+            retryable=self._retryable(cls, error.status, {}),
             retry_after=error.retry_after,
             partial=partial,
         )
 
-    def _retryable(
-        self, cls: type[ProviderError], status: int | None, headers: Mapping[str, str], *, by_code: bool
-    ) -> bool:
+    def _retryable(self, cls: type[ProviderError], status: int | None, headers: Mapping[str, str]) -> bool:
         told = _SHOULD_RETRY.get(headers.get("x-should-retry", ""))
         if told is not None:
             return told
-        listed = status is None or status in self.retryable_statuses
-        # A code that no wait cures stays so, whatever status it came with.
-        return listed and (cls.retryable or not by_code)
+        if status is None:
+            return cls.retryable
+        # A code that says more than the status, and that no wait cures, is not cured by a list of statuses.
+        return status in self.retryable_statuses and (cls.retryable or cls is by_status(status))
 
 
 # Longer than any real message, and short enough for one line of a log.

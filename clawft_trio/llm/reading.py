@@ -42,6 +42,15 @@ BROKEN = frozenset({"error", "abort", "insufficient_system_resource"})
 """Finish reasons (OpenRouter, vLLM, DeepSeek) by which a provider says that it failed, and not that it finished."""
 
 
+def growing_text() -> StringIO:
+    """A buffer for text that comes in thousands of pieces."""
+    text = StringIO()
+    # Up to CPython 3.11 a buffer that was only written to is a list of all the pieces, each of them 50 bytes and more.
+    # Once something was read from it, it holds characters.
+    text.readline()
+    return text
+
+
 class Answer:
     """What one attempt at one model has said so far."""
 
@@ -53,8 +62,8 @@ class Answer:
         self.id = ""
         #: parts that are whole; `text` comes after them
         self.parts: list[Part] = []
-        self.text = StringIO()
-        self.reasoning = StringIO()
+        self.text = growing_text()
+        self.reasoning = growing_text()
         self.calls = ToolCallAssembly(taken_ids)
         self.usage: Usage | None = None
         #: the provider's own word, once it came
@@ -72,7 +81,7 @@ class Answer:
         text = self.text.getvalue()
         if text:
             self.parts.append(Text(text))
-            self.text = StringIO()
+            self.text = growing_text()
 
     def partial(self) -> ChatResponse:
         """What has come, marked as incomplete."""

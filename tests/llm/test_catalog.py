@@ -1,0 +1,95 @@
+"""Providers by name."""
+
+import pytest
+import trio
+
+from clawft_trio.chat import Call, ChatRequest, Message
+from clawft_trio.errors import NotConfigured
+from clawft_trio.llm import KNOWN, Anthropic, OpenAICompatible, find_key, known_provider, provider_named, split_target
+from clawft_trio.testing import Finish, Say, open_fault_server
+
+HI = ChatRequest([Message.user("Hi")], model="m")
+
+
+def test_the_first_slash_divides_provider_and_model():
+    assert split_target("openai/gpt-5-mini") == ("openai", "gpt-5-mini")
+    assert split_target("openrouter/anthropic/claude-sonnet-4.5") == ("openrouter", "anthropic/claude-sonnet-4.5")
+
+
+@pytest.mark.parametrize("target", ["gpt-5", "", "/", "openai/", "/gpt-5"])
+def test_a_target_without_both_is_refused(target):
+    with pytest.raises(NotConfigured, match="provider/model"):
+        split_target(target)
+
+
+def test_an_unknown_provider_is_never_taken_for_another():
+    with pytest.raises(NotConfigured, match="unknown provider 'kimi': known are .*openai"):
+        known_provider("kimi")
+    with pytest.raises(NotConfigured, match="did you mean 'anthropic'"):
+        provider_named("antropic", environ={})
+
+
+def test_a_missing_key_names_the_variable_to_set():
+    with pytest.raises(NotConfigured, match="set GROQ_API_KEY") as caught:
+        provider_named("groq", environ={"OPENAI_API_KEY": "sk"})
+    assert caught.value.provider == "groq"
+    with pytest.raises(NotConfigured, match="set GEMINI_API_KEY or GOOGLE_API_KEY"):
+        provider_named("gemini", environ={"GEMINI_API_KEY": "  "})
+
+
+def test_keys_are_found_in_order():
+    spec = KNOWN["gemini"]
+    assert find_key("gemini", spec, {"GOOGLE_API_KEY": "b", "GEMINI_API_KEY": "a"}) == "a"
+    assert find_key("gemini", spec, {"GOOGLE_GEMINI_API_KEY": " c\n"}) == "c"
+
+
+@pytest.mark.parametrize("name", KNOWN)
+async def test_every_known_provider_can_be_made(name):
+    environ = {variable: "sk-x" for variable in KNOWN[name].key_variables}
+    async with provider_named(name, environ=environ) as provider:
+        assert provider.name == name
+        assert isinstance(provider, Anthropic if KNOWN[name].dialect == "anthropic" else OpenAICompatible)
+        assert "sk-x" not in repr(provider)
+    spec = KNOWN[name]
+    local = spec.base_url.startswith("http://localhost:")
+    assert local or spec.base_url.startswith("https://")
+    assert local is spec.local
+
+
+@pytest.mark.parametrize("name", ["ollama", "lmstudio", "llamacpp", "vllm", "local"])
+async def test_local_servers_need_no_key_and_get_none(name):
+    async with open_fault_server([Say("Hi"), Finish()]) as server:
+        async with provider_named(name, base_url=server.url, environ={}) as provider:
+            assert (await provider.complete(HI, Call())).text == "Hi"
+        assert "authorization" not in server.requests[0].headers
+
+
+async def test_the_dialect_of_the_catalog_is_spoken():
+    async with open_fault_server([Say("Hi"), Finish()]) as server:
+        async with (
+            provider_named("anthropic", base_url=server.url, environ={"ANTHROPIC_API_KEY": "sk-a"}) as claude,
+            provider_named("openai", base_url=server.url, api_key="sk-o", model="gpt-5") as gpt,
+        ):
+            await claude.complete(HI, Call())
+            await gpt.complete(ChatRequest([Message.user("Hi")], max_tokens=9), Call())
+        first, second = server.requests
+        assert (first.dialect, first.headers["x-api-key"], first.headers["anthropic-version"]) == (
+            "anthropic",
+            "sk-a",
+            "2023-06-01",
+        )
+        assert (second.dialect, second.headers["authorization"], second.model) == ("openai", "Bearer sk-o", "gpt-5")
+        assert second.body["max_completion_tokens"] == 9
+
+
+async def test_mistral_is_not_asked_for_usage_in_streams():
+    async with open_fault_server([Say("Hi"), Finish()]) as server:
+        async with provider_named("mistral", base_url=server.url, api_key="k") as mistral:
+            await mistral.complete(HI, Call())
+        assert "stream_options" not in server.requests[0].body
+
+
+async def test_nothing_is_opened_before_the_first_request():
+    before = trio.lowlevel.current_statistics().tasks_living
+    async with provider_named("openai", api_key="k"):
+        assert trio.lowlevel.current_statistics().tasks_living == before

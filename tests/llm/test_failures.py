@@ -1,0 +1,274 @@
+"""What status, headers and typed codes mean, as tables."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from clawft_trio import errors as e
+from clawft_trio.llm.failures import RETRYABLE_STATUSES, ErrorObject, Failures, redact, retry_after
+
+NOON = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
+FAILURES = Failures(provider="p", now=lambda: NOON)
+
+
+def judged(status, error=None, headers=None, failures=FAILURES, **more):
+    body = b"" if error is None else json.dumps(error).encode()
+    return failures.of_response(status=status, headers=headers or {}, body=body, model="m", **more)
+
+
+def openai(code=None, type="invalid_request_error", **more):
+    return {"error": {"message": "said", "type": type, "param": None, "code": code, **more}}
+
+
+def anthropic(type, **more):
+    return {"type": "error", "error": {"type": type, "message": "said", **more}, "request_id": "req_9"}
+
+
+#                 status  body                                            class                  retryable elsewhere
+OPENAI = [
+    (400, openai(), e.RequestRejected, False, True),
+    (400, openai("context_length_exceeded"), e.ContextLengthExceeded, False, True),
+    (400, openai("string_above_max_length"), e.ContextLengthExceeded, False, True),
+    (400, openai(type="exceed_context_size_error"), e.ContextLengthExceeded, False, True),
+    (400, openai("content_policy_violation"), e.ContentFiltered, False, False),
+    (
+        400,
+        openai("content_filter", innererror={"code": "ResponsibleAIPolicyViolation"}),
+        e.ContentFiltered,
+        False,
+        False,
+    ),
+    (400, openai("model_not_found"), e.ModelNotFound, False, True),
+    (401, openai("invalid_api_key"), e.AuthFailed, False, True),
+    (401, None, e.AuthFailed, False, True),
+    (402, openai(None, "insufficient_balance"), e.QuotaExhausted, False, True),
+    (402, None, e.QuotaExhausted, False, True),
+    (403, None, e.AuthFailed, False, True),
+    (
+        403,
+        {"error": {"code": 403, "message": "said", "metadata": {"flagged_input": "…"}}},
+        e.ContentFiltered,
+        False,
+        False,
+    ),
+    (404, openai("model_not_found"), e.ModelNotFound, False, True),
+    (404, openai("DeploymentNotFound"), e.ModelNotFound, False, True),
+    (404, None, e.ModelNotFound, False, True),
+    (405, None, e.RequestRejected, False, True),
+    (408, None, e.ServerError, True, True),
+    (409, None, e.ServerError, True, True),
+    (410, None, e.ModelNotFound, False, True),
+    (413, None, e.ContextLengthExceeded, False, True),
+    (413, openai("rate_limit_exceeded", "tokens"), e.ContextLengthExceeded, False, True),
+    (418, None, e.RequestRejected, False, True),
+    (422, None, e.RequestRejected, False, True),
+    (425, None, e.ServerError, True, True),
+    (429, None, e.RateLimited, True, True),
+    (429, openai("rate_limit_exceeded", "tokens"), e.RateLimited, True, True),
+    (429, openai("insufficient_quota", "insufficient_quota"), e.QuotaExhausted, False, True),
+    (429, openai("project_spend_limit_exceeded", "insufficient_quota"), e.QuotaExhausted, False, True),
+    (429, openai("a_limit_of_next_year", "insufficient_quota"), e.QuotaExhausted, False, True),
+    (429, openai("billing_hard_limit_reached"), e.QuotaExhausted, False, True),
+    (429, openai("slow_down"), e.RateLimited, True, True),
+    (500, openai(None, "server_error"), e.ServerError, True, True),
+    (503, openai("server_is_overloaded"), e.ServerError, True, True),
+    (599, None, e.ServerError, True, True),
+    (301, None, e.InvalidResponse, False, True),
+    # vLLM, Mistral, Google, Ollama, FastAPI: the same news in other shapes
+    (
+        400,
+        {"object": "error", "message": "said", "type": "BadRequestError", "code": 400},
+        e.RequestRejected,
+        False,
+        True,
+    ),
+    (404, {"error": "model 'x' not found"}, e.ModelNotFound, False, True),
+    (429, [{"error": {"code": 429, "message": "said", "status": "RESOURCE_EXHAUSTED"}}], e.RateLimited, True, True),
+    (400, [{"error": {"code": 400, "message": "said", "status": "INVALID_ARGUMENT"}}], e.RequestRejected, False, True),
+    (422, {"detail": [{"loc": ["body"], "msg": "no"}]}, e.RequestRejected, False, True),
+]
+ANTHROPIC = [
+    (400, anthropic("invalid_request_error"), e.RequestRejected, False, True),
+    (401, anthropic("authentication_error"), e.AuthFailed, False, True),
+    (402, anthropic("billing_error"), e.QuotaExhausted, False, True),
+    (403, anthropic("permission_error"), e.AuthFailed, False, True),
+    (404, anthropic("not_found_error"), e.ModelNotFound, False, True),
+    (413, anthropic("request_too_large"), e.ContextLengthExceeded, False, True),
+    (429, anthropic("rate_limit_error"), e.RateLimited, True, True),
+    (500, anthropic("api_error"), e.ServerError, True, True),
+    (504, anthropic("timeout_error"), e.ServerError, True, True),
+    (529, anthropic("overloaded_error"), e.ServerError, True, True),
+    (400, anthropic("invalid_request_error", details={"error_code": "model_not_found"}), e.ModelNotFound, False, True),
+]
+
+
+@pytest.mark.parametrize(("status", "body", "kind", "retryable", "elsewhere"), OPENAI + ANTHROPIC)
+def test_a_response_becomes_the_error_that_the_table_says(status, body, kind, retryable, elsewhere):
+    error = judged(status, body)
+    assert (type(error), error.retryable, error.curable_elsewhere) == (kind, retryable, elsewhere)
+    assert (error.provider, error.model, error.status) == ("p", "m", status)
+
+
+IN_STREAM = [
+    ({"error": {"message": "said", "type": "server_error"}}, e.ServerError, True),
+    ({"error": {"type": "overloaded_error", "message": "said"}, "type": "error"}, e.ServerError, True),
+    ({"error": {"type": "rate_limit_error", "message": "said"}}, e.RateLimited, True),
+    ({"error": {"code": "rate_limit_exceeded"}}, e.RateLimited, True),
+    ({"error": {"code": "insufficient_quota"}}, e.QuotaExhausted, False),
+    ({"error": {"type": "invalid_request_error"}}, e.RequestRejected, False),
+    ({"error": {"code": "context_length_exceeded", "type": "invalid_request_error"}}, e.ContextLengthExceeded, False),
+    # OpenRouter and vLLM give a status for a code
+    ({"error": {"code": 502, "message": "said"}}, e.ServerError, True),
+    ({"error": {"code": 429, "message": "said"}}, e.RateLimited, True),
+    ({"error": {"code": "429", "message": "said"}}, e.RateLimited, True),
+    ({"error": {"code": 400, "message": "said"}}, e.RequestRejected, False),
+    ({"error": {"code": 200, "message": "said"}}, e.ServerError, True),
+    ({"object": "error", "message": "said", "code": 400}, e.RequestRejected, False),
+    ({"error": "said"}, e.ServerError, True),
+    ({"error": None}, e.ServerError, True),
+    ({"error": {}}, e.ServerError, True),
+    ("said", e.ServerError, True),
+    (None, e.ServerError, True),
+]
+
+
+@pytest.mark.parametrize(("data", "kind", "retryable"), IN_STREAM)
+def test_an_error_inside_a_stream_is_judged_by_its_codes(data, kind, retryable):
+    error = FAILURES.of_event(data, headers={"x-request-id": "r"})
+    assert (type(error), error.retryable, error.status, error.request_id) == (kind, retryable, None, "r")
+
+
+def test_what_an_error_says_decides_nothing():
+    for lie in ("rate limit exceeded", "insufficient_quota", "maximum context length", "overloaded", "invalid api key"):
+        error = judged(400, {"error": {"message": lie}})
+        assert type(error) is e.RequestRejected
+        assert error.message == lie
+
+
+def test_retryable_statuses_are_the_providers_own():
+    failures = Failures(provider="p", retryable_statuses=frozenset({404, 429}))
+    assert judged(404, failures=failures).retryable
+    assert judged(404, openai("model_not_found"), failures=failures).retryable
+    assert judged(429, failures=failures).retryable
+    assert not judged(503, failures=failures).retryable
+    assert not judged(529, anthropic("overloaded_error"), failures=failures).retryable
+    assert not judged(429, openai("insufficient_quota"), failures=failures).retryable
+
+
+def test_the_default_retryable_statuses_are_those_of_the_specification():
+    assert {408, 409, 425, 429, *range(500, 600)} == RETRYABLE_STATUSES
+
+
+@pytest.mark.parametrize("status", [400, 503])
+@pytest.mark.parametrize(("told", "retryable"), [("true", True), ("false", False)])
+def test_the_providers_own_word_on_retries_counts_most(status, told, retryable):
+    assert judged(status, headers={"x-should-retry": told}).retryable is retryable
+
+
+RETRY_AFTER = [
+    ({}, None),
+    ({"retry-after": "2"}, 2.0),
+    ({"retry-after": "0.25"}, 0.25),
+    ({"retry-after": "0"}, 0.0),
+    ({"retry-after": "-3"}, None),
+    ({"retry-after": "nan"}, None),
+    ({"retry-after": "inf"}, None),
+    ({"retry-after": "soon"}, None),
+    ({"retry-after": ""}, None),
+    ({"retry-after-ms": "1500"}, 1.5),
+    ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
+    ({"retry-after-ms": "x", "retry-after": "9"}, 9.0),
+    ({"x-ratelimit-reset-after": "7"}, 7.0),
+    ({"retry-after": "Sat, 21 Nov 2026 12:01:30 GMT"}, 90.0),
+    ({"retry-after": "Saturday, 21-Nov-26 12:01:30 GMT"}, 90.0),
+    ({"retry-after": "Sat Nov 21 12:01:30 2026"}, 90.0),
+    ({"retry-after": "Sat, 21 Nov 2026 13:00:30 +0100"}, 30.0),
+    ({"retry-after": "Sat, 21 Nov 2026 11:00:00 GMT"}, 0.0),
+    ({"retry-after": "Sat, 99 Nov 2026 11:00:00 GMT"}, None),
+]
+
+
+@pytest.mark.parametrize(("headers", "seconds"), RETRY_AFTER)
+def test_retry_after_is_read_in_all_its_forms(headers, seconds):
+    assert retry_after(headers, lambda: NOON) == seconds
+    assert judged(429, headers=headers).retry_after == seconds
+
+
+@given(st.text(max_size=40))
+@settings(deadline=None, max_examples=200)
+def test_no_header_is_too_odd_to_be_read(text):
+    seconds = retry_after({"retry-after": text, "retry-after-ms": text}, lambda: NOON)
+    assert seconds is None or 0 <= seconds < float("inf")
+
+
+def test_googles_retry_info_is_a_retry_after():
+    details = [{"@type": "type.googleapis.com/google.rpc.QuotaFailure"}, {"@type": "…RetryInfo", "retryDelay": "34.5s"}]
+    body = [{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "said", "details": details}}]
+    assert judged(429, body).retry_after == 34.5
+    assert judged(429, body, {"retry-after": "1"}).retry_after == 1.0
+
+
+@pytest.mark.parametrize("header", ["x-request-id", "request-id", "x-generation-id"])
+def test_the_request_id_is_kept(header):
+    assert judged(500, headers={header: "req_1"}).request_id == "req_1"
+    assert judged(500, anthropic("api_error")).request_id == "req_9"
+
+
+def test_the_most_specific_code_is_kept():
+    assert (
+        judged(429, openai("project_spend_limit_exceeded", "insufficient_quota")).code == "project_spend_limit_exceeded"
+    )
+    assert judged(529, anthropic("overloaded_error")).code == "overloaded_error"
+    assert FAILURES.of_event({"error": {"code": 502}}, headers={}).code == "502"
+
+
+def test_a_body_is_cut_and_never_holds_the_key():
+    key = "sk-" + "k" * 60
+    body = ("<html>" + f"{key} and " * 2000).encode()
+    error = FAILURES.of_response(status=500, headers={}, body=body, secret=key)
+    assert len(error.body) == 2048
+    assert key[:20] not in error.body
+    assert key not in str(error)
+
+
+def test_a_message_never_holds_the_key():
+    key = "sk-secret"
+    body = json.dumps(openai("invalid_api_key") | {"error": {"message": f"Incorrect API key: {key}"}}).encode()
+    error = FAILURES.of_response(status=401, headers={}, body=body, secret=key)
+    assert key not in f"{error!s} {error!r} {error.body} {error.message}"
+    assert "Incorrect API key" in str(error)
+
+
+@given(st.text("ab", min_size=1, max_size=4), st.text("abc", max_size=60), st.integers(0, 60))
+@settings(deadline=None, max_examples=200)
+def test_cutting_uncovers_no_secret(secret, text, cut):
+    clean = redact(text, secret)
+    assert len(clean) == len(text)
+    assert secret not in clean[:cut]
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["error", "code", "type", "message", "details", "metadata", "status", "innererror"]),
+                inner,
+                max_size=4,
+            )
+        ),
+    )
+)
+@settings(deadline=None, max_examples=300)
+def test_no_error_object_is_too_odd_to_be_read(data):
+    assert isinstance(FAILURES.of_event(data, headers={}), e.ProviderError)
+    ErrorObject.parse(json.dumps(data))
+
+
+@given(st.binary(max_size=200))
+@settings(deadline=None, max_examples=100)
+def test_no_body_is_too_odd_to_be_read(body):
+    assert type(FAILURES.of_response(status=500, headers={}, body=body)) is e.ServerError
