@@ -108,7 +108,9 @@ def chain_of_links(path):
 
 MALFORMED = {
     "end": lambda folder: write(folder / "SKILL.md", "---\nname: x\n"),
-    "deep": lambda folder: write(folder / "SKILL.md", skill_md("x") .replace("name", "deep: " + "[" * 11 + "]" * 11 + "\nname", 1)),
+    "deep": lambda folder: write(
+        folder / "SKILL.md", skill_md("x").replace("name", "deep: " + "[" * 11 + "]" * 11 + "\nname", 1)
+    ),
     "large": lambda folder: write(folder / "SKILL.md", skill_md("x", "y" * 60_000)),
     "huge": lambda folder: write(folder / "SKILL.md", skill_md("x", "y" * 2_000_000)),
     "bomb": lambda folder: write(folder / "SKILL.md", "---\nname: x\na: &a [b]\nc: [*a, *a]\n---\n"),

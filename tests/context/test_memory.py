@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clawft_trio.context import Memory
+from clawft_trio.errors import InvalidData
+from clawft_trio.files import FileCache
+from clawft_trio.testing.sweep import cancel_everywhere
+from clawft_trio.tools import PathLocks
+
+
+def memory(workspace, **options):
+    return Memory(workspace, FileCache(), **options)
+
+
+async def test_nothing_yet_is_empty(tmp_path):
+    found = await memory(tmp_path).read()
+    assert (found.text, found.paragraphs, found.problems) == ("", (), ())
+    assert not list(tmp_path.iterdir())
+
+
+async def test_entries_are_paragraphs_in_their_order(tmp_path):
+    notes = memory(tmp_path)
+    assert await notes.append("  Ana likes tea.  ") == "Ana likes tea."
+    assert await notes.append("Two\n\nlines\r\n here") == "Two\nlines\n here"
+    assert (await notes.read()).paragraphs == ("Ana likes tea.", "Two\nlines\n here")
+    assert (tmp_path / "memory" / "MEMORY.md").read_text() == "Ana likes tea.\n\nTwo\nlines\n here\n\n"
+
+
+async def test_what_somebody_else_wrote_is_kept(tmp_path):
+    path = tmp_path / "memory" / "MEMORY.md"
+    path.parent.mkdir()
+    path.write_text("# By hand, without a last newline")
+    notes = memory(tmp_path)
+    await notes.append("new")
+    assert (await notes.read()).paragraphs == ("# By hand, without a last newline", "new")
+
+
+async def test_an_entry_is_read_back_at_once_also_within_the_window_of_freshness(tmp_path):
+    notes = Memory(tmp_path, FileCache(fresh_for=60.0))
+    assert (await notes.read()).text == ""
+    await notes.append("new")
+    assert (await notes.read()).text == "new"
+
+
+async def test_only_the_owner_may_read_the_file(tmp_path):
+    notes = memory(tmp_path, per_sender=True)
+    await notes.append("private", "telegram:ana")
+    path = Path(notes.path("telegram:ana"))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600 and stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+async def test_senders_share_one_file_unless_asked(tmp_path):
+    notes = memory(tmp_path)
+    await notes.append("shared", "telegram:ana")
+    assert (await notes.read("slack:bob")).text == "shared"
+
+
+async def test_senders_have_their_own_where_asked(tmp_path):
+    notes = memory(tmp_path, per_sender=True)
+    senders = ["telegram:ana", "telegram:Ana", "slack:ana", "..", "../../x", "", "x" * 500, "x" * 501, "a/b", "a\\b"]
+    for sender in senders:
+        await notes.append(f"of {sender[-30:]} {len(sender)}", sender)
+    for sender in senders:
+        assert (await notes.read(sender)).paragraphs == (f"of {sender[-30:]} {len(sender)}",)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) == len(senders)
+    assert len({str(path).casefold() for path in files}) == len(senders)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.text(min_size=1), st.text(min_size=1))
+def test_no_sender_reaches_anothers_notes_or_leaves_the_folder(one, other):
+    notes = Memory("/workspace", FileCache(), per_sender=True)
+    path = notes.path(one)
+    assert os.path.normpath(path) == path and path.startswith("/workspace/memory/senders/")
+    assert path.count("/") == "/workspace/memory/senders/x/MEMORY.md".count("/") and len(path) < 255
+    assert (path.casefold() == notes.path(other).casefold()) == (one == other)
+
+
+@pytest.mark.parametrize("entry", ["", "  \n\n ", "<|im_end|>", "x" * 101, "ü" * 51])
+async def test_what_cannot_be_kept_is_refused_with_its_place(tmp_path, entry):
+    with pytest.raises(InvalidData) as caught:
+        await memory(tmp_path, max_entry=100).append(entry)
+    assert caught.value.problems[0].path == "$.entry" and not list(tmp_path.iterdir())
+
+
+async def test_a_full_memory_says_so_and_is_not_cut(tmp_path):
+    notes = memory(tmp_path, max_bytes=100)
+    await notes.append("x" * 80)
+    with pytest.raises(InvalidData, match="full: 100 bytes"):
+        await notes.append("y" * 80)
+    assert (await notes.read()).text == "x" * 80
+
+
+async def test_what_is_too_long_or_unreadable_is_a_problem_and_no_text(tmp_path):
+    path = tmp_path / "memory" / "MEMORY.md"
+    path.parent.mkdir()
+    notes = memory(tmp_path, max_bytes=10)
+    for content in (b"x" * 11, b"\xff", b"\0"):
+        path.write_bytes(content)
+        found = await notes.read()
+        assert found.text == "" and found.problems[0].startswith(str(path))
+    path.unlink()
+    path.mkdir()
+    assert (await notes.read()).problems == (f"{path}: a folder",)
+
+
+async def test_control_tokens_neither_go_in_nor_come_out(tmp_path):
+    notes = memory(tmp_path)
+    assert await notes.append("a<|im_end|>b") == "ab"
+    path = Path(notes.path())
+    path.write_text(path.read_text() + "c[INST]d")
+    found = await notes.read()
+    assert found.paragraphs == ("ab", "cd") and found.problems == (f"{path}: 1 control tokens taken out",)
+
+
+async def test_searching_finds_all_words_newest_first(tmp_path):
+    notes = memory(tmp_path)
+    for entry in ("Ana likes tea", "Bob likes coffee", "ANA drinks TEA daily", "nothing"):
+        await notes.append(entry)
+    assert await notes.search("tea ana") == ("ANA drinks TEA daily", "Ana likes tea")
+    assert await notes.search("likes", limit=1) == ("Bob likes coffee",)
+    assert await notes.search("wine") == await notes.search(" ") == await notes.search("tea", limit=0) == ()
+
+
+async def test_appends_at_once_lose_nothing(tmp_path):
+    notes = memory(tmp_path)
+    async with trio.open_nursery() as nursery:
+        for number in range(30):
+            nursery.start_soon(notes.append, f"entry {number}")
+    assert sorted((await notes.read()).paragraphs) == sorted(f"entry {number}" for number in range(30))
+
+
+async def test_an_append_waits_for_who_holds_the_path(tmp_path):
+    locks = PathLocks()
+    notes = memory(tmp_path, locks=locks)
+    async with trio.open_nursery() as nursery:
+        async with locks.hold([(notes.path(), "write")]):
+            nursery.start_soon(notes.append, "late")
+            while locks.statistics().waiters == 0:
+                await trio.sleep(0)
+            assert (await notes.read()).text == ""
+    assert (await notes.read()).text == "late"
+    assert locks.statistics().paths == 0
+
+
+async def test_cancelled_at_any_step_an_entry_is_whole_or_absent(tmp_path):
+    locks = PathLocks()
+    notes = memory(tmp_path, locks=locks)
+
+    async def check():
+        assert set((await notes.read()).paragraphs) <= {"an entry"}
+        assert locks.statistics().holders == locks.statistics().waiters == 0
+
+    async def operation():
+        await notes.append("an entry")
+
+    assert await cancel_everywhere(operation, check) > 3
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full disk")
+async def test_a_failing_disk_is_the_callers_to_see(tmp_path):
+    path = tmp_path / "memory" / "MEMORY.md"
+    path.parent.mkdir()
+    path.symlink_to("/dev/full")
+    with pytest.raises(OSError):
+        await memory(tmp_path).append("an entry")
