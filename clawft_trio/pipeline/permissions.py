@@ -303,10 +303,12 @@ def _either(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
 
 def _both(one: tuple[str, ...] | None, other: tuple[str, ...] | None) -> tuple[str, ...] | None:
     """Patterns that match nothing but what both match; None matches all."""
-    if one is None or other is None:
-        return other if one is None else one
+    if one is None:
+        return other
+    if other is None:
+        return one
     narrower = [pattern for pattern in one if any(_covers(wide, pattern) for wide in other)]
-    return _either(tuple(narrower), tuple(pattern for pattern in other if any(_covers(wide, pattern) for wide in one)))
+    return (*narrower, *(p for p in other if p not in narrower and any(_covers(wide, p) for wide in one)))
 
 
 def _covers(wide: str, narrow: str) -> bool:

@@ -20,13 +20,13 @@ from clawft_trio.testing.machine import in_mock_time
 # Few ids, so that answers go astray, come twice and are missing.
 ids = st.sampled_from(["a", "b", "c"])
 texts = st.text("abc .é漢", max_size=80)
-calls = st.lists(ids.map(lambda id: ToolCall(id=id, name="look", arguments='{"q": "x"}')), min_size=1, max_size=3)
+calls = st.lists(ids.map(lambda made: ToolCall(id=made, name="look", arguments='{"q": "x"}')), min_size=1, max_size=3)
 message = st.one_of(
     texts.map(Message.system),
     texts.map(Message.user),
     texts.map(Message.assistant),
     st.builds(lambda text, made: Message.assistant(text, tool_calls=tuple(made)), texts, calls),
-    st.builds(lambda text, id: Message.tool(text, tool_call_id=id), st.text("xyz", max_size=1500), ids),
+    st.builds(lambda text, of: Message.tool(text, tool_call_id=of), st.text("xyz", max_size=1500), ids),
 )
 histories = st.lists(message, max_size=14)
 budgets = st.integers(0, 800)
@@ -115,8 +115,8 @@ def test_whole_turns_go_first_and_the_oldest_of_them_first() -> None:
     assert trim(history, 0)[0] == (history[0], history[5], history[6])
 
 
-def call(id: str, name: str = "look") -> ToolCall:
-    return ToolCall(id=id, name=name)
+def call(call_id: str) -> ToolCall:
+    return ToolCall(id=call_id, name="look")
 
 
 def test_in_a_long_tool_loop_the_question_and_the_last_round_stay() -> None:

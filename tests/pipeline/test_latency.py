@@ -10,7 +10,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clawft_trio.attempts import Latency, Usage
+from clawft_trio.attempts import Latency, Usage, record_attempt
 from clawft_trio.auth import USER, AuthContext
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Message
 from clawft_trio.errors import AllProvidersExhausted, ConsumerLeft, ServerError
@@ -195,8 +195,6 @@ class Queueing:
     keeps_records = True
 
     async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
-        from clawft_trio.attempts import record_attempt
-
         with record_attempt(call.log, f"fake/{request.model}") as attempt:
             await trio.sleep(3)
             attempt.admitted = trio.current_time()
