@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 from hypothesis import strategies as st
 
@@ -50,7 +51,7 @@ def read_all(reader, body, cuts=()):
     """Feed *body* cut at *cuts*; the events, the last ones included when it is whole."""
     places = [0, *sorted({min(cut, len(body)) for cut in cuts}), len(body)]
     events = []
-    for start, end in zip(places, places[1:]):
+    for start, end in pairwise(places):
         events += reader.feed(body[start:end])
         if reader.ended:
             break

@@ -3,16 +3,18 @@
 import json
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from clawft_trio.chat import ToolCall, ToolCallReady
-from clawft_trio.llm.assembly import MAX_CALLS, TooManyCalls, ToolCallAssembly, as_text, is_object, ready
+from clawft_trio.llm.assembly import MAX_CALLS, ToolCallAssembly, TooManyCalls, as_text, is_object, ready
 
 
 def fed(*fragments, taken=()):
     assembly = ToolCallAssembly(taken)
     deltas = [
-        assembly.add(index=index, id=id, name=name, arguments=arguments) for index, id, name, arguments in fragments
+        assembly.add(index=index, id=given, name=name, arguments=arguments)
+        for index, given, name, arguments in fragments
     ]
     return assembly, deltas
 

@@ -45,7 +45,7 @@ def test_keys_are_found_in_order():
 
 @pytest.mark.parametrize("name", KNOWN)
 async def test_every_known_provider_can_be_made(name):
-    environ = {variable: "sk-x" for variable in KNOWN[name].key_variables}
+    environ = dict.fromkeys(KNOWN[name].key_variables, "sk-x")
     async with provider_named(name, environ=environ) as provider:
         assert provider.name == name
         assert isinstance(provider, Anthropic if KNOWN[name].dialect == "anthropic" else OpenAICompatible)

@@ -4,7 +4,8 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from clawft_trio import errors as e
 from clawft_trio.llm.failures import RETRYABLE_STATUSES, ErrorObject, Failures, redact, retry_after
@@ -18,12 +19,12 @@ def judged(status, error=None, headers=None, failures=FAILURES, **more):
     return failures.of_response(status=status, headers=headers or {}, body=body, model="m", **more)
 
 
-def openai(code=None, type="invalid_request_error", **more):
-    return {"error": {"message": "said", "type": type, "param": None, "code": code, **more}}
+def openai(code=None, kind="invalid_request_error", **more):
+    return {"error": {"message": "said", "type": kind, "param": None, "code": code, **more}}
 
 
-def anthropic(type, **more):
-    return {"type": "error", "error": {"type": type, "message": "said", **more}, "request_id": "req_9"}
+def anthropic(kind, **more):
+    return {"type": "error", "error": {"type": kind, "message": "said", **more}, "request_id": "req_9"}
 
 
 #                 status  body                                            class                  retryable elsewhere
@@ -31,7 +32,7 @@ OPENAI = [
     (400, openai(), e.RequestRejected, False, True),
     (400, openai("context_length_exceeded"), e.ContextLengthExceeded, False, True),
     (400, openai("string_above_max_length"), e.ContextLengthExceeded, False, True),
-    (400, openai(type="exceed_context_size_error"), e.ContextLengthExceeded, False, True),
+    (400, openai(kind="exceed_context_size_error"), e.ContextLengthExceeded, False, True),
     (400, openai("content_policy_violation"), e.ContentFiltered, False, False),
     (
         400,

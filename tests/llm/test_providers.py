@@ -7,12 +7,13 @@ from functools import partial
 
 import pytest
 import trio
+from llm.spoken import DONE, chunk, spoken
 
 from clawft_trio import errors as e
 from clawft_trio.attempts import AttemptLog, Usage
 from clawft_trio.chat import Call, ChatRequest, Message, TextDelta, ToolCallDelta, ToolCallReady, ToolSpec, UsageReport
 from clawft_trio.errors import ConsumerLeft
-from clawft_trio.llm import Anthropic, OpenAICompatible, Quirks
+from clawft_trio.llm import Anthropic, OpenAICompatible, Quirks, exchange
 from clawft_trio.net import Clocks
 from clawft_trio.testing import (
     BadJson,
@@ -145,8 +146,6 @@ async def test_a_stream_under_the_wrong_name_is_read():
 
 
 def chunk_bytes(text):
-    from llm.spoken import DONE, chunk
-
     return chunk({"content": text}) + chunk({}, "stop") + DONE
 
 
@@ -350,8 +349,6 @@ async def test_an_echoed_key_is_taken_out(dialect):
 
 @DIALECTS
 async def test_an_error_page_that_never_ends_is_not_waited_for(dialect, monkeypatch):
-    from clawft_trio.llm import exchange
-
     monkeypatch.setattr(exchange, "_ERROR_PAGE", 0.05)
     raw = b"HTTP/1.1 503 no\r\ncontent-type: text/plain\r\ncontent-length: 9\r\n\r\nabc"
 
@@ -565,8 +562,6 @@ async def test_a_stream_keeps_its_text_and_nothing_for_each_delta(dialect):
 
 
 def many_deltas(dialect, deltas):
-    from llm.spoken import spoken
-
     usage = Usage(input_tokens=3, output_tokens=99)
     return spoken(dialect, [*[Say("x")] * deltas, Finish(usage=usage)])
 

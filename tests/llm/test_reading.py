@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from llm.spoken import (
     DONE,
     STEPS,
@@ -227,10 +228,16 @@ def test_only_the_first_of_several_choices_counts():
     assert not reader.finished
 
 
-def call(index=0, id="a", name="read", arguments='{"p":1}', **more):
+def call(index=0, given="a", name="read", arguments='{"p":1}', **more):
     return {
         "tool_calls": [
-            {"index": index, "id": id, "type": "function", "function": {"name": name, "arguments": arguments}, **more}
+            {
+                "index": index,
+                "id": given,
+                "type": "function",
+                "function": {"name": name, "arguments": arguments},
+                **more,
+            }
         ]
     }
 
@@ -250,10 +257,10 @@ def test_a_tool_call_with_an_odd_index_is_used(index):
     assert response.tool_calls == (ToolCall(id="a", name="read", arguments='{"p":1}'),)
 
 
-@pytest.mark.parametrize("id", [None, "", 7])
-def test_a_tool_call_with_an_odd_id_is_used(id):
-    response, events = answered(chunk(call(id=id)), chunk({}, "tool_calls"))
-    assert response.tool_calls[0].id == ("7" if id else "call_0")
+@pytest.mark.parametrize("given", [None, "", 7])
+def test_a_tool_call_with_an_odd_id_is_used(given):
+    response, events = answered(chunk(call(given=given)), chunk({}, "tool_calls"))
+    assert response.tool_calls[0].id == ("7" if given else "call_0")
     assert events[-1] == ToolCallReady(response.tool_calls[0])
 
 

@@ -1,15 +1,17 @@
 """What is put on the wire, in both dialects."""
 
 import json
+from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
 
 from clawft_trio.chat import ChatRequest, Image, Message, Opaque, Text, ToolCall, ToolSpec
 from clawft_trio.codec import encode_json
 from clawft_trio.llm import Quirks
 from clawft_trio.llm.anthropic_request import request_body as anthropic_body
-from clawft_trio.llm.openai_request import is_closed, request_body as openai_body
+from clawft_trio.llm.openai_request import is_closed
+from clawft_trio.llm.openai_request import request_body as openai_body
 from clawft_trio.testing.strategies import requests
 
 THINKING = {"type": "thinking", "thinking": "hm", "signature": "c2ln"}
@@ -27,7 +29,10 @@ TALK = (
 )
 
 
-def openai(request, quirks=Quirks()):
+PLAIN = Quirks()
+
+
+def openai(request, quirks=PLAIN):
     return json.loads(encode_json(openai_body(request, "m", quirks)))
 
 
@@ -171,7 +176,7 @@ def test_only_a_closed_schema_is_promised_strictly(schema, closed):
 @settings(deadline=None, max_examples=40)
 def test_turns_alternate_and_no_block_is_empty_in_anthropics_dialect(request):
     turns = anthropic(request)["messages"]
-    assert all(a["role"] != b["role"] for a, b in zip(turns, turns[1:]))
+    assert all(a["role"] != b["role"] for a, b in pairwise(turns))
     for turn in turns:
         assert turn["content"]
         assert all(block["text"].strip() for block in turn["content"] if block["type"] == "text")
