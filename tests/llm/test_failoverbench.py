@@ -84,45 +84,71 @@ def s13(seen: Seen) -> None:
 
 
 SCENARIOS = {
-    "S01": Scenario("429 with Retry-After", [[Status(429, retry_after=2.0)], WHOLE], rescued(
-        lambda seen: len(seen.primary) >= 2,
-        lambda seen: seen.primary[1] - seen.primary[0] >= 1.8,
-        lambda seen: sum(at - seen.primary[0] <= 1.5 for at in seen.primary) <= 2,
-        lambda seen: seen.took <= 20,
-    )),
-    "S02": Scenario("429 without Retry-After, persistent", [[Status(429)]], rescued(
-        lambda seen: sum(at - seen.primary[0] <= 3 for at in seen.primary) <= 4,
-        lambda seen: len(seen.primary) <= 6,
-        lambda seen: seen.took <= 40,
-    )),
-    "S03": Scenario("500 once, then healthy", [[Status(500)], WHOLE], rescued(
-        lambda seen: len(seen.primary) >= 2, lambda seen: seen.took <= 20
-    )),
-    "S04": Scenario("503 persistent", [[Status(503)]], rescued(
-        lambda seen: len(seen.primary) <= 6, lambda seen: seen.took <= 40
-    )),
+    "S01": Scenario(
+        "429 with Retry-After",
+        [[Status(429, retry_after=2.0)], WHOLE],
+        rescued(
+            lambda seen: len(seen.primary) >= 2,
+            lambda seen: seen.primary[1] - seen.primary[0] >= 1.8,
+            lambda seen: sum(at - seen.primary[0] <= 1.5 for at in seen.primary) <= 2,
+            lambda seen: seen.took <= 20,
+        ),
+    ),
+    "S02": Scenario(
+        "429 without Retry-After, persistent",
+        [[Status(429)]],
+        rescued(
+            lambda seen: sum(at - seen.primary[0] <= 3 for at in seen.primary) <= 4,
+            lambda seen: len(seen.primary) <= 6,
+            lambda seen: seen.took <= 40,
+        ),
+    ),
+    "S03": Scenario(
+        "500 once, then healthy",
+        [[Status(500)], WHOLE],
+        rescued(lambda seen: len(seen.primary) >= 2, lambda seen: seen.took <= 20),
+    ),
+    "S04": Scenario(
+        "503 persistent", [[Status(503)]], rescued(lambda seen: len(seen.primary) <= 6, lambda seen: seen.took <= 40)
+    ),
     "S05": Scenario("TCP reset before headers", [[ResetConnection()], WHOLE], rescued(lambda seen: seen.took <= 20)),
-    "S06": Scenario("No response at all", [[Wait(120), CloseConnection()]], rescued(
-        lambda seen: seen.took <= 100, lambda seen: len(seen.primary) <= 1
-    )),
+    "S06": Scenario(
+        "No response at all",
+        [[Wait(120), CloseConnection()]],
+        rescued(lambda seen: seen.took <= 100, lambda seen: len(seen.primary) <= 1),
+    ),
     "S07": Scenario("Slow first token", [[SendHeaders(), Wait(20), *WHOLE]], rescued(lambda seen: seen.took <= 15)),
-    "S08": Scenario("Stream cut mid-answer", [[*words(0, 40), CloseConnection()]], rescued(lambda seen: seen.took <= 40)),
-    "S09": Scenario("Stream stalls", [[*words(0, 20), Wait(30), CloseConnection()]], rescued(lambda seen: seen.took <= 45)),
-    "S10": Scenario("Malformed chunk in the stream", [[*words(0, 9), BadJson(), *words(10, 60), Finish(usage=USAGE)]], rescued(
-        lambda seen: seen.took <= 30
-    )),
-    "S11": Scenario("Stream ends without [DONE]", [[*WHOLE, EndBody()]], rescued(
-        lambda seen: seen.took <= 8, lambda seen: seen.response.usage == USAGE
-    )),
-    "S12": Scenario("Context length exceeded", [[Status(400, code="context_length_exceeded")]], rescued(
-        lambda seen: len(seen.primary) == 1, lambda seen: seen.took <= 20
-    )),
+    "S08": Scenario(
+        "Stream cut mid-answer", [[*words(0, 40), CloseConnection()]], rescued(lambda seen: seen.took <= 40)
+    ),
+    "S09": Scenario(
+        "Stream stalls", [[*words(0, 20), Wait(30), CloseConnection()]], rescued(lambda seen: seen.took <= 45)
+    ),
+    "S10": Scenario(
+        "Malformed chunk in the stream",
+        [[*words(0, 9), BadJson(), *words(10, 60), Finish(usage=USAGE)]],
+        rescued(lambda seen: seen.took <= 30),
+    ),
+    "S11": Scenario(
+        "Stream ends without [DONE]",
+        [[*WHOLE, EndBody()]],
+        rescued(lambda seen: seen.took <= 8, lambda seen: seen.response.usage == USAGE),
+    ),
+    "S12": Scenario(
+        "Context length exceeded",
+        [[Status(400, code="context_length_exceeded")]],
+        rescued(lambda seen: len(seen.primary) == 1, lambda seen: seen.took <= 20),
+    ),
     "S13": Scenario("Content-filter rejection", [[Status(400, code="content_policy_violation")]], s13),
-    "S16": Scenario("Fail-over accounting", [[Status(503)]], rescued(
-        lambda seen: seen.response.model == "fb-ok",
-        lambda seen: seen.response.usage == USAGE,
-        lambda seen: len(seen.primary) <= 6,
-    )),
+    "S16": Scenario(
+        "Fail-over accounting",
+        [[Status(503)]],
+        rescued(
+            lambda seen: seen.response.model == "fb-ok",
+            lambda seen: seen.response.usage == USAGE,
+            lambda seen: len(seen.primary) <= 6,
+        ),
+    ),
 }
 
 

@@ -65,7 +65,8 @@ hedges = st.none() | st.sampled_from([0.5, 2.0])
 def chain(plan: list, outer: list[str], hedge_after: float | None) -> tuple[list[ScriptedProvider], Provider]:
     leaves = [ScriptedProvider(*own, name=f"p{number}") for number, (own, _) in enumerate(plan)]
     links = [
-        Resilient(leaf, compose(*(POLICIES[name] for name in names))) for leaf, (_, names) in zip(leaves, plan, strict=True)
+        Resilient(leaf, compose(*(POLICIES[name] for name in names)))
+        for leaf, (_, names) in zip(leaves, plan, strict=True)
     ]
     failover = Failover(*links, hedge_after=hedge_after, budget=RetryBudget())
     return leaves, Resilient(failover, compose(*(POLICIES[name] for name in outer)))
@@ -108,7 +109,9 @@ async def test_iterating_shows_the_same_as_calling(plan: list, outer: list[str],
 @settings(deadline=None, max_examples=150)
 @given(targets, layers, hedges, st.integers(1, 5), st.booleans())
 @in_mock_time
-async def test_a_consumers_word_is_final(plan: list, outer: list[str], hedge: float | None, nth: int, stop: bool) -> None:
+async def test_a_consumers_word_is_final(
+    plan: list, outer: list[str], hedge: float | None, nth: int, stop: bool
+) -> None:
     class Mine(Exception):
         pass
 

@@ -70,7 +70,9 @@ async def test_preview_goes_live_after_its_characters_or_seconds(autojump_clock:
     assert [(when, text) for when, text in frames if text][0] == (2.0, "abcdefghi")
 
 
-async def test_a_later_failure_after_a_preview_is_taken_back_and_proved_anew(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_later_failure_after_a_preview_is_taken_back_and_proved_anew(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     screen, frames = await watch(compose(NO_WAIT, Preview(characters=4)), BROKEN, WHOLE)
     assert len(screen.resets) == 1
     assert screen.text == "good"

@@ -14,7 +14,16 @@ from clawft_trio.errors import (
     ServerError,
 )
 from clawft_trio.observe import FailedOver, HedgeStarted, Recorder
-from clawft_trio.resilience import CircuitBreaker, Failover, Hedge, Resilient, Retry, RetryBudget, compose, resilient_chain
+from clawft_trio.resilience import (
+    CircuitBreaker,
+    Failover,
+    Hedge,
+    Resilient,
+    Retry,
+    RetryBudget,
+    compose,
+    resilient_chain,
+)
 from clawft_trio.testing.screen import Screen
 from clawft_trio.testing.script import Fail, Finish, Hang, Report, Say, Wait
 from clawft_trio.testing.scripted import ScriptedProvider
@@ -156,7 +165,9 @@ async def test_without_budget_for_more_the_walk_ends(autojump_clock: trio.testin
 # --- hedging ------------------------------------------------------------------------------------------------
 
 
-async def test_the_next_starts_beside_a_slow_one_and_the_first_content_wins(autojump_clock: trio.testing.MockClock) -> None:
+async def test_the_next_starts_beside_a_slow_one_and_the_first_content_wins(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     slow = ScriptedProvider([Wait(30), Say("slow"), Finish()], name="a")
     quick = ScriptedProvider([Wait(1), Say("quick"), Finish()], name="b")
     seen = Recorder()
@@ -178,7 +189,9 @@ async def test_a_slow_one_that_speaks_first_after_all_wins(autojump_clock: trio.
 
 async def test_a_quick_one_is_not_hedged(autojump_clock: trio.testing.MockClock) -> None:
     b = well("b")
-    response, _, took = await ask(Failover(ScriptedProvider([Say("a"), Wait(60), Finish()], name="a"), b, hedge_after=10))
+    response, _, took = await ask(
+        Failover(ScriptedProvider([Say("a"), Wait(60), Finish()], name="a"), b, hedge_after=10)
+    )
     assert (response.text, took, b.calls) == ("a", 60.0, 0)
 
 
@@ -202,7 +215,9 @@ async def test_everybody_slow_everybody_is_asked(autojump_clock: trio.testing.Mo
     assert [provider.calls for provider in providers] == [1, 1, 1]
 
 
-async def test_usage_before_content_decides_nothing_and_is_told_of_the_winner_only(autojump_clock: trio.testing.MockClock) -> None:
+async def test_usage_before_content_decides_nothing_and_is_told_of_the_winner_only(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     a = ScriptedProvider([Report(Usage(input_tokens=1)), Wait(30), Say("a"), Finish()], name="a")
     b = ScriptedProvider([Report(Usage(input_tokens=2)), Wait(1), Say("b"), Finish()], name="b")
     events: list[object] = []
@@ -237,7 +252,9 @@ async def test_after_the_winners_first_word_nothing_of_a_loser_is_shown(autojump
 async def test_a_hedge_takes_from_the_budget(autojump_clock: trio.testing.MockClock) -> None:
     slow = ScriptedProvider([Wait(20), Say("slow"), Finish()], name="a")
     b = well("b")
-    response, _, took = await ask(Failover(slow, b, hedge_after=10, budget=RetryBudget(capacity=0, ratio=0, per_second=0)))
+    response, _, took = await ask(
+        Failover(slow, b, hedge_after=10, budget=RetryBudget(capacity=0, ratio=0, per_second=0))
+    )
     assert (response.text, took, b.calls) == ("slow", 20.0, 0)
 
 
@@ -278,7 +295,9 @@ async def test_the_chain_has_a_total(autojump_clock: trio.testing.MockClock) -> 
     assert trio.current_time() == 30.0
 
 
-async def test_one_policy_serves_several_targets_each_with_a_breaker_of_its_own(autojump_clock: trio.testing.MockClock) -> None:
+async def test_one_policy_serves_several_targets_each_with_a_breaker_of_its_own(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     policy = compose(Retry(max_retries=0), CircuitBreaker(minimum_calls=1))
     a, b = Resilient(down("a"), policy), Resilient(well("b"), policy)
     with pytest.raises(ServerError):

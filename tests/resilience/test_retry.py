@@ -80,7 +80,9 @@ async def test_with_another_target_at_hand_the_cap_is_five_seconds(autojump_cloc
     assert await ask(failing(RateLimited("slow down", retry_after=5.0)), Retry(), Call(elsewhere=True)) == 5.0
 
 
-async def test_a_silent_target_is_asked_again_only_when_there_is_no_other(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_silent_target_is_asked_again_only_when_there_is_no_other(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     await ask(failing(ProviderTimeout(clock="first_content", limit=1.0)), Retry())
     with pytest.raises(ProviderTimeout):
         await ask(failing(ProviderTimeout(clock="first_content", limit=1.0)), Retry(), Call(elsewhere=True))
@@ -217,7 +219,9 @@ async def test_extra_requests_stay_within_the_budgets_formula(
     assert (now.calls, now.spent) == (callers, extra)
 
 
-async def test_a_thousand_callers_in_a_total_outage_stay_within_the_budget(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_thousand_callers_in_a_total_outage_stay_within_the_budget(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     budget = RetryBudget()
     down = ScriptedProvider([Fail(lambda: ServerError("down"))])
     provider = Resilient(down, Retry(max_retries=3, budget=budget))
