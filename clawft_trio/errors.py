@@ -21,6 +21,7 @@ ClawftError
 │   └── AllProvidersExhausted      nobody could; raised from a group of every attempt's error
 ├── Refused                        not done, because it may not be
 │   ├── PermissionDenied
+│   │   └── ToolDenied             a tool that there may be or not
 │   ├── AddressRefused             this address may not be reached; `host`, `address`
 │   ├── RateLimitExceeded          this sender asks too often; `retry_after`
 │   └── BudgetExceeded             this sender's money is spent; `retry_after`, `spent`, `limit`
@@ -299,6 +300,10 @@ class Refused(ClawftError):
 
 class PermissionDenied(Refused):
     """The sender may not do this."""
+
+
+class ToolDenied(PermissionDenied):
+    """The sender may not use a tool of this name, and is not told whether there is one."""
 
 
 class AddressRefused(Refused):

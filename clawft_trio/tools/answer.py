@@ -13,6 +13,7 @@ from clawft_trio.errors import (
     InvalidArguments,
     OutcomeUnknown,
     Refused,
+    ToolDenied,
     ToolError,
     ToolFailed,
     ToolTimeout,
@@ -29,6 +30,8 @@ _LONGEST_MESSAGE = 2000
 # By class, the first that fits: the outcome, and the word for it that the model reads.
 _KINDS: tuple[tuple[type[Exception], Outcome, str], ...] = (
     (UnknownTool, "unknown", "unknown_tool"),
+    # The same word: asking must not reveal what there is.
+    (ToolDenied, "refused", "unknown_tool"),
     (InvalidArguments, "invalid", "invalid_arguments"),
     (ToolTimeout, "timeout", "timeout"),
     (OutcomeUnknown, "error", "outcome_unknown"),

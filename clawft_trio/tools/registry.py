@@ -9,7 +9,7 @@ import attrs
 
 from clawft_trio.auth import UserPermissions
 from clawft_trio.chat import ToolCall, ToolSpec
-from clawft_trio.errors import PermissionDenied, UnknownTool
+from clawft_trio.errors import ToolDenied, UnknownTool
 from clawft_trio.observe.events import Noted
 from clawft_trio.tools.answer import ToolAnswer
 from clawft_trio.tools.call_ids import repair_ids
@@ -99,7 +99,7 @@ class ToolRegistry:
 
         Raises:
           UnknownTool: there is none, and there might have been one.
-          PermissionDenied: it is not allowed, whether there is one or not.
+          ToolDenied: it is not allowed, whether there is one or not.
         """
         tool = self._tools.get(name)
         if tool is not None and tool.allowed(permissions):
@@ -109,7 +109,7 @@ class ToolRegistry:
         hint = f" Did you mean {near[0]!r}?" if near else f" You may use: {', '.join(usable[:20]) or 'none'}."
         told = f"There is no tool named {name[:64]!r} that you may use.{hint}"
         if tool is not None or not named((name,), permissions):
-            raise PermissionDenied(told)
+            raise ToolDenied(told)
         raise UnknownTool(told, tool=name)
 
     async def execute_all(
