@@ -139,3 +139,4 @@ from clawft_trio.pipeline.targets import (
     open_targets as open_targets,
 )
 from clawft_trio.pipeline.tiered_router import TieredRouter as TieredRouter
+from clawft_trio.pipeline.validation import routing_problems as routing_problems
