@@ -28,6 +28,7 @@ from clawft_trio.net.addresses import AddressPolicy
 from clawft_trio.net.http import Clocks, HttpClient, HttpEndpoint, Library
 from clawft_trio.net.response import HttpResponse
 from clawft_trio.nursery import raise_one
+from clawft_trio.observe.events import AttemptEnded, AttemptStarted
 
 ApiKey: TypeAlias = str | Callable[[], str | Awaitable[str]] | None
 """A key, something that gives the current one, or None where none is needed."""
@@ -100,15 +101,26 @@ class Exchange:
     unstreamed: float = 600.0
 
     async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
-        """Answer *request*, and leave the record of the attempt in `call.log`."""
+        """Answer *request*, leave the record of the attempt in `call.log` and tell `call.notify` of it.
+
+        Raises:
+          ProviderError: there is no answer, or no evidence that it is whole.
+
+        Cancellation: the connection is closed.
+        """
         model = request.model or self.model
+        target = f"{self.name}/{model}"
+        call.notify(AttemptStarted(target=target, call_id=call.id, turn_id=call.turn_id))
         try:
-            with record_attempt(call.log, f"{self.name}/{model}") as attempt, _bare_cancellation():
+            with record_attempt(call.log, target) as attempt, _bare_cancellation():
                 response = await self._attempt(request, model, call, attempt)
         except ProviderError as exc:
             exc.provider, exc.model = exc.provider or self.name, exc.model or model
             exc.attempts = exc.attempts or call.log.records
             raise
+        finally:
+            # Nothing has run since the record was made: it is the last one.
+            call.notify(AttemptEnded(record=call.log.records[-1], call_id=call.id, turn_id=call.turn_id))
         return attrs.evolve(response, attempts=call.log.records)
 
     async def _attempt(self, request: ChatRequest, model: str, call: Call, attempt: AttemptInProgress) -> ChatResponse:

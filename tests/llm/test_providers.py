@@ -3,6 +3,7 @@
 import gc
 import json
 import tracemalloc
+from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -15,6 +16,7 @@ from clawft_trio.chat import Call, ChatRequest, Message, TextDelta, ToolCallDelt
 from clawft_trio.errors import ConsumerLeft
 from clawft_trio.llm import Anthropic, OpenAICompatible, Quirks, exchange
 from clawft_trio.net import Clocks
+from clawft_trio.observe import AttemptEnded, AttemptStarted
 from clawft_trio.testing import (
     BadJson,
     BadUtf8,
@@ -164,6 +166,19 @@ async def test_the_model_of_the_request_comes_first(dialect):
         await model.complete(asking(model="other"), seen.call)
         assert server.requests[0].model == "other"
         assert seen.record.target == "p/other"
+
+
+@DIALECTS
+@pytest.mark.parametrize("script", [[Say("Hi"), Finish()], [Status(500)]])
+async def test_an_observer_is_told_of_each_attempt(dialect, script):
+    told = []
+    log = AttemptLog()
+    async with open_fault_server(script) as server, provider(dialect, server) as model:
+        with suppress(e.ServerError):
+            await model.complete(asking(), Call(log=log, notify=told.append, id="c", turn_id="t"))
+    started, ended = told
+    assert (type(started), started.target, started.call_id, started.turn_id) == (AttemptStarted, "p/m", "c", "t")
+    assert (type(ended), ended.record, ended.call_id, ended.turn_id) == (AttemptEnded, log.records[0], "c", "t")
 
 
 # --- the end of a stream -----------------------------------------------------------------------------
