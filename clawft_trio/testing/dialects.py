@@ -39,6 +39,9 @@ _CREATED = 1_700_000_000
 _MARK = "@@not-utf-8@@"
 """Stands for bytes that no JSON encoder would write, until it is replaced by them."""
 
+_NO_OBJECT = "@@no-object@@"
+"""Stands for arguments that are not JSON where the dialect wants an object, until it is replaced by them."""
+
 _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
 
 _OPENAI_CODES = {
@@ -317,8 +320,9 @@ class AnthropicStream:
     def _finish(self, step: Finish) -> list[bytes]:
         self._finished = True
         delta = {"stop_reason": _stop_reason(step, tools=self._tools), "stop_sequence": None}
-        usage = {} if step.usage is None else {"usage": _output_usage(step.usage)}
-        return [*self._close_block(), _event("message_delta", {"delta": delta, **usage})]
+        # This protocol has no way to leave usage out.
+        told = _output_usage(step.usage or Usage())
+        return [*self._close_block(), _event("message_delta", {"delta": delta, "usage": told})]
 
     def end(self) -> bytes:
         return _event("message_stop", {}) if self._finished else b""
@@ -403,6 +407,8 @@ class Whole:
         for step in self._said:
             if isinstance(step, BadUtf8):
                 body = body.replace(_MARK.encode(), step.data, 1)
+            elif isinstance(step, CallTool) and not is_json_object(step.arguments):
+                body = body.replace(encode_json(_NO_OBJECT), step.arguments.encode(), 1)
         return body
 
 
@@ -471,5 +477,5 @@ def anthropic_answer(setting: Setting, said: Said, finish: Finish, usage: Usage 
 
 
 def _tool_input(step: CallTool) -> Any:
-    # This dialect's whole answers carry arguments as an object, so broken ones cannot even be written.
-    return decode_json(step.arguments) if is_json_object(step.arguments) else {"broken": step.arguments}
+    # This dialect's whole answers carry arguments as an object: broken ones break the answer they are in.
+    return decode_json(step.arguments) if is_json_object(step.arguments) else _NO_OBJECT

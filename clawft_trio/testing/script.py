@@ -91,7 +91,7 @@ class Finish:
 
     #: None: `tool_calls` when a tool was asked for, else `stop`
     reason: str | None = None
-    #: None: the provider does not tell
+    #: None: the provider does not tell; Anthropic's protocol always does, so there it says zeros
     usage: Usage | None = None
 
 

@@ -417,6 +417,16 @@ async def test_it_serves_streams_in_memory_in_mock_time(mock_clock):
         await ours.aclose()
 
 
+async def test_a_stream_in_memory_is_closed_when_it_was_served():
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with open_fault_server([Say("a"), CloseConnection()]) as server, trio.open_nursery() as nursery:
+        nursery.start_soon(server.serve_stream, theirs)
+        assert (await Client(ours).ask()).end == "closed"
+        await server.wait_for(lambda now: now.connections_open == 0)
+    with pytest.raises(trio.ClosedResourceError):
+        await theirs.receive_some()
+
+
 def test_a_server_without_a_script_is_refused():
     async def main():
         async with open_fault_server():

@@ -59,9 +59,7 @@ def is_answer(body):
     except ValueError:
         return False
     calls = answer["choices"][0]["message"].get("tool_calls", []) if "choices" in answer else []
-    blocks = [block.get("input", {}) for block in answer.get("content", [])]
-    broken = any("a.t" in str(part) for part in [*calls, *blocks])
-    return "error" not in answer and not broken
+    return "error" not in answer and not any(call["function"]["arguments"].endswith("a.t") for call in calls)
 
 
 def test_every_fault_but_the_odd_ones_is_a_failure():
