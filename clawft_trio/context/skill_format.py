@@ -28,7 +28,9 @@ Words: TypeAlias = tuple[str, ...]
 _WORD = re.compile(r"[^\s,(]+(?:\([^)]*\))?|\([^)]*\)?")
 
 _ELSEWHERE: Mapping[str, str] = {
-    "Bash": "exec_shell",
+    "Bash": "run_command",
+    "Glob": "search_files",
+    "Grep": "search_files",
     "Edit": "edit_file",
     "LS": "list_directory",
     "Read": "read_file",
