@@ -28,3 +28,11 @@ from clawft_trio.mcp.multiplexer import (
 )
 from clawft_trio.mcp.process import StdioServer as StdioServer
 from clawft_trio.mcp.supervision import Supervision as Supervision
+from clawft_trio.mcp.sampling import SamplingPolicy as SamplingPolicy, sample_with as sample_with
+from clawft_trio.mcp.server import ServeOptions as ServeOptions, serve_mcp as serve_mcp
+from clawft_trio.mcp.toolset import (
+    Toolset as Toolset,
+    ToolServer as ToolServer,
+    Withheld as Withheld,
+    open_toolset as open_toolset,
+)

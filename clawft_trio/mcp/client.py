@@ -352,7 +352,7 @@ async def open_mcp(
 
     Cancellation: the server is ended within its graces; `finally` blocks inside the body can still call it.
     """
-    async with _keep(_make_client(server, name, options)) as client:
+    async with _keep(make_client(server, name, options)) as client:
         yield client
 
 
@@ -366,7 +366,7 @@ async def connect_mcp(
 
     Cancellation: the server is ended within its graces.
     """
-    client = _make_client(server, name, options)
+    client = make_client(server, name, options)
     await nursery.start(client._run)
     return client
 
@@ -404,7 +404,7 @@ async def _keep(client: McpClient) -> AsyncGenerator[McpClient, None]:
             await client.aclose()
 
 
-def _make_client(server: Server, name: str, options: McpOptions) -> McpClient:
+def make_client(server: Server, name: str, options: McpOptions) -> McpClient:
     description = server if isinstance(server, StdioServer) else StdioServer(server)
 
     def say(text: str) -> None:

@@ -70,6 +70,7 @@ class ServerProcess:
         assert process.stdout is not None
         assert process.stderr is not None
         self.name = name
+        assert isinstance(process.stdin, trio.lowlevel.FdStream)
         self.stdin = process.stdin
         self.stdout = process.stdout
         self._stderr = process.stderr

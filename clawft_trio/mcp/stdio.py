@@ -8,7 +8,7 @@ from clawft_trio.errors import CannotStart, McpError, PeerGone
 from clawft_trio.mcp.jsonrpc import MAX_MESSAGE
 from clawft_trio.mcp.multiplexer import Multiplexer
 from clawft_trio.mcp.process import StdioServer, open_server_process
-from clawft_trio.mcp.streams import StreamTransport
+from clawft_trio.mcp.streams import EagerPipe, StreamTransport
 
 
 class StdioTransport:
@@ -43,7 +43,7 @@ class StdioTransport:
         """
         try:
             async with open_server_process(self._server, name=self._name, on_line=self._on_line) as process:
-                pipes = StreamTransport(process.stdin, process.stdout, name=self._name, limit=self._limit)
+                pipes = StreamTransport(EagerPipe(process.stdin), process.stdout, name=self._name, limit=self._limit)
                 try:
                     await pipes.pump(mux, process.wait_gone)
                     why = await process.obituary()

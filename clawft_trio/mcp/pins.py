@@ -1,0 +1,111 @@
+"""What a tool's definition was when it was first used: a changed one is withheld until somebody approves it.
+
+A server can be honest when it is looked at and change what its tools claim to be afterwards. What a model is told of
+a tool is as good as an instruction, so it has to stay what it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Mapping
+from typing import Protocol
+
+import msgspec
+
+from clawft_trio.mcp.types import ToolDefinition
+from clawft_trio.store.migrations import Migration
+from clawft_trio.store.sqlite import Store
+
+PIN_MIGRATIONS = (
+    Migration(
+        "mcp_pins",
+        1,
+        "CREATE TABLE mcp_pins (server TEXT NOT NULL, tool TEXT NOT NULL, hash TEXT NOT NULL,"
+        " PRIMARY KEY (server, tool)) WITHOUT ROWID;",
+    ),
+)
+"""What `StoredPins` needs of its store."""
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+def fingerprint(tool: ToolDefinition) -> str:
+    """A hash of everything that a model could be told of *tool*: name, description, schemas, annotations."""
+    said = (tool.name, tool.title, tool.description, tool.input_schema, tool.output_schema, tool.annotations)
+    return hashlib.sha256(_encode(said)).hexdigest()
+
+
+class Pins(Protocol):
+    """Where fingerprints are kept."""
+
+    async def load(self, server: str) -> Mapping[str, str]:
+        """The fingerprints of *server*'s tools by the tools' names.
+
+        Cancellation: nothing has changed.
+        """
+        ...
+
+    async def keep(self, server: str, hashes: Mapping[str, str]) -> None:
+        """Keep these fingerprints, over older ones of the same tools.
+
+        Cancellation: all of them are kept, or none.
+        """
+        ...
+
+
+class MemoryPins:
+    """Fingerprints that last as long as the process."""
+
+    def __init__(self) -> None:
+        self._hashes: dict[str, dict[str, str]] = {}
+
+    async def load(self, server: str) -> Mapping[str, str]:  # noqa: ASYNC910 - there is nothing to wait for
+        """The fingerprints of *server*'s tools by the tools' names.
+
+        Cancellation: it is never noticed here.
+        """
+        return dict(self._hashes.get(server, {}))
+
+    async def keep(self, server: str, hashes: Mapping[str, str]) -> None:  # noqa: ASYNC910 - as above
+        """Keep these fingerprints, over older ones of the same tools.
+
+        Cancellation: it is never noticed here.
+        """
+        self._hashes.setdefault(server, {}).update(hashes)
+
+
+class StoredPins:
+    """Fingerprints in the store, which has to have `PIN_MIGRATIONS`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def load(self, server: str) -> Mapping[str, str]:
+        """The fingerprints of *server*'s tools by the tools' names.
+
+        Raises:
+          StoreError: the store cannot be read.
+
+        Cancellation: nothing has changed.
+        """
+
+        def read(connection: sqlite3.Connection) -> dict[str, str]:
+            return dict(connection.execute("SELECT tool, hash FROM mcp_pins WHERE server = ?", (server,)))
+
+        return await self._store.read(read)
+
+    async def keep(self, server: str, hashes: Mapping[str, str]) -> None:
+        """Keep these fingerprints, over older ones of the same tools.
+
+        Raises:
+          StoreError: the store cannot be written.
+
+        Cancellation: all of them are kept, or none.
+        """
+        rows = [(server, tool, digest) for tool, digest in hashes.items()]
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.executemany("INSERT OR REPLACE INTO mcp_pins VALUES (?, ?, ?)", rows)
+
+        await self._store.transact(write)

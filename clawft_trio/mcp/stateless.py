@@ -1,0 +1,115 @@
+"""Revision 2026-07-28: no handshake; every request carries who asks, and answers may be questions first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+import msgspec
+import trio
+from msgspec import Raw
+
+from clawft_trio.errors import McpError, PeerError, ProtocolViolation
+from clawft_trio.mcp.host import Host
+from clawft_trio.mcp.types import STATELESS_VERSION, Wire
+
+T = TypeVar("T")
+
+PROTOCOL_VERSION: Final = "io.modelcontextprotocol/protocolVersion"
+CLIENT_CAPABILITIES: Final = "io.modelcontextprotocol/clientCapabilities"
+CLIENT_INFO: Final = "io.modelcontextprotocol/clientInfo"
+SERVER_INFO: Final = "io.modelcontextprotocol/serverInfo"
+SUBSCRIPTION: Final = "io.modelcontextprotocol/subscriptionId"
+
+UNSUPPORTED_VERSION: Final = -32022
+"""The server speaks other revisions; `data.supported` lists them."""
+
+MAX_ROUNDS = 10
+"""Times that one call may be answered by a question. The Python SDK stops there, too."""
+
+# A server that only wants to be asked again (state, no questions) is not asked in a busy loop.
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 0.25
+
+
+class _Question(Wire, frozen=True):
+    method: str
+    params: Raw = Raw(b"{}")
+
+
+class _Outcome(Wire, frozen=True):
+    """What every result of this revision may hold beside its own fields."""
+
+    result_type: str = "complete"
+    input_requests: dict[str, _Question] = {}
+    request_state: str | None = None
+
+
+class InputRequired(Wire, frozen=True):
+    """The server wants answers before it answers."""
+
+    questions: dict[str, _Question]
+    state: str | None
+
+
+_decode_outcome = msgspec.json.Decoder(_Outcome).decode
+
+
+def request_meta(host: Host, client: object) -> Mapping[str, Any]:
+    """What goes into the `_meta` of every request."""
+    return {
+        PROTOCOL_VERSION: STATELESS_VERSION,
+        CLIENT_CAPABILITIES: host.capabilities(),
+        CLIENT_INFO: client,
+    }
+
+
+def or_input_required(decode: Callable[[Raw], T]) -> Callable[[Raw], T | InputRequired]:
+    """*decode* for this revision: a result that is a question comes out as one."""
+
+    def decode_either(raw: Raw) -> T | InputRequired:
+        # Nearly no answer is a question, and then one search through it is all that this costs.
+        if b'"resultType"' not in memoryview(raw).tobytes()[:_LOOKED_AT] and b'"resultType"' not in bytes(raw):
+            return decode(raw)
+        outcome = _decode_outcome(raw)
+        if outcome.result_type == "complete":
+            return decode(raw)
+        if outcome.result_type != "input_required":
+            raise ValueError(f"unknown resultType {outcome.result_type[:60]!r}")
+        return InputRequired(questions=outcome.input_requests, state=outcome.request_state)
+
+    return decode_either
+
+
+_LOOKED_AT = 64
+
+
+async def answer_questions(host: Host, required: InputRequired, round_: int, *, server: str) -> dict[str, Any]:
+    """The parameters to add when the same is asked again.
+
+    Raises:
+      ProtocolViolation: it asks more often than anybody should.
+      McpError: a question cannot be answered here.
+
+    Cancellation: as that of whatever answers.
+    """
+    if round_ > MAX_ROUNDS:
+        raise ProtocolViolation(f"more than {MAX_ROUNDS} questions for one call", server=server)
+    added: dict[str, Any] = {}
+    if required.questions:
+        added["inputResponses"] = await _ask_all(host, required.questions, server)
+    else:
+        await trio.sleep(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (round_ - 1)))
+    if required.state is not None:
+        added["requestState"] = required.state
+    return added
+
+
+async def _ask_all(host: Host, questions: Mapping[str, _Question], server: str) -> dict[str, Any]:
+    answers: dict[str, Any] = {}
+    for key, question in questions.items():
+        try:
+            answers[key] = await host.answer_to(question.method, question.params)
+        except PeerError as exc:
+            raise McpError(f"its question {question.method!r} cannot be answered: {exc}", server=server) from exc
+    return answers

@@ -1,0 +1,317 @@
+"""The tools of many servers in one registry: started together, named apart, filtered, pinned, kept up to date."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import attrs
+import trio
+from msgspec import UNSET
+
+from clawft_trio.auth import matches_any
+from clawft_trio.chat import Call, unobserved
+from clawft_trio.errors import ClawftError, InvalidData, McpError, RequestTimeout, ToolFailed, ToolTimeout
+from clawft_trio.mcp.client import McpClient, McpOptions, Server, make_client
+from clawft_trio.mcp.multiplexer import Progress
+from clawft_trio.mcp.pins import MemoryPins, Pins, fingerprint
+from clawft_trio.mcp.types import CallToolResult, Content, EmbeddedResource, ResourceLink, TextContent, ToolDefinition
+from clawft_trio.nursery import open_hidden_nursery
+from clawft_trio.observe import Event, Noted
+from clawft_trio.resilience.strategy import Strategy
+from clawft_trio.tools.schema import check_schema
+from clawft_trio.tools.tool import Tool, ToolContext, ToolMetadata
+
+from clawft_trio.tools.registry import ToolRegistry
+
+_LONGEST_NAME = 64
+_FORBIDDEN = re.compile(r"[^a-zA-Z0-9_-]")
+
+
+@attrs.frozen
+class ToolServer:
+    """One server of a toolset, and how far it is trusted."""
+
+    #: a command, a `StdioServer` or an `HttpServer`
+    server: Server
+    #: patterns of the tool names that are offered; the deny list wins
+    allow: tuple[str, ...] = attrs.field(default=("*",), converter=tuple, kw_only=True)
+    deny: tuple[str, ...] = attrs.field(default=(), converter=tuple, kw_only=True)
+    #: started and kept, but its tools are not offered
+    internal_only: bool = attrs.field(default=False, kw_only=True)
+    #: take the server's word for which tools only look; else each counts as changing something
+    trust_hints: bool = attrs.field(default=False, kw_only=True)
+    #: seconds one call may take; None is the client's default
+    total: float | None = attrs.field(default=None, kw_only=True)
+    #: how a call is tried; None: once. Whether repeating is safe only its owner can know
+    strategy: Strategy | None = attrs.field(default=None, kw_only=True)
+    #: how its client behaves; None is the toolset's way
+    options: McpOptions | None = attrs.field(default=None, kw_only=True)
+
+
+@attrs.frozen(kw_only=True)
+class Withheld:
+    """A tool that is not offered."""
+
+    server: str
+    tool: str
+    reason: str
+    #: `approve` would offer it: its definition has changed since it was first used
+    changed: bool = False
+
+
+class Toolset:
+    """What `open_toolset` yields."""
+
+    def __init__(self, registry: ToolRegistry, pins: Pins, notify: Callable[[Event], None]) -> None:
+        self.registry = registry
+        #: the clients of the servers that have started
+        self.clients: dict[str, McpClient] = {}
+        #: why the others have not
+        self.failures: dict[str, McpError] = {}
+        self._pins = pins
+        self._notify = notify
+        self._servers: dict[str, ToolServer] = {}
+        self._offered: dict[str, dict[str, Tool]] = {}
+        self._withheld: dict[str, list[Withheld]] = {}
+        self._lock = trio.Lock()
+
+    def __repr__(self) -> str:
+        offered = sum(map(len, self._offered.values()))
+        return f"<Toolset: {len(self.clients)} servers, {len(self.failures)} failed, {offered} tools>"
+
+    @property
+    def withheld(self) -> tuple[Withheld, ...]:
+        """The tools that are not offered, and why; what the lists leave out is not among them."""
+        return tuple(one for some in self._withheld.values() for one in some)
+
+    async def approve(self, server: str, tool: str) -> None:
+        """Accept the definition that *tool* has now, and offer it.
+
+        Raises:
+          McpError: the server cannot be asked for it.
+          KeyError: there is no such server, or no such tool there.
+
+        Cancellation: it is approved and will be offered, or neither.
+        """
+        definitions = {one.name: one for one in await self.clients[server].list_tools()}
+        await self._pins.keep(server, {tool: fingerprint(definitions[tool])})
+        await self._refresh(server)
+
+    async def _refresh(self, name: str) -> None:
+        """Ask the server for its tools, and offer those that may be offered."""
+        server = self._servers[name]
+        if server.internal_only:
+            return
+        async with self._lock:
+            definitions = await self.clients[name].list_tools()
+            pinned = await self._pins.load(name)
+            withheld: list[Withheld] = []
+            fresh: dict[str, str] = {}
+            tools: dict[str, Tool] = {}
+            for definition in _chosen(definitions, server):
+                digest = fingerprint(definition)
+                if pinned.get(definition.name, digest) != digest:
+                    withheld.append(_changed(name, definition))
+                    continue
+                try:
+                    tool = self._make(name, server, definition)
+                except (InvalidData, ValueError) as exc:
+                    withheld.append(Withheld(server=name, tool=definition.name, reason=str(exc)))
+                    continue
+                if tool.name in tools:
+                    reason = f"two tools would be called {tool.name}"
+                    withheld.append(Withheld(server=name, tool=definition.name, reason=reason))
+                    continue
+                tools[tool.name] = tool
+                fresh[definition.name] = digest
+            await self._pins.keep(name, {tool: digest for tool, digest in fresh.items() if tool not in pinned})
+            self._offer(name, tools, withheld)
+
+    def _offer(self, name: str, tools: dict[str, Tool], withheld: list[Withheld]) -> None:
+        self._take_back(name)
+        for tool in tools.values():
+            if tool.name in self.registry:
+                withheld.append(Withheld(server=name, tool=tool.name, reason="somebody else's tool has this name"))
+            else:
+                self.registry.add(tool)
+                self._offered.setdefault(name, {})[tool.name] = tool
+        for one in withheld:
+            if one not in self._withheld.get(name, ()):
+                self._notify(Noted(room="mcp", what="tool withheld", details=attrs.asdict(one)))
+        self._withheld[name] = withheld
+
+    def _take_back(self, name: str) -> None:
+        for tool in self._offered.pop(name, {}):
+            if tool in self.registry:
+                self.registry.remove(tool)
+
+    def _make(self, name: str, server: ToolServer, definition: ToolDefinition) -> Tool:
+        hints = definition.annotations
+        looks_only = server.trust_hints and hints is not None and hints.read_only_hint is True
+        return Tool(
+            tool_name(name, definition.name),
+            function=partial(_call, self.clients[name], server, definition.name),
+            description=definition.description or definition.title or "",
+            parameters=definition.input_schema,
+            metadata=ToolMetadata(mode="read_only" if looks_only else "mutating"),
+            check=check_schema(definition.input_schema, trusted=False),
+        )
+
+    # --- life --------------------------------------------------------------------------------------------------
+
+    async def _start(self, nursery: trio.Nursery, name: str, options: McpOptions) -> None:
+        server = self._servers[name]
+        client = make_client(server.server, name, server.options or options)
+        try:
+            await nursery.start(client._run)
+            self.clients[name] = client
+            # From here on it outlives the body of the toolset, by one goodbye.
+            client._life.shield = True
+            await self._refresh(name)
+        except McpError as exc:
+            self.failures[name] = exc
+            self._notify(Noted(room="mcp", what="server did not start", details={"server": name, "error": str(exc)}))
+            await self._give_up(name)
+            return
+        nursery.start_soon(self._keep_fresh, name, client.tools_version)
+
+    async def _give_up(self, name: str) -> None:
+        client = self.clients.pop(name, None)
+        if client is not None:
+            await client.aclose()
+
+    async def _keep_fresh(self, name: str, seen: int) -> None:
+        client = self.clients[name]
+        while True:
+            seen = await client.wait_tools_changed(seen)
+            try:
+                await self._refresh(name)
+            except ClawftError as exc:
+                self._notify(
+                    Noted(room="mcp", what="tools not refreshed", details={"server": name, "error": str(exc)})
+                )
+
+    async def _close(self) -> None:
+        for name in list(self._offered):
+            self._take_back(name)
+        async with trio.open_nursery() as nursery:
+            for client in self.clients.values():
+                nursery.start_soon(client.aclose)
+
+
+@asynccontextmanager
+async def open_toolset(
+    servers: Mapping[str, ToolServer | Server],
+    registry: ToolRegistry,
+    *,
+    options: McpOptions = McpOptions(),
+    pins: Pins | None = None,
+    notify: Callable[[Event], None] = unobserved,
+) -> AsyncGenerator[Toolset, None]:
+    """Start *servers* side by side and offer their tools in *registry* as `server__tool`, for the length of the block.
+
+    A server that does not start is in `Toolset.failures` and stops nobody else. A server's list is followed as it
+    changes. A definition that differs from the one first seen is withheld until `Toolset.approve`.
+
+    Args:
+      servers: by name, each a command, a `StdioServer`, an `HttpServer`, or a `ToolServer` with more to say.
+      registry: where the tools go, and are taken from at the end.
+      options: how the clients behave.
+      pins: where the fingerprints of definitions are kept; None: as long as the block.
+      notify: gets a `Noted` for each tool that is withheld and each server that does not start.
+
+    Raises:
+      ValueError: a server's name cannot be part of a tool's name.
+
+    Cancellation: all servers are ended, side by side, within their graces.
+    """
+    toolset = Toolset(registry, MemoryPins() if pins is None else pins, notify)
+    toolset._servers = {
+        _checked_name(name): server if isinstance(server, ToolServer) else ToolServer(server)
+        for name, server in servers.items()
+    }
+    async with open_hidden_nursery() as nursery:
+        try:
+            async with open_hidden_nursery() as starting:
+                for name in toolset._servers:
+                    starting.start_soon(toolset._start, nursery, name, options)
+            yield toolset
+        finally:
+            with trio.CancelScope(shield=True):
+                await toolset._close()
+            nursery.cancel_scope.cancel(reason="the toolset was closed")
+
+
+def tool_name(server: str, tool: str) -> str:
+    """`server__tool`, as every provider accepts it: what is too long or too strange is replaced by a hash."""
+    whole = _FORBIDDEN.sub("_", f"{server}__{tool}")
+    if whole == f"{server}__{tool}" and len(whole) <= _LONGEST_NAME:
+        return whole
+    mark = hashlib.sha256(f"{server}__{tool}".encode(errors="replace")).hexdigest()[:8]
+    return f"{whole[: _LONGEST_NAME - 9]}_{mark}"
+
+
+def _checked_name(name: str) -> str:
+    if not name or _FORBIDDEN.search(name) or "__" in name:
+        raise ValueError(f"a server is named by letters, digits, '-' and single '_', not {name!r}")
+    return name
+
+
+def _chosen(definitions: Iterable[ToolDefinition], server: ToolServer) -> list[ToolDefinition]:
+    return [
+        one for one in definitions if matches_any(one.name, server.allow) and not matches_any(one.name, server.deny)
+    ]
+
+
+def _changed(server: str, definition: ToolDefinition) -> Withheld:
+    reason = "its definition has changed since it was first used"
+    return Withheld(server=server, tool=definition.name, reason=reason, changed=True)
+
+
+# --- one call -------------------------------------------------------------------------------------------------
+
+
+async def _call(
+    client: McpClient, server: ToolServer, name: str, arguments: Mapping[str, Any], context: ToolContext
+) -> object:
+    def show(progress: Progress) -> None:
+        context.progress(progress.progress, progress.total, progress.message)
+
+    async def attempt(_: Call) -> CallToolResult:
+        return await client.call_tool(name, arguments, total=server.total, on_progress=show)
+
+    call = Call(id=context.call_id, turn_id=context.turn_id, notify=context.notify)
+    try:
+        result = await (attempt(call) if server.strategy is None else server.strategy.run(attempt, call))
+    except RequestTimeout as exc:
+        raise ToolTimeout(str(exc), tool=context.tool) from exc
+    except McpError as exc:
+        raise ToolFailed(str(exc), tool=context.tool) from exc
+    if result.is_error:
+        raise ToolFailed(_told(result), tool=context.tool)
+    return _told(result)
+
+
+def _told(result: CallToolResult) -> Any:
+    """What a model is told: all text; of everything else, that it was there. Structure where there is no text."""
+    if not result.content and result.structured_content is not UNSET:
+        return result.structured_content
+    return "\n".join(map(_words, result.content))
+
+
+def _words(block: Content) -> str:
+    match block:
+        case TextContent():
+            return block.text
+        case ResourceLink():
+            return f"[resource {block.uri}]"
+        case EmbeddedResource():
+            return block.resource.text or f"[resource {block.resource.uri}, {block.resource.mime_type or 'binary'}]"
+        case _:
+            kind = type(block).__name__.removesuffix("Content").lower()
+            return f"[{kind} {block.mime_type}, {len(block.data) * 3 // 4} bytes]"

@@ -1,0 +1,241 @@
+"""Our tools for other hosts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from trio.testing import memory_stream_pair, wait_all_tasks_blocked
+
+from clawft_trio.auth import AuthContext, UserPermissions
+from clawft_trio.errors import PeerError
+from clawft_trio.mcp.client import open_mcp, wrap_mcp
+from clawft_trio.mcp.server import ServeOptions, serve_mcp
+from clawft_trio.tools import ToolContext, ToolRegistry, tool
+
+
+@tool(mode="read_only")
+async def add(a: int, b: int) -> int:
+    """The sum of two numbers."""
+    await trio.lowlevel.checkpoint()
+    return a + b
+
+
+@tool
+async def count(steps: int, context: ToolContext) -> str:
+    """Counts, and says how far it is."""
+    for step in range(1, steps + 1):
+        context.progress(step, steps, f"step {step}")
+        context.progress(step, steps, "the same again")
+        await trio.lowlevel.checkpoint()
+    return "counted"
+
+
+@tool
+async def fail() -> None:
+    """Fails."""
+    raise RuntimeError("no luck")
+
+
+class Gate:
+    def __init__(self):
+        self.inside = 0
+        self.most = 0
+
+    def tool(self):
+        @tool
+        async def wait() -> str:
+            """Waits for ever."""
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            try:
+                await trio.sleep_forever()
+            finally:
+                self.inside -= 1
+
+        return wait
+
+
+@asynccontextmanager
+async def served(*tools, options=None):
+    near, far = memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(lambda task_status: serve_mcp(ToolRegistry(tools), (far, far), options=options, task_status=task_status))
+        yield near
+        nursery.cancel_scope.cancel(reason="the test is over")
+
+
+class RawHost:
+    """A host that writes and reads lines."""
+
+    def __init__(self, stream):
+        self.stream = stream
+        self.buffer = b""
+
+    async def write(self, data):
+        await self.stream.send_all(data)
+
+    async def read(self):
+        while b"\n" not in self.buffer:
+            chunk = await self.stream.receive_some()
+            assert chunk
+            self.buffer += chunk
+        line, _, self.buffer = self.buffer.partition(b"\n")
+        return json.loads(line)
+
+    async def ask(self, **message):
+        await self.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+        return await self.read()
+
+    async def greet(self, version="2025-11-25"):
+        answer = await self.ask(id=0, method="initialize", params={"protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "h", "version": "1"}})
+        await self.write(b'{"jsonrpc":"2.0","method":"notifications/initialized"}\n')
+        return answer["result"]
+
+
+async def test_our_client_and_our_server_understand_each_other():
+    async with served(add, count, fail, options=ServeOptions(instructions="be nice")) as near, wrap_mcp(near, near) as client:
+        assert client.agreement.instructions == "be nice"
+        assert client.agreement.server.name == "clawft-trio"
+        assert [one.name for one in await client.list_tools()] == ["add", "count", "fail"]
+        assert (await client.call_tool("add", {"a": 2, "b": 3})).text == "5"
+        seen = []
+        result = await client.call_tool("count", {"steps": 3}, on_progress=lambda p: seen.append((p.progress, p.message)))
+        assert result.text == "counted"
+        assert seen == [(1, "step 1"), (2, "step 2"), (3, "step 3")]
+        failed = await client.call_tool("fail")
+        assert failed.is_error
+        assert "no luck" in failed.text
+        invalid = await client.call_tool("add", {"a": "x"})
+        assert invalid.is_error
+        assert "$.a" in invalid.text
+        with pytest.raises(PeerError, match="unknown tool") as caught:
+            await client.call_tool("nonsense")
+        assert caught.value.code == -32602
+
+
+async def test_requests_are_answered_side_by_side_and_can_be_cancelled():
+    gate = Gate()
+    async with served(gate.tool(), add) as near, wrap_mcp(near, near) as client:
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                for _ in range(10):
+                    nursery.start_soon(client.call_tool, "wait")
+                await wait_all_tasks_blocked()
+                assert gate.inside == 10
+                assert (await client.call_tool("add", {"a": 1, "b": 1})).text == "2"
+                scope.cancel(reason="enough")
+        await wait_all_tasks_blocked()
+        assert (gate.inside, gate.most) == (0, 10)
+        assert await client.ping() >= 0
+
+
+async def test_a_host_that_leaves_ends_the_server_and_its_running_tools():
+    gate = Gate()
+    near, far = memory_stream_pair()
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve_mcp, ToolRegistry([gate.tool()]), (far, far))
+            host = RawHost(near)
+            await host.greet()
+            await host.write(b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"wait"}}\n')
+            await wait_all_tasks_blocked()
+            assert gate.inside == 1
+            await near.aclose()
+    assert gate.inside == 0
+
+
+async def test_only_what_the_host_may_use_is_offered_and_run():
+    permissions = UserPermissions(level=1, tool_access=("add",))
+    options = ServeOptions(auth=AuthContext(channel="mcp", sender_id="host", permissions=permissions))
+    async with served(add, fail, options=options) as near, wrap_mcp(near, near) as client:
+        assert [one.name for one in await client.list_tools()] == ["add"]
+        assert (await client.call_tool("fail")).is_error
+
+
+@pytest.mark.parametrize("version", ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"])
+async def test_the_hosts_revision_is_spoken_if_it_is_known(version):
+    async with served(add) as near:
+        assert (await RawHost(near).greet(version))["protocolVersion"] == version
+
+
+async def test_a_host_of_an_unknown_revision_is_offered_the_latest():
+    async with served(add) as near:
+        assert (await RawHost(near).greet("2099-01-01"))["protocolVersion"] == "2025-11-25"
+
+
+BAD = [
+    (b"hello\n", -32700, None),
+    (b'{"jsonrpc":"2.0","id":5,"method":"tools/list","params":\n', -32600, 5),
+    (b'{"jsonrpc":"2.0","id":null,"method":"tools/list"}\n', -32600, None),
+    (b'{"jsonrpc":"2.0","id":6,"method":"no/such"}\n', -32601, 6),
+    (b'{"jsonrpc":"2.0","id":"x","method":"tools/call","params":{"name":7}}\n', -32602, "x"),
+    (b'{"jsonrpc":"2.0","id":8,"method":"tools/call","params":[1]}\n', -32602, 8),
+    (b'{"jsonrpc":"2.0","id":9,"method":"tools/call"}\n', -32602, 9),
+]
+
+
+@pytest.mark.parametrize(("line", "code", "key"), BAD)
+async def test_bad_requests_are_answered_by_the_book_and_cost_nothing_else(line, code, key):
+    async with served(add) as near:
+        host = RawHost(near)
+        await host.greet()
+        await host.write(line)
+        answer = await host.read()
+        assert (answer["error"]["code"], answer["id"]) == (code, key)
+        assert (await host.ask(id=10, method="ping"))["result"] == {}
+
+
+async def test_before_the_handshake_only_pings_are_answered():
+    async with served(add) as near:
+        host = RawHost(near)
+        assert (await host.ask(id=1, method="ping"))["result"] == {}
+        assert (await host.ask(id=2, method="tools/list"))["error"]["code"] == -32600
+
+
+async def test_a_host_of_2026_07_28_needs_no_handshake():
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+    }
+    async with served(add) as near:
+        host = RawHost(near)
+        found = (await host.ask(id=1, method="server/discover", params={"_meta": meta}))["result"]
+        assert found["supportedVersions"] == ["2026-07-28"]
+        assert found["resultType"] == "complete"
+        called = await host.ask(id=2, method="tools/call", params={"name": "add", "arguments": {"a": 1, "b": 2}, "_meta": meta})
+        assert called["result"]["content"] == [{"type": "text", "text": "3"}]
+        other = {**meta, "io.modelcontextprotocol/protocolVersion": "2099-01-01"}
+        refused = await host.ask(id=3, method="tools/list", params={"_meta": other})
+        assert refused["error"]["code"] == -32022
+        assert "2026-07-28" in refused["error"]["data"]["supported"]
+
+
+SERVER = """
+import subprocess, sys
+import trio
+from clawft_trio.mcp import serve_mcp
+from clawft_trio.tools import ToolRegistry, tool
+
+@tool
+async def noisy() -> str:
+    '''Prints.'''
+    print("this must not reach the host", flush=True)
+    subprocess.run(["cat"], check=True)
+    return "done"
+
+trio.run(serve_mcp, ToolRegistry([noisy]))
+"""
+
+
+async def test_over_stdio_prints_and_children_of_tools_stay_out_of_the_protocol(tmp_path):
+    script = tmp_path / "server.py"
+    script.write_text(SERVER)
+    with trio.fail_after(30):
+        async with open_mcp([sys.executable, str(script)]) as client:
+            assert (await client.call_tool("noisy")).text == "done"
+            assert (await client.call_tool("noisy")).text == "done"
+            assert client.statistics().malformed == 0
