@@ -102,6 +102,8 @@ def _pieces(messages: Sequence[Message], count: CountTokens) -> list[_Piece]:
 class _Divided:
     """A conversation by what may be left out of it."""
 
+    #: of everything that is still in it
+    tokens: int
     #: system messages and the last user message
     pinned: list[_Piece] = attrs.field(factory=list)
     #: earlier turns, oldest first
@@ -109,21 +111,28 @@ class _Divided:
     #: the current turn's rounds, oldest first
     rounds: list[_Piece] = attrs.field(factory=list)
 
-    @property
-    def tokens(self) -> int:
-        return sum(piece.tokens for piece in (*self.pinned, *self.turns, *self.rounds))
+    def leave_out(self, pieces: list[_Piece]) -> None:
+        """Drop the oldest of *pieces*."""
+        self.tokens -= pieces.pop(0).tokens
 
-    def in_order(self) -> list[Message]:
+    def shorten_last_round(self, excess: int, count: CountTokens) -> int:
+        """Cut the last round's answers by *excess* tokens; returns how many were cut."""
+        before = self.rounds[-1].tokens
+        shortened = _shorten(self.rounds[-1], excess, count)
+        self.tokens -= before - self.rounds[-1].tokens
+        return shortened
+
+    def in_order(self) -> tuple[Message, ...]:
         placed = [
             pair for p in (*self.pinned, *self.turns, *self.rounds) for pair in zip(p.places, p.messages, strict=True)
         ]
-        return [message for _, message in sorted(placed, key=lambda pair: pair[0])]
+        return tuple(message for _, message in sorted(placed, key=lambda pair: pair[0]))
 
 
 def _divide(messages: Sequence[Message], count: CountTokens) -> _Divided:
     pieces = _pieces(messages, count)
     question = max((n for n, piece in enumerate(pieces) if piece.messages[0].role == "user"), default=-1)
-    divided = _Divided()
+    divided = _Divided(tokens=sum(piece.tokens for piece in pieces))
     for number, piece in enumerate(pieces):
         role = piece.messages[0].role
         if role == "system" or number == question:
@@ -140,25 +149,29 @@ def _divide(messages: Sequence[Message], count: CountTokens) -> _Divided:
 # --- trimming ----------------------------------------------------------------------------------------
 
 
-def trim(
-    messages: Sequence[Message], budget: int, *, count: CountTokens = count_tokens
-) -> tuple[tuple[Message, ...], int]:
+@attrs.frozen(kw_only=True)
+class Trimmed:
+    """What is left of a conversation."""
+
+    messages: tuple[Message, ...]
+    tokens: int
+    #: tool answers whose text was cut
+    shortened: int = 0
+
+
+def trim(messages: Sequence[Message], budget: int, *, count: CountTokens = count_tokens) -> Trimmed:
     """Make mended *messages* fit *budget* tokens, by the module's rules.
 
-    Returns:
-      What is left, which fits unless nothing more may be left out, and how many tool answers were shortened.
+    What is left fits, unless nothing more may be left out.
     """
     divided = _divide(messages, count)
-    excess = divided.tokens - budget
-    if excess <= 0:
-        return tuple(messages), 0
     for pieces, kept in ((divided.turns, 0), (divided.rounds, 1)):
-        while excess > 0 and len(pieces) > kept:
-            excess -= pieces.pop(0).tokens
+        while divided.tokens > budget and len(pieces) > kept:
+            divided.leave_out(pieces)
     shortened = 0
-    if excess > 0 and divided.rounds:
-        shortened = _shorten(divided.rounds[-1], excess, count)
-    return tuple(divided.in_order()), shortened
+    if divided.tokens > budget and divided.rounds:
+        shortened = divided.shorten_last_round(divided.tokens - budget, count)
+    return Trimmed(messages=divided.in_order(), tokens=divided.tokens, shortened=shortened)
 
 
 def _shorten(piece: _Piece, excess: int, count: CountTokens) -> int:
@@ -248,12 +261,12 @@ class TokenBudgetAssembler:
         mended = mend(request.messages)
         fixed = fixed_tokens(request, self._count)
         limit = input_limit(request, target, permissions)
-        messages, shortened = trim(mended, limit - fixed, count=self._count)
-        tokens = fixed + sum(message_tokens(message, self._count) for message in messages)
+        trimmed = trim(mended, limit - fixed, count=self._count)
+        tokens = fixed + trimmed.tokens
         if tokens > limit:
             raise _too_long(target, tokens, limit, permissions)
         changes: dict[str, Any] = {
-            "messages": messages,
+            "messages": trimmed.messages,
             "model": target.model,
             "max_tokens": output,
             "stream": request.stream and permissions.streaming_allowed,
@@ -261,8 +274,8 @@ class TokenBudgetAssembler:
         return AssembledContext(
             request=attrs.evolve(request, **changes),
             token_estimate=tokens,
-            dropped=len(mended) - len(messages),
-            shortened=shortened,
+            dropped=len(mended) - len(trimmed.messages),
+            shortened=trimmed.shortened,
         )
 
 

@@ -73,19 +73,11 @@ class TieredRouter:
         if chosen is not None:
             return self._overridden(request, profile, chosen, allowed, costs)
         first, escalated = self._choose(allowed, profile.complexity, permissions)
-        below = [tier for tier in reversed(allowed) if self._rank(tier) < self._rank(first)]
-        above = [tier for tier in allowed if self._rank(tier) > self._rank(first)]
-        groups = self._permitted([first, *below, *above], allowed, permissions)
+        groups = self._permitted([first, *self._others(first, allowed)], allowed, permissions)
         if not groups:
             raise PermissionDenied(f"this sender may use no model of its tiers ({_names(allowed)})")
-        wanted = groups[0]
-        affordable = [paid for group in groups if (paid := group.affordable(costs)).targets]
-        constrained = not affordable or affordable[0].tier is not wanted.tier
-        if constrained:
-            affordable = self._downgraded(wanted, affordable, profile.complexity)
-        if not affordable:
-            raise costs.refusal([target for group in groups for target in group.targets])
-        decision = decide(request, profile, self._in_order(affordable, costs), costs, "")
+        payable, constrained = self._payable(groups, costs, profile.complexity)
+        decision = decide(request, profile, self._in_order(payable, costs), costs, "")
         return attrs.evolve(
             decision,
             reason=_reason(profile, decision.tier, permissions, wanted=first, constrained=constrained),
@@ -131,6 +123,11 @@ class TieredRouter:
         within = self._policy.tiers[start : start + rules.max_escalation_tiers]
         return next((tier for tier in reversed(within) if tier.suits(complexity)), None)
 
+    def _others(self, first: ModelTier, allowed: list[ModelTier]) -> list[ModelTier]:
+        """The other allowed tiers, from *first* down and then up."""
+        below = [tier for tier in reversed(allowed) if self._rank(tier) < self._rank(first)]
+        return [*below, *(tier for tier in allowed if self._rank(tier) > self._rank(first))]
+
     def _permitted(
         self, tiers: list[ModelTier], allowed: list[ModelTier], permissions: UserPermissions
     ) -> list[_Group]:
@@ -148,12 +145,27 @@ class TieredRouter:
         named = permissions.model_access is not None and matches_any(target.name, permissions.model_access)
         return named or self._policy.tiers[-1] in allowed
 
-    def _downgraded(self, wanted: _Group, affordable: list[_Group], complexity: float) -> list[_Group]:
+    def _payable(self, groups: list[_Group], costs: Costs, complexity: float) -> tuple[list[_Group], bool]:
+        """What of *groups* the sender can pay, and whether the first of them had to give way.
+
+        Raises:
+          BudgetExceeded: nothing that may take its place can be paid either.
+        """
+        wanted = groups[0]
+        payable = [paid for group in groups if (paid := group.payable(costs)).targets]
+        if payable and payable[0].tier is wanted.tier:
+            return payable, False
+        cheaper = self._downgraded(wanted, payable, complexity)
+        if not cheaper:
+            raise costs.refusal([target for group in groups for target in group.targets])
+        return cheaper, True
+
+    def _downgraded(self, wanted: _Group, payable: list[_Group], complexity: float) -> list[_Group]:
         """Where to, when *wanted* cannot be paid: to what is cheaper, by `budget_downgrade`."""
         rule = self._policy.budget_downgrade
         if wanted.tier is None or rule == "never":
             return []
-        cheaper = [group for group in affordable if group.tier and self._rank(group.tier) < self._rank(wanted.tier)]
+        cheaper = [group for group in payable if group.tier and self._rank(group.tier) < self._rank(wanted.tier)]
         suiting = [group for group in cheaper if group.tier and group.tier.suits(complexity)]
         if rule == "matching":
             return suiting
@@ -191,7 +203,7 @@ class _Group:
     def name(self) -> str:
         return "" if self.tier is None else self.tier.name
 
-    def affordable(self, costs: Costs) -> _Group:
+    def payable(self, costs: Costs) -> _Group:
         return attrs.evolve(self, targets=tuple(target for target in self.targets if costs.affords(target)))
 
 

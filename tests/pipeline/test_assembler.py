@@ -5,8 +5,7 @@ from __future__ import annotations
 import attrs
 import pytest
 import trio
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from clawft_trio.auth import ADMIN, USER, ZERO_TRUST
 from clawft_trio.chat import ChatRequest, Image, Message, Opaque, Text, ToolCall, ToolSpec
@@ -62,12 +61,16 @@ def test_a_mended_history_answers_every_call_once_and_nothing_else(history) -> N
 @given(histories.map(mend), budgets)
 @settings(deadline=None, max_examples=300)
 def test_what_is_trimmed_keeps_every_promise(history, budget) -> None:
-    kept, shortened = trim(history, budget)
+    trimmed = trim(history, budget)
+    kept, shortened = trimmed.messages, trimmed.shortened
+    assert trimmed.tokens == tokens(kept)
     assert answers_follow_calls(kept)
     assert [m for m in kept if m.role == "system"] == [m for m in history if m.role == "system"]
     assert [m for m in kept if m.role == "user"][-1:] == [m for m in history if m.role == "user"][-1:]
     if tokens(history) <= budget:
         assert (kept, shortened) == (history, 0)
+    else:
+        assert kept != history or not shortened
     # In order, and nothing in it that was not there, but for shortened tool answers. What goes is the oldest, so
     # what stays is found from the end.
     remaining = reversed(history)
@@ -79,13 +82,13 @@ def test_what_is_trimmed_keeps_every_promise(history, budget) -> None:
             assert message_tokens(each) < message_tokens(original)
     # What has been trimmed is not trimmed further by the same budget.
     if tokens(kept) <= budget:
-        assert trim(kept, budget) == (kept, 0)
+        assert trim(kept, budget).messages == kept
 
 
 @given(histories.map(mend), budgets)
 @settings(deadline=None, max_examples=200)
 def test_it_fits_unless_nothing_more_may_be_left_out(history, budget) -> None:
-    kept, _ = trim(history, budget)
+    kept = trim(history, budget).messages
     if tokens(kept) > budget:
         question = max((n for n, m in enumerate(kept) if m.role == "user"), default=-1)
         assert all(m.role == "system" or n >= question for n, m in enumerate(kept))
@@ -97,7 +100,7 @@ def test_it_fits_unless_nothing_more_may_be_left_out(history, budget) -> None:
 @given(histories.map(mend), budgets, st.integers(0, 200))
 @settings(deadline=None, max_examples=200)
 def test_a_larger_budget_never_keeps_fewer_messages(history, budget, more) -> None:
-    assert len(trim(history, budget)[0]) <= len(trim(history, budget + more)[0])
+    assert len(trim(history, budget).messages) <= len(trim(history, budget + more).messages)
 
 
 def test_whole_turns_go_first_and_the_oldest_of_them_first() -> None:
@@ -110,9 +113,9 @@ def test_whole_turns_go_first_and_the_oldest_of_them_first() -> None:
         Message.system("a skill"),
         Message.user("now"),
     ]
-    kept, _ = trim(history, tokens(history) - 1)
+    kept = trim(history, tokens(history) - 1).messages
     assert kept == (history[0], *history[3:])
-    assert trim(history, 0)[0] == (history[0], history[5], history[6])
+    assert trim(history, 0).messages == (history[0], history[5], history[6])
 
 
 def call(call_id: str) -> ToolCall:
@@ -126,10 +129,12 @@ def test_in_a_long_tool_loop_the_question_and_the_last_round_stay() -> None:
         for n in range(5)
     ]
     history = [question, *(m for pair in rounds for m in pair)]
-    kept, shortened = trim(history, 1200)
+    trimmed = trim(history, 1200)
+    kept, shortened = trimmed.messages, trimmed.shortened
     assert kept == (question, *rounds[-1])
     assert shortened == 0
-    kept, shortened = trim(history, 400)
+    trimmed = trim(history, 400)
+    kept, shortened = trimmed.messages, trimmed.shortened
     assert kept[:2] == (question, rounds[-1][0])
     assert (tokens(kept) <= 400, shortened) == (True, 1)
     assert kept[2].text.startswith("xxx") and kept[2].text.endswith("xxx")
@@ -142,7 +147,8 @@ def test_the_longest_answer_is_cut_first() -> None:
         Message.tool("short", tool_call_id="a"),
         Message.tool("y" * 9000, tool_call_id="b"),
     ]
-    kept, shortened = trim(history, 500)
+    trimmed = trim(history, 500)
+    kept, shortened = trimmed.messages, trimmed.shortened
     assert kept[2] == history[2]
     assert shortened == 1
     assert tokens(kept) <= 500
@@ -155,7 +161,7 @@ def test_a_cut_answer_keeps_its_images() -> None:
         Message.assistant("", tool_calls=(call("a"),)),
         Message("tool", (Text("y" * 9000), image), tool_call_id="a"),
     ]
-    assert image in trim(history, 2200)[0][2].content
+    assert image in trim(history, 2200).messages[2].content
 
 
 def test_an_unanswered_call_is_answered_and_a_stray_answer_goes() -> None:

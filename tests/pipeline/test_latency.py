@@ -7,8 +7,7 @@ from functools import partial
 import attrs
 import pytest
 import trio
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from clawft_trio.attempts import Latency, Usage, record_attempt
 from clawft_trio.auth import USER, AuthContext

@@ -6,14 +6,16 @@ from fnmatch import fnmatchcase
 
 import attrs
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from clawft_trio.auth import ADMIN, USER, ZERO_TRUST, AuthContext, UserPermissions
 from clawft_trio.errors import InvalidData, PermissionDenied
-from clawft_trio.pipeline import PermissionOverrides as Say
-from clawft_trio.pipeline import PermissionResolver, PermissionsPolicy
-from clawft_trio.pipeline import SenderOverrides as SayOfSender
+from clawft_trio.pipeline import (
+    PermissionOverrides as Say,
+    PermissionResolver,
+    PermissionsPolicy,
+    SenderOverrides as SayOfSender,
+)
 from clawft_trio.pipeline.permissions import LADDER, _covers, lesser
 
 

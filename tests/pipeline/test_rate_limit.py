@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from clawft_trio.errors import RateLimitExceeded
 from clawft_trio.pipeline import RateLimiter, RateLimitPolicy

@@ -7,8 +7,7 @@ from decimal import Decimal
 import attrs
 import pytest
 import trio
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from clawft_trio.attempts import AttemptRecord, Latency
 from clawft_trio.auth import ADMIN, USER, ZERO_TRUST, AuthContext, UserPermissions
