@@ -84,12 +84,14 @@ class SeenRequest:
     @property
     def answers_tools(self) -> bool:
         """Whether its last message is a tool's result."""
-        messages = self.body.get("messages") or [{}]
-        content = messages[-1].get("content")
+        messages = self.body.get("messages")
+        last = messages[-1] if isinstance(messages, list) and messages else None
+        if not isinstance(last, dict):
+            return False
+        content = last.get("content")
         blocks = content if isinstance(content, list) else []
-        return messages[-1].get("role") == "tool" or any(
-            isinstance(block, dict) and block.get("type") == "tool_result" for block in blocks
-        )
+        results = (isinstance(block, dict) and block.get("type") == "tool_result" for block in blocks)
+        return last.get("role") == "tool" or any(results)
 
 
 @attrs.define(kw_only=True)
@@ -245,7 +247,7 @@ class Performance:
         return "reset"
 
     async def _status(self, step: Status) -> Ending:
-        after = {} if step.retry_after is None else {"retry-after": f"{step.retry_after * self._scale:g}"}
+        after = {} if step.retry_after is None else {"retry-after": _seconds(step.retry_after * self._scale)}
         body = encode_json(error_body(self._request.dialect, step))
         return await self._page(step.status, body, {"content-type": "application/json", **after, **step.headers})
 
@@ -260,6 +262,11 @@ class Performance:
         # In one write: a client that has read it all may leave, and has then not left early.
         await self._send(head + self._frame(h11.Data(data=body)) + self._frame(h11.EndOfMessage()))
         return "complete"
+
+
+def _seconds(seconds: float) -> str:
+    """Without an exponent, and without a fraction where there is none: most clients read whole seconds only."""
+    return f"{seconds:.6f}".rstrip("0").rstrip(".")
 
 
 def _setting(request: SeenRequest, script: WireScript) -> Setting:

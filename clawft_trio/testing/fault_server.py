@@ -248,7 +248,7 @@ class _Connection:
             return None
         before = self._server.exchanges
         now = trio.current_time()
-        model = decoded.get("model", "")
+        model = str(decoded.get("model", ""))
         return SeenRequest(
             number=len(before),
             turn=sum(exchange.request.model == model for exchange in before),

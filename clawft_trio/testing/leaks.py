@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-import time
+import select
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from clawft_trio.errors import Unsupported
 
 _GRACE = 2.0
 """Seconds that the system gets to finish what was already closed: a socket that its peer still has to close."""
+
+_NAP = 0.01
+"""Seconds between two looks."""
 
 _FD_FOLDER = Path("/dev/fd")
 
@@ -77,10 +81,12 @@ def nothing_left(*, grace: float = _GRACE) -> Callable[[], Awaitable[None]]:
         Cancellation: nothing was changed.
         """
         await trio.lowlevel.checkpoint()
-        give_up = time.monotonic() + grace
-        while (left := _left(before)) and time.monotonic() < give_up:
+        for _ in range(math.ceil(grace / _NAP)):
+            if not _left(before):
+                break
             # Real time, because what is left is the system's, and the trio run's clock may be standing still.
-            await trio.to_thread.run_sync(time.sleep, 0.01)
+            await trio.to_thread.run_sync(select.select, [], [], [], _NAP)
+        left = _left(before)
         if left:
             raise AssertionError(f"left behind: {left}")
 

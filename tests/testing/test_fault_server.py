@@ -321,6 +321,41 @@ async def test_a_script_may_be_chosen_by_what_was_asked():
             assert (await ask(server, path, messages=[answer])).text() == "done"
 
 
+@pytest.mark.parametrize("messages", [[], None, "x", ["x"], [{"role": "user", "content": None}]])
+async def test_a_request_that_makes_no_sense_answers_no_tools(messages):
+    def choose(request):
+        return [Say("no" if not request.answers_tools else "yes"), Finish()]
+
+    async with open_fault_server(choose=choose) as server:
+        assert (await ask(server, messages=messages)).text() == "no"
+
+
+@pytest.mark.parametrize("after, scale, header", [(2, 1, "2"), (1e6, 1, "1000000"), (2, 0.05, "0.1"), (0, 1, "0")])
+async def test_retry_after_is_written_as_clients_read_it(after, scale, header):
+    async with open_fault_server([Status(503, retry_after=after)], scale=scale) as server:
+        assert (await ask(server)).headers["retry-after"] == header
+
+
+async def test_a_script_may_go_by_the_time_in_its_own_scale(mock_clock):
+    mock_clock.autojump_threshold = 0
+
+    def choose(request):
+        return [Status(503)] if request.elapsed < 60 else [Say("up"), Finish()]
+
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with open_fault_server(choose=choose, scale=0.1) as server, trio.open_nursery() as nursery:
+        nursery.start_soon(server.serve_stream, theirs)
+        client = Client(ours)
+        answers = []
+        for _ in range(4):
+            answers.append((trio.current_time(), (await client.ask()).status))
+            await trio.sleep(2)
+        await ours.aclose()
+    start = answers[0][0]
+    assert [(round(time - start, 6), status) for time, status in answers] == [(0, 503), (2, 503), (4, 503), (6, 200)]
+    assert [round(request.elapsed, 6) for request in server.requests] == [0, 20, 40, 60]
+
+
 async def test_what_choosing_raises_ends_the_server_bare():
     def choose(request):
         raise KeyError("mine")
