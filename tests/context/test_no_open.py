@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from context.skill_files import skill_md, write, write_legacy, write_skill
 
 SESSION = """
 import json, os, sys, time
-from pathlib import Path
 
 workspace = sys.argv[1]
 opened = []
