@@ -7,9 +7,11 @@ import math
 import random
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias, TypeVar
+from functools import partial
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import attrs
+import msgspec
 import trio
 from msgspec import Raw
 
@@ -18,7 +20,7 @@ from clawft_trio.codec import decode_json
 from clawft_trio.errors import InvalidData, McpError, PeerGone, RequestTimeout, ServerDown
 from clawft_trio.mcp.bell import Bell
 from clawft_trio.mcp.calls import Calls
-from clawft_trio.mcp.handshake import Agreement, greet
+from clawft_trio.mcp.handshake import Agreement, detect, discover, greet
 from clawft_trio.mcp.host import Host
 from clawft_trio.mcp.jsonrpc import MAX_MESSAGE, Malformed
 from clawft_trio.mcp.multiplexer import (
@@ -27,13 +29,16 @@ from clawft_trio.mcp.multiplexer import (
     Decode,
     Multiplexer,
     MultiplexerStatistics,
+    OnNotice,
     OnProgress,
     Transport,
 )
 from clawft_trio.mcp.process import StdioServer
 from clawft_trio.mcp.stdio import StdioTransport
+from clawft_trio.mcp.stateless import InputRequired, answer_questions, or_input_required
 from clawft_trio.mcp.streams import StreamTransport
 from clawft_trio.mcp.supervision import RestartHistory, Supervision
+from clawft_trio.mcp.types import EmptyResult, LogLevel
 from clawft_trio.nursery import goodbye, open_hidden_nursery
 from clawft_trio.observe import Event, ServerGone, ServerSaid, ServerStarted
 
@@ -42,7 +47,13 @@ T = TypeVar("T")
 Server: TypeAlias = StdioServer | Sequence[str] | str
 """How to reach a server: a command, or all that can be said about one."""
 
+Era: TypeAlias = Literal["handshake", "stateless", "detect"]
+
+_LISTEN_AGAIN = 5.0
+"""Seconds after which a subscription that the server has ended is asked for again."""
+
 _log = logging.getLogger("clawft_trio.mcp")
+_decode_empty = msgspec.json.Decoder(EmptyResult).decode
 
 
 @attrs.frozen(kw_only=True)
@@ -52,6 +63,10 @@ class McpOptions:
     Args:
       total: seconds a call may take, unless the call says otherwise.
       start: seconds a server may take to start and to answer the handshake.
+      protocol: `handshake` speaks 2024-11-05 to 2025-11-25, `stateless` speaks 2026-07-28, `detect` asks which; a
+        server that dies of being asked is started again and greeted the old way.
+      probe: seconds a server may take to answer that question.
+      log_level: from which level on a server of 2026-07-28 tells what it logs; None is nothing.
       host: what this side does for the server.
       supervision: whether and how it is started again; None never does.
       window: calls that are with the server at once; others wait.
@@ -62,6 +77,11 @@ class McpOptions:
 
     total: float = DEFAULT_TOTAL
     start: float = 30.0
+    protocol: Era = attrs.field(
+        default="handshake", validator=attrs.validators.in_(("handshake", "stateless", "detect"))
+    )
+    probe: float = 5.0
+    log_level: LogLevel | None = None
     host: Host = Host()
     supervision: Supervision | None = Supervision()
     window: int = attrs.field(default=WINDOW, validator=attrs.validators.ge(1))
@@ -85,6 +105,7 @@ class McpClient(Calls):
         self._mux: Multiplexer | None = None
         self._agreement: Agreement | None = None
         self._meta: Mapping[str, Any] | None = None
+        self._era = options.protocol
         self._unavailable: McpError | None = None
         self._next_probe = math.inf
         self._changed = trio.lowlevel.ParkingLot()
@@ -135,8 +156,11 @@ class McpClient(Calls):
         total: float | None = None,
         longest: float | None = None,
         on_progress: OnProgress | None = None,
+        on_notice: OnNotice | None = None,
     ) -> T:
         """Send any request and wait for its answer; `Multiplexer.call` says how.
+
+        A server of 2026-07-28 may answer with questions; the host answers them, and the same is asked again.
 
         Raises:
           PeerError: the server answered with an error.
@@ -153,15 +177,63 @@ class McpClient(Calls):
             started = trio.current_time()
             mux = await self._wait_ready(method, total)
             total -= trio.current_time() - started
-        if self._meta is not None:
-            params = {**(params or {}), "_meta": {**(params or {}).get("_meta", {}), **self._meta}}
+        ask = partial(
+            mux.call, method, name=name, total=total, longest=longest, on_progress=on_progress, on_notice=on_notice
+        )
         try:
-            return await mux.call(
-                method, params, decode=decode, name=name, total=total, longest=longest, on_progress=on_progress
-            )
+            if self._meta is None:
+                return await ask(params, decode=decode)
+            return await self._call_in_rounds(ask, {**(params or {}), "_meta": self._meta}, decode)
         except RequestTimeout:
             self._suspicion.ring()
             raise
+
+    async def _call_in_rounds(
+        self, ask: Callable[..., Awaitable[Any]], params: Mapping[str, Any], decode: Decode[T]
+    ) -> T:
+        decode_either = or_input_required(decode)
+        added: Mapping[str, Any] = {}
+        round_ = 0
+        while True:
+            answer: T | InputRequired = await ask({**params, **added}, decode=decode_either)
+            if not isinstance(answer, InputRequired):
+                return answer
+            round_ += 1
+            added = await answer_questions(self._options.host, answer, round_, server=self.name)
+
+    async def listen(
+        self,
+        on_notice: OnNotice,
+        *,
+        tools: bool = False,
+        prompts: bool = False,
+        resources: bool = False,
+        uris: Sequence[str] = (),
+    ) -> None:
+        """Subscribe to changes at a server of 2026-07-28, until it ends the subscription.
+
+        Args:
+          on_notice: is shown method and parameters of each notification of this subscription; sync and cheap. The
+            first is `notifications/subscriptions/acknowledged`.
+          tools: changes of the list of tools; `prompts` and `resources` likewise.
+          uris: changes of these resources.
+
+        Raises:
+          McpError: see `call`.
+
+        Cancellation: the server is told; nothing more is shown.
+        """
+        wanted = {"toolsListChanged": tools, "promptsListChanged": prompts, "resourcesListChanged": resources}
+        filter_: dict[str, Any] = {key: True for key, value in wanted.items() if value}
+        if uris:
+            filter_["resourceSubscriptions"] = list(uris)
+        await self.call(
+            "subscriptions/listen",
+            {"notifications": filter_},
+            decode=_decode_empty,
+            total=math.inf,
+            on_notice=on_notice,
+        )
 
     async def _wait_ready(self, method: str, total: float) -> Multiplexer:
         with trio.move_on_after(total):
@@ -245,9 +317,13 @@ class McpClient(Calls):
         self._changed.unpark_all()
 
     async def _live_contained(self, ready: Callable[[], None], *, first: bool) -> McpError:
+        era = self._era
         try:
             return await self._live(ready)
         except McpError as exc:
+            if era == "detect" and self._era == "handshake":
+                # It died of the question. Another life, greeted in the way that everybody knows.
+                return await self._live_contained(ready, first=first)
             if first:
                 raise
             return exc
@@ -274,12 +350,39 @@ class McpClient(Calls):
                 nursery.cancel_scope.cancel(reason="the connection has ended")
 
             nursery.start_soon(converse)
-            self._agreement = await greet(mux, options.host, total=options.start)
+            self._agreement = await self._greet(mux)
             nursery.start_soon(self._watch_over, mux, nursery.cancel_scope)
+            if self._agreement.meta is not None and (self._agreement.capabilities.tools or {}).get("listChanged"):
+                nursery.start_soon(self._follow_tools)
             self._set_available(mux)
             ready()
         assert mux.ended is not None
         return mux.ended
+
+    async def _greet(self, mux: Multiplexer) -> Agreement:
+        options = self._options
+        if self._era == "handshake":
+            return await greet(mux, options.host, total=options.start)
+        if self._era == "stateless":
+            return await discover(mux, options.host, total=options.start, log_level=options.log_level)
+        try:
+            agreement = await detect(
+                mux, options.host, total=options.start, probe=options.probe, log_level=options.log_level
+            )
+        except PeerGone:
+            self._era = "handshake"
+            raise
+        self._era = "handshake" if agreement.meta is None else "stateless"
+        return agreement
+
+    async def _follow_tools(self) -> None:
+        while True:
+            try:
+                await self.listen(lambda *_: None, tools=True)
+            except McpError as exc:
+                _log.info("%s: changes of the tools are not told: %s", self.name, exc)
+                return
+            await trio.sleep(_LISTEN_AGAIN)
 
     def _set_available(self, mux: Multiplexer) -> None:
         assert self._agreement is not None
@@ -299,7 +402,9 @@ class McpClient(Calls):
             await self._suspicion.wait()
             asked = trio.current_time()
             try:
-                await mux.call("ping", self._meta and {"_meta": self._meta}, decode=decode_json, total=policy.ping)
+                await mux.call(
+                    "ping", None if self._meta is None else {"_meta": self._meta}, decode=decode_json, total=policy.ping
+                )
             except RequestTimeout:
                 if mux.last_heard < asked:
                     mux.end(PeerGone(f"the server is hung: no sign of life in {policy.ping:g} s", server=self.name))

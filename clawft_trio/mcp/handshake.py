@@ -1,4 +1,4 @@
-"""How a conversation begins: `initialize`, and what both sides then know of each other."""
+"""How a conversation begins, in either era of the protocol, and what both sides then know of each other."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from typing import Any
 import attrs
 import msgspec
 
-from clawft_trio.errors import ProtocolViolation
+from clawft_trio.errors import McpError, PeerError, PeerGone, ProtocolViolation
 from clawft_trio.mcp.host import Host
 from clawft_trio.mcp.multiplexer import Multiplexer
+from clawft_trio.mcp.stateless import SERVER_INFO, UNSUPPORTED_VERSION, request_meta
 from clawft_trio.mcp.types import (
     HANDSHAKE_VERSIONS,
     LATEST_HANDSHAKE,
+    STATELESS_VERSION,
     Capabilities,
+    DiscoverResult,
     Implementation,
     InitializeResult,
 )
@@ -54,7 +57,7 @@ async def greet(mux: Multiplexer, host: Host, *, total: float) -> Agreement:
     result = await mux.call(
         "initialize",
         {"protocolVersion": LATEST_HANDSHAKE, "capabilities": host.capabilities(), "clientInfo": client_info()},
-        decode=_decode,
+        decode=_decode_initialize,
         total=total,
         quiet=True,
     )
@@ -69,4 +72,56 @@ async def greet(mux: Multiplexer, host: Host, *, total: float) -> Agreement:
     )
 
 
-_decode = msgspec.json.Decoder(InitializeResult).decode
+async def discover(mux: Multiplexer, host: Host, *, total: float, log_level: str | None = None) -> Agreement:
+    """Ask a server of 2026-07-28 who it is. From then on it may not ask us anything.
+
+    Raises:
+      PeerError: it does not know the question, or speaks other revisions only (code -32022).
+      McpError: it did not answer.
+
+    Cancellation: the server is not told.
+    """
+    meta = request_meta(host, client_info(), log_level)
+    found = await mux.call("server/discover", {"_meta": meta}, decode=_decode_discover, total=total, quiet=True)
+    if STATELESS_VERSION not in found.supported_versions:
+        raise PeerError(f"it speaks {found.supported_versions}", code=UNSUPPORTED_VERSION, server=mux.name)
+    mux.one_way = True
+    return Agreement(
+        protocol_version=STATELESS_VERSION,
+        capabilities=found.capabilities,
+        server=_identity(found),
+        instructions=found.instructions or "",
+        meta=meta,
+    )
+
+
+async def detect(
+    mux: Multiplexer, host: Host, *, total: float, probe: float, log_level: str | None = None
+) -> Agreement:
+    """Ask as in 2026-07-28, and shake hands if that was not understood.
+
+    No single error code says which it is: real servers answer the question with several, or not at all.
+
+    Raises:
+      PeerGone: it died; some do of being asked anything before `initialize`.
+      McpError: it speaks neither.
+
+    Cancellation: as `greet`.
+    """
+    try:
+        return await discover(mux, host, total=probe, log_level=log_level)
+    except PeerGone:
+        raise
+    except McpError:
+        return await greet(mux, host, total=total)
+
+
+def _identity(found: DiscoverResult) -> Implementation:
+    try:
+        return msgspec.convert((found.meta or {}).get(SERVER_INFO, {}), Implementation)
+    except msgspec.ValidationError:
+        return Implementation()
+
+
+_decode_initialize = msgspec.json.Decoder(InitializeResult).decode
+_decode_discover = msgspec.json.Decoder(DiscoverResult).decode

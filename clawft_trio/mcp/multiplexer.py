@@ -55,8 +55,13 @@ BATCH = 65_536
 NOTIFICATIONS = 1024
 """Notifications that may wait for their listener; past that the oldest is dropped and counted."""
 
+# What 2026-07-28 puts into `_meta` of all that belongs to a subscription.
+_SUBSCRIPTION_ID = "io.modelcontextprotocol/subscriptionId"
+_TAG = _SUBSCRIPTION_ID.encode()
+
 Decode = Callable[[Raw], T]
 OnProgress = Callable[["Progress"], object]
+OnNotice = Callable[[str, Raw], object]
 Listener = Callable[[str, Raw], Awaitable[None]]
 
 
@@ -72,6 +77,14 @@ class Progress(msgspec.Struct, frozen=True, rename="camel"):
 class _Cancelled(msgspec.Struct, frozen=True, rename="camel"):
     request_id: int | str | None = None
     reason: str = ""
+
+
+class _Tag(msgspec.Struct, frozen=True):
+    subscription_id: int | str | None = msgspec.field(name=_SUBSCRIPTION_ID, default=None)
+
+
+class _Tagged(msgspec.Struct, frozen=True):
+    meta: _Tag = msgspec.field(name="_meta", default=_Tag())
 
 
 @attrs.frozen(kw_only=True)
@@ -113,7 +126,7 @@ class Outgoing:
 class _Pending(Outgoing):
     """A call that waits for its answer."""
 
-    __slots__ = ("deadline", "hard_deadline", "on_progress", "quiet", "started", "task", "total")
+    __slots__ = ("deadline", "hard_deadline", "on_notice", "on_progress", "quiet", "started", "task", "total")
 
     def __init__(self, key: int, line: bytes, method: str, name: str, started: float, total: float) -> None:
         super().__init__(line, method, key=key, name=name)
@@ -122,6 +135,7 @@ class _Pending(Outgoing):
         self.deadline = started + total
         self.hard_deadline = self.deadline
         self.on_progress: OnProgress | None = None
+        self.on_notice: OnNotice | None = None
         #: the peer is not told when nobody waits any more
         self.quiet = False
         self.task = trio.lowlevel.current_task()
@@ -179,6 +193,8 @@ class Multiplexer:
         self._answering = Answering(self.send_answer, self.send_answer_nowait, serve)
         self._ended: McpError | None = None
         self._stray = self._malformed = self._dropped = 0
+        #: the peer may not ask (2026-07-28), so what it asks is dropped
+        self.one_way = False
         #: `trio.current_time()` at which the peer was last heard
         self.last_heard = -math.inf
 
@@ -216,6 +232,7 @@ class Multiplexer:
         total: float = DEFAULT_TOTAL,
         longest: float | None = None,
         on_progress: OnProgress | None = None,
+        on_notice: OnNotice | None = None,
         quiet: bool = False,
     ) -> T:
         """Send one request and wait for its answer.
@@ -231,6 +248,8 @@ class Multiplexer:
           total: seconds the answer may take.
           longest: with it, each progress report starts the clock of *total* anew, up to so many seconds in all.
           on_progress: is shown each progress report as it comes; sync and cheap. What it raises ends the call.
+          on_notice: is shown each notification that is tagged as this subscription's; sync and cheap. The peer may
+            then end the call by cancelling it, which counts as an empty answer.
           quiet: do not tell the peer when nobody waits any more (`initialize` must not be cancelled).
 
         Raises:
@@ -254,6 +273,7 @@ class Multiplexer:
         if longest is not None:
             pending.hard_deadline = max(pending.deadline, pending.deadline - total + longest)
         pending.on_progress = on_progress
+        pending.on_notice = on_notice
         pending.quiet = quiet
         answer = await self._answer(pending)
         return self._read_answer(method, answer, decode)
@@ -368,6 +388,8 @@ class Multiplexer:
             self._deliver_answer(message)
         elif message.id is UNSET:
             self._deliver_notification(message.method, message.params)
+        elif self.one_way:
+            self._dropped += 1
         elif isinstance(message.id, int | str):
             self._answering.request(message.id, message.method, message.params)
         else:
@@ -407,6 +429,8 @@ class Multiplexer:
         elif method == "notifications/cancelled":
             self._note_cancelled(params)
         else:
+            if _TAG in bytes(params):
+                self._note_subscription(method, params)
             if self._overhear is not None:
                 self._overhear(method, params)
             if self._listen is not None:
@@ -437,12 +461,25 @@ class Multiplexer:
             self._give_up(pending, "its caller failed")
             _settle(pending, outcome.Error(exc))
 
+    def _note_subscription(self, method: str, params: Raw) -> None:
+        try:
+            tagged = _decode_tagged(params)
+        except (ValueError, RecursionError):
+            return
+        pending = self._find(tagged.meta.subscription_id)
+        if pending is not None and pending.on_notice is not None:
+            pending.on_notice(method, params)
+
     def _note_cancelled(self, params: Raw) -> None:
         try:
             notice = _decode_cancelled(params)
         except (ValueError, RecursionError):
             return
-        if notice.request_id is not None:
+        pending = self._find(notice.request_id)
+        if pending is not None and pending.on_notice is not None:
+            self._retire(pending.id)  # type: ignore[arg-type]
+            _settle(pending, outcome.Value(Envelope(id=pending.id, result=Raw(b"{}"))))
+        elif notice.request_id is not None:
             self._answering.cancel(notice.request_id, notice.reason)
 
     # --- notices ---------------------------------------------------------------------------------------------------
@@ -531,6 +568,7 @@ class Multiplexer:
 
 
 _decode_progress = msgspec.json.Decoder(Progress).decode
+_decode_tagged = msgspec.json.Decoder(_Tagged).decode
 _decode_cancelled = msgspec.json.Decoder(_Cancelled).decode
 
 

@@ -179,7 +179,11 @@ class _Served:
             {"name": spec.name, "description": spec.description, "inputSchema": spec.parameters}
             for spec in self._registry.specs(self._options.auth.permissions)
         ]
-        return {"tools": tools, "resultType": "complete", "ttlMs": 0, "cacheScope": "private"} if modern else {"tools": tools}
+        return (
+            {"tools": tools, "resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
+            if modern
+            else {"tools": tools}
+        )
 
     async def _call(self, incoming: Incoming, asked: _Arguments, *, modern: bool) -> JsonObject:
         context = ToolContext(
@@ -256,5 +260,3 @@ async def _standard_streams() -> AsyncGenerator[Streams, None]:
             fcntl.fcntl(kept, fcntl.F_SETFL, mode)
             os.dup2(kept, fd)
             os.close(kept)
-
-

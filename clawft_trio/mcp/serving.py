@@ -76,9 +76,7 @@ class Answering:
         elif len(self._queue) < QUEUED and request_id not in self._running:
             self._queue.append(Incoming(request_id, method, params))
         else:
-            self._send_nowait(
-                encode_error(request_id, _BUSY, "too many requests at once, or an id in use")
-            )
+            self._send_nowait(encode_error(request_id, _BUSY, "too many requests at once, or an id in use"))
 
     def cancel(self, request_id: Id, reason: str) -> None:
         """Stop answering the request *request_id*, if that is being done; it gets no answer."""

@@ -19,7 +19,7 @@ PROTOCOL_VERSION: Final = "io.modelcontextprotocol/protocolVersion"
 CLIENT_CAPABILITIES: Final = "io.modelcontextprotocol/clientCapabilities"
 CLIENT_INFO: Final = "io.modelcontextprotocol/clientInfo"
 SERVER_INFO: Final = "io.modelcontextprotocol/serverInfo"
-SUBSCRIPTION: Final = "io.modelcontextprotocol/subscriptionId"
+LOG_LEVEL: Final = "io.modelcontextprotocol/logLevel"
 
 UNSUPPORTED_VERSION: Final = -32022
 """The server speaks other revisions; `data.supported` lists them."""
@@ -55,22 +55,16 @@ class InputRequired(Wire, frozen=True):
 _decode_outcome = msgspec.json.Decoder(_Outcome).decode
 
 
-def request_meta(host: Host, client: object) -> Mapping[str, Any]:
+def request_meta(host: Host, client: object, log_level: str | None = None) -> Mapping[str, Any]:
     """What goes into the `_meta` of every request."""
-    return {
-        PROTOCOL_VERSION: STATELESS_VERSION,
-        CLIENT_CAPABILITIES: host.capabilities(),
-        CLIENT_INFO: client,
-    }
+    meta = {PROTOCOL_VERSION: STATELESS_VERSION, CLIENT_CAPABILITIES: host.capabilities(), CLIENT_INFO: client}
+    return meta if log_level is None else {**meta, LOG_LEVEL: log_level}
 
 
 def or_input_required(decode: Callable[[Raw], T]) -> Callable[[Raw], T | InputRequired]:
     """*decode* for this revision: a result that is a question comes out as one."""
 
     def decode_either(raw: Raw) -> T | InputRequired:
-        # Nearly no answer is a question, and then one search through it is all that this costs.
-        if b'"resultType"' not in memoryview(raw).tobytes()[:_LOOKED_AT] and b'"resultType"' not in bytes(raw):
-            return decode(raw)
         outcome = _decode_outcome(raw)
         if outcome.result_type == "complete":
             return decode(raw)
@@ -79,9 +73,6 @@ def or_input_required(decode: Callable[[Raw], T]) -> Callable[[Raw], T | InputRe
         return InputRequired(questions=outcome.input_requests, state=outcome.request_state)
 
     return decode_either
-
-
-_LOOKED_AT = 64
 
 
 async def answer_questions(host: Host, required: InputRequired, round_: int, *, server: str) -> dict[str, Any]:

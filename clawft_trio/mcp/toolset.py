@@ -192,9 +192,7 @@ class Toolset:
             try:
                 await self._refresh(name)
             except ClawftError as exc:
-                self._notify(
-                    Noted(room="mcp", what="tools not refreshed", details={"server": name, "error": str(exc)})
-                )
+                self._notify(Noted(room="mcp", what="tools not refreshed", details={"server": name, "error": str(exc)}))
 
     async def _close(self) -> None:
         for name in list(self._offered):

@@ -225,6 +225,7 @@ async def test_progress_extends_the_deadline_only_where_asked_and_only_to_the_ha
         for longest, expected in ((None, 2.0), (10.0, 10.0)):
             async with trio.open_nursery() as nursery:
                 started = trio.current_time()
+
                 async def call():
                     with pytest.raises(RequestTimeout):
                         await client.call_tool("slow", total=2.0, longest=longest, on_progress=lambda _: None)
@@ -253,6 +254,7 @@ async def test_progress_that_stops_lets_the_deadline_pass(autojump_clock):
 
 async def test_what_a_progress_callback_raises_is_its_callers():
     async with wired() as (client, server):
+
         def fail(_):
             raise LookupError("the caller's own bug")
 
@@ -342,7 +344,9 @@ async def test_a_peer_that_floods_with_requests_and_reads_nothing_is_bounded():
     async with trio.open_nursery() as nursery:
         nursery.start_soon(mux.run, StreamTransport(near, near))
         for n in range(20):
-            await far.send_all(b"".join(b'{"jsonrpc":"2.0","id":%d,"method":"ping"}\n' % (n * 1000 + k) for k in range(1000)))
+            await far.send_all(
+                b"".join(b'{"jsonrpc":"2.0","id":%d,"method":"ping"}\n' % (n * 1000 + k) for k in range(1000))
+            )
             await wait_all_tasks_blocked()
         assert mux.statistics().outgoing <= 5000
         assert mux.statistics().dropped > 10_000
@@ -364,7 +368,9 @@ async def test_nothing_is_sent_before_the_handshake_is_answered():
         held = await server.wait_held()
         await wait_all_tasks_blocked()
         assert [m["method"] for m in server.received] == ["initialize"]
-        await held.answer({"protocolVersion": "2024-11-05", "capabilities": {}, "serverInfo": {"name": "x", "version": "1"}})
+        await held.answer(
+            {"protocolVersion": "2024-11-05", "capabilities": {}, "serverInfo": {"name": "x", "version": "1"}}
+        )
     assert [m["method"] for m in server.received] == ["initialize", "notifications/initialized", "ping"]
 
 

@@ -63,7 +63,9 @@ class Gate:
 async def served(*tools, options=None):
     near, far = memory_stream_pair()
     async with trio.open_nursery() as nursery:
-        await nursery.start(lambda task_status: serve_mcp(ToolRegistry(tools), (far, far), options=options, task_status=task_status))
+        await nursery.start(
+            lambda task_status: serve_mcp(ToolRegistry(tools), (far, far), options=options, task_status=task_status)
+        )
         yield near
         nursery.cancel_scope.cancel(reason="the test is over")
 
@@ -91,19 +93,28 @@ class RawHost:
         return await self.read()
 
     async def greet(self, version="2025-11-25"):
-        answer = await self.ask(id=0, method="initialize", params={"protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "h", "version": "1"}})
+        answer = await self.ask(
+            id=0,
+            method="initialize",
+            params={"protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "h", "version": "1"}},
+        )
         await self.write(b'{"jsonrpc":"2.0","method":"notifications/initialized"}\n')
         return answer["result"]
 
 
 async def test_our_client_and_our_server_understand_each_other():
-    async with served(add, count, fail, options=ServeOptions(instructions="be nice")) as near, wrap_mcp(near, near) as client:
+    async with (
+        served(add, count, fail, options=ServeOptions(instructions="be nice")) as near,
+        wrap_mcp(near, near) as client,
+    ):
         assert client.agreement.instructions == "be nice"
         assert client.agreement.server.name == "clawft-trio"
         assert [one.name for one in await client.list_tools()] == ["add", "count", "fail"]
         assert (await client.call_tool("add", {"a": 2, "b": 3})).text == "5"
         seen = []
-        result = await client.call_tool("count", {"steps": 3}, on_progress=lambda p: seen.append((p.progress, p.message)))
+        result = await client.call_tool(
+            "count", {"steps": 3}, on_progress=lambda p: seen.append((p.progress, p.message))
+        )
         assert result.text == "counted"
         assert seen == [(1, "step 1"), (2, "step 2"), (3, "step 3")]
         failed = await client.call_tool("fail")
@@ -206,7 +217,9 @@ async def test_a_host_of_2026_07_28_needs_no_handshake():
         found = (await host.ask(id=1, method="server/discover", params={"_meta": meta}))["result"]
         assert found["supportedVersions"] == ["2026-07-28"]
         assert found["resultType"] == "complete"
-        called = await host.ask(id=2, method="tools/call", params={"name": "add", "arguments": {"a": 1, "b": 2}, "_meta": meta})
+        called = await host.ask(
+            id=2, method="tools/call", params={"name": "add", "arguments": {"a": 1, "b": 2}, "_meta": meta}
+        )
         assert called["result"]["content"] == [{"type": "text", "text": "3"}]
         other = {**meta, "io.modelcontextprotocol/protocolVersion": "2099-01-01"}
         refused = await host.ask(id=3, method="tools/list", params={"_meta": other})

@@ -61,7 +61,9 @@ async def test_servers_start_side_by_side():
     slow = scripted_server("--silent")
     options = McpOptions(start=1.0, supervision=None)
     started = trio.current_time()
-    async with open_toolset({f"s{n}": StdioServer(slow, eof_grace=0.1) for n in range(5)}, registry, options=options) as toolset:
+    async with open_toolset(
+        {f"s{n}": StdioServer(slow, eof_grace=0.1) for n in range(5)}, registry, options=options
+    ) as toolset:
         assert len(toolset.failures) == 5
     assert trio.current_time() - started < 5.0
 
@@ -69,7 +71,9 @@ async def test_servers_start_side_by_side():
 async def test_allow_and_deny_lists_choose_the_tools():
     registry = ToolRegistry()
     server = ToolServer(scripted_server(), allow=("e*", "pid"), deny=("env",))
-    async with open_toolset({"s": server, "hidden": ToolServer(scripted_server(), internal_only=True)}, registry) as toolset:
+    async with open_toolset(
+        {"s": server, "hidden": ToolServer(scripted_server(), internal_only=True)}, registry
+    ) as toolset:
         assert [tool.name for tool in registry] == ["s__echo", "s__pid"]
         assert (await toolset.clients["hidden"].call_tool("echo", {"text": "hi"})).text == "hi"
 
@@ -180,7 +184,9 @@ async def test_a_pinned_definition_is_compared_in_the_next_process_too():
     pins = MemoryPins()
     await pins.keep("s", {"echo": "what it once was"})
     registry = ToolRegistry()
-    async with open_toolset({"s": ToolServer(scripted_server(), allow=("echo", "pid"))}, registry, pins=pins) as toolset:
+    async with open_toolset(
+        {"s": ToolServer(scripted_server(), allow=("echo", "pid"))}, registry, pins=pins
+    ) as toolset:
         assert [tool.name for tool in registry] == ["s__pid"]
         assert toolset.withheld[0].changed
 
@@ -191,4 +197,3 @@ async def test_tools_follow_a_server_that_was_started_again():
         await execute(registry, ("s__die", {}))
         [answer] = await execute(registry, ("s__echo", {"text": "again"}))
         assert answer.text == "again"
-
