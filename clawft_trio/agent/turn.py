@@ -111,8 +111,8 @@ class History(Protocol):
         """
         ...
 
-    async def append(self, session: str, messages: Sequence[Message]) -> Any:
-        """Add *messages* to *session*, all or none.
+    async def append(self, session: str, messages: Sequence[Message], *, turn_id: str = "") -> None:
+        """Add *messages* to *session*, all or none; what *turn_id* had added before is replaced.
 
         Cancellation: all or none.
         """
@@ -236,7 +236,7 @@ class _Turn:
         finally:
             # Cancelled or failed, what was said and done is part of the conversation.
             with goodbye(_GRACE):
-                await self._turns.history.append(self._question.session, self._said)
+                await self._turns.history.append(self._question.session, self._said, turn_id=self._question.turn_id)
         return self._reply()
 
     async def _rounds_until_answered(self) -> None:

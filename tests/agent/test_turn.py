@@ -28,7 +28,7 @@ class Notebook:
         kept = self.kept.get(session, [])
         return tuple(kept if limit is None else kept[-limit:] if limit else [])
 
-    async def append(self, session: str, messages: Sequence[Message]) -> None:
+    async def append(self, session: str, messages: Sequence[Message], *, turn_id: str = "") -> None:
         await trio.lowlevel.checkpoint()
         self.kept.setdefault(session, []).extend(messages)
 

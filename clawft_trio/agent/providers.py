@@ -1,0 +1,101 @@
+"""The providers of an agent: one object per name, shared by all its models, closed with the agent."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+
+import attrs
+
+from clawft_trio.chat import Call, ChatRequest, ChatResponse, Provider
+from clawft_trio.llm import provider_named
+from clawft_trio.nursery import goodbye
+from clawft_trio.pipeline import Target
+from clawft_trio.pipeline.targets import GRACE, Closeable
+from clawft_trio.resilience.resilient import witnessed
+
+
+class AtModel:
+    """One model of a provider, as a provider of its own."""
+
+    keeps_records = True
+
+    def __init__(self, provider: Provider, target: Target) -> None:
+        self._provider = provider
+        self._target = target
+
+    def __repr__(self) -> str:
+        return f"<AtModel {self.name}>"
+
+    @property
+    def name(self) -> str:
+        """`provider/model`."""
+        return self._target.name
+
+    async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
+        """Ask the provider for this model, whatever *request* names.
+
+        Raises:
+          ProviderError: the provider's.
+
+        Cancellation: the provider's.
+        """
+        return await witnessed(self._provider, attrs.evolve(request, model=self._target.model), call)
+
+
+class Providers:
+    """Finds the provider called by a name, or makes it from the catalog at first use. Opened by `open_providers`."""
+
+    def __init__(self, given: Mapping[str, Provider], make: Callable[[str], Provider]) -> None:
+        self._given = dict(given)
+        self._make = make
+        self._made: dict[str, Provider] = {}
+
+    def __repr__(self) -> str:
+        return f"<Providers {', '.join(sorted({*self._given, *self._made}))}>"
+
+    def at(self, target: Target) -> Provider:
+        """The provider for *target*, bound to its model.
+
+        Raises:
+          NotConfigured: there is no such provider, or it has no key.
+        """
+        return AtModel(self._named(target.provider), target)
+
+    def _named(self, name: str) -> Provider:
+        if name in self._given:
+            return self._given[name]
+        if name not in self._made:
+            self._made[name] = self._make(name)
+        return self._made[name]
+
+    async def aclose(self) -> None:
+        """Close what was made here; what was given is its giver's.
+
+        Cancellation: each is closed within its grace.
+        """
+        while self._made:
+            _, provider = self._made.popitem()
+            if isinstance(provider, Closeable):
+                with goodbye(GRACE):
+                    await provider.aclose()
+
+
+@asynccontextmanager
+async def open_providers(
+    given: Mapping[str, Provider] | None = None, make: Callable[[str], Provider] = provider_named
+) -> AsyncGenerator[Providers, None]:
+    """Hold providers open for the length of the block.
+
+    Args:
+      given: providers by the name before the slash; they are used as they are and not closed.
+      make: makes any other by its name.
+
+    Cancellation: what was made is closed, within its grace.
+    """
+    providers = Providers(given or {}, make)
+    try:
+        yield providers
+    finally:
+        with goodbye(GRACE):
+            await providers.aclose()
