@@ -60,23 +60,30 @@ KNOWN: Mapping[str, KnownProvider] = MappingProxyType(
         ),
         "groq": _cloud("https://api.groq.com/openai/v1", "GROQ_API_KEY"),
         "deepseek": _cloud(
-            "https://api.deepseek.com/v1", "DEEPSEEK_API_KEY", quirks=Quirks(response_format="json_object")
+            "https://api.deepseek.com/v1",
+            "DEEPSEEK_API_KEY",
+            quirks=Quirks(response_format="json_object", returns=("reasoning_content",)),
         ),
         # Mistral refuses fields that it does not know, and reports usage unasked.
         "mistral": _cloud("https://api.mistral.ai/v1", "MISTRAL_API_KEY", quirks=Quirks(include_usage=False)),
         "together": _cloud("https://api.together.xyz/v1", "TOGETHER_API_KEY"),
-        "openrouter": _cloud("https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
+        "openrouter": _cloud(
+            "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY", quirks=Quirks(returns=("reasoning_details",))
+        ),
         "gemini": _cloud(
             "https://generativelanguage.googleapis.com/v1beta/openai",
             "GEMINI_API_KEY",
             "GOOGLE_API_KEY",
             "GOOGLE_GEMINI_API_KEY",
+            quirks=Quirks(returns=("extra_content",)),
         ),
         "xai": _cloud("https://api.x.ai/v1", "XAI_API_KEY"),
         "fireworks": _cloud("https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY"),
         "cerebras": _cloud("https://api.cerebras.ai/v1", "CEREBRAS_API_KEY"),
         "perplexity": _cloud("https://api.perplexity.ai", "PERPLEXITY_API_KEY"),
-        "moonshot": _cloud("https://api.moonshot.ai/v1", "MOONSHOT_API_KEY"),
+        "moonshot": _cloud(
+            "https://api.moonshot.ai/v1", "MOONSHOT_API_KEY", quirks=Quirks(returns=("reasoning_content",))
+        ),
         "zhipu": _cloud("https://open.bigmodel.cn/api/paas/v4", "ZHIPU_API_KEY", "ZAI_API_KEY"),
         "dashscope": _cloud("https://dashscope.aliyuncs.com/compatible-mode/v1", "DASHSCOPE_API_KEY"),
         "minimax": _cloud("https://api.minimax.io/v1", "MINIMAX_API_KEY"),

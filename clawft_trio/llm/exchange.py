@@ -191,10 +191,13 @@ class _Conversation:
     async def _receive(self, *, streamed: bool) -> None:
         kind = self.response.content_type
         # What was asked for and what a server makes of it are two things: it says which.
-        if kind == "application/json" or (not streamed and kind != "text/event-stream"):
-            await self._show(self.reading.feed_whole(await self.response.read(limit=_MAX_ANSWER)))
-        elif kind == "text/html":
+        if kind == "text/html":
             raise self._invalid("the answer is a web page", body=await self._page())
+        if kind == "application/json" or (not streamed and kind != "text/event-stream"):
+            body = await self.response.read(limit=_MAX_ANSWER)
+            await self._show(self.reading.feed_whole(body))
+            if self.reading.violation:
+                raise self._invalid(self.reading.violation, body=body[:_MAX_ERROR])
         else:
             await self._stream()
 

@@ -37,7 +37,7 @@ class _OpenAI:
 
     def reading(self, request: ChatRequest, model: str) -> OpenAIReading:
         answer = Answer(provider=self.name, model=model, taken_ids=ids_in(request))
-        return OpenAIReading(answer, ends_with=self.quirks.ends_with)
+        return OpenAIReading(answer, ends_with=self.quirks.ends_with, returns=self.quirks.returns)
 
 
 class OpenAICompatible:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -10,6 +10,7 @@ import msgspec
 from clawft_trio.attempts import Usage
 from clawft_trio.chat import ReasoningDelta, StreamEvent, TextDelta
 from clawft_trio.llm.assembly import TooManyCalls, as_text
+from clawft_trio.llm.openai_extras import Extra, Extras
 from clawft_trio.llm.reading import BROKEN, Answer, count
 from clawft_trio.net.sse import ServerSentEvent, SSEDecoder
 
@@ -29,6 +30,7 @@ class _ToolCall(msgspec.Struct, gc=False):
     index: Any = None
     id: Any = None
     function: _Function | None = None
+    extra_content: Any = None
 
 
 class _Delta(msgspec.Struct, gc=False):
@@ -36,6 +38,7 @@ class _Delta(msgspec.Struct, gc=False):
     reasoning_content: str | None = None
     reasoning: str | None = None
     refusal: str | None = None
+    reasoning_details: Any = None
     tool_calls: list[_ToolCall] | None = None
 
 
@@ -63,7 +66,7 @@ _NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 class OpenAIReading:
     """A `Reading` of chat completions, streamed or not."""
 
-    def __init__(self, answer: Answer, *, ends_with: EndsWith = "finish_reason") -> None:
+    def __init__(self, answer: Answer, *, ends_with: EndsWith = "finish_reason", returns: Iterable[Extra] = ()) -> None:
         self.answer = answer
         self.finished = False
         self.ended = False
@@ -72,6 +75,8 @@ class OpenAIReading:
         self._ends_with = ends_with
         self._sse = SSEDecoder()
         self._refused = False
+        self._extras = Extras(returns)
+        answer.blocks = self._extras.blocks
 
     def feed(self, data: bytes) -> list[StreamEvent]:
         """Take the next bytes of an event stream."""
@@ -142,6 +147,8 @@ class OpenAIReading:
         content = delta.content
         if content:
             self._say(content if type(content) is str else self._text_of(content, out), out)
+        if isinstance(delta.reasoning_details, list):
+            self._extras.note_details(delta.reasoning_details)
         if delta.refusal:
             self._refused = True
             self._say(delta.refusal, out)
@@ -175,17 +182,18 @@ class OpenAIReading:
         for fragment in fragments:
             function = fragment.function or _Function()
             try:
-                out.append(
-                    self.answer.calls.add(
-                        index=fragment.index if type(fragment.index) is int else None,
-                        id=str(fragment.id) if fragment.id is not None else "",
-                        name=function.name or "",
-                        arguments=as_text(function.arguments),
-                    )
+                delta = self.answer.calls.add(
+                    index=fragment.index if type(fragment.index) is int else None,
+                    id=str(fragment.id) if fragment.id is not None else "",
+                    name=function.name or "",
+                    arguments=as_text(function.arguments),
                 )
             except TooManyCalls as exc:
                 self._violate(str(exc))
                 return
+            out.append(delta)
+            if fragment.extra_content is not None:
+                self._extras.note_call(delta.index, fragment.extra_content)
 
     def _take_undecodable(self, event: ServerSentEvent, exc: Exception) -> None:
         if event.data.strip() != b"[DONE]":

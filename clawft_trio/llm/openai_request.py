@@ -10,6 +10,7 @@ import attrs
 
 from clawft_trio.chat import ChatRequest, Image, JsonObject, Message, Opaque, Part, Text, ToolSpec
 from clawft_trio.llm.openai_answer import EndsWith
+from clawft_trio.llm.openai_extras import Extra, call_fields, message_fields
 
 
 @attrs.frozen(kw_only=True)
@@ -24,11 +25,13 @@ class Quirks:
     include_usage: bool = True
     #: how it takes a schema for its answer; None where it takes none
     response_format: Literal["json_schema", "json_object"] | None = "json_schema"
+    #: what of its own answers it wants to see again
+    returns: tuple[Extra, ...] = ()
 
 
 def request_body(request: ChatRequest, model: str, quirks: Quirks) -> dict[str, Any]:
     """The body of `POST /chat/completions`. `request.extra` is put over it."""
-    body: dict[str, Any] = {"model": model, "messages": list(_messages(request.messages))}
+    body: dict[str, Any] = {"model": model, "messages": list(_messages(request.messages, quirks))}
     if request.stream:
         body["stream"] = True
         if quirks.include_usage:
@@ -86,13 +89,13 @@ def is_closed(schema: Any) -> bool:
 # --- messages ----------------------------------------------------------------------------------------
 
 
-def _messages(messages: tuple[Message, ...]) -> Iterator[dict[str, Any]]:
+def _messages(messages: tuple[Message, ...], quirks: Quirks) -> Iterator[dict[str, Any]]:
     shown: list[Image] = []
     for message in messages:
         if message.role != "tool" and shown:
             yield _user(shown)
             shown = []
-        yield _message(message)
+        yield _message(message, quirks)
         if message.role == "tool":
             shown.extend(part for part in message.content if isinstance(part, Image))
     if shown:
@@ -104,22 +107,27 @@ def _user(images: list[Image]) -> dict[str, Any]:
     return {"role": "user", "content": [_part(image) for image in images]}
 
 
-def _message(message: Message) -> dict[str, Any]:
+def _message(message: Message, quirks: Quirks) -> dict[str, Any]:
     if message.role == "tool":
         return {"role": "tool", "tool_call_id": message.tool_call_id or "", "content": message.text}
     if message.role == "assistant":
-        return _assistant(message)
+        return _assistant(message, quirks.returns)
     return {"role": message.role, "content": _content(message.content)}
 
 
-def _assistant(message: Message) -> dict[str, Any]:
+def _assistant(message: Message, returns: tuple[Extra, ...]) -> dict[str, Any]:
     said: dict[str, Any] = {"role": "assistant", "content": message.text or (None if message.tool_calls else "")}
     if message.tool_calls:
         said["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+                **call_fields(message, call, returns),
+            }
             for call in message.tool_calls
         ]
-    return said
+    return said | message_fields(message, returns)
 
 
 def _content(parts: tuple[Part, ...]) -> str | list[dict[str, Any]]:

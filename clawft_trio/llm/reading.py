@@ -6,12 +6,12 @@ the text and nothing for each piece of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from io import StringIO
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from clawft_trio.attempts import Latency, Usage
+from clawft_trio.attempts import Usage
 from clawft_trio.chat import ChatResponse, Opaque, Part, StreamEvent, Text, ToolCall, UsageReport
 from clawft_trio.llm.assembly import ToolCallAssembly, ready
 
@@ -51,10 +51,15 @@ def growing_text() -> StringIO:
     return text
 
 
+def _no_blocks(reasoning: str, calls: tuple[ToolCall, ...]) -> tuple[Opaque, ...]:  # noqa: ARG001 - nothing of both
+    """Nothing that has to be kept."""
+    return ()
+
+
 class Answer:
     """What one attempt at one model has said so far."""
 
-    __slots__ = ("calls", "finish_reason", "id", "model", "parts", "provider", "reasoning", "text", "usage")
+    __slots__ = ("blocks", "calls", "finish_reason", "id", "model", "parts", "provider", "reasoning", "text", "usage")
 
     def __init__(self, *, provider: str, model: str, taken_ids: Iterable[str] = ()) -> None:
         self.provider = provider
@@ -68,6 +73,8 @@ class Answer:
         self.usage: Usage | None = None
         #: the provider's own word, once it came
         self.finish_reason: str | None = None
+        #: makes, of the reasoning and the calls, what the provider wants back and says nowhere in its content
+        self.blocks: Callable[[str, tuple[ToolCall, ...]], Iterable[Opaque]] = _no_blocks
 
     def note_usage(self, usage: Usage | None) -> list[UsageReport]:
         """Remember *usage* and report it, when there is one and it is news."""
@@ -96,16 +103,16 @@ class Answer:
 
     def _response(self, finish_reason: str, calls: tuple[ToolCall, ...]) -> ChatResponse:
         self.close_text()
+        reasoning = self.reasoning.getvalue()
         return ChatResponse(
-            content=tuple(self.parts),
+            content=(*self.parts, *self.blocks(reasoning, calls)),
             tool_calls=calls,
             finish_reason=finish_reason,
             provider=self.provider,
             model=self.model,
             id=self.id,
             usage=self.usage,
-            reasoning=self.reasoning.getvalue(),
-            latency=Latency(),
+            reasoning=reasoning,
         )
 
 

@@ -1,0 +1,106 @@
+"""What some OpenAI-compatible servers insist on getting back with the next turn.
+
+DeepSeek and Moonshot refuse a conversation in which the thoughts before a tool call are missing, Gemini one without the
+signatures of its calls, and OpenRouter passes on what the models behind it need. Each of the three goes into the
+response as an `Opaque` block of a dialect of its own, and back only to servers that ask for that (`Quirks.returns`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from io import StringIO
+from typing import Any, Literal, TypeAlias
+
+from clawft_trio.chat import Message, Opaque, ToolCall
+from clawft_trio.llm.reading import growing_text, opaque
+
+Extra: TypeAlias = Literal["reasoning_content", "reasoning_details", "extra_content"]
+"""By the name of its field: of a message, of a message, of a tool call."""
+
+
+def dialect_of(extra: Extra) -> str:
+    """The dialect of the blocks that hold *extra*."""
+    return f"openai:{extra}"
+
+
+class Extras:
+    """The extras of one answer as they come in.
+
+    Args:
+      wanted: which of them this server wants back; the others are dropped.
+    """
+
+    def __init__(self, wanted: Iterable[Extra] = ()) -> None:
+        self._wanted = frozenset(wanted)
+        self._details: list[_Detail] = []
+        self._of_calls: dict[int, Any] = {}
+
+    def note_details(self, details: list[Any]) -> None:
+        """Take more `reasoning_details`: in a stream each is spread over many chunks."""
+        if "reasoning_details" not in self._wanted:
+            return
+        for detail in details:
+            if isinstance(detail, dict) and not (self._details and self._details[-1].takes(detail)):
+                self._details.append(_Detail(detail))
+
+    def note_call(self, position: int, extra: Any) -> None:
+        """Take the `extra_content` of the call at *position*."""
+        if "extra_content" in self._wanted:
+            self._of_calls[position] = extra
+
+    def blocks(self, reasoning: str, calls: tuple[ToolCall, ...]) -> Iterator[Opaque]:
+        """What has to go into the response."""
+        if calls and "reasoning_content" in self._wanted:
+            yield opaque(dialect_of("reasoning_content"), {"reasoning_content": reasoning})
+        if self._details:
+            details = [detail.whole() for detail in self._details]
+            yield opaque(dialect_of("reasoning_details"), {"reasoning_details": details})
+        if self._of_calls:
+            by_id = {calls[position].id: extra for position, extra in self._of_calls.items()}
+            yield opaque(dialect_of("extra_content"), by_id)
+
+
+class _Detail:
+    """One entry of `reasoning_details`, growing."""
+
+    def __init__(self, first: Mapping[str, Any]) -> None:
+        self._fields = dict(first)
+        #: the field that grows, and its text
+        self._grows = next((name for name in ("text", "summary") if isinstance(first.get(name), str)), "")
+        self._text: StringIO = growing_text()
+        self._text.write(self._fields.get(self._grows) or "")
+
+    def takes(self, more: Mapping[str, Any]) -> bool:
+        """Add *more*, if it is the continuation of this entry."""
+        own = self._fields
+        if not self._grows or any(more.get(name) != own.get(name) for name in ("type", "index")):
+            return False
+        self._text.write(str(more.get(self._grows) or ""))
+        own.update((name, value) for name, value in more.items() if value is not None)
+        return True
+
+    def whole(self) -> dict[str, Any]:
+        return self._fields | ({self._grows: self._text.getvalue()} if self._grows else {})
+
+
+def message_fields(message: Message, returns: Iterable[Extra]) -> dict[str, Any]:
+    """The extra fields of an assistant's message, for a server that wants *returns*."""
+    fields: dict[str, Any] = {}
+    for extra in returns:
+        if extra != "extra_content":
+            fields |= _kept(message, extra)
+    if "reasoning_content" in returns and message.tool_calls:
+        # Missing is refused, empty is not: what another provider said comes without its thoughts.
+        fields.setdefault("reasoning_content", "")
+    return fields
+
+
+def call_fields(message: Message, call: ToolCall, returns: Iterable[Extra]) -> dict[str, Any]:
+    """The extra fields of one call in an assistant's message."""
+    kept = _kept(message, "extra_content") if "extra_content" in returns else {}
+    return {"extra_content": kept[call.id]} if call.id in kept else {}
+
+
+def _kept(message: Message, extra: Extra) -> Mapping[str, Any]:
+    blocks = (part.block for part in message.content if isinstance(part, Opaque) and part.dialect == dialect_of(extra))
+    return next(blocks, {})
