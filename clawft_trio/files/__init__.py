@@ -7,18 +7,9 @@ only when it has changed since it was last read.
 
 from clawft_trio.files.cache import (
     CacheStatistics as CacheStatistics,
-)
-from clawft_trio.files.cache import (
     FileCache as FileCache,
-)
-from clawft_trio.files.cache import (
     Reads as Reads,
-)
-from clawft_trio.files.cache import (
     Snapshot as Snapshot,
-)
-from clawft_trio.files.cache import (
     StrPath as StrPath,
 )
-from clawft_trio.files.disk import OnDisk as OnDisk
-from clawft_trio.files.disk import State as State
+from clawft_trio.files.disk import OnDisk as OnDisk, State as State

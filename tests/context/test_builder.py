@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 import trio
 from context.skill_files import skill_md, write, write_skill
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from clawft_trio.chat import Image, Message, ToolCall
 from clawft_trio.context import BOOTSTRAP_FILES, ContextBuilder, Memory, Skills

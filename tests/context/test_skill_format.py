@@ -3,8 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from clawft_trio.context.control_tokens import without_control_tokens
 from clawft_trio.context.front_matter import MAX_DEPTH, parse_front_matter, split_front_matter

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 from context.skill_files import skill_md, write, write_legacy, write_skill
-from hypothesis import settings
-from hypothesis import strategies as st
+from hypothesis import settings, strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 
 from clawft_trio.context import Skills

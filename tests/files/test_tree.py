@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import trio
-from hypothesis import settings
-from hypothesis import strategies as st
+from hypothesis import settings, strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from clawft_trio.files import FileCache, OnDisk
