@@ -1,0 +1,182 @@
+"""What a person sees of a turn: text as it comes, what was taken back, and at the end what it took."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from clawft_trio.agent.turn import AgentEvent, Reply, RoundStarted, ToolsAnswered
+from clawft_trio.attempts import AttemptRecord
+from clawft_trio.chat import Reset, TextDelta
+from clawft_trio.errors import ProviderError
+from clawft_trio.observe import Event, ToolEnded, ToolStarted
+from clawft_trio.tools import ToolAnswer
+
+_BAR = 40
+"""Characters of a tool's time bar."""
+
+_STYLES = {"ok": "green", "failed": "red", "cancelled": "yellow", "aborted": "yellow"}
+
+
+class Transcript:
+    """The turn so far, drawn anew after each event. Everything stays on the screen, retractions struck through.
+
+    Without a terminal nothing is drawn over: what is taken back is said in a line of its own.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._done: list[RenderableType] = []
+        self._text = Text()
+        # Drawn from here and not from a refresh thread: nothing runs beside the turn.
+        self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._settle()
+        self._draw()
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, event: AgentEvent) -> None:
+        """Take in one event."""
+        if isinstance(event, TextDelta):
+            self._text.append(event.text)
+            if self._live is None:
+                self._console.print(event.text, end="", markup=False, highlight=False, soft_wrap=True)
+        elif isinstance(event, Reset):
+            self._retract(event)
+        elif isinstance(event, RoundStarted):
+            self._settle()
+        elif isinstance(event, ToolsAnswered):
+            self._settle()
+            self._add(_tool_lines(event.answers))
+        else:
+            return
+        self._draw()
+
+    def _retract(self, reset: Reset) -> None:
+        self._text = Text()
+        taken = Text(reset.discarded.text, style="dim strike red")
+        why = Text(f"  ↩ taken back: {_cause(reset.cause)}", style="red")
+        if self._live is None:
+            self._console.print()
+            self._console.print(why)
+        else:
+            self._done += [taken, why]
+
+    def _settle(self) -> None:
+        if self._text:
+            if self._live is None:
+                self._console.print()
+            else:
+                self._done.append(self._text)
+            self._text = Text()
+
+    def _add(self, renderable: RenderableType) -> None:
+        if self._live is None:
+            self._console.print(renderable)
+        else:
+            self._done.append(renderable)
+
+    def _draw(self) -> None:
+        if self._live is not None:
+            self._live.update(Group(*self._done, self._text), refresh=True)
+
+
+def _cause(exc: BaseException) -> str:
+    who = exc.target if isinstance(exc, ProviderError) else ""
+    return f"{type(exc).__name__} at {who}" if who else type(exc).__name__
+
+
+def _tool_lines(answers: Iterable[ToolAnswer]) -> Text:
+    lines = Text()
+    for answer in answers:
+        mark, style = ("✓", "green") if answer.outcome == "ok" else ("✗", "red")
+        lines.append(f"  {mark} {answer.name}", style=style)
+        lines.append(f" {_short(answer.text)}\n", style="dim")
+    lines.rstrip()
+    return lines
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 60 else line[:57] + "..."
+
+
+def attempts_table(records: Sequence[AttemptRecord]) -> Table:
+    """Every attempt: who, what came of it, and when."""
+    table = Table(title="Attempts", title_justify="left", box=None, pad_edge=False)
+    table.add_column("target", no_wrap=True, overflow="ellipsis")
+    table.add_column("outcome", no_wrap=True)
+    for name in ("first", "total", "tokens"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("why", no_wrap=True, overflow="ellipsis")
+    for record in records:
+        usage = record.usage
+        table.add_row(
+            record.target,
+            Text(record.outcome, style=_STYLES[record.outcome]),
+            _ms(record.latency.first_content),
+            _ms(record.latency.total),
+            "" if usage is None else f"{usage.input_tokens} → {usage.output_tokens}",
+            record.why or ("" if record.error is None else type(record.error).__name__),
+        )
+    return table
+
+
+def tools_table(events: Iterable[Event]) -> Table:
+    """The tool calls side by side on one time bar."""
+    spans = _spans(events)
+    table = Table(title="Tools", title_justify="left", box=None, pad_edge=False)
+    table.add_column("tool")
+    table.add_column("time", no_wrap=True)
+    table.add_column("took", justify="right")
+    if not spans:
+        return table
+    first, last = min(start for _, start, _, _ in spans), max(end for _, _, end, _ in spans)
+    scale = _BAR / max(last - first, 1e-9)
+    for name, start, end, outcome in spans:
+        before = int((start - first) * scale)
+        length = max(1, round((end - start) * scale))
+        bar = Text(" " * before + "━" * length, style="green" if outcome == "ok" else "red")
+        table.add_row(name, bar, _ms(end - start))
+    return table
+
+
+def _spans(events: Iterable[Event]) -> list[tuple[str, float, float, str]]:
+    """Tool, start, end, outcome of every call that ran."""
+    started: dict[str, float] = {}
+    spans: list[tuple[str, float, float, str]] = []
+    for event in events:
+        if isinstance(event, ToolStarted):
+            started[event.tool_call_id] = event.at
+        elif isinstance(event, ToolEnded) and event.tool_call_id in started:
+            spans.append((event.tool, started.pop(event.tool_call_id), event.at, event.outcome))
+    return spans
+
+
+def _ms(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds * 1000:.0f} ms"
+
+
+def summary(reply: Reply) -> Text:
+    """One line: who answered, how long it took, how many tokens, what it cost."""
+    parts = [
+        f"answered by {reply.provider}/{reply.model}",
+        f"{reply.latency.total:.2f} s",
+        f"{len(reply.rounds)} rounds",
+    ]
+    if reply.usage is not None:
+        parts.append(f"{reply.usage.input_tokens} tokens in, {reply.usage.output_tokens} out")
+    parts.append("unpriced" if reply.cost is None else f"${reply.cost:f}")
+    return Text(" · ".join(parts), style="bold")
