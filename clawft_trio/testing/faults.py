@@ -16,6 +16,7 @@ from types import MappingProxyType
 
 import attrs
 
+from clawft_trio.testing.dialects import Dialect
 from clawft_trio.testing.script import (
     BadJson,
     BadUtf8,
@@ -54,8 +55,8 @@ class NamedFault:
     script: WireScript
     #: the text that a stream's client has been sent before it breaks
     shown: str = attrs.field(default="", kw_only=True)
-    #: the answer is complete all the same, and a client that fails on it is too strict
-    whole: bool = attrs.field(default=False, kw_only=True)
+    #: the dialects in which a streamed answer is complete all the same: a client that fails on it is too strict
+    whole: tuple[Dialect, ...] = attrs.field(default=(), kw_only=True)
     #: nothing ends it but the client's own clock
     endless: bool = attrs.field(default=False, kw_only=True)
 
@@ -95,10 +96,10 @@ FAULTS: Mapping[str, NamedFault] = MappingProxyType(
         "tool arguments that are not JSON": NamedFault(
             [*_TOLD, CallTool("read_file", '{"path": "a.t'), Finish()], shown=_SAID
         ),
-        # odd, and complete
-        "no last word": NamedFault([*_TOLD, Finish(), EndBody()], shown=_SAID, whole=True),
+        # odd, and complete: where `[DONE]` follows the finish reason, but not where `message_stop` is the terminal mark
+        "no last word": NamedFault([*_TOLD, Finish(), EndBody()], shown=_SAID, whole=("openai",)),
         "bytes that are not UTF-8": NamedFault(
-            [*_TOLD, BadUtf8(b"\xff"), Finish()], shown=f"{_SAID}\ufffd", whole=True
+            [*_TOLD, BadUtf8(b"\xff"), Finish()], shown=f"{_SAID}\ufffd", whole=("openai", "anthropic")
         ),
     }
 )
