@@ -2,37 +2,25 @@
 
 from clawft_trio.mcp.client import (
     McpClient as McpClient,
-)
-from clawft_trio.mcp.client import (
     McpOptions as McpOptions,
-)
-from clawft_trio.mcp.client import (
     connect_mcp as connect_mcp,
-)
-from clawft_trio.mcp.client import (
     open_mcp as open_mcp,
-)
-from clawft_trio.mcp.client import (
     wrap_mcp as wrap_mcp,
 )
 from clawft_trio.mcp.handshake import Agreement as Agreement
 from clawft_trio.mcp.host import Host as Host
 from clawft_trio.mcp.multiplexer import (
     Multiplexer as Multiplexer,
-)
-from clawft_trio.mcp.multiplexer import (
     MultiplexerStatistics as MultiplexerStatistics,
-)
-from clawft_trio.mcp.multiplexer import (
     Progress as Progress,
 )
 from clawft_trio.mcp.process import StdioServer as StdioServer
-from clawft_trio.mcp.supervision import Supervision as Supervision
 from clawft_trio.mcp.sampling import SamplingPolicy as SamplingPolicy, sample_with as sample_with
 from clawft_trio.mcp.server import ServeOptions as ServeOptions, serve_mcp as serve_mcp
+from clawft_trio.mcp.supervision import Supervision as Supervision
 from clawft_trio.mcp.toolset import (
-    Toolset as Toolset,
     ToolServer as ToolServer,
+    Toolset as Toolset,
     Withheld as Withheld,
     open_toolset as open_toolset,
 )

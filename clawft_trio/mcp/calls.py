@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from clawft_trio.errors import ProtocolViolation
 from clawft_trio.mcp.handshake import Agreement
 from clawft_trio.mcp.multiplexer import Decode, OnProgress
 from clawft_trio.mcp.output import OutputCheck
+from clawft_trio.mcp.param_headers import Path, header_paths, param_headers
 from clawft_trio.mcp.types import (
     CallToolResult,
     CompleteResult,
@@ -36,6 +38,8 @@ from clawft_trio.mcp.types import (
 T = TypeVar("T")
 P = TypeVar("P", ToolsPage, ResourcesPage, ResourceTemplatesPage, PromptsPage)
 
+_log = logging.getLogger("clawft_trio.mcp")
+
 MAX_PAGES = 1000
 """Pages of one list. A server whose list never ends is broken or hostile."""
 
@@ -47,6 +51,7 @@ class Calls(ABC):
 
     def __init__(self) -> None:
         self._checks: dict[str, OutputCheck] = {}
+        self._header_paths: dict[str, Mapping[Path, str]] = {}
         self._tools_version = 0
         self._tools_changed = trio.lowlevel.ParkingLot()
 
@@ -66,6 +71,7 @@ class Calls(ABC):
         total: float | None = None,
         longest: float | None = None,
         on_progress: OnProgress | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> T:
         """Send any request and wait for its answer."""
 
@@ -115,8 +121,25 @@ class Calls(ABC):
         """
         pages = await self._pages("tools/list", _decode_tools)
         tools = tuple(tool for page in pages for tool in page.tools)
+        if self.agreement.meta is not None:
+            tools = self._without_bad_headers(tools)
         self._checks = {tool.name: OutputCheck(tool.output_schema) for tool in tools if tool.output_schema is not None}
         return tools
+
+    def _without_bad_headers(self, tools: tuple[ToolDefinition, ...]) -> tuple[ToolDefinition, ...]:
+        """The tools whose `x-mcp-header` annotations make sense; 2026-07-28 wants the others left out."""
+        kept: list[ToolDefinition] = []
+        self._header_paths = {}
+        for tool in tools:
+            try:
+                paths = header_paths(tool.input_schema)
+            except ValueError as exc:
+                _log.warning("%s: tool %r is left out: %s", self.name, tool.name[:100], exc)
+                continue
+            kept.append(tool)
+            if paths:
+                self._header_paths[tool.name] = paths
+        return tuple(kept)
 
     async def call_tool(
         self,
@@ -142,14 +165,17 @@ class Calls(ABC):
 
         Cancellation: the server is told, the id is retired, a late answer is dropped.
         """
+        given = {} if arguments is None else arguments
+        paths = self._header_paths.get(name) if self._header_paths else None
         result = await self.call(
             "tools/call",
-            {"name": name, "arguments": {} if arguments is None else arguments},
+            {"name": name, "arguments": given},
             decode=_decode_call,
             name=name,
             total=total,
             longest=longest,
             on_progress=on_progress,
+            headers=None if paths is None else param_headers(paths, given),
         )
         if self._checks and not result.is_error and name in self._checks:
             problem = self._checks[name].problem_with(result.structured_content)

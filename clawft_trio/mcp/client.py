@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -34,8 +34,9 @@ from clawft_trio.mcp.multiplexer import (
     Transport,
 )
 from clawft_trio.mcp.process import StdioServer
-from clawft_trio.mcp.stdio import StdioTransport
 from clawft_trio.mcp.stateless import InputRequired, answer_questions, or_input_required
+from clawft_trio.mcp.stdio import StdioTransport
+from clawft_trio.mcp.streamable_http import HttpServer, HttpTransport
 from clawft_trio.mcp.streams import StreamTransport
 from clawft_trio.mcp.supervision import RestartHistory, Supervision
 from clawft_trio.mcp.types import EmptyResult, LogLevel
@@ -44,7 +45,7 @@ from clawft_trio.observe import Event, ServerGone, ServerSaid, ServerStarted
 
 T = TypeVar("T")
 
-Server: TypeAlias = StdioServer | Sequence[str] | str
+Server: TypeAlias = StdioServer | HttpServer | Sequence[str] | str
 """How to reach a server: a command, or all that can be said about one."""
 
 Era: TypeAlias = Literal["handshake", "stateless", "detect"]
@@ -157,6 +158,7 @@ class McpClient(Calls):
         longest: float | None = None,
         on_progress: OnProgress | None = None,
         on_notice: OnNotice | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> T:
         """Send any request and wait for its answer; `Multiplexer.call` says how.
 
@@ -178,7 +180,14 @@ class McpClient(Calls):
             mux = await self._wait_ready(method, total)
             total -= trio.current_time() - started
         ask = partial(
-            mux.call, method, name=name, total=total, longest=longest, on_progress=on_progress, on_notice=on_notice
+            mux.call,
+            method,
+            name=name,
+            total=total,
+            longest=longest,
+            on_progress=on_progress,
+            on_notice=on_notice,
+            headers=headers,
         )
         try:
             if self._meta is None:
@@ -444,7 +453,7 @@ async def open_mcp(
     """Start a server, shake hands, and keep it for the length of the block.
 
     Args:
-      server: a command (`["npx", "-y", "some-server"]`), or a `StdioServer`.
+      server: a command (`["npx", "-y", "some-server"]`), a `StdioServer` or an `HttpServer`.
       name: what it is called in errors, events and logs.
       options: how the client behaves.
 
@@ -510,6 +519,8 @@ async def _keep(client: McpClient) -> AsyncGenerator[McpClient, None]:
 
 
 def make_client(server: Server, name: str, options: McpOptions) -> McpClient:
+    if isinstance(server, HttpServer):
+        return McpClient(name, options, lambda: HttpTransport(server, name=name, limit=options.max_message))
     description = server if isinstance(server, StdioServer) else StdioServer(server)
 
     def say(text: str) -> None:

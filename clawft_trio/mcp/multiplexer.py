@@ -112,15 +112,24 @@ class MultiplexerStatistics:
 class Outgoing:
     """A frame on its way out."""
 
-    __slots__ = ("id", "line", "method", "name")
+    __slots__ = ("cancels", "headers", "id", "line", "method", "name")
 
-    def __init__(self, line: bytes, method: str = "", *, key: Id | None = None, name: str = "") -> None:
+    def __init__(
+        self, line: bytes, method: str = "", *, key: Id | None = None, name: str = "", cancels: Id | None = None
+    ) -> None:
         self.line = line
         self.method = method
         #: of the request that this is; None in everything else
         self.id = key
         #: of the tool or prompt, or the URI of the resource: HTTP repeats it in a header
         self.name = name
+        #: the request that this notice takes back
+        self.cancels = cancels
+        #: to be sent beside the frame, where the transport has headers
+        self.headers: Mapping[str, str] = _NO_HEADERS
+
+
+_NO_HEADERS: Mapping[str, str] = {}
 
 
 class _Pending(Outgoing):
@@ -233,6 +242,7 @@ class Multiplexer:
         longest: float | None = None,
         on_progress: OnProgress | None = None,
         on_notice: OnNotice | None = None,
+        headers: Mapping[str, str] | None = None,
         quiet: bool = False,
     ) -> T:
         """Send one request and wait for its answer.
@@ -250,6 +260,7 @@ class Multiplexer:
           on_progress: is shown each progress report as it comes; sync and cheap. What it raises ends the call.
           on_notice: is shown each notification that is tagged as this subscription's; sync and cheap. The peer may
             then end the call by cancelling it, which counts as an empty answer.
+          headers: go beside the request, where the transport has headers.
           quiet: do not tell the peer when nobody waits any more (`initialize` must not be cancelled).
 
         Raises:
@@ -274,6 +285,8 @@ class Multiplexer:
             pending.hard_deadline = max(pending.deadline, pending.deadline - total + longest)
         pending.on_progress = on_progress
         pending.on_notice = on_notice
+        if headers:
+            pending.headers = headers
         pending.quiet = quiet
         answer = await self._answer(pending)
         return self._read_answer(method, answer, decode)
@@ -322,8 +335,9 @@ class Multiplexer:
             return
         self._retire(key)
         if self._outbox.pop(key, None) is None and not pending.quiet:
-            params = {"requestId": key, "reason": reason}
-            self._enqueue(Outgoing(encode_notification("notifications/cancelled", params), "notifications/cancelled"))
+            method = "notifications/cancelled"
+            line = encode_notification(method, {"requestId": key, "reason": reason})
+            self._enqueue(Outgoing(line, method, cancels=key))
 
     def _retire(self, key: Id) -> None:
         del self._pending[key]
@@ -418,6 +432,12 @@ class Multiplexer:
         pending = None if message.has_method else self._find(message.id)
         if pending is not None:
             self._fail(pending, ProtocolViolation(f"{pending.method}: {message.reason}", server=self.name))
+
+    def fail(self, key: Id, error: Exception) -> None:
+        """Settle the call *key* with *error*, if it is still waiting: the transport knows that no answer will come."""
+        pending = self._pending.get(key)
+        if pending is not None:
+            self._fail(pending, error)
 
     def _fail(self, pending: _Pending, error: Exception) -> None:
         self._retire(pending.id)  # type: ignore[arg-type]

@@ -60,14 +60,14 @@ class MemoryPins:
     def __init__(self) -> None:
         self._hashes: dict[str, dict[str, str]] = {}
 
-    async def load(self, server: str) -> Mapping[str, str]:  # noqa: ASYNC910 - there is nothing to wait for
+    async def load(self, server: str) -> Mapping[str, str]:
         """The fingerprints of *server*'s tools by the tools' names.
 
         Cancellation: it is never noticed here.
         """
         return dict(self._hashes.get(server, {}))
 
-    async def keep(self, server: str, hashes: Mapping[str, str]) -> None:  # noqa: ASYNC910 - as above
+    async def keep(self, server: str, hashes: Mapping[str, str]) -> None:
         """Keep these fingerprints, over older ones of the same tools.
 
         Cancellation: it is never noticed here.

@@ -41,7 +41,7 @@ class _Outcome(Wire, frozen=True):
     """What every result of this revision may hold beside its own fields."""
 
     result_type: str = "complete"
-    input_requests: dict[str, _Question] = {}
+    input_requests: dict[str, _Question] = msgspec.field(default_factory=dict)
     request_state: str | None = None
 
 

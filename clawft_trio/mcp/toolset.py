@@ -23,10 +23,9 @@ from clawft_trio.mcp.types import CallToolResult, Content, EmbeddedResource, Res
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.observe import Event, Noted
 from clawft_trio.resilience.strategy import Strategy
+from clawft_trio.tools.registry import ToolRegistry
 from clawft_trio.tools.schema import check_schema
 from clawft_trio.tools.tool import Tool, ToolContext, ToolMetadata
-
-from clawft_trio.tools.registry import ToolRegistry
 
 _LONGEST_NAME = 64
 _FORBIDDEN = re.compile(r"[^a-zA-Z0-9_-]")
@@ -207,7 +206,7 @@ async def open_toolset(
     servers: Mapping[str, ToolServer | Server],
     registry: ToolRegistry,
     *,
-    options: McpOptions = McpOptions(),
+    options: McpOptions | None = None,
     pins: Pins | None = None,
     notify: Callable[[Event], None] = unobserved,
 ) -> AsyncGenerator[Toolset, None]:
@@ -219,7 +218,7 @@ async def open_toolset(
     Args:
       servers: by name, each a command, a `StdioServer`, an `HttpServer`, or a `ToolServer` with more to say.
       registry: where the tools go, and are taken from at the end.
-      options: how the clients behave.
+      options: how the clients behave, where a `ToolServer` does not say.
       pins: where the fingerprints of definitions are kept; None: as long as the block.
       notify: gets a `Noted` for each tool that is withheld and each server that does not start.
 
@@ -237,7 +236,7 @@ async def open_toolset(
         try:
             async with open_hidden_nursery() as starting:
                 for name in toolset._servers:
-                    starting.start_soon(toolset._start, nursery, name, options)
+                    starting.start_soon(toolset._start, nursery, name, options or McpOptions())
             yield toolset
         finally:
             with trio.CancelScope(shield=True):
