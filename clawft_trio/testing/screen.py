@@ -19,6 +19,7 @@ from clawft_trio.chat import (
     ToolCallReady,
     UsageReport,
 )
+from clawft_trio.testing.scripted import is_json_object
 
 
 class Screen:
@@ -140,7 +141,9 @@ class Screen:
           AssertionError: it is not; the message has both.
         """
         seen = (self.text, self.reasoning, self.tool_calls)
-        returned = (response.text, response.reasoning, response.tool_calls)
+        # A call with wrong arguments is returned, so that the model can be told, and is never shown as ready.
+        ready = tuple(call for call in response.tool_calls if is_json_object(call.arguments))
+        returned = (response.text, response.reasoning, ready)
         if seen != returned:
             raise AssertionError(f"seen {seen}, returned {returned}")
         if self.faults:

@@ -226,7 +226,7 @@ def failing_scripts(*, hang: bool = False) -> st.SearchStrategy[Script]:
     ends: list[st.SearchStrategy[list[Step | Fail]]] = [
         provider_errors().map(lambda error: [Fail(error)]),
         st.just([]),
-        st.just([CallTool("f", '{"a": '), Finish()]),
+        st.just([CallTool("f", '{"a": ')]),
     ]
     if hang:
         ends.append(st.just([Hang()]))

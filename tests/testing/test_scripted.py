@@ -7,7 +7,7 @@ import trio
 
 from clawft_trio.attempts import AttemptLog, Usage
 from clawft_trio.chat import Call, ChatRequest, Message, ToolCall, ToolCallDelta, ToolCallReady, UsageReport
-from clawft_trio.errors import InvalidResponse, PeerError, ServerError, StreamTruncated
+from clawft_trio.errors import PeerError, ServerError, StreamTruncated
 from clawft_trio.testing.screen import Screen
 from clawft_trio.testing.script import CallTool, Fail, Finish, Hang, Report, Say, Think, Wait, say
 from clawft_trio.testing.scripted import ScriptedProvider
@@ -65,11 +65,18 @@ async def test_an_end_without_finish_is_a_truncation_with_its_partial():
 
 async def test_a_call_that_breaks_off_in_its_arguments_is_never_ready():
     screen = Screen()
-    provider = ScriptedProvider([CallTool("f", '{"a": '), Finish()])
-    with pytest.raises(InvalidResponse) as caught:
-        await provider.complete(ASK, Call(emit=screen.emit))
+    with pytest.raises(StreamTruncated) as caught:
+        await ScriptedProvider([CallTool("f", '{"a": ')]).complete(ASK, Call(emit=screen.emit))
     assert screen.tool_calls == caught.value.partial.tool_calls == ()
     assert not screen.empty
+
+
+async def test_a_finished_call_with_wrong_arguments_is_returned_and_never_ready():
+    screen = Screen()
+    response = await ScriptedProvider([CallTool("f", "[1]"), Finish()]).complete(ASK, Call(emit=screen.emit))
+    screen.check(response)
+    assert screen.tool_calls == ()
+    assert [(call.name, call.arguments) for call in response.tool_calls] == [("f", "[1]")]
 
 
 async def test_each_call_gets_its_own_copy_of_a_failure():
