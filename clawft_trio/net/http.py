@@ -24,7 +24,6 @@ from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TypeAlias
 
 import attrs
-import httpcore
 import httpx  # noqa: ASYNC127 - the charter names it; httpx2 is one argument away
 import trio
 
@@ -152,7 +151,7 @@ class HttpEndpoint:
         if policy is not None and (proxy is not None or client is not None):
             raise NotConfigured("an address policy cannot be kept through a proxy or by a client of one's own")
         self.name = name
-        self._base_url = base_url.rstrip("/")
+        self._base_url = base_url
         self._headers = dict(headers or {})
         self._clocks = clocks
         self._redirects = redirects
@@ -160,6 +159,7 @@ class HttpEndpoint:
         self._requests = 0
         self._closed = False
         self._connections: Connections | None = None
+        self._client: HttpClient
         self._library = _load(_library_of(client) if client is not None else library)
         if client is None:
             if proxy is None and policy is None and trust_env:
@@ -170,8 +170,9 @@ class HttpEndpoint:
                 tls = self._library.http.create_ssl_context(verify=verify, trust_env=trust_env)
             make = _connection_maker(self._library, tls, proxy, policy, keep_alive)
             self._connections = Connections(self._library.http, self._library.core, make, most_idle=connections)
-            client = self._library.http.AsyncClient(transport=self._connections, trust_env=False, timeout=None)
-        self._client: HttpClient = client
+            self._client = self._library.http.AsyncClient(transport=self._connections, trust_env=False, timeout=None)
+        else:
+            self._client = client
 
     def __repr__(self) -> str:
         seen = self._admission.statistics()
@@ -221,7 +222,7 @@ class HttpEndpoint:
         Leaving the block ends the body wherever it is. A connection whose body had not arrived is closed.
 
         Args:
-          path: goes behind the base URL; empty is the base URL itself.
+          path: goes behind the base URL's own, before its query; empty is the base URL itself.
           headers: over the endpoint's own.
           clocks: for this request, instead of the endpoint's.
           attempt: is told when the request was admitted and sent and when the headers came.
@@ -250,7 +251,11 @@ class HttpEndpoint:
                 await response.finish()  # noqa: ASYNC102 - shielded and bounded inside
 
     def _address(self, path: str) -> str:
-        return f"{self._base_url}/{path.lstrip('/')}" if path else self._base_url
+        if not path:
+            return self._base_url
+        base, _, query = self._base_url.partition("?")
+        address = f"{base.rstrip('/')}/{path.lstrip('/')}"
+        return f"{address}{'&' if '?' in address else '?'}{query}" if query else address
 
 
 class _Sending:
@@ -286,9 +291,10 @@ class _Sending:
     async def _hop(self, request: Any) -> HttpResponse:
         self._where = f"{request.method} {_shown(str(request.url))}"
         limit = self._clocks.first_byte
-        with trio.move_on_after(math.inf if limit is None else limit) as clock:
+        raw: Any = None
+        with trio.move_on_after(math.inf if limit is None else limit):
             raw = await self._deliver(request)
-        if clock.cancelled_caught:
+        if raw is None:
             raise ProviderTimeout(clock="first_byte", limit=limit, provider=self._endpoint.name)
         if self._attempt is not None:
             self._attempt.sent = True
@@ -345,9 +351,9 @@ class _Library:
 
 
 def _load(name: str) -> _Library:
-    # httpx2 is an extra: imported when it is asked for.
+    # httpx2 is an extra, and httpx itself imports its core when it is needed: so do we.
     try:
-        http, core = (httpx, httpcore) if name == "httpx" else map(importlib.import_module, (name, "httpcore2"))
+        http, core = map(importlib.import_module, (name, name.replace("httpx", "httpcore")))
     except ImportError as exc:
         raise NotConfigured(f"{name} is not installed: pip install clawft-trio[{name}]") from exc
     return _Library(

@@ -86,13 +86,15 @@ class HttpResponse:
         """
         # A body that is dropped halfway leaves its generators, five deep, to the garbage collector. A cancellation
         # ends them all, from the innermost outwards, and each closes what it holds.
-        with trio.CancelScope(shield=True) as scope:  # noqa: ASYNC912 - cancelled from the start, to that end
-            scope.cancel(reason="the rest of the body is not wanted")
-            with suppress(ClawftError):
-                async for _ in self._chunks:
-                    pass
-        with goodbye(_GRACE):
-            await self._raw.aclose()
+        try:
+            with trio.CancelScope(shield=True) as scope:  # noqa: ASYNC912 - cancelled from the start, to that end
+                scope.cancel(reason="the rest of the body is not wanted")
+                with suppress(ClawftError):
+                    async for _ in self._chunks:
+                        pass
+        finally:
+            with goodbye(_GRACE):
+                await self._raw.aclose()
 
 
 Judge = Callable[[Exception], Exception]

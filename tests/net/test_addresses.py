@@ -4,12 +4,11 @@ from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 import trio
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
+from net.servers import answering, open_server, response
 
 from clawft_trio.errors import AddressRefused, Refused, TransportFailed
 from clawft_trio.net import AddressPolicy, HttpEndpoint, special_purpose
-from net.servers import answering, open_server, response
 
 both = pytest.mark.parametrize("library", ["httpx", "httpx2"])
 
@@ -112,7 +111,7 @@ class Names(trio.abc.HostnameResolver):
         self._answers = answers
         self.asked: list[str] = []
 
-    async def getaddrinfo(self, host, port, family=0, type=0, proto=0, flags=0):
+    async def getaddrinfo(self, host, port, *rest, **named):
         name = host.decode() if isinstance(host, bytes) else host
         self.asked.append(name)
         await trio.lowlevel.checkpoint()

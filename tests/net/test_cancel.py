@@ -2,16 +2,13 @@ from __future__ import annotations
 
 import gc
 import random
+import ssl
 import warnings
 from contextlib import suppress
 
 import pytest
 import trio
 import trustme
-
-from clawft_trio.errors import ClawftError
-from clawft_trio.net import Admission, Clocks, HttpEndpoint
-from clawft_trio.testing.sweep import cancel_everywhere
 from net.servers import (
     CHUNKED,
     Conversation,
@@ -24,6 +21,10 @@ from net.servers import (
     response,
     streaming,
 )
+
+from clawft_trio.errors import ClawftError
+from clawft_trio.net import Admission, Clocks, HttpEndpoint
+from clawft_trio.testing.sweep import cancel_everywhere
 
 both = pytest.mark.parametrize("library", ["httpx", "httpx2"])
 
@@ -125,8 +126,6 @@ async def test_waiting_for_admission_can_be_cancelled_anywhere():
 
 @pytest.fixture
 def tls():
-    import ssl
-
     authority = trustme.CA()
     server_side = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("localhost", "127.0.0.1").configure_cert(server_side)

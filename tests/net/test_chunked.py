@@ -4,13 +4,12 @@ import re
 
 import h11
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
+from net.servers import Conversation, open_server
 
+from clawft_trio.errors import TransportFailed
 from clawft_trio.net import HttpEndpoint
 from clawft_trio.net.chunked import BadChunk, ChunkedDecoder
-from clawft_trio.errors import TransportFailed
-from net.servers import Conversation, open_server
 
 both = pytest.mark.parametrize("library", ["httpx", "httpx2"])
 

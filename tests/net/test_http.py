@@ -8,6 +8,16 @@ import httpx
 import httpx2
 import pytest
 import trio
+from net.servers import (
+    CHUNKED,
+    Conversation,
+    answering,
+    chunk,
+    hear_nothing,
+    open_server,
+    response,
+    streaming,
+)
 
 import clawft_trio
 from clawft_trio.attempts import AttemptInProgress
@@ -19,16 +29,6 @@ from clawft_trio.errors import (
     TransportFailed,
 )
 from clawft_trio.net import Clocks, HttpEndpoint, SSEDecoder, bearer
-from net.servers import (
-    CHUNKED,
-    Conversation,
-    answering,
-    chunk,
-    hear_nothing,
-    open_server,
-    response,
-    streaming,
-)
 
 both = pytest.mark.parametrize("library", ["httpx", "httpx2"])
 
@@ -76,8 +76,52 @@ async def test_what_is_sent_is_what_was_asked(library):
     assert lines[0] == "post /v1/chat?x=1 http/1.1"
     assert {"x-team: b", "x-more: c", "accept-encoding: identity"} <= set(lines)
     assert body == b"{}"
-    assert other.decode().lower().startswith("get /v1 http/1.1\r\n")
+    assert other.decode().lower().startswith("get /v1/ http/1.1\r\n")
     assert b"x-team: a" in other.lower()
+
+
+@pytest.mark.parametrize(
+    ("base", "path", "target"),
+    [
+        ("", "", "/"),
+        ("/mcp/", "", "/mcp/"),
+        ("/mcp?key=1", "", "/mcp?key=1"),
+        ("/v1/?key=1", "/chat", "/v1/chat?key=1"),
+        ("/v1?key=1", "chat?x=2", "/v1/chat?x=2&key=1"),
+        ("/v1", "//evil.example/x", "/v1/evil.example/x"),
+    ],
+)
+async def test_a_path_goes_behind_the_base_and_before_its_query(base, path, target):
+    async def talk(peer: Conversation) -> None:
+        head, _ = await peer.request()
+        await peer.send(response(head.split()[1]))
+
+    async with (
+        open_server(talk) as server,
+        HttpEndpoint(server.url + base) as http,
+        http.request("GET", path) as answer,
+    ):
+        assert (await answer.read()).decode() == target
+
+
+@both
+async def test_a_body_that_somebody_still_reads_is_closed_all_the_same(library, nursery):
+    async with open_server(streaming([b"x"], end=False)) as server, HttpEndpoint(server.url, library=library) as http:
+        ended = trio.Event()
+
+        async def read(answer) -> None:
+            with pytest.raises(TransportFailed):
+                async for _ in answer.chunks():
+                    pass
+            ended.set()
+
+        with pytest.raises((trio.BusyResourceError, RuntimeError)):
+            async with http.request("GET") as answer:
+                nursery.start_soon(read, answer)
+                await trio.testing.wait_all_tasks_blocked(0.01)
+        await ended.wait()
+        await server.wait_open(0)
+        assert http.statistics().busy == http.statistics().admission.in_use == 0
 
 
 @both

@@ -6,8 +6,7 @@ import time
 
 import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from clawft_trio.errors import EventTooLarge, InvalidResponse
 from clawft_trio.net.sse import ServerSentEvent, SSEDecoder

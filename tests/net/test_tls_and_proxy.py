@@ -6,10 +6,10 @@ import ssl
 import pytest
 import trio
 import trustme
+from net.servers import Conversation, answering, open_server, response
 
 from clawft_trio.errors import NotConfigured, TransportFailed
 from clawft_trio.net import AddressPolicy, HttpEndpoint
-from net.servers import Conversation, answering, open_server, response
 
 both = pytest.mark.parametrize("library", ["httpx", "httpx2"])
 
