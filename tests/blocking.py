@@ -44,6 +44,9 @@ _ERRANDS = frozenset(
     }
 )
 
+# Whose descriptor is in non-blocking mode, which a profiler cannot see.
+_NEVER_WAITING = frozenset({("clawft_trio.mcp.streams", "send_all", "write")})
+
 _IN_MEMORY = frozenset({"BytesIO", "StringIO", "StringI", "IncrementalNewlineDecoder"})
 
 
@@ -89,7 +92,9 @@ class NothingBlocks:
         self.looked_at += 1
         if blocks(function):
             caller = _caller(frame)
-            if _ours(caller):
+            name = str(caller.f_globals.get("__name__"))
+            place = (name, caller.f_code.co_name, function.__name__)
+            if name.partition(".")[0] == "clawft_trio" and place not in _NEVER_WAITING:
                 where = f"{caller.f_code.co_filename}:{caller.f_lineno}"
                 self.seen.append(f"{where}: {caller.f_code.co_name} calls {function.__qualname__}")
 
@@ -98,8 +103,3 @@ def _caller(frame: FrameType) -> FrameType:
     while frame.f_back is not None and frame.f_globals.get("__name__") in _ERRANDS:
         frame = frame.f_back
     return frame
-
-
-def _ours(frame: FrameType) -> bool:
-    name = str(frame.f_globals.get("__name__"))
-    return name.partition(".")[0] == "clawft_trio"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,15 @@ import trio
 from blocking import NothingBlocks
 from context.skill_files import write, write_legacy, write_skill
 
+from clawft_trio.agent.runtime import open_agent
 from clawft_trio.auth import AuthContext
 from clawft_trio.chat import ChatRequest, Message, ToolCall
 from clawft_trio.context import ContextBuilder, Memory, Skills, memory_tools, skill_tool
 from clawft_trio.files import FileCache
 from clawft_trio.llm import OpenAICompatible, complete
+from clawft_trio.mcp import open_mcp
 from clawft_trio.store import Migration, open_store
-from clawft_trio.testing import Finish, Say, open_fault_server
+from clawft_trio.testing import CallTool, Finish, Say, open_fault_server
 from clawft_trio.tools import ToolContext, ToolRegistry
 from clawft_trio.tools.builtin import BuiltinPolicy, CommandPolicy, register_builtins
 
@@ -142,3 +145,29 @@ async def test_a_fan_out_never_blocks(tmp_path: Path) -> None:
         answers = [(await registry.execute_all([call], context))[0] for call in calls]
         await registry.execute_all(calls, context)
     assert [answer.outcome for answer in answers] == ["ok"] * 6 + ["unknown"], answers
+
+
+async def test_an_mcp_server_and_its_client_never_block() -> None:
+    server = [sys.executable, "-m", "clawft_trio.testing.mcp_server"]
+    with NothingBlocks():
+        async with open_mcp(server, name="scripted") as client:
+            assert await client.list_tools()
+            assert "hello" in (await client.call_tool("echo", {"text": "hello"})).text
+
+
+async def test_an_agents_turn_never_blocks(tmp_path: Path) -> None:
+    write(tmp_path / "SOUL.md", "You are kind.")
+    write(tmp_path / "notes.txt", "Rain.")
+    write_skill(tmp_path / ".clawft" / "skills", "greet")
+    first = [CallTool("read_file", {"path": "notes.txt"}), CallTool("memory_append", {"entry": "likes tea"}), Finish()]
+    async with open_fault_server(first, [Say("Rain."), Finish()]) as server:
+        with NothingBlocks():
+            async with (
+                OpenAICompatible("somebody", base_url=server.url, model="m") as provider,
+                open_agent(["somebody/m"], providers={"somebody": provider}, workspace=tmp_path) as agent,
+            ):
+                assert (await agent.ask("What is in my notes?")).text == "Rain."
+                async with agent.stream("And again?") as answer:
+                    async for _ in answer:
+                        pass
+    assert "likes tea" in (tmp_path / "memory" / "MEMORY.md").read_text()

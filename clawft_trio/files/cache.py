@@ -51,6 +51,8 @@ class _Flight:
     done: trio.Event = attrs.field(factory=trio.Event)
     #: empty when whoever flew it was cancelled
     found: dict[str, OnDisk] = attrs.field(factory=dict)
+    #: changed by their owners in the meantime: what is seen of them may be from before
+    forgotten: set[str] = attrs.field(factory=set)
 
 
 class FileCache:
@@ -120,7 +122,7 @@ class FileCache:
         """
         names = [os.fspath(path) for path in paths]
         found = self._still_fresh(names)
-        wanted = {name: None for name in names if name not in found}
+        wanted = [name for name in dict.fromkeys(names) if name not in found]
         if wanted:
             found.update(await self._look_at(wanted))
         else:
@@ -129,8 +131,10 @@ class FileCache:
 
     def forget(self, paths: Iterable[StrPath]) -> None:
         """End the freshness of *paths*: the next call asks the file system. For whoever has just written them."""
-        for path in paths:
-            self._fresh.pop(os.fspath(path), None)
+        for name in [os.fspath(path) for path in paths]:
+            self._fresh.pop(name, None)
+            if name in self._flights:
+                self._flights[name].forgotten.add(name)
 
     def _still_fresh(self, names: Iterable[str]) -> dict[str, OnDisk]:
         if not self._fresh_for:
@@ -144,21 +148,24 @@ class FileCache:
         self._hits += len(found)
         return found
 
-    async def _look_at(self, wanted: Iterable[str]) -> dict[str, OnDisk]:
-        found: dict[str, OnDisk] = {}
+    async def _look_at(self, wanted: Sequence[str]) -> dict[str, OnDisk]:
+        found = await self._look_once(wanted)
         while left := [name for name in wanted if name not in found]:
-            others = {self._flights[name]: None for name in left if name in self._flights}
-            shared = [flight for flight in others if not flight.begun]
-            mine = [name for name in left if name not in self._flights]
-            if mine:
-                found.update(await self._fly(mine))
-            for flight in others:
-                await flight.done.wait()
-            for flight in shared:
-                taken = {name: flight.found[name] for name in left if name in flight.found}
-                self._hits += len(taken)
-                found.update(taken)
-        return found  # noqa: ASYNC910 every round of the loop waits, and *wanted* is never empty
+            found.update(await self._look_once(left))
+        return found
+
+    async def _look_once(self, wanted: Sequence[str]) -> dict[str, OnDisk]:
+        """Look at what nobody looks at, and wait for the others; some of *wanted* may not be found that way."""
+        others = {self._flights[name]: None for name in wanted if name in self._flights}
+        shared = [flight for flight in others if not flight.begun]
+        found = await self._fly([name for name in wanted if name not in self._flights])
+        for flight in others:
+            await flight.done.wait()
+        for flight in shared:
+            taken = {name: flight.found[name] for name in wanted if name in flight.found}
+            self._hits += len(taken)
+            found.update(taken)
+        return found
 
     async def _fly(self, names: list[str]) -> dict[str, OnDisk]:
         flight = _Flight()
@@ -167,18 +174,20 @@ class FileCache:
             # Whoever asks in this tick gets on board.
             await trio.lowlevel.checkpoint()
             flight.begun = True
-            at = trio.current_time()
-            looks = await trio.to_thread.run_sync(
-                self._look_in_thread, names, abandon_on_cancel=True, limiter=self._threads
-            )
-            flight.found = self._land(names, looks, at)
+            if names:
+                at = trio.current_time()
+                flight.found = await self._visit(names)
+                self._note_fresh(flight, at)
         finally:
             for name in names:
                 del self._flights[name]
             flight.done.set()
-        return flight.found
+        return dict(flight.found)
 
-    def _land(self, names: list[str], looks: list[Look], at: float) -> dict[str, OnDisk]:
+    async def _visit(self, names: list[str]) -> dict[str, OnDisk]:
+        looks = await trio.to_thread.run_sync(
+            self._look_in_thread, names, abandon_on_cancel=True, limiter=self._threads
+        )
         self._hops += 1
         self._stats += len(looks)
         for look in looks:
@@ -186,10 +195,7 @@ class FileCache:
             self._hits += not look.opened
             if look.entry is not None:
                 self._keep(look.entry)
-        found = {name: look.found for name, look in zip(names, looks, strict=True)}
-        if self._fresh_for:
-            self._note_fresh(found, at)
-        return found
+        return {name: look.found for name, look in zip(names, looks, strict=True)}
 
     def _keep(self, entry: Entry) -> None:
         key = entry.stamp[:2]
@@ -203,10 +209,13 @@ class FileCache:
             self._held -= gone.cost
             self._evictions += 1
 
-    def _note_fresh(self, found: dict[str, OnDisk], at: float) -> None:
-        for name, what in found.items():
-            self._fresh[name] = (at, what)
-            self._fresh.move_to_end(name)
+    def _note_fresh(self, flight: _Flight, at: float) -> None:
+        if not self._fresh_for:
+            return
+        for name, what in flight.found.items():
+            if name not in flight.forgotten:
+                self._fresh[name] = (at, what)
+                self._fresh.move_to_end(name)
         while len(self._fresh) > self._max_total // OVERHEAD:
             self._fresh.popitem(last=False)
 

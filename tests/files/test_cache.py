@@ -356,6 +356,25 @@ async def test_what_is_forgotten_is_asked_again(tmp_path, mock_clock):
     assert (await cache.read(path)).text == "two"
 
 
+async def test_a_look_from_before_a_change_does_not_become_fresh(tmp_path):
+    path = tmp_path / "a"
+    path.write_text("one")
+    gate = Gate()
+    cache = FileCache(fresh_for=60.0, now=gate)
+    (await cache.read(tmp_path / "b"))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(cache.read, path)
+        await gate.wait_reached()
+        # The thread has not opened the file yet, but it might have.
+        cache.forget([path])
+        gate.open.set()
+    stats = cache.statistics().stats
+    await cache.read(path)
+    assert cache.statistics().stats == stats + 1
+    await cache.read(path)
+    assert cache.statistics().stats == stats + 1
+
+
 async def test_a_snapshot_looks_once(tmp_path):
     path = tmp_path / "a"
     path.write_text("one")
