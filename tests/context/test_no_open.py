@@ -11,6 +11,7 @@ from context.skill_files import skill_md, write, write_legacy, write_skill
 
 SESSION = """
 import json, os, sys, time
+from pathlib import Path
 
 workspace = sys.argv[1]
 opened = []
