@@ -33,13 +33,15 @@ class Admission:
 
     Args:
       max_queue: how many may wait; None is any number.
+      name: whose refusals these are, for `ProviderError.provider`.
     """
 
-    def __init__(self, limit: int, *, max_queue: int | None = None) -> None:
+    def __init__(self, limit: int, *, max_queue: int | None = None, name: str = "") -> None:
         if limit < 1 or (max_queue is not None and max_queue < 0):
             raise ValueError(f"limit must be at least 1 and max_queue at least 0, got {limit} and {max_queue}")
         self._limiter = trio.CapacityLimiter(limit)
         self._max_queue = max_queue
+        self._name = name
         self._most_waiting = 0
         self._refused = 0
 
@@ -67,7 +69,9 @@ class Admission:
         waiting = self._limiter.statistics().tasks_waiting
         if self._max_queue is not None and waiting >= self._max_queue:
             self._refused += 1
-            raise BulkheadFull(f"{waiting} requests are waiting for {self._limiter.total_tokens:g} connections")
+            raise BulkheadFull(
+                f"{waiting} requests are waiting for {self._limiter.total_tokens:g} connections", provider=self._name
+            )
         self._most_waiting = max(self._most_waiting, waiting + 1)
         await self._limiter.acquire_on_behalf_of(token)
 

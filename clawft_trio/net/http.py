@@ -155,7 +155,7 @@ class HttpEndpoint:
         self._headers = dict(headers or {})
         self._clocks = clocks
         self._redirects = redirects
-        self._admission = Admission(connections, max_queue=max_queue)
+        self._admission = Admission(connections, max_queue=max_queue, name=name)
         self._requests = 0
         self._closed = False
         self._connections: Connections | None = None

@@ -86,7 +86,10 @@ class SSEDecoder:
                     value = _valid(value)
                 events.append(ServerSentEvent(value, "message", self.last_event_id))
             else:
-                self._end_block(block.split(b"\n"), events)
+                lines = block.split(b"\n")
+                if len(block) > longest:
+                    self._check(sum(len(line) for line in lines if line[:1] != b":"))
+                self._end_block(lines, events)
         if rest:
             self._extend_block(rest)
         return events
@@ -147,7 +150,6 @@ class SSEDecoder:
 
     def _end_block(self, lines: list[bytes], events: list[ServerSentEvent]) -> None:
         """Read the fields of a whole block: each line is a name, a colon, at most one space and a value."""
-        self._check(sum(len(line) for line in lines if line[:1] != b":"))
         data: list[bytes] = []
         event = ""
         retry: int | None = None
@@ -164,7 +166,8 @@ class SSEDecoder:
             elif field == b"retry" and value.isdigit() and len(value) <= _LONGEST_RETRY:
                 self.retry = retry = int(value)
         if data:
-            events.append(ServerSentEvent(_valid(b"\n".join(data)), event or "message", self.last_event_id, retry))
+            value = data[0] if len(data) == 1 else b"\n".join(data)
+            events.append(ServerSentEvent(_valid(value), event or "message", self.last_event_id, retry))
 
     def _check(self, size: int) -> None:
         if size > self._max_event:

@@ -401,7 +401,7 @@ def test_a_clock_of_no_time_is_refused():
 @both
 async def test_more_requests_than_connections_wait_and_hold_nothing(library, nursery):
     async with open_server(streaming([b"x"], end=False)) as server:
-        async with HttpEndpoint(server.url, library=library, connections=1, max_queue=1) as http:
+        async with HttpEndpoint(server.url, library=library, connections=1, max_queue=1, name="acme") as http:
             admitted = in_progress()
 
             async def second() -> None:
@@ -415,9 +415,10 @@ async def test_more_requests_than_connections_wait_and_hold_nothing(library, nur
                 assert (seen.limit, seen.in_use, seen.waiting) == (1, 1, 1)
                 assert admitted.admitted is None
                 assert server.accepted == 1
-                with pytest.raises(BulkheadFull):
+                with pytest.raises(BulkheadFull) as full:
                     async with http.request("GET"):
                         pass
+                assert full.value.provider == "acme"
             with trio.fail_after(5):
                 while http.statistics().admission.in_use:
                     await trio.sleep(0.001)
