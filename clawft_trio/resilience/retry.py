@@ -31,7 +31,7 @@ _MOST_DOUBLINGS = 40
 class Retry(Policy):
     """Try the same target again when the error says that this may help.
 
-    The wait before retry n (from 1) is drawn evenly from 0 to `min(longest_wait, first_wait * 2**(n-1))`: full
+    The wait before retry n (from 1) is drawn evenly from 0 to `min(longest_wait, first_wait * multiplier**(n-1))`: full
     jitter, so that callers which failed together do not come back together. Where the error carries a
     `retry_after`, that is the wait, to the second, because the server knows better; up to `longest_retry_after`,
     beyond which the error is raised at once with the time in it. While another target stands by
@@ -39,8 +39,10 @@ class Retry(Policy):
     """
 
     max_retries: int = attrs.field(default=3, validator=ge(0))
-    #: seconds; the cap of the first wait, doubled for each further one
+    #: seconds; the cap of the first wait
     first_wait: float = attrs.field(default=0.5, validator=ge(0))
+    #: by which the cap grows with each further wait
+    multiplier: float = attrs.field(default=2.0, validator=ge(1))
     #: seconds; no drawn wait is longer
     longest_wait: float = attrs.field(default=30.0, validator=ge(0))
     #: the share of a wait that is left to chance: 1 is full jitter, 0 none
@@ -82,7 +84,7 @@ class Retry(Policy):
 
     def wait_before(self, retry: int) -> float:
         """Seconds to wait before retry number *retry* (1 is the first), when no server says otherwise."""
-        cap = min(self.longest_wait, self.first_wait * 2 ** min(retry - 1, _MOST_DOUBLINGS))
+        cap = min(self.longest_wait, self.first_wait * self.multiplier ** min(retry - 1, _MOST_DOUBLINGS))
         return cap if self.jitter == 0 else self.uniform(cap * (1 - self.jitter), cap)
 
     def _wait_after(self, exc: Exception, retry: int, call: Call, started: float) -> float | None:

@@ -1,0 +1,53 @@
+"""Reading a config.json, and filling in what it takes from the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import trio
+
+from clawft_trio.codec import decode_json
+from clawft_trio.config.schema import Config
+from clawft_trio.config.structuring import structure_config
+from clawft_trio.errors import ConfigError, InvalidData, Problem
+
+MAX_SIZE = 1 << 20
+"""Bytes: a hundred times any configuration that was written by hand."""
+
+
+async def load_config(path: str | Path, *, environ: Mapping[str, str] = os.environ) -> Config:
+    """Read the configuration in *path*.
+
+    Raises:
+      ConfigError: it cannot be read, is not JSON, or does not fit; with every problem and its place.
+
+    Cancellation: nothing is kept.
+    """
+    file = trio.Path(path)
+    try:
+        size = (await file.stat()).st_size
+        if size > MAX_SIZE:
+            raise ConfigError(
+                [Problem("$", f"{size} bytes are more than the {MAX_SIZE} that are read")], source=str(path)
+            )
+        data = await file.read_bytes()
+    except OSError as exc:
+        raise ConfigError([Problem("$", exc.strerror or type(exc).__name__)], source=str(path)) from exc
+    return parse_config(data, source=str(path), environ=environ)
+
+
+def parse_config(data: bytes | str, *, source: str = "", environ: Mapping[str, str] = os.environ) -> Config:
+    """The configuration in the JSON text *data*. `${NAME}` in a string stands for a variable of *environ*.
+
+    Raises:
+      ConfigError: it is not JSON, or does not fit; with every problem and its place.
+    """
+    try:
+        decoded = decode_json(data)
+    except InvalidData as exc:
+        raise ConfigError(exc.problems, source=source) from exc
+    config = structure_config(decoded, Config, source=source, environ=environ)
+    assert isinstance(config, Config)
+    return config

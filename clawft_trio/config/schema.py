@@ -1,0 +1,243 @@
+"""What a config.json may say: the rooms' own policies, composed.
+
+The original's file is accepted as it is; sections for which there is nothing here (`gateway`, `channels`, `voice`, …)
+are let be. Durations in the file are milliseconds, as their names say; in the policies they are seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+from attrs.validators import and_, ge, gt, le, optional
+
+from clawft_trio.bus import BusConfig
+from clawft_trio.config.structuring import Secret, alias
+from clawft_trio.llm.failures import RETRYABLE_STATUSES
+from clawft_trio.net import Clocks
+from clawft_trio.pipeline import PermissionsPolicy, RateLimitPolicy, RoutingPolicy
+from clawft_trio.resilience import CircuitBreaker, Policy, Retry, RetryBudget, Timeout, compose
+
+
+def _ms(default: float | None, *names: str) -> Any:
+    return attrs.field(default=default, validator=optional(gt(0)), metadata=alias(*names))
+
+
+@attrs.frozen(kw_only=True)
+class RetryConfig:
+    """The `retry` section: for all providers, or for one of them. What it leaves out is the general one's."""
+
+    max_retries: int | None = attrs.field(default=None, validator=optional(ge(0)), metadata=alias("count"))
+    base_delay_ms: float | None = _ms(None, "initial_backoff_ms")
+    max_delay_ms: float | None = _ms(None, "max_backoff_ms")
+    backoff_multiplier: float | None = attrs.field(default=None, validator=optional(ge(1)))
+    jitter_fraction: float | None = attrs.field(
+        default=None, validator=optional(and_(ge(0), le(1))), metadata=alias("jitter")
+    )
+    #: an empty list is 500 to 599
+    retryable_status_codes: tuple[int, ...] | None = None
+    max_retry_after_ms: float | None = _ms(None)
+    #: no retry starts later than this after the first attempt
+    total_ms: float | None = _ms(None)
+
+    def over(self, general: RetryConfig) -> RetryConfig:
+        """*general* with everything that this one says."""
+        said = {name: value for name, value in attrs.asdict(self, recurse=False).items() if value is not None}
+        return attrs.evolve(general, **said)
+
+    def policy(self, budget: RetryBudget | None = None) -> Retry:
+        """The strategy that this describes."""
+        given: dict[str, Any] = {
+            "max_retries": self.max_retries,
+            "first_wait": _seconds(self.base_delay_ms),
+            "longest_wait": _seconds(self.max_delay_ms),
+            "multiplier": self.backoff_multiplier,
+            "jitter": self.jitter_fraction,
+            "longest_retry_after": _seconds(self.max_retry_after_ms),
+            "total": _seconds(self.total_ms),
+        }
+        return Retry(budget=budget, **{name: value for name, value in given.items() if value is not None})
+
+    @property
+    def statuses(self) -> frozenset[int]:
+        """The HTTP statuses after which the same request may be sent again."""
+        if self.retryable_status_codes is None:
+            return frozenset(RETRYABLE_STATUSES)
+        return frozenset(self.retryable_status_codes or range(500, 600))
+
+
+@attrs.frozen(kw_only=True)
+class TimeoutsConfig:
+    """The clocks, in milliseconds; null switches one off."""
+
+    connect_ms: float | None = _ms(5_000.0)
+    first_byte_ms: float | None = _ms(30_000.0)
+    first_content_ms: float | None = _ms(60_000.0)
+    gap_ms: float | None = _ms(25_000.0)
+    tool_gap_ms: float | None = _ms(180_000.0)
+    total_ms: float | None = _ms(600_000.0)
+    hedge_after_ms: float | None = _ms(10_000.0)
+
+    @property
+    def clocks(self) -> Clocks:
+        """Those of the transport."""
+        return Clocks(connect=_seconds(self.connect_ms), first_byte=_seconds(self.first_byte_ms))
+
+    @property
+    def attempt(self) -> Timeout:
+        """Those of one attempt."""
+        return Timeout(
+            first_content=_seconds(self.first_content_ms),
+            gap=_seconds(self.gap_ms),
+            tool_gap=_seconds(self.tool_gap_ms),
+        )
+
+    @property
+    def total(self) -> float | None:
+        """Seconds for a whole turn."""
+        return _seconds(self.total_ms)
+
+    @property
+    def hedge_after(self) -> float | None:
+        """Seconds of silence after which the next target is asked beside."""
+        return _seconds(self.hedge_after_ms)
+
+
+def _seconds(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000
+
+
+@attrs.frozen(kw_only=True)
+class ProviderConfig:
+    """How one provider is reached."""
+
+    #: the key, or `${VARIABLE}`; empty looks at the provider's usual variables
+    api_key: Secret | None = None
+    api_base: str | None = attrs.field(default=None, metadata=alias("base_url"))
+    extra_headers: Mapping[str, Secret] | None = None
+    retry: RetryConfig = RetryConfig()
+    #: requests at once; None is the transport's own limit
+    concurrency: int | None = attrs.field(default=None, validator=optional(ge(1)))
+    #: of the original; for browsers
+    browser_direct: bool = False
+    cors_proxy: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class AgentDefaults:
+    """`agents.defaults`."""
+
+    workspace: Path | None = None
+    #: `provider/model`
+    model: str | None = None
+    max_tokens: int | None = attrs.field(default=None, validator=optional(ge(1)))
+    temperature: float | None = attrs.field(default=None, validator=optional(ge(0)))
+    max_tool_iterations: int = attrs.field(default=20, validator=ge(1))
+    memory_window: int = attrs.field(default=50, validator=ge(0))
+
+
+@attrs.frozen(kw_only=True)
+class AgentsConfig:
+    """The `agents` section."""
+
+    defaults: AgentDefaults = AgentDefaults()
+
+
+@attrs.frozen(kw_only=True)
+class McpServerConfig:
+    """One MCP server: a command, or the address of one that speaks streamable HTTP."""
+
+    command: str | None = None
+    args: tuple[str, ...] = ()
+    env: Mapping[str, Secret] = attrs.field(factory=dict)
+    url: str | None = None
+    headers: Mapping[str, Secret] = attrs.field(factory=dict)
+    #: started and kept, but its tools are not offered
+    internal_only: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class ToolsConfig:
+    """The `tools` section."""
+
+    #: calls that run at once
+    concurrency: int = attrs.field(default=16, validator=ge(1))
+    mcp_servers: Mapping[str, McpServerConfig] = attrs.field(factory=dict)
+    restrict_to_workspace: bool = True
+    #: offer built-in tools that write, although nobody is asked for approval
+    unapproved: bool = False
+    #: rules of programs that `run_command` may start
+    allow_commands: tuple[str, ...] = ()
+    #: of the original
+    web: Mapping[str, Any] = attrs.field(factory=dict)
+    exec: Mapping[str, Any] = attrs.field(factory=dict)
+    command_policy: Mapping[str, Any] = attrs.field(factory=dict)
+    url_policy: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class CostBudgets:
+    """`routing.cost_budgets`: limits for everybody together, in US dollars; 0 is unlimited."""
+
+    global_daily_limit_usd: float = attrs.field(default=0.0, validator=ge(0))
+    global_monthly_limit_usd: float = attrs.field(default=0.0, validator=ge(0))
+    tracking_persistence: bool = True
+    #: at which a day begins
+    reset_hour_utc: int = attrs.field(default=0, validator=and_(ge(0), le(23)))
+
+
+@attrs.frozen(kw_only=True)
+class RoutingConfig(RoutingPolicy):
+    """The `routing` section: which models, who may use them, how often and for how much."""
+
+    permissions: PermissionsPolicy = attrs.field(factory=PermissionsPolicy)
+    cost_budgets: CostBudgets = CostBudgets()
+    rate_limiting: RateLimitPolicy = RateLimitPolicy()
+
+
+@attrs.frozen(kw_only=True)
+class PipelineConfig:
+    """The `pipeline` section."""
+
+    scorer: str = "noop"
+    learner: str = "noop"
+
+
+@attrs.frozen(kw_only=True)
+class Config:
+    """A whole config.json."""
+
+    agents: AgentsConfig = AgentsConfig()
+    #: by the name before the slash
+    providers: Mapping[str, ProviderConfig] = attrs.field(factory=dict)
+    retry: RetryConfig = RetryConfig()
+    timeouts: TimeoutsConfig = TimeoutsConfig()
+    #: `provider/model`, in the order in which they are tried
+    failover: tuple[str, ...] = ()
+    bus: BusConfig = BusConfig()
+    tools: ToolsConfig = ToolsConfig()
+    routing: RoutingConfig = attrs.field(factory=RoutingConfig)
+    pipeline: PipelineConfig = PipelineConfig()
+    #: of the original, let be
+    gateway: Any = None
+    channels: Any = None
+    delegation: Any = None
+    voice: Any = None
+    kernel: Any = None
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The targets in their order: the default model, then `failover`, each once."""
+        first = self.agents.defaults.model
+        return tuple(dict.fromkeys(([first] if first else []) + list(self.failover)))
+
+    def retry_of(self, provider: str) -> RetryConfig:
+        """The retries of one provider: its own section over the general one."""
+        own = self.providers.get(provider)
+        return self.retry if own is None else own.retry.over(self.retry)
+
+    def policy_of(self, provider: str, budget: RetryBudget | None = None) -> Policy:
+        """The strategies around each target of *provider*."""
+        return compose(self.retry_of(provider).policy(budget), CircuitBreaker(), self.timeouts.attempt)
