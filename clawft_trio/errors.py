@@ -31,6 +31,10 @@ ClawftError
 │   ├── ToolFailed                 it raised
 │   ├── ToolTimeout
 │   └── OutcomeUnknown             started before a crash; whether it acted cannot be known
+├── TurnError                      a message has no answer, and no model or tool is to blame
+│   ├── TurnTimeout                not answered in its time
+│   ├── TurnCancelled              somebody stopped it; `reason` says who and why
+│   └── TurnInterrupted            the process ended too often in the middle of it
 ├── BusError
 │   ├── BusClosed                  nothing more goes in, or nothing more will come out
 │   ├── BusFull                    refused by the overflow policy
@@ -363,6 +367,29 @@ class ToolTimeout(ToolError):
 
 class OutcomeUnknown(ToolError):
     """The call was started before a crash and is not declared idempotent: nobody can know whether it acted."""
+
+
+# --- turns ---------------------------------------------------------------------------------------------
+
+
+class TurnError(ClawftError):
+    """A message has no answer, and no model or tool is to blame."""
+
+
+class TurnTimeout(TurnError):
+    """A message was not answered in its time."""
+
+
+class TurnCancelled(TurnError):
+    """A turn was stopped, or never begun. `reason` says who and why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class TurnInterrupted(TurnError):
+    """The process ended in the middle of a turn more often than is worth trying again."""
 
 
 # --- bus -----------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Generic, TypeAlias, TypeVar
 
 T = TypeVar("T")
@@ -52,6 +52,12 @@ class Fifo(Generic[T]):
     def release(self, _line: Hashable) -> bool:
         """Nothing is ever held."""
         return False
+
+    def hold(self, _line: Hashable) -> None:
+        """There is only one, and it is always served."""
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(tuple(self.line))
 
     def evict(self, may_go: Callable[[T], bool], _newcomer: T) -> Entry[T] | None:
         """Take out the oldest that may go."""
@@ -129,6 +135,14 @@ class Lines(Generic[T]):
             return False
         self._turns[line] = None
         return True
+
+    def hold(self, line: Hashable) -> None:
+        """Serve nothing of *line* until `release`."""
+        self._held.add(line)
+        self._turns.pop(line, None)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter([entry[0] for line in self._lines.values() for _, entry in line])
 
     def is_full_for(self, item: T) -> bool:
         """Whether its line is."""

@@ -85,6 +85,23 @@ class Outbox:
         await self.shelve(parcel)
         return True
 
+    async def put_or_shelve(self, message: OutboundMessage, *, kept: bool = False) -> None:
+        """Hand a final reply over without waiting for room: what does not fit goes to the shelf at once.
+
+        Raises:
+          StoreError: it should have been kept, and could not be.
+
+        Cancellation: `Cancelled` means that it was not handed over.
+        """
+        parcel = Parcel(message, key_of(message) if kept else None)
+        try:
+            if not self._shelved:
+                self._queue.put_nowait(parcel)
+                return  # noqa: ASYNC910 - nothing was waited for
+        except (trio.WouldBlock, BusClosed):
+            pass
+        await self.shelve(parcel)
+
     async def shelve(self, parcel: Parcel, error: BaseException | None = None) -> None:
         """Keep *parcel* until the channel comes back, behind everything that is waiting for it.
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, get_args
 
 import attrs
@@ -85,11 +85,36 @@ class BoundedQueue(Generic[T]):
 
     # Also for speed: with so many attributes, a dict of them would be looked up by hash.
     __slots__ = (
-        "__weakref__", "_blocked", "_bytes", "_capacity", "_delivered", "_drained", "_dropped", "_entries", "_get_above",
-        "_get_line", "_high_water", "_known_readers", "_max_bytes", "_notify", "_overflow", "_pause_at", "_precious",
-        "_put_below", "_put_line", "_readers", "_rejected", "_unyielded_puts", "_waiting", "_warn_level", "_warned",
-        "_weigh", "_yield_at", "closed", "name",
-    )  # fmt: skip
+        "__weakref__",
+        "_blocked",
+        "_bytes",
+        "_capacity",
+        "_delivered",
+        "_drained",
+        "_dropped",
+        "_entries",
+        "_get_above",
+        "_get_line",
+        "_high_water",
+        "_known_readers",
+        "_max_bytes",
+        "_notify",
+        "_overflow",
+        "_pause_at",
+        "_precious",
+        "_put_below",
+        "_put_line",
+        "_readers",
+        "_rejected",
+        "_unyielded_puts",
+        "_waiting",
+        "_warn_level",
+        "_warned",
+        "_weigh",
+        "_yield_at",
+        "closed",
+        "name",
+    )
 
     def __init__(
         self,
@@ -354,6 +379,19 @@ class BoundedQueue(Generic[T]):
         finally:
             self._retune()
 
+    async def wait_ready(self) -> None:
+        """Wait until something can be taken, and take nothing.
+
+        Raises:
+          BusClosed: it was closed, and everything was taken.
+
+        Cancellation: safe.
+        """
+        while not self._entries.ready():  # noqa: ASYNC913 - whoever waits for nothing yields where it takes
+            if self.closed and not self._entries:
+                raise BusClosed(f"{self.name} is closed and empty")
+            await self.wait_for_news()
+
     def get_nowait(self, reader: Reader[T] | None = None, *, hold: bool = False) -> T:
         """Take the next message now.
 
@@ -401,15 +439,27 @@ class BoundedQueue(Generic[T]):
         if self._entries.release(line):
             self.wake_reader()
 
-    def evict_line(self, line: Hashable, policy: str) -> tuple[T, ...]:
-        """Drop everything that waits in *line*, and say what it was."""
-        evicted = []
+    def hold(self, line: Hashable) -> None:
+        """Serve nothing of *line* until `release`; after `serve_by_line`."""
+        self._entries.hold(line)
+
+    def take_line(self, line: Hashable) -> tuple[T, ...]:
+        """Take out everything that waits in *line*."""
+        taken = []
         while (entry := self._entries.evict_from(line)) is not None:
             self._bytes -= entry[1]
-            self._drop(entry[0], policy)
-            evicted.append(entry[0])
+            self._delivered += 1
+            taken.append(entry[0])
+        for _ in taken:
             self._admit(line)
-        return tuple(evicted)
+        self._retune()
+        if self.closed and not self._entries:
+            self._wake_everybody()
+        return tuple(taken)
+
+    def __iter__(self) -> Iterator[T]:
+        """Everything that is in it, in no order in particular."""
+        return iter(self._entries)
 
     def close(self) -> None:
         """Take nothing more in. What is in it can still be taken out; who waits to put in gets `BusClosed`."""

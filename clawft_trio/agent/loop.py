@@ -1,0 +1,511 @@
+"""From the bus to sessions and back: every accepted message gets exactly one final reply.
+
+Messages queue per session from the moment they are published. A session is served by one worker at a time, so that its
+messages are answered in order; sessions are served side by side and in turn, up to a cap. A worker serves one message
+and ends: a session at rest costs nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, TypeAlias
+
+import attrs
+import trio
+
+from clawft_trio.agent.journal import LoopJournal, Unfinished, turn_id_of
+from clawft_trio.agent.replies import failure_reply
+from clawft_trio.bus import MessageBus
+from clawft_trio.chat import unobserved
+from clawft_trio.errors import BusClosed, StoreError, TurnCancelled, TurnInterrupted, TurnTimeout
+from clawft_trio.messages import InboundMessage, Kind, OutboundMessage
+from clawft_trio.nursery import open_hidden_nursery
+from clawft_trio.observe import MessageDropped, Noted, Observer, Undeliverable, fan_out
+
+
+def _unlimited_or_positive(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
+    if value is not None and value <= 0:
+        raise ValueError(f"{attribute.name} must be more than 0 seconds, or None for no limit")
+
+
+@attrs.frozen(kw_only=True)
+class LoopPolicy:
+    """How much at once, and how long at most."""
+
+    #: turns that run at the same time
+    max_concurrent_turns: int = attrs.field(default=64, validator=attrs.validators.ge(1))
+    #: messages that wait in one session; with more, its publishers wait, and nobody else's
+    session_buffer_size: int = attrs.field(default=64, validator=attrs.validators.ge(1))
+    #: seconds that one turn may take; None is no limit
+    turn: float | None = attrs.field(default=600.0, validator=_unlimited_or_positive)
+    #: seconds that `shutdown` leaves to what is running
+    grace: float = attrs.field(default=10.0, validator=attrs.validators.ge(0))
+    #: seconds that replying to what was cancelled may take
+    farewell: float = attrs.field(default=5.0, validator=attrs.validators.ge(0))
+    #: ids of messages that are remembered, to know a duplicate by; a journal remembers more
+    remembered_ids: int = attrs.field(default=10_000, validator=attrs.validators.ge(0))
+    #: how often a turn that the process did not survive is resumed before it is given up
+    max_resumes: int = attrs.field(default=3, validator=attrs.validators.ge(0))
+
+
+@attrs.frozen(kw_only=True)
+class LoopStatistics:
+    """What the loop does and has done. `answered + failed + cancelled` is the number of final replies."""
+
+    #: turns that run now
+    running: int
+    #: messages that wait
+    waiting: int
+    #: messages with a reply from their turn
+    answered: int
+    #: messages whose reply says that it failed
+    failed: int
+    #: messages whose reply says that it was stopped
+    cancelled: int
+    #: messages that were recognized as having come before; they get no second reply
+    duplicates: int
+    #: turns of an earlier process that were resumed
+    resumed: int
+
+
+class TurnContext:
+    """What a turn is given beside its message."""
+
+    def __init__(self, bus: MessageBus, message: InboundMessage, *, resumed: bool, notify: Observer) -> None:
+        self._bus = bus
+        self._message = message
+        self._over = False
+        #: the same in every process that works on it: the key of the journal
+        self.turn_id = turn_id_of(message)
+        #: whether an earlier process has begun it, so that the journal may know some of its steps
+        self.resumed = resumed
+        #: gets events
+        self.notify = notify
+
+    def __repr__(self) -> str:
+        return f"<TurnContext {self.turn_id}{' over' if self._over else ''}>"
+
+    async def show(self, kind: Literal["partial", "reset"], content: str = "", **metadata: Any) -> bool:
+        """Show a piece of the answer, or take back the pieces so far, while the turn runs.
+
+        The final reply replaces all pieces, whether they were taken back or not.
+
+        Returns:
+          Whether it is on its way; see `MessageBus.dispatch_outbound`.
+
+        Raises:
+          BusFull: by the outbound policy.
+          BusClosed: the turn has its reply, or the bus was closed.
+
+        Cancellation: `Cancelled` means that it was not handed over.
+        """
+        if self._over:
+            raise BusClosed(f"{self.turn_id} has its reply")
+        return await self._bus.dispatch_outbound(_outbound(self._message, kind, content, metadata))
+
+    def end(self) -> None:
+        """Show nothing more."""
+        self._over = True
+
+
+Turn: TypeAlias = Callable[[InboundMessage, TurnContext], Awaitable[OutboundMessage]]
+"""Answers one message. What it raises becomes a reply that says so; `kind` and addresses of what it returns are set."""
+
+Ending: TypeAlias = Literal["answered", "failed", "cancelled"]
+
+
+@attrs.define(eq=False)
+class _Running:
+    """A turn that runs."""
+
+    message: InboundMessage
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    #: why it was stopped, once it was
+    stopped: str | None = None
+
+    def stop(self, reason: str) -> None:
+        self.stopped = self.stopped or reason
+        self.scope.cancel(reason=reason)
+
+
+class _Slots:
+    """The right to run a turn, for so many at a time, first come, first served."""
+
+    def __init__(self, count: int) -> None:
+        self._semaphore = trio.Semaphore(count)
+
+    async def take(self) -> _Slot:
+        await self._semaphore.acquire()
+        return _Slot(self._semaphore)
+
+
+@attrs.define(eq=False)
+class _Slot:
+    _semaphore: trio.Semaphore | None
+
+    def free(self) -> None:
+        """Give it back; a second time does nothing."""
+        if self._semaphore is not None:
+            self._semaphore.release()
+            self._semaphore = None
+
+
+class AgentLoop:
+    """Serves the sessions of a bus. `serve` runs it; everything else is for those who look on.
+
+    Args:
+      bus: where messages come from and replies go to. Its inbound queue is served by session from now on.
+      turn: answers one message.
+      policy: how much at once, and how long at most.
+      journal: lets turns outlive the process; the shelf of *bus* must then be in the same store.
+      notify: gets events.
+    """
+
+    def __init__(
+        self,
+        bus: MessageBus,
+        turn: Turn,
+        *,
+        policy: LoopPolicy | None = None,
+        journal: LoopJournal | None = None,
+        notify: Observer = unobserved,
+    ) -> None:
+        self.policy = policy or LoopPolicy()
+        self._bus = bus
+        self._turn = turn
+        self._journal = journal
+        self._notify = fan_out([notify])
+        self._queue = bus.inbound_queue
+        self._queue.serve_by_line(lambda message: message.session_key, line_capacity=self.policy.session_buffer_size)
+        self._slots = _Slots(self.policy.max_concurrent_turns)
+        self._running: dict[str, _Running] = {}
+        #: taken out of the queue to be told that they were cancelled
+        self._refused: list[tuple[InboundMessage, str]] = []
+        #: where workers are started, while there may be new ones
+        self._nursery: trio.Nursery | None = None
+        self._serving = False
+        self._seen: OrderedDict[str, None] = OrderedDict()
+        self._counts: dict[str, int] = {"answered": 0, "failed": 0, "cancelled": 0, "duplicates": 0, "resumed": 0}
+        self._ended = trio.Event()
+
+    def __repr__(self) -> str:
+        return f"<AgentLoop {self.statistics()}>"
+
+    def statistics(self) -> LoopStatistics:
+        """What it does and has done."""
+        return LoopStatistics(running=len(self._running), waiting=len(self._queue), **self._counts)
+
+    # --- running -----------------------------------------------------------------------------------------
+
+    async def serve(self, *, task_status: trio.TaskStatus[AgentLoop] = trio.TASK_STATUS_IGNORED) -> None:
+        """Answer messages until the bus takes no more and everything has its reply. Once per loop.
+
+        With a journal, what an earlier process has left unfinished is resumed first, ahead of new messages of its
+        session.
+
+        Raises:
+          StoreError: the journal cannot be read.
+
+        Cancellation: running turns are cancelled; they, and the messages that wait, are told so within `farewell`.
+        """
+        try:
+            async with open_hidden_nursery() as nursery:
+                self._nursery = nursery
+                self._serving = True
+                await self._resume(nursery)
+                task_status.started(self)
+                try:
+                    await self._dispatch(nursery)
+                finally:
+                    # From here on the nursery may close at any time.
+                    self._nursery = None
+        finally:
+            self._bus.close_inbound()
+            self._refused.extend((message, "the loop has ended") for message in self._queue.clear(None))
+            with trio.move_on_after(self.policy.farewell, shield=True):
+                await self._refuse_all()
+            self._ended.set()
+
+    async def shutdown(self, grace: float | None = None) -> None:
+        """Take no more messages in, finish what is there, and cancel what is not finished in time.
+
+        Args:
+          grace: seconds; None is the policy's.
+
+        Cancellation: what is running is cancelled at once, and told so.
+        """
+        self._bus.close_inbound()
+        if not self._serving:
+            await trio.lowlevel.checkpoint()
+            return
+        try:
+            with trio.move_on_after(self.policy.grace if grace is None else grace):
+                await self._ended.wait()
+        finally:
+            if not self._ended.is_set():
+                self.cancel_all("shutting down")
+        await self._ended.wait()
+
+    async def _dispatch(self, nursery: trio.Nursery) -> None:
+        while True:
+            try:
+                await self._queue.wait_ready()
+            except BusClosed:
+                return
+            slot = await self._slots.take()
+            try:
+                message = self._queue.get_nowait(hold=True)
+            except (trio.WouldBlock, BusClosed):
+                slot.free()
+                continue
+            nursery.start_soon(self._serve_one, message, slot)
+
+    async def _serve_one(self, message: InboundMessage, slot: _Slot) -> None:
+        """Answer one message of a session that is held, and let the session go on."""
+        try:
+            if self._is_known(message):
+                self._note_duplicate(message)
+            elif await self._accept(message):
+                await self._answer(message, slot)
+        finally:
+            slot.free()
+            self._queue.release(message.session_key)
+
+    # --- what an earlier process has left ----------------------------------------------------------------
+
+    async def _resume(self, nursery: trio.Nursery) -> None:
+        if self._journal is None:
+            await trio.lowlevel.checkpoint()
+            return
+        sessions: dict[str, list[Unfinished]] = {}
+        for left in await self._journal.unfinished():
+            sessions.setdefault(left.message.session_key, []).append(left)
+        for session, unfinished in sessions.items():
+            self._queue.hold(session)
+            nursery.start_soon(self._resume_session, session, unfinished)
+
+    async def _resume_session(self, session: str, unfinished: Sequence[Unfinished]) -> None:
+        try:
+            for left in unfinished:
+                await self._resume_one(left)
+        finally:
+            self._queue.release(session)
+
+    async def _resume_one(self, left: Unfinished) -> None:
+        # Cancelled here, it stays unfinished, and the next process resumes it.
+        slot = await self._slots.take()
+        try:
+            self._counts["resumed"] += 1
+            if left.resumes < self.policy.max_resumes:
+                await self._answer(left.message, slot, resumed=True)
+            else:
+                error = TurnInterrupted(f"given up after {left.resumes} resumptions")
+                await self._reply(left.message, failure_reply(left.message, error), "failed")
+        finally:
+            slot.free()
+
+    # --- one message -------------------------------------------------------------------------------------
+
+    def _is_known(self, message: InboundMessage) -> bool:
+        """Whether *message* came before, as far as this process remembers."""
+        turn_id = turn_id_of(message)
+        if turn_id in self._seen:
+            return True
+        self._seen[turn_id] = None
+        if len(self._seen) > self.policy.remembered_ids:
+            self._seen.popitem(last=False)
+        return False
+
+    def _note_duplicate(self, message: InboundMessage) -> None:
+        self._counts["duplicates"] += 1
+        self._notify(MessageDropped(queue="sessions", policy="duplicate", message=message))
+
+    async def _accept(self, message: InboundMessage) -> bool:
+        """Write *message* down; False when there is nothing to answer."""
+        if self._journal is None:
+            return True  # noqa: ASYNC910 - cancelled here, the message would be lost
+        try:
+            new = await self._journal.accepted(message)
+        except StoreError as exc:
+            await self._reply(message, failure_reply(message, exc), "failed")
+            return False
+        except trio.Cancelled:
+            await self._farewell(message, "the loop was cancelled")
+            raise
+        if not new:
+            self._note_duplicate(message)
+        return new
+
+    async def _answer(self, message: InboundMessage, slot: _Slot, *, resumed: bool = False) -> None:
+        """Run the turn of *message*, and see that it gets its one final reply."""
+        with self._run(message) as running:
+            context = TurnContext(self._bus, message, resumed=resumed, notify=self._notify)
+            try:
+                reply, ending = await self._outcome(running, context)
+            except BaseException:
+                # Cancelled from outside, or the program is ending.
+                await self._farewell(message, running.stopped or "the loop was cancelled")
+                raise
+            finally:
+                context.end()
+            # A reply that waits for its channel takes no other session's slot.
+            slot.free()
+            await self._reply(message, reply, ending)
+
+    @contextmanager
+    def _run(self, message: InboundMessage) -> Iterator[_Running]:
+        running = _Running(message)
+        self._running[turn_id_of(message)] = running
+        try:
+            yield running
+        finally:
+            del self._running[turn_id_of(message)]
+
+    async def _outcome(self, running: _Running, context: TurnContext) -> tuple[OutboundMessage, Ending]:
+        message, limit = running.message, self.policy.turn
+        try:
+            with running.scope, trio.move_on_after(math.inf if limit is None else limit) as patience:
+                reply = await self._turn(message, context)
+                return _outbound(message, "final", reply.content, reply.metadata, reply.media), "answered"
+        except Exception as exc:  # noqa: BLE001 - whatever a turn raises, its message gets a reply
+            self._note_failure(context, exc)
+            return failure_reply(message, exc), "failed"  # noqa: ASYNC910 - the turn was awaited
+        except BaseExceptionGroup as group:
+            # Cancelled from outside, and something broke on the way out: that is the turn's own affair.
+            broken, rest = group.split(Exception)
+            if broken is not None:
+                self._note_failure(context, broken)
+            raise rest or group from None
+        if patience.cancelled_caught:
+            return failure_reply(message, TurnTimeout(f"not answered within {limit} s")), "failed"
+        return failure_reply(message, TurnCancelled(running.stopped or "stopped")), "cancelled"
+
+    def _note_failure(self, context: TurnContext, error: BaseException) -> None:
+        self._notify(Noted(room="agent", what="turn failed", details={"error": error}, turn_id=context.turn_id))
+
+    # --- replying ----------------------------------------------------------------------------------------
+
+    async def _reply(self, message: InboundMessage, reply: OutboundMessage, ending: Ending) -> None:
+        """Hand *reply* over, whatever happens."""
+        kept = False
+        try:
+            kept = await self._keep(message, reply)
+            await self._bus.dispatch_outbound(reply, kept=kept)
+        except BusClosed:
+            await self._hand_over(message, reply, kept=kept)
+        except trio.Cancelled:
+            await self._hand_over(message, reply, kept=kept)
+            raise
+        except StoreError as exc:
+            self._note_lost(reply, exc)
+        finally:
+            self._counts[ending] += 1
+
+    async def _hand_over(self, message: InboundMessage, reply: OutboundMessage, *, kept: bool = False) -> None:
+        """Hand *reply* over without waiting for its channel, also when this task is being cancelled."""
+        with trio.move_on_after(self.policy.farewell, shield=True):
+            try:
+                kept = kept or await self._keep(message, reply)
+                await self._bus.outbound(reply.channel).put_or_shelve(reply, kept=kept)
+            except StoreError as exc:
+                self._note_lost(reply, exc)
+
+    def _note_lost(self, reply: OutboundMessage, error: StoreError) -> None:
+        self._notify(Undeliverable(message=reply, error=error))
+
+    async def _keep(self, message: InboundMessage, reply: OutboundMessage) -> bool:
+        """End the turn in the journal; whether *reply* is on the shelf now."""
+        if self._journal is None:
+            await trio.lowlevel.checkpoint()
+            return False
+        try:
+            await self._journal.replied(message, reply)
+        except StoreError as exc:
+            # A reply that may come a second time, after a restart, is better than none.
+            self._notify(Noted(room="agent", what="reply not written down", details={"error": exc}))
+            return False
+        return True
+
+    async def _farewell(self, message: InboundMessage, reason: str) -> None:
+        """Tell *message* that it was cancelled, also when this task is being cancelled itself."""
+        await self._hand_over(message, failure_reply(message, TurnCancelled(reason)))
+        self._counts["cancelled"] += 1
+
+    # --- cancelling --------------------------------------------------------------------------------------
+
+    def cancel_turn(self, turn_id: str, reason: str = "stopped by the user") -> bool:
+        """Stop one turn (`turn_id_of(message)`). It gets a reply that says so; whether it was running."""
+        running = self._running.get(turn_id)
+        if running is not None:
+            running.stop(reason)
+        return running is not None
+
+    def cancel_session(self, session_key: str, reason: str = "stopped by the user") -> int:
+        """Stop what runs in a session and what waits in it. Each gets a reply that says so; how many it was."""
+        stopped = [running for running in self._running.values() if running.message.session_key == session_key]
+        for running in stopped:
+            running.stop(reason)
+        waiting = self._queue.take_line(session_key)
+        self._refuse_soon(waiting, reason)
+        return len(stopped) + len(waiting)
+
+    def cancel_all(self, reason: str = "stopped by the operator") -> int:
+        """Stop everything that runs and everything that waits. Each gets a reply that says so; how many it was."""
+        stopped = tuple(self._running.values())
+        for running in stopped:
+            running.stop(reason)
+        waiting = self._queue.clear(None)
+        self._refuse_soon(waiting, reason)
+        return len(stopped) + len(waiting)
+
+    def _refuse_soon(self, messages: Sequence[InboundMessage], reason: str) -> None:
+        if not messages:
+            return
+        self._refused.extend((message, reason) for message in messages)
+        if self._nursery is not None:
+            self._nursery.start_soon(self._refuse_all)
+
+    async def _refuse_all(self) -> None:
+        await trio.lowlevel.checkpoint()
+        while self._refused:
+            message, reason = self._refused.pop(0)
+            await self._farewell(message, reason)
+
+
+async def serve_sessions(
+    bus: MessageBus,
+    turn: Turn,
+    *,
+    policy: LoopPolicy | None = None,
+    journal: LoopJournal | None = None,
+    notify: Observer = unobserved,
+    task_status: trio.TaskStatus[AgentLoop] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Answer the messages of *bus* with *turn*, until the bus takes no more and everything has its reply.
+
+    `loop = await nursery.start(serve_sessions, bus, turn)`; see `AgentLoop`.
+
+    Raises:
+      StoreError: the journal cannot be read.
+
+    Cancellation: running turns are cancelled; they, and the messages that wait, are told so.
+    """
+    loop = AgentLoop(bus, turn, policy=policy, journal=journal, notify=notify)
+    await loop.serve(task_status=task_status)
+
+
+def _outbound(
+    message: InboundMessage, kind: Kind, content: str, metadata: Any, media: tuple[str, ...] = ()
+) -> OutboundMessage:
+    return OutboundMessage(
+        channel=message.channel,
+        chat_id=message.chat_id,
+        content=content,
+        reply_to=message.id,
+        kind=kind,
+        media=media,
+        metadata=metadata,
+    )
