@@ -204,7 +204,7 @@ class _Conversation:
     async def _page(self) -> bytes:
         with trio.move_on_after(_ERROR_PAGE), suppress(TransportFailed):
             return await self.response.read(limit=_MAX_ERROR, cut=True)
-        return b""  # noqa: ASYNC910 - a body that breaks at once, and is done without
+        return b""
 
     async def _stream(self) -> None:
         chunks = aiter(self.response.chunks())
@@ -222,7 +222,7 @@ class _Conversation:
             with suppress(TransportFailed, ProviderTimeout):
                 await self._linger(chunks)
 
-    async def _linger(self, chunks: AsyncIterator[bytes]) -> None:  # noqa: ASYNC910 - with linger=0
+    async def _linger(self, chunks: AsyncIterator[bytes]) -> None:
         # Only the waiting for the server counts: the consumer may take its time with what has come.
         left = self.exchange.linger
         while left > 0:
@@ -240,7 +240,7 @@ class _Conversation:
                 await self._show(self.reading.feed(data))
 
     # On purpose without a checkpoint of its own: the read that brought the events was one.
-    async def _show(self, events: list[StreamEvent]) -> None:  # noqa: ASYNC910
+    async def _show(self, events: list[StreamEvent]) -> None:
         answer, attempt = self.reading.answer, self.attempt
         if answer.usage is not attempt.usage:
             attempt.usage, attempt.certainty = answer.usage, "at_least"

@@ -3,8 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from clawft_trio.chat import ToolCall, ToolCallReady
 from clawft_trio.llm.assembly import MAX_CALLS, ToolCallAssembly, TooManyCalls, as_text, is_object, ready

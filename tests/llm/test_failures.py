@@ -4,8 +4,7 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from clawft_trio import errors as e
 from clawft_trio.llm.failures import RETRYABLE_STATUSES, ErrorObject, Failures, redact, retry_after
