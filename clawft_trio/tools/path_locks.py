@@ -195,6 +195,16 @@ def _walk(node: _Node) -> Iterator[_Node]:
         stack.extend(node.below.values())
 
 
+async def _wait(request: LockRequest) -> float:
+    began = trio.current_time()
+    try:
+        await request.wait_granted()
+    except BaseException:
+        request.release()
+        raise
+    return trio.current_time() - began
+
+
 class Hold:
     """An `async with` block during which paths are held. Its value is the seconds that it waited."""
 
@@ -212,15 +222,12 @@ class Hold:
         Cancellation: the queue is left; nothing is held.
         """
         keys = await trio.to_thread.run_sync(path_keys, [path for path, _ in self._paths], self._root)
-        started = trio.current_time()
         request = self._locks.request([(key, mode) for key, (_, mode) in zip(keys, self._paths, strict=True)])
-        try:
-            await request.wait_granted()
-        except BaseException:
-            request.release()
-            raise
+        waited = 0.0
+        if not request.granted:
+            waited = await _wait(request)
         self._request = request
-        return trio.current_time() - started
+        return waited
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None

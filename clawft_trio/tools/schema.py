@@ -139,7 +139,7 @@ def _schema_of(struct: type[msgspec.Struct], notes: Mapping[str, str]) -> JsonOb
 def _path_schema(kind: type) -> dict[str, Any]:
     if issubclass(kind, PurePath):
         return {"type": "string"}
-    raise NotImplementedError(f"{kind!r} has no JSON Schema")
+    raise TypeError(f"{kind!r} has no JSON Schema")
 
 
 def _to_path(kind: type, value: Any) -> Any:

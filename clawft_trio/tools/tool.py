@@ -254,9 +254,7 @@ def _caller(wrapped: Callable[..., Any], context_name: str | None, *, abandon: b
 
     async def call_in_thread(arguments: Mapping[str, Any], context: ToolContext) -> object:
         threads = ThreadPool() if context.threads is None else context.threads
-        value = await threads.run(wrapped, named_arguments(arguments, context), abandon=abandon)
-        # A sync function may still return a coroutine: a partial of an async one, for example.
-        return await value if inspect.isawaitable(value) else value
+        return await threads.run(wrapped, named_arguments(arguments, context), abandon=abandon)
 
     called = wrapped if inspect.isroutine(wrapped) else type(wrapped).__call__
     return call_async if inspect.iscoroutinefunction(called) else call_in_thread

@@ -8,7 +8,7 @@ an object's fields.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -29,6 +29,8 @@ _MARK = "_truncated"
 
 # Whole characters and whole escapes of an encoded JSON string.
 _CHARACTERS = re.compile(rb"(?:[^\\]|\\u[0-9a-fA-F]{4}|\\[^u])*", re.DOTALL)
+
+_SCALARS = (int, float, type(None))
 
 _UNENCODABLE = (TypeError, ValueError, RecursionError, OverflowError)
 
@@ -81,9 +83,9 @@ def _fit(value: object, room: int, depth: int = 0) -> bytes:
     value = _plain(value)
     if isinstance(value, str):
         return _fit_string(value, room)
-    if depth < _DEEPEST and isinstance(value, Mapping):
+    if depth < _DEEPEST and isinstance(value, dict):
         return _fit_object(value, room, depth)
-    if depth < _DEEPEST and isinstance(value, Sequence):
+    if depth < _DEEPEST and isinstance(value, list | tuple):
         return _fit_array(value, room, depth)
     # Integers that JSON libraries do not write are text; what is left is nested too deep.
     text = str(value)[: room // 2] if isinstance(value, int) else f"[truncated: a {type(value).__name__} left out]"
@@ -110,24 +112,38 @@ def _plain(value: object) -> object:
 
 
 def _at_least(value: object, enough: int) -> int:
-    """A lower bound on the bytes of *value* as JSON; stops counting soon after *enough*."""
+    """A lower bound on the bytes of *value* as JSON; stops counting soon after *enough*.
+
+    What is nested too deep to be shown as it is counts as more than enough.
+    """
     total = 0
-    stack = [value]
-    while stack and total <= enough:
-        one = stack.pop()
-        total += 1
-        if isinstance(one, str | bytes):
-            total += len(one) + 1
-        elif isinstance(one, Mapping):
-            total += 4 * len(one)
-            if total <= enough:
-                stack.extend(one.values())
-                total += sum(len(key) for key in one if isinstance(key, str))
-        elif isinstance(one, list | tuple | set | frozenset):
-            total += len(one)
-            if total <= enough:
-                stack.extend(one)
-    return total
+    level = [value]
+    for _ in range(_DEEPEST):
+        below: list[object] = []
+        for one in level:
+            total += 1 if isinstance(one, _SCALARS) else _own_bytes(one, below, enough)
+            if total > enough:
+                return total
+        if not below:
+            return total
+        level = below
+    return enough + 1
+
+
+def _own_bytes(value: object, below: list[object], enough: int) -> int:
+    """The bytes of *value* without what it holds, which goes to *below*."""
+    if isinstance(value, str | bytes):
+        return len(value) + 2
+    if isinstance(value, dict):
+        if 4 * len(value) <= enough:
+            below.extend(value)
+            below.extend(value.values())
+        return 2 + 2 * len(value)
+    if isinstance(value, list | tuple | set | frozenset):
+        if len(value) <= enough:
+            below.extend(value)
+        return 1 + len(value)
+    return 1
 
 
 def _fit_string(text: str, room: int) -> bytes:
@@ -158,7 +174,7 @@ def _mark(missing: int, total: int, what: str) -> bytes:
     return encode_json({_MARK: f"{missing} of {total} {what} left out"})
 
 
-def _fit_object(fields: Mapping[Any, Any], room: int, depth: int) -> bytes:
+def _fit_object(fields: dict[Any, Any], room: int, depth: int) -> bytes:
     mark = _mark(len(fields), len(fields), "fields")[1:-1]
     left = room - 2 - len(mark) - 1
     # Four bytes is the least that a field takes: of more than these, the rest cannot fit.

@@ -23,7 +23,9 @@ ADMIN_CONTEXT = ToolContext(auth=AuthContext.local())
 
 
 def call(name, /, *, id="", **arguments):
-    return ToolCall(id=id or f"{name}-{json.dumps(arguments, sort_keys=True)}", name=name, arguments=json.dumps(arguments))
+    return ToolCall(
+        id=id or f"{name}-{json.dumps(arguments, sort_keys=True)}", name=name, arguments=json.dumps(arguments)
+    )
 
 
 def told(answer):
@@ -463,9 +465,7 @@ async def test_calls_of_a_turn_keep_their_order_on_a_path_also_when_one_waits_fo
 
 
 @given(
-    turns=st.lists(
-        st.tuples(st.sampled_from(["a", "a/b", "a/c", "d"]), st.booleans(), st.integers(0, 3)), max_size=12
-    ),
+    turns=st.lists(st.tuples(st.sampled_from(["a", "a/b", "a/c", "d"]), st.booleans(), st.integers(0, 3)), max_size=12),
     cap=st.integers(1, 6),
 )
 @settings(deadline=None, max_examples=60)
@@ -647,7 +647,9 @@ async def test_a_tool_made_by_hand_is_checked_against_its_schema():
 
     numbers = {"type": "integer"}
     by_hand = Tool(
-        "add", function=add, parameters={"type": "object", "properties": {"a": numbers, "b": numbers}, "required": ["a"]}
+        "add",
+        function=add,
+        parameters={"type": "object", "properties": {"a": numbers, "b": numbers}, "required": ["a"]},
     )
     registry = ToolRegistry([by_hand])
     good, bad = await registry.execute_all([call("add", a=1, b=2), call("add", b="x")], ADMIN_CONTEXT)
