@@ -24,3 +24,4 @@ from clawft_trio.mcp.toolset import (
     Withheld as Withheld,
     open_toolset as open_toolset,
 )
+from clawft_trio.mcp.streamable_http import HttpServer as HttpServer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -82,7 +83,13 @@ async def discover(mux: Multiplexer, host: Host, *, total: float, log_level: str
     Cancellation: the server is not told.
     """
     meta = request_meta(host, client_info(), log_level)
-    found = await mux.call("server/discover", {"_meta": meta}, decode=_decode_discover, total=total, quiet=True)
+    ask = partial(mux.call, "server/discover", {"_meta": meta}, decode=_decode_discover, total=total, quiet=True)
+    try:
+        found = await ask()
+    except PeerError as exc:
+        if not _means_ask_again(exc):
+            raise
+        found = await ask()
     if STATELESS_VERSION not in found.supported_versions:
         raise PeerError(f"it speaks {found.supported_versions}", code=UNSUPPORTED_VERSION, server=mux.name)
     mux.one_way = True
@@ -114,6 +121,12 @@ async def detect(
         raise
     except McpError:
         return await greet(mux, host, total=total)
+
+
+def _means_ask_again(exc: PeerError) -> bool:
+    """Whether a refusal for the revision names the very revision that we speak: some say it before they look."""
+    supported = exc.data.get("supported") if isinstance(exc.data, dict) else None
+    return exc.code == UNSUPPORTED_VERSION and isinstance(supported, list) and STATELESS_VERSION in supported
 
 
 def _identity(found: DiscoverResult) -> Implementation:
