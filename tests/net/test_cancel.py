@@ -44,9 +44,10 @@ def is_clean(http: HttpEndpoint, server: Server):
 
 
 @both
-async def test_a_whole_answer_can_be_cancelled_anywhere(library):
+@pytest.mark.parametrize("talk", [answering(response(b"x" * 200_000)), streaming([b"one", b"two"])])
+async def test_a_whole_answer_can_be_cancelled_anywhere(library, talk):
     async with (
-        open_server(answering(response(b"x" * 200_000))) as server,
+        open_server(talk) as server,
         HttpEndpoint(server.url, library=library) as http,
     ):
 
@@ -196,7 +197,13 @@ async def _weather_storms(library: str, storms: int, seed: int) -> None:
         while await peer.request() is not None:
             await trio.sleep(chance.uniform(0, 0.005))
             close = chance.random() < 0.5
-            await peer.send(response(b"y" * 1000, headers="connection: close\r\n" if close else ""))
+            said = "connection: close\r\n" if close else ""
+            if chance.random() < 0.5:
+                await peer.send(response(b"y" * 1000, headers=said))
+            else:
+                await peer.send(CHUNKED[:-2] + said.encode() + b"\r\n" + chunk(b"y" * 400))
+                await trio.sleep(chance.uniform(0, 0.002))
+                await peer.send(chunk(b"y" * 600) + b"0\r\n\r\n")
             if close:
                 return
 
