@@ -18,7 +18,6 @@ from clawft_trio.errors import (
     InvalidResponse,
     NotConfigured,
     ProviderError,
-    ProviderTimeout,
     StreamTruncated,
     TransportFailed,
 )
@@ -218,26 +217,28 @@ class _Conversation:
         else:
             reading.feed_end()
         if reading.finished:
-            # The answer is whole: a connection that breaks now has cost its usage at most.
-            with suppress(TransportFailed, ProviderTimeout):
-                await self._linger(chunks)
+            await self._linger(chunks)
+
+    async def _late_events(self, chunks: AsyncIterator[bytes], limit: float) -> list[StreamEvent] | None:
+        """What comes within *limit* seconds; None at the end, and when it takes longer."""
+        # The answer is whole: what breaks now has cost its usage at most.
+        with suppress(ProviderError), trio.move_on_after(limit):
+            data = await anext(chunks, None)
+            if data is not None:
+                return [] if self.reading.ended else self.reading.feed(data)
+        return None
 
     async def _linger(self, chunks: AsyncIterator[bytes]) -> None:
         # Only the waiting for the server counts: the consumer may take its time with what has come.
         left = self.exchange.linger
         while left > 0:
-            limit = min(left, _DRAIN) if self.reading.ended else left
+            left = min(left, _DRAIN) if self.reading.ended else left
             started = trio.current_time()
-            data = None
-            with trio.move_on_after(limit):
-                data = await anext(chunks, None)
-            if data is None:
+            events = await self._late_events(chunks, left)
+            if events is None:
                 return
             left -= trio.current_time() - started
-            if self.reading.ended:
-                left = min(left, _DRAIN)
-            else:
-                await self._show(self.reading.feed(data))
+            await self._show(events)
 
     # On purpose without a checkpoint of its own: the read that brought the events was one.
     async def _show(self, events: list[StreamEvent]) -> None:

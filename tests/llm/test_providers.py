@@ -223,7 +223,14 @@ async def test_a_broken_connection_keeps_what_had_come(dialect, cut):
     assert caught.value.target == "p/m"
 
 
-@pytest.mark.parametrize("ending", [EndBody(), CloseConnection(), ResetConnection(), Hang(), Pings(0.005)])
+ENDLESS = Raw(b"data: " + b"x" * 9 * 1024 * 1024)
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [EndBody(), CloseConnection(), ResetConnection(), Hang(), Pings(0.005), ENDLESS],
+    ids=lambda it: type(it).__name__,
+)
 async def test_a_finish_reason_without_done_is_enough(ending):
     seen = Seen()
     usage = Usage(input_tokens=3, output_tokens=2)
