@@ -17,6 +17,7 @@ from clawft_trio.net.http import (
     EndpointStatistics as EndpointStatistics,
     HttpClient as HttpClient,
     HttpEndpoint as HttpEndpoint,
+    Library as Library,
 )
 from clawft_trio.net.response import HttpResponse as HttpResponse
 from clawft_trio.net.sse import (

@@ -44,7 +44,9 @@ def is_clean(http: HttpEndpoint, server: Server):
 
 
 @both
-@pytest.mark.parametrize("talk", [answering(response(b"x" * 200_000)), streaming([b"one", b"two"])])
+@pytest.mark.parametrize(
+    "talk", [answering(response(b"x" * 200_000)), streaming([b"one", b"two"])], ids=["whole", "chunked"]
+)
 async def test_a_whole_answer_can_be_cancelled_anywhere(library, talk):
     async with (
         open_server(talk) as server,
