@@ -3,7 +3,6 @@
 from clawft_trio.llm.anthropic import Anthropic as Anthropic
 from clawft_trio.llm.catalog import (
     KNOWN as KNOWN,
-    HttpProvider as HttpProvider,
     KnownProvider as KnownProvider,
     find_key as find_key,
     known_provider as known_provider,
@@ -12,6 +11,7 @@ from clawft_trio.llm.catalog import (
 )
 from clawft_trio.llm.exchange import ApiKey as ApiKey, HttpOptions as HttpOptions
 from clawft_trio.llm.failures import RETRYABLE_STATUSES as RETRYABLE_STATUSES
+from clawft_trio.llm.http_model import HttpModel as HttpModel
 from clawft_trio.llm.openai import OpenAICompatible as OpenAICompatible
 from clawft_trio.llm.openai_request import Quirks as Quirks
 from clawft_trio.llm.stream import (

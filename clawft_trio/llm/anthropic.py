@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Unpack
 
 import attrs
 
-from clawft_trio.chat import Call, ChatRequest, ChatResponse
+from clawft_trio.chat import ChatRequest
 from clawft_trio.llm.anthropic_answer import AnthropicReading, EndsWith
 from clawft_trio.llm.anthropic_request import request_body
 from clawft_trio.llm.assembly import ids_in
-from clawft_trio.llm.exchange import ApiKey, Exchange, HttpOptions
-from clawft_trio.llm.failures import RETRYABLE_STATUSES, Failures, Now, utc_now
+from clawft_trio.llm.exchange import ApiKey, HttpOptions
+from clawft_trio.llm.failures import RETRYABLE_STATUSES, Now, utc_now
+from clawft_trio.llm.http_model import HttpModel
 from clawft_trio.llm.reading import Answer
-from clawft_trio.net.http import Clocks, HttpEndpoint
 
 VERSION = "2023-06-01"
 """The version of the API whose shapes this file knows."""
@@ -45,7 +44,7 @@ class _Messages:
         return AnthropicReading(answer, ends_with=self.ends_with)
 
 
-class Anthropic:
+class Anthropic(HttpModel):
     """A provider: `POST {base_url}/messages`, streamed or not.
 
     Thinking comes as `ReasoningDelta` and stays in the response as `Opaque` blocks with their signatures, which
@@ -68,9 +67,6 @@ class Anthropic:
       http: passed on to `HttpEndpoint`: `connections`, `clocks`, `proxy`, `verify`, `client` and the others.
     """
 
-    #: for strategies: the record of each attempt is kept here
-    keeps_records = True
-
     def __init__(
         self,
         name: str = "anthropic",
@@ -88,50 +84,17 @@ class Anthropic:
         now: Now = utc_now,
         **http: Unpack[HttpOptions],
     ) -> None:
-        self._http = HttpEndpoint(base_url, name=name, headers=headers, **http)
-        self._exchange = Exchange(
-            name=name,
-            http=self._http,
-            dialect=_Messages(name=name, max_tokens=max_tokens, ends_with=ends_with),
-            failures=Failures(provider=name, retryable_statuses=frozenset(retryable_statuses), now=now),
-            model=model,
+        super().__init__(
+            name,
+            _Messages(name=name, max_tokens=max_tokens, ends_with=ends_with),
+            base_url=base_url,
             api_key=api_key,
+            model=model,
+            headers=headers,
             key_variable=key_variable,
+            retryable_statuses=retryable_statuses,
             linger=linger,
-            clocks=http.get("clocks", Clocks()),
             unstreamed=unstreamed,
+            now=now,
+            http=http,
         )
-
-    def __repr__(self) -> str:
-        return f"<Anthropic {self.name!r} over {self._http!r}>"
-
-    async def __aenter__(self) -> Self:
-        await self._http.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Close all connections.
-
-        Cancellation: they are closed, less politely.
-        """
-        await self._http.aclose()
-
-    @property
-    def name(self) -> str:
-        """What it is called in logs, errors and targets."""
-        return self._exchange.name
-
-    async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
-        """Answer *request*, telling `call.emit` what is seen as it comes.
-
-        Raises:
-          ProviderError: there is no answer, or no evidence that it is whole; `partial` is what had come.
-
-        Cancellation: the connection is closed and nothing is left behind; the attempt is on record.
-        """
-        return await self._exchange.complete(request, call)

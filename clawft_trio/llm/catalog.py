@@ -10,17 +10,16 @@ import os
 from collections.abc import Mapping
 from difflib import get_close_matches
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import attrs
 
 from clawft_trio.errors import NotConfigured
 from clawft_trio.llm.anthropic import Anthropic
 from clawft_trio.llm.exchange import ApiKey
+from clawft_trio.llm.http_model import HttpModel
 from clawft_trio.llm.openai import OpenAICompatible
 from clawft_trio.llm.openai_request import Quirks
-
-HttpProvider: TypeAlias = OpenAICompatible | Anthropic
 
 
 @attrs.frozen(kw_only=True)
@@ -148,7 +147,7 @@ def provider_named(
     environ: Mapping[str, str] = os.environ,
     known: Mapping[str, KnownProvider] = KNOWN,
     **options: Any,
-) -> HttpProvider:
+) -> HttpModel:
     """Make the provider called *name*; it is used in an `async with`.
 
     Args:

@@ -89,7 +89,7 @@ CALLS = st.lists(
 
 
 @given(calls=CALLS, data=st.data())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 def test_any_cutting_of_wellformed_calls_gives_them_back(calls, data):
     """With an index, an id or both on what opens a call, and interleaved where an index tells them apart."""
     indexed = data.draw(st.booleans())
@@ -124,7 +124,7 @@ def test_any_cutting_of_wellformed_calls_gives_them_back(calls, data):
         max_size=12,
     )
 )
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 def test_no_fragment_is_lost_or_doubled_and_every_id_is_unique(fragments):
     assembly, deltas = fed(*fragments)
     calls = assembly.calls(whole=False)

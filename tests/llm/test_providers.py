@@ -156,6 +156,7 @@ async def test_the_connection_is_kept_for_the_next_call(dialect):
     async with open_fault_server([Say("Hi"), Finish()]) as server, provider(dialect, server) as model:
         for stream in (True, False, True):
             await model.complete(asking(stream), Call())
+        assert (model.statistics().requests, model.statistics().idle) == (3, 1)
         assert server.statistics().connections_accepted == 1
 
 
@@ -439,6 +440,16 @@ async def test_an_endless_event_is_refused_in_time(dialect):
             await model.complete(asking(), Call())
     assert caught.value.target == "p/m"
     assert not caught.value.retryable
+
+
+@DIALECTS
+async def test_a_closed_provider_refuses(dialect):
+    async with open_fault_server([Say("Hi"), Finish()]) as server:
+        async with provider(dialect, server) as model:
+            await model.complete(asking(), Call())
+        with pytest.raises(trio.ClosedResourceError):
+            await model.complete(asking(), Call())
+        await server.wait_for(lambda now: now.connections_open == 0)
 
 
 # --- keys and configuration ---------------------------------------------------------------------------
