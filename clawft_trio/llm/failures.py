@@ -337,10 +337,10 @@ class Failures:
         told = _SHOULD_RETRY.get(headers.get("x-should-retry", ""))
         if told is not None:
             return told
-        if status is None:
-            return cls.retryable
-        # A code that says more than the status, and that no wait cures, is not cured by a list of statuses.
-        return status in self.retryable_statuses and (cls.retryable or cls is by_status(status))
+        if status is not None and cls is by_status(status):
+            return status in self.retryable_statuses
+        # A code said something else than the status: then the list of statuses does not apply.
+        return cls.retryable
 
 
 # Longer than any real message, and short enough for one line of a log.

@@ -41,6 +41,7 @@ OPENAI = [
         False,
     ),
     (400, openai("model_not_found"), e.ModelNotFound, False, True),
+    (400, openai("rate_limit_exceeded"), e.RateLimited, True, True),
     (401, openai("invalid_api_key"), e.AuthFailed, False, True),
     (401, None, e.AuthFailed, False, True),
     (402, openai(None, "insufficient_balance"), e.QuotaExhausted, False, True),
