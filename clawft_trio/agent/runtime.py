@@ -11,20 +11,32 @@ from typing import TypeAlias
 import attrs
 import trio
 
+from clawft_trio.agent.bus_turn import BusTurn
+from clawft_trio.agent.configured import builtin_policy, mcp_servers, provider_maker, router, turn_policy
+from clawft_trio.agent.journal import MIGRATIONS as JOURNAL_MIGRATIONS, Journal
+from clawft_trio.agent.loop import AgentLoop, LoopPolicy
 from clawft_trio.agent.providers import open_providers
-from clawft_trio.agent.sessions import MemorySessions
-from clawft_trio.agent.turn import AgentEvent, History, Question, Reply, TurnPolicy, Turns
+from clawft_trio.agent.sessions import MIGRATIONS as SESSION_MIGRATIONS, Sessions
+from clawft_trio.agent.turn import AgentEvent, Question, Reply, TurnPolicy, Turns
 from clawft_trio.auth import LOCAL_CHANNEL, AuthContext
+from clawft_trio.bus import Channel, MessageBus, StoredShelf, open_bus, serve_channel
 from clawft_trio.chat import Call, Message, Provider
+from clawft_trio.config import Config, load_config
 from clawft_trio.context import ContextBuilder, Memory, Skills, memory_tools, skill_tool
 from clawft_trio.files import FileCache
-from clawft_trio.llm import provider_named
 from clawft_trio.llm.stream import Iteration, consuming
+from clawft_trio.mcp import ToolServer, open_toolset
+from clawft_trio.mcp.client import Server
+from clawft_trio.nursery import goodbye, open_hidden_nursery
 from clawft_trio.observe import Event, Observer, fan_out
-from clawft_trio.pipeline import Pipeline, StaticRouter, Target, Targets, open_targets
-from clawft_trio.resilience import CircuitBreaker, Failover, Policy, Resilient, Retry, RetryBudget, Timeout, compose
-from clawft_trio.tools import Approve, Tool, ToolRegistry
+from clawft_trio.pipeline import Admission, PermissionResolver, Pipeline, RateLimiter, Target, Targets, open_targets
+from clawft_trio.resilience import Failover, Policy, Resilient, RetryBudget, Timeout
+from clawft_trio.store import Store, open_store
+from clawft_trio.tools import Approve, FanOutPolicy, Tool, ToolRegistry
 from clawft_trio.tools.builtin import BuiltinPolicy, register_builtins
+
+MIGRATIONS = (*SESSION_MIGRATIONS, *JOURNAL_MIGRATIONS)
+"""The schema of an agent's store."""
 
 AgentCallback: TypeAlias = Callable[[AgentEvent], bool | Awaitable[bool | None] | None]
 """Sees everything of a turn as it happens; False ends it early."""
@@ -49,16 +61,18 @@ class AgentParts:
 
     turns: Turns
     tools: ToolRegistry
-    history: History
+    bus: MessageBus
+    loop: AgentLoop
     targets: Targets
-    notify: Callable[[Event], None]
+    store: Store
 
 
 class Agent:
     """A running agent. Made by `open_agent`."""
 
-    def __init__(self, parts: AgentParts) -> None:
+    def __init__(self, parts: AgentParts, notify: Callable[[Event], None]) -> None:
         self.parts = parts
+        self._notify = notify
         self._lines: dict[str, _Line] = {}
 
     def __repr__(self) -> str:
@@ -68,6 +82,11 @@ class Agent:
     def tools(self) -> ToolRegistry:
         """The tools that it has."""
         return self.parts.tools
+
+    @property
+    def bus(self) -> MessageBus:
+        """Where channel adapters publish messages and take replies."""
+        return self.parts.bus
 
     async def ask(
         self,
@@ -127,7 +146,7 @@ class Agent:
         )
 
     async def _turn(self, question: Question, show: Callable[[AgentEvent], Awaitable[None]] | None) -> Reply:
-        call = Call(id=question.turn_id, turn_id=question.turn_id, notify=self.parts.notify)
+        call = Call(id=question.turn_id, turn_id=question.turn_id, notify=self._notify)
         if show is not None:
             call = call.showing(show)
         bound = Timeout(total=self.parts.turns.policy.total)
@@ -156,88 +175,147 @@ class _Line:
         self.length = 0
 
 
-def default_policy(budget: RetryBudget) -> Policy:
-    """What every target of an agent has around it, unless told otherwise: the layers of `resilient_chain`."""
-    return compose(
-        Retry(max_retries=2, budget=budget),
-        CircuitBreaker(),
-        Timeout(first_content=60.0, gap=25.0, tool_gap=180.0),
-    )
-
-
 @asynccontextmanager
 async def open_agent(
     models: Sequence[str] = (),
     *,
     tools: Iterable[Tool] = (),
+    mcp: Mapping[str, Server | ToolServer] | None = None,
     workspace: str | Path | None = None,
+    config: Config | str | Path | None = None,
+    store: str | Path | None = None,
     providers: Mapping[str, Provider] | None = None,
-    make_provider: Callable[[str], Provider] = provider_named,
+    make_provider: Callable[[str], Provider] | None = None,
     policy: Policy | None = None,
-    hedge_after: float | None = 10.0,
     turn: TurnPolicy | None = None,
+    loop: LoopPolicy | None = None,
     builtins: BuiltinPolicy | None = None,
     approve: Approve | None = None,
-    history: History | None = None,
+    channels: Iterable[Channel] = (),
     observers: Iterable[Observer] = (),
 ) -> AsyncGenerator[Agent, None]:
     """Open everything an agent needs, for the length of the block.
 
     Args:
-      models: `provider/model`, in order of preference. The first that answers, answers.
+      models: `provider/model`, in order of preference. The first that answers, answers. None given: the config's.
       tools: what the model may call.
+      mcp: MCP servers by name, each a command or more; their tools are offered as `name__tool`.
       workspace: a folder. Its SOUL.md, AGENTS.md and the like tell the model who it is; its file tools cannot leave
-        it. None: neither.
+        it. None: the config's, or neither.
+      config: a configuration, or the path of one. What is given here besides goes before what it says.
+      store: the file in which sessions, the journal and undelivered replies are kept; None keeps them in memory.
       providers: providers by the name before the slash, used as they are; others are made by *make_provider*.
-      make_provider: makes a provider by its name; by default from the catalog, with keys from the environment.
-      policy: the strategies around each target; None is `default_policy`.
-      hedge_after: seconds of silence after which the next model is asked beside.
+      make_provider: makes a provider by its name; by default from the config and the catalog.
+      policy: the strategies around each target; by default `Config.policy_of` its provider.
       turn: what bounds a turn.
+      loop: how many turns run at once for messages of the bus.
       builtins: which built-in tools the workspace gets.
       approve: asked before every call that may change something.
-      history: where conversations are kept; None keeps them in memory.
+      channels: adapters to messengers; they are served with the bus.
       observers: told everything; see `clawft_trio.observe`.
 
     Raises:
       NotConfigured: a model names an unknown provider, or its key is missing.
+      ConfigError: the configuration does not fit.
+      StoreError: the store cannot be used.
 
     Cancellation: everything is cancelled, waited for and closed, each within its grace.
     """
-    notify = fan_out(observers)
-    budget = RetryBudget()
-    around = policy or default_policy(budget)
-    registry = ToolRegistry(tools, approve=approve)
-    kept = history or MemorySessions()
-    context = None if workspace is None else _context(Path(workspace), registry, builtins)
+    settings = config if isinstance(config, Config) else Config() if config is None else await load_config(config)
+    plan = _Plan(
+        config=settings,
+        models=tuple(models) or settings.models,
+        workspace=Path(workspace) if workspace is not None else settings.agents.defaults.workspace,
+        policy=policy,
+        notify=fan_out(observers),
+    )
+    registry = ToolRegistry(tools, policy=FanOutPolicy(concurrency=settings.tools.concurrency), approve=approve)
+    context = plan.context(registry, builtins or builtin_policy(settings))
     async with (
-        open_providers(providers, make_provider) as known,
-        open_targets(known.at, wrap=lambda provider, _: Resilient(provider, around)) as targets,
+        open_store(None if store is None else Path(store), migrations=MIGRATIONS) as kept,
+        open_providers(providers, make_provider or provider_maker(settings)) as known,
+        open_targets(known.at, wrap=plan.around) as targets,
+        open_toolset({**mcp_servers(settings), **(mcp or {})}, registry, notify=plan.notify),
+        open_bus(settings.bus, shelf=StoredShelf(kept), notify=plan.notify) as bus,
     ):
-        for model in models:
+        for model in plan.models:
             # A missing key is told now, and not when the first choice fails at three in the morning.
             targets.reach(Target.parse(model))
+        journal = None if store is None else Journal(kept)
         turns = Turns(
-            models=Pipeline(
-                router=StaticRouter(models),
-                transport=targets,
-                chain=partial(Failover, hedge_after=hedge_after, budget=budget),
-            ),
+            models=plan.pipeline(targets),
             tools=registry,
-            history=kept,
+            history=Sessions(kept),
             context=context,
-            policy=turn or TurnPolicy(),
-            workspace=None if workspace is None else Path(workspace),
+            policy=turn or turn_policy(settings),
+            workspace=plan.workspace,
         )
-        yield Agent(AgentParts(turns=turns, tools=registry, history=kept, targets=targets, notify=notify))
+        bus_turn = BusTurn(turns=attrs.evolve(turns, journal=journal), permissions=plan.permissions)
+        agent_loop = AgentLoop(bus, bus_turn, policy=loop, journal=journal, notify=plan.notify)
+        parts = AgentParts(turns=turns, tools=registry, bus=bus, loop=agent_loop, targets=targets, store=kept)
+        async with _serving(agent_loop, bus, channels):
+            yield Agent(parts, plan.notify)
 
 
-def _context(workspace: Path, registry: ToolRegistry, builtins: BuiltinPolicy | None) -> ContextBuilder:
-    """The workspace's word on who the agent is, and the tools that come with it."""
-    cache = FileCache()
-    skills = Skills(cache, workspace=workspace / ".clawft" / "skills")
-    memory = Memory(workspace, cache, locks=registry.locks)
-    register_builtins(registry, workspace, builtins)
-    registry.add(skill_tool(skills))
-    for tool in memory_tools(memory):
-        registry.add(tool)
-    return ContextBuilder(workspace, cache=cache, skills=skills, memory=memory)
+@asynccontextmanager
+async def _serving(loop: AgentLoop, bus: MessageBus, channels: Iterable[Channel]) -> AsyncGenerator[None, None]:
+    """Serve bus and channels beside the block; at its end what runs gets its grace, and everything its reply."""
+    async with open_hidden_nursery() as nursery:
+        await nursery.start(loop.serve)
+        async with open_hidden_nursery() as carriers:
+            for channel in channels:
+                await carriers.start(partial(serve_channel, bus, channel))
+            try:
+                yield
+            finally:
+                with goodbye(loop.policy.grace + loop.policy.farewell):
+                    await loop.shutdown()
+                bus.close()
+                # Carriers end when they have carried everything; what they cannot in time goes to the shelf.
+                carriers.cancel_scope.deadline = trio.current_time() + loop.policy.farewell
+        nursery.cancel_scope.cancel(reason="agent closed")
+
+
+@attrs.frozen(kw_only=True)
+class _Plan:
+    """What is decided before anything is opened."""
+
+    config: Config
+    models: tuple[str, ...]
+    workspace: Path | None
+    policy: Policy | None
+    notify: Callable[[Event], None]
+    #: one for the process: shared by all retries, hedges and failovers
+    budget: RetryBudget = attrs.field(factory=RetryBudget)
+
+    @property
+    def permissions(self) -> PermissionResolver:
+        """Who may do what."""
+        tiers = tuple(tier.name for tier in self.config.routing.tiers)
+        return PermissionResolver(self.config.routing.permissions, tiers=tiers)
+
+    def around(self, provider: Provider, target: Target) -> Provider:
+        """What every target has around it."""
+        return Resilient(provider, self.policy or self.config.policy_of(target.provider, self.budget))
+
+    def pipeline(self, targets: Targets) -> Pipeline:
+        """Who routes and answers."""
+        return Pipeline(
+            router=router(self.config, self.models),
+            transport=targets,
+            chain=partial(Failover, hedge_after=self.config.timeouts.hedge_after, budget=self.budget),
+            admission=Admission(limiter=RateLimiter(self.config.routing.rate_limiting)),
+        )
+
+    def context(self, registry: ToolRegistry, builtins: BuiltinPolicy) -> ContextBuilder | None:
+        """The workspace's word on who the agent is, and the tools that come with it."""
+        if self.workspace is None:
+            return None
+        cache = FileCache()
+        skills = Skills(cache, workspace=self.workspace / ".clawft" / "skills")
+        memory = Memory(self.workspace, cache, locks=registry.locks)
+        register_builtins(registry, self.workspace, builtins)
+        registry.add(skill_tool(skills))
+        for tool in memory_tools(memory):
+            registry.add(tool)
+        return ContextBuilder(self.workspace, cache=cache, skills=skills, memory=memory)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,10 @@ import trio
 from clawft_trio.agent.runtime import open_agent
 from clawft_trio.agent.turn import RoundStarted, ToolsAnswered, TurnPolicy
 from clawft_trio.chat import Reset, TextDelta
-from clawft_trio.errors import NotConfigured, ProviderTimeout
+from clawft_trio.config import parse_config
+from clawft_trio.errors import NotConfigured, ProviderTimeout, ServerError
 from clawft_trio.llm import OpenAICompatible
+from clawft_trio.messages import InboundMessage
 from clawft_trio.observe import Recorder, ToolEnded, TurnEnded
 from clawft_trio.testing import (
     CallTool,
@@ -21,11 +25,11 @@ from clawft_trio.testing import (
     ResetConnection,
     Say,
     ScriptedProvider,
+    Status,
     Wait,
     cancel_everywhere,
     open_fault_server,
 )
-from clawft_trio.errors import ServerError
 from clawft_trio.tools import tool
 
 
@@ -55,14 +59,16 @@ async def test_ask_and_stream_and_the_conversation_between(autojump_clock: trio.
 async def test_the_second_model_answers_when_the_first_breaks(autojump_clock: trio.testing.MockClock) -> None:
     broken = ScriptedProvider([Say("Wear a "), Fail(lambda: ServerError("down"))])
     seen: list[object] = []
-    async with open_agent(["a/one", "b/two"], providers={"a": broken, "b": ScriptedProvider.saying("A coat.")}) as agent:
+    async with open_agent(
+        ["a/one", "b/two"], providers={"a": broken, "b": ScriptedProvider.saying("A coat.")}
+    ) as agent:
         reply = await agent.ask("What do I wear?", on_event=seen.append)
     assert reply.text == "A coat."
     assert [(record.target, record.outcome) for record in reply.attempts] == [
-        *[("scripted/one", "failed")] * 3,
+        *[("scripted/one", "failed")] * 4,
         ("scripted/two", "ok"),
     ]
-    assert sum(isinstance(event, Reset) for event in seen) == 3
+    assert sum(isinstance(event, Reset) for event in seen) == 4
 
 
 async def test_a_workspace_gives_the_agent_its_character_and_its_files(tmp_path: Path) -> None:
@@ -85,9 +91,11 @@ async def test_a_missing_key_is_told_when_the_agent_opens(monkeypatch: pytest.Mo
             pass
 
 
-async def test_turns_of_one_session_wait_for_each_other_and_others_do_not(autojump_clock: trio.testing.MockClock) -> None:
+async def test_turns_of_one_session_wait_for_each_other_and_others_do_not(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     model = ScriptedProvider([Wait(10), Say("done"), Finish()])
-    async with open_agent(["p/m"], providers={"p": model}, hedge_after=None) as agent:
+    async with open_agent(["p/m"], providers={"p": model}) as agent:
         async with trio.open_nursery() as nursery:
             for sender in ("ana", "ana", "ben"):
                 nursery.start_soon(lambda who: agent.ask("hello", sender_id=who), sender)
@@ -147,3 +155,94 @@ async def test_cancelled_anywhere_an_agent_leaves_nothing(autojump_clock: trio.t
         assert model.running == 0
 
     assert await cancel_everywhere(operation, check, limit=2000) > 10
+
+
+# --- config, bus, store, MCP ----------------------------------------------------------------------------------
+
+
+async def test_messages_of_the_bus_have_their_senders_rights_and_one_final_reply(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    model = ScriptedProvider.using_tools(CallTool("weather", {"city": "Oslo"}), then="Rain.")
+    routing = {"permissions": {"users": {"chat:ana": {"level": 2}}}}
+    config = parse_config(json.dumps({"routing": routing}))
+    async with open_agent(["p/m"], providers={"p": model}, tools=[weather], config=config) as agent:
+        for sender in ("ana", "stranger"):
+            await agent.bus.publish_inbound(
+                InboundMessage(channel="chat", sender_id=sender, chat_id=sender, content="hello")
+            )
+        finals = {}
+        async for message in agent.bus.outbound("chat"):
+            if message.kind == "final":
+                finals[message.chat_id] = message
+            if len(finals) == 2:
+                break
+    assert finals["ana"].content == "Rain."
+    assert finals["ana"].metadata["provider"] == "scripted"
+    offered = {request.auth.identity: len(request.tools) for request in model.requests}
+    assert offered == {"chat:ana": 1, "chat:stranger": 0}
+
+
+async def test_sessions_outlive_the_agent(tmp_path: Path) -> None:
+    model = ScriptedProvider.saying("Hello.")
+    for text in ("one", "two"):
+        async with open_agent(["p/m"], providers={"p": model}, store=tmp_path / "agent.db") as agent:
+            await agent.ask(text, sender_id="ana")
+    assert [message.text for message in model.requests[-1].messages] == ["one", "Hello.", "two"]
+
+
+async def test_an_mcp_servers_tools_are_the_agents(tmp_path: Path) -> None:
+    model = ScriptedProvider.using_tools(CallTool("echo__echo", {"text": "hi"}), then="Done.")
+    server = [sys.executable, "-m", "clawft_trio.testing.mcp_server"]
+    async with open_agent(["p/m"], providers={"p": model}, mcp={"echo": server}) as agent:
+        names = [tool.name for tool in agent.tools]
+        assert names
+        assert all(name.startswith("echo__") for name in names)
+
+
+async def test_what_the_configuration_says_is_done(tmp_path: Path) -> None:
+    async with open_fault_server(models={"m": [[Status(418)], [Say("Hello."), Finish()]]}) as server:
+        path = tmp_path / "config.json"
+        path.write_text(
+            json.dumps(
+                {
+                    "agents": {"defaults": {"model": "mine/m", "workspace": str(tmp_path)}},
+                    "providers": {"mine": {"apiBase": server.url, "apiKey": "${MINE}"}},
+                    "retry": {"maxRetries": 1, "baseDelayMs": 1, "retryableStatusCodes": [418]},
+                }
+            )
+        )
+        with pytest.raises(NotConfigured, match="MINE"):
+            async with open_agent(config=path):
+                pass
+        config = parse_config(path.read_bytes(), environ={"MINE": "secret-key"})
+        async with open_agent(config=config) as agent:
+            reply = await agent.ask("hello")
+        assert reply.text == "Hello."
+        assert [record.outcome for record in reply.attempts] == ["failed", "ok"]
+        assert server.requests[0].headers["authorization"] == "Bearer secret-key"
+
+
+async def test_a_channel_is_served_and_what_it_has_not_sent_is_sent_before_the_end(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    class Chat:
+        name = "chat"
+        shows_partials = True
+
+        def __init__(self) -> None:
+            self.sent: list[object] = []
+
+        async def send(self, message: object) -> None:
+            await trio.sleep(1)
+            self.sent.append(message)
+
+        async def receive(self, publish: object) -> None:
+            await publish(InboundMessage(channel="chat", sender_id="ana", chat_id="1", content="hello", id="m1"))
+            await trio.sleep_forever()
+
+    chat = Chat()
+    model = ScriptedProvider([Wait(3), Say("Hello."), Finish()])
+    async with open_agent(["p/m"], providers={"p": model}, channels=[chat]):
+        await trio.sleep(1)
+    assert [(message.kind, message.content, message.reply_to) for message in chat.sent] == [("final", "Hello.", "m1")]

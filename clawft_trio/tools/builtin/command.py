@@ -6,7 +6,7 @@ import os
 import shlex
 import shutil
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
@@ -58,6 +58,10 @@ def _absolute(_: object, __: object, value: str) -> None:
         raise ValueError(f"search path {value!r}: every part has to be absolute")
 
 
+def _texts(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(texts)
+
+
 @attrs.frozen(kw_only=True)
 class CommandPolicy:
     """Which programs run_command may start, and how.
@@ -73,7 +77,7 @@ class CommandPolicy:
     """
 
     #: nothing by default, and then there is no tool
-    allow: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    allow: tuple[str, ...] = attrs.field(default=(), converter=_texts)
     #: where programs are found
     path: str = attrs.field(default="/usr/local/bin:/usr/bin:/bin", validator=_absolute)
     #: variables that a program gets besides PATH and HOME, which is the workspace

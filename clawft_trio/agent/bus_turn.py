@@ -1,0 +1,83 @@
+"""A turn for a message from the bus: with the sender's own rights, shown to its channel as it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+import trio
+
+from clawft_trio.agent.loop import TurnContext
+from clawft_trio.agent.turn import AgentEvent, Question, Reply, Turns
+from clawft_trio.chat import Call, Message, Reset, TextDelta
+from clawft_trio.messages import InboundMessage, OutboundMessage
+from clawft_trio.pipeline import PermissionResolver
+
+_PIECE = 0.25
+"""Seconds between two pieces of an answer: chat services let a message be edited about once a second, a terminal more
+often, and the final reply replaces all pieces anyway."""
+
+
+@attrs.frozen(kw_only=True)
+class BusTurn:
+    """Answers messages of the bus: what `AgentLoop` calls a turn."""
+
+    turns: Turns
+    permissions: PermissionResolver
+
+    async def __call__(self, message: InboundMessage, context: TurnContext) -> OutboundMessage:
+        """Answer *message*.
+
+        Raises:
+          ClawftError: there is no answer; the loop makes a reply of it.
+
+        Cancellation: models and tools are cancelled and waited for.
+        """
+        auth = self.permissions.resolve(message.channel, message.sender_id)
+        question = Question(
+            content=Message.user(message.content),
+            auth=auth,
+            session=message.session_key,
+            turn_id=context.turn_id,
+        )
+        call = Call(id=context.turn_id, turn_id=context.turn_id, notify=context.notify)
+        if auth.permissions.streaming_allowed:
+            call = call.showing(_Pieces(context).show)
+        reply = await self.turns.answer(question, call)
+        return OutboundMessage(
+            channel=message.channel, chat_id=message.chat_id, content=reply.text, metadata=_told(reply)
+        )
+
+
+class _Pieces:
+    """Gathers text and shows it a piece at a time."""
+
+    def __init__(self, context: TurnContext) -> None:
+        self._context = context
+        self._text: list[str] = []
+        self._last = -_PIECE
+
+    async def show(self, event: AgentEvent) -> None:
+        if isinstance(event, TextDelta):
+            self._text.append(event.text)
+            if trio.current_time() >= self._last + _PIECE:
+                self._last = trio.current_time()
+                text, self._text = "".join(self._text), []
+                await self._context.show("partial", text)
+        elif isinstance(event, Reset):
+            self._text = []
+            await self._context.show("reset")
+
+
+def _told(reply: Reply) -> Mapping[str, Any]:
+    """What a channel may want to know of a reply."""
+    told: dict[str, Any] = {
+        "provider": reply.provider,
+        "model": reply.model,
+        "latency_ms": reply.latency.total * 1000,
+        "finish_reason": reply.finish_reason,
+    }
+    if reply.cost is not None:
+        told["cost_usd"] = str(reply.cost)
+    return told

@@ -1,0 +1,119 @@
+"""From a configuration to the parts of an agent."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from clawft_trio.agent.turn import TurnPolicy
+from clawft_trio.chat import Provider
+from clawft_trio.config import Config, McpServerConfig, ProviderConfig, Secret
+from clawft_trio.errors import ConfigError, NotConfigured, Problem
+from clawft_trio.llm import KNOWN, OpenAICompatible, provider_named
+from clawft_trio.mcp import HttpServer, StdioServer, ToolServer
+from clawft_trio.mcp.client import Server
+from clawft_trio.pipeline import Router, StaticRouter, TieredRouter
+from clawft_trio.tools.builtin import BuiltinPolicy, CommandPolicy
+
+
+def provider_maker(config: Config, environ: Mapping[str, str] = os.environ) -> Callable[[str], Provider]:
+    """How providers are made by their names: from their section, over what the catalog knows."""
+
+    def make(name: str) -> Provider:
+        own = config.providers.get(name, ProviderConfig())
+        options = _options(config, name, own)
+        key = revealed(own.api_key, f"the key of {name!r}")
+        if name in KNOWN:
+            return provider_named(name, api_key=key, base_url=own.api_base, environ=environ, **options)
+        if own.api_base is None:
+            raise NotConfigured(f"unknown provider {name!r}: set $.providers.{name}.api_base", provider=name)
+        return OpenAICompatible(name, base_url=own.api_base, api_key=key, **options)
+
+    return make
+
+
+def _options(config: Config, name: str, own: ProviderConfig) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "retryable_statuses": config.retry_of(name).statuses,
+        "clocks": config.timeouts.clocks,
+        "headers": {
+            header: revealed(value, f"header {header!r} of {name!r}") or ""
+            for header, value in (own.extra_headers or {}).items()
+        },
+    }
+    if own.concurrency is not None:
+        options["connections"] = own.concurrency
+    return options
+
+
+def revealed(secret: Secret | None, what: str) -> str | None:
+    """What *secret* holds; None when it holds nothing.
+
+    Raises:
+      NotConfigured: it was to come from a variable that is not set.
+    """
+    if secret is None:
+        return None
+    if secret.missing:
+        raise NotConfigured(f"{what} is not there: set {' and '.join(secret.missing)}")
+    return secret.reveal() or None
+
+
+def mcp_servers(config: Config) -> dict[str, ToolServer]:
+    """The MCP servers by name.
+
+    Raises:
+      ConfigError: one has neither a command nor an address, or both.
+      NotConfigured: a variable that one needs is not set.
+    """
+    return {
+        name: ToolServer(_server(name, own), internal_only=own.internal_only)
+        for name, own in config.tools.mcp_servers.items()
+    }
+
+
+def _server(name: str, own: McpServerConfig) -> Server:
+    if (own.command is None) == (own.url is None):
+        raise ConfigError([Problem(f"$.tools.mcp_servers[{name!r}]", "expected either command or url")])
+    if own.command is not None:
+        env = {key: revealed(value, f"{key} of MCP server {name!r}") or "" for key, value in own.env.items()}
+        return StdioServer((own.command, *own.args), env=env)
+    headers = {
+        key: revealed(value, f"header {key!r} of MCP server {name!r}") or "" for key, value in own.headers.items()
+    }
+    assert own.url is not None
+    return HttpServer(own.url, headers=headers)
+
+
+def router(config: Config, models: Sequence[str]) -> Router:
+    """Who chooses the models.
+
+    Raises:
+      NotConfigured: no model is named anywhere.
+    """
+    if config.routing.mode == "tiered":
+        policy = config.routing
+        return TieredRouter(attrs.evolve(policy, failover=policy.failover or config.failover))
+    if not models:
+        raise NotConfigured("no model: name one, as provider/model")
+    return StaticRouter(models, strategy=config.routing.selection_strategy)
+
+
+def turn_policy(config: Config) -> TurnPolicy:
+    """What bounds a turn."""
+    defaults = config.agents.defaults
+    return TurnPolicy(
+        max_tool_iterations=defaults.max_tool_iterations,
+        memory_window=defaults.memory_window,
+        total=config.timeouts.total,
+        max_tokens=defaults.max_tokens,
+        temperature=defaults.temperature,
+    )
+
+
+def builtin_policy(config: Config) -> BuiltinPolicy:
+    """Which built-in tools there are."""
+    return BuiltinPolicy(unapproved=config.tools.unapproved, commands=CommandPolicy(allow=config.tools.allow_commands))
