@@ -149,10 +149,9 @@ class Journal:
         accepted_at = self._now().isoformat()
 
         def end(connection: sqlite3.Connection) -> None:
-            query = """
-                INSERT INTO turns (turn, accepted_at) VALUES (?, ?) ON CONFLICT (turn) DO UPDATE SET message = NULL
-            """
-            connection.execute(query, (turn, accepted_at))
+            known = connection.execute("UPDATE turns SET message = NULL WHERE turn = ?", (turn,)).rowcount
+            if not known:
+                connection.execute("INSERT INTO turns (turn, accepted_at) VALUES (?, ?)", (turn, accepted_at))
             connection.execute("DELETE FROM answers WHERE turn = ?", (turn,))
             connection.execute("DELETE FROM tool_calls WHERE turn = ?", (turn,))
             if key is not None:

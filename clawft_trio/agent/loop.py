@@ -187,6 +187,8 @@ class AgentLoop:
         #: where workers are started, while there may be new ones
         self._nursery: trio.Nursery | None = None
         self._serving = False
+        #: why no turn may begin any more, once that is so
+        self._stopping: str | None = None
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._counts: dict[str, int] = {"answered": 0, "failed": 0, "cancelled": 0, "duplicates": 0, "resumed": 0}
         self._ended = trio.Event()
@@ -246,7 +248,9 @@ class AgentLoop:
                 await self._ended.wait()
         finally:
             if not self._ended.is_set():
-                self.cancel_all("shutting down")
+                self._stopping = "shutting down"
+                self.cancel_all(self._stopping)
+        # What is cancelled says goodbye in a bounded time.
         await self._ended.wait()
 
     async def _dispatch(self, nursery: trio.Nursery) -> None:
@@ -254,7 +258,7 @@ class AgentLoop:
             try:
                 await self._queue.wait_ready()
             except BusClosed:
-                return
+                return  # noqa: ASYNC910 - nothing is left that could be delayed
             slot = await self._slots.take()
             try:
                 message = self._queue.get_nowait(hold=True)
@@ -263,7 +267,7 @@ class AgentLoop:
                 continue
             nursery.start_soon(self._serve_one, message, slot)
 
-    async def _serve_one(self, message: InboundMessage, slot: _Slot) -> None:
+    async def _serve_one(self, message: InboundMessage, slot: _Slot) -> None:  # noqa: ASYNC910 - the start of a task
         """Answer one message of a session that is held, and let the session go on."""
         try:
             if self._is_known(message):
@@ -287,10 +291,11 @@ class AgentLoop:
             self._queue.hold(session)
             nursery.start_soon(self._resume_session, session, unfinished)
 
-    async def _resume_session(self, session: str, unfinished: Sequence[Unfinished]) -> None:
+    async def _resume_session(self, session: str, unfinished: Sequence[Unfinished]) -> None:  # noqa: ASYNC910 - same
         try:
             for left in unfinished:
-                await self._resume_one(left)
+                if self._stopping is None:
+                    await self._resume_one(left)
         finally:
             self._queue.release(session)
 
@@ -343,6 +348,8 @@ class AgentLoop:
         """Run the turn of *message*, and see that it gets its one final reply."""
         with self._run(message) as running:
             context = TurnContext(self._bus, message, resumed=resumed, notify=self._notify)
+            if self._stopping is not None:
+                running.stop(self._stopping)
             try:
                 reply, ending = await self._outcome(running, context)
             except BaseException:
@@ -388,7 +395,9 @@ class AgentLoop:
 
     # --- replying ----------------------------------------------------------------------------------------
 
-    async def _reply(self, message: InboundMessage, reply: OutboundMessage, ending: Ending) -> None:
+    async def _reply(  # noqa: ASYNC910 - `_keep` checkpoints
+        self, message: InboundMessage, reply: OutboundMessage, ending: Ending
+    ) -> None:
         """Hand *reply* over, whatever happens."""
         kept = False
         try:
@@ -404,9 +413,11 @@ class AgentLoop:
         finally:
             self._counts[ending] += 1
 
-    async def _hand_over(self, message: InboundMessage, reply: OutboundMessage, *, kept: bool = False) -> None:
+    async def _hand_over(  # noqa: ASYNC910 - `_keep` checkpoints, unless it was done before
+        self, message: InboundMessage, reply: OutboundMessage, *, kept: bool = False
+    ) -> None:
         """Hand *reply* over without waiting for its channel, also when this task is being cancelled."""
-        with trio.move_on_after(self.policy.farewell, shield=True):
+        with trio.move_on_after(self.policy.farewell, shield=True):  # noqa: ASYNC912 - same
             try:
                 kept = kept or await self._keep(message, reply)
                 await self._bus.outbound(reply.channel).put_or_shelve(reply, kept=kept)
@@ -426,7 +437,7 @@ class AgentLoop:
         except StoreError as exc:
             # A reply that may come a second time, after a restart, is better than none.
             self._notify(Noted(room="agent", what="reply not written down", details={"error": exc}))
-            return False
+            return False  # noqa: ASYNC910 - the journal was awaited
         return True
 
     async def _farewell(self, message: InboundMessage, reason: str) -> None:

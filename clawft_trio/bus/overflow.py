@@ -379,7 +379,7 @@ class BoundedQueue(Generic[T]):
         finally:
             self._retune()
 
-    async def wait_ready(self) -> None:
+    async def wait_ready(self) -> None:  # noqa: ASYNC910 - whoever takes next yields there
         """Wait until something can be taken, and take nothing.
 
         Raises:
@@ -387,7 +387,7 @@ class BoundedQueue(Generic[T]):
 
         Cancellation: safe.
         """
-        while not self._entries.ready():  # noqa: ASYNC913 - whoever waits for nothing yields where it takes
+        while not self._entries.ready():
             if self.closed and not self._entries:
                 raise BusClosed(f"{self.name} is closed and empty")
             await self.wait_for_news()

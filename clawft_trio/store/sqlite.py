@@ -243,7 +243,7 @@ async def _open_file(path: Path, steps: tuple[Migration, ...], *, busy: float, d
         await trio.to_thread.run_sync(_migrate, lanes[0], steps, limiter=thread)
         lanes.append(await trio.to_thread.run_sync(_open_lane, path, busy, durability, limiter=thread))
     except BaseException:
-        with trio.move_on_after(_CLOSING_GRACE, shield=True):
+        with trio.move_on_after(_CLOSING_GRACE, shield=True):  # noqa: ASYNC912 - there may be nothing to close
             for lane in lanes:
                 await lane.close()
         raise

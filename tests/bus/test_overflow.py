@@ -192,7 +192,7 @@ class OverflowMachine(TrioMachine):
 
 def machine(name: str) -> type:
     case = type(f"{name.title()}Machine", (OverflowMachine,), {"policy": name}).TestCase
-    case.settings = settings(deadline=None, max_examples=40, stateful_step_count=30)
+    case.settings = settings(deadline=None, max_examples=30, stateful_step_count=30)
     return case
 
 
@@ -277,7 +277,7 @@ class LinesMachine(TrioMachine):
 
 
 TestLines = LinesMachine.TestCase
-TestLines.settings = settings(deadline=None, max_examples=60, stateful_step_count=40)
+TestLines.settings = settings(deadline=None, max_examples=40, stateful_step_count=40)
 
 
 async def test_lines_are_served_in_turn_and_a_held_one_not_at_all() -> None:
