@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import attrs
@@ -13,6 +12,9 @@ import trio
 from clawft_trio.context.skill_format import MAX_BYTES, Skill, parse_legacy, parse_skill_md
 from clawft_trio.errors import InvalidData, Problem
 from clawft_trio.files import FileCache, OnDisk, Reads, Snapshot, StrPath
+
+# Gives the interpreter away and takes it back. Where the system has none, nothing worse happens than waiting.
+_yield_interpreter: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
 
 _BREATH = 8
 """Skills parsed in one go, before others get the interpreter: less than a millisecond."""
@@ -225,7 +227,7 @@ def _settled(candidates: Sequence[_Candidate], skipped: Sequence[Skipped], memo:
     for number, candidate in enumerate(candidates):
         if number % _BREATH == 0:
             # Else the event loop waits for the interpreter up to 5 ms (`sys.getswitchinterval`) whenever it wakes.
-            time.sleep(0)
+            _yield_interpreter()
         before = memo.get(candidate.folder)
         parsed = before[1] if before is not None and before[0] == candidate else _parsed(candidate)
         kept[candidate.folder] = (candidate, parsed)

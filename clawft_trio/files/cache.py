@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Protocol, TypeAlias
 
 import attrs
@@ -14,6 +14,11 @@ import trio
 from clawft_trio.files.disk import OVERHEAD, Disk, Entry, Look, OnDisk
 
 StrPath: TypeAlias = str | os.PathLike[str]
+
+
+def utc_now() -> datetime:
+    """The calendar time, with its zone."""
+    return datetime.now(UTC)
 
 
 @attrs.frozen(kw_only=True)
@@ -64,7 +69,7 @@ class FileCache:
       max_names: a folder with more entries is `too_large`.
       fresh_for: seconds during which an answer is given again without asking the file system. 0 never does, so that
         a change is seen by the very next call.
-      now: the calendar time in seconds, by the clock that stamps files.
+      now: the calendar time, by the clock that stamps files.
     """
 
     def __init__(
@@ -74,7 +79,7 @@ class FileCache:
         max_total: int = 64 << 20,
         max_names: int = 10_000,
         fresh_for: float = 0.0,
-        now: Callable[[], float] = time.time,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._disk = Disk(max_file=max_file, max_names=max_names, now=now)
         self._max_total = max_total

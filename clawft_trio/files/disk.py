@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from itertools import islice
 from typing import Literal, TypeAlias
 
@@ -97,8 +98,8 @@ class Disk:
     max_file: int
     #: entries of a folder
     max_names: int
-    #: the calendar time in seconds, by the clock that stamps files
-    now: Callable[[], float]
+    #: the calendar time, by the clock that stamps files
+    now: Callable[[], datetime]
 
     def look(self, path: str, known: Mapping[tuple[int, int], Entry]) -> Look:
         """What is at *path*, opened only when it is not *known* (by device and inode) as it is now."""
@@ -124,9 +125,9 @@ class Disk:
         return Look(OnDisk(state="special", detail="not a regular file"))
 
     def _open(self, path: str) -> Look:
-        status: os.stat_result | None = None
+        found = _MISSING
         for tries in range(1, _TRIES + 1):
-            looked_at = self.now()
+            looked_at = self.now().timestamp()
             try:
                 status, found, steady = self._read_once(path)
             except (OSError, ValueError) as exc:
@@ -166,7 +167,7 @@ class Disk:
     def _not_opened(self, path: str, exc: OSError | ValueError, tries: int) -> Look:
         found = _failed(exc)
         if isinstance(exc, OSError) and exc.errno in _LASTING:
-            looked_at = self.now()
+            looked_at = self.now().timestamp()
             try:
                 return Look(found, _entry(_status(path), found, looked_at), tries)
             except OSError as later:
@@ -174,9 +175,9 @@ class Disk:
         return Look(found, None, tries)
 
     def _list(self, path: str) -> Look:
-        found = OnDisk(state="missing")
+        found = _MISSING
         for tries in range(1, _TRIES + 1):
-            looked_at = self.now()
+            looked_at = self.now().timestamp()
             try:
                 before = _status(path)
                 with os.scandir(path) as entries:

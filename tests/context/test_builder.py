@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from clawft_trio.context import BOOTSTRAP_FILES, ContextBuilder, Memory, Skills
 from clawft_trio.files import FileCache
 from clawft_trio.testing.machine import in_mock_time
 from clawft_trio.testing.sweep import cancel_everywhere
+
+LATER = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 async def test_without_any_file_the_agent_introduces_itself(tmp_path):
@@ -82,7 +85,7 @@ def whole(tmp_path, **options):
     write(tmp_path / "memory" / "MEMORY.md", "Ana likes tea.")
     write_skill(tmp_path / "skills", "greet", "Greet $ARGUMENTS.", description="How to greet", user_invocable=True)
     write_skill(tmp_path / "skills", "secret", disable_model_invocation=True)
-    cache = FileCache(now=lambda: 1e12, **options)
+    cache = FileCache(now=lambda: LATER, **options)
     skills = Skills(cache, user=tmp_path / "skills")
     return cache, ContextBuilder(tmp_path, cache=cache, skills=skills, memory=Memory(tmp_path, cache))
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from clawft_trio.context import Skills
 from clawft_trio.files import FileCache, Snapshot
 from clawft_trio.testing.machine import TrioMachine
 from clawft_trio.testing.sweep import cancel_everywhere
+
+LATER = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 @contextmanager
@@ -31,7 +34,7 @@ def as_nobody():
 
 
 def settled(**options):
-    return FileCache(now=lambda: 1e12, **options)
+    return FileCache(now=lambda: LATER, **options)
 
 
 def names(report):

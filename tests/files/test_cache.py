@@ -4,6 +4,7 @@ import os
 import sys
 import threading
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import pytest
 import trio
@@ -12,7 +13,7 @@ import trio.testing
 from clawft_trio.files import FileCache, Snapshot
 from clawft_trio.testing.sweep import cancel_everywhere
 
-LATER = 1e12
+LATER = datetime(9000, 1, 1, tzinfo=UTC)
 """A clock by which every change is long ago."""
 
 
@@ -42,7 +43,7 @@ class Gate:
         self.open = threading.Event()
         self.times = 0
 
-    def __call__(self) -> float:
+    def __call__(self) -> datetime:
         self.times += 1
         if self.times == 1:
             self.reached.set()
@@ -106,7 +107,7 @@ async def test_what_was_read_soon_after_a_change_is_read_once_more(tmp_path, age
     path.write_text("one")
     changed = path.stat().st_ctime_ns
     assert changed % 1_000_000_000
-    times = iter([changed / 1e9 + age, LATER])
+    times = iter([datetime.fromtimestamp(changed / 1e9 + age, UTC), LATER])
     cache = FileCache(now=lambda: next(times))
     first = await cache.read(path)
     for _ in range(3):

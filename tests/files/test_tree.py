@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import time
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import trio
@@ -14,12 +14,15 @@ from hypothesis import settings, strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from clawft_trio.files import FileCache, OnDisk
+from clawft_trio.files.cache import utc_now
 from clawft_trio.testing.machine import TrioMachine
 
 NAMES = ["a", "b", "c", "d/a", "d/b"]
 # Few, and of one size: what differs least is missed most easily.
 TEXTS = ["one", "two", "six", "", "x" * 300]
 LIMIT = 200
+
+LATER = datetime(9000, 1, 1, tzinfo=UTC)
 
 paths = st.sampled_from(NAMES)
 texts = st.sampled_from(TEXTS)
@@ -58,7 +61,7 @@ class Tree(TrioMachine):
         # A patient tree lets the clock tick before every change. There the stamps alone tell what has changed, and
         # a cache that thinks everything long past may rely on them; in an impatient one it must not.
         self.patient = patient
-        self.cache = FileCache(max_file=LIMIT, max_total=total, now=(lambda: 1e12) if patient else time.time)
+        self.cache = FileCache(max_file=LIMIT, max_total=total, now=(lambda: LATER) if patient else utc_now)
 
     def let_the_clock_tick(self) -> None:
         if not self.patient:
