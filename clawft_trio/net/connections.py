@@ -9,6 +9,7 @@ finished, and a connection whose request failed, for whatever reason, is closed 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -86,11 +87,10 @@ class Connections:
         )
         await self._close_expired()
         connection = self._take(sent.url.origin)
-        try:
+        async with AsyncExitStack() as on_failure:
+            on_failure.push_async_callback(self._close, connection)
             answer = await connection.handle_async_request(sent)
-        except BaseException:
-            await self._close(connection)  # noqa: ASYNC102 - it says a bounded goodbye
-            raise
+            on_failure.pop_all()
 
         return self._http.Response(
             status_code=answer.status,

@@ -245,10 +245,8 @@ class HttpEndpoint:
             self._requests += 1
             sending = _Sending(self, clocks or self._clocks, attempt)
             response = await sending.send(method, self._address(path), content, values)
-            try:
+            async with response:
                 yield response
-            finally:
-                await response.finish()  # noqa: ASYNC102 - shielded and bounded inside
 
     def _address(self, path: str) -> str:
         if not path:

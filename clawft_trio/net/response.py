@@ -5,7 +5,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import trio
 
@@ -36,6 +37,15 @@ class HttpResponse:
 
     def __repr__(self) -> str:
         return f"<HttpResponse {self.status} from {self.url}, {self._chunks.received} bytes so far>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with trio.move_on_after(_GRACE, shield=True):
+            await self.finish()
 
     @property
     def content_type(self) -> str:
