@@ -26,10 +26,8 @@ def provider_maker(config: Config, environ: Mapping[str, str] = os.environ) -> C
         own = config.providers.get(name, ProviderConfig())
         options = _options(config, name, own)
         key = revealed(own.api_key, f"the key of {name!r}")
-        if name in KNOWN:
+        if name in KNOWN or own.api_base is None:
             return provider_named(name, api_key=key, base_url=own.api_base, environ=environ, **options)
-        if own.api_base is None:
-            raise NotConfigured(f"unknown provider {name!r}: set $.providers.{name}.api_base", provider=name)
         return OpenAICompatible(name, base_url=own.api_base, api_key=key, **options)
 
     return make

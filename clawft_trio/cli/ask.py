@@ -10,11 +10,13 @@ from pathlib import Path
 import attrs
 from rich.console import Console
 
+from clawft_trio.agent.configured import provider_maker
 from clawft_trio.agent.runtime import open_agent
 from clawft_trio.agent.turn import Reply
 from clawft_trio.chat import Provider
 from clawft_trio.cli.show import Transcript, summary
 from clawft_trio.codec import encode_json
+from clawft_trio.config import Config, load_config
 from clawft_trio.errors import NotConfigured
 from clawft_trio.llm import OpenAICompatible, provider_named
 
@@ -43,8 +45,9 @@ async def ask(wanted: Ask) -> None:
 
     Cancellation: everything is closed.
     """
-    models, make = _targets(wanted)
-    async with open_agent(models, make_provider=make, workspace=wanted.workspace) as agent:
+    config = Config() if wanted.config is None else await load_config(wanted.config)
+    models, make = _targets(wanted, config)
+    async with open_agent(models, make_provider=make, workspace=wanted.workspace, config=config) as agent:
         if wanted.as_json:
             reply = await agent.ask(wanted.question)
             sys.stdout.write(encode_json(as_json(reply)).decode() + "\n")
@@ -54,18 +57,20 @@ async def ask(wanted: Ask) -> None:
     Console(stderr=True).print(summary(reply), style="dim")
 
 
-def _targets(wanted: Ask) -> tuple[tuple[str, ...], Callable[[str], Provider]]:
+def _targets(wanted: Ask, config: Config) -> tuple[tuple[str, ...], Callable[[str], Provider]]:
     """The targets, and how their providers are made."""
     key = _key(wanted.api_key_env)
-    if wanted.base_url is None:
-        if not wanted.models:
-            raise NotConfigured("no model: name one with --model provider/model, or a server with --base-url")
-        return wanted.models, lambda name: provider_named(name, api_key=key)
-    url = wanted.base_url
-    models = wanted.models or ("default",)
-    return tuple(f"{SERVER}/{model}" for model in models), lambda name: OpenAICompatible(
-        name, base_url=url, api_key=key
-    )
+    if wanted.base_url is not None:
+        url = wanted.base_url
+        models = wanted.models or ("default",)
+        return tuple(f"{SERVER}/{model}" for model in models), lambda name: OpenAICompatible(
+            name, base_url=url, api_key=key
+        )
+    models = wanted.models or config.models
+    if not models and config.routing.mode == "static":
+        raise NotConfigured("no model: name one with --model provider/model, in --config, or a server with --base-url")
+    make = provider_maker(config)
+    return models, make if key is None else lambda name: provider_named(name, api_key=key)
 
 
 def _key(variable: str | None) -> str | None:
