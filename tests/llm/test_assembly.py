@@ -47,6 +47,7 @@ STYLES = {
     "the index counts fragments": ([(0, "a", "read", '{"p"'), (1, "", "", ":1}"), (2, "b", "write", '{"p"'), (3, "", "", ":2}")], TWO),
     "indexes from one": ([(1, "a", "read", '{"p":1}'), (2, "b", "write", '{"p":'), (2, "", "", "2}")], TWO),
     "the name comes late": ([(0, "a", "", ""), (0, "", "read", '{"p":1}'), (1, "b", "", ""), (1, "", "write", '{"p":2}')], TWO),
+    "a tool without arguments twice, all at index 0": ([(0, "a", "now", ""), (0, "b", "now", "")], [("now", "{}"), ("now", "{}")]),
     "a call without arguments before another": ([(0, "a", "read", ""), (0, "b", "write", '{"p":2}')], [("read", "{}"), ("write", '{"p":2}')]),
 }  # fmt: skip
 
