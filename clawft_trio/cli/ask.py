@@ -67,7 +67,7 @@ def _targets(wanted: Ask, config: Config) -> tuple[tuple[str, ...], Callable[[st
             name, base_url=url, api_key=key
         )
     models = wanted.models or config.models
-    if not models and config.routing.mode == "static":
+    if config.routing.mode == "static" and len(models) == 0:
         raise NotConfigured("no model: name one with --model provider/model, in --config, or a server with --base-url")
     make = provider_maker(config)
     return models, make if key is None else lambda name: provider_named(name, api_key=key)

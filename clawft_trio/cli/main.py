@@ -19,19 +19,24 @@ FAILED, WRONG, INTERRUPTED = 1, 2, 130
 def main() -> NoReturn:
     """Run the command line and exit."""
     try:
+        _run()
+    except BaseException as exc:
+        if isinstance(exc, SystemExit) or os.environ.get("CLAWFT_TRACEBACK"):
+            raise
+        sys.exit(_told(exc))
+    sys.exit(0)
+
+
+def _run() -> None:
+    try:
+        # In here, so that Ctrl-C while modules load ends like Ctrl-C at any other time.
         from clawft_trio.cli.commands import app  # noqa: PLC0415  # typer and rich are an extra
     except ImportError as exc:
         if exc.name not in {"typer", "rich"}:
             raise
         _say("The command line needs typer and rich: pip install 'clawft-trio[cli]'")
         sys.exit(WRONG)
-    try:
-        app()
-    except BaseException as exc:
-        if isinstance(exc, SystemExit) or os.environ.get("CLAWFT_TRACEBACK"):
-            raise
-        sys.exit(_told(exc))
-    sys.exit(0)
+    app()
 
 
 def _told(exc: BaseException) -> int:
