@@ -99,7 +99,11 @@ def contained(exc: BaseException, *, tool: str) -> ToolError | Refused:
 def _said(exc: BaseException) -> str:
     if isinstance(exc, SystemExit):
         return "the tool tried to end the program"
-    return f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
+    try:
+        text = str(exc)
+    except Exception:  # noqa: BLE001 - the error is anybody's class, and its name is enough
+        text = ""
+    return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
 
 
 def _short(text: str) -> str:

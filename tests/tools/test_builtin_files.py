@@ -47,7 +47,9 @@ def test_with_approval_or_on_request_what_changes_is_offered_too(tmp_path):
     assert changing <= set(register_builtins(ToolRegistry(), tmp_path, BuiltinPolicy(unapproved=True)))
     with_commands = BuiltinPolicy(unapproved=True, commands=CommandPolicy(allow=("ls",)))
     assert "run_command" in register_builtins(ToolRegistry(), tmp_path, with_commands)
-    assert "run_command" not in register_builtins(ToolRegistry(), tmp_path, attrs.evolve(with_commands, unapproved=False))
+    assert "run_command" not in register_builtins(
+        ToolRegistry(), tmp_path, attrs.evolve(with_commands, unapproved=False)
+    )
 
 
 async def test_a_user_may_list_directories_by_either_name_in_the_permissions(tmp_path):
@@ -72,7 +74,9 @@ def test_a_range_is_exactly_these_lines_and_says_what_follows(lines, ending, fir
     all_lines = text.splitlines(keepends=True)
     with tempfile.TemporaryDirectory() as root:
         Path(root, "f").write_text(text)
-        answer = trio.run(lambda: use(registry_of(root, longest_read=1024), "read_file", path="f", first_line=first, line_count=count))
+        answer = trio.run(
+            lambda: use(registry_of(root, longest_read=1024), "read_file", path="f", first_line=first, line_count=count)
+        )
     if first > 1 and first > len(all_lines):
         assert answer.outcome == "error"
         assert f"fewer than {first} lines" in answer.text

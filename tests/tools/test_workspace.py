@@ -239,7 +239,9 @@ def test_no_descriptor_is_left_open(trapped):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-@given(st.lists(st.sampled_from(["..", ".", "sub", "link", "new", "deep", "absolute", "chain1", "", "file"]), max_size=7))
+@given(
+    st.lists(st.sampled_from(["..", ".", "sub", "link", "new", "deep", "absolute", "chain1", "", "file"]), max_size=7)
+)
 @settings(deadline=None, max_examples=150)
 def test_any_way_through_names_links_and_dots_stays_inside(tmp_path_factory, names):
     top = tmp_path_factory.mktemp("top")

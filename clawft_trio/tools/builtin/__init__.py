@@ -8,3 +8,4 @@ from clawft_trio.tools.builtin.register import (
 from clawft_trio.tools.builtin.register import (
     register_builtins as register_builtins,
 )
+from clawft_trio.tools.child_process import ChildPolicy as ChildPolicy

@@ -180,12 +180,17 @@ def _environment(workspace: Workspace, policy: CommandPolicy) -> dict[str, str]:
     return {**kept, "PATH": policy.path, "HOME": str(workspace.root), **policy.environment}
 
 
+def _signal_name(number: int) -> str:
+    # Real-time signals have numbers only.
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+
+
 def _told(finished: Finished, policy: CommandPolicy) -> dict[str, Any]:
     told: dict[str, Any] = {"exit_code": finished.exit_code}
     if finished.exit_code is None:
         told["note"] = f"ended after {policy.child.total:g} seconds"
     elif finished.exit_code < 0:
-        told["note"] = f"ended by {signal.Signals(-finished.exit_code).name}"
+        told["note"] = f"ended by {_signal_name(-finished.exit_code)}"
     elif finished.left_something:
         told["note"] = "something that it started still runs and holds its output"
     return told | {"stdout": finished.stdout, "stderr": finished.stderr, "seconds": round(finished.duration, 3)}
