@@ -34,7 +34,7 @@ for line in sys.stdin.buffer:
         continue
     method, params = m["method"], m.get("params", {})
     if method == "initialize":
-        r = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "e", "version": "1"}}
+        r = {"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": {"name": "e", "version": "1"}}
     elif method == "tools/list":
         r = {"tools": [{"name": "echo", "inputSchema": {"type": "object"}}]}
     elif params["name"] == "flood":
