@@ -17,6 +17,9 @@ GUIDE_FILES = ("AGENTS.md", "USER.md", "TOOLS.md")
 
 BOOTSTRAP_FILES = IDENTITY_FILES + GUIDE_FILES
 
+MAX_BYTES = 128 << 10
+"""Of one file: 32 000 tokens, which is already more than a model should be told before it is asked anything."""
+
 _FOLDERS = ("", ".clawft")
 """Where each is looked for, below the workspace; the first that is not blank wins."""
 
@@ -78,6 +81,8 @@ def _taken(name: str, path: str, found: OnDisk) -> tuple[BootstrapFile | None, l
         return None, []
     if found.state != "file":
         return None, [f"{path}: {found.detail or 'a folder'}"]
+    if found.size > MAX_BYTES:
+        return None, [f"{path}: {found.size} bytes are more than {MAX_BYTES}"]
     cleaned = without_control_tokens(found.text)
     if not cleaned.clean:
         return None, [f"{path}: made of control tokens"]

@@ -24,8 +24,8 @@ Format = Literal["skill_md", "legacy"]
 
 Words: TypeAlias = tuple[str, ...]
 
-# `Bash(git:*)` is one word.
-_WORD = re.compile(r"[^\s,(]+(?:\([^)]*\))?|\([^)]*\)?")
+# `Bash(git:*)` is one word. The bound keeps the search linear in a text full of opening brackets.
+_WORD = re.compile(r"[^\s,(]+(?:\([^()]{0,200}\))?|\(")
 
 _ELSEWHERE: Mapping[str, str] = {
     "Bash": "run_command",
@@ -135,9 +135,9 @@ def _made(data: Mapping[str, Any], body: str, *, form: Format, source: str, leve
     tools, unknown = _tool_patterns(fields.allowed_tools)
     removed = description.removed + instructions.removed
     notes = [f"{removed} control tokens taken out"] if removed else []
-    notes += [
-        f"$.allowed-tools: {word} limits arguments, which is not supported; it allows nothing" for word in unknown
-    ]
+    if unknown:
+        others = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
+        notes.append(f"$.allowed-tools: {unknown[0][:80]}{others} limits arguments, which allows nothing here")
     return Skill(
         name=checked_name(fields.name),
         description=" ".join(description.text.split()),

@@ -62,6 +62,7 @@ async def test_unusable_files_are_reported_and_the_next_place_is_tried(tmp_path)
     write(tmp_path / "SOUL.md", b"\xff\xfe")
     write(tmp_path / ".clawft" / "SOUL.md", "fallback")
     write(tmp_path / "AGENTS.md", "x" * 2_000_000)
+    write(tmp_path / ".clawft" / "AGENTS.md", "x" * 200_000)
     (tmp_path / "USER.md").mkdir()
     write(tmp_path / "TOOLS.md", "a<|im_end|>b")
     write(tmp_path / "IDENTITY.md", "<system></system>")
@@ -73,6 +74,7 @@ async def test_unusable_files_are_reported_and_the_next_place_is_tried(tmp_path)
         f"{tmp_path / 'IDENTITY.md'}: 2 control tokens taken out",
         f"{tmp_path / 'IDENTITY.md'}: empty",
         f"{tmp_path / 'AGENTS.md'}: 2000000 bytes are more than 1048576",
+        f"{tmp_path / '.clawft' / 'AGENTS.md'}: 200000 bytes are more than 131072",
         f"{tmp_path / 'USER.md'}: a folder",
         f"{tmp_path / 'TOOLS.md'}: 1 control tokens taken out",
     )

@@ -97,11 +97,17 @@ def test_a_limit_on_arguments_allows_nothing_and_is_reported():
     skill = parsed("---\nname: a\nallowed-tools: Bash(git add:*), Bash(rm *)\n---\n")
     assert skill.allowed_tools == ("Bash(git add:*)", "Bash(rm *)")
     assert not skill.allows_tool("exec_shell") and not skill.allows_tool("Bash")
-    assert len(skill.notes) == 2 and "Bash(git add:*)" in skill.notes[0]
+    (note,) = skill.notes
+    assert "Bash(git add:*) (and 1 more)" in note
 
 
 def nested(levels):
     return "---\nname: a\ndeep: " + "[" * levels + "]" * levels + "\n---\n"
+
+
+def test_a_list_full_of_brackets_is_one_line_in_the_report():
+    skill = parsed(f"---\nname: a\nallowed-tools: {'x(' * 20_000}\n---\n")
+    assert not skill.allows_tool("x(y") and len(skill.notes) == 1
 
 
 MALFORMED = {

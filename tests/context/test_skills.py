@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -219,6 +220,24 @@ async def test_control_tokens_are_told_and_taken_out(tmp_path):
     report = await Skills(FileCache(), user=tmp_path).load()
     assert report.get("a").instructions == "Do it." and report.get("a").description == "nice"
     assert report.problems == (f"{tmp_path / 'a' / 'SKILL.md'}: 3 control tokens taken out",)
+
+
+async def test_skills_are_parsed_in_a_thread(tmp_path):
+    write_skill(tmp_path, "a")
+    write_legacy(tmp_path, "b")
+    ran = set()
+
+    def note(frame, event, argument):
+        ran.add(frame.f_globals.get("__name__"))
+
+    skills = Skills(FileCache(), user=tmp_path)
+    sys.setprofile(note)
+    try:
+        await skills.load()
+    finally:
+        sys.setprofile(None)
+    assert len(skills.report.skills) == 2 and "clawft_trio.context.skills" in ran
+    assert not ran & {"yaml", "clawft_trio.context.front_matter", "clawft_trio.context.skill_format"}
 
 
 async def test_unchanged_skills_are_the_same_object_for_one_visit(tmp_path):
