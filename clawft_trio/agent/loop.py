@@ -338,7 +338,8 @@ class AgentLoop:
             await self._reply(message, failure_reply(message, exc), "failed")
             return False
         except trio.Cancelled:
-            await self._farewell(message, "the loop was cancelled")
+            with trio.move_on_after(self.policy.farewell, shield=True):
+                await self._farewell(message, "the loop was cancelled")
             raise
         if not new:
             self._note_duplicate(message)
@@ -354,7 +355,8 @@ class AgentLoop:
                 reply, ending = await self._outcome(running, context)
             except BaseException:
                 # Cancelled from outside, or the program is ending.
-                await self._farewell(message, running.stopped or "the loop was cancelled")
+                with trio.move_on_after(self.policy.farewell, shield=True):
+                    await self._farewell(message, running.stopped or "the loop was cancelled")
                 raise
             finally:
                 context.end()
@@ -404,9 +406,11 @@ class AgentLoop:
             kept = await self._keep(message, reply)
             await self._bus.dispatch_outbound(reply, kept=kept)
         except BusClosed:
-            await self._hand_over(message, reply, kept=kept)
+            with trio.move_on_after(self.policy.farewell, shield=True):
+                await self._hand_over(message, reply, kept=kept)
         except trio.Cancelled:
-            await self._hand_over(message, reply, kept=kept)
+            with trio.move_on_after(self.policy.farewell, shield=True):
+                await self._hand_over(message, reply, kept=kept)
             raise
         except StoreError as exc:
             self._note_lost(reply, exc)
@@ -416,13 +420,12 @@ class AgentLoop:
     async def _hand_over(  # noqa: ASYNC910 - `_keep` checkpoints, unless it was done before
         self, message: InboundMessage, reply: OutboundMessage, *, kept: bool = False
     ) -> None:
-        """Hand *reply* over without waiting for its channel, also when this task is being cancelled."""
-        with trio.move_on_after(self.policy.farewell, shield=True):  # noqa: ASYNC912 - same
-            try:
-                kept = kept or await self._keep(message, reply)
-                await self._bus.outbound(reply.channel).put_or_shelve(reply, kept=kept)
-            except StoreError as exc:
-                self._note_lost(reply, exc)
+        """Hand *reply* over without waiting for its channel."""
+        try:
+            kept = kept or await self._keep(message, reply)
+            await self._bus.outbound(reply.channel).put_or_shelve(reply, kept=kept)
+        except StoreError as exc:
+            self._note_lost(reply, exc)
 
     def _note_lost(self, reply: OutboundMessage, error: StoreError) -> None:
         self._notify(Undeliverable(message=reply, error=error))
@@ -441,7 +444,7 @@ class AgentLoop:
         return True
 
     async def _farewell(self, message: InboundMessage, reason: str) -> None:
-        """Tell *message* that it was cancelled, also when this task is being cancelled itself."""
+        """Tell *message* that it was cancelled."""
         await self._hand_over(message, failure_reply(message, TurnCancelled(reason)))
         self._counts["cancelled"] += 1
 
@@ -483,7 +486,8 @@ class AgentLoop:
         await trio.lowlevel.checkpoint()
         while self._refused:
             message, reason = self._refused.pop(0)
-            await self._farewell(message, reason)
+            with trio.move_on_after(self.policy.farewell, shield=True):
+                await self._farewell(message, reason)
 
 
 async def serve_sessions(

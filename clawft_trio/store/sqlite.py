@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar
 
@@ -164,9 +165,10 @@ class _Lane:
     def _transaction(self, begin: str, end: str, function: Work[T]) -> T:
         if self.closed:
             raise StoreClosed(f"{self._source} is closed", path=self._source)
-        with _named(self._source), self._rolled_back_on_failure():
+        reads = end == "ROLLBACK"
+        with _named(self._source, reads=reads), self._rolled_back_on_failure():
             self._begin(begin)
-            with self._read_only(end == "ROLLBACK"):
+            with self._read_only(reads):
                 result = function(self._connection)
             self._give_up_if_cancelled()
             self._connection.execute(end)
@@ -271,9 +273,13 @@ def _open_lane(path: Path, busy: float, durability: str) -> _Lane:
 def _make_private(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # An existing file is never opened here: closing it again would drop every POSIX lock that this process holds
+        # on it, other connections' included, and a process that closes then deletes their write-ahead log.
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         # SQLite gives its log files the mode of the main file.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        path.chmod(0o600)
+        if stat.S_IMODE(path.stat().st_mode) != 0o600 and path.is_file():
+            path.chmod(0o600)
     except OSError as exc:
         raise StoreError(f"{path}: cannot be opened: {exc.strerror}", path=str(path)) from exc
 
@@ -308,7 +314,7 @@ def _code(exc: sqlite3.Error) -> int:
 
 
 @contextmanager
-def _named(source: str) -> Iterator[None]:
+def _named(source: str, *, reads: bool = False) -> Iterator[None]:
     """Give SQLite's failures of the file our names; errors of the statements themselves are the caller's."""
     try:
         yield
@@ -318,6 +324,7 @@ def _named(source: str) -> Iterator[None]:
             raise StoreCorrupt(f"{source}: is damaged or is no store: {exc}", path=source) from exc
         if code in _LOCKED:
             raise StoreBusy(f"{source}: other processes keep it locked", path=source) from exc
-        if code in _BROKEN:
+        # In a read it is the caller who tried to write.
+        if code in _BROKEN or (code == sqlite3.SQLITE_READONLY and not reads):
             raise StoreError(f"{source}: {exc}", path=source) from exc
         raise

@@ -164,7 +164,7 @@ async def test_another_applications_database_is_refused(tmp_path: Path) -> None:
 async def test_a_place_that_cannot_be_a_file_is_a_typed_error(tmp_path: Path, make) -> None:
     make(tmp_path / "store.db")
     path = tmp_path / "store.db" if (tmp_path / "store.db").exists() else tmp_path / "a file" / "store.db"
-    with pytest.raises(StoreError, match="cannot be opened"):
+    with pytest.raises(StoreError, match="open"):
         async with open_store(path):
             raise AssertionError("opened")
 
@@ -252,6 +252,29 @@ async def test_many_tasks_share_it_and_none_waits_for_ever(tmp_path: Path) -> No
                 nursery.start_soon(store.transact, partial(add, f"{n:02}"))
                 nursery.start_soon(store.read, words)
         assert len(await store.read(words)) == 50
+
+
+async def test_opening_a_store_drops_no_lock_of_another_connection_of_this_process(tmp_path: Path) -> None:
+    # A process's POSIX locks on a file are gone as soon as it closes any descriptor of that file. Then another
+    # process that closes the database believes to be the last, and deletes the log that this one still writes to.
+    path = tmp_path / "store.db"
+    async with open_store(path, migrations=[WORDS]) as store:
+        await store.transact(partial(add, "before"))
+        async with open_store(path, migrations=[WORDS]) as second:
+            await second.read(words)
+            script = f"import sqlite3; c = sqlite3.connect({str(path)!r}); c.execute('SELECT * FROM words'); c.close()"
+            await trio.run_process([sys.executable, "-c", script])
+            assert path.with_name("store.db-wal").exists()
+            await store.transact(partial(add, "after"))
+            assert await second.read(words) == ["after", "before"]
+
+
+async def test_a_file_that_cannot_be_written_is_a_typed_error(tmp_path: Path) -> None:
+    async with open_store(tmp_path / "store.db", migrations=[WORDS]) as store:
+        # As a file system that was mounted anew, read-only: to root no mode of a file is an obstacle.
+        store._writer._connection.execute("PRAGMA query_only = ON")
+        with pytest.raises(StoreError):
+            await store.transact(partial(add, "oslo"))
 
 
 COUNT_UP = """
