@@ -151,11 +151,18 @@ class Pipeline:
 
 
 class PipelineRegistry:
-    """Pipelines by task type: the default one classifies, and answers what no other is registered for."""
+    """Pipelines by task type.
+
+    The default one admits and classifies every turn, and answers what no other is registered for. Its admission is
+    everybody's: limits are not to be escaped by asking for another kind of task.
+    """
 
     def __init__(self, default: Pipeline, special: Mapping[TaskType, Pipeline] | None = None) -> None:
         self._default = default
-        self._special = dict(special or {})
+        self._special = {
+            task_type: attrs.evolve(pipeline, admission=default.admission)
+            for task_type, pipeline in (special or {}).items()
+        }
 
     def for_task(self, task_type: TaskType) -> Pipeline:
         """The pipeline for tasks of *task_type*."""

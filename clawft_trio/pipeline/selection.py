@@ -99,14 +99,20 @@ class Costs:
         self._output = min(request.max_tokens or permissions.max_output_tokens, permissions.max_output_tokens)
         self._estimate = estimate
         self._allowance = allowance
+        self._estimated: dict[str, Decimal | None] = {}
 
     def of(self, target: Target) -> Decimal | None:
-        return self._estimate(target, self._input, self._output)
+        """Upper estimate of one round at *target*, asked for once."""
+        if target.name not in self._estimated:
+            self._estimated[target.name] = self._estimate(target, self._input, self._output)
+        return self._estimated[target.name]
 
     def affords(self, target: Target) -> bool:
+        """Whether one round at *target* can be paid."""
         return self._allowance.covers(self.of(target))
 
     def refusal(self, targets: Sequence[Target]) -> BudgetExceeded:
+        """What to say when none of *targets* can be paid."""
         least = min((cost for t in targets if (cost := self.of(t)) is not None), default=None)
         allowance = self._allowance
         asked = "" if least is None else f" and the cheapest answer may cost {least:.6f}"

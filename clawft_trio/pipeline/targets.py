@@ -11,7 +11,7 @@ import trio
 
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Provider
 from clawft_trio.errors import NotConfigured
-from clawft_trio.nursery import goodbye
+from clawft_trio.nursery import goodbye, open_hidden_nursery
 from clawft_trio.pipeline.stages import Target
 
 Factory: TypeAlias = Callable[[Target], Provider]
@@ -24,7 +24,7 @@ MAX_TARGETS = 1000
 """Targets that may be open. Configurations have a handful; more means that names are made up from outside."""
 
 GRACE = 5.0
-"""Seconds that each provider has for closing."""
+"""Seconds that all providers together have for closing."""
 
 
 @runtime_checkable
@@ -98,26 +98,33 @@ class Targets:
         return self._wrap(bare, target)
 
     async def aclose(self) -> None:
-        """Close every provider that can be closed, last opened first, each within its grace.
+        """Close every provider that can be closed, all at once, within one grace.
 
         Raises:
-          ExceptionGroup: closing some of them failed. All others are closed.
+          Exception: closing one of them failed; a group of them when it was several. All others are closed.
 
         Cancellation: closing goes on, shielded and bounded; then `Cancelled` is raised.
         """
         self._closed = True
-        errors: list[Exception] = []
-        while self._bare:
-            provider = self._bare.pop()
-            if isinstance(provider, Closeable):
-                try:
-                    with goodbye(GRACE):
-                        await provider.aclose()
-                except Exception as exc:  # noqa: BLE001 - the others have to be closed, too; raised below
-                    errors.append(exc)
-        if errors:
-            raise ExceptionGroup("closing providers failed", errors)
+        opened, self._bare = self._bare, []
+        failed: list[Exception] = []
+        with goodbye(GRACE):
+            async with open_hidden_nursery() as nursery:
+                for provider in opened:
+                    if isinstance(provider, Closeable):
+                        nursery.start_soon(_close, provider, failed)
         await trio.lowlevel.checkpoint_if_cancelled()
+        if len(failed) == 1:
+            raise failed[0]
+        if failed:
+            raise ExceptionGroup("closing providers failed", failed)
+
+
+async def _close(provider: Closeable, failed: list[Exception]) -> None:  # noqa: ASYNC910 - as the provider does
+    try:
+        await provider.aclose()
+    except Exception as exc:  # noqa: BLE001 - the others have to be closed, too; raised by the caller
+        failed.append(exc)
 
 
 @asynccontextmanager
@@ -129,9 +136,9 @@ async def open_targets(factory: Factory, *, wrap: Wrap = unwrapped) -> AsyncGene
       wrap: what every target has around it, innermost first: `lambda p, t: Resilient(Metered(p, ...), policy)`.
 
     Raises:
-      ExceptionGroup: closing failed.
+      Exception: closing failed.
 
-    Cancellation: every provider is closed, within its grace.
+    Cancellation: every provider is closed, within `GRACE`.
     """
     targets = Targets(factory, wrap)
     try:

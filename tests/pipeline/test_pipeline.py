@@ -363,6 +363,19 @@ async def test_each_task_type_may_have_a_pipeline_of_its_own() -> None:
         assert (await registry.complete(request, Call(), decision)).text == expected
 
 
+async def test_limits_are_not_escaped_by_asking_for_another_kind_of_task() -> None:
+    limited = Admission(limiter=RateLimiter(), budget=Purse("10"))
+    registry = PipelineRegistry(
+        Pipeline(router=Watching(), transport=ByModel(), admission=limited),
+        {"code_generation": Pipeline(router=Watching(), transport=ByModel())},
+    )
+    for _ in range(USER.rate_limit):
+        await registry.route(ask("implement a function"))
+    with pytest.raises(RateLimitExceeded):
+        await registry.route(ask("implement a function"))
+    assert len(limited.budget.asked) == USER.rate_limit
+
+
 async def test_a_turn_stays_in_its_pipeline_whatever_its_later_rounds_look_like() -> None:
     code = scripted([Say("coding"), Finish()], model="code")
     registry = PipelineRegistry(

@@ -117,6 +117,20 @@ async def test_a_large_limit_is_kept_in_few_entries_and_never_exceeded(autojump_
     assert admitted(limiter, limit=1000) is None
 
 
+@given(st.lists(st.sampled_from([0.0, 0.003, 0.011, 0.1]), min_size=3, max_size=9))
+@settings(deadline=None, max_examples=20)
+@in_mock_time
+async def test_rounding_forgets_nothing_too_early(pauses) -> None:
+    limiter = RateLimiter(RateLimitPolicy(window_seconds=10))
+    taken: list[float] = []
+    for pause in pauses * 100:
+        await trio.sleep(pause)
+        if admitted(limiter, limit=100) is None:
+            taken.append(trio.current_time())
+    for last, first in zip(taken[100:], taken, strict=False):
+        assert last - first > 10 - 1e-5
+
+
 @BOTH
 @pytest.mark.parametrize("limit", [-1, -60])
 async def test_a_negative_limit_is_none_at_all(strategy, limit, autojump_clock) -> None:

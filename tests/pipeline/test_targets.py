@@ -63,18 +63,18 @@ async def test_what_is_wrapped_around_a_target_is_reached_and_what_was_built_is_
     assert (bare.closed, target) == (1, A)
 
 
-async def test_the_last_opened_is_closed_first_and_each_once() -> None:
-    order: list[str] = []
+async def test_each_is_closed_once() -> None:
+    bares: list[Bare] = []
 
-    class Noting(Bare):
-        async def aclose(self) -> None:
-            order.append(self.target.model)
-            await super().aclose()
+    def factory(target: Target) -> Bare:
+        bares.append(Bare(target))
+        return bares[-1]
 
-    async with open_targets(Noting) as targets:
+    async with open_targets(factory) as targets:
         for target in (A, B, A):
             targets.reach(target)
-    assert order == ["b", "a"]
+    await targets.aclose()
+    assert [bare.closed for bare in bares] == [1, 1]
 
 
 async def test_a_provider_without_anything_to_close_is_left_alone() -> None:
@@ -90,18 +90,18 @@ async def test_after_the_end_nothing_is_reached() -> None:
             targets.reach(target)
 
 
-async def test_one_that_hangs_while_closing_costs_its_grace_and_no_more(autojump_clock) -> None:
+async def test_however_many_hang_while_closing_it_takes_one_grace(autojump_clock) -> None:
     bares: list[Bare] = []
 
     def factory(target: Target) -> Bare:
-        bares.append(Bare(target, closing=float("inf") if target == B else 0.0))
+        bares.append(Bare(target, closing=0.0 if target == A else float("inf")))
         return bares[-1]
 
     async with open_targets(factory) as targets:
-        targets.reach(A)
-        targets.reach(B)
+        for target in (A, B, Target("p", "c")):
+            targets.reach(target)
     assert trio.current_time() == GRACE
-    assert [bare.finished for bare in bares] == [True, False]
+    assert [bare.finished for bare in bares] == [True, False, False]
 
 
 async def test_one_that_fails_while_closing_does_not_keep_the_others_open() -> None:
@@ -111,11 +111,18 @@ async def test_one_that_fails_while_closing_does_not_keep_the_others_open() -> N
         bares.append(Bare(target, failing=target == B))
         return bares[-1]
 
-    with pytest.RaisesGroup(OSError):
+    with pytest.raises(OSError, match="cannot close"):
         async with open_targets(factory) as targets:
             for target in (A, B, Target("p", "c")):
                 targets.reach(target)
-    assert [bare.closed for bare in bares] == [1, 1, 1]
+    assert [(bare.closed, bare.finished) for bare in bares] == [(1, True), (1, False), (1, True)]
+
+
+async def test_two_that_fail_while_closing_are_a_group() -> None:
+    with pytest.RaisesGroup(OSError, OSError):
+        async with open_targets(lambda target: Bare(target, failing=True)) as targets:
+            targets.reach(A)
+            targets.reach(B)
 
 
 async def test_what_the_factory_opened_is_closed_also_when_wrapping_fails() -> None:
