@@ -159,12 +159,14 @@ async def test_an_agents_turn_never_blocks(tmp_path: Path) -> None:
     write(tmp_path / "SOUL.md", "You are kind.")
     write(tmp_path / "notes.txt", "Rain.")
     write_skill(tmp_path / ".clawft" / "skills", "greet")
+    # A database in memory waits for nothing and is used on the loop; one on the disk must not be.
+    store = tmp_path / "store.db"
     first = [CallTool("read_file", {"path": "notes.txt"}), CallTool("memory_append", {"entry": "likes tea"}), Finish()]
     async with open_fault_server(first, [Say("Rain."), Finish()]) as server:
         with NothingBlocks():
             async with (
                 OpenAICompatible("somebody", base_url=server.url, model="m") as provider,
-                open_agent(["somebody/m"], providers={"somebody": provider}, workspace=tmp_path) as agent,
+                open_agent(["somebody/m"], providers={"somebody": provider}, workspace=tmp_path, store=store) as agent,
             ):
                 assert (await agent.ask("What is in my notes?")).text == "Rain."
                 async with agent.stream("And again?") as answer:
