@@ -141,6 +141,18 @@ def test_an_error_inside_a_stream_is_judged_by_its_codes(data, kind, retryable):
     assert (type(error), error.retryable, error.status, error.request_id) == (kind, retryable, None, "r")
 
 
+def test_an_error_says_who_what_and_why():
+    error = judged(429, openai("rate_limit_exceeded"), {"retry-after": "2"})
+    assert str(error) == "p/m: said (429, rate_limit_exceeded)"
+    assert str(judged(502)) == "p/m: ServerError (502)"
+
+
+@pytest.mark.parametrize("status", [500, 501, 502, 503, 504, 507, 529, 599])
+def test_every_status_of_a_failing_server_is_worth_a_retry(status):
+    assert judged(status).retryable
+    assert not judged(400).retryable
+
+
 def test_what_an_error_says_decides_nothing():
     for lie in ("rate limit exceeded", "insufficient_quota", "maximum context length", "overloaded", "invalid api key"):
         error = judged(400, {"error": {"message": lie}})

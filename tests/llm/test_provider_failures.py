@@ -53,6 +53,26 @@ async def test_a_status_becomes_its_error(dialect, stream, status, kind):
 
 
 @DIALECTS
+@pytest.mark.parametrize(
+    "script",
+    [
+        [Status(503)],
+        [Status(429, retry_after=0)],
+        [ResetConnection()],
+        [Say("one"), BadJson()],
+        [ErrorEvent()],
+        [EndBody()],
+    ],
+)
+async def test_a_provider_asks_once_and_never_again(dialect, script):
+    async with open_fault_server(script, [Say("Hi"), Finish()]) as server, provider(dialect, server) as model:
+        with pytest.raises(e.ProviderError) as caught:
+            await model.complete(asking(), Call())
+        assert caught.value.retryable
+        assert len(server.requests) == 1
+
+
+@DIALECTS
 @pytest.mark.parametrize("before", [[], [Preamble()], [Say("one "), Say("two")]], ids=["first", "preamble", "content"])
 async def test_an_error_event_under_status_200_is_typed(dialect, before):
     code = {"openai": "rate_limit_exceeded", "anthropic": "overloaded_error"}[dialect]

@@ -110,6 +110,13 @@ async def test_the_connection_is_kept_for_the_next_call(dialect):
 
 
 @DIALECTS
+@BOTH_WAYS
+async def test_the_other_http_library_serves_as_well(dialect, stream):
+    async with open_fault_server([Say("Hi"), Finish()]) as server, provider(dialect, server, library="httpx2") as model:
+        assert (await model.complete(asking(stream), Call())).text == "Hi"
+
+
+@DIALECTS
 async def test_the_model_of_the_request_comes_first(dialect):
     async with open_fault_server([Say("Hi"), Finish()]) as server, provider(dialect, server) as model:
         seen = Seen()
