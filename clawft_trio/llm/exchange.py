@@ -12,7 +12,7 @@ import attrs
 import trio
 
 from clawft_trio.attempts import AttemptInProgress, record_attempt
-from clawft_trio.chat import Call, ChatRequest, ChatResponse, StreamEvent, UsageReport
+from clawft_trio.chat import CONTENT, Call, ChatRequest, ChatResponse, StreamEvent, UsageReport
 from clawft_trio.codec import encode_json
 from clawft_trio.errors import (
     InvalidResponse,
@@ -238,6 +238,9 @@ class _Conversation:
             if events is None:
                 return
             left -= trio.current_time() - started
+            if any(isinstance(event, CONTENT) for event in events):
+                # The mark came too early, as from servers that put it on every chunk: more may follow.
+                left = self.exchange.linger
             await self._show(events)
 
     # On purpose without a checkpoint of its own: the read that brought the events was one.

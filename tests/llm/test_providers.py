@@ -215,6 +215,16 @@ async def test_a_slow_consumer_does_not_shorten_the_wait_for_usage():
         assert (await model.complete(asking(), Call(emit=slow))).usage == usage
 
 
+async def test_a_finish_reason_that_comes_too_early_cuts_nothing_off():
+    # Longer than the wait for usage in all, and never longer at once.
+    words = [step for word in "abcd" for step in (Finish(), Wait(0.3), Say(word))]
+    async with (
+        open_fault_server([*words, Finish(), EndBody()]) as server,
+        provider("openai", server, linger=1.0) as model,
+    ):
+        assert (await model.complete(asking(), Call())).text == "abcd"
+
+
 async def test_anthropics_last_word_is_waited_for_and_then_missed():
     script = [Say("Hi"), Finish(), EndBody()]
     async with open_fault_server(script) as server:
