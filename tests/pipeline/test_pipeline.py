@@ -20,6 +20,7 @@ from clawft_trio.errors import (
     RateLimitExceeded,
     ServerError,
 )
+from clawft_trio.messages import InboundMessage
 from clawft_trio.observe import Noted, Recorder, RoundEnded, Routed
 from clawft_trio.pipeline import (
     Admission,
@@ -28,11 +29,14 @@ from clawft_trio.pipeline import (
     NoLearner,
     NoScorer,
     OneProvider,
+    PermissionResolver,
+    PermissionsPolicy,
     Pipeline,
     PipelineRegistry,
     RateLimiter,
     ResponseOutcome,
     RoutingDecision,
+    SenderOverrides,
     StaticRouter,
     Target,
     TaskProfile,
@@ -423,3 +427,24 @@ async def test_a_whole_pipeline_over_open_targets() -> None:
         response = await pipeline.complete(ask(), Call(), await pipeline.route(ask()))
         assert response.text == "one"
         assert targets.statistics().open == ("fake/one",)
+
+
+async def test_a_messages_sender_arrives_in_the_request_the_decision_and_the_outcome() -> None:
+    """The way of a sender id: message, permissions, request, decision, what is learnt and told."""
+    message = InboundMessage(channel="telegram", sender_id="12345", chat_id="7", content="hello")
+    resolver = PermissionResolver(PermissionsPolicy(users={"telegram:12345": SenderOverrides(level=1)}))
+    learner, seen, purse = TrajectoryLearner(), Recorder(), Purse("10")
+    one = scripted([Say("hi"), Finish()], model="one")
+    pipeline = Pipeline(
+        router=StaticRouter(["fake/one"]),
+        transport=ByModel(one=one),
+        learner=learner,
+        admission=Admission(budget=purse),
+    )
+    request = ChatRequest([Message.user(message.content)], auth=resolver.resolve(message.channel, message.sender_id))
+    call = Call(id="c", notify=seen)
+    decision = await pipeline.route(request, call)
+    await pipeline.complete(request, call, decision)
+    told = [purse.asked[0], decision.sender_id, one.requests[0].sender_id, learner.trajectories[0].sender_id]
+    told += [seen.of(Routed)[0].sender, seen.of(RoundEnded)[0].sender]
+    assert told == ["telegram:12345"] * 6
