@@ -110,7 +110,8 @@ class ContextBuilder:
         snapshot = Snapshot(self._cache)
         unchanged = await _unchanged(last, snapshot)
         if last is None or not unchanged:
-            last = await self._assemble(snapshot, sender)
+            # A view of its own, so that what is no longer asked for is not looked at for ever.
+            last = await self._assemble(Snapshot(snapshot), sender)
         self._built[key] = last
         self._built.move_to_end(key)
         while len(self._built) > _KEPT:

@@ -152,23 +152,29 @@ class Skills:
         Cancellation: what was found before stays in force.
         """
         snapshot = Snapshot(reads or self._cache)
-        if await self._unchanged(snapshot):
-            return self.report
-        async with self._loading:
-            if await self._unchanged(snapshot):
-                return self.report
-            candidates, skipped = await self._scan(snapshot)
-            report, self._memo = await trio.to_thread.run_sync(
-                _settled, candidates, skipped, self._memo, abandon_on_cancel=True, limiter=self._parser
-            )
-            self._last = _Loaded(snapshot.paths, snapshot.found, report)
+        if (report := await self._unchanged(snapshot)) is not None:
             return report
+        async with self._loading:
+            # Somebody else may have loaded just this in the meantime.
+            if (report := await self._unchanged(snapshot)) is not None:
+                return report
+            # A view of its own, so that what is no longer asked for is not looked at for ever.
+            self._last = await self._load(Snapshot(snapshot))
+            return self._last.report
 
-    async def _unchanged(self, snapshot: Snapshot) -> bool:
-        if self._last is None:
+    async def _unchanged(self, snapshot: Snapshot) -> SkillReport | None:
+        last = self._last
+        if last is None:
             await trio.lowlevel.checkpoint()
-            return False
-        return await snapshot.read_many(self._last.paths) == self._last.found
+            return None
+        return last.report if await snapshot.read_many(last.paths) == last.found else None
+
+    async def _load(self, snapshot: Snapshot) -> _Loaded:
+        candidates, skipped = await self._scan(snapshot)
+        report, self._memo = await trio.to_thread.run_sync(
+            _settled, candidates, skipped, self._memo, abandon_on_cancel=True, limiter=self._parser
+        )
+        return _Loaded(snapshot.paths, snapshot.found, report)
 
     async def _scan(self, snapshot: Snapshot) -> tuple[list[_Candidate], list[Skipped]]:
         listings = await snapshot.read_many([level.folder for level in self._levels])

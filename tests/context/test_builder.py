@@ -137,6 +137,26 @@ async def test_what_is_deleted_is_gone_from_the_next_prompt(tmp_path):
     assert titles == ["IDENTITY.md", "Configuration", "AGENTS.md", "USER.md", "TOOLS.md"]
 
 
+async def test_what_came_and_went_is_not_looked_at_for_ever(tmp_path):
+    cache, builder = whole(tmp_path)
+    await builder.build_system_prompt()
+
+    async def looks():
+        before = cache.statistics().stats
+        await builder.build_system_prompt()
+        return cache.statistics().stats - before
+
+    usual = await looks()
+    for number in range(20):
+        path = write_skill(tmp_path / "skills", f"guest-{number}")
+        await builder.build_system_prompt()
+        path.unlink()
+        path.parent.rmdir()
+        await builder.build_system_prompt()
+    # The last guest may still be among them.
+    assert await looks() <= usual + 3
+
+
 async def test_the_model_is_told_of_skills_and_how_to_load_them(tmp_path):
     _, builder = whole(tmp_path)
     prompt = await builder.build_system_prompt()
