@@ -14,7 +14,7 @@ from clawft_trio.auth import AuthContext
 from clawft_trio.chat import ToolCall
 from clawft_trio.errors import OutcomeUnknown, PermissionDenied, ToolFailed
 from clawft_trio.testing.seeding import seeded_scheduler
-from clawft_trio.tools import RESULT_LIMIT, FanOutPolicy, ToolContext, ToolRegistry, tool
+from clawft_trio.tools import RESULT_LIMIT, FanOutPolicy, Tool, ToolContext, ToolRegistry, tool
 
 CONTEXT = ToolContext(auth=AuthContext.local(), log=logging.getLogger("test.silent"))
 CONTEXT.log.disabled = True
@@ -163,8 +163,6 @@ async def test_a_tool_that_cancels_itself_is_answered():
 
 
 async def test_a_check_that_fails_is_its_calls_affair():
-    from clawft_trio.tools import Tool
-
     async def function(arguments, context):
         raise AssertionError("not called")
 

@@ -35,7 +35,12 @@ async def use(registry, name, **arguments):
 
 
 def test_without_approval_only_what_looks_is_offered(tmp_path):
-    assert set(register_builtins(ToolRegistry(), tmp_path)) == {"read_file", "list_directory", "search_files"}
+    assert set(register_builtins(ToolRegistry(), tmp_path)) == {
+        "read_file",
+        "list_directory",
+        "search_files",
+        "web_fetch",
+    }
 
 
 def test_with_approval_or_on_request_what_changes_is_offered_too(tmp_path):

@@ -14,6 +14,7 @@ import trio
 from clawft_trio.auth import AuthContext
 from clawft_trio.chat import ToolCall
 from clawft_trio.observe import Recorder, ToolEnded, ToolStarted
+from clawft_trio.testing.leaks import nothing_left
 from clawft_trio.testing.sweep import cancel_everywhere
 from clawft_trio.tools import FanOutPolicy, ToolContext, ToolRegistry, tool
 from clawft_trio.tools.builtin import BuiltinPolicy, ChildPolicy, CommandPolicy, register_builtins
@@ -54,8 +55,7 @@ async def sweep(registry, calls, context=CONTEXT, limit=500, **more):
     """Cancel everywhere; whatever finished must have answered everything."""
     recorder = Recorder()
     context = attrs.evolve(context, notify=recorder)
-    descriptors = len(os.listdir("/proc/self/fd"))
-    tasks = trio.lowlevel.current_statistics().tasks_living
+    nothing_more = nothing_left()
     answered = []
 
     async def operation():
@@ -66,11 +66,10 @@ async def sweep(registry, calls, context=CONTEXT, limit=500, **more):
         now = registry.statistics()
         assert (now.locks.holders, now.locks.waiters, now.locks.paths) == (0, 0, 0)
         assert (now.threads.running, now.threads.waiting, now.threads.abandoned) == (0, 0, 0)
-        assert len(os.listdir("/proc/self/fd")) == descriptors
+        await nothing_more()
         no_children()
         # What began, ended, and was told so.
         assert {e.tool_call_id for e in recorder.of(ToolStarted)} <= {e.tool_call_id for e in recorder.of(ToolEnded)}
-        assert trio.lowlevel.current_statistics().tasks_living == tasks
 
     delivered = await cancel_everywhere(operation, check, limit=limit)
     assert answered

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import trio
@@ -46,10 +47,13 @@ async def script(registry, code, *argv, **more):
 
 def alive(pid):
     try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 async def gone(pid):
@@ -172,11 +176,11 @@ async def test_a_process_that_leaves_the_group_is_not_found_but_holds_nothing_up
 async def test_no_descriptor_and_no_zombie_is_left(tmp_path):
     registry = registry_of(tmp_path, PYTHON, "nothing-there", total=0.3, grace=0.1)
     await script(registry, "pass")
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     for code in ("pass", "import time; time.sleep(9)", "print('x' * 100000)"):
         await script(registry, code)
     assert (await run(registry, "nothing-there")).outcome == "error"
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
 
@@ -214,7 +218,7 @@ async def test_what_the_original_let_through_is_refused(tmp_path, argv):
 async def test_what_a_shell_would_read_is_only_text(tmp_path, word):
     told = await result(registry_of(tmp_path, "echo"), "echo", word, "touch made")
     assert told["stdout"] == f"{word} touch made\n"
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

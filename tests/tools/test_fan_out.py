@@ -22,7 +22,7 @@ from clawft_trio.tools import FanOutPolicy, Tool, ToolContext, ToolRegistry, rep
 ADMIN_CONTEXT = ToolContext(auth=AuthContext.local())
 
 
-def call(name, /, *, id="", **arguments):
+def call(name, /, *, id="", **arguments):  # noqa: A002
     return ToolCall(
         id=id or f"{name}-{json.dumps(arguments, sort_keys=True)}", name=name, arguments=json.dumps(arguments)
     )
@@ -347,19 +347,19 @@ async def test_nothing_written_is_no_arguments(arguments):
 @given(st.lists(st.sampled_from(["", "a", "b", "a_2", "call_0"]), max_size=8))
 @settings(deadline=None, max_examples=200)
 def test_repaired_ids_are_there_and_different_and_good_ones_stay(ids):
-    calls = [ToolCall(id=id, name="x") for id in ids]
+    calls = [ToolCall(id=one, name="x") for one in ids]
     fixed = [one.id for one in repair_ids(calls)]
     assert len(set(fixed)) == len(fixed)
     assert all(fixed)
-    first_use = {id: ids.index(id) for id in ids if id}
-    assert all(fixed[at] == id for id, at in first_use.items())
+    first_use = {one: ids.index(one) for one in ids if one}
+    assert all(fixed[at] == one for one, at in first_use.items())
     assert repair_ids(repair_ids(calls)) == repair_ids(calls)
 
 
 async def test_repeated_and_missing_ids_are_answered_each_and_told():
     told_events = Recorder()
     context = attrs.evolve(ADMIN_CONTEXT, notify=told_events)
-    calls = [attrs.evolve(call("wait", seconds=0, say=str(n)), id=id) for n, id in enumerate(["a", "a", ""])]
+    calls = [attrs.evolve(call("wait", seconds=0, say=str(n)), id=given) for n, given in enumerate(["a", "a", ""])]
     answers = await ToolRegistry([wait]).execute_all(calls, context)
     assert [(answer.call_id, answer.text) for answer in answers] == [("a", "0"), ("a_2", "1"), ("call_2", "2")]
     (noted,) = told_events.of(Noted)
@@ -587,10 +587,10 @@ class Journal:
         await trio.lowlevel.checkpoint()
         self._enter("ended", answer.call_id)
 
-    def _enter(self, what, id):
+    def _enter(self, what, call_id):
         if what in self.fail_at:
             raise OSError("disk full")
-        self.entries.append((what, id))
+        self.entries.append((what, call_id))
 
 
 async def test_the_intent_is_kept_before_and_the_answer_after_and_nothing_of_what_never_ran():

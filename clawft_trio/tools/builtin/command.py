@@ -21,15 +21,14 @@ from clawft_trio.tools.workspace import Workspace
 
 # Programs whose arguments, or whose own commands, start any other program. To allow one by its name alone is to
 # allow everything, so a rule for one has to say which arguments.
-_LAUNCHERS = frozenset(
-    (
-        "ash awk bash bun busybox cargo chroot cmake csh dash deno docker doas ed emacs env expect find fish "
-        "flock gawk gdb git go ionice ksh less lua make man mawk more nice node nohup npm npx nsenter "
-        "parallel perl php pip pip3 pnpm podman python python3 rsync ruby runuser script sed setsid sh ssh "
-        "stdbuf strace su sudo systemd-run tar tclsh time timeout tmux unshare uv uvx vi vim watch xargs yarn "
-        "zip zsh "
-    ).split()  # noqa: SIM905 - eighty quoted words are no easier to read
+_LAUNCHERS_TEXT = (
+    "ash awk bash bun busybox cargo chroot cmake csh dash deno docker doas ed emacs env expect find fish "
+    "flock gawk gdb git go ionice ksh less lua make man mawk more nice node nohup npm npx nsenter "
+    "parallel perl php pip pip3 pnpm podman python python3 rsync ruby runuser script sed setsid sh ssh "
+    "stdbuf strace su sudo systemd-run tar tclsh time timeout tmux unshare uv uvx vi vim watch xargs yarn "
+    "zip zsh "
 )
+_LAUNCHERS = frozenset(_LAUNCHERS_TEXT.split())
 
 _ANY = "**"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import attrs
 
 from clawft_trio.tools.builtin.command import CommandPolicy, command_tool
+from clawft_trio.tools.builtin.fetch import FetchPolicy, fetch_tool
 from clawft_trio.tools.builtin.files import FilePolicy, file_tools
 from clawft_trio.tools.builtin.search import search_tool
 from clawft_trio.tools.registry import ToolRegistry
@@ -23,6 +24,8 @@ class BuiltinPolicy:
     files: FilePolicy = attrs.field(factory=FilePolicy)
     #: run_command is offered when it allows anything
     commands: CommandPolicy = attrs.field(factory=CommandPolicy)
+    #: None: no web_fetch
+    fetch: FetchPolicy | None = attrs.field(factory=FetchPolicy)
 
 
 def register_builtins(
@@ -35,7 +38,7 @@ def register_builtins(
     Args:
       registry: without tools of these names.
       workspace: the folder that file tools cannot leave, and that commands run in. It must exist.
-      policy: the default is files only.
+      policy: the default offers files and the web, and no commands.
 
     Raises:
       ValueError: a name is taken.
@@ -50,7 +53,9 @@ def register_builtins(
 
 def _tools(workspace: Workspace, policy: BuiltinPolicy) -> tuple[Tool, ...]:
     files = (*file_tools(workspace, policy.files), search_tool(workspace, policy.files))
-    return (*files, command_tool(workspace, policy.commands)) if policy.commands.allow else files
+    web = () if policy.fetch is None else (fetch_tool(policy.fetch),)
+    commands = (command_tool(workspace, policy.commands),) if policy.commands.allow else ()
+    return (*files, *web, *commands)
 
 
 def _may_offer(tool: Tool, registry: ToolRegistry, policy: BuiltinPolicy) -> bool:
