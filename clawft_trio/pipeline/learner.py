@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 
 import attrs
 import trio
 
 from clawft_trio.attempts import Latency
-from clawft_trio.chat import ChatRequest
+from clawft_trio.chat import Call, ChatRequest
 from clawft_trio.pipeline.stages import Ending, ResponseOutcome, RoutingDecision, TaskProfile
 
 MAX_QUESTION = 200
@@ -20,6 +20,7 @@ class Trajectory:
     """One round: what was asked, who was chosen and why, what became of it."""
 
     call_id: str
+    turn_id: str
     #: `trio.current_time()` at its end
     at: float
     sender_id: str | None
@@ -61,12 +62,12 @@ class LearnerStatistics:
 class NoLearner:
     """Remembers nothing."""
 
-    def record(self, request: ChatRequest, decision: RoutingDecision, outcome: ResponseOutcome, call_id: str) -> None:
+    def record(self, request: ChatRequest, decision: RoutingDecision, outcome: ResponseOutcome, call: Call) -> None:
         """Forget it."""
 
-    def feedback(self, call_id: str, value: float) -> bool:  # noqa: ARG002 - the stage's shape
+    def feedback(self, about: str, value: float) -> int:  # noqa: ARG002 - the stage's shape
         """Nothing is remembered."""
-        return False
+        return 0
 
 
 class TrajectoryLearner:
@@ -80,56 +81,51 @@ class TrajectoryLearner:
     def __init__(self, *, capacity: int = 1000, poor_below: float = 0.6) -> None:
         if capacity < 1:
             raise ValueError(f"capacity must be at least 1, got {capacity}")
-        self._capacity = capacity
         self._poor_below = poor_below
-        self._ring: OrderedDict[str, Trajectory] = OrderedDict()
+        self._ring: deque[Trajectory] = deque(maxlen=capacity)
         self._recorded = 0
 
     def __repr__(self) -> str:
-        return f"<TrajectoryLearner {len(self._ring)} of {self._capacity}>"
+        return f"<TrajectoryLearner {len(self._ring)} of {self._ring.maxlen}>"
 
-    def record(self, request: ChatRequest, decision: RoutingDecision, outcome: ResponseOutcome, call_id: str) -> None:
-        """Remember a round. One with the id of an earlier one takes its place."""
+    def record(self, request: ChatRequest, decision: RoutingDecision, outcome: ResponseOutcome, call: Call) -> None:
+        """Remember a round."""
         self._recorded += 1
-        self._ring.pop(call_id, None)
-        self._ring[call_id] = _trajectory(request, decision, outcome, call_id)
-        if len(self._ring) > self._capacity:
-            self._ring.popitem(last=False)
+        self._ring.append(_trajectory(request, decision, outcome, call))
 
-    def feedback(self, call_id: str, value: float) -> bool:
-        """Note what somebody thought of a round.
+    def feedback(self, about: str, value: float) -> int:
+        """Note what somebody thought of a call, or of every round of a turn.
 
         Args:
-          call_id: the call's id, as it was handed down with the round.
+          about: the id of the call or of the turn.
           value: from -1 (useless) to 1 (just right).
 
         Returns:
-          False when the round is not remembered any more.
+          How many rounds it was noted of; 0 when they are not remembered any more.
 
         Raises:
           ValueError: *value* is out of range.
         """
         if not -1 <= value <= 1:
             raise ValueError(f"feedback goes from -1 to 1, got {value}")
-        known = self._ring.get(call_id)
-        if known is None:
-            return False
-        self._ring[call_id] = attrs.evolve(known, feedback=value)
-        return True
+        meant = [n for n, t in enumerate(self._ring) if about and about in {t.call_id, t.turn_id}]
+        for number in meant:
+            self._ring[number] = attrs.evolve(self._ring[number], feedback=value)
+        return len(meant)
 
     @property
     def trajectories(self) -> tuple[Trajectory, ...]:
         """What is remembered, oldest first."""
-        return tuple(self._ring.values())
+        return tuple(self._ring)
 
     def poor(self) -> tuple[Trajectory, ...]:
         """The remembered rounds that went badly, oldest first. What was cancelled went neither way."""
-        return tuple(t for t in self._ring.values() if t.value is not None and t.value < self._poor_below)
+        return tuple(t for t in self._ring if t.value is not None and t.value < self._poor_below)
 
     def statistics(self) -> LearnerStatistics:
         """What is remembered, in numbers."""
         values: dict[str, list[float]] = {}
-        for trajectory in self._ring.values():
+        for trajectory in self._ring:
             if trajectory.value is not None and trajectory.answered_by:
                 values.setdefault(trajectory.answered_by, []).append(trajectory.value)
         return LearnerStatistics(
@@ -140,10 +136,11 @@ class TrajectoryLearner:
         )
 
 
-def _trajectory(request: ChatRequest, decision: RoutingDecision, outcome: ResponseOutcome, call_id: str) -> Trajectory:
+def _trajectory(request: ChatRequest, decision: RoutingDecision, outcome: ResponseOutcome, call: Call) -> Trajectory:
     asked = next((message.text for message in reversed(request.messages) if message.role == "user"), "")
     return Trajectory(
-        call_id=call_id,
+        call_id=call.id,
+        turn_id=call.turn_id,
         at=trio.current_time(),
         sender_id=decision.sender_id,
         question=asked[:MAX_QUESTION],

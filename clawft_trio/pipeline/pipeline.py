@@ -269,7 +269,7 @@ class _Round:
     def _tell(self, outcome: ResponseOutcome) -> None:
         pipeline, decision, call = self._pipeline, self._decision, self.call
         self._contained("router", lambda: pipeline.router.update(decision, outcome))
-        self._contained("learner", lambda: pipeline.learner.record(self._request, decision, outcome, call.id))
+        self._contained("learner", lambda: pipeline.learner.record(self._request, decision, outcome, call))
         call.notify(_round_ended(decision, outcome, call))
 
     def _contained(self, stage: str, work: Callable[[], QualityScore | None]) -> QualityScore | None:

@@ -17,7 +17,7 @@ from attrs.validators import and_, ge, le, min_len
 
 from clawft_trio.attempts import AttemptRecord, Latency, Usage
 from clawft_trio.auth import ZERO_TRUST, UserPermissions
-from clawft_trio.chat import ChatRequest, ChatResponse, Provider
+from clawft_trio.chat import Call, ChatRequest, ChatResponse, Provider
 from clawft_trio.errors import InvalidData, Problem
 
 TaskType = Literal["chat", "code_generation", "code_review", "research", "creative", "analysis", "tool_use", "unknown"]
@@ -282,12 +282,16 @@ class Scorer(Protocol):
 class Learner(Protocol):
     """Stage 6: what can be learnt from it?"""
 
-    def record(self, request: ChatRequest, decision: RoutingDecision, outcome: ResponseOutcome, call_id: str) -> None:
+    def record(self, request: ChatRequest, decision: RoutingDecision, outcome: ResponseOutcome, call: Call) -> None:
         """Remember a round, good or bad. Cheap, synchronous, and bounded in what it keeps."""
         ...
 
-    def feedback(self, call_id: str, value: float) -> bool:
-        """Note what somebody thought of it, from -1 to 1; False when the round is not remembered any more."""
+    def feedback(self, about: str, value: float) -> int:
+        """Note what somebody thought of a call or of a whole turn, by its id, from -1 to 1.
+
+        Returns:
+          How many rounds of it are remembered; 0 when it is forgotten.
+        """
         ...
 
 

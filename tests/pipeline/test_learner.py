@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from clawft_trio.attempts import Latency
-from clawft_trio.chat import ChatRequest, Message
+from clawft_trio.chat import Call, ChatRequest, Message
 from clawft_trio.errors import ServerError
 from clawft_trio.pipeline import QualityScore, ResponseOutcome, RoutingDecision, Target, TrajectoryLearner
 
@@ -28,7 +28,7 @@ def ask(text: str = "hi") -> ChatRequest:
 async def test_the_oldest_is_forgotten_first() -> None:
     learner = TrajectoryLearner(capacity=3)
     for n in range(10):
-        learner.record(ask(), DECISION, outcome(), f"c{n}")
+        learner.record(ask(), DECISION, outcome(), Call(id=f"c{n}"))
     assert [t.call_id for t in learner.trajectories] == ["c7", "c8", "c9"]
     assert learner.statistics().recorded == 10
 
@@ -37,7 +37,7 @@ async def test_a_trajectory_is_a_note_and_not_the_conversation() -> None:
     learner = TrajectoryLearner()
     request = ask("why " * 10_000)
     gone = weakref.ref(request.messages[1].content[0])
-    learner.record(request, DECISION, outcome(), "c")
+    learner.record(request, DECISION, outcome(), Call(id="c"))
     (trajectory,) = learner.trajectories
     assert len(trajectory.question) == 200
     assert "secret" not in repr(trajectory) and "why" not in repr(trajectory)
@@ -48,17 +48,17 @@ async def test_a_trajectory_is_a_note_and_not_the_conversation() -> None:
 
 async def test_a_failed_round_is_worth_nothing_and_a_cancelled_one_is_not_judged() -> None:
     learner = TrajectoryLearner()
-    learner.record(ask(), DECISION, outcome(None, "failed", "", error=ServerError("down")), "failed")
-    learner.record(ask(), DECISION, outcome(None, "cancelled", ""), "cancelled")
-    learner.record(ask(), DECISION, outcome(0.5), "poor")
-    learner.record(ask(), DECISION, outcome(0.9), "good")
+    learner.record(ask(), DECISION, outcome(None, "failed", "", error=ServerError("down")), Call(id="failed"))
+    learner.record(ask(), DECISION, outcome(None, "cancelled", ""), Call(id="cancelled"))
+    learner.record(ask(), DECISION, outcome(0.5), Call(id="poor"))
+    learner.record(ask(), DECISION, outcome(0.9), Call(id="good"))
     assert [t.call_id for t in learner.poor()] == ["failed", "poor"]
     assert [t.error for t in learner.trajectories] == ["ServerError", "", "", ""]
 
 
 async def test_feedback_counts_more_than_the_score() -> None:
     learner = TrajectoryLearner()
-    learner.record(ask(), DECISION, outcome(0.9), "c")
+    learner.record(ask(), DECISION, outcome(0.9), Call(id="c"))
     assert learner.feedback("c", -1.0)
     assert [t.value for t in learner.poor()] == [0.0]
     assert learner.feedback("c", 1.0)
@@ -67,8 +67,8 @@ async def test_feedback_counts_more_than_the_score() -> None:
 
 async def test_feedback_on_what_is_forgotten_says_so() -> None:
     learner = TrajectoryLearner(capacity=1)
-    learner.record(ask(), DECISION, outcome(), "one")
-    learner.record(ask(), DECISION, outcome(), "two")
+    learner.record(ask(), DECISION, outcome(), Call(id="one"))
+    learner.record(ask(), DECISION, outcome(), Call(id="two"))
     assert not learner.feedback("one", 1.0)
     assert learner.feedback("two", 1.0)
 
@@ -82,17 +82,25 @@ async def test_feedback_out_of_range_is_refused(value) -> None:
 async def test_the_value_of_each_target_is_told() -> None:
     learner = TrajectoryLearner()
     for n, (quality, target) in enumerate([(1.0, "p/a"), (0.5, "p/a"), (0.2, "p/b")]):
-        learner.record(ask(), DECISION, outcome(quality, answered_by=target), str(n))
-    learner.record(ask(), DECISION, outcome(None, "failed", ""), "x")
+        learner.record(ask(), DECISION, outcome(quality, answered_by=target), Call(id=str(n)))
+    learner.record(ask(), DECISION, outcome(None, "failed", ""), Call(id="x"))
     assert learner.statistics().value_by_target == {"p/a": 0.75, "p/b": 0.2}
     assert (learner.statistics().poor, learner.statistics().remembered) == (3, 4)
 
 
-async def test_the_round_of_one_id_is_there_once() -> None:
+async def test_a_turns_rounds_are_remembered_apart_and_judged_together() -> None:
     learner = TrajectoryLearner()
-    learner.record(ask(), DECISION, outcome(0.1), "c")
-    learner.record(ask(), DECISION, outcome(0.9), "c")
-    assert [t.quality for t in learner.trajectories] == [0.9]
+    for call in (Call(id="one", turn_id="t"), Call(id="two", turn_id="t"), Call(id="other"), Call()):
+        learner.record(ask(), DECISION, outcome(), call)
+    assert learner.feedback("t", -1.0) == 2
+    assert learner.feedback("two", 0.5) == 1
+    assert [t.feedback for t in learner.trajectories] == [-1.0, 0.5, None, None]
+
+
+async def test_feedback_about_nothing_is_about_nothing() -> None:
+    learner = TrajectoryLearner()
+    learner.record(ask(), DECISION, outcome(), Call())
+    assert learner.feedback("", 1.0) == 0
 
 
 def test_a_ring_without_room_is_refused() -> None:
@@ -103,5 +111,5 @@ def test_a_ring_without_room_is_refused() -> None:
 async def test_it_is_remembered_when(autojump_clock) -> None:
     await trio.sleep(5)
     learner = TrajectoryLearner()
-    learner.record(ask(), DECISION, outcome(), "c")
+    learner.record(ask(), DECISION, outcome(), Call(id="c"))
     assert learner.trajectories[0].at == 5

@@ -275,10 +275,10 @@ class Broken:
     def score(self, request, response):
         raise ZeroDivisionError
 
-    def record(self, request, decision, outcome, call_id):
+    def record(self, request, decision, outcome, call):
         raise ZeroDivisionError
 
-    def feedback(self, call_id, value):
+    def feedback(self, about, value):
         raise ZeroDivisionError
 
     async def route(self, request, profile, allowance):
