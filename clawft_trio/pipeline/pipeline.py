@@ -246,13 +246,14 @@ class _Round:
         """Tell everybody what became of it."""
         records = self._log.records
         deciding = deciding_attempt(records)
+        told = deciding if response is None else response
         outcome = ResponseOutcome(
             ending=ending,
             latency=self._watch.read(deciding),
             consumer_time=self._watch.consumer_time,
-            answered_by="" if response is None else self._who(response, deciding),
+            answered_by=self._who(ending, response, deciding),
             quality=quality,
-            usage=None if response is None else response.usage,
+            usage=None if told is None else told.usage,
             cost=None if response is None else response.cost,
             error=error,
             attempts=records,
@@ -260,11 +261,13 @@ class _Round:
         self._tell(outcome)
         return outcome
 
-    def _who(self, response: ChatResponse, deciding: AttemptRecord | None) -> str:
+    def _who(self, ending: Ending, response: ChatResponse | None, deciding: AttemptRecord | None) -> str:
+        if ending not in {"ok", "aborted"}:
+            return ""
         # The model that a provider says answered is often a dated name of the one that was asked.
         if deciding is not None and deciding.target in {target.name for target in self._decision.targets}:
             return deciding.target
-        return f"{response.provider}/{response.model}"
+        return "" if response is None else f"{response.provider}/{response.model}"
 
     def _tell(self, outcome: ResponseOutcome) -> None:
         pipeline, decision, call = self._pipeline, self._decision, self.call

@@ -21,6 +21,8 @@ from clawft_trio.pipeline.stages import Allowance, ResponseOutcome, RoutingDecis
 class StaticRouter:
     """The same models for everybody who may use them.
 
+    A model that the request names, by a sender who may choose, is asked alone.
+
     Args:
       models: `provider/model`, in the order in which they are tried.
       providers: names of the providers that are configured; by default those of *models*.

@@ -73,10 +73,13 @@ class Known:
         """
         if model in self.targets:
             return self.targets[model]
+        provider, _, rest = model.partition("/")
+        if rest and provider in self.providers:
+            return Target(provider, rest)
+        # `anthropic/claude-3` may be what a gateway calls its model, so this comes after the providers' own names.
         same = [target for target in self.targets.values() if target.model == model]
         if len(same) == 1:
             return same[0]
-        provider, _, rest = model.partition("/")
         if not provider or not rest:
             raise NotConfigured(f'which provider? write it as "provider/{model}"', model=model)
         return self._check(Target(provider, rest))

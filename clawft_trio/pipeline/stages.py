@@ -140,6 +140,7 @@ class ResponseOutcome:
     #: who answered, `provider/model`; empty when nobody did
     answered_by: str = ""
     quality: QualityScore | None = None
+    #: of the answer; without one, of the attempt that `latency` tells of, as far as it had told
     usage: Usage | None = None
     #: US dollars; None when nobody metered it or it has no price
     cost: Decimal | None = None

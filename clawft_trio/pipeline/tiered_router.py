@@ -22,7 +22,8 @@ class TieredRouter:
     The first choice is the highest tier that the sender may use and that is meant for the complexity. If there is
     none: a higher one by escalation, else the highest that the sender may use. The targets after it are, in this
     order, the other tiers that the sender may use from there down and then up, then `failover` and `fallback_model`.
-    A model in no tier is for those who may use the highest tier, or whose `model_access` names it.
+    A model in no tier is for those who may use the highest tier, or whose `model_access` names it. A model that the
+    request names, by a sender who may choose, is asked alone.
 
     Args:
       policy: tiers and rules.

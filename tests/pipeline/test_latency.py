@@ -20,7 +20,7 @@ from clawft_trio.resilience.retry import Retry
 from clawft_trio.resilience.strategy import compose
 from clawft_trio.testing import Fail, Finish, Hang, Say, ScriptedProvider, Wait
 from clawft_trio.testing.machine import in_mock_time
-from clawft_trio.testing.script import CallTool, Think
+from clawft_trio.testing.script import CallTool, Report, Think
 
 REQUEST = ChatRequest([Message.user("hi")], auth=AuthContext(channel="telegram", sender_id="ana", permissions=USER))
 USAGE = Usage(input_tokens=10, output_tokens=30)
@@ -111,6 +111,11 @@ async def test_a_failure_after_content_says_when_that_was(autojump_clock) -> Non
     assert outcome.told.latency == Latency(total=5.0, first_byte=1.0, first_content=1.0)
 
 
+async def test_what_a_failed_attempt_had_used_is_told(autojump_clock) -> None:
+    outcome = await play([[Say("x"), Report(USAGE), Wait(1), DOWN]])
+    assert (outcome.told.success, outcome.told.usage, outcome.told.cost) == (False, USAGE, None)
+
+
 async def test_retries_and_their_waits_are_part_of_the_round_and_not_of_an_attempt(autojump_clock) -> None:
     outcome = await play(
         [[Wait(1), Say("x"), DOWN], [Wait(2), DOWN], [Wait(3), Say("y"), Wait(4), Finish()]], wrap=retrying
@@ -177,7 +182,7 @@ async def test_a_consumer_that_left_is_not_the_models_failure(autojump_clock) ->
 
     outcome = await play([[Wait(2), Say("a"), Finish()]], emit=leave)
     assert isinstance(outcome.error, ConsumerLeft)
-    assert (outcome.told.ending, outcome.told.error) == ("aborted", None)
+    assert (outcome.told.ending, outcome.told.error, outcome.told.answered_by) == ("aborted", None, "fake/0")
     assert outcome.told.latency.total == 2.0
 
 

@@ -535,6 +535,19 @@ async def test_static_routing(model, permissions, expected) -> None:
             await route(static("preference_order"), permissions, model=model)
 
 
+@pytest.mark.parametrize(
+    ("models", "asked", "expected"),
+    [
+        # what a gateway calls its model
+        (["openrouter/anthropic/claude-3"], "anthropic/claude-3", "openrouter/anthropic/claude-3"),
+        # is not meant where there is a provider of that name
+        (["openrouter/anthropic/claude-3", "anthropic/haiku"], "anthropic/claude-3", "anthropic/claude-3"),
+    ],
+)
+async def test_a_providers_own_name_comes_before_a_gateways(models, asked, expected) -> None:
+    assert await names(StaticRouter(models), ADMIN, model=asked) == [expected]
+
+
 async def test_a_model_that_two_providers_have_needs_its_provider() -> None:
     router = StaticRouter(["p/same", "q/same"])
     with pytest.raises(NotConfigured, match="which provider"):
