@@ -72,10 +72,11 @@ class Entry:
     found: OnDisk
     #: whether a later write is sure to change the stamp
     settled: bool
+    #: the bytes it is charged for; reckoned here, in the thread, and not by the event loop
+    cost: int = attrs.field(init=False)
 
-    @property
-    def cost(self) -> int:
-        """The bytes it is charged for."""
+    @cost.default
+    def _reckon(self) -> int:
         names = sum(map(len, self.found.names))
         return OVERHEAD + names + (self.found.size if self.found.state == "file" else 0)
 
