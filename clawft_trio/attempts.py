@@ -13,6 +13,8 @@ from typing import Literal
 import attrs
 import trio
 
+from clawft_trio.nursery import leaves
+
 Outcome = Literal["ok", "failed", "cancelled", "aborted"]
 """`aborted`: the consumer had heard enough. `cancelled`: somebody else ended it; `why` says who."""
 
@@ -161,15 +163,16 @@ def record_attempt(log: AttemptLog, target: str) -> Iterator[AttemptInProgress]:
     attempt = AttemptInProgress(target, trio.current_time())
     try:
         yield attempt
-    except trio.Cancelled as exc:
-        log.add(attempt.end("cancelled", why=cancel_reason(exc)))
-        raise
     except Exception as exc:
         log.add(attempt.end("failed", error=exc))
         raise
     except BaseException as exc:
-        # The consumer left, or the program is ending: the attempt itself did nothing wrong.
-        log.add(attempt.end("aborted", why=type(exc).__name__))
+        # Cancelled; or the consumer left, or the program is ending: the attempt itself did nothing wrong.
+        cancelled = [leaf for leaf in leaves(exc) if isinstance(leaf, trio.Cancelled)]
+        if len(cancelled) == len(leaves(exc)):
+            log.add(attempt.end("cancelled", why=cancel_reason(cancelled[0])))
+        else:
+            log.add(attempt.end("aborted", why=type(exc).__name__))
         raise
     log.add(attempt.end("ok"))
 

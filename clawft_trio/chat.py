@@ -8,6 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from decimal import Decimal
+from io import StringIO
 from typing import Any, Literal, Protocol, TypeAlias
 
 import attrs
@@ -271,6 +272,15 @@ CONTENT = (TextDelta, ReasoningDelta, ToolCallDelta, ToolCallReady)
 """The events that commit: once one was shown, the attempt has to be retracted before another may speak."""
 
 Emit: TypeAlias = Callable[[StreamEvent], Awaitable[None]]
+
+
+def growing_text() -> StringIO:
+    """A buffer for text that comes in thousands of pieces."""
+    text = StringIO()
+    # Up to CPython 3.11 a buffer that was only written to is a list of all the pieces, each of them 50 bytes and more.
+    # Once something was read from it, it holds characters.
+    text.readline()
+    return text
 
 
 async def ignore(event: StreamEvent) -> None:

@@ -140,10 +140,10 @@ class ProviderError(ClawftError):
         self.status = status
         self.code = code
         self.request_id = request_id
-        self.body = body[:MAX_BODY]
+        self.body: str = body[:MAX_BODY]
         self.retry_after = retry_after
         self.partial = partial
-        self.attempts = tuple(attempts)
+        self.attempts: tuple[AttemptRecord, ...] = tuple(attempts)
         if retryable is not None:
             self.retryable = retryable
         if curable_elsewhere is not None:
@@ -354,7 +354,7 @@ class InvalidArguments(ToolError):
 
     def __init__(self, problems: Sequence[Problem], *, tool: str = "") -> None:
         super().__init__("; ".join(map(str, problems)), tool=tool)
-        self.problems = tuple(problems)
+        self.problems: tuple[Problem, ...] = tuple(problems)
 
 
 class ToolFailed(ToolError):
@@ -470,7 +470,7 @@ class PeerGone(McpError):
         super().__init__(message, server=server)
         self.exit_code = exit_code
         #: the last words of the process, cut to `MAX_BODY` characters
-        self.stderr = stderr[-MAX_BODY:]
+        self.stderr: str = stderr[-MAX_BODY:]
 
 
 class CannotStart(McpError):
@@ -519,7 +519,7 @@ class InvalidData(ClawftError):
     def __init__(self, problems: Sequence[Problem], *, source: str = "") -> None:
         where = f"{source}: " if source else ""
         super().__init__(where + "; ".join(map(str, problems)))
-        self.problems = tuple(problems)
+        self.problems: tuple[Problem, ...] = tuple(problems)
         #: the file, server or argument that it came from
         self.source = source
 
@@ -533,7 +533,7 @@ class InvalidAnswer(ClawftError):
 
     def __init__(self, problems: Sequence[Problem], *, partial: str = "") -> None:
         super().__init__("; ".join(map(str, problems)))
-        self.problems = tuple(problems)
+        self.problems: tuple[Problem, ...] = tuple(problems)
         self.partial = partial
 
 

@@ -1,0 +1,28 @@
+"""The agent: sessions, turns, and everything they need, opened and closed together."""
+
+from clawft_trio.agent.bus_turn import BusTurn as BusTurn
+from clawft_trio.agent.journal import Journal as Journal
+from clawft_trio.agent.loop import (
+    AgentLoop as AgentLoop,
+    LoopPolicy as LoopPolicy,
+    LoopStatistics as LoopStatistics,
+    TurnContext as TurnContext,
+    serve_sessions as serve_sessions,
+)
+from clawft_trio.agent.runtime import (
+    Agent as Agent,
+    AgentCallback as AgentCallback,
+    AgentParts as AgentParts,
+    Answer as Answer,
+    open_agent as open_agent,
+)
+from clawft_trio.agent.sessions import MemorySessions as MemorySessions, Sessions as Sessions
+from clawft_trio.agent.turn import (
+    AgentEvent as AgentEvent,
+    Question as Question,
+    Reply as Reply,
+    RoundStarted as RoundStarted,
+    ToolsAnswered as ToolsAnswered,
+    TurnPolicy as TurnPolicy,
+    Turns as Turns,
+)

@@ -339,6 +339,9 @@ class _Turn:
     def _refusal(self, call: ToolCall, response: ChatResponse, messages: Sequence[Message], *, refused: bool) -> str:
         if refused:
             return "The turn has used all its rounds of tools."
+        if response.finish_reason == "length":
+            # Arguments that were cut off can look whole: half a file is a file.
+            return "The answer was cut off by its limit of tokens before this call was certain. Ask for less at once."
         if self._turns.context is None:
             return ""
         restriction = self._turns.context.tool_restriction((*messages, response.message))

@@ -12,7 +12,7 @@ import typer
 from clawft_trio.cli.ask import Ask, ask as ask_once
 from clawft_trio.cli.demo import demo as show_demo
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name="clawft-trio",
     help="The runtime for LLM agents on trio whose answers must get through.",
     no_args_is_help=True,

@@ -37,7 +37,7 @@ class Secret:
     def __init__(self, value: str, missing: tuple[str, ...] = ()) -> None:
         self._value = value
         #: variables that it was to be taken from and that are not set
-        self.missing = missing
+        self.missing: tuple[str, ...] = missing
 
     def __repr__(self) -> str:
         return "Secret(…)" if self._value else "Secret()"

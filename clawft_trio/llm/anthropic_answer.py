@@ -90,10 +90,10 @@ class AnthropicReading:
 
     def __init__(self, answer: Answer, *, ends_with: EndsWith = "message_stop") -> None:
         self.answer = answer
-        self.finished = False
-        self.ended = False
+        self.finished: bool = False
+        self.ended: bool = False
         self.error: Any = None
-        self.violation = ""
+        self.violation: str = ""
         self._ends_with = ends_with
         self._sse = SSEDecoder()
         self._usage: dict[str, Any] = {}

@@ -68,10 +68,10 @@ class OpenAIReading:
 
     def __init__(self, answer: Answer, *, ends_with: EndsWith = "finish_reason", returns: Iterable[Extra] = ()) -> None:
         self.answer = answer
-        self.finished = False
-        self.ended = False
+        self.finished: bool = False
+        self.ended: bool = False
         self.error: Any = None
-        self.violation = ""
+        self.violation: str = ""
         self._ends_with = ends_with
         self._sse = SSEDecoder()
         self._refused = False

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from io import StringIO
 from typing import Any, Literal, TypeAlias
 
-from clawft_trio.chat import Message, Opaque, ToolCall
-from clawft_trio.llm.reading import growing_text, opaque
+from clawft_trio.chat import Message, Opaque, ToolCall, growing_text
+from clawft_trio.llm.reading import opaque
 
 Extra: TypeAlias = Literal["reasoning_content", "reasoning_details", "extra_content"]
 """By the name of its field: of a message, of a message, of a tool call."""

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from clawft_trio.attempts import Usage
-from clawft_trio.chat import ChatResponse, Opaque, Part, StreamEvent, Text, ToolCall, UsageReport
+from clawft_trio.chat import ChatResponse, Opaque, Part, StreamEvent, Text, ToolCall, UsageReport, growing_text
 from clawft_trio.llm.assembly import ToolCallAssembly, ready
 
 INCOMPLETE = "incomplete"
@@ -42,15 +42,6 @@ BROKEN = frozenset({"error", "abort", "insufficient_system_resource"})
 """Finish reasons (OpenRouter, vLLM, DeepSeek) by which a provider says that it failed, and not that it finished."""
 
 
-def growing_text() -> StringIO:
-    """A buffer for text that comes in thousands of pieces."""
-    text = StringIO()
-    # Up to CPython 3.11 a buffer that was only written to is a list of all the pieces, each of them 50 bytes and more.
-    # Once something was read from it, it holds characters.
-    text.readline()
-    return text
-
-
 def _no_blocks(reasoning: str, calls: tuple[ToolCall, ...]) -> tuple[Opaque, ...]:  # noqa: ARG001 - nothing of both
     """Nothing that has to be kept."""
     return ()
@@ -62,14 +53,14 @@ class Answer:
     __slots__ = ("blocks", "calls", "finish_reason", "id", "model", "parts", "provider", "reasoning", "text", "usage")
 
     def __init__(self, *, provider: str, model: str, taken_ids: Iterable[str] = ()) -> None:
-        self.provider = provider
-        self.model = model
-        self.id = ""
+        self.provider: str = provider
+        self.model: str = model
+        self.id: str = ""
         #: parts that are whole; `text` comes after them
         self.parts: list[Part] = []
-        self.text = growing_text()
-        self.reasoning = growing_text()
-        self.calls = ToolCallAssembly(taken_ids)
+        self.text: StringIO = growing_text()
+        self.reasoning: StringIO = growing_text()
+        self.calls: ToolCallAssembly = ToolCallAssembly(taken_ids)
         self.usage: Usage | None = None
         #: the provider's own word, once it came
         self.finish_reason: str | None = None

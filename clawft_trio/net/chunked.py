@@ -27,7 +27,7 @@ class ChunkedDecoder:
 
     def __init__(self) -> None:
         #: whether the body has come to its end
-        self.ended = False
+        self.ended: bool = False
         #: what came after the end
         self.leftover = b""
         self._left = 0

@@ -37,7 +37,7 @@ class Wire:
         # The last bytes of an answer's head that has not ended yet; None when no head is expected.
         self._head_tail: bytes | None = None
         #: whether the last head was read to its last byte and no further
-        self.at_body = False
+        self.at_body: bool = False
 
     def __repr__(self) -> str:
         return f"<Wire over {self._stream!r}>"

@@ -48,7 +48,7 @@ class SSEDecoder:
     def __init__(self, *, max_event: int = MAX_EVENT) -> None:
         self._max_event = max_event
         #: the last event id that a finished block has set: what a reconnect sends as `Last-Event-ID`
-        self.last_event_id = ""
+        self.last_event_id: str = ""
         #: the last reconnection time that the stream has set, in milliseconds
         self.retry: int | None = None
         # None once the first three bytes have been seen.

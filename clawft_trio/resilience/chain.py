@@ -29,9 +29,9 @@ def resilient_chain(
 ) -> Provider:
     """Providers in order of preference, as one that gets answers through.
 
-    Each target gets, from the outside in: `Retry` (2 retries), `CircuitBreaker`, `Bulkhead` where given, the
-    clocks `first_content`, `gap` and `tool_gap`, and `delivery` where given (`Live`, `Hold`, `Preview`). `Failover` walks the
-    targets and starts the next beside one that is silent for `hedge_after` seconds. `total` bounds it all. All
+    Each target gets, from the outside in: `Retry` (2 retries), `CircuitBreaker`, `Bulkhead` where given, the clocks
+    `first_content`, `gap` and `tool_gap`, and `delivery` where given (`Live`, `Hold`, `Preview`). `Failover` walks
+    the targets and starts the next beside one that is silent for `hedge_after` seconds. `total` bounds it all. All
     retries, hedges and failovers share *budget*; without one the chain has a `RetryBudget` of its own.
 
     Times are seconds; None switches a clock off.

@@ -21,6 +21,7 @@ from clawft_trio.chat import (
     TextDelta,
     ToolCall,
     ToolCallReady,
+    growing_text,
 )
 from clawft_trio.errors import ProviderError
 from clawft_trio.observe.events import Retracted
@@ -40,8 +41,8 @@ class Shown:
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
         #: whether a consumer may have seen content
-        self.content = False
-        self._text = StringIO()
+        self.content: bool = False
+        self._text = growing_text()
         self._reasoning: StringIO | None = None
         self._calls: list[ToolCall] = []
 
@@ -64,12 +65,12 @@ class Shown:
             if isinstance(event, ToolCallReady):
                 self._calls.append(event.call)
             elif isinstance(event, ReasoningDelta):
-                self._reasoning = self._reasoning or StringIO()
+                self._reasoning = self._reasoning or growing_text()
                 self._reasoning.write(event.text)
 
     def _forget(self) -> None:
         self.content = False
-        self._text = StringIO()
+        self._text = growing_text()
         self._reasoning = None
         self._calls = []
 
@@ -133,7 +134,7 @@ class _Held:
 
     def keep(self, event: StreamEvent) -> None:
         if isinstance(event, TextDelta):
-            self._text = self._text or StringIO()
+            self._text = self._text or growing_text()
             self._text.write(event.text)
             self.size += len(event.text)
         else:

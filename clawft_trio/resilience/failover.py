@@ -59,7 +59,7 @@ class Failover:
         self.providers = providers
         self.hedge_after = hedge_after
         self.budget = budget
-        self.windows = dict(windows or {})
+        self.windows: dict[str, int] = dict(windows or {})
         self.longest_wait = longest_wait
         self._name = name
 

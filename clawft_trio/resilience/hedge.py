@@ -53,8 +53,8 @@ class _Arm(Generic[T]):
     __slots__ = ("_early", "_race", "number", "scope")
 
     def __init__(self, race: Race[T], number: int) -> None:
-        self.scope = trio.CancelScope()
-        self.number = number
+        self.scope: trio.CancelScope = trio.CancelScope()
+        self.number: int = number
         self._race = race
         self._early: StreamEvent | None = None
 
@@ -122,7 +122,7 @@ class Race(Generic[T]):
         self.results: list[T] = []
         self.winner: _Arm[T] | None = None
         self.running = 0
-        self.settled = trio.Event()
+        self.settled: trio.Event = trio.Event()
         self._first = first
         self._others = others
         self._delay = delay

@@ -9,7 +9,7 @@ import attrs
 from clawft_trio.attempts import AttemptLog, record_attempt
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Provider
 from clawft_trio.errors import ClawftError
-from clawft_trio.resilience.strategy import Policy
+from clawft_trio.resilience.strategy import Policy, Strategy
 
 
 class Resilient:
@@ -27,7 +27,7 @@ class Resilient:
         self.provider = provider
         self.policy = policy
         self.model = model
-        self.strategy = policy.bind(self.name)
+        self.strategy: Strategy = policy.bind(self.name)
 
     def __repr__(self) -> str:
         return f"<Resilient {self.name}>"

@@ -75,7 +75,9 @@ async def test_a_plain_answer_takes_one_round(autojump_clock: trio.testing.MockC
     assert reply.decision.sender_id == "test:ana"
 
 
-async def test_tools_run_side_by_side_and_their_answers_go_back_in_call_order(autojump_clock: trio.testing.MockClock) -> None:
+async def test_tools_run_side_by_side_and_their_answers_go_back_in_call_order(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     model = ScriptedProvider.using_tools(*THREE, then="Rain everywhere.")
     notebook = Notebook()
     reply = await turns(model, notebook=notebook).answer(question(), Call())
@@ -83,8 +85,17 @@ async def test_tools_run_side_by_side_and_their_answers_go_back_in_call_order(au
     assert trio.current_time() == 1.0
     assert [answer.text for answer in reply.tools] == ["Oslo: rain", "Bergen: rain", "Tromso: rain"]
     sent = model.requests[1].messages
-    assert [(message.role, message.tool_call_id) for message in sent[-3:]] == [("tool", c) for c in ("Oslo", "Bergen", "Tromso")]
-    assert [message.role for message in notebook.kept["test:1"]] == ["user", "assistant", "tool", "tool", "tool", "assistant"]
+    assert [(message.role, message.tool_call_id) for message in sent[-3:]] == [
+        ("tool", c) for c in ("Oslo", "Bergen", "Tromso")
+    ]
+    assert [message.role for message in notebook.kept["test:1"]] == [
+        "user",
+        "assistant",
+        "tool",
+        "tool",
+        "tool",
+        "assistant",
+    ]
     assert reply.latency.total == 1.0
 
 
@@ -108,7 +119,9 @@ async def test_what_is_seen_of_a_turn(autojump_clock: trio.testing.MockClock) ->
     assert [len(event.answers) for event in seen if isinstance(event, ToolsAnswered)] == [3]
 
 
-async def test_when_rounds_run_out_the_model_is_asked_once_more_without_tools(autojump_clock: trio.testing.MockClock) -> None:
+async def test_when_rounds_run_out_the_model_is_asked_once_more_without_tools(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     insists = ScriptedProvider(
         [CallTool("weather", {"city": "Oslo"}), Finish()],
         [CallTool("weather", {"city": "Oslo"}), Finish()],
@@ -119,7 +132,9 @@ async def test_when_rounds_run_out_the_model_is_asked_once_more_without_tools(au
     assert [request.tool_choice for request in insists.requests] == ["auto", "auto", "none"]
 
 
-async def test_a_model_that_calls_tools_even_then_gets_refusals_and_the_turn_ends(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_model_that_calls_tools_even_then_gets_refusals_and_the_turn_ends(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     insists = ScriptedProvider([Say("Hm. "), CallTool("weather", {"city": "Oslo"}), Finish()])
     notebook = Notebook()
     reply = await turns(insists, notebook=notebook, max_tool_iterations=1).answer(question(), Call())
@@ -170,7 +185,9 @@ async def test_a_reader_who_had_enough_gets_what_was_shown(autojump_clock: trio.
     assert [message.text for message in notebook.kept["test:1"]] == ["What do I wear?", "One "]
 
 
-async def test_cancelled_anywhere_a_turn_is_written_down_and_leaves_nothing(autojump_clock: trio.testing.MockClock) -> None:
+async def test_cancelled_anywhere_a_turn_is_written_down_and_leaves_nothing(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     model = ScriptedProvider.using_tools(*THREE, then="Rain.")
     parts = turns(model)
     notebook = parts.history
@@ -196,3 +213,9 @@ async def test_the_conversation_goes_on(autojump_clock: trio.testing.MockClock) 
     assert [message.text for message in model.requests[-1].messages] == ["two", "Yes.", "three"]
 
 
+async def test_calls_of_an_answer_cut_off_by_its_limit_are_not_run(autojump_clock: trio.testing.MockClock) -> None:
+    cut = [CallTool("weather", {"city": "Oslo"}), Finish(reason="length")]
+    model = ScriptedProvider(cut, [Say("Sorry."), Finish()])
+    reply = await turns(model).answer(question(), Call())
+    assert [answer.outcome for answer in reply.tools] == ["refused"]
+    assert (reply.text, trio.current_time()) == ("Sorry.", 0.0)

@@ -1,0 +1,105 @@
+"""Read by type checkers only: what a user writes must pass mypy --strict and pyright."""
+
+from __future__ import annotations
+
+from typing import assert_type
+
+import clawft_trio
+from clawft_trio import (
+    Call,
+    ChatRequest,
+    ChatResponse,
+    CircuitBreaker,
+    Failover,
+    Message,
+    OpenAICompatible,
+    Provider,
+    Reply,
+    Resilient,
+    Retry,
+    StreamCallback,
+    StreamEvent,
+    TextDelta,
+    Timeout,
+    complete,
+    compose,
+    open_agent,
+    open_stream,
+    tool,
+)
+
+
+class TokenCounter:
+    """A stateful callback."""
+
+    def __init__(self) -> None:
+        self.tokens = 0
+
+    def __call__(self, event: StreamEvent) -> None:
+        if isinstance(event, TextDelta):
+            self.tokens += 1
+
+
+class Mine:
+    """A provider of a user's own."""
+
+    @property
+    def name(self) -> str:
+        return "mine"
+
+    async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
+        await call.emit(TextDelta("hello"))
+        return ChatResponse(content="hello")
+
+
+def provider() -> Provider:
+    model = OpenAICompatible("x", base_url="http://localhost/v1")
+    policy = compose(Timeout(total=120), Retry(), CircuitBreaker(), Timeout(first_content=60, gap=30))
+    return Failover(Resilient(model, policy), Resilient(Mine(), policy), hedge_after=10)
+
+
+async def fetch(url: str, *, size: int = 1) -> bytes:
+    return url.encode() * size
+
+
+@Retry(on=OSError)
+async def fetch_again(url: str, *, size: int = 1) -> bytes:
+    return url.encode() * size
+
+
+@tool(total=10.0)
+async def weather(city: str) -> str:
+    """The weather in a city, now."""
+    return city
+
+
+async def use() -> None:
+    request = ChatRequest([Message.user("hello")])
+    counter = TokenCounter()
+    tokens = 0
+
+    def count(event: StreamEvent) -> bool:
+        nonlocal tokens
+        tokens += 1
+        return tokens < 10
+
+    async def count_later(event: StreamEvent) -> bool | None:
+        return count(event)
+
+    callbacks: list[StreamCallback] = [counter, count, count_later]
+    for callback in callbacks:
+        assert_type(await complete(provider(), request, callback), ChatResponse)
+    assert_type(await Retry()(fetch, "x", size=2), bytes)
+    assert_type(await Retry()(fetch)("x", size=2), bytes)
+    assert_type(await fetch_again("x", size=2), bytes)
+    async with open_stream(provider(), request) as stream:
+        async for event in stream:
+            assert_type(event, StreamEvent)
+    assert_type(stream.response, ChatResponse)
+    async with open_agent(["x/y"], tools=[weather]) as agent:
+        assert_type(await agent.ask("hello"), Reply)
+        async with agent.stream("hello") as answer:
+            async for seen in answer:
+                print(seen)
+        assert_type(answer.reply, Reply)
+    print(clawft_trio.NotThere)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
