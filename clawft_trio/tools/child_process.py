@@ -17,7 +17,7 @@ import attrs
 import trio
 
 from clawft_trio.errors import Unsupported
-from clawft_trio.nursery import goodbye, open_hidden_nursery
+from clawft_trio.nursery import open_hidden_nursery
 
 _DEATH = 5.0
 """Seconds that the kernel gets to end a killed process; more only when it is stuck in a driver."""
@@ -107,11 +107,11 @@ async def _open_group(
     try:
         yield process
     finally:
-        with goodbye(grace + _DEATH):
+        with trio.move_on_after(grace + _DEATH, shield=True):
             await _end(process, grace)
 
 
-async def _end(process: trio.Process, grace: float) -> None:
+async def _end(process: trio.Process, grace: float) -> None:  # noqa: ASYNC910 - waits as long as there is anything
     """Leave nothing of the group, of the process, or of its pipes."""
     try:
         if process.returncode is None:
@@ -202,7 +202,7 @@ async def _drain(pipe: trio.abc.ReceiveStream, output: _Output) -> None:
         output.add(data)
 
 
-async def _feed(pipe: trio.abc.SendStream, data: bytes) -> None:
+async def _feed(pipe: trio.abc.SendStream, data: bytes) -> None:  # noqa: ASYNC910 - closing waits
     # It need not read what it is given, and need not be there any more.
     with suppress(trio.BrokenResourceError):
         async with pipe:

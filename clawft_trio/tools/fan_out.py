@@ -131,7 +131,7 @@ class FanOut:
         answers: dict[int, ToolAnswer] = {}
         remaining = deque(enumerate(jobs))
 
-        async def work() -> None:
+        async def work() -> None:  # noqa: ASYNC910 - nothing is left to do
             while remaining:
                 # A tool that never waits must not keep others from running, or itself from being cancelled. Here
                 # and not after taking a call: a call that is taken goes to the queue for its locks at once.
@@ -171,7 +171,7 @@ class FanOut:
             raise InvalidArguments([Problem("$", f"expected an object, got {type(decoded).__name__}")])
         return decoded
 
-    async def _name_paths(self, jobs: Sequence[_Job]) -> None:
+    async def _name_paths(self, jobs: Sequence[_Job]) -> None:  # noqa: ASYNC910 - `execute` has waited
         """Find out what each call will lock: one trip to a thread for all paths of the turn."""
         named = [(job, paths) for job in jobs if (paths := _paths(job, self.context.workspace))]
         if named:
@@ -183,13 +183,16 @@ class FanOut:
         error: Exception | None = None
         try:
             text = await self._run(job)
-        except BaseException as exc:  # noqa: BLE001 - `_contain` raises what is not the tool's
+        except trio.Cancelled:
+            self._tell_end(job, "cancelled", trio.current_time())
+            raise
+        except (Exception, SystemExit, BaseExceptionGroup) as exc:  # noqa: BLE001 - whatever a tool raises is its own
             error = self._contain(job, exc)
             text = error_text(error)
         answer = self._close(job, text, error)
         if self.journal is not None and job.started is not None:
             await self._record(self.journal, answer)
-        return answer
+        return answer  # noqa: ASYNC910 - before each call a worker waits
 
     async def _run(self, job: _Job) -> str:
         if job.refusal is not None:
@@ -231,16 +234,16 @@ class FanOut:
             with scope:
                 value = await tool.function(job.arguments, context)
                 return answer_text(value, limit=self.policy.longest_answer)
-        except BaseException as exc:
+        except Exception as exc:
             # What a tool raises on its way out, because its time was over, does not change why it ended.
-            if scope.cancelled_caught and isinstance(exc, Exception):
+            if scope.cancelled_caught:
                 raise _too_slow(tool, context.deadline - now) from exc
             raise
         raise _too_slow(tool, context.deadline - now)
 
     async def _approved(self, approve: Approve, job: _Job, tool: Tool) -> None:
         if tool.metadata.mode == "read_only":
-            return
+            return  # noqa: ASYNC910 - before each call a worker waits
         deadline = min(trio.current_time() + self.policy.approval, self.context.deadline)
         request = ApprovalRequest(tool=tool, arguments=job.arguments, context=self._context_of(job, deadline))
         said: bool | str = "nobody answered in time"
@@ -262,7 +265,7 @@ class FanOut:
         if not request.granted:
             raise ToolTimeout(f"other calls held what it needs for {waited:g} s; it has not started")
 
-    async def _record(self, journal: ToolJournal, answer: ToolAnswer) -> None:
+    async def _record(self, journal: ToolJournal, answer: ToolAnswer) -> None:  # noqa: ASYNC910 - the journal waits
         with goodbye(_JOURNAL_GRACE):
             try:
                 await journal.ended(answer)
@@ -279,6 +282,7 @@ class FanOut:
         try:
             error = contained(exc, tool=job.call.name)
         except trio.Cancelled:
+            # It was in a group with other errors, and goes on without them.
             self._tell_end(job, "cancelled", trio.current_time())
             raise
         if error.__cause__ is exc:

@@ -60,7 +60,7 @@ class LockRequest:
     __slots__ = ("_blocked_by", "_blocks", "_entries", "_granted", "_locks", "_released", "wants")
 
     def __init__(self, locks: PathLocks, wants: Sequence[Want]) -> None:
-        self.wants = tuple(wants)
+        self.wants: tuple[Want, ...] = tuple(wants)
         self._locks = locks
         # The nodes of the tree, and the set in each, that this request is entered in.
         self._entries: list[tuple[_Node, dict[LockRequest, None]]] = []
@@ -80,7 +80,7 @@ class LockRequest:
         """Whether all its paths are held, or were until it was released."""
         return self._blocked_by == 0
 
-    async def wait_granted(self) -> None:
+    async def wait_granted(self) -> None:  # noqa: ASYNC910 - told so below: a checkpoint costs more than the lock
         """Wait until all paths are held. Returns at once, without a checkpoint, when they are.
 
         Cancellation: the request keeps its place in the queue until it is released.

@@ -46,10 +46,10 @@ class ToolRegistry:
         approve: Approve | None = None,
         threads: int = 16,
     ) -> None:
-        self.policy = FanOutPolicy() if policy is None else policy
-        self.approve = approve
+        self.policy: FanOutPolicy = FanOutPolicy() if policy is None else policy
+        self.approve: Approve | None = approve
         #: for whoever has to stay clear of the tools' paths
-        self.locks = PathLocks()
+        self.locks: PathLocks = PathLocks()
         self._threads = ThreadPool(threads)
         self._tools: dict[str, Tool] = {}
         for tool in tools:
