@@ -18,6 +18,7 @@ from clawft_trio.context import ContextBuilder, Memory, Skills, memory_tools, sk
 from clawft_trio.files import FileCache
 from clawft_trio.llm import OpenAICompatible, complete
 from clawft_trio.mcp import open_mcp
+from clawft_trio.messages import InboundMessage
 from clawft_trio.store import Migration, open_store
 from clawft_trio.testing import CallTool, Finish, Say, open_fault_server
 from clawft_trio.tools import ToolContext, ToolRegistry
@@ -160,16 +161,25 @@ async def test_an_agents_turn_never_blocks(tmp_path: Path) -> None:
     write(tmp_path / "notes.txt", "Rain.")
     write_skill(tmp_path / ".clawft" / "skills", "greet")
     # A database in memory waits for nothing and is used on the loop; one on the disk must not be.
-    store = tmp_path / "store.db"
+    store, config = tmp_path / "store.db", write(tmp_path / "config.json", "{}")
     first = [CallTool("read_file", {"path": "notes.txt"}), CallTool("memory_append", {"entry": "likes tea"}), Finish()]
     async with open_fault_server(first, [Say("Rain."), Finish()]) as server:
         with NothingBlocks():
             async with (
                 OpenAICompatible("somebody", base_url=server.url, model="m") as provider,
-                open_agent(["somebody/m"], providers={"somebody": provider}, workspace=tmp_path, store=store) as agent,
+                open_agent(
+                    ["somebody/m"], providers={"somebody": provider}, workspace=tmp_path, store=store, config=config
+                ) as agent,
             ):
                 assert (await agent.ask("What is in my notes?")).text == "Rain."
                 async with agent.stream("And again?") as answer:
                     async for _ in answer:
                         pass
+                # Over the bus, for somebody with no permissions but to ask.
+                await agent.bus.publish_inbound(
+                    InboundMessage(channel="chat", sender_id="ana", chat_id="1", content="And now?")
+                )
+                async for reply in agent.bus.outbound("chat"):
+                    if reply.kind == "final":
+                        break
     assert "likes tea" in (tmp_path / "memory" / "MEMORY.md").read_text()
