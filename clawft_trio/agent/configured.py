@@ -14,7 +14,7 @@ from clawft_trio.config import Config, McpServerConfig, ProviderConfig, Secret
 from clawft_trio.errors import ConfigError, NotConfigured, Problem
 from clawft_trio.llm import KNOWN, OpenAICompatible, provider_named
 from clawft_trio.mcp import HttpServer, StdioServer, ToolServer
-from clawft_trio.mcp.client import Server
+from clawft_trio.mcp.opening import Server
 from clawft_trio.pipeline import Router, StaticRouter, TieredRouter
 from clawft_trio.tools.builtin import BuiltinPolicy, CommandPolicy
 

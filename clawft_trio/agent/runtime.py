@@ -26,7 +26,7 @@ from clawft_trio.context import ContextBuilder, Memory, Skills, memory_tools, sk
 from clawft_trio.files import FileCache
 from clawft_trio.llm.stream import Iteration, consuming
 from clawft_trio.mcp import ToolServer, open_toolset
-from clawft_trio.mcp.client import Server
+from clawft_trio.mcp.opening import Server
 from clawft_trio.nursery import goodbye, open_hidden_nursery
 from clawft_trio.observe import Event, Observer, fan_out
 from clawft_trio.pipeline import Admission, PermissionResolver, Pipeline, RateLimiter, Target, Targets, open_targets
