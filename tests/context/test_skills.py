@@ -182,10 +182,16 @@ async def test_a_file_in_place_of_the_folder_is_one_line(tmp_path):
     assert [str(line) for line in report.skipped] == [f"{tmp_path / 'skills'}: not a folder"]
 
 
-async def test_unreadable_folders_are_one_line_each(tmp_path_factory):
-    root = tmp_path_factory.mktemp("skills")
-    for folder in (root, root.parent, root.parent.parent):
-        folder.chmod(0o755)
+@pytest.fixture
+def open_folder():
+    """A folder that others reach, too; pytest's own are closed to them."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+async def test_unreadable_folders_are_one_line_each(open_folder):
+    root = open_folder
     for name in ("open", "shut", "shut-file"):
         write_skill(root, name)
     (root / "shut").chmod(0)

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import threading
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import trio
@@ -207,11 +209,17 @@ async def test_a_byte_order_mark_is_no_text(tmp_path):
     assert (await FileCache().read(tmp_path / "a")).text == "one"
 
 
-async def test_no_permission_is_remembered_until_it_is_given(tmp_path_factory):
-    path = tmp_path_factory.mktemp("open") / "a"
+@pytest.fixture
+def open_folder():
+    """A folder that others reach, too; pytest's own are closed to them."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+async def test_no_permission_is_remembered_until_it_is_given(open_folder):
+    path = open_folder / "a"
     path.write_text("secret")
-    for folder in (path.parent, path.parent.parent, path.parent.parent.parent):
-        folder.chmod(0o755)
     path.chmod(0)
     cache = settled()
     with as_nobody():
