@@ -2,7 +2,7 @@
 
 | step             | written before it   | written after it | after a crash in between                         |
 |------------------|---------------------|------------------|--------------------------------------------------|
-| a message comes  |                     | `accepted`       | its channel has no receipt and sends it again    |
+| a message comes  |                     | `accepted`       | its publisher has not returned: it comes again   |
 | a model answers  |                     | `answered`       | the round is asked again                         |
 | a tool is called | `started`           | `ended`          | idempotent: called again; else `OutcomeUnknown`  |
 | the reply is out | `replied`           | shelf: delivered | the reply is sent again, with the same `reply_to`|
@@ -89,6 +89,10 @@ class LoopJournal(Protocol):
         """Write *message* down; False when it was accepted before."""
         ...
 
+    async def withdrawn(self, message: InboundMessage) -> None:
+        """Cross *message* out: it did not get in after all."""
+        ...
+
     async def replied(self, message: InboundMessage, reply: OutboundMessage) -> None:
         """The turn is over: forget its steps, and keep its reply for delivery, in one step."""
         ...
@@ -135,6 +139,18 @@ class Journal:
             return connection.execute(query, row).rowcount == 1
 
         return await self._store.transact(add)
+
+    async def withdrawn(self, message: InboundMessage) -> None:
+        """Cross *message* out: it did not get into the bus after all, and may come again.
+
+        Raises:
+          StoreError: it could not be crossed out; it will be resumed by the next process.
+
+        Cancellation: `Cancelled` means that it is not crossed out.
+        """
+        query = "DELETE FROM turns WHERE turn = ? AND message IS NOT NULL"
+        turn = turn_id_of(message)
+        await self._store.transact(lambda connection: connection.execute(query, (turn,)).rowcount)
 
     async def replied(self, message: InboundMessage, reply: OutboundMessage) -> None:
         """End the turn of *message* and keep *reply* on the shelf of the bus, in one transaction.

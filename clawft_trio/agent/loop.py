@@ -153,6 +153,29 @@ class _Slot:
             self._semaphore = None
 
 
+class _Receipts:
+    """Journals messages as they are published, for the loop that will answer them."""
+
+    def __init__(self, loop: AgentLoop, journal: LoopJournal) -> None:
+        self._loop = loop
+        self._journal = journal
+
+    async def received(self, message: InboundMessage) -> bool:
+        new = await self._journal.accepted(message)
+        if new:
+            self._loop._received.add(turn_id_of(message))
+        else:
+            self._loop._note_duplicate(message)
+        return new
+
+    async def withdrawn(self, message: InboundMessage) -> None:
+        self._loop._received.discard(turn_id_of(message))
+        try:
+            await self._journal.withdrawn(message)
+        except StoreError as exc:
+            self._loop._notify(Noted(room="agent", what="message not crossed out", details={"error": exc}))
+
+
 class AgentLoop:
     """Serves the sessions of a bus. `serve` runs it; everything else is for those who look on.
 
@@ -180,6 +203,10 @@ class AgentLoop:
         self._notify = fan_out([notify])
         self._queue = bus.inbound_queue
         self._queue.serve_by_line(lambda message: message.session_key, line_capacity=self.policy.session_buffer_size)
+        #: written down when they were published, and waiting for their turn
+        self._received: set[str] = set()
+        if journal is not None:
+            bus.keep_receipts(_Receipts(self, journal))
         self._slots = _Slots(self.policy.max_concurrent_turns)
         self._running: dict[str, _Running] = {}
         #: taken out of the queue to be told that they were cancelled
@@ -286,6 +313,8 @@ class AgentLoop:
             return
         sessions: dict[str, list[Unfinished]] = {}
         for left in await self._journal.unfinished():
+            if turn_id_of(left.message) in self._received:
+                continue  # published to this process a moment ago: it is in the queue
             sessions.setdefault(left.message.session_key, []).append(left)
         for session, unfinished in sessions.items():
             self._queue.hold(session)
@@ -330,7 +359,8 @@ class AgentLoop:
 
     async def _accept(self, message: InboundMessage) -> bool:
         """Write *message* down; False when there is nothing to answer."""
-        if self._journal is None:
+        if self._journal is None or turn_id_of(message) in self._received:
+            self._received.discard(turn_id_of(message))
             return True  # noqa: ASYNC910 - cancelled here, the message would be lost
         try:
             new = await self._journal.accepted(message)

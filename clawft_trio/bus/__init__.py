@@ -5,6 +5,7 @@ from clawft_trio.bus.bus import (
     BusStatistics as BusStatistics,
     MessageBus as MessageBus,
     Publisher as Publisher,
+    Receipts as Receipts,
     open_bus as open_bus,
 )
 from clawft_trio.bus.channel import (

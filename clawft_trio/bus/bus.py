@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 import attrs
 import trio
@@ -15,7 +16,10 @@ from clawft_trio.chat import unobserved
 from clawft_trio.codec import encode_json
 from clawft_trio.errors import BusClosed
 from clawft_trio.messages import InboundMessage, OutboundMessage
-from clawft_trio.observe import Observer, fan_out
+from clawft_trio.observe import Event, MessageDropped, Observer, fan_out
+
+_WITHDRAWING = 5.0
+"""Seconds that crossing out a message that did not get in may take."""
 
 _positive = attrs.validators.ge(1)
 
@@ -59,6 +63,18 @@ class BusStatistics:
     shelved: Mapping[str, int]
 
 
+class Receipts(Protocol):
+    """Writes inbound messages down before their publishers are told that they are in."""
+
+    async def received(self, message: InboundMessage) -> bool:
+        """Write *message* down; False when it came before and is not to be taken in again."""
+        ...
+
+    async def withdrawn(self, message: InboundMessage) -> None:
+        """It did not get in, or was dropped. Awaited shielded from cancellation; does not raise."""
+        ...
+
+
 class MessageBus:
     """Carries messages between channel adapters and the agent loop.
 
@@ -84,8 +100,11 @@ class MessageBus:
             max_bytes=self.config.inbound_max_bytes,
             weigh=size_of,
             warn_at=self.config.warn_at,
-            notify=self._notify,
+            notify=self._note_inbound,
         )
+        self._receipts: Receipts | None = None
+        #: written down, and then dropped to make room: to be withdrawn by the next publisher
+        self._evicted: list[InboundMessage] = []
         self._outboxes: dict[str, Outbox] = {}
         self._outbound_queues: dict[str, BoundedQueue[Parcel]] = {}
         self._closed = False
@@ -98,7 +117,7 @@ class MessageBus:
     async def publish_inbound(self, message: InboundMessage) -> bool:
         """Hand *message* over to whoever consumes, waiting for room if the policy says so.
 
-        Yields to other tasks at least once per 256 messages.
+        Yields to other tasks at least once per 512 messages.
 
         Returns:
           Whether it was taken in; False means that the policy dropped it, and a `MessageDropped` event has it.
@@ -107,6 +126,7 @@ class MessageBus:
           BusFull: by policy `reject`, or because it is larger than the whole queue.
           BusClosed: nothing more goes in, also when that happened while this waited.
           SelfDeadlock: the queue is full and every consumer of it is waiting here.
+          StoreError: with a journal, it could not be written down; it was not published.
 
         Cancellation: `Cancelled` means that it was not published.
         """
@@ -115,10 +135,38 @@ class MessageBus:
         if len(inbound._put_line) < inbound._put_below:
             inbound._put_line.append(message)
             return True  # noqa: ASYNC910 - a checkpoint per batch, not per message
+        if self._receipts is not None:
+            return await self._publish_with_receipt(self._receipts, message)
         return await inbound.put(message)
 
+    async def _publish_with_receipt(self, receipts: Receipts, message: InboundMessage) -> bool:
+        if not await receipts.received(message):
+            return True
+        taken = False
+        try:
+            taken = await self._inbound.put(message)
+        finally:
+            withdrawn, self._evicted = [*self._evicted, *([] if taken else [message])], []
+            with trio.move_on_after(_WITHDRAWING, shield=True):
+                for other in withdrawn:
+                    await receipts.withdrawn(other)
+        return taken
+
+    def keep_receipts(self, receipts: Receipts) -> None:
+        """Have every message that `publish_inbound` takes in written down first.
+
+        For a queue that is served by line, which the short way of `publish_inbound` never is.
+        """
+        self._receipts = receipts
+
+    def _note_inbound(self, event: Event) -> None:
+        if self._receipts is not None and isinstance(event, MessageDropped) and event.policy == "drop_oldest":
+            assert isinstance(event.message, InboundMessage)
+            self._evicted.append(event.message)
+        self._notify(event)
+
     def publish_inbound_nowait(self, message: InboundMessage) -> bool:
-        """Hand *message* over now.
+        """Hand *message* over now. With a journal, it is written down only when its turn begins.
 
         Raises:
           trio.WouldBlock: by policy `block`, it would have to wait.

@@ -21,7 +21,7 @@ import trio
 
 from clawft_trio.agent import journal as journal_room, sessions as sessions_room
 from clawft_trio.agent.journal import Journal
-from clawft_trio.agent.loop import LoopPolicy, TurnContext, serve_sessions
+from clawft_trio.agent.loop import AgentLoop, LoopPolicy, TurnContext
 from clawft_trio.agent.sessions import Sessions
 from clawft_trio.bus import StoredShelf, deliver, open_bus
 from clawft_trio.bus.channel import Redelivery
@@ -134,10 +134,16 @@ async def main() -> None:
         async with open_bus(shelf=StoredShelf(store)) as bus, trio.open_nursery() as nursery:
             nursery.start_soon(deliver, bus.outbound("test"), send, Redelivery())
             turn = FakeTurn(journal, Sessions(store))
-            for question in QUESTIONS:  # a channel without receipts: it sends again whatever it sent before
-                await bus.publish_inbound(question)
+            loop = AgentLoop(bus, turn, journal=journal, policy=LoopPolicy(max_resumes=10))
+            # A channel sends again what it has no receipt for, and nothing else.
+            receipts = FOLDER / "receipts"
+            sent = receipts.read_text().split() if receipts.exists() else []
+            for question in QUESTIONS:
+                if question.id not in sent:
+                    await bus.publish_inbound(question)
+                    happen(question.id, "receipts")
             bus.close_inbound()
-            await serve_sessions(bus, turn, journal=journal, policy=LoopPolicy(max_resumes=10))
+            await loop.serve()
             bus.close()
     print(Deadly.boundaries)
 

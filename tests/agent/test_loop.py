@@ -499,6 +499,10 @@ async def test_a_message_that_cannot_be_written_down_is_told_so() -> None:
             await trio.lowlevel.checkpoint()
             raise StoreError("disk full")
 
+        async def withdrawn(self, message: InboundMessage) -> None:
+            await trio.lowlevel.checkpoint()
+            raise StoreError("disk full")
+
         async def replied(self, message: InboundMessage, reply: OutboundMessage) -> None:
             await trio.lowlevel.checkpoint()
             raise StoreError("disk full")
@@ -508,9 +512,78 @@ async def test_a_message_that_cannot_be_written_down_is_told_so() -> None:
             return ()
 
     async with running(journal=Broken()) as (bus, loop, seen):
-        await bus.publish_inbound(asks("hello"))
+        with pytest.raises(StoreError):
+            await bus.publish_inbound(asks("lost"))
+        bus.publish_inbound_nowait(asks("hello"))
     assert seen.errors == ["StoreError"]
     assert loop.statistics() == attrs.evolve(loop.statistics(), failed=1, answered=0, duplicates=0)
+
+
+async def test_who_was_told_that_a_message_is_in_need_not_send_it_again() -> None:
+    async with journalled() as (bus, journal):
+        AgentLoop(bus, echo, journal=journal)
+        message = asks("hello")
+        assert await bus.publish_inbound(message)
+        # The process ends here, before the loop has begun.
+        [left] = await journal.unfinished()
+        assert left.message == message
+
+
+async def test_published_before_the_loop_begins_a_message_is_answered_once() -> None:
+    async with journalled() as (bus, journal):
+        loop = AgentLoop(bus, echo, journal=journal)
+        message = asks("hello")
+        await bus.publish_inbound(message)
+        assert await bus.publish_inbound(message)
+        bus.close_inbound()
+        await loop.serve()
+        bus.close()
+        assert [reply.content async for reply in bus.outbound("test")] == ["re: hello"]
+        assert loop.statistics() == attrs.evolve(loop.statistics(), answered=1, duplicates=1, resumed=0)
+
+
+@pytest.mark.parametrize("policy", ["block", "drop_oldest", "drop_newest", "reject"])
+async def test_what_did_not_get_in_is_not_in_the_journal(policy: str) -> None:
+    async with open_store(None, migrations=MIGRATIONS) as store:
+        journal = Journal(store)
+        config = BusConfig(inbound_buffer_size=1, overflow_policy=policy)
+        bus = MessageBus(config, shelf=StoredShelf(store))
+        AgentLoop(bus, echo, journal=journal)
+        await bus.publish_inbound(asks("first"))
+        with trio.move_on_after(0.01), suppress(BusFull):
+            await bus.publish_inbound(asks("second"))
+        assert [left.message.content for left in await journal.unfinished()] == [
+            "second" if policy == "drop_oldest" else "first"
+        ]
+        bus.close()
+        with pytest.raises(BusClosed):
+            await bus.publish_inbound(asks("third"))
+        assert len(await journal.unfinished()) == 1
+
+
+async def test_cancelled_publishing_is_in_the_journal_or_not_at_all() -> None:
+    state: dict[str, object] = {}
+
+    async def operation() -> None:
+        async with open_store(None, migrations=MIGRATIONS) as store:
+            journal = Journal(store)
+            bus = MessageBus(BusConfig(inbound_buffer_size=2), shelf=StoredShelf(store))
+            AgentLoop(bus, echo, journal=journal)
+            state.clear()
+            state["returned"] = 0
+            try:
+                for number in range(3):  # the third waits for ever
+                    with trio.move_on_after(0.01):
+                        await bus.publish_inbound(asks(str(number)))
+                        state["returned"] += 1
+            finally:
+                with trio.CancelScope(shield=True):
+                    state["journalled"] = len(await journal.unfinished())
+
+    async def what_returned_is_there() -> None:
+        assert state.get("returned") == state.get("journalled")
+
+    assert await cancel_everywhere(operation, what_returned_is_there) >= 6
 
 
 async def test_cancelled_anywhere_a_journalled_message_is_answered_or_resumed() -> None:
