@@ -303,7 +303,8 @@ class Call:
     A layer that must see what passes hands down `attrs.evolve(call, emit=its_own)`.
     """
 
-    #: shows one event to the consumer; does not checkpoint, and waits only while the consumer does
+    #: shows one event to the consumer; does not checkpoint, and waits only while the consumer does. It raises
+    #: `ConsumerLeft` and nothing else: `llm.complete` and `open_stream` see to it, and who makes one has to
     emit: Emit = ignore
     #: gets the record of each attempt as it ends
     log: AttemptLog = attrs.field(factory=AttemptLog)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from functools import partial
 
 import attrs
@@ -143,7 +142,8 @@ class _Walk:
         racers = [provider]
         race: Race[ChatResponse] = Race(
             attempt,
-            self._others(racers),
+            self._waiting,
+            lambda: self._take_next(racers),
             call,
             delay=self._chain.hedge_after,
             budget=self._chain.budget,
@@ -155,11 +155,10 @@ class _Walk:
             for number, error in race.errors.items():
                 self._note(racers[number], error)
 
-    def _others(self, racers: list[Provider]) -> Iterator[Attempt[ChatResponse]]:
-        """The next in the chain, each time somebody in the race has been slow."""
-        while self._waiting:
-            racers.append(self._waiting.popleft())
-            yield self._attempt(racers[-1])
+    def _take_next(self, racers: list[Provider]) -> Attempt[ChatResponse]:
+        """The next in the chain, because somebody in the race is slow."""
+        racers.append(self._waiting.popleft())
+        return self._attempt(racers[-1])
 
     def _attempt(self, provider: Provider) -> Attempt[ChatResponse]:
         return partial(self._run_attempt, provider)
@@ -180,7 +179,8 @@ class _Walk:
         window = self._chain.windows.get(provider.name)
         if window is not None:
             larger = [p for p in self._waiting if self._chain.windows.get(p.name, window + 1) > window]
-            self._waiting = deque(larger)
+            self._waiting.clear()
+            self._waiting.extend(larger)
 
     def _judge(self, exc: Exception) -> None:
         """Raise what nobody else can cure."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Sized
 from typing import Generic, TypeVar
 
 import attrs
@@ -42,8 +43,8 @@ class Hedge(Policy):
         Cancellation: all are cancelled and waited for.
         """
         note_call(self.budget, call)
-        others = iter([attempt] * self.extra)
-        race = Race(attempt, others, call, delay=self.delay, budget=self.budget)
+        others = deque([attempt] * self.extra)
+        race = Race(attempt, others, others.popleft, call, delay=self.delay, budget=self.budget)
         return await race.run()
 
 
@@ -103,13 +104,17 @@ class _Arm(Generic[T]):
 class Race(Generic[T]):
     """Attempts started one after another, `delay` seconds apart, until one shows content.
 
-    `others` is asked for the next attempt only when it is due, so that whoever supplies it knows what was tried.
+    Args:
+      first: starts at once.
+      waiting: what could still be started; empty when there is nothing.
+      take_next: takes the next attempt out of *waiting*; called only when it is due and paid for.
     """
 
     def __init__(
         self,
         first: Attempt[T],
-        others: Iterator[Attempt[T]],
+        waiting: Sized,
+        take_next: Callable[[], Attempt[T]],
         call: Call,
         *,
         delay: float,
@@ -124,7 +129,8 @@ class Race(Generic[T]):
         self.running = 0
         self.settled: trio.Event = trio.Event()
         self._first = first
-        self._others = others
+        self._waiting = waiting
+        self._take_next = take_next
         self._delay = delay
         self._budget = budget
         self._on_hedge = on_hedge
@@ -170,9 +176,10 @@ class Race(Generic[T]):
                 return
 
     def _start_next(self, nursery: trio.Nursery) -> bool:
-        attempt = next(self._others, None)
-        if attempt is None or not may_try_again(self._budget):
+        # Paid for before it is taken: what is taken and not started would be lost to whoever comes after the race.
+        if not self._waiting or not may_try_again(self._budget):
             return False
+        attempt = self._take_next()
         if self._on_hedge is not None:
             self._on_hedge()
         else:

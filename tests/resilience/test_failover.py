@@ -258,6 +258,14 @@ async def test_a_hedge_takes_from_the_budget(autojump_clock: trio.testing.MockCl
     assert (response.text, took, b.calls) == ("slow", 20.0, 0)
 
 
+async def test_a_hedge_that_cannot_be_paid_leaves_its_target_for_later(autojump_clock: trio.testing.MockClock) -> None:
+    slow = ScriptedProvider([Wait(20), Fail(ServerError("down"))], name="a")
+    budget = RetryBudget(capacity=1, ratio=0, per_second=0.06)
+    assert budget.withdraw()
+    response, _, took = await ask(Failover(slow, well("b"), hedge_after=10, budget=budget))
+    assert (response.provider, took) == ("b", 20.0)
+
+
 async def test_the_same_target_can_be_hedged(autojump_clock: trio.testing.MockClock) -> None:
     sometimes = ScriptedProvider([Wait(60), Say("late"), Finish()], [Wait(1), Say("soon"), Finish()])
     response, _, took = await ask(Resilient(sometimes, Hedge(delay=2.0)))
