@@ -1,11 +1,14 @@
 """How many tokens something is, estimated without anybody's tokenizer.
 
-Four ASCII characters, or one other character, make a token. English prose has a little more characters in a token,
-JSON and code a little fewer; CJK has about one. Whoever has the real tokenizer hands it in as `CountTokens`.
+A character is a fifth of a token; one that words are not made of (digits, capitals, punctuation, line ends) is 9/20
+more, and each UTF-8 byte beyond the first 8/20 more. Fitted to o200k_base: within -20 % and +30 % for English and
+German prose, code, JSON, HTML, CSV, logs and hexadecimal; too high, by up to 2.2 times, for other scripts; a third too
+low for base64. Whoever has the real tokenizer hands it in as `CountTokens`.
 """
 
 from __future__ import annotations
 
+import string
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -22,12 +25,15 @@ PER_IMAGE = 1600
 """Tokens of an image of unknown size: the most that the large providers charge for one that they scale themselves."""
 
 
+_IN_WORDS = (string.ascii_lowercase + " ").encode() + bytes(range(0x80, 0x100))
+
+
 def count_tokens(text: str) -> int:
     """Estimated tokens of *text*."""
-    if text.isascii():
-        return (len(text) + 3) // 4
-    ascii_characters = len(text.encode("ascii", "ignore"))
-    return (ascii_characters + 3) // 4 + len(text) - ascii_characters
+    # Counted by the interpreter's own loops: a long history is counted anew in every round.
+    data = text.encode("utf-8", "surrogatepass")
+    dense = len(data.translate(None, _IN_WORDS))
+    return (4 * len(text) + 9 * dense + 8 * (len(data) - len(text)) + 19) // 20
 
 
 def message_tokens(message: Message, count: CountTokens = count_tokens) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from hashlib import sha256
+
 import attrs
 import pytest
 import trio
@@ -212,8 +215,8 @@ async def test_the_budget_is_the_routed_models_and_not_the_largest_ones() -> Non
 
 
 async def test_tools_and_the_answers_share_come_out_of_the_window() -> None:
-    tool = ToolSpec(name="read", description="d" * 2000)
-    request = ChatRequest([Message.user("a" * 2000), Message.user("b" * 2000)], max_tokens=600)
+    tool = ToolSpec(name="read", description="d" * 2500)
+    request = ChatRequest([Message.user("a" * 2500), Message.user("b" * 2500)], max_tokens=600)
     without = await TokenBudgetAssembler().assemble(request, SMALL, ADMIN)
     with_tools = await TokenBudgetAssembler().assemble(attrs.evolve(request, tools=[tool]), SMALL, ADMIN)
     with_output = await TokenBudgetAssembler().assemble(attrs.evolve(request, max_tokens=1000), SMALL, ADMIN)
@@ -244,7 +247,7 @@ async def test_the_answer_is_limited_by_request_permission_and_half_the_window(
 
 
 async def test_a_sender_may_send_no_more_than_its_permission() -> None:
-    request = ChatRequest([Message.user("a " * 9000), Message.assistant("ok"), Message.user("b")])
+    request = ChatRequest([Message.user("a " * 12_000), Message.assistant("ok"), Message.user("b")])
     assembled = await TokenBudgetAssembler().assemble(request, LARGE, ZERO_TRUST)
     assert assembled.token_estimate <= ZERO_TRUST.max_context_tokens
     assert assembled.request.messages == (Message.user("b"),)
@@ -308,9 +311,66 @@ async def test_assembling_can_be_cancelled_anywhere() -> None:
 # --- tokens ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("text", "expected"), [("", 0), ("abcd", 1), ("abcde", 2), ("漢字", 2), ("é" * 3 + "abcd", 4)])
-def test_characters_beyond_ascii_count_one_by_one_and_not_by_bytes(text, expected) -> None:
-    assert count_tokens(text) == expected
+# Text, and its tokens by o200k_base (tiktoken 0.14).
+COUNTED = {
+    "english": (
+        "Providers fail, streams break, tools hang, servers crash, callers change their mind, and still every message "
+        "gets one honest reply. " * 5,
+        131,
+    ),
+    "german": (
+        "Die Würde des Menschen ist unantastbar. Sie zu achten und zu schützen ist Verpflichtung aller staatlichen "
+        "Gewalt. " * 5,
+        126,
+    ),
+    "python": (
+        "    async def run(self, attempt: Attempt[T], call: Call) -> T:\n        for retry in range(self.max_retries + 1)"
+        ":\n            try:\n                return await attempt(call)\n            except ProviderError as exc:\n"
+        "                await trio.sleep(self.wait_before(retry))\n" * 5,
+        285,
+    ),
+    "json": (
+        json.dumps([{"id": n, "name": f"user{n}", "mail": f"ana{n}@example.org", "active": True} for n in range(30)]),
+        811,
+    ),
+    "csv": (
+        "\n".join(f"{n},user{n},ana{n}@example.org,{n * 1.5:.2f},2026-11-{n % 28 + 1:02d}" for n in range(40)),
+        799,
+    ),
+    "log": (
+        "\n".join(
+            f"2026-11-21T22:{n:02d}:01.{n * 13 % 1000:03d}Z INFO worker[{n}] GET /v1/items/{n * 37} 200 {n}ms"
+            for n in range(40)
+        ),
+        1331,
+    ),
+    "html": ('<div class="row"><a href="/x/y?z=1">Hello</a></div>\n' * 20, 420),
+    "hex": ("\n".join(sha256(bytes([n])).hexdigest() for n in range(20)), 748),
+}
+ELSEWHERE = {
+    "russian": ("Все люди рождаются свободными и равными в своем достоинстве и правах. " * 5, 86),
+    "japanese": ("今日の天気はどうですか。私は明日東京に行きます。新しい本を読みたいです。" * 5, 130),
+}
+
+
+@pytest.mark.parametrize("kind", COUNTED)
+def test_the_estimate_is_near_what_a_tokenizer_counts(kind) -> None:
+    text, counted = COUNTED[kind]
+    assert 0.8 <= count_tokens(text) / counted <= 1.3
+
+
+@pytest.mark.parametrize("kind", ELSEWHERE)
+def test_other_scripts_are_rather_estimated_too_high(kind) -> None:
+    text, counted = ELSEWHERE[kind]
+    assert 1.0 <= count_tokens(text) / counted <= 2.3
+
+
+@given(st.text(max_size=50), st.text(max_size=50))
+@settings(deadline=None, max_examples=200)
+def test_more_text_is_never_fewer_tokens(one, other) -> None:
+    assert max(count_tokens(one), count_tokens(other)) <= count_tokens(one + other)
+    assert count_tokens(one + other) <= count_tokens(one) + count_tokens(other)
+    assert (count_tokens(one) == 0) is (one == "")
 
 
 def test_everything_in_a_message_counts() -> None:
