@@ -37,9 +37,9 @@ class Request:
     async def events(self):
         await self.head(200, content_type="text/event-stream", connection="close")
 
-    async def event(self, message, *, id=None, retry=None):
+    async def event(self, message, *, event_id=None, retry=None):
         text = "" if message is None else json.dumps(message)
-        fields = [*([f"id: {id}"] if id else []), *([f"retry: {retry}"] if retry else []), f"data: {text}"]
+        fields = [*([f"id: {event_id}"] if event_id else []), *([f"retry: {retry}"] if retry else []), f"data: {text}"]
         await self.stream.send_all("\n".join(fields).encode() + b"\n\n")
 
 

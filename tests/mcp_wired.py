@@ -6,13 +6,16 @@ from contextlib import asynccontextmanager
 
 from trio.testing import memory_stream_pair
 
-from clawft_trio.mcp.client import McpOptions, wrap_mcp
+from clawft_trio.mcp.opening import wrap_mcp
+from clawft_trio.mcp.options import McpOptions
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.testing.mcp_server import ScriptedMcpServer
 
+DEFAULT = McpOptions()
+
 
 @asynccontextmanager
-async def wired(server=None, *, options=McpOptions(), hold=("tools/call",), **kwargs):
+async def wired(server=None, *, options=DEFAULT, hold=("tools/call",), **kwargs):
     """Yields a client and the server that it talks to."""
     server = server or ScriptedMcpServer(hold=hold, **kwargs)
     near, far = memory_stream_pair()

@@ -12,8 +12,8 @@ import trio
 from msgspec import Raw
 
 from clawft_trio.errors import ProtocolViolation
+from clawft_trio.mcp.frames import Decode, OnProgress
 from clawft_trio.mcp.handshake import Agreement
-from clawft_trio.mcp.multiplexer import Decode, OnProgress
 from clawft_trio.mcp.output import OutputCheck
 from clawft_trio.mcp.param_headers import Path, header_paths, param_headers
 from clawft_trio.mcp.types import (
@@ -103,6 +103,7 @@ class Calls(ABC):
 
         Cancellation: nothing has changed.
         """
+        await trio.lowlevel.checkpoint()
         while self._tools_version == seen:
             await self._tools_changed.park()
         return self._tools_version

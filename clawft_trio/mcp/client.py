@@ -4,91 +4,36 @@ from __future__ import annotations
 
 import logging
 import math
-import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
-import attrs
 import msgspec
 import trio
 from msgspec import Raw
 
-from clawft_trio.chat import unobserved
 from clawft_trio.codec import decode_json
 from clawft_trio.errors import InvalidData, McpError, PeerGone, RequestTimeout, ServerDown
 from clawft_trio.mcp.bell import Bell
 from clawft_trio.mcp.calls import Calls
+from clawft_trio.mcp.frames import Decode, OnNotice, OnProgress, Transport
 from clawft_trio.mcp.handshake import Agreement, detect, discover, greet
-from clawft_trio.mcp.host import Host
-from clawft_trio.mcp.jsonrpc import MAX_MESSAGE, Malformed
-from clawft_trio.mcp.multiplexer import (
-    DEFAULT_TOTAL,
-    WINDOW,
-    Decode,
-    Multiplexer,
-    MultiplexerStatistics,
-    OnNotice,
-    OnProgress,
-    Transport,
-)
-from clawft_trio.mcp.process import StdioServer
+from clawft_trio.mcp.jsonrpc import Malformed
+from clawft_trio.mcp.multiplexer import Multiplexer, MultiplexerStatistics
+from clawft_trio.mcp.options import McpOptions
 from clawft_trio.mcp.stateless import InputRequired, answer_questions, or_input_required
-from clawft_trio.mcp.stdio import StdioTransport
-from clawft_trio.mcp.streamable_http import HttpServer, HttpTransport
-from clawft_trio.mcp.streams import StreamTransport
 from clawft_trio.mcp.supervision import RestartHistory, Supervision
-from clawft_trio.mcp.types import EmptyResult, LogLevel
+from clawft_trio.mcp.types import EmptyResult
 from clawft_trio.nursery import goodbye, open_hidden_nursery
-from clawft_trio.observe import Event, ServerGone, ServerSaid, ServerStarted
+from clawft_trio.observe import ServerGone, ServerSaid, ServerStarted
 
 T = TypeVar("T")
-
-Server: TypeAlias = StdioServer | HttpServer | Sequence[str] | str
-"""How to reach a server: a command, or all that can be said about one."""
-
-Era: TypeAlias = Literal["handshake", "stateless", "detect"]
 
 _LISTEN_AGAIN = 5.0
 """Seconds after which a subscription that the server has ended is asked for again."""
 
 _log = logging.getLogger("clawft_trio.mcp")
 _decode_empty = msgspec.json.Decoder(EmptyResult).decode
-
-
-@attrs.frozen(kw_only=True)
-class McpOptions:
-    """How a client behaves.
-
-    Args:
-      total: seconds a call may take, unless the call says otherwise.
-      start: seconds a server may take to start and to answer the handshake.
-      protocol: `handshake` speaks 2024-11-05 to 2025-11-25, `stateless` speaks 2026-07-28, `detect` asks which; a
-        server that dies of being asked is started again and greeted the old way.
-      probe: seconds a server may take to answer that question.
-      log_level: from which level on a server of 2026-07-28 tells what it logs; None is nothing.
-      host: what this side does for the server.
-      supervision: whether and how it is started again; None never does.
-      window: calls that are with the server at once; others wait.
-      max_message: bytes of one message from the server.
-      notify: gets `ServerStarted`, `ServerGone` and `ServerSaid`.
-      uniform: the source of chance.
-    """
-
-    total: float = DEFAULT_TOTAL
-    start: float = 30.0
-    protocol: Era = attrs.field(
-        default="handshake", validator=attrs.validators.in_(("handshake", "stateless", "detect"))
-    )
-    probe: float = 5.0
-    log_level: LogLevel | None = None
-    host: Host = Host()
-    supervision: Supervision | None = Supervision()
-    window: int = attrs.field(default=WINDOW, validator=attrs.validators.ge(1))
-    max_message: int = MAX_MESSAGE
-    notify: Callable[[Event], None] = unobserved
-    uniform: Callable[[float, float], float] = random.uniform
 
 
 class McpClient(Calls):
@@ -252,7 +197,7 @@ class McpClient(Calls):
                     raise self._refusal(self._unavailable)
                 mux = self._mux
                 if mux is not None and (mux.ended is None or self._is_last_life):
-                    return mux
+                    return mux  # noqa: ASYNC910 - it was awaited, or the caller waits
                 await self._changed.park()
         raise RequestTimeout(f"{method}: the server was not up within {total:g} s", server=self.name)
 
@@ -289,13 +234,13 @@ class McpClient(Calls):
     async def _run(self, *, task_status: trio.TaskStatus[McpClient]) -> None:
         try:
             with self._life:
-                await self._lead(task_status)
+                await self._lead(lambda: task_status.started(self))
         finally:
             self._mux = None
             self._set_unavailable(PeerGone("the client is closed", server=self.name), math.inf)
             self._closed.set()
 
-    async def _lead(self, task_status: trio.TaskStatus[McpClient]) -> None:
+    async def _lead(self, tell_started: Callable[[], None]) -> None:
         """Live once, and again for as long as the supervision wants it. The first start has to succeed."""
         policy = self._options.supervision
         history = self._history = RestartHistory(policy or Supervision(), self._options.uniform)
@@ -303,7 +248,7 @@ class McpClient(Calls):
         def ready() -> None:
             if not started:
                 started.append(True)
-                task_status.started(self)
+                tell_started()
 
         started: list[bool] = []
         while True:
@@ -330,12 +275,14 @@ class McpClient(Calls):
         try:
             return await self._live(ready)
         except McpError as exc:
-            if era == "detect" and self._era == "handshake":
-                # It died of the question. Another life, greeted in the way that everybody knows.
-                return await self._live_contained(ready, first=first)
-            if first:
+            died_of_the_question = era == "detect" and self._era == "handshake"
+            if first and not died_of_the_question:
                 raise
-            return exc
+            ended = exc
+        if died_of_the_question:
+            # Another life, greeted in the way that everybody knows.
+            return await self._live_contained(ready, first=first)
+        return ended  # noqa: ASYNC910 - it was awaited
 
     async def _live(self, ready: Callable[[], None]) -> McpError:
         """One life of the server, from its start to its end; returns why it ended.
@@ -390,7 +337,7 @@ class McpClient(Calls):
                 await self.listen(lambda *_: None, tools=True)
             except McpError as exc:
                 _log.info("%s: changes of the tools are not told: %s", self.name, exc)
-                return
+                return  # noqa: ASYNC910 - it was awaited, or the caller waits
             await trio.sleep(_LISTEN_AGAIN)
 
     def _set_available(self, mux: Multiplexer) -> None:
@@ -428,7 +375,7 @@ class McpClient(Calls):
         if method == "notifications/tools/list_changed":
             self._forget_tools()
 
-    async def _hear(self, method: str, params: Raw) -> None:
+    async def _hear(self, method: str, params: Raw) -> None:  # noqa: ASYNC910 - it was awaited, or the caller waits
         hear = self._options.host.hear
         assert hear is not None
         try:
@@ -441,92 +388,3 @@ class McpClient(Calls):
     def _note_malformed(self, message: Malformed) -> None:
         _log.info("%s wrote what is no message (%s): %r", self.name, message.reason, message.sample)
         self._options.notify(ServerSaid(server=self.name, text=message.sample))
-
-
-# --- opening -----------------------------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def open_mcp(
-    server: Server, *, name: str = "", options: McpOptions = McpOptions()
-) -> AsyncGenerator[McpClient, None]:
-    """Start a server, shake hands, and keep it for the length of the block.
-
-    Args:
-      server: a command (`["npx", "-y", "some-server"]`), a `StdioServer` or an `HttpServer`.
-      name: what it is called in errors, events and logs.
-      options: how the client behaves.
-
-    Raises:
-      CannotStart: there is no such program.
-      PeerGone: it died before it had answered; with its exit code and last words.
-      RequestTimeout: it did not answer in time.
-      PeerError: it refused.
-      ProtocolViolation: its answer is not the protocol, or a revision that nobody here speaks.
-
-    Cancellation: the server is ended within its graces; `finally` blocks inside the body can still call it.
-    """
-    async with _keep(make_client(server, name, options)) as client:
-        yield client
-
-
-async def connect_mcp(
-    nursery: trio.Nursery, server: Server, *, name: str = "", options: McpOptions = McpOptions()
-) -> McpClient:
-    """Start a server in a nursery of the caller's; close it with `aclose`, in any order, or cancel the nursery.
-
-    Raises:
-      McpError: as `open_mcp`.
-
-    Cancellation: the server is ended within its graces.
-    """
-    client = make_client(server, name, options)
-    await nursery.start(client._run)
-    return client
-
-
-@asynccontextmanager
-async def wrap_mcp(
-    send: trio.abc.SendStream,
-    receive: trio.abc.ReceiveStream,
-    *,
-    name: str = "",
-    options: McpOptions = McpOptions(),
-) -> AsyncGenerator[McpClient, None]:
-    """Talk to a server over streams of one's own; they are closed at the end, and nothing is started again.
-
-    Raises:
-      McpError: as `open_mcp`.
-
-    Cancellation: the streams are closed.
-    """
-    transport = StreamTransport(send, receive, name=name, limit=options.max_message)
-    client = McpClient(name, attrs.evolve(options, supervision=None), lambda: transport)
-    async with _keep(client):
-        yield client
-
-
-@asynccontextmanager
-async def _keep(client: McpClient) -> AsyncGenerator[McpClient, None]:
-    async with open_hidden_nursery() as nursery:
-        await nursery.start(client._run)
-        # From here on it outlives the body, by one goodbye.
-        client._life.shield = True
-        try:
-            yield client
-        finally:
-            await client.aclose()
-
-
-def make_client(server: Server, name: str, options: McpOptions) -> McpClient:
-    if isinstance(server, HttpServer):
-        return McpClient(name, options, lambda: HttpTransport(server, name=name, limit=options.max_message))
-    description = server if isinstance(server, StdioServer) else StdioServer(server)
-
-    def say(text: str) -> None:
-        options.notify(ServerSaid(server=name, text=text))
-
-    def transport() -> Transport:
-        return StdioTransport(description, name=name, limit=options.max_message, on_line=say)
-
-    return McpClient(name, options, transport)

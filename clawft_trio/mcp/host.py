@@ -7,6 +7,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import attrs
 import msgspec
+import trio
 from msgspec import Raw
 
 from clawft_trio.errors import PeerError
@@ -73,6 +74,7 @@ class Host:
         Cancellation: as that of whatever answers.
         """
         if method == "roots/list" and self.roots is not None:
+            await trio.lowlevel.checkpoint()
             return {"roots": self.roots}
         if method == "sampling/createMessage" and self.sample is not None:
             return await self.sample(_decoded(params, _decode_sampling))

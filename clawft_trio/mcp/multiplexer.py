@@ -17,18 +17,27 @@ from __future__ import annotations
 
 import copy
 import math
-from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import attrs
-import msgspec
 import outcome
 import trio
 from msgspec import UNSET, Raw
 
 from clawft_trio.errors import McpError, PeerError, PeerGone, ProtocolViolation, RequestTimeout
 from clawft_trio.mcp.bell import Bell
+from clawft_trio.mcp.deadlines import Watch
+from clawft_trio.mcp.frames import Decode, Listener, OnNotice, OnProgress, Outgoing, Pending, Transport
+from clawft_trio.mcp.hearing import (
+    NOTIFICATIONS,
+    SUBSCRIPTION_TAG,
+    Hearing,
+    decode_cancelled,
+    decode_progress,
+    decode_tagged,
+)
 from clawft_trio.mcp.jsonrpc import (
     Envelope,
     Id,
@@ -52,40 +61,6 @@ WINDOW = 1024
 BATCH = 65_536
 """Bytes handed to one write: what a Linux pipe holds."""
 
-NOTIFICATIONS = 1024
-"""Notifications that may wait for their listener; past that the oldest is dropped and counted."""
-
-# What 2026-07-28 puts into `_meta` of all that belongs to a subscription.
-_SUBSCRIPTION_ID = "io.modelcontextprotocol/subscriptionId"
-_TAG = _SUBSCRIPTION_ID.encode()
-
-Decode = Callable[[Raw], T]
-OnProgress = Callable[["Progress"], object]
-OnNotice = Callable[[str, Raw], object]
-Listener = Callable[[str, Raw], Awaitable[None]]
-
-
-class Progress(msgspec.Struct, frozen=True, rename="camel"):
-    """How far a call has come, as its peer says."""
-
-    progress: float
-    total: float | None = None
-    message: str = ""
-    progress_token: int | str = ""
-
-
-class _Cancelled(msgspec.Struct, frozen=True, rename="camel"):
-    request_id: int | str | None = None
-    reason: str = ""
-
-
-class _Tag(msgspec.Struct, frozen=True):
-    subscription_id: int | str | None = msgspec.field(name=_SUBSCRIPTION_ID, default=None)
-
-
-class _Tagged(msgspec.Struct, frozen=True):
-    meta: _Tag = msgspec.field(name="_meta", default=_Tag())
-
 
 @attrs.frozen(kw_only=True)
 class MultiplexerStatistics:
@@ -107,58 +82,6 @@ class MultiplexerStatistics:
     malformed: int
     #: notifications whose listener was too slow, and answers to a peer that floods us and reads nothing
     dropped: int
-
-
-class Outgoing:
-    """A frame on its way out."""
-
-    __slots__ = ("cancels", "headers", "id", "line", "method", "name")
-
-    def __init__(
-        self, line: bytes, method: str = "", *, key: Id | None = None, name: str = "", cancels: Id | None = None
-    ) -> None:
-        self.line = line
-        self.method = method
-        #: of the request that this is; None in everything else
-        self.id = key
-        #: of the tool or prompt, or the URI of the resource: HTTP repeats it in a header
-        self.name = name
-        #: the request that this notice takes back
-        self.cancels = cancels
-        #: to be sent beside the frame, where the transport has headers
-        self.headers: Mapping[str, str] = _NO_HEADERS
-
-
-_NO_HEADERS: Mapping[str, str] = {}
-
-
-class _Pending(Outgoing):
-    """A call that waits for its answer."""
-
-    __slots__ = ("deadline", "hard_deadline", "on_notice", "on_progress", "quiet", "started", "task", "total")
-
-    def __init__(self, key: int, line: bytes, method: str, name: str, started: float, total: float) -> None:
-        super().__init__(line, method, key=key, name=name)
-        self.started = started
-        self.total = total
-        self.deadline = started + total
-        self.hard_deadline = self.deadline
-        self.on_progress: OnProgress | None = None
-        self.on_notice: OnNotice | None = None
-        #: the peer is not told when nobody waits any more
-        self.quiet = False
-        self.task = trio.lowlevel.current_task()
-
-
-class Transport(Protocol):
-    """What moves frames between a multiplexer and its peer."""
-
-    async def run(self, mux: Multiplexer) -> McpError:
-        """Move frames until the connection has ended; returns why it did.
-
-        Cancellation: stops at once; a frame that was being written may be cut.
-        """
-        ...
 
 
 class Multiplexer:
@@ -184,21 +107,18 @@ class Multiplexer:
         on_malformed: Callable[[Malformed], None] | None = None,
     ) -> None:
         self.name = name
-        self._listen = listen
         self._overhear = overhear
         self._on_malformed = on_malformed
         self._window = window
         self._last_id = 0
-        self._pending: dict[Id, _Pending] = {}
-        self._waiting: OrderedDict[Id, _Pending] = OrderedDict()
+        self._pending: dict[Id, Pending] = {}
+        self._waiting: OrderedDict[Id, Pending] = OrderedDict()
         self._outbox: OrderedDict[Id, Outgoing] = OrderedDict()
         self._frames = 0
         self._outgoing = Bell()
         self._stalled = trio.lowlevel.ParkingLot()
-        self._heard: deque[tuple[str, Raw]] = deque()
-        self._hearing = Bell()
-        self._watch = trio.CancelScope()
-        self._next_look = -math.inf
+        self._hearing = Hearing(listen)
+        self._watch = Watch(self._expire)
         self._answering = Answering(self.send_answer, self.send_answer_nowait, serve)
         self._ended: McpError | None = None
         self._stray = self._malformed = self._dropped = 0
@@ -218,10 +138,10 @@ class Multiplexer:
             waiting=len(self._waiting),
             outgoing=len(self._outbox),
             serving=self._answering.active,
-            unheard=len(self._heard),
+            unheard=self._hearing.waiting,
             stray_answers=self._stray,
             malformed=self._malformed,
-            dropped=self._dropped,
+            dropped=self._dropped + self._hearing.dropped,
         )
 
     @property
@@ -280,7 +200,7 @@ class Multiplexer:
         if on_progress is not None:
             params = _with_token(params, key)
         line = encode_request(key, method, UNSET if params is None else params)
-        pending = _Pending(key, line, method, name, trio.current_time(), total)
+        pending = Pending(key, line, method, name, trio.current_time(), total)
         if longest is not None:
             pending.hard_deadline = max(pending.deadline, pending.deadline - total + longest)
         pending.on_progress = on_progress
@@ -291,7 +211,7 @@ class Multiplexer:
         answer = await self._answer(pending)
         return self._read_answer(method, answer, decode)
 
-    async def _answer(self, pending: _Pending) -> Envelope:
+    async def _answer(self, pending: Pending) -> Envelope:
         def leave(_: object) -> trio.lowlevel.Abort:
             self._give_up(pending, "the caller was cancelled")
             return trio.lowlevel.Abort.SUCCEEDED
@@ -313,21 +233,20 @@ class Multiplexer:
         except (ValueError, RecursionError) as exc:
             raise ProtocolViolation(f"{method}: {exc}", server=self.name) from exc
 
-    def _admit(self, pending: _Pending) -> None:
+    def _admit(self, pending: Pending) -> None:
         if len(self._pending) < self._window:
             self._launch(pending)
         else:
             self._waiting[pending.id] = pending  # type: ignore[index]
-        if pending.deadline < self._next_look:
-            self._look_at(pending.deadline)
+        self._watch.notice(pending.deadline)
 
-    def _launch(self, pending: _Pending) -> None:
+    def _launch(self, pending: Pending) -> None:
         self._pending[pending.id] = pending  # type: ignore[index]
         self._outbox[pending.id] = pending  # type: ignore[index]
         if len(self._outbox) == 1:
             self._outgoing.ring()
 
-    def _give_up(self, pending: _Pending, reason: str) -> None:
+    def _give_up(self, pending: Pending, reason: str) -> None:
         """Retire a call that nobody waits for any more."""
         key = pending.id
         assert key is not None
@@ -347,17 +266,6 @@ class Multiplexer:
 
     # --- deadlines --------------------------------------------------------------------------------------------
 
-    def _look_at(self, deadline: float) -> None:
-        self._next_look = deadline
-        self._watch.deadline = deadline
-
-    async def _watch_deadlines(self) -> None:
-        while True:
-            self._next_look = math.inf
-            with trio.CancelScope() as self._watch:
-                self._look_at(self._expire(trio.current_time()))
-                await trio.sleep_forever()
-
     def _expire(self, now: float) -> float:
         """Settle what is overdue; returns the deadline that comes next."""
         following = math.inf
@@ -368,10 +276,10 @@ class Multiplexer:
                 following = min(following, pending.deadline)
         return following
 
-    def _time_out(self, pending: _Pending, now: float) -> None:
+    def _time_out(self, pending: Pending, now: float) -> None:
         self._give_up(pending, "no answer in time")
         spent = f"{pending.method}: no answer within {now - pending.started:g} s"
-        _settle(pending, outcome.Error(RequestTimeout(spent, server=self.name)))
+        pending.settle(outcome.Error(RequestTimeout(spent, server=self.name)))
 
     # --- the transport's side -------------------------------------------------------------------------------------
 
@@ -392,7 +300,7 @@ class Multiplexer:
             self._outgoing.ring()
         if self._stalled:
             self._stalled.unpark_all()
-        return taken
+        return taken  # noqa: ASYNC910 - a checkpoint per batch, not per frame
 
     def deliver(self, message: Message) -> None:
         """Route one message that came in. Never blocks and never raises, whatever it is."""
@@ -415,9 +323,9 @@ class Multiplexer:
             self._stray += 1
             return
         self._retire(pending.id)  # type: ignore[arg-type]
-        _settle(pending, outcome.Value(message))
+        pending.settle(outcome.Value(message))
 
-    def _find(self, key: object) -> _Pending | None:
+    def _find(self, key: object) -> Pending | None:
         # 3.0 finds 3: to JSON they are one number. Some peers make strings of all ids.
         pending = self._pending.get(key)  # type: ignore[call-overload]
         if pending is None and isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < 19:
@@ -439,9 +347,9 @@ class Multiplexer:
         if pending is not None:
             self._fail(pending, error)
 
-    def _fail(self, pending: _Pending, error: Exception) -> None:
+    def _fail(self, pending: Pending, error: Exception) -> None:
         self._retire(pending.id)  # type: ignore[arg-type]
-        _settle(pending, outcome.Error(error))
+        pending.settle(outcome.Error(error))
 
     def _deliver_notification(self, method: str, params: Raw) -> None:
         if method == "notifications/progress":
@@ -449,25 +357,15 @@ class Multiplexer:
         elif method == "notifications/cancelled":
             self._note_cancelled(params)
         else:
-            if _TAG in bytes(params):
+            if SUBSCRIPTION_TAG in bytes(params):
                 self._note_subscription(method, params)
             if self._overhear is not None:
                 self._overhear(method, params)
-            if self._listen is not None:
-                self._queue(method, params)
-
-    def _queue(self, method: str, params: Raw) -> None:
-        if len(self._heard) >= NOTIFICATIONS:
-            self._heard.popleft()
-            self._dropped += 1
-        # A copy: the raw text would keep the whole chunk that it came in.
-        self._heard.append((method, params.copy()))
-        if len(self._heard) == 1:
-            self._hearing.ring()
+            self._hearing.put(method, params)
 
     def _note_progress(self, params: Raw) -> None:
         try:
-            progress = _decode_progress(params)
+            progress = decode_progress(params)
         except (ValueError, RecursionError):
             return
         pending = self._find(progress.progress_token)
@@ -479,11 +377,11 @@ class Multiplexer:
             pending.on_progress(progress)
         except Exception as exc:  # noqa: BLE001 - it is the caller's, and goes to the caller
             self._give_up(pending, "its caller failed")
-            _settle(pending, outcome.Error(exc))
+            pending.settle(outcome.Error(exc))
 
     def _note_subscription(self, method: str, params: Raw) -> None:
         try:
-            tagged = _decode_tagged(params)
+            tagged = decode_tagged(params)
         except (ValueError, RecursionError):
             return
         pending = self._find(tagged.meta.subscription_id)
@@ -492,13 +390,13 @@ class Multiplexer:
 
     def _note_cancelled(self, params: Raw) -> None:
         try:
-            notice = _decode_cancelled(params)
+            notice = decode_cancelled(params)
         except (ValueError, RecursionError):
             return
         pending = self._find(notice.request_id)
         if pending is not None and pending.on_notice is not None:
             self._retire(pending.id)  # type: ignore[arg-type]
-            _settle(pending, outcome.Value(Envelope(id=pending.id, result=Raw(b"{}"))))
+            pending.settle(outcome.Value(Envelope(id=pending.id, result=Raw(b"{}"))))
         elif notice.request_id is not None:
             self._answering.cancel(notice.request_id, notice.reason)
 
@@ -516,7 +414,7 @@ class Multiplexer:
             raise trio.WouldBlock
         self._enqueue(Outgoing(line, method))
 
-    async def send_answer(self, line: bytes) -> None:
+    async def send_answer(self, line: bytes) -> None:  # noqa: ASYNC910 - a checkpoint per batch, not per frame
         """Queue an answer to the peer, once there is room.
 
         Cancellation: it was not queued.
@@ -554,23 +452,15 @@ class Multiplexer:
         """
         try:
             async with open_hidden_nursery() as nursery:
-                nursery.start_soon(self._watch_deadlines)
-                nursery.start_soon(self._hear)
-                await nursery.start(self._answering.run)
+                nursery.start_soon(self._watch.run)
+                nursery.start_soon(self._hearing.run)
+                self._answering.use(nursery)
                 ended = await transport.run(self)
                 self.end(ended)
                 nursery.cancel_scope.cancel(reason="the connection has ended")
             return ended
         finally:
             self.end(PeerGone("the connection was closed here", server=self.name))
-
-    async def _hear(self) -> None:
-        while True:
-            while self._heard:
-                method, params = self._heard.popleft()
-                assert self._listen is not None
-                await self._listen(method, params)
-            await self._hearing.wait()
 
     def end(self, why: McpError) -> None:
         """Declare the connection over. The first word counts."""
@@ -581,19 +471,10 @@ class Multiplexer:
         self._pending.clear()
         self._waiting.clear()
         self._outbox.clear()
-        self._heard.clear()
+        self._hearing.clear()
         self._stalled.unpark_all()
         for pending in left:
-            _settle(pending, outcome.Error(_copy(why)))
-
-
-_decode_progress = msgspec.json.Decoder(Progress).decode
-_decode_tagged = msgspec.json.Decoder(_Tagged).decode
-_decode_cancelled = msgspec.json.Decoder(_Cancelled).decode
-
-
-def _settle(pending: _Pending, result: outcome.Outcome[Envelope]) -> None:
-    trio.lowlevel.reschedule(pending.task, result)
+            pending.settle(outcome.Error(_copy(why)))
 
 
 def _with_token(params: Mapping[str, Any] | None, token: int) -> dict[str, Any]:

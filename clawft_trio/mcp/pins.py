@@ -65,9 +65,9 @@ class MemoryPins:
 
         Cancellation: it is never noticed here.
         """
-        return dict(self._hashes.get(server, {}))
+        return dict(self._hashes.get(server, {}))  # noqa: ASYNC910 - there is nothing to wait for
 
-    async def keep(self, server: str, hashes: Mapping[str, str]) -> None:
+    async def keep(self, server: str, hashes: Mapping[str, str]) -> None:  # noqa: ASYNC910 - there is nothing to wait for
         """Keep these fingerprints, over older ones of the same tools.
 
         Cancellation: it is never noticed here.

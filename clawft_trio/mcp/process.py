@@ -124,7 +124,7 @@ class ServerProcess:
 
     # --- stderr --------------------------------------------------------------------------------------------
 
-    async def _read_stderr(self) -> None:
+    async def _read_stderr(self) -> None:  # noqa: ASYNC910 - reading was awaited
         rest = b""
         try:
             while data := bytes(await self._stderr.receive_some(65_536)):
@@ -180,7 +180,7 @@ class ServerProcess:
             return False
         return True
 
-    async def _drain(self) -> None:
+    async def _drain(self) -> None:  # noqa: ASYNC910 - reading was awaited
         # A server that says goodbye into a full pipe would never exit by itself.
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             while await self.stdout.receive_some(65_536):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -90,11 +90,9 @@ async def serve_mcp(
     Cancellation: running tools are cancelled and awaited; their requests stay unanswered.
     """
     served = _Served(registry, options or ServeOptions())
-    if streams is not None:
-        await served.run(streams, task_status)
-        return
-    async with _standard_streams() as standard:
-        await served.run(standard, task_status)
+    async with _standard_streams() if streams is None else nullcontext(streams) as chosen:
+        task_status.started()
+        await served.run(chosen)
 
 
 class _Arguments(Wire, frozen=True):
@@ -118,8 +116,7 @@ class _Served:
         self._greeted = False
         self._mux = Multiplexer(name="host", serve=self._answer, on_malformed=self._refuse)
 
-    async def run(self, streams: Streams, task_status: trio.TaskStatus[None]) -> McpError:
-        task_status.started()
+    async def run(self, streams: Streams) -> McpError:
         return await self._mux.run(StreamTransport(*streams, name="host", limit=self._options.max_message))
 
     def _refuse(self, message: Malformed) -> None:

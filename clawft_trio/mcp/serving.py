@@ -56,14 +56,9 @@ class Answering:
         """Requests that have no answer yet."""
         return len(self._running) + len(self._queue)
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Own the tasks that answer.
-
-        Cancellation: all of them are cancelled; their requests stay unanswered.
-        """
-        async with trio.open_nursery() as self._nursery:
-            task_status.started()
-            await trio.sleep_forever()
+    def use(self, nursery: trio.Nursery) -> None:
+        """Answer in tasks of *nursery* from now on; when it is cancelled, requests stay unanswered."""
+        self._nursery = nursery
 
     def request(self, request_id: Id, method: str, params: Raw) -> None:
         """See to it that the request is answered."""
@@ -108,9 +103,9 @@ async def _answer_to(incoming: Incoming, serve: Serve) -> bytes:
     try:
         return encode_result(request_id, await serve(incoming))
     except PeerError as exc:
-        return encode_error(request_id, exc.code, str(exc), **({} if exc.data is None else {"data": exc.data}))
+        return encode_error(request_id, exc.code, str(exc), **({} if exc.data is None else {"data": exc.data}))  # noqa: ASYNC910 - the answerer was awaited
     except InvalidData as exc:
-        return encode_error(request_id, INVALID_PARAMS, str(exc))
+        return encode_error(request_id, INVALID_PARAMS, str(exc))  # noqa: ASYNC910 - the answerer was awaited
     except Exception:  # noqa: BLE001 - the peer learns that it failed and nothing about our insides
         _log.exception("answering %s failed", incoming.method)
-        return encode_error(request_id, INTERNAL_ERROR, "internal error")
+        return encode_error(request_id, INTERNAL_ERROR, "internal error")  # noqa: ASYNC910 - the answerer was awaited

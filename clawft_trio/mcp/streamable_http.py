@@ -18,12 +18,13 @@ import trio
 from msgspec import UNSET
 
 from clawft_trio.errors import ClawftError, McpError, PeerError, PeerGone, ProtocolViolation, ProviderError
+from clawft_trio.mcp.frames import Outgoing
 from clawft_trio.mcp.jsonrpc import MAX_MESSAGE, Envelope, Id, parse
-from clawft_trio.mcp.multiplexer import Multiplexer, Outgoing
+from clawft_trio.mcp.multiplexer import Multiplexer
 from clawft_trio.mcp.param_headers import header_value
 from clawft_trio.mcp.types import STATELESS_VERSION
 from clawft_trio.net import Clocks, HeaderValue, HttpEndpoint, HttpResponse, SSEDecoder, bearer
-from clawft_trio.nursery import goodbye, open_hidden_nursery
+from clawft_trio.nursery import open_hidden_nursery
 
 _CONNECTIONS = 256
 """Requests under way at once: each call holds one, and most of them only wait."""
@@ -114,7 +115,7 @@ class HttpTransport:
                     await self._post_all(http, mux, nursery)
             finally:
                 mux.end(self._lost or PeerGone("the connection was closed here", server=self._name))
-                with goodbye(_GOODBYE):
+                with trio.move_on_after(_GOODBYE, shield=True):
                     await self._end_session(http)
         assert self._lost is not None
         return self._lost
@@ -141,7 +142,7 @@ class HttpTransport:
 
     # --- one frame -------------------------------------------------------------------------------------------
 
-    async def _post(self, http: HttpEndpoint, mux: Multiplexer, frame: Outgoing, nursery: trio.Nursery) -> None:
+    async def _post(self, http: HttpEndpoint, mux: Multiplexer, frame: Outgoing, nursery: trio.Nursery) -> None:  # noqa: ASYNC910 - the request was awaited
         scope = trio.CancelScope()
         if frame.id is not None:
             self._posts[frame.id] = scope
@@ -211,7 +212,7 @@ class HttpTransport:
             raise ProtocolViolation("the session id is not visible ASCII", server=self._name)
         self._session = session
 
-    async def _receive(self, response: HttpResponse, waiting: _Waiting) -> None:
+    async def _receive(self, response: HttpResponse, waiting: _Waiting) -> None:  # noqa: ASYNC910 - the request was awaited
         if response.content_type == _EVENTS:
             await self._receive_events(response, waiting)
         elif response.content_type == _JSON:
@@ -222,7 +223,7 @@ class HttpTransport:
             kind = response.content_type[:60] or "nothing"
             raise ProtocolViolation(f"{waiting.frame.method}: the answer is {kind!r}", server=self._name)
 
-    async def _receive_events(self, response: HttpResponse, waiting: _Waiting) -> None:
+    async def _receive_events(self, response: HttpResponse, waiting: _Waiting) -> None:  # noqa: ASYNC910 - the request was awaited
         decoder = SSEDecoder(max_event=self._limit)
         try:
             async for chunk in response.chunks():
@@ -301,14 +302,14 @@ class HttpTransport:
                 self._lost = self._lost or SessionLost("the server has forgotten the session", server=self._name)
                 nursery.cancel_scope.cancel(reason="the session is lost")
             if status is not None and 400 <= status < 500:
-                return
+                return  # noqa: ASYNC910 - the request was awaited
             lived = trio.current_time() - began
             wait = waiting.retry if lived > _LONGEST_RETRY or status is None else min(2 * wait, _LONGEST_RETRY)
             await trio.sleep(wait)
 
-    async def _end_session(self, http: HttpEndpoint) -> None:
+    async def _end_session(self, http: HttpEndpoint) -> None:  # noqa: ASYNC910 - the request was awaited
         if not self._session or isinstance(self._lost, SessionLost):
-            return
+            return  # noqa: ASYNC910 - the request was awaited
         try:
             async with http.request("DELETE", headers=self._session_headers()):
                 pass

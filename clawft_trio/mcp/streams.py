@@ -62,7 +62,7 @@ class StreamTransport:
             await self._read(mux)
             nursery.cancel_scope.cancel(reason="the peer closed its end")
 
-    async def _read(self, mux: Multiplexer) -> None:
+    async def _read(self, mux: Multiplexer) -> None:  # noqa: ASYNC910 - a checkpoint per batch, not per frame
         reader = JsonRpcReader(limit=self._limit)
         deliver = mux.deliver
         try:
@@ -101,7 +101,7 @@ class EagerPipe(trio.abc.SendStream):
     def __init__(self, pipe: trio.lowlevel.FdStream) -> None:
         self._pipe = pipe
 
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:  # noqa: ASYNC910 - a checkpoint per batch, not per frame
         """Write all of *data*.
 
         Raises:

@@ -16,8 +16,10 @@ from msgspec import UNSET
 from clawft_trio.auth import matches_any
 from clawft_trio.chat import Call, unobserved
 from clawft_trio.errors import ClawftError, InvalidData, McpError, RequestTimeout, ToolFailed, ToolTimeout
-from clawft_trio.mcp.client import McpClient, McpOptions, Server, make_client
-from clawft_trio.mcp.multiplexer import Progress
+from clawft_trio.mcp.client import McpClient
+from clawft_trio.mcp.frames import Progress
+from clawft_trio.mcp.opening import Server, make_client
+from clawft_trio.mcp.options import McpOptions
 from clawft_trio.mcp.pins import MemoryPins, Pins, fingerprint
 from clawft_trio.mcp.types import CallToolResult, Content, EmbeddedResource, ResourceLink, TextContent, ToolDefinition
 from clawft_trio.nursery import open_hidden_nursery
@@ -71,7 +73,7 @@ class Toolset:
         #: the clients of the servers that have started
         self.clients: dict[str, McpClient] = {}
         #: why the others have not
-        self.failures: dict[str, McpError] = {}
+        self.failures: dict[str, ClawftError] = {}
         self._pins = pins
         self._notify = notify
         self._servers: dict[str, ToolServer] = {}
@@ -105,7 +107,7 @@ class Toolset:
         """Ask the server for its tools, and offer those that may be offered."""
         server = self._servers[name]
         if server.internal_only:
-            return
+            return  # noqa: ASYNC910 - nothing to wait for
         async with self._lock:
             definitions = await self.clients[name].list_tools()
             pinned = await self._pins.load(name)
@@ -172,14 +174,14 @@ class Toolset:
             # From here on it outlives the body of the toolset, by one goodbye.
             client._life.shield = True
             await self._refresh(name)
-        except McpError as exc:
+        except ClawftError as exc:
             self.failures[name] = exc
             self._notify(Noted(room="mcp", what="server did not start", details={"server": name, "error": str(exc)}))
             await self._give_up(name)
             return
         nursery.start_soon(self._keep_fresh, name, client.tools_version)
 
-    async def _give_up(self, name: str) -> None:
+    async def _give_up(self, name: str) -> None:  # noqa: ASYNC910 - nothing to wait for
         client = self.clients.pop(name, None)
         if client is not None:
             await client.aclose()

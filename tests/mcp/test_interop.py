@@ -1,6 +1,6 @@
 """Real servers, official clients, the public conformance suite: installs what it talks to (opt-in).
 
-    pytest -m installs tests/mcp/test_interop.py
+pytest -m installs tests/mcp/test_interop.py
 """
 
 from __future__ import annotations

@@ -12,9 +12,11 @@ from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
 from clawft_trio.codec import decode_json
 from clawft_trio.errors import PeerError, PeerGone, ProtocolViolation, RequestTimeout
-from clawft_trio.mcp.client import McpOptions, wrap_mcp
+from clawft_trio.mcp.hearing import NOTIFICATIONS
 from clawft_trio.mcp.host import Host
-from clawft_trio.mcp.multiplexer import NOTIFICATIONS, Multiplexer
+from clawft_trio.mcp.multiplexer import Multiplexer
+from clawft_trio.mcp.opening import wrap_mcp
+from clawft_trio.mcp.options import McpOptions
 from clawft_trio.mcp.streams import StreamTransport
 from clawft_trio.mcp.types import ElicitResult, Root
 from clawft_trio.testing import cancel_everywhere
@@ -226,7 +228,7 @@ async def test_progress_extends_the_deadline_only_where_asked_and_only_to_the_ha
             async with trio.open_nursery() as nursery:
                 started = trio.current_time()
 
-                async def call():
+                async def call(longest=longest, expected=expected, started=started):
                     with pytest.raises(RequestTimeout):
                         await client.call_tool("slow", total=2.0, longest=longest, on_progress=lambda _: None)
                     assert trio.current_time() == started + expected

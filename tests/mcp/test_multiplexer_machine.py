@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 
 import trio
-from hypothesis import settings
-from hypothesis import strategies as st
+from hypothesis import settings, strategies as st
 from hypothesis.stateful import Bundle, invariant, rule
 from trio.testing import wait_all_tasks_blocked
 

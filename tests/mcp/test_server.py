@@ -12,7 +12,7 @@ from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
 from clawft_trio.auth import AuthContext, UserPermissions
 from clawft_trio.errors import PeerError
-from clawft_trio.mcp.client import open_mcp, wrap_mcp
+from clawft_trio.mcp.opening import open_mcp, wrap_mcp
 from clawft_trio.mcp.server import ServeOptions, serve_mcp
 from clawft_trio.tools import ToolContext, ToolRegistry, tool
 

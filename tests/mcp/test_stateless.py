@@ -10,10 +10,12 @@ from mcp_wired import wired
 from trio.testing import wait_all_tasks_blocked
 
 from clawft_trio.errors import McpError, PeerError, ProtocolViolation
-from clawft_trio.mcp.client import McpOptions, open_mcp
 from clawft_trio.mcp.host import Host
+from clawft_trio.mcp.opening import open_mcp
+from clawft_trio.mcp.options import McpOptions
 from clawft_trio.mcp.types import ElicitResult
 from clawft_trio.observe import Recorder, ServerStarted
+from clawft_trio.testing.mcp_server import Failure
 
 META = "io.modelcontextprotocol/"
 
@@ -167,8 +169,6 @@ async def test_asking_finds_a_modern_server():
 
 @pytest.mark.parametrize("code", [-32601, -32602, -32600, -32022, -32000])
 async def test_any_error_to_the_question_means_shaking_hands(code):
-    from clawft_trio.testing.mcp_server import Failure
-
     async def refuse(_):
         await trio.lowlevel.checkpoint()
         raise Failure(code, "what?")

@@ -13,7 +13,8 @@ import pytest
 import trio
 
 from clawft_trio.errors import CannotStart, PeerError, PeerGone, ProtocolViolation, RequestTimeout
-from clawft_trio.mcp.client import McpOptions, connect_mcp, open_mcp
+from clawft_trio.mcp.opening import connect_mcp, open_mcp
+from clawft_trio.mcp.options import McpOptions
 from clawft_trio.mcp.process import StdioServer
 from clawft_trio.observe import Recorder, ServerGone, ServerSaid, ServerStarted
 from clawft_trio.testing.mcp_server import scripted_server

@@ -24,7 +24,13 @@ async def test_json_and_event_answers_reach_their_calls_with_session_and_version
             await request.json(request.result(TEXT))
         else:
             await request.events()
-            await request.event({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": request.message["id"], "progress": 1}})
+            await request.event(
+                {
+                    "jsonrpc": "2.0",
+                    "method": "notifications/progress",
+                    "params": {"progressToken": request.message["id"], "progress": 1},
+                }
+            )
             await request.event(request.result(TEXT))
 
     seen = []
@@ -53,7 +59,9 @@ async def test_many_calls_go_side_by_side():
             waiting.append(request)
             while len(waiting) < 20:
                 await trio.sleep(0.001)
-            await request.json(request.result({"content": [{"type": "text", "text": request.message["params"]["name"]}]}))
+            await request.json(
+                request.result({"content": [{"type": "text", "text": request.message["params"]["name"]}]})
+            )
 
     async with http_script(answer) as script, open_mcp(HttpServer(script.url), options=ALONE) as client:
         results = {}
@@ -94,10 +102,10 @@ async def test_a_broken_stream_is_taken_up_where_it_broke():
     async def answer(request):
         if request.method == "GET" and "last-event-id" in request.headers:
             await request.events()
-            await request.event({"jsonrpc": "2.0", "id": 2, "result": TEXT}, id="e2")
+            await request.event({"jsonrpc": "2.0", "id": 2, "result": TEXT}, event_id="e2")
         elif not await greet(request):
             await request.events()
-            await request.event(None, id="e1", retry=20)
+            await request.event(None, event_id="e1", retry=20)
 
     async with http_script(answer) as script, open_mcp(HttpServer(script.url), options=ALONE) as client:
         with trio.fail_after(5):
@@ -121,12 +129,12 @@ async def test_a_stream_that_ends_without_its_answer_fails_its_call_and_no_other
 
 
 BAD = {
-    "a status": (dict(status=500, body=b"<html>"), PeerError, "500"),
-    "too many": (dict(status=429, retry_after="7"), PeerError, "429"),
-    "HTML": (dict(status=200, body=b"<html>", content_type="text/html"), ProtocolViolation, "text/html"),
-    "no JSON": (dict(status=200, body=b"{", content_type="application/json"), ProtocolViolation, "x"),
-    "nothing": (dict(status=200, body=b"", content_type="application/json"), ProtocolViolation, "no answer"),
-    "accepted": (dict(status=202), PeerGone, "before the answer"),
+    "a status": ({"status": 500, "body": b"<html>"}, PeerError, "500"),
+    "too many": ({"status": 429, "retry_after": "7"}, PeerError, "429"),
+    "HTML": ({"status": 200, "body": b"<html>", "content_type": "text/html"}, ProtocolViolation, "text/html"),
+    "no JSON": ({"status": 200, "body": b"{", "content_type": "application/json"}, ProtocolViolation, "x"),
+    "nothing": ({"status": 200, "body": b"", "content_type": "application/json"}, ProtocolViolation, "no answer"),
+    "accepted": ({"status": 202}, PeerGone, "before the answer"),
 }
 
 
@@ -149,7 +157,9 @@ async def test_what_is_no_answer_fails_its_call_with_a_typed_error(response, err
 async def test_an_error_object_behind_a_status_is_the_answer():
     async def answer(request):
         if not await greet(request):
-            await request.json({"jsonrpc": "2.0", "id": request.message["id"], "error": {"code": -32602, "message": "no"}}, status=400)
+            await request.json(
+                {"jsonrpc": "2.0", "id": request.message["id"], "error": {"code": -32602, "message": "no"}}, status=400
+            )
 
     async with http_script(answer) as script, open_mcp(HttpServer(script.url), options=ALONE) as client:
         with pytest.raises(PeerError) as caught:
@@ -258,7 +268,13 @@ async def test_in_2026_07_28_the_headers_repeat_method_name_and_arguments_and_cl
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("plain", "plain"), ("", ""), (" x", "=?base64?IHg=?="), ("a\nb", "=?base64?YQpi?="), ("=?base64?eA==?=", "=?base64?PT9iYXNlNjQ/ZUE9PT89?=")],
+    [
+        ("plain", "plain"),
+        ("", ""),
+        (" x", "=?base64?IHg=?="),
+        ("a\nb", "=?base64?YQpi?="),
+        ("=?base64?eA==?=", "=?base64?PT9iYXNlNjQ/ZUE9PT89?="),
+    ],
 )
 def test_a_header_value_is_plain_or_marked_base64(text, value):
     assert header_value(text) == value

@@ -6,15 +6,15 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from clawft_trio.nursery import open_hidden_nursery
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
 from clawft_trio.errors import PeerGone, RequestTimeout, ServerDown
-from clawft_trio.mcp.client import McpClient, McpOptions
+from clawft_trio.mcp.client import McpClient
+from clawft_trio.mcp.options import McpOptions
 from clawft_trio.mcp.streams import StreamTransport
 from clawft_trio.mcp.supervision import RestartHistory, Supervision
+from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.observe import Recorder, ServerGone
 from clawft_trio.testing.mcp_server import ScriptedMcpServer
 
@@ -64,11 +64,18 @@ def test_a_server_that_keeps_dying_is_never_started_more_often_than_the_policy_s
         starts.append(now)
     for start in starts:
         # Probes come every 30 s: two more at most in any window.
-        short = [other for other, life in zip(starts, [*lives, 0.0], strict=True) if start <= other < start + 60.0 and life < 60.0]
+        short = [
+            other
+            for other, life in zip(starts, [*lives, 0.0], strict=True)
+            if start <= other < start + 60.0 and life < 60.0
+        ]
         assert len(short) <= policy.max_restarts + 1 + 3
 
 
 # --- the client -------------------------------------------------------------------------------------------------
+
+
+DEFAULT = Supervision()
 
 
 class Host:
@@ -99,7 +106,7 @@ class Host:
 
 
 @asynccontextmanager
-async def supervised(policy=Supervision(), recorder=None, **script):
+async def supervised(policy=DEFAULT, recorder=None, **script):
     options = McpOptions(supervision=policy, uniform=longest, notify=recorder or (lambda _: None))
     async with open_hidden_nursery() as nursery:
         host = Host(nursery, **script)

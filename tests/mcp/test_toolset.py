@@ -11,7 +11,7 @@ import trio
 from clawft_trio.auth import AuthContext
 from clawft_trio.chat import ToolCall
 from clawft_trio.errors import CannotStart
-from clawft_trio.mcp.client import McpOptions
+from clawft_trio.mcp.options import McpOptions
 from clawft_trio.mcp.pins import PIN_MIGRATIONS, MemoryPins, StoredPins, fingerprint
 from clawft_trio.mcp.process import StdioServer
 from clawft_trio.mcp.toolset import ToolServer, open_toolset, tool_name
