@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from urllib.parse import quote
 
 import attrs
@@ -14,7 +15,11 @@ from clawft_trio.errors import InvalidData, Problem
 from clawft_trio.files import FileCache, Reads, StrPath
 from clawft_trio.tools.path_locks import PathLocks
 
-_APPEND_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+# A link in a workspace that somebody else made must not lead the model's pen to another file.
+_APPEND_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+
+_UNWRITABLE = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
+"""What does not belong into a text. With a zero byte in it the whole file would not be read again."""
 
 
 @attrs.frozen(kw_only=True)
@@ -56,7 +61,8 @@ class Memory:
         max_bytes: int = 64 << 10,
         max_entry: int = 4 << 10,
     ) -> None:
-        self._folder = os.path.join(os.fspath(workspace), "memory")  # noqa: PTH118 paths are strings in the cache
+        self._workspace = os.fspath(workspace)
+        self._folder = os.path.join(self._workspace, "memory")  # noqa: PTH118 paths are strings in the cache
         self._cache = cache
         self._per_sender = per_sender
         self._max_bytes = max_bytes
@@ -95,8 +101,8 @@ class Memory:
         It is on the disk when this returns, as a paragraph of its own, without control tokens.
 
         Raises:
-          InvalidData: the entry is empty or too long, or the file is full.
-          OSError: the file system refused; nothing was added.
+          InvalidData: the entry is empty or too long, the file is full, or its folder lies outside the workspace.
+          OSError: the file system refused, or the file is a link; nothing was added.
 
         Cancellation: the entry is there as a whole or not at all.
         """
@@ -104,7 +110,7 @@ class Memory:
         path = self.path(sender)
         async with self._locks.hold([(path, "write")]):
             # Not abandoned: half a write must not be left to a thread that nobody waits for.
-            await trio.to_thread.run_sync(_append, path, text, self._max_bytes)
+            await trio.to_thread.run_sync(_append, self._workspace, path, text, self._max_bytes)
         self._cache.forget([path])
         return text
 
@@ -119,12 +125,12 @@ class Memory:
         return tuple(hit for hit, _ in zip(hits, range(limit), strict=False)) if words else ()
 
     def _checked(self, entry: str) -> str:
-        cleaned = without_control_tokens(entry)
+        cleaned = without_control_tokens(_UNWRITABLE.sub("", entry.encode("utf-8", "replace").decode()))
         # A blank line inside would make two entries of one.
         text = "\n".join(line.rstrip() for line in cleaned.text.splitlines() if line.strip()).strip()
         if not text or not cleaned.clean:
             raise InvalidData([Problem("$.entry", "nothing to remember")])
-        size = len(text.encode("utf-8", "replace"))
+        size = len(text.encode())
         if size > self._max_entry:
             raise InvalidData([Problem("$.entry", f"{size} bytes; an entry may have {self._max_entry}")])
         return text
@@ -149,13 +155,16 @@ def _folder_name(sender: str) -> str:
     return f"{readable[:80]}-{digest}"
 
 
-def _append(path: str, text: str, max_bytes: int) -> None:
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)  # noqa: PTH103, PTH120
+def _append(workspace: str, path: str, text: str, max_bytes: int) -> None:
+    folder, root = os.path.dirname(path), os.path.realpath(workspace)  # noqa: PTH120
+    if os.path.commonpath([root, os.path.realpath(folder)]) != root:
+        raise InvalidData([Problem("$", "a link leads out of the workspace")], source=path)
+    os.makedirs(folder, mode=0o700, exist_ok=True)  # noqa: PTH103
     # What people tell an assistant is nobody else's to read.
     descriptor = os.open(path, _APPEND_FLAGS, 0o600)
     try:
         size = os.fstat(descriptor).st_size
-        data = f"{text}\n\n".encode("utf-8", "replace")
+        data = f"{text}\n\n".encode()
         if size and not _ends_with_newline(path):
             data = b"\n\n" + data
         if size + len(data) > max_bytes:

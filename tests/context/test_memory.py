@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import given, settings, strategies as st
 from clawft_trio.context import Memory
 from clawft_trio.errors import InvalidData
 from clawft_trio.files import FileCache
+from clawft_trio.testing.machine import in_mock_time
 from clawft_trio.testing.sweep import cancel_everywhere
 from clawft_trio.tools import PathLocks
 
@@ -165,10 +168,51 @@ async def test_cancelled_at_any_step_an_entry_is_whole_or_absent(tmp_path):
     assert await cancel_everywhere(operation, check) > 3
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full disk")
-async def test_a_failing_disk_is_the_callers_to_see(tmp_path):
-    path = tmp_path / "memory" / "MEMORY.md"
-    path.parent.mkdir()
-    path.symlink_to("/dev/full")
+async def test_a_failing_disk_is_the_callers_to_see_and_leaves_nothing_half(tmp_path):
+    notes = memory(tmp_path)
+    await notes.append("first")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, hard))
+    try:
+        with pytest.raises(OSError):
+            await notes.append("x" * 40)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert Path(notes.path()).read_text() == "first\n\n"
+    await notes.append("second")
+    assert (await notes.read()).paragraphs == ("first", "second")
+
+
+async def test_no_link_leads_the_pen_out_of_the_workspace(tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "MEMORY.md").write_text("mine")
+    folder = tmp_path / "workspace"
+    folder.mkdir()
+    (folder / "memory").symlink_to(outside)
+    with pytest.raises(InvalidData, match="out of the workspace"):
+        await memory(folder).append("gotcha")
+    with pytest.raises(InvalidData, match="out of the workspace"):
+        await memory(folder, per_sender=True).append("gotcha", "chat:ana")
+    (folder / "memory").unlink()
+    (folder / "memory").mkdir()
+    (folder / "memory" / "MEMORY.md").symlink_to(outside / "MEMORY.md")
     with pytest.raises(OSError):
-        await memory(tmp_path).append("an entry")
+        await memory(folder).append("gotcha")
+    assert (outside / "MEMORY.md").read_text() == "mine" and len(list(outside.iterdir())) == 1
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.text(min_size=1, max_size=30), max_size=5))
+@in_mock_time
+async def test_whatever_is_kept_is_read_back(entries):
+    with tempfile.TemporaryDirectory() as folder:
+        notes = memory(folder)
+        kept = []
+        for entry in entries:
+            try:
+                kept.append(await notes.append(entry))
+            except InvalidData:
+                assert not entry.strip() or not any(ch.isprintable() for ch in entry)
+        found = await notes.read()
+        assert found.paragraphs == tuple(kept) and found.problems == ()
