@@ -94,6 +94,26 @@ def iterated(provider: object) -> Callable[[], Awaitable[int]]:
     return run
 
 
+def sdk(url: str) -> dict[str, Callable[[], Awaitable[int]]]:
+    """The openai SDK, where it is installed."""
+    try:
+        import openai
+    except ImportError:
+        return {}
+    client = openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0)
+
+    async def run() -> int:
+        words = 0
+        stream = await client.chat.completions.create(
+            model="bench", messages=[{"role": "user", "content": "go"}], stream=True
+        )
+        async for chunk in stream:
+            words += bool(chunk.choices and chunk.choices[0].delta.content)
+        return words
+
+    return {f"openai {openai.__version__}, async for": run}
+
+
 async def measure(rounds: int = 7) -> dict[str, float]:
     """CPU microseconds per chunk, median over interleaved rounds."""
     async with (
@@ -108,6 +128,7 @@ async def measure(rounds: int = 7) -> dict[str, float]:
             "provider alone, callback": with_callback(alone),
             "full stack, callback": with_callback(stack),
             "full stack, async for": iterated(stack),
+            **sdk(url),
         }
         taken: dict[str, list[float]] = {name: [] for name in ways}
         for number in range(rounds + 1):
