@@ -47,6 +47,7 @@ ClawftError
 ├── McpError
 │   ├── PeerError                  the server answered with a JSON-RPC error: `code`, `data`
 │   ├── PeerGone                   the connection ended; `exit_code` and `stderr` when it was a process
+│   │   └── SessionLost            over HTTP: the server does not know the session any more
 │   ├── CannotStart                its process could not be started at all
 │   ├── ServerDown                 not tried: it keeps dying; `retry_after` is its next probe
 │   ├── RequestTimeout             no answer in time
@@ -471,6 +472,10 @@ class PeerGone(McpError):
         self.exit_code = exit_code
         #: the last words of the process, cut to `MAX_BODY` characters
         self.stderr: str = stderr[-MAX_BODY:]
+
+
+class SessionLost(PeerGone):
+    """Over HTTP: the server does not know the session any more. A supervised client makes a new one."""
 
 
 class CannotStart(McpError):

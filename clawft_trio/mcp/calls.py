@@ -33,6 +33,7 @@ from clawft_trio.mcp.types import (
     ResourceTemplatesPage,
     ToolDefinition,
     ToolsPage,
+    decode_tool_result,
 )
 
 T = TypeVar("T")
@@ -171,7 +172,7 @@ class Calls(ABC):
         result = await self.call(
             "tools/call",
             {"name": name, "arguments": given},
-            decode=_decode_call,
+            decode=decode_tool_result,
             name=name,
             total=total,
             longest=longest,
@@ -321,7 +322,6 @@ class Calls(ABC):
 
 
 _decode_tools = msgspec.json.Decoder(ToolsPage).decode
-_decode_call = msgspec.json.Decoder(CallToolResult).decode
 _decode_resources = msgspec.json.Decoder(ResourcesPage).decode
 _decode_templates = msgspec.json.Decoder(ResourceTemplatesPage).decode
 _decode_read = msgspec.json.Decoder(ReadResourceResult).decode

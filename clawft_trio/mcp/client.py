@@ -25,7 +25,7 @@ from clawft_trio.mcp.stateless import InputRequired, answer_questions, or_input_
 from clawft_trio.mcp.supervision import RestartHistory, Supervision
 from clawft_trio.mcp.types import EmptyResult
 from clawft_trio.nursery import goodbye, open_hidden_nursery
-from clawft_trio.observe import ServerGone, ServerSaid, ServerStarted
+from clawft_trio.observe import ServerGone, ServerSaid, ServerStarted, fan_out
 
 T = TypeVar("T")
 
@@ -48,6 +48,7 @@ class McpClient(Calls):
         self.name = name
         self._options = options
         self._transport = transport
+        self._notify = fan_out([options.notify])
         self._mux: Multiplexer | None = None
         self._agreement: Agreement | None = None
         self._meta: Mapping[str, Any] | None = None
@@ -256,11 +257,11 @@ class McpClient(Calls):
             lived = trio.current_time() - born
             self._mux = None
             if policy is None:
-                self._options.notify(ServerGone(server=self.name, error=ended))
+                self._notify(ServerGone(server=self.name, error=ended))
                 self._set_unavailable(ended, math.inf)
                 return
             verdict = history.note_end(trio.current_time(), lived=lived)
-            self._options.notify(ServerGone(server=self.name, error=ended, restart_in=verdict.wait))
+            self._notify(ServerGone(server=self.name, error=ended, restart_in=verdict.wait))
             if verdict.down:
                 self._set_unavailable(ended, trio.current_time() + verdict.wait)
             await trio.sleep(verdict.wait)
@@ -347,9 +348,7 @@ class McpClient(Calls):
         self._unavailable = None
         self._forget_tools()
         self._changed.unpark_all()
-        self._options.notify(
-            ServerStarted(server=self.name, protocol=self._agreement.protocol_version, restarts=self.restarts)
-        )
+        self._notify(ServerStarted(server=self.name, protocol=self._agreement.protocol_version, restarts=self.restarts))
 
     async def _watch_over(self, mux: Multiplexer, life: trio.CancelScope) -> None:
         """After each call that timed out: is the server busy, or hung?"""
@@ -387,4 +386,4 @@ class McpClient(Calls):
 
     def _note_malformed(self, message: Malformed) -> None:
         _log.info("%s wrote what is no message (%s): %r", self.name, message.reason, message.sample)
-        self._options.notify(ServerSaid(server=self.name, text=message.sample))
+        self._notify(ServerSaid(server=self.name, text=message.sample))

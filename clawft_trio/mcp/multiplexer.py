@@ -197,7 +197,7 @@ class Multiplexer:
             await trio.lowlevel.checkpoint()
             raise _copy(self._ended)
         self._last_id = key = self._last_id + 1
-        if on_progress is not None:
+        if on_progress is not None or longest is not None:
             params = _with_token(params, key)
         line = encode_request(key, method, UNSET if params is None else params)
         pending = Pending(key, line, method, name, trio.current_time(), total)
@@ -369,10 +369,12 @@ class Multiplexer:
         except (ValueError, RecursionError):
             return
         pending = self._find(progress.progress_token)
-        if pending is None or pending.on_progress is None:
+        if pending is None:
             return
         # Only ever later, so the watch need not be moved: it looks again when it wakes.
         pending.deadline = min(trio.current_time() + pending.total, pending.hard_deadline)
+        if pending.on_progress is None:
+            return
         try:
             pending.on_progress(progress)
         except Exception as exc:  # noqa: BLE001 - it is the caller's, and goes to the caller

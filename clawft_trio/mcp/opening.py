@@ -17,7 +17,7 @@ from clawft_trio.mcp.stdio import StdioTransport
 from clawft_trio.mcp.streamable_http import HttpServer, HttpTransport
 from clawft_trio.mcp.streams import StreamTransport
 from clawft_trio.nursery import open_hidden_nursery
-from clawft_trio.observe import ServerSaid
+from clawft_trio.observe import ServerSaid, fan_out
 
 Server: TypeAlias = StdioServer | HttpServer | Sequence[str] | str
 """How to reach a server: a command, or all that can be said about one."""
@@ -102,8 +102,10 @@ def make_client(server: Server, name: str, options: McpOptions) -> McpClient:
         return McpClient(name, options, lambda: HttpTransport(server, name=name, limit=options.max_message))
     description = server if isinstance(server, StdioServer) else StdioServer(server)
 
+    notify = fan_out([options.notify])
+
     def say(text: str) -> None:
-        options.notify(ServerSaid(server=name, text=text))
+        notify(ServerSaid(server=name, text=text))
 
     def transport() -> Transport:
         return StdioTransport(description, name=name, limit=options.max_message, on_line=say)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import subprocess
 from collections import deque
@@ -27,6 +28,9 @@ _LAST_WORDS = 0.25
 
 # A value this short is a flag or a number; blanking it out would blank out half the text.
 _SHORTEST_SECRET = 8
+
+# What could forge a line of a log, or repaint a terminal.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 _log = logging.getLogger("clawft_trio.mcp.server")
 
@@ -142,7 +146,7 @@ class ServerProcess:
             self._stderr_ended.set()
 
     def _note(self, line: bytes) -> None:
-        text = line[: 4 * _LINE].decode("utf-8", "replace").strip()[:_LINE]
+        text = _CONTROL.sub(" ", line[: 4 * _LINE].decode("utf-8", "replace")).strip()[:_LINE]
         if not text:
             return
         for secret in self._secrets:

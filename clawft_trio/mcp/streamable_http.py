@@ -17,7 +17,7 @@ import msgspec
 import trio
 from msgspec import UNSET
 
-from clawft_trio.errors import ClawftError, McpError, PeerError, PeerGone, ProtocolViolation, ProviderError
+from clawft_trio.errors import ClawftError, McpError, PeerError, PeerGone, ProtocolViolation, ProviderError, SessionLost
 from clawft_trio.mcp.frames import Outgoing
 from clawft_trio.mcp.jsonrpc import MAX_MESSAGE, Envelope, Id, parse
 from clawft_trio.mcp.multiplexer import Multiplexer
@@ -315,10 +315,6 @@ class HttpTransport:
                 pass
         except ClawftError as exc:
             _log.info("%s: it could not be told that the session is over: %s", self._name, exc)
-
-
-class SessionLost(PeerGone):
-    """The server does not know the session any more."""
 
 
 class _Waiting:

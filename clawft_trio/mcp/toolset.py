@@ -21,9 +21,19 @@ from clawft_trio.mcp.frames import Progress
 from clawft_trio.mcp.opening import Server, make_client
 from clawft_trio.mcp.options import McpOptions
 from clawft_trio.mcp.pins import MemoryPins, Pins, fingerprint
-from clawft_trio.mcp.types import CallToolResult, Content, EmbeddedResource, ResourceLink, TextContent, ToolDefinition
+from clawft_trio.mcp.types import (
+    AudioContent,
+    CallToolResult,
+    Content,
+    EmbeddedResource,
+    ImageContent,
+    ResourceLink,
+    TextContent,
+    ToolDefinition,
+    UnknownContent,
+)
 from clawft_trio.nursery import open_hidden_nursery
-from clawft_trio.observe import Event, Noted
+from clawft_trio.observe import Event, Noted, fan_out
 from clawft_trio.resilience.strategy import Strategy
 from clawft_trio.tools.registry import ToolRegistry
 from clawft_trio.tools.schema import check_schema
@@ -75,11 +85,11 @@ class Toolset:
         #: why the others have not
         self.failures: dict[str, ClawftError] = {}
         self._pins = pins
-        self._notify = notify
+        self._notify = fan_out([notify])
         self._servers: dict[str, ToolServer] = {}
         self._offered: dict[str, dict[str, Tool]] = {}
         self._withheld: dict[str, list[Withheld]] = {}
-        self._lock = trio.Lock()
+        self._refreshing: dict[str, trio.Lock] = {}
 
     def __repr__(self) -> str:
         offered = sum(map(len, self._offered.values()))
@@ -108,7 +118,7 @@ class Toolset:
         server = self._servers[name]
         if server.internal_only:
             return  # noqa: ASYNC910 - nothing to wait for
-        async with self._lock:
+        async with self._refreshing.setdefault(name, trio.Lock()):
             definitions = await self.clients[name].list_tools()
             pinned = await self._pins.load(name)
             withheld: list[Withheld] = []
@@ -311,6 +321,8 @@ def _words(block: Content) -> str:
             return f"[resource {block.uri}]"
         case EmbeddedResource():
             return block.resource.text or f"[resource {block.resource.uri}, {block.resource.mime_type or 'binary'}]"
-        case _:
-            kind = type(block).__name__.removesuffix("Content").lower()
+        case UnknownContent():
+            return f"[{str(block.block.get('type'))[:40]}]"
+        case ImageContent() | AudioContent():
+            kind = "image" if isinstance(block, ImageContent) else "audio"
             return f"[{kind} {block.mime_type}, {len(block.data) * 3 // 4} bytes]"

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 
 JsonObject: TypeAlias = Mapping[str, Any]
 
@@ -97,7 +97,15 @@ class EmbeddedResource(Wire, frozen=True, tag_field="type", tag="resource"):
     meta: JsonObject | None = msgspec.field(name="_meta", default=None)
 
 
-Content: TypeAlias = TextContent | ImageContent | AudioContent | ResourceLink | EmbeddedResource
+class UnknownContent(Wire, frozen=True, tag_field="type", tag="unknown"):
+    """A block of a kind that only a later revision knows, as it came."""
+
+    block: JsonObject
+
+
+Content: TypeAlias = TextContent | ImageContent | AudioContent | ResourceLink | EmbeddedResource | UnknownContent
+
+_KINDS = frozenset(("text", "image", "audio", "resource_link", "resource"))
 
 
 # --- the two sides --------------------------------------------------------------------------------------
@@ -178,6 +186,42 @@ class CallToolResult(Wire, frozen=True):
     def text(self) -> str:
         """All its plain text, a line break between blocks."""
         return "\n".join(block.text for block in self.content if isinstance(block, TextContent))
+
+
+class _LooseResult(Wire, frozen=True):
+    content: tuple[dict[str, Any], ...] = ()
+    structured_content: Any = UNSET
+    is_error: bool = False
+    meta: JsonObject | None = msgspec.field(name="_meta", default=None)
+
+
+def decode_tool_result(raw: Raw) -> CallToolResult:
+    """The result of a tool call; blocks of kinds that nobody here knows are kept as they came.
+
+    Raises:
+      msgspec.DecodeError: it is none.
+    """
+    try:
+        return _decode_result(raw)
+    except msgspec.ValidationError:
+        loose = _decode_loosely(raw)
+        return CallToolResult(
+            content=tuple(map(_block, loose.content)),
+            structured_content=loose.structured_content,
+            is_error=loose.is_error,
+            meta=loose.meta,
+        )
+
+
+def _block(block: dict[str, Any]) -> Content:
+    if isinstance(block.get("type"), str) and block["type"] not in _KINDS:
+        return UnknownContent(block=block)
+    known: Content = msgspec.convert(block, Content)
+    return known
+
+
+_decode_result = msgspec.json.Decoder(CallToolResult).decode
+_decode_loosely = msgspec.json.Decoder(_LooseResult).decode
 
 
 # --- resources and prompts ------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 
 import pytest
@@ -236,6 +235,23 @@ async def test_progress_extends_the_deadline_only_where_asked_and_only_to_the_ha
 
                 nursery.start_soon(call)
                 await report(await server.wait_held())
+
+
+async def test_progress_extends_the_deadline_also_when_nobody_wants_to_see_it(autojump_clock):
+    async with wired() as (client, server):
+        started = trio.current_time()
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def call():
+                assert (await client.call_tool("slow", total=2.0, longest=60.0)).text == "ok"
+                assert trio.current_time() == started + 3.0
+
+            held = await server.wait_held()
+            for _ in range(2):
+                await trio.sleep(1.5)
+                await server.notify("notifications/progress", {"progressToken": held.id, "progress": 1})
+            await held.answer(text("ok"))
 
 
 async def test_progress_that_stops_lets_the_deadline_pass(autojump_clock):
@@ -476,6 +492,7 @@ async def test_content_of_every_kind_is_kept():
         {"type": "audio", "data": "aGk=", "mimeType": "audio/wav"},
         {"type": "resource_link", "uri": "file:///x", "name": "x"},
         {"type": "resource", "resource": {"uri": "file:///y", "text": "y"}},
+        {"type": "hologram", "beams": 7},
     ]
     async with wired() as (client, server):
         async with trio.open_nursery() as nursery:
@@ -483,9 +500,9 @@ async def test_content_of_every_kind_is_kept():
             @nursery.start_soon
             async def call():
                 result = await client.call_tool("a")
-                assert json.loads(json.dumps([type(block).__struct_config__.tag for block in result.content])) == [
-                    block["type"] for block in content
-                ]
+                kinds = [type(block).__struct_config__.tag for block in result.content]
+                assert kinds == ["text", "image", "audio", "resource_link", "resource", "unknown"]
+                assert result.content[5].block == {"type": "hologram", "beams": 7}
                 assert result.content[1].content == b"hi"
                 assert result.content[4].resource.text == "y"
 
