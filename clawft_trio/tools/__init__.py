@@ -3,6 +3,8 @@
 from clawft_trio.tools.answer import (
     Outcome as Outcome,
     ToolAnswer as ToolAnswer,
+    error_text as error_text,
+    outcome_of as outcome_of,
 )
 from clawft_trio.tools.call_ids import repair_ids as repair_ids
 from clawft_trio.tools.fan_out import (

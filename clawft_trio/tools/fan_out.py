@@ -36,10 +36,6 @@ from clawft_trio.tools.truncate import RESULT_LIMIT, answer_text
 _JOURNAL_GRACE = 5.0
 """Seconds in which the record of a finished call must be kept, also while everything is being cancelled."""
 
-# Every call shares this key. Who writes what lies above it, the root of everything, runs alone.
-_CALLS: Want = (("calls",), "read")
-_ALONE: Want = ((), "write")
-
 
 @attrs.frozen(kw_only=True)
 class FanOutPolicy:
@@ -93,7 +89,10 @@ class _Job:
     tool: Tool | None = None
     #: checked, defaults filled in
     arguments: Mapping[str, Any] = attrs.field(factory=dict)
-    wants: tuple[Want, ...] = (_CALLS,)
+    #: the paths that it locks
+    wants: tuple[Want, ...] = ()
+    #: whether it runs only while no other call does
+    alone: bool = False
     #: why it cannot run
     refusal: Exception | None = None
     #: `trio.current_time()` when it began to run
@@ -152,7 +151,7 @@ class FanOut:
         try:
             job.tool = self._tools.get(call.name) or self._tools.setdefault(call.name, self.find(call.name))
             job.arguments = job.tool.check(self._parse(call))
-            job.wants = (_ALONE,) if job.tool.metadata.mode == "exclusive" else (_CALLS,)
+            job.alone = job.tool.metadata.mode == "exclusive"
         except Exception as exc:  # noqa: BLE001 - a check may be anybody's code, and this call alone is refused
             job.refusal = exc
         return job
@@ -200,7 +199,7 @@ class FanOut:
         assert job.tool is not None
         if self.approve is None:
             return await self._run_locked(job, job.tool)
-        place = self._line.request(job.wants)
+        place = self._line.request(job.wants, alone=job.alone)
         try:
             await self._approved(self.approve, job, job.tool)
             await self._wait(place, job, self.context.deadline)
@@ -210,7 +209,7 @@ class FanOut:
 
     async def _run_locked(self, job: _Job, tool: Tool) -> str:
         # Between taking a call and standing in the queue nothing waits: that is what keeps calls in order.
-        request = self.locks.request(job.wants)
+        request = self.locks.request(job.wants, alone=job.alone)
         try:
             if not request.granted:
                 await self._wait(request, job, trio.current_time() + self.policy.lock_wait)
@@ -318,7 +317,7 @@ class FanOut:
         )
 
     def _tell_wait(self, job: _Job, waited: float) -> None:
-        paths = tuple("/".join(key) for key, _ in job.wants if key not in {(), _CALLS[0]})
+        paths = tuple("/".join(key) for key, _ in job.wants)
         self.context.notify(
             LockWaited(tool_call_id=job.call.id, turn_id=self.context.turn_id, paths=paths, waited=waited)
         )
@@ -347,7 +346,7 @@ def _too_slow(tool: Tool, limit: float) -> ToolTimeout:
 
 
 def _paths(job: _Job, workspace: Path | None) -> list[tuple[str | Path, Path | None, LockMode]]:
-    if job.tool is None or job.refusal is not None or job.tool.metadata.mode == "exclusive":
+    if job.tool is None or job.refusal is not None or job.alone:
         return []
     known = job.tool.metadata
     root = workspace if known.root is None else known.root
@@ -371,4 +370,4 @@ def _want_paths(named: Sequence[tuple[_Job, list[tuple[str | Path, Path | None, 
         except (ValueError, OSError) as exc:
             job.refusal = InvalidArguments([Problem("$", f"no usable path: {exc}")])
         else:
-            job.wants = (_CALLS, *keys)
+            job.wants = tuple(keys)

@@ -94,6 +94,7 @@ class LockRequest:
         if not self._released:
             self._released = True
             del self._locks._requests[self]
+            self._locks._alone.pop(self, None)
             for node, members in self._entries:
                 members.pop(self, None)
                 node.prune()
@@ -119,6 +120,8 @@ class PathLocks:
         self._root = _Node()
         # In the order of their coming.
         self._requests: dict[LockRequest, None] = {}
+        # Those of them that conflict with everybody.
+        self._alone: dict[LockRequest, None] = {}
 
     def __repr__(self) -> str:
         now = self.statistics()
@@ -138,20 +141,28 @@ class PathLocks:
         """
         return Hold(self, paths, root)
 
-    def request(self, wants: Sequence[Want]) -> LockRequest:
-        """Stand in the queue for canonical paths. Never blocks; whoever calls this releases the request."""
+    def request(self, wants: Sequence[Want] = (), *, alone: bool = False) -> LockRequest:
+        """Stand in the queue for canonical paths. Never blocks; whoever calls this releases the request.
+
+        Args:
+          wants: none is possible, and conflicts only with who wants to be alone.
+          alone: conflicts with everybody.
+        """
         request = LockRequest(self, wants)
-        in_the_way: dict[LockRequest, None] = {}
+        in_the_way = dict(self._requests if alone else self._alone)
         for key, mode in wants:
             self._find_in_the_way(key, mode, in_the_way)
-        for earlier in in_the_way:
-            earlier._blocks.append(request)
-        request._blocked_by = len(in_the_way)
+        if in_the_way:
+            request._blocked_by = len(in_the_way)
+            for earlier in in_the_way:
+                earlier._blocks.append(request)
         for key, mode in wants:
             node = self._node(key)
             members = node.readers if mode == "read" else node.writers
             members[request] = None
             request._entries.append((node, members))
+        if alone:
+            self._alone[request] = None
         self._requests[request] = None
         return request
 

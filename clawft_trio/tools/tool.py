@@ -7,10 +7,12 @@ import logging
 import math
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, overload
 
 import attrs
+import trio
 
 from clawft_trio.auth import AuthContext, UserPermissions, matches_any
 from clawft_trio.chat import JsonObject, ToolSpec, unobserved
@@ -253,8 +255,10 @@ def _caller(wrapped: Callable[..., Any], context_name: str | None, *, abandon: b
         return await wrapped(**named_arguments(arguments, context))
 
     async def call_in_thread(arguments: Mapping[str, Any], context: ToolContext) -> object:
-        threads = ThreadPool() if context.threads is None else context.threads
-        return await threads.run(wrapped, named_arguments(arguments, context), abandon=abandon)
+        given = named_arguments(arguments, context)
+        if context.threads is None:
+            return await trio.to_thread.run_sync(partial(wrapped, **given), abandon_on_cancel=abandon)
+        return await context.threads.run(wrapped, given, abandon=abandon)
 
     called = wrapped if inspect.isroutine(wrapped) else type(wrapped).__call__
     return call_async if inspect.iscoroutinefunction(called) else call_in_thread

@@ -53,7 +53,7 @@ class Workspace:
     def __init__(self, root: str | Path) -> None:
         if os.open not in os.supports_dir_fd or not hasattr(os, "O_NOFOLLOW"):
             raise Unsupported("confined file tools need POSIX")
-        self.root = Path(root).absolute()
+        self.root: Path = Path(root).absolute()
         self._serial = itertools.count()
 
     def __repr__(self) -> str:

@@ -149,6 +149,28 @@ async def test_cancelling_kills_the_program_and_its_children(tmp_path):
         await gone(pid)
 
 
+async def test_the_whole_group_is_asked_to_end_before_it_is_killed(tmp_path):
+    polite = (
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (open('bye', 'a').write(sys.argv[1]), sys.exit()))\n"
+        "open('ready', 'a').write(sys.argv[1])\n"
+        "time.sleep(100)"
+    )
+    code = (
+        "import subprocess, sys\n"
+        f"polite = {polite!r}\n"
+        "subprocess.Popen([sys.executable, '-c', polite, 'b'])\n"
+        "exec(polite)"
+    )
+    registry = registry_of(tmp_path, PYTHON, grace=5)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run, registry, sys.executable, "-c", code, "a")
+        while not (tmp_path / "ready").exists() or len((tmp_path / "ready").read_text()) < 2:
+            await trio.sleep(0.01)
+        nursery.cancel_scope.cancel(reason="test")
+    assert "a" in (tmp_path / "bye").read_text()
+
+
 async def test_children_that_outlive_a_program_are_killed_and_do_not_hold_it_up(tmp_path):
     registry = registry_of(tmp_path, PYTHON, total=30)
     began = trio.current_time()

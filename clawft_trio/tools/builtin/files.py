@@ -163,11 +163,11 @@ def _edit_file(workspace: Workspace, policy: FilePolicy) -> Tool:
           new_text: What to put in its place.
         """
         whole = _whole_text(workspace, path, policy)
-        found = whole.count(old_text)
-        if found == 0:
+        found = whole.find(old_text)
+        if found < 0:
             raise ToolFailed(f"{path}: old_text not found in file")
-        # Overlapping occurrences make a passage ambiguous, too.
-        if found > 1 or whole.find(old_text, whole.find(old_text) + 1) >= 0:
+        # Looked for from the next character on: an occurrence that overlaps makes a passage ambiguous, too.
+        if whole.find(old_text, found + 1) >= 0:
             raise ToolFailed(f"{path}: old_text appears more than once; provide more context to make it unique")
         workspace.replace(path, _encoded(whole.replace(old_text, new_text), policy))
         return f"Edited {path}"
