@@ -1,0 +1,28 @@
+"""What answers cost, who pays, and how much may be spent."""
+
+from clawft_trio.costs.ledger import MIGRATIONS as MIGRATIONS, Ledger as Ledger
+from clawft_trio.costs.meter import CountRequest as CountRequest, Metered as Metered
+from clawft_trio.costs.periods import Calendar as Calendar
+from clawft_trio.costs.prices import (
+    ModelPrice as ModelPrice,
+    Priced as Priced,
+    PriceList as PriceList,
+    Prices as Prices,
+    load_price_list as load_price_list,
+)
+from clawft_trio.costs.records import (
+    Bill as Bill,
+    Budget as Budget,
+    Claim as Claim,
+    Entry as Entry,
+    GroupBy as GroupBy,
+    Limits as Limits,
+    Reservation as Reservation,
+    Spending as Spending,
+)
+from clawft_trio.costs.tracker import (
+    Allowance as Allowance,
+    CostTracker as CostTracker,
+    Expected as Expected,
+    Payer as Payer,
+)

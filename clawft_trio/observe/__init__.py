@@ -5,6 +5,7 @@ from clawft_trio.observe.events import (
     AttemptStarted as AttemptStarted,
     BreakerChanged as BreakerChanged,
     BusPressure as BusPressure,
+    Charged as Charged,
     Event as Event,
     FailedOver as FailedOver,
     HedgeStarted as HedgeStarted,
@@ -15,6 +16,7 @@ from clawft_trio.observe.events import (
     RetryScheduled as RetryScheduled,
     RoundEnded as RoundEnded,
     Routed as Routed,
+    ServerAsked as ServerAsked,
     ServerGone as ServerGone,
     ServerSaid as ServerSaid,
     ServerStarted as ServerStarted,
@@ -25,8 +27,24 @@ from clawft_trio.observe.events import (
     TurnStarted as TurnStarted,
     Undeliverable as Undeliverable,
 )
+from clawft_trio.observe.logs import LogObserver as LogObserver
+from clawft_trio.observe.masking import Mask as Mask, mask_secrets as mask_secrets, masking as masking
 from clawft_trio.observe.observer import (
     Observer as Observer,
     Recorder as Recorder,
     fan_out as fan_out,
 )
+from clawft_trio.observe.queue import (
+    QueuedObserver as QueuedObserver,
+    QueueStatistics as QueueStatistics,
+    open_queue as open_queue,
+)
+from clawft_trio.observe.recording import (
+    RecordedError as RecordedError,
+    Recording as Recording,
+    open_recording as open_recording,
+    read_recording as read_recording,
+)
+from clawft_trio.observe.spans import Mark as Mark, Span as Span, SpanTree as SpanTree, spans_of as spans_of
+from clawft_trio.observe.chrome import chrome_trace as chrome_trace
+from clawft_trio.observe.timeline import timeline_html as timeline_html, timeline_svg as timeline_svg

@@ -8,14 +8,13 @@ observer that must not repeat it knows what to leave out.
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import attrs
 import trio
 
-if TYPE_CHECKING:
-    from clawft_trio.attempts import AttemptRecord, Latency
-    from clawft_trio.messages import InboundMessage, OutboundMessage
+from clawft_trio.attempts import AttemptRecord, Certainty, Latency
+from clawft_trio.messages import InboundMessage, OutboundMessage
 
 
 @attrs.frozen(kw_only=True)
@@ -215,6 +214,22 @@ class ServerSaid(Event):
     text: str
 
 
+@attrs.frozen(kw_only=True)
+class ServerAsked(Event):
+    """A request to an MCP server has ended, however it did."""
+
+    server: str
+    #: `tools/call` and the like
+    method: str
+    #: what was called or read: a tool's own name there, an address
+    target: str = ""
+    #: the tool call it was made for; empty outside one
+    tool_call_id: str = ""
+    outcome: Literal["ok", "error", "timeout", "cancelled"]
+    duration: float
+    error: BaseException | None = None
+
+
 # --- routing -----------------------------------------------------------------------------------------------
 
 
@@ -247,6 +262,22 @@ class RoundEnded(Event):
     #: US dollars; None when nobody metered it or it has no price
     cost: Decimal | None = None
     error: BaseException | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Charged(Event):
+    """An attempt was settled."""
+
+    #: who pays, namespaced by channel; empty outside an agent
+    sender: str
+    target: str
+    #: the sub-agent that asked; empty for the sender's own
+    agent: str = ""
+    input_tokens: int
+    output_tokens: int
+    #: US dollars; None when it has no price
+    cost: Decimal | None
+    certainty: Certainty
 
 
 # --- everything else ---------------------------------------------------------------------------------------

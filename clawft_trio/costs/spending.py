@@ -1,0 +1,93 @@
+"""Reading the ledger: entries, and what groups of them cost."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, get_args
+
+import attrs
+
+from clawft_trio.costs.money import from_pico
+from clawft_trio.costs.records import Entry, GroupBy, Spending
+
+GROUPS = frozenset(get_args(GroupBy))
+TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
+
+_COLUMNS = tuple(field.name for field in attrs.fields(Entry))
+
+
+def as_text(moment: datetime) -> str:
+    """*moment* as the ledger keeps it: in UTC, and sorted as text in order of time."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+@attrs.frozen(kw_only=True)
+class Filter:
+    """Which entries are meant; None is any."""
+
+    sender: str | None = None
+    #: this turn and those that it started
+    turn: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def where(self, *more: str) -> tuple[str, tuple[str, ...]]:
+        """The condition and its values; *more* are conditions without any."""
+        conditions: list[tuple[str, tuple[str, ...]]] = [(condition, ()) for condition in more]
+        if self.sender is not None:
+            conditions.append(("sender = ?", (self.sender,)))
+        if self.turn is not None:
+            conditions.append(("(turn = ? OR parent_turn = ?)", (self.turn, self.turn)))
+        if self.since is not None:
+            conditions.append(("at >= ?", (as_text(self.since),)))
+        if self.until is not None:
+            conditions.append(("at < ?", (as_text(self.until),)))
+        text = " AND ".join(condition for condition, _ in conditions)
+        return (f"WHERE {text}" if text else ""), tuple(value for _, values in conditions for value in values)
+
+
+def entries_of(which: Filter, limit: int, connection: sqlite3.Connection) -> tuple[Entry, ...]:
+    """At most *limit* entries, latest first."""
+    where, values = which.where()
+    query = f"SELECT {', '.join(_COLUMNS)} FROM cost_charges {where} ORDER BY id DESC LIMIT ?"  # noqa: S608 - names of ours
+    return tuple(_entry(row) for row in connection.execute(query, (*values, limit)))
+
+
+def _entry(row: Sequence[Any]) -> Entry:
+    values = dict(zip(_COLUMNS, row, strict=True))
+    values["at"] = datetime.fromisoformat(values["at"])
+    for money in ("reserved", "cost"):
+        values[money] = None if values[money] is None else from_pico(values[money])
+    return Entry(**values)
+
+
+def spending_of(which: Filter, by: Sequence[GroupBy], connection: sqlite3.Connection) -> tuple[Spending, ...]:
+    """What groups of entries cost, dearest first."""
+    where, values = which.where("state != 'open'")
+    return tuple(_spending(by, row) for row in connection.execute(_query(by, where), values))
+
+
+def _query(by: Sequence[str], where: str) -> str:
+    sums = ", ".join(f"coalesce(sum({column}), 0)" for column in TOKENS)
+    groups = "".join(f"{column}, " for column in by)
+    order = f"GROUP BY {', '.join(by)} ORDER BY total DESC, {', '.join(by)}" if by else ""
+    return (
+        f"SELECT {groups}count(*), {sums}, coalesce(sum(cost), 0) AS total, "  # noqa: S608 - names of ours
+        "coalesce(sum(certainty = 'estimated'), 0), coalesce(sum(certainty = 'at_least'), 0), "
+        f"coalesce(sum(cost IS NULL), 0) FROM cost_charges {where} {order}"
+    )
+
+
+def _spending(by: Sequence[str], row: Sequence[Any]) -> Spending:
+    group, (attempts, *tokens, cost, estimated, at_least, unpriced) = row[: len(by)], row[len(by) :]
+    return Spending(
+        group=dict(zip(by, group, strict=True)),
+        attempts=attempts,
+        **dict(zip(TOKENS, tokens, strict=True)),
+        cost=from_pico(cost),
+        estimated=estimated,
+        at_least=at_least,
+        unpriced=unpriced,
+    )
