@@ -1,5 +1,6 @@
 """Six stages from a request to an answer: what is it, who may answer, what fits, who answers, was it good, what now."""
 
+from clawft_trio.costs import Allowance as Allowance
 from clawft_trio.pipeline.assembler import (
     TokenBudgetAssembler as TokenBudgetAssembler,
     Trimmed as Trimmed,
@@ -41,7 +42,6 @@ from clawft_trio.pipeline.routing_policy import (
 from clawft_trio.pipeline.scorer import FitnessScorer as FitnessScorer, NoScorer as NoScorer
 from clawft_trio.pipeline.selection import Selection as Selection
 from clawft_trio.pipeline.stages import (
-    Allowance as Allowance,
     AssembledContext as AssembledContext,
     Assembler as Assembler,
     Classifier as Classifier,

@@ -12,6 +12,7 @@ import trio
 from clawft_trio.attempts import AttemptRecord
 from clawft_trio.auth import ZERO_TRUST
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Provider
+from clawft_trio.costs import Allowance
 from clawft_trio.errors import ConsumerLeft, PermissionDenied
 from clawft_trio.observe.events import Noted, RoundEnded, Routed
 from clawft_trio.pipeline.assembler import TokenBudgetAssembler
@@ -20,7 +21,6 @@ from clawft_trio.pipeline.latency import Stopwatch, deciding_attempt
 from clawft_trio.pipeline.learner import NoLearner
 from clawft_trio.pipeline.scorer import FitnessScorer
 from clawft_trio.pipeline.stages import (
-    Allowance,
     Assembler,
     Classifier,
     CostTrackable,
@@ -63,6 +63,7 @@ class Admission:
 
         Raises:
           RateLimitExceeded: too many turns.
+          StoreError: what is left cannot be read, so nobody is let in.
 
         Cancellation: the turn stays counted.
         """
@@ -103,6 +104,7 @@ class Pipeline:
         Raises:
           Refused: by rate, budget or permission; `retry_after` says when to come back, where that helps.
           NotConfigured: the request names a provider that is not there.
+          StoreError: the sender's budget cannot be read.
 
         Cancellation: the turn stays counted.
         """
@@ -174,6 +176,7 @@ class PipelineRegistry:
         Raises:
           Refused: by rate, budget or permission.
           NotConfigured: the request names a provider that is not there.
+          StoreError: the sender's budget cannot be read.
 
         Cancellation: the turn stays counted.
         """

@@ -11,11 +11,11 @@ import attrs
 
 from clawft_trio.auth import ZERO_TRUST, UserPermissions
 from clawft_trio.chat import ChatRequest
+from clawft_trio.costs import Allowance
 from clawft_trio.errors import BudgetExceeded, NotConfigured, PermissionDenied
 from clawft_trio.pipeline.latency import LatencyBoard
 from clawft_trio.pipeline.routing_policy import SelectionStrategy
 from clawft_trio.pipeline.stages import (
-    Allowance,
     EstimateCost,
     RoutingDecision,
     Target,

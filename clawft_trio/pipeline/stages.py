@@ -18,6 +18,7 @@ from attrs.validators import and_, ge, le, min_len
 from clawft_trio.attempts import AttemptRecord, Latency, Usage
 from clawft_trio.auth import ZERO_TRUST, UserPermissions
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Provider
+from clawft_trio.costs import Allowance
 from clawft_trio.errors import InvalidData, Problem
 
 TaskType = Literal["chat", "code_generation", "code_review", "research", "creative", "analysis", "tool_use", "unknown"]
@@ -182,24 +183,6 @@ class AssembledContext:
     def truncated(self) -> bool:
         """Whether anything of the conversation is missing."""
         return bool(self.dropped or self.shortened)
-
-
-@attrs.frozen(kw_only=True)
-class Allowance:
-    """What a sender may still spend."""
-
-    #: US dollars; None is unlimited
-    left: Decimal | None = None
-    spent: Decimal | None = None
-    limit: Decimal | None = None
-    #: seconds until the period that is used up ends
-    retry_after: float | None = None
-
-    def covers(self, estimate: Decimal | None) -> bool:
-        """Whether *estimate* can be paid. What has no price needs a budget that is not used up."""
-        if self.left is None:
-            return True
-        return self.left > 0 if estimate is None else estimate <= self.left
 
 
 class EstimateCost(Protocol):

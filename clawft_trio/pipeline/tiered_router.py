@@ -9,11 +9,12 @@ import trio
 
 from clawft_trio.auth import UserPermissions, matches_any
 from clawft_trio.chat import ChatRequest
+from clawft_trio.costs import Allowance
 from clawft_trio.errors import InvalidData, PermissionDenied, Problem
 from clawft_trio.pipeline.permissions import LADDER
 from clawft_trio.pipeline.routing_policy import ModelTier, RoutingPolicy
 from clawft_trio.pipeline.selection import Costs, Known, Ordering, Selection, decide, overriding, permissions_of, unique
-from clawft_trio.pipeline.stages import Allowance, ResponseOutcome, RoutingDecision, Target, TaskProfile
+from clawft_trio.pipeline.stages import ResponseOutcome, RoutingDecision, Target, TaskProfile
 
 
 class TieredRouter:

@@ -7,6 +7,7 @@ from functools import partial
 
 from clawft_trio.auth import UserPermissions
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Provider
+from clawft_trio.costs import CostTracker, Metered
 from clawft_trio.pipeline import (
     Admission,
     Allowance,
@@ -41,6 +42,7 @@ from clawft_trio.pipeline import (
     Transport,
     estimate_by_tier,
 )
+from clawft_trio.pipeline.tokens import request_tokens
 from clawft_trio.resilience import Failover
 
 
@@ -105,6 +107,14 @@ def ours(
     )
 
 
-def admitting(limiter: RateLimiter, mine: Mine) -> tuple[RateLimitable, CostTrackable, list[EstimateCost], Selection]:
-    selection = Selection(estimate=mine, shuffle=lambda targets: targets.reverse())
-    return limiter, mine, [estimate_by_tier, mine], selection
+def admitting(limiter: RateLimiter, tracker: CostTracker, mine: Mine) -> tuple[RateLimitable, list[CostTrackable]]:
+    return limiter, [tracker, mine]
+
+
+def choosing(tracker: CostTracker, mine: Mine) -> tuple[list[EstimateCost], Selection]:
+    selection = Selection(estimate=tracker.estimate, shuffle=lambda targets: targets.reverse())
+    return [estimate_by_tier, tracker.estimate, mine], selection
+
+
+def around(provider: Provider, target: Target, tracker: CostTracker) -> Provider:
+    return Metered(provider, tracker, target, tokens=request_tokens)
