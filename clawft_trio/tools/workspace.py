@@ -9,7 +9,7 @@ Everything here blocks: call it in a thread.
 """
 
 # pathlib knows no descriptors, and normalises what has to be looked at.
-# ruff: noqa: PTH117, PTH123
+# ruff: noqa: PTH117
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ import stat
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import NoReturn
 
@@ -28,16 +30,19 @@ from clawft_trio.errors import PermissionDenied, ToolFailed, Unsupported
 _MOST_LINKS = 40
 """Symlinks that one path may go through; Linux has the same limit."""
 
-_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | os.O_CLOEXEC
+
+def _flags(*names: str) -> int:
+    # Windows has hardly any of them, and `Workspace` refuses to be made there.
+    return reduce(or_, (getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_CLOEXEC", *names)))
+
+
+_DIRECTORY = _flags("O_RDONLY", "O_DIRECTORY")
 # A named pipe or a device must not be waited for, nor become our terminal.
-_FILE = (
-    os.O_RDONLY
-    | getattr(os, "O_NOFOLLOW", 0)
-    | os.O_CLOEXEC
-    | getattr(os, "O_NONBLOCK", 0)
-    | getattr(os, "O_NOCTTY", 0)
-)
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | os.O_CLOEXEC
+_FILE = _flags("O_RDONLY", "O_NONBLOCK", "O_NOCTTY")
+_NEW_FILE = _flags("O_WRONLY", "O_CREAT", "O_EXCL")
+
+_MOST_STALE = 1000
+"""Temporary files that a crash may have left, which the next process with our number finds in its way."""
 
 
 class Workspace:
@@ -96,14 +101,21 @@ class Workspace:
         """
         with _said(path), self._located(path, create=True) as (directory, name):
             mode = _mode_of(path, directory, name)
-            temporary = f".clawft-{os.getpid()}-{next(self._serial)}.tmp"
+            temporary, descriptor = self._new_file(directory)
             try:
-                _write(temporary, directory, data, mode)
+                _write(descriptor, data, mode)
                 os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
             except BaseException:
                 with suppress(OSError):
                     os.unlink(temporary, dir_fd=directory)
                 raise
+
+    def _new_file(self, directory: int) -> tuple[str, int]:
+        for _ in range(_MOST_STALE):
+            name = f".clawft-{os.getpid()}-{next(self._serial)}.tmp"
+            with suppress(FileExistsError):
+                return name, os.open(name, _NEW_FILE, 0o666, dir_fd=directory)
+        raise ToolFailed("too many temporary files (.clawft-*.tmp) are left in the directory")
 
     @contextmanager
     def _located(self, path: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
@@ -246,8 +258,7 @@ def _mode_of(path: str, directory: int, name: str) -> int | None:
     return stat.S_IMODE(found.st_mode) & 0o777
 
 
-def _write(name: str, directory: int, data: bytes, mode: int | None) -> None:
-    descriptor = os.open(name, _NEW_FILE, 0o666, dir_fd=directory)
+def _write(descriptor: int, data: bytes, mode: int | None) -> None:
     with open(descriptor, "wb") as file:
         if mode is not None:
             os.fchmod(descriptor, mode)

@@ -57,6 +57,13 @@ def test_with_approval_or_on_request_what_changes_is_offered_too(tmp_path):
     )
 
 
+def test_who_may_not_read_files_may_not_search_them(tmp_path):
+    registry = registry_of(tmp_path)
+    assert "search_files" in [spec.name for spec in registry.specs(USER)]
+    denied = attrs.evolve(USER, tool_denylist=("read_file",))
+    assert "search_files" not in [spec.name for spec in registry.specs(denied)]
+
+
 async def test_a_user_may_list_directories_by_either_name_in_the_permissions(tmp_path):
     registry = registry_of(tmp_path)
     assert "list_directory" in [spec.name for spec in registry.specs(USER)]
@@ -203,6 +210,7 @@ async def test_a_search_finds_lines_and_files_and_stays_inside(tmp_path):
         "a.py:2: Needle here"
     )
     assert (await use(registry, "search_files", files="pkg/*")).text == "pkg/b.py\npkg/c.txt"
+    assert (await use(registry, "search_files", path="pkg/", files="pkg/*.py")).text == "pkg/b.py"
     assert (await use(registry, "search_files", text="needle", limit=1)).text == (
         "pkg/b.py:1: needle\n[more than 1 results: narrow the search]"
     )

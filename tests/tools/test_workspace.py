@@ -9,6 +9,8 @@ import os
 import resource
 import socket
 import stat
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -216,6 +218,32 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(inside):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert (inside / "file").read_text() == "content"
     assert everything(inside) == before
+
+
+def test_what_a_crash_left_is_not_in_the_way(inside):
+    for number in range(3):
+        (inside / f".clawft-{os.getpid()}-{number}.tmp").write_text("stale")
+    Workspace(inside).replace("file", b"new")
+    assert (inside / "file").read_text() == "new"
+    assert (inside / f".clawft-{os.getpid()}-0.tmp").read_text() == "stale"
+
+
+def test_it_imports_where_there_is_no_posix_and_says_what_is_missing():
+    # What Windows has not: names that are looked up when a module is imported must not be among these.
+    code = """
+import os, signal
+for name in ("O_CLOEXEC", "O_NOFOLLOW", "O_DIRECTORY", "O_NONBLOCK", "O_NOCTTY", "killpg", "pidfd_open", "fwalk"):
+    delattr(os, name)
+import clawft_trio.tools.builtin
+from clawft_trio.errors import Unsupported
+from clawft_trio.tools.workspace import Workspace
+try:
+    Workspace(".")
+except Unsupported:
+    print("unsupported")
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "unsupported\n"
 
 
 def test_missing_directories_are_made(inside):

@@ -44,7 +44,8 @@ class _Wanted:
 def search_tool(workspace: Workspace, policy: FilePolicy) -> Tool:
     """The tool search_files for one workspace."""
 
-    @tool(mode="read_only", reads="path", root=workspace.root, total=policy.total)
+    # Who may not read files must not read them this way.
+    @tool(mode="read_only", reads="path", root=workspace.root, total=policy.total, aliases="read_file")
     def search_files(
         text: _TEXT = "",
         files: _TEXT = "*",
@@ -62,7 +63,8 @@ def search_tool(workspace: Workspace, policy: FilePolicy) -> Tool:
         wanted = _Wanted(text=text.casefold() if ignore_case else text, files=files, ignore_case=ignore_case)
         found: list[str] = []
         with workspace.open_directory(path) as directory:
-            for result in _results(directory, wanted, policy.longest_file):
+            prefix = "" if path == "." else f"{path.removesuffix('/')}/"
+            for result in _results(directory, prefix, wanted, policy.longest_file):
                 if len(found) == limit:
                     return "\n".join([*found, f"[more than {limit} results: narrow the search]"])
                 found.append(result)
@@ -71,9 +73,10 @@ def search_tool(workspace: Workspace, policy: FilePolicy) -> Tool:
     return search_files
 
 
-def _results(directory: int, wanted: _Wanted, longest: int) -> Iterator[str]:
-    for path, name, parent in _files(directory):
+def _results(directory: int, prefix: str, wanted: _Wanted, longest: int) -> Iterator[str]:
+    for below, name, parent in _files(directory):
         give_up_if_cancelled()
+        path = prefix + below
         if not wanted.names(path):
             continue
         if not wanted.text:
