@@ -1,5 +1,6 @@
 """Everything worth knowing, as frozen records, told to whoever asks."""
 
+from clawft_trio.observe.chrome import chrome_trace as chrome_trace
 from clawft_trio.observe.events import (
     AttemptEnded as AttemptEnded,
     AttemptStarted as AttemptStarted,
@@ -27,6 +28,7 @@ from clawft_trio.observe.events import (
     TurnStarted as TurnStarted,
     Undeliverable as Undeliverable,
 )
+from clawft_trio.observe.facts import RecordedError as RecordedError
 from clawft_trio.observe.logs import LogObserver as LogObserver
 from clawft_trio.observe.masking import Mask as Mask, mask_secrets as mask_secrets, masking as masking
 from clawft_trio.observe.observer import (
@@ -40,11 +42,9 @@ from clawft_trio.observe.queue import (
     open_queue as open_queue,
 )
 from clawft_trio.observe.recording import (
-    RecordedError as RecordedError,
     Recording as Recording,
     open_recording as open_recording,
     read_recording as read_recording,
 )
 from clawft_trio.observe.spans import Mark as Mark, Span as Span, SpanTree as SpanTree, spans_of as spans_of
-from clawft_trio.observe.chrome import chrome_trace as chrome_trace
 from clawft_trio.observe.timeline import timeline_html as timeline_html, timeline_svg as timeline_svg

@@ -141,8 +141,10 @@ class Screen:
           AssertionError: it is not; the message has both.
         """
         seen = (self.text, self.reasoning, self.tool_calls)
-        # A call with wrong arguments is returned, so that the model can be told, and is never shown as ready.
-        ready = tuple(call for call in response.tool_calls if is_json_object(call.arguments))
+        # A call with wrong arguments, or one that may have been cut off, is returned, so that the model can be told,
+        # and is never shown as ready.
+        whole = response.finish_reason != "length"
+        ready = tuple(call for call in response.tool_calls if whole and is_json_object(call.arguments))
         returned = (response.text, response.reasoning, ready)
         if seen != returned:
             raise AssertionError(f"seen {seen}, returned {returned}")

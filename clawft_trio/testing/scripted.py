@@ -189,8 +189,6 @@ class _Performance:
         await self._emit(ToolCallDelta(index, made.id, made.name, first))
         for piece in more:
             await self._emit(ToolCallDelta(index, arguments=piece))
-        if is_json_object(step.arguments):
-            await self._emit(ToolCallReady(made))
 
     async def _report(self, usage: Usage) -> None:
         self._attempt.usage = usage
@@ -201,6 +199,10 @@ class _Performance:
         if step.usage is not None:
             await self._report(step.usage)
         reason = step.reason or ("tool_calls" if self._tool_calls else "stop")
+        # Released at the terminal mark, as on the wire: before it nobody knows that a call is whole.
+        for made in self._tool_calls:
+            if reason != "length" and is_json_object(made.arguments):
+                await self._emit(ToolCallReady(made))
         return self._response(reason)  # noqa: ASYNC910 - `play` has checkpointed
 
     def _failure(self, step: Fail) -> Exception:
@@ -216,9 +218,9 @@ class _Performance:
         """What was said so far; an empty *finish_reason* says that it is not the whole."""
         return ChatResponse(
             content="".join(self._text),
-            # A finished answer has wrong arguments as they are: whoever executes calls tells the model. What only
-            # broke off is nothing that anybody may execute.
-            tool_calls=tuple(made for made in self._tool_calls if finish_reason or is_json_object(made.arguments)),
+            # A finished answer has wrong arguments as they are: whoever executes calls tells the model. What broke off
+            # is nothing that anybody may execute.
+            tool_calls=tuple(self._tool_calls) if finish_reason else (),
             finish_reason=finish_reason,
             provider=self._provider,
             model=self._model,

@@ -11,7 +11,6 @@ from trio.lowlevel import Task
 
 from clawft_trio.testing.seeding import seeded_scheduler
 
-
 Where = Literal["before the start", "parked", "about to resume"]
 
 
