@@ -23,7 +23,7 @@ def fan_out(observers: Iterable[Observer]) -> Observer:
         for observer in everyone:
             try:
                 observer(event)
-            except Exception:
+            except Exception:  # noqa: BLE001  # anybody's code, and what it watches must go on
                 _log.exception("observer %r failed on %s", observer, type(event).__name__)
 
     return tell

@@ -1,0 +1,81 @@
+"""`clawft-trio timeline`: a recording as a page to look at, a picture, or a trace for Perfetto."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import attrs
+
+from clawft_trio.errors import InvalidData, Problem
+from clawft_trio.observe import Recording, chrome_trace, read_recording, spans_of, timeline_html, timeline_svg
+
+
+@attrs.frozen(kw_only=True)
+class Wanted:
+    """What to make of a recording."""
+
+    #: a recording (JSON lines)
+    file: Path
+    #: where the page goes; when nothing is asked for, beside the recording
+    html: Path | None = None
+    #: where the picture goes
+    svg: Path | None = None
+    #: where the trace for https://ui.perfetto.dev goes
+    chrome: Path | None = None
+    #: only turns whose id begins like this, or whose session it is
+    turn: str = ""
+
+
+def timeline(wanted: Wanted) -> list[Path]:
+    """Draw a recording; the files that were written, which are printed, too.
+
+    Raises:
+      InvalidData: it is not a recording, or has no such turn.
+      OSError: a file cannot be read or written.
+    """
+    recording = _read(wanted.file)
+    if recording.cut:
+        print("The last line was only begun; the process may have ended there.", file=sys.stderr)
+    written = _written(wanted, _only(recording, wanted))
+    for path in written:
+        print(path)
+    return written
+
+
+def _read(path: Path) -> Recording:
+    with path.open("rb") as file:
+        return read_recording(file, source=str(path))
+
+
+def _only(recording: Recording, wanted: Wanted) -> Recording:
+    """*recording* with the turns that are wanted."""
+    if not wanted.turn:
+        return recording
+    tree = spans_of(recording.events)
+    turns = [span for span in tree.roots if span.kind == "turn"]
+    chosen = {
+        span.id for span in turns if wanted.turn in {span.id[: len(wanted.turn)], str(span.facts.get("session", ""))}
+    }
+    if not chosen:
+        raise InvalidData([Problem("--turn", f"no turn or session {wanted.turn!r} in it")], source=str(wanted.file))
+    return attrs.evolve(recording, events=tuple(one for one in recording.events if one.turn_id in chosen))
+
+
+def _written(wanted: Wanted, recording: Recording) -> list[Path]:
+    tree = spans_of(recording.events)
+    wall = recording.header.wall + tree.start - recording.header.at
+    html = wanted.html
+    if html is None and wanted.svg is None and wanted.chrome is None:
+        html = wanted.file.with_suffix(".html")
+    written = []
+    if html is not None:
+        html.write_text(timeline_html(tree, title=wanted.file.name, wall=wall), "utf-8")
+        written.append(html)
+    if wanted.svg is not None:
+        wanted.svg.write_text(timeline_svg(tree, wall=wall), "utf-8")
+        written.append(wanted.svg)
+    if wanted.chrome is not None:
+        wanted.chrome.write_bytes(chrome_trace(tree))
+        written.append(wanted.chrome)
+    return written

@@ -1,0 +1,120 @@
+"""Events as standard log records: one line each, the facts beside it for those who collect them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from typing import Final
+
+import attrs
+
+from clawft_trio.observe.events import (
+    AttemptEnded,
+    BreakerChanged,
+    BusPressure,
+    Event,
+    FailedOver,
+    HedgeStarted,
+    LockWaited,
+    MessageDropped,
+    Noted,
+    Retracted,
+    RetryScheduled,
+    RoundEnded,
+    Routed,
+    ServerGone,
+    ServerStarted,
+    ToolEnded,
+    TurnEnded,
+    TurnStarted,
+    Undeliverable,
+)
+from clawft_trio.observe.facts import Fact, event_name, facts_of
+from clawft_trio.observe.masking import Mask, mask_secrets
+
+LEVELS: Final[Mapping[type[Event], int]] = {
+    TurnStarted: logging.INFO,
+    TurnEnded: logging.INFO,
+    RoundEnded: logging.INFO,
+    ServerStarted: logging.INFO,
+    Routed: logging.INFO,
+    Noted: logging.INFO,
+    LockWaited: logging.INFO,
+    HedgeStarted: logging.INFO,
+    ToolEnded: logging.INFO,
+    AttemptEnded: logging.INFO,
+    RetryScheduled: logging.WARNING,
+    FailedOver: logging.WARNING,
+    Retracted: logging.WARNING,
+    BreakerChanged: logging.WARNING,
+    BusPressure: logging.WARNING,
+    ServerGone: logging.WARNING,
+    MessageDropped: logging.ERROR,
+    Undeliverable: logging.ERROR,
+}
+"""Of events that went as they should; what is not here is DEBUG. What failed is a WARNING, a lost turn an ERROR."""
+
+_PLAIN = re.compile(r"[\w./:@+-]+")
+
+
+@attrs.frozen
+class LogObserver:
+    """An observer that writes one log record per event.
+
+    The message is one line, `attempt_ended target=openai/gpt-5-mini outcome=failed error=ServerError …`. For
+    collectors the record has `event` (its name), `at` (seconds of trio's clock), `turn_id`, `call_id` and `facts`, a
+    dict of JSON values.
+
+    Args:
+      logger: where to; its level decides what is written.
+      levels: by event class, over `LEVELS`.
+      texts: with what people, models, tools and servers said; without, no prompt and no answer is in any record.
+      mask: goes over every text; see `masking` for one that knows your keys.
+    """
+
+    logger: logging.Logger = attrs.field(factory=lambda: logging.getLogger("clawft_trio.events"))
+    levels: Mapping[type[Event], int] = attrs.field(factory=dict, kw_only=True)
+    texts: bool = attrs.field(default=False, kw_only=True)
+    mask: Mask = attrs.field(default=mask_secrets, kw_only=True)
+
+    def __call__(self, event: Event) -> None:
+        """Write *event*, if anybody wants its level."""
+        level = self.levels.get(type(event), _level(event))
+        if not self.logger.isEnabledFor(level):
+            return
+        name, facts = event_name(type(event)), facts_of(event, texts=self.texts, mask=self.mask)
+        extra = {"event": name, "at": event.at, "turn_id": event.turn_id, "call_id": event.call_id, "facts": facts}
+        self.logger.log(level, "%s", one_line(name, facts, event), extra=extra)
+
+
+def one_line(name: str, facts: Mapping[str, Fact], event: Event) -> str:
+    """*facts* as `key=value` pairs on one line, whatever is in them."""
+    ids = {"turn": event.turn_id, "call": event.call_id if event.call_id != event.turn_id else ""}
+    pairs = [f"{key}={_value(value)}" for key, value in {**facts, **ids}.items() if value not in ("", None)]
+    return " ".join([name, *pairs])
+
+
+def _value(value: Fact) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, str) and _PLAIN.fullmatch(value):
+        return value
+    # JSON escapes line ends and control characters: nobody forges a second line.
+    return json.dumps(value)
+
+
+def _level(event: Event) -> int:
+    level = LEVELS.get(type(event), logging.DEBUG)
+    match event:
+        case TurnEnded(outcome="error"):
+            return logging.ERROR
+        case RoundEnded(ending="failed") | ToolEnded(outcome="error" | "timeout" | "unknown"):
+            return logging.WARNING
+        case AttemptEnded(record=record) if record.outcome == "failed":
+            return logging.WARNING
+        case BreakerChanged(state="closed"):
+            return logging.INFO
+        case _:
+            return level

@@ -1,0 +1,284 @@
+"""What happened as JSON lines, to be looked at later and elsewhere.
+
+The first line says what it is, each other line is one event: `{"event": "attempt_started", "at": 3.5, …}`. Errors
+become their class and message and come back as `RecordedError`. What people, models and servers said is left out
+unless it is asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import attrs
+import cattrs
+import trio
+
+from clawft_trio.codec import decode_json, encode_json, make_converter, structure
+from clawft_trio.errors import InvalidData, Problem
+from clawft_trio.messages import InboundMessage, OutboundMessage
+from clawft_trio.nursery import goodbye
+from clawft_trio.observe import events
+from clawft_trio.observe.events import Event, ServerSaid, ToolProgress
+from clawft_trio.observe.facts import RecordedError, error_class, event_name
+from clawft_trio.observe.masking import Mask, mask_secrets
+from clawft_trio.observe.observer import Observer
+from clawft_trio.observe.queue import open_queue
+
+FORMAT: Literal[1] = 1
+"""The version of the lines. What reads them refuses any other."""
+
+LONGEST_LINE = 1 << 20
+"""Bytes. A line of ours has some hundreds."""
+
+MOST_EVENTS = 200_000
+"""Events in one file: more than anybody looks at, and less than fills a memory."""
+
+_DEEPEST = 8
+"""Levels of nesting that are kept of the details of a note."""
+
+_GRACE = 2.0
+"""Seconds that closing the file may take."""
+
+Now: TypeAlias = Callable[[], datetime]
+"""Calendar time, aware of its zone."""
+
+
+def utc_now() -> datetime:
+    """Now, in UTC."""
+    return datetime.now(UTC)
+
+
+@attrs.frozen(kw_only=True)
+class Header:
+    """The first line of a recording."""
+
+    #: the version of the format
+    recording: int = FORMAT
+    #: calendar time when it began, in seconds since 1970
+    wall: float
+    #: `trio.current_time()` at that moment: what ties the events' times to the calendar
+    at: float
+
+
+@attrs.frozen(kw_only=True)
+class Recording:
+    """A recording, read back."""
+
+    header: Header
+    events: tuple[Event, ...]
+    #: the last line was only begun: the process ended while it was written
+    cut: bool = False
+
+
+# --- writing ------------------------------------------------------------------------------------------------
+
+
+def recorded_line(event: Event, *, texts: bool = False, mask: Mask = mask_secrets) -> bytes:
+    """*event* as one line, with its end.
+
+    Args:
+      texts: with what people, models and servers said.
+      mask: goes over every text.
+    """
+    plain = _Plain(texts, mask).record(event)
+    return encode_json({"event": event_name(type(event)), **plain}) + b"\n"
+
+
+def header_line(*, now: Now = utc_now) -> bytes:
+    """The first line of a recording that begins now. Call it inside trio."""
+    header = Header(wall=now().timestamp(), at=trio.current_time())
+    return encode_json(attrs.asdict(header)) + b"\n"
+
+
+@attrs.frozen
+class LineObserver:
+    """An observer that hands each event as a line of a recording to *write*, which must not block.
+
+    `open_recording` is the one that writes to a file. `header_line()` comes first.
+    """
+
+    write: Callable[[bytes], object]
+    texts: bool = attrs.field(default=False, kw_only=True)
+    mask: Mask = attrs.field(default=mask_secrets, kw_only=True)
+
+    def __call__(self, event: Event) -> None:
+        """Write *event*."""
+        self.write(recorded_line(event, texts=self.texts, mask=self.mask))
+
+
+@asynccontextmanager
+async def open_recording(
+    path: str | Path,
+    *,
+    texts: bool = False,
+    mask: Mask = mask_secrets,
+    capacity: int = 10_000,
+    now: Now = utc_now,
+) -> AsyncGenerator[Observer, None]:
+    """Record to a file for the length of the block: `open_agent(..., observers=[record])`.
+
+    Events are written by a thread; the program never waits for the disk. What comes while `capacity` events wait is
+    dropped and counted, and the number is logged at the end. An existing file is replaced.
+
+    Raises:
+      OSError: the file cannot be written.
+
+    Cancellation: what was told so far is written within a bounded time, and the file is closed.
+    """
+    first = header_line(now=now)
+    file = await trio.to_thread.run_sync(Path(path).open, "wb")
+    try:
+        await trio.to_thread.run_sync(file.write, first)
+        async with open_queue(LineObserver(file.write, texts=texts, mask=mask), capacity=capacity) as observer:
+            yield observer
+    finally:
+        with goodbye(_GRACE):
+            await trio.to_thread.run_sync(file.close, abandon_on_cancel=True)
+
+
+class _Plain:
+    """Records as JSON values."""
+
+    def __init__(self, texts: bool, mask: Mask) -> None:
+        self._texts = texts
+        self._mask = mask
+
+    def record(self, value: attrs.AttrsInstance, depth: int = 0) -> dict[str, Any]:
+        hidden = self._hidden(value)
+        return {
+            field.name: "" if field.name in hidden else self.value(getattr(value, field.name), depth + 1)
+            for field in attrs.fields(type(value))
+            if not (isinstance(value, InboundMessage | OutboundMessage) and field.name in {"media", "metadata"})
+        }
+
+    def _hidden(self, value: object) -> tuple[str, ...]:
+        if self._texts:
+            return ()
+        match value:
+            case ServerSaid():
+                return ("text",)
+            case ToolProgress():
+                return ("message",)
+            case InboundMessage() | OutboundMessage():
+                return ("content",)
+            case _:
+                return ()
+
+    def value(self, value: object, depth: int) -> Any:  # noqa: PLR0911  # a table of types
+        match value:
+            case None | bool() | int() | float():
+                return value
+            case str():
+                return self._mask(value)
+            case Decimal():
+                return str(value)
+            case datetime():
+                return value.isoformat()
+            case BaseException():
+                return {"error": error_class(value), "message": self._mask(str(value))}
+            case _ if depth >= _DEEPEST:
+                return type(value).__name__
+            case list() | tuple() | set() | frozenset():
+                return [self.value(inner, depth + 1) for inner in value]
+            case dict():
+                return {str(key): self.value(inner, depth + 1) for key, inner in value.items()}
+            case _ if attrs.has(type(value)):
+                return self.record(value, depth)  # type: ignore[arg-type]  # attrs.has narrows no object
+            case _:
+                return type(value).__name__
+
+
+# --- reading ------------------------------------------------------------------------------------------------
+
+
+def read_recording(lines: Iterable[bytes], *, source: str = "") -> Recording:
+    """Read a recording, such as a file opened in binary mode.
+
+    A last line that was only begun is left out.
+
+    Raises:
+      InvalidData: this is not a recording; the line and the place in it are named.
+    """
+    numbered = _limited(lines, source)
+    first = next(numbered, None)
+    if first is None:
+        raise InvalidData([Problem("line 1", "empty: not a recording")], source=source)
+    converter, kinds = _converter(), _event_classes()
+    header = _on_line(*first, source, lambda data: _header(data, converter))
+    found: list[Event] = []
+    cut = False
+    for number, line in numbered:
+        if cut := not line.endswith(b"\n"):
+            break
+        if len(found) >= MOST_EVENTS:
+            raise InvalidData([Problem(f"line {number}", f"more than {MOST_EVENTS} events")], source=source)
+        found.append(_on_line(number, line, source, lambda data: _event(data, kinds, converter)))
+    return Recording(header=header, events=tuple(found), cut=cut)
+
+
+def _limited(lines: Iterable[bytes], source: str) -> Iterator[tuple[int, bytes]]:
+    for number, line in enumerate(lines, 1):
+        if len(line) > LONGEST_LINE:
+            raise InvalidData([Problem(f"line {number}", f"longer than {LONGEST_LINE} bytes")], source=source)
+        yield number, line
+
+
+def _on_line(number: int, line: bytes, source: str, make: Callable[[Any], Any]) -> Any:
+    try:
+        return make(decode_json(line))
+    except InvalidData as exc:
+        problems = [Problem(f"line {number}: {problem.path}", problem.message) for problem in exc.problems]
+        raise InvalidData(problems, source=source) from exc
+
+
+def _header(data: Any, converter: cattrs.Converter) -> Header:
+    if not isinstance(data, dict) or "recording" not in data:
+        raise InvalidData([Problem("$.recording", "missing: not a recording")])
+    if data["recording"] != FORMAT:
+        raise InvalidData([Problem("$.recording", f"version {data['recording']!r}; this reads version {FORMAT}")])
+    return structure(data, Header, converter=converter)
+
+
+def _event(data: Any, kinds: dict[str, type[Event]], converter: cattrs.Converter) -> Event:
+    if not isinstance(data, dict):
+        raise InvalidData([Problem("$", "expected an object")])
+    kind = kinds.get(str(data.pop("event", "")))
+    if kind is None:
+        raise InvalidData([Problem("$.event", "no such event; was it recorded by a later version?")])
+    return structure(data, kind, converter=converter)
+
+
+def _event_classes() -> dict[str, type[Event]]:
+    found = (value for value in vars(events).values() if isinstance(value, type) and issubclass(value, Event))
+    return {event_name(kind): kind for kind in found}
+
+
+def _converter() -> cattrs.Converter:
+    converter = make_converter()
+    converter.register_structure_hook(BaseException, _error)
+    converter.register_structure_hook(BaseException | None, lambda value, _: None if value is None else _error(value))
+    converter.register_structure_hook(Decimal, _decimal)
+    converter.register_structure_hook(datetime, lambda value, _: datetime.fromisoformat(value))
+    converter.register_structure_hook(
+        InboundMessage | OutboundMessage,
+        lambda value, _: converter.structure(value, InboundMessage if "sender_id" in value else OutboundMessage),
+    )
+    return converter
+
+
+def _error(value: Any, _: Any = None) -> RecordedError:
+    if not isinstance(value, dict) or not all(isinstance(value.get(key), str) for key in ("error", "message")):
+        raise TypeError("expected an error: its class and its message")
+    return RecordedError(value["error"], value["message"])
+
+
+def _decimal(value: Any, _: Any) -> Decimal:
+    if not isinstance(value, str) or not re.fullmatch(r"-?\d{1,20}(\.\d{1,20})?(E[+-]?\d{1,3})?", value):
+        raise TypeError("expected a number as a string")
+    return Decimal(value)

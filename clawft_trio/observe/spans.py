@@ -1,0 +1,377 @@
+"""Events as a tree of spans: who did what, inside of what, from when until when.
+
+Timelines and traces are drawn from it. Works on any events in the order in which they were told, also on a stretch
+whose beginning or end is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Literal, TypeAlias
+
+import attrs
+
+from clawft_trio.attempts import AttemptRecord
+from clawft_trio.observe.events import (
+    AttemptEnded,
+    AttemptStarted,
+    Charged,
+    Event,
+    FailedOver,
+    HedgeStarted,
+    LockWaited,
+    RetryScheduled,
+    RoundEnded,
+    ServerAsked,
+    ServerGone,
+    ServerStarted,
+    ToolEnded,
+    ToolStarted,
+    TurnEnded,
+    TurnStarted,
+)
+from clawft_trio.observe.facts import Fact, event_name, facts_of
+from clawft_trio.observe.masking import Mask, mask_secrets
+
+Kind: TypeAlias = Literal["turn", "call", "attempt", "wait", "tool", "lock", "request", "server"]
+"""`wait` is the pause before a retry, `lock` a tool call waiting to begin, `request` one to an MCP server."""
+
+Status: TypeAlias = Literal["ok", "failed", "cancelled", "aborted", "open"]
+"""`open`: its end was not seen. `aborted`: its consumer had heard enough."""
+
+Role: TypeAlias = Literal["", "first", "retry", "failover", "hedge"]
+"""Why an attempt was made."""
+
+_OUTCOMES: dict[str, Status] = {"ok": "ok", "cancelled": "cancelled", "aborted": "aborted"}
+
+_FORGETFUL = 1e-6
+"""Seconds by which an attempt's start may differ between its event and its record."""
+
+
+@attrs.frozen(kw_only=True)
+class Mark:
+    """Something that happened at one moment of a span."""
+
+    #: the event's name: `retracted`, `retry_scheduled`, `failed_over`, …
+    name: str
+    at: float
+    facts: dict[str, Fact] = attrs.field(factory=dict)
+
+
+@attrs.define(kw_only=True, eq=False)
+class Span:
+    """Something that took time."""
+
+    kind: Kind
+    name: str
+    start: float
+    #: None while it is open
+    end: float | None = None
+    status: Status = "open"
+    role: Role = ""
+    #: the call's, the tool call's or the turn's
+    id: str = ""
+    facts: dict[str, Fact] = attrs.field(factory=dict, repr=False)
+    marks: list[Mark] = attrs.field(factory=list, repr=False)
+    children: list[Span] = attrs.field(factory=list, repr=False)
+    #: what failed; None unless `status` is `failed`
+    error: BaseException | None = None
+    #: of an attempt, after it ended
+    record: AttemptRecord | None = attrs.field(default=None, repr=False)
+
+    def walk(self) -> Iterator[Span]:
+        """This span and everything in it, parents first."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+
+@attrs.frozen(kw_only=True)
+class SpanTree:
+    """Everything that events told."""
+
+    #: turns, MCP servers, and calls that belong to no turn; in order of their start
+    roots: tuple[Span, ...]
+    #: what belongs to no span: the bus's pressure, a breaker that opened between calls
+    marks: tuple[Mark, ...] = ()
+    start: float = 0.0
+    end: float = 0.0
+
+    def walk(self) -> Iterator[Span]:
+        """Every span, parents first."""
+        for root in self.roots:
+            yield from root.walk()
+
+
+def spans_of(events: Iterable[Event], *, texts: bool = False, mask: Mask = mask_secrets) -> SpanTree:
+    """The spans that *events* tell of.
+
+    Args:
+      texts: with what people, models, tools and servers said, in the facts.
+      mask: goes over every text.
+    """
+    growing = _Growing(texts, mask)
+    for event in events:
+        growing.take(event)
+    return growing.tree()
+
+
+class _Growing:
+    """The tree while events come in."""
+
+    def __init__(self, texts: bool, mask: Mask) -> None:
+        self._texts = texts
+        self._mask = mask
+        self._roots: list[Span] = []
+        self._marks: list[Mark] = []
+        self._turns: dict[str, Span] = {}
+        self._calls: dict[tuple[str, str], Span] = {}
+        self._tools: dict[tuple[str, str], Span] = {}
+        self._servers: dict[str, Span] = {}
+        #: by call: what the next attempts are for, with the target where it is known and the time they are due
+        self._due: dict[int, list[tuple[Role, str, float]]] = {}
+        self._times: list[float] = []
+
+    def take(self, event: Event) -> None:
+        self._times.append(event.at)
+        match event:
+            case TurnStarted() | TurnEnded():
+                self._turn_event(event)
+            case AttemptStarted():
+                self._attempt_started(event)
+            case AttemptEnded():
+                self._attempt_ended(event)
+            case RoundEnded():
+                self._call_ended(event)
+            case RetryScheduled() | FailedOver() | HedgeStarted():
+                self._next_attempt(event)
+            case Charged():
+                self._charged(event)
+            case ToolStarted() | ToolEnded() | LockWaited():
+                self._tool_event(event)
+            case ServerStarted() | ServerGone() | ServerAsked():
+                self._server_event(event)
+            case _:
+                self._mark(event)
+
+    def tree(self) -> SpanTree:
+        for root in self._roots:
+            _close_calls(root)
+            _sort(root)
+        spans = [span for root in self._roots for span in root.walk()]
+        starts = [span.start for span in spans] + self._times
+        ends = [span.end for span in spans if span.end is not None] + self._times
+        return SpanTree(
+            roots=tuple(sorted(self._roots, key=lambda span: span.start)),
+            marks=tuple(self._marks),
+            start=min(starts, default=0.0),
+            end=max(ends, default=0.0),
+        )
+
+    # --- where things belong -----------------------------------------------------------------------------
+
+    def _turn(self, event: Event) -> Span | None:
+        if not event.turn_id:
+            return None
+        if event.turn_id not in self._turns:
+            turn = Span(kind="turn", name="turn", start=event.at, id=event.turn_id)
+            self._turns[event.turn_id] = turn
+            self._roots.append(turn)
+        return self._turns[event.turn_id]
+
+    def _put(self, span: Span, event: Event) -> Span:
+        turn = self._turn(event)
+        (self._roots if turn is None else turn.children).append(span)
+        return span
+
+    def _call(self, event: Event) -> Span:
+        key = (event.turn_id, event.call_id)
+        # A strategy around an MCP call speaks of the tool call that it was made for.
+        if key in self._tools:
+            return self._tools[key]
+        if key not in self._calls:
+            self._calls[key] = self._put(Span(kind="call", name="call", start=event.at, id=event.call_id), event)
+        return self._calls[key]
+
+    def _mark(self, event: Event) -> None:
+        if event.call_id and event.call_id != event.turn_id:
+            marks = self._call(event).marks
+        else:
+            turn = self._turn(event)
+            marks = self._marks if turn is None else turn.marks
+        marks.append(Mark(name=event_name(type(event)), at=event.at, facts=self._facts(event)))
+
+    def _facts(self, event: Event) -> dict[str, Fact]:
+        return facts_of(event, texts=self._texts, mask=self._mask)
+
+    # --- turns -------------------------------------------------------------------------------------------
+
+    def _turn_event(self, event: TurnStarted | TurnEnded) -> None:
+        turn = self._turn(event) or self._put(Span(kind="turn", name="turn", start=event.at), event)
+        turn.facts |= self._facts(event)
+        if isinstance(event, TurnEnded):
+            turn.start = min(turn.start, event.at - event.duration)
+            turn.end, turn.error = event.at, event.error
+            turn.status = _OUTCOMES.get(event.outcome, "failed")
+        else:
+            turn.name = f"turn {event.session}"
+
+    # --- model calls ---------------------------------------------------------------------------------------
+
+    def _next_attempt(self, event: RetryScheduled | FailedOver | HedgeStarted) -> None:
+        """Note that an attempt is to come, and why."""
+        self._mark(event)
+        call = self._call(event)
+        due = self._due.setdefault(id(call), [])
+        match event:
+            case RetryScheduled(retry=retry, wait=wait):
+                due.append(("retry", "", event.at + wait))
+                name = f"wait before retry {retry}"
+                pause = Span(kind="wait", name=name, start=event.at, end=event.at + wait, status="ok")
+                pause.facts = self._facts(event)
+                call.children.append(pause)
+            case FailedOver(target=target):
+                due.append(("failover", target, event.at))
+            case HedgeStarted(target=target):
+                due.append(("hedge", target, event.at))
+
+    def _role(self, call: Span, event: AttemptStarted) -> Role:
+        due = self._due.get(id(call), [])
+        ready = [one for one in due if one[2] <= event.at + _FORGETFUL]
+        if not ready:
+            return "" if _attempts(call) else "first"
+        chosen = next((one for one in ready if one[1] == event.target), ready[0])
+        due.remove(chosen)
+        return chosen[0]
+
+    def _attempt_started(self, event: AttemptStarted) -> None:
+        call = self._call(event)
+        attempt = Span(kind="attempt", name=event.target, start=event.at, role=self._role(call, event))
+        attempt.facts = self._facts(event)
+        call.start = min(call.start, event.at)
+        call.children.append(attempt)
+
+    def _attempt_ended(self, event: AttemptEnded) -> None:
+        call, record = self._call(event), event.record
+        attempt = _open_attempt(call, record)
+        if attempt is None:
+            attempt = Span(kind="attempt", name=record.target, start=record.started)
+            call.children.append(attempt)
+        attempt.start = record.started
+        attempt.end = record.started + record.latency.total
+        attempt.status = _OUTCOMES.get(record.outcome, "failed")
+        attempt.error, attempt.record = record.error, record
+        attempt.facts |= self._facts(event)
+        call.start = min(call.start, record.started)
+
+    def _call_ended(self, event: RoundEnded) -> None:
+        call = self._call(event)
+        call.start = min(call.start, event.at - event.latency.total)
+        call.end, call.error = event.at, event.error
+        call.status = _OUTCOMES.get(event.ending, "failed")
+        call.facts |= self._facts(event)
+        call.name = event.answered_by or call.name
+
+    def _charged(self, event: Charged) -> None:
+        facts = self._call(event).facts
+        before = facts.get("charged", 0.0)
+        if event.cost is not None and isinstance(before, float):
+            facts["charged"] = before + float(event.cost)
+
+    # --- tools ---------------------------------------------------------------------------------------------
+
+    def _tool(self, event: ToolStarted | ToolEnded | LockWaited) -> Span:
+        key = (event.turn_id, event.tool_call_id)
+        known = self._tools.get(key)
+        # Ids are unique within one answer of a model; the next answer may use them again.
+        if known is None or known.end is not None:
+            known = self._put(Span(kind="tool", name="tool", start=event.at, id=event.tool_call_id), event)
+            self._tools[key] = known
+        return known
+
+    def _tool_event(self, event: ToolStarted | ToolEnded | LockWaited) -> None:
+        tool = self._tool(event)
+        match event:
+            case LockWaited(waited=waited, paths=paths):
+                name = "lock " + ", ".join(paths) if paths else "waiting for other calls"
+                self._waited(tool, event, waited, name)
+            case ToolStarted(waited=waited):
+                tool.name, tool.start = event.tool, event.at
+                if waited and not tool.children:
+                    self._waited(tool, event, waited, "waiting to begin")
+                tool.facts |= self._facts(event)
+            case ToolEnded(duration=duration, outcome=outcome):
+                tool.name, tool.start, tool.end = event.tool, event.at - duration, event.at
+                tool.status, tool.error = _OUTCOMES.get(outcome, "failed"), event.error
+                tool.facts |= self._facts(event)
+
+    def _waited(self, tool: Span, event: ToolStarted | LockWaited, waited: float, name: str) -> None:
+        lock = Span(kind="lock", name=name, start=event.at - waited, end=event.at, status="ok")
+        lock.facts = self._facts(event)
+        tool.children.append(lock)
+
+    # --- MCP servers -----------------------------------------------------------------------------------------
+
+    def _server_event(self, event: ServerStarted | ServerGone | ServerAsked) -> None:
+        match event:
+            case ServerAsked():
+                self._asked(event)
+            case ServerStarted(server=name):
+                server = Span(kind="server", name=f"server {name}", start=event.at, id=name, facts=self._facts(event))
+                self._servers[name] = server
+                self._roots.append(server)
+            case ServerGone(server=name):
+                gone = self._servers.pop(name, None)
+                if gone is None:
+                    gone = Span(kind="server", name=f"server {name}", start=event.at, id=name)
+                    self._roots.append(gone)
+                gone.end, gone.status, gone.error = event.at, "failed", event.error
+                gone.facts |= self._facts(event)
+
+    def _asked(self, event: ServerAsked) -> None:
+        request = Span(
+            kind="request",
+            name=" ".join(filter(None, (event.method, event.target))),
+            start=event.at - event.duration,
+            end=event.at,
+            status=_OUTCOMES.get(event.outcome, "failed"),
+            error=event.error,
+            facts=self._facts(event),
+        )
+        tool = self._tools.get((event.turn_id, event.tool_call_id))
+        if tool is None:
+            self._put(request, event)
+        else:
+            tool.children.append(request)
+
+
+def _attempts(call: Span) -> list[Span]:
+    return [child for child in call.children if child.kind == "attempt"]
+
+
+def _open_attempt(call: Span, record: AttemptRecord) -> Span | None:
+    """The attempt that *record* closes: of those at its target, the one that began when it did."""
+    running = [one for one in _attempts(call) if one.end is None and one.name == record.target]
+    return min(running, key=lambda one: abs(one.start - record.started), default=None)
+
+
+def _close_calls(root: Span) -> None:
+    """Give calls whose end nobody told one that follows from their attempts."""
+    for call in (span for span in root.walk() if span.kind == "call"):
+        attempts = _attempts(call)
+        if call.name == "call" and attempts:
+            call.name = attempts[0].name
+        if call.end is None and attempts and all(one.end is not None for one in attempts):
+            last = max(attempts, key=lambda one: one.end or 0.0)
+            good = next((one for one in attempts if one.status == "ok"), last)
+            call.end, call.status, call.error = last.end, good.status, good.error
+        for pause in call.children:
+            # A pause that was cancelled has no event of its own.
+            if pause.kind == "wait" and call.end is not None and pause.end is not None:
+                pause.end = max(pause.start, min(pause.end, call.end))
+
+
+def _sort(span: Span) -> None:
+    span.children.sort(key=lambda child: child.start)
+    for child in span.children:
+        _sort(child)

@@ -1,0 +1,279 @@
+"""A recording as one file to look at: who did what and when, as SVG inside a page that needs nothing else.
+
+The picture is drawn here; the script in the page only moves it: zooming, filtering, and the box with the details.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from html import escape
+from pathlib import Path
+
+from clawft_trio.observe.rows import Row, Segment, mark_counts, mark_details, rows_of, seconds, summary
+from clawft_trio.observe.spans import Mark, SpanTree
+
+MOST_ROWS = 3000
+"""Rows in one picture. A browser draws them, and nobody reads more."""
+
+_LABELS = 300
+"""Pixels for the names on the left."""
+
+_EDGE = 24
+"""Pixels that stay free on the right, for what hangs over."""
+
+_AXIS = 28
+"""Pixels for the axis."""
+
+#: what can be seen at a glance, in the order of the legend: a class of the style sheet and its shape
+_MARKS = {
+    "retry_scheduled": "retry",
+    "retracted": "reset",
+    "failed_over": "failover",
+    "hedge_started": "hedge",
+    "breaker_changed": "breaker",
+    "message_dropped": "drop",
+    "undeliverable": "drop",
+    "bus_pressure": "pressure",
+}
+
+_SHAPES = {
+    "retry": '<circle r="4.5"/>',
+    "reset": '<path d="M-5.5,-4.5H5.5L0,5.5Z"/>',
+    "failover": '<path d="M-3,-5.5L5,0L-3,5.5Z"/>',
+    "hedge": '<path d="M0,-5.5L5.5,0L0,5.5L-5.5,0Z"/>',
+    "breaker": '<rect x="-4.5" y="-4.5" width="9" height="9"/>',
+    "drop": '<path d="M-4.5,-4.5L4.5,4.5M4.5,-4.5L-4.5,4.5"/>',
+    "pressure": '<path d="M-5,5V0M0,5V-2.5M5,5V-5"/>',
+    "note": '<circle r="2.5"/>',
+}
+
+_MEANINGS = {
+    "retry": "retry",
+    "reset": "shown text taken back",
+    "failover": "failover",
+    "hedge": "hedge",
+    "breaker": "circuit breaker",
+    "drop": "message dropped",
+    "pressure": "queue filling up",
+}
+
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def timeline_html(tree: SpanTree, *, title: str = "timeline", wall: float | None = None) -> str:
+    """*tree* as a page: one file, nothing loaded from anywhere, readable without its script.
+
+    Args:
+      title: of the page; nothing in it or in the events is taken for markup.
+      wall: calendar time at the tree's start, in seconds since 1970.
+    """
+    drawing = _Drawing(tree, wall=wall)
+    return _PAGE.format(
+        title=_text(title),
+        css=_beside("timeline.css"),
+        js=_beside("timeline.js"),
+        summary="".join(f"<span>{_text(phrase)}</span>" for phrase in summary(tree)),
+        legend="".join(_legend(tree)),
+        svg=drawing.svg(),
+    )
+
+
+def timeline_svg(tree: SpanTree, *, wall: float | None = None, width: int = 1200) -> str:
+    """*tree* as a picture by itself, for a README or a report."""
+    return _Drawing(tree, wall=wall, width=width).svg(style=_beside("timeline.css"))
+
+
+def _beside(name: str) -> str:
+    return Path(__file__).with_name(name).read_text("utf-8")
+
+
+def _text(text: str) -> str:
+    return escape(_NOT_XML.sub("�", text))
+
+
+def _legend(tree: SpanTree) -> Iterator[str]:
+    counts = mark_counts(tree)
+    for kind, meaning in _MEANINGS.items():
+        number = sum(counts[name] for name, drawn in _MARKS.items() if drawn == kind)
+        if number:
+            shape = (
+                f'<svg width="14" height="14" viewBox="-7 -7 14 14"><g class="mark {kind}">{_SHAPES[kind]}</g></svg>'
+            )
+            yield f"<span>{shape}{number} {meaning}</span>"
+
+
+class _Drawing:
+    """The picture. Every moving part carries its times as `data-a` and `data-b`, for the script."""
+
+    def __init__(self, tree: SpanTree, *, wall: float | None, width: int = 1200) -> None:
+        self._tree = tree
+        self._wall = wall
+        self._width = width
+        rows = rows_of(tree, wall=wall)
+        self._rows, self._left_out = rows[:MOST_ROWS], len(rows[MOST_ROWS:])
+        # Lower rows where there are many: forty at a size to look at, hundreds at one to read.
+        self._height = 24 if len(rows) <= 60 else 18 if len(rows) <= 150 else 15
+        self._span = max(tree.end - tree.start, 1e-6)
+
+    def svg(self, style: str = "") -> str:
+        first = 1 if self._tree.marks else 0
+        lines = [self._loose_marks()] if first else []
+        lines += [self._row(number, row) for number, row in enumerate(self._rows, first)]
+        height = _AXIS + len(lines) * self._height + (20 if self._left_out else 8)
+        body = "".join(lines)
+        return (
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="timeline h{self._height}" width="{self._width}" '
+            f'height="{height}" viewBox="0 0 {self._width} {height}" font-family="system-ui, sans-serif" '
+            f'data-span="{self._span!r}" data-labels="{_LABELS}" data-edge="{_EDGE}" data-row="{self._height}">'
+            f"{f'<style>{style}</style>' if style else ''}{_PATTERNS}"
+            f'<defs><clipPath id="time"><rect x="{_LABELS - 6}" y="{-height}" width="{self._width - _LABELS + 6}" '
+            f'height="{height * 3}"/></clipPath></defs>'
+            f'<rect class="paper" width="{self._width}" height="{height}"/>'
+            f'<g class="grid">{self._grid(height)}</g>'
+            f'<g class="rows" transform="translate(0,{_AXIS})">{body}</g>{self._rest(height)}</svg>'
+        )
+
+    def _x(self, at: float) -> float:
+        return round(_LABELS + (at - self._tree.start) / self._span * (self._width - _LABELS - _EDGE), 2)
+
+    def _since(self, at: float) -> str:
+        return f"{at - self._tree.start:.9g}"
+
+    def _grid(self, height: int) -> str:
+        step = nice_step(self._span / 8)
+        lines = []
+        for number in range(int(self._span / step + 1e-9) + 1):
+            x = self._x(self._tree.start + number * step)
+            lines.append(
+                f'<path d="M{x},{_AXIS - 6}V{height}"/><text x="{x}" y="{_AXIS - 11}">{seconds(number * step)}</text>'
+            )
+        return "".join(lines)
+
+    def _rest(self, height: int) -> str:
+        if not self._left_out:
+            return ""
+        return f'<text class="name" x="8" y="{height - 6}">… and {self._left_out} more rows, not drawn</text>'
+
+    # --- one row -------------------------------------------------------------------------------------------
+
+    def _row(self, number: int, row: Row) -> str:
+        span = row.span
+        classes = f"row {span.kind} {span.status} {span.role}" + (" trouble" if row.trouble else "")
+        middle = self._height / 2
+        title = f"<title>{_text(row.details)}</title>"
+        moving = [self._link(row), *self._bars(row), self._note(row), *self._marks(tuple(span.marks))]
+        return (
+            f'<g class="{" ".join(classes.split())}" transform="translate(0,{number * self._height})">{title}'
+            f'<rect class="back" width="{self._width}" height="{self._height}"/>{self._name(row, middle)}'
+            f'<g clip-path="url(#time)">{"".join(moving)}</g></g>'
+        )
+
+    def _name(self, row: Row, middle: float) -> str:
+        indent = 10 + 16 * row.depth
+        badge = f'<tspan class="role">{row.span.role} </tspan>' if row.span.role not in {"", "first"} else ""
+        room = int((_LABELS - 14 - indent) / 6.6) - len(row.span.role if badge else "")
+        name = row.name if len(row.name) <= room else row.name[: room - 1] + "…"
+        return f'<text class="name" x="{indent}" y="{middle + 4}">{badge}{_text(name)}</text>'
+
+    def _bars(self, row: Row) -> Iterator[str]:
+        yield self._bar("bar", row.start, row.end, thin=row.span.kind in {"turn", "server"} or len(row.segments) > 1)
+        for segment in row.segments:
+            yield self._segment(segment)
+        if row.first_content is not None:
+            yield self._bar("before", row.start, row.first_content)
+
+    def _segment(self, segment: Segment) -> str:
+        span = segment.span
+        thin = span.kind == "wait"
+        return self._bar(f"{span.kind} {span.status} bar", segment.start, segment.end, thin=thin)
+
+    def _bar(self, classes: str, start: float, end: float, *, thin: bool = False) -> str:
+        height = max(4, self._height // 4) if thin else self._height - 7
+        x, y = self._x(start), (self._height - height) / 2
+        width = max(self._x(end) - x, 2)
+        return (
+            f'<rect class="{classes}" data-a="{self._since(start)}" data-b="{self._since(end)}" '
+            f'x="{x}" y="{y:g}" width="{width:.2f}" height="{height}" rx="2"/>'
+        )
+
+    def _note(self, row: Row) -> str:
+        """The words beside the bar: after it, before it, or in it, wherever there is room."""
+        x, end, where = self._x(row.start), self._x(row.end), "after"
+        at, anchor = end + 6, "start"
+        if end > self._width - 190:
+            where, at, anchor = ("before", x - 6, "end") if x > _LABELS + 170 else ("inside", x + 6, "start")
+        # Marks at the end of the bar hang over it.
+        marks = sum(end - 6 < self._x(mark.at) < end + 30 for mark in row.span.marks)
+        at += 11 * marks if where == "after" else 0
+        return (
+            f'<text class="note {where}" data-a="{self._since(row.start)}" data-b="{self._since(row.end)}" '
+            f'data-marks="{marks}" x="{at:.2f}" y="{self._height / 2 + 4:g}" text-anchor="{anchor}">'
+            f"{_text(row.note)}</text>"
+        )
+
+    def _link(self, row: Row) -> str:
+        if not row.link or row.span.role in {"", "first"}:
+            return ""
+        x, top = self._x(row.start), -(row.link - 0.5) * self._height
+        return (
+            f'<path class="link {row.span.role}" data-a="{self._since(row.start)}" transform="translate({x},0)" '
+            f'd="M0,{top:g}V{self._height / 2:g}"/>'
+        )
+
+    def _marks(self, marks: tuple[Mark, ...]) -> Iterator[str]:
+        last = -math.inf
+        for mark in sorted(marks, key=lambda mark: mark.at):
+            kind = _MARKS.get(mark.name, "note")
+            # What happened at one moment stands side by side.
+            x = max(self._x(mark.at), last + 11)
+            aside, last = x - self._x(mark.at), x
+            title = _text(mark_details(mark, self._tree, self._wall))
+            yield (
+                f'<g class="mark {kind}" data-a="{self._since(mark.at)}" data-aside="{aside:.2f}" '
+                f'transform="translate({x:.2f},{self._height / 2:g})"><title>{title}</title>{_SHAPES[kind]}</g>'
+            )
+
+    def _loose_marks(self) -> str:
+        marks = "".join(self._marks(self._tree.marks))
+        return (
+            f'<g class="row loose"><rect class="back" width="{self._width}" height="{self._height}"/>'
+            f'<text class="name" x="10" y="{self._height / 2 + 4:g}">outside of turns</text>'
+            f'<g clip-path="url(#time)">{marks}</g></g>'
+        )
+
+
+def nice_step(about: float) -> float:
+    """The next 1, 2 or 5 with zeros that is at least *about*."""
+    power: float = 10.0 ** math.floor(math.log10(about))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= about * (1 - 1e-9))
+
+
+_PATTERNS = (
+    '<defs><pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
+    '<rect class="hatch-paper" width="6" height="6"/><rect class="hatch-line" width="2.5" height="6"/></pattern></defs>'
+)
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; \
+script-src 'unsafe-inline'; img-src data:">
+<title>{title}</title>
+<style>{css}</style>
+<header>
+<h1>{title}</h1>
+<p class="summary">{summary}</p>
+<p class="legend">{legend}</p>
+<p class="controls"><input id="filter" type="search" placeholder="filter rows" aria-label="filter rows">
+<label><input id="trouble" type="checkbox"> only trouble</label>
+<button id="reset" type="button">whole time</button>
+<span class="hint">drag or ctrl-wheel to zoom, shift-wheel to move, click a row to pin its details</span></p>
+</header>
+<main>{svg}</main>
+<pre id="details" hidden></pre>
+<script>{js}</script>
+</html>
+"""

@@ -1,0 +1,193 @@
+"""Recordings: written as lines, read back as events."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import attrs
+import pytest
+import trio
+from hypothesis import given, settings, strategies as st
+from observe.turns import play
+
+from clawft_trio.attempts import AttemptRecord, Latency, Usage
+from clawft_trio.errors import InvalidData, ServerError
+from clawft_trio.messages import InboundMessage, OutboundMessage
+from clawft_trio.observe import (
+    AttemptEnded,
+    Event,
+    MessageDropped,
+    Noted,
+    RecordedError,
+    RoundEnded,
+    Undeliverable,
+    events,
+    open_recording,
+    read_recording,
+    spans_of,
+)
+from clawft_trio.observe.recording import LONGEST_LINE, recorded_line
+from clawft_trio.testing import cancel_everywhere
+
+HEADER = b'{"recording":1,"wall":1.5,"at":2.0}\n'
+
+names = st.text(max_size=8)
+times = st.floats(0, 1e9)
+errors = st.builds(RecordedError, names, names)
+latencies = st.builds(Latency, total=times, queued=times, first_byte=st.none() | times, first_content=st.none())
+usages = st.builds(Usage, input_tokens=st.integers(0, 10**9))
+records = st.builds(
+    AttemptRecord,
+    target=names,
+    outcome=st.sampled_from(["ok", "failed", "cancelled", "aborted"]),
+    started=times,
+    latency=latencies,
+    usage=st.none() | usages,
+    certainty=st.sampled_from([None, "exact", "at_least"]),
+)
+inbound = st.builds(
+    InboundMessage,
+    channel=names,
+    sender_id=names,
+    chat_id=names,
+    content=names,
+    media=st.just(()),
+    metadata=st.just({}),
+)
+outbound = st.builds(
+    OutboundMessage, channel=names, chat_id=names, content=names, media=st.just(()), metadata=st.just({})
+)
+
+KINDS = [kind for kind in vars(events).values() if isinstance(kind, type) and issubclass(kind, Event)]
+#: where hypothesis cannot know from the type what comes back as it was
+VALUES = {
+    float: times,
+    float | None: st.none() | times,
+    str: names,
+    BaseException: errors,
+    BaseException | None: st.none() | errors,
+    AttemptRecord: records,
+    Latency: latencies,
+    Decimal | None: st.none() | st.decimals(0, 1000, places=6),
+    InboundMessage | OutboundMessage: inbound | outbound,
+    OutboundMessage: outbound,
+    dict[str, Any]: st.dictionaries(names, names | st.integers(0, 9) | st.booleans(), max_size=2),
+}
+
+
+def fields_of(kind: type[Event]) -> st.SearchStrategy[Event]:
+    types = get_type_hints(kind)
+    fields = {field.name: types[field.name] for field in attrs.fields(kind)}
+    return st.builds(kind, **{name: VALUES[of] if of in VALUES else st.from_type(of) for name, of in fields.items()})
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(st.sampled_from(KINDS).flatmap(fields_of), max_size=3))
+def test_every_event_comes_back_as_it_was(told: list[Event]) -> None:
+    lines = [recorded_line(event, texts=True, mask=str) for event in told]
+    assert read_recording([HEADER, *lines]).events == tuple(told)
+
+
+def test_errors_come_back_as_class_and_message() -> None:
+    record = AttemptRecord(
+        target="a/one", outcome="failed", started=1.0, latency=Latency(), error=ServerError("down", status=500)
+    )
+    ended = read_recording([HEADER, recorded_line(AttemptEnded(at=1.0, record=record))]).events[0]
+    assert isinstance(ended, AttemptEnded)
+    assert ended.record.error == RecordedError("ServerError", "down (500)")
+
+
+async def test_a_troubled_turn_gives_the_same_tree_from_its_recording(tmp_path: Path, autojump_clock: object) -> None:
+    async with open_recording(tmp_path / "turn.jsonl", now=lambda: datetime.fromtimestamp(1.5, UTC)) as record:
+        seen = await play(record)
+    with (tmp_path / "turn.jsonl").open("rb") as file:
+        back = read_recording(file)
+    assert (len(back.events), back.cut, back.header.wall) == (len(seen.events), False, 1.5)
+
+    def tree(events: object) -> list[object]:
+        told = spans_of(events, texts=True)
+        return [(s.kind, s.name, s.role, s.start, s.end, s.status, [m.name for m in s.marks]) for s in told.walk()]
+
+    assert tree(back.events) == tree(seen.events)
+
+
+def test_what_was_said_is_not_recorded_unless_asked_for() -> None:
+    message = OutboundMessage(channel="c", chat_id="1", content="my diagnosis", metadata={"x": "my diagnosis"})
+    told = Undeliverable(at=1.0, message=message)
+    assert b"diagnosis" not in recorded_line(told)
+    assert b"diagnosis" in recorded_line(told, texts=True)
+
+
+def test_what_is_in_a_note_is_recorded_whatever_it_is() -> None:
+    endless: dict[str, object] = {}
+    endless["self"] = endless
+    note = Noted(at=1.0, room="r", what="w", details={"endless": endless, "object": object(), "error": ValueError("x")})
+    back = read_recording([HEADER, recorded_line(note)]).events[0]
+    assert isinstance(back, Noted)
+    assert back.details["object"] == "object"
+    assert back.details["error"] == {"error": "ValueError", "message": "x"}
+
+
+def test_a_last_line_that_was_only_begun_is_left_out() -> None:
+    line = recorded_line(RoundEnded(at=1.0, ending="ok", sender="", answered_by="a/one", latency=Latency()))
+    back = read_recording([HEADER, line, line[:40]])
+    assert (len(back.events), back.cut) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("lines", "where"),
+    [
+        ([], "line 1: empty"),
+        ([b'{"some": "json"}\n'], "line 1: $.recording"),
+        ([b'{"recording": 7}\n'], "line 1: $.recording: version 7"),
+        ([b'{"recording":1,"wall":"x","at":1}\n'], "line 1: $.wall"),
+        ([HEADER, b"nonsense\n"], "line 2: $"),
+        ([HEADER, b"[]\n"], "line 2: $: expected an object"),
+        ([HEADER, b'{"event":"from_the_future"}\n'], "line 2: $.event"),
+        ([HEADER, b'{"event":["x"]}\n'], "line 2: $.event"),
+        ([HEADER, b'{"event":"attempt_started","at":true,"target":"a"}\n'], "line 2: $.at"),
+        ([HEADER, b'{"event":"attempt_started","at":1}\n'], "line 2: $.target"),
+        ([HEADER, b'{"event":"message_dropped","at":1,"queue":"q","policy":"p","message":7}\n'], "line 2: $.message"),
+        ([HEADER, b'{"event":"failed_over","at":1,"failed":"a","target":"b","error":3}\n'], "line 2: $.error"),
+        ([HEADER, b" " * LONGEST_LINE + b"\n"], "line 2: longer than"),
+    ],
+)
+def test_what_is_not_a_recording_is_refused_with_its_place(lines: list[bytes], where: str) -> None:
+    with pytest.raises(InvalidData) as caught:
+        read_recording(lines, source="x.jsonl")
+    assert where in str(caught.value)
+    assert str(caught.value).startswith("x.jsonl: ")
+
+
+async def test_a_place_that_cannot_be_written_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        async with open_recording(tmp_path / "no" / "where.jsonl"):
+            pass
+
+
+async def test_cancelled_anywhere_a_recording_is_closed_and_can_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+
+    async def operation() -> None:
+        async with open_recording(path) as record:
+            record(Noted(at=1.0, room="test", what="one"))
+            await trio.lowlevel.checkpoint()
+            record(Noted(at=2.0, room="test", what="two"))
+
+    async def check() -> None:
+        if path.exists() and path.stat().st_size:
+            assert read_recording(path.read_bytes().splitlines(keepends=True)).cut is False
+            path.unlink()
+
+    assert await cancel_everywhere(operation, check, limit=200) > 3
+
+
+def test_lines_are_json() -> None:
+    note = MessageDropped(
+        at=1.0, queue="q", policy="p", message=InboundMessage(channel="c", sender_id="s", chat_id="1", content="x")
+    )
+    assert json.loads(recorded_line(note))["message"]["sender_id"] == "s"
