@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from decimal import Decimal
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import attrs
+import trio
 
 from clawft_trio.attempts import AttemptLog, AttemptRecord, Certainty, Usage, record_attempt
 from clawft_trio.chat import (
@@ -24,7 +23,7 @@ from clawft_trio.chat import (
     ToolCallDelta,
 )
 from clawft_trio.costs.prices import Priced
-from clawft_trio.costs.records import Reservation
+from clawft_trio.costs.records import Bill, Reservation
 from clawft_trio.costs.tracker import CostTracker, Expected
 from clawft_trio.errors import (
     AuthFailed,
@@ -37,7 +36,6 @@ from clawft_trio.errors import (
     RequestRejected,
     StoreError,
 )
-from clawft_trio.nursery import goodbye
 from clawft_trio.observe.events import Charged, Noted
 from clawft_trio.resilience.resilient import witnessed
 
@@ -86,9 +84,9 @@ class Metered:
 
     def __init__(self, provider: Provider, tracker: CostTracker, target: Priced, *, tokens: CountRequest) -> None:
         self.provider = provider
-        self._tracker = tracker
-        self._target = target
-        self._tokens = tokens
+        self.tracker = tracker
+        self.target = target
+        self.tokens = tokens
 
     def __repr__(self) -> str:
         return f"<Metered {self.name}>"
@@ -110,45 +108,39 @@ class Metered:
         """
         expected = self._expected(request)
         reservation = await self._reserve(request, call, expected)
-        attempt = _Attempt(self._tracker, self._target, self._tokens, call, reservation, expected)
+        attempt = _Attempt(self, call, reservation, expected)
         try:
             response = await witnessed(self.provider, request, attempt.call)
         except BaseException as exc:
-            await attempt.failed(exc)
+            with trio.move_on_after(_GRACE, shield=True):
+                await attempt.close(attempt.failed(exc))
             raise
-        return attrs.evolve(response, cost=await attempt.answered(response))
+        bill = attempt.answered(response)
+        with trio.move_on_after(_GRACE, shield=True):
+            await attempt.close(bill)
+        return attrs.evolve(response, cost=bill.cost)
 
     def _expected(self, request: ChatRequest) -> Expected:
         allowed = _ASSUMED_OUTPUT if request.auth is None else request.auth.permissions.max_output_tokens
-        return Expected(input_tokens=self._tokens(request), output_tokens=request.max_tokens or allowed)
+        return Expected(input_tokens=self.tokens(request), output_tokens=request.max_tokens or allowed)
 
     async def _reserve(self, request: ChatRequest, call: Call, expected: Expected) -> Reservation:
         """Set the money aside; when that is refused, it is an attempt on record from which nothing was sent."""
         refused = AttemptLog()
-        payer = self._tracker.payer(call.turn_id, request.auth)
+        payer = self.tracker.payer(call.turn_id, request.auth)
         try:
             with record_attempt(refused, self.name):
-                return await self._tracker.reserve(payer, self._target, expected, turn_id=call.turn_id, call_id=call.id)
+                return await self.tracker.reserve(payer, self.target, expected, turn_id=call.turn_id, call_id=call.id)
         except BaseException:
             call.log.add(refused.records[0])
             raise
 
 
 class _Attempt:
-    """One attempt that is reserved, until it is settled."""
+    """One attempt whose money is set aside."""
 
-    def __init__(
-        self,
-        tracker: CostTracker,
-        target: Priced,
-        tokens: CountRequest,
-        call: Call,
-        reservation: Reservation,
-        expected: Expected,
-    ) -> None:
-        self._tracker = tracker
-        self._target = target
-        self._tokens = tokens
+    def __init__(self, meter: Metered, call: Call, reservation: Reservation, expected: Expected) -> None:
+        self._meter = meter
         self._notify = call.notify
         self._reservation = reservation
         self._expected = expected
@@ -156,79 +148,78 @@ class _Attempt:
         self._seen = _Seen(call.emit)
         self.call = attrs.evolve(call, log=self._log, emit=self._seen)
 
-    async def answered(self, response: ChatResponse) -> Decimal | None:
-        """Settle it by its answer, and return the cost."""
+    def answered(self, response: ChatResponse) -> Bill:
+        """What its answer costs."""
         usage = response.usage or _told(self._log.records)
         if usage is not None:
-            return await self._charge(usage, "exact", "ok")
+            return self._bill(usage, "exact", "ok")
         said = Message.assistant(response.reasoning + response.text, tool_calls=response.tool_calls)
-        return await self._charge(self._estimated(said), "estimated", "ok")
+        return self._bill(self._estimated(said), "estimated", "ok")
 
-    async def failed(self, exc: BaseException) -> None:
-        """Settle it by what is known of it."""
+    def failed(self, exc: BaseException) -> Bill | None:
+        """What is known of its cost; None when nothing can have been billed."""
         records = self._log.records
-        outcome = records[-1].outcome
         if not any(record.sent for record in records) or (not self._seen.pieces and was_refused(exc)):
-            await self._refund(outcome)
-            return
-        told, seen = _told(records), self._estimated(self._seen.message)
+            return None
+        told, seen, outcome = _told(records), self._estimated(self._seen.message), records[-1].outcome
         if told is None:
-            await self._charge(seen, "at_least", outcome)
-        elif records[-1].certainty == "exact":
-            await self._charge(told, "exact", outcome)
-        else:
-            # What a provider reports when its answer begins counts the first token or two of it.
-            output = max(told.output_tokens, seen.output_tokens)
-            await self._charge(attrs.evolve(told, output_tokens=output), "at_least", outcome)
+            return self._bill(seen, "at_least", outcome)
+        if records[-1].certainty == "exact":
+            return self._bill(told, "exact", outcome)
+        # What a provider reports when its answer begins counts the first token or two of it.
+        output = max(told.output_tokens, seen.output_tokens)
+        return self._bill(attrs.evolve(told, output_tokens=output), "at_least", outcome)
 
     def _estimated(self, said: Message) -> Usage:
-        answer = ChatRequest([said]) if said.content or said.tool_calls else None
-        return Usage(
-            input_tokens=self._expected.input_tokens, output_tokens=0 if answer is None else self._tokens(answer)
-        )
+        answer = self._meter.tokens(ChatRequest([said])) if said.content or said.tool_calls else 0
+        return Usage(input_tokens=self._expected.input_tokens, output_tokens=answer)
 
-    async def _charge(self, usage: Usage, certainty: Certainty, outcome: str) -> Decimal | None:
-        with self._settling():
-            await self._tracker.update(self._reservation, self._target, usage, certainty=certainty, outcome=outcome)
-        cost = self._tracker.cost(self._target, usage)
+    def _bill(self, usage: Usage, certainty: Certainty, outcome: str) -> Bill:
+        cost = self._meter.tracker.cost(self._meter.target, usage)
+        return Bill(usage=usage, cost=cost, certainty=certainty, outcome=outcome)
+
+    async def close(self, bill: Bill | None) -> None:  # noqa: ASYNC910 - the store has checkpointed, also when it failed
+        """Settle it by *bill*, or give everything back. A ledger that cannot be written does not cost the answer."""
+        tracker = self._meter.tracker
+        try:
+            if bill is None:
+                await tracker.refund(self._reservation, outcome=self._log.records[-1].outcome)
+            else:
+                await tracker.update(self._reservation, bill)
+        except StoreError as exc:
+            self._tell_unsettled(exc)
+        except trio.Cancelled as exc:
+            self._tell_unsettled(exc)
+            raise
+        else:
+            self._tell_settled(bill)
+
+    def _tell_settled(self, bill: Bill | None) -> None:
+        if bill is None:
+            return
         claim = self._reservation.claim
         self._notify(
             Charged(
                 sender=claim.sender_id,
                 target=claim.target,
                 agent=claim.agent,
-                input_tokens=usage.input_tokens,
-                output_tokens=usage.output_tokens,
-                cost=cost,
-                certainty=certainty,
+                input_tokens=bill.usage.input_tokens,
+                output_tokens=bill.usage.output_tokens,
+                cost=bill.cost,
+                certainty=bill.certainty,
                 call_id=claim.call_id,
                 turn_id=claim.turn_id,
             )
         )
-        return cost
 
-    async def _refund(self, outcome: str) -> None:
-        with self._settling():
-            await self._tracker.refund(self._reservation, outcome=outcome)
-
-    @contextmanager
-    def _settling(self) -> Iterator[None]:
-        """Shielded and bounded. When it fails that is told, and the lease ends: the answer is paid for all the same."""
-        problem: StoreError | None = None
-        with goodbye(_GRACE) as grace:
-            try:
-                yield
-            except StoreError as exc:
-                problem = exc
-        if problem is None and not grace.cancelled_caught:
-            return
-        _log.error("reservation %d could not be settled", self._reservation.id, exc_info=problem)
+    def _tell_unsettled(self, exc: BaseException) -> None:
+        _log.error("reservation %d could not be settled", self._reservation.id, exc_info=exc)
         claim = self._reservation.claim
         self._notify(
             Noted(
                 room="costs",
                 what="a reservation could not be settled; it counts as lost when its lease ends",
-                details={"reservation": self._reservation.id, "error": problem},
+                details={"reservation": self._reservation.id, "error": exc},
                 call_id=claim.call_id,
                 turn_id=claim.turn_id,
             )

@@ -10,7 +10,7 @@ from math import ceil
 
 import attrs
 
-from clawft_trio.attempts import Certainty, Usage
+from clawft_trio.attempts import Usage
 from clawft_trio.auth import ZERO_TRUST, AuthContext, UserPermissions
 from clawft_trio.costs.ledger import Ledger
 from clawft_trio.costs.money import as_kept
@@ -156,28 +156,15 @@ class CostTracker:
         cost = None if price is None else price.cost(usage)
         return None if cost is None else as_kept(cost)
 
-    async def update(
-        self,
-        reservation: Reservation,
-        target: Priced,
-        usage: Usage,
-        *,
-        certainty: Certainty = "exact",
-        outcome: str = "ok",
-    ) -> Decimal | None:
-        """Charge the sender of *reservation* with what its attempt has used, in place of the estimate.
-
-        Returns:
-          The cost in US dollars; None when it has no known price.
+    async def update(self, reservation: Reservation, bill: Bill) -> None:
+        """Charge the sender of *reservation* with *bill*, in place of the estimate.
 
         Raises:
           StoreError: the ledger cannot be written. When the lease has ended, the attempt counts as lost.
 
         Cancellation: it is settled, or still reserved.
         """
-        cost = self.cost(target, usage)
-        await self.ledger.settle(reservation, Bill(usage=usage, cost=cost, certainty=certainty, outcome=outcome))
-        return cost
+        await self.ledger.settle(reservation, bill)
 
     async def refund(self, reservation: Reservation, *, outcome: str = "failed") -> None:
         """Give back all of *reservation*: nothing can have been billed.
