@@ -1,0 +1,164 @@
+"""The command line as its user meets it: child processes, exit codes, and never a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import trio
+
+from clawft_trio.testing import CallTool, FaultServer, Finish, Page, Say, Status, open_fault_server
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals")
+
+CLEAN = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
+
+
+async def run(
+    *arguments: str, env: Mapping[str, str] | None = None, stdin: bytes = b""
+) -> subprocess.CompletedProcess[bytes]:
+    with trio.fail_after(60):
+        done = await trio.run_process(
+            [sys.executable, "-m", "clawft_trio", *arguments],
+            capture_stdout=True,
+            capture_stderr=True,
+            check=False,
+            env={**CLEAN, "COLUMNS": "100", **(env or {})},
+            stdin=stdin,
+        )
+    assert b"Traceback" not in done.stderr, done.stderr.decode()
+    return done
+
+
+async def test_the_demo_gets_its_answer_through() -> None:
+    done = await run("demo", "--speed", "20")
+    text = done.stdout.decode()
+    assert done.returncode == 0, done.stderr.decode()
+    assert text.count("taken back") == 2
+    assert "Tromsø is dry" in text
+    assert text.count("read_file") >= 6  # three answers, three bars
+    assert "backup/small" in text
+    assert "699 tokens in, 92 out" in text
+
+
+@pytest.mark.parametrize("after", [0.4, 1.2, 2.5])
+async def test_ctrl_c_at_any_time_ends_with_130(after: float) -> None:
+    async with trio.open_nursery() as nursery:
+        process: trio.Process = await nursery.start(
+            lambda task_status: trio.run_process(
+                [sys.executable, "-m", "clawft_trio", "demo", "--speed", "0.2"],
+                capture_stdout=True,
+                capture_stderr=True,
+                check=False,
+                task_status=task_status,
+            )
+        )
+        await trio.sleep(after)
+        process.send_signal(signal.SIGINT)
+        with trio.fail_after(20):
+            await process.wait()
+    # Before the interpreter has come to our first line, Python itself answers the signal.
+    assert process.returncode in ({130} if after > 1 else {130, -signal.SIGINT, 1})
+
+
+async def test_ask_streams_the_answer_and_sums_up_beside_it() -> None:
+    async with open_fault_server([Say("Hello "), Say("there."), Finish()]) as server:
+        done = await run("ask", "hi", "--base-url", server.url, "--model", "m")
+    assert (done.returncode, done.stdout.decode().strip()) == (0, "Hello there.")
+    assert b"answered by server/m" in done.stderr
+
+
+async def test_ask_as_json_is_one_object() -> None:
+    async with open_fault_server([Status(500)], [Say("Hello."), Finish()]) as server:
+        done = await run("ask", "-", "--base-url", server.url, "--model", "m", "--json", stdin=b"hi")
+    told = json.loads(done.stdout)
+    assert told["text"] == "Hello."
+    assert [attempt["outcome"] for attempt in told["attempts"]] == ["failed", "ok"]
+    assert told["attempts"][0]["error"] == "ServerError"
+
+
+async def test_ask_reads_the_workspaces_files(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("rain on Monday")
+
+    def choose(request: object) -> list[object]:
+        if request.answers_tools:
+            return [Say(request.body["messages"][-1]["content"]), Finish()]
+        return [CallTool("read_file", {"path": "notes.txt"}), Finish()]
+
+    async with open_fault_server(choose=choose) as server:
+        done = await run(
+            "ask", "What is in notes.txt?", "--base-url", server.url, "-m", "m", "--workspace", str(tmp_path)
+        )
+    assert done.returncode == 0
+    assert b"rain on Monday" in done.stdout
+
+
+async def test_a_broken_config_is_told_whole_with_places(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text('{"retry": {"max_retries": "three", "maxRetry": 1}, "retri": {}}')
+    done = await run("ask", "hi", "--config", str(path))
+    assert done.returncode == 2
+    assert done.stderr.decode().splitlines() == [
+        f"{path}: $.retri: unknown key; did you mean 'retry'?",
+        f"{path}: $.retry.maxRetry: unknown key; did you mean 'max_retries'?",
+        f'{path}: $.retry.max_retries: expected int ≥ 0, got "three"',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["ask", "hi", "-m", "openai/gpt-5-mini"], b"OPENAI_API_KEY"),
+        (["ask", "hi", "-m", "opnai/x"], b"did you mean 'openai'"),
+        (["ask", "hi", "-m", "nothing"], b"provider/model"),
+        (["ask", "hi"], b"no model"),
+        (["ask", "hi", "--base-url", "http://localhost:1/v1", "--api-key-env", "MY_KEY"], b"MY_KEY"),
+        (["ask", "hi", "--config", "/nowhere/config.json"], b"No such file"),
+        (["ask", "hi", "--base-url", "nonsense"], b"URL"),
+        (["bogus"], b"No such command"),
+    ],
+)
+async def test_what_is_wrong_is_said_and_ends_with_2(arguments: list[str], word: bytes) -> None:
+    done = await run(*arguments)
+    assert done.returncode == 2
+    assert word in done.stderr
+
+
+async def hostile(server: FaultServer) -> subprocess.CompletedProcess[bytes]:
+    env = {"MY_KEY": "sk-very-secret"}
+    return await run("ask", "hi", "--base-url", server.url, "-m", "m", "--api-key-env", "MY_KEY", env=env)
+
+
+async def test_a_server_that_is_not_there_is_a_failure() -> None:
+    done = await run("ask", "hi", "--base-url", "http://127.0.0.1:9/v1", "-m", "m")
+    assert done.returncode == 1
+    assert b"TransportFailed" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        Page(b"<html>" + b"sk-very-secret " * 20 + b"</html>"),
+        Page(b"x" * 5_000_000, status=400),
+        Page(b'{"error": {"message": "bad key sk-very-secret"}}', status=401, content_type="application/json"),
+    ],
+)
+async def test_whatever_a_server_says_the_error_is_short_and_without_the_key(page: Page) -> None:
+    async with open_fault_server([page]) as server:
+        done = await hostile(server)
+    assert done.returncode == 1
+    assert b"sk-very-secret" not in done.stdout + done.stderr
+    assert len(done.stderr) < 20_000
+
+
+async def test_help_says_what_there_is() -> None:
+    done = await run("--help")
+    assert done.returncode == 0
+    assert b"demo" in done.stdout
+    assert b"ask" in done.stdout
