@@ -70,6 +70,7 @@ USER = UserPermissions(
         "write_file",
         "edit_file",
         "list_directory",
+        "load_skill",
         "web_search",
         "web_fetch",
         "message",

@@ -284,7 +284,10 @@ def growing_text() -> StringIO:
 
 
 async def ignore(event: StreamEvent) -> None:
-    """Show nothing to nobody. Never blocks and, on purpose, never checkpoints."""
+    """Show nothing to nobody. Never blocks and, on purpose, never checkpoints.
+
+    Cancellation: there is nothing to cancel.
+    """
 
 
 def unobserved(event: object) -> None:

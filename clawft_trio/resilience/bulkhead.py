@@ -80,7 +80,13 @@ class BoundBulkhead:
         )
 
     async def run(self, attempt: Attempt[T], call: Call) -> T:
-        """Run *attempt* when there is room."""
+        """Run *attempt* when there is room.
+
+        Raises:
+          BulkheadFull: as the policy's.
+
+        Cancellation: as the policy's.
+        """
         await self._enter()
         try:
             return await attempt(call)

@@ -129,7 +129,13 @@ class BoundBreaker:
         )
 
     async def run(self, attempt: Attempt[T], call: Call) -> T:
-        """Run *attempt*, unless the circuit is open."""
+        """Run *attempt*, unless the circuit is open.
+
+        Raises:
+          CircuitOpen: as the policy's.
+
+        Cancellation: as the policy's.
+        """
         probe = self._probe_at is not None
         if probe:
             self._admit_probe(call)

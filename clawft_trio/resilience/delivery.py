@@ -80,7 +80,10 @@ class Shown:
         return Discarded(self._text.getvalue(), reasoning=reasoning, tool_calls=tuple(self._calls))
 
     async def retract(self, cause: BaseException, call: Call) -> None:
-        """Tell the consumer to forget, if there is anything to forget."""
+        """Tell the consumer to forget, if there is anything to forget.
+
+        Cancellation: it may have been told.
+        """
         if self.content:
             discarded = self.so_far()
             call.notify(Retracted(characters=len(discarded.text), cause=cause, call_id=call.id, turn_id=call.turn_id))
@@ -98,7 +101,10 @@ class Live(Policy):
     after_content: Literal["restart", "raise"] = "restart"
 
     async def run(self, attempt: Attempt[T], call: Call) -> T:
-        """Run *attempt*, showing what it says as it comes."""
+        """Run *attempt*, showing what it says as it comes.
+
+        Cancellation: the attempt's.
+        """
         if self.after_content == "restart":
             return await attempt(call)
         shown = Shown(call.emit)
@@ -175,7 +181,10 @@ class Hold(Policy):
     max_characters: int = attrs.field(default=1_000_000, validator=attrs.validators.ge(1))
 
     async def run(self, attempt: Attempt[T], call: Call) -> T:
-        """Run *attempt*, then show all of it."""
+        """Run *attempt*, then show all of it.
+
+        Cancellation: the attempt's; what is held is forgotten.
+        """
         return await _deliver_later(attempt, call, characters=self.max_characters, seconds=None)
 
 
@@ -195,7 +204,10 @@ class Preview(Policy):
             raise ValueError("Preview needs seconds or characters")
 
     async def run(self, attempt: Attempt[T], call: Call) -> T:
-        """Run *attempt*, its first stretch unseen."""
+        """Run *attempt*, its first stretch unseen.
+
+        Cancellation: the attempt's; what is held is forgotten.
+        """
         return await _deliver_later(attempt, call, characters=self.characters, seconds=self.seconds)
 
 

@@ -36,7 +36,10 @@ class Strategy(Protocol):
     """One way of trying."""
 
     async def run(self, attempt: Attempt[T], call: Call) -> T:
-        """Try *attempt*, as often and as long as this strategy will."""
+        """Try *attempt*, as often and as long as this strategy will.
+
+        Cancellation: what runs is cancelled and waited for.
+        """
         ...
 
 
@@ -89,7 +92,13 @@ class Composed(Policy):
     layers: tuple[Strategy, ...]
 
     async def run(self, attempt: Attempt[T], call: Call) -> T:
-        """Run *attempt* inside all the layers."""
+        """Run *attempt* inside all the layers.
+
+        Raises:
+          Exception: the outermost layer's word.
+
+        Cancellation: what runs is cancelled and waited for.
+        """
         for layer in reversed(self.layers):
             attempt = partial(layer.run, attempt)
         return await attempt(call)

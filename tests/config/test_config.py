@@ -49,7 +49,7 @@ def test_map_keys_are_data() -> None:
 
 
 def test_a_price_in_camel_case_is_a_price() -> None:
-    config = parse_config('{"routing": {"tiers": [{"name": "a", "costPer1kTokens": 0.1}]}}')
+    config = parse_config('{"routing": {"tiers": [{"name": "a", "models": ["openai/x"], "costPer1kTokens": 0.1}]}}')
     assert config.routing.tiers[0].cost_per_1k_tokens == Decimal("0.1")
 
 
@@ -78,6 +78,17 @@ def test_a_price_in_camel_case_is_a_price() -> None:
 )
 def test_a_problem_names_its_place_and_what_was_expected(data: object, expected: str) -> None:
     assert problems(data) == [expected]
+
+
+def test_names_that_lead_nowhere_are_found_when_the_file_is_read() -> None:
+    assert problems({"failover": ["opnai/x", "gpt-5"]}) == [
+        "$.failover[0]: unknown provider 'opnai'; did you mean 'openai'?",
+        '$.failover[1]: expected "provider/model", got "gpt-5"',
+    ]
+    tiered = {"mode": "tiered", "tiers": [{"name": "a", "models": ["nobody/x"]}]}
+    found = problems({"routing": {**tiered, "permissions": {"users": {"chat:ana": {"maxTier": "elte"}}}}})
+    assert found[0].startswith("$.routing.tiers[0].models[0]: ")
+    assert any(problem.startswith("$.routing.permissions.users['chat:ana'].max_tier: ") for problem in found)
 
 
 def test_many_problems_are_told_at_once() -> None:
