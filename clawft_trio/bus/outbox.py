@@ -16,6 +16,9 @@ from clawft_trio.errors import BusClosed
 from clawft_trio.messages import OutboundMessage
 from clawft_trio.observe import MessageDropped, Observer, Undeliverable
 
+_BATCH = 256
+"""Messages that a consumer may take before it yields to the others."""
+
 _LOAD = 100
 """Kept replies that are taken from the shelf at once."""
 
@@ -47,6 +50,7 @@ class Outbox:
         self._notify = notify
         #: replies on the shelf that the consumer has not been given yet, oldest first
         self._shelved: deque[str] = deque()
+        self._unyielded = 0
         #: replies given back by a consumer, and those just taken from the shelf: older than everything else
         self._first: deque[Parcel] = deque()
 
@@ -150,8 +154,12 @@ class Outbox:
 
         Cancellation: `Cancelled` means that nothing was taken.
         """
+        self._unyielded += 1
+        if self._unyielded >= _BATCH:
+            self._unyielded = 0
+            await trio.lowlevel.checkpoint()
         await trio.lowlevel.checkpoint_if_cancelled()
-        while True:  # noqa: ASYNC913 - what is there is taken without yielding, a bounded number of times
+        while True:  # noqa: ASYNC913 - a checkpoint per batch, not per message
             if self._first:
                 return self._first.popleft()  # noqa: ASYNC910
             try:
@@ -199,7 +207,7 @@ class Outbox:
             self._shelved.popleft()
         self._first.extend(Parcel(kept.message, kept.key) for kept in found)
 
-    async def settle(self, parcel: Parcel) -> None:
+    async def settle(self, parcel: Parcel) -> None:  # noqa: ASYNC910 - mostly there is nothing to do
         """It is delivered: forget it.
 
         Raises:
@@ -207,9 +215,7 @@ class Outbox:
 
         Cancellation: `Cancelled` means that the shelf still has it.
         """
-        if parcel.key is None:
-            await trio.lowlevel.checkpoint()
-        else:
+        if parcel.key is not None:
             await self._shelf.delivered(parcel.key)
 
     # --- the end -----------------------------------------------------------------------------------------

@@ -358,6 +358,29 @@ async def test_pressure_is_told_once_until_the_queue_is_half_empty_again() -> No
     assert queue.statistics().high_water == 10
 
 
+async def test_every_waiting_consumer_is_woken_while_there_is_something_for_it() -> None:
+    queue: BoundedQueue[int] = BoundedQueue("q", capacity=64)
+    for number in range(10):
+        await queue.put(number)
+    for _ in range(10):
+        queue.get_nowait()
+    taken: list[int] = []
+
+    async def take_one_and_keep_busy() -> None:
+        taken.append(await Reader(queue).receive())
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(take_one_and_keep_busy)
+        await trio.testing.wait_all_tasks_blocked()
+        for number in range(4):
+            await queue.put(number)
+        await trio.testing.wait_all_tasks_blocked()
+        assert sorted(taken) == [0, 1, 2, 3]
+        nursery.cancel_scope.cancel(reason="seen enough")
+
+
 @pytest.mark.parametrize("policy", OVERFLOWS)
 async def test_putting_for_ever_lets_others_run(policy: str) -> None:
     queue: BoundedQueue[int] = BoundedQueue("q", capacity=64, overflow=policy)
