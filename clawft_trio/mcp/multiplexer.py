@@ -47,7 +47,7 @@ from clawft_trio.mcp.jsonrpc import (
     encode_notification,
     encode_request,
 )
-from clawft_trio.mcp.serving import Answering, Serve
+from clawft_trio.mcp.serving import QUEUED, Answering, Serve
 from clawft_trio.nursery import open_hidden_nursery
 
 T = TypeVar("T")
@@ -93,6 +93,8 @@ class Multiplexer:
       listen: gets the peer's notifications one after the other, in order, on a task of its own.
       overhear: is shown each notification the moment it comes; sync and cheap.
       window: calls that are with the peer at once.
+      patient: never refuse or drop what the peer asks; when too much is unanswered, stop reading instead. Only for a
+        side that does not wait for answers itself, because those come the same way.
       on_malformed: is shown each line that was no message; sync and cheap.
     """
 
@@ -104,12 +106,14 @@ class Multiplexer:
         listen: Listener | None = None,
         overhear: Callable[[str, Raw], None] | None = None,
         window: int = WINDOW,
+        patient: bool = False,
         on_malformed: Callable[[Malformed], None] | None = None,
     ) -> None:
         self.name = name
         self._overhear = overhear
         self._on_malformed = on_malformed
         self._window = window
+        self._patient = patient
         self._last_id = 0
         self._pending: dict[Id, Pending] = {}
         self._waiting: OrderedDict[Id, Pending] = OrderedDict()
@@ -119,7 +123,9 @@ class Multiplexer:
         self._stalled = trio.lowlevel.ParkingLot()
         self._hearing = Hearing(listen)
         self._watch = Watch(self._expire)
-        self._answering = Answering(self.send_answer, self.send_answer_nowait, serve)
+        self._answering = Answering(
+            self.send_answer, self.send_answer_nowait, serve, limit=math.inf if patient else QUEUED
+        )
         self._ended: McpError | None = None
         self._stray = self._malformed = self._dropped = 0
         #: the peer may not ask (2026-07-28), so what it asks is dropped
@@ -427,10 +433,24 @@ class Multiplexer:
 
     def send_answer_nowait(self, line: bytes) -> None:
         """Queue an answer to the peer, or drop it if the peer floods us and reads nothing."""
-        if self._has_room():
+        if self._patient or self._has_room():
             self._enqueue(Outgoing(line))
         else:
             self._dropped += 1
+
+    @property
+    def congested(self) -> bool:
+        """Whether nothing more should be read for now: the peer asks faster than it reads, or than we answer."""
+        return self._patient and (self._answering.queued >= QUEUED or not self._has_room())
+
+    async def wait_relieved(self) -> None:
+        """Wait until there is something to read for again.
+
+        Cancellation: nothing has changed.
+        """
+        await trio.lowlevel.checkpoint()
+        while self.congested and self._ended is None:
+            await self._stalled.park()
 
     def _has_room(self) -> bool:
         return self._ended is not None or len(self._outbox) < self._window + NOTIFICATIONS

@@ -114,7 +114,7 @@ class _Served:
         self._registry = registry
         self._options = options
         self._greeted = False
-        self._mux = Multiplexer(name="host", serve=self._answer, on_malformed=self._refuse)
+        self._mux = Multiplexer(name="host", serve=self._answer, patient=True, on_malformed=self._refuse)
 
     async def run(self, streams: Streams) -> McpError:
         return await self._mux.run(StreamTransport(*streams, name="host", limit=self._options.max_message))

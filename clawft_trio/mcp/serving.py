@@ -42,11 +42,17 @@ class Answering:
     """The peer's requests, from their arrival to their answer."""
 
     def __init__(
-        self, send: Callable[[bytes], Awaitable[None]], send_nowait: Callable[[bytes], None], serve: Serve | None
+        self,
+        send: Callable[[bytes], Awaitable[None]],
+        send_nowait: Callable[[bytes], None],
+        serve: Serve | None,
+        *,
+        limit: float = QUEUED,
     ) -> None:
         self._send = send
         self._send_nowait = send_nowait
         self._serve = serve
+        self._limit = limit
         self._nursery: trio.Nursery | None = None
         self._running: dict[Id, trio.CancelScope] = {}
         self._queue: deque[Incoming] = deque()
@@ -55,6 +61,11 @@ class Answering:
     def active(self) -> int:
         """Requests that have no answer yet."""
         return len(self._running) + len(self._queue)
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait for their turn."""
+        return len(self._queue)
 
     def use(self, nursery: trio.Nursery) -> None:
         """Answer in tasks of *nursery* from now on; when it is cancelled, requests stay unanswered."""
@@ -68,7 +79,7 @@ class Answering:
             self._send_nowait(encode_error(request_id, METHOD_NOT_FOUND, f"unknown method: {method}"))
         elif len(self._running) < CONCURRENT and request_id not in self._running:
             self._start(Incoming(request_id, method, params))
-        elif len(self._queue) < QUEUED and request_id not in self._running:
+        elif len(self._queue) < self._limit and request_id not in self._running:
             self._queue.append(Incoming(request_id, method, params))
         else:
             self._send_nowait(encode_error(request_id, _BUSY, "too many requests at once, or an id in use"))

@@ -70,6 +70,8 @@ class StreamTransport:
                 mux.last_heard = trio.current_time()
                 for message in reader.feed(bytes(data)):
                     deliver(message)
+                if mux.congested:
+                    await mux.wait_relieved()
         except trio.BrokenResourceError:
             pass
         for message in reader.end():

@@ -55,6 +55,34 @@ async def test_an_id_that_came_back_as_a_string_still_matches():
         assert results == {"a": "ok"}
 
 
+async def test_an_answer_to_what_was_never_sent_is_no_answer():
+    near, far = memory_stream_pair()
+    mux = Multiplexer()
+    sending = trio.Event()
+    near.send_stream.send_all_hook = sending.wait
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(mux.run, StreamTransport(near, near))
+        outcomes = []
+
+        async def call(n):
+            outcomes.append(await mux.call("m", decode=lambda raw: (n, bytes(raw))))
+
+        nursery.start_soon(call, 1)
+        await wait_all_tasks_blocked()  # the first is being written, for ever
+        nursery.start_soon(call, 2)
+        await wait_all_tasks_blocked()
+        await far.send_all(b'{"jsonrpc":"2.0","id":2,"result":"guessed"}\n')
+        await wait_all_tasks_blocked()
+        assert outcomes == []
+        assert mux.statistics().stray_answers == 1
+        sending.set()
+        await wait_all_tasks_blocked()
+        await far.send_all(b'{"jsonrpc":"2.0","id":2,"result":"real"}\n{"jsonrpc":"2.0","id":1,"result":"real"}\n')
+        await wait_all_tasks_blocked()
+        assert outcomes in ([(2, b'"real"'), (1, b'"real"')], [(1, b'"real"'), (2, b'"real"')])
+        nursery.cancel_scope.cancel(reason="seen")
+
+
 async def test_requests_of_the_server_are_answered_though_their_ids_collide_with_ours():
     async with wired(options=McpOptions(host=Host(roots=(Root(uri="file:///work"),)))) as (client, server):
         results = {}

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from trio.testing import memory_stream_pair, wait_all_tasks_blocked
+from trio.testing import memory_stream_pair, memory_stream_pump, wait_all_tasks_blocked
 
 from clawft_trio.auth import AuthContext, UserPermissions
 from clawft_trio.errors import PeerError
@@ -225,6 +225,32 @@ async def test_a_host_of_2026_07_28_needs_no_handshake():
         refused = await host.ask(id=3, method="tools/list", params={"_meta": other})
         assert refused["error"]["code"] == -32022
         assert "2026-07-28" in refused["error"]["data"]["supported"]
+
+
+async def test_a_host_that_reads_late_gets_every_answer():
+    near, far = memory_stream_pair()
+    reading = trio.Event()
+
+    async def deliver_late():
+        await reading.wait()
+        memory_stream_pump(far.send_stream, near.receive_stream)
+
+    far.send_stream.send_all_hook = deliver_late
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve_mcp, ToolRegistry([add]), (far, far))
+        host = RawHost(near)
+        hello = b'{"jsonrpc":"2.0","id":-1,"method":"initialize","params":{}}\n'
+        await host.write(hello)
+        for wave in range(4):
+            await wait_all_tasks_blocked()
+            lines = (b'{"jsonrpc":"2.0","id":%d,"method":"tools/list"}\n' % (wave * 1000 + n) for n in range(1000))
+            await host.write(b"".join(lines))
+        await wait_all_tasks_blocked()
+        reading.set()
+        answers = [await host.read() for _ in range(4001)]
+        assert sorted(answer["id"] for answer in answers) == list(range(-1, 4000))
+        assert all("result" in answer for answer in answers)
+        nursery.cancel_scope.cancel(reason="seen")
 
 
 SERVER = """

@@ -73,7 +73,8 @@ async def test_a_result_without_a_type_is_complete_and_an_unknown_type_is_an_err
         assert "mystery" in results[1]
 
 
-async def test_questions_are_answered_and_the_same_is_asked_again_with_a_new_id():
+@pytest.mark.parametrize("state", ["säfe\n ", ""])
+async def test_questions_are_answered_and_the_same_is_asked_again_with_a_new_id(state):
     async def elicit(asked):
         await trio.lowlevel.checkpoint()
         return ElicitResult(action="accept", content={"answer": asked.message.upper()})
@@ -89,13 +90,13 @@ async def test_questions_are_answered_and_the_same_is_asked_again_with_a_new_id(
             first = await server.wait_held()
             question = {"method": "elicitation/create", "params": {"message": "who?"}}
             await first.answer(
-                {"resultType": "input_required", "inputRequests": {"q1": question}, "requestState": "säfe\n "}
+                {"resultType": "input_required", "inputRequests": {"q1": question}, "requestState": state}
             )
             second = await server.wait_held()
             assert second.id != first.id
             assert second.params["arguments"] == {"x": 1}
             assert second.params["inputResponses"] == {"q1": {"action": "accept", "content": {"answer": "WHO?"}}}
-            assert second.params["requestState"] == "säfe\n "
+            assert second.params["requestState"] == state
             # Without a state nor questions nothing of the last round is kept.
             await second.answer({"resultType": "input_required", "inputRequests": {}})
             third = await server.wait_held()
