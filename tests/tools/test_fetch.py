@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import time
 
 import pytest
 import trio
@@ -226,9 +227,34 @@ async def test_a_fetch_is_gone_wherever_it_is_cancelled():
         assert await cancel_everywhere(operation, nothing_left()) > 5
 
 
-def test_the_text_of_a_page():
-    assert page_text("") == ""
-    assert page_text("<p>a &amp; b<br>c") == "a & b\nc"
-    assert page_text("<svg><p>no</p></svg>yes<script>if (a<b) {}</script>") == "yes"
-    assert page_text("<a href='#x'>here</a> <a>there</a></a>") == "here there"
-    assert page_text("<" * 10_000)
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        ("", ""),
+        ("plain", "plain"),
+        ("<p>a &amp; b<br>c", "a & b\nc"),
+        ("&lt;p&gt; 1 < 2 <3", "<p> 1 < 2 <3"),
+        ("<svg><p>no</p></svg>yes<SCRIPT>if (a<b) {}</Script >more", "yesmore"),
+        ("<a href='#x'>here</a> <a>there</a></a>", "here there"),
+        ('<a class=x HREF="/y?a=1&amp;b=2">here</a>', "here </y?a=1&b=2>"),
+        ("<!-- <p>no --><!doctype html><?x?>yes<!-- never closed", "yes"),
+        ("<script>never closed", ""),
+        ("<p never closed", ""),
+    ],
+)
+def test_the_text_of_a_page(page, text):
+    assert page_text(page) == text
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["<", "<a ", "<!--", "<![CDATA[", "&", '<a href="', "<p>", "</", "<script>", "<a href='x'>", "</a", " href="],
+)
+def test_no_page_takes_more_than_its_length_asks_for(piece):
+    def seconds(length):
+        began = time.thread_time()
+        page_text(piece * (length // len(piece)))
+        return time.thread_time() - began
+
+    small = min(seconds(100_000) for _ in range(3))
+    assert seconds(1_000_000) < 40 * max(small, 0.002)
