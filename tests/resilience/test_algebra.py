@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import attrs
+import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -155,6 +156,24 @@ async def test_cancelled_anywhere_nothing_keeps_running(plan: list, outer: list[
         assert not any(leaf.running for leaf in leaves)
 
     await cancel_everywhere(operation, check, limit=5000)
+
+
+@pytest.mark.parametrize("name", sorted(POLICIES))
+async def test_each_strategy_is_swept(name: str, autojump_clock: trio.testing.MockClock) -> None:
+    leaf = ScriptedProvider([Wait(1), Say("a"), Fail(lambda: ServerError("x"))], [Wait(3), Say("b"), Finish()])
+    provider = Resilient(leaf, compose(POLICIES[name]))
+
+    async def operation() -> None:
+        try:
+            await complete(provider, REQUEST, Screen())
+        except ClawftError:
+            pass
+
+    async def check() -> None:
+        assert leaf.running == 0
+        await trio.sleep(100)
+
+    assert await cancel_everywhere(operation, check, limit=500) > 2
 
 
 async def test_everything_composed_is_swept(autojump_clock: trio.testing.MockClock) -> None:
