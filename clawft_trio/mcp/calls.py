@@ -74,7 +74,13 @@ class Calls(ABC):
         on_progress: OnProgress | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> T:
-        """Send any request and wait for its answer."""
+        """Send any request and wait for its answer.
+
+        Raises:
+          McpError: there was none, or it was an error, or it was no answer.
+
+        Cancellation: nobody waits for the answer any more, and the server is told.
+        """
 
     async def _pages(self, method: str, decode: Callable[[Raw], P]) -> list[P]:
         pages: list[P] = []
