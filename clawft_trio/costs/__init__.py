@@ -9,6 +9,7 @@ from clawft_trio.costs.prices import (
     PriceList as PriceList,
     Prices as Prices,
     load_price_list as load_price_list,
+    tier_prices as tier_prices,
 )
 from clawft_trio.costs.records import (
     Bill as Bill,

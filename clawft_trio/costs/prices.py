@@ -7,7 +7,7 @@ told is unpriced as a whole, because any number for it would be made up.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from types import MappingProxyType
@@ -129,6 +129,15 @@ class Prices:
         if self.listed is None or target.provider in self.unlisted:
             return None
         return self.listed(target.provider, target.model, input_tokens, when)
+
+
+def tier_prices(targets: Iterable[Priced]) -> dict[str, ModelPrice]:
+    """The prices that tiers give their targets, lowest tier first: in several, the lowest counts."""
+    found: dict[str, ModelPrice] = {}
+    for target in targets:
+        if target.cost_per_1k_tokens is not None:
+            found.setdefault(target.name, ModelPrice.flat(target.cost_per_1k_tokens))
+    return found
 
 
 # --- genai-prices --------------------------------------------------------------------------------------

@@ -169,6 +169,14 @@ class LedgerMachine(TrioMachine):
     def time_passes(self, minutes: int) -> None:
         self.clock.pass_(minutes=minutes)
 
+    @rule(made=reservations, which=st.integers(0, 1))
+    def lose(self, made: Reservation, which: int) -> None:
+        """Its lease ends, and somebody else finds out."""
+        self.clock.pass_(seconds=LEASE)
+        self.run(self.ledgers[which].reserve, claim("c:3"), Decimal(0))
+        self.collect_lost()
+        self.held[-len(self.held) - 1] = Held("c:3", Decimal(0), Decimal(0), self.now + LEASE)
+
     @rule()
     def forget_what_is_old(self) -> None:
         self.run(self.ledgers[0].forget, self.clock.at - timedelta(days=40))

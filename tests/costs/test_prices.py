@@ -12,7 +12,7 @@ from genai_prices.data import providers
 from hypothesis import given, settings, strategies as st
 
 from clawft_trio.attempts import Usage
-from clawft_trio.costs import ModelPrice, Prices, load_price_list
+from clawft_trio.costs import ModelPrice, Prices, load_price_list, tier_prices
 from clawft_trio.costs.money import from_pico, to_pico
 from clawft_trio.costs.prices import _IN_THE_LIST, _load
 from clawft_trio.llm import KNOWN
@@ -102,6 +102,11 @@ def test_the_config_comes_first_then_the_tier_then_the_list() -> None:
 
 def test_a_list_does_not_speak_for_a_provider_at_an_address_of_its_own() -> None:
     assert Prices(listed=listed, unlisted={"openai"}).of(Target("openai", "b"), 1, WHEN) is None
+
+
+def test_of_several_tiers_the_lowest_says_the_price() -> None:
+    targets = [Target("p", "m", cost_per_1k_tokens=Decimal(rate)) for rate in (1, 2)]
+    assert tier_prices([Target("p", "n"), *targets]) == {"p/m": ModelPrice.flat(1)}
 
 
 # --- genai-prices --------------------------------------------------------------------------------------
