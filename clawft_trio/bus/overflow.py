@@ -168,6 +168,7 @@ class BoundedQueue(Generic[T]):
 
         While the depth is rising to a new high-water mark, the next one who takes has to note it.
         """
+        self._note_depth()
         entries, delivered = self._entries, self._delivered
         self._put_below = self._free_gets = 0
         if (
@@ -184,6 +185,10 @@ class BoundedQueue(Generic[T]):
             calm = depth - self._warn_level // 2 if self._warned else _BATCH
             self._free_gets = 0 if rising else max(0, min(self._pause_at - delivered, calm))
         self._granted = delivered + self._free_gets
+
+    def _note_depth(self) -> None:
+        """Whatever is about to lower the depth calls this first: the short way has no time for it."""
+        self._high_water = max(self._high_water, len(self._entries))
 
     @property
     def _delivered(self) -> int:
@@ -277,6 +282,7 @@ class BoundedQueue(Generic[T]):
         return len(self._entries) < self._capacity and self._holds(weight) and not self._entries.is_full_for(item)
 
     def _put_into_full(self, item: T, weight: int) -> bool:
+        self._note_depth()
         if self._overflow == "block":
             raise trio.WouldBlock
         precious = self._precious(item)
@@ -426,7 +432,7 @@ class BoundedQueue(Generic[T]):
             if self.closed and not entries:
                 raise BusClosed(f"{self.name} is closed and empty")
             raise trio.WouldBlock
-        self._high_water = max(self._high_water, len(entries))
+        self._note_depth()
         item, weight = entries.pop(hold)
         self._granted += 1
         self._bytes -= weight
@@ -510,7 +516,7 @@ class BoundedQueue(Generic[T]):
 
     def clear(self, policy: str | None) -> tuple[T, ...]:
         """Take everything out at once: as dropped by *policy*, or as delivered when it is None."""
-        self._high_water = max(self._high_water, len(self._entries))
+        self._note_depth()
         entries = self._entries.clear()
         self._bytes = 0
         if policy is None:

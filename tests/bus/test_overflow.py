@@ -358,6 +358,18 @@ async def test_pressure_is_told_once_until_the_queue_is_half_empty_again() -> No
     assert queue.statistics().high_water == 10
 
 
+async def test_the_high_water_mark_is_exact_when_a_waiting_publisher_gives_up() -> None:
+    queue: BoundedQueue[int] = BoundedQueue("q", capacity=3)
+    for number in range(3):
+        await queue.put(number)
+    with trio.move_on_after(0):
+        await queue.put(3)
+    reader = Reader(queue)
+    for _ in range(2):
+        await reader.__anext__()
+    assert queue.statistics().high_water == 3
+
+
 async def test_every_waiting_consumer_is_woken_while_there_is_something_for_it() -> None:
     queue: BoundedQueue[int] = BoundedQueue("q", capacity=64)
     for number in range(10):
