@@ -213,12 +213,12 @@ class _Attempt:
         )
 
     def _tell_unsettled(self, exc: BaseException) -> None:
-        _log.error("reservation %d could not be settled", self._reservation.id, exc_info=exc)
+        _log.error("reservation %d could not be settled yet", self._reservation.id, exc_info=exc)
         claim = self._reservation.claim
         self._notify(
             Noted(
                 room="costs",
-                what="a reservation could not be settled; it counts as lost when its lease ends",
+                what="a reservation could not be settled; it is tried again before the next one",
                 details={"reservation": self._reservation.id, "error": exc},
                 call_id=claim.call_id,
                 turn_id=claim.turn_id,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC
 from decimal import Decimal
+from functools import partial
 from math import ceil
 
 import attrs
@@ -88,9 +89,11 @@ class CostTracker:
         self._anonymous = anonymous
         self._margin = margin
         self._started: dict[str, Payer] = {}
+        #: what is known and not yet written, by reservation; empty but while the ledger cannot be written
+        self._owed: dict[int, Callable[[], Awaitable[bool]]] = {}
 
     def __repr__(self) -> str:
-        return f"<CostTracker: {len(self._started)} turns on behalf of others>"
+        return f"<CostTracker: {len(self._started)} turns on behalf of others, {len(self._owed)} charges not written>"
 
     # --- before ------------------------------------------------------------------------------------------
 
@@ -123,7 +126,7 @@ class CostTracker:
     async def reserve(
         self, payer: Payer, target: Priced, expected: Expected, *, turn_id: str = "", call_id: str = ""
     ) -> Reservation:
-        """Set aside what an attempt may cost.
+        """Set aside what an attempt may cost. What could not be written before is written first.
 
         Raises:
           BudgetExceeded: it does not fit into the limits of *payer* or of everybody.
@@ -140,6 +143,7 @@ class CostTracker:
             call_id=call_id,
         )
         sent = Usage(input_tokens=expected.input_tokens)
+        await self._catch_up()
         return await self.ledger.reserve(
             claim,
             self.estimate(target, expected.input_tokens, expected.output_tokens),
@@ -160,21 +164,32 @@ class CostTracker:
         """Charge the sender of *reservation* with *bill*, in place of the estimate.
 
         Raises:
-          StoreError: the ledger cannot be written. When the lease has ended, the attempt counts as lost.
+          StoreError: the ledger cannot be written now. It is tried again before the next reservation.
 
-        Cancellation: it is settled, or still reserved.
+        Cancellation: it is settled, or it is tried again before the next reservation.
         """
-        await self.ledger.settle(reservation, bill)
+        await self._write(reservation, partial(self.ledger.settle, reservation, bill))
 
     async def refund(self, reservation: Reservation, *, outcome: str = "failed") -> None:
         """Give back all of *reservation*: nothing can have been billed.
 
         Raises:
-          StoreError: the ledger cannot be written.
+          StoreError: as for `update`.
 
-        Cancellation: it is given back, or still reserved.
+        Cancellation: as for `update`.
         """
-        await self.ledger.refund(reservation, outcome=outcome)
+        await self._write(reservation, partial(self.ledger.refund, reservation, outcome=outcome))
+
+    async def _write(self, reservation: Reservation, write: Callable[[], Awaitable[bool]]) -> None:
+        self._owed[reservation.id] = write
+        await write()
+        self._owed.pop(reservation.id, None)
+
+    async def _catch_up(self) -> None:  # noqa: ASYNC910 - the reservation that follows checkpoints
+        for id_, write in list(self._owed.items()):
+            # Written twice, when two tasks catch up at once, it counts once.
+            await write()
+            self._owed.pop(id_, None)
 
     # --- on behalf of others -----------------------------------------------------------------------------
 

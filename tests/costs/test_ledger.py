@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -173,6 +175,43 @@ async def test_a_cancelled_reservation_is_none() -> None:
         assert await cancel_everywhere(reserve, as_many_as_were_returned) >= 3
 
 
+async def test_wherever_it_is_cancelled_the_ledger_adds_up(tmp_path: Path) -> None:
+    clock = Clock()
+    async with open_ledger(clock, path=tmp_path / "store.db") as ledger:
+
+        async def everything() -> None:
+            made = await ledger.reserve(claim(), usd("0.02"))
+            other = await ledger.reserve(claim(), usd("0.02"))
+            await ledger.settle(made, Bill(cost=usd("0.01")))
+            await ledger.refund(other)
+            await ledger.budgets("telegram:ana", own=DOLLAR)
+            await ledger.entries(limit=1)
+            await ledger.spending("sender")
+            await ledger.forget(NOON - timedelta(days=1))
+
+        async def totals_are_the_sum_of_the_rows() -> None:
+            entries = await ledger.entries(limit=10_000)
+            (budget,) = await ledger.budgets("telegram:ana", own=DOLLAR)
+            assert budget.spent == sum(entry.cost or 0 for entry in entries)
+            assert budget.reserved == sum(entry.reserved or 0 for entry in entries if entry.state == "open")
+
+        assert await cancel_everywhere(everything, totals_are_the_sum_of_the_rows) >= 16
+
+
+async def test_the_event_loop_goes_on_while_another_process_has_the_ledger(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    async with open_ledger(path=path) as ledger:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ledger.reserve, claim(), usd("0.1"))
+                for _ in range(100):
+                    await trio.sleep(0)
+                assert await ledger.entries() == ()
+                other.execute("COMMIT")
+        assert len(await ledger.entries()) == 1
+
+
 async def test_who_spent_what() -> None:
     clock = Clock()
     async with open_ledger(clock) as ledger:
@@ -285,7 +324,7 @@ async def spend_in_processes(path: Path, processes: int, tries: int) -> None:
 
 
 async def test_eight_processes_never_overdraw(tmp_path: Path) -> None:
-    await spend_in_processes(tmp_path / "store.db", 8, 9)
+    await spend_in_processes(tmp_path / "store.db", 8, 7)
 
 
 @pytest.mark.long

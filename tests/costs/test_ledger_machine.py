@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import attrs
 import trio
+from costs.ledgers import Clock, claim
 from hypothesis import settings, strategies as st
 from hypothesis.stateful import Bundle, consumes, initialize, invariant, multiple, rule
 
@@ -14,7 +15,6 @@ from clawft_trio.costs import MIGRATIONS, Bill, Calendar, Ledger, Limits, Reserv
 from clawft_trio.errors import BudgetExceeded
 from clawft_trio.store import Store, open_store
 from clawft_trio.testing.machine import TrioMachine
-from costs.ledgers import Clock, claim
 
 SENDERS = ("a:1", "b:2")
 OWN = Limits(daily="1.00", monthly="1.70")

@@ -8,6 +8,7 @@ from decimal import Decimal
 import attrs
 import genai_prices
 import pytest
+import trio
 from genai_prices.data import providers
 from hypothesis import given, settings, strategies as st
 
@@ -17,6 +18,7 @@ from clawft_trio.costs.money import from_pico, to_pico
 from clawft_trio.costs.prices import _IN_THE_LIST, _load
 from clawft_trio.llm import KNOWN
 from clawft_trio.pipeline import Target
+from clawft_trio.testing import cancel_everywhere
 
 WHEN = datetime(2026, 11, 21, 12, tzinfo=UTC)
 FULL = ModelPrice(input="3", output="15", cached="0.3", cache_write="3.75", reasoning="20", per_request="0.01")
@@ -120,6 +122,13 @@ async def test_the_list_is_loaded_where_it_is_installed() -> None:
     assert found.input > 0
     assert found.cached is not None
     assert found.cached < found.input < found.output
+
+
+async def test_loading_the_list_can_be_cancelled() -> None:
+    async def nothing_is_left() -> None:
+        await trio.lowlevel.checkpoint()
+
+    assert await cancel_everywhere(load_price_list, nothing_is_left) >= 1
 
 
 def test_every_name_in_the_table_is_a_provider_of_ours_and_of_the_list() -> None:
