@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
+import threading
 from pathlib import Path
 
 import attrs
 import pytest
 import trio
+import trio.testing
 from hypothesis import given, settings, strategies as st
 
 from clawft_trio.auth import USER, AuthContext
 from clawft_trio.chat import ToolCall
 from clawft_trio.tools import FanOutPolicy, ToolContext, ToolRegistry, tool
 from clawft_trio.tools.builtin import BuiltinPolicy, CommandPolicy, FilePolicy, register_builtins
+from clawft_trio.tools.builtin.search import search_tool
 from clawft_trio.tools.workspace import Workspace
 
 CONTEXT = ToolContext(auth=AuthContext.local())
@@ -218,13 +222,40 @@ async def test_a_search_finds_lines_and_files_and_stays_inside(tmp_path):
     assert (await use(registry, "search_files", path="out")).outcome == "refused"
 
 
-async def test_a_long_search_stops_when_its_time_is_over(tmp_path):
-    for number in range(3000):
-        (tmp_path / str(number)).write_text("x" * 200)
-    registry = registry_of(tmp_path, total=0.02)
-    answer = await use(registry, "search_files", text="y")
-    assert answer.outcome == "timeout"
-    assert answer.duration < 2
+class Held(Workspace):
+    """Opens directories when it is told to, and remembers how its user left."""
+
+    def __init__(self, root):
+        super().__init__(root)
+        self.entered, self.go_on = threading.Event(), threading.Event()
+        self.left_by = None
+
+    @contextlib.contextmanager
+    def open_directory(self, path):
+        self.entered.set()
+        self.go_on.wait(10)
+        try:
+            with super().open_directory(path) as descriptor:
+                yield descriptor
+        except BaseException as exc:
+            self.left_by = type(exc)
+            raise
+
+
+async def test_a_search_stops_at_the_next_file_when_nobody_waits_for_it_any_more(tmp_path):
+    (tmp_path / "f").write_text("x")
+    workspace = Held(tmp_path)
+    registry = ToolRegistry([search_tool(workspace, FilePolicy())])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(registry.execute_all, [ToolCall(id="1", name="search_files")], CONTEXT)
+        while not workspace.entered.is_set():
+            await trio.sleep(0.001)
+        nursery.cancel_scope.cancel(reason="test")
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        with trio.CancelScope(shield=True):
+            await trio.testing.wait_all_tasks_blocked()
+        workspace.go_on.set()
+    assert workspace.left_by is trio.Cancelled
     assert registry.statistics().threads.running == 0
 
 
