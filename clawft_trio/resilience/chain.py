@@ -29,10 +29,11 @@ def resilient_chain(
 ) -> Provider:
     """Providers in order of preference, as one that gets answers through.
 
-    Each target gets, from the outside in: `Retry` (2 retries), `CircuitBreaker`, `Bulkhead` where given, the clocks
-    `first_content`, `gap` and `tool_gap`, and `delivery` where given (`Live`, `Hold`, `Preview`). `Failover` walks
-    the targets and starts the next beside one that is silent for `hedge_after` seconds. `total` bounds it all. All
-    retries, hedges and failovers share *budget*; without one the chain has a `RetryBudget` of its own.
+    Each target gets, from the outside in: `Retry` (2 retries), `CircuitBreaker`, `Bulkhead` where given,
+    `delivery` where given (`Live`, `Hold`, `Preview`), and the clocks `first_content`, `gap` and `tool_gap`.
+    `Failover` walks the targets and starts the next beside one that is silent for `hedge_after` seconds. `total`
+    bounds it all. All retries, hedges and failovers share *budget*; without one the chain has a `RetryBudget` of its
+    own.
 
     Times are seconds; None switches a clock off.
     """
@@ -41,9 +42,10 @@ def resilient_chain(
     layers: list[Policy] = [each, breaker or CircuitBreaker()]
     if bulkhead is not None:
         layers.append(bulkhead)
-    layers.append(Timeout(first_content=first_content, gap=gap, tool_gap=tool_gap))
+    # Around the clocks: they watch what the target says, and not what a reader is shown of it.
     if delivery is not None:
         layers.append(delivery)
+    layers.append(Timeout(first_content=first_content, gap=gap, tool_gap=tool_gap))
     links = [Resilient(provider, compose(*layers)) for provider in providers]
     chain = Failover(*links, hedge_after=hedge_after, budget=shared, windows=windows, name="chain")
     return Resilient(chain, Timeout(total=total))

@@ -50,7 +50,7 @@ class CircuitBreaker(Policy):
     window: float = attrs.field(default=60.0, validator=gt(0))
     #: seconds
     open_for: float = attrs.field(default=10.0, validator=gt(0))
-    #: seconds
+    #: seconds; never less than `open_for`
     longest_open: float = attrs.field(default=20.0, validator=gt(0))
     #: seconds
     patience: float = attrs.field(default=60.0, validator=ge(0))
@@ -181,7 +181,8 @@ class BoundBreaker:
 
     def _note_failure(self, call: Call, retry_after: float | None, *, probe: bool) -> None:
         if probe:
-            self._open_for = min(self._open_for * 2, self._policy.longest_open)
+            # A policy whose first time is longer than `longest_open` keeps to it: failing again never shortens it.
+            self._open_for = min(self._open_for * 2, max(self._policy.longest_open, self._policy.open_for))
             self._open(call, retry_after)
             return
         self._add(failed=True)

@@ -95,7 +95,8 @@ class Live(Policy):
     """Forward everything at once, retract it when the attempt fails.
 
     With `after_content="raise"` an attempt that fails after it was seen is final: its error is neither retried nor
-    cured elsewhere, nothing is retracted, and what was seen is attached as `partial`. Put it innermost.
+    cured elsewhere, nothing is retracted, and what was seen is attached as `partial`. Put it inside what tries
+    again and around the clocks, whose errors it has to see.
     """
 
     after_content: Literal["restart", "raise"] = "restart"

@@ -148,9 +148,14 @@ class _Walk:
             delay=self._chain.hedge_after,
             budget=self._chain.budget,
             on_hedge=lambda: self._tell_hedge(racers),
+            is_final=_is_final,
         )
         try:
             return await race.run()
+        except Exception:
+            # Who was given up for a winner that then failed has not failed itself: asked again, after the others.
+            self._waiting.extend(racer for number, racer in enumerate(racers) if number not in race.errors)
+            raise
         finally:
             for number, error in race.errors.items():
                 self._note(racers[number], error)
@@ -184,7 +189,7 @@ class _Walk:
 
     def _judge(self, exc: Exception) -> None:
         """Raise what nobody else can cure."""
-        if not all(getattr(leaf, "curable_elsewhere", False) for leaf in leaves(exc)):
+        if _is_final(exc):
             raise exc
 
     def _tell_failover(self, asked: int) -> None:
@@ -228,3 +233,7 @@ class _Walk:
         failure = AllProvidersExhausted(f"nobody could answer ({who})", retry_after=self._retry_after())
         failure.__cause__ = ExceptionGroup("what each provider said", errors)
         return failure
+
+
+def _is_final(exc: Exception) -> bool:
+    return not all(getattr(leaf, "curable_elsewhere", False) for leaf in leaves(exc))

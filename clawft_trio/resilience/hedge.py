@@ -19,6 +19,10 @@ from clawft_trio.resilience.strategy import Attempt, Policy
 T = TypeVar("T")
 
 
+def _never(_: Exception) -> bool:
+    return False
+
+
 @attrs.frozen(kw_only=True)
 class Hedge(Policy):
     """Start the same attempt again beside one that has shown nothing after `delay` seconds.
@@ -96,6 +100,8 @@ class _Arm(Generic[T]):
                     race.results.append(result)
         except Exception as exc:  # noqa: BLE001  # raised by Race.run, bare
             race.errors[self.number] = exc
+            if race.winner is None and race.is_final(exc):
+                race.win(self)
         finally:
             race.running -= 1
             race.settled.set()
@@ -108,6 +114,7 @@ class Race(Generic[T]):
       first: starts at once.
       waiting: what could still be started; empty when there is nothing.
       take_next: takes the next attempt out of *waiting*; called only when it is due and paid for.
+      is_final: whether a failure decides the race, because nobody else may answer after it.
     """
 
     def __init__(
@@ -120,8 +127,10 @@ class Race(Generic[T]):
         delay: float,
         budget: RetryBudget | None = None,
         on_hedge: Callable[[], None] | None = None,
+        is_final: Callable[[Exception], bool] = _never,
     ) -> None:
         self.call = call
+        self.is_final = is_final
         #: by the number of the attempt, in the order in which they failed
         self.errors: dict[int, Exception] = {}
         self.results: list[T] = []

@@ -5,10 +5,12 @@ from __future__ import annotations
 from functools import partial
 
 import attrs
+import trio
 
 from clawft_trio.attempts import AttemptLog, record_attempt
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Provider
-from clawft_trio.errors import ClawftError
+from clawft_trio.errors import ClawftError, ConsumerLeft
+from clawft_trio.nursery import leaves, raise_one
 from clawft_trio.resilience.strategy import Policy, Strategy
 
 
@@ -63,14 +65,33 @@ async def witnessed(provider: Provider, request: ChatRequest, call: Call) -> Cha
 
     Cancellation: the provider's.
     """
-    if getattr(provider, "keeps_records", False):
-        return await provider.complete(request, call)
+    try:
+        if getattr(provider, "keeps_records", False):
+            return await provider.complete(request, call)
+        return await _recorded(provider, request, call)
+    except BaseExceptionGroup as group:
+        _raise_bare(group)
+        raise
+
+
+def _raise_bare(group: BaseExceptionGroup[BaseException]) -> None:
+    """Raise what a provider's own nursery must not hide: the consumer's leaving, or a cancellation and nothing else."""
+    found = leaves(group)
+    if all(isinstance(leaf, trio.Cancelled) for leaf in found) or group.subgroup((KeyboardInterrupt, SystemExit)):
+        raise_one(group)
+    for leaf in found:
+        if isinstance(leaf, ConsumerLeft):
+            raise leaf
+
+
+async def _recorded(provider: Provider, request: ChatRequest, call: Call) -> ChatResponse:
     own = call.log.branch()
     spare = AttemptLog()
     try:
         with record_attempt(spare, provider.name) as attempt:
-            response = await provider.complete(request, attrs.evolve(call, log=own))
+            # It does not say when, or whether: to call it unsent would be to say that it cost nothing.
             attempt.sent = True
+            response = await provider.complete(request, attrs.evolve(call, log=own))
             attempt.usage = response.usage
             attempt.certainty = None if response.usage is None else "exact"
     finally:

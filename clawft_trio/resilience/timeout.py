@@ -55,7 +55,7 @@ class Timeout(Policy):
         raise ProviderTimeout(clock="total", limit=self.total)
 
     async def _watch(self, attempt: Attempt[T], call: Call) -> T:
-        if self.first_content is None and self.gap is None:
+        if self.first_content is None and self.gap is None and self.tool_gap is None:
             return await attempt(call)
         watch = _Watch(call.emit, self)
         results: list[T] = []
@@ -102,17 +102,30 @@ class _Watch:
 
     async def __call__(self, event: StreamEvent) -> None:
         if not isinstance(event, CONTENT):
-            await self._emit(event)
-            if isinstance(event, Reset):
-                # Another attempt begins below: its first content has a clock of its own.
-                self._kind, self._last = None, trio.current_time()
+            await self._pass_by(event)
             return
         # While the consumer has it, no clock runs.
         self._passing = True
         self._kind = type(event)
-        await self._emit(event)
-        self._last = trio.current_time()
-        self._passing = False
+        try:
+            await self._emit(event)
+        finally:
+            # Also when it was cancelled there: a retry below may go on, and has to be watched again.
+            self._last = trio.current_time()
+            self._passing = False
+
+    async def _pass_by(self, event: StreamEvent) -> None:
+        """Show what is no content: it starts no clock anew, and the consumer's time counts for none."""
+        began = trio.current_time()
+        self._passing = True
+        try:
+            await self._emit(event)
+        finally:
+            self._last += trio.current_time() - began
+            self._passing = False
+        if isinstance(event, Reset):
+            # Another attempt begins below: its first content has a clock of its own.
+            self._kind, self._last = None, trio.current_time()
 
     async def bark(self) -> None:
         """Cancel the scope at the very moment at which a clock runs out."""
