@@ -23,6 +23,7 @@ from clawft_trio.bus import Channel, MessageBus, StoredShelf, open_bus, serve_ch
 from clawft_trio.chat import Call, Message, Provider
 from clawft_trio.config import Config, load_config
 from clawft_trio.context import ContextBuilder, Memory, Skills, memory_tools, skill_tool
+from clawft_trio.errors import ClawftError
 from clawft_trio.files import FileCache
 from clawft_trio.llm.stream import Iteration, consuming
 from clawft_trio.mcp import ToolServer, open_toolset
@@ -164,7 +165,11 @@ class Agent:
             call = call.showing(show)
         bound = Timeout(total=self.parts.turns.policy.total)
         async with self._in_line(question.session):
-            return await bound.run(partial(self.parts.turns.answer, question), call)
+            try:
+                return await bound.run(partial(self.parts.turns.answer, question), call)
+            except ClawftError as exc:
+                exc.attempts = call.log.records
+                raise
 
     @asynccontextmanager
     async def _in_line(self, session: str) -> AsyncGenerator[None, None]:

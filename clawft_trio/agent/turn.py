@@ -9,12 +9,14 @@ from typing import Any, Protocol, TypeAlias
 
 import attrs
 import trio
+from attrs.validators import ge, gt, optional
 
 from clawft_trio.attempts import AttemptRecord, Latency, Usage
 from clawft_trio.auth import AuthContext
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, JsonObject, Message, StreamEvent, ToolCall, new_id
 from clawft_trio.context import ContextBuilder
 from clawft_trio.errors import ConsumerLeft, PermissionDenied
+from clawft_trio.llm.stream import whose
 from clawft_trio.nursery import goodbye
 from clawft_trio.observe.events import TurnEnded, TurnStarted
 from clawft_trio.pipeline import RoutingDecision
@@ -25,6 +27,10 @@ from clawft_trio.tools.call_ids import repair_ids
 
 _GRACE = 5.0
 """Seconds that writing down a turn may take after it was cancelled."""
+
+
+# Outside the field: there, the checkers take its type from the default, which is no None.
+_POSITIVE: Any = optional(gt(0))
 
 
 @attrs.frozen
@@ -51,13 +57,13 @@ class TurnPolicy:
     """What bounds a turn."""
 
     #: rounds of tool calls; after them the model is asked once more, for an answer without tools
-    max_tool_iterations: int = attrs.field(default=20, validator=attrs.validators.ge(1))
+    max_tool_iterations: int = attrs.field(default=20, validator=ge(1))
     #: messages of the session that the model is reminded of
-    memory_window: int = attrs.field(default=50, validator=attrs.validators.ge(0))
+    memory_window: int = attrs.field(default=50, validator=ge(0))
     #: seconds for the whole turn; None leaves it to the caller
-    total: float | None = 600.0
-    max_tokens: int | None = None
-    temperature: float | None = None
+    total: float | None = attrs.field(default=600.0, validator=_POSITIVE)
+    max_tokens: int | None = attrs.field(default=None, validator=optional(ge(1)))
+    temperature: float | None = attrs.field(default=None, validator=optional(ge(0)))
 
 
 @attrs.frozen(kw_only=True)
@@ -251,7 +257,6 @@ class _Turn:
             if response.finish_reason == "aborted" or not response.tool_calls:
                 return
             answers = await self._use_tools(number, response, request.messages, refused=last)
-            self._said.extend(answer.message for answer in answers)
             request = attrs.evolve(
                 request, messages=(*request.messages, response.message, *(answer.message for answer in answers))
             )
@@ -298,8 +303,8 @@ class _Turn:
     def _note_partial(self, shown: Shown) -> None:
         """What was shown of a round that its consumer stopped is the answer as far as it was wanted."""
         seen = shown.so_far()
-        records = self._call.log.records
-        provider, _, model = (records[-1].target if records else "").partition("/")
+        stopped = whose(self._call.log.records, "aborted")
+        provider, _, model = ("" if stopped is None else stopped.target).partition("/")
         partial = ChatResponse(content=seen.text, finish_reason="aborted", provider=provider, model=model)
         self._rounds.append(partial)
         if seen.text:
@@ -317,6 +322,8 @@ class _Turn:
         by_id = known | {answer.call_id: answer for answer in fresh}
         answers = tuple(by_id[call.id] for call in response.tool_calls if call.id in by_id)
         self._answers.extend(answers)
+        # Before it is shown: who is shown it may leave, and the tools have acted all the same.
+        self._said.extend(answer.message for answer in answers)
         await self._show(ToolsAnswered(answers))
         return answers
 
