@@ -6,7 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from clawft_trio.codec import encode_json
+from clawft_trio.observe.facts import whole
 from clawft_trio.observe.spans import Mark, Span, SpanTree
+
+_SAID = frozenset({"retry", "hedge", "failover"})
+"""Roles that an attempt's name begins with."""
 
 
 def chrome_trace(tree: SpanTree) -> bytes:
@@ -34,7 +38,7 @@ def _tracks(root: Span, process: int, zero: float, last: float) -> Iterator[dict
         tracks[track].append(span)
         yield {
             "ph": "X",
-            "name": f"{span.role} {span.name}" if span.role in {"retry", "hedge", "failover"} else span.name,
+            "name": whole(f"{span.role} {span.name}" if span.role in _SAID else span.name),
             "cat": f"{span.kind},{span.status}",
             "pid": process,
             "tid": track,
@@ -78,7 +82,7 @@ def _mark(mark: Mark, process: int, track: int, zero: float) -> dict[str, Any]:
 
 
 def _name(what: str, process: int, track: int, name: str) -> dict[str, Any]:
-    return {"ph": "M", "name": what, "pid": process, "tid": track, "args": {"name": name}}
+    return {"ph": "M", "name": what, "pid": process, "tid": track, "args": {"name": whole(name)}}
 
 
 def _microseconds(seconds: float) -> float:

@@ -115,7 +115,7 @@ class _Facts:
             case BaseException():
                 return dict(self.error(value))
             case Mapping():
-                return {str(key): self._plain(inner) for key, inner in value.items()}
+                return {self._text(str(key)): self._plain(inner) for key, inner in value.items()}
             case list() | tuple() | set() | frozenset():
                 return [self._plain(inner) for inner in value]
             case _ if attrs.has(type(value)):
@@ -124,8 +124,13 @@ class _Facts:
                 return None if value is None else type(value).__name__
 
     def _text(self, text: str) -> str:
-        masked = self._mask(text)
+        masked = self._mask(whole(text))
         return masked if len(masked) <= _LONGEST else masked[: _LONGEST - 1] + "…"
+
+
+def whole(text: str) -> str:
+    """*text* with `?` for halves of characters, which bytes that were not UTF-8 leave behind and no encoder takes."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def error_class(error: BaseException) -> str:

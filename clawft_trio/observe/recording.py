@@ -25,7 +25,7 @@ from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.nursery import goodbye
 from clawft_trio.observe import events
 from clawft_trio.observe.events import Event, ServerSaid, ToolProgress
-from clawft_trio.observe.facts import RecordedError, error_class, event_name
+from clawft_trio.observe.facts import RecordedError, error_class, event_name, whole
 from clawft_trio.observe.masking import Mask, mask_secrets
 from clawft_trio.observe.observer import Observer
 from clawft_trio.observe.queue import open_queue
@@ -175,19 +175,19 @@ class _Plain:
             case None | bool() | int() | float():
                 return value
             case str():
-                return self._mask(value)
+                return self._mask(whole(value))
             case Decimal():
                 return str(value)
             case datetime():
                 return value.isoformat()
             case BaseException():
-                return {"error": error_class(value), "message": self._mask(str(value))}
+                return {"error": error_class(value), "message": self._mask(whole(str(value)))}
             case _ if depth >= _DEEPEST:
                 return type(value).__name__
             case list() | tuple() | set() | frozenset():
                 return [self.value(inner, depth + 1) for inner in value]
             case dict():
-                return {str(key): self.value(inner, depth + 1) for key, inner in value.items()}
+                return {whole(str(key)): self.value(inner, depth + 1) for key, inner in value.items()}
             case _ if attrs.has(type(value)):
                 return self.record(value, depth)  # type: ignore[arg-type]  # attrs.has narrows no object
             case _:

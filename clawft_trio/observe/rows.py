@@ -15,6 +15,10 @@ _INSIDE = frozenset({"wait", "lock"})
 """Kinds that are drawn in the row of what waits."""
 
 
+_TROUBLE = frozenset({"retry_scheduled", "retracted", "failed_over", "hedge_started", "breaker_changed"})
+"""Marks that make a row one of trouble, whatever came of it."""
+
+
 @attrs.frozen(kw_only=True)
 class Segment:
     """A piece of a row that looks different: waiting, or a call's only attempt."""
@@ -35,8 +39,8 @@ class Row:
     segments: tuple[Segment, ...] = ()
     #: the time of the first content, where there was one
     first_content: float | None = None
-    #: rows up to the attempt that this one follows or accompanies; 0 for none
-    link: int = 0
+    #: the time at which the attempt in the row above gave way to this one, or was joined by it
+    follows: float | None = None
     #: in a few words, for beside the bar
     note: str = ""
     #: everything, for whoever points at it
@@ -48,9 +52,17 @@ class Row:
         return f"call {self.span.name}" if self.span.kind == "call" and self.span.name != "call" else self.span.name
 
     @property
+    def thin(self) -> bool:
+        """Whether it is drawn as a line that holds together what is below it."""
+        return self.span.kind in {"turn", "server"}
+
+    @property
     def trouble(self) -> bool:
         """Whether something went otherwise than it should."""
-        return self.span.status not in {"ok", "aborted"} or self.span.role in {"retry", "failover", "hedge"}
+        span = self.span
+        if span.status not in {"ok", "aborted"} or span.role in {"retry", "failover", "hedge"}:
+            return True
+        return any(mark.name in _TROUBLE for mark in span.marks)
 
 
 def rows_of(tree: SpanTree, *, wall: float | None = None) -> list[Row]:
@@ -137,14 +149,13 @@ def _add(rows: list[Row], span: Span, depth: int, describe: _Describing) -> None
             details=describe.details(span),
         )
     )
-    before: int | None = None
+    before: Span | None = None
     for child in own:
         _add(rows, child, depth + 1, describe)
-        if child.kind == "attempt":
-            mine = len(rows) - 1
-            if before is not None:
-                rows[mine] = attrs.evolve(rows[mine], link=mine - before)
-            before = mine
+        if before is not None and child.role not in {"", "first"}:
+            follows = min(describe.end(before), child.start)
+            rows[-1] = attrs.evolve(rows[-1], follows=follows)
+        before = child
 
 
 def _first_content(span: Span) -> float | None:
@@ -179,7 +190,10 @@ class _Describing:
         head = [f"{span.role} {span.kind}".strip() + f": {span.name}", f"{span.status}, {begun}"]
         inner = [f"{child.name}: {seconds(self.end(child) - child.start)}" for child in span.children]
         marks = [f"{self._when(mark.at)}  {mark.name.replace('_', ' ')}  {_brief(mark.facts)}" for mark in span.marks]
-        facts = [f"{key.replace('_', ' ')}: {_said(value)}" for key, value in span.facts.items()]
+        # Zeros are what was not used: cached tokens, time in a queue.
+        facts = [
+            f"{key.replace('_', ' ')}: {_said(value)}" for key, value in span.facts.items() if value or value is False
+        ]
         more = [f"… and {len(inner) - 8} more"] if len(inner) > 8 else []
         return "\n".join([*head, *facts, *marks, *inner[:8], *more])
 

@@ -64,12 +64,15 @@
       one.element.setAttribute("width", Math.max(end - start, 2));
     } else if (one.kind === "text") {
       placeNote(one, start, end);
+    } else if (one.kind === "path") {
+      one.element.setAttribute("d", `M${start},-3V${one.y}H${Math.max(start, end)}`);
     } else {
-      one.element.setAttribute("transform", `translate(${start + one.aside},${one.kind === "g" ? one.y : 0})`);
+      one.element.setAttribute("transform", `translate(${start + one.aside},${one.y})`);
     }
   }
 
   function placeNote(one, start, end) {
+    if (one.element.matches(".named")) return;
     let where = "after", at = end + 6 + 11 * one.marks;
     if (end > width - 190) {
       [where, at] = start > labels + 170 && start < width ? ["before", start - 6] : ["inside", Math.max(start, labels) + 6];
@@ -77,6 +80,7 @@
     one.element.setAttribute("class", "note " + where);
     one.element.setAttribute("text-anchor", where === "before" ? "end" : "start");
     one.element.setAttribute("x", at);
+    one.element.style.display = end < labels || start > width ? "none" : "";
   }
 
   function draw() {

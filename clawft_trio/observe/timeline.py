@@ -163,26 +163,26 @@ class _Drawing:
         classes = f"row {span.kind} {span.status} {span.role}" + (" trouble" if row.trouble else "")
         middle = self._height / 2
         title = f"<title>{_text(row.details)}</title>"
-        moving = [self._link(row), *self._bars(row), self._note(row), *self._marks(tuple(span.marks))]
+        moving = [self._link(row), *self._bars(row), *self._marks(tuple(span.marks))]
         return (
             f'<g class="{" ".join(classes.split())}" transform="translate(0,{number * self._height})">{title}'
             f'<rect class="back" width="{self._width}" height="{self._height}"/>{self._name(row, middle)}'
-            f'<g clip-path="url(#time)">{"".join(moving)}</g></g>'
+            f'<g clip-path="url(#time)">{"".join(moving)}</g>{self._note(row)}</g>'
         )
 
     def _name(self, row: Row, middle: float) -> str:
         indent = 10 + 16 * row.depth
         badge = f'<tspan class="role">{row.span.role} </tspan>' if row.span.role not in {"", "first"} else ""
-        room = int((_LABELS - 14 - indent) / 6.6) - len(row.span.role if badge else "")
+        room = int((_LABELS - (80 if row.thin else 14) - indent) / 6.6) - len(row.span.role if badge else "")
         name = row.name if len(row.name) <= room else row.name[: room - 1] + "…"
         return f'<text class="name" x="{indent}" y="{middle + 4}">{badge}{_text(name)}</text>'
 
     def _bars(self, row: Row) -> Iterator[str]:
-        yield self._bar("bar", row.start, row.end, thin=row.span.kind in {"turn", "server"} or len(row.segments) > 1)
+        yield self._bar("bar", row.start, row.end, thin=row.thin)
         for segment in row.segments:
             yield self._segment(segment)
         if row.first_content is not None:
-            yield self._bar("before", row.start, row.first_content)
+            yield self._bar("awaiting", row.start, row.first_content)
 
     def _segment(self, segment: Segment) -> str:
         span = segment.span
@@ -199,27 +199,30 @@ class _Drawing:
         )
 
     def _note(self, row: Row) -> str:
-        """The words beside the bar: after it, before it, or in it, wherever there is room."""
-        x, end, where = self._x(row.start), self._x(row.end), "after"
+        """The words beside the bar: after it, before it, or in it, wherever there is room; a line's are by its name."""
+        begin = min([row.start, *(segment.start for segment in row.segments)])
+        x, end, where = self._x(begin), self._x(row.end), "after"
         at, anchor = end + 6, "start"
         if end > self._width - 190:
             where, at, anchor = ("before", x - 6, "end") if x > _LABELS + 170 else ("inside", x + 6, "start")
+        if row.thin:
+            where, at, anchor = "named", _LABELS - 12, "end"
         # Marks at the end of the bar hang over it.
         marks = sum(end - 6 < self._x(mark.at) < end + 30 for mark in row.span.marks)
         at += 11 * marks if where == "after" else 0
         return (
-            f'<text class="note {where}" data-a="{self._since(row.start)}" data-b="{self._since(row.end)}" '
+            f'<text class="note {where}" data-a="{self._since(begin)}" data-b="{self._since(row.end)}" '
             f'data-marks="{marks}" x="{at:.2f}" y="{self._height / 2 + 4:g}" text-anchor="{anchor}">'
             f"{_text(row.note)}</text>"
         )
 
     def _link(self, row: Row) -> str:
-        if not row.link or row.span.role in {"", "first"}:
+        if row.follows is None:
             return ""
-        x, top = self._x(row.start), -(row.link - 0.5) * self._height
+        x, start, middle = self._x(row.follows), self._x(row.start), self._height / 2
         return (
-            f'<path class="link {row.span.role}" data-a="{self._since(row.start)}" transform="translate({x},0)" '
-            f'd="M0,{top:g}V{self._height / 2:g}"/>'
+            f'<path class="link {row.span.role}" data-a="{self._since(row.follows)}" data-b="{self._since(row.start)}" '
+            f'd="M{x},-3V{middle:g}H{max(start, x)}"/>'
         )
 
     def _marks(self, marks: tuple[Mark, ...]) -> Iterator[str]:

@@ -132,6 +132,13 @@ def test_what_is_in_a_note_is_recorded_whatever_it_is() -> None:
     assert back.details["error"] == {"error": "ValueError", "message": "x"}
 
 
+def test_halves_of_characters_do_not_cost_the_event() -> None:
+    note = Noted(at=1.0, room="r\ud800", what="w", details={"\udcff": "\udcff", "error": ValueError("\udcff")})
+    back = read_recording([HEADER, recorded_line(note)]).events[0]
+    assert isinstance(back, Noted)
+    assert (back.room, back.details["?"]) == ("r?", "?")
+
+
 def test_a_last_line_that_was_only_begun_is_left_out() -> None:
     line = recorded_line(RoundEnded(at=1.0, ending="ok", sender="", answered_by="a/one", latency=Latency()))
     back = read_recording([HEADER, line, line[:40]])

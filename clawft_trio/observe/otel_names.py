@@ -1,0 +1,83 @@
+"""What OpenTelemetry calls things, by version of its conventions for generative AI: one table, nothing else.
+
+All versions have the status *Development*, and names have moved twice; so the user chooses. Names that begin with
+`clawft.` are ours, for what no convention has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, Literal, TypeAlias
+
+import attrs
+
+Version: TypeAlias = Literal["1.36", "1.44", "2026-10"]
+"""`1.36`: the last with `gen_ai.system`. `1.44`: the last in the general conventions (the Python package 0.66b2).
+`2026-10`: the conventions' own repository, semantic-conventions-genai, as of October 2026."""
+
+
+@attrs.frozen(kw_only=True)
+class Names:
+    """The names in which the versions differ."""
+
+    #: attribute: who provides the model
+    provider: str = "gen_ai.provider.name"
+    #: attribute: the part of the input read from the provider's cache, and the part written to it
+    cached_tokens: str = "gen_ai.usage.cache_read.input_tokens"
+    cache_write_tokens: str = "gen_ai.usage.cache_creation.input_tokens"
+    reasoning_tokens: str = "gen_ai.usage.reasoning.output_tokens"
+    #: histograms, in seconds
+    call_duration: str = "gen_ai.client.operation.duration"
+    first_chunk: str = "gen_ai.client.operation.time_to_first_chunk"
+    tool_duration: str = "clawft.execute_tool.duration"
+    turn_duration: str = "clawft.invoke_agent.duration"
+    #: histogram of tokens with the attribute `gen_ai.token.type`; empty where counters took its place
+    token_usage: str = "gen_ai.client.token.usage"  # noqa: S105  # a name
+    #: counters of tokens; empty where the histogram is used
+    input_tokens: str = ""
+    output_tokens: str = ""
+
+
+VERSIONS: Final[Mapping[Version, Names]] = MappingProxyType(
+    {
+        "1.36": Names(
+            provider="gen_ai.system",
+            cached_tokens="clawft.usage.cache_read.input_tokens",
+            cache_write_tokens="clawft.usage.cache_creation.input_tokens",
+            reasoning_tokens="clawft.usage.reasoning.output_tokens",
+            first_chunk="clawft.client.operation.time_to_first_chunk",
+        ),
+        "1.44": Names(),
+        "2026-10": Names(
+            cache_write_tokens="gen_ai.usage.cache_write.input_tokens",
+            call_duration="gen_ai.client.inference.duration",
+            first_chunk="gen_ai.client.inference.time_to_first_chunk",
+            tool_duration="gen_ai.execute_tool.duration",
+            turn_duration="gen_ai.invoke_agent.duration",
+            token_usage="",
+            input_tokens="gen_ai.client.inference.usage.input_tokens",
+            output_tokens="gen_ai.client.inference.usage.output_tokens",
+        ),
+    }
+)
+
+PROVIDERS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "mistral": "mistral_ai",
+        "xai": "x_ai",
+        "gemini": "gcp.gemini",
+        "google": "gcp.gemini",
+        "vertex": "gcp.vertex_ai",
+        "azure": "azure.ai.openai",
+        "bedrock": "aws.bedrock",
+        "watsonx": "ibm.watsonx.ai",
+    }
+)
+"""The conventions' names of providers that are called otherwise elsewhere; all others are called what they are."""
+
+SECONDS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+"""The boundaries that the conventions advise for durations."""
+
+TOKENS: Final = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
+"""The boundaries that the conventions advise for tokens."""

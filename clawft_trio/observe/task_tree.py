@@ -1,0 +1,180 @@
+"""The nursery tree of a running program, as text: who waits where, and since when.
+
+    <init>
+    └─ main  running
+       ├─ nursery
+       │  ├─ AgentLoop.serve  waits 3.2 s in trio MemoryReceiveChannel.receive, at loop.py:214 AgentLoop._take
+       │  └─ QueuedObserver._serve  waits 41 ms in trio Event.wait, at queue.py:74 QueuedObserver._serve
+       └─ nursery, cancelled, deadline in 4.5 s
+
+Trio does not keep when a task last ran. `TaskClock`, an instrument, does; without it the tree says where and not
+since when.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import trio
+
+from clawft_trio.errors import Unsupported
+from clawft_trio.observe.rows import seconds
+
+_TRIO = str(Path(trio.__file__).parent)
+
+_MOST_TASKS = 2000
+"""Tasks in one text. A program with more has a leak, and its first two thousand show it."""
+
+
+class TaskClock(trio.abc.Instrument):
+    """Notes when each task last ran. Costs well under a microsecond for each step of each task.
+
+    `with TaskClock.running() as clock:` keeps it for the length of a block.
+    """
+
+    def __init__(self) -> None:
+        self._ran: dict[trio.lowlevel.Task, float] = {}
+        self._clock: trio.abc.Clock | None = None
+        self._ended: trio.lowlevel.Task | None = None
+
+    @classmethod
+    @contextmanager
+    def running(cls) -> Iterator[TaskClock]:
+        """Watch for the length of the block."""
+        clock = cls()
+        clock._clock = trio.lowlevel.current_clock()
+        trio.lowlevel.add_instrument(clock)
+        try:
+            yield clock
+        finally:
+            trio.lowlevel.remove_instrument(clock)
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        """Called by trio."""
+        if task is self._ended:
+            self._ended = None
+        elif self._clock is not None:
+            self._ran[task] = self._clock.current_time()
+
+    def task_exited(self, task: trio.lowlevel.Task) -> None:
+        """Called by trio."""
+        # Told in the middle of the task's last step; nothing of an ended task is kept.
+        self._ran.pop(task, None)
+        self._ended = task
+
+    def last_ran(self, task: trio.lowlevel.Task) -> float | None:
+        """`trio.current_time()` when *task* last ran; None when it has not since the clock began."""
+        return self._ran.get(task)
+
+
+def task_tree(*, clock: TaskClock | None = None, root: trio.lowlevel.Task | None = None) -> str:
+    """Every task of the program with its nurseries, as text. Call it inside trio.
+
+    Args:
+      clock: knows since when tasks wait.
+      root: only this task and what is below it.
+    """
+    top = root or trio.lowlevel.current_root_task()
+    if top is None:
+        return ""
+    lines = list(_Drawing(clock).task(top, "", ""))
+    if len(lines) > _MOST_TASKS:
+        lines[_MOST_TASKS:] = [f"… and {len(lines) - _MOST_TASKS} more lines"]
+    return "\n".join(lines) + "\n"
+
+
+async def serve_task_tree(
+    *,
+    write: Callable[[str], object] | None = None,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Write the task tree whenever the process gets SIGUSR1: `kill -USR1 PID`.
+
+    Only in the main thread. A program that is blocked outside of trio does not answer; `faulthandler` does.
+
+    Args:
+      write: takes the text; by default it goes to standard error.
+
+    Raises:
+      Unsupported: this platform has no such signal.
+
+    Cancellation: the signal does again what it did before.
+    """
+    number = getattr(signal, "SIGUSR1", None)
+    if number is None:
+        raise Unsupported("the task tree is shown on SIGUSR1, which this platform does not have")
+    with TaskClock.running() as clock, trio.open_signal_receiver(number) as signals:
+        task_status.started()
+        async for _ in signals:
+            (write or sys.stderr.write)(task_tree(clock=clock))
+
+
+class _Drawing:
+    def __init__(self, clock: TaskClock | None) -> None:
+        self._clock = clock
+        self._now = trio.current_time()
+        self._current = trio.lowlevel.current_task()
+
+    def task(self, task: trio.lowlevel.Task, first: str, rest: str) -> Iterator[str]:
+        yield f"{first}{_short(task.name)}  {self._state(task)}".rstrip()
+        nurseries = task.child_nurseries
+        for nursery in nurseries:
+            last = nursery is nurseries[-1]
+            yield f"{rest}{'└─' if last else '├─'} nursery{self._bounds(nursery)}"
+            below = rest + ("   " if last else "│  ")
+            children = sorted(nursery.child_tasks, key=lambda child: child._counter)
+            for child in children:
+                end = child is children[-1]
+                yield from self.task(child, below + ("└─ " if end else "├─ "), below + ("   " if end else "│  "))
+
+    def _state(self, task: trio.lowlevel.Task) -> str:
+        if task is self._current:
+            return "running"
+        frames = [(frame, line) for frame, line in task.iter_await_frames() if frame.f_code.co_filename]
+        if not frames:
+            return "about to start"
+        # The deepest frame that is not trio's, and what of trio it called.
+        depth = max((n for n, (frame, _) in enumerate(frames) if not _is_trios(frame)), default=-1)
+        inside = _purpose(frames[depth + 1][0]) if depth + 1 < len(frames) else ""
+        said = " ".join(filter(None, ["waits", self._waited(task), inside]))
+        return said if depth < 0 else f"{said}, at {_place(*frames[depth])}"
+
+    def _waited(self, task: trio.lowlevel.Task) -> str:
+        ran = None if self._clock is None else self._clock.last_ran(task)
+        return "" if ran is None else seconds(self._now - ran)
+
+    def _bounds(self, nursery: trio.Nursery) -> str:
+        scope = nursery.cancel_scope
+        said = "" if nursery.child_tasks else ", empty"
+        said += ", cancelled" if scope.cancel_called else ""
+        if scope.shield:
+            said += ", shielded"
+        left = scope.deadline - self._now
+        return said if left == float("inf") else f"{said}, deadline in {seconds(left)}"
+
+
+def _is_trios(frame: FrameType) -> bool:
+    return frame.f_code.co_filename.startswith(_TRIO)
+
+
+def _purpose(frame: FrameType) -> str:
+    """What a function of trio's that somebody's code called is for."""
+    name = frame.f_code.co_qualname
+    if name.startswith("NurseryManager."):
+        return "for its nursery"
+    return f"in trio {name}"
+
+
+def _place(frame: FrameType, line: int) -> str:
+    return f"{Path(frame.f_code.co_filename).name}:{line} {_short(frame.f_code.co_qualname)}"
+
+
+def _short(name: str) -> str:
+    """A dotted name without its modules: they are long, and the line says where it is."""
+    parts = name.replace("<locals>.", "").split(".")
+    return ".".join(part for number, part in enumerate(parts) if number >= len(parts) - 2)
