@@ -38,7 +38,9 @@ def signature(value: object) -> str:
         parameters = inspect.signature(value).parameters.values()
     except (TypeError, ValueError):
         return ""
-    shown = [("*" if p.kind is p.VAR_POSITIONAL else "**" if p.kind is p.VAR_KEYWORD else "") + p.name for p in parameters]
+    shown = [
+        ("*" if p.kind is p.VAR_POSITIONAL else "**" if p.kind is p.VAR_KEYWORD else "") + p.name for p in parameters
+    ]
     return f"({', '.join(shown)})"
 
 
@@ -75,7 +77,9 @@ def test_every_name_at_the_top_is_found_where_it_lives() -> None:
 
 def test_checkers_and_programs_see_the_same_names_at_the_top() -> None:
     source = Path(clawft_trio.__file__).read_text()
-    seen = {line.split(" as ")[0].strip() for line in source.splitlines() if " as " in line and line.startswith("        ")}
+    seen = {
+        line.split(" as ")[0].strip() for line in source.splitlines() if " as " in line and line.startswith("        ")
+    }
     one_line = {name for line in source.splitlines() if line.startswith("    from ") for name in _imported(line)}
     assert (seen | one_line) == set(clawft_trio._HOME_OF)
 

@@ -34,6 +34,8 @@ def timeline(wanted: Wanted) -> list[Path]:
       InvalidData: it is not a recording, or has no such turn.
       OSError: a file cannot be read or written.
     """
+    if wanted.file in {wanted.html, wanted.svg, wanted.chrome}:
+        raise InvalidData([Problem("$", "this is the recording itself")], source=str(wanted.file))
     recording = _read(wanted.file)
     if recording.cut:
         print("The last line was only begun; the process may have ended there.", file=sys.stderr)

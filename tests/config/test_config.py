@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from clawft_trio.config import Config, Secret, load_config, parse_config
 from clawft_trio.errors import ConfigError

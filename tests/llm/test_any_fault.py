@@ -5,8 +5,7 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 
 import trio
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from clawft_trio.chat import ChatRequest, Message, Provider
 from clawft_trio.errors import ClawftError
@@ -33,7 +32,9 @@ def test_what_the_reader_saw_is_what_was_returned(plan: list, iterate: bool, hed
 
 
 async def play(plan: list, iterate: bool, hedge_after: float | None) -> None:
-    policy = compose(Retry(max_retries=RETRIES, first_wait=0.001), CircuitBreaker(), Timeout(first_content=0.2, gap=0.2))
+    policy = compose(
+        Retry(max_retries=RETRIES, first_wait=0.001), CircuitBreaker(), Timeout(first_content=0.2, gap=0.2)
+    )
     budget = RetryBudget()
     async with AsyncExitStack() as stack:
         links: list[Provider] = []

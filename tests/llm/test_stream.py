@@ -92,7 +92,9 @@ async def test_iteration_shows_everything_and_ends_with_the_response() -> None:
         await stream.__anext__()
 
 
-async def test_a_block_left_early_stops_the_model_and_keeps_what_was_shown(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_block_left_early_stops_the_model_and_keeps_what_was_shown(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     leaf = ScriptedProvider([Say("one "), Wait(1), Say("two"), Hang()])
     async with open_stream(leaf, REQUEST) as stream:
         async for _ in stream:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import attrs
 import pytest
 import trio
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from clawft_trio.chat import Call, ChatRequest, Message, Provider, StreamEvent, TextDelta
 from clawft_trio.errors import ClawftError, ConsumerLeft, ProviderError, ServerError
@@ -26,11 +25,11 @@ from clawft_trio.resilience import (
     Timeout,
     compose,
 )
+from clawft_trio.testing.machine import in_mock_time
 from clawft_trio.testing.screen import Screen
 from clawft_trio.testing.script import Fail, Finish, Say, Wait
 from clawft_trio.testing.scripted import ScriptedProvider
 from clawft_trio.testing.sweep import cancel_everywhere
-from clawft_trio.testing.machine import in_mock_time
 
 REQUEST = ChatRequest([Message.user("hello")])
 

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 import trio
-from hypothesis import settings
-from hypothesis import strategies as st
+from hypothesis import settings, strategies as st
 from hypothesis.stateful import invariant, rule
 
 from clawft_trio.chat import Call

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from clawft_trio.chat import Call, ChatRequest, ChatResponse, Message, TextDelta, UsageReport, Usage
+from clawft_trio.chat import Call, ChatRequest, ChatResponse, Message, TextDelta, Usage, UsageReport
 from clawft_trio.errors import (
     AllProvidersExhausted,
     AuthFailed,

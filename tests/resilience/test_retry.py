@@ -4,8 +4,7 @@ import random
 
 import pytest
 import trio
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from clawft_trio.chat import Call, ChatRequest, Message
 from clawft_trio.errors import AuthFailed, ProviderTimeout, RateLimited, ServerError
