@@ -112,7 +112,8 @@ async def open_queue(
     The observer is called in a worker thread, for one event at a time and in order, so it may block: write files,
     talk to a collector. What comes while `capacity` events wait is dropped and counted (`statistics()`).
 
-    At the end what waits is delivered within *grace* seconds; a thread that takes longer is left behind.
+    At the end what waits is delivered within *grace* seconds; a thread that takes longer is left behind. Under a
+    MockClock that jumps, seconds pass at once and threads do not: give it `grace=math.inf`.
 
     Cancellation: as the end of the block.
     """

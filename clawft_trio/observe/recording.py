@@ -42,9 +42,6 @@ MOST_EVENTS = 200_000
 _DEEPEST = 8
 """Levels of nesting that are kept of the details of a note."""
 
-_GRACE = 2.0
-"""Seconds that closing the file may take."""
-
 Now: TypeAlias = Callable[[], datetime]
 """Calendar time, aware of its zone."""
 
@@ -119,12 +116,14 @@ async def open_recording(
     texts: bool = False,
     mask: Mask = mask_secrets,
     capacity: int = 10_000,
+    grace: float = 2.0,
     now: Now = utc_now,
 ) -> AsyncGenerator[Observer, None]:
     """Record to a file for the length of the block: `open_agent(..., observers=[record])`.
 
     Events are written by a thread; the program never waits for the disk. What comes while `capacity` events wait is
-    dropped and counted, and the number is logged at the end. An existing file is replaced.
+    dropped and counted, and the number is logged at the end, for which *grace* seconds are given. An existing file is
+    replaced. Under a MockClock that jumps, seconds pass at once and threads do not: give it `grace=math.inf`.
 
     Raises:
       OSError: the file cannot be written.
@@ -135,10 +134,12 @@ async def open_recording(
     file = await trio.to_thread.run_sync(Path(path).open, "wb")
     try:
         await trio.to_thread.run_sync(file.write, first)
-        async with open_queue(LineObserver(file.write, texts=texts, mask=mask), capacity=capacity) as observer:
+        async with open_queue(
+            LineObserver(file.write, texts=texts, mask=mask), capacity=capacity, grace=grace
+        ) as observer:
             yield observer
     finally:
-        with goodbye(_GRACE):
+        with goodbye(grace):
             await trio.to_thread.run_sync(file.close, abandon_on_cancel=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -102,7 +103,9 @@ def test_errors_come_back_as_class_and_message() -> None:
 
 
 async def test_a_troubled_turn_gives_the_same_tree_from_its_recording(tmp_path: Path, autojump_clock: object) -> None:
-    async with open_recording(tmp_path / "turn.jsonl", now=lambda: datetime.fromtimestamp(1.5, UTC)) as record:
+    async with open_recording(
+        tmp_path / "turn.jsonl", grace=math.inf, now=lambda: datetime.fromtimestamp(1.5, UTC)
+    ) as record:
         seen = await play(record)
     with (tmp_path / "turn.jsonl").open("rb") as file:
         back = read_recording(file)
