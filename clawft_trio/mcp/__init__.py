@@ -9,6 +9,7 @@ from clawft_trio.mcp.multiplexer import (
     MultiplexerStatistics as MultiplexerStatistics,
 )
 from clawft_trio.mcp.opening import (
+    Server as Server,
     connect_mcp as connect_mcp,
     open_mcp as open_mcp,
     wrap_mcp as wrap_mcp,

@@ -15,12 +15,23 @@ from msgspec import UNSET
 
 from clawft_trio.auth import matches_any
 from clawft_trio.chat import Call, unobserved
-from clawft_trio.errors import ClawftError, InvalidData, McpError, RequestTimeout, ToolFailed, ToolTimeout
+from clawft_trio.errors import (
+    CannotStart,
+    ClawftError,
+    InvalidData,
+    McpError,
+    NotConfigured,
+    RequestTimeout,
+    ToolFailed,
+    ToolTimeout,
+    Unsupported,
+)
 from clawft_trio.mcp.client import McpClient
 from clawft_trio.mcp.frames import Progress
 from clawft_trio.mcp.opening import Server, make_client
 from clawft_trio.mcp.options import McpOptions
 from clawft_trio.mcp.pins import MemoryPins, Pins, fingerprint
+from clawft_trio.mcp.supervision import RestartHistory, Supervision
 from clawft_trio.mcp.types import (
     AudioContent,
     CallToolResult,
@@ -40,6 +51,9 @@ from clawft_trio.tools.schema import check_schema
 from clawft_trio.tools.tool import Tool, ToolContext, ToolMetadata
 
 _LONGEST_NAME = 64
+# What trying again does not cure.
+_HOPELESS = (CannotStart, NotConfigured, Unsupported)
+
 _FORBIDDEN = re.compile(r"[^a-zA-Z0-9_-]")
 
 
@@ -71,8 +85,8 @@ class Withheld:
     server: str
     tool: str
     reason: str
-    #: `approve` would offer it: its definition has changed since it was first used
-    changed: bool = False
+    #: what its definition has become since it was first used; `Toolset.approve` would accept that
+    changed: ToolDefinition | None = None
 
 
 class Toolset:
@@ -90,6 +104,7 @@ class Toolset:
         self._offered: dict[str, dict[str, Tool]] = {}
         self._withheld: dict[str, list[Withheld]] = {}
         self._refreshing: dict[str, trio.Lock] = {}
+        self._seen: dict[str, int] = {}
 
     def __repr__(self) -> str:
         offered = sum(map(len, self._offered.values()))
@@ -100,48 +115,57 @@ class Toolset:
         """The tools that are not offered, and why; what the lists leave out is not among them."""
         return tuple(one for some in self._withheld.values() for one in some)
 
-    async def approve(self, server: str, tool: str) -> None:
-        """Accept the definition that *tool* has now, and offer it.
+    async def approve(self, withheld: Withheld) -> None:
+        """Accept the definition that *withheld* shows, and offer the tool if that is still what it is.
 
         Raises:
-          McpError: the server cannot be asked for it.
-          KeyError: there is no such server, or no such tool there.
+          McpError: the server cannot be asked for its tools now; the approval stands.
+          ValueError: there is no changed definition to approve.
 
         Cancellation: it is approved and will be offered, or neither.
         """
-        definitions = {one.name: one for one in await self.clients[server].list_tools()}
-        await self._pins.keep(server, {tool: fingerprint(definitions[tool])})
-        await self._refresh(server)
+        if withheld.changed is None:
+            raise ValueError(f"{withheld.tool!r} is not withheld for a change: {withheld.reason}")
+        await self._pins.keep(withheld.server, {withheld.tool: fingerprint(withheld.changed)})
+        await self._refresh(withheld.server)
 
     async def _refresh(self, name: str) -> None:
         """Ask the server for its tools, and offer those that may be offered."""
         server = self._servers[name]
-        if server.internal_only:
-            return  # noqa: ASYNC910 - nothing to wait for
         async with self._refreshing.setdefault(name, trio.Lock()):
+            # Before the list is read: a change that comes meanwhile must not be missed.
+            self._seen[name] = self.clients[name].tools_version
+            if server.internal_only:
+                return
             definitions = await self.clients[name].list_tools()
             pinned = await self._pins.load(name)
             withheld: list[Withheld] = []
             fresh: dict[str, str] = {}
             tools: dict[str, Tool] = {}
             for definition in _chosen(definitions, server):
-                digest = fingerprint(definition)
-                if pinned.get(definition.name, digest) != digest:
-                    withheld.append(_changed(name, definition))
+                judged = self._judge(name, definition, pinned, tools)
+                if isinstance(judged, Withheld):
+                    withheld.append(judged)
                     continue
-                try:
-                    tool = self._make(name, server, definition)
-                except (InvalidData, ValueError) as exc:
-                    withheld.append(Withheld(server=name, tool=definition.name, reason=str(exc)))
-                    continue
-                if tool.name in tools:
-                    reason = f"two tools would be called {tool.name}"
-                    withheld.append(Withheld(server=name, tool=definition.name, reason=reason))
-                    continue
-                tools[tool.name] = tool
-                fresh[definition.name] = digest
-            await self._pins.keep(name, {tool: digest for tool, digest in fresh.items() if tool not in pinned})
+                tools[judged.name] = judged
+                if definition.name not in pinned:
+                    fresh[definition.name] = fingerprint(definition)
+            await self._pins.keep(name, fresh)
             self._offer(name, tools, withheld)
+
+    def _judge(
+        self, name: str, definition: ToolDefinition, pinned: Mapping[str, str], others: Mapping[str, Tool]
+    ) -> Tool | Withheld:
+        """The tool that *definition* makes, or why it makes none."""
+        withhold = partial(Withheld, server=name, tool=definition.name)
+        digest = fingerprint(definition)
+        if pinned.get(definition.name, digest) != digest:
+            return withhold(reason="its definition has changed since it was first used", changed=definition)
+        try:
+            tool = self._make(name, self._servers[name], definition)
+        except (InvalidData, ValueError) as exc:
+            return withhold(reason=str(exc))
+        return withhold(reason=f"two tools would be called {tool.name}") if tool.name in others else tool
 
     def _offer(self, name: str, tools: dict[str, Tool], withheld: list[Withheld]) -> None:
         self._take_back(name)
@@ -153,7 +177,13 @@ class Toolset:
                 self._offered.setdefault(name, {})[tool.name] = tool
         for one in withheld:
             if one not in self._withheld.get(name, ()):
-                self._notify(Noted(room="mcp", what="tool withheld", details=attrs.asdict(one)))
+                self._notify(
+                    Noted(
+                        room="mcp",
+                        what="tool withheld",
+                        details={"server": name, "tool": one.tool, "reason": one.reason},
+                    )
+                )
         self._withheld[name] = withheld
 
     def _take_back(self, name: str) -> None:
@@ -175,9 +205,24 @@ class Toolset:
 
     # --- life --------------------------------------------------------------------------------------------------
 
-    async def _start(self, nursery: trio.Nursery, name: str, options: McpOptions) -> None:
-        server = self._servers[name]
-        client = make_client(server.server, name, server.options or options)
+    async def _bring_up(self, nursery: trio.Nursery, background: trio.Nursery, name: str, options: McpOptions) -> None:
+        """Start one server and follow its tools; if it does not start, go on trying behind everybody's back."""
+        options = self._servers[name].options or options
+        if await self._start(nursery, name, options):
+            background.start_soon(self._keep_fresh, name)
+            return
+        self._notify(
+            Noted(
+                room="mcp",
+                what="server did not start",
+                details={"server": name, "error": str(self.failures[name])},
+            )
+        )
+        if options.supervision is not None and not isinstance(self.failures[name], _HOPELESS):
+            background.start_soon(self._try_again, nursery, name, options)
+
+    async def _start(self, nursery: trio.Nursery, name: str, options: McpOptions) -> bool:
+        client = make_client(self._servers[name].server, name, options)
         try:
             await nursery.start(client._run)
             self.clients[name] = client
@@ -186,18 +231,26 @@ class Toolset:
             await self._refresh(name)
         except ClawftError as exc:
             self.failures[name] = exc
-            self._notify(Noted(room="mcp", what="server did not start", details={"server": name, "error": str(exc)}))
             await self._give_up(name)
-            return
-        nursery.start_soon(self._keep_fresh, name, client.tools_version)
+            return False
+        self.failures.pop(name, None)
+        return True
+
+    async def _try_again(self, nursery: trio.Nursery, name: str, options: McpOptions) -> None:
+        history = RestartHistory(options.supervision or Supervision(), options.uniform)
+        while True:
+            await trio.sleep(history.note_end(trio.current_time(), lived=0.0).wait)
+            if await self._start(nursery, name, options):
+                await self._keep_fresh(name)
 
     async def _give_up(self, name: str) -> None:  # noqa: ASYNC910 - nothing to wait for
         client = self.clients.pop(name, None)
         if client is not None:
             await client.aclose()
 
-    async def _keep_fresh(self, name: str, seen: int) -> None:
+    async def _keep_fresh(self, name: str) -> None:
         client = self.clients[name]
+        seen = self._seen[name]
         while True:
             seen = await client.wait_tools_changed(seen)
             try:
@@ -224,7 +277,8 @@ async def open_toolset(
 ) -> AsyncGenerator[Toolset, None]:
     """Start *servers* side by side and offer their tools in *registry* as `server__tool`, for the length of the block.
 
-    A server that does not start is in `Toolset.failures` and stops nobody else. A server's list is followed as it
+    A server that does not start is in `Toolset.failures`, stops nobody else, and is tried again as its supervision
+    has it, unless there is no such program. A server's list is followed as it
     changes. A definition that differs from the one first seen is withheld until `Toolset.approve`.
 
     Args:
@@ -246,14 +300,15 @@ async def open_toolset(
     }
     async with open_hidden_nursery() as nursery:
         try:
-            async with open_hidden_nursery() as starting:
-                for name in toolset._servers:
-                    starting.start_soon(toolset._start, nursery, name, options or McpOptions())
-            yield toolset
+            async with open_hidden_nursery() as background:
+                async with open_hidden_nursery() as starting:
+                    for name in toolset._servers:
+                        starting.start_soon(toolset._bring_up, nursery, background, name, options or McpOptions())
+                yield toolset
+                background.cancel_scope.cancel(reason="the toolset was closed")
         finally:
             with trio.CancelScope(shield=True):
                 await toolset._close()
-            nursery.cancel_scope.cancel(reason="the toolset was closed")
 
 
 def tool_name(server: str, tool: str) -> str:
@@ -275,11 +330,6 @@ def _chosen(definitions: Iterable[ToolDefinition], server: ToolServer) -> list[T
     return [
         one for one in definitions if matches_any(one.name, server.allow) and not matches_any(one.name, server.deny)
     ]
-
-
-def _changed(server: str, definition: ToolDefinition) -> Withheld:
-    reason = "its definition has changed since it was first used"
-    return Withheld(server=server, tool=definition.name, reason=reason, changed=True)
 
 
 # --- one call -------------------------------------------------------------------------------------------------

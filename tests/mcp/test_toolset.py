@@ -68,6 +68,22 @@ async def test_servers_start_side_by_side():
     assert trio.current_time() - started < 5.0
 
 
+async def test_a_server_that_did_not_start_is_tried_again(tmp_path):
+    flag = tmp_path / "now"
+    program = f"import os, sys; os.path.exists({str(flag)!r}) and os.execv(sys.executable, {list(scripted_server())!r})"
+    registry = ToolRegistry()
+    async with open_toolset({"late": [sys.executable, "-c", program]}, registry) as toolset:
+        assert set(toolset.failures) == {"late"}
+        assert len(registry) == 0
+        flag.touch()
+        with trio.fail_after(20):
+            while "late__echo" not in registry:
+                await trio.sleep(0.01)
+        assert toolset.failures == {}
+        [answer] = await execute(registry, ("late__echo", {"text": "hi"}))
+        assert answer.text == "hi"
+
+
 async def test_allow_and_deny_lists_choose_the_tools():
     registry = ToolRegistry()
     server = ToolServer(scripted_server(), allow=("e*", "pid"), deny=("env",))
@@ -154,7 +170,7 @@ async def test_a_definition_that_changes_is_withheld_until_it_is_approved(tmp_pa
     registry, recorder, pins = ToolRegistry(), Recorder(), MemoryPins()
     async with open_toolset({"c": [sys.executable, str(script)]}, registry, pins=pins, notify=recorder) as toolset:
         assert [tool.name for tool in registry] == ["c__evil", "c__same", "c__sly"]
-        assert [(one.tool, one.changed) for one in toolset.withheld] == [("broken", False)]
+        assert [(one.tool, one.changed) for one in toolset.withheld] == [("broken", None)]
 
         # Arguments are checked before anything is sent.
         [invalid] = await execute(registry, ("c__same", {}))
@@ -176,8 +192,12 @@ async def test_a_definition_that_changes_is_withheld_until_it_is_approved(tmp_pa
         assert [one.tool for one in toolset.withheld if one.changed] == ["sly"]
         assert "sly" in [event.details["tool"] for event in recorder.of(Noted)]
 
-        await toolset.approve("c", "sly")
+        [broken, sly] = sorted(toolset.withheld, key=lambda one: one.tool)
+        assert sly.changed.description == "second"
+        await toolset.approve(sly)
         assert "c__sly" in registry
+        with pytest.raises(ValueError, match="not withheld for a change"):
+            await toolset.approve(broken)
 
 
 async def test_a_pinned_definition_is_compared_in_the_next_process_too():
