@@ -168,7 +168,7 @@ class _Receipts:
             self._loop._note_duplicate(message)
         return new
 
-    async def withdrawn(self, message: InboundMessage) -> None:
+    async def withdrawn(self, message: InboundMessage) -> None:  # noqa: ASYNC910 - the journal is awaited
         self._loop._received.discard(turn_id_of(message))
         try:
             await self._journal.withdrawn(message)
@@ -240,12 +240,15 @@ class AgentLoop:
 
         Cancellation: running turns are cancelled; they, and the messages that wait, are told so within `farewell`.
         """
+        await self._serve(lambda: task_status.started(self))
+
+    async def _serve(self, ready: Callable[[], None]) -> None:
         try:
             async with open_hidden_nursery() as nursery:
                 self._nursery = nursery
                 self._serving = True
                 await self._resume(nursery)
-                task_status.started(self)
+                ready()
                 try:
                     await self._dispatch(nursery)
                 finally:
@@ -539,7 +542,7 @@ async def serve_sessions(
     Cancellation: running turns are cancelled; they, and the messages that wait, are told so.
     """
     loop = AgentLoop(bus, turn, policy=policy, journal=journal, notify=notify)
-    await loop.serve(task_status=task_status)
+    await loop._serve(lambda: task_status.started(loop))
 
 
 def _outbound(

@@ -147,7 +147,7 @@ class MessageBus:
             taken = await self._inbound.put(message)
         finally:
             withdrawn, self._evicted = [*self._evicted, *([] if taken else [message])], []
-            with trio.move_on_after(_WITHDRAWING, shield=True):
+            with trio.move_on_after(_WITHDRAWING, shield=True):  # noqa: ASYNC912 - mostly there is nothing to do
                 for other in withdrawn:
                     await receipts.withdrawn(other)
         return taken

@@ -37,7 +37,7 @@ Overflow: TypeAlias = Literal["block", "drop_oldest", "drop_newest", "reject"]
 OVERFLOWS: tuple[Overflow, ...] = get_args(Overflow)
 
 _BATCH = 512
-"""Messages that may pass a queue before its user yields to the others: some 0.2 ms. A switch costs as much as 20 of them."""
+"""Messages that may pass before a user of the queue yields: some 0.2 ms. A switch costs as much as 20 of them."""
 
 
 @attrs.frozen(kw_only=True)
