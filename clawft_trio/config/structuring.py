@@ -78,9 +78,9 @@ def _converter(environ: Mapping[str, str]) -> cattrs.Converter:
     converter.register_structure_hook_factory(_is_map, lambda cls: _map_hook(cls, converter))
     converter.register_structure_hook_factory(_is_literal, _literal_hook)
     converter.register_structure_hook(str, lambda value, _: _filled(value, environ)[0])
-    converter.register_structure_hook(Secret, lambda value, _: Secret(*_filled(value, environ)))
+    converter.register_structure_hook(Secret, lambda value, _: _secret(value, environ))
     converter.register_structure_hook(Decimal, lambda value, _: _decimal(value))
-    converter.register_structure_hook(Path, lambda value, _: Path(_filled(value, environ)[0]).expanduser())
+    converter.register_structure_hook(Path, lambda value, _: _path(value, environ))
     return converter
 
 
@@ -96,6 +96,23 @@ def _filled(value: Any, environ: Mapping[str, str]) -> tuple[str, tuple[str, ...
     return _VARIABLE.sub(lambda match: environ.get(match[1], ""), text), missing
 
 
+def _secret(value: Any, environ: Mapping[str, str]) -> Secret:
+    # Of the wrong type it may be a secret all the same.
+    if not isinstance(value, str):
+        raise InvalidData([Problem("$", f"expected a string, got {_kind_of(value)}")])
+    return Secret(*_filled(value, environ))
+
+
+def _path(value: Any, environ: Mapping[str, str]) -> Path:
+    text, missing = _filled(value, environ)
+    if missing:
+        raise InvalidData([Problem("$", f"a part of this path is not there: set {' and '.join(missing)}")])
+    if not text:
+        # `Path("")` is the folder that the process happens to be in: nobody means to hand out that one.
+        raise InvalidData([Problem("$", "expected a path, got an empty string")])
+    return Path(text).expanduser()
+
+
 def _class_hook(cls: type[Any], converter: cattrs.Converter) -> Hook:
     fields = [field for field in attrs.fields(cls) if field.init]
     types = get_type_hints(cls)
@@ -103,7 +120,7 @@ def _class_hook(cls: type[Any], converter: cattrs.Converter) -> Hook:
 
     def structure(data: Any, _: Any) -> Any:
         problems: list[Problem] = []
-        given = _by_field(_expect(data, dict, "an object"), names, problems)
+        given = _by_field(_expect_object(data), names, problems)
         values: dict[str, Any] = {}
         for field in fields:
             if field.name in given:
@@ -244,7 +261,7 @@ def _map_hook(kind: Any, converter: cattrs.Converter) -> Hook:
     inner = (get_args(kind) or (str, Any))[1]
 
     def structure(value: Any, _: Any) -> Any:
-        given = _expect(value, dict, "an object")
+        given = _expect_object(value)
         return dict(zip(given, _items(given.items(), inner, converter, "[{!r}]"), strict=True))
 
     return structure
@@ -271,6 +288,22 @@ def _expect(value: Any, kind: type[Any], words: str) -> Any:
     if not isinstance(value, kind):
         raise InvalidData([Problem("$", f"expected {words}, got {shown(value)}")])
     return value
+
+
+def _expect_object(value: Any) -> dict[str, Any]:
+    # What stands where a section should be is not quoted, for it may be the key itself: `"openai": "sk-..."`.
+    if not isinstance(value, dict):
+        said = _kind_of(value) if isinstance(value, str | list) and value else shown(value)
+        raise InvalidData([Problem("$", f"expected an object, got {said}")])
+    return value
+
+
+def _kind_of(value: Any) -> str:
+    """What *value* is in JSON, without what it says."""
+    if value is None or isinstance(value, bool):
+        return shown(value)
+    kinds: dict[type[Any], str] = {str: "a string", list: "a list", dict: "an object"}
+    return kinds.get(type(value), "a number")
 
 
 def _decimal(value: Any) -> Decimal:

@@ -68,7 +68,7 @@ def test_a_price_in_camel_case_is_a_price() -> None:
             {"bus": {"overflow_policy": "drop_new"}},
             '$.bus.overflow_policy: expected one of "block", "drop_oldest", "drop_newest", "reject", got "drop_new"',
         ),
-        ({"providers": {"openai": {"api_key": 7}}}, "$.providers['openai'].api_key: expected a string, got 7"),
+        ({"providers": {"openai": {"api_key": 7}}}, "$.providers['openai'].api_key: expected a string, got a number"),
         (
             {"routing": {"permissions": {"users": {"telegram:1": {"level": 7}}}}},
             "$.routing.permissions.users['telegram:1'].level: expected int out of 0, 1, 2, got 7",
