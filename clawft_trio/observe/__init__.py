@@ -31,6 +31,7 @@ from clawft_trio.observe.events import (
 from clawft_trio.observe.facts import RecordedError as RecordedError
 from clawft_trio.observe.logs import LogObserver as LogObserver
 from clawft_trio.observe.masking import Mask as Mask, mask_secrets as mask_secrets, masking as masking
+from clawft_trio.observe.observed import Observed as Observed
 from clawft_trio.observe.observer import (
     Observer as Observer,
     Recorder as Recorder,
@@ -47,4 +48,9 @@ from clawft_trio.observe.recording import (
     read_recording as read_recording,
 )
 from clawft_trio.observe.spans import Mark as Mark, Span as Span, SpanTree as SpanTree, spans_of as spans_of
+from clawft_trio.observe.task_tree import (
+    TaskClock as TaskClock,
+    serve_task_tree as serve_task_tree,
+    task_tree as task_tree,
+)
 from clawft_trio.observe.timeline import timeline_html as timeline_html, timeline_svg as timeline_svg

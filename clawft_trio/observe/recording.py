@@ -7,11 +7,13 @@ unless it is asked for.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
+from io import FileIO
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -27,8 +29,7 @@ from clawft_trio.observe import events
 from clawft_trio.observe.events import Event, ServerSaid, ToolProgress
 from clawft_trio.observe.facts import RecordedError, error_class, event_name, whole
 from clawft_trio.observe.masking import Mask, mask_secrets
-from clawft_trio.observe.observer import Observer
-from clawft_trio.observe.queue import open_queue
+from clawft_trio.observe.queue import QueuedObserver, open_queue
 
 FORMAT: Literal[1] = 1
 """The version of the lines. What reads them refuses any other."""
@@ -118,12 +119,14 @@ async def open_recording(
     capacity: int = 10_000,
     grace: float = 2.0,
     now: Now = utc_now,
-) -> AsyncGenerator[Observer, None]:
+) -> AsyncGenerator[QueuedObserver, None]:
     """Record to a file for the length of the block: `open_agent(..., observers=[record])`.
 
     Events are written by a thread; the program never waits for the disk. What comes while `capacity` events wait is
     dropped and counted, and the number is logged at the end, for which *grace* seconds are given. An existing file is
-    replaced. Under a MockClock that jumps, seconds pass at once and threads do not: give it `grace=math.inf`.
+    replaced; a new one can be read by its owner alone.
+
+    Under a MockClock that jumps, seconds pass at once and threads do not: give it `grace=math.inf`.
 
     Raises:
       OSError: the file cannot be written.
@@ -131,16 +134,20 @@ async def open_recording(
     Cancellation: what was told so far is written within a bounded time, and the file is closed.
     """
     first = header_line(now=now)
-    file = await trio.to_thread.run_sync(Path(path).open, "wb")
+    file = await trio.to_thread.run_sync(_open, Path(path))
     try:
         await trio.to_thread.run_sync(file.write, first)
-        async with open_queue(
-            LineObserver(file.write, texts=texts, mask=mask), capacity=capacity, grace=grace
-        ) as observer:
+        lines = LineObserver(file.write, texts=texts, mask=mask)
+        async with open_queue(lines, capacity=capacity, grace=grace) as observer:
             yield observer
     finally:
         with goodbye(grace):
             await trio.to_thread.run_sync(file.close, abandon_on_cancel=True)
+
+
+def _open(path: Path) -> FileIO:
+    # Unbuffered: what was told before a crash is what one wants to read after it. For its owner's eyes: it may quote.
+    return FileIO(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o600))
 
 
 class _Plain:

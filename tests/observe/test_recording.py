@@ -173,6 +173,17 @@ def test_what_is_not_a_recording_is_refused_with_its_place(lines: list[bytes], w
     assert str(caught.value).startswith("x.jsonl: ")
 
 
+async def test_a_recording_is_on_disk_before_it_ends_and_for_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    async with open_recording(path) as record:
+        record(Noted(at=1.0, room="test", what="one"))
+        with trio.fail_after(5):
+            while record.statistics().delivered < 1:
+                await trio.sleep(0.01)
+        assert len(read_recording(path.read_bytes().splitlines(keepends=True)).events) == 1
+    assert path.stat().st_mode & 0o077 == 0
+
+
 async def test_a_place_that_cannot_be_written_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         async with open_recording(tmp_path / "no" / "where.jsonl"):

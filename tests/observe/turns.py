@@ -31,7 +31,7 @@ class Told:
 
     async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
         ids = {"call_id": call.id, "turn_id": call.turn_id}
-        call.notify(AttemptStarted(target=f"{self.name}/{request.model}", **ids))
+        call.notify(AttemptStarted(target="/".join(filter(None, (self.name, request.model))), **ids))
         try:
             return await self.provider.complete(request, call)
         finally:

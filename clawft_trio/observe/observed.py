@@ -1,0 +1,111 @@
+"""A provider whose calls are told to an observer: for chains that are used without an agent around them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import attrs
+import trio
+
+from clawft_trio.attempts import AttemptRecord, Latency
+from clawft_trio.chat import Call, ChatRequest, ChatResponse, Provider, new_id
+from clawft_trio.errors import ConsumerLeft
+from clawft_trio.observe.events import RoundEnded
+from clawft_trio.observe.observer import Observer, fan_out
+
+Ending = Literal["ok", "failed", "cancelled", "aborted"]
+
+
+class Observed:
+    """*provider*, with everything that happens in its calls told to *observers*.
+
+        chain = Observed(Failover(one, two), LogObserver(), OtelObserver())
+
+    Each call gets an id where it has none, and a `RoundEnded` when it ends. Put it outermost. An agent's pipeline does
+    the same for its rounds, so there it is not needed.
+    """
+
+    keeps_records = True
+
+    def __init__(self, provider: Provider, *observers: Observer) -> None:
+        self._provider = provider
+        self._notify = fan_out(observers)
+
+    def __repr__(self) -> str:
+        return f"<Observed {self._provider!r}>"
+
+    @property
+    def name(self) -> str:
+        """The provider's."""
+        return self._provider.name
+
+    async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
+        """Have *request* answered by the provider.
+
+        Raises:
+          Exception: the provider's.
+
+        Cancellation: the provider's; observers are told that the call was cancelled.
+        """
+        notify = fan_out([call.notify, self._notify])
+        told = attrs.evolve(call, id=call.id or new_id(), notify=notify, log=call.log.branch())
+        watched = _Watched(told, request.sender_id or "", trio.current_time())
+        try:
+            response = await self._provider.complete(request, told)
+        except ConsumerLeft:
+            watched.ended("aborted")
+            raise
+        except Exception as exc:
+            watched.ended("failed", error=exc)
+            raise
+        except BaseException:
+            watched.ended("cancelled")
+            raise
+        watched.ended("aborted" if response.finish_reason == "aborted" else "ok", response=response)
+        return response
+
+
+@attrs.frozen
+class _Watched:
+    """One call under way."""
+
+    call: Call
+    sender: str
+    started: float
+
+    def ended(
+        self, ending: Ending, *, response: ChatResponse | None = None, error: BaseException | None = None
+    ) -> None:
+        usage = None if response is None else response.usage
+        answering = _answering(self.call.log.records)
+        self.call.notify(
+            RoundEnded(
+                ending=ending,
+                sender=self.sender,
+                answered_by="" if response is None or answering is None else answering.target,
+                latency=self._latency(answering),
+                input_tokens=None if usage is None else usage.input_tokens,
+                output_tokens=None if usage is None else usage.output_tokens,
+                cost=None if response is None else response.cost,
+                error=error,
+                call_id=self.call.id,
+                turn_id=self.call.turn_id,
+            )
+        )
+
+    def _latency(self, answering: AttemptRecord | None) -> Latency:
+        total = trio.current_time() - self.started
+        if answering is None:
+            return Latency(total=total)
+        before, own = answering.started - self.started, answering.latency
+        return Latency(
+            total=total,
+            queued=own.queued,
+            first_byte=None if own.first_byte is None else before + own.first_byte,
+            first_content=None if own.first_content is None else before + own.first_content,
+        )
+
+
+def _answering(records: Sequence[AttemptRecord]) -> AttemptRecord | None:
+    return next((record for record in reversed(records) if record.outcome in {"ok", "aborted"}), None)
