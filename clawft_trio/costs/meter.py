@@ -161,14 +161,20 @@ class _Attempt:
         records = self._log.records
         if not any(record.sent for record in records) or (not self._seen.pieces and was_refused(exc)):
             return None
-        told, seen, outcome = _told(records), self._estimated(self._seen.message), records[-1].outcome
+        told, seen = _told(records), self._estimated(self._seen.message)
         if told is None:
-            return self._bill(seen, "at_least", outcome)
+            return self._bill(seen, "at_least", self._outcome)
         if records[-1].certainty == "exact":
-            return self._bill(told, "exact", outcome)
+            return self._bill(told, "exact", self._outcome)
         # What a provider reports when its answer begins counts the first token or two of it.
         output = max(told.output_tokens, seen.output_tokens)
-        return self._bill(attrs.evolve(told, output_tokens=output), "at_least", outcome)
+        return self._bill(attrs.evolve(told, output_tokens=output), "at_least", self._outcome)
+
+    @property
+    def _outcome(self) -> str:
+        # Whoever keeps records and has none has not tried.
+        records = self._log.records
+        return records[-1].outcome if records else "failed"
 
     def _estimated(self, said: Message) -> Usage:
         answer = self._meter.tokens(ChatRequest([said])) if said.content or said.tool_calls else 0
@@ -183,7 +189,7 @@ class _Attempt:
         tracker = self._meter.tracker
         try:
             if bill is None:
-                await tracker.refund(self._reservation, outcome=self._log.records[-1].outcome)
+                await tracker.refund(self._reservation, outcome=self._outcome)
             else:
                 await tracker.update(self._reservation, bill)
         except StoreError as exc:

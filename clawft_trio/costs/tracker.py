@@ -181,9 +181,11 @@ class CostTracker:
         await self._write(reservation, partial(self.ledger.refund, reservation, outcome=outcome))
 
     async def _write(self, reservation: Reservation, write: Callable[[], Awaitable[bool]]) -> None:
-        self._owed[reservation.id] = write
-        await write()
-        self._owed.pop(reservation.id, None)
+        try:
+            await write()
+        except BaseException:
+            self._owed[reservation.id] = write
+            raise
 
     async def _catch_up(self) -> None:  # noqa: ASYNC910 - the reservation that follows checkpoints
         for id_, write in list(self._owed.items()):

@@ -10,11 +10,13 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import attrs
 import pytest
 import trio
 from costs.ledgers import NOON, Clock, claim, open_ledger, usd
 
 from clawft_trio.attempts import Usage
+from clawft_trio.codec import decode_json, encode_json
 from clawft_trio.costs import Bill, Calendar, Limits
 from clawft_trio.errors import BudgetExceeded
 from clawft_trio.testing.sweep import cancel_everywhere
@@ -241,6 +243,8 @@ async def test_who_spent_what() -> None:
         (late,) = await ledger.spending("sender", since=NOON + timedelta(hours=3), until=NOON + timedelta(hours=4))
         assert (late.group, late.unpriced) == ({"sender": "b:2"}, 1)
         assert [entry.turn for entry in await ledger.entries(sender="a:1", limit=2)] == ["open", "t-a:1"]
+        plain = decode_json(encode_json([attrs.asdict(record) for record in (total, *await ledger.entries())]))
+        assert (plain[0]["cost"], plain[-1]["cost"], plain[-1]["at"]) == ("0.6", "0.2", "2026-11-21T12:00:00Z")
         with pytest.raises(ValueError, match="expected some of"):
             await ledger.spending("1; DROP TABLE cost_charges")  # type: ignore[arg-type]
 
@@ -272,7 +276,7 @@ from clawft_trio.costs import MIGRATIONS, Bill, Claim, Ledger, Limits
 from clawft_trio.errors import BudgetExceeded
 from clawft_trio.store import open_store
 
-async def main(path, name, tries):
+async def main(path, name, tries, limit):
     granted = refused = 0
     async with open_store(Path(path), migrations=MIGRATIONS, busy=60.0, durability="process") as store:
         ledger = Ledger(store)
@@ -280,7 +284,7 @@ async def main(path, name, tries):
             try:
                 made = await ledger.reserve(
                     Claim(sender_id=name, target="p/m"), Decimal("0.03"),
-                    own=Limits(monthly="0.60"), everybody=Limits(monthly="1.00"),
+                    own=Limits(monthly=Decimal(limit) * Decimal("0.6")), everybody=Limits(monthly=limit),
                 )
             except BudgetExceeded:
                 refused += 1
@@ -290,7 +294,7 @@ async def main(path, name, tries):
             else:
                 granted += 1
                 await ledger.settle(made, Bill(cost=Decimal("0.01") if n % 3 == 1 else Decimal("0.03")))
-            everybody = (await ledger.budgets(name, everybody=Limits(monthly="1.00")))[0]
+            everybody = (await ledger.budgets(name, everybody=Limits(monthly=limit)))[0]
             assert everybody.left >= 0, everybody
     print(granted, refused)
 
@@ -298,11 +302,11 @@ trio.run(main, *sys.argv[1:])
 """
 
 
-async def spend_in_processes(path: Path, processes: int, tries: int) -> None:
+async def spend_in_processes(path: Path, processes: int, tries: int, limit: int) -> None:
     outputs: list[bytes] = []
 
     async def child(n: int) -> None:
-        command = [sys.executable, "-c", SPEND, str(path), f"p:{n}", str(tries)]
+        command = [sys.executable, "-c", SPEND, str(path), f"p:{n}", str(tries), str(limit)]
         done = await trio.run_process(command, capture_stdout=True)
         outputs.append(done.stdout)
 
@@ -313,23 +317,23 @@ async def spend_in_processes(path: Path, processes: int, tries: int) -> None:
             nursery.start_soon(child, n)
     granted, refused = (sum(int(out.split()[i]) for out in outputs) for i in (0, 1))
     async with open_ledger(Clock(datetime.now(UTC)), path=path) as ledger:
-        everybody = Limits(monthly=1)
+        everybody = Limits(monthly=limit)
         (budget,) = await ledger.budgets("", everybody=everybody)
         (total,) = await ledger.spending()
         assert budget.reserved == 0
-        assert budget.spent == total.cost <= 1
+        assert budget.spent == total.cost <= limit
         # Refused only where it was due: less is left than an attempt asks for.
         assert refused == 0 or budget.left < usd("0.03") * processes
         assert sum(entry.state == "settled" for entry in await ledger.entries(limit=100_000)) == granted
 
 
 async def test_eight_processes_never_overdraw(tmp_path: Path) -> None:
-    await spend_in_processes(tmp_path / "store.db", 8, 7)
+    await spend_in_processes(tmp_path / "store.db", 8, 7, 1)
 
 
 @pytest.mark.long
 async def test_eight_processes_never_overdraw_for_long(tmp_path: Path) -> None:
-    await spend_in_processes(tmp_path / "store.db", 8, 300)
+    await spend_in_processes(tmp_path / "store.db", 8, 300, 15)
 
 
 async def test_a_killed_process_keeps_nothing_longer_than_its_lease(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from clawft_trio.costs import (
 from clawft_trio.errors import (
     AuthFailed,
     BudgetExceeded,
+    CircuitOpen,
     ContentFiltered,
     ContextLengthExceeded,
     ModelNotFound,
@@ -203,6 +204,24 @@ async def test_what_never_left_costs_nothing() -> None:
         with pytest.raises(TransportFailed):
             await metered(Unsent(), tracker).complete(REQUEST, Call())
         assert ((await the_entry(tracker)).state, (await the_entry(tracker)).cost) == ("refunded", 0)
+
+
+class Untried:
+    """A provider that has a reason not to try."""
+
+    name = "p"
+    keeps_records = True
+
+    async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
+        await trio.lowlevel.checkpoint()
+        raise CircuitOpen("later")
+
+
+async def test_what_was_not_tried_costs_nothing() -> None:
+    async with open_tracker() as tracker:
+        with pytest.raises(CircuitOpen):
+            await metered(Untried(), tracker).complete(REQUEST, Call())
+        assert ((await the_entry(tracker)).state, (await the_entry(tracker)).outcome) == ("refunded", "failed")
 
 
 class Early:
