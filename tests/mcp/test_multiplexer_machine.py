@@ -199,4 +199,4 @@ def decode_json_bytes(raw):
 
 
 TestMultiplexerMachine = MultiplexerMachine.TestCase
-TestMultiplexerMachine.settings = settings(deadline=None, max_examples=60, stateful_step_count=30)
+TestMultiplexerMachine.settings = settings(deadline=None, max_examples=40, stateful_step_count=30)

@@ -19,7 +19,7 @@ from clawft_trio.mcp.process import StdioServer
 from clawft_trio.observe import Recorder, ServerGone, ServerSaid, ServerStarted
 from clawft_trio.testing.mcp_server import scripted_server
 
-QUICK = StdioServer(scripted_server(), eof_grace=1.0, term_grace=1.0)
+QUICK = StdioServer(scripted_server(), eof_grace=0.5, term_grace=0.5)
 ALONE = McpOptions(supervision=None)
 
 
