@@ -50,7 +50,7 @@ class Expected:
 
 @attrs.frozen(kw_only=True)
 class Payer:
-    """Whom a turn is charged to, and who spends for him."""
+    """Whom a turn is charged to, and which agent spends the money."""
 
     auth: AuthContext | None
     agent: str = ""
@@ -205,7 +205,7 @@ class CostTracker:
           turn_id: of the sub-agent's turn, until the block ends.
           auth: on whose behalf the parent works.
           agent: the name of the sub-agent.
-          parent_turn_id: of the turn that starts it. When that one is on behalf of somebody, too, he pays.
+          parent_turn_id: of the turn that starts it. When that one is on behalf of somebody, too, they pay.
         """
         above = self._started.get(parent_turn_id)
         payer = Payer(auth=above.auth if above else auth, agent=agent, parent_turn_id=parent_turn_id)
