@@ -52,7 +52,7 @@ async def ask(wanted: Ask) -> None:
             reply = await agent.ask(wanted.question)
             sys.stdout.write(encode_json(as_json(reply)).decode() + "\n")
             return
-        with Transcript(Console(soft_wrap=True)) as transcript:
+        with Transcript(Console()) as transcript:
             reply = await agent.ask(wanted.question, on_event=transcript)
     Console(stderr=True).print(summary(reply), style="dim")
 

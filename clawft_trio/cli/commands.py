@@ -51,7 +51,10 @@ def ask(
     ] = None,
     api_key_env: Annotated[str | None, typer.Option(help="The environment variable that holds the key.")] = None,
     workspace: Annotated[
-        Path | None, typer.Option(help="A folder with SOUL.md, AGENTS.md and files that the model may read.")
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="A folder with SOUL.md, AGENTS.md and files that the model may read."
+        ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A config.json.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
