@@ -124,7 +124,9 @@ class _Facts:
                 return None if value is None else type(value).__name__
 
     def _text(self, text: str) -> str:
-        masked = self._mask(whole(text))
+        # Cut before, so that a page of text costs no page of masking; far enough behind what is shown that no half of
+        # a secret, which no mask knows, comes to stand there.
+        masked = self._mask(whole(text[: 10 * _LONGEST]))
         return masked if len(masked) <= _LONGEST else masked[: _LONGEST - 1] + "…"
 
 

@@ -15,15 +15,16 @@ Mask: TypeAlias = Callable[[str], str]
 
 MASKED = "***"
 
+# Every repetition is bounded or cannot be entered twice at one place: the time is linear in the text, whatever it is.
 _SHAPES = re.compile(
     r"""
       # an authorization header
-      (?P<before> \b (?:bearer|basic) \s+ ) [\w.~+/=-]{8,}
+      (?P<before> \b (?:bearer|basic) \s{1,3} ) [\w.~+/=-]{8,}
       # a password in an address
-    | (?P<url> \b [a-z][a-z0-9+.-]*:// ) [^\s/@:]* : [^\s/@]+ (?=@)
+    | (?P<url> :// ) [^\s/@:]{0,100} : [^\s/@]{1,200} (?=@)
       # a setting that says what it is
-    | (?P<name> [\w-]* (?:api[_-]?key|secret|token|passw(?:or)?d|authorization) [\w-]* ["']? \s* [:=] \s* ["']?)
-      (?! \s | \d+ \b ) (?: (?:bearer|basic) \s+ )? [^\s"',;&}]+
+    | (?P<name> (?:api[_-]?key|secret|token|passw(?:or)?d|authorization) [\w-]{0,20} ["']? \s{0,3} [:=] \s{0,3} ["']?)
+      (?! \s | \d+ \b ) (?: (?:bearer|basic) \s{1,3} )? [^\s"',;&}]+
       # the issuers' own prefixes
     | \b (?: sk | pk | rk | gsk | xai | ghp | gho | ghs | github_pat | glpat | hf | xox[abprs] | AIza | AKIA | eyJ )
       [-_]? [\w.-]{12,}

@@ -26,7 +26,7 @@ from clawft_trio.errors import InvalidData, Problem
 from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.nursery import goodbye
 from clawft_trio.observe import events
-from clawft_trio.observe.events import Event, ServerSaid, ToolProgress
+from clawft_trio.observe.events import Event, Noted, ServerSaid, ToolProgress
 from clawft_trio.observe.facts import RecordedError, error_class, event_name, whole
 from clawft_trio.observe.masking import Mask, mask_secrets
 from clawft_trio.observe.queue import QueuedObserver, open_queue
@@ -39,6 +39,9 @@ LONGEST_LINE = 1 << 20
 
 MOST_EVENTS = 200_000
 """Events in one file: more than anybody looks at, and less than fills a memory."""
+
+_LONGEST_TEXT = 8192
+"""Characters that are kept of one text."""
 
 _DEEPEST = 8
 """Levels of nesting that are kept of the details of a note."""
@@ -85,7 +88,13 @@ def recorded_line(event: Event, *, texts: bool = False, mask: Mask = mask_secret
       mask: goes over every text.
     """
     plain = _Plain(texts, mask).record(event)
-    return encode_json({"event": event_name(type(event)), **plain}) + b"\n"
+    line = encode_json({"event": event_name(type(event)), **plain}) + b"\n"
+    if len(line) <= LONGEST_LINE:
+        return line
+    told = Noted(
+        room="observe", what="event too large to record", details={"event": event_name(type(event))}, at=event.at
+    )
+    return recorded_line(attrs.evolve(told, call_id=event.call_id, turn_id=event.turn_id))
 
 
 def header_line(*, now: Now = utc_now) -> bytes:
@@ -183,13 +192,13 @@ class _Plain:
             case None | bool() | int() | float():
                 return value
             case str():
-                return self._mask(whole(value))
+                return self._text(value)
             case Decimal():
                 return str(value)
             case datetime():
                 return value.isoformat()
             case BaseException():
-                return {"error": error_class(value), "message": self._mask(whole(str(value)))}
+                return {"error": error_class(value), "message": self._text(str(value))}
             case _ if depth >= _DEEPEST:
                 return type(value).__name__
             case list() | tuple() | set() | frozenset():
@@ -200,6 +209,11 @@ class _Plain:
                 return self.record(value, depth)  # type: ignore[arg-type]  # attrs.has narrows no object
             case _:
                 return type(value).__name__
+
+    def _text(self, text: str) -> str:
+        # As in facts: cut before masking, and again behind the last place where half a secret may stand.
+        masked = self._mask(whole(text[: 2 * _LONGEST_TEXT]))
+        return masked if len(masked) <= _LONGEST_TEXT else masked[:_LONGEST_TEXT] + "…"
 
 
 # --- reading ------------------------------------------------------------------------------------------------

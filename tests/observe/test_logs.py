@@ -120,6 +120,14 @@ def test_a_mask_knows_given_secrets_by_heart_and_ignores_what_is_too_short() -> 
     assert mask("a correct horse battery, a correct horse") == "a ***, a ***"
 
 
+@pytest.mark.parametrize(
+    "piece", ["a", "a.", "token", "token ", "sk-", "a://a:", "secret_", "Bearer ", "x=", "-", "eyJ", "://"]
+)
+def test_masking_a_long_text_of_anything_comes_back(piece: str) -> None:
+    # With one unbounded repetition in front of another this takes hours, and a hostile server would know.
+    assert mask_secrets(piece * 100_000)
+
+
 async def test_every_event_of_a_troubled_turn_is_one_line(autojump_clock: object) -> None:
     logger, kept = logging.Logger("test", logging.DEBUG), Kept()  # noqa: LOG001
     logger.addHandler(kept)

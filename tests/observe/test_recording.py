@@ -135,6 +135,16 @@ def test_what_is_in_a_note_is_recorded_whatever_it_is() -> None:
     assert back.details["error"] == {"error": "ValueError", "message": "x"}
 
 
+def test_a_line_is_never_longer_than_what_is_read() -> None:
+    page = "x" * 3_000_000
+    said = Noted(at=1.0, room="r", what=page, details={str(n): page for n in range(300)}, turn_id="t")
+    lines = [recorded_line(said), recorded_line(attrs.evolve(said, details={}))]
+    assert max(map(len, lines)) <= LONGEST_LINE
+    large, cut = read_recording([HEADER, *lines]).events
+    assert (large.what, large.details, large.turn_id) == ("event too large to record", {"event": "noted"}, "t")
+    assert (len(cut.what), cut.what[-1]) == (8193, "…")
+
+
 def test_halves_of_characters_do_not_cost_the_event() -> None:
     note = Noted(at=1.0, room="r\ud800", what="w", details={"\udcff": "\udcff", "error": ValueError("\udcff")})
     back = read_recording([HEADER, recorded_line(note)]).events[0]
