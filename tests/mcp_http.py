@@ -63,7 +63,10 @@ class HttpScript:
             line, *fields = head.decode().split("\r\n")
             headers = {name.lower(): value.strip() for name, _, value in (field.partition(":") for field in fields)}
             while len(body) < int(headers.get("content-length", 0)):
-                body += await stream.receive_some()
+                chunk = await stream.receive_some()
+                if not chunk:
+                    return
+                body += chunk
             request = Request(stream, line.split()[0], headers, body)
             self.requests.append(request)
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -208,7 +209,7 @@ class McpClient(Calls):
 
     def _refusal(self, why: McpError) -> McpError:
         if self._next_probe == math.inf:
-            return PeerGone(str(why), server=self.name)
+            return copy.copy(why)
         wait = max(0.0, self._next_probe - trio.current_time())
         return ServerDown(f"down, next try in {wait:.3g} s: {why}", retry_after=wait, server=self.name)
 

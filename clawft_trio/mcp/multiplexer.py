@@ -184,8 +184,8 @@ class Multiplexer:
           total: seconds the answer may take.
           longest: with it, each progress report starts the clock of *total* anew, up to so many seconds in all.
           on_progress: is shown each progress report as it comes; sync and cheap. What it raises ends the call.
-          on_notice: is shown each notification that is tagged as this subscription's; sync and cheap. The peer may
-            then end the call by cancelling it, which counts as an empty answer.
+          on_notice: is shown each notification that is tagged as this subscription's; sync and cheap. What it raises
+            ends the call. The peer may then end the call by cancelling it, which counts as an empty answer.
           headers: go beside the request, where the transport has headers.
           quiet: do not tell the peer when nobody waits any more (`initialize` must not be cancelled).
 
@@ -381,11 +381,7 @@ class Multiplexer:
         pending.deadline = min(trio.current_time() + pending.total, pending.hard_deadline)
         if pending.on_progress is None:
             return
-        try:
-            pending.on_progress(progress)
-        except Exception as exc:  # noqa: BLE001 - it is the caller's, and goes to the caller
-            self._give_up(pending, "its caller failed")
-            pending.settle(outcome.Error(exc))
+        self._show(pending, pending.on_progress, progress)
 
     def _note_subscription(self, method: str, params: Raw) -> None:
         try:
@@ -394,7 +390,14 @@ class Multiplexer:
             return
         pending = self._find(tagged.meta.subscription_id)
         if pending is not None and pending.on_notice is not None:
-            pending.on_notice(method, params)
+            self._show(pending, pending.on_notice, method, params)
+
+    def _show(self, pending: Pending, callback: Callable[..., object], *what: object) -> None:
+        try:
+            callback(*what)
+        except Exception as exc:  # noqa: BLE001 - it is the caller's, and goes to the caller
+            self._give_up(pending, "its caller failed")
+            pending.settle(outcome.Error(exc))
 
     def _note_cancelled(self, params: Raw) -> None:
         try:

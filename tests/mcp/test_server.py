@@ -14,6 +14,7 @@ from clawft_trio.auth import AuthContext, UserPermissions
 from clawft_trio.errors import PeerError
 from clawft_trio.mcp.opening import open_mcp, wrap_mcp
 from clawft_trio.mcp.server import ServeOptions, serve_mcp
+from clawft_trio.testing import cancel_everywhere
 from clawft_trio.tools import ToolContext, ToolRegistry, tool
 
 
@@ -251,6 +252,24 @@ async def test_a_host_that_reads_late_gets_every_answer():
         assert sorted(answer["id"] for answer in answers) == list(range(-1, 4000))
         assert all("result" in answer for answer in answers)
         nursery.cancel_scope.cancel(reason="seen")
+
+
+async def test_serving_and_calling_cancelled_everywhere_leave_nothing_running():
+    gate = Gate()
+    tasks = trio.lowlevel.current_statistics().tasks_living
+
+    async def operation():
+        async with served(add, gate.tool()) as near, wrap_mcp(near, near) as client:
+            await client.call_tool("add", {"a": 1, "b": 2})
+            with trio.move_on_after(0):
+                await client.call_tool("wait")
+
+    async def check():
+        await wait_all_tasks_blocked()
+        assert gate.inside == 0
+        assert trio.lowlevel.current_statistics().tasks_living == tasks
+
+    assert await cancel_everywhere(operation, check) > 20
 
 
 SERVER = """

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import trio
-from mcp_wired import wired
+from mcp_wired import cancelled_ids, wired
 from trio.testing import wait_all_tasks_blocked
 
 from clawft_trio.errors import McpError, PeerError, ProtocolViolation
@@ -161,6 +161,26 @@ async def test_a_subscription_hears_only_its_own_and_ends_with_it(ending):
                 await server.notify("notifications/cancelled", {"requestId": held.id})
         assert heard == ["notifications/subscriptions/acknowledged", "notifications/tools/list_changed", "the end"]
         assert client.tools_version > seen
+
+
+async def test_what_a_subscriber_raises_is_its_own_and_costs_nobody_else():
+    async with modern(hold=["subscriptions/listen"]) as (client, server):
+
+        def fail(*_):
+            raise LookupError("the subscriber's own bug")
+
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def listen():
+                with pytest.raises(LookupError, match="own bug"):
+                    await client.listen(fail, tools=True)
+
+            held = await server.wait_held()
+            await server.notify("notifications/tools/list_changed", {"_meta": {META + "subscriptionId": held.id}})
+        assert await client.list_tools()
+        await wait_all_tasks_blocked()
+        assert cancelled_ids(server) == [held.id]
 
 
 async def test_asking_finds_a_modern_server():

@@ -117,8 +117,9 @@ async def test_calls_in_flight_when_the_server_dies_fail_with_its_exit_code_and_
         assert {(error.exit_code, error.server) for error in errors} == {(3, "files")}
         assert all("exited with code 3" in str(error) and "out of cheese" in str(error) for error in errors)
         assert errors[0].stderr == "Traceback\nout of cheese"
-        with pytest.raises(PeerGone):
+        with pytest.raises(PeerGone) as caught:
             await client.call_tool("echo", {"text": "anybody there?"})
+        assert caught.value.exit_code == 3
 
 
 async def test_a_server_that_dies_at_start_says_why():

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import trio
 from mcp_http import greet, http_script
+from trio.testing import wait_all_tasks_blocked
 
 from clawft_trio.errors import PeerError, PeerGone, ProtocolViolation, RequestTimeout
 from clawft_trio.mcp import HttpServer, McpOptions, Supervision, open_mcp
 from clawft_trio.mcp.param_headers import header_paths, header_value, param_headers
+from clawft_trio.testing import cancel_everywhere
 
 TEXT = {"content": [{"type": "text", "text": "hi"}]}
 ALONE = McpOptions(supervision=None)
@@ -264,6 +267,31 @@ async def test_in_2026_07_28_the_headers_repeat_method_name_and_arguments_and_cl
                 await client.call_tool("t", total=0.2)
             await closed.wait()
         assert "notifications/cancelled" not in script.methods()
+
+
+@pytest.mark.long
+async def test_connect_call_and_close_over_http_cancelled_everywhere_leave_no_task_and_no_connection():
+    async def answer(request):
+        if not await greet(request, session="s"):
+            await request.json(request.result(TEXT))
+
+    async with http_script(answer) as script:
+
+        async def operation():
+            async with open_mcp(HttpServer(script.url), options=ALONE) as client:
+                await client.call_tool("x")
+
+        await operation()
+        await wait_all_tasks_blocked(0.01)
+        tasks, descriptors = trio.lowlevel.current_statistics().tasks_living, len(list(Path("/proc/self/fd").iterdir()))
+
+        async def check():
+            with trio.fail_after(5):
+                while trio.lowlevel.current_statistics().tasks_living > tasks:
+                    await trio.sleep(0.001)  # the server's own tasks see the end of their connections
+            assert len(list(Path("/proc/self/fd").iterdir())) <= descriptors
+
+        assert await cancel_everywhere(operation, check) > 20
 
 
 @pytest.mark.parametrize(
