@@ -96,6 +96,7 @@ def test_killed_at_a_boundary_every_message_has_one_reply_and_no_effect_is_repea
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 def test_killed_at_every_boundary(tmp_path: Path) -> None:
     step = 0
     while True:

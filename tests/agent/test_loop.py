@@ -707,6 +707,7 @@ def test_a_soak_leaves_nobody_without_a_reply(seed: int) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", range(5))
 def test_a_long_soak_leaves_nobody_without_a_reply(seed: int) -> None:
     in_mock_time(lambda: soak(seed, 10_000))()
