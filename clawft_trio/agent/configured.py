@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import attrs
@@ -11,11 +12,22 @@ import attrs
 from clawft_trio.agent.turn import TurnPolicy
 from clawft_trio.chat import Provider
 from clawft_trio.config import Config, McpServerConfig, ProviderConfig, Secret
+from clawft_trio.costs import (
+    MIGRATIONS as COST_MIGRATIONS,
+    Calendar,
+    CostTracker,
+    Ledger,
+    Limits,
+    Prices,
+    load_price_list,
+    tier_prices,
+)
 from clawft_trio.errors import ConfigError, NotConfigured, Problem
 from clawft_trio.llm import KNOWN, OpenAICompatible, provider_named
 from clawft_trio.mcp import HttpServer, StdioServer, ToolServer
 from clawft_trio.mcp.opening import Server
-from clawft_trio.pipeline import Router, StaticRouter, TieredRouter
+from clawft_trio.pipeline import Router, Selection, StaticRouter, TieredRouter
+from clawft_trio.store import Store, open_store
 from clawft_trio.tools.builtin import BuiltinPolicy, CommandPolicy
 
 
@@ -86,7 +98,36 @@ def _server(name: str, own: McpServerConfig) -> Server:
     return HttpServer(own.url, headers=headers)
 
 
-def router(config: Config, models: Sequence[str]) -> Router:
+@asynccontextmanager
+async def open_tracker(
+    config: Config, store: Store, models: Iterable[str], given: Collection[str]
+) -> AsyncGenerator[CostTracker, None]:
+    """Who knows what answers cost and what may be spent, with its ledger in *store*.
+
+    Args:
+      models: `provider/model` of everything that may be asked.
+      given: names of providers that the catalog's prices say nothing about.
+
+    Cancellation: the ledger is whole.
+    """
+    budgets = config.routing.cost_budgets
+    tiered = [target for tier in config.routing.tiers for target in tier.targets()]
+    unlisted = frozenset({*given, *(name for name, own in config.providers.items() if own.api_base)})
+    asked = {model.partition("/")[0] for model in (*models, *(target.name for target in tiered))}
+    prices = Prices(
+        explicit={**tier_prices(tiered), **config.prices},
+        # Importing the list takes a quarter of a second: only for whom it can price.
+        listed=await load_price_list() if asked - unlisted else None,
+        unlisted=unlisted,
+    )
+    limits = Limits(daily=budgets.global_daily_limit_usd, monthly=budgets.global_monthly_limit_usd)
+    async with AsyncExitStack() as stack:
+        if not budgets.tracking_persistence:
+            store = await stack.enter_async_context(open_store(None, migrations=COST_MIGRATIONS))
+        yield CostTracker(Ledger(store, calendar=Calendar(budgets.reset_hour_utc)), prices, everybody=limits)
+
+
+def router(config: Config, models: Sequence[str], selection: Selection) -> Router:
     """Who chooses the models.
 
     Raises:
@@ -94,10 +135,10 @@ def router(config: Config, models: Sequence[str]) -> Router:
     """
     if config.routing.mode == "tiered":
         policy = config.routing
-        return TieredRouter(attrs.evolve(policy, failover=policy.failover or config.failover))
+        return TieredRouter(attrs.evolve(policy, failover=policy.failover or config.failover), selection=selection)
     if not models:
         raise NotConfigured("no model: name one, as provider/model")
-    return StaticRouter(models, strategy=config.routing.selection_strategy)
+    return StaticRouter(models, strategy=config.routing.selection_strategy, selection=selection)
 
 
 def turn_policy(config: Config) -> TurnPolicy:

@@ -12,7 +12,14 @@ import attrs
 import trio
 
 from clawft_trio.agent.bus_turn import BusTurn
-from clawft_trio.agent.configured import builtin_policy, mcp_servers, provider_maker, router, turn_policy
+from clawft_trio.agent.configured import (
+    builtin_policy,
+    mcp_servers,
+    open_tracker,
+    provider_maker,
+    router,
+    turn_policy,
+)
 from clawft_trio.agent.journal import MIGRATIONS as JOURNAL_MIGRATIONS, Journal
 from clawft_trio.agent.loop import AgentLoop, LoopPolicy
 from clawft_trio.agent.providers import open_providers
@@ -23,6 +30,7 @@ from clawft_trio.bus import Channel, MessageBus, StoredShelf, open_bus, serve_ch
 from clawft_trio.chat import Call, Message, Provider
 from clawft_trio.config import Config, load_config
 from clawft_trio.context import ContextBuilder, Memory, Skills, memory_tools, skill_tool
+from clawft_trio.costs import MIGRATIONS as COST_MIGRATIONS, CostTracker, Metered
 from clawft_trio.errors import ClawftError
 from clawft_trio.files import FileCache
 from clawft_trio.llm.stream import Iteration, consuming
@@ -38,17 +46,19 @@ from clawft_trio.pipeline import (
     PermissionResolver,
     Pipeline,
     RateLimiter,
+    Selection,
     Target,
     Targets,
     TrajectoryLearner,
     open_targets,
 )
+from clawft_trio.pipeline.tokens import request_tokens
 from clawft_trio.resilience import Failover, Policy, Resilient, RetryBudget, Timeout
 from clawft_trio.store import Store, open_store
 from clawft_trio.tools import Approve, FanOutPolicy, Tool, ToolRegistry
 from clawft_trio.tools.builtin import BuiltinPolicy, register_builtins
 
-MIGRATIONS = (*SESSION_MIGRATIONS, *JOURNAL_MIGRATIONS)
+MIGRATIONS = (*SESSION_MIGRATIONS, *JOURNAL_MIGRATIONS, *COST_MIGRATIONS)
 """The schema of an agent's store."""
 
 AgentCallback: TypeAlias = Callable[[AgentEvent], bool | Awaitable[bool | None] | None]
@@ -78,6 +88,7 @@ class AgentParts:
     loop: AgentLoop
     targets: Targets
     store: Store
+    costs: CostTracker
     permissions: PermissionResolver
 
 
@@ -252,7 +263,8 @@ async def open_agent(
     async with (
         open_store(None if store is None else Path(store), migrations=MIGRATIONS) as kept,
         open_providers(providers, make_provider or provider_maker(settings)) as known,
-        open_targets(known.at, wrap=plan.around) as targets,
+        open_tracker(settings, kept, plan.models, providers or {}) as tracker,
+        open_targets(known.at, wrap=partial(plan.around, tracker)) as targets,
         open_toolset({**mcp_servers(settings), **(mcp or {})}, registry, notify=plan.notify),
         open_bus(settings.bus, shelf=StoredShelf(kept), notify=plan.notify) as bus,
     ):
@@ -261,7 +273,7 @@ async def open_agent(
             targets.reach(Target.parse(model))
         journal = None if store is None else Journal(kept)
         turns = Turns(
-            models=plan.pipeline(targets),
+            models=plan.pipeline(targets, tracker),
             tools=registry,
             history=Sessions(kept),
             context=context,
@@ -277,6 +289,7 @@ async def open_agent(
             loop=agent_loop,
             targets=targets,
             store=kept,
+            costs=tracker,
             permissions=plan.permissions,
         )
         async with _serving(agent_loop, bus, channels):
@@ -320,20 +333,21 @@ class _Plan:
         tiers = tuple(tier.name for tier in self.config.routing.tiers)
         return PermissionResolver(self.config.routing.permissions, tiers=tiers)
 
-    def around(self, provider: Provider, target: Target) -> Provider:
-        """What every target has around it."""
-        return Resilient(provider, self.policy or self.config.policy_of(target.provider, self.budget))
+    def around(self, tracker: CostTracker, provider: Provider, target: Target) -> Provider:
+        """What every target has around it: the meter inside, so that every attempt pays."""
+        metered = Metered(provider, tracker, target, tokens=request_tokens)
+        return Resilient(metered, self.policy or self.config.policy_of(target.provider, self.budget))
 
-    def pipeline(self, targets: Targets) -> Pipeline:
+    def pipeline(self, targets: Targets, tracker: CostTracker) -> Pipeline:
         """Who routes and answers."""
         stages = self.config.pipeline
         return Pipeline(
-            router=router(self.config, self.models),
+            router=router(self.config, self.models, Selection(estimate=tracker.estimate)),
             transport=targets,
             chain=partial(Failover, hedge_after=self.config.timeouts.hedge_after, budget=self.budget),
             scorer=FitnessScorer() if stages.scorer == "fitness" else NoScorer(),
             learner=TrajectoryLearner() if stages.learner == "trajectory" else NoLearner(),
-            admission=Admission(limiter=RateLimiter(self.config.routing.rate_limiting)),
+            admission=Admission(limiter=RateLimiter(self.config.routing.rate_limiting), budget=tracker),
         )
 
     def context(self, registry: ToolRegistry, builtins: BuiltinPolicy) -> ContextBuilder | None:

@@ -15,6 +15,7 @@ from attrs.validators import and_, ge, gt, le, optional
 
 from clawft_trio.bus import BusConfig
 from clawft_trio.config.structuring import Secret, alias
+from clawft_trio.costs import ModelPrice
 from clawft_trio.llm.failures import RETRYABLE_STATUSES
 from clawft_trio.net import Clocks
 from clawft_trio.pipeline import PermissionsPolicy, RateLimitPolicy, RoutingPolicy
@@ -238,6 +239,8 @@ class Config:
     tools: ToolsConfig = ToolsConfig()
     routing: RoutingConfig = attrs.field(factory=RoutingConfig)
     pipeline: PipelineConfig = PipelineConfig()
+    #: US dollars for a million tokens, by `provider/model`; they go before tiers and before the list of genai-prices
+    prices: Mapping[str, ModelPrice] = attrs.field(factory=dict)
     skills: SkillsConfig = attrs.field(factory=SkillsConfig)
     memory: MemoryConfig = MemoryConfig()
     #: of the original, let be

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import trio
 
 from clawft_trio.agent.runtime import open_agent
 from clawft_trio.agent.turn import RoundStarted, ToolsAnswered, TurnPolicy
+from clawft_trio.attempts import Usage
 from clawft_trio.chat import Reset, TextDelta
 from clawft_trio.config import parse_config
 from clawft_trio.errors import NotConfigured, ProviderTimeout, ServerError
@@ -246,3 +248,18 @@ async def test_a_channel_is_served_and_what_it_has_not_sent_is_sent_before_the_e
     async with open_agent(["p/m"], providers={"p": model}, channels=[chat]):
         await trio.sleep(1)
     assert [(message.kind, message.content, message.reply_to) for message in chat.sent] == [("final", "Hello.", "m1")]
+
+
+async def test_what_an_answer_cost_is_in_the_reply_and_in_the_ledger(tmp_path: Path) -> None:
+    usage = Usage(input_tokens=1000, output_tokens=500)
+    config = parse_config(json.dumps({"prices": {"p/m": {"input": 2, "output": 8.0}}}))
+    model = ScriptedProvider([Say("Hello."), Finish(usage=usage)], name="p")
+    async with open_agent(["p/m"], providers={"p": model}, config=config, store=tmp_path / "agent.db") as agent:
+        reply = await agent.ask("hello", sender_id="ana")
+        [spent] = await agent.parts.costs.ledger.spending("sender", "target")
+        entries = await agent.parts.costs.ledger.entries()
+    assert reply.cost == Decimal("0.006")
+    assert (spent.group, spent.cost) == ({"sender": "local:ana", "target": "p/m"}, Decimal("0.006"))
+    assert [(entry.sender, entry.turn, entry.certainty, entry.cost) for entry in entries] == [
+        ("local:ana", reply.turn_id, "exact", Decimal("0.006"))
+    ]
