@@ -23,7 +23,7 @@ from clawft_trio.chat import (
     ToolCallReady,
     growing_text,
 )
-from clawft_trio.errors import ProviderError
+from clawft_trio.errors import ConsumerLeft, ProviderError
 from clawft_trio.observe.events import Retracted
 from clawft_trio.resilience.strategy import Attempt, Policy
 
@@ -53,20 +53,30 @@ class Shown:
         if kind is TextDelta:
             self.content = True
             self._text.write(event.text)  # type: ignore[union-attr]  # `kind` says so, faster than isinstance
+        elif isinstance(event, Reset):
+            return self._take_back(event)
         else:
             self._note(event)
         return self._emit(event)
 
     def _note(self, event: StreamEvent) -> None:
-        if isinstance(event, Reset):
-            self._forget()
-        elif isinstance(event, CONTENT):
+        if isinstance(event, CONTENT):
             self.content = True
             if isinstance(event, ToolCallReady):
                 self._calls.append(event.call)
             elif isinstance(event, ReasoningDelta):
                 self._reasoning = self._reasoning or growing_text()
                 self._reasoning.write(event.text)
+
+    async def _take_back(self, event: Reset) -> None:
+        # Forgotten only when it was delivered: cancelled half way, it may not have been heard and has to be said again,
+        # or the next attempt's words would stand behind this one's.
+        try:
+            await self._emit(event)
+        except ConsumerLeft:
+            self._forget()
+            raise
+        self._forget()
 
     def _forget(self) -> None:
         self.content = False
@@ -245,10 +255,10 @@ class _Gate:
 
     async def _reset(self, event: Reset) -> None:
         # The next attempt has to prove itself anew; a consumer that saw nothing is not told to forget it.
-        was_live, self._live, self._opens_at = self._live, False, None
-        self._held.clear()
-        if was_live:
+        if self._live:
             await self._emit(event)
+        self._live, self._opens_at = False, None
+        self._held.clear()
 
     def _is_due(self, event: StreamEvent) -> bool:
         if self._characters is not None and self._held.size > self._characters:

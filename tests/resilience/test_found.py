@@ -14,6 +14,8 @@ from clawft_trio.resilience import (
     Failover,
     Hold,
     Live,
+    Policy,
+    Preview,
     Resilient,
     Retry,
     Timeout,
@@ -73,6 +75,24 @@ async def test_a_retry_after_a_cancelled_showing_is_watched(autojump_clock: trio
     with pytest.raises(ProviderTimeout) as caught:
         await Resilient(leaf, policy).complete(REQUEST, Call(emit=emit))
     assert (caught.value.clock, trio.current_time()) == ("first_content", 25.0)
+
+
+@pytest.mark.parametrize("outermost", [Live(), Preview(characters=1)])
+async def test_a_reset_that_was_cancelled_on_its_way_is_said_again(
+    outermost: Policy, autojump_clock: trio.testing.MockClock
+) -> None:
+    screen = Screen()
+
+    async def emit(event: StreamEvent) -> None:
+        if isinstance(event, Reset) and trio.current_time() < 5.0:
+            await trio.sleep(6.0)
+        await screen.emit(event)
+
+    leaf = ScriptedProvider([Say("bad"), Fail(ServerError("down"))], [Say("good"), Finish()])
+    again = Retry(first_wait=0.0)
+    model = Resilient(leaf, compose(outermost, again, Timeout(total=5.0), again))
+    screen.check(await model.complete(REQUEST, Call(emit=emit)))
+    assert [reset.discarded.text for reset in screen.resets] == ["bad"]
 
 
 # --- breaker --------------------------------------------------------------------------------------------------
