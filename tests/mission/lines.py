@@ -189,6 +189,7 @@ EXIT_CRITERIA = [
         "exit D6",
         "sender_id from InboundMessage through ChatRequest and RoutingDecision to CostTracker.update(), end to end",
         "costs",
+        ("agent/test_costs_end_to_end.py::test_the_ledger_knows_who_asked_what_of_whom_and_what_it_cost",),
     ),
     Line(
         "exit D9",
@@ -220,7 +221,12 @@ GATES = [
             "resilience/test_retry.py::test_what_the_error_calls_final_is_final",
         ),
     ),
-    Line("gate D-Observability", "D6 end-to-end integration test required", "costs"),
+    Line(
+        "gate D-Observability",
+        "D6 end-to-end integration test required",
+        "costs",
+        ("agent/test_costs_end_to_end.py::test_the_ledger_knows_who_asked_what_of_whom_and_what_it_cost",),
+    ),
     Line(
         "gate D-Transport",
         "concurrent MCP test with 10+ simultaneous requests",
@@ -285,7 +291,12 @@ RISKS = [
 ]
 
 CONTRACTS = [
-    Line("09 needs D6", "sender_id for per-agent cost attribution", "costs"),
+    Line(
+        "09 needs D6",
+        "sender_id for per-agent cost attribution",
+        "costs",
+        ("costs/test_meter.py::test_a_sub_agent_spends_the_money_of_whoever_started_it",),
+    ),
     Line(
         "09/M1 needs D9",
         "FlowDelegator: 10 and more calls through one client from several tasks",
@@ -473,8 +484,18 @@ NAMED = [
             "pipeline/test_routing.py::test_a_request_on_nobodys_behalf_has_next_to_no_rights",
         ),
     ),
-    Line("update calls record_actual with sender", "settled by actual usage", "costs"),
-    Line("refund on failure", "what was not sent costs nothing", "costs"),
+    Line(
+        "update calls record_actual with sender",
+        "settled by actual usage",
+        "costs",
+        ("costs/test_meter.py::test_an_answer_says_what_it_cost_and_so_does_the_ledger",),
+    ),
+    Line(
+        "refund on failure",
+        "what was not sent costs nothing",
+        "costs",
+        ("costs/test_meter.py::test_what_never_left_costs_nothing",),
+    ),
     Line(
         "capacity 2, third send waits",
         "and goes on when one is taken",
