@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias
 
 import attrs
 import trio
-from attrs.validators import ge, gt, optional
+from attrs.validators import ge, gt, instance_of, optional
 
 from clawft_trio.attempts import AttemptRecord, Latency, Usage
 from clawft_trio.auth import AuthContext
@@ -70,7 +70,8 @@ class TurnPolicy:
 class Question:
     """What is asked in a turn, by whom, and where."""
 
-    content: Message
+    # Checked here, because what is asked is written down whatever becomes of it, and has to be readable again.
+    content: Message = attrs.field(validator=instance_of(Message))
     auth: AuthContext
     #: the conversation it belongs to
     session: str

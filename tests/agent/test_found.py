@@ -43,3 +43,11 @@ async def test_a_turn_that_took_too_long_tells_its_attempts(autojump_clock: trio
 def test_a_turn_policy_is_checked_where_it_is_made(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         TurnPolicy(**wrong)
+
+
+async def test_a_question_that_is_none_does_not_spoil_the_session() -> None:
+    async with open_agent(["p/m"], providers={"p": ScriptedProvider.saying("hello")}) as agent:
+        for wrong in (5, None):
+            with pytest.raises(TypeError):
+                await agent.ask(wrong)
+        assert (await agent.ask("hello")).text == "hello"
