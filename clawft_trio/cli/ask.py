@@ -34,6 +34,7 @@ class Ask:
     api_key_env: str | None = None
     workspace: Path | None = None
     config: Path | None = None
+    store: Path | None = None
     as_json: bool = False
 
 
@@ -47,7 +48,9 @@ async def ask(wanted: Ask) -> None:
     """
     config = Config() if wanted.config is None else await load_config(wanted.config)
     models, make = _targets(wanted, config)
-    async with open_agent(models, make_provider=make, workspace=wanted.workspace, config=config) as agent:
+    async with open_agent(
+        models, make_provider=make, workspace=wanted.workspace, config=config, store=wanted.store
+    ) as agent:
         if wanted.as_json:
             reply = await agent.ask(wanted.question)
             sys.stdout.write(encode_json(as_json(reply)).decode() + "\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,11 @@ import trio
 import typer
 
 from clawft_trio.cli.ask import Ask, ask as ask_once
+from clawft_trio.cli.costs import Costs, Format, show_costs
 from clawft_trio.cli.demo import demo as show_demo
+from clawft_trio.cli.mcp import Serve, call_tool, serve, show_tools
+from clawft_trio.cli.timeline import Wanted, timeline as draw_timeline
+from clawft_trio.cli.workspace import Look, show_context, show_skills
 
 app: typer.Typer = typer.Typer(
     name="clawft-trio",
@@ -57,6 +62,9 @@ def ask(
         ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A config.json.")] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="A file in which conversations and costs are kept; see `costs`.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
     """Ask once and print the answer.
@@ -71,6 +79,121 @@ def ask(
         api_key_env=api_key_env,
         workspace=workspace,
         config=config,
+        store=store,
         as_json=json,
     )
     trio.run(ask_once, wanted)
+
+
+WorkspaceOption = Annotated[Path | None, typer.Option(help="The folder; by default the config's.")]
+ConfigOption = Annotated[Path | None, typer.Option(help="A config.json.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+TrustOption = Annotated[bool, typer.Option("--trust-workspace", help="Read the workspace's own skills, too.")]
+
+
+@app.command()
+def context(
+    workspace: WorkspaceOption = None,
+    config: ConfigOption = None,
+    sender: Annotated[str, typer.Option(help="Whose memory: channel:sender.")] = "",
+    trust_workspace: TrustOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Print the exact system prompt, each part with its source and its estimated tokens.
+
+    Example: clawft-trio context --workspace .
+    """
+    look = Look(workspace=workspace, config=config, sender=sender, trust_workspace=trust_workspace, as_json=json)
+    trio.run(show_context, look)
+
+
+@app.command()
+def skills(
+    workspace: WorkspaceOption = None,
+    config: ConfigOption = None,
+    trust_workspace: TrustOption = False,
+    json: JsonOption = False,
+) -> None:
+    """List the skills, and what is wrong with any; exit code 1 if something is.
+
+    Example: clawft-trio skills --workspace . --trust-workspace
+    """
+    look = Look(workspace=workspace, config=config, trust_workspace=trust_workspace, as_json=json)
+    if trio.run(show_skills, look):
+        raise typer.Exit(1)
+
+
+@app.command()
+def costs(
+    store: Annotated[Path, typer.Argument(help="The agent's store: the file given to open_agent(store=...).")],
+    by: Annotated[
+        list[str] | None, typer.Option(help="sender, agent, target, day, month, turn, parent_turn; may be repeated.")
+    ] = None,
+    sender: Annotated[str | None, typer.Option(help="Only this one's: channel:sender.")] = None,
+    days: Annotated[int | None, typer.Option(help="Only the last so many days.", min=1)] = None,
+    form: Annotated[Format, typer.Option("--format", help="How to print it.")] = "table",
+) -> None:
+    """Print who spent what, dearest first.
+
+    Example: clawft-trio costs agent.db --by sender --days 7 --format csv
+    """
+    asked = Costs(store=store, by=tuple(by or ("sender", "target")), sender=sender, days=days, form=form)
+    trio.run(show_costs, asked)
+
+
+@app.command()
+def timeline(
+    file: Annotated[Path, typer.Argument(help="A recording: JSON lines.")],
+    html: Annotated[Path | None, typer.Option(help="Where the page goes; by default beside the recording.")] = None,
+    svg: Annotated[Path | None, typer.Option(help="Where the picture goes.")] = None,
+    chrome: Annotated[Path | None, typer.Option(help="Where the trace for ui.perfetto.dev goes.")] = None,
+    turn: Annotated[str, typer.Option(help="Only turns whose id begins like this, or whose session it is.")] = "",
+) -> None:
+    """Draw what happened in recorded turns.
+
+    Example: clawft-trio timeline turns.jsonl --html turns.html
+    """
+    draw_timeline(Wanted(file=file, html=html, svg=svg, chrome=chrome, turn=turn))
+
+
+mcp: typer.Typer = typer.Typer(no_args_is_help=True, help="Offer tools to MCP hosts, or try a server by hand.")
+app.add_typer(mcp, name="mcp")
+
+
+@mcp.command("serve")
+def mcp_serve(
+    workspace: Annotated[Path, typer.Argument(help="The folder that the tools work in, and cannot leave.")],
+    config: ConfigOption = None,
+    writing: Annotated[bool, typer.Option(help="Offer tools that write, too: the host has to ask its user.")] = False,
+) -> None:
+    """Offer the built-in tools to an MCP host over stdin and stdout.
+
+    Example: clawft-trio mcp serve .
+    """
+    trio.run(serve, Serve(workspace=workspace, config=config, writing=writing))
+
+
+@mcp.command("list")
+def mcp_list(
+    server: Annotated[list[str], typer.Argument(help="The server's command after --, or its address.")],
+    json: JsonOption = False,
+) -> None:
+    """List the tools of a server.
+
+    Example: clawft-trio mcp list -- npx -y @modelcontextprotocol/server-everything
+    """
+    trio.run(partial(show_tools, server, as_json=json))
+
+
+@mcp.command("call")
+def mcp_call(
+    tool: Annotated[str, typer.Argument(help="The tool's name.")],
+    server: Annotated[list[str], typer.Argument(help="The server's command after --, or its address.")],
+    arguments: Annotated[str, typer.Option("--arguments", "-a", help="A JSON object.")] = "{}",
+) -> None:
+    """Call one tool of a server; exit code 1 when it says that it failed.
+
+    Example: clawft-trio mcp call echo -a '{"message": "hi"}' -- npx -y @modelcontextprotocol/server-everything
+    """
+    if not trio.run(call_tool, server, tool, arguments):
+        raise typer.Exit(1)

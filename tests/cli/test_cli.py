@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from clawft_trio.attempts import Usage
 from clawft_trio.testing import CallTool, FaultServer, Finish, Page, Say, Status, open_fault_server
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals")
@@ -162,3 +163,71 @@ async def test_help_says_what_there_is() -> None:
     assert done.returncode == 0
     assert b"demo" in done.stdout
     assert b"ask" in done.stdout
+
+
+# --- context, skills, costs, mcp -----------------------------------------------------------------------------
+
+
+async def test_context_prints_the_prompt_with_its_sources(tmp_path: Path) -> None:
+    (tmp_path / "SOUL.md").write_text("You are Nora.")
+    done = await run("context", "--workspace", str(tmp_path), "--json")
+    told = json.loads(done.stdout)
+    assert [part["title"] for part in told["parts"]][:1] == ["SOUL.md"]
+    assert told["parts"][0]["source"] == str(tmp_path / "SOUL.md")
+    plain = await run("context", "--workspace", str(tmp_path))
+    assert b"You are Nora." in plain.stdout
+
+
+async def test_skills_are_listed_and_what_is_wrong_with_any_is_told(tmp_path: Path) -> None:
+    for name, text in {
+        "good": "---\nname: good\ndescription: Fine.\n---\nDo it.\n",
+        "bad": "---\nname: ../x\n---\n",
+    }.items():
+        folder = tmp_path / ".clawft" / "skills" / name
+        folder.mkdir(parents=True)
+        (folder / "SKILL.md").write_text(text)
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"skills": {"user": str(tmp_path / "none")}}))
+    looked = ("--workspace", str(tmp_path), "--config", str(config))
+    done = await run("skills", *looked, "--trust-workspace", "--json")
+    told = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert [skill["name"] for skill in told["skills"]] == ["good"]
+    assert any("bad" in problem for problem in told["problems"])
+    untrusted = await run("skills", *looked, "--json")
+    assert json.loads(untrusted.stdout)["skills"] == []
+
+
+async def test_costs_say_who_spent_what_in_three_forms(tmp_path: Path) -> None:
+    store, config = tmp_path / "agent.db", tmp_path / "config.json"
+    config.write_text(json.dumps({"prices": {"server/m": {"input": 1, "output": 2}}}))
+    async with open_fault_server([Say("Hello."), Finish(usage=Usage(input_tokens=1000, output_tokens=500))]) as server:
+        asked = await run(
+            "ask", "hi", "--base-url", server.url, "-m", "m", "--store", str(store), "--config", str(config)
+        )
+        assert asked.returncode == 0, asked.stderr
+    told = json.loads((await run("costs", str(store), "--format", "json")).stdout)
+    assert [(row["sender"], row["target"], row["cost"], row["certainty"]) for row in told] == [
+        ("local:local", "server/m", "0.002", "exact")
+    ]
+    rows = (await run("costs", str(store), "--by", "sender", "--format", "csv")).stdout.decode().splitlines()
+    assert rows[0].startswith("sender,attempts,")
+    assert rows[1].startswith("local:local,1,1000,500,0.002")
+    assert b"local:local" in (await run("costs", str(store))).stdout
+    assert (await run("costs", str(store), "--by", "colour")).returncode == 2
+
+
+async def test_mcp_serves_lists_and_calls(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("rain on Monday")
+    server = ["--", sys.executable, "-m", "clawft_trio", "mcp", "serve", str(tmp_path)]
+    listed = await run("mcp", "list", "--json", *server)
+    names = [one["name"] for one in json.loads(listed.stdout)]
+    assert "read_file" in names
+    assert "write_file" not in names
+    called = await run("mcp", "call", "read_file", "-a", '{"path": "notes.txt"}', *server)
+    assert (called.returncode, called.stdout.strip()) == (0, b"rain on Monday")
+    missing = await run("mcp", "call", "read_file", "-a", '{"path": "none.txt"}', *server)
+    assert missing.returncode == 1
+    nobody = await run("mcp", "list", "--", "no-such-command-at-all")
+    assert nobody.returncode == 1
+    assert b"no-such-command-at-all" in nobody.stderr

@@ -1,0 +1,89 @@
+"""`clawft-trio costs`: who spent what."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal, get_args
+
+import attrs
+from rich.console import Console
+from rich.table import Table
+
+from clawft_trio.codec import encode_json
+from clawft_trio.costs import MIGRATIONS, GroupBy, Ledger, Spending
+from clawft_trio.errors import InvalidData, NotConfigured, Problem
+from clawft_trio.store import open_store
+
+Format = Literal["table", "csv", "json"]
+_NUMBERS = ("attempts", "input_tokens", "output_tokens", "cost", "certainty", "unpriced")
+
+
+@attrs.frozen(kw_only=True)
+class Costs:
+    """What to ask the ledger."""
+
+    store: Path
+    by: tuple[str, ...] = ("sender", "target")
+    sender: str | None = None
+    #: days back from now; None is everything
+    days: int | None = None
+    form: Format = "table"
+
+
+async def show_costs(wanted: Costs) -> None:
+    """Print what was spent, dearest first.
+
+    Raises:
+      NotConfigured: there is no such file.
+      InvalidData: there is nothing to group by of that name.
+      StoreError: the ledger cannot be read.
+
+    Cancellation: nothing is changed.
+    """
+    groups = _groups(wanted.by)
+    if not wanted.store.exists():
+        raise NotConfigured(f"no ledger: {wanted.store} is not there")
+    since = None if wanted.days is None else datetime.now(UTC) - timedelta(days=wanted.days)
+    async with open_store(wanted.store, migrations=MIGRATIONS) as store:
+        found = await Ledger(store).spending(*groups, sender=wanted.sender, since=since)
+    {"table": _table, "csv": _csv, "json": _json}[wanted.form](groups, found)
+
+
+def _groups(names: Sequence[str]) -> tuple[GroupBy, ...]:
+    known: tuple[GroupBy, ...] = get_args(GroupBy)
+    wrong = [name for name in names if name not in known]
+    if wrong:
+        raise InvalidData([Problem("--by", f"expected some of {', '.join(known)}, got {', '.join(wrong)}")])
+    return tuple(name for name in known if name in names)
+
+
+def _row(groups: Sequence[str], spent: Spending) -> dict[str, str]:
+    return {name: spent.group[name] for name in groups} | {name: str(getattr(spent, name)) for name in _NUMBERS}
+
+
+def _table(groups: Sequence[str], found: Sequence[Spending]) -> None:
+    if not found:
+        print("Nothing was spent.")
+        return
+    table = Table(box=None, pad_edge=False)
+    for name in groups:
+        table.add_column(name, overflow="fold")
+    for name in _NUMBERS:
+        table.add_column("cost, $" if name == "cost" else name.replace("_", " "), justify="right")
+    for spent in found:
+        table.add_row(*_row(groups, spent).values())
+    Console().print(table)
+
+
+def _csv(groups: Sequence[str], found: Sequence[Spending]) -> None:
+    writer = csv.DictWriter(sys.stdout, [*groups, *_NUMBERS], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_row(groups, spent) for spent in found)
+
+
+def _json(groups: Sequence[str], found: Sequence[Spending]) -> None:
+    print(encode_json([_row(groups, spent) for spent in found]).decode())

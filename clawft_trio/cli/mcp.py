@@ -1,0 +1,99 @@
+"""`clawft-trio mcp`: offer the built-in tools to other hosts, or try a server by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+from rich.console import Console
+from rich.table import Table
+
+from clawft_trio.codec import decode_json, encode_json
+from clawft_trio.config import Config, load_config
+from clawft_trio.errors import InvalidData, NotConfigured, Problem
+from clawft_trio.mcp import HttpServer, ServeOptions, open_mcp, serve_mcp
+from clawft_trio.tools import ToolRegistry
+from clawft_trio.tools.builtin import BuiltinPolicy, CommandPolicy, register_builtins
+
+
+@attrs.frozen(kw_only=True)
+class Serve:
+    """What to offer."""
+
+    workspace: Path
+    config: Path | None = None
+    #: offer what writes, too: the host asks its user, nobody here does
+    writing: bool = False
+
+
+async def serve(wanted: Serve) -> None:
+    """Offer the workspace's tools over stdin and stdout until the host closes them.
+
+    Raises:
+      NotConfigured: there is no such folder.
+      ConfigError: the configuration does not fit.
+
+    Cancellation: running tools are cancelled and awaited.
+    """
+    settings = Config() if wanted.config is None else await load_config(wanted.config)
+    if not wanted.workspace.is_dir():
+        raise NotConfigured(f"no workspace: {wanted.workspace} is not a folder")
+    registry = ToolRegistry()
+    policy = BuiltinPolicy(
+        unapproved=wanted.writing or settings.tools.unapproved,
+        commands=CommandPolicy(allow=settings.tools.allow_commands),
+    )
+    register_builtins(registry, wanted.workspace, policy)
+    await serve_mcp(registry, options=ServeOptions(workspace=wanted.workspace))
+
+
+async def show_tools(server: Sequence[str], *, as_json: bool = False) -> None:
+    """List the tools of a server.
+
+    Raises:
+      McpError: it does not answer as a server should.
+
+    Cancellation: the server is ended within its graces.
+    """
+    async with open_mcp(_server(server)) as client:
+        tools = await client.list_tools()
+    if as_json:
+        print(encode_json([{"name": one.name, "description": one.description} for one in tools]).decode())
+        return
+    table = Table(box=None, pad_edge=False)
+    table.add_column("tool", no_wrap=True)
+    table.add_column("description", overflow="fold")
+    for one in tools:
+        table.add_row(one.name, (one.description or "").strip().partition("\n")[0])
+    Console().print(table)
+
+
+async def call_tool(server: Sequence[str], name: str, arguments: str) -> bool:
+    """Call one tool and print what it answers; whether it went well.
+
+    Raises:
+      InvalidData: *arguments* are not a JSON object.
+      McpError: there is no answer.
+
+    Cancellation: the server is told, and ended within its graces.
+    """
+    given: Any = decode_json(arguments)
+    if not isinstance(given, dict):
+        raise InvalidData([Problem("$", "expected a JSON object")], source="--arguments")
+    async with open_mcp(_server(server)) as client:
+        result = await client.call_tool(name, given)
+    for block in result.content:
+        text = getattr(block, "text", None)
+        print(encode_json(block).decode() if text is None else text)
+    return not result.is_error
+
+
+def _server(words: Sequence[str]) -> Sequence[str] | HttpServer:
+    """A command, or the address of a server over HTTP."""
+    if not words:
+        raise NotConfigured("no server: name its command, or its address")
+    if len(words) == 1 and words[0].startswith(("http://", "https://")):
+        return HttpServer(words[0])
+    return words

@@ -1,0 +1,106 @@
+"""`clawft-trio context` and `clawft-trio skills`: what a model is told in a workspace, and where it comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+from rich.console import Console
+from rich.table import Table
+
+from clawft_trio.codec import encode_json
+from clawft_trio.config import Config, load_config
+from clawft_trio.context import ContextBuilder, Memory, Skills
+from clawft_trio.errors import NotConfigured
+from clawft_trio.files import FileCache
+
+
+@attrs.frozen(kw_only=True)
+class Look:
+    """What to look at."""
+
+    workspace: Path | None = None
+    config: Path | None = None
+    #: whose memory: `channel:sender`
+    sender: str = ""
+    trust_workspace: bool = False
+    as_json: bool = False
+
+
+async def show_context(look: Look) -> None:
+    """Print the exact system prompt, each part with its source and its estimated tokens.
+
+    Raises:
+      NotConfigured: no workspace is named.
+
+    Cancellation: nothing is left.
+    """
+    settings, workspace = await _settled(look)
+    cache = FileCache()
+    memory = Memory(workspace, cache, per_sender=settings.memory.per_sender)
+    builder = ContextBuilder(workspace, cache=cache, skills=_skills(settings, workspace, look, cache), memory=memory)
+    prompt = await builder.explain(sender=look.sender)
+    if look.as_json:
+        parts = [attrs.asdict(part) for part in prompt.parts]
+        _print_json({"tokens": prompt.tokens, "parts": parts, "problems": prompt.problems})
+        return
+    console = Console()
+    for part in prompt.parts:
+        console.rule(f"{part.title} · {part.source} · about {part.tokens} tokens", align="left")
+        console.print(part.text, markup=False, highlight=False, soft_wrap=True)
+    console.rule(f"about {prompt.tokens} tokens in all", align="left")
+    _print_problems(console, prompt.problems)
+
+
+async def show_skills(look: Look) -> int:
+    """List the skills and what is wrong with any; how many are wrong.
+
+    Raises:
+      NotConfigured: no workspace is named.
+
+    Cancellation: nothing is left.
+    """
+    settings, workspace = await _settled(look)
+    report = await _skills(settings, workspace, look, FileCache()).load()
+    if look.as_json:
+        _print_json({"skills": [_told(skill) for skill in report.skills], "problems": report.problems})
+        return len(report.problems)
+    console = Console()
+    table = Table(box=None, pad_edge=False)
+    for name in ("skill", "description", "source"):
+        table.add_column(name, overflow="fold")
+    for skill in report.skills:
+        table.add_row(skill.name, skill.description, str(skill.source))
+    console.print(table if report.skills else "No skills.")
+    _print_problems(console, report.problems)
+    return len(report.problems)
+
+
+async def _settled(look: Look) -> tuple[Config, Path]:
+    settings = Config() if look.config is None else await load_config(look.config)
+    workspace = look.workspace or settings.agents.defaults.workspace
+    if workspace is None:
+        raise NotConfigured("no workspace: name one with --workspace, or in --config as $.agents.defaults.workspace")
+    return settings, workspace
+
+
+def _skills(settings: Config, workspace: Path, look: Look, cache: FileCache) -> Skills:
+    return Skills(
+        cache,
+        workspace=workspace / ".clawft" / "skills",
+        user=settings.skills.user,
+        trust_workspace=look.trust_workspace or settings.skills.trust_workspace,
+    )
+
+
+def _told(skill: object) -> dict[str, str]:
+    return {name: str(getattr(skill, name)) for name in ("name", "description", "source")}
+
+
+def _print_problems(console: Console, problems: tuple[str, ...]) -> None:
+    for problem in problems:
+        console.print(f"! {problem}", style="yellow", markup=False, soft_wrap=True)
+
+
+def _print_json(value: object) -> None:
+    print(encode_json(value).decode())
