@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import attrs
+
 from clawft_trio.chat import Provider
 from clawft_trio.resilience.bulkhead import Bulkhead
 from clawft_trio.resilience.circuit_breaker import CircuitBreaker
@@ -38,7 +40,9 @@ def resilient_chain(
     Times are seconds; None switches a clock off.
     """
     shared = budget or RetryBudget()
-    each = retry or Retry(max_retries=2, budget=shared)
+    each = retry or Retry(max_retries=2)
+    if each.budget is None:
+        each = attrs.evolve(each, budget=shared)
     layers: list[Policy] = [each, breaker or CircuitBreaker()]
     if bulkhead is not None:
         layers.append(bulkhead)

@@ -18,6 +18,7 @@ from clawft_trio.resilience import (
     Preview,
     Resilient,
     Retry,
+    RetryBudget,
     Timeout,
     compose,
     resilient_chain,
@@ -136,6 +137,14 @@ async def test_a_stall_after_content_is_final_where_content_commits(autojump_clo
     with pytest.raises(ProviderTimeout) as caught:
         await chain.complete(REQUEST, Call(emit=screen.emit))
     assert (caught.value.partial.text, screen.resets, backup.calls) == ("x", [], 0)
+
+
+async def test_a_retry_of_ones_own_shares_the_chains_budget(autojump_clock: trio.testing.MockClock) -> None:
+    broken = ScriptedProvider([Fail(ServerError("down"))])
+    budget = RetryBudget(capacity=1.0, ratio=0.0, per_second=0.0)
+    with pytest.raises(ServerError):
+        await resilient_chain(broken, retry=Retry(max_retries=5), budget=budget).complete(REQUEST, Call())
+    assert broken.calls == 2
 
 
 # --- hedged failover ------------------------------------------------------------------------------------------
