@@ -22,8 +22,8 @@ try:
     from opentelemetry import context, metrics, trace
     from opentelemetry.context import Context
     from opentelemetry.trace import SpanKind, Status, StatusCode
-except ImportError as exc:
-    raise ImportError("OpenTelemetry is not installed: pip install 'clawft-trio[otel]'") from exc
+except ImportError as _missing:
+    raise ImportError("OpenTelemetry is not installed: pip install 'clawft-trio[otel]'") from _missing
 
 from clawft_trio.observe.events import Event, RoundEnded, ServerGone, ServerStarted, TurnEnded
 from clawft_trio.observe.facts import error_class

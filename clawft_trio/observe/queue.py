@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import attrs
 import trio
 
-from clawft_trio.nursery import goodbye, open_hidden_nursery
+from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.observe.events import Event
 from clawft_trio.observe.observer import Observer
 
@@ -122,18 +122,18 @@ async def open_queue(
     async with open_hidden_nursery() as nursery:
         life = trio.CancelScope(shield=True)
 
-        async def serve() -> None:
+        async def deliver() -> None:
             with life:
                 await queued._serve(limiter)
             done.set()
 
         done = trio.Event()
-        nursery.start_soon(serve)
+        nursery.start_soon(deliver)
         try:
             yield queued
         finally:
             queued._close()
-            with goodbye(grace):
+            with trio.move_on_after(grace, shield=True):
                 await done.wait()
             life.cancel(reason="observer queue closed")
             queued._give_up()

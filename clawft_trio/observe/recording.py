@@ -24,7 +24,6 @@ import trio
 from clawft_trio.codec import decode_json, encode_json, make_converter, structure
 from clawft_trio.errors import InvalidData, Problem
 from clawft_trio.messages import InboundMessage, OutboundMessage
-from clawft_trio.nursery import goodbye
 from clawft_trio.observe import events
 from clawft_trio.observe.events import Event, Noted, ServerSaid, ToolProgress
 from clawft_trio.observe.facts import RecordedError, error_class, event_name, whole
@@ -42,6 +41,9 @@ MOST_EVENTS = 200_000
 
 _LONGEST_TEXT = 8192
 """Characters that are kept of one text."""
+
+_LONGEST_ID = 200
+"""Characters of an id that is told of an event that is too large for its line."""
 
 _DEEPEST = 8
 """Levels of nesting that are kept of the details of a note."""
@@ -91,10 +93,15 @@ def recorded_line(event: Event, *, texts: bool = False, mask: Mask = mask_secret
     line = encode_json({"event": event_name(type(event)), **plain}) + b"\n"
     if len(line) <= LONGEST_LINE:
         return line
-    told = Noted(
-        room="observe", what="event too large to record", details={"event": event_name(type(event))}, at=event.at
+    instead = Noted(
+        room="observe",
+        what="event too large to record",
+        details={"event": event_name(type(event))},
+        at=event.at,
+        call_id=event.call_id[:_LONGEST_ID],
+        turn_id=event.turn_id[:_LONGEST_ID],
     )
-    return recorded_line(attrs.evolve(told, call_id=event.call_id, turn_id=event.turn_id))
+    return recorded_line(instead)
 
 
 def header_line(*, now: Now = utc_now) -> bytes:
@@ -150,7 +157,7 @@ async def open_recording(
         async with open_queue(lines, capacity=capacity, grace=grace) as observer:
             yield observer
     finally:
-        with goodbye(grace):
+        with trio.move_on_after(grace, shield=True):
             await trio.to_thread.run_sync(file.close, abandon_on_cancel=True)
 
 

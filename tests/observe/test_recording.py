@@ -139,6 +139,7 @@ def test_a_line_is_never_longer_than_what_is_read() -> None:
     page = "x" * 3_000_000
     said = Noted(at=1.0, room="r", what=page, details={str(n): page for n in range(300)}, turn_id="t")
     lines = [recorded_line(said), recorded_line(attrs.evolve(said, details={}))]
+    assert len(recorded_line(attrs.evolve(said, turn_id=page, call_id=page))) <= LONGEST_LINE
     assert max(map(len, lines)) <= LONGEST_LINE
     large, cut = read_recording([HEADER, *lines]).events
     assert (large.what, large.details, large.turn_id) == ("event too large to record", {"event": "noted"}, "t")
