@@ -41,14 +41,14 @@ class Outgoing:
     def __init__(
         self, line: bytes, method: str = "", *, key: Id | None = None, name: str = "", cancels: Id | None = None
     ) -> None:
-        self.line = line
-        self.method = method
+        self.line: bytes = line
+        self.method: str = method
         #: of the request that this is; None in everything else
-        self.id = key
+        self.id: Id | None = key
         #: of the tool or prompt, or the URI of the resource: HTTP repeats it in a header
-        self.name = name
+        self.name: str = name
         #: the request that this notice takes back
-        self.cancels = cancels
+        self.cancels: Id | None = cancels
         #: to be sent beside the frame, where the transport has headers
         self.headers: Mapping[str, str] = _NO_HEADERS
 
@@ -63,15 +63,15 @@ class Pending(Outgoing):
 
     def __init__(self, key: int, line: bytes, method: str, name: str, started: float, total: float) -> None:
         super().__init__(line, method, key=key, name=name)
-        self.started = started
-        self.total = total
-        self.deadline = started + total
-        self.hard_deadline = self.deadline
+        self.started: float = started
+        self.total: float = total
+        self.deadline: float = started + total
+        self.hard_deadline: float = self.deadline
         self.on_progress: OnProgress | None = None
         self.on_notice: OnNotice | None = None
         #: the peer is not told when nobody waits any more
-        self.quiet = False
-        self.task = trio.lowlevel.current_task()
+        self.quiet: bool = False
+        self.task: trio.lowlevel.Task = trio.lowlevel.current_task()
 
     def settle(self, result: outcome.Outcome[Envelope]) -> None:
         """Wake the caller with its answer, or with an error. Once."""

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Raw
 
 from clawft_trio.mcp.bell import Bell
-from clawft_trio.mcp.frames import Listener, Progress
+from clawft_trio.mcp.frames import Decode, Listener, Progress
 
 NOTIFICATIONS = 1024
 """Notifications that may wait for their listener; past that the oldest is dropped and counted."""
@@ -30,7 +30,7 @@ class Hearing:
         self._queue: deque[tuple[str, Raw]] = deque()
         self._bell = Bell()
         #: notifications that were dropped because the listener was too slow
-        self.dropped = 0
+        self.dropped: int = 0
 
     @property
     def waiting(self) -> int:
@@ -85,6 +85,6 @@ class Tagged(msgspec.Struct, frozen=True):
     meta: Tag = msgspec.field(name="_meta", default=Tag())
 
 
-decode_progress = msgspec.json.Decoder(Progress).decode
-decode_cancelled = msgspec.json.Decoder(Cancelled).decode
-decode_tagged = msgspec.json.Decoder(Tagged).decode
+decode_progress: Decode[Progress] = msgspec.json.Decoder(Progress).decode
+decode_cancelled: Decode[Cancelled] = msgspec.json.Decoder(Cancelled).decode
+decode_tagged: Decode[Tagged] = msgspec.json.Decoder(Tagged).decode

@@ -109,7 +109,7 @@ class Multiplexer:
         patient: bool = False,
         on_malformed: Callable[[Malformed], None] | None = None,
     ) -> None:
-        self.name = name
+        self.name: str = name
         self._overhear = overhear
         self._on_malformed = on_malformed
         self._window = window
@@ -129,9 +129,9 @@ class Multiplexer:
         self._ended: McpError | None = None
         self._stray = self._malformed = self._dropped = 0
         #: the peer may not ask (2026-07-28), so what it asks is dropped
-        self.one_way = False
+        self.one_way: bool = False
         #: `trio.current_time()` at which the peer was last heard
-        self.last_heard = -math.inf
+        self.last_heard: float = -math.inf
 
     def __repr__(self) -> str:
         state = "ended" if self._ended else f"{len(self._pending)} in flight, {len(self._waiting)} waiting"

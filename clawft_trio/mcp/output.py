@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-import jsonschema
+import jsonschema.validators
 from jsonschema.protocols import Validator
 from msgspec import UNSET
 from referencing import Registry
@@ -17,7 +18,8 @@ class OutputCheck:
     """One tool's output schema, made ready at its first use.
 
     References to other documents are never fetched: a schema is the word of a stranger, and following it would let
-    a server make us call any address.
+    a server make us call any address. Its regular expressions are not run: one that backtracks for ever would stop
+    the event loop.
     """
 
     def __init__(self, schema: JsonObject) -> None:
@@ -37,7 +39,19 @@ class OutputCheck:
 
     def _ready(self) -> Validator:
         if self._validator is None:
-            kind = jsonschema.validators.validator_for(self._schema, default=jsonschema.Draft202012Validator)
-            kind.check_schema(self._schema)
-            self._validator = kind(self._schema, registry=Registry())
+            self._validator = _validator(self._schema)
         return self._validator
+
+
+def _validator(schema: dict[str, Any]) -> Validator:
+    kind: Any = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
+    kind.check_schema(schema)
+    extend: Any = jsonschema.validators.extend
+    validator: Validator = extend(kind, {"pattern": _unchecked, "patternProperties": _unchecked})(
+        schema, registry=Registry()
+    )
+    return validator
+
+
+def _unchecked(*_: object) -> Iterable[jsonschema.ValidationError]:
+    return ()

@@ -39,6 +39,11 @@ def _words(command: str | Sequence[str]) -> tuple[str, ...]:
     return (command,) if isinstance(command, str) else tuple(command)
 
 
+def _has_a_program(_: object, attribute: attrs.Attribute[tuple[str, ...]], value: tuple[str, ...]) -> None:
+    if not value or not all(isinstance(word, str) for word in value) or not value[0]:
+        raise ValueError(f"{attribute.name}: expected a program and its arguments, got {value!r}")
+
+
 @attrs.frozen
 class StdioServer:
     """How to start an MCP server as a child process and how to end it.
@@ -47,7 +52,7 @@ class StdioServer:
     """
 
     #: the program and its arguments; a string is a program without arguments
-    command: tuple[str, ...] = attrs.field(converter=_words)
+    command: tuple[str, ...] = attrs.field(converter=_words, validator=_has_a_program)
     #: variables that it gets on top of `inherit`
     env: Mapping[str, str] = attrs.field(factory=dict, repr=False, kw_only=True)
     #: names of variables that it inherits from us
@@ -55,11 +60,6 @@ class StdioServer:
     cwd: str | None = attrs.field(default=None, kw_only=True)
     eof_grace: float = attrs.field(default=2.0, kw_only=True)
     term_grace: float = attrs.field(default=2.0, kw_only=True)
-
-    @command.validator
-    def _has_a_program(self, _: object, value: tuple[str, ...]) -> None:
-        if not value or not all(isinstance(word, str) for word in value) or not value[0]:
-            raise ValueError(f"command: expected a program and its arguments, got {value!r}")
 
     def environment(self) -> dict[str, str]:
         """What the process sees."""
@@ -75,8 +75,8 @@ class ServerProcess:
         assert process.stderr is not None
         self.name = name
         assert isinstance(process.stdin, trio.lowlevel.FdStream)
-        self.stdin = process.stdin
-        self.stdout = process.stdout
+        self.stdin: trio.lowlevel.FdStream = process.stdin
+        self.stdout: trio.abc.ReceiveStream = process.stdout
         self._stderr = process.stderr
         self._process = process
         self._server = server

@@ -52,7 +52,7 @@ class RestartHistory:
         self._in_a_row = 0
         self._down = False
         #: restarts that were decided on, in all
-        self.restarts = 0
+        self.restarts: int = 0
 
     def note_end(self, now: float, *, lived: float) -> Verdict:
         """Enter the end of a life of *lived* seconds (0 if it never got going), and decide what comes next."""

@@ -199,7 +199,7 @@ class Toolset:
             function=partial(_call, self.clients[name], server, definition.name),
             description=definition.description or definition.title or "",
             parameters=definition.input_schema,
-            metadata=ToolMetadata(mode="read_only" if looks_only else "mutating"),
+            metadata=ToolMetadata(mode="read_only" if looks_only else "mutating", idempotent=looks_only),
             check=check_schema(definition.input_schema, trusted=False),
         )
 

@@ -67,7 +67,7 @@ class Held:
 
     def __init__(self, server: ScriptedMcpServer, message: Json) -> None:
         self._server = server
-        self.id = message["id"]
+        self.id: Any = message["id"]
         self.method: str = message["method"]
         self.params: Json = message.get("params", {})
 

@@ -513,6 +513,15 @@ async def test_an_output_schema_is_never_fetched_from_elsewhere():
             await (await server.wait_held()).answer({"content": [], "structuredContent": {}})
 
 
+async def test_a_hostile_pattern_in_an_output_schema_is_not_run():
+    evil = {**TYPED, "outputSchema": {"type": "object", "properties": {"x": {"pattern": "(a+)+$"}}}}
+    async with wired(tools=[evil]) as (client, server):
+        await client.list_tools()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.call_tool, "sum")
+            await (await server.wait_held()).answer({"content": [], "structuredContent": {"x": "a" * 64 + "!"}})
+
+
 async def test_content_of_every_kind_is_kept():
     content = [
         {"type": "text", "text": "t"},

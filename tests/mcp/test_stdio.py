@@ -146,6 +146,12 @@ async def test_a_command_that_cannot_be_run_is_named(command):
             raise AssertionError("it cannot have started")
 
 
+@pytest.mark.parametrize("command", [(), [], "", ["", "x"], ["x", 7]])
+def test_a_command_without_a_program_is_refused(command):
+    with pytest.raises(ValueError, match="command"):
+        StdioServer(command)
+
+
 async def test_a_server_that_never_answers_times_out_and_is_ended():
     server = StdioServer(scripted_server("--silent", "--ignore-term"), eof_grace=0.1, term_grace=0.1)
     with trio.fail_after(10), pytest.raises(RequestTimeout, match="initialize"):
