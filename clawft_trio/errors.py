@@ -116,7 +116,7 @@ class ProviderError(ClawftError):
       partial: what had been received.
     """
 
-    curable_elsewhere = True
+    curable_elsewhere: bool = True
 
     def __init__(
         self,

@@ -79,7 +79,7 @@ class TurnContext:
         self._message = message
         self._over = False
         #: the same in every process that works on it: the key of the journal
-        self.turn_id = turn_id_of(message)
+        self.turn_id: str = turn_id_of(message)
         #: whether an earlier process has begun it, so that the journal may know some of its steps
         self.resumed = resumed
         #: gets events
@@ -196,7 +196,7 @@ class AgentLoop:
         journal: LoopJournal | None = None,
         notify: Observer = unobserved,
     ) -> None:
-        self.policy = policy or LoopPolicy()
+        self.policy: LoopPolicy = policy or LoopPolicy()
         self._bus = bus
         self._turn = turn
         self._journal = journal

@@ -90,7 +90,7 @@ class MessageBus:
     def __init__(
         self, config: BusConfig | None = None, *, shelf: Shelf | None = None, notify: Observer = unobserved
     ) -> None:
-        self.config = config or BusConfig()
+        self.config: BusConfig = config or BusConfig()
         self._shelf = shelf or MemoryShelf()
         self._notify = fan_out([notify])
         self._inbound: BoundedQueue[InboundMessage] = BoundedQueue(
@@ -336,7 +336,7 @@ class Publisher:
         self._bus = bus
         self._closed = False
         #: messages that it has handed over
-        self.published = 0
+        self.published: int = 0
 
     async def publish(self, message: InboundMessage) -> bool:
         """Hand *message* over; see `MessageBus.publish_inbound`.

@@ -128,8 +128,8 @@ class BoundedQueue(Generic[T]):
         warn_at: float = 0.8,
         notify: Callable[[Any], None] = unobserved,
     ) -> None:
-        self.name = name
-        self.closed = False
+        self.name: str = name
+        self.closed: bool = False
         self._capacity = capacity
         self._overflow: Overflow = overflow
         self._max_bytes = max_bytes

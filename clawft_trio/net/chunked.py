@@ -29,7 +29,7 @@ class ChunkedDecoder:
         #: whether the body has come to its end
         self.ended: bool = False
         #: what came after the end
-        self.leftover = b""
+        self.leftover: bytes = b""
         self._left = 0
         # What comes next when nothing is left of a chunk: its CRLF, a size, or a trailer.
         self._in_chunk = False

@@ -35,7 +35,7 @@ class Stopwatch:
         self._started = self._now()
         self._first_content: float | None = None
         #: seconds spent in the consumer
-        self.consumer_time = 0.0
+        self.consumer_time: float = 0.0
 
     async def emit(self, event: StreamEvent) -> None:
         """Pass *event* on and note when."""

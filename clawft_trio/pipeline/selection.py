@@ -51,7 +51,9 @@ class Known:
         for target in targets:
             # In several tiers, the lowest counts: that is the right that suffices.
             self.targets.setdefault(target.name, target)
-        self.providers = frozenset(providers if providers is not None else (t.provider for t in self.targets.values()))
+        self.providers: frozenset[str] = frozenset(
+            providers if providers is not None else (t.provider for t in self.targets.values())
+        )
         for target in self.targets.values():
             self._check(target)
 

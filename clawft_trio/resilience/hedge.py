@@ -135,7 +135,7 @@ class Race(Generic[T]):
         self.errors: dict[int, Exception] = {}
         self.results: list[T] = []
         self.winner: _Arm[T] | None = None
-        self.running = 0
+        self.running: int = 0
         self.settled: trio.Event = trio.Event()
         self._first = first
         self._waiting = waiting

@@ -11,6 +11,7 @@ from clawft_trio.attempts import AttemptLog, record_attempt
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Provider
 from clawft_trio.errors import ClawftError, ConsumerLeft
 from clawft_trio.nursery import leaves, raise_one
+from clawft_trio.observe.events import AttemptEnded, AttemptStarted
 from clawft_trio.resilience.strategy import Policy, Strategy
 
 
@@ -87,8 +88,10 @@ def _raise_bare(group: BaseExceptionGroup[BaseException]) -> None:
 async def _recorded(provider: Provider, request: ChatRequest, call: Call) -> ChatResponse:
     own = call.log.branch()
     spare = AttemptLog()
+    target = f"{provider.name}/{request.model}" if request.model else provider.name
+    call.notify(AttemptStarted(target=target, call_id=call.id, turn_id=call.turn_id))
     try:
-        with record_attempt(spare, provider.name) as attempt:
+        with record_attempt(spare, target) as attempt:
             # It does not say when, or whether: to call it unsent would be to say that it cost nothing.
             attempt.sent = True
             response = await provider.complete(request, attrs.evolve(call, log=own))
@@ -96,5 +99,6 @@ async def _recorded(provider: Provider, request: ChatRequest, call: Call) -> Cha
             attempt.certainty = None if response.usage is None else "exact"
     finally:
         if not own.records:
-            call.log.add(spare.records[0])
+            own.add(spare.records[0])
+        call.notify(AttemptEnded(record=own.records[-1], call_id=call.id, turn_id=call.turn_id))
     return response

@@ -147,10 +147,10 @@ class _Lane:
     """One connection, used by one task at a time, in the order in which they came."""
 
     def __init__(self, connection: sqlite3.Connection, *, source: str, busy: float, threaded: bool) -> None:
-        self.limiter = trio.CapacityLimiter(1)
-        self.closed = False
-        self.failed = 0
-        self.ended = {"COMMIT": 0, "ROLLBACK": 0}
+        self.limiter: trio.CapacityLimiter = trio.CapacityLimiter(1)
+        self.closed: bool = False
+        self.failed: int = 0
+        self.ended: dict[str, int] = {"COMMIT": 0, "ROLLBACK": 0}
         self._connection = connection
         self._source = source
         self._busy = busy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
-from observe.turns import USAGE, Told
+from observe.turns import USAGE
 
 from clawft_trio.chat import Call, ChatRequest, Message
 from clawft_trio.errors import AllProvidersExhausted, ConsumerLeft, ServerError
@@ -15,12 +15,12 @@ from clawft_trio.testing import Fail, Finish, Hang, Say, ScriptedProvider, Wait,
 REQUEST = ChatRequest([Message.user("hello")])
 
 
-def down(name: str) -> Told:
-    return Told(ScriptedProvider([Wait(1), Fail(lambda: ServerError("down", provider=name))], name=name))
+def down(name: str) -> ScriptedProvider:
+    return ScriptedProvider([Wait(1), Fail(lambda: ServerError("down", provider=name))], name=name)
 
 
-def well(name: str) -> Told:
-    return Told(ScriptedProvider([Wait(2), Say("Hello."), Wait(1), Finish(usage=USAGE)], name=name))
+def well(name: str) -> ScriptedProvider:
+    return ScriptedProvider([Wait(2), Say("Hello."), Wait(1), Finish(usage=USAGE)], name=name)
 
 
 async def test_a_call_without_an_agent_has_its_tree(autojump_clock: object) -> None:
@@ -94,6 +94,6 @@ async def test_cancelled_anywhere_the_call_is_told_as_cancelled(autojump_clock: 
 async def test_a_hang_that_is_cancelled_says_why(autojump_clock: object) -> None:
     seen = Recorder()
     with trio.move_on_after(3):
-        await Observed(Told(ScriptedProvider([Hang()])), seen).complete(REQUEST, Call())
+        await Observed(ScriptedProvider([Hang()]), seen).complete(REQUEST, Call())
     (call,) = spans_of(seen.events).roots
     assert (call.status, call.end - call.start) == ("cancelled", 3.0)

@@ -2,40 +2,18 @@
 
 from __future__ import annotations
 
-import attrs
 import trio
 
 from clawft_trio.agent import open_agent
 from clawft_trio.attempts import Usage
-from clawft_trio.chat import Call, ChatRequest, ChatResponse
 from clawft_trio.config import parse_config
 from clawft_trio.errors import ServerError, TransportFailed
-from clawft_trio.observe import AttemptEnded, AttemptStarted, Observer, Recorder
+from clawft_trio.observe import Observer, Recorder
 from clawft_trio.resilience import Retry
 from clawft_trio.testing import CallTool, Fail, Finish, Hang, Say, ScriptedProvider, Wait
 from clawft_trio.tools import tool
 
 USAGE = Usage(input_tokens=100, output_tokens=20)
-
-
-@attrs.frozen
-class Told:
-    """A provider that tells of its attempts, as those that speak HTTP do."""
-
-    provider: ScriptedProvider
-    keeps_records = True
-
-    @property
-    def name(self) -> str:
-        return self.provider.name
-
-    async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
-        ids = {"call_id": call.id, "turn_id": call.turn_id}
-        call.notify(AttemptStarted(target="/".join(filter(None, (self.name, request.model))), **ids))
-        try:
-            return await self.provider.complete(request, call)
-        finally:
-            call.notify(AttemptEnded(record=call.log.records[-1], **ids))
 
 
 @tool(mode="read_only")
@@ -59,7 +37,7 @@ async def alone() -> str:
     return "done"
 
 
-def troubled() -> dict[str, Told]:
+def troubled() -> dict[str, ScriptedProvider]:
     """Providers for one turn: a retry, a failover and three tools; then a hedge."""
     a = ScriptedProvider(
         [Wait(1), Say("I will "), Fail(lambda: TransportFailed("reset", provider="a", model="one"))],
@@ -73,7 +51,7 @@ def troubled() -> dict[str, Told]:
         [Wait(2), Say("Rain."), Finish(usage=USAGE)],
         name="b",
     )
-    return {"a": Told(a), "b": Told(b)}
+    return {"a": a, "b": b}
 
 
 async def play(*observers: Observer) -> Recorder:
