@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import attrs
@@ -19,6 +20,7 @@ from clawft_trio.codec import encode_json
 from clawft_trio.config import Config, load_config
 from clawft_trio.errors import NotConfigured
 from clawft_trio.llm import OpenAICompatible, provider_named
+from clawft_trio.observe import open_recording
 
 SERVER = "server"
 """What the server given by --base-url is called in targets and errors."""
@@ -35,6 +37,8 @@ class Ask:
     workspace: Path | None = None
     config: Path | None = None
     store: Path | None = None
+    #: where the turn is recorded, for `timeline`
+    record: Path | None = None
     as_json: bool = False
 
 
@@ -48,9 +52,18 @@ async def ask(wanted: Ask) -> None:
     """
     config = Config() if wanted.config is None else await load_config(wanted.config)
     models, make = _targets(wanted, config)
-    async with open_agent(
-        models, make_provider=make, workspace=wanted.workspace, config=config, store=wanted.store
-    ) as agent:
+    async with AsyncExitStack() as stack:
+        observers = [] if wanted.record is None else [await stack.enter_async_context(open_recording(wanted.record))]
+        agent = await stack.enter_async_context(
+            open_agent(
+                models,
+                make_provider=make,
+                workspace=wanted.workspace,
+                config=config,
+                store=wanted.store,
+                observers=observers,
+            )
+        )
         if wanted.as_json:
             reply = await agent.ask(wanted.question)
             sys.stdout.write(encode_json(as_json(reply)).decode() + "\n")

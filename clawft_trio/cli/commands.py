@@ -65,6 +65,7 @@ def ask(
     store: Annotated[
         Path | None, typer.Option(help="A file in which conversations and costs are kept; see `costs`.")
     ] = None,
+    record: Annotated[Path | None, typer.Option(help="Record the turn here; see `timeline`.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
     """Ask once and print the answer.
@@ -80,6 +81,7 @@ def ask(
         workspace=workspace,
         config=config,
         store=store,
+        record=record,
         as_json=json,
     )
     trio.run(ask_once, wanted)

@@ -231,3 +231,15 @@ async def test_mcp_serves_lists_and_calls(tmp_path: Path) -> None:
     nobody = await run("mcp", "list", "--", "no-such-command-at-all")
     assert nobody.returncode == 1
     assert b"no-such-command-at-all" in nobody.stderr
+
+
+async def test_a_recorded_turn_becomes_a_page(tmp_path: Path) -> None:
+    record, page = tmp_path / "turn.jsonl", tmp_path / "turn.html"
+    async with open_fault_server([Status(500)], [Say("Hello."), Finish()]) as server:
+        asked = await run("ask", "hi", "--base-url", server.url, "-m", "m", "--record", str(record))
+    assert asked.returncode == 0, asked.stderr
+    drawn = await run("timeline", str(record), "--html", str(page))
+    assert drawn.returncode == 0, drawn.stderr
+    assert "server/m" in page.read_text()
+    wrong = await run("timeline", str(page))
+    assert wrong.returncode == 2
