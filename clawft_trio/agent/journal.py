@@ -86,19 +86,31 @@ class LoopJournal(Protocol):
     """What the agent loop needs of a journal."""
 
     async def accepted(self, message: InboundMessage) -> bool:
-        """Write *message* down; False when it was accepted before."""
+        """Write *message* down; False when it was accepted before.
+
+        Cancellation: `Cancelled` means that it was not written.
+        """
         ...
 
     async def withdrawn(self, message: InboundMessage) -> None:
-        """Cross *message* out: it did not get in after all."""
+        """Cross *message* out: it did not get in after all.
+
+        Cancellation: `Cancelled` means that it was not written.
+        """
         ...
 
     async def replied(self, message: InboundMessage, reply: OutboundMessage) -> None:
-        """The turn is over: forget its steps, and keep its reply for delivery, in one step."""
+        """The turn is over: forget its steps, and keep its reply for delivery, in one step.
+
+        Cancellation: `Cancelled` means that nothing was written.
+        """
         ...
 
     async def unfinished(self) -> tuple[Unfinished, ...]:
-        """What an earlier process has accepted and not answered, in order; each counts as resumed from now on."""
+        """What an earlier process has accepted and not answered, in order; each counts as resumed from now on.
+
+        Cancellation: safe.
+        """
         ...
 
 

@@ -34,8 +34,9 @@ from clawft_trio.costs import MIGRATIONS as COST_MIGRATIONS, CostTracker, Metere
 from clawft_trio.errors import ClawftError
 from clawft_trio.files import FileCache
 from clawft_trio.llm.stream import Iteration, consuming
-from clawft_trio.mcp import ToolServer, open_toolset
+from clawft_trio.mcp import McpOptions, ToolServer, open_toolset
 from clawft_trio.mcp.opening import Server
+from clawft_trio.mcp.pins import PIN_MIGRATIONS, StoredPins
 from clawft_trio.nursery import goodbye, open_hidden_nursery
 from clawft_trio.observe import Event, Observer, fan_out
 from clawft_trio.pipeline import (
@@ -58,7 +59,7 @@ from clawft_trio.store import Store, open_store
 from clawft_trio.tools import Approve, FanOutPolicy, Tool, ToolRegistry
 from clawft_trio.tools.builtin import BuiltinPolicy, register_builtins
 
-MIGRATIONS = (*SESSION_MIGRATIONS, *JOURNAL_MIGRATIONS, *COST_MIGRATIONS)
+MIGRATIONS = (*SESSION_MIGRATIONS, *JOURNAL_MIGRATIONS, *COST_MIGRATIONS, *PIN_MIGRATIONS)
 """The schema of an agent's store."""
 
 AgentCallback: TypeAlias = Callable[[AgentEvent], bool | Awaitable[bool | None] | None]
@@ -210,6 +211,7 @@ async def open_agent(
     *,
     tools: Iterable[Tool] = (),
     mcp: Mapping[str, Server | ToolServer] | None = None,
+    mcp_options: McpOptions | None = None,
     workspace: str | Path | None = None,
     config: Config | str | Path | None = None,
     store: str | Path | None = None,
@@ -229,6 +231,7 @@ async def open_agent(
       models: `provider/model`, in order of preference. The first that answers, answers. None given: the config's.
       tools: what the model may call.
       mcp: MCP servers by name, each a command or more; their tools are offered as `name__tool`.
+      mcp_options: how its clients behave, and what servers may ask of this side (`Host`); by default nothing.
       workspace: a folder. Its SOUL.md, AGENTS.md and the like tell the model who it is; its file tools cannot leave
         it. None: the config's, or neither.
       config: a configuration, or the path of one. What is given here besides goes before what it says.
@@ -265,7 +268,13 @@ async def open_agent(
         open_providers(providers, make_provider or provider_maker(settings)) as known,
         open_tracker(settings, kept, plan.models, providers or {}) as tracker,
         open_targets(known.at, wrap=partial(plan.around, tracker)) as targets,
-        open_toolset({**mcp_servers(settings), **(mcp or {})}, registry, notify=plan.notify),
+        open_toolset(
+            {**mcp_servers(settings), **(mcp or {})},
+            registry,
+            options=mcp_options,
+            pins=StoredPins(kept),
+            notify=plan.notify,
+        ),
         open_bus(settings.bus, shelf=StoredShelf(kept), notify=plan.notify) as bus,
     ):
         for model in plan.models:

@@ -67,11 +67,17 @@ class Receipts(Protocol):
     """Writes inbound messages down before their publishers are told that they are in."""
 
     async def received(self, message: InboundMessage) -> bool:
-        """Write *message* down; False when it came before and is not to be taken in again."""
+        """Write *message* down; False when it came before and is not to be taken in again.
+
+        Cancellation: `Cancelled` means that it was not written.
+        """
         ...
 
     async def withdrawn(self, message: InboundMessage) -> None:
-        """It did not get in, or was dropped. Awaited shielded from cancellation; does not raise."""
+        """It did not get in, or was dropped. Awaited shielded from cancellation; does not raise.
+
+        Cancellation: it comes shielded.
+        """
         ...
 
 

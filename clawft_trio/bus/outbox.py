@@ -74,7 +74,10 @@ class Outbox:
     # --- in ----------------------------------------------------------------------------------------------
 
     async def put(self, message: OutboundMessage, *, kept: bool = False) -> bool:
-        """Hand *message* over to the channel; see `MessageBus.dispatch_outbound`."""
+        """Hand *message* over to the channel; see `MessageBus.dispatch_outbound`.
+
+        Cancellation: `Cancelled` means that it was not handed over.
+        """
         if message.kind != "final":
             if self.shows_partials:
                 return await self._queue.put(Parcel(message))

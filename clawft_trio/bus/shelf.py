@@ -45,19 +45,31 @@ class Shelf(Protocol):
     """Keeps final replies until their channel has them, in the order in which they came."""
 
     async def keep(self, key: str, message: OutboundMessage) -> None:
-        """Keep *message*. A key that is there already stays as it is."""
+        """Keep *message*. A key that is there already stays as it is.
+
+        Cancellation: `Cancelled` means that it is not kept.
+        """
         ...
 
     async def fetch(self, keys: Sequence[str]) -> tuple[Kept, ...]:
-        """What is under *keys*, in that order, without those that are not there. They stay."""
+        """What is under *keys*, in that order, without those that are not there. They stay.
+
+        Cancellation: nothing is changed.
+        """
         ...
 
     async def delivered(self, key: str) -> None:
-        """Forget what is under *key*; a key that is not there is no error."""
+        """Forget what is under *key*; a key that is not there is no error.
+
+        Cancellation: `Cancelled` means that it is still there.
+        """
         ...
 
     async def waiting(self) -> Mapping[str, tuple[str, ...]]:
-        """The keys of everything kept, by channel, oldest first."""
+        """The keys of everything kept, by channel, oldest first.
+
+        Cancellation: nothing is changed.
+        """
         ...
 
 

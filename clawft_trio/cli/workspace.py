@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import attrs
+import trio
 from rich.console import Console
 from rich.table import Table
 
@@ -77,6 +78,7 @@ async def show_skills(look: Look) -> int:
 
 
 async def _settled(look: Look) -> tuple[Config, Path]:
+    await trio.lowlevel.checkpoint()
     settings = Config() if look.config is None else await load_config(look.config)
     workspace = look.workspace or settings.agents.defaults.workspace
     if workspace is None:

@@ -33,7 +33,7 @@ class RetryConfig:
     max_retries: int | None = attrs.field(default=None, validator=optional(ge(0)), metadata=alias("count"))
     base_delay_ms: float | None = _ms(None, "initial_backoff_ms")
     max_delay_ms: float | None = _ms(None, "max_backoff_ms")
-    backoff_multiplier: float | None = attrs.field(default=None, validator=optional(ge(1)))
+    backoff_multiplier: float | None = attrs.field(default=None, validator=optional(and_(ge(1), le(100))))
     jitter_fraction: float | None = attrs.field(
         default=None, validator=optional(and_(ge(0), le(1))), metadata=alias("jitter")
     )

@@ -44,7 +44,10 @@ class Reads(Protocol):
     """What `FileCache` and `Snapshot` have in common."""
 
     async def read_many(self, paths: Sequence[StrPath]) -> tuple[OnDisk, ...]:
-        """What is at each of *paths*, in their order; see `FileCache.read_many`."""
+        """What is at each of *paths*, in their order; see `FileCache.read_many`.
+
+        Cancellation: as there.
+        """
         ...
 
 

@@ -38,7 +38,10 @@ class Stopwatch:
         self.consumer_time: float = 0.0
 
     async def emit(self, event: StreamEvent) -> None:
-        """Pass *event* on and note when."""
+        """Pass *event* on and note when.
+
+        Cancellation: it may have been seen.
+        """
         now = self._now()
         if self._first_content is None:
             if isinstance(event, CONTENT):

@@ -42,7 +42,7 @@ class Retry(Policy):
     #: seconds; the cap of the first wait
     first_wait: float = attrs.field(default=0.5, validator=ge(0))
     #: by which the cap grows with each further wait
-    multiplier: float = attrs.field(default=2.0, validator=ge(1))
+    multiplier: float = attrs.field(default=2.0, validator=[ge(1), attrs.validators.le(100)])
     #: seconds; no drawn wait is longer
     longest_wait: float = attrs.field(default=30.0, validator=ge(0))
     #: the share of a wait that is left to chance: 1 is full jitter, 0 none

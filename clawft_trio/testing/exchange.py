@@ -130,6 +130,10 @@ class Performance:
         self._begun = False
 
     async def play(self, script: WireScript) -> Ending:
+        """Play it to its end.
+
+        Cancellation: the exchange ends as `server_stopped`.
+        """
         for step in script:
             self._exchange.steps += 1
             ending = await self._take(step)

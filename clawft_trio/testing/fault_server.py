@@ -150,6 +150,8 @@ async def open_fault_server(
     Raises:
       OSError: the port is taken.
       Exception: what *choose* raised.
+
+    Cancellation: connections are closed, and nothing is left.
     """
     pick = choose or _by_count(scripts, models or {})
     server = FaultServer(pick, scale=scale)

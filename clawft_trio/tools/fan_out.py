@@ -73,11 +73,17 @@ class ToolJournal(Protocol):
     """Keeps what must survive a crash: the intent before a call, its answer after."""
 
     async def started(self, call: ToolCall, tool: Tool) -> None:
-        """The call is about to run, and does not before this returns. Raising keeps it from running."""
+        """The call is about to run, and does not before this returns. Raising keeps it from running.
+
+        Cancellation: the call does not run.
+        """
         ...
 
     async def ended(self, answer: ToolAnswer) -> None:
-        """A started call has its answer. Awaited shielded from cancellation, for a few seconds at most."""
+        """A started call has its answer. Awaited shielded from cancellation, for a few seconds at most.
+
+        Cancellation: it comes shielded.
+        """
         ...
 
 
