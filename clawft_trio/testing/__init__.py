@@ -4,6 +4,7 @@ What needs hypothesis is in modules of its own, to be imported by name: `clawft_
 and properties in mock time) and `clawft_trio.testing.strategies`.
 """
 
+from clawft_trio.testing.channels import check_channel as check_channel
 from clawft_trio.testing.exchange import Ending as Ending, Exchange as Exchange, SeenRequest as SeenRequest
 from clawft_trio.testing.fault_server import (
     FaultServer as FaultServer,

@@ -1,0 +1,310 @@
+"""Whether a channel adapter keeps to the bounded interface: it waits when the bus is full, and ends when told to."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterable
+from contextlib import asynccontextmanager, suppress
+from typing import Any, NoReturn
+
+import attrs
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from clawft_trio.bus import Channel
+from clawft_trio.messages import InboundMessage, Kind, OutboundMessage
+from clawft_trio.nursery import open_hidden_nursery
+from clawft_trio.testing.leaks import nothing_left
+from clawft_trio.testing.sweep import cancel_everywhere
+
+_ENDED = "check_channel has seen enough"
+
+_SWEEP = "sweep, "
+"""How the reasons of `cancel_everywhere` begin."""
+
+_PATIENCE = 20
+"""Cancellations that an operation is given before it counts as one that goes on regardless."""
+
+_EXTRA = 3
+"""Messages that are said beyond what an adapter may hold, so that it has something to take too much of."""
+
+_REPLIES = 5
+"""Final replies that are sent, one after the other."""
+
+
+async def check_channel(
+    make_channel: Callable[[], Channel],
+    say: Callable[[Channel, str], Awaitable[object]],
+    *,
+    shown: Callable[[Channel], Iterable[str]] | None = None,
+    chat_id: str = "1",
+    in_flight: int = 1,
+    backlog: int = 16,
+    full: float = 0.5,
+    within: float = 5.0,
+    seed: int = 0,
+) -> None:
+    """Assert that an adapter uses only the bounded interface of a `Channel`.
+
+    * What comes in goes through the `publish` that `receive` is given, and through nothing else of the bus; in order,
+      each message once, whether or not the answer is that it was known already.
+    * While the bus is full, at most *in_flight* calls of `publish` wait, none is given up, and at most *backlog*
+      messages more are taken from the messenger.
+    * `receive` runs until it is cancelled. What was sent is shown in order, each message before its `send` returns.
+    * Wherever `receive` and `send` are cancelled, they end in time, the cancellation comes out, and no task or
+      descriptor is left.
+
+        async def say(channel: Channel, text: str) -> None:
+            await server_of(channel).deliver(text)      # returns when the adapter has read it
+
+        await check_channel(lambda: MyChannel(address), say, shown=lambda channel: server_of(channel).texts)
+
+    An adapter that shields itself from cancellation for ever hangs this check, as it would hang a program.
+
+    Args:
+      make_channel: makes a new adapter for each run; it is connected by its `receive`.
+      say: has somebody write *text* in the messenger, and returns once the adapter has taken it: a buffer in between
+        counts as the adapter's.
+      shown: the texts that the messenger shows, oldest first; None leaves out what needs to see them.
+      chat_id: the chat that replies are sent to.
+      in_flight: calls of `publish` that may wait at once. With more than 1, order is not checked.
+      backlog: messages that the adapter may have read ahead.
+      full: seconds for which the bus stays full.
+      within: seconds that the adapter may take for anything.
+      seed: the order in which tasks take turns while everything is cancelled.
+
+    Raises:
+      AssertionError: the adapter does something else; the message says what.
+      Exception: what the adapter raised.
+      Unsupported: this system does not list open file descriptors.
+
+    Cancellation: the adapter that is running is cancelled.
+    """
+    probe = _Probe(make_channel, say, shown, chat_id, in_flight, backlog, full, within)
+    nothing_more = nothing_left()
+    for run in (probe.fill_the_bus, probe.send_in_order):
+        await run()
+        probe.check()
+        await nothing_more()
+
+    async def check() -> None:
+        probe.check()
+        await nothing_more()
+
+    await cancel_everywhere(probe.live, check, seed=seed)
+
+
+class _Bus:
+    """What an adapter can reach of a bus: `publish_inbound`, and everything else by breaking the rules."""
+
+    def __init__(self, faults: list[str], *, full: bool = False) -> None:
+        self._faults = faults
+        self._room = trio.Event()
+        self._changed = trio.lowlevel.ParkingLot()
+        self.waiting = 0
+        #: the most calls that ever waited at once
+        self.most_waiting = 0
+        self.published: list[InboundMessage] = []
+        if not full:
+            self.make_room()
+
+    def __getattr__(self, name: str) -> NoReturn:
+        # A bound method leads to its object: the one way round `publish` that every adapter has.
+        if not name.startswith("__"):
+            self._faults.append(f"receive reached for {name!r} of the bus behind publish")
+        raise AttributeError(name)
+
+    def make_room(self) -> None:
+        """From now on, publishing need not wait."""
+        self._room.set()
+
+    async def publish_inbound(self, message: InboundMessage) -> bool:
+        self.waiting += 1
+        self.most_waiting = max(self.most_waiting, self.waiting)
+        try:
+            await self._room.wait()
+        except trio.Cancelled as exc:
+            if not _is_ours(exc):
+                self._faults.append(f"receive gave up publishing {message.content!r} while the bus was full")
+            raise
+        finally:
+            self.waiting -= 1
+        self.published.append(message)
+        self._changed.unpark_all()
+        # Every other one is a duplicate, of which an adapter has to make nothing.
+        return len(self.published) % 2 == 1
+
+    async def wait_published(self, count: int) -> None:
+        while len(self.published) < count:
+            await self._changed.park()
+        await trio.lowlevel.checkpoint()
+
+
+@attrs.frozen
+class _Probe:
+    """An adapter, its messenger, and what it may do."""
+
+    make_channel: Callable[[], Channel]
+    say: Callable[[Channel, str], Awaitable[object]]
+    shown: Callable[[Channel], Iterable[str]] | None
+    chat_id: str
+    in_flight: int
+    backlog: int
+    full: float
+    within: float
+    #: what it did otherwise
+    faults: list[str] = attrs.field(factory=list, init=False)
+
+    def check(self) -> None:
+        """Assert that there were no faults so far."""
+        if self.faults:
+            # Not a set: the first is what led to the others.
+            raise AssertionError("; ".join(dict.fromkeys(self.faults)))
+
+    # --- runs --------------------------------------------------------------------------------------------------
+
+    async def fill_the_bus(self) -> None:
+        """Say more than fits while the bus is full, then make room."""
+        channel, bus = self.make_channel(), _Bus(self.faults, full=True)
+        texts = [f"said {n}" for n in range(self.in_flight + self.backlog + _EXTRA)]
+        taken: list[str] = []
+
+        async def say_all() -> None:  # noqa: ASYNC910 - there is always something to say
+            for text in texts:
+                await self.say(channel, text)
+                taken.append(text)
+
+        async with self._receiving(channel, bus) as nursery:
+            nursery.start_soon(say_all)
+            await trio.sleep(self.full)
+            self._look_at_a_full(bus, taken)
+            bus.make_room()
+            with trio.move_on_after(self.within) as scope:
+                await bus.wait_published(len(texts))
+            with trio.move_on_after(self.within):
+                # One that comes twice, comes now.
+                await wait_all_tasks_blocked()
+            self._look_at_an_empty(bus, channel, texts, late=scope.cancelled_caught)
+
+    def _look_at_a_full(self, bus: _Bus, taken: list[str]) -> None:
+        if bus.most_waiting == 0:
+            self.faults.append(f"nothing was published within {self.full} s")
+        if bus.most_waiting > self.in_flight:
+            self.faults.append(f"{bus.most_waiting} calls of publish waited at once while the bus was full")
+        if len(taken) > self.in_flight + self.backlog:
+            self.faults.append(f"{len(taken)} messages were taken from the messenger while the bus was full")
+
+    def _look_at_an_empty(self, bus: _Bus, channel: Channel, texts: list[str], *, late: bool) -> None:
+        in_order: Callable[[list[str]], list[str]] = list if self.in_flight == 1 else sorted
+        published = [message.content for message in bus.published]
+        if late:
+            self.faults.append(f"{len(published)} of {len(texts)} messages were published once there was room")
+        elif in_order(published) != in_order(texts):
+            self.faults.append(f"said {texts}, published {published}")
+        named = {message.channel for message in bus.published} - {channel.name}
+        if named:
+            self.faults.append(f"messages of {channel.name!r} say that they are from {sorted(named)}")
+
+    async def send_in_order(self) -> None:
+        """Send replies, in pieces where the adapter can show them."""
+        channel = self.make_channel()
+        before: tuple[Kind, ...] = ("partial", "reset", "partial") if channel.shows_partials else ()
+        sent: list[str] = []
+        async with self._receiving(channel, _Bus(self.faults)):
+            for number in range(_REPLIES):
+                for kind in before:
+                    await self._send(channel, f"piece {number}", kind)
+                sent.append(f"reply {number}")
+                await self._send(channel, sent[-1], "final")
+                self._look_at_shown(channel, sent)
+
+    def _look_at_shown(self, channel: Channel, sent: list[str]) -> None:
+        if self.shown is None:
+            return
+        seen = [text for text in self.shown(channel) if text.startswith("reply ")]
+        if seen != sent:
+            self.faults.append(f"sent {sent}, and when send returned, {seen} was shown")
+
+    async def live(self) -> None:
+        """Receive a message, send a reply, and end."""
+        channel, bus = self.make_channel(), _Bus(self.faults)
+        async with self._receiving(channel, bus):
+            with trio.fail_after(self.within):
+                await self.say(channel, "said")
+                await bus.wait_published(1)
+            await self._send(channel, "reply", "final")
+
+    # --- the adapter's two operations --------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _receiving(self, channel: Channel, bus: _Bus) -> AsyncGenerator[trio.Nursery, None]:
+        """Run `receive` for the length of the block, and see that it ends in time."""
+        async with open_hidden_nursery() as nursery:
+            nursery.start_soon(self._receive, channel, bus)
+            yield nursery
+            nursery.cancel_scope.cancel(reason=_ENDED)
+
+    async def _receive(self, channel: Channel, bus: _Bus) -> None:
+        async def receive() -> None:
+            await channel.receive(bus.publish_inbound)
+
+        await _driven("receive", receive(), self.within)
+        self.faults.append("receive ended before it was cancelled")
+
+    async def _send(self, channel: Channel, text: str, kind: Kind) -> None:
+        message = OutboundMessage(
+            channel=channel.name, chat_id=self.chat_id, content=text, kind=kind, reply_to=f"to {text}"
+        )
+
+        async def send() -> None:
+            await channel.send(message)
+
+        with trio.move_on_after(self.within) as scope:
+            await _driven("send", send(), self.within)
+        if scope.cancelled_caught:
+            self.faults.append(f"send took more than {self.within} s")
+
+
+def _is_ours(exc: BaseException | None) -> bool:
+    """Whether this cancellation is one that the check asked for, and not a deadline of the adapter's own."""
+    return isinstance(exc, trio.Cancelled) and (exc.reason or "").startswith((_ENDED, _SWEEP))
+
+
+@types.coroutine
+def _driven(what: str, operation: Coroutine[Any, Any, None], within: float) -> Generator[Any, Any, None]:
+    """Run *operation*, and see what becomes of a cancellation that it is given.
+
+    It stands between trio and the operation, because from outside a cancellation that was swallowed in the last step
+    cannot be told from one that came too late.
+    """
+    cancelled = 0
+    first = 0.0
+    answer: Any = None
+    try:
+        while True:
+            try:
+                trap = operation.send(answer)
+            except StopIteration:
+                _refuse_if(cancelled, f"{what} swallowed its cancellation")
+                return
+            except Exception as exc:
+                _refuse_if(cancelled, f"{what} made its cancellation into {exc!r}")
+                raise
+            except BaseException:
+                late = trio.current_time() - first if cancelled else 0.0
+                _refuse_if(late > within, f"{what} took {late:.3g} s to end after its cancellation")
+                raise
+            answer = yield trap
+            if _is_ours(getattr(answer, "error", None)):
+                cancelled += 1
+                first = first or trio.current_time()
+                _refuse_if(cancelled > _PATIENCE, f"{what} goes on after its cancellation")
+    finally:
+        # One that does not even let go of this is beyond help, and has been told of.
+        with suppress(RuntimeError):
+            operation.close()
+
+
+def _refuse_if(condition: object, fault: str) -> None:
+    if condition:
+        raise AssertionError(fault)
