@@ -1,11 +1,13 @@
-"""A model server as fast as a socket: one prepared stream of `deltas` chunks for every request. `python -m benchmarks.model_server PORT_FILE`.
+"""A model server as fast as a socket: one prepared stream of chunks for every request.
 
-It runs in a process of its own, so that what is measured is the client.
+`python -m benchmarks.model_server PORT_FILE DELTAS`. It runs in a process of its own, so that what is measured is the
+client.
 """
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import trio
 
@@ -51,8 +53,7 @@ async def serve(stream: trio.SocketStream, ready: bytes) -> None:
 async def main(port_file: str, deltas: int) -> None:
     ready = answer(deltas)
     [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    with open(port_file, "w") as file:
-        file.write(str(listener.socket.getsockname()[1]))
+    Path(port_file).write_text(str(listener.socket.getsockname()[1]))
     await trio.serve_listeners(lambda stream: serve(stream, ready), [listener])
 
 

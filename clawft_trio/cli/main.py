@@ -20,7 +20,7 @@ def main() -> NoReturn:
     """Run the command line and exit."""
     try:
         _run()
-    except BaseException as exc:  # outside of any trio run
+    except BaseException as exc:  # noqa: ASYNC103 - outside of any trio run
         if isinstance(exc, SystemExit) or os.environ.get("CLAWFT_TRACEBACK"):
             raise
         sys.exit(_told(exc))
