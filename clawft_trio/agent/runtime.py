@@ -317,7 +317,7 @@ async def _serving(loop: AgentLoop, bus: MessageBus, channels: Iterable[Channel]
                 yield
             finally:
                 with goodbye(loop.policy.grace + loop.policy.farewell):
-                    await loop.shutdown()
+                    await loop.shutdown()  # noqa: ASYNC102 - `goodbye` is shielded and bounded
                 bus.close()
                 # Carriers end when they have carried everything; what they cannot in time goes to the shelf.
                 carriers.cancel_scope.deadline = trio.current_time() + loop.policy.farewell

@@ -243,7 +243,7 @@ class _Turn:
         finally:
             # Cancelled or failed, what was said and done is part of the conversation.
             with goodbye(_GRACE):
-                await self._turns.history.append(self._question.session, self._said, turn_id=self._question.turn_id)
+                await self._turns.history.append(self._question.session, self._said, turn_id=self._question.turn_id)  # noqa: ASYNC102 - `goodbye` is shielded and bounded
         return self._reply()
 
     async def _rounds_until_answered(self) -> None:
