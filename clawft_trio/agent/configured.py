@@ -79,10 +79,19 @@ def mcp_servers(config: Config) -> dict[str, ToolServer]:
       ConfigError: one has neither a command nor an address, or both.
       NotConfigured: a variable that one needs is not set.
     """
-    return {
-        name: ToolServer(_server(name, own), internal_only=own.internal_only)
-        for name, own in config.tools.mcp_servers.items()
-    }
+    return {name: _tool_server(name, own) for name, own in config.tools.mcp_servers.items()}
+
+
+def _tool_server(name: str, own: McpServerConfig) -> ToolServer:
+    return ToolServer(
+        _server(name, own),
+        allow=own.allow,
+        deny=own.deny,
+        internal_only=own.internal_only,
+        trust_hints=own.trust_hints,
+        total=None if own.total_ms is None else own.total_ms / 1000,
+        strategy=None if own.retry is None else own.retry.policy(),
+    )
 
 
 def _server(name: str, own: McpServerConfig) -> Server:

@@ -157,6 +157,15 @@ class McpServerConfig:
     headers: Mapping[str, Secret] = attrs.field(factory=dict)
     #: started and kept, but its tools are not offered
     internal_only: bool = False
+    #: patterns of the tools that are offered; the deny list wins
+    allow: tuple[str, ...] = ("*",)
+    deny: tuple[str, ...] = ()
+    #: take the server's word for which tools only look
+    trust_hints: bool = False
+    #: how long one call may take; null is the client's default
+    total_ms: float | None = _ms(None)
+    #: how a call is tried again. Without it once: only who knows the server can say that repeating is safe
+    retry: RetryConfig | None = None
 
 
 @attrs.frozen(kw_only=True)

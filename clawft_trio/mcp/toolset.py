@@ -57,6 +57,10 @@ _HOPELESS = (CannotStart, NotConfigured, Unsupported)
 _FORBIDDEN = re.compile(r"[^a-zA-Z0-9_-]")
 
 
+def _patterns(patterns: Iterable[str]) -> tuple[str, ...]:
+    return tuple(patterns)
+
+
 @attrs.frozen
 class ToolServer:
     """One server of a toolset, and how far it is trusted."""
@@ -64,8 +68,8 @@ class ToolServer:
     #: a command, a `StdioServer` or an `HttpServer`
     server: Server
     #: patterns of the tool names that are offered; the deny list wins
-    allow: tuple[str, ...] = attrs.field(default=("*",), converter=tuple, kw_only=True)
-    deny: tuple[str, ...] = attrs.field(default=(), converter=tuple, kw_only=True)
+    allow: tuple[str, ...] = attrs.field(default=("*",), converter=_patterns, kw_only=True)
+    deny: tuple[str, ...] = attrs.field(default=(), converter=_patterns, kw_only=True)
     #: started and kept, but its tools are not offered
     internal_only: bool = attrs.field(default=False, kw_only=True)
     #: take the server's word for which tools only look; else each counts as changing something

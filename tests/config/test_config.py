@@ -8,8 +8,10 @@ import pytest
 import trio
 from hypothesis import given, strategies as st
 
+from clawft_trio.agent.configured import mcp_servers
 from clawft_trio.config import Config, Secret, load_config, parse_config
 from clawft_trio.errors import ConfigError
+from clawft_trio.mcp import StdioServer
 from clawft_trio.resilience import Retry, Timeout
 from clawft_trio.testing import cancel_everywhere
 
@@ -217,3 +219,29 @@ def test_whatever_it_says_it_is_a_configuration_or_a_list_of_problems(data: dict
     except ConfigError as exc:
         assert exc.problems
         assert all(problem.path.startswith("$") for problem in exc.problems)
+
+
+def test_an_mcp_server_is_as_its_section_says() -> None:
+    section = {
+        "command": "x",
+        "args": ["-y"],
+        "allow": ["read_*"],
+        "deny": ["*_all"],
+        "totalMs": 1500,
+        "retry": {"max_retries": 1},
+    }
+    config = parse_config(
+        json.dumps({"tools": {"mcp_servers": {"files": section, "web": {"url": "https://x.example/mcp"}}}})
+    )
+    servers = mcp_servers(config)
+    files = servers["files"]
+    assert files.server == StdioServer(("x", "-y"))
+    assert (files.allow, files.deny, files.total, files.strategy) == (
+        ("read_*",),
+        ("*_all",),
+        1.5,
+        Retry(max_retries=1),
+    )
+    assert servers["web"].strategy is None
+    with pytest.raises(ConfigError, match="either command or url"):
+        mcp_servers(parse_config('{"tools": {"mcp_servers": {"none": {}}}}'))
