@@ -7,6 +7,7 @@ import attrs
 from clawft_trio.chat import Provider
 from clawft_trio.resilience.bulkhead import Bulkhead
 from clawft_trio.resilience.circuit_breaker import CircuitBreaker
+from clawft_trio.resilience.delivery import Live
 from clawft_trio.resilience.failover import Failover
 from clawft_trio.resilience.resilient import Resilient
 from clawft_trio.resilience.retry import Retry
@@ -31,11 +32,14 @@ def resilient_chain(
 ) -> Provider:
     """Providers in order of preference, as one that gets answers through.
 
-    Each target gets, from the outside in: `Retry` (2 retries), `CircuitBreaker`, `Bulkhead` where given,
-    `delivery` where given (`Live`, `Hold`, `Preview`), and the clocks `first_content`, `gap` and `tool_gap`.
-    `Failover` walks the targets and starts the next beside one that is silent for `hedge_after` seconds. `total`
-    bounds it all. All retries, hedges and failovers share *budget*; without one the chain has a `RetryBudget` of its
-    own.
+    Each target gets, from the outside in: `Retry` (2 retries), `CircuitBreaker`, `Bulkhead` where given, and the clocks
+    `first_content`, `gap` and `tool_gap`. `Failover` walks the targets and starts the next beside one that is silent
+    for `hedge_after` seconds. `total` bounds it all. All retries, hedges and failovers share *budget*; without one the
+    chain has a `RetryBudget` of its own.
+
+    `delivery` says how much is shown of what has not proved itself. `Hold` and `Preview` go around the whole chain: a
+    hedge has to see that a target speaks, although its reader does not yet. `Live` goes around each attempt, whose
+    failure it may have to make final.
 
     Times are seconds; None switches a clock off.
     """
@@ -46,10 +50,12 @@ def resilient_chain(
     layers: list[Policy] = [each, breaker or CircuitBreaker()]
     if bulkhead is not None:
         layers.append(bulkhead)
-    # Around the clocks: they watch what the target says, and not what a reader is shown of it.
-    if delivery is not None:
+    if isinstance(delivery, Live):
         layers.append(delivery)
     layers.append(Timeout(first_content=first_content, gap=gap, tool_gap=tool_gap))
     links = [Resilient(provider, compose(*layers)) for provider in providers]
     chain = Failover(*links, hedge_after=hedge_after, budget=shared, windows=windows, name="chain")
-    return Resilient(chain, Timeout(total=total))
+    around: list[Policy] = [Timeout(total=total)]
+    if delivery is not None and not isinstance(delivery, Live):
+        around.append(delivery)
+    return Resilient(chain, compose(*around))

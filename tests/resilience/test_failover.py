@@ -18,6 +18,7 @@ from clawft_trio.resilience import (
     CircuitBreaker,
     Failover,
     Hedge,
+    Hold,
     Resilient,
     Retry,
     RetryBudget,
@@ -334,3 +335,13 @@ async def test_a_provider_that_keeps_no_record_gets_one() -> None:
     call = Call()
     response = await Failover(Resilient(Plain(), Retry())).complete(REQUEST, call)
     assert [(record.target, record.outcome) for record in response.attempts] == [("plain", "ok")]
+
+
+async def test_a_held_answer_is_not_taken_for_silence(autojump_clock: trio.testing.MockClock) -> None:
+    long = ScriptedProvider([*(step for _ in range(20) for step in (Say("word "), Wait(2))), Finish()], name="a")
+    b = well("b")
+    response, screen, took = await ask(resilient_chain(long, b, delivery=Hold()))
+    assert (response.provider, took, b.calls, screen.resets) == ("a", 40.0, 0, [])
+    broken = ScriptedProvider([Say("half"), Fail(ServerError("down", retryable=False))], name="c")
+    response, screen, _ = await ask(resilient_chain(broken, b, delivery=Hold()))
+    assert (response.provider, screen.resets) == ("b", [])
