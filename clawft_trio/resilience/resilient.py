@@ -88,7 +88,9 @@ def _raise_bare(group: BaseExceptionGroup[BaseException]) -> None:
 async def _recorded(provider: Provider, request: ChatRequest, call: Call) -> ChatResponse:
     own = call.log.branch()
     spare = AttemptLog()
-    target = f"{provider.name}/{request.model}" if request.model else provider.name
+    # A target of a chain has its model in its name already.
+    has_model = not request.model or provider.name.endswith(f"/{request.model}")
+    target = provider.name if has_model else f"{provider.name}/{request.model}"
     call.notify(AttemptStarted(target=target, call_id=call.id, turn_id=call.turn_id))
     try:
         with record_attempt(spare, target) as attempt:
