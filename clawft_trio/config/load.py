@@ -20,6 +20,10 @@ MAX_SIZE = 1 << 20
 """Bytes: a hundred times any configuration that was written by hand."""
 
 
+# What some editors put in front of UTF-8.
+_BOM = b"\xef\xbb\xbf"
+
+
 async def load_config(path: str | Path, *, environ: Mapping[str, str] = os.environ) -> Config:
     """Read the configuration in *path*.
 
@@ -48,7 +52,7 @@ def parse_config(data: bytes | str, *, source: str = "", environ: Mapping[str, s
       ConfigError: it is not JSON, or does not fit; with every problem and its place.
     """
     try:
-        decoded = decode_json(data)
+        decoded = decode_json(data.removeprefix(_BOM) if isinstance(data, bytes) else data)
     except InvalidData as exc:
         raise ConfigError(exc.problems, source=source) from exc
     config = structure_config(decoded, Config, source=source, environ=environ)

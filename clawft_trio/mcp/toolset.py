@@ -43,7 +43,7 @@ from clawft_trio.mcp.types import (
     ToolDefinition,
     UnknownContent,
 )
-from clawft_trio.nursery import open_hidden_nursery
+from clawft_trio.nursery import leaves, open_hidden_nursery
 from clawft_trio.observe import Event, Noted, fan_out
 from clawft_trio.resilience.strategy import Strategy
 from clawft_trio.tools.registry import ToolRegistry
@@ -233,8 +233,12 @@ class Toolset:
             # From here on it outlives the body of the toolset, by one goodbye.
             client._life.shield = True
             await self._refresh(name)
-        except ClawftError as exc:
-            self.failures[name] = exc
+        except (ClawftError, ExceptionGroup) as exc:
+            # A server that cannot even be asked for fails in two tasks at once: what is wrong with it comes first.
+            known = [leaf for leaf in leaves(exc) if isinstance(leaf, ClawftError)]
+            if len(known) < len(leaves(exc)):
+                raise
+            self.failures[name] = known[0]
             await self._give_up(name)
             return False
         self.failures.pop(name, None)

@@ -245,3 +245,7 @@ def test_an_mcp_server_is_as_its_section_says() -> None:
     assert servers["web"].strategy is None
     with pytest.raises(ConfigError, match="either command or url"):
         mcp_servers(parse_config('{"tools": {"mcp_servers": {"none": {}}}}'))
+
+
+def test_a_byte_order_mark_is_no_part_of_it() -> None:
+    assert parse_config(b'\xef\xbb\xbf{"failover": ["openai/x"]}').models == ("openai/x",)

@@ -14,6 +14,7 @@ from clawft_trio.errors import CannotStart
 from clawft_trio.mcp.options import McpOptions
 from clawft_trio.mcp.pins import PIN_MIGRATIONS, MemoryPins, StoredPins, fingerprint
 from clawft_trio.mcp.process import StdioServer
+from clawft_trio.mcp.streamable_http import HttpServer
 from clawft_trio.mcp.toolset import ToolServer, open_toolset, tool_name
 from clawft_trio.mcp.types import ToolDefinition
 from clawft_trio.observe import Noted, Recorder
@@ -46,14 +47,20 @@ async def test_tools_of_several_servers_are_called_through_one_registry():
 
 async def test_a_server_that_does_not_start_stops_nobody_else():
     registry, recorder = ToolRegistry(), Recorder()
-    servers = {"good": scripted_server(), "missing": "no-such-program", "dying": scripted_server("--die", "3")}
+    servers = {
+        "good": scripted_server(),
+        "missing": "no-such-program",
+        "dying": scripted_server("--die", "3"),
+        "nonsense": HttpServer("nonsense"),
+    }
     async with open_toolset(servers, registry, notify=recorder) as toolset:
         assert set(toolset.clients) == {"good"}
         assert isinstance(toolset.failures["missing"], CannotStart)
         assert toolset.failures["dying"].exit_code == 3
+        assert set(toolset.failures) == {"missing", "dying", "nonsense"}
         [answer] = await execute(registry, ("good__echo", {"text": "hi"}))
         assert answer.text == "hi"
-    assert {event.details["server"] for event in recorder.of(Noted)} == {"missing", "dying"}
+    assert {event.details["server"] for event in recorder.of(Noted)} == {"missing", "dying", "nonsense"}
 
 
 async def test_servers_start_side_by_side():
