@@ -29,7 +29,11 @@ pytestmark = pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="k
 # As the package's own code would be seen.
 GUILTY = compile(
     """
-import os, pathlib, shutil, sqlite3, tempfile, time
+import contextlib, os, pathlib, shutil, sqlite3, tempfile, time
+
+def database(path):
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("select 1")
 
 calls = {
     "stat": lambda path: os.stat(path),
@@ -41,7 +45,7 @@ calls = {
     "makedirs": lambda path: os.makedirs(path + "/a/b"),
     "sleep": lambda path: time.sleep(0),
     "rmtree": lambda path: shutil.rmtree(path + "/nowhere", ignore_errors=True),
-    "a database": lambda path: sqlite3.connect(":memory:").execute("select 1"),
+    "a database": database,
     "a temporary file": lambda path: tempfile.mkstemp(dir=path),
 }
 harmless = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from hypothesis import given, strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from clawft_trio.agent.configured import mcp_servers
 from clawft_trio.config import Config, Secret, load_config, parse_config
@@ -212,6 +212,7 @@ json_values = st.recursive(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(SECTIONS), json_values, max_size=4))
 def test_whatever_it_says_it_is_a_configuration_or_a_list_of_problems(data: dict[str, object]) -> None:
     try:
