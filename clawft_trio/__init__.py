@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         ToolsAnswered as ToolsAnswered,
         TurnPolicy as TurnPolicy,
         open_agent as open_agent,
+        serve_agent as serve_agent,
         serve_sessions as serve_sessions,
     )
     from clawft_trio.attempts import (
@@ -185,7 +186,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "agent": """
         Agent AgentEvent AgentLoop Answer LoopPolicy Reply RoundStarted ToolsAnswered TurnPolicy open_agent
-        serve_sessions
+        serve_agent serve_sessions
     """,
     "attempts": "AttemptLog AttemptRecord Latency Usage record_attempt",
     "auth": "AuthContext UserPermissions",

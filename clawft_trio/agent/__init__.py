@@ -15,6 +15,7 @@ from clawft_trio.agent.runtime import (
     AgentParts as AgentParts,
     Answer as Answer,
     open_agent as open_agent,
+    serve_agent as serve_agent,
 )
 from clawft_trio.agent.sessions import MemorySessions as MemorySessions, Sessions as Sessions
 from clawft_trio.agent.turn import (

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 import attrs
 import trio
@@ -303,6 +303,27 @@ async def open_agent(
         )
         async with _serving(agent_loop, bus, channels):
             yield Agent(parts, plan.notify)
+
+
+async def serve_agent(
+    opening: AbstractAsyncContextManager[Agent],
+    *,
+    task_status: trio.TaskStatus[Agent] = trio.TASK_STATUS_IGNORED,
+) -> NoReturn:
+    """Open an agent in a nursery of the caller's own, and serve it until that is cancelled.
+
+        agent = await nursery.start(serve_agent, open_agent(["openai/gpt-5"]))
+
+    Raises:
+      ClawftError: as `open_agent`.
+
+    Cancellation: what runs is stopped, every message that was accepted gets its reply, and all is closed. For an end
+    that lets turns finish, `await agent.parts.loop.shutdown()` first.
+    """
+    async with opening as agent:
+        task_status.started(agent)
+        await trio.sleep_forever()
+    raise AssertionError("sleep_forever returned")
 
 
 @asynccontextmanager

@@ -7,13 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import trio
 import typer
 
 from clawft_trio.cli.ask import Ask, ask as ask_once
 from clawft_trio.cli.costs import Costs, Format, show_costs
 from clawft_trio.cli.demo import demo as show_demo
 from clawft_trio.cli.mcp import Serve, call_tool, serve, show_tools
+from clawft_trio.cli.running import run
 from clawft_trio.cli.timeline import Wanted, timeline as draw_timeline
 from clawft_trio.cli.workspace import Look, show_context, show_skills
 
@@ -38,7 +38,7 @@ def demo(
     ] = 1.0,
 ) -> None:
     """See a model break in the middle of its answer, and the answer get through. Needs no network and no key."""
-    trio.run(show_demo, speed)
+    run(show_demo, speed)
 
 
 @app.command()
@@ -84,7 +84,7 @@ def ask(
         record=record,
         as_json=json,
     )
-    trio.run(ask_once, wanted)
+    run(ask_once, wanted)
 
 
 WorkspaceOption = Annotated[Path | None, typer.Option(help="The folder; by default the config's.")]
@@ -106,7 +106,7 @@ def context(
     Example: clawft-trio context --workspace .
     """
     look = Look(workspace=workspace, config=config, sender=sender, trust_workspace=trust_workspace, as_json=json)
-    trio.run(show_context, look)
+    run(show_context, look)
 
 
 @app.command()
@@ -121,7 +121,7 @@ def skills(
     Example: clawft-trio skills --workspace . --trust-workspace
     """
     look = Look(workspace=workspace, config=config, trust_workspace=trust_workspace, as_json=json)
-    if trio.run(show_skills, look):
+    if run(show_skills, look):
         raise typer.Exit(1)
 
 
@@ -140,7 +140,7 @@ def costs(
     Example: clawft-trio costs agent.db --by sender --days 7 --format csv
     """
     asked = Costs(store=store, by=tuple(by or ("sender", "target")), sender=sender, days=days, form=form)
-    trio.run(show_costs, asked)
+    run(show_costs, asked)
 
 
 @app.command()
@@ -172,7 +172,7 @@ def mcp_serve(
 
     Example: clawft-trio mcp serve .
     """
-    trio.run(serve, Serve(workspace=workspace, config=config, writing=writing))
+    run(serve, Serve(workspace=workspace, config=config, writing=writing))
 
 
 @mcp.command("list")
@@ -184,7 +184,7 @@ def mcp_list(
 
     Example: clawft-trio mcp list -- npx -y @modelcontextprotocol/server-everything
     """
-    trio.run(partial(show_tools, server, as_json=json))
+    run(partial(show_tools, server, as_json=json))
 
 
 @mcp.command("call")
@@ -197,5 +197,5 @@ def mcp_call(
 
     Example: clawft-trio mcp call echo -a '{"message": "hi"}' -- npx -y @modelcontextprotocol/server-everything
     """
-    if not trio.run(call_tool, server, tool, arguments):
+    if not run(call_tool, server, tool, arguments):
         raise typer.Exit(1)

@@ -1,7 +1,8 @@
 """The entry point: finds the commands, and turns what goes wrong into words and an exit code.
 
 Exit codes: 0 done, 1 there is no answer, 2 something is wrong with the command, its configuration or its keys,
-130 interrupted. Nobody who uses the program sees a traceback; set `CLAWFT_TRACEBACK=1` to see them all the same.
+130 interrupted, 143 terminated. Nobody who uses the program sees a traceback; set `CLAWFT_TRACEBACK=1` to see them all
+the same.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from clawft_trio.agent.runtime import open_agent
+from clawft_trio.agent.runtime import Agent, open_agent, serve_agent
 from clawft_trio.agent.turn import RoundStarted, ToolsAnswered, TurnPolicy
 from clawft_trio.attempts import Usage
 from clawft_trio.chat import Reset, TextDelta
@@ -18,6 +18,7 @@ from clawft_trio.config import parse_config
 from clawft_trio.errors import NotConfigured, ProviderTimeout, ServerError
 from clawft_trio.llm import OpenAICompatible
 from clawft_trio.messages import InboundMessage
+from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.observe import Recorder, ToolEnded, TurnEnded
 from clawft_trio.testing import (
     CallTool,
@@ -157,6 +158,35 @@ async def test_cancelled_anywhere_an_agent_leaves_nothing(autojump_clock: trio.t
         assert model.running == 0
 
     assert await cancel_everywhere(operation, check, limit=2000) > 10
+
+
+@pytest.mark.parametrize("graceful", [True, False])
+async def test_an_agent_lives_in_a_nursery_of_its_users(autojump_clock: trio.testing.MockClock, graceful: bool) -> None:
+    model = ScriptedProvider([Say("Slow."), Wait(1.0), Finish()])
+    finals: list[str] = []
+
+    async def carry(agent: Agent) -> None:
+        outbox = agent.bus.outbound("chat")
+        finals.extend([message.content async for message in outbox if message.kind == "final"])
+
+    async with trio.open_nursery() as carriers:
+        async with trio.open_nursery() as nursery:
+            agent: Agent = await nursery.start(serve_agent, open_agent(["p/m"], providers={"p": model}))
+            carriers.start_soon(carry, agent)
+            assert (await agent.ask("hello")).text == "Slow."
+            await agent.bus.publish_inbound(InboundMessage(channel="chat", sender_id="ana", chat_id="1", content="hi"))
+            await trio.sleep(0.5)
+            if graceful:
+                await agent.parts.loop.shutdown()
+            nursery.cancel_scope.cancel()
+        assert model.running == 0
+    assert finals == ["Slow." if graceful else "Stopped."]
+
+
+async def test_serving_an_agent_that_cannot_be_opened_raises_what_opening_does() -> None:
+    with pytest.raises(NotConfigured):
+        async with open_hidden_nursery() as nursery:
+            await nursery.start(serve_agent, open_agent(["nobody/m"]))
 
 
 # --- config, bus, store, MCP ----------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from clawft_trio.attempts import Usage
-from clawft_trio.testing import CallTool, FaultServer, Finish, Page, Say, Status, open_fault_server
+from clawft_trio.testing import CallTool, FaultServer, Finish, Hang, Page, Say, Status, open_fault_server
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals")
 
@@ -50,7 +50,10 @@ async def test_the_demo_gets_its_answer_through() -> None:
 
 
 @pytest.mark.parametrize("seen", [b"loopback", b"My guess", b"driest"])
-async def test_ctrl_c_at_any_time_ends_with_130(seen: bytes) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+async def test_ctrl_c_and_sigterm_at_any_time_end_it_with_their_code(
+    seen: bytes, number: signal.Signals, code: int
+) -> None:
     command = [sys.executable, "-u", "-m", "clawft_trio", "demo", "--speed", "0.3"]
     async with trio.open_nursery() as nursery:
         process: trio.Process = await nursery.start(
@@ -60,12 +63,28 @@ async def test_ctrl_c_at_any_time_ends_with_130(seen: bytes) -> None:
         with trio.fail_after(60):
             while seen not in shown:
                 shown += await process.stdout.receive_some()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         with trio.fail_after(20):
             async for _ in process.stdout:
                 pass
             await process.wait()
-    assert process.returncode == 130
+    assert process.returncode == code
+
+
+async def test_sigterm_hangs_up_on_the_model_before_it_ends() -> None:
+    async with open_fault_server([Say("My gue"), Hang()]) as server:
+        command = [sys.executable, "-m", "clawft_trio", "ask", "hello", "--base-url", server.url]
+        async with trio.open_nursery() as nursery:
+            process: trio.Process = await nursery.start(
+                partial(trio.run_process, command, capture_stdout=True, capture_stderr=True, check=False, env=CLEAN)
+            )
+            with trio.fail_after(60):
+                await server.wait_for(lambda now: now.connections_open == 1)
+                await trio.sleep(0.2)
+                process.terminate()
+                await process.wait()
+                await server.wait_for(lambda now: now.connections_open == 0)
+    assert process.returncode == 143
 
 
 async def test_ask_streams_the_answer_and_sums_up_beside_it() -> None:
