@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import attrs
@@ -12,9 +12,6 @@ import trio
 from clawft_trio.context.skill_format import MAX_BYTES, Skill, parse_legacy, parse_skill_md
 from clawft_trio.errors import InvalidData, Problem
 from clawft_trio.files import FileCache, OnDisk, Reads, Snapshot, StrPath
-
-# Gives the interpreter away and takes it back. Where the system has none, nothing worse happens than waiting.
-_yield_interpreter: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
 
 _BREATH = 8
 """Skills parsed in one go, before others get the interpreter: less than a millisecond."""
@@ -224,6 +221,10 @@ class Skills:
 # What follows runs in a worker thread.
 
 
+def _nothing() -> None:
+    pass
+
+
 def _settled(candidates: Sequence[_Candidate], skipped: Sequence[Skipped], memo: _Memo) -> tuple[SkillReport, _Memo]:
     """The report on *candidates*, best first, parsing only those that *memo* does not know as they are."""
     kept: _Memo = {}
@@ -232,8 +233,9 @@ def _settled(candidates: Sequence[_Candidate], skipped: Sequence[Skipped], memo:
     unusable = list(skipped)
     for number, candidate in enumerate(candidates):
         if number % _BREATH == 0:
-            # Else the event loop waits for the interpreter up to 5 ms (`sys.getswitchinterval`) whenever it wakes.
-            _yield_interpreter()
+            # The event loop has its turn here. It would not get one by our merely letting go of the interpreter: we
+            # would have it back first, and whoever waits for it starts to count `sys.getswitchinterval` anew.
+            trio.from_thread.run_sync(_nothing)
         before = memo.get(candidate.folder)
         parsed = before[1] if before is not None and before[0] == candidate else _parsed(candidate)
         kept[candidate.folder] = (candidate, parsed)
