@@ -366,3 +366,27 @@ class Reloading(TrioMachine):
 
 TestReloading = Reloading.TestCase
 TestReloading.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
+
+
+class Turns(trio.abc.Instrument):
+    """Counts how often the event loop came round."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def after_io_wait(self, timeout: float) -> None:
+        self.count += 1
+
+
+async def test_the_event_loop_has_its_turn_while_many_are_parsed(tmp_path: Path) -> None:
+    for number in range(160):
+        write_skill(tmp_path, f"skill-{number:03}", "Greet.")
+    turns = Turns()
+    trio.lowlevel.add_instrument(turns)
+    try:
+        report = await Skills(FileCache(), user=tmp_path).load()
+    finally:
+        trio.lowlevel.remove_instrument(turns)
+    assert len(report.skills) == 160
+    # The reading takes a few; once every eight of them comes on top.
+    assert turns.count >= 160 // 8
