@@ -4,7 +4,6 @@ import os
 import shutil
 import sys
 import tempfile
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import trio
 from context.skill_files import skill_md, write, write_legacy, write_skill
 from hypothesis import settings, strategies as st
 from hypothesis.stateful import initialize, invariant, rule
+from privileges import as_nobody
 
 from clawft_trio.context import Skills
 from clawft_trio.files import FileCache, Snapshot
@@ -20,18 +20,6 @@ from clawft_trio.testing.machine import TrioMachine
 from clawft_trio.testing.sweep import cancel_everywhere
 
 LATER = datetime(9000, 1, 1, tzinfo=UTC)
-
-
-@contextmanager
-def as_nobody():
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 def settled(**options):

@@ -4,13 +4,13 @@ import os
 import sys
 import tempfile
 import threading
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
+from privileges import as_nobody
 
 from clawft_trio.files import FileCache, Snapshot
 from clawft_trio.testing.sweep import cancel_everywhere
@@ -22,19 +22,6 @@ LATER = datetime(9000, 1, 1, tzinfo=UTC)
 def settled(**options) -> FileCache:
     """A cache that need not read again what was written a moment ago."""
     return FileCache(now=lambda: LATER, **options)
-
-
-@contextmanager
-def as_nobody():
-    """Permissions do not bind root."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 class Gate:

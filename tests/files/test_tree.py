@@ -13,6 +13,7 @@ from pathlib import Path
 import trio
 from hypothesis import settings, strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
+from privileges import as_nobody
 
 from clawft_trio.files import FileCache, OnDisk
 from clawft_trio.files.cache import utc_now
@@ -27,18 +28,6 @@ LATER = datetime(9000, 1, 1, tzinfo=UTC)
 
 paths = st.sampled_from(NAMES)
 texts = st.sampled_from(TEXTS)
-
-
-@contextmanager
-def as_nobody():
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 def outcome(found: OnDisk) -> str:
