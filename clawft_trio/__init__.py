@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         AgentEvent as AgentEvent,
         AgentLoop as AgentLoop,
         Answer as Answer,
+        AnswerForm as AnswerForm,
         LoopPolicy as LoopPolicy,
         Reply as Reply,
         RoundStarted as RoundStarted,
@@ -85,6 +86,7 @@ if TYPE_CHECKING:
         ConfigError as ConfigError,
         ContentFiltered as ContentFiltered,
         ContextLengthExceeded as ContextLengthExceeded,
+        InvalidAnswer as InvalidAnswer,
         InvalidArguments as InvalidArguments,
         InvalidData as InvalidData,
         InvalidResponse as InvalidResponse,
@@ -185,7 +187,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "agent": """
-        Agent AgentEvent AgentLoop Answer LoopPolicy Reply RoundStarted ToolsAnswered TurnPolicy open_agent
+        Agent AgentEvent AgentLoop Answer AnswerForm LoopPolicy Reply RoundStarted ToolsAnswered TurnPolicy open_agent
         serve_agent serve_sessions
     """,
     "attempts": "AttemptLog AttemptRecord Latency Usage record_attempt",
@@ -199,7 +201,7 @@ _HOMES = {
     "context": "ContextBuilder Memory Skills",
     "errors": """
         AllProvidersExhausted AuthFailed BudgetExceeded BulkheadFull BusClosed BusFull CircuitOpen
-        ClawftError ConfigError ContentFiltered ContextLengthExceeded InvalidArguments InvalidData
+        ClawftError ConfigError ContentFiltered ContextLengthExceeded InvalidAnswer InvalidArguments InvalidData
         InvalidResponse McpError ModelNotFound NotConfigured PeerError PeerGone PermissionDenied
         ProviderError ProviderTimeout QuotaExhausted RateLimitExceeded RateLimited Refused RequestRejected
         ServerError StreamTruncated ToolError TransportFailed Unsupported

@@ -1,5 +1,12 @@
 """The agent: sessions, turns, and everything they need, opened and closed together."""
 
+from clawft_trio.agent.agent import (
+    Agent as Agent,
+    AgentCallback as AgentCallback,
+    AgentParts as AgentParts,
+    Answer as Answer,
+)
+from clawft_trio.agent.answer_form import AnswerForm as AnswerForm
 from clawft_trio.agent.bus_turn import BusTurn as BusTurn
 from clawft_trio.agent.journal import Journal as Journal
 from clawft_trio.agent.loop import (
@@ -9,21 +16,17 @@ from clawft_trio.agent.loop import (
     TurnContext as TurnContext,
     serve_sessions as serve_sessions,
 )
-from clawft_trio.agent.runtime import (
-    Agent as Agent,
-    AgentCallback as AgentCallback,
-    AgentParts as AgentParts,
-    Answer as Answer,
-    open_agent as open_agent,
-    serve_agent as serve_agent,
-)
-from clawft_trio.agent.sessions import MemorySessions as MemorySessions, Sessions as Sessions
-from clawft_trio.agent.turn import (
+from clawft_trio.agent.question import (
     AgentEvent as AgentEvent,
     Question as Question,
     Reply as Reply,
     RoundStarted as RoundStarted,
     ToolsAnswered as ToolsAnswered,
     TurnPolicy as TurnPolicy,
-    Turns as Turns,
 )
+from clawft_trio.agent.runtime import (
+    open_agent as open_agent,
+    serve_agent as serve_agent,
+)
+from clawft_trio.agent.sessions import MemorySessions as MemorySessions, Sessions as Sessions
+from clawft_trio.agent.turn import Turns as Turns

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from clawft_trio.agent.turn import TurnPolicy
+from clawft_trio.agent.question import TurnPolicy
 from clawft_trio.chat import Provider
 from clawft_trio.config import Config, McpServerConfig, ProviderConfig, Secret
 from clawft_trio.costs import (

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import NoReturn, TypeAlias
+from typing import NoReturn
 
 import attrs
 import trio
 
+from clawft_trio.agent.agent import Agent, AgentParts
 from clawft_trio.agent.bus_turn import BusTurn
 from clawft_trio.agent.configured import (
     builtin_policy,
@@ -23,17 +24,15 @@ from clawft_trio.agent.configured import (
 from clawft_trio.agent.journal import MIGRATIONS as JOURNAL_MIGRATIONS, Journal
 from clawft_trio.agent.loop import AgentLoop, LoopPolicy
 from clawft_trio.agent.providers import open_providers
+from clawft_trio.agent.question import TurnPolicy
 from clawft_trio.agent.sessions import MIGRATIONS as SESSION_MIGRATIONS, Sessions
-from clawft_trio.agent.turn import AgentEvent, Question, Reply, TurnPolicy, Turns
-from clawft_trio.auth import LOCAL_CHANNEL
+from clawft_trio.agent.turn import Turns
 from clawft_trio.bus import Channel, MessageBus, StoredShelf, open_bus, serve_channel
-from clawft_trio.chat import Call, Message, Provider
+from clawft_trio.chat import Provider
 from clawft_trio.config import Config, load_config
 from clawft_trio.context import ContextBuilder, Memory, Skills, memory_tools, skill_tool
 from clawft_trio.costs import MIGRATIONS as COST_MIGRATIONS, CostTracker, Metered
-from clawft_trio.errors import ClawftError
 from clawft_trio.files import FileCache
-from clawft_trio.llm.stream import Iteration, consuming
 from clawft_trio.mcp import McpOptions, ToolServer, open_toolset
 from clawft_trio.mcp.opening import Server
 from clawft_trio.mcp.pins import PIN_MIGRATIONS, StoredPins
@@ -54,155 +53,13 @@ from clawft_trio.pipeline import (
     open_targets,
 )
 from clawft_trio.pipeline.tokens import request_tokens
-from clawft_trio.resilience import Failover, Policy, Resilient, RetryBudget, Timeout
-from clawft_trio.store import Store, open_store
+from clawft_trio.resilience import Failover, Policy, Resilient, RetryBudget
+from clawft_trio.store import open_store
 from clawft_trio.tools import Approve, FanOutPolicy, Tool, ToolRegistry
 from clawft_trio.tools.builtin import BuiltinPolicy, register_builtins
 
 MIGRATIONS = (*SESSION_MIGRATIONS, *JOURNAL_MIGRATIONS, *COST_MIGRATIONS, *PIN_MIGRATIONS)
 """The schema of an agent's store."""
-
-AgentCallback: TypeAlias = Callable[[AgentEvent], bool | Awaitable[bool | None] | None]
-"""Sees everything of a turn as it happens; False ends it early."""
-
-
-class Answer(Iteration[AgentEvent, Reply]):
-    """A turn to iterate over. Made by `Agent.stream`."""
-
-    @property
-    def reply(self) -> Reply:
-        """The whole reply, once the loop has ended.
-
-        Raises:
-          StreamEnded: it is not there yet, or there will be none.
-        """
-        return self.result
-
-
-@attrs.frozen(kw_only=True)
-class AgentParts:
-    """What an agent is made of, each replaceable by one's own."""
-
-    turns: Turns
-    tools: ToolRegistry
-    bus: MessageBus
-    loop: AgentLoop
-    targets: Targets
-    store: Store
-    costs: CostTracker
-    permissions: PermissionResolver
-
-
-class Agent:
-    """A running agent. Made by `open_agent`."""
-
-    def __init__(self, parts: AgentParts, notify: Callable[[Event], None]) -> None:
-        self.parts = parts
-        self._notify = notify
-        self._lines: dict[str, _Line] = {}
-
-    def __repr__(self) -> str:
-        return f"<Agent: {len(self.parts.tools)} tools, {len(self._lines)} sessions at work>"
-
-    @property
-    def tools(self) -> ToolRegistry:
-        """The tools that it has."""
-        return self.parts.tools
-
-    @property
-    def bus(self) -> MessageBus:
-        """Where channel adapters publish messages and take replies."""
-        return self.parts.bus
-
-    async def ask(
-        self,
-        content: str | Message,
-        *,
-        sender_id: str = "local",
-        session: str | None = None,
-        model: str = "",
-        on_event: AgentCallback | None = None,
-    ) -> Reply:
-        """Ask as the local process, and wait for the whole reply.
-
-        Args:
-          content: what is said.
-          sender_id: who asks; the session is `local:{sender_id}` unless *session* says otherwise.
-          model: `provider/model`, instead of what the router would choose.
-          on_event: sees everything as it happens. False ends the turn early; what it raises comes out as it is.
-
-        Raises:
-          ClawftError: there is no answer; the typed reason, with every attempt.
-
-        Cancellation: models and tools are cancelled and waited for; what was done is in the session.
-        """
-        question = self._question(content, sender_id, session, model)
-        if on_event is None:
-            return await self._turn(question, None)
-        return await consuming(partial(self._turn, question), on_event)
-
-    @asynccontextmanager
-    async def stream(
-        self,
-        content: str | Message,
-        *,
-        sender_id: str = "local",
-        session: str | None = None,
-        model: str = "",
-    ) -> AsyncGenerator[Answer, None]:
-        """Ask as the local process, and iterate over what happens: `async for event in answer`.
-
-        Leaving the block early cancels the turn.
-
-        Raises:
-          ClawftError: out of the loop, when there is no answer.
-
-        Cancellation: as `ask`.
-        """
-        question = self._question(content, sender_id, session, model)
-        async with Answer.open(partial(self._turn, question)) as answer:
-            yield answer
-
-    def _question(self, content: str | Message, sender_id: str, session: str | None, model: str) -> Question:
-        return Question(
-            content=Message.user(content) if isinstance(content, str) else content,
-            auth=self.parts.permissions.local(sender_id),
-            session=session or f"{LOCAL_CHANNEL}:{sender_id}",
-            model=model,
-        )
-
-    async def _turn(self, question: Question, show: Callable[[AgentEvent], Awaitable[None]] | None) -> Reply:
-        call = Call(id=question.turn_id, turn_id=question.turn_id, notify=self._notify)
-        if show is not None:
-            call = call.showing(show)
-        bound = Timeout(total=self.parts.turns.policy.total)
-        async with self._in_line(question.session):
-            try:
-                return await bound.run(partial(self.parts.turns.answer, question), call)
-            except ClawftError as exc:
-                exc.attempts = call.log.records
-                raise
-
-    @asynccontextmanager
-    async def _in_line(self, session: str) -> AsyncGenerator[None, None]:
-        """One turn of a session at a time, in order of arrival; nothing is kept of a session at rest."""
-        line = self._lines.setdefault(session, _Line())
-        line.length += 1
-        try:
-            async with line.lock:
-                yield
-        finally:
-            line.length -= 1
-            if line.length == 0:
-                del self._lines[session]
-
-
-class _Line:
-    """Those who wait for their turn in one session."""
-
-    def __init__(self) -> None:
-        self.lock = trio.Lock()
-        self.length = 0
 
 
 @asynccontextmanager

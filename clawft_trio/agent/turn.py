@@ -2,175 +2,41 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any
 
 import attrs
 import trio
-from attrs.validators import ge, gt, instance_of, optional
 
+from clawft_trio.agent.answer_form import correction
+from clawft_trio.agent.question import (
+    History,
+    Models,
+    Question,
+    Reply,
+    RoundStarted,
+    ToolsAnswered,
+    TurnJournal,
+    TurnPolicy,
+)
 from clawft_trio.attempts import AttemptRecord, Latency, Usage
-from clawft_trio.auth import AuthContext
-from clawft_trio.chat import Call, ChatRequest, ChatResponse, JsonObject, Message, StreamEvent, ToolCall, new_id
+from clawft_trio.chat import Call, ChatRequest, ChatResponse, Message, ToolCall
 from clawft_trio.context import ContextBuilder
-from clawft_trio.errors import ConsumerLeft, PermissionDenied
+from clawft_trio.errors import ConsumerLeft, InvalidAnswer, PermissionDenied
 from clawft_trio.llm.stream import whose
 from clawft_trio.nursery import goodbye
 from clawft_trio.observe.events import TurnEnded, TurnStarted
 from clawft_trio.pipeline import RoutingDecision
 from clawft_trio.resilience.delivery import Shown
-from clawft_trio.tools import ToolAnswer, ToolContext, ToolJournal, ToolRegistry
+from clawft_trio.tools import ToolAnswer, ToolContext, ToolRegistry
 from clawft_trio.tools.answer import error_text
 from clawft_trio.tools.call_ids import repair_ids
 
 _GRACE = 5.0
 """Seconds that writing down a turn may take after it was cancelled."""
-
-
-# Outside the field: there, the checkers take its type from the default, which is no None.
-_POSITIVE: Any = optional(gt(0))
-
-
-@attrs.frozen
-class RoundStarted:
-    """The model is asked again. What came before stands: a `Reset` reaches back to here and no further."""
-
-    #: 1 is the first
-    number: int
-
-
-@attrs.frozen
-class ToolsAnswered:
-    """The tool calls of a round have their answers, in call order."""
-
-    answers: tuple[ToolAnswer, ...]
-
-
-AgentEvent: TypeAlias = StreamEvent | RoundStarted | ToolsAnswered
-"""What is seen of a turn on its way."""
-
-
-@attrs.frozen(kw_only=True)
-class TurnPolicy:
-    """What bounds a turn."""
-
-    #: rounds of tool calls; after them the model is asked once more, for an answer without tools
-    max_tool_iterations: int = attrs.field(default=20, validator=ge(1))
-    #: messages of the session that the model is reminded of
-    memory_window: int = attrs.field(default=50, validator=ge(0))
-    #: seconds for the whole turn; None leaves it to the caller
-    total: float | None = attrs.field(default=600.0, validator=_POSITIVE)
-    max_tokens: int | None = attrs.field(default=None, validator=optional(ge(1)))
-    temperature: float | None = attrs.field(default=None, validator=optional(ge(0)))
-
-
-@attrs.frozen(kw_only=True)
-class Question:
-    """What is asked in a turn, by whom, and where."""
-
-    # Checked here, because what is asked is written down whatever becomes of it, and has to be readable again.
-    content: Message = attrs.field(validator=instance_of(Message))
-    auth: AuthContext
-    #: the conversation it belongs to
-    session: str
-    turn_id: str = attrs.field(factory=new_id)
-    #: `provider/model`, for those whose permissions let them choose
-    model: str = ""
-    #: JSON Schema that the answer's text must satisfy
-    response_schema: JsonObject | None = None
-
-
-@attrs.frozen(kw_only=True)
-class Reply:
-    """The answer to a question, and what it took."""
-
-    text: str
-    finish_reason: str
-    #: who gave the final answer
-    provider: str
-    model: str
-    #: tokens of all rounds; None when no provider told
-    usage: Usage | None
-    #: US dollars for all rounds; None when a part of it has no price
-    cost: Decimal | None
-    latency: Latency
-    #: every attempt of every round
-    attempts: tuple[AttemptRecord, ...]
-    #: every tool call of every round, in call order
-    tools: tuple[ToolAnswer, ...]
-    #: the model's answer in each round
-    rounds: tuple[ChatResponse, ...]
-    session: str
-    turn_id: str
-    #: why that provider and model
-    decision: RoutingDecision | None = None
-
-
-class History(Protocol):
-    """Where conversations are kept."""
-
-    async def history(self, session: str, limit: int | None = None) -> tuple[Message, ...]:
-        """The last *limit* messages of *session*, oldest first.
-
-        Cancellation: nothing is changed.
-        """
-        ...
-
-    async def append(self, session: str, messages: Sequence[Message], *, turn_id: str = "") -> None:
-        """Add *messages* to *session*, all or none; what *turn_id* had added before is replaced.
-
-        Cancellation: all or none.
-        """
-        ...
-
-
-class Models(Protocol):
-    """Who routes and answers: a `Pipeline` or a `PipelineRegistry`."""
-
-    async def route(self, request: ChatRequest, call: Call | None = None) -> RoutingDecision:
-        """Decide who may answer a turn.
-
-        Cancellation: the turn stays counted.
-        """
-        ...
-
-    async def complete(self, request: ChatRequest, call: Call, decision: RoutingDecision) -> ChatResponse:
-        """Answer one round.
-
-        Cancellation: what is running is cancelled and waited for.
-        """
-        ...
-
-
-class TurnJournal(Protocol):
-    """What has to survive a crash, and what did."""
-
-    async def answers(self, turn_id: str) -> Sequence[ChatResponse]:
-        """The answers that were bought before, by round.
-
-        Cancellation: nothing is changed.
-        """
-        ...
-
-    async def answered(self, turn_id: str, number: int, response: ChatResponse) -> None:
-        """Round *number* (from 1) has its answer.
-
-        Cancellation: it is kept, or not.
-        """
-        ...
-
-    def tools(self, turn_id: str, number: int) -> ToolJournal:
-        """Where the tool calls of a round are kept."""
-        ...
-
-    async def tool_answers(self, turn_id: str, number: int, calls: Sequence[ToolCall]) -> dict[str, ToolAnswer]:
-        """The answers to calls that were finished, or can never be known, by call id.
-
-        Cancellation: nothing is changed.
-        """
-        ...
 
 
 @attrs.frozen(kw_only=True)
@@ -231,6 +97,9 @@ class _Turn:
         self._answers: list[ToolAnswer] = []
         self._decision: RoutingDecision | None = None
         self._aborted = False
+        self._shown = Shown(call.emit)
+        self._answer: object = None
+        self._corrections = 0
 
     async def run(self) -> Reply:
         try:
@@ -249,18 +118,41 @@ class _Turn:
     async def _rounds_until_answered(self) -> None:
         request = await self._request()
         self._decision = await self._turns.models.route(request, self._call)
-        limit = self._turns.policy.max_tool_iterations
-        for number in range(1, limit + 2):
-            last = number > limit
+        tool_rounds = 0
+        for number in itertools.count(1):
+            last = tool_rounds == self._turns.policy.max_tool_iterations
             response = await self._ask(request, number, without_tools=last)
             self._rounds.append(response)
-            self._said.append(response.message)
-            if response.finish_reason == "aborted" or not response.tool_calls:
-                return
-            answers = await self._use_tools(number, response, request.messages, refused=last)
-            request = attrs.evolve(
-                request, messages=(*request.messages, response.message, *(answer.message for answer in answers))
-            )
+            if response.tool_calls and response.finish_reason != "aborted":
+                self._said.append(response.message)
+                answers = await self._use_tools(number, response, request.messages, refused=last)
+                if last:
+                    self._read(response)
+                    return
+                tool_rounds += 1
+                heard = [answer.message for answer in answers]
+            else:
+                try:
+                    self._read(response)
+                except InvalidAnswer as exc:
+                    heard = [await self._sent_back(exc)]
+                else:
+                    self._said.append(response.message)
+                    return
+            request = attrs.evolve(request, messages=(*request.messages, response.message, *heard))
+
+    def _read(self, response: ChatResponse) -> None:
+        """Take *response* as the answer, if it has the form that was asked for."""
+        if self._question.form is not None and response.finish_reason != "aborted":
+            self._answer = self._question.form.value_of(response)
+
+    async def _sent_back(self, error: InvalidAnswer) -> Message:
+        """What the model is told of its answer; who was shown it, forgets it. It never becomes part of the session."""
+        if self._corrections == self._turns.policy.max_answer_corrections:
+            raise error
+        self._corrections += 1
+        await self._shown.retract(error, self._call)
+        return Message.user(correction(error))
 
     async def _request(self) -> ChatRequest:
         turns, question, policy = self._turns, self._question, self._turns.policy
@@ -275,7 +167,7 @@ class _Turn:
             tools=turns.tools.specs(question.auth.permissions),
             max_tokens=policy.max_tokens,
             temperature=policy.temperature,
-            response_schema=question.response_schema,
+            response_schema=None if question.form is None else question.form.schema,
             auth=question.auth,
         )
 
@@ -288,22 +180,22 @@ class _Turn:
         if without_tools:
             request = attrs.evolve(request, tool_choice="none")
         await self._show(RoundStarted(number))
-        shown = Shown(self._call.emit)
-        call = attrs.evolve(self._call, id=f"{self._question.turn_id}.{number}", emit=shown)
+        self._shown = Shown(self._call.emit)
+        call = attrs.evolve(self._call, id=f"{self._question.turn_id}.{number}", emit=self._shown)
         assert self._decision is not None
         try:
             response = await self._turns.models.complete(request, call, self._decision)
         except ConsumerLeft:
-            self._note_partial(shown)
+            self._note_partial()
             raise
         response = attrs.evolve(response, tool_calls=repair_ids(response.tool_calls))
         if journal is not None:
             await journal.answered(self._question.turn_id, number, response)
         return response
 
-    def _note_partial(self, shown: Shown) -> None:
+    def _note_partial(self) -> None:
         """What was shown of a round that its consumer stopped is the answer as far as it was wanted."""
-        seen = shown.so_far()
+        seen = self._shown.so_far()
         stopped = whose(self._call.log.records, "aborted")
         provider, _, model = ("" if stopped is None else stopped.target).partition("/")
         partial = ChatResponse(content=seen.text, finish_reason="aborted", provider=provider, model=model)
@@ -383,6 +275,7 @@ class _Turn:
             session=self._question.session,
             turn_id=self._question.turn_id,
             decision=self._decision,
+            answer=self._answer,
         )
 
     def _latency(self, records: Sequence[AttemptRecord]) -> Latency:

@@ -11,9 +11,9 @@ from pathlib import Path
 import attrs
 from rich.console import Console
 
+from clawft_trio.agent import open_agent
 from clawft_trio.agent.configured import provider_maker
-from clawft_trio.agent.runtime import open_agent
-from clawft_trio.agent.turn import Reply
+from clawft_trio.agent.question import Reply
 from clawft_trio.chat import Provider
 from clawft_trio.cli.show import Transcript, summary
 from clawft_trio.codec import encode_json

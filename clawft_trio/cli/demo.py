@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 import trio
 from rich.console import Console
 
-from clawft_trio.agent.runtime import Agent, open_agent
+from clawft_trio.agent import Agent, open_agent
 from clawft_trio.attempts import Usage
 from clawft_trio.chat import Provider
 from clawft_trio.cli.show import Transcript, attempts_table, summary, tools_table

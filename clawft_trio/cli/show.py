@@ -13,7 +13,7 @@ from rich.segment import SegmentLines
 from rich.table import Table
 from rich.text import Text
 
-from clawft_trio.agent.turn import AgentEvent, Reply, RoundStarted, ToolsAnswered
+from clawft_trio.agent.question import AgentEvent, Reply, RoundStarted, ToolsAnswered
 from clawft_trio.attempts import AttemptRecord
 from clawft_trio.chat import Reset, TextDelta
 from clawft_trio.errors import ProviderError

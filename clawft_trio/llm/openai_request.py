@@ -9,6 +9,7 @@ from typing import Any, Literal
 import attrs
 
 from clawft_trio.chat import ChatRequest, Image, JsonObject, Message, Opaque, Part, Text, ToolSpec
+from clawft_trio.codec import encode_json
 from clawft_trio.llm.openai_answer import EndsWith
 from clawft_trio.llm.openai_extras import Extra, call_fields, message_fields
 
@@ -23,7 +24,8 @@ class Quirks:
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     #: whether to ask for usage in streams; the few that refuse the question answer it unasked
     include_usage: bool = True
-    #: how it takes a schema for its answer; None where it takes none
+    #: how it takes a schema for its answer; None where it takes none. Unless it is "json_schema", the model is told the
+    #: schema in words
     response_format: Literal["json_schema", "json_object"] | None = "json_schema"
     #: what of its own answers it wants to see again
     returns: tuple[Extra, ...] = ()
@@ -31,7 +33,11 @@ class Quirks:
 
 def request_body(request: ChatRequest, model: str, quirks: Quirks) -> dict[str, Any]:
     """The body of `POST /chat/completions`. `request.extra` is put over it."""
-    body: dict[str, Any] = {"model": model, "messages": list(_messages(request.messages, quirks))}
+    schema = request.response_schema
+    messages = request.messages
+    if schema is not None and quirks.response_format != "json_schema":
+        messages = _with_instructions(messages, _in_words(schema))
+    body: dict[str, Any] = {"model": model, "messages": list(_messages(messages, quirks))}
     if request.stream:
         body["stream"] = True
         if quirks.include_usage:
@@ -45,8 +51,8 @@ def request_body(request: ChatRequest, model: str, quirks: Quirks) -> dict[str, 
         body["temperature"] = request.temperature
     if request.stop:
         body["stop"] = list(request.stop)
-    if request.response_schema is not None and quirks.response_format is not None:
-        body["response_format"] = _response_format(request.response_schema, quirks.response_format)
+    if schema is not None and quirks.response_format is not None:
+        body["response_format"] = _response_format(schema, quirks.response_format)
     return {**body, **request.extra}
 
 
@@ -86,7 +92,22 @@ def is_closed(schema: Any) -> bool:
     return all(map(is_closed, schema.values()))
 
 
+def _in_words(schema: JsonObject) -> str:
+    return (
+        "The final answer is JSON that fits this JSON Schema, and nothing else: no other text, no code fence.\n"
+        + encode_json(schema).decode()
+    )
+
+
 # --- messages ----------------------------------------------------------------------------------------
+
+
+def _with_instructions(messages: tuple[Message, ...], words: str) -> tuple[Message, ...]:
+    """*messages* with *words* at the end of what the system says, which many servers take only as the first message."""
+    if messages and messages[0].role == "system":
+        first = messages[0]
+        return (attrs.evolve(first, content=(*first.content, Text(f"\n\n{words}"))), *messages[1:])
+    return (Message.system(words), *messages)
 
 
 def _messages(messages: tuple[Message, ...], quirks: Quirks) -> Iterator[dict[str, Any]]:

@@ -6,31 +6,22 @@ A function's own hints are the schema (msgspec). A schema that somebody else wro
 from __future__ import annotations
 
 import copy
-import difflib
 import inspect
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path, PurePath
 from typing import Annotated, Any, TypeAlias
 
 import attrs
-import jsonschema
 import msgspec
-import referencing
 
 from clawft_trio.chat import JsonObject
 from clawft_trio.errors import InvalidArguments, InvalidData, Problem
 from clawft_trio.tools.docstring import read_docstring
+from clawft_trio.tools.json_schema import SchemaCheck, path_schema, problem_of, to_path
 
 Check: TypeAlias = Callable[[JsonObject], Mapping[str, Any]]
 """Turns a decoded JSON object into valid arguments, defaults filled in, or raises `InvalidArguments`."""
-
-_MOST_PROBLEMS = 8
-"""More than a model can mend at once."""
-
-_LONGEST_PROBLEM = 300
-"""Characters; jsonschema quotes the offending value, however long it is."""
 
 
 @attrs.frozen
@@ -74,14 +65,11 @@ def check_schema(schema: JsonObject, *, trusted: bool = True) -> Check:
     """
     if schema.get("type", "object") != "object":
         raise InvalidData([Problem("$.type", 'arguments are an object: expected "object"')], source="parameters")
-    validator = _validator(schema, trusted=trusted)
-    try:
-        validator.check_schema(schema)
-    except (jsonschema.SchemaError, RecursionError) as exc:
-        raise InvalidData([Problem("$", str(exc)[:_LONGEST_PROBLEM])], source="parameters") from exc
+    arguments = SchemaCheck(schema, noun="argument", trusted=trusted)
+    arguments.check_schema("parameters")
 
     def check(raw: JsonObject) -> Mapping[str, Any]:
-        problems = _problems(validator, raw, schema)
+        problems = arguments.problems(raw)
         if problems:
             raise InvalidArguments(problems)
         return raw
@@ -126,7 +114,7 @@ def _with_description(hint: Any) -> Any:
 
 
 def _schema_of(struct: type[msgspec.Struct], notes: Mapping[str, str]) -> JsonObject:
-    whole = msgspec.json.schema(struct, schema_hook=_path_schema)
+    whole = msgspec.json.schema(struct, schema_hook=path_schema)
     shared = whole["$defs"]
     schema: dict[str, Any] = shared.pop("Arguments")
     del schema["title"]
@@ -136,79 +124,16 @@ def _schema_of(struct: type[msgspec.Struct], notes: Mapping[str, str]) -> JsonOb
     return schema | {"$defs": shared} if shared else schema
 
 
-def _path_schema(kind: type) -> dict[str, Any]:
-    if issubclass(kind, PurePath):
-        return {"type": "string"}
-    raise TypeError(f"{kind!r} has no JSON Schema")
-
-
-def _to_path(kind: type, value: Any) -> Any:
-    if issubclass(kind, PurePath) and isinstance(value, str):
-        return Path(value)
-    raise msgspec.ValidationError(f"expected `str`, got `{type(value).__name__}`")
-
-
 def _check_struct(struct: type[msgspec.Struct], schema: JsonObject) -> Check:
     names = struct.__struct_fields__
-    validator = _validator(schema, trusted=True)
+    arguments = SchemaCheck(schema, noun="argument")
 
     def check(raw: JsonObject) -> Mapping[str, Any]:
         try:
-            filled = msgspec.convert(raw, struct, dec_hook=_to_path)
+            filled = msgspec.convert(raw, struct, dec_hook=to_path)
         except (msgspec.ValidationError, RecursionError) as exc:
             # msgspec stops at the first problem; a model mends all it is told of at once.
-            raise InvalidArguments(_problems(validator, raw, schema) or [_problem(exc)]) from None
+            raise InvalidArguments(arguments.problems(raw) or [problem_of(exc)]) from None
         return {name: getattr(filled, name) for name in names}
 
     return check
-
-
-def _problem(exc: BaseException) -> Problem:
-    said, _, place = str(exc).partition(" - at `")
-    return Problem(place.rstrip("`") or "$", said)
-
-
-# --- JSON Schema -----------------------------------------------------------------------------------------
-
-
-def _validator(schema: JsonObject, *, trusted: bool) -> Any:
-    kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
-    if not trusted:
-        extend: Any = jsonschema.validators.extend
-        kind = extend(kind, {"pattern": _unchecked, "patternProperties": _unchecked})
-    # Without a registry of our own jsonschema would fetch what `$ref` names from the network.
-    return kind(schema, registry=referencing.Registry())
-
-
-def _unchecked(*_: object) -> Iterable[jsonschema.ValidationError]:
-    return ()
-
-
-def _problems(validator: Any, raw: JsonObject, schema: JsonObject) -> list[Problem]:
-    found: list[Problem] = []
-    try:
-        for error in validator.iter_errors(raw):
-            found.extend(_unknown(raw, schema) if _is_unknown(error) else [_of_schema(error)])
-            if len(found) >= _MOST_PROBLEMS:
-                break
-    except (RecursionError, referencing.exceptions.Unresolvable) as exc:
-        found.append(Problem("$", f"the tool's schema cannot be followed: {type(exc).__name__}"))
-    return found
-
-
-def _is_unknown(error: jsonschema.ValidationError) -> bool:
-    return error.validator == "additionalProperties" and not error.absolute_path
-
-
-def _of_schema(error: jsonschema.ValidationError) -> Problem:
-    message = error.message
-    return Problem(error.json_path, message if len(message) <= _LONGEST_PROBLEM else f"…{message[-_LONGEST_PROBLEM:]}")
-
-
-def _unknown(raw: JsonObject, schema: JsonObject) -> Iterable[Problem]:
-    known = list(schema.get("properties", ()))
-    for name in raw:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known) or 'none'}"
-            yield Problem(f"$.{name[:60]}", f"unknown argument{hint}")

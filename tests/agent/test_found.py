@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from clawft_trio import open_agent, tool
-from clawft_trio.agent.turn import ToolsAnswered, TurnPolicy
+from clawft_trio.agent.question import ToolsAnswered, TurnPolicy
 from clawft_trio.errors import ProviderTimeout
 from clawft_trio.testing.script import CallTool, Hang, Say
 from clawft_trio.testing.scripted import ScriptedProvider

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from clawft_trio.agent.runtime import Agent, open_agent, serve_agent
-from clawft_trio.agent.turn import RoundStarted, ToolsAnswered, TurnPolicy
+from clawft_trio.agent import Agent, open_agent, serve_agent
+from clawft_trio.agent.question import RoundStarted, ToolsAnswered, TurnPolicy
 from clawft_trio.attempts import Usage
 from clawft_trio.chat import Reset, TextDelta
 from clawft_trio.config import parse_config

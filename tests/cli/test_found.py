@@ -15,7 +15,7 @@ import trio
 from rich.console import Console
 from typer.testing import CliRunner
 
-from clawft_trio.agent.turn import ToolsAnswered
+from clawft_trio.agent.question import ToolsAnswered
 from clawft_trio.chat import Discarded, Reset, TextDelta
 from clawft_trio.cli.commands import app
 from clawft_trio.cli.show import Transcript

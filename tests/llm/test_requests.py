@@ -171,6 +171,18 @@ def test_only_a_closed_schema_is_promised_strictly(schema, closed):
     assert body["response_format"]["json_schema"]["strict"] is closed
 
 
+@pytest.mark.parametrize("response_format", ["json_object", None])
+@pytest.mark.parametrize("before", [(), (Message.system("Be kind."),)])
+def test_where_no_schema_is_promised_the_model_is_told_it_in_words(response_format, before):
+    request = ChatRequest([*before, Message.user("Hi")], response_schema=SCHEMA)
+    body = openai(request, Quirks(response_format=response_format))
+    system, user = body["messages"]
+    assert (system["role"], user["content"]) == ("system", "Hi")
+    assert system["content"].startswith("Be kind." if before else "The final answer is JSON")
+    assert system["content"].endswith(encode_json(SCHEMA).decode())
+    assert ("response_format" in body) is (response_format is not None)
+
+
 @given(requests())
 @settings(deadline=None, max_examples=40)
 def test_turns_alternate_and_no_block_is_empty_in_anthropics_dialect(request):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import assert_type
+from typing import TypedDict, assert_type
 
 import clawft_trio
 from clawft_trio import (
@@ -38,6 +38,19 @@ class TokenCounter:
     def __call__(self, event: StreamEvent) -> None:
         if isinstance(event, TextDelta):
             self.tokens += 1
+
+
+class Forecast(TypedDict):
+    """What is asked for."""
+
+    degrees: int
+
+
+async def typed() -> None:
+    async with open_agent(["p/m"]) as agent:
+        assert_type(await agent.ask("And tomorrow?"), Reply)
+        assert_type(await agent.ask("And tomorrow?", answer=Forecast), Forecast)
+        assert_type(await agent.ask("And tomorrow?", answer=list[str]), list[str])
 
 
 class Mine:

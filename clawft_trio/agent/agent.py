@@ -1,0 +1,219 @@
+"""A running agent: what may be asked of it, one turn of a session at a time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, TypeAlias, TypeVar, overload
+
+import attrs
+import trio
+
+from clawft_trio.agent.answer_form import AnswerForm
+from clawft_trio.agent.loop import AgentLoop
+from clawft_trio.agent.question import AgentEvent, Question, Reply
+from clawft_trio.agent.turn import Turns
+from clawft_trio.auth import LOCAL_CHANNEL
+from clawft_trio.bus import MessageBus
+from clawft_trio.chat import Call, Message
+from clawft_trio.costs import CostTracker
+from clawft_trio.errors import ClawftError, InvalidAnswer, Problem
+from clawft_trio.llm.stream import Iteration, consuming
+from clawft_trio.observe import Event
+from clawft_trio.pipeline import PermissionResolver, Targets
+from clawft_trio.resilience import Timeout
+from clawft_trio.store import Store
+from clawft_trio.tools import ToolRegistry
+
+T = TypeVar("T")
+
+AgentCallback: TypeAlias = Callable[[AgentEvent], bool | Awaitable[bool | None] | None]
+"""Sees everything of a turn as it happens; False ends it early."""
+
+
+class Answer(Iteration[AgentEvent, Reply]):
+    """A turn to iterate over. Made by `Agent.stream`."""
+
+    @property
+    def reply(self) -> Reply:
+        """The whole reply, once the loop has ended.
+
+        Raises:
+          StreamEnded: it is not there yet, or there will be none.
+        """
+        return self.result
+
+
+@attrs.frozen(kw_only=True)
+class AgentParts:
+    """What an agent is made of, each replaceable by one's own."""
+
+    turns: Turns
+    tools: ToolRegistry
+    bus: MessageBus
+    loop: AgentLoop
+    targets: Targets
+    store: Store
+    costs: CostTracker
+    permissions: PermissionResolver
+
+
+class Agent:
+    """A running agent. Made by `open_agent`."""
+
+    def __init__(self, parts: AgentParts, notify: Callable[[Event], None]) -> None:
+        self.parts = parts
+        self._notify = notify
+        self._lines: dict[str, _Line] = {}
+
+    def __repr__(self) -> str:
+        return f"<Agent: {len(self.parts.tools)} tools, {len(self._lines)} sessions at work>"
+
+    @property
+    def tools(self) -> ToolRegistry:
+        """The tools that it has."""
+        return self.parts.tools
+
+    @property
+    def bus(self) -> MessageBus:
+        """Where channel adapters publish messages and take replies."""
+        return self.parts.bus
+
+    @overload
+    async def ask(
+        self,
+        content: str | Message,
+        *,
+        sender_id: str = "local",
+        session: str | None = None,
+        model: str = "",
+        on_event: AgentCallback | None = None,
+    ) -> Reply: ...
+
+    @overload
+    async def ask(
+        self,
+        content: str | Message,
+        *,
+        answer: type[T] | AnswerForm[T],
+        sender_id: str = "local",
+        session: str | None = None,
+        model: str = "",
+        on_event: AgentCallback | None = None,
+    ) -> T: ...
+
+    async def ask(
+        self,
+        content: str | Message,
+        *,
+        answer: type[Any] | AnswerForm[Any] | None = None,
+        sender_id: str = "local",
+        session: str | None = None,
+        model: str = "",
+        on_event: AgentCallback | None = None,
+    ) -> Any:
+        """Ask as the local process, and wait for the whole reply.
+
+        Args:
+          content: what is said.
+          answer: the type of the answer, or its form: then a value of it is returned instead of the reply. One that
+            does not fit goes back to the model, `TurnPolicy.max_answer_corrections` times at most.
+          sender_id: who asks; the session is `local:{sender_id}` unless *session* says otherwise.
+          model: `provider/model`, instead of what the router would choose.
+          on_event: sees everything as it happens. False ends the turn early; what it raises comes out as it is.
+
+        Raises:
+          ClawftError: there is no answer; the typed reason, with every attempt.
+          InvalidAnswer: the answer never had the form, or *on_event* ended the turn before it had; with its problems
+            and the last text as `partial`.
+          TypeError: *answer* is no type that JSON can be.
+
+        Cancellation: models and tools are cancelled and waited for; what was done is in the session.
+        """
+        question = self._question(content, sender_id, session, model, answer)
+        if on_event is None:
+            reply = await self._turn(question, None)
+        else:
+            reply = await consuming(partial(self._turn, question), on_event)
+        return reply if answer is None else _typed(reply)
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        content: str | Message,
+        *,
+        answer: type[Any] | AnswerForm[Any] | None = None,
+        sender_id: str = "local",
+        session: str | None = None,
+        model: str = "",
+    ) -> AsyncGenerator[Answer, None]:
+        """Ask as the local process, and iterate over what happens: `async for event in answer`.
+
+        Leaving the block early cancels the turn. With a type or form as *answer*, the value is `reply.answer`; text
+        that did not fit it is taken back by a `Reset`.
+
+        Raises:
+          ClawftError: out of the loop, when there is no answer.
+          TypeError: *answer* is no type that JSON can be.
+
+        Cancellation: as `ask`.
+        """
+        question = self._question(content, sender_id, session, model, answer)
+        async with Answer.open(partial(self._turn, question)) as asked:
+            yield asked
+
+    def _question(
+        self,
+        content: str | Message,
+        sender_id: str,
+        session: str | None,
+        model: str,
+        answer: type[Any] | AnswerForm[Any] | None,
+    ) -> Question:
+        return Question(
+            content=Message.user(content) if isinstance(content, str) else content,
+            auth=self.parts.permissions.local(sender_id),
+            session=session or f"{LOCAL_CHANNEL}:{sender_id}",
+            model=model,
+            form=answer if answer is None or isinstance(answer, AnswerForm) else AnswerForm.of(answer),
+        )
+
+    async def _turn(self, question: Question, show: Callable[[AgentEvent], Awaitable[None]] | None) -> Reply:
+        call = Call(id=question.turn_id, turn_id=question.turn_id, notify=self._notify)
+        if show is not None:
+            call = call.showing(show)
+        bound = Timeout(total=self.parts.turns.policy.total)
+        async with self._in_line(question.session):
+            try:
+                return await bound.run(partial(self.parts.turns.answer, question), call)
+            except ClawftError as exc:
+                exc.attempts = call.log.records
+                raise
+
+    @asynccontextmanager
+    async def _in_line(self, session: str) -> AsyncGenerator[None, None]:
+        """One turn of a session at a time, in order of arrival; nothing is kept of a session at rest."""
+        line = self._lines.setdefault(session, _Line())
+        line.length += 1
+        try:
+            async with line.lock:
+                yield
+        finally:
+            line.length -= 1
+            if line.length == 0:
+                del self._lines[session]
+
+
+def _typed(reply: Reply) -> object:
+    if reply.finish_reason == "aborted":
+        raise InvalidAnswer([Problem("$", "stopped before it was whole")], partial=reply.text)
+    return reply.answer
+
+
+class _Line:
+    """Those who wait for their turn in one session."""
+
+    def __init__(self) -> None:
+        self.lock = trio.Lock()
+        self.length = 0

@@ -1,0 +1,119 @@
+"""Checks of decoded JSON against a JSON Schema, with the place of everything that is wrong."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path, PurePath
+from typing import Any
+
+import jsonschema
+import msgspec
+import referencing
+
+from clawft_trio.chat import JsonObject
+from clawft_trio.errors import InvalidData, Problem
+
+_MOST_PROBLEMS = 8
+"""More than a model can mend at once."""
+
+_LONGEST_PROBLEM = 300
+"""Characters; jsonschema quotes the offending value, however long it is."""
+
+
+class SchemaCheck:
+    """Finds what is wrong with a decoded JSON value, by a JSON Schema.
+
+    References out of the schema are never fetched. With *trusted* off, regular expressions in it are not run: one that
+    backtracks for ever would stop the event loop.
+
+    Args:
+      schema: the JSON Schema, of the draft that its `$schema` names, 2020-12 by default.
+      noun: what a member of the outermost object is called in what is said: "argument".
+      trusted: whether it is from this side.
+    """
+
+    def __init__(self, schema: JsonObject, *, noun: str = "key", trusted: bool = True) -> None:
+        kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
+        if not trusted:
+            extend: Any = jsonschema.validators.extend
+            kind = extend(kind, {"pattern": _unchecked, "patternProperties": _unchecked})
+        self._schema = schema
+        self._noun = noun
+        # Without a registry of our own jsonschema would fetch what `$ref` names from the network.
+        self._validator: Any = kind(schema, registry=referencing.Registry())
+
+    def check_schema(self, source: str) -> None:
+        """Check the schema itself.
+
+        Raises:
+          InvalidData: it is no JSON Schema.
+        """
+        try:
+            self._validator.check_schema(self._schema)
+        except (jsonschema.SchemaError, RecursionError) as exc:
+            raise InvalidData([Problem("$", str(exc)[:_LONGEST_PROBLEM])], source=source) from exc
+
+    def problems(self, value: object) -> list[Problem]:
+        """What is wrong with *value*: nothing, or the first few problems."""
+        found: list[Problem] = []
+        try:
+            for error in self._validator.iter_errors(value):
+                found.extend(self._unknown(value) if _is_unknown(error) else [_of_schema(error)])
+                if len(found) >= _MOST_PROBLEMS:
+                    break
+        except (RecursionError, referencing.exceptions.Unresolvable) as exc:
+            found.append(Problem("$", f"the schema cannot be followed: {type(exc).__name__}"))
+        return found
+
+    def _unknown(self, value: Any) -> Iterable[Problem]:
+        known = list(self._schema.get("properties", ()))
+        for name in value:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known) or 'none'}"
+                yield Problem(f"$.{name[:60]}", f"unknown {self._noun}{hint}")
+
+
+def _unchecked(*_: object) -> Iterable[jsonschema.ValidationError]:
+    return ()
+
+
+def _is_unknown(error: jsonschema.ValidationError) -> bool:
+    return error.validator == "additionalProperties" and not error.absolute_path
+
+
+def _of_schema(error: jsonschema.ValidationError) -> Problem:
+    message = error.message
+    return Problem(error.json_path, message if len(message) <= _LONGEST_PROBLEM else f"…{message[-_LONGEST_PROBLEM:]}")
+
+
+# --- types, by msgspec -----------------------------------------------------------------------------------
+
+
+def path_schema(kind: type) -> dict[str, Any]:
+    """The `schema_hook` of types that msgspec does not know: a path is a string.
+
+    Raises:
+      TypeError: it is no path.
+    """
+    if issubclass(kind, PurePath):
+        return {"type": "string"}
+    raise TypeError(f"{kind!r} has no JSON Schema")
+
+
+def to_path(kind: type, value: Any) -> Any:
+    """The `dec_hook` that goes with `path_schema`.
+
+    Raises:
+      msgspec.ValidationError: it is no string.
+    """
+    if issubclass(kind, PurePath) and isinstance(value, str):
+        return Path(value)
+    raise msgspec.ValidationError(f"expected `str`, got `{type(value).__name__}`")
+
+
+def problem_of(exc: BaseException) -> Problem:
+    """What msgspec found, with its place."""
+    said, _, place = str(exc).partition(" - at `")
+    return Problem(place.rstrip("`") or "$", said)

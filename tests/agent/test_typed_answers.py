@@ -1,0 +1,347 @@
+"""Typed answers: the form a model is told, what its text becomes, and what happens when it does not fit."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Literal, TypedDict
+
+import attrs
+import msgspec
+import pytest
+from hypothesis import given, strategies as st
+
+from clawft_trio import AnswerForm, InvalidAnswer, Message, Reset, open_agent, tool
+from clawft_trio.agent import TurnPolicy
+from clawft_trio.chat import ChatResponse, ToolCall
+from clawft_trio.errors import InvalidData, Problem
+from clawft_trio.llm.openai_request import is_closed
+from clawft_trio.observe import Recorder
+from clawft_trio.observe.events import Retracted
+from clawft_trio.testing import CallTool, Finish, Say, Screen, ScriptedProvider, cancel_everywhere
+
+
+def _plausible(_: object, __: object, value: int) -> None:
+    if not -90 <= value <= 60:
+        raise ValueError("no place on earth is like that")
+
+
+@attrs.frozen
+class Forecast:
+    """The weather that is expected."""
+
+    city: str
+    degrees: int = attrs.field(validator=_plausible)
+    sky: Literal["clear", "rain"] = "clear"
+
+
+@dataclass
+class Tree:
+    name: str
+    children: list[Tree] = field(default_factory=list)
+
+
+class Place(TypedDict):
+    city: str
+
+
+class Thing:
+    """Nothing that JSON could be."""
+
+
+class Sky(enum.Enum):
+    RAIN = "rain"
+
+
+GOOD = '{"city": "Oslo", "degrees": 7, "sky": "rain"}'
+WRONG = '{"city": 3, "degrees": 7, "sky": "fog"}'
+
+
+def saying(*texts: str) -> ScriptedProvider:
+    return ScriptedProvider(*[[Say(text), Finish()] for text in texts])
+
+
+def response(text: str, **fields: object) -> ChatResponse:
+    return ChatResponse(content=text, **fields)
+
+
+# --- the form ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        (Forecast, GOOD, Forecast("Oslo", 7, "rain")),
+        (Forecast, f"```json\n{GOOD}\n```", Forecast("Oslo", 7, "rain")),
+        (Tree, '{"name": "a", "children": [{"name": "b"}]}', Tree("a", [Tree("b")])),
+        (Place, '{"city": "Oslo"}', {"city": "Oslo"}),
+        (list[str], '{"answer": ["a", "b"]}', ["a", "b"]),
+        (Sky, '{"answer": "rain"}', Sky.RAIN),
+        (int | None, '{"answer": null}', None),
+        (bool, '{"answer": false}', False),
+    ],
+)
+def test_text_becomes_a_value_of_the_type(kind: object, text: str, value: object) -> None:
+    form = AnswerForm.of(kind)
+    assert form.schema["type"] == "object"  # providers promise nothing else
+    assert form.value_of(response(text)) == value
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "problems"),
+    [
+        (Forecast, WRONG, {"$.city", "$.sky"}),
+        (Forecast, '{"city": "Oslo", "degrees": 7, "wind": 3}', {"$.wind"}),
+        (Forecast, '{"city": "Oslo"}', {"$"}),
+        (Forecast, '{"city": "Venus", "degrees": 464}', {"$"}),
+        (Tree, '{"name": "a", "children": [{"name": "b", "children": [{"name": 1}]}]}', {"$.children[0].children[0].name"}),
+        (Tree, '{"name": "a", "children": [{"name": "b", "weight": 1}]}', {"$.children[0]"}),
+        (int, '{"answer": "7"}', {"$.answer"}),
+        (Forecast, "It will rain.", {"$"}),
+        (Forecast, "", {"$"}),
+        (Forecast, "[" * 5000, {"$"}),
+        (Forecast, "null", {"$"}),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_told_by_place(kind: object, text: str, problems: set[str]) -> None:
+    with pytest.raises(InvalidAnswer) as told:
+        AnswerForm.of(kind).value_of(response(text))
+    assert {problem.path for problem in told.value.problems} == problems
+    assert told.value.partial == text
+
+
+def test_a_validators_own_words_are_told() -> None:
+    with pytest.raises(InvalidAnswer, match="no place on earth"):
+        AnswerForm.of(Forecast).value_of(response('{"city": "Venus", "degrees": 464}'))
+
+
+@pytest.mark.parametrize("fields", [{"finish_reason": "length"}, {"tool_calls": (ToolCall(id="1", name="x"),)}])
+def test_what_was_cut_off_or_calls_a_tool_is_no_answer_however_whole_it_looks(fields: dict[str, object]) -> None:
+    with pytest.raises(InvalidAnswer):
+        AnswerForm.of(Forecast).value_of(response(GOOD, **fields))
+
+
+@pytest.mark.parametrize("kind", [Place, Tree, list[Place], str | Place])
+def test_objects_refuse_what_they_do_not_know(kind: object) -> None:
+    def closed(schema: object) -> bool:
+        if isinstance(schema, dict):
+            said = "properties" not in schema or schema["additionalProperties"] is False
+            return said and all(map(closed, schema.values()))
+        return not isinstance(schema, list) or all(map(closed, schema))
+
+    assert closed(AnswerForm.of(kind).schema)
+
+
+def test_what_openai_can_promise_is_asked_for_strictly() -> None:
+    assert is_closed(AnswerForm.of(Place).schema)
+
+
+def test_a_property_may_have_any_name() -> None:
+    class Odd(TypedDict):
+        properties: Place
+        required: int
+        default: str
+
+    text = '{"properties": {"city": "Oslo"}, "required": 1, "default": "x"}'
+    assert AnswerForm.of(Odd).value_of(response(text)) == {
+        "properties": {"city": "Oslo"},
+        "required": 1,
+        "default": "x",
+    }
+
+
+def test_a_schema_of_ones_own() -> None:
+    form = AnswerForm.of_schema({"type": "object", "properties": {"n": {"type": "integer", "minimum": 3}}})
+    assert form.value_of(response('{"n": 3}')) == {"n": 3}
+    with pytest.raises(InvalidAnswer, match=r"\$\.n: 2 is less than"):
+        form.value_of(response('{"n": 2}'))
+    with pytest.raises(InvalidData):
+        AnswerForm.of_schema({"type": 3})
+
+
+def test_a_reader_of_ones_own() -> None:
+    def even(raw: dict[str, int]) -> int:
+        if raw["n"] % 2:
+            raise InvalidData([Problem("$.n", "odd")])
+        return raw["n"]
+
+    form = AnswerForm({"type": "object", "required": ["n"]}, read=even)
+    assert form.value_of(response('{"n": 4}')) == 4
+    with pytest.raises(InvalidAnswer, match=r"\$\.n: odd"):
+        form.value_of(response('{"n": 3}'))
+
+
+def test_pydantic_models_are_types_like_others() -> None:
+    pydantic = pytest.importorskip("pydantic")
+
+    class Trip(pydantic.BaseModel):
+        city: str
+        days: list[int]
+
+        @pydantic.field_validator("days")
+        @classmethod
+        def short(cls, days: list[int]) -> list[int]:
+            if len(days) > 2:
+                raise ValueError("too long")
+            return days
+
+    form = AnswerForm.of(Trip)
+    assert form.value_of(response('{"city": "Oslo", "days": [1]}')) == Trip(city="Oslo", days=[1])
+    with pytest.raises(InvalidAnswer, match=r"\$\.days: .*too long"):
+        form.value_of(response('{"city": "Oslo", "days": [1, 2, 3]}'))
+    with pytest.raises(InvalidAnswer, match=r"\$\.days\[0\]"):
+        form.value_of(response('{"city": "Oslo", "days": ["1"]}'))
+
+
+def test_a_type_that_json_cannot_be_is_refused_at_once() -> None:
+    with pytest.raises(TypeError):
+        AnswerForm.of(object())
+    with pytest.raises(TypeError):
+        AnswerForm.of(Thing)
+
+
+@attrs.frozen
+class Everything:
+    number: int
+    share: float | None
+    words: list[str]
+    table: dict[str, bool]
+    place: Place
+
+
+values = st.builds(
+    Everything,
+    number=st.integers(-(2**53), 2**53),
+    share=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    words=st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=4),
+    table=st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), st.booleans(), max_size=4),
+    place=st.fixed_dictionaries({"city": st.text(st.characters(exclude_categories=["Cs"]))}),
+)
+FORM = AnswerForm.of(Everything)
+
+
+@given(values)
+def test_every_value_of_a_type_comes_back_from_its_json(value: Everything) -> None:
+    assert FORM.value_of(response(msgspec.json.encode(value).decode())) == value
+
+
+# --- in a turn -----------------------------------------------------------------------------------------
+
+
+async def test_ask_returns_a_validated_object() -> None:
+    model = saying(GOOD)
+    async with open_agent(["p/m"], providers={"p": model}) as agent:
+        assert await agent.ask("And tomorrow?", answer=Forecast) == Forecast("Oslo", 7, "rain")
+    assert model.requests[0].response_schema == AnswerForm.of(Forecast).schema
+
+
+async def test_an_answer_that_does_not_fit_goes_back_with_its_places() -> None:
+    model = saying(WRONG, "Sorry!", GOOD)
+    async with open_agent(["p/m"], providers={"p": model}) as agent:
+        assert await agent.ask("And tomorrow?", answer=Forecast) == Forecast("Oslo", 7, "rain")
+    asked, told, again = model.requests
+    assert [message.role for message in told.messages[len(asked.messages) :]] == ["assistant", "user"]
+    assert told.messages[-2].text == WRONG
+    assert "- $.city: 3 is not of type 'string'" in told.messages[-1].text
+    assert "- $.sky: 'fog' is not one of" in told.messages[-1].text
+    assert "JSON is malformed" in again.messages[-1].text
+
+
+async def test_after_so_many_corrections_it_is_an_error_with_the_last_text() -> None:
+    model = saying(WRONG, WRONG, "Sorry!", GOOD)
+    async with open_agent(["p/m"], providers={"p": model}, turn=TurnPolicy(max_answer_corrections=2)) as agent:
+        with pytest.raises(InvalidAnswer) as told:
+            await agent.ask("And tomorrow?", answer=Forecast)
+    assert model.calls == 3
+    assert told.value.partial == "Sorry!"
+    assert [record.outcome for record in told.value.attempts] == ["ok"] * 3
+
+
+async def test_no_correction_at_all_can_be_asked_for() -> None:
+    model = saying(WRONG, GOOD)
+    async with open_agent(["p/m"], providers={"p": model}, turn=TurnPolicy(max_answer_corrections=0)) as agent:
+        with pytest.raises(InvalidAnswer):
+            await agent.ask("And tomorrow?", answer=Forecast)
+    assert model.calls == 1
+
+
+async def test_what_was_shown_of_a_wrong_answer_is_taken_back() -> None:
+    recorder, screen = Recorder(), Screen()
+    async with open_agent(["p/m"], providers={"p": saying(WRONG, GOOD)}, observers=[recorder]) as agent:
+        async with agent.stream("And tomorrow?", answer=Forecast) as asked:
+            async for event in asked:
+                screen(event)
+    assert screen.text == GOOD == asked.reply.text
+    assert asked.reply.answer == Forecast("Oslo", 7, "rain")
+    assert [reset.discarded.text for reset in screen.resets] == [WRONG]
+    assert isinstance(screen.resets[0].cause, InvalidAnswer)
+    assert [event.characters for event in recorder.events if isinstance(event, Retracted)] == [len(WRONG)]
+
+
+async def test_a_wrong_answer_is_paid_for_and_not_part_of_the_conversation() -> None:
+    async with open_agent(["p/m"], providers={"p": saying(WRONG, GOOD, "Bye.")}) as agent:
+        await agent.ask("And tomorrow?", answer=Forecast)
+        reply = await agent.ask("Thanks.")
+        history = await agent.parts.turns.history.history(reply.session)
+    assert [message.text for message in history] == ["And tomorrow?", GOOD, "Thanks.", "Bye."]
+
+
+async def test_tools_come_first_and_the_form_holds_for_the_final_answer(autojump_clock: object) -> None:
+    @tool(mode="read_only")
+    async def thermometer(city: str) -> int:
+        """Degrees there."""
+        return 7
+
+    model = ScriptedProvider(
+        [Say("Let me look."), CallTool("thermometer", {"city": "Oslo"}), Finish()],
+        [Say("7 degrees"), Finish()],
+        [Say(GOOD), Finish()],
+    )
+    async with open_agent(["p/m"], providers={"p": model}, tools=[thermometer]) as agent:
+        assert (await agent.ask("And tomorrow?", answer=Forecast)).degrees == 7
+    assert [message.role for message in model.requests[-1].messages[-4:]] == ["assistant", "tool", "assistant", "user"]
+
+
+async def test_a_model_that_only_calls_tools_gives_no_answer() -> None:
+    @tool(mode="read_only")
+    async def look() -> str:
+        """Look."""
+        return "nothing"
+
+    model = ScriptedProvider([CallTool("look", {}), Finish()])
+    policy = TurnPolicy(max_tool_iterations=2)
+    async with open_agent(["p/m"], providers={"p": model}, tools=[look], turn=policy) as agent:
+        with pytest.raises(InvalidAnswer, match="a call of a tool"):
+            await agent.ask("And tomorrow?", answer=Forecast)
+    assert model.calls == 3
+
+
+async def test_who_stops_a_typed_answer_has_none() -> None:
+    async with open_agent(["p/m"], providers={"p": saying(GOOD)}) as agent:
+        with pytest.raises(InvalidAnswer, match="stopped"):
+            await agent.ask("And tomorrow?", answer=Forecast, on_event=lambda event: False)
+
+
+async def test_a_type_that_cannot_be_is_refused_before_anybody_is_asked() -> None:
+    model = saying(GOOD)
+    async with open_agent(["p/m"], providers={"p": model}) as agent:
+        with pytest.raises(TypeError):
+            await agent.ask("And tomorrow?", answer=Thing)
+    assert model.calls == 0
+
+
+async def test_cancelled_anywhere_a_typed_answer_leaves_nothing(autojump_clock: object) -> None:
+    model = ScriptedProvider(
+        choose=lambda request: [Say(GOOD if request.messages[-1].text.startswith("That answer") else WRONG), Finish()]
+    )
+
+    async def operation() -> None:
+        async with open_agent(["p/m"], providers={"p": model}) as agent:
+            seen: list[object] = []
+            assert (await agent.ask(Message.user("?"), answer=Forecast, on_event=seen.append)).city == "Oslo"
+            assert sum(isinstance(event, Reset) for event in seen) == 1
+
+    async def check() -> None:
+        assert model.running == 0
+
+    await cancel_everywhere(operation, check)
