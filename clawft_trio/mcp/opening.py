@@ -15,11 +15,11 @@ from clawft_trio.mcp.options import McpOptions
 from clawft_trio.mcp.process import StdioServer
 from clawft_trio.mcp.stdio import StdioTransport
 from clawft_trio.mcp.streamable_http import HttpServer, HttpTransport
-from clawft_trio.mcp.streams import StreamTransport
+from clawft_trio.mcp.streams import ConnectingTransport, StreamServer, StreamTransport
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.observe import ServerSaid, fan_out
 
-Server: TypeAlias = StdioServer | HttpServer | Sequence[str] | str
+Server: TypeAlias = StdioServer | HttpServer | StreamServer | Sequence[str] | str
 """How to reach a server: a command, or all that can be said about one."""
 
 
@@ -30,7 +30,7 @@ async def open_mcp(
     """Start a server, shake hands, and keep it for the length of the block.
 
     Args:
-      server: a command (`["npx", "-y", "some-server"]`), a `StdioServer` or an `HttpServer`.
+      server: a command (`["npx", "-y", "some-server"]`), a `StdioServer`, an `HttpServer` or a `StreamServer`.
       name: what it is called in errors, events and logs.
       options: how the client behaves.
 
@@ -100,6 +100,8 @@ def make_client(server: Server, name: str, options: McpOptions) -> McpClient:
     """A client that nobody runs yet."""
     if isinstance(server, HttpServer):
         return McpClient(name, options, lambda: HttpTransport(server, name=name, limit=options.max_message))
+    if isinstance(server, StreamServer):
+        return McpClient(name, options, lambda: ConnectingTransport(server, name=name, limit=options.max_message))
     description = server if isinstance(server, StdioServer) else StdioServer(server)
 
     notify = fan_out([options.notify])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable
 
+import attrs
 import trio
 
 from clawft_trio.errors import McpError, PeerGone
@@ -91,6 +92,39 @@ class StreamTransport:
 async def _end_with(wait: Callable[[], Awaitable[object]], connection: trio.CancelScope) -> None:
     await wait()
     connection.cancel(reason="nobody is left to talk to")
+
+
+@attrs.frozen
+class StreamServer:
+    """A server behind byte streams of one's own: a socket, a pair of pipes, memory in a test.
+
+        StreamServer(connect)       # async def connect() -> (what it reads, what it writes)
+
+    `connect` is called for each of its lives; both streams are closed at the end of that life. An OSError from it
+    counts as a server that cannot be reached now.
+    """
+
+    connect: Callable[[], Awaitable[tuple[trio.abc.SendStream, trio.abc.ReceiveStream]]]
+
+
+class ConnectingTransport:
+    """A `Transport` to a `StreamServer`."""
+
+    def __init__(self, server: StreamServer, *, name: str, limit: int) -> None:
+        self._server = server
+        self._name = name
+        self._limit = limit
+
+    async def run(self, mux: Multiplexer) -> McpError:
+        """Connect, and move frames until the connection has ended.
+
+        Cancellation: stops at once; a frame that was being written may be cut.
+        """
+        try:
+            send, receive = await self._server.connect()
+        except OSError as exc:
+            return PeerGone(f"it cannot be reached: {exc}", server=self._name)
+        return await StreamTransport(send, receive, name=self._name, limit=self._limit).run(mux)
 
 
 class EagerPipe(trio.abc.SendStream):

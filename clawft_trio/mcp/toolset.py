@@ -7,48 +7,34 @@ import re
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
 
 import attrs
 import trio
-from msgspec import UNSET
 
 from clawft_trio.auth import matches_any
-from clawft_trio.chat import Call, unobserved
+from clawft_trio.chat import unobserved
 from clawft_trio.errors import (
     CannotStart,
     ClawftError,
     InvalidData,
-    McpError,
     NotConfigured,
-    RequestTimeout,
-    ToolFailed,
-    ToolTimeout,
     Unsupported,
 )
 from clawft_trio.mcp.client import McpClient
-from clawft_trio.mcp.frames import Progress
 from clawft_trio.mcp.opening import Server, make_client
 from clawft_trio.mcp.options import McpOptions
 from clawft_trio.mcp.pins import MemoryPins, Pins, fingerprint
 from clawft_trio.mcp.supervision import RestartHistory, Supervision
+from clawft_trio.mcp.tool_call import call_for
 from clawft_trio.mcp.types import (
-    AudioContent,
-    CallToolResult,
-    Content,
-    EmbeddedResource,
-    ImageContent,
-    ResourceLink,
-    TextContent,
     ToolDefinition,
-    UnknownContent,
 )
 from clawft_trio.nursery import leaves, open_hidden_nursery
 from clawft_trio.observe import Event, Noted, fan_out
 from clawft_trio.resilience.strategy import Strategy
 from clawft_trio.tools.registry import ToolRegistry
 from clawft_trio.tools.schema import check_schema
-from clawft_trio.tools.tool import Tool, ToolContext, ToolMetadata
+from clawft_trio.tools.tool import Tool, ToolMetadata
 
 _LONGEST_NAME = 64
 # What trying again does not cure.
@@ -65,7 +51,7 @@ def _patterns(patterns: Iterable[str]) -> tuple[str, ...]:
 class ToolServer:
     """One server of a toolset, and how far it is trusted."""
 
-    #: a command, a `StdioServer` or an `HttpServer`
+    #: a command, a `StdioServer`, an `HttpServer` or a `StreamServer`
     server: Server
     #: patterns of the tool names that are offered; the deny list wins
     allow: tuple[str, ...] = attrs.field(default=("*",), converter=_patterns, kw_only=True)
@@ -200,7 +186,9 @@ class Toolset:
         looks_only = server.trust_hints and hints is not None and hints.read_only_hint is True
         return Tool(
             tool_name(name, definition.name),
-            function=partial(_call, self.clients[name], server, definition.name),
+            function=partial(
+                call_for, self.clients[name], definition.name, total=server.total, strategy=server.strategy
+            ),
             description=definition.description or definition.title or "",
             parameters=definition.input_schema,
             metadata=ToolMetadata(mode="read_only" if looks_only else "mutating", idempotent=looks_only),
@@ -212,6 +200,7 @@ class Toolset:
     async def _bring_up(self, nursery: trio.Nursery, background: trio.Nursery, name: str, options: McpOptions) -> None:
         """Start one server and follow its tools; if it does not start, go on trying behind everybody's back."""
         options = self._servers[name].options or options
+        options = attrs.evolve(options, notify=fan_out([options.notify, self._notify]))
         if await self._start(nursery, name, options):
             background.start_soon(self._keep_fresh, name)
             return
@@ -290,11 +279,12 @@ async def open_toolset(
     changes. A definition that differs from the one first seen is withheld until `Toolset.approve`.
 
     Args:
-      servers: by name, each a command, a `StdioServer`, an `HttpServer`, or a `ToolServer` with more to say.
+      servers: by name, each a `Server`, or a `ToolServer` with more to say.
       registry: where the tools go, and are taken from at the end.
       options: how the clients behave, where a `ToolServer` does not say.
       pins: where the fingerprints of definitions are kept; None: as long as the block.
-      notify: gets a `Noted` for each tool that is withheld and each server that does not start.
+      notify: gets a `Noted` for each tool that is withheld and each server that does not start, and whatever the
+        clients tell besides (`McpOptions.notify`).
 
     Raises:
       ValueError: a server's name cannot be part of a tool's name.
@@ -338,49 +328,3 @@ def _chosen(definitions: Iterable[ToolDefinition], server: ToolServer) -> list[T
     return [
         one for one in definitions if matches_any(one.name, server.allow) and not matches_any(one.name, server.deny)
     ]
-
-
-# --- one call -------------------------------------------------------------------------------------------------
-
-
-async def _call(
-    client: McpClient, server: ToolServer, name: str, arguments: Mapping[str, Any], context: ToolContext
-) -> object:
-    def show(progress: Progress) -> None:
-        context.progress(progress.progress, progress.total, progress.message)
-
-    async def attempt(_: Call) -> CallToolResult:
-        return await client.call_tool(name, arguments, total=server.total, on_progress=show)
-
-    call = Call(id=context.call_id, turn_id=context.turn_id, notify=context.notify)
-    try:
-        result = await (attempt(call) if server.strategy is None else server.strategy.run(attempt, call))
-    except RequestTimeout as exc:
-        raise ToolTimeout(str(exc), tool=context.tool) from exc
-    except McpError as exc:
-        raise ToolFailed(str(exc), tool=context.tool) from exc
-    if result.is_error:
-        raise ToolFailed(_told(result), tool=context.tool)
-    return _told(result)
-
-
-def _told(result: CallToolResult) -> Any:
-    """What a model is told: all text; of everything else, that it was there. Structure where there is no text."""
-    if not result.content and result.structured_content is not UNSET:
-        return result.structured_content
-    return "\n".join(map(_words, result.content))
-
-
-def _words(block: Content) -> str:
-    match block:
-        case TextContent():
-            return block.text
-        case ResourceLink():
-            return f"[resource {block.uri}]"
-        case EmbeddedResource():
-            return block.resource.text or f"[resource {block.resource.uri}, {block.resource.mime_type or 'binary'}]"
-        case UnknownContent():
-            return f"[{str(block.block.get('type'))[:40]}]"
-        case ImageContent() | AudioContent():
-            kind = "image" if isinstance(block, ImageContent) else "audio"
-            return f"[{kind} {block.mime_type}, {len(block.data) * 3 // 4} bytes]"

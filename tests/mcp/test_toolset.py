@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import asynccontextmanager
 
 import pytest
 import trio
+from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
 from clawft_trio.auth import AuthContext
 from clawft_trio.chat import ToolCall
-from clawft_trio.errors import CannotStart
+from clawft_trio.errors import CannotStart, PeerError, PeerGone
 from clawft_trio.mcp.options import McpOptions
 from clawft_trio.mcp.pins import PIN_MIGRATIONS, MemoryPins, StoredPins, fingerprint
 from clawft_trio.mcp.process import StdioServer
 from clawft_trio.mcp.streamable_http import HttpServer
+from clawft_trio.mcp.streams import StreamServer
 from clawft_trio.mcp.toolset import ToolServer, open_toolset, tool_name
 from clawft_trio.mcp.types import ToolDefinition
-from clawft_trio.observe import Noted, Recorder
+from clawft_trio.nursery import open_hidden_nursery
+from clawft_trio.observe import Noted, Recorder, ServerAsked, ServerGone, ServerStarted
 from clawft_trio.store.sqlite import open_store
-from clawft_trio.testing.mcp_server import scripted_server
+from clawft_trio.testing import cancel_everywhere, nothing_left
+from clawft_trio.testing.mcp_server import ScriptedMcpServer, scripted_server
 from clawft_trio.tools import ToolContext, ToolRegistry
 
 CONTEXT = ToolContext(auth=AuthContext.local())
@@ -224,3 +229,81 @@ async def test_tools_follow_a_server_that_was_started_again():
         await execute(registry, ("s__die", {}))
         [answer] = await execute(registry, ("s__echo", {"text": "again"}))
         assert answer.text == "again"
+
+
+# --- servers behind streams, and what observers are told -------------------------------------------------------
+
+
+@asynccontextmanager
+async def in_memory(**script):
+    """A `StreamServer` whose every life is a new scripted server in memory; `lives` are their streams."""
+    lives = []
+    async with open_hidden_nursery() as nursery:
+
+        async def connect():
+            await trio.lowlevel.checkpoint()
+            near, far = memory_stream_pair()
+            lives.append(far)
+            nursery.start_soon(ScriptedMcpServer(**script).run, far, far)
+            return near, near
+
+        server = StreamServer(connect)
+        yield server, lives
+        nursery.cancel_scope.cancel(reason="the test is over")
+
+
+async def test_a_server_behind_streams_of_ones_own_is_kept_alive_like_any_other(autojump_clock):
+    registry, recorder = ToolRegistry(), Recorder()
+    async with in_memory() as (server, lives), open_toolset({"far": server}, registry, notify=recorder):
+        [answer] = await execute(registry, ("far__echo", {"text": "hi"}))
+        assert answer.text == "hi"
+        await lives[0].aclose()
+        await wait_all_tasks_blocked()
+        [answer] = await execute(registry, ("far__echo", {"text": "again"}))
+        assert answer.text == "again"
+        assert len(lives) == 2
+    assert [event.restarts for event in recorder.of(ServerStarted)] == [0, 1]
+    assert [event.server for event in recorder.of(ServerGone)] == ["far"]
+
+
+async def test_a_server_that_cannot_be_reached_is_a_failure_with_the_reason(autojump_clock):
+    async def connect():
+        await trio.lowlevel.checkpoint()
+        raise ConnectionRefusedError("nobody there")
+
+    async with open_toolset({"far": StreamServer(connect)}, ToolRegistry()) as toolset:
+        assert isinstance(toolset.failures["far"], PeerGone)
+        assert "nobody there" in str(toolset.failures["far"])
+
+
+async def test_cancelled_anywhere_a_server_behind_streams_leaves_nothing():
+    async def operation():
+        registry = ToolRegistry()
+        async with in_memory() as (server, _), open_toolset({"far": server}, registry):
+            [answer] = await execute(registry, ("far__echo", {"text": "hi"}))
+            assert answer.text == "hi"
+
+    await cancel_everywhere(operation, nothing_left())
+
+
+async def test_observers_are_told_of_every_request_and_how_it_ended(autojump_clock):
+    registry, recorder = ToolRegistry(), Recorder()
+    context = ToolContext(auth=AuthContext.local(), turn_id="t1", notify=recorder)
+    calls = [("echo", {"text": "hi"}), ("nonsense", {}), ("sleep", {"seconds": 9})]
+    tools = [{"name": name, "inputSchema": {"type": "object"}} for name, _ in calls]
+    async with (
+        in_memory(tools=tools) as (server, _),
+        open_toolset({"far": ToolServer(server, total=3.0)}, registry),
+    ):
+        await registry.execute_all(
+            [ToolCall(id=name, name=f"far__{name}", arguments=json.dumps(given)) for name, given in calls], context
+        )
+        with trio.move_on_after(1):
+            await registry.execute_all([ToolCall(id="cut", name="far__sleep", arguments='{"seconds": 9}')], context)
+    told = {event.tool_call_id: event for event in recorder.of(ServerAsked)}
+    assert {id_: (event.outcome, event.duration) for id_, event in told.items()} == {
+        "echo": ("ok", 0.0), "nonsense": ("error", 0.0), "sleep": ("timeout", 3.0), "cut": ("cancelled", 1.0),
+    }  # fmt: skip
+    assert {(event.server, event.method, event.turn_id) for event in told.values()} == {("far", "tools/call", "t1")}
+    assert told["sleep"].target == "sleep"
+    assert isinstance(told["nonsense"].error, PeerError)

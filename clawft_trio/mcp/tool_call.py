@@ -1,0 +1,114 @@
+"""One call of a server's tool, told to observers, and its result as a model is told it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import trio
+from msgspec import UNSET
+
+from clawft_trio.chat import Call
+from clawft_trio.errors import McpError, RequestTimeout, ToolFailed, ToolTimeout
+from clawft_trio.mcp.client import McpClient
+from clawft_trio.mcp.frames import Progress
+from clawft_trio.mcp.types import (
+    AudioContent,
+    CallToolResult,
+    Content,
+    EmbeddedResource,
+    ImageContent,
+    ResourceLink,
+    TextContent,
+    UnknownContent,
+)
+from clawft_trio.observe import ServerAsked
+from clawft_trio.resilience.strategy import Strategy
+from clawft_trio.tools.tool import ToolContext
+
+
+async def call_for(
+    client: McpClient,
+    name: str,
+    arguments: Mapping[str, Any],
+    context: ToolContext,
+    *,
+    total: float | None = None,
+    strategy: Strategy | None = None,
+) -> object:
+    """Call the tool *name* of *client*'s server on behalf of *context*, and return what a model is told.
+
+    Raises:
+      ToolTimeout: no answer in time.
+      ToolFailed: the server says so, or could not be asked.
+
+    Cancellation: the server is told; a late answer is dropped.
+    """
+
+    def show(progress: Progress) -> None:
+        context.progress(progress.progress, progress.total, progress.message)
+
+    async def attempt(_: Call) -> CallToolResult:
+        with _told_to_observers(client.name, name, context):
+            return await client.call_tool(name, arguments, total=total, on_progress=show)
+
+    call = Call(id=context.call_id, turn_id=context.turn_id, notify=context.notify)
+    try:
+        result = await (attempt(call) if strategy is None else strategy.run(attempt, call))
+    except RequestTimeout as exc:
+        raise ToolTimeout(str(exc), tool=context.tool) from exc
+    except McpError as exc:
+        raise ToolFailed(str(exc), tool=context.tool) from exc
+    if result.is_error:
+        raise ToolFailed(_told(result), tool=context.tool)
+    return _told(result)
+
+
+@contextmanager
+def _told_to_observers(server: str, tool: str, context: ToolContext) -> Iterator[None]:
+    """Tell how a request has ended, however it did."""
+    started = trio.current_time()
+    outcome: Literal["ok", "error", "timeout", "cancelled"] = "cancelled"
+    error: Exception | None = None
+    try:
+        yield
+        outcome = "ok"
+    except Exception as exc:
+        outcome, error = "timeout" if isinstance(exc, RequestTimeout) else "error", exc
+        raise
+    finally:
+        context.notify(
+            ServerAsked(
+                server=server,
+                method="tools/call",
+                target=tool,
+                tool_call_id=context.call_id,
+                turn_id=context.turn_id,
+                outcome=outcome,
+                duration=trio.current_time() - started,
+                error=error,
+            )
+        )
+
+
+def _told(result: CallToolResult) -> Any:
+    """What a model is told: all text; of everything else, that it was there. Structure where there is no text."""
+    if not result.content and result.structured_content is not UNSET:
+        return result.structured_content
+    return "\n".join(map(_words, result.content))
+
+
+def _words(block: Content) -> str:
+    match block:
+        case TextContent():
+            return block.text
+        case ResourceLink():
+            return f"[resource {block.uri}]"
+        case EmbeddedResource():
+            return block.resource.text or f"[resource {block.resource.uri}, {block.resource.mime_type or 'binary'}]"
+        case UnknownContent():
+            return f"[{str(block.block.get('type'))[:40]}]"
+        case ImageContent() | AudioContent():
+            kind = "image" if isinstance(block, ImageContent) else "audio"
+            return f"[{kind} {block.mime_type}, {len(block.data) * 3 // 4} bytes]"
