@@ -124,6 +124,7 @@ if TYPE_CHECKING:
         HttpServer as HttpServer,
         McpClient as McpClient,
         StdioServer as StdioServer,
+        StreamServer as StreamServer,
         ToolServer as ToolServer,
         connect_mcp as connect_mcp,
         open_mcp as open_mcp,
@@ -208,7 +209,9 @@ _HOMES = {
     """,
     "files": "FileCache",
     "llm": "Anthropic OpenAICompatible StreamCallback complete open_stream provider_named",
-    "mcp": "HttpServer McpClient StdioServer ToolServer connect_mcp open_mcp open_toolset serve_mcp wrap_mcp",
+    "mcp": """
+        HttpServer McpClient StdioServer StreamServer ToolServer connect_mcp open_mcp open_toolset serve_mcp wrap_mcp
+    """,
     "messages": "InboundMessage OutboundMessage",
     "net": "AddressPolicy Clocks HttpEndpoint SSEDecoder",
     "observe": "Event Observer Recorder",

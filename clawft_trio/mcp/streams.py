@@ -123,7 +123,7 @@ class ConnectingTransport:
         try:
             send, receive = await self._server.connect()
         except OSError as exc:
-            return PeerGone(f"it cannot be reached: {exc}", server=self._name)
+            return PeerGone(f"it cannot be reached: {exc}", server=self._name)  # noqa: ASYNC910 - `connect` was awaited
         return await StreamTransport(send, receive, name=self._name, limit=self._limit).run(mux)
 
 

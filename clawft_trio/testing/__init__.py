@@ -47,3 +47,4 @@ from clawft_trio.testing.script import (
 from clawft_trio.testing.scripted import ScriptedProvider as ScriptedProvider
 from clawft_trio.testing.seeding import seeded_scheduler as seeded_scheduler
 from clawft_trio.testing.sweep import cancel_everywhere as cancel_everywhere
+from clawft_trio.testing.threadless import threadless as threadless

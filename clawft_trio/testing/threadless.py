@@ -1,0 +1,69 @@
+"""Do without threads what goes to threads: for simulations in mock time, never for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar
+
+import trio
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@contextmanager
+def threadless() -> Iterator[None]:
+    """Let `trio.to_thread.run_sync` call its function at once, in the task that asks.
+
+    A clock that jumps when everybody waits takes a thread for nobody, and when a thread is done is chance. Without
+    threads a whole agent with its files and its store runs in mock time, and the same way for the same seed:
+
+        with seeded_scheduler(7), threadless():
+            trio.run(main, clock=MockClock(autojump_threshold=0))
+
+    The limiter is asked, and there are checkpoints, as with threads; `trio.from_thread` works inside the function.
+    What blocks for long blocks everything. It holds for the whole process, until the block ends.
+    """
+    replaced: list[tuple[Any, str, object]] = [
+        (trio.to_thread, "run_sync", _run_sync),
+        (trio.from_thread, "run_sync", _call),
+        (trio.from_thread, "check_cancelled", _do_nothing),
+    ]
+    before = [(module, name, getattr(module, name)) for module, name, _ in replaced]
+    try:
+        for module, name, function in replaced:
+            setattr(module, name, function)
+        yield
+    finally:
+        for module, name, function in before:
+            setattr(module, name, function)
+
+
+async def _run_sync(
+    function: Callable[..., T],
+    *args: Any,
+    thread_name: str | None = None,  # noqa: ARG001 - trio's signature
+    abandon_on_cancel: bool = False,  # noqa: ARG001 - same
+    limiter: trio.CapacityLimiter | None = None,
+) -> T:
+    await trio.lowlevel.checkpoint_if_cancelled()
+    if limiter is None:
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return function(*args)
+    borrower = object()
+    await limiter.acquire_on_behalf_of(borrower)
+    try:
+        return function(*args)
+    finally:
+        limiter.release_on_behalf_of(borrower)
+
+
+def _call(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    # trio hands the keyword to itself: which run it is. Here there is one.
+    kwargs.pop("trio_token", None)
+    return function(*args, **kwargs)
+
+
+def _do_nothing() -> None:
+    """What was begun is ended: `check_cancelled` may say so."""
