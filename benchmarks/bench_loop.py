@@ -18,7 +18,8 @@ import attrs
 import trio
 import trio.testing
 
-from clawft_trio.agent.loop import AgentLoop, LoopPolicy, TurnContext
+from clawft_trio.agent.loop import (AgentLoop)
+from clawft_trio.agent.turn_context import (LoopPolicy, TurnContext)
 from clawft_trio.bus import BusConfig, MessageBus
 from clawft_trio.messages import InboundMessage, OutboundMessage
 

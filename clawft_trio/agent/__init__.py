@@ -9,13 +9,7 @@ from clawft_trio.agent.agent import (
 from clawft_trio.agent.answer_form import AnswerForm as AnswerForm
 from clawft_trio.agent.bus_turn import BusTurn as BusTurn
 from clawft_trio.agent.journal import Journal as Journal
-from clawft_trio.agent.loop import (
-    AgentLoop as AgentLoop,
-    LoopPolicy as LoopPolicy,
-    LoopStatistics as LoopStatistics,
-    TurnContext as TurnContext,
-    serve_sessions as serve_sessions,
-)
+from clawft_trio.agent.loop import AgentLoop as AgentLoop, serve_sessions as serve_sessions
 from clawft_trio.agent.question import (
     AgentEvent as AgentEvent,
     Question as Question,
@@ -30,3 +24,8 @@ from clawft_trio.agent.runtime import (
 )
 from clawft_trio.agent.sessions import MemorySessions as MemorySessions, Sessions as Sessions
 from clawft_trio.agent.turn import Turns as Turns
+from clawft_trio.agent.turn_context import (
+    LoopPolicy as LoopPolicy,
+    LoopStatistics as LoopStatistics,
+    TurnContext as TurnContext,
+)

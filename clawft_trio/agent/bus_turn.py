@@ -8,9 +8,9 @@ from typing import Any
 import attrs
 import trio
 
-from clawft_trio.agent.loop import TurnContext
 from clawft_trio.agent.question import AgentEvent, Question, Reply
 from clawft_trio.agent.turn import Turns
+from clawft_trio.agent.turn_context import TurnContext
 from clawft_trio.chat import Call, Message, Reset, TextDelta
 from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.pipeline import PermissionResolver

@@ -9,112 +9,22 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, TypeAlias
 
 import attrs
 import trio
 
 from clawft_trio.agent.journal import LoopJournal, Unfinished, turn_id_of
 from clawft_trio.agent.replies import failure_reply
+from clawft_trio.agent.slots import Slot, Slots
+from clawft_trio.agent.turn_context import Ending, LoopPolicy, LoopStatistics, Turn, TurnContext, outbound
 from clawft_trio.bus import MessageBus
 from clawft_trio.chat import unobserved
 from clawft_trio.errors import BusClosed, StoreError, TurnCancelled, TurnInterrupted, TurnTimeout
-from clawft_trio.messages import InboundMessage, Kind, OutboundMessage
+from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.observe import MessageDropped, Noted, Observer, Undeliverable, fan_out
-
-
-def _unlimited_or_positive(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
-    if value is not None and value <= 0:
-        raise ValueError(f"{attribute.name} must be more than 0 seconds, or None for no limit")
-
-
-@attrs.frozen(kw_only=True)
-class LoopPolicy:
-    """How much at once, and how long at most."""
-
-    #: turns that run at the same time
-    max_concurrent_turns: int = attrs.field(default=64, validator=attrs.validators.ge(1))
-    #: messages that wait in one session; with more, its publishers wait, and nobody else's
-    session_buffer_size: int = attrs.field(default=64, validator=attrs.validators.ge(1))
-    #: seconds that one turn may take; None is no limit
-    turn: float | None = attrs.field(default=600.0, validator=_unlimited_or_positive)
-    #: seconds that `shutdown` leaves to what is running
-    grace: float = attrs.field(default=10.0, validator=attrs.validators.ge(0))
-    #: seconds that replying to what was cancelled may take
-    farewell: float = attrs.field(default=5.0, validator=attrs.validators.ge(0))
-    #: ids of messages that are remembered, to know a duplicate by; a journal remembers more
-    remembered_ids: int = attrs.field(default=10_000, validator=attrs.validators.ge(0))
-    #: how often a turn that the process did not survive is resumed before it is given up
-    max_resumes: int = attrs.field(default=3, validator=attrs.validators.ge(0))
-
-
-@attrs.frozen(kw_only=True)
-class LoopStatistics:
-    """What the loop does and has done. `answered + failed + cancelled` is the number of final replies."""
-
-    #: turns that run now
-    running: int
-    #: messages that wait
-    waiting: int
-    #: messages with a reply from their turn
-    answered: int
-    #: messages whose reply says that it failed
-    failed: int
-    #: messages whose reply says that it was stopped
-    cancelled: int
-    #: messages that were recognized as having come before; they get no second reply
-    duplicates: int
-    #: turns of an earlier process that were resumed
-    resumed: int
-
-
-class TurnContext:
-    """What a turn is given beside its message."""
-
-    def __init__(self, bus: MessageBus, message: InboundMessage, *, resumed: bool, notify: Observer) -> None:
-        self._bus = bus
-        self._message = message
-        self._over = False
-        #: the same in every process that works on it: the key of the journal
-        self.turn_id: str = turn_id_of(message)
-        #: whether an earlier process has begun it, so that the journal may know some of its steps
-        self.resumed = resumed
-        #: gets events
-        self.notify = notify
-
-    def __repr__(self) -> str:
-        return f"<TurnContext {self.turn_id}{' over' if self._over else ''}>"
-
-    async def show(self, kind: Literal["partial", "reset"], content: str = "", **metadata: Any) -> bool:
-        """Show a piece of the answer, or take back the pieces so far, while the turn runs.
-
-        The final reply replaces all pieces, whether they were taken back or not.
-
-        Returns:
-          Whether it is on its way; see `MessageBus.dispatch_outbound`.
-
-        Raises:
-          BusFull: by the outbound policy.
-          BusClosed: the turn has its reply, or the bus was closed.
-
-        Cancellation: `Cancelled` means that it was not handed over.
-        """
-        if self._over:
-            raise BusClosed(f"{self.turn_id} has its reply")
-        return await self._bus.dispatch_outbound(_outbound(self._message, kind, content, metadata))
-
-    def end(self) -> None:
-        """Show nothing more."""
-        self._over = True
-
-
-Turn: TypeAlias = Callable[[InboundMessage, TurnContext], Awaitable[OutboundMessage]]
-"""Answers one message. What it raises becomes a reply that says so; `kind` and addresses of what it returns are set."""
-
-Ending: TypeAlias = Literal["answered", "failed", "cancelled"]
 
 
 @attrs.define(eq=False)
@@ -129,28 +39,6 @@ class _Running:
     def stop(self, reason: str) -> None:
         self.stopped = self.stopped or reason
         self.scope.cancel(reason=reason)
-
-
-class _Slots:
-    """The right to run a turn, for so many at a time, first come, first served."""
-
-    def __init__(self, count: int) -> None:
-        self._semaphore = trio.Semaphore(count)
-
-    async def take(self) -> _Slot:
-        await self._semaphore.acquire()
-        return _Slot(self._semaphore)
-
-
-@attrs.define(eq=False)
-class _Slot:
-    _semaphore: trio.Semaphore | None
-
-    def free(self) -> None:
-        """Give it back; a second time does nothing."""
-        if self._semaphore is not None:
-            self._semaphore.release()
-            self._semaphore = None
 
 
 class _Receipts:
@@ -207,7 +95,7 @@ class AgentLoop:
         self._received: set[str] = set()
         if journal is not None:
             bus.keep_receipts(_Receipts(self, journal))
-        self._slots = _Slots(self.policy.max_concurrent_turns)
+        self._slots = Slots(self.policy.max_concurrent_turns)
         self._running: dict[str, _Running] = {}
         #: taken out of the queue to be told that they were cancelled
         self._refused: list[tuple[InboundMessage, str]] = []
@@ -297,7 +185,7 @@ class AgentLoop:
                 continue
             nursery.start_soon(self._serve_one, message, slot)
 
-    async def _serve_one(self, message: InboundMessage, slot: _Slot) -> None:  # noqa: ASYNC910 - the start of a task
+    async def _serve_one(self, message: InboundMessage, slot: Slot) -> None:  # noqa: ASYNC910 - the start of a task
         """Answer one message of a session that is held, and let the session go on."""
         try:
             if self._is_known(message):
@@ -378,7 +266,7 @@ class AgentLoop:
             self._note_duplicate(message)
         return new
 
-    async def _answer(self, message: InboundMessage, slot: _Slot, *, resumed: bool = False) -> None:
+    async def _answer(self, message: InboundMessage, slot: Slot, *, resumed: bool = False) -> None:
         """Run the turn of *message*, and see that it gets its one final reply."""
         with self._run(message) as running:
             context = TurnContext(self._bus, message, resumed=resumed, notify=self._notify)
@@ -411,7 +299,7 @@ class AgentLoop:
         try:
             with running.scope, trio.move_on_after(math.inf if limit is None else limit) as patience:
                 reply = await self._turn(message, context)
-                return _outbound(message, "final", reply.content, reply.metadata, reply.media), "answered"
+                return outbound(message, "final", reply.content, reply.metadata, reply.media), "answered"
         except Exception as exc:  # noqa: BLE001 - whatever a turn raises, its message gets a reply
             self._note_failure(context, exc)
             return failure_reply(message, exc), "failed"  # noqa: ASYNC910 - the turn was awaited
@@ -543,17 +431,3 @@ async def serve_sessions(
     """
     loop = AgentLoop(bus, turn, policy=policy, journal=journal, notify=notify)
     await loop._serve(lambda: task_status.started(loop))
-
-
-def _outbound(
-    message: InboundMessage, kind: Kind, content: str, metadata: Any, media: tuple[str, ...] = ()
-) -> OutboundMessage:
-    return OutboundMessage(
-        channel=message.channel,
-        chat_id=message.chat_id,
-        content=content,
-        reply_to=message.id,
-        kind=kind,
-        media=media,
-        metadata=metadata,
-    )

@@ -22,11 +22,12 @@ from clawft_trio.agent.configured import (
     turn_policy,
 )
 from clawft_trio.agent.journal import MIGRATIONS as JOURNAL_MIGRATIONS, Journal
-from clawft_trio.agent.loop import AgentLoop, LoopPolicy
+from clawft_trio.agent.loop import AgentLoop
 from clawft_trio.agent.providers import open_providers
 from clawft_trio.agent.question import TurnPolicy
 from clawft_trio.agent.sessions import MIGRATIONS as SESSION_MIGRATIONS, Sessions
 from clawft_trio.agent.turn import Turns
+from clawft_trio.agent.turn_context import LoopPolicy
 from clawft_trio.bus import Channel, MessageBus, StoredShelf, open_bus, serve_channel
 from clawft_trio.chat import Provider
 from clawft_trio.config import Config, load_config

@@ -21,8 +21,9 @@ import trio
 
 from clawft_trio.agent import journal as journal_room, sessions as sessions_room
 from clawft_trio.agent.journal import Journal
-from clawft_trio.agent.loop import AgentLoop, LoopPolicy, TurnContext
+from clawft_trio.agent.loop import AgentLoop
 from clawft_trio.agent.sessions import Sessions
+from clawft_trio.agent.turn_context import LoopPolicy, TurnContext
 from clawft_trio.bus import StoredShelf, deliver, open_bus
 from clawft_trio.bus.channel import Redelivery
 from clawft_trio.chat import ChatResponse, Message, ToolCall

@@ -11,8 +11,9 @@ import trio
 from hypothesis import given, settings, strategies as st
 
 from clawft_trio.agent.journal import MIGRATIONS, Journal, turn_id_of
-from clawft_trio.agent.loop import AgentLoop, LoopPolicy, Turn, TurnContext, serve_sessions
+from clawft_trio.agent.loop import AgentLoop, serve_sessions
 from clawft_trio.agent.replies import duration, failure_reply
+from clawft_trio.agent.turn_context import LoopPolicy, Turn, TurnContext
 from clawft_trio.bus import BusConfig, MessageBus, StoredShelf
 from clawft_trio.errors import (
     AllProvidersExhausted,
