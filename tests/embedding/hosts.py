@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ Shape = Literal["block", "nursery"]
 @asynccontextmanager
 async def app(shape: Shape, model: ScriptedProvider | None = None, **agent: Any) -> AsyncGenerator[Agent, None]:
     """An app around an agent; its own work is the block."""
-    opening = open_agent(["p/m"], providers={"p": model or asks_for("crash")}, **agent)
+    opening = open_agent(**{"models": ["p/m"], "providers": {"p": model or asks_for("crash")}, **agent})
     if shape == "block":
         async with opening as served:
             yield served
@@ -46,6 +46,15 @@ def children() -> set[str]:
     """The ids of the processes that this one has started and not yet reaped; none where the system does not tell."""
     listed = Path("/proc/self/task").glob("*/children")
     return {pid for threads in listed for pid in threads.read_text().split()}
+
+
+def descriptors() -> set[str]:
+    """The open descriptors of this process, each with what it leads to; for where there is no trio to ask."""
+    found: set[str] = set()
+    for one in list(Path("/dev/fd").iterdir()):
+        with suppress(OSError):  # the one that lists them is gone by now
+            found.add(f"{one.name} {one.readlink()}")
+    return found
 
 
 @asynccontextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -14,7 +13,7 @@ from typing import Any
 
 import pytest
 import trio
-from embedding.hosts import children
+from embedding.hosts import children, descriptors
 
 from clawft_trio import NotConfigured, OpenAICompatible, Retry, ServerError, TextDelta, open_agent, tool
 from clawft_trio.testing import CallTool, Fail, Finish, Hang, Say, ScriptedProvider, Wait, open_fault_server, say
@@ -36,18 +35,6 @@ Guest = recipe()
 
 def scripted(model: ScriptedProvider, **more: Any) -> Any:
     return open_agent(["p/m"], providers={"p": model}, **more)
-
-
-def descriptors() -> set[str]:
-    return {f"{name} {os.readlink(f'/dev/fd/{name}')}" for name in os.listdir("/dev/fd") if _is_open(name)}
-
-
-def _is_open(name: str) -> bool:
-    try:
-        os.readlink(f"/dev/fd/{name}")
-    except OSError:
-        return False
-    return True
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:

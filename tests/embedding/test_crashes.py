@@ -30,9 +30,12 @@ from embedding.hosts import Shape, app, asks_for, leaving_nothing, reaches
 
 from clawft_trio import (
     Agent,
+    AllProvidersExhausted,
     InboundMessage,
     OutboundMessage,
     PeerGone,
+    Retry,
+    ServerError,
     ToolContext,
     ToolRegistry,
     open_agent,
@@ -53,7 +56,7 @@ from clawft_trio.chat import ToolCall
 from clawft_trio.errors import CannotStart, StoreBusy, StoreError
 from clawft_trio.mcp import McpOptions, connect_mcp
 from clawft_trio.observe import Event
-from clawft_trio.testing import Fail, Hang, ScriptedProvider
+from clawft_trio.testing import Fail, Finish, Hang, Say, ScriptedProvider, Wait
 from clawft_trio.testing.mcp_server import scripted_server
 from clawft_trio.tools import Tool
 
@@ -125,8 +128,9 @@ class Chat:
     name = "chat"
     shows_partials = False
 
-    def __init__(self, *, fails: int = 0, lost: BaseException | None = None) -> None:
+    def __init__(self, *, fails: int = 0, lost: BaseException | None = None, says: bool = True) -> None:
         self.sent: list[str] = []
+        self._says = says
         self._fails = fails
         self._lost = lost
 
@@ -138,7 +142,8 @@ class Chat:
         self.sent.append(message.content)
 
     async def receive(self, publish: Publish) -> None:
-        await publish(InboundMessage(channel="chat", sender_id="ana", chat_id="1", content="hello"))
+        if self._says:
+            await publish(InboundMessage(channel="chat", sender_id="ana", chat_id="1", content="hello"))
         if self._lost is not None:
             raise self._lost
         await trio.sleep_forever()
@@ -185,6 +190,19 @@ async def test_what_a_provider_raises_by_mistake_is_the_callers(shape: Shape, au
         assert (await reply_by_bus(agent)).metadata["error"] == "KeyError"
         with pytest.raises(KeyError, match="choices"):  # and the agent goes on
             await agent.ask("again")
+
+
+@SHAPES
+async def test_when_no_model_answers_it_is_one_typed_error_with_every_attempt(
+    shape: Shape, autojump_clock: object
+) -> None:
+    down = ScriptedProvider([Fail(ServerError("down"))])
+    models = {"models": ["p/m", "p/n"], "policy": Retry(max_retries=1, first_wait=0.1)}
+    async with leaving_nothing(), app(shape, down, **models) as agent:
+        with pytest.raises(AllProvidersExhausted) as caught:
+            await agent.ask("hello")
+        assert [record.outcome for record in caught.value.attempts] == ["failed"] * 4
+        assert (await reply_by_bus(agent)).metadata["error"] == "AllProvidersExhausted"
 
 
 @SHAPES
@@ -357,10 +375,34 @@ async def test_the_apps_cancellation_ends_the_agent_without_an_error(autojump_cl
 
 async def test_a_group_of_the_apps_own_is_that_very_group(autojump_clock: object) -> None:
     mine = ExceptionGroup("mine", [ValueError("one"), ValueError("two")])
-    with pytest.raises(ExceptionGroup) as caught:
-        async with app("block"):
-            raise mine
+    async with leaving_nothing():
+        with pytest.raises(ExceptionGroup) as caught:
+            async with app("block"):
+                raise mine
     assert caught.value is mine
+
+
+async def test_when_the_block_ends_its_turns_finish_and_their_replies_are_sent(autojump_clock: object) -> None:
+    chat, model = Chat(), ScriptedProvider([Wait(3), Say("Well."), Finish()])
+    async with leaving_nothing():
+        async with app("block", model, channels=[chat]):
+            await trio.testing.wait_all_tasks_blocked()
+    assert (trio.current_time(), chat.sent) == (3.0, ["Well."])
+
+
+async def test_when_it_is_cancelled_they_do_not_and_the_next_process_sends_the_reply(tmp_path: Path) -> None:
+    file, model = tmp_path / "agent.db", ScriptedProvider([Hang()])
+    async with leaving_nothing():
+        with trio.CancelScope() as scope:
+            async with app("block", model, channels=[Chat()], store=file):
+                while not model.running:
+                    await trio.sleep(0.01)
+                scope.cancel(reason="the app is done")
+        quiet = Chat(says=False)
+        async with app("block", ScriptedProvider.saying("unused"), channels=[quiet], store=file):
+            while not quiet.sent:
+                await trio.sleep(0.01)
+    assert quiet.sent == ["Stopped."]
 
 
 # --- the parts by themselves --------------------------------------------------------------------------------------
