@@ -251,3 +251,44 @@ def test_an_answer_is_streamed_through_a_queue_of_asyncios() -> None:
         assert "".join(event.text for event in seen if isinstance(event, TextDelta)) == reply.text == "Wear a coat."
 
     run(main)
+
+
+class Lost:
+    """A messenger whose connection is lost for good."""
+
+    name = "chat"
+    shows_partials = False
+
+    async def send(self, message: object) -> None:
+        raise AssertionError("nothing is sent to it")
+
+    async def receive(self, publish: object) -> None:
+        await trio.sleep(0.01)
+        raise ConnectionError("the token was revoked")
+
+
+def test_what_ended_the_agent_meanwhile_is_raised_on_leaving_and_to_whoever_asks() -> None:
+    async def main() -> None:
+        with pytest.raises(ConnectionError, match="revoked"):
+            async with Guest(scripted(ScriptedProvider([Hang()]), channels=[Lost()])) as guest:
+                with pytest.raises(RuntimeError):
+                    await guest.call(guest.value.ask, "hello")
+
+    run(main)
+
+
+def test_what_is_no_exception_ends_the_run_and_comes_out_bare() -> None:
+    class Unheard(BaseException):
+        pass
+
+    async def broken() -> None:
+        await trio.lowlevel.checkpoint()
+        raise Unheard
+
+    async def main() -> None:
+        with pytest.raises(Unheard):
+            async with Guest(scripted(ScriptedProvider([Hang()]))) as guest:
+                with pytest.raises(RuntimeError):
+                    await guest.call(broken)
+
+    run(main)

@@ -22,6 +22,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -302,6 +303,36 @@ async def test_what_is_no_exception_comes_out_of_a_tool_bare(
                 await agent.ask("crash")
 
 
+def unheard(*_: object) -> None:
+    raise Unheard
+
+
+class Silenced(Chat):
+    """A messenger that breaks altogether when it is to show something."""
+
+    async def send(self, message: OutboundMessage) -> None:
+        await trio.lowlevel.checkpoint()
+        raise Unheard
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"observers": [unheard]},
+        {"model": ScriptedProvider([Fail(Unheard)])},  # type: ignore[arg-type]  # on purpose
+        {"model": ScriptedProvider.saying("Well."), "channels": [Silenced()]},
+    ],
+    ids=["observer", "provider", "channel"],
+)
+@SHAPES
+async def test_and_out_of_every_other_part(shape: Shape, part: dict[str, Any], autojump_clock: object) -> None:
+    async with leaving_nothing():
+        with reaches(shape, Unheard):
+            async with app(shape, **part) as agent:
+                await agent.ask("hello")
+                await trio.sleep_forever()
+
+
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, Unheard])
 @SHAPES
 async def test_in_a_turn_of_the_bus_it_ends_the_agent(
@@ -380,6 +411,31 @@ async def test_a_group_of_the_apps_own_is_that_very_group(autojump_clock: object
             async with app("block"):
                 raise mine
     assert caught.value is mine
+
+
+async def test_an_error_on_its_way_out_is_not_lost_to_a_cancellation_that_comes_meanwhile() -> None:
+    model = ScriptedProvider.saying("Well.")
+    ends: list[type[BaseException]] = []
+
+    async def fail_while_cancelled(scope: trio.CancelScope, steps: int) -> None:
+        async def cancel_later() -> None:
+            for _ in range(steps):
+                await trio.lowlevel.checkpoint()
+            scope.cancel(reason="meanwhile")
+
+        async with trio.open_nursery() as nursery:
+            try:
+                async with app("block", model, channels=[Chat()], mcp={"none": ["no-such-program"]}) as agent:
+                    await agent.ask("hello")
+                    nursery.start_soon(cancel_later)
+                    raise Unheard
+            except BaseException as exc:
+                ends.append(type(exc))
+
+    for steps in range(60):
+        with trio.CancelScope() as scope:
+            await fail_while_cancelled(scope, steps)
+    assert ends == [Unheard] * 60
 
 
 async def test_when_the_block_ends_its_turns_finish_and_their_replies_are_sent(autojump_clock: object) -> None:
