@@ -12,6 +12,7 @@ from clawft_trio.bus.bus import MessageBus
 from clawft_trio.bus.outbox import Outbox, Parcel
 from clawft_trio.errors import BusClosed
 from clawft_trio.messages import InboundMessage, OutboundMessage
+from clawft_trio.nursery import open_hidden_nursery
 
 Publish: TypeAlias = Callable[[InboundMessage], Awaitable[bool]]
 """The way in that an adapter is given: it waits when the bus is full."""
@@ -90,7 +91,7 @@ async def serve_channel(
     """
     outbox = bus.outbound(channel.name)
     outbox.shows_partials = channel.shows_partials
-    async with trio.open_nursery() as nursery:
+    async with open_hidden_nursery() as nursery:
         nursery.start_soon(channel.receive, bus.publish_inbound)
         task_status.started()
         await deliver(outbox, channel.send, redelivery or Redelivery())

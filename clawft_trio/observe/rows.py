@@ -101,7 +101,8 @@ def seconds(duration: float) -> str:
     """A duration as people write it: `840 ms`, `1.25 s`, `12 min 5 s`."""
     if duration < 0.0005:
         return "0 s" if duration <= 0 else f"{duration * 1e6:.0f} µs"
-    if duration < 1:
+    # From here on three digits would round it up to a second, and be written as 1e+03 ms.
+    if duration < 0.9995:
         return f"{duration * 1e3:.3g} ms"
     if duration < 120:
         return f"{duration:.3g} s"

@@ -144,7 +144,9 @@ async def open_targets(factory: Factory, *, wrap: Wrap = unwrapped) -> AsyncGene
     try:
         yield targets
     finally:
-        await targets.aclose()
+        # Shielded here, too: a cancellation that comes while an error is on its way out must not take its place.
+        with goodbye(GRACE):
+            await targets.aclose()  # noqa: ASYNC102 - `goodbye` is shielded and bounded
 
 
 class OneProvider:
