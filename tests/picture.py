@@ -26,7 +26,7 @@ async def forecast(city: str) -> str:
     return f"{city}: clear"
 
 
-@tool(writes="path")
+@tool(writes="path", root=Path("/trip"))  # an absolute path: the picture shows it
 async def write_note(path: str, line: str) -> str:
     """Add a line to a file."""
     await trio.sleep(0.9)
