@@ -10,9 +10,23 @@ from typing import Annotated
 import typer
 
 from clawft_trio.cli.ask import Ask, ask as ask_once
+from clawft_trio.cli.chat import Chat, chat as talk
 from clawft_trio.cli.costs import Costs, Format, show_costs
 from clawft_trio.cli.demo import demo as show_demo
 from clawft_trio.cli.mcp import Serve, call_tool, serve, show_tools
+from clawft_trio.cli.options import (
+    BaseUrlOption,
+    ConfigOption,
+    JsonOption,
+    KeyOption,
+    ModelOption,
+    ReadableOption,
+    RecordOption,
+    StoreOption,
+    TrustOption,
+    WorkspaceOption,
+    chosen,
+)
 from clawft_trio.cli.running import run
 from clawft_trio.cli.timeline import Wanted, timeline as draw_timeline
 from clawft_trio.cli.workspace import Look, show_context, show_skills
@@ -44,28 +58,13 @@ def demo(
 @app.command()
 def ask(
     question: Annotated[str, typer.Argument(help="What to ask; `-` reads it from standard input.")],
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model", "-m", help="provider/model, or with --base-url the model's name; repeat it for fallbacks."
-        ),
-    ] = None,
-    base_url: Annotated[
-        str | None,
-        typer.Option(help="An OpenAI-compatible server, up to and including the version: http://localhost:8080/v1"),
-    ] = None,
-    api_key_env: Annotated[str | None, typer.Option(help="The environment variable that holds the key.")] = None,
-    workspace: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True, file_okay=False, help="A folder with SOUL.md, AGENTS.md and files that the model may read."
-        ),
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="A config.json.")] = None,
-    store: Annotated[
-        Path | None, typer.Option(help="A file in which conversations and costs are kept; see `costs`.")
-    ] = None,
-    record: Annotated[Path | None, typer.Option(help="Record the turn here; see `timeline`.")] = None,
+    model: ModelOption = None,
+    base_url: BaseUrlOption = None,
+    api_key_env: KeyOption = None,
+    workspace: ReadableOption = None,
+    config: ConfigOption = None,
+    store: StoreOption = None,
+    record: RecordOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
     """Ask once and print the answer.
@@ -73,24 +72,30 @@ def ask(
     Example: clawft-trio ask "What is in notes.txt?" --base-url http://localhost:8080/v1 --model llama --workspace .
     """
     words = sys.stdin.read() if question == "-" else question
-    wanted = Ask(
-        question=words,
-        models=tuple(model or ()),
-        base_url=base_url,
-        api_key_env=api_key_env,
-        workspace=workspace,
-        config=config,
-        store=store,
-        record=record,
-        as_json=json,
-    )
-    run(ask_once, wanted)
+    agent = chosen(model, base_url, api_key_env, workspace, config, store, record)
+    run(ask_once, Ask(question=words, chosen=agent, as_json=json))
 
 
-WorkspaceOption = Annotated[Path | None, typer.Option(help="The folder; by default the config's.")]
-ConfigOption = Annotated[Path | None, typer.Option(help="A config.json.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-TrustOption = Annotated[bool, typer.Option("--trust-workspace", help="Read the workspace's own skills, too.")]
+@app.command()
+def chat(
+    model: ModelOption = None,
+    base_url: BaseUrlOption = None,
+    api_key_env: KeyOption = None,
+    workspace: ReadableOption = None,
+    config: ConfigOption = None,
+    store: StoreOption = None,
+    record: RecordOption = None,
+    session: Annotated[str, typer.Option(help="Go on with this session of the store, or begin it.")] = "",
+) -> None:
+    """Talk with an agent: answers as they come, its tools at work, Ctrl-C to stop an answer, /help for more.
+
+    Through a pipe every line is a message; the exit code is 1 when one had no answer.
+
+    Example: clawft-trio chat --model openai/gpt-5-mini --workspace . --store agent.db --session trip
+    """
+    agent = chosen(model, base_url, api_key_env, workspace, config, store, record)
+    if not run(talk, Chat(chosen=agent, session=session)):
+        raise typer.Exit(1)
 
 
 @app.command()
