@@ -13,6 +13,7 @@ from clawft_trio.cli.ask import Ask, ask as ask_once
 from clawft_trio.cli.chat import Chat, chat as talk
 from clawft_trio.cli.costs import Costs, Format, show_costs
 from clawft_trio.cli.demo import demo as show_demo
+from clawft_trio.cli.doctor import Doctor, doctor as examine
 from clawft_trio.cli.mcp import Serve, call_tool, serve, show_tools
 from clawft_trio.cli.options import (
     BaseUrlOption,
@@ -95,6 +96,29 @@ def chat(
     """
     agent = chosen(model, base_url, api_key_env, workspace, config, store, record)
     if not run(talk, Chat(chosen=agent, session=session)):
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(
+    model: ModelOption = None,
+    base_url: BaseUrlOption = None,
+    api_key_env: KeyOption = None,
+    workspace: WorkspaceOption = None,
+    config: ConfigOption = None,
+    store: StoreOption = None,
+    total: Annotated[float, typer.Option(help="Seconds that each check may take.", min=0.1)] = 10.0,
+    json: JsonOption = False,
+) -> None:
+    """Try out everything an agent needs, side by side: config, keys, providers, MCP servers, skills, store.
+
+    Providers are asked for their list of models, which costs nothing. Without a model or a config, those whose keys
+    are set are tried. Exit code 1 if something is wrong.
+
+    Example: clawft-trio doctor --config config.json --store agent.db
+    """
+    agent = chosen(model, base_url, api_key_env, workspace, config, store)
+    if not run(examine, Doctor(chosen=agent, total=total, as_json=json)):
         raise typer.Exit(1)
 
 

@@ -32,12 +32,14 @@ def alias(*names: str) -> dict[str, Any]:
 class Secret:
     """A string that is not shown: a key, a token. `reveal()` gives it."""
 
-    __slots__ = ("_value", "missing")
+    __slots__ = ("_value", "missing", "variables")
 
     def __init__(self, value: str, missing: tuple[str, ...] = ()) -> None:
         self._value = value
         #: variables that it was to be taken from and that are not set
         self.missing: tuple[str, ...] = missing
+        #: variables that it was to be taken from, set or not; empty for one that stands in the file itself
+        self.variables: tuple[str, ...] = missing
 
     def __repr__(self) -> str:
         return "Secret(…)" if self._value else "Secret()"
@@ -100,7 +102,9 @@ def _secret(value: Any, environ: Mapping[str, str]) -> Secret:
     # Of the wrong type it may be a secret all the same.
     if not isinstance(value, str):
         raise InvalidData([Problem("$", f"expected a string, got {_kind_of(value)}")])
-    return Secret(*_filled(value, environ))
+    secret = Secret(*_filled(value, environ))
+    secret.variables = tuple(_VARIABLE.findall(value))
+    return secret
 
 
 def _path(value: Any, environ: Mapping[str, str]) -> Path:
