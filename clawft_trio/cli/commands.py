@@ -29,6 +29,7 @@ from clawft_trio.cli.options import (
     chosen,
 )
 from clawft_trio.cli.running import run
+from clawft_trio.cli.settings import Init, init as begin_config, print_schema, show as show_config
 from clawft_trio.cli.timeline import Wanted, timeline as draw_timeline
 from clawft_trio.cli.workspace import Look, show_context, show_skills
 
@@ -185,6 +186,49 @@ def timeline(
     Example: clawft-trio timeline turns.jsonl --html turns.html
     """
     draw_timeline(Wanted(file=file, html=html, svg=svg, chrome=chrome, turn=turn))
+
+
+config: typer.Typer = typer.Typer(no_args_is_help=True, help="Begin a config.json, see what it comes down to.")
+app.add_typer(config, name="config")
+
+
+@config.command("init")
+def config_init(
+    path: Annotated[Path, typer.Argument(help="Where it goes.")] = Path("config.json"),
+    model: Annotated[
+        list[str] | None, typer.Option("--model", "-m", help="provider/model; repeat it for fallbacks.")
+    ] = None,
+    workspace: WorkspaceOption = None,
+    force: Annotated[bool, typer.Option(help="Write over what is there.")] = False,
+) -> None:
+    """Write a minimal config.json. Without a model: of the providers whose keys are set, else Ollama's.
+
+    Example: clawft-trio config init --model openai/gpt-5-mini --model ollama/llama3.2
+    """
+    run(begin_config, Init(path=path, models=tuple(model or ()), workspace=workspace, force=force))
+
+
+@config.command("show")
+def config_show(
+    path: Annotated[Path | None, typer.Argument(help="A config.json; without one, the defaults.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Print every setting, its value, and whether that is from the file, the environment or the defaults.
+
+    Secrets are not shown.
+
+    Example: clawft-trio config show config.json
+    """
+    run(partial(show_config, path, as_json=json))
+
+
+@config.command("schema")
+def config_schema() -> None:
+    """Print a JSON Schema of config.json, for editors: name its file as "$schema" at the top of yours.
+
+    Example: clawft-trio config schema > config.schema.json
+    """
+    print_schema()
 
 
 mcp: typer.Typer = typer.Typer(no_args_is_help=True, help="Offer tools to MCP hosts, or try a server by hand.")

@@ -88,14 +88,15 @@ def _converter(environ: Mapping[str, str]) -> cattrs.Converter:
 
 Hook: TypeAlias = Callable[[Any, Any], Any]
 
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+VARIABLE: re.Pattern[str] = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+"""Stands for a variable of the environment."""
 
 
 def _filled(value: Any, environ: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
     """*value* with its variables filled in, and those that are not set."""
     text = _expect(value, str, "a string")
-    missing = tuple(name for name in _VARIABLE.findall(text) if not environ.get(name))
-    return _VARIABLE.sub(lambda match: environ.get(match[1], ""), text), missing
+    missing = tuple(name for name in VARIABLE.findall(text) if not environ.get(name))
+    return VARIABLE.sub(lambda match: environ.get(match[1], ""), text), missing
 
 
 def _secret(value: Any, environ: Mapping[str, str]) -> Secret:
@@ -103,7 +104,7 @@ def _secret(value: Any, environ: Mapping[str, str]) -> Secret:
     if not isinstance(value, str):
         raise InvalidData([Problem("$", f"expected a string, got {_kind_of(value)}")])
     secret = Secret(*_filled(value, environ))
-    secret.variables = tuple(_VARIABLE.findall(value))
+    secret.variables = tuple(VARIABLE.findall(value))
     return secret
 
 
@@ -120,7 +121,7 @@ def _path(value: Any, environ: Mapping[str, str]) -> Path:
 def _class_hook(cls: type[Any], converter: cattrs.Converter) -> Hook:
     fields = [field for field in attrs.fields(cls) if field.init]
     types = get_type_hints(cls)
-    names = {_folded(name): field for field in fields for name in (field.name, *field.metadata.get(ALIASES, ()))}
+    names = {folded(name): field for field in fields for name in names_of(field)}
 
     def structure(data: Any, _: Any) -> Any:
         problems: list[Problem] = []
@@ -141,13 +142,18 @@ def _class_hook(cls: type[Any], converter: cattrs.Converter) -> Hook:
     return structure
 
 
+def names_of(field: attrs.Attribute[Any]) -> tuple[str, ...]:
+    """The names under which *field* is accepted, its own first; each in any spelling."""
+    return (field.name, *field.metadata.get(ALIASES, ()))
+
+
 def _by_field(
     data: Mapping[str, Any], names: Mapping[str, attrs.Attribute[Any]], problems: list[Problem]
 ) -> dict[str, tuple[str, Any]]:
     """The given keys and values by field name; what is unknown or given twice is a problem."""
     given: dict[str, tuple[str, Any]] = {}
     for key, value in data.items():
-        field = names.get(_folded(key))
+        field = names.get(folded(key))
         if field is None:
             problems.append(Problem(f"$.{key}", f"unknown key{_meant(key, names)}"))
         elif field.name in given:
@@ -157,12 +163,13 @@ def _by_field(
     return given
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
+    """*name* as all its spellings come down to."""
     return name.replace("_", "").replace("-", "").lower()
 
 
 def _meant(key: str, names: Mapping[str, attrs.Attribute[Any]]) -> str:
-    close = difflib.get_close_matches(_folded(key), names, n=1)
+    close = difflib.get_close_matches(folded(key), names, n=1)
     return f"; did you mean {names[close[0]].name!r}?" if close else ""
 
 
