@@ -7,8 +7,6 @@ taken back; what cannot be answered is told on stderr, and the exit code is 1 in
 
 from __future__ import annotations
 
-import sys
-
 import attrs
 from rich.console import Console
 
@@ -18,7 +16,7 @@ from clawft_trio.cli.opening import Chosen, open_chosen
 from clawft_trio.cli.slash import obey
 from clawft_trio.cli.telling import explain
 from clawft_trio.cli.transcript import Transcript
-from clawft_trio.cli.typed import TypedLines
+from clawft_trio.cli.typed import TypedLines, standard_input
 from clawft_trio.errors import ClawftError, NotConfigured
 from clawft_trio.observe import TaskClock
 
@@ -44,7 +42,7 @@ async def chat(wanted: Chat) -> bool:
     if wanted.session and wanted.chosen.store is None:
         raise NotConfigured("--session goes on with what --store FILE keeps: name that file, too")
     console = Console(highlight=False)
-    at_terminal = sys.stdin.isatty() and console.is_terminal
+    at_terminal = standard_input().isatty() and console.is_terminal
     transcript = Transcript(console) if console.is_terminal else None
     observers = [] if transcript is None else [transcript.notice]
     with TaskClock.running() as clock:

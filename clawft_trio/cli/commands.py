@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -31,11 +30,22 @@ from clawft_trio.cli.options import (
 from clawft_trio.cli.running import run
 from clawft_trio.cli.settings import Init, init as begin_config, print_schema, show as show_config
 from clawft_trio.cli.timeline import Wanted, timeline as draw_timeline
+from clawft_trio.cli.typed import standard_input
 from clawft_trio.cli.workspace import Look, show_context, show_skills
+
+EXIT_CODES = (
+    "Exit codes: 0 done · 1 there is no answer, or something was found to be wrong · 2 something is wrong with the "
+    "command, its configuration or its keys · 130 interrupted · 143 terminated."
+)
+SIGNALS = (
+    "NO_COLOR=1 switches colours off; without a terminal there are none. kill -USR1 PID shows what a running command "
+    "waits for. CLAWFT_TRACEBACK=1 shows where an error comes from."
+)
 
 app: typer.Typer = typer.Typer(
     name="clawft-trio",
     help="The runtime for LLM agents on trio whose answers must get through.",
+    epilog=f"{EXIT_CODES}\n\n{SIGNALS}",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -53,7 +63,10 @@ def demo(
         float, typer.Option(help="Play faster or slower; 1 is a comfortable reading speed.", min=0.1)
     ] = 1.0,
 ) -> None:
-    """See a model break in the middle of its answer, and the answer get through. Needs no network and no key."""
+    """See a model break in the middle of its answer, and the answer get through. Needs no network and no key.
+
+    Example: clawft-trio demo --speed 2
+    """
     run(show_demo, speed)
 
 
@@ -73,7 +86,7 @@ def ask(
 
     Example: clawft-trio ask "What is in notes.txt?" --base-url http://localhost:8080/v1 --model llama --workspace .
     """
-    words = sys.stdin.read() if question == "-" else question
+    words = standard_input().read() if question == "-" else question
     agent = chosen(model, base_url, api_key_env, workspace, config, store, record)
     run(ask_once, Ask(question=words, chosen=agent, as_json=json))
 

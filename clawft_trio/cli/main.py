@@ -1,21 +1,22 @@
 """The entry point: finds the commands, and turns what goes wrong into words and an exit code.
 
-Exit codes: 0 done, 1 there is no answer, 2 something is wrong with the command, its configuration or its keys,
-130 interrupted, 141 whoever read the output has left, 143 terminated. Nobody who uses the program sees a traceback;
-set `CLAWFT_TRACEBACK=1` to see them all the same.
+Exit codes: 0 done, 1 there is no answer or something was found to be wrong, 2 something is wrong with the command, its
+configuration or its keys, 130 interrupted, 143 terminated. Nobody who uses the program sees a traceback; set
+`CLAWFT_TRACEBACK=1` to see them all the same.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 from clawft_trio.cli.telling import explain, say
 from clawft_trio.errors import ClawftError, InvalidData, NotConfigured, Refused, Unsupported
 from clawft_trio.nursery import leaves
 
-FAILED, WRONG, INTERRUPTED, UNREAD = 1, 2, 130, 141
+FAILED, WRONG, INTERRUPTED = 1, 2, 130
 
 
 def main() -> NoReturn:
@@ -31,9 +32,12 @@ def main() -> NoReturn:
 
 
 def _speak_any_encoding() -> None:
-    """A terminal that knows no `✓` gets a `?`, and no traceback."""
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
+    """A terminal that knows no `✓` gets a `?`, and where nobody listens nothing is said: neither is a traceback."""
+    for name in ("stdout", "stderr"):
+        # Python has none when it was started with the descriptor closed (`>&-`).
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - for as long as the process lives
+        reconfigure = getattr(getattr(sys, name), "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="replace")
 
@@ -56,10 +60,6 @@ def _told(exc: BaseException) -> int:
     if any(isinstance(leaf, KeyboardInterrupt) for leaf in found):
         say("Interrupted.")
         return INTERRUPTED
-    if any(isinstance(leaf, BrokenPipeError) for leaf in found):
-        # `| head` has seen enough. What Python still holds must not be written at exit, either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return UNREAD
     for leaf in found:
         if not isinstance(leaf, ClawftError | OSError | ValueError):
             raise exc

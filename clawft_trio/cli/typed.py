@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import os
+import sys
+from typing import TextIO
 
 import trio
 
-from clawft_trio.errors import InvalidData, Problem
+from clawft_trio.errors import InvalidData, NotConfigured, Problem
 
 _MOST = 1 << 20
 """Bytes of one line: more than any model reads, and less than a machine has."""
 
 _PIECE = 65536
+
+
+def standard_input() -> TextIO:
+    """Where a person types, or what is piped in.
+
+    Raises:
+      NotConfigured: the program was started without (`<&-`).
+    """
+    # Not always there, whatever its type says.
+    stdin: TextIO | None = sys.stdin
+    if stdin is None:
+        raise NotConfigured("there is nothing to read: standard input is closed")
+    return stdin
 
 
 class TypedLines:
