@@ -8,6 +8,7 @@ taken back; what cannot be answered is told on stderr, and the exit code is 1 in
 from __future__ import annotations
 
 import attrs
+import trio
 from rich.console import Console
 
 from clawft_trio.cli.conversation import Conversation, new_name
@@ -85,6 +86,7 @@ class _Talk:
 
     async def _done(self, message: str) -> bool:
         """Answer or obey; False when it was the last."""
+        await trio.lowlevel.checkpoint()
         if message.startswith("/") and not message.startswith("//"):
             return await self._obeyed(message)
         if message:
@@ -92,6 +94,7 @@ class _Talk:
         return True
 
     async def _obeyed(self, line: str) -> bool:
+        await trio.lowlevel.checkpoint()
         with self._interrupts.ending():
             try:
                 return await obey(self._conversation, line)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 
 import attrs
+import trio
 
 from clawft_trio.cli.findings import Finding
 from clawft_trio.cli.opening import SERVER, Chosen, targets_of
@@ -51,6 +52,7 @@ async def check_provider(name: str, chosen: Chosen, config: Config) -> Finding:
 
     Cancellation: the connection is closed.
     """
+    await trio.lowlevel.checkpoint()
     wrong = partial(Finding, check="provider", subject=name, outcome="problem")
     try:
         key = key_origin(name, chosen, config)

@@ -63,7 +63,7 @@ class Conversation:
         #: `provider/model`; empty leaves it to the router
         self.model = ""
         #: questions that got no answer
-        self.unanswered = 0
+        self.unanswered: int = 0
         self._transcript = transcript
         self._interrupts = interrupts
         self._began = datetime.now(UTC)
@@ -78,6 +78,7 @@ class Conversation:
 
         Cancellation: models and tools are cancelled and waited for; what was done is in the session.
         """
+        await trio.lowlevel.checkpoint()
         with self._interrupts.ending() as stop:
             try:
                 await self._answer(words)
@@ -99,7 +100,7 @@ class Conversation:
                 await self.agent.ask(words, session=self.session, model=self.model, on_event=seen)
         except trio.Cancelled:
             with goodbye(_GRACE):
-                await self._keep(seen.text)  # noqa: ASYNC120 - `goodbye` is shielded and bounded
+                await self._keep(seen.text)  # noqa: ASYNC102 - `goodbye` is shielded and bounded
             raise
 
     async def _keep(self, shown: str) -> None:

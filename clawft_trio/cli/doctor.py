@@ -55,8 +55,8 @@ async def doctor(wanted: Doctor) -> bool:
 
 async def _config(path: Path | None) -> tuple[Config, list[Finding]]:
     """The configuration, and one finding for each thing that is wrong with it."""
+    await trio.lowlevel.checkpoint()
     if path is None:
-        await trio.lowlevel.checkpoint()
         return Config(), [Finding(check="config", subject="", says="none given; the defaults are used")]
     try:
         return await load_config(path), [Finding(check="config", subject=str(path), says="fits")]
@@ -121,6 +121,7 @@ async def _no_provider() -> Finding:
 
 
 async def _mcp(name: str, own: McpServerConfig, config: Config, total: float) -> Finding:
+    await trio.lowlevel.checkpoint()
     wrong = partial(Finding, check="mcp", subject=name, outcome="problem")
     alone = attrs.evolve(config, tools=attrs.evolve(config.tools, mcp_servers={name: own}))
     try:

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import attrs
+import trio
 
 from clawft_trio.agent.configured import provider_maker
 from clawft_trio.agent.runtime import Agent, open_agent
@@ -48,6 +49,7 @@ async def settings_of(config: Path | None) -> Config:
 
     Cancellation: nothing is kept.
     """
+    await trio.lowlevel.checkpoint()
     return Config() if config is None else await load_config(config)
 
 

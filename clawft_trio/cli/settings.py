@@ -100,6 +100,7 @@ async def show(config: Path | None, *, as_json: bool = False) -> None:
 
     Cancellation: nothing is printed.
     """
+    await trio.lowlevel.checkpoint()
     settings = list(settings_in(Config())) if config is None else await _settings_of(config)
     if as_json:
         print(encode_json([attrs.asdict(setting) for setting in settings]).decode())

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 
 import attrs
+import trio
 from rich.table import Table
 from rich.text import Text
 
@@ -25,7 +26,7 @@ _LATEST = 20
 class Slash:
     """One command of a chat."""
 
-    run: Callable[[Conversation, str], Awaitable[None]]
+    run: Callable[[Conversation, str], Awaitable[None] | None]
     help: str
     #: what may follow it, for the help
     takes: str = ""
@@ -39,6 +40,7 @@ async def obey(conversation: Conversation, line: str) -> bool:
 
     Cancellation: nothing is changed by halves.
     """
+    await trio.lowlevel.checkpoint()
     word, _, rest = line.partition(" ")
     if word in LEAVING:
         return False
@@ -47,11 +49,13 @@ async def obey(conversation: Conversation, line: str) -> bool:
         close = difflib.get_close_matches(word, [*COMMANDS, *LEAVING], n=1)
         advice = f"did you mean {close[0]}?" if close else "/help lists them"
         raise InvalidData([Problem(word, f"no such command; {advice} (a message that begins with / is written //)")])
-    await command.run(conversation, rest.strip())
+    doing = command.run(conversation, rest.strip())
+    if doing is not None:
+        await doing
     return True
 
 
-async def _help(conversation: Conversation, _: str) -> None:
+def _help(conversation: Conversation, _: str) -> None:
     table = _table()
     for word, command in COMMANDS.items():
         table.add_row(f"{word} {command.takes}".strip(), command.help)
@@ -84,14 +88,14 @@ async def _history(conversation: Conversation, count: str) -> None:
         conversation.console.print(_line_of(message), soft_wrap=True)
 
 
-async def _tools(conversation: Conversation, _: str) -> None:
+def _tools(conversation: Conversation, _: str) -> None:
     table = _table()
     for tool in conversation.agent.tools:
         table.add_row(tame(tool.name), tame(tool.description.strip().partition("\n")[0]))
     conversation.console.print(table if table.row_count else "No tools: give it a --workspace, or MCP servers.")
 
 
-async def _model(conversation: Conversation, model: str) -> None:
+def _model(conversation: Conversation, model: str) -> None:
     if model:
         target = Target.parse(conversation.chosen.target(model))
         # Made now, so that a missing key or an unknown name is told now.
@@ -110,7 +114,7 @@ async def _cost(conversation: Conversation, _: str) -> None:
     conversation.console.print(table if table.row_count else "Nothing was spent yet.")
 
 
-async def _tree(conversation: Conversation, _: str) -> None:
+def _tree(conversation: Conversation, _: str) -> None:
     text = task_tree(clock=conversation.clock)
     conversation.console.print(text, end="", markup=False, highlight=False, soft_wrap=True)
 
