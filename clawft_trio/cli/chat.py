@@ -91,6 +91,8 @@ class _Talk:
             return await self._obeyed(message)
         if message:
             await self._conversation.ask(message.removeprefix("/") if message.startswith("//") else message)
+            if self._prompts:
+                self._conversation.console.print()
         return True
 
     async def _obeyed(self, line: str) -> bool:

@@ -13,6 +13,7 @@ from clawft_trio.config import parse_config
 from clawft_trio.config.effective import settings_in
 
 KEY = "sk-very-secret-key-of-ana"
+PLAIN = "nothing about it looks like a secret"
 
 
 async def test_init_writes_what_fits_and_never_over_what_is_there(tmp_path: Path) -> None:
@@ -61,9 +62,9 @@ SECRETS = {
         "mine": {"api_base": "https://ana:" + KEY + "@example.org/v1"},
     },
     "retry": {"count": 7},
-    "channels": {"telegram": {"token": KEY}},
+    "channels": {"telegram": {"token": PLAIN}},
     "tools": {
-        "web": {"search": {"apiKey": KEY}},
+        "web": {"search": {"apiKey": PLAIN}},
         "mcp_servers": {
             "files": {
                 "command": "files",
@@ -84,6 +85,7 @@ async def test_show_says_where_each_setting_is_from_and_no_secret(tmp_path: Path
     text = done.stdout.decode()
     assert done.returncode == 0, done.stderr
     assert KEY not in text
+    assert PLAIN not in text
     lines = text.splitlines()
     assert "$.providers['openai'].api_key = \"***\"  # file" in lines
     assert "$.providers['anthropic'].api_key = \"***\"  # file, from MY_KEY" in lines
