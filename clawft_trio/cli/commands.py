@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -10,16 +9,43 @@ from typing import Annotated
 import typer
 
 from clawft_trio.cli.ask import Ask, ask as ask_once
+from clawft_trio.cli.chat import Chat, chat as talk
 from clawft_trio.cli.costs import Costs, Format, show_costs
 from clawft_trio.cli.demo import demo as show_demo
+from clawft_trio.cli.doctor import Doctor, doctor as examine
 from clawft_trio.cli.mcp import Serve, call_tool, serve, show_tools
+from clawft_trio.cli.options import (
+    BaseUrlOption,
+    ConfigOption,
+    JsonOption,
+    KeyOption,
+    ModelOption,
+    ReadableOption,
+    RecordOption,
+    StoreOption,
+    TrustOption,
+    WorkspaceOption,
+    chosen,
+)
 from clawft_trio.cli.running import run
+from clawft_trio.cli.settings import Init, init as begin_config, print_schema, show as show_config
 from clawft_trio.cli.timeline import Wanted, timeline as draw_timeline
+from clawft_trio.cli.typed import standard_input
 from clawft_trio.cli.workspace import Look, show_context, show_skills
+
+EXIT_CODES = (
+    "Exit codes: 0 done · 1 there is no answer, or something was found to be wrong · 2 something is wrong with the "
+    "command, its configuration or its keys · 130 interrupted · 143 terminated."
+)
+SIGNALS = (
+    "NO_COLOR=1 switches colours off; without a terminal there are none. kill -USR1 PID shows what a running command "
+    "waits for. CLAWFT_TRACEBACK=1 shows where an error comes from."
+)
 
 app: typer.Typer = typer.Typer(
     name="clawft-trio",
     help="The runtime for LLM agents on trio whose answers must get through.",
+    epilog=f"{EXIT_CODES}\n\n{SIGNALS}",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -37,60 +63,77 @@ def demo(
         float, typer.Option(help="Play faster or slower; 1 is a comfortable reading speed.", min=0.1)
     ] = 1.0,
 ) -> None:
-    """See a model break in the middle of its answer, and the answer get through. Needs no network and no key."""
+    """See a model break in the middle of its answer, and the answer get through. Needs no network and no key.
+
+    Example: clawft-trio demo --speed 2
+    """
     run(show_demo, speed)
 
 
 @app.command()
 def ask(
     question: Annotated[str, typer.Argument(help="What to ask; `-` reads it from standard input.")],
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model", "-m", help="provider/model, or with --base-url the model's name; repeat it for fallbacks."
-        ),
-    ] = None,
-    base_url: Annotated[
-        str | None,
-        typer.Option(help="An OpenAI-compatible server, up to and including the version: http://localhost:8080/v1"),
-    ] = None,
-    api_key_env: Annotated[str | None, typer.Option(help="The environment variable that holds the key.")] = None,
-    workspace: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True, file_okay=False, help="A folder with SOUL.md, AGENTS.md and files that the model may read."
-        ),
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="A config.json.")] = None,
-    store: Annotated[
-        Path | None, typer.Option(help="A file in which conversations and costs are kept; see `costs`.")
-    ] = None,
-    record: Annotated[Path | None, typer.Option(help="Record the turn here; see `timeline`.")] = None,
+    model: ModelOption = None,
+    base_url: BaseUrlOption = None,
+    api_key_env: KeyOption = None,
+    workspace: ReadableOption = None,
+    config: ConfigOption = None,
+    store: StoreOption = None,
+    record: RecordOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
     """Ask once and print the answer.
 
     Example: clawft-trio ask "What is in notes.txt?" --base-url http://localhost:8080/v1 --model llama --workspace .
     """
-    words = sys.stdin.read() if question == "-" else question
-    wanted = Ask(
-        question=words,
-        models=tuple(model or ()),
-        base_url=base_url,
-        api_key_env=api_key_env,
-        workspace=workspace,
-        config=config,
-        store=store,
-        record=record,
-        as_json=json,
-    )
-    run(ask_once, wanted)
+    words = standard_input().read() if question == "-" else question
+    agent = chosen(model, base_url, api_key_env, workspace, config, store, record)
+    run(ask_once, Ask(question=words, chosen=agent, as_json=json))
 
 
-WorkspaceOption = Annotated[Path | None, typer.Option(help="The folder; by default the config's.")]
-ConfigOption = Annotated[Path | None, typer.Option(help="A config.json.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-TrustOption = Annotated[bool, typer.Option("--trust-workspace", help="Read the workspace's own skills, too.")]
+@app.command()
+def chat(
+    model: ModelOption = None,
+    base_url: BaseUrlOption = None,
+    api_key_env: KeyOption = None,
+    workspace: ReadableOption = None,
+    config: ConfigOption = None,
+    store: StoreOption = None,
+    record: RecordOption = None,
+    session: Annotated[str, typer.Option(help="Go on with this session of the store, or begin it.")] = "",
+) -> None:
+    """Talk with an agent: answers as they come, its tools at work, Ctrl-C to stop an answer, /help for more.
+
+    Through a pipe every line is a message; the exit code is 1 when one had no answer.
+
+    Example: clawft-trio chat --model openai/gpt-5-mini --workspace . --store agent.db --session trip
+    """
+    agent = chosen(model, base_url, api_key_env, workspace, config, store, record)
+    if not run(talk, Chat(chosen=agent, session=session)):
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(
+    model: ModelOption = None,
+    base_url: BaseUrlOption = None,
+    api_key_env: KeyOption = None,
+    workspace: WorkspaceOption = None,
+    config: ConfigOption = None,
+    store: StoreOption = None,
+    total: Annotated[float, typer.Option(help="Seconds that each check may take.", min=0.1)] = 10.0,
+    json: JsonOption = False,
+) -> None:
+    """Try out everything an agent needs, side by side: config, keys, providers, MCP servers, skills, store.
+
+    Providers are asked for their list of models, which costs nothing. Without a model or a config, those whose keys
+    are set are tried. Exit code 1 if something is wrong.
+
+    Example: clawft-trio doctor --config config.json --store agent.db
+    """
+    agent = chosen(model, base_url, api_key_env, workspace, config, store)
+    if not run(examine, Doctor(chosen=agent, total=total, as_json=json)):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -156,6 +199,49 @@ def timeline(
     Example: clawft-trio timeline turns.jsonl --html turns.html
     """
     draw_timeline(Wanted(file=file, html=html, svg=svg, chrome=chrome, turn=turn))
+
+
+config: typer.Typer = typer.Typer(no_args_is_help=True, help="Begin a config.json, see what it comes down to.")
+app.add_typer(config, name="config")
+
+
+@config.command("init")
+def config_init(
+    path: Annotated[Path, typer.Argument(help="Where it goes.")] = Path("config.json"),
+    model: Annotated[
+        list[str] | None, typer.Option("--model", "-m", help="provider/model; repeat it for fallbacks.")
+    ] = None,
+    workspace: WorkspaceOption = None,
+    force: Annotated[bool, typer.Option(help="Write over what is there.")] = False,
+) -> None:
+    """Write a minimal config.json. Without a model: of the providers whose keys are set, else Ollama's.
+
+    Example: clawft-trio config init --model openai/gpt-5-mini --model ollama/llama3.2
+    """
+    run(begin_config, Init(path=path, models=tuple(model or ()), workspace=workspace, force=force))
+
+
+@config.command("show")
+def config_show(
+    path: Annotated[Path | None, typer.Argument(help="A config.json; without one, the defaults.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Print every setting, its value, and whether that is from the file, the environment or the defaults.
+
+    Secrets are not shown.
+
+    Example: clawft-trio config show config.json
+    """
+    run(partial(show_config, path, as_json=json))
+
+
+@config.command("schema")
+def config_schema() -> None:
+    """Print a JSON Schema of config.json, for editors: name its file as "$schema" at the top of yours.
+
+    Example: clawft-trio config schema > config.schema.json
+    """
+    print_schema()
 
 
 mcp: typer.Typer = typer.Typer(no_args_is_help=True, help="Offer tools to MCP hosts, or try a server by hand.")

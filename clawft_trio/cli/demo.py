@@ -16,7 +16,8 @@ from rich.console import Console
 from clawft_trio.agent import Agent, open_agent
 from clawft_trio.attempts import Usage
 from clawft_trio.chat import Provider
-from clawft_trio.cli.show import Transcript, attempts_table, summary, tools_table
+from clawft_trio.cli.show import attempts_table, summary, tools_table
+from clawft_trio.cli.transcript import Transcript
 from clawft_trio.errors import NotConfigured
 from clawft_trio.llm import OpenAICompatible
 from clawft_trio.observe import Recorder

@@ -10,8 +10,9 @@ import attrs
 from rich.console import Console
 from rich.table import Table
 
+from clawft_trio.cli.opening import settings_of
+from clawft_trio.cli.patience import patience
 from clawft_trio.codec import decode_json, encode_json
-from clawft_trio.config import Config, load_config
 from clawft_trio.errors import InvalidData, NotConfigured, Problem
 from clawft_trio.mcp import HttpServer, ServeOptions, open_mcp, serve_mcp
 from clawft_trio.tools import ToolRegistry
@@ -37,7 +38,7 @@ async def serve(wanted: Serve) -> None:
 
     Cancellation: running tools are cancelled and awaited.
     """
-    settings = Config() if wanted.config is None else await load_config(wanted.config)
+    settings = await settings_of(wanted.config)
     if not wanted.workspace.is_dir():
         raise NotConfigured(f"no workspace: {wanted.workspace} is not a folder")
     registry = ToolRegistry()
@@ -57,7 +58,7 @@ async def show_tools(server: Sequence[str], *, as_json: bool = False) -> None:
 
     Cancellation: the server is ended within its graces.
     """
-    async with open_mcp(_server(server)) as client:
+    async with patience("Starting the server"), open_mcp(_server(server)) as client:
         tools = await client.list_tools()
     if as_json:
         print(encode_json([{"name": one.name, "description": one.description} for one in tools]).decode())
@@ -82,7 +83,7 @@ async def call_tool(server: Sequence[str], name: str, arguments: str) -> bool:
     given: Any = decode_json(arguments)
     if not isinstance(given, dict):
         raise InvalidData([Problem("$", "expected a JSON object")], source="--arguments")
-    async with open_mcp(_server(server)) as client:
+    async with patience("Calling the server"), open_mcp(_server(server)) as client:
         result = await client.call_tool(name, given)
     for block in result.content:
         text = getattr(block, "text", None)

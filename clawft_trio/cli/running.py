@@ -1,4 +1,4 @@
-"""Running one command so that SIGTERM ends it as gracefully as Ctrl-C does."""
+"""Running one command: SIGTERM ends it as gracefully as Ctrl-C does, SIGUSR1 shows what its tasks wait for."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TypeVar, TypeVarTuple
 import trio
 
 from clawft_trio.nursery import open_hidden_nursery
+from clawft_trio.observe import serve_task_tree
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -20,6 +21,8 @@ TERMINATED = 128 + signal.SIGTERM
 
 def run(command: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
     """Run *command* to its end, or until SIGTERM asks for it: then it is cancelled, and its goodbyes are said.
+
+    `kill -USR1 PID` writes its nursery tree to stderr, where the platform has that signal.
 
     Raises:
       SystemExit: 143, the shell's code for it, when SIGTERM cut it short.
@@ -38,6 +41,8 @@ async def _until_terminated(command: Callable[[], Awaitable[T]]) -> T:
                     nursery.cancel_scope.cancel(reason="SIGTERM")
 
             nursery.start_soon(listen)
+            if hasattr(signal, "SIGUSR1"):
+                await nursery.start(serve_task_tree)
             done.append(await command())
             nursery.cancel_scope.cancel(reason="the command is done")
     if not done:

@@ -9,8 +9,9 @@ import trio
 from rich.console import Console
 from rich.table import Table
 
+from clawft_trio.cli.opening import settings_of
 from clawft_trio.codec import encode_json
-from clawft_trio.config import Config, load_config
+from clawft_trio.config import Config
 from clawft_trio.context import ContextBuilder, Memory, Skills
 from clawft_trio.errors import NotConfigured
 from clawft_trio.files import FileCache
@@ -39,7 +40,7 @@ async def show_context(look: Look) -> None:
     settings, workspace = await _settled(look)
     cache = FileCache()
     memory = Memory(workspace, cache, per_sender=settings.memory.per_sender)
-    builder = ContextBuilder(workspace, cache=cache, skills=_skills(settings, workspace, look, cache), memory=memory)
+    builder = ContextBuilder(workspace, cache=cache, skills=skills_of(settings, workspace, look, cache), memory=memory)
     prompt = await builder.explain(sender=look.sender)
     if look.as_json:
         parts = [attrs.asdict(part) for part in prompt.parts]
@@ -62,7 +63,7 @@ async def show_skills(look: Look) -> int:
     Cancellation: nothing is left.
     """
     settings, workspace = await _settled(look)
-    report = await _skills(settings, workspace, look, FileCache()).load()
+    report = await skills_of(settings, workspace, look, FileCache()).load()
     if look.as_json:
         _print_json({"skills": [_told(skill) for skill in report.skills], "problems": report.problems})
         return len(report.problems)
@@ -79,14 +80,15 @@ async def show_skills(look: Look) -> int:
 
 async def _settled(look: Look) -> tuple[Config, Path]:
     await trio.lowlevel.checkpoint()
-    settings = Config() if look.config is None else await load_config(look.config)
+    settings = await settings_of(look.config)
     workspace = look.workspace or settings.agents.defaults.workspace
     if workspace is None:
         raise NotConfigured("no workspace: name one with --workspace, or in --config as $.agents.defaults.workspace")
     return settings, workspace
 
 
-def _skills(settings: Config, workspace: Path, look: Look, cache: FileCache) -> Skills:
+def skills_of(settings: Config, workspace: Path, look: Look, cache: FileCache) -> Skills:
+    """The skills of a workspace and of its user."""
     return Skills(
         cache,
         workspace=workspace / ".clawft" / "skills",

@@ -6,6 +6,7 @@ import difflib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -32,6 +33,17 @@ async def load_config(path: str | Path, *, environ: Mapping[str, str] = os.envir
 
     Cancellation: nothing is kept.
     """
+    return parse_config(await read_config(path), source=str(path), environ=environ)
+
+
+async def read_config(path: str | Path) -> bytes:
+    """What stands in *path*.
+
+    Raises:
+      ConfigError: it cannot be read, or is too large for a configuration.
+
+    Cancellation: nothing is kept.
+    """
     file = trio.Path(path)
     try:
         size = (await file.stat()).st_size
@@ -39,10 +51,9 @@ async def load_config(path: str | Path, *, environ: Mapping[str, str] = os.envir
             raise ConfigError(
                 [Problem("$", f"{size} bytes are more than the {MAX_SIZE} that are read")], source=str(path)
             )
-        data = await file.read_bytes()
+        return await file.read_bytes()
     except OSError as exc:
         raise ConfigError([Problem("$", exc.strerror or type(exc).__name__)], source=str(path)) from exc
-    return parse_config(data, source=str(path), environ=environ)
 
 
 def parse_config(data: bytes | str, *, source: str = "", environ: Mapping[str, str] = os.environ) -> Config:
@@ -51,16 +62,27 @@ def parse_config(data: bytes | str, *, source: str = "", environ: Mapping[str, s
     Raises:
       ConfigError: it is not JSON, or does not fit; with every problem and its place.
     """
-    try:
-        decoded = decode_json(data.removeprefix(_BOM) if isinstance(data, bytes) else data)
-    except InvalidData as exc:
-        raise ConfigError(exc.problems, source=source) from exc
-    config = structure_config(decoded, Config, source=source, environ=environ)
+    config = structure_config(decode_config(data, source=source), Config, source=source, environ=environ)
     assert isinstance(config, Config)
     problems = [*_models_nobody_has(config), *_routing_problems(config)]
     if problems:
         raise ConfigError(problems, source=source)
     return config
+
+
+def decode_config(data: bytes | str, *, source: str = "") -> Any:
+    """The JSON text *data* as it is written, without what is for editors alone.
+
+    Raises:
+      ConfigError: it is not JSON.
+    """
+    try:
+        decoded = decode_json(data.removeprefix(_BOM) if isinstance(data, bytes) else data)
+    except InvalidData as exc:
+        raise ConfigError(exc.problems, source=source) from exc
+    if isinstance(decoded, dict):
+        decoded.pop("$schema", None)
+    return decoded
 
 
 def _routing_problems(config: Config) -> Iterator[Problem]:

@@ -32,12 +32,14 @@ def alias(*names: str) -> dict[str, Any]:
 class Secret:
     """A string that is not shown: a key, a token. `reveal()` gives it."""
 
-    __slots__ = ("_value", "missing")
+    __slots__ = ("_value", "missing", "variables")
 
     def __init__(self, value: str, missing: tuple[str, ...] = ()) -> None:
         self._value = value
         #: variables that it was to be taken from and that are not set
         self.missing: tuple[str, ...] = missing
+        #: variables that it was to be taken from, set or not; empty for one that stands in the file itself
+        self.variables: tuple[str, ...] = missing
 
     def __repr__(self) -> str:
         return "Secret(…)" if self._value else "Secret()"
@@ -86,21 +88,24 @@ def _converter(environ: Mapping[str, str]) -> cattrs.Converter:
 
 Hook: TypeAlias = Callable[[Any, Any], Any]
 
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+VARIABLE: re.Pattern[str] = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+"""Stands for a variable of the environment."""
 
 
 def _filled(value: Any, environ: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
     """*value* with its variables filled in, and those that are not set."""
     text = _expect(value, str, "a string")
-    missing = tuple(name for name in _VARIABLE.findall(text) if not environ.get(name))
-    return _VARIABLE.sub(lambda match: environ.get(match[1], ""), text), missing
+    missing = tuple(name for name in VARIABLE.findall(text) if not environ.get(name))
+    return VARIABLE.sub(lambda match: environ.get(match[1], ""), text), missing
 
 
 def _secret(value: Any, environ: Mapping[str, str]) -> Secret:
     # Of the wrong type it may be a secret all the same.
     if not isinstance(value, str):
         raise InvalidData([Problem("$", f"expected a string, got {_kind_of(value)}")])
-    return Secret(*_filled(value, environ))
+    secret = Secret(*_filled(value, environ))
+    secret.variables = tuple(VARIABLE.findall(value))
+    return secret
 
 
 def _path(value: Any, environ: Mapping[str, str]) -> Path:
@@ -116,7 +121,7 @@ def _path(value: Any, environ: Mapping[str, str]) -> Path:
 def _class_hook(cls: type[Any], converter: cattrs.Converter) -> Hook:
     fields = [field for field in attrs.fields(cls) if field.init]
     types = get_type_hints(cls)
-    names = {_folded(name): field for field in fields for name in (field.name, *field.metadata.get(ALIASES, ()))}
+    names = {folded(name): field for field in fields for name in names_of(field)}
 
     def structure(data: Any, _: Any) -> Any:
         problems: list[Problem] = []
@@ -137,13 +142,18 @@ def _class_hook(cls: type[Any], converter: cattrs.Converter) -> Hook:
     return structure
 
 
+def names_of(field: attrs.Attribute[Any]) -> tuple[str, ...]:
+    """The names under which *field* is accepted, its own first; each in any spelling."""
+    return (field.name, *field.metadata.get(ALIASES, ()))
+
+
 def _by_field(
     data: Mapping[str, Any], names: Mapping[str, attrs.Attribute[Any]], problems: list[Problem]
 ) -> dict[str, tuple[str, Any]]:
     """The given keys and values by field name; what is unknown or given twice is a problem."""
     given: dict[str, tuple[str, Any]] = {}
     for key, value in data.items():
-        field = names.get(_folded(key))
+        field = names.get(folded(key))
         if field is None:
             problems.append(Problem(f"$.{key}", f"unknown key{_meant(key, names)}"))
         elif field.name in given:
@@ -153,12 +163,13 @@ def _by_field(
     return given
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
+    """*name* as all its spellings come down to."""
     return name.replace("_", "").replace("-", "").lower()
 
 
 def _meant(key: str, names: Mapping[str, attrs.Attribute[Any]]) -> str:
-    close = difflib.get_close_matches(_folded(key), names, n=1)
+    close = difflib.get_close_matches(folded(key), names, n=1)
     return f"; did you mean {names[close[0]].name!r}?" if close else ""
 
 

@@ -33,6 +33,11 @@ class _Messages:
     def path(self) -> str:
         return "/messages"
 
+    @property
+    def listing(self) -> str:
+        # One page of the most there can be; by default a page has 20.
+        return "/models?limit=1000"
+
     def headers(self, key: str) -> Mapping[str, str]:
         return {"anthropic-version": VERSION} | ({"x-api-key": key} if key else {})
 

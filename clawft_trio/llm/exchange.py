@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Protocol, TypeAlias, TypedDict
 
 import attrs
+import msgspec
 import trio
 
 from clawft_trio.attempts import AttemptInProgress, record_attempt
@@ -67,6 +68,11 @@ class Dialect(Protocol):
         """The path of the request, below the base URL."""
         ...
 
+    @property
+    def listing(self) -> str:
+        """The path at which the models are listed."""
+        ...
+
     def headers(self, key: str) -> Mapping[str, str]:
         """The headers of a request; *key* may be empty."""
         ...
@@ -122,11 +128,37 @@ class Exchange:
             call.notify(AttemptEnded(record=call.log.records[-1], call_id=call.id, turn_id=call.turn_id))
         return attrs.evolve(response, attempts=call.log.records)
 
+    async def list_models(self) -> tuple[str, ...]:
+        """The models that the provider lists.
+
+        Raises:
+          ProviderError: there is no such list.
+
+        Cancellation: the connection is closed.
+        """
+        key = await self._key()
+        with _bare_cancellation():
+            async with self.http.request("GET", self.dialect.listing, headers=self.dialect.headers(key)) as response:
+                body = await response.read(limit=_MAX_ANSWER)
+        if not 200 <= response.status < 300:
+            raise self.failures.of_response(
+                status=response.status, headers=response.headers, body=body[:_MAX_ERROR], secret=key
+            )
+        try:
+            return tuple(model.id for model in _listing.decode(body).data)
+        except msgspec.DecodeError as exc:
+            raise InvalidResponse(
+                f"no list of models: {redact(str(exc), key)}", provider=self.name, status=response.status
+            ) from exc
+
+    async def _key(self) -> str:
+        given = self.api_key() if callable(self.api_key) else self.api_key
+        return self._checked(await given if inspect.isawaitable(given) else given)
+
     async def _attempt(self, request: ChatRequest, model: str, call: Call, attempt: AttemptInProgress) -> ChatResponse:
         if not model:
             raise NotConfigured(f"no model: neither the request nor the provider {self.name!r} names one")
-        given = self.api_key() if callable(self.api_key) else self.api_key
-        key = self._checked(await given if inspect.isawaitable(given) else given)
+        key = await self._key()
         body = encode_json(self.dialect.body(request, model))
         headers = {"content-type": "application/json", **self.dialect.headers(key)}
         reading = self.dialect.reading(request, model)
@@ -146,6 +178,19 @@ class Exchange:
             what = "the API key holds what no header may" if key else "there is no API key"
             raise NotConfigured(f"{what} for provider {self.name!r}{advice}")
         return key
+
+
+class _Model(msgspec.Struct):
+    """One model of a listing; both dialects name it so."""
+
+    id: str
+
+
+class _Listing(msgspec.Struct):
+    data: list[_Model]
+
+
+_listing = msgspec.json.Decoder(_Listing)
 
 
 @contextmanager

@@ -89,3 +89,15 @@ class HttpModel:
         Cancellation: the connection is closed and nothing is left behind; the attempt is on record.
         """
         return await self._exchange.complete(request, call)
+
+    async def list_models(self) -> tuple[str, ...]:
+        """The models that it lists, as it calls them. Asked once, by a GET that costs nothing.
+
+        Raises:
+          ProviderError: it was not reached, refuses the key, or has no such list.
+          AddressRefused: the address policy does not let the server be reached.
+          trio.ClosedResourceError: it was closed.
+
+        Cancellation: the connection is closed.
+        """
+        return await self._exchange.list_models()

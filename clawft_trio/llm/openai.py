@@ -28,6 +28,10 @@ class _OpenAI:
     def path(self) -> str:
         return "/chat/completions"
 
+    @property
+    def listing(self) -> str:
+        return "/models"
+
     def headers(self, key: str) -> Mapping[str, str]:
         return {"authorization": f"Bearer {key}"} if key else {}
 

@@ -23,7 +23,7 @@ CLEAN = {name: value for name, value in os.environ.items() if not name.endswith(
 
 
 async def run(
-    *arguments: str, env: Mapping[str, str] | None = None, stdin: bytes = b""
+    *arguments: str, env: Mapping[str, str] | None = None, stdin: bytes | int = b""
 ) -> subprocess.CompletedProcess[bytes]:
     with trio.fail_after(60):
         done = await trio.run_process(

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from clawft_trio.agent.question import ToolsAnswered
 from clawft_trio.chat import Discarded, Reset, TextDelta
 from clawft_trio.cli.commands import app
-from clawft_trio.cli.show import Transcript
+from clawft_trio.cli.transcript import Transcript
 from clawft_trio.errors import ServerError
 from clawft_trio.testing import Finish, Say, open_fault_server
 from clawft_trio.tools import ToolAnswer

@@ -1,0 +1,138 @@
+"""`clawft-trio chat`: a conversation, on a terminal or through a pipe.
+
+On a terminal the answer is drawn as it comes, Ctrl-C stops it and not the program, and `/help` lists what else may be
+typed. Through a pipe each line is a message, and each answer is printed when it is whole, so that nothing has to be
+taken back; what cannot be answered is told on stderr, and the exit code is 1 in the end.
+"""
+
+from __future__ import annotations
+
+import attrs
+import trio
+from rich.console import Console
+
+from clawft_trio.cli.conversation import Conversation, new_name
+from clawft_trio.cli.interrupts import Interrupts, open_interrupts
+from clawft_trio.cli.opening import Chosen, open_chosen
+from clawft_trio.cli.slash import obey
+from clawft_trio.cli.telling import explain
+from clawft_trio.cli.transcript import Transcript
+from clawft_trio.cli.typed import TypedLines, standard_input
+from clawft_trio.errors import ClawftError, NotConfigured
+from clawft_trio.observe import TaskClock
+
+
+@attrs.frozen(kw_only=True)
+class Chat:
+    """What was asked for on the command line."""
+
+    chosen: Chosen = Chosen()
+    #: the session to go on with; empty begins one
+    session: str = ""
+
+
+async def chat(wanted: Chat) -> bool:
+    """Talk until there is nothing more to read; whether everything was answered.
+
+    Raises:
+      NotConfigured: a session is named and there is no store that could hold it.
+      ClawftError: the agent cannot be opened.
+
+    Cancellation: the answer under way is cancelled; everything is closed, and what was said is in the store.
+    """
+    if wanted.session and wanted.chosen.store is None:
+        raise NotConfigured("--session goes on with what --store FILE keeps: name that file, too")
+    console = Console(highlight=False)
+    at_terminal = standard_input().isatty() and console.is_terminal
+    transcript = Transcript(console) if console.is_terminal else None
+    observers = [] if transcript is None else [transcript.notice]
+    with TaskClock.running() as clock:
+        async with open_chosen(wanted.chosen, observers=observers) as agent, open_interrupts(take=at_terminal) as taken:
+            conversation = Conversation(
+                agent,
+                wanted.chosen,
+                name=wanted.session or new_name(),
+                transcript=transcript,
+                console=console,
+                interrupts=taken,
+                clock=clock,
+            )
+            await _Talk(conversation, taken, prompts=at_terminal).run()
+    return conversation.unanswered == 0
+
+
+class _Talk:
+    """Reads lines until there are no more, and has each answered or obeyed."""
+
+    def __init__(self, conversation: Conversation, interrupts: Interrupts, *, prompts: bool) -> None:
+        self._conversation = conversation
+        self._interrupts = interrupts
+        self._lines = TypedLines()
+        self._prompts = prompts
+
+    async def run(self) -> None:
+        if self._prompts:
+            await self._greet()
+        while (message := await self._next_message()) is not None:
+            if not await self._done(message.strip()):
+                break
+        if self._prompts and self._conversation.chosen.store is not None:
+            self._hint(f"To go on: --session {self._conversation.name}")
+
+    async def _greet(self) -> None:
+        said = len(await self._conversation.said())
+        so_far = f", {said} messages so far" if said else ""
+        self._hint(f"Session {self._conversation.name}{so_far}. /help says what may be typed; Ctrl-D leaves.")
+
+    async def _done(self, message: str) -> bool:
+        """Answer or obey; False when it was the last."""
+        await trio.lowlevel.checkpoint()
+        if message.startswith("/") and not message.startswith("//"):
+            return await self._obeyed(message)
+        if message:
+            await self._conversation.ask(message.removeprefix("/") if message.startswith("//") else message)
+            if self._prompts:
+                self._conversation.console.print()
+        return True
+
+    async def _obeyed(self, line: str) -> bool:
+        await trio.lowlevel.checkpoint()
+        with self._interrupts.ending():
+            try:
+                return await obey(self._conversation, line)
+            except ClawftError as exc:
+                if not self._prompts:
+                    self._conversation.unanswered += 1
+                explain(exc)
+        return True
+
+    async def _next_message(self) -> str | None:
+        """The next message, of one line or more; None when there are no more, or two Ctrl-C say so."""
+        message = None
+        for _ in range(2):
+            with self._interrupts.ending() as stop:
+                message = await self._message()
+            if not stop.cancelled_caught:
+                break
+            self._lines.forget()
+            self._hint("\nCtrl-C again, or Ctrl-D, leaves.")
+        return message
+
+    async def _message(self) -> str | None:
+        message = await self._typed("> ")
+        while self._prompts and message is not None and message.endswith("\\"):
+            more = await self._typed("… ")
+            message = message.removesuffix("\\") + ("" if more is None else f"\n{more}")
+        return message
+
+    async def _typed(self, prompt: str) -> str | None:
+        if self._prompts:
+            self._conversation.console.print(prompt, end="", style="bold cyan")
+        line = await self._lines.next_line()
+        if line is None and self._prompts:
+            # Ctrl-D leaves the cursor behind the prompt.
+            self._conversation.console.print()
+        return line
+
+    def _hint(self, text: str) -> None:
+        self._conversation.console.print(text, style="dim", markup=False)

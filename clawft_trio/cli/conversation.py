@@ -1,0 +1,151 @@
+"""One conversation with an agent: its session, who is asked, and what was shown of each answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import trio
+from rich.console import Console
+
+from clawft_trio.agent import Agent
+from clawft_trio.agent.question import AgentEvent, RoundStarted
+from clawft_trio.agent.sessions import Sessions, SessionSummary
+from clawft_trio.auth import LOCAL_CHANNEL
+from clawft_trio.chat import Message, Reset, TextDelta
+from clawft_trio.cli.interrupts import Interrupts
+from clawft_trio.cli.opening import Chosen
+from clawft_trio.cli.telling import explain
+from clawft_trio.cli.transcript import Transcript
+from clawft_trio.costs import Spending
+from clawft_trio.errors import ClawftError
+from clawft_trio.nursery import goodbye
+from clawft_trio.observe import TaskClock
+
+_GRACE = 5.0
+"""Seconds that writing down a stopped answer may take."""
+
+
+def new_name() -> str:
+    """A name for a session that has none: when it began."""
+    return datetime.now(UTC).strftime("chat-%Y%m%d-%H%M%S")
+
+
+class Conversation:
+    """Asks, shows and remembers.
+
+    Args:
+      agent: who is asked.
+      chosen: how the agent was chosen.
+      name: the session's name, without the channel.
+      transcript: shows an answer while it comes; None prints it when it is whole.
+      console: where everything else goes.
+      interrupts: what Ctrl-C ends.
+      clock: knows since when the tasks of the program wait.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        chosen: Chosen,
+        *,
+        name: str,
+        transcript: Transcript | None,
+        console: Console,
+        interrupts: Interrupts,
+        clock: TaskClock,
+    ) -> None:
+        self.agent = agent
+        self.chosen = chosen
+        self.name = name
+        self.console = console
+        self.clock = clock
+        #: `provider/model`; empty leaves it to the router
+        self.model = ""
+        #: questions that got no answer
+        self.unanswered: int = 0
+        self._transcript = transcript
+        self._interrupts = interrupts
+        self._began = datetime.now(UTC)
+
+    @property
+    def session(self) -> str:
+        """The name in the store."""
+        return f"{LOCAL_CHANNEL}:{self.name}"
+
+    async def ask(self, words: str) -> None:
+        """Ask, and show the answer; what goes wrong is told, and is not the end.
+
+        Cancellation: models and tools are cancelled and waited for; what was done is in the session.
+        """
+        await trio.lowlevel.checkpoint()
+        with self._interrupts.ending() as stop:
+            try:
+                await self._answer(words)
+            except ClawftError as exc:
+                self.unanswered += 1
+                explain(exc)
+        if stop.cancelled_caught:
+            self.console.print("■ stopped", style="yellow")
+
+    async def _answer(self, words: str) -> None:
+        if self._transcript is None:
+            reply = await self.agent.ask(words, session=self.session, model=self.model)
+            self.console.file.write(f"{reply.text}\n")
+            self.console.file.flush()
+            return
+        seen = _Seen(self._transcript)
+        try:
+            async with self._transcript.following():
+                await self.agent.ask(words, session=self.session, model=self.model, on_event=seen)
+        except trio.Cancelled:
+            with goodbye(_GRACE):
+                await self._keep(seen.text)  # noqa: ASYNC102 - `goodbye` is shielded and bounded
+            raise
+
+    async def _keep(self, shown: str) -> None:
+        """What a person has read of an answer is a part of the conversation, whole or not."""
+        spoken = [message.text for message in await self.said() if message.role == "assistant"]
+        # Stopped while tools ran, the turn has written it down already.
+        if shown and spoken[-1:] != [shown]:
+            await self._history.append(self.session, [Message.assistant(shown)])
+
+    @property
+    def _history(self) -> Sessions:
+        return Sessions(self.agent.parts.store)
+
+    async def said(self) -> Sequence[Message]:
+        """Everything that was said.
+
+        Cancellation: safe.
+        """
+        return await self._history.history(self.session)
+
+    async def sessions(self) -> Sequence[SessionSummary]:
+        """Every conversation of the store, the latest first.
+
+        Cancellation: safe.
+        """
+        return await self._history.summaries()
+
+    async def spent(self) -> Sequence[Spending]:
+        """What was spent since this began, by target, dearest first.
+
+        Cancellation: safe.
+        """
+        return await self.agent.parts.costs.ledger.spending("target", since=self._began)
+
+
+class _Seen:
+    """What stands on the screen of the round that runs."""
+
+    def __init__(self, transcript: Transcript) -> None:
+        self._transcript = transcript
+        self.text = ""
+
+    def __call__(self, event: AgentEvent) -> None:
+        if isinstance(event, TextDelta):
+            self.text += event.text
+        elif isinstance(event, Reset | RoundStarted):
+            self.text = ""
+        self._transcript(event)

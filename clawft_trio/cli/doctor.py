@@ -1,0 +1,173 @@
+"""`clawft-trio doctor`: everything an agent needs, tried out side by side, and what to do about what does not work."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+import attrs
+import trio
+
+from clawft_trio.agent.configured import mcp_servers
+from clawft_trio.cli.check_provider import check_provider, providers_of
+from clawft_trio.cli.findings import Finding, print_findings, print_findings_json
+from clawft_trio.cli.opening import Chosen
+from clawft_trio.cli.patience import patience
+from clawft_trio.cli.workspace import Look, skills_of
+from clawft_trio.config import Config, McpServerConfig, load_config
+from clawft_trio.errors import CannotStart, ClawftError, ConfigError, NotConfigured, PeerGone, StoreError
+from clawft_trio.files import FileCache
+from clawft_trio.mcp import McpOptions, open_mcp
+from clawft_trio.nursery import open_hidden_nursery
+from clawft_trio.observe import mask_secrets
+from clawft_trio.store import open_store
+
+Check: TypeAlias = Callable[[], Awaitable[Finding]]
+
+
+@attrs.frozen(kw_only=True)
+class Doctor:
+    """What to look at, and for how long."""
+
+    chosen: Chosen = Chosen()
+    #: seconds that each check may take; ending a server that hangs comes on top
+    total: float = 10.0
+    as_json: bool = False
+
+
+async def doctor(wanted: Doctor) -> bool:
+    """Check everything and print what was found; whether all is well.
+
+    Providers are asked for their list of models, which costs nothing. Nothing is changed anywhere.
+
+    Cancellation: servers that were started are ended; nothing is printed.
+    """
+    config, findings = await _config(wanted.chosen.config)
+    async with patience("Checking"):
+        findings += await _side_by_side(_checks(wanted, config), wanted.total)
+    # Others wrote some of it: what a server says in its last words, nobody here has checked.
+    findings = [attrs.evolve(one, says=mask_secrets(one.says)) for one in findings]
+    (print_findings_json if wanted.as_json else print_findings)(findings)
+    return all(finding.outcome != "problem" for finding in findings)
+
+
+async def _config(path: Path | None) -> tuple[Config, list[Finding]]:
+    """The configuration, and one finding for each thing that is wrong with it."""
+    await trio.lowlevel.checkpoint()
+    if path is None:
+        return Config(), [Finding(check="config", subject="", says="none given; the defaults are used")]
+    try:
+        return await load_config(path), [Finding(check="config", subject=str(path), says="fits")]
+    except ConfigError as exc:
+        advice = "Correct it there; `clawft-trio config schema` lets an editor help."
+        if not path.exists():  # noqa: ASYNC240 - one look, before anything runs
+            advice = "Write one with `clawft-trio config init`, or name another with --config."
+        wrong = partial(Finding, check="config", subject=str(path), outcome="problem", advice=advice)
+        return Config(), [wrong(says=str(problem)) for problem in exc.problems]
+
+
+def _checks(wanted: Doctor, config: Config) -> list[tuple[Finding, Check]]:
+    """What to look at, each with what is said when it takes too long."""
+    checks: list[tuple[Finding, Check]] = []
+
+    def add(check: str, subject: str, slow: str, look: Check) -> None:
+        late = Finding(check=check, subject=subject, outcome="problem", says="no answer in time", advice=slow)
+        checks.append((late, look))
+
+    for name in providers_of(wanted.chosen, config):
+        slow = "Is the address right, and the network up? --total gives it more time."
+        add("provider", name, slow, partial(check_provider, name, wanted.chosen, config))
+    if not checks:
+        add("provider", "", "", _no_provider)
+    for name, own in config.tools.mcp_servers.items():
+        slow = "Start it by hand with `clawft-trio mcp list`; --total gives it more time."
+        add("mcp", name, slow, partial(_mcp, name, own, config, wanted.total))
+    workspace = wanted.chosen.workspace or config.agents.defaults.workspace
+    if workspace is not None:
+        add("skills", str(workspace), "Is the folder on a disk that hangs?", partial(_skills, workspace, config))
+    if wanted.chosen.store is not None:
+        slow = "It may be very large, or its disk slow: --total gives it more time."
+        add("store", str(wanted.chosen.store), slow, partial(_store, wanted.chosen.store))
+    return checks
+
+
+async def _side_by_side(checks: Sequence[tuple[Finding, Check]], total: float) -> list[Finding]:
+    """What each check found, in their order; none takes longer than *total* seconds."""
+    found = [late for late, _ in checks]
+
+    async def look(number: int, check: Check) -> None:
+        started = trio.current_time()
+        with trio.move_on_after(total):
+            found[number] = await check()
+        found[number] = attrs.evolve(found[number], seconds=trio.current_time() - started)
+
+    async with open_hidden_nursery() as nursery:
+        for number, (_, check) in enumerate(checks):
+            nursery.start_soon(look, number, check)
+    return found
+
+
+async def _no_provider() -> Finding:
+    await trio.lowlevel.checkpoint()
+    return Finding(
+        check="provider",
+        subject="",
+        outcome="problem",
+        says="no model is named, and no provider's key is set",
+        advice="Set a key, such as OPENAI_API_KEY, or name a model: --model provider/model, or a server: --base-url.",
+    )
+
+
+async def _mcp(name: str, own: McpServerConfig, config: Config, total: float) -> Finding:
+    await trio.lowlevel.checkpoint()
+    wrong = partial(Finding, check="mcp", subject=name, outcome="problem")
+    alone = attrs.evolve(config, tools=attrs.evolve(config.tools, mcp_servers={name: own}))
+    try:
+        server = mcp_servers(alone)[name].server
+        async with open_mcp(
+            server, name=name, options=McpOptions(total=total, start=total, supervision=None)
+        ) as client:
+            tools = await client.list_tools()
+    except NotConfigured as exc:
+        return wrong(says=str(exc), advice="Set it, or write the value into the configuration.")
+    except CannotStart as exc:
+        return wrong(says=str(exc), advice=f"Install it, or correct $.tools.mcp_servers[{name!r}].command.")
+    except PeerGone as exc:
+        last = exc.stderr.strip().splitlines()[-1:]
+        says = ": ".join([str(exc), *last])
+        by_hand = "Run its command by hand: it says there why it ends."
+        return wrong(says=says, advice=by_hand if own.url is None else "Is its address right, and the network up?")
+    except ClawftError as exc:
+        return wrong(says=f"{type(exc).__name__}: {exc}", advice="Try it by hand with `clawft-trio mcp list`.")
+    return Finding(check="mcp", subject=name, says=f"{len(tools)} tools")
+
+
+async def _skills(workspace: Path, config: Config) -> Finding:
+    about = partial(Finding, check="skills", subject=str(workspace))
+    if not await trio.Path(workspace).is_dir():
+        return about(outcome="problem", says="there is no such folder", advice=f"Make it: mkdir -p {workspace}")
+    report = await skills_of(config, workspace, Look(), FileCache()).load()
+    if report.problems:
+        return about(
+            outcome="problem",
+            says="; ".join(report.problems),
+            advice="Correct them, or remove them; `clawft-trio skills` lists all.",
+        )
+    return about(says=f"{len(report.skills)} skills")
+
+
+async def _store(path: Path) -> Finding:
+    about = partial(Finding, check="store", subject=str(path))
+    if not await trio.Path(path).exists():
+        return about(says="not there yet; it is made when it is first used")
+    try:
+        # Without migrations: looking changes nothing.
+        async with open_store(path) as store:
+            (said,) = await store.read(lambda connection: connection.execute("PRAGMA quick_check(1)").fetchone())
+    except StoreError as exc:
+        return about(outcome="problem", says=f"{type(exc).__name__}: {exc}", advice="Use another file, or a backup.")
+    if said != "ok":
+        return about(outcome="problem", says=str(said), advice="Use a backup: the file is damaged.")
+    return about(says="whole")

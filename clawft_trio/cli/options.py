@@ -1,0 +1,57 @@
+"""Options that several commands have, each written once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from clawft_trio.cli.opening import Chosen
+
+ModelOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--model", "-m", help="provider/model, or with --base-url the model's name; repeat it for fallbacks."),
+]
+BaseUrlOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="An OpenAI-compatible server, up to and including the version: http://localhost:8080/v1"),
+]
+KeyOption: TypeAlias = Annotated[str | None, typer.Option(help="The environment variable that holds the key.")]
+ReadableOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True, file_okay=False, help="A folder with SOUL.md, AGENTS.md and files that the model may read."
+    ),
+]
+StoreOption: TypeAlias = Annotated[
+    Path | None, typer.Option(help="A file in which conversations and costs are kept; see `costs`.")
+]
+RecordOption: TypeAlias = Annotated[Path | None, typer.Option(help="Record every turn here; see `timeline`.")]
+WorkspaceOption: TypeAlias = Annotated[Path | None, typer.Option(help="The folder; by default the config's.")]
+ConfigOption: TypeAlias = Annotated[Path | None, typer.Option(help="A config.json.")]
+JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+TrustOption: TypeAlias = Annotated[
+    bool, typer.Option("--trust-workspace", help="Read the workspace's own skills, too.")
+]
+
+
+def chosen(
+    model: list[str] | None,
+    base_url: str | None,
+    api_key_env: str | None,
+    workspace: Path | None,
+    config: Path | None,
+    store: Path | None,
+    record: Path | None = None,
+) -> Chosen:
+    """The options of a command with an agent, together."""
+    return Chosen(
+        models=tuple(model or ()),
+        base_url=base_url,
+        api_key_env=api_key_env,
+        workspace=workspace,
+        config=config,
+        store=store,
+        record=record,
+    )

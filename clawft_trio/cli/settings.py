@@ -1,0 +1,124 @@
+"""`clawft-trio config`: begin a configuration, see what one comes down to, and let an editor help with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import msgspec
+import trio
+
+from clawft_trio.codec import encode_json
+from clawft_trio.config import Config, parse_config
+from clawft_trio.config.effective import Setting, settings_in
+from clawft_trio.config.json_schema import config_schema
+from clawft_trio.config.load import decode_config, read_config
+from clawft_trio.errors import NotConfigured
+from clawft_trio.llm import KNOWN
+
+# What to begin with at each provider: small, cheap and current.
+_FIRST = {"openai": "openai/gpt-5-mini", "anthropic": "anthropic/claude-haiku-4-5"}
+_NO_KEY = "ollama/llama3.2"
+
+
+@attrs.frozen(kw_only=True)
+class Init:
+    """What to begin with."""
+
+    path: Path
+    #: `provider/model`, the first choice first; none given: of providers whose keys are set
+    models: tuple[str, ...] = ()
+    workspace: Path | None = None
+    #: write over what is there
+    force: bool = False
+
+
+async def init(wanted: Init) -> None:
+    """Write a minimal configuration that fits, and say what comes next.
+
+    Raises:
+      NotConfigured: the file is there already.
+      ConfigError: a model is of no known provider.
+      OSError: it cannot be written.
+
+    Cancellation: the file is whole, or as it was.
+    """
+    models = wanted.models or _models_at_hand()
+    text = _pretty(_beginning(models, wanted.workspace))
+    parse_config(text, source="--model")
+    await trio.to_thread.run_sync(_write, wanted.path, text, wanted.force)
+    print(f"Wrote {wanted.path}: {', '.join(models)}.")
+    unset = [f"{variable} is not set" for variable in _variables(models) if not os.environ.get(variable)]
+    print("; ".join([*unset, f"see whether all works: clawft-trio doctor --config {wanted.path}"]))
+
+
+def _models_at_hand() -> tuple[str, ...]:
+    found = tuple(model for name, model in _FIRST.items() if any(map(os.environ.get, KNOWN[name].key_variables)))
+    return found or (_NO_KEY,)
+
+
+def _beginning(models: Sequence[str], workspace: Path | None) -> dict[str, Any]:
+    first, *others = models
+    place = {} if workspace is None else {"workspace": str(workspace)}
+    keys = {name: {"api_key": f"${{{variable}}}"} for name, variable in _keys(models).items()}
+    return {
+        "agents": {"defaults": {"model": first, **place}},
+        **({"providers": keys} if keys else {}),
+        **({"failover": others} if others else {}),
+    }
+
+
+def _keys(models: Sequence[str]) -> dict[str, str]:
+    """The usual variable of each provider that needs a key."""
+    names = dict.fromkeys(model.partition("/")[0] for model in models)
+    return {name: KNOWN[name].key_variables[0] for name in names if name in KNOWN and not KNOWN[name].local}
+
+
+def _variables(models: Sequence[str]) -> list[str]:
+    return list(_keys(models).values())
+
+
+def _write(path: Path, text: str, force: bool) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL)
+    try:
+        # Its user's alone, for sooner or later somebody writes a key into it.
+        file = os.open(path, flags, 0o600)
+    except FileExistsError:
+        raise NotConfigured(f"{path} is there already: --force writes over it") from None
+    with os.fdopen(file, "w", encoding="utf-8") as stream:
+        stream.write(text)
+
+
+async def show(config: Path | None, *, as_json: bool = False) -> None:
+    """Print every setting with where it is from; what is secret is not shown.
+
+    Raises:
+      ConfigError: the file cannot be read, or does not fit.
+
+    Cancellation: nothing is printed.
+    """
+    await trio.lowlevel.checkpoint()
+    settings = list(settings_in(Config())) if config is None else await _settings_of(config)
+    if as_json:
+        print(encode_json([attrs.asdict(setting) for setting in settings]).decode())
+        return
+    for setting in settings:
+        print(f"{setting.path} = {encode_json(setting.value).decode()}  # {setting.origin}")
+
+
+async def _settings_of(path: Path) -> list[Setting]:
+    data = await read_config(path)
+    settings = parse_config(data, source=str(path))
+    return list(settings_in(settings, decode_config(data)))
+
+
+def print_schema() -> None:
+    """Print the JSON Schema of config.json."""
+    print(_pretty(config_schema()), end="")
+
+
+def _pretty(value: object) -> str:
+    return msgspec.json.format(encode_json(value), indent=2).decode() + "\n"

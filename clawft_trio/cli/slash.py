@@ -1,0 +1,158 @@
+"""What may be typed in a chat besides messages: `/help` and the like."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+
+import attrs
+import trio
+from rich.table import Table
+from rich.text import Text
+
+from clawft_trio.chat import Message
+from clawft_trio.cli.conversation import Conversation, new_name
+from clawft_trio.cli.transcript import tame
+from clawft_trio.errors import InvalidData, Problem
+from clawft_trio.observe import task_tree
+from clawft_trio.pipeline import Target
+
+_LATEST = 20
+"""Messages that /history shows when nobody says how many."""
+
+
+@attrs.frozen
+class Slash:
+    """One command of a chat."""
+
+    run: Callable[[Conversation, str], Awaitable[None] | None]
+    help: str
+    #: what may follow it, for the help
+    takes: str = ""
+
+
+async def obey(conversation: Conversation, line: str) -> bool:
+    """Do what *line* says; False when it says to leave.
+
+    Raises:
+      InvalidData: there is no such command, or it cannot be meant so.
+
+    Cancellation: nothing is changed by halves.
+    """
+    await trio.lowlevel.checkpoint()
+    word, _, rest = line.partition(" ")
+    if word in LEAVING:
+        return False
+    command = COMMANDS.get(word)
+    if command is None:
+        close = difflib.get_close_matches(word, [*COMMANDS, *LEAVING], n=1)
+        advice = f"did you mean {close[0]}?" if close else "/help lists them"
+        raise InvalidData([Problem(word, f"no such command; {advice} (a message that begins with / is written //)")])
+    doing = command.run(conversation, rest.strip())
+    if doing is not None:
+        await doing
+    return True
+
+
+def _help(conversation: Conversation, _: str) -> None:
+    table = _table()
+    for word, command in COMMANDS.items():
+        table.add_row(f"{word} {command.takes}".strip(), command.help)
+    table.add_row(", ".join(LEAVING), "Leave; so does Ctrl-D.")
+    conversation.console.print(table)
+    conversation.console.print(
+        "Ctrl-C stops the answer, and at the prompt twice leaves. A line that ends in \\ goes on in the next.",
+        style="dim",
+    )
+
+
+async def _new(conversation: Conversation, name: str) -> None:
+    conversation.name = name or new_name()
+    said = len(await conversation.said())
+    conversation.console.print(f"Session {conversation.name}: {said} messages so far.", style="dim", markup=False)
+
+
+async def _sessions(conversation: Conversation, _: str) -> None:
+    table = _table()
+    for one in await conversation.sessions():
+        mark = "*" if one.session == conversation.session else ""
+        name = one.session.removeprefix("local:")
+        table.add_row(mark, name, f"{one.messages} messages", f"{one.last[:16].replace('T', ' ')} UTC")
+    conversation.console.print(table if table.row_count else "No sessions yet.")
+
+
+async def _history(conversation: Conversation, count: str) -> None:
+    number = _number(count)
+    for message in (await conversation.said())[-number:]:
+        conversation.console.print(_line_of(message), soft_wrap=True)
+
+
+def _tools(conversation: Conversation, _: str) -> None:
+    table = _table()
+    for tool in conversation.agent.tools:
+        table.add_row(tame(tool.name), tame(tool.description.strip().partition("\n")[0]))
+    conversation.console.print(table if table.row_count else "No tools: give it a --workspace, or MCP servers.")
+
+
+def _model(conversation: Conversation, model: str) -> None:
+    if model:
+        target = Target.parse(conversation.chosen.target(model))
+        # Made now, so that a missing key or an unknown name is told now.
+        conversation.agent.parts.targets.reach(target)
+        conversation.model = target.name
+    asked = conversation.model or "whoever the configuration chooses"
+    conversation.console.print(f"Asked is {asked}.", markup=False, highlight=False)
+
+
+async def _cost(conversation: Conversation, _: str) -> None:
+    table = _table()
+    for spent in await conversation.spent():
+        tokens = f"{spent.input_tokens} tokens in, {spent.output_tokens} out"
+        price = "unpriced" if spent.unpriced == spent.attempts else f"${spent.cost:f}, {spent.certainty}"
+        table.add_row(spent.group["target"], f"{spent.attempts} attempts", tokens, price)
+    conversation.console.print(table if table.row_count else "Nothing was spent yet.")
+
+
+def _tree(conversation: Conversation, _: str) -> None:
+    text = task_tree(clock=conversation.clock)
+    conversation.console.print(text, end="", markup=False, highlight=False, soft_wrap=True)
+
+
+COMMANDS: Mapping[str, Slash] = MappingProxyType(
+    {
+        "/help": Slash(_help, "This."),
+        "/new": Slash(_new, "Begin a new session, or go on with the one of that name.", "[NAME]"),
+        "/sessions": Slash(_sessions, "The sessions of the store."),
+        "/history": Slash(_history, "What was said last.", "[COUNT]"),
+        "/model": Slash(_model, "Who is asked from now on.", "[PROVIDER/MODEL]"),
+        "/tools": Slash(_tools, "What the model may call."),
+        "/cost": Slash(_cost, "What this chat has cost so far."),
+        "/tree": Slash(_tree, "Every task of the program, and what it waits for."),
+    }
+)
+LEAVING = ("/quit", "/exit")
+
+
+def _table() -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False, highlight=False)
+    for _ in range(4):
+        table.add_column(overflow="fold")
+    return table
+
+
+def _number(text: str) -> int:
+    if not text:
+        return _LATEST
+    if not text.isdecimal() or int(text) < 1:
+        raise InvalidData([Problem("/history", f"expected how many messages, got {text!r}")])
+    return int(text)
+
+
+def _line_of(message: Message) -> Text:
+    calls = ", ".join(call.name for call in message.tool_calls)
+    said = message.text if not calls else f"{message.text} [calls {calls}]".strip()
+    line = Text(f"{message.role}: ", style="bold")
+    shown = " ".join(said.split()) if message.role == "tool" else said
+    line.append(tame(shown if len(shown) <= 500 else f"{shown[:497]}..."), style="not bold")
+    return line

@@ -1,0 +1,234 @@
+"""What a person sees of a turn as it goes on: text, tools at work, and what was taken back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from contextlib import asynccontextmanager
+from typing import Self
+
+import attrs
+import trio
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.live import Live
+from rich.segment import SegmentLines
+from rich.text import Text
+
+from clawft_trio.agent.question import AgentEvent, RoundStarted, ToolsAnswered
+from clawft_trio.chat import Reset, TextDelta
+from clawft_trio.cli.patience import PATIENCE
+from clawft_trio.errors import ProviderError
+from clawft_trio.nursery import open_hidden_nursery
+from clawft_trio.observe import Event, FailedOver, HedgeStarted, RetryScheduled, ToolEnded, ToolProgress, ToolStarted
+from clawft_trio.tools import ToolAnswer
+
+_STEP = 0.25
+"""Seconds between looks at what takes long."""
+
+# Control characters as their pictures; of those above 127 there are none.
+_PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t\r"} | dict.fromkeys(range(127, 160))
+
+
+class Transcript:
+    """The turn so far, drawn anew as it goes on. Everything stays on the screen, retractions struck through.
+
+    While it goes on, an answer that is longer than the terminal shows its end; afterwards all of it stands there.
+    Without a terminal nothing is drawn over: text goes out as it is, to the byte, and what is taken back is said in a
+    line of its own.
+
+    It takes the events of a turn (call it), and those that observers get (`notice`): tools that run, retries, who
+    takes over. May be entered again for the next turn.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._done: list[RenderableType] = []
+        self._text = Text()
+        #: who tries what next: said behind the text that it is about, which may be taken back first
+        self._notes: list[RenderableType] = []
+        self._tools: dict[str, _Running] = {}
+        self._next_draw = 0.0
+        self._heard = 0.0
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        self._done, self._text, self._notes = [], Text(), []
+        self._tools.clear()
+        # Drawn from here and not from a refresh thread: nothing runs beside the turn but `following`.
+        self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._settle()
+        if self._live is not None:
+            self._live.update(Group(*self._done))
+            self._live.stop()
+            self._live = None
+
+    @asynccontextmanager
+    async def following(self) -> AsyncGenerator[Self, None]:
+        """As `with`, and what takes longer than a second is said to, for as long as it does.
+
+        Cancellation: what was seen stays on the screen.
+        """
+        async with open_hidden_nursery() as nursery:
+            with self:
+                self._heard = trio.current_time()
+                nursery.start_soon(self._follow)
+                yield self
+            nursery.cancel_scope.cancel(reason="the turn is over")
+
+    async def _follow(self) -> None:
+        while True:
+            await trio.sleep(_STEP)
+            if self._live is not None and any(True for _ in self._activity()):
+                self._draw()
+
+    def __call__(self, event: AgentEvent) -> None:
+        """Take in one event of the turn."""
+        self._heard = trio.current_time()
+        if isinstance(event, TextDelta):
+            if not self._text:
+                self._settle()
+            self._text.append(tame(event.text))
+            if self._live is None:
+                # Not by `print`, which would turn tabs into spaces and `:on:` into a picture.
+                self._console.file.write(event.text)
+                self._console.file.flush()
+        elif isinstance(event, Reset):
+            self._retract(event)
+        elif isinstance(event, RoundStarted):
+            self._settle()
+        elif isinstance(event, ToolsAnswered):
+            self._settle()
+            self._tools.clear()
+            self._add(_tool_lines(event.answers))
+        else:
+            return
+        if not isinstance(event, TextDelta) or trio.current_time() >= self._next_draw:
+            self._draw()
+
+    def notice(self, event: Event) -> None:
+        """Take in what observers are told. Shown on a terminal only."""
+        if self._live is None:
+            return
+        if isinstance(event, ToolStarted):
+            self._tools[event.tool_call_id] = _Running(event.tool, event.at)
+        elif isinstance(event, ToolProgress):
+            self._progress(event)
+        elif isinstance(event, ToolEnded):
+            self._tools.pop(event.tool_call_id, None)
+        elif isinstance(event, RetryScheduled | FailedOver | HedgeStarted):
+            self._notes.append(Text(f"  {_what_now(event)}", style="yellow"))
+        else:
+            return
+        self._draw()
+
+    def _progress(self, event: ToolProgress) -> None:
+        running = self._tools.get(event.tool_call_id)
+        if running is not None:
+            share = f"{event.done:g}" if event.total is None else f"{event.done:g} of {event.total:g}"
+            self._tools[event.tool_call_id] = attrs.evolve(running, progress=f"{share} {event.message}".strip())
+
+    def _retract(self, reset: Reset) -> None:
+        self._text = Text()
+        taken = Text(tame(reset.discarded.text), style="dim strike red")
+        why = Text(f"  ↩ taken back: {_cause(reset.cause)}", style="red")
+        if self._live is None:
+            self._console.print()
+            self._console.print(why, soft_wrap=True)
+        else:
+            self._done += [taken, why]
+            self._settle()
+
+    def _settle(self) -> None:
+        if self._text:
+            if self._live is None:
+                self._console.print()
+            else:
+                self._done.append(self._text)
+            self._text = Text()
+        self._done += self._notes
+        self._notes = []
+
+    def _add(self, renderable: RenderableType) -> None:
+        if self._live is None:
+            self._console.print(renderable, soft_wrap=True)
+        else:
+            self._done.append(renderable)
+
+    def _activity(self) -> Iterator[Text]:
+        """What goes on while nothing is said."""
+        now = trio.current_time()
+        for running in self._tools.values():
+            yield Text(f"  ⚙ {tame(running.tool)} {_waited(now - running.since)} {tame(running.progress)}", style="dim")
+        if not self._tools and now - self._heard > PATIENCE:
+            yield Text(f"  … waiting for the model {_waited(now - self._heard)}", style="dim")
+
+    def _draw(self) -> None:
+        if self._live is not None:
+            began = trio.current_time()
+            self._live.update(_Tail(Group(*self._done, self._text, *self._notes, *self._activity())), refresh=True)
+            # A drawing costs what the whole text costs: at most half of the time goes into it, or a long answer would
+            # be held up by its own picture.
+            now = trio.current_time()
+            self._next_draw = now + (now - began)
+
+
+@attrs.frozen
+class _Running:
+    """A tool at work."""
+
+    tool: str
+    since: float
+    progress: str = ""
+
+
+@attrs.frozen
+class _Tail:
+    """The last lines of a drawing, as many as the terminal has: what is new is at the end."""
+
+    whole: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        lines = console.render_lines(self.whole, options, pad=False)
+        yield SegmentLines(lines[-max(1, console.height - 1) :], new_lines=True)
+
+
+def tame(text: str) -> str:
+    """*text* without what a terminal would obey: a model must not move the cursor or fill the clipboard."""
+    return text.translate(_PICTURES)
+
+
+def _cause(exc: BaseException | None) -> str:
+    who = exc.target if isinstance(exc, ProviderError) else ""
+    return f"{type(exc).__name__} at {who}" if who else type(exc).__name__
+
+
+def _what_now(event: RetryScheduled | FailedOver | HedgeStarted) -> str:
+    if isinstance(event, RetryScheduled):
+        return f"↻ {_cause(event.error)}: retry {event.retry} in {event.wait:.1f} s"
+    if isinstance(event, FailedOver):
+        return f"→ {event.target} takes over from {event.failed}"
+    return f"→ {event.target} is asked beside {event.slow}, which says nothing"
+
+
+def _waited(seconds: float) -> str:
+    """Nothing in the first second: that is no news."""
+    return f"{seconds:.0f} s" if seconds >= PATIENCE else ""
+
+
+def _tool_lines(answers: Iterable[ToolAnswer]) -> Text:
+    lines = Text()
+    for answer in answers:
+        mark, style = ("✓", "green") if answer.outcome == "ok" else ("✗", "red")
+        lines.append(f"  {mark} {tame(answer.name)}", style=style)
+        lines.append(f" {tame(_short(answer.text))}\n", style="dim")
+    lines.rstrip()
+    return lines
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 60 else line[:57] + "..."

@@ -1,0 +1,92 @@
+"""What a configuration comes down to: every setting with its value and where that is from, secrets aside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, get_type_hints
+
+import attrs
+
+from clawft_trio.config.schema import Config
+from clawft_trio.config.structuring import VARIABLE, Secret, folded, names_of
+from clawft_trio.observe import mask_secrets
+
+_ABSENT = object()
+
+_HIDDEN = "***"
+
+
+@attrs.frozen
+class Setting:
+    """One value."""
+
+    #: `$.providers['openai'].api_base`
+    path: str
+    #: ready for JSON; of a secret, and of sections that nobody here reads, `***`
+    value: Any
+    #: `default`, `file`, or `file, from NAME` for a variable of the environment
+    origin: str
+
+
+def settings_in(config: Config, given: Any = _ABSENT) -> Iterator[Setting]:
+    """Every setting of *config*, in the order of its classes.
+
+    Args:
+      config: what was made of the file.
+      given: the decoded file; without it, everything is a default.
+    """
+    return _settings(config, given, "$")
+
+
+def _settings(value: Any, given: Any, path: str) -> Iterator[Setting]:
+    if attrs.has(type(value)):
+        yield from _of_class(value, given, path)
+    elif isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from _settings(item, _at(given, key), f"{path}[{key!r}]")
+    elif isinstance(value, tuple) and value:
+        for number, item in enumerate(value):
+            yield from _settings(item, _at(given, number), f"{path}[{number}]")
+    else:
+        yield Setting(path, _shown(value, given), _origin(given))
+
+
+def _of_class(value: Any, given: Any, path: str) -> Iterator[Setting]:
+    types = get_type_hints(type(value))
+    keys = {folded(key): key for key in given} if isinstance(given, dict) else {}
+    for field in attrs.fields(type(value)):
+        key = next((keys[folded(name)] for name in names_of(field) if folded(name) in keys), None)
+        raw = _ABSENT if key is None else given[key]
+        place, inner = f"{path}.{field.name}", getattr(value, field.name)
+        if types[field.name] is Any or Any in getattr(types[field.name], "__args__", ()):
+            # Sections of others, with tokens of theirs in places that nobody here knows.
+            yield Setting(place, _HIDDEN if inner else None, _origin(raw))
+        else:
+            yield from _settings(inner, raw, place)
+
+
+def _at(given: Any, step: Any) -> Any:
+    try:
+        return given[step]
+    except (TypeError, KeyError, IndexError):
+        return _ABSENT
+
+
+def _shown(value: Any, given: Any) -> Any:
+    if isinstance(value, Secret):
+        return _HIDDEN if value else ""
+    if isinstance(given, str) and VARIABLE.search(given):
+        # As it is written, and not filled in: what a variable holds may be secret wherever it is used.
+        return given
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Mapping | tuple):
+        return {} if isinstance(value, Mapping) else []
+    return mask_secrets(str(value))
+
+
+def _origin(given: Any) -> str:
+    if given is _ABSENT:
+        return "default"
+    variables = VARIABLE.findall(given) if isinstance(given, str) else []
+    return f"file, from {' and '.join(variables)}" if variables else "file"

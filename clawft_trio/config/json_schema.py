@@ -1,0 +1,179 @@
+"""A JSON Schema (draft 2020-12) of config.json, for editors: made from the classes that the loader fills.
+
+It knows each key in snake case, in camel case and by its other names, and what each value may be. What only the whole
+file can tell is left to the loader: providers that nobody has, tiers without models, ranges that end before they
+begin, senders without a channel. The loader is also more forgiving about the spelling of keys (`Max-Retries`).
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from itertools import combinations
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
+
+import attrs
+
+from clawft_trio.config.schema import Config
+from clawft_trio.config.structuring import Secret, names_of
+
+Schema: TypeAlias = dict[str, Any]
+
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+
+# Money may be written as a number, or as text where a tenth of a dollar has to be one.
+_MONEY: Schema = {
+    "anyOf": [
+        {"type": "number", "minimum": 0},
+        {"type": "string", "pattern": r"^\+?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"},
+    ]
+}
+
+_KEYWORDS = {">=": "minimum", ">": "exclusiveMinimum", "<=": "maximum", "<": "exclusiveMaximum"}
+
+
+def config_schema() -> Schema:
+    """The schema of a whole config.json."""
+    classes: dict[type[Any], Schema] = {}
+    _define(Config, classes)
+    root = classes.pop(Config)
+    # For the editor alone: the loader does not read it.
+    root["properties"] = {"$schema": {"type": "string"}, **root["properties"]}
+    return {
+        "$schema": DRAFT,
+        "title": "clawft-trio config.json",
+        **root,
+        "$defs": {cls.__name__: schema for cls, schema in sorted(classes.items(), key=lambda item: item[0].__name__)},
+    }
+
+
+def _define(cls: type[Any], classes: dict[type[Any], Schema]) -> None:
+    """Put the schema of *cls*, and those of all that is in it, into *classes*."""
+    if cls in classes:
+        return
+    classes[cls] = {}
+    types, comments = get_type_hints(cls), _comments(cls)
+    properties: Schema = {}
+    rules: list[Schema] = []
+    for field in attrs.fields(cls):
+        names = spellings(field)
+        schema = _bounded(_of(types[field.name], classes), field.validator)
+        schema |= _annotations(field, comments.get(field.name, ""))
+        properties |= dict.fromkeys(names, schema)
+        if field.default is attrs.NOTHING:
+            rules.append({"anyOf": [{"required": [name]} for name in names]})
+        # One key written twice is a mistake, in whichever spellings.
+        rules += [{"not": {"required": list(pair)}} for pair in combinations(names, 2)]
+    classes[cls].update(
+        type="object",
+        description=(cls.__doc__ or "").strip().partition("\n")[0],
+        properties=properties,
+        additionalProperties=False,
+        **({"allOf": rules} if rules else {}),
+    )
+
+
+def spellings(field: attrs.Attribute[Any]) -> tuple[str, ...]:
+    """The names of *field* in snake case and in camel case, each once; its own name comes first."""
+    return tuple(dict.fromkeys(spelling for name in names_of(field) for spelling in (name, _camel(name))))
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)
+
+
+def _of(kind: Any, classes: dict[type[Any], Schema]) -> Schema:
+    """The schema of a type."""
+    simple: dict[Any, Schema] = {
+        str: {"type": "string"},
+        Secret: {"type": "string"},
+        Path: {"type": "string", "minLength": 1},
+        bool: {"type": "boolean"},
+        int: {"type": "integer"},
+        float: {"type": "number"},
+        Decimal: _MONEY,
+        Any: {},
+    }
+    if kind in simple:
+        return dict(simple[kind])
+    if attrs.has(kind):
+        _define(kind, classes)
+        return {"$ref": f"#/$defs/{kind.__name__}"}
+    arguments = get_args(kind)
+    if get_origin(kind) is Literal:
+        return {"enum": list(arguments)}
+    if NoneType in arguments:
+        (inner,) = (one for one in arguments if one is not NoneType)
+        return {"anyOf": [_of(inner, classes), {"type": "null"}]}
+    if get_origin(kind) is tuple:
+        return _array(arguments, classes)
+    return {"type": "object", "additionalProperties": _of(arguments[1], classes)}
+
+
+def _array(arguments: tuple[Any, ...], classes: dict[type[Any], Schema]) -> Schema:
+    items: Schema = {"type": "array", "items": _of(arguments[0], classes)}
+    if arguments[-1] is Ellipsis:
+        return items
+    return {**items, "minItems": len(arguments), "maxItems": len(arguments)}
+
+
+def _bounded(schema: Schema, validator: Any) -> Schema:
+    """*schema* with what attrs' validators say of the value; what may be null stays so."""
+    bounds = dict(_bounds(validator))
+    if not bounds:
+        return schema
+    if "anyOf" in schema:
+        return {"anyOf": [one if one == {"type": "null"} else one | bounds for one in schema["anyOf"]]}
+    return schema | bounds
+
+
+def _bounds(validator: Any) -> Iterator[tuple[str, Any]]:
+    if hasattr(validator, "compare_op"):
+        # A bound in decimals is of money, which knows its own.
+        if not isinstance(validator.bound, Decimal):
+            yield _KEYWORDS[validator.compare_op], validator.bound
+    elif hasattr(validator, "options"):
+        yield "enum", list(validator.options)
+    elif hasattr(validator, "min_length"):
+        yield "minLength", validator.min_length
+    else:
+        inner = getattr(validator, "_validators", None) or [getattr(validator, "validator", None)]
+        for one in inner:
+            if one is not None:
+                yield from _bounds(one)
+
+
+def _annotations(field: attrs.Attribute[Any], comment: str) -> Schema:
+    """What an editor shows beside a key."""
+    found: Schema = {"description": comment} if comment else {}
+    if isinstance(field.default, str | int | float) and field.default != "":
+        found["default"] = field.default
+    return found
+
+
+def _comments(cls: type[Any]) -> Mapping[str, str]:
+    """The `#:` lines over each field, as one text; nothing where the source is not at hand."""
+    found: dict[str, str] = {}
+    for owner in reversed(cls.__mro__[:-1]):
+        try:
+            source = textwrap.dedent(inspect.getsource(owner))
+        except OSError:
+            continue
+        lines = source.splitlines()
+        for node in ast.parse(source).body[0].body:  # type: ignore[attr-defined]
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                found[node.target.id] = _over(lines, node.lineno - 1)
+    return found
+
+
+def _over(lines: list[str], number: int) -> str:
+    first = number
+    while lines[first - 1].strip().startswith("#:"):
+        first -= 1
+    return " ".join(line.strip().removeprefix("#:").strip() for line in lines[first:number])

@@ -1,0 +1,159 @@
+"""`clawft-trio doctor`: what it finds, what it advises, and what it never says."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from cli.terminal import open_terminal
+from cli.test_cli import run
+from net.servers import Conversation, answering, hear_nothing, open_server, response
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="processes")
+
+KEY = "sk-very-secret-key-of-ana"
+
+
+def listing(*names: str) -> bytes:
+    return response(json.dumps({"data": [{"id": name} for name in names]}).encode())
+
+
+def write(path: Path, settings: object) -> str:
+    path.write_text(json.dumps(settings))
+    return str(path)
+
+
+async def findings(*arguments: str, code: int, env: dict[str, str] | None = None) -> dict[tuple[str, str], dict]:
+    done = await run("doctor", "--json", *arguments, env=env)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert KEY.encode() not in done.stdout + done.stderr
+    told = json.loads(done.stdout)
+    assert told["ok"] is (code == 0)
+    return {(one["check"], one["subject"]): one for one in told["findings"]}
+
+
+async def test_all_is_well(tmp_path: Path) -> None:
+    (tmp_path / "room").mkdir()
+    async with open_server(answering(listing("small", "large-20260101"))) as server:
+        config = write(
+            tmp_path / "config.json",
+            {
+                "providers": {"mine": {"api_base": f"{server.url}/v1", "api_key": "${MY_KEY}"}},
+                "failover": ["mine/small", "mine/large"],
+                "agents": {"defaults": {"workspace": str(tmp_path / "room")}},
+                "tools": {"mcp_servers": {"files": {"command": sys.executable, "args": MCP(tmp_path)}}},
+            },
+        )
+        store = str(tmp_path / "agent.db")
+        found = await findings("--config", config, "--store", store, code=0, env={"MY_KEY": KEY})
+    assert [one["outcome"] for one in found.values()] == ["ok"] * 5
+    assert found["provider", "mine"]["says"] == "2 models; key from MY_KEY, as the configuration says"
+    assert found["provider", "mine"]["seconds"] > 0
+    assert found["mcp", "files"]["says"].endswith(" tools")
+    assert not Path(store).exists()
+
+
+def MCP(tmp_path: Path) -> list[str]:
+    return ["-m", "clawft_trio", "mcp", "serve", str(tmp_path)]
+
+
+async def test_everything_is_wrong_and_each_has_its_advice(tmp_path: Path) -> None:
+    async def silent(peer: Conversation) -> None:
+        await hear_nothing(peer)
+
+    refusing = response(b'{"error": {"message": "bad key %s"}}' % KEY.encode(), status="401 No")
+    (tmp_path / "agent.db").write_text("no database" * 100)
+    async with open_server(answering(refusing)) as refuses, open_server(silent) as hangs:
+        config = write(
+            tmp_path / "config.json",
+            {
+                "providers": {
+                    "openai": {"api_base": refuses.url, "api_key": KEY},
+                    "slow": {"api_base": hangs.url},
+                    "gone": {"api_base": "http://127.0.0.1:9/v1"},
+                    "anthropic": {},
+                    "groq": {"api_key": "${NOBODY_SET_THIS}"},
+                },
+                "agents": {"defaults": {"workspace": str(tmp_path / "nowhere")}},
+                "tools": {
+                    "mcp_servers": {
+                        "none": {"command": "no-such-command-at-all"},
+                        "dies": {
+                            "command": sys.executable,
+                            "args": ["-c", f"import sys; sys.exit('token={KEY}')"],
+                        },
+                        "hangs": {"command": sys.executable, "args": ["-c", "import time; time.sleep(99)"]},
+                    }
+                },
+            },
+        )
+        found = await findings("--config", config, "--store", str(tmp_path / "agent.db"), "--total", "3", code=1)
+    wrong = {key: one for key, one in found.items() if one["outcome"] != "ok"}
+    assert set(found) - set(wrong) == {("config", config)}
+    assert all(one["advice"] for one in wrong.values())
+    said = {subject: one["says"] for (_, subject), one in wrong.items()}
+    advised = {subject: one["advice"] for (_, subject), one in wrong.items()}
+    assert said["slow"] == "no answer in time"
+    assert "key from the configuration file is refused" in advised["openai"]
+    assert "Is it running" in advised["gone"]
+    assert "ANTHROPIC_API_KEY" in advised["anthropic"]
+    assert "NOBODY_SET_THIS" in said["groq"]
+    assert "Install it" in advised["none"]
+    assert "***" in said["dies"]
+    assert advised[str(tmp_path / "nowhere")].startswith("Make it: mkdir")
+    assert "backup" in advised[str(tmp_path / "agent.db")]
+    # Side by side: three that hang take as long as one.
+    assert max(one["seconds"] for one in found.values()) < 2.5 * 3
+
+
+async def test_a_model_that_is_not_listed_is_a_warning_with_a_guess() -> None:
+    async with open_server(answering(listing("gpt-5-mini"))) as server:
+        found = await findings("--base-url", f"{server.url}/v1", "-m", "gpt-5-minni", code=0)
+    assert found["provider", "server"]["outcome"] == "warning"
+    assert found["provider", "server"]["advice"] == "Did you mean gpt-5-mini?"
+
+
+@pytest.mark.parametrize(
+    ("raw", "outcome", "says"),
+    [
+        (response(b"{}", status="404 No"), "ok", "no list of models"),
+        (response(b"{}", status="503 No"), "warning", "ServerError"),
+        (response(b"<html>"), "problem", "InvalidResponse"),
+        (response(b'{"data": "none"}'), "problem", "InvalidResponse"),
+    ],
+)
+async def test_what_a_server_says_is_understood(raw: bytes, outcome: str, says: str) -> None:
+    async with open_server(answering(raw)) as server:
+        found = await findings("--base-url", f"{server.url}/v1", code=int(outcome == "problem"))
+    assert found["provider", "server"]["outcome"] == outcome
+    assert says in found["provider", "server"]["says"]
+
+
+async def test_without_anything_it_says_how_to_begin() -> None:
+    found = await findings(code=1)
+    assert "OPENAI_API_KEY" in found["provider", ""]["advice"]
+
+
+async def test_a_broken_config_is_told_line_by_line_and_the_rest_is_looked_at(tmp_path: Path) -> None:
+    config = write(tmp_path / "config.json", {"retri": {}, "bus": 3})
+    done = await run("doctor", "--config", config, "--base-url", "http://127.0.0.1:9/v1")
+    text = done.stdout.decode()
+    assert done.returncode == 1
+    assert "$.retri" in text
+    assert "$.bus" in text
+    assert "TransportFailed" in text
+    missing = await run("doctor", "--config", str(tmp_path / "none.json"))
+    assert b"clawft-trio config init" in missing.stdout
+
+
+async def test_what_takes_longer_than_a_second_is_said_to() -> None:
+    async with (
+        open_server(hear_nothing) as server,
+        open_terminal("doctor", "--base-url", server.url, "--total", "2", columns=30) as terminal,
+    ):
+        await terminal.see("Checking … 1 s")
+        assert await terminal.end() == 1
+        assert "no answer in time" in " ".join(terminal.text.split())

@@ -1,0 +1,147 @@
+"""The schema accepts what the loader accepts, and refuses what it refuses."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import attrs
+import pytest
+from hypothesis import example, given, strategies as st
+from jsonschema import Draft202012Validator
+
+from clawft_trio.config import Config, parse_config
+from clawft_trio.config.json_schema import config_schema, spellings
+from clawft_trio.config.structuring import structure_config
+from clawft_trio.errors import ConfigError
+
+SCHEMA = config_schema()
+VALIDATOR = Draft202012Validator(SCHEMA)
+ORIGINAL = json.loads((Path(__file__).parent / "original.json").read_text())
+
+# Whatever else stands in a file of everything: what the original does not have.
+EVERYTHING = {
+    **ORIGINAL,
+    "prices": {"openai/gpt-5-mini": {"input": "0.25", "output": 2, "cached": None}},
+    "skills": {"user": None, "trustWorkspace": True},
+    "memory": {"per_sender": True},
+    "pipeline": {"scorer": "fitness", "learner": "noop"},
+    "channels": {"telegram": {"token": "x"}},
+    "routing": {
+        **ORIGINAL["routing"],
+        "selection_strategy": "least_latency",
+        "fallbackModel": "openai/gpt-5-mini",
+        "escalation": {"enabled": True, "threshold": 0.5},
+        "cost_budgets": {"globalDailyLimitUsd": 5, "reset_hour_utc": 3},
+        "rate_limiting": {"strategy": "token_bucket", "window_seconds": 30},
+        "permissions": {
+            "zero_trust": {"toolAccess": []},
+            "users": {"telegram:U1": {"level": 1, "custom_permissions": {"x": [1]}}},
+            "allow_from": {"telegram": ["1"]},
+        },
+    },
+}
+
+# What only the whole can tell is the loader's alone.
+BEYOND = ("complexity_range", "complexityRange", ".users[", ".channels[", ".allow_from[", "$.routing.permissions: ")
+
+
+def loads(document: object) -> list[str]:
+    try:
+        structure_config(document, Config)
+    except ConfigError as exc:
+        return [str(problem) for problem in exc.problems]
+    return []
+
+
+def test_it_is_a_schema_of_its_draft() -> None:
+    Draft202012Validator.check_schema(SCHEMA)
+    assert SCHEMA["$schema"] == Draft202012Validator.META_SCHEMA["$id"]
+
+
+@pytest.mark.parametrize("document", [{}, ORIGINAL, EVERYTHING], ids=["empty", "original", "everything"])
+def test_it_accepts_whole_files(document: object) -> None:
+    assert loads(document) == []
+    assert [error.message for error in VALIDATOR.iter_errors(document)] == []
+
+
+def test_the_loader_lets_be_what_tells_an_editor_the_schema() -> None:
+    document = {"$schema": "config.schema.json", "failover": ["openai/x"]}
+    assert parse_config(json.dumps(document)).failover == ("openai/x",)
+    VALIDATOR.validate(document)
+
+
+def places(document: object, path: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+    inner = (
+        document.items() if isinstance(document, dict) else enumerate(document) if isinstance(document, list) else ()
+    )
+    return [path, *(place for key, value in inner for place in places(value, (*path, key)))]
+
+
+def changed(document: object, place: tuple[object, ...], value: object) -> object:
+    if not place:
+        return value
+    document = copy.deepcopy(document)
+    at = document
+    for step in place[:-1]:
+        at = at[step]
+    at[place[-1]] = value
+    return document
+
+
+# A whole number with a point is an integer to JSON Schema and none to the loader; numbers as text may be money.
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 200)
+    | st.sampled_from([-0.5, 0.5, 0.25, 1.5, 100.5])
+    | st.sampled_from(["", "x", "block", "tiered", "random", "fitness", "0.5", "-1", "openai/x"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["name", "retry", "count", "x", "maxRetries", "max_retries", "input"]), inner)
+    ),
+    max_leaves=4,
+)
+
+
+@given(st.sampled_from(places(EVERYTHING)), VALUES)
+@example(("retry", "maxRetries"), 3)
+@example(("retry", "count"), 3)
+@example(("timeouts", "gap_ms"), 0)
+@example(("routing", "tiers", 0, "complexityRange"), [0.1])
+@example(("prices", "openai/gpt-5-mini"), {"input": 1})
+def test_schema_and_loader_agree_on_any_one_change(place: tuple[object, ...], value: object) -> None:
+    document = changed(EVERYTHING, place, value)
+    refused = loads(document)
+    accepted = VALIDATOR.is_valid(document)
+    if accepted:
+        assert [problem for problem in refused if not any(part in problem for part in BEYOND)] == []
+    else:
+        assert refused, next(VALIDATOR.iter_errors(document)).message
+
+
+def classes(cls: type, found: dict[str, type]) -> dict[str, type]:
+    """Every class of the schema by its name."""
+    for one in attrs.resolve_types(cls).__attrs_attrs__:
+        for kind in (one.type, *getattr(one.type, "__args__", ())):
+            if isinstance(kind, type) and attrs.has(kind) and kind.__name__ not in found:
+                found[kind.__name__] = kind
+                classes(kind, found)
+    return found
+
+
+def test_every_field_is_there_in_every_spelling_that_is_written() -> None:
+    known = classes(Config, {})
+    assert set(known) == set(SCHEMA["$defs"])
+    for name, cls in known.items():
+        names = [spelling for field in attrs.fields(cls) for spelling in spellings(field)]
+        assert list(SCHEMA["$defs"][name]["properties"]) == names
+    assert {"maxRetries", "max_retries", "count", "initialBackoffMs"} <= set(
+        SCHEMA["$defs"]["RetryConfig"]["properties"]
+    )
+
+
+def test_an_editor_is_told_what_a_key_means_and_what_it_is_without() -> None:
+    shown = SCHEMA["$defs"]["ToolsConfig"]["properties"]["concurrency"]
+    assert shown == {"type": "integer", "minimum": 1, "description": "calls that run at once", "default": 16}
