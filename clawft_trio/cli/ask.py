@@ -8,7 +8,8 @@ import attrs
 from rich.console import Console
 
 from clawft_trio.agent.question import Reply
-from clawft_trio.cli.opening import Chosen, open_chosen
+from clawft_trio.cli.opening import open_chosen
+from clawft_trio.cli.options import Chosen
 from clawft_trio.cli.show import summary
 from clawft_trio.cli.transcript import Transcript
 from clawft_trio.codec import encode_json

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from clawft_trio.cli.conversation import Conversation, new_name
 from clawft_trio.cli.interrupts import Interrupts, open_interrupts
-from clawft_trio.cli.opening import Chosen, open_chosen
+from clawft_trio.cli.opening import open_chosen
+from clawft_trio.cli.options import Chosen
 from clawft_trio.cli.slash import obey
 from clawft_trio.cli.telling import explain
 from clawft_trio.cli.transcript import Transcript

@@ -11,7 +11,8 @@ import attrs
 import trio
 
 from clawft_trio.cli.findings import Finding
-from clawft_trio.cli.opening import SERVER, Chosen, targets_of
+from clawft_trio.cli.opening import targets_of
+from clawft_trio.cli.options import SERVER, Chosen
 from clawft_trio.config import Config, ProviderConfig
 from clawft_trio.errors import (
     AuthFailed,

@@ -1,4 +1,4 @@
-"""The commands and their options."""
+"""The commands and their options. Each imports what it runs when it runs: `--help` need not wait for all of it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,10 @@ from typing import Annotated
 
 import typer
 
-from clawft_trio.cli.ask import Ask, ask as ask_once
-from clawft_trio.cli.chat import Chat, chat as talk
-from clawft_trio.cli.costs import Costs, Format, show_costs
-from clawft_trio.cli.demo import demo as show_demo
-from clawft_trio.cli.doctor import Doctor, doctor as examine
-from clawft_trio.cli.mcp import Serve, call_tool, serve, show_tools
 from clawft_trio.cli.options import (
     BaseUrlOption,
     ConfigOption,
+    Format,
     JsonOption,
     KeyOption,
     ModelOption,
@@ -27,11 +22,6 @@ from clawft_trio.cli.options import (
     WorkspaceOption,
     chosen,
 )
-from clawft_trio.cli.running import run
-from clawft_trio.cli.settings import Init, init as begin_config, print_schema, show as show_config
-from clawft_trio.cli.timeline import Wanted, timeline as draw_timeline
-from clawft_trio.cli.typed import standard_input
-from clawft_trio.cli.workspace import Look, show_context, show_skills
 
 EXIT_CODES = (
     "Exit codes: 0 done · 1 there is no answer, or something was found to be wrong · 2 something is wrong with the "
@@ -67,6 +57,9 @@ def demo(
 
     Example: clawft-trio demo --speed 2
     """
+    from clawft_trio.cli.demo import demo as show_demo
+    from clawft_trio.cli.running import run
+
     run(show_demo, speed)
 
 
@@ -86,6 +79,10 @@ def ask(
 
     Example: clawft-trio ask "What is in notes.txt?" --base-url http://localhost:8080/v1 --model llama --workspace .
     """
+    from clawft_trio.cli.ask import Ask, ask as ask_once
+    from clawft_trio.cli.running import run
+    from clawft_trio.cli.typed import standard_input
+
     words = standard_input().read() if question == "-" else question
     agent = chosen(model, base_url, api_key_env, workspace, config, store, record)
     run(ask_once, Ask(question=words, chosen=agent, as_json=json))
@@ -108,6 +105,9 @@ def chat(
 
     Example: clawft-trio chat --model openai/gpt-5-mini --workspace . --store agent.db --session trip
     """
+    from clawft_trio.cli.chat import Chat, chat as talk
+    from clawft_trio.cli.running import run
+
     agent = chosen(model, base_url, api_key_env, workspace, config, store, record)
     if not run(talk, Chat(chosen=agent, session=session)):
         raise typer.Exit(1)
@@ -131,6 +131,9 @@ def doctor(
 
     Example: clawft-trio doctor --config config.json --store agent.db
     """
+    from clawft_trio.cli.doctor import Doctor, doctor as examine
+    from clawft_trio.cli.running import run
+
     agent = chosen(model, base_url, api_key_env, workspace, config, store)
     if not run(examine, Doctor(chosen=agent, total=total, as_json=json)):
         raise typer.Exit(1)
@@ -148,6 +151,9 @@ def context(
 
     Example: clawft-trio context --workspace .
     """
+    from clawft_trio.cli.running import run
+    from clawft_trio.cli.workspace import Look, show_context
+
     look = Look(workspace=workspace, config=config, sender=sender, trust_workspace=trust_workspace, as_json=json)
     run(show_context, look)
 
@@ -163,6 +169,9 @@ def skills(
 
     Example: clawft-trio skills --workspace . --trust-workspace
     """
+    from clawft_trio.cli.running import run
+    from clawft_trio.cli.workspace import Look, show_skills
+
     look = Look(workspace=workspace, config=config, trust_workspace=trust_workspace, as_json=json)
     if run(show_skills, look):
         raise typer.Exit(1)
@@ -182,6 +191,9 @@ def costs(
 
     Example: clawft-trio costs agent.db --by sender --days 7 --format csv
     """
+    from clawft_trio.cli.costs import Costs, show_costs
+    from clawft_trio.cli.running import run
+
     asked = Costs(store=store, by=tuple(by or ("sender", "target")), sender=sender, days=days, form=form)
     run(show_costs, asked)
 
@@ -198,6 +210,8 @@ def timeline(
 
     Example: clawft-trio timeline turns.jsonl --html turns.html
     """
+    from clawft_trio.cli.timeline import Wanted, timeline as draw_timeline
+
     draw_timeline(Wanted(file=file, html=html, svg=svg, chrome=chrome, turn=turn))
 
 
@@ -218,6 +232,9 @@ def config_init(
 
     Example: clawft-trio config init --model openai/gpt-5-mini --model ollama/llama3.2
     """
+    from clawft_trio.cli.running import run
+    from clawft_trio.cli.settings import Init, init as begin_config
+
     run(begin_config, Init(path=path, models=tuple(model or ()), workspace=workspace, force=force))
 
 
@@ -232,6 +249,9 @@ def config_show(
 
     Example: clawft-trio config show config.json
     """
+    from clawft_trio.cli.running import run
+    from clawft_trio.cli.settings import show as show_config
+
     run(partial(show_config, path, as_json=json))
 
 
@@ -241,6 +261,8 @@ def config_schema() -> None:
 
     Example: clawft-trio config schema > config.schema.json
     """
+    from clawft_trio.cli.settings import print_schema
+
     print_schema()
 
 
@@ -258,6 +280,9 @@ def mcp_serve(
 
     Example: clawft-trio mcp serve .
     """
+    from clawft_trio.cli.mcp import Serve, serve
+    from clawft_trio.cli.running import run
+
     run(serve, Serve(workspace=workspace, config=config, writing=writing))
 
 
@@ -270,6 +295,9 @@ def mcp_list(
 
     Example: clawft-trio mcp list -- npx -y @modelcontextprotocol/server-everything
     """
+    from clawft_trio.cli.mcp import show_tools
+    from clawft_trio.cli.running import run
+
     run(partial(show_tools, server, as_json=json))
 
 
@@ -283,5 +311,8 @@ def mcp_call(
 
     Example: clawft-trio mcp call echo -a '{"message": "hi"}' -- npx -y @modelcontextprotocol/server-everything
     """
+    from clawft_trio.cli.mcp import call_tool
+    from clawft_trio.cli.running import run
+
     if not run(call_tool, server, tool, arguments):
         raise typer.Exit(1)

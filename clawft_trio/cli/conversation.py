@@ -14,7 +14,7 @@ from clawft_trio.agent.sessions import Sessions, SessionSummary
 from clawft_trio.auth import LOCAL_CHANNEL
 from clawft_trio.chat import Message, Reset, TextDelta
 from clawft_trio.cli.interrupts import Interrupts
-from clawft_trio.cli.opening import Chosen
+from clawft_trio.cli.options import Chosen
 from clawft_trio.cli.telling import explain
 from clawft_trio.cli.transcript import Transcript
 from clawft_trio.costs import Spending

@@ -7,18 +7,18 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import attrs
 from rich.console import Console
 from rich.table import Table
 
+from clawft_trio.cli.options import Format
 from clawft_trio.codec import encode_json
 from clawft_trio.costs import MIGRATIONS, GroupBy, Ledger, Spending
 from clawft_trio.errors import InvalidData, NotConfigured, Problem
 from clawft_trio.store import open_store
 
-Format = Literal["table", "csv", "json"]
 _NUMBERS = ("attempts", "input_tokens", "output_tokens", "cost", "certainty", "unpriced")
 
 

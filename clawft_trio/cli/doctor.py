@@ -13,7 +13,7 @@ import trio
 from clawft_trio.agent.configured import mcp_servers
 from clawft_trio.cli.check_provider import check_provider, providers_of
 from clawft_trio.cli.findings import Finding, print_findings, print_findings_json
-from clawft_trio.cli.opening import Chosen
+from clawft_trio.cli.options import Chosen
 from clawft_trio.cli.patience import patience
 from clawft_trio.cli.workspace import Look, skills_of
 from clawft_trio.config import Config, McpServerConfig, load_config

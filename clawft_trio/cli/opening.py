@@ -7,38 +7,17 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-import attrs
 import trio
 
 from clawft_trio.agent import Agent, open_agent
 from clawft_trio.agent.configured import provider_maker
 from clawft_trio.chat import Provider
+from clawft_trio.cli.options import Chosen
 from clawft_trio.cli.patience import patience
 from clawft_trio.config import Config, load_config
 from clawft_trio.errors import NotConfigured
 from clawft_trio.llm import OpenAICompatible, provider_named
 from clawft_trio.observe import Observer, open_recording
-
-SERVER = "server"
-"""What the server given by --base-url is called in targets and errors."""
-
-
-@attrs.frozen(kw_only=True)
-class Chosen:
-    """Whom to ask, and with what: the options that every command with an agent has."""
-
-    models: tuple[str, ...] = ()
-    base_url: str | None = None
-    api_key_env: str | None = None
-    workspace: Path | None = None
-    config: Path | None = None
-    store: Path | None = None
-    #: where turns are recorded, for `timeline`
-    record: Path | None = None
-
-    def target(self, model: str) -> str:
-        """*model* as a target: with --base-url a model's name is enough."""
-        return model if self.base_url is None or model.startswith(f"{SERVER}/") else f"{SERVER}/{model}"
 
 
 async def settings_of(config: Path | None) -> Config:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
+import attrs
 import typer
 
-from clawft_trio.cli.opening import Chosen
+Format: TypeAlias = Literal["table", "csv", "json"]
+"""How `costs` prints."""
 
 ModelOption: TypeAlias = Annotated[
     list[str] | None,
@@ -34,6 +36,28 @@ JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.
 TrustOption: TypeAlias = Annotated[
     bool, typer.Option("--trust-workspace", help="Read the workspace's own skills, too.")
 ]
+
+
+SERVER = "server"
+"""What the server given by --base-url is called in targets and errors."""
+
+
+@attrs.frozen(kw_only=True)
+class Chosen:
+    """Whom to ask, and with what: the options that every command with an agent has."""
+
+    models: tuple[str, ...] = ()
+    base_url: str | None = None
+    api_key_env: str | None = None
+    workspace: Path | None = None
+    config: Path | None = None
+    store: Path | None = None
+    #: where turns are recorded, for `timeline`
+    record: Path | None = None
+
+    def target(self, model: str) -> str:
+        """*model* as a target: with --base-url a model's name is enough."""
+        return model if self.base_url is None or model.startswith(f"{SERVER}/") else f"{SERVER}/{model}"
 
 
 def chosen(
