@@ -160,7 +160,7 @@ def quiet(caplog: pytest.LogCaptureFixture) -> None:
     ("chats", "messages"),
     [
         pytest.param(10, 10, id="100 turns"),
-        pytest.param(50, 200, id="10 000 turns", marks=[pytest.mark.long, pytest.mark.timeout(1200)]),
+        pytest.param(50, 200, id="10 000 turns", marks=[pytest.mark.long, pytest.mark.timeout(2400)]),
     ],
 )
 async def test_a_soak_leaves_nobody_without_a_reply_and_nothing_behind(
