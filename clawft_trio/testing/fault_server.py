@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import functools
 import socket
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TypeAlias
@@ -62,6 +63,8 @@ class FaultServer:
         self._started = trio.current_time()
         self._open = 0
         self._accepted = 0
+        #: requests, by model
+        self._asked: Counter[str] = Counter()
         self._changed = trio.lowlevel.ParkingLot()
         #: every exchange, in order of arrival
         self.exchanges: list[Exchange] = []
@@ -120,6 +123,7 @@ class FaultServer:
 
     def _begin(self, request: SeenRequest) -> Exchange:
         exchange = Exchange(request=request)
+        self._asked[request.model] += 1
         self.exchanges.append(exchange)
         self._changed.unpark_all()
         return exchange
@@ -248,12 +252,12 @@ class _Connection:
             return None
         if dialect is None or not isinstance(decoded, dict):
             return None
-        before = self._server.exchanges
+        asked = self._server._asked
         now = trio.current_time()
         model = str(decoded.get("model", ""))
         return SeenRequest(
-            number=len(before),
-            turn=sum(exchange.request.model == model for exchange in before),
+            number=asked.total(),
+            turn=asked[model],
             elapsed=(now - self._server._started) / (self._server._scale or 1.0),
             time=now,
             connection=self._number,
