@@ -46,6 +46,10 @@ class _Node:
         self.readers: dict[LockRequest, None] = {}
         self.writers: dict[LockRequest, None] = {}
 
+    def newest(self, mode: LockMode) -> dict[LockRequest, None]:
+        """Who is in the way here of one who comes now."""
+        return _newest(self.writers, self.readers if mode == "write" else {})
+
     def prune(self) -> None:
         """Take this entry out of the tree if nobody needs it, and those above it likewise."""
         node = self
@@ -57,16 +61,21 @@ class _Node:
 class LockRequest:
     """A place in the queue, and then a set of held paths, until `release()`."""
 
-    __slots__ = ("_blocked_by", "_blocks", "_entries", "_granted", "_locks", "_released", "wants")
+    __slots__ = ("_ahead_of", "_behind", "_entries", "_granted", "_locks", "_released", "alone", "number", "wants")
 
-    def __init__(self, locks: PathLocks, wants: Sequence[Want]) -> None:
+    def __init__(self, locks: PathLocks, wants: Sequence[Want], number: int, *, alone: bool) -> None:
         self.wants: tuple[Want, ...] = tuple(wants)
+        #: its place in the order of all that ever came
+        self.number = number
+        #: conflicts with everybody
+        self.alone = alone
         self._locks = locks
         # The nodes of the tree, and the set in each, that this request is entered in.
         self._entries: list[tuple[_Node, dict[LockRequest, None]]] = []
-        # How many earlier requests are in the way; and which later ones this one is in the way of.
-        self._blocked_by = 0
-        self._blocks: list[LockRequest] = []
+        # Who is in the way, and whom this one is in the way of: not all of them, but enough that the others are in
+        # the way of these. A thousand writers of one path are a chain, and not half a million pairs.
+        self._behind: dict[LockRequest, None] = {}
+        self._ahead_of: dict[LockRequest, None] = {}
         self._granted: trio.Event | None = None
         self._released = False
 
@@ -78,7 +87,7 @@ class LockRequest:
     @property
     def granted(self) -> bool:
         """Whether all its paths are held, or were until it was released."""
-        return self._blocked_by == 0
+        return not self._behind
 
     async def wait_granted(self) -> None:  # noqa: ASYNC910 - told so below: a checkpoint costs more than the lock
         """Wait until all paths are held. Returns at once, without a checkpoint, when they are.
@@ -99,14 +108,32 @@ class LockRequest:
                 members.pop(self, None)
                 node.prune()
             self._entries.clear()
-            for later in self._blocks:
-                later._unblock()
-            self._blocks.clear()
+            for earlier in self._behind:
+                del earlier._ahead_of[self]
+            for later in self._ahead_of:
+                later._close_up(self)
+            self._ahead_of.clear()
 
-    def _unblock(self) -> None:
-        self._blocked_by -= 1
-        if self._blocked_by == 0 and self._granted is not None:
+    def _stand_behind(self, earlier: Iterable[LockRequest]) -> None:
+        for one in earlier:
+            self._behind[one] = None
+            one._ahead_of[self] = None
+
+    def _close_up(self, gone: LockRequest) -> None:
+        """Somebody in the way has left: those whom he himself had in the way are what he stood for."""
+        del self._behind[gone]
+        self._stand_behind(one for one in gone._behind if self._conflicts_with(one))
+        if not self._behind and self._granted is not None:
             self._granted.set()
+
+    def _conflicts_with(self, other: LockRequest) -> bool:
+        if self.alone or other.alone:
+            return True
+        return any(
+            "write" in (mode, other_mode) and (key[: len(other_key)] == other_key or other_key[: len(key)] == key)
+            for key, mode in self.wants
+            for other_key, other_mode in other.wants
+        )
 
 
 class PathLocks:
@@ -118,6 +145,7 @@ class PathLocks:
 
     def __init__(self) -> None:
         self._root = _Node()
+        self._number = 0
         # In the order of their coming.
         self._requests: dict[LockRequest, None] = {}
         # Those of them that conflict with everybody.
@@ -148,14 +176,12 @@ class PathLocks:
           wants: none is possible, and conflicts only with who wants to be alone.
           alone: conflicts with everybody.
         """
-        request = LockRequest(self, wants)
-        in_the_way = dict(self._requests if alone else self._alone)
+        self._number += 1
+        request = LockRequest(self, wants, self._number, alone=alone)
+        in_the_way = _newest(self._alone, self._requests if alone else {})
         for key, mode in wants:
             self._find_in_the_way(key, mode, in_the_way)
-        if in_the_way:
-            request._blocked_by = len(in_the_way)
-            for earlier in in_the_way:
-                earlier._blocks.append(request)
+        request._stand_behind(in_the_way)
         for key, mode in wants:
             node = self._node(key)
             members = node.readers if mode == "read" else node.writers
@@ -177,16 +203,12 @@ class PathLocks:
         """Add to *found* who holds or waits for the path, something above it or something below it."""
         node = self._root
         for name in key:
-            found |= node.writers
-            if mode == "write":
-                found |= node.readers
+            found |= node.newest(mode)
             if name not in node.below:
                 return
             node = node.below[name]
         for inner in _walk(node):
-            found |= inner.writers
-            if mode == "write":
-                found |= inner.readers
+            found |= inner.newest(mode)
 
     def _node(self, key: PathKey) -> _Node:
         node = self._root
@@ -195,6 +217,20 @@ class PathLocks:
                 node.below[name] = _Node(name, node)
             node = node.below[name]
         return node
+
+
+def _newest(strict: dict[LockRequest, None], others: dict[LockRequest, None]) -> dict[LockRequest, None]:
+    """The newest of those who conflict with each other, and of the others those who came after it.
+
+    Whoever came before it is in its way, and need not be waited for by himself.
+    """
+    last = next(reversed(strict), None)
+    found = {} if last is None else {last: None}
+    for one in reversed(others):
+        if last is not None and one.number <= last.number:
+            break
+        found[one] = None
+    return found
 
 
 def _walk(node: _Node) -> Iterator[_Node]:
