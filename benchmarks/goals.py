@@ -26,8 +26,8 @@ class Judged:
     def wanted(self) -> str:
         goal = self.goal
         if goal.at_most is not None:
-            return f"≤ {goal.at_most:g} {goal.unit}"
-        return f"≥ {goal.at_least:g} {goal.unit}"
+            return f"≤ {goal.at_most:.3g} {goal.unit}"
+        return f"≥ {goal.at_least:.3g} {goal.unit}"
 
 
 def judge(goal: Goal, result: BenchResult | None) -> tuple[Spread | None, Verdict]:

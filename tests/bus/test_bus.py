@@ -17,7 +17,7 @@ from clawft_trio.observe import MessageDropped, Recorder, Undeliverable
 from clawft_trio.store import open_store
 from clawft_trio.testing.sweep import cancel_everywhere
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 
 def inbound(content: str = "hello", *, chat: str = "1") -> InboundMessage:
@@ -455,14 +455,14 @@ async def test_cancelled_consumer_loses_no_reply() -> None:
 
 
 def test_the_bus_is_nearly_as_fast_as_a_bare_channel_used_with_care() -> None:
-    bench_bus = importlib.import_module("bench_bus")
+    measured = importlib.import_module("benchmarks.measures.bus")
     # Since 3.12, calls of plain functions cost less, and the coroutine that a message takes in the bus as much as ever.
     enough = 0.8 if sys.version_info < (3, 12) else 0.7
     # The ratio is the best of many short rounds, because other programs share the machine.
     best = 0.0
-    for _ in range(12):
-        rates = bench_bus.measure(count=20_000, rounds=2, contenders=("bus", bench_bus.CAREFUL))
-        best = max(best, rates["bus"] / rates[bench_bus.CAREFUL])
+    for _ in range(24):
+        ours = measured.rate(measured.through_the_bus, 20_000)
+        best = max(best, ours / measured.rate(measured.through_a_careful_channel, 20_000))
         if best >= enough:
             break
     assert best >= enough
