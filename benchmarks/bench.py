@@ -93,6 +93,8 @@ class Case:
     loop: Loop = attrs.field(default="trio", kw_only=True)
     #: the distribution it needs; where that is not installed, the case is a row that says so
     needs: str = attrs.field(default="", kw_only=True)
+    #: why it cannot run here, where that is not a distribution
+    absent: str = attrs.field(default="", kw_only=True)
     #: what the figure covers, where that is not plain
     covers: str = attrs.field(default="", kw_only=True)
     #: cases of one series are points of one line: cost per item over `size`

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import cast
 
 from benchmarks import measures
-from benchmarks.bench import Bench
+from benchmarks.bench import Bench, Case
 
 _PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
 
@@ -41,8 +41,13 @@ def pinned() -> dict[str, str]:
     return {re.split(r"[\[=<>~]", entry)[0]: entry for entry in wanted}
 
 
-def missing(distribution: str) -> str | None:
-    """What to tell when a case cannot run here; None when it can."""
-    if not distribution or version_of(distribution) is not None:
+def not_installed(distribution: str) -> str | None:
+    """How to get it; None when it is there."""
+    if version_of(distribution) is not None:
         return None
     return f"not installed: pip install '{pinned().get(distribution, distribution)}'"
+
+
+def missing(case: Case) -> str | None:
+    """What to tell when a case cannot run here; None when it can."""
+    return case.absent or (not_installed(case.needs) if case.needs else None)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bench import Bench
-from benchmarks.found import missing
+from benchmarks.found import not_installed
 from benchmarks.results import BenchResult, CaseResult, Results
 
 _COLOURS = {"limit": "#9aa0a6", "ours": "#1a7f5a", "peer": "#c9743c"}
@@ -16,7 +16,7 @@ _COLOURS = {"limit": "#9aa0a6", "ours": "#1a7f5a", "peer": "#c9743c"}
 
 def draw_all(folder: Path, benches: Mapping[str, Bench], results: Results) -> list[Path]:
     """One SVG per benchmark; none, and a line that says why, without matplotlib."""
-    reason = missing("matplotlib")
+    reason = not_installed("matplotlib")
     if reason is not None:
         print(f"no plots: matplotlib is {reason}", file=sys.stderr)
         return []

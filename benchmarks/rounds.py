@@ -168,7 +168,7 @@ class _Contender:
             version=(case.needs and version_of(case.needs)) or "",
             figures=figure_lists(self.rounds) if self.failed is None else {},
             peak_mib=self.peak,
-            missing=missing(case.needs),
+            missing=missing(case),
             failed=self.failed,
         )
 
@@ -180,7 +180,7 @@ async def measure(name: str, bench: Bench, server: str, run: Run) -> BenchResult
     with tempfile.TemporaryDirectory() as scratch:
         async with AsyncExitStack() as stack:
             for number, contender in enumerate(contenders):
-                if missing(contender.case.needs) is None:
+                if missing(contender.case) is None:
                     folder = Path(scratch) / str(number)
                     folder.mkdir()
                     setting = {"quick": run.quick, "server": server, "folder": str(folder)}

@@ -58,7 +58,7 @@ def bench_section(name: str, bench: Bench, result: BenchResult) -> str:
 
 
 def _case_row(bench: Bench, name: str, case: CaseResult, base: CaseResult | None, first: str) -> list[str]:
-    shown = f"**{name}**" if case.role == "ours" else f"{name} {case.version}".strip()
+    shown = f"**{name}**" if case.role == "ours" else name + (f" ({case.version})" if case.version else "")
     blank = [""] * len(bench.figures)
     if case.missing is not None:
         return [shown, *[case.missing, *blank][: len(blank)], "", ""]
