@@ -148,9 +148,6 @@ class Bench:
     figures: tuple[Figure, ...] = (CPU, WALL)
     goals: tuple[Goal, ...] = ()
     rounds: int = 7
-    quick_rounds: int = 1
-    #: whether `against` is better when it is larger (rates)
-    more_is_better: bool = False
     #: left out unless it is named: it takes minutes
     on_request: bool = False
 

@@ -15,7 +15,6 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import attrs
 import trio
@@ -33,11 +32,11 @@ _GRACE = 20.0
 
 
 class ChildFailed(Exception):
-    """A case's process ended, or said nothing for too long."""
+    """A case failed, its process ended, or it said nothing for too long."""
 
 
 class Child:
-    """The process of one case. `ask` runs a round."""
+    """A process that runs cases, one after another."""
 
     def __init__(self, process: trio.Process, stderr: Path) -> None:
         self._process = process
@@ -45,40 +44,44 @@ class Child:
         self._seen = b""
 
     async def ask(self) -> dict[str, float]:
-        """Run one round.
+        """One round of the present case.
 
         Raises:
-          ChildFailed: it could not.
+          ChildFailed: it could not be run.
         """
-        assert self._process.stdin is not None
-        try:
-            await self._process.stdin.send_all(b"\n")
-        except trio.BrokenResourceError:
-            raise ChildFailed(self._last_words()) from None
-        return await self._line(_LONGEST_ROUND)
+        return await self._say(b"round\n", _LONGEST_ROUND)
 
     async def finish(self) -> float:
-        """Let it close its contender; the most memory that it had, in MiB.
+        """Close the present case and go on to the next; the most memory that the process had, in MiB.
 
         Raises:
-          ChildFailed: it could not.
+          ChildFailed: it could not be closed.
         """
-        assert self._process.stdin is not None
-        await self._process.stdin.aclose()
-        return (await self._line(_GRACE))["peak_mib"]
+        return (await self._say(b"end\n", _GRACE))["peak_mib"]
 
-    async def _line(self, seconds: float) -> dict[str, float]:
-        assert self._process.stdout is not None
+    async def _say(self, line: bytes, seconds: float) -> dict[str, float]:
+        assert self._process.stdin is not None
+        try:
+            await self._process.stdin.send_all(line)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise ChildFailed(self._last_words()) from None
         with trio.move_on_after(seconds):
-            while b"\n" not in self._seen:
-                data = await self._process.stdout.receive_some()
-                if not data:
-                    raise ChildFailed(self._last_words())
-                self._seen += data
-            line, _, self._seen = self._seen.partition(b"\n")
-            answer: dict[str, float] = json.loads(line)
+            answer = await self._line()
+            if "failed" in answer:
+                raise ChildFailed(str(answer["failed"]))
             return answer
         raise ChildFailed(f"nothing in {seconds:.0f} seconds")
+
+    async def _line(self) -> dict[str, float]:
+        assert self._process.stdout is not None
+        while b"\n" not in self._seen:
+            data = await self._process.stdout.receive_some()
+            if not data:
+                raise ChildFailed(self._last_words())
+            self._seen += data
+        line, _, self._seen = self._seen.partition(b"\n")
+        answer: dict[str, float] = json.loads(line)
+        return answer
 
     def _last_words(self) -> str:
         said = [line for line in self._stderr.read_text(errors="replace").splitlines() if line.strip()]
@@ -122,39 +125,37 @@ class Run:
     """How much is measured, and who is told how it goes."""
 
     quick: bool = False
-    #: None: what each benchmark says
+    #: None: what each benchmark says; a quick run has one
     rounds: int | None = None
     say: Callable[[str], None] = attrs.field(default=lambda text: None)
 
     def rounds_of(self, bench: Bench) -> int:
-        return self.rounds or (bench.quick_rounds if self.quick else bench.rounds)
+        return 1 if self.quick else self.rounds or bench.rounds
 
 
 class _Contender:
-    """A case, its process and what it has shown so far."""
+    """A case and what it has shown so far."""
 
     def __init__(self, case: Case) -> None:
         self.case = case
-        self.child: Child | None = None
-        self.rounds: list[dict[str, float]] = []
+        self.missing: str | None = missing(case)
         self.failed: str | None = None
+        self.rounds: list[dict[str, float]] = []
         self.peak: float | None = None
 
-    async def one_round(self, *, keep: bool) -> None:
-        if self.child is None or self.failed is not None:
-            return
-        try:
-            figures = await self.child.ask()
-        except ChildFailed as exc:
-            self.failed = str(exc)
-            return
-        if keep:
-            self.rounds.append(figures)
-
-    async def finish(self) -> None:
-        if self.child is not None and self.failed is None:
+    async def one_round(self, child: Child, *, keep: bool = True) -> None:
+        if self.failed is None:
             try:
-                self.peak = await self.child.finish()
+                figures = await child.ask()
+            except ChildFailed as exc:
+                self.failed = str(exc)
+            else:
+                self.rounds += [figures] if keep else []
+
+    async def finish(self, child: Child) -> None:
+        if self.failed is None:
+            try:
+                self.peak = await child.finish()
             except ChildFailed as exc:
                 self.failed = str(exc)
 
@@ -168,44 +169,63 @@ class _Contender:
             version=(case.needs and version_of(case.needs)) or "",
             figures=figure_lists(self.rounds) if self.failed is None else {},
             peak_mib=self.peak,
-            missing=missing(case),
+            missing=self.missing,
             failed=self.failed,
         )
 
 
+@attrs.frozen(kw_only=True)
+class _Nest:
+    """Where the processes of one benchmark live."""
+
+    name: str
+    stack: AsyncExitStack
+    scratch: Path
+    setting: str
+
+    async def open_child(self, *contenders: _Contender) -> Child:
+        cases = [contender.case.name for contender in contenders]
+        stderr = self.scratch / f"{self.name}-{len(list(self.scratch.iterdir()))}.stderr"
+        process = open_process("benchmarks.child", self.name, self.setting, *cases, stderr=stderr)
+        return Child(await self.stack.enter_async_context(process), stderr)
+
+
 async def measure(name: str, bench: Bench, server: str, run: Run) -> BenchResult:
-    """Measure all cases of a benchmark, in turns."""
+    """Measure all cases of a benchmark."""
     contenders = [_Contender(case) for case in bench.cases]
-    rounds = run.rounds_of(bench)
+    present = [contender for contender in contenders if contender.missing is None]
     with tempfile.TemporaryDirectory() as scratch:
+        setting = json.dumps({"quick": run.quick, "server": server, "scratch": scratch})
         async with AsyncExitStack() as stack:
-            for number, contender in enumerate(contenders):
-                if missing(contender.case) is None:
-                    folder = Path(scratch) / str(number)
-                    folder.mkdir()
-                    setting = {"quick": run.quick, "server": server, "folder": str(folder)}
-                    contender.child = await _open_child(stack, name, contender.case, setting, folder)
-                    await contender.one_round(keep=False)
-            for number in range(rounds):
-                turn = number % len(contenders)
-                for contender in contenders[turn:] + contenders[:turn]:
-                    await contender.one_round(keep=True)
-                run.say(f"{name}: round {number + 1} of {rounds}")
-            for contender in contenders:
-                await contender.finish()
+            nest = _Nest(name=name, stack=stack, scratch=Path(scratch), setting=setting)
+            if run.quick:
+                await _one_after_another(nest, present)
+            else:
+                await _in_turns(nest, present, run.rounds_of(bench), run.say)
     return BenchResult(
         taken=datetime.now(UTC).isoformat(timespec="seconds"),
-        rounds=rounds,
+        rounds=run.rounds_of(bench),
         quick=run.quick,
         cases={contender.case.name: contender.result() for contender in contenders},
     )
 
 
-async def _open_child(
-    stack: AsyncExitStack, name: str, case: Case, setting: dict[str, Any], folder: Path
-) -> Child:
-    stderr = folder.with_suffix(".stderr")
-    arguments = ("benchmarks.child", name, case.name, json.dumps(setting))
-    return Child(await stack.enter_async_context(open_process(*arguments, stderr=stderr)), stderr)
+async def _in_turns(nest: _Nest, contenders: list[_Contender], rounds: int, say: Callable[[str], None]) -> None:
+    pairs = [(contender, await nest.open_child(contender)) for contender in contenders]
+    for contender, child in pairs:
+        await contender.one_round(child, keep=False)
+    for number in range(rounds):
+        turn = number % len(pairs)
+        for contender, child in pairs[turn:] + pairs[:turn]:
+            await contender.one_round(child)
+        say(f"{nest.name}: round {number + 1} of {rounds}")
+    for contender, child in pairs:
+        await contender.finish(child)
 
 
+async def _one_after_another(nest: _Nest, contenders: list[_Contender]) -> None:
+    """One round each, all in one process: whether everything works is seen sooner, and the figures mean nothing."""
+    child = await nest.open_child(*contenders)
+    for contender in contenders:
+        await contender.one_round(child)
+        await contender.finish(child)
