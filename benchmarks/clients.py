@@ -357,9 +357,7 @@ CONTENDERS = (
         needs="pydantic-ai-slim",
         covers="its direct model request, without an agent",
     ),
-    Contender(
-        name="pydantic-ai FallbackModel", open=pydantic_ai_fallback, loop="asyncio", needs="pydantic-ai-slim"
-    ),
+    Contender(name="pydantic-ai FallbackModel", open=pydantic_ai_fallback, loop="asyncio", needs="pydantic-ai-slim"),
     Contender(name="openai-agents", open=openai_agents, loop="asyncio", needs="openai-agents", covers="tracing off"),
     Contender(name="litellm", open=litellm_alone, loop="asyncio", needs="litellm"),
     Contender(name="litellm Router", open=litellm_router, loop="asyncio", needs="litellm"),

@@ -1,4 +1,4 @@
-"""An MCP server that does as little as one can, so that what is measured is the client: `python -m benchmarks.mcp_echo`.
+"""An MCP server that does as little as one can, so that what is measured is the client.
 
 Its tool `echo` gives back `text`, or `size` characters; `flood` sends `count` notifications before it answers.
 """
@@ -10,7 +10,11 @@ import sys
 import msgspec
 
 _NOTE = b'{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"x"}}\n'
-_HELLO = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "echo", "version": "1"}}
+_HELLO = {
+    "protocolVersion": "2025-11-25",
+    "capabilities": {"tools": {}},
+    "serverInfo": {"name": "echo", "version": "1"},
+}
 _TOOLS = {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in ("echo", "flood")]}
 
 

@@ -34,7 +34,7 @@ def draw_all(folder: Path, benches: Mapping[str, Bench], results: Results) -> li
 
 
 def _draw(path: Path, bench: Bench, result: BenchResult) -> Path | None:
-    from matplotlib import pyplot
+    from matplotlib import pyplot as plt
 
     key = bench.figures[0].key
     shown = {name: case for name, case in result.cases.items() if case.figures.get(key)}
@@ -42,7 +42,7 @@ def _draw(path: Path, bench: Bench, result: BenchResult) -> Path | None:
         return None
     growing = any(case.series for case in shown.values())
     height = 4.2 if growing else 0.9 + 0.27 * len(shown)
-    figure, axes = pyplot.subplots(figsize=(7.5, height))
+    figure, axes = plt.subplots(figsize=(7.5, height))
     if growing:
         _lines(axes, shown, key)
     else:
@@ -51,7 +51,7 @@ def _draw(path: Path, bench: Bench, result: BenchResult) -> Path | None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_ylabel(f"{bench.figures[0].title}, a {bench.item}") if growing else axes.set_xlabel(bench.figures[0].title)
     figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
-    pyplot.close(figure)
+    plt.close(figure)
     return path
 
 

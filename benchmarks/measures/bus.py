@@ -166,5 +166,3 @@ def rate(carry: Carry, count: int) -> float:
     watch = Stopwatch()
     carry(count, watch)
     return count / watch.wall
-
-

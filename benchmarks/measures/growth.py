@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from benchmarks.bench import CPU, Bench, Case, Goal, Loop, Open
 from benchmarks.clients import full_stack
+from benchmarks.mcp_clients import ours as our_mcp
 from benchmarks.measures.bus import carrying, through_the_bus
 from benchmarks.measures.fan_out import fan_out
 from benchmarks.measures.ledger import charging
@@ -15,16 +16,15 @@ from benchmarks.measures.sessions import crowding
 from benchmarks.measures.skills import cold
 from benchmarks.measures.sse import decoding, ours as our_decoder
 from benchmarks.measures.stream import streaming
-from benchmarks.mcp_clients import ours as our_mcp
 
 SIZES = (10, 100, 1000, 10_000)
 
 
-def growing(series: str, open_at: Callable[[int], Open], sizes: tuple[int, ...] = SIZES, *, loop: Loop = "trio") -> tuple[Case, ...]:
+def growing(
+    series: str, open_at: Callable[[int], Open], sizes: tuple[int, ...] = SIZES, *, loop: Loop = "trio"
+) -> tuple[Case, ...]:
     """A line of cases, one per size."""
-    return tuple(
-        Case(f"{series}: {size}", open_at(size), loop=loop, series=series, size=size) for size in sizes
-    )
+    return tuple(Case(f"{series}: {size}", open_at(size), loop=loop, series=series, size=size) for size in sizes)
 
 
 def flat(series: str, *, issue: int = 10, small: int = 1000, large: int = 10_000, at_most: float = 1.5) -> Goal:
@@ -49,7 +49,7 @@ BENCH = Bench(
     limit="A straight line: an item costs the same however many there are. Small work pays for its beginning and end.",
     against=f"{STREAM}: 1000",
     figures=(CPU,),
-    rounds=3,
+    rounds=2,
     cases=(
         *growing(STREAM, lambda size: streaming(full_stack, size)),
         *growing(DECODER, lambda size: decoding(lambda: our_decoder, size), loop="none"),

@@ -74,7 +74,12 @@ BENCH = Bench(
     cases=(
         Case("nothing", importing("pass"), role="limit", loop="none"),
         Case(BELOW, importing("import trio, httpx"), role="limit", loop="none"),
-        Case(OURS, importing("import clawft_trio"), loop="none", covers="its rooms are imported when a name is first used"),
+        Case(
+            OURS,
+            importing("import clawft_trio"),
+            loop="none",
+            covers="its rooms are imported when a name is first used",
+        ),
         Case("clawft_trio, the agent and everything it needs", importing(_WHOLE), loop="none"),
         *(
             Case(needs, importing(f"import {module}"), role="peer", loop="none", needs=needs)
@@ -82,6 +87,13 @@ BENCH = Bench(
         ),
     ),
     goals=(
-        Goal(issue=2, says="`import clawft_trio`, of `import trio, httpx`", of=OURS, to=BELOW, figure="cpu_ms", at_most=1.6),
+        Goal(
+            issue=2,
+            says="`import clawft_trio`, of `import trio, httpx`",
+            of=OURS,
+            to=BELOW,
+            figure="cpu_ms",
+            at_most=1.6,
+        ),
     ),
 )

@@ -21,7 +21,7 @@ RATE = Figure("rate", "calls/s")
 
 def _calls(setting: Setting, flight: int) -> int:
     """Calls of a round: enough for a tenth of a second of the fastest."""
-    return setting.sized(1000 if flight == 1 else 4000, 20) // flight * flight or flight
+    return setting.sized(1000 if flight == 1 else 2000, 20) // flight * flight or flight
 
 
 Worker: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
@@ -107,7 +107,7 @@ def named(what: str, flight: int) -> str:
 
 
 def cases(flight: int) -> tuple[Case, ...]:
-    found = (
+    return (
         Case(named("pipe", flight), bare_pipe(flight), role="limit", loop="none"),
         Case(named("clawft_trio", flight), calling(ours, flight)),
         Case(named("mcp on trio", flight), calling(official, flight), role="peer", needs="mcp"),
@@ -123,10 +123,11 @@ def cases(flight: int) -> tuple[Case, ...]:
             by_typescript(flight),
             role="peer",
             loop="none",
-            absent="" if NPM else "BENCHMARKS_NPM names no folder with @modelcontextprotocol/sdk 1.32.2 in node_modules",
+            absent=""
+            if NPM
+            else "BENCHMARKS_NPM names no folder with @modelcontextprotocol/sdk 1.32.2 in node_modules",
         ),
     )
-    return found
 
 
 def rate_goal(flight: int, to: str, at_least: float) -> Goal:
@@ -146,7 +147,7 @@ BENCH = Bench(
     limit="The same requests and lines through the same pipe, blocking, nothing decoded.",
     against=named("pipe", 1),
     figures=(CPU, WALL, RATE),
-    rounds=5,
+    rounds=4,
     cases=tuple(case for flight in FLIGHTS for case in cases(flight)),
     goals=(
         rate_goal(1, "mcp on trio", 2),

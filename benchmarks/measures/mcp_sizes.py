@@ -114,7 +114,7 @@ BENCH = Bench(
     limit="`json.loads` of the line; for a start, the server's own.",
     against=LIMIT,
     figures=(WALL, CPU, RATE, GROWN),
-    rounds=5,
+    rounds=3,
     cases=(
         Case(LIMIT, loading(32), role="limit", loop="none"),
         Case(SMALL, reply_of(ours, 1)),

@@ -37,7 +37,7 @@ def requests_of(server: str, mode: str) -> int:
 def in_an_outage(pair: Pair) -> Open:
     @asynccontextmanager
     async def opened(setting: Setting) -> AsyncGenerator[Round, None]:
-        calls, mode = setting.sized(100, 3), f"down~{setting.folder.parent.name}{setting.folder.name}"
+        calls, mode = setting.sized(40, 3), f"down~{setting.folder.parent.name}{setting.folder.name}"
         async with pair(setting.url_of(mode), setting.url_of("burst-1")) as (chain, alone):
 
             async def one_round(watch: Stopwatch) -> None:
@@ -123,7 +123,11 @@ BENCH = Bench(
         Case(OPEN, in_an_outage(ours(breaker=True))),
         Case("Failover, no breaker", in_an_outage(ours(breaker=False))),
         Case(
-            "pydantic-ai FallbackModel", in_an_outage(pydantic_ai), role="peer", loop="asyncio", needs="pydantic-ai-slim"
+            "pydantic-ai FallbackModel",
+            in_an_outage(pydantic_ai),
+            role="peer",
+            loop="asyncio",
+            needs="pydantic-ai-slim",
         ),
         Case("litellm Router", in_an_outage(litellm), role="peer", loop="asyncio", needs="litellm"),
     ),

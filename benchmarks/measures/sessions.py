@@ -1,6 +1,6 @@
 """What a turn costs the agent loop beside its model: with 100 sessions at once, 1 000 and 10 000.
 
-Every turn streams: it shows 20 pieces and its final reply. All sessions of a round are in the middle of their turn at
+Every turn streams: it shows 10 pieces and its final reply. All sessions of a round are in the middle of their turn at
 the same time. Pieces come every 20 to 60 ms, as models send them, on trio's mock clock, so that 10 000 sessions do not
 ask for more pieces a second than one process can carry; and, on the real clock, as fast as the loop can take them.
 """
@@ -21,7 +21,7 @@ from clawft_trio.agent.loop import AgentLoop, LoopPolicy, TurnContext
 from clawft_trio.bus import BusConfig, MessageBus
 from clawft_trio.messages import InboundMessage, OutboundMessage
 
-PIECES = 20
+PIECES = 10
 TEXT = "and so on "
 
 
@@ -151,7 +151,7 @@ BENCH = Bench(
     limit="trio tasks that sleep as often as models speak, and say nothing.",
     against=BARE,
     figures=(CPU, WALL, Figure("kib", "memory of a session in its turn, KiB")),
-    rounds=3,
+    rounds=2,
     cases=(
         Case("100 bare tasks that sleep as often", bare_tasks(100), role="limit", loop="none"),
         Case(BARE, bare_tasks(10_000), role="limit", loop="none"),
@@ -161,7 +161,9 @@ BENCH = Bench(
         Case(FEW_REAL, crowding(100, paced=False), loop="none"),
         Case("1 000 sessions, as fast as they go", crowding(1000, paced=False), loop="none"),
         Case(MANY_REAL, crowding(10_000, paced=False), loop="none"),
-        Case("1 000 sessions, weighed", crowding(1000, weigh=True), loop="none", covers="by tracemalloc, which slows it"),
+        Case(
+            "1 000 sessions, weighed", crowding(1000, weigh=True), loop="none", covers="by tracemalloc, which slows it"
+        ),
     ),
     goals=(
         Goal(issue=6, says="a turn among 10 000 sessions, of one among 100, paced", of=MANY, to=FEW, at_most=1.3),

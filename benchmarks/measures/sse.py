@@ -42,8 +42,8 @@ def loading(pieces: list[bytes]) -> int:
 
 
 def by_httpx_sse() -> Decode:
-    from httpx_sse import EventSource
     import httpx
+    from httpx_sse import EventSource
 
     def decode(pieces: list[bytes]) -> int:
         response = httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=_Pieces(pieces))

@@ -16,9 +16,9 @@ from benchmarks.measures.outage import requests_of
 from clawft_trio.chat import Provider
 from clawft_trio.llm import OpenAICompatible
 from clawft_trio.llm.stream import complete
-from clawft_trio.resilience import Resilient, Retry, RetryBudget, resilient_chain
+from clawft_trio.resilience import CircuitBreaker, Resilient, Retry, RetryBudget, compose
 
-CALLERS = 400
+CALLERS = 300
 RETRIES = 3
 FIRST_WAIT = 0.05
 
@@ -140,18 +140,21 @@ BENCH = Bench(
     limit="One request each, for somebody has to ask.",
     against=ONCE,
     figures=(SENT, TOOK),
-    rounds=3,
+    rounds=2,
     cases=(
         Case(ONCE, storming(around_httpx(lambda ask: ask)), role="limit"),
-        Case("resilient_chain, its defaults", storming(ours(resilient_chain))),
         Case(BUDGET, storming(ours(lambda target: Resilient(target, _retry(budget=RetryBudget()))))),
+        Case(
+            "Retry with a RetryBudget around a CircuitBreaker",
+            storming(ours(lambda target: Resilient(target, compose(_retry(budget=RetryBudget()), CircuitBreaker())))),
+        ),
         Case("Retry without a budget", storming(ours(lambda target: Resilient(target, _retry())))),
         Case("stamina", storming(around_httpx(by_stamina)), role="peer", needs="stamina"),
         Case("tenacity", storming(around_httpx(by_tenacity)), role="peer", needs="tenacity"),
-        Case("openai", storming(openai_sdk), role="peer", needs="openai", covers="its waits cannot be set: 0.5 s and up"),
         Case(
-            "litellm Router", storming(litellm, on_asyncio), role="peer", loop="asyncio", needs="litellm"
+            "openai", storming(openai_sdk), role="peer", needs="openai", covers="its waits cannot be set: 0.5 s and up"
         ),
+        Case("litellm Router", storming(litellm, on_asyncio), role="peer", loop="asyncio", needs="litellm"),
     ),
     goals=(
         Goal(
@@ -164,4 +167,3 @@ BENCH = Bench(
         ),
     ),
 )
-

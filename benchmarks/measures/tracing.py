@@ -92,7 +92,9 @@ async def recorder(setting: Setting) -> AsyncGenerator[Iterable[Observer], None]
 
 @asynccontextmanager
 async def logs(setting: Setting) -> AsyncGenerator[Iterable[Observer], None]:
-    logger = logging.Logger("bench", logging.DEBUG)
+    logger = logging.getLogger("benchmarks")
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
     handler = logging.FileHandler(setting.folder / "events.log")
     logger.addHandler(handler)
     try:
@@ -129,12 +131,19 @@ BENCH = Bench(
     rounds=9,
     cases=(
         Case(OFF, watched_by(nobody)),
-        Case("nobody watches, once more", watched_by(nobody), covers="as far as two equal cases differ, nothing is shown"),
+        Case(
+            "nobody watches, once more", watched_by(nobody), covers="as far as two equal cases differ, nothing is shown"
+        ),
         Case(EVENTS, its_events, covers="what tracing costs a turn when it is off"),
         Case("a Recorder", watched_by(recorder)),
         Case("logs to a file", watched_by(logs)),
         Case("a recording, JSON lines", watched_by(recording)),
-        Case("OpenTelemetry, spans and metrics", watched_by(otel), needs="opentelemetry-sdk", covers="without an exporter"),
+        Case(
+            "OpenTelemetry, spans and metrics",
+            watched_by(otel),
+            needs="opentelemetry-sdk",
+            covers="without an exporter",
+        ),
     ),
     goals=(
         Goal(issue=9, says="what tracing costs a turn when it is off, of the turn", of=EVENTS, to=OFF, at_most=0.02),
