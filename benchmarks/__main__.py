@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,25 +47,25 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def wanted(chosen: Sequence[str]) -> dict[str, Bench]:
-    """The benchmarks to run: those named, or all but those that take minutes."""
-    found = {name: find(name) for name in chosen or names()}
-    return {name: bench for name, bench in found.items() if chosen or not bench.on_request}
+    """The benchmarks to run: those named, or all."""
+    return {name: find(name) for name in chosen or names()}
 
 
 async def measure_all(benches: dict[str, Bench], run: Run) -> dict[str, BenchResult]:
     """One benchmark after another; a quick run minds no time and takes two at once."""
     found: dict[str, BenchResult] = {}
-    turns = trio.CapacityLimiter(2 if run.quick else 1)
+    waiting = deque(benches.items())
 
-    async def one(name: str, bench: Bench) -> None:
-        async with turns:
+    async def work() -> None:
+        while waiting:
+            name, bench = waiting.popleft()
             began = time.perf_counter()
             found[name] = await measure(name, bench, server, run)
             run.say(f"{name}: {time.perf_counter() - began:.0f} s")
 
     async with open_model_server() as server, trio.open_nursery() as nursery:
-        for name, bench in benches.items():
-            nursery.start_soon(one, name, bench)
+        for _ in range(2 if run.quick else 1):
+            nursery.start_soon(work)
     return found
 
 

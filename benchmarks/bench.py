@@ -148,8 +148,8 @@ class Bench:
     figures: tuple[Figure, ...] = (CPU, WALL)
     goals: tuple[Goal, ...] = ()
     rounds: int = 7
-    #: left out unless it is named: it takes minutes
-    on_request: bool = False
+    #: whether a round is run and forgotten before the others; not where a round takes minutes and nothing gets warm
+    warm_up: bool = True
 
     def case(self, name: str) -> Case:
         return next(case for case in self.cases if case.name == name)

@@ -201,7 +201,7 @@ async def measure(name: str, bench: Bench, server: str, run: Run) -> BenchResult
             if run.quick:
                 await _one_after_another(nest, present)
             else:
-                await _in_turns(nest, present, run.rounds_of(bench), run.say)
+                await _in_turns(nest, present, run.rounds_of(bench), run.say, warm_up=bench.warm_up)
     return BenchResult(
         taken=datetime.now(UTC).isoformat(timespec="seconds"),
         rounds=run.rounds_of(bench),
@@ -210,10 +210,13 @@ async def measure(name: str, bench: Bench, server: str, run: Run) -> BenchResult
     )
 
 
-async def _in_turns(nest: _Nest, contenders: list[_Contender], rounds: int, say: Callable[[str], None]) -> None:
+async def _in_turns(
+    nest: _Nest, contenders: list[_Contender], rounds: int, say: Callable[[str], None], *, warm_up: bool
+) -> None:
     pairs = [(contender, await nest.open_child(contender)) for contender in contenders]
-    for contender, child in pairs:
-        await contender.one_round(child, keep=False)
+    if warm_up:
+        for contender, child in pairs:
+            await contender.one_round(child, keep=False)
     for number in range(rounds):
         turn = number % len(pairs)
         for contender, child in pairs[turn:] + pairs[:turn]:
