@@ -90,10 +90,10 @@ def failures(results: Results) -> list[str]:
 
 
 def run(options: argparse.Namespace) -> int:
-    folder = options.results or (None if options.quick else RESULTS)
+    folder: Path | None = options.results or (None if options.quick else RESULTS)
     before = Results.load(folder) if folder and (folder / FILE).exists() and (options.names or options.render) else None
     if options.render:
-        if before is None:
+        if before is None or folder is None:
             print(f"there are no results in {folder}", file=sys.stderr)
             return 2
         write(folder, before, readme=options.readme)

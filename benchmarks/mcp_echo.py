@@ -6,6 +6,7 @@ Its tool `echo` gives back `text`, or `size` characters; `flood` sends `count` n
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import msgspec
 
@@ -26,7 +27,7 @@ def main() -> None:
             continue
         method, params = message["method"], message.get("params") or {}
         if method == "initialize":
-            result = _HELLO
+            result: Any = _HELLO
         elif method == "tools/list":
             result = _TOOLS
         elif method != "tools/call":

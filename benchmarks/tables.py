@@ -9,6 +9,9 @@ from benchmarks.bench import Bench, Figure
 from benchmarks.goals import Judged, judge_all
 from benchmarks.results import BenchResult, CaseResult, Results, Spread, ratio
 
+#: the plots that the README shows
+PICTURES = ("stream", "growth")
+
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 
 
@@ -90,13 +93,15 @@ def conditions(results: Results) -> str:
 
 def page(benches: Mapping[str, Bench], results: Results, plots: Sequence[Path]) -> str:
     """Everything, as one page."""
+    drawn = {plot.stem: f"\n\n![{benches[plot.stem].title}]({plot.name})" for plot in plots}
     sections = [
-        bench_section(name, benches[name], result) for name, result in results.benches.items() if name in benches
+        bench_section(name, benches[name], result) + drawn.get(name, "")
+        for name, result in results.benches.items()
+        if name in benches
     ]
-    pictures = [f"![{plot.stem}]({plot.name})" for plot in plots]
     goals = goals_table(benches, results)
     return "\n\n".join(
-        ["# Measured", conditions(results), "## What was asked for", goals, "## All figures", *sections, *pictures, ""]
+        ["# Measured", conditions(results), "## What was asked for", goals, "## All figures", *sections, ""]
     )
 
 
@@ -104,7 +109,9 @@ def readme_section(benches: Mapping[str, Bench], results: Results) -> str:
     """What stands between the markers of the README."""
     machine = results.machine
     under = f"{machine['cpu']}, {machine['cores']} cores, {machine['python']}"
-    return f"{goals_table(benches, results)}\n\n{under}; median ± median distance from it, of rounds taken in turns."
+    pictures = " ".join(f"![{benches[name].title}](benchmarks/results/{name}.svg)" for name in PICTURES)
+    spread = "median ± median distance from it, of rounds taken in turns."
+    return f"{goals_table(benches, results)}\n\n{under}; {spread}\n\n{pictures}"
 
 
 def with_section(readme: str, section: str) -> str:

@@ -10,7 +10,7 @@ from benchmarks.mcp_clients import ours as our_mcp
 from benchmarks.measures.bus import carrying, through_the_bus
 from benchmarks.measures.fan_out import fan_out
 from benchmarks.measures.ledger import charging
-from benchmarks.measures.locks import holding, queueing
+from benchmarks.measures.locks import holding, one_path, wanting
 from benchmarks.measures.mcp_sizes import reply_of
 from benchmarks.measures.sessions import crowding
 from benchmarks.measures.skills import cold
@@ -56,7 +56,7 @@ BENCH = Bench(
         *growing(BUS, lambda size: carrying(through_the_bus, size), loop="none"),
         *growing(TOOLS, lambda size: fan_out("nothing", lambda number: number, size)),
         *growing(HELD, lambda size: holding(size, folders=10)),
-        *growing(QUEUE, queueing, (10, 100, 1000)),
+        *growing(QUEUE, lambda size: wanting(size, one_path), (10, 100, 1000)),
         *growing(SKILLS, cold, (1, 10, 100, 1000)),
         *growing(CHARGES, lambda size: charging(on_disk=False, charges=size), (10, 100, 1000)),
         *growing(REPLY, lambda size: reply_of(our_mcp, size), (1, 8, 64)),

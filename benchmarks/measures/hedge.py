@@ -7,11 +7,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeAlias
 
-import trio
-
 from benchmarks.bench import Bench, Case, Figure, Open, Round, Setting, Stopwatch
 from benchmarks.clients import UNARY, bare_httpx, openai_sdk
 from benchmarks.measures.outage import requests_of
+from benchmarks.side_by_side import on_trio
 from clawft_trio.llm import OpenAICompatible
 from clawft_trio.llm.stream import complete
 from clawft_trio.resilience import Hedge, Resilient, RetryBudget
@@ -44,9 +43,7 @@ def with_a_slow_share(open_ask: OpenAsk) -> Open:
                         await ask()
                         taken.append((time.perf_counter() - began) * 1e3)
 
-                async with trio.open_nursery() as nursery:
-                    for _ in range(AT_ONCE):
-                        nursery.start_soon(caller)
+                await on_trio(caller, AT_ONCE)
                 taken.sort()
                 watch.note(P50.key, taken[len(taken) // 2])
                 watch.note(P99.key, taken[len(taken) * 99 // 100])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 import trio
 
 from benchmarks.bench import Bench, Case, Open, Round, Setting, Stopwatch
-from clawft_trio.tools import PathLocks
+from benchmarks.side_by_side import Work, on_trio
+from clawft_trio.tools.path_locks import PathLocks, Want
 
 
 def holding(paths: int, *, folders: int = 1) -> Open:
@@ -17,7 +18,9 @@ def holding(paths: int, *, folders: int = 1) -> Open:
     @asynccontextmanager
     async def opened(setting: Setting) -> AsyncGenerator[Round, None]:
         count, locks = setting.sized(paths, min(paths, 20)), PathLocks()
-        wants = [[(("w", f"folder{number % folders}", f"file{number}"), "write")] for number in range(count)]
+        wants: list[list[Want]] = [
+            [(("w", f"folder{number % folders}", f"file{number}"), "write")] for number in range(count)
+        ]
 
         async def one_round(watch: Stopwatch) -> None:
             with watch.timing(count):
@@ -33,50 +36,43 @@ def holding(paths: int, *, folders: int = 1) -> Open:
     return opened
 
 
-def queueing(tasks: int) -> Open:
-    """Many tasks that all want to write one path."""
+def wanting(tasks: int, make: Callable[[], Work]) -> Open:
+    """So many tasks at once, each of which holds the same lock over one checkpoint."""
 
     @asynccontextmanager
     async def opened(setting: Setting) -> AsyncGenerator[Round, None]:
-        count, locks = setting.sized(tasks, min(tasks, 20)), PathLocks()
-
-        async def write() -> None:
-            request = locks.request([(("w", "file"), "write")])
-            await request.wait_granted()
-            await trio.lowlevel.checkpoint()
-            request.release()
+        count, hold = setting.sized(tasks, min(tasks, 20)), make()
 
         async def one_round(watch: Stopwatch) -> None:
             with watch.timing(count):
-                async with trio.open_nursery() as nursery:
-                    for _ in range(count):
-                        nursery.start_soon(write)
+                await on_trio(hold, count)
 
         yield one_round
 
     return opened
 
 
-def locking(tasks: int) -> Open:
+def one_path() -> Work:
+    locks, want = PathLocks(), ("w", "file")
+
+    async def write() -> None:
+        request = locks.request([(want, "write")])
+        await request.wait_granted()
+        await trio.lowlevel.checkpoint()
+        request.release()
+
+    return write
+
+
+def one_lock() -> Work:
     """The same with one `trio.Lock`, which knows neither paths nor readers."""
+    lock = trio.Lock()
 
-    @asynccontextmanager
-    async def opened(setting: Setting) -> AsyncGenerator[Round, None]:
-        count, lock = setting.sized(tasks, min(tasks, 20)), trio.Lock()
+    async def write() -> None:
+        async with lock:
+            await trio.lowlevel.checkpoint()
 
-        async def write() -> None:
-            async with lock:
-                await trio.lowlevel.checkpoint()
-
-        async def one_round(watch: Stopwatch) -> None:
-            with watch.timing(count):
-                async with trio.open_nursery() as nursery:
-                    for _ in range(count):
-                        nursery.start_soon(write)
-
-        yield one_round
-
-    return opened
+    return write
 
 
 BENCH = Bench(
@@ -85,8 +81,8 @@ BENCH = Bench(
     limit="One `trio.Lock` for everything: no paths, no readers, and everybody waits for everybody.",
     against="trio.Lock, 1 000 tasks want it",
     cases=(
-        Case("trio.Lock, 1 000 tasks want it", locking(1000), role="limit"),
-        Case("1 000 tasks write one path", queueing(1000)),
+        Case("trio.Lock, 1 000 tasks want it", wanting(1000, one_lock), role="limit"),
+        Case("1 000 tasks write one path", wanting(1000, one_path)),
         Case("1 000 paths held at once", holding(1000, folders=10)),
     ),
 )

@@ -5,15 +5,12 @@ A server in Python answers 32 bytes. Deadlines and validation are on, as they ar
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, TypeAlias
-
-import trio
 
 from benchmarks.bench import CPU, WALL, Bench, Case, Figure, Goal, Open, PlainRound, Round, Setting, Stopwatch
 from benchmarks.mcp_clients import NPM, TEXT, OpenMcp, fastmcp, official, ours, pipe, request, typescript
+from benchmarks.side_by_side import SideBySide, on_asyncio, on_trio
 
 FLIGHTS = (1, 10, 100, 1000)
 RATE = Figure("rate", "calls/s")
@@ -24,24 +21,7 @@ def _calls(setting: Setting, flight: int) -> int:
     return setting.sized(1000 if flight == 1 else 2000, 20) // flight * flight or flight
 
 
-Worker: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
-
-
-async def on_trio(worker: Worker, tasks: int) -> None:
-    async with trio.open_nursery() as nursery:
-        for _ in range(tasks):
-            nursery.start_soon(worker)
-
-
-async def on_asyncio(worker: Worker, tasks: int) -> None:
-    async with asyncio.TaskGroup() as group:
-        for _ in range(tasks):
-            group.create_task(worker())
-
-
-def calling(
-    open_client: OpenMcp, flight: int, side_by_side: Callable[[Worker, int], Awaitable[None]] = on_trio
-) -> Open:
+def calling(open_client: OpenMcp, flight: int, side_by_side: SideBySide = on_trio) -> Open:
     """Rounds of calls by *flight* tasks that share one client."""
 
     @asynccontextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
@@ -16,6 +17,7 @@ from clawft_trio.mcp import Host, McpOptions, open_mcp
 
 MIB = 2**20
 RATE = Figure("mib_s", "MiB/s")
+START, CLOSE = Figure("start_ms", "start, ms"), Figure("close_ms", "close, ms")
 GROWN = Figure("grown_mib", "memory grown, MiB")
 NOTIFICATIONS = 50_000
 
@@ -85,8 +87,11 @@ def starting(open_client: OpenMcp) -> Open:
     async def opened(setting: Setting) -> AsyncGenerator[Round, None]:
         async def one_round(watch: Stopwatch) -> None:
             with watch.timing(1):
+                began = time.perf_counter()
                 async with open_client():
-                    pass
+                    watch.note(START.key, (time.perf_counter() - began) * 1e3)
+                    began = time.perf_counter()
+                watch.note(CLOSE.key, (time.perf_counter() - began) * 1e3)
 
         yield one_round
 
@@ -113,7 +118,7 @@ BENCH = Bench(
     item="MiB, notification or server",
     limit="`json.loads` of the line; for a start, the server's own.",
     against=LIMIT,
-    figures=(WALL, CPU, RATE, GROWN),
+    figures=(WALL, CPU, RATE, GROWN, START, CLOSE),
     rounds=3,
     cases=(
         Case(LIMIT, loading(32), role="limit", loop="none"),

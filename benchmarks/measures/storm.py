@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import httpx
-import trio
 
 from benchmarks.bench import Bench, Case, Figure, Goal, Open, Round, Setting, Stopwatch
 from benchmarks.clients import KEY, MESSAGES, MODEL, UNARY, litellm_targets
 from benchmarks.measures.outage import requests_of
+from benchmarks.side_by_side import SideBySide, on_asyncio, on_trio
 from clawft_trio.chat import Provider
 from clawft_trio.llm import OpenAICompatible
 from clawft_trio.llm.stream import complete
@@ -29,19 +29,7 @@ SENT = Figure("sent", "requests per caller", 2)
 TOOK = Figure("seconds", "until all have failed, s")
 
 
-async def on_trio(caller: Callable[[], Any], count: int) -> None:
-    async with trio.open_nursery() as nursery:
-        for _ in range(count):
-            nursery.start_soon(caller)
-
-
-async def on_asyncio(caller: Callable[[], Any], count: int) -> None:
-    import asyncio
-
-    await asyncio.gather(*(caller() for _ in range(count)))
-
-
-def storming(open_ask: OpenAsk, side_by_side: Callable[[Callable[[], Any], int], Awaitable[None]] = on_trio) -> Open:
+def storming(open_ask: OpenAsk, side_by_side: SideBySide = on_trio) -> Open:
     """Rounds of one call by each caller, all at once, each round with a client of its own."""
 
     @asynccontextmanager
@@ -106,14 +94,15 @@ def by_stamina(ask: Ask) -> Ask:
     import stamina
 
     retry = stamina.retry(on=httpx.HTTPError, attempts=RETRIES + 1, wait_initial=FIRST_WAIT, wait_jitter=FIRST_WAIT)
-    return retry(ask)  # type: ignore[return-value]
+    return cast(Ask, retry(ask))
 
 
 def by_tenacity(ask: Ask) -> Ask:
     import tenacity
 
     wait = tenacity.wait_random_exponential(multiplier=FIRST_WAIT, max=10)
-    return tenacity.retry(stop=tenacity.stop_after_attempt(RETRIES + 1), wait=wait, reraise=True)(ask)
+    retry = tenacity.retry(stop=tenacity.stop_after_attempt(RETRIES + 1), wait=wait, reraise=True)
+    return cast(Ask, retry(ask))
 
 
 @asynccontextmanager

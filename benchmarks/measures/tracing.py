@@ -65,7 +65,9 @@ async def its_events(setting: Setting) -> AsyncGenerator[Round, None]:
     turns, seen, tell = setting.sized(TURNS, 2) * 20, Recorder(), fan_out(())
     async with open_bench_agent([seen]) as agent:
         await agent.ask("What do I take along?")
-    made = [(type(event), _fields(event)) for event in seen.events]
+    made: list[tuple[Callable[..., Event], dict[str, object]]] = [
+        (type(event), _fields(event)) for event in seen.events
+    ]
 
     async def one_round(watch: Stopwatch) -> None:
         with watch.timing(turns):

@@ -16,12 +16,13 @@ def asking(open_client: OpenClient) -> Open:
     async def opened(setting: Setting) -> AsyncGenerator[Round, None]:
         calls = setting.sized(100, 3)
         async with open_client(setting.url_of(f"burst-{WORDS}")) as client:
-            assert client.ask is not None
+            ask = client.ask
+            assert ask is not None
 
             async def one_round(watch: Stopwatch) -> None:
                 with watch.timing(calls):
                     for _ in range(calls):
-                        assert len(await client.ask()) == len(" word" * WORDS)
+                        assert len(await ask()) == len(" word" * WORDS)
 
             yield one_round
 
