@@ -18,7 +18,7 @@ from clawft_trio.llm import OpenAICompatible
 from clawft_trio.llm.stream import complete
 from clawft_trio.resilience import CircuitBreaker, Resilient, Retry, RetryBudget, compose
 
-CALLERS = 300
+CALLERS = 150
 RETRIES = 3
 FIRST_WAIT = 0.05
 
