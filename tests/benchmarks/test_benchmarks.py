@@ -13,7 +13,7 @@ import attrs
 import pytest
 
 from benchmarks import found, tables
-from benchmarks.__main__ import README, RESULTS, main
+from benchmarks.__main__ import README, RESULTS, failures, main
 from benchmarks.bench import CPU, Bench, Case, Goal, Stopwatch
 from benchmarks.goals import judge, judge_all
 from benchmarks.results import BenchResult, CaseResult, Results, Spread, ratio
@@ -27,6 +27,8 @@ def quick(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
+# Seconds: a machine that others use too may be slow, and that is no failure.
+@pytest.mark.timeout(400)
 def test_every_benchmark_still_works(tmp_path: Path) -> None:
     done = quick("--results", str(tmp_path))
     assert done.returncode == 0, done.stderr[-3000:]
@@ -106,7 +108,11 @@ def test_a_goal_whose_peer_is_missing_is_not_measured() -> None:
 
 def test_a_spread_is_the_median_and_the_median_distance_from_it() -> None:
     assert Spread.of([1, 2, 3, 4, 100]) == Spread(median=3, mad=1)
-    assert ratio([2, 40], [1, 20]) == Spread(median=2, mad=0)
+
+
+def test_a_ratio_is_taken_within_each_round() -> None:
+    # The machine was 25 times slower in the second round; that is nobody's ratio.
+    assert ratio([1, 100], [1, 25]) == Spread(median=2.5, mad=1.5)
 
 
 def test_a_missing_peer_is_a_row_that_says_how_to_get_it() -> None:
@@ -116,6 +122,14 @@ def test_a_missing_peer_is_a_row_that_says_how_to_get_it() -> None:
     bench = Bench(title="t", item="call", limit="l", against="ours", cases=(case,), figures=(CPU,))
     page = tables.bench_section("b", bench, result(ours=measured(1), peer=CaseResult(role="peer", missing=reason)))
     assert f"| peer | {reason} |" in page
+
+
+def test_what_was_there_and_did_not_work_is_a_failure() -> None:
+    broken = CaseResult(role="ours", failed="ValueError: no")
+    bench = Bench(title="t", item="call", limit="l", against="ours", cases=(), figures=(CPU,))
+    assert "| **ours** | failed: ValueError: no |" in tables.bench_section("b", bench, result(ours=broken))
+    benches = {"b": result(ours=broken, peer=CaseResult(role="peer", missing="not installed"))}
+    assert failures(Results(machine={}, versions={}, benches=benches)) == ["b, ours: ValueError: no"]
 
 
 def test_results_come_back_from_their_file(tmp_path: Path) -> None:
