@@ -47,7 +47,8 @@ async def fastmcp() -> AsyncGenerator[CallTool, None]:
     from fastmcp import Client
     from fastmcp.client.transports import StdioTransport
 
-    async with Client(StdioTransport(command=COMMAND[0], args=COMMAND[1:])) as client:
+    # Else it leaves the server running when it is closed.
+    async with Client(StdioTransport(command=COMMAND[0], args=COMMAND[1:], keep_alive=False)) as client:
         await client.list_tools()
         yield client.call_tool
 

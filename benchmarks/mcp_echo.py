@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-_NOTE = b'{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"x"}}\n'
+NOTE = b'{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"x"}}\n'
 _HELLO = {
     "protocolVersion": "2025-11-25",
     "capabilities": {"tools": {}},
@@ -35,7 +35,7 @@ def main() -> None:
         else:
             arguments, text = params["arguments"], ""
             if params["name"] == "flood":
-                out.write(_NOTE * arguments["count"])
+                out.write(NOTE * arguments["count"])
             else:
                 text = arguments.get("text") or "x" * arguments["size"]
             result = {"content": [{"type": "text", "text": text}]}

@@ -43,13 +43,15 @@ def _draw(path: Path, bench: Bench, result: BenchResult) -> Path | None:
     growing = any(case.series for case in shown.values())
     height = 4.2 if growing else 0.9 + 0.27 * len(shown)
     figure, axes = plt.subplots(figsize=(7.5, height))
+    label = bench.figures[0].title
     if growing:
         _lines(axes, shown, key)
+        axes.set_ylabel(f"{label} per {bench.item}")
     else:
         _bars(axes, shown, key)
-    axes.set_title(bench.title, loc="left", fontsize=10)
+        axes.set_xlabel(label)
+    axes.set_title(bench.title[0].upper() + bench.title[1:], loc="left", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_ylabel(f"{bench.figures[0].title}, a {bench.item}") if growing else axes.set_xlabel(bench.figures[0].title)
     figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
     plt.close(figure)
     return path

@@ -11,7 +11,7 @@ from benchmarks.measures.bus import carrying, through_the_bus
 from benchmarks.measures.fan_out import fan_out
 from benchmarks.measures.ledger import charging
 from benchmarks.measures.locks import holding, one_path, wanting
-from benchmarks.measures.mcp_sizes import reply_of
+from benchmarks.measures.mcp_replies import reply_of
 from benchmarks.measures.sessions import crowding
 from benchmarks.measures.skills import cold
 from benchmarks.measures.sse import decoding, ours as our_decoder
