@@ -60,7 +60,7 @@ BENCH = Bench(
         *growing(SKILLS, cold, (1, 10, 100, 1000)),
         *growing(CHARGES, lambda size: charging(on_disk=False, charges=size), (10, 100, 1000)),
         *growing(REPLY, lambda size: reply_of(our_mcp, size), (1, 8, 64)),
-        *growing(SESSIONS, lambda size: crowding(size, turns=size), loop="none"),
+        *growing(SESSIONS, lambda size: crowding(size, turns=size), (10, 100, 1000), loop="none"),
     ),
     goals=(
         flat(STREAM),
@@ -72,6 +72,6 @@ BENCH = Bench(
         flat(SKILLS, small=100, large=1000),
         flat(CHARGES, small=100, large=1000),
         flat(REPLY, small=8, large=64),
-        flat(SESSIONS),
+        flat(SESSIONS, small=100, large=1000),
     ),
 )

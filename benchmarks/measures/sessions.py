@@ -154,6 +154,7 @@ BENCH = Bench(
     against=BARE,
     figures=(CPU, WALL, KIB),
     rounds=2,
+    warm_up=False,
     cases=(
         Case("100 bare tasks that sleep as often", bare_tasks(100), role="limit", loop="none"),
         Case(BARE, bare_tasks(10_000), role="limit", loop="none"),
