@@ -130,6 +130,7 @@ BENCH = Bench(
     against=ONCE,
     figures=(SENT, TOOK),
     rounds=2,
+    warm_up=False,
     cases=(
         Case(ONCE, storming(around_httpx(lambda ask: ask)), role="limit"),
         Case(BUDGET, storming(ours(lambda target: Resilient(target, _retry(budget=RetryBudget()))))),
