@@ -85,6 +85,10 @@ async def bare_httpx(url: str) -> AsyncGenerator[Client, None]:
         yield Client(stream, ask)
 
 
+# What every chunk with a word has, once.
+_WORD = b'"content":" '
+
+
 @asynccontextmanager
 async def bytes_alone(url: str) -> AsyncGenerator[Client, None]:
     """The bytes read and nothing done with them."""
@@ -92,11 +96,12 @@ async def bytes_alone(url: str) -> AsyncGenerator[Client, None]:
     async with httpx.AsyncClient() as client:
 
         async def stream(on_text: First) -> int:
-            words = 0
+            words, rest = 0, b""
             async with client.stream("POST", f"{url}/chat/completions", json=body) as response:
                 async for data in response.aiter_raw():
                     on_text()
-                    words += data.count(b'"content":" word"')
+                    words += (rest + data).count(_WORD)
+                    rest = data[-len(_WORD) + 1 :]
             return words
 
         yield Client(stream)

@@ -44,9 +44,15 @@ class Dialect:
     """The events of a streamed answer, and the body of one that is not."""
 
     first: bytes
-    word: bytes
+    #: two of equal length, in turns: a hundred times the same is a fault to some clients
+    words: tuple[bytes, bytes]
     last: Callable[[int], bytes]
     whole: Callable[[int], bytes]
+
+    def body(self, words: int) -> bytes:
+        """All events of an answer of so many words."""
+        one, other = self.words
+        return self.first + (one + other) * (words // 2) + one * (words % 2) + self.last(words)
 
 
 def _event(kind: str, **fields: object) -> bytes:
@@ -76,14 +82,20 @@ def _anthropic_message(words: int, *, whole: bool) -> dict[str, object]:
 
 OPENAI = Dialect(
     (_CHUNK % ('{"role":"assistant","content":""}', "null")).encode(),
-    (_CHUNK % ('{"content":" word"}', "null")).encode(),
+    (
+        (_CHUNK % ('{"content":" word"}', "null")).encode(),
+        (_CHUNK % ('{"content":" text"}', "null")).encode(),
+    ),
     lambda words: (_CHUNK % ("{}", '"stop"') + _USAGE % (words, words + 10)).encode(),
     _openai_whole,
 )
 ANTHROPIC = Dialect(
     _event("message_start", message=_anthropic_message(1, whole=False))
     + _event("content_block_start", index=0, content_block={"type": "text", "text": ""}),
-    _event("content_block_delta", index=0, delta={"type": "text_delta", "text": " word"}),
+    (
+        _event("content_block_delta", index=0, delta={"type": "text_delta", "text": " word"}),
+        _event("content_block_delta", index=0, delta={"type": "text_delta", "text": " text"}),
+    ),
     lambda words: (
         _event("content_block_stop", index=0)
         + _event(
@@ -105,7 +117,7 @@ _STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-
 @cache
 def streamed(dialect: Dialect, words: int) -> bytes:
     """A whole response of *words*, ready to be sent."""
-    body = dialect.first + dialect.word * words + dialect.last(words)
+    body = dialect.body(words)
     pieces = (body[at : at + PIECE] for at in range(0, len(body), PIECE))
     return _STREAM_HEAD + b"".join(map(_chunked, pieces)) + b"0\r\n\r\n"
 
@@ -180,9 +192,9 @@ class Models:
 
 async def _paced(stream: trio.SocketStream, dialect: Dialect, words: int, gap: float) -> None:
     await stream.send_all(_STREAM_HEAD + _chunked(dialect.first))
-    for _ in range(words):
+    for number in range(words):
         await trio.sleep(gap)
-        await stream.send_all(_chunked(dialect.word))
+        await stream.send_all(_chunked(dialect.words[number % 2]))
     await stream.send_all(_chunked(dialect.last(words)) + b"0\r\n\r\n")
 
 

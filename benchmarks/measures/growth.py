@@ -59,7 +59,7 @@ BENCH = Bench(
         *growing(QUEUE, lambda size: wanting(size, one_path), (10, 100, 1000)),
         *growing(SKILLS, cold, (1, 10, 100, 1000)),
         *growing(CHARGES, lambda size: charging(on_disk=False, charges=size), (10, 100, 1000)),
-        *growing(REPLY, lambda size: reply_of(our_mcp, size), (1, 8, 64)),
+        *growing(REPLY, lambda size: reply_of(our_mcp, size), (1, 8, 32)),
         *growing(SESSIONS, lambda size: crowding(size, turns=size), (10, 100, 1000), loop="none"),
     ),
     goals=(
@@ -71,7 +71,7 @@ BENCH = Bench(
         flat(QUEUE, small=100, large=1000),
         flat(SKILLS, small=100, large=1000),
         flat(CHARGES, small=100, large=1000),
-        flat(REPLY, small=8, large=64),
+        flat(REPLY, small=8, large=32),
         flat(SESSIONS, small=100, large=1000),
     ),
 )

@@ -16,7 +16,7 @@ from clawft_trio.llm.stream import complete
 from clawft_trio.resilience import Hedge, Resilient, RetryBudget
 
 PERCENT, BASE_MS, SLOW_MS = 5, 5, 200
-AT_ONCE = 10
+AT_ONCE = 4
 
 Ask: TypeAlias = Callable[[], Awaitable[object]]
 OpenAsk: TypeAlias = Callable[[str], AbstractAsyncContextManager[Ask]]
@@ -29,7 +29,7 @@ EXTRA = Figure("requests", "requests per call", 3)
 def with_a_slow_share(open_ask: OpenAsk) -> Open:
     @asynccontextmanager
     async def opened(setting: Setting) -> AsyncGenerator[Round, None]:
-        calls = setting.sized(40, 2)
+        calls = setting.sized(100, 3)
         mode = f"slow-{PERCENT}-{BASE_MS}-{SLOW_MS}~{setting.folder.parent.name}{setting.folder.name}"
         async with open_ask(setting.url_of(mode)) as ask:
 

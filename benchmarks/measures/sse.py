@@ -75,7 +75,7 @@ def decoding(make: Callable[[], Any], words: int = 20_000) -> Open:
     @contextmanager
     def opened(setting: Setting) -> Iterator[PlainRound]:
         count = setting.sized(words, min(words, 50))
-        body = OPENAI.first + OPENAI.word * count + OPENAI.last(count)
+        body = OPENAI.body(count)
         pieces = [body[at : at + PIECE] for at in range(0, len(body), PIECE)]
         decode: Decode = make()
 
