@@ -73,6 +73,8 @@ def write(folder: Path, results: Results, *, readme: bool) -> None:
     """All that can be read of the results."""
     benches = {name: find(name) for name in names()}
     results.save(folder)
+    # As they are in the file, rounded: what is shown can be had from it again.
+    results = Results.load(folder)
     drawn = plots.draw_all(folder, benches, results)
     (folder / "results.md").write_text(tables.page(benches, results, drawn))
     if readme:
