@@ -1,0 +1,1 @@
+"""What this package costs, beside what one would take instead: `python -m benchmarks`."""
