@@ -20,6 +20,7 @@ from clawft_trio.chat import Call, Message
 from clawft_trio.costs import CostTracker
 from clawft_trio.errors import ClawftError, InvalidAnswer, Problem
 from clawft_trio.llm.stream import Iteration, consuming
+from clawft_trio.mcp import Toolset
 from clawft_trio.observe import Event
 from clawft_trio.pipeline import PermissionResolver, Targets
 from clawft_trio.resilience import Timeout
@@ -51,6 +52,8 @@ class AgentParts:
 
     turns: Turns
     tools: ToolRegistry
+    #: the MCP servers: `clients` of those that run, `failures` of those that do not
+    toolset: Toolset
     bus: MessageBus
     loop: AgentLoop
     targets: Targets

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -31,7 +30,7 @@ from clawft_trio.store import Store, open_store
 from clawft_trio.tools.builtin import BuiltinPolicy, CommandPolicy
 
 
-def provider_maker(config: Config, environ: Mapping[str, str] = os.environ) -> Callable[[str], Provider]:
+def provider_maker(config: Config, environ: Mapping[str, str] | None = None) -> Callable[[str], Provider]:
     """How providers are made by their names: from their section, over what the catalog knows."""
 
     def make(name: str) -> Provider:

@@ -126,18 +126,17 @@ async def open_agent(
         open_providers(providers, make_provider or provider_maker(settings)) as known,
         open_tracker(settings, kept, plan.models, providers or {}) as tracker,
         open_targets(known.at, wrap=partial(plan.around, tracker)) as targets,
+        # Before anything is started: a missing key is told at once, and not at three in the morning.
+        plan.reaching(targets),
         open_toolset(
             {**mcp_servers(settings), **(mcp or {})},
             registry,
             options=mcp_options,
             pins=StoredPins(kept),
             notify=plan.notify,
-        ),
+        ) as toolset,
         open_bus(settings.bus, shelf=StoredShelf(kept), notify=plan.notify) as bus,
     ):
-        for model in plan.models:
-            # A missing key is told now, and not when the first choice fails at three in the morning.
-            targets.reach(Target.parse(model))
         journal = None if store is None else Journal(kept)
         turns = Turns(
             models=plan.pipeline(targets, tracker),
@@ -152,6 +151,7 @@ async def open_agent(
         parts = AgentParts(
             turns=turns,
             tools=registry,
+            toolset=toolset,
             bus=bus,
             loop=agent_loop,
             targets=targets,
@@ -214,6 +214,13 @@ class _Plan:
     notify: Callable[[Event], None]
     #: one for the process: shared by all retries, hedges and failovers
     budget: RetryBudget = attrs.field(factory=RetryBudget)
+
+    @asynccontextmanager
+    async def reaching(self, targets: Targets) -> AsyncGenerator[None, None]:
+        """See that every model can be asked, as far as that can be known without asking."""
+        for model in self.models:
+            targets.reach(Target.parse(model))
+        yield
 
     @property
     def permissions(self) -> PermissionResolver:

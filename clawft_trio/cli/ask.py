@@ -25,21 +25,27 @@ class Ask:
 
 
 async def ask(wanted: Ask) -> None:
-    """Ask once; print the answer as it comes, or one JSON object.
+    """Ask once; print the answer as it comes, without a terminal when it is whole, or one JSON object.
 
     Raises:
       ClawftError: there is no answer, or something is missing.
 
     Cancellation: everything is closed.
     """
-    transcript = Transcript(Console())
+    console = Console()
+    transcript = Transcript(console)
     async with open_chosen(wanted.chosen, observers=[transcript.notice]) as agent:
         if wanted.as_json:
             reply = await agent.ask(wanted.question)
             sys.stdout.write(encode_json(as_json(reply)).decode() + "\n")
             return
-        async with transcript.following():
-            reply = await agent.ask(wanted.question, on_event=transcript)
+        if not console.is_terminal:
+            # Whoever reads the other end of a pipe cannot take anything back.
+            reply = await agent.ask(wanted.question)
+            sys.stdout.write(f"{reply.text}\n")
+        else:
+            async with transcript.following():
+                reply = await agent.ask(wanted.question, on_event=transcript)
     Console(stderr=True).print(summary(reply), style="dim")
 
 

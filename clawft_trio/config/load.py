@@ -25,7 +25,7 @@ MAX_SIZE = 1 << 20
 _BOM = b"\xef\xbb\xbf"
 
 
-async def load_config(path: str | Path, *, environ: Mapping[str, str] = os.environ) -> Config:
+async def load_config(path: str | Path, *, environ: Mapping[str, str] | None = None) -> Config:
     """Read the configuration in *path*.
 
     Raises:
@@ -56,12 +56,16 @@ async def read_config(path: str | Path) -> bytes:
         raise ConfigError([Problem("$", exc.strerror or type(exc).__name__)], source=str(path)) from exc
 
 
-def parse_config(data: bytes | str, *, source: str = "", environ: Mapping[str, str] = os.environ) -> Config:
-    """The configuration in the JSON text *data*. `${NAME}` in a string stands for a variable of *environ*.
+def parse_config(data: bytes | str, *, source: str = "", environ: Mapping[str, str] | None = None) -> Config:
+    """The configuration in the JSON text *data*.
+
+    `${NAME}` in a string stands for a variable of *environ*, by default the process's.
 
     Raises:
       ConfigError: it is not JSON, or does not fit; with every problem and its place.
     """
+    # Not a default: rendered signatures show defaults, and these are everybody's keys.
+    environ = os.environ if environ is None else environ
     config = structure_config(decode_config(data, source=source), Config, source=source, environ=environ)
     assert isinstance(config, Config)
     problems = [*_models_nobody_has(config), *_routing_problems(config)]

@@ -111,12 +111,13 @@ def split_target(target: str) -> tuple[str, str]:
     return provider, model
 
 
-def known_provider(name: str, known: Mapping[str, KnownProvider] = KNOWN) -> KnownProvider:
+def known_provider(name: str, known: Mapping[str, KnownProvider] | None = None) -> KnownProvider:
     """What is known of the provider called *name*.
 
     Raises:
       NotConfigured: there is none.
     """
+    known = KNOWN if known is None else known
     if name in known:
         return known[name]
     close = get_close_matches(name, known, n=1)
@@ -124,12 +125,14 @@ def known_provider(name: str, known: Mapping[str, KnownProvider] = KNOWN) -> Kno
     raise NotConfigured(f"unknown provider {name!r}: {advice}", provider=name)
 
 
-def find_key(name: str, spec: KnownProvider, environ: Mapping[str, str] = os.environ) -> str | None:
-    """The key for *spec* out of *environ*; None where none is needed.
+def find_key(name: str, spec: KnownProvider, environ: Mapping[str, str] | None = None) -> str | None:
+    """The key for *spec* out of *environ*, by default the process's; None where none is needed.
 
     Raises:
       NotConfigured: there is none and one is needed; the message names the variable to set.
     """
+    # Not a default: rendered signatures show defaults, and these are everybody's keys.
+    environ = os.environ if environ is None else environ
     for variable in spec.key_variables:
         key = environ.get(variable, "").strip()
         if key:
@@ -144,8 +147,8 @@ def provider_named(
     *,
     api_key: ApiKey = None,
     base_url: str | None = None,
-    environ: Mapping[str, str] = os.environ,
-    known: Mapping[str, KnownProvider] = KNOWN,
+    environ: Mapping[str, str] | None = None,
+    known: Mapping[str, KnownProvider] | None = None,
     **options: Any,
 ) -> HttpModel:
     """Make the provider called *name*; it is used in an `async with`.
@@ -154,8 +157,8 @@ def provider_named(
       name: one of `KNOWN`.
       api_key: instead of what the environment holds.
       base_url: instead of the known one.
-      environ: where keys are looked up.
-      known: the providers that there are.
+      environ: where keys are looked up; None is the process's environment.
+      known: the providers that there are; None is `KNOWN`.
       options: passed on to `OpenAICompatible` or `Anthropic`.
 
     Raises:

@@ -114,6 +114,8 @@ def _level(event: Event) -> int:
             return logging.WARNING
         case AttemptEnded(record=record) if record.outcome == "failed":
             return logging.WARNING
+        case Noted(what="server did not start"):
+            return logging.WARNING
         case BreakerChanged(state="closed"):
             return logging.INFO
         case _:

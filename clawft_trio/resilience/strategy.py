@@ -14,6 +14,7 @@ Four rules hold for all of them:
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable
 from functools import partial, wraps
 from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, overload
@@ -74,9 +75,22 @@ class Policy:
     def __call__(self, function: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]: ...
 
     def __call__(self, function: Callable[..., Awaitable[T]], /, *args: Any, **kwargs: Any) -> Any:
-        """Call *function* under this policy; without arguments, wrap it."""
+        """Call *function* under this policy; without arguments, wrap it.
+
+        Raises:
+          TypeError: what is to be wrapped is a plain `def`: whoever calls it would get a coroutine and not know it.
+        """
         if args or kwargs:
             return self.run(lambda _: function(*args, **kwargs), NO_CALL)
+        if (
+            inspect.isfunction(function)
+            and not inspect.iscoroutinefunction(function)
+            and function.__name__ != "<lambda>"
+        ):
+            raise TypeError(
+                f"{function.__qualname__} is not async, and {type(self).__name__} is for async functions; put what "
+                "blocks into one, with trio.to_thread.run_sync"
+            )
 
         @wraps(function)
         async def wrapped(*args: Any, **kwargs: Any) -> T:

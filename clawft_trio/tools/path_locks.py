@@ -66,9 +66,9 @@ class LockRequest:
     def __init__(self, locks: PathLocks, wants: Sequence[Want], number: int, *, alone: bool) -> None:
         self.wants: tuple[Want, ...] = tuple(wants)
         #: its place in the order of all that ever came
-        self.number = number
+        self.number: int = number
         #: conflicts with everybody
-        self.alone = alone
+        self.alone: bool = alone
         self._locks = locks
         # The nodes of the tree, and the set in each, that this request is entered in.
         self._entries: list[tuple[_Node, dict[LockRequest, None]]] = []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -125,3 +127,22 @@ async def test_planted_secrets_are_in_no_log_span_metric_recording_timeline_erro
     }
     assert found <= allowed
     assert all(text.strip() for text in out.values())
+
+
+def test_no_signature_shows_the_environment() -> None:
+    """Documentation, notebooks and `help()` print defaults: a default that is the environment would print every key."""
+    planted = "planted-in-the-environment"
+    program = (
+        "import clawft_trio, importlib, inspect, pkgutil\n"
+        "for found in pkgutil.walk_packages(clawft_trio.__path__, 'clawft_trio.'):\n"
+        "    module = importlib.import_module(found.name)\n"
+        "    for value in vars(module).values():\n"
+        "        for one in (value, *(vars(value).values() if inspect.isclass(value) else ())):\n"
+        "            if inspect.isroutine(one) or inspect.isclass(one):\n"
+        "                try: print(inspect.signature(one))\n"
+        "                except (TypeError, ValueError): pass\n"
+    )
+    env = {**os.environ, "OPENAI_API_KEY": planted}
+    shown = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True).stdout
+    assert "environ" in shown
+    assert planted not in shown

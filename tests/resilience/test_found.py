@@ -218,3 +218,11 @@ async def test_a_provider_without_records_is_not_thought_free_when_it_fails() ->
     with pytest.raises(ServerError) as caught:
         await complete(_Unrecorded(), REQUEST)
     assert [record.sent for record in caught.value.attempts] == [True]
+
+
+def test_a_plain_function_cannot_be_wrapped() -> None:
+    with pytest.raises(TypeError, match="fetch is not async"):
+
+        @Retry(max_retries=1)
+        def fetch() -> None:
+            """Whoever called it would get a coroutine."""
