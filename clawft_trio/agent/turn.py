@@ -123,28 +123,27 @@ class _Turn:
             last = tool_rounds == self._turns.policy.max_tool_iterations
             response = await self._ask(request, number, without_tools=last)
             self._rounds.append(response)
-            if response.tool_calls and response.finish_reason != "aborted":
+            heard: list[Message] = []
+            called = bool(response.tool_calls) and response.finish_reason != "aborted"
+            if called:
+                tool_rounds += not last
                 self._said.append(response.message)
                 answers = await self._use_tools(number, response, request.messages, refused=last)
-                if last:
-                    self._read(response)
-                    return
-                tool_rounds += 1
                 heard = [answer.message for answer in answers]
-            else:
+            if not called or last:
                 try:
-                    self._read(response)
+                    await self._read(response)
                 except InvalidAnswer as exc:
-                    heard = [await self._sent_back(exc)]
+                    heard.append(await self._sent_back(exc))
                 else:
-                    self._said.append(response.message)
+                    self._said.extend([] if called else [response.message])
                     return
             request = attrs.evolve(request, messages=(*request.messages, response.message, *heard))
 
-    def _read(self, response: ChatResponse) -> None:
+    async def _read(self, response: ChatResponse) -> None:
         """Take *response* as the answer, if it has the form that was asked for."""
         if self._question.form is not None and response.finish_reason != "aborted":
-            self._answer = self._question.form.value_of(response)
+            self._answer = await self._question.form.read_answer(response)
 
     async def _sent_back(self, error: InvalidAnswer) -> Message:
         """What the model is told of its answer; who was shown it, forgets it. It never becomes part of the session."""

@@ -20,6 +20,10 @@ LAST_WORDS = 0.25
 """Seconds in which a peer that has stopped reading may still be heard."""
 
 
+# Streams that are not trio's own raise what their system does.
+_BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
+
+
 class StreamTransport:
     """A `Transport` over any two trio streams. It closes both when it ends.
 
@@ -73,7 +77,7 @@ class StreamTransport:
                     deliver(message)
                 if mux.congested:
                     await mux.wait_relieved()
-        except trio.BrokenResourceError:
+        except _BROKEN:
             pass
         for message in reader.end():
             deliver(message)
@@ -83,7 +87,7 @@ class StreamTransport:
             while True:
                 frames = await mux.take()
                 await self._send.send_all(b"".join([frame.line for frame in frames]))
-        except trio.BrokenResourceError:
+        except _BROKEN:
             # What it wrote before may still be on its way. If it goes on living without reading, this is the end.
             await trio.sleep(LAST_WORDS)
             connection.cancel(reason="the peer has stopped reading")
@@ -100,8 +104,8 @@ class StreamServer:
 
         StreamServer(connect)       # async def connect() -> (what it reads, what it writes)
 
-    `connect` is called for each of its lives; both streams are closed at the end of that life. An OSError from it
-    counts as a server that cannot be reached now.
+    `connect` is called for each of its lives; both streams are closed at the end of that life. An error from it
+    counts as a server that cannot be reached now, and is the cause of the `PeerGone` that says so.
     """
 
     connect: Callable[[], Awaitable[tuple[trio.abc.SendStream, trio.abc.ReceiveStream]]]
@@ -122,8 +126,10 @@ class ConnectingTransport:
         """
         try:
             send, receive = await self._server.connect()
-        except OSError as exc:
-            return PeerGone(f"it cannot be reached: {exc}", server=self._name)  # noqa: ASYNC910 - `connect` was awaited
+        except Exception as exc:  # noqa: BLE001 - somebody else's code: whatever it raises, there is no server now
+            gone = PeerGone(f"it cannot be reached: {type(exc).__name__}: {exc}", server=self._name)
+            gone.__cause__ = exc
+            return gone  # noqa: ASYNC910 - `connect` was awaited
         return await StreamTransport(send, receive, name=self._name, limit=self._limit).run(mux)
 
 

@@ -10,6 +10,7 @@ import trio
 from msgspec import UNSET
 
 from clawft_trio.chat import Call
+from clawft_trio.codec import encode_json
 from clawft_trio.errors import McpError, RequestTimeout, ToolFailed, ToolTimeout
 from clawft_trio.mcp.client import McpClient
 from clawft_trio.mcp.frames import Progress
@@ -61,7 +62,8 @@ async def call_for(
     except McpError as exc:
         raise ToolFailed(str(exc), tool=context.tool) from exc
     if result.is_error:
-        raise ToolFailed(_told(result), tool=context.tool)
+        told = _told(result)
+        raise ToolFailed(told if isinstance(told, str) else encode_json(told).decode(), tool=context.tool)
     return _told(result)
 
 

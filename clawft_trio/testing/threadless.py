@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
@@ -22,7 +23,8 @@ def threadless() -> Iterator[None]:
         with seeded_scheduler(7), threadless():
             trio.run(main, clock=MockClock(autojump_threshold=0))
 
-    The limiter is asked, and there are checkpoints, as with threads; `trio.from_thread` works inside the function.
+    A limiter that is given is asked, there are checkpoints, and context variables are copied, as with threads. Inside
+    the function `trio.from_thread.run_sync` and `check_cancelled` work; `trio.from_thread.run` cannot.
     What blocks for long blocks everything. It holds for the whole process, until the block ends.
     """
     replaced: list[tuple[Any, str, object]] = [
@@ -50,11 +52,11 @@ async def _run_sync(
     await trio.lowlevel.checkpoint_if_cancelled()
     if limiter is None:
         await trio.lowlevel.cancel_shielded_checkpoint()
-        return function(*args)
+        return contextvars.copy_context().run(function, *args)
     borrower = object()
     await limiter.acquire_on_behalf_of(borrower)
     try:
-        return function(*args)
+        return contextvars.copy_context().run(function, *args)
     finally:
         limiter.release_on_behalf_of(borrower)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -75,6 +76,15 @@ class SchemaCheck:
                 yield Problem(f"$.{name[:60]}", f"unknown {self._noun}{hint}")
 
 
+def bounded(problems: Iterable[Problem]) -> list[Problem]:
+    """The first few *problems*, each cut to what a model can read."""
+    return [Problem(one.path, _cut(one.message)) for one in islice(problems, _MOST_PROBLEMS)]
+
+
+def _cut(message: str) -> str:
+    return message if len(message) <= _LONGEST_PROBLEM else f"…{message[-_LONGEST_PROBLEM:]}"
+
+
 def _unchecked(*_: object) -> Iterable[jsonschema.ValidationError]:
     return ()
 
@@ -84,8 +94,7 @@ def _is_unknown(error: jsonschema.ValidationError) -> bool:
 
 
 def _of_schema(error: jsonschema.ValidationError) -> Problem:
-    message = error.message
-    return Problem(error.json_path, message if len(message) <= _LONGEST_PROBLEM else f"…{message[-_LONGEST_PROBLEM:]}")
+    return Problem(error.json_path, _cut(error.message))
 
 
 # --- types, by msgspec -----------------------------------------------------------------------------------
@@ -116,4 +125,5 @@ def to_path(kind: type, value: Any) -> Any:
 def problem_of(exc: BaseException) -> Problem:
     """What msgspec found, with its place."""
     said, _, place = str(exc).partition(" - at `")
-    return Problem(place.rstrip("`") or "$", said)
+    # Of a key it says: at `key` in `$.table`.
+    return Problem(place.rpartition("` in `")[2].rstrip("`") or "$", said)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import enum
+import threading
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Literal, TypedDict
 
 import attrs
@@ -13,8 +15,9 @@ from hypothesis import given, strategies as st
 
 from clawft_trio import AnswerForm, InvalidAnswer, Message, Reset, open_agent, tool
 from clawft_trio.agent import TurnPolicy
+from clawft_trio.agent.answer_form import correction
 from clawft_trio.chat import ChatResponse, ToolCall
-from clawft_trio.errors import InvalidData, Problem
+from clawft_trio.errors import ContentFiltered, InvalidData, Problem
 from clawft_trio.llm.openai_request import is_closed
 from clawft_trio.observe import Recorder
 from clawft_trio.observe.events import Retracted
@@ -193,6 +196,86 @@ def test_pydantic_models_are_types_like_others() -> None:
         form.value_of(response('{"city": "Oslo", "days": ["1"]}'))
 
 
+def test_whatever_pydantic_makes_is_a_type() -> None:
+    pydantic = pytest.importorskip("pydantic")
+
+    class Trip(pydantic.BaseModel):
+        model_config = pydantic.ConfigDict(strict=True)
+        when: date
+        next: Trip | None = None
+
+    @pydantic.dataclasses.dataclass
+    class Positive:
+        n: int = pydantic.Field(gt=0)
+
+    class Days(pydantic.RootModel):
+        root: list[int]
+
+    Trip.model_rebuild(_types_namespace={"Trip": Trip, "date": date})
+    trip = '{"when": "2026-01-01", "next": {"when": "2026-01-02"}}'
+    assert AnswerForm.of(Trip).value_of(response(trip)).next.when == date(2026, 1, 2)
+    assert AnswerForm.of(list[Trip]).value_of(response(f'{{"answer": [{trip}]}}'))[0].when == date(2026, 1, 1)
+    assert AnswerForm.of(Days).value_of(response('{"answer": [1]}')) == Days([1])
+    for kind in (Trip, list[Trip], Days, Positive):
+        assert AnswerForm.of(kind).schema["type"] == "object"
+    with pytest.raises(InvalidAnswer, match=r"\$\.n: "):
+        AnswerForm.of(Positive).value_of(response('{"n": -1}'))
+
+
+def test_keys_of_a_table_are_what_they_are_said_to_be() -> None:
+    form = AnswerForm.of(dict[int, str])
+    assert form.value_of(response('{"answer": {"3": "x"}}')) == {3: "x"}
+    with pytest.raises(InvalidAnswer) as told:
+        form.value_of(response('{"answer": {"three": "x"}}'))
+    assert [problem.path for problem in told.value.problems] == ["$.answer"]
+
+
+def test_fields_that_json_would_fill_in_another_way_are_refused() -> None:
+    @attrs.frozen
+    class Converted:
+        a: int = attrs.field(converter=lambda value: value * 10)
+
+    @dataclass
+    class Hidden:
+        a: int = field(init=False, default=3)
+
+    for kind in (Converted, Hidden):
+        with pytest.raises(TypeError, match=r"\.a: "):
+            AnswerForm.of(kind)
+
+
+def test_what_is_wrong_is_told_in_few_words_however_many_there_are() -> None:
+    def refuse(raw: object) -> None:
+        raise ValueError("z" * 2_000_000)
+
+    with pytest.raises(InvalidAnswer) as told:
+        AnswerForm({"type": "object"}, read=refuse).value_of(response("{}"))
+    assert len(correction(told.value)) < 1000
+    with pytest.raises(InvalidAnswer) as told:
+        AnswerForm.of(list[int]).value_of(response(msgspec.json.encode({"answer": ["x" * 1000] * 1000}).decode()))
+    assert len(correction(told.value)) < 5000
+
+
+def test_what_a_filter_cut_off_is_no_mistake_in_the_form() -> None:
+    with pytest.raises(ContentFiltered):
+        AnswerForm.of(Forecast).value_of(response(GOOD, finish_reason="content_filter"))
+
+
+async def test_a_long_answer_is_read_off_the_event_loop() -> None:
+    where = []
+
+    def note(raw: object) -> object:
+        where.append(threading.current_thread() is threading.main_thread())
+        return raw
+
+    form = AnswerForm({"type": "object"}, read=note)
+    for text in ("{}", "{}" + " " * 10_000):
+        await form.read_answer(response(text))
+    assert where == [True, False]
+    with pytest.raises(InvalidAnswer, match="characters"):
+        await form.read_answer(response("{}" + " " * 2_000_000))
+
+
 def test_a_type_that_json_cannot_be_is_refused_at_once() -> None:
     with pytest.raises(TypeError):
         AnswerForm.of(object())
@@ -313,7 +396,9 @@ async def test_a_model_that_only_calls_tools_gives_no_answer() -> None:
     async with open_agent(["p/m"], providers={"p": model}, tools=[look], turn=policy) as agent:
         with pytest.raises(InvalidAnswer, match="a call of a tool"):
             await agent.ask("And tomorrow?", answer=Forecast)
-    assert model.calls == 3
+    # Two rounds of tools, the last without, and two corrections.
+    assert model.calls == 5
+    assert [message.role for message in model.requests[-1].messages[-3:]] == ["assistant", "tool", "user"]
 
 
 async def test_who_stops_a_typed_answer_has_none() -> None:

@@ -292,3 +292,54 @@ def test_what_is_no_exception_ends_the_run_and_comes_out_bare() -> None:
                     await guest.call(broken)
 
     run(main)
+
+
+def test_a_second_cancellation_does_not_leave_a_turn_behind() -> None:
+    model = ScriptedProvider([Say("Wear "), Hang()])
+    ended: list[float] = []
+
+    async def reluctant() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(0.2)
+            ended.append(trio.current_time())
+
+    async def main() -> None:
+        async with Guest(scripted(model)) as guest:
+            task = asyncio.ensure_future(guest.call(reluctant))
+            await asyncio.sleep(0.05)
+            for _ in range(3):
+                task.cancel()
+                await asyncio.sleep(0.02)
+            assert isinstance(await settled(task), asyncio.CancelledError)
+            assert ended
+
+    run(main)
+
+
+def test_a_cancellation_while_it_closes_waits_for_the_end() -> None:
+    closed: list[bool] = []
+
+    @asynccontextmanager
+    async def slow_to_close() -> AsyncGenerator[str, None]:
+        try:
+            yield "open"
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(0.2)
+            closed.append(True)
+
+    async def use() -> None:
+        async with Guest(slow_to_close()):
+            pass
+
+    async def main() -> None:
+        task = asyncio.ensure_future(use())
+        await asyncio.sleep(0.1)
+        task.cancel()
+        assert isinstance(await settled(task), asyncio.CancelledError)
+        assert closed
+
+    run(main)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
 from clawft_trio.auth import AuthContext
@@ -267,13 +268,32 @@ async def test_a_server_behind_streams_of_ones_own_is_kept_alive_like_any_other(
 
 
 async def test_a_server_that_cannot_be_reached_is_a_failure_with_the_reason(autojump_clock):
+    for error in (ConnectionRefusedError, trio.BrokenResourceError, ValueError):
+
+        async def connect(error=error):
+            await trio.lowlevel.checkpoint()
+            raise error("nobody there")
+
+        async with open_toolset({"far": StreamServer(connect)}, ToolRegistry()) as toolset:
+            assert isinstance(toolset.failures["far"], PeerGone)
+            assert "nobody there" in str(toolset.failures["far"])
+
+
+async def test_a_stream_that_breaks_in_its_own_words_is_a_server_that_is_gone(autojump_clock):
+    class Breaking(trio.abc.ReceiveStream):
+        async def receive_some(self, max_bytes=None):
+            await trio.sleep(1)
+            raise ConnectionResetError("reset")
+
+        async def aclose(self):
+            await trio.lowlevel.checkpoint()
+
     async def connect():
         await trio.lowlevel.checkpoint()
-        raise ConnectionRefusedError("nobody there")
+        return trio.testing.MemorySendStream(), Breaking()
 
     async with open_toolset({"far": StreamServer(connect)}, ToolRegistry()) as toolset:
         assert isinstance(toolset.failures["far"], PeerGone)
-        assert "nobody there" in str(toolset.failures["far"])
 
 
 async def test_cancelled_anywhere_a_server_behind_streams_leaves_nothing():
