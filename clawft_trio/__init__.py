@@ -228,6 +228,8 @@ _HOME_OF = {name: f"clawft_trio.{room}" for room, names in _HOMES.items() for na
 if not TYPE_CHECKING:  # with it in sight, a checker would take any name for one of ours
 
     def __getattr__(name: str) -> object:
+        if name == "__version__":
+            return import_module("importlib.metadata").version("clawft-trio")
         if name not in _HOME_OF:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = globals()[name] = getattr(import_module(_HOME_OF[name]), name)

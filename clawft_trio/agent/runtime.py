@@ -108,9 +108,12 @@ async def open_agent(
       NotConfigured: a model names an unknown provider, or its key is missing.
       ConfigError: the configuration does not fit.
       StoreError: the store cannot be used.
+      TypeError: *models* is one string, or a tool is not made by `@tool`.
 
     Cancellation: everything is cancelled, waited for and closed, each within its grace.
     """
+    if isinstance(models, str):
+        raise TypeError(f"models are a list: [{models!r}]")
     settings = config if isinstance(config, Config) else Config() if config is None else await load_config(config)
     plan = _Plan(
         config=settings,

@@ -192,7 +192,10 @@ class _Probe:
         if bus.most_waiting > self.in_flight:
             self.faults.append(f"{bus.most_waiting} calls of publish waited at once while the bus was full")
         if len(taken) > self.in_flight + self.backlog:
-            self.faults.append(f"{len(taken)} messages were taken from the messenger while the bus was full")
+            self.faults.append(
+                f"{len(taken)} messages were taken from the messenger while the bus was full: the adapter reads ahead, "
+                "or `say` returns before it has read them (a socket buffers: wait until the adapter has the line)"
+            )
 
     def _look_at_an_empty(self, bus: _Bus, channel: Channel, texts: list[str], *, late: bool) -> None:
         in_order: Callable[[list[str]], list[str]] = list if self.in_flight == 1 else sorted

@@ -72,7 +72,10 @@ class ToolRegistry:
 
         Raises:
           ValueError: there is one of that name, and it is not to be replaced.
+          TypeError: it is no `Tool`: a function becomes one by `@tool`.
         """
+        if not isinstance(tool, Tool):
+            raise TypeError(f"{tool!r} is no tool: a function becomes one by @tool")
         if tool.name in self._tools and not replace:
             raise ValueError(f"there is a tool named {tool.name!r} already")
         self._tools[tool.name] = tool

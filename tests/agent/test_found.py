@@ -51,3 +51,12 @@ async def test_a_question_that_is_none_does_not_spoil_the_session() -> None:
             with pytest.raises(TypeError):
                 await agent.ask(wrong)
         assert (await agent.ask("hello")).text == "hello"
+
+
+async def test_what_is_no_list_of_models_and_no_tool_is_told_so() -> None:
+    with pytest.raises(TypeError, match="models are a list"):
+        async with open_agent("p/m"):
+            raise AssertionError("opened")
+    with pytest.raises(TypeError, match="@tool"):
+        async with open_agent(["p/m"], providers={"p": ScriptedProvider.saying("x")}, tools=[print]):
+            raise AssertionError("opened")
