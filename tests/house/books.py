@@ -174,12 +174,14 @@ class Money:
 
     def check(self, entries: tuple[Entry, ...]) -> None:
         """What has to be paid is in the ledger, once, and what is in the ledger was told."""
-        assert entries
-        assert {entry.state for entry in entries} <= {"settled", "refunded"}, Counter(one.state for one in entries)
+        states = Counter(entry.state for entry in entries)
+        assert entries and states.keys() <= {"settled", "refunded"}, states
         settled = [entry for entry in entries if entry.state == "settled"]
-        assert Counter((entry.target, entry.outcome) for entry in settled) == self.billable
-        assert _sum(settled) == self.charged
-        assert _sum([one for one in settled if one.outcome == "ok" and one.certainty == "exact"]) == self.owed
+        billed: Tally = Counter((entry.target, entry.outcome) for entry in settled)
+        assert billed == self.billable, (billed, self.billable)
+        assert _sum(settled) == self.charged, (_sum(settled), self.charged)
+        told = _sum([entry for entry in settled if entry.outcome == "ok" and entry.certainty == "exact"])
+        assert told == self.owed, (told, self.owed)
 
 
 def _add(tally: Tally, target: str, input_tokens: int, output_tokens: int) -> None:

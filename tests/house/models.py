@@ -10,6 +10,7 @@ from house.world import World
 
 from clawft_trio import Usage
 from clawft_trio.errors import AuthFailed, RateLimited, ServerError, TransportFailed
+from clawft_trio.pipeline.assembler import NO_ANSWER
 from clawft_trio.testing import (
     CallTool,
     CloseConnection,
@@ -31,14 +32,17 @@ _MOST_TOOLS = 4
 
 def script(world: World, lines: Sequence[Line], *, typed: bool, wire: bool = False) -> list[Any]:
     """What a model does with a conversation: answers, asks for tools, or breaks."""
+    last = max((number for number, line in enumerate(lines) if line.role == "user"), default=0)
     for fault in faults(lines):
         world.books.expect(False, "a model was shown", fault)
+    # The calls of stopped turns are given answers on the way to a model; those of this turn have their own.
+    mended = [line for line in lines[last:] if line.text == NO_ANSWER]
+    world.books.expect(not mended, "a model was shown no answer:", mended)
     if world.maybe(0.3):
         broken = _break(world, wire=wire)
         # A status comes before any words.
         return broken if broken and isinstance(broken[0], Status) else [*_words(world, LOST), *broken]
     finish = Finish(usage=_usage(world) if world.maybe(0.7) else None)
-    last = max((number for number, line in enumerate(lines) if line.role == "user"), default=0)
     used = sum(line.role == "tool" for line in lines[last:])
     if used < _MOST_TOOLS and world.maybe(0.4):
         return [*_words(world), *_calls(world), finish]

@@ -136,7 +136,7 @@ class Messenger:
         id_, books = message.reply_to, self.world.books
         assert id_ is not None
         books.expect(not books.fate[id_]["answered"], "after the reply:", message)
-        books.expect(f"[{tag}]" == f"[{id_}]" if (tag := _tag(message)) else True, "another's answer:", message)
+        books.expect(_tag(message) in {"", id_}, "another's answer:", message)
         match message.kind:
             case "partial":
                 self._screens[id_] = self._screens.get(id_, "") + message.content

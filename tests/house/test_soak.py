@@ -169,7 +169,13 @@ async def test_a_soak_leaves_nobody_without_a_reply_and_nothing_behind(
     chats: int, messages: int, tmp_path: Path
 ) -> None:
     world = World(
-        seed := int.from_bytes(os.urandom(4)), unit=_UNIT, chats=chats, messages=messages, deaths=0.02, late=2.0, log=False
+        seed := int.from_bytes(os.urandom(4)),
+        unit=_UNIT,
+        chats=chats,
+        messages=messages,
+        deaths=0.02,
+        late=2.0,
+        log=False,
     )
     print("seed", seed)
     check_nothing_left = nothing_left()
