@@ -22,7 +22,8 @@ async def check_closing(world: World, agent: Agent) -> None:
     world.books.money.check(await agent.parts.costs.ledger.entries(limit=1_000_000))
     loop = agent.parts.loop.statistics()
     assert (loop.running, loop.waiting) == (0, 0), loop
-    assert agent.parts.tools.locks.statistics() == LockStatistics(holders=0, waiters=0, paths=0)
+    locks = agent.parts.tools.locks.statistics()
+    assert locks == LockStatistics(holders=0, waiters=0, paths=0), locks
     with trio.fail_after(_CALLS_END * world.unit + world.late):
         while any(_pending(agent)):
             await trio.sleep(world.unit)

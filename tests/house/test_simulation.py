@@ -212,13 +212,17 @@ def test_the_same_seed_gives_the_same_events_in_every_process(seed: int, tmp_pat
 def test_the_simulation_comes_through_every_kind_of_trouble(tmp_path: Path) -> None:
     """A simulation in which nothing goes wrong would show nothing."""
     told: Counter[str] = Counter()
+    asked: Counter[str] = Counter()
     for seed in range(12):
         folder = tmp_path / str(seed)
         folder.mkdir()
-        told += simulated(seed, folder).books.told
+        books = simulated(seed, folder).books
+        told += books.told
+        asked += books.asked
+    assert {"streamed", "streamed and typed", "typed", "impatient"} <= set(asked)
     assert {
         "turn ok", "turn error", "turn cancelled", "attempt ok", "attempt failed", "attempt cancelled",
         "tool ok", "tool error", "tool timeout", "tool unknown", "tool invalid", "tool cancelled",
-        "RetryScheduled", "FailedOver", "HedgeStarted", "Retracted", "BreakerChanged", "LockWaited",
+        "RetryScheduled", "FailedOver", "HedgeStarted", "Retracted", "BreakerChanged", "LockWaited", "Charged",
         "MessageDropped", "Undeliverable", "BusPressure", "ServerStarted", "ServerGone", "ServerAsked",
     } <= set(told)  # fmt: skip
