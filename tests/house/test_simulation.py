@@ -18,7 +18,12 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from house.world import Messenger, World, check_history
+from house.books import PRICES
+from house.closing import check_closing
+from house.conversations import Line
+from house.models import script
+from house.people import Messenger, ask, disturb
+from house.world import World
 
 from clawft_trio import Config, StreamServer, open_agent, parse_config
 from clawft_trio.agent import LoopPolicy
@@ -46,7 +51,7 @@ def simulated(seed: int, folder: Path) -> World:
             trio.run(live, world, folder, clock=trio.testing.MockClock(autojump_threshold=0))
     finally:
         random.setstate(before)
-    world.check()
+    world.books.check()
     return world
 
 
@@ -67,24 +72,21 @@ async def live(world: World, folder: Path) -> None:
             config=config(world),
             loop=LoopPolicy(max_concurrent_turns=3, session_buffer_size=2, turn=60.0, grace=1e6, farewell=1e6),
             channels=[messenger],
-            observers=[world.observe],
+            observers=[world.books.observe],
         ) as agent,
     ):
         async with trio.open_nursery() as nursery:
             async with trio.open_nursery() as asking:
-                nursery.start_soon(world.disturb, agent)
+                nursery.start_soon(disturb, world, agent)
                 for number in range(4):
-                    asking.start_soon(world.ask, agent, number)
+                    asking.start_soon(ask, world, agent, number)
                 await world.quiet.wait()
             world.calm = True
             nursery.cancel_scope.cancel(reason="everybody has written everything")
         await agent.parts.loop.shutdown()
         while any(agent.bus.statistics().shelved.values()) or agent.bus.statistics().outbound["sim"].depth:
             await trio.sleep(1)  # the channel is back, and gets what it missed
-        assert await agent.parts.costs.ledger.entries(limit=100_000)
-        assert all(entry.state != "open" for entry in await agent.parts.costs.ledger.entries(limit=100_000))
-        for chat in range(world.chats):
-            check_history(await agent.parts.turns.history.history(f"sim:{chat}"))
+        await check_closing(world, agent)
     assert [one.running for one in models.values()] == [0, 0]
     assert trio.lowlevel.current_statistics().tasks_living == idle
 
@@ -104,7 +106,7 @@ def config(world: World) -> Config:
                 "tools": {"unapproved": True, "concurrency": 2},
                 "timeouts": {"first_content_ms": 6000, "gap_ms": 5000, "hedge_after_ms": 2000, "total_ms": 60000},
                 "retry": {"max_retries": 1, "base_delay_ms": 500},
-                "prices": {"one/a": {"input": 1, "output": 2}, "two/b": {"input": 3, "output": 4}},
+                "prices": PRICES,
                 "skills": {"user": None},
             }
         )
@@ -113,7 +115,7 @@ def config(world: World) -> Config:
 
 def model(world: World, name: str) -> ScriptedProvider:
     def choose(request: ChatRequest) -> list:
-        return world.script([message.role for message in request.messages], typed=request.response_schema is not None)
+        return script(world, [*map(Line.of, request.messages)], typed=request.response_schema is not None)
 
     return ScriptedProvider(name=name, choose=choose)
 
@@ -128,7 +130,7 @@ async def far_server(world: World) -> AsyncGenerator[StreamServer, None]:
             if world.maybe(0.1):
                 raise ConnectionRefusedError("not yet")
             near, far = trio.testing.memory_stream_pair()
-            nursery.start_soon(Mortal(far).run, far, far)
+            nursery.start_soon(Mortal(world, far).run, far, far)
             return near, near
 
         yield StreamServer(connect)
@@ -138,9 +140,14 @@ async def far_server(world: World) -> AsyncGenerator[StreamServer, None]:
 class Mortal(ScriptedMcpServer):
     """A server in memory: dying is closing its streams."""
 
-    def __init__(self, stream: trio.StapledStream) -> None:
+    def __init__(self, world: World, stream: trio.StapledStream) -> None:
         super().__init__()
+        self._world = world
         self._stream = stream
+
+    async def _tool_echo(self, arguments: dict) -> str:
+        self._world.books.note_run(arguments["text"])
+        return await super()._tool_echo(arguments)
 
     async def _tool_die(self, arguments: dict) -> None:
         await self._stream.aclose()
@@ -156,7 +163,7 @@ def told(world: World, folder: Path) -> list[str]:
     def named(found: re.Match[str]) -> str:
         return ids.setdefault(found[0], f"id{len(ids)}")
 
-    return [_ID.sub(named, repr(event).replace(str(folder), "~")) for event in world.events]
+    return [_ID.sub(named, repr(event).replace(str(folder), "~")) for event in world.books.events]
 
 
 # --- tests -------------------------------------------------------------------------------------------------------
@@ -205,13 +212,17 @@ def test_the_same_seed_gives_the_same_events_in_every_process(seed: int, tmp_pat
 def test_the_simulation_comes_through_every_kind_of_trouble(tmp_path: Path) -> None:
     """A simulation in which nothing goes wrong would show nothing."""
     told: Counter[str] = Counter()
+    asked: Counter[str] = Counter()
     for seed in range(12):
         folder = tmp_path / str(seed)
         folder.mkdir()
-        told += simulated(seed, folder).told
+        books = simulated(seed, folder).books
+        told += books.told
+        asked += books.asked
+    assert {"streamed", "streamed and typed", "typed", "impatient"} <= set(asked)
     assert {
         "turn ok", "turn error", "turn cancelled", "attempt ok", "attempt failed", "attempt cancelled",
         "tool ok", "tool error", "tool timeout", "tool unknown", "tool invalid", "tool cancelled",
-        "RetryScheduled", "FailedOver", "HedgeStarted", "Retracted", "BreakerChanged", "LockWaited",
+        "RetryScheduled", "FailedOver", "HedgeStarted", "Retracted", "BreakerChanged", "LockWaited", "Charged",
         "MessageDropped", "Undeliverable", "BusPressure", "ServerStarted", "ServerGone", "ServerAsked",
     } <= set(told)  # fmt: skip

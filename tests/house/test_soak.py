@@ -14,7 +14,12 @@ from pathlib import Path
 import attrs
 import pytest
 import trio
-from house.world import Messenger, World, check_history
+from house.books import PRICES
+from house.closing import check_closing
+from house.conversations import Line
+from house.models import script
+from house.people import Messenger, ask, disturb
+from house.world import World
 
 from clawft_trio import (
     CircuitBreaker,
@@ -85,11 +90,11 @@ async def soak(world: World, folder: Path) -> Memory:
             config=config(),
             loop=LoopPolicy(max_concurrent_turns=16, session_buffer_size=2, turn=10.0, grace=120.0, remembered_ids=100),
             channels=[Messenger(world)],
-            observers=[world.observe],
+            observers=[world.books.observe],
         ) as agent,
     ):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(partial(world.disturb, agent, every=100))
+            nursery.start_soon(partial(disturb, world, agent, every=100))
             nursery.start_soon(keep_asking, world, agent)
             nursery.start_soon(keep_looking, memory, agent, server.exchanges)
             await world.quiet.wait()
@@ -98,10 +103,7 @@ async def soak(world: World, folder: Path) -> Memory:
         await agent.parts.loop.shutdown()
         while any(agent.bus.statistics().shelved.values()) or agent.bus.statistics().outbound["sim"].depth:
             await trio.sleep(_UNIT)
-        ledger = agent.parts.costs.ledger
-        assert not [entry for entry in await ledger.entries(limit=1_000_000) if entry.state == "open"]
-        for chat in range(world.chats):
-            check_history(await agent.parts.turns.history.history(f"sim:{chat}"))
+        await check_closing(world, agent)
     return memory
 
 
@@ -110,7 +112,7 @@ async def keep_asking(world: World, agent: Agent) -> None:
     number = 0
     while True:
         number += 1
-        await world.ask(agent, number % 5)
+        await ask(world, agent, number % 5)
 
 
 async def keep_looking(memory: Memory, agent: Agent, kept: list[object]) -> None:
@@ -126,8 +128,8 @@ async def keep_looking(memory: Memory, agent: Agent, kept: list[object]) -> None
 
 
 def chosen(world: World, request: SeenRequest) -> list:
-    roles = [str(message["role"]) for message in request.body["messages"]]
-    return world.script(roles, typed="response_format" in request.body, wire=True)
+    lines = [Line.of_wire(message) for message in request.body["messages"]]
+    return script(world, lines, typed="response_format" in request.body, wire=True)
 
 
 def config() -> Config:
@@ -136,7 +138,7 @@ def config() -> Config:
         "routing": {"permissions": {"channels": {"sim": {"level": 2}}}},
         "tools": {"unapproved": True},
         "timeouts": {"hedge_after_ms": 100, "total_ms": 10000},
-        "prices": {"one/a": {"input": 1, "output": 2}, "two/b": {"input": 3, "output": 4}},
+        "prices": PRICES,
         "skills": {"user": None},
     }
     return parse_config(encode_json(settings))
@@ -167,14 +169,20 @@ async def test_a_soak_leaves_nobody_without_a_reply_and_nothing_behind(
     chats: int, messages: int, tmp_path: Path
 ) -> None:
     world = World(
-        seed := int.from_bytes(os.urandom(4)), unit=_UNIT, chats=chats, messages=messages, deaths=0.02, log=False
+        seed := int.from_bytes(os.urandom(4)),
+        unit=_UNIT,
+        chats=chats,
+        messages=messages,
+        deaths=0.02,
+        late=2.0,
+        log=False,
     )
     print("seed", seed)
     check_nothing_left = nothing_left()
     async with no_process_left():
         memory = await soak(world, tmp_path)
         await check_nothing_left()
-    world.check()
+    world.books.check()
     if messages >= 100:
         memory.check()
-    print(world.told, world.asked, sep="\n")
+    print(world.books.told, world.books.asked, sep="\n")
