@@ -37,6 +37,9 @@ def run(command: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
         return trio.run(_until_terminated, partial(command, *args), termination)
     finally:
         # Once was enough: whoever sends more of them is heard already, until the process has ended.
+        if termination.heard and hasattr(signal, "pthread_sigmask"):
+            # On its way out the interpreter forgets what is ignored, and not what is blocked.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         signal.signal(signal.SIGTERM, signal.SIG_IGN if termination.heard else before)
 
 
