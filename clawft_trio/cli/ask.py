@@ -8,11 +8,13 @@ import attrs
 from rich.console import Console
 
 from clawft_trio.agent.question import Reply
+from clawft_trio.attempts import AttemptRecord
 from clawft_trio.cli.opening import open_chosen
 from clawft_trio.cli.options import Chosen
 from clawft_trio.cli.show import summary
 from clawft_trio.cli.transcript import Transcript
 from clawft_trio.codec import encode_json
+from clawft_trio.errors import ClawftError
 
 
 @attrs.frozen(kw_only=True)
@@ -28,24 +30,34 @@ async def ask(wanted: Ask) -> None:
     """Ask once; print the answer as it comes, without a terminal when it is whole, or one JSON object.
 
     Raises:
-      ClawftError: there is no answer, or something is missing.
+      ClawftError: there is no answer, or something is missing. The JSON object says so, too.
 
     Cancellation: everything is closed.
     """
+    try:
+        await _ask(wanted)
+    except (ClawftError, OSError) as exc:
+        if wanted.as_json:
+            _print_json({"error": error_as_json(exc)})
+        raise
+
+
+async def _ask(wanted: Ask) -> None:
     console = Console()
     transcript = Transcript(console)
     async with open_chosen(wanted.chosen, observers=[transcript.notice]) as agent:
-        if wanted.as_json:
-            reply = await agent.ask(wanted.question)
-            sys.stdout.write(encode_json(as_json(reply)).decode() + "\n")
-            return
-        if not console.is_terminal:
-            # Whoever reads the other end of a pipe cannot take anything back.
-            reply = await agent.ask(wanted.question)
-            sys.stdout.write(f"{reply.text}\n")
-        else:
+        if console.is_terminal and not wanted.as_json:
             async with transcript.following():
                 reply = await agent.ask(wanted.question, on_event=transcript)
+        else:
+            # Whoever reads the other end of a pipe cannot take anything back.
+            reply = await agent.ask(wanted.question)
+            if not wanted.as_json:
+                sys.stdout.write(f"{reply.text}\n")
+    if wanted.as_json:
+        # Only now: what goes wrong on closing would make a second object.
+        _print_json(as_json(reply))
+        return
     Console(stderr=True).print(summary(reply), style="dim")
 
 
@@ -61,14 +73,25 @@ def as_json(reply: Reply) -> dict[str, object]:
         "cost_usd": None if reply.cost is None else str(reply.cost),
         "seconds": round(reply.latency.total, 4),
         "rounds": len(reply.rounds),
-        "attempts": [
-            {
-                "target": record.target,
-                "outcome": record.outcome,
-                "seconds": round(record.latency.total, 4),
-                "error": None if record.error is None else type(record.error).__name__,
-            }
-            for record in reply.attempts
-        ],
+        "attempts": [_attempt(record) for record in reply.attempts],
         "tools": [{"name": answer.name, "outcome": answer.outcome} for answer in reply.tools],
     }
+
+
+def error_as_json(exc: Exception) -> dict[str, object]:
+    """What `--json` prints when there is no reply."""
+    records = exc.attempts if isinstance(exc, ClawftError) else ()
+    return {"type": type(exc).__name__, "message": str(exc), "attempts": [_attempt(record) for record in records]}
+
+
+def _attempt(record: AttemptRecord) -> dict[str, object]:
+    return {
+        "target": record.target,
+        "outcome": record.outcome,
+        "seconds": round(record.latency.total, 4),
+        "error": None if record.error is None else type(record.error).__name__,
+    }
+
+
+def _print_json(value: object) -> None:
+    sys.stdout.write(encode_json(value).decode() + "\n")

@@ -24,7 +24,7 @@ from clawft_trio.errors import (
     ServerError,
     TransportFailed,
 )
-from clawft_trio.llm import KNOWN
+from clawft_trio.llm import KNOWN, OpenAICompatible
 from clawft_trio.llm.http_model import HttpModel
 
 
@@ -61,7 +61,7 @@ async def check_provider(name: str, chosen: Chosen, config: Config) -> Finding:
         _, make = targets_of(attrs.evolve(chosen, models=chosen.models or (f"{name}/any",)), config)
         provider = make(name)
     except NotConfigured as exc:
-        return wrong(says=str(exc), advice=_missing(name))
+        return wrong(says=str(exc), advice=_bad_address(name, chosen, config) or _missing(name))
     assert isinstance(provider, HttpModel)
     try:
         async with provider:
@@ -115,6 +115,17 @@ def _missing(name: str) -> str:
     if known is None or not known.key_variables:
         return "Name the variable that holds its key with --api-key-env, or its address in the configuration."
     return f"Set {' or '.join(known.key_variables)}, or name another variable in the configuration: ${{VARIABLE}}."
+
+
+def _bad_address(name: str, chosen: Chosen, config: Config) -> str:
+    """What to do about the address of *name*; empty when there is nothing wrong with it."""
+    own = config.providers.get(name, ProviderConfig()).api_base
+    try:
+        OpenAICompatible(name, base_url=chosen.base_url or own or "http://localhost")
+    except NotConfigured:
+        place = f"$.providers[{name!r}].api_base" if chosen.base_url is None else "--base-url"
+        return f"Correct {place}: http:// or https://, a host, and no credentials."
+    return ""
 
 
 def _advice(exc: ClawftError, name: str, key: str) -> str:

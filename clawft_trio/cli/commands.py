@@ -42,8 +42,20 @@ app: typer.Typer = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"clawft-trio {version('clawft-trio')}")
+        raise typer.Exit
+
+
 @app.callback()
-def everything() -> None:
+def everything(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
     """The runtime for LLM agents on trio whose answers must get through."""
 
 
@@ -73,7 +85,9 @@ def ask(
     config: ConfigOption = None,
     store: StoreOption = None,
     record: RecordOption = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object instead of text, also of what went wrong.")
+    ] = False,
 ) -> None:
     """Ask once and print the answer.
 

@@ -21,6 +21,8 @@ from clawft_trio.store import open_store
 
 _NUMBERS = ("attempts", "input_tokens", "output_tokens", "cost", "certainty", "unpriced")
 
+_COUNTS = ("attempts", "input_tokens", "output_tokens", "unpriced")
+
 
 @attrs.frozen(kw_only=True)
 class Costs:
@@ -86,4 +88,6 @@ def _csv(groups: Sequence[str], found: Sequence[Spending]) -> None:
 
 
 def _json(groups: Sequence[str], found: Sequence[Spending]) -> None:
-    print(encode_json([_row(groups, spent) for spent in found]).decode())
+    # The cost stays a string: as a number most readers would make a float of it.
+    counts = [{name: getattr(spent, name) for name in _COUNTS} for spent in found]
+    print(encode_json([_row(groups, spent) | own for spent, own in zip(found, counts, strict=True)]).decode())

@@ -15,6 +15,7 @@ from clawft_trio.cli.check_provider import check_provider, providers_of
 from clawft_trio.cli.findings import Finding, print_findings, print_findings_json
 from clawft_trio.cli.options import Chosen
 from clawft_trio.cli.patience import patience
+from clawft_trio.cli.telling import why_of
 from clawft_trio.cli.workspace import Look, skills_of
 from clawft_trio.config import Config, McpServerConfig, load_config
 from clawft_trio.errors import CannotStart, ClawftError, ConfigError, NotConfigured, PeerGone, StoreError
@@ -135,10 +136,10 @@ async def _mcp(name: str, own: McpServerConfig, config: Config, total: float) ->
     except CannotStart as exc:
         return wrong(says=str(exc), advice=f"Install it, or correct $.tools.mcp_servers[{name!r}].command.")
     except PeerGone as exc:
-        last = exc.stderr.strip().splitlines()[-1:]
-        says = ": ".join([str(exc), *last])
         by_hand = "Run its command by hand: it says there why it ends."
-        return wrong(says=says, advice=by_hand if own.url is None else "Is its address right, and the network up?")
+        return wrong(
+            says=why_of(exc), advice=by_hand if own.url is None else "Is its address right, and the network up?"
+        )
     except ClawftError as exc:
         return wrong(says=f"{type(exc).__name__}: {exc}", advice="Try it by hand with `clawft-trio mcp list`.")
     return Finding(check="mcp", subject=name, says=f"{len(tools)} tools")

@@ -8,6 +8,7 @@ configuration or its keys, 130 interrupted, 143 terminated. Nobody who uses the 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -21,14 +22,24 @@ FAILED, WRONG, INTERRUPTED = 1, 2, 130
 
 def main() -> NoReturn:
     """Run the command line and exit."""
+    _outlive_early_questions()
     _speak_any_encoding()
     try:
         _run()
     except BaseException as exc:  # noqa: ASYNC103 - outside of any trio run
         if isinstance(exc, SystemExit) or os.environ.get("CLAWFT_TRACEBACK"):
             raise
+        # Somebody who presses Ctrl-C twice means it once, and is about to be told.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         sys.exit(_told(exc))
     sys.exit(0)
+
+
+def _outlive_early_questions() -> None:
+    """`kill -USR1` before anybody can answer it has no answer; by default it would end the program."""
+    number = getattr(signal, "SIGUSR1", None)
+    if number is not None:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _speak_any_encoding() -> None:

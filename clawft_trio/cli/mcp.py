@@ -10,7 +10,7 @@ import attrs
 from rich.console import Console
 from rich.table import Table
 
-from clawft_trio.cli.opening import settings_of
+from clawft_trio.cli.opening import existing_folder, settings_of
 from clawft_trio.cli.patience import patience
 from clawft_trio.codec import decode_json, encode_json
 from clawft_trio.errors import InvalidData, NotConfigured, Problem
@@ -39,15 +39,14 @@ async def serve(wanted: Serve) -> None:
     Cancellation: running tools are cancelled and awaited.
     """
     settings = await settings_of(wanted.config)
-    if not wanted.workspace.is_dir():
-        raise NotConfigured(f"no workspace: {wanted.workspace} is not a folder")
+    workspace = await existing_folder(wanted.workspace)
     registry = ToolRegistry()
     policy = BuiltinPolicy(
         unapproved=wanted.writing or settings.tools.unapproved,
         commands=CommandPolicy(allow=settings.tools.allow_commands),
     )
-    register_builtins(registry, wanted.workspace, policy)
-    await serve_mcp(registry, options=ServeOptions(workspace=wanted.workspace))
+    register_builtins(registry, workspace, policy)
+    await serve_mcp(registry, options=ServeOptions(workspace=workspace))
 
 
 async def show_tools(server: Sequence[str], *, as_json: bool = False) -> None:
@@ -80,15 +79,23 @@ async def call_tool(server: Sequence[str], name: str, arguments: str) -> bool:
 
     Cancellation: the server is told, and ended within its graces.
     """
-    given: Any = decode_json(arguments)
-    if not isinstance(given, dict):
-        raise InvalidData([Problem("$", "expected a JSON object")], source="--arguments")
+    given = _arguments(arguments)
     async with patience("Calling the server"), open_mcp(_server(server)) as client:
         result = await client.call_tool(name, given)
     for block in result.content:
         text = getattr(block, "text", None)
         print(encode_json(block).decode() if text is None else text)
     return not result.is_error
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    try:
+        given: Any = decode_json(text)
+    except InvalidData as exc:
+        raise InvalidData(exc.problems, source="--arguments") from None
+    if not isinstance(given, dict):
+        raise InvalidData([Problem("$", "expected a JSON object")], source="--arguments")
+    return given
 
 
 def _server(words: Sequence[str]) -> Sequence[str] | HttpServer:

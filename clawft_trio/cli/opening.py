@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Callable, Sequence
+import re
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -14,10 +15,15 @@ from clawft_trio.agent.configured import provider_maker
 from clawft_trio.chat import Provider
 from clawft_trio.cli.options import Chosen
 from clawft_trio.cli.patience import patience
+from clawft_trio.cli.telling import say, why_of
+from clawft_trio.cli.transcript import tame
 from clawft_trio.config import Config, load_config
-from clawft_trio.errors import NotConfigured
+from clawft_trio.errors import InvalidData, NotConfigured, Problem
 from clawft_trio.llm import OpenAICompatible, provider_named
-from clawft_trio.observe import Observer, open_recording
+from clawft_trio.observe import Observer, mask_secrets, open_recording
+
+# A run of so many letters without a `_` is a key whose issuer gives it no prefix, and nobody's idea of a name.
+_VARIABLE = re.compile(r"(?!\w*[A-Za-z0-9]{24})[A-Za-z_][A-Za-z0-9_]*")
 
 
 async def settings_of(config: Path | None) -> Config:
@@ -34,13 +40,15 @@ async def settings_of(config: Path | None) -> Config:
 
 @asynccontextmanager
 async def open_chosen(chosen: Chosen, *, observers: Sequence[Observer] = ()) -> AsyncGenerator[Agent, None]:
-    """Open the agent that *chosen* describes, for the length of the block.
+    """Open the agent that *chosen* describes, for the length of the block; MCP servers that do not start are told.
 
     Raises:
       ClawftError: something is missing or does not fit.
 
     Cancellation: everything is closed.
     """
+    if chosen.record is not None:
+        await _refuse_what_is_there(chosen.record)
     config = await settings_of(chosen.config)
     models, make = targets_of(chosen, config)
     async with AsyncExitStack() as stack:
@@ -56,7 +64,37 @@ async def open_chosen(chosen: Chosen, *, observers: Sequence[Observer] = ()) -> 
         )
         async with patience("Starting") as started, opening as agent:
             started()
+            for line in absent_servers(agent):
+                say(line)
             yield agent
+
+
+def absent_servers(agent: Agent) -> Iterator[str]:
+    """A line for each MCP server that has not started, with the reason."""
+    for name, exc in agent.parts.toolset.failures.items():
+        # Its last words are its own: they may move a cursor, or tell a secret.
+        yield tame(mask_secrets(f"MCP server {name} did not start: {why_of(exc)}"))
+
+
+async def existing_folder(path: Path) -> Path:
+    """*path*, once it is known to be a folder.
+
+    Raises:
+      NotConfigured: it is none.
+
+    Cancellation: nothing is kept.
+    """
+    if not await trio.Path(path).is_dir():
+        raise NotConfigured(f"no workspace: {path} is not a folder")
+    return path
+
+
+async def _refuse_what_is_there(record: Path) -> None:
+    """A recording replaces its file, and nobody who mistypes a name means that."""
+    path = trio.Path(record)
+    if await path.is_file() and (await path.stat()).st_size:
+        advice = f"name a new file (clawft-trio timeline {record} draws it, if it is a recording)"
+        raise InvalidData([Problem("--record", f"{record} is there already and not empty: {advice}")])
 
 
 def targets_of(chosen: Chosen, config: Config) -> tuple[tuple[str, ...], Callable[[str], Provider]]:
@@ -81,6 +119,9 @@ def _key(variable: str | None) -> str | None:
     if variable is None:
         return None
     key = os.environ.get(variable, "").strip()
-    if not key:
+    if key:
+        return key
+    if _VARIABLE.fullmatch(variable) and mask_secrets(variable) == variable:
         raise NotConfigured(f"no key: {variable} is not set, or empty")
-    return key
+    # Whoever gives the key in place of its variable must not find it in a log.
+    raise NotConfigured("no key: --api-key-env takes the name of a variable, and that is no variable's name")

@@ -8,6 +8,8 @@ from typing import Annotated, Literal, TypeAlias
 import attrs
 import typer
 
+from clawft_trio.errors import InvalidData, Problem
+
 Format: TypeAlias = Literal["table", "csv", "json"]
 """How `costs` prints."""
 
@@ -29,7 +31,9 @@ ReadableOption: TypeAlias = Annotated[
 StoreOption: TypeAlias = Annotated[
     Path | None, typer.Option(help="A file in which conversations and costs are kept; see `costs`.")
 ]
-RecordOption: TypeAlias = Annotated[Path | None, typer.Option(help="Record every turn here; see `timeline`.")]
+RecordOption: TypeAlias = Annotated[
+    Path | None, typer.Option(help="Record every turn into this new file; see `timeline`.")
+]
 WorkspaceOption: TypeAlias = Annotated[Path | None, typer.Option(help="The folder; by default the config's.")]
 ConfigOption: TypeAlias = Annotated[Path | None, typer.Option(help="A config.json.")]
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -69,7 +73,15 @@ def chosen(
     store: Path | None,
     record: Path | None = None,
 ) -> Chosen:
-    """The options of a command with an agent, together."""
+    """The options of a command with an agent, together.
+
+    Raises:
+      InvalidData: a model is not `provider/model`, and no server of one's own makes up for it.
+    """
+    for name in () if base_url is not None else model or ():
+        if not all(name.partition("/")):
+            advice = "for a server of your own add --base-url"
+            raise InvalidData([Problem("--model", f"expected provider/model, got {name!r}; {advice}")])
     return Chosen(
         models=tuple(model or ()),
         base_url=base_url,

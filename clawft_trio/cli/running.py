@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar, TypeVarTuple
 
@@ -28,23 +29,54 @@ def run(command: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
       SystemExit: 143, the shell's code for it, when SIGTERM cut it short.
       BaseException: whatever *command* raised.
     """
-    return trio.run(_until_terminated, partial(command, *args))
+    # Not `trio.open_signal_receiver`: what it has not handed out when it closes it delivers again, to a program that
+    # by then would die of it, with its goodbyes half said and a code that says something else.
+    termination = _Termination()
+    before = signal.signal(signal.SIGTERM, termination)
+    try:
+        return trio.run(_until_terminated, partial(command, *args), termination)
+    finally:
+        # Once was enough: whoever sends more of them is heard already, until the process has ended.
+        if termination.heard and hasattr(signal, "pthread_sigmask"):
+            # On its way out the interpreter forgets what is ignored, and not what is blocked.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        signal.signal(signal.SIGTERM, signal.SIG_IGN if termination.heard else before)
 
 
-async def _until_terminated(command: Callable[[], Awaitable[T]]) -> T:
+class _Termination:
+    """What SIGTERM does: it cancels what runs, as soon as something does."""
+
+    def __init__(self) -> None:
+        self.heard: bool = False
+        self._cancel: Callable[[], object] | None = None
+
+    def __call__(self, *_: object) -> None:
+        self.heard = True
+        if self._cancel is not None:
+            self._cancel()
+
+    @contextmanager
+    def ending(self, scope: trio.CancelScope) -> Iterator[None]:
+        """Let SIGTERM cancel *scope*, also one that came before the block."""
+        cancel = partial(scope.cancel, reason="SIGTERM")
+        # A signal may come in the middle of anything: trio's own code takes this between two steps.
+        self._cancel = partial(trio.lowlevel.current_trio_token().run_sync_soon, cancel, idempotent=True)
+        try:
+            if self.heard:
+                cancel()
+            yield
+        finally:
+            self._cancel = None
+
+
+async def _until_terminated(command: Callable[[], Awaitable[T]], termination: _Termination) -> T:
     done: list[T] = []
-    with trio.open_signal_receiver(signal.SIGTERM) as signals:
-        async with open_hidden_nursery() as nursery:
-
-            async def listen() -> None:
-                async for _ in signals:
-                    nursery.cancel_scope.cancel(reason="SIGTERM")
-
-            nursery.start_soon(listen)
+    async with open_hidden_nursery() as nursery:
+        with termination.ending(nursery.cancel_scope):
             if hasattr(signal, "SIGUSR1"):
                 await nursery.start(serve_task_tree)
             done.append(await command())
-            nursery.cancel_scope.cancel(reason="the command is done")
+        nursery.cancel_scope.cancel(reason="the command is done")
     if not done:
         print("Terminated.", file=sys.stderr)
         raise SystemExit(TERMINATED)

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from clawft_trio.chat import Message
 from clawft_trio.cli.conversation import Conversation, new_name
+from clawft_trio.cli.opening import absent_servers
 from clawft_trio.cli.transcript import tame
 from clawft_trio.errors import InvalidData, Problem
 from clawft_trio.observe import task_tree
@@ -93,6 +94,8 @@ def _tools(conversation: Conversation, _: str) -> None:
     for tool in conversation.agent.tools:
         table.add_row(tame(tool.name), tame(tool.description.strip().partition("\n")[0]))
     conversation.console.print(table if table.row_count else "No tools: give it a --workspace, or MCP servers.")
+    for line in absent_servers(conversation.agent):
+        conversation.console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _model(conversation: Conversation, model: str) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from itertools import chain
 from pathlib import Path
 
 import attrs
 
+from clawft_trio.codec import decode_json
 from clawft_trio.errors import InvalidData, Problem
 from clawft_trio.observe import Recording, chrome_trace, read_recording, spans_of, timeline_html, timeline_svg
+from clawft_trio.observe.recording import LONGEST_LINE
 
 
 @attrs.frozen(kw_only=True)
@@ -47,7 +50,20 @@ def timeline(wanted: Wanted) -> list[Path]:
 
 def _read(path: Path) -> Recording:
     with path.open("rb") as file:
-        return read_recording(file, source=str(path))
+        first = file.readline(LONGEST_LINE)
+        if not _is_header(first):
+            raise InvalidData([Problem("$", "not a recording")], source=str(path))
+        # Not by seeking back: it may be a pipe.
+        return read_recording(chain([first], file), source=str(path))
+
+
+def _is_header(line: bytes) -> bool:
+    """Whether *line* is meant to be the first of a recording, of whatever version."""
+    try:
+        data = decode_json(line)
+    except InvalidData:
+        return False
+    return isinstance(data, dict) and "recording" in data
 
 
 def _only(recording: Recording, wanted: Wanted) -> Recording:

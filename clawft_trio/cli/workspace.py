@@ -9,7 +9,7 @@ import trio
 from rich.console import Console
 from rich.table import Table
 
-from clawft_trio.cli.opening import settings_of
+from clawft_trio.cli.opening import existing_folder, settings_of
 from clawft_trio.codec import encode_json
 from clawft_trio.config import Config
 from clawft_trio.context import ContextBuilder, Memory, Skills
@@ -33,7 +33,7 @@ async def show_context(look: Look) -> None:
     """Print the exact system prompt, each part with its source and its estimated tokens.
 
     Raises:
-      NotConfigured: no workspace is named.
+      NotConfigured: no workspace is named, or it is no folder.
 
     Cancellation: nothing is left.
     """
@@ -58,7 +58,7 @@ async def show_skills(look: Look) -> int:
     """List the skills and what is wrong with any; how many are wrong.
 
     Raises:
-      NotConfigured: no workspace is named.
+      NotConfigured: no workspace is named, or it is no folder.
 
     Cancellation: nothing is left.
     """
@@ -84,7 +84,7 @@ async def _settled(look: Look) -> tuple[Config, Path]:
     workspace = look.workspace or settings.agents.defaults.workspace
     if workspace is None:
         raise NotConfigured("no workspace: name one with --workspace, or in --config as $.agents.defaults.workspace")
-    return settings, workspace
+    return settings, await existing_folder(workspace)
 
 
 def skills_of(settings: Config, workspace: Path, look: Look, cache: FileCache) -> Skills:

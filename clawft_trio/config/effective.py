@@ -7,13 +7,11 @@ from typing import Any, get_type_hints
 
 import attrs
 
-from clawft_trio.config.schema import Config
+from clawft_trio.config.concealing import HIDDEN, concealed, concealed_arguments
+from clawft_trio.config.schema import Config, McpServerConfig
 from clawft_trio.config.structuring import VARIABLE, Secret, folded, names_of
-from clawft_trio.observe import mask_secrets
 
 _ABSENT = object()
-
-_HIDDEN = "***"
 
 
 @attrs.frozen
@@ -60,9 +58,20 @@ def _of_class(value: Any, given: Any, path: str) -> Iterator[Setting]:
         place, inner = f"{path}.{field.name}", getattr(value, field.name)
         if types[field.name] is Any or Any in getattr(types[field.name], "__args__", ()):
             # Sections of others, with tokens of theirs in places that nobody here knows.
-            yield Setting(place, _HIDDEN if inner else None, _origin(raw))
+            yield Setting(place, HIDDEN if inner else None, _origin(raw))
+        elif isinstance(value, McpServerConfig) and field.name == "args":
+            yield from _arguments(inner, raw, place)
         else:
             yield from _settings(inner, raw, place)
+
+
+def _arguments(value: tuple[str, ...], given: Any, path: str) -> Iterator[Setting]:
+    """The words of a command: which of them are secret, their neighbours tell."""
+    if not value:
+        yield Setting(path, [], _origin(given))
+    written = [_written(item, _at(given, number)) for number, item in enumerate(value)]
+    for number, word in enumerate(concealed_arguments(written)):
+        yield Setting(f"{path}[{number}]", word, _origin(_at(given, number)))
 
 
 def _at(given: Any, step: Any) -> Any:
@@ -74,15 +83,17 @@ def _at(given: Any, step: Any) -> Any:
 
 def _shown(value: Any, given: Any) -> Any:
     if isinstance(value, Secret):
-        return _HIDDEN if value else ""
-    if isinstance(given, str) and VARIABLE.search(given):
-        # As it is written, and not filled in: what a variable holds may be secret wherever it is used.
-        return given
+        return HIDDEN if value else ""
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, Mapping | tuple):
         return {} if isinstance(value, Mapping) else []
-    return mask_secrets(str(value))
+    return concealed(_written(str(value), given))
+
+
+def _written(value: str, given: Any) -> str:
+    """A text as it stands in the file: what a variable holds may be secret wherever it is used."""
+    return given if isinstance(given, str) and VARIABLE.search(given) else value
 
 
 def _origin(given: Any) -> str:

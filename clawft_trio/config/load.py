@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -80,13 +81,25 @@ def decode_config(data: bytes | str, *, source: str = "") -> Any:
     Raises:
       ConfigError: it is not JSON.
     """
+    text = data.removeprefix(_BOM) if isinstance(data, bytes) else data.encode(errors="replace")
     try:
-        decoded = decode_json(data.removeprefix(_BOM) if isinstance(data, bytes) else data)
+        decoded = decode_json(text)
     except InvalidData as exc:
-        raise ConfigError(exc.problems, source=source) from exc
+        problems = [Problem(problem.path, _with_line(problem.message, text)) for problem in exc.problems]
+        raise ConfigError(problems, source=source) from exc
     if isinstance(decoded, dict):
         decoded.pop("$schema", None)
     return decoded
+
+
+def _with_line(message: str, text: bytes) -> str:
+    """*message* with the line and the column of the byte that it names, as editors count."""
+
+    def place(found: re.Match[str]) -> str:
+        before = text[: int(found[1])].decode(errors="replace").split("\n")
+        return f"(line {len(before)}, column {len(before[-1]) + 1})"
+
+    return re.sub(r"\(byte (\d+)\)", place, message)
 
 
 def _routing_problems(config: Config) -> Iterator[Problem]:

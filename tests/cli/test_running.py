@@ -11,6 +11,8 @@ import pytest
 import trio
 from cli.test_cli import CLEAN
 
+from clawft_trio.cli import running
+from clawft_trio.cli.main import main
 from clawft_trio.testing import Hang, Say, open_fault_server
 
 
@@ -35,3 +37,73 @@ async def test_sigusr1_shows_what_the_tasks_wait_for_and_the_command_goes_on() -
     assert process.returncode == 143
     assert b"AgentLoop.serve  waits" in shown
     assert b"running._until_terminated" in shown
+
+
+# A command that is asked to end, says a long goodbye, and is asked again meanwhile.
+_STORM = """
+import subprocess
+import trio
+from clawft_trio.cli import commands, main
+
+async def command():
+    try:
+        quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+        await trio.lowlevel.open_process(["sh", "-c", "for i in 1 2 3 4 5 6; do kill -TERM $PPID; done"], **quiet)
+        await trio.sleep_forever()
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(0.2)
+        print("goodbye", flush=True)
+
+def app():
+    from clawft_trio.cli.running import run
+    run(command)
+
+commands.app = app
+main.main()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+async def test_a_storm_of_sigterm_ends_like_one() -> None:
+    with trio.fail_after(60):
+        done = await trio.run_process(
+            [sys.executable, "-W", "ignore", "-c", _STORM],
+            capture_stdout=True,
+            capture_stderr=True,
+            check=False,
+            env=CLEAN,
+        )
+    assert (done.returncode, done.stdout, done.stderr) == (143, b"goodbye\n", b"Terminated.\n")
+
+
+async def test_sigterm_that_comes_before_the_command_ends_it_too(autojump_clock: trio.testing.MockClock) -> None:
+    termination = running._Termination()
+    termination()
+    with trio.move_on_after(1), trio.CancelScope() as scope, termination.ending(scope):
+        await trio.sleep_forever()
+    assert scope.cancelled_caught
+
+
+def test_a_command_that_ends_by_itself_leaves_sigterm_as_it_was() -> None:
+    async def command() -> int:
+        await trio.lowlevel.checkpoint()
+        return 7
+
+    before = signal.getsignal(signal.SIGTERM)
+    assert running.run(command) == 7
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="no such signal here")
+def test_sigusr1_before_anybody_listens_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["clawft-trio", "--version"])
+    before = signal.getsignal(signal.SIGUSR1), signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGUSR1, before[0])
+        signal.signal(signal.SIGINT, before[1])
+    assert ended.value.code == 0
