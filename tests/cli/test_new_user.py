@@ -184,7 +184,9 @@ async def test_a_reader_that_leaves_early_is_no_disaster() -> None:
         shell = f"{sys.executable} -m clawft_trio ask hi --base-url {server.url} | head -c 5"
         with trio.fail_after(60):
             done = await trio.run_process(["sh", "-c", shell], capture_stdout=True, capture_stderr=True, env=CLEAN)
-    assert (done.stdout, done.stderr) == (b"word ", b"")
+    assert done.stdout == b"word "
+    # How much of it the pipe took before the reader left is the system's affair; the summary may be all that is said.
+    assert done.stderr == b"" or done.stderr.startswith(b"answered by server/default")
 
 
 async def test_a_terminal_that_knows_only_ascii_gets_question_marks() -> None:
