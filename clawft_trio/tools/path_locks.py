@@ -73,9 +73,10 @@ class LockRequest:
         # The nodes of the tree, and the set in each, that this request is entered in.
         self._entries: list[tuple[_Node, dict[LockRequest, None]]] = []
         # Who is in the way, and whom this one is in the way of: not all of them, but enough that the others are in
-        # the way of these. A thousand writers of one path are a chain, and not half a million pairs.
-        self._behind: dict[LockRequest, None] = {}
-        self._ahead_of: dict[LockRequest, None] = {}
+        # the way of these. A thousand writers of one path are a chain, and not half a million pairs. None where there
+        # is nobody: most requests meet nobody, and ten thousand of them would keep the garbage collector busy.
+        self._behind: dict[LockRequest, None] | None = None
+        self._ahead_of: dict[LockRequest, None] | None = None
         self._granted: trio.Event | None = None
         self._released = False
 
@@ -108,21 +109,25 @@ class LockRequest:
                 members.pop(self, None)
                 node.prune()
             self._entries.clear()
-            for earlier in self._behind:
+            for earlier in self._behind or ():
+                assert earlier._ahead_of is not None
                 del earlier._ahead_of[self]
-            for later in self._ahead_of:
+            for later in self._ahead_of or ():
                 later._close_up(self)
-            self._ahead_of.clear()
+            self._ahead_of = None
 
     def _stand_behind(self, earlier: Iterable[LockRequest]) -> None:
         for one in earlier:
+            self._behind = self._behind or {}
             self._behind[one] = None
+            one._ahead_of = one._ahead_of or {}
             one._ahead_of[self] = None
 
     def _close_up(self, gone: LockRequest) -> None:
         """Somebody in the way has left: those whom he himself had in the way are what he stood for."""
+        assert self._behind is not None
         del self._behind[gone]
-        self._stand_behind(one for one in gone._behind if self._conflicts_with(one))
+        self._stand_behind(one for one in gone._behind or () if self._conflicts_with(one))
         if not self._behind and self._granted is not None:
             self._granted.set()
 
