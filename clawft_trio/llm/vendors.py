@@ -294,7 +294,9 @@ CEREBRAS = VendorRules(
     ),
 )
 DASHSCOPE = VendorRules(
-    Rules(last_user=True, blank_result="(no output)", thinking="enable_thinking", image_types=(), refuses={"verbosity"}),
+    Rules(
+        last_user=True, blank_result="(no output)", thinking="enable_thinking", image_types=(), refuses={"verbosity"}
+    ),
     (("*vl*", {"image_types": COMMON_IMAGES}), ("qwen3.[5-9]*", {"image_types": COMMON_IMAGES}), ("*omni*", {
         "image_types": COMMON_IMAGES, "file_types": _AUDIO})),
 )  # fmt: skip
@@ -322,7 +324,7 @@ BEDROCK = VendorRules(Rules(id_pattern=_SAFE_IDS, first_user=True, last_user=Tru
 HOSTED = VendorRules(Rules(refuses={"thinking_budget", "verbosity"}, blank_result="(no output)"))
 """Servers of open models (Together, Fireworks, gateways): their chat templates differ by model."""
 
-# Templates of open models: system first, roles alternate, arguments are objects (vllm-project/vllm, ggml-org/llama.cpp).
+# Chat templates of open models: system first, roles alternate (vllm-project/vllm, ggml-org/llama.cpp).
 LOCAL = VendorRules(
     Rules(system_first=True, alternate=True, image_urls=False, refuses={"thinking_budget", "verbosity"}),
     (("*mistral*", {"id_pattern": "[a-zA-Z0-9]{9}", "id_prefix": "", "id_length": 9, "user_after_tool": False}),),
