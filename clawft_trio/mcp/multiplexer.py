@@ -455,6 +455,13 @@ class Multiplexer:
         while self.congested and self._ended is None:
             await self._stalled.park()
 
+    async def wait_served(self) -> None:
+        """Wait until every request of the peer that came in has its answer queued.
+
+        Cancellation: nothing has changed.
+        """
+        await self._answering.wait_idle()
+
     def _has_room(self) -> bool:
         return self._ended is not None or len(self._outbox) < self._window + NOTIFICATIONS
 
