@@ -13,6 +13,7 @@ import msgspec
 import trio
 
 from clawft_trio.errors import McpError, PeerError, PeerGone, Unsupported
+from clawft_trio.mcp.frames import CallOptions
 from clawft_trio.mcp.jsonrpc import (
     INVALID_REQUEST,
     PARSE_ERROR,
@@ -231,7 +232,7 @@ class _StreamChannel:
         try:
             if not self._closed:
                 with scope:
-                    return await self._mux.call(method, params, decode=_decode_object, total=total)
+                    return await self._mux.call(method, params, decode=_decode_object, options=CallOptions(total=total))
         finally:
             self._waiting.discard(scope)
         await trio.lowlevel.checkpoint()
@@ -302,7 +303,7 @@ class _HostTransport:
     async def _write(self, mux: Multiplexer, connection: trio.CancelScope) -> None:
         try:
             while True:
-                frames = await mux.take()
+                frames = await mux.outgoing.take()
                 self._writing = True
                 await self._send.send_all(b"".join([frame.line for frame in frames]))
                 self._writing = False
