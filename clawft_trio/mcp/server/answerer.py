@@ -310,7 +310,7 @@ class Answerer:
             principal=request.peer.auth.identity,
             request=request_digest(request.method, name, _canonical(arguments)),
         )
-        now = options.now()
+        now = options.now().timestamp()
         known = {} if asked.request_state is None else signer.verify(asked.request_state, now=now)
         return Rounds(signer, now + options.state_lifetime, {**known, **(asked.input_responses or {})})
 

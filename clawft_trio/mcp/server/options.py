@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -49,8 +49,8 @@ class ServeOptions:
     state_secret: bytes = attrs.field(factory=lambda: secrets.token_bytes(32), repr=False)
     #: for how long such state is accepted
     state_lifetime: float = attrs.field(default=3600.0, validator=attrs.validators.gt(0))
-    #: calendar time, seconds since 1970
-    now: Callable[[], float] = attrs.field(default=time.time, repr=False)
+    #: calendar time
+    now: Callable[[], datetime] = attrs.field(default=lambda: datetime.now(UTC), repr=False)
 
 
 @attrs.frozen(kw_only=True)
