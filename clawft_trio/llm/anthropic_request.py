@@ -10,6 +10,7 @@ import msgspec
 
 from clawft_trio.chat import ChatRequest, File, Image, Message, Opaque, Part, Text, ToolCall, ToolSpec
 from clawft_trio.llm.anthropic_answer import DIALECT
+from clawft_trio.llm.anthropic_cache import mark_cache
 from clawft_trio.llm.conform.calls import MALFORMED
 from clawft_trio.llm.conform.options import anthropic_budget
 from clawft_trio.llm.conform.rules import Rules
@@ -48,6 +49,8 @@ def request_body(request: ChatRequest, model: str, max_tokens: int, rules: Rules
     if request.response_schema is not None:
         output = {"format": {"type": "json_schema", "schema": request.response_schema}}
         body["output_config"] = body.get("output_config", {}) | output
+    if request.cache is not None:
+        mark_cache(body, request.cache)
     return {**body, **request.extra}
 
 

@@ -9,13 +9,13 @@ import msgspec
 import trio
 from msgspec import Raw
 
+from clawft_trio.backoff import backoff
 from clawft_trio.errors import McpError, PeerError, ProtocolViolation
 from clawft_trio.mcp.host import Host
-from clawft_trio.mcp.types import STATELESS_VERSION, Wire
+from clawft_trio.mcp.types import PROTOCOL_VERSION, STATELESS_VERSION, Wire
 
 T = TypeVar("T")
 
-PROTOCOL_VERSION: Final = "io.modelcontextprotocol/protocolVersion"
 CLIENT_CAPABILITIES: Final = "io.modelcontextprotocol/clientCapabilities"
 CLIENT_INFO: Final = "io.modelcontextprotocol/clientInfo"
 SERVER_INFO: Final = "io.modelcontextprotocol/serverInfo"
@@ -90,7 +90,7 @@ async def answer_questions(host: Host, required: InputRequired, round_: int, *, 
     if required.questions:
         added["inputResponses"] = await _ask_all(host, required.questions, server)
     else:
-        await trio.sleep(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (round_ - 1)))
+        await trio.sleep(backoff(round_, first=_FIRST_PAUSE, longest=_LONGEST_PAUSE))
     if required.state is not None:
         added["requestState"] = required.state
     return added
