@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
@@ -13,7 +12,7 @@ import trio
 from clawft_trio.agent.records import message_from_json, message_to_json
 from clawft_trio.chat import Message, ToolCall
 from clawft_trio.codec import encode_json
-from clawft_trio.store import Migration, Store
+from clawft_trio.store import Connection, Migration, Store
 
 MIGRATIONS = (
     Migration(
@@ -33,6 +32,9 @@ MIGRATIONS = (
     ),
 )
 """What `Sessions` needs in its store."""
+
+_ALL = 2**62
+"""A limit that no session reaches: the two engines spell "no limit" differently."""
 
 _NO_RESULT = encode_json({"error": "cancelled", "message": "The call was given up before it had a result."}).decode()
 
@@ -74,9 +76,9 @@ class Sessions:
         Cancellation: safe.
         """
 
-        def look(connection: sqlite3.Connection) -> list[bytes]:
+        def look(connection: Connection) -> list[bytes]:
             query = "SELECT message FROM messages WHERE session = ? ORDER BY place DESC LIMIT ?"
-            return [data for (data,) in connection.execute(query, (session, -1 if limit is None else limit))]
+            return [data for (data,) in connection.execute(query, (session, _ALL if limit is None else limit))]
 
         found = await self._store.read(look)
         return presentable(message_from_json(data) for data in reversed(found))
@@ -95,7 +97,7 @@ class Sessions:
         said_at = self._now().isoformat()
         rows = [(session, turn_id, said_at, message_to_json(message)) for message in messages]
 
-        def add(connection: sqlite3.Connection) -> None:
+        def add(connection: Connection) -> None:
             if turn_id:
                 connection.execute("DELETE FROM messages WHERE turn = ? AND session = ?", (turn_id, session))
             connection.executemany("INSERT INTO messages (session, turn, said_at, message) VALUES (?, ?, ?, ?)", rows)
