@@ -6,8 +6,10 @@ when it was cancelled and also when nobody saw what it said.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
+from types import MappingProxyType
 from typing import Literal
 
 import attrs
@@ -22,9 +24,13 @@ Certainty = Literal["exact", "estimated", "at_least"]
 """How far a number of tokens can be trusted: told by the provider, computed here, or a lower bound."""
 
 
+MOST_TOKENS = 2**53
+"""The largest whole number that every JSON reader keeps exactly; no answer has as many tokens."""
+
+
 @attrs.frozen(kw_only=True)
 class Usage:
-    """Tokens of one answer, as its provider counts them."""
+    """Tokens of one answer as its provider counts them, with what the provider says that it charged."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -34,11 +40,57 @@ class Usage:
     cache_write_tokens: int = 0
     #: the part of `output_tokens` spent on reasoning
     reasoning_tokens: int = 0
+    #: the part of `cache_write_tokens` that is kept for an hour, which costs more than the usual five minutes
+    cache_write_1h_tokens: int = 0
+    #: the parts of `input_tokens` and `output_tokens` that are not text
+    input_audio_tokens: int = 0
+    output_audio_tokens: int = 0
+    input_image_tokens: int = 0
+    output_image_tokens: int = 0
+    #: searches that the provider ran itself for this answer, which are charged one by one
+    web_searches: int = 0
+    #: the processing tier that changes the price (`flex`, `priority`, `batch`, ...); empty for the ordinary one
+    service_tier: str = ""
+    #: US dollars, when the answer itself says what was charged
+    cost: Decimal | None = None
 
     @property
     def total_tokens(self) -> int:
         """Input and output together."""
         return self.input_tokens + self.output_tokens
+
+    def problem(self) -> str:
+        """Why these figures cannot be right; empty when they can."""
+        for field in _COUNTS:
+            value: object = getattr(self, field)
+            if type(value) is not int or not 0 <= value <= MOST_TOKENS:
+                return f"{field} is {value!r}, and a count is a whole number from 0 to 2**53"
+        wholes = {
+            "input_tokens": (
+                self.cached_tokens + self.cache_write_tokens,
+                self.input_audio_tokens,
+                self.input_image_tokens,
+            ),
+            "cache_write_tokens": (self.cache_write_1h_tokens,),
+            "output_tokens": (self.reasoning_tokens, self.output_audio_tokens, self.output_image_tokens),
+        }
+        for whole, parts in wholes.items():
+            if max(parts) > getattr(self, whole):
+                return f"{whole} is {getattr(self, whole)}, less than a part of it"
+        cost: object = self.cost
+        if cost is not None and not (isinstance(cost, Decimal) and cost.is_finite() and cost >= 0):
+            return f"cost is {cost!r}, and a cost is 0 or more US dollars"
+        return ""
+
+    def __add__(self, other: Usage) -> Usage:
+        """Both together. The cost is known if both are; the tier is kept if both have the same."""
+        counts = {field: getattr(self, field) + getattr(other, field) for field in _COUNTS}
+        cost = None if self.cost is None or other.cost is None else self.cost + other.cost
+        tier = self.service_tier if self.service_tier == other.service_tier else ""
+        return Usage(**counts, cost=cost, service_tier=tier)
+
+
+_COUNTS = tuple(field.name for field in attrs.fields(Usage) if field.name not in {"service_tier", "cost"})
 
 
 @attrs.frozen(kw_only=True)
@@ -126,8 +178,6 @@ class AttemptInProgress:
     certainty: Certainty | None = None
     #: set by the transport as soon as request bytes may have left
     sent: bool = False
-    #: set when the consumer stopped early and the rest was not waited for
-    aborted: bool = False
 
     def latency(self, now: float) -> Latency:
         """What the clocks say at *now*."""
@@ -139,10 +189,10 @@ class AttemptInProgress:
         )
 
     def end(self, outcome: Outcome, *, error: BaseException | None = None, why: str = "") -> AttemptRecord:
-        """Close the books."""
+        """The record of this attempt, which ended as *outcome*."""
         return AttemptRecord(
             target=self.target,
-            outcome="aborted" if self.aborted and outcome == "ok" else outcome,
+            outcome=outcome,
             started=self.started,
             latency=self.latency(trio.current_time()),
             error=error,
@@ -153,12 +203,51 @@ class AttemptInProgress:
         )
 
 
+_DECIDES: Mapping[Outcome, tuple[Outcome, ...]] = MappingProxyType(
+    {
+        "ok": ("ok", "aborted", "failed", "cancelled"),
+        "aborted": ("aborted", "ok", "cancelled", "failed"),
+        "failed": ("failed", "cancelled", "ok", "aborted"),
+        "cancelled": ("cancelled", "failed", "ok", "aborted"),
+    }
+)
+
+
+def deciding_attempt(records: Sequence[AttemptRecord], ending: Outcome = "ok") -> AttemptRecord | None:
+    """The attempt that decided a call which ended as *ending*: whose answer, or whose failure, became the call's.
+
+    The last attempt that ended the same way, one that showed content before one that did not; where no attempt
+    ended that way, the last of the next likely outcome. None without records.
+    """
+    for outcome in _DECIDES[ending]:
+        ended = [record for record in records if record.outcome == outcome]
+        # The loser of a race may end after the winner; it has shown nothing.
+        shown = [record for record in ended if record.latency.first_content is not None]
+        if ended:
+            return (shown or ended)[-1]
+    return None
+
+
+def call_latency(deciding: AttemptRecord | None, started: float) -> Latency:
+    """The latency, up to now, of a call that began at *started* and was decided by the attempt *deciding*."""
+    total = trio.current_time() - started
+    if deciding is None:
+        return Latency(total=total)
+    offset, own = deciding.started - started, deciding.latency
+    return Latency(
+        total=total,
+        queued=own.queued,
+        first_byte=None if own.first_byte is None else offset + own.first_byte,
+        first_content=None if own.first_content is None else offset + own.first_content,
+    )
+
+
 @contextmanager
 def record_attempt(log: AttemptLog, target: str) -> Iterator[AttemptInProgress]:
     """Keep the record of one attempt at *target*, on every way out of the block.
 
     A leaf provider opens this around its work and notes in the yielded object what it learns. For providers
-    that keep no record of their own, whoever wraps them does (`resilience.resilient`).
+    that keep no record of their own, `observe.recorded` does.
     """
     attempt = AttemptInProgress(target, trio.current_time())
     try:
