@@ -167,11 +167,10 @@ class Writer(Lane):
         while self._jobs:
             group: list[Job[Any]] = []
             self._texts.clear()
-            try:
-                self._run_group(group)
-            except BaseException as exc:  # noqa: BLE001 - it goes to the tasks that wait
+            ended = outcome.capture(self._run_group, group)
+            if isinstance(ended, outcome.Error):
                 group = group or self._all_waiting()
-                self._fail(group, exc)
+                self._fail(group, ended.error)
             self.failed += sum(not isinstance(job.result, outcome.Value) for job in group)
             self._hand_back(group, self._texts.copy())
 
@@ -213,13 +212,9 @@ class Writer(Lane):
     def _run_job(self, job: Job[Any]) -> None:
         connection, texts = self._connection, len(self._texts)
         connection.execute("SAVEPOINT job")
-        try:
-            with named(self._source):
-                value = job.function(connection)
-        except BaseException as exc:  # noqa: BLE001 - it is the job's result
-            job.result = outcome.Error(exc)
-        else:
-            job.result = None if job.abandoned else outcome.Value(value)
+        job.result = outcome.capture(self._call, job.function)
+        if job.abandoned:
+            job.result = None
         if not isinstance(job.result, outcome.Value):
             del self._texts[texts:]
             # A full disk makes SQLite roll the whole transaction back; then the savepoint is gone, too.
@@ -227,6 +222,10 @@ class Writer(Lane):
                 raise StoreError(f"{self._source}: the transaction was rolled back", path=self._source)
             connection.execute("ROLLBACK TO job")
         connection.execute("RELEASE job")
+
+    def _call(self, function: Work[T]) -> T:
+        with named(self._source):
+            return function(self._connection)
 
     def _commit(self, jobs: int) -> None:
         if not jobs:
