@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -25,7 +24,7 @@ class Job(Generic[T]):
     thread has rolled back or committed.
     """
 
-    __slots__ = ("_taken", "_task", "durable", "function", "raise_cancel", "result")
+    __slots__ = ("_task", "_ticket", "durable", "function", "raise_cancel", "result")
 
     def __init__(self, function: Work[T], *, durable: bool) -> None:
         self.function = function
@@ -34,7 +33,8 @@ class Job(Generic[T]):
         self.result: outcome.Outcome[T] | None = None
         #: set once the task was cancelled
         self.raise_cancel: Callable[[], Any] | None = None
-        self._taken = threading.Lock()
+        #: has one item until the job is taken; `list.pop` is atomic
+        self._ticket = [True]
         self._task: trio.lowlevel.Task | None = None
 
     @property
@@ -44,7 +44,10 @@ class Job(Generic[T]):
 
     def take(self) -> bool:
         """Claim the job for the calling thread; False when it was taken or withdrawn before."""
-        return self._taken.acquire(blocking=False)
+        try:
+            return self._ticket.pop()
+        except IndexError:
+            return False
 
     async def wait(self, on_abandon: Callable[[], None] = nothing) -> T:
         """Wait for `deliver`.
