@@ -6,7 +6,6 @@ another as on SQLite. A commit whose answer was lost with the connection is look
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeVar
@@ -94,7 +93,7 @@ class PostgresStore:
 
     async def _run(self, function: Work[T], use: Callable[[Lane, Job[T]], None]) -> T:
         """Run *function*, again while the server is away or rows are locked, for at most `busy` seconds."""
-        deadline, wait = time.monotonic() + self._busy, FIRST_WAIT
+        deadline, wait = trio.current_time() + self._busy, FIRST_WAIT
         while True:
             if self._closed:
                 await trio.lowlevel.checkpoint()
@@ -102,7 +101,7 @@ class PostgresStore:
             try:
                 return await self._once(function, use)
             except TryAgain as again:
-                if time.monotonic() + wait >= deadline:
+                if trio.current_time() + wait >= deadline:
                     raise again.error from again.__cause__
                 await trio.sleep(wait)
                 wait = min(wait * 2, _LONGEST_WAIT)
