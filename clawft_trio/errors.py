@@ -23,6 +23,7 @@ ClawftError
 │   ├── PermissionDenied
 │   │   └── ToolDenied             a tool that there may be or not
 │   ├── AddressRefused             this address may not be reached; `host`, `address`
+│   ├── ClientLacksCapability      the MCP client of a tool cannot be asked for this; `capabilities`
 │   ├── RateLimitExceeded          this sender asks too often; `retry_after`
 │   └── BudgetExceeded             this sender's money is spent; `retry_after`, `spent`, `limit`
 ├── ToolError                      a tool call has no result; its text is written for a model to act on
@@ -69,8 +70,8 @@ Nothing in this package decides anything by an error's text.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -320,6 +321,14 @@ class AddressRefused(Refused):
         super().__init__(message)
         self.host = host
         self.address = address
+
+
+class ClientLacksCapability(Refused):
+    """A tool asked its MCP client for what the client did not declare; `capabilities` holds what is missing."""
+
+    def __init__(self, message: str, *, capabilities: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.capabilities: Mapping[str, Any] = capabilities
 
 
 class RateLimitExceeded(Refused):

@@ -161,7 +161,10 @@ class PostgresStore:
             await self.transact(lambda connection: apply(connection, steps, engine="postgresql", source=self._source))
 
     async def close(self) -> None:
-        """Wait for what is being done, refuse the rest, and close the connections."""
+        """Wait for what is being done, refuse the rest, and close the connections.
+
+        Cancellation: the rest is refused; the connection may still be open.
+        """
         self._closed = True
         for _ in self._all:
             await self._slots.acquire()

@@ -108,7 +108,10 @@ class Lane:
         """Pass on what committed transactions sent to listeners."""
 
     async def close(self) -> None:
-        """Wait for what is being done, refuse the rest, and close the connection."""
+        """Wait for what is being done, refuse the rest, and close the connection.
+
+        Cancellation: the rest is refused; the connection may still be open.
+        """
         self.closed = True
         while self._active:
             self._idle = trio.Event()
