@@ -11,7 +11,7 @@ import cattrs
 import msgspec
 from cattrs.strategies import configure_tagged_union
 
-from clawft_trio.chat import ChatResponse, Image, Message, Opaque, Part, Text
+from clawft_trio.chat import ChatResponse, File, Image, Message, Opaque, Part, Text
 from clawft_trio.codec import decode_json, encode_json, make_converter, structure
 from clawft_trio.errors import InvalidData, StoreCorrupt
 from clawft_trio.messages import InboundMessage
@@ -39,7 +39,7 @@ def _converter() -> cattrs.Converter:
         Part,
         converter,
         tag_name="type",
-        tag_generator=lambda cls: {Text: "text", Image: "image", Opaque: "opaque"}[cls],
+        tag_generator=lambda cls: {Text: "text", Image: "image", File: "file", Opaque: "opaque"}[cls],
     )
     return converter
 
