@@ -1,5 +1,17 @@
 """MCP: many calls at once to servers that may hang, flood or die, and our own tools for other hosts."""
 
+from clawft_trio.mcp.auth import (
+    Credentials as Credentials,
+    FileTokenStore as FileTokenStore,
+    LoopbackUserAgent as LoopbackUserAgent,
+    MemoryTokenStore as MemoryTokenStore,
+    OAuth as OAuth,
+    OAuthClient as OAuthClient,
+    Redirect as Redirect,
+    Token as Token,
+    TokenStore as TokenStore,
+    UserAgent as UserAgent,
+)
 from clawft_trio.mcp.client import McpClient as McpClient
 from clawft_trio.mcp.frames import CallOptions as CallOptions, Progress as Progress
 from clawft_trio.mcp.handshake import Agreement as Agreement

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import ssl
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 
 import attrs
 import msgspec
@@ -27,6 +28,9 @@ from clawft_trio.errors import (
     ProviderError,
     SessionLost,
 )
+from clawft_trio.mcp.auth.challenge import bearer_challenge
+from clawft_trio.mcp.auth.http import OAuthHttp
+from clawft_trio.mcp.auth.oauth import OAuth, OAuthSession
 from clawft_trio.mcp.frames import Outgoing
 from clawft_trio.mcp.jsonrpc import MAX_MESSAGE, Envelope, Id, parse
 from clawft_trio.mcp.multiplexer import Multiplexer
@@ -82,8 +86,14 @@ class HttpServer:
     token: HeaderValue | None = attrs.field(default=None, kw_only=True, repr=False)
     #: seconds until a connection is made
     connect: float = attrs.field(default=10.0, kw_only=True)
-    #: redirects that are followed; secrets are not taken along to another origin
+    #: redirects that are followed; secrets are not taken along to another origin, bodies not at all
     redirects: int = attrs.field(default=2, kw_only=True)
+    #: how to log in where the server wants a login
+    auth: OAuth | None = attrs.field(default=None, kw_only=True)
+    #: whether certificates are checked, or the context that does it (own CAs, client certificates)
+    verify: bool | ssl.SSLContext = attrs.field(default=True, kw_only=True, repr=False)
+    #: `http:`, `https:` or `socks5:` URL of a proxy; None: the one that the environment names
+    proxy: str | None = attrs.field(default=None, kw_only=True, repr=False)
 
     def endpoint(self, name: str) -> HttpEndpoint:
         """A pool of connections to it.
@@ -100,6 +110,8 @@ class HttpServer:
             # How long an answer takes is for the call to say, not for the connection.
             clocks=Clocks(connect=self.connect, write=30.0, first_byte=None),
             redirects=self.redirects,
+            verify=self.verify,
+            proxy=self.proxy,
         )
 
 
@@ -120,6 +132,7 @@ class HttpTransport:
         self._version = ""
         self._posts: dict[Id, trio.CancelScope] = {}
         self._lost: McpError | None = None
+        self._login: OAuthSession | None = None
 
     async def run(self, mux: Multiplexer) -> McpError:
         """Post frames until the server has forgotten the session.
@@ -129,7 +142,14 @@ class HttpTransport:
 
         Cancellation: every stream is closed and the server told that the session is over, within two seconds.
         """
-        async with self._server.endpoint(self._name) as http:
+        server = self._server
+        policy = None if server.auth is None else server.auth.policy
+        oauth_http = OAuthHttp(self._name, verify=server.verify, proxy=server.proxy, policy=policy)
+        async with server.endpoint(self._name) as http, oauth_http:
+            if server.auth is not None:
+                self._login = OAuthSession(
+                    server.auth, server.url, oauth_http, name=self._name, hold_clocks=mux.hold_clocks
+                )
             try:
                 async with open_hidden_nursery() as nursery:
                     await self._post_all(http, mux, nursery)
@@ -190,8 +210,8 @@ class HttpTransport:
 
     async def _exchange(self, http: HttpEndpoint, mux: Multiplexer, frame: Outgoing) -> None:
         body = frame.line.rstrip(b"\n")
-        async with http.request("POST", content=body, headers=self._headers(frame)) as response:
-            waiting = _Waiting(mux, frame)
+        waiting = _Waiting(mux, frame)
+        async with self._request(http, "POST", self._headers(frame), body) as response:
             if response.status == 202:
                 await response.read(limit=4096, cut=True)
             elif response.status != 200:
@@ -202,6 +222,26 @@ class HttpTransport:
             if waiting.answered or frame.id is None:
                 return
         await self._resume(http, waiting)
+
+    @asynccontextmanager
+    async def _request(
+        self, http: HttpEndpoint, method: str, headers: dict[str, str], content: bytes | None = None
+    ) -> AsyncGenerator[HttpResponse, None]:
+        """Send a request; once more with a new token after a 401, and once more after a 403 that wants more scopes."""
+        login = self._login
+        renewed: set[int] = set()
+        while True:
+            token = None if login is None else await login.access_token()
+            authorization = {} if token is None else {"authorization": f"Bearer {token}"}
+            async with http.request(method, content=content, headers={**headers, **authorization}) as response:
+                challenge = response.headers.get("www-authenticate", "")
+                wants = login is not None and _wants_login(response.status, challenge)
+                if not wants or response.status in renewed or method == "DELETE":
+                    yield response
+                    return
+            assert login is not None
+            renewed.add(response.status)
+            await login.renew(response.status, challenge, token)
 
     def _headers(self, frame: Outgoing) -> dict[str, str]:
         if frame.method == "server/discover":
@@ -283,7 +323,10 @@ class HttpTransport:
         if waiting.frame.id is not None and response.content_type == _JSON:
             self._deliver(body, waiting)
         if not waiting.answered:
-            raise _http_error(response, body, waiting.frame.method, self._name)
+            shown = body[: 4 * MAX_BODY].decode("utf-8", "replace")
+            if self._login is not None:
+                shown = self._login.redact(shown)
+            raise _http_error(response, shown, waiting.frame.method, self._name)
 
     # --- streams that broke, and the server's own -----------------------------------------------------------------
 
@@ -304,7 +347,7 @@ class HttpTransport:
         headers = {"accept": _EVENTS, **self._session_headers()}
         if waiting.last_event_id:
             headers["last-event-id"] = waiting.last_event_id
-        async with http.request("GET", headers=headers) as response:
+        async with self._request(http, "GET", headers) as response:
             if response.status != 200 or response.content_type != _EVENTS:
                 return response.status
             opened()
@@ -343,10 +386,18 @@ class HttpTransport:
         if not self._session or isinstance(self._lost, SessionLost):
             return  # noqa: ASYNC910 - the request was awaited
         try:
-            async with http.request("DELETE", headers=self._session_headers()):
+            async with self._request(http, "DELETE", self._session_headers()):
                 pass
         except ClawftError as exc:
             _log.info("%s: it could not be told that the session is over: %s", self._name, exc)
+
+
+def _wants_login(status: int, challenge: str) -> bool:
+    """Whether another token could help."""
+    if status == 403:
+        bearer = bearer_challenge(challenge)
+        return bearer is not None and bearer.params.get("error") == "insufficient_scope"
+    return status == 401
 
 
 class _Waiting:
@@ -368,9 +419,8 @@ class _Version(msgspec.Struct, rename="camel"):
 _decode_version = msgspec.json.Decoder(_Version).decode
 
 
-def _http_error(response: HttpResponse, body: bytes, method: str, server: str) -> McpError:
+def _http_error(response: HttpResponse, text: str, method: str, server: str) -> McpError:
     kept = {name: response.headers[name][:MAX_BODY] for name in _KEPT_HEADERS if name in response.headers}
-    text = body[: 4 * MAX_BODY].decode("utf-8", "replace")
     error = PeerError(
         f"{method or 'GET'}: HTTP status {response.status}{_reason(text)}",
         code=response.status,
