@@ -125,7 +125,13 @@ class SchemaCheck:
                         break
         except (RecursionError, referencing.exceptions.Unresolvable) as exc:
             found.append(Problem("$", f"the schema cannot be followed: {type(exc).__name__}"))
-        except (jsonschema.SchemaError, jsonschema.exceptions.UnknownType, ValueError, TypeError, AttributeError) as exc:
+        except (
+            jsonschema.SchemaError,
+            jsonschema.exceptions.UnknownType,
+            ValueError,
+            TypeError,
+            AttributeError,
+        ) as exc:
             if self._trusted:
                 raise
             found.append(Problem("$", f"the schema cannot be used: {type(exc).__name__}"))
