@@ -225,7 +225,7 @@ _HOMES = {
     "tools": "PathLocks Tool ToolResult ToolContext ToolRegistry tool",
 }
 _HOME_OF = {name: f"clawft_trio.{room}" for room, names in _HOMES.items() for name in names.split()}
-_RENAMED = {"TurnStream": "TurnStream", "ToolResult": "ToolResult"}
+_RENAMED = {"Answer": "TurnStream", "ToolAnswer": "ToolResult"}
 
 if not TYPE_CHECKING:  # with it in sight, a checker would take any name for one of ours
 
