@@ -13,7 +13,7 @@ from clawft_trio.attempts import AttemptRecord, deciding_attempt
 from clawft_trio.auth import ZERO_TRUST
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Provider
 from clawft_trio.costs import Allowance
-from clawft_trio.errors import ClawftError, ConsumerLeft, PermissionDenied, Refused
+from clawft_trio.errors import ClawftError, ConsumerLeft, ContextLengthExceeded, PermissionDenied, Refused
 from clawft_trio.observe.events import Noted, RoundEnded, Routed
 from clawft_trio.pipeline.assembler import TokenBudgetAssembler, input_limit
 from clawft_trio.pipeline.classifier import KeywordClassifier
@@ -160,13 +160,20 @@ class Pipeline:
         with less, `MAX_SHORTENED` times at most.
         """
         refusals = Refusals()
-        for _ in range(MAX_SHORTENED):
+        refused: ClawftError | None = None
+        for _ in range(1 + MAX_SHORTENED):
             try:
                 return await self._provider(request, decision, refusals).complete(request, call)
             except ClawftError as exc:
-                if isinstance(exc, Refused) or not refusals.take_new():
+                new = refusals.take_new() and not isinstance(exc, Refused)
+                if not new and (refused is None or not isinstance(exc, ContextLengthExceeded)):
                     raise
-        return await self._provider(request, decision, refusals).complete(request, call)
+                if not new:
+                    # Nothing shorter could be sent: the refusal of what was sent stands.
+                    break
+                refused = exc
+        assert refused is not None
+        raise refused
 
     def _provider(self, request: ChatRequest, decision: RoutingDecision, refusals: Refusals) -> Provider:
         targets = [self.windows.applied(target) for target in self.caches.ordered(request, decision)]

@@ -101,7 +101,7 @@ async def test_what_cannot_be_shortened_is_not_asked_again() -> None:
 
 async def test_a_long_question_is_asked_without_its_history() -> None:
     model = answering(3600, ContextLengthExceeded())
-    messages = [*history(3), Message.assistant("yes"), Message.user("word " * 3400)]
+    messages = [*history(3)[:-1], Message.user("word " * 3400)]
     response, _, _ = await ask({"unknown": model}, UNKNOWN, messages=messages)
     assert (response.text, len(model.requests)) == ("ok", 3)
     assert [m.role for m in model.requests[-1].messages] == ["system", "user"]
