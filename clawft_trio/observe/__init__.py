@@ -14,6 +14,7 @@ from clawft_trio.observe.events import (
     LockWaited as LockWaited,
     MessageDropped as MessageDropped,
     Noted as Noted,
+    RequestConformed as RequestConformed,
     RequestShortened as RequestShortened,
     Retracted as Retracted,
     RetryScheduled as RetryScheduled,

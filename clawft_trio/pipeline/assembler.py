@@ -18,7 +18,7 @@ sent: `ContextLengthExceeded` is raised at once, and another target may have a l
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -27,11 +27,9 @@ import trio
 from clawft_trio.auth import UserPermissions
 from clawft_trio.chat import ChatRequest, Message, Text, ToolCall
 from clawft_trio.errors import ContextLengthExceeded, PermissionDenied
+from clawft_trio.llm.conform import mend
 from clawft_trio.pipeline.stages import AssembledContext, Target
 from clawft_trio.pipeline.tokens import CountTokens, count_tokens, fixed_tokens, message_tokens
-
-NO_ANSWER = "No result: the call was interrupted before it was answered."
-"""What a model reads as the answer of a call that was never answered."""
 
 CUT = "\n[... {} characters left out to fit ...]\n"
 
@@ -43,40 +41,6 @@ WORTH_CLEARING = 400
 
 _SHOWN_ARGUMENTS = 120
 """Characters of a call's arguments in the line that replaces its result."""
-
-
-# --- repairing -----------------------------------------------------------------------------------------
-
-
-def mend(messages: Iterable[Message]) -> tuple[Message, ...]:
-    """The conversation as providers accept it: right after each call its results, one each, in call order.
-
-    A call without a result gets `NO_ANSWER`. Results that no call asked for, and second results, are left out.
-    What stands between a call and its results comes after them.
-    """
-    pending = list(messages)
-    mended: list[Message] = []
-    for place, message in enumerate(pending):
-        if message.role == "tool":
-            continue
-        mended.append(message)
-        if message.tool_calls:
-            mended.extend(_results(pending, place))
-    return tuple(mended)
-
-
-def _results(messages: Sequence[Message], place: int) -> list[Message]:
-    """A result for each call of the message at *place*, from what comes before the next message with calls."""
-    given: dict[str, deque[Message]] = {}
-    for message in map(messages.__getitem__, range(place + 1, len(messages))):
-        if message.tool_calls:
-            break
-        if message.role == "tool" and message.tool_call_id is not None:
-            given.setdefault(message.tool_call_id, deque()).append(message)
-    return [
-        given[call.id].popleft() if given.get(call.id) else Message.tool(NO_ANSWER, tool_call_id=call.id)
-        for call in messages[place].tool_calls
-    ]
 
 
 def result_line(call: ToolCall | None, size: int, more: str = "") -> str:
