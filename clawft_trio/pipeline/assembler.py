@@ -87,7 +87,7 @@ def _pieces(messages: Sequence[Message], count: CountTokens) -> list[_Piece]:
 class _Kept:
     """What is kept of a conversation while its pieces are taken one by one."""
 
-    #: of all that may be left out, in tokens
+    #: of all that may be left out, in tokens: what the system messages leave
     budget: int
     count: CountTokens
     system: list[_Piece] = attrs.field(factory=list)
@@ -97,11 +97,15 @@ class _Kept:
 
     def take(self, piece: _Piece) -> None:
         """Add *piece*, and make room if that is too much."""
-        if piece.role == "user" or not self.turns:
-            self.turns.append([])
-        self.turns[-1].append(piece)
-        self.tokens += piece.tokens
-        if self.tokens > self.budget:
+        if piece.role == "system":
+            self.system.append(piece)
+            self.budget -= piece.tokens
+        else:
+            if piece.role == "user" or not self.turns:
+                self.turns.append([])
+            self.turns[-1].append(piece)
+            self.tokens += piece.tokens
+        if self.turns and self.tokens > self.budget:
             self._jump()
 
     def _jump(self) -> None:
@@ -183,15 +187,11 @@ def trim(messages: Sequence[Message], budget: int, *, count: CountTokens = count
 
     What is left fits, unless nothing more may be left out.
     """
-    pieces = _pieces(messages, count)
-    system = [piece for piece in pieces if piece.role == "system"]
-    pinned = sum(piece.tokens for piece in system)
-    kept = _Kept(budget=budget - pinned, count=count, system=system)
-    for piece in pieces:
-        if piece.role != "system":
-            kept.take(piece)
+    kept = _Kept(budget=budget, count=count)
+    for piece in _pieces(messages, count):
+        kept.take(piece)
     shortened = kept.shorten_last_round()
-    return Trimmed(messages=kept.in_order(), tokens=pinned + kept.tokens, shortened=shortened)
+    return Trimmed(messages=kept.in_order(), tokens=budget - kept.budget + kept.tokens, shortened=shortened)
 
 
 def _shorten(piece: _Piece, excess: int, count: CountTokens) -> int:
