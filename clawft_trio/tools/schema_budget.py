@@ -22,7 +22,7 @@ MAX_SCHEMA = 256 * 1024
 """Bytes of a stranger's schema, as JSON."""
 
 MAX_DEPTH = 100
-"""Containers inside containers of a stranger's schema; each schema inside a schema takes two. Real ones have some 20."""
+"""Containers inside containers of a stranger's schema. A schema in a schema takes two; real ones have some 20."""
 
 _QUOTED = 120
 """Characters of a string that a message quotes."""
@@ -193,7 +193,7 @@ def canonical(value: Any) -> Hashable:
     if isinstance(value, dict):
         return frozenset((key, canonical(inner)) for key, inner in value.items())
     if isinstance(value, list):
-        return tuple(map(canonical, value)) + ("list",)
+        return (*map(canonical, value), "list")
     return value  # type: ignore[no-any-return]
 
 
