@@ -316,7 +316,7 @@ class McpClient:
             ),
         )
         if self._checks and not result.is_error and name in self._checks:
-            problem = self._checks[name].problem_with(result.structured_content)
+            problem = await self._checks[name].find_problem(result.structured_content)
             if problem is not None:
                 raise ProtocolViolation(f"{name}: structured content: {problem}", server=self.name)
         return result

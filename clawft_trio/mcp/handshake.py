@@ -25,6 +25,9 @@ from clawft_trio.mcp.types import (
     InitializeResult,
 )
 
+MAX_INSTRUCTIONS = 16_384
+"""Characters of a server's instructions; the rest is cut."""
+
 
 @attrs.frozen(kw_only=True)
 class Agreement:
@@ -69,7 +72,7 @@ async def initialize(mux: Multiplexer, host: Host, *, total: float) -> Agreement
         protocol_version=result.protocol_version,
         capabilities=result.capabilities,
         server=result.server_info,
-        instructions=result.instructions or "",
+        instructions=(result.instructions or "")[:MAX_INSTRUCTIONS],
     )
 
 
@@ -98,7 +101,7 @@ async def discover(mux: Multiplexer, host: Host, *, total: float, log_level: str
         protocol_version=STATELESS_VERSION,
         capabilities=found.capabilities,
         server=_identity(found),
-        instructions=found.instructions or "",
+        instructions=(found.instructions or "")[:MAX_INSTRUCTIONS],
         meta=meta,
     )
 

@@ -497,7 +497,7 @@ async def test_an_output_schema_is_never_fetched_from_elsewhere():
 
             @nursery.start_soon
             async def call():
-                with pytest.raises(ProtocolViolation, match="cannot be used"):
+                with pytest.raises(ProtocolViolation, match="cannot be followed"):
                     await client.call_tool("sum")
 
             await (await server.wait_held()).answer({"content": [], "structuredContent": {}})
