@@ -10,7 +10,6 @@ from clawft_trio.llm.catalog import (
     split_target as split_target,
 )
 from clawft_trio.llm.exchange import ApiKey as ApiKey, HttpOptions as HttpOptions
-from clawft_trio.llm.failures import RETRYABLE_STATUSES as RETRYABLE_STATUSES
 from clawft_trio.llm.http_model import HttpModel as HttpModel
 from clawft_trio.llm.openai import OpenAICompatible as OpenAICompatible
 from clawft_trio.llm.openai_request import Quirks as Quirks
@@ -20,3 +19,4 @@ from clawft_trio.llm.stream import (
     complete as complete,
     open_stream as open_stream,
 )
+from clawft_trio.retry_hints import RETRYABLE_STATUSES as RETRYABLE_STATUSES

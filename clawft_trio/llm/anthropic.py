@@ -12,9 +12,9 @@ from clawft_trio.llm.anthropic_answer import AnthropicReading, EndsWith
 from clawft_trio.llm.anthropic_request import request_body
 from clawft_trio.llm.assembly import ids_in
 from clawft_trio.llm.exchange import ApiKey, HttpOptions
-from clawft_trio.llm.failures import RETRYABLE_STATUSES, Now, utc_now
 from clawft_trio.llm.http_model import HttpModel
 from clawft_trio.llm.reading import Answer
+from clawft_trio.retry_hints import RETRYABLE_STATUSES, Now, utc_now
 
 VERSION = "2023-06-01"
 """The version of the API whose shapes this file knows."""

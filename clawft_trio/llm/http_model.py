@@ -8,8 +8,9 @@ from typing import Self
 
 from clawft_trio.chat import Call, ChatRequest, ChatResponse
 from clawft_trio.llm.exchange import ApiKey, Dialect, Exchange, HttpOptions
-from clawft_trio.llm.failures import Failures, Now
+from clawft_trio.llm.failures import Failures
 from clawft_trio.net.http import Clocks, EndpointStatistics, HttpEndpoint
+from clawft_trio.retry_hints import Now
 
 
 class HttpModel:

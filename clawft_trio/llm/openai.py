@@ -10,11 +10,11 @@ import attrs
 from clawft_trio.chat import ChatRequest
 from clawft_trio.llm.assembly import ids_in
 from clawft_trio.llm.exchange import ApiKey, HttpOptions
-from clawft_trio.llm.failures import RETRYABLE_STATUSES, Now, utc_now
 from clawft_trio.llm.http_model import HttpModel
 from clawft_trio.llm.openai_answer import OpenAIReading
 from clawft_trio.llm.openai_request import Quirks, request_body
 from clawft_trio.llm.reading import Answer
+from clawft_trio.retry_hints import RETRYABLE_STATUSES, Now, utc_now
 
 _NO_QUIRKS = Quirks()
 

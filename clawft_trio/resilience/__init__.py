@@ -22,6 +22,7 @@ from clawft_trio.resilience.retry_budget import (
     RetryBudget as RetryBudget,
     RetryBudgetStatistics as RetryBudgetStatistics,
 )
+from clawft_trio.resilience.statistics import ProviderStatistics as ProviderStatistics
 from clawft_trio.resilience.strategy import (
     Attempt as Attempt,
     Composed as Composed,
