@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from clawft_trio.attempts import Usage
 from clawft_trio.chat import ReasoningDelta, StreamEvent, TextDelta
 from clawft_trio.llm.assembly import TooManyCalls
-from clawft_trio.llm.reading import Answer, count, opaque
+from clawft_trio.llm.reading import Answer, opaque
+from clawft_trio.llm.usage import UsageReader, read_messages_usage
 from clawft_trio.net.sse import SSEDecoder
 
 DIALECT = "anthropic"
@@ -96,7 +96,7 @@ class AnthropicReading:
         self.violation: str = ""
         self._ends_with = ends_with
         self._sse = SSEDecoder()
-        self._usage: dict[str, Any] = {}
+        self._usage = UsageReader(read_messages_usage, answer.provider)
         # The blocks that are open, by index: the type of each, and for those kept as they are, the block.
         self._open: dict[int, str] = {}
         self._kept: dict[int, _Block] = {}
@@ -263,9 +263,7 @@ class AnthropicReading:
 
     def _note_usage(self, usage: Any, out: list[StreamEvent]) -> None:
         # `message_delta` repeats some of the numbers, cumulative, and leaves out the others.
-        if isinstance(usage, Mapping):
-            self._usage |= {name: value for name, value in usage.items() if value is not None}
-            out.extend(self.answer.note_usage(read_usage(self._usage)))
+        out.extend(self.answer.note_usage(self._usage.note(usage)))
 
     def _fail(self, error: Any, request_id: Any) -> None:
         self.error = {"error": error or {}, "request_id": request_id}
@@ -274,14 +272,3 @@ class AnthropicReading:
     def _violate(self, how: str) -> None:
         self.violation = "" if self.finished else how
         self.ended = True
-
-
-def read_usage(usage: Mapping[str, Any]) -> Usage:
-    """Tokens as Anthropic reports them: what came from and went to the cache is not in its `input_tokens`."""
-    cached, written = count(usage.get("cache_read_input_tokens")), count(usage.get("cache_creation_input_tokens"))
-    return Usage(
-        input_tokens=count(usage.get("input_tokens")) + cached + written,
-        output_tokens=count(usage.get("output_tokens")),
-        cached_tokens=cached,
-        cache_write_tokens=written,
-    )

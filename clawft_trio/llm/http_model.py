@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from clawft_trio.chat import Call, ChatRequest, ChatResponse
-from clawft_trio.llm.exchange import ApiKey, Dialect, Exchange, HttpOptions
+from clawft_trio.llm.exchange import ApiKey, Dialect, Exchange, HttpOptions, Sign
 from clawft_trio.llm.failures import Failures
 from clawft_trio.net.http import Clocks, EndpointStatistics, HttpEndpoint
 from clawft_trio.retry_hints import Now
@@ -33,6 +33,7 @@ class HttpModel:
         linger: float,
         unstreamed: float,
         now: Now,
+        sign: Sign | None,
         http: HttpOptions,
     ) -> None:
         self._http = HttpEndpoint(base_url, name=name, headers=headers, **http)
@@ -47,6 +48,7 @@ class HttpModel:
             linger=linger,
             clocks=http.get("clocks", Clocks()),
             unstreamed=unstreamed,
+            sign=sign,
         )
 
     def __repr__(self) -> str:

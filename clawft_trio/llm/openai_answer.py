@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import msgspec
 
-from clawft_trio.attempts import Usage
 from clawft_trio.chat import ReasoningDelta, StreamEvent, TextDelta
 from clawft_trio.llm.assembly import TooManyCalls, as_text
 from clawft_trio.llm.openai_extras import Extra, Extras
-from clawft_trio.llm.reading import BROKEN, Answer, count
+from clawft_trio.llm.reading import BROKEN, Answer
+from clawft_trio.llm.usage import UsageReader, read_chat_usage
 from clawft_trio.net.sse import ServerSentEvent, SSEDecoder
 
 EndsWith = Literal["finish_reason", "done", "eof"]
@@ -47,11 +47,14 @@ class _Choice(msgspec.Struct, gc=False):
     message: _Delta | None = None
     finish_reason: str | None = None
     index: int | None = None
+    usage: Any = None
 
 
 class _Chunk(msgspec.Struct, gc=False):
     choices: list[_Choice] | None = None
     usage: Any = None
+    x_groq: Any = None
+    service_tier: Any = None
     error: Any = None
     id: Any = None
     model: Any = None
@@ -76,6 +79,7 @@ class OpenAIReading:
         self._sse = SSEDecoder()
         self._refused = False
         self._extras = Extras(returns)
+        self._usage = UsageReader(read_chat_usage, answer.provider)
         answer.blocks = self._extras.blocks
 
     def feed(self, data: bytes) -> list[StreamEvent]:
@@ -119,6 +123,8 @@ class OpenAIReading:
     def _take(self, chunk: _Chunk, event: ServerSentEvent | None, out: list[StreamEvent]) -> None:
         answer = self.answer
         if chunk.error is not None:
+            # What failed may have been charged all the same.
+            self._note_usage(chunk, out)
             self._fail({"error": chunk.error})
             return
         if not answer.id:
@@ -137,8 +143,16 @@ class OpenAIReading:
             self._fail(msgspec.json.decode(event.data))
         elif chunk.object == "error":
             self._fail({})
-        if chunk.usage:
-            out.extend(answer.note_usage(read_usage(chunk.usage)))
+        self._note_usage(chunk, out)
+
+    def _note_usage(self, chunk: _Chunk, out: list[StreamEvent]) -> None:
+        # Groq sends it in `x_groq`, Moonshot in the choice, all others at the top.
+        if chunk.usage is None and chunk.x_groq is None and chunk.service_tier is None and not chunk.choices:
+            return
+        choice = chunk.choices[0].usage if chunk.choices else None
+        groq = chunk.x_groq.get("usage") if isinstance(chunk.x_groq, dict) else None
+        reading = self._usage.note(chunk.usage, choice, groq, service_tier=chunk.service_tier)
+        out.extend(self.answer.note_usage(reading))
 
     def _take_delta(self, delta: _Delta, out: list[StreamEvent]) -> None:
         thought = delta.reasoning_content or delta.reasoning
@@ -224,23 +238,3 @@ class OpenAIReading:
         # Behind its terminal mark an answer is whole, and what is odd there can only cost the usage.
         self.violation = "" if self.finished else how
         self.ended = True
-
-
-def read_usage(usage: Any) -> Usage | None:
-    """Tokens as a server of this dialect reports them; whatever it leaves out is none."""
-    if not isinstance(usage, Mapping):
-        return None
-    prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
-    cached = _inner(prompt, "cached_tokens")
-    return Usage(
-        input_tokens=count(usage.get("prompt_tokens")),
-        output_tokens=count(usage.get("completion_tokens")),
-        # DeepSeek has a name of its own for it.
-        cached_tokens=cached or count(usage.get("prompt_cache_hit_tokens")),
-        cache_write_tokens=_inner(prompt, "cache_write_tokens"),
-        reasoning_tokens=_inner(completion, "reasoning_tokens"),
-    )
-
-
-def _inner(details: Any, name: str) -> int:
-    return count(details.get(name)) if isinstance(details, Mapping) else 0

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from clawft_trio.attempts import Usage
 from clawft_trio.chat import ChatResponse, Opaque, Part, StreamEvent, Text, ToolCall, UsageReport, growing_text
 from clawft_trio.llm.assembly import ToolCallAssembly, ready
+from clawft_trio.llm.usage import UsageReading
 
 INCOMPLETE = "incomplete"
 """The `finish_reason` of a partial response: there was none."""
@@ -50,7 +51,19 @@ def _no_blocks(reasoning: str, calls: tuple[ToolCall, ...]) -> tuple[Opaque, ...
 class Answer:
     """What one attempt at one model has said so far."""
 
-    __slots__ = ("blocks", "calls", "finish_reason", "id", "model", "parts", "provider", "reasoning", "text", "usage")
+    __slots__ = (
+        "blocks",
+        "calls",
+        "finish_reason",
+        "id",
+        "model",
+        "parts",
+        "provider",
+        "reasoning",
+        "text",
+        "usage",
+        "usage_problem",
+    )
 
     def __init__(self, *, provider: str, model: str, taken_ids: Iterable[str] = ()) -> None:
         self.provider: str = provider
@@ -62,17 +75,26 @@ class Answer:
         self.reasoning: StringIO = growing_text()
         self.calls: ToolCallAssembly = ToolCallAssembly(taken_ids)
         self.usage: Usage | None = None
+        #: why the reported usage is refused, or does not add up; empty when nothing is wrong with it
+        self.usage_problem: str = ""
         #: the provider's own word, once it came
         self.finish_reason: str | None = None
         #: makes, of the reasoning and the calls, what the provider wants back and says nowhere in its content
         self.blocks: Callable[[str, tuple[ToolCall, ...]], Iterable[Opaque]] = _no_blocks
 
-    def note_usage(self, usage: Usage | None) -> list[UsageReport]:
-        """Remember *usage* and report it, when there is one and it is news."""
-        if usage is None or usage == self.usage:
+    def note_usage(self, reading: UsageReading | None) -> list[UsageReport]:
+        """Keep the usage that *reading* has, and return the event that reports it when it is a new one."""
+        if reading is None:
             return []
-        self.usage = usage
-        return [UsageReport(usage)]
+        self.usage_problem = reading.problem
+        if reading.usage is None:
+            # What is refused leaves nothing to count by; what says nothing changes nothing.
+            self.usage = None if reading.problem else self.usage
+            return []
+        if reading.usage == self.usage:
+            return []
+        self.usage = reading.usage
+        return [UsageReport(reading.usage)]
 
     def close_text(self) -> None:
         """What comes next stands behind the text so far."""
@@ -136,13 +158,6 @@ class Reading(Protocol):
     def feed_end(self) -> None:
         """Take note that the event stream has ended."""
         ...
-
-
-def count(value: Any) -> int:
-    """A number of tokens from the wire: what is missing or not a number is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return 0
-    return max(0, int(value)) if value == value and abs(value) < 1e15 else 0  # noqa: PLR0124 - NaN is not equal to itself
 
 
 def opaque(dialect: str, block: Mapping[str, Any]) -> Opaque:

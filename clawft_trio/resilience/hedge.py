@@ -11,7 +11,7 @@ import attrs
 import trio
 from attrs.validators import ge
 
-from clawft_trio.chat import Call, Sign, StreamEvent, is_content
+from clawft_trio.chat import Call, LifeSign, StreamEvent, is_content
 from clawft_trio.nursery import raise_one
 from clawft_trio.observe.events import HedgeStarted
 from clawft_trio.resilience.retry_budget import RetryBudget
@@ -118,7 +118,7 @@ class _Arm(Generic[T]):
             await self._race.call.emit(early)
         await self._race.call.emit(event)
 
-    def pulse(self, sign: Sign, quiet_for: float) -> None:
+    def pulse(self, sign: LifeSign, quiet_for: float) -> None:
         race = self._race
         if race.winner is None:
             race.note(sign, quiet_for)
@@ -193,7 +193,7 @@ class Race(Generic[T]):
                 other.scope.cancel(reason="hedge lost")
         self.settled.set()
 
-    def note(self, sign: Sign, quiet_for: float) -> None:
+    def note(self, sign: LifeSign, quiet_for: float) -> None:
         """Put off the next attempt for a sign of life. Waiting on this side is no reason: it may take long."""
         if sign == "alive":
             # It works, but whether it will be quick is open: it has the same time again.

@@ -14,9 +14,9 @@ from attrs.validators import gt, optional
 
 from clawft_trio.chat import (
     Call,
+    LifeSign,
     ReasoningDelta,
     Reset,
-    Sign,
     StreamEvent,
     TextDelta,
     ToolCallDelta,
@@ -156,7 +156,7 @@ class _Watch:
         elif isinstance(event, UsageReport | TextDelta | ReasoningDelta):
             self._last = trio.current_time()
 
-    def pulse(self, sign: Sign, quiet_for: float) -> None:
+    def pulse(self, sign: LifeSign, quiet_for: float) -> None:
         self._pulse(sign, quiet_for)
         self._waiting = sign == "waiting"
         if sign in {"alive", "thinking"} or quiet_for > self._quiet_for:
