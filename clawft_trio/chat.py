@@ -6,7 +6,7 @@ Everything here is a frozen value. `Provider` is the one thing that everything w
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from io import StringIO
 from typing import Any, Literal, Protocol, TypeAlias
@@ -15,6 +15,7 @@ import attrs
 
 from clawft_trio.attempts import AttemptLog, AttemptRecord, Latency, Usage
 from clawft_trio.auth import AuthContext
+from clawft_trio.retry_hints import RateLimit
 
 JsonObject: TypeAlias = Mapping[str, Any]
 """A JSON object, decoded. Nothing in it is changed by whoever receives it."""
@@ -398,6 +399,8 @@ class Call:
     unary: bool = False
     #: gets the signs of the running attempt, each with the seconds for which the target may be quiet from now on
     pulse: Callable[[LifeSign, float], None] = unwatched
+    #: gets the rate limits that a target states with its answers
+    limits: Callable[[Sequence[RateLimit]], None] = unobserved
     #: the function call that runs under a policy; for a provider, its `complete` with the request
     invocation: Invocation | None = None
 
@@ -414,6 +417,7 @@ class Call:
             budgeted=self.budgeted,
             unary=self.unary,
             pulse=self.pulse,
+            limits=self.limits,
             invocation=self.invocation,
         )
 

@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from clawft_trio.chat import Provider
+from clawft_trio.resilience.adaptive_limit import AdaptiveLimitStatistics
 from clawft_trio.resilience.bulkhead import BulkheadStatistics
 from clawft_trio.resilience.circuit_breaker import BreakerStatistics
 from clawft_trio.resilience.retry_budget import RetryBudgetStatistics
@@ -16,6 +17,7 @@ from clawft_trio.resilience.strategy import Composed, Strategy
 _FIELDS: Mapping[type, str] = {
     BreakerStatistics: "breaker",
     BulkheadStatistics: "bulkhead",
+    AdaptiveLimitStatistics: "limit",
 }
 
 
@@ -26,6 +28,7 @@ class ProviderStatistics:
     name: str
     breaker: BreakerStatistics | None = None
     bulkhead: BulkheadStatistics | None = None
+    limit: AdaptiveLimitStatistics | None = None
     budget: RetryBudgetStatistics | None = None
     #: of strategies that keep their state per key (`by`)
     by_key: tuple[Mapping[Hashable, Any], ...] = ()

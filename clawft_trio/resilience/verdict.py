@@ -8,7 +8,7 @@ httpx2, which are recognised by name because those libraries are not imported he
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import trio
 
@@ -77,7 +77,7 @@ def _is_retryable(exc: BaseException) -> bool:
         return exc.retryable
     if isinstance(exc, OSError | trio.BrokenResourceError | trio.TooSlowError):
         return not isinstance(exc, _LASTING)
-    status = _status_of(exc)
+    status = status_of(exc)
     if status is not None:
         return _SHOULD_RETRY.get(_headers_of(exc).get("x-should-retry", ""), status in RETRYABLE_STATUSES)
     names = _http_names(exc)
@@ -89,19 +89,19 @@ def _is_curable_elsewhere(exc: BaseException) -> bool:
         return exc.curable_elsewhere
     if isinstance(exc, OSError | trio.BrokenResourceError | trio.TooSlowError):
         return True
-    return _status_of(exc) is not None or bool(_http_names(exc) & _HTTP_TRANSPORT)
+    return status_of(exc) is not None or bool(_http_names(exc) & _HTTP_TRANSPORT)
 
 
 def _blames_target(exc: BaseException) -> bool:
     if isinstance(exc, ClawftError):
         return exc.blames_target
-    return _status_of(exc) not in _OF_THE_REQUEST
+    return status_of(exc) not in _OF_THE_REQUEST
 
 
 def _retry_after(exc: BaseException, now: Now) -> float | None:
     if isinstance(exc, ClawftError):
         return exc.retry_after
-    status = _status_of(exc)
+    status = status_of(exc)
     if status is None:
         return None
     headers = _headers_of(exc)
@@ -114,8 +114,8 @@ def _http_names(exc: BaseException) -> set[str]:
     return {cls.__name__ for cls in type(exc).__mro__ if cls.__module__.partition(".")[0] in _HTTP_LIBRARIES}
 
 
-def _status_of(exc: BaseException) -> int | None:
-    """The status of an `httpx.HTTPStatusError`."""
+def status_of(exc: BaseException) -> int | None:
+    """The status of an `httpx.HTTPStatusError`; None for any other error."""
     if "HTTPStatusError" not in _http_names(exc):
         return None
     status = getattr(getattr(exc, "response", None), "status_code", None)
@@ -125,7 +125,3 @@ def _status_of(exc: BaseException) -> int | None:
 def _headers_of(exc: BaseException) -> Mapping[str, str]:
     headers: Mapping[str, str] = getattr(getattr(exc, "response", None), "headers", {})
     return headers
-
-
-Counts = Callable[[Exception], bool]
-"""Which errors a breaker counts as failures of its target."""
