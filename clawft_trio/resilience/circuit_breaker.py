@@ -18,7 +18,7 @@ from clawft_trio.resilience.verdict import blames_target, retry_after
 
 T = TypeVar("T")
 
-State = Literal["closed", "open", "half_open"]
+BreakerState = Literal["closed", "open", "half_open"]
 
 
 def _never(_: Any) -> bool:
@@ -87,7 +87,7 @@ class CircuitBreaker(Policy):
 class BreakerStatistics:
     """A breaker at one moment."""
 
-    state: State
+    state: BreakerState
     #: outcomes in the window, and failures among them
     calls: int
     failures: int
@@ -119,7 +119,7 @@ class BoundBreaker:
         return f"<CircuitBreaker {self._target or '(unnamed)'} {self.state}>"
 
     @property
-    def state(self) -> State:
+    def state(self) -> BreakerState:
         """`half_open` from the moment at which a probe may go through."""
         if self._probe_at is None:
             return "closed"
@@ -169,7 +169,7 @@ class BoundBreaker:
         if self.state == "open" or self._probing:
             raise CircuitOpen(provider=self._target, retry_after=self._time_to_probe(), retryable=self._held)
         self._probing = True
-        self._notify(call, "half_open")
+        self._observer(call, "half_open")
 
     def _time_to_probe(self) -> float:
         # While a probe is under way its end, which is not known, is the next chance: look again soon.
@@ -191,7 +191,7 @@ class BoundBreaker:
         self._held = False
         self._open_for = self._policy.open_for
         self._generation += 1
-        self._notify(call, "closed")
+        self._observer(call, "closed")
 
     def _note_failure(self, call: Call, asked: float | None, generation: int) -> None:
         if generation != self._generation:
@@ -215,7 +215,7 @@ class BoundBreaker:
         self._held = held
         self._generation += 1
         self._opened += 1
-        self._notify(call, "open", wait)
+        self._observer(call, "open", wait)
 
     def _add(self, *, failed: bool) -> None:
         now = trio.current_time()
@@ -232,8 +232,8 @@ class BoundBreaker:
         calls = len(self._outcomes)
         return calls >= self._policy.minimum_calls and self._failures >= self._policy.failure_ratio * calls
 
-    def _notify(self, call: Call, state: State, retry_after: float | None = None) -> None:
-        call.notify(
+    def _observer(self, call: Call, state: BreakerState, retry_after: float | None = None) -> None:
+        call.observer(
             BreakerChanged(
                 target=self._target, state=state, retry_after=retry_after, call_id=call.id, turn_id=call.turn_id
             )

@@ -15,12 +15,12 @@ from clawft_trio.errors import AllProvidersExhausted, ClawftError, ContextLength
 from clawft_trio.nursery import leaves
 from clawft_trio.observe.events import FailedOver, HedgeStarted
 from clawft_trio.observe.recorded import recorded
-from clawft_trio.resilience.delivery import shown_of
 from clawft_trio.resilience.hedge import Race
 from clawft_trio.resilience.retry_budget import RetryBudget
 from clawft_trio.resilience.statistics import ProviderStatistics, statistics_of
 from clawft_trio.resilience.strategy import NO_CALL, Attempt
 from clawft_trio.resilience.verdict import is_curable_elsewhere, is_retryable, is_untried, retry_after
+from clawft_trio.resilience.visibility import shown_of
 
 T = TypeVar("T")
 
@@ -243,7 +243,7 @@ class _Walk(Generic[T]):
         if not self._may_ask(target):
             return None
         racers.append(target)
-        self._call.notify(
+        self._call.observer(
             HedgeStarted(slow=slow.name, target=target.name, call_id=self._call.id, turn_id=self._call.turn_id)
         )
         return partial(self._attempt, target)
@@ -273,7 +273,7 @@ class _Walk(Generic[T]):
 
     def _notify_failover(self, failed: _Target[T]) -> None:
         if self._waiting and failed in self._errors:
-            self._call.notify(
+            self._call.observer(
                 FailedOver(
                     failed=failed.name,
                     target=self._waiting[0].name,

@@ -65,7 +65,7 @@ class Hedge(Policy):
         def next_attempt(replaces: bool) -> Attempt[T] | None:  # noqa: ARG001 - each extra attempt is paid for
             if not others or not (budget is None or budget.withdraw(target)):
                 return None
-            call.notify(HedgeStarted(slow=target, target=target, call_id=call.id, turn_id=call.turn_id))
+            call.observer(HedgeStarted(slow=target, target=target, call_id=call.id, turn_id=call.turn_id))
             budgeted = call.budgeted if budget is None else target
             return partial(_beside, others.popleft(), budgeted)
 

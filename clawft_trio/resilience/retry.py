@@ -14,10 +14,10 @@ from clawft_trio.backoff import backoff
 from clawft_trio.chat import Call, ignore
 from clawft_trio.nursery import leaves
 from clawft_trio.observe.events import RetryScheduled
-from clawft_trio.resilience.delivery import Shown, shown_of
 from clawft_trio.resilience.retry_budget import RetryBudget
 from clawft_trio.resilience.strategy import Attempt, Policy, Strategy, target_of
 from clawft_trio.resilience.verdict import is_retryable, is_untried, retry_after
+from clawft_trio.resilience.visibility import Shown, shown_of
 
 T = TypeVar("T")
 
@@ -160,6 +160,6 @@ class _Series:
         return wait if policy.budget is None or policy.budget.withdraw(self._target) else None
 
     async def _prepare(self, exc: Exception, wait: float, call: Call, shown: Shown | None) -> None:
-        call.notify(RetryScheduled(retry=self._retries, wait=wait, error=exc, call_id=call.id, turn_id=call.turn_id))
+        call.observer(RetryScheduled(retry=self._retries, wait=wait, error=exc, call_id=call.id, turn_id=call.turn_id))
         if shown is not None:
             await shown.retract(exc, call)

@@ -25,8 +25,8 @@ from clawft_trio.chat import (
 )
 from clawft_trio.errors import ConsumerLeft, ProviderTimeout
 from clawft_trio.nursery import raise_one
-from clawft_trio.resilience.delivery import Shown, partial_response, shown_of
 from clawft_trio.resilience.strategy import Attempt, Policy
+from clawft_trio.resilience.visibility import Shown, partial_response, shown_of
 
 T = TypeVar("T")
 
