@@ -403,6 +403,8 @@ class Call:
     limits: Callable[[Sequence[RateLimit]], None] = unobserved
     #: the function call that runs under a policy; for a provider, its `complete` with the request
     invocation: Invocation | None = None
+    #: estimated input tokens of the request, where they were counted already
+    input_tokens: int | None = None
 
     def showing(self, emit: Emit) -> Call:
         """This call with another `emit`. Cheaper than `attrs.evolve`, and done once per attempt."""
@@ -419,6 +421,7 @@ class Call:
             pulse=self.pulse,
             limits=self.limits,
             invocation=self.invocation,
+            input_tokens=self.input_tokens,
         )
 
     def pulsing(self, pulse: Callable[[LifeSign, float], None]) -> Call:

@@ -1,5 +1,8 @@
 """Models behind HTTP: what is asked of them, what they say, and what their failures mean."""
 
+from typing import TYPE_CHECKING
+
+from clawft_trio.deprecation import renamed
 from clawft_trio.llm.anthropic import Anthropic as Anthropic
 from clawft_trio.llm.catalog import (
     KNOWN as KNOWN,
@@ -29,3 +32,6 @@ from clawft_trio.llm.stream import (
 )
 from clawft_trio.llm.vendors import VENDORS as VENDORS
 from clawft_trio.retry_hints import RETRYABLE_STATUSES as RETRYABLE_STATUSES
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed(__name__, {"HttpModel": "HttpProvider"})

@@ -169,7 +169,7 @@ class BoundBreaker:
         if self.state == "open" or self._probing:
             raise CircuitOpen(provider=self._target, retry_after=self._time_to_probe(), retryable=self._held)
         self._probing = True
-        self._observer(call, "half_open")
+        self._report(call, "half_open")
 
     def _time_to_probe(self) -> float:
         # While a probe is under way its end, which is not known, is the next chance: look again soon.
@@ -191,7 +191,7 @@ class BoundBreaker:
         self._held = False
         self._open_for = self._policy.open_for
         self._generation += 1
-        self._observer(call, "closed")
+        self._report(call, "closed")
 
     def _note_failure(self, call: Call, asked: float | None, generation: int) -> None:
         if generation != self._generation:
@@ -215,7 +215,7 @@ class BoundBreaker:
         self._held = held
         self._generation += 1
         self._opened += 1
-        self._observer(call, "open", wait)
+        self._report(call, "open", wait)
 
     def _add(self, *, failed: bool) -> None:
         now = trio.current_time()
@@ -232,7 +232,7 @@ class BoundBreaker:
         calls = len(self._outcomes)
         return calls >= self._policy.minimum_calls and self._failures >= self._policy.failure_ratio * calls
 
-    def _observer(self, call: Call, state: BreakerState, retry_after: float | None = None) -> None:
+    def _report(self, call: Call, state: BreakerState, retry_after: float | None = None) -> None:
         call.observer(
             BreakerChanged(
                 target=self._target, state=state, retry_after=retry_after, call_id=call.id, turn_id=call.turn_id
