@@ -36,6 +36,8 @@ from clawft_trio.mcp.server import (
     serve_mcp as serve_mcp,
 )
 from clawft_trio.mcp.supervision import Supervision as Supervision
+from clawft_trio.mcp.tasks import Task as Task, call_tool_as_task as call_tool_as_task
+from clawft_trio.mcp.tool_call import ToolText as ToolText
 from clawft_trio.mcp.toolset import (
     ToolServer as ToolServer,
     Toolset as Toolset,

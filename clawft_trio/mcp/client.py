@@ -164,6 +164,15 @@ class McpClient:
         """
         self._connection.notify_nowait(method, params)
 
+    def notify_roots_changed(self) -> None:
+        """Tell the server that `Host.roots` returns other folders now (until 2025-11-25).
+
+        Raises:
+          trio.WouldBlock: the server has stopped reading.
+        """
+        if self.agreement.meta is None:
+            self.notify_nowait("notifications/roots/list_changed")
+
     async def listen(
         self,
         on_notification: OnNotification,

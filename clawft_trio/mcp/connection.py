@@ -307,14 +307,16 @@ class Connection:
 
     async def _initialize(self, mux: Multiplexer) -> Agreement:
         options = self.options
+        start, client = options.start, options.client
         if self._era == "handshake":
-            return await initialize(mux, options.host, total=options.start)
+            return await initialize(mux, options.host, total=start, client=client)
+        level = options.log_level
         if self._era == "stateless":
-            return await discover(mux, options.host, total=options.start, log_level=options.log_level)
+            return await discover(mux, options.host, total=start, log_level=level, client=client)
+        # At least half of the time is left for the handshake.
+        probe = min(options.probe, start / 2)
         try:
-            agreement = await detect(
-                mux, options.host, total=options.start, probe=options.probe, log_level=options.log_level
-            )
+            agreement = await detect(mux, options.host, total=start, probe=probe, log_level=level, client=client)
         except PeerGone as exc:
             raise _ProbeEndedServer(str(exc), server=self.name) from exc
         self._era = "handshake" if agreement.meta is None else "stateless"

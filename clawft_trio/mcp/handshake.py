@@ -9,8 +9,9 @@ from typing import Any
 
 import attrs
 import msgspec
+import trio
 
-from clawft_trio.errors import McpError, PeerError, PeerGone, ProtocolViolation
+from clawft_trio.errors import AuthorizationFailed, McpError, PeerError, PeerGone, ProtocolViolation
 from clawft_trio.mcp.host import Host
 from clawft_trio.mcp.messages import CallOptions
 from clawft_trio.mcp.multiplexer import Multiplexer
@@ -51,7 +52,7 @@ def client_info() -> Implementation:
     return Implementation(name="clawft-trio", version=number)
 
 
-async def initialize(mux: Multiplexer, host: Host, *, total: float) -> Agreement:
+async def initialize(mux: Multiplexer, host: Host, *, total: float, client: Implementation | None = None) -> Agreement:
     """Shake hands. Nothing else is sent before the server has answered: some drop or misorder what is.
 
     Raises:
@@ -61,7 +62,11 @@ async def initialize(mux: Multiplexer, host: Host, *, total: float) -> Agreement
     """
     result = await mux.call(
         "initialize",
-        {"protocolVersion": LATEST_HANDSHAKE, "capabilities": host.capabilities(), "clientInfo": client_info()},
+        {
+            "protocolVersion": LATEST_HANDSHAKE,
+            "capabilities": host.capabilities(),
+            "clientInfo": client or client_info(),
+        },
         decode=_decode_initialize,
         options=CallOptions(total=total, quiet=True),
     )
@@ -76,7 +81,14 @@ async def initialize(mux: Multiplexer, host: Host, *, total: float) -> Agreement
     )
 
 
-async def discover(mux: Multiplexer, host: Host, *, total: float, log_level: str | None = None) -> Agreement:
+async def discover(
+    mux: Multiplexer,
+    host: Host,
+    *,
+    total: float,
+    log_level: str | None = None,
+    client: Implementation | None = None,
+) -> Agreement:
     """Ask a server of 2026-07-28 who it is. From then on it may not ask us anything.
 
     Raises:
@@ -85,7 +97,7 @@ async def discover(mux: Multiplexer, host: Host, *, total: float, log_level: str
 
     Cancellation: the server is not told.
     """
-    meta = request_meta(host, client_info(), log_level)
+    meta = request_meta(host, client or client_info(), log_level)
     options = CallOptions(total=total, quiet=True)
     ask = partial(mux.call, "server/discover", {"_meta": meta}, decode=_decode_discover, options=options)
     try:
@@ -107,7 +119,13 @@ async def discover(mux: Multiplexer, host: Host, *, total: float, log_level: str
 
 
 async def detect(
-    mux: Multiplexer, host: Host, *, total: float, probe: float, log_level: str | None = None
+    mux: Multiplexer,
+    host: Host,
+    *,
+    total: float,
+    probe: float,
+    log_level: str | None = None,
+    client: Implementation | None = None,
 ) -> Agreement:
     """Ask as in 2026-07-28, and shake hands if that was not understood.
 
@@ -119,12 +137,14 @@ async def detect(
 
     Cancellation: as `initialize`.
     """
+    began = trio.current_time()
     try:
-        return await discover(mux, host, total=probe, log_level=log_level)
-    except PeerGone:
+        return await discover(mux, host, total=probe, log_level=log_level, client=client)
+    except (PeerGone, AuthorizationFailed):
         raise
     except McpError:
-        return await initialize(mux, host, total=total)
+        left = total - (trio.current_time() - began)
+        return await initialize(mux, host, total=left, client=client)
 
 
 def _means_ask_again(exc: PeerError) -> bool:

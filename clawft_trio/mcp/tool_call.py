@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import trio
 from msgspec import UNSET
 
-from clawft_trio.chat import Call
+from clawft_trio.chat import Call, File, Image, Part, Text
 from clawft_trio.codec import encode_json
 from clawft_trio.errors import InvalidArguments, McpError, RequestTimeout, ToolFailed, ToolTimeout
 from clawft_trio.mcp.client import McpClient
@@ -20,6 +21,7 @@ from clawft_trio.mcp.types import (
     Content,
     EmbeddedResource,
     ImageContent,
+    ResourceContents,
     ResourceLink,
     TextContent,
     UnknownContent,
@@ -109,11 +111,48 @@ def _told_to_observers(server: str, tool: str, context: ToolContext) -> Iterator
         )
 
 
+class ToolText(str):
+    """A tool's result as text, with the blocks that it came in.
+
+    In `ToolResult.value` it carries images, audio and resources as what they are, for whatever can show them.
+    """
+
+    __slots__ = ("parts", "result")
+
+    def __new__(cls, result: CallToolResult) -> Self:
+        """The text of *result*, and its content as parts of a message."""
+        made = super().__new__(cls, "\n".join(map(_words, result.content)))
+        made.result = result
+        made.parts = tuple(map(_part, result.content))
+        return made
+
+    #: the server's own result: content, structured content, metadata
+    result: CallToolResult
+    #: its content: text, images and files
+    parts: tuple[Part, ...]
+
+
 def _told(result: CallToolResult) -> Any:
     """What a model is told: all text; of everything else, that it was there. Structure where there is no text."""
     if not result.content and result.structured_content is not UNSET:
         return result.structured_content
-    return "\n".join(map(_words, result.content))
+    return ToolText(result)
+
+
+def _part(block: Content) -> Part:
+    """*block* as a part of a message; what is no valid base64 stays the words that describe it."""
+    try:
+        match block:
+            case ImageContent():
+                return Image(data=block.content, media_type=block.mime_type)
+            case AudioContent():
+                return File(data=base64.b64decode(block.data, validate=True), media_type=block.mime_type)
+            case EmbeddedResource(resource=ResourceContents(blob=str(blob)) as held):
+                kind = held.mime_type or "application/octet-stream"
+                return File(data=base64.b64decode(blob, validate=True), media_type=kind, name=held.uri[:200])
+    except ValueError:
+        pass
+    return Text(_words(block))
 
 
 def _words(block: Content) -> str:
