@@ -13,7 +13,6 @@ import trio
 from clawft_trio.errors import McpError, PeerError, RequestTimeout
 from clawft_trio.mcp.messages import CallOptions
 from clawft_trio.mcp.types import CallToolResult, EmptyResult, WireRecord, decode_tool_result
-from clawft_trio.nursery import cleanup_scope
 
 if TYPE_CHECKING:
     from clawft_trio.mcp.client import McpClient
@@ -82,16 +81,19 @@ async def call_tool_as_task(
     params = {"name": name, "arguments": {} if arguments is None else arguments, "task": wanted}
     created = await client.call("tools/call", params, decode=_decode_created, options=CallOptions(name=name))
     task = created.task
+    ended = False
     try:
-        with trio.fail_after(total):
+        with trio.move_on_after(total):
             await _wait_ended(client, task, on_status)
-            return await client.call("tasks/result", {"taskId": task.task_id}, decode=decode_tool_result)
-    except trio.TooSlowError:
-        await _cancel(client, task)
-        raise RequestTimeout(f"tools/call: the task has not ended within {total:g} s", server=client.name) from None
-    except trio.Cancelled:
-        await _cancel(client, task)
-        raise
+            result = await client.call("tasks/result", {"taskId": task.task_id}, decode=decode_tool_result)
+            ended = True
+            return result
+    finally:
+        if not ended:
+            # An error means that it has ended, or that the server is gone: both are what is wanted.
+            with trio.move_on_after(_CANCEL_GRACE, shield=True), suppress(McpError):
+                await client.call("tasks/cancel", {"taskId": task.task_id}, decode=_decode_empty)
+    raise RequestTimeout(f"tools/call: the task has not ended within {total:g} s", server=client.name)
 
 
 async def _wait_ended(client: McpClient, task: Task, on_status: Callable[[Task], object]) -> None:
@@ -106,9 +108,3 @@ async def _wait_ended(client: McpClient, task: Task, on_status: Callable[[Task],
         task = await client.call("tasks/get", {"taskId": task_id}, decode=_decode_task)
     if task.status == "cancelled":
         raise PeerError(f"tools/call: the task was cancelled: {task.status_message or ''}", code=-1, server=client.name)
-
-
-async def _cancel(client: McpClient, task: Task) -> None:
-    # An error means that it has ended, or that the server is gone: both are what is wanted.
-    with cleanup_scope(_CANCEL_GRACE), suppress(McpError):
-        await client.call("tasks/cancel", {"taskId": task.task_id}, decode=_decode_empty)

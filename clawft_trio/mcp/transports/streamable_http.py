@@ -34,6 +34,7 @@ from clawft_trio.mcp.auth.oauth import OAuth, OAuthSession
 from clawft_trio.mcp.jsonrpc import MAX_MESSAGE, Envelope, Id, parse
 from clawft_trio.mcp.messages import Outgoing
 from clawft_trio.mcp.multiplexer import Multiplexer
+from clawft_trio.mcp.transports.legacy_sse import REFUSALS, open_stream
 from clawft_trio.mcp.transports.param_headers import header_value
 from clawft_trio.mcp.types import STATELESS_VERSION
 from clawft_trio.net import Clocks, HeaderValue, HttpEndpoint, HttpResponse, SSEDecoder, bearer
@@ -133,6 +134,8 @@ class HttpTransport:
         self._posts: dict[Id, trio.CancelScope] = {}
         self._lost: McpError | None = None
         self._login: OAuthSession | None = None
+        #: where a server of 2024-11-05 wants its messages; its answers come by a stream of their own
+        self._legacy: HttpEndpoint | None = None
 
     async def run(self, mux: Multiplexer) -> McpError:
         """Post frames until the server has forgotten the session.
@@ -168,7 +171,8 @@ class HttpTransport:
                 if frame.method == "notifications/initialized":
                     # Before anything else is said: posts do not keep their order.
                     await self._post(http, mux, frame, nursery)
-                    await self._start_listening(http, mux, nursery)
+                    if self._legacy is None:
+                        await self._start_listening(http, mux, nursery)
                 else:
                     nursery.start_soon(self._post, http, mux, frame, nursery)
 
@@ -193,10 +197,56 @@ class HttpTransport:
             self._lost = self._lost or exc
             nursery.cancel_scope.cancel(reason="the session is lost")
         except ClawftError as exc:
-            self._fail(mux, frame, exc)
+            if not await self._fall_back(http, mux, frame, nursery, exc):
+                self._fail(mux, frame, exc)
         finally:
             if frame.id is not None:
                 del self._posts[frame.id]
+
+    async def _fall_back(
+        self, http: HttpEndpoint, mux: Multiplexer, frame: Outgoing, nursery: trio.Nursery, exc: ClawftError
+    ) -> bool:
+        """Try HTTP+SSE (2024-11-05) after a refused `initialize`; whether the server speaks that."""
+        refused = frame.method == "initialize" and isinstance(exc, PeerError) and exc.status in REFUSALS
+        if not refused:
+            return False  # noqa: ASYNC910 - the request was awaited
+        opened = trio.Event()
+        nursery.start_soon(self._listen_legacy, http, mux, nursery, opened)
+        await opened.wait()
+        if self._legacy is None:
+            return False
+        try:
+            await self._exchange(http, mux, frame)
+        except ClawftError as failed:
+            self._fail(mux, frame, failed)
+        return True
+
+    async def _listen_legacy(
+        self, http: HttpEndpoint, mux: Multiplexer, nursery: trio.Nursery, opened: trio.Event
+    ) -> None:
+        """Receive the stream of a server of 2024-11-05; *opened* is set when it is there, or is not."""
+        get = self._request(http, "GET", {"accept": _EVENTS})
+        try:
+            async with open_stream(get, self._server.url, name=self._name, limit=self._limit) as stream:
+                if stream is None:
+                    return
+                async with attrs.evolve(self._server, url=stream.endpoint).endpoint(self._name) as posts:
+                    self._legacy = posts
+                    opened.set()
+                    ended = await stream.receive(mux)
+                self._lost = self._lost or ended
+                nursery.cancel_scope.cancel(reason="the event stream has ended")
+        except ClawftError as exc:
+            _log.info("%s: HTTP+SSE failed: %s", self._name, exc)
+        finally:
+            opened.set()
+
+    async def _post_legacy(self, posts: HttpEndpoint, frame: Outgoing, body: bytes) -> None:
+        headers = {"content-type": _JSON, "accept": _JSON}
+        async with self._request(posts, "POST", headers, body) as response:
+            shown = (await response.read(limit=4 * MAX_BODY, cut=True)).decode("utf-8", "replace")
+            if not 200 <= response.status < 300:
+                raise _http_error(response, shown, frame.method, self._name)
 
     def _fail(self, mux: Multiplexer, frame: Outgoing, exc: ClawftError) -> None:
         error = exc
@@ -210,6 +260,9 @@ class HttpTransport:
 
     async def _exchange(self, http: HttpEndpoint, mux: Multiplexer, frame: Outgoing) -> None:
         body = frame.line.rstrip(b"\n")
+        if self._legacy is not None:
+            await self._post_legacy(self._legacy, frame, body)
+            return
         waiting = _Waiting(mux, frame)
         async with self._request(http, "POST", self._headers(frame), body) as response:
             if response.status == 202:
