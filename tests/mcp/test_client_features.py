@@ -199,6 +199,7 @@ class OldServer:
     def __init__(self, endpoint="/messages?session=1"):
         self.endpoint = endpoint
         self.stream = None
+        self.lock = trio.Lock()
 
     async def answer(self, request):
         if request.method == "GET":
@@ -213,7 +214,8 @@ class OldServer:
             if "id" in request.message:
                 result = {"initialize": {"protocolVersion": "2024-11-05", "capabilities": {}}}
                 given = result.get(request.message["method"], {"content": [{"type": "text", "text": "old"}]})
-                await self.stream.event(request.result(given))
+                async with self.lock:
+                    await self.stream.event(request.result(given))
 
 
 async def test_a_server_of_http_and_sse_is_reached_by_fallback():
