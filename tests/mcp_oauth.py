@@ -164,7 +164,10 @@ class World:
             "tools/list": {"tools": [{"name": "t", "inputSchema": {"type": "object"}}]},
             "tools/call": {"content": [{"type": "text", "text": "fine"}]},
         }
-        return as_json(200, {"jsonrpc": "2.0", "id": message["id"], "result": results[message["method"]]})
+        answer = {"jsonrpc": "2.0", "id": message["id"]}
+        if message["method"] not in results:
+            return as_json(200, {**answer, "error": {"code": -32601, "message": "unknown method"}})
+        return as_json(200, {**answer, "result": results[message["method"]]})
 
 
 @asynccontextmanager

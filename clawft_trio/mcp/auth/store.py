@@ -64,6 +64,11 @@ class MemoryTokenStore:
             self._kept[resource] = credentials
 
 
+def default_token_file() -> Path:
+    """Where the command line keeps tokens: in the user's own configuration folder."""
+    return Path.home() / ".clawft" / "mcp_tokens.json"
+
+
 class FileTokenStore:
     """Credentials in one JSON file with mode 0600, replaced atomically.
 
