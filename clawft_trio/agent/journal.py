@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import attrs
+import trio
 
 from clawft_trio.agent.records import (
     inbound_from_json,
@@ -26,16 +27,21 @@ from clawft_trio.agent.records import (
     tool_answer_from_json,
     tool_answer_to_json,
 )
-from clawft_trio.bus.shelf import MIGRATIONS as SHELF_MIGRATIONS, keep_in, key_of
+from clawft_trio.store.ownership import Ownership, session_name
+from clawft_trio.bus.shelf import MIGRATIONS as SHELF_MIGRATIONS, REPLY, keep_in, key_of
 from clawft_trio.chat import ChatResponse, ToolCall
-from clawft_trio.errors import OutcomeUnknown
-from clawft_trio.messages import InboundMessage, OutboundMessage
-from clawft_trio.store import Connection, Migration, Store
+from clawft_trio.errors import LeaseLost, OutcomeUnknown
+from clawft_trio.messages import InboundMessage, OutboundMessage, joined_key
+from clawft_trio.store import Connection, Durability, Migration, Store, Work
+from clawft_trio.store.leases import LEASE_MIGRATIONS, Lease, acquire, expire_ended, release
 from clawft_trio.tools import Tool, ToolAnswer
 from clawft_trio.tools.answer import error_text
 
+T = TypeVar("T")
+
 MIGRATIONS = (
     *SHELF_MIGRATIONS,
+    *LEASE_MIGRATIONS,
     Migration(
         "journal",
         1,
@@ -65,8 +71,21 @@ MIGRATIONS = (
         ) STRICT, WITHOUT ROWID;
         """,
     ),
+    Migration(
+        "journal",
+        2,
+        """
+        ALTER TABLE turns ADD COLUMN session TEXT NOT NULL DEFAULT '';
+        ALTER TABLE turns ADD COLUMN error TEXT NOT NULL DEFAULT '';  -- why it was given up
+        CREATE INDEX turns_by_session ON turns (session, place) WHERE message IS NOT NULL;
+        """,
+    ),
 )
-"""What `Journal` needs in its store, the shelf of the bus included."""
+"""What `Journal` needs in its store, leases and undelivered replies included."""
+
+WORK = "work"
+"""The topic of notifications that a session may have a message which no process works on."""
+
 
 _REMEMBERED = 100_000
 """Ids of answered messages that are kept, to know a duplicate by: about 10 MB on disk."""
@@ -77,8 +96,17 @@ class Unfinished:
     """A message that was accepted and has no reply."""
 
     message: InboundMessage
-    #: how often its turn was resumed before
+    #: how often a process had begun it before
     resumes: int
+
+
+@attrs.frozen
+class Claimed:
+    """The oldest open message of a session, for the process that now owns the session."""
+
+    session: str
+    lease: Lease
+    first: Unfinished
 
 
 class LoopJournal(Protocol):
@@ -115,20 +143,28 @@ class LoopJournal(Protocol):
 
 def turn_id_of(message: InboundMessage) -> str:
     """The id of the turn that answers *message*: the same in every process."""
-    return f"{message.channel}:{message.chat_id}:{message.id}"
+    return joined_key(message.channel, message.chat_id, message.id)
 
 
 class Journal:
-    """The journal in the store, which needs `MIGRATIONS`. One process at a time serves a journal.
+    """The journal in the store, which needs `MIGRATIONS`.
 
     Args:
       store: where it is.
       now: the time that goes beside each accepted message.
+      ownership: the leases of this process. Without them, one process at a time serves a journal.
     """
 
-    def __init__(self, store: Store, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        ownership: Ownership | None = None,
+    ) -> None:
         self._store = store
         self._now = now
+        self.ownership: Ownership | None = ownership
 
     # --- messages ----------------------------------------------------------------------------------------
 
@@ -143,13 +179,46 @@ class Journal:
 
         Cancellation: `Cancelled` means that it is not accepted.
         """
-        row = (turn_id_of(message), self._now().isoformat(), inbound_to_json(message))
+        new, _ = await self.accept(message, claim=False)
+        return new
 
-        def add(connection: Connection) -> bool:
-            query = "INSERT INTO turns (turn, accepted_at, message) VALUES (?, ?, ?) ON CONFLICT (turn) DO NOTHING"
-            return connection.execute(query, row).rowcount == 1
+    async def accept(self, message: InboundMessage, *, claim: bool) -> tuple[bool, Claimed | None]:
+        """Write *message* down and, with *claim*, take its session when no other process has it.
 
-        return await self._store.transact(add)
+        Returns:
+          Whether it is new, and what may be answered at once. Without the latter, idle processes are notified.
+
+        Raises:
+          StoreError: it could not be written; it is not accepted.
+
+        Cancellation: `Cancelled` means that it is not accepted.
+        """
+        turn, session = turn_id_of(message), message.session_key
+        row = (turn, session, self._now().isoformat(), inbound_to_json(message))
+        ownership = self.ownership
+
+        def add(connection: Connection) -> tuple[bool, Lease | None]:
+            query = (
+                "INSERT INTO turns (turn, session, accepted_at, message) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (turn) DO NOTHING"
+            )
+            if connection.execute(query, row).rowcount != 1:
+                return False, None
+            if ownership is None:
+                return True, None
+            if claim:
+                lease = acquire(connection, session_name(session), ownership.owner, ownership.length)
+                if lease is not None and _oldest(connection, session) == turn:
+                    connection.execute("UPDATE turns SET resumes = resumes + 1 WHERE turn = ?", (turn,))
+                    return True, lease
+            _notify(connection, WORK, session)
+            return True, None
+
+        new, lease = await self._store.transact(add, concurrent=True)
+        if lease is None or ownership is None:
+            return new, None
+        ownership.note(lease)
+        return new, Claimed(session, lease, Unfinished(message, 0))
 
     async def withdrawn(self, message: InboundMessage) -> None:
         """Cross *message* out: it did not get into the bus after all, and may come again.
@@ -161,30 +230,60 @@ class Journal:
         """
         query = "DELETE FROM turns WHERE turn = ? AND message IS NOT NULL"
         turn = turn_id_of(message)
-        await self._store.transact(lambda connection: connection.execute(query, (turn,)).rowcount)
+        await self._store.transact(lambda connection: connection.execute(query, (turn,)).rowcount, concurrent=True)
 
     async def replied(self, message: InboundMessage, reply: OutboundMessage) -> None:
-        """End the turn of *message* and keep *reply* on the shelf of the bus, in one transaction.
+        """End the turn of *message* and keep *reply* for its channel, in one transaction.
 
         Raises:
+          LeaseLost: another process has the session. Nothing was written, and *reply* must not be sent.
           StoreError: it could not be written; the turn will be resumed by the next process.
 
         Cancellation: `Cancelled` means that the turn has not ended.
         """
-        turn = turn_id_of(message)
+        await self.end(message, reply, go_on=False)
+
+    async def end(self, message: InboundMessage, reply: OutboundMessage, *, go_on: bool) -> Unfinished | None:
+        """End the turn of *message*, as `replied`, and begin the next of its session or give the session back.
+
+        Args:
+          go_on: whether this process wants the next message of the session.
+
+        Raises:
+          LeaseLost: another process has the session. Nothing was written, and *reply* must not be sent.
+          StoreError: it could not be written; the turn will be resumed by the next process.
+
+        Cancellation: `Cancelled` means that the turn has not ended.
+        """
+        turn, session = turn_id_of(message), message.session_key
+        name = session_name(session)
         key = key_of(attrs.evolve(reply, reply_to=message.id))
         accepted_at = self._now().isoformat()
+        ownership = self.ownership
+        held = None if ownership is None or not ownership.guards(turn) else ownership.lease_of(name)
 
-        def end(connection: Connection) -> None:
-            known = connection.execute("UPDATE turns SET message = NULL WHERE turn = ?", (turn,)).rowcount
-            if not known:
-                connection.execute("INSERT INTO turns (turn, accepted_at) VALUES (?, ?)", (turn, accepted_at))
-            connection.execute("DELETE FROM answers WHERE turn = ?", (turn,))
-            connection.execute("DELETE FROM tool_calls WHERE turn = ?", (turn,))
+        def end(connection: Connection) -> tuple[bytes, int] | None:
+            if ownership is not None and held is None:
+                # It waits in this process, and may run in another.
+                _refuse_if_owned(connection, name, ownership.owner)
+            _end_turn(connection, turn, session, accepted_at, must_be_open=ownership is not None)
             if key is not None:
                 keep_in(connection, key, reply)
+                if ownership is not None:
+                    _notify(connection, REPLY, f"{ownership.owner}\n{reply.channel}")
+            if held is None:
+                return None
+            following = _begin_next(connection, session) if go_on else None
+            if following is None:
+                release(connection, held)
+                if not go_on:
+                    _notify(connection, WORK, session)
+            return following
 
-        await self._store.transact(end)
+        following = await self._write(turn, end)
+        if ownership is not None and held is not None and following is None:
+            ownership.forget(name)
+        return None if following is None else _unfinished(*following)
 
     async def unfinished(self) -> tuple[Unfinished, ...]:
         """What an earlier process has accepted and not answered, oldest first.
@@ -198,16 +297,103 @@ class Journal:
         """
 
         def take(connection: Connection) -> list[tuple[bytes, int]]:
-            connection.execute(
-                "DELETE FROM turns WHERE message IS NULL AND place <= (SELECT max(place) FROM turns) - ?",
-                (_REMEMBERED,),
-            )
+            _forget_old(connection)
             query = "SELECT message, resumes FROM turns WHERE message IS NOT NULL ORDER BY place"
             rows = connection.execute(query).fetchall()
             connection.execute("UPDATE turns SET resumes = resumes + 1 WHERE message IS NOT NULL")
             return rows
 
-        return tuple(Unfinished(inbound_from_json(data), resumes) for data, resumes in await self._store.transact(take))
+        return tuple(_unfinished(data, resumes) for data, resumes in await self._store.transact(take))
+
+    # --- sessions of several processes -------------------------------------------------------------------
+
+    async def prepare(self) -> None:
+        """Forget old answered ids, and name the sessions of messages that an earlier version has accepted.
+
+        Raises:
+          StoreError: the store cannot be used.
+
+        Cancellation: `Cancelled` means that nothing was changed.
+        """
+
+        def mend(connection: Connection) -> None:
+            _forget_old(connection)
+            query = "SELECT place, message FROM turns WHERE session = '' AND message IS NOT NULL"
+            for place, data in connection.execute(query).fetchall():
+                session = inbound_from_json(data).session_key
+                connection.execute("UPDATE turns SET session = ? WHERE place = ?", (session, place))
+
+        await self._store.transact(mend)
+
+    async def claim(self, limit: int) -> tuple[Claimed, ...]:
+        """Take up to *limit* sessions that have open messages and no owner, in order of arrival.
+
+        Raises:
+          StoreError: the store cannot be used.
+
+        Cancellation: `Cancelled` means that none was taken.
+        """
+
+        def take(connection: Connection) -> list[tuple[str, Lease, tuple[bytes, int]]]:
+            expire_ended(connection)
+            taken = []
+            for session in _free_sessions(connection, limit):
+                found = self._claim_in(connection, session)
+                if found is not None:
+                    taken.append((session, *found))
+            return taken
+
+        # A look first: most of the time there is nothing to take, and a look locks nothing.
+        if not await self._store.read(lambda connection: _free_sessions(connection, 1, locked=False)):
+            return ()
+        return self._noted(await self._store.transact(take, concurrent=True, durability="process"))
+
+    async def claim_session(self, session: str) -> Claimed | None:
+        """Take *session* if it has an open message and no other owner.
+
+        Raises:
+          StoreError: the store cannot be used.
+
+        Cancellation: `Cancelled` means that it was not taken.
+        """
+
+        def take(connection: Connection) -> list[tuple[str, Lease, tuple[bytes, int]]]:
+            found = self._claim_in(connection, session)
+            return [] if found is None else [(session, *found)]
+
+        noted = self._noted(await self._store.transact(take, concurrent=True, durability="process"))
+        return noted[0] if noted else None
+
+    def _claim_in(self, connection: Connection, session: str) -> tuple[Lease, tuple[bytes, int]] | None:
+        assert self.ownership is not None
+        lease = acquire(connection, session_name(session), self.ownership.owner, self.ownership.length)
+        if lease is None:
+            return None
+        first = _begin_next(connection, session)
+        if first is None:
+            release(connection, lease)
+            return None
+        return lease, first
+
+    def _noted(self, taken: Sequence[tuple[str, Lease, tuple[bytes, int]]]) -> tuple[Claimed, ...]:
+        assert self.ownership is not None
+        for _, lease, _ in taken:
+            self.ownership.note(lease)
+        return tuple(Claimed(session, lease, _unfinished(*first)) for session, lease, first in taken)
+
+    async def _write(self, turn_id: str, work: Work[T], *, durability: Durability = "power") -> T:
+        """Run *work*; fenced, and with the pending steps of the turn, where the turn is guarded."""
+        if self.ownership is not None and self.ownership.guards(turn_id):
+            return await self.ownership.write(turn_id, work, durability=durability)
+        return await self._store.transact(work, concurrent=True, durability=durability)
+
+    async def _write_later(self, turn_id: str, work: Work[object]) -> None:
+        """Run *work* with the turn's next write where the turn is guarded, else now."""
+        if self.ownership is not None and self.ownership.guards(turn_id):
+            await trio.lowlevel.checkpoint()
+            self.ownership.postpone(turn_id, work)
+        else:
+            await self._store.transact(work, concurrent=True)
 
     # --- the steps of a turn -----------------------------------------------------------------------------
 
@@ -236,11 +422,11 @@ class Journal:
             "INSERT INTO answers (turn, round, response) VALUES (?, ?, ?)"
             " ON CONFLICT (turn, round) DO UPDATE SET response = excluded.response"
         )
-        await self._store.transact(lambda connection: connection.execute(query, row).rowcount)
+        await self._write_later(turn_id, lambda connection: connection.execute(query, row).rowcount)
 
     def tools(self, turn_id: str, number: int) -> RoundJournal:
         """Where the tool calls of round *number* are written down."""
-        return RoundJournal(self._store, turn_id, number)
+        return RoundJournal(self, turn_id, number)
 
     async def tool_answers(self, turn_id: str, number: int, calls: Sequence[ToolCall]) -> dict[str, ToolAnswer]:
         """What is known of *calls* from before a crash, by call id: these are not to be executed again.
@@ -263,8 +449,8 @@ class Journal:
 class RoundJournal:
     """The tool calls of one round. Made by `Journal.tools`; it is a `tools.ToolJournal`."""
 
-    def __init__(self, store: Store, turn_id: str, number: int) -> None:
-        self._store = store
+    def __init__(self, journal: Journal, turn_id: str, number: int) -> None:
+        self._journal = journal
         self._turn_id = turn_id
         self._number = number
 
@@ -282,7 +468,7 @@ class RoundJournal:
             " ON CONFLICT (turn, round, call)"
             " DO UPDATE SET tool = excluded.tool, idempotent = excluded.idempotent, answer = NULL"
         )
-        await self._store.transact(lambda connection: connection.execute(query, row).rowcount)
+        await self._journal._write(self._turn_id, lambda connection: connection.execute(query, row).rowcount)
 
     async def ended(self, answer: ToolAnswer) -> None:
         """A started call has its answer.
@@ -294,7 +480,7 @@ class RoundJournal:
         """
         row = (tool_answer_to_json(answer), self._turn_id, self._number, answer.call_id)
         query = "UPDATE tool_calls SET answer = ? WHERE turn = ? AND round = ? AND call = ?"
-        await self._store.transact(lambda connection: connection.execute(query, row).rowcount)
+        await self._journal._write_later(self._turn_id, lambda connection: connection.execute(query, row).rowcount)
 
 
 def _known(call: str, tool: str, idempotent: int, data: bytes | None) -> ToolAnswer | None:
@@ -307,3 +493,88 @@ def _known(call: str, tool: str, idempotent: int, data: bytes | None) -> ToolAns
         tool=tool,
     )
     return ToolAnswer(call, name=tool, text=error_text(error), outcome="error", error=error)
+
+
+# --- inside transactions -------------------------------------------------------------------------------------
+
+_FREE = """
+    NOT EXISTS (
+        SELECT 1 FROM leases WHERE leases.name = 'session:' || turns.session AND leases.expires >= now_seconds()
+    )
+"""
+
+_OLDEST_FREE = f"""
+    SELECT min(place) FROM (
+        SELECT session, place FROM turns WHERE message IS NOT NULL ORDER BY place LIMIT ?
+    ) AS turns WHERE {_FREE} GROUP BY session ORDER BY min(place) LIMIT ?
+"""  # noqa: S608 - text of ours
+
+_LOCKED = f"SELECT session FROM turns WHERE place IN ({_OLDEST_FREE}) ORDER BY place /* skip locked */"  # noqa: S608
+
+_WINDOW = 512
+"""Open messages, oldest first, among which a claim looks for free sessions before it looks at all of them."""
+
+_EVERYTHING = 2**62
+
+
+def _free_sessions(connection: Connection, limit: int, *, locked: bool = True) -> list[str]:
+    """Sessions with open messages and without an owner, in order of arrival, at most *limit*.
+
+    With *locked*, those that another process is claiming are left out.
+    """
+    query = _LOCKED if locked else _LOCKED.replace("/* skip locked */", "")
+    for window in (_WINDOW, _EVERYTHING):
+        # Some of them may be left out.
+        rows = connection.execute(query, (window, limit * 4)).fetchall()
+        if rows:
+            return [session for (session,) in rows[:limit]]
+    return []
+
+
+def _begin_next(connection: Connection, session: str) -> tuple[bytes, int] | None:
+    """The oldest open message of *session*, and how often it had been begun; it counts as begun from now on."""
+    query = "SELECT place, message, resumes FROM turns WHERE session = ? AND message IS NOT NULL ORDER BY place LIMIT 1"
+    found = connection.execute(query, (session,)).fetchone()
+    if found is None:
+        return None
+    place, message, resumes = found
+    connection.execute("UPDATE turns SET resumes = resumes + 1 WHERE place = ?", (place,))
+    return message, resumes
+
+
+def _oldest(connection: Connection, session: str) -> str:
+    query = "SELECT turn FROM turns WHERE session = ? AND message IS NOT NULL ORDER BY place LIMIT 1"
+    turn: str = connection.execute(query, (session,)).fetchone()[0]
+    return turn
+
+
+def _end_turn(connection: Connection, turn: str, session: str, accepted_at: str, *, must_be_open: bool) -> None:
+    open_ = " AND message IS NOT NULL" if must_be_open else ""
+    known = connection.execute(f"UPDATE turns SET message = NULL WHERE turn = ?{open_}", (turn,)).rowcount  # noqa: S608 - text of ours
+    if not known:
+        query = "INSERT INTO turns (turn, session, accepted_at) VALUES (?, ?, ?) ON CONFLICT (turn) DO NOTHING"
+        if not connection.execute(query, (turn, session, accepted_at)).rowcount:
+            raise LeaseLost("another worker has answered the message")
+    connection.execute("DELETE FROM answers WHERE turn = ?", (turn,))
+    connection.execute("DELETE FROM tool_calls WHERE turn = ?", (turn,))
+
+
+def _refuse_if_owned(connection: Connection, name: str, owner: str) -> None:
+    query = "SELECT owner FROM leases WHERE name = ? AND expires >= now_seconds()"
+    found = connection.execute(query, (name,)).fetchone()
+    if found is not None and found[0] != owner:
+        raise LeaseLost("another worker has the session")
+
+
+def _notify(connection: Connection, topic: str, payload: str) -> None:
+    connection.execute("SELECT notify_listeners(?)", (f"{topic}\n{payload}",)).fetchone()
+
+
+def _forget_old(connection: Connection) -> None:
+    connection.execute(
+        "DELETE FROM turns WHERE message IS NULL AND place <= (SELECT max(place) FROM turns) - ?", (_REMEMBERED,)
+    )
+
+
+def _unfinished(data: bytes, resumes: int) -> Unfinished:
+    return Unfinished(inbound_from_json(data), resumes)

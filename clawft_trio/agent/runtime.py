@@ -23,12 +23,13 @@ from clawft_trio.agent.configured import (
 )
 from clawft_trio.agent.journal import MIGRATIONS as JOURNAL_MIGRATIONS, Journal
 from clawft_trio.agent.loop import AgentLoop
+from clawft_trio.store.ownership import open_ownership
 from clawft_trio.agent.providers import open_providers
 from clawft_trio.agent.question import TurnPolicy
 from clawft_trio.agent.sessions import MIGRATIONS as SESSION_MIGRATIONS, Sessions
 from clawft_trio.agent.turn import Turns
 from clawft_trio.agent.turn_context import LoopPolicy
-from clawft_trio.bus import Channel, MessageBus, StoredShelf, open_bus, serve_channel
+from clawft_trio.bus import Channel, LeasedShelf, MessageBus, StoredShelf, open_bus, serve_channel
 from clawft_trio.chat import Provider
 from clawft_trio.config import Config, load_config
 from clawft_trio.context import ContextBuilder, Memory, Skills, memory_tools, skill_tool
@@ -125,7 +126,7 @@ async def open_agent(
     registry = ToolRegistry(tools, policy=FanOutPolicy(concurrency=settings.tools.concurrency), approve=approve)
     context = plan.context(registry, builtins or builtin_policy(settings))
     async with (
-        open_store(None if store is None else Path(store), migrations=MIGRATIONS) as kept,
+        open_store(store, migrations=MIGRATIONS) as kept,
         open_providers(providers, make_provider or provider_maker(settings)) as known,
         open_tracker(settings, kept, plan.models, providers or {}) as tracker,
         open_targets(known.at, wrap=partial(plan.around, tracker)) as targets,
@@ -138,13 +139,18 @@ async def open_agent(
             pins=StoredPins(kept),
             notify=plan.notify,
         ) as toolset,
-        open_bus(settings.bus, shelf=StoredShelf(kept), notify=plan.notify) as bus,
+        open_ownership(kept, durable=store is not None) as ownership,
+        open_bus(
+            settings.bus,
+            shelf=StoredShelf(kept) if ownership is None else LeasedShelf(ownership),
+            notify=plan.notify,
+        ) as bus,
     ):
-        journal = None if store is None else Journal(kept)
+        journal = None if ownership is None else Journal(kept, ownership=ownership)
         turns = Turns(
             models=plan.pipeline(targets, tracker),
             tools=registry,
-            history=Sessions(kept),
+            history=Sessions(kept, ownership=ownership),
             context=context,
             policy=turn or turn_policy(settings),
             workspace=plan.workspace,

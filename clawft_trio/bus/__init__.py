@@ -25,6 +25,7 @@ from clawft_trio.bus.overflow import (
 from clawft_trio.bus.shelf import (
     MIGRATIONS as MIGRATIONS,
     Kept as Kept,
+    LeasedShelf as LeasedShelf,
     MemoryShelf as MemoryShelf,
     Shelf as Shelf,
     StoredShelf as StoredShelf,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Protocol
 
 import attrs
@@ -11,7 +11,7 @@ import trio
 
 from clawft_trio.bus.outbox import Outbox, Parcel
 from clawft_trio.bus.overflow import OVERFLOWS, BoundedQueue, Overflow, QueueStatistics, Reader
-from clawft_trio.bus.shelf import MemoryShelf, Shelf
+from clawft_trio.bus.shelf import MemoryShelf, Shelf, is_shared
 from clawft_trio.chat import unobserved
 from clawft_trio.codec import encode_json
 from clawft_trio.errors import BusClosed
@@ -282,6 +282,21 @@ class MessageBus:
         for channel, keys in (await self._shelf.waiting()).items():
             self.outbound(channel).note_shelved(keys)
 
+    @contextmanager
+    def listening_to_shelf(self) -> Iterator[None]:
+        """Learn of replies that other processes store, while the block runs."""
+        if not is_shared(self._shelf):
+            yield
+            return
+
+        def arrived(channel: str) -> None:
+            for name, outbox in self._outboxes.items():
+                if channel in {"", name}:
+                    outbox.arrived()
+
+        with self._shelf.listening(arrived):
+            yield
+
     async def shelve_rest(self) -> None:
         """After `close`: keep the final replies that nobody has taken, and tell of the other messages that are left.
 
@@ -328,7 +343,8 @@ async def open_bus(
     bus = MessageBus(config, shelf=shelf, notify=notify)
     await bus.recall_shelved()
     try:
-        yield bus
+        with bus.listening_to_shelf():
+            yield bus
     finally:
         bus.close()
         with trio.move_on_after(grace, shield=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
 from itertools import islice
@@ -10,14 +11,17 @@ import attrs
 import trio
 
 from clawft_trio.bus.overflow import BoundedQueue, QueueStatistics
-from clawft_trio.bus.shelf import Shelf, key_of
+from clawft_trio.bus.shelf import SharedShelf, Shelf, is_shared, key_of
 from clawft_trio.chat import new_id
-from clawft_trio.errors import BusClosed
+from clawft_trio.errors import BusClosed, BusFull
 from clawft_trio.messages import OutboundMessage
 from clawft_trio.observe import MessageDropped, Observer, Undeliverable
 
 _BATCH = 256
 """Messages that a consumer may take before it yields to the others."""
+
+_LOOK = 1.0
+"""Seconds between looks for replies of other processes, where no notification comes."""
 
 _LOAD = 100
 """Kept replies that are taken from the shelf at once."""
@@ -51,6 +55,11 @@ class Outbox:
         #: replies on the shelf that the consumer has not been given yet, oldest first
         self._shelved: deque[str] = deque()
         self._unyielded = 0
+        self._shared: SharedShelf | None = shelf if is_shared(shelf) else None
+        #: keys of replies that are stored and not delivered, as far as this process has them
+        self._known: set[str] = set()
+        #: whether another process may have stored a reply that is not in `_known`
+        self._arrived = False
         #: replies given back by a consumer, and those just taken from the shelf: older than everything else
         self._first: deque[Parcel] = deque()
 
@@ -67,6 +76,16 @@ class Outbox:
         self._shelved.extend(keys)
         self._queue.wake_reader()
 
+    def arrived(self) -> None:
+        """Another process may have stored a reply for this channel."""
+        self._arrived = True
+        self._queue.wake_reader()
+
+    @property
+    def _serves(self) -> bool:
+        """Whether the consumer of this channel is in this process."""
+        return self._shared is None or self._shared.serves(self.channel)
+
     def statistics(self) -> QueueStatistics:
         """The books of the queue."""
         return self._queue.statistics()
@@ -79,12 +98,15 @@ class Outbox:
         Cancellation: `Cancelled` means that it was not handed over.
         """
         if message.kind != "final":
-            if self.shows_partials:
+            if self.shows_partials and self._serves:
                 return await self._queue.put(Parcel(message))
             await trio.lowlevel.checkpoint()
-            return False
-        parcel = Parcel(message, key_of(message) if kept else None)
-        if not self._shelved:
+            return self.shows_partials and self._put_unserved(message)
+        if self._is_left_in_store(kept=kept):
+            await trio.lowlevel.checkpoint()
+            return True
+        parcel = self._noted(Parcel(message, key_of(message) if kept else None))
+        if not self._shelved and self._serves:
             with trio.move_on_after(self._wait) as patience:
                 await self._queue.put(parcel)
             if not patience.cancelled_caught:
@@ -100,14 +122,36 @@ class Outbox:
 
         Cancellation: `Cancelled` means that it was not handed over.
         """
-        parcel = Parcel(message, key_of(message) if kept else None)
+        if self._is_left_in_store(kept=kept):
+            return  # noqa: ASYNC910 - nothing was waited for
+        parcel = self._noted(Parcel(message, key_of(message) if kept else None))
         try:
-            if not self._shelved:
+            if not self._shelved and self._serves:
                 self._queue.put_nowait(parcel)
                 return  # noqa: ASYNC910 - nothing was waited for
         except (trio.WouldBlock, BusClosed):
             pass
         await self.shelve(parcel)
+
+    def _put_unserved(self, message: OutboundMessage) -> bool:
+        """Show a piece of an answer to a consumer that may come; without waiting, because it may never come."""
+        try:
+            return self._queue.put_nowait(Parcel(message))
+        except (trio.WouldBlock, BusFull):
+            return False
+
+    def _is_left_in_store(self, *, kept: bool) -> bool:
+        """Whether the consumer reads a stored reply from the store, behind replies of other processes."""
+        if kept and (self._arrived or not self._serves):
+            self._arrived = True
+            self._queue.wake_reader()
+            return True
+        return False
+
+    def _noted(self, parcel: Parcel) -> Parcel:
+        if parcel.key is not None:
+            self._known.add(parcel.key)
+        return parcel
 
     async def shelve(self, parcel: Parcel, error: BaseException | None = None) -> None:
         """Keep *parcel* until the channel comes back, behind everything that is waiting for it.
@@ -120,6 +164,7 @@ class Outbox:
         key = parcel.key or key_of(parcel.message) or new_id()
         # Noted first: from now on every later reply has to stand behind this one.
         self._shelved.append(key)
+        self._known.add(key)
         try:
             if parcel.key is None:
                 await self._shelf.keep(key, parcel.message)
@@ -127,6 +172,7 @@ class Outbox:
                 await trio.lowlevel.checkpoint()
         except BaseException:
             self._shelved.remove(key)
+            self._known.discard(key)
             raise
         self._notify(Undeliverable(message=parcel.message, error=error))
         self._queue.wake_reader()
@@ -163,16 +209,43 @@ class Outbox:
             await trio.lowlevel.checkpoint()
         await trio.lowlevel.checkpoint_if_cancelled()
         while True:  # noqa: ASYNC913 - a checkpoint per batch, not per message
+            if self._shared is not None:
+                await self._look(self._shared)
             if self._first:
                 return self._first.popleft()  # noqa: ASYNC910
             try:
                 return self._queue.get_nowait()  # noqa: ASYNC910
             except trio.WouldBlock:
-                await (self._load() if self._shelved else self._queue.wait_for_news())
+                await (self._load() if self._shelved else self._wait_for_news())
             except BusClosed:
                 if not self._shelved:
                     raise
                 await self._load()
+
+    async def _wait_for_news(self) -> None:
+        """Wait for a message; with other processes on the store, look there now and then."""
+        with trio.move_on_after(math.inf if self._shared is None else _LOOK) as waited:
+            await self._queue.wait_for_news()
+        self._arrived = self._arrived or waited.cancelled_caught
+
+    async def _look(self, shelf: SharedShelf) -> None:
+        """Become the process that serves the channel, and learn of the replies that others have stored for it."""
+        while not shelf.serves(self.channel):
+            if await shelf.serve(self.channel):
+                self._arrived = True
+            elif self._queue.closed:
+                raise BusClosed(f"{self.channel} is served by another process")
+            else:
+                with trio.move_on_after(_LOOK):
+                    await self._queue.wait_for_news()
+        if self._arrived:
+            self._arrived = False
+            for key in await shelf.keys(self.channel, _LOAD + len(self._known)):
+                if key not in self._known:
+                    self._known.add(key)
+                    self._shelved.append(key)
+            self._arrived = self._arrived or len(self._shelved) >= _LOAD
+        await trio.lowlevel.checkpoint_if_cancelled()
 
     async def keep(self, parcel: Parcel, error: BaseException) -> None:
         """It could not be delivered because of *error*: put it on the shelf, and first in line.
@@ -192,7 +265,7 @@ class Outbox:
         except BaseException:
             self.give_back(parcel)
             raise
-        self.give_back(Parcel(parcel.message, key))
+        self.give_back(self._noted(Parcel(parcel.message, key)))
 
     def drop(self, parcel: Parcel) -> None:
         """A piece of an answer could not be shown: tell of it, and forget it."""
@@ -209,6 +282,8 @@ class Outbox:
         for _ in keys:
             self._shelved.popleft()
         self._first.extend(Parcel(kept.message, kept.key) for kept in found)
+        # The rest was delivered by another process.
+        self._known.difference_update(set(keys) - {kept.key for kept in found})
 
     async def settle(self, parcel: Parcel) -> None:  # noqa: ASYNC910 - mostly there is nothing to do
         """It is delivered: forget it.
@@ -220,6 +295,7 @@ class Outbox:
         """
         if parcel.key is not None:
             await self._shelf.delivered(parcel.key)
+            self._known.discard(parcel.key)
 
     # --- the end -----------------------------------------------------------------------------------------
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-_TOKEN = re.compile(r"'(?:[^']|'')*'|\?|%|\bnow_seconds\(\)|\bnotify_listeners\(")
+_TOKEN = re.compile(r"'(?:[^']|'')*'|\?|%|\bnow_seconds\(\)|\bnotify_listeners\(|/\* skip locked \*/")
 _PLACES = {
     "?": "%s",
     "%": "%%",
     "now_seconds()": "extract(epoch from clock_timestamp())::float8",
+    # SQLite has one writer, and no locks of rows.
+    "/* skip locked */": "FOR UPDATE SKIP LOCKED",
     "notify_listeners(": "pg_notify('clawft_' || current_schema(), ",
 }
 
