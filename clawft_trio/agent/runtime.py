@@ -139,7 +139,7 @@ async def open_agent(
             pins=StoredPins(kept),
             notify=plan.notify,
         ) as toolset,
-        open_ownership(kept, durable=store is not None) as ownership,
+        open_ownership(kept, durable=store is not None, length=(loop or LoopPolicy()).lease) as ownership,
         open_bus(
             settings.bus,
             shelf=StoredShelf(kept) if ownership is None else LeasedShelf(ownership),

@@ -208,7 +208,7 @@ class _Turn:
         known = await self._known_answers(number, response, messages, refused=refused)
         open_calls = [call for call in response.tool_calls if call.id not in known]
         journal = None if self._turns.journal is None else self._turns.journal.tools(self._question.turn_id, number)
-        fresh = await self._turns.tools.execute_all(open_calls, self._tool_context(), journal=journal)
+        fresh = await self._turns.tools.execute_all(open_calls, self._tool_context(number), journal=journal)
         # Ids are unique, `repair_ids` saw to it, so each answer has one place.
         by_id = known | {answer.call_id: answer for answer in fresh}
         answers = tuple(by_id[call.id] for call in response.tool_calls if call.id in by_id)
@@ -245,13 +245,14 @@ class _Turn:
         restriction = self._turns.context.tool_restriction((*messages, response.message))
         return "" if restriction.allows(call.name) else restriction.refusal(call.name)
 
-    def _tool_context(self) -> ToolContext:
+    def _tool_context(self, number: int) -> ToolContext:
         question = self._question
         return ToolContext(
             auth=question.auth,
             session=question.session,
             workspace=self._turns.workspace,
             turn_id=question.turn_id,
+            round=number,
             deadline=trio.current_effective_deadline(),
             notify=self._call.notify,
         )

@@ -41,6 +41,8 @@ class LoopPolicy:
     resume: bool = True
     #: seconds between looks for such messages, where no notification comes
     poll: float = attrs.field(default=1.0, validator=attrs.validators.gt(0))
+    #: seconds after which another worker may take over a session that this process has stopped renewing
+    lease: float = attrs.field(default=10.0, validator=attrs.validators.gt(0))
     #: whether what is not finished at the end is left to other workers, instead of a reply that it was cancelled
     hand_over: bool = False
 

@@ -183,7 +183,7 @@ class StoredShelf:
         marks = ", ".join("?" * len(keys))
         query = f"SELECT key, message FROM undelivered WHERE key IN ({marks})"  # noqa: S608 - question marks only
         found = dict(await self._store.read(lambda connection: connection.execute(query, keys).fetchall()))
-        return tuple(Kept(key, _message(found[key])) for key in keys if key in found)
+        return tuple(Kept(key, decode_message(found[key])) for key in keys if key in found)
 
     async def delivered(self, key: str) -> None:
         """Forget it.
@@ -280,7 +280,12 @@ def forget_in(connection: Connection, key: str) -> None:
     connection.execute("DELETE FROM undelivered WHERE key = ?", (key,))
 
 
-def _message(data: bytes) -> OutboundMessage:
+def decode_message(data: bytes) -> OutboundMessage:
+    """A stored reply.
+
+    Raises:
+      StoreCorrupt: it cannot be read.
+    """
     try:
         return msgspec.json.decode(data, type=OutboundMessage)
     except msgspec.DecodeError as exc:
