@@ -19,6 +19,17 @@ from typing import Protocol, TypeVar
 import attrs
 import trio
 
+from clawft_trio.agent.journal_sql import (
+    MIGRATIONS as JOURNAL_MIGRATIONS,
+    WORK,
+    begin_next,
+    end_turn,
+    forget_old,
+    free_sessions,
+    notify,
+    oldest,
+    refuse_if_owned,
+)
 from clawft_trio.agent.records import (
     inbound_from_json,
     inbound_to_json,
@@ -27,68 +38,20 @@ from clawft_trio.agent.records import (
     tool_answer_from_json,
     tool_answer_to_json,
 )
-from clawft_trio.store.ownership import Ownership, session_name
-from clawft_trio.bus.shelf import MIGRATIONS as SHELF_MIGRATIONS, REPLY, keep_in, key_of
+from clawft_trio.bus.shelf import REPLY, keep_in, key_of
 from clawft_trio.chat import ChatResponse, ToolCall
-from clawft_trio.errors import LeaseLost, OutcomeUnknown
+from clawft_trio.errors import OutcomeUnknown
 from clawft_trio.messages import InboundMessage, OutboundMessage, joined_key
-from clawft_trio.store import Connection, Durability, Migration, Store, Work
-from clawft_trio.store.leases import LEASE_MIGRATIONS, Lease, acquire, expire_ended, release
+from clawft_trio.store import Connection, Durability, Store, Work
+from clawft_trio.store.leases import Lease, acquire, expire_ended, release
+from clawft_trio.store.ownership import Ownership, session_name
 from clawft_trio.tools import Tool, ToolAnswer
 from clawft_trio.tools.answer import error_text
 
 T = TypeVar("T")
 
-MIGRATIONS = (
-    *SHELF_MIGRATIONS,
-    *LEASE_MIGRATIONS,
-    Migration(
-        "journal",
-        1,
-        """
-        CREATE TABLE turns (
-            place INTEGER PRIMARY KEY AUTOINCREMENT,
-            turn TEXT NOT NULL UNIQUE,
-            accepted_at TEXT NOT NULL,
-            resumes INTEGER NOT NULL DEFAULT 0,
-            message BLOB  -- NULL: it has its reply
-        ) STRICT;
-        CREATE INDEX turns_open ON turns (place) WHERE message IS NOT NULL;
-        CREATE TABLE answers (
-            turn TEXT NOT NULL,
-            round INTEGER NOT NULL,
-            response BLOB NOT NULL,
-            PRIMARY KEY (turn, round)
-        ) STRICT, WITHOUT ROWID;
-        CREATE TABLE tool_calls (
-            turn TEXT NOT NULL,
-            round INTEGER NOT NULL,
-            call TEXT NOT NULL,
-            tool TEXT NOT NULL,
-            idempotent INTEGER NOT NULL,
-            answer BLOB,  -- NULL: started, and nobody knows more
-            PRIMARY KEY (turn, round, call)
-        ) STRICT, WITHOUT ROWID;
-        """,
-    ),
-    Migration(
-        "journal",
-        2,
-        """
-        ALTER TABLE turns ADD COLUMN session TEXT NOT NULL DEFAULT '';
-        ALTER TABLE turns ADD COLUMN error TEXT NOT NULL DEFAULT '';  -- why it was given up
-        CREATE INDEX turns_by_session ON turns (session, place) WHERE message IS NOT NULL;
-        """,
-    ),
-)
+MIGRATIONS = JOURNAL_MIGRATIONS
 """What `Journal` needs in its store, leases and undelivered replies included."""
-
-WORK = "work"
-"""The topic of notifications that a session may have a message which no process works on."""
-
-
-_REMEMBERED = 100_000
-"""Ids of answered messages that are kept, to know a duplicate by: about 10 MB on disk."""
 
 
 @attrs.frozen
@@ -208,10 +171,10 @@ class Journal:
                 return True, None
             if claim:
                 lease = acquire(connection, session_name(session), ownership.owner, ownership.length)
-                if lease is not None and _oldest(connection, session) == turn:
+                if lease is not None and oldest(connection, session) == turn:
                     connection.execute("UPDATE turns SET resumes = resumes + 1 WHERE turn = ?", (turn,))
                     return True, lease
-            _notify(connection, WORK, session)
+            notify(connection, WORK, session)
             return True, None
 
         new, lease = await self._store.transact(add, concurrent=True)
@@ -265,19 +228,19 @@ class Journal:
         def end(connection: Connection) -> tuple[bytes, int] | None:
             if ownership is not None and held is None:
                 # It waits in this process, and may run in another.
-                _refuse_if_owned(connection, name, ownership.owner)
-            _end_turn(connection, turn, session, accepted_at, must_be_open=ownership is not None)
+                refuse_if_owned(connection, name, ownership.owner)
+            end_turn(connection, turn, session, accepted_at, must_be_open=ownership is not None)
             if key is not None:
                 keep_in(connection, key, reply)
                 if ownership is not None:
-                    _notify(connection, REPLY, f"{ownership.owner}\n{reply.channel}")
+                    notify(connection, REPLY, f"{ownership.owner}\n{reply.channel}")
             if held is None:
                 return None
-            following = _begin_next(connection, session) if go_on else None
+            following = begin_next(connection, session) if go_on else None
             if following is None:
                 release(connection, held)
                 if not go_on:
-                    _notify(connection, WORK, session)
+                    notify(connection, WORK, session)
             return following
 
         following = await self._write(turn, end)
@@ -297,7 +260,7 @@ class Journal:
         """
 
         def take(connection: Connection) -> list[tuple[bytes, int]]:
-            _forget_old(connection)
+            forget_old(connection)
             query = "SELECT message, resumes FROM turns WHERE message IS NOT NULL ORDER BY place"
             rows = connection.execute(query).fetchall()
             connection.execute("UPDATE turns SET resumes = resumes + 1 WHERE message IS NOT NULL")
@@ -317,7 +280,7 @@ class Journal:
         """
 
         def mend(connection: Connection) -> None:
-            _forget_old(connection)
+            forget_old(connection)
             query = "SELECT place, message FROM turns WHERE session = '' AND message IS NOT NULL"
             for place, data in connection.execute(query).fetchall():
                 session = inbound_from_json(data).session_key
@@ -337,14 +300,14 @@ class Journal:
         def take(connection: Connection) -> list[tuple[str, Lease, tuple[bytes, int]]]:
             expire_ended(connection)
             taken = []
-            for session in _free_sessions(connection, limit):
+            for session in free_sessions(connection, limit):
                 found = self._claim_in(connection, session)
                 if found is not None:
                     taken.append((session, *found))
             return taken
 
         # A look first: most of the time there is nothing to take, and a look locks nothing.
-        if not await self._store.read(lambda connection: _free_sessions(connection, 1, locked=False)):
+        if not await self._store.read(lambda connection: free_sessions(connection, 1, locked=False)):
             return ()
         return self._noted(await self._store.transact(take, concurrent=True, durability="process"))
 
@@ -369,7 +332,7 @@ class Journal:
         lease = acquire(connection, session_name(session), self.ownership.owner, self.ownership.length)
         if lease is None:
             return None
-        first = _begin_next(connection, session)
+        first = begin_next(connection, session)
         if first is None:
             release(connection, lease)
             return None
@@ -493,87 +456,6 @@ def _known(call: str, tool: str, idempotent: int, data: bytes | None) -> ToolAns
         tool=tool,
     )
     return ToolAnswer(call, name=tool, text=error_text(error), outcome="error", error=error)
-
-
-# --- inside transactions -------------------------------------------------------------------------------------
-
-_FREE = """
-    NOT EXISTS (
-        SELECT 1 FROM leases WHERE leases.name = 'session:' || turns.session AND leases.expires >= now_seconds()
-    )
-"""
-
-_OLDEST_FREE = f"""
-    SELECT min(place) FROM (
-        SELECT session, place FROM turns WHERE message IS NOT NULL ORDER BY place LIMIT ?
-    ) AS turns WHERE {_FREE} GROUP BY session ORDER BY min(place) LIMIT ?
-"""  # noqa: S608 - text of ours
-
-_LOCKED = f"SELECT session FROM turns WHERE place IN ({_OLDEST_FREE}) ORDER BY place /* skip locked */"  # noqa: S608
-
-_WINDOW = 512
-"""Open messages, oldest first, among which a claim looks for free sessions before it looks at all of them."""
-
-_EVERYTHING = 2**62
-
-
-def _free_sessions(connection: Connection, limit: int, *, locked: bool = True) -> list[str]:
-    """Sessions with open messages and without an owner, in order of arrival, at most *limit*.
-
-    With *locked*, those that another process is claiming are left out.
-    """
-    query = _LOCKED if locked else _LOCKED.replace("/* skip locked */", "")
-    for window in (_WINDOW, _EVERYTHING):
-        # Some of them may be left out.
-        rows = connection.execute(query, (window, limit * 4)).fetchall()
-        if rows:
-            return [session for (session,) in rows[:limit]]
-    return []
-
-
-def _begin_next(connection: Connection, session: str) -> tuple[bytes, int] | None:
-    """The oldest open message of *session*, and how often it had been begun; it counts as begun from now on."""
-    query = "SELECT place, message, resumes FROM turns WHERE session = ? AND message IS NOT NULL ORDER BY place LIMIT 1"
-    found = connection.execute(query, (session,)).fetchone()
-    if found is None:
-        return None
-    place, message, resumes = found
-    connection.execute("UPDATE turns SET resumes = resumes + 1 WHERE place = ?", (place,))
-    return message, resumes
-
-
-def _oldest(connection: Connection, session: str) -> str:
-    query = "SELECT turn FROM turns WHERE session = ? AND message IS NOT NULL ORDER BY place LIMIT 1"
-    turn: str = connection.execute(query, (session,)).fetchone()[0]
-    return turn
-
-
-def _end_turn(connection: Connection, turn: str, session: str, accepted_at: str, *, must_be_open: bool) -> None:
-    open_ = " AND message IS NOT NULL" if must_be_open else ""
-    known = connection.execute(f"UPDATE turns SET message = NULL WHERE turn = ?{open_}", (turn,)).rowcount  # noqa: S608 - text of ours
-    if not known:
-        query = "INSERT INTO turns (turn, session, accepted_at) VALUES (?, ?, ?) ON CONFLICT (turn) DO NOTHING"
-        if not connection.execute(query, (turn, session, accepted_at)).rowcount:
-            raise LeaseLost("another worker has answered the message")
-    connection.execute("DELETE FROM answers WHERE turn = ?", (turn,))
-    connection.execute("DELETE FROM tool_calls WHERE turn = ?", (turn,))
-
-
-def _refuse_if_owned(connection: Connection, name: str, owner: str) -> None:
-    query = "SELECT owner FROM leases WHERE name = ? AND expires >= now_seconds()"
-    found = connection.execute(query, (name,)).fetchone()
-    if found is not None and found[0] != owner:
-        raise LeaseLost("another worker has the session")
-
-
-def _notify(connection: Connection, topic: str, payload: str) -> None:
-    connection.execute("SELECT notify_listeners(?)", (f"{topic}\n{payload}",)).fetchone()
-
-
-def _forget_old(connection: Connection) -> None:
-    connection.execute(
-        "DELETE FROM turns WHERE message IS NULL AND place <= (SELECT max(place) FROM turns) - ?", (_REMEMBERED,)
-    )
 
 
 def _unfinished(data: bytes, resumes: int) -> Unfinished:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import attrs
 import trio
 
-from clawft_trio.agent.journal import WORK, Claimed, Journal, LoopJournal, Unfinished, turn_id_of
-from clawft_trio.store.ownership import RELEASED, Ownership, session_name
+from clawft_trio.agent.journal import Claimed, Journal, LoopJournal, Unfinished, turn_id_of
+from clawft_trio.agent.journal_sql import WORK
 from clawft_trio.agent.replies import failure_reply
 from clawft_trio.agent.slots import Slot, Slots
 from clawft_trio.agent.turn_context import Ending, LoopPolicy, LoopStatistics, Turn, TurnContext, outbound
@@ -26,6 +26,7 @@ from clawft_trio.errors import BusClosed, LeaseLost, StoreError, TurnCancelled, 
 from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.observe import MessageDropped, Noted, Observer, Undeliverable, fan_out
+from clawft_trio.store.ownership import RELEASED, Ownership, session_name
 
 _CLAIMED_AT_ONCE = 16
 """Sessions that one claim takes: the rest is left to other workers."""

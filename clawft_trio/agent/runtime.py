@@ -23,7 +23,6 @@ from clawft_trio.agent.configured import (
 )
 from clawft_trio.agent.journal import MIGRATIONS as JOURNAL_MIGRATIONS, Journal
 from clawft_trio.agent.loop import AgentLoop
-from clawft_trio.store.ownership import open_ownership
 from clawft_trio.agent.providers import open_providers
 from clawft_trio.agent.question import TurnPolicy
 from clawft_trio.agent.sessions import MIGRATIONS as SESSION_MIGRATIONS, Sessions
@@ -57,6 +56,7 @@ from clawft_trio.pipeline import (
 from clawft_trio.pipeline.tokens import request_tokens
 from clawft_trio.resilience import Failover, Policy, Resilient, RetryBudget
 from clawft_trio.store import open_store
+from clawft_trio.store.ownership import open_ownership
 from clawft_trio.tools import Approve, FanOutPolicy, Tool, ToolRegistry
 from clawft_trio.tools.builtin import BuiltinPolicy, register_builtins
 

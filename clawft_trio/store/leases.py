@@ -126,7 +126,7 @@ def new_owner() -> str:
 def has_ended(owner: str) -> bool:
     """Whether the process of *owner* is known to have ended; False also where that cannot be known."""
     parts = owner.split(" ")
-    if len(parts) != 4 or parts[0] != _machine() or parts[0] == "?" or not parts[1].isdecimal():  # noqa: PLR2004
+    if len(parts) != 4 or parts[0] != _machine() or parts[0] == "?" or not parts[1].isdecimal():
         return False
     return _started(int(parts[1])) != parts[2]
 
@@ -137,7 +137,7 @@ def _machine() -> str:
         return "?"
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
+        return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
     except OSError:
         return "?"
 

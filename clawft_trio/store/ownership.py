@@ -173,10 +173,8 @@ class Ownership:
         self._renewed = started
         for turn_id, guarded in tuple(self._turns.items()):
             if guarded.pending:
-                try:
+                with suppress(LeaseLost):
                     await self.write(turn_id, lambda _: None, durability="process")
-                except LeaseLost:
-                    pass
 
     # --- fenced writes -----------------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import subprocess
@@ -11,7 +10,6 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
-import attrs
 import pytest
 import trio
 
