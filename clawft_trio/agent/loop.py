@@ -15,8 +15,8 @@ from contextlib import contextmanager
 import attrs
 import trio
 
-from clawft_trio.agent.journal import Claimed, Journal, LoopJournal, Unfinished, turn_id_of
-from clawft_trio.agent.journal_sql import WORK
+from clawft_trio.agent.journal import Journal, LoopJournal, Unfinished, turn_id_of
+from clawft_trio.agent.owned_sessions import OwnedSessions
 from clawft_trio.agent.replies import failure_reply
 from clawft_trio.agent.slots import Slot, Slots
 from clawft_trio.agent.turn_context import Ending, LoopPolicy, LoopStatistics, Turn, TurnContext, outbound
@@ -26,10 +26,6 @@ from clawft_trio.errors import BusClosed, LeaseLost, StoreError, TurnCancelled, 
 from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.observe import MessageDropped, Noted, Observer, Undeliverable, fan_out
-from clawft_trio.store.ownership import RELEASED, Ownership, session_name
-
-_CLAIMED_AT_ONCE = 16
-"""Sessions that one claim takes: the rest is left to other workers."""
 
 
 @attrs.define(eq=False)
@@ -60,7 +56,8 @@ class _Receipts:
         self._journal = journal
 
     async def received(self, message: InboundMessage) -> bool:
-        new = await self._loop._write_down(self._journal, message)
+        shared = self._loop._shared
+        new = await (self._journal.accepted(message) if shared is None else shared.accept(message))
         if new:
             self._loop._received.add(turn_id_of(message))
         else:
@@ -69,7 +66,6 @@ class _Receipts:
 
     async def withdrawn(self, message: InboundMessage) -> None:  # noqa: ASYNC910 - the journal is awaited
         self._loop._received.discard(turn_id_of(message))
-        self._loop._answered_early.discard(turn_id_of(message))
         try:
             await self._journal.withdrawn(message)
         except StoreError as exc:
@@ -105,18 +101,22 @@ class AgentLoop:
         self._queue.serve_by_line(lambda message: message.session_key, line_capacity=self.policy.session_buffer_size)
         #: written down when they were published, and waiting for their turn
         self._received: set[str] = set()
-        #: of those, what was answered ahead of its place in the queue, because the store had it first
-        self._answered_early: set[str] = set()
-        #: sessions that were taken when their message was published
-        self._claimed: dict[str, Claimed] = {}
-        self._ownership: Ownership | None = getattr(journal, "ownership", None)
-        if self._ownership is not None:
-            self._ownership.on_lost(self._lose)
-        #: set when a slot is free or the store may have work
-        self._wake = trio.Event()
         if journal is not None:
             bus.keep_receipts(_Receipts(self, journal))
         self._slots = Slots(self.policy.max_concurrent_turns)
+        #: the sessions of the store that this process owns; None: it is the only one on its journal
+        self._shared: OwnedSessions | None = None
+        if isinstance(journal, Journal) and journal.ownership is not None:
+            self._shared = OwnedSessions(
+                journal,
+                journal.ownership,
+                queue=self._queue,
+                slots=self._slots,
+                policy=self.policy,
+                notify=self._notify,
+                answer=self._answer_left,
+                lost=self._lose,
+            )
         self._running: dict[str, _Running] = {}
         #: taken out of the queue to be told that they were cancelled
         self._refused: list[tuple[InboundMessage, str]] = []
@@ -135,16 +135,14 @@ class AgentLoop:
             "abandoned": 0,
         }
         self._ended = trio.Event()
-        #: by turn: the next message of its session, begun in the transaction that ended the turn
-        self._following: dict[str, Unfinished] = {}
 
     def __repr__(self) -> str:
         return f"<AgentLoop {self.statistics()}>"
 
     def statistics(self) -> LoopStatistics:
         """What it does and has done."""
-        waiting = len(self._queue) - len(self._answered_early)
-        return LoopStatistics(running=len(self._running), waiting=waiting, **self._counts)
+        early = 0 if self._shared is None else len(self._shared.answered_early)
+        return LoopStatistics(running=len(self._running), waiting=len(self._queue) - early, **self._counts)
 
     # --- running -----------------------------------------------------------------------------------------
 
@@ -170,26 +168,31 @@ class AgentLoop:
         finally:
             self._bus.close_inbound()
             left = self._queue.clear(None)
+            if self._shared is not None:
+                self._shared.stopping = True
             if not self.policy.hand_over:
                 self._refused.extend((message, "the loop has ended") for message in left)
             with trio.move_on_after(self.policy.farewell, shield=True):
                 await self._refuse_all()
-                await self._disown()
+                if self._shared is not None:
+                    await self._shared.give_back()
             self._ended.set()
 
     async def _answer_all(self, services: trio.Nursery, nursery: trio.Nursery, ready: Callable[[], None]) -> None:
         self._nursery = nursery
         self._serving = True
-        if self._ownership is None:
+        if self._shared is None:
             await self._resume(nursery)
         else:
-            await self._own(services, nursery, self._ownership)
+            await self._shared.start(services, nursery)
         ready()
         try:
             await self._dispatch(nursery)
         finally:
             # From here on the nursery may close at any time.
             self._nursery = None
+            if self._shared is not None:
+                self._shared.accepting = False
 
     async def shutdown(self, grace: float | None = None) -> None:
         """Take no more messages in, finish what is there, and cancel what is not finished in time.
@@ -209,6 +212,8 @@ class AgentLoop:
         finally:
             if not self._ended.is_set():
                 self._stopping = "shutting down"
+                if self._shared is not None:
+                    self._shared.stopping = True
                 self.cancel_all(self._stopping)
         # What is cancelled says goodbye in a bounded time.
         await self._ended.wait()
@@ -230,137 +235,20 @@ class AgentLoop:
     async def _serve_one(self, message: InboundMessage, slot: Slot) -> None:  # noqa: ASYNC910 - the start of a task
         """Answer one message of a session that is held, and let the session go on."""
         try:
-            if turn_id_of(message) in self._answered_early:
-                self._answered_early.discard(turn_id_of(message))
+            if self._shared is not None and self._shared.was_answered_early(message):
+                pass
             elif self._is_known(message):
                 self._note_duplicate(message)
             elif await self._accept(message):
-                if self._ownership is None:
+                if self._shared is None:
                     await self._answer(message, slot)
                 else:
-                    await self._serve_session(message.session_key, slot)
+                    await self._shared.serve(message.session_key, slot)
         finally:
             slot.free()
             self._queue.release(message.session_key)
-            self._wake.set()
-
-    # --- with other processes on the same store ----------------------------------------------------------
-
-    async def _write_down(self, journal: LoopJournal, message: InboundMessage) -> bool:
-        """Journal *message*, and take its session if this process may begin at once."""
-        if self._ownership is None or not isinstance(journal, Journal):
-            return await journal.accepted(message)
-        session = message.session_key
-        free = self._slots.free > len(self._claimed) and not self._queue.is_ready()
-        owned = self._ownership.lease_of(session_name(session)) is not None
-        new, claimed = await journal.accept(message, claim=free and not owned and self._stopping is None)
-        if claimed is not None:
-            self._claimed[session] = claimed
-        return new
-
-    async def _own(self, services: trio.Nursery, nursery: trio.Nursery, ownership: Ownership) -> None:
-        """Keep the leases, and take over what nobody works on."""
-        assert isinstance(self._journal, Journal)
-        await self._journal.prepare()
-        if not ownership.store.private:
-            services.start_soon(ownership.keep_renewed)
-        if self.policy.resume:
-            await self._claim_more(nursery, self._journal)
-            services.start_soon(self._take_over, nursery, self._journal, ownership)
-
-    async def _take_over(self, nursery: trio.Nursery, journal: Journal, ownership: Ownership) -> None:
-        """Claim sessions without an owner, in order of arrival, while there are free slots."""
-        with ownership.store.listening(self._heard):
-            while True:
-                self._wake = trio.Event()
-                if not await self._claim_more(nursery, journal):
-                    with trio.move_on_after(math.inf if ownership.store.private else self.policy.poll):
-                        await self._wake.wait()
-
-    async def _claim_more(self, nursery: trio.Nursery, journal: Journal) -> int:
-        """Claim as many sessions as there are free slots, and serve them; how many it was."""
-        claimed: Sequence[Claimed] = ()
-        if self._slots.free and self._may_begin() and not self._queue.is_ready():
-            try:
-                claimed = await journal.claim(min(self._slots.free, _CLAIMED_AT_ONCE))
-            except StoreError as exc:
-                self._notify(Noted(room="agent", what="sessions not claimed", details={"error": exc}))
-        for one in claimed:
-            if self._may_begin():
-                self._queue.hold(one.session)
-                nursery.start_soon(self._serve_claimed, one)
-        return len(claimed)
-
-    def _may_begin(self) -> bool:
-        return self._stopping is None and self._nursery is not None
-
-    def _heard(self, topic: str, _: str) -> None:
-        if topic in {WORK, RELEASED, ""}:
-            self._wake.set()
-
-    async def _serve_claimed(self, claimed: Claimed) -> None:  # noqa: ASYNC910 - the start of a task
-        slot = await self._slots.take()
-        try:
-            self._claimed[claimed.session] = claimed
-            await self._serve_session(claimed.session, slot)
-        finally:
-            slot.free()
-            self._queue.release(claimed.session)
-            self._wake.set()
-
-    async def _serve_session(self, session: str, slot: Slot) -> None:
-        """Answer the open messages of *session* in the store's order, while this process owns it."""
-        assert isinstance(self._journal, Journal)
-        claimed = self._claimed.pop(session, None)
-        if claimed is None:
-            try:
-                claimed = await self._journal.claim_session(session)
-            except StoreError as exc:
-                # The message is in the store: it is answered when the store can be used again.
-                self._notify(Noted(room="agent", what="session not claimed", details={"error": exc}))
-        next_one = None if claimed is None else claimed.first
-        while next_one is not None and claimed is not None:
-            next_one = await self._serve_owned(claimed, next_one, slot)
-            if next_one is not None:
-                slot = await self._slots.take()
-
-    async def _serve_owned(self, claimed: Claimed, left: Unfinished, slot: Slot) -> Unfinished | None:
-        """Answer one message of an owned session; the next one of it, when this process is to go on."""
-        assert self._ownership is not None
-        turn_id = turn_id_of(left.message)
-        if turn_id in self._received:
-            self._received.discard(turn_id)
-            self._answered_early.add(turn_id)
-        self._ownership.guard(turn_id, claimed.lease)
-        self._following.pop(turn_id, None)
-        try:
-            if left.resumes:
-                self._counts["resumed"] += 1
-            if left.resumes <= self.policy.max_resumes:
-                await self._answer(left.message, slot, resumed=left.resumes > 0)
-            else:
-                error = TurnInterrupted(f"given up after {left.resumes} resumptions")
-                await self._reply(left.message, failure_reply(left.message, error), "failed")
-            return self._following.pop(turn_id, None)
-        finally:
-            slot.free()
-            self._ownership.unguard(turn_id)
-
-    def _lose(self, name: str) -> None:
-        """Another process has taken the lease *name*: what runs under it ends without a reply."""
-        for running in self._running.values():
-            if session_name(running.message.session_key) == name:
-                running.lose()
-
-    async def _disown(self) -> None:
-        """Give back the sessions that are not being worked on."""
-        self._claimed.clear()
-        if self._ownership is not None:
-            try:
-                await self._ownership.release_all(session_name(""))
-            except StoreError as exc:
-                self._notify(Noted(room="agent", what="leases not given back", details={"error": exc}))
-        await trio.lowlevel.checkpoint_if_cancelled()
+            if self._shared is not None:
+                self._shared.wake()
 
     # --- what an earlier process has left ----------------------------------------------------------------
 
@@ -389,14 +277,25 @@ class AgentLoop:
         # Cancelled here, it stays unfinished, and the next process resumes it.
         slot = await self._slots.take()
         try:
-            self._counts["resumed"] += 1
-            if left.resumes < self.policy.max_resumes:
-                await self._answer(left.message, slot, resumed=True)
-            else:
-                error = TurnInterrupted(f"given up after {left.resumes} resumptions")
-                await self._reply(left.message, failure_reply(left.message, error), "failed")
+            await self._answer_left(attrs.evolve(left, resumes=left.resumes + 1), slot)
         finally:
             slot.free()
+
+    async def _answer_left(self, left: Unfinished, slot: Slot) -> None:
+        """Answer a message of the store, which was begun `left.resumes` times before."""
+        self._received.discard(turn_id_of(left.message))
+        self._counts["resumed"] += left.resumes > 0
+        if left.resumes <= self.policy.max_resumes:
+            await self._answer(left.message, slot, resumed=left.resumes > 0)
+        else:
+            error = TurnInterrupted(f"given up after {left.resumes - 1} resumptions")
+            await self._reply(left.message, failure_reply(left.message, error), "failed")
+
+    def _lose(self, session: str) -> None:
+        """Another process has *session*: what runs of it ends without a reply."""
+        for running in self._running.values():
+            if running.message.session_key == session:
+                running.lose()
 
     # --- one message -------------------------------------------------------------------------------------
 
@@ -534,13 +433,10 @@ class AgentLoop:
             await trio.lowlevel.checkpoint()
             return False
         try:
-            if isinstance(self._journal, Journal):
-                go_on = self._stopping is None and not self._queue.is_ready()
-                following = await self._journal.end(message, reply, go_on=go_on)
-                if following is not None:
-                    self._following[turn_id_of(message)] = following
-            else:
+            if self._shared is None:
                 await self._journal.replied(message, reply)
+            else:
+                await self._shared.end(message, reply)
         except LeaseLost:
             raise
         except StoreError as exc:
