@@ -26,27 +26,27 @@ from clawft_trio.agent.journal_sql import (
     end_turn,
     forget_old,
     free_sessions,
-    notify,
+    observer,
     oldest,
     refuse_if_owned,
 )
-from clawft_trio.agent.records import (
+from clawft_trio.agent.serialization import (
     inbound_from_json,
     inbound_to_json,
     response_from_json,
     response_to_json,
-    tool_answer_from_json,
-    tool_answer_to_json,
+    tool_result_from_json,
+    tool_result_to_json,
 )
-from clawft_trio.bus.shelf import REPLY, keep_in, key_of
+from clawft_trio.bus.undelivered import REPLY, insert_undelivered, key_of
 from clawft_trio.chat import ChatResponse, ToolCall
 from clawft_trio.errors import OutcomeUnknown
 from clawft_trio.messages import InboundMessage, OutboundMessage, joined_key
 from clawft_trio.store import Connection, Durability, Store, Work
 from clawft_trio.store.leases import Lease, acquire, expire_ended, release
 from clawft_trio.store.ownership import Ownership, session_name
-from clawft_trio.tools import Tool, ToolAnswer
-from clawft_trio.tools.answer import error_text
+from clawft_trio.tools import Tool, ToolResult
+from clawft_trio.tools.result import error_text
 
 T = TypeVar("T")
 
@@ -174,7 +174,7 @@ class Journal:
                 if lease is not None and oldest(connection, session) == turn:
                     connection.execute("UPDATE turns SET resumes = resumes + 1 WHERE turn = ?", (turn,))
                     return True, lease
-            notify(connection, WORK, session)
+            observer(connection, WORK, session)
             return True, None
 
         new, lease = await self._store.transact(add, concurrent=True)
@@ -231,16 +231,16 @@ class Journal:
                 refuse_if_owned(connection, name, ownership.owner)
             end_turn(connection, turn, session, accepted_at, must_be_open=ownership is not None)
             if key is not None:
-                keep_in(connection, key, reply)
+                insert_undelivered(connection, key, reply)
                 if ownership is not None:
-                    notify(connection, REPLY, f"{ownership.owner}\n{reply.channel}")
+                    observer(connection, REPLY, f"{ownership.owner}\n{reply.channel}")
             if held is None:
                 return None
             following = begin_next(connection, session) if go_on else None
             if following is None:
                 release(connection, held)
                 if not go_on:
-                    notify(connection, WORK, session)
+                    observer(connection, WORK, session)
             return following
 
         following = await self._write(turn, end)
@@ -391,7 +391,7 @@ class Journal:
         """Where the tool calls of round *number* are written down."""
         return RoundJournal(self, turn_id, number)
 
-    async def tool_answers(self, turn_id: str, number: int, calls: Sequence[ToolCall]) -> dict[str, ToolAnswer]:
+    async def tool_answers(self, turn_id: str, number: int, calls: Sequence[ToolCall]) -> dict[str, ToolResult]:
         """What is known of *calls* from before a crash, by call id: these are not to be executed again.
 
         A call that was started and has no answer is answered `OutcomeUnknown`, unless its tool is idempotent; then,
@@ -433,7 +433,7 @@ class RoundJournal:
         )
         await self._journal._write(self._turn_id, lambda connection: connection.execute(query, row).rowcount)
 
-    async def ended(self, answer: ToolAnswer) -> None:
+    async def ended(self, answer: ToolResult) -> None:
         """A started call has its answer.
 
         Raises:
@@ -441,21 +441,21 @@ class RoundJournal:
 
         Cancellation: `Cancelled` means that it is not written.
         """
-        row = (tool_answer_to_json(answer), self._turn_id, self._number, answer.call_id)
+        row = (tool_result_to_json(answer), self._turn_id, self._number, answer.call_id)
         query = "UPDATE tool_calls SET answer = ? WHERE turn = ? AND round = ? AND call = ?"
         await self._journal._write_later(self._turn_id, lambda connection: connection.execute(query, row).rowcount)
 
 
-def _known(call: str, tool: str, idempotent: int, data: bytes | None) -> ToolAnswer | None:
+def _known(call: str, tool: str, idempotent: int, data: bytes | None) -> ToolResult | None:
     if data is not None:
-        return tool_answer_from_json(data)
+        return tool_result_from_json(data)
     if idempotent:
         return None
     error = OutcomeUnknown(
         f"{tool} was started, and then the program ended. Whether it acted is not known. Check before you repeat it.",
         tool=tool,
     )
-    return ToolAnswer(call, name=tool, text=error_text(error), outcome="error", error=error)
+    return ToolResult(call, name=tool, text=error_text(error), outcome="error", error=error)
 
 
 def _unfinished(data: bytes, resumes: int) -> Unfinished:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clawft_trio.bus.shelf import MIGRATIONS as SHELF_MIGRATIONS
+from clawft_trio.bus.undelivered import MIGRATIONS as SHELF_MIGRATIONS
 from clawft_trio.errors import LeaseLost
 from clawft_trio.store import Connection, Migration
 from clawft_trio.store.leases import LEASE_MIGRATIONS
@@ -138,7 +138,7 @@ def refuse_if_owned(connection: Connection, name: str, owner: str) -> None:
         raise LeaseLost("another worker has the session")
 
 
-def notify(connection: Connection, topic: str, payload: str) -> None:
+def observer(connection: Connection, topic: str, payload: str) -> None:
     """Notify the listeners of *topic* when the transaction commits."""
     connection.execute("SELECT notify_listeners(?)", (f"{topic}\n{payload}",)).fetchone()
 

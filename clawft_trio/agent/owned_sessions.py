@@ -9,9 +9,9 @@ import trio
 
 from clawft_trio.agent.journal import Claimed, Journal, Unfinished, turn_id_of
 from clawft_trio.agent.journal_sql import WORK
-from clawft_trio.agent.slots import Slot, Slots
 from clawft_trio.agent.turn_context import LoopPolicy
-from clawft_trio.bus.overflow import BoundedQueue
+from clawft_trio.agent.turn_limiter import TurnLimiter, TurnSlot
+from clawft_trio.bus.bounded_queue import BoundedQueue
 from clawft_trio.errors import StoreError
 from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.observe import Noted, Observer
@@ -33,7 +33,7 @@ class OwnedSessions:
       queue: the inbound queue, one line per session.
       slots: how many turns run at once.
       policy: how much at once, and how long at most.
-      notify: gets events.
+      observer: gets events.
       answer: runs the turn of one message and frees the slot.
       lost: called with every session that another process has taken.
     """
@@ -44,10 +44,10 @@ class OwnedSessions:
         ownership: Ownership,
         *,
         queue: BoundedQueue[InboundMessage],
-        slots: Slots,
+        slots: TurnLimiter,
         policy: LoopPolicy,
-        notify: Observer,
-        answer: Callable[[Unfinished, Slot], Awaitable[None]],
+        observer: Observer,
+        answer: Callable[[Unfinished, TurnSlot], Awaitable[None]],
         lost: Callable[[str], None],
     ) -> None:
         #: whether new turns may begin beside those of the queue
@@ -61,7 +61,7 @@ class OwnedSessions:
         self._queue = queue
         self._slots = slots
         self._policy = policy
-        self._notify = notify
+        self._observer = observer
         self._answer = answer
         #: turns of messages that are in the queue, or about to be
         self._queued: set[str] = set()
@@ -141,7 +141,7 @@ class OwnedSessions:
             await self._claim_more(nursery)
             services.start_soon(self._take_over, nursery)
 
-    async def serve(self, session: str, slot: Slot) -> None:
+    async def serve(self, session: str, slot: TurnSlot) -> None:
         """Answer the open messages of *session* in their order, while this process owns it.
 
         Cancellation: running turns are cancelled.
@@ -162,7 +162,7 @@ class OwnedSessions:
         try:
             await self._ownership.release_all(session_name(""))
         except StoreError as exc:
-            self._notify(Noted(room="agent", what="leases not given back", details={"error": exc}))
+            self._observer(Noted(room="agent", what="leases not given back", details={"error": exc}))
 
     def wake(self) -> None:
         """Look for work: a slot is free."""
@@ -173,10 +173,10 @@ class OwnedSessions:
             return await self._journal.claim_session(session)
         except StoreError as exc:
             # The message is in the store: it is answered when the store can be used again.
-            self._notify(Noted(room="agent", what="session not claimed", details={"error": exc}))
+            self._observer(Noted(room="agent", what="session not claimed", details={"error": exc}))
             return None
 
-    async def _serve_one(self, claimed: Claimed, left: Unfinished, slot: Slot) -> Unfinished | None:
+    async def _serve_one(self, claimed: Claimed, left: Unfinished, slot: TurnSlot) -> Unfinished | None:
         """Answer one message of an owned session; the next one, when this process is to go on."""
         turn_id = turn_id_of(left.message)
         if turn_id in self._queued:
@@ -207,7 +207,7 @@ class OwnedSessions:
             try:
                 claimed = await self._journal.claim(min(self._slots.free, _CLAIMED_AT_ONCE))
             except StoreError as exc:
-                self._notify(Noted(room="agent", what="sessions not claimed", details={"error": exc}))
+                self._observer(Noted(room="agent", what="sessions not claimed", details={"error": exc}))
         for one in claimed:
             if self.accepting and not self.stopping:
                 self._queue.hold(one.session)

@@ -10,8 +10,8 @@ from itertools import islice
 import attrs
 import trio
 
-from clawft_trio.bus.overflow import BoundedQueue, QueueStatistics
-from clawft_trio.bus.shelf import SharedShelf, Shelf, is_shared, key_of
+from clawft_trio.bus.bounded_queue import BoundedQueue, QueueStatistics
+from clawft_trio.bus.undelivered import SharedShelf, UndeliveredReplies, is_shared, key_of
 from clawft_trio.chat import new_id
 from clawft_trio.errors import BusClosed, BusFull
 from clawft_trio.messages import OutboundMessage
@@ -28,7 +28,7 @@ _LOAD = 100
 
 
 @attrs.frozen
-class Parcel:
+class Delivery:
     """A message on its way out. `key` says where on the shelf it is kept, if it is."""
 
     message: OutboundMessage
@@ -43,37 +43,43 @@ class Outbox:
     """
 
     def __init__(
-        self, channel: str, queue: BoundedQueue[Parcel], shelf: Shelf, *, wait: float, notify: Observer
+        self,
+        channel: str,
+        queue: BoundedQueue[Delivery],
+        undelivered: UndeliveredReplies,
+        *,
+        wait: float,
+        observer: Observer,
     ) -> None:
         self.channel = channel
         #: whether the channel shows pieces of answers and can take them back
         self.shows_partials = True
         self._queue = queue
-        self._shelf = shelf
+        self._undelivered_store = undelivered
         self._wait = wait
-        self._notify = notify
+        self._observer = observer
         #: replies on the shelf that the consumer has not been given yet, oldest first
-        self._shelved: deque[str] = deque()
+        self._undelivered_keys: deque[str] = deque()
         self._unyielded = 0
-        self._shared: SharedShelf | None = shelf if is_shared(shelf) else None
+        self._shared: SharedShelf | None = undelivered if is_shared(undelivered) else None
         #: keys of replies that are stored and not delivered, as far as this process has them
         self._known: set[str] = set()
         #: whether another process may have stored a reply that is not in `_known`
         self._arrived = False
         #: replies given back by a consumer, and those just taken from the shelf: older than everything else
-        self._first: deque[Parcel] = deque()
+        self._first: deque[Delivery] = deque()
 
     def __repr__(self) -> str:
-        return f"<Outbox {self.channel}: {self._queue!r}, {len(self._shelved)} on the shelf>"
+        return f"<Outbox {self.channel}: {self._queue!r}, {len(self._undelivered_keys)} on the shelf>"
 
     @property
-    def shelved(self) -> int:
+    def undelivered(self) -> int:
         """How many replies were put on the shelf or given back, and are not with the consumer."""
-        return len(self._shelved) + len(self._first)
+        return len(self._undelivered_keys) + len(self._first)
 
-    def note_shelved(self, keys: Iterable[str]) -> None:
+    def note_undelivered(self, keys: Iterable[str]) -> None:
         """Learn of the replies that an earlier process has left on the shelf."""
-        self._shelved.extend(keys)
+        self._undelivered_keys.extend(keys)
         self._queue.wake_reader()
 
     def arrived(self) -> None:
@@ -99,22 +105,22 @@ class Outbox:
         """
         if message.kind != "final":
             if self.shows_partials and self._serves:
-                return await self._queue.put(Parcel(message))
+                return await self._queue.put(Delivery(message))
             await trio.lowlevel.checkpoint()
             return self.shows_partials and self._put_unserved(message)
         if self._is_left_in_store(kept=kept):
             await trio.lowlevel.checkpoint()
             return True
-        parcel = self._noted(Parcel(message, key_of(message) if kept else None))
-        if not self._shelved and self._serves:
+        delivery = self._noted(Delivery(message, key_of(message) if kept else None))
+        if not self._undelivered_keys and self._serves:
             with trio.move_on_after(self._wait) as patience:
-                await self._queue.put(parcel)
+                await self._queue.put(delivery)
             if not patience.cancelled_caught:
                 return True
-        await self.shelve(parcel)
+        await self.store_undelivered(delivery)
         return True
 
-    async def put_or_shelve(self, message: OutboundMessage, *, kept: bool = False) -> None:
+    async def put_or_store(self, message: OutboundMessage, *, kept: bool = False) -> None:
         """Hand a final reply over without waiting for room: what does not fit goes to the shelf at once.
 
         Raises:
@@ -124,19 +130,19 @@ class Outbox:
         """
         if self._is_left_in_store(kept=kept):
             return  # noqa: ASYNC910 - nothing was waited for
-        parcel = self._noted(Parcel(message, key_of(message) if kept else None))
+        delivery = self._noted(Delivery(message, key_of(message) if kept else None))
         try:
-            if not self._shelved and self._serves:
-                self._queue.put_nowait(parcel)
+            if not self._undelivered_keys and self._serves:
+                self._queue.put_nowait(delivery)
                 return  # noqa: ASYNC910 - nothing was waited for
         except (trio.WouldBlock, BusClosed):
             pass
-        await self.shelve(parcel)
+        await self.store_undelivered(delivery)
 
     def _put_unserved(self, message: OutboundMessage) -> bool:
         """Show a piece of an answer to a consumer that may come; without waiting, because it may never come."""
         try:
-            return self._queue.put_nowait(Parcel(message))
+            return self._queue.put_nowait(Delivery(message))
         except (trio.WouldBlock, BusFull):
             return False
 
@@ -148,12 +154,12 @@ class Outbox:
             return True
         return False
 
-    def _noted(self, parcel: Parcel) -> Parcel:
-        if parcel.key is not None:
-            self._known.add(parcel.key)
-        return parcel
+    def _noted(self, delivery: Delivery) -> Delivery:
+        if delivery.key is not None:
+            self._known.add(delivery.key)
+        return delivery
 
-    async def shelve(self, parcel: Parcel, error: BaseException | None = None) -> None:
+    async def store_undelivered(self, delivery: Delivery, error: BaseException | None = None) -> None:
         """Keep *parcel* until the channel comes back, behind everything that is waiting for it.
 
         Raises:
@@ -161,20 +167,20 @@ class Outbox:
 
         Cancellation: `Cancelled` means that it is not kept.
         """
-        key = parcel.key or key_of(parcel.message) or new_id()
+        key = delivery.key or key_of(delivery.message) or new_id()
         # Noted first: from now on every later reply has to stand behind this one.
-        self._shelved.append(key)
+        self._undelivered_keys.append(key)
         self._known.add(key)
         try:
-            if parcel.key is None:
-                await self._shelf.keep(key, parcel.message)
+            if delivery.key is None:
+                await self._undelivered_store.keep(key, delivery.message)
             else:
                 await trio.lowlevel.checkpoint()
         except BaseException:
-            self._shelved.remove(key)
+            self._undelivered_keys.remove(key)
             self._known.discard(key)
             raise
-        self._notify(Undeliverable(message=parcel.message, error=error))
+        self._observer(Undeliverable(message=delivery.message, error=error))
         self._queue.wake_reader()
 
     # --- out ---------------------------------------------------------------------------------------------
@@ -184,17 +190,17 @@ class Outbox:
 
     async def __anext__(self) -> OutboundMessage:
         try:
-            parcel = await self.take()
+            delivery = await self.take()
         except BusClosed:
             raise StopAsyncIteration from None
         try:
-            await self.settle(parcel)
+            await self.settle(delivery)
         except BaseException:
-            self.give_back(parcel)
+            self.give_back(delivery)
             raise
-        return parcel.message
+        return delivery.message
 
-    async def take(self) -> Parcel:
+    async def take(self) -> Delivery:
         """Take the next one, waiting for it. It is `settle`d or given back when it was tried.
 
         Raises:
@@ -216,9 +222,9 @@ class Outbox:
             try:
                 return self._queue.get_nowait()  # noqa: ASYNC910
             except trio.WouldBlock:
-                await (self._load() if self._shelved else self._wait_for_news())
+                await (self._load() if self._undelivered_keys else self._wait_for_news())
             except BusClosed:
-                if not self._shelved:
+                if not self._undelivered_keys:
                     raise
                 await self._load()
 
@@ -228,10 +234,10 @@ class Outbox:
             await self._queue.wait_for_news()
         self._arrived = self._arrived or waited.cancelled_caught
 
-    async def _look(self, shelf: SharedShelf) -> None:
+    async def _look(self, undelivered: SharedShelf) -> None:
         """Become the process that serves the channel, and learn of the replies that others have stored for it."""
-        while not shelf.serves(self.channel):
-            if await shelf.serve(self.channel):
+        while not undelivered.serves(self.channel):
+            if await undelivered.serve(self.channel):
                 self._arrived = True
             elif self._queue.closed:
                 raise BusClosed(f"{self.channel} is served by another process")
@@ -240,14 +246,14 @@ class Outbox:
                     await self._queue.wait_for_news()
         if self._arrived:
             self._arrived = False
-            for key in await shelf.keys(self.channel, _LOAD + len(self._known)):
+            for key in await undelivered.keys(self.channel, _LOAD + len(self._known)):
                 if key not in self._known:
                     self._known.add(key)
-                    self._shelved.append(key)
-            self._arrived = self._arrived or len(self._shelved) >= _LOAD
+                    self._undelivered_keys.append(key)
+            self._arrived = self._arrived or len(self._undelivered_keys) >= _LOAD
         await trio.lowlevel.checkpoint_if_cancelled()
 
-    async def keep(self, parcel: Parcel, error: BaseException) -> None:
+    async def keep(self, delivery: Delivery, error: BaseException) -> None:
         """It could not be delivered because of *error*: put it on the shelf, and first in line.
 
         Raises:
@@ -255,37 +261,37 @@ class Outbox:
 
         Cancellation: it is first in line all the same.
         """
-        key = parcel.key or key_of(parcel.message) or new_id()
-        self._notify(Undeliverable(message=parcel.message, error=error))
+        key = delivery.key or key_of(delivery.message) or new_id()
+        self._observer(Undeliverable(message=delivery.message, error=error))
         try:
-            if parcel.key is None:
-                await self._shelf.keep(key, parcel.message)
+            if delivery.key is None:
+                await self._undelivered_store.keep(key, delivery.message)
             else:
                 await trio.lowlevel.checkpoint()
         except BaseException:
-            self.give_back(parcel)
+            self.give_back(delivery)
             raise
-        self.give_back(self._noted(Parcel(parcel.message, key)))
+        self.give_back(self._noted(Delivery(delivery.message, key)))
 
-    def drop(self, parcel: Parcel) -> None:
+    def drop(self, delivery: Delivery) -> None:
         """A piece of an answer could not be shown: tell of it, and forget it."""
-        self._notify(MessageDropped(queue=self._queue.name, policy="failed", message=parcel.message))
+        self._observer(MessageDropped(queue=self._queue.name, policy="failed", message=delivery.message))
 
-    def give_back(self, parcel: Parcel) -> None:
+    def give_back(self, delivery: Delivery) -> None:
         """It was taken and could not be delivered: it is the next one again."""
-        self._first.appendleft(parcel)
+        self._first.appendleft(delivery)
         self._queue.wake_reader()
 
     async def _load(self) -> None:
-        keys = tuple(islice(self._shelved, _LOAD))
-        found = await self._shelf.fetch(keys)
+        keys = tuple(islice(self._undelivered_keys, _LOAD))
+        found = await self._undelivered_store.fetch(keys)
         for _ in keys:
-            self._shelved.popleft()
-        self._first.extend(Parcel(kept.message, kept.key) for kept in found)
+            self._undelivered_keys.popleft()
+        self._first.extend(Delivery(kept.message, kept.key) for kept in found)
         # The rest was delivered by another process.
         self._known.difference_update(set(keys) - {kept.key for kept in found})
 
-    async def settle(self, parcel: Parcel) -> None:  # noqa: ASYNC910 - mostly there is nothing to do
+    async def settle(self, delivery: Delivery) -> None:  # noqa: ASYNC910 - mostly there is nothing to do
         """It is delivered: forget it.
 
         Raises:
@@ -293,13 +299,13 @@ class Outbox:
 
         Cancellation: `Cancelled` means that the shelf still has it.
         """
-        if parcel.key is not None:
-            await self._shelf.delivered(parcel.key)
-            self._known.discard(parcel.key)
+        if delivery.key is not None:
+            await self._undelivered_store.delivered(delivery.key)
+            self._known.discard(delivery.key)
 
     # --- the end -----------------------------------------------------------------------------------------
 
-    async def shelve_rest(self) -> None:
+    async def store_rest(self) -> None:
         """Keep every final reply that nobody has taken; the other messages are dropped.
 
         Raises:
@@ -310,8 +316,8 @@ class Outbox:
         rest = [*self._first, *self._queue.clear(None)]
         self._first.clear()
         await trio.lowlevel.checkpoint_if_cancelled()
-        for parcel in rest:
-            if parcel.message.kind == "final":
-                await self.shelve(parcel)
+        for delivery in rest:
+            if delivery.message.kind == "final":
+                await self.store_undelivered(delivery)
             else:
-                self.drop(parcel)
+                self.drop(delivery)

@@ -13,12 +13,12 @@ from msgspec import Raw
 
 from clawft_trio.errors import McpError, ProtocolViolation
 from clawft_trio.mcp.connection import Connection
-from clawft_trio.mcp.frames import DEFAULT_OPTIONS, CallOptions, Decode, OnNotice, OnProgress
 from clawft_trio.mcp.handshake import Agreement
+from clawft_trio.mcp.messages import DEFAULT_OPTIONS, CallOptions, Decode, OnNotification, OnProgress
 from clawft_trio.mcp.multiplexer import MultiplexerStatistics, Transport
 from clawft_trio.mcp.options import McpOptions
-from clawft_trio.mcp.output import OutputCheck
-from clawft_trio.mcp.param_headers import Path, header_paths, param_headers
+from clawft_trio.mcp.output_schema import OutputCheck
+from clawft_trio.mcp.transports.param_headers import Path, header_paths, param_headers
 from clawft_trio.mcp.types import (
     CallToolResult,
     CompleteResult,
@@ -161,7 +161,7 @@ class McpClient:
 
     async def listen(
         self,
-        on_notice: OnNotice,
+        on_notification: OnNotification,
         *,
         tools: bool = False,
         prompts: bool = False,
@@ -171,7 +171,7 @@ class McpClient:
         """Subscribe to changes at a server of 2026-07-28, until it ends the subscription.
 
         Args:
-          on_notice: is called with method and parameters of each notification of this subscription; synchronous and
+          on_notification: is called with method and parameters of each notification of this subscription; synchronous and
             cheap. The first is `notifications/subscriptions/acknowledged`.
           tools: changes of the list of tools; `prompts` and `resources` likewise.
           uris: changes of these resources.
@@ -179,13 +179,13 @@ class McpClient:
         Raises:
           McpError: see `call`.
 
-        Cancellation: the server is notified; *on_notice* is not called again.
+        Cancellation: the server is notified; *on_notification* is not called again.
         """
         wanted = {"toolsListChanged": tools, "promptsListChanged": prompts, "resourcesListChanged": resources}
         filter_: dict[str, Any] = {key: True for key, value in wanted.items() if value}
         if uris:
             filter_["resourceSubscriptions"] = list(uris)
-        options = CallOptions(total=math.inf, on_notice=on_notice)
+        options = CallOptions(total=math.inf, on_notification=on_notification)
         await self.call("subscriptions/listen", {"notifications": filter_}, decode=_decode_empty, options=options)
 
     async def _pages(self, method: str, decode: Callable[[Raw], P]) -> list[P]:
@@ -358,7 +358,7 @@ class McpClient:
         return result.contents
 
     async def subscribe(self, uri: str) -> None:
-        """Ask for `notifications/resources/updated` about *uri* (until 2025-11-25; it goes to `Host.hear`).
+        """Ask for `notifications/resources/updated` about *uri* (until 2025-11-25; it goes to `Host.on_notification`).
 
         Raises:
           McpError: see `call`.

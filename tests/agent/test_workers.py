@@ -14,8 +14,8 @@ import pytest
 import trio
 
 from clawft_trio.agent.journal import Journal, turn_id_of
-from clawft_trio.agent.runtime import MIGRATIONS
-from clawft_trio.bus.shelf import decode_message
+from clawft_trio.agent.open_agent import MIGRATIONS
+from clawft_trio.bus.undelivered import decode_message
 from clawft_trio.errors import StoreError
 from clawft_trio.messages import InboundMessage
 from clawft_trio.store import Connection, Store, open_store
