@@ -26,7 +26,7 @@ from clawft_trio.agent.journal_sql import (
     end_turn,
     forget_old,
     free_sessions,
-    observer,
+    notify_store,
     oldest,
     refuse_if_owned,
 )
@@ -174,7 +174,7 @@ class Journal:
                 if lease is not None and oldest(connection, session) == turn:
                     connection.execute("UPDATE turns SET resumes = resumes + 1 WHERE turn = ?", (turn,))
                     return True, lease
-            observer(connection, WORK, session)
+            notify_store(connection, WORK, session)
             return True, None
 
         new, lease = await self._store.transact(add, concurrent=True)
@@ -233,14 +233,14 @@ class Journal:
             if key is not None:
                 insert_undelivered(connection, key, reply)
                 if ownership is not None:
-                    observer(connection, REPLY, f"{ownership.owner}\n{reply.channel}")
+                    notify_store(connection, REPLY, f"{ownership.owner}\n{reply.channel}")
             if held is None:
                 return None
             following = begin_next(connection, session) if go_on else None
             if following is None:
                 release(connection, held)
                 if not go_on:
-                    observer(connection, WORK, session)
+                    notify_store(connection, WORK, session)
             return following
 
         following = await self._write(turn, end)

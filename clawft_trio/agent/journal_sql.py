@@ -138,7 +138,7 @@ def refuse_if_owned(connection: Connection, name: str, owner: str) -> None:
         raise LeaseLost("another worker has the session")
 
 
-def observer(connection: Connection, topic: str, payload: str) -> None:
+def notify_store(connection: Connection, topic: str, payload: str) -> None:
     """Notify the listeners of *topic* when the transaction commits."""
     connection.execute("SELECT notify_listeners(?)", (f"{topic}\n{payload}",)).fetchone()
 

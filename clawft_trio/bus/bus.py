@@ -287,7 +287,7 @@ class MessageBus:
             self.outbound(channel).note_undelivered(keys)
 
     @contextmanager
-    def listening_to_shelf(self) -> Iterator[None]:
+    def listening_to_undelivered(self) -> Iterator[None]:
         """Learn of replies that other processes store, while the block runs."""
         if not is_shared(self._undelivered_store):
             yield
@@ -349,7 +349,7 @@ async def open_bus(
     bus = MessageBus(config, undelivered=undelivered, observer=observer)
     await bus.load_undelivered()
     try:
-        with bus.listening_to_shelf():
+        with bus.listening_to_undelivered():
             yield bus
     finally:
         bus.close()

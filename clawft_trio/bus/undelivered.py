@@ -77,7 +77,7 @@ class UndeliveredReplies(Protocol):
         ...
 
 
-class SharedShelf(UndeliveredReplies, Protocol):
+class SharedUndelivered(UndeliveredReplies, Protocol):
     """A shelf that several processes share; one of them at a time serves a channel."""
 
     def serves(self, channel: str) -> bool:
@@ -103,9 +103,9 @@ class SharedShelf(UndeliveredReplies, Protocol):
         ...
 
 
-def is_shared(undelivered: UndeliveredReplies) -> TypeGuard[SharedShelf]:
+def is_shared(undelivered: UndeliveredReplies) -> TypeGuard[SharedUndelivered]:
     """Whether *shelf* is shared by processes."""
-    return isinstance(undelivered, LeasedShelf)
+    return isinstance(undelivered, LeasedUndelivered)
 
 
 def key_of(message: OutboundMessage) -> str | None:
@@ -207,7 +207,7 @@ class StoredUndelivered:
         return _by_channel(await self._store.read(lambda connection: connection.execute(query).fetchall()))
 
 
-class LeasedShelf(StoredUndelivered):
+class LeasedUndelivered(StoredUndelivered):
     """A `StoredUndelivered` of which each channel is served by the process that holds its lease.
 
     Args:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
 
 import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
+from steps import growth
 
 from clawft_trio.mcp.jsonrpc import (
     Envelope,
@@ -162,30 +162,20 @@ def test_what_is_over_the_limit_is_not_kept():
 @pytest.mark.parametrize("piece", [b'\\"', b'"', b"[", b'{"id":', b"\\"])
 def test_hostile_text_is_scanned_in_linear_time(piece):
     # An unclosed string of escaped quotes: a scanner that backtracks takes minutes.
-    def cost(count):
-        line = b"{" + piece * count
-        started = time.perf_counter()
-        parse(line)
-        return time.perf_counter() - started
-
-    small = min(cost(2_000) for _ in range(3))
-    large = min(cost(32_000) for _ in range(3))
-    assert large < 16 * small * 5  # quadratic would be 256 times
+    limit = 16 * 5  # linear is 16 times, quadratic 256
+    assert growth(lambda count: parse(b"{" + piece * count), 2_000, 32_000, below=limit) < limit
 
 
 def test_a_message_in_pieces_is_read_in_linear_time():
-    def cost(size):
+    def read(size):
         reader = JsonRpcReader()
         line = encode_result(1, "x" * size)
-        started = time.perf_counter()
         for at in range(0, len(line), 4096):
             messages = reader.feed(line[at : at + 4096])
         assert ids(messages) == [1]
-        return time.perf_counter() - started
 
-    small = min(cost(1 << 20) for _ in range(3))
-    large = min(cost(1 << 24) for _ in range(3))
-    assert large < 16 * small * 5  # quadratic would be 256 times
+    limit = 16 * 5  # linear is 16 times, quadratic 256
+    assert growth(read, 1 << 20, 1 << 24, below=limit) < limit
 
 
 def test_a_number_of_5000_digits_is_passed_on_and_left_to_its_reader():
@@ -217,8 +207,21 @@ def test_what_json_does_not_know_is_refused_before_it_is_sent():
 
 
 @pytest.mark.parametrize(
-    ("raw", "code"), [(b'{"code":-1,"message":"m"}', -1), (b"{}", -32603), (b'{"code":"x"}', None), (b"7", None)]
+    ("raw", "code", "message"),
+    [
+        (b'{"code":-1,"message":"m"}', -1, "m"),
+        (b"{}", -32603, ""),
+        (b'{"code":"-7","message":"quota"}', -7, "quota"),
+        (b'{"code":"E42","message":"quota"}', -32603, "quota (E42)"),
+        (b'{"code":3.0,"message":"m"}', 3, "m"),
+        (b'{"code":null,"message":"m"}', -32603, "m"),
+        (b'{"code":1,"message":{"why":"x"}}', 1, '{"code":1,"message":{"why":"x"}}'),
+        (b'"boom"', -32603, "boom"),
+        (b"7", -32603, "7"),
+        (b'["a"]', -32603, '["a"]'),
+        (b"[" * 3000, -32603, "[" * 2000),
+    ],
 )
-def test_an_error_object_is_decoded_or_it_is_none(raw, code):
+def test_whatever_is_no_error_object_is_the_text_of_one(raw, code, message):
     error = decode_error(msgspec.Raw(raw))
-    assert (None if error is None else error.code) == code
+    assert (error.code, error.message) == (code, message)
