@@ -28,7 +28,7 @@ from clawft_trio.agent.sessions import MIGRATIONS as SESSION_MIGRATIONS, Session
 from clawft_trio.agent.turn import Turns
 from clawft_trio.agent.turn_context import LoopPolicy
 from clawft_trio.agent.turn_types import TurnPolicy
-from clawft_trio.bus import Channel, LeasedShelf, MessageBus, StoredUndelivered, open_bus, serve_channel
+from clawft_trio.bus import Channel, LeasedUndelivered, MessageBus, StoredUndelivered, open_bus, serve_channel
 from clawft_trio.chat import Provider
 from clawft_trio.config import Config, load_config
 from clawft_trio.context import ContextBuilder, Memory, Skills, memory_tools, skill_tool
@@ -142,7 +142,7 @@ async def open_agent(
         open_ownership(kept, durable=store is not None, length=(loop or LoopPolicy()).lease) as ownership,
         open_bus(
             settings.bus,
-            undelivered=StoredUndelivered(kept) if ownership is None else LeasedShelf(ownership),
+            undelivered=StoredUndelivered(kept) if ownership is None else LeasedUndelivered(ownership),
             observer=plan.observer,
         ) as bus,
     ):

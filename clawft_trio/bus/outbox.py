@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from clawft_trio.bus.bounded_queue import BoundedQueue, QueueStatistics
-from clawft_trio.bus.undelivered import SharedShelf, UndeliveredReplies, is_shared, key_of
+from clawft_trio.bus.undelivered import SharedUndelivered, UndeliveredReplies, is_shared, key_of
 from clawft_trio.chat import new_id
 from clawft_trio.errors import BusClosed, BusFull
 from clawft_trio.messages import OutboundMessage
@@ -61,7 +61,7 @@ class Outbox:
         #: replies on the shelf that the consumer has not been given yet, oldest first
         self._undelivered_keys: deque[str] = deque()
         self._unyielded = 0
-        self._shared: SharedShelf | None = undelivered if is_shared(undelivered) else None
+        self._shared: SharedUndelivered | None = undelivered if is_shared(undelivered) else None
         #: keys of replies that are stored and not delivered, as far as this process has them
         self._known: set[str] = set()
         #: whether another process may have stored a reply that is not in `_known`
@@ -234,7 +234,7 @@ class Outbox:
             await self._queue.wait_for_news()
         self._arrived = self._arrived or waited.cancelled_caught
 
-    async def _look(self, undelivered: SharedShelf) -> None:
+    async def _look(self, undelivered: SharedUndelivered) -> None:
         """Become the process that serves the channel, and learn of the replies that others have stored for it."""
         while not undelivered.serves(self.channel):
             if await undelivered.serve(self.channel):
