@@ -1,13 +1,17 @@
 """What answers cost, who pays, and how much may be spent."""
 
-from clawft_trio.costs.ledger import MIGRATIONS as MIGRATIONS, Ledger as Ledger
+from clawft_trio.costs.ledger import Ledger as Ledger
 from clawft_trio.costs.meter import CountRequest as CountRequest, Metered as Metered
+from clawft_trio.costs.owed import OwedFile as OwedFile
 from clawft_trio.costs.periods import Calendar as Calendar
 from clawft_trio.costs.prices import (
+    Found as Found,
+    LongContextPrice as LongContextPrice,
     ModelPrice as ModelPrice,
     Priced as Priced,
     PriceList as PriceList,
     Prices as Prices,
+    TokenPrice as TokenPrice,
     load_price_list as load_price_list,
     tier_prices as tier_prices,
 )
@@ -15,14 +19,18 @@ from clawft_trio.costs.records import (
     Bill as Bill,
     Budget as Budget,
     Claim as Claim,
+    Closing as Closing,
     Entry as Entry,
     GroupBy as GroupBy,
     Limits as Limits,
     Reservation as Reservation,
     Spending as Spending,
+    TurnBudget as TurnBudget,
 )
+from clawft_trio.costs.schema import MIGRATIONS as MIGRATIONS
 from clawft_trio.costs.tracker import (
     Allowance as Allowance,
+    Charge as Charge,
     CostTracker as CostTracker,
     Expected as Expected,
     Payer as Payer,

@@ -34,7 +34,6 @@ from clawft_trio.errors import (
     QuotaExhausted,
     RateLimited,
     RequestRejected,
-    StoreError,
 )
 from clawft_trio.observe.events import Charged, Noted
 from clawft_trio.observe.recorded import recorded
@@ -150,25 +149,37 @@ class _Attempt:
 
     def answered(self, response: ChatResponse) -> Bill:
         """What its answer costs."""
-        usage = response.usage or _told(self._log.records)
-        if usage is not None:
-            return self._bill(usage, "exact", "ok")
-        said = Message.assistant(response.reasoning + response.text, tool_calls=response.tool_calls)
-        return self._bill(self._estimated(said), "estimated", "ok")
+        records = self._log.records
+        usage = response.usage or _reported(records)
+        problem = "" if usage is None else usage.problem()
+        if usage is not None and not problem:
+            certainty = records[-1].certainty if records else None
+            return self._bill(usage, "estimated" if certainty == "estimated" else "exact", "ok")
+        answer = Message.assistant(response.reasoning + response.text, tool_calls=response.tool_calls)
+        return self._bill(self._estimated(answer), "estimated", "ok", note=self._refused(problem))
 
     def failed(self, exc: BaseException) -> Bill | None:
         """What is known of its cost; None when nothing can have been billed."""
         records = self._log.records
         if not any(record.sent for record in records) or (not self._seen.pieces and was_refused(exc)):
             return None
-        told, seen = _told(records), self._estimated(self._seen.message)
-        if told is None:
-            return self._bill(seen, "at_least", self._outcome)
+        usage, seen = _reported(records), self._estimated(self._seen.message)
+        problem = "" if usage is None else usage.problem()
+        if usage is None or problem:
+            return self._bill(seen, "at_least", self._outcome, note=self._refused(problem))
         if records[-1].certainty == "exact":
-            return self._bill(told, "exact", self._outcome)
-        # What a provider reports when its answer begins counts the first token or two of it.
-        output = max(told.output_tokens, seen.output_tokens)
-        return self._bill(attrs.evolve(told, output_tokens=output), "at_least", self._outcome)
+            return self._bill(usage, "exact", self._outcome)
+        # What a provider reports when its answer begins counts the first token or two of it. What it says that it
+        # charged by then is not the whole, either.
+        output = max(usage.output_tokens, seen.output_tokens)
+        return self._bill(attrs.evolve(usage, output_tokens=output, cost=None), "at_least", self._outcome)
+
+    def _refused(self, problem: str) -> str:
+        """Tell observers that the reported usage is not used, and why; returns what the ledger notes of it."""
+        if not problem:
+            return ""
+        self._note("a reported usage is refused, and the attempt is estimated", problem=problem)
+        return f"the reported usage is refused: {problem}"
 
     @property
     def _outcome(self) -> str:
@@ -180,9 +191,10 @@ class _Attempt:
         answer = self._meter.tokens(ChatRequest([said])) if said.content or said.tool_calls else 0
         return Usage(input_tokens=self._expected.input_tokens, output_tokens=answer)
 
-    def _bill(self, usage: Usage, certainty: Certainty, outcome: str) -> Bill:
-        cost = self._meter.tracker.cost(self._meter.target, usage)
-        return Bill(usage=usage, cost=cost, certainty=certainty, outcome=outcome)
+    def _bill(self, usage: Usage, certainty: Certainty, outcome: str, *, note: str = "") -> Bill:
+        charge = self._meter.tracker.price(self._meter.target, usage)
+        note = "; ".join(filter(None, (note, charge.why)))
+        return Bill(usage=usage, cost=charge.cost, certainty=certainty, outcome=outcome, note=note)
 
     async def close(self, bill: Bill | None) -> None:  # noqa: ASYNC910 - the store has checkpointed, also when it failed
         """Settle it by *bill*, or give everything back. A ledger that cannot be written does not cost the answer."""
@@ -192,15 +204,15 @@ class _Attempt:
                 await tracker.refund(self._reservation, outcome=self._outcome)
             else:
                 await tracker.update(self._reservation, bill)
-        except StoreError as exc:
-            self._tell_unsettled(exc)
         except trio.Cancelled as exc:
-            self._tell_unsettled(exc)
+            self._note_unsettled(exc)
             raise
+        except Exception as exc:  # noqa: BLE001 - the store's errors, and the engine's for a value that it cannot keep
+            self._note_unsettled(exc)
         else:
-            self._tell_settled(bill)
+            self._note_settled(bill)
 
-    def _tell_settled(self, bill: Bill | None) -> None:
+    def _note_settled(self, bill: Bill | None) -> None:
         if bill is None:
             return
         claim = self._reservation.claim
@@ -213,23 +225,20 @@ class _Attempt:
                 output_tokens=bill.usage.output_tokens,
                 cost=bill.cost,
                 certainty=bill.certainty,
+                note=bill.note,
                 call_id=claim.call_id,
                 turn_id=claim.turn_id,
             )
         )
 
-    def _tell_unsettled(self, exc: BaseException) -> None:
+    def _note_unsettled(self, exc: BaseException) -> None:
         _log.error("reservation %d could not be settled yet", self._reservation.id, exc_info=exc)
+        what = "a reservation could not be settled; it is written as soon as that is possible"
+        self._note(what, reservation=self._reservation.id, error=exc)
+
+    def _note(self, what: str, **details: object) -> None:
         claim = self._reservation.claim
-        self._notify(
-            Noted(
-                room="costs",
-                what="a reservation could not be settled; it is tried again before the next one",
-                details={"reservation": self._reservation.id, "error": exc},
-                call_id=claim.call_id,
-                turn_id=claim.turn_id,
-            )
-        )
+        self._notify(Noted(room="costs", what=what, details=details, call_id=claim.call_id, turn_id=claim.turn_id))
 
 
 class _Seen:
@@ -260,6 +269,6 @@ def was_refused(exc: BaseException) -> bool:
     return isinstance(exc, _REFUSALS) or (isinstance(exc, ProviderError) and exc.status in _OVERLOADED)
 
 
-def _told(records: Sequence[AttemptRecord]) -> Usage | None:
+def _reported(records: Sequence[AttemptRecord]) -> Usage | None:
     """The usage that a provider reported, whatever became of its answer."""
     return next((record.usage for record in reversed(records) if record.usage is not None), None)

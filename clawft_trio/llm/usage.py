@@ -364,9 +364,14 @@ def _tier(raw: Raw, rule: UsageRule) -> str:
     for name, ordinary in (("service_tier", _ORDINARY | rule.ordinary), ("speed", _ORDINARY)):
         value = raw.get(name)
         if isinstance(value, str) and value.lower() not in ordinary:
-            return value.lower()[:40]
+            return _word(value)
     region = raw.get("inference_geo")
-    return f"region:{region[:30]}" if isinstance(region, str) and region not in _NO_REGION else ""
+    return f"region:{_word(region)}" if isinstance(region, str) and region not in _NO_REGION else ""
+
+
+def _word(text: str) -> str:
+    """*text* as a short name that can be stored and printed."""
+    return "".join(char if char.isalnum() or char in "-_." else "_" for char in text[:40].lower())
 
 
 def _cost(raw: Raw) -> Decimal | None:
