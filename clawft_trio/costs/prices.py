@@ -291,7 +291,12 @@ _IN_THE_LIST: Mapping[str, str] = MappingProxyType(
         "moonshot": "moonshotai",
         "zhipu": "zhipuai",
         "minimax": "minimax",
-        # Vendors that the catalog does not have: aliases and vendors may name them.
+    }
+)
+"""Our names for providers and the list's, which would take `my-openai` for OpenAI, too."""
+
+_OTHER_VENDORS: Mapping[str, str] = MappingProxyType(
+    {
         "azure": "azure",
         "bedrock": "aws",
         "google": "google",
@@ -302,7 +307,7 @@ _IN_THE_LIST: Mapping[str, str] = MappingProxyType(
         "zai": "zai",
     }
 )
-"""Our names for providers and the list's, which would take `my-openai` for OpenAI, too."""
+"""Names that aliases may use for vendors that the catalog does not have."""
 
 _KEPT = 1000
 """Models whose price is remembered; looking one up takes about 100 µs."""
@@ -339,7 +344,7 @@ class _GenaiPrices:
     def __call__(
         self, provider: str, model: str, input_tokens: int, when: datetime, /, *, service_tier: str = ""
     ) -> TokenPrice | None:
-        known = _IN_THE_LIST.get(provider)
+        known = _IN_THE_LIST.get(provider) or _OTHER_VENDORS.get(provider)
         found = None if known is None else self._lookup(known, model, when, service_tier)
         return None if found is None else _converted(found, input_tokens)
 
