@@ -17,6 +17,7 @@ from clawft_trio.agent.configured import (
     builtin_policy,
     mcp_servers,
     open_tracker,
+    owed_file,
     provider_maker,
     router,
     turn_policy,
@@ -127,7 +128,7 @@ async def open_agent(
     async with (
         open_store(None if store is None else Path(store), migrations=MIGRATIONS) as kept,
         open_providers(providers, make_provider or provider_maker(settings)) as known,
-        open_tracker(settings, kept, plan.models, providers or {}) as tracker,
+        open_tracker(settings, kept, plan.models, providers or {}, owed=owed_file(kept)) as tracker,
         open_targets(known.at, wrap=partial(plan.around, tracker)) as targets,
         # Before anything is started: a missing key is told at once, and not at three in the morning.
         plan.reaching(targets),

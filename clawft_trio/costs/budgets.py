@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -14,6 +13,7 @@ from clawft_trio.costs.money import from_pico, to_pico
 from clawft_trio.costs.periods import Period
 from clawft_trio.costs.records import UNLIMITED, Budget, Limits, TurnBudget, Unit, Whose
 from clawft_trio.errors import BudgetExceeded
+from clawft_trio.store import Connection
 
 EVERYBODY = "*"
 
@@ -73,7 +73,7 @@ def key_of(sender: str) -> str:
 
 
 def budgets_of(
-    moment: Moment, sender: str, own: Limits, everybody: Limits, connection: sqlite3.Connection
+    moment: Moment, sender: str, own: Limits, everybody: Limits, connection: Connection
 ) -> tuple[Budget, ...]:
     """Every daily and monthly limit that *sender* has."""
     found: list[Budget] = []
@@ -108,7 +108,7 @@ def _limits_in(limits: Limits, period: Period) -> list[tuple[Unit, Decimal]]:
     return [(unit, Decimal(most)) for unit, most in given if most is not None]
 
 
-def turn_budgets(now: datetime, budgets: Iterable[TurnBudget], connection: sqlite3.Connection) -> tuple[Budget, ...]:
+def turn_budgets(now: datetime, budgets: Iterable[TurnBudget], connection: Connection) -> tuple[Budget, ...]:
     """The limits of turns, with what they and all turns below them have spent and reserved."""
     found: list[Budget] = []
     for budget in budgets:
@@ -128,7 +128,7 @@ def turn_budgets(now: datetime, budgets: Iterable[TurnBudget], connection: sqlit
     return tuple(found)
 
 
-def _spent(whose: str, period: str, connection: sqlite3.Connection) -> dict[Unit, Decimal]:
+def _spent(whose: str, period: str, connection: Connection) -> dict[Unit, Decimal]:
     found = connection.execute(
         "SELECT spent, tokens, turns FROM cost_totals WHERE whose = ? AND period = ?", (whose, period)
     ).fetchone()
@@ -136,7 +136,7 @@ def _spent(whose: str, period: str, connection: sqlite3.Connection) -> dict[Unit
     return {"usd": from_pico(usd), "tokens": Decimal(tokens), "turns": Decimal(turns)}
 
 
-def _reserved(now: datetime, where: str, connection: sqlite3.Connection, *values: str) -> tuple[Decimal, int]:
+def _reserved(now: datetime, where: str, connection: Connection, *values: str) -> tuple[Decimal, int]:
     # Reading changes nothing: what has expired counts as what it is going to be charged.
     row = connection.execute(
         f"SELECT {summed('amount')}, coalesce(sum(tokens), 0) FROM ("  # noqa: S608 - text of ours
@@ -152,7 +152,7 @@ def _reserved(now: datetime, where: str, connection: sqlite3.Connection, *values
 
 
 def refusal(
-    blocking: Sequence[Budget], asked: Asked, moment: Moment, sender: str, connection: sqlite3.Connection
+    blocking: Sequence[Budget], asked: Asked, moment: Moment, sender: str, connection: Connection
 ) -> BudgetExceeded:
     """The error for an attempt that does not fit into any of *blocking*."""
     waits = [(_wait(budget, asked, moment, sender, connection), budget) for budget in blocking]
@@ -184,7 +184,7 @@ def _text(budget: Budget, estimate: Decimal | None) -> str:
     )
 
 
-def _wait(budget: Budget, asked: Asked, moment: Moment, sender: str, connection: sqlite3.Connection) -> float | None:
+def _wait(budget: Budget, asked: Asked, moment: Moment, sender: str, connection: Connection) -> float | None:
     """Seconds until *budget* has room, as far as that is known; None: never."""
     amount = asked.of(budget.unit)
     if amount is not None and amount > budget.limit:
@@ -200,7 +200,7 @@ def _wait(budget: Budget, asked: Asked, moment: Moment, sender: str, connection:
 
 
 def _until_expired(
-    budget: Budget, amount: Decimal | None, moment: Moment, sender: str, connection: sqlite3.Connection
+    budget: Budget, amount: Decimal | None, moment: Moment, sender: str, connection: Connection
 ) -> float:
     """Seconds until so many leases have ended that the rest fits."""
     where, values = ("AND sender = ?", (sender,)) if budget.whose == "sender" else ("", ())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -23,6 +22,7 @@ from clawft_trio.costs.budgets import (
 from clawft_trio.costs.money import SATURATED, from_pico
 from clawft_trio.costs.records import Bill, Claim, Closing, Limits
 from clawft_trio.costs.spending import TOKENS, as_text
+from clawft_trio.store import Connection
 
 _MOST_TOKENS = 10**12
 """Tokens of one charge as they are kept, so that sums of many stay within 64 bits."""
@@ -41,7 +41,7 @@ class Wanted:
     lease: float
 
 
-def reserve(moment: Moment, wanted: Wanted, connection: sqlite3.Connection) -> int:
+def reserve(moment: Moment, wanted: Wanted, connection: Connection) -> int:
     """Insert an open charge if it fits into every limit, and return its id."""
     collect_lost(moment, connection)
     claim = wanted.claim
@@ -56,7 +56,7 @@ def reserve(moment: Moment, wanted: Wanted, connection: sqlite3.Connection) -> i
     return id_
 
 
-def _begins_a_turn(claim: Claim, connection: sqlite3.Connection) -> bool:
+def _begins_a_turn(claim: Claim, connection: Connection) -> bool:
     """Whether this is the first charge of a turn that a sender started itself."""
     if claim.above:
         return False
@@ -64,7 +64,7 @@ def _begins_a_turn(claim: Claim, connection: sqlite3.Connection) -> bool:
     return not claim.turn_id or connection.execute(query, (claim.turn_id,)).fetchone() is None
 
 
-def _insert(moment: Moment, wanted: Wanted, connection: sqlite3.Connection) -> int:
+def _insert(moment: Moment, wanted: Wanted, connection: Connection) -> int:
     claim, lost = wanted.claim, wanted.if_lost
     row: dict[str, Any] = {
         "state": "open",
@@ -95,13 +95,13 @@ def _insert(moment: Moment, wanted: Wanted, connection: sqlite3.Connection) -> i
     return id_
 
 
-def close_all(moment: Moment, closings: Sequence[Closing], connection: sqlite3.Connection) -> bool:
+def close_all(moment: Moment, closings: Sequence[Closing], connection: Connection) -> bool:
     """Close several charges; False when none of them was open or lost."""
     done = [close(moment, closing, connection) for closing in closings]
     return any(done)
 
 
-def close(moment: Moment, closing: Closing, connection: sqlite3.Connection) -> bool:
+def close(moment: Moment, closing: Closing, connection: Connection) -> bool:
     """Replace a reservation by its bill; False when it was settled or refunded before, which stands."""
     found = connection.execute(
         "SELECT state, sender, day, month, cost, input_tokens + output_tokens FROM cost_charges "
@@ -135,7 +135,7 @@ def close(moment: Moment, closing: Closing, connection: sqlite3.Connection) -> b
     return True
 
 
-def collect_lost(moment: Moment, connection: sqlite3.Connection) -> None:
+def collect_lost(moment: Moment, connection: Connection) -> None:
     """Charge what no process has settled within its lease."""
     expired = connection.execute(
         "SELECT id, if_lost, input_tokens FROM cost_charges WHERE state = 'open' AND expires <= ?",
@@ -144,7 +144,7 @@ def collect_lost(moment: Moment, connection: sqlite3.Connection) -> None:
     _lose(moment, expired, "its lease has ended", connection)
 
 
-def release(moment: Moment, turns: Iterable[str], owner: str, connection: sqlite3.Connection) -> int:
+def release(moment: Moment, turns: Iterable[str], owner: str, connection: Connection) -> int:
     """Charge what other processes than *owner* have reserved for *turns* and for turns below them."""
     count = 0
     for turn in turns:
@@ -158,7 +158,7 @@ def release(moment: Moment, turns: Iterable[str], owner: str, connection: sqlite
     return count
 
 
-def _lose(moment: Moment, rows: Iterable[Sequence[Any]], why: str, connection: sqlite3.Connection) -> None:
+def _lose(moment: Moment, rows: Iterable[Sequence[Any]], why: str, connection: Connection) -> None:
     for id_, cost, tokens in rows:
         bill = Bill(
             usage=Usage(input_tokens=tokens),
@@ -171,7 +171,7 @@ def _lose(moment: Moment, rows: Iterable[Sequence[Any]], why: str, connection: s
 
 
 def _charge(
-    sender: str, periods: Sequence[str], picodollars: int, tokens: int, turns: int, connection: sqlite3.Connection
+    sender: str, periods: Sequence[str], picodollars: int, tokens: int, turns: int, connection: Connection
 ) -> None:
     if not (picodollars or tokens or turns):
         return
@@ -188,7 +188,7 @@ def _charge(
     )
 
 
-def forget(before: str, connection: sqlite3.Connection) -> int:
+def forget(before: str, connection: Connection) -> int:
     """Delete the closed charges from before *before*."""
     old = "state != 'open' AND at < ?"
     connection.execute(

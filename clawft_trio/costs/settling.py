@@ -135,7 +135,7 @@ class Settling:
                 await self._ledger.close_all(closings)
         except StoreError:
             raise
-        except Exception:
+        except Exception:  # noqa: BLE001 - the engine's own errors: sqlite3's, psycopg's, an OverflowError
             if len(closings) > 1:
                 for closing in closings:
                     await self._write([closing])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, get_args
@@ -12,6 +11,7 @@ import attrs
 from clawft_trio.costs.budgets import OF_TURN, summed, whole
 from clawft_trio.costs.money import from_pico
 from clawft_trio.costs.records import Entry, GroupBy, Spending
+from clawft_trio.store import Connection
 
 GROUPS = frozenset(get_args(GroupBy))
 TOKENS = (
@@ -56,7 +56,7 @@ class Filter:
         return (f"WHERE {text}" if text else ""), tuple(value for _, values in conditions for value in values)
 
 
-def entries_of(which: Filter, limit: int, connection: sqlite3.Connection) -> tuple[Entry, ...]:
+def entries_of(which: Filter, limit: int, connection: Connection) -> tuple[Entry, ...]:
     """At most *limit* entries, latest first."""
     where, values = which.where()
     query = f"SELECT {', '.join(_COLUMNS)} FROM cost_charges {where} ORDER BY id DESC LIMIT ?"  # noqa: S608 - names of ours
@@ -71,7 +71,7 @@ def _entry(row: Sequence[Any]) -> Entry:
     return Entry(**values)
 
 
-def spending_of(which: Filter, by: Sequence[GroupBy], connection: sqlite3.Connection) -> tuple[Spending, ...]:
+def spending_of(which: Filter, by: Sequence[GroupBy], connection: Connection) -> tuple[Spending, ...]:
     """What groups of entries cost, dearest first."""
     where, values = which.where("state != 'open'")
     found = [_spending(by, row) for row in connection.execute(_query(by, where), values)]

@@ -3,10 +3,10 @@
 Vendors count the same things differently. `_RULES` says how each counts; `total_tokens`, where it is sent, decides
 when it contradicts the rule:
 
-| figure       | within                       | beside                        | only in the total                  |
-|--------------|------------------------------|-------------------------------|------------------------------------|
-| reasoning    | OpenAI and most others       | xAI (chat completions)        | Gemini's OpenAI-compatible endpoint|
-| cached input | OpenAI and most others       | Anthropic; Bedrock            |                                    |
+| figure       | within                       | beside                        | only in the total                     |
+|--------------|------------------------------|-------------------------------|---------------------------------------|
+| reasoning    | OpenAI and most others       | xAI (chat completions)        | Gemini (OpenAI-compatible endpoints)  |
+| cached input | OpenAI and most others       | Anthropic (Messages)          |                                       |
 
 Figures that cannot be right (negative, fractional, over 2**53, booleans, NaN, a total below its parts) are refused as
 a whole: the answer then counts as one without usage, and is estimated.
@@ -45,7 +45,7 @@ _RULES: Mapping[str, UsageRule] = MappingProxyType(
     {
         "xai": UsageRule(reasoning="beside"),
         "gemini": UsageRule(reasoning="total"),
-        "bedrock": UsageRule(cached="beside"),
+        "vertex": UsageRule(reasoning="total"),
         # Flex processing at Groq costs the same as on demand.
         "groq": UsageRule(ordinary=frozenset({"flex"})),
     }

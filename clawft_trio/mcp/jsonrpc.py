@@ -64,6 +64,8 @@ class Malformed:
     id: Id | None = None
     #: whether it would have been a request or notification
     has_method: bool = False
+    #: whether it is no JSON in UTF-8 at all, rather than JSON of another shape
+    syntax: bool = False
     #: the beginning of the line, for a log
     sample: str = ""
 
@@ -177,15 +179,19 @@ def _read_oddity(line: bytes, exc: Exception) -> list[Message]:
         return _read_batch(text, exc)
     if len(text) < len(line) and line.startswith(_BOM):
         return parse(text)
-    return [_malformed(str(exc), text, text[-_TAIL:])]
+    return [_malformed(str(exc), text, text[-_TAIL:], syntax=_is_syntax(exc))]
 
 
 def _read_batch(text: bytes, exc: Exception) -> list[Message]:
     # Revision 2025-03-26 had batches, and some servers kept them: an answer in one is as good as any other.
     try:
         return [message for raw in _decode_batch(text) for message in _parse_member(bytes(raw))]
-    except (ValueError, RecursionError):
-        return [_malformed(str(exc), text, b"")]
+    except (ValueError, RecursionError) as inner:
+        return [_malformed(str(exc), text, b"", syntax=_is_syntax(inner))]
+
+
+def _is_syntax(exc: Exception) -> bool:
+    return isinstance(exc, ValueError) and not isinstance(exc, msgspec.ValidationError)
 
 
 def _parse_member(text: bytes) -> list[Message]:
@@ -202,7 +208,7 @@ _LAST_MEMBER = re.compile(rb'[,{]\s*"id"\s*:\s*(-?\d{1,18}|"[^"\\]{0,128}")\s*}\
 _PLAIN_ID = re.compile(rb'-?\d{1,18}|"[^"\\]{1,128}"')
 
 
-def _malformed(reason: str, head: bytes, tail: bytes) -> Malformed:
+def _malformed(reason: str, head: bytes, tail: bytes, *, syntax: bool = False) -> Malformed:
     members = _top_level_scalars(head)
     id_text = members.get(b'"id"')
     if id_text is None and (found := _LAST_MEMBER.search(tail)):
@@ -211,6 +217,7 @@ def _malformed(reason: str, head: bytes, tail: bytes) -> Malformed:
         reason=reason,
         id=_as_id(id_text),
         has_method=b'"method"' in members,
+        syntax=syntax,
         sample=head[:200].decode("utf-8", "replace"),
     )
 

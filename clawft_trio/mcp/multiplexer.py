@@ -421,6 +421,13 @@ class Multiplexer:
         while self.congested and self._ended is None:
             await self.outgoing.wait_taken()
 
+    async def wait_served(self) -> None:
+        """Wait until every request of the peer that came in has its answer queued.
+
+        Cancellation: nothing has changed.
+        """
+        await self._answering.wait_idle()
+
     # --- life --------------------------------------------------------------------------------------------------------
 
     async def run(self, transport: Transport) -> McpError:

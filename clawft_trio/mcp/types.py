@@ -24,6 +24,10 @@ STATELESS_VERSION = "2026-07-28"
 """The revision without a handshake: every request carries the version and the client's capabilities."""
 
 
+PROTOCOL_VERSION = "io.modelcontextprotocol/protocolVersion"
+"""The member of `_meta` that names the revision of a request."""
+
+
 class Wire(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """What all records of the protocol share."""
 

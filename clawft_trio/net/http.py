@@ -174,6 +174,11 @@ class HttpEndpoint:
         else:
             self._client = client
 
+    @property
+    def base_url(self) -> str:
+        """The address that paths of requests are below."""
+        return self._base_url
+
     def __repr__(self) -> str:
         seen = self._admission.statistics()
         state = "closed" if self._closed else f"{seen.in_use} of {seen.limit} in use, {seen.waiting} waiting"
@@ -244,11 +249,12 @@ class HttpEndpoint:
                 raise trio.ClosedResourceError(f"{self!r} is closed")
             self._requests += 1
             sending = _Sending(self, clocks or self._clocks, attempt)
-            response = await sending.send(method, self._address(path), content, values)
+            response = await sending.send(method, self.address(path), content, values)
             async with response:
                 yield response
 
-    def _address(self, path: str) -> str:
+    def address(self, path: str) -> str:
+        """The URL of a request to *path*."""
         if not path:
             return self._base_url
         base, _, query = self._base_url.partition("?")
