@@ -22,7 +22,9 @@ from clawft_trio.costs.money import dollars
 _MILLION = Decimal(1_000_000)
 
 
-_Dollars = attrs.converters.optional(dollars)
+def _known(amount: Decimal | float | str | None) -> Decimal | None:
+    """A price that may be unknown."""
+    return None if amount is None else dollars(amount)
 
 
 @attrs.frozen(kw_only=True)
@@ -32,20 +34,20 @@ class TokenPrice:
     input: Decimal = attrs.field(converter=dollars)
     output: Decimal = attrs.field(converter=dollars)
     #: input read from the provider's prompt cache
-    cached: Decimal | None = attrs.field(default=None, converter=_Dollars)
+    cached: Decimal | None = attrs.field(default=None, converter=_known)
     #: input written to the provider's prompt cache, for as long as it usually keeps it
-    cache_write: Decimal | None = attrs.field(default=None, converter=_Dollars)
+    cache_write: Decimal | None = attrs.field(default=None, converter=_known)
     #: input written to the provider's prompt cache for an hour
-    cache_write_1h: Decimal | None = attrs.field(default=None, converter=_Dollars)
+    cache_write_1h: Decimal | None = attrs.field(default=None, converter=_known)
     #: output spent on reasoning; None is as other output, since that is what providers count it as
-    reasoning: Decimal | None = attrs.field(default=None, converter=_Dollars)
-    input_audio: Decimal | None = attrs.field(default=None, converter=_Dollars)
-    output_audio: Decimal | None = attrs.field(default=None, converter=_Dollars)
+    reasoning: Decimal | None = attrs.field(default=None, converter=_known)
+    input_audio: Decimal | None = attrs.field(default=None, converter=_known)
+    output_audio: Decimal | None = attrs.field(default=None, converter=_known)
     #: images; None is as other tokens, since that is what most providers count them as
-    input_image: Decimal | None = attrs.field(default=None, converter=_Dollars)
-    output_image: Decimal | None = attrs.field(default=None, converter=_Dollars)
+    input_image: Decimal | None = attrs.field(default=None, converter=_known)
+    output_image: Decimal | None = attrs.field(default=None, converter=_known)
     #: US dollars for a thousand searches that the provider runs itself
-    web_search: Decimal | None = attrs.field(default=None, converter=_Dollars)
+    web_search: Decimal | None = attrs.field(default=None, converter=_known)
     #: US dollars for each answer, whatever its tokens
     per_request: Decimal = attrs.field(default=Decimal(0), converter=dollars)
 

@@ -64,13 +64,15 @@ class Settling:
         """
         try:
             await self._close_one(closing)
-        except StoreError:
+            return
+        except StoreError as exc:
             self._keep(closing)
-            await self._append()
-            raise
+            error = exc
         except BaseException:
             self._keep(closing)
             raise
+        await self._append()
+        raise error
 
     def _keep(self, closing: Closing) -> None:
         self._owed[closing.id] = closing
@@ -159,12 +161,11 @@ class Settling:
         except OSError:
             _log.exception("the file of what is owed cannot be used")
 
-    async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def serve(self) -> None:
         """Write what is owed, with growing waits in between, until cancelled; then try for a bounded time to the end.
 
         Cancellation: what is owed is written within its grace, or stays in the file.
         """
-        task_status.started()
         recovered = self._file is None
         try:
             while True:

@@ -124,7 +124,8 @@ class CostTracker:
 
         Cancellation: what is owed is written within a bounded time, or stays in the file of what is owed.
         """
-        await self._settling.serve(task_status=task_status)
+        task_status.started()
+        await self._settling.serve()
 
     async def settle_owed(self) -> None:
         """Try once to write every settlement that could not be written before.

@@ -166,7 +166,7 @@ def _reading(raw: Raw, vendor: str, parts_of: Callable[[Raw, str], _Parts | None
         cost = _cost(raw)
         if parts is None:
             return NOTHING
-        if not (parts.input or parts.output or parts.total or cost):
+        if not (parts.input or parts.output or parts.cached or parts.written or parts.total or cost):
             # Servers that do not count send zeros.
             return NOTHING
         usage = _arranged(parts)
