@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         open_agent as open_agent,
         serve_agent as serve_agent,
         serve_sessions as serve_sessions,
+        subagent as subagent,
     )
     from clawft_trio.attempts import (
         AttemptLog as AttemptLog,
@@ -189,7 +190,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "agent": """
         Agent AgentEvent AgentLoop Answer AnswerForm LoopPolicy Reply RoundStarted ToolsAnswered TurnPolicy open_agent
-        serve_agent serve_sessions
+        serve_agent serve_sessions subagent
     """,
     "attempts": "AttemptLog AttemptRecord Latency Usage record_attempt",
     "auth": "AuthContext UserPermissions",

@@ -157,7 +157,10 @@ def refusal(
     """The error for an attempt that does not fit into any of *blocking*."""
     waits = [(_wait(budget, asked, moment, sender, connection), budget) for budget in blocking]
     never = [budget for wait, budget in waits if wait is None]
-    wait, budget = (None, never[0]) if never else max(waits, key=lambda pair: pair[0] or 0.0)
+    # Of those that never have room, the smallest one explains most.
+    wait, budget = (
+        (None, min(never, key=lambda b: (b.limit, b.unit))) if never else max(waits, key=lambda pair: pair[0] or 0.0)
+    )
     estimate = asked.of(budget.unit)
     error = BudgetExceeded(
         _text(budget, estimate),

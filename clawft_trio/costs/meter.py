@@ -24,7 +24,7 @@ from clawft_trio.chat import (
 )
 from clawft_trio.costs.prices import Priced
 from clawft_trio.costs.records import Bill, Reservation
-from clawft_trio.costs.tracker import CostTracker, Expected
+from clawft_trio.costs.tracker import CostTracker, Expected, Payer
 from clawft_trio.errors import (
     AuthFailed,
     ContentFiltered,
@@ -106,8 +106,9 @@ class Metered:
         Cancellation: the provider's; the attempt is settled, shielded and within its grace.
         """
         expected = self._expected(request)
-        reservation = await self._reserve(request, call, expected)
-        attempt = _Attempt(self, call, reservation, expected)
+        payer = self.tracker.payer(call.turn_id, request.auth)
+        reservation = await self._reserve(payer, call, expected)
+        attempt = _Attempt(self, call, reservation, expected, account=payer.account or self.tracker)
         try:
             response = await self.provider.complete(request, attempt.call)
         except BaseException as exc:
@@ -123,10 +124,9 @@ class Metered:
         allowed = _ASSUMED_OUTPUT if request.auth is None else request.auth.permissions.max_output_tokens
         return Expected(input_tokens=self.tokens(request), output_tokens=request.max_tokens or allowed)
 
-    async def _reserve(self, request: ChatRequest, call: Call, expected: Expected) -> Reservation:
+    async def _reserve(self, payer: Payer, call: Call, expected: Expected) -> Reservation:
         """Set the money aside; when that is refused, it is an attempt on record from which nothing was sent."""
         refused = AttemptLog()
-        payer = self.tracker.payer(call.turn_id, request.auth)
         try:
             with record_attempt(refused, self.name):
                 return await self.tracker.reserve(payer, self.target, expected, turn_id=call.turn_id, call_id=call.id)
@@ -138,8 +138,11 @@ class Metered:
 class _Attempt:
     """One attempt whose money is set aside."""
 
-    def __init__(self, meter: Metered, call: Call, reservation: Reservation, expected: Expected) -> None:
+    def __init__(
+        self, meter: Metered, call: Call, reservation: Reservation, expected: Expected, *, account: CostTracker
+    ) -> None:
         self._meter = meter
+        self._account = account
         self._notify = call.notify
         self._reservation = reservation
         self._expected = expected
@@ -198,12 +201,11 @@ class _Attempt:
 
     async def close(self, bill: Bill | None) -> None:  # noqa: ASYNC910 - the store has checkpointed, also when it failed
         """Settle it by *bill*, or give everything back. A ledger that cannot be written does not cost the answer."""
-        tracker = self._meter.tracker
         try:
             if bill is None:
-                await tracker.refund(self._reservation, outcome=self._outcome)
+                await self._account.refund(self._reservation, outcome=self._outcome)
             else:
-                await tracker.update(self._reservation, bill)
+                await self._account.update(self._reservation, bill)
         except trio.Cancelled as exc:
             self._note_unsettled(exc)
             raise

@@ -73,6 +73,8 @@ class Payer:
     ancestors: tuple[str, ...] = ()
     #: of this turn and of the turns above it
     budgets: tuple[TurnBudget, ...] = ()
+    #: the tracker whose ledger and limits hold, where it is another one
+    account: CostTracker | None = attrs.field(default=None, repr=False, eq=False)
 
     @property
     def sender_id(self) -> str:
@@ -206,13 +208,14 @@ class CostTracker:
             budgets=payer.budgets,
         )
         sent = Usage(input_tokens=expected.input_tokens)
-        if self._settling:
-            await self._settling.write_owed()
-        return await self.ledger.reserve(
+        account = payer.account or self
+        if account._settling:
+            await account._settling.write_owed()
+        return await account.ledger.reserve(
             claim,
             self.estimate(target, expected.input_tokens, expected.output_tokens),
             own=limits_of(self._anonymous if payer.auth is None else payer.auth.permissions),
-            everybody=self._everybody,
+            everybody=account._everybody,
             tokens=ceil(expected.input_tokens * self._margin) + expected.output_tokens,
             if_lost=Bill(usage=sent, cost=self.cost(target, sent)),
         )
@@ -273,6 +276,7 @@ class CostTracker:
         agent: str,
         parent_turn_id: str,
         budget: TurnBudget | None = None,
+        account: CostTracker | None = None,
     ) -> Iterator[Payer]:
         """Charge the turn *turn_id* of a sub-agent to the sender of the turn that started it.
 
@@ -285,14 +289,17 @@ class CostTracker:
           agent: the name of the sub-agent.
           parent_turn_id: of the turn that starts it. When that one is on behalf of another sender, that one pays.
           budget: for *turn_id* and all turns below it.
+          account: the tracker of the parent, whose ledger and limits hold; None is this one.
         """
-        above = self._started.get(parent_turn_id)
+        account = account or self
+        above = account._started.get(parent_turn_id)
         payer = Payer(
             auth=above.auth if above else auth,
             agent=agent,
             parent_turn_id=parent_turn_id,
             ancestors=(parent_turn_id, *(above.ancestors if above else ())),
             budgets=(*(above.budgets if above else ()), *(() if budget is None else (budget,))),
+            account=above.account if above and above.account else account if account is not self else None,
         )
         with self._paying(turn_id, payer):
             yield payer

@@ -40,6 +40,7 @@ from clawft_trio.tools.threads import (
 )
 from clawft_trio.tools.tool import (
     Mode as Mode,
+    NestedTurn as NestedTurn,
     Tool as Tool,
     ToolContext as ToolContext,
     ToolFunction as ToolFunction,

@@ -7,6 +7,7 @@ import logging
 import math
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, overload
@@ -14,6 +15,7 @@ from typing import Any, Literal, TypeAlias, overload
 import attrs
 import trio
 
+from clawft_trio.attempts import Usage
 from clawft_trio.auth import AuthContext, UserPermissions, matches_any
 from clawft_trio.chat import JsonObject, ToolSpec, unobserved
 from clawft_trio.observe.events import ToolProgress
@@ -60,6 +62,18 @@ class ToolMetadata:
 
 
 @attrs.frozen(kw_only=True)
+class NestedTurn:
+    """A turn of a sub-agent that a tool call started, and what it took."""
+
+    agent: str
+    turn_id: str
+    #: None when no provider reported it
+    usage: Usage | None
+    #: US dollars; None when a part of it has no price
+    cost: Decimal | None
+
+
+@attrs.frozen(kw_only=True)
 class ToolContext:
     """On whose behalf and where a tool runs. A tool function that annotates a parameter with it, gets it."""
 
@@ -79,6 +93,8 @@ class ToolContext:
     threads: ThreadPool | None = attrs.field(default=None, repr=False)
     #: the MCP client that called, to ask or to log to; outside MCP it refuses every request
     client: ToolClient = attrs.field(default=NO_CLIENT, repr=False)
+    #: where turns of sub-agents are added that calls of this turn start
+    nested: list[NestedTurn] = attrs.field(factory=list, repr=False)
 
     def of_call(self, call_id: str, tool: str, *, deadline: float, threads: ThreadPool) -> ToolContext:
         """The context of one call of this turn."""
@@ -95,6 +111,7 @@ class ToolContext:
             log=self.log,
             threads=threads,
             client=self.client,
+            nested=self.nested,
         )
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
