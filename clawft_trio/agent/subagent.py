@@ -23,13 +23,13 @@ import trio
 from attrs.validators import ge, gt, optional
 
 from clawft_trio.agent.answer_form import AnswerForm
-from clawft_trio.agent.question import Models, Question, Reply, TurnPolicy
 from clawft_trio.agent.turn import Turns
+from clawft_trio.agent.turn_types import Models, Reply, TurnPolicy, TurnRequest
 from clawft_trio.chat import Call, Message, new_id
 from clawft_trio.costs import CostTracker, TurnBudget
 from clawft_trio.costs.money import limit
 from clawft_trio.errors import ClawftError, ToolFailed
-from clawft_trio.pipeline import Admission, Pipeline
+from clawft_trio.pipeline import Pipeline, TurnAdmission
 from clawft_trio.resilience import Timeout
 from clawft_trio.tools import NestedTurn, Tool, ToolContext, ToolMetadata, ToolRegistry
 
@@ -230,14 +230,14 @@ class Delegate:
             self._calls.popitem(last=False)
 
     async def _answer(self, task: str, turn_id: str, context: ToolContext) -> Reply:
-        question = Question(
+        question = TurnRequest(
             content=Message.user(task),
             auth=context.auth,
             session=f"{context.session}/{self.name}",
             turn_id=turn_id,
             form=self.form,
         )
-        call = Call(id=turn_id, turn_id=turn_id, notify=context.notify)
+        call = Call(id=turn_id, turn_id=turn_id, observer=context.observer)
         bound = Timeout(total=self.policy.total)
         try:
             reply = await bound.run(partial(self.turns(context).answer, question), call)
@@ -253,7 +253,7 @@ class Delegate:
 
 def unadmitted(models: Models) -> Models:
     """*models* without their admission: the sender was admitted, and its limits hold at each reservation."""
-    return attrs.evolve(models, admission=Admission()) if isinstance(models, Pipeline) else models
+    return attrs.evolve(models, admission=TurnAdmission()) if isinstance(models, Pipeline) else models
 
 
 @attrs.frozen(kw_only=True)

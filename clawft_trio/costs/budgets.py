@@ -11,7 +11,7 @@ import attrs
 
 from clawft_trio.costs.money import from_pico, to_pico
 from clawft_trio.costs.periods import Period
-from clawft_trio.costs.records import UNLIMITED, Budget, Limits, TurnBudget, Unit, Whose
+from clawft_trio.costs.records import UNLIMITED, Budget, BudgetOwner, Limits, TurnBudget, Unit
 from clawft_trio.errors import BudgetExceeded
 from clawft_trio.store import Connection
 
@@ -77,22 +77,22 @@ def budgets_of(
 ) -> tuple[Budget, ...]:
     """Every daily and monthly limit that *sender* has."""
     found: list[Budget] = []
-    asked: tuple[tuple[Whose, str, Limits], ...] = (
+    asked: tuple[tuple[BudgetOwner, str, Limits], ...] = (
         ("sender", key_of(sender), own),
         ("everybody", EVERYBODY, everybody),
     )
-    for whose, key, limits in asked:
+    for owner, key, limits in asked:
         if limits == UNLIMITED:
             continue
         usd, tokens = (
             _reserved(moment.now, "sender = ?", connection, sender)
-            if whose == "sender"
+            if owner == "sender"
             else _reserved(moment.now, "1 = 1", connection)
         )
         held: dict[Unit, Decimal] = {"usd": usd, "tokens": Decimal(tokens), "turns": Decimal(0)}
         for period in (moment.day, moment.month):
             spent = _spent(key, period.key, connection)
-            make = partial(Budget, whose=whose, period=period.name, ends=period.ends)
+            make = partial(Budget, owner=owner, period=period.name, ends=period.ends)
             for unit, most in _limits_in(limits, period):
                 found.append(make(unit=unit, limit=most, spent=spent[unit], reserved=held[unit]))
     return tuple(found)
@@ -119,7 +119,7 @@ def turn_budgets(now: datetime, budgets: Iterable[TurnBudget], connection: Conne
             values,
         ).fetchone()
         usd, tokens = _reserved(now, OF_TURN, connection, *values)
-        make = partial(Budget, whose="turn", period="turn", ends=None)
+        make = partial(Budget, owner="turn", period="turn", ends=None)
         if budget.usd is not None:
             found.append(make(unit="usd", limit=budget.usd, spent=from_pico(whole(row[:2])), reserved=usd))
         if budget.tokens is not None:
@@ -128,9 +128,9 @@ def turn_budgets(now: datetime, budgets: Iterable[TurnBudget], connection: Conne
     return tuple(found)
 
 
-def _spent(whose: str, period: str, connection: Connection) -> dict[Unit, Decimal]:
+def _spent(owner: str, period: str, connection: Connection) -> dict[Unit, Decimal]:
     found = connection.execute(
-        "SELECT spent, tokens, turns FROM cost_totals WHERE whose = ? AND period = ?", (whose, period)
+        "SELECT spent, tokens, turns FROM cost_totals WHERE whose = ? AND period = ?", (owner, period)
     ).fetchone()
     usd, tokens, turns = found or (0, 0, 0)
     return {"usd": from_pico(usd), "tokens": Decimal(tokens), "turns": Decimal(turns)}
@@ -177,7 +177,7 @@ def refusal(
 
 
 def _text(budget: Budget, estimate: Decimal | None) -> str:
-    owner = {"sender": "this sender's", "everybody": "everybody's", "turn": "this turn's"}[budget.whose]
+    owner = {"sender": "this sender's", "everybody": "everybody's", "turn": "this turn's"}[budget.owner]
     span = "" if budget.period == "turn" else f"{budget.period} "
     unit = {"usd": "US dollars", "tokens": "tokens", "turns": "turns"}[budget.unit]
     asked = "a call without a known price" if estimate is None else f"a call that may take {estimate:f}"
@@ -196,7 +196,7 @@ def _wait(budget: Budget, asked: Asked, moment: Moment, sender: str, connection:
     if budget.ends is not None:
         waits.append((budget.ends - moment.now).total_seconds())
     free = budget.limit - budget.spent
-    if budget.whose != "turn" and (free > 0 if amount is None else amount <= free):
+    if budget.owner != "turn" and (free > 0 if amount is None else amount <= free):
         # Only reservations are in the way: they are settled before their leases end.
         waits.append(_until_expired(budget, amount, moment, sender, connection))
     return max(0.0, min(waits)) if waits else None
@@ -206,7 +206,7 @@ def _until_expired(
     budget: Budget, amount: Decimal | None, moment: Moment, sender: str, connection: Connection
 ) -> float:
     """Seconds until so many leases have ended that the rest fits."""
-    where, values = ("AND sender = ?", (sender,)) if budget.whose == "sender" else ("", ())
+    where, values = ("AND sender = ?", (sender,)) if budget.owner == "sender" else ("", ())
     rows = connection.execute(
         "SELECT expires, reserved, if_lost, reserved_tokens, input_tokens FROM cost_charges "  # noqa: S608 - text of ours
         f"WHERE state = 'open' AND expires > ? {where} ORDER BY expires",

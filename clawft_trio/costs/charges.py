@@ -175,7 +175,7 @@ def _charge(
 ) -> None:
     if not (picodollars or tokens or turns):
         return
-    rows = [(whose, period, picodollars, tokens, turns) for whose in (EVERYBODY, key_of(sender)) for period in periods]
+    rows = [(owner, period, picodollars, tokens, turns) for owner in (EVERYBODY, key_of(sender)) for period in periods]
     connection.executemany(
         "INSERT INTO cost_totals (whose, period, spent, tokens, turns) VALUES (?, ?, ?, ?, ?) "  # noqa: S608 - a number
         "ON CONFLICT (whose, period) DO UPDATE SET "

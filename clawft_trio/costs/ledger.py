@@ -34,8 +34,8 @@ from clawft_trio.costs.records import (
     Budget,
     Claim,
     Closing,
-    Entry,
     GroupBy,
+    LedgerEntry,
     Limits,
     Reservation,
     Spending,
@@ -191,7 +191,7 @@ class Ledger:
         since: datetime | None = None,
         until: datetime | None = None,
         limit: int = 1000,
-    ) -> tuple[Entry, ...]:
+    ) -> tuple[LedgerEntry, ...]:
         """Attempts, latest first.
 
         Args:

@@ -143,7 +143,7 @@ class _Attempt:
     ) -> None:
         self._meter = meter
         self._account = account
-        self._notify = call.notify
+        self._observer = call.observer
         self._reservation = reservation
         self._expected = expected
         self._log = call.log.branch()
@@ -218,7 +218,7 @@ class _Attempt:
         if bill is None:
             return
         claim = self._reservation.claim
-        self._notify(
+        self._observer(
             Charged(
                 sender=claim.sender_id,
                 target=claim.target,
@@ -240,7 +240,7 @@ class _Attempt:
 
     def _note(self, what: str, **details: object) -> None:
         claim = self._reservation.claim
-        self._notify(Noted(room="costs", what=what, details=details, call_id=claim.call_id, turn_id=claim.turn_id))
+        self._observer(Noted(room="costs", what=what, details=details, call_id=claim.call_id, turn_id=claim.turn_id))
 
 
 class _Seen:

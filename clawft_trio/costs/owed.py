@@ -19,7 +19,7 @@ import trio
 from clawft_trio.attempts import Certainty, Usage
 from clawft_trio.chat import new_id
 from clawft_trio.codec import decode_json, encode_json
-from clawft_trio.costs.records import Bill, Closing, State
+from clawft_trio.costs.records import Bill, ChargeState, Closing
 from clawft_trio.errors import InvalidData
 
 _FIELDS = tuple(field.name for field in attrs.fields(Usage) if field.name != "cost")
@@ -117,7 +117,7 @@ def _from_json(line: bytes) -> Closing | None:
     try:
         data: Any = decode_json(line)
         state, certainty, owner = data["state"], data["certainty"], data["owner"]
-        known = state in get_args(State) and certainty in get_args(Certainty)
+        known = state in get_args(ChargeState) and certainty in get_args(Certainty)
         if not known or type(data["id"]) is not int or not (isinstance(owner, str) and owner):
             return None
         cost = None if data["cost"] is None else Decimal(data["cost"])

@@ -12,10 +12,10 @@ import attrs
 from clawft_trio.attempts import Certainty, Usage
 from clawft_trio.costs.money import dollars, limit
 
-State = Literal["open", "settled", "refunded", "lost"]
+ChargeState = Literal["open", "settled", "refunded", "lost"]
 """`lost`: its process has not settled it within the lease, or was replaced by another one."""
 
-Whose = Literal["sender", "everybody", "turn"]
+BudgetOwner = Literal["sender", "everybody", "turn"]
 Unit = Literal["usd", "tokens", "turns"]
 Span = Literal["daily", "monthly", "turn"]
 
@@ -113,7 +113,7 @@ class Closing:
     """What a reservation becomes."""
 
     id: int
-    state: State
+    state: ChargeState
     bill: Bill
     #: the process that reserved it: a charge of another one is left alone; empty: whichever it was
     owner: str = ""
@@ -123,7 +123,7 @@ class Closing:
 class Budget:
     """One limit in its current period, and how much of it is used."""
 
-    whose: Whose
+    owner: BudgetOwner
     period: Span
     unit: Unit = "usd"
     #: US dollars, tokens or turns, as `unit` says
@@ -153,11 +153,11 @@ def tightest(budgets: Iterable[Budget]) -> Budget | None:
 
 
 @attrs.frozen(kw_only=True)
-class Entry:
+class LedgerEntry:
     """One attempt in the ledger."""
 
     id: int
-    state: State
+    state: ChargeState
     #: when it was reserved, in UTC
     at: datetime
     #: the budget day and month that it is charged to

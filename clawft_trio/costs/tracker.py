@@ -17,7 +17,17 @@ from clawft_trio.costs.ledger import Ledger, refunded
 from clawft_trio.costs.money import as_kept
 from clawft_trio.costs.owed import OwedFile
 from clawft_trio.costs.prices import Priced, Prices
-from clawft_trio.costs.records import UNLIMITED, Bill, Claim, Closing, Limits, Reservation, State, TurnBudget, tightest
+from clawft_trio.costs.records import (
+    UNLIMITED,
+    Bill,
+    ChargeState,
+    Claim,
+    Closing,
+    Limits,
+    Reservation,
+    TurnBudget,
+    tightest,
+)
 from clawft_trio.costs.settling import Settling
 
 _UNPRICED = Prices()
@@ -262,7 +272,7 @@ class CostTracker:
         """
         await self._settling.close(self._closing(reservation, "refunded", refunded(outcome)))
 
-    def _closing(self, reservation: Reservation, state: State, bill: Bill) -> Closing:
+    def _closing(self, reservation: Reservation, state: ChargeState, bill: Bill) -> Closing:
         return Closing(id=reservation.id, state=state, bill=bill, owner=self.ledger.owner)
 
     # --- on behalf of others -----------------------------------------------------------------------------

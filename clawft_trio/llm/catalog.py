@@ -19,8 +19,8 @@ from clawft_trio.chat import Provider
 from clawft_trio.errors import NotConfigured
 from clawft_trio.llm.anthropic import Anthropic
 from clawft_trio.llm.conform import VendorRules
-from clawft_trio.llm.exchange import ApiKey
-from clawft_trio.llm.http_model import HttpModel
+from clawft_trio.llm.http_provider import HttpProvider
+from clawft_trio.llm.model_endpoint import ApiKey
 from clawft_trio.llm.openai import Azure, OpenAICompatible
 from clawft_trio.llm.openai_request import Quirks
 from clawft_trio.llm.vendors import ANTHROPIC, PLAIN, VENDORS
@@ -206,7 +206,7 @@ def provider_named(
     api_version: str | None = None,
     deployments: Mapping[str, str] | None = None,
     **options: Any,
-) -> HttpModel:
+) -> HttpProvider:
     """Make the provider called *name*; it is used in an `async with`.
 
     Args:
@@ -279,6 +279,6 @@ _AZURE = re.compile(r"https://[^/]+\.(openai|cognitiveservices|services\.ai)\.az
 def vendor_of(provider: Provider) -> str:
     """The catalog's name of the vendor that *provider* reaches, whatever it is called and wrapped in; or empty."""
     inner: object = provider
-    while inner is not None and not isinstance(inner, HttpModel):
+    while inner is not None and not isinstance(inner, HttpProvider):
         inner = getattr(inner, "provider", None)
     return "" if inner is None else vendor_at(inner.base_url)

@@ -130,7 +130,7 @@ async def test_depth_and_calls_are_bounded() -> None:
 
 
 @attrs.frozen
-class Finding:
+class CheckResult:
     place: str
     empty: bool
 
@@ -138,7 +138,7 @@ class Finding:
 async def test_the_answer_of_a_sub_agent_may_be_typed() -> None:
     inner = ScriptedProvider([Say('{"place": "shed", "empty": true}'), Finish()], name="c")
     outer = ScriptedProvider([CallTool("clerk", {"task": "?"}), Finish()], [Say("."), Finish()], name="a")
-    clerk = subagent("clerk", ["c/m"], description="Looks.", answer=Finding)
+    clerk = subagent("clerk", ["c/m"], description="Looks.", answer=CheckResult)
     async with open_agent(["a/m"], providers={"a": outer, "c": inner}, tools=[clerk]) as agent:
         (answer,) = (await agent.ask("Go.")).tools
         assert json.loads(answer.text) == {"place": "shed", "empty": True}
