@@ -239,14 +239,17 @@ class Delegate:
         )
         call = Call(id=turn_id, turn_id=turn_id, observer=context.observer)
         bound = Timeout(total=self.policy.total)
+        error: ClawftError | None = None
         try:
             reply = await bound.run(partial(self.turns(context).answer, question), call)
         except ClawftError as exc:
             exc.attempts = call.log.records
+            error = exc
+        if error is not None:
             # What it has cost nevertheless is in the ledger alone.
             (spent,) = await (self.account or self.tracker).ledger.spending(turn=turn_id)
             context.nested.append(NestedTurn(agent=self.name, turn_id=turn_id, usage=None, cost=spent.cost))
-            raise
+            raise error
         context.nested.append(NestedTurn(agent=self.name, turn_id=turn_id, usage=reply.usage, cost=reply.cost))
         return reply
 
