@@ -136,7 +136,13 @@ class AgentDefaults:
     max_tokens: int | None = attrs.field(default=None, validator=optional(ge(1)))
     temperature: float | None = attrs.field(default=None, validator=optional(ge(0)))
     max_tool_iterations: int = attrs.field(default=20, validator=ge(1))
-    memory_window: int = attrs.field(default=50, validator=ge(0))
+    memory_window: int = attrs.field(default=500, validator=ge(0))
+    #: whether sessions that fill a model's window are summarized; else their oldest turns are cut
+    compaction: bool = True
+    #: `provider/model` that writes the summaries; null is the session's own
+    compaction_model: str | None = None
+    #: how long providers are asked to keep the beginning of requests in their caches
+    prompt_cache: Literal["off", "5m", "1h"] = "5m"
 
 
 @attrs.frozen(kw_only=True)
@@ -254,6 +260,8 @@ class Config:
     prices: Mapping[str, ModelPrice] = attrs.field(factory=dict)
     #: the `provider/model` whose price a target has: Azure deployments, names with a region; `*` may end both
     price_aliases: Mapping[str, str] = attrs.field(factory=dict)
+    #: tokens that models take, input and output together, by pattern of `provider/model`; the first that matches counts
+    context_windows: Mapping[str, int] = attrs.field(factory=dict)
     skills: SkillsConfig = attrs.field(factory=SkillsConfig)
     memory: MemoryConfig = MemoryConfig()
     #: of the original, let be
