@@ -16,10 +16,10 @@ from attrs.validators import and_, ge, gt, le, optional
 from clawft_trio.bus import BusConfig
 from clawft_trio.config.structuring import Secret, alias
 from clawft_trio.costs import ModelPrice
-from clawft_trio.llm.failures import RETRYABLE_STATUSES
 from clawft_trio.net import Clocks
 from clawft_trio.pipeline import PermissionsPolicy, RateLimitPolicy, RoutingPolicy
 from clawft_trio.resilience import CircuitBreaker, Policy, Retry, RetryBudget, Timeout, compose
+from clawft_trio.retry_hints import RETRYABLE_STATUSES
 
 
 def _ms(default: float | None, *names: str) -> Any:
