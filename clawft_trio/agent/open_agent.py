@@ -33,7 +33,7 @@ from clawft_trio.agent.subagent import AgentTool, SubAgent, SubAgents, models_of
 from clawft_trio.agent.turn import Turns
 from clawft_trio.agent.turn_context import LoopPolicy
 from clawft_trio.agent.turn_types import TurnPolicy
-from clawft_trio.bus import Channel, MessageBus, StoredUndelivered, open_bus, serve_channel
+from clawft_trio.bus import Channel, LeasedUndelivered, MessageBus, StoredUndelivered, open_bus, serve_channel
 from clawft_trio.chat import Provider
 from clawft_trio.config import Config, load_config
 from clawft_trio.context import ContextBuilder, Memory, Skills, memory_tools, skill_tool
@@ -63,6 +63,7 @@ from clawft_trio.pipeline import (
 from clawft_trio.pipeline.tokens import request_tokens
 from clawft_trio.resilience import Failover, Policy, Resilient, RetryBudget
 from clawft_trio.store import open_store
+from clawft_trio.store.ownership import open_ownership
 from clawft_trio.tools import Approve, FanOutPolicy, Tool, ToolRegistry
 from clawft_trio.tools.builtin import BuiltinPolicy, register_builtins
 
@@ -136,11 +137,9 @@ async def open_agent(
     registry = ToolRegistry(plain, policy=fan_out_policy, approve=approve)
     context = plan.context(registry, builtins or builtin_policy(settings))
     async with (
-        open_store(None if store is None else Path(store), migrations=MIGRATIONS) as kept,
+        open_store(store, migrations=MIGRATIONS) as kept,
         open_providers(providers, make_provider or provider_maker(settings)) as known,
-        open_tracker(
-            settings, kept, (*plan.models, *models_of(given)), providers or {}, owed=owed_file(kept)
-        ) as tracker,
+        open_tracker(settings, kept, asked, providers or {}, owed=owed_file(kept)) as tracker,
         open_targets(known.at, wrap=partial(plan.around, tracker)) as targets,
         # Before anything is started: a missing key is told at once, and not at three in the morning.
         plan.reaching(targets, asked),
@@ -151,7 +150,12 @@ async def open_agent(
             pins=StoredPins(kept),
             observer=plan.observer,
         ) as toolset,
-        open_bus(settings.bus, undelivered=StoredUndelivered(kept), observer=plan.observer) as bus,
+        open_ownership(kept, durable=store is not None, length=(loop or LoopPolicy()).lease) as ownership,
+        open_bus(
+            settings.bus,
+            undelivered=StoredUndelivered(kept) if ownership is None else LeasedUndelivered(ownership),
+            observer=plan.observer,
+        ) as bus,
         open_background() as background,
     ):
         sub_agents = SubAgents(
@@ -163,11 +167,11 @@ async def open_agent(
         for tool in given:
             if isinstance(tool, SubAgent | AgentTool):
                 registry.add(sub_agents.tool(tool))
-        journal = None if store is None else Journal(kept)
+        journal = None if ownership is None else Journal(kept, ownership=ownership)
         turns = Turns(
             models=plan.pipeline(targets, tracker, frozenset(providers or ())),
             tools=registry,
-            history=Sessions(kept),
+            history=Sessions(kept, ownership=ownership),
             background=background,
             context=context,
             policy=turn or turn_policy(settings),
