@@ -109,6 +109,10 @@ class ToolRegistry:
         for watcher in list(self._watchers):
             watcher()
 
+    def get(self, name: str) -> Tool | None:
+        """The tool called *name*, whoever may use it; None when there is none."""
+        return self._tools.get(name)
+
     def specs(self, permissions: UserPermissions) -> tuple[ToolSpec, ...]:
         """The tools that *permissions* allow, sorted by name, as a model is told of them."""
         return tuple(tool.spec for tool in self if tool.allowed(permissions))

@@ -196,8 +196,7 @@ class Answerer:
             raise PeerError(f"unknown tool: {asked.name[:100]}", code=INVALID_PARAMS)
         if isinstance(answer.error, ClientLacksCapability) and request.peer.stateless:
             raise _lacks(answer.error)
-        tool = next((one for one in registry if one.name == asked.name), None)
-        return tool_result(tool, answer)
+        return tool_result(registry.get(asked.name), answer)
 
     # --- resources ------------------------------------------------------------------------------------------------
 
