@@ -42,6 +42,18 @@ class Image:
     media_type: str = "image/png"
 
 
+@attrs.frozen(kw_only=True)
+class File:
+    """A document or a recording, by address or by content: PDF, audio."""
+
+    #: an `https:` address, or empty when `data` is given
+    url: str = ""
+    data: bytes = attrs.field(default=b"", repr=False)
+    media_type: str = "application/pdf"
+    #: the name of the file, shown to the model
+    name: str = ""
+
+
 @attrs.frozen
 class Opaque:
     """A block that only its own provider understands: kept, never read, sent back unchanged.
@@ -55,13 +67,13 @@ class Opaque:
     block: JsonObject = attrs.field(repr=False)
 
 
-Part: TypeAlias = Text | Image | Opaque
+Part: TypeAlias = Text | Image | File | Opaque
 
 
-def _parts(content: str | Text | Image | Opaque | tuple[Part, ...] | list[Part]) -> tuple[Part, ...]:
+def _parts(content: str | Text | Image | File | Opaque | tuple[Part, ...] | list[Part]) -> tuple[Part, ...]:
     if isinstance(content, str):
         return (Text(content),) if content else ()
-    if isinstance(content, Text | Image | Opaque):
+    if isinstance(content, Text | Image | File | Opaque):
         return (content,)
     return tuple(content)
 
@@ -85,6 +97,10 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = attrs.field(default=(), kw_only=True)
     #: for role `tool`: the call this answers
     tool_call_id: str | None = attrs.field(default=None, kw_only=True)
+    #: for role `assistant`: the `provider/model` that wrote it: its reasoning goes back to no other. Empty: not known
+    origin: str = attrs.field(default="", kw_only=True, eq=False)
+    #: for role `assistant`: the model refused. The turn stays in the session and is left out of later requests
+    refused: bool = attrs.field(default=False, kw_only=True, eq=False)
 
     @property
     def text(self) -> str:
@@ -163,6 +179,16 @@ class ChatRequest:
     )
     temperature: float | None = attrs.field(default=None, kw_only=True)
     stop: tuple[str, ...] = attrs.field(default=(), converter=_stops, kw_only=True)
+    #: how much the model is to reason: `none`, `minimal`, `low`, `medium`, `high`, `xhigh`; None leaves it to the model
+    reasoning_effort: str | None = attrs.field(default=None, kw_only=True)
+    #: limit on tokens of reasoning, for models that take one; None leaves it to the model
+    thinking_budget: int | None = attrs.field(
+        default=None, kw_only=True, validator=attrs.validators.optional(attrs.validators.ge(0))
+    )
+    #: how long the answer is to be: `low`, `medium`, `high`
+    verbosity: str | None = attrs.field(default=None, kw_only=True)
+    #: for answers that can be repeated, as far as the provider promises it
+    seed: int | None = attrs.field(default=None, kw_only=True)
     #: JSON Schema that the answer's text must satisfy, where the provider can promise it
     response_schema: JsonObject | None = attrs.field(default=None, kw_only=True)
     #: ask the wire for a stream; either way `Call.emit` tells what is seen
@@ -205,6 +231,8 @@ class ChatResponse:
     attempts: tuple[AttemptRecord, ...] = ()
     #: in US dollars; None when nobody metered it or the price is not known
     cost: Decimal | None = None
+    #: the `provider/model` that was asked; `model` is what the provider calls it
+    origin: str = ""
 
     @property
     def text(self) -> str:
@@ -214,7 +242,13 @@ class ChatResponse:
     @property
     def message(self) -> Message:
         """The answer as the next turn's history needs it."""
-        return Message("assistant", self.content, tool_calls=self.tool_calls)
+        return Message(
+            "assistant",
+            self.content,
+            tool_calls=self.tool_calls,
+            origin=self.origin,
+            refused=self.finish_reason == "content_filter",
+        )
 
 
 # --- what is seen on the way -------------------------------------------------------------------------

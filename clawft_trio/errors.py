@@ -43,7 +43,9 @@ ClawftError
 ├── StoreError                     the file on disk cannot be used; `path` says which
 │   ├── StoreCorrupt               it is damaged, or somebody else's; nothing was changed in it
 │   ├── StoreTooNew                a later version of this package has written it
-│   ├── StoreBusy                  other processes kept it locked
+│   ├── StoreBusy                  other processes kept it locked, or its server is away
+│   ├── StoreReadOnly              its file or its server cannot be written
+│   ├── LeaseLost                  another worker has taken the session over; nothing was written
 │   └── StoreClosed                it was closed here
 ├── McpError
 │   ├── PeerError                  the server answered with a JSON-RPC error: `code`, `data`
@@ -441,9 +443,17 @@ class StoreTooNew(StoreError):
 
 
 class StoreBusy(StoreError):
-    """Other processes kept the file locked for too long."""
+    """Other processes kept the database locked for too long, or its server is away."""
 
     retryable = True
+
+
+class StoreReadOnly(StoreError):
+    """The store cannot be written: its file or its server is read-only. Nothing was changed in it."""
+
+
+class LeaseLost(StoreError):
+    """Another worker has taken the session over. Nothing of the turn was written; it has no reply from here."""
 
 
 class StoreClosed(StoreError):

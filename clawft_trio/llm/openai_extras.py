@@ -89,9 +89,6 @@ def message_fields(message: Message, returns: Iterable[Extra]) -> dict[str, Any]
     for extra in returns:
         if extra != "extra_content":
             fields |= _kept(message, extra)
-    if "reasoning_content" in returns and message.tool_calls:
-        # Missing is refused, empty is not: what another provider said comes without its thoughts.
-        fields.setdefault("reasoning_content", "")
     return fields
 
 

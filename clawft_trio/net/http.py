@@ -244,11 +244,12 @@ class HttpEndpoint:
                 raise trio.ClosedResourceError(f"{self!r} is closed")
             self._requests += 1
             sending = _Sending(self, clocks or self._clocks, attempt)
-            response = await sending.send(method, self._address(path), content, values)
+            response = await sending.send(method, self.address(path), content, values)
             async with response:
                 yield response
 
-    def _address(self, path: str) -> str:
+    def address(self, path: str) -> str:
+        """The URL of a request to *path*."""
         if not path:
             return self._base_url
         base, _, query = self._base_url.partition("?")

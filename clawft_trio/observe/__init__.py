@@ -13,6 +13,7 @@ from clawft_trio.observe.events import (
     LockWaited as LockWaited,
     MessageDropped as MessageDropped,
     Noted as Noted,
+    RequestConformed as RequestConformed,
     Retracted as Retracted,
     RetryScheduled as RetryScheduled,
     RoundEnded as RoundEnded,

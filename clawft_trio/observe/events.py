@@ -7,6 +7,7 @@ observer that must not repeat it knows what to leave out.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -41,6 +42,15 @@ class AttemptEnded(Event):
     """An attempt has ended, however it did."""
 
     record: AttemptRecord
+
+
+@attrs.frozen(kw_only=True)
+class RequestConformed(Event):
+    """A request was changed so that its target accepts it. Once per call and target."""
+
+    target: str
+    #: what was changed, and how often
+    changes: Mapping[str, int]
 
 
 @attrs.frozen(kw_only=True)

@@ -12,8 +12,7 @@ sent: `ContextLengthExceeded` says so at once, and another target may have a lar
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 import attrs
@@ -22,50 +21,14 @@ import trio
 from clawft_trio.auth import UserPermissions
 from clawft_trio.chat import ChatRequest, Message, Text
 from clawft_trio.errors import ContextLengthExceeded, PermissionDenied
+from clawft_trio.llm.conform import mend
 from clawft_trio.pipeline.stages import AssembledContext, Target
 from clawft_trio.pipeline.tokens import CountTokens, count_tokens, fixed_tokens, message_tokens
-
-NO_ANSWER = "No result: the call was interrupted before it was answered."
-"""What a model reads as the answer of a call that was never answered."""
 
 CUT = "\n[... {} characters left out to fit ...]\n"
 
 SHORTEST = 200
 """Characters to which a tool answer may be cut, its mark not counted."""
-
-
-# --- mending -----------------------------------------------------------------------------------------
-
-
-def mend(messages: Iterable[Message]) -> tuple[Message, ...]:
-    """The conversation as providers accept it: right after each call its answers, one each, in call order.
-
-    A call without an answer gets `NO_ANSWER`. Answers that nothing asked for, and second answers, are left out.
-    What stands between a call and its answers comes after them.
-    """
-    pending = list(messages)
-    mended: list[Message] = []
-    for place, message in enumerate(pending):
-        if message.role == "tool":
-            continue
-        mended.append(message)
-        if message.tool_calls:
-            mended.extend(_answers(message, pending[place + 1 :]))
-    return tuple(mended)
-
-
-def _answers(asking: Message, after: Iterable[Message]) -> list[Message]:
-    """An answer for each call of *asking*, from what came before anybody else called."""
-    given: dict[str, deque[Message]] = {}
-    for message in after:
-        if message.tool_calls:
-            break
-        if message.role == "tool" and message.tool_call_id is not None:
-            given.setdefault(message.tool_call_id, deque()).append(message)
-    return [
-        given[call.id].popleft() if given.get(call.id) else Message.tool(NO_ANSWER, tool_call_id=call.id)
-        for call in asking.tool_calls
-    ]
 
 
 # --- dividing ----------------------------------------------------------------------------------------

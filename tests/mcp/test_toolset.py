@@ -23,7 +23,7 @@ from clawft_trio.mcp.toolset import ToolServer, open_toolset, tool_name
 from clawft_trio.mcp.types import ToolDefinition
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.observe import Noted, Recorder, ServerAsked, ServerGone, ServerStarted
-from clawft_trio.store.sqlite import open_store
+from clawft_trio.store import open_store
 from clawft_trio.testing import cancel_everywhere, nothing_left
 from clawft_trio.testing.mcp_server import ScriptedMcpServer, scripted_server
 from clawft_trio.tools import ToolContext, ToolRegistry

@@ -13,8 +13,8 @@ from hypothesis import given, settings, strategies as st
 from clawft_trio.auth import ADMIN, USER, ZERO_TRUST
 from clawft_trio.chat import ChatRequest, Image, Message, Opaque, Text, ToolCall, ToolSpec
 from clawft_trio.errors import ContextLengthExceeded, PermissionDenied
-from clawft_trio.pipeline import Target, TokenBudgetAssembler, mend, trim
-from clawft_trio.pipeline.assembler import NO_ANSWER
+from clawft_trio.llm.conform import NO_RESULT, mend
+from clawft_trio.pipeline import Target, TokenBudgetAssembler, trim
 from clawft_trio.pipeline.tokens import count_tokens, message_tokens, request_tokens
 from clawft_trio.testing import cancel_everywhere
 from clawft_trio.testing.machine import in_mock_time
@@ -180,7 +180,7 @@ def test_an_unanswered_call_is_answered_and_a_stray_answer_goes() -> None:
     assert mend(history) == (
         Message.user("?"),
         asked,
-        Message.tool(NO_ANSWER, tool_call_id="a"),
+        Message.tool(NO_RESULT, tool_call_id="a"),
         Message.tool("B", tool_call_id="b"),
         Message.user("hurry"),
     )
