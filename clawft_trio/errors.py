@@ -472,12 +472,34 @@ class McpError(ClawftError):
 
 
 class PeerError(McpError):
-    """The server answered with a JSON-RPC error object."""
+    """The server answered with a JSON-RPC error object, or over HTTP with an error status.
 
-    def __init__(self, message: str, *, code: int, data: object = None, server: str = "") -> None:
+    Args:
+      message: what the server wrote.
+      code: the error code; the HTTP status where there was no error object.
+      data: the error object's own.
+      status: HTTP status, where there was one.
+      body: the response's body, cut to `MAX_BODY` characters.
+      headers: of the response, those that say what to do: `www-authenticate`, `retry-after`.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: int,
+        data: object = None,
+        server: str = "",
+        status: int | None = None,
+        body: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(message, server=server)
         self.code = code
         self.data = data
+        self.status = status
+        self.body: str = body[:MAX_BODY]
+        self.headers: Mapping[str, str] = dict(headers or {})
 
 
 class PeerGone(McpError):
