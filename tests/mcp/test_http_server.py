@@ -363,13 +363,15 @@ async def test_headers_that_repeat_arguments_are_checked(arguments, headers, sta
         assert status == 200 or answer.json()["error"]["code"] == -32020
 
 
-async def test_a_stateless_client_that_disconnects_cancels_its_request():
+async def test_a_stateless_client_that_disconnects_cancels_its_request(autojump_clock):
     gate = Gate()
-    async with served(gate.tool()) as driver:
-        async with driver.open_stateless("tools/call", call("wait")):
-            await wait_all_tasks_blocked()
-            assert gate.inside == 1
-        assert gate.inside == 0
+    async with served(gate.tool(), stream_after=5.0) as driver:
+        for waited in (0, 10):
+            async with driver.open_stateless("tools/call", call("wait")):
+                await trio.sleep(waited)
+                await wait_all_tasks_blocked()
+                assert gate.inside == 1
+            assert gate.inside == 0
 
 
 ABLE = {**META, CAPABILITIES: {"elicitation": {}}}

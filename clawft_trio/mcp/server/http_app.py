@@ -13,7 +13,7 @@ from clawft_trio.auth import AuthContext
 from clawft_trio.errors import PeerError
 from clawft_trio.mcp.hearing import decode_cancelled
 from clawft_trio.mcp.jsonrpc import INVALID_REQUEST, Envelope, Id, encode_notification, encode_result
-from clawft_trio.mcp.param_headers import header_paths
+from clawft_trio.mcp.param_headers import Path, header_paths
 from clawft_trio.mcp.server.answerer import Answerer
 from clawft_trio.mcp.server.asgi import HttpRequest, Receive, Refusal, Scope, Send
 from clawft_trio.mcp.server.bearer import Rejection, authenticate, metadata, metadata_paths
@@ -37,6 +37,7 @@ from clawft_trio.mcp.server.stateless import Subscription, declares_version, rea
 from clawft_trio.mcp.types import HANDSHAKE_VERSIONS
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.tools.registry import ToolRegistry
+from clawft_trio.tools.tool import Tool
 
 BUSY = -32000
 """Too many requests, sessions or streams; comes with HTTP 503."""
@@ -77,6 +78,8 @@ class McpApp:
         self._requests = 0
         self._listeners = 0
         self._subscriptions: dict[EventStream, Subscription] = {}
+        #: of each tool that was called: the arguments that headers repeat
+        self._paths: dict[str, tuple[Tool, Mapping[Path, str]]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request.
@@ -135,9 +138,8 @@ class McpApp:
         if origin is not None:
             request.response_headers |= _cors(origin)
 
-    async def _authenticate(self, request: HttpRequest) -> AuthContext:
+    async def _authenticate(self, request: HttpRequest) -> AuthContext:  # noqa: ASYNC910 - the body is awaited next
         if self._http.bearer is None:
-            await trio.lowlevel.checkpoint()
             return self._options.auth
         found = await authenticate(self._http.bearer, request.headers)
         if isinstance(found, Rejection):
@@ -188,9 +190,10 @@ class McpApp:
         self._admit(exchange.incoming.id)
         self._requests += 1
         try:
-            async with request.while_connected() as nursery:
+            async with open_hidden_nursery() as nursery:
                 nursery.start_soon(exchange.run, self._answerer)
                 await exchange.respond(request, self._http)
+                nursery.cancel_scope.cancel(reason="the response has ended")
         finally:
             self._requests -= 1
 
@@ -205,13 +208,14 @@ class McpApp:
             check_param_headers(request.headers, self._header_paths(params.get("name")), params.get("arguments"))
         return peer
 
-    def _header_paths(self, name: object) -> Mapping[Any, str]:
+    def _header_paths(self, name: object) -> Mapping[Path, str]:
         tool = self._server.tools.get(name) if isinstance(name, str) else None
-        try:
-            return {} if tool is None else header_paths(tool.parameters)
-        except ValueError:
-            # Clients do not use a tool with such a schema, and send no headers for it.
+        if tool is None:
             return {}
+        known = self._paths.get(tool.name)
+        if known is None or known[0] is not tool:
+            known = self._paths[tool.name] = (tool, _paths_of(tool))
+        return known[1]
 
     async def _listen(self, request: HttpRequest, subscription: Subscription, key: Id) -> None:
         stream = self._stream()
@@ -281,8 +285,7 @@ class McpApp:
         # It goes on when this connection breaks: the client can come back for the answer.
         self._nursery.start_soon(self._run_in_session, exchange, session)
         with session.in_use():
-            async with request.while_connected():
-                await exchange.respond(request, self._http)
+            await exchange.respond(request, self._http)
 
     async def _run_in_session(self, exchange: Exchange, session: Session) -> None:
         key = exchange.incoming.id
@@ -319,6 +322,14 @@ class McpApp:
             yield
         finally:
             self._listeners -= 1
+
+
+def _paths_of(tool: Tool) -> Mapping[Path, str]:
+    try:
+        return header_paths(tool.parameters)
+    except ValueError:
+        # Clients do not use a tool with such a schema, and send no headers for it.
+        return {}
 
 
 def _is_stateless(request: HttpRequest, message: Envelope) -> bool:

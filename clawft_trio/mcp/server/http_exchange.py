@@ -123,22 +123,21 @@ class Exchange:
     async def respond(self, request: HttpRequest, http: HttpOptions) -> None:
         """Send the answer as JSON if it comes soon and alone, everything else as a stream.
 
+        Returns early when the client disconnects from a stream. Before there is one, that is not watched.
+
         Cancellation: part of the response may have been sent.
         """
+        stream = self._stream
         with trio.move_on_after(http.stream_after):
-            await self._stream.wait_any()
-        if self._answer is not None and self._stream.last == 1 and not self._released:
+            await stream.wait_any()
+        if self._answer is not None and stream.last == 1 and not self._released:
             if self._session is not None:
-                self._session.forget(self._stream)
-            return await request.respond(self._status, self._answer)
-        return await request.stream(
-            self._stream,
-            0,
-            http,
-            ids=self._session is not None,
-            prime=self.resumable,
-            only_prime=self._released,
-        )
+                self._session.forget(stream)
+            await request.respond(self._status, self._answer)
+            return
+        async with request.while_connected():
+            ids = self._session is not None
+            await request.stream(stream, 0, http, ids=ids, prime=self.resumable, only_prime=self._released)
 
 
 # --- messages -----------------------------------------------------------------------------------------------------

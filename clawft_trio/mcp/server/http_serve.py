@@ -74,6 +74,7 @@ async def serve_mcp_http(
     config.errorlog = None
     config.graceful_timeout = 0.5
     config.keep_alive_timeout = 75.0
+    config.keep_alive_max_requests = 1_000_000
     config.h11_max_incomplete_size = 64 * 1024
     config.include_server_header = False
     if tls is not None:
