@@ -126,7 +126,7 @@ TYPES: Mapping[str, type[ProviderError]] = MappingProxyType(
 
 
 @attrs.frozen(kw_only=True)
-class ErrorObject:
+class ProviderErrorBody:
     """What a provider said about its failure, in whichever shape it said it."""
 
     #: for people
@@ -140,7 +140,7 @@ class ErrorObject:
     request_id: str | None = None
 
     @classmethod
-    def parse(cls, body: bytes | str) -> ErrorObject:
+    def parse(cls, body: bytes | str) -> ProviderErrorBody:
         """Read an error body; one that holds no error object gives an empty one."""
         try:
             return cls.of(msgspec.json.decode(body))
@@ -148,7 +148,7 @@ class ErrorObject:
             return cls()
 
     @classmethod
-    def of(cls, data: Any) -> ErrorObject:
+    def of(cls, data: Any) -> ProviderErrorBody:
         """Read a decoded body, or what stands under `error` in an event."""
         # Google wraps its error into a list of one.
         outer = data[0] if isinstance(data, list) and data else data
@@ -252,7 +252,7 @@ def request_id(headers: Mapping[str, str]) -> str | None:
 # --- the verdict -------------------------------------------------------------------------------------
 
 
-def classify(error: ErrorObject, status: int | None) -> type[ProviderError]:
+def classify(error: ProviderErrorBody, status: int | None) -> type[ProviderError]:
     """The class of error that *status* and the typed codes mean.
 
     A code of `STATUS_AND_CODE` or `CODES` comes first, then the status, then `TYPES`. What nothing is known about
@@ -296,7 +296,7 @@ class Failures:
           model: that was asked for.
           secret: what must not be repeated, should the body hold it.
         """
-        error = ErrorObject.parse(body)
+        error = ProviderErrorBody.parse(body)
         cls = classify(error, status)
         return cls(
             redact(error.message, secret)[:_MAX_MESSAGE],
@@ -320,7 +320,7 @@ class Failures:
         partial: ChatResponse | None = None,
     ) -> ProviderError:
         """The error that arrived as an event inside a response that had begun with success."""
-        error = ErrorObject.of(data)
+        error = ProviderErrorBody.of(data)
         cls = classify(error, error.status)
         return cls(
             redact(error.message, secret)[:_MAX_MESSAGE] or "the provider sent an error in its stream",

@@ -11,9 +11,8 @@ from msgspec import UNSET
 
 from clawft_trio.auth import AuthContext
 from clawft_trio.errors import PeerError
-from clawft_trio.mcp.hearing import decode_cancelled
 from clawft_trio.mcp.jsonrpc import INVALID_REQUEST, Envelope, Id, encode_notification, encode_result
-from clawft_trio.mcp.param_headers import Path, header_paths
+from clawft_trio.mcp.notifications import decode_cancelled
 from clawft_trio.mcp.server.answerer import Answerer
 from clawft_trio.mcp.server.asgi import HttpRequest, Receive, Refusal, Scope, Send
 from clawft_trio.mcp.server.bearer import Rejection, authenticate, metadata, metadata_paths
@@ -34,6 +33,7 @@ from clawft_trio.mcp.server.http_sessions import Session, Sessions
 from clawft_trio.mcp.server.options import HttpOptions, ServeOptions
 from clawft_trio.mcp.server.server import McpServer
 from clawft_trio.mcp.server.stateless import Subscription, declares_version, read_meta, stateless_peer
+from clawft_trio.mcp.transports.param_headers import Path, header_paths
 from clawft_trio.mcp.types import HANDSHAKE_VERSIONS
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.tools.registry import ToolRegistry

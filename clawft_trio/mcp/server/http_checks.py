@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from clawft_trio.errors import PeerError
-from clawft_trio.mcp.param_headers import Path, value_at
+from clawft_trio.mcp.transports.param_headers import Path, value_at
 from clawft_trio.mcp.types import JsonObject
 
 HEADER_MISMATCH = -32020

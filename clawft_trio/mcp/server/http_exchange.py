@@ -9,6 +9,7 @@ import trio
 from msgspec import Raw
 
 from clawft_trio.errors import Unsupported
+from clawft_trio.mcp.incoming import IncomingRequest, answer_to
 from clawft_trio.mcp.jsonrpc import (
     INVALID_PARAMS,
     INVALID_REQUEST,
@@ -27,7 +28,6 @@ from clawft_trio.mcp.server.event_stream import EventStream
 from clawft_trio.mcp.server.http_checks import HEADER_MISMATCH
 from clawft_trio.mcp.server.http_sessions import Session
 from clawft_trio.mcp.server.options import HttpOptions
-from clawft_trio.mcp.serving import Incoming, answer_to
 from clawft_trio.mcp.stateless import UNSUPPORTED_VERSION
 from clawft_trio.mcp.types import JsonObject
 
@@ -58,7 +58,7 @@ class Exchange:
 
     def __init__(self, message: Envelope, peer: Peer, stream: EventStream, session: Session | None) -> None:
         method: Any = message.method
-        self.incoming: Incoming = Incoming(request_id(message), method, message.params)
+        self.incoming: IncomingRequest = IncomingRequest(request_id(message), method, message.params)
         self.peer: Peer = peer
         self._stream = stream
         self._session = session
@@ -73,7 +73,7 @@ class Exchange:
 
     # --- as a channel -----------------------------------------------------------------------------------------------
 
-    def notify(self, method: str, params: JsonObject) -> None:
+    def observer(self, method: str, params: JsonObject) -> None:
         """Send a notification. Never blocks; the oldest messages are dropped when the client reads too slowly."""
         self._stream.put(encode_notification(method, params))
 
@@ -105,7 +105,7 @@ class Exchange:
         Cancellation: it stays unanswered; its stream ends.
         """
 
-        async def serve(incoming: Incoming) -> JsonObject:
+        async def serve(incoming: IncomingRequest) -> JsonObject:
             return await answerer.answer(
                 ServerRequest(
                     id=incoming.id, method=incoming.method, params=incoming.params, peer=self.peer, channel=self
