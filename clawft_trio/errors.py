@@ -202,7 +202,14 @@ class RequestRejected(ProviderError):
 
 
 class ContextLengthExceeded(RequestRejected):
-    """The request is too long for the model's window. Another model's may be larger."""
+    """The request is too long for the model's window. Another model's may be larger.
+
+    `window` is the window in tokens and `prompt_tokens` the length of the request, where the provider names them in
+    typed fields; both count by the provider's own tokenizer.
+    """
+
+    window: int | None = None
+    prompt_tokens: int | None = None
 
 
 class ContentFiltered(RequestRejected):

@@ -1,5 +1,8 @@
 """Everything worth knowing, as frozen records, told to whoever asks."""
 
+from typing import TYPE_CHECKING
+
+from clawft_trio.deprecation import renamed
 from clawft_trio.observe.attributes import RecordedError as RecordedError
 from clawft_trio.observe.chrome import chrome_trace as chrome_trace
 from clawft_trio.observe.events import (
@@ -7,6 +10,7 @@ from clawft_trio.observe.events import (
     AttemptStarted as AttemptStarted,
     BreakerChanged as BreakerChanged,
     BusPressure as BusPressure,
+    CacheBusted as CacheBusted,
     Charged as Charged,
     Event as Event,
     FailedOver as FailedOver,
@@ -15,6 +19,7 @@ from clawft_trio.observe.events import (
     MessageDropped as MessageDropped,
     Noted as Noted,
     RequestConformed as RequestConformed,
+    RequestShortened as RequestShortened,
     Retracted as Retracted,
     RetryScheduled as RetryScheduled,
     RoundEnded as RoundEnded,
@@ -59,3 +64,15 @@ from clawft_trio.observe.task_tree import (
     task_tree as task_tree,
 )
 from clawft_trio.observe.timeline import timeline_html as timeline_html, timeline_svg as timeline_svg
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed(
+        __name__,
+        {
+            "QueueStatistics": "ObserverQueueStatistics",
+            "ServerAsked": "ServerCalled",
+            "ServerSaid": "ServerOutput",
+            "mask_secrets": "redact_secrets",
+            "masking": "make_redactor",
+        },
+    )
