@@ -69,7 +69,7 @@ async def steps(context: ToolContext) -> str:
 
 
 @tool
-async def initialize(context: ToolContext) -> str:
+async def greet(context: ToolContext) -> str:
     """Asks for a name."""
     found = await context.client.elicit("Name?", NAME)
     return f"Hello {found.content['name']}" if found.accepted else "Hello nobody"
@@ -207,7 +207,7 @@ async def test_cancelling_a_request_ends_it_without_an_answer():
 
 
 async def test_a_tool_asks_the_client_and_gets_its_answer():
-    async with served(initialize) as driver:
+    async with served(greet) as driver:
         session = await driver.initialize({"elicitation": {}})
         async with session.open("tools/call", call("greet")) as response:
             assert (await response.event())["message"] is None
@@ -229,7 +229,7 @@ async def test_a_tool_asks_the_client_and_gets_its_answer():
     ],
 )
 async def test_a_bad_answer_of_the_client_is_the_tools_error(answer):
-    async with served(initialize) as driver:
+    async with served(greet) as driver:
         session = await driver.initialize({"elicitation": {}})
         async with session.open("tools/call", call("greet")) as response:
             await response.event()
@@ -239,7 +239,7 @@ async def test_a_bad_answer_of_the_client_is_the_tools_error(answer):
 
 
 async def test_a_client_that_does_not_answer_is_waited_for_within_bounds(autojump_clock):
-    async with served(initialize, options=ServeOptions(client_answer=20.0)) as driver:
+    async with served(greet, options=ServeOptions(client_answer=20.0)) as driver:
         session = await driver.initialize({"elicitation": {}})
         began = trio.current_time()
         events = (await session.call("tools/call", call("greet"))).events()
@@ -249,7 +249,7 @@ async def test_a_client_that_does_not_answer_is_waited_for_within_bounds(autojum
 
 
 async def test_what_a_client_did_not_declare_is_not_asked():
-    async with served(initialize) as driver:
+    async with served(greet) as driver:
         session = await driver.initialize()
         assert "capability" in (await session.call("tools/call", call("greet"))).json()["result"]["content"][0]["text"]
 
@@ -274,7 +274,7 @@ async def test_changes_reach_the_standalone_stream():
 
 
 async def test_without_sessions_every_request_stands_alone():
-    async with served(add, initialize, sessions=False) as driver:
+    async with served(add, greet, sessions=False) as driver:
         session = await driver.initialize({"elicitation": {}})
         assert "mcp-session-id" not in session.answer.headers
         assert (await session.call("tools/call", call("add", a=1, b=1))).json()["result"]["content"][0]["text"] == "2"
@@ -378,7 +378,7 @@ ABLE = {**META, CAPABILITIES: {"elicitation": {}}}
 
 
 async def test_a_question_is_answered_in_a_second_round_and_the_tool_runs_again():
-    async with served(initialize) as driver:
+    async with served(greet) as driver:
         first = (await driver.stateless("tools/call", call("greet"), meta=ABLE)).json()["result"]
         assert first["resultType"] == "input_required"
         [(key, question)] = first["inputRequests"].items()
@@ -390,7 +390,7 @@ async def test_a_question_is_answered_in_a_second_round_and_the_tool_runs_again(
 
 
 async def test_a_missing_capability_is_an_error_that_names_it():
-    async with served(initialize) as driver:
+    async with served(greet) as driver:
         answer = await driver.stateless("tools/call", call("greet"))
         assert (answer.status, answer.json()["error"]["code"]) == (400, -32021)
         assert answer.json()["error"]["data"] == {"requiredCapabilities": {"elicitation": {"form": {}}}}
@@ -439,7 +439,7 @@ async def test_state_is_accepted_for_its_own_call_and_time_only(fault):
 
 @pytest.mark.parametrize("answers", [{"elicitation-1": 5}, {"elicitation-1": None}, [], "x"])
 async def test_malformed_answers_to_a_question_are_refused(answers):
-    async with served(initialize) as driver:
+    async with served(greet) as driver:
         answer = (await driver.stateless("tools/call", {**call("greet"), "inputResponses": answers}, meta=ABLE)).json()
         assert answer["error"]["code"] == -32602
 
@@ -679,7 +679,7 @@ async def test_the_resource_metadata_is_public(path):
 
 
 async def test_a_session_and_its_state_belong_to_the_sender_who_began_them():
-    async with served(add, initialize, bearer=BEARER) as driver:
+    async with served(add, greet, bearer=BEARER) as driver:
         session = await driver.initialize(headers={"authorization": "Bearer ana:tools"})
         assert (await session.call("tools/list")).status == 200
         session.headers["authorization"] = "Bearer bo:tools"
@@ -746,7 +746,7 @@ async def test_serving_over_http_cancelled_everywhere_leaves_nothing_running():
     tasks = trio.lowlevel.current_statistics().tasks_living
 
     async def operation():
-        async with served(add, gate.tool(), initialize) as driver:
+        async with served(add, gate.tool(), greet) as driver:
             session = await driver.initialize({"elicitation": {}})
             await session.call("tools/call", call("add", a=1, b=2))
             async with session.open("tools/call", call("wait"), key=2), session.listen():

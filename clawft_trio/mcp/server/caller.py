@@ -31,7 +31,7 @@ LEVELS: tuple[LogLevel, ...] = (
 class Channel(Protocol):
     """What carries the messages that belong to one request."""
 
-    def observer(self, method: str, params: JsonObject) -> None:
+    def notify(self, method: str, params: JsonObject) -> None:
         """Send a notification, or drop it when the client reads too slowly. Never blocks."""
         ...
 
@@ -147,7 +147,7 @@ class ConnectedClient(ToolClient):
         wanted = self._peer.log_level
         if wanted is None or LEVELS.index(level) < LEVELS.index(wanted):
             return
-        self._channel.observer(
+        self._channel.notify(
             "notifications/message", {"level": level, "data": data, **({"logger": logger} if logger else {})}
         )
 
@@ -179,4 +179,4 @@ class ProgressReporter:
             params["total"] = event.total
         if event.message:
             params["message"] = event.message
-        self._channel.observer("notifications/progress", params)
+        self._channel.notify("notifications/progress", params)

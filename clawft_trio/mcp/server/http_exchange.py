@@ -73,7 +73,7 @@ class Exchange:
 
     # --- as a channel -----------------------------------------------------------------------------------------------
 
-    def observer(self, method: str, params: JsonObject) -> None:
+    def notify(self, method: str, params: JsonObject) -> None:
         """Send a notification. Never blocks; the oldest messages are dropped when the client reads too slowly."""
         self._stream.put(encode_notification(method, params))
 
