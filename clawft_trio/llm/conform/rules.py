@@ -87,6 +87,8 @@ class SchemaRules:
     items: Mapping[str, Any] = attrs.field(factory=dict)
     #: names of properties
     key_pattern: str = _pattern(r"[\s\S]{1,256}")
+    #: whether `type` may stand beside `anyOf`; otherwise it goes into each of the alternatives
+    typed_alternatives: bool = True
     #: levels of nesting; what is deeper accepts anything
     depth: int = 32
 
@@ -118,6 +120,8 @@ class Rules:
     last_user: bool = False
     #: two messages of the user or of the assistant in a row are refused
     alternate: bool = False
+    #: calls are accepted only right after a user's message or a result: not after another message of the assistant
+    calls_after_user: bool = False
     #: a user's message may follow a tool's result
     user_after_tool: bool = True
     #: system messages are accepted at the beginning only
