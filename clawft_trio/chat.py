@@ -365,6 +365,8 @@ class Call:
     elsewhere: bool = False
     #: this is itself a retry, a hedge or a failover, paid for by whoever started it
     extra: bool = False
+    #: estimated input tokens of the request, where they were counted already
+    input_tokens: int | None = None
 
     def showing(self, emit: Emit) -> Call:
         """This call with another `emit`. Cheaper than `attrs.evolve`, and done once per attempt."""
@@ -376,6 +378,7 @@ class Call:
             notify=self.notify,
             elsewhere=self.elsewhere,
             extra=self.extra,
+            input_tokens=self.input_tokens,
         )
 
 

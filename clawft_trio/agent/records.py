@@ -29,6 +29,9 @@ def _converter() -> cattrs.Converter:
     # What another run of the program raised cannot be raised here: of an error, its outcome stays.
     converter.register_unstructure_hook_func(lambda kind: kind in _ERRORS, lambda _: None)
     converter.register_structure_hook_func(lambda kind: kind in _ERRORS, lambda *_: None)
+    # What a tool function returned is an object of this run; its text is kept.
+    converter.register_unstructure_hook_func(lambda kind: kind is object, lambda _: None)
+    converter.register_structure_hook_func(lambda kind: kind is object, lambda *_: None)
     # Left alone, cattrs would copy them entry by entry and look for a hook for each.
     converter.register_unstructure_hook_func(lambda kind: kind == Mapping[str, Any], dict)
     converter.register_structure_hook_func(lambda kind: kind == Mapping[str, Any], lambda value, _: dict(value))

@@ -138,6 +138,9 @@ class ErrorObject:
     #: seconds, from a typed field
     retry_after: float | None = None
     request_id: str | None = None
+    #: the model's window and the length of the request in tokens, from typed fields
+    window: int | None = None
+    prompt_tokens: int | None = None
 
     @classmethod
     def parse(cls, body: bytes | str) -> ErrorObject:
@@ -164,7 +167,25 @@ class ErrorObject:
             status=_as_status(error.get("code")),
             retry_after=_retry_info(error),
             request_id=_text(outer.get("request_id")),
+            window=_tokens(error, _WINDOW_FIELDS),
+            prompt_tokens=_tokens(error, _PROMPT_FIELDS),
         )
+
+
+# llama.cpp's server names both (`n_ctx`, `n_prompt_tokens`); the others are what gateways call the same.
+_WINDOW_FIELDS = ("n_ctx", "max_context_length", "context_window", "max_model_len")
+_PROMPT_FIELDS = ("n_prompt_tokens", "prompt_tokens", "input_tokens")
+
+
+def _tokens(error: Mapping[str, Any], fields: tuple[str, ...]) -> int | None:
+    found = (error.get(field) for field in fields)
+    return next((value for value in found if type(value) is int and 0 < value < 2**31), None)
+
+
+def _named_window(failure: ProviderError, error: ErrorObject) -> ProviderError:
+    if isinstance(failure, ContextLengthExceeded):
+        failure.window, failure.prompt_tokens = error.window, error.prompt_tokens
+    return failure
 
 
 def _codes(error: Mapping[str, Any]) -> Iterator[str]:
@@ -298,7 +319,7 @@ class Failures:
         """
         error = ErrorObject.parse(body)
         cls = classify(error, status)
-        return cls(
+        failure = cls(
             redact(error.message, secret)[:_MAX_MESSAGE],
             provider=self.provider,
             model=model,
@@ -309,6 +330,7 @@ class Failures:
             retryable=self._retryable(cls, status, headers),
             retry_after=_first(retry_after(headers, self.now), error.retry_after),
         )
+        return _named_window(failure, error)
 
     def of_event(
         self,
@@ -322,7 +344,7 @@ class Failures:
         """The error that arrived as an event inside a response that had begun with success."""
         error = ErrorObject.of(data)
         cls = classify(error, error.status)
-        return cls(
+        failure = cls(
             redact(error.message, secret)[:_MAX_MESSAGE] or "the provider sent an error in its stream",
             provider=self.provider,
             model=model,
@@ -332,6 +354,7 @@ class Failures:
             retry_after=error.retry_after,
             partial=partial,
         )
+        return _named_window(failure, error)
 
     def _retryable(self, cls: type[ProviderError], status: int | None, headers: Mapping[str, str]) -> bool:
         told = _SHOULD_RETRY.get(headers.get("x-should-retry", ""))

@@ -32,6 +32,9 @@ _TAIL = 512
 # How far into a broken line the id is looked for; a bound on the work that a hostile line can cause.
 _SCANNED = 65_536
 
+# Bytes of an error that is no error object, of which its text is made.
+_LONGEST_ERROR = 2000
+
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -163,12 +166,34 @@ def parse(line: bytes) -> list[Message]:
         return _read_oddity(line, exc)
 
 
-def decode_error(raw: Raw) -> ErrorObject | None:
-    """The error object of a response; None when it is not one."""
+def decode_error(raw: Raw) -> ErrorObject:
+    """The error of a response. Whatever is no error object is the text of one, so that no server's text is lost."""
     try:
         return _decode_error(raw)
     except (ValueError, RecursionError):
-        return None
+        return _decode_odd_error(bytes(raw))
+
+
+def _decode_odd_error(raw: bytes) -> ErrorObject:
+    try:
+        error = msgspec.json.decode(raw)
+    except (ValueError, RecursionError):
+        return ErrorObject(message=_cut_text(raw))
+    if not isinstance(error, dict):
+        return ErrorObject(message=error if isinstance(error, str) else _cut_text(raw))
+    code, message = error.get("code"), error.get("message")
+    text = message if isinstance(message, str) else _cut_text(raw)
+    if isinstance(code, str) and re.fullmatch(r"-?\d{1,9}", code, re.ASCII):
+        code = int(code)
+    if isinstance(code, float) and code.is_integer():
+        code = int(code)
+    if isinstance(code, int) and not isinstance(code, bool):
+        return ErrorObject(code=code, message=text, data=error.get("data"))
+    return ErrorObject(message=text if code is None else f"{text} ({str(code)[:100]})", data=error.get("data"))
+
+
+def _cut_text(raw: bytes) -> str:
+    return raw[:_LONGEST_ERROR].decode("utf-8", "replace")
 
 
 def _read_oddity(line: bytes, exc: Exception) -> list[Message]:

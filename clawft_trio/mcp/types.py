@@ -260,6 +260,7 @@ class ReadResourceResult(Wire, frozen=True):
     """What a resource holds, in one or more parts."""
 
     contents: tuple[ResourceContents, ...]
+    ttl_ms: float | None = None
 
 
 class PromptArgument(Wire, frozen=True):
@@ -311,38 +312,6 @@ class CompleteResult(Wire, frozen=True):
 
 class EmptyResult(Wire, frozen=True):
     """An answer that says only that it was done."""
-
-
-# --- pages ----------------------------------------------------------------------------------------------
-
-
-class ToolsPage(Wire, frozen=True):
-    """A page of tools. An empty cursor is a cursor; only a missing one ends the list."""
-
-    tools: tuple[ToolDefinition, ...]
-    next_cursor: str | None = None
-    ttl_ms: int | None = None
-
-
-class ResourcesPage(Wire, frozen=True):
-    """A page of resources."""
-
-    resources: tuple[Resource, ...]
-    next_cursor: str | None = None
-
-
-class ResourceTemplatesPage(Wire, frozen=True):
-    """A page of resource templates."""
-
-    resource_templates: tuple[ResourceTemplate, ...]
-    next_cursor: str | None = None
-
-
-class PromptsPage(Wire, frozen=True):
-    """A page of prompts."""
-
-    prompts: tuple[Prompt, ...]
-    next_cursor: str | None = None
 
 
 # --- what a server asks of its client -------------------------------------------------------------------

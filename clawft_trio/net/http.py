@@ -284,6 +284,7 @@ class _Sending:
             if following is None:
                 return response
             await response.finish()
+            self._check_redirect(request, following)
             request = self._without_secrets(request, following)
         return await self._hop(request)
 
@@ -313,6 +314,17 @@ class _Sending:
         # httpcore tells before each of its steps. What goes to a proxy first is not the request yet.
         if self._attempt is not None and event.endswith(".send_request_headers.started"):
             self._attempt.sent = self._attempt.sent or info["request"].method != b"CONNECT"
+
+    def _check_redirect(self, request: Any, following: Any) -> None:
+        """Refuse a redirect to what is not HTTP, and one that would carry the request's body to another origin."""
+        problem = ""
+        if following.url.scheme not in {"http", "https"} or not following.url.host:
+            problem = "it leads to what is no http: or https: address"
+        elif following.method not in {"GET", "HEAD"} and _origin(request.url) != _origin(following.url):
+            problem = "it leads to another origin, and the request has a body"
+        if problem:
+            text = f"{self._where}: the redirect is not followed: {problem}"
+            raise TransportFailed(text, provider=self._endpoint.name, retryable=False)
 
     def _without_secrets(self, request: Any, following: Any) -> Any:
         # httpx itself takes `Authorization` off on the way to another origin. A key may have any name.

@@ -258,6 +258,31 @@ class Routed(Event):
 
 
 @attrs.frozen(kw_only=True)
+class RequestShortened(Event):
+    """A target refused a request as too long; a shorter one is sent."""
+
+    target: str
+    #: estimated input tokens of what was refused
+    tokens: int
+    #: whether the target gave length as the reason; else it is inferred from sizes
+    stated: bool
+
+
+@attrs.frozen(kw_only=True)
+class CacheBusted(Event):
+    """A request does not begin like the one before it in its session: the prompt cache is of no use from there on."""
+
+    target: str
+    #: offset of the first byte that differs, in the order tools, system, messages
+    byte: int
+    #: bytes of the request before
+    of: int
+    #: `tools`, `system` or `messages`, and which of them, from 0
+    part: str
+    index: int
+
+
+@attrs.frozen(kw_only=True)
 class RoundEnded(Event):
     """A round of a turn has its answer, or has none."""
 
