@@ -8,11 +8,13 @@ from typing import Any
 import attrs
 import trio
 
+from clawft_trio.agent.media import media_parts
 from clawft_trio.agent.question import AgentEvent, Question, Reply
 from clawft_trio.agent.turn import Turns
 from clawft_trio.agent.turn_context import TurnContext
 from clawft_trio.chat import Call, Message, Reset, TextDelta
 from clawft_trio.messages import InboundMessage, OutboundMessage
+from clawft_trio.net import AddressPolicy
 from clawft_trio.pipeline import PermissionResolver
 
 _PIECE = 0.25
@@ -26,6 +28,8 @@ class BusTurn:
 
     turns: Turns
     permissions: PermissionResolver
+    #: which web addresses of attachments may be passed on to models
+    addresses: AddressPolicy = AddressPolicy()
 
     async def __call__(self, message: InboundMessage, context: TurnContext) -> OutboundMessage:
         """Answer *message*.
@@ -37,7 +41,7 @@ class BusTurn:
         """
         auth = self.permissions.resolve(message.channel, message.sender_id)
         question = Question(
-            content=Message.user(message.content),
+            content=await self._content(message, context),
             auth=auth,
             session=message.session_key,
             turn_id=context.turn_id,
@@ -49,6 +53,18 @@ class BusTurn:
         return OutboundMessage(
             channel=message.channel, chat_id=message.chat_id, content=reply.text, metadata=_told(reply)
         )
+
+    async def _content(self, message: InboundMessage, context: TurnContext) -> Message:
+        if not message.media:
+            return Message.user(message.content)
+        parts = await media_parts(
+            message.media,
+            workspace=self.turns.workspace,
+            policy=self.addresses,
+            notify=context.notify,
+            turn_id=context.turn_id,
+        )
+        return Message.user(message.content, *parts)
 
 
 class _Pieces:

@@ -25,7 +25,8 @@ from clawft_trio.agent.question import (
 from clawft_trio.attempts import AttemptRecord, Latency, Usage, deciding_attempt
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Message, ToolCall
 from clawft_trio.context import ContextBuilder
-from clawft_trio.errors import ConsumerLeft, InvalidAnswer, PermissionDenied
+from clawft_trio.errors import ConsumerLeft, InvalidAnswer, InvalidData, PermissionDenied, Problem
+from clawft_trio.llm.conform.order import is_blank
 from clawft_trio.nursery import goodbye
 from clawft_trio.observe.events import TurnEnded, TurnStarted
 from clawft_trio.pipeline import RoutingDecision
@@ -61,6 +62,8 @@ class Turns:
 
         Cancellation: models and tools are cancelled and waited for; what was done is written down.
         """
+        if is_blank(question.content):
+            raise InvalidData([Problem("$.content", "a question without text, image or file")], source="question")
         turn = _Turn(self, question, call)
         call.notify(
             TurnStarted(
@@ -159,12 +162,18 @@ class _Turn:
             messages: tuple[Message, ...] = (*history, question.content)
         else:
             messages = await turns.context.build_messages(history, question.content, sender=question.auth.identity)
+        options = question.options.over(policy.options)
         return ChatRequest(
             messages,
             model=question.model,
             tools=turns.tools.specs(question.auth.permissions),
             max_tokens=policy.max_tokens,
-            temperature=policy.temperature,
+            temperature=options.temperature,
+            reasoning_effort=options.reasoning_effort,
+            thinking_budget=options.thinking_budget,
+            verbosity=options.verbosity,
+            seed=options.seed,
+            extra=options.extra,
             response_schema=None if question.form is None else question.form.schema,
             auth=question.auth,
         )

@@ -52,6 +52,8 @@ class _OpenAI:
     quirks: Quirks
     vendor: VendorRules
     azure: Azure | None
+    #: by model, where they differ
+    model_quirks: Mapping[str, Quirks]
 
     def path(self, model: str) -> str:
         return "/chat/completions" if self.azure is None else self.azure.path(model)
@@ -67,11 +69,14 @@ class _OpenAI:
 
     def body(self, request: ChatRequest, model: str, rules: Rules) -> Mapping[str, Any]:
         named = model if self.azure is None else self.azure.deployments.get(model, model)
-        return request_body(request, named, self.quirks, rules)
+        return request_body(request, named, self._quirks(model), rules)
+
+    def _quirks(self, model: str) -> Quirks:
+        return self.model_quirks.get(model, self.quirks)
 
     def reading(self, request: ChatRequest, model: str) -> OpenAIReading:
         answer = Answer(provider=self.name, model=model, taken_ids=ids_in(request))
-        return OpenAIReading(answer, ends_with=self.quirks.ends_with, returns=self.quirks.returns)
+        return OpenAIReading(answer, ends_with=self._quirks(model).ends_with, returns=self._quirks(model).returns)
 
 
 def _returning(accepts: VendorRules, quirks: Quirks) -> VendorRules:
@@ -105,6 +110,7 @@ class OpenAICompatible(HttpModel):
       quirks: where this server differs.
       accepts: what the server's models accept; requests are conformed to it.
       azure: how deployments are addressed, for Azure OpenAI.
+      model_quirks: by model, where it differs from the server's other models.
       key_variable: the environment variable that an error about the key names.
       retryable_statuses: after which the same request may be sent here again.
       linger: seconds that usage may come after the finish reason.
@@ -125,6 +131,7 @@ class OpenAICompatible(HttpModel):
         quirks: Quirks = _NO_QUIRKS,
         accepts: VendorRules = PLAIN,
         azure: Azure | None = None,
+        model_quirks: Mapping[str, Quirks] | None = None,
         key_variable: str = "",
         retryable_statuses: Iterable[int] = RETRYABLE_STATUSES,
         linger: float = 2.0,
@@ -135,7 +142,13 @@ class OpenAICompatible(HttpModel):
     ) -> None:
         super().__init__(
             name,
-            _OpenAI(name=name, quirks=quirks, vendor=_returning(accepts, quirks), azure=azure),
+            _OpenAI(
+                name=name,
+                quirks=quirks,
+                vendor=_returning(accepts, quirks),
+                azure=azure,
+                model_quirks=model_quirks or {},
+            ),
             base_url=base_url,
             api_key=api_key,
             model=model,

@@ -214,22 +214,27 @@ def overlay(rules: Rules, changes: Mapping[str, Any]) -> Rules:
     Raises:
       InvalidData: with the place of each key that is no rule and each value that does not fit.
     """
-    overlaid: Rules = _overlaid(rules, changes, "$")
-    return overlaid
+    new: Rules = overlaid(rules, changes, "$")
+    return new
 
 
-def _overlaid(record: Any, changes: Mapping[str, Any], place: str) -> Any:
+def overlaid(record: Any, changes: Mapping[str, Any], place: str) -> Any:
+    """A frozen *record* with *changes* of its fields, each checked; *place* is where they stand.
+
+    Raises:
+      InvalidData: with the place of each key that is no field and each value that does not fit.
+    """
     fields = {field.name: field for field in attrs.fields(type(record))}
     values: dict[str, Any] = {}
     problems: list[Problem] = []
     for key, value in changes.items():
         name, here = _snake(key), f"{place}.{key}"
         if name not in fields:
-            problems.append(Problem(here, "unknown rule; known: " + ", ".join(fields)))
+            problems.append(Problem(here, "unknown key; known: " + ", ".join(fields)))
             continue
         own = getattr(record, name)
         if isinstance(own, SchemaRules) and isinstance(value, Mapping):
-            values[name] = _overlaid(own, value, here)
+            values[name] = overlaid(own, value, here)
             continue
         values[name] = value
         if wrong := _misfit(value, str(fields[name].type)):
