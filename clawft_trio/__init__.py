@@ -15,7 +15,7 @@ if TYPE_CHECKING:
         Agent as Agent,
         AgentEvent as AgentEvent,
         AgentLoop as AgentLoop,
-        Answer as Answer,
+        TurnStream as TurnStream,
         AnswerForm as AnswerForm,
         LoopPolicy as LoopPolicy,
         Reply as Reply,
@@ -180,7 +180,7 @@ if TYPE_CHECKING:
     from clawft_trio.tools import (
         PathLocks as PathLocks,
         Tool as Tool,
-        ToolAnswer as ToolAnswer,
+        ToolResult as ToolResult,
         ToolContext as ToolContext,
         ToolRegistry as ToolRegistry,
         tool as tool,
@@ -221,7 +221,7 @@ _HOMES = {
         Strategy Timeout compose resilient_chain
     """,
     "store": "Store open_store",
-    "tools": "PathLocks Tool ToolAnswer ToolContext ToolRegistry tool",
+    "tools": "PathLocks Tool ToolResult ToolContext ToolRegistry tool",
 }
 _HOME_OF = {name: f"clawft_trio.{room}" for room, names in _HOMES.items() for name in names.split()}
 

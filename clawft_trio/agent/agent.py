@@ -12,7 +12,7 @@ import trio
 
 from clawft_trio.agent.answer_form import AnswerForm
 from clawft_trio.agent.loop import AgentLoop
-from clawft_trio.agent.question import AgentEvent, Question, Reply
+from clawft_trio.agent.turn_types import AgentEvent, TurnRequest, Reply
 from clawft_trio.agent.turn import Turns
 from clawft_trio.auth import LOCAL_CHANNEL
 from clawft_trio.bus import MessageBus
@@ -34,7 +34,7 @@ AgentCallback: TypeAlias = Callable[[AgentEvent], bool | Awaitable[bool | None] 
 """Sees everything of a turn as it happens; False ends it early."""
 
 
-class Answer(Iteration[AgentEvent, Reply]):
+class TurnStream(Iteration[AgentEvent, Reply]):
     """A turn to iterate over. Made by `Agent.stream`."""
 
     @property
@@ -66,9 +66,9 @@ class AgentParts:
 class Agent:
     """A running agent. Made by `open_agent`."""
 
-    def __init__(self, parts: AgentParts, notify: Callable[[Event], None]) -> None:
+    def __init__(self, parts: AgentParts, observer: Callable[[Event], None]) -> None:
         self.parts = parts
-        self._notify = notify
+        self._observer = observer
         self._lines: dict[str, _Line] = {}
 
     def __repr__(self) -> str:
@@ -167,7 +167,7 @@ class Agent:
         reasoning_effort: str | None = None,
         thinking_budget: int | None = None,
         extra: JsonObject | None = None,
-    ) -> AsyncGenerator[Answer, None]:
+    ) -> AsyncGenerator[TurnStream, None]:
         """Ask as the local process, and iterate over what happens: `async for event in answer`.
 
         Leaving the block early cancels the turn. With a type or form as *answer*, the value is `reply.answer`; text
@@ -181,7 +181,7 @@ class Agent:
         """
         options = ModelOptions(reasoning_effort=reasoning_effort, thinking_budget=thinking_budget, extra=extra or {})
         question = self._question(content, sender_id, session, model, answer, options)
-        async with Answer.open(partial(self._turn, question)) as asked:
+        async with TurnStream.open(partial(self._turn, question)) as asked:
             yield asked
 
     def _question(
@@ -192,8 +192,8 @@ class Agent:
         model: str,
         answer: type[Any] | AnswerForm[Any] | None,
         options: ModelOptions,
-    ) -> Question:
-        return Question(
+    ) -> TurnRequest:
+        return TurnRequest(
             content=Message.user(content) if isinstance(content, str) else content,
             auth=self.parts.permissions.local(sender_id),
             session=session or f"{LOCAL_CHANNEL}:{sender_id}",
@@ -202,8 +202,8 @@ class Agent:
             options=options,
         )
 
-    async def _turn(self, question: Question, show: Callable[[AgentEvent], Awaitable[None]] | None) -> Reply:
-        call = Call(id=question.turn_id, turn_id=question.turn_id, notify=self._notify)
+    async def _turn(self, question: TurnRequest, show: Callable[[AgentEvent], Awaitable[None]] | None) -> Reply:
+        call = Call(id=question.turn_id, turn_id=question.turn_id, observer=self._observer)
         if show is not None:
             call = call.showing(show)
         bound = Timeout(total=self.parts.turns.policy.total)

@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from clawft_trio.agent.media import media_parts
-from clawft_trio.agent.question import AgentEvent, Question, Reply
+from clawft_trio.agent.turn_types import AgentEvent, TurnRequest, Reply
 from clawft_trio.agent.turn import Turns
 from clawft_trio.agent.turn_context import TurnContext
 from clawft_trio.chat import Call, Message, Reset, TextDelta
@@ -40,13 +40,13 @@ class BusTurn:
         Cancellation: models and tools are cancelled and waited for.
         """
         auth = self.permissions.resolve(message.channel, message.sender_id)
-        question = Question(
+        question = TurnRequest(
             content=await self._content(message, context),
             auth=auth,
             session=message.session_key,
             turn_id=context.turn_id,
         )
-        call = Call(id=context.turn_id, turn_id=context.turn_id, notify=context.notify)
+        call = Call(id=context.turn_id, turn_id=context.turn_id, observer=context.observer)
         if auth.permissions.streaming_allowed:
             call = call.showing(_Pieces(context).show)
         reply = await self.turns.answer(question, call)
@@ -61,7 +61,7 @@ class BusTurn:
             message.media,
             workspace=self.turns.workspace,
             policy=self.addresses,
-            notify=context.notify,
+            observer=context.observer,
             turn_id=context.turn_id,
         )
         return Message.user(message.content, *parts)

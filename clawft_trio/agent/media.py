@@ -40,7 +40,7 @@ async def media_parts(
     *,
     workspace: Path | None,
     policy: AddressPolicy,
-    notify: Callable[[Event], None],
+    observer: Callable[[Event], None],
     turn_id: str = "",
 ) -> tuple[Part, ...]:
     """The parts for *media*: `data:` URLs, web addresses, and paths within *workspace*.
@@ -49,7 +49,7 @@ async def media_parts(
       media: as `InboundMessage.media` has it; the first `MOST` are attached.
       workspace: where paths are read; None: nowhere.
       policy: says which web addresses may be passed on.
-      notify: gets a `Noted` for each attachment that is left out.
+      observer: gets a `Noted` for each attachment that is left out.
       turn_id: of the turn that they belong to.
 
     Cancellation: a read that has begun is waited for; nothing is changed.
@@ -65,7 +65,7 @@ async def media_parts(
             shown = one[:60] if one.startswith("data:") else one[:200]
             parts.append(Text(f"[attachment {shown} left out: {exc}]"))
             details = {"attachment": shown, "error": str(exc)}
-            notify(Noted(room="agent", what="attachment left out", details=details, turn_id=turn_id))
+            observer(Noted(room="agent", what="attachment left out", details=details, turn_id=turn_id))
     return tuple(parts)
 
 

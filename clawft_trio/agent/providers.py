@@ -11,7 +11,7 @@ import attrs
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Provider
 from clawft_trio.llm import provider_named
 from clawft_trio.llm.model_options import NO_OPTIONS, ModelOptions
-from clawft_trio.nursery import goodbye
+from clawft_trio.nursery import cleanup_scope
 from clawft_trio.observe.recorded import recorded
 from clawft_trio.pipeline import Target
 from clawft_trio.pipeline.targets import GRACE, Closeable
@@ -19,7 +19,7 @@ from clawft_trio.pipeline.targets import GRACE, Closeable
 _NONE: Mapping[str, ModelOptions] = MappingProxyType({})
 
 
-class AtModel:
+class NamedModel:
     """One model of a provider, as a provider of its own."""
 
     keeps_records = True
@@ -38,7 +38,7 @@ class AtModel:
         self._general = general
 
     def __repr__(self) -> str:
-        return f"<AtModel {self.name}>"
+        return f"<NamedModel {self.name}>"
 
     @property
     def name(self) -> str:
@@ -86,7 +86,7 @@ class Providers:
           NotConfigured: there is no such provider, or it has no key.
         """
         options = self._options.get(target.name, NO_OPTIONS)
-        return AtModel(self._named(target.provider), target, options=options, general=self._general)
+        return NamedModel(self._named(target.provider), target, options=options, general=self._general)
 
     def _named(self, name: str) -> Provider:
         if name in self._given:
@@ -103,7 +103,7 @@ class Providers:
         while self._made:
             _, provider = self._made.popitem()
             if isinstance(provider, Closeable):
-                with goodbye(GRACE):
+                with cleanup_scope(GRACE):
                     await provider.aclose()
 
 
@@ -129,5 +129,5 @@ async def open_providers(
     try:
         yield providers
     finally:
-        with goodbye(GRACE):
+        with cleanup_scope(GRACE):
             await providers.aclose()

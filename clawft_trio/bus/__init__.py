@@ -5,7 +5,7 @@ from clawft_trio.bus.bus import (
     BusStatistics as BusStatistics,
     MessageBus as MessageBus,
     Publisher as Publisher,
-    Receipts as Receipts,
+    InboundJournal as InboundJournal,
     open_bus as open_bus,
 )
 from clawft_trio.bus.channel import (
@@ -15,17 +15,17 @@ from clawft_trio.bus.channel import (
     deliver as deliver,
     serve_channel as serve_channel,
 )
-from clawft_trio.bus.outbox import Outbox as Outbox, Parcel as Parcel
-from clawft_trio.bus.overflow import (
+from clawft_trio.bus.outbox import Outbox as Outbox, Delivery as Delivery
+from clawft_trio.bus.bounded_queue import (
     BoundedQueue as BoundedQueue,
     Overflow as Overflow,
     QueueStatistics as QueueStatistics,
     Reader as Reader,
 )
-from clawft_trio.bus.shelf import (
+from clawft_trio.bus.undelivered import (
     MIGRATIONS as MIGRATIONS,
-    Kept as Kept,
-    MemoryShelf as MemoryShelf,
-    Shelf as Shelf,
-    StoredShelf as StoredShelf,
+    UndeliveredReply as UndeliveredReply,
+    MemoryUndelivered as MemoryUndelivered,
+    UndeliveredReplies as UndeliveredReplies,
+    StoredUndelivered as StoredUndelivered,
 )

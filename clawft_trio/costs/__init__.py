@@ -15,7 +15,7 @@ from clawft_trio.costs.records import (
     Bill as Bill,
     Budget as Budget,
     Claim as Claim,
-    Entry as Entry,
+    LedgerEntry as LedgerEntry,
     GroupBy as GroupBy,
     Limits as Limits,
     Reservation as Reservation,

@@ -126,7 +126,7 @@ TYPES: Mapping[str, type[ProviderError]] = MappingProxyType(
 
 
 @attrs.frozen(kw_only=True)
-class ErrorObject:
+class ProviderErrorBody:
     """What a provider said about its failure, in whichever shape it said it."""
 
     #: for people
@@ -143,7 +143,7 @@ class ErrorObject:
     prompt_tokens: int | None = None
 
     @classmethod
-    def parse(cls, body: bytes | str) -> ErrorObject:
+    def parse(cls, body: bytes | str) -> ProviderErrorBody:
         """Read an error body; one that holds no error object gives an empty one."""
         try:
             return cls.of(msgspec.json.decode(body))
@@ -151,7 +151,7 @@ class ErrorObject:
             return cls()
 
     @classmethod
-    def of(cls, data: Any) -> ErrorObject:
+    def of(cls, data: Any) -> ProviderErrorBody:
         """Read a decoded body, or what stands under `error` in an event."""
         # Google wraps its error into a list of one.
         outer = data[0] if isinstance(data, list) and data else data
@@ -182,7 +182,7 @@ def _tokens(error: Mapping[str, Any], fields: tuple[str, ...]) -> int | None:
     return next((value for value in found if type(value) is int and 0 < value < 2**31), None)
 
 
-def _named_window(failure: ProviderError, error: ErrorObject) -> ProviderError:
+def _named_window(failure: ProviderError, error: ProviderErrorBody) -> ProviderError:
     if isinstance(failure, ContextLengthExceeded):
         failure.window, failure.prompt_tokens = error.window, error.prompt_tokens
     return failure
@@ -273,7 +273,7 @@ def request_id(headers: Mapping[str, str]) -> str | None:
 # --- the verdict -------------------------------------------------------------------------------------
 
 
-def classify(error: ErrorObject, status: int | None) -> type[ProviderError]:
+def classify(error: ProviderErrorBody, status: int | None) -> type[ProviderError]:
     """The class of error that *status* and the typed codes mean.
 
     A code of `STATUS_AND_CODE` or `CODES` comes first, then the status, then `TYPES`. What nothing is known about
@@ -317,7 +317,7 @@ class Failures:
           model: that was asked for.
           secret: what must not be repeated, should the body hold it.
         """
-        error = ErrorObject.parse(body)
+        error = ProviderErrorBody.parse(body)
         cls = classify(error, status)
         failure = cls(
             redact(error.message, secret)[:_MAX_MESSAGE],
@@ -342,7 +342,7 @@ class Failures:
         partial: ChatResponse | None = None,
     ) -> ProviderError:
         """The error that arrived as an event inside a response that had begun with success."""
-        error = ErrorObject.of(data)
+        error = ProviderErrorBody.of(data)
         cls = classify(error, error.status)
         failure = cls(
             redact(error.message, secret)[:_MAX_MESSAGE] or "the provider sent an error in its stream",

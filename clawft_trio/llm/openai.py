@@ -9,15 +9,15 @@ from urllib.parse import quote
 import attrs
 
 from clawft_trio.chat import ChatRequest
-from clawft_trio.llm.assembly import ids_in
+from clawft_trio.llm.tool_calls import ids_in
 from clawft_trio.llm.conform import Rules, VendorRules
-from clawft_trio.llm.exchange import ApiKey, HttpOptions, Sign
+from clawft_trio.llm.model_endpoint import ApiKey, HttpOptions, Sign
 from clawft_trio.llm.failures import RETRYABLE_STATUSES, Now, utc_now
-from clawft_trio.llm.http_model import HttpModel
-from clawft_trio.llm.openai_answer import OpenAIReading
+from clawft_trio.llm.http_provider import HttpProvider
+from clawft_trio.llm.openai_response import OpenAIResponseReader
 from clawft_trio.llm.openai_extras import dialect_of
 from clawft_trio.llm.openai_request import Quirks, request_body
-from clawft_trio.llm.reading import Answer
+from clawft_trio.llm.response_builder import ResponseBuilder
 from clawft_trio.llm.vendors import PLAIN
 
 _NO_QUIRKS = Quirks()
@@ -74,9 +74,9 @@ class _OpenAI:
     def _quirks(self, model: str) -> Quirks:
         return self.model_quirks.get(model, self.quirks)
 
-    def reading(self, request: ChatRequest, model: str) -> OpenAIReading:
-        answer = Answer(provider=self.name, model=model, taken_ids=ids_in(request))
-        return OpenAIReading(answer, ends_with=self._quirks(model).ends_with, returns=self._quirks(model).returns)
+    def reading(self, request: ChatRequest, model: str) -> OpenAIResponseReader:
+        answer = ResponseBuilder(provider=self.name, model=model, taken_ids=ids_in(request))
+        return OpenAIResponseReader(answer, ends_with=self._quirks(model).ends_with, returns=self._quirks(model).returns)
 
 
 def _returning(accepts: VendorRules, quirks: Quirks) -> VendorRules:
@@ -92,7 +92,7 @@ def _returning(accepts: VendorRules, quirks: Quirks) -> VendorRules:
     return attrs.evolve(accepts, common=attrs.evolve(common, opaque=opaque, reasoning_stand_in=stand_in))
 
 
-class OpenAICompatible(HttpModel):
+class OpenAICompatible(HttpProvider):
     """A provider: `POST {base_url}/chat/completions`, streamed or not.
 
     An answer counts as whole when its finish reason has come; `Quirks.ends_with` names the servers for which

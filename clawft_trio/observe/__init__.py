@@ -20,9 +20,9 @@ from clawft_trio.observe.events import (
     RetryScheduled as RetryScheduled,
     RoundEnded as RoundEnded,
     Routed as Routed,
-    ServerAsked as ServerAsked,
+    ServerCalled as ServerCalled,
     ServerGone as ServerGone,
-    ServerSaid as ServerSaid,
+    ServerOutput as ServerOutput,
     ServerStarted as ServerStarted,
     ToolEnded as ToolEnded,
     ToolProgress as ToolProgress,
@@ -31,18 +31,18 @@ from clawft_trio.observe.events import (
     TurnStarted as TurnStarted,
     Undeliverable as Undeliverable,
 )
-from clawft_trio.observe.facts import RecordedError as RecordedError
+from clawft_trio.observe.attributes import RecordedError as RecordedError
 from clawft_trio.observe.logs import LogObserver as LogObserver
-from clawft_trio.observe.masking import Mask as Mask, mask_secrets as mask_secrets, masking as masking
+from clawft_trio.observe.redaction import Redactor as Redactor, redact_secrets as redact_secrets, make_redactor as make_redactor
 from clawft_trio.observe.observed import Observed as Observed
 from clawft_trio.observe.observer import (
     Observer as Observer,
     Recorder as Recorder,
     fan_out as fan_out,
 )
-from clawft_trio.observe.queue import (
+from clawft_trio.observe.queued_observer import (
     QueuedObserver as QueuedObserver,
-    QueueStatistics as QueueStatistics,
+    ObserverQueueStatistics as ObserverQueueStatistics,
     open_queue as open_queue,
 )
 from clawft_trio.observe.recording import (

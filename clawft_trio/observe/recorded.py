@@ -55,7 +55,7 @@ class Recorded:
         own = call.log.branch()
         spare = AttemptLog()
         target = self._target(request)
-        call.notify(AttemptStarted(target=target, call_id=call.id, turn_id=call.turn_id))
+        call.observer(AttemptStarted(target=target, call_id=call.id, turn_id=call.turn_id))
         try:
             with record_attempt(spare, target) as attempt:
                 # Whether a request left is not known. "Not sent" would claim that it cost nothing.
@@ -67,7 +67,7 @@ class Recorded:
             # A wrapper of the user's around a provider that keeps records has them already.
             if not own.records:
                 own.add(spare.records[0])
-            call.notify(AttemptEnded(record=own.records[-1], call_id=call.id, turn_id=call.turn_id))
+            call.observer(AttemptEnded(record=own.records[-1], call_id=call.id, turn_id=call.turn_id))
         return response
 
     def _target(self, request: ChatRequest) -> str:

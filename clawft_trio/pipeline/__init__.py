@@ -21,7 +21,7 @@ from clawft_trio.pipeline.permissions import (
     SenderOverrides as SenderOverrides,
 )
 from clawft_trio.pipeline.pipeline import (
-    Admission as Admission,
+    TurnAdmission as TurnAdmission,
     Chain as Chain,
     Pipeline as Pipeline,
     PipelineRegistry as PipelineRegistry,
@@ -56,7 +56,7 @@ from clawft_trio.pipeline.stages import (
     Target as Target,
     TaskProfile as TaskProfile,
     TaskType as TaskType,
-    Transport as Transport,
+    ModelTransport as ModelTransport,
     estimate_by_tier as estimate_by_tier,
 )
 from clawft_trio.pipeline.targets import (

@@ -9,7 +9,7 @@ from clawft_trio.resilience.circuit_breaker import (
     BreakerStatistics as BreakerStatistics,
     CircuitBreaker as CircuitBreaker,
 )
-from clawft_trio.resilience.delivery import (
+from clawft_trio.resilience.visibility import (
     Hold as Hold,
     Live as Live,
     Preview as Preview,

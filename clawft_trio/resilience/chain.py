@@ -7,7 +7,7 @@ import attrs
 from clawft_trio.chat import Provider
 from clawft_trio.resilience.bulkhead import Bulkhead
 from clawft_trio.resilience.circuit_breaker import CircuitBreaker
-from clawft_trio.resilience.delivery import Live
+from clawft_trio.resilience.visibility import Live
 from clawft_trio.resilience.failover import Failover
 from clawft_trio.resilience.resilient import Resilient
 from clawft_trio.resilience.retry import Retry

@@ -28,7 +28,7 @@ from clawft_trio.testing.script import (
 )
 from clawft_trio.testing.scripted import is_json_object, pieces
 
-Dialect = Literal["openai", "anthropic"]
+DialectName = Literal["openai", "anthropic"]
 
 Spoken: TypeAlias = Say | Think | CallTool | Report | Finish | Preamble | Pings | ErrorEvent | BadJson | BadUtf8 | Raw
 """The steps that become bytes of a body; a `Pings` stands for one ping."""
@@ -65,7 +65,7 @@ _ANTHROPIC_TYPES = {
 
 
 @attrs.frozen(kw_only=True)
-class Setting:
+class DialectSetting:
     """What a writer has to know of the request that it answers."""
 
     number: int
@@ -94,14 +94,14 @@ class Writer(Protocol):
         ...
 
 
-def writer(dialect: Dialect, setting: Setting, *, stream: bool) -> Writer:
+def writer(dialect: DialectName, setting: DialectSetting, *, stream: bool) -> Writer:
     """The writer for one response."""
     if dialect == "openai":
         return OpenAIStream(setting) if stream else Whole(openai_answer, setting)
     return AnthropicStream(setting) if stream else Whole(anthropic_answer, setting)
 
 
-def error_body(dialect: Dialect, step: Status | ErrorEvent) -> JsonObject:
+def error_body(dialect: DialectName, step: Status | ErrorEvent) -> JsonObject:
     """The error object that the dialect's server sends with this status."""
     status = step.status
     if dialect == "openai":
@@ -120,7 +120,7 @@ class OpenAIStream:
 
     content_type = "text/event-stream; charset=utf-8"
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: DialectSetting) -> None:
         self._setting = setting
         self._opened = False
         self._finished = False
@@ -197,7 +197,7 @@ class OpenAIStream:
         return _data({**_openai_envelope(self._setting, "chat.completion.chunk"), "choices": choices, **more})
 
 
-def _openai_envelope(setting: Setting, kind: str) -> dict[str, Any]:
+def _openai_envelope(setting: DialectSetting, kind: str) -> dict[str, Any]:
     return {"id": f"chatcmpl-{setting.number}", "object": kind, "created": _CREATED, "model": setting.model}
 
 
@@ -228,7 +228,7 @@ class AnthropicStream:
 
     content_type = "text/event-stream; charset=utf-8"
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: DialectSetting) -> None:
         self._setting = setting
         self._opened = False
         self._finished = False
@@ -362,7 +362,7 @@ class Whole:
 
     content_type = "application/json"
 
-    def __init__(self, answer: AnswerFormat, setting: Setting) -> None:
+    def __init__(self, answer: AnswerFormat, setting: DialectSetting) -> None:
         self._answer = answer
         self._setting = setting
         self._said: list[Say | Think | CallTool | BadUtf8] = []
@@ -418,7 +418,7 @@ Said: TypeAlias = list[Say | Think | CallTool | BadUtf8]
 class AnswerFormat(Protocol):
     """How a dialect writes a whole answer."""
 
-    def __call__(self, setting: Setting, said: Said, finish: Finish, usage: Usage | None) -> JsonObject: ...
+    def __call__(self, setting: DialectSetting, said: Said, finish: Finish, usage: Usage | None) -> JsonObject: ...
 
 
 def _text(said: Said) -> str:
@@ -435,7 +435,7 @@ def _tools(said: Said) -> list[tuple[str, CallTool]]:
     return [(step.id or f"call_{index}", step) for index, step in enumerate(tools)]
 
 
-def openai_answer(setting: Setting, said: Said, finish: Finish, usage: Usage | None) -> JsonObject:
+def openai_answer(setting: DialectSetting, said: Said, finish: Finish, usage: Usage | None) -> JsonObject:
     """A `chat.completion`."""
     calls = [
         {"id": id, "type": "function", "function": {"name": step.name, "arguments": step.arguments}}
@@ -452,7 +452,7 @@ def openai_answer(setting: Setting, said: Said, finish: Finish, usage: Usage | N
     return answer if usage is None else {**answer, "usage": _openai_usage(usage)}
 
 
-def anthropic_answer(setting: Setting, said: Said, finish: Finish, usage: Usage | None) -> JsonObject:
+def anthropic_answer(setting: DialectSetting, said: Said, finish: Finish, usage: Usage | None) -> JsonObject:
     """A `message`."""
     blocks: list[JsonObject] = []
     if thoughts := _thoughts(said):

@@ -1,8 +1,8 @@
 """Tools: functions that a model may call, side by side, each call answered once."""
 
-from clawft_trio.tools.answer import (
-    Outcome as Outcome,
-    ToolAnswer as ToolAnswer,
+from clawft_trio.tools.result import (
+    ToolOutcome as ToolOutcome,
+    ToolResult as ToolResult,
     error_text as error_text,
     outcome_of as outcome_of,
 )
@@ -21,7 +21,7 @@ from clawft_trio.tools.fan_out import (
     ToolJournal as ToolJournal,
 )
 from clawft_trio.tools.path_locks import (
-    Hold as Hold,
+    HeldLock as HeldLock,
     LockMode as LockMode,
     LockStatistics as LockStatistics,
     PathLocks as PathLocks,
@@ -34,7 +34,7 @@ from clawft_trio.tools.schema import (
     Check as Check,
     check_schema as check_schema,
 )
-from clawft_trio.tools.threads import (
+from clawft_trio.tools.thread_pool import (
     ThreadPool as ThreadPool,
     ThreadStatistics as ThreadStatistics,
 )

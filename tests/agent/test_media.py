@@ -15,7 +15,7 @@ PNG = "data:image/png;base64," + base64.b64encode(b"PNG").decode()
 
 async def parts_of(*media, workspace=None, policy=None):
     noted = []
-    parts = await media_parts(media, workspace=workspace, policy=policy or AddressPolicy(), notify=noted.append)
+    parts = await media_parts(media, workspace=workspace, policy=policy or AddressPolicy(), observer=noted.append)
     return parts, [event.details["error"] for event in noted]
 
 

@@ -30,7 +30,7 @@ from clawft_trio.observe import (
     timeline_html,
     timeline_svg,
 )
-from clawft_trio.observe.rows import rows_of, seconds, summary
+from clawft_trio.observe.timeline_rows import rows_of, seconds, summary
 from clawft_trio.observe.timeline import MOST_ROWS, nice_step
 
 SVG = "{http://www.w3.org/2000/svg}"
