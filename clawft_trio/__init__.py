@@ -15,13 +15,13 @@ if TYPE_CHECKING:
         Agent as Agent,
         AgentEvent as AgentEvent,
         AgentLoop as AgentLoop,
-        TurnStream as TurnStream,
         AnswerForm as AnswerForm,
         LoopPolicy as LoopPolicy,
         Reply as Reply,
         RoundStarted as RoundStarted,
         ToolsAnswered as ToolsAnswered,
         TurnPolicy as TurnPolicy,
+        TurnStream as TurnStream,
         open_agent as open_agent,
         serve_agent as serve_agent,
         serve_sessions as serve_sessions,
@@ -180,9 +180,9 @@ if TYPE_CHECKING:
     from clawft_trio.tools import (
         PathLocks as PathLocks,
         Tool as Tool,
-        ToolResult as ToolResult,
         ToolContext as ToolContext,
         ToolRegistry as ToolRegistry,
+        ToolResult as ToolResult,
         tool as tool,
     )
 

@@ -12,8 +12,8 @@ import trio
 
 from clawft_trio.agent.answer_form import AnswerForm
 from clawft_trio.agent.loop import AgentLoop
-from clawft_trio.agent.turn_types import AgentEvent, TurnRequest, Reply
 from clawft_trio.agent.turn import Turns
+from clawft_trio.agent.turn_types import AgentEvent, Reply, TurnRequest
 from clawft_trio.auth import LOCAL_CHANNEL
 from clawft_trio.bus import MessageBus
 from clawft_trio.chat import Call, JsonObject, Message

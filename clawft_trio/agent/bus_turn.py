@@ -9,9 +9,9 @@ import attrs
 import trio
 
 from clawft_trio.agent.media import media_parts
-from clawft_trio.agent.turn_types import AgentEvent, TurnRequest, Reply
 from clawft_trio.agent.turn import Turns
 from clawft_trio.agent.turn_context import TurnContext
+from clawft_trio.agent.turn_types import AgentEvent, Reply, TurnRequest
 from clawft_trio.chat import Call, Message, Reset, TextDelta
 from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.net import AddressPolicy

@@ -15,10 +15,10 @@ from contextlib import contextmanager
 import attrs
 import trio
 
-from clawft_trio.agent.journal import LoopJournal, Unfinished, turn_id_of
 from clawft_trio.agent.error_replies import failure_reply
-from clawft_trio.agent.turn_limiter import TurnSlot, TurnLimiter
-from clawft_trio.agent.turn_context import TurnEnding, LoopPolicy, LoopStatistics, Turn, TurnContext, outbound
+from clawft_trio.agent.journal import LoopJournal, Unfinished, turn_id_of
+from clawft_trio.agent.turn_context import LoopPolicy, LoopStatistics, Turn, TurnContext, TurnEnding, outbound
+from clawft_trio.agent.turn_limiter import TurnLimiter, TurnSlot
 from clawft_trio.bus import MessageBus
 from clawft_trio.chat import unobserved
 from clawft_trio.errors import BusClosed, StoreError, TurnCancelled, TurnInterrupted, TurnTimeout

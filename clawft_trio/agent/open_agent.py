@@ -24,10 +24,10 @@ from clawft_trio.agent.from_config import (
 from clawft_trio.agent.journal import MIGRATIONS as JOURNAL_MIGRATIONS, Journal
 from clawft_trio.agent.loop import AgentLoop
 from clawft_trio.agent.providers import open_providers
-from clawft_trio.agent.turn_types import TurnPolicy
 from clawft_trio.agent.sessions import MIGRATIONS as SESSION_MIGRATIONS, Sessions
 from clawft_trio.agent.turn import Turns
 from clawft_trio.agent.turn_context import LoopPolicy
+from clawft_trio.agent.turn_types import TurnPolicy
 from clawft_trio.bus import Channel, MessageBus, StoredUndelivered, open_bus, serve_channel
 from clawft_trio.chat import Provider
 from clawft_trio.config import Config, load_config
@@ -40,7 +40,6 @@ from clawft_trio.mcp.tool_pinning import PIN_MIGRATIONS, StoredPins
 from clawft_trio.nursery import cleanup_scope, open_hidden_nursery
 from clawft_trio.observe import Event, Observer, fan_out
 from clawft_trio.pipeline import (
-    TurnAdmission,
     FitnessScorer,
     NoLearner,
     NoScorer,
@@ -51,6 +50,7 @@ from clawft_trio.pipeline import (
     Target,
     Targets,
     TrajectoryLearner,
+    TurnAdmission,
     open_targets,
 )
 from clawft_trio.pipeline.tokens import request_tokens

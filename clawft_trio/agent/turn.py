@@ -15,12 +15,12 @@ from clawft_trio.agent.answer_form import correction
 from clawft_trio.agent.turn_types import (
     History,
     Models,
-    TurnRequest,
     Reply,
     RoundStarted,
     ToolsAnswered,
     TurnJournal,
     TurnPolicy,
+    TurnRequest,
 )
 from clawft_trio.attempts import AttemptRecord, Latency, Usage, deciding_attempt
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Message, ToolCall
@@ -31,9 +31,9 @@ from clawft_trio.nursery import cleanup_scope
 from clawft_trio.observe.events import TurnEnded, TurnStarted
 from clawft_trio.pipeline import RoutingDecision
 from clawft_trio.resilience.visibility import Shown
-from clawft_trio.tools import ToolResult, ToolContext, ToolRegistry
-from clawft_trio.tools.result import error_text
+from clawft_trio.tools import ToolContext, ToolRegistry, ToolResult
 from clawft_trio.tools.call_ids import repair_ids
+from clawft_trio.tools.result import error_text
 
 _GRACE = 5.0
 """Seconds that writing down a turn may take after it was cancelled."""

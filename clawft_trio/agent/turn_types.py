@@ -15,7 +15,7 @@ from clawft_trio.auth import AuthContext
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, JsonObject, Message, StreamEvent, ToolCall, new_id
 from clawft_trio.llm.model_options import NO_OPTIONS, ModelOptions
 from clawft_trio.pipeline import RoutingDecision
-from clawft_trio.tools import ToolResult, ToolJournal
+from clawft_trio.tools import ToolJournal, ToolResult
 
 # Outside the field: there, the checkers take its type from the default, which is no None.
 _POSITIVE: Any = optional(gt(0))

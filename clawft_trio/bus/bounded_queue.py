@@ -24,7 +24,7 @@ import outcome
 import trio
 from trio.lowlevel import Abort, Task
 
-from clawft_trio.bus.fair_queue import QueueItem, FifoQueue, FairQueue
+from clawft_trio.bus.fair_queue import FairQueue, FifoQueue, QueueItem
 from clawft_trio.chat import unobserved
 from clawft_trio.errors import BusClosed, BusFull, SelfDeadlock
 from clawft_trio.observe import BusPressure, MessageDropped

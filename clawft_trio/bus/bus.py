@@ -9,8 +9,8 @@ from typing import Protocol
 import attrs
 import trio
 
-from clawft_trio.bus.outbox import Outbox, Delivery
 from clawft_trio.bus.bounded_queue import OVERFLOWS, BoundedQueue, Overflow, QueueStatistics, Reader
+from clawft_trio.bus.outbox import Delivery, Outbox
 from clawft_trio.bus.undelivered import MemoryUndelivered, UndeliveredReplies
 from clawft_trio.chat import unobserved
 from clawft_trio.codec import encode_json
@@ -94,7 +94,11 @@ class MessageBus:
     """
 
     def __init__(
-        self, config: BusConfig | None = None, *, undelivered: UndeliveredReplies | None = None, observer: Observer = unobserved
+        self,
+        config: BusConfig | None = None,
+        *,
+        undelivered: UndeliveredReplies | None = None,
+        observer: Observer = unobserved,
     ) -> None:
         self.config: BusConfig = config or BusConfig()
         self._undelivered_store = undelivered or MemoryUndelivered()
@@ -300,7 +304,9 @@ class MessageBus:
         return BusStatistics(
             inbound=self._inbound.statistics(),
             outbound={channel: outbox.statistics() for channel, outbox in self._outboxes.items()},
-            undelivered={channel: outbox.undelivered for channel, outbox in self._outboxes.items() if outbox.undelivered},
+            undelivered={
+                channel: outbox.undelivered for channel, outbox in self._outboxes.items() if outbox.undelivered
+            },
         )
 
 

@@ -10,7 +10,7 @@ import trio
 
 from clawft_trio.backoff import backoff
 from clawft_trio.bus.bus import MessageBus
-from clawft_trio.bus.outbox import Outbox, Delivery
+from clawft_trio.bus.outbox import Delivery, Outbox
 from clawft_trio.errors import BusClosed
 from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.nursery import open_hidden_nursery

@@ -39,7 +39,13 @@ class Outbox:
     """
 
     def __init__(
-        self, channel: str, queue: BoundedQueue[Delivery], undelivered: UndeliveredReplies, *, wait: float, observer: Observer
+        self,
+        channel: str,
+        queue: BoundedQueue[Delivery],
+        undelivered: UndeliveredReplies,
+        *,
+        wait: float,
+        observer: Observer,
     ) -> None:
         self.channel = channel
         #: whether the channel shows pieces of answers and can take them back

@@ -13,14 +13,14 @@ import trio
 from clawft_trio.agent import Agent, open_agent
 from clawft_trio.agent.from_config import provider_maker
 from clawft_trio.chat import Provider
+from clawft_trio.cli.errors import error_reason, say
 from clawft_trio.cli.options import Chosen
 from clawft_trio.cli.progress import progress
-from clawft_trio.cli.errors import say, error_reason
 from clawft_trio.cli.transcript import sanitize
 from clawft_trio.config import Config, load_config
 from clawft_trio.errors import InvalidData, NotConfigured, Problem
 from clawft_trio.llm import OpenAICompatible, provider_named
-from clawft_trio.observe import Observer, redact_secrets, open_recording
+from clawft_trio.observe import Observer, open_recording, redact_secrets
 
 # A run of so many letters without a `_` is a key whose issuer gives it no prefix, and nobody's idea of a name.
 _VARIABLE = re.compile(r"(?!\w*[A-Za-z0-9]{24})[A-Za-z_][A-Za-z0-9_]*")

@@ -11,14 +11,14 @@ import attrs
 import trio
 from rich.console import Console
 
-from clawft_trio.cli.conversation import Conversation, new_name
-from clawft_trio.cli.signals import Interrupts, open_interrupts
 from clawft_trio.cli.agent import open_chosen
-from clawft_trio.cli.options import Chosen
-from clawft_trio.cli.slash import run_slash_command
+from clawft_trio.cli.conversation import Conversation, new_name
 from clawft_trio.cli.errors import explain
-from clawft_trio.cli.transcript import Transcript
+from clawft_trio.cli.options import Chosen
+from clawft_trio.cli.signals import Interrupts, open_interrupts
+from clawft_trio.cli.slash import run_slash_command
 from clawft_trio.cli.stdin import StdinLines, read_stdin
+from clawft_trio.cli.transcript import Transcript
 from clawft_trio.errors import ClawftError, NotConfigured
 from clawft_trio.observe import TaskClock
 

@@ -10,9 +10,9 @@ from functools import partial
 import attrs
 import trio
 
-from clawft_trio.cli.report import CheckResult
 from clawft_trio.cli.agent import targets_of
 from clawft_trio.cli.options import SERVER, Chosen
+from clawft_trio.cli.report import CheckResult
 from clawft_trio.config import Config, ProviderConfig
 from clawft_trio.errors import (
     AuthFailed,

@@ -246,8 +246,8 @@ def config_init(
 
     Example: clawft-trio config init --model openai/gpt-5-mini --model ollama/llama3.2
     """
-    from clawft_trio.cli.run import run
     from clawft_trio.cli.config import Init, init as begin_config
+    from clawft_trio.cli.run import run
 
     run(begin_config, Init(path=path, models=tuple(model or ()), workspace=workspace, force=force))
 
@@ -263,8 +263,8 @@ def config_show(
 
     Example: clawft-trio config show config.json
     """
-    from clawft_trio.cli.run import run
     from clawft_trio.cli.config import show as show_config
+    from clawft_trio.cli.run import run
 
     run(partial(show_config, path, as_json=json))
 

@@ -9,13 +9,13 @@ import trio
 from rich.console import Console
 
 from clawft_trio.agent import Agent
-from clawft_trio.agent.turn_types import AgentEvent, RoundStarted
 from clawft_trio.agent.sessions import Sessions, SessionSummary
+from clawft_trio.agent.turn_types import AgentEvent, RoundStarted
 from clawft_trio.auth import LOCAL_CHANNEL
 from clawft_trio.chat import Message, Reset, TextDelta
-from clawft_trio.cli.signals import Interrupts
-from clawft_trio.cli.options import Chosen
 from clawft_trio.cli.errors import explain
+from clawft_trio.cli.options import Chosen
+from clawft_trio.cli.signals import Interrupts
 from clawft_trio.cli.transcript import Transcript
 from clawft_trio.costs import Spending
 from clawft_trio.errors import ClawftError

@@ -12,10 +12,10 @@ import trio
 
 from clawft_trio.agent.from_config import mcp_servers
 from clawft_trio.cli.check_provider import check_provider, providers_of
-from clawft_trio.cli.report import CheckResult, print_report, print_report_json
+from clawft_trio.cli.errors import error_reason
 from clawft_trio.cli.options import Chosen
 from clawft_trio.cli.progress import progress
-from clawft_trio.cli.errors import error_reason
+from clawft_trio.cli.report import CheckResult, print_report, print_report_json
 from clawft_trio.cli.workspace import Look, skills_of
 from clawft_trio.config import Config, McpServerConfig, load_config
 from clawft_trio.errors import CannotStart, ClawftError, ConfigError, NotConfigured, PeerGone, StoreError
@@ -138,7 +138,8 @@ async def _mcp(name: str, own: McpServerConfig, config: Config, total: float) ->
     except PeerGone as exc:
         by_hand = "Run its command by hand: it says there why it ends."
         return wrong(
-            message=error_reason(exc), advice=by_hand if own.url is None else "Is its address right, and the network up?"
+            message=error_reason(exc),
+            advice=by_hand if own.url is None else "Is its address right, and the network up?",
         )
     except ClawftError as exc:
         return wrong(message=f"{type(exc).__name__}: {exc}", advice="Try it by hand with `clawft-trio mcp list`.")

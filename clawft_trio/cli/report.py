@@ -14,7 +14,11 @@ from clawft_trio.codec import encode_json
 
 CheckOutcome: TypeAlias = Literal["ok", "warning", "problem"]
 
-_MARKS: dict[CheckOutcome, tuple[str, str]] = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "problem": ("✗", "red")}
+_MARKS: dict[CheckOutcome, tuple[str, str]] = {
+    "ok": ("✓", "green"),
+    "warning": ("!", "yellow"),
+    "problem": ("✗", "red"),
+}
 
 
 @attrs.frozen(kw_only=True)

@@ -162,7 +162,9 @@ class Transcript:
         """What goes on while nothing is said."""
         now = trio.current_time()
         for running in self._tools.values():
-            yield Text(f"  ⚙ {sanitize(running.tool)} {_waited(now - running.since)} {sanitize(running.progress)}", style="dim")
+            yield Text(
+                f"  ⚙ {sanitize(running.tool)} {_waited(now - running.since)} {sanitize(running.progress)}", style="dim"
+            )
         if not self._tools and now - self._heard > SHOW_AFTER:
             yield Text(f"  … waiting for the model {_waited(now - self._heard)}", style="dim")
 

@@ -12,7 +12,7 @@ import trio
 from clawft_trio.chat import Message, Text
 from clawft_trio.context.bootstrap import IDENTITY_FILES, Bootstrap, BootstrapFile, read_bootstrap
 from clawft_trio.context.memory import Memory, Remembered
-from clawft_trio.context.prompt import SystemPrompt, PromptPart
+from clawft_trio.context.prompt import PromptPart, SystemPrompt
 from clawft_trio.context.skill_use import LOAD_SKILL, ToolRestriction, invoked, listing, presented, restriction
 from clawft_trio.context.skills import SkillReport, Skills
 from clawft_trio.files import FileCache, OnDisk, Snapshot, StrPath

@@ -31,14 +31,14 @@ from clawft_trio.costs.records import (
     UNLIMITED,
     Bill,
     Budget,
+    BudgetOwner,
+    ChargeState,
     Claim,
-    LedgerEntry,
     GroupBy,
+    LedgerEntry,
     Limits,
     Reservation,
     Spending,
-    ChargeState,
-    BudgetOwner,
 )
 from clawft_trio.costs.spending import GROUPS, TOKENS, Filter, as_text, entries_of, spending_of
 from clawft_trio.errors import BudgetExceeded

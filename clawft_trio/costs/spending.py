@@ -9,7 +9,7 @@ from typing import Any, get_args
 import attrs
 
 from clawft_trio.costs.money import from_pico
-from clawft_trio.costs.records import LedgerEntry, GroupBy, Spending
+from clawft_trio.costs.records import GroupBy, LedgerEntry, Spending
 from clawft_trio.store import Connection
 
 GROUPS = frozenset(get_args(GroupBy))

@@ -11,7 +11,7 @@ from typing import Protocol, TypeAlias
 import attrs
 import trio
 
-from clawft_trio.files.disk import OVERHEAD, Disk, CacheEntry, Look, OnDisk
+from clawft_trio.files.disk import OVERHEAD, CacheEntry, Disk, Look, OnDisk
 
 StrPath: TypeAlias = str | os.PathLike[str]
 

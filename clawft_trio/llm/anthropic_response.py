@@ -8,8 +8,8 @@ from typing import Any, Literal
 import msgspec
 
 from clawft_trio.chat import ReasoningDelta, StreamEvent, TextDelta
-from clawft_trio.llm.tool_calls import TooManyCalls
 from clawft_trio.llm.response_builder import ResponseBuilder, opaque
+from clawft_trio.llm.tool_calls import TooManyCalls
 from clawft_trio.llm.usage import UsageReader, read_messages_usage
 from clawft_trio.net.sse import SSEDecoder
 

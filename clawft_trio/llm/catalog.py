@@ -18,8 +18,8 @@ import attrs
 from clawft_trio.errors import NotConfigured
 from clawft_trio.llm.anthropic import Anthropic
 from clawft_trio.llm.conform import VendorRules
-from clawft_trio.llm.model_endpoint import ApiKey
 from clawft_trio.llm.http_provider import HttpProvider
+from clawft_trio.llm.model_endpoint import ApiKey
 from clawft_trio.llm.openai import Azure, OpenAICompatible
 from clawft_trio.llm.openai_request import Quirks
 from clawft_trio.llm.vendors import ANTHROPIC, PLAIN, VENDORS

@@ -7,8 +7,8 @@ from types import TracebackType
 from typing import Self
 
 from clawft_trio.chat import Call, ChatRequest, ChatResponse
-from clawft_trio.llm.model_endpoint import ApiKey, Dialect, ModelEndpoint, HttpOptions, Sign
 from clawft_trio.llm.failures import Failures, Now
+from clawft_trio.llm.model_endpoint import ApiKey, Dialect, HttpOptions, ModelEndpoint, Sign
 from clawft_trio.net.http import Clocks, EndpointStatistics, HttpEndpoint
 
 

@@ -25,8 +25,8 @@ from clawft_trio.errors import (
 )
 from clawft_trio.llm.conform import Conformed, Conformer, Rules, VendorRules
 from clawft_trio.llm.failures import Failures, redact, request_id
-from clawft_trio.llm.response_builder import ResponseReader, closing_events
 from clawft_trio.llm.refused_options import RefusedOptions, refused_parameter
+from clawft_trio.llm.response_builder import ResponseReader, closing_events
 from clawft_trio.net.addresses import AddressPolicy
 from clawft_trio.net.http import Clocks, HttpClient, HttpEndpoint, Library
 from clawft_trio.net.response import HttpResponse
@@ -150,7 +150,9 @@ class ModelEndpoint:
             if exc.status not in {400, 422} or not self.refused.learn(model, parameter, body):
                 raise
         details = {"target": target, "parameter": parameter}
-        call.observer(Noted(room="llm", what="parameter refused", details=details, call_id=call.id, turn_id=call.turn_id))
+        call.observer(
+            Noted(room="llm", what="parameter refused", details=details, call_id=call.id, turn_id=call.turn_id)
+        )
         return await self._ask(conformed, self.refused.without(model, body), model, call)
 
     async def _ask(self, conformed: Conformed, body: Mapping[str, Any], model: str, call: Call) -> ChatResponse:

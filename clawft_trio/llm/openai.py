@@ -9,15 +9,15 @@ from urllib.parse import quote
 import attrs
 
 from clawft_trio.chat import ChatRequest
-from clawft_trio.llm.tool_calls import ids_in
 from clawft_trio.llm.conform import Rules, VendorRules
-from clawft_trio.llm.model_endpoint import ApiKey, HttpOptions, Sign
 from clawft_trio.llm.failures import RETRYABLE_STATUSES, Now, utc_now
 from clawft_trio.llm.http_provider import HttpProvider
-from clawft_trio.llm.openai_response import OpenAIResponseReader
+from clawft_trio.llm.model_endpoint import ApiKey, HttpOptions, Sign
 from clawft_trio.llm.openai_extras import dialect_of
 from clawft_trio.llm.openai_request import Quirks, request_body
+from clawft_trio.llm.openai_response import OpenAIResponseReader
 from clawft_trio.llm.response_builder import ResponseBuilder
+from clawft_trio.llm.tool_calls import ids_in
 from clawft_trio.llm.vendors import PLAIN
 
 _NO_QUIRKS = Quirks()
@@ -76,7 +76,9 @@ class _OpenAI:
 
     def reading(self, request: ChatRequest, model: str) -> OpenAIResponseReader:
         answer = ResponseBuilder(provider=self.name, model=model, taken_ids=ids_in(request))
-        return OpenAIResponseReader(answer, ends_with=self._quirks(model).ends_with, returns=self._quirks(model).returns)
+        return OpenAIResponseReader(
+            answer, ends_with=self._quirks(model).ends_with, returns=self._quirks(model).returns
+        )
 
 
 def _returning(accepts: VendorRules, quirks: Quirks) -> VendorRules:

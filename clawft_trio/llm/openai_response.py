@@ -8,9 +8,9 @@ from typing import Any, Literal
 import msgspec
 
 from clawft_trio.chat import ReasoningDelta, StreamEvent, TextDelta
-from clawft_trio.llm.tool_calls import TooManyCalls, as_text
 from clawft_trio.llm.openai_extras import Extra, Extras
 from clawft_trio.llm.response_builder import BROKEN, ResponseBuilder
+from clawft_trio.llm.tool_calls import TooManyCalls, as_text
 from clawft_trio.llm.usage import UsageReader, read_chat_usage
 from clawft_trio.net.sse import ServerSentEvent, SSEDecoder
 
@@ -69,7 +69,9 @@ _NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 class OpenAIResponseReader:
     """A `ResponseReader` of chat completions, streamed or not."""
 
-    def __init__(self, answer: ResponseBuilder, *, ends_with: EndsWith = "finish_reason", returns: Iterable[Extra] = ()) -> None:
+    def __init__(
+        self, answer: ResponseBuilder, *, ends_with: EndsWith = "finish_reason", returns: Iterable[Extra] = ()
+    ) -> None:
         self.answer = answer
         self.finished: bool = False
         self.ended: bool = False

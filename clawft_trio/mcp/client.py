@@ -13,9 +13,9 @@ from msgspec import Raw
 
 from clawft_trio.errors import McpError, ProtocolViolation
 from clawft_trio.mcp.connection import Connection
-from clawft_trio.mcp.messages import DEFAULT_OPTIONS, CallOptions, Decode, OnNotification, OnProgress
 from clawft_trio.mcp.handshake import Agreement
 from clawft_trio.mcp.listing import ListReader, ResultCache, decode_page
+from clawft_trio.mcp.messages import DEFAULT_OPTIONS, CallOptions, Decode, OnNotification, OnProgress
 from clawft_trio.mcp.multiplexer import MultiplexerStatistics, Transport
 from clawft_trio.mcp.options import McpOptions
 from clawft_trio.mcp.output_schema import OutputCheck

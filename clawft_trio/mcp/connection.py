@@ -15,9 +15,9 @@ from msgspec import Raw
 from clawft_trio.codec import decode_json
 from clawft_trio.errors import InvalidData, McpError, PeerGone, RequestTimeout, ServerDown
 from clawft_trio.mcp.auto_reset_event import AutoResetEvent
-from clawft_trio.mcp.messages import DEFAULT_OPTIONS, CallOptions, Decode
 from clawft_trio.mcp.handshake import Agreement, detect, discover, initialize
 from clawft_trio.mcp.jsonrpc import Malformed
+from clawft_trio.mcp.messages import DEFAULT_OPTIONS, CallOptions, Decode
 from clawft_trio.mcp.multiplexer import Multiplexer, MultiplexerStatistics, Transport
 from clawft_trio.mcp.options import McpOptions
 from clawft_trio.mcp.stateless import InputRequired, answer_questions, or_input_required

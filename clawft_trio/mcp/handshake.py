@@ -11,8 +11,8 @@ import attrs
 import msgspec
 
 from clawft_trio.errors import McpError, PeerError, PeerGone, ProtocolViolation
-from clawft_trio.mcp.messages import CallOptions
 from clawft_trio.mcp.host import Host
+from clawft_trio.mcp.messages import CallOptions
 from clawft_trio.mcp.multiplexer import Multiplexer
 from clawft_trio.mcp.stateless import SERVER_INFO, UNSUPPORTED_VERSION, request_meta
 from clawft_trio.mcp.types import (

@@ -11,8 +11,8 @@ import trio
 from msgspec import Raw
 
 from clawft_trio.errors import PeerError
-from clawft_trio.mcp.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND
 from clawft_trio.mcp.incoming import IncomingRequest
+from clawft_trio.mcp.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND
 from clawft_trio.mcp.types import CreateMessageParams, ElicitParams, ElicitResult, JsonObject, Root
 
 T = TypeVar("T")

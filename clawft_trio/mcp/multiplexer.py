@@ -28,6 +28,16 @@ from msgspec import UNSET, Raw
 
 from clawft_trio.errors import McpError, PeerError, PeerGone, ProtocolViolation, RequestTimeout
 from clawft_trio.mcp.deadline_timer import DeadlineTimer
+from clawft_trio.mcp.incoming import QUEUED, IncomingRequests, Serve
+from clawft_trio.mcp.jsonrpc import (
+    Envelope,
+    Id,
+    JsonRpcMessage,
+    Malformed,
+    decode_error,
+    encode_notification,
+    encode_request,
+)
 from clawft_trio.mcp.messages import DEFAULT_OPTIONS, CallOptions, Decode, NotificationCallback, Outgoing, Pending
 from clawft_trio.mcp.notifications import (
     NOTIFICATIONS,
@@ -37,17 +47,7 @@ from clawft_trio.mcp.notifications import (
     decode_progress,
     decode_tagged,
 )
-from clawft_trio.mcp.jsonrpc import (
-    Envelope,
-    Id,
-    Malformed,
-    JsonRpcMessage,
-    decode_error,
-    encode_notification,
-    encode_request,
-)
 from clawft_trio.mcp.send_queue import SendQueue
-from clawft_trio.mcp.incoming import QUEUED, IncomingRequests, Serve
 from clawft_trio.nursery import open_hidden_nursery
 
 T = TypeVar("T")

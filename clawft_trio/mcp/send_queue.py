@@ -7,8 +7,8 @@ from collections import OrderedDict
 import trio
 
 from clawft_trio.mcp.auto_reset_event import AutoResetEvent
-from clawft_trio.mcp.messages import Outgoing
 from clawft_trio.mcp.jsonrpc import Id
+from clawft_trio.mcp.messages import Outgoing
 
 BATCH = 65_536
 """Bytes handed to one write: what a Linux pipe holds."""

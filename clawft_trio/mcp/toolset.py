@@ -23,9 +23,9 @@ from clawft_trio.errors import (
 from clawft_trio.mcp.client import McpClient
 from clawft_trio.mcp.connect import Server, make_client
 from clawft_trio.mcp.options import McpOptions
-from clawft_trio.mcp.tool_pinning import MemoryPins, Pins, fingerprint
 from clawft_trio.mcp.supervision import RestartHistory, Supervision
 from clawft_trio.mcp.tool_call import call_for
+from clawft_trio.mcp.tool_pinning import MemoryPins, Pins, fingerprint
 from clawft_trio.mcp.types import (
     ToolDefinition,
 )
@@ -256,7 +256,9 @@ class Toolset:
             try:
                 await self._refresh(name)
             except ClawftError as exc:
-                self._observer(Noted(room="mcp", what="tools not refreshed", details={"server": name, "error": str(exc)}))
+                self._observer(
+                    Noted(room="mcp", what="tools not refreshed", details={"server": name, "error": str(exc)})
+                )
             # One change is followed at once; a list that never stops changing is read less and less often.
             await trio.sleep(pause)
             changed_again = client.tools_version != self._seen[name]

@@ -1,5 +1,6 @@
 """Everything worth knowing, as frozen records, told to whoever asks."""
 
+from clawft_trio.observe.attributes import RecordedError as RecordedError
 from clawft_trio.observe.chrome import chrome_trace as chrome_trace
 from clawft_trio.observe.events import (
     AttemptEnded as AttemptEnded,
@@ -31,9 +32,7 @@ from clawft_trio.observe.events import (
     TurnStarted as TurnStarted,
     Undeliverable as Undeliverable,
 )
-from clawft_trio.observe.attributes import RecordedError as RecordedError
 from clawft_trio.observe.logs import LogObserver as LogObserver
-from clawft_trio.observe.redaction import Redactor as Redactor, redact_secrets as redact_secrets, make_redactor as make_redactor
 from clawft_trio.observe.observed import Observed as Observed
 from clawft_trio.observe.observer import (
     Observer as Observer,
@@ -41,14 +40,19 @@ from clawft_trio.observe.observer import (
     fan_out as fan_out,
 )
 from clawft_trio.observe.queued_observer import (
-    QueuedObserver as QueuedObserver,
     ObserverQueueStatistics as ObserverQueueStatistics,
+    QueuedObserver as QueuedObserver,
     open_queue as open_queue,
 )
 from clawft_trio.observe.recording import (
     Recording as Recording,
     open_recording as open_recording,
     read_recording as read_recording,
+)
+from clawft_trio.observe.redaction import (
+    Redactor as Redactor,
+    make_redactor as make_redactor,
+    redact_secrets as redact_secrets,
 )
 from clawft_trio.observe.spans import Mark as Mark, Span as Span, SpanTree as SpanTree, spans_of as spans_of
 from clawft_trio.observe.task_tree import (

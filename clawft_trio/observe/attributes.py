@@ -65,7 +65,9 @@ def attributes_of(event: Event, *, texts: bool = False, redact: Redactor = redac
     return dict(_Attributes(texts, redact).of(event))
 
 
-def error_attributes(error: BaseException, *, texts: bool = False, redact: Redactor = redact_secrets) -> dict[str, AttributeValue]:
+def error_attributes(
+    error: BaseException, *, texts: bool = False, redact: Redactor = redact_secrets
+) -> dict[str, AttributeValue]:
     """What *error* says: `error` is its class, `error_message` its text, then the fields worth switching on."""
     return dict(_Attributes(texts, redact).error(error))
 

@@ -10,6 +10,7 @@ from typing import Final
 
 import attrs
 
+from clawft_trio.observe.attributes import AttributeValue, attributes_of, event_name
 from clawft_trio.observe.events import (
     AttemptEnded,
     BreakerChanged,
@@ -33,7 +34,6 @@ from clawft_trio.observe.events import (
     TurnStarted,
     Undeliverable,
 )
-from clawft_trio.observe.attributes import AttributeValue, event_name, attributes_of
 from clawft_trio.observe.redaction import Redactor, redact_secrets
 
 LEVELS: Final[Mapping[type[Event], int]] = {
@@ -89,7 +89,13 @@ class LogObserver:
         if not self.logger.isEnabledFor(level):
             return
         name, attributes = event_name(type(event)), attributes_of(event, texts=self.texts, redact=self.redact)
-        extra = {"event": name, "at": event.at, "turn_id": event.turn_id, "call_id": event.call_id, "attributes": attributes}
+        extra = {
+            "event": name,
+            "at": event.at,
+            "turn_id": event.turn_id,
+            "call_id": event.call_id,
+            "attributes": attributes,
+        }
         self.logger.log(level, "%s", one_line(name, attributes, event), extra=extra)
 
 

@@ -25,12 +25,12 @@ try:
 except ImportError as _missing:
     raise ImportError("OpenTelemetry is not installed: pip install 'clawft-trio[otel]'") from _missing
 
-from clawft_trio.observe.events import Event, RoundEnded, ServerGone, ServerStarted, TurnEnded
 from clawft_trio.observe.attributes import error_class
-from clawft_trio.observe.redaction import Redactor, redact_secrets
+from clawft_trio.observe.events import Event, RoundEnded, ServerGone, ServerStarted, TurnEnded
 from clawft_trio.observe.otel_metrics import Metrics
 from clawft_trio.observe.otel_names import PROVIDERS, VERSIONS, Names, Version
 from clawft_trio.observe.recording import Now, utc_now
+from clawft_trio.observe.redaction import Redactor, redact_secrets
 from clawft_trio.observe.spans import Span, spans_of
 
 SCOPE = "clawft_trio"

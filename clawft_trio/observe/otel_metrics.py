@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Observation
 
 from clawft_trio.errors import ToolDenied, UnknownTool
+from clawft_trio.observe.attributes import error_class
 from clawft_trio.observe.events import (
     AttemptEnded,
     BreakerChanged,
@@ -26,7 +27,6 @@ from clawft_trio.observe.events import (
     TurnEnded,
     Undeliverable,
 )
-from clawft_trio.observe.attributes import error_class
 from clawft_trio.observe.otel_names import PROVIDERS, SECONDS, TOKENS, Names
 
 _BREAKER = {"closed": 0, "half_open": 1, "open": 2}

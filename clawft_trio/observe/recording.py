@@ -25,10 +25,10 @@ from clawft_trio.codec import decode_json, encode_json, make_converter, structur
 from clawft_trio.errors import InvalidData, Problem
 from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.observe import events
-from clawft_trio.observe.events import Event, Noted, ServerOutput, ToolProgress
 from clawft_trio.observe.attributes import RecordedError, error_class, event_name, whole
-from clawft_trio.observe.redaction import Redactor, redact_secrets
+from clawft_trio.observe.events import Event, Noted, ServerOutput, ToolProgress
 from clawft_trio.observe.queued_observer import QueuedObserver, open_queue
+from clawft_trio.observe.redaction import Redactor, redact_secrets
 
 FORMAT: Literal[1] = 1
 """The version of the lines. What reads them refuses any other."""

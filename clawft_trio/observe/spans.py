@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 import attrs
 
 from clawft_trio.attempts import AttemptRecord
+from clawft_trio.observe.attributes import AttributeValue, attributes_of, event_name
 from clawft_trio.observe.events import (
     AttemptEnded,
     AttemptStarted,
@@ -30,7 +31,6 @@ from clawft_trio.observe.events import (
     TurnEnded,
     TurnStarted,
 )
-from clawft_trio.observe.attributes import AttributeValue, event_name, attributes_of
 from clawft_trio.observe.redaction import Redactor, redact_secrets
 
 SpanKind: TypeAlias = Literal["turn", "call", "attempt", "wait", "tool", "lock", "request", "server"]
@@ -317,7 +317,9 @@ class _Growing:
             case ServerCalled():
                 self._asked(event)
             case ServerStarted(server=name):
-                server = Span(kind="server", name=f"server {name}", start=event.at, id=name, attributes=self._attributes(event))
+                server = Span(
+                    kind="server", name=f"server {name}", start=event.at, id=name, attributes=self._attributes(event)
+                )
                 self._servers[name] = server
                 self._roots.append(server)
             case ServerGone(server=name):

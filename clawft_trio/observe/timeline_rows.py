@@ -119,7 +119,11 @@ def _money(spans: list[Span]) -> Iterator[str]:
     if any(tokens):
         yield f"{tokens[0]:_} tokens in, {tokens[1]:_} out".replace("_", " ")
     # What was charged includes attempts that nobody saw the answer of.
-    costs = [cost for cost in (attributes.get("charged", attributes.get("cost")) for attributes in calls) if isinstance(cost, float)]
+    costs = [
+        cost
+        for cost in (attributes.get("charged", attributes.get("cost")) for attributes in calls)
+        if isinstance(cost, float)
+    ]
     if costs:
         yield f"${sum(costs):.4f}"
 
@@ -190,10 +194,14 @@ class _Describing:
         begun = f"from {self._when(span.start)} for {self.note(span)}"
         head = [f"{span.role} {span.kind}".strip() + f": {span.name}", f"{span.status}, {begun}"]
         inner = [f"{child.name}: {seconds(self.end(child) - child.start)}" for child in span.children]
-        marks = [f"{self._when(mark.at)}  {mark.name.replace('_', ' ')}  {_brief(mark.attributes)}" for mark in span.marks]
+        marks = [
+            f"{self._when(mark.at)}  {mark.name.replace('_', ' ')}  {_brief(mark.attributes)}" for mark in span.marks
+        ]
         # Zeros are what was not used: cached tokens, time in a queue.
         attributes = [
-            f"{key.replace('_', ' ')}: {_said(value)}" for key, value in span.attributes.items() if value or value is False
+            f"{key.replace('_', ' ')}: {_said(value)}"
+            for key, value in span.attributes.items()
+            if value or value is False
         ]
         more = [f"… and {len(inner) - 8} more"] if len(inner) > 8 else []
         return "\n".join([*head, *attributes, *marks, *inner[:8], *more])

@@ -13,7 +13,7 @@ from clawft_trio.nursery import leaves
 from clawft_trio.observe.events import CacheBusted, RequestShortened
 from clawft_trio.observe.recorded import recorded
 from clawft_trio.pipeline.prompt_cache import PromptCaches
-from clawft_trio.pipeline.stages import AssembledContext, Assembler, Target, ModelTransport
+from clawft_trio.pipeline.stages import AssembledContext, Assembler, ModelTransport, Target
 from clawft_trio.pipeline.windows import Windows
 
 MAX_SHORTENED = 2

@@ -9,7 +9,7 @@ import trio
 
 from clawft_trio.attempts import Latency
 from clawft_trio.chat import Call, ChatRequest
-from clawft_trio.pipeline.stages import RoundEnding, ResponseOutcome, RoutingDecision, TaskProfile
+from clawft_trio.pipeline.stages import ResponseOutcome, RoundEnding, RoutingDecision, TaskProfile
 
 MAX_QUESTION = 200
 """Characters of the question that are kept: a trajectory is a note, not the conversation."""

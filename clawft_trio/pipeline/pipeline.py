@@ -26,18 +26,18 @@ from clawft_trio.pipeline.stages import (
     Assembler,
     Classifier,
     CostTrackable,
-    RoundEnding,
     Learner,
+    ModelTransport,
     QualityScore,
     RateLimitable,
     ResponseOutcome,
+    RoundEnding,
     Router,
     RoutingDecision,
     Scorer,
     Target,
     TaskProfile,
     TaskType,
-    ModelTransport,
 )
 from clawft_trio.pipeline.windows import Windows
 from clawft_trio.resilience.failover import Failover

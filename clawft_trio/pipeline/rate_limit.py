@@ -31,7 +31,9 @@ class RateLimitPolicy:
     """How often anybody may ask. What one sender may do is in its permissions."""
 
     window_seconds: float = attrs.field(default=60.0, validator=gt(0))
-    strategy: RateLimitStrategy = attrs.field(default="sliding_window", validator=in_(("sliding_window", "token_bucket")))
+    strategy: RateLimitStrategy = attrs.field(
+        default="sliding_window", validator=in_(("sliding_window", "token_bucket"))
+    )
     #: turns per minute of all senders together; 0 is unlimited
     global_rate_limit_rpm: int = attrs.field(default=0, validator=ge(0))
     #: senders whose turns are counted apart; all others share one count

@@ -18,10 +18,10 @@ from clawft_trio.errors import (
 from clawft_trio.nursery import leaves
 from clawft_trio.observe.events import FailedOver, HedgeStarted
 from clawft_trio.observe.recorded import recorded
-from clawft_trio.resilience.visibility import Shown
 from clawft_trio.resilience.hedge import Race
 from clawft_trio.resilience.retry_budget import RetryBudget, may_try_again, note_call
 from clawft_trio.resilience.strategy import Attempt
+from clawft_trio.resilience.visibility import Shown
 
 
 class Failover:

@@ -15,9 +15,9 @@ from clawft_trio.chat import Call, ignore
 from clawft_trio.errors import ClawftError
 from clawft_trio.nursery import leaves
 from clawft_trio.observe.events import RetryScheduled
-from clawft_trio.resilience.visibility import Shown
 from clawft_trio.resilience.retry_budget import RetryBudget, may_try_again, note_call
 from clawft_trio.resilience.strategy import Attempt, Policy
+from clawft_trio.resilience.visibility import Shown
 
 T = TypeVar("T")
 

@@ -5,7 +5,6 @@ and properties in mock time) and `clawft_trio.testing.strategies`.
 """
 
 from clawft_trio.testing.channels import check_channel as check_channel
-from clawft_trio.testing.script_player import ExchangeEnding as ExchangeEnding, Exchange as Exchange, SeenRequest as SeenRequest
 from clawft_trio.testing.fault_server import (
     FaultServer as FaultServer,
     FaultServerStatistics as FaultServerStatistics,
@@ -43,6 +42,11 @@ from clawft_trio.testing.script import (
     Wait as Wait,
     WireScript as WireScript,
     say as say,
+)
+from clawft_trio.testing.script_player import (
+    Exchange as Exchange,
+    ExchangeEnding as ExchangeEnding,
+    SeenRequest as SeenRequest,
 )
 from clawft_trio.testing.scripted import ScriptedProvider as ScriptedProvider
 from clawft_trio.testing.seeding import seeded_scheduler as seeded_scheduler

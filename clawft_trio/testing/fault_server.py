@@ -31,8 +31,8 @@ from clawft_trio.codec import decode_json, encode_json
 from clawft_trio.errors import InvalidData
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.testing.dialects import DialectName, error_body
-from clawft_trio.testing.script_player import ExchangeEnding, Exchange, ScriptPlayer, SeenRequest
 from clawft_trio.testing.script import Status, WireScript
+from clawft_trio.testing.script_player import Exchange, ExchangeEnding, ScriptPlayer, SeenRequest
 from clawft_trio.testing.vendor_checks import Complaint
 from clawft_trio.testing.vendor_rules import Vendor, check_vendor, refusal, refusal_body
 

@@ -1,11 +1,5 @@
 """Tools: functions that a model may call, side by side, each call answered once."""
 
-from clawft_trio.tools.result import (
-    ToolOutcome as ToolOutcome,
-    ToolResult as ToolResult,
-    error_text as error_text,
-    outcome_of as outcome_of,
-)
 from clawft_trio.tools.call_ids import repair_ids as repair_ids
 from clawft_trio.tools.client import (
     ClientRequest as ClientRequest,
@@ -29,6 +23,12 @@ from clawft_trio.tools.path_locks import (
 from clawft_trio.tools.registry import (
     ToolRegistry as ToolRegistry,
     ToolStatistics as ToolStatistics,
+)
+from clawft_trio.tools.result import (
+    ToolOutcome as ToolOutcome,
+    ToolResult as ToolResult,
+    error_text as error_text,
+    outcome_of as outcome_of,
 )
 from clawft_trio.tools.schema import (
     Check as Check,

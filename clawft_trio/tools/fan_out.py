@@ -26,10 +26,10 @@ from clawft_trio.errors import (
 )
 from clawft_trio.nursery import cleanup_scope, open_hidden_nursery
 from clawft_trio.observe.events import LockWaited, ToolEnded, ToolStarted
-from clawft_trio.tools.result import ToolOutcome, ToolResult, contained, error_text, outcome_of
 from clawft_trio.tools.media import MEDIA_LIMIT, Media, split_result
 from clawft_trio.tools.path_keys import path_keys
 from clawft_trio.tools.path_locks import LockMode, LockRequest, PathLocks, Want
+from clawft_trio.tools.result import ToolOutcome, ToolResult, contained, error_text, outcome_of
 from clawft_trio.tools.thread_pool import ThreadPool
 from clawft_trio.tools.tool import Tool, ToolContext
 from clawft_trio.tools.truncate import RESULT_LIMIT

@@ -12,10 +12,10 @@ from clawft_trio.auth import UserPermissions
 from clawft_trio.chat import ToolCall, ToolSpec
 from clawft_trio.errors import ToolDenied, UnknownTool
 from clawft_trio.observe.events import Noted
-from clawft_trio.tools.result import ToolResult
 from clawft_trio.tools.call_ids import repair_ids
 from clawft_trio.tools.fan_out import Approve, FanOut, FanOutPolicy, ToolJournal
 from clawft_trio.tools.path_locks import LockStatistics, PathLocks
+from clawft_trio.tools.result import ToolResult
 from clawft_trio.tools.thread_pool import ThreadPool, ThreadStatistics
 from clawft_trio.tools.tool import Tool, ToolContext, named
 

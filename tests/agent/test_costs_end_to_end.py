@@ -22,7 +22,6 @@ from clawft_trio.costs import MIGRATIONS, CostTracker, Ledger, Limits, Metered, 
 from clawft_trio.llm import OpenAICompatible
 from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.pipeline import (
-    TurnAdmission,
     ModelTier,
     PermissionResolver,
     PermissionsPolicy,
@@ -32,6 +31,7 @@ from clawft_trio.pipeline import (
     SenderOverrides,
     Target,
     TieredRouter,
+    TurnAdmission,
     open_targets,
 )
 from clawft_trio.pipeline.tokens import request_tokens

@@ -10,9 +10,9 @@ import pytest
 import trio
 from hypothesis import given, settings, strategies as st
 
+from clawft_trio.agent.error_replies import duration, failure_reply
 from clawft_trio.agent.journal import MIGRATIONS, Journal, turn_id_of
 from clawft_trio.agent.loop import AgentLoop, serve_sessions
-from clawft_trio.agent.error_replies import duration, failure_reply
 from clawft_trio.agent.turn_context import LoopPolicy, Turn, TurnContext
 from clawft_trio.bus import BusConfig, MessageBus, StoredUndelivered
 from clawft_trio.errors import (

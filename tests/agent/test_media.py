@@ -24,7 +24,13 @@ async def test_images_files_and_texts_are_attached_as_what_they_are(tmp_path):
     (tmp_path / "doc.pdf").write_bytes(b"%PDF")
     (tmp_path / "notes.txt").write_text("remember")
     parts, errors = await parts_of(
-        "a.png", "doc.pdf", "notes.txt", PNG, "https://example.org/b.jpg", "https://example.org/c.pdf", workspace=tmp_path
+        "a.png",
+        "doc.pdf",
+        "notes.txt",
+        PNG,
+        "https://example.org/b.jpg",
+        "https://example.org/c.pdf",
+        workspace=tmp_path,
     )
     assert errors == []
     assert parts == (

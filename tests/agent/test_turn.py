@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pytest
 import trio
 
-from clawft_trio.agent.turn_types import TurnRequest, RoundStarted, ToolsAnswered, TurnPolicy
 from clawft_trio.agent.turn import Turns
+from clawft_trio.agent.turn_types import RoundStarted, ToolsAnswered, TurnPolicy, TurnRequest
 from clawft_trio.auth import ADMIN, ZERO_TRUST, AuthContext
 from clawft_trio.chat import Call, Message
 from clawft_trio.errors import AllProvidersExhausted, ConsumerLeft, ServerError

@@ -16,16 +16,16 @@ from typer.testing import CliRunner
 
 from clawft_trio.agent import Agent
 from clawft_trio.attempts import AttemptRecord, Latency, Usage
+from clawft_trio.cli.agent import open_chosen
 from clawft_trio.cli.ask import Ask, ask
 from clawft_trio.cli.check_provider import check_provider
 from clawft_trio.cli.commands import app
 from clawft_trio.cli.conversation import Conversation
-from clawft_trio.cli.signals import Interrupts
-from clawft_trio.cli.mcp import call_tool
-from clawft_trio.cli.agent import open_chosen
-from clawft_trio.cli.options import Chosen
-from clawft_trio.cli.slash import run_slash_command
 from clawft_trio.cli.errors import error_lines
+from clawft_trio.cli.mcp import call_tool
+from clawft_trio.cli.options import Chosen
+from clawft_trio.cli.signals import Interrupts
+from clawft_trio.cli.slash import run_slash_command
 from clawft_trio.config import Config, parse_config
 from clawft_trio.errors import (
     AllProvidersExhausted,

@@ -8,8 +8,8 @@ import pytest
 
 from clawft_trio.codec import encode_json
 from clawft_trio.config import parse_config
-from clawft_trio.config.redaction import redacted, redacted_arguments
 from clawft_trio.config.effective import settings_in
+from clawft_trio.config.redaction import redacted, redacted_arguments
 
 # Shaped like nothing: only its place tells.
 PLAIN = "correcthorse"

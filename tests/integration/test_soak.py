@@ -36,8 +36,8 @@ from clawft_trio.agent import Agent, LoopPolicy
 from clawft_trio.codec import encode_json
 from clawft_trio.mcp import McpOptions, Supervision, ToolServer
 from clawft_trio.testing import nothing_left, open_fault_server
-from clawft_trio.testing.script_player import SeenRequest
 from clawft_trio.testing.mcp_server import scripted_server
+from clawft_trio.testing.script_player import SeenRequest
 
 _UNIT = 0.004
 """Seconds of one ordinary pause: as short as may be, for the turns' work is what takes the time."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from clawft_trio import errors as e
-from clawft_trio.llm.failures import RETRYABLE_STATUSES, ProviderErrorBody, Failures, redact, retry_after
+from clawft_trio.llm.failures import RETRYABLE_STATUSES, Failures, ProviderErrorBody, redact, retry_after
 
 NOON = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 FAILURES = Failures(provider="p", now=lambda: NOON)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
-from mcp_http import initialize, http_script
+from mcp_http import http_script, initialize
 
 from clawft_trio.errors import PeerError, PeerGone
 from clawft_trio.mcp import HttpServer, McpOptions, Supervision, open_mcp

@@ -11,10 +11,10 @@ from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
 from clawft_trio.codec import decode_json
 from clawft_trio.errors import PeerError, PeerGone, ProtocolViolation, RequestTimeout
-from clawft_trio.mcp.notifications import NOTIFICATIONS
+from clawft_trio.mcp.connect import wrap_mcp
 from clawft_trio.mcp.host import Host
 from clawft_trio.mcp.multiplexer import Multiplexer
-from clawft_trio.mcp.connect import wrap_mcp
+from clawft_trio.mcp.notifications import NOTIFICATIONS
 from clawft_trio.mcp.options import McpOptions
 from clawft_trio.mcp.transports.streams import StreamTransport
 from clawft_trio.mcp.types import ElicitResult, Root

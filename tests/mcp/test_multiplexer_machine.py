@@ -11,8 +11,8 @@ from trio.testing import wait_all_tasks_blocked
 
 from clawft_trio.codec import decode_json
 from clawft_trio.errors import PeerError, PeerGone, ProtocolViolation, RequestTimeout
-from clawft_trio.mcp.messages import CallOptions
 from clawft_trio.mcp.jsonrpc import parse
+from clawft_trio.mcp.messages import CallOptions
 from clawft_trio.mcp.multiplexer import Multiplexer
 from clawft_trio.testing.machine import TrioMachine
 

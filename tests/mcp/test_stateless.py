@@ -10,8 +10,8 @@ from mcp_wired import cancelled_ids, wired
 from trio.testing import wait_all_tasks_blocked
 
 from clawft_trio.errors import McpError, PeerError, ProtocolViolation
-from clawft_trio.mcp.host import Host
 from clawft_trio.mcp.connect import open_mcp
+from clawft_trio.mcp.host import Host
 from clawft_trio.mcp.options import McpOptions
 from clawft_trio.mcp.types import ElicitResult
 from clawft_trio.observe import Recorder, ServerStarted

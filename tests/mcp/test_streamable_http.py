@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from mcp_http import initialize, http_script
+from mcp_http import http_script, initialize
 from trio.testing import wait_all_tasks_blocked
 
 from clawft_trio.errors import PeerError, PeerGone, ProtocolViolation, RequestTimeout

@@ -12,8 +12,8 @@ from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 from clawft_trio.errors import PeerGone, RequestTimeout, ServerDown
 from clawft_trio.mcp.client import McpClient
 from clawft_trio.mcp.options import McpOptions
-from clawft_trio.mcp.transports.streams import StreamTransport
 from clawft_trio.mcp.supervision import RestartHistory, Supervision
+from clawft_trio.mcp.transports.streams import StreamTransport
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.observe import Recorder, ServerGone
 from clawft_trio.testing.mcp_server import ScriptedMcpServer

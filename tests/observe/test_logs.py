@@ -19,8 +19,8 @@ from clawft_trio.observe import (
     ToolEnded,
     TurnEnded,
     TurnStarted,
-    redact_secrets,
     make_redactor,
+    redact_secrets,
 )
 
 

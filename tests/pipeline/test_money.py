@@ -15,7 +15,15 @@ from clawft_trio.auth import USER, AuthContext
 from clawft_trio.chat import Call, ChatRequest, Message
 from clawft_trio.costs import MIGRATIONS, CostTracker, Ledger, Metered
 from clawft_trio.errors import BudgetExceeded, ServerError
-from clawft_trio.pipeline import TurnAdmission, ModelTier, Pipeline, RoutingPolicy, Selection, TieredRouter, open_targets
+from clawft_trio.pipeline import (
+    ModelTier,
+    Pipeline,
+    RoutingPolicy,
+    Selection,
+    TieredRouter,
+    TurnAdmission,
+    open_targets,
+)
 from clawft_trio.pipeline.tokens import request_tokens
 from clawft_trio.resilience import Resilient, Retry
 from clawft_trio.store import open_store

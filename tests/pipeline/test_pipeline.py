@@ -23,7 +23,6 @@ from clawft_trio.errors import (
 from clawft_trio.messages import InboundMessage
 from clawft_trio.observe import Noted, Recorder, RoundEnded, Routed
 from clawft_trio.pipeline import (
-    TurnAdmission,
     Allowance,
     AssembledContext,
     NoLearner,
@@ -41,6 +40,7 @@ from clawft_trio.pipeline import (
     Target,
     TaskProfile,
     TrajectoryLearner,
+    TurnAdmission,
     open_targets,
 )
 from clawft_trio.resilience.failover import Failover

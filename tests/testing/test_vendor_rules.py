@@ -27,7 +27,9 @@ def result(id_="abcdefghi", content="rain"):
 
 
 def tools(schema=OBJECT, name="weather", description="d"):
-    return {"tools": [{"type": "function", "function": {"name": name, "description": description, "parameters": schema}}]}
+    return {
+        "tools": [{"type": "function", "function": {"name": name, "description": description, "parameters": schema}}]
+    }
 
 
 def chat(*messages, model="m", **more):
@@ -187,7 +189,9 @@ async def test_the_server_answers_400_and_plays_no_script_for_what_its_vendor_re
     async with open_fault_server([Say("hi"), Finish()], accepts="openai") as server:
         async with OpenAICompatible("x", base_url=server.url, model="gpt-5-mini") as provider:
             with pytest.raises(RequestRejected) as caught:
-                await provider.complete(ChatRequest([Message.user("q")], extra={"temperature": 0.3, "stop": "a"}), Call())
+                await provider.complete(
+                    ChatRequest([Message.user("q")], extra={"temperature": 0.3, "stop": "a"}), Call()
+                )
             answer = await provider.complete(ChatRequest([Message.user("q")]), Call())
     assert (caught.value.status, caught.value.code) == (400, "unsupported_parameter")
     assert answer.text == "hi"

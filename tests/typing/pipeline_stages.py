@@ -9,7 +9,6 @@ from clawft_trio.auth import UserPermissions
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Provider
 from clawft_trio.costs import CostTracker, Metered
 from clawft_trio.pipeline import (
-    TurnAdmission,
     Allowance,
     AssembledContext,
     Assembler,
@@ -20,6 +19,7 @@ from clawft_trio.pipeline import (
     FitnessScorer,
     KeywordClassifier,
     Learner,
+    ModelTransport,
     NoLearner,
     NoScorer,
     OneProvider,
@@ -39,7 +39,7 @@ from clawft_trio.pipeline import (
     TieredRouter,
     TokenBudgetAssembler,
     TrajectoryLearner,
-    ModelTransport,
+    TurnAdmission,
     estimate_by_tier,
 )
 from clawft_trio.pipeline.tokens import request_tokens

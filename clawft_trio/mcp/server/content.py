@@ -20,8 +20,8 @@ from clawft_trio.mcp.types import (
     ResourceLink,
     TextContent,
 )
-from clawft_trio.tools.result import ToolResult
 from clawft_trio.tools.json_schema import SchemaCheck
+from clawft_trio.tools.result import ToolResult
 from clawft_trio.tools.tool import Tool
 
 _BLOCKS = (TextContent, ImageContent, AudioContent, ResourceLink, EmbeddedResource)

@@ -13,19 +13,20 @@ import msgspec
 import trio
 
 from clawft_trio.errors import McpError, PeerError, PeerGone, Unsupported
-from clawft_trio.mcp.messages import CallOptions
+from clawft_trio.mcp.incoming import IncomingRequest
 from clawft_trio.mcp.jsonrpc import (
     INVALID_REQUEST,
     PARSE_ERROR,
     Envelope,
+    JsonRpcMessage,
     LineSplitter,
     Malformed,
-    JsonRpcMessage,
     encode_error,
     encode_notification,
     encode_result,
     parse,
 )
+from clawft_trio.mcp.messages import CallOptions
 from clawft_trio.mcp.multiplexer import Multiplexer
 from clawft_trio.mcp.server.answerer import Answerer, ServerRequest
 from clawft_trio.mcp.server.caller import Peer
@@ -33,7 +34,6 @@ from clawft_trio.mcp.server.changes import Change
 from clawft_trio.mcp.server.options import ServeOptions
 from clawft_trio.mcp.server.server import McpServer
 from clawft_trio.mcp.server.stateless import Subscription, declares_version, read_meta, stateless_peer
-from clawft_trio.mcp.incoming import IncomingRequest
 from clawft_trio.mcp.transports.streams import CHUNK
 from clawft_trio.mcp.types import JsonObject
 from clawft_trio.nursery import open_hidden_nursery

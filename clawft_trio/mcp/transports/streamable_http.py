@@ -27,8 +27,8 @@ from clawft_trio.errors import (
     ProviderError,
     SessionLost,
 )
-from clawft_trio.mcp.messages import Outgoing
 from clawft_trio.mcp.jsonrpc import MAX_MESSAGE, Envelope, Id, parse
+from clawft_trio.mcp.messages import Outgoing
 from clawft_trio.mcp.multiplexer import Multiplexer
 from clawft_trio.mcp.transports.param_headers import header_value
 from clawft_trio.mcp.types import STATELESS_VERSION
