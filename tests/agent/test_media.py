@@ -74,9 +74,11 @@ async def test_an_attachment_of_a_bus_message_reaches_the_model(tmp_path):
     (tmp_path / "a.png").write_bytes(b"PNG")
     model = ScriptedProvider.saying("a cat")
     async with open_agent(["s/m"], providers={"s": model}, workspace=tmp_path) as agent:
-        agent.bus.register_channel("c") if hasattr(agent.bus, "register_channel") else None
-        message = InboundMessage(channel="c", sender_id="u", chat_id="1", content="What is it?", media=("a.png",))
-        await agent.bus.publish_inbound(message)
-        await agent.parts.bus.consume_outbound()
+        await agent.bus.publish_inbound(
+            InboundMessage(channel="c", sender_id="u", chat_id="1", content="What is it?", media=("a.png",))
+        )
+        async for reply in agent.bus.outbound("c"):
+            if reply.kind == "final":
+                break
     (question,) = [message for message in model.requests[0].messages if message.role == "user"]
     assert question.content[-1] == Image(data=b"PNG", media_type="image/png")

@@ -75,8 +75,10 @@ async def test_a_refused_option_is_remembered_and_the_request_is_sent_once_more(
         return [Say("hi"), Finish()]
 
     recorder = Recorder()
-    async with open_fault_server(choose=choose) as server:
-        provider = provider_named("openai", base_url=server.url, api_key="k")
+    async with (
+        open_fault_server(choose=choose) as server,
+        provider_named("openai", base_url=server.url, api_key="k") as provider,
+    ):
         async with open_agent(
             ["openai/my-own"], providers={"openai": provider}, turn=TurnPolicy(temperature=0.7), observers=[recorder]
         ) as agent:
