@@ -12,6 +12,7 @@ import attrs
 import trio
 
 from clawft_trio.agent.agent import Agent, AgentParts
+from clawft_trio.agent.background import open_background
 from clawft_trio.agent.bus_turn import BusTurn
 from clawft_trio.agent.from_config import (
     builtin_policy,
@@ -20,15 +21,17 @@ from clawft_trio.agent.from_config import (
     provider_maker,
     router,
     turn_policy,
+    window_of,
 )
 from clawft_trio.agent.journal import MIGRATIONS as JOURNAL_MIGRATIONS, Journal
 from clawft_trio.agent.loop import AgentLoop
 from clawft_trio.agent.providers import open_providers
+from clawft_trio.agent.session_window import WHOLE_RESULT
 from clawft_trio.agent.sessions import MIGRATIONS as SESSION_MIGRATIONS, Sessions
 from clawft_trio.agent.turn import Turns
 from clawft_trio.agent.turn_context import LoopPolicy
 from clawft_trio.agent.turn_types import TurnPolicy
-from clawft_trio.bus import Channel, MessageBus, StoredUndelivered, open_bus, serve_channel
+from clawft_trio.bus import Channel, LeasedUndelivered, MessageBus, StoredUndelivered, open_bus, serve_channel
 from clawft_trio.chat import Provider
 from clawft_trio.config import Config, load_config
 from clawft_trio.context import ContextBuilder, Memory, Skills, memory_tools, skill_tool
@@ -51,11 +54,13 @@ from clawft_trio.pipeline import (
     Targets,
     TrajectoryLearner,
     TurnAdmission,
+    Windows,
     open_targets,
 )
 from clawft_trio.pipeline.tokens import request_tokens
 from clawft_trio.resilience import Failover, Policy, Resilient, RetryBudget
 from clawft_trio.store import open_store
+from clawft_trio.store.ownership import open_ownership
 from clawft_trio.tools import Approve, FanOutPolicy, Tool, ToolRegistry
 from clawft_trio.tools.builtin import BuiltinPolicy, register_builtins
 
@@ -122,10 +127,11 @@ async def open_agent(
         policy=policy,
         observer=fan_out(observers),
     )
-    registry = ToolRegistry(tools, policy=FanOutPolicy(concurrency=settings.tools.concurrency), approve=approve)
+    fan_out_policy = FanOutPolicy(concurrency=settings.tools.concurrency, longest_answer=WHOLE_RESULT)
+    registry = ToolRegistry(tools, policy=fan_out_policy, approve=approve)
     context = plan.context(registry, builtins or builtin_policy(settings))
     async with (
-        open_store(None if store is None else Path(store), migrations=MIGRATIONS) as kept,
+        open_store(store, migrations=MIGRATIONS) as kept,
         open_providers(
             providers,
             make_provider or provider_maker(settings),
@@ -143,13 +149,20 @@ async def open_agent(
             pins=StoredPins(kept),
             observer=plan.observer,
         ) as toolset,
-        open_bus(settings.bus, undelivered=StoredUndelivered(kept), observer=plan.observer) as bus,
+        open_ownership(kept, durable=store is not None, length=(loop or LoopPolicy()).lease) as ownership,
+        open_bus(
+            settings.bus,
+            undelivered=StoredUndelivered(kept) if ownership is None else LeasedUndelivered(ownership),
+            observer=plan.observer,
+        ) as bus,
+        open_background() as background,
     ):
-        journal = None if store is None else Journal(kept)
+        journal = None if ownership is None else Journal(kept, ownership=ownership)
         turns = Turns(
-            models=plan.pipeline(targets, tracker),
+            models=plan.pipeline(targets, tracker, frozenset(providers or ())),
             tools=registry,
-            history=Sessions(kept),
+            history=Sessions(kept, ownership=ownership),
+            background=background,
             context=context,
             policy=turn or turn_policy(settings),
             workspace=plan.workspace,
@@ -243,8 +256,8 @@ class _Plan:
             metered, self.policy or self.config.policy_of(target.provider, self.budget, model=target.model)
         )
 
-    def pipeline(self, targets: Targets, tracker: CostTracker) -> Pipeline:
-        """Who routes and answers."""
+    def pipeline(self, targets: Targets, tracker: CostTracker, given: frozenset[str]) -> Pipeline:
+        """Route and answer. *given* are the names of providers of the caller's own."""
         stages = self.config.pipeline
         return Pipeline(
             router=router(self.config, self.models, Selection(estimate=tracker.estimate)),
@@ -253,6 +266,7 @@ class _Plan:
             scorer=FitnessScorer() if stages.scorer == "fitness" else NoScorer(),
             learner=TrajectoryLearner() if stages.learner == "trajectory" else NoLearner(),
             admission=TurnAdmission(limiter=RateLimiter(self.config.routing.rate_limiting), budget=tracker),
+            windows=Windows(window_of(self.config, given)),
         )
 
     def context(self, registry: ToolRegistry, builtins: BuiltinPolicy) -> ContextBuilder | None:
