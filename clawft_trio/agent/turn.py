@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
+import operator
 from collections.abc import Awaitable, Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -109,7 +111,8 @@ class _Turn:
         self._answer: object = None
         self._corrections = 0
         self._request: ChatRequest | None = None
-        self._results = _results(turns, question)
+        # Made when there is something to read: making a tool costs as much as a whole turn does else.
+        self._results: ToolRegistry | None = None
         self._window = SessionWindow(
             session=question.session,
             auth=question.auth,
@@ -119,7 +122,7 @@ class _Turn:
             memory_window=turns.policy.memory_window,
             call=self._call,
             background=turns.background,
-            readable=self._results is not None,
+            readable=_may_read(turns, question),
         )
 
     async def run(self) -> Reply:
@@ -210,6 +213,9 @@ class _Turn:
         auth = self._question.auth
         offered = self._turns.tools.specs(auth.permissions)
         marked = any(message.role == "tool" and f"{READ_RESULT}(id=" in message.text for message in messages)
+        if marked and self._results is None and self._window.readable:
+            assert isinstance(self._turns.history, SessionStore)
+            self._results = ToolRegistry([result_tool(self._turns.history)])
         if self._results is None or not marked:
             return offered
         return tuple(sorted((*offered, *(tool.spec for tool in self._results)), key=lambda spec: spec.name))
@@ -371,25 +377,20 @@ class _Turn:
         )
 
 
-def _results(turns: Turns, question: TurnRequest) -> ToolRegistry | None:
-    """The tool that reads results of this session again; None where there is nothing to read."""
-    store = turns.history
-    if not isinstance(store, SessionStore) or READ_RESULT in turns.tools:
-        return None
-    return ToolRegistry([result_tool(store)]) if turns.tools.specs(question.auth.permissions) else None
+def _may_read(turns: Turns, question: TurnRequest) -> bool:
+    """Whether results of the session can be read again by a tool: by each sender that may use any."""
+    return (
+        isinstance(turns.history, SessionStore)
+        and READ_RESULT not in turns.tools
+        and bool(turns.tools.specs(question.auth.permissions))
+    )
 
 
 def _sum_usage(rounds: Sequence[ChatResponse]) -> Usage | None:
     told = [response.usage for response in rounds if response.usage is not None]
     if not told:
         return None
-    return Usage(
-        input_tokens=sum(usage.input_tokens for usage in told),
-        output_tokens=sum(usage.output_tokens for usage in told),
-        cached_tokens=sum(usage.cached_tokens for usage in told),
-        cache_write_tokens=sum(usage.cache_write_tokens for usage in told),
-        reasoning_tokens=sum(usage.reasoning_tokens for usage in told),
-    )
+    return functools.reduce(operator.add, told)
 
 
 def _sum_cost(rounds: Sequence[ChatResponse]) -> Decimal | None:
