@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import itertools
-import operator
 from collections.abc import Awaitable, Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -39,7 +37,7 @@ from clawft_trio.nursery import cleanup_scope
 from clawft_trio.observe.events import TurnEnded, TurnStarted
 from clawft_trio.pipeline import RoutingDecision
 from clawft_trio.resilience.visibility import Shown
-from clawft_trio.tools import ToolContext, ToolJournal, ToolRegistry, ToolResult
+from clawft_trio.tools import NestedTurn, ToolContext, ToolJournal, ToolRegistry, ToolResult
 from clawft_trio.tools.call_ids import repair_ids
 from clawft_trio.tools.result import error_text
 
@@ -105,6 +103,7 @@ class _Turn:
         self._said: list[Message] = [question.content]
         self._rounds: list[ChatResponse] = []
         self._answers: list[ToolResult] = []
+        self._nested: list[NestedTurn] = []
         self._decision: RoutingDecision | None = None
         self._aborted = False
         self._shown = Shown(call.emit)
@@ -330,6 +329,7 @@ class _Turn:
             round=number,
             deadline=trio.current_effective_deadline(),
             observer=self._call.observer,
+            nested=self._nested,
         )
 
     def _reply(self) -> Reply:
@@ -340,8 +340,9 @@ class _Turn:
             finish_reason="aborted" if self._aborted else last.finish_reason,
             provider=last.provider,
             model=last.model,
-            usage=_sum_usage(self._rounds),
-            cost=_sum_cost(self._rounds),
+            usage=_sum_usage([*(r.usage for r in self._rounds), *(below.usage for below in self._nested)]),
+            cost=_sum_cost([*(r.cost for r in self._rounds), *(below.cost for below in self._nested)]),
+            nested=tuple(self._nested),
             latency=self._latency(records),
             attempts=records,
             tools=tuple(self._answers),
@@ -386,14 +387,11 @@ def _may_read(turns: Turns, question: TurnRequest) -> bool:
     )
 
 
-def _sum_usage(rounds: Sequence[ChatResponse]) -> Usage | None:
-    told = [response.usage for response in rounds if response.usage is not None]
-    if not told:
-        return None
-    return functools.reduce(operator.add, told)
+def _sum_usage(parts: Sequence[Usage | None]) -> Usage | None:
+    reported = [usage for usage in parts if usage is not None]
+    return sum(reported[1:], reported[0]) if reported else None
 
 
-def _sum_cost(rounds: Sequence[ChatResponse]) -> Decimal | None:
-    costs = [response.cost for response in rounds]
-    known = [cost for cost in costs if cost is not None]
-    return sum(known, Decimal(0)) if known and len(known) == len(costs) else None
+def _sum_cost(parts: Sequence[Decimal | None]) -> Decimal | None:
+    known = [cost for cost in parts if cost is not None]
+    return sum(known, Decimal(0)) if known and len(known) == len(parts) else None
