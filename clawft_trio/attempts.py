@@ -6,7 +6,7 @@ when it was cancelled and also when nobody saw what it said.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from types import MappingProxyType
@@ -81,6 +81,11 @@ class Usage:
         if cost is not None and not (isinstance(cost, Decimal) and cost.is_finite() and cost >= 0):
             return f"cost is {cost!r}, and a cost is 0 or more US dollars"
         return ""
+
+    @property
+    def plain_tokens(self) -> int:
+        """The part of `input_tokens` that was neither read from the prompt cache nor written to it."""
+        return max(0, self.input_tokens - self.cached_tokens - self.cache_write_tokens)
 
     def __add__(self, other: Usage) -> Usage:
         """Both together. The cost is known if both are; the tier is kept if both have the same."""
@@ -178,6 +183,14 @@ class AttemptInProgress:
     certainty: Certainty | None = None
     #: set by the transport as soon as request bytes may have left
     sent: bool = False
+    #: called when the request was admitted: clocks start then
+    on_admission: Callable[[], None] | None = None
+
+    def admit(self) -> None:
+        """Note that nothing on this side holds the request back any more."""
+        self.admitted = trio.current_time()
+        if self.on_admission is not None:
+            self.on_admission()
 
     def latency(self, now: float) -> Latency:
         """What the clocks say at *now*."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import attrs
@@ -12,21 +12,26 @@ from clawft_trio.agent.compaction import CompactionPolicy, SummaryCompactor
 from clawft_trio.agent.turn_types import TurnPolicy
 from clawft_trio.chat import Provider
 from clawft_trio.config import Config, McpServerConfig, ProviderConfig, Secret
+from clawft_trio.config.schema import ModelConfig
 from clawft_trio.costs import (
     MIGRATIONS as COST_MIGRATIONS,
     Calendar,
     CostTracker,
     Ledger,
     Limits,
+    OwedFile,
     Prices,
     load_price_list,
     tier_prices,
 )
-from clawft_trio.errors import ConfigError, NotConfigured, Problem
-from clawft_trio.llm import KNOWN, OpenAICompatible, provider_named
+from clawft_trio.errors import ConfigError, InvalidData, NotConfigured, Problem
+from clawft_trio.llm import KNOWN, KnownProvider, Quirks, Rules, provider_named
+from clawft_trio.llm.catalog import find_url, known_provider, vendor_at, vendor_of
+from clawft_trio.llm.conform import overlay
 from clawft_trio.mcp import FileTokenStore, HttpServer, OAuth, StdioServer, ToolServer
 from clawft_trio.mcp.auth.store import default_token_file
 from clawft_trio.mcp.connect import Server
+from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.pipeline import (
     MODEL_WINDOWS,
     Router,
@@ -48,17 +53,67 @@ def provider_maker(config: Config, environ: Mapping[str, str] | None = None) -> 
         own = config.providers.get(name, ProviderConfig())
         options = _options(config, name, own)
         key = secret_value(own.api_key, f"the key of {name!r}")
-        if name in KNOWN or own.api_base is None:
-            return provider_named(name, api_key=key, base_url=own.api_base, environ=environ, **options)
-        return OpenAICompatible(name, base_url=own.api_base, api_key=key, **options)
+        known = KNOWN if name in KNOWN or own.api_base is None else {name: KnownProvider(base_url=own.api_base)}
+        options |= _quirks(config, name, known[name].quirks if name in known else Quirks(), own)
+        return provider_named(
+            name,
+            api_key=key,
+            base_url=own.api_base,
+            environ=environ,
+            known=known,
+            rules=_rules(config, name, own),
+            api_version=own.api_version,
+            deployments=own.deployments,
+            **options,
+        )
 
     return make
+
+
+def _models_of(config: Config, name: str) -> Iterator[tuple[str, str, ModelConfig]]:
+    """The models of a provider that have a section: its place in the file, the model, and the section."""
+    for target, own in config.model_options.items():
+        provider, _, model = target.partition("/")
+        if provider == name:
+            yield f"$.models[{target!r}]", model, own
+
+
+def _rules(config: Config, name: str, own: ProviderConfig) -> dict[str, Mapping[str, Any]]:
+    """What models accept, by patterns of their names: the provider's own rules, then each model's."""
+    given = [(f"$.providers[{name!r}]", "*", own.rules)]
+    given += [(place, model.lower(), one.rules) for place, model, one in _models_of(config, name)]
+    for place, _, rules in given:
+        with _at(f"{place}.rules"):
+            overlay(Rules(), rules)
+    return {pattern: rules for _, pattern, rules in given if rules}
+
+
+def _quirks(config: Config, name: str, known: Quirks, own: ProviderConfig) -> dict[str, Any]:
+    """The options of a provider that say where it and its models differ from others; none where nothing is said."""
+    with _at(f"$.providers[{name!r}].quirks"):
+        general = known.over(own.quirks)
+    models: dict[str, Quirks] = {}
+    for place, model, one in _models_of(config, name):
+        if one.quirks:
+            with _at(f"{place}.quirks"):
+                models[model] = general.over(one.quirks)
+    return ({"quirks": general} if own.quirks else {}) | ({"model_quirks": models} if models else {})
+
+
+@contextmanager
+def _at(place: str) -> Iterator[None]:
+    """Say of what is wrong in the block where in the file it stands."""
+    try:
+        yield
+    except InvalidData as exc:
+        problems = [Problem(place + one.path.removeprefix("$"), one.message) for one in exc.problems]
+        raise ConfigError(problems) from None
 
 
 def _options(config: Config, name: str, own: ProviderConfig) -> dict[str, Any]:
     options: dict[str, Any] = {
         "retryable_statuses": config.retry_of(name).statuses,
-        "clocks": config.timeouts.clocks,
+        "clocks": config.timeouts_of(name).clocks,
         "headers": {
             header: secret_value(value, f"header {header!r} of {name!r}") or ""
             for header, value in (own.extra_headers or {}).items()
@@ -122,31 +177,75 @@ def _server(name: str, own: McpServerConfig) -> Server:
 
 @asynccontextmanager
 async def open_tracker(
-    config: Config, store: Store, models: Iterable[str], given: Collection[str]
+    config: Config,
+    store: Store,
+    models: Iterable[str],
+    given: Mapping[str, Provider],
+    *,
+    owed: OwedFile | None = None,
 ) -> AsyncGenerator[CostTracker, None]:
-    """Who knows what answers cost and what may be spent, with its ledger in *store*.
+    """Open what prices answers and holds budgets, with its ledger in *store*.
 
     Args:
       models: `provider/model` of everything that may be asked.
-      given: names of providers that the catalog's prices say nothing about.
+      given: providers by the name before the slash; those at a catalog vendor's own address have its prices.
+      owed: keeps settlements that cannot be written beyond this process.
 
-    Cancellation: the ledger is whole.
+    Cancellation: the ledger is whole; settlements that cannot be written in time are in *owed*.
     """
     budgets = config.routing.cost_budgets
-    tiered = [target for tier in config.routing.tiers for target in tier.targets()]
-    unlisted = frozenset({*given, *(name for name, own in config.providers.items() if own.api_base)})
-    asked = {model.partition("/")[0] for model in (*models, *(target.name for target in tiered))}
-    prices = Prices(
-        explicit={**tier_prices(tiered), **config.prices},
-        # Importing the list takes a quarter of a second: only for whom it can price.
-        listed=await load_price_list() if asked - unlisted else None,
-        unlisted=unlisted,
+    prices = await _prices(config, models, given)
+    limits = Limits(
+        daily=budgets.global_daily_limit_usd,
+        monthly=budgets.global_monthly_limit_usd,
+        daily_tokens=budgets.global_daily_limit_tokens,
+        monthly_tokens=budgets.global_monthly_limit_tokens,
     )
-    limits = Limits(daily=budgets.global_daily_limit_usd, monthly=budgets.global_monthly_limit_usd)
     async with AsyncExitStack() as stack:
         if not budgets.tracking_persistence:
-            store = await stack.enter_async_context(open_store(None, migrations=COST_MIGRATIONS))
-        yield CostTracker(Ledger(store, calendar=Calendar(budgets.reset_hour_utc)), prices, everybody=limits)
+            store, owed = await stack.enter_async_context(open_store(None, migrations=COST_MIGRATIONS)), None
+        ledger = Ledger(store, calendar=Calendar(budgets.reset_hour_utc))
+        tracker = CostTracker(ledger, prices, everybody=limits, owed=owed)
+        nursery = await stack.enter_async_context(open_hidden_nursery())
+        await nursery.start(tracker.serve)
+        try:
+            yield tracker
+        finally:
+            # What is still owed is written now, shielded and bounded.
+            nursery.cancel_scope.cancel(reason="cost tracker closed")
+
+
+def owed_file(store: Store) -> OwedFile | None:
+    """The file beside *store* that keeps what could not be settled; None in memory and for a server."""
+    path = store.statistics().path
+    return None if path is None else OwedFile(path.with_name(f"{path.name}.owed"))
+
+
+async def _prices(config: Config, models: Iterable[str], given: Mapping[str, Provider]) -> Prices:
+    tiered = [target for tier in config.routing.tiers for target in tier.targets()]
+    asked = {model.partition("/")[0] for model in (*models, *(target.name for target in tiered))}
+    reached = {name: vendor_of(given[name]) if name in given else _vendor(config, name) for name in asked | set(given)}
+    unlisted = frozenset(name for name, vendor in reached.items() if not vendor)
+    return Prices(
+        explicit={**tier_prices(tiered), **config.prices},
+        # Importing the list takes a quarter of a second: only where it can have a price.
+        listed=await load_price_list() if asked - unlisted or config.price_aliases else None,
+        unlisted=unlisted,
+        vendors={name: vendor for name, vendor in reached.items() if vendor},
+        aliases=config.price_aliases,
+    )
+
+
+def _vendor(config: Config, name: str) -> str:
+    """The vendor that a provider made by its name reaches; empty when its address is no known vendor's."""
+    own = config.providers.get(name)
+    if own is not None and own.api_base:
+        return vendor_at(own.api_base)
+    try:
+        return vendor_at(find_url(name, known_provider(name)))
+    except NotConfigured:
+        # What is wrong with it is reported where it is made.
+        return ""
 
 
 def router(config: Config, models: Sequence[str], selection: Selection) -> Router:
@@ -172,6 +271,11 @@ def turn_policy(config: Config) -> TurnPolicy:
         total=config.timeouts.total,
         max_tokens=defaults.max_tokens,
         temperature=defaults.temperature,
+        reasoning_effort=defaults.reasoning_effort,
+        thinking_budget=defaults.thinking_budget,
+        verbosity=defaults.verbosity,
+        seed=defaults.seed,
+        extra=defaults.extra,
         compaction=CompactionPolicy(
             compactor=SummaryCompactor(model=defaults.compaction_model or "") if defaults.compaction else None
         ),

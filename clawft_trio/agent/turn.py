@@ -32,12 +32,13 @@ from clawft_trio.agent.turn_types import (
 from clawft_trio.attempts import AttemptRecord, Latency, Usage, deciding_attempt
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Message, PromptCache, ToolCall, ToolSpec
 from clawft_trio.context import ContextBuilder
-from clawft_trio.errors import ConsumerLeft, InvalidAnswer, PermissionDenied
+from clawft_trio.errors import ConsumerLeft, InvalidAnswer, InvalidData, PermissionDenied, Problem
+from clawft_trio.llm.conform.order import is_blank
 from clawft_trio.nursery import cleanup_scope
 from clawft_trio.observe.events import TurnEnded, TurnStarted
 from clawft_trio.pipeline import RoutingDecision
 from clawft_trio.resilience.visibility import Shown
-from clawft_trio.tools import ToolContext, ToolJournal, ToolRegistry, ToolResult
+from clawft_trio.tools import NestedTurn, ToolContext, ToolJournal, ToolRegistry, ToolResult
 from clawft_trio.tools.call_ids import repair_ids
 from clawft_trio.tools.result import error_text
 
@@ -70,6 +71,8 @@ class Turns:
 
         Cancellation: models and tools are cancelled and waited for; what was done is written down.
         """
+        if is_blank(question.content):
+            raise InvalidData([Problem("$.content", "a question without text, image or file")], source="question")
         turn = _Turn(self, question, call)
         call.observer(
             TurnStarted(
@@ -103,13 +106,15 @@ class _Turn:
         self._said: list[Message] = [question.content]
         self._rounds: list[ChatResponse] = []
         self._answers: list[ToolResult] = []
+        self._nested: list[NestedTurn] = []
         self._decision: RoutingDecision | None = None
         self._aborted = False
         self._shown = Shown(call.emit)
         self._answer: object = None
         self._corrections = 0
         self._request: ChatRequest | None = None
-        self._results = _results(turns, question)
+        # Made when there is something to read: making a tool costs as much as a whole turn does else.
+        self._results: ToolRegistry | None = None
         self._window = SessionWindow(
             session=question.session,
             auth=question.auth,
@@ -119,7 +124,7 @@ class _Turn:
             memory_window=turns.policy.memory_window,
             call=self._call,
             background=turns.background,
-            readable=self._results is not None,
+            readable=_may_read(turns, question),
         )
 
     async def run(self) -> Reply:
@@ -190,11 +195,17 @@ class _Turn:
             self._system = tuple(message for message in before if message.role == "system")[:1]
         # As it is sent, so that the next turn's request begins with the same bytes.
         self._said[0] = asked
+        options = question.options.over(policy.options)
         request = ChatRequest(
             (),
             model=question.model,
             max_tokens=policy.max_tokens,
-            temperature=policy.temperature,
+            temperature=options.temperature,
+            reasoning_effort=options.reasoning_effort,
+            thinking_budget=options.thinking_budget,
+            verbosity=options.verbosity,
+            seed=options.seed,
+            extra=options.extra,
             response_schema=None if question.form is None else question.form.schema,
             cache=self._cache(),
             auth=question.auth,
@@ -210,6 +221,9 @@ class _Turn:
         auth = self._question.auth
         offered = self._turns.tools.specs(auth.permissions)
         marked = any(message.role == "tool" and f"{READ_RESULT}(id=" in message.text for message in messages)
+        if marked and self._results is None and self._window.readable:
+            assert isinstance(self._turns.history, SessionStore)
+            self._results = ToolRegistry([result_tool(self._turns.history)])
         if self._results is None or not marked:
             return offered
         return tuple(sorted((*offered, *(tool.spec for tool in self._results)), key=lambda spec: spec.name))
@@ -261,7 +275,7 @@ class _Turn:
         journal = None if self._turns.journal is None else self._turns.journal.tools(self._question.turn_id, number)
         finished = FinishedCalls(journal)
         try:
-            fresh = await self._execute(open_calls, finished)
+            fresh = await self._execute(number, open_calls, finished)
             # Ids are unique, `repair_ids` saw to it, so each answer has one place.
             by_id = known | {answer.call_id: answer for answer in fresh}
             answers = tuple(
@@ -277,11 +291,11 @@ class _Turn:
         await self._show(ToolsAnswered(answers))
         return answers
 
-    async def _execute(self, calls: Sequence[ToolCall], journal: ToolJournal) -> tuple[ToolResult, ...]:
+    async def _execute(self, number: int, calls: Sequence[ToolCall], journal: ToolJournal) -> tuple[ToolResult, ...]:
         """Execute *calls*. Those that read results have a registry of their own: every sender with tools may read."""
         own = [call for call in calls if call.name == READ_RESULT and self._results is not None]
         others = [call for call in calls if call not in own]
-        context = self._tool_context()
+        context = self._tool_context(number)
         answers = await self._turns.tools.execute_all(others, context, journal=journal)
         if own and self._results is not None:
             permissions = attrs.evolve(context.auth.permissions, tool_access=(READ_RESULT,), tool_denylist=())
@@ -314,15 +328,17 @@ class _Turn:
         restriction = self._turns.context.tool_restriction((*self._said, response.message))
         return "" if restriction.allows(call.name) else restriction.refusal(call.name)
 
-    def _tool_context(self) -> ToolContext:
+    def _tool_context(self, number: int) -> ToolContext:
         question = self._question
         return ToolContext(
             auth=question.auth,
             session=question.session,
             workspace=self._turns.workspace,
             turn_id=question.turn_id,
+            round=number,
             deadline=trio.current_effective_deadline(),
             observer=self._call.observer,
+            nested=self._nested,
         )
 
     def _reply(self) -> Reply:
@@ -333,8 +349,9 @@ class _Turn:
             finish_reason="aborted" if self._aborted else last.finish_reason,
             provider=last.provider,
             model=last.model,
-            usage=_sum_usage(self._rounds),
-            cost=_sum_cost(self._rounds),
+            usage=_sum_usage([*(r.usage for r in self._rounds), *(below.usage for below in self._nested)]),
+            cost=_sum_cost([*(r.cost for r in self._rounds), *(below.cost for below in self._nested)]),
+            nested=tuple(self._nested),
             latency=self._latency(records),
             attempts=records,
             tools=tuple(self._answers),
@@ -370,28 +387,20 @@ class _Turn:
         )
 
 
-def _results(turns: Turns, question: TurnRequest) -> ToolRegistry | None:
-    """The tool that reads results of this session again; None where there is nothing to read."""
-    store = turns.history
-    if not isinstance(store, SessionStore) or READ_RESULT in turns.tools:
-        return None
-    return ToolRegistry([result_tool(store)]) if turns.tools.specs(question.auth.permissions) else None
-
-
-def _sum_usage(rounds: Sequence[ChatResponse]) -> Usage | None:
-    told = [response.usage for response in rounds if response.usage is not None]
-    if not told:
-        return None
-    return Usage(
-        input_tokens=sum(usage.input_tokens for usage in told),
-        output_tokens=sum(usage.output_tokens for usage in told),
-        cached_tokens=sum(usage.cached_tokens for usage in told),
-        cache_write_tokens=sum(usage.cache_write_tokens for usage in told),
-        reasoning_tokens=sum(usage.reasoning_tokens for usage in told),
+def _may_read(turns: Turns, question: TurnRequest) -> bool:
+    """Whether results of the session can be read again by a tool: by each sender that may use any."""
+    return (
+        isinstance(turns.history, SessionStore)
+        and READ_RESULT not in turns.tools
+        and bool(turns.tools.specs(question.auth.permissions))
     )
 
 
-def _sum_cost(rounds: Sequence[ChatResponse]) -> Decimal | None:
-    costs = [response.cost for response in rounds]
-    known = [cost for cost in costs if cost is not None]
-    return sum(known, Decimal(0)) if known and len(known) == len(costs) else None
+def _sum_usage(parts: Sequence[Usage | None]) -> Usage | None:
+    reported = [usage for usage in parts if usage is not None]
+    return sum(reported[1:], reported[0]) if reported else None
+
+
+def _sum_cost(parts: Sequence[Decimal | None]) -> Decimal | None:
+    known = [cost for cost in parts if cost is not None]
+    return sum(known, Decimal(0)) if known and len(known) == len(parts) else None

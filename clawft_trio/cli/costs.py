@@ -6,10 +6,10 @@ import csv
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import get_args
 
 import attrs
+import trio
 from rich.console import Console
 from rich.table import Table
 
@@ -18,17 +18,22 @@ from clawft_trio.codec import encode_json
 from clawft_trio.costs import MIGRATIONS, GroupBy, Ledger, Spending
 from clawft_trio.errors import InvalidData, NotConfigured, Problem
 from clawft_trio.store import open_store
+from clawft_trio.store.address import is_address
 
-_NUMBERS = ("attempts", "input_tokens", "output_tokens", "cost", "certainty", "unpriced")
+_INPUT = ("cached_tokens", "cache_write_tokens", "plain_tokens")
+"""The parts of the input tokens: read from prompt caches, written to them, and the rest. At the end, because programs
+read the columns by their places."""
 
-_COUNTS = ("attempts", "input_tokens", "output_tokens", "unpriced")
+_NUMBERS = ("attempts", "input_tokens", "output_tokens", "cost", "certainty", "unpriced", *_INPUT)
+
+_COUNTS = ("attempts", "input_tokens", "output_tokens", "unpriced", *_INPUT)
 
 
 @attrs.frozen(kw_only=True)
 class Costs:
     """What to ask the ledger."""
 
-    store: Path
+    store: str
     by: tuple[str, ...] = ("sender", "target")
     sender: str | None = None
     #: days back from now; None is everything
@@ -47,7 +52,7 @@ async def show_costs(wanted: Costs) -> None:
     Cancellation: nothing is changed.
     """
     groups = _groups(wanted.by)
-    if not wanted.store.exists():
+    if not is_address(wanted.store) and not await trio.Path(wanted.store).exists():
         raise NotConfigured(f"no ledger: {wanted.store} is not there")
     since = None if wanted.days is None else datetime.now(UTC) - timedelta(days=wanted.days)
     async with open_store(wanted.store, migrations=MIGRATIONS) as store:
@@ -67,17 +72,32 @@ def _row(groups: Sequence[str], spent: Spending) -> dict[str, str]:
     return {name: spent.group[name] for name in groups} | {name: str(getattr(spent, name)) for name in _NUMBERS}
 
 
+# Short, so that a table fits a terminal of 80 columns. Input tokens are shown by what is paid for them.
+_HEADINGS = {
+    "attempts": "attempts",
+    "plain_tokens": "plain",
+    "cached_tokens": "cached",
+    "cache_write_tokens": "written",
+    "output_tokens": "output",
+    "cost": "cost, $",
+    "certainty": "certainty",
+    "unpriced": "unpriced",
+}
+
+
 def _table(groups: Sequence[str], found: Sequence[Spending]) -> None:
     if not found:
         print("Nothing was spent.")
         return
+    numbers = [name for name in _HEADINGS if name != "unpriced" or any(spent.unpriced for spent in found)]
     table = Table(box=None, pad_edge=False)
     for name in groups:
         table.add_column(name, overflow="fold")
-    for name in _NUMBERS:
-        table.add_column("cost, $" if name == "cost" else name.replace("_", " "), justify="right")
+    for name in numbers:
+        table.add_column(_HEADINGS[name], justify="right")
     for spent in found:
-        table.add_row(*_row(groups, spent).values())
+        row = _row(groups, spent)
+        table.add_row(*(row[name] for name in (*groups, *numbers)))
     Console().print(table)
 
 

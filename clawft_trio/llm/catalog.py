@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import attrs
 
+from clawft_trio.chat import Provider
 from clawft_trio.errors import NotConfigured
 from clawft_trio.llm.anthropic import Anthropic
 from clawft_trio.llm.conform import VendorRules
@@ -23,6 +24,7 @@ from clawft_trio.llm.model_endpoint import ApiKey
 from clawft_trio.llm.openai import Azure, OpenAICompatible
 from clawft_trio.llm.openai_request import Quirks
 from clawft_trio.llm.vendors import ANTHROPIC, PLAIN, VENDORS
+from clawft_trio.net.http import Clocks
 
 
 @attrs.frozen(kw_only=True)
@@ -57,6 +59,9 @@ def _local(base_url: str, quirks: Quirks | None = None) -> KnownProvider:
 
 # Ollama was seen to leave the finish reason of whole answers empty; `[DONE]` it sends only at the end.
 _OLLAMA = _local("http://localhost:11434/v1", Quirks(ends_with="done"))
+
+LOCAL_FIRST_BYTE = 300.0
+"""Seconds until the headers of a local server, which may have to load the model first."""
 
 KNOWN: Mapping[str, KnownProvider] = MappingProxyType(
     {
@@ -229,6 +234,8 @@ def provider_named(
     key = None if unkeyed else find_key(name, spec, environ) if api_key is None else api_key
     address = base_url or find_url(name, spec, environ)
     options["headers"] = {**spec.headers, **(options.get("headers") or {})}
+    if spec.local:
+        options.setdefault("clocks", Clocks(first_byte=LOCAL_FIRST_BYTE))
     options.setdefault("key_variable", next(iter(spec.key_variables), ""))
     default = ANTHROPIC if spec.dialect == "anthropic" else PLAIN
     accepts = options.pop("accepts", None) or spec.accepts or VENDORS.get(name, default)
@@ -255,3 +262,29 @@ def _azure(
             "Azure is addressed either by a base URL that ends in /openai/v1, or by an api_version", provider="azure"
         )
     return Azure(api_version=version, deployments=deployments)
+
+
+def vendor_at(url: str, known: Mapping[str, KnownProvider] | None = None) -> str:
+    """The name of the catalog's provider that has its API at *url*; empty when it is no known vendor's.
+
+    A variable in a known address (a region, a project) stands for any text without a slash.
+    """
+    found = url.strip().rstrip("/")
+    if _AZURE.match(found):
+        return "azure"
+    for name, spec in (KNOWN if known is None else known).items():
+        pattern = "[^/]+".join(map(re.escape, _VARIABLE.split(spec.base_url)[::2]))
+        if spec.base_url and not spec.local and re.fullmatch(pattern, found):
+            return name
+    return ""
+
+
+_AZURE = re.compile(r"https://[^/]+\.(openai|cognitiveservices|services\.ai)\.azure\.com(/|$)")
+
+
+def vendor_of(provider: Provider) -> str:
+    """The catalog's name of the vendor that *provider* reaches, whatever it is called and wrapped in; or empty."""
+    inner: object = provider
+    while inner is not None and not isinstance(inner, HttpProvider):
+        inner = getattr(inner, "provider", None)
+    return "" if inner is None else vendor_at(inner.base_url)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import base64
+from base64 import b64decode
+from binascii import Error as BinasciiError
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import trio
 from msgspec import UNSET
 
-from clawft_trio.chat import Call, File, Image, Part, Text
+from clawft_trio.chat import Call, File, Image
 from clawft_trio.codec import encode_json
 from clawft_trio.errors import InvalidArguments, McpError, RequestTimeout, ToolFailed, ToolTimeout
 from clawft_trio.mcp.client import McpClient
@@ -21,7 +22,6 @@ from clawft_trio.mcp.types import (
     Content,
     EmbeddedResource,
     ImageContent,
-    ResourceContents,
     ResourceLink,
     TextContent,
     UnknownContent,
@@ -79,8 +79,7 @@ async def call_for(
     except McpError as exc:
         raise ToolFailed(str(exc), tool=context.tool) from exc
     if result.is_error:
-        told = _told(result)
-        raise ToolFailed(told if isinstance(told, str) else encode_json(told).decode(), tool=context.tool)
+        raise ToolFailed(_failure(result), tool=context.tool)
     return _told(result)
 
 
@@ -111,48 +110,45 @@ def _told_to_observers(server: str, tool: str, context: ToolContext) -> Iterator
         )
 
 
-class ToolText(str):
-    """A tool's result as text, with the blocks that it came in.
-
-    In `ToolResult.value` it carries images, audio and resources as what they are, for whatever can show them.
-    """
-
-    __slots__ = ("parts", "result")
-
-    def __new__(cls, result: CallToolResult) -> Self:
-        """The text of *result*, and its content as parts of a message."""
-        made = super().__new__(cls, "\n".join(map(_words, result.content)))
-        made.result = result
-        made.parts = tuple(map(_part, result.content))
-        return made
-
-    #: the server's own result: content, structured content, metadata
-    result: CallToolResult
-    #: its content: text, images and files
-    parts: tuple[Part, ...]
-
-
 def _told(result: CallToolResult) -> Any:
-    """What a model is told: all text; of everything else, that it was there. Structure where there is no text."""
+    """What a model gets: text, images and recordings in their order. Structure where there is no content."""
     if not result.content and result.structured_content is not UNSET:
         return result.structured_content
-    return ToolText(result)
+    parts = [_media(block) or _words(block) for block in result.content]
+    if any(isinstance(part, Image | File) for part in parts):
+        return parts
+    return "\n".join(part for part in parts if isinstance(part, str))
 
 
-def _part(block: Content) -> Part:
-    """*block* as a part of a message; what is no valid base64 stays the words that describe it."""
+def _failure(result: CallToolResult) -> str:
+    """What a server says about the failure of its tool, as text."""
+    if not result.content and result.structured_content is not UNSET:
+        return encode_json(result.structured_content).decode()
+    return "\n".join(map(_words, result.content))
+
+
+def _media(block: Content) -> Image | File | None:
+    """The image, document or recording that *block* holds; None when it holds none, or one that is not base64."""
+    if isinstance(block, ImageContent):
+        data = _decoded(block.data)
+        return Image(data=data, media_type=block.mime_type) if data else None
+    if isinstance(block, AudioContent):
+        data = _decoded(block.data)
+        return File(data=data, media_type=block.mime_type) if data else None
+    if isinstance(block, EmbeddedResource) and not block.resource.text and block.resource.blob:
+        data, kind = _decoded(block.resource.blob), block.resource.mime_type or ""
+        if data and kind.startswith("image/"):
+            return Image(data=data, media_type=kind)
+        if data and (kind == "application/pdf" or kind.startswith("audio/")):
+            return File(data=data, media_type=kind, name=block.resource.uri.rpartition("/")[2])
+    return None
+
+
+def _decoded(data: str) -> bytes:
     try:
-        match block:
-            case ImageContent():
-                return Image(data=block.content, media_type=block.mime_type)
-            case AudioContent():
-                return File(data=base64.b64decode(block.data, validate=True), media_type=block.mime_type)
-            case EmbeddedResource(resource=ResourceContents(blob=str(blob)) as held):
-                kind = held.mime_type or "application/octet-stream"
-                return File(data=base64.b64decode(blob, validate=True), media_type=kind, name=held.uri[:200])
-    except ValueError:
-        pass
-    return Text(_words(block))
+        return b64decode(data, validate=True)
+    except (BinasciiError, ValueError):
+        return b""
 
 
 def _words(block: Content) -> str:

@@ -43,8 +43,7 @@ def answer_text(value: object, *, limit: int = RESULT_LIMIT) -> str:
     if isinstance(value, bytes | bytearray):
         value = value.decode(errors="replace")
     if isinstance(value, str):
-        # A subclass is not taken for text by the JSON decoder.
-        return _cut_text(str(value), limit)
+        return _cut_text(value, limit)
     return _fit(value, limit).decode()
 
 
