@@ -456,7 +456,7 @@ class McpClient:
         await self.call("logging/setLevel", {"level": level}, decode=_decode_empty)
 
     async def ping(self, *, total: float | None = None) -> float:
-        """Seconds that the server took to say that it is there (until 2025-11-25).
+        """Seconds that the server took to answer the cheapest request: `ping`, in 2026-07-28 `server/discover`.
 
         Raises:
           McpError: see `call`.
@@ -464,7 +464,8 @@ class McpClient:
         Cancellation: as `call`.
         """
         asked = trio.current_time()
-        await self.call("ping", decode=_decode_empty, options=CallOptions(total=total))
+        method = "ping" if self.agreement.meta is None else "server/discover"
+        await self.call(method, decode=_decode_empty, options=CallOptions(total=total))
         return trio.current_time() - asked
 
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 import hmac
 import re
 import secrets
-import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
 from typing import Literal
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -47,6 +47,10 @@ _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,256}")
 _OFFLINE = "offline_access"
 
 
+def _epoch_seconds() -> float:
+    return datetime.now(UTC).timestamp()
+
+
 @attrs.frozen(kw_only=True)
 class OAuth:
     """How a client logs in at an MCP server that wants a login.
@@ -75,7 +79,7 @@ class OAuth:
     store: TokenStore = attrs.field(factory=MemoryTokenStore)
     interaction: float = attrs.field(default=300.0, validator=attrs.validators.gt(0))
     policy: AddressPolicy | None = None
-    now: Callable[[], float] = attrs.field(default=time.time, repr=False)
+    now: Callable[[], float] = attrs.field(default=_epoch_seconds, repr=False)
 
 
 class OAuthSession:
