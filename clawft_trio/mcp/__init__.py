@@ -51,6 +51,6 @@ from clawft_trio.mcp.toolset import (
     Withheld as Withheld,
     open_toolset as open_toolset,
 )
+from clawft_trio.mcp.transports.http_server import HttpServer as HttpServer
 from clawft_trio.mcp.transports.process import StdioServer as StdioServer
-from clawft_trio.mcp.transports.streamable_http import HttpServer as HttpServer
 from clawft_trio.mcp.transports.streams import StreamServer as StreamServer

@@ -13,9 +13,10 @@ import trio
 from clawft_trio.mcp.client import McpClient
 from clawft_trio.mcp.multiplexer import Transport
 from clawft_trio.mcp.options import McpOptions
+from clawft_trio.mcp.transports.http_server import HttpServer
 from clawft_trio.mcp.transports.process import StdioServer
 from clawft_trio.mcp.transports.stdio import StdioTransport
-from clawft_trio.mcp.transports.streamable_http import HttpServer, HttpTransport
+from clawft_trio.mcp.transports.streamable_http import HttpTransport
 from clawft_trio.mcp.transports.streams import ConnectingTransport, StreamServer, StreamTransport
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.observe import ServerOutput, fan_out

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-import ssl
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 
 import attrs
@@ -28,20 +27,18 @@ from clawft_trio.errors import (
     ProviderError,
     SessionLost,
 )
-from clawft_trio.mcp.auth.challenge import bearer_challenge
 from clawft_trio.mcp.auth.http import OAuthHttp
-from clawft_trio.mcp.auth.oauth import OAuth, OAuthSession
+from clawft_trio.mcp.auth.oauth import OAuthSession
 from clawft_trio.mcp.jsonrpc import MAX_MESSAGE, Envelope, Id, parse
 from clawft_trio.mcp.messages import Outgoing
 from clawft_trio.mcp.multiplexer import Multiplexer
+from clawft_trio.mcp.transports.http_refusals import http_error, wants_login
+from clawft_trio.mcp.transports.http_server import HttpServer
 from clawft_trio.mcp.transports.legacy_sse import REFUSALS, open_stream
 from clawft_trio.mcp.transports.param_headers import header_value
 from clawft_trio.mcp.types import STATELESS_VERSION
-from clawft_trio.net import Clocks, HeaderValue, HttpEndpoint, HttpResponse, SSEDecoder, bearer
+from clawft_trio.net import HttpEndpoint, HttpResponse, SSEDecoder
 from clawft_trio.nursery import open_hidden_nursery
-
-_CONNECTIONS = 256
-"""Requests under way at once: each call holds one, and most of them only wait."""
 
 _FIRST_RETRY = 1.0
 """Seconds before a broken stream is taken up again, where the server has not said."""
@@ -60,11 +57,6 @@ _SHORTEST_RETRY = 0.1
 _GOODBYE = 2.0
 """Seconds for telling the server that its session is over."""
 
-_SHOWN = 200
-"""Characters of a refusal's body that stand in the error's message; more of it is in `PeerError.body`."""
-
-_KEPT_HEADERS = ("www-authenticate", "retry-after")
-
 _JSON = "application/json"
 _EVENTS = "text/event-stream"
 _SESSION = re.compile(r"[\x21-\x7e]{1,512}")
@@ -73,47 +65,6 @@ _SESSION = re.compile(r"[\x21-\x7e]{1,512}")
 _NAMING = frozenset(("tools/call", "prompts/get", "resources/read"))
 
 _log = logging.getLogger("clawft_trio.mcp")
-
-
-@attrs.frozen
-class HttpServer:
-    """How to reach an MCP server over streamable HTTP."""
-
-    #: the address of its MCP endpoint
-    url: str
-    #: sent with every request; a value may be a callable, sync or async, that is asked each time
-    headers: Mapping[str, HeaderValue] = attrs.field(factory=dict, kw_only=True, repr=False)
-    #: bearer token, or a callable, sync or async, that is asked for it before each request
-    token: HeaderValue | None = attrs.field(default=None, kw_only=True, repr=False)
-    #: seconds until a connection is made
-    connect: float = attrs.field(default=10.0, kw_only=True)
-    #: redirects that are followed; secrets are not taken along to another origin, bodies not at all
-    redirects: int = attrs.field(default=2, kw_only=True)
-    #: how to log in where the server wants a login
-    auth: OAuth | None = attrs.field(default=None, kw_only=True)
-    #: whether certificates are checked, or the context that does it (own CAs, client certificates)
-    verify: bool | ssl.SSLContext = attrs.field(default=True, kw_only=True, repr=False)
-    #: `http:`, `https:` or `socks5:` URL of a proxy; None: the one that the environment names
-    proxy: str | None = attrs.field(default=None, kw_only=True, repr=False)
-
-    def endpoint(self, name: str) -> HttpEndpoint:
-        """A pool of connections to it.
-
-        Raises:
-          NotConfigured: the address is none.
-        """
-        secret = {} if self.token is None else {"authorization": bearer(self.token)}
-        return HttpEndpoint(
-            self.url,
-            name=name,
-            headers={**self.headers, **secret},
-            connections=_CONNECTIONS,
-            # How long an answer takes is for the call to say, not for the connection.
-            clocks=Clocks(connect=self.connect, write=30.0, first_byte=None),
-            redirects=self.redirects,
-            verify=self.verify,
-            proxy=self.proxy,
-        )
 
 
 class HttpTransport:
@@ -246,7 +197,7 @@ class HttpTransport:
         async with self._request(posts, "POST", headers, body) as response:
             shown = (await response.read(limit=4 * MAX_BODY, cut=True)).decode("utf-8", "replace")
             if not 200 <= response.status < 300:
-                raise _http_error(response, shown, frame.method, self._name)
+                raise http_error(response, shown, frame.method, self._name)
 
     def _fail(self, mux: Multiplexer, frame: Outgoing, exc: ClawftError) -> None:
         error = exc
@@ -288,7 +239,7 @@ class HttpTransport:
             authorization = {} if token is None else {"authorization": f"Bearer {token}"}
             async with http.request(method, content=content, headers={**headers, **authorization}) as response:
                 challenge = response.headers.get("www-authenticate", "")
-                wants = login is not None and _wants_login(response.status, challenge)
+                wants = login is not None and wants_login(response.status, challenge)
                 if not wants or response.status in renewed or method == "DELETE":
                     yield response
                     return
@@ -379,7 +330,7 @@ class HttpTransport:
             shown = body[: 4 * MAX_BODY].decode("utf-8", "replace")
             if self._login is not None:
                 shown = self._login.redact(shown)
-            raise _http_error(response, shown, waiting.frame.method, self._name)
+            raise http_error(response, shown, waiting.frame.method, self._name)
 
     # --- streams that broke, and the server's own -----------------------------------------------------------------
 
@@ -445,14 +396,6 @@ class HttpTransport:
             _log.info("%s: it could not be told that the session is over: %s", self._name, exc)
 
 
-def _wants_login(status: int, challenge: str) -> bool:
-    """Whether another token could help."""
-    if status == 403:
-        bearer = bearer_challenge(challenge)
-        return bearer is not None and bearer.params.get("error") == "insufficient_scope"
-    return status == 401
-
-
 class _Waiting:
     """A stream, and the answer that it is to bring."""
 
@@ -470,26 +413,3 @@ class _Version(msgspec.Struct, rename="camel"):
 
 
 _decode_version = msgspec.json.Decoder(_Version).decode
-
-
-def _http_error(response: HttpResponse, text: str, method: str, server: str) -> McpError:
-    kept = {name: response.headers[name][:MAX_BODY] for name in _KEPT_HEADERS if name in response.headers}
-    error = PeerError(
-        f"{method or 'GET'}: HTTP status {response.status}{_reason(text)}",
-        code=response.status,
-        server=server,
-        status=response.status,
-        body=text,
-        headers=kept,
-    )
-    error.retryable = response.status == 429 or response.status >= 500
-    wait = response.headers.get("retry-after", "")
-    if wait.isdigit():
-        error.retry_after = float(wait[:9])
-    return error
-
-
-def _reason(body: str) -> str:
-    """The first words of *body* if it is text for people, on one line."""
-    words = " ".join(body[:_SHOWN].split())
-    return f": {words}" if words.isprintable() and words and not words.startswith("<") else ""
