@@ -144,9 +144,9 @@ class SessionWindow:
             try:
                 summary = await self._summary(made, decision)
                 summarized = True
-            except ClawftError:
+            except Exception as exc:
                 if not needed:
-                    raise
+                    raise ClawftError(f"no summary: {exc!r}") from exc
                 # The turn goes on with less: its question matters more than what is long past.
                 summary = compaction.summary
             compaction = attrs.evolve(compaction, summary=summary)
