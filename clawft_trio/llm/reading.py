@@ -12,34 +12,104 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from clawft_trio.attempts import Usage
-from clawft_trio.chat import ChatResponse, Opaque, Part, StreamEvent, Text, ToolCall, UsageReport, growing_text
+from clawft_trio.chat import (
+    CALLS_MAY_RUN,
+    ChatResponse,
+    Citation,
+    Discarded,
+    Opaque,
+    Part,
+    StreamEvent,
+    Text,
+    ToolCall,
+    UsageReport,
+    growing_text,
+)
 from clawft_trio.llm.assembly import ToolCallAssembly, ready
 
 INCOMPLETE = "incomplete"
 """The `finish_reason` of a partial response: there was none."""
 
-CUT_SHORT = frozenset({"length", "content_filter", INCOMPLETE})
-"""Finish reasons after which a last tool call may be a torso that happens to parse."""
+CUT_SHORT = frozenset({"length", "content_filter", "pause_turn", INCOMPLETE})
+"""Finish reasons after which a last tool call may be incomplete even if it happens to parse."""
 
-FINISH_REASONS: Mapping[str, str] = MappingProxyType(
+MAX_ANSWER = 32 * 1024 * 1024
+"""Characters of one answer: text, reasoning, tool arguments and kept blocks together."""
+
+PAUSED = "pause_turn"
+"""The provider stopped in the middle of its own tools; asked again with this answer in the history, it goes on."""
+
+_OPENAI_WORDS: Mapping[str, str] = {
+    "stop": "stop",
+    "stop_sequence": "stop",
+    "end_turn": "stop",
+    "eos": "stop",
+    "eos_token": "stop",
+    "complete": "stop",
+    "completed": "stop",
+    "finish_reason_stop": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "max_output_tokens": "length",
+    "model_length": "length",
+    "model_context_window_exceeded": "length",
+    "tool_calls": "tool_calls",
+    "tool_call": "tool_calls",
+    "tool_use": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+    "content_filtered": "content_filter",
+    "content-filter": "content_filter",
+    "guardrail_intervened": "content_filter",
+    "refusal": "content_filter",
+    "sensitive": "content_filter",
+    "safety": "content_filter",
+    "recitation": "content_filter",
+    "blocklist": "content_filter",
+    "prohibited_content": "content_filter",
+    "spii": "content_filter",
+    "image_safety": "content_filter",
+}
+
+OPENAI_FINISH_REASONS: Mapping[str, str] = MappingProxyType(_OPENAI_WORDS)
+"""All finish reasons of OpenAI-compatible servers with which an answer has ended well or been cut, in lower case.
+
+Google's names and those of gateways are among them. What is not here (`error`, `abort`, `network_error`,
+`malformed_function_call`, `insufficient_system_resource`, …) is a failure of the provider.
+"""
+
+ANTHROPIC_FINISH_REASONS: Mapping[str, str] = MappingProxyType(
     {
-        # OpenAI-compatible servers
-        "eos": "stop",
-        "function_call": "tool_calls",
-        "model_length": "length",
-        # Anthropic
         "end_turn": "stop",
         "stop_sequence": "stop",
+        "stop": "stop",
         "tool_use": "tool_calls",
+        "tool_calls": "tool_calls",
         "max_tokens": "length",
+        "length": "length",
         "model_context_window_exceeded": "length",
         "refusal": "content_filter",
+        "content_filter": "content_filter",
+        "pause_turn": PAUSED,
+        # After a compaction that was asked to pause, the model goes on when it is asked again.
+        "compaction": PAUSED,
     }
 )
-"""Providers' words for ours. What is not here is passed on as it is."""
+"""The same of the Messages API."""
 
-BROKEN = frozenset({"error", "abort", "insufficient_system_resource"})
-"""Finish reasons (OpenRouter, vLLM, DeepSeek) by which a provider says that it failed, and not that it finished."""
+
+def finish_word(value: Any) -> str:
+    """A finish reason as one word: some servers send an object with the word in it."""
+    if isinstance(value, Mapping):
+        value = next((value[name] for name in ("type", "reason", "finish_reason") if value.get(name)), None)
+    if value is None or value == "":
+        return ""
+    return value if isinstance(value, str) else f"{type(value).__name__}:{value!s}"[:80]
+
+
+def unknown_finish(word: str) -> dict[str, Any]:
+    """The error of an answer that ended with a word outside its dialect's table."""
+    return {"error": {"code": word[:80], "message": f"the provider ended its answer with {word[:80]!r}"}}
 
 
 def _no_blocks(reasoning: str, calls: tuple[ToolCall, ...]) -> tuple[Opaque, ...]:  # noqa: ARG001 - nothing of both
@@ -48,28 +118,90 @@ def _no_blocks(reasoning: str, calls: tuple[ToolCall, ...]) -> tuple[Opaque, ...
 
 
 class Answer:
-    """What one attempt at one model has said so far."""
+    """What one attempt at one model has sent so far.
 
-    __slots__ = ("blocks", "calls", "finish_reason", "id", "model", "parts", "provider", "reasoning", "text", "usage")
+    Args:
+      provider: its name.
+      model: the model that was asked for; the provider's own word replaces it.
+      taken_ids: tool call ids that a made-up one must not repeat.
+    """
+
+    __slots__ = (
+        "_taken_ids",
+        "blocks",
+        "calls",
+        "citations",
+        "details",
+        "finish_reason",
+        "id",
+        "kept",
+        "model",
+        "parts",
+        "provider",
+        "raw_finish_reason",
+        "reasoning",
+        "refusal",
+        "service_tier",
+        "text",
+        "usage",
+    )
 
     def __init__(self, *, provider: str, model: str, taken_ids: Iterable[str] = ()) -> None:
         self.provider: str = provider
         self.model: str = model
+        self._taken_ids = tuple(taken_ids)
         self.id: str = ""
         #: parts that are whole; `text` comes after them
         self.parts: list[Part] = []
         self.text: StringIO = growing_text()
+        #: the sources of `text`
+        self.citations: list[Citation] = []
         self.reasoning: StringIO = growing_text()
-        self.calls: ToolCallAssembly = ToolCallAssembly(taken_ids)
+        self.refusal: list[str] = []
+        self.calls: ToolCallAssembly = ToolCallAssembly(self._taken_ids)
         self.usage: Usage | None = None
-        #: the provider's own word, once it came
+        #: one of ours, once a finish reason came that the dialect's table has
         self.finish_reason: str | None = None
+        self.raw_finish_reason: str = ""
+        self.service_tier: str = ""
+        #: what the provider sent beside the content
+        self.details: dict[str, Any] = {}
+        #: characters in `parts` and in whatever else a dialect keeps
+        self.kept: int = 0
         #: makes, of the reasoning and the calls, what the provider wants back and says nowhere in its content
         self.blocks: Callable[[str, tuple[ToolCall, ...]], Iterable[Opaque]] = _no_blocks
 
+    @property
+    def size(self) -> int:
+        """Characters that this answer holds in memory."""
+        return self.kept + self.text.tell() + self.reasoning.tell() + self.calls.size
+
+    def again(self) -> Answer:
+        """An empty answer to the same request."""
+        return Answer(provider=self.provider, model=self.model, taken_ids=self._taken_ids)
+
+    def shown(self) -> Discarded | None:
+        """What consumers have seen of it; None when they have seen nothing."""
+        text = "".join(part.text for part in self.parts if isinstance(part, Text)) + self.text.getvalue()
+        reasoning = self.reasoning.getvalue()
+        return Discarded(text, reasoning=reasoning) if text or reasoning or self.calls else None
+
+    def keep(self, part: Part, size: int = 0) -> None:
+        """Append a part that is whole, behind the text so far."""
+        self.close_text()
+        self.parts.append(part)
+        self.kept += size
+
+    def note_details(self, details: Mapping[str, Any]) -> None:
+        """Keep what no other field holds; null is the same as missing."""
+        self.details.update((name, value) for name, value in details.items() if value is not None)
+
     def note_usage(self, usage: Usage | None) -> list[UsageReport]:
-        """Remember *usage* and report it, when there is one and it is news."""
-        if usage is None or usage == self.usage:
+        """Remember *usage* and report it, when there is one and it is news.
+
+        A trailing usage of zeros (some gateways close a stream with one) does not replace numbers.
+        """
+        if usage is None or usage == self.usage or (self.usage is not None and not usage.total_tokens):
             return []
         self.usage = usage
         return [UsageReport(usage)]
@@ -77,8 +209,10 @@ class Answer:
     def close_text(self) -> None:
         """What comes next stands behind the text so far."""
         text = self.text.getvalue()
-        if text:
-            self.parts.append(Text(text))
+        if text or self.citations:
+            self.parts.append(Text(text, citations=tuple(self.citations)))
+            self.kept += len(text)
+            self.citations = []
             self.text = growing_text()
 
     def partial(self) -> ChatResponse:
@@ -86,11 +220,10 @@ class Answer:
         return self._response(INCOMPLETE, self.calls.calls(whole=False))
 
     def whole(self, finish_reason: str) -> ChatResponse:
-        """The answer, of which nothing is missing but what *finish_reason* says."""
-        said = FINISH_REASONS.get(finish_reason, finish_reason)
-        calls = self.calls.calls(whole=said not in CUT_SHORT)
+        """The answer, of which nothing is missing but what *finish_reason*, one of ours, says."""
+        calls = self.calls.calls(whole=finish_reason not in CUT_SHORT)
         # A forced tool call ends with `stop` at OpenAI and, whatever it was, at many others.
-        return self._response("tool_calls" if calls and said == "stop" else said, calls)
+        return self._response("tool_calls" if calls and finish_reason == "stop" else finish_reason, calls)
 
     def _response(self, finish_reason: str, calls: tuple[ToolCall, ...]) -> ChatResponse:
         self.close_text()
@@ -104,12 +237,16 @@ class Answer:
             id=self.id,
             usage=self.usage,
             reasoning=reasoning,
+            refusal="".join(self.refusal),
+            raw_finish_reason=self.raw_finish_reason,
+            service_tier=self.service_tier,
+            provider_details=MappingProxyType(dict(self.details)),
         )
 
 
 def closing_events(response: ChatResponse) -> list[StreamEvent]:
     """What is told once an answer is whole: the tool calls that may be executed."""
-    return [] if response.finish_reason in CUT_SHORT else [*ready(response.tool_calls)]
+    return [*ready(response.tool_calls)] if response.finish_reason in CALLS_MAY_RUN else []
 
 
 class Reading(Protocol):
@@ -133,8 +270,8 @@ class Reading(Protocol):
         """Take the body of an answer that was not streamed."""
         ...
 
-    def feed_end(self) -> None:
-        """Take note that the event stream has ended."""
+    def feed_end(self) -> list[StreamEvent]:
+        """Take note that the event stream has ended; a last event without its blank line may still count."""
         ...
 
 
