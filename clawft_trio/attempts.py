@@ -6,8 +6,9 @@ when it was cancelled and also when nobody saw what it said.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Literal
 
 import attrs
@@ -126,8 +127,6 @@ class AttemptInProgress:
     certainty: Certainty | None = None
     #: set by the transport as soon as request bytes may have left
     sent: bool = False
-    #: set when the consumer stopped early and the rest was not waited for
-    aborted: bool = False
 
     def latency(self, now: float) -> Latency:
         """What the clocks say at *now*."""
@@ -139,10 +138,10 @@ class AttemptInProgress:
         )
 
     def end(self, outcome: Outcome, *, error: BaseException | None = None, why: str = "") -> AttemptRecord:
-        """Close the books."""
+        """The record of this attempt, which ended as *outcome*."""
         return AttemptRecord(
             target=self.target,
-            outcome="aborted" if self.aborted and outcome == "ok" else outcome,
+            outcome=outcome,
             started=self.started,
             latency=self.latency(trio.current_time()),
             error=error,
@@ -153,12 +152,51 @@ class AttemptInProgress:
         )
 
 
+_DECIDES: Mapping[Outcome, tuple[Outcome, ...]] = MappingProxyType(
+    {
+        "ok": ("ok", "aborted", "failed", "cancelled"),
+        "aborted": ("aborted", "ok", "cancelled", "failed"),
+        "failed": ("failed", "cancelled", "ok", "aborted"),
+        "cancelled": ("cancelled", "failed", "ok", "aborted"),
+    }
+)
+
+
+def deciding_attempt(records: Sequence[AttemptRecord], ending: Outcome = "ok") -> AttemptRecord | None:
+    """The attempt that decided a call which ended as *ending*: whose answer, or whose failure, became the call's.
+
+    The last attempt that ended the same way, one that showed content before one that did not; where no attempt
+    ended that way, the last of the next likely outcome. None without records.
+    """
+    for outcome in _DECIDES[ending]:
+        ended = [record for record in records if record.outcome == outcome]
+        # The loser of a race may end after the winner; it has shown nothing.
+        shown = [record for record in ended if record.latency.first_content is not None]
+        if ended:
+            return (shown or ended)[-1]
+    return None
+
+
+def call_latency(deciding: AttemptRecord | None, started: float) -> Latency:
+    """The latency, up to now, of a call that began at *started* and was decided by the attempt *deciding*."""
+    total = trio.current_time() - started
+    if deciding is None:
+        return Latency(total=total)
+    offset, own = deciding.started - started, deciding.latency
+    return Latency(
+        total=total,
+        queued=own.queued,
+        first_byte=None if own.first_byte is None else offset + own.first_byte,
+        first_content=None if own.first_content is None else offset + own.first_content,
+    )
+
+
 @contextmanager
 def record_attempt(log: AttemptLog, target: str) -> Iterator[AttemptInProgress]:
     """Keep the record of one attempt at *target*, on every way out of the block.
 
     A leaf provider opens this around its work and notes in the yielded object what it learns. For providers
-    that keep no record of their own, whoever wraps them does (`resilience.resilient`).
+    that keep no record of their own, `observe.recorded` does.
     """
     attempt = AttemptInProgress(target, trio.current_time())
     try:

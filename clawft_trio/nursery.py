@@ -44,14 +44,14 @@ def raise_one(group: BaseExceptionGroup[BaseException], body: BaseException | No
     found = leaves(group)
     real = [exc for exc in found if not isinstance(exc, trio.Cancelled)]
     if isinstance(body, BaseExceptionGroup) and {*map(id, real)} == {*map(id, leaves(body))}:
-        _reraise(body)
+        reraise(body)
     for exc in real:
         # Inside a group it would slip past `except KeyboardInterrupt`.
         if isinstance(exc, KeyboardInterrupt | SystemExit):
-            _reraise(exc)
+            reraise(exc)
     if len(real) > 1:
-        _reraise(group)
-    _reraise(real[0] if real else found[0])
+        reraise(group)
+    reraise(real[0] if real else found[0])
 
 
 def leaves(exc: BaseException) -> list[BaseException]:
@@ -61,8 +61,9 @@ def leaves(exc: BaseException) -> list[BaseException]:
     return [leaf for inner in exc.exceptions for leaf in leaves(inner)]
 
 
-def _reraise(exc: BaseException) -> NoReturn:
-    # `raise exc` would rewrite __context__ to the group that is being handled; put it back.
+def reraise(exc: BaseException) -> NoReturn:
+    """Raise *exc* as it was raised first, from inside the handler of another error."""
+    # `raise exc` would rewrite `__context__` to the error that is being handled, and `from None` would erase the cause.
     context = exc.__context__
     try:
         raise exc

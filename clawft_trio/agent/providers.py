@@ -10,9 +10,9 @@ import attrs
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Provider
 from clawft_trio.llm import provider_named
 from clawft_trio.nursery import goodbye
+from clawft_trio.observe.recorded import recorded
 from clawft_trio.pipeline import Target
 from clawft_trio.pipeline.targets import GRACE, Closeable
-from clawft_trio.resilience.resilient import witnessed
 
 
 class AtModel:
@@ -21,7 +21,7 @@ class AtModel:
     keeps_records = True
 
     def __init__(self, provider: Provider, target: Target) -> None:
-        self._provider = provider
+        self._provider = recorded(provider)
         self._target = target
 
     def __repr__(self) -> str:
@@ -40,7 +40,7 @@ class AtModel:
 
         Cancellation: the provider's.
         """
-        return await witnessed(self._provider, attrs.evolve(request, model=self._target.model), call)
+        return await self._provider.complete(attrs.evolve(request, model=self._target.model), call)
 
 
 class Providers:

@@ -22,11 +22,10 @@ from clawft_trio.agent.question import (
     TurnJournal,
     TurnPolicy,
 )
-from clawft_trio.attempts import AttemptRecord, Latency, Usage
+from clawft_trio.attempts import AttemptRecord, Latency, Usage, deciding_attempt
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Message, ToolCall
 from clawft_trio.context import ContextBuilder
 from clawft_trio.errors import ConsumerLeft, InvalidAnswer, PermissionDenied
-from clawft_trio.llm.stream import whose
 from clawft_trio.nursery import goodbye
 from clawft_trio.observe.events import TurnEnded, TurnStarted
 from clawft_trio.pipeline import RoutingDecision
@@ -195,7 +194,7 @@ class _Turn:
     def _note_partial(self) -> None:
         """What was shown of a round that its consumer stopped is the answer as far as it was wanted."""
         seen = self._shown.so_far()
-        stopped = whose(self._call.log.records, "aborted")
+        stopped = deciding_attempt(self._call.log.records, "aborted")
         provider, _, model = ("" if stopped is None else stopped.target).partition("/")
         partial = ChatResponse(content=seen.text, finish_reason="aborted", provider=provider, model=model)
         self._rounds.append(partial)

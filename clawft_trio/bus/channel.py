@@ -8,6 +8,7 @@ from typing import Protocol, TypeAlias
 import attrs
 import trio
 
+from clawft_trio.backoff import backoff
 from clawft_trio.bus.bus import MessageBus
 from clawft_trio.bus.outbox import Outbox, Parcel
 from clawft_trio.errors import BusClosed
@@ -68,8 +69,7 @@ class Redelivery:
 
     def wait_after(self, failures: int) -> float:
         """Seconds to wait after that many failures in a row."""
-        # Past 40 doublings every sane policy sits at longest_wait; past 1023 a float overflows.
-        return min(self.longest_wait, self.first_wait * 2.0 ** min(failures - 1, 40))
+        return backoff(failures, first=self.first_wait, longest=self.longest_wait)
 
 
 async def serve_channel(

@@ -37,7 +37,7 @@ from clawft_trio.errors import (
     StoreError,
 )
 from clawft_trio.observe.events import Charged, Noted
-from clawft_trio.resilience.resilient import witnessed
+from clawft_trio.observe.recorded import recorded
 
 _log = logging.getLogger("clawft_trio.costs")
 
@@ -83,7 +83,7 @@ class Metered:
     keeps_records = True
 
     def __init__(self, provider: Provider, tracker: CostTracker, target: Priced, *, tokens: CountRequest) -> None:
-        self.provider = provider
+        self.provider = recorded(provider)
         self.tracker = tracker
         self.target = target
         self.tokens = tokens
@@ -110,7 +110,7 @@ class Metered:
         reservation = await self._reserve(request, call, expected)
         attempt = _Attempt(self, call, reservation, expected)
         try:
-            response = await witnessed(self.provider, request, attempt.call)
+            response = await self.provider.complete(request, attempt.call)
         except BaseException as exc:
             with trio.move_on_after(_GRACE, shield=True):
                 await attempt.close(attempt.failed(exc))

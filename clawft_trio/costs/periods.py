@@ -19,10 +19,6 @@ class Period:
     key: str
     ends: datetime
 
-    def time_left(self, now: datetime) -> float:
-        """Seconds until it ends."""
-        return max(0.0, (self.ends - now).total_seconds())
-
 
 @attrs.frozen
 class Calendar:

@@ -7,14 +7,14 @@ strategy as `ConsumerLeft` and is unwrapped here.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Generic, NoReturn, Self, TypeAlias, TypeVar
+from typing import Generic, Self, TypeAlias, TypeVar
 
 import attrs
 import trio
 
-from clawft_trio.attempts import AttemptRecord, Latency, Outcome
+from clawft_trio.attempts import call_latency, deciding_attempt
 from clawft_trio.chat import (
     Call,
     ChatRequest,
@@ -25,9 +25,9 @@ from clawft_trio.chat import (
     new_id,
 )
 from clawft_trio.errors import ClawftError, ConsumerLeft, StreamEnded
-from clawft_trio.nursery import open_hidden_nursery
+from clawft_trio.nursery import open_hidden_nursery, reraise
+from clawft_trio.observe.recorded import recorded
 from clawft_trio.resilience.delivery import Shown
-from clawft_trio.resilience.resilient import witnessed
 
 E = TypeVar("E")
 R = TypeVar("R")
@@ -62,10 +62,10 @@ async def complete(
     started = trio.current_time()
     shown = None if on_event is None else Shown(_Consumer(on_event).deliver)
     try:
-        response = await witnessed(provider, request, call if shown is None else call.showing(shown))
+        response = await recorded(provider).complete(request, call if shown is None else call.showing(shown))
     except ConsumerLeft as left:
         if left.original is not None:
-            _reraise(left.original)
+            reraise(left.original)
         assert shown is not None
         return _aborted(shown, call, started)
     except ClawftError as exc:
@@ -89,41 +89,15 @@ async def consuming(
         return await run(_Consumer(on_event).deliver)
     except ConsumerLeft as left:
         if left.original is not None:
-            _reraise(left.original)
+            reraise(left.original)
         raise AssertionError("who shows events has to answer a consumer that had enough") from left
-
-
-def _reraise(original: BaseException) -> NoReturn:
-    # A bare `raise` would rewrite its context to the `ConsumerLeft` that is being handled, `from None` would erase its
-    # cause: it comes out as the consumer raised it.
-    context = original.__context__
-    try:
-        raise original
-    finally:
-        original.__context__ = context
-        del original, context
-
-
-def whose(records: Sequence[AttemptRecord], outcome: Outcome) -> AttemptRecord | None:
-    """The attempt whose words were shown. Not just the last on record: the loser of a race may end after the winner."""
-    ended = [record for record in records if record.outcome == outcome]
-    spoke = [record for record in records if record.latency.first_content is not None]
-    return next((found[-1] for found in (ended, spoke, records) if found), None)
 
 
 def _finished(response: ChatResponse, call: Call, started: float) -> ChatResponse:
     """*response* with the times and attempts of the whole call."""
     records = call.log.records
-    answered = whose(records, "aborted" if response.finish_reason == "aborted" else "ok")
-    content = [r.started + r.latency.first_content for r in records if r.latency.first_content is not None]
-    first_bytes = [r.started + r.latency.first_byte for r in records if r.latency.first_byte is not None]
-    latency = Latency(
-        total=trio.current_time() - started,
-        queued=0.0 if answered is None else answered.latency.queued,
-        first_byte=min(first_bytes) - started if first_bytes else None,
-        first_content=min(content) - started if content else None,
-    )
-    return attrs.evolve(response, attempts=records, latency=latency)
+    decided = deciding_attempt(records, "aborted" if response.finish_reason == "aborted" else "ok")
+    return attrs.evolve(response, attempts=records, latency=call_latency(decided, started))
 
 
 class _Consumer(Generic[E]):
@@ -150,7 +124,7 @@ class _Consumer(Generic[E]):
 def _aborted(shown: Shown, call: Call, started: float) -> ChatResponse:
     """The answer as far as it was wanted."""
     seen = shown.so_far()
-    stopped = whose(call.log.records, "aborted")
+    stopped = deciding_attempt(call.log.records, "aborted")
     provider, _, model = ("" if stopped is None else stopped.target).partition("/")
     response = ChatResponse(
         content=seen.text,
@@ -296,7 +270,7 @@ async def open_stream(
         started = trio.current_time()
         shown = Shown(show)
         try:
-            response = await witnessed(provider, request, call.showing(shown))
+            response = await recorded(provider).complete(request, call.showing(shown))
         except trio.Cancelled:
             stream._results.append(_aborted(shown, call, started))
             raise

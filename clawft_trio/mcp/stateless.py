@@ -9,6 +9,7 @@ import msgspec
 import trio
 from msgspec import Raw
 
+from clawft_trio.backoff import backoff
 from clawft_trio.errors import McpError, PeerError, ProtocolViolation
 from clawft_trio.mcp.host import Host
 from clawft_trio.mcp.types import STATELESS_VERSION, Wire
@@ -90,7 +91,7 @@ async def answer_questions(host: Host, required: InputRequired, round_: int, *, 
     if required.questions:
         added["inputResponses"] = await _ask_all(host, required.questions, server)
     else:
-        await trio.sleep(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (round_ - 1)))
+        await trio.sleep(backoff(round_, first=_FIRST_PAUSE, longest=_LONGEST_PAUSE))
     if required.state is not None:
         added["requestState"] = required.state
     return added

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import attrs
 
+from clawft_trio.backoff import backoff
+
 
 @attrs.frozen(kw_only=True)
 class Supervision:
@@ -29,8 +31,7 @@ class Supervision:
 
     def wait_before(self, restart: int, uniform: Callable[[float, float], float]) -> float:
         """Seconds to wait before restart number *restart* in a row (1 is the first)."""
-        # Past 40 doublings every sane policy sits at longest_wait; past 1023 a float overflows.
-        longest = min(self.longest_wait, self.first_wait * 2 ** min(restart - 1, 40))
+        longest = backoff(restart, first=self.first_wait, longest=self.longest_wait)
         return uniform(longest / 2, longest)
 
 

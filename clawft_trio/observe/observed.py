@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import attrs
 import trio
 
-from clawft_trio.attempts import AttemptRecord, Latency
+from clawft_trio.attempts import call_latency, deciding_attempt
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Provider, new_id
 from clawft_trio.errors import ConsumerLeft
 from clawft_trio.observe.events import RoundEnded
 from clawft_trio.observe.observer import Observer, fan_out
+from clawft_trio.observe.recorded import recorded
 
 Ending = Literal["ok", "failed", "cancelled", "aborted"]
 
@@ -29,7 +29,7 @@ class Observed:
     keeps_records = True
 
     def __init__(self, provider: Provider, *observers: Observer) -> None:
-        self._provider = provider
+        self._provider = recorded(provider)
         self._notify = fan_out(observers)
 
     def __repr__(self) -> str:
@@ -78,13 +78,13 @@ class _Watched:
         self, ending: Ending, *, response: ChatResponse | None = None, error: BaseException | None = None
     ) -> None:
         usage = None if response is None else response.usage
-        answering = _answering(self.call.log.records)
+        deciding = deciding_attempt(self.call.log.records, ending)
         self.call.notify(
             RoundEnded(
                 ending=ending,
                 sender=self.sender,
-                answered_by="" if response is None or answering is None else answering.target,
-                latency=self._latency(answering),
+                answered_by="" if response is None or deciding is None else deciding.target,
+                latency=call_latency(deciding, self.started),
                 input_tokens=None if usage is None else usage.input_tokens,
                 output_tokens=None if usage is None else usage.output_tokens,
                 cost=None if response is None else response.cost,
@@ -93,19 +93,3 @@ class _Watched:
                 turn_id=self.call.turn_id,
             )
         )
-
-    def _latency(self, answering: AttemptRecord | None) -> Latency:
-        total = trio.current_time() - self.started
-        if answering is None:
-            return Latency(total=total)
-        before, own = answering.started - self.started, answering.latency
-        return Latency(
-            total=total,
-            queued=own.queued,
-            first_byte=None if own.first_byte is None else before + own.first_byte,
-            first_content=None if own.first_content is None else before + own.first_content,
-        )
-
-
-def _answering(records: Sequence[AttemptRecord]) -> AttemptRecord | None:
-    return next((record for record in reversed(records) if record.outcome in {"ok", "aborted"}), None)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
 
 import attrs
 import trio
 
-from clawft_trio.attempts import AttemptRecord, Latency
+from clawft_trio.attempts import AttemptRecord, Latency, call_latency
 from clawft_trio.chat import CONTENT, Emit, Reset, StreamEvent
 from clawft_trio.pipeline.stages import ResponseOutcome
 
@@ -56,31 +55,9 @@ class Stopwatch:
 
     def read(self, deciding: AttemptRecord | None) -> Latency:
         """The latency of the round so far; *deciding* is the attempt that answered, or the last that failed."""
-        total = self._now() - self._started
-        if deciding is None:
-            return Latency(total=total, first_content=self._first_content)
-        offset = deciding.started - self._started
-        told = deciding.latency
-        return Latency(
-            total=total,
-            queued=told.queued,
-            first_byte=_later(told.first_byte, offset),
-            # What was shown is what counts; where nothing was, or it was taken back, what had come.
-            first_content=_later(told.first_content, offset) if self._first_content is None else self._first_content,
-        )
-
-
-def _later(seconds: float | None, offset: float) -> float | None:
-    return None if seconds is None else offset + seconds
-
-
-def deciding_attempt(attempts: Sequence[AttemptRecord]) -> AttemptRecord | None:
-    """The attempt that answered, else the last that failed, else the last."""
-    for outcomes in (("ok", "aborted"), ("failed",), ("cancelled",)):
-        for record in reversed(attempts):
-            if record.outcome in outcomes:
-                return record
-    return None
+        latency = call_latency(deciding, self._started)
+        # What was shown counts; where nothing was, or it was retracted, what the provider had sent.
+        return latency if self._first_content is None else attrs.evolve(latency, first_content=self._first_content)
 
 
 @attrs.define

@@ -9,15 +9,16 @@ from typing import Protocol
 import attrs
 import trio
 
-from clawft_trio.attempts import AttemptRecord
+from clawft_trio.attempts import AttemptRecord, deciding_attempt
 from clawft_trio.auth import ZERO_TRUST
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Provider
 from clawft_trio.costs import Allowance
 from clawft_trio.errors import ConsumerLeft, PermissionDenied
 from clawft_trio.observe.events import Noted, RoundEnded, Routed
+from clawft_trio.observe.recorded import recorded
 from clawft_trio.pipeline.assembler import TokenBudgetAssembler
 from clawft_trio.pipeline.classifier import KeywordClassifier
-from clawft_trio.pipeline.latency import Stopwatch, deciding_attempt
+from clawft_trio.pipeline.latency import Stopwatch
 from clawft_trio.pipeline.learner import NoLearner
 from clawft_trio.pipeline.scorer import FitnessScorer
 from clawft_trio.pipeline.stages import (
@@ -38,7 +39,6 @@ from clawft_trio.pipeline.stages import (
     Transport,
 )
 from clawft_trio.resilience.failover import Failover
-from clawft_trio.resilience.resilient import witnessed
 
 _log = logging.getLogger("clawft_trio.pipeline")
 
@@ -217,7 +217,7 @@ class _Fitted:
     async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
         fitted = await self._pipeline.assembler.assemble(request, self._target, self._decision.permissions)
         # Reached when its turn comes: a target that cannot be built costs nothing while others answer.
-        return await witnessed(self._pipeline.transport.reach(self._target), fitted.request, call)
+        return await recorded(self._pipeline.transport.reach(self._target)).complete(fitted.request, call)
 
 
 class _Round:
@@ -248,7 +248,7 @@ class _Round:
     ) -> ResponseOutcome:
         """Tell everybody what became of it."""
         records = self._log.records
-        deciding = deciding_attempt(records)
+        deciding = deciding_attempt(records, ending)
         told = deciding if response is None else response
         outcome = ResponseOutcome(
             ending=ending,

@@ -12,6 +12,7 @@ import trio
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Provider
 from clawft_trio.errors import NotConfigured
 from clawft_trio.nursery import goodbye, open_hidden_nursery
+from clawft_trio.observe.recorded import recorded
 from clawft_trio.pipeline.stages import Target
 
 Factory: TypeAlias = Callable[[Target], Provider]
@@ -157,7 +158,7 @@ class OneProvider:
 
     def reach(self, target: Target) -> Provider:
         """The provider, asked for *target*'s model and known by its name."""
-        return _Named(self._provider, target.name)
+        return recorded(_Named(self._provider, target.name))
 
 
 class _Named:

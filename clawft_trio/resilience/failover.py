@@ -17,9 +17,9 @@ from clawft_trio.errors import (
 )
 from clawft_trio.nursery import leaves
 from clawft_trio.observe.events import FailedOver, HedgeStarted
+from clawft_trio.observe.recorded import recorded
 from clawft_trio.resilience.delivery import Shown
 from clawft_trio.resilience.hedge import Race
-from clawft_trio.resilience.resilient import witnessed
 from clawft_trio.resilience.retry_budget import RetryBudget, may_try_again, note_call
 from clawft_trio.resilience.strategy import Attempt
 
@@ -55,7 +55,7 @@ class Failover:
     ) -> None:
         if not providers:
             raise ValueError("Failover needs at least one provider")
-        self.providers = providers
+        self.providers = tuple(map(recorded, providers))
         self.hedge_after = hedge_after
         self.budget = budget
         self.windows: dict[str, int] = dict(windows or {})
@@ -171,7 +171,7 @@ class _Walk:
     async def _run_attempt(self, provider: Provider, call: Call) -> ChatResponse:
         extra = call.extra or self._tried
         elsewhere = call.elsewhere or bool(self._waiting)
-        return await witnessed(provider, self._request, attrs.evolve(call, extra=extra, elsewhere=elsewhere))
+        return await provider.complete(self._request, attrs.evolve(call, extra=extra, elsewhere=elsewhere))
 
     def _note(self, provider: Provider, exc: Exception) -> None:
         self._errors.append((provider, exc))

@@ -5,13 +5,10 @@ from __future__ import annotations
 from functools import partial
 
 import attrs
-import trio
 
-from clawft_trio.attempts import AttemptLog, record_attempt
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Provider
-from clawft_trio.errors import ClawftError, ConsumerLeft
-from clawft_trio.nursery import leaves, raise_one
-from clawft_trio.observe.events import AttemptEnded, AttemptStarted
+from clawft_trio.errors import ClawftError
+from clawft_trio.observe.recorded import recorded
 from clawft_trio.resilience.strategy import Policy, Strategy
 
 
@@ -27,7 +24,7 @@ class Resilient:
     keeps_records = True
 
     def __init__(self, provider: Provider, policy: Policy, *, model: str | None = None) -> None:
-        self.provider = provider
+        self.provider = recorded(provider)
         self.policy = policy
         self.model = model
         self.strategy: Strategy = policy.bind(self.name)
@@ -51,56 +48,8 @@ class Resilient:
         if self.model is not None:
             request = attrs.evolve(request, model=self.model)
         try:
-            response = await self.strategy.run(partial(witnessed, self.provider, request), call)
+            response = await self.strategy.run(partial(self.provider.complete, request), call)
         except ClawftError as exc:
             exc.attempts = call.log.records
             raise
         return attrs.evolve(response, attempts=call.log.records)
-
-
-async def witnessed(provider: Provider, request: ChatRequest, call: Call) -> ChatResponse:
-    """Ask *provider*; where it keeps no record of its attempt, keep one for it.
-
-    Raises:
-      Exception: the provider's.
-
-    Cancellation: the provider's.
-    """
-    try:
-        if getattr(provider, "keeps_records", False):
-            return await provider.complete(request, call)
-        return await _recorded(provider, request, call)
-    except BaseExceptionGroup as group:
-        _raise_bare(group)
-        raise
-
-
-def _raise_bare(group: BaseExceptionGroup[BaseException]) -> None:
-    """Raise what a provider's own nursery must not hide: the consumer's leaving, or a cancellation and nothing else."""
-    found = leaves(group)
-    if all(isinstance(leaf, trio.Cancelled) for leaf in found) or group.subgroup((KeyboardInterrupt, SystemExit)):
-        raise_one(group)
-    for leaf in found:
-        if isinstance(leaf, ConsumerLeft):
-            raise leaf
-
-
-async def _recorded(provider: Provider, request: ChatRequest, call: Call) -> ChatResponse:
-    own = call.log.branch()
-    spare = AttemptLog()
-    # A target of a chain has its model in its name already.
-    has_model = not request.model or provider.name.endswith(f"/{request.model}")
-    target = provider.name if has_model else f"{provider.name}/{request.model}"
-    call.notify(AttemptStarted(target=target, call_id=call.id, turn_id=call.turn_id))
-    try:
-        with record_attempt(spare, target) as attempt:
-            # It does not say when, or whether: to call it unsent would be to say that it cost nothing.
-            attempt.sent = True
-            response = await provider.complete(request, attrs.evolve(call, log=own))
-            attempt.usage = response.usage
-            attempt.certainty = None if response.usage is None else "exact"
-    finally:
-        if not own.records:
-            own.add(spare.records[0])
-        call.notify(AttemptEnded(record=own.records[-1], call_id=call.id, turn_id=call.turn_id))
-    return response

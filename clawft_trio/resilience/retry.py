@@ -10,6 +10,7 @@ import attrs
 import trio
 from attrs.validators import ge, gt, optional
 
+from clawft_trio.backoff import backoff
 from clawft_trio.chat import Call, ignore
 from clawft_trio.errors import ClawftError
 from clawft_trio.nursery import leaves
@@ -22,9 +23,6 @@ T = TypeVar("T")
 
 Uniform: TypeAlias = Callable[[float, float], float]
 """A source of chance: a number between two others. `random.uniform`, or a seeded one."""
-
-# Past 40 doublings every sane policy sits at longest_wait; past 1023 a float overflows.
-_MOST_DOUBLINGS = 40
 
 
 @attrs.frozen(kw_only=True)
@@ -84,7 +82,7 @@ class Retry(Policy):
 
     def wait_before(self, retry: int) -> float:
         """Seconds to wait before retry number *retry* (1 is the first), when no server says otherwise."""
-        cap = min(self.longest_wait, self.first_wait * self.multiplier ** min(retry - 1, _MOST_DOUBLINGS))
+        cap = backoff(retry, first=self.first_wait, longest=self.longest_wait, multiplier=self.multiplier)
         return cap if self.jitter == 0 else self.uniform(cap * (1 - self.jitter), cap)
 
     def _wait_after(self, exc: Exception, retry: int, call: Call, started: float) -> float | None:
