@@ -14,7 +14,7 @@ from clawft_trio.llm.assembly import ids_in
 from clawft_trio.llm.exchange import ApiKey, HttpOptions
 from clawft_trio.llm.failures import RETRYABLE_STATUSES, Now, utc_now
 from clawft_trio.llm.http_model import HttpModel
-from clawft_trio.llm.reading import Answer
+from clawft_trio.llm.reading import MAX_ANSWER, Answer
 
 VERSION = "2023-06-01"
 """The version of the API whose shapes this file knows."""
@@ -29,8 +29,7 @@ class _Messages:
     max_tokens: int
     ends_with: EndsWith
 
-    @property
-    def path(self) -> str:
+    def path(self, model: str) -> str:  # noqa: ARG002 - the protocol's
         return "/messages"
 
     @property
@@ -68,6 +67,7 @@ class Anthropic(HttpModel):
       retryable_statuses: after which the same request may be sent here again.
       linger: seconds that the end of the body may be waited for after the answer.
       unstreamed: seconds that the headers of an answer may take that is not streamed: they come when it is whole.
+      max_answer: characters that an answer may have, reasoning and tool arguments included.
       now: calendar time, for a `Retry-After` that is a date.
       http: passed on to `HttpEndpoint`: `connections`, `clocks`, `proxy`, `verify`, `client` and the others.
     """
@@ -86,6 +86,7 @@ class Anthropic(HttpModel):
         retryable_statuses: Iterable[int] = RETRYABLE_STATUSES,
         linger: float = 2.0,
         unstreamed: float = 600.0,
+        max_answer: int = MAX_ANSWER,
         now: Now = utc_now,
         **http: Unpack[HttpOptions],
     ) -> None:
@@ -100,6 +101,7 @@ class Anthropic(HttpModel):
             retryable_statuses=retryable_statuses,
             linger=linger,
             unstreamed=unstreamed,
+            max_answer=max_answer,
             now=now,
             http=http,
         )

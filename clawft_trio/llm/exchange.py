@@ -13,17 +13,20 @@ import msgspec
 import trio
 
 from clawft_trio.attempts import AttemptInProgress, record_attempt
-from clawft_trio.chat import CONTENT, Call, ChatRequest, ChatResponse, StreamEvent, UsageReport
+from clawft_trio.chat import CALLS_MAY_RUN, CONTENT, Call, ChatRequest, ChatResponse, StreamEvent, UsageReport
 from clawft_trio.codec import encode_json
 from clawft_trio.errors import (
+    AnswerTooLarge,
+    EmptyAnswer,
     InvalidResponse,
     NotConfigured,
     ProviderError,
     StreamTruncated,
     TransportFailed,
 )
-from clawft_trio.llm.failures import Failures, redact, request_id
-from clawft_trio.llm.reading import Reading, closing_events
+from clawft_trio.llm.failures import Failures, request_id
+from clawft_trio.llm.reading import MAX_ANSWER, Reading, closing_events
+from clawft_trio.llm.secrets import redact
 from clawft_trio.net.addresses import AddressPolicy
 from clawft_trio.net.http import Clocks, HttpClient, HttpEndpoint, Library
 from clawft_trio.net.response import HttpResponse
@@ -33,9 +36,15 @@ from clawft_trio.observe.events import AttemptEnded, AttemptStarted
 ApiKey: TypeAlias = str | Callable[[], str | Awaitable[str]] | None
 """A key, something that gives the current one, or None where none is needed."""
 
-# Of an error page as much as any real error object needs, and of an answer more than any model writes.
+# Of an error page as much as any real error object needs, and of a list of models more than there are.
 _MAX_ERROR = 64 * 1024
-_MAX_ANSWER = 32 * 1024 * 1024
+_MAX_LIST = 32 * 1024 * 1024
+
+# What may stand before a JSON document or an event stream: blanks that keep a connection alive, and a byte order mark.
+_BLANK = b" \t\r\n\xef\xbb\xbf"
+
+# First bytes of an event stream: of `data`, `event`, `error`, `id`, `retry` and a comment; or there is none.
+_STREAM = frozenset({b"d", b"e", b"i", b"r", b":", b""})
 
 # Seconds for the page behind an error status: what it means is mostly known without it.
 _ERROR_PAGE = 5.0
@@ -63,9 +72,8 @@ class HttpOptions(TypedDict, total=False):
 class Dialect(Protocol):
     """How a family of servers is spoken to."""
 
-    @property
-    def path(self) -> str:
-        """The path of the request, below the base URL."""
+    def path(self, model: str) -> str:
+        """The path of a request for *model*, below the base URL."""
         ...
 
     @property
@@ -104,6 +112,8 @@ class Exchange:
     clocks: Clocks = Clocks()
     #: seconds that the headers of an answer may take that is not streamed: they come when it is whole
     unstreamed: float = 600.0
+    #: characters that an answer may have; of one that is not streamed, bytes of its body
+    max_answer: int = attrs.field(default=MAX_ANSWER, validator=attrs.validators.ge(1))
 
     async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
         """Answer *request*, leave the record of the attempt in `call.log` and tell `call.notify` of it.
@@ -139,16 +149,21 @@ class Exchange:
         key = await self._key()
         with _bare_cancellation():
             async with self.http.request("GET", self.dialect.listing, headers=self.dialect.headers(key)) as response:
-                body = await response.read(limit=_MAX_ANSWER)
+                body = await response.read(limit=_MAX_LIST)
+                secrets = (key, *response.secrets)
         if not 200 <= response.status < 300:
             raise self.failures.of_response(
-                status=response.status, headers=response.headers, body=body[:_MAX_ERROR], secret=key
+                status=response.status,
+                headers=response.headers,
+                body=body[:_MAX_ERROR],
+                secret=secrets,
+                request=f"GET {response.url}",
             )
         try:
             return tuple(model.id for model in _listing.decode(body).data)
         except msgspec.DecodeError as exc:
             raise InvalidResponse(
-                f"no list of models: {redact(str(exc), key)}", provider=self.name, status=response.status
+                f"no list of models: {redact(str(exc), secrets)}", provider=self.name, status=response.status
             ) from exc
 
     async def _key(self) -> str:
@@ -164,10 +179,10 @@ class Exchange:
         reading = self.dialect.reading(request, model)
         clocks = self.clocks if request.stream else attrs.evolve(self.clocks, first_byte=self.unstreamed)
         async with self.http.request(
-            "POST", self.dialect.path, content=body, headers=headers, clocks=clocks, attempt=attempt
+            "POST", self.dialect.path(model), content=body, headers=headers, clocks=clocks, attempt=attempt
         ) as response:
-            conversation = _Conversation(self, response, reading, call, attempt, model, key)
-            return await conversation.read(streamed=request.stream)
+            secrets = (key, *response.secrets)
+            return await _Conversation(self, response, reading, call, attempt, model, request, secrets).read()
 
     def _checked(self, key: str | None) -> str:
         if key is None:
@@ -214,53 +229,76 @@ class _Conversation:
     call: Call
     attempt: AttemptInProgress
     model: str
-    key: str = attrs.field(repr=False)
+    request: ChatRequest = attrs.field(repr=False)
+    secrets: tuple[str, ...] = attrs.field(repr=False)
 
-    async def read(self, *, streamed: bool) -> ChatResponse:
+    async def read(self) -> ChatResponse:
         if not 200 <= self.response.status < 300:
             raise self.exchange.failures.of_response(
                 status=self.response.status,
                 headers=self.response.headers,
                 body=await self._page(),
                 model=self.model,
-                secret=self.key,
+                secret=self.secrets,
+                request=f"POST {self.response.url}",
             )
         try:
-            await self._receive(streamed=streamed)
+            await self._receive()
         except ProviderError as exc:
             exc.partial = exc.partial or self.reading.answer.partial()
             raise
         return await self._conclude()
 
-    async def _receive(self, *, streamed: bool) -> None:
-        kind = self.response.content_type
-        # What was asked for and what a server makes of it are two things: it says which.
-        if kind == "text/html":
+    async def _receive(self) -> None:
+        if self.response.content_type == "text/html":
             raise self._invalid("the answer is a web page", body=await self._page())
-        if kind == "application/json" or (not streamed and kind != "text/event-stream"):
-            body = await self.response.read(limit=_MAX_ANSWER)
-            await self._show(self.reading.feed_whole(body))
-            if self.reading.violation:
-                raise self._invalid(self.reading.violation, body=body[:_MAX_ERROR])
+        # What was asked for, what a server makes of it and how it labels that are three things: the first byte tells.
+        chunks = aiter(self.response.chunks())
+        head = b""
+        async for data in chunks:
+            head += data
+            if head.lstrip(_BLANK):
+                break
+        first = head.lstrip(_BLANK)[:1]
+        labelled = self.response.content_type == "text/event-stream"
+        if first in (b"{", b"[") or (first not in _STREAM and not labelled):
+            await self._read_whole(head, chunks)
         else:
-            await self._stream()
+            await self._stream(head, chunks)
+
+    async def _read_whole(self, head: bytes, chunks: AsyncIterator[bytes]) -> None:
+        limit = self.exchange.max_answer
+        body = bytearray(head)
+        async for data in chunks:
+            body += data
+            if len(body) > limit:
+                break
+        if len(body) > limit:
+            raise AnswerTooLarge(limit=limit, partial=self.reading.answer.partial())
+        whole = bytes(body).lstrip(_BLANK)
+        await self._show(self.reading.feed_whole(whole))
+        if self.reading.violation:
+            raise self._invalid(self.reading.violation, body=whole[:_MAX_ERROR])
 
     async def _page(self) -> bytes:
         with trio.move_on_after(_ERROR_PAGE), suppress(TransportFailed):
             return await self.response.read(limit=_MAX_ERROR, cut=True)
         return b""
 
-    async def _stream(self) -> None:
-        chunks = aiter(self.response.chunks())
-        reading = self.reading
-        async for data in chunks:
+    async def _stream(self, head: bytes, chunks: AsyncIterator[bytes]) -> None:
+        reading, limit = self.reading, self.exchange.max_answer
+        data: bytes | None = head
+        while data is not None:
             events = reading.feed(data)
             if events:
                 await self._show(events)
             if reading.finished or reading.ended:
                 break
+            if reading.answer.size > limit:
+                raise AnswerTooLarge(limit=limit)
+            data = await anext(chunks, None)
         else:
-            reading.feed_end()
+            await self._show(reading.feed_end())
         if reading.finished:
             await self._linger(chunks)
 
@@ -306,7 +344,7 @@ class _Conversation:
                 reading.error,
                 headers=self.response.headers,
                 model=self.model,
-                secret=self.key,
+                secret=self.secrets,
                 partial=answer.partial(),
             )
         if reading.violation:
@@ -321,14 +359,23 @@ class _Conversation:
         if self.attempt.usage is not None:
             self.attempt.certainty = "exact"
         response = answer.whole(answer.finish_reason)
+        if response.finish_reason in CALLS_MAY_RUN and not all(call.name for call in response.tool_calls):
+            raise self._invalid("a tool call has no name")
+        if response.is_empty and not self.request.allow_empty:
+            raise EmptyAnswer(
+                "the answer has no text and no tool call",
+                status=self.response.status,
+                request_id=request_id(self.response.headers),
+                partial=response,
+            )
         await self._show(closing_events(response))
         return attrs.evolve(response, latency=self.attempt.latency(trio.current_time()))
 
     def _invalid(self, how: str, *, body: bytes = b"") -> InvalidResponse:
         return InvalidResponse(
-            redact(how, self.key),
+            redact(how, self.secrets),
             status=self.response.status,
             request_id=request_id(self.response.headers),
-            body=redact(body.decode(errors="replace"), self.key),
+            body=redact(body.decode(errors="replace"), self.secrets),
             partial=self.reading.answer.partial(),
         )

@@ -31,6 +31,7 @@ class HttpModel:
         retryable_statuses: Iterable[int],
         linger: float,
         unstreamed: float,
+        max_answer: int,
         now: Now,
         http: HttpOptions,
     ) -> None:
@@ -46,6 +47,7 @@ class HttpModel:
             linger=linger,
             clocks=http.get("clocks", Clocks()),
             unstreamed=unstreamed,
+            max_answer=max_answer,
         )
 
     def __repr__(self) -> str:

@@ -14,7 +14,7 @@ from clawft_trio.llm.failures import RETRYABLE_STATUSES, Now, utc_now
 from clawft_trio.llm.http_model import HttpModel
 from clawft_trio.llm.openai_answer import OpenAIReading
 from clawft_trio.llm.openai_request import Quirks, request_body
-from clawft_trio.llm.reading import Answer
+from clawft_trio.llm.reading import MAX_ANSWER, Answer
 
 _NO_QUIRKS = Quirks()
 
@@ -24,8 +24,7 @@ class _OpenAI:
     name: str
     quirks: Quirks
 
-    @property
-    def path(self) -> str:
+    def path(self, model: str) -> str:  # noqa: ARG002 - the protocol's
         return "/chat/completions"
 
     @property
@@ -63,6 +62,7 @@ class OpenAICompatible(HttpModel):
       retryable_statuses: after which the same request may be sent here again.
       linger: seconds that usage may come after the finish reason.
       unstreamed: seconds that the headers of an answer may take that is not streamed: they come when it is whole.
+      max_answer: characters that an answer may have, reasoning and tool arguments included.
       now: calendar time, for a `Retry-After` that is a date.
       http: passed on to `HttpEndpoint`: `connections`, `clocks`, `proxy`, `verify`, `client` and the others.
     """
@@ -80,6 +80,7 @@ class OpenAICompatible(HttpModel):
         retryable_statuses: Iterable[int] = RETRYABLE_STATUSES,
         linger: float = 2.0,
         unstreamed: float = 600.0,
+        max_answer: int = MAX_ANSWER,
         now: Now = utc_now,
         **http: Unpack[HttpOptions],
     ) -> None:
@@ -94,6 +95,7 @@ class OpenAICompatible(HttpModel):
             retryable_statuses=retryable_statuses,
             linger=linger,
             unstreamed=unstreamed,
+            max_answer=max_answer,
             now=now,
             http=http,
         )

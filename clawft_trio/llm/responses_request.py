@@ -8,13 +8,13 @@ history and carries what came after it only.
 from __future__ import annotations
 
 import re
-from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
 
 from clawft_trio.chat import ChatRequest, Image, Message, Opaque, Part, Text, ToolCall, ToolSpec
+from clawft_trio.llm.openai_request import data_url, is_closed
 from clawft_trio.llm.responses_response import DIALECT, STATE
 
 # The API refuses a smaller limit.
@@ -85,20 +85,6 @@ def _tool_choice(choice: str) -> Any:
 
 def _format(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "json_schema", "name": "answer", "schema": schema, "strict": is_closed(schema)}
-
-
-def is_closed(schema: Any) -> bool:
-    """Whether every object in *schema* requires all its properties and forbids others: only then `strict` is allowed."""
-    if isinstance(schema, list):
-        return all(map(is_closed, schema))
-    if not isinstance(schema, Mapping):
-        return True
-    properties = schema.get("properties")
-    if schema.get("type") == "object" or isinstance(properties, Mapping):
-        required = schema.get("required") or ()
-        if schema.get("additionalProperties") is not False or set(required) != set(properties or ()):
-            return False
-    return all(map(is_closed, schema.values()))
 
 
 # --- the conversation -----------------------------------------------------------------------------------
@@ -193,6 +179,5 @@ def _content(parts: tuple[Part, ...]) -> str | list[dict[str, Any]]:
 
 def _part(part: Any) -> dict[str, Any]:
     if isinstance(part, Image):
-        url = part.url or f"data:{part.media_type};base64,{b64encode(part.data).decode()}"
-        return {"type": "input_image", "image_url": url}
+        return {"type": "input_image", "image_url": part.url or data_url(part)}
     return {"type": "input_text", "text": part.text}

@@ -18,7 +18,7 @@ import importlib
 import math
 import ssl
 import urllib.request
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TypeAlias
@@ -245,8 +245,14 @@ class HttpEndpoint:
             self._requests += 1
             sending = _Sending(self, clocks or self._clocks, attempt)
             response = await sending.send(method, self._address(path), content, values)
+            response.secrets = (*_secret_headers(values), *self._query_values())
             async with response:
                 yield response
+
+    def _query_values(self) -> list[str]:
+        """The values in the base URL's query, where some gateways want their key."""
+        query = self._base_url.partition("#")[0].partition("?")[2]
+        return [piece.partition("=")[2] or piece for piece in query.split("&") if piece]
 
     def _address(self, path: str) -> str:
         if not path:
@@ -269,13 +275,19 @@ class _Sending:
             attempt.admitted = trio.current_time()
 
     async def send(self, method: str, url: str, content: bytes | None, headers: dict[str, str]) -> HttpResponse:
+        extensions: dict[str, Any] = {"trace": self._note_sent}
+        if "?" in url and self._endpoint._connections is not None:
+            # The query may hold a key, and the library logs the address of every request: it gets the address without
+            # the query, and the target that is sent on its own.
+            extensions["target"] = self._library.http.URL(url).raw_path
+            url = _shown(url)
         request = self._endpoint._client.build_request(
             method,
             url,
             content=content,
             headers=headers,
             timeout=(self._clocks.connect, None, self._clocks.write, None),
-            extensions={"trace": self._note_sent},
+            extensions=extensions,
         )
         for _ in range(self._endpoint._redirects):
             response = await self._hop(request)
@@ -426,6 +438,22 @@ def _proxy_for(url: httpx.URL) -> str | None:
 
 def _origin(url: Any) -> tuple[str, str, int]:
     return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
+
+
+# Headers whose values are public, and too common in texts to be masked.
+_PUBLIC = _HARMLESS | {
+    "anthropic-beta",
+    "anthropic-version",
+    "http-referer",
+    "openai-beta",
+    "referer",
+    "transfer-encoding",
+    "x-title",
+}
+
+
+def _secret_headers(headers: Mapping[str, str]) -> Iterator[str]:
+    return (value for name, value in headers.items() if name not in _PUBLIC)
 
 
 def _shown(url: str) -> str:

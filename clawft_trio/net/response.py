@@ -37,6 +37,8 @@ class HttpResponse:
         self.headers: Mapping[str, str] = raw.headers
         #: where it came from, after redirects and without the query
         self.url = url
+        #: values that the request carried and that nothing may repeat: of its headers and of its base URL's query
+        self.secrets: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<HttpResponse {self.status} from {self.url}, {self._chunks.received} bytes so far>"
