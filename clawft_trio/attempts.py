@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Literal
 
@@ -23,9 +24,13 @@ Certainty = Literal["exact", "estimated", "at_least"]
 """How far a number of tokens can be trusted: told by the provider, computed here, or a lower bound."""
 
 
+MOST_TOKENS = 2**53
+"""The largest whole number that every JSON reader keeps exactly; no answer has as many tokens."""
+
+
 @attrs.frozen(kw_only=True)
 class Usage:
-    """Tokens of one answer, as its provider counts them."""
+    """Tokens of one answer as its provider counts them, with what the provider says that it charged."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -35,11 +40,57 @@ class Usage:
     cache_write_tokens: int = 0
     #: the part of `output_tokens` spent on reasoning
     reasoning_tokens: int = 0
+    #: the part of `cache_write_tokens` that is kept for an hour, which costs more than the usual five minutes
+    cache_write_1h_tokens: int = 0
+    #: the parts of `input_tokens` and `output_tokens` that are not text
+    input_audio_tokens: int = 0
+    output_audio_tokens: int = 0
+    input_image_tokens: int = 0
+    output_image_tokens: int = 0
+    #: searches that the provider ran itself for this answer, which are charged one by one
+    web_searches: int = 0
+    #: the processing tier that changes the price (`flex`, `priority`, `batch`, ...); empty for the ordinary one
+    service_tier: str = ""
+    #: US dollars, when the answer itself says what was charged
+    cost: Decimal | None = None
 
     @property
     def total_tokens(self) -> int:
         """Input and output together."""
         return self.input_tokens + self.output_tokens
+
+    def problem(self) -> str:
+        """Why these figures cannot be right; empty when they can."""
+        for field in _COUNTS:
+            value: object = getattr(self, field)
+            if type(value) is not int or not 0 <= value <= MOST_TOKENS:
+                return f"{field} is {value!r}, and a count is a whole number from 0 to 2**53"
+        wholes = {
+            "input_tokens": (
+                self.cached_tokens + self.cache_write_tokens,
+                self.input_audio_tokens,
+                self.input_image_tokens,
+            ),
+            "cache_write_tokens": (self.cache_write_1h_tokens,),
+            "output_tokens": (self.reasoning_tokens, self.output_audio_tokens, self.output_image_tokens),
+        }
+        for whole, parts in wholes.items():
+            if max(parts) > getattr(self, whole):
+                return f"{whole} is {getattr(self, whole)}, less than a part of it"
+        cost: object = self.cost
+        if cost is not None and not (isinstance(cost, Decimal) and cost.is_finite() and cost >= 0):
+            return f"cost is {cost!r}, and a cost is 0 or more US dollars"
+        return ""
+
+    def __add__(self, other: Usage) -> Usage:
+        """Both together. The cost is known if both are; the tier is kept if both have the same."""
+        counts = {field: getattr(self, field) + getattr(other, field) for field in _COUNTS}
+        cost = None if self.cost is None or other.cost is None else self.cost + other.cost
+        tier = self.service_tier if self.service_tier == other.service_tier else ""
+        return Usage(**counts, cost=cost, service_tier=tier)
+
+
+_COUNTS = tuple(field.name for field in attrs.fields(Usage) if field.name not in {"service_tier", "cost"})
 
 
 @attrs.frozen(kw_only=True)

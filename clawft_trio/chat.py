@@ -152,6 +152,16 @@ def _stops(stops: Iterable[str]) -> tuple[str, ...]:
     return tuple(stops)
 
 
+@attrs.frozen(kw_only=True)
+class PromptCache:
+    """How a provider is asked to cache the beginning of a request."""
+
+    #: the same for all requests that begin alike (OpenAI's `prompt_cache_key`, at most 64 characters); empty: none
+    key: str = ""
+    #: how long an entry lives after its last use, where the provider lets the caller choose (Anthropic)
+    lifetime: Literal["5m", "1h"] = "5m"
+
+
 @attrs.frozen
 class ChatRequest:
     """What is asked of a model."""
@@ -174,6 +184,8 @@ class ChatRequest:
     stream: bool = attrs.field(default=True, kw_only=True)
     #: accept an answer without text, call or refusal; otherwise it is the error `EmptyAnswer`
     allow_empty: bool = attrs.field(default=False, kw_only=True)
+    #: marks for the provider's prompt cache; None writes none
+    cache: PromptCache | None = attrs.field(default=None, kw_only=True)
     #: put into the request body as it is, over everything else
     extra: JsonObject = attrs.field(factory=dict, kw_only=True)
     #: on whose behalf; None outside an agent

@@ -1,18 +1,17 @@
-"""Conversations: everything that was said and done in them, tool calls and results included."""
+"""Sessions: every message of a conversation, tool calls and results included, and what a model is shown of it."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from itertools import groupby
 
 import attrs
 import trio
 
 from clawft_trio.agent.records import message_from_json, message_to_json
-from clawft_trio.chat import Message, ToolCall
-from clawft_trio.codec import encode_json
+from clawft_trio.agent.session_view import Compaction, SessionTail, StoredMessage, presentable
+from clawft_trio.chat import Message
 from clawft_trio.store import Migration, Store
 
 MIGRATIONS = (
@@ -31,10 +30,29 @@ MIGRATIONS = (
         CREATE INDEX messages_by_turn ON messages (turn) WHERE turn != '';
         """,
     ),
+    Migration(
+        "sessions",
+        2,
+        """
+        CREATE TABLE compactions (
+            place INTEGER PRIMARY KEY AUTOINCREMENT,
+            session TEXT NOT NULL,
+            made_at TEXT NOT NULL,
+            cut INTEGER NOT NULL,  -- messages up to this place are not shown
+            cleared INTEGER NOT NULL,  -- tool results up to this place are shown as one line each
+            summary TEXT NOT NULL
+        ) STRICT;
+        CREATE INDEX compactions_by_session ON compactions (session, place);
+        CREATE TABLE results (
+            session TEXT NOT NULL,
+            call TEXT NOT NULL,
+            text TEXT NOT NULL,  -- the whole of a tool result that is in messages in part
+            PRIMARY KEY (session, call)
+        ) STRICT, WITHOUT ROWID;
+        """,
+    ),
 )
 """What `Sessions` needs in its store."""
-
-_NO_RESULT = encode_json({"error": "cancelled", "message": "The call was given up before it had a result."}).decode()
 
 
 @attrs.frozen(kw_only=True)
@@ -102,16 +120,126 @@ class Sessions:
 
         await self._store.transact(add)
 
-    async def clear(self, session: str) -> int:
-        """Forget everything said in *session*; how many messages it was.
+    async def tail(self, session: str, limit: int) -> SessionTail:
+        """The messages of *session* since its cut, the last *limit* at most.
+
+        Raises:
+          StoreCorrupt: a message cannot be read.
+          StoreError: the store cannot be used.
+
+        Cancellation: safe.
+        """
+
+        def look(connection: sqlite3.Connection) -> SessionTail:
+            newest = (
+                "SELECT place, cut, cleared, summary FROM compactions WHERE session = ? ORDER BY place DESC LIMIT 1"
+            )
+            found = connection.execute(newest, (session,)).fetchone()
+            version, cut, cleared, summary = (0, 0, 0, "") if found is None else found
+            query = """
+                SELECT place, said_at, message FROM messages WHERE session = ? AND place > ? ORDER BY place DESC LIMIT ?
+            """
+            rows = connection.execute(query, (session, cut, limit)).fetchall()
+            # Decoded here, in the store's thread: thousands of messages take longer than the loop may be stopped.
+            return SessionTail(
+                compaction=Compaction(cut=cut, cleared=cleared, summary=summary),
+                version=version,
+                rows=tuple(
+                    StoredMessage(place=place, at=at, message=message_from_json(data))
+                    for place, at, data in reversed(rows)
+                ),
+            )
+
+        return await self._store.read(look)
+
+    async def compact(self, session: str, compaction: Compaction, *, version: int) -> bool:
+        """Show models less of *session* from now on. Nothing is deleted: `history` has all of it.
+
+        Args:
+          session: which one.
+          compaction: in place of the newest one.
+          version: of the compaction that it was made from (`SessionTail.version`).
+
+        Returns:
+          Whether it was stored; False when another was stored meanwhile.
 
         Raises:
           StoreError: the store cannot be used.
 
-        Cancellation: `Cancelled` means that nothing was forgotten.
+        Cancellation: `Cancelled` means that nothing was stored.
         """
-        query = "DELETE FROM messages WHERE session = ?"
-        return await self._store.transact(lambda connection: connection.execute(query, (session,)).rowcount)
+        row = (session, self._now().isoformat(), compaction.cut, compaction.cleared, compaction.summary)
+
+        def add(connection: sqlite3.Connection) -> bool:
+            newest = "SELECT coalesce(max(place), 0) FROM compactions WHERE session = ?"
+            (found,) = connection.execute(newest, (session,)).fetchone()
+            if found != version:
+                return False
+            query = "INSERT INTO compactions (session, made_at, cut, cleared, summary) VALUES (?, ?, ?, ?, ?)"
+            connection.execute(query, row)
+            return True
+
+        return await self._store.transact(add)
+
+    async def keep_result(self, session: str, call_id: str, text: str) -> None:
+        """Keep the whole *text* of a tool result that `append` gets in part. A later one with the same id replaces it.
+
+        Raises:
+          StoreError: the store cannot be used.
+
+        Cancellation: `Cancelled` means that it was not kept.
+        """
+        # SQLite text cannot hold lone surrogates, which odd file names bring along.
+        row = (session, call_id, text.encode(errors="replace").decode())
+        query = """
+            INSERT INTO results (session, call, text) VALUES (?, ?, ?)
+            ON CONFLICT (session, call) DO UPDATE SET text = excluded.text
+        """
+        await self._store.transact(lambda connection: connection.execute(query, row).rowcount)
+
+    async def result(self, session: str, call_id: str) -> str | None:
+        """The whole text of the newest tool result with this id in *session*; None when there is none.
+
+        Raises:
+          StoreCorrupt: a message cannot be read.
+          StoreError: the store cannot be used.
+
+        Cancellation: safe.
+        """
+
+        def look(connection: sqlite3.Connection) -> str | None:
+            whole = "SELECT text FROM results WHERE session = ? AND call = ?"
+            found = connection.execute(whole, (session, call_id)).fetchone()
+            if found is not None:
+                text: str = found[0]
+                return text
+            query = "SELECT message FROM messages WHERE session = ? ORDER BY place DESC"
+            needle = call_id.encode()
+            for (data,) in connection.execute(query, (session,)):
+                # Decoding is fifty times dearer than looking for the id, which JSON may write with escapes.
+                if needle in data or b"\\" in data:
+                    message = message_from_json(data)
+                    if message.role == "tool" and message.tool_call_id == call_id:
+                        return message.text
+            return None
+
+        return await self._store.read(look)
+
+    async def clear(self, session: str) -> int:
+        """Delete everything of *session*; how many messages it had.
+
+        Raises:
+          StoreError: the store cannot be used.
+
+        Cancellation: `Cancelled` means that nothing was deleted.
+        """
+
+        def delete(connection: sqlite3.Connection) -> int:
+            connection.execute("DELETE FROM compactions WHERE session = ?", (session,))
+            connection.execute("DELETE FROM results WHERE session = ?", (session,))
+            return connection.execute("DELETE FROM messages WHERE session = ?", (session,)).rowcount
+
+        return await self._store.transact(delete)
 
     async def summaries(self) -> tuple[SessionSummary, ...]:
         """Every conversation, the latest first.
@@ -132,10 +260,18 @@ class Sessions:
 
 
 class MemorySessions:
-    """Conversations for the life of the process."""
+    """Sessions for the life of the process; the same methods as `Sessions`, without a store.
 
-    def __init__(self) -> None:
-        self._said: dict[str, list[tuple[str, Message]]] = {}
+    Args:
+      now: the time that goes beside each message.
+    """
+
+    def __init__(self, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._now = now
+        self._places = 0
+        self._rows: dict[str, list[tuple[str, StoredMessage]]] = {}
+        self._compactions: dict[str, tuple[int, Compaction]] = {}
+        self._results: dict[tuple[str, str], str] = {}
 
     async def history(self, session: str, limit: int | None = None) -> tuple[Message, ...]:
         """The last messages of *session*; see `Sessions.history`.
@@ -143,8 +279,8 @@ class MemorySessions:
         Cancellation: safe.
         """
         await trio.lowlevel.checkpoint()
-        said = [message for _, message in self._said.get(session, ())]
-        return presentable(said if limit is None else said[max(0, len(said) - limit) :])
+        stored = [row.message for _, row in self._rows.get(session, ())]
+        return presentable(stored if limit is None else stored[max(0, len(stored) - limit) :])
 
     async def append(self, session: str, messages: Sequence[Message], *, turn_id: str = "") -> None:
         """Add *messages* to *session*; see `Sessions.append`.
@@ -152,40 +288,61 @@ class MemorySessions:
         Cancellation: `Cancelled` means that none was added.
         """
         await trio.lowlevel.checkpoint()
-        kept = [(turn, message) for turn, message in self._said.get(session, ()) if not turn_id or turn != turn_id]
-        self._said[session] = kept + [(turn_id, message) for message in messages]
+        at = self._now().isoformat()
+        kept = [(turn, row) for turn, row in self._rows.get(session, ()) if not turn_id or turn != turn_id]
+        for message in messages:
+            self._places += 1
+            kept.append((turn_id, StoredMessage(place=self._places, at=at, message=message)))
+        self._rows[session] = kept
 
-    async def clear(self, session: str) -> int:
-        """Forget everything said in *session*; how many messages it was.
+    async def tail(self, session: str, limit: int) -> SessionTail:
+        """The messages of *session* since its cut; see `Sessions.tail`.
 
-        Cancellation: `Cancelled` means that nothing was forgotten.
+        Cancellation: safe.
         """
         await trio.lowlevel.checkpoint()
-        return len(self._said.pop(session, ()))
+        version, compaction = self._compactions.get(session, (0, Compaction()))
+        rows = [row for _, row in self._rows.get(session, ()) if row.place > compaction.cut]
+        return SessionTail(compaction=compaction, version=version, rows=tuple(rows[max(0, len(rows) - limit) :]))
 
+    async def compact(self, session: str, compaction: Compaction, *, version: int) -> bool:
+        """Show models less of *session* from now on; see `Sessions.compact`.
 
-def presentable(messages: Iterable[Message]) -> tuple[Message, ...]:
-    """*messages* with each call answered once, and each answer behind its call: providers refuse anything else."""
-    shown: list[Message] = []
-    unanswered: dict[str, ToolCall] = {}
-    for is_answer, group in groupby(messages, key=lambda message: message.role == "tool"):
-        if is_answer:
-            shown.extend(_answers_to(unanswered, group))
-            continue
-        for message in group:
-            shown.extend(_given_up(unanswered))
-            shown.append(message)
-            unanswered.update((call.id, call) for call in message.tool_calls)
-    return (*shown, *_given_up(unanswered))
+        Cancellation: `Cancelled` means that nothing was stored.
+        """
+        await trio.lowlevel.checkpoint()
+        newest, _ = self._compactions.get(session, (0, None))
+        if newest != version:
+            return False
+        self._compactions[session] = (version + 1, compaction)
+        return True
 
+    async def keep_result(self, session: str, call_id: str, text: str) -> None:
+        """Keep the whole *text* of a tool result; see `Sessions.keep_result`.
 
-def _answers_to(unanswered: dict[str, ToolCall], answers: Iterable[Message]) -> Iterator[Message]:
-    for answer in answers:
-        if answer.tool_call_id in unanswered:
-            del unanswered[answer.tool_call_id]
-            yield answer
+        Cancellation: `Cancelled` means that it was not kept.
+        """
+        await trio.lowlevel.checkpoint()
+        self._results[session, call_id] = text
 
+    async def result(self, session: str, call_id: str) -> str | None:
+        """The whole text of a tool result; see `Sessions.result`.
 
-def _given_up(unanswered: dict[str, ToolCall]) -> Iterator[Message]:
-    while unanswered:
-        yield Message.tool(_NO_RESULT, tool_call_id=unanswered.pop(next(iter(unanswered))).id)
+        Cancellation: safe.
+        """
+        await trio.lowlevel.checkpoint()
+        if (session, call_id) in self._results:
+            return self._results[session, call_id]
+        found = (row.message for _, row in reversed(self._rows.get(session, ())))
+        return next((m.text for m in found if m.role == "tool" and m.tool_call_id == call_id), None)
+
+    async def clear(self, session: str) -> int:
+        """Delete everything of *session*; how many messages it had.
+
+        Cancellation: `Cancelled` means that nothing was deleted.
+        """
+        await trio.lowlevel.checkpoint()
+        self._compactions.pop(session, None)
+        for key in [key for key in self._results if key[0] == session]:
+            del self._results[key]
+        return len(self._rows.pop(session, ()))

@@ -7,14 +7,14 @@ from typing import Any, Literal
 
 import msgspec
 
-from clawft_trio.attempts import Usage
 from clawft_trio.chat import Citation, Opaque, ReasoningDelta, Reset, StreamEvent, TextDelta, ToolCall
 from clawft_trio.errors import InvalidResponse
 from clawft_trio.llm import lenient
 from clawft_trio.llm.anthropic_block import KeptBlock
 from clawft_trio.llm.assembly import TooManyCalls, as_text
 from clawft_trio.llm.lenient import NOT_JSON, NotDecodable, as_index
-from clawft_trio.llm.reading import ANTHROPIC_FINISH_REASONS, Answer, count, finish_word, opaque, unknown_finish
+from clawft_trio.llm.reading import ANTHROPIC_FINISH_REASONS, Answer, finish_word, opaque, unknown_finish
+from clawft_trio.llm.usage import UsageReader, read_messages_usage
 from clawft_trio.net.sse import ServerSentEvent, SSEDecoder
 
 DIALECT = "anthropic"
@@ -79,7 +79,7 @@ class AnthropicReading:
         """Read a message from its start into *answer*."""
         self.answer = answer
         answer.blocks = self._blocks_of_calls
-        self._usage: dict[str, Any] = {}
+        self._usage = UsageReader(read_messages_usage, answer.provider)
         # The blocks that are open, by index: the type of each, and for those kept as they are, the block.
         self._open: dict[int, str] = {}
         self._kept: dict[int, KeptBlock] = {}
@@ -329,11 +329,11 @@ class AnthropicReading:
     def _note_usage(self, usage: Any, out: list[StreamEvent]) -> None:
         # `message_delta` repeats some of the numbers, cumulative, and leaves out the others.
         if isinstance(usage, Mapping):
-            self._usage |= _without_null(usage)
-            self.answer.details["usage"] = self._usage
-            tier = self._usage.get("service_tier")
-            self.answer.service_tier = tier if isinstance(tier, str) else ""
-            out.extend(self.answer.note_usage(read_usage(self._usage)))
+            known = self.answer.details.get("usage", {})
+            self.answer.details["usage"] = known | _without_null(usage)
+            tier = usage.get("service_tier")
+            self.answer.service_tier = tier if isinstance(tier, str) else self.answer.service_tier
+        out.extend(self.answer.note_usage(self._usage.note(usage)))
 
     def _fail(self, error: Any, request_id: Any) -> None:
         self.error = {"error": error or {}, "request_id": request_id}
@@ -426,14 +426,3 @@ def _raw_delta(data: bytes) -> dict[str, Any]:
 
 def _without_null(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
-
-
-def read_usage(usage: Mapping[str, Any]) -> Usage:
-    """Tokens as Anthropic reports them: what came from and went to the cache is not in its `input_tokens`."""
-    cached, written = count(usage.get("cache_read_input_tokens")), count(usage.get("cache_creation_input_tokens"))
-    return Usage(
-        input_tokens=count(usage.get("input_tokens")) + cached + written,
-        output_tokens=count(usage.get("output_tokens")),
-        cached_tokens=cached,
-        cache_write_tokens=written,
-    )

@@ -10,6 +10,7 @@ import msgspec
 
 from clawft_trio.chat import ChatRequest, Image, Message, Opaque, Part, Text, ToolCall, ToolSpec
 from clawft_trio.llm.anthropic_answer import CALLS, DIALECT
+from clawft_trio.llm.anthropic_cache import mark_cache
 
 _TOOL_CHOICES = {"auto": "auto", "none": "none", "required": "any"}
 
@@ -41,6 +42,8 @@ def request_body(request: ChatRequest, model: str, max_tokens: int) -> dict[str,
         body["stop_sequences"] = list(request.stop)
     if request.response_schema is not None:
         body["output_config"] = {"format": {"type": "json_schema", "schema": request.response_schema}}
+    if request.cache is not None:
+        mark_cache(body, request.cache)
     return {**body, **request.extra}
 
 

@@ -52,7 +52,9 @@ _OLLAMA = _local("http://localhost:11434/v1", Quirks(ends_with="done"))
 KNOWN: Mapping[str, KnownProvider] = MappingProxyType(
     {
         "openai": _cloud(
-            "https://api.openai.com/v1", "OPENAI_API_KEY", quirks=Quirks(max_tokens_field="max_completion_tokens")
+            "https://api.openai.com/v1",
+            "OPENAI_API_KEY",
+            quirks=Quirks(max_tokens_field="max_completion_tokens", prompt_cache_key=True),
         ),
         "anthropic": KnownProvider(
             base_url="https://api.anthropic.com/v1", key_variables=("ANTHROPIC_API_KEY",), dialect="anthropic"

@@ -31,7 +31,7 @@ from clawft_trio.net.addresses import AddressPolicy
 from clawft_trio.net.http import Clocks, HttpClient, HttpEndpoint, Library
 from clawft_trio.net.response import HttpResponse
 from clawft_trio.nursery import raise_one
-from clawft_trio.observe.events import AttemptEnded, AttemptStarted
+from clawft_trio.observe.events import AttemptEnded, AttemptStarted, Noted
 
 ApiKey: TypeAlias = str | Callable[[], str | Awaitable[str]] | None
 """A key, something that gives the current one, or None where none is needed."""
@@ -247,7 +247,24 @@ class _Conversation:
         except ProviderError as exc:
             exc.partial = exc.partial or self.reading.answer.partial()
             raise
+        finally:
+            self._note_problem()
         return await self._conclude()
+
+    def _note_problem(self) -> None:
+        """Tell observers what is wrong with the reported usage."""
+        problem = self.reading.answer.usage_problem
+        if problem:
+            counted = "does not add up" if self.reading.answer.usage else "is refused, and the answer is estimated"
+            self.call.notify(
+                Noted(
+                    room="llm",
+                    what=f"the usage that {self.exchange.name} reports {counted}",
+                    details={"provider": self.exchange.name, "model": self.model, "problem": problem},
+                    call_id=self.call.id,
+                    turn_id=self.call.turn_id,
+                )
+            )
 
     async def _receive(self) -> None:
         if self.response.content_type == "text/html":
@@ -330,7 +347,8 @@ class _Conversation:
     async def _show(self, events: list[StreamEvent]) -> None:
         answer, attempt = self.reading.answer, self.attempt
         if answer.usage is not attempt.usage:
-            attempt.usage, attempt.certainty = answer.usage, "at_least"
+            attempt.usage = answer.usage
+            attempt.certainty = None if answer.usage is None else "at_least"
         if attempt.first_content is None and any(type(event) is not UsageReport for event in events):
             attempt.first_content = trio.current_time()
         emit = self.call.emit
@@ -357,7 +375,7 @@ class _Conversation:
                 partial=answer.partial(),
             )
         if self.attempt.usage is not None:
-            self.attempt.certainty = "exact"
+            self.attempt.certainty = "estimated" if answer.usage_problem else "exact"
         response = answer.whole(answer.finish_reason)
         if response.finish_reason in CALLS_MAY_RUN and not all(call.name for call in response.tool_calls):
             raise self._invalid("a tool call has no name")

@@ -7,14 +7,14 @@ from typing import Any, Literal
 
 import msgspec
 
-from clawft_trio.attempts import Usage
 from clawft_trio.chat import Citation, ReasoningDelta, StreamEvent, TextDelta
 from clawft_trio.llm import lenient
 from clawft_trio.llm.assembly import TooManyCalls, as_text
 from clawft_trio.llm.lenient import NOT_JSON, NotDecodable, as_index
 from clawft_trio.llm.openai_extras import Extra, Extras
-from clawft_trio.llm.reading import OPENAI_FINISH_REASONS, Answer, count, finish_word, unknown_finish
+from clawft_trio.llm.reading import OPENAI_FINISH_REASONS, Answer, finish_word, unknown_finish
 from clawft_trio.llm.think_tags import ThinkTags
+from clawft_trio.llm.usage import UsageReader, read_chat_usage
 from clawft_trio.net.sse import ServerSentEvent, SSEDecoder
 
 EndsWith = Literal["finish_reason", "done", "eof"]
@@ -69,6 +69,7 @@ class _Chunk(msgspec.Struct, gc=False):
     model: Any = None
     object: Any = None
     x_groq: Any = None
+    service_tier: Any = None
 
 
 _decode = msgspec.json.Decoder(_Chunk).decode
@@ -110,6 +111,7 @@ class OpenAIReading:
         self._refused = False
         self._extras = Extras(returns)
         self._halves = lenient.SurrogateJoiner()
+        self._usage = UsageReader(read_chat_usage, answer.provider)
         self._tags = ThinkTags() if think_tags else None
         # Events whose envelope is still looked at: Azure's first one has neither id nor model.
         self._unnamed = 4
@@ -189,6 +191,8 @@ class OpenAIReading:
     def _take(self, chunk: _Chunk, event: ServerSentEvent, out: list[StreamEvent]) -> None:
         answer = self.answer
         if chunk.error:
+            # What failed may have been charged all the same.
+            self._note_usage(chunk, out)
             self._fail({"error": chunk.error})
             return
         if self._unnamed:
@@ -206,16 +210,20 @@ class OpenAIReading:
                 self._note_logprobs(choice.logprobs)
             if choice.finish_reason:
                 self._finish(finish_word(choice.finish_reason), out)
-            if choice.usage and not chunk.usage:
-                chunk.usage = choice.usage
         elif self._is_error(chunk, event.data, named=event.event == "error"):
             self._fail(lenient.scrubbed(lenient.decode(event.data)))
             return
-        usage = chunk.usage or (chunk.x_groq.get("usage") if isinstance(chunk.x_groq, dict) else None)
-        if usage:
-            out.extend(answer.note_usage(read_usage(usage)))
-        if usage or self.finished or not choices:
-            self._note_details(event.data)
+        if chunk.usage or chunk.x_groq or self.finished or not choices or choices[0].usage or chunk.service_tier:
+            self._note_usage(chunk, out)
+            if chunk.usage or self.finished or not choices:
+                self._note_details(event.data)
+
+    def _note_usage(self, chunk: _Chunk, out: list[StreamEvent]) -> None:
+        # Groq sends it in `x_groq`, Moonshot in the choice, all others at the top.
+        choice = chunk.choices[0].usage if chunk.choices else None
+        groq = chunk.x_groq.get("usage") if isinstance(chunk.x_groq, dict) else None
+        reading = self._usage.note(chunk.usage, choice, groq, service_tier=chunk.service_tier)
+        out.extend(self.answer.note_usage(reading))
 
     def _is_error(self, chunk: _Chunk, data: bytes, *, named: bool = False) -> bool:
         """Whether an event without choices reports a failure in a shape that is not `{"error": …}`."""
@@ -412,7 +420,7 @@ class OpenAIReading:
             choices=[self._lenient_choice(choice) for choice in chosen] or None,
             **{
                 name: lenient.scrubbed(raw.get(name))
-                for name in ("usage", "error", "id", "model", "object", "x_groq")
+                for name in ("usage", "error", "id", "model", "object", "x_groq", "service_tier")
             },
         )
 
@@ -486,23 +494,3 @@ def _citation(raw: Any) -> Citation:
         quote=lenient.any_text(fields.get("content")),
         raw=raw,
     )
-
-
-def read_usage(usage: Any) -> Usage | None:
-    """Tokens as a server of this dialect reports them; whatever it leaves out is none."""
-    if not isinstance(usage, Mapping):
-        return None
-    prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
-    cached = _inner(prompt, "cached_tokens")
-    return Usage(
-        input_tokens=count(usage.get("prompt_tokens")),
-        output_tokens=count(usage.get("completion_tokens")),
-        # DeepSeek has a name of its own for it.
-        cached_tokens=cached or count(usage.get("prompt_cache_hit_tokens")),
-        cache_write_tokens=_inner(prompt, "cache_write_tokens"),
-        reasoning_tokens=_inner(completion, "reasoning_tokens"),
-    )
-
-
-def _inner(details: Any, name: str) -> int:
-    return count(details.get(name)) if isinstance(details, Mapping) else 0

@@ -27,6 +27,8 @@ class Quirks:
     #: how it takes a schema for its answer; None where it takes none. Unless it is "json_schema", the model is told the
     #: schema in words
     response_format: Literal["json_schema", "json_object"] | None = "json_schema"
+    #: whether it takes a `prompt_cache_key`, by which requests that begin alike reach the same cache
+    prompt_cache_key: bool = False
     #: what of its own answers it wants to see again
     returns: tuple[Extra, ...] = ()
 
@@ -53,6 +55,8 @@ def request_body(request: ChatRequest, model: str, quirks: Quirks) -> dict[str, 
         body["stop"] = list(request.stop)
     if schema is not None and quirks.response_format is not None:
         body["response_format"] = _response_format(schema, quirks.response_format)
+    if quirks.prompt_cache_key and request.cache is not None and request.cache.key:
+        body["prompt_cache_key"] = request.cache.key
     return {**body, **request.extra}
 
 

@@ -26,6 +26,7 @@ from clawft_trio.chat import (
     growing_text,
 )
 from clawft_trio.llm.assembly import ToolCallAssembly, ready
+from clawft_trio.llm.usage import UsageReading
 
 INCOMPLETE = "incomplete"
 """The `finish_reason` of a partial response: there was none."""
@@ -144,6 +145,7 @@ class Answer:
         "service_tier",
         "text",
         "usage",
+        "usage_problem",
     )
 
     def __init__(self, *, provider: str, model: str, taken_ids: Iterable[str] = ()) -> None:
@@ -161,6 +163,8 @@ class Answer:
         self.calls: ToolCallAssembly = ToolCallAssembly(self._taken_ids)
         self.usage: Usage | None = None
         #: one of ours, once a finish reason came that the dialect's table has
+        #: why the reported usage is refused, or does not add up; empty when nothing is wrong with it
+        self.usage_problem: str = ""
         self.finish_reason: str | None = None
         self.raw_finish_reason: str = ""
         self.service_tier: str = ""
@@ -196,15 +200,19 @@ class Answer:
         """Keep what no other field holds; null is the same as missing."""
         self.details.update((name, value) for name, value in details.items() if value is not None)
 
-    def note_usage(self, usage: Usage | None) -> list[UsageReport]:
-        """Remember *usage* and report it, when there is one and it is news.
-
-        A trailing usage of zeros (some gateways close a stream with one) does not replace numbers.
-        """
-        if usage is None or usage == self.usage or (self.usage is not None and not usage.total_tokens):
+    def note_usage(self, reading: UsageReading | None) -> list[UsageReport]:
+        """Keep the usage that *reading* has, and return the event that reports it when it is a new one."""
+        if reading is None:
             return []
-        self.usage = usage
-        return [UsageReport(usage)]
+        self.usage_problem = reading.problem
+        if reading.usage is None:
+            # What is refused leaves nothing to count by; what says nothing changes nothing.
+            self.usage = None if reading.problem else self.usage
+            return []
+        if reading.usage == self.usage:
+            return []
+        self.usage = reading.usage
+        return [UsageReport(reading.usage)]
 
     def close_text(self) -> None:
         """What comes next stands behind the text so far."""
@@ -273,13 +281,6 @@ class Reading(Protocol):
     def feed_end(self) -> list[StreamEvent]:
         """Take note that the event stream has ended; a last event without its blank line may still count."""
         ...
-
-
-def count(value: Any) -> int:
-    """A number of tokens from the wire: what is missing or not a number is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return 0
-    return max(0, int(value)) if value == value and abs(value) < 1e15 else 0  # noqa: PLR0124 - NaN is not equal to itself
 
 
 def opaque(dialect: str, block: Mapping[str, Any]) -> Opaque:

@@ -13,13 +13,13 @@ from typing import Any
 
 import msgspec
 
-from clawft_trio.attempts import Usage
 from clawft_trio.chat import Citation, ReasoningDelta, Reset, StreamEvent, TextDelta
 from clawft_trio.errors import InvalidResponse
 from clawft_trio.llm import lenient
 from clawft_trio.llm.assembly import TooManyCalls, as_text
 from clawft_trio.llm.lenient import NOT_JSON, NotDecodable, as_index
-from clawft_trio.llm.reading import Answer, count, finish_word, opaque, unknown_finish
+from clawft_trio.llm.reading import Answer, finish_word, opaque, unknown_finish
+from clawft_trio.llm.usage import UsageReader, read_responses_usage
 from clawft_trio.net.sse import ServerSentEvent, SSEDecoder
 
 DIALECT = "responses"
@@ -116,6 +116,7 @@ class ResponsesReading:
         self.answer = answer
         self._items: dict[int, _Item] = {}
         self._refused = False
+        self._usage = UsageReader(read_responses_usage, answer.provider)
         #: the item and the part that reasoning came from last: parts are paragraphs
         self._thinking: tuple[int, int | None] | None = None
 
@@ -370,9 +371,8 @@ class ResponsesReading:
         answer.model = lenient.any_text(response.get("model")) or answer.model
         answer.service_tier = lenient.any_text(response.get("service_tier"))
         answer.note_details({name: value for name, value in response.items() if name not in _READ and value != {}})
-        usage = response.get("usage")
-        if isinstance(usage, Mapping):
-            out.extend(answer.note_usage(read_usage(usage)))
+        reading = self._usage.note(response.get("usage"), service_tier=response.get("service_tier"))
+        out.extend(answer.note_usage(reading))
         for place, item in enumerate(lenient.as_objects(_listed(response.get("output")), of="the output")):
             if not (place in self._items and self._items[place].done):
                 self._end_item(place, item, out)
@@ -480,17 +480,3 @@ def _citations(annotations: Any) -> Iterator[Citation]:
                 title=lenient.any_text(raw.get("title")) or lenient.any_text(raw.get("filename")),
                 raw=raw,
             )
-
-
-def read_usage(usage: Mapping[str, Any]) -> Usage:
-    """Tokens as the Responses API reports them: what was cached or spent on reasoning is part of its sums."""
-    given, made = usage.get("input_tokens_details"), usage.get("output_tokens_details")
-    inputs: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
-    outputs: Mapping[str, Any] = made if isinstance(made, Mapping) else {}
-    return Usage(
-        input_tokens=count(usage.get("input_tokens")),
-        output_tokens=count(usage.get("output_tokens")),
-        cached_tokens=count(inputs.get("cached_tokens")),
-        cache_write_tokens=count(inputs.get("cache_write_tokens")),
-        reasoning_tokens=count(outputs.get("reasoning_tokens")),
-    )

@@ -1,7 +1,7 @@
 """MCP: many calls at once to servers that may hang, flood or die, and our own tools for other hosts."""
 
 from clawft_trio.mcp.client import McpClient as McpClient
-from clawft_trio.mcp.frames import Progress as Progress
+from clawft_trio.mcp.frames import CallOptions as CallOptions, Progress as Progress
 from clawft_trio.mcp.handshake import Agreement as Agreement
 from clawft_trio.mcp.host import Host as Host
 from clawft_trio.mcp.multiplexer import (

@@ -1,98 +1,128 @@
-"""A client for one MCP server: opened, shared by many tasks, kept alive, closed."""
+"""A client for one MCP server: the requests of the protocol by their names."""
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 import trio
 from msgspec import Raw
 
-from clawft_trio.codec import decode_json
-from clawft_trio.errors import InvalidData, McpError, PeerGone, RequestTimeout, ServerDown
-from clawft_trio.mcp.bell import Bell
-from clawft_trio.mcp.calls import Calls
-from clawft_trio.mcp.frames import Decode, OnNotice, OnProgress, Transport
-from clawft_trio.mcp.handshake import Agreement, detect, discover, greet
-from clawft_trio.mcp.jsonrpc import Malformed
-from clawft_trio.mcp.multiplexer import Multiplexer, MultiplexerStatistics
+from clawft_trio.errors import McpError, ProtocolViolation
+from clawft_trio.mcp.connection import Connection
+from clawft_trio.mcp.frames import DEFAULT_OPTIONS, CallOptions, Decode, OnNotice, OnProgress
+from clawft_trio.mcp.handshake import Agreement
+from clawft_trio.mcp.multiplexer import MultiplexerStatistics, Transport
 from clawft_trio.mcp.options import McpOptions
-from clawft_trio.mcp.stateless import InputRequired, answer_questions, or_input_required
-from clawft_trio.mcp.supervision import RestartHistory, Supervision
-from clawft_trio.mcp.types import EmptyResult
-from clawft_trio.nursery import goodbye, open_hidden_nursery
-from clawft_trio.observe import ServerGone, ServerSaid, ServerStarted, fan_out
+from clawft_trio.mcp.output import OutputCheck
+from clawft_trio.mcp.param_headers import Path, header_paths, param_headers
+from clawft_trio.mcp.types import (
+    CallToolResult,
+    CompleteResult,
+    Completion,
+    EmptyResult,
+    GetPromptResult,
+    LogLevel,
+    Prompt,
+    PromptsPage,
+    ReadResourceResult,
+    Resource,
+    ResourceContents,
+    ResourcesPage,
+    ResourceTemplate,
+    ResourceTemplatesPage,
+    ToolDefinition,
+    ToolsPage,
+    decode_tool_result,
+)
+from clawft_trio.nursery import open_hidden_nursery
 
 T = TypeVar("T")
+P = TypeVar("P", ToolsPage, ResourcesPage, ResourceTemplatesPage, PromptsPage)
+
+_log = logging.getLogger("clawft_trio.mcp")
 
 _LISTEN_AGAIN = 5.0
 """Seconds after which a subscription that the server has ended is asked for again."""
 
-_log = logging.getLogger("clawft_trio.mcp")
-_decode_empty = msgspec.json.Decoder(EmptyResult).decode
+MAX_PAGES = 1000
+"""Pages of one list. A server whose list never ends is broken or hostile."""
 
 
-class McpClient(Calls):
-    """A conversation with one server, over as many lives as the server has.
+class McpClient:
+    """A client of one server. Any number of tasks may call through it; cancelling one leaves the others alone.
 
-    Any number of tasks may call through one client; cancelling one leaves the others alone. While the server is
-    being started again calls wait for it, on their own clock. A call that was with the server when it died fails
-    with `PeerGone`: whether it acted is not known, so it is never repeated here.
+    `open_mcp` and `connect_mcp` make one. While the server is being started again calls wait for it, within their own
+    total. A call that was with the server when it ended fails with `PeerGone` and is never repeated here.
     """
 
     def __init__(self, name: str, options: McpOptions, transport: Callable[[], Transport]) -> None:
         self.name = name
-        self._options = options
-        self._transport = transport
-        self._notify = fan_out([options.notify])
-        self._mux: Multiplexer | None = None
-        self._agreement: Agreement | None = None
-        self._meta: Mapping[str, Any] | None = None
-        self._era = options.protocol
-        self._unavailable: McpError | None = None
-        self._next_probe = math.inf
-        self._changed = trio.lowlevel.ParkingLot()
-        self._suspicion = Bell()
-        self._life = trio.CancelScope()
-        self._closed = trio.Event()
-        self._history: RestartHistory | None = None
-        super().__init__()
+        self._connection = Connection(
+            name, options, transport, on_start=self._note_start, on_notification=self._note_notification
+        )
+        self._checks: dict[str, OutputCheck] = {}
+        self._header_paths: dict[str, Mapping[Path, str]] = {}
+        self._tools_version = 0
+        self._tools_changed = trio.lowlevel.ParkingLot()
 
     def __repr__(self) -> str:
-        if self._closed.is_set():
-            state = "closed"
-        elif self._unavailable is not None:
-            state = "down"
-        else:
-            state = "starting" if self._mux is None else repr(self._mux)
-        return f"<McpClient {self.name!r}: {state}>"
+        return f"<McpClient {self.name!r}: {self._connection.state}>"
 
     def statistics(self) -> MultiplexerStatistics:
         """How busy the connection is; all zeros while there is none."""
-        return (self._mux or Multiplexer()).statistics()
+        return self._connection.statistics()
 
     @property
     def agreement(self) -> Agreement:
-        """What the handshake settled: revision, capabilities, who the server is.
+        """What the handshake settled: revision, capabilities, the server's name and version.
 
         Raises:
           PeerGone: there has been none yet.
         """
-        if self._agreement is None:
-            raise PeerGone("the server has not answered the handshake yet", server=self.name)
-        return self._agreement
+        return self._connection.agreement
 
     @property
     def restarts(self) -> int:
         """How often the server has been started again."""
-        return 0 if self._history is None else self._history.restarts
+        return self._connection.restarts
 
-    # --- calls ---------------------------------------------------------------------------------------------------
+    # --- life ----------------------------------------------------------------------------------------------------
+
+    async def run_until_closed(
+        self, *, shielded: bool = False, task_status: trio.TaskStatus[McpClient] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Start the server and keep it up until `aclose`, or until it is gone and is not to be started again.
+
+        Args:
+          shielded: once it has started, only `aclose` ends it: cancelling the surrounding nursery does not.
+          task_status: gets this client after the handshake.
+
+        Raises:
+          McpError: as `open_mcp`.
+
+        Cancellation: the server is ended, within its graces.
+        """
+        async with open_hidden_nursery() as nursery:
+
+            def note_started() -> None:
+                nursery.start_soon(self._follow_tools)
+                task_status.started(self)
+
+            await self._connection.run(note_started, shielded=shielded)
+            nursery.cancel_scope.cancel(reason="the connection has ended")
+
+    async def aclose(self) -> None:
+        """End the connection and the server; pending calls fail with `PeerGone`. Idempotent.
+
+        Cancellation: the end goes on, within the server's graces.
+        """
+        await self._connection.aclose()
+
+    # --- any request ---------------------------------------------------------------------------------------------
 
     async def call(
         self,
@@ -100,62 +130,34 @@ class McpClient(Calls):
         params: Mapping[str, Any] | None = None,
         *,
         decode: Decode[T],
-        name: str = "",
-        total: float | None = None,
-        longest: float | None = None,
-        on_progress: OnProgress | None = None,
-        on_notice: OnNotice | None = None,
-        headers: Mapping[str, str] | None = None,
+        options: CallOptions = DEFAULT_OPTIONS,
     ) -> T:
-        """Send any request and wait for its answer; `Multiplexer.call` says how.
+        """Send any request and wait for its answer.
 
-        A server of 2026-07-28 may answer with questions; the host answers them, and the same is asked again.
+        Args:
+          method: what to ask for.
+          params: a JSON object.
+          decode: turns the result's JSON text into what is returned; it raises `ValueError` for what does not fit.
+          options: how it is sent and how long its answer may take.
 
         Raises:
           PeerError: the server answered with an error.
-          PeerGone: the server died while it had the request, or the client is closed.
-          ServerDown: the server has died too often; not tried.
+          PeerGone: the server ended while it had the request, or the client is closed.
+          ServerDown: the server has ended too often; not tried.
           RequestTimeout: no answer in time.
           ProtocolViolation: the answer is not one.
 
-        Cancellation: the server is told, the id is retired, a late answer is dropped.
+        Cancellation: the server is notified, the id is retired, a late answer is dropped.
         """
-        total = self._options.total if total is None else total
-        mux = self._mux
-        if mux is None or mux.ended is not None:
-            started = trio.current_time()
-            mux = await self._wait_ready(method, total)
-            total -= trio.current_time() - started
-        ask = partial(
-            mux.call,
-            method,
-            name=name,
-            total=total,
-            longest=longest,
-            on_progress=on_progress,
-            on_notice=on_notice,
-            headers=headers,
-        )
-        try:
-            if self._meta is None:
-                return await ask(params, decode=decode)
-            return await self._call_in_rounds(ask, {**(params or {}), "_meta": self._meta}, decode)
-        except RequestTimeout:
-            self._suspicion.ring()
-            raise
+        return await self._connection.call(method, params, decode=decode, options=options)
 
-    async def _call_in_rounds(
-        self, ask: Callable[..., Awaitable[Any]], params: Mapping[str, Any], decode: Decode[T]
-    ) -> T:
-        decode_either = or_input_required(decode)
-        added: Mapping[str, Any] = {}
-        round_ = 0
-        while True:
-            answer: T | InputRequired = await ask({**params, **added}, decode=decode_either)
-            if not isinstance(answer, InputRequired):
-                return answer
-            round_ += 1
-            added = await answer_questions(self._options.host, answer, round_, server=self.name)
+    def notify_nowait(self, method: str, params: Mapping[str, Any] | None = None) -> None:
+        """Queue a notification; it is dropped while there is no server.
+
+        Raises:
+          trio.WouldBlock: the server has stopped reading.
+        """
+        self._connection.notify_nowait(method, params)
 
     async def listen(
         self,
@@ -169,222 +171,298 @@ class McpClient(Calls):
         """Subscribe to changes at a server of 2026-07-28, until it ends the subscription.
 
         Args:
-          on_notice: is shown method and parameters of each notification of this subscription; sync and cheap. The
-            first is `notifications/subscriptions/acknowledged`.
+          on_notice: is called with method and parameters of each notification of this subscription; synchronous and
+            cheap. The first is `notifications/subscriptions/acknowledged`.
           tools: changes of the list of tools; `prompts` and `resources` likewise.
           uris: changes of these resources.
 
         Raises:
           McpError: see `call`.
 
-        Cancellation: the server is told; nothing more is shown.
+        Cancellation: the server is notified; *on_notice* is not called again.
         """
         wanted = {"toolsListChanged": tools, "promptsListChanged": prompts, "resourcesListChanged": resources}
         filter_: dict[str, Any] = {key: True for key, value in wanted.items() if value}
         if uris:
             filter_["resourceSubscriptions"] = list(uris)
-        await self.call(
-            "subscriptions/listen",
-            {"notifications": filter_},
-            decode=_decode_empty,
-            total=math.inf,
-            on_notice=on_notice,
-        )
+        options = CallOptions(total=math.inf, on_notice=on_notice)
+        await self.call("subscriptions/listen", {"notifications": filter_}, decode=_decode_empty, options=options)
 
-    async def _wait_ready(self, method: str, total: float) -> Multiplexer:
-        with trio.move_on_after(total):
-            while True:
-                if self._unavailable is not None:
-                    await trio.lowlevel.checkpoint()
-                    raise self._refusal(self._unavailable)
-                mux = self._mux
-                if mux is not None and (mux.ended is None or self._is_last_life):
-                    return mux  # noqa: ASYNC910 - it was awaited, or the caller waits
-                await self._changed.park()
-        raise RequestTimeout(f"{method}: the server was not up within {total:g} s", server=self.name)
+    async def _pages(self, method: str, decode: Callable[[Raw], P]) -> list[P]:
+        pages: list[P] = []
+        cursor: str | None = None
+        seen: set[str] = set()
+        while len(pages) < MAX_PAGES:
+            params = None if cursor is None else {"cursor": cursor}
+            page = await self.call(method, params, decode=decode)
+            pages.append(page)
+            cursor = page.next_cursor
+            if cursor is None:
+                return pages
+            if cursor in seen:
+                raise ProtocolViolation(f"{method}: the cursor {cursor[:60]!r} came twice", server=self.name)
+            seen.add(cursor)
+        raise ProtocolViolation(f"{method}: more than {MAX_PAGES} pages", server=self.name)
+
+    # --- tools -------------------------------------------------------------------------------------------------
 
     @property
-    def _is_last_life(self) -> bool:
-        return self._options.supervision is None or self._life.cancel_called
+    def tools_version(self) -> int:
+        """Counts how often the server's tools may have changed: a notice, or a new life of the server."""
+        return self._tools_version
 
-    def _refusal(self, why: McpError) -> McpError:
-        if self._next_probe == math.inf:
-            return copy.copy(why)
-        wait = max(0.0, self._next_probe - trio.current_time())
-        return ServerDown(f"down, next try in {wait:.3g} s: {why}", retry_after=wait, server=self.name)
+    async def wait_tools_changed(self, seen: int) -> int:
+        """Wait until `tools_version` is not *seen* any more, and return it.
 
-    def notify_nowait(self, method: str, params: Mapping[str, Any] | None = None) -> None:
-        """Send a notification, as soon as the pipe takes it. While there is no server it goes nowhere.
-
-        Raises:
-          trio.WouldBlock: the server has stopped reading.
+        Cancellation: nothing has changed.
         """
-        if self._mux is not None:
-            self._mux.notify_nowait(method, params)
+        await trio.lowlevel.checkpoint()
+        while self._tools_version == seen:
+            await self._tools_changed.park()
+        return self._tools_version
 
-    # --- life ------------------------------------------------------------------------------------------------------
-
-    async def aclose(self) -> None:
-        """End the conversation and the server; calls that wait fail with `PeerGone`. Once more does nothing.
-
-        Cancellation: the end goes on, within the server's graces.
-        """
-        self._life.cancel(reason="the client was closed")
-        with goodbye(60.0):
-            await self._closed.wait()
-
-    async def _run(self, *, task_status: trio.TaskStatus[McpClient]) -> None:
-        try:
-            with self._life:
-                await self._lead(lambda: task_status.started(self))
-        finally:
-            self._mux = None
-            self._set_unavailable(PeerGone("the client is closed", server=self.name), math.inf)
-            self._closed.set()
-
-    async def _lead(self, tell_started: Callable[[], None]) -> None:
-        """Live once, and again for as long as the supervision wants it. The first start has to succeed."""
-        policy = self._options.supervision
-        history = self._history = RestartHistory(policy or Supervision(), self._options.uniform)
-
-        def ready() -> None:
-            if not started:
-                started.append(True)
-                tell_started()
-
-        started: list[bool] = []
-        while True:
-            born, ended = trio.current_time(), await self._live_contained(ready, first=not started)
-            lived = trio.current_time() - born
-            self._mux = None
-            if policy is None:
-                self._notify(ServerGone(server=self.name, error=ended))
-                self._set_unavailable(ended, math.inf)
-                return
-            verdict = history.note_end(trio.current_time(), lived=lived)
-            self._notify(ServerGone(server=self.name, error=ended, restart_in=verdict.wait))
-            if verdict.down:
-                self._set_unavailable(ended, trio.current_time() + verdict.wait)
-            await trio.sleep(verdict.wait)
-
-    def _set_unavailable(self, why: McpError, next_probe: float) -> None:
-        self._unavailable = why
-        self._next_probe = next_probe
-        self._changed.unpark_all()
-
-    async def _live_contained(self, ready: Callable[[], None], *, first: bool) -> McpError:
-        era = self._era
-        try:
-            return await self._live(ready)
-        except McpError as exc:
-            died_of_the_question = era == "detect" and self._era == "handshake"
-            if first and not died_of_the_question:
-                raise
-            ended = exc
-        if died_of_the_question:
-            # Another life, greeted in the way that everybody knows.
-            return await self._live_contained(ready, first=first)
-        return ended  # noqa: ASYNC910 - it was awaited
-
-    async def _live(self, ready: Callable[[], None]) -> McpError:
-        """One life of the server, from its start to its end; returns why it ended.
-
-        Raises:
-          McpError: it did not get through the handshake.
-        """
-        options = self._options
-        mux = Multiplexer(
-            name=self.name,
-            serve=options.host.answer,
-            listen=self._hear if options.host.hear is not None else None,
-            overhear=self._overhear,
-            window=options.window,
-            on_malformed=self._note_malformed,
-        )
-        async with open_hidden_nursery() as nursery:
-
-            async def converse() -> None:
-                await mux.run(self._transport())
-                nursery.cancel_scope.cancel(reason="the connection has ended")
-
-            nursery.start_soon(converse)
-            self._agreement = await self._greet(mux)
-            nursery.start_soon(self._watch_over, mux, nursery.cancel_scope)
-            if self._agreement.meta is not None and (self._agreement.capabilities.tools or {}).get("listChanged"):
-                nursery.start_soon(self._follow_tools)
-            self._set_available(mux)
-            ready()
-        assert mux.ended is not None
-        return mux.ended
-
-    async def _greet(self, mux: Multiplexer) -> Agreement:
-        options = self._options
-        if self._era == "handshake":
-            return await greet(mux, options.host, total=options.start)
-        if self._era == "stateless":
-            return await discover(mux, options.host, total=options.start, log_level=options.log_level)
-        try:
-            agreement = await detect(
-                mux, options.host, total=options.start, probe=options.probe, log_level=options.log_level
-            )
-        except PeerGone:
-            self._era = "handshake"
-            raise
-        self._era = "handshake" if agreement.meta is None else "stateless"
-        return agreement
-
-    async def _follow_tools(self) -> None:
-        while True:
-            try:
-                await self.listen(lambda *_: None, tools=True)
-            except McpError as exc:
-                _log.info("%s: changes of the tools are not told: %s", self.name, exc)
-                return  # noqa: ASYNC910 - it was awaited, or the caller waits
-            await trio.sleep(_LISTEN_AGAIN)
-
-    def _set_available(self, mux: Multiplexer) -> None:
-        assert self._agreement is not None
-        self._meta = self._agreement.meta
-        self._mux = mux
-        self._unavailable = None
+    def _note_start(self) -> None:
         self._forget_tools()
-        self._changed.unpark_all()
-        self._notify(ServerStarted(server=self.name, protocol=self._agreement.protocol_version, restarts=self.restarts))
 
-    async def _watch_over(self, mux: Multiplexer, life: trio.CancelScope) -> None:
-        """After each call that timed out: is the server busy, or hung?"""
-        policy = self._options.supervision
-        while policy is not None and policy.ping is not None:
-            await self._suspicion.wait()
-            asked = trio.current_time()
-            try:
-                await mux.call(
-                    "ping", None if self._meta is None else {"_meta": self._meta}, decode=decode_json, total=policy.ping
-                )
-            except RequestTimeout:
-                if mux.last_heard < asked:
-                    mux.end(PeerGone(f"the server is hung: no sign of life in {policy.ping:g} s", server=self.name))
-                    life.cancel(reason="the server is hung")
-            except McpError:
-                pass  # an error is an answer, too; and if it is gone, that is known already
-        await trio.sleep_forever()
-
-    # --- what the server says unasked -----------------------------------------------------------------------------
-
-    def _overhear(self, method: str, _: Raw) -> None:
+    def _note_notification(self, method: str, _: Raw) -> None:
         if method == "notifications/tools/list_changed":
             self._forget_tools()
 
-    async def _hear(self, method: str, params: Raw) -> None:  # noqa: ASYNC910 - it was awaited, or the caller waits
-        hear = self._options.host.hear
-        assert hear is not None
-        try:
-            await hear(method, decode_json(bytes(params)) if params else {})
-        except InvalidData:
-            _log.warning("%s: %s: unreadable parameters", self.name, method)
-        except Exception:  # noqa: BLE001 - a listener that fails must not cost the session
-            _log.exception("the listener failed on %s of %s", method, self.name)
+    async def _follow_tools(self) -> None:
+        """Subscribe to changes of the tools wherever the server is of 2026-07-28 and offers it."""
+        while True:
+            seen = self._tools_version
+            agreement = self.agreement
+            if agreement.meta is None or not (agreement.capabilities.tools or {}).get("listChanged"):
+                await self.wait_tools_changed(seen)
+                continue
+            try:
+                await self.listen(lambda *_: None, tools=True)
+            except McpError as exc:
+                _log.info("%s: changes of the tools cannot be followed: %s", self.name, exc)
+                await self.wait_tools_changed(seen)
+            else:
+                await trio.sleep(_LISTEN_AGAIN)
 
-    def _note_malformed(self, message: Malformed) -> None:
-        _log.info("%s wrote what is no message (%s): %r", self.name, message.reason, message.sample)
-        self._notify(ServerSaid(server=self.name, text=message.sample))
+    def _forget_tools(self) -> None:
+        self._tools_version += 1
+        self._tools_changed.unpark_all()
+
+    async def list_tools(self) -> tuple[ToolDefinition, ...]:
+        """All tools, over all pages. From then on results are checked against their output schemas.
+
+        Raises:
+          McpError: see `call`.
+
+        Cancellation: as `call`.
+        """
+        pages = await self._pages("tools/list", _decode_tools)
+        tools = tuple(tool for page in pages for tool in page.tools)
+        if self.agreement.meta is not None:
+            tools = self._without_bad_headers(tools)
+        self._checks = {tool.name: OutputCheck(tool.output_schema) for tool in tools if tool.output_schema is not None}
+        return tools
+
+    def _without_bad_headers(self, tools: tuple[ToolDefinition, ...]) -> tuple[ToolDefinition, ...]:
+        """The tools whose `x-mcp-header` annotations make sense; 2026-07-28 wants the others left out."""
+        kept: list[ToolDefinition] = []
+        self._header_paths = {}
+        for tool in tools:
+            try:
+                paths = header_paths(tool.input_schema)
+            except ValueError as exc:
+                _log.warning("%s: tool %r is left out: %s", self.name, tool.name[:100], exc)
+                continue
+            kept.append(tool)
+            if paths:
+                self._header_paths[tool.name] = paths
+        return tuple(kept)
+
+    async def call_tool(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        total: float | None = None,
+        longest: float | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> CallToolResult:
+        """Call a tool. Its own failure is a result with `is_error`, not an exception.
+
+        Args:
+          name: as the server has it.
+          arguments: a JSON object.
+          total: seconds it may take; None is the client's default.
+          longest: with it, each progress report starts the clock of *total* anew, up to so many seconds in all.
+          on_progress: is shown each progress report as it comes; sync and cheap.
+
+        Raises:
+          McpError: see `call`; `ProtocolViolation` also when the structured result does not fit the tool's own
+            output schema.
+
+        Cancellation: the server is told, the id is retired, a late answer is dropped.
+        """
+        given = {} if arguments is None else arguments
+        paths = self._header_paths.get(name) if self._header_paths else None
+        result = await self.call(
+            "tools/call",
+            {"name": name, "arguments": given},
+            decode=decode_tool_result,
+            options=CallOptions(
+                name=name,
+                total=total,
+                longest=longest,
+                on_progress=on_progress,
+                headers=None if paths is None else param_headers(paths, given),
+            ),
+        )
+        if self._checks and not result.is_error and name in self._checks:
+            problem = self._checks[name].problem_with(result.structured_content)
+            if problem is not None:
+                raise ProtocolViolation(f"{name}: structured content: {problem}", server=self.name)
+        return result
+
+    # --- resources ------------------------------------------------------------------------------------------------
+
+    async def list_resources(self) -> tuple[Resource, ...]:
+        """All resources, over all pages.
+
+        Raises:
+          McpError: see `call`.
+
+        Cancellation: as `call`.
+        """
+        pages = await self._pages("resources/list", _decode_resources)
+        return tuple(resource for page in pages for resource in page.resources)
+
+    async def list_resource_templates(self) -> tuple[ResourceTemplate, ...]:
+        """All templates of resources, over all pages.
+
+        Raises:
+          McpError: see `call`.
+
+        Cancellation: as `call`.
+        """
+        pages = await self._pages("resources/templates/list", _decode_templates)
+        return tuple(template for page in pages for template in page.resource_templates)
+
+    async def read_resource(self, uri: str) -> tuple[ResourceContents, ...]:
+        """Read a resource.
+
+        Raises:
+          McpError: see `call`.
+
+        Cancellation: as `call`.
+        """
+        result = await self.call("resources/read", {"uri": uri}, decode=_decode_read, options=CallOptions(name=uri))
+        return result.contents
+
+    async def subscribe(self, uri: str) -> None:
+        """Ask for `notifications/resources/updated` about *uri* (until 2025-11-25; it goes to `Host.hear`).
+
+        Raises:
+          McpError: see `call`.
+
+        Cancellation: as `call`.
+        """
+        await self.call("resources/subscribe", {"uri": uri}, decode=_decode_empty)
+
+    async def unsubscribe(self, uri: str) -> None:
+        """Take back a `subscribe`.
+
+        Raises:
+          McpError: see `call`.
+
+        Cancellation: as `call`.
+        """
+        await self.call("resources/unsubscribe", {"uri": uri}, decode=_decode_empty)
+
+    # --- prompts ---------------------------------------------------------------------------------------------------
+
+    async def list_prompts(self) -> tuple[Prompt, ...]:
+        """All prompts, over all pages.
+
+        Raises:
+          McpError: see `call`.
+
+        Cancellation: as `call`.
+        """
+        pages = await self._pages("prompts/list", _decode_prompts)
+        return tuple(prompt for page in pages for prompt in page.prompts)
+
+    async def get_prompt(self, name: str, arguments: Mapping[str, str] | None = None) -> GetPromptResult:
+        """A prompt, with its blanks filled in.
+
+        Raises:
+          McpError: see `call`.
+
+        Cancellation: as `call`.
+        """
+        params: dict[str, Any] = {"name": name}
+        if arguments is not None:
+            params["arguments"] = arguments
+        return await self.call("prompts/get", params, decode=_decode_prompt, options=CallOptions(name=name))
+
+    # --- the rest --------------------------------------------------------------------------------------------------
+
+    async def complete(
+        self,
+        *,
+        argument: str,
+        value: str,
+        prompt: str | None = None,
+        resource_template: str | None = None,
+        context: Mapping[str, str] | None = None,
+    ) -> Completion:
+        """What may follow *value*, typed into *argument* of a prompt or of a resource template.
+
+        Raises:
+          McpError: see `call`.
+          ValueError: neither a prompt nor a template was named, or both were.
+
+        Cancellation: as `call`.
+        """
+        if (prompt is None) == (resource_template is None):
+            raise ValueError("name either a prompt or a resource template")
+        params: dict[str, Any] = {
+            "ref": {"type": "ref/prompt", "name": prompt}
+            if prompt is not None
+            else {"type": "ref/resource", "uri": resource_template},
+            "argument": {"name": argument, "value": value},
+        }
+        if context is not None:
+            params["context"] = {"arguments": context}
+        result = await self.call("completion/complete", params, decode=_decode_completion)
+        return result.completion
+
+    async def set_log_level(self, level: LogLevel) -> None:
+        """From which level on the server sends `notifications/message` (until 2025-11-25).
+
+        Raises:
+          McpError: see `call`.
+
+        Cancellation: as `call`.
+        """
+        await self.call("logging/setLevel", {"level": level}, decode=_decode_empty)
+
+    async def ping(self, *, total: float | None = None) -> float:
+        """Seconds that the server took to say that it is there (until 2025-11-25).
+
+        Raises:
+          McpError: see `call`.
+
+        Cancellation: as `call`.
+        """
+        asked = trio.current_time()
+        await self.call("ping", decode=_decode_empty, options=CallOptions(total=total))
+        return trio.current_time() - asked
+
+
+_decode_tools = msgspec.json.Decoder(ToolsPage).decode
+_decode_resources = msgspec.json.Decoder(ResourcesPage).decode
+_decode_templates = msgspec.json.Decoder(ResourceTemplatesPage).decode
+_decode_read = msgspec.json.Decoder(ReadResourceResult).decode
+_decode_prompts = msgspec.json.Decoder(PromptsPage).decode
+_decode_prompt = msgspec.json.Decoder(GetPromptResult).decode
+_decode_completion = msgspec.json.Decoder(CompleteResult).decode
+_decode_empty = msgspec.json.Decoder(EmptyResult).decode

@@ -1,20 +1,17 @@
-"""What travels through a multiplexer: frames on their way out, calls that wait, and what carries them."""
+"""What travels through a multiplexer: outgoing frames, pending calls, and the options of a call."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TypeVar
 
+import attrs
 import msgspec
 import outcome
 import trio
 from msgspec import Raw
 
-from clawft_trio.errors import McpError
 from clawft_trio.mcp.jsonrpc import Envelope, Id
-
-if TYPE_CHECKING:
-    from clawft_trio.mcp.multiplexer import Multiplexer
 
 T = TypeVar("T")
 
@@ -56,34 +53,54 @@ class Outgoing:
 _NO_HEADERS: Mapping[str, str] = {}
 
 
+@attrs.frozen(kw_only=True)
+class CallOptions:
+    """How one request is sent, and how long its answer may take.
+
+    Args:
+      name: of the tool, prompt or resource, for transports that repeat it outside the message.
+      total: seconds the answer may take; None is the client's default.
+      longest: with it, each progress report restarts the clock of *total*, up to this many seconds in all.
+      on_progress: is called with each progress report as it arrives; synchronous and cheap. What it raises ends the
+        call.
+      on_notice: is called with each notification that is tagged as this subscription's; synchronous and cheap. What it
+        raises ends the call. The peer may then end the call by cancelling it, which counts as an empty answer.
+      headers: are sent beside the request, where the transport has headers.
+      quiet: send no `notifications/cancelled` when the caller is gone (`initialize` must not be cancelled).
+    """
+
+    name: str = ""
+    total: float | None = None
+    longest: float | None = None
+    on_progress: OnProgress | None = None
+    on_notice: OnNotice | None = None
+    headers: Mapping[str, str] | None = None
+    quiet: bool = False
+
+
+DEFAULT_OPTIONS = CallOptions()
+
+
 class Pending(Outgoing):
     """A call that waits for its answer."""
 
-    __slots__ = ("deadline", "hard_deadline", "on_notice", "on_progress", "quiet", "started", "task", "total")
+    __slots__ = ("deadline", "hard_deadline", "options", "started", "task", "total")
 
-    def __init__(self, key: int, line: bytes, method: str, name: str, started: float, total: float) -> None:
-        super().__init__(line, method, key=key, name=name)
+    def __init__(
+        self, key: int, line: bytes, method: str, options: CallOptions, *, started: float, total: float
+    ) -> None:
+        super().__init__(line, method, key=key, name=options.name)
+        if options.headers:
+            self.headers = options.headers
+        self.options: CallOptions = options
         self.started: float = started
         self.total: float = total
         self.deadline: float = started + total
-        self.hard_deadline: float = self.deadline
-        self.on_progress: OnProgress | None = None
-        self.on_notice: OnNotice | None = None
-        #: the peer is not told when nobody waits any more
-        self.quiet: bool = False
+        self.hard_deadline: float = (
+            self.deadline if options.longest is None else max(self.deadline, started + options.longest)
+        )
         self.task: trio.lowlevel.Task = trio.lowlevel.current_task()
 
     def settle(self, result: outcome.Outcome[Envelope]) -> None:
-        """Wake the caller with its answer, or with an error. Once."""
+        """Resume the caller with its answer, or with an error. Once."""
         trio.lowlevel.reschedule(self.task, result)
-
-
-class Transport(Protocol):
-    """What moves frames between a multiplexer and its peer."""
-
-    async def run(self, mux: Multiplexer) -> McpError:
-        """Move frames until the connection has ended; returns why it did.
-
-        Cancellation: stops at once; a frame that was being written may be cut.
-        """
-        ...

@@ -11,6 +11,7 @@ import attrs
 import msgspec
 
 from clawft_trio.errors import McpError, PeerError, PeerGone, ProtocolViolation
+from clawft_trio.mcp.frames import CallOptions
 from clawft_trio.mcp.host import Host
 from clawft_trio.mcp.multiplexer import Multiplexer
 from clawft_trio.mcp.stateless import SERVER_INFO, UNSUPPORTED_VERSION, request_meta
@@ -59,8 +60,7 @@ async def greet(mux: Multiplexer, host: Host, *, total: float) -> Agreement:
         "initialize",
         {"protocolVersion": LATEST_HANDSHAKE, "capabilities": host.capabilities(), "clientInfo": client_info()},
         decode=_decode_initialize,
-        total=total,
-        quiet=True,
+        options=CallOptions(total=total, quiet=True),
     )
     if result.protocol_version not in HANDSHAKE_VERSIONS:
         raise ProtocolViolation(f"it speaks revision {result.protocol_version!r}, which we do not", server=mux.name)
@@ -83,7 +83,8 @@ async def discover(mux: Multiplexer, host: Host, *, total: float, log_level: str
     Cancellation: the server is not told.
     """
     meta = request_meta(host, client_info(), log_level)
-    ask = partial(mux.call, "server/discover", {"_meta": meta}, decode=_decode_discover, total=total, quiet=True)
+    options = CallOptions(total=total, quiet=True)
+    ask = partial(mux.call, "server/discover", {"_meta": meta}, decode=_decode_discover, options=options)
     try:
         found = await ask()
     except PeerError as exc:

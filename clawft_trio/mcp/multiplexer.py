@@ -1,7 +1,7 @@
 """Many calls over one connection, in both directions.
 
-The multiplexer owns no stream. A `Transport` hands it what came in (`deliver`) and takes from it what has to go out
-(`take`), so the same routing serves pipes, memory streams and HTTP.
+The multiplexer owns no stream. A `Transport` gives it what came in (`deliver`) and sends what is in its queue
+(`outgoing`), so the same routing serves pipes, memory streams and HTTP.
 
 Rules that everything here keeps:
 
@@ -19,7 +19,7 @@ import copy
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import attrs
 import outcome
@@ -27,9 +27,8 @@ import trio
 from msgspec import UNSET, Raw
 
 from clawft_trio.errors import McpError, PeerError, PeerGone, ProtocolViolation, RequestTimeout
-from clawft_trio.mcp.bell import Bell
 from clawft_trio.mcp.deadlines import Watch
-from clawft_trio.mcp.frames import Decode, Listener, OnNotice, OnProgress, Outgoing, Pending, Transport
+from clawft_trio.mcp.frames import DEFAULT_OPTIONS, CallOptions, Decode, Listener, Outgoing, Pending
 from clawft_trio.mcp.hearing import (
     NOTIFICATIONS,
     SUBSCRIPTION_TAG,
@@ -47,6 +46,7 @@ from clawft_trio.mcp.jsonrpc import (
     encode_notification,
     encode_request,
 )
+from clawft_trio.mcp.send_queue import SendQueue
 from clawft_trio.mcp.serving import QUEUED, Answering, Serve
 from clawft_trio.nursery import open_hidden_nursery
 
@@ -57,9 +57,6 @@ DEFAULT_TOTAL = 30.0
 
 WINDOW = 1024
 """Calls that are with the peer at once. What is above waits here, dequeued for free when it is cancelled."""
-
-BATCH = 65_536
-"""Bytes handed to one write: what a Linux pipe holds."""
 
 
 @attrs.frozen(kw_only=True)
@@ -82,6 +79,17 @@ class MultiplexerStatistics:
     malformed: int
     #: notifications whose listener was too slow, and answers to a peer that floods us and reads nothing
     dropped: int
+
+
+class Transport(Protocol):
+    """What moves frames between a multiplexer and its peer."""
+
+    async def run(self, mux: Multiplexer) -> McpError:
+        """Move frames until the connection has ended; returns why it ended.
+
+        Cancellation: stops at once; a frame that was being written may be cut.
+        """
+        ...
 
 
 class Multiplexer:
@@ -117,10 +125,8 @@ class Multiplexer:
         self._last_id = 0
         self._pending: dict[Id, Pending] = {}
         self._waiting: OrderedDict[Id, Pending] = OrderedDict()
-        self._outbox: OrderedDict[Id, Outgoing] = OrderedDict()
-        self._frames = 0
-        self._outgoing = Bell()
-        self._stalled = trio.lowlevel.ParkingLot()
+        #: frames that the transport has to send
+        self.outgoing: SendQueue = SendQueue(window + NOTIFICATIONS)
         self._hearing = Hearing(listen)
         self._watch = Watch(self._expire)
         self._answering = Answering(
@@ -142,7 +148,7 @@ class Multiplexer:
         return MultiplexerStatistics(
             in_flight=len(self._pending),
             waiting=len(self._waiting),
-            outgoing=len(self._outbox),
+            outgoing=len(self.outgoing),
             serving=self._answering.active,
             unheard=self._hearing.waiting,
             stray_answers=self._stray,
@@ -163,13 +169,7 @@ class Multiplexer:
         params: Mapping[str, Any] | None = None,
         *,
         decode: Decode[T],
-        name: str = "",
-        total: float = DEFAULT_TOTAL,
-        longest: float | None = None,
-        on_progress: OnProgress | None = None,
-        on_notice: OnNotice | None = None,
-        headers: Mapping[str, str] | None = None,
-        quiet: bool = False,
+        options: CallOptions = DEFAULT_OPTIONS,
     ) -> T:
         """Send one request and wait for its answer.
 
@@ -180,14 +180,7 @@ class Multiplexer:
           method: what to ask for.
           params: its parameters, a JSON object.
           decode: turns the result's JSON text into what is returned; it raises `ValueError` for what does not fit.
-          name: of the tool, prompt or resource, for transports that repeat it outside the message.
-          total: seconds the answer may take.
-          longest: with it, each progress report starts the clock of *total* anew, up to so many seconds in all.
-          on_progress: is shown each progress report as it comes; sync and cheap. What it raises ends the call.
-          on_notice: is shown each notification that is tagged as this subscription's; sync and cheap. What it raises
-            ends the call. The peer may then end the call by cancelling it, which counts as an empty answer.
-          headers: go beside the request, where the transport has headers.
-          quiet: do not tell the peer when nobody waits any more (`initialize` must not be cancelled).
+          options: how it is sent and how long its answer may take; without a total it may take `DEFAULT_TOTAL`.
 
         Raises:
           PeerError: the peer answered with an error object.
@@ -203,17 +196,11 @@ class Multiplexer:
             await trio.lowlevel.checkpoint()
             raise _copy(self._ended)
         self._last_id = key = self._last_id + 1
-        if on_progress is not None or longest is not None:
+        if options.on_progress is not None or options.longest is not None:
             params = _with_token(params, key)
         line = encode_request(key, method, UNSET if params is None else params)
-        pending = Pending(key, line, method, name, trio.current_time(), total)
-        if longest is not None:
-            pending.hard_deadline = max(pending.deadline, pending.deadline - total + longest)
-        pending.on_progress = on_progress
-        pending.on_notice = on_notice
-        if headers:
-            pending.headers = headers
-        pending.quiet = quiet
+        total = DEFAULT_TOTAL if options.total is None else options.total
+        pending = Pending(key, line, method, options, started=trio.current_time(), total=total)
         answer = await self._answer(pending)
         return self._read_answer(method, answer, decode)
 
@@ -248,9 +235,7 @@ class Multiplexer:
 
     def _launch(self, pending: Pending) -> None:
         self._pending[pending.id] = pending  # type: ignore[index]
-        self._outbox[pending.id] = pending  # type: ignore[index]
-        if len(self._outbox) == 1:
-            self._outgoing.ring()
+        self.outgoing.put(pending)
 
     def _give_up(self, pending: Pending, reason: str) -> None:
         """Retire a call that nobody waits for any more."""
@@ -259,10 +244,10 @@ class Multiplexer:
         if self._waiting.pop(key, None) is not None:
             return
         self._retire(key)
-        if self._outbox.pop(key, None) is None and not pending.quiet:
+        if not self.outgoing.withdraw(key) and not pending.options.quiet:
             method = "notifications/cancelled"
             line = encode_notification(method, {"requestId": key, "reason": reason})
-            self._enqueue(Outgoing(line, method, cancels=key))
+            self.outgoing.put(Outgoing(line, method, cancels=key))
 
     def _retire(self, key: Id) -> None:
         del self._pending[key]
@@ -288,25 +273,6 @@ class Multiplexer:
         pending.settle(outcome.Error(RequestTimeout(spent, server=self.name)))
 
     # --- the transport's side -------------------------------------------------------------------------------------
-
-    async def take(self, limit: int = BATCH) -> list[Outgoing]:
-        """Wait for frames to send, and take as many as make *limit* bytes, at least one.
-
-        Cancellation: nothing was taken.
-        """
-        while not self._outbox:
-            await self._outgoing.wait()
-        taken: list[Outgoing] = []
-        size = 0
-        while self._outbox and size < limit:
-            _, frame = self._outbox.popitem(last=False)
-            taken.append(frame)
-            size += len(frame.line)
-        if self._outbox:
-            self._outgoing.ring()
-        if self._stalled:
-            self._stalled.unpark_all()
-        return taken  # noqa: ASYNC910 - a checkpoint per batch, not per frame
 
     def deliver(self, message: Message) -> None:
         """Route one message that came in. Never blocks and never raises, whatever it is."""
@@ -337,7 +303,7 @@ class Multiplexer:
         if pending is None and isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < 19:
             pending = self._pending.get(int(key))
         # An answer to what was never sent is a guess, not an answer.
-        return None if pending is None or pending.id in self._outbox else pending
+        return None if pending is None or pending.id in self.outgoing else pending
 
     def _note_malformed(self, message: Malformed) -> None:
         self._malformed += 1
@@ -379,9 +345,9 @@ class Multiplexer:
             return
         # Only ever later, so the watch need not be moved: it looks again when it wakes.
         pending.deadline = min(trio.current_time() + pending.total, pending.hard_deadline)
-        if pending.on_progress is None:
+        if pending.options.on_progress is None:
             return
-        self._show(pending, pending.on_progress, progress)
+        self._show(pending, pending.options.on_progress, progress)
 
     def _note_subscription(self, method: str, params: Raw) -> None:
         try:
@@ -389,8 +355,8 @@ class Multiplexer:
         except (ValueError, RecursionError):
             return
         pending = self._find(tagged.meta.subscription_id)
-        if pending is not None and pending.on_notice is not None:
-            self._show(pending, pending.on_notice, method, params)
+        if pending is not None and pending.options.on_notice is not None:
+            self._show(pending, pending.options.on_notice, method, params)
 
     def _show(self, pending: Pending, callback: Callable[..., object], *what: object) -> None:
         try:
@@ -405,7 +371,7 @@ class Multiplexer:
         except (ValueError, RecursionError):
             return
         pending = self._find(notice.request_id)
-        if pending is not None and pending.on_notice is not None:
+        if pending is not None and pending.options.on_notice is not None:
             self._retire(pending.id)  # type: ignore[arg-type]
             pending.settle(outcome.Value(Envelope(id=pending.id, result=Raw(b"{}"))))
         elif notice.request_id is not None:
@@ -421,30 +387,30 @@ class Multiplexer:
           TypeError: *params* holds something that JSON does not know.
         """
         line = encode_notification(method, UNSET if params is None else params)
-        if not self._has_room():
+        if not self.outgoing.has_room:
             raise trio.WouldBlock
-        self._enqueue(Outgoing(line, method))
+        self.outgoing.put(Outgoing(line, method))
 
     async def send_answer(self, line: bytes) -> None:  # noqa: ASYNC910 - a checkpoint per batch, not per frame
         """Queue an answer to the peer, once there is room.
 
         Cancellation: it was not queued.
         """
-        while not self._has_room():
-            await self._stalled.park()
-        self._enqueue(Outgoing(line))
+        while not self.outgoing.has_room:
+            await self.outgoing.wait_taken()
+        self.outgoing.put(Outgoing(line))
 
     def send_answer_nowait(self, line: bytes) -> None:
         """Queue an answer to the peer, or drop it if the peer floods us and reads nothing."""
-        if self._patient or self._has_room():
-            self._enqueue(Outgoing(line))
+        if self._patient or self.outgoing.has_room:
+            self.outgoing.put(Outgoing(line))
         else:
             self._dropped += 1
 
     @property
     def congested(self) -> bool:
         """Whether nothing more should be read for now: the peer asks faster than it reads, or than we answer."""
-        return self._patient and (self._answering.queued >= QUEUED or not self._has_room())
+        return self._patient and (self._answering.queued >= QUEUED or not self.outgoing.has_room)
 
     async def wait_relieved(self) -> None:
         """Wait until there is something to read for again.
@@ -453,18 +419,7 @@ class Multiplexer:
         """
         await trio.lowlevel.checkpoint()
         while self.congested and self._ended is None:
-            await self._stalled.park()
-
-    def _has_room(self) -> bool:
-        return self._ended is not None or len(self._outbox) < self._window + NOTIFICATIONS
-
-    def _enqueue(self, frame: Outgoing) -> None:
-        if self._ended is not None:
-            return
-        self._frames -= 1  # requests have positive keys
-        self._outbox[self._frames] = frame
-        if len(self._outbox) == 1:
-            self._outgoing.ring()
+            await self.outgoing.wait_taken()
 
     # --- life --------------------------------------------------------------------------------------------------------
 
@@ -495,9 +450,8 @@ class Multiplexer:
         left = [*self._pending.values(), *self._waiting.values()]
         self._pending.clear()
         self._waiting.clear()
-        self._outbox.clear()
+        self.outgoing.close()
         self._hearing.clear()
-        self._stalled.unpark_all()
         for pending in left:
             pending.settle(outcome.Error(_copy(why)))
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TypeAlias
 
 import attrs
 import trio
 
 from clawft_trio.mcp.client import McpClient
-from clawft_trio.mcp.frames import Transport
+from clawft_trio.mcp.multiplexer import Transport
 from clawft_trio.mcp.options import McpOptions
 from clawft_trio.mcp.process import StdioServer
 from clawft_trio.mcp.stdio import StdioTransport
@@ -58,7 +59,7 @@ async def connect_mcp(
     Cancellation: the server is ended within its graces.
     """
     client = make_client(server, name, options or McpOptions())
-    await nursery.start(client._run)
+    await nursery.start(client.run_until_closed)
     return client
 
 
@@ -87,9 +88,8 @@ async def wrap_mcp(
 @asynccontextmanager
 async def _keep(client: McpClient) -> AsyncGenerator[McpClient, None]:
     async with open_hidden_nursery() as nursery:
-        await nursery.start(client._run)
-        # From here on it outlives the body, by one goodbye.
-        client._life.shield = True
+        # Shielded: it is closed after the body, within the server's graces.
+        await nursery.start(partial(client.run_until_closed, shielded=True))
         try:
             yield client
         finally:

@@ -122,7 +122,7 @@ class HttpTransport:
 
     async def _post_all(self, http: HttpEndpoint, mux: Multiplexer, nursery: trio.Nursery) -> None:
         while True:
-            for frame in await mux.take():
+            for frame in await mux.outgoing.take():
                 if frame.cancels is not None and self._drop(frame.cancels):
                     continue
                 if frame.method == "notifications/initialized":

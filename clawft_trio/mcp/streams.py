@@ -85,7 +85,7 @@ class StreamTransport:
     async def _write(self, mux: Multiplexer, connection: trio.CancelScope) -> None:
         try:
             while True:
-                frames = await mux.take()
+                frames = await mux.outgoing.take()
                 await self._send.send_all(b"".join([frame.line for frame in frames]))
         except _BROKEN:
             # What it wrote before may still be on its way. If it goes on living without reading, this is the end.

@@ -217,10 +217,9 @@ class Toolset:
     async def _start(self, nursery: trio.Nursery, name: str, options: McpOptions) -> bool:
         client = make_client(self._servers[name].server, name, options)
         try:
-            await nursery.start(client._run)
+            # Shielded: it is closed after the body of the toolset, within the server's graces.
+            await nursery.start(partial(client.run_until_closed, shielded=True))
             self.clients[name] = client
-            # From here on it outlives the body of the toolset, by one goodbye.
-            client._life.shield = True
             await self._refresh(name)
         except (ClawftError, ExceptionGroup) as exc:
             # A server that cannot even be asked for fails in two tasks at once: what is wrong with it comes first.

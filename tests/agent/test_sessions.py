@@ -19,7 +19,8 @@ from clawft_trio.agent.records import (
     tool_answer_from_json,
     tool_answer_to_json,
 )
-from clawft_trio.agent.sessions import MemorySessions, Sessions, presentable
+from clawft_trio.agent.session_view import presentable
+from clawft_trio.agent.sessions import MemorySessions, Sessions
 from clawft_trio.attempts import AttemptRecord, Latency, Usage
 from clawft_trio.chat import ChatResponse, Image, Message, Opaque, Text, ToolCall
 from clawft_trio.errors import ServerError, StoreCorrupt

@@ -46,8 +46,9 @@ def test_usage_comes_in_a_chunk_without_choices():
 ODD_USAGE = [
     ({"prompt_tokens": 7}, Usage(input_tokens=7)),
     ({"completion_tokens": 5}, Usage(output_tokens=5)),
-    ({"prompt_tokens": None, "completion_tokens": "5", "total_tokens": -1}, Usage()),
-    ({"prompt_tokens": -4, "completion_tokens": 2.0}, Usage(output_tokens=2)),
+    ({"prompt_tokens": None, "completion_tokens": "5", "total_tokens": -1}, None),
+    ({"prompt_tokens": -4, "completion_tokens": 2.0}, None),
+    ({"prompt_tokens": 4.0, "completion_tokens": 2.0}, Usage(input_tokens=4, output_tokens=2)),
     ({"prompt_tokens": 7, "prompt_tokens_details": None, "completion_tokens_details": []}, Usage(input_tokens=7)),
     ({"prompt_tokens": 7, "prompt_tokens_details": {"cached_tokens": 3, "audio_tokens": 0}}, Usage(input_tokens=7, cached_tokens=3)),
     ({"prompt_tokens": 7, "prompt_cache_hit_tokens": 4}, Usage(input_tokens=7, cached_tokens=4)),

@@ -11,6 +11,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from clawft_trio.codec import decode_json
 from clawft_trio.errors import PeerError, PeerGone, ProtocolViolation, RequestTimeout
+from clawft_trio.mcp.frames import CallOptions
 from clawft_trio.mcp.jsonrpc import parse
 from clawft_trio.mcp.multiplexer import Multiplexer
 from clawft_trio.testing.machine import TrioMachine
@@ -34,7 +35,7 @@ class Wire:
 
     async def _take(self, mux):
         while True:
-            for frame in await mux.take(1):
+            for frame in await mux.outgoing.take(1):
                 self.sent.append(json.loads(frame.line))
 
 
@@ -84,7 +85,9 @@ class MultiplexerMachine(TrioMachine):
         async def ask():
             with call.scope:
                 try:
-                    result = await self.mux.call("m", {"n": call.number}, decode=decode_json_bytes, total=total)
+                    result = await self.mux.call(
+                        "m", {"n": call.number}, decode=decode_json_bytes, options=CallOptions(total=total)
+                    )
                     call.outcome = ("answer", result)
                 except Exception as exc:
                     call.outcome = ("error", type(exc))

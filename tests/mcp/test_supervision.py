@@ -111,7 +111,7 @@ async def supervised(policy=DEFAULT, recorder=None, **script):
     async with open_hidden_nursery() as nursery:
         host = Host(nursery, **script)
         client = McpClient("s", options, host.transport)
-        await nursery.start(client._run)
+        await nursery.start(client.run_until_closed)
         yield client, host
         await client.aclose()
         nursery.cancel_scope.cancel(reason="the test is over")

@@ -1,0 +1,51 @@
+"""Where Anthropic's prompt cache is asked to keep the beginning of a request.
+
+`cache_control` on a block asks for the request up to and including that block to be cached; the order is tools, system,
+messages. A request may carry four marks, and a mark finds an earlier entry at most 20 blocks before it
+(https://docs.claude.com/en/docs/build-with-claude/prompt-caching). The marks:
+
+1. the last tool,
+2. the last block of the system prompt,
+3. where the request before this one ended: before the newest answer of the model. Its entry is found there however
+   many tool results have come since,
+4. the last block: the entry for the request after this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from clawft_trio.chat import PromptCache
+
+MAX_MARKS = 4
+"""Marks that a request may carry; more are refused."""
+
+_UNMARKABLE = frozenset({"thinking", "redacted_thinking"})
+"""Types of blocks that may not carry a mark themselves."""
+
+
+def mark_cache(body: dict[str, Any], cache: PromptCache) -> None:
+    """Put the marks into *body*, the body of a request. Blocks are replaced and never changed."""
+    control: dict[str, Any] = {"type": "ephemeral"}
+    if cache.lifetime != "5m":
+        control["ttl"] = cache.lifetime
+    for key in ("tools", "system"):
+        if body.get(key):
+            body[key] = _marked(body[key], control)
+    turns: list[dict[str, Any]] = body["messages"]
+    for index in _ends(turns):
+        turns[index] = {**turns[index], "content": _marked(turns[index]["content"], control)}
+
+
+def _ends(turns: Sequence[Mapping[str, Any]]) -> set[int]:
+    """The turns that get a mark on their last block: the last one, and the one before the newest answer."""
+    ends = {len(turns) - 1} if turns else set()
+    newest = max((index for index, turn in enumerate(turns) if turn["role"] == "assistant"), default=0)
+    return ends | ({newest - 1} if newest else set())
+
+
+def _marked(blocks: Sequence[Mapping[str, Any]], control: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """*blocks* with a mark on the last that may carry one."""
+    last = max((index for index, block in enumerate(blocks) if block.get("type") not in _UNMARKABLE), default=None)
+    return [{**block, "cache_control": control} if index == last else block for index, block in enumerate(blocks)]

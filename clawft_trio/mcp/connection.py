@@ -1,0 +1,363 @@
+"""The connection to one MCP server: started, greeted, watched, and started again when it ends."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, TypeVar
+
+import attrs
+import trio
+from msgspec import Raw
+
+from clawft_trio.codec import decode_json
+from clawft_trio.errors import InvalidData, McpError, PeerGone, RequestTimeout, ServerDown
+from clawft_trio.mcp.bell import Bell
+from clawft_trio.mcp.frames import DEFAULT_OPTIONS, CallOptions, Decode
+from clawft_trio.mcp.handshake import Agreement, detect, discover, greet
+from clawft_trio.mcp.jsonrpc import Malformed
+from clawft_trio.mcp.multiplexer import Multiplexer, MultiplexerStatistics, Transport
+from clawft_trio.mcp.options import McpOptions
+from clawft_trio.mcp.stateless import InputRequired, answer_questions, or_input_required
+from clawft_trio.mcp.supervision import RestartHistory, Supervision
+from clawft_trio.nursery import goodbye, open_hidden_nursery
+from clawft_trio.observe import ServerGone, ServerSaid, ServerStarted, fan_out
+
+T = TypeVar("T")
+
+_log = logging.getLogger("clawft_trio.mcp")
+
+
+class _ProbeEndedServer(PeerGone):
+    """The server ended when it was asked for its revision: it has to be started again and greeted the old way."""
+
+
+class Connection:
+    """The connection to one server, over as many starts of the server as its supervision allows.
+
+    While the server is being started again, calls wait for it, within their own total. A call that was with the server
+    when it ended fails with `PeerGone`: whether it acted is unknown, so it is never repeated here.
+
+    Args:
+      name: of the server, in errors, events and logs.
+      options: how the client behaves.
+      transport: makes the transport of one start of the server.
+      on_start: is called after each successful handshake; synchronous and cheap.
+      on_notification: is called with each notification as it arrives; synchronous and cheap.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        options: McpOptions,
+        transport: Callable[[], Transport],
+        *,
+        on_start: Callable[[], None],
+        on_notification: Callable[[str, Raw], None],
+    ) -> None:
+        self.name = name
+        self.options = options
+        self._transport = transport
+        self._on_start = on_start
+        self._on_notification = on_notification
+        self._notify = fan_out([options.notify])
+        self._mux: Multiplexer | None = None
+        self._agreement: Agreement | None = None
+        self._meta: Mapping[str, Any] | None = None
+        self._era = options.protocol
+        self._unavailable: McpError | None = None
+        self._next_probe = math.inf
+        self._changed = trio.lowlevel.ParkingLot()
+        self._suspected = Bell()
+        self._life = trio.CancelScope()
+        self._closed = trio.Event()
+        self._history: RestartHistory | None = None
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.name!r}: {self.state}>"
+
+    @property
+    def state(self) -> str:
+        """`starting`, `closed`, `down`, or how many calls are under way."""
+        if self._closed.is_set():
+            return "closed"
+        if self._unavailable is not None:
+            return "down"
+        return "starting" if self._mux is None else repr(self._mux)
+
+    def statistics(self) -> MultiplexerStatistics:
+        """How busy the connection is; all zeros while there is none."""
+        return (self._mux or Multiplexer()).statistics()
+
+    @property
+    def agreement(self) -> Agreement:
+        """What the handshake settled.
+
+        Raises:
+          PeerGone: there has been none yet.
+        """
+        if self._agreement is None:
+            raise PeerGone("the server has not answered the handshake yet", server=self.name)
+        return self._agreement
+
+    @property
+    def restarts(self) -> int:
+        """How often the server has been started again."""
+        return 0 if self._history is None else self._history.restarts
+
+    # --- calls ---------------------------------------------------------------------------------------------------
+
+    async def call(
+        self,
+        method: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        decode: Decode[T],
+        options: CallOptions = DEFAULT_OPTIONS,
+    ) -> T:
+        """Send one request and wait for its answer; `Multiplexer.call` says how.
+
+        A server of 2026-07-28 may answer with questions; the host answers them, and the request is repeated.
+
+        Raises:
+          PeerError: the server answered with an error.
+          PeerGone: the server ended while it had the request, or the client is closed.
+          ServerDown: the server has ended too often; not tried.
+          RequestTimeout: no answer in time.
+          ProtocolViolation: the answer is not one.
+
+        Cancellation: the server is notified, the id is retired, a late answer is dropped.
+        """
+        total = self.options.total if options.total is None else options.total
+        mux = self._mux
+        if mux is None or mux.ended is not None:
+            started = trio.current_time()
+            mux = await self._wait_ready(method, total)
+            total -= trio.current_time() - started
+        if total != options.total:
+            options = attrs.evolve(options, total=total)
+        try:
+            if self._meta is None:
+                return await mux.call(method, params, decode=decode, options=options)
+            return await self._call_in_rounds(mux, method, params, decode, options)
+        except RequestTimeout:
+            self._suspected.ring()
+            raise
+
+    async def _call_in_rounds(
+        self,
+        mux: Multiplexer,
+        method: str,
+        params: Mapping[str, Any] | None,
+        decode: Decode[T],
+        options: CallOptions,
+    ) -> T:
+        asked = {**(params or {}), "_meta": {**(params or {}).get("_meta", {}), **(self._meta or {})}}
+        decode_either = or_input_required(decode)
+        added: Mapping[str, Any] = {}
+        round_ = 0
+        while True:
+            answer = await mux.call(method, {**asked, **added}, decode=decode_either, options=options)
+            if not isinstance(answer, InputRequired):
+                return answer
+            round_ += 1
+            added = await answer_questions(self.options.host, answer, round_, server=self.name)
+
+    async def _wait_ready(self, method: str, total: float) -> Multiplexer:
+        with trio.move_on_after(total):
+            while True:
+                if self._unavailable is not None:
+                    await trio.lowlevel.checkpoint()
+                    self._refuse(self._unavailable)
+                mux = self._mux
+                if mux is not None and (mux.ended is None or self._is_last_start):
+                    return mux  # noqa: ASYNC910 - it was awaited, or the caller waits
+                await self._changed.park()
+        raise RequestTimeout(f"{method}: the server was not up within {total:g} s", server=self.name)
+
+    @property
+    def _is_last_start(self) -> bool:
+        return self.options.supervision is None or self._life.cancel_called
+
+    def _refuse(self, why: McpError) -> NoReturn:
+        if self._next_probe == math.inf:
+            raise copy.copy(why)
+        wait = max(0.0, self._next_probe - trio.current_time())
+        raise ServerDown(f"down, next try in {wait:.3g} s: {why}", retry_after=wait, server=self.name)
+
+    def notify_nowait(self, method: str, params: Mapping[str, Any] | None = None) -> None:
+        """Queue a notification; it is dropped while there is no server.
+
+        Raises:
+          trio.WouldBlock: the server has stopped reading.
+        """
+        if self._mux is not None:
+            self._mux.notify_nowait(method, params)
+
+    # --- life ------------------------------------------------------------------------------------------------------
+
+    async def aclose(self) -> None:
+        """End the connection and the server; pending calls fail with `PeerGone`. Idempotent.
+
+        Cancellation: the end goes on, within the server's graces.
+        """
+        self._life.cancel(reason="the client was closed")
+        with goodbye(60.0):
+            await self._closed.wait()
+
+    async def run(self, started: Callable[[], None], *, shielded: bool = False) -> None:
+        """Keep the server up until `aclose`, or until it is gone and is not to be started again.
+
+        Args:
+          started: is called after the first handshake.
+          shielded: from then on, only `aclose` ends it: cancelling the surrounding nursery does not.
+
+        Raises:
+          McpError: the first start failed.
+
+        Cancellation: the server is ended, within its graces.
+        """
+
+        def note_started() -> None:
+            started()
+            # A cancellation that is already being delivered would be taken back halfway.
+            if trio.current_effective_deadline() > -math.inf:
+                self._life.shield = shielded
+
+        try:
+            with self._life:
+                await self._supervise(note_started)
+        finally:
+            self._mux = None
+            self._set_unavailable(PeerGone("the client is closed", server=self.name), math.inf)
+            self._closed.set()
+
+    async def _supervise(self, tell_started: Callable[[], None]) -> None:
+        """Start the server, and again for as long as the supervision allows. The first start has to succeed."""
+        policy = self.options.supervision
+        history = self._history = RestartHistory(policy or Supervision(), self.options.uniform)
+        running: list[bool] = []
+
+        def ready() -> None:
+            if not running:
+                running.append(True)
+                tell_started()
+
+        while True:
+            began = trio.current_time()
+            ended = await self._live_contained(ready, first=not running)
+            lived = trio.current_time() - began
+            self._mux = None
+            if policy is None:
+                self._notify(ServerGone(server=self.name, error=ended))
+                self._set_unavailable(ended, math.inf)
+                return
+            verdict = history.note_end(trio.current_time(), lived=lived)
+            self._notify(ServerGone(server=self.name, error=ended, restart_in=verdict.wait))
+            if verdict.down:
+                self._set_unavailable(ended, trio.current_time() + verdict.wait)
+            await trio.sleep(verdict.wait)
+
+    def _set_unavailable(self, why: McpError, next_probe: float) -> None:
+        self._unavailable = why
+        self._next_probe = next_probe
+        self._changed.unpark_all()
+
+    async def _live_contained(self, ready: Callable[[], None], *, first: bool) -> McpError:
+        try:
+            return await self._live(ready)
+        except _ProbeEndedServer:
+            self._era = "handshake"
+        except McpError as exc:
+            if first:
+                raise
+            return exc  # noqa: ASYNC910 - it was awaited
+        return await self._live_contained(ready, first=first)
+
+    async def _live(self, ready: Callable[[], None]) -> McpError:
+        """One start of the server, to its end; returns why it ended.
+
+        Raises:
+          McpError: it did not get through the handshake.
+        """
+        options = self.options
+        mux = Multiplexer(
+            name=self.name,
+            serve=options.host.answer,
+            listen=self._hear if options.host.hear is not None else None,
+            overhear=self._on_notification,
+            window=options.window,
+            on_malformed=self._note_malformed,
+        )
+        async with open_hidden_nursery() as nursery:
+
+            async def converse() -> None:
+                await mux.run(self._transport())
+                nursery.cancel_scope.cancel(reason="the connection has ended")
+
+            nursery.start_soon(converse)
+            self._agreement = await self._greet(mux)
+            nursery.start_soon(self._watch_for_hang, mux, nursery.cancel_scope)
+            self._set_available(mux, self._agreement)
+            ready()
+        assert mux.ended is not None
+        return mux.ended
+
+    async def _greet(self, mux: Multiplexer) -> Agreement:
+        options = self.options
+        if self._era == "handshake":
+            return await greet(mux, options.host, total=options.start)
+        if self._era == "stateless":
+            return await discover(mux, options.host, total=options.start, log_level=options.log_level)
+        try:
+            agreement = await detect(
+                mux, options.host, total=options.start, probe=options.probe, log_level=options.log_level
+            )
+        except PeerGone as exc:
+            raise _ProbeEndedServer(str(exc), server=self.name) from exc
+        self._era = "handshake" if agreement.meta is None else "stateless"
+        return agreement
+
+    def _set_available(self, mux: Multiplexer, agreement: Agreement) -> None:
+        self._meta = agreement.meta
+        self._mux = mux
+        self._unavailable = None
+        self._on_start()
+        self._changed.unpark_all()
+        self._notify(ServerStarted(server=self.name, protocol=agreement.protocol_version, restarts=self.restarts))
+
+    async def _watch_for_hang(self, mux: Multiplexer, life: trio.CancelScope) -> None:
+        """After each call that timed out, find out whether the server is busy or hung."""
+        policy = self.options.supervision
+        while policy is not None and policy.ping is not None:
+            await self._suspected.wait()
+            asked = trio.current_time()
+            method = "ping" if self._meta is None else "server/discover"  # 2026-07-28 has no ping
+            params = None if self._meta is None else {"_meta": self._meta}
+            try:
+                await mux.call(method, params, decode=decode_json, options=CallOptions(total=policy.ping))
+            except RequestTimeout:
+                if mux.last_heard < asked:
+                    mux.end(PeerGone(f"the server is hung: it sent nothing for {policy.ping:g} s", server=self.name))
+                    life.cancel(reason="the server is hung")
+            except McpError:
+                pass  # an error is an answer, too; and an end of the connection is noticed elsewhere
+        await trio.sleep_forever()
+
+    # --- notifications ---------------------------------------------------------------------------------------------
+
+    async def _hear(self, method: str, params: Raw) -> None:  # noqa: ASYNC910 - it was awaited, or the caller waits
+        hear = self.options.host.hear
+        assert hear is not None
+        try:
+            await hear(method, decode_json(bytes(params)) if params else {})
+        except InvalidData:
+            _log.warning("%s: %s: unreadable parameters", self.name, method)
+        except Exception:  # noqa: BLE001 - a listener that fails must not end the connection
+            _log.exception("the listener failed on %s of %s", method, self.name)
+
+    def _note_malformed(self, message: Malformed) -> None:
+        _log.info("%s wrote a line that is no message (%s): %r", self.name, message.reason, message.sample)
+        self._notify(ServerSaid(server=self.name, text=message.sample))
