@@ -44,7 +44,7 @@ class Text:
     """Plain text, with the sources that the provider gave for it."""
 
     text: str
-    citations: tuple[Citation, ...] = attrs.field(default=(), kw_only=True, repr=bool)
+    citations: tuple[Citation, ...] = attrs.field(default=(), kw_only=True)
 
 
 @attrs.frozen(kw_only=True)
@@ -198,8 +198,8 @@ class ChatRequest:
 
 
 FinishReason: TypeAlias = str
-"""`stop`, `length`, `tool_calls`, `content_filter` (filtered or refused), `pause_turn` (the provider waits to be asked to
-go on), `aborted` (the consumer stopped it) or `incomplete` (of a partial answer)."""
+"""`stop`, `length`, `tool_calls`, `content_filter` (filtered or refused), `pause_turn` (the provider waits to be
+asked to go on), `aborted` (the consumer stopped it) or `incomplete` (of a partial answer)."""
 
 CALLS_MAY_RUN = frozenset({"stop", "tool_calls"})
 """The finish reasons of answers whose tool calls are whole and meant. After any other, no call may be executed."""

@@ -21,7 +21,7 @@ class AtModel:
     keeps_records = True
 
     def __init__(self, provider: Provider, target: Target) -> None:
-        self._provider = recorded(provider)
+        self._provider = recorded(provider, refuse_empty=True)
         self._target = target
 
     def __repr__(self) -> str:

@@ -143,6 +143,11 @@ class ToolCallAssembly:
         # Arguments that say nothing of where they belong, or something that was never said before.
         return self._calls[-1]
 
+    def late_fragments(self) -> list[ToolCallDelta]:
+        """The arguments that were not shown while they might have been a placeholder."""
+        late = [call for call in self._calls if call.placeholder and not call.text.tell()]
+        return [ToolCallDelta(call.position, "", "", "{}") for call in late]
+
     def calls(self, *, whole: bool) -> tuple[ToolCall, ...]:
         """The calls so far, in order, arguments as they came, each with an id of its own.
 

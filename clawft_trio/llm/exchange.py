@@ -271,17 +271,23 @@ class _Conversation:
             raise self._invalid("the answer is a web page", body=await self._page())
         # What was asked for, what a server makes of it and how it labels that are three things: the first byte tells.
         chunks = aiter(self.response.chunks())
-        head = b""
-        async for data in chunks:
-            head += data
-            if head.lstrip(_BLANK):
-                break
-        first = head.lstrip(_BLANK)[:1]
+        # In a list, so that the reading below can take it and no frame keeps it for the length of the stream.
+        begun = [await self._beginning(chunks)]
+        first = begun[0].lstrip(_BLANK)[:1]
         labelled = self.response.content_type == "text/event-stream"
         if first in (b"{", b"[") or (first not in _STREAM and not labelled):
-            await self._read_whole(head, chunks)
+            await self._read_whole(begun.pop(), chunks)
         else:
-            await self._stream(head, chunks)
+            await self._stream(begun, chunks)
+
+    async def _beginning(self, chunks: AsyncIterator[bytes]) -> bytes:
+        """The body up to the chunk with its first byte that is not blank."""
+        begun = b""
+        async for data in chunks:
+            begun += data
+            if begun.lstrip(_BLANK) or len(begun) > _MAX_ERROR:
+                break
+        return begun
 
     async def _read_whole(self, head: bytes, chunks: AsyncIterator[bytes]) -> None:
         limit = self.exchange.max_answer
@@ -302,9 +308,9 @@ class _Conversation:
             return await self.response.read(limit=_MAX_ERROR, cut=True)
         return b""
 
-    async def _stream(self, head: bytes, chunks: AsyncIterator[bytes]) -> None:
+    async def _stream(self, begun: list[bytes], chunks: AsyncIterator[bytes]) -> None:
         reading, limit = self.reading, self.exchange.max_answer
-        data: bytes | None = head
+        data: bytes | None = begun.pop()
         while data is not None:
             events = reading.feed(data)
             if events:
@@ -386,7 +392,7 @@ class _Conversation:
                 request_id=request_id(self.response.headers),
                 partial=response,
             )
-        await self._show(closing_events(response))
+        await self._show([*answer.calls.late_fragments(), *closing_events(response)])
         return attrs.evolve(response, latency=self.attempt.latency(trio.current_time()))
 
     def _invalid(self, how: str, *, body: bytes = b"") -> InvalidResponse:

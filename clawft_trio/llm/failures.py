@@ -224,9 +224,12 @@ def _is_bare(outer: Mapping[str, Any]) -> bool:
 
     `{"detail": …}` is what web frameworks answer where nothing is served, and no error of a model API.
     """
-    return outer.get("object") == "error" or outer.get("type") == "error" or (
-        bool(outer.get("message")) and any(outer.get(name) for name in ("code", "type", "error_type"))
-    ) or bool(outer.get("error_type"))
+    return (
+        outer.get("object") == "error"
+        or outer.get("type") == "error"
+        or (bool(outer.get("message")) and any(outer.get(name) for name in ("code", "type", "error_type")))
+        or bool(outer.get("error_type"))
+    )
 
 
 def _first_of(values: Iterator[int | None]) -> int | None:

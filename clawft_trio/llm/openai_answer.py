@@ -189,7 +189,6 @@ class OpenAIReading:
             return self._lenient(data)
 
     def _take(self, chunk: _Chunk, event: ServerSentEvent, out: list[StreamEvent]) -> None:
-        answer = self.answer
         if chunk.error:
             # What failed may have been charged all the same.
             self._note_usage(chunk, out)
@@ -213,7 +212,7 @@ class OpenAIReading:
         elif self._is_error(chunk, event.data, named=event.event == "error"):
             self._fail(lenient.scrubbed(lenient.decode(event.data)))
             return
-        if chunk.usage or chunk.x_groq or self.finished or not choices or choices[0].usage or chunk.service_tier:
+        if chunk.usage or chunk.x_groq or self.finished or not choices or choices[0].usage:
             self._note_usage(chunk, out)
             if chunk.usage or self.finished or not choices:
                 self._note_details(event.data)
@@ -486,7 +485,8 @@ def _citation(raw: Any) -> Citation:
     if not isinstance(raw, dict):
         return Citation(dialect=DIALECT, title=str(raw), raw={"value": raw})
     kind = raw.get("type")
-    fields = raw.get(kind) if isinstance(kind, str) and isinstance(raw.get(kind), dict) else raw
+    inner = raw.get(kind) if isinstance(kind, str) else None
+    fields = inner if isinstance(inner, dict) else raw
     return Citation(
         dialect=DIALECT,
         url=lenient.any_text(fields.get("url")),

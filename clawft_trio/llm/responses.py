@@ -50,8 +50,8 @@ class ResponsesDialect:
 class OpenAIResponses(HttpModel):
     """A provider: `POST {base_url}/responses`, streamed or not.
 
-    Reasoning comes as `ReasoningDelta` where the model shows it, and stays in the response as `Opaque` blocks. They, and
-    the items of built-in tools, go back with the next turn as long as `ChatResponse.message` is what goes into the
+    Reasoning comes as `ReasoningDelta` where the model shows it, and stays in the response as `Opaque` blocks. They
+    and the items of built-in tools go back with the next turn as long as `ChatResponse.message` is what goes into the
     history. An answer counts as whole when `response.completed` (or `response.incomplete`) has come. It never retries.
 
         async with OpenAIResponses(api_key=key) as openai:

@@ -1,8 +1,8 @@
 """A `ChatRequest` as OpenAI's Responses API writes it.
 
 By default nothing is stored on the server (`store: false`): every request carries the whole conversation, reasoning
-included, encrypted where the model encrypts it. With `stateful`, a request continues from the last stored response in its
-history and carries what came after it only.
+included, encrypted where the model encrypts it. With `stateful`, a request continues from the last stored response in
+its history and carries what came after it only.
 """
 
 from __future__ import annotations
@@ -99,9 +99,7 @@ def _continued(messages: tuple[Message, ...]) -> tuple[str, tuple[Message, ...]]
     return "", messages
 
 
-def _instructions(
-    everything: tuple[Message, ...], messages: tuple[Message, ...]
-) -> tuple[str, tuple[Message, ...]]:
+def _instructions(everything: tuple[Message, ...], messages: tuple[Message, ...]) -> tuple[str, tuple[Message, ...]]:
     """The system messages that open the conversation, as one text, and the other messages.
 
     Instructions are not part of what the server stores: they are sent with every request.

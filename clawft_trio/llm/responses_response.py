@@ -143,7 +143,7 @@ class ResponsesReading:
                 self._violate("the answer has no output")
             else:
                 self._take_response(response, out)
-                self._end(response, out)
+                self._end(response)
         except (NotDecodable, RecursionError) as exc:
             self._violate(f"the answer is not a response: {exc}")
         self.ended = True
@@ -281,7 +281,7 @@ class ResponsesReading:
             self._start_call(place, item, raw, out)
         elif item.kind == "message":
             self.answer.keep(opaque(DIALECT, _mark(raw, "role", "phase")))
-            self._take_content(place, item, raw, out)
+            self._take_content(item, raw, out)
 
     def _start_call(self, place: int, item: _Item, raw: Mapping[str, Any], out: list[StreamEvent]) -> None:
         arguments = as_text(raw.get("arguments"))
@@ -297,7 +297,7 @@ class ResponsesReading:
         out.append(delta)
         self.answer.keep(opaque(DIALECT, _mark(raw, "call_id", "namespace", "caller")))
 
-    def _take_content(self, place: int, item: _Item, raw: Mapping[str, Any], out: list[StreamEvent]) -> None:
+    def _take_content(self, item: _Item, raw: Mapping[str, Any], out: list[StreamEvent]) -> None:
         """Take the content of a message of which no delta was seen."""
         for part in lenient.as_objects(_listed(raw.get("content")), of="the content of a message"):
             refusal = lenient.as_text(part.get("refusal"), of="a refusal")
@@ -340,7 +340,7 @@ class ResponsesReading:
     def _end_text(self, place: int, item: _Item, raw: Mapping[str, Any], out: list[StreamEvent]) -> None:
         self._say(self._halves.rest(("response.output_text.delta", place)), out)
         if not item.shown:
-            self._take_content(place, item, raw, out)
+            self._take_content(item, raw, out)
         content = lenient.as_objects(_listed(raw.get("content")), of="the content of a message")
         listed = [mark for part in content for mark in _citations(part.get("annotations"))]
         self.answer.citations.extend(listed or item.citations)
@@ -380,17 +380,17 @@ class ResponsesReading:
     def _take_end(self, response: Mapping[str, Any], out: list[StreamEvent]) -> None:
         self._take_response(response, out)
         if not self.violation:
-            self._end(response, out)
+            self._end(response)
         self.ended = True
 
-    def _end(self, response: Mapping[str, Any], out: list[StreamEvent]) -> None:
+    def _end(self, response: Mapping[str, Any]) -> None:
         if response.get("error"):
             self._fail(response["error"])
             return
         status = finish_word(response.get("status")) or "completed"
         details = response.get("incomplete_details")
         reason = finish_word(details.get("reason")) if isinstance(details, Mapping) else ""
-        meaning = "stop" if status == "completed" else None
+        meaning = "stop" if status in {"completed", "complete"} else None
         if status == "incomplete":
             meaning = _INCOMPLETE.get(reason)
         if meaning is None:

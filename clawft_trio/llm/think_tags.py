@@ -6,8 +6,6 @@ beginning of the answer, or right behind another such block, is reasoning: the t
 
 from __future__ import annotations
 
-from typing import Literal
-
 _OPEN, _CLOSE = "<think>", "</think>"
 
 
@@ -17,8 +15,8 @@ class ThinkTags:
     __slots__ = ("_held", "_state")
 
     def __init__(self) -> None:
-        # `start`: nothing but blanks so far; `inside` a block; `after` one, nothing but blanks since; `text`: the answer.
-        self._state: Literal["start", "inside", "after", "text"] = "start"
+        # `start`: only blanks so far; `inside` a block; `after` one, only blanks since; `text`: the answer.
+        self._state: str = "start"
         self._held = ""
 
     def split(self, piece: str) -> tuple[str, str]:

@@ -31,7 +31,7 @@ from clawft_trio.attempts import AttemptInProgress
 from clawft_trio.errors import NotConfigured, ProviderError, ProviderTimeout, TransportFailed
 from clawft_trio.net.addresses import AddressPolicy
 from clawft_trio.net.admission import Admission, AdmissionStatistics
-from clawft_trio.net.connections import Connections
+from clawft_trio.net.connections import QUERY, Connections
 from clawft_trio.net.headers import HeaderValue, look_up
 from clawft_trio.net.network import Network
 from clawft_trio.net.response import HttpResponse
@@ -278,8 +278,8 @@ class _Sending:
         extensions: dict[str, Any] = {"trace": self._note_sent}
         if "?" in url and self._endpoint._connections is not None:
             # The query may hold a key, and the library logs the address of every request: it gets the address without
-            # the query, and the target that is sent on its own.
-            extensions["target"] = self._library.http.URL(url).raw_path
+            # the query, which our own connections put back.
+            extensions[QUERY] = self._library.http.URL(url).query
             url = _shown(url)
         request = self._endpoint._client.build_request(
             method,
@@ -326,6 +326,7 @@ class _Sending:
             self._attempt.sent = self._attempt.sent or info["request"].method != b"CONNECT"
 
     def _without_secrets(self, request: Any, following: Any) -> Any:
+        following.extensions.pop(QUERY, None)
         # httpx itself takes `Authorization` off on the way to another origin. A key may have any name.
         if _origin(request.url) != _origin(following.url):
             for name in set(following.headers) - _HARMLESS:

@@ -55,7 +55,7 @@ class Failover:
     ) -> None:
         if not providers:
             raise ValueError("Failover needs at least one provider")
-        self.providers = tuple(map(recorded, providers))
+        self.providers = tuple(recorded(provider, refuse_empty=True) for provider in providers)
         self.hedge_after = hedge_after
         self.budget = budget
         self.windows: dict[str, int] = dict(windows or {})

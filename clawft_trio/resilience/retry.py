@@ -86,7 +86,7 @@ class Retry(Policy):
         return cap if self.jitter == 0 else self.uniform(cap * (1 - self.jitter), cap)
 
     def _wait_after(self, exc: Exception, retry: int, call: Call, started: float) -> float | None:
-        if retry > self.max_retries or not self._may_retry(exc, call):
+        if retry > self._limit(exc) or not self._may_retry(exc, call):
             return None
         wait = self._asked_wait(exc, call)
         if wait is None:
@@ -96,6 +96,11 @@ class Retry(Policy):
         if self.total is not None and trio.current_time() + wait > started + self.total:
             return None
         return wait if may_try_again(self.budget) else None
+
+    def _limit(self, exc: Exception) -> int:
+        """Retries after *exc*: the policy's, or fewer where the error says that more are of no use."""
+        limits = [leaf.max_retries for leaf in leaves(exc) if isinstance(leaf, ClawftError)]
+        return min((limit for limit in (*limits, self.max_retries) if limit is not None), default=0)
 
     def _may_retry(self, exc: Exception, call: Call) -> bool:
         return all(self._is_retryable(leaf, call) for leaf in leaves(exc))

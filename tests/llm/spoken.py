@@ -56,7 +56,7 @@ def read_all(reader, body, cuts=()):
         if reader.ended:
             break
     if not reader.ended:
-        reader.feed_end()
+        events += reader.feed_end()
     return events
 
 
@@ -66,7 +66,7 @@ def concluded(reader, events):
     assert not reader.violation, reader.violation
     assert reader.finished
     response = reader.answer.whole(reader.answer.finish_reason)
-    return response, [*events, *closing_events(response)]
+    return response, [*events, *reader.answer.calls.late_fragments(), *closing_events(response)]
 
 
 def replayed(events):

@@ -116,7 +116,7 @@ async def test_a_web_page_is_typed_bounded_and_without_the_key(dialect, stream, 
         with pytest.raises(e.ProviderError) as caught:
             await model.complete(asking(stream), Call())
     error = caught.value
-    assert type(error) is {200: e.InvalidResponse, 404: e.ModelNotFound, 502: e.ServerError}[status]
+    assert type(error) is {200: e.InvalidResponse, 404: e.WrongAddress, 502: e.ServerError}[status]
     assert len(error.body) <= 2048
     assert KEY not in f"{error!s} {error!r} {error.body}"
     assert error.body.startswith("<html>")
