@@ -50,6 +50,11 @@ class UserPermissions:
     cost_budget_monthly_usd: float = 2.00
     custom_permissions: Mapping[str, Any] = attrs.field(factory=dict)
 
+    def output_limit(self, asked: int | None = None, *, window: int | None = None) -> int:
+        """How many tokens an answer may have: *asked*, within this sender's limit and half of the model's *window*."""
+        half = None if window is None else max(1, window // 2)
+        return min(limit for limit in (asked, self.max_output_tokens, half) if limit is not None)
+
     def may_use_tool(self, name: str) -> bool:
         """Whether the tool called *name* is allowed; the deny list wins."""
         return matches_any(name, self.tool_access) and not matches_any(name, self.tool_denylist)

@@ -57,6 +57,18 @@ class Image:
     media_type: str = "image/png"
 
 
+@attrs.frozen(kw_only=True)
+class File:
+    """A document or a recording, by address or by content: PDF, audio."""
+
+    #: an `https:` address, or empty when `data` is given
+    url: str = ""
+    data: bytes = attrs.field(default=b"", repr=False)
+    media_type: str = "application/pdf"
+    #: the name of the file, shown to the model
+    name: str = ""
+
+
 @attrs.frozen
 class Opaque:
     """A block that only its own provider understands: kept, never read, sent back unchanged.
@@ -70,13 +82,13 @@ class Opaque:
     block: JsonObject = attrs.field(repr=False)
 
 
-Part: TypeAlias = Text | Image | Opaque
+Part: TypeAlias = Text | Image | File | Opaque
 
 
-def _parts(content: str | Text | Image | Opaque | tuple[Part, ...] | list[Part]) -> tuple[Part, ...]:
+def _parts(content: str | Text | Image | File | Opaque | tuple[Part, ...] | list[Part]) -> tuple[Part, ...]:
     if isinstance(content, str):
         return (Text(content),) if content else ()
-    if isinstance(content, Text | Image | Opaque):
+    if isinstance(content, Text | Image | File | Opaque):
         return (content,)
     return tuple(content)
 
@@ -100,6 +112,10 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = attrs.field(default=(), kw_only=True)
     #: for role `tool`: the call this answers
     tool_call_id: str | None = attrs.field(default=None, kw_only=True)
+    #: for role `assistant`: the `provider/model` that wrote it: its reasoning goes back to no other. Empty: not known
+    origin: str = attrs.field(default="", kw_only=True, eq=False)
+    #: for role `assistant`: the model refused. The turn stays in the session and is left out of later requests
+    refused: bool = attrs.field(default=False, kw_only=True, eq=False)
 
     @property
     def text(self) -> str:
@@ -178,6 +194,16 @@ class ChatRequest:
     )
     temperature: float | None = attrs.field(default=None, kw_only=True)
     stop: tuple[str, ...] = attrs.field(default=(), converter=_stops, kw_only=True)
+    #: how much the model is to reason: `none`, `minimal`, `low`, `medium`, `high`, `xhigh`; None leaves it to the model
+    reasoning_effort: str | None = attrs.field(default=None, kw_only=True)
+    #: limit on tokens of reasoning, for models that take one; None leaves it to the model
+    thinking_budget: int | None = attrs.field(
+        default=None, kw_only=True, validator=attrs.validators.optional(attrs.validators.ge(0))
+    )
+    #: how long the answer is to be: `low`, `medium`, `high`
+    verbosity: str | None = attrs.field(default=None, kw_only=True)
+    #: for answers that can be repeated, as far as the provider promises it
+    seed: int | None = attrs.field(default=None, kw_only=True)
     #: JSON Schema that the answer's text must satisfy, where the provider can promise it
     response_schema: JsonObject | None = attrs.field(default=None, kw_only=True)
     #: ask the wire for a stream; either way `Call.emit` tells what is seen
@@ -236,6 +262,8 @@ class ChatResponse:
     service_tier: str = ""
     #: what the provider sent and no other field holds, as it came: `usage`, `system_fingerprint`, `container`, …
     provider_details: JsonObject = attrs.field(factory=dict, repr=False)
+    #: the `provider/model` that was asked; `model` is what the provider calls it
+    origin: str = ""
 
     @property
     def text(self) -> str:
@@ -257,7 +285,13 @@ class ChatResponse:
     @property
     def message(self) -> Message:
         """The answer as the next turn's history needs it."""
-        return Message("assistant", self.content, tool_calls=self.tool_calls)
+        return Message(
+            "assistant",
+            self.content,
+            tool_calls=self.tool_calls,
+            origin=self.origin,
+            refused=self.finish_reason == "content_filter",
+        )
 
 
 def _is_substance(part: Part) -> bool:
@@ -383,6 +417,8 @@ class Call:
     elsewhere: bool = False
     #: this is itself a retry, a hedge or a failover, paid for by whoever started it
     extra: bool = False
+    #: estimated input tokens of the request, where they were counted already
+    input_tokens: int | None = None
 
     def showing(self, emit: Emit) -> Call:
         """This call with another `emit`. Cheaper than `attrs.evolve`, and done once per attempt."""
@@ -394,6 +430,7 @@ class Call:
             notify=self.notify,
             elsewhere=self.elsewhere,
             extra=self.extra,
+            input_tokens=self.input_tokens,
         )
 
 

@@ -26,6 +26,7 @@ ClawftError
 │   ├── PermissionDenied
 │   │   └── ToolDenied             a tool that there may be or not
 │   ├── AddressRefused             this address may not be reached; `host`, `address`
+│   ├── ClientLacksCapability      the MCP client of a tool cannot be asked for this; `capabilities`
 │   ├── RateLimitExceeded          this sender asks too often; `retry_after`
 │   └── BudgetExceeded             this sender's money is spent; `retry_after`, `spent`, `limit`
 ├── ToolError                      a tool call has no result; its text is written for a model to act on
@@ -45,7 +46,9 @@ ClawftError
 ├── StoreError                     the file on disk cannot be used; `path` says which
 │   ├── StoreCorrupt               it is damaged, or somebody else's; nothing was changed in it
 │   ├── StoreTooNew                a later version of this package has written it
-│   ├── StoreBusy                  other processes kept it locked
+│   ├── StoreBusy                  other processes kept it locked, or its server is away
+│   ├── StoreReadOnly              its file or its server cannot be written
+│   ├── LeaseLost                  another worker has taken the session over; nothing was written
 │   └── StoreClosed                it was closed here
 ├── McpError
 │   ├── PeerError                  the server answered with a JSON-RPC error: `code`, `data`
@@ -70,8 +73,8 @@ Nothing in this package decides anything by an error's text.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -204,7 +207,14 @@ class RequestRejected(ProviderError):
 
 
 class ContextLengthExceeded(RequestRejected):
-    """The request is too long for the model's window. Another model's may be larger."""
+    """The request is too long for the model's window. Another model's may be larger.
+
+    `window` is the window in tokens and `prompt_tokens` the length of the request, where the provider names them in
+    typed fields; both count by the provider's own tokenizer.
+    """
+
+    window: int | None = None
+    prompt_tokens: int | None = None
 
 
 class ContentFiltered(RequestRejected):
@@ -354,6 +364,14 @@ class AddressRefused(Refused):
         self.address = address
 
 
+class ClientLacksCapability(Refused):
+    """A tool asked its MCP client for what the client did not declare; `capabilities` holds what is missing."""
+
+    def __init__(self, message: str, *, capabilities: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.capabilities: Mapping[str, Any] = capabilities
+
+
 class RateLimitExceeded(Refused):
     """The sender, or everybody together, asks too often. `retry_after` says when to come back."""
 
@@ -466,9 +484,17 @@ class StoreTooNew(StoreError):
 
 
 class StoreBusy(StoreError):
-    """Other processes kept the file locked for too long."""
+    """Other processes kept the database locked for too long, or its server is away."""
 
     retryable = True
+
+
+class StoreReadOnly(StoreError):
+    """The store cannot be written: its file or its server is read-only. Nothing was changed in it."""
+
+
+class LeaseLost(StoreError):
+    """Another worker has taken the session over. Nothing of the turn was written; it has no reply from here."""
 
 
 class StoreClosed(StoreError):
@@ -487,12 +513,34 @@ class McpError(ClawftError):
 
 
 class PeerError(McpError):
-    """The server answered with a JSON-RPC error object."""
+    """The server answered with a JSON-RPC error object, or over HTTP with an error status.
 
-    def __init__(self, message: str, *, code: int, data: object = None, server: str = "") -> None:
+    Args:
+      message: what the server wrote.
+      code: the error code; the HTTP status where there was no error object.
+      data: the error object's own.
+      status: HTTP status, where there was one.
+      body: the response's body, cut to `MAX_BODY` characters.
+      headers: of the response, those that say what to do: `www-authenticate`, `retry-after`.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: int,
+        data: object = None,
+        server: str = "",
+        status: int | None = None,
+        body: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(message, server=server)
         self.code = code
         self.data = data
+        self.status = status
+        self.body: str = body[:MAX_BODY]
+        self.headers: Mapping[str, str] = dict(headers or {})
 
 
 class PeerGone(McpError):

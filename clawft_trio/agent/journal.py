@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
@@ -31,7 +30,7 @@ from clawft_trio.bus.shelf import MIGRATIONS as SHELF_MIGRATIONS, keep_in, key_o
 from clawft_trio.chat import ChatResponse, ToolCall
 from clawft_trio.errors import OutcomeUnknown
 from clawft_trio.messages import InboundMessage, OutboundMessage
-from clawft_trio.store import Migration, Store
+from clawft_trio.store import Connection, Migration, Store
 from clawft_trio.tools import Tool, ToolAnswer
 from clawft_trio.tools.answer import error_text
 
@@ -146,8 +145,8 @@ class Journal:
         """
         row = (turn_id_of(message), self._now().isoformat(), inbound_to_json(message))
 
-        def add(connection: sqlite3.Connection) -> bool:
-            query = "INSERT INTO turns (turn, accepted_at, message) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+        def add(connection: Connection) -> bool:
+            query = "INSERT INTO turns (turn, accepted_at, message) VALUES (?, ?, ?) ON CONFLICT (turn) DO NOTHING"
             return connection.execute(query, row).rowcount == 1
 
         return await self._store.transact(add)
@@ -176,7 +175,7 @@ class Journal:
         key = key_of(attrs.evolve(reply, reply_to=message.id))
         accepted_at = self._now().isoformat()
 
-        def end(connection: sqlite3.Connection) -> None:
+        def end(connection: Connection) -> None:
             known = connection.execute("UPDATE turns SET message = NULL WHERE turn = ?", (turn,)).rowcount
             if not known:
                 connection.execute("INSERT INTO turns (turn, accepted_at) VALUES (?, ?)", (turn, accepted_at))
@@ -198,7 +197,7 @@ class Journal:
         Cancellation: `Cancelled` means that nothing counts as resumed.
         """
 
-        def take(connection: sqlite3.Connection) -> list[tuple[bytes, int]]:
+        def take(connection: Connection) -> list[tuple[bytes, int]]:
             connection.execute(
                 "DELETE FROM turns WHERE message IS NULL AND place <= (SELECT max(place) FROM turns) - ?",
                 (_REMEMBERED,),
@@ -233,7 +232,10 @@ class Journal:
         Cancellation: `Cancelled` means that it is not kept.
         """
         row = (turn_id, number, response_to_json(response))
-        query = "INSERT OR REPLACE INTO answers (turn, round, response) VALUES (?, ?, ?)"
+        query = (
+            "INSERT INTO answers (turn, round, response) VALUES (?, ?, ?)"
+            " ON CONFLICT (turn, round) DO UPDATE SET response = excluded.response"
+        )
         await self._store.transact(lambda connection: connection.execute(query, row).rowcount)
 
     def tools(self, turn_id: str, number: int) -> RoundJournal:
@@ -275,7 +277,11 @@ class RoundJournal:
         Cancellation: `Cancelled` means that it is not written; the call must not run.
         """
         row = (self._turn_id, self._number, call.id, tool.name, int(tool.metadata.idempotent))
-        query = "INSERT OR REPLACE INTO tool_calls (turn, round, call, tool, idempotent) VALUES (?, ?, ?, ?, ?)"
+        query = (
+            "INSERT INTO tool_calls (turn, round, call, tool, idempotent) VALUES (?, ?, ?, ?, ?)"
+            " ON CONFLICT (turn, round, call)"
+            " DO UPDATE SET tool = excluded.tool, idempotent = excluded.idempotent, answer = NULL"
+        )
         await self._store.transact(lambda connection: connection.execute(query, row).rowcount)
 
     async def ended(self, answer: ToolAnswer) -> None:

@@ -11,7 +11,7 @@ import cattrs
 import msgspec
 from cattrs.strategies import configure_tagged_union
 
-from clawft_trio.chat import ChatResponse, Image, Message, Opaque, Part, Text
+from clawft_trio.chat import ChatResponse, File, Image, Message, Opaque, Part, Text
 from clawft_trio.codec import decode_json, encode_json, make_converter, structure
 from clawft_trio.errors import InvalidData, StoreCorrupt
 from clawft_trio.messages import InboundMessage
@@ -29,6 +29,9 @@ def _converter() -> cattrs.Converter:
     # What another run of the program raised cannot be raised here: of an error, its outcome stays.
     converter.register_unstructure_hook_func(lambda kind: kind in _ERRORS, lambda _: None)
     converter.register_structure_hook_func(lambda kind: kind in _ERRORS, lambda *_: None)
+    # What a tool function returned is an object of this run; its text is kept.
+    converter.register_unstructure_hook_func(lambda kind: kind is object, lambda _: None)
+    converter.register_structure_hook_func(lambda kind: kind is object, lambda *_: None)
     # Left alone, cattrs would copy them entry by entry and look for a hook for each.
     converter.register_unstructure_hook_func(lambda kind: kind == Mapping[str, Any], dict)
     converter.register_structure_hook_func(lambda kind: kind == Mapping[str, Any], lambda value, _: dict(value))
@@ -36,7 +39,7 @@ def _converter() -> cattrs.Converter:
         Part,
         converter,
         tag_name="type",
-        tag_generator=lambda cls: {Text: "text", Image: "image", Opaque: "opaque"}[cls],
+        tag_generator=lambda cls: {Text: "text", Image: "image", File: "file", Opaque: "opaque"}[cls],
     )
     return converter
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
@@ -12,7 +11,7 @@ import trio
 from clawft_trio.agent.records import message_from_json, message_to_json
 from clawft_trio.agent.session_view import Compaction, SessionTail, StoredMessage, presentable
 from clawft_trio.chat import Message
-from clawft_trio.store import Migration, Store
+from clawft_trio.store import Connection, Migration, Store
 
 MIGRATIONS = (
     Migration(
@@ -54,6 +53,9 @@ MIGRATIONS = (
 )
 """What `Sessions` needs in its store."""
 
+_ALL = 2**62
+"""A limit that no session reaches: the two engines spell "no limit" differently."""
+
 
 @attrs.frozen(kw_only=True)
 class SessionSummary:
@@ -92,9 +94,9 @@ class Sessions:
         Cancellation: safe.
         """
 
-        def look(connection: sqlite3.Connection) -> list[bytes]:
+        def look(connection: Connection) -> list[bytes]:
             query = "SELECT message FROM messages WHERE session = ? ORDER BY place DESC LIMIT ?"
-            return [data for (data,) in connection.execute(query, (session, -1 if limit is None else limit))]
+            return [data for (data,) in connection.execute(query, (session, _ALL if limit is None else limit))]
 
         found = await self._store.read(look)
         return presentable(message_from_json(data) for data in reversed(found))
@@ -113,7 +115,7 @@ class Sessions:
         said_at = self._now().isoformat()
         rows = [(session, turn_id, said_at, message_to_json(message)) for message in messages]
 
-        def add(connection: sqlite3.Connection) -> None:
+        def add(connection: Connection) -> None:
             if turn_id:
                 connection.execute("DELETE FROM messages WHERE turn = ? AND session = ?", (turn_id, session))
             connection.executemany("INSERT INTO messages (session, turn, said_at, message) VALUES (?, ?, ?, ?)", rows)
@@ -130,7 +132,7 @@ class Sessions:
         Cancellation: safe.
         """
 
-        def look(connection: sqlite3.Connection) -> SessionTail:
+        def look(connection: Connection) -> SessionTail:
             newest = (
                 "SELECT place, cut, cleared, summary FROM compactions WHERE session = ? ORDER BY place DESC LIMIT 1"
             )
@@ -170,7 +172,7 @@ class Sessions:
         """
         row = (session, self._now().isoformat(), compaction.cut, compaction.cleared, compaction.summary)
 
-        def add(connection: sqlite3.Connection) -> bool:
+        def add(connection: Connection) -> bool:
             newest = "SELECT coalesce(max(place), 0) FROM compactions WHERE session = ?"
             (found,) = connection.execute(newest, (session,)).fetchone()
             if found != version:
@@ -207,7 +209,7 @@ class Sessions:
         Cancellation: safe.
         """
 
-        def look(connection: sqlite3.Connection) -> str | None:
+        def look(connection: Connection) -> str | None:
             whole = "SELECT text FROM results WHERE session = ? AND call = ?"
             found = connection.execute(whole, (session, call_id)).fetchone()
             if found is not None:
@@ -234,7 +236,7 @@ class Sessions:
         Cancellation: `Cancelled` means that nothing was deleted.
         """
 
-        def delete(connection: sqlite3.Connection) -> int:
+        def delete(connection: Connection) -> int:
             connection.execute("DELETE FROM compactions WHERE session = ?", (session,))
             connection.execute("DELETE FROM results WHERE session = ?", (session,))
             return connection.execute("DELETE FROM messages WHERE session = ?", (session,)).rowcount

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
@@ -13,7 +12,7 @@ import trio
 from clawft_trio.codec import encode_json
 from clawft_trio.errors import StoreCorrupt
 from clawft_trio.messages import OutboundMessage
-from clawft_trio.store import Migration, Store
+from clawft_trio.store import Connection, Migration, Store
 
 MIGRATIONS = (
     Migration(
@@ -168,15 +167,15 @@ class StoredShelf:
         return _by_channel(await self._store.read(lambda connection: connection.execute(query).fetchall()))
 
 
-def keep_in(connection: sqlite3.Connection, key: str, message: OutboundMessage) -> None:
+def keep_in(connection: Connection, key: str, message: OutboundMessage) -> None:
     """Keep *message*, inside a transaction of the caller's: closing a turn and keeping its reply are one step."""
     connection.execute(
-        "INSERT OR IGNORE INTO undelivered (key, channel, message) VALUES (?, ?, ?)",
+        "INSERT INTO undelivered (key, channel, message) VALUES (?, ?, ?) ON CONFLICT (key) DO NOTHING",
         (key, message.channel, encode_json(message)),
     )
 
 
-def forget_in(connection: sqlite3.Connection, key: str) -> None:
+def forget_in(connection: Connection, key: str) -> None:
     """Forget what is under *key*, inside a transaction of the caller's."""
     connection.execute("DELETE FROM undelivered WHERE key = ?", (key,))
 

@@ -16,7 +16,6 @@ the store, so it holds for several processes at once.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -43,7 +42,7 @@ from clawft_trio.costs.records import (
 )
 from clawft_trio.costs.spending import GROUPS, TOKENS, Filter, as_text, entries_of, spending_of
 from clawft_trio.errors import BudgetExceeded
-from clawft_trio.store import Migration, Store
+from clawft_trio.store import Connection, Migration, Store
 
 MIGRATIONS = (
     Migration(
@@ -285,7 +284,7 @@ def _reserve(
     amount: Decimal | None,
     own: Limits,
     everybody: Limits,
-    connection: sqlite3.Connection,
+    connection: Connection,
 ) -> int:
     _collect_lost(moment, connection)
     budgets = _budgets(moment, row["sender"], own, everybody, connection)
@@ -294,14 +293,14 @@ def _reserve(
         raise _refusal(in_the_way, amount, moment.now)
     full = {"state": "open", "at": as_text(moment.now), "day": moment.day.key, "month": moment.month.key, **row}
     cursor = connection.execute(
-        f"INSERT INTO cost_charges ({', '.join(full)}) VALUES ({', '.join('?' * len(full))})",  # noqa: S608 - names of ours
+        f"INSERT INTO cost_charges ({', '.join(full)}) VALUES ({', '.join('?' * len(full))}) RETURNING id",  # noqa: S608 - names of ours
         tuple(full.values()),
     )
-    assert cursor.lastrowid is not None
-    return cursor.lastrowid
+    id_: int = cursor.fetchone()[0]
+    return id_
 
 
-def _collect_lost(moment: _Moment, connection: sqlite3.Connection) -> None:
+def _collect_lost(moment: _Moment, connection: Connection) -> None:
     expired = connection.execute(
         "SELECT id, if_lost, input_tokens FROM cost_charges WHERE state = 'open' AND expires <= ?",
         (moment.now.timestamp(),),
@@ -316,7 +315,7 @@ def _collect_lost(moment: _Moment, connection: sqlite3.Connection) -> None:
         _close(moment, id_, "lost", bill, connection)
 
 
-def _close(moment: _Moment, id_: int, state: State, bill: Bill, connection: sqlite3.Connection) -> bool:
+def _close(moment: _Moment, id_: int, state: State, bill: Bill, connection: Connection) -> bool:
     found = connection.execute(
         "SELECT state, sender, day, month, cost FROM cost_charges WHERE id = ?", (id_,)
     ).fetchone()
@@ -336,10 +335,11 @@ def _close(moment: _Moment, id_: int, state: State, bill: Bill, connection: sqli
     return True
 
 
-def _charge(sender: str, periods: Sequence[str], picodollars: int, connection: sqlite3.Connection) -> None:
+def _charge(sender: str, periods: Sequence[str], picodollars: int, connection: Connection) -> None:
     if picodollars:
         connection.executemany(
-            "INSERT INTO cost_totals VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET spent = spent + excluded.spent",
+            "INSERT INTO cost_totals (whose, period, spent) VALUES (?, ?, ?)"
+            " ON CONFLICT (whose, period) DO UPDATE SET spent = cost_totals.spent + excluded.spent",
             [(whose, period, picodollars) for whose in (_EVERYBODY, _key(sender)) for period in periods],
         )
 
@@ -350,7 +350,7 @@ def _key(sender: str) -> str:
 
 
 def _budgets(
-    moment: _Moment, sender: str, own: Limits, everybody: Limits, connection: sqlite3.Connection
+    moment: _Moment, sender: str, own: Limits, everybody: Limits, connection: Connection
 ) -> tuple[Budget, ...]:
     asked: list[tuple[Whose, str, Limits]] = [("sender", _key(sender), own), ("everybody", _EVERYBODY, everybody)]
     found: list[Budget] = []
@@ -369,14 +369,14 @@ def _budgets(
     return tuple(found)
 
 
-def _spent(whose: str, period: str, connection: sqlite3.Connection) -> Decimal:
+def _spent(whose: str, period: str, connection: Connection) -> Decimal:
     found = connection.execute(
         "SELECT spent FROM cost_totals WHERE whose = ? AND period = ?", (whose, period)
     ).fetchone()
     return from_pico(found[0]) if found else Decimal(0)
 
 
-def _reserved(now: datetime, sender: str | None, connection: sqlite3.Connection) -> Decimal:
+def _reserved(now: datetime, sender: str | None, connection: Connection) -> Decimal:
     # Who only asks collects nothing: what has expired counts as what it is going to be charged.
     whose, values = ("", ()) if sender is None else ("AND sender = ?", (sender,))
     (total,) = connection.execute(

@@ -106,7 +106,7 @@ class Metered:
 
         Cancellation: the provider's; the attempt is settled, shielded and within its grace.
         """
-        expected = self._expected(request)
+        expected = self._expected(request, call)
         reservation = await self._reserve(request, call, expected)
         attempt = _Attempt(self, call, reservation, expected)
         try:
@@ -120,9 +120,12 @@ class Metered:
             await attempt.close(bill)
         return attrs.evolve(response, cost=bill.cost)
 
-    def _expected(self, request: ChatRequest) -> Expected:
-        allowed = _ASSUMED_OUTPUT if request.auth is None else request.auth.permissions.max_output_tokens
-        return Expected(input_tokens=self.tokens(request), output_tokens=request.max_tokens or allowed)
+    def _expected(self, request: ChatRequest, call: Call) -> Expected:
+        """Upper estimates. Counting a long history takes milliseconds, so it is not done twice."""
+        given = self.tokens(request) if call.input_tokens is None else call.input_tokens
+        if request.auth is None:
+            return Expected(input_tokens=given, output_tokens=request.max_tokens or _ASSUMED_OUTPUT)
+        return Expected(input_tokens=given, output_tokens=request.auth.permissions.output_limit(request.max_tokens))
 
     async def _reserve(self, request: ChatRequest, call: Call, expected: Expected) -> Reservation:
         """Set the money aside; when that is refused, it is an attempt on record from which nothing was sent."""

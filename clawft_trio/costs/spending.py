@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, get_args
@@ -11,6 +10,7 @@ import attrs
 
 from clawft_trio.costs.money import from_pico
 from clawft_trio.costs.records import Entry, GroupBy, Spending
+from clawft_trio.store import Connection
 
 GROUPS = frozenset(get_args(GroupBy))
 TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
@@ -48,7 +48,7 @@ class Filter:
         return (f"WHERE {text}" if text else ""), tuple(value for _, values in conditions for value in values)
 
 
-def entries_of(which: Filter, limit: int, connection: sqlite3.Connection) -> tuple[Entry, ...]:
+def entries_of(which: Filter, limit: int, connection: Connection) -> tuple[Entry, ...]:
     """At most *limit* entries, latest first."""
     where, values = which.where()
     query = f"SELECT {', '.join(_COLUMNS)} FROM cost_charges {where} ORDER BY id DESC LIMIT ?"  # noqa: S608 - names of ours
@@ -63,7 +63,7 @@ def _entry(row: Sequence[Any]) -> Entry:
     return Entry(**values)
 
 
-def spending_of(which: Filter, by: Sequence[GroupBy], connection: sqlite3.Connection) -> tuple[Spending, ...]:
+def spending_of(which: Filter, by: Sequence[GroupBy], connection: Connection) -> tuple[Spending, ...]:
     """What groups of entries cost, dearest first."""
     where, values = which.where("state != 'open'")
     return tuple(_spending(by, row) for row in connection.execute(_query(by, where), values))
@@ -75,8 +75,8 @@ def _query(by: Sequence[str], where: str) -> str:
     order = f"GROUP BY {', '.join(by)} ORDER BY total DESC, {', '.join(by)}" if by else ""
     return (
         f"SELECT {groups}count(*), {sums}, coalesce(sum(cost), 0) AS total, "  # noqa: S608 - names of ours
-        "coalesce(sum(certainty = 'estimated'), 0), coalesce(sum(certainty = 'at_least'), 0), "
-        f"coalesce(sum(cost IS NULL), 0) FROM cost_charges {where} {order}"
+        "count(CASE WHEN certainty = 'estimated' THEN 1 END), count(CASE WHEN certainty = 'at_least' THEN 1 END), "
+        f"count(CASE WHEN cost IS NULL THEN 1 END) FROM cost_charges {where} {order}"
     )
 
 

@@ -5,18 +5,28 @@ from clawft_trio.llm.catalog import (
     KNOWN as KNOWN,
     KnownProvider as KnownProvider,
     find_key as find_key,
+    find_url as find_url,
     known_provider as known_provider,
     provider_named as provider_named,
     split_target as split_target,
 )
-from clawft_trio.llm.exchange import ApiKey as ApiKey, HttpOptions as HttpOptions
+from clawft_trio.llm.conform import (
+    Conformed as Conformed,
+    Rules as Rules,
+    SchemaRules as SchemaRules,
+    VendorRules as VendorRules,
+    conform as conform,
+)
+from clawft_trio.llm.exchange import ApiKey as ApiKey, HttpOptions as HttpOptions, Sign as Sign
 from clawft_trio.llm.failures import RETRYABLE_STATUSES as RETRYABLE_STATUSES
 from clawft_trio.llm.http_model import HttpModel as HttpModel
-from clawft_trio.llm.openai import OpenAICompatible as OpenAICompatible
+from clawft_trio.llm.openai import Azure as Azure, OpenAICompatible as OpenAICompatible
 from clawft_trio.llm.openai_request import Quirks as Quirks
+from clawft_trio.llm.responses import OpenAIResponses as OpenAIResponses
 from clawft_trio.llm.stream import (
     Stream as Stream,
     StreamCallback as StreamCallback,
     complete as complete,
     open_stream as open_stream,
 )
+from clawft_trio.llm.vendors import VENDORS as VENDORS

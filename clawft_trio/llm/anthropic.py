@@ -11,10 +11,12 @@ from clawft_trio.chat import ChatRequest
 from clawft_trio.llm.anthropic_answer import AnthropicReading, EndsWith
 from clawft_trio.llm.anthropic_request import request_body
 from clawft_trio.llm.assembly import ids_in
-from clawft_trio.llm.exchange import ApiKey, HttpOptions
+from clawft_trio.llm.conform import Rules, VendorRules
+from clawft_trio.llm.exchange import ApiKey, HttpOptions, Sign
 from clawft_trio.llm.failures import RETRYABLE_STATUSES, Now, utc_now
 from clawft_trio.llm.http_model import HttpModel
 from clawft_trio.llm.reading import MAX_ANSWER, Answer
+from clawft_trio.llm.vendors import ANTHROPIC
 
 VERSION = "2023-06-01"
 """The version of the API whose shapes this file knows."""
@@ -28,8 +30,9 @@ class _Messages:
     name: str
     max_tokens: int
     ends_with: EndsWith
+    vendor: VendorRules
 
-    def path(self, model: str) -> str:  # noqa: ARG002 - the protocol's
+    def path(self, model: str) -> str:  # noqa: ARG002 - the model stands in the body
         return "/messages"
 
     @property
@@ -40,8 +43,8 @@ class _Messages:
     def headers(self, key: str) -> Mapping[str, str]:
         return {"anthropic-version": VERSION} | ({"x-api-key": key} if key else {})
 
-    def body(self, request: ChatRequest, model: str) -> Mapping[str, Any]:
-        return request_body(request, model, self.max_tokens)
+    def body(self, request: ChatRequest, model: str, rules: Rules) -> Mapping[str, Any]:
+        return request_body(request, model, self.max_tokens, rules)
 
     def reading(self, request: ChatRequest, model: str) -> AnthropicReading:
         answer = Answer(provider=self.name, model=model, taken_ids=ids_in(request))
@@ -63,12 +66,14 @@ class Anthropic(HttpModel):
       max_tokens: for requests that set none.
       headers: more headers for every request (`anthropic-beta`).
       ends_with: what proves that a stream was whole; imitations may need `stop_reason`.
+      accepts: what the server's models accept; requests are conformed to it.
       key_variable: the environment variable that an error about the key names.
       retryable_statuses: after which the same request may be sent here again.
       linger: seconds that the end of the body may be waited for after the answer.
       unstreamed: seconds that the headers of an answer may take that is not streamed: they come when it is whole.
       max_answer: characters that an answer may have, reasoning and tool arguments included.
       now: calendar time, for a `Retry-After` that is a date.
+      sign: signs each request: gets method, URL and body, and returns headers.
       http: passed on to `HttpEndpoint`: `connections`, `clocks`, `proxy`, `verify`, `client` and the others.
     """
 
@@ -82,17 +87,19 @@ class Anthropic(HttpModel):
         max_tokens: int = MAX_TOKENS,
         headers: Mapping[str, str] | None = None,
         ends_with: EndsWith = "message_stop",
+        accepts: VendorRules = ANTHROPIC,
         key_variable: str = "ANTHROPIC_API_KEY",
         retryable_statuses: Iterable[int] = RETRYABLE_STATUSES,
         linger: float = 2.0,
         unstreamed: float = 600.0,
         max_answer: int = MAX_ANSWER,
         now: Now = utc_now,
+        sign: Sign | None = None,
         **http: Unpack[HttpOptions],
     ) -> None:
         super().__init__(
             name,
-            _Messages(name=name, max_tokens=max_tokens, ends_with=ends_with),
+            _Messages(name=name, max_tokens=max_tokens, ends_with=ends_with, vendor=accepts),
             base_url=base_url,
             api_key=api_key,
             model=model,
@@ -103,5 +110,6 @@ class Anthropic(HttpModel):
             unstreamed=unstreamed,
             max_answer=max_answer,
             now=now,
+            sign=sign,
             http=http,
         )

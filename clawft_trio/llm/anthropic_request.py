@@ -8,20 +8,25 @@ from typing import Any
 
 import msgspec
 
-from clawft_trio.chat import ChatRequest, Image, Message, Opaque, Part, Text, ToolCall, ToolSpec
+from clawft_trio.chat import ChatRequest, File, Image, Message, Opaque, Part, Text, ToolCall, ToolSpec
 from clawft_trio.llm.anthropic_answer import CALLS, DIALECT
 from clawft_trio.llm.anthropic_cache import mark_cache
+from clawft_trio.llm.conform.calls import MALFORMED
+from clawft_trio.llm.conform.options import anthropic_budget
+from clawft_trio.llm.conform.rules import Rules
 
 _TOOL_CHOICES = {"auto": "auto", "none": "none", "required": "any"}
+_TOLERANT = Rules()
 
 
-def request_body(request: ChatRequest, model: str, max_tokens: int) -> dict[str, Any]:
+def request_body(request: ChatRequest, model: str, max_tokens: int, rules: Rules = _TOLERANT) -> dict[str, Any]:
     """The body of `POST /messages`. `request.extra` is put over it.
 
     Args:
       request: what is asked.
       model: of whom.
       max_tokens: for a request that sets none; this API insists.
+      rules: of the model, as far as they decide how something is written.
     """
     body: dict[str, Any] = {
         "model": model,
@@ -40,11 +45,31 @@ def request_body(request: ChatRequest, model: str, max_tokens: int) -> dict[str,
         body["temperature"] = request.temperature
     if request.stop:
         body["stop_sequences"] = list(request.stop)
+    body |= _thinking(request, body["max_tokens"], rules)
     if request.response_schema is not None:
-        body["output_config"] = {"format": {"type": "json_schema", "schema": request.response_schema}}
+        output = {"format": {"type": "json_schema", "schema": request.response_schema}}
+        body["output_config"] = body.get("output_config", {}) | output
     if request.cache is not None:
         mark_cache(body, request.cache)
     return {**body, **request.extra}
+
+
+def _thinking(request: ChatRequest, max_tokens: int, rules: Rules) -> dict[str, Any]:
+    """`thinking` with a budget below *max_tokens*, or the effort of models that choose their own budget."""
+    effort, budget = (
+        request.reasoning_effort,
+        anthropic_budget(request.thinking_budget, request.reasoning_effort, rules),
+    )
+    if effort == "none" or budget == 0:
+        return {}
+    fields: dict[str, Any] = {}
+    if budget is not None and budget < max_tokens:
+        fields["thinking"] = {"type": "enabled", "budget_tokens": budget}
+    elif effort is not None and rules.efforts:
+        fields["thinking"] = {"type": "adaptive"}
+    if effort is not None and rules.efforts:
+        fields["output_config"] = {"effort": effort}
+    return fields
 
 
 def _tool(tool: ToolSpec) -> dict[str, Any]:
@@ -88,7 +113,7 @@ def _said(message: Message) -> Iterator[Part]:
         if isinstance(part, Opaque):
             if part.dialect == DIALECT:
                 yield part
-        elif isinstance(part, Image) or part.text.strip():
+        elif not isinstance(part, Text) or part.text.strip():
             yield part
 
 
@@ -98,10 +123,16 @@ def _block(part: Part) -> dict[str, Any]:
         return {"type": "text", "text": part.text, **({"citations": cited} if cited else {})}
     if isinstance(part, Opaque):
         return dict(part.block)
+    title = {"title": part.name} if isinstance(part, File) and part.name else {}
+    return {"type": "image" if isinstance(part, Image) else "document", "source": _source(part), **title}
+
+
+def _source(part: Image | File) -> dict[str, Any]:
     if part.url:
-        return {"type": "image", "source": {"type": "url", "url": part.url}}
-    data = b64encode(part.data).decode()
-    return {"type": "image", "source": {"type": "base64", "media_type": part.media_type, "data": data}}
+        return {"type": "url", "url": part.url}
+    if part.media_type.startswith("text/"):
+        return {"type": "text", "media_type": "text/plain", "data": part.data.decode(errors="replace")}
+    return {"type": "base64", "media_type": part.media_type, "data": b64encode(part.data).decode()}
 
 
 def _tool_use(call: ToolCall) -> dict[str, Any]:
@@ -114,4 +145,4 @@ def _input(arguments: str) -> dict[str, Any]:
         decoded = msgspec.json.decode(arguments)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         decoded = None
-    return decoded if isinstance(decoded, dict) else {"malformed": arguments}
+    return decoded if isinstance(decoded, dict) else {MALFORMED: arguments}

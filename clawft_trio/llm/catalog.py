@@ -7,6 +7,7 @@ model `anthropic/claude-sonnet-4.5` of OpenRouter. What is not known by name is 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from types import MappingProxyType
@@ -16,22 +17,33 @@ import attrs
 
 from clawft_trio.errors import NotConfigured
 from clawft_trio.llm.anthropic import Anthropic
+from clawft_trio.llm.conform import VendorRules
 from clawft_trio.llm.exchange import ApiKey
 from clawft_trio.llm.http_model import HttpModel
-from clawft_trio.llm.openai import OpenAICompatible
+from clawft_trio.llm.openai import Azure, OpenAICompatible
 from clawft_trio.llm.openai_request import Quirks
+from clawft_trio.llm.responses import OpenAIResponses
+from clawft_trio.llm.vendors import ANTHROPIC, PLAIN, RESPONSES, VENDORS
 
 
 @attrs.frozen(kw_only=True)
 class KnownProvider:
     """How to reach one provider."""
 
-    #: up to and including the version of its API
+    #: up to and including the version of its API; `{NAME}` in it stands for an environment variable
     base_url: str
     #: the environment variables that may hold its key, the first one first; empty when it needs none
     key_variables: tuple[str, ...] = ()
     dialect: Literal["openai", "anthropic"] = "openai"
     quirks: Quirks = Quirks()
+    #: what its models accept
+    accepts: VendorRules | None = None
+    #: the environment variables that may hold its base URL, before `base_url`
+    url_variables: tuple[str, ...] = ()
+    #: patterns of the models that are asked through the Responses API: `gpt-5*-pro*`
+    responses_models: tuple[str, ...] = ()
+    #: addressed as Azure OpenAI is
+    azure: bool = False
     #: runs on this machine: a key is sent only when there is one
     local: bool = False
     #: sent with every request
@@ -47,18 +59,46 @@ def _local(base_url: str, quirks: Quirks | None = None) -> KnownProvider:
 
 
 # Ollama was seen to leave the finish reason of whole answers empty; `[DONE]` it sends only at the end.
-_OLLAMA = _local("http://localhost:11434/v1", Quirks(ends_with="done"))
+_OLLAMA = _local("http://localhost:11434/v1", Quirks(ends_with="done", think_tags=True))
+
+# Without a parser for the model's reasoning, these leave it in the text.
+_TAGGED = Quirks(think_tags=True)
+
+# Models that OpenAI serves through the Responses API only.
+_RESPONSES_ONLY = ("*-codex*", "codex-*", "gpt-5*-pro*", "o1-pro*", "o3-pro*", "*-deep-research*", "computer-use-*")
 
 KNOWN: Mapping[str, KnownProvider] = MappingProxyType(
     {
-        "openai": _cloud(
-            "https://api.openai.com/v1",
-            "OPENAI_API_KEY",
+        "openai": KnownProvider(
+            base_url="https://api.openai.com/v1",
+            key_variables=("OPENAI_API_KEY",),
+            url_variables=("OPENAI_BASE_URL",),
             quirks=Quirks(max_tokens_field="max_completion_tokens", prompt_cache_key=True),
+            responses_models=_RESPONSES_ONLY,
         ),
         "anthropic": KnownProvider(
-            base_url="https://api.anthropic.com/v1", key_variables=("ANTHROPIC_API_KEY",), dialect="anthropic"
+            base_url="https://api.anthropic.com/v1",
+            key_variables=("ANTHROPIC_API_KEY",),
+            url_variables=("ANTHROPIC_BASE_URL",),
+            dialect="anthropic",
         ),
+        # The v1 address needs no api-version; with one (`OPENAI_API_VERSION`), deployments are addressed by path.
+        "azure": KnownProvider(
+            base_url="",
+            key_variables=("AZURE_OPENAI_API_KEY",),
+            url_variables=("AZURE_OPENAI_BASE_URL", "AZURE_OPENAI_ENDPOINT"),
+            quirks=Quirks(max_tokens_field="max_completion_tokens"),
+            azure=True,
+        ),
+        # The key is an access token; a callable gives the current one.
+        "vertex": _cloud(
+            "https://{GOOGLE_CLOUD_LOCATION}-aiplatform.googleapis.com/v1/projects/{GOOGLE_CLOUD_PROJECT}"
+            "/locations/{GOOGLE_CLOUD_LOCATION}/endpoints/openapi",
+            "VERTEX_ACCESS_TOKEN",
+            quirks=Quirks(returns=("extra_content",)),
+        ),
+        # The key is a Bedrock API key; with `sign=` requests are signed (SigV4) and there is none.
+        "bedrock": _cloud("https://bedrock-runtime.{AWS_REGION}.amazonaws.com/openai/v1", "AWS_BEARER_TOKEN_BEDROCK"),
         "groq": _cloud("https://api.groq.com/openai/v1", "GROQ_API_KEY"),
         "deepseek": _cloud(
             "https://api.deepseek.com/v1",
@@ -91,9 +131,9 @@ KNOWN: Mapping[str, KnownProvider] = MappingProxyType(
         "aihubmix": _cloud("https://aihubmix.com/v1", "AIHUBMIX_API_KEY"),
         "ollama": _OLLAMA,
         "local": _OLLAMA,
-        "lmstudio": _local("http://localhost:1234/v1"),
-        "llamacpp": _local("http://localhost:8080/v1"),
-        "vllm": _local("http://localhost:8000/v1"),
+        "lmstudio": _local("http://localhost:1234/v1", _TAGGED),
+        "llamacpp": _local("http://localhost:8080/v1", _TAGGED),
+        "vllm": _local("http://localhost:8000/v1", _TAGGED),
     }
 )
 """The known providers, by the name before the slash."""
@@ -144,6 +184,31 @@ def find_key(name: str, spec: KnownProvider, environ: Mapping[str, str] | None =
     raise NotConfigured(f"no key for {name!r}: set {' or '.join(spec.key_variables)}", provider=name)
 
 
+def find_url(name: str, spec: KnownProvider, environ: Mapping[str, str] | None = None) -> str:
+    """The base URL of *spec*, with variables of *environ* in it, by default the process's.
+
+    Raises:
+      NotConfigured: a variable that it needs is not set; the message names it.
+    """
+    environ = os.environ if environ is None else environ
+    # A provider without such variables of its own has the usual one: `GROQ_BASE_URL`.
+    for variable in spec.url_variables or (f"{name.upper().replace('-', '_')}_BASE_URL",):
+        url = environ.get(variable, "").strip()
+        if url:
+            return url
+    needed = list(dict.fromkeys(_VARIABLE.findall(spec.base_url)))
+    missing = [variable for variable in needed if not environ.get(variable, "").strip()]
+    if missing or not spec.base_url:
+        advice = " and ".join(missing) or " or ".join(spec.url_variables)
+        raise NotConfigured(f"no address for {name!r}: give base_url or set {advice}", provider=name)
+    url = _VARIABLE.sub(lambda found: environ[found[1]].strip(), spec.base_url)
+    # Vertex has its global location under a name without a region.
+    return url.replace("://global-aiplatform.", "://aiplatform.")
+
+
+_VARIABLE = re.compile(r"\{([A-Z][A-Z0-9_]*)\}")
+
+
 def provider_named(
     name: str,
     *,
@@ -151,6 +216,10 @@ def provider_named(
     base_url: str | None = None,
     environ: Mapping[str, str] | None = None,
     known: Mapping[str, KnownProvider] | None = None,
+    rules: Mapping[str, Mapping[str, Any]] | None = None,
+    api_version: str | None = None,
+    deployments: Mapping[str, str] | None = None,
+    api: Literal["chat", "responses"] | None = None,
     **options: Any,
 ) -> HttpModel:
     """Make the provider called *name*; it is used in an `async with`.
@@ -159,19 +228,54 @@ def provider_named(
       name: one of `KNOWN`.
       api_key: instead of what the environment holds.
       base_url: instead of the known one.
-      environ: where keys are looked up; None is the process's environment.
+      environ: where keys and addresses are looked up; None is the process's environment.
       known: the providers that there are; None is `KNOWN`.
-      options: passed on to `OpenAICompatible` or `Anthropic`.
+      rules: changes to what its models accept, by patterns of model names: `{"gpt-5*": {"refuses": ["temperature"]}}`.
+      api_version: for Azure: addresses deployments by path; None takes `OPENAI_API_VERSION`, empty the v1 address.
+      deployments: for Azure: names of deployments by model, where they differ.
+      api: asks all its models through the Responses API, or none; None goes by the model (`responses_models`).
+      options: passed on to `OpenAICompatible`, `Anthropic` or `OpenAIResponses`.
 
     Raises:
-      NotConfigured: the name is unknown, or there is no key; before anything is sent.
+      NotConfigured: the name is unknown, or there is no key or address; before anything is sent.
+      InvalidData: *rules* holds what is no rule.
     """
     spec = known_provider(name, known)
-    key = find_key(name, spec, environ) if api_key is None else api_key
+    # A signed request needs no key.
+    unkeyed = api_key is None and options.get("sign") is not None
+    key = None if unkeyed else find_key(name, spec, environ) if api_key is None else api_key
+    address = base_url or find_url(name, spec, environ)
     options["headers"] = {**spec.headers, **(options.get("headers") or {})}
     options.setdefault("key_variable", next(iter(spec.key_variables), ""))
-    address = base_url or spec.base_url
+    default = ANTHROPIC if spec.dialect == "anthropic" else PLAIN
+    if api == "responses":
+        if spec.dialect == "anthropic" or spec.azure:
+            raise NotConfigured(f"{name!r} is not asked through the Responses API here", provider=name)
+        options.setdefault("accepts", RESPONSES)
+    accepts = options.pop("accepts", None) or spec.accepts or VENDORS.get(name, default)
+    for pattern, changes in (rules or {}).items():
+        accepts = accepts.with_family(pattern, **changes)
     if spec.dialect == "anthropic":
-        return Anthropic(name, base_url=address, api_key=key, **options)
+        return Anthropic(name, base_url=address, api_key=key, accepts=accepts, **options)
+    if api == "responses":
+        return OpenAIResponses(name, base_url=address, api_key=key, accepts=accepts, **options)
     options.setdefault("quirks", spec.quirks)
-    return OpenAICompatible(name, base_url=address, api_key=key, **options)
+    options.setdefault("responses_models", spec.responses_models if api is None else ())
+    if spec.azure:
+        options["azure"] = _azure(address, api_version, deployments or {}, environ)
+    return OpenAICompatible(name, base_url=address, api_key=key, accepts=accepts, **options)
+
+
+def _azure(
+    address: str, version: str | None, deployments: Mapping[str, str], environ: Mapping[str, str] | None
+) -> Azure:
+    if version is None:
+        environ = os.environ if environ is None else environ
+        version = environ.get("OPENAI_API_VERSION", "").strip()
+    if address.rstrip("/").endswith("/v1"):
+        version = ""
+    elif not version:
+        raise NotConfigured(
+            "Azure is addressed either by a base URL that ends in /openai/v1, or by an api_version", provider="azure"
+        )
+    return Azure(api_version=version, deployments=deployments)

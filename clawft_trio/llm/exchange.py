@@ -21,17 +21,23 @@ from clawft_trio.errors import (
     InvalidResponse,
     NotConfigured,
     ProviderError,
+    RequestRejected,
     StreamTruncated,
     TransportFailed,
 )
+from clawft_trio.llm.conform import Conformed, Conformer, Rules, VendorRules
 from clawft_trio.llm.failures import Failures, request_id
 from clawft_trio.llm.reading import MAX_ANSWER, Reading, closing_events
+from clawft_trio.llm.refused_options import RefusedOptions, refused_parameter
 from clawft_trio.llm.secrets import redact
 from clawft_trio.net.addresses import AddressPolicy
 from clawft_trio.net.http import Clocks, HttpClient, HttpEndpoint, Library
 from clawft_trio.net.response import HttpResponse
 from clawft_trio.nursery import raise_one
-from clawft_trio.observe.events import AttemptEnded, AttemptStarted, Noted
+from clawft_trio.observe.events import AttemptEnded, AttemptStarted, Noted, RequestConformed
+
+Sign: TypeAlias = Callable[[str, str, bytes], Mapping[str, str] | Awaitable[Mapping[str, str]]]
+"""Signs a request: gets its method, URL and body, and returns headers that go over all others."""
 
 ApiKey: TypeAlias = str | Callable[[], str | Awaitable[str]] | None
 """A key, something that gives the current one, or None where none is needed."""
@@ -72,8 +78,13 @@ class HttpOptions(TypedDict, total=False):
 class Dialect(Protocol):
     """How a family of servers is spoken to."""
 
+    @property
+    def vendor(self) -> VendorRules:
+        """What the server's models accept."""
+        ...
+
     def path(self, model: str) -> str:
-        """The path of a request for *model*, below the base URL."""
+        """The path of a request to *model*, below the base URL."""
         ...
 
     @property
@@ -85,8 +96,8 @@ class Dialect(Protocol):
         """The headers of a request; *key* may be empty."""
         ...
 
-    def body(self, request: ChatRequest, model: str) -> Mapping[str, Any]:
-        """The body of a request, ready for JSON."""
+    def body(self, request: ChatRequest, model: str, rules: Rules) -> Mapping[str, Any]:
+        """The body of a request that *rules* accept, ready for JSON."""
         ...
 
     def reading(self, request: ChatRequest, model: str) -> Reading:
@@ -114,9 +125,19 @@ class Exchange:
     unstreamed: float = 600.0
     #: characters that an answer may have; of one that is not streamed, bytes of its body
     max_answer: int = attrs.field(default=MAX_ANSWER, validator=attrs.validators.ge(1))
+    sign: Sign | None = attrs.field(default=None, repr=False)
+    conformer: Conformer = attrs.field(init=False, repr=False)
+    refused: RefusedOptions = attrs.field(factory=RefusedOptions, init=False, repr=False)
+
+    @conformer.default
+    def _of_the_vendor(self) -> Conformer:
+        return Conformer(self.dialect.vendor)
 
     async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
         """Answer *request*, leave the record of the attempt in `call.log` and tell `call.notify` of it.
+
+        When a 400 names an optional parameter, the model's later requests are sent without it, and this one is sent
+        once more.
 
         Raises:
           ProviderError: there is no answer, or no evidence that it is whole.
@@ -124,11 +145,32 @@ class Exchange:
         Cancellation: the connection is closed.
         """
         model = request.model or self.model
+        if not model:
+            raise NotConfigured(f"no model: neither the request nor the provider {self.name!r} names one")
+        target = f"{self.name}/{model}"
+        rules = self.conformer.rules(model)
+        conformed = self.conformer.conform(request, rules, origin=target)
+        if conformed.changes and all(record.target != target for record in call.log.records):
+            changes = dict(conformed.changes)
+            call.notify(RequestConformed(target=target, changes=changes, call_id=call.id, turn_id=call.turn_id))
+        body = self.dialect.body(conformed.request, model, rules)
+        try:
+            return await self._ask(conformed, self.refused.without(model, body), model, call)
+        except RequestRejected as exc:
+            parameter = refused_parameter(exc.body)
+            if exc.status not in {400, 422} or not self.refused.learn(model, parameter, body):
+                raise
+        details = {"target": target, "parameter": parameter}
+        call.notify(Noted(room="llm", what="parameter refused", details=details, call_id=call.id, turn_id=call.turn_id))
+        return await self._ask(conformed, self.refused.without(model, body), model, call)
+
+    async def _ask(self, conformed: Conformed, body: Mapping[str, Any], model: str, call: Call) -> ChatResponse:
+        """One attempt, on record."""
         target = f"{self.name}/{model}"
         call.notify(AttemptStarted(target=target, call_id=call.id, turn_id=call.turn_id))
         try:
             with record_attempt(call.log, target) as attempt, _bare_cancellation():
-                response = await self._attempt(request, model, call, attempt)
+                response = await self._attempt(conformed, encode_json(body), model, call, attempt)
         except ProviderError as exc:
             exc.provider, exc.model = exc.provider or self.name, exc.model or model
             exc.attempts = exc.attempts or call.log.records
@@ -136,7 +178,7 @@ class Exchange:
         finally:
             # Nothing has run since the record was made: it is the last one.
             call.notify(AttemptEnded(record=call.log.records[-1], call_id=call.id, turn_id=call.turn_id))
-        return attrs.evolve(response, attempts=call.log.records)
+        return attrs.evolve(conformed.restored(response), attempts=call.log.records, origin=target)
 
     async def list_models(self) -> tuple[str, ...]:
         """The models that the provider lists.
@@ -170,19 +212,25 @@ class Exchange:
         given = self.api_key() if callable(self.api_key) else self.api_key
         return self._checked(await given if inspect.isawaitable(given) else given)
 
-    async def _attempt(self, request: ChatRequest, model: str, call: Call, attempt: AttemptInProgress) -> ChatResponse:
-        if not model:
-            raise NotConfigured(f"no model: neither the request nor the provider {self.name!r} names one")
+    async def _attempt(
+        self, conformed: Conformed, body: bytes, model: str, call: Call, attempt: AttemptInProgress
+    ) -> ChatResponse:
+        request = conformed.request
         key = await self._key()
-        body = encode_json(self.dialect.body(request, model))
+        path = self.dialect.path(model)
         headers = {"content-type": "application/json", **self.dialect.headers(key)}
+        if self.sign is not None:
+            signed = self.sign("POST", self.http.address(path), body)
+            headers |= await signed if inspect.isawaitable(signed) else signed
         reading = self.dialect.reading(request, model)
         clocks = self.clocks if request.stream else attrs.evolve(self.clocks, first_byte=self.unstreamed)
         async with self.http.request(
-            "POST", self.dialect.path(model), content=body, headers=headers, clocks=clocks, attempt=attempt
+            "POST", path, content=body, headers=headers, clocks=clocks, attempt=attempt
         ) as response:
             secrets = (key, *response.secrets)
-            return await _Conversation(self, response, reading, call, attempt, model, request, secrets).read()
+            return await _Conversation(
+                self, response, reading, call, attempt, model, request, secrets, conformed
+            ).read()
 
     def _checked(self, key: str | None) -> str:
         if key is None:
@@ -231,6 +279,7 @@ class _Conversation:
     model: str
     request: ChatRequest = attrs.field(repr=False)
     secrets: tuple[str, ...] = attrs.field(repr=False)
+    conformed: Conformed
 
     async def read(self) -> ChatResponse:
         if not 200 <= self.response.status < 300:
@@ -357,6 +406,8 @@ class _Conversation:
             attempt.certainty = None if answer.usage is None else "at_least"
         if attempt.first_content is None and any(type(event) is not UsageReport for event in events):
             attempt.first_content = trio.current_time()
+        if self.conformed.restores:
+            events = list(map(self.conformed.restored_event, events))
         emit = self.call.emit
         for event in events:
             await emit(event)

@@ -146,6 +146,9 @@ class ErrorObject:
     request_id: str | None = None
     #: whether there was an error object at all
     found: bool = False
+    #: the model's window and the length of the request in tokens, from typed fields
+    window: int | None = None
+    prompt_tokens: int | None = None
 
     @classmethod
     def parse(cls, body: bytes | str) -> ErrorObject:
@@ -170,6 +173,8 @@ class ErrorObject:
             retry_after=_retry_info(error),
             request_id=_text(outer.get("request_id")) or _text(error.get("request_id")),
             found=error is not outer or bool(message) or _is_bare(outer),
+            window=_tokens(error, _WINDOW_FIELDS),
+            prompt_tokens=_tokens(error, _PROMPT_FIELDS),
         )
 
 
@@ -234,6 +239,22 @@ def _is_bare(outer: Mapping[str, Any]) -> bool:
 
 def _first_of(values: Iterator[int | None]) -> int | None:
     return next((value for value in values if value is not None), None)
+
+
+# llama.cpp's server names both (`n_ctx`, `n_prompt_tokens`); the others are what gateways call the same.
+_WINDOW_FIELDS = ("n_ctx", "max_context_length", "context_window", "max_model_len")
+_PROMPT_FIELDS = ("n_prompt_tokens", "prompt_tokens", "input_tokens")
+
+
+def _tokens(error: Mapping[str, Any], fields: tuple[str, ...]) -> int | None:
+    found = (error.get(field) for field in fields)
+    return next((value for value in found if type(value) is int and 0 < value < 2**31), None)
+
+
+def _named_window(failure: ProviderError, error: ErrorObject) -> ProviderError:
+    if isinstance(failure, ContextLengthExceeded):
+        failure.window, failure.prompt_tokens = error.window, error.prompt_tokens
+    return failure
 
 
 def _codes(error: Mapping[str, Any]) -> Iterator[str]:
@@ -381,7 +402,7 @@ class Failures:
         message = redact(error.message, secret)[:_MAX_MESSAGE]
         if request and _is_elsewhere(status, error):
             cls, message = WrongAddress, _wrong_address(request, status, headers)
-        return cls(
+        failure = cls(
             message,
             provider=self.provider,
             model=model,
@@ -392,6 +413,7 @@ class Failures:
             retryable=self._retryable(cls, status, headers),
             retry_after=_first(retry_after(headers, self.now), error.retry_after),
         )
+        return _named_window(failure, error)
 
     def of_event(
         self,
@@ -406,7 +428,7 @@ class Failures:
         secret = secret if isinstance(secret, str) else tuple(secret)
         error = ErrorObject.of(data)
         cls = classify(error, error.status)
-        return cls(
+        failure = cls(
             redact(error.message, secret)[:_MAX_MESSAGE] or "the provider sent an error in its stream",
             provider=self.provider,
             model=model,
@@ -416,6 +438,7 @@ class Failures:
             retry_after=error.retry_after,
             partial=partial,
         )
+        return _named_window(failure, error)
 
     def _retryable(self, cls: type[ProviderError], status: int | None, headers: Mapping[str, str]) -> bool:
         told = _SHOULD_RETRY.get(headers.get("x-should-retry", ""))

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from clawft_trio.chat import Call, ChatRequest, ChatResponse
-from clawft_trio.llm.exchange import ApiKey, Dialect, Exchange, HttpOptions
+from clawft_trio.llm.exchange import ApiKey, Dialect, Exchange, HttpOptions, Sign
 from clawft_trio.llm.failures import Failures, Now
 from clawft_trio.net.http import Clocks, EndpointStatistics, HttpEndpoint
 
@@ -33,6 +33,7 @@ class HttpModel:
         unstreamed: float,
         max_answer: int,
         now: Now,
+        sign: Sign | None,
         http: HttpOptions,
     ) -> None:
         self._http = HttpEndpoint(base_url, name=name, headers=headers, **http)
@@ -48,6 +49,7 @@ class HttpModel:
             clocks=http.get("clocks", Clocks()),
             unstreamed=unstreamed,
             max_answer=max_answer,
+            sign=sign,
         )
 
     def __repr__(self) -> str:

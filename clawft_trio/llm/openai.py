@@ -3,43 +3,127 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from typing import Any, Unpack
+from urllib.parse import quote
 
 import attrs
 
 from clawft_trio.chat import ChatRequest
 from clawft_trio.llm.assembly import ids_in
-from clawft_trio.llm.exchange import ApiKey, HttpOptions
+from clawft_trio.llm.conform import Rules, VendorRules
+from clawft_trio.llm.exchange import ApiKey, HttpOptions, Sign
 from clawft_trio.llm.failures import RETRYABLE_STATUSES, Now, utc_now
 from clawft_trio.llm.http_model import HttpModel
 from clawft_trio.llm.openai_answer import OpenAIReading
+from clawft_trio.llm.openai_extras import dialect_of
 from clawft_trio.llm.openai_request import Quirks, request_body
 from clawft_trio.llm.reading import MAX_ANSWER, Answer
+from clawft_trio.llm.responses import ResponsesDialect
+from clawft_trio.llm.responses_response import ResponsesReading
+from clawft_trio.llm.vendors import OPENAI_FAMILIES, PLAIN, RESPONSES
 
 _NO_QUIRKS = Quirks()
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
+class Azure:
+    """How Azure OpenAI is addressed: by the deployment in the path, with its key in the header `api-key`."""
+
+    #: of the API, for the addresses of deployments; empty for the v1 address, which needs none
+    api_version: str = ""
+    #: deployments by model; a model that is not here is the name of its deployment
+    deployments: Mapping[str, str] = attrs.field(factory=dict)
+
+    def path(self, model: str) -> str:
+        """The path of a request to *model*, below `https://{resource}.openai.azure.com` or its `/openai/v1`."""
+        if not self.api_version:
+            return "/chat/completions"
+        deployment = quote(self.deployments.get(model, model), safe="")
+        return f"/openai/deployments/{deployment}/chat/completions?api-version={quote(self.api_version, safe='')}"
+
+    def headers(self, key: str) -> Mapping[str, str]:
+        """The headers that carry *key*; a token of Entra ID, which is a JWT, goes where tokens go."""
+        if key.startswith("eyJ") and key.count(".") == 2:
+            return {"authorization": f"Bearer {key}"}
+        return {"api-key": key} if key else {}
+
+
+@attrs.frozen(kw_only=True)
 class _OpenAI:
     name: str
     quirks: Quirks
+    vendor: VendorRules
+    azure: Azure | None
+    #: patterns of the models that are asked through the Responses API
+    responses_models: tuple[str, ...] = ()
 
-    def path(self, model: str) -> str:  # noqa: ARG002 - the protocol's
-        return "/chat/completions"
+    @property
+    def _responses(self) -> ResponsesDialect:
+        return ResponsesDialect(name=self.name)
+
+    def path(self, model: str) -> str:
+        if _matches(model, self.responses_models):
+            return self._responses.path(model)
+        return "/chat/completions" if self.azure is None else self.azure.path(model)
 
     @property
     def listing(self) -> str:
         return "/models"
 
     def headers(self, key: str) -> Mapping[str, str]:
+        if self.azure is not None:
+            return self.azure.headers(key)
         return {"authorization": f"Bearer {key}"} if key else {}
 
-    def body(self, request: ChatRequest, model: str) -> Mapping[str, Any]:
-        return request_body(request, model, self.quirks)
+    def body(self, request: ChatRequest, model: str, rules: Rules) -> Mapping[str, Any]:
+        if _matches(model, self.responses_models):
+            return self._responses.body(request, model, rules)
+        named = model if self.azure is None else self.azure.deployments.get(model, model)
+        return request_body(request, named, self.quirks, rules)
 
-    def reading(self, request: ChatRequest, model: str) -> OpenAIReading:
+    def reading(self, request: ChatRequest, model: str) -> OpenAIReading | ResponsesReading:
+        if _matches(model, self.responses_models):
+            return self._responses.reading(request, model)
         answer = Answer(provider=self.name, model=model, taken_ids=ids_in(request))
-        return OpenAIReading(answer, ends_with=self.quirks.ends_with, returns=self.quirks.returns)
+        quirks = self.quirks
+        return OpenAIReading(
+            answer, ends_with=quirks.ends_with, returns=quirks.returns, think_tags=quirks.think_tags
+        )
+
+
+def _returning(accepts: VendorRules, quirks: Quirks) -> VendorRules:
+    """*accepts*, and besides what *quirks* says the server wants to see again."""
+    common = accepts.common
+    opaque = tuple(dict.fromkeys((*common.opaque, *map(dialect_of, quirks.returns))))
+    stand_in = common.reasoning_stand_in
+    if "reasoning_content" in quirks.returns and stand_in is None:
+        # Missing is refused, and so is empty by some.
+        stand_in = " "
+    if opaque == common.opaque and stand_in == common.reasoning_stand_in:
+        return accepts
+    return attrs.evolve(accepts, common=attrs.evolve(common, opaque=opaque, reasoning_stand_in=stand_in))
+
+
+@attrs.frozen
+class _ByApi(VendorRules):
+    """The rules of a vendor some of whose models are asked through the Responses API."""
+
+    responses_models: tuple[str, ...] = attrs.field(default=(), kw_only=True)
+
+    def of(self, model: str) -> Rules:
+        if not _matches(model, self.responses_models):
+            return super().of(model)
+        # What a user has put over the vendor's own families counts here, too.
+        own = tuple(family for family in self.families if family not in _OPENAI_FAMILIES)
+        return VendorRules(RESPONSES.common, (*RESPONSES.families, *own)).of(model)
+
+
+_OPENAI_FAMILIES = VendorRules(families=OPENAI_FAMILIES).families
+
+
+def _matches(model: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(model.lower(), pattern) for pattern in patterns)
 
 
 class OpenAICompatible(HttpModel):
@@ -58,12 +142,16 @@ class OpenAICompatible(HttpModel):
       model: what is asked when a request names no model.
       headers: more headers for every request.
       quirks: where this server differs.
+      accepts: what the server's models accept; requests are conformed to it.
+      azure: how deployments are addressed, for Azure OpenAI.
       key_variable: the environment variable that an error about the key names.
       retryable_statuses: after which the same request may be sent here again.
       linger: seconds that usage may come after the finish reason.
       unstreamed: seconds that the headers of an answer may take that is not streamed: they come when it is whole.
       max_answer: characters that an answer may have, reasoning and tool arguments included.
       now: calendar time, for a `Retry-After` that is a date.
+      sign: signs each request: gets method, URL and body, and returns headers.
+      responses_models: patterns of the models that are asked through the Responses API (`gpt-5*-pro*`).
       http: passed on to `HttpEndpoint`: `connections`, `clocks`, `proxy`, `verify`, `client` and the others.
     """
 
@@ -76,17 +164,28 @@ class OpenAICompatible(HttpModel):
         model: str = "",
         headers: Mapping[str, str] | None = None,
         quirks: Quirks = _NO_QUIRKS,
+        accepts: VendorRules = PLAIN,
+        azure: Azure | None = None,
         key_variable: str = "",
         retryable_statuses: Iterable[int] = RETRYABLE_STATUSES,
         linger: float = 2.0,
         unstreamed: float = 600.0,
         max_answer: int = MAX_ANSWER,
         now: Now = utc_now,
+        sign: Sign | None = None,
+        responses_models: Iterable[str] = (),
         **http: Unpack[HttpOptions],
     ) -> None:
+        vendor, by_responses = _returning(accepts, quirks), tuple(responses_models)
         super().__init__(
             name,
-            _OpenAI(name, quirks),
+            _OpenAI(
+                name=name,
+                quirks=quirks,
+                vendor=_ByApi(vendor.common, vendor.families, responses_models=by_responses),
+                azure=azure,
+                responses_models=by_responses,
+            ),
             base_url=base_url,
             api_key=api_key,
             model=model,
@@ -97,5 +196,6 @@ class OpenAICompatible(HttpModel):
             unstreamed=unstreamed,
             max_answer=max_answer,
             now=now,
+            sign=sign,
             http=http,
         )

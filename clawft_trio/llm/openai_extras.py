@@ -104,9 +104,6 @@ def message_fields(message: Message, returns: Iterable[Extra]) -> dict[str, Any]
             fields |= kept
         elif _MESSAGE in kept:
             fields["extra_content"] = kept[_MESSAGE]
-    if "reasoning_content" in returns and message.tool_calls:
-        # Missing is refused, empty is not: what another provider said comes without its thoughts.
-        fields.setdefault("reasoning_content", "")
     return fields
 
 

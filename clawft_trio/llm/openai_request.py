@@ -1,17 +1,22 @@
-"""A `ChatRequest` as the OpenAI-compatible dialect writes it."""
+"""A `ChatRequest` as the OpenAI-compatible dialect writes it. What a target does not accept, conform has replaced."""
 
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 import attrs
 
-from clawft_trio.chat import ChatRequest, Image, JsonObject, Message, Opaque, Part, Text, ToolSpec
+from clawft_trio.chat import ChatRequest, File, Image, JsonObject, Message, Opaque, Part, Text, ToolSpec
 from clawft_trio.codec import encode_json
+from clawft_trio.llm.conform.rules import Rules
+from clawft_trio.llm.conform.schemas import fits_strict
 from clawft_trio.llm.openai_answer import EndsWith
 from clawft_trio.llm.openai_extras import Extra, call_fields, message_fields
+
+_TOLERANT = Rules()
 
 
 @attrs.frozen(kw_only=True)
@@ -29,17 +34,23 @@ class Quirks:
     response_format: Literal["json_schema", "json_object"] | None = "json_schema"
     #: whether it takes a `prompt_cache_key`, by which requests that begin alike reach the same cache
     prompt_cache_key: bool = False
+    #: whether it leaves reasoning in the text, between `<think>` and `</think>`
+    think_tags: bool = False
     #: what of its own answers it wants to see again
     returns: tuple[Extra, ...] = ()
 
 
-def request_body(request: ChatRequest, model: str, quirks: Quirks) -> dict[str, Any]:
+def request_body(request: ChatRequest, model: str, quirks: Quirks, rules: Rules = _TOLERANT) -> dict[str, Any]:
     """The body of `POST /chat/completions`. `request.extra` is put over it."""
     schema = request.response_schema
+    response_format = quirks.response_format
+    if schema is not None and response_format == "json_schema" and not _is_object(schema):
+        # OpenAI takes only schemas of an object here.
+        response_format = None
     messages = request.messages
-    if schema is not None and quirks.response_format != "json_schema":
+    if schema is not None and response_format != "json_schema":
         messages = _with_instructions(messages, _in_words(schema))
-    body: dict[str, Any] = {"model": model, "messages": list(_messages(messages, quirks))}
+    body: dict[str, Any] = {"model": model, "messages": [_message(message, quirks, rules) for message in messages]}
     if request.stream:
         body["stream"] = True
         if quirks.include_usage:
@@ -49,15 +60,17 @@ def request_body(request: ChatRequest, model: str, quirks: Quirks) -> dict[str, 
         body["tool_choice"] = _tool_choice(request.tool_choice)
     if request.max_tokens is not None:
         body[quirks.max_tokens_field] = request.max_tokens
-    if request.temperature is not None:
-        body["temperature"] = request.temperature
+    for option in ("temperature", "seed", "verbosity"):
+        value = getattr(request, option)
+        if value is not None:
+            body[option] = value
     if request.stop:
         body["stop"] = list(request.stop)
-    if schema is not None and quirks.response_format is not None:
-        body["response_format"] = _response_format(schema, quirks.response_format)
+    if schema is not None and response_format is not None:
+        body["response_format"] = _response_format(schema, response_format)
     if quirks.prompt_cache_key and request.cache is not None and request.cache.key:
         body["prompt_cache_key"] = request.cache.key
-    return {**body, **request.extra}
+    return {**body, **_thinking(request, rules), **request.extra}
 
 
 def _tool(tool: ToolSpec) -> dict[str, Any]:
@@ -73,27 +86,14 @@ def _tool_choice(choice: str) -> Any:
     return {"type": "function", "function": {"name": choice}}
 
 
+def _is_object(schema: JsonObject) -> bool:
+    return bool(schema["type"] == "object") if "type" in schema else "$ref" in schema or "properties" in schema
+
+
 def _response_format(schema: JsonObject, kind: str) -> dict[str, Any]:
     if kind == "json_object":
         return {"type": "json_object"}
-    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": is_closed(schema)}}
-
-
-def is_closed(schema: Any) -> bool:
-    """Whether every object in *schema* requires all its properties and forbids others.
-
-    Only for such schemas does OpenAI promise the shape (`strict`); it refuses the promise for any other.
-    """
-    if isinstance(schema, list):
-        return all(map(is_closed, schema))
-    if not isinstance(schema, Mapping):
-        return True
-    properties = schema.get("properties")
-    if schema.get("type") == "object" or isinstance(properties, Mapping):
-        required = schema.get("required") or ()
-        if schema.get("additionalProperties") is not False or set(required) != set(properties or ()):
-            return False
-    return all(map(is_closed, schema.values()))
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": fits_strict(schema)}}
 
 
 def _in_words(schema: JsonObject) -> str:
@@ -103,47 +103,67 @@ def _in_words(schema: JsonObject) -> str:
     )
 
 
+def _thinking(request: ChatRequest, rules: Rules) -> dict[str, Any]:
+    """The fields that say how much to reason, in the vendor's own form."""
+    effort, budget = request.reasoning_effort, request.thinking_budget
+    write = _THINKING.get(rules.thinking)
+    return {} if write is None or (effort is None and budget is None) else write(effort, budget)
+
+
+def _openrouter(effort: str | None, budget: int | None) -> dict[str, Any]:
+    return {"reasoning": {"effort": effort} if budget is None else {"max_tokens": budget}}
+
+
+def _google(effort: str | None, budget: int | None) -> dict[str, Any]:
+    if budget is None:
+        return {"reasoning_effort": effort}
+    return {"extra_body": {"google": {"thinking_config": {"thinking_budget": budget, "include_thoughts": budget != 0}}}}
+
+
+def _enable_thinking(effort: str | None, budget: int | None) -> dict[str, Any]:
+    return {"enable_thinking": _thinks(effort, budget), **({"thinking_budget": budget} if budget else {})}
+
+
+def _thinks(effort: str | None, budget: int | None) -> bool:
+    return budget != 0 and effort != "none"
+
+
+_THINKING: Mapping[str, Callable[[str | None, int | None], dict[str, Any]]] = MappingProxyType(
+    {
+        "effort": lambda effort, _: {} if effort is None else {"reasoning_effort": effort},
+        "openrouter": _openrouter,
+        "google": _google,
+        "enable_thinking": _enable_thinking,
+        "type": lambda effort, budget: {"thinking": {"type": "enabled" if _thinks(effort, budget) else "disabled"}},
+    }
+)
+
+
 # --- messages ----------------------------------------------------------------------------------------
 
 
 def _with_instructions(messages: tuple[Message, ...], words: str) -> tuple[Message, ...]:
-    """*messages* with *words* at the end of what the system says, which many servers take only as the first message."""
+    """*messages* with *words* at the end of the system's, which many servers take only as the first message."""
     if messages and messages[0].role == "system":
         first = messages[0]
         return (attrs.evolve(first, content=(*first.content, Text(f"\n\n{words}"))), *messages[1:])
     return (Message.system(words), *messages)
 
 
-def _messages(messages: tuple[Message, ...], quirks: Quirks) -> Iterator[dict[str, Any]]:
-    shown: list[Image] = []
-    for message in messages:
-        if message.role != "tool" and shown:
-            yield _user(shown)
-            shown = []
-        yield _message(message, quirks)
-        if message.role == "tool":
-            shown.extend(part for part in message.content if isinstance(part, Image))
-    if shown:
-        yield _user(shown)
-
-
-def _user(images: list[Image]) -> dict[str, Any]:
-    # A tool's answer is text in this dialect; what it showed follows its turn as the user's.
-    return {"role": "user", "content": [_part(image) for image in images]}
-
-
-def _message(message: Message, quirks: Quirks) -> dict[str, Any]:
+def _message(message: Message, quirks: Quirks, rules: Rules) -> dict[str, Any]:
     if message.role == "tool":
-        return {"role": "tool", "tool_call_id": message.tool_call_id or "", "content": message.text}
+        content = message.text if not rules.media_in_results else _content(message.content, rules)
+        return {"role": "tool", "tool_call_id": message.tool_call_id or "", "content": content}
     if message.role == "assistant":
         return _assistant(message, quirks.returns)
-    return {"role": message.role, "content": _content(message.content)}
+    role = rules.system_role if message.role == "system" else message.role
+    return {"role": role, "content": _content(message.content, rules)}
 
 
 def _assistant(message: Message, returns: tuple[Extra, ...]) -> dict[str, Any]:
-    said: dict[str, Any] = {"role": "assistant", "content": message.text or (None if message.tool_calls else "")}
+    fields: dict[str, Any] = {"role": "assistant", "content": message.text or (None if message.tool_calls else "")}
     if message.tool_calls:
-        said["tool_calls"] = [
+        fields["tool_calls"] = [
             {
                 "id": call.id,
                 "type": "function",
@@ -152,21 +172,32 @@ def _assistant(message: Message, returns: tuple[Extra, ...]) -> dict[str, Any]:
             }
             for call in message.tool_calls
         ]
-    return said | message_fields(message, returns)
+    return fields | message_fields(message, returns)
 
 
-def _content(parts: tuple[Part, ...]) -> str | list[dict[str, Any]]:
+def _content(parts: tuple[Part, ...], rules: Rules) -> str | list[dict[str, Any]]:
     if all(isinstance(part, Text | Opaque) for part in parts):
         return "".join(part.text for part in parts if isinstance(part, Text))
-    return [_part(part) for part in parts if not isinstance(part, Opaque)]
+    return [_part(part, rules) for part in parts if not isinstance(part, Opaque)]
 
 
-def _part(part: Text | Image) -> dict[str, Any]:
+def _part(part: Text | Image | File, rules: Rules) -> dict[str, Any]:
     if isinstance(part, Text):
         return {"type": "text", "text": part.text}
-    return {"type": "image_url", "image_url": {"url": part.url or data_url(part)}}
+    if isinstance(part, Image):
+        return {"type": "image_url", "image_url": {"url": part.url or data_url(part)}}
+    if part.media_type.startswith("audio/") and part.data:
+        audio = {"data": b64encode(part.data).decode(), "format": _AUDIO.get(part.media_type, "wav")}
+        return {"type": "input_audio", "input_audio": audio}
+    if rules.file_form == "document_url":
+        return {"type": "document_url", "document_url": part.url or data_url(part)}
+    name = part.name or "file"
+    return {"type": "file", "file": {"filename": name, "file_data": part.url or data_url(part)}}
 
 
-def data_url(image: Image) -> str:
-    """*image* with its content, as an address."""
-    return f"data:{image.media_type};base64,{b64encode(image.data).decode()}"
+_AUDIO = {"audio/mpeg": "mp3", "audio/mp3": "mp3", "audio/wav": "wav", "audio/x-wav": "wav", "audio/wave": "wav"}
+
+
+def data_url(part: Image | File) -> str:
+    """*part* with its content, as an address."""
+    return f"data:{part.media_type};base64,{b64encode(part.data).decode()}"

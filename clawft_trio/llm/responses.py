@@ -9,20 +9,23 @@ import attrs
 
 from clawft_trio.chat import ChatRequest
 from clawft_trio.llm.assembly import ids_in
-from clawft_trio.llm.exchange import ApiKey, HttpOptions
+from clawft_trio.llm.conform import Rules, VendorRules
+from clawft_trio.llm.exchange import ApiKey, HttpOptions, Sign
 from clawft_trio.llm.failures import RETRYABLE_STATUSES, Now, utc_now
 from clawft_trio.llm.http_model import HttpModel
 from clawft_trio.llm.reading import MAX_ANSWER, Answer
 from clawft_trio.llm.responses_request import ResponsesOptions, request_body
 from clawft_trio.llm.responses_response import ResponsesReading
+from clawft_trio.llm.vendors import RESPONSES
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class ResponsesDialect:
     """How a server with the Responses API is asked."""
 
     name: str
     options: ResponsesOptions = ResponsesOptions()
+    vendor: VendorRules = RESPONSES
 
     def path(self, model: str) -> str:  # noqa: ARG002 - the protocol's
         """The path of the request, below the base URL."""
@@ -37,7 +40,7 @@ class ResponsesDialect:
         """The headers of a request; *key* may be empty."""
         return {"authorization": f"Bearer {key}"} if key else {}
 
-    def body(self, request: ChatRequest, model: str) -> Mapping[str, Any]:
+    def body(self, request: ChatRequest, model: str, rules: Rules) -> Mapping[str, Any]:  # noqa: ARG002 - the protocol's
         """The body of a request, ready for JSON."""
         return request_body(request, model, self.options)
 
@@ -62,6 +65,7 @@ class OpenAIResponses(HttpModel):
       base_url: up to and including the version.
       api_key: a key, something that gives the current one for each call, or None for a server that needs none.
       model: what is asked when a request names no model.
+      accepts: what its models accept.
       stateful: let the server store responses (`store: true`) and continue from the last one by `previous_response_id`.
       encrypted_reasoning: ask for reasoning in encrypted form, to send it back; None goes by the model's name.
       headers: more headers for every request.
@@ -71,6 +75,7 @@ class OpenAIResponses(HttpModel):
       unstreamed: seconds that the headers of an answer may take that is not streamed: they come when it is whole.
       max_answer: characters that an answer may have, reasoning and tool arguments included.
       now: calendar time, for a `Retry-After` that is a date.
+      sign: signs each request: gets method, URL and body, and returns headers.
       http: passed on to `HttpEndpoint`: `connections`, `clocks`, `proxy`, `verify`, `client` and the others.
     """
 
@@ -81,6 +86,7 @@ class OpenAIResponses(HttpModel):
         base_url: str = "https://api.openai.com/v1",
         api_key: ApiKey = None,
         model: str = "",
+        accepts: VendorRules = RESPONSES,
         stateful: bool = False,
         encrypted_reasoning: bool | None = None,
         headers: Mapping[str, str] | None = None,
@@ -90,12 +96,13 @@ class OpenAIResponses(HttpModel):
         unstreamed: float = 600.0,
         max_answer: int = MAX_ANSWER,
         now: Now = utc_now,
+        sign: Sign | None = None,
         **http: Unpack[HttpOptions],
     ) -> None:
         options = ResponsesOptions(stateful=stateful, encrypted_reasoning=encrypted_reasoning)
         super().__init__(
             name,
-            ResponsesDialect(name, options),
+            ResponsesDialect(name=name, options=options, vendor=accepts),
             base_url=base_url,
             api_key=api_key,
             model=model,
@@ -106,5 +113,6 @@ class OpenAIResponses(HttpModel):
             unstreamed=unstreamed,
             max_answer=max_answer,
             now=now,
+            sign=sign,
             http=http,
         )

@@ -13,8 +13,9 @@ from typing import Any
 
 import attrs
 
-from clawft_trio.chat import ChatRequest, Image, Message, Opaque, Part, Text, ToolCall, ToolSpec
-from clawft_trio.llm.openai_request import data_url, is_closed
+from clawft_trio.chat import ChatRequest, File, Image, Message, Opaque, Part, Text, ToolCall, ToolSpec
+from clawft_trio.llm.conform.schemas import fits_strict
+from clawft_trio.llm.openai_request import data_url
 from clawft_trio.llm.responses_response import DIALECT, STATE
 
 # The API refuses a smaller limit.
@@ -63,8 +64,17 @@ def request_body(request: ChatRequest, model: str, options: ResponsesOptions) ->
         body["max_output_tokens"] = max(_LEAST_OUTPUT, request.max_tokens)
     if request.temperature is not None:
         body["temperature"] = request.temperature
+    if request.reasoning_effort is not None:
+        body["reasoning"] = {"effort": request.reasoning_effort}
+    if request.cache is not None and request.cache.key:
+        body["prompt_cache_key"] = request.cache.key
+    text: dict[str, Any] = {}
     if request.response_schema is not None:
-        body["text"] = {"format": _format(request.response_schema)}
+        text["format"] = _format(request.response_schema)
+    if request.verbosity is not None:
+        text["verbosity"] = request.verbosity
+    if text:
+        body["text"] = text
     return {**body, **request.extra}
 
 
@@ -84,7 +94,7 @@ def _tool_choice(choice: str) -> Any:
 
 
 def _format(schema: Mapping[str, Any]) -> dict[str, Any]:
-    return {"type": "json_schema", "name": "answer", "schema": schema, "strict": is_closed(schema)}
+    return {"type": "json_schema", "name": "answer", "schema": schema, "strict": fits_strict(schema)}
 
 
 # --- the conversation -----------------------------------------------------------------------------------
@@ -117,7 +127,7 @@ def _items(messages: Iterable[Message]) -> Iterator[dict[str, Any]]:
             yield from _assistant(message)
         elif message.role == "tool":
             output: Any = message.text
-            if any(isinstance(part, Image) for part in message.content):
+            if any(isinstance(part, Image | File) for part in message.content):
                 output = [_part(part) for part in message.content if not isinstance(part, Opaque)]
             yield {"type": "function_call_output", "call_id": message.tool_call_id or "", "output": output}
         else:
@@ -178,4 +188,8 @@ def _content(parts: tuple[Part, ...]) -> str | list[dict[str, Any]]:
 def _part(part: Any) -> dict[str, Any]:
     if isinstance(part, Image):
         return {"type": "input_image", "image_url": part.url or data_url(part)}
+    if isinstance(part, File):
+        if part.url:
+            return {"type": "input_file", "file_url": part.url}
+        return {"type": "input_file", "filename": part.name or "file", "file_data": data_url(part)}
     return {"type": "input_text", "text": part.text}

@@ -17,7 +17,13 @@ from clawft_trio.mcp.opening import (
 from clawft_trio.mcp.options import McpOptions as McpOptions
 from clawft_trio.mcp.process import StdioServer as StdioServer
 from clawft_trio.mcp.sampling import SamplingPolicy as SamplingPolicy, sample_with as sample_with
-from clawft_trio.mcp.server import ServeOptions as ServeOptions, serve_mcp as serve_mcp
+from clawft_trio.mcp.server import (
+    McpServer as McpServer,
+    ServedPrompt as ServedPrompt,
+    ServedResource as ServedResource,
+    ServeOptions as ServeOptions,
+    serve_mcp as serve_mcp,
+)
 from clawft_trio.mcp.streamable_http import HttpServer as HttpServer
 from clawft_trio.mcp.streams import StreamServer as StreamServer
 from clawft_trio.mcp.supervision import Supervision as Supervision

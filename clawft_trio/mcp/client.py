@@ -15,6 +15,7 @@ from clawft_trio.errors import McpError, ProtocolViolation
 from clawft_trio.mcp.connection import Connection
 from clawft_trio.mcp.frames import DEFAULT_OPTIONS, CallOptions, Decode, OnNotice, OnProgress
 from clawft_trio.mcp.handshake import Agreement
+from clawft_trio.mcp.listing import ListReader, ResultCache, decode_page
 from clawft_trio.mcp.multiplexer import MultiplexerStatistics, Transport
 from clawft_trio.mcp.options import McpOptions
 from clawft_trio.mcp.output import OutputCheck
@@ -27,29 +28,30 @@ from clawft_trio.mcp.types import (
     GetPromptResult,
     LogLevel,
     Prompt,
-    PromptsPage,
     ReadResourceResult,
     Resource,
     ResourceContents,
-    ResourcesPage,
     ResourceTemplate,
-    ResourceTemplatesPage,
     ToolDefinition,
-    ToolsPage,
     decode_tool_result,
 )
 from clawft_trio.nursery import open_hidden_nursery
+from clawft_trio.observe import Noted, fan_out
 
 T = TypeVar("T")
-P = TypeVar("P", ToolsPage, ResourcesPage, ResourceTemplatesPage, PromptsPage)
 
 _log = logging.getLogger("clawft_trio.mcp")
 
 _LISTEN_AGAIN = 5.0
 """Seconds after which a subscription that the server has ended is asked for again."""
 
-MAX_PAGES = 1000
-"""Pages of one list. A server whose list never ends is broken or hostile."""
+# The results that a notification makes stale.
+_STALE_AFTER = {
+    "notifications/tools/list_changed": ("tools/list",),
+    "notifications/prompts/list_changed": ("prompts/list",),
+    "notifications/resources/list_changed": ("resources/list", "resources/templates/list"),
+    "notifications/resources/updated": ("resources/read",),
+}
 
 
 class McpClient:
@@ -64,6 +66,9 @@ class McpClient:
         self._connection = Connection(
             name, options, transport, on_start=self._note_start, on_notification=self._note_notification
         )
+        self._notify = fan_out([options.notify])
+        self._cache = ResultCache()
+        self._lists = ListReader(name, self._call_raw, self._cache, self._report)
         self._checks: dict[str, OutputCheck] = {}
         self._header_paths: dict[str, Mapping[Path, str]] = {}
         self._tools_version = 0
@@ -188,21 +193,12 @@ class McpClient:
         options = CallOptions(total=math.inf, on_notice=on_notice)
         await self.call("subscriptions/listen", {"notifications": filter_}, decode=_decode_empty, options=options)
 
-    async def _pages(self, method: str, decode: Callable[[Raw], P]) -> list[P]:
-        pages: list[P] = []
-        cursor: str | None = None
-        seen: set[str] = set()
-        while len(pages) < MAX_PAGES:
-            params = None if cursor is None else {"cursor": cursor}
-            page = await self.call(method, params, decode=decode)
-            pages.append(page)
-            cursor = page.next_cursor
-            if cursor is None:
-                return pages
-            if cursor in seen:
-                raise ProtocolViolation(f"{method}: the cursor {cursor[:60]!r} came twice", server=self.name)
-            seen.add(cursor)
-        raise ProtocolViolation(f"{method}: more than {MAX_PAGES} pages", server=self.name)
+    async def _call_raw(self, method: str, params: Mapping[str, Any] | None) -> dict[str, Raw]:
+        return await self._connection.call(method, params, decode=decode_page)
+
+    def _report(self, what: str, reason: str) -> None:
+        _log.warning("%s: %s: %s", self.name, what, reason)
+        self._notify(Noted(room="mcp", what=what, details={"server": self.name, "reason": reason[:500]}))
 
     # --- tools -------------------------------------------------------------------------------------------------
 
@@ -222,9 +218,13 @@ class McpClient:
         return self._tools_version
 
     def _note_start(self) -> None:
+        self._cache.forget()
         self._forget_tools()
 
     def _note_notification(self, method: str, _: Raw) -> None:
+        stale = _STALE_AFTER.get(method)
+        if stale is not None:
+            self._cache.forget(*stale)
         if method == "notifications/tools/list_changed":
             self._forget_tools()
 
@@ -256,8 +256,7 @@ class McpClient:
 
         Cancellation: as `call`.
         """
-        pages = await self._pages("tools/list", _decode_tools)
-        tools = tuple(tool for page in pages for tool in page.tools)
+        tools = await self._lists.read("tools/list", "tools", ToolDefinition)
         if self.agreement.meta is not None:
             tools = self._without_bad_headers(tools)
         self._checks = {tool.name: OutputCheck(tool.output_schema) for tool in tools if tool.output_schema is not None}
@@ -332,8 +331,7 @@ class McpClient:
 
         Cancellation: as `call`.
         """
-        pages = await self._pages("resources/list", _decode_resources)
-        return tuple(resource for page in pages for resource in page.resources)
+        return await self._lists.read("resources/list", "resources", Resource)
 
     async def list_resource_templates(self) -> tuple[ResourceTemplate, ...]:
         """All templates of resources, over all pages.
@@ -343,8 +341,7 @@ class McpClient:
 
         Cancellation: as `call`.
         """
-        pages = await self._pages("resources/templates/list", _decode_templates)
-        return tuple(template for page in pages for template in page.resource_templates)
+        return await self._lists.read("resources/templates/list", "resourceTemplates", ResourceTemplate)
 
     async def read_resource(self, uri: str) -> tuple[ResourceContents, ...]:
         """Read a resource.
@@ -354,7 +351,12 @@ class McpClient:
 
         Cancellation: as `call`.
         """
+        kept: tuple[ResourceContents, ...] | None = self._cache.get("resources/read", uri)
+        if kept is not None:
+            await trio.lowlevel.checkpoint()
+            return kept
         result = await self.call("resources/read", {"uri": uri}, decode=_decode_read, options=CallOptions(name=uri))
+        self._cache.keep("resources/read", uri, result.contents, result.ttl_ms)
         return result.contents
 
     async def subscribe(self, uri: str) -> None:
@@ -387,8 +389,7 @@ class McpClient:
 
         Cancellation: as `call`.
         """
-        pages = await self._pages("prompts/list", _decode_prompts)
-        return tuple(prompt for page in pages for prompt in page.prompts)
+        return await self._lists.read("prompts/list", "prompts", Prompt)
 
     async def get_prompt(self, name: str, arguments: Mapping[str, str] | None = None) -> GetPromptResult:
         """A prompt, with its blanks filled in.
@@ -458,11 +459,7 @@ class McpClient:
         return trio.current_time() - asked
 
 
-_decode_tools = msgspec.json.Decoder(ToolsPage).decode
-_decode_resources = msgspec.json.Decoder(ResourcesPage).decode
-_decode_templates = msgspec.json.Decoder(ResourceTemplatesPage).decode
 _decode_read = msgspec.json.Decoder(ReadResourceResult).decode
-_decode_prompts = msgspec.json.Decoder(PromptsPage).decode
 _decode_prompt = msgspec.json.Decoder(GetPromptResult).decode
 _decode_completion = msgspec.json.Decoder(CompleteResult).decode
 _decode_empty = msgspec.json.Decoder(EmptyResult).decode

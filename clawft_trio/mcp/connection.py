@@ -154,7 +154,7 @@ class Connection:
         decode: Decode[T],
         options: CallOptions,
     ) -> T:
-        asked = {**(params or {}), "_meta": {**(params or {}).get("_meta", {}), **(self._meta or {})}}
+        asked = {**(params or {}), "_meta": {**((params or {}).get("_meta") or {}), **(self._meta or {})}}
         decode_either = or_input_required(decode)
         added: Mapping[str, Any] = {}
         round_ = 0

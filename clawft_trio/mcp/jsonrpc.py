@@ -32,6 +32,9 @@ _TAIL = 512
 # How far into a broken line the id is looked for; a bound on the work that a hostile line can cause.
 _SCANNED = 65_536
 
+# Bytes of an error that is no error object, of which its text is made.
+_LONGEST_ERROR = 2000
+
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -64,6 +67,8 @@ class Malformed:
     id: Id | None = None
     #: whether it would have been a request or notification
     has_method: bool = False
+    #: whether it is no JSON in UTF-8 at all, rather than JSON of another shape
+    syntax: bool = False
     #: the beginning of the line, for a log
     sample: str = ""
 
@@ -161,12 +166,34 @@ def parse(line: bytes) -> list[Message]:
         return _read_oddity(line, exc)
 
 
-def decode_error(raw: Raw) -> ErrorObject | None:
-    """The error object of a response; None when it is not one."""
+def decode_error(raw: Raw) -> ErrorObject:
+    """The error of a response. Whatever is no error object is the text of one, so that no server's text is lost."""
     try:
         return _decode_error(raw)
     except (ValueError, RecursionError):
-        return None
+        return _decode_odd_error(bytes(raw))
+
+
+def _decode_odd_error(raw: bytes) -> ErrorObject:
+    try:
+        error = msgspec.json.decode(raw)
+    except (ValueError, RecursionError):
+        return ErrorObject(message=_cut_text(raw))
+    if not isinstance(error, dict):
+        return ErrorObject(message=error if isinstance(error, str) else _cut_text(raw))
+    code, message = error.get("code"), error.get("message")
+    text = message if isinstance(message, str) else _cut_text(raw)
+    if isinstance(code, str) and re.fullmatch(r"-?\d{1,9}", code, re.ASCII):
+        code = int(code)
+    if isinstance(code, float) and code.is_integer():
+        code = int(code)
+    if isinstance(code, int) and not isinstance(code, bool):
+        return ErrorObject(code=code, message=text, data=error.get("data"))
+    return ErrorObject(message=text if code is None else f"{text} ({str(code)[:100]})", data=error.get("data"))
+
+
+def _cut_text(raw: bytes) -> str:
+    return raw[:_LONGEST_ERROR].decode("utf-8", "replace")
 
 
 def _read_oddity(line: bytes, exc: Exception) -> list[Message]:
@@ -177,15 +204,19 @@ def _read_oddity(line: bytes, exc: Exception) -> list[Message]:
         return _read_batch(text, exc)
     if len(text) < len(line) and line.startswith(_BOM):
         return parse(text)
-    return [_malformed(str(exc), text, text[-_TAIL:])]
+    return [_malformed(str(exc), text, text[-_TAIL:], syntax=_is_syntax(exc))]
 
 
 def _read_batch(text: bytes, exc: Exception) -> list[Message]:
     # Revision 2025-03-26 had batches, and some servers kept them: an answer in one is as good as any other.
     try:
         return [message for raw in _decode_batch(text) for message in _parse_member(bytes(raw))]
-    except (ValueError, RecursionError):
-        return [_malformed(str(exc), text, b"")]
+    except (ValueError, RecursionError) as inner:
+        return [_malformed(str(exc), text, b"", syntax=_is_syntax(inner))]
+
+
+def _is_syntax(exc: Exception) -> bool:
+    return isinstance(exc, ValueError) and not isinstance(exc, msgspec.ValidationError)
 
 
 def _parse_member(text: bytes) -> list[Message]:
@@ -202,7 +233,7 @@ _LAST_MEMBER = re.compile(rb'[,{]\s*"id"\s*:\s*(-?\d{1,18}|"[^"\\]{0,128}")\s*}\
 _PLAIN_ID = re.compile(rb'-?\d{1,18}|"[^"\\]{1,128}"')
 
 
-def _malformed(reason: str, head: bytes, tail: bytes) -> Malformed:
+def _malformed(reason: str, head: bytes, tail: bytes, *, syntax: bool = False) -> Malformed:
     members = _top_level_scalars(head)
     id_text = members.get(b'"id"')
     if id_text is None and (found := _LAST_MEMBER.search(tail)):
@@ -211,6 +242,7 @@ def _malformed(reason: str, head: bytes, tail: bytes) -> Malformed:
         reason=reason,
         id=_as_id(id_text),
         has_method=b'"method"' in members,
+        syntax=syntax,
         sample=head[:200].decode("utf-8", "replace"),
     )
 

@@ -214,10 +214,9 @@ class Multiplexer:
         return answer
 
     def _read_answer(self, method: str, answer: Envelope, decode: Decode[T]) -> T:
-        if answer.error:
+        # Some servers write both members always, and null for the one that does not apply.
+        if answer.error and answer.error != _NULL:
             error = decode_error(answer.error)
-            if error is None:
-                raise ProtocolViolation(f"{method}: the error of the answer is not an error object", server=self.name)
             raise PeerError(error.message or "no message", code=error.code, data=error.data, server=self.name)
         if not answer.result:
             raise ProtocolViolation(f"{method}: the answer has neither result nor error", server=self.name)
@@ -281,11 +280,11 @@ class Multiplexer:
         elif message.method is UNSET:
             self._deliver_answer(message)
         elif message.id is UNSET:
-            self._deliver_notification(message.method, message.params)
+            self._deliver_notification(message.method, _params(message))
         elif self.one_way:
             self._dropped += 1
         elif isinstance(message.id, int | str):
-            self._answering.request(message.id, message.method, message.params)
+            self._answering.request(message.id, message.method, _params(message))
         else:
             self._note_malformed(Malformed(reason=f"a request with the id {message.id}", has_method=True))
 
@@ -421,6 +420,13 @@ class Multiplexer:
         while self.congested and self._ended is None:
             await self.outgoing.wait_taken()
 
+    async def wait_served(self) -> None:
+        """Wait until every request of the peer that came in has its answer queued.
+
+        Cancellation: nothing has changed.
+        """
+        await self._answering.wait_idle()
+
     # --- life --------------------------------------------------------------------------------------------------------
 
     async def run(self, transport: Transport) -> McpError:
@@ -456,9 +462,17 @@ class Multiplexer:
             pending.settle(outcome.Error(_copy(why)))
 
 
+_NULL = Raw(b"null")
+
+
+def _params(message: Envelope) -> Raw:
+    """The parameters of *message*; `null` is none."""
+    return Raw() if message.params == _NULL else message.params
+
+
 def _with_token(params: Mapping[str, Any] | None, token: int) -> dict[str, Any]:
     params = {} if params is None else dict(params)
-    params["_meta"] = {**params.get("_meta", {}), "progressToken": token}
+    params["_meta"] = {**(params.get("_meta") or {}), "progressToken": token}
     return params
 
 

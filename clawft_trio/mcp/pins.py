@@ -7,15 +7,13 @@ a tool is as good as an instruction, so it has to stay what it was.
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 from collections.abc import Mapping
 from typing import Protocol
 
 import msgspec
 
 from clawft_trio.mcp.types import ToolDefinition
-from clawft_trio.store.migrations import Migration
-from clawft_trio.store.sqlite import Store
+from clawft_trio.store import Connection, Migration, Store
 
 PIN_MIGRATIONS = (
     Migration(
@@ -90,7 +88,7 @@ class StoredPins:
         Cancellation: nothing has changed.
         """
 
-        def read(connection: sqlite3.Connection) -> dict[str, str]:
+        def read(connection: Connection) -> dict[str, str]:
             return dict(connection.execute("SELECT tool, hash FROM mcp_pins WHERE server = ?", (server,)))
 
         return await self._store.read(read)
@@ -105,7 +103,11 @@ class StoredPins:
         """
         rows = [(server, tool, digest) for tool, digest in hashes.items()]
 
-        def write(connection: sqlite3.Connection) -> None:
-            connection.executemany("INSERT OR REPLACE INTO mcp_pins VALUES (?, ?, ?)", rows)
+        def write(connection: Connection) -> None:
+            connection.executemany(
+                "INSERT INTO mcp_pins (server, tool, hash) VALUES (?, ?, ?)"
+                " ON CONFLICT (server, tool) DO UPDATE SET hash = excluded.hash",
+                rows,
+            )
 
         await self._store.transact(write)

@@ -26,6 +26,9 @@ _LINE = 2000
 _LAST_WORDS = 0.25
 """Seconds to wait for the exit code and the rest of stderr of a server that has closed its stdout."""
 
+_KILLED_WITHIN = 1.0
+"""Seconds until the processes of a group that got SIGKILL are gone; one in an uninterruptible wait is given up."""
+
 # A value this short is a flag or a number; blanking it out would blank out half the text.
 _SHORTEST_SECRET = 8
 
@@ -166,8 +169,8 @@ class ServerProcess:
             with trio.move_on_after(self._server.term_grace):
                 await self._wait_group_gone()
         if self._signal(signal.SIGKILL):
-            with trio.move_on_after(1.0):
-                await self._process.wait()
+            with trio.move_on_after(_KILLED_WITHIN):
+                await self._wait_group_gone()
 
     async def _wait_group_gone(self) -> None:
         await self._process.wait()
@@ -211,19 +214,50 @@ async def open_server_process(
     process = ServerProcess(await _spawn(server, name), server, name, on_line)
     life = trio.CancelScope(shield=True)
 
-    async def read_stderr() -> None:
+    async def accompany() -> None:
         with life:
-            async with process._stderr:
-                await process._read_stderr()
+            async with process._stderr, trio.open_nursery() as helpers:
+                helpers.start_soon(process._read_stderr)
+                helpers.start_soon(_guard, process.pid)
 
     async with open_hidden_nursery() as nursery:
-        nursery.start_soon(read_stderr)
+        nursery.start_soon(accompany)
         try:
             yield process
         finally:
             with trio.CancelScope(shield=True):
                 await _end(process)
             life.cancel(reason="the server has ended")
+
+
+# Ends the group when its stdin does: only this process holds the other end, so that is when this process is gone, by
+# SIGKILL too. A parent-death signal would not do: it is bound to the thread that forks, and trio ends idle threads.
+_GUARD = 'read -r _; kill -KILL "-$1"'
+
+
+async def _guard(group: int) -> None:  # noqa: ASYNC910 - starting the process was awaited
+    """Run a process that kills *group* when this process is gone; until cancelled."""
+    try:
+        guard = await trio.lowlevel.open_process(
+            ["/bin/sh", "-c", _GUARD, "sh", str(group)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            # A Ctrl-C at the terminal goes to our group, and must not end it.
+            start_new_session=True,
+        )
+    except OSError as exc:
+        _log.info("the server is not ended if this process is killed: %s", exc)
+        return
+    try:
+        await trio.sleep_forever()
+    finally:
+        with trio.CancelScope(shield=True):
+            # Killed before its stdin is closed: the number of the group may belong to others by now.
+            guard.kill()
+            await guard.wait()
+            assert guard.stdin is not None
+            await guard.stdin.aclose()
 
 
 async def _end(process: ServerProcess) -> None:

@@ -12,11 +12,10 @@ from msgspec import Raw
 from clawft_trio.backoff import backoff
 from clawft_trio.errors import McpError, PeerError, ProtocolViolation
 from clawft_trio.mcp.host import Host
-from clawft_trio.mcp.types import STATELESS_VERSION, Wire
+from clawft_trio.mcp.types import PROTOCOL_VERSION, STATELESS_VERSION, Wire
 
 T = TypeVar("T")
 
-PROTOCOL_VERSION: Final = "io.modelcontextprotocol/protocolVersion"
 CLIENT_CAPABILITIES: Final = "io.modelcontextprotocol/clientCapabilities"
 CLIENT_INFO: Final = "io.modelcontextprotocol/clientInfo"
 SERVER_INFO: Final = "io.modelcontextprotocol/serverInfo"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 import attrs
@@ -17,7 +17,16 @@ import msgspec
 import trio
 from msgspec import UNSET
 
-from clawft_trio.errors import ClawftError, McpError, PeerError, PeerGone, ProtocolViolation, ProviderError, SessionLost
+from clawft_trio.errors import (
+    MAX_BODY,
+    ClawftError,
+    McpError,
+    PeerError,
+    PeerGone,
+    ProtocolViolation,
+    ProviderError,
+    SessionLost,
+)
 from clawft_trio.mcp.frames import Outgoing
 from clawft_trio.mcp.jsonrpc import MAX_MESSAGE, Envelope, Id, parse
 from clawft_trio.mcp.multiplexer import Multiplexer
@@ -37,8 +46,19 @@ _LONGEST_RETRY = 30.0
 _RESUMPTIONS = 20
 """Times that one stream is taken up again; its caller's clock usually runs out before."""
 
+_LISTEN_WAIT = 1.0
+"""Seconds that requests wait for the answer to the listening GET: what a server sends before it has that is lost."""
+
+_SHORTEST_RETRY = 0.1
+"""Seconds; a server may ask for less, and would be asked in a busy loop."""
+
 _GOODBYE = 2.0
 """Seconds for telling the server that its session is over."""
+
+_SHOWN = 200
+"""Characters of a refusal's body that stand in the error's message; more of it is in `PeerError.body`."""
+
+_KEPT_HEADERS = ("www-authenticate", "retry-after")
 
 _JSON = "application/json"
 _EVENTS = "text/event-stream"
@@ -128,7 +148,7 @@ class HttpTransport:
                 if frame.method == "notifications/initialized":
                     # Before anything else is said: posts do not keep their order.
                     await self._post(http, mux, frame, nursery)
-                    nursery.start_soon(self._listen, http, mux, nursery)
+                    await self._start_listening(http, mux, nursery)
                 else:
                     nursery.start_soon(self._post, http, mux, frame, nursery)
 
@@ -228,6 +248,7 @@ class HttpTransport:
         try:
             async for chunk in response.chunks():
                 for event in decoder.feed(chunk):
+                    waiting.events += 1
                     if event.data.strip():
                         self._deliver(event.data, waiting)
                 if waiting.answered:
@@ -238,7 +259,7 @@ class HttpTransport:
         finally:
             waiting.last_event_id = decoder.last_event_id or waiting.last_event_id
             if decoder.retry is not None:
-                waiting.retry = decoder.retry / 1000
+                waiting.retry = min(max(decoder.retry / 1000, _SHORTEST_RETRY), _LONGEST_RETRY)
 
     def _deliver(self, data: bytes, waiting: _Waiting) -> None:
         waiting.mux.last_heard = trio.current_time()
@@ -262,7 +283,7 @@ class HttpTransport:
         if waiting.frame.id is not None and response.content_type == _JSON:
             self._deliver(body, waiting)
         if not waiting.answered:
-            raise _http_error(response, waiting.frame.method, self._name)
+            raise _http_error(response, body, waiting.frame.method, self._name)
 
     # --- streams that broke, and the server's own -----------------------------------------------------------------
 
@@ -276,36 +297,47 @@ class HttpTransport:
                 return
         raise PeerGone(f"{method}: the stream broke {_RESUMPTIONS} times", server=self._name)
 
-    async def _get(self, http: HttpEndpoint, waiting: _Waiting) -> int | None:
-        """Receive a stream by GET; the status if there was none."""
+    async def _get(
+        self, http: HttpEndpoint, waiting: _Waiting, opened: Callable[[], None] = lambda: None
+    ) -> int | None:
+        """Receive a stream by GET, and call *opened* once it is open; the status if there was none."""
         headers = {"accept": _EVENTS, **self._session_headers()}
         if waiting.last_event_id:
             headers["last-event-id"] = waiting.last_event_id
         async with http.request("GET", headers=headers) as response:
             if response.status != 200 or response.content_type != _EVENTS:
                 return response.status
+            opened()
             await self._receive_events(response, waiting)
             return None
 
-    async def _listen(self, http: HttpEndpoint, mux: Multiplexer, nursery: trio.Nursery) -> None:
-        """Hear what the server says outside of any call, where it offers that."""
+    async def _start_listening(self, http: HttpEndpoint, mux: Multiplexer, nursery: trio.Nursery) -> None:
+        answered = trio.Event()
+        nursery.start_soon(self._listen, http, mux, answered)
+        with trio.move_on_after(_LISTEN_WAIT):
+            await answered.wait()
+
+    async def _listen(self, http: HttpEndpoint, mux: Multiplexer, answered: trio.Event) -> None:
+        """Receive what the server sends outside of any call, where it offers that.
+
+        Only a POST can end a session: a 404 here is what a server without such a stream may answer. *answered* is set
+        when the server has answered the first GET.
+        """
         waiting = _Waiting(mux, Outgoing(b""))
-        wait = _FIRST_RETRY
+        wait = 0.0
         while True:
-            began = trio.current_time()
+            received = waiting.events
             try:
-                status = await self._get(http, waiting)
+                status = await self._get(http, waiting, answered.set)
             except ClawftError as exc:
-                _log.info("%s: its own stream cannot be had: %s", self._name, exc)
+                _log.info("%s: the listening stream failed: %s", self._name, exc)
                 status = 0
-            if status == 404 and self._session:
-                self._lost = self._lost or SessionLost("the server has forgotten the session", server=self._name)
-                nursery.cancel_scope.cancel(reason="the session is lost")
-            if status is not None and 400 <= status < 500:
+            answered.set()
+            if status is not None and (400 <= status < 500 or status == 501):
                 return  # noqa: ASYNC910 - the request was awaited
-            lived = trio.current_time() - began
-            wait = waiting.retry if lived > _LONGEST_RETRY or status is None else min(2 * wait, _LONGEST_RETRY)
-            await trio.sleep(wait)
+            # A stream that ends without a single event, over and over, is opened less and less often.
+            wait = 0.0 if waiting.events > received else min(max(2 * wait, _FIRST_RETRY), _LONGEST_RETRY)
+            await trio.sleep(max(wait, waiting.retry))
 
     async def _end_session(self, http: HttpEndpoint) -> None:  # noqa: ASYNC910 - the request was awaited
         if not self._session or isinstance(self._lost, SessionLost):
@@ -326,6 +358,7 @@ class _Waiting:
         self.answered = False
         self.last_event_id = ""
         self.retry = _FIRST_RETRY
+        self.events = 0
 
 
 class _Version(msgspec.Struct, rename="camel"):
@@ -335,10 +368,25 @@ class _Version(msgspec.Struct, rename="camel"):
 _decode_version = msgspec.json.Decoder(_Version).decode
 
 
-def _http_error(response: HttpResponse, method: str, server: str) -> McpError:
-    error = PeerError(f"{method}: HTTP status {response.status}", code=response.status, server=server)
+def _http_error(response: HttpResponse, body: bytes, method: str, server: str) -> McpError:
+    kept = {name: response.headers[name][:MAX_BODY] for name in _KEPT_HEADERS if name in response.headers}
+    text = body[: 4 * MAX_BODY].decode("utf-8", "replace")
+    error = PeerError(
+        f"{method or 'GET'}: HTTP status {response.status}{_reason(text)}",
+        code=response.status,
+        server=server,
+        status=response.status,
+        body=text,
+        headers=kept,
+    )
     error.retryable = response.status == 429 or response.status >= 500
     wait = response.headers.get("retry-after", "")
     if wait.isdigit():
         error.retry_after = float(wait[:9])
     return error
+
+
+def _reason(body: str) -> str:
+    """The first words of *body* if it is text for people, on one line."""
+    words = " ".join(body[:_SHOWN].split())
+    return f": {words}" if words.isprintable() and words and not words.startswith("<") else ""

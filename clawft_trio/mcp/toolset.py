@@ -37,6 +37,10 @@ from clawft_trio.tools.schema import check_schema
 from clawft_trio.tools.tool import Tool, ToolMetadata
 
 _LONGEST_NAME = 64
+# Seconds between two readings of a list that keeps changing.
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 30.0
+
 # What trying again does not cure.
 _HOPELESS = (CannotStart, NotConfigured, Unsupported)
 
@@ -246,13 +250,17 @@ class Toolset:
 
     async def _keep_fresh(self, name: str) -> None:
         client = self.clients[name]
-        seen = self._seen[name]
+        pause = _FIRST_PAUSE
         while True:
-            seen = await client.wait_tools_changed(seen)
+            await client.wait_tools_changed(self._seen[name])
             try:
                 await self._refresh(name)
             except ClawftError as exc:
                 self._notify(Noted(room="mcp", what="tools not refreshed", details={"server": name, "error": str(exc)}))
+            # One change is followed at once; a list that never stops changing is read less and less often.
+            await trio.sleep(pause)
+            changed_again = client.tools_version != self._seen[name]
+            pause = min(2 * pause, _LONGEST_PAUSE) if changed_again else _FIRST_PAUSE
 
     async def _close(self) -> None:
         for name in list(self._offered):

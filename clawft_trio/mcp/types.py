@@ -24,6 +24,10 @@ STATELESS_VERSION = "2026-07-28"
 """The revision without a handshake: every request carries the version and the client's capabilities."""
 
 
+PROTOCOL_VERSION = "io.modelcontextprotocol/protocolVersion"
+"""The member of `_meta` that names the revision of a request."""
+
+
 class Wire(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """What all records of the protocol share."""
 
@@ -256,6 +260,7 @@ class ReadResourceResult(Wire, frozen=True):
     """What a resource holds, in one or more parts."""
 
     contents: tuple[ResourceContents, ...]
+    ttl_ms: float | None = None
 
 
 class PromptArgument(Wire, frozen=True):
@@ -307,38 +312,6 @@ class CompleteResult(Wire, frozen=True):
 
 class EmptyResult(Wire, frozen=True):
     """An answer that says only that it was done."""
-
-
-# --- pages ----------------------------------------------------------------------------------------------
-
-
-class ToolsPage(Wire, frozen=True):
-    """A page of tools. An empty cursor is a cursor; only a missing one ends the list."""
-
-    tools: tuple[ToolDefinition, ...]
-    next_cursor: str | None = None
-    ttl_ms: int | None = None
-
-
-class ResourcesPage(Wire, frozen=True):
-    """A page of resources."""
-
-    resources: tuple[Resource, ...]
-    next_cursor: str | None = None
-
-
-class ResourceTemplatesPage(Wire, frozen=True):
-    """A page of resource templates."""
-
-    resource_templates: tuple[ResourceTemplate, ...]
-    next_cursor: str | None = None
-
-
-class PromptsPage(Wire, frozen=True):
-    """A page of prompts."""
-
-    prompts: tuple[Prompt, ...]
-    next_cursor: str | None = None
 
 
 # --- what a server asks of its client -------------------------------------------------------------------

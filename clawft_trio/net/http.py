@@ -244,7 +244,7 @@ class HttpEndpoint:
                 raise trio.ClosedResourceError(f"{self!r} is closed")
             self._requests += 1
             sending = _Sending(self, clocks or self._clocks, attempt)
-            response = await sending.send(method, self._address(path), content, values)
+            response = await sending.send(method, self.address(path), content, values)
             response.secrets = (*_secret_headers(values), *self._query_values())
             async with response:
                 yield response
@@ -254,7 +254,8 @@ class HttpEndpoint:
         query = self._base_url.partition("#")[0].partition("?")[2]
         return [piece.partition("=")[2] or piece for piece in query.split("&") if piece]
 
-    def _address(self, path: str) -> str:
+    def address(self, path: str) -> str:
+        """The URL of a request to *path*."""
         if not path:
             return self._base_url
         base, _, query = self._base_url.partition("?")
@@ -295,6 +296,7 @@ class _Sending:
             if following is None:
                 return response
             await response.finish()
+            self._check_redirect(request, following)
             request = self._without_secrets(request, following)
         return await self._hop(request)
 
@@ -324,6 +326,17 @@ class _Sending:
         # httpcore tells before each of its steps. What goes to a proxy first is not the request yet.
         if self._attempt is not None and event.endswith(".send_request_headers.started"):
             self._attempt.sent = self._attempt.sent or info["request"].method != b"CONNECT"
+
+    def _check_redirect(self, request: Any, following: Any) -> None:
+        """Refuse a redirect to what is not HTTP, and one that would carry the request's body to another origin."""
+        problem = ""
+        if following.url.scheme not in {"http", "https"} or not following.url.host:
+            problem = "it leads to what is no http: or https: address"
+        elif following.method not in {"GET", "HEAD"} and _origin(request.url) != _origin(following.url):
+            problem = "it leads to another origin, and the request has a body"
+        if problem:
+            text = f"{self._where}: the redirect is not followed: {problem}"
+            raise TransportFailed(text, provider=self._endpoint.name, retryable=False)
 
     def _without_secrets(self, request: Any, following: Any) -> Any:
         following.extensions.pop(QUERY, None)

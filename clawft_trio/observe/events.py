@@ -7,6 +7,7 @@ observer that must not repeat it knows what to leave out.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -41,6 +42,15 @@ class AttemptEnded(Event):
     """An attempt has ended, however it did."""
 
     record: AttemptRecord
+
+
+@attrs.frozen(kw_only=True)
+class RequestConformed(Event):
+    """A request was changed so that its target accepts it. Once per call and target."""
+
+    target: str
+    #: what was changed, and how often
+    changes: Mapping[str, int]
 
 
 @attrs.frozen(kw_only=True)
@@ -245,6 +255,31 @@ class Routed(Event):
     complexity: float
     tier: str
     reason: str
+
+
+@attrs.frozen(kw_only=True)
+class RequestShortened(Event):
+    """A target refused a request as too long; a shorter one is sent."""
+
+    target: str
+    #: estimated input tokens of what was refused
+    tokens: int
+    #: whether the target gave length as the reason; else it is inferred from sizes
+    stated: bool
+
+
+@attrs.frozen(kw_only=True)
+class CacheBusted(Event):
+    """A request does not begin like the one before it in its session: the prompt cache is of no use from there on."""
+
+    target: str
+    #: offset of the first byte that differs, in the order tools, system, messages
+    byte: int
+    #: bytes of the request before
+    of: int
+    #: `tools`, `system` or `messages`, and which of them, from 0
+    part: str
+    index: int
 
 
 @attrs.frozen(kw_only=True)

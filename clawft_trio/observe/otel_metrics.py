@@ -11,6 +11,7 @@ from clawft_trio.observe.events import (
     AttemptEnded,
     BreakerChanged,
     BusPressure,
+    CacheBusted,
     Charged,
     Event,
     FailedOver,
@@ -49,6 +50,7 @@ class Metrics:
         self._failovers = self._count("clawft.failovers", "{attempt}", "Times that the next target took over.")
         self._hedges = self._count("clawft.hedges", "{attempt}", "Attempts started beside a slow one.")
         self._resets = self._count("clawft.resets", "{reset}", "Times that shown text was taken back.")
+        self._cache_busts = self._count("clawft.cache.busts", "{request}", "Requests that lost their prompt cache.")
         self._dropped = self._count("clawft.bus.dropped", "{message}", "Messages dropped by a policy.")
         self._undelivered = self._count("clawft.bus.undeliverable", "{message}", "Replies that had to be stored.")
         self._gone = self._count("clawft.mcp.gone", "{connection}", "Connections to MCP servers that ended.")
@@ -86,6 +88,8 @@ class Metrics:
                 self._hedges.add(1, {"clawft.from": slow, "clawft.to": target})
             case Retracted(cause=cause):
                 self._resets.add(1, _failure(cause))
+            case CacheBusted(target=target, part=part):
+                self._cache_busts.add(1, {"clawft.cache.part": part} | self._target(target))
             case BreakerChanged(target=target, state=state):
                 self._breaker.set(_BREAKER[state], {"clawft.target": target})
             case BusPressure(queue=queue, depth=depth) if self._depth is not None:

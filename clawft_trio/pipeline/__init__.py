@@ -4,7 +4,6 @@ from clawft_trio.costs import Allowance as Allowance
 from clawft_trio.pipeline.assembler import (
     TokenBudgetAssembler as TokenBudgetAssembler,
     Trimmed as Trimmed,
-    mend as mend,
     trim as trim,
 )
 from clawft_trio.pipeline.classifier import KeywordClassifier as KeywordClassifier

@@ -1,149 +1,172 @@
-"""What of a conversation a model gets: the one place that trims.
+"""Which part of a conversation a model gets: the one place that trims.
 
-First the history is mended, then, if it does not fit, trimmed in this order until it does:
+The history is repaired first. Then the pieces of it (a message, or a call with its results) are taken one by one, as
+they came. Where they become more than fits, there is a jump, down to half of what fits:
 
-1. whole turns (a question and everything that came of it), oldest first;
-2. of the current turn, rounds of tool calls with their answers, oldest first, but not the last one;
-3. the texts of the last round's tool answers are cut in the middle, longest first.
+1. whole turns (a user message and everything until the next one) are left out, oldest first, as far as the turn before
+   the current one, which stays if it fits;
+2. in the current turn, results of tools are replaced by one line each, oldest round first, but not the last one;
+3. then rounds of the current turn (calls with their results) are left out, oldest first, but not the last one;
+4. at the end, the results of the last round are cut in the middle, longest first.
+
+So a longer history begins as the shorter one did, byte for byte, until the next jump: prompt caches hit.
 
 Never left out: system messages, the last user message, the last round. If that does not fit, the request is not
-sent: `ContextLengthExceeded` says so at once, and another target may have a larger window.
+sent: `ContextLengthExceeded` is raised at once, and another target may have a larger window.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Any
 
 import attrs
 import trio
 
 from clawft_trio.auth import UserPermissions
-from clawft_trio.chat import ChatRequest, Message, Text
+from clawft_trio.chat import ChatRequest, Message, Text, ToolCall
 from clawft_trio.errors import ContextLengthExceeded, PermissionDenied
+from clawft_trio.llm.conform import mend
 from clawft_trio.pipeline.stages import AssembledContext, Target
 from clawft_trio.pipeline.tokens import CountTokens, count_tokens, fixed_tokens, message_tokens
-
-NO_ANSWER = "No result: the call was interrupted before it was answered."
-"""What a model reads as the answer of a call that was never answered."""
 
 CUT = "\n[... {} characters left out to fit ...]\n"
 
 SHORTEST = 200
 """Characters to which a tool answer may be cut, its mark not counted."""
 
+WORTH_CLEARING = 400
+"""Characters; a shorter result is not much longer than the line that would replace it."""
 
-# --- mending -----------------------------------------------------------------------------------------
-
-
-def mend(messages: Iterable[Message]) -> tuple[Message, ...]:
-    """The conversation as providers accept it: right after each call its answers, one each, in call order.
-
-    A call without an answer gets `NO_ANSWER`. Answers that nothing asked for, and second answers, are left out.
-    What stands between a call and its answers comes after them.
-    """
-    pending = list(messages)
-    mended: list[Message] = []
-    for place, message in enumerate(pending):
-        if message.role == "tool":
-            continue
-        mended.append(message)
-        if message.tool_calls:
-            mended.extend(_answers(message, pending[place + 1 :]))
-    return tuple(mended)
+_SHOWN_ARGUMENTS = 120
+"""Characters of a call's arguments in the line that replaces its result."""
 
 
-def _answers(asking: Message, after: Iterable[Message]) -> list[Message]:
-    """An answer for each call of *asking*, from what came before anybody else called."""
-    given: dict[str, deque[Message]] = {}
-    for message in after:
-        if message.tool_calls:
-            break
-        if message.role == "tool" and message.tool_call_id is not None:
-            given.setdefault(message.tool_call_id, deque()).append(message)
-    return [
-        given[call.id].popleft() if given.get(call.id) else Message.tool(NO_ANSWER, tool_call_id=call.id)
-        for call in asking.tool_calls
-    ]
+def result_line(call: ToolCall | None, size: int, more: str = "") -> str:
+    """The line that stands for a result of *size* characters. *more* says when it was, or how to get it again."""
+    made = "a tool" if call is None else f"{call.name}({_short_arguments(call.arguments)})"
+    return f"[Result of {made}, {size} characters, cleared to save space.{more}]"
 
 
-# --- dividing ----------------------------------------------------------------------------------------
+def _short_arguments(text: str) -> str:
+    return text if len(text) <= _SHOWN_ARGUMENTS else f"{text[:_SHOWN_ARGUMENTS]}…"
+
+
+# --- taking pieces -----------------------------------------------------------------------------------
 
 
 @attrs.define
 class _Piece:
-    """Messages that stay together, with what they cost and where they stood."""
+    """Messages that stay together, their estimated tokens and where they stood."""
 
     messages: list[Message]
     places: list[int]
     tokens: int
 
-    def __iadd__(self, other: _Piece) -> Self:
-        self.messages += other.messages
-        self.places += other.places
-        self.tokens += other.tokens
-        return self
+    @property
+    def role(self) -> str:
+        return self.messages[0].role
 
 
 def _pieces(messages: Sequence[Message], count: CountTokens) -> list[_Piece]:
-    """Each message by itself, but a call together with its answers. *messages* are mended."""
+    """Each message by itself, but a call together with its results. *messages* are mended."""
     pieces: list[_Piece] = []
     for place, message in enumerate(messages):
-        piece = _Piece([message], [place], message_tokens(message, count))
+        tokens = message_tokens(message, count)
         if message.role == "tool":
-            pieces[-1] += piece
+            pieces[-1].messages.append(message)
+            pieces[-1].places.append(place)
+            pieces[-1].tokens += tokens
         else:
-            pieces.append(piece)
+            pieces.append(_Piece([message], [place], tokens))
     return pieces
 
 
-@attrs.define
-class _Divided:
-    """A conversation by what may be left out of it."""
+@attrs.define(kw_only=True)
+class _Kept:
+    """What is kept of a conversation while its pieces are taken one by one."""
 
-    #: of everything that is still in it
-    tokens: int
-    #: system messages and the last user message
-    pinned: list[_Piece] = attrs.field(factory=list)
-    #: earlier turns, oldest first
-    turns: list[_Piece] = attrs.field(factory=list)
-    #: the current turn's rounds, oldest first
-    rounds: list[_Piece] = attrs.field(factory=list)
+    #: of all that may be left out, in tokens: what the system messages leave
+    budget: int
+    count: CountTokens
+    system: list[_Piece] = attrs.field(factory=list)
+    #: oldest first; the last one is the current turn
+    turns: deque[list[_Piece]] = attrs.field(factory=deque)
+    tokens: int = 0
 
-    def leave_out(self, pieces: list[_Piece]) -> None:
-        """Drop the oldest of *pieces*."""
-        self.tokens -= pieces.pop(0).tokens
+    def take(self, piece: _Piece) -> None:
+        """Add *piece*, and make room if that is too much."""
+        if piece.role == "system":
+            self.system.append(piece)
+            self.budget -= piece.tokens
+        else:
+            if piece.role == "user" or not self.turns:
+                self.turns.append([])
+            self.turns[-1].append(piece)
+            self.tokens += piece.tokens
+        if self.turns and self.tokens > self.budget:
+            self._jump()
 
-    def shorten_last_round(self, excess: int, count: CountTokens) -> int:
-        """Cut the last round's answers by *excess* tokens; returns how many were cut."""
-        before = self.rounds[-1].tokens
-        shortened = _shorten(self.rounds[-1], excess, count)
-        self.tokens -= before - self.rounds[-1].tokens
+    def _jump(self) -> None:
+        half = max(0, self.budget) // 2
+        while self.tokens > half and len(self.turns) > 2:
+            self._leave_out_turn()
+        if self.tokens > self.budget and len(self.turns) > 1:
+            self._leave_out_turn()
+        if self.tokens > self.budget:
+            self._clear_results(half)
+        if self.tokens > self.budget:
+            self._leave_out_rounds(half)
+
+    def _leave_out_turn(self) -> None:
+        self.tokens -= sum(piece.tokens for piece in self.turns.popleft())
+
+    def _rounds(self) -> list[_Piece]:
+        """The pieces of the current turn that may be changed or left out, oldest first."""
+        turn = self.turns[-1]
+        return turn[1:-1] if turn[0].role == "user" else turn[:-1]
+
+    def _clear_results(self, goal: int) -> None:
+        for piece in self._rounds():
+            if self.tokens <= goal:
+                return
+            before = piece.tokens
+            _clear(piece, self.count)
+            self.tokens += piece.tokens - before
+
+    def _leave_out_rounds(self, goal: int) -> None:
+        turn = self.turns[-1]
+        for piece in self._rounds():
+            if self.tokens <= goal:
+                return
+            turn.remove(piece)
+            self.tokens -= piece.tokens
+
+    def shorten_last_round(self) -> int:
+        """Cut the last round's results until everything fits; returns how many were cut."""
+        if self.tokens <= self.budget or not self.turns:
+            return 0
+        last = self.turns[-1][-1]
+        before = last.tokens
+        shortened = _shorten(last, self.tokens - self.budget, self.count)
+        self.tokens += last.tokens - before
         return shortened
 
     def in_order(self) -> tuple[Message, ...]:
-        placed = [
-            pair for p in (*self.pinned, *self.turns, *self.rounds) for pair in zip(p.places, p.messages, strict=True)
-        ]
+        pieces = (*self.system, *(piece for turn in self.turns for piece in turn))
+        placed = [pair for piece in pieces for pair in zip(piece.places, piece.messages, strict=True)]
         return tuple(message for _, message in sorted(placed, key=lambda pair: pair[0]))
 
 
-def _divide(messages: Sequence[Message], count: CountTokens) -> _Divided:
-    pieces = _pieces(messages, count)
-    question = max((n for n, piece in enumerate(pieces) if piece.messages[0].role == "user"), default=-1)
-    divided = _Divided(tokens=sum(piece.tokens for piece in pieces))
-    for number, piece in enumerate(pieces):
-        role = piece.messages[0].role
-        if role == "system" or number == question:
-            divided.pinned.append(piece)
-        elif number > question:
-            divided.rounds.append(piece)
-        elif role == "user" or not divided.turns:
-            divided.turns.append(piece)
-        else:
-            divided.turns[-1] += piece
-    return divided
+def _clear(piece: _Piece, count: CountTokens) -> None:
+    calls = {call.id: call for call in piece.messages[0].tool_calls}
+    for number, message in enumerate(piece.messages):
+        if message.role == "tool" and len(message.text) >= WORTH_CLEARING:
+            line = result_line(calls.get(message.tool_call_id or ""), len(message.text))
+            cleared = Message.tool(line, tool_call_id=message.tool_call_id or "")
+            piece.tokens += message_tokens(cleared, count) - message_tokens(message, count)
+            piece.messages[number] = cleared
 
 
 # --- trimming ----------------------------------------------------------------------------------------
@@ -155,7 +178,7 @@ class Trimmed:
 
     messages: tuple[Message, ...]
     tokens: int
-    #: tool answers whose text was cut
+    #: tool results whose text was cut
     shortened: int = 0
 
 
@@ -164,14 +187,11 @@ def trim(messages: Sequence[Message], budget: int, *, count: CountTokens = count
 
     What is left fits, unless nothing more may be left out.
     """
-    divided = _divide(messages, count)
-    for pieces, kept in ((divided.turns, 0), (divided.rounds, 1)):
-        while divided.tokens > budget and len(pieces) > kept:
-            divided.leave_out(pieces)
-    shortened = 0
-    if divided.tokens > budget and divided.rounds:
-        shortened = divided.shorten_last_round(divided.tokens - budget, count)
-    return Trimmed(messages=divided.in_order(), tokens=divided.tokens, shortened=shortened)
+    kept = _Kept(budget=budget, count=count)
+    for piece in _pieces(messages, count):
+        kept.take(piece)
+    shortened = kept.shorten_last_round()
+    return Trimmed(messages=kept.in_order(), tokens=budget - kept.budget + kept.tokens, shortened=shortened)
 
 
 def _shorten(piece: _Piece, excess: int, count: CountTokens) -> int:
@@ -216,22 +236,15 @@ def _with_text(message: Message, kept: int) -> Message:
 # --- the stage ---------------------------------------------------------------------------------------
 
 
-def output_limit(request: ChatRequest, target: Target, permissions: UserPermissions) -> int:
-    """How many tokens the answer may have: what was asked for, within the sender's limit and half of the window."""
-    limits = (request.max_tokens, permissions.max_output_tokens, _half(target.max_context_tokens))
-    return min(limit for limit in limits if limit is not None)
-
-
-def _half(window: int | None) -> int | None:
-    return None if window is None else max(1, window // 2)
-
-
 def input_limit(request: ChatRequest, target: Target, permissions: UserPermissions) -> int:
-    """How many tokens may go in: the routed model's window minus the answer's share, within the sender's limit."""
-    if target.max_context_tokens is None:
-        return permissions.max_context_tokens
-    room = target.max_context_tokens - output_limit(request, target, permissions)
-    return min(room, permissions.max_context_tokens)
+    """How many tokens may go in: the target's window less the answer's share, within the sender's limit."""
+    limits = [permissions.max_context_tokens]
+    if target.max_context_tokens is not None:
+        output = permissions.output_limit(request.max_tokens, window=target.max_context_tokens)
+        limits.append(target.max_context_tokens - output)
+    if target.max_input_tokens is not None:
+        limits.append(target.max_input_tokens)
+    return min(limits)
 
 
 class TokenBudgetAssembler:
@@ -255,7 +268,7 @@ class TokenBudgetAssembler:
         Cancellation: nothing is kept.
         """
         await trio.lowlevel.checkpoint()
-        output = output_limit(request, target, permissions)
+        output = permissions.output_limit(request.max_tokens, window=target.max_context_tokens)
         if output < 1:
             raise PermissionDenied("this sender may not have any output: max_output_tokens is 0")
         mended = mend(request.messages)

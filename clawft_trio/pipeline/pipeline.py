@@ -13,13 +13,14 @@ from clawft_trio.attempts import AttemptRecord, deciding_attempt
 from clawft_trio.auth import ZERO_TRUST
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Provider
 from clawft_trio.costs import Allowance
-from clawft_trio.errors import ConsumerLeft, PermissionDenied
+from clawft_trio.errors import ClawftError, ConsumerLeft, ContextLengthExceeded, PermissionDenied, Refused
 from clawft_trio.observe.events import Noted, RoundEnded, Routed
-from clawft_trio.observe.recorded import recorded
-from clawft_trio.pipeline.assembler import TokenBudgetAssembler
+from clawft_trio.pipeline.assembler import TokenBudgetAssembler, input_limit
 from clawft_trio.pipeline.classifier import KeywordClassifier
+from clawft_trio.pipeline.fitted import MAX_SHORTENED, Fitted, Refusals
 from clawft_trio.pipeline.latency import Stopwatch
 from clawft_trio.pipeline.learner import NoLearner
+from clawft_trio.pipeline.prompt_cache import PromptCaches
 from clawft_trio.pipeline.scorer import FitnessScorer
 from clawft_trio.pipeline.stages import (
     Assembler,
@@ -38,6 +39,7 @@ from clawft_trio.pipeline.stages import (
     TaskType,
     Transport,
 )
+from clawft_trio.pipeline.windows import Windows
 from clawft_trio.resilience.failover import Failover
 
 _log = logging.getLogger("clawft_trio.pipeline")
@@ -90,6 +92,8 @@ class Pipeline:
     learner: Learner = attrs.field(factory=NoLearner)
     admission: Admission = attrs.field(factory=Admission)
     chain: Chain = Failover
+    windows: Windows = attrs.field(factory=Windows)
+    caches: PromptCaches = attrs.field(factory=PromptCaches)
 
     async def route(
         self, request: ChatRequest, call: Call | None = None, *, profile: TaskProfile | None = None
@@ -134,7 +138,7 @@ class Pipeline:
         _check_sender(request, decision)
         round_ = _Round(self, request, call, decision)
         try:
-            response = await self._provider(decision).complete(request, round_.call)
+            response = await self._answer(request, round_.call, decision)
         except ConsumerLeft:
             round_.ended("aborted")
             raise
@@ -146,10 +150,42 @@ class Pipeline:
             raise
         return round_.answered(response)
 
-    def _provider(self, decision: RoutingDecision) -> Provider:
-        fitted = [_Fitted(self, target, decision) for target in decision.targets]
-        windows = {t.name: t.max_context_tokens for t in decision.targets if t.max_context_tokens is not None}
-        return self.chain(*fitted, windows=windows)
+    def input_limit(self, request: ChatRequest, decision: RoutingDecision) -> int:
+        """How many tokens of *request* may go to the target that is asked first."""
+        target = self.windows.applied(self.caches.ordered(request, decision)[0])
+        return input_limit(request, target, decision.permissions)
+
+    async def _answer(self, request: ChatRequest, call: Call, decision: RoutingDecision) -> ChatResponse:
+        """Ask the targets in their order. When one has refused the request as too long and none answers, ask again
+        with less, `MAX_SHORTENED` times at most.
+        """
+        refusals = Refusals()
+        refused: ClawftError | None = None
+        for _ in range(1 + MAX_SHORTENED):
+            try:
+                return await self._provider(request, decision, refusals).complete(request, call)
+            except ClawftError as exc:
+                new = refusals.take_new() and not isinstance(exc, Refused)
+                if not new and (refused is None or not isinstance(exc, ContextLengthExceeded)):
+                    raise
+                if not new:
+                    # Nothing shorter could be sent: the refusal of what was sent stands.
+                    break
+                refused = exc
+        assert refused is not None
+        raise refused
+
+    def _provider(self, request: ChatRequest, decision: RoutingDecision, refusals: Refusals) -> Provider:
+        targets = [self.windows.applied(target) for target in self.caches.ordered(request, decision)]
+        windows = {target.name: window for target in targets if (window := _window(target)) is not None}
+        return self.chain(
+            *(Fitted(self, target, decision.permissions, refusals) for target in targets), windows=windows
+        )
+
+
+def _window(target: Target) -> int | None:
+    limits = [tokens for tokens in (target.max_context_tokens, target.max_input_tokens) if tokens is not None]
+    return min(limits, default=None)
 
 
 class PipelineRegistry:
@@ -162,7 +198,9 @@ class PipelineRegistry:
     def __init__(self, default: Pipeline, special: Mapping[TaskType, Pipeline] | None = None) -> None:
         self._default = default
         self._special = {
-            task_type: attrs.evolve(pipeline, admission=default.admission)
+            task_type: attrs.evolve(
+                pipeline, admission=default.admission, windows=default.windows, caches=default.caches
+            )
             for task_type, pipeline in (special or {}).items()
         }
 
@@ -183,6 +221,10 @@ class PipelineRegistry:
         profile = self._default.classifier.classify(request)
         return await self.for_task(profile.task_type).route(request, call, profile=profile)
 
+    def input_limit(self, request: ChatRequest, decision: RoutingDecision) -> int:
+        """How many tokens of *request* may go to the target that is asked first."""
+        return self.for_task(decision.profile.task_type).input_limit(request, decision)
+
     async def complete(self, request: ChatRequest, call: Call, decision: RoutingDecision) -> ChatResponse:
         """Have one round answered by the pipeline that *decision* came from.
 
@@ -198,26 +240,6 @@ class PipelineRegistry:
 def _check_sender(request: ChatRequest, decision: RoutingDecision) -> None:
     if request.sender_id != decision.sender_id:
         raise PermissionDenied(f"routed for {decision.sender_id}, used by {request.sender_id}")
-
-
-class _Fitted:
-    """A target's provider that gets each request as it fits there."""
-
-    keeps_records = True
-
-    def __init__(self, pipeline: Pipeline, target: Target, decision: RoutingDecision) -> None:
-        self._pipeline = pipeline
-        self._target = target
-        self._decision = decision
-
-    @property
-    def name(self) -> str:
-        return self._target.name
-
-    async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
-        fitted = await self._pipeline.assembler.assemble(request, self._target, self._decision.permissions)
-        # Reached when its turn comes: a target that cannot be built costs nothing while others answer.
-        return await recorded(self._pipeline.transport.reach(self._target)).complete(fitted.request, call)
 
 
 class _Round:

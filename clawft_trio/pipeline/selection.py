@@ -101,7 +101,7 @@ class Costs:
     def __init__(self, request: ChatRequest, allowance: Allowance, estimate: EstimateCost) -> None:
         permissions = permissions_of(request)
         self._input = min(request_tokens(request), permissions.max_context_tokens)
-        self._output = min(request.max_tokens or permissions.max_output_tokens, permissions.max_output_tokens)
+        self._output = permissions.output_limit(request.max_tokens)
         self._estimate = estimate
         self._allowance = allowance
         self._estimated: dict[str, Decimal | None] = {}

@@ -52,8 +52,10 @@ class Target:
     tier: str = attrs.field(default="", kw_only=True)
     #: US dollars for 1 000 tokens, whatever their kind; None when the configuration names no price
     cost_per_1k_tokens: Decimal | None = attrs.field(default=None, kw_only=True)
-    #: input and output together; None when nobody said
+    #: input and output together; None when it is not known
     max_context_tokens: int | None = attrs.field(default=None, kw_only=True)
+    #: estimated input tokens that it has not refused yet as too many; None when it has refused none
+    max_input_tokens: int | None = attrs.field(default=None, kw_only=True)
 
     @property
     def name(self) -> str:

@@ -12,7 +12,7 @@ import string
 from collections.abc import Callable
 from typing import TypeAlias
 
-from clawft_trio.chat import ChatRequest, Image, Message, Opaque, Part, Text, ToolSpec
+from clawft_trio.chat import ChatRequest, File, Image, Message, Opaque, Part, Text, ToolSpec
 from clawft_trio.codec import encode_json
 
 CountTokens: TypeAlias = Callable[[str], int]
@@ -48,6 +48,9 @@ def _part_tokens(part: Part, count: CountTokens) -> int:
         return count(part.text)
     if isinstance(part, Image):
         return PER_IMAGE
+    if isinstance(part, File):
+        # A page of a PDF is about 3 kB and costs what its text and its image cost together.
+        return PER_IMAGE + len(part.data) // 3
     assert isinstance(part, Opaque)
     return count(encode_json(part.block).decode())
 

@@ -1,9 +1,14 @@
-"""The one file on disk, and how rooms keep their tables in it."""
+"""Durable state: transactions off the event loop, on SQLite or PostgreSQL, with one text of each statement."""
 
-from clawft_trio.store.migrations import Migration as Migration
-from clawft_trio.store.sqlite import (
+from clawft_trio.store.interface import (
+    Connection as Connection,
+    Cursor as Cursor,
+    Durability as Durability,
+    Engine as Engine,
+    Listener as Listener,
     Store as Store,
     StoreStatistics as StoreStatistics,
     Work as Work,
-    open_store as open_store,
 )
+from clawft_trio.store.migrations import Migration as Migration
+from clawft_trio.store.opening import open_store as open_store

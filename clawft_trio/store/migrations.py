@@ -1,4 +1,4 @@
-"""Migrations are data: each room brings its own, numbered from 1, and one file on disk holds them all."""
+"""Migrations are data: each subpackage brings its own, numbered from 1, and one database holds them all."""
 
 from __future__ import annotations
 
@@ -8,29 +8,44 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import attrs
 
 from clawft_trio.errors import StoreTooNew
+from clawft_trio.store.dialect import schema_for_postgres
+from clawft_trio.store.interface import Connection, Engine
 
 _VERSIONS = """
-    CREATE TABLE IF NOT EXISTS schema_versions (room TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT, WITHOUT ROWID
+    CREATE TABLE IF NOT EXISTS schema_versions (room TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """
+
+_HAS_VERSIONS: Mapping[Engine, str] = {
+    "sqlite": "SELECT 1 FROM sqlite_master WHERE name = 'schema_versions'",
+    "postgresql": "SELECT 1 WHERE to_regclass('schema_versions') IS NOT NULL",
+}
 
 
 @attrs.frozen
 class Migration:
-    """One step of one room's schema. Once released, it is never changed; the next step mends it."""
+    """One step of one subpackage's schema. Once released, it is never changed; the next step mends it."""
 
     #: whose tables these are: `sessions`, `costs`
     room: str
-    #: 1 is the room's first
+    #: 1 is the first
     version: int = attrs.field(validator=attrs.validators.ge(1))
     #: one or more statements, each ended by a semicolon; no transaction control
     sql: str = attrs.field(repr=False)
+    #: the text for PostgreSQL, where `dialect.schema_for_postgres` of *sql* would not do
+    postgres: str = attrs.field(default="", repr=False)
+
+    def statements(self, engine: Engine) -> Iterator[str]:
+        """Its statements for *engine*."""
+        if engine == "sqlite":
+            return statements(self.sql)
+        return statements(self.postgres or schema_for_postgres(self.sql))
 
 
 def checked(migrations: Iterable[Migration]) -> tuple[Migration, ...]:
     """*migrations* in the order in which they apply.
 
     Raises:
-      ValueError: a room's versions are not 1, 2, 3, ... without gap or double.
+      ValueError: the versions of a subpackage are not 1, 2, 3, ... without gap or double.
     """
     ordered = tuple(sorted(migrations, key=lambda step: (step.room, step.version)))
     for room, newest in newest_versions(ordered).items():
@@ -43,24 +58,25 @@ def checked(migrations: Iterable[Migration]) -> tuple[Migration, ...]:
 
 
 def newest_versions(migrations: Iterable[Migration]) -> dict[str, int]:
-    """The newest version of each room in *migrations*."""
+    """The newest version of each subpackage in *migrations*."""
     newest: dict[str, int] = {}
     for step in migrations:
         newest[step.room] = max(step.version, newest.get(step.room, 0))
     return newest
 
 
-def present_versions(connection: sqlite3.Connection) -> dict[str, int]:
-    """The version of each room in the file; empty for a new file."""
-    known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'schema_versions'").fetchone()
-    return dict(connection.execute("SELECT room, version FROM schema_versions")) if known else {}
+def present_versions(connection: Connection, *, engine: Engine) -> dict[str, int]:
+    """The version of each subpackage in the database; empty for a new one."""
+    if connection.execute(_HAS_VERSIONS[engine]).fetchone() is None:
+        return {}
+    return dict(connection.execute("SELECT room, version FROM schema_versions").fetchall())
 
 
 def missing(migrations: Sequence[Migration], present: Mapping[str, int], *, source: str) -> tuple[Migration, ...]:
-    """The steps that the file does not have yet.
+    """The steps that the database does not have yet.
 
     Raises:
-      StoreTooNew: the file has a room that is newer than *migrations* know.
+      StoreTooNew: the database has tables that are newer than *migrations* know.
     """
     for room, newest in newest_versions(migrations).items():
         if present.get(room, 0) > newest:
@@ -70,13 +86,18 @@ def missing(migrations: Sequence[Migration], present: Mapping[str, int], *, sour
     return tuple(step for step in migrations if step.version > present.get(step.room, 0))
 
 
-def apply(connection: sqlite3.Connection, migrations: Sequence[Migration], *, source: str) -> None:
-    """Bring the file up to date, inside the caller's transaction."""
-    connection.execute(_VERSIONS)
-    for step in missing(migrations, present_versions(connection), source=source):
-        for statement in statements(step.sql):
+def apply(connection: Connection, migrations: Sequence[Migration], *, engine: Engine, source: str) -> None:
+    """Bring the schema up to date, inside the caller's transaction."""
+    versions = _VERSIONS if engine == "sqlite" else schema_for_postgres(_VERSIONS)
+    connection.execute(versions)
+    for step in missing(migrations, present_versions(connection, engine=engine), source=source):
+        for statement in step.statements(engine):
             connection.execute(statement)
-        connection.execute("INSERT OR REPLACE INTO schema_versions VALUES (?, ?)", (step.room, step.version))
+        connection.execute(
+            "INSERT INTO schema_versions (room, version) VALUES (?, ?)"
+            " ON CONFLICT (room) DO UPDATE SET version = excluded.version",
+            (step.room, step.version),
+        )
 
 
 def statements(sql: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The one file on disk: SQLite in WAL mode, off the event loop, shared by rooms and by processes."""
+"""SQLite in WAL mode: one file, shared by processes of one machine, or a database in memory."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import Literal, TypeAlias, TypeVar
+from typing import TypeVar
 
-import attrs
 import trio
 
-from clawft_trio.errors import StoreBusy, StoreClosed, StoreCorrupt, StoreError
-from clawft_trio.store.migrations import Migration, apply, checked, missing, present_versions
+from clawft_trio.errors import StoreCorrupt, StoreError, StoreReadOnly
+from clawft_trio.store.interface import Connection, Durability, Engine, Listener, StoreStatistics, Work
+from clawft_trio.store.listeners import Listeners
+from clawft_trio.store.migrations import Migration, apply, missing, present_versions
+from clawft_trio.store.sqlite_errors import is_locked, named
+from clawft_trio.store.sqlite_lanes import Lane, Reader, Writer
 
 T = TypeVar("T")
-
-Work: TypeAlias = Callable[[sqlite3.Connection], T]
-"""What is done inside one transaction: it may read and write, and never begins or ends a transaction itself."""
 
 _APPLICATION_ID = 0x436C_6177
 """`Claw`, in the file's header: another application's database is refused, not written into."""
@@ -29,259 +29,201 @@ _CLOSING_GRACE = 10.0
 """Seconds that closing may take: SQLite moves the write-ahead log into the file then."""
 
 _LOCK_STEP_MS = 100
-"""How long SQLite waits for another process's lock before we look whether anybody still wants it."""
+"""How long SQLite waits for another process's lock before the thread checks whether its jobs are still wanted."""
 
-_NOT_A_STORE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-_LOCKED = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
-_BROKEN = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN})
-
-
-@attrs.frozen(kw_only=True)
-class StoreStatistics:
-    """What a store has done so far, and who waits for it."""
-
-    #: where the file is; None in memory
-    path: Path | None
-    #: transactions that were committed
-    written: int
-    #: reads that have ended
-    read: int
-    #: transactions and reads that failed or were given up; nothing of them is in the file
-    rolled_back: int
-    #: tasks that wait for their turn
-    waiting: int
+_SMALLEST_DATABASE = 512
+"""Bytes of SQLite's smallest page. SQLite takes a shorter file for an empty database and would overwrite it."""
 
 
-class Store:
-    """An open store. Made by `open_store`."""
+class SqliteStore:
+    """A store in an SQLite file or in memory. Made by `open_store`."""
 
-    def __init__(self, writer: _Lane, reader: _Lane, path: Path | None) -> None:
+    engine: Engine = "sqlite"
+
+    def __init__(self, writer: Writer, reader: Reader, path: Path | None, listeners: Listeners) -> None:
         self._writer = writer
         self._reader = reader
         self._path = path
+        self._listeners = listeners
+        #: whether no other process can reach it
+        self.private: bool = path is None
 
     def __repr__(self) -> str:
         return f"<Store {self._path or 'in memory'}{' closed' if self._writer.closed else ''}>"
 
-    async def transact(self, function: Work[T]) -> T:
-        """Run *function* in one transaction, in a thread, and commit.
-
-        It sees everything committed before and is alone in writing, across processes. Whatever it raises rolls
-        everything back and comes out as it is.
+    async def transact(self, function: Work[T], *, concurrent: bool = False, durability: Durability = "power") -> T:
+        """Run *function* in one transaction; see `Store.transact`.
 
         Raises:
-          StoreBusy: other processes kept the file locked for longer than `open_store` allows.
-          StoreCorrupt: the file is damaged.
-          StoreError: the disk is full or gone, or the store is closed.
+          StoreError: as there.
 
-        Cancellation: `Cancelled` means that nothing was written; a transaction that is already being committed
-        ends first and its result is returned.
+        Cancellation: `Cancelled` means that nothing was written.
         """
-        return await self._writer.run("BEGIN IMMEDIATE", "COMMIT", function)
+        del concurrent  # there is one writer
+        return await self._writer.run(function, durable=durability == "power")
 
     async def read(self, function: Work[T]) -> T:
-        """Run *function*, which only reads, on one consistent state, beside whoever is writing.
+        """Run *function*, which only reads, beside a writer.
 
         Raises:
           sqlite3.OperationalError: *function* tried to write.
           StoreError: as for `transact`.
 
-        Cancellation: as for `transact`.
+        Cancellation: nothing was changed.
         """
-        return await self._reader.run("BEGIN", "ROLLBACK", function)
+        return await self._reader.run(function)
+
+    @contextmanager
+    def listening(self, listener: Listener) -> Iterator[None]:
+        """Call *listener* with every notification of this process."""
+        with self._listeners.added(listener):
+            yield
 
     def statistics(self) -> StoreStatistics:
         """What it has done so far."""
-        lanes = {self._writer, self._reader}
+        writer, reader = self._writer, self._reader
         return StoreStatistics(
+            engine=self.engine,
             path=self._path,
-            written=self._writer.ended["COMMIT"],
-            read=self._reader.ended["ROLLBACK"],
-            rolled_back=sum(lane.failed for lane in lanes),
-            waiting=sum(lane.limiter.statistics().tasks_waiting for lane in lanes),
+            written=writer.written,
+            read=reader.done,
+            rolled_back=writer.failed + reader.failed,
+            waiting=writer.waiting + reader.waiting,
+            commits=writer.commits,
+            synced=writer.synced,
         )
 
 
+# --- opening -------------------------------------------------------------------------------------------------
+
+
 @asynccontextmanager
-async def open_store(
-    path: Path | None,
-    *,
-    migrations: Iterable[Migration] = (),
-    busy: float = 5.0,
-    durability: Literal["power", "process"] = "power",
-) -> AsyncGenerator[Store, None]:
-    """Open the store at *path*, or a new one in memory, and bring its schema up to date.
-
-    A new file belongs to its user alone (0600), and so do the folders made for it. In memory there are no threads,
-    so that tests in mock time stay exact.
-
-    Args:
-      path: the file; made when it is not there.
-      migrations: the schema of every room that will use it; tables of other rooms in the file are left alone.
-      busy: seconds to wait for other processes.
-      durability: what a commit survives: a power cut (one fsync each), or the end of the process.
+async def open_sqlite(
+    path: Path | None, steps: tuple[Migration, ...], *, busy: float, durability: Durability
+) -> AsyncGenerator[SqliteStore, None]:
+    """Open the file at *path*, or a database in memory; see `open_store`.
 
     Raises:
-      StoreCorrupt: the file is damaged or somebody else's. It is left as it is.
-      StoreTooNew: a later version of this package has written it. It is left as it is.
-      StoreBusy: other processes kept it locked.
-      StoreError: it cannot be opened.
+      StoreError: see `open_store`.
 
     Cancellation: the file is closed; migrations are applied wholly or not at all.
     """
-    steps = checked(migrations)
-    if path is None:
-        lane = await _open_in_memory(steps)
-        writer, reader = lane, lane
-    else:
-        writer, reader = await _open_file(Path(path), steps, busy=busy, durability=durability)
+    listeners = Listeners()
+    lanes: list[Lane] = []
     try:
-        yield Store(writer, reader, path)
-    finally:
-        with trio.move_on_after(_CLOSING_GRACE, shield=True):
-            await reader.close()
-            await writer.close()
-
-
-class _Lane:
-    """One connection, used by one task at a time, in the order in which they came."""
-
-    def __init__(self, connection: sqlite3.Connection, *, source: str, busy: float, threaded: bool) -> None:
-        self.limiter: trio.CapacityLimiter = trio.CapacityLimiter(1)
-        self.closed: bool = False
-        self.failed: int = 0
-        self.ended: dict[str, int] = {"COMMIT": 0, "ROLLBACK": 0}
-        self._connection = connection
-        self._source = source
-        self._busy = busy
-        self._threaded = threaded
-
-    async def run(self, begin: str, end: str, function: Work[T]) -> T:
-        if not self._threaded:
-            await trio.lowlevel.checkpoint()
-            return self._transaction(begin, end, function)
-        return await trio.to_thread.run_sync(self._transaction, begin, end, function, limiter=self.limiter)
-
-    def _transaction(self, begin: str, end: str, function: Work[T]) -> T:
-        if self.closed:
-            raise StoreClosed(f"{self._source} is closed", path=self._source)
-        reads = end == "ROLLBACK"
-        with _named(self._source, reads=reads), self._rolled_back_on_failure():
-            self._begin(begin)
-            with self._read_only(reads):
-                result = function(self._connection)
-            self._give_up_if_cancelled()
-            self._connection.execute(end)
-        self.ended[end] += 1
-        return result
-
-    def _begin(self, begin: str) -> None:
-        deadline = time.monotonic() + self._busy
-        while True:
-            try:
-                self._connection.execute(begin)
-                return
-            except sqlite3.OperationalError as exc:
-                if _code(exc) not in _LOCKED or time.monotonic() >= deadline:
-                    raise
-            self._give_up_if_cancelled()
-
-    def _give_up_if_cancelled(self) -> None:
-        if self._threaded:
-            trio.from_thread.check_cancelled()
-
-    @contextmanager
-    def _rolled_back_on_failure(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            self.failed += 1
-            # Not there when BEGIN failed, and gone when SQLite itself rolled back (a full disk).
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise
-
-    @contextmanager
-    def _read_only(self, wanted: bool) -> Iterator[None]:
-        if not wanted:
-            yield
-            return
-        self._connection.execute("PRAGMA query_only = ON")
-        try:
-            yield
-        finally:
-            self._connection.execute("PRAGMA query_only = OFF")
-
-    async def close(self) -> None:
-        if self._threaded:
-            await trio.to_thread.run_sync(self._close, limiter=self.limiter)
+        if path is None:
+            writer, reader = await _open_in_memory(steps, listeners, lanes)
         else:
-            await trio.lowlevel.checkpoint()
-            self._close()
-
-    def _close(self) -> None:
-        if not self.closed:
-            self.closed = True
-            self._connection.close()
-
-
-async def _open_in_memory(steps: tuple[Migration, ...]) -> _Lane:
-    await trio.lowlevel.checkpoint()
-    connection = sqlite3.connect(":memory:", isolation_level=None)
-    lane = _Lane(connection, source="the store in memory", busy=0.0, threaded=False)
-    try:
-        lane._transaction("BEGIN IMMEDIATE", "COMMIT", lambda _: apply(connection, steps, source=lane._source))
-    except BaseException:
-        connection.close()
-        raise
-    return lane
-
-
-async def _open_file(path: Path, steps: tuple[Migration, ...], *, busy: float, durability: str) -> tuple[_Lane, _Lane]:
-    thread = trio.CapacityLimiter(1)
-    lanes: list[_Lane] = []
-    try:
-        lanes.append(await trio.to_thread.run_sync(_open_lane, path, busy, durability, limiter=thread))
-        await trio.to_thread.run_sync(_migrate, lanes[0], steps, limiter=thread)
-        lanes.append(await trio.to_thread.run_sync(_open_lane, path, busy, durability, limiter=thread))
-    except BaseException:
+            writer, reader = await _open_file(path, steps, listeners, lanes, busy=busy, durability=durability)
+        yield SqliteStore(writer, reader, path, listeners)
+    finally:
         with trio.move_on_after(_CLOSING_GRACE, shield=True):  # noqa: ASYNC912 - there may be nothing to close
-            for lane in lanes:
+            for lane in reversed(lanes):
                 await lane.close()
-        raise
-    return lanes[0], lanes[1]
 
 
-def _open_lane(path: Path, busy: float, durability: str) -> _Lane:
-    with _named(str(path)):
-        _make_private(path)
-        connection = sqlite3.connect(path, timeout=_LOCK_STEP_MS / 1000, isolation_level=None, check_same_thread=False)
-    lane = _Lane(connection, source=str(path), busy=busy, threaded=True)
-    try:
-        with _named(str(path)):
-            _refuse_foreign(connection, str(path))
-            # Several processes may open a new file at once; only one of them can switch it to WAL.
-            lane._begin("PRAGMA journal_mode = WAL")
-            connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
-            connection.execute("PRAGMA foreign_keys = ON")
-    except BaseException:
-        connection.close()
-        raise
-    return lane
+async def _open_in_memory(
+    steps: tuple[Migration, ...], listeners: Listeners, lanes: list[Lane]
+) -> tuple[Writer, Reader]:
+    await trio.lowlevel.checkpoint()
+    source, token = "the store in memory", trio.lowlevel.current_trio_token()
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    writer = Writer(connection, listeners, token, source=source, busy=0.0, threaded=False)
+    reader = Reader(connection, token, source=source, threaded=False)
+    lanes += [writer, reader]
+    writer.transaction(lambda inside: apply(inside, steps, engine="sqlite", source=source))
+    return writer, reader
 
 
-def _make_private(path: Path) -> None:
+async def _open_file(
+    path: Path,
+    steps: tuple[Migration, ...],
+    listeners: Listeners,
+    lanes: list[Lane],
+    *,
+    busy: float,
+    durability: Durability,
+) -> tuple[Writer, Reader]:
+    token, source = trio.lowlevel.current_trio_token(), str(path)
+
+    def open_writer() -> Writer:
+        return Writer(_connect(path), listeners, token, source=source, busy=busy, threaded=True)
+
+    def open_reader() -> Reader:
+        return Reader(_connect(path), token, source=source, threaded=True)
+
+    writer = await trio.to_thread.run_sync(open_writer)
+    lanes.append(writer)
+    await trio.to_thread.run_sync(_prepare, writer, path, steps, durability)
+    reader = await trio.to_thread.run_sync(open_reader)
+    lanes.append(reader)
+    return writer, reader
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    source = str(path)
+    with named(source):
+        _make_private_file(path)
+        return sqlite3.connect(path, timeout=_LOCK_STEP_MS / 1000, isolation_level=None, check_same_thread=False)
+
+
+def _prepare(writer: Writer, path: Path, steps: tuple[Migration, ...], durability: Durability) -> None:
+    source, connection = str(path), writer._connection
+    with named(source):
+        _refuse_foreign(connection, source)
+        # Only now: another application's file keeps its mode.
+        _restrict(path)
+        # Several processes may open a new file at once; only one of them can switch it to WAL.
+        _retry_while_locked(lambda: connection.execute("PRAGMA journal_mode = WAL"), writer._busy)
+        writer.set_durability(durability)
+        connection.execute("PRAGMA foreign_keys = ON")
+    _migrate(writer, steps, source)
+
+
+def _retry_while_locked(attempt: Callable[[], object], busy: float) -> None:
+    deadline = time.monotonic() + busy
+    while True:
+        try:
+            attempt()
+            return
+        except sqlite3.OperationalError as exc:
+            if not is_locked(exc) or time.monotonic() >= deadline:
+                raise
+        trio.from_thread.check_cancelled()
+
+
+def _make_private_file(path: Path) -> None:
+    """Make the file for its user alone, if it is not there.
+
+    Raises:
+      StoreCorrupt: it is too short for a database.
+      StoreReadOnly: its mode forbids writing.
+      StoreError: it cannot be made.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         # An existing file is never opened here: closing it again would drop every POSIX lock that this process holds
         # on it, other connections' included, and a process that closes then deletes their write-ahead log.
         with suppress(FileExistsError):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        # SQLite gives its log files the mode of the main file.
-        if stat.S_IMODE(path.stat().st_mode) != 0o600 and path.is_file():
-            path.chmod(0o600)
+        found = path.stat()
     except OSError as exc:
         raise StoreError(f"{path}: cannot be opened: {exc.strerror}", path=str(path)) from exc
+    if not stat.S_ISREG(found.st_mode):
+        raise StoreError(f"{path}: cannot be opened: it is not a file", path=str(path))
+    if 0 < found.st_size < _SMALLEST_DATABASE:
+        raise StoreCorrupt(f"{path}: is too short for a database", path=str(path))
+    if not found.st_mode & stat.S_IWUSR:
+        raise StoreReadOnly(f"{path}: its mode forbids writing", path=str(path))
+
+
+def _restrict(path: Path) -> None:
+    # SQLite gives its log files the mode of the main file.
+    try:
+        if stat.S_IMODE(path.stat().st_mode) != 0o600:
+            path.chmod(0o600)
+    except OSError as exc:
+        raise StoreError(f"{path}: cannot be made private: {exc.strerror}", path=str(path)) from exc
 
 
 def _refuse_foreign(connection: sqlite3.Connection, source: str) -> None:
@@ -291,40 +233,23 @@ def _refuse_foreign(connection: sqlite3.Connection, source: str) -> None:
         raise StoreCorrupt(f"{source}: is the database of another application", path=source)
 
 
-def _migrate(lane: _Lane, steps: tuple[Migration, ...]) -> None:
-    # Looks first without a lock: most of the time there is nothing to do, and others may be writing.
-    source, connection = lane._source, lane._connection
-    with _named(source):
-        present = present_versions(connection)
+def _migrate(writer: Writer, steps: tuple[Migration, ...], source: str) -> None:
+    # Checks first without a lock: most of the time there is nothing to do, and others may be writing.
+    connection = writer._connection
+    with named(source):
+        present = present_versions(connection, engine="sqlite")
         (mark,) = connection.execute("PRAGMA application_id").fetchone()
         if mark == _APPLICATION_ID and present and not missing(steps, present, source=source):
             return
         missing(steps, present, source=source)
 
-    def bring_up_to_date(connection: sqlite3.Connection) -> None:
-        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-        apply(connection, steps, source=source)
+    def bring_up_to_date(inside: Connection) -> None:
+        inside.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+        apply(inside, steps, engine="sqlite", source=source)
 
-    lane._transaction("BEGIN IMMEDIATE", "COMMIT", bring_up_to_date)
-
-
-def _code(exc: sqlite3.Error) -> int:
-    # Extended result codes keep the primary one in the low byte.
-    return getattr(exc, "sqlite_errorcode", 0) & 0xFF
+    writer.transaction(bring_up_to_date, _still_wanted)
 
 
-@contextmanager
-def _named(source: str, *, reads: bool = False) -> Iterator[None]:
-    """Give SQLite's failures of the file our names; errors of the statements themselves are the caller's."""
-    try:
-        yield
-    except sqlite3.DatabaseError as exc:
-        code = _code(exc)
-        if code in _NOT_A_STORE:
-            raise StoreCorrupt(f"{source}: is damaged or is no store: {exc}", path=source) from exc
-        if code in _LOCKED:
-            raise StoreBusy(f"{source}: other processes keep it locked", path=source) from exc
-        # In a read it is the caller who tried to write.
-        if code in _BROKEN or (code == sqlite3.SQLITE_READONLY and not reads):
-            raise StoreError(f"{source}: {exc}", path=source) from exc
-        raise
+def _still_wanted() -> bool:
+    trio.from_thread.check_cancelled()
+    return True

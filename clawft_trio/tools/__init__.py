@@ -7,6 +7,13 @@ from clawft_trio.tools.answer import (
     outcome_of as outcome_of,
 )
 from clawft_trio.tools.call_ids import repair_ids as repair_ids
+from clawft_trio.tools.client import (
+    ClientRequest as ClientRequest,
+    ClientRoot as ClientRoot,
+    Elicited as Elicited,
+    Sampled as Sampled,
+    ToolClient as ToolClient,
+)
 from clawft_trio.tools.fan_out import (
     ApprovalRequest as ApprovalRequest,
     Approve as Approve,

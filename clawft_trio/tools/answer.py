@@ -54,6 +54,8 @@ class ToolAnswer:
     #: seconds that it waited for a worker, its approval and its locks
     waited: float = attrs.field(default=0.0, kw_only=True)
     error: Exception | None = attrs.field(default=None, kw_only=True, eq=False)
+    #: what the tool function returned, before it became text; None when it failed
+    value: object = attrs.field(default=None, kw_only=True, eq=False, repr=False)
 
     @property
     def message(self) -> Message:

@@ -103,6 +103,8 @@ class _Job:
     refusal: Exception | None = None
     #: `trio.current_time()` when it began to run
     started: float | None = None
+    #: what the tool function returned
+    value: object = None
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -188,12 +190,13 @@ class FanOut:
         error: Exception | None = None
         try:
             text = await self._run(job)
-        except trio.Cancelled:
-            self._tell_end(job, "cancelled", trio.current_time())
-            raise
         except (Exception, SystemExit, BaseExceptionGroup) as exc:  # noqa: BLE001 - whatever a tool raises is its own
             error = self._contain(job, exc)
             text = error_text(error)
+        except BaseException:
+            # Cancelled, or control flow of whoever called: this call has no answer.
+            self._tell_end(job, "cancelled", trio.current_time())
+            raise
         answer = self._close(job, text, error)
         if self.journal is not None and job.started is not None:
             await self._record(self.journal, answer)
@@ -237,8 +240,8 @@ class FanOut:
         scope = trio.CancelScope(deadline=context.deadline)
         try:
             with scope:
-                value = await tool.function(job.arguments, context)
-                return answer_text(value, limit=self.policy.longest_answer)
+                job.value = await tool.function(job.arguments, context)
+                return answer_text(job.value, limit=self.policy.longest_answer)
         except Exception as exc:
             # What a tool raises on its way out, because its time was over, does not change why it ended.
             if scope.cancelled_caught:
@@ -286,8 +289,8 @@ class FanOut:
     def _contain(self, job: _Job, exc: BaseException) -> Exception:
         try:
             error = contained(exc, tool=job.call.name)
-        except trio.Cancelled:
-            # It was in a group with other errors, and goes on without them.
+        except BaseException:
+            # Cancellation, or control flow of the caller, was in a group with other errors, and goes on without them.
             self._tell_end(job, "cancelled", trio.current_time())
             raise
         if error.__cause__ is exc:
@@ -307,6 +310,7 @@ class FanOut:
             duration=now - started,
             waited=started - self._began,
             error=error,
+            value=job.value if error is None else None,
         )
 
     def _tell_start(self, job: _Job, now: float) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import attrs
 
@@ -52,6 +53,7 @@ class ToolRegistry:
         self.locks: PathLocks = PathLocks()
         self._threads = ThreadPool(threads)
         self._tools: dict[str, Tool] = {}
+        self._watchers: list[Callable[[], None]] = []
         for tool in tools:
             self.add(tool)
 
@@ -79,6 +81,7 @@ class ToolRegistry:
         if tool.name in self._tools and not replace:
             raise ValueError(f"there is a tool named {tool.name!r} already")
         self._tools[tool.name] = tool
+        self._report_change()
 
     def remove(self, name: str) -> Tool:
         """Take a tool out.
@@ -87,9 +90,24 @@ class ToolRegistry:
           UnknownTool: there is none of that name.
         """
         try:
-            return self._tools.pop(name)
+            removed = self._tools.pop(name)
         except KeyError:
             raise UnknownTool(f"There is no tool named {name!r}.", tool=name) from None
+        self._report_change()
+        return removed
+
+    @contextmanager
+    def watching(self, watcher: Callable[[], None]) -> Iterator[None]:
+        """Call *watcher* each time a tool is added, replaced or removed inside the block; sync and cheap."""
+        self._watchers.append(watcher)
+        try:
+            yield
+        finally:
+            self._watchers.remove(watcher)
+
+    def _report_change(self) -> None:
+        for watcher in list(self._watchers):
+            watcher()
 
     def specs(self, permissions: UserPermissions) -> tuple[ToolSpec, ...]:
         """The tools that *permissions* allow, sorted by name, as a model is told of them."""

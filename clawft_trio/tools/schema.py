@@ -6,6 +6,7 @@ A function's own hints are the schema (msgspec). A schema that somebody else wro
 from __future__ import annotations
 
 import copy
+import dataclasses
 import inspect
 import typing
 from collections.abc import Callable, Mapping
@@ -52,6 +53,29 @@ def parameters_of(function: Callable[..., Any], *, context_type: type) -> Parame
     struct = msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
     schema = _schema_of(struct, notes)
     return Parameters(schema, _check_struct(struct, schema), text, context)
+
+
+def output_schema_of(function: Callable[..., Any]) -> JsonObject | None:
+    """JSON Schema of what *function* returns, if its hint is a class with fields: a dataclass, an attrs class, a
+    `TypedDict` or a msgspec struct. None for everything else, whose answer is text.
+    """
+    hint = _hints(function).get("return")
+    if not (isinstance(hint, type) and _has_fields(hint)):
+        return None
+    try:
+        whole = msgspec.json.schema(hint, schema_hook=path_schema)
+    except TypeError:
+        return None
+    shared = dict(whole.get("$defs", {}))
+    schema = shared.pop(str(whole.get("$ref", "")).rpartition("/")[2], whole)
+    if schema.get("type") != "object":
+        return None
+    return {**schema, "$defs": shared} if shared else dict(schema)
+
+
+def _has_fields(hint: type) -> bool:
+    is_struct = issubclass(hint, msgspec.Struct) or attrs.has(hint) or dataclasses.is_dataclass(hint)
+    return is_struct or typing.is_typeddict(hint)
 
 
 def check_schema(schema: JsonObject, *, trusted: bool = True) -> Check:

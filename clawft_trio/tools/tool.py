@@ -17,7 +17,8 @@ import trio
 from clawft_trio.auth import AuthContext, UserPermissions, matches_any
 from clawft_trio.chat import JsonObject, ToolSpec, unobserved
 from clawft_trio.observe.events import ToolProgress
-from clawft_trio.tools.schema import Check, check_schema, parameters_of
+from clawft_trio.tools.client import NO_CLIENT, ToolClient
+from clawft_trio.tools.schema import Check, check_schema, output_schema_of, parameters_of
 from clawft_trio.tools.threads import ThreadPool
 
 Mode = Literal["read_only", "mutating", "exclusive"]
@@ -76,6 +77,8 @@ class ToolContext:
     log: logging.Logger = attrs.field(factory=lambda: logging.getLogger("clawft_trio.tools"), repr=False)
     #: where synchronous tools run; None: trio's own pool
     threads: ThreadPool | None = attrs.field(default=None, repr=False)
+    #: the MCP client that called, to ask or to log to; outside MCP it refuses every request
+    client: ToolClient = attrs.field(default=NO_CLIENT, repr=False)
 
     def of_call(self, call_id: str, tool: str, *, deadline: float, threads: ThreadPool) -> ToolContext:
         """The context of one call of this turn."""
@@ -91,6 +94,7 @@ class ToolContext:
             notify=self.notify,
             log=self.log,
             threads=threads,
+            client=self.client,
         )
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
@@ -127,6 +131,8 @@ class Tool:
         factory=lambda: {"type": "object", "properties": {}}, kw_only=True, repr=False, hash=False
     )
     metadata: ToolMetadata = attrs.field(factory=ToolMetadata, kw_only=True, hash=False)
+    #: JSON Schema of what it returns, an object; None when the answer is text only
+    output_schema: JsonObject | None = attrs.field(default=None, kw_only=True, repr=False, hash=False)
     #: turns a decoded JSON object into valid arguments
     check: Check = attrs.field(kw_only=True, repr=False)
     #: the Python function that it was made from
@@ -239,6 +245,7 @@ def _tool_of(
         description=takes.description if description is None else description,
         parameters=takes.schema,
         metadata=metadata,
+        output_schema=output_schema_of(wrapped),
         check=takes.check,
         wrapped=wrapped,
     )

@@ -18,7 +18,7 @@ from clawft_trio.agent import TurnPolicy
 from clawft_trio.agent.answer_form import correction
 from clawft_trio.chat import ChatResponse, ToolCall
 from clawft_trio.errors import ContentFiltered, InvalidData, Problem
-from clawft_trio.llm.openai_request import is_closed
+from clawft_trio.llm.conform.schemas import fits_strict
 from clawft_trio.observe import Recorder
 from clawft_trio.observe.events import Retracted
 from clawft_trio.testing import CallTool, Finish, Say, Screen, ScriptedProvider, cancel_everywhere
@@ -136,7 +136,7 @@ def test_objects_refuse_what_they_do_not_know(kind: object) -> None:
 
 
 def test_what_openai_can_promise_is_asked_for_strictly() -> None:
-    assert is_closed(AnswerForm.of(Place).schema)
+    assert fits_strict(AnswerForm.of(Place).schema)
 
 
 def test_a_property_may_have_any_name() -> None:

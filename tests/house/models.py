@@ -10,7 +10,7 @@ from house.world import World
 
 from clawft_trio import Usage
 from clawft_trio.errors import AuthFailed, RateLimited, ServerError, TransportFailed
-from clawft_trio.pipeline.assembler import NO_ANSWER
+from clawft_trio.llm.conform import NO_RESULT
 from clawft_trio.testing import (
     CallTool,
     CloseConnection,
@@ -36,7 +36,7 @@ def script(world: World, lines: Sequence[Line], *, typed: bool, wire: bool = Fal
     for fault in faults(lines):
         world.books.expect(False, "a model was shown", fault)
     # The calls of stopped turns are given answers on the way to a model; those of this turn have their own.
-    mended = [line for line in lines[last:] if line.text == NO_ANSWER]
+    mended = [line for line in lines[last:] if line.text == NO_RESULT]
     world.books.expect(not mended, "a model was shown no answer:", mended)
     if world.maybe(0.3):
         broken = _break(world, wire=wire)

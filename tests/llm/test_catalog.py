@@ -43,16 +43,24 @@ def test_keys_are_found_in_order():
     assert find_key("gemini", spec, {"GOOGLE_GEMINI_API_KEY": " c\n"}) == "c"
 
 
+PLACES = {
+    "AZURE_OPENAI_BASE_URL": "https://x.openai.azure.com/openai/v1",
+    "AWS_REGION": "eu-central-1",
+    "GOOGLE_CLOUD_LOCATION": "europe-west4",
+    "GOOGLE_CLOUD_PROJECT": "p",
+}
+
+
 @pytest.mark.parametrize("name", KNOWN)
 async def test_every_known_provider_can_be_made(name):
-    environ = dict.fromkeys(KNOWN[name].key_variables, "sk-x")
+    environ = dict.fromkeys(KNOWN[name].key_variables, "sk-x") | PLACES
     async with provider_named(name, environ=environ) as provider:
         assert provider.name == name
         assert isinstance(provider, Anthropic if KNOWN[name].dialect == "anthropic" else OpenAICompatible)
         assert "sk-x" not in repr(provider)
     spec = KNOWN[name]
     local = spec.base_url.startswith("http://localhost:")
-    assert local or spec.base_url.startswith("https://")
+    assert local or spec.azure or spec.base_url.startswith("https://")
     assert local is spec.local
 
 

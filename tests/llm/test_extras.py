@@ -5,7 +5,7 @@ import json
 import pytest
 from llm.spoken import DONE, chunk, concluded, read_all, reading
 
-from clawft_trio.chat import Call, ChatRequest, Message, ToolCall
+from clawft_trio.chat import Call, ChatRequest, Message
 from clawft_trio.codec import encode_json
 from clawft_trio.llm import KNOWN, Anthropic, OpenAICompatible, Quirks
 from clawft_trio.llm.openai_request import request_body
@@ -55,12 +55,6 @@ def test_thoughts_before_a_tool_call_go_back():
 def test_thoughts_without_a_tool_call_stay():
     response = answered(chunk({"reasoning_content": "hm", "content": "Hi"}) + chunk({}, "stop"), "reasoning_content")
     assert "reasoning_content" not in said_again(response, "reasoning_content")
-
-
-def test_calls_of_another_provider_come_with_empty_thoughts():
-    message = Message.assistant(tool_calls=(ToolCall(id="c1", name="read"),))
-    body = request_body(ChatRequest([message]), "m", Quirks(returns=("reasoning_content",)))
-    assert body["messages"][0]["reasoning_content"] == ""
 
 
 def test_the_signature_of_a_call_goes_back_with_it():

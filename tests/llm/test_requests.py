@@ -10,7 +10,8 @@ from clawft_trio.chat import ChatRequest, Image, Message, Opaque, Text, ToolCall
 from clawft_trio.codec import encode_json
 from clawft_trio.llm import Quirks
 from clawft_trio.llm.anthropic_request import request_body as anthropic_body
-from clawft_trio.llm.openai_request import is_closed, request_body as openai_body
+from clawft_trio.llm.conform.schemas import fits_strict
+from clawft_trio.llm.openai_request import request_body as openai_body
 from clawft_trio.testing.strategies import requests
 
 THINKING = {"type": "thinking", "thinking": "hm", "signature": "c2ln"}
@@ -40,7 +41,7 @@ def anthropic(request, max_tokens=100):
 
 
 def test_a_conversation_in_the_openai_dialect():
-    png, gif = "data:image/png;base64,iVBORw==", "data:image/gif;base64,R0lG"
+    png = "data:image/png;base64,iVBORw=="
     assert openai(ChatRequest(TALK))["messages"] == [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": [{"type": "text", "text": "Look:"}, {"type": "image_url", "image_url": {"url": png}}, {"type": "image_url", "image_url": {"url": "https://x.example/a.jpg"}}]},
@@ -50,7 +51,6 @@ def test_a_conversation_in_the_openai_dialect():
         ]},
         {"role": "tool", "tool_call_id": "c1", "content": "done"},
         {"role": "tool", "tool_call_id": "c2", "content": "see"},
-        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": gif}}]},
         {"role": "system", "content": "Be kind, too."},
         {"role": "user", "content": "And?"},
     ]  # fmt: skip
@@ -160,15 +160,22 @@ OPEN = {"type": "object", "properties": {"a": {"type": "string"}}}
 @pytest.mark.parametrize(
     ("schema", "closed"),
     [
-        (SCHEMA, True), (OPEN, False), ({"type": "string"}, True), ({"type": "object"}, False),
-        ({**SCHEMA, "required": []}, False), ({"type": "array", "items": OPEN}, False), ({"type": "array", "items": SCHEMA}, True),
-        ({"anyOf": [SCHEMA, OPEN]}, False), ({**SCHEMA, "$defs": {"x": OPEN}}, False),
+        (SCHEMA, True), (OPEN, False), ({"type": "object"}, False), ({**SCHEMA, "uniqueItems": True}, False),
+        ({**SCHEMA, "required": []}, False), ({**SCHEMA, "$defs": {"x": OPEN}}, False),
     ],
 )  # fmt: skip
 def test_only_a_closed_schema_is_promised_strictly(schema, closed):
-    assert is_closed(schema) is closed
+    assert fits_strict(schema) is closed
     body = openai(ChatRequest([Message.user("Hi")], response_schema=schema))
     assert body["response_format"]["json_schema"]["strict"] is closed
+
+
+@pytest.mark.parametrize("schema", [{"type": "string"}, {"type": "array", "items": SCHEMA}, {"anyOf": [SCHEMA, OPEN]}])
+def test_a_schema_that_is_no_object_is_sent_in_words(schema):
+    assert not fits_strict(schema)
+    body = openai(ChatRequest([Message.user("Hi")], response_schema=schema))
+    assert "response_format" not in body
+    assert encode_json(schema).decode() in body["messages"][0]["content"]
 
 
 @pytest.mark.parametrize("response_format", ["json_object", None])

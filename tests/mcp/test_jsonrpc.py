@@ -217,8 +217,21 @@ def test_what_json_does_not_know_is_refused_before_it_is_sent():
 
 
 @pytest.mark.parametrize(
-    ("raw", "code"), [(b'{"code":-1,"message":"m"}', -1), (b"{}", -32603), (b'{"code":"x"}', None), (b"7", None)]
+    ("raw", "code", "message"),
+    [
+        (b'{"code":-1,"message":"m"}', -1, "m"),
+        (b"{}", -32603, ""),
+        (b'{"code":"-7","message":"quota"}', -7, "quota"),
+        (b'{"code":"E42","message":"quota"}', -32603, "quota (E42)"),
+        (b'{"code":3.0,"message":"m"}', 3, "m"),
+        (b'{"code":null,"message":"m"}', -32603, "m"),
+        (b'{"code":1,"message":{"why":"x"}}', 1, '{"code":1,"message":{"why":"x"}}'),
+        (b'"boom"', -32603, "boom"),
+        (b"7", -32603, "7"),
+        (b'["a"]', -32603, '["a"]'),
+        (b"[" * 3000, -32603, "[" * 2000),
+    ],
 )
-def test_an_error_object_is_decoded_or_it_is_none(raw, code):
+def test_whatever_is_no_error_object_is_the_text_of_one(raw, code, message):
     error = decode_error(msgspec.Raw(raw))
-    assert (None if error is None else error.code) == code
+    assert (error.code, error.message) == (code, message)

@@ -457,16 +457,6 @@ async def test_lists_are_read_over_all_pages_and_an_empty_cursor_is_a_cursor():
         assert [tool.name for tool in await client.list_tools()] == ["a", "b", "c"]
 
 
-async def test_a_cursor_that_comes_twice_ends_the_list_with_an_error():
-    async def list_tools(_):
-        await trio.lowlevel.checkpoint()
-        return {"tools": [], "nextCursor": "again"}
-
-    async with wired(answers={"tools/list": list_tools}) as (client, _):
-        with pytest.raises(ProtocolViolation, match="came twice"):
-            await client.list_tools()
-
-
 TYPED = {
     "name": "sum",
     "inputSchema": {"type": "object"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 import trio
@@ -148,9 +149,10 @@ async def test_requests_are_answered_side_by_side_and_can_be_cancelled():
 async def test_a_host_that_leaves_ends_the_server_and_its_running_tools():
     gate = Gate()
     near, far = memory_stream_pair()
+    serve = partial(serve_mcp, ToolRegistry([gate.tool()]), (far, far), options=ServeOptions(drain=0.1))
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(serve_mcp, ToolRegistry([gate.tool()]), (far, far))
+            nursery.start_soon(serve)
             host = RawHost(near)
             await host.greet()
             await host.write(b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"wait"}}\n')
@@ -181,8 +183,12 @@ async def test_a_host_of_an_unknown_revision_is_offered_the_latest():
 
 BAD = [
     (b"hello\n", -32700, None),
-    (b'{"jsonrpc":"2.0","id":5,"method":"tools/list","params":\n', -32600, 5),
+    (b'{"jsonrpc":"2.0","id":5,"method":"tools/list","params":\n', -32700, 5),
     (b'{"jsonrpc":"2.0","id":null,"method":"tools/list"}\n', -32600, None),
+    (b'{"jsonrpc":"2.0","id":4,"method":"tools/call","params":{"name":"add","arguments":{"a":"\xff"}}}\n', -32700, 4),
+    (b'{"jsonrpc":"2.0","id":3,"method":"tools/li\xc0\xaft"}\n', -32700, 3),
+    (b'{"jsonrpc":"2.0","id":2,"method":"tools/list","extra":"\xed\xa0\x80"}\n', -32700, 2),
+    (b"\xff\xfe\n", -32700, None),
     (b'{"jsonrpc":"2.0","id":6,"method":"no/such"}\n', -32601, 6),
     (b'{"jsonrpc":"2.0","id":"x","method":"tools/call","params":{"name":7}}\n', -32602, "x"),
     (b'{"jsonrpc":"2.0","id":8,"method":"tools/call","params":[1]}\n', -32602, 8),
@@ -297,3 +303,108 @@ async def test_over_stdio_prints_and_children_of_tools_stay_out_of_the_protocol(
             assert (await client.call_tool("noisy")).text == "done"
             assert (await client.call_tool("noisy")).text == "done"
             assert client.statistics().malformed == 0
+
+
+PIPELINED = b"".join(
+    (
+        b'{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{}}}\n',
+        b'{"jsonrpc":"2.0","method":"notifications/initialized"}\n',
+        *(
+            b'{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":"count","arguments":{"steps":3}}}\n' % n
+            for n in range(1, 60)
+        ),
+        b'{"jsonrpc":"2.0","id":60,"method":"tools/list"}',
+    )
+)
+
+
+async def test_everything_that_was_read_before_the_end_of_input_is_answered():
+    near, far = memory_stream_pair()
+    await near.send_all(PIPELINED)
+    await near.send_eof()
+    with trio.fail_after(10):
+        await serve_mcp(ToolRegistry([count]), (far, far))
+    received = b""
+    while chunk := await near.receive_some():
+        received += chunk
+    answers = [json.loads(line) for line in received.splitlines()]
+    assert sorted(answer["id"] for answer in answers) == list(range(61))
+    assert all("result" in answer for answer in answers)
+
+
+async def test_requests_that_outlast_the_end_of_input_have_a_bound(autojump_clock):
+    gate = Gate()
+    near, far = memory_stream_pair()
+    await near.send_all(PIPELINED.replace(b'"count"', b'"wait"').replace(b'{"steps":3}', b"{}"))
+    await near.send_eof()
+    began = trio.current_time()
+    await serve_mcp(ToolRegistry([gate.tool()]), (far, far), options=ServeOptions(drain=7.0))
+    assert trio.current_time() - began == 7.0
+    assert gate.inside == 0
+
+
+META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
+
+
+@pytest.mark.parametrize("missing", list(META))
+async def test_the_meta_of_2026_07_28_is_required_whole(missing):
+    meta = {key: value for key, value in META.items() if key != missing}
+    async with served(add) as near:
+        host = RawHost(near)
+        answer = await host.ask(id=1, method="tools/list", params={"_meta": meta})
+        # Without its version a request belongs to the older revisions, which begin with a handshake.
+        assert answer["error"]["code"] == (-32602 if missing.endswith("clientCapabilities") else -32600)
+
+
+@pytest.mark.parametrize("capabilities", [None, [], "x", 1])
+async def test_client_capabilities_of_another_type_are_refused(capabilities):
+    async with served(add) as near:
+        meta = {**META, "io.modelcontextprotocol/clientCapabilities": capabilities}
+        answer = await RawHost(near).ask(id=1, method="tools/list", params={"_meta": meta})
+        assert answer["error"]["code"] == -32602
+
+
+@pytest.mark.parametrize("method", ["ping", "initialize", "logging/setLevel", "resources/subscribe", "unknown"])
+async def test_methods_that_2026_07_28_does_not_have_are_refused(method):
+    async with served(add) as near:
+        answer = await RawHost(near).ask(id=1, method=method, params={"_meta": META})
+        assert answer["error"]["code"] == -32601
+
+
+async def test_an_unsupported_version_is_named_in_the_refusal():
+    async with served(add) as near:
+        meta = {**META, "io.modelcontextprotocol/protocolVersion": "2099-01-01"}
+        answer = await RawHost(near).ask(id=1, method="server/discover", params={"_meta": meta})
+        assert answer["error"]["data"] == {"supported": ["2026-07-28"], "requested": "2099-01-01"}
+
+
+NOISY = """
+import ctypes, os, sys, trio
+from clawft_trio.mcp import serve_mcp
+from clawft_trio.tools import ToolRegistry, tool
+
+@tool
+def noisy() -> str:
+    '''Prints in every way.'''
+    print("print")
+    sys.__stdout__.write("dunder")
+    os.write(1, b"descriptor")
+    ctypes.CDLL(None).puts(b"c library")
+    return "done"
+
+trio.run(serve_mcp, ToolRegistry([noisy]))
+"""
+
+
+async def test_nothing_that_a_tool_prints_reaches_the_protocol_also_after_its_end():
+    lines = [
+        {"id": 0, "method": "initialize", "params": {"protocolVersion": "2025-11-25"}},
+        {"id": 1, "method": "tools/call", "params": {"name": "noisy"}},
+    ]
+    data = b"".join(json.dumps({"jsonrpc": "2.0", **line}).encode() + b"\n" for line in lines)
+    with trio.fail_after(30):
+        ended = await trio.run_process(
+            [sys.executable, "-c", NOISY], stdin=data, capture_stdout=True, capture_stderr=True
+        )
+    assert [json.loads(line)["id"] for line in ended.stdout.splitlines()] == [0, 1]
+    assert all(word in ended.stderr for word in (b"print", b"dunder", b"descriptor", b"c library"))

@@ -200,7 +200,6 @@ ANSWERS = {
     "deep nesting": b'{"jsonrpc":"2.0","id":%d,"result":' + b"[" * 200_000 + b"]" * 200_000 + b"}\n",
     "too long": b'{"jsonrpc":"2.0","id":%d,"result":"' + b"x" * 3_000_000 + b'"}\n',
     "neither result nor error": b'{"jsonrpc":"2.0","id":%d}\n',
-    "an error that is none": b'{"jsonrpc":"2.0","id":%d,"error":"no"}\n',
     "the wrong shape": b'{"jsonrpc":"2.0","id":%d,"result":{"content":7}}\n',
     "cut off": b'{"jsonrpc":"2.0","id":%d,"result":{"content":[\n',
 }

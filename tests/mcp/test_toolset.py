@@ -23,7 +23,7 @@ from clawft_trio.mcp.toolset import ToolServer, open_toolset, tool_name
 from clawft_trio.mcp.types import ToolDefinition
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.observe import Noted, Recorder, ServerAsked, ServerGone, ServerStarted
-from clawft_trio.store.sqlite import open_store
+from clawft_trio.store import open_store
 from clawft_trio.testing import cancel_everywhere, nothing_left
 from clawft_trio.testing.mcp_server import ScriptedMcpServer, scripted_server
 from clawft_trio.tools import ToolContext, ToolRegistry
@@ -327,3 +327,23 @@ async def test_observers_are_told_of_every_request_and_how_it_ended(autojump_clo
     assert {(event.server, event.method, event.turn_id) for event in told.values()} == {("far", "tools/call", "t1")}
     assert told["sleep"].target == "sleep"
     assert isinstance(told["nonsense"].error, PeerError)
+
+
+async def test_a_list_that_never_stops_changing_is_read_less_and_less_often(autojump_clock):
+    server = ScriptedMcpServer(tools=[{"name": "t", "inputSchema": {"type": "object"}}])
+    near, far = memory_stream_pair()
+
+    async def connect():
+        await trio.lowlevel.checkpoint()
+        return near, near
+
+    async with open_hidden_nursery() as nursery:
+        nursery.start_soon(server.run, far, far)
+        async with open_toolset({"s": StreamServer(connect)}, ToolRegistry()):
+            for _ in range(600):
+                await server.notify("notifications/tools/list_changed")
+                await trio.sleep(0.1)
+        nursery.cancel_scope.cancel(reason="the test is over")
+    read = [message for message in server.received if message.get("method") == "tools/list"]
+    # 60 seconds of changes: at 0, 0.5, 1.5, 3.5, 7.5, 15.5, 31.5 and not 600 times.
+    assert 5 <= len(read) <= 9

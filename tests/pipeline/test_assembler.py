@@ -13,8 +13,8 @@ from hypothesis import given, settings, strategies as st
 from clawft_trio.auth import ADMIN, USER, ZERO_TRUST
 from clawft_trio.chat import ChatRequest, Image, Message, Opaque, Text, ToolCall, ToolSpec
 from clawft_trio.errors import ContextLengthExceeded, PermissionDenied
-from clawft_trio.pipeline import Target, TokenBudgetAssembler, mend, trim
-from clawft_trio.pipeline.assembler import NO_ANSWER
+from clawft_trio.llm.conform import NO_RESULT, mend
+from clawft_trio.pipeline import Target, TokenBudgetAssembler, trim
 from clawft_trio.pipeline.tokens import count_tokens, message_tokens, request_tokens
 from clawft_trio.testing import cancel_everywhere
 from clawft_trio.testing.machine import in_mock_time
@@ -100,10 +100,40 @@ def test_it_fits_unless_nothing_more_may_be_left_out(history, budget) -> None:
         assert all(len(m.text) < 300 for m in kept if m.role == "tool")
 
 
-@given(histories.map(mend), budgets, st.integers(0, 200))
+def pieces(history):
+    """*history* as it came: each message by itself, a call together with its results."""
+    ends = [n for n in range(1, len(history) + 1) if n == len(history) or history[n].role != "tool"]
+    return [history[:end] for end in ends]
+
+
+@given(histories.map(mend), budgets)
+@settings(deadline=None, max_examples=300)
+def test_a_longer_history_begins_as_the_shorter_one_until_a_jump(history, budget) -> None:
+    before, seen = (), 0
+    for grown in pieces(history):
+        trimmed = trim(grown, budget)
+        # Shortened results are what a last round alone has: the round after it is built from the whole ones.
+        if not trimmed.shortened and before is not None and trimmed.messages[: len(before)] != before:
+            assert tokens(before) + tokens(grown[seen:]) > budget
+        before, seen = None if trimmed.shortened else trimmed.messages, len(grown)
+
+
+@given(st.lists(st.integers(0, 120), min_size=1, max_size=40), st.integers(60, 600))
 @settings(deadline=None, max_examples=200)
-def test_a_larger_budget_never_keeps_fewer_messages(history, budget, more) -> None:
-    assert len(trim(history, budget).messages) <= len(trim(history, budget + more).messages)
+def test_a_jump_goes_down_to_half_unless_the_last_two_turns_are_more(sizes, budget) -> None:
+    history: list[Message] = []
+    before = 0
+    for number, size in enumerate(sizes):
+        turn = [Message.user("a" * size), Message.assistant(f"{number}")]
+        for message in turn:
+            history.append(message)
+            kept = trim(history, budget).messages
+            start = len(history) - len(kept)
+            if start != before:
+                assert tokens(history[before:]) > budget
+                assert tokens(kept) <= budget // 2 or sum(m.role == "user" for m in kept) <= 2
+                assert kept[0].role == "user"
+            before = start
 
 
 def test_whole_turns_go_first_and_the_oldest_of_them_first() -> None:
@@ -125,22 +155,44 @@ def call(call_id: str) -> ToolCall:
     return ToolCall(id=call_id, name="look")
 
 
-def test_in_a_long_tool_loop_the_question_and_the_last_round_stay() -> None:
-    question = Message.user("Which file holds the bug?")
-    rounds = [
-        (Message.assistant("", tool_calls=(call(f"r{n}"),)), Message.tool("x" * 4000, tool_call_id=f"r{n}"))
-        for n in range(5)
+def tool_rounds(count: int, size: int = 4000) -> list[tuple[Message, Message]]:
+    return [
+        (Message.assistant("", tool_calls=(call(f"r{n}"),)), Message.tool("x" * size, tool_call_id=f"r{n}"))
+        for n in range(count)
     ]
+
+
+def test_in_a_long_tool_loop_old_results_become_one_line_each() -> None:
+    question, rounds = Message.user("Which file holds the bug?"), tool_rounds(5)
     history = [question, *(m for pair in rounds for m in pair)]
     trimmed = trim(history, 1200)
-    kept, shortened = trimmed.messages, trimmed.shortened
-    assert kept == (question, *rounds[-1])
-    assert shortened == 0
+    assert [m for m in trimmed.messages if m.role != "tool"] == [m for m in history if m.role != "tool"]
+    *cleared, last = [m for m in trimmed.messages if m.role == "tool"]
+    assert last == rounds[-1][1]
+    assert {m.text for m in cleared} == {"[Result of look({}), 4000 characters, cleared to save space.]"}
+    assert (trimmed.shortened, trimmed.tokens <= 1200) == (0, True)
+
+
+def test_then_rounds_go_but_never_the_question_and_the_last_round() -> None:
+    question, rounds = Message.user("Which file holds the bug?"), tool_rounds(50)
+    history = [question, *(m for pair in rounds for m in pair)]
+    trimmed = trim(history, 1000)
+    assert trimmed.messages[0] == question
+    assert trimmed.messages[-2:] == rounds[-1]
+    assert 4 < len(trimmed.messages) < len(history)
     trimmed = trim(history, 400)
-    kept, shortened = trimmed.messages, trimmed.shortened
-    assert kept[:2] == (question, rounds[-1][0])
-    assert (tokens(kept) <= 400, shortened) == (True, 1)
-    assert kept[2].text.startswith("xxx") and kept[2].text.endswith("xxx")
+    assert trimmed.messages[:2] == (question, rounds[-1][0])
+    assert (trimmed.tokens <= 400, trimmed.shortened) == (True, 1)
+    assert trimmed.messages[2].text.startswith("xxx")
+    assert trimmed.messages[2].text.endswith("xxx")
+
+
+def test_the_tokens_of_a_shortened_result_are_counted_as_it_is_sent() -> None:
+    history = [Message.user("?"), *tool_rounds(1)[0]]
+    trimmed = trim(history, 400)
+    assert trimmed.shortened == 1
+    assert trimmed.tokens == tokens(trimmed.messages)
+    assert 300 < trimmed.tokens <= 400
 
 
 def test_the_longest_answer_is_cut_first() -> None:
@@ -180,7 +232,7 @@ def test_an_unanswered_call_is_answered_and_a_stray_answer_goes() -> None:
     assert mend(history) == (
         Message.user("?"),
         asked,
-        Message.tool(NO_ANSWER, tool_call_id="a"),
+        Message.tool(NO_RESULT, tool_call_id="a"),
         Message.tool("B", tool_call_id="b"),
         Message.user("hurry"),
     )

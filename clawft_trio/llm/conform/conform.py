@@ -1,0 +1,277 @@
+"""The step itself: a request and a target's rules in, the request that the target accepts out."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import attrs
+
+from clawft_trio.chat import (
+    ChatRequest,
+    ChatResponse,
+    Message,
+    StreamEvent,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallReady,
+    ToolSpec,
+)
+from clawft_trio.errors import RequestRejected
+from clawft_trio.llm.conform.calls import CallIds, legal_call, wire_name, with_renamed_keys
+from clawft_trio.llm.conform.content import legal_content, with_new_call_ids, with_stand_ins
+from clawft_trio.llm.conform.options import legal_options
+from clawft_trio.llm.conform.order import is_blank, legal_order
+from clawft_trio.llm.conform.pairing import mend
+from clawft_trio.llm.conform.rules import Rules, VendorRules
+from clawft_trio.llm.conform.schemas import LegalSchema, TooLarge, legal_schema
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+_REMEMBERED = 512
+"""Schemas whose legal form is kept: as many as a large agent has tools."""
+
+
+@attrs.frozen(kw_only=True)
+class Conformed:
+    """A request that its target accepts, and how to read the calls that come back."""
+
+    request: ChatRequest
+    #: what was changed, and how often; empty when *request* is the one that was given
+    changes: Mapping[str, int] = _NOTHING
+    #: tools that were renamed: the name that was sent, to the tool's own
+    names: Mapping[str, str] = _NOTHING
+    #: by the name of a tool as it was sent: properties that were renamed, new to old
+    keys: Mapping[str, Mapping[str, str]] = _NOTHING
+
+    @property
+    def restores(self) -> bool:
+        """Whether calls that come back have to be restored."""
+        return bool(self.names or self.keys)
+
+    def restored_call(self, call: ToolCall) -> ToolCall:
+        """*call* of the answer with the tool's own names."""
+        arguments = with_renamed_keys(call.arguments, self.keys.get(call.name, _NOTHING))
+        return attrs.evolve(call, name=self.names.get(call.name, call.name), arguments=arguments)
+
+    def restored_event(self, event: StreamEvent) -> StreamEvent:
+        """*event* of the answer with the tool's own name; arguments are restored when they are whole."""
+        if isinstance(event, ToolCallDelta) and event.name in self.names:
+            return attrs.evolve(event, name=self.names[event.name])
+        return ToolCallReady(self.restored_call(event.call)) if isinstance(event, ToolCallReady) else event
+
+    def restored(self, response: ChatResponse) -> ChatResponse:
+        """*response* with the tools' own names in its calls."""
+        calls = tuple(map(self.restored_call, response.tool_calls))
+        return response if calls == response.tool_calls else attrs.evolve(response, tool_calls=calls)
+
+
+class Conformer:
+    """Conforms requests to the models of one vendor, and keeps the legal forms of the schemas that it has seen.
+
+    The result depends on the arguments alone; what is kept saves time, and is bounded.
+    """
+
+    def __init__(self, vendor: VendorRules) -> None:
+        self._vendor = vendor
+        self._rules: dict[str, Rules] = {}
+        self._schemas: OrderedDict[tuple[int, int], tuple[object, object, LegalSchema]] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"<Conformer: {len(self._rules)} models, {len(self._schemas)} schemas>"
+
+    def rules(self, model: str) -> Rules:
+        """The vendor's rules for *model*: the same object every time."""
+        if model not in self._rules:
+            if len(self._rules) >= _REMEMBERED:
+                self._rules.clear()
+            self._rules[model] = self._vendor.of(model)
+        return self._rules[model]
+
+    def conform(self, request: ChatRequest, rules: Rules, *, origin: str = "") -> Conformed:
+        """Make *request* one that a target with *rules* accepts.
+
+        Args:
+          request: what is asked; the same object comes back when it is acceptable.
+          rules: of the target, as `rules` gives them.
+          origin: `provider/model` of the target: reasoning goes back to the model that it came from and to no other.
+
+        Raises:
+          RequestRejected: there is no message, or the last one is blank: nothing is sent.
+        """
+        _refuse_blank(request)
+        changes: Counter[str] = Counter()
+        tools, names, keys = self._tools(request.tools, rules, changes)
+        messages = _history(request.messages, rules, origin, keys, changes)
+        new: dict[str, Any] = {}
+        if messages is not request.messages:
+            new["messages"] = tuple(messages)
+        if tools is not request.tools:
+            new["tools"] = tools
+            if request.tool_choice not in {"auto", "none", "required"}:
+                choice = wire_name(request.tool_choice, rules.name_pattern, rules.name_length)
+                offered = any(tool.name == choice for tool in tools)
+                new["tool_choice"] = choice if offered else "auto"
+        adjusted = attrs.evolve(request, **new) if new else request
+        options = legal_options(adjusted, rules, changes)
+        if options:
+            adjusted = attrs.evolve(adjusted, **options)
+        return Conformed(request=adjusted, changes=changes, names=names, keys=keys)
+
+    def _tools(
+        self, tools: tuple[ToolSpec, ...], rules: Rules, changes: Counter[str]
+    ) -> tuple[tuple[ToolSpec, ...], Mapping[str, str], Mapping[str, Mapping[str, str]]]:
+        if not tools:
+            return tools, _NOTHING, _NOTHING
+        if "tools" in rules.refuses:
+            changes["tools left out: the model takes none"] += len(tools)
+            return (), _NOTHING, _NOTHING
+        legal: list[ToolSpec] = []
+        names: dict[str, str] = {}
+        keys: dict[str, Mapping[str, str]] = {}
+        taken: set[str] = set()
+        for tool in tools:
+            try:
+                schema = self._schema(tool.parameters, rules)
+            except TooLarge:
+                changes[f"tool {tool.name[:64]} left out: its schema is too large"] += 1
+                continue
+            name = wire_name(tool.name, rules.name_pattern, rules.name_length)
+            if name in taken:
+                changes[f"tool {tool.name[:64]} left out: there are two of this name"] += 1
+                continue
+            taken.add(name)
+            if name != tool.name:
+                names[name] = tool.name
+            if schema.keys:
+                keys[name] = schema.keys
+            legal.append(_with(tool, name, schema.schema, rules, changes))
+        if rules.most_tools is not None and len(legal) > rules.most_tools:
+            changes["tools left out: too many for the model"] += len(legal) - rules.most_tools
+            del legal[rules.most_tools :]
+        same = len(legal) == len(tools) and all(one is other for one, other in zip(legal, tools, strict=True))
+        return (tools if same else tuple(legal)), names or _NOTHING, keys or _NOTHING
+
+    def _schema(self, parameters: object, rules: Rules) -> LegalSchema:
+        # By identity: what is in a request is not changed by those that get it. Both objects are kept alive here, so
+        # that their ids stay theirs.
+        known = self._schemas.get((id(parameters), id(rules.schemas)))
+        if known is None:
+            known = (parameters, rules.schemas, legal_schema(parameters, rules.schemas))
+            self._schemas[id(parameters), id(rules.schemas)] = known
+            if len(self._schemas) > _REMEMBERED:
+                self._schemas.popitem(last=False)
+        return known[2]
+
+
+def conform(request: ChatRequest, rules: Rules, *, origin: str = "") -> Conformed:
+    """Make *request* one that a target with *rules* accepts; see `Conformer.conform`.
+
+    Raises:
+      RequestRejected: there is no message, or the last one is blank: nothing is sent.
+    """
+    return Conformer(VendorRules(rules)).conform(request, rules, origin=origin)
+
+
+def _refuse_blank(request: ChatRequest) -> None:
+    messages = request.messages
+    if not messages:
+        raise RequestRejected("a request without messages; not sent", curable_elsewhere=False)
+    last = messages[-1]
+    if last.role == "user" and is_blank(last):
+        raise RequestRejected("a question without text, image or file; not sent", curable_elsewhere=False)
+
+
+def _with(tool: ToolSpec, name: str, schema: Mapping[str, Any], rules: Rules, changes: Counter[str]) -> ToolSpec:
+    description = tool.description
+    if rules.description_length is not None and len(description) > rules.description_length:
+        description = description[: rules.description_length - 1] + "…"
+        changes["tool descriptions cut"] += 1
+    if schema is not tool.parameters:
+        changes["tool schemas adapted"] += 1
+    if name != tool.name:
+        changes["tools renamed"] += 1
+    if name == tool.name and schema is tool.parameters and description is tool.description:
+        return tool
+    return ToolSpec(name=name, description=description, parameters=schema)
+
+
+# --- the history -------------------------------------------------------------------------------------
+
+
+def _history(
+    messages: tuple[Message, ...],
+    rules: Rules,
+    origin: str,
+    keys: Mapping[str, Mapping[str, str]],
+    changes: Counter[str],
+) -> Sequence[Message]:
+    paired = mend(messages)
+    if paired is not messages:
+        changes["calls and results paired"] += 1
+    legal = _legal_messages(paired, rules, origin, _old_to_new(keys), changes)
+    ordered = legal_order(legal, rules, changes)
+    return messages if ordered is legal and legal is paired and paired is messages else ordered
+
+
+def _old_to_new(keys: Mapping[str, Mapping[str, str]]) -> Mapping[str, Mapping[str, str]]:
+    if not keys:
+        return _NOTHING
+    return {tool: {old: new for new, old in renamed.items()} for tool, renamed in keys.items()}
+
+
+def _legal_messages(
+    messages: tuple[Message, ...],
+    rules: Rules,
+    origin: str,
+    keys: Mapping[str, Mapping[str, str]],
+    changes: Counter[str],
+) -> tuple[Message, ...]:
+    """Each message with legal contents, calls and ids; the same tuple when all are legal."""
+    ids = CallIds(rules)
+    legal: list[Message] = []
+    changed = False
+    # The ids of the calls whose results come next, in call order: `mend` has seen to that.
+    following: list[str] = []
+    for message in messages:
+        fresh = legal_content(message, rules, origin, changes)
+        if fresh.tool_calls:
+            fresh, following = _legal_calls(fresh, ids, rules, keys, changes)
+        elif fresh.role == "tool":
+            new = following.pop(0)
+            if new != fresh.tool_call_id:
+                fresh = attrs.evolve(fresh, tool_call_id=new)
+        changed = changed or fresh is not message
+        legal.append(fresh)
+    return tuple(legal) if changed else messages
+
+
+def _legal_calls(
+    message: Message, ids: CallIds, rules: Rules, keys: Mapping[str, Mapping[str, str]], changes: Counter[str]
+) -> tuple[Message, list[str]]:
+    calls: list[ToolCall] = []
+    renamed: dict[str, str] = {}
+    for call in message.tool_calls:
+        id_ = ids.place(call.id)
+        name = wire_name(call.name, rules.name_pattern, rules.name_length)
+        fresh = legal_call(call, id_, rules, keys.get(name, _NOTHING) if keys else _NOTHING)
+        if fresh is not call:
+            renamed |= {call.id: id_} if call.id and id_ != call.id else {}
+            _count_changes(call, fresh, changes)
+        calls.append(fresh)
+    if any(one is not other for one, other in zip(calls, message.tool_calls, strict=True)):
+        message = attrs.evolve(message, tool_calls=tuple(calls))
+        if renamed:
+            message = with_new_call_ids(message, renamed)
+    stood_in = with_stand_ins(message, rules)
+    if stood_in is not message:
+        changes["stand-ins for missing reasoning put in"] += 1
+    return stood_in, [call.id for call in calls]
+
+
+def _count_changes(call: ToolCall, fresh: ToolCall, changes: Counter[str]) -> None:
+    changes["call ids rewritten"] += fresh.id != call.id
+    changes["tool names of calls rewritten"] += fresh.name != call.name
+    changes["arguments of calls rewritten"] += fresh.arguments != call.arguments

@@ -1,0 +1,141 @@
+"""The options of a request, as a target takes them: what it refuses is left out, what it limits is brought inside."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from clawft_trio.chat import ChatRequest
+from clawft_trio.llm.conform.rules import Rules
+
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+"""Values of `reasoning_effort`, weakest first, of all vendors together."""
+
+SMALLEST_BUDGET = 1024
+"""Tokens: Anthropic refuses a smaller `budget_tokens`."""
+
+_EFFORT_BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16_384, "xhigh": 32_768, "max": 32_768}
+
+
+def legal_options(request: ChatRequest, rules: Rules, changes: Counter[str]) -> dict[str, Any]:
+    """The fields of *request* that have to change for the target, with their new values."""
+    new: dict[str, Any] = {}
+    for option in rules.refuses:
+        if option != "tools" and getattr(request, option) not in (None, ()):
+            new[option] = () if option == "stop" else None
+            changes[f"{option} left out"] += 1
+    _limit_effort(request, rules, new, changes)
+    if rules.thinking == "anthropic":
+        _limit_anthropic_thinking(request, rules, new, changes)
+    _limit_temperature(request, rules, new, changes)
+    _limit_stops(request, rules, new, changes)
+    _limit_choice(request, rules, new, changes)
+    return new
+
+
+def _now(request: ChatRequest, new: dict[str, Any], name: str) -> Any:
+    return new[name] if name in new else getattr(request, name)
+
+
+def _limit_effort(request: ChatRequest, rules: Rules, new: dict[str, Any], changes: Counter[str]) -> None:
+    effort = _now(request, new, "reasoning_effort")
+    if effort is None or rules.efforts is None or effort in rules.efforts:
+        return
+    nearest = _nearest(effort, rules.efforts)
+    new["reasoning_effort"] = nearest
+    changes["reasoning_effort left out" if nearest is None else f"reasoning_effort set to {nearest}"] += 1
+
+
+def _nearest(effort: str, known: tuple[str, ...]) -> str | None:
+    """The value of *known* that is nearest to *effort*, the weaker one of two; None when there is none."""
+    if effort not in EFFORTS or effort == "none":
+        return None
+    wanted = EFFORTS.index(effort)
+    ranked = [one for one in known if one in EFFORTS and one != "none"]
+    return min(ranked, key=lambda one: (abs(EFFORTS.index(one) - wanted), EFFORTS.index(one)), default=None)
+
+
+def _limit_temperature(request: ChatRequest, rules: Rules, new: dict[str, Any], changes: Counter[str]) -> None:
+    temperature = _now(request, new, "temperature")
+    if temperature is None:
+        return
+    if rules.only_temperature is not None and temperature != rules.only_temperature:
+        new["temperature"] = None
+        changes["temperature left out"] += 1
+    elif temperature > rules.hottest:
+        new["temperature"] = rules.hottest
+        changes["temperature lowered"] += 1
+
+
+def _limit_stops(request: ChatRequest, rules: Rules, new: dict[str, Any], changes: Counter[str]) -> None:
+    stops = _now(request, new, "stop")
+    kept = tuple(stop for stop in stops if stop and (stop.strip() or not rules.visible_stops))[: rules.most_stops]
+    if kept != stops:
+        new["stop"] = kept
+        changes["stop sequences left out"] += len(stops) - len(kept)
+
+
+def _limit_choice(request: ChatRequest, rules: Rules, new: dict[str, Any], changes: Counter[str]) -> None:
+    choice = request.tool_choice
+    if not request.tools or choice == "auto" or choice in rules.tool_choices:
+        return
+    named = choice not in {"none", "required"}
+    if named and rules.named_choice:
+        return
+    new["tool_choice"] = "required" if named and "required" in rules.tool_choices else "auto"
+    if choice == "none":
+        # The one way that is left to keep a model from calling.
+        new["tools"] = ()
+    changes[f"tool_choice set to {new['tool_choice']}"] += 1
+
+
+# --- Anthropic's thinking ----------------------------------------------------------------------------
+
+
+def _limit_anthropic_thinking(request: ChatRequest, rules: Rules, new: dict[str, Any], changes: Counter[str]) -> None:
+    """Thinking has conditions at Anthropic: a budget below `max_tokens`, no forced tool, no temperature but 1."""
+    budget = anthropic_budget(_now(request, new, "thinking_budget"), _now(request, new, "reasoning_effort"), rules)
+    if budget is None:
+        return
+    limit = request.max_tokens
+    if limit is not None and budget >= limit:
+        budget = limit - 1
+    why = ""
+    if budget < SMALLEST_BUDGET:
+        why = "the answer's limit leaves no room for it"
+    elif request.tools and request.tool_choice not in {"auto", "none"}:
+        why = "a tool is forced"
+    elif _continues_without_thinking(request):
+        why = "the calls of this turn were made without it"
+    if why:
+        new["thinking_budget"] = None
+        if not rules.efforts:
+            new["reasoning_effort"] = None
+        changes[f"thinking left out: {why}"] += 1
+        return
+    if budget != request.thinking_budget:
+        new["thinking_budget"] = budget
+    if _now(request, new, "temperature") not in (None, 1):
+        new["temperature"] = None
+        changes["temperature left out: the model thinks"] += 1
+
+
+def anthropic_budget(budget: int | None, effort: str | None, rules: Rules) -> int | None:
+    """Tokens for thinking; None when none is asked for, or the model takes an effort in place of a budget."""
+    if budget is not None:
+        return budget
+    # A model that knows efforts decides by itself how long it thinks.
+    if effort is None or rules.efforts:
+        return None
+    return _EFFORT_BUDGETS.get(effort)
+
+
+def _continues_without_thinking(request: ChatRequest) -> bool:
+    """Whether the last message is a tool's result, and the call's message does not begin with thinking."""
+    if request.messages[-1].role != "tool":
+        return False
+    calling = next((message for message in reversed(request.messages) if message.tool_calls), None)
+    if calling is None:
+        return False
+    first = next((part for part in calling.content if getattr(part, "dialect", "") == "anthropic"), None)
+    return getattr(first, "block", {}).get("type") not in {"thinking", "redacted_thinking"}

@@ -1,0 +1,243 @@
+"""Lists of a server (tools, resources, prompts): read page by page, entry by entry, bounded, kept for their `ttlMs`."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+import attrs
+import msgspec
+import trio
+from msgspec import Raw
+
+from clawft_trio.errors import PeerError, ProtocolViolation
+from clawft_trio.mcp.types import Wire
+
+E = TypeVar("E", bound=Wire)
+
+MAX_PAGES = 1000
+"""Pages of one list. A server whose list never ends is broken or hostile."""
+
+MAX_ENTRIES = 10_000
+"""Entries of one list. The largest known server has some hundreds of tools."""
+
+MAX_ENTRY = 256 * 1024
+"""Bytes of one entry: description and schemas of a tool together."""
+
+MAX_CURSOR = 64 * 1024
+"""Bytes of a cursor, which is sent back as it came."""
+
+LONGEST_TTL = 3600.0
+"""Seconds that a result is kept, whatever its `ttlMs`."""
+
+_MAX_KEPT = 256
+"""Results that are kept at once."""
+
+_DECODED_AT_ONCE = 200
+"""Entries that are decoded before other tasks may run: about 2 ms."""
+
+_log = logging.getLogger("clawft_trio.mcp")
+
+_decode_members: Callable[[Raw], dict[str, Raw]] = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_entries: Callable[[Raw], list[Raw] | None] = msgspec.json.Decoder(list[Raw] | None).decode
+
+
+class CallRaw(Protocol):
+    """Sends a request and returns the members of its result, not decoded further."""
+
+    def __call__(self, method: str, params: Mapping[str, Any] | None) -> Awaitable[dict[str, Raw]]: ...
+
+
+@attrs.frozen
+class _Kept:
+    value: Any
+    expires: float
+
+
+class ResultCache:
+    """Results by method and target, for as long as their `ttlMs` allows."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, str], _Kept] = {}
+
+    def get(self, method: str, target: str = "") -> Any:
+        """The kept result; None when there is none or it is too old."""
+        kept = self._kept.get((method, target))
+        return kept.value if kept is not None and trio.current_time() < kept.expires else None
+
+    def keep(self, method: str, target: str, value: Any, ttl_ms: object) -> None:
+        """Keep *value* for *ttl_ms*; None, and whatever is no positive number, keeps nothing."""
+        if not isinstance(ttl_ms, int | float) or isinstance(ttl_ms, bool) or not ttl_ms > 0:
+            return
+        while len(self._kept) >= _MAX_KEPT:
+            del self._kept[next(iter(self._kept))]
+        self._kept[method, target] = _Kept(value, trio.current_time() + min(ttl_ms / 1000, LONGEST_TTL))
+
+    def forget(self, *methods: str) -> None:
+        """Forget the results of these methods; without any, all results."""
+        for method, target in list(self._kept):
+            if not methods or method in methods:
+                del self._kept[method, target]
+
+
+class ListReader:
+    """Reads lists of one server.
+
+    One entry that does not fit is left out and reported; the others are kept. A cursor that repeats ends the list.
+
+    Args:
+      server: name of the server, for errors.
+      call: sends a request.
+      cache: where lists with a `ttlMs` are kept.
+      report: is called with a sentence about each entry that is left out.
+    """
+
+    def __init__(self, server: str, call: CallRaw, cache: ResultCache, report: Callable[[str, str], None]) -> None:
+        self._server = server
+        self._call = call
+        self._cache = cache
+        self._report = report
+
+    async def read(self, method: str, key: str, kind: type[E]) -> tuple[E, ...]:
+        """All entries of the list *method*, which stand under *key* and are of *kind*.
+
+        Raises:
+          McpError: see `McpClient.call`.
+
+        Cancellation: as `McpClient.call`.
+        """
+        kept: tuple[E, ...] | None = self._cache.get(method)
+        if kept is not None:
+            await trio.lowlevel.checkpoint()
+            return kept
+        found: list[Raw] = []
+        ttl: float = math.inf
+        async for page in _Pages(self, method):
+            entries = page.get(key)
+            if entries is None:
+                raise ProtocolViolation(f"{method}: the result has no {key!r}", server=self._server)
+            found.extend(self._entries(method, entries))
+            ttl = min(ttl, _number(page.get("ttlMs")))
+            if len(found) > MAX_ENTRIES:
+                self._report(f"{method}: entries left out", f"more than {MAX_ENTRIES} entries")
+                del found[MAX_ENTRIES:]
+                break
+        result = await self._decode_all(method, found, kind)
+        self._cache.keep(method, "", result, ttl)
+        return result
+
+    def _entries(self, method: str, raw: Raw) -> list[Raw]:
+        try:
+            return _decode_entries(raw) or []
+        except (ValueError, RecursionError) as exc:
+            raise ProtocolViolation(f"{method}: {exc}", server=self._server) from exc
+
+    async def _decode_all(self, method: str, entries: list[Raw], kind: type[E]) -> tuple[E, ...]:
+        decoder = msgspec.json.Decoder(kind)
+        decoded: list[E] = []
+        for number, raw in enumerate(entries):
+            if number % _DECODED_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+            try:
+                if len(bytes(raw)) > MAX_ENTRY:
+                    raise ValueError(f"more than {MAX_ENTRY} bytes")
+                decoded.append(_decode_entry(raw, decoder, kind))
+            except (ValueError, RecursionError) as exc:
+                self._report(f"{method}: entry left out", f"entry {number} ({_name_of(raw)}): {exc}")
+        return tuple(decoded)  # noqa: ASYNC910 - the pages were awaited
+
+
+class _Pages:
+    """The pages of one list, up to its end, to a cursor that repeats, or to `MAX_PAGES`."""
+
+    def __init__(self, reader: ListReader, method: str) -> None:
+        self._reader = reader
+        self._method = method
+        self._cursor: str | None = None
+        self._seen: set[str] = set()
+        self._last: dict[str, Raw] = {}
+        self._more = True
+        self._count = 0
+
+    def __aiter__(self) -> _Pages:
+        return self
+
+    async def __anext__(self) -> dict[str, Raw]:
+        if not self._more:
+            raise StopAsyncIteration
+        params = None if self._cursor is None else {"cursor": self._cursor}
+        try:
+            page = await self._reader._call(self._method, params)
+        except PeerError:
+            # An empty cursor is one by the specification; servers that write it mean the end of the list.
+            if self._cursor == "":
+                raise StopAsyncIteration from None
+            raise
+        if self._cursor == "" and page == self._last:
+            raise StopAsyncIteration
+        self._advance(page)
+        return page
+
+    def _advance(self, page: dict[str, Raw]) -> None:
+        cursor = _text(page.get("nextCursor"))
+        self._count += 1
+        if cursor is not None and (cursor in self._seen or len(cursor) > MAX_CURSOR or self._count == MAX_PAGES):
+            self._reader._report(f"{self._method}: list cut", f"the cursor {cursor[:60]!r} repeats or has no end")
+            cursor = None
+        if cursor is not None:
+            self._seen.add(cursor)
+        self._last = page
+        self._cursor = cursor
+        self._more = cursor is not None
+
+
+def decode_page(raw: Raw) -> dict[str, Raw]:
+    """The members of a list's result, not decoded further.
+
+    Raises:
+      msgspec.DecodeError: it is no object.
+    """
+    return _decode_members(raw)
+
+
+def _decode_entry(raw: Raw, decoder: msgspec.json.Decoder[E], kind: type[E]) -> E:
+    try:
+        return decoder.decode(raw)
+    except msgspec.ValidationError:
+        members = msgspec.json.decode(raw)
+        # Some servers write null for what they do not have.
+        if not isinstance(members, dict) or None not in members.values():
+            raise
+        return msgspec.convert({key: value for key, value in members.items() if value is not None}, kind)
+
+
+def _name_of(raw: Raw) -> str:
+    try:
+        members = _decode_members(raw)
+        name = members.get("name") or members.get("uri") or b""
+        return bytes(name)[:100].decode("utf-8", "replace")
+    except (ValueError, RecursionError):
+        return bytes(raw)[:60].decode("utf-8", "replace")
+
+
+def _text(raw: Raw | None) -> str | None:
+    if raw is None:
+        return None
+    try:
+        value = msgspec.json.decode(raw)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, str) else None
+
+
+def _number(raw: Raw | None) -> float:
+    """*raw* as a number; what is missing or none is 0."""
+    if raw is None:
+        return 0.0
+    try:
+        value = msgspec.json.decode(raw)
+    except (ValueError, RecursionError):
+        return 0.0
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0.0

@@ -1,0 +1,13 @@
+"""An MCP server: tools, resources and prompts of this process for other hosts, over stdio and HTTP."""
+
+from clawft_trio.mcp.server.options import (
+    Bearer as Bearer,
+    HttpOptions as HttpOptions,
+    ServeOptions as ServeOptions,
+    VerifiedToken as VerifiedToken,
+    Verify as Verify,
+)
+from clawft_trio.mcp.server.prompts import ServedPrompt as ServedPrompt
+from clawft_trio.mcp.server.resources import ServedResource as ServedResource
+from clawft_trio.mcp.server.server import McpServer as McpServer
+from clawft_trio.mcp.server.stdio import serve_mcp as serve_mcp

@@ -1,0 +1,66 @@
+"""Changes of what is offered, on their way to the clients that asked for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal, TypeAlias
+
+import attrs
+
+Kind: TypeAlias = Literal["tools", "prompts", "resources", "resource"]
+
+
+@attrs.frozen
+class Change:
+    """A list has changed, or with the kind `resource` the one resource at `uri`."""
+
+    kind: Kind
+    uri: str = ""
+
+    @property
+    def method(self) -> str:
+        """The notification that reports it."""
+        return (
+            "notifications/resources/updated" if self.kind == "resource" else f"notifications/{self.kind}/list_changed"
+        )
+
+
+class Changes:
+    """Passes each change to every watcher, at once and in order. Watchers are sync, cheap and do not raise."""
+
+    def __init__(self) -> None:
+        self._watchers: dict[int, Callable[[Change], None]] = {}
+        self._last = 0
+
+    @property
+    def watchers(self) -> int:
+        """How many are watching."""
+        return len(self._watchers)
+
+    @contextmanager
+    def watching(self, watcher: Callable[[Change], None]) -> Iterator[None]:
+        """Call *watcher* for each change inside the block."""
+        self._last = key = self._last + 1
+        self._watchers[key] = watcher
+        try:
+            yield
+        finally:
+            del self._watchers[key]
+
+    def report(self, change: Change) -> None:
+        """Pass *change* on."""
+        for watcher in list(self._watchers.values()):
+            watcher(change)
+
+
+@attrs.frozen
+class Filter:
+    """Which changes a `subscriptions/listen` request asked for."""
+
+    kinds: frozenset[str] = frozenset()
+    uris: frozenset[str] = frozenset()
+
+    def wants(self, change: Change) -> bool:
+        """Whether *change* was asked for."""
+        return change.uri in self.uris if change.kind == "resource" else change.kind in self.kinds

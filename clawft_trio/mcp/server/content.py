@@ -1,0 +1,96 @@
+"""What a Python function returned, as MCP content."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import msgspec
+
+from clawft_trio.codec import encode_json
+from clawft_trio.errors import InvalidData
+from clawft_trio.mcp.types import (
+    AudioContent,
+    CallToolResult,
+    EmbeddedResource,
+    ImageContent,
+    JsonObject,
+    PromptMessage,
+    ResourceContents,
+    ResourceLink,
+    TextContent,
+)
+from clawft_trio.tools.answer import ToolAnswer
+from clawft_trio.tools.json_schema import SchemaCheck
+from clawft_trio.tools.tool import Tool
+
+_BLOCKS = (TextContent, ImageContent, AudioContent, ResourceLink, EmbeddedResource)
+
+
+def tool_result(tool: Tool | None, answer: ToolAnswer) -> dict[str, Any]:
+    """The result of `tools/call`: blocks that the tool returned as they are, everything else as text, and beside it
+    the data itself when the tool declares its shape.
+    """
+    value = answer.value
+    if isinstance(value, CallToolResult):
+        result: dict[str, Any] = msgspec.to_builtins(value)
+        result.setdefault("content", [])
+        return result
+    blocks = _blocks(value)
+    if blocks is None:
+        blocks = [{"type": "text", "text": answer.text}]
+    result = {"content": blocks, "isError": answer.outcome != "ok"}
+    if tool is not None and tool.output_schema is not None and answer.outcome == "ok":
+        result["structuredContent"] = _structured(tool, value)
+    return result
+
+
+def _blocks(value: object) -> list[Any] | None:
+    if isinstance(value, _BLOCKS):
+        return [value]
+    if isinstance(value, list | tuple) and any(isinstance(one, _BLOCKS) for one in value):
+        return [one if isinstance(one, _BLOCKS) else _text(one) for one in value]
+    return None
+
+
+def _text(value: object) -> TextContent:
+    return TextContent(text=value if isinstance(value, str) else encode_json(value).decode())
+
+
+def _structured(tool: Tool, value: object) -> Any:
+    data = msgspec.to_builtins(value, enc_hook=str)
+    if tool.wrapped is None:
+        # A schema of its own, not read from the function's hints: nothing else has compared the two.
+        problems = SchemaCheck(tool.output_schema or {}, noun="field").problems(data)
+        if problems:
+            raise InvalidData(problems, source=f"what the tool {tool.name!r} returned")
+    return data
+
+
+def prompt_messages(value: object) -> list[Any]:
+    """The messages of a prompt: text is one message of the user, blocks are too, messages stay what they are."""
+    values = value if isinstance(value, list | tuple) else [value]
+    return [
+        one
+        if isinstance(one, PromptMessage)
+        else PromptMessage(role="user", content=one if isinstance(one, _BLOCKS) else _text(one))
+        for one in values
+    ]
+
+
+def resource_contents(value: object, uri: str, mime_type: str | None) -> list[JsonObject]:
+    """The contents of a resource: text, bytes as a blob, contents as they are, everything else as JSON."""
+    values = value if isinstance(value, list) and value and isinstance(value[0], ResourceContents) else [value]
+    return [_contents(one, uri, mime_type) for one in values]
+
+
+def _contents(value: object, uri: str, mime_type: str | None) -> JsonObject:
+    if isinstance(value, ResourceContents):
+        found: JsonObject = msgspec.to_builtins(value)
+        return found
+    if isinstance(value, bytes | bytearray):
+        blob = base64.b64encode(value).decode()
+        return {"uri": uri, "mimeType": mime_type or "application/octet-stream", "blob": blob}
+    if isinstance(value, str):
+        return {"uri": uri, "mimeType": mime_type or "text/plain", "text": value}
+    return {"uri": uri, "mimeType": mime_type or "application/json", "text": encode_json(value).decode()}

@@ -1,0 +1,127 @@
+"""How a server is served: identity, permissions, limits."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import attrs
+
+from clawft_trio.auth import AuthContext
+from clawft_trio.chat import unobserved
+from clawft_trio.mcp.handshake import client_info
+from clawft_trio.mcp.jsonrpc import MAX_MESSAGE
+from clawft_trio.mcp.types import Implementation
+
+
+@attrs.frozen(kw_only=True)
+class ServeOptions:
+    """How a server presents itself and on whose behalf it runs tools. Durations are seconds."""
+
+    #: on whose behalf tools run. Over stdio the host has started this process, so it is the local process; over HTTP
+    #: a verified token may name somebody else.
+    auth: AuthContext = attrs.field(factory=lambda: AuthContext.local("mcp"))
+    #: name and version of this server
+    server: Implementation = attrs.field(factory=client_info)
+    #: what the host's model is shown about the server as a whole
+    instructions: str = ""
+    #: the folder that tools work in
+    workspace: Path | None = None
+    #: gets the frozen records of `observe.events`
+    notify: Any = attrs.field(default=unobserved, repr=False)
+    #: bytes of one message from a stdio host
+    max_message: int = attrs.field(default=MAX_MESSAGE, validator=attrs.validators.ge(1))
+    #: how long running requests may go on after a stdio host has closed its end
+    drain: float = attrs.field(default=30.0, validator=attrs.validators.ge(0))
+    #: how long the client may take to answer a request of a tool; a person may be asked
+    client_answer: float = attrs.field(default=300.0, validator=attrs.validators.gt(0))
+    #: entries of one page of a list
+    page_size: int = attrs.field(default=500, validator=attrs.validators.ge(1))
+    #: for how long clients of 2026-07-28 may reuse a list or a resource; 0: not at all
+    cache: float = attrs.field(default=0.0, validator=attrs.validators.ge(0))
+    #: resources that one connection may subscribe to, and `subscriptions/listen` streams that it may hold
+    max_subscriptions: int = attrs.field(default=256, validator=attrs.validators.ge(1))
+    #: signs the state that clients of 2026-07-28 carry between two rounds of a call. Processes that share an address
+    #: share it.
+    state_secret: bytes = attrs.field(factory=lambda: secrets.token_bytes(32), repr=False)
+    #: for how long such state is accepted
+    state_lifetime: float = attrs.field(default=3600.0, validator=attrs.validators.gt(0))
+    #: calendar time
+    now: Callable[[], datetime] = attrs.field(default=lambda: datetime.now(UTC), repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class VerifiedToken:
+    """What a valid bearer token allows."""
+
+    #: on whose behalf this token's requests run
+    auth: AuthContext
+    scopes: frozenset[str] = attrs.field(default=frozenset(), converter=frozenset)
+
+
+Verify: TypeAlias = Callable[[str], Awaitable[VerifiedToken | None]]
+"""Checks a bearer token: signature, issuer, audience, expiry. None: it is not valid here."""
+
+
+@attrs.frozen(kw_only=True)
+class Bearer:
+    """Bearer tokens are required, as OAuth 2.1 resource servers do it (RFC 6750, RFC 9728).
+
+    Args:
+      verify: checks a token. It must check that the token was issued for *resource* (its audience).
+      resource: the public address of the MCP endpoint, which clients ask tokens for.
+      authorization_servers: issuers of tokens, by address.
+      scopes: what a token must hold for any request.
+      metadata: further members of the protected-resource metadata document.
+    """
+
+    verify: Verify = attrs.field(repr=False)
+    resource: str
+    authorization_servers: tuple[str, ...] = attrs.field(converter=tuple)
+    scopes: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    metadata: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class HttpOptions:
+    """Limits and checks of the HTTP endpoint. Durations are seconds, sizes bytes."""
+
+    #: where the endpoint is
+    path: str = attrs.field(default="/mcp", validator=attrs.validators.matches_re(r"/[!-~]*"))
+    #: values of `Host` that are served; None: the loopback names only. Entries without a port allow every port, "*"
+    #: allows everything. Protects a local server from web pages that rebind their DNS name to it.
+    hosts: tuple[str, ...] | None = attrs.field(default=None, converter=attrs.converters.optional(tuple))
+    #: values of `Origin` (`https://app.example`) that are served besides the loopback ones; "*" allows everything
+    origins: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    #: bearer tokens that requests must carry; None: requests are anonymous
+    bearer: Bearer | None = None
+    #: whether clients of revisions up to 2025-11-25 get a session. Without one no request reaches the client, nothing
+    #: is resumed, and any process behind the address can answer any request.
+    sessions: bool = True
+    max_sessions: int = attrs.field(default=1000, validator=attrs.validators.ge(1))
+    #: a session without requests and streams for so long is closed
+    session_idle: float = attrs.field(default=3600.0, validator=attrs.validators.gt(0))
+    #: requests that run at once, all clients together; what is above is answered 503
+    max_requests: int = attrs.field(default=1000, validator=attrs.validators.ge(1))
+    #: of these, requests of one session
+    max_session_requests: int = attrs.field(default=64, validator=attrs.validators.ge(1))
+    #: streams that stay open for notifications, all clients together
+    max_listeners: int = attrs.field(default=1000, validator=attrs.validators.ge(1))
+    max_body: int = attrs.field(default=4 * 1024 * 1024, validator=attrs.validators.ge(1))
+    #: how long a request's body may take to arrive
+    body_within: float = attrs.field(default=30.0, validator=attrs.validators.gt(0))
+    #: a request without an answer after so long is answered with a stream, which can be kept alive and resumed
+    stream_after: float = attrs.field(default=0.5, validator=attrs.validators.ge(0))
+    #: silence on a stream after which a comment keeps it alive
+    keepalive: float = attrs.field(default=15.0, validator=attrs.validators.gt(0))
+    #: when a client whose stream was closed should come back
+    retry: float = attrs.field(default=1.0, validator=attrs.validators.gt(0))
+    #: events of one stream that are kept for clients that come back
+    replay_events: int = attrs.field(default=256, validator=attrs.validators.ge(1))
+    #: bytes of one stream that are kept
+    replay_bytes: int = attrs.field(default=1024 * 1024, validator=attrs.validators.ge(1))
+    #: finished or lost streams of one session that can still be resumed
+    replay_streams: int = attrs.field(default=32, validator=attrs.validators.ge(1))

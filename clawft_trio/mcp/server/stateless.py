@@ -1,0 +1,103 @@
+"""What every request of 2026-07-28 carries, checked; and its notification streams."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import UNSET, Raw
+
+from clawft_trio.auth import AuthContext
+from clawft_trio.errors import PeerError
+from clawft_trio.mcp.jsonrpc import INVALID_PARAMS
+from clawft_trio.mcp.server.caller import LEVELS, Peer
+from clawft_trio.mcp.server.changes import Change, Filter
+from clawft_trio.mcp.server.wire import ListenParams, MetaParams, RequestMeta, decode_params
+from clawft_trio.mcp.stateless import CLIENT_CAPABILITIES, UNSUPPORTED_VERSION
+from clawft_trio.mcp.types import PROTOCOL_VERSION, STATELESS_VERSION, JsonObject
+
+_MARK = PROTOCOL_VERSION.encode()
+
+SUBSCRIPTION_ID = "io.modelcontextprotocol/subscriptionId"
+
+
+def declares_version(params: Raw) -> bool:
+    """Whether a request names its revision itself. Only such requests belong to 2026-07-28 or later."""
+    if _MARK not in bytes(params):
+        return False
+    try:
+        meta = decode_params(params, MetaParams).meta
+    except PeerError:
+        # It carries the key, in a `_meta` that does not fit: `stateless_peer` refuses it with the reason.
+        return True
+    return meta is not None and meta.protocol_version is not UNSET
+
+
+def read_meta(params: Raw) -> RequestMeta:
+    """The `_meta` of a request.
+
+    Raises:
+      PeerError: it lacks what it has to hold.
+    """
+    meta = decode_params(params, MetaParams).meta
+    if meta is None:
+        raise PeerError("_meta is missing", code=INVALID_PARAMS)
+    for key, value in ((PROTOCOL_VERSION, meta.protocol_version), (CLIENT_CAPABILITIES, meta.client_capabilities)):
+        if value is UNSET:
+            raise PeerError(f"_meta lacks {key}", code=INVALID_PARAMS)
+    return meta
+
+
+def stateless_peer(meta: RequestMeta, auth: AuthContext) -> Peer:
+    """The client of one request, as its *meta* describes it.
+
+    Raises:
+      PeerError: it speaks another revision, or wants log lines of a level that does not exist.
+    """
+    if meta.protocol_version != STATELESS_VERSION:
+        data = {"supported": [STATELESS_VERSION], "requested": meta.protocol_version}
+        raise PeerError("unsupported revision", code=UNSUPPORTED_VERSION, data=data)
+    level: Any = None if meta.log_level is UNSET else meta.log_level
+    if level is not None and level not in LEVELS:
+        raise PeerError(f"unknown log level; known: {', '.join(LEVELS)}", code=INVALID_PARAMS)
+    capabilities: Any = meta.client_capabilities
+    return Peer(
+        auth=auth, stateless=True, greeted=True, version=STATELESS_VERSION, capabilities=capabilities, log_level=level
+    )
+
+
+class Subscription:
+    """One `subscriptions/listen` request: what it asked for, and its messages.
+
+    Raises:
+      PeerError: the parameters do not fit, or it asks for too many resources.
+    """
+
+    def __init__(self, request_id: int | str, params: Raw, *, max_uris: int) -> None:
+        asked = decode_params(params, ListenParams).notifications
+        if len(asked.resource_subscriptions) > max_uris:
+            raise PeerError(f"more than {max_uris} resources in one subscription", code=INVALID_PARAMS)
+        wanted = {
+            "tools": asked.tools_list_changed,
+            "prompts": asked.prompts_list_changed,
+            "resources": asked.resources_list_changed,
+        }
+        kinds = frozenset(kind for kind, one in wanted.items() if one)
+        self._meta = {SUBSCRIPTION_ID: request_id}
+        self.filter: Filter = Filter(kinds, frozenset(asked.resource_subscriptions))
+
+    @property
+    def acknowledgment(self) -> JsonObject:
+        """The parameters of the stream's first message."""
+        honored: dict[str, Any] = {f"{kind}ListChanged": True for kind in sorted(self.filter.kinds)}
+        if self.filter.uris:
+            honored["resourceSubscriptions"] = sorted(self.filter.uris)
+        return {"_meta": self._meta, "notifications": honored}
+
+    def params_of(self, change: Change) -> JsonObject:
+        """The parameters of the notification of *change*."""
+        return {"_meta": self._meta, **({"uri": change.uri} if change.kind == "resource" else {})}
+
+    @property
+    def result(self) -> JsonObject:
+        """The answer that ends the stream."""
+        return {"resultType": "complete", "_meta": self._meta}

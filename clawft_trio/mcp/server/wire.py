@@ -1,0 +1,149 @@
+"""Parameters of clients' requests, as far as a server reads them."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from clawft_trio.errors import PeerError
+from clawft_trio.mcp.jsonrpc import INVALID_PARAMS
+from clawft_trio.mcp.stateless import CLIENT_CAPABILITIES, LOG_LEVEL
+from clawft_trio.mcp.types import PROTOCOL_VERSION, Wire
+
+P = TypeVar("P")
+
+
+class ListParams(Wire, frozen=True, kw_only=True):
+    """A page of a list."""
+
+    cursor: str | None = None
+
+
+class InputParams(Wire, frozen=True, kw_only=True):
+    """What requests carry that a tool, prompt or resource may answer with questions."""
+
+    meta: dict[str, Any] = msgspec.field(name="_meta", default_factory=dict)
+    input_responses: dict[str, dict[str, Any]] | None = None
+    request_state: str | None = None
+
+
+class CallParams(InputParams, frozen=True, kw_only=True):
+    """`tools/call`."""
+
+    name: str
+    arguments: Raw = Raw(b"{}")
+
+
+class UriParams(InputParams, frozen=True, kw_only=True):
+    """`resources/read`, `resources/subscribe`, `resources/unsubscribe`."""
+
+    uri: str
+
+
+class PromptParams(InputParams, frozen=True, kw_only=True):
+    """`prompts/get`."""
+
+    name: str
+    arguments: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class InitializeParams(Wire, frozen=True, kw_only=True):
+    """`initialize`."""
+
+    protocol_version: str = ""
+    capabilities: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class LevelParams(Wire, frozen=True, kw_only=True):
+    """`logging/setLevel`."""
+
+    level: Any
+
+
+class CompletionRef(Wire, frozen=True, kw_only=True):
+    """What is completed."""
+
+    type: str
+    name: str = ""
+    uri: str = ""
+
+
+class CompletionArgument(Wire, frozen=True, kw_only=True):
+    """What was typed so far."""
+
+    name: str
+    value: str
+
+
+class CompletionContext(Wire, frozen=True, kw_only=True):
+    """Arguments that are known already."""
+
+    arguments: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class CompleteParams(Wire, frozen=True, kw_only=True):
+    """`completion/complete`."""
+
+    ref: CompletionRef
+    argument: CompletionArgument
+    context: CompletionContext = CompletionContext()
+
+
+class NotificationFilter(Wire, frozen=True, kw_only=True):
+    """What a `subscriptions/listen` request wants."""
+
+    tools_list_changed: bool = False
+    prompts_list_changed: bool = False
+    resources_list_changed: bool = False
+    resource_subscriptions: tuple[str, ...] = ()
+
+
+class ListenParams(Wire, frozen=True, kw_only=True):
+    """`subscriptions/listen`."""
+
+    notifications: NotificationFilter = NotificationFilter()
+
+
+class RequestMeta(msgspec.Struct, frozen=True):
+    """The `_meta` of a request of 2026-07-28."""
+
+    protocol_version: str | UnsetType = msgspec.field(name=PROTOCOL_VERSION, default=UNSET)
+    client_capabilities: dict[str, Any] | UnsetType = msgspec.field(name=CLIENT_CAPABILITIES, default=UNSET)
+    log_level: str | UnsetType = msgspec.field(name=LOG_LEVEL, default=UNSET)
+
+
+class MetaParams(msgspec.Struct, frozen=True):
+    """The `_meta` of any request."""
+
+    meta: RequestMeta | None = msgspec.field(name="_meta", default=None)
+
+
+_decoders: dict[type, msgspec.json.Decoder[Any]] = {
+    kind: msgspec.json.Decoder(kind)
+    for kind in (
+        ListParams,
+        CallParams,
+        UriParams,
+        PromptParams,
+        InitializeParams,
+        LevelParams,
+        CompleteParams,
+        ListenParams,
+        MetaParams,
+    )
+}
+
+
+def decode_params(params: Raw, kind: type[P]) -> P:
+    """*params* as *kind*; missing ones are an empty object.
+
+    Raises:
+      PeerError: they do not fit.
+    """
+    try:
+        found: P = _decoders[kind].decode(params or b"{}")
+    except (ValueError, RecursionError) as exc:
+        raise PeerError(str(exc)[:200], code=INVALID_PARAMS) from exc
+    return found

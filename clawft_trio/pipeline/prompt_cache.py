@@ -1,0 +1,207 @@
+"""The providers' prompt caches: which target has which session's prefix, and what made a prefix useless.
+
+Providers cache the beginning of a request and charge a tenth of the price, or less, for what they find there again.
+A session therefore stays with the target that has its prefix, and each request is compared with the one before it at
+the same target: where the new one does not begin with the old one, the cache is lost from the first different byte on.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
+from typing import Literal
+
+import attrs
+import trio
+
+from clawft_trio.attempts import Usage
+from clawft_trio.chat import ChatRequest, Image, Message, Opaque, Part as ContentPart, Text
+from clawft_trio.codec import encode_json
+from clawft_trio.pipeline.stages import RoutingDecision, Target
+
+_LIFETIMES = {"5m": 300.0, "1h": 3600.0}
+"""Seconds that an entry lives after its last use. OpenAI keeps its for 5 to 10 minutes."""
+
+_LEAST = 1024
+"""Input tokens; no vendor caches a shorter prefix."""
+
+_SESSIONS = 1000
+"""Sessions whose targets are remembered."""
+
+_BYTES = 16 * 1024 * 1024
+"""Bytes of requests that are kept for comparison, of all sessions together."""
+
+Section = Literal["tools", "system", "messages"]
+
+
+@attrs.frozen(kw_only=True)
+class CacheBust:
+    """Where a request stopped to begin like the one before it."""
+
+    #: offset of the first byte that differs, in the order in which providers cache: tools, system, messages
+    byte: int
+    #: bytes of the request before, all of which could have been found again
+    of: int
+    part: Section
+    #: which tool, system message or message, from 0
+    index: int
+
+
+@attrs.frozen(kw_only=True)
+class PromptCacheStatistics:
+    """What the prompt caches have brought so far."""
+
+    #: requests that were compared with one before them
+    compared: int
+    #: those that did not begin like it
+    busts: int
+    #: input tokens of all answers, by what was paid for them
+    cached_tokens: int
+    written_tokens: int
+    plain_tokens: int
+    #: sessions whose target is remembered
+    sessions: int
+
+
+@attrs.define
+class _Warm:
+    """What is known of one session."""
+
+    target: str = ""
+    until: float = 0.0
+    #: the last request at `target`, rendered
+    sent: bytes = b""
+
+
+class PromptCaches:
+    """Remembers, for each session, the target that has its prefix. Sessions are known by `PromptCache.key`."""
+
+    def __init__(self) -> None:
+        self._warm: OrderedDict[str, _Warm] = OrderedDict()
+        self._bytes = 0
+        self._compared = 0
+        self._busts = 0
+        self._cached = 0
+        self._written = 0
+        self._plain = 0
+
+    def __repr__(self) -> str:
+        return f"<PromptCaches: {len(self._warm)} sessions, {self._busts} busts>"
+
+    def statistics(self) -> PromptCacheStatistics:
+        """What the caches have brought so far."""
+        return PromptCacheStatistics(
+            compared=self._compared,
+            busts=self._busts,
+            cached_tokens=self._cached,
+            written_tokens=self._written,
+            plain_tokens=self._plain,
+            sessions=len(self._warm),
+        )
+
+    def ordered(self, request: ChatRequest, decision: RoutingDecision) -> tuple[Target, ...]:
+        """The targets of *decision*, the one first that has the session's prefix, if it is as good a choice.
+
+        It is when it is in the tier that the router chose: another tier is what the task wants.
+        """
+        warm = self._of(request)
+        if warm is None or trio.current_time() >= warm.until:
+            return decision.targets
+        first = [target for target in decision.targets if target.name == warm.target and target.tier == decision.tier]
+        return (*first, *(target for target in decision.targets if target not in first))
+
+    def sent(self, request: ChatRequest, target: Target) -> CacheBust | None:
+        """Note that *request* goes to *target*. Returns where it differs from the one before, within its lifetime."""
+        warm = self._of(request)
+        if warm is None or warm.target != target.name or trio.current_time() >= warm.until or not warm.sent:
+            return None
+        return self._compare(warm.sent, request)
+
+    def answered(self, request: ChatRequest, target: Target, usage: Usage | None, *, estimate: int) -> None:
+        """Note that *target* has answered *request*, of about *estimate* tokens, and now has its prefix."""
+        if usage is not None:
+            self._cached += usage.cached_tokens
+            self._written += usage.cache_write_tokens
+            self._plain += max(0, usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens)
+        if request.cache is None or not request.cache.key or (usage.input_tokens if usage else estimate) < _LEAST:
+            return
+        key = request.cache.key
+        warm = self._warm.setdefault(key, _Warm())
+        self._warm.move_to_end(key)
+        self._bytes -= len(warm.sent)
+        warm.target = target.name
+        warm.until = trio.current_time() + _LIFETIMES[request.cache.lifetime]
+        warm.sent = b"".join(data for _, _, data in _rendered(request))
+        self._bytes += len(warm.sent)
+        self._forget()
+
+    def _of(self, request: ChatRequest) -> _Warm | None:
+        return None if request.cache is None else self._warm.get(request.cache.key)
+
+    def _compare(self, before: bytes, request: ChatRequest) -> CacheBust | None:
+        self._compared += 1
+        offset = 0
+        last: tuple[Section, int] = ("tools", 0)
+        for part, index, data in _rendered(request):
+            if offset >= len(before):
+                return None
+            known = before[offset : offset + len(data)]
+            if known != data:
+                self._busts += 1
+                return CacheBust(byte=offset + _first_difference(known, data), of=len(before), part=part, index=index)
+            offset += len(data)
+            last = part, index
+        if offset >= len(before):
+            return None
+        self._busts += 1
+        return CacheBust(byte=offset, of=len(before), part=last[0], index=last[1] + 1)
+
+    def _forget(self) -> None:
+        """Keep the newest sessions within the bounds: first their requests go, then they themselves."""
+        while len(self._warm) > _SESSIONS:
+            _, gone = self._warm.popitem(last=False)
+            self._bytes -= len(gone.sent)
+        for warm in self._warm.values():
+            if self._bytes <= _BYTES:
+                return
+            self._bytes -= len(warm.sent)
+            warm.sent = b""
+
+
+def _rendered(request: ChatRequest) -> Iterator[tuple[Section, int, bytes]]:
+    """The parts of *request* in the order in which providers cache them, as bytes that differ where the parts do."""
+    for index, tool in enumerate(request.tools):
+        yield "tools", index, encode_json([tool.name, tool.description, tool.parameters])
+    system = [message for message in request.messages if message.role == "system"]
+    others = [message for message in request.messages if message.role != "system"]
+    yield from _messages("system", system)
+    yield from _messages("messages", others)
+
+
+def _messages(part: Section, messages: Iterable[Message]) -> Iterator[tuple[Section, int, bytes]]:
+    for index, message in enumerate(messages):
+        texts = "\x1f".join(item.text if isinstance(item, Text) else _stand_in(item) for item in message.content)
+        calls = "\x1f".join(f"{call.id}\x1e{call.name}\x1e{call.arguments}" for call in message.tool_calls)
+        line = f"\x1d{message.role}\x1f{message.tool_call_id or ''}\x1f{texts}\x1c{calls}"
+        yield part, index, line.encode("utf-8", "surrogatepass")
+
+
+def _stand_in(part: ContentPart) -> str:
+    """What stands for an image or an opaque block: different when the parts are."""
+    if isinstance(part, Image):
+        return f"{part.url}\x1e{part.media_type}\x1e{sha256(part.data).hexdigest() if part.data else ''}"
+    assert isinstance(part, Opaque)
+    return encode_json(part.block).decode()
+
+
+def _first_difference(one: bytes, other: bytes) -> int:
+    """The first index at which *one* and *other*, which are not equal, differ."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[:middle] == other[:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

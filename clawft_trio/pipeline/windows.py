@@ -1,0 +1,151 @@
+"""Context windows: what is known of each target, and what its refusals have taught.
+
+A window comes from the router's target (a tier of the configuration), from the configuration's `context_windows`, or
+from the table of models below. A refusal lowers what is sent to a target afterwards: to what the refusal names in a
+typed field, or to less than what was refused. Sizes decide, never the text of an error.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from types import MappingProxyType
+from typing import TypeAlias
+
+import attrs
+
+from clawft_trio.chat import ChatRequest
+from clawft_trio.errors import ContextLengthExceeded, RequestRejected
+from clawft_trio.pipeline.stages import AssembledContext, Target
+
+WindowOf: TypeAlias = Callable[[Target], int | None]
+"""The context window of a target in tokens, input and output together; None when it is not known."""
+
+MODEL_WINDOWS: Mapping[str, int] = MappingProxyType(
+    {
+        # From the vendors' model pages, November 2026. The first pattern that matches counts.
+        "anthropic/claude-*": 200_000,
+        "openai/gpt-3.5*": 16_385,
+        "openai/gpt-4.1*": 1_047_576,
+        "openai/gpt-4o*": 128_000,
+        "openai/gpt-4-turbo*": 128_000,
+        "openai/gpt-5*": 400_000,
+        "openai/o[134]*": 200_000,
+        "gemini/gemini-*": 1_048_576,
+        "deepseek/*": 128_000,
+        "xai/grok-4*": 256_000,
+        "xai/grok-3*": 131_072,
+        "mistral/mistral-*": 128_000,
+        "moonshot/kimi-k2*": 131_072,
+        "perplexity/sonar*": 128_000,
+    }
+)
+"""Windows of models at their own vendors, by pattern of `provider/model`."""
+
+NEAR = 0.75
+"""The share of a known window from which on a refusal without a reason is one of length. The estimate of tokens may be
+a fifth too low, and some vendors count the allowed output in."""
+
+_SHORTEST = 256
+"""Estimated tokens; no model has a smaller window."""
+
+_TARGETS = 1000
+"""Targets that refusals are remembered of: as many as can be open."""
+
+
+def by_pattern(windows: Mapping[str, int]) -> WindowOf:
+    """Windows by patterns of `provider/model`; the first that matches counts."""
+
+    def look_up(target: Target) -> int | None:
+        return next((tokens for pattern, tokens in windows.items() if fnmatchcase(target.name, pattern)), None)
+
+    return look_up
+
+
+@attrs.define
+class _Learnt:
+    """What one target has taught, in estimated input tokens."""
+
+    #: the most that may go in; None when it has refused nothing
+    limit: int | None = None
+    #: the largest request that it has answered
+    accepted: int = 0
+
+
+class Windows:
+    """The windows of targets. It remembers refusals for the life of the process.
+
+    Args:
+      known: windows that the target itself does not name.
+    """
+
+    def __init__(self, known: WindowOf = by_pattern(MODEL_WINDOWS)) -> None:  # noqa: B008 - pure, and made once
+        self._known = known
+        self._learnt: OrderedDict[str, _Learnt] = OrderedDict()
+
+    def __repr__(self) -> str:
+        limits = {name: learnt.limit for name, learnt in self._learnt.items() if learnt.limit is not None}
+        return f"<Windows {limits}>"
+
+    def applied(self, target: Target) -> Target:
+        """*target* with everything that is known of its window."""
+        window = self._known(target) if target.max_context_tokens is None else target.max_context_tokens
+        learnt = self._learnt.get(target.name)
+        limit = None if learnt is None else learnt.limit
+        if window == target.max_context_tokens and limit is None:
+            return target
+        limits = [tokens for tokens in (limit, target.max_input_tokens) if tokens is not None]
+        return attrs.evolve(target, max_context_tokens=window, max_input_tokens=min(limits, default=None))
+
+    def accepted(self, target: Target, tokens: int) -> None:
+        """*target* has answered a request of *tokens*."""
+        learnt = self._of(target)
+        learnt.accepted = max(learnt.accepted, tokens)
+
+    def refused(self, target: Target, tokens: int, error: ContextLengthExceeded | None = None) -> None:
+        """*target* has refused a request of *tokens* as too long; *error* may name the window."""
+        limit = tokens - 1
+        if error is not None and error.window is not None:
+            # The server counts by its own tokenizer: its window is as many of our tokens as its count is of ours.
+            ratio = tokens / error.prompt_tokens if error.prompt_tokens else 1.0
+            limit = min(limit, int(error.window * ratio))
+        learnt = self._of(target)
+        learnt.limit = max(1, limit if learnt.limit is None else min(learnt.limit, limit))
+
+    def means_too_long(self, error: Exception, target: Target, tokens: int) -> bool:
+        """Whether *error*, a refusal of *tokens* by *target* without a reason, is one of length.
+
+        That is so when the request is near the target's known window, or over it.
+        """
+        window = self.applied(target).max_context_tokens
+        return _is_unexplained(error) and window is not None and tokens >= NEAR * window
+
+    def may_be_too_long(self, error: Exception, target: Target, sent: AssembledContext) -> bool:
+        """Whether it is worth finding out by a shorter request that *error* is a refusal of length.
+
+        Of a target whose window is not known that is so when *sent* continues a conversation, which is to say that
+        less of it was answered before, and is longer than everything that this target has answered.
+        """
+        learnt = self._learnt.get(target.name)
+        unknown = self.applied(target).max_context_tokens is None
+        longer = sent.token_estimate > max(_SHORTEST, 0 if learnt is None else learnt.accepted)
+        return _is_unexplained(error) and unknown and longer and _continues(sent.request)
+
+    def _of(self, target: Target) -> _Learnt:
+        learnt = self._learnt.setdefault(target.name, _Learnt())
+        self._learnt.move_to_end(target.name)
+        while len(self._learnt) > _TARGETS:
+            self._learnt.popitem(last=False)
+        return learnt
+
+
+def _is_unexplained(error: Exception) -> bool:
+    # Not its subclasses: those have a reason. Anthropic and vLLM refuse what is too long by a bare 400, text-generation
+    # servers by a bare 422; inside a stream there is no status.
+    return type(error) is RequestRejected and error.status in {400, 422, None}
+
+
+def _continues(request: ChatRequest) -> bool:
+    roles = [message.role for message in request.messages]
+    return "user" in roles and "assistant" in roles[: len(roles) - roles[::-1].index("user")]

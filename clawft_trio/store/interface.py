@@ -1,0 +1,141 @@
+"""The `Store` protocol: transactions off the event loop, over one of two engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+
+import attrs
+
+T = TypeVar("T")
+
+Engine: TypeAlias = Literal["sqlite", "postgresql"]
+"""The database below a store."""
+
+Durability: TypeAlias = Literal["power", "process"]
+"""What a commit survives: a power cut (an fsync), or only the end of this process."""
+
+Listener: TypeAlias = Callable[[str, str], None]
+"""Called in the trio thread with the topic and the payload of a notification; an empty topic: some may be lost."""
+
+
+class Cursor(Protocol):
+    """The result of one statement."""
+
+    @property
+    def rowcount(self) -> int:
+        """Rows that the statement inserted, updated or deleted."""
+        ...
+
+    def fetchone(self) -> Any:
+        """The next row as a tuple, or None."""
+        ...
+
+    def fetchall(self) -> list[Any]:
+        """All remaining rows."""
+        ...
+
+    def __iter__(self) -> Iterator[Any]:
+        """The remaining rows."""
+        ...
+
+
+class Connection(Protocol):
+    """A connection inside a transaction. Parameters are written `?` on both engines.
+
+    Two functions exist on both engines: `now_seconds()` is the database's clock in seconds since 1970, and
+    `notify_listeners(text)` sends a topic, a line feed and a payload to every listener when the transaction commits.
+    """
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ..., /) -> Cursor:
+        """Run one statement."""
+        ...
+
+    def executemany(self, sql: str, rows: Iterable[Sequence[Any]], /) -> Cursor:
+        """Run one statement once per row of parameters."""
+        ...
+
+
+Work: TypeAlias = Callable[[Connection], T]
+"""Runs inside one transaction: it may read and write, and never begins or ends a transaction itself. It may run again
+from the start when the engine could not commit it, so it changes nothing but the database."""
+
+
+@attrs.frozen(kw_only=True)
+class StoreStatistics:
+    """What a store has done so far, and how many tasks wait for it."""
+
+    engine: Engine = "sqlite"
+    #: where the file is; None in memory and on PostgreSQL
+    path: Path | None
+    #: transactions that were committed
+    written: int
+    #: reads that have ended
+    read: int
+    #: transactions and reads that failed or were given up; nothing of them is in the database
+    rolled_back: int
+    #: tasks that wait for a connection
+    waiting: int
+    #: commits: on SQLite, transactions that wait at the same time share one
+    commits: int = 0
+    #: commits that waited for the disk
+    synced: int = 0
+
+
+class Store(Protocol):
+    """Transactions off the event loop. Made by `open_store`."""
+
+    @property
+    def engine(self) -> Engine:
+        """The database below."""
+        ...
+
+    @property
+    def private(self) -> bool:
+        """Whether no other process can reach it: a store in memory."""
+        ...
+
+    async def transact(self, function: Work[T], *, concurrent: bool = False, durability: Durability = "power") -> T:
+        """Run *function* in one transaction, in a thread, and commit.
+
+        It sees everything committed before. Whatever it raises rolls it back, alone, and leaves unchanged.
+
+        Args:
+          concurrent: it is correct beside other transactions, because it locks the rows that its decisions rely on.
+            Otherwise it never overlaps another one that is not *concurrent*, across processes. SQLite writes one
+            transaction at a time in any case.
+          durability: `process` does not wait for the disk: the commit survives the end of this process at once, and
+            a power cut from the next `power` commit on. PostgreSQL always waits.
+
+        Raises:
+          StoreBusy: other processes kept the database locked, or it was away, for longer than `open_store` allows.
+          StoreCorrupt: the database is damaged, or does not have the tables of this package.
+          StoreError: the disk is full or gone, a text cannot be stored, or the store is closed.
+
+        Cancellation: `Cancelled` means that nothing was written; a transaction that is already being committed
+        ends first and its result is returned.
+        """
+        ...
+
+    async def read(self, function: Work[T]) -> T:
+        """Run *function*, which only reads, on one consistent state, beside a writer.
+
+        Raises:
+          StoreError: as for `transact`.
+
+        Cancellation: nothing was changed.
+        """
+        ...
+
+    def listening(self, listener: Listener) -> AbstractContextManager[None]:
+        """Call *listener* with every notification that is committed while the block runs.
+
+        SQLite delivers the notifications of this process only; PostgreSQL those of every process.
+        """
+        ...
+
+    def statistics(self) -> StoreStatistics:
+        """What it has done so far."""
+        ...

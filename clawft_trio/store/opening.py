@@ -1,0 +1,63 @@
+"""Open a store by its place: a file, memory, or the address of a PostgreSQL database."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from clawft_trio.errors import StoreError
+from clawft_trio.store.interface import Durability, Store
+from clawft_trio.store.migrations import Migration, checked
+from clawft_trio.store.sqlite import open_sqlite
+
+_ADDRESSES = ("postgresql://", "postgres://")
+
+
+def is_address(place: Path | str | None) -> bool:
+    """Whether *place* is the address of a PostgreSQL database."""
+    return isinstance(place, str) and place.startswith(_ADDRESSES)
+
+
+@asynccontextmanager
+async def open_store(
+    path: Path | str | None,
+    *,
+    migrations: Iterable[Migration] = (),
+    busy: float = 5.0,
+    durability: Durability = "power",
+) -> AsyncGenerator[Store, None]:
+    """Open the store at *path*, or a new one in memory, and bring its schema up to date.
+
+    A new file belongs to its user alone (0600), and so do the folders made for it. In memory there are no threads,
+    so that tests in mock time stay exact.
+
+    Args:
+      path: a file, made when it is not there; `postgresql://…`, which needs the extra `postgres`; None is memory.
+      migrations: the schema of every subpackage that will use it; other tables are left alone.
+      busy: seconds to wait for locks of other processes, or for a database server that is away.
+      durability: what a commit survives at most: a power cut (one fsync each), or the end of the process.
+
+    Raises:
+      StoreCorrupt: the file is damaged or another application's. It is left as it is.
+      StoreTooNew: a later version of this package has written it. It is left as it is.
+      StoreReadOnly: it cannot be written.
+      StoreBusy: other processes kept it locked, or the server is away.
+      StoreError: it cannot be opened, or *path* is an address and psycopg is not installed.
+
+    Cancellation: everything is closed; migrations are applied wholly or not at all.
+    """
+    steps = checked(migrations)
+    if is_address(path):
+        # Only here: psycopg is an extra, and its import takes a while.
+        try:
+            from clawft_trio.store.postgres import open_postgres  # noqa: PLC0415
+        except ImportError as exc:
+            raise StoreError("a store on PostgreSQL needs the extra: pip install 'clawft-trio[postgres]'") from exc
+
+        async with open_postgres(str(path), steps, busy=busy) as server:
+            yield server
+    else:
+        file = None if path is None else Path(path)
+        async with open_sqlite(file, steps, busy=busy, durability=durability) as store:
+            yield store

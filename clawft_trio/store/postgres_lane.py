@@ -1,0 +1,323 @@
+"""One connection to PostgreSQL: transactions in a thread, and its failures under the names of this package."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import re
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
+
+import outcome
+import psycopg
+import trio
+from psycopg.types.numeric import NumericLoader
+
+from clawft_trio.errors import StoreBusy, StoreCorrupt, StoreError, StoreReadOnly
+from clawft_trio.store.dialect import statement_for_postgres
+from clawft_trio.store.interface import Cursor
+from clawft_trio.store.jobs import Job
+
+T = TypeVar("T")
+
+_CONNECT = 5
+"""Seconds that connecting may take; libpq takes whole ones."""
+
+STATEMENT = 30.0
+"""Seconds that one statement may take on the server."""
+
+_CANCEL = 2.0
+"""Seconds that the server has to end a cancelled statement; then the connection is shut down."""
+
+FIRST_WAIT = 0.05
+"""Seconds until the next attempt to reach a server that is away; they double."""
+
+_ONE_AT_A_TIME = 0x436C6177
+"""The advisory lock of transactions that are not `concurrent`."""
+
+_SECRET = re.compile(r"(?<=:)[^:@/]*(?=@)|(?<=password=)[^&\s]*", re.IGNORECASE)
+
+
+class TryAgain(Exception):
+    """The transaction was not committed and may run again; `error` is why."""
+
+    def __init__(self, error: StoreError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class _Numbers(NumericLoader):
+    """Sums of integers are integers, as on SQLite."""
+
+    def load(self, data: Any) -> Any:
+        number = super().load(data)
+        return int(number) if number.is_finite() and number == number.to_integral_value() else number
+
+
+class _Session:
+    """A psycopg connection with the interface of `Connection`."""
+
+    def __init__(self, raw: psycopg.Connection[Any]) -> None:
+        self.raw = raw
+
+    def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> Cursor:
+        """Run one statement."""
+        return self.raw.execute(statement_for_postgres(sql), parameters, prepare=True)
+
+    def executemany(self, sql: str, rows: Iterable[Sequence[Any]], /) -> Cursor:
+        """Run one statement once per row of parameters."""
+        cursor = self.raw.cursor()
+        cursor.executemany(statement_for_postgres(sql), rows)
+        return cursor
+
+
+class Lane:
+    """One connection, made when it is needed, used by one job at a time."""
+
+    def __init__(self, address: str, source: str, *, lock_wait: float) -> None:
+        self._address = address
+        self._source = source
+        self._lock_wait = lock_wait
+        self._session: _Session | None = None
+        self._cancelling: trio.Event | None = None
+
+    # --- in the trio thread ------------------------------------------------------------------------------
+
+    async def run(self, job: Job[T], transaction: Callable[[Job[T]], None]) -> T:
+        """Run *transaction* for *job* in a thread.
+
+        Cancellation: the statement is cancelled on the server, and its end is awaited.
+        """
+        token = trio.lowlevel.current_trio_token()
+
+        def ended(_: outcome.Outcome[None]) -> None:
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(job.deliver)
+
+        job.take()
+        trio.lowlevel.start_thread_soon(lambda: transaction(job), ended, "clawft store")
+        try:
+            return await job.wait(lambda: self._cancel(token))
+        finally:
+            # A cancellation that arrives late would hit the next job of this connection.
+            if self._cancelling is not None:
+                with trio.CancelScope(shield=True):
+                    await self._cancelling.wait()
+                self._cancelling = None
+
+    def _cancel(self, token: trio.lowlevel.TrioToken) -> None:
+        session, done = self._session, trio.Event()
+        if session is None:
+            return
+        self._cancelling = done
+
+        def cancelled(_: outcome.Outcome[None]) -> None:
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(done.set)
+
+        trio.lowlevel.start_thread_soon(lambda: _cancel_statement(session.raw), cancelled, "clawft store cancel")
+
+    # --- in a thread -------------------------------------------------------------------------------------
+
+    def write(self, job: Job[Any], *, concurrent: bool) -> None:
+        """Run the job's function in a transaction, and commit."""
+        job.result = outcome.capture(self._write, job, concurrent)
+        if job.abandoned and isinstance(job.result, outcome.Error):
+            job.result = None
+
+    def look(self, job: Job[Any]) -> None:
+        """Run the job's function on one consistent state."""
+        job.result = outcome.capture(self._look, job)
+        if job.abandoned:
+            job.result = None
+
+    def _write(self, job: Job[T], concurrent: bool) -> T:
+        lock = "" if concurrent else f"SELECT pg_advisory_xact_lock({_ONE_AT_A_TIME}, hashtext(current_schema())); "
+        with self._failures():
+            session = self._connected()
+            # Several statements in one message: one round trip.
+            cursor = session.raw.execute(f"BEGIN; {lock}SELECT pg_current_xact_id()::text", prepare=False)
+            while cursor.nextset():
+                pass
+            (transaction,) = cursor.fetchone() or ("",)
+            with self._rolled_back():
+                value = job.function(session)
+                if job.abandoned:
+                    raise _Abandoned
+        with self._failures():
+            try:
+                session.raw.execute("COMMIT", prepare=False)
+            except psycopg.OperationalError as exc:
+                if not session.raw.broken and not session.raw.closed:
+                    self._undo()
+                    raise
+                self._look_up(transaction, exc)
+        return value
+
+    def _look(self, job: Job[T]) -> T:
+        with self._failures():
+            session = self._connected()
+            session.raw.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", prepare=False)
+            with self._rolled_back():
+                value = job.function(session)
+            session.raw.execute("ROLLBACK", prepare=False)
+            return value
+
+    @contextmanager
+    def _rolled_back(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._undo()
+            raise
+
+    def _undo(self) -> None:
+        session = self._session
+        if session is None:
+            return
+        try:
+            session.raw.execute("ROLLBACK", prepare=False)
+        except psycopg.Error:
+            self.disconnect()
+
+    def _look_up(self, transaction: str, exc: psycopg.Error) -> None:
+        """Find out whether *transaction*, whose COMMIT had no answer, is committed.
+
+        Raises:
+          TryAgain: it is not.
+          StoreError: that cannot be found out.
+        """
+        self.disconnect()
+        deadline = time.monotonic() + max(self._lock_wait, FIRST_WAIT)
+        while True:
+            try:
+                with self._failures():
+                    row = (
+                        self._connected()
+                        .raw.execute("SELECT pg_xact_status(%s::text::xid8)", (transaction,))
+                        .fetchone()
+                    )
+                state = row[0] if row else None
+            except (TryAgain, psycopg.Error):
+                state = "in progress"
+            if state == "committed":
+                return
+            if state == "aborted":
+                raise TryAgain(self._away(exc)) from exc
+            if state != "in progress" or time.monotonic() >= deadline:
+                raise StoreError(
+                    f"{self._source}: went away during a commit; whether it was written is not known",
+                    path=self._source,
+                ) from exc
+            time.sleep(FIRST_WAIT)
+
+    def _connected(self) -> _Session:
+        if self._session is not None and (self._session.raw.closed or self._session.raw.broken):
+            self.disconnect()
+        if self._session is None:
+            self._session = _Session(connect(self._address, lock_wait=self._lock_wait))
+        return self._session
+
+    def disconnect(self) -> None:
+        """Close the connection; the next job makes a new one."""
+        session, self._session = self._session, None
+        if session is not None:
+            with suppress(psycopg.Error):
+                session.raw.close()
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        """Give failures of the database our names; violated constraints are the caller's."""
+        try:
+            yield
+        except psycopg.Error as exc:
+            if self._session is not None and (self._session.raw.closed or self._session.raw.broken):
+                self.disconnect()
+            raised = self._typed(exc)
+            if raised is exc:
+                raise
+            raise raised from exc
+        except UnicodeEncodeError as exc:
+            raise StoreError(
+                f"{self._source}: a text with a lone surrogate cannot be stored", path=self._source
+            ) from exc
+
+    def _typed(self, exc: psycopg.Error) -> Exception:  # noqa: PLR0911 - one line for each kind
+        source, state = self._source, exc.sqlstate or ""
+        if isinstance(exc, psycopg.errors.ReadOnlySqlTransaction):
+            return StoreReadOnly(f"{source}: cannot be written", path=source)
+        if state in {"40001", "40P01", "55P03"}:  # serialization failure, deadlock, lock not available
+            return TryAgain(StoreBusy(f"{source}: other transactions keep rows locked", path=source))
+        if not state and isinstance(exc, psycopg.DataError | psycopg.ProgrammingError):  # found by psycopg: a NUL
+            return StoreError(f"{source}: a value cannot be stored: {exc}", path=source)
+        if not state or state.startswith(("08", "57P", "53300", "25P03")):
+            return TryAgain(self._away(exc))
+        if state.startswith(("53", "58", "XX000")):  # disk full, I/O, or a standby that cannot write
+            return StoreError(f"{source}: {exc.diag.message_primary}", path=source)
+        if state.startswith(("28", "3D", "42501")):  # password, no such database, no privilege
+            return StoreError(f"{source}: cannot be used: {exc.diag.message_primary}", path=source)
+        if state.startswith(("42", "3F", "XX001", "XX002")):
+            return StoreCorrupt(
+                f"{source}: does not have what a statement needs: {exc.diag.message_primary}", path=source
+            )
+        if state.startswith("22"):  # a text with NUL, a number out of range
+            return StoreError(f"{source}: a value cannot be stored: {exc.diag.message_primary}", path=source)
+        if state == "57014":
+            return StoreBusy(f"{source}: a statement took longer than {STATEMENT:g} s", path=source)
+        return exc
+
+    def _away(self, exc: psycopg.Error) -> StoreError:
+        detail = exc.diag.message_primary or type(exc).__name__
+        return StoreBusy(f"{self._source}: is away: {detail}", path=self._source)
+
+
+class _Abandoned(Exception):
+    """The task of the job was cancelled before the commit."""
+
+
+# --- connections -----------------------------------------------------------------------------------------------
+
+
+def connect(address: str, *, lock_wait: float) -> psycopg.Connection[Any]:
+    """Connect, in a thread, with bounds on every wait of the server."""
+    # Zero would be no bound.
+    locks = max(1, math.ceil(lock_wait * 1000))
+    raw: psycopg.Connection[Any] = psycopg.connect(
+        address,
+        autocommit=True,
+        connect_timeout=_CONNECT,
+        prepare_threshold=0,
+        keepalives_idle=10,
+        keepalives_interval=5,
+        keepalives_count=3,
+        tcp_user_timeout=round(STATEMENT * 1000),
+    )
+    try:
+        raw.adapters.register_loader("numeric", _Numbers)
+        raw.execute(
+            f"SET statement_timeout = {round(STATEMENT * 1000)}; SET lock_timeout = {locks};"
+            f" SET idle_in_transaction_session_timeout = {round(STATEMENT * 1000)}; SET client_min_messages = warning",
+            prepare=False,
+        )
+    except BaseException:
+        raw.close()
+        raise
+    return raw
+
+
+def _cancel_statement(raw: psycopg.Connection[Any]) -> None:
+    """Cancel what the server does for *raw*; when it does not answer, end the connection."""
+    try:
+        raw.cancel_safe(timeout=_CANCEL)
+    except psycopg.Error:
+        with suppress(OSError, psycopg.Error), contextlib.closing(socket.socket(fileno=os.dup(raw.fileno()))) as line:
+            line.shutdown(socket.SHUT_RDWR)
+
+
+def shown(address: str) -> str:
+    """*address* without its password, for errors and `repr`."""
+    return _SECRET.sub("…", address)

@@ -1,0 +1,337 @@
+"""SQLite's two connections: one writes in groups, one reads. Each runs its jobs in a thread.
+
+Jobs that wait at the same time run in one SQLite transaction, each under a savepoint, and share one commit.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import outcome
+import trio
+
+from clawft_trio.errors import StoreClosed, StoreError
+from clawft_trio.store.interface import Durability, Work
+from clawft_trio.store.jobs import Job
+from clawft_trio.store.listeners import Listeners
+from clawft_trio.store.sqlite_errors import copied, is_locked, named
+
+T = TypeVar("T")
+
+_GROUP = 64
+"""Transactions that share one commit: 64 small ones take about as long as the fsync that they save."""
+
+_SYNCHRONOUS = {True: "PRAGMA synchronous = FULL", False: "PRAGMA synchronous = NORMAL"}
+
+
+class Lane:
+    """One connection. Jobs run on it one after another, in a thread that lives while there are some."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, token: trio.lowlevel.TrioToken, *, source: str, threaded: bool
+    ) -> None:
+        self.closed: bool = False
+        self.failed: int = 0
+        self._connection = connection
+        self._source = source
+        self._threaded = threaded
+        self._jobs: deque[Job[Any]] = deque()
+        self._active = False
+        self._idle: trio.Event | None = None
+        self._token = token
+
+    @property
+    def waiting(self) -> int:
+        """Tasks that wait and are not being served."""
+        return sum(not job.abandoned for job in tuple(self._jobs))
+
+    async def _submit(self, function: Work[T], *, durable: bool) -> T:
+        if self.closed:
+            await trio.lowlevel.checkpoint()
+            raise StoreClosed(f"{self._source} is closed", path=self._source)
+        job = Job(function, durable=durable)
+        if not self._threaded:
+            await trio.lowlevel.checkpoint()
+            return self._run_inline(job)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._jobs.append(job)
+        self._start()
+        return await job.wait()
+
+    def _start(self) -> None:
+        if not self._active:
+            self._active = True
+            trio.lowlevel.start_thread_soon(self._serve, self._served, "clawft store")
+
+    def _served(self, result: outcome.Outcome[None]) -> None:
+        # In the database thread. The trio run may be over.
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self._rest, result)
+
+    def _rest(self, result: outcome.Outcome[None]) -> None:
+        self._active = False
+        result.unwrap()
+        if self._jobs:
+            self._start()
+        elif self._idle is not None:
+            self._idle.set()
+
+    def _serve(self) -> None:
+        raise NotImplementedError
+
+    def _run_inline(self, job: Job[T]) -> T:
+        raise NotImplementedError
+
+    def _next(self) -> Job[Any] | None:
+        """Take the next job that is still wanted; in the database thread."""
+        while self._jobs:
+            job = self._jobs.popleft()
+            if job.take():
+                return job
+        return None
+
+    def _hand_back(self, jobs: list[Job[Any]], texts: list[str]) -> None:
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self._deliver, jobs, texts)
+
+    def _deliver(self, jobs: list[Job[Any]], texts: list[str]) -> None:
+        for job in jobs:
+            job.deliver()
+        self._notify(texts)
+
+    def _notify(self, texts: list[str]) -> None:
+        """Pass on what committed transactions sent to listeners."""
+
+    async def close(self) -> None:
+        """Wait for what is being done, refuse the rest, and close the connection.
+
+        Cancellation: the rest is refused; the connection may still be open.
+        """
+        self.closed = True
+        while self._active:
+            self._idle = trio.Event()
+            await self._idle.wait()
+        if self._threaded:
+            await trio.to_thread.run_sync(self._connection.close)
+        else:
+            await trio.lowlevel.checkpoint()
+            self._connection.close()
+
+
+class Writer(Lane):
+    """The connection that writes."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        listeners: Listeners,
+        token: trio.lowlevel.TrioToken,
+        *,
+        source: str,
+        busy: float,
+        threaded: bool,
+    ) -> None:
+        super().__init__(connection, token, source=source, threaded=threaded)
+        self.written: int = 0
+        self.commits: int = 0
+        self.synced: int = 0
+        self._busy = busy
+        self._listeners = listeners
+        #: whether a commit ever waits for the disk, and whether the next one does
+        self._may_sync: bool = False
+        self._syncs: bool = False
+        self._texts: list[str] = []
+        connection.create_function("now_seconds", 0, time.time)
+        connection.create_function("notify_listeners", 1, self._texts.append)
+
+    async def run(self, function: Work[T], *, durable: bool) -> T:
+        """Run *function* in a transaction.
+
+        Raises:
+          StoreError: see `Store.transact`.
+
+        Cancellation: `Cancelled` means that nothing was written.
+        """
+        return await self._submit(function, durable=durable)
+
+    def set_durability(self, durability: Durability) -> None:
+        """Say whether commits wait for the disk; while nothing runs."""
+        self._may_sync = self._syncs = durability == "power"
+        self._connection.execute(_SYNCHRONOUS[self._syncs])
+
+    # --- in the database thread --------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        while self._jobs:
+            group: list[Job[Any]] = []
+            self._texts.clear()
+            ended = outcome.capture(self._run_group, group)
+            if isinstance(ended, outcome.Error):
+                group = group or self._all_waiting()
+                self._fail(group, ended.error)
+            self.failed += sum(not isinstance(job.result, outcome.Value) for job in group)
+            self._hand_back(group, self._texts.copy())
+
+    def _run_group(self, group: list[Job[Any]]) -> None:
+        durable = any(job.durable for job in tuple(self._jobs)[:_GROUP])
+        with named(self._source):
+            self._set_sync(self._may_sync and durable)
+            if not self.begin(lambda: self._jobs):
+                return
+            while len(group) < _GROUP and self._jobs and not (self._jobs[0].durable and not durable):
+                job = self._next()
+                if job is None:
+                    break
+                group.append(job)
+                self._run_job(job)
+            self._commit(sum(isinstance(job.result, outcome.Value) for job in group))
+
+    def _set_sync(self, wanted: bool) -> None:
+        if wanted != self._syncs:
+            self._syncs = wanted
+            self._connection.execute(_SYNCHRONOUS[wanted])
+
+    def begin(self, wanted: Callable[[], object]) -> bool:
+        """Lock the database for writing; False when nothing of it is wanted any more."""
+        deadline = time.monotonic() + self._busy
+        while True:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                return True
+            except sqlite3.OperationalError as exc:
+                if not is_locked(exc) or time.monotonic() >= deadline:
+                    raise
+            # What was cancelled meanwhile is not waited for.
+            while self._jobs and self._jobs[0].abandoned:
+                self._jobs.popleft()
+            if not wanted():
+                return False
+
+    def _run_job(self, job: Job[Any]) -> None:
+        connection, texts = self._connection, len(self._texts)
+        connection.execute("SAVEPOINT job")
+        job.result = outcome.capture(self._call, job.function)
+        if job.abandoned:
+            job.result = None
+        if not isinstance(job.result, outcome.Value):
+            del self._texts[texts:]
+            # A full disk makes SQLite roll the whole transaction back; then the savepoint is gone, too.
+            if not connection.in_transaction:
+                raise StoreError(f"{self._source}: the transaction was rolled back", path=self._source)
+            connection.execute("ROLLBACK TO job")
+        connection.execute("RELEASE job")
+
+    def _call(self, function: Work[T]) -> T:
+        with named(self._source):
+            return function(self._connection)
+
+    def _commit(self, jobs: int) -> None:
+        if not jobs:
+            self._connection.execute("ROLLBACK")
+            return
+        self._connection.execute("COMMIT")
+        self.written += jobs
+        self.commits += 1
+        self.synced += self._syncs
+
+    def _all_waiting(self) -> list[Job[Any]]:
+        found = []
+        while (job := self._next()) is not None:
+            found.append(job)
+        return found
+
+    def _fail(self, jobs: list[Job[Any]], error: BaseException) -> None:
+        """Nothing of *jobs* is in the file: those without an error of their own get *error*."""
+        self._texts.clear()
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+        for job in jobs:
+            if not isinstance(job.result, outcome.Error):
+                job.result = None if job.abandoned else outcome.Error(copied(error))
+
+    # --- without a thread --------------------------------------------------------------------------------
+
+    def _run_inline(self, job: Job[T]) -> T:
+        job.take()
+        value = self.transaction(job.function)
+        self._notify(self._texts.copy())
+        return value
+
+    def transaction(self, function: Work[T], wanted: Callable[[], object] = lambda: True) -> T:
+        """Run *function* in a transaction of its own, in the calling thread; while no job runs."""
+        self._texts.clear()
+        with named(self._source):
+            self.begin(wanted)
+            try:
+                value = function(self._connection)
+                self._connection.execute("COMMIT")
+            except BaseException:
+                self.failed += 1
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+        self.written += 1
+        self.commits += 1
+        return value
+
+    def _notify(self, texts: list[str]) -> None:
+        for text in texts:
+            self._listeners.notify(text)
+
+
+class Reader(Lane):
+    """The connection that only reads."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, token: trio.lowlevel.TrioToken, *, source: str, threaded: bool
+    ) -> None:
+        super().__init__(connection, token, source=source, threaded=threaded)
+        self.done: int = 0
+        connection.create_function("now_seconds", 0, time.time)
+        if threaded:
+            connection.execute("PRAGMA query_only = ON")
+
+    async def run(self, function: Work[T]) -> T:
+        """Run *function* on one consistent state.
+
+        Raises:
+          StoreError: see `Store.read`.
+
+        Cancellation: nothing was changed.
+        """
+        return await self._submit(function, durable=False)
+
+    def _serve(self) -> None:
+        while (job := self._next()) is not None:
+            job.result = outcome.capture(self._look, job.function)
+            if job.abandoned:
+                job.result = None
+            self.failed += not isinstance(job.result, outcome.Value)
+            self._hand_back([job], [])
+
+    def _look(self, function: Work[T]) -> T:
+        with named(self._source, reads=True):
+            self._connection.execute("BEGIN")
+            try:
+                value = function(self._connection)
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+        self.done += 1
+        return value
+
+    def _run_inline(self, job: Job[T]) -> T:
+        # The connection is the writer's, too.
+        self._connection.execute("PRAGMA query_only = ON")
+        try:
+            return self._look(job.function)
+        except BaseException:
+            self.failed += 1
+            raise
+        finally:
+            self._connection.execute("PRAGMA query_only = OFF")

@@ -1,0 +1,40 @@
+"""Fixtures of every folder: stores on both engines."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import postgres_server
+import pytest
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[postgres_server.Server]:
+    """A running PostgreSQL server, one for the session. Skipped where there is none, but not in CI."""
+    why = postgres_server.missing()
+    if why and os.environ.get("CI") == "true":
+        pytest.fail(why)
+    if why:
+        pytest.skip(why)
+    with postgres_server.running() as server:
+        yield server
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str | None:
+    """Where a new store may be opened: each kind in turn."""
+    if request.param == "memory":
+        return None
+    if request.param == "sqlite":
+        return tmp_path / "folder" / "store.db"
+    return request.getfixturevalue("postgres").schema()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def shared_place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """Where a new store may be opened that several processes can share: each engine in turn."""
+    if request.param == "sqlite":
+        return tmp_path / "store.db"
+    return request.getfixturevalue("postgres").schema()

@@ -1,0 +1,136 @@
+"""What a server over HTTP does wrong costs that call, keeps its reason, and is not repeated in a busy loop."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from mcp_http import greet, http_script
+
+from clawft_trio.errors import PeerError, PeerGone
+from clawft_trio.mcp import HttpServer, McpOptions, Supervision, open_mcp
+
+TEXT = {"content": [{"type": "text", "text": "hi"}]}
+ALONE = McpOptions(supervision=None, protocol="handshake")
+
+
+@pytest.mark.parametrize("status", [404, 405, 406, 501])
+async def test_a_refused_get_is_no_stream_and_no_lost_session(status):
+    async def answer(request):
+        if request.method == "GET":
+            await request.respond(status)
+        elif not await greet(request, session="abc"):
+            await request.json(request.result(TEXT))
+
+    options = McpOptions(protocol="handshake", supervision=Supervision(max_restarts=0))
+    async with http_script(answer) as script, open_mcp(HttpServer(script.url), options=options) as client:
+        for _ in range(3):
+            assert (await client.call_tool("x")).text == "hi"
+        assert client.restarts == 0
+        assert script.methods().count("GET") == 1
+
+
+async def test_requests_wait_for_the_listening_stream():
+    order = []
+
+    async def answer(request):
+        if request.method == "GET":
+            await trio.sleep(0.2)
+            order.append("stream")
+            await request.events()
+            await trio.sleep_forever()
+        elif not await greet(request):
+            order.append("call")
+            await request.json(request.result(TEXT))
+
+    async with http_script(answer) as script, open_mcp(HttpServer(script.url), options=ALONE) as client:
+        await client.call_tool("x")
+    assert order == ["stream", "call"]
+
+
+async def test_a_server_that_never_answers_the_get_holds_up_requests_for_a_bounded_time():
+    async def answer(request):
+        if request.method == "GET":
+            await trio.sleep_forever()
+        elif not await greet(request):
+            await request.json(request.result(TEXT))
+
+    async with http_script(answer) as script, open_mcp(HttpServer(script.url), options=ALONE) as client:
+        began = trio.current_time()
+        await client.call_tool("x")
+        assert 0.9 < trio.current_time() - began < 5
+
+
+async def test_a_listening_stream_that_ends_at_once_is_not_reopened_in_a_busy_loop():
+    async def answer(request):
+        if request.method == "GET":
+            await request.events()
+            await request.stream.send_all(b"retry: 0\n\n")
+        elif not await greet(request):
+            await request.json(request.result(TEXT))
+
+    async with http_script(answer) as script, open_mcp(HttpServer(script.url), options=ALONE) as client:
+        await client.call_tool("x")
+        await trio.sleep(1.5)
+        assert 1 <= script.methods().count("GET") <= 3
+
+
+async def test_a_refusal_keeps_status_body_and_the_headers_that_matter():
+    async def answer(request):
+        if not await greet(request):
+            await request.respond(503, b"try later" + b"x" * 5000, **{"retry-after": "7", "x-other": "1"})
+
+    async with http_script(answer) as script, open_mcp(HttpServer(script.url), options=ALONE) as client:
+        with pytest.raises(PeerError, match="503: try later") as caught:
+            await client.call_tool("x")
+    error = caught.value
+    assert (error.status, error.code, error.retry_after, error.retryable) == (503, 503, 7.0, True)
+    assert error.body.startswith("try later")
+    assert len(error.body) == 2048
+    assert error.headers == {"retry-after": "7"}
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "file:///etc/passwd",
+        "ftp://x/",
+        "javascript:alert(1)",
+        "http://",
+        "http:///x",
+        "http://[::1",
+        "http://a:99999/",
+        "//",
+        "http://127.0.0.1:9/elsewhere",
+        "data:,x",
+        "\xff\xfe",
+    ],
+)
+@pytest.mark.parametrize("when", ["GET", "tools/call"])
+async def test_a_redirect_that_leads_nowhere_costs_that_request_only(location, when):
+    async def answer(request):
+        if (request.message or {}).get("method", request.method) == when:
+            head = f"HTTP/1.1 307 X\r\nlocation: {location}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+            await request.stream.send_all(head.encode("latin-1"))
+        elif not await greet(request):
+            await request.json(request.result({}))
+
+    async with http_script(answer) as script, open_mcp(HttpServer(script.url), options=ALONE) as client:
+        if when == "tools/call":
+            with pytest.raises((PeerGone, PeerError)):
+                await client.call_tool("x")
+        await client.ping()
+
+
+async def test_a_body_is_not_carried_to_another_origin():
+    async def answer(request):
+        if not await greet(request):
+            await request.respond(308, location=other.url)
+
+    async def elsewhere(request):
+        await request.json(request.result(TEXT))
+
+    async with http_script(elsewhere) as other, http_script(answer) as script:
+        async with open_mcp(HttpServer(script.url), options=ALONE) as client:
+            with pytest.raises(PeerGone, match="another origin"):
+                await client.call_tool("x")
+        assert other.requests == []

@@ -1,0 +1,110 @@
+"""Lists of a server: whatever is wrong with one entry or cursor, the other entries are kept."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from mcp_wired import wired
+
+from clawft_trio.errors import ProtocolViolation
+from clawft_trio.mcp import McpOptions
+from clawft_trio.mcp.listing import MAX_ENTRIES, MAX_ENTRY
+from clawft_trio.observe import Recorder
+
+ECHO = {"name": "echo", "inputSchema": {"type": "object"}}
+
+
+def pages(method, *results):
+    """A server's answers to *method*: the results in order, the last one for ever."""
+    left = list(results)
+
+    async def answer(_params):
+        await trio.lowlevel.checkpoint()
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    return {method: answer}
+
+
+def asked(server, method):
+    return [message for message in server.received if message.get("method") == method]
+
+
+async def names(client):
+    return [tool.name for tool in await client.list_tools()]
+
+
+@pytest.mark.parametrize("cursor", ["", "again"])
+async def test_a_cursor_that_stands_still_ends_the_list_and_keeps_it(cursor):
+    page = {"tools": [ECHO], "nextCursor": cursor}
+    async with wired(answers=pages("tools/list", page)) as (client, server):
+        found = await names(client)
+        assert set(found) == {"echo"}
+        assert len(asked(server, "tools/list")) <= 3
+
+
+async def test_an_empty_cursor_is_followed():
+    second = {"tools": [{"name": "more", "inputSchema": {"type": "object"}}]}
+    async with wired(answers=pages("tools/list", {"tools": [ECHO], "nextCursor": ""}, second)) as (client, server):
+        assert await names(client) == ["echo", "more"]
+        assert asked(server, "tools/list")[1]["params"] == {"cursor": ""}
+
+
+@pytest.mark.parametrize("bad", [7, None, {}, {"name": 7}, {"name": "x", "inputSchema": []}, {"name": "x" * MAX_ENTRY}])
+async def test_an_entry_that_does_not_fit_is_left_out_and_reported(bad):
+    recorder = Recorder()
+    page = {"tools": [ECHO, bad, {"name": "last", "inputSchema": None, "description": None}]}
+    options = McpOptions(supervision=None, notify=recorder)
+    async with wired(answers=pages("tools/list", page), options=options) as (client, _):
+        assert await names(client) == ["echo", "last"]
+    [noted] = [one for one in recorder.events if getattr(one, "what", "") == "tools/list: entry left out"]
+    assert "entry 1" in noted.details["reason"]
+
+
+@pytest.mark.parametrize(
+    ("method", "key", "good", "ask"),
+    [
+        ("prompts/list", "prompts", {"name": "p"}, "list_prompts"),
+        ("resources/list", "resources", {"uri": "file:///a"}, "list_resources"),
+        ("resources/templates/list", "resourceTemplates", {"uriTemplate": "a{b}"}, "list_resource_templates"),
+    ],
+)
+async def test_every_list_keeps_what_fits(method, key, good, ask):
+    async with wired(answers=pages(method, {key: [{"title": 7}, good], "nextCursor": None})) as (client, _):
+        assert len(await getattr(client, ask)()) == 1
+
+
+async def test_a_list_has_a_bound():
+    page = {"tools": [{"name": f"t{n}"} for n in range(MAX_ENTRIES + 5)]}
+    async with wired(answers=pages("tools/list", page)) as (client, _):
+        assert len(await client.list_tools()) == MAX_ENTRIES
+
+
+async def test_a_result_without_its_list_is_a_violation():
+    async with wired(answers=pages("tools/list", {"tolls": []})) as (client, _):
+        with pytest.raises(ProtocolViolation, match="tools"):
+            await client.list_tools()
+
+
+async def test_a_list_is_kept_for_its_ttl_and_until_it_changes(autojump_clock):
+    page = {"tools": [ECHO], "ttlMs": 2000}
+    async with wired(answers=pages("tools/list", page)) as (client, server):
+        await client.list_tools()
+        await client.list_tools()
+        assert len(asked(server, "tools/list")) == 1
+        await trio.sleep(2.1)
+        await client.list_tools()
+        assert len(asked(server, "tools/list")) == 2
+        seen = client.tools_version
+        await server.write({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
+        await client.wait_tools_changed(seen)
+        await client.list_tools()
+        assert len(asked(server, "tools/list")) == 3
+
+
+async def test_a_resource_is_kept_for_its_ttl(autojump_clock):
+    result = {"contents": [{"uri": "a", "text": "x"}], "ttlMs": 5000}
+    async with wired(answers=pages("resources/read", result)) as (client, server):
+        for _ in range(3):
+            assert (await client.read_resource("a"))[0].text == "x"
+        await client.read_resource("b")
+        assert len(asked(server, "resources/read")) == 2

@@ -1,0 +1,243 @@
+"""Windows of targets: what is known, what a refusal teaches, and how a request that was too long is asked again."""
+
+from __future__ import annotations
+
+import pytest
+
+from clawft_trio.auth import AuthContext
+from clawft_trio.chat import Call, ChatRequest, ChatResponse, Message
+from clawft_trio.errors import (
+    ContentFiltered,
+    ContextLengthExceeded,
+    ProviderError,
+    RequestRejected,
+    ServerError,
+)
+from clawft_trio.llm.failures import Failures
+from clawft_trio.observe import Recorder, RequestShortened
+from clawft_trio.pipeline import Pipeline, RoutingDecision, StaticRouter, Target
+from clawft_trio.pipeline.tokens import request_tokens
+from clawft_trio.pipeline.windows import Windows, by_pattern
+from clawft_trio.testing import Fail, Finish, Say, ScriptedProvider
+
+KNOWN = Target("p", "known", max_context_tokens=40_000)
+UNKNOWN = Target("p", "unknown")
+
+
+def history(turns: int, words: int = 400) -> list[Message]:
+    """A conversation of *turns* turns, each of about *words* times 1.2 tokens, with a short question at its end."""
+    told = [m for n in range(turns) for m in (Message.user(f"{n} " + "word " * words), Message.assistant(f"{n}"))]
+    return [Message.system("be kind"), *told, Message.user("now?")]
+
+
+def answering(limit: int, error: ProviderError) -> ScriptedProvider:
+    """A model that refuses what is longer than *limit* estimated tokens by *error*."""
+
+    def choose(request: ChatRequest):
+        return [Fail(error)] if request_tokens(request) > limit else [Say("ok"), Finish()]
+
+    return ScriptedProvider(choose=choose, name="p")
+
+
+class Reach:
+    def __init__(self, **providers: ScriptedProvider) -> None:
+        self.providers = providers
+
+    def reach(self, target: Target) -> ScriptedProvider:
+        return self.providers[target.model]
+
+
+async def ask(
+    providers: dict[str, ScriptedProvider], *targets: Target, messages: list[Message], pipeline: Pipeline | None = None
+) -> tuple[ChatResponse, Pipeline, Recorder]:
+    recorder = Recorder()
+    pipeline = pipeline or Pipeline(router=StaticRouter(targets), transport=Reach(**providers))
+    auth = AuthContext.local()
+    request = ChatRequest(messages, auth=auth)
+    decision = RoutingDecision(targets, sender_id=auth.identity, permissions=auth.permissions)
+    return await pipeline.complete(request, Call(notify=recorder), decision), pipeline, recorder
+
+
+def sizes(model: ScriptedProvider) -> list[int]:
+    return [request_tokens(request) for request in model.requests]
+
+
+async def test_a_refusal_is_healed_by_half_of_what_was_refused() -> None:
+    model = answering(4000, ContextLengthExceeded())
+    response, pipeline, recorder = await ask({"unknown": model}, UNKNOWN, messages=history(10))
+    assert response.text == "ok"
+    first, second = sizes(model)
+    assert first > 4000
+    assert second <= first // 2
+    assert [(e.target, e.tokens, e.stated) for e in recorder.of(RequestShortened)] == [("p/unknown", first, True)]
+    assert pipeline.windows.applied(UNKNOWN).max_input_tokens == first - 1
+
+
+async def test_what_was_learnt_keeps_later_requests_from_being_refused() -> None:
+    model = answering(4000, ContextLengthExceeded())
+    _, pipeline, _ = await ask({"unknown": model}, UNKNOWN, messages=history(10))
+    model.requests.clear()
+    await ask({"unknown": model}, UNKNOWN, messages=history(11), pipeline=pipeline)
+    assert len(model.requests) == 1
+    # Of another target nothing was learnt.
+    assert pipeline.windows.applied(KNOWN).max_input_tokens is None
+
+
+async def test_it_is_asked_again_twice_at_most() -> None:
+    model = answering(0, ContextLengthExceeded())
+    with pytest.raises(ContextLengthExceeded):
+        await ask({"unknown": model}, UNKNOWN, messages=history(20))
+    first, second, third = sizes(model)
+    assert second <= first // 2
+    assert third <= second // 2
+
+
+async def test_what_cannot_be_shortened_is_not_asked_again() -> None:
+    model = answering(0, ContextLengthExceeded())
+    with pytest.raises(ContextLengthExceeded):
+        await ask({"unknown": model}, UNKNOWN, messages=[Message.user("word " * 3000)])
+    assert len(model.requests) == 1
+
+
+async def test_a_long_question_is_asked_without_its_history() -> None:
+    model = answering(3600, ContextLengthExceeded())
+    messages = [*history(3)[:-1], Message.user("word " * 3400)]
+    response, _, _ = await ask({"unknown": model}, UNKNOWN, messages=messages)
+    assert (response.text, len(model.requests)) == ("ok", 3)
+    assert [m.role for m in model.requests[-1].messages] == ["system", "user"]
+
+
+async def test_a_target_with_a_larger_window_is_asked_first() -> None:
+    small = answering(4000, ContextLengthExceeded())
+    large = answering(100_000, ContextLengthExceeded())
+    targets = Target("p", "known", max_context_tokens=40_000), Target("p", "large", max_context_tokens=200_000)
+    response, _, recorder = await ask({"known": small, "large": large}, *targets, messages=history(20))
+    assert response.text == "ok"
+    assert (len(small.requests), len(large.requests)) == (1, 1)
+    assert request_tokens(large.requests[0]) > 4000
+
+
+async def test_where_the_others_fail_the_first_is_asked_with_less() -> None:
+    small = answering(4000, ContextLengthExceeded())
+    down = ScriptedProvider([Fail(ServerError("down"))], name="p")
+    response, _, _ = await ask({"unknown": small, "large": down}, UNKNOWN, Target("p", "large"), messages=history(10))
+    assert response.text == "ok"
+    assert len(small.requests) == 2
+
+
+async def test_a_failure_of_another_kind_is_not_healed() -> None:
+    down = ScriptedProvider([Fail(ServerError("down"))], name="p")
+    with pytest.raises(ServerError):
+        await ask({"unknown": down}, UNKNOWN, messages=history(10))
+    assert len(down.requests) == 1
+
+
+# --- refusals without a code -----------------------------------------------------------------------------
+
+BARE = RequestRejected("no", status=400)
+
+
+async def test_a_bare_refusal_near_a_known_window_is_one_of_length() -> None:
+    model = answering(2000, BARE)
+    target = Target("p", "known", max_context_tokens=7000)
+    messages = [Message.user("word " * 5800)]
+    auth = AuthContext.local()
+    pipeline = Pipeline(router=StaticRouter([target]), transport=Reach(known=model))
+    request = ChatRequest(messages, auth=auth, max_tokens=100)
+    decision = RoutingDecision((target,), sender_id=auth.identity, permissions=auth.permissions)
+    with pytest.raises(ContextLengthExceeded) as caught:
+        await pipeline.complete(request, Call(), decision)
+    assert (caught.value.status, caught.value.target) == (400, "p/known")
+    assert type(caught.value.__cause__) is RequestRejected
+
+
+async def test_a_bare_refusal_far_from_a_known_window_stays_what_it_is() -> None:
+    model = answering(2000, BARE)
+    with pytest.raises(RequestRejected) as caught:
+        await ask({"known": model}, KNOWN, messages=history(10))
+    assert type(caught.value) is RequestRejected
+    assert len(model.requests) == 1
+
+
+async def test_of_an_unknown_window_a_shorter_request_finds_out() -> None:
+    model = answering(4000, BARE)
+    response, pipeline, recorder = await ask({"unknown": model}, UNKNOWN, messages=history(10))
+    assert response.text == "ok"
+    assert [event.stated for event in recorder.of(RequestShortened)] == [False]
+    assert pipeline.windows.applied(UNKNOWN).max_input_tokens == sizes(model)[0] - 1
+
+
+async def test_a_request_that_is_wrong_in_itself_stays_rejected_and_teaches_nothing() -> None:
+    model = answering(0, BARE)
+    with pytest.raises(RequestRejected) as caught:
+        await ask({"unknown": model}, UNKNOWN, messages=history(10))
+    assert type(caught.value) is RequestRejected
+
+
+@pytest.mark.parametrize(
+    "error",
+    [BARE, ContentFiltered("no", status=400), RequestRejected("no", status=403)],
+)
+async def test_what_begins_a_conversation_is_asked_once(error: ProviderError) -> None:
+    model = answering(0, error)
+    with pytest.raises(ProviderError) as caught:
+        await ask({"unknown": model}, UNKNOWN, messages=[Message.user("word " * 2000)])
+    assert type(caught.value) is type(error)
+    assert len(model.requests) == 1
+
+
+async def test_what_was_answered_before_at_that_length_is_not_too_long() -> None:
+    model = answering(100_000, BARE)
+    _, pipeline, _ = await ask({"unknown": model}, UNKNOWN, messages=history(12))
+    wrong = answering(0, BARE)
+    pipeline.transport.providers["unknown"] = wrong
+    with pytest.raises(RequestRejected):
+        await ask({"unknown": wrong}, UNKNOWN, messages=history(10), pipeline=pipeline)
+    assert len(wrong.requests) == 1
+
+
+# --- what a refusal names --------------------------------------------------------------------------------
+
+
+def test_a_window_that_a_refusal_names_is_learnt() -> None:
+    body = (
+        b'{"error":{"code":400,"type":"exceed_context_size_error","message":"m","n_prompt_tokens":5000,"n_ctx":4096}}'
+    )
+    error = Failures(provider="llamacpp").of_response(status=400, headers={}, body=body)
+    assert isinstance(error, ContextLengthExceeded)
+    assert (error.window, error.prompt_tokens) == (4096, 5000)
+    windows = Windows()
+    # The server counted a quarter more than the estimate: its window is a fifth less in estimated tokens.
+    windows.refused(UNKNOWN, 4000, error)
+    assert windows.applied(UNKNOWN).max_input_tokens == int(4096 * 0.8)
+
+
+@pytest.mark.parametrize("named", [b"0", b"-1", b"true", b'"4096"', b"1e9", b"99999999999"])
+def test_a_window_that_is_no_number_of_tokens_is_not_believed(named: bytes) -> None:
+    body = b'{"error":{"type":"exceed_context_size_error","n_ctx":' + named + b"}}"
+    error = Failures(provider="p").of_response(status=400, headers={}, body=body)
+    assert isinstance(error, ContextLengthExceeded)
+    assert error.window is None
+
+
+def test_the_least_that_was_refused_counts() -> None:
+    windows = Windows()
+    for tokens in (5000, 3000, 4000):
+        windows.refused(UNKNOWN, tokens)
+    assert windows.applied(UNKNOWN).max_input_tokens == 2999
+
+
+def test_the_routers_word_comes_before_the_table_and_patterns_are_looked_up() -> None:
+    windows = Windows(by_pattern({"p/*": 8000}))
+    assert windows.applied(UNKNOWN).max_context_tokens == 8000
+    assert windows.applied(KNOWN).max_context_tokens == 40_000
+    assert Windows().applied(Target("anthropic", "claude-haiku-4-5")).max_context_tokens == 200_000
+    assert Windows().applied(Target("somewhere", "claude-haiku-4-5")).max_context_tokens is None
+
+
+def test_refusals_of_endless_targets_are_not_all_remembered() -> None:
+    windows = Windows()
+    for number in range(1500):
+        windows.refused(Target("p", f"m{number}"), 1000)
+    assert windows.applied(Target("p", "m0")).max_input_tokens is None
+    assert windows.applied(Target("p", "m1499")).max_input_tokens == 999
