@@ -87,9 +87,7 @@ class _OpenAI:
             return self._responses.reading(request, model)
         answer = Answer(provider=self.name, model=model, taken_ids=ids_in(request))
         quirks = self.quirks
-        return OpenAIReading(
-            answer, ends_with=quirks.ends_with, returns=quirks.returns, think_tags=quirks.think_tags
-        )
+        return OpenAIReading(answer, ends_with=quirks.ends_with, returns=quirks.returns, think_tags=quirks.think_tags)
 
 
 def _returning(accepts: VendorRules, quirks: Quirks) -> VendorRules:

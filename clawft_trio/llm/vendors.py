@@ -116,7 +116,10 @@ RESPONSES = VendorRules(
         most_stops=None,
     ),
     tuple(
-        (pattern, {**changes, "refuses": (*changes["refuses"], *_NOT_IN_RESPONSES)} if "refuses" in changes else changes)
+        (
+            pattern,
+            {**changes, "refuses": (*changes["refuses"], *_NOT_IN_RESPONSES)} if "refuses" in changes else changes,
+        )
         for pattern, changes in OPENAI_FAMILIES
     ),
 )
