@@ -259,7 +259,8 @@ class ResponsesReading:
     def _think(self, text: str, part: tuple[int, int | None], out: list[StreamEvent]) -> None:
         if not text:
             return
-        if self._thinking is not None and self._thinking != part:
+        if self._thinking is not None and self._thinking[0] == part[0] and self._thinking != part:
+            # The parts of one summary are paragraphs, and come without the space between them.
             text = "\n\n" + text
         self._thinking = part
         item = self._items.get(part[0])

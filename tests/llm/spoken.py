@@ -12,10 +12,11 @@ from clawft_trio.chat import ReasoningDelta, TextDelta, ToolCallDelta, ToolCallR
 from clawft_trio.llm.anthropic_answer import AnthropicReading
 from clawft_trio.llm.openai_answer import OpenAIReading
 from clawft_trio.llm.reading import Answer, closing_events
+from clawft_trio.llm.responses_response import ResponsesReading
 from clawft_trio.testing.dialects import Setting, writer
 from clawft_trio.testing.script import CallTool, Finish, Pings, Preamble, Report, Say, Think
 
-READINGS = {"openai": OpenAIReading, "anthropic": AnthropicReading}
+READINGS = {"openai": OpenAIReading, "anthropic": AnthropicReading, "responses": ResponsesReading}
 
 
 def reading(dialect, **options):

@@ -75,7 +75,9 @@ async def test_a_provider_asks_once_and_never_again(dialect, script):
 @DIALECTS
 @pytest.mark.parametrize("before", [[], [Preamble()], [Say("one "), Say("two")]], ids=["first", "preamble", "content"])
 async def test_an_error_event_under_status_200_is_typed(dialect, before):
-    code = {"openai": "rate_limit_exceeded", "anthropic": "overloaded_error"}[dialect]
+    code = {"openai": "rate_limit_exceeded", "anthropic": "overloaded_error", "responses": "rate_limit_exceeded"}[
+        dialect
+    ]
     kind = {"openai": e.RateLimited, "anthropic": e.ServerError}[dialect]
     seen = Seen()
     async with open_fault_server([*before, ErrorEvent(code)]) as server, provider(dialect, server) as model:
@@ -228,7 +230,7 @@ async def test_a_key_may_be_asked_for_at_every_call(dialect, asynchronous):
         async with PROVIDERS[dialect]("p", base_url=server.url, api_key=given, model="m") as model:
             await model.complete(asking(), Call())
             await model.complete(asking(), Call())
-        name = {"openai": "authorization", "anthropic": "x-api-key"}[dialect]
+        name = {"openai": "authorization", "anthropic": "x-api-key", "responses": "authorization"}[dialect]
         assert [request.headers[name].removeprefix("Bearer ") for request in server.requests] == ["first", "second"]
 
 
