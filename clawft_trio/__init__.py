@@ -15,13 +15,13 @@ if TYPE_CHECKING:
         Agent as Agent,
         AgentEvent as AgentEvent,
         AgentLoop as AgentLoop,
-        Answer as Answer,
         AnswerForm as AnswerForm,
         LoopPolicy as LoopPolicy,
         Reply as Reply,
         RoundStarted as RoundStarted,
         ToolsAnswered as ToolsAnswered,
         TurnPolicy as TurnPolicy,
+        TurnStream as TurnStream,
         open_agent as open_agent,
         serve_agent as serve_agent,
         serve_sessions as serve_sessions,
@@ -185,9 +185,9 @@ if TYPE_CHECKING:
     from clawft_trio.tools import (
         PathLocks as PathLocks,
         Tool as Tool,
-        ToolAnswer as ToolAnswer,
         ToolContext as ToolContext,
         ToolRegistry as ToolRegistry,
+        ToolResult as ToolResult,
         tool as tool,
     )
 
@@ -226,7 +226,7 @@ _HOMES = {
         Strategy Timeout compose resilient_chain
     """,
     "store": "Store open_store",
-    "tools": "PathLocks Tool ToolAnswer ToolContext ToolRegistry tool",
+    "tools": "PathLocks Tool ToolResult ToolContext ToolRegistry tool",
 }
 _HOME_OF = {name: f"clawft_trio.{room}" for room, names in _HOMES.items() for name in names.split()}
 

@@ -17,7 +17,7 @@ import trio
 
 from clawft_trio.nursery import leaves
 
-Outcome = Literal["ok", "failed", "cancelled", "aborted"]
+AttemptOutcome = Literal["ok", "failed", "cancelled", "aborted"]
 """`aborted`: the consumer had heard enough. `cancelled`: somebody else ended it; `why` says who."""
 
 Certainty = Literal["exact", "estimated", "at_least"]
@@ -118,7 +118,7 @@ class AttemptRecord:
 
     #: `provider/model`, or the name of a wrapped function
     target: str
-    outcome: Outcome
+    outcome: AttemptOutcome
     #: `trio.current_time()` at the start
     started: float
     latency: Latency
@@ -188,7 +188,7 @@ class AttemptInProgress:
             first_content=None if self.first_content is None else self.first_content - self.started,
         )
 
-    def end(self, outcome: Outcome, *, error: BaseException | None = None, why: str = "") -> AttemptRecord:
+    def end(self, outcome: AttemptOutcome, *, error: BaseException | None = None, why: str = "") -> AttemptRecord:
         """The record of this attempt, which ended as *outcome*."""
         return AttemptRecord(
             target=self.target,
@@ -203,7 +203,7 @@ class AttemptInProgress:
         )
 
 
-_DECIDES: Mapping[Outcome, tuple[Outcome, ...]] = MappingProxyType(
+_DECIDES: Mapping[AttemptOutcome, tuple[AttemptOutcome, ...]] = MappingProxyType(
     {
         "ok": ("ok", "aborted", "failed", "cancelled"),
         "aborted": ("aborted", "ok", "cancelled", "failed"),
@@ -213,7 +213,7 @@ _DECIDES: Mapping[Outcome, tuple[Outcome, ...]] = MappingProxyType(
 )
 
 
-def deciding_attempt(records: Sequence[AttemptRecord], ending: Outcome = "ok") -> AttemptRecord | None:
+def deciding_attempt(records: Sequence[AttemptRecord], ending: AttemptOutcome = "ok") -> AttemptRecord | None:
     """The attempt that decided a call which ended as *ending*: whose answer, or whose failure, became the call's.
 
     The last attempt that ended the same way, one that showed content before one that did not; where no attempt

@@ -412,7 +412,7 @@ class Call:
     id: str = ""
     turn_id: str = ""
     #: gets the frozen records of `observe.events`; sync, cheap, and never raises
-    notify: Callable[[Any], None] = unobserved
+    observer: Callable[[Any], None] = unobserved
     #: another target stands by: no point in waiting long for this one
     elsewhere: bool = False
     #: this is itself a retry, a hedge or a failover, paid for by whoever started it
@@ -427,7 +427,7 @@ class Call:
             log=self.log,
             id=self.id,
             turn_id=self.turn_id,
-            notify=self.notify,
+            observer=self.observer,
             elsewhere=self.elsewhere,
             extra=self.extra,
             input_tokens=self.input_tokens,

@@ -73,7 +73,7 @@ def reraise(exc: BaseException) -> NoReturn:
 
 
 @contextmanager
-def goodbye(grace: float) -> Iterator[trio.CancelScope]:
+def cleanup_scope(grace: float) -> Iterator[trio.CancelScope]:
     """Give the awaits inside at most *grace* seconds, also when the surroundings are already cancelled.
 
     For cleanup that has to talk: shielded, so that it happens, and bounded, so that it ends.

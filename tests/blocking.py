@@ -46,7 +46,7 @@ _ERRANDS = frozenset(
 )
 
 # Whose descriptor is in non-blocking mode, which a profiler cannot see.
-_NEVER_WAITING = frozenset({("clawft_trio.mcp.streams", "send_all", "write")})
+_NEVER_WAITING = frozenset({("clawft_trio.mcp.transports.streams", "send_all", "write")})
 
 _IN_MEMORY = frozenset({"BytesIO", "StringIO", "StringI", "IncrementalNewlineDecoder"})
 

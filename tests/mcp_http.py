@@ -89,7 +89,7 @@ async def http_script(answer):
         nursery.cancel_scope.cancel(reason="the test is over")
 
 
-async def greet(request, session=""):
+async def initialize(request, session=""):
     """Answer the handshake; whether it was one."""
     message = request.message
     if request.method == "GET":

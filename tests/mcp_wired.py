@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from trio.testing import memory_stream_pair
 
-from clawft_trio.mcp.opening import wrap_mcp
+from clawft_trio.mcp.connect import wrap_mcp
 from clawft_trio.mcp.options import McpOptions
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.testing.mcp_server import ScriptedMcpServer

@@ -11,7 +11,7 @@ import trio
 from blocking import NothingBlocks
 from context.skill_files import write, write_legacy, write_skill
 
-from clawft_trio.agent.runtime import open_agent
+from clawft_trio.agent.open_agent import open_agent
 from clawft_trio.auth import AuthContext
 from clawft_trio.chat import ChatRequest, Message, ToolCall
 from clawft_trio.context import ContextBuilder, Memory, Skills, memory_tools, skill_tool

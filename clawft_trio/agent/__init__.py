@@ -4,21 +4,13 @@ from clawft_trio.agent.agent import (
     Agent as Agent,
     AgentCallback as AgentCallback,
     AgentParts as AgentParts,
-    Answer as Answer,
+    TurnStream as TurnStream,
 )
 from clawft_trio.agent.answer_form import AnswerForm as AnswerForm
 from clawft_trio.agent.bus_turn import BusTurn as BusTurn
 from clawft_trio.agent.journal import Journal as Journal
 from clawft_trio.agent.loop import AgentLoop as AgentLoop, serve_sessions as serve_sessions
-from clawft_trio.agent.question import (
-    AgentEvent as AgentEvent,
-    Question as Question,
-    Reply as Reply,
-    RoundStarted as RoundStarted,
-    ToolsAnswered as ToolsAnswered,
-    TurnPolicy as TurnPolicy,
-)
-from clawft_trio.agent.runtime import (
+from clawft_trio.agent.open_agent import (
     open_agent as open_agent,
     serve_agent as serve_agent,
 )
@@ -28,4 +20,12 @@ from clawft_trio.agent.turn_context import (
     LoopPolicy as LoopPolicy,
     LoopStatistics as LoopStatistics,
     TurnContext as TurnContext,
+)
+from clawft_trio.agent.turn_types import (
+    AgentEvent as AgentEvent,
+    Reply as Reply,
+    RoundStarted as RoundStarted,
+    ToolsAnswered as ToolsAnswered,
+    TurnPolicy as TurnPolicy,
+    TurnRequest as TurnRequest,
 )

@@ -12,8 +12,8 @@ import trio
 
 from clawft_trio.agent.answer_form import AnswerForm
 from clawft_trio.agent.loop import AgentLoop
-from clawft_trio.agent.question import AgentEvent, Question, Reply
 from clawft_trio.agent.turn import Turns
+from clawft_trio.agent.turn_types import AgentEvent, Reply, TurnRequest
 from clawft_trio.auth import LOCAL_CHANNEL
 from clawft_trio.bus import MessageBus
 from clawft_trio.chat import Call, Message
@@ -33,7 +33,7 @@ AgentCallback: TypeAlias = Callable[[AgentEvent], bool | Awaitable[bool | None] 
 """Sees everything of a turn as it happens; False ends it early."""
 
 
-class Answer(Iteration[AgentEvent, Reply]):
+class TurnStream(Iteration[AgentEvent, Reply]):
     """A turn to iterate over. Made by `Agent.stream`."""
 
     @property
@@ -65,9 +65,9 @@ class AgentParts:
 class Agent:
     """A running agent. Made by `open_agent`."""
 
-    def __init__(self, parts: AgentParts, notify: Callable[[Event], None]) -> None:
+    def __init__(self, parts: AgentParts, observer: Callable[[Event], None]) -> None:
         self.parts = parts
-        self._notify = notify
+        self._observer = observer
         self._lines: dict[str, _Line] = {}
 
     def __repr__(self) -> str:
@@ -150,7 +150,7 @@ class Agent:
         sender_id: str = "local",
         session: str | None = None,
         model: str = "",
-    ) -> AsyncGenerator[Answer, None]:
+    ) -> AsyncGenerator[TurnStream, None]:
         """Ask as the local process, and iterate over what happens: `async for event in answer`.
 
         Leaving the block early cancels the turn. With a type or form as *answer*, the value is `reply.answer`; text
@@ -163,7 +163,7 @@ class Agent:
         Cancellation: as `ask`.
         """
         question = self._question(content, sender_id, session, model, answer)
-        async with Answer.open(partial(self._turn, question)) as asked:
+        async with TurnStream.open(partial(self._turn, question)) as asked:
             yield asked
 
     def _question(
@@ -173,8 +173,8 @@ class Agent:
         session: str | None,
         model: str,
         answer: type[Any] | AnswerForm[Any] | None,
-    ) -> Question:
-        return Question(
+    ) -> TurnRequest:
+        return TurnRequest(
             content=Message.user(content) if isinstance(content, str) else content,
             auth=self.parts.permissions.local(sender_id),
             session=session or f"{LOCAL_CHANNEL}:{sender_id}",
@@ -182,8 +182,8 @@ class Agent:
             form=answer if answer is None or isinstance(answer, AnswerForm) else AnswerForm.of(answer),
         )
 
-    async def _turn(self, question: Question, show: Callable[[AgentEvent], Awaitable[None]] | None) -> Reply:
-        call = Call(id=question.turn_id, turn_id=question.turn_id, notify=self._notify)
+    async def _turn(self, question: TurnRequest, show: Callable[[AgentEvent], Awaitable[None]] | None) -> Reply:
+        call = Call(id=question.turn_id, turn_id=question.turn_id, observer=self._observer)
         if show is not None:
             call = call.showing(show)
         bound = Timeout(total=self.parts.turns.policy.total)

@@ -13,7 +13,7 @@ from clawft_trio.agent.answer_type import refuse_what_json_cannot_fill, type_sch
 from clawft_trio.chat import ChatResponse, JsonObject
 from clawft_trio.codec import decode_json
 from clawft_trio.errors import ContentFiltered, InvalidAnswer, InvalidData, Problem
-from clawft_trio.llm.reading import CUT_SHORT
+from clawft_trio.llm.response_builder import CUT_SHORT
 from clawft_trio.tools.json_schema import SchemaCheck, bounded
 
 T = TypeVar("T")

@@ -8,9 +8,9 @@ from typing import Any
 import attrs
 import trio
 
-from clawft_trio.agent.question import AgentEvent, Question, Reply
 from clawft_trio.agent.turn import Turns
 from clawft_trio.agent.turn_context import TurnContext
+from clawft_trio.agent.turn_types import AgentEvent, Reply, TurnRequest
 from clawft_trio.chat import Call, Message, Reset, TextDelta
 from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.pipeline import PermissionResolver
@@ -36,13 +36,13 @@ class BusTurn:
         Cancellation: models and tools are cancelled and waited for.
         """
         auth = self.permissions.resolve(message.channel, message.sender_id)
-        question = Question(
+        question = TurnRequest(
             content=Message.user(message.content),
             auth=auth,
             session=message.session_key,
             turn_id=context.turn_id,
         )
-        call = Call(id=context.turn_id, turn_id=context.turn_id, notify=context.notify)
+        call = Call(id=context.turn_id, turn_id=context.turn_id, observer=context.observer)
         if auth.permissions.streaming_allowed:
             call = call.showing(_Pieces(context).show)
         reply = await self.turns.answer(question, call)

@@ -18,21 +18,21 @@ from typing import Protocol
 
 import attrs
 
-from clawft_trio.agent.records import (
+from clawft_trio.agent.serialization import (
     inbound_from_json,
     inbound_to_json,
     response_from_json,
     response_to_json,
-    tool_answer_from_json,
-    tool_answer_to_json,
+    tool_result_from_json,
+    tool_result_to_json,
 )
-from clawft_trio.bus.shelf import MIGRATIONS as SHELF_MIGRATIONS, keep_in, key_of
+from clawft_trio.bus.undelivered import MIGRATIONS as SHELF_MIGRATIONS, insert_undelivered, key_of
 from clawft_trio.chat import ChatResponse, ToolCall
 from clawft_trio.errors import OutcomeUnknown
 from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.store import Connection, Migration, Store
-from clawft_trio.tools import Tool, ToolAnswer
-from clawft_trio.tools.answer import error_text
+from clawft_trio.tools import Tool, ToolResult
+from clawft_trio.tools.result import error_text
 
 MIGRATIONS = (
     *SHELF_MIGRATIONS,
@@ -182,7 +182,7 @@ class Journal:
             connection.execute("DELETE FROM answers WHERE turn = ?", (turn,))
             connection.execute("DELETE FROM tool_calls WHERE turn = ?", (turn,))
             if key is not None:
-                keep_in(connection, key, reply)
+                insert_undelivered(connection, key, reply)
 
         await self._store.transact(end)
 
@@ -242,7 +242,7 @@ class Journal:
         """Where the tool calls of round *number* are written down."""
         return RoundJournal(self._store, turn_id, number)
 
-    async def tool_answers(self, turn_id: str, number: int, calls: Sequence[ToolCall]) -> dict[str, ToolAnswer]:
+    async def tool_answers(self, turn_id: str, number: int, calls: Sequence[ToolCall]) -> dict[str, ToolResult]:
         """What is known of *calls* from before a crash, by call id: these are not to be executed again.
 
         A call that was started and has no answer is answered `OutcomeUnknown`, unless its tool is idempotent; then,
@@ -284,7 +284,7 @@ class RoundJournal:
         )
         await self._store.transact(lambda connection: connection.execute(query, row).rowcount)
 
-    async def ended(self, answer: ToolAnswer) -> None:
+    async def ended(self, answer: ToolResult) -> None:
         """A started call has its answer.
 
         Raises:
@@ -292,18 +292,18 @@ class RoundJournal:
 
         Cancellation: `Cancelled` means that it is not written.
         """
-        row = (tool_answer_to_json(answer), self._turn_id, self._number, answer.call_id)
+        row = (tool_result_to_json(answer), self._turn_id, self._number, answer.call_id)
         query = "UPDATE tool_calls SET answer = ? WHERE turn = ? AND round = ? AND call = ?"
         await self._store.transact(lambda connection: connection.execute(query, row).rowcount)
 
 
-def _known(call: str, tool: str, idempotent: int, data: bytes | None) -> ToolAnswer | None:
+def _known(call: str, tool: str, idempotent: int, data: bytes | None) -> ToolResult | None:
     if data is not None:
-        return tool_answer_from_json(data)
+        return tool_result_from_json(data)
     if idempotent:
         return None
     error = OutcomeUnknown(
         f"{tool} was started, and then the program ended. Whether it acted is not known. Check before you repeat it.",
         tool=tool,
     )
-    return ToolAnswer(call, name=tool, text=error_text(error), outcome="error", error=error)
+    return ToolResult(call, name=tool, text=error_text(error), outcome="error", error=error)

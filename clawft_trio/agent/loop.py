@@ -15,10 +15,10 @@ from contextlib import contextmanager
 import attrs
 import trio
 
+from clawft_trio.agent.error_replies import failure_reply
 from clawft_trio.agent.journal import LoopJournal, Unfinished, turn_id_of
-from clawft_trio.agent.replies import failure_reply
-from clawft_trio.agent.slots import Slot, Slots
-from clawft_trio.agent.turn_context import Ending, LoopPolicy, LoopStatistics, Turn, TurnContext, outbound
+from clawft_trio.agent.turn_context import LoopPolicy, LoopStatistics, Turn, TurnContext, TurnEnding, outbound
+from clawft_trio.agent.turn_limiter import TurnLimiter, TurnSlot
 from clawft_trio.bus import MessageBus
 from clawft_trio.chat import unobserved
 from clawft_trio.errors import BusClosed, StoreError, TurnCancelled, TurnInterrupted, TurnTimeout
@@ -41,7 +41,7 @@ class _Running:
         self.scope.cancel(reason=reason)
 
 
-class _Receipts:
+class _InboundJournal:
     """Journals messages as they are published, for the loop that will answer them."""
 
     def __init__(self, loop: AgentLoop, journal: LoopJournal) -> None:
@@ -61,7 +61,7 @@ class _Receipts:
         try:
             await self._journal.withdrawn(message)
         except StoreError as exc:
-            self._loop._notify(Noted(room="agent", what="message not crossed out", details={"error": exc}))
+            self._loop._observer(Noted(room="agent", what="message not crossed out", details={"error": exc}))
 
 
 class AgentLoop:
@@ -72,7 +72,7 @@ class AgentLoop:
       turn: answers one message.
       policy: how much at once, and how long at most.
       journal: lets turns outlive the process; the shelf of *bus* must then be in the same store.
-      notify: gets events.
+      observer: gets events.
     """
 
     def __init__(
@@ -82,20 +82,20 @@ class AgentLoop:
         *,
         policy: LoopPolicy | None = None,
         journal: LoopJournal | None = None,
-        notify: Observer = unobserved,
+        observer: Observer = unobserved,
     ) -> None:
         self.policy: LoopPolicy = policy or LoopPolicy()
         self._bus = bus
         self._turn = turn
         self._journal = journal
-        self._notify = fan_out([notify])
+        self._observer = fan_out([observer])
         self._queue = bus.inbound_queue
         self._queue.serve_by_line(lambda message: message.session_key, line_capacity=self.policy.session_buffer_size)
         #: written down when they were published, and waiting for their turn
         self._received: set[str] = set()
         if journal is not None:
-            bus.keep_receipts(_Receipts(self, journal))
-        self._slots = Slots(self.policy.max_concurrent_turns)
+            bus.set_inbound_journal(_InboundJournal(self, journal))
+        self._slots = TurnLimiter(self.policy.max_concurrent_turns)
         self._running: dict[str, _Running] = {}
         #: taken out of the queue to be told that they were cancelled
         self._refused: list[tuple[InboundMessage, str]] = []
@@ -126,7 +126,8 @@ class AgentLoop:
         Raises:
           StoreError: the journal cannot be read.
 
-        Cancellation: running turns are cancelled; they, and the messages that wait, are told so within `farewell`.
+        Cancellation: running turns are cancelled; each of them, and each waiting message, gets its final reply within
+        `final_reply_grace`.
         """
         await self._serve(lambda: task_status.started(self))
 
@@ -145,7 +146,7 @@ class AgentLoop:
         finally:
             self._bus.close_inbound()
             self._refused.extend((message, "the loop has ended") for message in self._queue.clear(None))
-            with trio.move_on_after(self.policy.farewell, shield=True):
+            with trio.move_on_after(self.policy.final_reply_grace, shield=True):
                 await self._refuse_all()
             self._ended.set()
 
@@ -185,7 +186,7 @@ class AgentLoop:
                 continue
             nursery.start_soon(self._serve_one, message, slot)
 
-    async def _serve_one(self, message: InboundMessage, slot: Slot) -> None:  # noqa: ASYNC910 - the start of a task
+    async def _serve_one(self, message: InboundMessage, slot: TurnSlot) -> None:  # noqa: ASYNC910 - the start of a task
         """Answer one message of a session that is held, and let the session go on."""
         try:
             if self._is_known(message):
@@ -246,7 +247,7 @@ class AgentLoop:
 
     def _note_duplicate(self, message: InboundMessage) -> None:
         self._counts["duplicates"] += 1
-        self._notify(MessageDropped(queue="sessions", policy="duplicate", message=message))
+        self._observer(MessageDropped(queue="sessions", policy="duplicate", message=message))
 
     async def _accept(self, message: InboundMessage) -> bool:
         """Write *message* down; False when there is nothing to answer."""
@@ -259,24 +260,24 @@ class AgentLoop:
             await self._reply(message, failure_reply(message, exc), "failed")
             return False
         except trio.Cancelled:
-            with trio.move_on_after(self.policy.farewell, shield=True):
+            with trio.move_on_after(self.policy.final_reply_grace, shield=True):
                 await self._farewell(message, "the loop was cancelled")
             raise
         if not new:
             self._note_duplicate(message)
         return new
 
-    async def _answer(self, message: InboundMessage, slot: Slot, *, resumed: bool = False) -> None:
+    async def _answer(self, message: InboundMessage, slot: TurnSlot, *, resumed: bool = False) -> None:
         """Run the turn of *message*, and see that it gets its one final reply."""
         with self._run(message) as running:
-            context = TurnContext(self._bus, message, resumed=resumed, notify=self._notify)
+            context = TurnContext(self._bus, message, resumed=resumed, observer=self._observer)
             if self._stopping is not None:
                 running.stop(self._stopping)
             try:
                 reply, ending = await self._outcome(running, context)
             except BaseException:
                 # Cancelled from outside, or the program is ending.
-                with trio.move_on_after(self.policy.farewell, shield=True):
+                with trio.move_on_after(self.policy.final_reply_grace, shield=True):
                     await self._farewell(message, running.stopped or "the loop was cancelled")
                 raise
             finally:
@@ -294,7 +295,7 @@ class AgentLoop:
         finally:
             del self._running[turn_id_of(message)]
 
-    async def _outcome(self, running: _Running, context: TurnContext) -> tuple[OutboundMessage, Ending]:
+    async def _outcome(self, running: _Running, context: TurnContext) -> tuple[OutboundMessage, TurnEnding]:
         message, limit = running.message, self.policy.turn
         try:
             with running.scope, trio.move_on_after(math.inf if limit is None else limit) as patience:
@@ -314,12 +315,12 @@ class AgentLoop:
         return failure_reply(message, TurnCancelled(running.stopped or "stopped")), "cancelled"
 
     def _note_failure(self, context: TurnContext, error: BaseException) -> None:
-        self._notify(Noted(room="agent", what="turn failed", details={"error": error}, turn_id=context.turn_id))
+        self._observer(Noted(room="agent", what="turn failed", details={"error": error}, turn_id=context.turn_id))
 
     # --- replying ----------------------------------------------------------------------------------------
 
     async def _reply(  # noqa: ASYNC910 - `_keep` checkpoints
-        self, message: InboundMessage, reply: OutboundMessage, ending: Ending
+        self, message: InboundMessage, reply: OutboundMessage, ending: TurnEnding
     ) -> None:
         """Hand *reply* over, whatever happens."""
         kept = False
@@ -327,10 +328,10 @@ class AgentLoop:
             kept = await self._keep(message, reply)
             await self._bus.dispatch_outbound(reply, kept=kept)
         except BusClosed:
-            with trio.move_on_after(self.policy.farewell, shield=True):
+            with trio.move_on_after(self.policy.final_reply_grace, shield=True):
                 await self._hand_over(message, reply, kept=kept)
         except trio.Cancelled:
-            with trio.move_on_after(self.policy.farewell, shield=True):
+            with trio.move_on_after(self.policy.final_reply_grace, shield=True):
                 await self._hand_over(message, reply, kept=kept)
             raise
         except StoreError as exc:
@@ -344,12 +345,12 @@ class AgentLoop:
         """Hand *reply* over without waiting for its channel."""
         try:
             kept = kept or await self._keep(message, reply)
-            await self._bus.outbound(reply.channel).put_or_shelve(reply, kept=kept)
+            await self._bus.outbound(reply.channel).put_or_store(reply, kept=kept)
         except StoreError as exc:
             self._note_lost(reply, exc)
 
     def _note_lost(self, reply: OutboundMessage, error: StoreError) -> None:
-        self._notify(Undeliverable(message=reply, error=error))
+        self._observer(Undeliverable(message=reply, error=error))
 
     async def _keep(self, message: InboundMessage, reply: OutboundMessage) -> bool:
         """End the turn in the journal; whether *reply* is on the shelf now."""
@@ -360,7 +361,7 @@ class AgentLoop:
             await self._journal.replied(message, reply)
         except StoreError as exc:
             # A reply that may come a second time, after a restart, is better than none.
-            self._notify(Noted(room="agent", what="reply not written down", details={"error": exc}))
+            self._observer(Noted(room="agent", what="reply not written down", details={"error": exc}))
             return False  # noqa: ASYNC910 - the journal was awaited
         return True
 
@@ -407,7 +408,7 @@ class AgentLoop:
         await trio.lowlevel.checkpoint()
         while self._refused:
             message, reason = self._refused.pop(0)
-            with trio.move_on_after(self.policy.farewell, shield=True):
+            with trio.move_on_after(self.policy.final_reply_grace, shield=True):
                 await self._farewell(message, reason)
 
 
@@ -417,7 +418,7 @@ async def serve_sessions(
     *,
     policy: LoopPolicy | None = None,
     journal: LoopJournal | None = None,
-    notify: Observer = unobserved,
+    observer: Observer = unobserved,
     task_status: trio.TaskStatus[AgentLoop] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Answer the messages of *bus* with *turn*, until the bus takes no more and everything has its reply.
@@ -429,5 +430,5 @@ async def serve_sessions(
 
     Cancellation: running turns are cancelled; they, and the messages that wait, are told so.
     """
-    loop = AgentLoop(bus, turn, policy=policy, journal=journal, notify=notify)
+    loop = AgentLoop(bus, turn, policy=policy, journal=journal, observer=observer)
     await loop._serve(lambda: task_status.started(loop))

@@ -9,13 +9,13 @@ import attrs
 
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Provider
 from clawft_trio.llm import provider_named
-from clawft_trio.nursery import goodbye
+from clawft_trio.nursery import cleanup_scope
 from clawft_trio.observe.recorded import recorded
 from clawft_trio.pipeline import Target
 from clawft_trio.pipeline.targets import GRACE, Closeable
 
 
-class AtModel:
+class NamedModel:
     """One model of a provider, as a provider of its own."""
 
     keeps_records = True
@@ -25,7 +25,7 @@ class AtModel:
         self._target = target
 
     def __repr__(self) -> str:
-        return f"<AtModel {self.name}>"
+        return f"<NamedModel {self.name}>"
 
     @property
     def name(self) -> str:
@@ -60,7 +60,7 @@ class Providers:
         Raises:
           NotConfigured: there is no such provider, or it has no key.
         """
-        return AtModel(self._named(target.provider), target)
+        return NamedModel(self._named(target.provider), target)
 
     def _named(self, name: str) -> Provider:
         if name in self._given:
@@ -77,7 +77,7 @@ class Providers:
         while self._made:
             _, provider = self._made.popitem()
             if isinstance(provider, Closeable):
-                with goodbye(GRACE):
+                with cleanup_scope(GRACE):
                     await provider.aclose()
 
 
@@ -97,5 +97,5 @@ async def open_providers(
     try:
         yield providers
     finally:
-        with goodbye(GRACE):
+        with cleanup_scope(GRACE):
             await providers.aclose()

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import attrs
 import trio
 
-from clawft_trio.agent.records import message_from_json, message_to_json
+from clawft_trio.agent.serialization import message_from_json, message_to_json
 from clawft_trio.agent.session_view import Compaction, SessionTail, StoredMessage, presentable
 from clawft_trio.chat import Message
 from clawft_trio.store import Connection, Migration, Store

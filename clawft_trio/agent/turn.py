@@ -12,28 +12,28 @@ import attrs
 import trio
 
 from clawft_trio.agent.answer_form import correction
-from clawft_trio.agent.question import (
+from clawft_trio.agent.turn_types import (
     History,
     Models,
-    Question,
     Reply,
     RoundStarted,
     ToolsAnswered,
     TurnJournal,
     TurnPolicy,
+    TurnRequest,
 )
 from clawft_trio.attempts import AttemptRecord, Latency, Usage, deciding_attempt
 from clawft_trio.chat import CALLS_MAY_RUN, Call, ChatRequest, ChatResponse, Message, ToolCall
 from clawft_trio.context import ContextBuilder
 from clawft_trio.errors import ConsumerLeft, InvalidAnswer, PermissionDenied
-from clawft_trio.llm.reading import PAUSED
-from clawft_trio.nursery import goodbye
+from clawft_trio.llm.response_builder import PAUSED
+from clawft_trio.nursery import cleanup_scope
 from clawft_trio.observe.events import TurnEnded, TurnStarted
 from clawft_trio.pipeline import RoutingDecision
-from clawft_trio.resilience.delivery import Shown
-from clawft_trio.tools import ToolAnswer, ToolContext, ToolRegistry
-from clawft_trio.tools.answer import error_text
+from clawft_trio.resilience.visibility import Shown
+from clawft_trio.tools import ToolContext, ToolRegistry, ToolResult
 from clawft_trio.tools.call_ids import repair_ids
+from clawft_trio.tools.result import error_text
 
 _GRACE = 5.0
 """Seconds that writing down a turn may take after it was cancelled."""
@@ -63,7 +63,7 @@ class Turns:
     policy: TurnPolicy = attrs.field(factory=TurnPolicy)
     workspace: Path | None = None
 
-    async def answer(self, question: Question, call: Call) -> Reply:
+    async def answer(self, question: TurnRequest, call: Call) -> Reply:
         """Answer *question*, showing `call.emit` what is seen on the way (`AgentEvent`s).
 
         The model and the route are chosen once. Whatever becomes of the turn, what was said and done in it is in
@@ -75,7 +75,7 @@ class Turns:
         Cancellation: models and tools are cancelled and waited for; what was done is written down.
         """
         turn = _Turn(self, question, call)
-        call.notify(
+        call.observer(
             TurnStarted(
                 session=question.session,
                 sender=question.auth.identity,
@@ -98,7 +98,7 @@ class Turns:
 class _Turn:
     """One turn on its way."""
 
-    def __init__(self, turns: Turns, question: Question, call: Call) -> None:
+    def __init__(self, turns: Turns, question: TurnRequest, call: Call) -> None:
         self._turns = turns
         self._question = question
         self._call = attrs.evolve(call, turn_id=question.turn_id)
@@ -106,7 +106,7 @@ class _Turn:
         self._started = trio.current_time()
         self._said: list[Message] = [question.content]
         self._rounds: list[ChatResponse] = []
-        self._answers: list[ToolAnswer] = []
+        self._answers: list[ToolResult] = []
         self._decision: RoutingDecision | None = None
         self._aborted = False
         self._shown = Shown(call.emit)
@@ -125,8 +125,8 @@ class _Turn:
             self._aborted = True
         finally:
             # Cancelled or failed, what was said and done is part of the conversation.
-            with goodbye(_GRACE):
-                await self._turns.history.append(self._question.session, self._said, turn_id=self._question.turn_id)  # noqa: ASYNC102 - `goodbye` is shielded and bounded
+            with cleanup_scope(_GRACE):
+                await self._turns.history.append(self._question.session, self._said, turn_id=self._question.turn_id)  # noqa: ASYNC102 - `cleanup_scope` is shielded and bounded
         return self._reply()
 
     async def _rounds_until_answered(self) -> None:
@@ -234,7 +234,7 @@ class _Turn:
 
     async def _use_tools(
         self, number: int, response: ChatResponse, messages: Sequence[Message], *, refused: bool
-    ) -> tuple[ToolAnswer, ...]:
+    ) -> tuple[ToolResult, ...]:
         """Answer every call of *response*, in call order."""
         known = await self._known_answers(number, response, messages, refused=refused)
         open_calls = [call for call in response.tool_calls if call.id not in known]
@@ -251,16 +251,16 @@ class _Turn:
 
     async def _known_answers(
         self, number: int, response: ChatResponse, messages: Sequence[Message], *, refused: bool
-    ) -> dict[str, ToolAnswer]:
+    ) -> dict[str, ToolResult]:
         """The calls that need not, or must not, be executed."""
-        known: dict[str, ToolAnswer] = {}
+        known: dict[str, ToolResult] = {}
         if self._turns.journal is not None:
             known |= await self._turns.journal.tool_answers(self._question.turn_id, number, response.tool_calls)
         for call in response.tool_calls:
             why = self._refusal(call, response, messages, refused=refused)
             if why and call.id not in known:
                 error = PermissionDenied(why)
-                known[call.id] = ToolAnswer(
+                known[call.id] = ToolResult(
                     call.id, name=call.name, text=error_text(error), outcome="refused", error=error
                 )
         return known
@@ -284,7 +284,7 @@ class _Turn:
             workspace=self._turns.workspace,
             turn_id=question.turn_id,
             deadline=trio.current_effective_deadline(),
-            notify=self._call.notify,
+            observer=self._call.observer,
         )
 
     def _reply(self) -> Reply:
@@ -319,7 +319,7 @@ class _Turn:
 
     def tell(self, outcome: Any, error: BaseException | None = None) -> None:
         """Tell observers how the turn ended."""
-        self._call.notify(
+        self._call.observer(
             TurnEnded(
                 session=self._question.session,
                 message_id=self._question.turn_id,

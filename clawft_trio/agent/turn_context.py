@@ -32,7 +32,7 @@ class LoopPolicy:
     #: seconds that `shutdown` leaves to what is running
     grace: float = attrs.field(default=10.0, validator=attrs.validators.ge(0))
     #: seconds that replying to what was cancelled may take
-    farewell: float = attrs.field(default=5.0, validator=attrs.validators.ge(0))
+    final_reply_grace: float = attrs.field(default=5.0, validator=attrs.validators.ge(0))
     #: ids of messages that are remembered, to know a duplicate by; a journal remembers more
     remembered_ids: int = attrs.field(default=10_000, validator=attrs.validators.ge(0))
     #: how often a turn that the process did not survive is resumed before it is given up
@@ -62,7 +62,7 @@ class LoopStatistics:
 class TurnContext:
     """What a turn is given beside its message."""
 
-    def __init__(self, bus: MessageBus, message: InboundMessage, *, resumed: bool, notify: Observer) -> None:
+    def __init__(self, bus: MessageBus, message: InboundMessage, *, resumed: bool, observer: Observer) -> None:
         self._bus = bus
         self._message = message
         self._over = False
@@ -71,7 +71,7 @@ class TurnContext:
         #: whether an earlier process has begun it, so that the journal may know some of its steps
         self.resumed = resumed
         #: gets events
-        self.notify = notify
+        self.observer = observer
 
     def __repr__(self) -> str:
         return f"<TurnContext {self.turn_id}{' over' if self._over else ''}>"
@@ -102,7 +102,7 @@ class TurnContext:
 Turn: TypeAlias = Callable[[InboundMessage, TurnContext], Awaitable[OutboundMessage]]
 """Answers one message. What it raises becomes a reply that says so; `kind` and addresses of what it returns are set."""
 
-Ending: TypeAlias = Literal["answered", "failed", "cancelled"]
+TurnEnding: TypeAlias = Literal["answered", "failed", "cancelled"]
 
 
 def outbound(

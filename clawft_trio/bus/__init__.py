@@ -1,11 +1,17 @@
 """Messages between channel adapters and the agent: bounded, counted, and never silently lost."""
 
+from clawft_trio.bus.bounded_queue import (
+    BoundedQueue as BoundedQueue,
+    Overflow as Overflow,
+    QueueStatistics as QueueStatistics,
+    Reader as Reader,
+)
 from clawft_trio.bus.bus import (
     BusConfig as BusConfig,
     BusStatistics as BusStatistics,
+    InboundJournal as InboundJournal,
     MessageBus as MessageBus,
     Publisher as Publisher,
-    Receipts as Receipts,
     open_bus as open_bus,
 )
 from clawft_trio.bus.channel import (
@@ -15,17 +21,11 @@ from clawft_trio.bus.channel import (
     deliver as deliver,
     serve_channel as serve_channel,
 )
-from clawft_trio.bus.outbox import Outbox as Outbox, Parcel as Parcel
-from clawft_trio.bus.overflow import (
-    BoundedQueue as BoundedQueue,
-    Overflow as Overflow,
-    QueueStatistics as QueueStatistics,
-    Reader as Reader,
-)
-from clawft_trio.bus.shelf import (
+from clawft_trio.bus.outbox import Delivery as Delivery, Outbox as Outbox
+from clawft_trio.bus.undelivered import (
     MIGRATIONS as MIGRATIONS,
-    Kept as Kept,
-    MemoryShelf as MemoryShelf,
-    Shelf as Shelf,
-    StoredShelf as StoredShelf,
+    MemoryUndelivered as MemoryUndelivered,
+    StoredUndelivered as StoredUndelivered,
+    UndeliveredReplies as UndeliveredReplies,
+    UndeliveredReply as UndeliveredReply,
 )

@@ -9,9 +9,9 @@ from typing import Protocol
 import attrs
 import trio
 
-from clawft_trio.bus.outbox import Outbox, Parcel
-from clawft_trio.bus.overflow import OVERFLOWS, BoundedQueue, Overflow, QueueStatistics, Reader
-from clawft_trio.bus.shelf import MemoryShelf, Shelf
+from clawft_trio.bus.bounded_queue import OVERFLOWS, BoundedQueue, Overflow, QueueStatistics, Reader
+from clawft_trio.bus.outbox import Delivery, Outbox
+from clawft_trio.bus.undelivered import MemoryUndelivered, UndeliveredReplies
 from clawft_trio.chat import unobserved
 from clawft_trio.codec import encode_json
 from clawft_trio.errors import BusClosed
@@ -60,10 +60,10 @@ class BusStatistics:
     #: by channel
     outbound: Mapping[str, QueueStatistics]
     #: final replies that wait on the shelf, by channel
-    shelved: Mapping[str, int]
+    undelivered: Mapping[str, int]
 
 
-class Receipts(Protocol):
+class InboundJournal(Protocol):
     """Writes inbound messages down before their publishers are told that they are in."""
 
     async def received(self, message: InboundMessage) -> bool:
@@ -89,16 +89,20 @@ class MessageBus:
 
     Args:
       config: sizes and policies.
-      shelf: where final replies wait for their channel to come back.
-      notify: gets `BusPressure`, `MessageDropped` and `Undeliverable`; what it raises is logged and goes no further.
+      undelivered: where final replies wait for their channel to come back.
+      observer: gets `BusPressure`, `MessageDropped` and `Undeliverable`; what it raises is logged and goes no further.
     """
 
     def __init__(
-        self, config: BusConfig | None = None, *, shelf: Shelf | None = None, notify: Observer = unobserved
+        self,
+        config: BusConfig | None = None,
+        *,
+        undelivered: UndeliveredReplies | None = None,
+        observer: Observer = unobserved,
     ) -> None:
         self.config: BusConfig = config or BusConfig()
-        self._shelf = shelf or MemoryShelf()
-        self._notify = fan_out([notify])
+        self._undelivered_store = undelivered or MemoryUndelivered()
+        self._observer = fan_out([observer])
         self._inbound: BoundedQueue[InboundMessage] = BoundedQueue(
             "inbound",
             capacity=self.config.inbound_buffer_size,
@@ -106,13 +110,13 @@ class MessageBus:
             max_bytes=self.config.inbound_max_bytes,
             weigh=size_of,
             warn_at=self.config.warn_at,
-            notify=self._note_inbound,
+            observer=self._note_inbound,
         )
-        self._receipts: Receipts | None = None
+        self._receipts: InboundJournal | None = None
         #: written down, and then dropped to make room: to be withdrawn by the next publisher
         self._evicted: list[InboundMessage] = []
         self._outboxes: dict[str, Outbox] = {}
-        self._outbound_queues: dict[str, BoundedQueue[Parcel]] = {}
+        self._outbound_queues: dict[str, BoundedQueue[Delivery]] = {}
         self._closed = False
 
     def __repr__(self) -> str:
@@ -145,7 +149,7 @@ class MessageBus:
             return await self._publish_with_receipt(self._receipts, message)
         return await inbound.put(message)
 
-    async def _publish_with_receipt(self, receipts: Receipts, message: InboundMessage) -> bool:
+    async def _publish_with_receipt(self, receipts: InboundJournal, message: InboundMessage) -> bool:
         if not await receipts.received(message):
             return True
         taken = False
@@ -158,7 +162,7 @@ class MessageBus:
                     await receipts.withdrawn(other)
         return taken
 
-    def keep_receipts(self, receipts: Receipts) -> None:
+    def set_inbound_journal(self, receipts: InboundJournal) -> None:
         """Have every message that `publish_inbound` takes in written down first.
 
         For a queue that is served by line, which the short way of `publish_inbound` never is.
@@ -169,7 +173,7 @@ class MessageBus:
         if self._receipts is not None and isinstance(event, MessageDropped) and event.policy == "drop_oldest":
             assert isinstance(event.message, InboundMessage)
             self._evicted.append(event.message)
-        self._notify(event)
+        self._observer(event)
 
     def publish_inbound_nowait(self, message: InboundMessage) -> bool:
         """Hand *message* over now. With a journal, it is written down only when its turn begins.
@@ -228,21 +232,21 @@ class MessageBus:
         return outbox
 
     def _new_outbox(self, channel: str) -> Outbox:
-        queue: BoundedQueue[Parcel] = BoundedQueue(
+        queue: BoundedQueue[Delivery] = BoundedQueue(
             f"outbound.{channel}",
             capacity=self.config.outbound_buffer_size,
             overflow=self.config.outbound_overflow_policy or self.config.overflow_policy,
             max_bytes=self.config.outbound_max_bytes,
-            weigh=_size_of_parcel,
+            weigh=_size_of_delivery,
             # A lost retraction would leave on the screen what the model never said.
-            precious=lambda parcel: parcel.message.kind != "partial",
+            precious=lambda delivery: delivery.message.kind != "partial",
             warn_at=self.config.warn_at,
-            notify=self._notify,
+            observer=self._observer,
         )
         if self._closed:
             queue.close()
         self._outbound_queues[channel] = queue
-        return Outbox(channel, queue, self._shelf, wait=self.config.delivery_wait, notify=self._notify)
+        return Outbox(channel, queue, self._undelivered_store, wait=self.config.delivery_wait, observer=self._observer)
 
     # --- the end -----------------------------------------------------------------------------------------
 
@@ -271,7 +275,7 @@ class MessageBus:
         for queue in tuple(self._outbound_queues.values()):
             await queue.wait_drained()
 
-    async def recall_shelved(self) -> None:
+    async def load_undelivered(self) -> None:
         """Learn what earlier processes have left on the shelf; it is delivered before anything new.
 
         Raises:
@@ -279,10 +283,10 @@ class MessageBus:
 
         Cancellation: safe; nothing is recalled.
         """
-        for channel, keys in (await self._shelf.waiting()).items():
-            self.outbound(channel).note_shelved(keys)
+        for channel, keys in (await self._undelivered_store.waiting()).items():
+            self.outbound(channel).note_undelivered(keys)
 
-    async def shelve_rest(self) -> None:
+    async def store_rest(self) -> None:
         """After `close`: keep the final replies that nobody has taken, and tell of the other messages that are left.
 
         Raises:
@@ -292,7 +296,7 @@ class MessageBus:
         """
         self._inbound.clear("closed")
         for outbox in self._outboxes.values():
-            await outbox.shelve_rest()
+            await outbox.store_rest()
         await trio.lowlevel.checkpoint_if_cancelled()
 
     def statistics(self) -> BusStatistics:
@@ -300,7 +304,9 @@ class MessageBus:
         return BusStatistics(
             inbound=self._inbound.statistics(),
             outbound={channel: outbox.statistics() for channel, outbox in self._outboxes.items()},
-            shelved={channel: outbox.shelved for channel, outbox in self._outboxes.items() if outbox.shelved},
+            undelivered={
+                channel: outbox.undelivered for channel, outbox in self._outboxes.items() if outbox.undelivered
+            },
         )
 
 
@@ -308,16 +314,16 @@ class MessageBus:
 async def open_bus(
     config: BusConfig | None = None,
     *,
-    shelf: Shelf | None = None,
-    notify: Observer = unobserved,
+    undelivered: UndeliveredReplies | None = None,
+    observer: Observer = unobserved,
     grace: float = 5.0,
 ) -> AsyncGenerator[MessageBus, None]:
     """Open a bus for the length of the block; at its end it is closed, and undelivered final replies are kept.
 
     Args:
       config: sizes and policies.
-      shelf: where final replies wait; what earlier processes left there is delivered first.
-      notify: gets the events.
+      undelivered: where final replies wait; what earlier processes left there is delivered first.
+      observer: gets the events.
       grace: seconds that keeping the rest may take.
 
     Raises:
@@ -325,14 +331,14 @@ async def open_bus(
 
     Cancellation: the rest is kept all the same, within *grace*.
     """
-    bus = MessageBus(config, shelf=shelf, notify=notify)
-    await bus.recall_shelved()
+    bus = MessageBus(config, undelivered=undelivered, observer=observer)
+    await bus.load_undelivered()
     try:
         yield bus
     finally:
         bus.close()
         with trio.move_on_after(grace, shield=True):
-            await bus.shelve_rest()
+            await bus.store_rest()
 
 
 class Publisher:
@@ -389,5 +395,5 @@ def size_of(message: InboundMessage | OutboundMessage) -> int:
     return len(message.content.encode(errors="surrogatepass")) + sum(len(one.encode()) for one in message.media) + notes
 
 
-def _size_of_parcel(parcel: Parcel) -> int:
-    return size_of(parcel.message)
+def _size_of_delivery(delivery: Delivery) -> int:
+    return size_of(delivery.message)

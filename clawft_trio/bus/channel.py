@@ -10,7 +10,7 @@ import trio
 
 from clawft_trio.backoff import backoff
 from clawft_trio.bus.bus import MessageBus
-from clawft_trio.bus.outbox import Outbox, Parcel
+from clawft_trio.bus.outbox import Delivery, Outbox
 from clawft_trio.errors import BusClosed
 from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.nursery import open_hidden_nursery
@@ -110,36 +110,36 @@ async def deliver(outbox: Outbox, send: Callable[[OutboundMessage], Awaitable[No
     failures = 0
     while True:
         try:
-            parcel = await outbox.take()
+            delivery = await outbox.take()
         except BusClosed:
             return
-        final = parcel.message.kind == "final"
+        final = delivery.message.kind == "final"
         if failures and not final:
             # While the channel fails, only what matters is worth its wait.
-            outbox.drop(parcel)
+            outbox.drop(delivery)
             continue
-        error = await _try(outbox, parcel, send, redelivery.send)
+        error = await _try(outbox, delivery, send, redelivery.send)
         failures = failures + 1 if error else 0
         if error and final:
-            await outbox.keep(parcel, error)
+            await outbox.keep(delivery, error)
             await trio.sleep(redelivery.wait_after(failures))
         elif error:
-            outbox.drop(parcel)
+            outbox.drop(delivery)
 
 
 async def _try(
-    outbox: Outbox, parcel: Parcel, send: Callable[[OutboundMessage], Awaitable[None]], limit: float
+    outbox: Outbox, delivery: Delivery, send: Callable[[OutboundMessage], Awaitable[None]], limit: float
 ) -> Exception | None:
     try:
         with trio.fail_after(limit):
-            await send(parcel.message)
+            await send(delivery.message)
     except Exception as exc:  # noqa: BLE001 - an adapter may fail in any way; the reply outlives it
         return exc  # noqa: ASYNC910 - `send` was awaited
     except BaseException:
-        outbox.give_back(parcel)
+        outbox.give_back(delivery)
         raise
     # It was shown: forgetting it is only left undone when the store hangs, and then it may be shown once more.
     with trio.move_on_after(_SETTLING, shield=True):
-        await outbox.settle(parcel)
+        await outbox.settle(delivery)
     await trio.lowlevel.checkpoint_if_cancelled()
     return None

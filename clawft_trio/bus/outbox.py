@@ -9,8 +9,8 @@ from itertools import islice
 import attrs
 import trio
 
-from clawft_trio.bus.overflow import BoundedQueue, QueueStatistics
-from clawft_trio.bus.shelf import Shelf, key_of
+from clawft_trio.bus.bounded_queue import BoundedQueue, QueueStatistics
+from clawft_trio.bus.undelivered import UndeliveredReplies, key_of
 from clawft_trio.chat import new_id
 from clawft_trio.errors import BusClosed
 from clawft_trio.messages import OutboundMessage
@@ -24,7 +24,7 @@ _LOAD = 100
 
 
 @attrs.frozen
-class Parcel:
+class Delivery:
     """A message on its way out. `key` says where on the shelf it is kept, if it is."""
 
     message: OutboundMessage
@@ -39,32 +39,38 @@ class Outbox:
     """
 
     def __init__(
-        self, channel: str, queue: BoundedQueue[Parcel], shelf: Shelf, *, wait: float, notify: Observer
+        self,
+        channel: str,
+        queue: BoundedQueue[Delivery],
+        undelivered: UndeliveredReplies,
+        *,
+        wait: float,
+        observer: Observer,
     ) -> None:
         self.channel = channel
         #: whether the channel shows pieces of answers and can take them back
         self.shows_partials = True
         self._queue = queue
-        self._shelf = shelf
+        self._undelivered_store = undelivered
         self._wait = wait
-        self._notify = notify
+        self._observer = observer
         #: replies on the shelf that the consumer has not been given yet, oldest first
-        self._shelved: deque[str] = deque()
+        self._undelivered_keys: deque[str] = deque()
         self._unyielded = 0
         #: replies given back by a consumer, and those just taken from the shelf: older than everything else
-        self._first: deque[Parcel] = deque()
+        self._first: deque[Delivery] = deque()
 
     def __repr__(self) -> str:
-        return f"<Outbox {self.channel}: {self._queue!r}, {len(self._shelved)} on the shelf>"
+        return f"<Outbox {self.channel}: {self._queue!r}, {len(self._undelivered_keys)} on the shelf>"
 
     @property
-    def shelved(self) -> int:
+    def undelivered(self) -> int:
         """How many replies were put on the shelf or given back, and are not with the consumer."""
-        return len(self._shelved) + len(self._first)
+        return len(self._undelivered_keys) + len(self._first)
 
-    def note_shelved(self, keys: Iterable[str]) -> None:
+    def note_undelivered(self, keys: Iterable[str]) -> None:
         """Learn of the replies that an earlier process has left on the shelf."""
-        self._shelved.extend(keys)
+        self._undelivered_keys.extend(keys)
         self._queue.wake_reader()
 
     def statistics(self) -> QueueStatistics:
@@ -80,19 +86,19 @@ class Outbox:
         """
         if message.kind != "final":
             if self.shows_partials:
-                return await self._queue.put(Parcel(message))
+                return await self._queue.put(Delivery(message))
             await trio.lowlevel.checkpoint()
             return False
-        parcel = Parcel(message, key_of(message) if kept else None)
-        if not self._shelved:
+        delivery = Delivery(message, key_of(message) if kept else None)
+        if not self._undelivered_keys:
             with trio.move_on_after(self._wait) as patience:
-                await self._queue.put(parcel)
+                await self._queue.put(delivery)
             if not patience.cancelled_caught:
                 return True
-        await self.shelve(parcel)
+        await self.store_undelivered(delivery)
         return True
 
-    async def put_or_shelve(self, message: OutboundMessage, *, kept: bool = False) -> None:
+    async def put_or_store(self, message: OutboundMessage, *, kept: bool = False) -> None:
         """Hand a final reply over without waiting for room: what does not fit goes to the shelf at once.
 
         Raises:
@@ -100,16 +106,16 @@ class Outbox:
 
         Cancellation: `Cancelled` means that it was not handed over.
         """
-        parcel = Parcel(message, key_of(message) if kept else None)
+        delivery = Delivery(message, key_of(message) if kept else None)
         try:
-            if not self._shelved:
-                self._queue.put_nowait(parcel)
+            if not self._undelivered_keys:
+                self._queue.put_nowait(delivery)
                 return  # noqa: ASYNC910 - nothing was waited for
         except (trio.WouldBlock, BusClosed):
             pass
-        await self.shelve(parcel)
+        await self.store_undelivered(delivery)
 
-    async def shelve(self, parcel: Parcel, error: BaseException | None = None) -> None:
+    async def store_undelivered(self, delivery: Delivery, error: BaseException | None = None) -> None:
         """Keep *parcel* until the channel comes back, behind everything that is waiting for it.
 
         Raises:
@@ -117,18 +123,18 @@ class Outbox:
 
         Cancellation: `Cancelled` means that it is not kept.
         """
-        key = parcel.key or key_of(parcel.message) or new_id()
+        key = delivery.key or key_of(delivery.message) or new_id()
         # Noted first: from now on every later reply has to stand behind this one.
-        self._shelved.append(key)
+        self._undelivered_keys.append(key)
         try:
-            if parcel.key is None:
-                await self._shelf.keep(key, parcel.message)
+            if delivery.key is None:
+                await self._undelivered_store.keep(key, delivery.message)
             else:
                 await trio.lowlevel.checkpoint()
         except BaseException:
-            self._shelved.remove(key)
+            self._undelivered_keys.remove(key)
             raise
-        self._notify(Undeliverable(message=parcel.message, error=error))
+        self._observer(Undeliverable(message=delivery.message, error=error))
         self._queue.wake_reader()
 
     # --- out ---------------------------------------------------------------------------------------------
@@ -138,17 +144,17 @@ class Outbox:
 
     async def __anext__(self) -> OutboundMessage:
         try:
-            parcel = await self.take()
+            delivery = await self.take()
         except BusClosed:
             raise StopAsyncIteration from None
         try:
-            await self.settle(parcel)
+            await self.settle(delivery)
         except BaseException:
-            self.give_back(parcel)
+            self.give_back(delivery)
             raise
-        return parcel.message
+        return delivery.message
 
-    async def take(self) -> Parcel:
+    async def take(self) -> Delivery:
         """Take the next one, waiting for it. It is `settle`d or given back when it was tried.
 
         Raises:
@@ -168,13 +174,13 @@ class Outbox:
             try:
                 return self._queue.get_nowait()  # noqa: ASYNC910
             except trio.WouldBlock:
-                await (self._load() if self._shelved else self._queue.wait_for_news())
+                await (self._load() if self._undelivered_keys else self._queue.wait_for_news())
             except BusClosed:
-                if not self._shelved:
+                if not self._undelivered_keys:
                     raise
                 await self._load()
 
-    async def keep(self, parcel: Parcel, error: BaseException) -> None:
+    async def keep(self, delivery: Delivery, error: BaseException) -> None:
         """It could not be delivered because of *error*: put it on the shelf, and first in line.
 
         Raises:
@@ -182,35 +188,35 @@ class Outbox:
 
         Cancellation: it is first in line all the same.
         """
-        key = parcel.key or key_of(parcel.message) or new_id()
-        self._notify(Undeliverable(message=parcel.message, error=error))
+        key = delivery.key or key_of(delivery.message) or new_id()
+        self._observer(Undeliverable(message=delivery.message, error=error))
         try:
-            if parcel.key is None:
-                await self._shelf.keep(key, parcel.message)
+            if delivery.key is None:
+                await self._undelivered_store.keep(key, delivery.message)
             else:
                 await trio.lowlevel.checkpoint()
         except BaseException:
-            self.give_back(parcel)
+            self.give_back(delivery)
             raise
-        self.give_back(Parcel(parcel.message, key))
+        self.give_back(Delivery(delivery.message, key))
 
-    def drop(self, parcel: Parcel) -> None:
+    def drop(self, delivery: Delivery) -> None:
         """A piece of an answer could not be shown: tell of it, and forget it."""
-        self._notify(MessageDropped(queue=self._queue.name, policy="failed", message=parcel.message))
+        self._observer(MessageDropped(queue=self._queue.name, policy="failed", message=delivery.message))
 
-    def give_back(self, parcel: Parcel) -> None:
+    def give_back(self, delivery: Delivery) -> None:
         """It was taken and could not be delivered: it is the next one again."""
-        self._first.appendleft(parcel)
+        self._first.appendleft(delivery)
         self._queue.wake_reader()
 
     async def _load(self) -> None:
-        keys = tuple(islice(self._shelved, _LOAD))
-        found = await self._shelf.fetch(keys)
+        keys = tuple(islice(self._undelivered_keys, _LOAD))
+        found = await self._undelivered_store.fetch(keys)
         for _ in keys:
-            self._shelved.popleft()
-        self._first.extend(Parcel(kept.message, kept.key) for kept in found)
+            self._undelivered_keys.popleft()
+        self._first.extend(Delivery(kept.message, kept.key) for kept in found)
 
-    async def settle(self, parcel: Parcel) -> None:  # noqa: ASYNC910 - mostly there is nothing to do
+    async def settle(self, delivery: Delivery) -> None:  # noqa: ASYNC910 - mostly there is nothing to do
         """It is delivered: forget it.
 
         Raises:
@@ -218,12 +224,12 @@ class Outbox:
 
         Cancellation: `Cancelled` means that the shelf still has it.
         """
-        if parcel.key is not None:
-            await self._shelf.delivered(parcel.key)
+        if delivery.key is not None:
+            await self._undelivered_store.delivered(delivery.key)
 
     # --- the end -----------------------------------------------------------------------------------------
 
-    async def shelve_rest(self) -> None:
+    async def store_rest(self) -> None:
         """Keep every final reply that nobody has taken; the other messages are dropped.
 
         Raises:
@@ -234,8 +240,8 @@ class Outbox:
         rest = [*self._first, *self._queue.clear(None)]
         self._first.clear()
         await trio.lowlevel.checkpoint_if_cancelled()
-        for parcel in rest:
-            if parcel.message.kind == "final":
-                await self.shelve(parcel)
+        for delivery in rest:
+            if delivery.message.kind == "final":
+                await self.store_undelivered(delivery)
             else:
-                self.drop(parcel)
+                self.drop(delivery)

@@ -7,11 +7,11 @@ import sys
 import attrs
 from rich.console import Console
 
-from clawft_trio.agent.question import Reply
+from clawft_trio.agent.turn_types import Reply
 from clawft_trio.attempts import AttemptRecord
-from clawft_trio.cli.opening import open_chosen
+from clawft_trio.cli.agent import open_chosen
 from clawft_trio.cli.options import Chosen
-from clawft_trio.cli.show import summary
+from clawft_trio.cli.tables import summary
 from clawft_trio.cli.transcript import Transcript
 from clawft_trio.codec import encode_json
 from clawft_trio.errors import ClawftError

@@ -11,14 +11,14 @@ import attrs
 import trio
 from rich.console import Console
 
+from clawft_trio.cli.agent import open_chosen
 from clawft_trio.cli.conversation import Conversation, new_name
-from clawft_trio.cli.interrupts import Interrupts, open_interrupts
-from clawft_trio.cli.opening import open_chosen
+from clawft_trio.cli.errors import explain
 from clawft_trio.cli.options import Chosen
-from clawft_trio.cli.slash import obey
-from clawft_trio.cli.telling import explain
+from clawft_trio.cli.signals import Interrupts, open_interrupts
+from clawft_trio.cli.slash import run_slash_command
+from clawft_trio.cli.stdin import StdinLines, read_stdin
 from clawft_trio.cli.transcript import Transcript
-from clawft_trio.cli.typed import TypedLines, standard_input
 from clawft_trio.errors import ClawftError, NotConfigured
 from clawft_trio.observe import TaskClock
 
@@ -44,7 +44,7 @@ async def chat(wanted: Chat) -> bool:
     if wanted.session and wanted.chosen.store is None:
         raise NotConfigured("--session goes on with what --store FILE keeps: name that file, too")
     console = Console(highlight=False)
-    at_terminal = standard_input().isatty() and console.is_terminal
+    at_terminal = read_stdin().isatty() and console.is_terminal
     transcript = Transcript(console) if console.is_terminal else None
     observers = [] if transcript is None else [transcript.notice]
     with TaskClock.running() as clock:
@@ -68,19 +68,19 @@ class _Talk:
     def __init__(self, conversation: Conversation, interrupts: Interrupts, *, prompts: bool) -> None:
         self._conversation = conversation
         self._interrupts = interrupts
-        self._lines = TypedLines()
+        self._lines = StdinLines()
         self._prompts = prompts
 
     async def run(self) -> None:
         if self._prompts:
-            await self._greet()
+            await self._print_greeting()
         while (message := await self._next_message()) is not None:
             if not await self._done(message.strip()):
                 break
         if self._prompts and self._conversation.chosen.store is not None:
             self._hint(f"To go on: --session {self._conversation.name}")
 
-    async def _greet(self) -> None:
+    async def _print_greeting(self) -> None:
         said = len(await self._conversation.said())
         so_far = f", {said} messages so far" if said else ""
         self._hint(f"Session {self._conversation.name}{so_far}. /help says what may be typed; Ctrl-D leaves.")
@@ -100,7 +100,7 @@ class _Talk:
         await trio.lowlevel.checkpoint()
         with self._interrupts.ending():
             try:
-                return await obey(self._conversation, line)
+                return await run_slash_command(self._conversation, line)
             except ClawftError as exc:
                 if not self._prompts:
                     self._conversation.unanswered += 1

@@ -10,9 +10,9 @@ from functools import partial
 import attrs
 import trio
 
-from clawft_trio.cli.findings import Finding
-from clawft_trio.cli.opening import targets_of
+from clawft_trio.cli.agent import targets_of
 from clawft_trio.cli.options import SERVER, Chosen
+from clawft_trio.cli.report import CheckResult
 from clawft_trio.config import Config, ProviderConfig
 from clawft_trio.errors import (
     AuthFailed,
@@ -25,7 +25,7 @@ from clawft_trio.errors import (
     TransportFailed,
 )
 from clawft_trio.llm import KNOWN, OpenAICompatible
-from clawft_trio.llm.http_model import HttpModel
+from clawft_trio.llm.http_provider import HttpProvider
 
 
 def models_of(chosen: Chosen, config: Config) -> tuple[str, ...]:
@@ -48,41 +48,41 @@ def providers_of(chosen: Chosen, config: Config) -> tuple[str, ...]:
     return tuple(name for name, known in KNOWN.items() if not known.local and _set(known.key_variables))
 
 
-async def check_provider(name: str, chosen: Chosen, config: Config) -> Finding:
+async def check_provider(name: str, chosen: Chosen, config: Config) -> CheckResult:
     """Ask the provider *name* for its list of models, which costs nothing.
 
     Cancellation: the connection is closed.
     """
     await trio.lowlevel.checkpoint()
-    wrong = partial(Finding, check="provider", subject=name, outcome="problem")
+    wrong = partial(CheckResult, check="provider", subject=name, outcome="problem")
     try:
         key = key_origin(name, chosen, config)
         # The list is asked of all alike, so a model that nobody named will do.
         _, make = targets_of(attrs.evolve(chosen, models=chosen.models or (f"{name}/any",)), config)
         provider = make(name)
     except NotConfigured as exc:
-        return wrong(says=str(exc), advice=_bad_address(name, chosen, config) or _missing(name))
-    assert isinstance(provider, HttpModel)
+        return wrong(message=str(exc), advice=_bad_address(name, chosen, config) or _missing(name))
+    assert isinstance(provider, HttpProvider)
     try:
         async with provider:
             listed = await provider.list_models()
     except ModelNotFound:
-        return Finding(check="provider", subject=name, says=f"reached; it has no list of models; {key}")
+        return CheckResult(check="provider", subject=name, message=f"reached; it has no list of models; {key}")
     except ClawftError as exc:
-        finding = wrong(says=f"{type(exc).__name__}: {exc}".rstrip(": "), advice=_advice(exc, name, key))
+        finding = wrong(message=f"{type(exc).__name__}: {exc}".rstrip(": "), advice=_advice(exc, name, key))
         return attrs.evolve(finding, outcome="warning") if isinstance(exc, RateLimited | ServerError) else finding
     return _listed(name, [model for model in models_of(chosen, config) if model.startswith(f"{name}/")], listed, key)
 
 
-def _listed(name: str, named: Iterable[str], listed: tuple[str, ...], key: str) -> Finding:
-    about = partial(Finding, check="provider", subject=name)
-    says = f"{len(listed)} models; {key}"
+def _listed(name: str, named: Iterable[str], listed: tuple[str, ...], key: str) -> CheckResult:
+    about = partial(CheckResult, check="provider", subject=name)
+    message = f"{len(listed)} models; {key}"
     absent = list(_absent([model.partition("/")[2] for model in named], listed))
     if not absent:
-        return about(says=says)
+        return about(message=message)
     close = [match for model in absent for match in difflib.get_close_matches(model, listed, n=1)]
     advice = f"Did you mean {' and '.join(close)}?" if close else "Look the name up with the provider."
-    return about(outcome="warning", says=f"{says}; not on its list: {', '.join(absent)}", advice=advice)
+    return about(outcome="warning", message=f"{message}; not on its list: {', '.join(absent)}", advice=advice)
 
 
 def _absent(models: Iterable[str], listed: tuple[str, ...]) -> Iterator[str]:

@@ -70,7 +70,7 @@ def demo(
     Example: clawft-trio demo --speed 2
     """
     from clawft_trio.cli.demo import demo as show_demo
-    from clawft_trio.cli.running import run
+    from clawft_trio.cli.run import run
 
     run(show_demo, speed)
 
@@ -94,10 +94,10 @@ def ask(
     Example: clawft-trio ask "What is in notes.txt?" --base-url http://localhost:8080/v1 --model llama --workspace .
     """
     from clawft_trio.cli.ask import Ask, ask as ask_once
-    from clawft_trio.cli.running import run
-    from clawft_trio.cli.typed import standard_input
+    from clawft_trio.cli.run import run
+    from clawft_trio.cli.stdin import read_stdin
 
-    words = standard_input().read() if question == "-" else question
+    words = read_stdin().read() if question == "-" else question
     agent = chosen(model, base_url, api_key_env, workspace, config, store, record)
     run(ask_once, Ask(question=words, chosen=agent, as_json=json))
 
@@ -120,7 +120,7 @@ def chat(
     Example: clawft-trio chat --model openai/gpt-5-mini --workspace . --store agent.db --session trip
     """
     from clawft_trio.cli.chat import Chat, chat as talk
-    from clawft_trio.cli.running import run
+    from clawft_trio.cli.run import run
 
     agent = chosen(model, base_url, api_key_env, workspace, config, store, record)
     if not run(talk, Chat(chosen=agent, session=session)):
@@ -146,7 +146,7 @@ def doctor(
     Example: clawft-trio doctor --config config.json --store agent.db
     """
     from clawft_trio.cli.doctor import Doctor, doctor as examine
-    from clawft_trio.cli.running import run
+    from clawft_trio.cli.run import run
 
     agent = chosen(model, base_url, api_key_env, workspace, config, store)
     if not run(examine, Doctor(chosen=agent, total=total, as_json=json)):
@@ -165,7 +165,7 @@ def context(
 
     Example: clawft-trio context --workspace .
     """
-    from clawft_trio.cli.running import run
+    from clawft_trio.cli.run import run
     from clawft_trio.cli.workspace import Look, show_context
 
     look = Look(workspace=workspace, config=config, sender=sender, trust_workspace=trust_workspace, as_json=json)
@@ -183,7 +183,7 @@ def skills(
 
     Example: clawft-trio skills --workspace . --trust-workspace
     """
-    from clawft_trio.cli.running import run
+    from clawft_trio.cli.run import run
     from clawft_trio.cli.workspace import Look, show_skills
 
     look = Look(workspace=workspace, config=config, trust_workspace=trust_workspace, as_json=json)
@@ -206,7 +206,7 @@ def costs(
     Example: clawft-trio costs agent.db --by sender --days 7 --format csv
     """
     from clawft_trio.cli.costs import Costs, show_costs
-    from clawft_trio.cli.running import run
+    from clawft_trio.cli.run import run
 
     asked = Costs(store=store, by=tuple(by or ("sender", "target")), sender=sender, days=days, form=form)
     run(show_costs, asked)
@@ -246,8 +246,8 @@ def config_init(
 
     Example: clawft-trio config init --model openai/gpt-5-mini --model ollama/llama3.2
     """
-    from clawft_trio.cli.running import run
-    from clawft_trio.cli.settings import Init, init as begin_config
+    from clawft_trio.cli.config import Init, init as begin_config
+    from clawft_trio.cli.run import run
 
     run(begin_config, Init(path=path, models=tuple(model or ()), workspace=workspace, force=force))
 
@@ -263,8 +263,8 @@ def config_show(
 
     Example: clawft-trio config show config.json
     """
-    from clawft_trio.cli.running import run
-    from clawft_trio.cli.settings import show as show_config
+    from clawft_trio.cli.config import show as show_config
+    from clawft_trio.cli.run import run
 
     run(partial(show_config, path, as_json=json))
 
@@ -275,7 +275,7 @@ def config_schema() -> None:
 
     Example: clawft-trio config schema > config.schema.json
     """
-    from clawft_trio.cli.settings import print_schema
+    from clawft_trio.cli.config import print_schema
 
     print_schema()
 
@@ -295,7 +295,7 @@ def mcp_serve(
     Example: clawft-trio mcp serve .
     """
     from clawft_trio.cli.mcp import Serve, serve
-    from clawft_trio.cli.running import run
+    from clawft_trio.cli.run import run
 
     run(serve, Serve(workspace=workspace, config=config, writing=writing))
 
@@ -310,7 +310,7 @@ def mcp_list(
     Example: clawft-trio mcp list -- npx -y @modelcontextprotocol/server-everything
     """
     from clawft_trio.cli.mcp import show_tools
-    from clawft_trio.cli.running import run
+    from clawft_trio.cli.run import run
 
     run(partial(show_tools, server, as_json=json))
 
@@ -326,7 +326,7 @@ def mcp_call(
     Example: clawft-trio mcp call echo -a '{"message": "hi"}' -- npx -y @modelcontextprotocol/server-everything
     """
     from clawft_trio.cli.mcp import call_tool
-    from clawft_trio.cli.running import run
+    from clawft_trio.cli.run import run
 
     if not run(call_tool, server, tool, arguments):
         raise typer.Exit(1)

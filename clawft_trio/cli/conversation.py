@@ -9,17 +9,17 @@ import trio
 from rich.console import Console
 
 from clawft_trio.agent import Agent
-from clawft_trio.agent.question import AgentEvent, RoundStarted
 from clawft_trio.agent.sessions import Sessions, SessionSummary
+from clawft_trio.agent.turn_types import AgentEvent, RoundStarted
 from clawft_trio.auth import LOCAL_CHANNEL
 from clawft_trio.chat import Message, Reset, TextDelta
-from clawft_trio.cli.interrupts import Interrupts
+from clawft_trio.cli.errors import explain
 from clawft_trio.cli.options import Chosen
-from clawft_trio.cli.telling import explain
+from clawft_trio.cli.signals import Interrupts
 from clawft_trio.cli.transcript import Transcript
 from clawft_trio.costs import Spending
 from clawft_trio.errors import ClawftError
-from clawft_trio.nursery import goodbye
+from clawft_trio.nursery import cleanup_scope
 from clawft_trio.observe import TaskClock
 
 _GRACE = 5.0
@@ -99,8 +99,8 @@ class Conversation:
             async with self._transcript.following():
                 await self.agent.ask(words, session=self.session, model=self.model, on_event=seen)
         except trio.Cancelled:
-            with goodbye(_GRACE):
-                await self._keep(seen.text)  # noqa: ASYNC102 - `goodbye` is shielded and bounded
+            with cleanup_scope(_GRACE):
+                await self._keep(seen.text)  # noqa: ASYNC102 - `cleanup_scope` is shielded and bounded
             raise
 
     async def _keep(self, shown: str) -> None:

@@ -16,15 +16,15 @@ from rich.console import Console
 from clawft_trio.agent import Agent, open_agent
 from clawft_trio.attempts import Usage
 from clawft_trio.chat import Provider
-from clawft_trio.cli.show import attempts_table, summary, tools_table
+from clawft_trio.cli.tables import attempts_table, summary, tools_table
 from clawft_trio.cli.transcript import Transcript
 from clawft_trio.errors import NotConfigured
 from clawft_trio.llm import OpenAICompatible
 from clawft_trio.observe import Recorder
 from clawft_trio.resilience import CircuitBreaker, Retry, Timeout, compose
-from clawft_trio.testing.exchange import SeenRequest
 from clawft_trio.testing.fault_server import open_fault_server
 from clawft_trio.testing.script import CallTool, Finish, ResetConnection, Wait, WireScript, say
+from clawft_trio.testing.script_player import SeenRequest
 
 QUESTION = "It is Friday. Which of my three cities is dry this weekend, and what do I pack?"
 

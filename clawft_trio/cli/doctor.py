@@ -10,22 +10,22 @@ from typing import TypeAlias
 import attrs
 import trio
 
-from clawft_trio.agent.configured import mcp_servers
+from clawft_trio.agent.from_config import mcp_servers
 from clawft_trio.cli.check_provider import check_provider, providers_of
-from clawft_trio.cli.findings import Finding, print_findings, print_findings_json
+from clawft_trio.cli.errors import error_reason
 from clawft_trio.cli.options import Chosen
-from clawft_trio.cli.patience import patience
-from clawft_trio.cli.telling import why_of
+from clawft_trio.cli.progress import progress
+from clawft_trio.cli.report import CheckResult, print_report, print_report_json
 from clawft_trio.cli.workspace import Look, skills_of
 from clawft_trio.config import Config, McpServerConfig, load_config
 from clawft_trio.errors import CannotStart, ClawftError, ConfigError, NotConfigured, PeerGone, StoreError
 from clawft_trio.files import FileCache
 from clawft_trio.mcp import McpOptions, open_mcp
 from clawft_trio.nursery import open_hidden_nursery
-from clawft_trio.observe import mask_secrets
+from clawft_trio.observe import redact_secrets
 from clawft_trio.store import open_store
 
-Check: TypeAlias = Callable[[], Awaitable[Finding]]
+Check: TypeAlias = Callable[[], Awaitable[CheckResult]]
 
 
 @attrs.frozen(kw_only=True)
@@ -46,35 +46,35 @@ async def doctor(wanted: Doctor) -> bool:
     Cancellation: servers that were started are ended; nothing is printed.
     """
     config, findings = await _config(wanted.chosen.config)
-    async with patience("Checking"):
+    async with progress("Checking"):
         findings += await _side_by_side(_checks(wanted, config), wanted.total)
     # Others wrote some of it: what a server says in its last words, nobody here has checked.
-    findings = [attrs.evolve(one, says=mask_secrets(one.says)) for one in findings]
-    (print_findings_json if wanted.as_json else print_findings)(findings)
+    findings = [attrs.evolve(one, message=redact_secrets(one.message)) for one in findings]
+    (print_report_json if wanted.as_json else print_report)(findings)
     return all(finding.outcome != "problem" for finding in findings)
 
 
-async def _config(path: Path | None) -> tuple[Config, list[Finding]]:
+async def _config(path: Path | None) -> tuple[Config, list[CheckResult]]:
     """The configuration, and one finding for each thing that is wrong with it."""
     await trio.lowlevel.checkpoint()
     if path is None:
-        return Config(), [Finding(check="config", subject="", says="none given; the defaults are used")]
+        return Config(), [CheckResult(check="config", subject="", message="none given; the defaults are used")]
     try:
-        return await load_config(path), [Finding(check="config", subject=str(path), says="fits")]
+        return await load_config(path), [CheckResult(check="config", subject=str(path), message="fits")]
     except ConfigError as exc:
         advice = "Correct it there; `clawft-trio config schema` lets an editor help."
         if not path.exists():  # noqa: ASYNC240 - one look, before anything runs
             advice = "Write one with `clawft-trio config init`, or name another with --config."
-        wrong = partial(Finding, check="config", subject=str(path), outcome="problem", advice=advice)
-        return Config(), [wrong(says=str(problem)) for problem in exc.problems]
+        wrong = partial(CheckResult, check="config", subject=str(path), outcome="problem", advice=advice)
+        return Config(), [wrong(message=str(problem)) for problem in exc.problems]
 
 
-def _checks(wanted: Doctor, config: Config) -> list[tuple[Finding, Check]]:
+def _checks(wanted: Doctor, config: Config) -> list[tuple[CheckResult, Check]]:
     """What to look at, each with what is said when it takes too long."""
-    checks: list[tuple[Finding, Check]] = []
+    checks: list[tuple[CheckResult, Check]] = []
 
     def add(check: str, subject: str, slow: str, look: Check) -> None:
-        late = Finding(check=check, subject=subject, outcome="problem", says="no answer in time", advice=slow)
+        late = CheckResult(check=check, subject=subject, outcome="problem", message="no answer in time", advice=slow)
         checks.append((late, look))
 
     for name in providers_of(wanted.chosen, config):
@@ -94,7 +94,7 @@ def _checks(wanted: Doctor, config: Config) -> list[tuple[Finding, Check]]:
     return checks
 
 
-async def _side_by_side(checks: Sequence[tuple[Finding, Check]], total: float) -> list[Finding]:
+async def _side_by_side(checks: Sequence[tuple[CheckResult, Check]], total: float) -> list[CheckResult]:
     """What each check found, in their order; none takes longer than *total* seconds."""
     found = [late for late, _ in checks]
 
@@ -110,20 +110,20 @@ async def _side_by_side(checks: Sequence[tuple[Finding, Check]], total: float) -
     return found
 
 
-async def _no_provider() -> Finding:
+async def _no_provider() -> CheckResult:
     await trio.lowlevel.checkpoint()
-    return Finding(
+    return CheckResult(
         check="provider",
         subject="",
         outcome="problem",
-        says="no model is named, and no provider's key is set",
+        message="no model is named, and no provider's key is set",
         advice="Set a key, such as OPENAI_API_KEY, or name a model: --model provider/model, or a server: --base-url.",
     )
 
 
-async def _mcp(name: str, own: McpServerConfig, config: Config, total: float) -> Finding:
+async def _mcp(name: str, own: McpServerConfig, config: Config, total: float) -> CheckResult:
     await trio.lowlevel.checkpoint()
-    wrong = partial(Finding, check="mcp", subject=name, outcome="problem")
+    wrong = partial(CheckResult, check="mcp", subject=name, outcome="problem")
     alone = attrs.evolve(config, tools=attrs.evolve(config.tools, mcp_servers={name: own}))
     try:
         server = mcp_servers(alone)[name].server
@@ -132,43 +132,44 @@ async def _mcp(name: str, own: McpServerConfig, config: Config, total: float) ->
         ) as client:
             tools = await client.list_tools()
     except NotConfigured as exc:
-        return wrong(says=str(exc), advice="Set it, or write the value into the configuration.")
+        return wrong(message=str(exc), advice="Set it, or write the value into the configuration.")
     except CannotStart as exc:
-        return wrong(says=str(exc), advice=f"Install it, or correct $.tools.mcp_servers[{name!r}].command.")
+        return wrong(message=str(exc), advice=f"Install it, or correct $.tools.mcp_servers[{name!r}].command.")
     except PeerGone as exc:
         by_hand = "Run its command by hand: it says there why it ends."
         return wrong(
-            says=why_of(exc), advice=by_hand if own.url is None else "Is its address right, and the network up?"
+            message=error_reason(exc),
+            advice=by_hand if own.url is None else "Is its address right, and the network up?",
         )
     except ClawftError as exc:
-        return wrong(says=f"{type(exc).__name__}: {exc}", advice="Try it by hand with `clawft-trio mcp list`.")
-    return Finding(check="mcp", subject=name, says=f"{len(tools)} tools")
+        return wrong(message=f"{type(exc).__name__}: {exc}", advice="Try it by hand with `clawft-trio mcp list`.")
+    return CheckResult(check="mcp", subject=name, message=f"{len(tools)} tools")
 
 
-async def _skills(workspace: Path, config: Config) -> Finding:
-    about = partial(Finding, check="skills", subject=str(workspace))
+async def _skills(workspace: Path, config: Config) -> CheckResult:
+    about = partial(CheckResult, check="skills", subject=str(workspace))
     if not await trio.Path(workspace).is_dir():
-        return about(outcome="problem", says="there is no such folder", advice=f"Make it: mkdir -p {workspace}")
+        return about(outcome="problem", message="there is no such folder", advice=f"Make it: mkdir -p {workspace}")
     report = await skills_of(config, workspace, Look(), FileCache()).load()
     if report.problems:
         return about(
             outcome="problem",
-            says="; ".join(report.problems),
+            message="; ".join(report.problems),
             advice="Correct them, or remove them; `clawft-trio skills` lists all.",
         )
-    return about(says=f"{len(report.skills)} skills")
+    return about(message=f"{len(report.skills)} skills")
 
 
-async def _store(path: Path) -> Finding:
-    about = partial(Finding, check="store", subject=str(path))
+async def _store(path: Path) -> CheckResult:
+    about = partial(CheckResult, check="store", subject=str(path))
     if not await trio.Path(path).exists():
-        return about(says="not there yet; it is made when it is first used")
+        return about(message="not there yet; it is made when it is first used")
     try:
         # Without migrations: looking changes nothing.
         async with open_store(path) as store:
             (said,) = await store.read(lambda connection: connection.execute("PRAGMA quick_check(1)").fetchone())
     except StoreError as exc:
-        return about(outcome="problem", says=f"{type(exc).__name__}: {exc}", advice="Use another file, or a backup.")
+        return about(outcome="problem", message=f"{type(exc).__name__}: {exc}", advice="Use another file, or a backup.")
     if said != "ok":
-        return about(outcome="problem", says=str(said), advice="Use a backup: the file is damaged.")
-    return about(says="whole")
+        return about(outcome="problem", message=str(said), advice="Use a backup: the file is damaged.")
+    return about(message="whole")

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from clawft_trio.cli.telling import explain, say
+from clawft_trio.cli.errors import explain, say
 from clawft_trio.errors import ClawftError, InvalidData, NotConfigured, Refused, Unsupported
 from clawft_trio.nursery import leaves
 

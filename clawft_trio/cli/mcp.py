@@ -10,8 +10,8 @@ import attrs
 from rich.console import Console
 from rich.table import Table
 
-from clawft_trio.cli.opening import existing_folder, settings_of
-from clawft_trio.cli.patience import patience
+from clawft_trio.cli.agent import existing_folder, settings_of
+from clawft_trio.cli.progress import progress
 from clawft_trio.codec import decode_json, encode_json
 from clawft_trio.errors import InvalidData, NotConfigured, Problem
 from clawft_trio.mcp import HttpServer, ServeOptions, open_mcp, serve_mcp
@@ -57,7 +57,7 @@ async def show_tools(server: Sequence[str], *, as_json: bool = False) -> None:
 
     Cancellation: the server is ended within its graces.
     """
-    async with patience("Starting the server"), open_mcp(_server(server)) as client:
+    async with progress("Starting the server"), open_mcp(_server(server)) as client:
         tools = await client.list_tools()
     if as_json:
         print(encode_json([{"name": one.name, "description": one.description} for one in tools]).decode())
@@ -80,7 +80,7 @@ async def call_tool(server: Sequence[str], name: str, arguments: str) -> bool:
     Cancellation: the server is told, and ended within its graces.
     """
     given = _arguments(arguments)
-    async with patience("Calling the server"), open_mcp(_server(server)) as client:
+    async with progress("Calling the server"), open_mcp(_server(server)) as client:
         result = await client.call_tool(name, given)
     for block in result.content:
         text = getattr(block, "text", None)

@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from clawft_trio.chat import Message
+from clawft_trio.cli.agent import absent_servers
 from clawft_trio.cli.conversation import Conversation, new_name
-from clawft_trio.cli.opening import absent_servers
-from clawft_trio.cli.transcript import tame
+from clawft_trio.cli.transcript import sanitize
 from clawft_trio.errors import InvalidData, Problem
 from clawft_trio.observe import task_tree
 from clawft_trio.pipeline import Target
@@ -33,7 +33,7 @@ class Slash:
     takes: str = ""
 
 
-async def obey(conversation: Conversation, line: str) -> bool:
+async def run_slash_command(conversation: Conversation, line: str) -> bool:
     """Do what *line* says; False when it says to leave.
 
     Raises:
@@ -92,7 +92,7 @@ async def _history(conversation: Conversation, count: str) -> None:
 def _tools(conversation: Conversation, _: str) -> None:
     table = _table()
     for tool in conversation.agent.tools:
-        table.add_row(tame(tool.name), tame(tool.description.strip().partition("\n")[0]))
+        table.add_row(sanitize(tool.name), sanitize(tool.description.strip().partition("\n")[0]))
     conversation.console.print(table if table.row_count else "No tools: give it a --workspace, or MCP servers.")
     for line in absent_servers(conversation.agent):
         conversation.console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
@@ -157,5 +157,5 @@ def _line_of(message: Message) -> Text:
     said = message.text if not calls else f"{message.text} [calls {calls}]".strip()
     line = Text(f"{message.role}: ", style="bold")
     shown = " ".join(said.split()) if message.role == "tool" else said
-    line.append(tame(shown if len(shown) <= 500 else f"{shown[:497]}..."), style="not bold")
+    line.append(sanitize(shown if len(shown) <= 500 else f"{shown[:497]}..."), style="not bold")
     return line

@@ -73,7 +73,9 @@ def _only(recording: Recording, wanted: Wanted) -> Recording:
     tree = spans_of(recording.events)
     turns = [span for span in tree.roots if span.kind == "turn"]
     chosen = {
-        span.id for span in turns if wanted.turn in {span.id[: len(wanted.turn)], str(span.facts.get("session", ""))}
+        span.id
+        for span in turns
+        if wanted.turn in {span.id[: len(wanted.turn)], str(span.attributes.get("session", ""))}
     }
     if not chosen:
         raise InvalidData([Problem("--turn", f"no turn or session {wanted.turn!r} in it")], source=str(wanted.file))

@@ -13,13 +13,13 @@ from rich.live import Live
 from rich.segment import SegmentLines
 from rich.text import Text
 
-from clawft_trio.agent.question import AgentEvent, RoundStarted, ToolsAnswered
+from clawft_trio.agent.turn_types import AgentEvent, RoundStarted, ToolsAnswered
 from clawft_trio.chat import Reset, TextDelta
-from clawft_trio.cli.patience import PATIENCE
+from clawft_trio.cli.progress import SHOW_AFTER
 from clawft_trio.errors import ProviderError
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.observe import Event, FailedOver, HedgeStarted, RetryScheduled, ToolEnded, ToolProgress, ToolStarted
-from clawft_trio.tools import ToolAnswer
+from clawft_trio.tools import ToolResult
 
 _STEP = 0.25
 """Seconds between looks at what takes long."""
@@ -91,7 +91,7 @@ class Transcript:
         if isinstance(event, TextDelta):
             if not self._text:
                 self._settle()
-            self._text.append(tame(event.text))
+            self._text.append(sanitize(event.text))
             if self._live is None:
                 # Not by `print`, which would turn tabs into spaces and `:on:` into a picture.
                 self._console.file.write(event.text)
@@ -133,7 +133,7 @@ class Transcript:
 
     def _retract(self, reset: Reset) -> None:
         self._text = Text()
-        taken = Text(tame(reset.discarded.text), style="dim strike red")
+        taken = Text(sanitize(reset.discarded.text), style="dim strike red")
         why = Text(f"  ↩ taken back: {_cause(reset.cause)}", style="red")
         if self._live is None:
             self._console.print()
@@ -162,8 +162,10 @@ class Transcript:
         """What goes on while nothing is said."""
         now = trio.current_time()
         for running in self._tools.values():
-            yield Text(f"  ⚙ {tame(running.tool)} {_waited(now - running.since)} {tame(running.progress)}", style="dim")
-        if not self._tools and now - self._heard > PATIENCE:
+            yield Text(
+                f"  ⚙ {sanitize(running.tool)} {_waited(now - running.since)} {sanitize(running.progress)}", style="dim"
+            )
+        if not self._tools and now - self._heard > SHOW_AFTER:
             yield Text(f"  … waiting for the model {_waited(now - self._heard)}", style="dim")
 
     def _draw(self) -> None:
@@ -196,7 +198,7 @@ class _Tail:
         yield SegmentLines(lines[-max(1, console.height - 1) :], new_lines=True)
 
 
-def tame(text: str) -> str:
+def sanitize(text: str) -> str:
     """*text* without what a terminal would obey: a model must not move the cursor or fill the clipboard."""
     return text.translate(_PICTURES)
 
@@ -216,15 +218,15 @@ def _what_now(event: RetryScheduled | FailedOver | HedgeStarted) -> str:
 
 def _waited(seconds: float) -> str:
     """Nothing in the first second: that is no news."""
-    return f"{seconds:.0f} s" if seconds >= PATIENCE else ""
+    return f"{seconds:.0f} s" if seconds >= SHOW_AFTER else ""
 
 
-def _tool_lines(answers: Iterable[ToolAnswer]) -> Text:
+def _tool_lines(answers: Iterable[ToolResult]) -> Text:
     lines = Text()
     for answer in answers:
         mark, style = ("✓", "green") if answer.outcome == "ok" else ("✗", "red")
-        lines.append(f"  {mark} {tame(answer.name)}", style=style)
-        lines.append(f" {tame(_short(answer.text))}\n", style="dim")
+        lines.append(f"  {mark} {sanitize(answer.name)}", style=style)
+        lines.append(f" {sanitize(_short(answer.text))}\n", style="dim")
     lines.rstrip()
     return lines
 

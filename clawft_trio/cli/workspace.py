@@ -9,7 +9,7 @@ import trio
 from rich.console import Console
 from rich.table import Table
 
-from clawft_trio.cli.opening import existing_folder, settings_of
+from clawft_trio.cli.agent import existing_folder, settings_of
 from clawft_trio.codec import encode_json
 from clawft_trio.config import Config
 from clawft_trio.context import ContextBuilder, Memory, Skills

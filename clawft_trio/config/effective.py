@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 
 import attrs
 
-from clawft_trio.config.concealing import HIDDEN, concealed, concealed_arguments
+from clawft_trio.config.redaction import REDACTED, redacted, redacted_arguments
 from clawft_trio.config.schema import Config, McpServerConfig
 from clawft_trio.config.structuring import VARIABLE, Secret, folded, names_of
 
@@ -58,7 +58,7 @@ def _of_class(value: Any, given: Any, path: str) -> Iterator[Setting]:
         place, inner = f"{path}.{field.name}", getattr(value, field.name)
         if types[field.name] is Any or Any in getattr(types[field.name], "__args__", ()):
             # Sections of others, with tokens of theirs in places that nobody here knows.
-            yield Setting(place, HIDDEN if inner else None, _origin(raw))
+            yield Setting(place, REDACTED if inner else None, _origin(raw))
         elif isinstance(value, McpServerConfig) and field.name == "args":
             yield from _arguments(inner, raw, place)
         else:
@@ -70,7 +70,7 @@ def _arguments(value: tuple[str, ...], given: Any, path: str) -> Iterator[Settin
     if not value:
         yield Setting(path, [], _origin(given))
     written = [_written(item, _at(given, number)) for number, item in enumerate(value)]
-    for number, word in enumerate(concealed_arguments(written)):
+    for number, word in enumerate(redacted_arguments(written)):
         yield Setting(f"{path}[{number}]", word, _origin(_at(given, number)))
 
 
@@ -83,12 +83,12 @@ def _at(given: Any, step: Any) -> Any:
 
 def _shown(value: Any, given: Any) -> Any:
     if isinstance(value, Secret):
-        return HIDDEN if value else ""
+        return REDACTED if value else ""
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, Mapping | tuple):
         return {} if isinstance(value, Mapping) else []
-    return concealed(_written(str(value), given))
+    return redacted(_written(str(value), given))
 
 
 def _written(value: str, given: Any) -> str:

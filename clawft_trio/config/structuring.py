@@ -30,7 +30,7 @@ def alias(*names: str) -> dict[str, Any]:
 
 
 class Secret:
-    """A string that is not shown: a key, a token. `reveal()` gives it."""
+    """A string that is not shown: a key, a token. `get_secret_value()` gives it."""
 
     __slots__ = ("_value", "missing", "variables")
 
@@ -53,7 +53,7 @@ class Secret:
     def __hash__(self) -> int:
         return hash(self._value)
 
-    def reveal(self) -> str:
+    def get_secret_value(self) -> str:
         """The string itself."""
         return self._value
 

@@ -8,7 +8,7 @@ from clawft_trio.context.bootstrap import (
 )
 from clawft_trio.context.builder import ContextBuilder as ContextBuilder
 from clawft_trio.context.memory import Memory as Memory, Remembered as Remembered
-from clawft_trio.context.prompt import Prompt as Prompt, PromptPart as PromptPart
+from clawft_trio.context.prompt import PromptPart as PromptPart, SystemPrompt as SystemPrompt
 from clawft_trio.context.skill_format import Skill as Skill
 from clawft_trio.context.skill_use import (
     LOAD_SKILL as LOAD_SKILL,

@@ -12,7 +12,7 @@ import trio
 from clawft_trio.chat import Message, Text
 from clawft_trio.context.bootstrap import IDENTITY_FILES, Bootstrap, BootstrapFile, read_bootstrap
 from clawft_trio.context.memory import Memory, Remembered
-from clawft_trio.context.prompt import Prompt, PromptPart
+from clawft_trio.context.prompt import PromptPart, SystemPrompt
 from clawft_trio.context.skill_use import LOAD_SKILL, ToolRestriction, invoked, listing, presented, restriction
 from clawft_trio.context.skills import SkillReport, Skills
 from clawft_trio.files import FileCache, OnDisk, Snapshot, StrPath
@@ -30,7 +30,7 @@ _KEPT = 64
 class _Built:
     paths: tuple[str, ...]
     found: tuple[OnDisk, ...]
-    prompt: Prompt
+    prompt: SystemPrompt
     skills: SkillReport
 
 
@@ -73,7 +73,7 @@ class ContextBuilder:
         """
         return (await self.explain(sender=sender)).text
 
-    async def explain(self, *, sender: str = "") -> Prompt:
+    async def explain(self, *, sender: str = "") -> SystemPrompt:
         """The same system prompt in its parts, each with its source and its estimated tokens.
 
         Cancellation: as the cache's `read_many`.
@@ -130,7 +130,7 @@ class ContextBuilder:
             *_notes(memory),
         ]
         problems = bootstrap.problems + skills.problems + memory.problems
-        return _Built(snapshot.paths, snapshot.found, Prompt(tuple(parts), problems=problems), skills)
+        return _Built(snapshot.paths, snapshot.found, SystemPrompt(tuple(parts), problems=problems), skills)
 
     def _identity(self, bootstrap: Bootstrap) -> list[PromptPart]:
         files = [_file_part(file) for file in bootstrap.files if file.name in IDENTITY_FILES]

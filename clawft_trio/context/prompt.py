@@ -29,7 +29,7 @@ class PromptPart:
 
 
 @attrs.frozen
-class Prompt:
+class SystemPrompt:
     """A system prompt and how it came about."""
 
     parts: tuple[PromptPart, ...]

@@ -20,7 +20,7 @@ MAX_BYTES = 50 * 1024
 
 _NAME = re.compile(r"\w[\w.:-]{0,63}\Z")
 
-Format = Literal["skill_md", "legacy"]
+SkillFormat = Literal["skill_md", "legacy"]
 
 Words: TypeAlias = tuple[str, ...]
 
@@ -59,7 +59,7 @@ class Skill:
     #: whether the model is told of it and may load it
     model_invocable: bool = True
     instructions: str = attrs.field(repr=False)
-    format: Format = "skill_md"
+    format: SkillFormat = "skill_md"
     #: the file it was read from
     source: str
     #: `workspace`, `user` or `built-in`
@@ -126,7 +126,7 @@ def checked_name(name: str, place: str = "$.name") -> str:
     return name
 
 
-def _made(data: Mapping[str, Any], body: str, *, form: Format, source: str, level: str) -> Skill:
+def _made(data: Mapping[str, Any], body: str, *, form: SkillFormat, source: str, level: str) -> Skill:
     known, other = _sorted_out(data)
     fields = structure(known, _Fields, converter=_CONVERTER)
     description, instructions = without_control_tokens(fields.description), without_control_tokens(body)

@@ -31,14 +31,14 @@ from clawft_trio.costs.records import (
     UNLIMITED,
     Bill,
     Budget,
+    BudgetOwner,
+    ChargeState,
     Claim,
-    Entry,
     GroupBy,
+    LedgerEntry,
     Limits,
     Reservation,
     Spending,
-    State,
-    Whose,
 )
 from clawft_trio.costs.spending import GROUPS, TOKENS, Filter, as_text, entries_of, spending_of
 from clawft_trio.errors import BudgetExceeded
@@ -204,7 +204,7 @@ class Ledger:
         since: datetime | None = None,
         until: datetime | None = None,
         limit: int = 1000,
-    ) -> tuple[Entry, ...]:
+    ) -> tuple[LedgerEntry, ...]:
         """Attempts, latest first.
 
         Args:
@@ -315,7 +315,7 @@ def _collect_lost(moment: _Moment, connection: Connection) -> None:
         _close(moment, id_, "lost", bill, connection)
 
 
-def _close(moment: _Moment, id_: int, state: State, bill: Bill, connection: Connection) -> bool:
+def _close(moment: _Moment, id_: int, state: ChargeState, bill: Bill, connection: Connection) -> bool:
     found = connection.execute(
         "SELECT state, sender, day, month, cost FROM cost_charges WHERE id = ?", (id_,)
     ).fetchone()
@@ -340,7 +340,7 @@ def _charge(sender: str, periods: Sequence[str], picodollars: int, connection: C
         connection.executemany(
             "INSERT INTO cost_totals (whose, period, spent) VALUES (?, ?, ?)"
             " ON CONFLICT (whose, period) DO UPDATE SET spent = cost_totals.spent + excluded.spent",
-            [(whose, period, picodollars) for whose in (_EVERYBODY, _key(sender)) for period in periods],
+            [(owner, period, picodollars) for owner in (_EVERYBODY, _key(sender)) for period in periods],
         )
 
 
@@ -352,36 +352,36 @@ def _key(sender: str) -> str:
 def _budgets(
     moment: _Moment, sender: str, own: Limits, everybody: Limits, connection: Connection
 ) -> tuple[Budget, ...]:
-    asked: list[tuple[Whose, str, Limits]] = [("sender", _key(sender), own), ("everybody", _EVERYBODY, everybody)]
+    asked: list[tuple[BudgetOwner, str, Limits]] = [("sender", _key(sender), own), ("everybody", _EVERYBODY, everybody)]
     found: list[Budget] = []
-    for whose, key, limits in asked:
+    for owner, key, limits in asked:
         if limits == UNLIMITED:
             continue
-        reserved = _reserved(moment.now, sender if whose == "sender" else None, connection)
+        reserved = _reserved(moment.now, sender if owner == "sender" else None, connection)
         for period, most in ((moment.day, limits.daily), (moment.month, limits.monthly)):
             if most is not None:
                 spent = _spent(key, period.key, connection)
                 found.append(
                     Budget(
-                        whose=whose, period=period.name, limit=most, spent=spent, reserved=reserved, ends=period.ends
+                        owner=owner, period=period.name, limit=most, spent=spent, reserved=reserved, ends=period.ends
                     )
                 )
     return tuple(found)
 
 
-def _spent(whose: str, period: str, connection: Connection) -> Decimal:
+def _spent(owner: str, period: str, connection: Connection) -> Decimal:
     found = connection.execute(
-        "SELECT spent FROM cost_totals WHERE whose = ? AND period = ?", (whose, period)
+        "SELECT spent FROM cost_totals WHERE whose = ? AND period = ?", (owner, period)
     ).fetchone()
     return from_pico(found[0]) if found else Decimal(0)
 
 
 def _reserved(now: datetime, sender: str | None, connection: Connection) -> Decimal:
     # Who only asks collects nothing: what has expired counts as what it is going to be charged.
-    whose, values = ("", ()) if sender is None else ("AND sender = ?", (sender,))
+    owner, values = ("", ()) if sender is None else ("AND sender = ?", (sender,))
     (total,) = connection.execute(
         "SELECT coalesce(sum(CASE WHEN expires > ? THEN reserved ELSE if_lost END), 0) FROM cost_charges "  # noqa: S608 - text of ours
-        f"WHERE state = 'open' {whose}",
+        f"WHERE state = 'open' {owner}",
         (now.timestamp(), *values),
     ).fetchone()
     return from_pico(total)
@@ -391,7 +391,7 @@ def _refusal(in_the_way: Sequence[Budget], amount: Decimal | None, now: datetime
     last = max(in_the_way, key=lambda budget: budget.ends)
     for_ever = [budget for budget in in_the_way if amount is not None and amount > budget.limit]
     budget = for_ever[0] if for_ever else last
-    who = "this sender's" if budget.whose == "sender" else "everybody's"
+    who = "this sender's" if budget.owner == "sender" else "everybody's"
     asked = "a call without a known price" if amount is None else f"a call that may cost {amount:f}"
     refusal = BudgetExceeded(
         f"{who} {budget.period} budget of {budget.limit:f} US dollars has {max(budget.left, Decimal(0)):f} left "

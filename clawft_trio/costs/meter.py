@@ -144,7 +144,7 @@ class _Attempt:
 
     def __init__(self, meter: Metered, call: Call, reservation: Reservation, expected: Expected) -> None:
         self._meter = meter
-        self._notify = call.notify
+        self._observer = call.observer
         self._reservation = reservation
         self._expected = expected
         self._log = call.log.branch()
@@ -207,7 +207,7 @@ class _Attempt:
         if bill is None:
             return
         claim = self._reservation.claim
-        self._notify(
+        self._observer(
             Charged(
                 sender=claim.sender_id,
                 target=claim.target,
@@ -224,7 +224,7 @@ class _Attempt:
     def _tell_unsettled(self, exc: BaseException) -> None:
         _log.error("reservation %d could not be settled yet", self._reservation.id, exc_info=exc)
         claim = self._reservation.claim
-        self._notify(
+        self._observer(
             Noted(
                 room="costs",
                 what="a reservation could not be settled; it is tried again before the next one",

@@ -13,10 +13,10 @@ from clawft_trio.attempts import Certainty, Usage
 from clawft_trio.costs.money import limit
 from clawft_trio.costs.periods import PeriodName
 
-State = Literal["open", "settled", "refunded", "lost"]
+ChargeState = Literal["open", "settled", "refunded", "lost"]
 """`lost`: its process has not come back within the lease."""
 
-Whose = Literal["sender", "everybody"]
+BudgetOwner = Literal["sender", "everybody"]
 
 
 @attrs.frozen(kw_only=True)
@@ -72,7 +72,7 @@ class Bill:
 class Budget:
     """One limit in its current period, and how much of it is used."""
 
-    whose: Whose
+    owner: BudgetOwner
     period: PeriodName
     limit: Decimal
     spent: Decimal
@@ -96,11 +96,11 @@ def tightest(budgets: Iterable[Budget]) -> Budget | None:
 
 
 @attrs.frozen(kw_only=True)
-class Entry:
+class LedgerEntry:
     """One attempt in the ledger."""
 
     id: int
-    state: State
+    state: ChargeState
     #: when it was reserved, in UTC
     at: datetime
     #: the budget day and month that it is charged to

@@ -9,13 +9,13 @@ from typing import Any, get_args
 import attrs
 
 from clawft_trio.costs.money import from_pico
-from clawft_trio.costs.records import Entry, GroupBy, Spending
+from clawft_trio.costs.records import GroupBy, LedgerEntry, Spending
 from clawft_trio.store import Connection
 
 GROUPS = frozenset(get_args(GroupBy))
 TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
 
-_COLUMNS = tuple(field.name for field in attrs.fields(Entry))
+_COLUMNS = tuple(field.name for field in attrs.fields(LedgerEntry))
 
 
 def as_text(moment: datetime) -> str:
@@ -48,19 +48,19 @@ class Filter:
         return (f"WHERE {text}" if text else ""), tuple(value for _, values in conditions for value in values)
 
 
-def entries_of(which: Filter, limit: int, connection: Connection) -> tuple[Entry, ...]:
+def entries_of(which: Filter, limit: int, connection: Connection) -> tuple[LedgerEntry, ...]:
     """At most *limit* entries, latest first."""
     where, values = which.where()
     query = f"SELECT {', '.join(_COLUMNS)} FROM cost_charges {where} ORDER BY id DESC LIMIT ?"  # noqa: S608 - names of ours
     return tuple(_entry(row) for row in connection.execute(query, (*values, limit)))
 
 
-def _entry(row: Sequence[Any]) -> Entry:
+def _entry(row: Sequence[Any]) -> LedgerEntry:
     values = dict(zip(_COLUMNS, row, strict=True))
     values["at"] = datetime.fromisoformat(values["at"])
     for money in ("reserved", "cost"):
         values[money] = None if values[money] is None else from_pico(values[money])
-    return Entry(**values)
+    return LedgerEntry(**values)
 
 
 def spending_of(which: Filter, by: Sequence[GroupBy], connection: Connection) -> tuple[Spending, ...]:

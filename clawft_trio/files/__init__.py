@@ -12,4 +12,4 @@ from clawft_trio.files.cache import (
     Snapshot as Snapshot,
     StrPath as StrPath,
 )
-from clawft_trio.files.disk import OnDisk as OnDisk, State as State
+from clawft_trio.files.disk import OnDisk as OnDisk, PathState as PathState

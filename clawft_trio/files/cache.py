@@ -11,7 +11,7 @@ from typing import Protocol, TypeAlias
 import attrs
 import trio
 
-from clawft_trio.files.disk import OVERHEAD, Disk, Entry, Look, OnDisk
+from clawft_trio.files.disk import OVERHEAD, CacheEntry, Disk, Look, OnDisk
 
 StrPath: TypeAlias = str | os.PathLike[str]
 
@@ -88,7 +88,7 @@ class FileCache:
         self._max_total = max_total
         self._fresh_for = fresh_for
         # By device and inode: two names of one file are one entry.
-        self._entries: OrderedDict[tuple[int, int], Entry] = OrderedDict()
+        self._entries: OrderedDict[tuple[int, int], CacheEntry] = OrderedDict()
         self._fresh: OrderedDict[str, tuple[float, OnDisk]] = OrderedDict()
         self._flights: dict[str, _Flight] = {}
         # A thread that hangs on a dead mount keeps its place; a few others go on.
@@ -205,7 +205,7 @@ class FileCache:
                 self._keep(look.entry)
         return {name: look.found for name, look in zip(names, looks, strict=True)}
 
-    def _keep(self, entry: Entry) -> None:
+    def _keep(self, entry: CacheEntry) -> None:
         key = entry.stamp[:2]
         old = self._entries.get(key)
         if old is not entry:

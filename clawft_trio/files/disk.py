@@ -17,7 +17,7 @@ from typing import Literal, TypeAlias
 
 import attrs
 
-State = Literal["file", "directory", "missing", "too_large", "binary", "unreadable", "special"]
+PathState = Literal["file", "directory", "missing", "too_large", "binary", "unreadable", "special"]
 """`file` and `directory` have content; `binary` is a file that is no UTF-8 text, `special` a pipe, socket or device."""
 
 _TRIES = 3
@@ -45,7 +45,7 @@ Stamp: TypeAlias = tuple[int, int, int, int, int]
 class OnDisk:
     """What is at a path. While nothing changes there, reading it again gives the same object."""
 
-    state: State
+    state: PathState
     #: of a file: its text, without a byte order mark
     text: str = attrs.field(default="", repr=False)
     #: of a folder: the names in it, sorted
@@ -65,7 +65,7 @@ _MISSING = OnDisk(state="missing", detail="not there")
 
 
 @attrs.frozen
-class Entry:
+class CacheEntry:
     """What was found, and what it looked like from outside."""
 
     stamp: Stamp
@@ -87,7 +87,7 @@ class Look:
 
     found: OnDisk
     #: to be kept; None when there is nothing to recognise it by later
-    entry: Entry | None = None
+    entry: CacheEntry | None = None
     opened: int = 0
 
 
@@ -102,7 +102,7 @@ class Disk:
     #: the calendar time, by the clock that stamps files
     now: Callable[[], datetime]
 
-    def look(self, path: str, known: Mapping[tuple[int, int], Entry]) -> Look:
+    def look(self, path: str, known: Mapping[tuple[int, int], CacheEntry]) -> Look:
         """What is at *path*, opened only when it is not *known* (by device and inode) as it is now."""
         try:
             status = _status(path)
@@ -205,11 +205,11 @@ def _stamp(status: os.stat_result) -> Stamp:
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def _entry(status: os.stat_result, found: OnDisk, looked_at: float) -> Entry:
+def _entry(status: os.stat_result, found: OnDisk, looked_at: float) -> CacheEntry:
     # ctime cannot be set back by anybody; on Windows it is the time of creation and says nothing.
     changed = status.st_ctime_ns if os.name == "posix" else status.st_mtime_ns
     tick = _TICK if changed % 1_000_000_000 else _COARSE_TICK
-    return Entry(_stamp(status), found, changed / 1e9 < looked_at - tick)
+    return CacheEntry(_stamp(status), found, changed / 1e9 < looked_at - tick)
 
 
 def _read_all(descriptor: int, size: int, limit: int) -> bytes:

@@ -17,9 +17,9 @@ from clawft_trio.llm.conform import (
     VendorRules as VendorRules,
     conform as conform,
 )
-from clawft_trio.llm.exchange import ApiKey as ApiKey, HttpOptions as HttpOptions, Sign as Sign
 from clawft_trio.llm.failures import RETRYABLE_STATUSES as RETRYABLE_STATUSES
-from clawft_trio.llm.http_model import HttpModel as HttpModel
+from clawft_trio.llm.http_provider import HttpProvider as HttpProvider
+from clawft_trio.llm.model_endpoint import ApiKey as ApiKey, HttpOptions as HttpOptions, Sign as Sign
 from clawft_trio.llm.openai import Azure as Azure, OpenAICompatible as OpenAICompatible
 from clawft_trio.llm.openai_request import Quirks as Quirks
 from clawft_trio.llm.responses import OpenAIResponses as OpenAIResponses

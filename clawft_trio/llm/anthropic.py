@@ -8,14 +8,14 @@ from typing import Any, Unpack
 import attrs
 
 from clawft_trio.chat import ChatRequest
-from clawft_trio.llm.anthropic_answer import AnthropicReading, EndsWith
 from clawft_trio.llm.anthropic_request import request_body
-from clawft_trio.llm.assembly import ids_in
+from clawft_trio.llm.anthropic_response import AnthropicResponseReader, EndsWith
 from clawft_trio.llm.conform import Rules, VendorRules
-from clawft_trio.llm.exchange import ApiKey, HttpOptions, Sign
 from clawft_trio.llm.failures import RETRYABLE_STATUSES, Now, utc_now
-from clawft_trio.llm.http_model import HttpModel
-from clawft_trio.llm.reading import MAX_ANSWER, Answer
+from clawft_trio.llm.http_provider import HttpProvider
+from clawft_trio.llm.model_endpoint import ApiKey, HttpOptions, Sign
+from clawft_trio.llm.response_builder import MAX_ANSWER, ResponseBuilder
+from clawft_trio.llm.tool_calls import ids_in
 from clawft_trio.llm.vendors import ANTHROPIC
 
 VERSION = "2023-06-01"
@@ -46,12 +46,12 @@ class _Messages:
     def body(self, request: ChatRequest, model: str, rules: Rules) -> Mapping[str, Any]:
         return request_body(request, model, self.max_tokens, rules)
 
-    def reading(self, request: ChatRequest, model: str) -> AnthropicReading:
-        answer = Answer(provider=self.name, model=model, taken_ids=ids_in(request))
-        return AnthropicReading(answer, ends_with=self.ends_with)
+    def reading(self, request: ChatRequest, model: str) -> AnthropicResponseReader:
+        answer = ResponseBuilder(provider=self.name, model=model, taken_ids=ids_in(request))
+        return AnthropicResponseReader(answer, ends_with=self.ends_with)
 
 
-class Anthropic(HttpModel):
+class Anthropic(HttpProvider):
     """A provider: `POST {base_url}/messages`, streamed or not.
 
     Thinking comes as `ReasoningDelta` and stays in the response as `Opaque` blocks with their signatures, which

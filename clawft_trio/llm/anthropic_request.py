@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from clawft_trio.chat import ChatRequest, File, Image, Message, Opaque, Part, Text, ToolCall, ToolSpec
-from clawft_trio.llm.anthropic_answer import CALLS, DIALECT
 from clawft_trio.llm.anthropic_cache import mark_cache
+from clawft_trio.llm.anthropic_response import CALLS, DIALECT
 from clawft_trio.llm.conform.calls import MALFORMED
 from clawft_trio.llm.conform.options import anthropic_budget
 from clawft_trio.llm.conform.rules import Rules

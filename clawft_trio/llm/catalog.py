@@ -18,8 +18,8 @@ import attrs
 from clawft_trio.errors import NotConfigured
 from clawft_trio.llm.anthropic import Anthropic
 from clawft_trio.llm.conform import VendorRules
-from clawft_trio.llm.exchange import ApiKey
-from clawft_trio.llm.http_model import HttpModel
+from clawft_trio.llm.http_provider import HttpProvider
+from clawft_trio.llm.model_endpoint import ApiKey
 from clawft_trio.llm.openai import Azure, OpenAICompatible
 from clawft_trio.llm.openai_request import Quirks
 from clawft_trio.llm.responses import OpenAIResponses
@@ -221,7 +221,7 @@ def provider_named(
     deployments: Mapping[str, str] | None = None,
     api: Literal["chat", "responses"] | None = None,
     **options: Any,
-) -> HttpModel:
+) -> HttpProvider:
     """Make the provider called *name*; it is used in an `async with`.
 
     Args:

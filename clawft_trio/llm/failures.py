@@ -132,7 +132,7 @@ TYPES: Mapping[str, type[ProviderError]] = MappingProxyType(
 
 
 @attrs.frozen(kw_only=True)
-class ErrorObject:
+class ProviderErrorBody:
     """What a provider said about its failure, in whichever shape it said it."""
 
     #: for people
@@ -151,7 +151,7 @@ class ErrorObject:
     prompt_tokens: int | None = None
 
     @classmethod
-    def parse(cls, body: bytes | str) -> ErrorObject:
+    def parse(cls, body: bytes | str) -> ProviderErrorBody:
         """Read an error body; one that holds no error object gives an empty one."""
         try:
             return cls.of(msgspec.json.decode(body))
@@ -159,7 +159,7 @@ class ErrorObject:
             return cls()
 
     @classmethod
-    def of(cls, data: Any) -> ErrorObject:
+    def of(cls, data: Any) -> ProviderErrorBody:
         """Read a decoded body, or an event that reports an error."""
         # Google wraps its error into a list of one.
         outer = data[0] if isinstance(data, list) and data else data
@@ -251,7 +251,7 @@ def _tokens(error: Mapping[str, Any], fields: tuple[str, ...]) -> int | None:
     return next((value for value in found if type(value) is int and 0 < value < 2**31), None)
 
 
-def _named_window(failure: ProviderError, error: ErrorObject) -> ProviderError:
+def _named_window(failure: ProviderError, error: ProviderErrorBody) -> ProviderError:
     if isinstance(failure, ContextLengthExceeded):
         failure.window, failure.prompt_tokens = error.window, error.prompt_tokens
     return failure
@@ -344,7 +344,7 @@ def request_id(headers: Mapping[str, str]) -> str | None:
 # --- the verdict -------------------------------------------------------------------------------------
 
 
-def classify(error: ErrorObject, status: int | None) -> type[ProviderError]:
+def classify(error: ProviderErrorBody, status: int | None) -> type[ProviderError]:
     """The class of error that *status* and the typed codes mean.
 
     A code of `STATUS_AND_CODE` or `CODES` comes first, then the status, then `TYPES`. What nothing is known about
@@ -397,7 +397,7 @@ class Failures:
           request: method and URL, for a server that has no such API there.
         """
         secret = secret if isinstance(secret, str) else tuple(secret)
-        error = ErrorObject.parse(body)
+        error = ProviderErrorBody.parse(body)
         cls = classify(error, status)
         message = redact(error.message, secret)[:_MAX_MESSAGE]
         if request and _is_elsewhere(status, error):
@@ -426,7 +426,7 @@ class Failures:
     ) -> ProviderError:
         """The error that arrived as an event inside a response that had begun with success."""
         secret = secret if isinstance(secret, str) else tuple(secret)
-        error = ErrorObject.of(data)
+        error = ProviderErrorBody.of(data)
         cls = classify(error, error.status)
         failure = cls(
             redact(error.message, secret)[:_MAX_MESSAGE] or "the provider sent an error in its stream",
@@ -466,7 +466,7 @@ def _cut(text: str | None, secret: str | tuple[str, ...]) -> str | None:
 _NO_SUCH_API = frozenset({301, 302, 303, 307, 308, 404, 405, 501})
 
 
-def _is_elsewhere(status: int, error: ErrorObject) -> bool:
+def _is_elsewhere(status: int, error: ProviderErrorBody) -> bool:
     return status in _NO_SUCH_API and not error.found
 
 

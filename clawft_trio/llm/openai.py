@@ -10,17 +10,17 @@ from urllib.parse import quote
 import attrs
 
 from clawft_trio.chat import ChatRequest
-from clawft_trio.llm.assembly import ids_in
 from clawft_trio.llm.conform import Rules, VendorRules
-from clawft_trio.llm.exchange import ApiKey, HttpOptions, Sign
 from clawft_trio.llm.failures import RETRYABLE_STATUSES, Now, utc_now
-from clawft_trio.llm.http_model import HttpModel
-from clawft_trio.llm.openai_answer import OpenAIReading
+from clawft_trio.llm.http_provider import HttpProvider
+from clawft_trio.llm.model_endpoint import ApiKey, HttpOptions, Sign
 from clawft_trio.llm.openai_extras import dialect_of
 from clawft_trio.llm.openai_request import Quirks, request_body
-from clawft_trio.llm.reading import MAX_ANSWER, Answer
+from clawft_trio.llm.openai_response import OpenAIResponseReader
+from clawft_trio.llm.response_builder import MAX_ANSWER, ResponseBuilder
 from clawft_trio.llm.responses import ResponsesDialect
 from clawft_trio.llm.responses_response import ResponsesReading
+from clawft_trio.llm.tool_calls import ids_in
 from clawft_trio.llm.vendors import OPENAI_FAMILIES, PLAIN, RESPONSES
 
 _NO_QUIRKS = Quirks()
@@ -82,12 +82,14 @@ class _OpenAI:
         named = model if self.azure is None else self.azure.deployments.get(model, model)
         return request_body(request, named, self.quirks, rules)
 
-    def reading(self, request: ChatRequest, model: str) -> OpenAIReading | ResponsesReading:
+    def reading(self, request: ChatRequest, model: str) -> OpenAIResponseReader | ResponsesReading:
         if _matches(model, self.responses_models):
             return self._responses.reading(request, model)
-        answer = Answer(provider=self.name, model=model, taken_ids=ids_in(request))
+        answer = ResponseBuilder(provider=self.name, model=model, taken_ids=ids_in(request))
         quirks = self.quirks
-        return OpenAIReading(answer, ends_with=quirks.ends_with, returns=quirks.returns, think_tags=quirks.think_tags)
+        return OpenAIResponseReader(
+            answer, ends_with=quirks.ends_with, returns=quirks.returns, think_tags=quirks.think_tags
+        )
 
 
 def _returning(accepts: VendorRules, quirks: Quirks) -> VendorRules:
@@ -124,7 +126,7 @@ def _matches(model: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(model.lower(), pattern) for pattern in patterns)
 
 
-class OpenAICompatible(HttpModel):
+class OpenAICompatible(HttpProvider):
     """A provider: `POST {base_url}/chat/completions`, streamed or not.
 
     An answer counts as whole when its finish reason has come; `Quirks.ends_with` names the servers for which

@@ -12,7 +12,7 @@ from io import StringIO
 from typing import Any, Literal, TypeAlias
 
 from clawft_trio.chat import Message, Opaque, ToolCall, growing_text
-from clawft_trio.llm.reading import opaque
+from clawft_trio.llm.response_builder import opaque
 
 Extra: TypeAlias = Literal["reasoning_content", "reasoning_details", "extra_content"]
 """By the name of its field: of a message, of a message, of a tool call."""

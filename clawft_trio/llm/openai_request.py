@@ -13,8 +13,8 @@ from clawft_trio.chat import ChatRequest, File, Image, JsonObject, Message, Opaq
 from clawft_trio.codec import encode_json
 from clawft_trio.llm.conform.rules import Rules
 from clawft_trio.llm.conform.schemas import fits_strict
-from clawft_trio.llm.openai_answer import EndsWith
 from clawft_trio.llm.openai_extras import Extra, call_fields, message_fields
+from clawft_trio.llm.openai_response import EndsWith
 
 _TOLERANT = Rules()
 

@@ -8,14 +8,14 @@ from typing import Any, Unpack
 import attrs
 
 from clawft_trio.chat import ChatRequest
-from clawft_trio.llm.assembly import ids_in
 from clawft_trio.llm.conform import Rules, VendorRules
-from clawft_trio.llm.exchange import ApiKey, HttpOptions, Sign
 from clawft_trio.llm.failures import RETRYABLE_STATUSES, Now, utc_now
-from clawft_trio.llm.http_model import HttpModel
-from clawft_trio.llm.reading import MAX_ANSWER, Answer
+from clawft_trio.llm.http_provider import HttpProvider
+from clawft_trio.llm.model_endpoint import ApiKey, HttpOptions, Sign
+from clawft_trio.llm.response_builder import MAX_ANSWER, ResponseBuilder
 from clawft_trio.llm.responses_request import ResponsesOptions, request_body
 from clawft_trio.llm.responses_response import ResponsesReading
+from clawft_trio.llm.tool_calls import ids_in
 from clawft_trio.llm.vendors import RESPONSES
 
 
@@ -46,11 +46,11 @@ class ResponsesDialect:
 
     def reading(self, request: ChatRequest, model: str) -> ResponsesReading:
         """What reads the answer."""
-        answer = Answer(provider=self.name, model=model, taken_ids=ids_in(request))
+        answer = ResponseBuilder(provider=self.name, model=model, taken_ids=ids_in(request))
         return ResponsesReading(answer, stateful=self.options.stateful)
 
 
-class OpenAIResponses(HttpModel):
+class OpenAIResponses(HttpProvider):
     """A provider: `POST {base_url}/responses`, streamed or not.
 
     Reasoning comes as `ReasoningDelta` where the model shows it, and stays in the response as `Opaque` blocks. They

@@ -16,9 +16,9 @@ import msgspec
 from clawft_trio.chat import Citation, ReasoningDelta, Reset, StreamEvent, TextDelta
 from clawft_trio.errors import InvalidResponse
 from clawft_trio.llm import lenient
-from clawft_trio.llm.assembly import TooManyCalls, as_text
 from clawft_trio.llm.lenient import NOT_JSON, NotDecodable, as_index
-from clawft_trio.llm.reading import Answer, finish_word, opaque, unknown_finish
+from clawft_trio.llm.response_builder import ResponseBuilder, finish_word, opaque, unknown_finish
+from clawft_trio.llm.tool_calls import TooManyCalls, as_text
 from clawft_trio.llm.usage import UsageReader, read_responses_usage
 from clawft_trio.net.sse import ServerSentEvent, SSEDecoder
 
@@ -95,14 +95,14 @@ class _Item:
 
 
 class ResponsesReading:
-    """A `Reading` of responses, streamed or not.
+    """A `ResponseReader` of responses, streamed or not.
 
     Args:
       answer: what is filled.
       stateful: the server stores its responses; the next turn may continue from the id of this one.
     """
 
-    def __init__(self, answer: Answer, *, stateful: bool = False) -> None:
+    def __init__(self, answer: ResponseBuilder, *, stateful: bool = False) -> None:
         self.finished: bool = False
         self.ended: bool = False
         self.error: Any = None
@@ -112,7 +112,7 @@ class ResponsesReading:
         self._halves = lenient.SurrogateJoiner()
         self._begin(answer)
 
-    def _begin(self, answer: Answer) -> None:
+    def _begin(self, answer: ResponseBuilder) -> None:
         self.answer = answer
         self._items: dict[int, _Item] = {}
         self._refused = False

@@ -27,7 +27,7 @@ from clawft_trio.chat import (
 from clawft_trio.errors import ClawftError, ConsumerLeft, StreamEnded
 from clawft_trio.nursery import open_hidden_nursery, reraise
 from clawft_trio.observe.recorded import recorded
-from clawft_trio.resilience.delivery import Shown
+from clawft_trio.resilience.visibility import Shown
 
 E = TypeVar("E")
 R = TypeVar("R")

@@ -1,21 +1,20 @@
 """MCP: many calls at once to servers that may hang, flood or die, and our own tools for other hosts."""
 
 from clawft_trio.mcp.client import McpClient as McpClient
-from clawft_trio.mcp.frames import CallOptions as CallOptions, Progress as Progress
-from clawft_trio.mcp.handshake import Agreement as Agreement
-from clawft_trio.mcp.host import Host as Host
-from clawft_trio.mcp.multiplexer import (
-    Multiplexer as Multiplexer,
-    MultiplexerStatistics as MultiplexerStatistics,
-)
-from clawft_trio.mcp.opening import (
+from clawft_trio.mcp.connect import (
     Server as Server,
     connect_mcp as connect_mcp,
     open_mcp as open_mcp,
     wrap_mcp as wrap_mcp,
 )
+from clawft_trio.mcp.handshake import Agreement as Agreement
+from clawft_trio.mcp.host import Host as Host
+from clawft_trio.mcp.messages import CallOptions as CallOptions, Progress as Progress
+from clawft_trio.mcp.multiplexer import (
+    Multiplexer as Multiplexer,
+    MultiplexerStatistics as MultiplexerStatistics,
+)
 from clawft_trio.mcp.options import McpOptions as McpOptions
-from clawft_trio.mcp.process import StdioServer as StdioServer
 from clawft_trio.mcp.sampling import SamplingPolicy as SamplingPolicy, sample_with as sample_with
 from clawft_trio.mcp.server import (
     McpServer as McpServer,
@@ -24,8 +23,6 @@ from clawft_trio.mcp.server import (
     ServeOptions as ServeOptions,
     serve_mcp as serve_mcp,
 )
-from clawft_trio.mcp.streamable_http import HttpServer as HttpServer
-from clawft_trio.mcp.streams import StreamServer as StreamServer
 from clawft_trio.mcp.supervision import Supervision as Supervision
 from clawft_trio.mcp.toolset import (
     ToolServer as ToolServer,
@@ -33,3 +30,6 @@ from clawft_trio.mcp.toolset import (
     Withheld as Withheld,
     open_toolset as open_toolset,
 )
+from clawft_trio.mcp.transports.process import StdioServer as StdioServer
+from clawft_trio.mcp.transports.streamable_http import HttpServer as HttpServer
+from clawft_trio.mcp.transports.streams import StreamServer as StreamServer

@@ -13,13 +13,13 @@ from msgspec import Raw
 
 from clawft_trio.errors import McpError, ProtocolViolation
 from clawft_trio.mcp.connection import Connection
-from clawft_trio.mcp.frames import DEFAULT_OPTIONS, CallOptions, Decode, OnNotice, OnProgress
 from clawft_trio.mcp.handshake import Agreement
 from clawft_trio.mcp.listing import ListReader, ResultCache, decode_page
+from clawft_trio.mcp.messages import DEFAULT_OPTIONS, CallOptions, Decode, OnNotification, OnProgress
 from clawft_trio.mcp.multiplexer import MultiplexerStatistics, Transport
 from clawft_trio.mcp.options import McpOptions
-from clawft_trio.mcp.output import OutputCheck
-from clawft_trio.mcp.param_headers import Path, header_paths, param_headers
+from clawft_trio.mcp.output_schema import OutputCheck
+from clawft_trio.mcp.transports.param_headers import Path, header_paths, param_headers
 from clawft_trio.mcp.types import (
     CallToolResult,
     CompleteResult,
@@ -66,7 +66,7 @@ class McpClient:
         self._connection = Connection(
             name, options, transport, on_start=self._note_start, on_notification=self._note_notification
         )
-        self._notify = fan_out([options.notify])
+        self._observer = fan_out([options.observer])
         self._cache = ResultCache()
         self._lists = ListReader(name, self._call_raw, self._cache, self._report)
         self._checks: dict[str, OutputCheck] = {}
@@ -166,7 +166,7 @@ class McpClient:
 
     async def listen(
         self,
-        on_notice: OnNotice,
+        on_notification: OnNotification,
         *,
         tools: bool = False,
         prompts: bool = False,
@@ -176,7 +176,7 @@ class McpClient:
         """Subscribe to changes at a server of 2026-07-28, until it ends the subscription.
 
         Args:
-          on_notice: is called with method and parameters of each notification of this subscription; synchronous and
+          on_notification: is called with method and parameters of each notification of this subscription; synchronous and
             cheap. The first is `notifications/subscriptions/acknowledged`.
           tools: changes of the list of tools; `prompts` and `resources` likewise.
           uris: changes of these resources.
@@ -184,13 +184,13 @@ class McpClient:
         Raises:
           McpError: see `call`.
 
-        Cancellation: the server is notified; *on_notice* is not called again.
+        Cancellation: the server is notified; *on_notification* is not called again.
         """
         wanted = {"toolsListChanged": tools, "promptsListChanged": prompts, "resourcesListChanged": resources}
         filter_: dict[str, Any] = {key: True for key, value in wanted.items() if value}
         if uris:
             filter_["resourceSubscriptions"] = list(uris)
-        options = CallOptions(total=math.inf, on_notice=on_notice)
+        options = CallOptions(total=math.inf, on_notification=on_notification)
         await self.call("subscriptions/listen", {"notifications": filter_}, decode=_decode_empty, options=options)
 
     async def _call_raw(self, method: str, params: Mapping[str, Any] | None) -> dict[str, Raw]:
@@ -198,7 +198,7 @@ class McpClient:
 
     def _report(self, what: str, reason: str) -> None:
         _log.warning("%s: %s: %s", self.name, what, reason)
-        self._notify(Noted(room="mcp", what=what, details={"server": self.name, "reason": reason[:500]}))
+        self._observer(Noted(room="mcp", what=what, details={"server": self.name, "reason": reason[:500]}))
 
     # --- tools -------------------------------------------------------------------------------------------------
 
@@ -360,7 +360,7 @@ class McpClient:
         return result.contents
 
     async def subscribe(self, uri: str) -> None:
-        """Ask for `notifications/resources/updated` about *uri* (until 2025-11-25; it goes to `Host.hear`).
+        """Ask for `notifications/resources/updated` about *uri* (until 2025-11-25; it goes to `Host.on_notification`).
 
         Raises:
           McpError: see `call`.

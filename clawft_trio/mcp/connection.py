@@ -14,16 +14,16 @@ from msgspec import Raw
 
 from clawft_trio.codec import decode_json
 from clawft_trio.errors import InvalidData, McpError, PeerGone, RequestTimeout, ServerDown
-from clawft_trio.mcp.bell import Bell
-from clawft_trio.mcp.frames import DEFAULT_OPTIONS, CallOptions, Decode
-from clawft_trio.mcp.handshake import Agreement, detect, discover, greet
+from clawft_trio.mcp.auto_reset_event import AutoResetEvent
+from clawft_trio.mcp.handshake import Agreement, detect, discover, initialize
 from clawft_trio.mcp.jsonrpc import Malformed
+from clawft_trio.mcp.messages import DEFAULT_OPTIONS, CallOptions, Decode
 from clawft_trio.mcp.multiplexer import Multiplexer, MultiplexerStatistics, Transport
 from clawft_trio.mcp.options import McpOptions
 from clawft_trio.mcp.stateless import InputRequired, answer_questions, or_input_required
 from clawft_trio.mcp.supervision import RestartHistory, Supervision
-from clawft_trio.nursery import goodbye, open_hidden_nursery
-from clawft_trio.observe import ServerGone, ServerSaid, ServerStarted, fan_out
+from clawft_trio.nursery import cleanup_scope, open_hidden_nursery
+from clawft_trio.observe import ServerGone, ServerOutput, ServerStarted, fan_out
 
 T = TypeVar("T")
 
@@ -62,7 +62,7 @@ class Connection:
         self._transport = transport
         self._on_start = on_start
         self._on_notification = on_notification
-        self._notify = fan_out([options.notify])
+        self._observer = fan_out([options.observer])
         self._mux: Multiplexer | None = None
         self._agreement: Agreement | None = None
         self._meta: Mapping[str, Any] | None = None
@@ -70,7 +70,7 @@ class Connection:
         self._unavailable: McpError | None = None
         self._next_probe = math.inf
         self._changed = trio.lowlevel.ParkingLot()
-        self._suspected = Bell()
+        self._suspected = AutoResetEvent()
         self._life = trio.CancelScope()
         self._closed = trio.Event()
         self._history: RestartHistory | None = None
@@ -143,7 +143,7 @@ class Connection:
                 return await mux.call(method, params, decode=decode, options=options)
             return await self._call_in_rounds(mux, method, params, decode, options)
         except RequestTimeout:
-            self._suspected.ring()
+            self._suspected.set()
             raise
 
     async def _call_in_rounds(
@@ -204,7 +204,7 @@ class Connection:
         Cancellation: the end goes on, within the server's graces.
         """
         self._life.cancel(reason="the client was closed")
-        with goodbye(60.0):
+        with cleanup_scope(60.0):
             await self._closed.wait()
 
     async def run(self, started: Callable[[], None], *, shielded: bool = False) -> None:
@@ -251,11 +251,11 @@ class Connection:
             lived = trio.current_time() - began
             self._mux = None
             if policy is None:
-                self._notify(ServerGone(server=self.name, error=ended))
+                self._observer(ServerGone(server=self.name, error=ended))
                 self._set_unavailable(ended, math.inf)
                 return
             verdict = history.note_end(trio.current_time(), lived=lived)
-            self._notify(ServerGone(server=self.name, error=ended, restart_in=verdict.wait))
+            self._observer(ServerGone(server=self.name, error=ended, restart_in=verdict.wait))
             if verdict.down:
                 self._set_unavailable(ended, trio.current_time() + verdict.wait)
             await trio.sleep(verdict.wait)
@@ -286,8 +286,8 @@ class Connection:
         mux = Multiplexer(
             name=self.name,
             serve=options.host.answer,
-            listen=self._hear if options.host.hear is not None else None,
-            overhear=self._on_notification,
+            listen=self._hear if options.host.on_notification is not None else None,
+            on_notification_nowait=self._on_notification,
             window=options.window,
             on_malformed=self._note_malformed,
         )
@@ -298,17 +298,17 @@ class Connection:
                 nursery.cancel_scope.cancel(reason="the connection has ended")
 
             nursery.start_soon(converse)
-            self._agreement = await self._greet(mux)
+            self._agreement = await self._initialize(mux)
             nursery.start_soon(self._watch_for_hang, mux, nursery.cancel_scope)
             self._set_available(mux, self._agreement)
             ready()
         assert mux.ended is not None
         return mux.ended
 
-    async def _greet(self, mux: Multiplexer) -> Agreement:
+    async def _initialize(self, mux: Multiplexer) -> Agreement:
         options = self.options
         if self._era == "handshake":
-            return await greet(mux, options.host, total=options.start)
+            return await initialize(mux, options.host, total=options.start)
         if self._era == "stateless":
             return await discover(mux, options.host, total=options.start, log_level=options.log_level)
         try:
@@ -326,7 +326,7 @@ class Connection:
         self._unavailable = None
         self._on_start()
         self._changed.unpark_all()
-        self._notify(ServerStarted(server=self.name, protocol=agreement.protocol_version, restarts=self.restarts))
+        self._observer(ServerStarted(server=self.name, protocol=agreement.protocol_version, restarts=self.restarts))
 
     async def _watch_for_hang(self, mux: Multiplexer, life: trio.CancelScope) -> None:
         """After each call that timed out, find out whether the server is busy or hung."""
@@ -339,7 +339,7 @@ class Connection:
             try:
                 await mux.call(method, params, decode=decode_json, options=CallOptions(total=policy.ping))
             except RequestTimeout:
-                if mux.last_heard < asked:
+                if mux.last_received < asked:
                     mux.end(PeerGone(f"the server is hung: it sent nothing for {policy.ping:g} s", server=self.name))
                     life.cancel(reason="the server is hung")
             except McpError:
@@ -349,10 +349,10 @@ class Connection:
     # --- notifications ---------------------------------------------------------------------------------------------
 
     async def _hear(self, method: str, params: Raw) -> None:  # noqa: ASYNC910 - it was awaited, or the caller waits
-        hear = self.options.host.hear
-        assert hear is not None
+        on_notification = self.options.host.on_notification
+        assert on_notification is not None
         try:
-            await hear(method, decode_json(bytes(params)) if params else {})
+            await on_notification(method, decode_json(bytes(params)) if params else {})
         except InvalidData:
             _log.warning("%s: %s: unreadable parameters", self.name, method)
         except Exception:  # noqa: BLE001 - a listener that fails must not end the connection
@@ -360,4 +360,4 @@ class Connection:
 
     def _note_malformed(self, message: Malformed) -> None:
         _log.info("%s wrote a line that is no message (%s): %r", self.name, message.reason, message.sample)
-        self._notify(ServerSaid(server=self.name, text=message.sample))
+        self._observer(ServerOutput(server=self.name, text=message.sample))

@@ -11,8 +11,8 @@ import attrs
 import msgspec
 
 from clawft_trio.errors import McpError, PeerError, PeerGone, ProtocolViolation
-from clawft_trio.mcp.frames import CallOptions
 from clawft_trio.mcp.host import Host
+from clawft_trio.mcp.messages import CallOptions
 from clawft_trio.mcp.multiplexer import Multiplexer
 from clawft_trio.mcp.stateless import SERVER_INFO, UNSUPPORTED_VERSION, request_meta
 from clawft_trio.mcp.types import (
@@ -48,7 +48,7 @@ def client_info() -> Implementation:
     return Implementation(name="clawft-trio", version=number)
 
 
-async def greet(mux: Multiplexer, host: Host, *, total: float) -> Agreement:
+async def initialize(mux: Multiplexer, host: Host, *, total: float) -> Agreement:
     """Shake hands. Nothing else is sent before the server has answered: some drop or misorder what is.
 
     Raises:
@@ -114,14 +114,14 @@ async def detect(
       PeerGone: it died; some do of being asked anything before `initialize`.
       McpError: it speaks neither.
 
-    Cancellation: as `greet`.
+    Cancellation: as `initialize`.
     """
     try:
         return await discover(mux, host, total=probe, log_level=log_level)
     except PeerGone:
         raise
     except McpError:
-        return await greet(mux, host, total=total)
+        return await initialize(mux, host, total=total)
 
 
 def _means_ask_again(exc: PeerError) -> bool:

@@ -11,8 +11,8 @@ import trio
 from msgspec import Raw
 
 from clawft_trio.errors import PeerError
+from clawft_trio.mcp.incoming import IncomingRequest
 from clawft_trio.mcp.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND
-from clawft_trio.mcp.serving import Incoming
 from clawft_trio.mcp.types import CreateMessageParams, ElicitParams, ElicitResult, JsonObject, Root
 
 T = TypeVar("T")
@@ -23,7 +23,7 @@ Sample: TypeAlias = Callable[[CreateMessageParams], Awaitable[JsonObject]]
 Elicit: TypeAlias = Callable[[ElicitParams], Awaitable[ElicitResult]]
 """Asks the person on a server's behalf."""
 
-Hear: TypeAlias = Callable[[str, Any], Awaitable[object]]
+OnServerNotification: TypeAlias = Callable[[str, Any], Awaitable[object]]
 """Gets a notification's method and decoded parameters, one after the other, in order."""
 
 
@@ -35,14 +35,14 @@ class Host:
       roots: folders that the server may work in; None does not speak of roots at all.
       sample: asks a model.
       elicit: asks the person.
-      hear: gets every notification that is not progress or cancellation. While it is busy others wait, up to a
-        bound. What it raises is logged.
+      on_notification: gets every notification that is not progress or cancellation. While it is busy others
+        wait, up to a bound. What it raises is logged.
     """
 
     roots: tuple[Root, ...] | None = None
     sample: Sample | None = None
     elicit: Elicit | None = None
-    hear: Hear | None = None
+    on_notification: OnServerNotification | None = None
 
     def capabilities(self) -> dict[str, Any]:
         """The same, as the handshake says it."""
@@ -55,7 +55,7 @@ class Host:
             offered["elicitation"] = {"form": {"applyDefaults": True}, "url": {}}
         return offered
 
-    async def answer(self, incoming: Incoming) -> Any:
+    async def answer(self, incoming: IncomingRequest) -> Any:
         """Answer one request of the server.
 
         Raises:

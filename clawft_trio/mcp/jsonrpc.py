@@ -73,7 +73,7 @@ class Malformed:
     sample: str = ""
 
 
-Message: TypeAlias = Envelope | Malformed
+JsonRpcMessage: TypeAlias = Envelope | Malformed
 
 
 # --- in --------------------------------------------------------------------------------------------------
@@ -130,20 +130,20 @@ class JsonRpcReader:
     def __init__(self, *, limit: int = MAX_MESSAGE) -> None:
         self._lines = LineSplitter(limit)
 
-    def feed(self, data: bytes) -> list[Message]:
+    def feed(self, data: bytes) -> list[JsonRpcMessage]:
         """The messages that *data* completes. Never raises, whatever *data* is."""
-        messages: list[Message] = []
+        messages: list[JsonRpcMessage] = []
         for line in self._lines.feed(data):
             self._read(line, messages)
         return messages
 
-    def end(self) -> list[Message]:
+    def end(self) -> list[JsonRpcMessage]:
         """The message that the end of the stream completes: a last line may lack its line end."""
-        messages: list[Message] = []
+        messages: list[JsonRpcMessage] = []
         self._read(self._lines.end(), messages)
         return messages
 
-    def _read(self, line: bytes | Malformed, into: list[Message]) -> None:
+    def _read(self, line: bytes | Malformed, into: list[JsonRpcMessage]) -> None:
         if isinstance(line, Malformed):
             into.append(line)
             return
@@ -158,7 +158,7 @@ _decode_batch = msgspec.json.Decoder(list[Raw]).decode
 _decode_error = msgspec.json.Decoder(ErrorObject).decode
 
 
-def parse(line: bytes) -> list[Message]:
+def parse(line: bytes) -> list[JsonRpcMessage]:
     """The messages of one whole line or body: none if it is blank, several if it is a batch."""
     try:
         return [_decode(line)]
@@ -196,7 +196,7 @@ def _cut_text(raw: bytes) -> str:
     return raw[:_LONGEST_ERROR].decode("utf-8", "replace")
 
 
-def _read_oddity(line: bytes, exc: Exception) -> list[Message]:
+def _read_oddity(line: bytes, exc: Exception) -> list[JsonRpcMessage]:
     text = line.removeprefix(_BOM).strip()
     if not text:
         return []
@@ -207,7 +207,7 @@ def _read_oddity(line: bytes, exc: Exception) -> list[Message]:
     return [_malformed(str(exc), text, text[-_TAIL:], syntax=_is_syntax(exc))]
 
 
-def _read_batch(text: bytes, exc: Exception) -> list[Message]:
+def _read_batch(text: bytes, exc: Exception) -> list[JsonRpcMessage]:
     # Revision 2025-03-26 had batches, and some servers kept them: an answer in one is as good as any other.
     try:
         return [message for raw in _decode_batch(text) for message in _parse_member(bytes(raw))]
@@ -219,7 +219,7 @@ def _is_syntax(exc: Exception) -> bool:
     return isinstance(exc, ValueError) and not isinstance(exc, msgspec.ValidationError)
 
 
-def _parse_member(text: bytes) -> list[Message]:
+def _parse_member(text: bytes) -> list[JsonRpcMessage]:
     if text[:1] == b"[":
         return [_malformed("a batch inside a batch", text, b"")]
     return parse(text)

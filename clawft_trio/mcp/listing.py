@@ -13,9 +13,9 @@ import trio
 from msgspec import Raw
 
 from clawft_trio.errors import PeerError, ProtocolViolation
-from clawft_trio.mcp.types import Wire
+from clawft_trio.mcp.types import WireRecord
 
-E = TypeVar("E", bound=Wire)
+E = TypeVar("E", bound=WireRecord)
 
 MAX_PAGES = 1000
 """Pages of one list. A server whose list never ends is broken or hostile."""

@@ -27,27 +27,27 @@ import trio
 from msgspec import UNSET, Raw
 
 from clawft_trio.errors import McpError, PeerError, PeerGone, ProtocolViolation, RequestTimeout
-from clawft_trio.mcp.deadlines import Watch
-from clawft_trio.mcp.frames import DEFAULT_OPTIONS, CallOptions, Decode, Listener, Outgoing, Pending
-from clawft_trio.mcp.hearing import (
-    NOTIFICATIONS,
-    SUBSCRIPTION_TAG,
-    Hearing,
-    decode_cancelled,
-    decode_progress,
-    decode_tagged,
-)
+from clawft_trio.mcp.deadline_timer import DeadlineTimer
+from clawft_trio.mcp.incoming import QUEUED, IncomingRequests, Serve
 from clawft_trio.mcp.jsonrpc import (
     Envelope,
     Id,
+    JsonRpcMessage,
     Malformed,
-    Message,
     decode_error,
     encode_notification,
     encode_request,
 )
+from clawft_trio.mcp.messages import DEFAULT_OPTIONS, CallOptions, Decode, NotificationCallback, Outgoing, Pending
+from clawft_trio.mcp.notifications import (
+    NOTIFICATIONS,
+    SUBSCRIPTION_TAG,
+    NotificationQueue,
+    decode_cancelled,
+    decode_progress,
+    decode_tagged,
+)
 from clawft_trio.mcp.send_queue import SendQueue
-from clawft_trio.mcp.serving import QUEUED, Answering, Serve
 from clawft_trio.nursery import open_hidden_nursery
 
 T = TypeVar("T")
@@ -72,7 +72,7 @@ class MultiplexerStatistics:
     #: the peer's requests that are being answered, or wait for it
     serving: int
     #: notifications that wait for their listener
-    unheard: int
+    notifications_waiting: int
     #: answers to calls that had ended, or that never were
     stray_answers: int
     #: lines that were no messages
@@ -99,7 +99,7 @@ class Multiplexer:
       name: of the peer, for errors.
       serve: answers the peer's requests; None refuses them all.
       listen: gets the peer's notifications one after the other, in order, on a task of its own.
-      overhear: is shown each notification the moment it comes; sync and cheap.
+      on_notification_nowait: is shown each notification the moment it comes; sync and cheap.
       window: calls that are with the peer at once.
       patient: never refuse or drop what the peer asks; when too much is unanswered, stop reading instead. Only for a
         side that does not wait for answers itself, because those come the same way.
@@ -111,14 +111,14 @@ class Multiplexer:
         *,
         name: str = "",
         serve: Serve | None = None,
-        listen: Listener | None = None,
-        overhear: Callable[[str, Raw], None] | None = None,
+        listen: NotificationCallback | None = None,
+        on_notification_nowait: Callable[[str, Raw], None] | None = None,
         window: int = WINDOW,
         patient: bool = False,
         on_malformed: Callable[[Malformed], None] | None = None,
     ) -> None:
         self.name: str = name
-        self._overhear = overhear
+        self._on_notification_nowait = on_notification_nowait
         self._on_malformed = on_malformed
         self._window = window
         self._patient = patient
@@ -127,9 +127,9 @@ class Multiplexer:
         self._waiting: OrderedDict[Id, Pending] = OrderedDict()
         #: frames that the transport has to send
         self.outgoing: SendQueue = SendQueue(window + NOTIFICATIONS)
-        self._hearing = Hearing(listen)
-        self._watch = Watch(self._expire)
-        self._answering = Answering(
+        self._notifications = NotificationQueue(listen)
+        self._watch = DeadlineTimer(self._expire)
+        self._answering = IncomingRequests(
             self.send_answer, self.send_answer_nowait, serve, limit=math.inf if patient else QUEUED
         )
         self._ended: McpError | None = None
@@ -137,7 +137,7 @@ class Multiplexer:
         #: the peer may not ask (2026-07-28), so what it asks is dropped
         self.one_way: bool = False
         #: `trio.current_time()` at which the peer was last heard
-        self.last_heard: float = -math.inf
+        self.last_received: float = -math.inf
 
     def __repr__(self) -> str:
         state = "ended" if self._ended else f"{len(self._pending)} in flight, {len(self._waiting)} waiting"
@@ -150,10 +150,10 @@ class Multiplexer:
             waiting=len(self._waiting),
             outgoing=len(self.outgoing),
             serving=self._answering.active,
-            unheard=self._hearing.waiting,
+            notifications_waiting=self._notifications.waiting,
             stray_answers=self._stray,
             malformed=self._malformed,
-            dropped=self._dropped + self._hearing.dropped,
+            dropped=self._dropped + self._notifications.dropped,
         )
 
     @property
@@ -273,7 +273,7 @@ class Multiplexer:
 
     # --- the transport's side -------------------------------------------------------------------------------------
 
-    def deliver(self, message: Message) -> None:
+    def deliver(self, message: JsonRpcMessage) -> None:
         """Route one message that came in. Never blocks and never raises, whatever it is."""
         if isinstance(message, Malformed):
             self._note_malformed(message)
@@ -330,9 +330,9 @@ class Multiplexer:
         else:
             if SUBSCRIPTION_TAG in bytes(params):
                 self._note_subscription(method, params)
-            if self._overhear is not None:
-                self._overhear(method, params)
-            self._hearing.put(method, params)
+            if self._on_notification_nowait is not None:
+                self._on_notification_nowait(method, params)
+            self._notifications.put(method, params)
 
     def _note_progress(self, params: Raw) -> None:
         try:
@@ -354,8 +354,8 @@ class Multiplexer:
         except (ValueError, RecursionError):
             return
         pending = self._find(tagged.meta.subscription_id)
-        if pending is not None and pending.options.on_notice is not None:
-            self._show(pending, pending.options.on_notice, method, params)
+        if pending is not None and pending.options.on_notification is not None:
+            self._show(pending, pending.options.on_notification, method, params)
 
     def _show(self, pending: Pending, callback: Callable[..., object], *what: object) -> None:
         try:
@@ -370,7 +370,7 @@ class Multiplexer:
         except (ValueError, RecursionError):
             return
         pending = self._find(notice.request_id)
-        if pending is not None and pending.options.on_notice is not None:
+        if pending is not None and pending.options.on_notification is not None:
             self._retire(pending.id)  # type: ignore[arg-type]
             pending.settle(outcome.Value(Envelope(id=pending.id, result=Raw(b"{}"))))
         elif notice.request_id is not None:
@@ -439,7 +439,7 @@ class Multiplexer:
         try:
             async with open_hidden_nursery() as nursery:
                 nursery.start_soon(self._watch.run)
-                nursery.start_soon(self._hearing.run)
+                nursery.start_soon(self._notifications.run)
                 self._answering.use(nursery)
                 ended = await transport.run(self)
                 self.end(ended)
@@ -457,7 +457,7 @@ class Multiplexer:
         self._pending.clear()
         self._waiting.clear()
         self.outgoing.close()
-        self._hearing.clear()
+        self._notifications.clear()
         for pending in left:
             pending.settle(outcome.Error(_copy(why)))
 

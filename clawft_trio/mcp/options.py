@@ -34,7 +34,7 @@ class McpOptions:
       supervision: whether and how it is started again; None never does.
       window: calls that are with the server at once; others wait.
       max_message: bytes of one message from the server.
-      notify: gets `ServerStarted`, `ServerGone` and `ServerSaid`.
+      observer: gets `ServerStarted`, `ServerGone` and `ServerOutput`.
       uniform: the source of chance.
     """
 
@@ -49,5 +49,5 @@ class McpOptions:
     supervision: Supervision | None = Supervision()
     window: int = attrs.field(default=WINDOW, validator=attrs.validators.ge(1))
     max_message: int = MAX_MESSAGE
-    notify: Callable[[Event], None] = unobserved
+    observer: Callable[[Event], None] = unobserved
     uniform: Callable[[float, float], float] = random.uniform

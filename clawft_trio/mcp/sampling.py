@@ -38,7 +38,7 @@ class SamplingPolicy:
     #: is asked before each answer; False rejects it
     approve: Callable[[CreateMessageParams], Awaitable[bool]] | None = None
     #: gets the frozen records of `observe.events`
-    notify: Callable[[Any], None] = attrs.field(default=unobserved, repr=False)
+    observer: Callable[[Any], None] = attrs.field(default=unobserved, repr=False)
 
 
 def sample_with(provider: Provider, *, model: str = "", policy: SamplingPolicy = SamplingPolicy()) -> Sample:
@@ -84,7 +84,7 @@ class _Sampler:
             with trio.fail_after(self._policy.total):
                 if self._policy.approve is not None and not await self._policy.approve(params):
                     raise PeerError("the request was rejected", code=_REJECTED)
-                response = await self._provider.complete(request, Call(id=new_id(), notify=self._policy.notify))
+                response = await self._provider.complete(request, Call(id=new_id(), observer=self._policy.observer))
         except trio.TooSlowError as exc:
             raise PeerError("the model took too long", code=_REJECTED) from exc
         except Refused as exc:

@@ -6,9 +6,9 @@ from collections import OrderedDict
 
 import trio
 
-from clawft_trio.mcp.bell import Bell
-from clawft_trio.mcp.frames import Outgoing
+from clawft_trio.mcp.auto_reset_event import AutoResetEvent
 from clawft_trio.mcp.jsonrpc import Id
+from clawft_trio.mcp.messages import Outgoing
 
 BATCH = 65_536
 """Bytes handed to one write: what a Linux pipe holds."""
@@ -27,7 +27,7 @@ class SendQueue:
         # Requests have positive keys, all other frames negative ones.
         self._last_key = 0
         self._closed = False
-        self._available = Bell()
+        self._available = AutoResetEvent()
         self._taken = trio.lowlevel.ParkingLot()
 
     def __len__(self) -> int:
@@ -51,7 +51,7 @@ class SendQueue:
         else:
             self._frames[frame.id] = frame
         if len(self._frames) == 1:
-            self._available.ring()
+            self._available.set()
 
     def withdraw(self, key: Id) -> bool:
         """Remove the request *key*; return whether it was still here."""
@@ -71,7 +71,7 @@ class SendQueue:
             taken.append(frame)
             size += len(frame.line)
         if self._frames:
-            self._available.ring()
+            self._available.set()
         if self._taken:
             self._taken.unpark_all()
         return taken  # noqa: ASYNC910 - a checkpoint per batch, not per frame

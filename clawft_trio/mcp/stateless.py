@@ -12,7 +12,7 @@ from msgspec import Raw
 from clawft_trio.backoff import backoff
 from clawft_trio.errors import McpError, PeerError, ProtocolViolation
 from clawft_trio.mcp.host import Host
-from clawft_trio.mcp.types import PROTOCOL_VERSION, STATELESS_VERSION, Wire
+from clawft_trio.mcp.types import PROTOCOL_VERSION, STATELESS_VERSION, WireRecord
 
 T = TypeVar("T")
 
@@ -32,12 +32,12 @@ _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 0.25
 
 
-class _Question(Wire, frozen=True):
+class _Question(WireRecord, frozen=True):
     method: str
     params: Raw = Raw(b"{}")
 
 
-class _Outcome(Wire, frozen=True):
+class _Outcome(WireRecord, frozen=True):
     """What every result of this revision may hold beside its own fields."""
 
     result_type: str = "complete"
@@ -45,7 +45,7 @@ class _Outcome(Wire, frozen=True):
     request_state: str | None = None
 
 
-class InputRequired(Wire, frozen=True):
+class InputRequired(WireRecord, frozen=True):
     """The server wants answers before it answers."""
 
     questions: dict[str, _Question]

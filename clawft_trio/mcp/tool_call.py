@@ -13,7 +13,7 @@ from clawft_trio.chat import Call
 from clawft_trio.codec import encode_json
 from clawft_trio.errors import McpError, RequestTimeout, ToolFailed, ToolTimeout
 from clawft_trio.mcp.client import McpClient
-from clawft_trio.mcp.frames import Progress
+from clawft_trio.mcp.messages import Progress
 from clawft_trio.mcp.types import (
     AudioContent,
     CallToolResult,
@@ -24,7 +24,7 @@ from clawft_trio.mcp.types import (
     TextContent,
     UnknownContent,
 )
-from clawft_trio.observe import ServerAsked
+from clawft_trio.observe import ServerCalled
 from clawft_trio.resilience.strategy import Strategy
 from clawft_trio.tools.tool import ToolContext
 
@@ -54,7 +54,7 @@ async def call_for(
         with _told_to_observers(client.name, name, context):
             return await client.call_tool(name, arguments, total=total, on_progress=show)
 
-    call = Call(id=context.call_id, turn_id=context.turn_id, notify=context.notify)
+    call = Call(id=context.call_id, turn_id=context.turn_id, observer=context.observer)
     try:
         result = await (attempt(call) if strategy is None else strategy.run(attempt, call))
     except RequestTimeout as exc:
@@ -80,8 +80,8 @@ def _told_to_observers(server: str, tool: str, context: ToolContext) -> Iterator
         outcome, error = "timeout" if isinstance(exc, RequestTimeout) else "error", exc
         raise
     finally:
-        context.notify(
-            ServerAsked(
+        context.observer(
+            ServerCalled(
                 server=server,
                 method="tools/call",
                 target=tool,

@@ -21,11 +21,11 @@ from clawft_trio.errors import (
     Unsupported,
 )
 from clawft_trio.mcp.client import McpClient
-from clawft_trio.mcp.opening import Server, make_client
+from clawft_trio.mcp.connect import Server, make_client
 from clawft_trio.mcp.options import McpOptions
-from clawft_trio.mcp.pins import MemoryPins, Pins, fingerprint
 from clawft_trio.mcp.supervision import RestartHistory, Supervision
 from clawft_trio.mcp.tool_call import call_for
+from clawft_trio.mcp.tool_pinning import MemoryPins, Pins, fingerprint
 from clawft_trio.mcp.types import (
     ToolDefinition,
 )
@@ -86,14 +86,14 @@ class Withheld:
 class Toolset:
     """What `open_toolset` yields."""
 
-    def __init__(self, registry: ToolRegistry, pins: Pins, notify: Callable[[Event], None]) -> None:
+    def __init__(self, registry: ToolRegistry, pins: Pins, observer: Callable[[Event], None]) -> None:
         self.registry = registry
         #: the clients of the servers that have started
         self.clients: dict[str, McpClient] = {}
         #: why the others have not
         self.failures: dict[str, ClawftError] = {}
         self._pins = pins
-        self._notify = fan_out([notify])
+        self._observer = fan_out([observer])
         self._servers: dict[str, ToolServer] = {}
         self._offered: dict[str, dict[str, Tool]] = {}
         self._withheld: dict[str, list[Withheld]] = {}
@@ -171,7 +171,7 @@ class Toolset:
                 self._offered.setdefault(name, {})[tool.name] = tool
         for one in withheld:
             if one not in self._withheld.get(name, ()):
-                self._notify(
+                self._observer(
                     Noted(
                         room="mcp",
                         what="tool withheld",
@@ -204,11 +204,11 @@ class Toolset:
     async def _bring_up(self, nursery: trio.Nursery, background: trio.Nursery, name: str, options: McpOptions) -> None:
         """Start one server and follow its tools; if it does not start, go on trying behind everybody's back."""
         options = self._servers[name].options or options
-        options = attrs.evolve(options, notify=fan_out([options.notify, self._notify]))
+        options = attrs.evolve(options, observer=fan_out([options.observer, self._observer]))
         if await self._start(nursery, name, options):
             background.start_soon(self._keep_fresh, name)
             return
-        self._notify(
+        self._observer(
             Noted(
                 room="mcp",
                 what="server did not start",
@@ -256,7 +256,9 @@ class Toolset:
             try:
                 await self._refresh(name)
             except ClawftError as exc:
-                self._notify(Noted(room="mcp", what="tools not refreshed", details={"server": name, "error": str(exc)}))
+                self._observer(
+                    Noted(room="mcp", what="tools not refreshed", details={"server": name, "error": str(exc)})
+                )
             # One change is followed at once; a list that never stops changing is read less and less often.
             await trio.sleep(pause)
             changed_again = client.tools_version != self._seen[name]
@@ -277,7 +279,7 @@ async def open_toolset(
     *,
     options: McpOptions | None = None,
     pins: Pins | None = None,
-    notify: Callable[[Event], None] = unobserved,
+    observer: Callable[[Event], None] = unobserved,
 ) -> AsyncGenerator[Toolset, None]:
     """Start *servers* side by side and offer their tools in *registry* as `server__tool`, for the length of the block.
 
@@ -290,15 +292,15 @@ async def open_toolset(
       registry: where the tools go, and are taken from at the end.
       options: how the clients behave, where a `ToolServer` does not say.
       pins: where the fingerprints of definitions are kept; None: as long as the block.
-      notify: gets a `Noted` for each tool that is withheld and each server that does not start, and whatever the
-        clients tell besides (`McpOptions.notify`).
+      observer: gets a `Noted` for each tool that is withheld and each server that does not start, and whatever the
+        clients tell besides (`McpOptions.observer`).
 
     Raises:
       ValueError: a server's name cannot be part of a tool's name.
 
     Cancellation: all servers are ended, side by side, within their graces.
     """
-    toolset = Toolset(registry, MemoryPins() if pins is None else pins, notify)
+    toolset = Toolset(registry, MemoryPins() if pins is None else pins, observer)
     toolset._servers = {
         _checked_name(name): server if isinstance(server, ToolServer) else ToolServer(server)
         for name, server in servers.items()

@@ -28,14 +28,14 @@ PROTOCOL_VERSION = "io.modelcontextprotocol/protocolVersion"
 """The member of `_meta` that names the revision of a request."""
 
 
-class Wire(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class WireRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """What all records of the protocol share."""
 
 
 # --- content --------------------------------------------------------------------------------------------
 
 
-class TextContent(Wire, frozen=True, tag_field="type", tag="text"):
+class TextContent(WireRecord, frozen=True, tag_field="type", tag="text"):
     """Plain text."""
 
     text: str
@@ -43,7 +43,7 @@ class TextContent(Wire, frozen=True, tag_field="type", tag="text"):
     meta: JsonObject | None = msgspec.field(name="_meta", default=None)
 
 
-class ImageContent(Wire, frozen=True, tag_field="type", tag="image"):
+class ImageContent(WireRecord, frozen=True, tag_field="type", tag="image"):
     """An image, base64."""
 
     data: str
@@ -61,7 +61,7 @@ class ImageContent(Wire, frozen=True, tag_field="type", tag="image"):
         return base64.b64decode(self.data, validate=True)
 
 
-class AudioContent(Wire, frozen=True, tag_field="type", tag="audio"):
+class AudioContent(WireRecord, frozen=True, tag_field="type", tag="audio"):
     """A sound, base64."""
 
     data: str
@@ -70,7 +70,7 @@ class AudioContent(Wire, frozen=True, tag_field="type", tag="audio"):
     meta: JsonObject | None = msgspec.field(name="_meta", default=None)
 
 
-class ResourceLink(Wire, frozen=True, tag_field="type", tag="resource_link"):
+class ResourceLink(WireRecord, frozen=True, tag_field="type", tag="resource_link"):
     """The address of a resource that the client may read."""
 
     uri: str
@@ -83,7 +83,7 @@ class ResourceLink(Wire, frozen=True, tag_field="type", tag="resource_link"):
     meta: JsonObject | None = msgspec.field(name="_meta", default=None)
 
 
-class ResourceContents(Wire, frozen=True):
+class ResourceContents(WireRecord, frozen=True):
     """What a resource holds: `text`, or `blob` in base64."""
 
     uri: str
@@ -93,7 +93,7 @@ class ResourceContents(Wire, frozen=True):
     meta: JsonObject | None = msgspec.field(name="_meta", default=None)
 
 
-class EmbeddedResource(Wire, frozen=True, tag_field="type", tag="resource"):
+class EmbeddedResource(WireRecord, frozen=True, tag_field="type", tag="resource"):
     """A resource inside a result."""
 
     resource: ResourceContents
@@ -101,7 +101,7 @@ class EmbeddedResource(Wire, frozen=True, tag_field="type", tag="resource"):
     meta: JsonObject | None = msgspec.field(name="_meta", default=None)
 
 
-class UnknownContent(Wire, frozen=True, tag_field="type", tag="unknown"):
+class UnknownContent(WireRecord, frozen=True, tag_field="type", tag="unknown"):
     """A block of a kind that only a later revision knows, as it came."""
 
     block: JsonObject
@@ -115,7 +115,7 @@ _KINDS = frozenset(("text", "image", "audio", "resource_link", "resource"))
 # --- the two sides --------------------------------------------------------------------------------------
 
 
-class Implementation(Wire, frozen=True):
+class Implementation(WireRecord, frozen=True):
     """Who one is."""
 
     name: str = ""
@@ -123,7 +123,7 @@ class Implementation(Wire, frozen=True):
     title: str | None = None
 
 
-class Capabilities(Wire, frozen=True):
+class Capabilities(WireRecord, frozen=True):
     """What a server offers; None where it does not."""
 
     tools: JsonObject | None = None
@@ -135,7 +135,7 @@ class Capabilities(Wire, frozen=True):
     extensions: JsonObject | None = None
 
 
-class InitializeResult(Wire, frozen=True):
+class InitializeResult(WireRecord, frozen=True):
     """A server's half of the handshake."""
 
     protocol_version: str
@@ -144,7 +144,7 @@ class InitializeResult(Wire, frozen=True):
     instructions: str | None = None
 
 
-class DiscoverResult(Wire, frozen=True):
+class DiscoverResult(WireRecord, frozen=True):
     """What a server of revision 2026-07-28 says about itself."""
 
     supported_versions: tuple[str, ...]
@@ -156,7 +156,7 @@ class DiscoverResult(Wire, frozen=True):
 # --- tools ----------------------------------------------------------------------------------------------
 
 
-class ToolAnnotations(Wire, frozen=True):
+class ToolAnnotations(WireRecord, frozen=True):
     """What a server says that its tool is like. Hints of a stranger: never a reason to trust it."""
 
     title: str | None = None
@@ -166,7 +166,7 @@ class ToolAnnotations(Wire, frozen=True):
     open_world_hint: bool | None = None
 
 
-class ToolDefinition(Wire, frozen=True):
+class ToolDefinition(WireRecord, frozen=True):
     """A tool as its server describes it."""
 
     name: str
@@ -178,7 +178,7 @@ class ToolDefinition(Wire, frozen=True):
     meta: JsonObject | None = msgspec.field(name="_meta", default=None)
 
 
-class CallToolResult(Wire, frozen=True):
+class CallToolResult(WireRecord, frozen=True):
     """What a tool call gave. `is_error` says that the tool failed; its content then says why."""
 
     content: tuple[Content, ...] = ()
@@ -192,7 +192,7 @@ class CallToolResult(Wire, frozen=True):
         return "\n".join(block.text for block in self.content if isinstance(block, TextContent))
 
 
-class _LooseResult(Wire, frozen=True):
+class _LooseResult(WireRecord, frozen=True):
     content: tuple[dict[str, Any], ...] = ()
     structured_content: Any = UNSET
     is_error: bool = False
@@ -231,7 +231,7 @@ _decode_loosely = msgspec.json.Decoder(_LooseResult).decode
 # --- resources and prompts ------------------------------------------------------------------------------
 
 
-class Resource(Wire, frozen=True):
+class Resource(WireRecord, frozen=True):
     """Something that a server lets its client read."""
 
     uri: str
@@ -244,7 +244,7 @@ class Resource(Wire, frozen=True):
     meta: JsonObject | None = msgspec.field(name="_meta", default=None)
 
 
-class ResourceTemplate(Wire, frozen=True):
+class ResourceTemplate(WireRecord, frozen=True):
     """A family of resources: an RFC 6570 template of their URIs."""
 
     uri_template: str
@@ -256,14 +256,14 @@ class ResourceTemplate(Wire, frozen=True):
     meta: JsonObject | None = msgspec.field(name="_meta", default=None)
 
 
-class ReadResourceResult(Wire, frozen=True):
+class ReadResourceResult(WireRecord, frozen=True):
     """What a resource holds, in one or more parts."""
 
     contents: tuple[ResourceContents, ...]
     ttl_ms: float | None = None
 
 
-class PromptArgument(Wire, frozen=True):
+class PromptArgument(WireRecord, frozen=True):
     """A blank of a prompt."""
 
     name: str
@@ -272,7 +272,7 @@ class PromptArgument(Wire, frozen=True):
     required: bool = False
 
 
-class Prompt(Wire, frozen=True):
+class Prompt(WireRecord, frozen=True):
     """A prompt with blanks."""
 
     name: str
@@ -282,21 +282,21 @@ class Prompt(Wire, frozen=True):
     meta: JsonObject | None = msgspec.field(name="_meta", default=None)
 
 
-class PromptMessage(Wire, frozen=True):
+class PromptMessage(WireRecord, frozen=True):
     """One message of a filled-in prompt."""
 
     role: Literal["user", "assistant"]
     content: Content
 
 
-class GetPromptResult(Wire, frozen=True):
+class GetPromptResult(WireRecord, frozen=True):
     """A prompt, filled in."""
 
     messages: tuple[PromptMessage, ...]
     description: str | None = None
 
 
-class Completion(Wire, frozen=True):
+class Completion(WireRecord, frozen=True):
     """What may follow what was typed."""
 
     values: tuple[str, ...] = ()
@@ -304,34 +304,34 @@ class Completion(Wire, frozen=True):
     has_more: bool = False
 
 
-class CompleteResult(Wire, frozen=True):
+class CompleteResult(WireRecord, frozen=True):
     """The answer to `completion/complete`."""
 
     completion: Completion
 
 
-class EmptyResult(Wire, frozen=True):
+class EmptyResult(WireRecord, frozen=True):
     """An answer that says only that it was done."""
 
 
 # --- what a server asks of its client -------------------------------------------------------------------
 
 
-class Root(Wire, frozen=True):
+class Root(WireRecord, frozen=True):
     """A folder that the server may work in."""
 
     uri: str
     name: str | None = None
 
 
-class SamplingMessage(Wire, frozen=True):
+class SamplingMessage(WireRecord, frozen=True):
     """One message of a request for sampling. Its content is one block, or since 2025-11-25 several."""
 
     role: Literal["user", "assistant"]
     content: Any
 
 
-class ModelPreferences(Wire, frozen=True):
+class ModelPreferences(WireRecord, frozen=True):
     """What the server would like the model to be."""
 
     hints: tuple[JsonObject, ...] = ()
@@ -340,7 +340,7 @@ class ModelPreferences(Wire, frozen=True):
     intelligence_priority: float | None = None
 
 
-class CreateMessageParams(Wire, frozen=True):
+class CreateMessageParams(WireRecord, frozen=True):
     """A server asks for a model's answer."""
 
     messages: tuple[SamplingMessage, ...]
@@ -355,7 +355,7 @@ class CreateMessageParams(Wire, frozen=True):
     metadata: Any = None
 
 
-class ElicitParams(Wire, frozen=True):
+class ElicitParams(WireRecord, frozen=True):
     """A server asks the person: a form (`requested_schema`), or since 2025-11-25 a page to visit (`url`)."""
 
     message: str = ""
@@ -365,14 +365,14 @@ class ElicitParams(Wire, frozen=True):
     elicitation_id: str | None = None
 
 
-class ElicitResult(Wire, frozen=True, omit_defaults=False):
+class ElicitResult(WireRecord, frozen=True, omit_defaults=False):
     """What the person did."""
 
     action: Literal["accept", "decline", "cancel"]
     content: dict[str, Any] | UnsetType = UNSET
 
 
-class LogMessage(Wire, frozen=True):
+class LogMessage(WireRecord, frozen=True):
     """`notifications/message`."""
 
     level: str

@@ -14,7 +14,7 @@ import attrs
 
 from clawft_trio.errors import AddressRefused
 
-Network = IPv4Network | IPv6Network
+IpNetwork = IPv4Network | IPv6Network
 
 # The special-purpose registries of IANA (RFC 6890 and its successors), and one address that no registry knows.
 # Spelled out, because what `ipaddress.is_global` says differs between patch versions of Python.
@@ -82,7 +82,7 @@ def _domains(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(_domain(name).removeprefix("*.").removeprefix(".") for name in names)
 
 
-def _networks(networks: Iterable[str | Network]) -> tuple[Network, ...]:
+def _networks(networks: Iterable[str | IpNetwork]) -> tuple[IpNetwork, ...]:
     return tuple(ip_network(network) for network in networks)
 
 
@@ -98,7 +98,7 @@ class AddressPolicy:
     #: never reached; goes before `allowed_domains`
     blocked_domains: tuple[str, ...] = attrs.field(default=(), converter=_domains)
     #: reached although they are private, loopback or otherwise special: `10.1.0.0/16`, `127.0.0.1`
-    allowed_networks: tuple[Network, ...] = attrs.field(default=(), converter=_networks)
+    allowed_networks: tuple[IpNetwork, ...] = attrs.field(default=(), converter=_networks)
 
     def check_host(self, host: str) -> None:
         """Ask about a name, before it is resolved.

@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 import trio
 
 from clawft_trio.net.chunked import BadChunk, ChunkedDecoder
-from clawft_trio.net.network import Wire
-from clawft_trio.nursery import goodbye
+from clawft_trio.net.network import SocketConnection
+from clawft_trio.nursery import cleanup_scope
 
 _Release: TypeAlias = Callable[[], Awaitable[None]]
 
@@ -106,7 +106,7 @@ class Connections:
 
     def _body_of(self, sent: Any, answer: Any, release: _Release) -> Any:
         wire = answer.extensions.get("network_stream")
-        if isinstance(wire, Wire):
+        if isinstance(wire, SocketConnection):
             wire.begin_body()
             if _is_chunked(sent, answer) and wire.at_body:
                 return self._chunked_body(answer.stream, wire, release, self._core.RemoteProtocolError)
@@ -141,7 +141,7 @@ class Connections:
 
     async def _close(self, connection: Any) -> None:
         self._busy.discard(connection)
-        with goodbye(_GRACE):
+        with cleanup_scope(_GRACE):
             await connection.aclose()
 
     async def aclose(self) -> None:
@@ -197,7 +197,7 @@ class _ChunkedBody(_Body):
     server does, that the connection is free.
     """
 
-    def __init__(self, stream: Any, wire: Wire, release: _Release, broken: type[Exception]) -> None:
+    def __init__(self, stream: Any, wire: SocketConnection, release: _Release, broken: type[Exception]) -> None:
         super().__init__(stream, release)
         self._wire = wire
         self._decoder = ChunkedDecoder()

@@ -25,7 +25,7 @@ _PIECE = 64 * 1024
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
 
 
-class Wire:
+class SocketConnection:
     """One connection to a peer, in the shape of httpcore's `AsyncNetworkStream`."""
 
     def __init__(self, stream: trio.abc.Stream, *, connect_by: float, network: Network) -> None:
@@ -120,7 +120,7 @@ class Wire:
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> Awaitable[Wire]:
+    ) -> Awaitable[SocketConnection]:
         """Encrypt from here on. The clock is the one that the connection was started with.
 
         Raises:
@@ -134,7 +134,7 @@ class Wire:
         )
         return self._shake_hands(secured, timeout)
 
-    async def _shake_hands(self, secured: trio.SSLStream[trio.abc.Stream], limit: float | None) -> Wire:
+    async def _shake_hands(self, secured: trio.SSLStream[trio.abc.Stream], limit: float | None) -> SocketConnection:
         try:
             with trio.move_on_at(self._connect_by) as clock:
                 await secured.do_handshake()
@@ -147,7 +147,7 @@ class Wire:
             # Also a cancellation: what was handed to us is nobody else's to close.
             await self.aclose()
             raise
-        return Wire(secured, connect_by=self._connect_by, network=self._network)
+        return SocketConnection(secured, connect_by=self._connect_by, network=self._network)
 
     def get_extra_info(self, info: str) -> Any:
         """What httpcore asks about: the TLS object, the socket, whether something is waiting to be read."""
@@ -199,7 +199,7 @@ class Network:
         timeout: float | None = None,
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
-    ) -> Awaitable[Wire]:
+    ) -> Awaitable[SocketConnection]:
         """Connect to *host*, and give TLS, should it follow, what is left of *timeout*.
 
         Raises:
@@ -213,10 +213,10 @@ class Network:
             raise NotImplementedError("nothing in this package asks for a local address or socket options")
         return self._connect_in_time(host, port, timeout)
 
-    async def _connect_in_time(self, host: str, port: int, limit: float | None) -> Wire:
+    async def _connect_in_time(self, host: str, port: int, limit: float | None) -> SocketConnection:
         connect_by = math.inf if limit is None else trio.current_time() + limit
         with trio.move_on_at(connect_by):
-            return Wire(await self._connect(host, port, connect_by), connect_by=connect_by, network=self)
+            return SocketConnection(await self._connect(host, port, connect_by), connect_by=connect_by, network=self)
         raise ProviderTimeout(clock="connect", limit=limit)
 
     async def _connect(self, host: str, port: int, connect_by: float) -> trio.SocketStream:

@@ -11,7 +11,7 @@ from typing import Any, Self
 import trio
 
 from clawft_trio.errors import ClawftError, InvalidResponse, TransportFailed
-from clawft_trio.nursery import goodbye
+from clawft_trio.nursery import cleanup_scope
 
 MAX_READ = 32 * 1024 * 1024
 """Bytes of a body that is read as a whole: more than any answer or page, and less than would hurt."""
@@ -108,7 +108,7 @@ class HttpResponse:
                     async for _ in self._chunks:
                         pass
         finally:
-            with goodbye(_GRACE):
+            with cleanup_scope(_GRACE):
                 await self._raw.aclose()
 
 

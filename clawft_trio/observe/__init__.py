@@ -1,5 +1,6 @@
 """Everything worth knowing, as frozen records, told to whoever asks."""
 
+from clawft_trio.observe.attributes import RecordedError as RecordedError
 from clawft_trio.observe.chrome import chrome_trace as chrome_trace
 from clawft_trio.observe.events import (
     AttemptEnded as AttemptEnded,
@@ -20,9 +21,9 @@ from clawft_trio.observe.events import (
     RetryScheduled as RetryScheduled,
     RoundEnded as RoundEnded,
     Routed as Routed,
-    ServerAsked as ServerAsked,
+    ServerCalled as ServerCalled,
     ServerGone as ServerGone,
-    ServerSaid as ServerSaid,
+    ServerOutput as ServerOutput,
     ServerStarted as ServerStarted,
     ToolEnded as ToolEnded,
     ToolProgress as ToolProgress,
@@ -31,24 +32,27 @@ from clawft_trio.observe.events import (
     TurnStarted as TurnStarted,
     Undeliverable as Undeliverable,
 )
-from clawft_trio.observe.facts import RecordedError as RecordedError
 from clawft_trio.observe.logs import LogObserver as LogObserver
-from clawft_trio.observe.masking import Mask as Mask, mask_secrets as mask_secrets, masking as masking
 from clawft_trio.observe.observed import Observed as Observed
 from clawft_trio.observe.observer import (
     Observer as Observer,
     Recorder as Recorder,
     fan_out as fan_out,
 )
-from clawft_trio.observe.queue import (
+from clawft_trio.observe.queued_observer import (
+    ObserverQueueStatistics as ObserverQueueStatistics,
     QueuedObserver as QueuedObserver,
-    QueueStatistics as QueueStatistics,
     open_queue as open_queue,
 )
 from clawft_trio.observe.recording import (
     Recording as Recording,
     open_recording as open_recording,
     read_recording as read_recording,
+)
+from clawft_trio.observe.redaction import (
+    Redactor as Redactor,
+    make_redactor as make_redactor,
+    redact_secrets as redact_secrets,
 )
 from clawft_trio.observe.spans import Mark as Mark, Span as Span, SpanTree as SpanTree, spans_of as spans_of
 from clawft_trio.observe.task_tree import (

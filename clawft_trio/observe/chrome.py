@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from clawft_trio.codec import encode_json
-from clawft_trio.observe.facts import whole
+from clawft_trio.observe.attributes import whole
 from clawft_trio.observe.spans import Mark, Span, SpanTree
 
 _SAID = frozenset({"retry", "hedge", "failover"})
@@ -44,7 +44,7 @@ def _tracks(root: Span, process: int, zero: float, last: float) -> Iterator[dict
             "tid": track,
             "ts": _microseconds(span.start - zero),
             "dur": _microseconds(_end(span, last) - span.start),
-            "args": {"kind": span.kind, "status": span.status, **span.facts},
+            "args": {"kind": span.kind, "status": span.status, **span.attributes},
         }
         yield from (_mark(mark, process, track, zero) for mark in span.marks)
 
@@ -77,7 +77,7 @@ def _mark(mark: Mark, process: int, track: int, zero: float) -> dict[str, Any]:
         "pid": process,
         "tid": track,
         "ts": _microseconds(mark.at - zero),
-        "args": mark.facts,
+        "args": mark.attributes,
     }
 
 

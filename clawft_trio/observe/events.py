@@ -217,7 +217,7 @@ class ServerGone(Event):
 
 
 @attrs.frozen(kw_only=True)
-class ServerSaid(Event):
+class ServerOutput(Event):
     """A line that an MCP server wrote to its stderr, or to its stdout between messages."""
 
     server: str
@@ -225,7 +225,7 @@ class ServerSaid(Event):
 
 
 @attrs.frozen(kw_only=True)
-class ServerAsked(Event):
+class ServerCalled(Event):
     """A request to an MCP server has ended, however it did."""
 
     server: str

@@ -10,6 +10,7 @@ from typing import Final
 
 import attrs
 
+from clawft_trio.observe.attributes import AttributeValue, attributes_of, event_name
 from clawft_trio.observe.events import (
     AttemptEnded,
     BreakerChanged,
@@ -33,8 +34,7 @@ from clawft_trio.observe.events import (
     TurnStarted,
     Undeliverable,
 )
-from clawft_trio.observe.facts import Fact, event_name, facts_of
-from clawft_trio.observe.masking import Mask, mask_secrets
+from clawft_trio.observe.redaction import Redactor, redact_secrets
 
 LEVELS: Final[Mapping[type[Event], int]] = {
     TurnStarted: logging.INFO,
@@ -68,39 +68,45 @@ class LogObserver:
     """An observer that writes one log record per event.
 
     The message is one line, `attempt_ended target=openai/gpt-5-mini outcome=failed error=ServerError …`. For
-    collectors the record has `event` (its name), `at` (seconds of trio's clock), `turn_id`, `call_id` and `facts`, a
-    dict of JSON values.
+    collectors the record has `event` (its name), `at` (seconds of trio's clock), `turn_id`, `call_id` and `attributes`,
+    a dict of JSON values.
 
     Args:
       logger: where to; its level decides what is written.
       levels: by event class, over `LEVELS`.
       texts: with what people, models, tools and servers said; without, no prompt and no answer is in any record.
-      mask: goes over every text; see `masking` for one that knows your keys.
+      redact: goes over every text; see `make_redactor` for one that knows your keys.
     """
 
     logger: logging.Logger = attrs.field(factory=lambda: logging.getLogger("clawft_trio.events"))
     levels: Mapping[type[Event], int] = attrs.field(factory=dict, kw_only=True)
     texts: bool = attrs.field(default=False, kw_only=True)
-    mask: Mask = attrs.field(default=mask_secrets, kw_only=True)
+    redact: Redactor = attrs.field(default=redact_secrets, kw_only=True)
 
     def __call__(self, event: Event) -> None:
         """Write *event*, if anybody wants its level."""
         level = self.levels.get(type(event), _level(event))
         if not self.logger.isEnabledFor(level):
             return
-        name, facts = event_name(type(event)), facts_of(event, texts=self.texts, mask=self.mask)
-        extra = {"event": name, "at": event.at, "turn_id": event.turn_id, "call_id": event.call_id, "facts": facts}
-        self.logger.log(level, "%s", one_line(name, facts, event), extra=extra)
+        name, attributes = event_name(type(event)), attributes_of(event, texts=self.texts, redact=self.redact)
+        extra = {
+            "event": name,
+            "at": event.at,
+            "turn_id": event.turn_id,
+            "call_id": event.call_id,
+            "attributes": attributes,
+        }
+        self.logger.log(level, "%s", one_line(name, attributes, event), extra=extra)
 
 
-def one_line(name: str, facts: Mapping[str, Fact], event: Event) -> str:
+def one_line(name: str, attributes: Mapping[str, AttributeValue], event: Event) -> str:
     """*facts* as `key=value` pairs on one line, whatever is in them."""
     ids = {"turn": event.turn_id, "call": event.call_id if event.call_id != event.turn_id else ""}
-    pairs = [f"{key}={_value(value)}" for key, value in {**facts, **ids}.items() if value not in ("", None)]
+    pairs = [f"{key}={_value(value)}" for key, value in {**attributes, **ids}.items() if value not in ("", None)]
     return " ".join([name, *pairs])
 
 
-def _value(value: Fact) -> str:
+def _value(value: AttributeValue) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, str) and _PLAIN.fullmatch(value):

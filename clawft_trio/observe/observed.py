@@ -14,7 +14,7 @@ from clawft_trio.observe.events import RoundEnded
 from clawft_trio.observe.observer import Observer, fan_out
 from clawft_trio.observe.recorded import recorded
 
-Ending = Literal["ok", "failed", "cancelled", "aborted"]
+CallEnding = Literal["ok", "failed", "cancelled", "aborted"]
 
 
 class Observed:
@@ -30,7 +30,7 @@ class Observed:
 
     def __init__(self, provider: Provider, *observers: Observer) -> None:
         self._provider = recorded(provider)
-        self._notify = fan_out(observers)
+        self._observer = fan_out(observers)
 
     def __repr__(self) -> str:
         return f"<Observed {self._provider!r}>"
@@ -48,8 +48,8 @@ class Observed:
 
         Cancellation: the provider's; observers are told that the call was cancelled.
         """
-        notify = fan_out([call.notify, self._notify])
-        told = attrs.evolve(call, id=call.id or new_id(), notify=notify, log=call.log.branch())
+        observer = fan_out([call.observer, self._observer])
+        told = attrs.evolve(call, id=call.id or new_id(), observer=observer, log=call.log.branch())
         watched = _Watched(told, request.sender_id or "", trio.current_time())
         try:
             response = await self._provider.complete(request, told)
@@ -75,11 +75,11 @@ class _Watched:
     started: float
 
     def ended(
-        self, ending: Ending, *, response: ChatResponse | None = None, error: BaseException | None = None
+        self, ending: CallEnding, *, response: ChatResponse | None = None, error: BaseException | None = None
     ) -> None:
         usage = None if response is None else response.usage
         deciding = deciding_attempt(self.call.log.records, ending)
-        self.call.notify(
+        self.call.observer(
             RoundEnded(
                 ending=ending,
                 sender=self.sender,

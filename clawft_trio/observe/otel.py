@@ -25,12 +25,12 @@ try:
 except ImportError as _missing:
     raise ImportError("OpenTelemetry is not installed: pip install 'clawft-trio[otel]'") from _missing
 
+from clawft_trio.observe.attributes import error_class
 from clawft_trio.observe.events import Event, RoundEnded, ServerGone, ServerStarted, TurnEnded
-from clawft_trio.observe.facts import error_class
-from clawft_trio.observe.masking import Mask, mask_secrets
 from clawft_trio.observe.otel_metrics import Metrics
 from clawft_trio.observe.otel_names import PROVIDERS, VERSIONS, Names, Version
 from clawft_trio.observe.recording import Now, utc_now
+from clawft_trio.observe.redaction import Redactor, redact_secrets
 from clawft_trio.observe.spans import Span, spans_of
 
 SCOPE = "clawft_trio"
@@ -63,7 +63,7 @@ class OtelObserver:
       agent: what the agent is called in `invoke_agent …`.
       depths: tells how much waits in which queue now, for the gauge `clawft.bus.depth`; called by the SDK, from its
         own thread. Without it the gauge has the last warning of a queue that was filling up.
-      mask: goes over every text.
+      redact: goes over every text.
       most_turns: turns under way that are kept; of more than that the oldest is forgotten.
       most_events: events of one turn that are kept.
       now: calendar time.
@@ -77,7 +77,7 @@ class OtelObserver:
         version: Version = "1.44",
         agent: str = "clawft",
         depths: Callable[[], Mapping[str, int]] | None = None,
-        mask: Mask = mask_secrets,
+        redact: Redactor = redact_secrets,
         most_turns: int = 1000,
         most_events: int = 10_000,
         now: Now = utc_now,
@@ -86,7 +86,7 @@ class OtelObserver:
         self._tracer = trace.get_tracer(SCOPE, tracer_provider=tracer_provider)
         self._metrics = Metrics(metrics.get_meter(SCOPE, meter_provider=meter_provider), names, depths)
         self._speech = _Speech(names, agent)
-        self._mask = mask
+        self._mask = redact
         self._most_turns = most_turns
         self._most_events = most_events
         self._now = now
@@ -116,14 +116,14 @@ class OtelObserver:
         return growing
 
     def _export(self, growing: _Growing) -> None:
-        for root in spans_of(growing.events, mask=self._mask).roots:
+        for root in spans_of(growing.events, redact=self._mask).roots:
             self._span(root, growing.context, growing)
 
     def _span(self, span: Span, parent: Context, growing: _Growing, *, session: str = "") -> None:
         told = self._speech.of(span)
         if told is None:
             return
-        session = session or str(span.facts.get("session", ""))
+        session = session or str(span.attributes.get("session", ""))
         if session:
             told.attributes["gen_ai.conversation.id"] = session
         made = self._tracer.start_span(
@@ -131,9 +131,9 @@ class OtelObserver:
         )
         inner = trace.set_span_in_context(made, parent)
         for mark in span.marks:
-            made.add_event(mark.name, _flat(mark.facts), _nanoseconds(mark.at, growing))
+            made.add_event(mark.name, _flat(mark.attributes), _nanoseconds(mark.at, growing))
         if span.status == "failed":
-            made.set_status(Status(StatusCode.ERROR, str(span.facts.get("error_message", "")) or None))
+            made.set_status(Status(StatusCode.ERROR, str(span.attributes.get("error_message", "")) or None))
         for child in span.children:
             self._span(child, inner, growing, session=session)
         end = span.end if span.end is not None else growing.events[-1].at
@@ -207,20 +207,20 @@ class _Speech:
         return _Told(f"invoke_agent {self.agent}", SpanKind.INTERNAL, attributes)
 
     def _call(self, span: Span) -> _Told:
-        facts = {"cost": "clawft.cost", "charged": "clawft.charged", "first_content": _FIRST_CHUNK}
+        recorded = {"cost": "clawft.cost", "charged": "clawft.charged", "first_content": _FIRST_CHUNK}
         target = span.name if "/" in span.name else next((c.name for c in span.children if c.kind == "attempt"), "")
         model = target.partition("/")[2]
         attributes: dict[str, _Value] = {
             "gen_ai.operation.name": "chat",
             **self._target(target),
             **self._tokens(span),
-            **_some(span, facts),
+            **_some(span, recorded),
             "clawft.attempts": sum(child.kind == "attempt" for child in span.children),
         }
         return _Told(f"chat {model}".strip(), SpanKind.CLIENT, attributes)
 
     def _attempt(self, span: Span) -> _Told:
-        facts = {
+        recorded = {
             "outcome": "clawft.attempt.outcome",
             "why": "clawft.attempt.why",
             "certainty": "clawft.attempt.certainty",
@@ -228,7 +228,7 @@ class _Speech:
             "first_content": _FIRST_CHUNK,
             "error_status": "http.response.status_code",
         }
-        attributes = {**self._target(span.name), **self._tokens(span), **_some(span, facts)}
+        attributes = {**self._target(span.name), **self._tokens(span), **_some(span, recorded)}
         if span.role:
             attributes["clawft.attempt.role"] = span.role
         return _Told(f"attempt {span.name}", SpanKind.CLIENT, attributes)
@@ -246,7 +246,7 @@ class _Speech:
     def _request(self, span: Span) -> _Told:
         attributes = _some(span, {"method": "mcp.method.name", "server": "clawft.mcp.server"})
         if attributes.get("mcp.method.name") == "tools/call":
-            attributes["gen_ai.tool.name"] = str(span.facts.get("target", ""))
+            attributes["gen_ai.tool.name"] = str(span.attributes.get("target", ""))
         return _Told(span.name, SpanKind.CLIENT, attributes)
 
     def _target(self, target: str) -> dict[str, _Value]:
@@ -266,7 +266,7 @@ class _Speech:
 
 
 def _failure(span: Span) -> str:
-    return str(span.facts.get("outcome", "_OTHER")) if span.error is None else error_class(span.error)
+    return str(span.attributes.get("outcome", "_OTHER")) if span.error is None else error_class(span.error)
 
 
 _FIRST_CHUNK = "gen_ai.response.time_to_first_chunk"
@@ -274,9 +274,9 @@ _FIRST_CHUNK = "gen_ai.response.time_to_first_chunk"
 
 def _some(span: Span, names: Mapping[str, str]) -> dict[str, _Value]:
     """The facts that are there, under the names that they have elsewhere."""
-    found = {name: span.facts.get(fact) for fact, name in names.items()}
+    found = {name: span.attributes.get(fact) for fact, name in names.items()}
     return {name: value for name, value in found.items() if isinstance(value, _Value)}
 
 
-def _flat(facts: Mapping[str, object]) -> dict[str, _Value]:
-    return {f"clawft.{key}": value if isinstance(value, _Value) else str(value) for key, value in facts.items()}
+def _flat(recorded: Mapping[str, object]) -> dict[str, _Value]:
+    return {f"clawft.{key}": value if isinstance(value, _Value) else str(value) for key, value in recorded.items()}

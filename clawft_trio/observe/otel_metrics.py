@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Observation
 
 from clawft_trio.errors import ToolDenied, UnknownTool
+from clawft_trio.observe.attributes import error_class
 from clawft_trio.observe.events import (
     AttemptEnded,
     BreakerChanged,
@@ -20,13 +21,12 @@ from clawft_trio.observe.events import (
     Retracted,
     RetryScheduled,
     RoundEnded,
-    ServerAsked,
+    ServerCalled,
     ServerGone,
     ToolEnded,
     TurnEnded,
     Undeliverable,
 )
-from clawft_trio.observe.facts import error_class
 from clawft_trio.observe.otel_names import PROVIDERS, SECONDS, TOKENS, Names
 
 _BREAKER = {"closed": 0, "half_open": 1, "open": 2}
@@ -75,7 +75,7 @@ class Metrics:
             case TurnEnded(duration=duration, outcome=outcome, error=error):
                 failure = None if outcome == "ok" else outcome
                 self._turns.record(duration, {"gen_ai.operation.name": "invoke_agent"} | _failure(error, failure))
-            case ServerAsked(method=method, server=server, duration=duration, error=error, outcome=outcome):
+            case ServerCalled(method=method, server=server, duration=duration, error=error, outcome=outcome):
                 attributes = {"mcp.method.name": method, "clawft.mcp.server": server}
                 self._requests.record(duration, attributes | _failure(error, None if outcome == "ok" else outcome))
             case Charged(cost=cost, target=target) if cost is not None:

@@ -57,7 +57,7 @@ class Recorded:
     async def _complete(self, request: ChatRequest, call: Call) -> ChatResponse:
         own, spare = AttemptLog(), AttemptLog()
         target = self._target(request)
-        call.notify(AttemptStarted(target=target, call_id=call.id, turn_id=call.turn_id))
+        call.observer(AttemptStarted(target=target, call_id=call.id, turn_id=call.turn_id))
         try:
             with record_attempt(spare, target) as attempt:
                 # Whether a request left is not known. "Not sent" would claim that it cost nothing.
@@ -73,7 +73,7 @@ class Recorded:
             records = _merged(own.records, spare.records[0])
             for record in records:
                 call.log.add(record)
-            call.notify(AttemptEnded(record=records[-1], call_id=call.id, turn_id=call.turn_id))
+            call.observer(AttemptEnded(record=records[-1], call_id=call.id, turn_id=call.turn_id))
         return response
 
     def _target(self, request: ChatRequest) -> str:

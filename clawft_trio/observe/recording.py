@@ -25,10 +25,10 @@ from clawft_trio.codec import decode_json, encode_json, make_converter, structur
 from clawft_trio.errors import InvalidData, Problem
 from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.observe import events
-from clawft_trio.observe.events import Event, Noted, ServerSaid, ToolProgress
-from clawft_trio.observe.facts import RecordedError, error_class, event_name, whole
-from clawft_trio.observe.masking import Mask, mask_secrets
-from clawft_trio.observe.queue import QueuedObserver, open_queue
+from clawft_trio.observe.attributes import RecordedError, error_class, event_name, whole
+from clawft_trio.observe.events import Event, Noted, ServerOutput, ToolProgress
+from clawft_trio.observe.queued_observer import QueuedObserver, open_queue
+from clawft_trio.observe.redaction import Redactor, redact_secrets
 
 FORMAT: Literal[1] = 1
 """The version of the lines. What reads them refuses any other."""
@@ -82,14 +82,14 @@ class Recording:
 # --- writing ------------------------------------------------------------------------------------------------
 
 
-def recorded_line(event: Event, *, texts: bool = False, mask: Mask = mask_secrets) -> bytes:
+def recorded_line(event: Event, *, texts: bool = False, redact: Redactor = redact_secrets) -> bytes:
     """*event* as one line, with its end.
 
     Args:
       texts: with what people, models and servers said.
-      mask: goes over every text.
+      redact: goes over every text.
     """
-    plain = _Plain(texts, mask).record(event)
+    plain = _Plain(texts, redact).record(event)
     line = encode_json({"event": event_name(type(event)), **plain}) + b"\n"
     if len(line) <= LONGEST_LINE:
         return line
@@ -119,11 +119,11 @@ class LineObserver:
 
     write: Callable[[bytes], object]
     texts: bool = attrs.field(default=False, kw_only=True)
-    mask: Mask = attrs.field(default=mask_secrets, kw_only=True)
+    redact: Redactor = attrs.field(default=redact_secrets, kw_only=True)
 
     def __call__(self, event: Event) -> None:
         """Write *event*."""
-        self.write(recorded_line(event, texts=self.texts, mask=self.mask))
+        self.write(recorded_line(event, texts=self.texts, redact=self.redact))
 
 
 @asynccontextmanager
@@ -131,7 +131,7 @@ async def open_recording(
     path: str | Path,
     *,
     texts: bool = False,
-    mask: Mask = mask_secrets,
+    redact: Redactor = redact_secrets,
     capacity: int = 10_000,
     grace: float = 2.0,
     now: Now = utc_now,
@@ -153,7 +153,7 @@ async def open_recording(
     file = await trio.to_thread.run_sync(_open, Path(path))
     try:
         await trio.to_thread.run_sync(file.write, first)
-        lines = LineObserver(file.write, texts=texts, mask=mask)
+        lines = LineObserver(file.write, texts=texts, redact=redact)
         async with open_queue(lines, capacity=capacity, grace=grace) as observer:
             yield observer
     finally:
@@ -169,9 +169,9 @@ def _open(path: Path) -> FileIO:
 class _Plain:
     """Records as JSON values."""
 
-    def __init__(self, texts: bool, mask: Mask) -> None:
+    def __init__(self, texts: bool, redact: Redactor) -> None:
         self._texts = texts
-        self._mask = mask
+        self._mask = redact
 
     def record(self, value: attrs.AttrsInstance, depth: int = 0) -> dict[str, Any]:
         hidden = self._hidden(value)
@@ -185,7 +185,7 @@ class _Plain:
         if self._texts:
             return ()
         match value:
-            case ServerSaid():
+            case ServerOutput():
                 return ("text",)
             case ToolProgress():
                 return ("message",)

@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 import attrs
 
 from clawft_trio.attempts import AttemptRecord
+from clawft_trio.observe.attributes import AttributeValue, attributes_of, event_name
 from clawft_trio.observe.events import (
     AttemptEnded,
     AttemptStarted,
@@ -22,7 +23,7 @@ from clawft_trio.observe.events import (
     LockWaited,
     RetryScheduled,
     RoundEnded,
-    ServerAsked,
+    ServerCalled,
     ServerGone,
     ServerStarted,
     ToolEnded,
@@ -30,19 +31,18 @@ from clawft_trio.observe.events import (
     TurnEnded,
     TurnStarted,
 )
-from clawft_trio.observe.facts import Fact, event_name, facts_of
-from clawft_trio.observe.masking import Mask, mask_secrets
+from clawft_trio.observe.redaction import Redactor, redact_secrets
 
-Kind: TypeAlias = Literal["turn", "call", "attempt", "wait", "tool", "lock", "request", "server"]
+SpanKind: TypeAlias = Literal["turn", "call", "attempt", "wait", "tool", "lock", "request", "server"]
 """`wait` is the pause before a retry, `lock` a tool call waiting to begin, `request` one to an MCP server."""
 
-Status: TypeAlias = Literal["ok", "failed", "cancelled", "aborted", "open"]
+SpanStatus: TypeAlias = Literal["ok", "failed", "cancelled", "aborted", "open"]
 """`open`: its end was not seen. `aborted`: its consumer had heard enough."""
 
-Role: TypeAlias = Literal["", "first", "retry", "failover", "hedge"]
+SpanRole: TypeAlias = Literal["", "first", "retry", "failover", "hedge"]
 """Why an attempt was made."""
 
-_OUTCOMES: dict[str, Status] = {"ok": "ok", "cancelled": "cancelled", "aborted": "aborted"}
+_OUTCOMES: dict[str, SpanStatus] = {"ok": "ok", "cancelled": "cancelled", "aborted": "aborted"}
 
 _FORGETFUL = 1e-6
 """Seconds by which an attempt's start may differ between its event and its record."""
@@ -55,23 +55,23 @@ class Mark:
     #: the event's name: `retracted`, `retry_scheduled`, `failed_over`, …
     name: str
     at: float
-    facts: dict[str, Fact] = attrs.field(factory=dict)
+    attributes: dict[str, AttributeValue] = attrs.field(factory=dict)
 
 
 @attrs.define(kw_only=True, eq=False)
 class Span:
     """Something that took time."""
 
-    kind: Kind
+    kind: SpanKind
     name: str
     start: float
     #: None while it is open
     end: float | None = None
-    status: Status = "open"
-    role: Role = ""
+    status: SpanStatus = "open"
+    role: SpanRole = ""
     #: the call's, the tool call's or the turn's
     id: str = ""
-    facts: dict[str, Fact] = attrs.field(factory=dict, repr=False)
+    attributes: dict[str, AttributeValue] = attrs.field(factory=dict, repr=False)
     marks: list[Mark] = attrs.field(factory=list, repr=False)
     children: list[Span] = attrs.field(factory=list, repr=False)
     #: what failed; None unless `status` is `failed`
@@ -103,14 +103,14 @@ class SpanTree:
             yield from root.walk()
 
 
-def spans_of(events: Iterable[Event], *, texts: bool = False, mask: Mask = mask_secrets) -> SpanTree:
+def spans_of(events: Iterable[Event], *, texts: bool = False, redact: Redactor = redact_secrets) -> SpanTree:
     """The spans that *events* tell of.
 
     Args:
       texts: with what people, models, tools and servers said, in the facts.
-      mask: goes over every text.
+      redact: goes over every text.
     """
-    growing = _Growing(texts, mask)
+    growing = _Growing(texts, redact)
     for event in events:
         growing.take(event)
     return growing.tree()
@@ -119,9 +119,9 @@ def spans_of(events: Iterable[Event], *, texts: bool = False, mask: Mask = mask_
 class _Growing:
     """The tree while events come in."""
 
-    def __init__(self, texts: bool, mask: Mask) -> None:
+    def __init__(self, texts: bool, redact: Redactor) -> None:
         self._texts = texts
-        self._mask = mask
+        self._mask = redact
         self._roots: list[Span] = []
         self._marks: list[Mark] = []
         self._turns: dict[str, Span] = {}
@@ -129,7 +129,7 @@ class _Growing:
         self._tools: dict[tuple[str, str], Span] = {}
         self._servers: dict[str, Span] = {}
         #: by call: what the next attempts are for, with the target where it is known and the time they are due
-        self._due: dict[int, list[tuple[Role, str, float]]] = {}
+        self._due: dict[int, list[tuple[SpanRole, str, float]]] = {}
         self._times: list[float] = []
 
     def take(self, event: Event) -> None:
@@ -149,7 +149,7 @@ class _Growing:
                 self._charged(event)
             case ToolStarted() | ToolEnded() | LockWaited():
                 self._tool_event(event)
-            case ServerStarted() | ServerGone() | ServerAsked():
+            case ServerStarted() | ServerGone() | ServerCalled():
                 self._server_event(event)
             case _:
                 self._mark(event)
@@ -199,16 +199,16 @@ class _Growing:
         else:
             turn = self._turn(event)
             marks = self._marks if turn is None else turn.marks
-        marks.append(Mark(name=event_name(type(event)), at=event.at, facts=self._facts(event)))
+        marks.append(Mark(name=event_name(type(event)), at=event.at, attributes=self._attributes(event)))
 
-    def _facts(self, event: Event) -> dict[str, Fact]:
-        return facts_of(event, texts=self._texts, mask=self._mask)
+    def _attributes(self, event: Event) -> dict[str, AttributeValue]:
+        return attributes_of(event, texts=self._texts, redact=self._mask)
 
     # --- turns -------------------------------------------------------------------------------------------
 
     def _turn_event(self, event: TurnStarted | TurnEnded) -> None:
         turn = self._turn(event) or self._put(Span(kind="turn", name="turn", start=event.at), event)
-        turn.facts |= self._facts(event)
+        turn.attributes |= self._attributes(event)
         if isinstance(event, TurnEnded):
             turn.start = min(turn.start, event.at - event.duration)
             turn.end, turn.error = event.at, event.error
@@ -228,14 +228,14 @@ class _Growing:
                 due.append(("retry", "", event.at + wait))
                 name = f"wait before retry {retry}"
                 pause = Span(kind="wait", name=name, start=event.at, end=event.at + wait, status="ok")
-                pause.facts = self._facts(event)
+                pause.attributes = self._attributes(event)
                 call.children.append(pause)
             case FailedOver(target=target):
                 due.append(("failover", target, event.at))
             case HedgeStarted(target=target):
                 due.append(("hedge", target, event.at))
 
-    def _role(self, call: Span, event: AttemptStarted) -> Role:
+    def _role(self, call: Span, event: AttemptStarted) -> SpanRole:
         due = self._due.get(id(call), [])
         ready = [one for one in due if one[2] <= event.at + _FORGETFUL]
         if not ready:
@@ -247,7 +247,7 @@ class _Growing:
     def _attempt_started(self, event: AttemptStarted) -> None:
         call = self._call(event)
         attempt = Span(kind="attempt", name=event.target, start=event.at, role=self._role(call, event))
-        attempt.facts = self._facts(event)
+        attempt.attributes = self._attributes(event)
         call.start = min(call.start, event.at)
         call.children.append(attempt)
 
@@ -261,7 +261,7 @@ class _Growing:
         attempt.end = record.started + record.latency.total
         attempt.status = _OUTCOMES.get(record.outcome, "failed")
         attempt.error, attempt.record = record.error, record
-        attempt.facts |= self._facts(event)
+        attempt.attributes |= self._attributes(event)
         call.start = min(call.start, record.started)
 
     def _call_ended(self, event: RoundEnded) -> None:
@@ -269,14 +269,14 @@ class _Growing:
         call.start = min(call.start, event.at - event.latency.total)
         call.end, call.error = event.at, event.error
         call.status = _OUTCOMES.get(event.ending, "failed")
-        call.facts |= self._facts(event)
+        call.attributes |= self._attributes(event)
         call.name = event.answered_by or call.name
 
     def _charged(self, event: Charged) -> None:
-        facts = self._call(event).facts
-        before = facts.get("charged", 0.0)
+        attributes = self._call(event).attributes
+        before = attributes.get("charged", 0.0)
         if event.cost is not None and isinstance(before, float):
-            facts["charged"] = before + float(event.cost)
+            attributes["charged"] = before + float(event.cost)
 
     # --- tools ---------------------------------------------------------------------------------------------
 
@@ -299,25 +299,27 @@ class _Growing:
                 tool.name, tool.start = event.tool, event.at
                 if waited and not tool.children:
                     self._waited(tool, event, waited, "waiting to begin")
-                tool.facts |= self._facts(event)
+                tool.attributes |= self._attributes(event)
             case ToolEnded(duration=duration, outcome=outcome):
                 tool.name, tool.start, tool.end = event.tool, event.at - duration, event.at
                 tool.status, tool.error = _OUTCOMES.get(outcome, "failed"), event.error
-                tool.facts |= self._facts(event)
+                tool.attributes |= self._attributes(event)
 
     def _waited(self, tool: Span, event: ToolStarted | LockWaited, waited: float, name: str) -> None:
         lock = Span(kind="lock", name=name, start=event.at - waited, end=event.at, status="ok")
-        lock.facts = self._facts(event)
+        lock.attributes = self._attributes(event)
         tool.children.append(lock)
 
     # --- MCP servers -----------------------------------------------------------------------------------------
 
-    def _server_event(self, event: ServerStarted | ServerGone | ServerAsked) -> None:
+    def _server_event(self, event: ServerStarted | ServerGone | ServerCalled) -> None:
         match event:
-            case ServerAsked():
+            case ServerCalled():
                 self._asked(event)
             case ServerStarted(server=name):
-                server = Span(kind="server", name=f"server {name}", start=event.at, id=name, facts=self._facts(event))
+                server = Span(
+                    kind="server", name=f"server {name}", start=event.at, id=name, attributes=self._attributes(event)
+                )
                 self._servers[name] = server
                 self._roots.append(server)
             case ServerGone(server=name):
@@ -326,9 +328,9 @@ class _Growing:
                     gone = Span(kind="server", name=f"server {name}", start=event.at, id=name)
                     self._roots.append(gone)
                 gone.end, gone.status, gone.error = event.at, "failed", event.error
-                gone.facts |= self._facts(event)
+                gone.attributes |= self._attributes(event)
 
-    def _asked(self, event: ServerAsked) -> None:
+    def _asked(self, event: ServerCalled) -> None:
         request = Span(
             kind="request",
             name=" ".join(filter(None, (event.method, event.target))),
@@ -336,7 +338,7 @@ class _Growing:
             end=event.at,
             status=_OUTCOMES.get(event.outcome, "failed"),
             error=event.error,
-            facts=self._facts(event),
+            attributes=self._attributes(event),
         )
         tool = self._tools.get((event.turn_id, event.tool_call_id))
         if tool is None:

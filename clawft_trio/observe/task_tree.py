@@ -23,7 +23,7 @@ from types import FrameType
 import trio
 
 from clawft_trio.errors import Unsupported
-from clawft_trio.observe.rows import seconds
+from clawft_trio.observe.timeline_rows import seconds
 
 _TRIO = str(Path(trio.__file__).parent)
 

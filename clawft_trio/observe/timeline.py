@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 
-from clawft_trio.observe.rows import Row, Segment, mark_counts, mark_details, rows_of, seconds, summary
 from clawft_trio.observe.spans import Mark, SpanTree
+from clawft_trio.observe.timeline_rows import Row, Segment, mark_counts, mark_details, rows_of, seconds, summary
 
 MOST_ROWS = 3000
 """Rows in one picture. A browser draws them, and nobody reads more."""

@@ -21,10 +21,10 @@ from clawft_trio.pipeline.permissions import (
     SenderOverrides as SenderOverrides,
 )
 from clawft_trio.pipeline.pipeline import (
-    Admission as Admission,
     Chain as Chain,
     Pipeline as Pipeline,
     PipelineRegistry as PipelineRegistry,
+    TurnAdmission as TurnAdmission,
 )
 from clawft_trio.pipeline.rate_limit import (
     RateLimiter as RateLimiter,
@@ -47,6 +47,7 @@ from clawft_trio.pipeline.stages import (
     CostTrackable as CostTrackable,
     EstimateCost as EstimateCost,
     Learner as Learner,
+    ModelTransport as ModelTransport,
     QualityScore as QualityScore,
     RateLimitable as RateLimitable,
     ResponseOutcome as ResponseOutcome,
@@ -56,7 +57,6 @@ from clawft_trio.pipeline.stages import (
     Target as Target,
     TaskProfile as TaskProfile,
     TaskType as TaskType,
-    Transport as Transport,
     estimate_by_tier as estimate_by_tier,
 )
 from clawft_trio.pipeline.targets import (

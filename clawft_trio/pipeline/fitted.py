@@ -13,7 +13,7 @@ from clawft_trio.nursery import leaves
 from clawft_trio.observe.events import CacheBusted, RequestShortened
 from clawft_trio.observe.recorded import recorded
 from clawft_trio.pipeline.prompt_cache import PromptCaches
-from clawft_trio.pipeline.stages import AssembledContext, Assembler, Target, Transport
+from clawft_trio.pipeline.stages import AssembledContext, Assembler, ModelTransport, Target
 from clawft_trio.pipeline.windows import Windows
 
 MAX_SHORTENED = 2
@@ -26,7 +26,7 @@ class FittingStages(Protocol):
     @property
     def assembler(self) -> Assembler: ...
     @property
-    def transport(self) -> Transport: ...
+    def transport(self) -> ModelTransport: ...
     @property
     def windows(self) -> Windows: ...
     @property
@@ -103,7 +103,7 @@ class Fitted:
         fitted = await self._assembled(request)
         bust = self.stages.caches.sent(fitted.request, self.target)
         if bust is not None:
-            call.notify(
+            call.observer(
                 CacheBusted(
                     target=self.name,
                     byte=bust.byte,
@@ -164,7 +164,7 @@ class Fitted:
 
     def _refuse(self, tokens: int, stated: ContextLengthExceeded | None, call: Call) -> None:
         if len(self.refusals.of(self.target)) < MAX_SHORTENED:
-            call.notify(
+            call.observer(
                 RequestShortened(
                     target=self.name,
                     tokens=tokens,

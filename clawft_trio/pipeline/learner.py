@@ -9,7 +9,7 @@ import trio
 
 from clawft_trio.attempts import Latency
 from clawft_trio.chat import Call, ChatRequest
-from clawft_trio.pipeline.stages import Ending, ResponseOutcome, RoutingDecision, TaskProfile
+from clawft_trio.pipeline.stages import ResponseOutcome, RoundEnding, RoutingDecision, TaskProfile
 
 MAX_QUESTION = 200
 """Characters of the question that are kept: a trajectory is a note, not the conversation."""
@@ -31,7 +31,7 @@ class Trajectory:
     routed_to: str
     answered_by: str
     tier: str
-    ending: Ending
+    ending: RoundEnding
     #: from 0 to 1; None when there was nothing to score
     quality: float | None
     latency: Latency

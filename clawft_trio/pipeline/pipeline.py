@@ -26,18 +26,18 @@ from clawft_trio.pipeline.stages import (
     Assembler,
     Classifier,
     CostTrackable,
-    Ending,
     Learner,
+    ModelTransport,
     QualityScore,
     RateLimitable,
     ResponseOutcome,
+    RoundEnding,
     Router,
     RoutingDecision,
     Scorer,
     Target,
     TaskProfile,
     TaskType,
-    Transport,
 )
 from clawft_trio.pipeline.windows import Windows
 from clawft_trio.resilience.failover import Failover
@@ -54,7 +54,7 @@ class Chain(Protocol):
 
 
 @attrs.frozen(kw_only=True)
-class Admission:
+class TurnAdmission:
     """Whether a sender may ask at all, before anybody thinks about who answers."""
 
     limiter: RateLimitable | None = None
@@ -85,12 +85,12 @@ class Pipeline:
     """
 
     router: Router
-    transport: Transport
+    transport: ModelTransport
     classifier: Classifier = attrs.field(factory=KeywordClassifier)
     assembler: Assembler = attrs.field(factory=TokenBudgetAssembler)
     scorer: Scorer = attrs.field(factory=FitnessScorer)
     learner: Learner = attrs.field(factory=NoLearner)
-    admission: Admission = attrs.field(factory=Admission)
+    admission: TurnAdmission = attrs.field(factory=TurnAdmission)
     chain: Chain = Failover
     windows: Windows = attrs.field(factory=Windows)
     caches: PromptCaches = attrs.field(factory=PromptCaches)
@@ -117,7 +117,7 @@ class Pipeline:
             profile = self.classifier.classify(request)
         decision = await self.router.route(request, profile, allowance)
         if call is not None:
-            call.notify(_routed(decision, call))
+            call.observer(_routed(decision, call))
         return decision
 
     async def complete(self, request: ChatRequest, call: Call, decision: RoutingDecision) -> ChatResponse:
@@ -256,13 +256,13 @@ class _Round:
     def answered(self, response: ChatResponse) -> ChatResponse:
         """Note the answer; returns it with the round's latency and attempts."""
         quality = self._contained("scorer", lambda: self._pipeline.scorer.score(self._request, response))
-        ending: Ending = "aborted" if response.finish_reason == "aborted" else "ok"
+        ending: RoundEnding = "aborted" if response.finish_reason == "aborted" else "ok"
         outcome = self.ended(ending, response=response, quality=quality)
         return attrs.evolve(response, latency=outcome.latency, attempts=outcome.attempts)
 
     def ended(
         self,
-        ending: Ending,
+        ending: RoundEnding,
         *,
         response: ChatResponse | None = None,
         quality: QualityScore | None = None,
@@ -286,7 +286,7 @@ class _Round:
         self._tell(outcome)
         return outcome
 
-    def _who(self, ending: Ending, response: ChatResponse | None, deciding: AttemptRecord | None) -> str:
+    def _who(self, ending: RoundEnding, response: ChatResponse | None, deciding: AttemptRecord | None) -> str:
         if ending not in {"ok", "aborted"}:
             return ""
         # The model that a provider says answered is often a dated name of the one that was asked.
@@ -298,7 +298,7 @@ class _Round:
         pipeline, decision, call = self._pipeline, self._decision, self.call
         self._contained("router", lambda: pipeline.router.update(decision, outcome))
         self._contained("learner", lambda: pipeline.learner.record(self._request, decision, outcome, call))
-        call.notify(_round_ended(decision, outcome, call))
+        call.observer(_round_ended(decision, outcome, call))
 
     def _contained(self, stage: str, work: Callable[[], QualityScore | None]) -> QualityScore | None:
         """Do *work*; what goes wrong in it is told, and the answer goes on."""
@@ -306,7 +306,7 @@ class _Round:
             return work()
         except Exception as exc:  # noqa: BLE001 - a stage of the user's may raise anything; the answer is paid for
             _log.exception("the %s failed", stage)
-            self.call.notify(
+            self.call.observer(
                 Noted(
                     room="pipeline",
                     what=f"the {stage} failed",

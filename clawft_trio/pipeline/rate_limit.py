@@ -16,7 +16,7 @@ from attrs.validators import ge, gt, in_
 
 from clawft_trio.errors import RateLimitExceeded
 
-Strategy: TypeAlias = Literal["sliding_window", "token_bucket"]
+RateLimitStrategy: TypeAlias = Literal["sliding_window", "token_bucket"]
 
 RESOLUTION = 64
 """Entries in which a sliding window is kept: times of a larger limit are rounded up to this part of the window."""
@@ -31,7 +31,9 @@ class RateLimitPolicy:
     """How often anybody may ask. What one sender may do is in its permissions."""
 
     window_seconds: float = attrs.field(default=60.0, validator=gt(0))
-    strategy: Strategy = attrs.field(default="sliding_window", validator=in_(("sliding_window", "token_bucket")))
+    strategy: RateLimitStrategy = attrs.field(
+        default="sliding_window", validator=in_(("sliding_window", "token_bucket"))
+    )
     #: turns per minute of all senders together; 0 is unlimited
     global_rate_limit_rpm: int = attrs.field(default=0, validator=ge(0))
     #: senders whose turns are counted apart; all others share one count
@@ -117,7 +119,7 @@ class _TokenBucket:
         return self._full_at <= now
 
 
-_METERS: dict[Strategy, type[_SlidingWindow | _TokenBucket]] = {
+_METERS: dict[RateLimitStrategy, type[_SlidingWindow | _TokenBucket]] = {
     "sliding_window": _SlidingWindow,
     "token_bucket": _TokenBucket,
 }

@@ -124,7 +124,7 @@ class QualityScore:
     coherence: float = attrs.field(default=1.0, kw_only=True)
 
 
-Ending = Literal["ok", "failed", "cancelled", "aborted"]
+RoundEnding = Literal["ok", "failed", "cancelled", "aborted"]
 """As of an attempt: `aborted` is an answer that its consumer stopped, `cancelled` is nobody's failure."""
 
 
@@ -136,7 +136,7 @@ class ResponseOutcome:
     start of the round.
     """
 
-    ending: Ending
+    ending: RoundEnding
     latency: Latency
     #: seconds in which the answer waited for its consumer; part of `latency.total`, not of the model's work
     consumer_time: float = 0.0
@@ -245,7 +245,7 @@ class Assembler(Protocol):
         ...
 
 
-class Transport(Protocol):
+class ModelTransport(Protocol):
     """Stage 4: how is a target reached?"""
 
     def reach(self, target: Target) -> Provider:

@@ -11,7 +11,7 @@ import trio
 
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Provider
 from clawft_trio.errors import NotConfigured
-from clawft_trio.nursery import goodbye, open_hidden_nursery
+from clawft_trio.nursery import cleanup_scope, open_hidden_nursery
 from clawft_trio.observe.recorded import recorded
 from clawft_trio.pipeline.stages import Target
 
@@ -109,7 +109,7 @@ class Targets:
         self._closed = True
         opened, self._bare = self._bare, []
         failed: list[Exception] = []
-        with goodbye(GRACE):
+        with cleanup_scope(GRACE):
             async with open_hidden_nursery() as nursery:
                 for provider in opened:
                     if isinstance(provider, Closeable):
@@ -146,8 +146,8 @@ async def open_targets(factory: Factory, *, wrap: Wrap = unwrapped) -> AsyncGene
         yield targets
     finally:
         # Shielded here, too: a cancellation that comes while an error is on its way out must not take its place.
-        with goodbye(GRACE):
-            await targets.aclose()  # noqa: ASYNC102 - `goodbye` is shielded and bounded
+        with cleanup_scope(GRACE):
+            await targets.aclose()  # noqa: ASYNC102 - `cleanup_scope` is shielded and bounded
 
 
 class OneProvider:

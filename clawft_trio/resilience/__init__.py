@@ -9,11 +9,6 @@ from clawft_trio.resilience.circuit_breaker import (
     BreakerStatistics as BreakerStatistics,
     CircuitBreaker as CircuitBreaker,
 )
-from clawft_trio.resilience.delivery import (
-    Hold as Hold,
-    Live as Live,
-    Preview as Preview,
-)
 from clawft_trio.resilience.failover import Failover as Failover
 from clawft_trio.resilience.hedge import Hedge as Hedge
 from clawft_trio.resilience.resilient import Resilient as Resilient
@@ -30,3 +25,8 @@ from clawft_trio.resilience.strategy import (
     compose as compose,
 )
 from clawft_trio.resilience.timeout import Timeout as Timeout
+from clawft_trio.resilience.visibility import (
+    Hold as Hold,
+    Live as Live,
+    Preview as Preview,
+)

@@ -7,13 +7,13 @@ import attrs
 from clawft_trio.chat import Provider
 from clawft_trio.resilience.bulkhead import Bulkhead
 from clawft_trio.resilience.circuit_breaker import CircuitBreaker
-from clawft_trio.resilience.delivery import Live
 from clawft_trio.resilience.failover import Failover
 from clawft_trio.resilience.resilient import Resilient
 from clawft_trio.resilience.retry import Retry
 from clawft_trio.resilience.retry_budget import RetryBudget
 from clawft_trio.resilience.strategy import Policy, compose
 from clawft_trio.resilience.timeout import Timeout
+from clawft_trio.resilience.visibility import Live
 
 
 def resilient_chain(

@@ -18,7 +18,7 @@ from clawft_trio.resilience.strategy import Attempt, Policy, Strategy
 
 T = TypeVar("T")
 
-State = Literal["closed", "open", "half_open"]
+BreakerState = Literal["closed", "open", "half_open"]
 
 
 def blames_target(exc: Exception) -> bool:
@@ -82,7 +82,7 @@ class CircuitBreaker(Policy):
 class BreakerStatistics:
     """A breaker at one moment."""
 
-    state: State
+    state: BreakerState
     #: outcomes in the window, and failures among them
     calls: int
     failures: int
@@ -110,7 +110,7 @@ class BoundBreaker:
         return f"<CircuitBreaker {self._target or '(unnamed)'} {self.state}>"
 
     @property
-    def state(self) -> State:
+    def state(self) -> BreakerState:
         """`half_open` from the moment at which a probe may go through."""
         if self._probe_at is None:
             return "closed"
@@ -210,8 +210,8 @@ class BoundBreaker:
         calls = len(self._outcomes)
         return calls >= self._policy.minimum_calls and self._failures >= self._policy.failure_ratio * calls
 
-    def _tell(self, call: Call, state: State, retry_after: float | None = None) -> None:
-        call.notify(
+    def _tell(self, call: Call, state: BreakerState, retry_after: float | None = None) -> None:
+        call.observer(
             BreakerChanged(
                 target=self._target, state=state, retry_after=retry_after, call_id=call.id, turn_id=call.turn_id
             )

@@ -18,10 +18,10 @@ from clawft_trio.errors import (
 from clawft_trio.nursery import leaves
 from clawft_trio.observe.events import FailedOver, HedgeStarted
 from clawft_trio.observe.recorded import recorded
-from clawft_trio.resilience.delivery import Shown
 from clawft_trio.resilience.hedge import Race
 from clawft_trio.resilience.retry_budget import RetryBudget, may_try_again, note_call
 from clawft_trio.resilience.strategy import Attempt
+from clawft_trio.resilience.visibility import Shown
 
 
 class Failover:
@@ -195,7 +195,7 @@ class _Walk:
     def _tell_failover(self, asked: int) -> None:
         if self._waiting:
             failed, error = self._errors[asked]
-            self._call.notify(
+            self._call.observer(
                 FailedOver(
                     failed=failed.name,
                     target=self._waiting[0].name,
@@ -207,7 +207,7 @@ class _Walk:
 
     def _tell_hedge(self, racers: list[Provider]) -> None:
         slow, target = racers[-2], racers[-1]
-        self._call.notify(
+        self._call.observer(
             HedgeStarted(slow=slow.name, target=target.name, call_id=self._call.id, turn_id=self._call.turn_id)
         )
 

@@ -192,7 +192,7 @@ class Race(Generic[T]):
         if self._on_hedge is not None:
             self._on_hedge()
         else:
-            self.call.notify(HedgeStarted(slow="", target="", call_id=self.call.id, turn_id=self.call.turn_id))
+            self.call.observer(HedgeStarted(slow="", target="", call_id=self.call.id, turn_id=self.call.turn_id))
         self._start(nursery, attempt)
         return True
 

@@ -15,9 +15,9 @@ from clawft_trio.chat import Call, ignore
 from clawft_trio.errors import ClawftError
 from clawft_trio.nursery import leaves
 from clawft_trio.observe.events import RetryScheduled
-from clawft_trio.resilience.delivery import Shown
 from clawft_trio.resilience.retry_budget import RetryBudget, may_try_again, note_call
 from clawft_trio.resilience.strategy import Attempt, Policy
+from clawft_trio.resilience.visibility import Shown
 
 T = TypeVar("T")
 
@@ -124,6 +124,6 @@ class Retry(Policy):
         return max(longest, 0.0) if longest <= cap else -1.0
 
     async def _prepare(self, exc: Exception, retry: int, wait: float, call: Call, shown: Shown | None) -> None:
-        call.notify(RetryScheduled(retry=retry, wait=wait, error=exc, call_id=call.id, turn_id=call.turn_id))
+        call.observer(RetryScheduled(retry=retry, wait=wait, error=exc, call_id=call.id, turn_id=call.turn_id))
         if shown is not None:
             await shown.retract(exc, call)

@@ -102,9 +102,9 @@ class Lane:
     def _deliver(self, jobs: list[Job[Any]], texts: list[str]) -> None:
         for job in jobs:
             job.deliver()
-        self._notify(texts)
+        self._observer(texts)
 
-    def _notify(self, texts: list[str]) -> None:
+    def _observer(self, texts: list[str]) -> None:
         """Pass on what committed transactions sent to listeners."""
 
     async def close(self) -> None:
@@ -259,7 +259,7 @@ class Writer(Lane):
     def _run_inline(self, job: Job[T]) -> T:
         job.take()
         value = self.transaction(job.function)
-        self._notify(self._texts.copy())
+        self._observer(self._texts.copy())
         return value
 
     def transaction(self, function: Work[T], wanted: Callable[[], object] = lambda: True) -> T:
@@ -279,9 +279,9 @@ class Writer(Lane):
         self.commits += 1
         return value
 
-    def _notify(self, texts: list[str]) -> None:
+    def _observer(self, texts: list[str]) -> None:
         for text in texts:
-            self._listeners.notify(text)
+            self._listeners.observer(text)
 
 
 class Reader(Lane):

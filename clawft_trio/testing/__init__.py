@@ -5,7 +5,6 @@ and properties in mock time) and `clawft_trio.testing.strategies`.
 """
 
 from clawft_trio.testing.channels import check_channel as check_channel
-from clawft_trio.testing.exchange import Ending as Ending, Exchange as Exchange, SeenRequest as SeenRequest
 from clawft_trio.testing.fault_server import (
     FaultServer as FaultServer,
     FaultServerStatistics as FaultServerStatistics,
@@ -13,7 +12,7 @@ from clawft_trio.testing.fault_server import (
     refused_url as refused_url,
 )
 from clawft_trio.testing.faults import FAULTS as FAULTS, NamedFault as NamedFault
-from clawft_trio.testing.leaks import Held as Held, nothing_left as nothing_left
+from clawft_trio.testing.leaks import HeldResources as HeldResources, nothing_left as nothing_left
 from clawft_trio.testing.screen import Screen as Screen
 from clawft_trio.testing.script import (
     BadJson as BadJson,
@@ -43,6 +42,11 @@ from clawft_trio.testing.script import (
     Wait as Wait,
     WireScript as WireScript,
     say as say,
+)
+from clawft_trio.testing.script_player import (
+    Exchange as Exchange,
+    ExchangeEnding as ExchangeEnding,
+    SeenRequest as SeenRequest,
 )
 from clawft_trio.testing.scripted import ScriptedProvider as ScriptedProvider
 from clawft_trio.testing.seeding import seeded_scheduler as seeded_scheduler

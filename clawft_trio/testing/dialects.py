@@ -29,7 +29,7 @@ from clawft_trio.testing.script import (
 )
 from clawft_trio.testing.scripted import is_json_object, pieces
 
-Dialect = Literal["openai", "anthropic", "responses"]
+DialectName = Literal["openai", "anthropic", "responses"]
 
 Spoken: TypeAlias = Say | Think | CallTool | Report | Finish | Preamble | Pings | ErrorEvent | BadJson | BadUtf8 | Raw
 """The steps that become bytes of a body; a `Pings` stands for one ping."""
@@ -66,7 +66,7 @@ _ANTHROPIC_TYPES = {
 
 
 @attrs.frozen(kw_only=True)
-class Setting:
+class DialectSetting:
     """What a writer has to know of the request that it answers."""
 
     number: int
@@ -95,7 +95,7 @@ class Writer(Protocol):
         ...
 
 
-def writer(dialect: Dialect, setting: Setting, *, stream: bool) -> Writer:
+def writer(dialect: DialectName, setting: DialectSetting, *, stream: bool) -> Writer:
     """The writer for one response."""
     if dialect == "openai":
         return OpenAIStream(setting) if stream else Whole(openai_answer, setting)
@@ -107,7 +107,7 @@ def writer(dialect: Dialect, setting: Setting, *, stream: bool) -> Writer:
     return AnthropicStream(setting) if stream else Whole(anthropic_answer, setting)
 
 
-def error_body(dialect: Dialect, step: Status | ErrorEvent) -> JsonObject:
+def error_body(dialect: DialectName, step: Status | ErrorEvent) -> JsonObject:
     """The error object that the dialect's server sends with this status."""
     status = step.status
     if dialect != "anthropic":
@@ -126,7 +126,7 @@ class OpenAIStream:
 
     content_type = "text/event-stream; charset=utf-8"
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: DialectSetting) -> None:
         self._setting = setting
         self._opened = False
         self._finished = False
@@ -203,7 +203,7 @@ class OpenAIStream:
         return _data({**_openai_envelope(self._setting, "chat.completion.chunk"), "choices": choices, **more})
 
 
-def _openai_envelope(setting: Setting, kind: str) -> dict[str, Any]:
+def _openai_envelope(setting: DialectSetting, kind: str) -> dict[str, Any]:
     return {"id": f"chatcmpl-{setting.number}", "object": kind, "created": _CREATED, "model": setting.model}
 
 
@@ -234,7 +234,7 @@ class AnthropicStream:
 
     content_type = "text/event-stream; charset=utf-8"
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: DialectSetting) -> None:
         self._setting = setting
         self._opened = False
         self._finished = False
@@ -368,7 +368,7 @@ class Whole:
 
     content_type = "application/json"
 
-    def __init__(self, answer: AnswerFormat, setting: Setting) -> None:
+    def __init__(self, answer: AnswerFormat, setting: DialectSetting) -> None:
         self._answer = answer
         self._setting = setting
         self._said: list[Say | Think | CallTool | BadUtf8] = []
@@ -424,7 +424,7 @@ Said: TypeAlias = list[Say | Think | CallTool | BadUtf8]
 class AnswerFormat(Protocol):
     """How a dialect writes a whole answer."""
 
-    def __call__(self, setting: Setting, said: Said, finish: Finish, usage: Usage | None) -> JsonObject: ...
+    def __call__(self, setting: DialectSetting, said: Said, finish: Finish, usage: Usage | None) -> JsonObject: ...
 
 
 def _text(said: Said) -> str:
@@ -441,7 +441,7 @@ def _tools(said: Said) -> list[tuple[str, CallTool]]:
     return [(step.id or f"call_{index}", step) for index, step in enumerate(tools)]
 
 
-def openai_answer(setting: Setting, said: Said, finish: Finish, usage: Usage | None) -> JsonObject:
+def openai_answer(setting: DialectSetting, said: Said, finish: Finish, usage: Usage | None) -> JsonObject:
     """A `chat.completion`."""
     calls = [
         {"id": id, "type": "function", "function": {"name": step.name, "arguments": step.arguments}}
@@ -458,7 +458,7 @@ def openai_answer(setting: Setting, said: Said, finish: Finish, usage: Usage | N
     return answer if usage is None else {**answer, "usage": _openai_usage(usage)}
 
 
-def anthropic_answer(setting: Setting, said: Said, finish: Finish, usage: Usage | None) -> JsonObject:
+def anthropic_answer(setting: DialectSetting, said: Said, finish: Finish, usage: Usage | None) -> JsonObject:
     """A `message`."""
     blocks: list[JsonObject] = []
     if thoughts := _thoughts(said):

@@ -30,9 +30,9 @@ import trio
 from clawft_trio.codec import decode_json, encode_json
 from clawft_trio.errors import InvalidData
 from clawft_trio.nursery import open_hidden_nursery
-from clawft_trio.testing.dialects import Dialect, error_body
-from clawft_trio.testing.exchange import Ending, Exchange, Performance, SeenRequest
+from clawft_trio.testing.dialects import DialectName, error_body
 from clawft_trio.testing.script import Status, WireScript
+from clawft_trio.testing.script_player import Exchange, ExchangeEnding, ScriptPlayer, SeenRequest
 
 _MAX_REQUEST = 64 * 1024 * 1024
 """Bytes of request body that are kept: far more than a test sends, and less than a machine has."""
@@ -288,11 +288,11 @@ class _Connection:
             self._server._end(exchange)
         return exchange.ending == "complete"  # noqa: ASYNC910 - the script's end, or what broke it, was waited for
 
-    async def _perform(self, exchange: Exchange) -> Ending:
+    async def _perform(self, exchange: Exchange) -> ExchangeEnding:
         script = tuple(self._server._choose(exchange.request))
-        performance = Performance(self._stream, self._http, exchange, script, self._server._scale)
+        performance = ScriptPlayer(self._stream, self._http, exchange, script, self._server._scale)
         # Nothing but the watcher ends the block before the script is over.
-        ending: Ending = "client_left"
+        ending: ExchangeEnding = "client_left"
         async with open_hidden_nursery() as nursery:
             nursery.start_soon(self._watch, nursery.cancel_scope)
             exchange.ending = ending = await performance.play(script)
@@ -307,7 +307,7 @@ class _Connection:
         playing.cancel(reason="client left")
 
 
-def _dialect(path: str) -> Dialect | None:
+def _dialect(path: str) -> DialectName | None:
     if path.endswith("/chat/completions"):
         return "openai"
     if path.endswith("/responses"):

@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 import attrs
 
-from clawft_trio.testing.dialects import Dialect
+from clawft_trio.testing.dialects import DialectName
 from clawft_trio.testing.script import (
     BadJson,
     BadUtf8,
@@ -56,7 +56,7 @@ class NamedFault:
     #: the text that a stream's client has been sent before it breaks
     shown: str = attrs.field(default="", kw_only=True)
     #: the dialects in which a streamed answer is complete all the same: a client that fails on it is too strict
-    whole: tuple[Dialect, ...] = attrs.field(default=(), kw_only=True)
+    whole: tuple[DialectName, ...] = attrs.field(default=(), kw_only=True)
     #: nothing ends it but the client's own clock
     endless: bool = attrs.field(default=False, kw_only=True)
 

@@ -23,7 +23,7 @@ _FD_FOLDER = Path("/dev/fd")
 
 
 @attrs.frozen(kw_only=True)
-class Held:
+class HeldResources:
     """What this process holds at one moment."""
 
     #: living tasks of the trio run
@@ -32,7 +32,7 @@ class Held:
     descriptors: frozenset[str]
 
     @classmethod
-    def now(cls) -> Held:
+    def now(cls) -> HeldResources:
         """Look around.
 
         Raises:
@@ -70,7 +70,7 @@ def nothing_left(*, grace: float = _GRACE) -> Callable[[], Awaitable[None]]:
     Raises:
       Unsupported: this system does not list open file descriptors.
     """
-    before = Held.now()
+    before = HeldResources.now()
 
     async def check() -> None:
         """Assert that nothing more is held.
@@ -93,8 +93,8 @@ def nothing_left(*, grace: float = _GRACE) -> Callable[[], Awaitable[None]]:
     return check
 
 
-def _left(before: Held) -> str:
-    now = Held.now()
+def _left(before: HeldResources) -> str:
+    now = HeldResources.now()
     tasks = f"{now.tasks - before.tasks} tasks" if now.tasks > before.tasks else ""
     descriptors = sorted(now.descriptors - before.descriptors)
     return ", ".join(filter(None, [tasks, *descriptors]))

@@ -50,7 +50,7 @@ import trio
 import trio.testing
 
 Json: TypeAlias = dict[str, Any]
-Answer: TypeAlias = Callable[[Json], Awaitable[Any]]
+RequestCallback: TypeAlias = Callable[[Json], Awaitable[Any]]
 """Answers a request from its `params`; raises `Failure` to answer with an error."""
 
 
@@ -103,7 +103,7 @@ class ScriptedMcpServer:
         self,
         *,
         hold: Iterable[str] = (),
-        answers: Mapping[str, Answer] | None = None,
+        answers: Mapping[str, RequestCallback] | None = None,
         protocol: str = "2025-11-25",
         tools: list[Json] | None = None,
     ) -> None:
@@ -112,7 +112,7 @@ class ScriptedMcpServer:
         #: every message that came in, in order
         self.received: list[Json] = []
         self._hold = set(hold)
-        self._answers: dict[str, Answer] = {
+        self._answers: dict[str, RequestCallback] = {
             "initialize": self._initialize,
             "ping": self._ping,
             "tools/list": self._list_tools,

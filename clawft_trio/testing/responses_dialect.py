@@ -35,7 +35,7 @@ class ResponsesStream:
 
     content_type = "text/event-stream; charset=utf-8"
 
-    def __init__(self, setting: dialects.Setting) -> None:
+    def __init__(self, setting: dialects.DialectSetting) -> None:
         self._setting = setting
         self._sequence = 0
         self._opened = False
@@ -132,7 +132,7 @@ class ResponsesStream:
         return b"event: " + kind.encode() + b"\ndata: " + data + b"\n\n"
 
 
-def envelope(setting: dialects.Setting) -> dict[str, Any]:
+def envelope(setting: dialects.DialectSetting) -> dict[str, Any]:
     """The fields that every response object has."""
     return {
         "id": f"resp_{setting.number}",
@@ -179,7 +179,9 @@ def error_object(step: Status | ErrorEvent) -> JsonObject:
     return {"code": error["code"], "message": error["message"], "param": None}
 
 
-def responses_answer(setting: dialects.Setting, said: dialects.Said, finish: Finish, usage: Usage | None) -> JsonObject:
+def responses_answer(
+    setting: dialects.DialectSetting, said: dialects.Said, finish: Finish, usage: Usage | None
+) -> JsonObject:
     """A whole `response`."""
     items: list[dict[str, Any]] = []
     for kind, steps in (("reasoning", Think), ("message", (Say, BadUtf8))):

@@ -115,7 +115,7 @@ class ScriptedProvider:
             model = request.model or self._model
             with record_attempt(call.log, "/".join(filter(None, (self._name, model)))) as attempt:
                 attempt.sent = True
-                played = _Performance(self._name, model, f"{self._name}-{self.calls}", call, attempt)
+                played = _ScriptPlayer(self._name, model, f"{self._name}-{self.calls}", call, attempt)
                 response = await played.play(script)
         finally:
             self.running -= 1
@@ -128,7 +128,7 @@ class ScriptedProvider:
         return self._scripts[min(self.calls, len(self._scripts)) - 1]
 
 
-class _Performance:
+class _ScriptPlayer:
     """One script being played."""
 
     def __init__(self, provider: str, model: str, id: str, call: Call, attempt: AttemptInProgress) -> None:  # noqa: A002 - the field's name

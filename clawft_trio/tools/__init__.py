@@ -1,11 +1,5 @@
 """Tools: functions that a model may call, side by side, each call answered once."""
 
-from clawft_trio.tools.answer import (
-    Outcome as Outcome,
-    ToolAnswer as ToolAnswer,
-    error_text as error_text,
-    outcome_of as outcome_of,
-)
 from clawft_trio.tools.call_ids import repair_ids as repair_ids
 from clawft_trio.tools.client import (
     ClientRequest as ClientRequest,
@@ -21,7 +15,7 @@ from clawft_trio.tools.fan_out import (
     ToolJournal as ToolJournal,
 )
 from clawft_trio.tools.path_locks import (
-    Hold as Hold,
+    HeldLock as HeldLock,
     LockMode as LockMode,
     LockStatistics as LockStatistics,
     PathLocks as PathLocks,
@@ -30,11 +24,17 @@ from clawft_trio.tools.registry import (
     ToolRegistry as ToolRegistry,
     ToolStatistics as ToolStatistics,
 )
+from clawft_trio.tools.result import (
+    ToolOutcome as ToolOutcome,
+    ToolResult as ToolResult,
+    error_text as error_text,
+    outcome_of as outcome_of,
+)
 from clawft_trio.tools.schema import (
     Check as Check,
     check_schema as check_schema,
 )
-from clawft_trio.tools.threads import (
+from clawft_trio.tools.thread_pool import (
     ThreadPool as ThreadPool,
     ThreadStatistics as ThreadStatistics,
 )

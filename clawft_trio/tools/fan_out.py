@@ -24,12 +24,12 @@ from clawft_trio.errors import (
     Problem,
     ToolTimeout,
 )
-from clawft_trio.nursery import goodbye, open_hidden_nursery
+from clawft_trio.nursery import cleanup_scope, open_hidden_nursery
 from clawft_trio.observe.events import LockWaited, ToolEnded, ToolStarted
-from clawft_trio.tools.answer import Outcome, ToolAnswer, contained, error_text, outcome_of
 from clawft_trio.tools.path_keys import path_keys
 from clawft_trio.tools.path_locks import LockMode, LockRequest, PathLocks, Want
-from clawft_trio.tools.threads import ThreadPool
+from clawft_trio.tools.result import ToolOutcome, ToolResult, contained, error_text, outcome_of
+from clawft_trio.tools.thread_pool import ThreadPool
 from clawft_trio.tools.tool import Tool, ToolContext
 from clawft_trio.tools.truncate import RESULT_LIMIT, answer_text
 
@@ -79,7 +79,7 @@ class ToolJournal(Protocol):
         """
         ...
 
-    async def ended(self, answer: ToolAnswer) -> None:
+    async def ended(self, answer: ToolResult) -> None:
         """A started call has its answer. Awaited shielded from cancellation, for a few seconds at most.
 
         Cancellation: it comes shielded.
@@ -127,7 +127,7 @@ class FanOut:
     _tools: dict[str, Tool] = attrs.field(factory=dict, init=False)
     _began: float = attrs.field(factory=trio.current_time, init=False)
 
-    async def execute(self) -> tuple[ToolAnswer, ...]:
+    async def execute(self) -> tuple[ToolResult, ...]:
         """Answer every call, in call order.
 
         Cancellation: every call is cancelled and awaited; every lock is free again.
@@ -135,7 +135,7 @@ class FanOut:
         await trio.lowlevel.checkpoint()
         jobs = [self._prepare(call) for call in self.calls]
         await self._name_paths(jobs)
-        answers: dict[int, ToolAnswer] = {}
+        answers: dict[int, ToolResult] = {}
         remaining = deque(enumerate(jobs))
 
         async def work() -> None:  # noqa: ASYNC910 - nothing is left to do
@@ -186,7 +186,7 @@ class FanOut:
 
     # --- one call ------------------------------------------------------------------------------------------
 
-    async def _answer(self, job: _Job) -> ToolAnswer:
+    async def _answer(self, job: _Job) -> ToolResult:
         error: Exception | None = None
         try:
             text = await self._run(job)
@@ -273,8 +273,8 @@ class FanOut:
         if not request.granted:
             raise ToolTimeout(f"other calls held what it needs for {waited:g} s; it has not started")
 
-    async def _record(self, journal: ToolJournal, answer: ToolAnswer) -> None:  # noqa: ASYNC910 - the journal waits
-        with goodbye(_JOURNAL_GRACE):
+    async def _record(self, journal: ToolJournal, answer: ToolResult) -> None:  # noqa: ASYNC910 - the journal waits
+        with cleanup_scope(_JOURNAL_GRACE):
             try:
                 await journal.ended(answer)
             except Exception:
@@ -297,12 +297,12 @@ class FanOut:
             self.context.log.warning("tool %s failed", job.call.name, exc_info=exc)
         return error
 
-    def _close(self, job: _Job, text: str, error: Exception | None) -> ToolAnswer:
+    def _close(self, job: _Job, text: str, error: Exception | None) -> ToolResult:
         now = trio.current_time()
         outcome = "ok" if error is None else outcome_of(error)
         self._tell_end(job, outcome, now, error)
         started = now if job.started is None else job.started
-        return ToolAnswer(
+        return ToolResult(
             job.call.id,
             name=job.call.name,
             text=text,
@@ -314,9 +314,9 @@ class FanOut:
         )
 
     def _tell_start(self, job: _Job, now: float) -> None:
-        if self.context.notify is unobserved:
+        if self.context.observer is unobserved:
             return
-        self.context.notify(
+        self.context.observer(
             ToolStarted(
                 at=now,
                 tool=job.call.name,
@@ -328,14 +328,14 @@ class FanOut:
 
     def _tell_wait(self, job: _Job, waited: float) -> None:
         paths = tuple("/".join(key) for key, _ in job.wants)
-        self.context.notify(
+        self.context.observer(
             LockWaited(tool_call_id=job.call.id, turn_id=self.context.turn_id, paths=paths, waited=waited)
         )
 
-    def _tell_end(self, job: _Job, outcome: Outcome, now: float, error: Exception | None = None) -> None:
-        if self.context.notify is unobserved:
+    def _tell_end(self, job: _Job, outcome: ToolOutcome, now: float, error: Exception | None = None) -> None:
+        if self.context.observer is unobserved:
             return
-        self.context.notify(
+        self.context.observer(
             ToolEnded(
                 at=now,
                 tool=job.call.name,

@@ -160,7 +160,7 @@ class PathLocks:
         now = self.statistics()
         return f"<PathLocks: {now.holders} holding, {now.waiters} waiting>"
 
-    def hold(self, paths: Iterable[tuple[str | Path, LockMode]], *, root: str | Path | None = None) -> Hold:
+    def hold(self, paths: Iterable[tuple[str | Path, LockMode]], *, root: str | Path | None = None) -> HeldLock:
         """Hold all of *paths* for the length of an `async with` block, once nobody is in the way.
 
         Args:
@@ -172,7 +172,7 @@ class PathLocks:
 
         Cancellation: while waiting the queue is left; nothing is held.
         """
-        return Hold(self, paths, root)
+        return HeldLock(self, paths, root)
 
     def request(self, wants: Sequence[Want] = (), *, alone: bool = False) -> LockRequest:
         """Stand in the queue for canonical paths. Never blocks; whoever calls this releases the request.
@@ -257,7 +257,7 @@ async def _wait(request: LockRequest) -> float:
     return trio.current_time() - began
 
 
-class Hold:
+class HeldLock:
     """An `async with` block during which paths are held. Its value is the seconds that it waited."""
 
     __slots__ = ("_locks", "_paths", "_request", "_root")

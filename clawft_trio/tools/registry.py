@@ -12,11 +12,11 @@ from clawft_trio.auth import UserPermissions
 from clawft_trio.chat import ToolCall, ToolSpec
 from clawft_trio.errors import ToolDenied, UnknownTool
 from clawft_trio.observe.events import Noted
-from clawft_trio.tools.answer import ToolAnswer
 from clawft_trio.tools.call_ids import repair_ids
 from clawft_trio.tools.fan_out import Approve, FanOut, FanOutPolicy, ToolJournal
 from clawft_trio.tools.path_locks import LockStatistics, PathLocks
-from clawft_trio.tools.threads import ThreadPool, ThreadStatistics
+from clawft_trio.tools.result import ToolResult
+from clawft_trio.tools.thread_pool import ThreadPool, ThreadStatistics
 from clawft_trio.tools.tool import Tool, ToolContext, named
 
 
@@ -140,7 +140,7 @@ class ToolRegistry:
         *,
         approve: Approve | None = None,
         journal: ToolJournal | None = None,
-    ) -> tuple[ToolAnswer, ...]:
+    ) -> tuple[ToolResult, ...]:
         """Run *calls* side by side and answer each, in call order.
 
         Nothing that happens in a call raises here: an error, a timeout, a refusal is that call's answer. When
@@ -176,6 +176,6 @@ class ToolRegistry:
     def _tell_repairs(self, calls: Sequence[ToolCall], repaired: Sequence[ToolCall], context: ToolContext) -> None:
         changed = {fresh.id: call.id for call, fresh in zip(calls, repaired, strict=True) if fresh.id != call.id}
         if changed:
-            context.notify(
+            context.observer(
                 Noted(room="tools", what="call ids repaired", turn_id=context.turn_id, details={"was": changed})
             )

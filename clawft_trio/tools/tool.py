@@ -19,7 +19,7 @@ from clawft_trio.chat import JsonObject, ToolSpec, unobserved
 from clawft_trio.observe.events import ToolProgress
 from clawft_trio.tools.client import NO_CLIENT, ToolClient
 from clawft_trio.tools.schema import Check, check_schema, output_schema_of, parameters_of
-from clawft_trio.tools.threads import ThreadPool
+from clawft_trio.tools.thread_pool import ThreadPool
 
 Mode = Literal["read_only", "mutating", "exclusive"]
 """What a call may do: look, change something, or only run while no other call of its registry does."""
@@ -73,7 +73,7 @@ class ToolContext:
     #: the `trio.current_time()` at which the call, or before it the whole fan-out, is over
     deadline: float = math.inf
     #: gets the frozen records of `observe.events`
-    notify: Callable[[Any], None] = attrs.field(default=unobserved, repr=False)
+    observer: Callable[[Any], None] = attrs.field(default=unobserved, repr=False)
     log: logging.Logger = attrs.field(factory=lambda: logging.getLogger("clawft_trio.tools"), repr=False)
     #: where synchronous tools run; None: trio's own pool
     threads: ThreadPool | None = attrs.field(default=None, repr=False)
@@ -91,7 +91,7 @@ class ToolContext:
             call_id=call_id,
             tool=tool,
             deadline=deadline,
-            notify=self.notify,
+            observer=self.observer,
             log=self.log,
             threads=threads,
             client=self.client,
@@ -99,7 +99,7 @@ class ToolContext:
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Tell observers how far the call has come. From a thread, go through `trio.from_thread.run_sync`."""
-        self.notify(
+        self.observer(
             ToolProgress(
                 tool=self.tool,
                 tool_call_id=self.call_id,

@@ -24,12 +24,12 @@ from clawft_trio.agent.journal import Journal
 from clawft_trio.agent.loop import AgentLoop
 from clawft_trio.agent.sessions import Sessions
 from clawft_trio.agent.turn_context import LoopPolicy, TurnContext
-from clawft_trio.bus import StoredShelf, deliver, open_bus
+from clawft_trio.bus import StoredUndelivered, deliver, open_bus
 from clawft_trio.bus.channel import Redelivery
 from clawft_trio.chat import ChatResponse, Message, ToolCall
 from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.store import Store, open_store
-from clawft_trio.tools import ToolAnswer, tool
+from clawft_trio.tools import ToolResult, tool
 
 FOLDER, STEP = Path(sys.argv[1]), int(sys.argv[2])
 QUESTIONS = [InboundMessage(channel="test", sender_id="ana", chat_id="1", content=f"q{n}", id=f"m{n}") for n in (1, 2)]
@@ -107,7 +107,7 @@ class FakeTurn:
         await self.journal.answered(turn, number, response)
         return response
 
-    async def call_tools(self, turn: str, response: ChatResponse) -> list[ToolAnswer]:
+    async def call_tools(self, turn: str, response: ChatResponse) -> list[ToolResult]:
         known = await self.journal.tool_answers(turn, 1, response.tool_calls)
         results = []
         for call in response.tool_calls:
@@ -116,7 +116,7 @@ class FakeTurn:
                 round_journal = self.journal.tools(turn, 1)
                 await round_journal.started(call, offered)
                 text = await offered.wrapped(int(turn[-1]))
-                known[call.id] = ToolAnswer(call.id, name=call.name, text=text)
+                known[call.id] = ToolResult(call.id, name=call.name, text=text)
                 await round_journal.ended(known[call.id])
             results.append(known[call.id])
         return results
@@ -132,7 +132,7 @@ async def main() -> None:
     async with open_store(FOLDER / "store.db", migrations=migrations, durability="process") as real:
         store = Deadly(real)
         journal = Journal(store)
-        async with open_bus(shelf=StoredShelf(store)) as bus, trio.open_nursery() as nursery:
+        async with open_bus(undelivered=StoredUndelivered(store)) as bus, trio.open_nursery() as nursery:
             nursery.start_soon(deliver, bus.outbound("test"), send, Redelivery())
             turn = FakeTurn(journal, Sessions(store))
             loop = AgentLoop(bus, turn, journal=journal, policy=LoopPolicy(max_resumes=10))

@@ -12,7 +12,7 @@ import trio
 
 from clawft_trio.agent.bus_turn import BusTurn
 from clawft_trio.agent.loop import AgentLoop
-from clawft_trio.agent.providers import AtModel
+from clawft_trio.agent.providers import NamedModel
 from clawft_trio.agent.sessions import MIGRATIONS as SESSION_MIGRATIONS, Sessions
 from clawft_trio.agent.turn import Turns
 from clawft_trio.attempts import Usage
@@ -22,7 +22,6 @@ from clawft_trio.costs import MIGRATIONS, CostTracker, Ledger, Limits, Metered, 
 from clawft_trio.llm import OpenAICompatible
 from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.pipeline import (
-    Admission,
     ModelTier,
     PermissionResolver,
     PermissionsPolicy,
@@ -32,6 +31,7 @@ from clawft_trio.pipeline import (
     SenderOverrides,
     Target,
     TieredRouter,
+    TurnAdmission,
     open_targets,
 )
 from clawft_trio.pipeline.tokens import request_tokens
@@ -69,14 +69,14 @@ async def serving(
             return Resilient(metered, Retry(max_retries=1, first_wait=0.001))
 
         async with (
-            open_targets(lambda target: AtModel(providers[target.provider], target), wrap=around) as targets,
+            open_targets(lambda target: NamedModel(providers[target.provider], target), wrap=around) as targets,
             open_bus() as bus,
         ):
             pipeline = Pipeline(
                 router=TieredRouter(policy, selection=Selection(estimate=tracker.estimate)),
                 transport=targets,
                 chain=partial(Failover, hedge_after=None),
-                admission=Admission(budget=tracker),
+                admission=TurnAdmission(budget=tracker),
             )
             turns = Turns(models=pipeline, tools=ToolRegistry([]), history=Sessions(store))
             loop = AgentLoop(bus, BusTurn(turns=turns, permissions=PermissionResolver(people, tiers=names)))

@@ -14,13 +14,13 @@ import trio
 from clawft_trio.agent import journal as journal_room, sessions as sessions_room
 from clawft_trio.agent.journal import Journal
 from clawft_trio.agent.sessions import Sessions
-from clawft_trio.bus import StoredShelf
+from clawft_trio.bus import StoredUndelivered
 from clawft_trio.chat import ChatResponse, ToolCall
 from clawft_trio.errors import OutcomeUnknown, StoreCorrupt
 from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.store import open_store
 from clawft_trio.testing.sweep import cancel_everywhere
-from clawft_trio.tools import ToolAnswer, tool
+from clawft_trio.tools import ToolResult, tool
 
 CHILD = Path(__file__).with_name("journal_child.py")
 
@@ -64,7 +64,7 @@ def check_the_world(folder: Path, *, killed: int) -> None:
         migrations = (*journal_room.MIGRATIONS, *sessions_room.MIGRATIONS)
         async with open_store(folder / "store.db", migrations=migrations) as store:
             assert await Journal(store).unfinished() == ()
-            assert await StoredShelf(store).waiting() == {}
+            assert await StoredUndelivered(store).waiting() == {}
             history = await Sessions(store).history("test:1")
             assert Counter(message.role for message in history) == {"user": 2, "assistant": 4, "tool": 4}
             for table in ("answers", "tool_calls"):
@@ -145,7 +145,7 @@ async def test_a_call_that_was_started_is_unknown_unless_it_is_idempotent() -> N
         steps = journal.tools("t", 1)
         for call, offered in zip(calls, (pay, pay, look), strict=False):
             await steps.started(call, offered)
-        await steps.ended(ToolAnswer("done", name="pay", text="paid"))
+        await steps.ended(ToolResult("done", name="pay", text="paid"))
         known = await journal.tool_answers("t", 1, calls)
         assert set(known) == {"done", "pay"}
         assert known["done"].text == "paid"
@@ -157,7 +157,7 @@ async def test_a_call_that_was_started_is_unknown_unless_it_is_idempotent() -> N
 
 async def test_the_end_of_a_turn_forgets_its_steps_and_keeps_its_reply_in_one_step() -> None:
     async with open_store(None, migrations=journal_room.MIGRATIONS) as store:
-        journal, shelf = Journal(store), StoredShelf(store)
+        journal, undelivered = Journal(store), StoredUndelivered(store)
         assert await journal.accepted(MESSAGE)
         assert not await journal.accepted(MESSAGE)
         turn = journal_room.turn_id_of(MESSAGE)
@@ -170,8 +170,8 @@ async def test_the_end_of_a_turn_forgets_its_steps_and_keeps_its_reply_in_one_st
         assert await journal.answers(turn) == ()
         assert await journal.tool_answers(turn, 1, [ToolCall(id="c", name="pay")]) == {}
         assert await journal.unfinished() == ()
-        [[key]] = (await shelf.waiting()).values()
-        assert [kept.message for kept in await shelf.fetch([key])] == [REPLY]
+        [[key]] = (await undelivered.waiting()).values()
+        assert [kept.message for kept in await undelivered.fetch([key])] == [REPLY]
 
 
 async def test_old_ids_are_forgotten_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +215,7 @@ async def test_cancelled_means_not_written() -> None:
             written.append("answered")
             await journal.tools("t", 1).started(ToolCall(id="c", name="pay"), pay)
             written.append("started")
-            await journal.tools("t", 1).ended(ToolAnswer("c", name="pay", text="paid"))
+            await journal.tools("t", 1).ended(ToolResult("c", name="pay", text="paid"))
             written.append("ended")
             await journal.replied(MESSAGE, REPLY)
             written.append("replied")

@@ -10,11 +10,11 @@ import pytest
 import trio
 from hypothesis import given, settings, strategies as st
 
+from clawft_trio.agent.error_replies import duration, failure_reply
 from clawft_trio.agent.journal import MIGRATIONS, Journal, turn_id_of
 from clawft_trio.agent.loop import AgentLoop, serve_sessions
-from clawft_trio.agent.replies import duration, failure_reply
 from clawft_trio.agent.turn_context import LoopPolicy, Turn, TurnContext
-from clawft_trio.bus import BusConfig, MessageBus, StoredShelf
+from clawft_trio.bus import BusConfig, MessageBus, StoredUndelivered
 from clawft_trio.errors import (
     AllProvidersExhausted,
     BudgetExceeded,
@@ -187,7 +187,7 @@ async def test_of_a_thousand_sessions_one_hangs_for_ever_and_the_others_are_on_t
 )
 async def test_a_failure_is_a_helpful_reply_with_the_errors_name(error: Exception, said: str) -> None:
     recorder = Recorder()
-    async with running(notify=recorder) as (bus, loop, seen):
+    async with running(observer=recorder) as (bus, loop, seen):
         await bus.publish_inbound(asks("hello", metadata={"raises": error}))
         await bus.publish_inbound(asks("again"))
     failed, fine = seen.replies
@@ -235,7 +235,7 @@ def test_a_wait_without_an_end_is_not_promised() -> None:
 
 async def test_a_message_that_comes_twice_is_answered_once() -> None:
     recorder = Recorder()
-    async with running(notify=recorder) as (bus, loop, seen):
+    async with running(observer=recorder) as (bus, loop, seen):
         message = asks("hello")
         await bus.publish_inbound(message)
         await bus.publish_inbound(message)
@@ -438,7 +438,7 @@ async def test_cancelled_anywhere_every_accepted_message_has_one_reply() -> None
 @asynccontextmanager
 async def journalled() -> AsyncGenerator[tuple[MessageBus, Journal], None]:
     async with open_store(None, migrations=MIGRATIONS) as store:
-        yield MessageBus(shelf=StoredShelf(store)), Journal(store)
+        yield MessageBus(undelivered=StoredUndelivered(store)), Journal(store)
 
 
 async def test_what_was_left_unfinished_is_resumed_ahead_of_new_messages() -> None:
@@ -480,18 +480,18 @@ async def test_a_turn_that_no_process_survives_is_given_up() -> None:
 
 async def test_a_reply_is_on_the_shelf_until_its_channel_has_it() -> None:
     async with open_store(None, migrations=MIGRATIONS) as store:
-        shelf = StoredShelf(store)
-        bus = MessageBus(shelf=shelf)
+        undelivered = StoredUndelivered(store)
+        bus = MessageBus(undelivered=undelivered)
         await bus.publish_inbound(asks("hello"))
         bus.close_inbound()
         await serve_sessions(bus, echo, journal=Journal(store))
-        assert [len(keys) for keys in (await shelf.waiting()).values()] == [1]
+        assert [len(keys) for keys in (await undelivered.waiting()).values()] == [1]
         # The process ends here: the next one finds the reply.
-        again = MessageBus(shelf=shelf)
-        await again.recall_shelved()
+        again = MessageBus(undelivered=undelivered)
+        await again.load_undelivered()
         again.close()
         assert [reply.content async for reply in again.outbound("test")] == ["re: hello"]
-        assert await shelf.waiting() == {}
+        assert await undelivered.waiting() == {}
 
 
 async def test_a_message_that_cannot_be_written_down_is_told_so() -> None:
@@ -548,7 +548,7 @@ async def test_what_did_not_get_in_is_not_in_the_journal(policy: str) -> None:
     async with open_store(None, migrations=MIGRATIONS) as store:
         journal = Journal(store)
         config = BusConfig(inbound_buffer_size=1, overflow_policy=policy)
-        bus = MessageBus(config, shelf=StoredShelf(store))
+        bus = MessageBus(config, undelivered=StoredUndelivered(store))
         AgentLoop(bus, echo, journal=journal)
         await bus.publish_inbound(asks("first"))
         with trio.move_on_after(0.01), suppress(BusFull):
@@ -568,7 +568,7 @@ async def test_cancelled_publishing_is_in_the_journal_or_not_at_all() -> None:
     async def operation() -> None:
         async with open_store(None, migrations=MIGRATIONS) as store:
             journal = Journal(store)
-            bus = MessageBus(BusConfig(inbound_buffer_size=2), shelf=StoredShelf(store))
+            bus = MessageBus(BusConfig(inbound_buffer_size=2), undelivered=StoredUndelivered(store))
             AgentLoop(bus, echo, journal=journal)
             state.clear()
             state["returned"] = 0
@@ -595,7 +595,7 @@ async def test_cancelled_anywhere_a_journalled_message_is_answered_or_resumed(se
 
     async def operation() -> None:
         async with open_store(None, migrations=MIGRATIONS) as store:
-            bus = MessageBus(shelf=StoredShelf(store))
+            bus = MessageBus(undelivered=StoredUndelivered(store))
             journal = Journal(store)
             state.clear()
             message_in = attrs.evolve(message)
@@ -634,7 +634,7 @@ async def soak(seed: int, turns: int) -> None:
     finals: Counter[str] = Counter()
     order: dict[str, list[int]] = defaultdict(list)
     dropped = Recorder()
-    bus = MessageBus(config, notify=dropped)
+    bus = MessageBus(config, observer=dropped)
 
     async def turn(message: InboundMessage, context: TurnContext) -> OutboundMessage:
         for _ in range(chance.randrange(3)):
@@ -697,7 +697,7 @@ async def soak(seed: int, turns: int) -> None:
     books = loop.statistics()
     assert books.answered + books.failed + books.cancelled == len(finals)
     assert (books.running, books.waiting) == (0, 0)
-    assert bus.statistics().shelved == {}
+    assert bus.statistics().undelivered == {}
     assert bus.statistics().inbound.depth == bus.statistics().outbound["test"].depth == 0
 
 

@@ -9,15 +9,15 @@ import trio
 from hypothesis import given, settings, strategies as st
 
 from clawft_trio.agent import sessions as sessions_module
-from clawft_trio.agent.records import (
+from clawft_trio.agent.serialization import (
     inbound_from_json,
     inbound_to_json,
     message_from_json,
     message_to_json,
     response_from_json,
     response_to_json,
-    tool_answer_from_json,
-    tool_answer_to_json,
+    tool_result_from_json,
+    tool_result_to_json,
 )
 from clawft_trio.agent.session_view import presentable
 from clawft_trio.agent.sessions import MemorySessions, Sessions
@@ -27,7 +27,7 @@ from clawft_trio.errors import ServerError, StoreCorrupt
 from clawft_trio.messages import InboundMessage
 from clawft_trio.store import open_store
 from clawft_trio.testing.sweep import cancel_everywhere
-from clawft_trio.tools import ToolAnswer
+from clawft_trio.tools import ToolResult
 
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 json_values = st.recursive(
@@ -83,8 +83,8 @@ def test_of_an_attempts_error_its_outcome_stays() -> None:
 
 
 def test_a_tools_answer_comes_back_without_its_error() -> None:
-    answer = ToolAnswer("c1", name="t", text="no", outcome="timeout", duration=1.5, error=TimeoutError("late"))
-    again = tool_answer_from_json(tool_answer_to_json(answer))
+    answer = ToolResult("c1", name="t", text="no", outcome="timeout", duration=1.5, error=TimeoutError("late"))
+    again = tool_result_from_json(tool_result_to_json(answer))
     assert again == answer
     assert again.error is None
 
@@ -100,7 +100,7 @@ def test_an_inbound_message_comes_back_as_it_was() -> None:
     "data", [b"", b"{", b"[]", b'{"role":"user","content":[{"type":"laser"}]}', b'{"role":"user","nonsense":1}']
 )
 def test_what_cannot_be_read_is_a_typed_error(data: bytes) -> None:
-    for read in (message_from_json, response_from_json, tool_answer_from_json, inbound_from_json):
+    for read in (message_from_json, response_from_json, tool_result_from_json, inbound_from_json):
         with pytest.raises(StoreCorrupt):
             read(data)
 

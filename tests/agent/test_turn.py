@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pytest
 import trio
 
-from clawft_trio.agent.question import Question, RoundStarted, ToolsAnswered, TurnPolicy
 from clawft_trio.agent.turn import Turns
+from clawft_trio.agent.turn_types import RoundStarted, ToolsAnswered, TurnPolicy, TurnRequest
 from clawft_trio.auth import ADMIN, ZERO_TRUST, AuthContext
 from clawft_trio.chat import Call, Message
 from clawft_trio.errors import AllProvidersExhausted, ConsumerLeft, ServerError
@@ -56,8 +56,8 @@ def turns(provider: object, *, notebook: Notebook | None = None, **policy: objec
     )
 
 
-def question(text: str = "What do I wear?", *, permissions: object = ADMIN) -> Question:
-    return Question(
+def question(text: str = "What do I wear?", *, permissions: object = ADMIN) -> TurnRequest:
+    return TurnRequest(
         content=Message.user(text),
         auth=AuthContext(sender_id="ana", channel="test", permissions=permissions),
         session="test:1",
@@ -167,7 +167,7 @@ async def test_a_failure_keeps_what_was_done(autojump_clock: trio.testing.MockCl
     model = ScriptedProvider([THREE[0], Finish()], [Fail(ServerError("down"))])
     notebook, seen = Notebook(), Recorder()
     with pytest.raises((ServerError, AllProvidersExhausted)) as caught:
-        await turns(model, notebook=notebook).answer(question(), Call(notify=seen))
+        await turns(model, notebook=notebook).answer(question(), Call(observer=seen))
     assert [message.role for message in notebook.kept["test:1"]] == ["user", "assistant", "tool"]
     assert [event.outcome for event in seen.of(TurnEnded)] == ["error"]
     assert len(seen.of(TurnStarted)) == 1

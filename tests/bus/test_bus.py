@@ -9,8 +9,8 @@ import trio
 from hypothesis import given, settings, strategies as st
 
 from benchmarks.measures import bus as through
-from clawft_trio.bus import BusConfig, MemoryShelf, MessageBus, StoredShelf, bus as bus_module, open_bus
-from clawft_trio.bus.shelf import MIGRATIONS, key_of
+from clawft_trio.bus import BusConfig, MemoryUndelivered, MessageBus, StoredUndelivered, bus as bus_module, open_bus
+from clawft_trio.bus.undelivered import MIGRATIONS, key_of
 from clawft_trio.errors import BusClosed, BusFull, SelfDeadlock, StoreCorrupt
 from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.observe import MessageDropped, Recorder, Undeliverable
@@ -263,7 +263,7 @@ async def test_an_observer_that_fails_harms_nobody(caplog: pytest.LogCaptureFixt
     def fail(event: object) -> None:
         raise RuntimeError("observer")
 
-    bus = MessageBus(BusConfig(inbound_buffer_size=1, overflow_policy="drop_newest"), notify=fail)
+    bus = MessageBus(BusConfig(inbound_buffer_size=1, overflow_policy="drop_newest"), observer=fail)
     await bus.publish_inbound(inbound())
     assert not await bus.publish_inbound(inbound())
     assert bus.statistics().inbound.dropped == 1
@@ -289,16 +289,16 @@ async def test_a_channel_that_hangs_delays_no_other(autojump_clock: object) -> N
 async def test_a_final_reply_is_never_dropped_by_policy(policy: str, autojump_clock: object) -> None:
     recorder = Recorder()
     config = BusConfig(outbound_buffer_size=3, overflow_policy=policy, delivery_wait=5.0)
-    bus = MessageBus(config, notify=recorder)
+    bus = MessageBus(config, observer=recorder)
     for number in range(7):
         assert await bus.dispatch_outbound(reply(number))
     assert trio.current_time() == 5.0  # one waits; those behind it go to the shelf at once, to keep the order
-    assert bus.statistics().shelved == {"test": 4}
+    assert bus.statistics().undelivered == {"test": 4}
     assert [event.message.content for event in recorder.of(Undeliverable)] == ["3", "4", "5", "6"]
     assert recorder.of(MessageDropped) == []
     bus.close()
     assert [message.content async for message in bus.outbound("test")] == list("0123456")
-    assert bus.statistics().shelved == {}
+    assert bus.statistics().undelivered == {}
 
 
 async def test_pieces_make_way_for_a_final_reply(autojump_clock: object) -> None:
@@ -332,7 +332,7 @@ async def test_a_final_reply_larger_than_the_limit_goes_alone() -> None:
 async def test_what_was_not_delivered_is_delivered_first_by_the_next_process(tmp_path: Path) -> None:
     recorder = Recorder()
     async with open_store(tmp_path / "store.db", migrations=MIGRATIONS) as store:
-        async with open_bus(shelf=StoredShelf(store), notify=recorder) as bus:
+        async with open_bus(undelivered=StoredUndelivered(store), observer=recorder) as bus:
             await bus.publish_inbound(inbound("left over"))
             await bus.dispatch_outbound(attrs.evolve(reply(1), metadata={"error": "ServerError", "cost": "0.1"}))
             await bus.dispatch_outbound(reply(2, kind="partial"))
@@ -341,33 +341,33 @@ async def test_what_was_not_delivered_is_delivered_first_by_the_next_process(tmp
     assert [event.message.content for event in recorder.of(Undeliverable)] == ["1", "3", "3"]
     assert [event.message.content for event in recorder.of(MessageDropped)] == ["left over", "2"]
     async with open_store(tmp_path / "store.db", migrations=MIGRATIONS) as store:
-        async with open_bus(shelf=StoredShelf(store)) as bus:
+        async with open_bus(undelivered=StoredUndelivered(store)) as bus:
             await bus.dispatch_outbound(reply(4))
             outbox = bus.outbound("test")
             found = [await outbox.__anext__() for _ in range(4)]
             assert [message.content for message in found] == ["1", "3", "3", "4"]
             assert found[0] == attrs.evolve(reply(1), metadata={"error": "ServerError", "cost": "0.1"})
-        async with open_bus(shelf=StoredShelf(store)) as bus:
-            assert bus.statistics().shelved == {}
+        async with open_bus(undelivered=StoredUndelivered(store)) as bus:
+            assert bus.statistics().undelivered == {}
 
 
 async def test_a_reply_that_is_kept_already_is_delivered_once(tmp_path: Path) -> None:
     async with open_store(None, migrations=MIGRATIONS) as store:
-        shelf = StoredShelf(store)
-        async with open_bus(shelf=shelf) as bus:
-            await shelf.keep(key_of(reply(1)), reply(1))
+        undelivered = StoredUndelivered(store)
+        async with open_bus(undelivered=undelivered) as bus:
+            await undelivered.keep(key_of(reply(1)), reply(1))
             await bus.dispatch_outbound(reply(1), kept=True)
-            assert await shelf.waiting() == {"test": (key_of(reply(1)),)}
+            assert await undelivered.waiting() == {"test": (key_of(reply(1)),)}
             assert (await bus.outbound("test").__anext__()).content == "1"
-            assert await shelf.waiting() == {}
+            assert await undelivered.waiting() == {}
 
 
 async def test_an_unreadable_kept_reply_is_a_typed_error() -> None:
     async with open_store(None, migrations=MIGRATIONS) as store:
-        await StoredShelf(store).keep("key", reply(1))
+        await StoredUndelivered(store).keep("key", reply(1))
         await store.transact(lambda connection: connection.execute("UPDATE undelivered SET message = x'7b'"))
         with pytest.raises(StoreCorrupt):
-            await StoredShelf(store).fetch(["key"])
+            await StoredUndelivered(store).fetch(["key"])
 
 
 async def test_drain_waits_until_everything_was_taken(autojump_clock: object) -> None:
@@ -396,8 +396,8 @@ async def test_cancelled_dispatch_leaves_no_reply_twice_and_none_behind(autojump
     given_out: list[str] = []
     returned: list[str] = []
     count = 0
-    shelf = MemoryShelf()
-    bus = MessageBus(BusConfig(outbound_buffer_size=1, delivery_wait=1.0), shelf=shelf)
+    undelivered = MemoryUndelivered()
+    bus = MessageBus(BusConfig(outbound_buffer_size=1, delivery_wait=1.0), undelivered=undelivered)
 
     async def dispatch_three() -> None:
         nonlocal count
@@ -408,17 +408,17 @@ async def test_cancelled_dispatch_leaves_no_reply_twice_and_none_behind(autojump
 
     async def each_came_once() -> None:
         outbox = bus.outbound("test")
-        while bus.statistics().shelved or bus.statistics().outbound["test"].depth:
+        while bus.statistics().undelivered or bus.statistics().outbound["test"].depth:
             given_out.append((await outbox.__anext__()).content)
         assert given_out == returned
-        assert await shelf.waiting() == {}
+        assert await undelivered.waiting() == {}
 
     assert await cancel_everywhere(dispatch_three, each_came_once) >= 4
 
 
 async def test_cancelled_consumer_loses_no_reply() -> None:
-    shelf = MemoryShelf()
-    bus = MessageBus(BusConfig(outbound_buffer_size=2, delivery_wait=0.0), shelf=shelf)
+    undelivered = MemoryUndelivered()
+    bus = MessageBus(BusConfig(outbound_buffer_size=2, delivery_wait=0.0), undelivered=undelivered)
     shown: list[str] = []
     sent: list[str] = []
     count = 0
@@ -432,19 +432,19 @@ async def test_cancelled_consumer_loses_no_reply() -> None:
                 await bus.dispatch_outbound(reply(count))
         outbox = bus.outbound("test")
         while len(shown) < len(sent):
-            parcel = await outbox.take()
+            delivery = await outbox.take()
             try:
-                await outbox.settle(parcel)
+                await outbox.settle(delivery)
             except BaseException:
-                outbox.give_back(parcel)
+                outbox.give_back(delivery)
                 raise
-            shown.append(parcel.message.content)
+            shown.append(delivery.message.content)
 
     async def finish() -> None:
         while len(shown) < len(sent):
             shown.append((await bus.outbound("test").__anext__()).content)
         assert shown == sent
-        assert await shelf.waiting() == {}
+        assert await undelivered.waiting() == {}
 
     assert await cancel_everywhere(consume, finish) >= 6
 
@@ -466,5 +466,5 @@ def test_the_bus_is_nearly_as_fast_as_a_bare_channel_used_with_care() -> None:
 
 
 def test_the_table_of_policies_names_every_policy() -> None:
-    text = Path(bus_module.__file__).with_name("overflow.py").read_text()
+    text = Path(bus_module.__file__).with_name("bounded_queue.py").read_text()
     assert all(f"| `{policy}`" in text for policy in ("block", "drop_oldest", "drop_newest", "reject"))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import trio
 
-from clawft_trio.bus import BusConfig, MemoryShelf, MessageBus, Publish, Redelivery, serve_channel
+from clawft_trio.bus import BusConfig, MemoryUndelivered, MessageBus, Publish, Redelivery, serve_channel
 from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.observe import MessageDropped, Recorder, Undeliverable
 from clawft_trio.testing.sweep import cancel_everywhere
@@ -65,7 +65,7 @@ async def test_a_final_reply_is_tried_until_it_is_shown_and_pieces_meanwhile_are
     autojump_clock: object,
 ) -> None:
     recorder = Recorder()
-    bus = MessageBus(notify=recorder)
+    bus = MessageBus(observer=recorder)
     channel = Fake("x.xh.")
     await bus.dispatch_outbound(out(1, "partial"))
     await bus.dispatch_outbound(out(2, "partial"))
@@ -84,20 +84,20 @@ async def test_a_final_reply_is_tried_until_it_is_shown_and_pieces_meanwhile_are
 
 
 async def test_what_a_failing_channel_could_not_show_is_on_the_shelf(autojump_clock: object) -> None:
-    shelf = MemoryShelf()
-    bus = MessageBus(shelf=shelf)
+    undelivered = MemoryUndelivered()
+    bus = MessageBus(undelivered=undelivered)
     await bus.dispatch_outbound(out(1))
     async with trio.open_nursery() as nursery:
         await nursery.start(serve_channel, bus, Fake("x" * 9))
         await trio.sleep(3)
-        [key] = (await shelf.waiting())["test"]
+        [key] = (await undelivered.waiting())["test"]
         assert "m1" in key
         nursery.cancel_scope.cancel(reason="seen enough")
     channel = Fake()
     bus.close()
     await serve_channel(bus, channel)
     assert channel.shown == ["final 1"]
-    assert await shelf.waiting() == {}
+    assert await undelivered.waiting() == {}
 
 
 async def test_an_adapter_that_cannot_retract_is_shown_only_final_replies() -> None:
@@ -122,9 +122,9 @@ async def test_a_cancelled_adapter_loses_no_reply(autojump_clock: object) -> Non
     shown: set[str] = set()
 
     async def operation() -> None:
-        nonlocal dispatched, bus, shelf
-        shelf = MemoryShelf()
-        bus = MessageBus(shelf=shelf)
+        nonlocal dispatched, bus, undelivered
+        undelivered = MemoryUndelivered()
+        bus = MessageBus(undelivered=undelivered)
         shown.clear()
         with trio.CancelScope(shield=True):
             for number in range(3):
@@ -140,7 +140,7 @@ async def test_a_cancelled_adapter_loses_no_reply(autojump_clock: object) -> Non
         channel = Fake()
         await serve_channel(bus, channel)
         assert shown | set(channel.shown) == {"final 0", "final 1", "final 2"}
-        assert await shelf.waiting() == {}
+        assert await undelivered.waiting() == {}
 
-    bus, shelf = MessageBus(), MemoryShelf()
+    bus, undelivered = MessageBus(), MemoryUndelivered()
     assert await cancel_everywhere(operation, everything_is_shown_in_the_end) >= 10

@@ -125,13 +125,13 @@ async def test_the_commands_of_a_chat(tmp_path: Path) -> None:
         ) as terminal,
     ):
 
-        async def says(line: str) -> str:
+        async def message(line: str) -> str:
             await terminal.see(PROMPT)
             await terminal.type(f"{line}\n")
             return await terminal.see(f"{line}\n")
 
         async def after(line: str, words: str) -> None:
-            await says(line)
+            await message(line)
             await terminal.see(words)
 
         await after("/help", "Who is asked from now on.")

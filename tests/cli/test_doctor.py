@@ -50,9 +50,9 @@ async def test_all_is_well(tmp_path: Path) -> None:
         store = str(tmp_path / "agent.db")
         found = await findings("--config", config, "--store", store, code=0, env={"MY_KEY": KEY})
     assert [one["outcome"] for one in found.values()] == ["ok"] * 5
-    assert found["provider", "mine"]["says"] == "2 models; key from MY_KEY, as the configuration says"
+    assert found["provider", "mine"]["message"] == "2 models; key from MY_KEY, as the configuration says"
     assert found["provider", "mine"]["seconds"] > 0
-    assert found["mcp", "files"]["says"].endswith(" tools")
+    assert found["mcp", "files"]["message"].endswith(" tools")
     assert not Path(store).exists()
 
 
@@ -94,7 +94,7 @@ async def test_everything_is_wrong_and_each_has_its_advice(tmp_path: Path) -> No
     wrong = {key: one for key, one in found.items() if one["outcome"] != "ok"}
     assert set(found) - set(wrong) == {("config", config)}
     assert all(one["advice"] for one in wrong.values())
-    said = {subject: one["says"] for (_, subject), one in wrong.items()}
+    said = {subject: one["message"] for (_, subject), one in wrong.items()}
     advised = {subject: one["advice"] for (_, subject), one in wrong.items()}
     assert said["slow"] == "no answer in time"
     assert "key from the configuration file is refused" in advised["openai"]
@@ -117,7 +117,7 @@ async def test_a_model_that_is_not_listed_is_a_warning_with_a_guess() -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw", "outcome", "says"),
+    ("raw", "outcome", "message"),
     [
         (response(b"{}", status="404 No"), "ok", "no list of models"),
         (response(b"{}", status="503 No"), "warning", "ServerError"),
@@ -125,11 +125,11 @@ async def test_a_model_that_is_not_listed_is_a_warning_with_a_guess() -> None:
         (response(b'{"data": "none"}'), "problem", "InvalidResponse"),
     ],
 )
-async def test_what_a_server_says_is_understood(raw: bytes, outcome: str, says: str) -> None:
+async def test_what_a_server_says_is_understood(raw: bytes, outcome: str, message: str) -> None:
     async with open_server(answering(raw)) as server:
         found = await findings("--base-url", f"{server.url}/v1", code=int(outcome == "problem"))
     assert found["provider", "server"]["outcome"] == outcome
-    assert says in found["provider", "server"]["says"]
+    assert message in found["provider", "server"]["message"]
 
 
 async def test_without_anything_it_says_how_to_begin() -> None:

@@ -11,7 +11,7 @@ import pytest
 import trio
 from observe.turns import play
 
-from clawft_trio.cli.telling import lines_about
+from clawft_trio.cli.errors import error_lines
 from clawft_trio.cli.timeline import Wanted, timeline
 from clawft_trio.errors import InvalidData
 from clawft_trio.observe import open_recording
@@ -72,13 +72,13 @@ def test_what_is_not_a_recording_is_refused_with_its_place(tmp_path: Path) -> No
         path.write_bytes(content)
         with pytest.raises(InvalidData) as caught:
             timeline(Wanted(file=path))
-        assert list(lines_about(caught.value)) == [f"{path}: not a recording"]
+        assert list(error_lines(caught.value)) == [f"{path}: not a recording"]
     path.write_text('{"recording": 99, "wall": 0, "at": 0}\n')
     with pytest.raises(InvalidData, match=r"x\.jsonl: line 1: \$\.recording: version 99"):
         timeline(Wanted(file=path))
     with pytest.raises(FileNotFoundError) as missing:
         timeline(Wanted(file=tmp_path / "none.jsonl"))
-    assert list(lines_about(missing.value)) == [f"{tmp_path / 'none.jsonl'}: No such file or directory"]
+    assert list(error_lines(missing.value)) == [f"{tmp_path / 'none.jsonl'}: No such file or directory"]
 
 
 def test_a_page_is_not_written_over_the_recording(recording: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import trio
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from clawft_trio.agent.configured import mcp_servers
+from clawft_trio.agent.from_config import mcp_servers
 from clawft_trio.config import Config, Secret, load_config, parse_config
 from clawft_trio.errors import ConfigError
 from clawft_trio.mcp import StdioServer
@@ -27,7 +27,7 @@ def problems(data: object) -> list[str]:
 async def test_a_file_with_the_originals_keys_is_accepted() -> None:
     config = await load_config(ORIGINAL, environ={"OPENAI_API_KEY": "sk-1"})
     assert config.models == ("openai/gpt-5-mini", "anthropic/claude-haiku-4-5", "local/llama3.2")
-    assert config.providers["openai"].api_key.reveal() == "sk-1"
+    assert config.providers["openai"].api_key.get_secret_value() == "sk-1"
     assert config.routing.tiers[0].cost_per_1k_tokens == Decimal("0.0")
     assert config.bus.overflow_policy == "block"
 

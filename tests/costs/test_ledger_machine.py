@@ -75,8 +75,8 @@ class LedgerMachine(TrioMachine):
 
     def charge(self, sender: str, periods: tuple[str, str], amount: Decimal) -> None:
         for period in periods:
-            for whose in (sender, "everybody"):
-                self.spent[whose, period] = self.spent.get((whose, period), Decimal(0)) + amount
+            for owner in (sender, "everybody"):
+                self.spent[owner, period] = self.spent.get((owner, period), Decimal(0)) + amount
 
     def reserved(self, sender: str | None) -> Decimal:
         return sum(
@@ -200,9 +200,9 @@ class LedgerMachine(TrioMachine):
 
             for budget in self.run(ask):
                 period = self.periods[0 if budget.period == "daily" else 1]
-                whose = sender if budget.whose == "sender" else "everybody"
-                assert budget.spent == self.spent.get((whose, period), 0)
-                assert budget.reserved == self.reserved(None if whose == "everybody" else sender)
+                owner = sender if budget.owner == "sender" else "everybody"
+                assert budget.spent == self.spent.get((owner, period), 0)
+                assert budget.reserved == self.reserved(None if owner == "everybody" else sender)
                 assert budget.spent + budget.reserved <= budget.limit + self.over
 
 

@@ -19,8 +19,8 @@ from clawft_trio.costs import (
     MIGRATIONS,
     Bill,
     CostTracker,
-    Entry,
     Ledger,
+    LedgerEntry,
     Limits,
     Metered,
     ModelPrice,
@@ -85,7 +85,7 @@ def metered(provider: Provider, tracker: CostTracker, target: str = "p/m") -> Me
     return Metered(provider, tracker, Target.parse(target), tokens=one_per_character)
 
 
-async def the_entry(tracker: CostTracker) -> Entry:
+async def the_entry(tracker: CostTracker) -> LedgerEntry:
     (entry,) = await tracker.ledger.entries()
     return entry
 
@@ -346,7 +346,7 @@ async def test_a_ledger_that_is_locked_afterwards_costs_neither_the_answer_nor_a
         tracker = CostTracker(ledger, PRICES)
         model = metered(ScriptedProvider([Say("Hello."), Finish(usage=USAGE)]), tracker)
         ledger.locked = True
-        response = await model.complete(REQUEST, Call(notify=seen))
+        response = await model.complete(REQUEST, Call(observer=seen))
         assert (response.text, response.cost) == ("Hello.", COST)
         (noted,) = seen.of(Noted)
         assert "could not be settled" in noted.what
@@ -373,7 +373,7 @@ async def test_every_charge_is_told() -> None:
     seen = Recorder()
     async with open_tracker() as tracker:
         model = metered(ScriptedProvider([Finish(usage=USAGE)]), tracker)
-        await model.complete(REQUEST, Call(turn_id="t", notify=seen))
+        await model.complete(REQUEST, Call(turn_id="t", observer=seen))
     (charged,) = seen.of(Charged)
     assert (charged.sender, charged.target, charged.cost, charged.certainty, charged.turn_id) == (
         "telegram:ana",

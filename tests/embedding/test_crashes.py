@@ -50,7 +50,7 @@ from clawft_trio import (
     tool,
 )
 from clawft_trio.agent import Sessions
-from clawft_trio.agent.runtime import MIGRATIONS
+from clawft_trio.agent.open_agent import MIGRATIONS
 from clawft_trio.auth import AuthContext
 from clawft_trio.bus import Publish
 from clawft_trio.chat import ToolCall
@@ -303,7 +303,7 @@ async def test_what_is_no_exception_comes_out_of_a_tool_bare(
                 await agent.ask("crash")
 
 
-def unheard(*_: object) -> None:
+def notifications_waiting(*_: object) -> None:
     raise Unheard
 
 
@@ -318,7 +318,7 @@ class Silenced(Chat):
 @pytest.mark.parametrize(
     "part",
     [
-        {"observers": [unheard]},
+        {"observers": [notifications_waiting]},
         {"model": ScriptedProvider([Fail(Unheard)])},  # type: ignore[arg-type]  # on purpose
         {"model": ScriptedProvider.saying("Well."), "channels": [Silenced()]},
     ],

@@ -9,18 +9,18 @@ from hypothesis import strategies as st
 
 from clawft_trio.attempts import Usage
 from clawft_trio.chat import ReasoningDelta, TextDelta, ToolCallDelta, ToolCallReady, UsageReport
-from clawft_trio.llm.anthropic_answer import AnthropicReading
-from clawft_trio.llm.openai_answer import OpenAIReading
-from clawft_trio.llm.reading import Answer, closing_events
+from clawft_trio.llm.anthropic_response import AnthropicResponseReader
+from clawft_trio.llm.openai_response import OpenAIResponseReader
+from clawft_trio.llm.response_builder import ResponseBuilder, closing_events
 from clawft_trio.llm.responses_response import ResponsesReading
-from clawft_trio.testing.dialects import Setting, writer
+from clawft_trio.testing.dialects import DialectSetting, writer
 from clawft_trio.testing.script import CallTool, Finish, Pings, Preamble, Report, Say, Think
 
-READINGS = {"openai": OpenAIReading, "anthropic": AnthropicReading, "responses": ResponsesReading}
+READINGS = {"openai": OpenAIResponseReader, "anthropic": AnthropicResponseReader, "responses": ResponsesReading}
 
 
 def reading(dialect, **options):
-    return READINGS[dialect](Answer(provider="p", model="m"), **options)
+    return READINGS[dialect](ResponseBuilder(provider="p", model="m"), **options)
 
 
 def chunk(delta=None, finish=None, **more):
@@ -44,7 +44,7 @@ DONE = b"data: [DONE]\n\n"
 def spoken(dialect, steps, *, stream=True):
     """The body that a healthy server makes of *steps*."""
     told = [step.usage for step in steps if isinstance(step, Finish | Report) and step.usage]
-    out = writer(dialect, Setting(number=1, model="m1", usage=told[-1] if told else None), stream=stream)
+    out = writer(dialect, DialectSetting(number=1, model="m1", usage=told[-1] if told else None), stream=stream)
     return b"".join(piece for step in steps for piece in out.write(step)) + out.end()
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from clawft_trio import errors as e
-from clawft_trio.llm.failures import RETRYABLE_STATUSES, ErrorObject, Failures, retry_after
+from clawft_trio.llm.failures import RETRYABLE_STATUSES, Failures, ProviderErrorBody, retry_after
 from clawft_trio.llm.secrets import MIN_SECRET, redact
 
 NOON = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
@@ -309,7 +309,7 @@ def test_masking_comes_before_cutting_the_message():
 @settings(deadline=None, max_examples=300)
 def test_no_error_object_is_too_odd_to_be_read(data):
     assert isinstance(FAILURES.of_event(data, headers={}), e.ProviderError)
-    ErrorObject.parse(json.dumps(data))
+    ProviderErrorBody.parse(json.dumps(data))
 
 
 @given(st.binary(max_size=200))

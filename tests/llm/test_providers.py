@@ -132,7 +132,7 @@ async def test_an_observer_is_told_of_each_attempt(dialect, script):
     log = AttemptLog()
     async with open_fault_server(script) as server, provider(dialect, server) as model:
         with suppress(e.ServerError):
-            await model.complete(asking(), Call(log=log, notify=told.append, id="c", turn_id="t"))
+            await model.complete(asking(), Call(log=log, observer=told.append, id="c", turn_id="t"))
     started, ended = told
     assert (type(started), started.target, started.call_id, started.turn_id) == (AttemptStarted, "p/m", "c", "t")
     assert (type(ended), ended.record, ended.call_id, ended.turn_id) == (AttemptEnded, log.records[0], "c", "t")

@@ -396,7 +396,7 @@ async def ask(vendor: str, body: bytes, *, kind: str = "text/event-stream"):
         open_fault_server([Page(body, content_type=kind)]) as server,
         provider_named(vendor, base_url=server.url, api_key="k", model="m") as provider,
     ):
-        call = Call(notify=events)
+        call = Call(observer=events)
         response = await provider.complete(ChatRequest([Message.user("q")], stream=kind != "application/json"), call)
     return response, call.log.records[-1], [event for event in events.of(Noted) if event.room == "llm"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
-from mcp_http import greet, http_script
+from mcp_http import http_script, initialize
 
 from clawft_trio.errors import PeerError, PeerGone
 from clawft_trio.mcp import HttpServer, McpOptions, Supervision, open_mcp
@@ -18,7 +18,7 @@ async def test_a_refused_get_is_no_stream_and_no_lost_session(status):
     async def answer(request):
         if request.method == "GET":
             await request.respond(status)
-        elif not await greet(request, session="abc"):
+        elif not await initialize(request, session="abc"):
             await request.json(request.result(TEXT))
 
     options = McpOptions(protocol="handshake", supervision=Supervision(max_restarts=0))
@@ -38,7 +38,7 @@ async def test_requests_wait_for_the_listening_stream():
             order.append("stream")
             await request.events()
             await trio.sleep_forever()
-        elif not await greet(request):
+        elif not await initialize(request):
             order.append("call")
             await request.json(request.result(TEXT))
 
@@ -51,7 +51,7 @@ async def test_a_server_that_never_answers_the_get_holds_up_requests_for_a_bound
     async def answer(request):
         if request.method == "GET":
             await trio.sleep_forever()
-        elif not await greet(request):
+        elif not await initialize(request):
             await request.json(request.result(TEXT))
 
     async with http_script(answer) as script, open_mcp(HttpServer(script.url), options=ALONE) as client:
@@ -65,7 +65,7 @@ async def test_a_listening_stream_that_ends_at_once_is_not_reopened_in_a_busy_lo
         if request.method == "GET":
             await request.events()
             await request.stream.send_all(b"retry: 0\n\n")
-        elif not await greet(request):
+        elif not await initialize(request):
             await request.json(request.result(TEXT))
 
     async with http_script(answer) as script, open_mcp(HttpServer(script.url), options=ALONE) as client:
@@ -76,7 +76,7 @@ async def test_a_listening_stream_that_ends_at_once_is_not_reopened_in_a_busy_lo
 
 async def test_a_refusal_keeps_status_body_and_the_headers_that_matter():
     async def answer(request):
-        if not await greet(request):
+        if not await initialize(request):
             await request.respond(503, b"try later" + b"x" * 5000, **{"retry-after": "7", "x-other": "1"})
 
     async with http_script(answer) as script, open_mcp(HttpServer(script.url), options=ALONE) as client:
@@ -111,7 +111,7 @@ async def test_a_redirect_that_leads_nowhere_costs_that_request_only(location, w
         if (request.message or {}).get("method", request.method) == when:
             head = f"HTTP/1.1 307 X\r\nlocation: {location}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
             await request.stream.send_all(head.encode("latin-1"))
-        elif not await greet(request):
+        elif not await initialize(request):
             await request.json(request.result({}))
 
     async with http_script(answer) as script, open_mcp(HttpServer(script.url), options=ALONE) as client:
@@ -123,7 +123,7 @@ async def test_a_redirect_that_leads_nowhere_costs_that_request_only(location, w
 
 async def test_a_body_is_not_carried_to_another_origin():
     async def answer(request):
-        if not await greet(request):
+        if not await initialize(request):
             await request.respond(308, location=other.url)
 
     async def elsewhere(request):

@@ -53,7 +53,7 @@ async def test_an_empty_cursor_is_followed():
 async def test_an_entry_that_does_not_fit_is_left_out_and_reported(bad):
     recorder = Recorder()
     page = {"tools": [ECHO, bad, {"name": "last", "inputSchema": None, "description": None}]}
-    options = McpOptions(supervision=None, notify=recorder)
+    options = McpOptions(supervision=None, observer=recorder)
     async with wired(answers=pages("tools/list", page), options=options) as (client, _):
         assert await names(client) == ["echo", "last"]
     [noted] = [one for one in recorder.events if getattr(one, "what", "") == "tools/list: entry left out"]

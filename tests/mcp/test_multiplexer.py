@@ -11,12 +11,12 @@ from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
 from clawft_trio.codec import decode_json
 from clawft_trio.errors import PeerError, PeerGone, ProtocolViolation, RequestTimeout
-from clawft_trio.mcp.hearing import NOTIFICATIONS
+from clawft_trio.mcp.connect import wrap_mcp
 from clawft_trio.mcp.host import Host
 from clawft_trio.mcp.multiplexer import Multiplexer
-from clawft_trio.mcp.opening import wrap_mcp
+from clawft_trio.mcp.notifications import NOTIFICATIONS
 from clawft_trio.mcp.options import McpOptions
-from clawft_trio.mcp.streams import StreamTransport
+from clawft_trio.mcp.transports.streams import StreamTransport
 from clawft_trio.mcp.types import ElicitResult, Root
 from clawft_trio.testing import cancel_everywhere
 from clawft_trio.testing.mcp_server import ScriptedMcpServer
@@ -321,11 +321,11 @@ async def test_notifications_are_heard_in_order_and_never_stall_an_answer():
     heard = []
     gate = trio.Event()
 
-    async def hear(method, params):
+    async def on_notification(method, params):
         await gate.wait()
         heard.append(params["data"])
 
-    async with wired(options=McpOptions(host=Host(hear=hear))) as (client, server):
+    async with wired(options=McpOptions(host=Host(on_notification=on_notification))) as (client, server):
         results = {}
         for n in range(20):
             await server.notify("notifications/message", {"level": "info", "data": n})
@@ -340,10 +340,10 @@ async def test_notifications_are_heard_in_order_and_never_stall_an_answer():
 
 
 async def test_50_000_notifications_to_a_sleeping_listener_are_bounded():
-    async def hear(*_):
+    async def on_notification(*_):
         await trio.sleep_forever()
 
-    async with wired(options=McpOptions(host=Host(hear=hear))) as (client, server):
+    async with wired(options=McpOptions(host=Host(on_notification=on_notification))) as (client, server):
         line = b'{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"x"}}\n'
         for _ in range(50):
             await server.write_raw(line * 1000)
@@ -353,15 +353,15 @@ async def test_50_000_notifications_to_a_sleeping_listener_are_bounded():
             await (await server.wait_held()).answer(text("ok"))
         statistics = client.statistics()
         assert results == {"a": "ok"}
-        assert statistics.unheard == NOTIFICATIONS
+        assert statistics.notifications_waiting == NOTIFICATIONS
         assert statistics.dropped == 50_000 - NOTIFICATIONS - 1
 
 
 async def test_a_listener_that_raises_costs_nothing(caplog):
-    async def hear(*_):
+    async def on_notification(*_):
         raise RuntimeError("a bug")
 
-    async with wired(options=McpOptions(host=Host(hear=hear)), hold=()) as (client, server):
+    async with wired(options=McpOptions(host=Host(on_notification=on_notification)), hold=()) as (client, server):
         await server.notify("notifications/message", {"level": "info", "data": 1})
         assert (await client.call_tool("echo", {"text": "hi"})).text == "hi"
 
@@ -369,11 +369,11 @@ async def test_a_listener_that_raises_costs_nothing(caplog):
 async def test_a_listener_may_call_the_server():
     listed = trio.Event()
 
-    async def hear(method, params):
+    async def on_notification(method, params):
         assert await client.list_tools()
         listed.set()
 
-    async with wired(options=McpOptions(host=Host(hear=hear)), hold=()) as (client, server):
+    async with wired(options=McpOptions(host=Host(on_notification=on_notification)), hold=()) as (client, server):
         await server.notify("notifications/tools/list_changed")
         with trio.fail_after(5):
             await listed.wait()

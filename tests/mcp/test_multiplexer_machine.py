@@ -11,8 +11,8 @@ from trio.testing import wait_all_tasks_blocked
 
 from clawft_trio.codec import decode_json
 from clawft_trio.errors import PeerError, PeerGone, ProtocolViolation, RequestTimeout
-from clawft_trio.mcp.frames import CallOptions
 from clawft_trio.mcp.jsonrpc import parse
+from clawft_trio.mcp.messages import CallOptions
 from clawft_trio.mcp.multiplexer import Multiplexer
 from clawft_trio.testing.machine import TrioMachine
 
@@ -162,7 +162,7 @@ class MultiplexerMachine(TrioMachine):
             self.settle_call(call, ("error", RequestTimeout))
 
     @rule(n=st.integers(0, 99))
-    def notify(self, n):
+    def observer(self, n):
         if self.mux.ended is None:
             self.told.append(n)
         self.deliver(b'{"jsonrpc":"2.0","method":"notifications/message","params":{"n":%d}}' % n)

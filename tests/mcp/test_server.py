@@ -13,7 +13,7 @@ from trio.testing import memory_stream_pair, memory_stream_pump, wait_all_tasks_
 
 from clawft_trio.auth import AuthContext, UserPermissions
 from clawft_trio.errors import PeerError
-from clawft_trio.mcp.opening import open_mcp, wrap_mcp
+from clawft_trio.mcp.connect import open_mcp, wrap_mcp
 from clawft_trio.mcp.server import ServeOptions, serve_mcp
 from clawft_trio.testing import cancel_everywhere
 from clawft_trio.tools import ToolContext, ToolRegistry, tool
@@ -94,7 +94,7 @@ class RawHost:
         await self.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
         return await self.read()
 
-    async def greet(self, version="2025-11-25"):
+    async def initialize(self, version="2025-11-25"):
         answer = await self.ask(
             id=0,
             method="initialize",
@@ -154,7 +154,7 @@ async def test_a_host_that_leaves_ends_the_server_and_its_running_tools():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve)
             host = RawHost(near)
-            await host.greet()
+            await host.initialize()
             await host.write(b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"wait"}}\n')
             await wait_all_tasks_blocked()
             assert gate.inside == 1
@@ -173,12 +173,12 @@ async def test_only_what_the_host_may_use_is_offered_and_run():
 @pytest.mark.parametrize("version", ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"])
 async def test_the_hosts_revision_is_spoken_if_it_is_known(version):
     async with served(add) as near:
-        assert (await RawHost(near).greet(version))["protocolVersion"] == version
+        assert (await RawHost(near).initialize(version))["protocolVersion"] == version
 
 
 async def test_a_host_of_an_unknown_revision_is_offered_the_latest():
     async with served(add) as near:
-        assert (await RawHost(near).greet("2099-01-01"))["protocolVersion"] == "2025-11-25"
+        assert (await RawHost(near).initialize("2099-01-01"))["protocolVersion"] == "2025-11-25"
 
 
 BAD = [
@@ -200,7 +200,7 @@ BAD = [
 async def test_bad_requests_are_answered_by_the_book_and_cost_nothing_else(line, code, key):
     async with served(add) as near:
         host = RawHost(near)
-        await host.greet()
+        await host.initialize()
         await host.write(line)
         answer = await host.read()
         assert (answer["error"]["code"], answer["id"]) == (code, key)

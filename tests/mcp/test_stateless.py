@@ -10,8 +10,8 @@ from mcp_wired import cancelled_ids, wired
 from trio.testing import wait_all_tasks_blocked
 
 from clawft_trio.errors import McpError, PeerError, ProtocolViolation
+from clawft_trio.mcp.connect import open_mcp
 from clawft_trio.mcp.host import Host
-from clawft_trio.mcp.opening import open_mcp
 from clawft_trio.mcp.options import McpOptions
 from clawft_trio.mcp.types import ElicitResult
 from clawft_trio.observe import Recorder, ServerStarted
@@ -232,7 +232,7 @@ async def test_a_server_that_dies_of_the_question_is_started_again_and_greeted_t
     script = tmp_path / "dies.py"
     script.write_text(DIES)
     recorder = Recorder()
-    options = McpOptions(protocol="detect", notify=recorder)
+    options = McpOptions(protocol="detect", observer=recorder)
     with trio.fail_after(20):
         async with open_mcp([sys.executable, str(script)], options=options) as client:
             assert client.agreement.protocol_version == "2025-11-25"

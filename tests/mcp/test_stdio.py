@@ -13,10 +13,10 @@ import pytest
 import trio
 
 from clawft_trio.errors import CannotStart, PeerError, PeerGone, ProtocolViolation, RequestTimeout
-from clawft_trio.mcp.opening import connect_mcp, open_mcp
+from clawft_trio.mcp.connect import connect_mcp, open_mcp
 from clawft_trio.mcp.options import McpOptions
-from clawft_trio.mcp.process import StdioServer
-from clawft_trio.observe import Recorder, ServerGone, ServerSaid, ServerStarted
+from clawft_trio.mcp.transports.process import StdioServer
+from clawft_trio.observe import Recorder, ServerGone, ServerOutput, ServerStarted
 from clawft_trio.testing.mcp_server import scripted_server
 
 QUICK = StdioServer(scripted_server(), eof_grace=0.5, term_grace=0.5)
@@ -162,10 +162,10 @@ async def test_a_server_that_never_answers_times_out_and_is_ended():
 async def test_a_banner_on_stdout_is_told_and_skipped():
     recorder = Recorder()
     async with open_mcp(
-        scripted_server("--banner", "Server is ready!"), name="b", options=McpOptions(notify=recorder)
+        scripted_server("--banner", "Server is ready!"), name="b", options=McpOptions(observer=recorder)
     ) as client:
         assert await text_of(client, "echo", text="hi") == "hi"
-    assert [event.text for event in recorder.of(ServerSaid)] == ["Server is ready!"]
+    assert [event.text for event in recorder.of(ServerOutput)] == ["Server is ready!"]
     assert [event.server for event in recorder.of(ServerStarted)] == ["b"]
 
 
@@ -259,10 +259,10 @@ async def test_a_server_that_ignores_eof_and_term_is_killed_within_its_graces():
 
 async def test_a_flood_on_stderr_blocks_nothing_and_its_end_is_kept():
     recorder = Recorder()
-    async with open_mcp(QUICK, name="loud", options=McpOptions(notify=recorder)) as client:
+    async with open_mcp(QUICK, name="loud", options=McpOptions(observer=recorder)) as client:
         with trio.fail_after(30):
             assert await text_of(client, "stderr", bytes=4_000_000) == "written"
-    said = recorder.of(ServerSaid)
+    said = recorder.of(ServerOutput)
     assert said
     assert {event.server for event in said} == {"loud"}
 
@@ -349,7 +349,7 @@ async def test_a_cancelled_block_ends_its_server():
 
 async def test_a_dead_server_is_started_again_and_waiting_calls_get_through():
     recorder = Recorder()
-    async with open_mcp(QUICK, name="phoenix", options=McpOptions(notify=recorder)) as client:
+    async with open_mcp(QUICK, name="phoenix", options=McpOptions(observer=recorder)) as client:
         first = int(await text_of(client, "pid"))
         seen = client.tools_version
         with pytest.raises(PeerGone):

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import trio
-from mcp_http import greet, http_script
+from mcp_http import http_script, initialize
 from trio.testing import wait_all_tasks_blocked
 
 from clawft_trio.errors import PeerError, PeerGone, ProtocolViolation, RequestTimeout
 from clawft_trio.mcp import HttpServer, McpOptions, Supervision, open_mcp
-from clawft_trio.mcp.param_headers import header_paths, header_value, param_headers
+from clawft_trio.mcp.transports.param_headers import header_paths, header_value, param_headers
 from clawft_trio.testing import cancel_everywhere
 
 TEXT = {"content": [{"type": "text", "text": "hi"}]}
@@ -21,7 +21,7 @@ ALONE = McpOptions(supervision=None)
 
 async def test_json_and_event_answers_reach_their_calls_with_session_and_version_headers():
     async def answer(request):
-        if await greet(request, session="s-1"):
+        if await initialize(request, session="s-1"):
             return
         if request.message["params"]["name"] == "json":
             await request.json(request.result(TEXT))
@@ -58,7 +58,7 @@ async def test_many_calls_go_side_by_side():
     waiting = []
 
     async def answer(request):
-        if not await greet(request):
+        if not await initialize(request):
             waiting.append(request)
             while len(waiting) < 20:
                 await trio.sleep(0.001)
@@ -88,7 +88,7 @@ async def test_a_token_is_asked_for_before_each_request_and_never_shown():
         return next(tokens)
 
     async def answer(request):
-        if not await greet(request):
+        if not await initialize(request):
             await request.json(request.result(TEXT))
 
     async with http_script(answer) as script:
@@ -106,7 +106,7 @@ async def test_a_broken_stream_is_taken_up_where_it_broke():
         if request.method == "GET" and "last-event-id" in request.headers:
             await request.events()
             await request.event({"jsonrpc": "2.0", "id": 2, "result": TEXT}, event_id="e2")
-        elif not await greet(request):
+        elif not await initialize(request):
             await request.events()
             await request.event(None, event_id="e1", retry=20)
 
@@ -119,7 +119,7 @@ async def test_a_broken_stream_is_taken_up_where_it_broke():
 
 async def test_a_stream_that_ends_without_its_answer_fails_its_call_and_no_other():
     async def answer(request):
-        if not await greet(request):
+        if not await initialize(request):
             if request.message["params"]["name"] == "bad":
                 await request.events()
             else:
@@ -144,7 +144,7 @@ BAD = {
 @pytest.mark.parametrize(("response", "error", "said"), BAD.values(), ids=BAD)
 async def test_what_is_no_answer_fails_its_call_with_a_typed_error(response, error, said):
     async def answer(request):
-        if not await greet(request):
+        if not await initialize(request):
             await request.respond(**response)
 
     async with http_script(answer) as script, open_mcp(HttpServer(script.url), options=ALONE) as client:
@@ -159,7 +159,7 @@ async def test_what_is_no_answer_fails_its_call_with_a_typed_error(response, err
 
 async def test_an_error_object_behind_a_status_is_the_answer():
     async def answer(request):
-        if not await greet(request):
+        if not await initialize(request):
             await request.json(
                 {"jsonrpc": "2.0", "id": request.message["id"], "error": {"code": -32602, "message": "no"}}, status=400
             )
@@ -174,7 +174,7 @@ async def test_a_timeout_closes_the_post_and_posts_a_notice():
     ended = trio.Event()
 
     async def answer(request):
-        if not await greet(request):
+        if not await initialize(request):
             assert await request.stream.receive_some() == b""
             ended.set()
 
@@ -193,7 +193,7 @@ async def test_a_forgotten_session_is_made_anew():
     async def answer(request):
         if request.message and request.message.get("method") == "initialize":
             sessions.append(f"s{len(sessions)}")
-        if await greet(request, session=sessions[-1]):
+        if await initialize(request, session=sessions[-1]):
             return
         if request.headers["mcp-session-id"] == "s0":
             await request.respond(404)
@@ -222,7 +222,7 @@ async def test_the_servers_own_stream_brings_its_requests_and_they_are_answered_
             await request.respond(202)
             answered.set()
         else:
-            await greet(request)
+            await initialize(request)
 
     async with http_script(answer) as script, open_mcp(HttpServer(script.url), options=ALONE):
         with trio.fail_after(5):
@@ -272,7 +272,7 @@ async def test_in_2026_07_28_the_headers_repeat_method_name_and_arguments_and_cl
 @pytest.mark.long
 async def test_connect_call_and_close_over_http_cancelled_everywhere_leave_no_task_and_no_connection():
     async def answer(request):
-        if not await greet(request, session="s"):
+        if not await initialize(request, session="s"):
             await request.json(request.result(TEXT))
 
     async with http_script(answer) as script:

@@ -12,8 +12,8 @@ from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 from clawft_trio.errors import PeerGone, RequestTimeout, ServerDown
 from clawft_trio.mcp.client import McpClient
 from clawft_trio.mcp.options import McpOptions
-from clawft_trio.mcp.streams import StreamTransport
 from clawft_trio.mcp.supervision import RestartHistory, Supervision
+from clawft_trio.mcp.transports.streams import StreamTransport
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.observe import Recorder, ServerGone
 from clawft_trio.testing.mcp_server import ScriptedMcpServer
@@ -107,7 +107,7 @@ class Host:
 
 @asynccontextmanager
 async def supervised(policy=DEFAULT, recorder=None, **script):
-    options = McpOptions(supervision=policy, uniform=longest, notify=recorder or (lambda _: None))
+    options = McpOptions(supervision=policy, uniform=longest, observer=recorder or (lambda _: None))
     async with open_hidden_nursery() as nursery:
         host = Host(nursery, **script)
         client = McpClient("s", options, host.transport)

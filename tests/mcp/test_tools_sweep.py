@@ -86,7 +86,7 @@ class Turns:
 async def sweep(registry, calls, clients, folder, *, children, seed=0):
     """Cancel a turn everywhere, and after each one look everywhere."""
     recorder = Recorder()
-    context = ToolContext(auth=AuthContext.local(), workspace=folder, notify=recorder)
+    context = ToolContext(auth=AuthContext.local(), workspace=folder, observer=recorder)
     turns = Turns()
     nothing_more = nothing_left()
 

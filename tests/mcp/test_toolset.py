@@ -15,14 +15,14 @@ from clawft_trio.auth import AuthContext
 from clawft_trio.chat import ToolCall
 from clawft_trio.errors import CannotStart, PeerError, PeerGone
 from clawft_trio.mcp.options import McpOptions
-from clawft_trio.mcp.pins import PIN_MIGRATIONS, MemoryPins, StoredPins, fingerprint
-from clawft_trio.mcp.process import StdioServer
-from clawft_trio.mcp.streamable_http import HttpServer
-from clawft_trio.mcp.streams import StreamServer
+from clawft_trio.mcp.tool_pinning import PIN_MIGRATIONS, MemoryPins, StoredPins, fingerprint
 from clawft_trio.mcp.toolset import ToolServer, open_toolset, tool_name
+from clawft_trio.mcp.transports.process import StdioServer
+from clawft_trio.mcp.transports.streamable_http import HttpServer
+from clawft_trio.mcp.transports.streams import StreamServer
 from clawft_trio.mcp.types import ToolDefinition
 from clawft_trio.nursery import open_hidden_nursery
-from clawft_trio.observe import Noted, Recorder, ServerAsked, ServerGone, ServerStarted
+from clawft_trio.observe import Noted, Recorder, ServerCalled, ServerGone, ServerStarted
 from clawft_trio.store import open_store
 from clawft_trio.testing import cancel_everywhere, nothing_left
 from clawft_trio.testing.mcp_server import ScriptedMcpServer, scripted_server
@@ -59,7 +59,7 @@ async def test_a_server_that_does_not_start_stops_nobody_else():
         "dying": scripted_server("--die", "3"),
         "nonsense": HttpServer("nonsense"),
     }
-    async with open_toolset(servers, registry, notify=recorder) as toolset:
+    async with open_toolset(servers, registry, observer=recorder) as toolset:
         assert set(toolset.clients) == {"good"}
         assert isinstance(toolset.failures["missing"], CannotStart)
         assert toolset.failures["dying"].exit_code == 3
@@ -181,7 +181,7 @@ async def test_a_definition_that_changes_is_withheld_until_it_is_approved(tmp_pa
     script = tmp_path / "changing.py"
     script.write_text(CHANGING)
     registry, recorder, pins = ToolRegistry(), Recorder(), MemoryPins()
-    async with open_toolset({"c": [sys.executable, str(script)]}, registry, pins=pins, notify=recorder) as toolset:
+    async with open_toolset({"c": [sys.executable, str(script)]}, registry, pins=pins, observer=recorder) as toolset:
         assert [tool.name for tool in registry] == ["c__evil", "c__same", "c__sly"]
         assert [(one.tool, one.changed) for one in toolset.withheld] == [("broken", None)]
 
@@ -255,7 +255,7 @@ async def in_memory(**script):
 
 async def test_a_server_behind_streams_of_ones_own_is_kept_alive_like_any_other(autojump_clock):
     registry, recorder = ToolRegistry(), Recorder()
-    async with in_memory() as (server, lives), open_toolset({"far": server}, registry, notify=recorder):
+    async with in_memory() as (server, lives), open_toolset({"far": server}, registry, observer=recorder):
         [answer] = await execute(registry, ("far__echo", {"text": "hi"}))
         assert answer.text == "hi"
         await lives[0].aclose()
@@ -308,7 +308,7 @@ async def test_cancelled_anywhere_a_server_behind_streams_leaves_nothing():
 
 async def test_observers_are_told_of_every_request_and_how_it_ended(autojump_clock):
     registry, recorder = ToolRegistry(), Recorder()
-    context = ToolContext(auth=AuthContext.local(), turn_id="t1", notify=recorder)
+    context = ToolContext(auth=AuthContext.local(), turn_id="t1", observer=recorder)
     calls = [("echo", {"text": "hi"}), ("nonsense", {}), ("sleep", {"seconds": 9})]
     tools = [{"name": name, "inputSchema": {"type": "object"}} for name, _ in calls]
     async with (
@@ -320,7 +320,7 @@ async def test_observers_are_told_of_every_request_and_how_it_ended(autojump_clo
         )
         with trio.move_on_after(1):
             await registry.execute_all([ToolCall(id="cut", name="far__sleep", arguments='{"seconds": 9}')], context)
-    told = {event.tool_call_id: event for event in recorder.of(ServerAsked)}
+    told = {event.tool_call_id: event for event in recorder.of(ServerCalled)}
     assert {id_: (event.outcome, event.duration) for id_, event in told.items()} == {
         "echo": ("ok", 0.0), "nonsense": ("error", 0.0), "sleep": ("timeout", 3.0), "cut": ("cancelled", 1.0),
     }  # fmt: skip

@@ -55,7 +55,7 @@ ITEMS = [
         (
             "config/test_config.py::test_both_sets_of_names_in_both_spellings_set_the_same_policy",
             "config/test_config.py::test_a_providers_own_retries_are_over_the_general_ones",
-            "agent/test_runtime.py::test_what_the_configuration_says_is_done",
+            "agent/test_open_agent.py::test_what_the_configuration_says_is_done",
         ),
     ),
     Line(
@@ -155,7 +155,7 @@ EXIT_CRITERIA = [
         (
             "config/test_config.py::test_both_sets_of_names_in_both_spellings_set_the_same_policy",
             "config/test_config.py::test_an_empty_list_of_statuses_is_every_server_error",
-            "agent/test_runtime.py::test_what_the_configuration_says_is_done",
+            "agent/test_open_agent.py::test_what_the_configuration_says_is_done",
         ),
     ),
     Line(
@@ -259,8 +259,8 @@ RISKS = [
         "Partial output already rendered before failover is detected",
         "resilience",
         (
-            "resilience/test_delivery.py::test_hold_shows_only_what_succeeded",
-            "resilience/test_delivery.py::test_live_shows_at_once_and_takes_back",
+            "resilience/test_visibility.py::test_hold_shows_only_what_succeeded",
+            "resilience/test_visibility.py::test_live_shows_at_once_and_takes_back",
         ),
     ),
     Line(
@@ -408,7 +408,7 @@ NAMED = [
         "llm",
         (
             "llm/test_providers.py::test_a_truncated_stream_is_never_a_success",
-            "llm/test_reading.py::test_a_stream_that_ends_before_its_terminal_mark_is_never_whole",
+            "llm/test_response_builder.py::test_a_stream_that_ends_before_its_terminal_mark_is_never_whole",
         ),
     ),
     Line(
@@ -456,7 +456,7 @@ NAMED = [
         "config",
         (
             "config/test_config.py::test_both_sets_of_names_in_both_spellings_set_the_same_policy",
-            "agent/test_runtime.py::test_what_the_configuration_says_is_done",
+            "agent/test_open_agent.py::test_what_the_configuration_says_is_done",
         ),
     ),
     Line(

@@ -15,17 +15,17 @@ from clawft_trio.observe import (
     AttemptEnded,
     LogObserver,
     MessageDropped,
-    ServerSaid,
+    ServerOutput,
     ToolEnded,
     TurnEnded,
     TurnStarted,
-    mask_secrets,
-    masking,
+    make_redactor,
+    redact_secrets,
 )
 
 
 @attrs.define
-class Kept(logging.Handler):
+class UndeliveredReply(logging.Handler):
     records: list[logging.LogRecord] = attrs.field(factory=list)
 
     def __attrs_pre_init__(self) -> None:
@@ -38,7 +38,7 @@ class Kept(logging.Handler):
 
 
 def logged(*events: object, level: int = logging.DEBUG, **options: object) -> list[logging.LogRecord]:
-    logger, kept = logging.Logger("test", level), Kept()  # noqa: LOG001 - one that nobody else has
+    logger, kept = logging.Logger("test", level), UndeliveredReply()  # noqa: LOG001 - one that nobody else has
     logger.addHandler(kept)
     observer = LogObserver(logger, **options)
     for event in events:
@@ -68,11 +68,11 @@ def test_an_event_is_one_line_with_its_facts_beside_it() -> None:
         '(429)" error_status=429 error_retry_after=7 sent=false turn=t1 call=t1.1'
     )
     assert (record.event, record.at, record.turn_id, record.call_id) == ("attempt_ended", 9.0, "t1", "t1.1")
-    assert record.facts["error_retry_after"] == 7.0
+    assert record.attributes["error_retry_after"] == 7.0
 
 
 def test_nobody_forges_a_second_line() -> None:
-    said = ServerSaid(at=0.0, server="files\nERROR root hacked", text="x\r\ny\x1b[31m\u2028z")
+    said = ServerOutput(at=0.0, server="files\nERROR root hacked", text="x\r\ny\x1b[31m\u2028z")
     (record,) = logged(said, texts=True)
     assert len(record.getMessage().splitlines()) == 1
     assert "\x1b" not in record.getMessage()
@@ -82,7 +82,7 @@ def test_what_was_said_is_logged_only_when_asked_for() -> None:
     message = InboundMessage(channel="chat", sender_id="ana", chat_id="1", content="my diagnosis")
     events = [
         MessageDropped(at=0.0, queue="in", policy="drop_oldest", message=message),
-        ServerSaid(at=0.0, server="files", text="my diagnosis"),
+        ServerOutput(at=0.0, server="files", text="my diagnosis"),
         ToolEnded(at=0.0, tool="t", tool_call_id="c", outcome="error", duration=0.0, error=ToolFailed("my diagnosis")),
         TurnEnded(at=0.0, session="s", message_id="m", outcome="error", duration=0.0, error=ValueError("my diagnosis")),
     ]
@@ -112,12 +112,12 @@ def test_the_level_says_how_bad_it_is_and_decides_what_is_written() -> None:
     ],
 )
 def test_what_is_shaped_like_a_secret_is_masked(text: str, masked: str) -> None:
-    assert mask_secrets(text) == masked
+    assert redact_secrets(text) == masked
 
 
 def test_a_mask_knows_given_secrets_by_heart_and_ignores_what_is_too_short() -> None:
-    mask = masking(["correct horse", "correct horse battery", "a"])
-    assert mask("a correct horse battery, a correct horse") == "a ***, a ***"
+    redact = make_redactor(["correct horse", "correct horse battery", "a"])
+    assert redact("a correct horse battery, a correct horse") == "a ***, a ***"
 
 
 @pytest.mark.parametrize(
@@ -125,11 +125,11 @@ def test_a_mask_knows_given_secrets_by_heart_and_ignores_what_is_too_short() -> 
 )
 def test_masking_a_long_text_of_anything_comes_back(piece: str) -> None:
     # With one unbounded repetition in front of another this takes hours, and a hostile server would know.
-    assert mask_secrets(piece * 100_000)
+    assert redact_secrets(piece * 100_000)
 
 
 async def test_every_event_of_a_troubled_turn_is_one_line(autojump_clock: object) -> None:
-    logger, kept = logging.Logger("test", logging.DEBUG), Kept()  # noqa: LOG001
+    logger, kept = logging.Logger("test", logging.DEBUG), UndeliveredReply()  # noqa: LOG001
     logger.addHandler(kept)
     seen = await play(LogObserver(logger))
     assert len(kept.records) == len(seen.events) > 20

@@ -28,7 +28,7 @@ from clawft_trio.observe import (
     Event,
     MessageDropped,
     RoundEnded,
-    ServerAsked,
+    ServerCalled,
     ServerGone,
     ServerStarted,
     ToolEnded,
@@ -210,7 +210,7 @@ def test_an_mcp_tool_call_has_its_request_below_it_and_a_server_its_own_span() -
         ServerStarted(at=0.0, server="files", protocol="2025-06-18"),
         TurnStarted(at=1.0, session="s", sender="a", message_id="m", turn_id="t"),
         ToolStarted(at=1.0, tool="files__read", tool_call_id="c", turn_id="t"),
-        ServerAsked(
+        ServerCalled(
             at=3.0,
             server="files",
             method="tools/call",

@@ -89,7 +89,7 @@ def fields_of(kind: type[Event]) -> st.SearchStrategy[Event]:
 @settings(deadline=None, max_examples=150)
 @given(st.lists(st.sampled_from(KINDS).flatmap(fields_of), max_size=3))
 def test_every_event_comes_back_as_it_was(told: list[Event]) -> None:
-    lines = [recorded_line(event, texts=True, mask=str) for event in told]
+    lines = [recorded_line(event, texts=True, redact=str) for event in told]
     assert read_recording([HEADER, *lines]).events == tuple(told)
 
 

@@ -21,7 +21,7 @@ from clawft_trio.observe import (
     LockWaited,
     RetryScheduled,
     RoundEnded,
-    ServerAsked,
+    ServerCalled,
     ServerGone,
     ServerStarted,
     Span,
@@ -73,7 +73,7 @@ async def test_a_turn_with_a_retry_a_failover_a_hedge_and_three_tools(autojump_c
     )
     marks = [mark.name for child in turn.children for mark in child.marks]
     assert sorted(marks) == ["failed_over", "hedge_started", "retracted", "retry_scheduled"]
-    assert turn.children[-1].children[0].facts["why"] == "hedge lost"
+    assert turn.children[-1].children[0].attributes["why"] == "hedge lost"
 
 
 def test_what_has_not_ended_is_open() -> None:
@@ -161,7 +161,7 @@ def test_a_lock_and_a_request_belong_to_their_tool() -> None:
             LockWaited(at=2.0, tool_call_id="c", turn_id="t", paths=("a.txt",), waited=1.5),
             ToolStarted(at=2.0, tool="files__edit", tool_call_id="c", turn_id="t", waited=2.0),
             RetryScheduled(at=2.5, retry=1, wait=0.5, error=PeerGone("gone"), call_id="c", turn_id="t"),
-            ServerAsked(
+            ServerCalled(
                 at=4.0,
                 server="files",
                 method="tools/call",
@@ -206,7 +206,7 @@ def test_what_was_charged_adds_up_on_its_call() -> None:
     )
     free = Charged(at=1.0, sender="a", target="b", input_tokens=1, output_tokens=1, cost=None, certainty="exact", **IDS)
     call = spans_of([ended("a/one", 0.0, 1.0), charged, charged, free]).roots[0].children[0]
-    assert call.facts["charged"] == 0.5
+    assert call.attributes["charged"] == 0.5
     assert call.marks == []
 
 

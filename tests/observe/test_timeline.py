@@ -30,8 +30,8 @@ from clawft_trio.observe import (
     timeline_html,
     timeline_svg,
 )
-from clawft_trio.observe.rows import rows_of, seconds, summary
 from clawft_trio.observe.timeline import MOST_ROWS, nice_step
+from clawft_trio.observe.timeline_rows import rows_of, seconds, summary
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -15,7 +15,15 @@ from clawft_trio.auth import USER, AuthContext
 from clawft_trio.chat import Call, ChatRequest, Message
 from clawft_trio.costs import MIGRATIONS, CostTracker, Ledger, Metered
 from clawft_trio.errors import BudgetExceeded, ServerError
-from clawft_trio.pipeline import Admission, ModelTier, Pipeline, RoutingPolicy, Selection, TieredRouter, open_targets
+from clawft_trio.pipeline import (
+    ModelTier,
+    Pipeline,
+    RoutingPolicy,
+    Selection,
+    TieredRouter,
+    TurnAdmission,
+    open_targets,
+)
 from clawft_trio.pipeline.tokens import request_tokens
 from clawft_trio.resilience import Resilient, Retry
 from clawft_trio.store import open_store
@@ -57,7 +65,7 @@ async def open_house(
             router = TieredRouter(
                 RoutingPolicy(mode="tiered", tiers=TIERS, **rules), selection=Selection(estimate=tracker.estimate)
             )
-            yield Pipeline(router=router, transport=targets, admission=Admission(budget=tracker)), tracker
+            yield Pipeline(router=router, transport=targets, admission=TurnAdmission(budget=tracker)), tracker
 
 
 async def test_the_answer_of_a_failover_is_charged_to_its_sender_at_its_models_price() -> None:

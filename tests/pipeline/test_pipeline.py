@@ -23,7 +23,6 @@ from clawft_trio.errors import (
 from clawft_trio.messages import InboundMessage
 from clawft_trio.observe import Noted, Recorder, RoundEnded, Routed
 from clawft_trio.pipeline import (
-    Admission,
     Allowance,
     AssembledContext,
     NoLearner,
@@ -41,6 +40,7 @@ from clawft_trio.pipeline import (
     Target,
     TaskProfile,
     TrajectoryLearner,
+    TurnAdmission,
     open_targets,
 )
 from clawft_trio.resilience.failover import Failover
@@ -88,7 +88,7 @@ async def test_a_request_is_answered_and_everybody_is_told() -> None:
     async def emit(event: object) -> None:
         shown.append(event)
 
-    call = Call(emit=emit, id="c1", turn_id="t1", notify=seen)
+    call = Call(emit=emit, id="c1", turn_id="t1", observer=seen)
     one = scripted([Say("A coat."), Finish()], model="one")
     pipeline = Pipeline(router=router, transport=ByModel(one=one), learner=learner)
     request = ask()
@@ -186,7 +186,7 @@ async def test_a_turn_counts_once_however_many_rounds_it_has() -> None:
     limiter, purse = RateLimiter(), Purse("10")
     one = scripted([Say("ok"), Finish()], model="one")
     pipeline = Pipeline(
-        router=Watching(), transport=ByModel(one=one), admission=Admission(limiter=limiter, budget=purse)
+        router=Watching(), transport=ByModel(one=one), admission=TurnAdmission(limiter=limiter, budget=purse)
     )
     decision = await pipeline.route(ask())
     for _ in range(20):
@@ -197,7 +197,7 @@ async def test_a_turn_counts_once_however_many_rounds_it_has() -> None:
 
 async def test_who_asks_too_often_is_refused_and_not_served_by_somebody_else() -> None:
     one = scripted([Say("ok"), Finish()], model="one")
-    pipeline = Pipeline(router=Watching(), transport=ByModel(one=one), admission=Admission(limiter=RateLimiter()))
+    pipeline = Pipeline(router=Watching(), transport=ByModel(one=one), admission=TurnAdmission(limiter=RateLimiter()))
     for _ in range(USER.rate_limit):
         await pipeline.route(ask())
     with pytest.raises(RateLimitExceeded) as caught:
@@ -207,7 +207,7 @@ async def test_who_asks_too_often_is_refused_and_not_served_by_somebody_else() -
 
 
 async def test_requests_on_nobodys_behalf_share_one_count() -> None:
-    pipeline = Pipeline(router=Watching(), transport=ByModel(), admission=Admission(limiter=RateLimiter()))
+    pipeline = Pipeline(router=Watching(), transport=ByModel(), admission=TurnAdmission(limiter=RateLimiter()))
     for _ in range(ZERO_TRUST.rate_limit):
         await pipeline.route(ask(auth=None))
     with pytest.raises(RateLimitExceeded):
@@ -215,7 +215,7 @@ async def test_requests_on_nobodys_behalf_share_one_count() -> None:
 
 
 async def test_a_spent_budget_is_a_refusal_with_the_time_it_ends() -> None:
-    pipeline = Pipeline(router=Watching(), transport=ByModel(), admission=Admission(budget=Purse("0")))
+    pipeline = Pipeline(router=Watching(), transport=ByModel(), admission=TurnAdmission(budget=Purse("0")))
     with pytest.raises(BudgetExceeded) as caught:
         await pipeline.route(ask())
     assert (caught.value.retry_after, caught.value.limit) == (60.0, 1)
@@ -292,7 +292,7 @@ async def test_an_answer_is_not_lost_to_its_bookkeeping() -> None:
     seen = Recorder()
     one = scripted([Say("ok"), Finish()], model="one")
     pipeline = Pipeline(router=Broken(), transport=ByModel(one=one), scorer=Broken(), learner=Broken())
-    response = await pipeline.complete(ask(), Call(notify=seen, id="c"), await pipeline.route(ask()))
+    response = await pipeline.complete(ask(), Call(observer=seen, id="c"), await pipeline.route(ask()))
     assert response.text == "ok"
     assert [event.what for event in seen.of(Noted)] == [
         "the scorer failed",
@@ -368,7 +368,7 @@ async def test_each_task_type_may_have_a_pipeline_of_its_own() -> None:
 
 
 async def test_limits_are_not_escaped_by_asking_for_another_kind_of_task() -> None:
-    limited = Admission(limiter=RateLimiter(), budget=Purse("10"))
+    limited = TurnAdmission(limiter=RateLimiter(), budget=Purse("10"))
     registry = PipelineRegistry(
         Pipeline(router=Watching(), transport=ByModel(), admission=limited),
         {"code_generation": Pipeline(router=Watching(), transport=ByModel())},
@@ -439,10 +439,10 @@ async def test_a_messages_sender_arrives_in_the_request_the_decision_and_the_out
         router=StaticRouter(["fake/one"]),
         transport=ByModel(one=one),
         learner=learner,
-        admission=Admission(budget=purse),
+        admission=TurnAdmission(budget=purse),
     )
     request = ChatRequest([Message.user(message.content)], auth=resolver.resolve(message.channel, message.sender_id))
-    call = Call(id="c", notify=seen)
+    call = Call(id="c", observer=seen)
     decision = await pipeline.route(request, call)
     await pipeline.complete(request, call, decision)
     told = [purse.asked[0], decision.sender_id, one.requests[0].sender_id, learner.trajectories[0].sender_id]

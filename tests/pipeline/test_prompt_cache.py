@@ -154,7 +154,7 @@ async def test_tokens_are_counted_by_what_is_paid_for_them() -> None:
 async def complete(pipeline: Pipeline, asked: ChatRequest, recorder: Recorder) -> str:
     auth = AuthContext.local()
     made = RoutingDecision((A, B), sender_id=auth.identity, permissions=auth.permissions)
-    await pipeline.complete(attrs.evolve(asked, auth=auth), Call(notify=recorder), made)
+    await pipeline.complete(attrs.evolve(asked, auth=auth), Call(observer=recorder), made)
     return ""
 
 

@@ -55,7 +55,7 @@ async def ask(
     auth = AuthContext.local()
     request = ChatRequest(messages, auth=auth)
     decision = RoutingDecision(targets, sender_id=auth.identity, permissions=auth.permissions)
-    return await pipeline.complete(request, Call(notify=recorder), decision), pipeline, recorder
+    return await pipeline.complete(request, Call(observer=recorder), decision), pipeline, recorder
 
 
 def sizes(model: ScriptedProvider) -> list[int]:

@@ -159,9 +159,9 @@ async def test_every_change_is_told(autojump_clock: trio.testing.MockClock) -> N
     b = breaker()
     for _ in range(2):
         with pytest.raises(ServerError):
-            await b.run(fail, Call(notify=seen))
+            await b.run(fail, Call(observer=seen))
     await trio.sleep(10)
-    await b.run(succeed, Call(notify=seen))
+    await b.run(succeed, Call(observer=seen))
     assert [(e.state, e.target, e.retry_after) for e in seen.of(BreakerChanged)] == [
         ("open", "x/y", 10.0),
         ("half_open", "x/y", None),

@@ -57,7 +57,7 @@ async def test_the_first_that_answers_answers(autojump_clock: trio.testing.MockC
 async def test_what_the_first_had_shown_is_taken_back(autojump_clock: trio.testing.MockClock) -> None:
     a = ScriptedProvider([Say("one "), Say("two"), Fail(ServerError("down"))], name="a")
     seen = Recorder()
-    response, screen, _ = await ask(Failover(a, well("b")), notify=seen)
+    response, screen, _ = await ask(Failover(a, well("b")), observer=seen)
     assert [reset.discarded.text for reset in screen.resets] == ["one two"]
     assert response.text == "hello"
     assert [(event.failed, event.target) for event in seen.of(FailedOver)] == [("a", "b")]
@@ -172,7 +172,7 @@ async def test_the_next_starts_beside_a_slow_one_and_the_first_content_wins(
     slow = ScriptedProvider([Wait(30), Say("slow"), Finish()], name="a")
     quick = ScriptedProvider([Wait(1), Say("quick"), Finish()], name="b")
     seen = Recorder()
-    response, screen, took = await ask(Failover(slow, quick, hedge_after=10), notify=seen)
+    response, screen, took = await ask(Failover(slow, quick, hedge_after=10), observer=seen)
     assert (response.text, took, screen.resets) == ("quick", 11.0, [])
     # In the same tick, so in either order.
     ended = {(record.target, record.outcome, record.why) for record in response.attempts}

@@ -37,7 +37,7 @@ async def test_waits_double_up_to_the_longest(autojump_clock: trio.testing.MockC
     seen = Recorder()
     provider = failing(*(ServerError("down") for _ in range(5)))
     retry = Retry(max_retries=5, first_wait=0.5, longest_wait=4.0, uniform=highest)
-    took = await ask(provider, retry, Call(notify=seen))
+    took = await ask(provider, retry, Call(observer=seen))
     assert [event.wait for event in seen.of(RetryScheduled)] == [0.5, 1.0, 2.0, 4.0, 4.0]
     assert took == 11.5
 

@@ -147,7 +147,7 @@ async def test_listeners_get_what_was_committed_and_nothing_else(place) -> None:
         if topic:
             heard.append((topic, payload))
 
-    def notify(text: str, fails: bool, connection: Connection) -> None:
+    def observer(text: str, fails: bool, connection: Connection) -> None:
         connection.execute("SELECT notify_listeners(?)", (text,)).fetchone()
         if fails:
             raise KeyError(text)
@@ -159,12 +159,12 @@ async def test_listeners_get_what_was_committed_and_nothing_else(place) -> None:
                 with trio.fail_after(10):
                     await listening.wait()
             with pytest.raises(KeyError):
-                await store.transact(partial(notify, "lost\n", True))
-            await store.transact(partial(notify, "topic\ntwo\nlines", False))
+                await store.transact(partial(observer, "lost\n", True))
+            await store.transact(partial(observer, "topic\ntwo\nlines", False))
             with trio.fail_after(10):
                 while not heard:
                     await trio.sleep(0.01)
-        await store.transact(partial(notify, "late\n", False))
+        await store.transact(partial(observer, "late\n", False))
     assert heard == [("topic", "two\nlines")]
 
 

@@ -54,7 +54,7 @@ def no_children():
 async def sweep(registry, calls, context=CONTEXT, limit=500, **more):
     """Cancel everywhere; whatever finished must have answered everything."""
     recorder = Recorder()
-    context = attrs.evolve(context, notify=recorder)
+    context = attrs.evolve(context, observer=recorder)
     nothing_more = nothing_left()
     answered = []
 
@@ -140,7 +140,7 @@ async def test_a_cancelled_call_is_told_as_cancelled(autojump_clock):
 
     seen = Recorder()
     with trio.move_on_after(3):
-        await ToolRegistry([hang]).execute_all([call("hang"), call("hang")], attrs.evolve(CONTEXT, notify=seen))
+        await ToolRegistry([hang]).execute_all([call("hang"), call("hang")], attrs.evolve(CONTEXT, observer=seen))
     assert [(ended.outcome, ended.duration) for ended in seen.of(ToolEnded)] == [("cancelled", 3)] * 2
 
 

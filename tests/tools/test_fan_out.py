@@ -359,7 +359,7 @@ def test_repaired_ids_are_there_and_different_and_good_ones_stay(ids):
 
 async def test_repeated_and_missing_ids_are_answered_each_and_told():
     told_events = Recorder()
-    context = attrs.evolve(ADMIN_CONTEXT, notify=told_events)
+    context = attrs.evolve(ADMIN_CONTEXT, observer=told_events)
     calls = [attrs.evolve(call("wait", seconds=0, say=str(n)), id=given) for n, given in enumerate(["a", "a", ""])]
     answers = await ToolRegistry([wait]).execute_all(calls, context)
     assert [(answer.call_id, answer.text) for answer in answers] == [("a", "0"), ("a_2", "1"), ("call_2", "2")]
@@ -562,7 +562,7 @@ async def test_every_call_is_told_with_what_it_waited_and_took(autojump_clock):
         await trio.sleep(1)
         return "ok"
 
-    context = attrs.evolve(ADMIN_CONTEXT, notify=seen, turn_id="t", workspace="/w")
+    context = attrs.evolve(ADMIN_CONTEXT, observer=seen, turn_id="t", workspace="/w")
     await ToolRegistry([write]).execute_all(
         [call("write", id="a", path="x"), call("write", id="b", path="x"), call("nope", id="c")], context
     )

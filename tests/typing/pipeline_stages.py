@@ -9,7 +9,6 @@ from clawft_trio.auth import UserPermissions
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Provider
 from clawft_trio.costs import CostTracker, Metered
 from clawft_trio.pipeline import (
-    Admission,
     Allowance,
     AssembledContext,
     Assembler,
@@ -20,6 +19,7 @@ from clawft_trio.pipeline import (
     FitnessScorer,
     KeywordClassifier,
     Learner,
+    ModelTransport,
     NoLearner,
     NoScorer,
     OneProvider,
@@ -39,7 +39,7 @@ from clawft_trio.pipeline import (
     TieredRouter,
     TokenBudgetAssembler,
     TrajectoryLearner,
-    Transport,
+    TurnAdmission,
     estimate_by_tier,
 )
 from clawft_trio.pipeline.tokens import request_tokens
@@ -88,14 +88,14 @@ def a_pipeline_of_ones_own(mine: Mine) -> Pipeline:
         transport=mine,
         scorer=mine,
         learner=mine,
-        admission=Admission(limiter=mine, budget=mine),
+        admission=TurnAdmission(limiter=mine, budget=mine),
         chain=partial(Failover, hedge_after=5.0),
     )
 
 
 def ours(
     router: StaticRouter, tiered: TieredRouter, targets: Targets, one: OneProvider
-) -> tuple[Classifier, list[Router], Assembler, list[Transport], list[Scorer], list[Learner], Chain]:
+) -> tuple[Classifier, list[Router], Assembler, list[ModelTransport], list[Scorer], list[Learner], Chain]:
     return (
         KeywordClassifier(),
         [router, tiered],

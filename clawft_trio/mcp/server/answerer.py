@@ -299,7 +299,7 @@ class Answerer:
         return ToolContext(
             auth=peer.auth,
             workspace=options.workspace,
-            notify=ProgressReporter(request.channel, asked.meta.get("progressToken"), options.notify),
+            observer=ProgressReporter(request.channel, asked.meta.get("progressToken"), options.observer),
             client=ConnectedClient(peer, request.channel, total=options.client_answer, rounds=rounds),
         )
 

@@ -32,7 +32,7 @@ LEVELS: tuple[LogLevel, ...] = (
 class Channel(Protocol):
     """What carries the messages that belong to one request."""
 
-    def notify(self, method: str, params: JsonObject) -> None:
+    def observer(self, method: str, params: JsonObject) -> None:
         """Send a notification, or drop it when the client reads too slowly. Never blocks."""
         ...
 
@@ -149,7 +149,7 @@ class ConnectedClient(ToolClient):
         wanted = self._peer.log_level
         if wanted is None or LEVELS.index(level) < LEVELS.index(wanted):
             return
-        self._channel.notify(
+        self._channel.observer(
             "notifications/message", {"level": level, "data": data, **({"logger": logger} if logger else {})}
         )
 
@@ -162,14 +162,14 @@ class ConnectedClient(ToolClient):
 class ProgressReporter:
     """Passes the progress of one call on to its client, and every event to the observer."""
 
-    def __init__(self, channel: Channel, token: object, notify: Any) -> None:
+    def __init__(self, channel: Channel, token: object, observer: Any) -> None:
         self._channel = channel
         self._token = token if isinstance(token, str | int) and not isinstance(token, bool) else None
-        self._notify = notify
+        self._observer = observer
         self._last: float | None = None
 
     def __call__(self, event: Any) -> None:
-        self._notify(event)
+        self._observer(event)
         if self._token is None or not isinstance(event, ToolProgress):
             return
         # Values have to rise: what does not is left out.
@@ -181,4 +181,4 @@ class ProgressReporter:
             params["total"] = event.total
         if event.message:
             params["message"] = event.message
-        self._channel.notify("notifications/progress", params)
+        self._channel.observer("notifications/progress", params)

@@ -20,14 +20,14 @@ from clawft_trio.mcp.types import (
     ResourceLink,
     TextContent,
 )
-from clawft_trio.tools.answer import ToolAnswer
 from clawft_trio.tools.json_schema import SchemaCheck
+from clawft_trio.tools.result import ToolResult
 from clawft_trio.tools.tool import Tool
 
 _BLOCKS = (TextContent, ImageContent, AudioContent, ResourceLink, EmbeddedResource)
 
 
-def tool_result(tool: Tool | None, answer: ToolAnswer) -> dict[str, Any]:
+def tool_result(tool: Tool | None, answer: ToolResult) -> dict[str, Any]:
     """The result of `tools/call`: blocks that the tool returned as they are, everything else as text, and beside it
     the data itself when the tool declares its shape.
     """

@@ -31,7 +31,7 @@ class ServeOptions:
     #: the folder that tools work in
     workspace: Path | None = None
     #: gets the frozen records of `observe.events`
-    notify: Any = attrs.field(default=unobserved, repr=False)
+    observer: Any = attrs.field(default=unobserved, repr=False)
     #: bytes of one message from a stdio host
     max_message: int = attrs.field(default=MAX_MESSAGE, validator=attrs.validators.ge(1))
     #: how long running requests may go on after a stdio host has closed its end

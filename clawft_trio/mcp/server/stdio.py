@@ -13,19 +13,20 @@ import msgspec
 import trio
 
 from clawft_trio.errors import McpError, PeerError, PeerGone, Unsupported
-from clawft_trio.mcp.frames import CallOptions
+from clawft_trio.mcp.incoming import IncomingRequest
 from clawft_trio.mcp.jsonrpc import (
     INVALID_REQUEST,
     PARSE_ERROR,
     Envelope,
+    JsonRpcMessage,
     LineSplitter,
     Malformed,
-    Message,
     encode_error,
     encode_notification,
     encode_result,
     parse,
 )
+from clawft_trio.mcp.messages import CallOptions
 from clawft_trio.mcp.multiplexer import Multiplexer
 from clawft_trio.mcp.server.answerer import Answerer, ServerRequest
 from clawft_trio.mcp.server.caller import Peer
@@ -33,8 +34,7 @@ from clawft_trio.mcp.server.changes import Change
 from clawft_trio.mcp.server.options import ServeOptions
 from clawft_trio.mcp.server.server import McpServer
 from clawft_trio.mcp.server.stateless import Subscription, declares_version, read_meta, stateless_peer
-from clawft_trio.mcp.serving import Incoming
-from clawft_trio.mcp.streams import CHUNK
+from clawft_trio.mcp.transports.streams import CHUNK
 from clawft_trio.mcp.types import JsonObject
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.tools.registry import ToolRegistry
@@ -108,7 +108,7 @@ class _Connection:
 
     # --- what comes in ---------------------------------------------------------------------------------------------
 
-    def deliver(self, message: Message) -> None:
+    def deliver(self, message: JsonRpcMessage) -> None:
         """Route one message. A handshake takes effect at once, for requests right behind it."""
         if (
             isinstance(message, Envelope)
@@ -133,7 +133,7 @@ class _Connection:
             code = PARSE_ERROR if message.syntax else INVALID_REQUEST
             self._mux.send_answer_nowait(encode_error(message.id, code, message.reason[:200]))
 
-    async def _answer(self, incoming: Incoming) -> Any:
+    async def _answer(self, incoming: IncomingRequest) -> Any:
         peer = self._peer
         if declares_version(incoming.params):
             peer = stateless_peer(read_meta(incoming.params), self._options.auth)
@@ -164,7 +164,7 @@ class _Connection:
             params = {"uri": change.uri} if change.kind == "resource" else {}
             await self._mux.send_answer(encode_notification(change.method, params))
 
-    async def _listen(self, incoming: Incoming) -> JsonObject:
+    async def _listen(self, incoming: IncomingRequest) -> JsonObject:
         if len(self._subscriptions) >= MAX_LISTENS:
             raise PeerError(f"more than {MAX_LISTENS} subscriptions at once", code=INVALID_REQUEST)
         uris = self._options.max_subscriptions
@@ -222,7 +222,7 @@ class _StreamChannel:
         self._waiting: set[trio.CancelScope] = set()
         self._closed = False
 
-    def notify(self, method: str, params: JsonObject) -> None:
+    def observer(self, method: str, params: JsonObject) -> None:
         with suppress(trio.WouldBlock):
             self._mux.notify_nowait(method, params)
 
@@ -290,7 +290,7 @@ class _HostTransport:
         deliver = self._connection.deliver
         try:
             while data := await self._receive.receive_some(CHUNK):
-                mux.last_heard = trio.current_time()
+                mux.last_received = trio.current_time()
                 for message in _messages(self._lines.feed(bytes(data))):
                     deliver(message)
                 if mux.congested:
@@ -314,7 +314,7 @@ class _HostTransport:
             connection.cancel(reason="the host has stopped reading")
 
 
-def _messages(lines: Iterable[bytes | Malformed]) -> Iterable[Message]:
+def _messages(lines: Iterable[bytes | Malformed]) -> Iterable[JsonRpcMessage]:
     for line in lines:
         if isinstance(line, Malformed):
             yield line

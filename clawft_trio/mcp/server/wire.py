@@ -10,18 +10,18 @@ from msgspec import UNSET, Raw, UnsetType
 from clawft_trio.errors import PeerError
 from clawft_trio.mcp.jsonrpc import INVALID_PARAMS
 from clawft_trio.mcp.stateless import CLIENT_CAPABILITIES, LOG_LEVEL
-from clawft_trio.mcp.types import PROTOCOL_VERSION, Wire
+from clawft_trio.mcp.types import PROTOCOL_VERSION, WireRecord
 
 P = TypeVar("P")
 
 
-class ListParams(Wire, frozen=True, kw_only=True):
+class ListParams(WireRecord, frozen=True, kw_only=True):
     """A page of a list."""
 
     cursor: str | None = None
 
 
-class InputParams(Wire, frozen=True, kw_only=True):
+class InputParams(WireRecord, frozen=True, kw_only=True):
     """What requests carry that a tool, prompt or resource may answer with questions."""
 
     meta: dict[str, Any] = msgspec.field(name="_meta", default_factory=dict)
@@ -49,20 +49,20 @@ class PromptParams(InputParams, frozen=True, kw_only=True):
     arguments: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-class InitializeParams(Wire, frozen=True, kw_only=True):
+class InitializeParams(WireRecord, frozen=True, kw_only=True):
     """`initialize`."""
 
     protocol_version: str = ""
     capabilities: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-class LevelParams(Wire, frozen=True, kw_only=True):
+class LevelParams(WireRecord, frozen=True, kw_only=True):
     """`logging/setLevel`."""
 
     level: Any
 
 
-class CompletionRef(Wire, frozen=True, kw_only=True):
+class CompletionRef(WireRecord, frozen=True, kw_only=True):
     """What is completed."""
 
     type: str
@@ -70,20 +70,20 @@ class CompletionRef(Wire, frozen=True, kw_only=True):
     uri: str = ""
 
 
-class CompletionArgument(Wire, frozen=True, kw_only=True):
+class CompletionArgument(WireRecord, frozen=True, kw_only=True):
     """What was typed so far."""
 
     name: str
     value: str
 
 
-class CompletionContext(Wire, frozen=True, kw_only=True):
+class CompletionContext(WireRecord, frozen=True, kw_only=True):
     """Arguments that are known already."""
 
     arguments: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-class CompleteParams(Wire, frozen=True, kw_only=True):
+class CompleteParams(WireRecord, frozen=True, kw_only=True):
     """`completion/complete`."""
 
     ref: CompletionRef
@@ -91,7 +91,7 @@ class CompleteParams(Wire, frozen=True, kw_only=True):
     context: CompletionContext = CompletionContext()
 
 
-class NotificationFilter(Wire, frozen=True, kw_only=True):
+class NotificationFilter(WireRecord, frozen=True, kw_only=True):
     """What a `subscriptions/listen` request wants."""
 
     tools_list_changed: bool = False
@@ -100,7 +100,7 @@ class NotificationFilter(Wire, frozen=True, kw_only=True):
     resource_subscriptions: tuple[str, ...] = ()
 
 
-class ListenParams(Wire, frozen=True, kw_only=True):
+class ListenParams(WireRecord, frozen=True, kw_only=True):
     """`subscriptions/listen`."""
 
     notifications: NotificationFilter = NotificationFilter()

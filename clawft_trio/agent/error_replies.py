@@ -1,0 +1,79 @@
+"""The reply to a message that could not be answered: what happened, in words for the one who asked."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from clawft_trio.errors import (
+    AuthFailed,
+    BudgetExceeded,
+    ClawftError,
+    ContentFiltered,
+    ContextLengthExceeded,
+    InvalidAnswer,
+    NotConfigured,
+    PermissionDenied,
+    ProviderError,
+    QuotaExhausted,
+    RateLimitExceeded,
+    StoreError,
+    TurnCancelled,
+    TurnInterrupted,
+    TurnTimeout,
+)
+from clawft_trio.messages import InboundMessage, OutboundMessage
+from clawft_trio.nursery import leaves
+
+# By class, the first that fits. Nothing of an error's own text: it is written for the operator, and may hold more
+# than a stranger should read.
+_WORDS: tuple[tuple[type[BaseException], str], ...] = (
+    (RateLimitExceeded, "You are asking faster than I may answer."),
+    (BudgetExceeded, "The budget for your questions is spent."),
+    (PermissionDenied, "You do not have the permission for that."),
+    (ContextLengthExceeded, "This conversation has become too long for the model. Please start a new one."),
+    (ContentFiltered, "The model's provider refuses to answer that."),
+    (NotConfigured, "I am not set up completely, so I cannot answer. Please tell whoever runs me."),
+    (AuthFailed, "The model's provider does not accept my key. Please tell whoever runs me."),
+    (QuotaExhausted, "The account at the model's provider is used up. Please tell whoever runs me."),
+    (InvalidAnswer, "The model did not manage to answer in the form that was asked for."),
+    (ProviderError, "No model could answer just now. Please try again."),
+    (TurnTimeout, "This took too long, and I gave up. Please try again, perhaps with a smaller question."),
+    (TurnCancelled, "Stopped."),
+    (TurnInterrupted, "I was interrupted several times while working on this, and gave up. Please try again."),
+    (StoreError, "I cannot write down what I do just now, so I did not begin. Please try again."),
+)
+_UNKNOWN = "Something went wrong here, and I cannot answer. It has been noted. Please try again."
+
+
+def failure_reply(message: InboundMessage, error: BaseException) -> OutboundMessage:
+    """The final reply to *message* when its turn ended with *error*.
+
+    `metadata["error"]` is the class's name, `metadata["retry_after"]` the seconds until trying again makes sense,
+    where somebody said.
+    """
+    cause = decisive_error(error)
+    metadata: dict[str, Any] = {"error": type(cause).__name__}
+    words = next((words for kind, words in _WORDS if isinstance(cause, kind)), _UNKNOWN)
+    wait = cause.retry_after if isinstance(cause, ClawftError) else None
+    if wait is not None and math.isfinite(wait):
+        metadata["retry_after"] = wait
+        words += f" It makes sense again in {duration(wait)}."
+    return OutboundMessage(
+        channel=message.channel, chat_id=message.chat_id, content=words, reply_to=message.id, metadata=metadata
+    )
+
+
+def decisive_error(error: BaseException) -> BaseException:
+    """Of several errors at once, the one that says most to the one who asked."""
+    found = leaves(error)
+    return next((exc for kind, _ in _WORDS for exc in found if isinstance(exc, kind)), found[0])
+
+
+def duration(seconds: float) -> str:
+    """*seconds* as people say it."""
+    for limit, unit, name in ((100, 1, "second"), (100 * 60, 60, "minute"), (48 * 3600, 3600, "hour")):
+        if seconds < limit:
+            count = max(1, math.ceil(seconds / unit))
+            return f"{count} {name}{'s' if count != 1 else ''}"
+    return f"{math.ceil(seconds / 86400)} days"

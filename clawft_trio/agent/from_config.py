@@ -1,0 +1,166 @@
+"""From a configuration to the parts of an agent."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import attrs
+
+from clawft_trio.agent.turn_types import TurnPolicy
+from clawft_trio.chat import Provider
+from clawft_trio.config import Config, McpServerConfig, ProviderConfig, Secret
+from clawft_trio.costs import (
+    MIGRATIONS as COST_MIGRATIONS,
+    Calendar,
+    CostTracker,
+    Ledger,
+    Limits,
+    Prices,
+    load_price_list,
+    tier_prices,
+)
+from clawft_trio.errors import ConfigError, NotConfigured, Problem
+from clawft_trio.llm import KNOWN, OpenAICompatible, provider_named
+from clawft_trio.mcp import HttpServer, StdioServer, ToolServer
+from clawft_trio.mcp.connect import Server
+from clawft_trio.pipeline import Router, Selection, StaticRouter, TieredRouter
+from clawft_trio.store import Store, open_store
+from clawft_trio.tools.builtin import BuiltinPolicy, CommandPolicy
+
+
+def provider_maker(config: Config, environ: Mapping[str, str] | None = None) -> Callable[[str], Provider]:
+    """How providers are made by their names: from their section, over what the catalog knows."""
+
+    def make(name: str) -> Provider:
+        own = config.providers.get(name, ProviderConfig())
+        options = _options(config, name, own)
+        key = secret_value(own.api_key, f"the key of {name!r}")
+        if name in KNOWN or own.api_base is None:
+            return provider_named(name, api_key=key, base_url=own.api_base, environ=environ, **options)
+        return OpenAICompatible(name, base_url=own.api_base, api_key=key, **options)
+
+    return make
+
+
+def _options(config: Config, name: str, own: ProviderConfig) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "retryable_statuses": config.retry_of(name).statuses,
+        "clocks": config.timeouts.clocks,
+        "headers": {
+            header: secret_value(value, f"header {header!r} of {name!r}") or ""
+            for header, value in (own.extra_headers or {}).items()
+        },
+    }
+    if own.concurrency is not None:
+        options["connections"] = own.concurrency
+    return options
+
+
+def secret_value(secret: Secret | None, what: str) -> str | None:
+    """What *secret* holds; None when it holds nothing.
+
+    Raises:
+      NotConfigured: it was to come from a variable that is not set.
+    """
+    if secret is None:
+        return None
+    if secret.missing:
+        raise NotConfigured(f"{what} is not there: set {' and '.join(secret.missing)}")
+    return secret.get_secret_value() or None
+
+
+def mcp_servers(config: Config) -> dict[str, ToolServer]:
+    """The MCP servers by name.
+
+    Raises:
+      ConfigError: one has neither a command nor an address, or both.
+      NotConfigured: a variable that one needs is not set.
+    """
+    return {name: _tool_server(name, own) for name, own in config.tools.mcp_servers.items()}
+
+
+def _tool_server(name: str, own: McpServerConfig) -> ToolServer:
+    return ToolServer(
+        _server(name, own),
+        allow=own.allow,
+        deny=own.deny,
+        internal_only=own.internal_only,
+        trust_hints=own.trust_hints,
+        total=None if own.total_ms is None else own.total_ms / 1000,
+        strategy=None if own.retry is None else own.retry.policy(),
+    )
+
+
+def _server(name: str, own: McpServerConfig) -> Server:
+    if (own.command is None) == (own.url is None):
+        raise ConfigError([Problem(f"$.tools.mcp_servers[{name!r}]", "expected either command or url")])
+    if own.command is not None:
+        env = {key: secret_value(value, f"{key} of MCP server {name!r}") or "" for key, value in own.env.items()}
+        return StdioServer((own.command, *own.args), env=env)
+    headers = {
+        key: secret_value(value, f"header {key!r} of MCP server {name!r}") or "" for key, value in own.headers.items()
+    }
+    assert own.url is not None
+    return HttpServer(own.url, headers=headers)
+
+
+@asynccontextmanager
+async def open_tracker(
+    config: Config, store: Store, models: Iterable[str], given: Collection[str]
+) -> AsyncGenerator[CostTracker, None]:
+    """Who knows what answers cost and what may be spent, with its ledger in *store*.
+
+    Args:
+      models: `provider/model` of everything that may be asked.
+      given: names of providers that the catalog's prices say nothing about.
+
+    Cancellation: the ledger is whole.
+    """
+    budgets = config.routing.cost_budgets
+    tiered = [target for tier in config.routing.tiers for target in tier.targets()]
+    unlisted = frozenset({*given, *(name for name, own in config.providers.items() if own.api_base)})
+    asked = {model.partition("/")[0] for model in (*models, *(target.name for target in tiered))}
+    prices = Prices(
+        explicit={**tier_prices(tiered), **config.prices},
+        # Importing the list takes a quarter of a second: only for whom it can price.
+        listed=await load_price_list() if asked - unlisted else None,
+        unlisted=unlisted,
+    )
+    limits = Limits(daily=budgets.global_daily_limit_usd, monthly=budgets.global_monthly_limit_usd)
+    async with AsyncExitStack() as stack:
+        if not budgets.tracking_persistence:
+            store = await stack.enter_async_context(open_store(None, migrations=COST_MIGRATIONS))
+        yield CostTracker(Ledger(store, calendar=Calendar(budgets.reset_hour_utc)), prices, everybody=limits)
+
+
+def router(config: Config, models: Sequence[str], selection: Selection) -> Router:
+    """Who chooses the models.
+
+    Raises:
+      NotConfigured: no model is named anywhere.
+    """
+    if config.routing.mode == "tiered":
+        policy = config.routing
+        return TieredRouter(attrs.evolve(policy, failover=policy.failover or config.failover), selection=selection)
+    if not models:
+        raise NotConfigured("no model: name one, as provider/model")
+    return StaticRouter(models, strategy=config.routing.selection_strategy, selection=selection)
+
+
+def turn_policy(config: Config) -> TurnPolicy:
+    """What bounds a turn."""
+    defaults = config.agents.defaults
+    return TurnPolicy(
+        max_tool_iterations=defaults.max_tool_iterations,
+        memory_window=defaults.memory_window,
+        total=config.timeouts.total,
+        max_tokens=defaults.max_tokens,
+        temperature=defaults.temperature,
+    )
+
+
+def builtin_policy(config: Config) -> BuiltinPolicy:
+    """Which built-in tools there are."""
+    return BuiltinPolicy(unapproved=config.tools.unapproved, commands=CommandPolicy(allow=config.tools.allow_commands))

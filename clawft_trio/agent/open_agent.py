@@ -1,0 +1,267 @@
+"""Everything an agent is made of, opened and closed together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+import attrs
+import trio
+
+from clawft_trio.agent.agent import Agent, AgentParts
+from clawft_trio.agent.bus_turn import BusTurn
+from clawft_trio.agent.from_config import (
+    builtin_policy,
+    mcp_servers,
+    open_tracker,
+    provider_maker,
+    router,
+    turn_policy,
+)
+from clawft_trio.agent.journal import MIGRATIONS as JOURNAL_MIGRATIONS, Journal
+from clawft_trio.agent.loop import AgentLoop
+from clawft_trio.agent.providers import open_providers
+from clawft_trio.agent.sessions import MIGRATIONS as SESSION_MIGRATIONS, Sessions
+from clawft_trio.agent.turn import Turns
+from clawft_trio.agent.turn_context import LoopPolicy
+from clawft_trio.agent.turn_types import TurnPolicy
+from clawft_trio.bus import Channel, MessageBus, StoredUndelivered, open_bus, serve_channel
+from clawft_trio.chat import Provider
+from clawft_trio.config import Config, load_config
+from clawft_trio.context import ContextBuilder, Memory, Skills, memory_tools, skill_tool
+from clawft_trio.costs import MIGRATIONS as COST_MIGRATIONS, CostTracker, Metered
+from clawft_trio.files import FileCache
+from clawft_trio.mcp import McpOptions, ToolServer, open_toolset
+from clawft_trio.mcp.connect import Server
+from clawft_trio.mcp.tool_pinning import PIN_MIGRATIONS, StoredPins
+from clawft_trio.nursery import cleanup_scope, open_hidden_nursery
+from clawft_trio.observe import Event, Observer, fan_out
+from clawft_trio.pipeline import (
+    FitnessScorer,
+    NoLearner,
+    NoScorer,
+    PermissionResolver,
+    Pipeline,
+    RateLimiter,
+    Selection,
+    Target,
+    Targets,
+    TrajectoryLearner,
+    TurnAdmission,
+    open_targets,
+)
+from clawft_trio.pipeline.tokens import request_tokens
+from clawft_trio.resilience import Failover, Policy, Resilient, RetryBudget
+from clawft_trio.store import open_store
+from clawft_trio.tools import Approve, FanOutPolicy, Tool, ToolRegistry
+from clawft_trio.tools.builtin import BuiltinPolicy, register_builtins
+
+MIGRATIONS = (*SESSION_MIGRATIONS, *JOURNAL_MIGRATIONS, *COST_MIGRATIONS, *PIN_MIGRATIONS)
+"""The schema of an agent's store."""
+
+
+@asynccontextmanager
+async def open_agent(
+    models: Sequence[str] = (),
+    *,
+    tools: Iterable[Tool] = (),
+    mcp: Mapping[str, Server | ToolServer] | None = None,
+    mcp_options: McpOptions | None = None,
+    workspace: str | Path | None = None,
+    config: Config | str | Path | None = None,
+    store: str | Path | None = None,
+    providers: Mapping[str, Provider] | None = None,
+    make_provider: Callable[[str], Provider] | None = None,
+    policy: Policy | None = None,
+    turn: TurnPolicy | None = None,
+    loop: LoopPolicy | None = None,
+    builtins: BuiltinPolicy | None = None,
+    approve: Approve | None = None,
+    channels: Iterable[Channel] = (),
+    observers: Iterable[Observer] = (),
+) -> AsyncGenerator[Agent, None]:
+    """Open everything an agent needs, for the length of the block.
+
+    Args:
+      models: `provider/model`, in order of preference. The first that answers, answers. None given: the config's.
+      tools: what the model may call.
+      mcp: MCP servers by name, each a command or more; their tools are offered as `name__tool`.
+      mcp_options: how its clients behave, and what servers may ask of this side (`Host`); by default nothing.
+      workspace: a folder. Its SOUL.md, AGENTS.md and the like tell the model who it is; its file tools cannot leave
+        it. None: the config's, or neither.
+      config: a configuration, or the path of one. What is given here besides goes before what it says.
+      store: the file in which sessions, the journal and undelivered replies are kept; None keeps them in memory.
+      providers: providers by the name before the slash, used as they are; others are made by *make_provider*.
+      make_provider: makes a provider by its name; by default from the config and the catalog.
+      policy: the strategies around each target; by default `Config.policy_of` its provider.
+      turn: what bounds a turn.
+      loop: how many turns run at once for messages of the bus.
+      builtins: which built-in tools the workspace gets.
+      approve: asked before every call that may change something.
+      channels: adapters to messengers; they are served with the bus.
+      observers: told everything; see `clawft_trio.observe`.
+
+    Raises:
+      NotConfigured: a model names an unknown provider, or its key is missing.
+      ConfigError: the configuration does not fit.
+      StoreError: the store cannot be used.
+      TypeError: *models* is one string, or a tool is not made by `@tool`.
+
+    Cancellation: everything is cancelled, waited for and closed, each within its grace.
+    """
+    if isinstance(models, str):
+        raise TypeError(f"models are a list: [{models!r}]")
+    settings = config if isinstance(config, Config) else Config() if config is None else await load_config(config)
+    plan = _Plan(
+        config=settings,
+        models=tuple(models) or settings.models,
+        workspace=Path(workspace) if workspace is not None else settings.agents.defaults.workspace,
+        policy=policy,
+        observer=fan_out(observers),
+    )
+    registry = ToolRegistry(tools, policy=FanOutPolicy(concurrency=settings.tools.concurrency), approve=approve)
+    context = plan.context(registry, builtins or builtin_policy(settings))
+    async with (
+        open_store(None if store is None else Path(store), migrations=MIGRATIONS) as kept,
+        open_providers(providers, make_provider or provider_maker(settings)) as known,
+        open_tracker(settings, kept, plan.models, providers or {}) as tracker,
+        open_targets(known.at, wrap=partial(plan.around, tracker)) as targets,
+        # Before anything is started: a missing key is told at once, and not at three in the morning.
+        plan.reaching(targets),
+        open_toolset(
+            {**mcp_servers(settings), **(mcp or {})},
+            registry,
+            options=mcp_options,
+            pins=StoredPins(kept),
+            observer=plan.observer,
+        ) as toolset,
+        open_bus(settings.bus, undelivered=StoredUndelivered(kept), observer=plan.observer) as bus,
+    ):
+        journal = None if store is None else Journal(kept)
+        turns = Turns(
+            models=plan.pipeline(targets, tracker),
+            tools=registry,
+            history=Sessions(kept),
+            context=context,
+            policy=turn or turn_policy(settings),
+            workspace=plan.workspace,
+        )
+        bus_turn = BusTurn(turns=attrs.evolve(turns, journal=journal), permissions=plan.permissions)
+        agent_loop = AgentLoop(bus, bus_turn, policy=loop, journal=journal, observer=plan.observer)
+        parts = AgentParts(
+            turns=turns,
+            tools=registry,
+            toolset=toolset,
+            bus=bus,
+            loop=agent_loop,
+            targets=targets,
+            store=kept,
+            costs=tracker,
+            permissions=plan.permissions,
+        )
+        async with _serving(agent_loop, bus, channels):
+            yield Agent(parts, plan.observer)
+
+
+async def serve_agent(
+    opening: AbstractAsyncContextManager[Agent],
+    *,
+    task_status: trio.TaskStatus[Agent] = trio.TASK_STATUS_IGNORED,
+) -> NoReturn:
+    """Open an agent in a nursery of the caller's own, and serve it until that is cancelled.
+
+        agent = await nursery.start(serve_agent, open_agent(["openai/gpt-5"]))
+
+    Raises:
+      ClawftError: as `open_agent`.
+
+    Cancellation: what runs is stopped, every message that was accepted gets its reply, and all is closed. For an end
+    that lets turns finish, `await agent.parts.loop.shutdown()` first.
+    """
+    async with opening as agent:
+        task_status.started(agent)
+        await trio.sleep_forever()
+    raise AssertionError("sleep_forever returned")
+
+
+@asynccontextmanager
+async def _serving(loop: AgentLoop, bus: MessageBus, channels: Iterable[Channel]) -> AsyncGenerator[None, None]:
+    """Serve bus and channels beside the block; at its end what runs gets its grace, and everything its reply."""
+    async with open_hidden_nursery() as nursery:
+        await nursery.start(loop.serve)
+        async with open_hidden_nursery() as carriers:
+            for channel in channels:
+                await carriers.start(partial(serve_channel, bus, channel))
+            try:
+                yield
+            finally:
+                with cleanup_scope(loop.policy.grace + loop.policy.final_reply_grace):
+                    await loop.shutdown()  # noqa: ASYNC102 - `cleanup_scope` is shielded and bounded
+                bus.close()
+                # Carriers end when they have carried everything; what they cannot in time goes to the shelf.
+                carriers.cancel_scope.deadline = trio.current_time() + loop.policy.final_reply_grace
+        nursery.cancel_scope.cancel(reason="agent closed")
+
+
+@attrs.frozen(kw_only=True)
+class _Plan:
+    """What is decided before anything is opened."""
+
+    config: Config
+    models: tuple[str, ...]
+    workspace: Path | None
+    policy: Policy | None
+    observer: Callable[[Event], None]
+    #: one for the process: shared by all retries, hedges and failovers
+    budget: RetryBudget = attrs.field(factory=RetryBudget)
+
+    @asynccontextmanager
+    async def reaching(self, targets: Targets) -> AsyncGenerator[None, None]:
+        """See that every model can be asked, as far as that can be known without asking."""
+        for model in self.models:
+            targets.reach(Target.parse(model))
+        yield
+
+    @property
+    def permissions(self) -> PermissionResolver:
+        """Who may do what."""
+        tiers = tuple(tier.name for tier in self.config.routing.tiers)
+        return PermissionResolver(self.config.routing.permissions, tiers=tiers)
+
+    def around(self, tracker: CostTracker, provider: Provider, target: Target) -> Provider:
+        """What every target has around it: the meter inside, so that every attempt pays."""
+        metered = Metered(provider, tracker, target, tokens=request_tokens)
+        return Resilient(metered, self.policy or self.config.policy_of(target.provider, self.budget))
+
+    def pipeline(self, targets: Targets, tracker: CostTracker) -> Pipeline:
+        """Who routes and answers."""
+        stages = self.config.pipeline
+        return Pipeline(
+            router=router(self.config, self.models, Selection(estimate=tracker.estimate)),
+            transport=targets,
+            chain=partial(Failover, hedge_after=self.config.timeouts.hedge_after, budget=self.budget),
+            scorer=FitnessScorer() if stages.scorer == "fitness" else NoScorer(),
+            learner=TrajectoryLearner() if stages.learner == "trajectory" else NoLearner(),
+            admission=TurnAdmission(limiter=RateLimiter(self.config.routing.rate_limiting), budget=tracker),
+        )
+
+    def context(self, registry: ToolRegistry, builtins: BuiltinPolicy) -> ContextBuilder | None:
+        """The workspace's word on who the agent is, and the tools that come with it."""
+        if self.workspace is None:
+            return None
+        cache = FileCache()
+        skills = Skills(
+            cache,
+            workspace=self.workspace / ".clawft" / "skills",
+            user=self.config.skills.user,
+            trust_workspace=self.config.skills.trust_workspace,
+        )
+        memory = Memory(self.workspace, cache, locks=registry.locks, per_sender=self.config.memory.per_sender)
+        register_builtins(registry, self.workspace, builtins)
+        registry.add(skill_tool(skills))
+        for tool in memory_tools(memory):
+            registry.add(tool)
+        return ContextBuilder(self.workspace, cache=cache, skills=skills, memory=memory)

@@ -1,0 +1,164 @@
+"""What a turn is given and what comes of it: the question, the policy, the reply, and whom it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any, Protocol, TypeAlias
+
+import attrs
+from attrs.validators import ge, gt, instance_of, optional
+
+from clawft_trio.agent.answer_form import AnswerForm
+from clawft_trio.attempts import AttemptRecord, Latency, Usage
+from clawft_trio.auth import AuthContext
+from clawft_trio.chat import Call, ChatRequest, ChatResponse, Message, StreamEvent, ToolCall, new_id
+from clawft_trio.pipeline import RoutingDecision
+from clawft_trio.tools import ToolJournal, ToolResult
+
+# Outside the field: there, the checkers take its type from the default, which is no None.
+_POSITIVE: Any = optional(gt(0))
+
+
+@attrs.frozen
+class RoundStarted:
+    """The model is asked again. What came before stands: a `Reset` reaches back to here and no further."""
+
+    #: 1 is the first
+    number: int
+
+
+@attrs.frozen
+class ToolsAnswered:
+    """The tool calls of a round have their answers, in call order."""
+
+    answers: tuple[ToolResult, ...]
+
+
+AgentEvent: TypeAlias = StreamEvent | RoundStarted | ToolsAnswered
+"""What is seen of a turn on its way."""
+
+
+@attrs.frozen(kw_only=True)
+class TurnPolicy:
+    """What bounds a turn."""
+
+    #: rounds of tool calls; after them the model is asked once more, for an answer without tools
+    max_tool_iterations: int = attrs.field(default=20, validator=ge(1))
+    #: times that a typed answer which does not fit goes back to the model
+    max_answer_corrections: int = attrs.field(default=2, validator=ge(0))
+    #: messages of the session that the model is reminded of
+    memory_window: int = attrs.field(default=50, validator=ge(0))
+    #: seconds for the whole turn; None leaves it to the caller
+    total: float | None = attrs.field(default=600.0, validator=_POSITIVE)
+    max_tokens: int | None = attrs.field(default=None, validator=optional(ge(1)))
+    temperature: float | None = attrs.field(default=None, validator=optional(ge(0)))
+
+
+@attrs.frozen(kw_only=True)
+class TurnRequest:
+    """What is asked in a turn, by whom, and where."""
+
+    # Checked here, because what is asked is written down whatever becomes of it, and has to be readable again.
+    content: Message = attrs.field(validator=instance_of(Message))
+    auth: AuthContext
+    #: the conversation it belongs to
+    session: str
+    turn_id: str = attrs.field(factory=new_id)
+    #: `provider/model`, for those whose permissions let them choose
+    model: str = ""
+    #: what the answer has to be; None: any text
+    form: AnswerForm[Any] | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Reply:
+    """The answer to a question, and what it took."""
+
+    text: str
+    finish_reason: str
+    #: who gave the final answer
+    provider: str
+    model: str
+    #: tokens of all rounds; None when no provider told
+    usage: Usage | None
+    #: US dollars for all rounds; None when a part of it has no price
+    cost: Decimal | None
+    latency: Latency
+    #: every attempt of every round
+    attempts: tuple[AttemptRecord, ...]
+    #: every tool call of every round, in call order
+    tools: tuple[ToolResult, ...]
+    #: the model's answer in each round
+    rounds: tuple[ChatResponse, ...]
+    session: str
+    turn_id: str
+    #: why that provider and model
+    decision: RoutingDecision | None = None
+    #: the answer as a value, where a form was asked for
+    answer: object = None
+
+
+class History(Protocol):
+    """Where conversations are kept."""
+
+    async def history(self, session: str, limit: int | None = None) -> tuple[Message, ...]:
+        """The last *limit* messages of *session*, oldest first.
+
+        Cancellation: nothing is changed.
+        """
+        ...
+
+    async def append(self, session: str, messages: Sequence[Message], *, turn_id: str = "") -> None:
+        """Add *messages* to *session*, all or none; what *turn_id* had added before is replaced.
+
+        Cancellation: all or none.
+        """
+        ...
+
+
+class Models(Protocol):
+    """Who routes and answers: a `Pipeline` or a `PipelineRegistry`."""
+
+    async def route(self, request: ChatRequest, call: Call | None = None) -> RoutingDecision:
+        """Decide who may answer a turn.
+
+        Cancellation: the turn stays counted.
+        """
+        ...
+
+    async def complete(self, request: ChatRequest, call: Call, decision: RoutingDecision) -> ChatResponse:
+        """Answer one round.
+
+        Cancellation: what is running is cancelled and waited for.
+        """
+        ...
+
+
+class TurnJournal(Protocol):
+    """What has to survive a crash, and what did."""
+
+    async def answers(self, turn_id: str) -> Sequence[ChatResponse]:
+        """The answers that were bought before, by round.
+
+        Cancellation: nothing is changed.
+        """
+        ...
+
+    async def answered(self, turn_id: str, number: int, response: ChatResponse) -> None:
+        """Round *number* (from 1) has its answer.
+
+        Cancellation: it is kept, or not.
+        """
+        ...
+
+    def tools(self, turn_id: str, number: int) -> ToolJournal:
+        """Where the tool calls of a round are kept."""
+        ...
+
+    async def tool_answers(self, turn_id: str, number: int, calls: Sequence[ToolCall]) -> dict[str, ToolResult]:
+        """The answers to calls that were finished, or can never be known, by call id.
+
+        Cancellation: nothing is changed.
+        """
+        ...

@@ -1,0 +1,127 @@
+"""The agent that a command's options describe."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from clawft_trio.agent import Agent, open_agent
+from clawft_trio.agent.from_config import provider_maker
+from clawft_trio.chat import Provider
+from clawft_trio.cli.errors import error_reason, say
+from clawft_trio.cli.options import Chosen
+from clawft_trio.cli.progress import progress
+from clawft_trio.cli.transcript import sanitize
+from clawft_trio.config import Config, load_config
+from clawft_trio.errors import InvalidData, NotConfigured, Problem
+from clawft_trio.llm import OpenAICompatible, provider_named
+from clawft_trio.observe import Observer, open_recording, redact_secrets
+
+# A run of so many letters without a `_` is a key whose issuer gives it no prefix, and nobody's idea of a name.
+_VARIABLE = re.compile(r"(?!\w*[A-Za-z0-9]{24})[A-Za-z_][A-Za-z0-9_]*")
+
+
+async def settings_of(config: Path | None) -> Config:
+    """The configuration in a file; without one, the defaults.
+
+    Raises:
+      ConfigError: it cannot be read or does not fit.
+
+    Cancellation: nothing is kept.
+    """
+    await trio.lowlevel.checkpoint()
+    return Config() if config is None else await load_config(config)
+
+
+@asynccontextmanager
+async def open_chosen(chosen: Chosen, *, observers: Sequence[Observer] = ()) -> AsyncGenerator[Agent, None]:
+    """Open the agent that *chosen* describes, for the length of the block; MCP servers that do not start are told.
+
+    Raises:
+      ClawftError: something is missing or does not fit.
+
+    Cancellation: everything is closed.
+    """
+    if chosen.record is not None:
+        await _refuse_what_is_there(chosen.record)
+    config = await settings_of(chosen.config)
+    models, make = targets_of(chosen, config)
+    async with AsyncExitStack() as stack:
+        if chosen.record is not None:
+            observers = [*observers, await stack.enter_async_context(open_recording(chosen.record))]
+        opening = open_agent(
+            models,
+            make_provider=make,
+            workspace=chosen.workspace,
+            config=config,
+            store=chosen.store,
+            observers=observers,
+        )
+        async with progress("Starting") as started, opening as agent:
+            started()
+            for line in absent_servers(agent):
+                say(line)
+            yield agent
+
+
+def absent_servers(agent: Agent) -> Iterator[str]:
+    """A line for each MCP server that has not started, with the reason."""
+    for name, exc in agent.parts.toolset.failures.items():
+        # Its last words are its own: they may move a cursor, or tell a secret.
+        yield sanitize(redact_secrets(f"MCP server {name} did not start: {error_reason(exc)}"))
+
+
+async def existing_folder(path: Path) -> Path:
+    """*path*, once it is known to be a folder.
+
+    Raises:
+      NotConfigured: it is none.
+
+    Cancellation: nothing is kept.
+    """
+    if not await trio.Path(path).is_dir():
+        raise NotConfigured(f"no workspace: {path} is not a folder")
+    return path
+
+
+async def _refuse_what_is_there(record: Path) -> None:
+    """A recording replaces its file, and nobody who mistypes a name means that."""
+    path = trio.Path(record)
+    if await path.is_file() and (await path.stat()).st_size:
+        advice = f"name a new file (clawft-trio timeline {record} draws it, if it is a recording)"
+        raise InvalidData([Problem("--record", f"{record} is there already and not empty: {advice}")])
+
+
+def targets_of(chosen: Chosen, config: Config) -> tuple[tuple[str, ...], Callable[[str], Provider]]:
+    """The targets, and how their providers are made.
+
+    Raises:
+      NotConfigured: no model is named anywhere, or the variable that should hold the key does not.
+    """
+    key = _key(chosen.api_key_env)
+    if chosen.base_url is not None:
+        url = chosen.base_url
+        models = chosen.models or ("default",)
+        return tuple(map(chosen.target, models)), lambda name: OpenAICompatible(name, base_url=url, api_key=key)
+    models = chosen.models or config.models
+    if config.routing.mode == "static" and len(models) == 0:
+        raise NotConfigured("no model: name one with --model provider/model, in --config, or a server with --base-url")
+    make = provider_maker(config)
+    return models, make if key is None else lambda name: provider_named(name, api_key=key)
+
+
+def _key(variable: str | None) -> str | None:
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "").strip()
+    if key:
+        return key
+    if _VARIABLE.fullmatch(variable) and redact_secrets(variable) == variable:
+        raise NotConfigured(f"no key: {variable} is not set, or empty")
+    # Whoever gives the key in place of its variable must not find it in a log.
+    raise NotConfigured("no key: --api-key-env takes the name of a variable, and that is no variable's name")

@@ -1,0 +1,70 @@
+"""What went wrong, in words for whoever typed the command."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+
+from clawft_trio.attempts import AttemptRecord
+from clawft_trio.errors import ClawftError, InvalidData, NotConfigured, PeerGone, Problem, TransportFailed
+
+
+def explain(exc: BaseException) -> None:
+    """Say on stderr what *exc* means, attempts and all."""
+    for line in error_lines(exc):
+        say(line)
+
+
+def error_lines(exc: BaseException) -> Iterator[str]:
+    """What *exc* means, line by line."""
+    if isinstance(exc, InvalidData):
+        yield from (": ".join(_parts(problem, exc.source)) for problem in exc.problems)
+        return
+    if isinstance(exc, OSError) and exc.filename is not None and exc.strerror:
+        yield f"{exc.filename}: {exc.strerror}"
+        return
+    yield f"{type(exc).__name__}: {exc}"
+    if isinstance(exc, ClawftError):
+        yield from _attempt_lines(exc.attempts)
+        if exc.retry_after is not None:
+            yield f"  Worth trying again in {exc.retry_after:.0f} s."
+        if any(map(_worth_examining, [exc, *(record.error for record in exc.attempts)])):
+            yield "See: clawft-trio doctor"
+
+
+def error_reason(exc: ClawftError) -> str:
+    """What *exc* says, with the last words of the process that it is about."""
+    last = exc.stderr.strip().splitlines()[-1:] if isinstance(exc, PeerGone) else []
+    return ": ".join([str(exc), *last])
+
+
+def _parts(problem: Problem, source: str) -> Iterator[str]:
+    """Where, and what; of a problem of the whole the path says nothing to who did not write this."""
+    if source:
+        yield source
+    if problem.path != "$" or not source:
+        yield problem.path
+    yield problem.message
+
+
+def _attempt_lines(records: Sequence[AttemptRecord]) -> Iterator[str]:
+    """What became of each attempt; those of one target that ended alike are told together."""
+    alike: dict[tuple[str, str, str], list[AttemptRecord]] = {}
+    for record in records:
+        alike.setdefault((record.target, record.outcome, str(record.error or record.why)), []).append(record)
+    for (target, outcome, why), told in alike.items():
+        if len(told) == 1:
+            yield f"  {target}: {outcome} after {told[0].latency.total:.2f} s: {why}"
+            continue
+        took = max(one.started + one.latency.total for one in told) - min(one.started for one in told)
+        yield f"  {target}: {outcome} {len(told)} times in {took:.1f} s: {why}"
+
+
+def _worth_examining(exc: BaseException | None) -> bool:
+    """Whether `doctor` would find out more. What is missing besides providers, such as a file, is not its business."""
+    return isinstance(exc, TransportFailed) or (isinstance(exc, NotConfigured) and bool(exc.provider))
+
+
+def say(text: str) -> None:
+    """One line on stderr."""
+    print(text, file=sys.stderr)

@@ -1,0 +1,72 @@
+"""What of a setting may be shown: addresses and commands without the secrets that people write into them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from clawft_trio.config.structuring import VARIABLE
+from clawft_trio.observe import redact_secrets
+
+REDACTED = "***"
+
+# Bounded, so that the time is linear in the text.
+_NAME = r"""
+    -{0,2} (?: [\w-]{0,40} (?: key | token | secret | passw | passphrase | passcode | credential | bearer ) [\w-]{0,40}
+             | (?: [\w-]{0,40} [_-] )? (?: auth | authorization | pat | pwd | pass | cookie | headers? | pin ) )
+    """
+_NAMES = re.compile(_NAME, re.IGNORECASE | re.VERBOSE)
+
+# `curl -H`: its next word says who asks, more often than not.
+_HEADER = "-H"
+
+# In the one word that a shell gets (`sh -c "serve --token X"`).
+_INSIDE = re.compile(
+    rf"(?P<name> (?<![\w-]) {_NAME} (?: = | \s+ (?!-) )) (?P<value> '[^']*' | \"[^\"]*\" | \S+ )",
+    re.IGNORECASE | re.VERBOSE,
+)
+
+_ACCOUNT = re.compile(r"(?<=://)[^\s/?#]{1,4096}@")
+_QUERY_VALUE = re.compile(r"(?<=[?&])([^=&#\s]{1,200}=)[^&#\s]+")
+
+
+def redacted(text: str) -> str:
+    """*text* without credentials: what is shaped like one, who logs in at an address, and what its query says.
+
+    A text that names variables (`${NAME}`) is shown as it is, unless a secret stands beside them.
+    """
+    bare = VARIABLE.sub("", text)
+    shown = _without_credentials(bare)
+    return text if shown == bare else shown
+
+
+def _without_credentials(text: str) -> str:
+    if "://" in text:
+        text = _QUERY_VALUE.sub(rf"\1{REDACTED}", _ACCOUNT.sub(f"{REDACTED}@", text))
+    return redact_secrets(text)
+
+
+def redacted_arguments(words: Sequence[str]) -> Iterator[str]:
+    """The words of a command without what follows `--token` and the like, in the same word or as the next one."""
+    before = ""
+    for word in words:
+        yield _argument(word, before)
+        before = word
+
+
+def _argument(word: str, before: str) -> str:
+    if not VARIABLE.sub("", word):
+        return word
+    # A flag whose value is left out is followed by the next flag.
+    if (before == _HEADER or (before.startswith("-") and _NAMES.fullmatch(before))) and not word.startswith("--"):
+        return REDACTED
+    name, equals, value = word.partition("=")
+    if equals and VARIABLE.sub("", value) and _NAMES.fullmatch(name):
+        return f"{name}={REDACTED}"
+    if " " in word:
+        word = _INSIDE.sub(_without_value, word)
+    return redacted(word)
+
+
+def _without_value(found: re.Match[str]) -> str:
+    return found["name"] + (REDACTED if VARIABLE.sub("", found["value"]) else found["value"])

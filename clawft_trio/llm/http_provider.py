@@ -1,0 +1,107 @@
+"""A model behind HTTP, whatever it speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Self
+
+from clawft_trio.chat import Call, ChatRequest, ChatResponse
+from clawft_trio.llm.failures import Failures, Now
+from clawft_trio.llm.model_endpoint import ApiKey, Dialect, HttpOptions, ModelEndpoint, Sign
+from clawft_trio.net.http import Clocks, EndpointStatistics, HttpEndpoint
+
+
+class HttpProvider:
+    """What `OpenAICompatible` and `Anthropic` have in common: a `chat.Provider` to be used in an `async with`."""
+
+    #: for strategies: the record of each attempt is kept here
+    keeps_records = True
+
+    def __init__(
+        self,
+        name: str,
+        dialect: Dialect,
+        *,
+        base_url: str,
+        api_key: ApiKey,
+        model: str,
+        headers: Mapping[str, str] | None,
+        key_variable: str,
+        retryable_statuses: Iterable[int],
+        linger: float,
+        unstreamed: float,
+        max_answer: int,
+        now: Now,
+        sign: Sign | None,
+        http: HttpOptions,
+    ) -> None:
+        self._http = HttpEndpoint(base_url, name=name, headers=headers, **http)
+        self._exchange = ModelEndpoint(
+            name=name,
+            http=self._http,
+            dialect=dialect,
+            failures=Failures(provider=name, retryable_statuses=frozenset(retryable_statuses), now=now),
+            model=model,
+            api_key=api_key,
+            key_variable=key_variable,
+            linger=linger,
+            clocks=http.get("clocks", Clocks()),
+            unstreamed=unstreamed,
+            max_answer=max_answer,
+            sign=sign,
+        )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r} over {self._http!r}>"
+
+    async def __aenter__(self) -> Self:
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close all connections. Calls under way fail.
+
+        Cancellation: they are closed nevertheless.
+        """
+        await self._http.aclose()
+
+    @property
+    def name(self) -> str:
+        """What it is called in logs, errors and targets."""
+        return self._exchange.name
+
+    def statistics(self) -> EndpointStatistics:
+        """What its connections are doing, now."""
+        return self._http.statistics()
+
+    async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
+        """Answer *request*, telling `call.emit` what is seen as it comes.
+
+        Asks once. Retries are for whoever calls it.
+
+        Raises:
+          ProviderError: there is no answer, or no evidence that it is whole; `partial` is what had come.
+          AddressRefused: the address policy does not let the server be reached.
+          trio.ClosedResourceError: it was closed.
+
+        Cancellation: the connection is closed and nothing is left behind; the attempt is on record.
+        """
+        return await self._exchange.complete(request, call)
+
+    async def list_models(self) -> tuple[str, ...]:
+        """The models that it lists, as it calls them. Asked once, by a GET that costs nothing.
+
+        Raises:
+          ProviderError: it was not reached, refuses the key, or has no such list.
+          AddressRefused: the address policy does not let the server be reached.
+          trio.ClosedResourceError: it was closed.
+
+        Cancellation: the connection is closed.
+        """
+        return await self._exchange.list_models()

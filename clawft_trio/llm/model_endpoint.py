@@ -1,0 +1,458 @@
+"""One attempt at one model over HTTP: what the dialects have in common."""
+
+from __future__ import annotations
+
+import inspect
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, Protocol, TypeAlias, TypedDict
+
+import attrs
+import msgspec
+import trio
+
+from clawft_trio.attempts import AttemptInProgress, record_attempt
+from clawft_trio.chat import CALLS_MAY_RUN, CONTENT, Call, ChatRequest, ChatResponse, StreamEvent, UsageReport
+from clawft_trio.codec import encode_json
+from clawft_trio.errors import (
+    AnswerTooLarge,
+    EmptyAnswer,
+    InvalidResponse,
+    NotConfigured,
+    ProviderError,
+    RequestRejected,
+    StreamTruncated,
+    TransportFailed,
+)
+from clawft_trio.llm.conform import Conformed, Conformer, Rules, VendorRules
+from clawft_trio.llm.failures import Failures, request_id
+from clawft_trio.llm.refused_options import RefusedOptions, refused_parameter
+from clawft_trio.llm.response_builder import MAX_ANSWER, ResponseReader, closing_events
+from clawft_trio.llm.secrets import redact
+from clawft_trio.net.addresses import AddressPolicy
+from clawft_trio.net.http import Clocks, HttpClient, HttpEndpoint, Library
+from clawft_trio.net.response import HttpResponse
+from clawft_trio.nursery import raise_one
+from clawft_trio.observe.events import AttemptEnded, AttemptStarted, Noted, RequestConformed
+
+Sign: TypeAlias = Callable[[str, str, bytes], Mapping[str, str] | Awaitable[Mapping[str, str]]]
+"""Signs a request: gets its method, URL and body, and returns headers that go over all others."""
+
+ApiKey: TypeAlias = str | Callable[[], str | Awaitable[str]] | None
+"""A key, something that gives the current one, or None where none is needed."""
+
+# Of an error page as much as any real error object needs, and of a list of models more than there are.
+_MAX_ERROR = 64 * 1024
+_MAX_LIST = 32 * 1024 * 1024
+
+# What may stand before a JSON document or an event stream: blanks that keep a connection alive, and a byte order mark.
+_BLANK = b" \t\r\n\xef\xbb\xbf"
+
+# First bytes of an event stream: of `data`, `event`, `error`, `id`, `retry` and a comment; or there is none.
+_STREAM = frozenset({b"d", b"e", b"i", b"r", b":", b""})
+
+# Seconds for the page behind an error status: what it means is mostly known without it.
+_ERROR_PAGE = 5.0
+
+# After the last word of its protocol a server ends the body at once or has no mind to; only an ended body leaves
+# the connection for the next call.
+_DRAIN = 0.05
+
+
+class HttpOptions(TypedDict, total=False):
+    """How a provider is reached; what each means, `HttpEndpoint` says."""
+
+    connections: int
+    max_queue: int | None
+    clocks: Clocks
+    keep_alive: float
+    verify: bool | ssl.SSLContext
+    proxy: str | None
+    trust_env: bool
+    policy: AddressPolicy | None
+    library: Library
+    client: HttpClient | None
+
+
+class Dialect(Protocol):
+    """How a family of servers is spoken to."""
+
+    @property
+    def vendor(self) -> VendorRules:
+        """What the server's models accept."""
+        ...
+
+    def path(self, model: str) -> str:
+        """The path of a request to *model*, below the base URL."""
+        ...
+
+    @property
+    def listing(self) -> str:
+        """The path at which the models are listed."""
+        ...
+
+    def headers(self, key: str) -> Mapping[str, str]:
+        """The headers of a request; *key* may be empty."""
+        ...
+
+    def body(self, request: ChatRequest, model: str, rules: Rules) -> Mapping[str, Any]:
+        """The body of a request that *rules* accept, ready for JSON."""
+        ...
+
+    def reading(self, request: ChatRequest, model: str) -> ResponseReader:
+        """What reads the answer."""
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class ModelEndpoint:
+    """Asks one provider, once for each call, and never again by itself."""
+
+    name: str
+    http: HttpEndpoint
+    dialect: Dialect
+    failures: Failures
+    model: str = ""
+    api_key: ApiKey = attrs.field(default=None, repr=False)
+    #: the name of the variable that a missing key should be put into
+    key_variable: str = ""
+    #: seconds that usage may come after the terminal mark
+    linger: float = 2.0
+    #: the clocks of the endpoint
+    clocks: Clocks = Clocks()
+    #: seconds that the headers of an answer may take that is not streamed: they come when it is whole
+    unstreamed: float = 600.0
+    #: characters that an answer may have; of one that is not streamed, bytes of its body
+    max_answer: int = attrs.field(default=MAX_ANSWER, validator=attrs.validators.ge(1))
+    sign: Sign | None = attrs.field(default=None, repr=False)
+    conformer: Conformer = attrs.field(init=False, repr=False)
+    refused: RefusedOptions = attrs.field(factory=RefusedOptions, init=False, repr=False)
+
+    @conformer.default
+    def _of_the_vendor(self) -> Conformer:
+        return Conformer(self.dialect.vendor)
+
+    async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
+        """Answer *request*, leave the record of the attempt in `call.log` and tell `call.observer` of it.
+
+        When a 400 names an optional parameter, the model's later requests are sent without it, and this one is sent
+        once more.
+
+        Raises:
+          ProviderError: there is no answer, or no evidence that it is whole.
+
+        Cancellation: the connection is closed.
+        """
+        model = request.model or self.model
+        if not model:
+            raise NotConfigured(f"no model: neither the request nor the provider {self.name!r} names one")
+        target = f"{self.name}/{model}"
+        rules = self.conformer.rules(model)
+        conformed = self.conformer.conform(request, rules, origin=target)
+        if conformed.changes and all(record.target != target for record in call.log.records):
+            changes = dict(conformed.changes)
+            call.observer(RequestConformed(target=target, changes=changes, call_id=call.id, turn_id=call.turn_id))
+        body = self.dialect.body(conformed.request, model, rules)
+        try:
+            return await self._ask(conformed, self.refused.without(model, body), model, call)
+        except RequestRejected as exc:
+            parameter = refused_parameter(exc.body)
+            if exc.status not in {400, 422} or not self.refused.learn(model, parameter, body):
+                raise
+        details = {"target": target, "parameter": parameter}
+        call.observer(
+            Noted(room="llm", what="parameter refused", details=details, call_id=call.id, turn_id=call.turn_id)
+        )
+        return await self._ask(conformed, self.refused.without(model, body), model, call)
+
+    async def _ask(self, conformed: Conformed, body: Mapping[str, Any], model: str, call: Call) -> ChatResponse:
+        """One attempt, on record."""
+        target = f"{self.name}/{model}"
+        call.observer(AttemptStarted(target=target, call_id=call.id, turn_id=call.turn_id))
+        try:
+            with record_attempt(call.log, target) as attempt, _bare_cancellation():
+                response = await self._attempt(conformed, encode_json(body), model, call, attempt)
+        except ProviderError as exc:
+            exc.provider, exc.model = exc.provider or self.name, exc.model or model
+            exc.attempts = exc.attempts or call.log.records
+            raise
+        finally:
+            # Nothing has run since the record was made: it is the last one.
+            call.observer(AttemptEnded(record=call.log.records[-1], call_id=call.id, turn_id=call.turn_id))
+        return attrs.evolve(conformed.restored(response), attempts=call.log.records, origin=target)
+
+    async def list_models(self) -> tuple[str, ...]:
+        """The models that the provider lists.
+
+        Raises:
+          ProviderError: there is no such list.
+
+        Cancellation: the connection is closed.
+        """
+        key = await self._key()
+        with _bare_cancellation():
+            async with self.http.request("GET", self.dialect.listing, headers=self.dialect.headers(key)) as response:
+                body = await response.read(limit=_MAX_LIST)
+                secrets = (key, *response.secrets)
+        if not 200 <= response.status < 300:
+            raise self.failures.of_response(
+                status=response.status,
+                headers=response.headers,
+                body=body[:_MAX_ERROR],
+                secret=secrets,
+                request=f"GET {response.url}",
+            )
+        try:
+            return tuple(model.id for model in _listing.decode(body).data)
+        except msgspec.DecodeError as exc:
+            raise InvalidResponse(
+                f"no list of models: {redact(str(exc), secrets)}", provider=self.name, status=response.status
+            ) from exc
+
+    async def _key(self) -> str:
+        given = self.api_key() if callable(self.api_key) else self.api_key
+        return self._checked(await given if inspect.isawaitable(given) else given)
+
+    async def _attempt(
+        self, conformed: Conformed, body: bytes, model: str, call: Call, attempt: AttemptInProgress
+    ) -> ChatResponse:
+        request = conformed.request
+        key = await self._key()
+        path = self.dialect.path(model)
+        headers = {"content-type": "application/json", **self.dialect.headers(key)}
+        if self.sign is not None:
+            signed = self.sign("POST", self.http.address(path), body)
+            headers |= await signed if inspect.isawaitable(signed) else signed
+        reading = self.dialect.reading(request, model)
+        clocks = self.clocks if request.stream else attrs.evolve(self.clocks, first_byte=self.unstreamed)
+        async with self.http.request(
+            "POST", path, content=body, headers=headers, clocks=clocks, attempt=attempt
+        ) as response:
+            secrets = (key, *response.secrets)
+            return await _Conversation(
+                self, response, reading, call, attempt, model, request, secrets, conformed
+            ).read()
+
+    def _checked(self, key: str | None) -> str:
+        if key is None:
+            return ""
+        key = key.strip()
+        if not key or not (key.isascii() and key.isprintable()):
+            advice = f"; set {self.key_variable}" if self.key_variable else ""
+            what = "the API key holds what no header may" if key else "there is no API key"
+            raise NotConfigured(f"{what} for provider {self.name!r}{advice}")
+        return key
+
+
+class _Model(msgspec.Struct):
+    """One model of a listing; both dialects name it so."""
+
+    id: str
+
+
+class _Listing(msgspec.Struct):
+    data: list[_Model]
+
+
+_listing = msgspec.json.Decoder(_Listing)
+
+
+@contextmanager
+def _bare_cancellation() -> Iterator[None]:
+    # trio connects in a nursery of its own, and what is cancelled there comes as a group of cancellations.
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        if group.split(trio.Cancelled)[1] is None:
+            raise_one(group)
+        raise
+
+
+@attrs.define
+class _Conversation:
+    """One response being read."""
+
+    exchange: ModelEndpoint
+    response: HttpResponse
+    reading: ResponseReader
+    call: Call
+    attempt: AttemptInProgress
+    model: str
+    request: ChatRequest = attrs.field(repr=False)
+    secrets: tuple[str, ...] = attrs.field(repr=False)
+    conformed: Conformed
+
+    async def read(self) -> ChatResponse:
+        if not 200 <= self.response.status < 300:
+            raise self.exchange.failures.of_response(
+                status=self.response.status,
+                headers=self.response.headers,
+                body=await self._page(),
+                model=self.model,
+                secret=self.secrets,
+                request=f"POST {self.response.url}",
+            )
+        try:
+            await self._receive()
+        except ProviderError as exc:
+            exc.partial = exc.partial or self.reading.answer.partial()
+            raise
+        finally:
+            self._note_problem()
+        return await self._conclude()
+
+    def _note_problem(self) -> None:
+        """Tell observers what is wrong with the reported usage."""
+        problem = self.reading.answer.usage_problem
+        if problem:
+            counted = "does not add up" if self.reading.answer.usage else "is refused, and the answer is estimated"
+            self.call.observer(
+                Noted(
+                    room="llm",
+                    what=f"the usage that {self.exchange.name} reports {counted}",
+                    details={"provider": self.exchange.name, "model": self.model, "problem": problem},
+                    call_id=self.call.id,
+                    turn_id=self.call.turn_id,
+                )
+            )
+
+    async def _receive(self) -> None:
+        if self.response.content_type == "text/html":
+            raise self._invalid("the answer is a web page", body=await self._page())
+        # What was asked for, what a server makes of it and how it labels that are three things: the first byte tells.
+        chunks = aiter(self.response.chunks())
+        # In a list, so that the reading below can take it and no frame keeps it for the length of the stream.
+        begun = [await self._beginning(chunks)]
+        first = begun[0].lstrip(_BLANK)[:1]
+        labelled = self.response.content_type == "text/event-stream"
+        if first in (b"{", b"[") or (first not in _STREAM and not labelled):
+            await self._read_whole(begun.pop(), chunks)
+        else:
+            await self._stream(begun, chunks)
+
+    async def _beginning(self, chunks: AsyncIterator[bytes]) -> bytes:
+        """The body up to the chunk with its first byte that is not blank."""
+        begun = b""
+        async for data in chunks:
+            begun += data
+            if begun.lstrip(_BLANK) or len(begun) > _MAX_ERROR:
+                break
+        return begun
+
+    async def _read_whole(self, head: bytes, chunks: AsyncIterator[bytes]) -> None:
+        limit = self.exchange.max_answer
+        body = bytearray(head)
+        async for data in chunks:
+            body += data
+            if len(body) > limit:
+                break
+        if len(body) > limit:
+            raise AnswerTooLarge(limit=limit, partial=self.reading.answer.partial())
+        whole = bytes(body).lstrip(_BLANK)
+        await self._show(self.reading.feed_whole(whole))
+        if self.reading.violation:
+            raise self._invalid(self.reading.violation, body=whole[:_MAX_ERROR])
+
+    async def _page(self) -> bytes:
+        with trio.move_on_after(_ERROR_PAGE), suppress(TransportFailed):
+            return await self.response.read(limit=_MAX_ERROR, cut=True)
+        return b""
+
+    async def _stream(self, begun: list[bytes], chunks: AsyncIterator[bytes]) -> None:
+        reading, limit = self.reading, self.exchange.max_answer
+        data: bytes | None = begun.pop()
+        while data is not None:
+            events = reading.feed(data)
+            if events:
+                await self._show(events)
+            if reading.finished or reading.ended:
+                break
+            if reading.answer.size > limit:
+                raise AnswerTooLarge(limit=limit)
+            data = await anext(chunks, None)
+        else:
+            await self._show(reading.feed_end())
+        if reading.finished:
+            await self._linger(chunks)
+
+    async def _late_events(self, chunks: AsyncIterator[bytes], limit: float) -> list[StreamEvent] | None:
+        """What comes within *limit* seconds; None at the end, and when it takes longer."""
+        # The answer is whole: what breaks now has cost its usage at most.
+        with suppress(ProviderError), trio.move_on_after(limit):
+            data = await anext(chunks, None)
+            if data is not None:
+                return [] if self.reading.ended else self.reading.feed(data)
+        return None
+
+    async def _linger(self, chunks: AsyncIterator[bytes]) -> None:
+        # Only the waiting for the server counts: the consumer may take its time with what has come.
+        left = self.exchange.linger
+        while left > 0:
+            left = min(left, _DRAIN) if self.reading.ended else left
+            started = trio.current_time()
+            events = await self._late_events(chunks, left)
+            if events is None:
+                return
+            left -= trio.current_time() - started
+            if any(isinstance(event, CONTENT) for event in events):
+                # The mark came too early, as from servers that put it on every chunk: more may follow.
+                left = self.exchange.linger
+            await self._show(events)
+
+    # On purpose without a checkpoint of its own: the read that brought the events was one.
+    async def _show(self, events: list[StreamEvent]) -> None:
+        answer, attempt = self.reading.answer, self.attempt
+        if answer.usage is not attempt.usage:
+            attempt.usage = answer.usage
+            attempt.certainty = None if answer.usage is None else "at_least"
+        if attempt.first_content is None and any(type(event) is not UsageReport for event in events):
+            attempt.first_content = trio.current_time()
+        if self.conformed.restores:
+            events = list(map(self.conformed.restored_event, events))
+        emit = self.call.emit
+        for event in events:
+            await emit(event)
+
+    async def _conclude(self) -> ChatResponse:
+        reading, answer = self.reading, self.reading.answer
+        if reading.error is not None:
+            raise self.exchange.failures.of_event(
+                reading.error,
+                headers=self.response.headers,
+                model=self.model,
+                secret=self.secrets,
+                partial=answer.partial(),
+            )
+        if reading.violation:
+            raise self._invalid(reading.violation)
+        if not reading.finished or answer.finish_reason is None:
+            raise StreamTruncated(
+                "the stream ended without its terminal mark",
+                status=self.response.status,
+                request_id=request_id(self.response.headers),
+                partial=answer.partial(),
+            )
+        if self.attempt.usage is not None:
+            self.attempt.certainty = "estimated" if answer.usage_problem else "exact"
+        response = answer.whole(answer.finish_reason)
+        if response.finish_reason in CALLS_MAY_RUN and not all(call.name for call in response.tool_calls):
+            raise self._invalid("a tool call has no name")
+        if response.is_empty and not self.request.allow_empty:
+            raise EmptyAnswer(
+                "the answer has no text and no tool call",
+                status=self.response.status,
+                request_id=request_id(self.response.headers),
+                partial=response,
+            )
+        await self._show([*answer.calls.late_fragments(), *closing_events(response)])
+        return attrs.evolve(response, latency=self.attempt.latency(trio.current_time()))
+
+    def _invalid(self, how: str, *, body: bytes = b"") -> InvalidResponse:
+        return InvalidResponse(
+            redact(how, self.secrets),
+            status=self.response.status,
+            request_id=request_id(self.response.headers),
+            body=redact(body.decode(errors="replace"), self.secrets),
+            partial=self.reading.answer.partial(),
+        )

@@ -1,0 +1,195 @@
+"""Fragments of tool calls to whole ones.
+
+`index` is missing from some servers, zero for every call from others; `id` comes with the first fragment, with every
+one, late, empty, twice or never. So neither is trusted alone: a fragment continues a call unless something in it
+says that another has begun.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from io import StringIO
+from typing import Any
+
+import attrs
+import msgspec
+
+from clawft_trio.chat import ChatRequest, ToolCall, ToolCallDelta, ToolCallReady, growing_text
+
+# A provider that begins more calls than this in one answer is broken, and memory is ours.
+MAX_CALLS = 512
+
+
+# Longer arguments are not parsed to find out whether they are whole: with every fragment that would be quadratic.
+_MOST_PARSED = 64 * 1024
+
+
+@attrs.define(eq=False)
+class _Growing:
+    """One tool call whose fragments are still arriving."""
+
+    position: int
+    id: str = ""
+    name: str = ""
+    text: StringIO = attrs.field(factory=growing_text)
+    #: the first fragment of the arguments was `{}`: all of them, or a placeholder for those that follow
+    placeholder: bool = False
+
+    @property
+    def arguments(self) -> str:
+        return self.text.getvalue() or ("{}" if self.placeholder else "")
+
+    def is_started(self) -> bool:
+        return self.placeholder or self.text.tell() > 0
+
+    def is_whole(self) -> bool:
+        return self.text.tell() <= _MOST_PARSED and is_object(self.arguments)
+
+    def extend_name(self, name: str) -> None:
+        # A name comes once, again with every fragment, in pieces, or as a prefix that grows.
+        if not self.name or name.startswith(self.name):
+            self.name = name
+        elif name != self.name:
+            self.name += name
+
+    def extend(self, piece: str) -> str:
+        """Append *piece* to the arguments; what of it is to be shown."""
+        if not self.is_started() and piece.strip() == "{}":
+            self.placeholder = True
+            return ""
+        if self.placeholder and not piece.strip():
+            return ""
+        self.text.write(piece)
+        return piece
+
+
+class TooManyCalls(ValueError):
+    """An answer holds more than `MAX_CALLS` tool calls."""
+
+
+class ToolCallAssembler:
+    """The tool calls of one answer as they grow.
+
+    Args:
+      taken: ids that a made-up one must not repeat: those of the conversation so far.
+    """
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._taken = frozenset(taken)
+        self._calls: list[_Growing] = []
+        self._by_index: dict[int, _Growing] = {}
+        self._by_id: dict[str, _Growing] = {}
+        #: characters of all names, ids and arguments
+        self.size: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._calls)
+
+    def add(self, *, index: int | None, id: str, name: str, arguments: str) -> ToolCallDelta:  # noqa: A002 - the wire's word
+        """Take in one fragment and say which call it belongs to.
+
+        Args:
+          index: what the wire says; None when it says nothing.
+          id: empty when the wire says nothing.
+          name: the same.
+          arguments: the next piece of the JSON text.
+
+        Raises:
+          TooManyCalls: there are `MAX_CALLS` already.
+        """
+        call = self._continued(index, id, name, arguments) or self._begin()
+        call.id = call.id or id
+        if name:
+            call.extend_name(name)
+        shown = call.extend(arguments) if arguments else ""
+        if index is not None:
+            self._by_index[index] = call
+        if id:
+            self._by_id.setdefault(id, call)
+        self.size += len(id) + len(name) + len(arguments)
+        return ToolCallDelta(call.position, id, call.name if name else "", shown)
+
+    def _begin(self) -> _Growing:
+        if len(self._calls) == MAX_CALLS:
+            raise TooManyCalls(f"more than {MAX_CALLS} tool calls in one answer")
+        call = _Growing(len(self._calls))
+        self._calls.append(call)
+        return call
+
+    def _continued(self, index: int | None, id_: str, name: str, arguments: str) -> _Growing | None:
+        call = self._addressed(index, id_, name)
+        if call is None or not name:
+            return call
+        if id_ and call.id and id_ != call.id:
+            return None
+        if call.name and name != call.name:
+            return call if self._continues_name(call, index) else None
+        if call.placeholder and id_ and id_ == call.id:
+            return call
+        # The name is repeated: in every fragment of one call, or because the next call is to the same tool.
+        return None if arguments and call.is_whole() else call
+
+    def _continues_name(self, call: _Growing, index: int | None) -> bool:
+        """Whether a second, different name under the same index is the rest of the first one."""
+        return index is not None and self._by_index.get(index) is call and not call.is_started()
+
+    def _addressed(self, index: int | None, id_: str, name: str) -> _Growing | None:
+        known = self._by_index.get(index) if index is not None else None
+        known = known or (self._by_id.get(id_) if id_ else None)
+        if known is not None or name or not self._calls:
+            return known
+        if id_ and index is not None:
+            return None
+        # Arguments that say nothing of where they belong, or something that was never said before.
+        return self._calls[-1]
+
+    def late_fragments(self) -> list[ToolCallDelta]:
+        """The arguments that were not shown while they might have been a placeholder."""
+        late = [call for call in self._calls if call.placeholder and not call.text.tell()]
+        return [ToolCallDelta(call.position, "", "", "{}") for call in late]
+
+    def calls(self, *, whole: bool) -> tuple[ToolCall, ...]:
+        """The calls so far, in order, arguments as they came, each with an id of its own.
+
+        Args:
+          whole: nothing is missing. Arguments that are blank all the same stand for none, and become `{}`.
+        """
+        blank = "{}" if whole else ""
+        return tuple(
+            ToolCall(id=given, name=call.name, arguments=call.arguments if call.arguments.strip() else blank)
+            for call, given in zip(self._calls, self._ids(), strict=True)
+        )
+
+    def _ids(self) -> Iterator[str]:
+        used = set(self._taken)
+        spare = (f"call_{number}" for number in range(len(used) + 2 * len(self._calls) + 1))
+        for call in self._calls:
+            own = call.id and call.id not in used
+            given = call.id if own else next(name for name in spare if name not in used and name not in self._by_id)
+            used.add(given)
+            yield given
+
+
+def ready(calls: Iterable[ToolCall]) -> list[ToolCallReady]:
+    """The calls that can be executed: named, and with arguments that are strictly a JSON object."""
+    return [ToolCallReady(call) for call in calls if call.name and is_object(call.arguments)]
+
+
+def is_object(text: str) -> bool:
+    """Whether *text* is one whole JSON object, strictly."""
+    try:
+        return isinstance(msgspec.json.decode(text), dict)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return False
+
+
+def as_text(arguments: Any) -> str:
+    """Arguments as JSON text: some servers send the object itself, and some nothing."""
+    if arguments is None:
+        return ""
+    return arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
+
+
+def ids_in(request: ChatRequest) -> Iterator[str]:
+    """The ids of all tool calls in a conversation."""
+    return (call.id for message in request.messages for call in message.tool_calls)

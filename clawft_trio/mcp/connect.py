@@ -1,0 +1,115 @@
+"""The ladder: a server of one's own in one line, several in one nursery, or any two streams."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TypeAlias
+
+import attrs
+import trio
+
+from clawft_trio.mcp.client import McpClient
+from clawft_trio.mcp.multiplexer import Transport
+from clawft_trio.mcp.options import McpOptions
+from clawft_trio.mcp.transports.process import StdioServer
+from clawft_trio.mcp.transports.stdio import StdioTransport
+from clawft_trio.mcp.transports.streamable_http import HttpServer, HttpTransport
+from clawft_trio.mcp.transports.streams import ConnectingTransport, StreamServer, StreamTransport
+from clawft_trio.nursery import open_hidden_nursery
+from clawft_trio.observe import ServerOutput, fan_out
+
+Server: TypeAlias = StdioServer | HttpServer | StreamServer | Sequence[str] | str
+"""How to reach a server: a command, or all that can be said about one."""
+
+
+@asynccontextmanager
+async def open_mcp(
+    server: Server, *, name: str = "", options: McpOptions | None = None
+) -> AsyncGenerator[McpClient, None]:
+    """Start a server, shake hands, and keep it for the length of the block.
+
+    Args:
+      server: a command (`["npx", "-y", "some-server"]`), a `StdioServer`, an `HttpServer` or a `StreamServer`.
+      name: what it is called in errors, events and logs.
+      options: how the client behaves.
+
+    Raises:
+      CannotStart: there is no such program.
+      PeerGone: it died before it had answered; with its exit code and last words.
+      RequestTimeout: it did not answer in time.
+      PeerError: it refused.
+      ProtocolViolation: its answer is not the protocol, or a revision that nobody here speaks.
+
+    Cancellation: the server is ended within its graces; `finally` blocks inside the body can still call it.
+    """
+    async with _keep(make_client(server, name, options or McpOptions())) as client:
+        yield client
+
+
+async def connect_mcp(
+    nursery: trio.Nursery, server: Server, *, name: str = "", options: McpOptions | None = None
+) -> McpClient:
+    """Start a server in a nursery of the caller's; close it with `aclose`, in any order, or cancel the nursery.
+
+    Raises:
+      McpError: as `open_mcp`.
+
+    Cancellation: the server is ended within its graces.
+    """
+    client = make_client(server, name, options or McpOptions())
+    await nursery.start(client.run_until_closed)
+    return client
+
+
+@asynccontextmanager
+async def wrap_mcp(
+    send: trio.abc.SendStream,
+    receive: trio.abc.ReceiveStream,
+    *,
+    name: str = "",
+    options: McpOptions | None = None,
+) -> AsyncGenerator[McpClient, None]:
+    """Talk to a server over streams of one's own; they are closed at the end, and nothing is started again.
+
+    Raises:
+      McpError: as `open_mcp`.
+
+    Cancellation: the streams are closed.
+    """
+    options = options or McpOptions()
+    transport = StreamTransport(send, receive, name=name, limit=options.max_message)
+    client = McpClient(name, attrs.evolve(options, supervision=None), lambda: transport)
+    async with _keep(client):
+        yield client
+
+
+@asynccontextmanager
+async def _keep(client: McpClient) -> AsyncGenerator[McpClient, None]:
+    async with open_hidden_nursery() as nursery:
+        # Shielded: it is closed after the body, within the server's graces.
+        await nursery.start(partial(client.run_until_closed, shielded=True))
+        try:
+            yield client
+        finally:
+            await client.aclose()
+
+
+def make_client(server: Server, name: str, options: McpOptions) -> McpClient:
+    """A client that nobody runs yet."""
+    if isinstance(server, HttpServer):
+        return McpClient(name, options, lambda: HttpTransport(server, name=name, limit=options.max_message))
+    if isinstance(server, StreamServer):
+        return McpClient(name, options, lambda: ConnectingTransport(server, name=name, limit=options.max_message))
+    description = server if isinstance(server, StdioServer) else StdioServer(server)
+
+    observer = fan_out([options.observer])
+
+    def say(text: str) -> None:
+        observer(ServerOutput(server=name, text=text))
+
+    def transport() -> Transport:
+        return StdioTransport(description, name=name, limit=options.max_message, on_line=say)
+
+    return McpClient(name, options, transport)

@@ -1,0 +1,136 @@
+"""Answering the peer's requests: each in a task of its own, so many at once, cancellable by the peer."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+import attrs
+import trio
+from msgspec import Raw
+
+from clawft_trio.errors import InvalidData, PeerError
+from clawft_trio.mcp.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, Id, encode_error, encode_result
+from clawft_trio.mcp.types import PROTOCOL_VERSION
+
+CONCURRENT = 64
+"""Requests of the peer that are answered at once."""
+
+QUEUED = 1024
+"""Requests of the peer that may wait for their turn; what is above is refused."""
+
+_BUSY = -32000
+
+_log = logging.getLogger("clawft_trio.mcp")
+
+
+@attrs.frozen
+class IncomingRequest:
+    """A request of the peer. `params` is still JSON text; the answerer decodes it to the type that it expects."""
+
+    id: Id
+    method: str
+    params: Raw
+
+
+Serve: TypeAlias = Callable[[IncomingRequest], Awaitable[Any]]
+"""Answers one request: returns what JSON can hold, or raises `PeerError` to answer with an error."""
+
+
+class IncomingRequests:
+    """The peer's requests, from their arrival to their answer."""
+
+    def __init__(
+        self,
+        send: Callable[[bytes], Awaitable[None]],
+        send_nowait: Callable[[bytes], None],
+        serve: Serve | None,
+        *,
+        limit: float = QUEUED,
+    ) -> None:
+        self._send = send
+        self._send_nowait = send_nowait
+        self._serve = serve
+        self._limit = limit
+        self._nursery: trio.Nursery | None = None
+        self._running: dict[Id, trio.CancelScope] = {}
+        self._queue: deque[IncomingRequest] = deque()
+        self._idle = trio.lowlevel.ParkingLot()
+
+    @property
+    def active(self) -> int:
+        """Requests that have no answer yet."""
+        return len(self._running) + len(self._queue)
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait for their turn."""
+        return len(self._queue)
+
+    def use(self, nursery: trio.Nursery) -> None:
+        """Answer in tasks of *nursery* from now on; when it is cancelled, requests stay unanswered."""
+        self._nursery = nursery
+
+    def request(self, request_id: Id, method: str, params: Raw) -> None:
+        """Answer the request in a task of its own, or refuse it."""
+        # 2026-07-28 has no `ping`: a request that names its revision is left to the answerer, which refuses it.
+        if method == "ping" and (self._serve is None or PROTOCOL_VERSION.encode() not in bytes(params)):
+            self._send_nowait(encode_result(request_id, {}))
+        elif self._serve is None or self._nursery is None:
+            self._send_nowait(encode_error(request_id, METHOD_NOT_FOUND, f"unknown method: {method}"))
+        elif len(self._running) < CONCURRENT and request_id not in self._running:
+            self._start(IncomingRequest(request_id, method, params))
+        elif len(self._queue) < self._limit and request_id not in self._running:
+            self._queue.append(IncomingRequest(request_id, method, params))
+        else:
+            self._send_nowait(encode_error(request_id, _BUSY, "too many requests at once, or an id in use"))
+
+    def cancel(self, request_id: Id, reason: str) -> None:
+        """Stop answering the request *request_id*, if that is being done; it gets no answer."""
+        scope = self._running.get(request_id)
+        if scope is not None:
+            scope.cancel(reason=f"the peer cancelled its request: {reason}"[:200])
+        else:
+            self._queue = deque(waiting for waiting in self._queue if waiting.id != request_id)
+
+    async def wait_idle(self) -> None:
+        """Wait until every request has its answer queued.
+
+        Cancellation: nothing has changed.
+        """
+        await trio.lowlevel.checkpoint()
+        while self.active:
+            await self._idle.park()
+
+    def _start(self, incoming: IncomingRequest) -> None:
+        assert self._nursery is not None
+        scope = trio.CancelScope()
+        self._running[incoming.id] = scope
+        self._nursery.start_soon(self._answer, incoming, scope)
+
+    async def _answer(self, incoming: IncomingRequest, scope: trio.CancelScope) -> None:
+        assert self._serve is not None
+        try:
+            with scope:
+                await self._send(await _answer_to(incoming, self._serve))
+        finally:
+            del self._running[incoming.id]
+            if self._queue:
+                self._start(self._queue.popleft())
+            elif not self._running:
+                self._idle.unpark_all()
+
+
+async def _answer_to(incoming: IncomingRequest, serve: Serve) -> bytes:
+    request_id = incoming.id
+    try:
+        return encode_result(request_id, await serve(incoming))
+    except PeerError as exc:
+        return encode_error(request_id, exc.code, str(exc), **({} if exc.data is None else {"data": exc.data}))  # noqa: ASYNC910 - the answerer was awaited
+    except InvalidData as exc:
+        return encode_error(request_id, INVALID_PARAMS, str(exc))  # noqa: ASYNC910 - the answerer was awaited
+    except Exception:  # noqa: BLE001 - the peer learns that it failed and nothing about our insides
+        _log.exception("answering %s failed", incoming.method)
+        return encode_error(request_id, INTERNAL_ERROR, "internal error")  # noqa: ASYNC910 - the answerer was awaited

@@ -1,0 +1,106 @@
+"""What travels through a multiplexer: outgoing frames, pending calls, and the options of a call."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
+
+import attrs
+import msgspec
+import outcome
+import trio
+from msgspec import Raw
+
+from clawft_trio.mcp.jsonrpc import Envelope, Id
+
+T = TypeVar("T")
+
+Decode = Callable[[Raw], T]
+OnProgress = Callable[["Progress"], object]
+OnNotification = Callable[[str, Raw], object]
+NotificationCallback = Callable[[str, Raw], Awaitable[None]]
+
+
+class Progress(msgspec.Struct, frozen=True, rename="camel"):
+    """How far a call has come, as its peer says."""
+
+    progress: float
+    total: float | None = None
+    message: str = ""
+    progress_token: int | str = ""
+
+
+class Outgoing:
+    """A frame on its way out."""
+
+    __slots__ = ("cancels", "headers", "id", "line", "method", "name")
+
+    def __init__(
+        self, line: bytes, method: str = "", *, key: Id | None = None, name: str = "", cancels: Id | None = None
+    ) -> None:
+        self.line: bytes = line
+        self.method: str = method
+        #: of the request that this is; None in everything else
+        self.id: Id | None = key
+        #: of the tool or prompt, or the URI of the resource: HTTP repeats it in a header
+        self.name: str = name
+        #: the request that this notice takes back
+        self.cancels: Id | None = cancels
+        #: to be sent beside the frame, where the transport has headers
+        self.headers: Mapping[str, str] = _NO_HEADERS
+
+
+_NO_HEADERS: Mapping[str, str] = {}
+
+
+@attrs.frozen(kw_only=True)
+class CallOptions:
+    """How one request is sent, and how long its answer may take.
+
+    Args:
+      name: of the tool, prompt or resource, for transports that repeat it outside the message.
+      total: seconds the answer may take; None is the client's default.
+      longest: with it, each progress report restarts the clock of *total*, up to this many seconds in all.
+      on_progress: is called with each progress report as it arrives; synchronous and cheap. What it raises ends the
+        call.
+      on_notification: is called with each notification that is tagged as this subscription's; synchronous and cheap. What it
+        raises ends the call. The peer may then end the call by cancelling it, which counts as an empty answer.
+      headers: are sent beside the request, where the transport has headers.
+      quiet: send no `notifications/cancelled` when the caller is gone (`initialize` must not be cancelled).
+    """
+
+    name: str = ""
+    total: float | None = None
+    longest: float | None = None
+    on_progress: OnProgress | None = None
+    on_notification: OnNotification | None = None
+    headers: Mapping[str, str] | None = None
+    quiet: bool = False
+
+
+DEFAULT_OPTIONS = CallOptions()
+
+
+class Pending(Outgoing):
+    """A call that waits for its answer."""
+
+    __slots__ = ("deadline", "hard_deadline", "options", "started", "task", "total")
+
+    def __init__(
+        self, key: int, line: bytes, method: str, options: CallOptions, *, started: float, total: float
+    ) -> None:
+        super().__init__(line, method, key=key, name=options.name)
+        if options.headers:
+            self.headers = options.headers
+        self.options: CallOptions = options
+        self.started: float = started
+        self.total: float = total
+        self.deadline: float = started + total
+        self.hard_deadline: float = (
+            self.deadline if options.longest is None else max(self.deadline, started + options.longest)
+        )
+        self.task: trio.lowlevel.Task = trio.lowlevel.current_task()
+
+    def settle(self, result: outcome.Outcome[Envelope]) -> None:
+        """Resume the caller with its answer, or with an error. Once."""
+        trio.lowlevel.reschedule(self.task, result)

@@ -1,0 +1,90 @@
+"""The peer's notifications: one listener gets them in order, from a bounded queue that holds up nobody."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import msgspec
+from msgspec import Raw
+
+from clawft_trio.mcp.auto_reset_event import AutoResetEvent
+from clawft_trio.mcp.messages import Decode, NotificationCallback, Progress
+
+NOTIFICATIONS = 1024
+"""Notifications that may wait for their listener; past that the oldest is dropped and counted."""
+
+# What 2026-07-28 puts into `_meta` of all that belongs to a subscription.
+_SUBSCRIPTION_ID = "io.modelcontextprotocol/subscriptionId"
+SUBSCRIPTION_TAG = _SUBSCRIPTION_ID.encode()
+
+
+class NotificationQueue:
+    """Notifications on their way to their listener.
+
+    Args:
+      listen: gets them one after the other; None: there is no listener, and nothing is kept.
+    """
+
+    def __init__(self, listen: NotificationCallback | None) -> None:
+        self._listen = listen
+        self._queue: deque[tuple[str, Raw]] = deque()
+        self._bell = AutoResetEvent()
+        #: notifications that were dropped because the listener was too slow
+        self.dropped: int = 0
+
+    @property
+    def waiting(self) -> int:
+        """Notifications that the listener has not got yet."""
+        return len(self._queue)
+
+    def put(self, method: str, params: Raw) -> None:
+        """Queue one notification."""
+        if self._listen is None:
+            return
+        if len(self._queue) >= NOTIFICATIONS:
+            self._queue.popleft()
+            self.dropped += 1
+        # A copy: the raw text would keep the whole chunk that it came in.
+        self._queue.append((method, params.copy()))
+        if len(self._queue) == 1:
+            self._bell.set()
+
+    def clear(self) -> None:
+        """Forget what nobody has heard."""
+        self._queue.clear()
+
+    async def run(self) -> None:
+        """Hand them to the listener.
+
+        Cancellation: as that of the listener; what is queued stays queued.
+        """
+        while True:
+            while self._queue:
+                method, params = self._queue.popleft()
+                assert self._listen is not None
+                await self._listen(method, params)
+            await self._bell.wait()
+
+
+class Cancelled(msgspec.Struct, frozen=True, rename="camel"):
+    """`notifications/cancelled`."""
+
+    request_id: int | str | None = None
+    reason: str = ""
+
+
+class Tag(msgspec.Struct, frozen=True):
+    """The `_meta` of a subscription's notification."""
+
+    subscription_id: int | str | None = msgspec.field(name=_SUBSCRIPTION_ID, default=None)
+
+
+class Tagged(msgspec.Struct, frozen=True):
+    """The parameters of a subscription's notification, as far as they are read here."""
+
+    meta: Tag = msgspec.field(name="_meta", default=Tag())
+
+
+decode_progress: Decode[Progress] = msgspec.json.Decoder(Progress).decode
+decode_cancelled: Decode[Cancelled] = msgspec.json.Decoder(Cancelled).decode
+decode_tagged: Decode[Tagged] = msgspec.json.Decoder(Tagged).decode

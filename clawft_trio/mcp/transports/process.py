@@ -1,0 +1,293 @@
+"""A server's process: its own session, a clean environment, its last words, and an end that is an end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import subprocess
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+
+import attrs
+import trio
+
+from clawft_trio.errors import MAX_BODY, CannotStart, PeerGone, Unsupported
+from clawft_trio.nursery import open_hidden_nursery
+
+INHERITED = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER")
+"""Variables that a server inherits. Everything else, all keys of ours included, it has to be given."""
+
+_LINE = 2000
+"""Characters of one line of stderr that are kept."""
+
+_LAST_WORDS = 0.25
+"""Seconds to wait for the exit code and the rest of stderr of a server that has closed its stdout."""
+
+_KILLED_WITHIN = 1.0
+"""Seconds until the processes of a group that got SIGKILL are gone; one in an uninterruptible wait is given up."""
+
+# A value this short is a flag or a number; blanking it out would blank out half the text.
+_SHORTEST_SECRET = 8
+
+# What could forge a line of a log, or repaint a terminal.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+
+_log = logging.getLogger("clawft_trio.mcp.server")
+
+
+def _words(command: str | Sequence[str]) -> tuple[str, ...]:
+    return (command,) if isinstance(command, str) else tuple(command)
+
+
+def _has_a_program(_: object, attribute: attrs.Attribute[tuple[str, ...]], value: tuple[str, ...]) -> None:
+    if not value or not all(isinstance(word, str) for word in value) or not value[0]:
+        raise ValueError(f"{attribute.name}: expected a program and its arguments, got {value!r}")
+
+
+@attrs.frozen
+class StdioServer:
+    """How to start an MCP server as a child process and how to end it.
+
+    The end is: its stdin closes, `eof_grace` seconds; SIGTERM to its process group, `term_grace` seconds; SIGKILL.
+    """
+
+    #: the program and its arguments; a string is a program without arguments
+    command: tuple[str, ...] = attrs.field(converter=_words, validator=_has_a_program)
+    #: variables that it gets on top of `inherit`
+    env: Mapping[str, str] = attrs.field(factory=dict, repr=False, kw_only=True)
+    #: names of variables that it inherits from us
+    inherit: tuple[str, ...] = attrs.field(default=INHERITED, kw_only=True)
+    cwd: str | None = attrs.field(default=None, kw_only=True)
+    eof_grace: float = attrs.field(default=2.0, kw_only=True)
+    term_grace: float = attrs.field(default=2.0, kw_only=True)
+
+    def environment(self) -> dict[str, str]:
+        """What the process sees."""
+        return {name: os.environ[name] for name in self.inherit if name in os.environ} | dict(self.env)
+
+
+class ServerProcess:
+    """A running server, as `open_server_process` yields it."""
+
+    def __init__(self, process: trio.Process, server: StdioServer, name: str, on_line: Callable[[str], None]) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self.name = name
+        assert isinstance(process.stdin, trio.lowlevel.FdStream)
+        self.stdin: trio.lowlevel.FdStream = process.stdin
+        self.stdout: trio.abc.ReceiveStream = process.stdout
+        self._stderr = process.stderr
+        self._process = process
+        self._server = server
+        self._on_line = on_line
+        self._tail: deque[str] = deque(maxlen=50)
+        self._stderr_ended = trio.Event()
+        self._secrets = [value for value in server.env.values() if len(value) >= _SHORTEST_SECRET]
+
+    def __repr__(self) -> str:
+        return f"<ServerProcess {self.name!r} pid={self.pid} exit_code={self.exit_code}>"
+
+    @property
+    def pid(self) -> int:
+        """Of the process, and of its process group."""
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """As `subprocess` has it: negative for a signal; None while it runs."""
+        return self._process.returncode
+
+    async def wait_gone(self) -> None:
+        """Wait until it has exited, and a moment for what it left in the pipe.
+
+        A grandchild may hold the pipe open for ever; the server is gone all the same.
+
+        Cancellation: it is as it was.
+        """
+        await self._process.wait()
+        await trio.sleep(_LAST_WORDS)
+
+    async def exit_error(self) -> PeerGone:
+        """Why it is gone: its exit code and its last words, after a moment to learn them.
+
+        Cancellation: nothing has changed.
+        """
+        with trio.move_on_after(_LAST_WORDS):
+            await self._process.wait()
+            await self._stderr_ended.wait()
+        words = "\n".join(self._tail)[-MAX_BODY:]
+        last = f"; its last words: {self._tail[-1]}" if self._tail else ""
+        return PeerGone(f"the server {self._fate()}{last}", exit_code=self.exit_code, stderr=words, server=self.name)
+
+    def _fate(self) -> str:
+        code = self.exit_code
+        if code is None:
+            return "closed the connection"
+        return f"exited with code {code}" if code >= 0 else f"was ended by {_signal_name(-code)}"
+
+    # --- stderr --------------------------------------------------------------------------------------------
+
+    async def _read_stderr(self) -> None:  # noqa: ASYNC910 - reading was awaited
+        rest = b""
+        try:
+            while data := bytes(await self._stderr.receive_some(65_536)):
+                *lines, rest = (rest + data).split(b"\n")
+                for line in lines:
+                    self._note(line)
+                if len(rest) > 4 * _LINE:
+                    # Nothing that long is read by anybody; without a bound it would be kept for ever.
+                    self._note(rest)
+                    rest = b""
+            self._note(rest)
+        except trio.BrokenResourceError:
+            pass
+        finally:
+            self._stderr_ended.set()
+
+    def _note(self, line: bytes) -> None:
+        text = _CONTROL.sub(" ", line[: 4 * _LINE].decode("utf-8", "replace")).strip()[:_LINE]
+        if not text:
+            return
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        self._tail.append(text)
+        _log.info("%s: %s", self.name, text)
+        self._on_line(text)
+
+    # --- the end ---------------------------------------------------------------------------------------------
+
+    async def _shut_down(self) -> None:
+        """EOF, TERM, KILL; the whole group. Runs shielded; takes at most the graces and a second."""
+        await self.stdin.aclose()
+        with trio.move_on_after(self._server.eof_grace):
+            await self._process.wait()
+        if self._signal(signal.SIGTERM):
+            with trio.move_on_after(self._server.term_grace):
+                await self._wait_group_gone()
+        if self._signal(signal.SIGKILL):
+            with trio.move_on_after(_KILLED_WITHIN):
+                await self._wait_group_gone()
+
+    async def _wait_group_gone(self) -> None:
+        await self._process.wait()
+        wait = 0.005
+        while self._signal(0):
+            await trio.sleep(wait)
+            wait = min(2 * wait, 0.1)
+
+    def _signal(self, number: int) -> bool:
+        """Send a signal to everybody in the group; whether anybody was there."""
+        try:
+            os.killpg(self.pid, number)
+        except (ProcessLookupError, PermissionError):
+            return False
+        return True
+
+    async def _drain(self) -> None:  # noqa: ASYNC910 - reading was awaited
+        # A server that says goodbye into a full pipe would never exit by itself.
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while await self.stdout.receive_some(65_536):
+                pass
+
+
+@asynccontextmanager
+async def open_server_process(
+    server: StdioServer, *, name: str = "", on_line: Callable[[str], None] = lambda _: None
+) -> AsyncGenerator[ServerProcess, None]:
+    """Run *server* for the length of the block; at its end nobody of its process group is left.
+
+    Args:
+      server: what to start.
+      name: what it is called in errors and logs.
+      on_line: is shown each line of its stderr; sync and cheap.
+
+    Raises:
+      CannotStart: there is no such program, or it may not be run.
+      Unsupported: this platform has no process groups.
+
+    Cancellation: the process is ended as at the end of the block, within its graces.
+    """
+    process = ServerProcess(await _spawn(server, name), server, name, on_line)
+    life = trio.CancelScope(shield=True)
+
+    async def accompany() -> None:
+        with life:
+            async with process._stderr, trio.open_nursery() as helpers:
+                helpers.start_soon(process._read_stderr)
+                helpers.start_soon(_guard, process.pid)
+
+    async with open_hidden_nursery() as nursery:
+        nursery.start_soon(accompany)
+        try:
+            yield process
+        finally:
+            with trio.CancelScope(shield=True):
+                await _end(process)
+            life.cancel(reason="the server has ended")
+
+
+# Ends the group when its stdin does: only this process holds the other end, so that is when this process is gone, by
+# SIGKILL too. A parent-death signal would not do: it is bound to the thread that forks, and trio ends idle threads.
+_GUARD = 'read -r _; kill -KILL "-$1"'
+
+
+async def _guard(group: int) -> None:  # noqa: ASYNC910 - starting the process was awaited
+    """Run a process that kills *group* when this process is gone; until cancelled."""
+    try:
+        guard = await trio.lowlevel.open_process(
+            ["/bin/sh", "-c", _GUARD, "sh", str(group)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            # A Ctrl-C at the terminal goes to our group, and must not end it.
+            start_new_session=True,
+        )
+    except OSError as exc:
+        _log.info("the server is not ended if this process is killed: %s", exc)
+        return
+    try:
+        await trio.sleep_forever()
+    finally:
+        with trio.CancelScope(shield=True):
+            # Killed before its stdin is closed: the number of the group may belong to others by now.
+            guard.kill()
+            await guard.wait()
+            assert guard.stdin is not None
+            await guard.stdin.aclose()
+
+
+async def _end(process: ServerProcess) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(process._drain)
+        await process._shut_down()
+        nursery.cancel_scope.cancel(reason="the server has ended")
+    await process.stdout.aclose()
+
+
+async def _spawn(server: StdioServer, name: str) -> trio.Process:
+    if os.name != "posix":
+        raise Unsupported("MCP servers over stdio need POSIX process groups")
+    try:
+        return await trio.lowlevel.open_process(
+            server.command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=server.environment(),
+            cwd=server.cwd,
+            start_new_session=True,
+        )
+    except OSError as exc:
+        what = server.command[0] if exc.filename is None else exc.filename
+        raise CannotStart(f"the server cannot be started: {what!r}: {exc.strerror or exc}", server=name) from exc
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

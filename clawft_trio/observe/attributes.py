@@ -1,0 +1,150 @@
+"""An event as plain facts: names and JSON values, without texts and secrets unless they are asked for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import TypeAlias
+
+import attrs
+
+from clawft_trio.attempts import AttemptRecord, Latency, Usage
+from clawft_trio.errors import ClawftError, InvalidAnswer, InvalidData, ToolError
+from clawft_trio.messages import InboundMessage, OutboundMessage
+from clawft_trio.observe.events import Event, ServerOutput, ToolProgress
+from clawft_trio.observe.redaction import Redactor, redact_secrets
+
+AttributeValue: TypeAlias = str | int | float | bool | list["AttributeValue"] | dict[str, "AttributeValue"] | None
+"""A JSON value."""
+
+_LONGEST = 300
+"""Characters of one text: enough for every error message that people read, too little for a prompt."""
+
+_TIES = frozenset({"at", "call_id", "turn_id"})
+
+#: what these hold was said by people, models or servers
+_TEXTS: Mapping[type, frozenset[str]] = {
+    ServerOutput: frozenset({"text"}),
+    ToolProgress: frozenset({"message"}),
+    InboundMessage: frozenset({"content", "media", "metadata"}),
+    OutboundMessage: frozenset({"content", "media", "metadata"}),
+}
+
+
+class RecordedError(Exception):
+    """An error as it was recorded: `class_name` and its message are all that is left of it."""
+
+    def __init__(self, class_name: str, message: str = "") -> None:
+        super().__init__(message)
+        self.class_name = class_name
+
+    def __repr__(self) -> str:
+        return f"<RecordedError {self.class_name}: {self}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RecordedError) and (self.class_name, str(self)) == (other.class_name, str(other))
+
+    def __hash__(self) -> int:
+        return hash((self.class_name, str(self)))
+
+
+def event_name(kind: type[Event]) -> str:
+    """`AttemptEnded` as `attempt_ended`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
+
+
+def attributes_of(event: Event, *, texts: bool = False, redact: Redactor = redact_secrets) -> dict[str, AttributeValue]:
+    """What *event* says, flat, without its time and ids and without what is empty.
+
+    Args:
+      texts: with what people, models, tools and servers said, and the messages of errors that may quote it.
+      redact: goes over every text.
+    """
+    return dict(_Attributes(texts, redact).of(event))
+
+
+def error_attributes(
+    error: BaseException, *, texts: bool = False, redact: Redactor = redact_secrets
+) -> dict[str, AttributeValue]:
+    """What *error* says: `error` is its class, `error_message` its text, then the fields worth switching on."""
+    return dict(_Attributes(texts, redact).error(error))
+
+
+class _Attributes:
+    def __init__(self, texts: bool, redact: Redactor) -> None:
+        self._texts = texts
+        self._mask = redact
+
+    def of(self, value: attrs.AttrsInstance) -> Iterator[tuple[str, AttributeValue]]:
+        hidden = frozenset[str]() if self._texts else _TEXTS.get(type(value), frozenset())
+        for field in attrs.fields(type(value)):
+            if field.name in _TIES or field.name in hidden:
+                continue
+            yield from self._fact(field.name, getattr(value, field.name))
+
+    def _fact(self, name: str, value: object) -> Iterator[tuple[str, AttributeValue]]:
+        # An attempt record without its own start: the event's time and the latency say it.
+        if isinstance(value, AttemptRecord | Latency | Usage):
+            yield from ((inner, fact) for inner, fact in self.of(value) if inner != "started")
+        elif isinstance(value, BaseException):
+            yield from self.error(value)
+        elif value is not None and value not in ("", (), {}):
+            yield name, self._plain(value)
+
+    def error(self, error: BaseException) -> Iterator[tuple[str, AttributeValue]]:
+        yield "error", error_class(error)
+        if self._texts or not _may_quote(error):
+            text = str(error)
+            if text:
+                yield "error_message", self._text(text)
+        for name in ("status", "code", "clock", "retry_after", "exit_code"):
+            value = getattr(error, name, None)
+            if isinstance(value, str | int | float):
+                yield f"error_{name}", self._plain(value)
+
+    def _plain(self, value: object) -> AttributeValue:  # noqa: PLR0911  # a table of types
+        match value:
+            case bool() | int() | float():
+                return value
+            case str():
+                return self._text(value)
+            case Decimal():
+                return float(value)
+            case datetime():
+                return value.isoformat()
+            case BaseException():
+                return dict(self.error(value))
+            case Mapping():
+                return {self._text(str(key)): self._plain(inner) for key, inner in value.items()}
+            case list() | tuple() | set() | frozenset():
+                return [self._plain(inner) for inner in value]
+            case _ if attrs.has(type(value)):
+                return dict(self.of(value))  # type: ignore[arg-type]  # attrs.has narrows no object
+            case _:
+                return None if value is None else type(value).__name__
+
+    def _text(self, text: str) -> str:
+        # Cut before, so that a page of text costs no page of masking; far enough behind what is shown that no half of
+        # a secret, which no mask knows, comes to stand there.
+        masked = self._mask(whole(text[: 10 * _LONGEST]))
+        return masked if len(masked) <= _LONGEST else masked[: _LONGEST - 1] + "…"
+
+
+def whole(text: str) -> str:
+    """*text* with `?` for halves of characters, which bytes that were not UTF-8 leave behind and no encoder takes."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def error_class(error: BaseException) -> str:
+    """The name of its class, also when it was read from a recording."""
+    return error.class_name if isinstance(error, RecordedError) else type(error).__name__
+
+
+def _may_quote(error: BaseException) -> bool:
+    """Whether its message may repeat what a model, a tool or a user wrote."""
+    if isinstance(error, RecordedError):
+        # Whoever recorded it has decided.
+        return False
+    return not isinstance(error, ClawftError) or isinstance(error, ToolError | InvalidData | InvalidAnswer)

@@ -1,0 +1,59 @@
+"""What looks like a secret does not leave: a second line of defence for texts that were written elsewhere.
+
+The rooms keep secrets out of their errors and events by construction. What a tool of somebody else's raised, or a
+server wrote to its stderr, was written by people who may not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+Redactor: TypeAlias = Callable[[str], str]
+"""Takes a text and returns it without what must not be seen."""
+
+REDACTED = "***"
+
+# Every repetition is bounded or cannot be entered twice at one place: the time is linear in the text, whatever it is.
+_SHAPES = re.compile(
+    r"""
+      # an authorization header
+      (?P<before> \b (?:bearer|basic) \s{1,3} ) [\w.~+/=-]{8,}
+      # a password in an address
+    | (?P<url> :// ) [^\s/@:]{0,100} : [^\s/@]{1,200} (?=@)
+      # a setting that says what it is
+    | (?P<name> (?:api[_-]?key|secret|token|passw(?:or)?d|authorization) [\w-]{0,20} ["']? \s{0,3} [:=] \s{0,3} ["']?)
+      (?! \s | \d+ \b ) (?: (?:bearer|basic) \s{1,3} )? [^\s"',;&}]+
+      # the issuers' own prefixes
+    | \b (?: sk | pk | rk | gsk | xai | ghp | gho | ghs | github_pat | glpat | hf | xox[abprs] | AIza | AKIA | eyJ )
+      [-_]? [\w.-]{12,}
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+def redact_secrets(text: str) -> str:
+    """*text* with everything that is shaped like a credential as `***`."""
+    return _SHAPES.sub(_keep_name, text)
+
+
+def make_redactor(secrets: Iterable[str]) -> Redactor:
+    """A mask that also knows *secrets* by heart: `make_redactor([os.environ["OPENAI_API_KEY"]])`.
+
+    Values shorter than four characters are left alone; every text would have holes.
+    """
+    # The longest first: one may be the beginning of another.
+    known = sorted({secret for secret in secrets if len(secret) >= 4}, key=len, reverse=True)
+
+    def redact(text: str) -> str:
+        for secret in known:
+            text = text.replace(secret, REDACTED)
+        return redact_secrets(text)
+
+    return redact
+
+
+def _keep_name(found: re.Match[str]) -> str:
+    groups = found.groupdict(default="")
+    return f"{groups['before']}{groups['url']}{groups['name']}{REDACTED}"

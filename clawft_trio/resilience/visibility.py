@@ -1,0 +1,275 @@
+"""How much is shown of an attempt that has not proved itself, and how it is taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from io import StringIO
+from typing import Literal, TypeVar
+
+import attrs
+import trio
+
+from clawft_trio.chat import (
+    CONTENT,
+    Call,
+    ChatResponse,
+    Discarded,
+    Emit,
+    ReasoningDelta,
+    Reset,
+    StreamEvent,
+    TextDelta,
+    ToolCall,
+    ToolCallReady,
+    growing_text,
+)
+from clawft_trio.errors import ConsumerLeft, ProviderError
+from clawft_trio.observe.events import Retracted
+from clawft_trio.resilience.strategy import Attempt, Policy
+
+T = TypeVar("T")
+
+
+class Shown:
+    """An `emit` that remembers what got through since the last `Reset`, to retract it.
+
+    Memory is that of the text: nothing is kept per event.
+    """
+
+    __slots__ = ("_calls", "_emit", "_reasoning", "_text", "content")
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        #: whether a consumer may have seen content
+        self.content: bool = False
+        self._text = growing_text()
+        self._reasoning: StringIO | None = None
+        self._calls: list[ToolCall] = []
+
+    def __call__(self, event: StreamEvent) -> Awaitable[None]:
+        # Noted before it is delivered: cancelled half way, it may have been seen. Not a coroutine of its own,
+        # because one more for each event and layer is what a stream's time goes into.
+        kind = type(event)
+        if kind is TextDelta:
+            self.content = True
+            self._text.write(event.text)  # type: ignore[union-attr]  # `kind` says so, faster than isinstance
+        elif isinstance(event, Reset):
+            return self._take_back(event)
+        else:
+            self._note(event)
+        return self._emit(event)
+
+    def _note(self, event: StreamEvent) -> None:
+        if isinstance(event, CONTENT):
+            self.content = True
+            if isinstance(event, ToolCallReady):
+                self._calls.append(event.call)
+            elif isinstance(event, ReasoningDelta):
+                self._reasoning = self._reasoning or growing_text()
+                self._reasoning.write(event.text)
+
+    async def _take_back(self, event: Reset) -> None:
+        # Forgotten only when it was delivered: cancelled half way, it may not have been heard and has to be said again,
+        # or the next attempt's words would stand behind this one's.
+        try:
+            await self._emit(event)
+        except ConsumerLeft:
+            self._forget()
+            raise
+        self._forget()
+
+    def _forget(self) -> None:
+        self.content = False
+        self._text = growing_text()
+        self._reasoning = None
+        self._calls = []
+
+    def so_far(self) -> Discarded:
+        """What a consumer may have seen."""
+        reasoning = "" if self._reasoning is None else self._reasoning.getvalue()
+        return Discarded(self._text.getvalue(), reasoning=reasoning, tool_calls=tuple(self._calls))
+
+    async def retract(self, cause: BaseException, call: Call) -> None:
+        """Tell the consumer to forget, if there is anything to forget.
+
+        Cancellation: it may have been told.
+        """
+        if self.content:
+            discarded = self.so_far()
+            call.observer(Retracted(characters=len(discarded.text), cause=cause, call_id=call.id, turn_id=call.turn_id))
+            await self(Reset(discarded, cause))
+
+
+@attrs.frozen(kw_only=True)
+class Live(Policy):
+    """Forward everything at once, retract it when the attempt fails.
+
+    With `after_content="raise"` an attempt that fails after it was seen is final: its error is neither retried nor
+    cured elsewhere, nothing is retracted, and what was seen is attached as `partial`. Put it inside what tries
+    again and around the clocks, whose errors it has to see.
+    """
+
+    after_content: Literal["restart", "raise"] = "restart"
+
+    async def run(self, attempt: Attempt[T], call: Call) -> T:
+        """Run *attempt*, showing what it says as it comes.
+
+        Cancellation: the attempt's.
+        """
+        if self.after_content == "restart":
+            return await attempt(call)
+        shown = Shown(call.emit)
+        try:
+            return await attempt(call.showing(shown))
+        except ProviderError as exc:
+            if shown.content:
+                _make_final(exc, shown.so_far())
+            raise
+
+
+def _make_final(exc: ProviderError, seen: Discarded) -> None:
+    exc.retryable = exc.curable_elsewhere = False
+    exc.partial = exc.partial or ChatResponse(
+        content=seen.text,
+        reasoning=seen.reasoning,
+        tool_calls=seen.tool_calls,
+        finish_reason="incomplete",
+        provider=exc.provider,
+        model=exc.model,
+    )
+
+
+class _Held:
+    """Events kept back, with neighbouring text joined, so that they cost what their text costs."""
+
+    __slots__ = ("_events", "_text", "size")
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._events: list[StreamEvent] = []
+        self._text: StringIO | None = None
+
+    def keep(self, event: StreamEvent) -> None:
+        if isinstance(event, TextDelta):
+            self._text = self._text or growing_text()
+            self._text.write(event.text)
+            self.size += len(event.text)
+        else:
+            self._close_text()
+            self._events.append(event)
+            self.size += _size(event)
+
+    def _close_text(self) -> None:
+        if self._text is not None:
+            self._events.append(TextDelta(self._text.getvalue()))
+            self._text = None
+
+    def clear(self) -> None:
+        self.size, self._events, self._text = 0, [], None
+
+    async def release(self, emit: Emit) -> None:
+        self._close_text()
+        events, self._events, self.size = self._events, [], 0
+        for event in events:
+            await emit(event)
+
+
+def _size(event: StreamEvent) -> int:
+    if isinstance(event, ReasoningDelta):
+        return len(event.text)
+    # A tool call or a fragment of one; anything else is small change.
+    return 64 + len(getattr(event, "arguments", ""))
+
+
+@attrs.frozen(kw_only=True)
+class Hold(Policy):
+    """Show nothing before the attempt has succeeded: what a reader sees is never retracted.
+
+    What does not fit in `max_characters` (about 1 MiB, far beyond any answer) commits: it is shown, and the rest
+    is live, as a full retry buffer commits a call in gRPC.
+    """
+
+    max_characters: int = attrs.field(default=1_000_000, validator=attrs.validators.ge(1))
+
+    async def run(self, attempt: Attempt[T], call: Call) -> T:
+        """Run *attempt*, then show all of it.
+
+        Cancellation: the attempt's; what is held is forgotten.
+        """
+        return await _deliver_later(attempt, call, characters=self.max_characters, seconds=None)
+
+
+@attrs.frozen(kw_only=True)
+class Preview(Policy):
+    """Hold the first stretch of an answer, then go live: early failures are never seen.
+
+    The stretch ends after `characters`, or with the first event that comes `seconds` after the first content,
+    whichever is first; at the latest with the answer.
+    """
+
+    seconds: float | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.gt(0)))
+    characters: int | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.ge(1)))
+
+    def __attrs_post_init__(self) -> None:
+        if self.seconds is None and self.characters is None:
+            raise ValueError("Preview needs seconds or characters")
+
+    async def run(self, attempt: Attempt[T], call: Call) -> T:
+        """Run *attempt*, its first stretch unseen.
+
+        Cancellation: the attempt's; what is held is forgotten.
+        """
+        return await _deliver_later(attempt, call, characters=self.characters, seconds=self.seconds)
+
+
+async def _deliver_later(attempt: Attempt[T], call: Call, *, characters: int | None, seconds: float | None) -> T:
+    gate = _Gate(call.emit, characters, seconds)
+    result = await attempt(call.showing(gate))
+    await gate.open()
+    return result
+
+
+class _Gate:
+    """An `emit` that keeps events back until it opens."""
+
+    __slots__ = ("_characters", "_emit", "_held", "_live", "_opens_at", "_seconds", "_shown")
+
+    def __init__(self, emit: Emit, characters: int | None, seconds: float | None) -> None:
+        self._emit = emit
+        self._characters = characters
+        self._seconds = seconds
+        self._held = _Held()
+        self._live = False
+        self._shown = False
+        self._opens_at: float | None = None
+
+    async def __call__(self, event: StreamEvent) -> None:
+        if isinstance(event, Reset):
+            await self._reset(event)
+        elif self._live:
+            await self._emit(event)
+        else:
+            self._held.keep(event)
+            if self._is_due(event):
+                await self.open()
+
+    async def _reset(self, event: Reset) -> None:
+        # The next attempt has to prove itself anew; a consumer that saw nothing is not told to forget it.
+        if self._live:
+            await self._emit(event)
+        self._live, self._opens_at = False, None
+        self._held.clear()
+
+    def _is_due(self, event: StreamEvent) -> bool:
+        if self._characters is not None and self._held.size > self._characters:
+            return True
+        if self._seconds is None or not isinstance(event, CONTENT):
+            return False
+        now = trio.current_time()
+        if self._opens_at is None:
+            self._opens_at = now + self._seconds
+        return now >= self._opens_at
+
+    async def open(self) -> None:
+        self._live = True
+        await self._held.release(self._emit)

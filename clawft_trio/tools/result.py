@@ -1,0 +1,113 @@
+"""What came of a tool call, in words that a model can act on."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import attrs
+import trio
+
+from clawft_trio.chat import Message
+from clawft_trio.codec import encode_json
+from clawft_trio.errors import (
+    InvalidArguments,
+    OutcomeUnknown,
+    Refused,
+    ToolDenied,
+    ToolError,
+    ToolFailed,
+    ToolTimeout,
+    UnknownTool,
+)
+from clawft_trio.nursery import leaves
+
+ToolOutcome = Literal["ok", "error", "timeout", "refused", "unknown", "invalid", "cancelled"]
+"""`refused`: it may not be. `unknown`: no such tool. `invalid`: the arguments do not fit."""
+
+_LONGEST_MESSAGE = 2000
+"""Characters of an exception's text that a model is shown."""
+
+# By class, the first that fits: the outcome, and the word for it that the model reads.
+_KINDS: tuple[tuple[type[Exception], ToolOutcome, str], ...] = (
+    (UnknownTool, "unknown", "unknown_tool"),
+    # The same word: asking must not reveal what there is.
+    (ToolDenied, "refused", "unknown_tool"),
+    (InvalidArguments, "invalid", "invalid_arguments"),
+    (ToolTimeout, "timeout", "timeout"),
+    (OutcomeUnknown, "error", "outcome_unknown"),
+    (Refused, "refused", "refused"),
+    (ToolError, "error", "failed"),
+)
+
+
+@attrs.frozen
+class ToolResult:
+    """What came of a tool call."""
+
+    call_id: str
+    name: str = attrs.field(kw_only=True)
+    #: for the model; a failure is a JSON object with `error` and `message`
+    text: str = attrs.field(kw_only=True)
+    outcome: ToolOutcome = attrs.field(default="ok", kw_only=True)
+    #: seconds that it ran
+    duration: float = attrs.field(default=0.0, kw_only=True)
+    #: seconds that it waited for a worker, its approval and its locks
+    waited: float = attrs.field(default=0.0, kw_only=True)
+    error: Exception | None = attrs.field(default=None, kw_only=True, eq=False)
+    #: what the tool function returned, before it became text; None when it failed
+    value: object = attrs.field(default=None, kw_only=True, eq=False, repr=False)
+
+    @property
+    def message(self) -> Message:
+        """The answer as the next request needs it."""
+        return Message.tool(self.text, tool_call_id=self.call_id)
+
+
+def outcome_of(error: Exception) -> ToolOutcome:
+    """The outcome of a call that ended with *error*."""
+    return next((outcome for kind, outcome, _ in _KINDS if isinstance(error, kind)), "error")
+
+
+def error_text(error: Exception) -> str:
+    """*error* as a model reads it: short JSON with `error`, `message` and, where there are several, `problems`."""
+    word = next((word for kind, _, word in _KINDS if isinstance(error, kind)), "failed")
+    told: dict[str, object] = {"error": word, "message": _short(str(error))}
+    if isinstance(error, InvalidArguments):
+        told |= {"message": "The arguments do not fit.", "problems": [_short(str(one)) for one in error.problems]}
+    return encode_json(told).decode()
+
+
+def contained(exc: BaseException, *, tool: str) -> ToolError | Refused:
+    """The error that *exc*, raised by a tool, is to its caller.
+
+    Whatever a tool raises is its own affair, `sys.exit` included. What is not the tool's goes on as it is:
+    cancellation from outside, KeyboardInterrupt, control flow of the caller's.
+
+    Raises:
+      BaseException: the first part of *exc* that is not the tool's, KeyboardInterrupt before the others.
+    """
+    found = leaves(exc)
+    foreign = [leaf for leaf in found if not isinstance(leaf, Exception | SystemExit)]
+    if foreign:
+        raise next((leaf for leaf in foreign if isinstance(leaf, KeyboardInterrupt)), foreign[0])
+    if len(found) == 1 and isinstance(found[0], ToolError | Refused):
+        return found[0]
+    kind = ToolTimeout if all(isinstance(leaf, trio.TooSlowError) for leaf in found) else ToolFailed
+    failed = kind("; ".join(map(_said, found)), tool=tool)
+    failed.__cause__ = exc
+    return failed
+
+
+def _said(exc: BaseException) -> str:
+    if isinstance(exc, SystemExit):
+        return "the tool tried to end the program"
+    try:
+        text = str(exc)
+    except Exception:  # noqa: BLE001 - the error is anybody's class, and its name is enough
+        text = ""
+    return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
+
+
+def _short(text: str) -> str:
+    text = text.encode(errors="replace").decode()
+    return text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}…"

@@ -1,0 +1,104 @@
+"""What `config show` shows of addresses and commands, and what it does not."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from clawft_trio.codec import encode_json
+from clawft_trio.config import parse_config
+from clawft_trio.config.effective import settings_in
+from clawft_trio.config.redaction import redacted, redacted_arguments
+
+# Shaped like nothing: only its place tells.
+PLAIN = "correcthorse"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--token", PLAIN],
+        ["--api-key", PLAIN],
+        [f"--api-key={PLAIN}"],
+        ["--apiKey", PLAIN],
+        [f"--secret={PLAIN} and {PLAIN}"],
+        ["--password", f"-{PLAIN}"],
+        ["--db-pass", PLAIN],
+        ["--auth", PLAIN],
+        ["--header", f"x-team: {PLAIN}"],
+        ["-H", f"Cookie: {PLAIN}"],
+        ["-e", f"GITHUB_TOKEN={PLAIN}"],
+        ["-e", f"MY_AUTH={PLAIN}"],
+        ["-c", f"serve --token {PLAIN} --port 80"],
+        ["-c", f"TOKEN='{PLAIN} {PLAIN}' serve"],
+        [f"postgres://ana:{PLAIN}@example.org/db"],
+        [f"https://{PLAIN}@example.org"],
+        [f"https://example.org/mcp?a=b&t={PLAIN}#here"],
+        [f"--url=https://example.org/mcp?t={PLAIN}"],
+        ["--token", f"{PLAIN}${{MORE}}"],
+        [f"--secret={PLAIN}${{MORE}}"],
+        [f"https://ana:{PLAIN}@${{HOST}}/"],
+    ],
+    ids=" ".join,
+)
+def test_a_secret_in_a_command_is_not_shown(words: list[str]) -> None:
+    shown = " ".join(redacted_arguments(words))
+    assert PLAIN not in shown
+    assert "***" in shown
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-y", "@modelcontextprotocol/server-filesystem", "."],
+        ["--path", "/srv", "--author", "ana", "--port=80"],
+        ["--token", "--verbose"],
+        ["--token", "${MY_TOKEN}", "--api-key=${MY_KEY}"],
+        ["-H", "${HEADER}"],
+        ["-c", "serve --token ${MY_TOKEN}"],
+        ["https://example.org/mcp?t=${MY_TOKEN}"],
+        ["https://example.org/docs#part"],
+        ["token", "ring"],
+    ],
+    ids=" ".join,
+)
+def test_what_is_no_secret_is_shown_as_it_is_written(words: list[str]) -> None:
+    assert list(redacted_arguments(words)) == words
+
+
+def test_an_address_keeps_what_says_where_it_is() -> None:
+    assert redacted("https://ana:x@example.org:8443/mcp?key=1&v=2#top") == (
+        "https://***@example.org:8443/mcp?key=***&v=***#top"
+    )
+
+
+def test_a_configuration_shows_neither_arguments_nor_addresses_with_their_secrets() -> None:
+    given = {
+        "providers": {"mine": {"api_base": f"https://example.org/v1?sig={PLAIN}"}},
+        "tools": {
+            "mcp_servers": {
+                "files": {"command": "files", "args": ["--token", PLAIN, "."]},
+                "docs": {"url": f"https://{PLAIN}@example.org/mcp?t={PLAIN}"},
+                "bare": {"command": "bare"},
+            }
+        },
+    }
+    shown = {one.path: one.value for one in settings_in(parse_config(encode_json(given)), given)}
+    assert PLAIN not in str(shown)
+    servers = "$.tools.mcp_servers"
+    assert [shown[f"{servers}['files'].args[{number}]"] for number in range(3)] == ["--token", "***", "."]
+    assert shown[f"{servers}['bare'].args"] == []
+    assert shown[f"{servers}['docs'].url"] == "https://***@example.org/mcp?t=***"
+
+
+@pytest.mark.parametrize("piece", ["a", "key", "--key ", "://", "?a=", "token=", "-", "'"])
+def test_its_time_is_linear_in_the_text(piece: str) -> None:
+    def took(size: int) -> float:
+        word = (piece * size)[:size] + " x"
+        started = time.perf_counter()
+        list(redacted_arguments([word, word]))
+        return time.perf_counter() - started
+
+    took(1000)
+    assert took(80_000) < 40 * max(took(10_000), 0.001)
