@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING
+from warnings import warn
 
 if TYPE_CHECKING:
     from clawft_trio.agent import (
@@ -193,8 +194,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "agent": """
-        Agent AgentEvent AgentLoop Answer AnswerForm LoopPolicy Reply RoundStarted ToolsAnswered TurnPolicy open_agent
-        serve_agent serve_sessions
+        Agent AgentEvent AgentLoop AnswerForm LoopPolicy Reply RoundStarted ToolsAnswered TurnPolicy TurnStream
+        open_agent serve_agent serve_sessions
     """,
     "attempts": "AttemptLog AttemptRecord Latency Usage record_attempt",
     "auth": "AuthContext UserPermissions",
@@ -207,8 +208,8 @@ _HOMES = {
     "context": "ContextBuilder Memory Skills",
     "errors": """
         AllProvidersExhausted AnswerTooLarge AuthFailed BudgetExceeded BulkheadFull BusClosed BusFull CircuitOpen
-        ClawftError ConfigError ContentFiltered ContextLengthExceeded EmptyAnswer InvalidAnswer InvalidArguments InvalidData
-        InvalidResponse McpError ModelNotFound NotConfigured PeerError PeerGone PermissionDenied
+        ClawftError ConfigError ContentFiltered ContextLengthExceeded EmptyAnswer InvalidAnswer InvalidArguments
+        InvalidData InvalidResponse McpError ModelNotFound NotConfigured PeerError PeerGone PermissionDenied
         ProviderError ProviderTimeout QuotaExhausted RateLimitExceeded RateLimited Refused RequestRejected
         ServerError StreamTruncated ToolError TransportFailed Unsupported WrongAddress
     """,
@@ -229,12 +230,16 @@ _HOMES = {
     "tools": "PathLocks Tool ToolResult ToolContext ToolRegistry tool",
 }
 _HOME_OF = {name: f"clawft_trio.{room}" for room, names in _HOMES.items() for name in names.split()}
+_RENAMED = {"Answer": "TurnStream", "ToolAnswer": "ToolResult"}
 
 if not TYPE_CHECKING:  # with it in sight, a checker would take any name for one of ours
 
     def __getattr__(name: str) -> object:
         if name == "__version__":
             return import_module("importlib.metadata").version("clawft-trio")
+        if name in _RENAMED:
+            warn(f"clawft_trio.{name} is now clawft_trio.{_RENAMED[name]}", DeprecationWarning, stacklevel=2)
+            name = _RENAMED[name]
         if name not in _HOME_OF:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = globals()[name] = getattr(import_module(_HOME_OF[name]), name)

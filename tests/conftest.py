@@ -1,8 +1,9 @@
-"""Fixtures of every folder: stores on both engines."""
+"""Fixtures of every folder: stores on both engines, and what each test may rely on wherever the suite is started."""
 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,3 +39,11 @@ def shared_place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
     if request.param == "sqlite":
         return tmp_path / "store.db"
     return request.getfixturevalue("postgres").schema()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def default_sigint() -> Iterator[None]:
+    """SIGINT with its default disposition: a shell starts background jobs with it ignored, and children inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)

@@ -1,5 +1,7 @@
 """The agent: sessions, turns, and everything they need, opened and closed together."""
 
+from typing import TYPE_CHECKING
+
 from clawft_trio.agent.agent import (
     Agent as Agent,
     AgentCallback as AgentCallback,
@@ -29,3 +31,7 @@ from clawft_trio.agent.turn_types import (
     TurnPolicy as TurnPolicy,
     TurnRequest as TurnRequest,
 )
+from clawft_trio.deprecation import renamed
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed(__name__, {"Answer": "TurnStream", "Question": "TurnRequest"})

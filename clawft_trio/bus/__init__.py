@@ -1,5 +1,7 @@
 """Messages between channel adapters and the agent: bounded, counted, and never silently lost."""
 
+from typing import TYPE_CHECKING
+
 from clawft_trio.bus.bounded_queue import (
     BoundedQueue as BoundedQueue,
     Overflow as Overflow,
@@ -29,3 +31,17 @@ from clawft_trio.bus.undelivered import (
     UndeliveredReplies as UndeliveredReplies,
     UndeliveredReply as UndeliveredReply,
 )
+from clawft_trio.deprecation import renamed
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed(
+        __name__,
+        {
+            "Kept": "UndeliveredReply",
+            "MemoryShelf": "MemoryUndelivered",
+            "Parcel": "Delivery",
+            "Receipts": "InboundJournal",
+            "Shelf": "UndeliveredReplies",
+            "StoredShelf": "StoredUndelivered",
+        },
+    )

@@ -1,5 +1,7 @@
 """What the model is told: bootstrap files, skills and memory, read off the event loop and only when they change."""
 
+from typing import TYPE_CHECKING
+
 from clawft_trio.context.bootstrap import (
     BOOTSTRAP_FILES as BOOTSTRAP_FILES,
     Bootstrap as Bootstrap,
@@ -22,3 +24,7 @@ from clawft_trio.context.skills import (
     Skipped as Skipped,
 )
 from clawft_trio.context.tools import memory_tools as memory_tools, skill_tool as skill_tool
+from clawft_trio.deprecation import renamed
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed(__name__, {"Prompt": "SystemPrompt"})

@@ -1,5 +1,7 @@
 """What answers cost, who pays, and how much may be spent."""
 
+from typing import TYPE_CHECKING
+
 from clawft_trio.costs.ledger import MIGRATIONS as MIGRATIONS, Ledger as Ledger
 from clawft_trio.costs.meter import CountRequest as CountRequest, Metered as Metered
 from clawft_trio.costs.periods import Calendar as Calendar
@@ -27,3 +29,7 @@ from clawft_trio.costs.tracker import (
     Expected as Expected,
     Payer as Payer,
 )
+from clawft_trio.deprecation import renamed
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed(__name__, {"Entry": "LedgerEntry"})

@@ -1,5 +1,8 @@
 """Models behind HTTP: what is asked of them, what they say, and what their failures mean."""
 
+from typing import TYPE_CHECKING
+
+from clawft_trio.deprecation import renamed
 from clawft_trio.llm.anthropic import Anthropic as Anthropic
 from clawft_trio.llm.catalog import (
     KNOWN as KNOWN,
@@ -30,3 +33,6 @@ from clawft_trio.llm.stream import (
     open_stream as open_stream,
 )
 from clawft_trio.llm.vendors import VENDORS as VENDORS
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed(__name__, {"HttpModel": "HttpProvider"})

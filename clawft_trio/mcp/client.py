@@ -176,8 +176,8 @@ class McpClient:
         """Subscribe to changes at a server of 2026-07-28, until it ends the subscription.
 
         Args:
-          on_notification: is called with method and parameters of each notification of this subscription; synchronous and
-            cheap. The first is `notifications/subscriptions/acknowledged`.
+          on_notification: is called with method and parameters of each notification of this subscription; synchronous
+            and cheap. The first is `notifications/subscriptions/acknowledged`.
           tools: changes of the list of tools; `prompts` and `resources` likewise.
           uris: changes of these resources.
 

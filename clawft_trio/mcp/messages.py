@@ -63,8 +63,8 @@ class CallOptions:
       longest: with it, each progress report restarts the clock of *total*, up to this many seconds in all.
       on_progress: is called with each progress report as it arrives; synchronous and cheap. What it raises ends the
         call.
-      on_notification: is called with each notification that is tagged as this subscription's; synchronous and cheap. What it
-        raises ends the call. The peer may then end the call by cancelling it, which counts as an empty answer.
+      on_notification: is called with each notification that is tagged as this subscription's; synchronous and cheap.
+        What it raises ends the call. The peer may then end the call by cancelling it, which counts as an empty answer.
       headers: are sent beside the request, where the transport has headers.
       quiet: send no `notifications/cancelled` when the caller is gone (`initialize` must not be cancelled).
     """

@@ -1,5 +1,8 @@
 """Everything worth knowing, as frozen records, told to whoever asks."""
 
+from typing import TYPE_CHECKING
+
+from clawft_trio.deprecation import renamed
 from clawft_trio.observe.attributes import RecordedError as RecordedError
 from clawft_trio.observe.chrome import chrome_trace as chrome_trace
 from clawft_trio.observe.events import (
@@ -61,3 +64,15 @@ from clawft_trio.observe.task_tree import (
     task_tree as task_tree,
 )
 from clawft_trio.observe.timeline import timeline_html as timeline_html, timeline_svg as timeline_svg
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed(
+        __name__,
+        {
+            "QueueStatistics": "ObserverQueueStatistics",
+            "ServerAsked": "ServerCalled",
+            "ServerSaid": "ServerOutput",
+            "mask_secrets": "redact_secrets",
+            "masking": "make_redactor",
+        },
+    )

@@ -1,6 +1,9 @@
 """Six stages from a request to an answer: what is it, who may answer, what fits, who answers, was it good, what now."""
 
+from typing import TYPE_CHECKING
+
 from clawft_trio.costs import Allowance as Allowance
+from clawft_trio.deprecation import renamed
 from clawft_trio.pipeline.assembler import (
     TokenBudgetAssembler as TokenBudgetAssembler,
     Trimmed as Trimmed,
@@ -67,3 +70,6 @@ from clawft_trio.pipeline.targets import (
 )
 from clawft_trio.pipeline.tiered_router import TieredRouter as TieredRouter
 from clawft_trio.pipeline.validation import routing_problems as routing_problems
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed(__name__, {"Admission": "TurnAdmission", "Transport": "ModelTransport"})

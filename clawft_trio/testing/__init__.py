@@ -4,6 +4,9 @@ What needs hypothesis is in modules of its own, to be imported by name: `clawft_
 and properties in mock time) and `clawft_trio.testing.strategies`.
 """
 
+from typing import TYPE_CHECKING
+
+from clawft_trio.deprecation import renamed
 from clawft_trio.testing.channels import check_channel as check_channel
 from clawft_trio.testing.fault_server import (
     FaultServer as FaultServer,
@@ -52,3 +55,6 @@ from clawft_trio.testing.scripted import ScriptedProvider as ScriptedProvider
 from clawft_trio.testing.seeding import seeded_scheduler as seeded_scheduler
 from clawft_trio.testing.sweep import cancel_everywhere as cancel_everywhere
 from clawft_trio.testing.threadless import threadless as threadless
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed(__name__, {"Held": "HeldResources"})

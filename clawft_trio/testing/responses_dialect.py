@@ -47,30 +47,39 @@ class ResponsesStream:
         self._text = ""
 
     def write(self, step: dialects.Spoken) -> list[bytes]:
+        if isinstance(step, Say | Think | CallTool | Finish | BadUtf8 | Preamble):
+            return [*self._preamble(), *self._content(step)]
+        return self._aside(step)
+
+    def _aside(self, step: Report | Pings | ErrorEvent | BadJson | Raw) -> list[bytes]:
         match step:
-            case Say(text):
-                return [*self._preamble(), *self._grow("message", "response.output_text.delta", text)]
-            case Think(text):
-                return [*self._preamble(), *self._grow("reasoning", "response.reasoning_summary_text.delta", text)]
-            case BadUtf8(data):
-                mark = dialects.MARK
-                events = [*self._preamble(), *self._grow("message", "response.output_text.delta", mark)]
-                return [event.replace(mark.encode(), data) for event in events]
-            case CallTool():
-                return [*self._preamble(), *self._call(step)]
-            case Finish():
-                return [*self._preamble(), *self._finish(step)]
-            case Preamble():
-                return self._preamble()
-            case Report() | Pings():
-                # Usage comes with the last event only. What keeps a quiet connection alive is a comment.
-                return [b": ping\n\n"] if isinstance(step, Pings) else []
+            case Report():
+                # Usage comes with the last event only.
+                return []
+            case Pings():
+                return [b": ping\n\n"]
             case ErrorEvent():
-                return [self._event("error", dict(error_object(step)))]
+                return [self._event("error", error_object(step))]
             case BadJson():
                 return [dialects.broken(self._event("response.output_text.delta", {"delta": "never seen"}))]
             case Raw(data):
                 return [data]
+
+    def _content(self, step: Say | Think | CallTool | Finish | BadUtf8 | Preamble) -> list[bytes]:
+        match step:
+            case Say(text):
+                return self._grow("message", "response.output_text.delta", text)
+            case Think(text):
+                return self._grow("reasoning", "response.reasoning_summary_text.delta", text)
+            case BadUtf8(data):
+                events = self._grow("message", "response.output_text.delta", dialects.MARK)
+                return [event.replace(dialects.MARK.encode(), data) for event in events]
+            case CallTool():
+                return self._call(step)
+            case Finish():
+                return self._finish(step)
+            case Preamble():
+                return []
 
     def _preamble(self) -> list[bytes]:
         if self._opened:

@@ -1,5 +1,8 @@
 """Tools: functions that a model may call, side by side, each call answered once."""
 
+from typing import TYPE_CHECKING
+
+from clawft_trio.deprecation import renamed
 from clawft_trio.tools.call_ids import repair_ids as repair_ids
 from clawft_trio.tools.client import (
     ClientRequest as ClientRequest,
@@ -50,3 +53,6 @@ from clawft_trio.tools.truncate import (
     RESULT_LIMIT as RESULT_LIMIT,
     answer_text as answer_text,
 )
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed(__name__, {"Hold": "HeldLock", "ToolAnswer": "ToolResult"})

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import attrs
 import pytest
 import trio
 from hypothesis import given, settings, strategies as st
+from steps import calls
 
 from benchmarks.measures import bus as through
+from benchmarks.measures.bus import Carry
 from clawft_trio.bus import BusConfig, MemoryUndelivered, MessageBus, StoredUndelivered, bus as bus_module, open_bus
 from clawft_trio.bus.undelivered import MIGRATIONS, key_of
 from clawft_trio.errors import BusClosed, BusFull, SelfDeadlock, StoreCorrupt
@@ -452,17 +453,16 @@ async def test_cancelled_consumer_loses_no_reply() -> None:
 # --- speed -----------------------------------------------------------------------------------------------
 
 
-def test_the_bus_is_nearly_as_fast_as_a_bare_channel_used_with_care() -> None:
-    # Since 3.12, calls of plain functions cost less, and the coroutine that a message takes in the bus as much as ever.
-    enough = 0.8 if sys.version_info < (3, 12) else 0.7
-    # The ratio is the best of many short rounds, because other programs share the machine.
-    best = 0.0
-    for _ in range(24):
-        ours = through.rate(through.through_the_bus, 20_000)
-        best = max(best, ours / through.rate(through.through_a_careful_channel, 20_000))
-        if best >= enough:
-            break
-    assert best >= enough
+def test_a_message_takes_about_as_many_calls_as_through_a_bare_channel_used_with_care() -> None:
+    """Calls are counted, for they are the same on every machine; `benchmarks/measures/bus.py` measures the time."""
+
+    def per_message(carry: Carry) -> float:
+        through.rate(carry, 100)  # whatever happens once
+        return (calls(lambda: through.rate(carry, 3_000)) - calls(lambda: through.rate(carry, 1_000))) / 2_000
+
+    # Which task trio runs first is chance, and decides whether the consumer finds batches: the best of some rounds.
+    limit = 0.9 * per_message(through.through_a_careful_channel)
+    assert any(per_message(through.through_the_bus) <= limit for _ in range(20))
 
 
 def test_the_table_of_policies_names_every_policy() -> None:

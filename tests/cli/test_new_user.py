@@ -219,9 +219,13 @@ async def test_on_a_terminal_there_are_colours_and_with_no_color_none() -> None:
 # --- completion ------------------------------------------------------------------------------------------------------
 
 
+# Else the command line asks which shell is its parent process, and takes no name of one.
+NO_SHELL_DETECTION = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 async def test_completion_prints_a_script_for_the_shell(shell: str) -> None:
-    done = await run("--show-completion", shell)
+    done = await run("--show-completion", shell, env=NO_SHELL_DETECTION)
     assert done.returncode == 0, done.stderr
     assert b"clawft" in done.stdout.lower()
 
@@ -240,7 +244,7 @@ async def test_bash_completes_commands_and_options() -> None:
         ]
     )
     with trio.fail_after(60):
-        env = {**CLEAN, "PATH": f"{program.parent}:{os.environ['PATH']}"}
+        env = {**CLEAN, **NO_SHELL_DETECTION, "PATH": f"{program.parent}:{os.environ['PATH']}"}
         done = await trio.run_process(
             ["bash", "-c", asked], capture_stdout=True, stderr=subprocess.STDOUT, env=env, check=False
         )

@@ -78,7 +78,7 @@ async def test_an_error_event_under_status_200_is_typed(dialect, before):
     code = {"openai": "rate_limit_exceeded", "anthropic": "overloaded_error", "responses": "rate_limit_exceeded"}[
         dialect
     ]
-    kind = {"openai": e.RateLimited, "anthropic": e.ServerError}[dialect]
+    kind = {"openai": e.RateLimited, "anthropic": e.ServerError, "responses": e.RateLimited}[dialect]
     seen = Seen()
     async with open_fault_server([*before, ErrorEvent(code)]) as server, provider(dialect, server) as model:
         with pytest.raises(kind) as caught:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
 
 import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
+from steps import growth
 
 from clawft_trio.mcp.jsonrpc import (
     Envelope,
@@ -162,30 +162,20 @@ def test_what_is_over_the_limit_is_not_kept():
 @pytest.mark.parametrize("piece", [b'\\"', b'"', b"[", b'{"id":', b"\\"])
 def test_hostile_text_is_scanned_in_linear_time(piece):
     # An unclosed string of escaped quotes: a scanner that backtracks takes minutes.
-    def cost(count):
-        line = b"{" + piece * count
-        started = time.perf_counter()
-        parse(line)
-        return time.perf_counter() - started
-
-    small = min(cost(2_000) for _ in range(3))
-    large = min(cost(32_000) for _ in range(3))
-    assert large < 16 * small * 5  # quadratic would be 256 times
+    limit = 16 * 5  # linear is 16 times, quadratic 256
+    assert growth(lambda count: parse(b"{" + piece * count), 2_000, 32_000, below=limit) < limit
 
 
 def test_a_message_in_pieces_is_read_in_linear_time():
-    def cost(size):
+    def read(size):
         reader = JsonRpcReader()
         line = encode_result(1, "x" * size)
-        started = time.perf_counter()
         for at in range(0, len(line), 4096):
             messages = reader.feed(line[at : at + 4096])
         assert ids(messages) == [1]
-        return time.perf_counter() - started
 
-    small = min(cost(1 << 20) for _ in range(3))
-    large = min(cost(1 << 24) for _ in range(3))
-    assert large < 16 * small * 5  # quadratic would be 256 times
+    limit = 16 * 5  # linear is 16 times, quadratic 256
+    assert growth(read, 1 << 20, 1 << 24, below=limit) < limit
 
 
 def test_a_number_of_5000_digits_is_passed_on_and_left_to_its_reader():

@@ -210,7 +210,9 @@ async def test_a_body_of_exactly_the_limit_is_read():
 
 
 @pytest.mark.parametrize(
-    ("encoding", "body"), [("gzip", gzip.compress(b"hello" * 100_000)), ("deflate", zlib.compress(b"hello" * 100_000))]
+    ("encoding", "body"),
+    [("gzip", gzip.compress(b"hello" * 100_000)), ("deflate", zlib.compress(b"hello" * 100_000))],
+    ids=["gzip", "deflate"],
 )
 async def test_a_compressed_body_comes_in_small_pieces_however_it_grows(encoding, body):
     raw = response(body, headers=f"content-encoding: {encoding}\r\n")
@@ -228,6 +230,7 @@ async def test_a_compressed_body_comes_in_small_pieces_however_it_grows(encoding
         ("br", b"x", InvalidResponse),
         ("gzip", gzip.compress(b"hello" * 1000)[:30], TransportFailed),
     ],
+    ids=["not gzip", "unknown encoding", "cut off"],
 )
 async def test_a_badly_compressed_body_is_a_typed_error(encoding, body, error):
     raw = response(body, headers=f"content-encoding: {encoding}\r\n")

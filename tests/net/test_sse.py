@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 
 import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
+from steps import growth
 
 from clawft_trio.errors import EventTooLarge, InvalidResponse
 from clawft_trio.net.sse import ServerSentEvent, SSEDecoder
@@ -192,17 +192,11 @@ def test_comments_without_blank_lines_do_not_add_up():
 
 
 def test_a_large_event_in_many_small_chunks_takes_linear_time():
-    def took(size: int) -> float:
-        chunks = [b"data: ", *([b"x" * 16] * size), b"\n\n"]
-        best = float("inf")
-        for _ in range(3):
-            start = time.perf_counter()
-            assert len(decode(*chunks)) == 1
-            best = min(best, time.perf_counter() - start)
-        return best
+    def read(size: int) -> None:
+        assert len(decode(b"data: ", *([b"x" * 16] * size), b"\n\n")) == 1
 
-    # Quadratic would be 64 times; the allowance is for a busy machine.
-    assert took(80_000) < 24 * took(10_000)
+    limit = 24  # linear is 8 times, quadratic 64
+    assert growth(read, 10_000, 80_000, below=limit) < limit
 
 
 def test_the_data_is_what_the_json_decoder_reads():
