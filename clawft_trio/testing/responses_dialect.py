@@ -194,7 +194,7 @@ def responses_answer(
     """A whole `response`."""
     items: list[dict[str, Any]] = []
     for kind, steps in (("reasoning", Think), ("message", (Say, BadUtf8))):
-        text = "".join(dialects.MARK if isinstance(s, BadUtf8) else s.text for s in said if isinstance(s, steps))  # type: ignore[union-attr, arg-type]
+        text = "".join(dialects.MARK if isinstance(s, BadUtf8) else s.text for s in said if isinstance(s, steps))
         if text:
             items.append(finished_item({"type": kind, "id": f"{kind}_{len(items)}"}, text))
     calls = [step for step in said if isinstance(step, CallTool)]
