@@ -10,6 +10,12 @@ from clawft_trio.agent.agent import (
 )
 from clawft_trio.agent.answer_form import AnswerForm as AnswerForm
 from clawft_trio.agent.bus_turn import BusTurn as BusTurn
+from clawft_trio.agent.compaction import (
+    CompactionPolicy as CompactionPolicy,
+    Compactor as Compactor,
+    Excess as Excess,
+    SummaryCompactor as SummaryCompactor,
+)
 from clawft_trio.agent.journal import Journal as Journal
 from clawft_trio.agent.loop import AgentLoop as AgentLoop, serve_sessions as serve_sessions
 from clawft_trio.agent.open_agent import (

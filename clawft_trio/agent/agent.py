@@ -141,6 +141,16 @@ class Agent:
             reply = await consuming(partial(self._turn, question), on_event)
         return reply if answer is None else _typed(reply)
 
+    async def history(self, session: str, limit: int | None = None) -> tuple[Message, ...]:
+        """Every message of *session* as it is stored, or the newest *limit*: also what models are no longer shown.
+
+        Raises:
+          StoreError: the store cannot be used.
+
+        Cancellation: nothing is changed.
+        """
+        return await self.parts.turns.history.history(session, limit)
+
     @asynccontextmanager
     async def stream(
         self,

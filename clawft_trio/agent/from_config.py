@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from clawft_trio.agent.compaction import CompactionPolicy, SummaryCompactor
 from clawft_trio.agent.turn_types import TurnPolicy
 from clawft_trio.chat import Provider
 from clawft_trio.config import Config, McpServerConfig, ProviderConfig, Secret
@@ -25,7 +26,16 @@ from clawft_trio.errors import ConfigError, NotConfigured, Problem
 from clawft_trio.llm import KNOWN, OpenAICompatible, provider_named
 from clawft_trio.mcp import HttpServer, StdioServer, ToolServer
 from clawft_trio.mcp.connect import Server
-from clawft_trio.pipeline import Router, Selection, StaticRouter, TieredRouter
+from clawft_trio.pipeline import (
+    MODEL_WINDOWS,
+    Router,
+    Selection,
+    StaticRouter,
+    Target,
+    TieredRouter,
+    WindowOf,
+    by_pattern,
+)
 from clawft_trio.store import Store, open_store
 from clawft_trio.tools.builtin import BuiltinPolicy, CommandPolicy
 
@@ -158,7 +168,26 @@ def turn_policy(config: Config) -> TurnPolicy:
         total=config.timeouts.total,
         max_tokens=defaults.max_tokens,
         temperature=defaults.temperature,
+        compaction=CompactionPolicy(
+            compactor=SummaryCompactor(model=defaults.compaction_model or "") if defaults.compaction else None
+        ),
+        prompt_cache=defaults.prompt_cache,
     )
+
+
+def window_of(config: Config, given: Collection[str]) -> WindowOf:
+    """The windows of targets: those of the configuration, and the table of models for vendors' own servers.
+
+    What answers at an address of the user's own may be any model under any name: the table does not count there.
+    """
+    configured, listed = by_pattern(config.context_windows), by_pattern(MODEL_WINDOWS)
+    elsewhere = frozenset({*given, *(name for name, own in config.providers.items() if own.api_base)})
+
+    def look_up(target: Target) -> int | None:
+        own = configured(target)
+        return own if own is not None or target.provider in elsewhere else listed(target)
+
+    return look_up
 
 
 def builtin_policy(config: Config) -> BuiltinPolicy:

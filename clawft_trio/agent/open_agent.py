@@ -12,6 +12,7 @@ import attrs
 import trio
 
 from clawft_trio.agent.agent import Agent, AgentParts
+from clawft_trio.agent.background import open_background
 from clawft_trio.agent.bus_turn import BusTurn
 from clawft_trio.agent.from_config import (
     builtin_policy,
@@ -20,10 +21,12 @@ from clawft_trio.agent.from_config import (
     provider_maker,
     router,
     turn_policy,
+    window_of,
 )
 from clawft_trio.agent.journal import MIGRATIONS as JOURNAL_MIGRATIONS, Journal
 from clawft_trio.agent.loop import AgentLoop
 from clawft_trio.agent.providers import open_providers
+from clawft_trio.agent.session_window import WHOLE_RESULT
 from clawft_trio.agent.sessions import MIGRATIONS as SESSION_MIGRATIONS, Sessions
 from clawft_trio.agent.turn import Turns
 from clawft_trio.agent.turn_context import LoopPolicy
@@ -51,6 +54,7 @@ from clawft_trio.pipeline import (
     Targets,
     TrajectoryLearner,
     TurnAdmission,
+    Windows,
     open_targets,
 )
 from clawft_trio.pipeline.tokens import request_tokens
@@ -122,7 +126,8 @@ async def open_agent(
         policy=policy,
         observer=fan_out(observers),
     )
-    registry = ToolRegistry(tools, policy=FanOutPolicy(concurrency=settings.tools.concurrency), approve=approve)
+    fan_out_policy = FanOutPolicy(concurrency=settings.tools.concurrency, longest_answer=WHOLE_RESULT)
+    registry = ToolRegistry(tools, policy=fan_out_policy, approve=approve)
     context = plan.context(registry, builtins or builtin_policy(settings))
     async with (
         open_store(None if store is None else Path(store), migrations=MIGRATIONS) as kept,
@@ -139,12 +144,14 @@ async def open_agent(
             observer=plan.observer,
         ) as toolset,
         open_bus(settings.bus, undelivered=StoredUndelivered(kept), observer=plan.observer) as bus,
+        open_background() as background,
     ):
         journal = None if store is None else Journal(kept)
         turns = Turns(
-            models=plan.pipeline(targets, tracker),
+            models=plan.pipeline(targets, tracker, frozenset(providers or ())),
             tools=registry,
             history=Sessions(kept),
+            background=background,
             context=context,
             policy=turn or turn_policy(settings),
             workspace=plan.workspace,
@@ -236,8 +243,8 @@ class _Plan:
         metered = Metered(provider, tracker, target, tokens=request_tokens)
         return Resilient(metered, self.policy or self.config.policy_of(target.provider, self.budget))
 
-    def pipeline(self, targets: Targets, tracker: CostTracker) -> Pipeline:
-        """Who routes and answers."""
+    def pipeline(self, targets: Targets, tracker: CostTracker, given: frozenset[str]) -> Pipeline:
+        """Route and answer. *given* are the names of providers of the caller's own."""
         stages = self.config.pipeline
         return Pipeline(
             router=router(self.config, self.models, Selection(estimate=tracker.estimate)),
@@ -246,6 +253,7 @@ class _Plan:
             scorer=FitnessScorer() if stages.scorer == "fitness" else NoScorer(),
             learner=TrajectoryLearner() if stages.learner == "trajectory" else NoLearner(),
             admission=TurnAdmission(limiter=RateLimiter(self.config.routing.rate_limiting), budget=tracker),
+            windows=Windows(window_of(self.config, given)),
         )
 
     def context(self, registry: ToolRegistry, builtins: BuiltinPolicy) -> ContextBuilder | None:

@@ -9,7 +9,6 @@ import attrs
 
 from clawft_trio.chat import ChatRequest
 from clawft_trio.llm.conform import Rules, VendorRules
-from clawft_trio.llm.failures import RETRYABLE_STATUSES, Now, utc_now
 from clawft_trio.llm.http_provider import HttpProvider
 from clawft_trio.llm.model_endpoint import ApiKey, HttpOptions, Sign
 from clawft_trio.llm.response_builder import MAX_ANSWER, ResponseBuilder
@@ -17,6 +16,7 @@ from clawft_trio.llm.responses_request import ResponsesOptions, request_body
 from clawft_trio.llm.responses_response import ResponsesReading
 from clawft_trio.llm.tool_calls import ids_in
 from clawft_trio.llm.vendors import RESPONSES
+from clawft_trio.retry_hints import RETRYABLE_STATUSES, Now, utc_now
 
 
 @attrs.frozen(kw_only=True)
