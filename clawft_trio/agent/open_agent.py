@@ -31,7 +31,7 @@ from clawft_trio.agent.sessions import MIGRATIONS as SESSION_MIGRATIONS, Session
 from clawft_trio.agent.turn import Turns
 from clawft_trio.agent.turn_context import LoopPolicy
 from clawft_trio.agent.turn_types import TurnPolicy
-from clawft_trio.bus import Channel, MessageBus, StoredUndelivered, open_bus, serve_channel
+from clawft_trio.bus import Channel, LeasedUndelivered, MessageBus, StoredUndelivered, open_bus, serve_channel
 from clawft_trio.chat import Provider
 from clawft_trio.config import Config, load_config
 from clawft_trio.context import ContextBuilder, Memory, Skills, memory_tools, skill_tool
@@ -60,6 +60,7 @@ from clawft_trio.pipeline import (
 from clawft_trio.pipeline.tokens import request_tokens
 from clawft_trio.resilience import Failover, Policy, Resilient, RetryBudget
 from clawft_trio.store import open_store
+from clawft_trio.store.ownership import open_ownership
 from clawft_trio.tools import Approve, FanOutPolicy, Tool, ToolRegistry
 from clawft_trio.tools.builtin import BuiltinPolicy, register_builtins
 
@@ -130,7 +131,7 @@ async def open_agent(
     registry = ToolRegistry(tools, policy=fan_out_policy, approve=approve)
     context = plan.context(registry, builtins or builtin_policy(settings))
     async with (
-        open_store(None if store is None else Path(store), migrations=MIGRATIONS) as kept,
+        open_store(store, migrations=MIGRATIONS) as kept,
         open_providers(providers, make_provider or provider_maker(settings)) as known,
         open_tracker(settings, kept, plan.models, providers or {}) as tracker,
         open_targets(known.at, wrap=partial(plan.around, tracker)) as targets,
@@ -143,14 +144,19 @@ async def open_agent(
             pins=StoredPins(kept),
             observer=plan.observer,
         ) as toolset,
-        open_bus(settings.bus, undelivered=StoredUndelivered(kept), observer=plan.observer) as bus,
+        open_ownership(kept, durable=store is not None, length=(loop or LoopPolicy()).lease) as ownership,
+        open_bus(
+            settings.bus,
+            undelivered=StoredUndelivered(kept) if ownership is None else LeasedUndelivered(ownership),
+            observer=plan.observer,
+        ) as bus,
         open_background() as background,
     ):
-        journal = None if store is None else Journal(kept)
+        journal = None if ownership is None else Journal(kept, ownership=ownership)
         turns = Turns(
             models=plan.pipeline(targets, tracker, frozenset(providers or ())),
             tools=registry,
-            history=Sessions(kept),
+            history=Sessions(kept, ownership=ownership),
             background=background,
             context=context,
             policy=turn or turn_policy(settings),

@@ -12,6 +12,7 @@ from clawft_trio.agent.serialization import message_from_json, message_to_json
 from clawft_trio.agent.session_view import Compaction, SessionTail, StoredMessage, place_of, presentable
 from clawft_trio.chat import Message
 from clawft_trio.store import Connection, Migration, Store
+from clawft_trio.store.ownership import Ownership
 
 MIGRATIONS = (
     Migration(
@@ -75,11 +76,19 @@ class Sessions:
     Args:
       store: where they are.
       now: the time that goes beside each message.
+      ownership: fences what turns of the journal write; it is then written together with their replies.
     """
 
-    def __init__(self, store: Store, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        ownership: Ownership | None = None,
+    ) -> None:
         self._store = store
         self._now = now
+        self._ownership = ownership
 
     async def history(self, session: str, limit: int | None = None) -> tuple[Message, ...]:
         """The last messages of *session*, at most *limit*, oldest first, as a model may be shown them.
@@ -120,7 +129,11 @@ class Sessions:
                 connection.execute("DELETE FROM messages WHERE turn = ? AND session = ?", (turn_id, session))
             connection.executemany("INSERT INTO messages (session, turn, said_at, message) VALUES (?, ?, ?, ?)", rows)
 
-        await self._store.transact(add)
+        if self._ownership is not None and self._ownership.guards(turn_id):
+            await trio.lowlevel.checkpoint()
+            self._ownership.postpone(turn_id, add)
+        else:
+            await self._store.transact(add)
 
     async def tail(self, session: str, limit: int) -> SessionTail:
         """The messages of *session* since its cut, the last *limit* at most.

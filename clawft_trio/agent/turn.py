@@ -292,7 +292,7 @@ class _Turn:
         journal = None if self._turns.journal is None else self._turns.journal.tools(self._question.turn_id, number)
         finished = FinishedCalls(journal)
         try:
-            fresh = await self._execute(open_calls, finished)
+            fresh = await self._execute(number, open_calls, finished)
             # Ids are unique, `repair_ids` saw to it, so each answer has one place.
             by_id = known | {answer.call_id: answer for answer in fresh}
             answers = tuple(
@@ -308,11 +308,11 @@ class _Turn:
         await self._show(ToolsAnswered(answers))
         return answers
 
-    async def _execute(self, calls: Sequence[ToolCall], journal: ToolJournal) -> tuple[ToolResult, ...]:
+    async def _execute(self, number: int, calls: Sequence[ToolCall], journal: ToolJournal) -> tuple[ToolResult, ...]:
         """Execute *calls*. Those that read results have a registry of their own: every sender with tools may read."""
         own = [call for call in calls if call.name == READ_RESULT and self._results is not None]
         others = [call for call in calls if call not in own]
-        context = self._tool_context()
+        context = self._tool_context(number)
         answers = await self._turns.tools.execute_all(others, context, journal=journal)
         if own and self._results is not None:
             permissions = attrs.evolve(context.auth.permissions, tool_access=(READ_RESULT,), tool_denylist=())
@@ -345,13 +345,14 @@ class _Turn:
         restriction = self._turns.context.tool_restriction((*self._said, response.message))
         return "" if restriction.allows(call.name) else restriction.refusal(call.name)
 
-    def _tool_context(self) -> ToolContext:
+    def _tool_context(self, number: int) -> ToolContext:
         question = self._question
         return ToolContext(
             auth=question.auth,
             session=question.session,
             workspace=self._turns.workspace,
             turn_id=question.turn_id,
+            round=number,
             deadline=trio.current_effective_deadline(),
             observer=self._call.observer,
         )

@@ -16,6 +16,7 @@ import trio
 
 from clawft_trio.auth import AuthContext, UserPermissions, matches_any
 from clawft_trio.chat import JsonObject, ToolSpec, unobserved
+from clawft_trio.messages import joined_key
 from clawft_trio.observe.events import ToolProgress
 from clawft_trio.tools.client import NO_CLIENT, ToolClient
 from clawft_trio.tools.schema import Check, check_schema, output_schema_of, parameters_of
@@ -67,6 +68,8 @@ class ToolContext:
     session: str = ""
     workspace: Path | None = None
     turn_id: str = ""
+    #: which of the turn's requests to a model asked for the call; 1 is the first
+    round: int = 0
     call_id: str = ""
     #: name of the tool that runs
     tool: str = ""
@@ -80,6 +83,15 @@ class ToolContext:
     #: the MCP client that called, to ask or to log to; outside MCP it refuses every request
     client: ToolClient = attrs.field(default=NO_CLIENT, repr=False)
 
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every execution of this call, in any process, and different for every other call.
+
+        An effect outside cannot be fenced: a worker that is stopped for longer than its lease may act after another
+        has taken the turn over. A service that is given this key can recognise the second request.
+        """
+        return joined_key(self.turn_id, str(self.round), self.call_id)
+
     def of_call(self, call_id: str, tool: str, *, deadline: float, threads: ThreadPool) -> ToolContext:
         """The context of one call of this turn."""
         # `attrs.evolve` takes five times as long.
@@ -88,6 +100,7 @@ class ToolContext:
             session=self.session,
             workspace=self.workspace,
             turn_id=self.turn_id,
+            round=self.round,
             call_id=call_id,
             tool=tool,
             deadline=deadline,
