@@ -157,16 +157,17 @@ def plan(tail: SessionTail, policy: CompactionPolicy, *, overhead: int, limit: i
       readable: whether the model can read cleared results.
     """
     goal = int(policy.goal * limit) - overhead
-    cleared = _cleared(tail, policy)
-    after = attrs.evolve(tail, compaction=attrs.evolve(tail.compaction, cleared=cleared))
+    before = shown(tail, readable=readable)
+    after = attrs.evolve(tail, compaction=attrs.evolve(tail.compaction, cleared=_cleared(tail, policy)))
     messages = shown(after, readable=readable)
     summary = count_tokens(tail.compaction.summary)
-    if cleared > tail.compaction.cleared and summary + _tokens(messages) <= goal:
+    smaller = _tokens(messages) < _tokens(before)
+    if smaller and summary + _tokens(messages) <= goal:
         return Plan(compaction=after.compaction)
     room = goal - (policy.summary_budget(limit) if policy.compactor is not None else summary)
     first = _first_kept(messages, room, largest=limit - overhead - summary)
     if first == 0:
-        return Plan(compaction=after.compaction) if cleared > tail.compaction.cleared else None
+        return Plan(compaction=after.compaction) if smaller else None
     place = _place_before(tail, messages, first)
     return Plan(compaction=attrs.evolve(after.compaction, cut=place), excess=messages[:first])
 

@@ -139,17 +139,18 @@ class SessionWindow:
 
     async def _compact(self, made: Plan, decision: RoutingDecision, *, needed: bool) -> bool:
         """Carry *made* out. Without a summary turns are cut only if that is *needed*, or none is wanted."""
-        compaction = made.compaction
+        compaction, summarized = made.compaction, False
         if made.excess and self.policy.compactor is not None:
             try:
                 summary = await self._summary(made, decision)
+                summarized = True
             except ClawftError:
                 if not needed:
                     raise
                 # The turn goes on with less: its question matters more than what was said long ago.
                 summary = compaction.summary
             compaction = attrs.evolve(compaction, summary=summary)
-        return await self._keep(compaction, left_out=len(made.excess))
+        return await self._keep(compaction, left_out=len(made.excess), summarized=summarized)
 
     async def _summary(self, made: Plan, decision: RoutingDecision) -> str:
         assert self.limit is not None
@@ -172,7 +173,7 @@ class SessionWindow:
         asked = attrs.evolve(request, auth=self.auth)
         return await self.models.complete(asked, call, attrs.evolve(decision, targets=(*first, *others)))
 
-    async def _keep(self, compaction: Compaction, *, left_out: int = 0) -> bool:
+    async def _keep(self, compaction: Compaction, *, left_out: int = 0, summarized: bool = False) -> bool:
         store = self._store
         assert store is not None
         kept = await store.compact(self.session, compaction, version=self.tail.version)
@@ -181,7 +182,7 @@ class SessionWindow:
                 SessionCompacted(
                     session=self.session,
                     messages=left_out,
-                    summarized=compaction.summary != self.tail.compaction.summary,
+                    summarized=summarized,
                     turn_id=self.call.turn_id,
                 )
             )
