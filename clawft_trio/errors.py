@@ -409,14 +409,29 @@ class RateLimitExceeded(Refused):
 
 
 class BudgetExceeded(Refused):
-    """The money is spent. `spent` and `limit` are US dollars, `retry_after` the time until the period ends."""
+    """A budget does not have enough left for a call.
+
+    `limit`, `spent`, `reserved` and `estimate` (of the call; None when it has no price) are in *unit*: US dollars
+    (`usd`), `tokens` or `turns`. `retry_after` is the time until there is room, as far as that is known.
+    """
 
     def __init__(
-        self, message: str, *, spent: object = None, limit: object = None, retry_after: float | None = None
+        self,
+        message: str,
+        *,
+        spent: object = None,
+        limit: object = None,
+        reserved: object = None,
+        estimate: object = None,
+        unit: str = "usd",
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message, retry_after=retry_after)
         self.spent = spent
         self.limit = limit
+        self.reserved = reserved
+        self.estimate = estimate
+        self.unit = unit
 
 
 # --- tools ---------------------------------------------------------------------------------------------

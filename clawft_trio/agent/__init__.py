@@ -23,6 +23,12 @@ from clawft_trio.agent.open_agent import (
     serve_agent as serve_agent,
 )
 from clawft_trio.agent.sessions import MemorySessions as MemorySessions, Sessions as Sessions
+from clawft_trio.agent.subagent import (
+    AgentTool as AgentTool,
+    SubAgent as SubAgent,
+    SubAgentPolicy as SubAgentPolicy,
+    subagent as subagent,
+)
 from clawft_trio.agent.turn import Turns as Turns
 from clawft_trio.agent.turn_context import (
     LoopPolicy as LoopPolicy,

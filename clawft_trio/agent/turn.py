@@ -38,7 +38,7 @@ from clawft_trio.nursery import cleanup_scope
 from clawft_trio.observe.events import TurnEnded, TurnStarted
 from clawft_trio.pipeline import RoutingDecision
 from clawft_trio.resilience.visibility import Shown
-from clawft_trio.tools import ToolContext, ToolJournal, ToolRegistry, ToolResult
+from clawft_trio.tools import NestedTurn, ToolContext, ToolJournal, ToolRegistry, ToolResult
 from clawft_trio.tools.call_ids import repair_ids
 from clawft_trio.tools.result import error_text
 
@@ -116,6 +116,7 @@ class _Turn:
         self._said: list[Message] = [question.content]
         self._rounds: list[ChatResponse] = []
         self._answers: list[ToolResult] = []
+        self._nested: list[NestedTurn] = []
         self._decision: RoutingDecision | None = None
         self._aborted = False
         self._shown = Shown(call.emit)
@@ -355,6 +356,7 @@ class _Turn:
             round=number,
             deadline=trio.current_effective_deadline(),
             observer=self._call.observer,
+            nested=self._nested,
         )
 
     def _reply(self) -> Reply:
@@ -365,8 +367,9 @@ class _Turn:
             finish_reason="aborted" if self._aborted else last.finish_reason,
             provider=last.provider,
             model=last.model,
-            usage=_sum_usage(self._rounds),
-            cost=_sum_cost(self._rounds),
+            usage=_sum_usage([*(r.usage for r in self._rounds), *(below.usage for below in self._nested)]),
+            cost=_sum_cost([*(r.cost for r in self._rounds), *(below.cost for below in self._nested)]),
+            nested=tuple(self._nested),
             latency=self._latency(records),
             attempts=records,
             tools=tuple(self._answers),
@@ -410,20 +413,11 @@ def _results(turns: Turns, question: TurnRequest) -> ToolRegistry | None:
     return ToolRegistry([result_tool(store)]) if turns.tools.specs(question.auth.permissions) else None
 
 
-def _sum_usage(rounds: Sequence[ChatResponse]) -> Usage | None:
-    told = [response.usage for response in rounds if response.usage is not None]
-    if not told:
-        return None
-    return Usage(
-        input_tokens=sum(usage.input_tokens for usage in told),
-        output_tokens=sum(usage.output_tokens for usage in told),
-        cached_tokens=sum(usage.cached_tokens for usage in told),
-        cache_write_tokens=sum(usage.cache_write_tokens for usage in told),
-        reasoning_tokens=sum(usage.reasoning_tokens for usage in told),
-    )
+def _sum_usage(parts: Sequence[Usage | None]) -> Usage | None:
+    reported = [usage for usage in parts if usage is not None]
+    return sum(reported[1:], reported[0]) if reported else None
 
 
-def _sum_cost(rounds: Sequence[ChatResponse]) -> Decimal | None:
-    costs = [response.cost for response in rounds]
-    known = [cost for cost in costs if cost is not None]
-    return sum(known, Decimal(0)) if known and len(known) == len(costs) else None
+def _sum_cost(parts: Sequence[Decimal | None]) -> Decimal | None:
+    known = [cost for cost in parts if cost is not None]
+    return sum(known, Decimal(0)) if known and len(known) == len(parts) else None

@@ -16,7 +16,7 @@ from clawft_trio.attempts import AttemptRecord, Latency, Usage
 from clawft_trio.auth import AuthContext
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Message, StreamEvent, ToolCall, new_id
 from clawft_trio.pipeline import RoutingDecision
-from clawft_trio.tools import ToolJournal, ToolResult
+from clawft_trio.tools import NestedTurn, ToolJournal, ToolResult
 
 # Outside the field: there, the checkers take its type from the default, which is no None.
 _POSITIVE: Any = optional(gt(0))
@@ -87,9 +87,9 @@ class Reply:
     #: who gave the final answer
     provider: str
     model: str
-    #: tokens of all rounds; None when no provider told
+    #: tokens of all rounds and of the turns below; None when no provider reported any
     usage: Usage | None
-    #: US dollars for all rounds; None when a part of it has no price
+    #: US dollars for all rounds and for the turns below; None when a part of it has no price
     cost: Decimal | None
     latency: Latency
     #: every attempt of every round
@@ -104,6 +104,8 @@ class Reply:
     decision: RoutingDecision | None = None
     #: the answer as a value, where a form was asked for
     answer: object = None
+    #: turns of sub-agents that it started, in the order in which they ended
+    nested: tuple[NestedTurn, ...] = ()
 
 
 class History(Protocol):

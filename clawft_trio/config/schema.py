@@ -213,10 +213,12 @@ class MemoryConfig:
 
 @attrs.frozen(kw_only=True)
 class CostBudgets:
-    """`routing.cost_budgets`: limits for everybody together, in US dollars; 0 is unlimited."""
+    """`routing.cost_budgets`: limits for all senders together, in US dollars and tokens; 0 is unlimited."""
 
     global_daily_limit_usd: float = attrs.field(default=0.0, validator=ge(0))
     global_monthly_limit_usd: float = attrs.field(default=0.0, validator=ge(0))
+    global_daily_limit_tokens: int = attrs.field(default=0, validator=ge(0))
+    global_monthly_limit_tokens: int = attrs.field(default=0, validator=ge(0))
     tracking_persistence: bool = True
     #: at which a day begins
     reset_hour_utc: int = attrs.field(default=0, validator=and_(ge(0), le(23)))
@@ -256,6 +258,8 @@ class Config:
     pipeline: PipelineConfig = PipelineConfig()
     #: US dollars for a million tokens, by `provider/model`; they go before tiers and before the list of genai-prices
     prices: Mapping[str, ModelPrice] = attrs.field(factory=dict)
+    #: the `provider/model` whose price a target has: Azure deployments, names with a region; `*` may end both
+    price_aliases: Mapping[str, str] = attrs.field(factory=dict)
     #: tokens that models take, input and output together, by pattern of `provider/model`; the first that matches counts
     context_windows: Mapping[str, int] = attrs.field(factory=dict)
     skills: SkillsConfig = attrs.field(factory=SkillsConfig)

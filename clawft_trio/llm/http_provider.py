@@ -77,6 +77,11 @@ class HttpProvider:
         """What it is called in logs, errors and targets."""
         return self._exchange.name
 
+    @property
+    def base_url(self) -> str:
+        """The address of its API."""
+        return self._http.base_url
+
     def statistics(self) -> EndpointStatistics:
         """What its connections are doing, now."""
         return self._http.statistics()

@@ -324,6 +324,8 @@ class Charged(Event):
     #: US dollars; None when it has no price
     cost: Decimal | None
     certainty: Certainty
+    #: why it has no price, or why it is not exact
+    note: str = ""
 
 
 # --- everything else ---------------------------------------------------------------------------------------

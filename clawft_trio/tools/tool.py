@@ -7,6 +7,7 @@ import logging
 import math
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, overload
@@ -14,6 +15,7 @@ from typing import Any, Literal, TypeAlias, overload
 import attrs
 import trio
 
+from clawft_trio.attempts import Usage
 from clawft_trio.auth import AuthContext, UserPermissions, matches_any
 from clawft_trio.chat import JsonObject, ToolSpec, unobserved
 from clawft_trio.messages import joined_key
@@ -61,6 +63,18 @@ class ToolMetadata:
 
 
 @attrs.frozen(kw_only=True)
+class NestedTurn:
+    """A turn of a sub-agent that a tool call started, and what it took."""
+
+    agent: str
+    turn_id: str
+    #: None when no provider reported it
+    usage: Usage | None
+    #: US dollars; None when a part of it has no price
+    cost: Decimal | None
+
+
+@attrs.frozen(kw_only=True)
 class ToolContext:
     """On whose behalf and where a tool runs. A tool function that annotates a parameter with it, gets it."""
 
@@ -82,6 +96,8 @@ class ToolContext:
     threads: ThreadPool | None = attrs.field(default=None, repr=False)
     #: the MCP client that called, to ask or to log to; outside MCP it refuses every request
     client: ToolClient = attrs.field(default=NO_CLIENT, repr=False)
+    #: where turns of sub-agents are added that calls of this turn start
+    nested: list[NestedTurn] = attrs.field(factory=list, repr=False)
 
     @property
     def idempotency_key(self) -> str:
@@ -108,6 +124,7 @@ class ToolContext:
             log=self.log,
             threads=threads,
             client=self.client,
+            nested=self.nested,
         )
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
