@@ -69,8 +69,6 @@ class Anthropic(HttpProvider):
       accepts: what the server's models accept; requests are conformed to it.
       key_variable: the environment variable that an error about the key names.
       retryable_statuses: after which the same request may be sent here again.
-      linger: seconds that the end of the body may be waited for after the answer.
-      unstreamed: seconds that the headers of an answer may take that is not streamed: they come when it is whole.
       max_answer: characters that an answer may have, reasoning and tool arguments included.
       now: calendar time, for a `Retry-After` that is a date.
       sign: signs each request: gets method, URL and body, and returns headers.
@@ -90,8 +88,6 @@ class Anthropic(HttpProvider):
         accepts: VendorRules = ANTHROPIC,
         key_variable: str = "ANTHROPIC_API_KEY",
         retryable_statuses: Iterable[int] = RETRYABLE_STATUSES,
-        linger: float = 2.0,
-        unstreamed: float = 600.0,
         max_answer: int = MAX_ANSWER,
         now: Now = utc_now,
         sign: Sign | None = None,
@@ -106,8 +102,6 @@ class Anthropic(HttpProvider):
             headers=headers,
             key_variable=key_variable,
             retryable_statuses=retryable_statuses,
-            linger=linger,
-            unstreamed=unstreamed,
             max_answer=max_answer,
             now=now,
             sign=sign,

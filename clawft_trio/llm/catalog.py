@@ -25,6 +25,7 @@ from clawft_trio.llm.openai import Azure, OpenAICompatible
 from clawft_trio.llm.openai_request import Quirks
 from clawft_trio.llm.responses import OpenAIResponses
 from clawft_trio.llm.vendors import ANTHROPIC, PLAIN, RESPONSES, VENDORS
+from clawft_trio.net.http import Clocks
 
 
 @attrs.frozen(kw_only=True)
@@ -67,6 +68,9 @@ _TAGGED = Quirks(think_tags=True)
 
 # Models that OpenAI serves through the Responses API only.
 _RESPONSES_ONLY = ("*-codex*", "codex-*", "gpt-5*-pro*", "o1-pro*", "o3-pro*", "*-deep-research*", "computer-use-*")
+
+LOCAL_FIRST_BYTE = 300.0
+"""Seconds until the headers of a local server, which may have to load the model first."""
 
 KNOWN: Mapping[str, KnownProvider] = MappingProxyType(
     {
@@ -247,6 +251,8 @@ def provider_named(
     key = None if unkeyed else find_key(name, spec, environ) if api_key is None else api_key
     address = base_url or find_url(name, spec, environ)
     options["headers"] = {**spec.headers, **(options.get("headers") or {})}
+    if spec.local:
+        options.setdefault("clocks", Clocks(first_byte=LOCAL_FIRST_BYTE))
     options.setdefault("key_variable", next(iter(spec.key_variables), ""))
     default = ANTHROPIC if spec.dialect == "anthropic" else PLAIN
     if api == "responses":
