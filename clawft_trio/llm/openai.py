@@ -55,6 +55,8 @@ class _OpenAI:
     quirks: Quirks
     vendor: VendorRules
     azure: Azure | None
+    #: by model, where they differ
+    model_quirks: Mapping[str, Quirks]
     #: patterns of the models that are asked through the Responses API
     responses_models: tuple[str, ...] = ()
 
@@ -80,13 +82,16 @@ class _OpenAI:
         if _matches(model, self.responses_models):
             return self._responses.body(request, model, rules)
         named = model if self.azure is None else self.azure.deployments.get(model, model)
-        return request_body(request, named, self.quirks, rules)
+        return request_body(request, named, self._quirks(model), rules)
+
+    def _quirks(self, model: str) -> Quirks:
+        return self.model_quirks.get(model, self.quirks)
 
     def reading(self, request: ChatRequest, model: str) -> OpenAIResponseReader | ResponsesReading:
         if _matches(model, self.responses_models):
             return self._responses.reading(request, model)
         answer = ResponseBuilder(provider=self.name, model=model, taken_ids=ids_in(request))
-        quirks = self.quirks
+        quirks = self._quirks(model)
         return OpenAIResponseReader(
             answer, ends_with=quirks.ends_with, returns=quirks.returns, think_tags=quirks.think_tags
         )
@@ -144,6 +149,7 @@ class OpenAICompatible(HttpProvider):
       quirks: where this server differs.
       accepts: what the server's models accept; requests are conformed to it.
       azure: how deployments are addressed, for Azure OpenAI.
+      model_quirks: by model, where it differs from the server's other models.
       key_variable: the environment variable that an error about the key names.
       retryable_statuses: after which the same request may be sent here again.
       max_answer: characters that an answer may have, reasoning and tool arguments included.
@@ -164,6 +170,7 @@ class OpenAICompatible(HttpProvider):
         quirks: Quirks = _NO_QUIRKS,
         accepts: VendorRules = PLAIN,
         azure: Azure | None = None,
+        model_quirks: Mapping[str, Quirks] | None = None,
         key_variable: str = "",
         retryable_statuses: Iterable[int] = RETRYABLE_STATUSES,
         max_answer: int = MAX_ANSWER,
@@ -181,6 +188,7 @@ class OpenAICompatible(HttpProvider):
                 vendor=_ByApi(vendor.common, vendor.families, responses_models=by_responses),
                 azure=azure,
                 responses_models=by_responses,
+                model_quirks=model_quirks or {},
             ),
             base_url=base_url,
             api_key=api_key,
