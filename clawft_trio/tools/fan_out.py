@@ -15,17 +15,16 @@ from typing import Any, Protocol, TypeAlias
 import attrs
 import trio
 
-from clawft_trio.chat import JsonObject, ToolCall, unobserved
-from clawft_trio.codec import decode_json
+from clawft_trio.chat import ToolCall, unobserved
 from clawft_trio.errors import (
     InvalidArguments,
-    InvalidData,
     PermissionDenied,
     Problem,
     ToolTimeout,
 )
 from clawft_trio.nursery import cleanup_scope, open_hidden_nursery
-from clawft_trio.observe.events import LockWaited, ToolEnded, ToolStarted
+from clawft_trio.observe.events import LockWaited, Noted, ToolEnded, ToolStarted
+from clawft_trio.tools.arguments import read_arguments
 from clawft_trio.tools.path_keys import path_keys
 from clawft_trio.tools.path_locks import LockMode, LockRequest, PathLocks, Want
 from clawft_trio.tools.result import ToolOutcome, ToolResult, contained, error_text, outcome_of
@@ -158,25 +157,26 @@ class FanOut:
         job = _Job(call)
         try:
             job.tool = self._tools.get(call.name) or self._tools.setdefault(call.name, self.find(call.name))
-            job.arguments = job.tool.check(self._parse(call))
+            job.arguments = self._arguments(call, job.tool)
             job.alone = job.tool.metadata.mode == "exclusive"
         except Exception as exc:  # noqa: BLE001 - a check may be anybody's code, and this call alone is refused
             job.refusal = exc
         return job
 
-    def _parse(self, call: ToolCall) -> JsonObject:
+    def _arguments(self, call: ToolCall, tool: Tool) -> Mapping[str, Any]:
         if len(call.arguments) > self.policy.longest_arguments:
             raise InvalidArguments([Problem("$", f"longer than {self.policy.longest_arguments} characters")])
-        if not call.arguments.strip():
-            # Some servers write nothing at all for a call without arguments.
-            return {}
-        try:
-            decoded = decode_json(call.arguments)
-        except InvalidData as exc:
-            raise InvalidArguments(exc.problems) from exc
-        if not isinstance(decoded, dict):
-            raise InvalidArguments([Problem("$", f"expected an object, got {type(decoded).__name__}")])
-        return decoded
+        read = read_arguments(call.arguments, tool.parameters, tool.check, lenient=tool.metadata.lenient)
+        if read.mended:
+            self.context.observer(
+                Noted(
+                    room="tools",
+                    what="arguments mended",
+                    turn_id=self.context.turn_id,
+                    details={"tool": tool.name, "tool_call_id": call.id, "places": list(read.mended)},
+                )
+            )
+        return read.values
 
     async def _name_paths(self, jobs: Sequence[_Job]) -> None:  # noqa: ASYNC910 - `execute` has waited
         """Find out what each call will lock: one trip to a thread for all paths of the turn."""
