@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         open_agent as open_agent,
         serve_agent as serve_agent,
         serve_sessions as serve_sessions,
+        subagent as subagent,
     )
     from clawft_trio.attempts import (
         AttemptLog as AttemptLog,
@@ -190,7 +191,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "agent": """
         Agent AgentEvent AgentLoop AnswerForm LoopPolicy Reply RoundStarted ToolsAnswered TurnPolicy TurnStream
-        open_agent serve_agent serve_sessions
+        open_agent serve_agent serve_sessions subagent
     """,
     "attempts": "AttemptLog AttemptRecord Latency Usage record_attempt",
     "auth": "AuthContext UserPermissions",

@@ -48,6 +48,12 @@ class UserPermissions:
     #: US dollars; 0 is unlimited
     cost_budget_daily_usd: float = 0.10
     cost_budget_monthly_usd: float = 2.00
+    #: input and output tokens together; 0 is unlimited
+    token_budget_daily: int = 0
+    token_budget_monthly: int = 0
+    #: turns that the sender starts; 0 is unlimited
+    turn_budget_daily: int = 0
+    turn_budget_monthly: int = 0
     custom_permissions: Mapping[str, Any] = attrs.field(factory=dict)
 
     def output_limit(self, asked: int | None = None, *, window: int | None = None) -> int:

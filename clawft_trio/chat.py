@@ -6,7 +6,7 @@ Everything here is a frozen value. `Provider` is the one thing that everything w
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from io import StringIO
 from typing import Any, Literal, Protocol, TypeAlias
@@ -15,6 +15,7 @@ import attrs
 
 from clawft_trio.attempts import AttemptLog, AttemptRecord, Latency, Usage
 from clawft_trio.auth import AuthContext
+from clawft_trio.retry_hints import RateLimit
 
 JsonObject: TypeAlias = Mapping[str, Any]
 """A JSON object, decoded. Nothing in it is changed by whoever receives it."""
@@ -317,6 +318,14 @@ StreamEvent: TypeAlias = TextDelta | ReasoningDelta | ToolCallDelta | ToolCallRe
 CONTENT = (TextDelta, ReasoningDelta, ToolCallDelta, ToolCallReady)
 """The events that commit: once one was shown, the attempt has to be retracted before another may speak."""
 
+
+def is_content(event: StreamEvent) -> bool:
+    """Whether *event* shows content: text, reasoning or a tool call. A delta without text shows only life."""
+    if isinstance(event, TextDelta | ReasoningDelta):
+        return bool(event.text)
+    return isinstance(event, ToolCallDelta | ToolCallReady)
+
+
 Emit: TypeAlias = Callable[[StreamEvent], Awaitable[None]]
 
 
@@ -337,7 +346,26 @@ async def ignore(event: StreamEvent) -> None:
 
 
 def unobserved(event: object) -> None:
-    """Tell nobody what happened."""
+    """Notify nobody of *event*."""
+
+
+LifeSign = Literal["waiting", "admitted", "alive", "thinking"]
+"""What an attempt reports between events, for clocks: `waiting` on this side, for a slot or a connection; `admitted`
+when that wait is over; `alive` when the target sent something that shows it at work; `thinking` when it began, or goes
+on, to do what may take long without output."""
+
+
+def unwatched(sign: LifeSign, quiet_for: float) -> None:
+    """Ignore the signs of an attempt: no clock runs."""
+
+
+@attrs.frozen
+class Invocation:
+    """The call of a plain function under a policy."""
+
+    name: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
 
 
 def new_id() -> str:
@@ -363,8 +391,18 @@ class Call:
     observer: Callable[[Any], None] = unobserved
     #: another target stands by: no point in waiting long for this one
     elsewhere: bool = False
-    #: this is itself a retry, a hedge or a failover, paid for by whoever started it
+    #: the logical call may have asked the same targets before: this is a retry or a second attempt beside the first
     extra: bool = False
+    #: the target for which this request is entered in the retry budget already
+    budgeted: str = ""
+    #: an answer comes whole, at its end: silence until then means nothing
+    unary: bool = False
+    #: gets the signs of the running attempt, each with the seconds for which the target may be quiet from now on
+    pulse: Callable[[LifeSign, float], None] = unwatched
+    #: gets the rate limits that a target states with its answers
+    limits: Callable[[Sequence[RateLimit]], None] = unobserved
+    #: the function call that runs under a policy; for a provider, its `complete` with the request
+    invocation: Invocation | None = None
     #: estimated input tokens of the request, where they were counted already
     input_tokens: int | None = None
 
@@ -378,8 +416,17 @@ class Call:
             observer=self.observer,
             elsewhere=self.elsewhere,
             extra=self.extra,
+            budgeted=self.budgeted,
+            unary=self.unary,
+            pulse=self.pulse,
+            limits=self.limits,
+            invocation=self.invocation,
             input_tokens=self.input_tokens,
         )
+
+    def pulsing(self, pulse: Callable[[LifeSign, float], None]) -> Call:
+        """This call with another `pulse`."""
+        return attrs.evolve(self, pulse=pulse)
 
 
 class Provider(Protocol):

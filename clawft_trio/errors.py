@@ -71,6 +71,7 @@ Nothing in this package decides anything by an error's text.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -94,6 +95,8 @@ class ClawftError(Exception):
     blames_target: bool = False
     #: the target fell silent: asking it again means waiting as long again
     silent: bool = False
+    #: the target was not asked at all
+    untried: bool = False
     #: seconds until trying again makes sense, where somebody said
     retry_after: float | None = None
     #: every attempt of the call that failed
@@ -244,14 +247,28 @@ class ProviderTimeout(ProviderError):
         provider: str = "",
         model: str = "",
     ) -> None:
-        super().__init__(
-            message or f"no {clock} within {limit:g} s" if limit is not None else message,
-            provider=provider,
-            model=model,
-        )
+        super().__init__(message or _clock_in_words(clock, limit), provider=provider, model=model)
         self.clock = clock
         #: seconds that the clock allowed
         self.limit = limit
+
+
+_CLOCKS: Mapping[str, str] = MappingProxyType(
+    {
+        "connect": "no connection",
+        "write": "the server did not take the request",
+        "first_byte": "no response headers",
+        "first_content": "no content",
+        "gap": "no further content",
+        "total": "no whole answer",
+        "queue": "no slot on this side",
+    }
+)
+
+
+def _clock_in_words(clock: str, limit: float | None) -> str:
+    words = _CLOCKS.get(clock, f"no {clock}")
+    return f"{words} in time" if limit is None else f"{words} within {limit:g} s"
 
 
 class InvalidResponse(ProviderError):
@@ -282,11 +299,22 @@ class StreamTruncated(ProviderError):
 
 
 class CircuitOpen(ProviderError):
-    """Not tried: this target has been failing. `retry_after` is the time until its next probe."""
+    """Not tried: this target has been failing, or asked to be left alone. `retry_after`: seconds until its next probe.
+
+    `retryable` when the target itself stated the time (`Retry-After`): it is worth waiting for.
+    """
+
+    untried = True
+
+    def __str__(self) -> str:
+        when = "" if self.retry_after is None else f"; its next probe is in {self.retry_after:.3g} s"
+        return f"{self.target or 'the target'}: {self.message or 'not asked, for its circuit is open'}{when}"
 
 
 class BulkheadFull(ProviderError):
     """Not tried: as many calls as may wait for this target are already waiting, or this one waited too long."""
+
+    untried = True
 
 
 class NotConfigured(ProviderError):
@@ -294,12 +322,16 @@ class NotConfigured(ProviderError):
 
 
 class AllProvidersExhausted(ProviderError):
-    """Nobody could answer. Raised from an ExceptionGroup of what every target said.
+    """No target could answer. Raised from an ExceptionGroup of every target's error; the message has each one's own.
 
-    `retry_after` is the time until the first of them is worth asking again, if any said.
+    `retry_after` is the time until the first of them is worth asking again, where one stated it; `retryable`, whether
+    one of them may succeed when asked again.
     """
 
     curable_elsewhere = False
+
+    def __str__(self) -> str:
+        return f"no target could answer: {self.message}" if self.message else "no target could answer"
 
 
 # --- admission -----------------------------------------------------------------------------------------
@@ -343,14 +375,29 @@ class RateLimitExceeded(Refused):
 
 
 class BudgetExceeded(Refused):
-    """The money is spent. `spent` and `limit` are US dollars, `retry_after` the time until the period ends."""
+    """A budget does not have enough left for a call.
+
+    `limit`, `spent`, `reserved` and `estimate` (of the call; None when it has no price) are in *unit*: US dollars
+    (`usd`), `tokens` or `turns`. `retry_after` is the time until there is room, as far as that is known.
+    """
 
     def __init__(
-        self, message: str, *, spent: object = None, limit: object = None, retry_after: float | None = None
+        self,
+        message: str,
+        *,
+        spent: object = None,
+        limit: object = None,
+        reserved: object = None,
+        estimate: object = None,
+        unit: str = "usd",
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message, retry_after=retry_after)
         self.spent = spent
         self.limit = limit
+        self.reserved = reserved
+        self.estimate = estimate
+        self.unit = unit
 
 
 # --- tools ---------------------------------------------------------------------------------------------

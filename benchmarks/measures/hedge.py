@@ -58,7 +58,7 @@ def ours(*, delay_ms: float | None) -> OpenAsk:
     @asynccontextmanager
     async def opened(url: str) -> AsyncGenerator[Ask, None]:
         async with OpenAICompatible("a", base_url=url) as provider:
-            hedge = None if delay_ms is None else Hedge(delay=delay_ms / 1e3, budget=RetryBudget())
+            hedge = None if delay_ms is None else Hedge(after=delay_ms / 1e3, budget=RetryBudget())
             target = provider if hedge is None else Resilient(provider, hedge)
             yield lambda: complete(target, UNARY)
 

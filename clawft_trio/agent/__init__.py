@@ -10,6 +10,12 @@ from clawft_trio.agent.agent import (
 )
 from clawft_trio.agent.answer_form import AnswerForm as AnswerForm
 from clawft_trio.agent.bus_turn import BusTurn as BusTurn
+from clawft_trio.agent.compaction import (
+    CompactionPolicy as CompactionPolicy,
+    Compactor as Compactor,
+    Excess as Excess,
+    SummaryCompactor as SummaryCompactor,
+)
 from clawft_trio.agent.journal import Journal as Journal
 from clawft_trio.agent.loop import AgentLoop as AgentLoop, serve_sessions as serve_sessions
 from clawft_trio.agent.open_agent import (
@@ -17,6 +23,12 @@ from clawft_trio.agent.open_agent import (
     serve_agent as serve_agent,
 )
 from clawft_trio.agent.sessions import MemorySessions as MemorySessions, Sessions as Sessions
+from clawft_trio.agent.subagent import (
+    AgentTool as AgentTool,
+    SubAgent as SubAgent,
+    SubAgentPolicy as SubAgentPolicy,
+    subagent as subagent,
+)
 from clawft_trio.agent.turn import Turns as Turns
 from clawft_trio.agent.turn_context import (
     LoopPolicy as LoopPolicy,

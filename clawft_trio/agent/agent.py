@@ -12,6 +12,7 @@ import trio
 
 from clawft_trio.agent.answer_form import AnswerForm
 from clawft_trio.agent.loop import AgentLoop
+from clawft_trio.agent.subagent import AgentTool, Delegate, Fresh, SubAgentPolicy, agent_tool, form_of, unadmitted
 from clawft_trio.agent.turn import Turns
 from clawft_trio.agent.turn_types import AgentEvent, Reply, TurnRequest
 from clawft_trio.auth import LOCAL_CHANNEL
@@ -141,6 +142,16 @@ class Agent:
             reply = await consuming(partial(self._turn, question), on_event)
         return reply if answer is None else _typed(reply)
 
+    async def history(self, session: str, limit: int | None = None) -> tuple[Message, ...]:
+        """Every message of *session* as it is stored, or the newest *limit*: also what models are no longer shown.
+
+        Raises:
+          StoreError: the store cannot be used.
+
+        Cancellation: nothing is changed.
+        """
+        return await self.parts.turns.history.history(session, limit)
+
     @asynccontextmanager
     async def stream(
         self,
@@ -165,6 +176,39 @@ class Agent:
         question = self._question(content, sender_id, session, model, answer)
         async with TurnStream.open(partial(self._turn, question)) as asked:
             yield asked
+
+    def as_tool(
+        self,
+        name: str,
+        *,
+        description: str,
+        answer: type[Any] | AnswerForm[Any] | None = None,
+        **policy: Any,
+    ) -> AgentTool:
+        """Offer this agent to another one: `open_agent(..., tools=[researcher.as_tool("research", ...)])`.
+
+        A call is a turn of its own, without this agent's conversations, on the account of the sender of the agent that
+        calls. This agent has to stay open for as long as the other one is.
+
+        Args:
+          name: of the tool, and of the agent in the ledger.
+          description: what the calling model reads of it.
+          answer: the type of its answer, or its form; None: text.
+          policy: the fields of `SubAgentPolicy`: `budget`, `budget_tokens`, `total`, `max_depth`, `max_calls`.
+
+        Raises:
+          TypeError: *answer* is no type that JSON can be, or there is no such field.
+          ValueError: a field of the policy is out of range.
+        """
+        turns = attrs.evolve(self.parts.turns, models=unadmitted(self.parts.turns.models), history=Fresh(""))
+        delegate = Delegate(
+            name=name,
+            turns=lambda _: turns,
+            tracker=self.parts.costs,
+            policy=SubAgentPolicy(**policy),
+            form=form_of(answer),
+        )
+        return agent_tool(name, description, delegate)
 
     def _question(
         self,

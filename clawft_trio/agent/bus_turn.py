@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -12,6 +13,8 @@ from clawft_trio.agent.turn import Turns
 from clawft_trio.agent.turn_context import TurnContext
 from clawft_trio.agent.turn_types import AgentEvent, Reply, TurnRequest
 from clawft_trio.chat import Call, Message, Reset, TextDelta
+from clawft_trio.costs import CostTracker
+from clawft_trio.errors import StoreError
 from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.pipeline import PermissionResolver
 
@@ -26,6 +29,8 @@ class BusTurn:
 
     turns: Turns
     permissions: PermissionResolver
+    #: what a turn that is resumed releases the reservations of its earlier process in
+    costs: CostTracker | None = None
 
     async def __call__(self, message: InboundMessage, context: TurnContext) -> OutboundMessage:
         """Answer *message*.
@@ -35,6 +40,10 @@ class BusTurn:
 
         Cancellation: models and tools are cancelled and waited for.
         """
+        if context.resumed and self.costs is not None:
+            # When the ledger cannot be written, their leases end.
+            with suppress(StoreError):
+                await self.costs.take_over(context.turn_id)
         auth = self.permissions.resolve(message.channel, message.sender_id)
         question = TurnRequest(
             content=Message.user(message.content),

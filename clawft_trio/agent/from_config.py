@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from clawft_trio.agent.compaction import CompactionPolicy, SummaryCompactor
 from clawft_trio.agent.turn_types import TurnPolicy
 from clawft_trio.chat import Provider
 from clawft_trio.config import Config, McpServerConfig, ProviderConfig, Secret
@@ -17,15 +18,27 @@ from clawft_trio.costs import (
     CostTracker,
     Ledger,
     Limits,
+    OwedFile,
     Prices,
     load_price_list,
     tier_prices,
 )
 from clawft_trio.errors import ConfigError, NotConfigured, Problem
 from clawft_trio.llm import KNOWN, OpenAICompatible, provider_named
+from clawft_trio.llm.catalog import find_url, known_provider, vendor_at, vendor_of
 from clawft_trio.mcp import HttpServer, StdioServer, ToolServer
 from clawft_trio.mcp.connect import Server
-from clawft_trio.pipeline import Router, Selection, StaticRouter, TieredRouter
+from clawft_trio.nursery import open_hidden_nursery
+from clawft_trio.pipeline import (
+    MODEL_WINDOWS,
+    Router,
+    Selection,
+    StaticRouter,
+    Target,
+    TieredRouter,
+    WindowOf,
+    by_pattern,
+)
 from clawft_trio.store import Store, open_store
 from clawft_trio.tools.builtin import BuiltinPolicy, CommandPolicy
 
@@ -108,31 +121,75 @@ def _server(name: str, own: McpServerConfig) -> Server:
 
 @asynccontextmanager
 async def open_tracker(
-    config: Config, store: Store, models: Iterable[str], given: Collection[str]
+    config: Config,
+    store: Store,
+    models: Iterable[str],
+    given: Mapping[str, Provider],
+    *,
+    owed: OwedFile | None = None,
 ) -> AsyncGenerator[CostTracker, None]:
-    """Who knows what answers cost and what may be spent, with its ledger in *store*.
+    """Open what prices answers and holds budgets, with its ledger in *store*.
 
     Args:
       models: `provider/model` of everything that may be asked.
-      given: names of providers that the catalog's prices say nothing about.
+      given: providers by the name before the slash; those at a catalog vendor's own address have its prices.
+      owed: keeps settlements that cannot be written beyond this process.
 
-    Cancellation: the ledger is whole.
+    Cancellation: the ledger is whole; settlements that cannot be written in time are in *owed*.
     """
     budgets = config.routing.cost_budgets
-    tiered = [target for tier in config.routing.tiers for target in tier.targets()]
-    unlisted = frozenset({*given, *(name for name, own in config.providers.items() if own.api_base)})
-    asked = {model.partition("/")[0] for model in (*models, *(target.name for target in tiered))}
-    prices = Prices(
-        explicit={**tier_prices(tiered), **config.prices},
-        # Importing the list takes a quarter of a second: only for whom it can price.
-        listed=await load_price_list() if asked - unlisted else None,
-        unlisted=unlisted,
+    prices = await _prices(config, models, given)
+    limits = Limits(
+        daily=budgets.global_daily_limit_usd,
+        monthly=budgets.global_monthly_limit_usd,
+        daily_tokens=budgets.global_daily_limit_tokens,
+        monthly_tokens=budgets.global_monthly_limit_tokens,
     )
-    limits = Limits(daily=budgets.global_daily_limit_usd, monthly=budgets.global_monthly_limit_usd)
     async with AsyncExitStack() as stack:
         if not budgets.tracking_persistence:
-            store = await stack.enter_async_context(open_store(None, migrations=COST_MIGRATIONS))
-        yield CostTracker(Ledger(store, calendar=Calendar(budgets.reset_hour_utc)), prices, everybody=limits)
+            store, owed = await stack.enter_async_context(open_store(None, migrations=COST_MIGRATIONS)), None
+        ledger = Ledger(store, calendar=Calendar(budgets.reset_hour_utc))
+        tracker = CostTracker(ledger, prices, everybody=limits, owed=owed)
+        nursery = await stack.enter_async_context(open_hidden_nursery())
+        await nursery.start(tracker.serve)
+        try:
+            yield tracker
+        finally:
+            # What is still owed is written now, shielded and bounded.
+            nursery.cancel_scope.cancel(reason="cost tracker closed")
+
+
+def owed_file(store: Store) -> OwedFile | None:
+    """The file beside *store* that keeps what could not be settled; None in memory and for a server."""
+    path = store.statistics().path
+    return None if path is None else OwedFile(path.with_name(f"{path.name}.owed"))
+
+
+async def _prices(config: Config, models: Iterable[str], given: Mapping[str, Provider]) -> Prices:
+    tiered = [target for tier in config.routing.tiers for target in tier.targets()]
+    asked = {model.partition("/")[0] for model in (*models, *(target.name for target in tiered))}
+    reached = {name: vendor_of(given[name]) if name in given else _vendor(config, name) for name in asked | set(given)}
+    unlisted = frozenset(name for name, vendor in reached.items() if not vendor)
+    return Prices(
+        explicit={**tier_prices(tiered), **config.prices},
+        # Importing the list takes a quarter of a second: only where it can have a price.
+        listed=await load_price_list() if asked - unlisted or config.price_aliases else None,
+        unlisted=unlisted,
+        vendors={name: vendor for name, vendor in reached.items() if vendor},
+        aliases=config.price_aliases,
+    )
+
+
+def _vendor(config: Config, name: str) -> str:
+    """The vendor that a provider made by its name reaches; empty when its address is no known vendor's."""
+    own = config.providers.get(name)
+    if own is not None and own.api_base:
+        return vendor_at(own.api_base)
+    try:
+        return vendor_at(find_url(name, known_provider(name)))
+    except NotConfigured:
+        # What is wrong with it is reported where it is made.
+        return ""
 
 
 def router(config: Config, models: Sequence[str], selection: Selection) -> Router:
@@ -158,7 +215,26 @@ def turn_policy(config: Config) -> TurnPolicy:
         total=config.timeouts.total,
         max_tokens=defaults.max_tokens,
         temperature=defaults.temperature,
+        compaction=CompactionPolicy(
+            compactor=SummaryCompactor(model=defaults.compaction_model or "") if defaults.compaction else None
+        ),
+        prompt_cache=defaults.prompt_cache,
     )
+
+
+def window_of(config: Config, given: Collection[str]) -> WindowOf:
+    """The windows of targets: those of the configuration, and the table of models for vendors' own servers.
+
+    What answers at an address of the user's own may be any model under any name: the table does not count there.
+    """
+    configured, listed = by_pattern(config.context_windows), by_pattern(MODEL_WINDOWS)
+    elsewhere = frozenset({*given, *(name for name, own in config.providers.items() if own.api_base)})
+
+    def look_up(target: Target) -> int | None:
+        own = configured(target)
+        return own if own is not None or target.provider in elsewhere else listed(target)
+
+    return look_up
 
 
 def builtin_policy(config: Config) -> BuiltinPolicy:

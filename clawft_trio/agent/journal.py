@@ -14,10 +14,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import attrs
+import trio
 
+from clawft_trio.agent.journal_sql import (
+    MIGRATIONS as JOURNAL_MIGRATIONS,
+    WORK,
+    begin_next,
+    end_turn,
+    forget_old,
+    free_sessions,
+    notify_store,
+    oldest,
+    refuse_if_owned,
+)
 from clawft_trio.agent.serialization import (
     inbound_from_json,
     inbound_to_json,
@@ -26,50 +38,20 @@ from clawft_trio.agent.serialization import (
     tool_result_from_json,
     tool_result_to_json,
 )
-from clawft_trio.bus.undelivered import MIGRATIONS as SHELF_MIGRATIONS, insert_undelivered, key_of
+from clawft_trio.bus.undelivered import REPLY, insert_undelivered, key_of
 from clawft_trio.chat import ChatResponse, ToolCall
 from clawft_trio.errors import OutcomeUnknown
-from clawft_trio.messages import InboundMessage, OutboundMessage
-from clawft_trio.store import Connection, Migration, Store
+from clawft_trio.messages import InboundMessage, OutboundMessage, joined_key
+from clawft_trio.store import Connection, Durability, Store, Work
+from clawft_trio.store.leases import Lease, acquire, expire_ended, release
+from clawft_trio.store.ownership import Ownership, session_name
 from clawft_trio.tools import Tool, ToolResult
 from clawft_trio.tools.result import error_text
 
-MIGRATIONS = (
-    *SHELF_MIGRATIONS,
-    Migration(
-        "journal",
-        1,
-        """
-        CREATE TABLE turns (
-            place INTEGER PRIMARY KEY AUTOINCREMENT,
-            turn TEXT NOT NULL UNIQUE,
-            accepted_at TEXT NOT NULL,
-            resumes INTEGER NOT NULL DEFAULT 0,
-            message BLOB  -- NULL: it has its reply
-        ) STRICT;
-        CREATE INDEX turns_open ON turns (place) WHERE message IS NOT NULL;
-        CREATE TABLE answers (
-            turn TEXT NOT NULL,
-            round INTEGER NOT NULL,
-            response BLOB NOT NULL,
-            PRIMARY KEY (turn, round)
-        ) STRICT, WITHOUT ROWID;
-        CREATE TABLE tool_calls (
-            turn TEXT NOT NULL,
-            round INTEGER NOT NULL,
-            call TEXT NOT NULL,
-            tool TEXT NOT NULL,
-            idempotent INTEGER NOT NULL,
-            answer BLOB,  -- NULL: started, and nobody knows more
-            PRIMARY KEY (turn, round, call)
-        ) STRICT, WITHOUT ROWID;
-        """,
-    ),
-)
-"""What `Journal` needs in its store, the shelf of the bus included."""
+T = TypeVar("T")
 
-_REMEMBERED = 100_000
-"""Ids of answered messages that are kept, to know a duplicate by: about 10 MB on disk."""
+MIGRATIONS = JOURNAL_MIGRATIONS
+"""What `Journal` needs in its store, leases and undelivered replies included."""
 
 
 @attrs.frozen
@@ -77,8 +59,17 @@ class Unfinished:
     """A message that was accepted and has no reply."""
 
     message: InboundMessage
-    #: how often its turn was resumed before
+    #: how often a process had begun it before
     resumes: int
+
+
+@attrs.frozen
+class Claimed:
+    """The oldest open message of a session, for the process that now owns the session."""
+
+    session: str
+    lease: Lease
+    first: Unfinished
 
 
 class LoopJournal(Protocol):
@@ -115,20 +106,28 @@ class LoopJournal(Protocol):
 
 def turn_id_of(message: InboundMessage) -> str:
     """The id of the turn that answers *message*: the same in every process."""
-    return f"{message.channel}:{message.chat_id}:{message.id}"
+    return joined_key(message.channel, message.chat_id, message.id)
 
 
 class Journal:
-    """The journal in the store, which needs `MIGRATIONS`. One process at a time serves a journal.
+    """The journal in the store, which needs `MIGRATIONS`.
 
     Args:
       store: where it is.
       now: the time that goes beside each accepted message.
+      ownership: the leases of this process. Without them, one process at a time serves a journal.
     """
 
-    def __init__(self, store: Store, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        ownership: Ownership | None = None,
+    ) -> None:
         self._store = store
         self._now = now
+        self.ownership: Ownership | None = ownership
 
     # --- messages ----------------------------------------------------------------------------------------
 
@@ -143,13 +142,46 @@ class Journal:
 
         Cancellation: `Cancelled` means that it is not accepted.
         """
-        row = (turn_id_of(message), self._now().isoformat(), inbound_to_json(message))
+        new, _ = await self.accept(message, claim=False)
+        return new
 
-        def add(connection: Connection) -> bool:
-            query = "INSERT INTO turns (turn, accepted_at, message) VALUES (?, ?, ?) ON CONFLICT (turn) DO NOTHING"
-            return connection.execute(query, row).rowcount == 1
+    async def accept(self, message: InboundMessage, *, claim: bool) -> tuple[bool, Claimed | None]:
+        """Write *message* down and, with *claim*, take its session when no other process has it.
 
-        return await self._store.transact(add)
+        Returns:
+          Whether it is new, and what may be answered at once. Without the latter, idle processes are notified.
+
+        Raises:
+          StoreError: it could not be written; it is not accepted.
+
+        Cancellation: `Cancelled` means that it is not accepted.
+        """
+        turn, session = turn_id_of(message), message.session_key
+        row = (turn, session, self._now().isoformat(), inbound_to_json(message))
+        ownership = self.ownership
+
+        def add(connection: Connection) -> tuple[bool, Lease | None]:
+            query = (
+                "INSERT INTO turns (turn, session, accepted_at, message) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (turn) DO NOTHING"
+            )
+            if connection.execute(query, row).rowcount != 1:
+                return False, None
+            if ownership is None:
+                return True, None
+            if claim:
+                lease = acquire(connection, session_name(session), ownership.owner, ownership.length)
+                if lease is not None and oldest(connection, session) == turn:
+                    connection.execute("UPDATE turns SET resumes = resumes + 1 WHERE turn = ?", (turn,))
+                    return True, lease
+            notify_store(connection, WORK, session)
+            return True, None
+
+        new, lease = await self._store.transact(add, concurrent=True)
+        if lease is None or ownership is None:
+            return new, None
+        ownership.note(lease)
+        return new, Claimed(session, lease, Unfinished(message, 0))
 
     async def withdrawn(self, message: InboundMessage) -> None:
         """Cross *message* out: it did not get into the bus after all, and may come again.
@@ -161,30 +193,60 @@ class Journal:
         """
         query = "DELETE FROM turns WHERE turn = ? AND message IS NOT NULL"
         turn = turn_id_of(message)
-        await self._store.transact(lambda connection: connection.execute(query, (turn,)).rowcount)
+        await self._store.transact(lambda connection: connection.execute(query, (turn,)).rowcount, concurrent=True)
 
     async def replied(self, message: InboundMessage, reply: OutboundMessage) -> None:
-        """End the turn of *message* and keep *reply* on the shelf of the bus, in one transaction.
+        """End the turn of *message* and keep *reply* for its channel, in one transaction.
 
         Raises:
+          LeaseLost: another process has the session. Nothing was written, and *reply* must not be sent.
           StoreError: it could not be written; the turn will be resumed by the next process.
 
         Cancellation: `Cancelled` means that the turn has not ended.
         """
-        turn = turn_id_of(message)
+        await self.end(message, reply, go_on=False)
+
+    async def end(self, message: InboundMessage, reply: OutboundMessage, *, go_on: bool) -> Unfinished | None:
+        """End the turn of *message*, as `replied`, and begin the next of its session or give the session back.
+
+        Args:
+          go_on: whether this process wants the next message of the session.
+
+        Raises:
+          LeaseLost: another process has the session. Nothing was written, and *reply* must not be sent.
+          StoreError: it could not be written; the turn will be resumed by the next process.
+
+        Cancellation: `Cancelled` means that the turn has not ended.
+        """
+        turn, session = turn_id_of(message), message.session_key
+        name = session_name(session)
         key = key_of(attrs.evolve(reply, reply_to=message.id))
         accepted_at = self._now().isoformat()
+        ownership = self.ownership
+        held = None if ownership is None or not ownership.guards(turn) else ownership.lease_of(name)
 
-        def end(connection: Connection) -> None:
-            known = connection.execute("UPDATE turns SET message = NULL WHERE turn = ?", (turn,)).rowcount
-            if not known:
-                connection.execute("INSERT INTO turns (turn, accepted_at) VALUES (?, ?)", (turn, accepted_at))
-            connection.execute("DELETE FROM answers WHERE turn = ?", (turn,))
-            connection.execute("DELETE FROM tool_calls WHERE turn = ?", (turn,))
+        def end(connection: Connection) -> tuple[bytes, int] | None:
+            if ownership is not None and held is None:
+                # It waits in this process, and may run in another.
+                refuse_if_owned(connection, name, ownership.owner)
+            end_turn(connection, turn, session, accepted_at, must_be_open=ownership is not None)
             if key is not None:
                 insert_undelivered(connection, key, reply)
+                if ownership is not None:
+                    notify_store(connection, REPLY, f"{ownership.owner}\n{reply.channel}")
+            if held is None:
+                return None
+            following = begin_next(connection, session) if go_on else None
+            if following is None:
+                release(connection, held)
+                if not go_on:
+                    notify_store(connection, WORK, session)
+            return following
 
-        await self._store.transact(end)
+        following = await self._write(turn, end)
+        if ownership is not None and held is not None and following is None:
+            ownership.forget(name)
+        return None if following is None else _unfinished(*following)
 
     async def unfinished(self) -> tuple[Unfinished, ...]:
         """What an earlier process has accepted and not answered, oldest first.
@@ -198,16 +260,103 @@ class Journal:
         """
 
         def take(connection: Connection) -> list[tuple[bytes, int]]:
-            connection.execute(
-                "DELETE FROM turns WHERE message IS NULL AND place <= (SELECT max(place) FROM turns) - ?",
-                (_REMEMBERED,),
-            )
+            forget_old(connection)
             query = "SELECT message, resumes FROM turns WHERE message IS NOT NULL ORDER BY place"
             rows = connection.execute(query).fetchall()
             connection.execute("UPDATE turns SET resumes = resumes + 1 WHERE message IS NOT NULL")
             return rows
 
-        return tuple(Unfinished(inbound_from_json(data), resumes) for data, resumes in await self._store.transact(take))
+        return tuple(_unfinished(data, resumes) for data, resumes in await self._store.transact(take))
+
+    # --- sessions of several processes -------------------------------------------------------------------
+
+    async def prepare(self) -> None:
+        """Forget old answered ids, and name the sessions of messages that an earlier version has accepted.
+
+        Raises:
+          StoreError: the store cannot be used.
+
+        Cancellation: `Cancelled` means that nothing was changed.
+        """
+
+        def mend(connection: Connection) -> None:
+            forget_old(connection)
+            query = "SELECT place, message FROM turns WHERE session = '' AND message IS NOT NULL"
+            for place, data in connection.execute(query).fetchall():
+                session = inbound_from_json(data).session_key
+                connection.execute("UPDATE turns SET session = ? WHERE place = ?", (session, place))
+
+        await self._store.transact(mend)
+
+    async def claim(self, limit: int) -> tuple[Claimed, ...]:
+        """Take up to *limit* sessions that have open messages and no owner, in order of arrival.
+
+        Raises:
+          StoreError: the store cannot be used.
+
+        Cancellation: `Cancelled` means that none was taken.
+        """
+
+        def take(connection: Connection) -> list[tuple[str, Lease, tuple[bytes, int]]]:
+            expire_ended(connection)
+            taken = []
+            for session in free_sessions(connection, limit):
+                found = self._claim_in(connection, session)
+                if found is not None:
+                    taken.append((session, *found))
+            return taken
+
+        # A look first: most of the time there is nothing to take, and a look locks nothing.
+        if not await self._store.read(lambda connection: free_sessions(connection, 1, locked=False)):
+            return ()
+        return self._noted(await self._store.transact(take, concurrent=True, durability="process"))
+
+    async def claim_session(self, session: str) -> Claimed | None:
+        """Take *session* if it has an open message and no other owner.
+
+        Raises:
+          StoreError: the store cannot be used.
+
+        Cancellation: `Cancelled` means that it was not taken.
+        """
+
+        def take(connection: Connection) -> list[tuple[str, Lease, tuple[bytes, int]]]:
+            found = self._claim_in(connection, session)
+            return [] if found is None else [(session, *found)]
+
+        noted = self._noted(await self._store.transact(take, concurrent=True, durability="process"))
+        return noted[0] if noted else None
+
+    def _claim_in(self, connection: Connection, session: str) -> tuple[Lease, tuple[bytes, int]] | None:
+        assert self.ownership is not None
+        lease = acquire(connection, session_name(session), self.ownership.owner, self.ownership.length)
+        if lease is None:
+            return None
+        first = begin_next(connection, session)
+        if first is None:
+            release(connection, lease)
+            return None
+        return lease, first
+
+    def _noted(self, taken: Sequence[tuple[str, Lease, tuple[bytes, int]]]) -> tuple[Claimed, ...]:
+        assert self.ownership is not None
+        for _, lease, _ in taken:
+            self.ownership.note(lease)
+        return tuple(Claimed(session, lease, _unfinished(*first)) for session, lease, first in taken)
+
+    async def _write(self, turn_id: str, work: Work[T], *, durability: Durability = "power") -> T:
+        """Run *work*; fenced, and with the pending steps of the turn, where the turn is guarded."""
+        if self.ownership is not None and self.ownership.guards(turn_id):
+            return await self.ownership.write(turn_id, work, durability=durability)
+        return await self._store.transact(work, concurrent=True, durability=durability)
+
+    async def _write_later(self, turn_id: str, work: Work[object]) -> None:
+        """Run *work* with the turn's next write where the turn is guarded, else now."""
+        if self.ownership is not None and self.ownership.guards(turn_id):
+            await trio.lowlevel.checkpoint()
+            self.ownership.postpone(turn_id, work)
+        else:
+            await self._store.transact(work, concurrent=True)
 
     # --- the steps of a turn -----------------------------------------------------------------------------
 
@@ -236,11 +385,11 @@ class Journal:
             "INSERT INTO answers (turn, round, response) VALUES (?, ?, ?)"
             " ON CONFLICT (turn, round) DO UPDATE SET response = excluded.response"
         )
-        await self._store.transact(lambda connection: connection.execute(query, row).rowcount)
+        await self._write_later(turn_id, lambda connection: connection.execute(query, row).rowcount)
 
     def tools(self, turn_id: str, number: int) -> RoundJournal:
         """Where the tool calls of round *number* are written down."""
-        return RoundJournal(self._store, turn_id, number)
+        return RoundJournal(self, turn_id, number)
 
     async def tool_answers(self, turn_id: str, number: int, calls: Sequence[ToolCall]) -> dict[str, ToolResult]:
         """What is known of *calls* from before a crash, by call id: these are not to be executed again.
@@ -263,8 +412,8 @@ class Journal:
 class RoundJournal:
     """The tool calls of one round. Made by `Journal.tools`; it is a `tools.ToolJournal`."""
 
-    def __init__(self, store: Store, turn_id: str, number: int) -> None:
-        self._store = store
+    def __init__(self, journal: Journal, turn_id: str, number: int) -> None:
+        self._journal = journal
         self._turn_id = turn_id
         self._number = number
 
@@ -282,7 +431,7 @@ class RoundJournal:
             " ON CONFLICT (turn, round, call)"
             " DO UPDATE SET tool = excluded.tool, idempotent = excluded.idempotent, answer = NULL"
         )
-        await self._store.transact(lambda connection: connection.execute(query, row).rowcount)
+        await self._journal._write(self._turn_id, lambda connection: connection.execute(query, row).rowcount)
 
     async def ended(self, answer: ToolResult) -> None:
         """A started call has its answer.
@@ -294,7 +443,7 @@ class RoundJournal:
         """
         row = (tool_result_to_json(answer), self._turn_id, self._number, answer.call_id)
         query = "UPDATE tool_calls SET answer = ? WHERE turn = ? AND round = ? AND call = ?"
-        await self._store.transact(lambda connection: connection.execute(query, row).rowcount)
+        await self._journal._write_later(self._turn_id, lambda connection: connection.execute(query, row).rowcount)
 
 
 def _known(call: str, tool: str, idempotent: int, data: bytes | None) -> ToolResult | None:
@@ -307,3 +456,7 @@ def _known(call: str, tool: str, idempotent: int, data: bytes | None) -> ToolRes
         tool=tool,
     )
     return ToolResult(call, name=tool, text=error_text(error), outcome="error", error=error)
+
+
+def _unfinished(data: bytes, resumes: int) -> Unfinished:
+    return Unfinished(inbound_from_json(data), resumes)

@@ -16,12 +16,13 @@ import attrs
 import trio
 
 from clawft_trio.agent.error_replies import failure_reply
-from clawft_trio.agent.journal import LoopJournal, Unfinished, turn_id_of
+from clawft_trio.agent.journal import Journal, LoopJournal, Unfinished, turn_id_of
+from clawft_trio.agent.owned_sessions import OwnedSessions
 from clawft_trio.agent.turn_context import LoopPolicy, LoopStatistics, Turn, TurnContext, TurnEnding, outbound
 from clawft_trio.agent.turn_limiter import TurnLimiter, TurnSlot
 from clawft_trio.bus import MessageBus
 from clawft_trio.chat import unobserved
-from clawft_trio.errors import BusClosed, StoreError, TurnCancelled, TurnInterrupted, TurnTimeout
+from clawft_trio.errors import BusClosed, LeaseLost, StoreError, TurnCancelled, TurnInterrupted, TurnTimeout
 from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.observe import MessageDropped, Noted, Observer, Undeliverable, fan_out
@@ -35,10 +36,16 @@ class _Running:
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     #: why it was stopped, once it was
     stopped: str | None = None
+    #: whether another process has its session now: it ends without a reply
+    lost: bool = False
 
     def stop(self, reason: str) -> None:
         self.stopped = self.stopped or reason
         self.scope.cancel(reason=reason)
+
+    def lose(self) -> None:
+        self.lost = True
+        self.stop("another worker has taken over")
 
 
 class _InboundJournal:
@@ -49,7 +56,8 @@ class _InboundJournal:
         self._journal = journal
 
     async def received(self, message: InboundMessage) -> bool:
-        new = await self._journal.accepted(message)
+        shared = self._loop._shared
+        new = await (self._journal.accepted(message) if shared is None else shared.accept(message))
         if new:
             self._loop._received.add(turn_id_of(message))
         else:
@@ -96,6 +104,19 @@ class AgentLoop:
         if journal is not None:
             bus.set_inbound_journal(_InboundJournal(self, journal))
         self._slots = TurnLimiter(self.policy.max_concurrent_turns)
+        #: the sessions of the store that this process owns; None: it is the only one on its journal
+        self._shared: OwnedSessions | None = None
+        if isinstance(journal, Journal) and journal.ownership is not None:
+            self._shared = OwnedSessions(
+                journal,
+                journal.ownership,
+                queue=self._queue,
+                slots=self._slots,
+                policy=self.policy,
+                observer=self._observer,
+                answer=self._answer_left,
+                lost=self._lose,
+            )
         self._running: dict[str, _Running] = {}
         #: taken out of the queue to be told that they were cancelled
         self._refused: list[tuple[InboundMessage, str]] = []
@@ -105,7 +126,14 @@ class AgentLoop:
         #: why no turn may begin any more, once that is so
         self._stopping: str | None = None
         self._seen: OrderedDict[str, None] = OrderedDict()
-        self._counts: dict[str, int] = {"answered": 0, "failed": 0, "cancelled": 0, "duplicates": 0, "resumed": 0}
+        self._counts: dict[str, int] = {
+            "answered": 0,
+            "failed": 0,
+            "cancelled": 0,
+            "duplicates": 0,
+            "resumed": 0,
+            "abandoned": 0,
+        }
         self._ended = trio.Event()
 
     def __repr__(self) -> str:
@@ -113,7 +141,8 @@ class AgentLoop:
 
     def statistics(self) -> LoopStatistics:
         """What it does and has done."""
-        return LoopStatistics(running=len(self._running), waiting=len(self._queue), **self._counts)
+        early = 0 if self._shared is None else len(self._shared.answered_early)
+        return LoopStatistics(running=len(self._running), waiting=len(self._queue) - early, **self._counts)
 
     # --- running -----------------------------------------------------------------------------------------
 
@@ -133,22 +162,38 @@ class AgentLoop:
 
     async def _serve(self, ready: Callable[[], None]) -> None:
         try:
-            async with open_hidden_nursery() as nursery:
-                self._nursery = nursery
-                self._serving = True
-                await self._resume(nursery)
-                ready()
-                try:
-                    await self._dispatch(nursery)
-                finally:
-                    # From here on the nursery may close at any time.
-                    self._nursery = None
+            async with open_hidden_nursery() as services:
+                async with open_hidden_nursery() as nursery:
+                    await self._answer_all(services, nursery, ready)
+                services.cancel_scope.cancel(reason="the loop has ended")
         finally:
             self._bus.close_inbound()
-            self._refused.extend((message, "the loop has ended") for message in self._queue.clear(None))
+            left = self._queue.clear(None)
+            if self._shared is not None:
+                self._shared.stopping = True
+            if not self.policy.hand_over:
+                self._refused.extend((message, "the loop has ended") for message in left)
             with trio.move_on_after(self.policy.final_reply_grace, shield=True):
                 await self._refuse_all()
+                if self._shared is not None:
+                    await self._shared.give_back()
             self._ended.set()
+
+    async def _answer_all(self, services: trio.Nursery, nursery: trio.Nursery, ready: Callable[[], None]) -> None:
+        self._nursery = nursery
+        self._serving = True
+        if self._shared is None:
+            await self._resume(nursery)
+        else:
+            await self._shared.start(services, nursery)
+        ready()
+        try:
+            await self._dispatch(nursery)
+        finally:
+            # From here on the nursery may close at any time.
+            self._nursery = None
+            if self._shared is not None:
+                self._shared.accepting = False
 
     async def shutdown(self, grace: float | None = None) -> None:
         """Take no more messages in, finish what is there, and cancel what is not finished in time.
@@ -168,6 +213,8 @@ class AgentLoop:
         finally:
             if not self._ended.is_set():
                 self._stopping = "shutting down"
+                if self._shared is not None:
+                    self._shared.stopping = True
                 self.cancel_all(self._stopping)
         # What is cancelled says goodbye in a bounded time.
         await self._ended.wait()
@@ -189,13 +236,20 @@ class AgentLoop:
     async def _serve_one(self, message: InboundMessage, slot: TurnSlot) -> None:  # noqa: ASYNC910 - the start of a task
         """Answer one message of a session that is held, and let the session go on."""
         try:
-            if self._is_known(message):
+            if self._shared is not None and self._shared.was_answered_early(message):
+                pass
+            elif self._is_known(message):
                 self._note_duplicate(message)
             elif await self._accept(message):
-                await self._answer(message, slot)
+                if self._shared is None:
+                    await self._answer(message, slot)
+                else:
+                    await self._shared.serve(message.session_key, slot)
         finally:
             slot.free()
             self._queue.release(message.session_key)
+            if self._shared is not None:
+                self._shared.wake()
 
     # --- what an earlier process has left ----------------------------------------------------------------
 
@@ -224,14 +278,25 @@ class AgentLoop:
         # Cancelled here, it stays unfinished, and the next process resumes it.
         slot = await self._slots.take()
         try:
-            self._counts["resumed"] += 1
-            if left.resumes < self.policy.max_resumes:
-                await self._answer(left.message, slot, resumed=True)
-            else:
-                error = TurnInterrupted(f"given up after {left.resumes} resumptions")
-                await self._reply(left.message, failure_reply(left.message, error), "failed")
+            await self._answer_left(attrs.evolve(left, resumes=left.resumes + 1), slot)
         finally:
             slot.free()
+
+    async def _answer_left(self, left: Unfinished, slot: TurnSlot) -> None:
+        """Answer a message of the store, which was begun `left.resumes` times before."""
+        self._received.discard(turn_id_of(left.message))
+        self._counts["resumed"] += left.resumes > 0
+        if left.resumes <= self.policy.max_resumes:
+            await self._answer(left.message, slot, resumed=left.resumes > 0)
+        else:
+            error = TurnInterrupted(f"given up after {left.resumes - 1} resumptions")
+            await self._reply(left.message, failure_reply(left.message, error), "failed")
+
+    def _lose(self, session: str) -> None:
+        """Another process has *session*: what runs of it ends without a reply."""
+        for running in self._running.values():
+            if running.message.session_key == session:
+                running.lose()
 
     # --- one message -------------------------------------------------------------------------------------
 
@@ -277,11 +342,16 @@ class AgentLoop:
                 reply, ending = await self._outcome(running, context)
             except BaseException:
                 # Cancelled from outside, or the program is ending.
-                with trio.move_on_after(self.policy.final_reply_grace, shield=True):
-                    await self._farewell(message, running.stopped or "the loop was cancelled")
+                if not self.policy.hand_over:
+                    with trio.move_on_after(self.policy.final_reply_grace, shield=True):
+                        await self._farewell(message, running.stopped or "the loop was cancelled")
                 raise
             finally:
                 context.end()
+            if running.lost or (self.policy.hand_over and self._stopping is not None and ending == "cancelled"):
+                # Another worker answers it.
+                self._counts["abandoned"] += 1
+                return
             # A reply that waits for its channel takes no other session's slot.
             slot.free()
             await self._reply(message, reply, ending)
@@ -327,6 +397,10 @@ class AgentLoop:
         try:
             kept = await self._keep(message, reply)
             await self._bus.dispatch_outbound(reply, kept=kept)
+        except LeaseLost:
+            # The worker that has the session now answers it.
+            self._counts["abandoned"] += 1
+            self._counts[ending] -= 1
         except BusClosed:
             with trio.move_on_after(self.policy.final_reply_grace, shield=True):
                 await self._hand_over(message, reply, kept=kept)
@@ -346,6 +420,8 @@ class AgentLoop:
         try:
             kept = kept or await self._keep(message, reply)
             await self._bus.outbound(reply.channel).put_or_store(reply, kept=kept)
+        except LeaseLost:
+            pass
         except StoreError as exc:
             self._note_lost(reply, exc)
 
@@ -358,7 +434,12 @@ class AgentLoop:
             await trio.lowlevel.checkpoint()
             return False
         try:
-            await self._journal.replied(message, reply)
+            if self._shared is None:
+                await self._journal.replied(message, reply)
+            else:
+                await self._shared.end(message, reply)
+        except LeaseLost:
+            raise
         except StoreError as exc:
             # A reply that may come a second time, after a restart, is better than none.
             self._observer(Noted(room="agent", what="reply not written down", details={"error": exc}))
@@ -398,7 +479,7 @@ class AgentLoop:
         return len(stopped) + len(waiting)
 
     def _refuse_soon(self, messages: Sequence[InboundMessage], reason: str) -> None:
-        if not messages:
+        if not messages or (self.policy.hand_over and self._stopping is not None):
             return
         self._refused.extend((message, reason) for message in messages)
         if self._nursery is not None:

@@ -12,23 +12,28 @@ import attrs
 import trio
 
 from clawft_trio.agent.agent import Agent, AgentParts
+from clawft_trio.agent.background import open_background
 from clawft_trio.agent.bus_turn import BusTurn
 from clawft_trio.agent.from_config import (
     builtin_policy,
     mcp_servers,
     open_tracker,
+    owed_file,
     provider_maker,
     router,
     turn_policy,
+    window_of,
 )
 from clawft_trio.agent.journal import MIGRATIONS as JOURNAL_MIGRATIONS, Journal
 from clawft_trio.agent.loop import AgentLoop
 from clawft_trio.agent.providers import open_providers
+from clawft_trio.agent.session_window import WHOLE_RESULT
 from clawft_trio.agent.sessions import MIGRATIONS as SESSION_MIGRATIONS, Sessions
+from clawft_trio.agent.subagent import AgentTool, SubAgent, SubAgents, models_of
 from clawft_trio.agent.turn import Turns
 from clawft_trio.agent.turn_context import LoopPolicy
 from clawft_trio.agent.turn_types import TurnPolicy
-from clawft_trio.bus import Channel, MessageBus, StoredUndelivered, open_bus, serve_channel
+from clawft_trio.bus import Channel, LeasedUndelivered, MessageBus, StoredUndelivered, open_bus, serve_channel
 from clawft_trio.chat import Provider
 from clawft_trio.config import Config, load_config
 from clawft_trio.context import ContextBuilder, Memory, Skills, memory_tools, skill_tool
@@ -47,15 +52,18 @@ from clawft_trio.pipeline import (
     Pipeline,
     RateLimiter,
     Selection,
+    StaticRouter,
     Target,
     Targets,
     TrajectoryLearner,
     TurnAdmission,
+    Windows,
     open_targets,
 )
 from clawft_trio.pipeline.tokens import request_tokens
 from clawft_trio.resilience import Failover, Policy, Resilient, RetryBudget
 from clawft_trio.store import open_store
+from clawft_trio.store.ownership import open_ownership
 from clawft_trio.tools import Approve, FanOutPolicy, Tool, ToolRegistry
 from clawft_trio.tools.builtin import BuiltinPolicy, register_builtins
 
@@ -67,7 +75,7 @@ MIGRATIONS = (*SESSION_MIGRATIONS, *JOURNAL_MIGRATIONS, *COST_MIGRATIONS, *PIN_M
 async def open_agent(
     models: Sequence[str] = (),
     *,
-    tools: Iterable[Tool] = (),
+    tools: Iterable[Tool | SubAgent] = (),
     mcp: Mapping[str, Server | ToolServer] | None = None,
     mcp_options: McpOptions | None = None,
     workspace: str | Path | None = None,
@@ -87,7 +95,7 @@ async def open_agent(
 
     Args:
       models: `provider/model`, in order of preference. The first that answers, answers. None given: the config's.
-      tools: what the model may call.
+      tools: what the model may call: tools, sub-agents (`subagent`), and other agents (`Agent.as_tool`).
       mcp: MCP servers by name, each a command or more; their tools are offered as `name__tool`.
       mcp_options: how its clients behave, and what servers may ask of this side (`Host`); by default nothing.
       workspace: a folder. Its SOUL.md, AGENTS.md and the like tell the model who it is; its file tools cannot leave
@@ -122,15 +130,19 @@ async def open_agent(
         policy=policy,
         observer=fan_out(observers),
     )
-    registry = ToolRegistry(tools, policy=FanOutPolicy(concurrency=settings.tools.concurrency), approve=approve)
+    given = tuple(tools)
+    asked = (*plan.models, *models_of(given))
+    plain = [tool for tool in given if not isinstance(tool, SubAgent | AgentTool)]
+    fan_out_policy = FanOutPolicy(concurrency=settings.tools.concurrency, longest_answer=WHOLE_RESULT)
+    registry = ToolRegistry(plain, policy=fan_out_policy, approve=approve)
     context = plan.context(registry, builtins or builtin_policy(settings))
     async with (
-        open_store(None if store is None else Path(store), migrations=MIGRATIONS) as kept,
+        open_store(store, migrations=MIGRATIONS) as kept,
         open_providers(providers, make_provider or provider_maker(settings)) as known,
-        open_tracker(settings, kept, plan.models, providers or {}) as tracker,
+        open_tracker(settings, kept, asked, providers or {}, owed=owed_file(kept)) as tracker,
         open_targets(known.at, wrap=partial(plan.around, tracker)) as targets,
         # Before anything is started: a missing key is told at once, and not at three in the morning.
-        plan.reaching(targets),
+        plan.reaching(targets, asked),
         open_toolset(
             {**mcp_servers(settings), **(mcp or {})},
             registry,
@@ -138,18 +150,34 @@ async def open_agent(
             pins=StoredPins(kept),
             observer=plan.observer,
         ) as toolset,
-        open_bus(settings.bus, undelivered=StoredUndelivered(kept), observer=plan.observer) as bus,
+        open_ownership(kept, durable=store is not None, length=(loop or LoopPolicy()).lease) as ownership,
+        open_bus(
+            settings.bus,
+            undelivered=StoredUndelivered(kept) if ownership is None else LeasedUndelivered(ownership),
+            observer=plan.observer,
+        ) as bus,
+        open_background() as background,
     ):
-        journal = None if store is None else Journal(kept)
+        sub_agents = SubAgents(
+            models=partial(plan.models_of_subagent, targets, tracker, frozenset(providers or ())),
+            registry=registry,
+            tracker=tracker,
+            workspace=plan.workspace,
+        )
+        for tool in given:
+            if isinstance(tool, SubAgent | AgentTool):
+                registry.add(sub_agents.tool(tool))
+        journal = None if ownership is None else Journal(kept, ownership=ownership)
         turns = Turns(
-            models=plan.pipeline(targets, tracker),
+            models=plan.pipeline(targets, tracker, frozenset(providers or ())),
             tools=registry,
-            history=Sessions(kept),
+            history=Sessions(kept, ownership=ownership),
+            background=background,
             context=context,
             policy=turn or turn_policy(settings),
             workspace=plan.workspace,
         )
-        bus_turn = BusTurn(turns=attrs.evolve(turns, journal=journal), permissions=plan.permissions)
+        bus_turn = BusTurn(turns=attrs.evolve(turns, journal=journal), permissions=plan.permissions, costs=tracker)
         agent_loop = AgentLoop(bus, bus_turn, policy=loop, journal=journal, observer=plan.observer)
         parts = AgentParts(
             turns=turns,
@@ -219,9 +247,9 @@ class _Plan:
     budget: RetryBudget = attrs.field(factory=RetryBudget)
 
     @asynccontextmanager
-    async def reaching(self, targets: Targets) -> AsyncGenerator[None, None]:
-        """See that every model can be asked, as far as that can be known without asking."""
-        for model in self.models:
+    async def reaching(self, targets: Targets, models: Sequence[str]) -> AsyncGenerator[None, None]:
+        """See that each of *models* can be asked, as far as that can be known without asking."""
+        for model in models:
             targets.reach(Target.parse(model))
         yield
 
@@ -236,8 +264,8 @@ class _Plan:
         metered = Metered(provider, tracker, target, tokens=request_tokens)
         return Resilient(metered, self.policy or self.config.policy_of(target.provider, self.budget))
 
-    def pipeline(self, targets: Targets, tracker: CostTracker) -> Pipeline:
-        """Who routes and answers."""
+    def pipeline(self, targets: Targets, tracker: CostTracker, given: frozenset[str]) -> Pipeline:
+        """Route and answer. *given* are the names of providers of the caller's own."""
         stages = self.config.pipeline
         return Pipeline(
             router=router(self.config, self.models, Selection(estimate=tracker.estimate)),
@@ -246,7 +274,16 @@ class _Plan:
             scorer=FitnessScorer() if stages.scorer == "fitness" else NoScorer(),
             learner=TrajectoryLearner() if stages.learner == "trajectory" else NoLearner(),
             admission=TurnAdmission(limiter=RateLimiter(self.config.routing.rate_limiting), budget=tracker),
+            windows=Windows(window_of(self.config, given)),
         )
+
+    def models_of_subagent(
+        self, targets: Targets, tracker: CostTracker, given: frozenset[str], models: Sequence[str]
+    ) -> Pipeline:
+        """What answers the turns of a sub-agent: its own models, in their order of preference."""
+        selection = Selection(estimate=tracker.estimate)
+        routed = attrs.evolve(self.pipeline(targets, tracker, given), router=StaticRouter(models, selection=selection))
+        return attrs.evolve(routed, admission=TurnAdmission())
 
     def context(self, registry: ToolRegistry, builtins: BuiltinPolicy) -> ContextBuilder | None:
         """The workspace's word on who the agent is, and the tools that come with it."""

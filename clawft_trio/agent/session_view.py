@@ -13,18 +13,13 @@ import attrs
 
 from clawft_trio.chat import Message, Text, ToolCall
 from clawft_trio.codec import encode_json
+from clawft_trio.pipeline.assembler import WORTH_CLEARING, result_line
 
 NO_RESULT = encode_json({"error": "cancelled", "message": "The call was cancelled before it had a result."}).decode()
 """The result of a call that has none in the store."""
 
 READ_RESULT = "read_result"
 """The name of the tool that reads the whole of a result which the model was shown in part or not at all."""
-
-_WORTH_CLEARING = 400
-"""Characters; a shorter result is not much longer than the line that would replace it."""
-
-_SHOWN_ARGUMENTS = 120
-"""Characters of a call's arguments in the line that replaces its result."""
 
 
 @attrs.frozen(kw_only=True)
@@ -109,17 +104,23 @@ def cleared_result(row: StoredMessage, calls: Mapping[str, ToolCall], *, readabl
     """The tool result of *row* as one line: what, when, how large, and how to get it again. Others stay as they are."""
     message = row.message
     text = message.text
-    if message.role != "tool" or len(text) < _WORTH_CLEARING:
+    if message.role != "tool" or len(text) < WORTH_CLEARING:
         return message
+    again = f' Read it again with {READ_RESULT}(id="{reference(row.place)}").' if readable else ""
     call = calls.get(message.tool_call_id or "")
-    made = "a tool" if call is None else f"{call.name}({_short(call.arguments)})"
-    again = f' Read it again with {READ_RESULT}(id="{message.tool_call_id}").' if readable else ""
-    line = f"[Result of {made} at {row.at[:16]}Z, {len(text)} characters, cleared to save space.{again}]"
+    line = result_line(call, len(text), f" It is of {row.at[:16]}Z.{again}")
     return Message.tool(line, tool_call_id=message.tool_call_id or "")
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= _SHOWN_ARGUMENTS else f"{text[:_SHOWN_ARGUMENTS]}…"
+def reference(place: int) -> str:
+    """What `READ_RESULT` calls the result that is stored at *place*."""
+    return f"m{place}"
+
+
+def place_of(reference: str) -> int | None:
+    """The place that *reference* names; None when it names another kind of result."""
+    digits = reference.removeprefix("m")
+    return int(digits) if reference != digits and digits.isdecimal() and len(digits) < 19 else None
 
 
 def with_summary(messages: Sequence[Message], summary: str) -> tuple[Message, ...]:

@@ -9,9 +9,10 @@ import attrs
 import trio
 
 from clawft_trio.agent.serialization import message_from_json, message_to_json
-from clawft_trio.agent.session_view import Compaction, SessionTail, StoredMessage, presentable
+from clawft_trio.agent.session_view import Compaction, SessionTail, StoredMessage, place_of, presentable
 from clawft_trio.chat import Message
 from clawft_trio.store import Connection, Migration, Store
+from clawft_trio.store.ownership import Ownership
 
 MIGRATIONS = (
     Migration(
@@ -75,11 +76,19 @@ class Sessions:
     Args:
       store: where they are.
       now: the time that goes beside each message.
+      ownership: fences what turns of the journal write; it is then written together with their replies.
     """
 
-    def __init__(self, store: Store, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        ownership: Ownership | None = None,
+    ) -> None:
         self._store = store
         self._now = now
+        self._ownership = ownership
 
     async def history(self, session: str, limit: int | None = None) -> tuple[Message, ...]:
         """The last messages of *session*, at most *limit*, oldest first, as a model may be shown them.
@@ -120,7 +129,11 @@ class Sessions:
                 connection.execute("DELETE FROM messages WHERE turn = ? AND session = ?", (turn_id, session))
             connection.executemany("INSERT INTO messages (session, turn, said_at, message) VALUES (?, ?, ?, ?)", rows)
 
-        await self._store.transact(add)
+        if self._ownership is not None and self._ownership.guards(turn_id):
+            await trio.lowlevel.checkpoint()
+            self._ownership.postpone(turn_id, add)
+        else:
+            await self._store.transact(add)
 
     async def tail(self, session: str, limit: int) -> SessionTail:
         """The messages of *session* since its cut, the last *limit* at most.
@@ -183,8 +196,9 @@ class Sessions:
 
         return await self._store.transact(add)
 
-    async def keep_result(self, session: str, call_id: str, text: str) -> None:
-        """Keep the whole *text* of a tool result that `append` gets in part. A later one with the same id replaces it.
+    async def keep_result(self, session: str, reference: str, text: str) -> None:
+        """Keep the whole *text* of a tool result that `append` gets in part. A later one with the same
+        reference replaces it.
 
         Raises:
           StoreError: the store cannot be used.
@@ -192,38 +206,37 @@ class Sessions:
         Cancellation: `Cancelled` means that it was not kept.
         """
         # SQLite text cannot hold lone surrogates, which odd file names bring along.
-        row = (session, call_id, text.encode(errors="replace").decode())
+        row = (session, reference, text.encode(errors="replace").decode())
         query = """
             INSERT INTO results (session, call, text) VALUES (?, ?, ?)
             ON CONFLICT (session, call) DO UPDATE SET text = excluded.text
         """
         await self._store.transact(lambda connection: connection.execute(query, row).rowcount)
 
-    async def result(self, session: str, call_id: str) -> str | None:
-        """The whole text of the newest tool result with this id in *session*; None when there is none.
+    async def result(self, session: str, reference: str) -> str | None:
+        """The whole text of a tool result of *session*; None when there is none.
+
+        Args:
+          session: which one.
+          reference: by which `keep_result` has kept it, or `session_view.reference` of its place.
 
         Raises:
-          StoreCorrupt: a message cannot be read.
+          StoreCorrupt: the message cannot be read.
           StoreError: the store cannot be used.
 
         Cancellation: safe.
         """
+        place = place_of(reference)
 
         def look(connection: Connection) -> str | None:
-            whole = "SELECT text FROM results WHERE session = ? AND call = ?"
-            found = connection.execute(whole, (session, call_id)).fetchone()
-            if found is not None:
-                text: str = found[0]
-                return text
-            query = "SELECT message FROM messages WHERE session = ? ORDER BY place DESC"
-            needle = call_id.encode()
-            for (data,) in connection.execute(query, (session,)):
-                # Decoding is fifty times dearer than looking for the id, which JSON may write with escapes.
-                if needle in data or b"\\" in data:
-                    message = message_from_json(data)
-                    if message.role == "tool" and message.tool_call_id == call_id:
-                        return message.text
-            return None
+            if place is None:
+                query = "SELECT text FROM results WHERE session = ? AND call = ?"
+                found = connection.execute(query, (session, reference)).fetchone()
+                return None if found is None else str(found[0])
+            query = "SELECT message FROM messages WHERE session = ? AND place = ?"
+            found = connection.execute(query, (session, place)).fetchone()
+            message = None if found is None else message_from_json(found[0])
+            return message.text if message is not None and message.role == "tool" else None
 
         return await self._store.read(look)
 
@@ -319,24 +332,25 @@ class MemorySessions:
         self._compactions[session] = (version + 1, compaction)
         return True
 
-    async def keep_result(self, session: str, call_id: str, text: str) -> None:
+    async def keep_result(self, session: str, reference: str, text: str) -> None:
         """Keep the whole *text* of a tool result; see `Sessions.keep_result`.
 
         Cancellation: `Cancelled` means that it was not kept.
         """
         await trio.lowlevel.checkpoint()
-        self._results[session, call_id] = text
+        self._results[session, reference] = text
 
-    async def result(self, session: str, call_id: str) -> str | None:
+    async def result(self, session: str, reference: str) -> str | None:
         """The whole text of a tool result; see `Sessions.result`.
 
         Cancellation: safe.
         """
         await trio.lowlevel.checkpoint()
-        if (session, call_id) in self._results:
-            return self._results[session, call_id]
-        found = (row.message for _, row in reversed(self._rows.get(session, ())))
-        return next((m.text for m in found if m.role == "tool" and m.tool_call_id == call_id), None)
+        if (session, reference) in self._results:
+            return self._results[session, reference]
+        place = place_of(reference)
+        found = (row.message for _, row in self._rows.get(session, ()) if row.place == place)
+        return next((message.text for message in found if message.role == "tool"), None)
 
     async def clear(self, session: str) -> int:
         """Delete everything of *session*; how many messages it had.

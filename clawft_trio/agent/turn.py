@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from decimal import Decimal
@@ -12,25 +13,31 @@ import attrs
 import trio
 
 from clawft_trio.agent.answer_form import correction
+from clawft_trio.agent.background import Background
+from clawft_trio.agent.finished_calls import FinishedCalls
+from clawft_trio.agent.result_tool import result_tool
+from clawft_trio.agent.session_view import READ_RESULT
+from clawft_trio.agent.session_window import SessionWindow
 from clawft_trio.agent.turn_types import (
     History,
     Models,
     Reply,
     RoundStarted,
+    SessionStore,
     ToolsAnswered,
     TurnJournal,
     TurnPolicy,
     TurnRequest,
 )
 from clawft_trio.attempts import AttemptRecord, Latency, Usage, deciding_attempt
-from clawft_trio.chat import Call, ChatRequest, ChatResponse, Message, ToolCall
+from clawft_trio.chat import Call, ChatRequest, ChatResponse, Message, PromptCache, ToolCall, ToolSpec
 from clawft_trio.context import ContextBuilder
 from clawft_trio.errors import ConsumerLeft, InvalidAnswer, PermissionDenied
 from clawft_trio.nursery import cleanup_scope
 from clawft_trio.observe.events import TurnEnded, TurnStarted
 from clawft_trio.pipeline import RoutingDecision
 from clawft_trio.resilience.visibility import Shown
-from clawft_trio.tools import ToolContext, ToolRegistry, ToolResult
+from clawft_trio.tools import NestedTurn, ToolContext, ToolJournal, ToolRegistry, ToolResult
 from clawft_trio.tools.call_ids import repair_ids
 from clawft_trio.tools.result import error_text
 
@@ -49,6 +56,8 @@ class Turns:
     journal: TurnJournal | None = None
     policy: TurnPolicy = attrs.field(factory=TurnPolicy)
     workspace: Path | None = None
+    #: runs compactions between turns; without, they run at the beginning of one
+    background: Background | None = None
 
     async def answer(self, question: TurnRequest, call: Call) -> Reply:
         """Answer *question*, showing `call.emit` what is seen on the way (`AgentEvent`s).
@@ -94,11 +103,25 @@ class _Turn:
         self._said: list[Message] = [question.content]
         self._rounds: list[ChatResponse] = []
         self._answers: list[ToolResult] = []
+        self._nested: list[NestedTurn] = []
         self._decision: RoutingDecision | None = None
         self._aborted = False
         self._shown = Shown(call.emit)
         self._answer: object = None
         self._corrections = 0
+        self._request: ChatRequest | None = None
+        self._results = _results(turns, question)
+        self._window = SessionWindow(
+            session=question.session,
+            auth=question.auth,
+            history=turns.history,
+            models=turns.models,
+            policy=turns.policy.compaction,
+            memory_window=turns.policy.memory_window,
+            call=self._call,
+            background=turns.background,
+            readable=self._results is not None,
+        )
 
     async def run(self) -> Reply:
         try:
@@ -112,11 +135,16 @@ class _Turn:
             # Cancelled or failed, what was said and done is part of the conversation.
             with cleanup_scope(_GRACE):
                 await self._turns.history.append(self._question.session, self._said, turn_id=self._question.turn_id)  # noqa: ASYNC102 - `cleanup_scope` is shielded and bounded
+                if self._request is not None and self._decision is not None:
+                    self._window.compact_later(self._said, self._request, self._decision)
         return self._reply()
 
     async def _rounds_until_answered(self) -> None:
-        request = await self._request()
+        request = await self._first_request()
         self._decision = await self._turns.models.route(request, self._call)
+        if await self._window.fit(request, self._decision):
+            request = self._with_messages(request)
+        self._request = request
         tool_rounds = 0
         for number in itertools.count(1):
             last = tool_rounds == self._turns.policy.max_tool_iterations
@@ -127,7 +155,7 @@ class _Turn:
             if called:
                 tool_rounds += not last
                 self._said.append(response.message)
-                answers = await self._use_tools(number, response, request.messages, refused=last)
+                answers = await self._use_tools(number, response, refused=last)
                 heard = [answer.message for answer in answers]
             if not called or last:
                 try:
@@ -137,7 +165,8 @@ class _Turn:
                 else:
                     self._said.extend([] if called else [response.message])
                     return
-            request = attrs.evolve(request, messages=(*request.messages, response.message, *heard))
+            messages = (*request.messages, response.message, *heard)
+            request = self._request = attrs.evolve(request, messages=messages, tools=self._tools(messages))
 
     async def _read(self, response: ChatResponse) -> None:
         """Take *response* as the answer, if it has the form that was asked for."""
@@ -152,22 +181,47 @@ class _Turn:
         await self._shown.retract(error, self._call)
         return Message.user(correction(error))
 
-    async def _request(self) -> ChatRequest:
+    async def _first_request(self) -> ChatRequest:
         turns, question, policy = self._turns, self._question, self._turns.policy
-        history = await turns.history.history(question.session, policy.memory_window)
-        if turns.context is None:
-            messages: tuple[Message, ...] = (*history, question.content)
-        else:
-            messages = await turns.context.build_messages(history, question.content, sender=question.auth.identity)
-        return ChatRequest(
-            messages,
+        history = await self._window.load()
+        asked = question.content
+        self._system: tuple[Message, ...] = ()
+        if turns.context is not None:
+            *before, asked = await turns.context.build_messages(history, asked, sender=question.auth.identity)
+            self._system = tuple(message for message in before if message.role == "system")[:1]
+        # As it is sent, so that the next turn's request begins with the same bytes.
+        self._said[0] = asked
+        request = ChatRequest(
+            (),
             model=question.model,
-            tools=turns.tools.specs(question.auth.permissions),
             max_tokens=policy.max_tokens,
             temperature=policy.temperature,
             response_schema=None if question.form is None else question.form.schema,
+            cache=self._cache(),
             auth=question.auth,
         )
+        return self._with_messages(request)
+
+    def _with_messages(self, request: ChatRequest) -> ChatRequest:
+        messages = self._window.complete(self._system, self._said[0])
+        return attrs.evolve(request, messages=messages, tools=self._tools(messages))
+
+    def _tools(self, messages: Sequence[Message]) -> tuple[ToolSpec, ...]:
+        """The tools that are offered. The one that reads results is, once there is one that is not shown whole."""
+        auth = self._question.auth
+        offered = self._turns.tools.specs(auth.permissions)
+        marked = any(message.role == "tool" and f"{READ_RESULT}(id=" in message.text for message in messages)
+        if self._results is None or not marked:
+            return offered
+        return tuple(sorted((*offered, *(tool.spec for tool in self._results)), key=lambda spec: spec.name))
+
+    def _cache(self) -> PromptCache | None:
+        lifetime = self._turns.policy.prompt_cache
+        if lifetime == "off":
+            return None
+        # A hash: session names hold names of people and chats.
+        key = hashlib.sha256(self._question.session.encode(errors="replace")).hexdigest()[:32]
+        return PromptCache(key=key, lifetime=lifetime)
 
     async def _ask(self, request: ChatRequest, number: int, *, without_tools: bool) -> ChatResponse:
         journal = self._turns.journal
@@ -201,32 +255,48 @@ class _Turn:
         if seen.text:
             self._said.append(partial.message)
 
-    async def _use_tools(
-        self, number: int, response: ChatResponse, messages: Sequence[Message], *, refused: bool
-    ) -> tuple[ToolResult, ...]:
+    async def _use_tools(self, number: int, response: ChatResponse, *, refused: bool) -> tuple[ToolResult, ...]:
         """Answer every call of *response*, in call order."""
-        known = await self._known_answers(number, response, messages, refused=refused)
+        known = await self._known_answers(number, response, refused=refused)
         open_calls = [call for call in response.tool_calls if call.id not in known]
         journal = None if self._turns.journal is None else self._turns.journal.tools(self._question.turn_id, number)
-        fresh = await self._turns.tools.execute_all(open_calls, self._tool_context(), journal=journal)
-        # Ids are unique, `repair_ids` saw to it, so each answer has one place.
-        by_id = known | {answer.call_id: answer for answer in fresh}
-        answers = tuple(by_id[call.id] for call in response.tool_calls if call.id in by_id)
+        finished = FinishedCalls(journal)
+        try:
+            fresh = await self._execute(number, open_calls, finished)
+            # Ids are unique, `repair_ids` saw to it, so each answer has one place.
+            by_id = known | {answer.call_id: answer for answer in fresh}
+            answers = tuple(
+                [await self._window.cut(by_id[call.id], number) for call in response.tool_calls if call.id in by_id]
+            )
+        except BaseException:
+            # What has ended has acted. The session keeps its results, so that no model does it again.
+            self._said.extend(finished.messages(response.tool_calls, known))
+            raise
         self._answers.extend(answers)
-        # Before it is shown: who is shown it may leave, and the tools have acted all the same.
+        # Before it is shown: the consumer may leave then, and the tools have acted all the same.
         self._said.extend(answer.message for answer in answers)
         await self._show(ToolsAnswered(answers))
         return answers
 
-    async def _known_answers(
-        self, number: int, response: ChatResponse, messages: Sequence[Message], *, refused: bool
-    ) -> dict[str, ToolResult]:
+    async def _execute(self, number: int, calls: Sequence[ToolCall], journal: ToolJournal) -> tuple[ToolResult, ...]:
+        """Execute *calls*. Those that read results have a registry of their own: every sender with tools may read."""
+        own = [call for call in calls if call.name == READ_RESULT and self._results is not None]
+        others = [call for call in calls if call not in own]
+        context = self._tool_context(number)
+        answers = await self._turns.tools.execute_all(others, context, journal=journal)
+        if own and self._results is not None:
+            permissions = attrs.evolve(context.auth.permissions, tool_access=(READ_RESULT,), tool_denylist=())
+            reading = attrs.evolve(context, auth=attrs.evolve(context.auth, permissions=permissions))
+            answers += await self._results.execute_all(own, reading, journal=journal)
+        return answers
+
+    async def _known_answers(self, number: int, response: ChatResponse, *, refused: bool) -> dict[str, ToolResult]:
         """The calls that need not, or must not, be executed."""
         known: dict[str, ToolResult] = {}
         if self._turns.journal is not None:
             known |= await self._turns.journal.tool_answers(self._question.turn_id, number, response.tool_calls)
         for call in response.tool_calls:
-            why = self._refusal(call, response, messages, refused=refused)
+            why = self._refusal(call, response, refused=refused)
             if why and call.id not in known:
                 error = PermissionDenied(why)
                 known[call.id] = ToolResult(
@@ -234,7 +304,7 @@ class _Turn:
                 )
         return known
 
-    def _refusal(self, call: ToolCall, response: ChatResponse, messages: Sequence[Message], *, refused: bool) -> str:
+    def _refusal(self, call: ToolCall, response: ChatResponse, *, refused: bool) -> str:
         if refused:
             return "The turn has used all its rounds of tools."
         if response.finish_reason == "length":
@@ -242,18 +312,20 @@ class _Turn:
             return "The answer was cut off by its limit of tokens before this call was certain. Ask for less at once."
         if self._turns.context is None:
             return ""
-        restriction = self._turns.context.tool_restriction((*messages, response.message))
+        restriction = self._turns.context.tool_restriction((*self._said, response.message))
         return "" if restriction.allows(call.name) else restriction.refusal(call.name)
 
-    def _tool_context(self) -> ToolContext:
+    def _tool_context(self, number: int) -> ToolContext:
         question = self._question
         return ToolContext(
             auth=question.auth,
             session=question.session,
             workspace=self._turns.workspace,
             turn_id=question.turn_id,
+            round=number,
             deadline=trio.current_effective_deadline(),
             observer=self._call.observer,
+            nested=self._nested,
         )
 
     def _reply(self) -> Reply:
@@ -264,8 +336,9 @@ class _Turn:
             finish_reason="aborted" if self._aborted else last.finish_reason,
             provider=last.provider,
             model=last.model,
-            usage=_sum_usage(self._rounds),
-            cost=_sum_cost(self._rounds),
+            usage=_sum_usage([*(r.usage for r in self._rounds), *(below.usage for below in self._nested)]),
+            cost=_sum_cost([*(r.cost for r in self._rounds), *(below.cost for below in self._nested)]),
+            nested=tuple(self._nested),
             latency=self._latency(records),
             attempts=records,
             tools=tuple(self._answers),
@@ -301,20 +374,19 @@ class _Turn:
         )
 
 
-def _sum_usage(rounds: Sequence[ChatResponse]) -> Usage | None:
-    told = [response.usage for response in rounds if response.usage is not None]
-    if not told:
+def _results(turns: Turns, question: TurnRequest) -> ToolRegistry | None:
+    """The tool that reads results of this session again; None where there is nothing to read."""
+    store = turns.history
+    if not isinstance(store, SessionStore) or READ_RESULT in turns.tools:
         return None
-    return Usage(
-        input_tokens=sum(usage.input_tokens for usage in told),
-        output_tokens=sum(usage.output_tokens for usage in told),
-        cached_tokens=sum(usage.cached_tokens for usage in told),
-        cache_write_tokens=sum(usage.cache_write_tokens for usage in told),
-        reasoning_tokens=sum(usage.reasoning_tokens for usage in told),
-    )
+    return ToolRegistry([result_tool(store)]) if turns.tools.specs(question.auth.permissions) else None
 
 
-def _sum_cost(rounds: Sequence[ChatResponse]) -> Decimal | None:
-    costs = [response.cost for response in rounds]
-    known = [cost for cost in costs if cost is not None]
-    return sum(known, Decimal(0)) if known and len(known) == len(costs) else None
+def _sum_usage(parts: Sequence[Usage | None]) -> Usage | None:
+    reported = [usage for usage in parts if usage is not None]
+    return sum(reported[1:], reported[0]) if reported else None
+
+
+def _sum_cost(parts: Sequence[Decimal | None]) -> Decimal | None:
+    known = [cost for cost in parts if cost is not None]
+    return sum(known, Decimal(0)) if known and len(known) == len(parts) else None

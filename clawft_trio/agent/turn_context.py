@@ -37,6 +37,14 @@ class LoopPolicy:
     remembered_ids: int = attrs.field(default=10_000, validator=attrs.validators.ge(0))
     #: how often a turn that the process did not survive is resumed before it is given up
     max_resumes: int = attrs.field(default=3, validator=attrs.validators.ge(0))
+    #: whether to answer messages that other processes have accepted and no longer work on
+    resume: bool = True
+    #: seconds between looks for such messages, where no notification comes
+    poll: float = attrs.field(default=1.0, validator=attrs.validators.gt(0))
+    #: seconds after which another worker may take over a session that this process has stopped renewing
+    lease: float = attrs.field(default=10.0, validator=attrs.validators.gt(0))
+    #: whether what is not finished at the end is left to other workers, instead of a reply that it was cancelled
+    hand_over: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -57,6 +65,8 @@ class LoopStatistics:
     duplicates: int
     #: turns of an earlier process that were resumed
     resumed: int
+    #: turns that ended without a reply here, because another worker answers them
+    abandoned: int = 0
 
 
 class TurnContext:

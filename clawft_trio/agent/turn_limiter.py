@@ -12,6 +12,11 @@ class TurnLimiter:
     def __init__(self, count: int) -> None:
         self._semaphore = trio.Semaphore(count)
 
+    @property
+    def free(self) -> int:
+        """How many could be taken now."""
+        return self._semaphore.value
+
     async def take(self) -> TurnSlot:
         """Take a slot, waiting for one.
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import attrs
-from attrs.validators import ge, gt, instance_of, optional
+from attrs.validators import ge, gt, in_, instance_of, optional
 
 from clawft_trio.agent.answer_form import AnswerForm
+from clawft_trio.agent.compaction import CompactionPolicy
+from clawft_trio.agent.session_view import Compaction, SessionTail
 from clawft_trio.attempts import AttemptRecord, Latency, Usage
 from clawft_trio.auth import AuthContext
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Message, StreamEvent, ToolCall, new_id
 from clawft_trio.pipeline import RoutingDecision
-from clawft_trio.tools import ToolJournal, ToolResult
+from clawft_trio.tools import NestedTurn, ToolJournal, ToolResult
 
 # Outside the field: there, the checkers take its type from the default, which is no None.
 _POSITIVE: Any = optional(gt(0))
@@ -47,8 +49,13 @@ class TurnPolicy:
     max_tool_iterations: int = attrs.field(default=20, validator=ge(1))
     #: times that a typed answer which does not fit goes back to the model
     max_answer_corrections: int = attrs.field(default=2, validator=ge(0))
-    #: messages of the session that the model is reminded of
-    memory_window: int = attrs.field(default=50, validator=ge(0))
+    #: messages of the session that the model is shown at most; the target's window mostly allows fewer. When they
+    #: become more, the oldest turns are cut until half are left
+    memory_window: int = attrs.field(default=500, validator=ge(0))
+    #: when and how the session is made shorter for the target's window
+    compaction: CompactionPolicy = CompactionPolicy()
+    #: how long the provider is asked to keep the beginning of requests in its cache; `off` asks for nothing
+    prompt_cache: Literal["off", "5m", "1h"] = attrs.field(default="5m", validator=in_(("off", "5m", "1h")))
     #: seconds for the whole turn; None leaves it to the caller
     total: float | None = attrs.field(default=600.0, validator=_POSITIVE)
     max_tokens: int | None = attrs.field(default=None, validator=optional(ge(1)))
@@ -80,9 +87,9 @@ class Reply:
     #: who gave the final answer
     provider: str
     model: str
-    #: tokens of all rounds; None when no provider told
+    #: tokens of all rounds and of the turns below; None when no provider reported any
     usage: Usage | None
-    #: US dollars for all rounds; None when a part of it has no price
+    #: US dollars for all rounds and for the turns below; None when a part of it has no price
     cost: Decimal | None
     latency: Latency
     #: every attempt of every round
@@ -97,6 +104,8 @@ class Reply:
     decision: RoutingDecision | None = None
     #: the answer as a value, where a form was asked for
     answer: object = None
+    #: turns of sub-agents that it started, in the order in which they ended
+    nested: tuple[NestedTurn, ...] = ()
 
 
 class History(Protocol):
@@ -117,6 +126,42 @@ class History(Protocol):
         ...
 
 
+@runtime_checkable
+class SessionStore(History, Protocol):
+    """A history that can be cut for the models and keeps large results: `Sessions` and `MemorySessions`.
+
+    With any other `History` sessions are cut anew in every turn, by the same rule, and never summarized.
+    """
+
+    async def tail(self, session: str, limit: int) -> SessionTail:
+        """The messages of *session* since its cut, the last *limit* at most.
+
+        Cancellation: nothing is changed.
+        """
+        ...
+
+    async def compact(self, session: str, compaction: Compaction, *, version: int) -> bool:
+        """Store *compaction*, unless another one than *version* is the newest; whether it was stored.
+
+        Cancellation: it is stored, or not.
+        """
+        ...
+
+    async def keep_result(self, session: str, reference: str, text: str) -> None:
+        """Keep the whole of a tool result.
+
+        Cancellation: it is kept, or not.
+        """
+        ...
+
+    async def result(self, session: str, reference: str) -> str | None:
+        """The whole of a tool result, if there is one.
+
+        Cancellation: nothing is changed.
+        """
+        ...
+
+
 class Models(Protocol):
     """Who routes and answers: a `Pipeline` or a `PipelineRegistry`."""
 
@@ -125,6 +170,10 @@ class Models(Protocol):
 
         Cancellation: the turn stays counted.
         """
+        ...
+
+    def input_limit(self, request: ChatRequest, decision: RoutingDecision) -> int:
+        """How many tokens of *request* may go to the target that is asked first."""
         ...
 
     async def complete(self, request: ChatRequest, call: Call, decision: RoutingDecision) -> ChatResponse:

@@ -26,6 +26,7 @@ from clawft_trio.bus.channel import (
 from clawft_trio.bus.outbox import Delivery as Delivery, Outbox as Outbox
 from clawft_trio.bus.undelivered import (
     MIGRATIONS as MIGRATIONS,
+    LeasedUndelivered as LeasedUndelivered,
     MemoryUndelivered as MemoryUndelivered,
     StoredUndelivered as StoredUndelivered,
     UndeliveredReplies as UndeliveredReplies,

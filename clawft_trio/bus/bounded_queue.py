@@ -405,6 +405,10 @@ class BoundedQueue(Generic[T]):
         finally:
             self._retune()
 
+    def is_ready(self) -> bool:
+        """Whether something can be taken now."""
+        return self._entries.ready()
+
     async def wait_ready(self) -> None:  # noqa: ASYNC910 - whoever takes next yields there
         """Wait until something can be taken, and take nothing.
 

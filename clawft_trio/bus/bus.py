@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Protocol
 
 import attrs
@@ -11,7 +11,7 @@ import trio
 
 from clawft_trio.bus.bounded_queue import OVERFLOWS, BoundedQueue, Overflow, QueueStatistics, Reader
 from clawft_trio.bus.outbox import Delivery, Outbox
-from clawft_trio.bus.undelivered import MemoryUndelivered, UndeliveredReplies
+from clawft_trio.bus.undelivered import MemoryUndelivered, UndeliveredReplies, is_shared
 from clawft_trio.chat import unobserved
 from clawft_trio.codec import encode_json
 from clawft_trio.errors import BusClosed
@@ -286,6 +286,21 @@ class MessageBus:
         for channel, keys in (await self._undelivered_store.waiting()).items():
             self.outbound(channel).note_undelivered(keys)
 
+    @contextmanager
+    def listening_to_undelivered(self) -> Iterator[None]:
+        """Learn of replies that other processes store, while the block runs."""
+        if not is_shared(self._undelivered_store):
+            yield
+            return
+
+        def arrived(channel: str) -> None:
+            for name, outbox in self._outboxes.items():
+                if channel in {"", name}:
+                    outbox.arrived()
+
+        with self._undelivered_store.listening(arrived):
+            yield
+
     async def store_rest(self) -> None:
         """After `close`: keep the final replies that nobody has taken, and tell of the other messages that are left.
 
@@ -334,7 +349,8 @@ async def open_bus(
     bus = MessageBus(config, undelivered=undelivered, observer=observer)
     await bus.load_undelivered()
     try:
-        yield bus
+        with bus.listening_to_undelivered():
+            yield bus
     finally:
         bus.close()
         with trio.move_on_after(grace, shield=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
 from itertools import islice
@@ -10,14 +11,17 @@ import attrs
 import trio
 
 from clawft_trio.bus.bounded_queue import BoundedQueue, QueueStatistics
-from clawft_trio.bus.undelivered import UndeliveredReplies, key_of
+from clawft_trio.bus.undelivered import SharedUndelivered, UndeliveredReplies, is_shared, key_of
 from clawft_trio.chat import new_id
-from clawft_trio.errors import BusClosed
+from clawft_trio.errors import BusClosed, BusFull
 from clawft_trio.messages import OutboundMessage
 from clawft_trio.observe import MessageDropped, Observer, Undeliverable
 
 _BATCH = 256
 """Messages that a consumer may take before it yields to the others."""
+
+_LOOK = 1.0
+"""Seconds between looks for replies of other processes, where no notification comes."""
 
 _LOAD = 100
 """Kept replies that are taken from the shelf at once."""
@@ -57,6 +61,11 @@ class Outbox:
         #: replies on the shelf that the consumer has not been given yet, oldest first
         self._undelivered_keys: deque[str] = deque()
         self._unyielded = 0
+        self._shared: SharedUndelivered | None = undelivered if is_shared(undelivered) else None
+        #: keys of replies that are stored and not delivered, as far as this process has them
+        self._known: set[str] = set()
+        #: whether another process may have stored a reply that is not in `_known`
+        self._arrived = False
         #: replies given back by a consumer, and those just taken from the shelf: older than everything else
         self._first: deque[Delivery] = deque()
 
@@ -73,6 +82,16 @@ class Outbox:
         self._undelivered_keys.extend(keys)
         self._queue.wake_reader()
 
+    def arrived(self) -> None:
+        """Another process may have stored a reply for this channel."""
+        self._arrived = True
+        self._queue.wake_reader()
+
+    @property
+    def _serves(self) -> bool:
+        """Whether the consumer of this channel is in this process."""
+        return self._shared is None or self._shared.serves(self.channel)
+
     def statistics(self) -> QueueStatistics:
         """The books of the queue."""
         return self._queue.statistics()
@@ -85,12 +104,15 @@ class Outbox:
         Cancellation: `Cancelled` means that it was not handed over.
         """
         if message.kind != "final":
-            if self.shows_partials:
+            if self.shows_partials and self._serves:
                 return await self._queue.put(Delivery(message))
             await trio.lowlevel.checkpoint()
-            return False
-        delivery = Delivery(message, key_of(message) if kept else None)
-        if not self._undelivered_keys:
+            return self.shows_partials and self._put_unserved(message)
+        if self._is_left_in_store(kept=kept):
+            await trio.lowlevel.checkpoint()
+            return True
+        delivery = self._noted(Delivery(message, key_of(message) if kept else None))
+        if not self._undelivered_keys and self._serves:
             with trio.move_on_after(self._wait) as patience:
                 await self._queue.put(delivery)
             if not patience.cancelled_caught:
@@ -106,14 +128,36 @@ class Outbox:
 
         Cancellation: `Cancelled` means that it was not handed over.
         """
-        delivery = Delivery(message, key_of(message) if kept else None)
+        if self._is_left_in_store(kept=kept):
+            return  # noqa: ASYNC910 - nothing was waited for
+        delivery = self._noted(Delivery(message, key_of(message) if kept else None))
         try:
-            if not self._undelivered_keys:
+            if not self._undelivered_keys and self._serves:
                 self._queue.put_nowait(delivery)
                 return  # noqa: ASYNC910 - nothing was waited for
         except (trio.WouldBlock, BusClosed):
             pass
         await self.store_undelivered(delivery)
+
+    def _put_unserved(self, message: OutboundMessage) -> bool:
+        """Show a piece of an answer to a consumer that may come; without waiting, because it may never come."""
+        try:
+            return self._queue.put_nowait(Delivery(message))
+        except (trio.WouldBlock, BusFull):
+            return False
+
+    def _is_left_in_store(self, *, kept: bool) -> bool:
+        """Whether the consumer reads a stored reply from the store, behind replies of other processes."""
+        if kept and (self._arrived or not self._serves):
+            self._arrived = True
+            self._queue.wake_reader()
+            return True
+        return False
+
+    def _noted(self, delivery: Delivery) -> Delivery:
+        if delivery.key is not None:
+            self._known.add(delivery.key)
+        return delivery
 
     async def store_undelivered(self, delivery: Delivery, error: BaseException | None = None) -> None:
         """Keep *parcel* until the channel comes back, behind everything that is waiting for it.
@@ -126,6 +170,7 @@ class Outbox:
         key = delivery.key or key_of(delivery.message) or new_id()
         # Noted first: from now on every later reply has to stand behind this one.
         self._undelivered_keys.append(key)
+        self._known.add(key)
         try:
             if delivery.key is None:
                 await self._undelivered_store.keep(key, delivery.message)
@@ -133,6 +178,7 @@ class Outbox:
                 await trio.lowlevel.checkpoint()
         except BaseException:
             self._undelivered_keys.remove(key)
+            self._known.discard(key)
             raise
         self._observer(Undeliverable(message=delivery.message, error=error))
         self._queue.wake_reader()
@@ -169,16 +215,43 @@ class Outbox:
             await trio.lowlevel.checkpoint()
         await trio.lowlevel.checkpoint_if_cancelled()
         while True:  # noqa: ASYNC913 - a checkpoint per batch, not per message
+            if self._shared is not None:
+                await self._look(self._shared)
             if self._first:
                 return self._first.popleft()  # noqa: ASYNC910
             try:
                 return self._queue.get_nowait()  # noqa: ASYNC910
             except trio.WouldBlock:
-                await (self._load() if self._undelivered_keys else self._queue.wait_for_news())
+                await (self._load() if self._undelivered_keys else self._wait_for_news())
             except BusClosed:
                 if not self._undelivered_keys:
                     raise
                 await self._load()
+
+    async def _wait_for_news(self) -> None:
+        """Wait for a message; with other processes on the store, look there now and then."""
+        with trio.move_on_after(math.inf if self._shared is None else _LOOK) as waited:
+            await self._queue.wait_for_news()
+        self._arrived = self._arrived or waited.cancelled_caught
+
+    async def _look(self, undelivered: SharedUndelivered) -> None:
+        """Become the process that serves the channel, and learn of the replies that others have stored for it."""
+        while not undelivered.serves(self.channel):
+            if await undelivered.serve(self.channel):
+                self._arrived = True
+            elif self._queue.closed:
+                raise BusClosed(f"{self.channel} is served by another process")
+            else:
+                with trio.move_on_after(_LOOK):
+                    await self._queue.wait_for_news()
+        if self._arrived:
+            self._arrived = False
+            for key in await undelivered.keys(self.channel, _LOAD + len(self._known)):
+                if key not in self._known:
+                    self._known.add(key)
+                    self._undelivered_keys.append(key)
+            self._arrived = self._arrived or len(self._undelivered_keys) >= _LOAD
+        await trio.lowlevel.checkpoint_if_cancelled()
 
     async def keep(self, delivery: Delivery, error: BaseException) -> None:
         """It could not be delivered because of *error*: put it on the shelf, and first in line.
@@ -198,7 +271,7 @@ class Outbox:
         except BaseException:
             self.give_back(delivery)
             raise
-        self.give_back(Delivery(delivery.message, key))
+        self.give_back(self._noted(Delivery(delivery.message, key)))
 
     def drop(self, delivery: Delivery) -> None:
         """A piece of an answer could not be shown: tell of it, and forget it."""
@@ -215,6 +288,8 @@ class Outbox:
         for _ in keys:
             self._undelivered_keys.popleft()
         self._first.extend(Delivery(kept.message, kept.key) for kept in found)
+        # The rest was delivered by another process.
+        self._known.difference_update(set(keys) - {kept.key for kept in found})
 
     async def settle(self, delivery: Delivery) -> None:  # noqa: ASYNC910 - mostly there is nothing to do
         """It is delivered: forget it.
@@ -226,6 +301,7 @@ class Outbox:
         """
         if delivery.key is not None:
             await self._undelivered_store.delivered(delivery.key)
+            self._known.discard(delivery.key)
 
     # --- the end -----------------------------------------------------------------------------------------
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol, TypeGuard
 
 import attrs
 import msgspec
@@ -13,6 +14,7 @@ from clawft_trio.codec import encode_json
 from clawft_trio.errors import StoreCorrupt
 from clawft_trio.messages import OutboundMessage
 from clawft_trio.store import Connection, Migration, Store
+from clawft_trio.store.ownership import Ownership, channel_name
 
 MIGRATIONS = (
     Migration(
@@ -30,6 +32,9 @@ MIGRATIONS = (
     ),
 )
 """What `StoredUndelivered` needs in its store."""
+
+REPLY = "reply"
+"""The topic of notifications that a reply was stored: in the payload, its process and its channel."""
 
 
 @attrs.frozen
@@ -70,6 +75,37 @@ class UndeliveredReplies(Protocol):
         Cancellation: nothing is changed.
         """
         ...
+
+
+class SharedUndelivered(UndeliveredReplies, Protocol):
+    """A shelf that several processes share; one of them at a time serves a channel."""
+
+    def serves(self, channel: str) -> bool:
+        """Whether this process serves *channel*, as far as it knows."""
+        ...
+
+    async def serve(self, channel: str) -> bool:
+        """Try to become the process that serves *channel*.
+
+        Cancellation: `Cancelled` means that it is not.
+        """
+        ...
+
+    async def keys(self, channel: str, limit: int) -> tuple[str, ...]:
+        """The keys of what waits for *channel*, oldest first.
+
+        Cancellation: nothing is changed.
+        """
+        ...
+
+    def listening(self, arrived: Callable[[str], None]) -> AbstractContextManager[None]:
+        """Call *arrived* with the channel of every reply that another process stores; `""` for any channel."""
+        ...
+
+
+def is_shared(undelivered: UndeliveredReplies) -> TypeGuard[SharedUndelivered]:
+    """Whether *shelf* is shared by processes."""
+    return isinstance(undelivered, LeasedUndelivered)
 
 
 def key_of(message: OutboundMessage) -> str | None:
@@ -117,7 +153,11 @@ class MemoryUndelivered:
 
 
 class StoredUndelivered:
-    """Keeps them in the store, across the life of processes. The store needs `MIGRATIONS`."""
+    """Keeps them in the store, across the life of processes.
+
+    Args:
+      store: it needs `MIGRATIONS`.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -143,7 +183,7 @@ class StoredUndelivered:
         marks = ", ".join("?" * len(keys))
         query = f"SELECT key, message FROM undelivered WHERE key IN ({marks})"  # noqa: S608 - question marks only
         found = dict(await self._store.read(lambda connection: connection.execute(query, keys).fetchall()))
-        return tuple(UndeliveredReply(key, _message(found[key])) for key in keys if key in found)
+        return tuple(UndeliveredReply(key, decode_message(found[key])) for key in keys if key in found)
 
     async def delivered(self, key: str) -> None:
         """Forget it.
@@ -167,6 +207,66 @@ class StoredUndelivered:
         return _by_channel(await self._store.read(lambda connection: connection.execute(query).fetchall()))
 
 
+class LeasedUndelivered(StoredUndelivered):
+    """A `StoredUndelivered` of which each channel is served by the process that holds its lease.
+
+    Args:
+      ownership: the leases of this process; their store needs `MIGRATIONS`.
+    """
+
+    def __init__(self, ownership: Ownership) -> None:
+        super().__init__(ownership.store)
+        self._ownership = ownership
+
+    def serves(self, channel: str) -> bool:
+        """Whether this process serves *channel*."""
+        return self._ownership.lease_of(channel_name(channel)) is not None
+
+    async def serve(self, channel: str) -> bool:
+        """Try to become the process that serves *channel*.
+
+        Raises:
+          StoreError: the store cannot be used.
+
+        Cancellation: `Cancelled` means that it is not.
+        """
+        return await self._ownership.acquire(channel_name(channel))
+
+    async def keys(self, channel: str, limit: int) -> tuple[str, ...]:
+        """The keys of what waits for *channel*, oldest first.
+
+        Raises:
+          StoreError: it could not be read.
+
+        Cancellation: nothing is changed.
+        """
+        query = "SELECT key FROM undelivered WHERE channel = ? ORDER BY place LIMIT ?"
+        rows = await self._store.read(lambda connection: connection.execute(query, (channel, limit)).fetchall())
+        return tuple(key for (key,) in rows)
+
+    async def waiting(self) -> Mapping[str, tuple[str, ...]]:
+        """Nothing: what waits for a channel is read when this process begins to serve it.
+
+        Cancellation: nothing is changed.
+        """
+        await trio.lowlevel.checkpoint()
+        return {}
+
+    @contextmanager
+    def listening(self, arrived: Callable[[str], None]) -> Iterator[None]:
+        """Call *arrived* with the channel of every reply that another process stores."""
+
+        def notified(topic: str, payload: str) -> None:
+            owner, _, channel = payload.partition("\n")
+            if topic == REPLY and owner != self._ownership.owner:
+                arrived(channel)
+            elif not topic:
+                arrived("")
+
+        with self._store.listening(notified):
+            yield
+
+
 def insert_undelivered(connection: Connection, key: str, message: OutboundMessage) -> None:
     """Keep *message*, inside a transaction of the caller's: closing a turn and keeping its reply are one step."""
     connection.execute(
@@ -180,7 +280,12 @@ def delete_undelivered(connection: Connection, key: str) -> None:
     connection.execute("DELETE FROM undelivered WHERE key = ?", (key,))
 
 
-def _message(data: bytes) -> OutboundMessage:
+def decode_message(data: bytes) -> OutboundMessage:
+    """A stored reply.
+
+    Raises:
+      StoreCorrupt: it cannot be read.
+    """
     try:
         return msgspec.json.decode(data, type=OutboundMessage)
     except msgspec.DecodeError as exc:

@@ -16,10 +16,10 @@ from attrs.validators import and_, ge, gt, le, optional
 from clawft_trio.bus import BusConfig
 from clawft_trio.config.structuring import Secret, alias
 from clawft_trio.costs import ModelPrice
-from clawft_trio.llm.failures import RETRYABLE_STATUSES
 from clawft_trio.net import Clocks
 from clawft_trio.pipeline import PermissionsPolicy, RateLimitPolicy, RoutingPolicy
 from clawft_trio.resilience import CircuitBreaker, Policy, Retry, RetryBudget, Timeout, compose
+from clawft_trio.retry_hints import RETRYABLE_STATUSES
 
 
 def _ms(default: float | None, *names: str) -> Any:
@@ -136,7 +136,13 @@ class AgentDefaults:
     max_tokens: int | None = attrs.field(default=None, validator=optional(ge(1)))
     temperature: float | None = attrs.field(default=None, validator=optional(ge(0)))
     max_tool_iterations: int = attrs.field(default=20, validator=ge(1))
-    memory_window: int = attrs.field(default=50, validator=ge(0))
+    memory_window: int = attrs.field(default=500, validator=ge(0))
+    #: whether sessions that fill a model's window are summarized; else their oldest turns are cut
+    compaction: bool = True
+    #: `provider/model` that writes the summaries; null is the session's own
+    compaction_model: str | None = None
+    #: how long providers are asked to keep the beginning of requests in their caches
+    prompt_cache: Literal["off", "5m", "1h"] = "5m"
 
 
 @attrs.frozen(kw_only=True)
@@ -207,10 +213,12 @@ class MemoryConfig:
 
 @attrs.frozen(kw_only=True)
 class CostBudgets:
-    """`routing.cost_budgets`: limits for everybody together, in US dollars; 0 is unlimited."""
+    """`routing.cost_budgets`: limits for all senders together, in US dollars and tokens; 0 is unlimited."""
 
     global_daily_limit_usd: float = attrs.field(default=0.0, validator=ge(0))
     global_monthly_limit_usd: float = attrs.field(default=0.0, validator=ge(0))
+    global_daily_limit_tokens: int = attrs.field(default=0, validator=ge(0))
+    global_monthly_limit_tokens: int = attrs.field(default=0, validator=ge(0))
     tracking_persistence: bool = True
     #: at which a day begins
     reset_hour_utc: int = attrs.field(default=0, validator=and_(ge(0), le(23)))
@@ -250,6 +258,10 @@ class Config:
     pipeline: PipelineConfig = PipelineConfig()
     #: US dollars for a million tokens, by `provider/model`; they go before tiers and before the list of genai-prices
     prices: Mapping[str, ModelPrice] = attrs.field(factory=dict)
+    #: the `provider/model` whose price a target has: Azure deployments, names with a region; `*` may end both
+    price_aliases: Mapping[str, str] = attrs.field(factory=dict)
+    #: tokens that models take, input and output together, by pattern of `provider/model`; the first that matches counts
+    context_windows: Mapping[str, int] = attrs.field(factory=dict)
     skills: SkillsConfig = attrs.field(factory=SkillsConfig)
     memory: MemoryConfig = MemoryConfig()
     #: of the original, let be

@@ -2,14 +2,18 @@
 
 from typing import TYPE_CHECKING
 
-from clawft_trio.costs.ledger import MIGRATIONS as MIGRATIONS, Ledger as Ledger
+from clawft_trio.costs.ledger import Ledger as Ledger
 from clawft_trio.costs.meter import CountRequest as CountRequest, Metered as Metered
+from clawft_trio.costs.owed import OwedFile as OwedFile
 from clawft_trio.costs.periods import Calendar as Calendar
 from clawft_trio.costs.prices import (
+    Found as Found,
+    LongContextPrice as LongContextPrice,
     ModelPrice as ModelPrice,
     Priced as Priced,
     PriceList as PriceList,
     Prices as Prices,
+    TokenPrice as TokenPrice,
     load_price_list as load_price_list,
     tier_prices as tier_prices,
 )
@@ -17,14 +21,18 @@ from clawft_trio.costs.records import (
     Bill as Bill,
     Budget as Budget,
     Claim as Claim,
+    Closing as Closing,
     GroupBy as GroupBy,
     LedgerEntry as LedgerEntry,
     Limits as Limits,
     Reservation as Reservation,
     Spending as Spending,
+    TurnBudget as TurnBudget,
 )
+from clawft_trio.costs.schema import MIGRATIONS as MIGRATIONS
 from clawft_trio.costs.tracker import (
     Allowance as Allowance,
+    Charge as Charge,
     CostTracker as CostTracker,
     Expected as Expected,
     Payer as Payer,

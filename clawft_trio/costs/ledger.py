@@ -1,4 +1,4 @@
-"""Who spent what: one row per attempt, and never more reserved and spent together than the limits allow.
+"""The ledger: one row per attempt, and never more reserved and spent together than the limits allow.
 
 | before                | then                     | after      | counts as                                      |
 |-----------------------|--------------------------|------------|------------------------------------------------|
@@ -6,6 +6,8 @@
 | `open`                | `settle`                 | `settled`  | spent, in the period in which it is settled    |
 | `open`                | `refund`                 | `refunded` | nothing                                        |
 | `open`                | its lease ends           | `lost`     | spent: what its request alone costs            |
+| `open`                | `release`: its process   | `lost`     | spent: what its request alone costs            |
+|                       | was replaced             |            |                                                |
 | `lost`                | `settle`, after all      | `settled`  | spent, in the period in which it was lost      |
 | `lost`                | `refund`, after all      | `refunded` | nothing                                        |
 | `settled`, `refunded` | anything                 | as before  | as before                                      |
@@ -16,83 +18,42 @@ the store, so it holds for several processes at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
-from typing import Any
 
-import attrs
-
-from clawft_trio.attempts import Usage
-from clawft_trio.costs.money import from_pico, to_pico
-from clawft_trio.costs.periods import Calendar, Period
+from clawft_trio.chat import new_id
+from clawft_trio.costs import charges
+from clawft_trio.costs.budgets import Asked, Moment, budgets_of
+from clawft_trio.costs.money import dollars
+from clawft_trio.costs.periods import Calendar
 from clawft_trio.costs.records import (
     UNLIMITED,
     Bill,
     Budget,
-    BudgetOwner,
-    ChargeState,
     Claim,
+    Closing,
     GroupBy,
     LedgerEntry,
     Limits,
     Reservation,
     Spending,
 )
-from clawft_trio.costs.spending import GROUPS, TOKENS, Filter, as_text, entries_of, spending_of
-from clawft_trio.errors import BudgetExceeded
-from clawft_trio.store import Connection, Migration, Store
-
-MIGRATIONS = (
-    Migration(
-        "costs",
-        1,
-        """
-        CREATE TABLE cost_charges (
-            id INTEGER PRIMARY KEY AUTOINCREMENT,
-            state TEXT NOT NULL,
-            at TEXT NOT NULL,
-            day TEXT NOT NULL,
-            month TEXT NOT NULL,
-            sender TEXT NOT NULL,
-            agent TEXT NOT NULL,
-            turn TEXT NOT NULL,
-            parent_turn TEXT NOT NULL,
-            call TEXT NOT NULL,
-            target TEXT NOT NULL,
-            outcome TEXT NOT NULL DEFAULT '',
-            input_tokens INTEGER NOT NULL DEFAULT 0,
-            output_tokens INTEGER NOT NULL DEFAULT 0,
-            cached_tokens INTEGER NOT NULL DEFAULT 0,
-            cache_write_tokens INTEGER NOT NULL DEFAULT 0,
-            reasoning_tokens INTEGER NOT NULL DEFAULT 0,
-            reserved INTEGER,  -- picodollars; NULL: no price
-            if_lost INTEGER,  -- picodollars that it costs when nobody comes back for it
-            cost INTEGER,  -- picodollars; NULL: no price, or still open
-            certainty TEXT,
-            expires REAL NOT NULL  -- seconds since 1970
-        ) STRICT;
-        CREATE INDEX cost_charges_open ON cost_charges (sender) WHERE state = 'open';
-        CREATE INDEX cost_charges_at ON cost_charges (at);
-        CREATE INDEX cost_charges_turn ON cost_charges (turn);
-        CREATE TABLE cost_totals (
-            whose TEXT NOT NULL,
-            period TEXT NOT NULL,
-            spent INTEGER NOT NULL,  -- picodollars
-            PRIMARY KEY (whose, period)
-        ) STRICT, WITHOUT ROWID;
-        """,
-    ),
-)
-"""What `Ledger` needs in its store."""
+from clawft_trio.costs.spending import GROUPS, Filter, as_text, entries_of, spending_of
+from clawft_trio.store import Store
 
 _FROM_MIDNIGHT = Calendar()
-_EVERYBODY = "*"
+_NO_BILL = Bill()
 
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+def refunded(outcome: str) -> Bill:
+    """The bill of an attempt for which nothing was charged."""
+    return Bill(cost=Decimal(0), outcome=outcome)
 
 
 class Ledger:
@@ -101,8 +62,9 @@ class Ledger:
     Args:
       store: where it is.
       calendar: when days begin.
-      lease: seconds after which a reservation that nobody settled counts as lost.
+      lease: seconds after which a reservation that was not settled counts as lost.
       now: calendar time, with a zone.
+      owner: the name of this process: `release` leaves its own reservations alone.
     """
 
     def __init__(
@@ -112,13 +74,15 @@ class Ledger:
         calendar: Calendar = _FROM_MIDNIGHT,
         lease: float = 900.0,
         now: Callable[[], datetime] = _utc_now,
+        owner: str = "",
     ) -> None:
         self._store = store
         self._calendar = calendar
         self._lease = lease
         self.now = now
+        self.owner: str = owner or new_id()
 
-    # --- money -------------------------------------------------------------------------------------------
+    # --- reservations ------------------------------------------------------------------------------------
 
     async def reserve(
         self,
@@ -127,38 +91,39 @@ class Ledger:
         *,
         own: Limits = UNLIMITED,
         everybody: Limits = UNLIMITED,
-        if_lost: Bill | None = None,
+        tokens: int = 0,
+        if_lost: Bill = _NO_BILL,
     ) -> Reservation:
         """Set *amount* aside, if that fits into every limit together with what is spent and reserved.
 
         Args:
-          claim: who spends, and on what.
+          claim: who spends, and on what; with the budgets of its turn and of the turns above.
           amount: US dollars, an upper estimate; None when the target has no price: then no limit may be used up.
-          own: the limits of who pays.
-          everybody: the limits of all together.
-          if_lost: what it counts as when nobody settles it: no more than *amount*.
+          own: the limits of the sender.
+          everybody: the limits of all senders together.
+          tokens: input and output, an upper estimate.
+          if_lost: what it counts as when it is never settled: no more than *amount*.
 
         Raises:
-          BudgetExceeded: it does not fit. `retry_after` is the time until the last of the limits that are in the way
-            begins anew; None when it is more than the whole of one.
+          BudgetExceeded: it does not fit. `retry_after` is the time until the limits that are in the way have room,
+            as far as that is known: a period ends, or the leases of reservations; None when it is more than a limit.
           StoreError: the ledger cannot be written. Nothing is reserved.
+          ValueError: *amount* or *tokens* is negative, or no number.
 
         Cancellation: nothing is reserved.
         """
-        moment = self._moment()
-        row = {
-            "sender": claim.sender_id,
-            "agent": claim.agent,
-            "turn": claim.turn_id,
-            "parent_turn": claim.parent_turn_id,
-            "call": claim.call_id,
-            "target": claim.target,
-            "reserved": None if amount is None else to_pico(amount),
-            "if_lost": None if if_lost is None or if_lost.cost is None else to_pico(if_lost.cost),
-            "input_tokens": 0 if if_lost is None else if_lost.usage.input_tokens,
-            "expires": moment.now.timestamp() + self._lease,
-        }
-        id_ = await self._store.transact(partial(_reserve, moment, row, amount, own, everybody))
+        if tokens < 0:
+            raise ValueError(f"expected 0 tokens or more, got {tokens}")
+        wanted = charges.Wanted(
+            claim=claim,
+            asked=Asked(usd=None if amount is None else dollars(amount), tokens=tokens),
+            own=own,
+            everybody=everybody,
+            if_lost=if_lost,
+            owner=self.owner,
+            lease=self._lease,
+        )
+        id_ = await self._store.transact(partial(charges.reserve, self._moment(), wanted))
         return Reservation(id=id_, claim=claim, amount=amount)
 
     async def settle(self, reservation: Reservation, bill: Bill) -> bool:
@@ -169,7 +134,7 @@ class Ledger:
 
         Cancellation: it is settled, or still open.
         """
-        return await self._store.transact(partial(_close, self._moment(), reservation.id, "settled", bill))
+        return await self.close_all([Closing(id=reservation.id, state="settled", bill=bill)])
 
     async def refund(self, reservation: Reservation, *, outcome: str = "failed") -> bool:
         """Give *reservation* back whole; False when it had been settled before.
@@ -179,8 +144,30 @@ class Ledger:
 
         Cancellation: it is given back, or still open.
         """
-        bill = Bill(cost=Decimal(0), outcome=outcome)
-        return await self._store.transact(partial(_close, self._moment(), reservation.id, "refunded", bill))
+        return await self.close_all([Closing(id=reservation.id, state="refunded", bill=refunded(outcome))])
+
+    async def close_all(self, closings: Sequence[Closing]) -> bool:
+        """Settle or refund several reservations in one transaction; False when all had been closed before.
+
+        Raises:
+          StoreError: as for `settle`. All of them are still open.
+
+        Cancellation: all are closed, or none.
+        """
+        return await self._store.transact(partial(charges.close_all, self._moment(), closings))
+
+    async def release(self, turn_ids: Iterable[str]) -> int:
+        """Charge what earlier processes reserved for *turn_ids* and the turns below, as lost; returns how many.
+
+        To be called when their work is taken over: they will not settle it any more. Should one do so after all,
+        that replaces what was charged.
+
+        Raises:
+          StoreError: the ledger cannot be written. Their leases end.
+
+        Cancellation: all are released, or none.
+        """
+        return await self._store.transact(partial(charges.release, self._moment(), tuple(turn_ids), self.owner))
 
     async def budgets(
         self, sender_id: str, *, own: Limits = UNLIMITED, everybody: Limits = UNLIMITED
@@ -192,9 +179,9 @@ class Ledger:
 
         Cancellation: nothing is changed.
         """
-        return await self._store.read(partial(_budgets, self._moment(), sender_id, own, everybody))
+        return await self._store.read(partial(budgets_of, self._moment(), sender_id, own, everybody))
 
-    # --- questions ---------------------------------------------------------------------------------------
+    # --- reports -----------------------------------------------------------------------------------------
 
     async def entries(
         self,
@@ -208,8 +195,8 @@ class Ledger:
         """Attempts, latest first.
 
         Args:
-          sender: only this one's.
-          turn: only of this turn and of those that it started.
+          sender: only this sender's.
+          turn: only of this turn and of all turns below it.
           since: aware; not before.
           until: aware; before.
           limit: at most so many.
@@ -234,8 +221,8 @@ class Ledger:
 
         Args:
           by: what the attempts of a group have in common.
-          sender: only this one's.
-          turn: only of this turn and of those that it started.
+          sender: only this sender's.
+          turn: only of this turn and of all turns below it.
           since: aware; not before.
           until: aware; before.
 
@@ -258,148 +245,8 @@ class Ledger:
 
         Cancellation: all are deleted, or none.
         """
-        sql = "DELETE FROM cost_charges WHERE state != 'open' AND at < ?"
-        return await self._store.transact(lambda c: c.execute(sql, (as_text(before),)).rowcount)
+        return await self._store.transact(partial(charges.forget, as_text(before)))
 
-    def _moment(self) -> _Moment:
+    def _moment(self) -> Moment:
         now = self.now()
-        return _Moment(now, self._calendar.day(now), self._calendar.month(now))
-
-
-@attrs.frozen
-class _Moment:
-    """Now, and the periods that it is in."""
-
-    now: datetime
-    day: Period
-    month: Period
-
-
-# --- transactions ----------------------------------------------------------------------------------------
-
-
-def _reserve(
-    moment: _Moment,
-    row: dict[str, Any],
-    amount: Decimal | None,
-    own: Limits,
-    everybody: Limits,
-    connection: Connection,
-) -> int:
-    _collect_lost(moment, connection)
-    budgets = _budgets(moment, row["sender"], own, everybody, connection)
-    in_the_way = [budget for budget in budgets if budget.refuses(amount)]
-    if in_the_way:
-        raise _refusal(in_the_way, amount, moment.now)
-    full = {"state": "open", "at": as_text(moment.now), "day": moment.day.key, "month": moment.month.key, **row}
-    cursor = connection.execute(
-        f"INSERT INTO cost_charges ({', '.join(full)}) VALUES ({', '.join('?' * len(full))}) RETURNING id",  # noqa: S608 - names of ours
-        tuple(full.values()),
-    )
-    id_: int = cursor.fetchone()[0]
-    return id_
-
-
-def _collect_lost(moment: _Moment, connection: Connection) -> None:
-    expired = connection.execute(
-        "SELECT id, if_lost, input_tokens FROM cost_charges WHERE state = 'open' AND expires <= ?",
-        (moment.now.timestamp(),),
-    ).fetchall()
-    for id_, cost, tokens in expired:
-        bill = Bill(
-            usage=Usage(input_tokens=tokens),
-            cost=None if cost is None else from_pico(cost),
-            certainty="estimated",
-            outcome="lost",
-        )
-        _close(moment, id_, "lost", bill, connection)
-
-
-def _close(moment: _Moment, id_: int, state: ChargeState, bill: Bill, connection: Connection) -> bool:
-    found = connection.execute(
-        "SELECT state, sender, day, month, cost FROM cost_charges WHERE id = ?", (id_,)
-    ).fetchone()
-    if found is None or found[0] in {"settled", "refunded"}:
-        return False
-    before, sender, day, month, charged = found
-    if before == "open":
-        day, month, charged = moment.day.key, moment.month.key, 0
-    cost = None if bill.cost is None else to_pico(bill.cost)
-    connection.execute(
-        "UPDATE cost_charges SET state = ?, day = ?, month = ?, outcome = ?, cost = ?, certainty = ?, "
-        "input_tokens = ?, output_tokens = ?, cached_tokens = ?, cache_write_tokens = ?, reasoning_tokens = ? "
-        "WHERE id = ?",
-        (state, day, month, bill.outcome, cost, bill.certainty, *(getattr(bill.usage, n) for n in TOKENS), id_),
-    )
-    _charge(sender, (day, month), (cost or 0) - (charged or 0), connection)
-    return True
-
-
-def _charge(sender: str, periods: Sequence[str], picodollars: int, connection: Connection) -> None:
-    if picodollars:
-        connection.executemany(
-            "INSERT INTO cost_totals (whose, period, spent) VALUES (?, ?, ?)"
-            " ON CONFLICT (whose, period) DO UPDATE SET spent = cost_totals.spent + excluded.spent",
-            [(owner, period, picodollars) for owner in (_EVERYBODY, _key(sender)) for period in periods],
-        )
-
-
-def _key(sender: str) -> str:
-    # Whatever a sender is called, it is not everybody.
-    return f"sender:{sender}"
-
-
-def _budgets(
-    moment: _Moment, sender: str, own: Limits, everybody: Limits, connection: Connection
-) -> tuple[Budget, ...]:
-    asked: list[tuple[BudgetOwner, str, Limits]] = [("sender", _key(sender), own), ("everybody", _EVERYBODY, everybody)]
-    found: list[Budget] = []
-    for owner, key, limits in asked:
-        if limits == UNLIMITED:
-            continue
-        reserved = _reserved(moment.now, sender if owner == "sender" else None, connection)
-        for period, most in ((moment.day, limits.daily), (moment.month, limits.monthly)):
-            if most is not None:
-                spent = _spent(key, period.key, connection)
-                found.append(
-                    Budget(
-                        owner=owner, period=period.name, limit=most, spent=spent, reserved=reserved, ends=period.ends
-                    )
-                )
-    return tuple(found)
-
-
-def _spent(owner: str, period: str, connection: Connection) -> Decimal:
-    found = connection.execute(
-        "SELECT spent FROM cost_totals WHERE whose = ? AND period = ?", (owner, period)
-    ).fetchone()
-    return from_pico(found[0]) if found else Decimal(0)
-
-
-def _reserved(now: datetime, sender: str | None, connection: Connection) -> Decimal:
-    # Who only asks collects nothing: what has expired counts as what it is going to be charged.
-    owner, values = ("", ()) if sender is None else ("AND sender = ?", (sender,))
-    (total,) = connection.execute(
-        "SELECT coalesce(sum(CASE WHEN expires > ? THEN reserved ELSE if_lost END), 0) FROM cost_charges "  # noqa: S608 - text of ours
-        f"WHERE state = 'open' {owner}",
-        (now.timestamp(), *values),
-    ).fetchone()
-    return from_pico(total)
-
-
-def _refusal(in_the_way: Sequence[Budget], amount: Decimal | None, now: datetime) -> BudgetExceeded:
-    last = max(in_the_way, key=lambda budget: budget.ends)
-    for_ever = [budget for budget in in_the_way if amount is not None and amount > budget.limit]
-    budget = for_ever[0] if for_ever else last
-    who = "this sender's" if budget.owner == "sender" else "everybody's"
-    asked = "a call without a known price" if amount is None else f"a call that may cost {amount:f}"
-    refusal = BudgetExceeded(
-        f"{who} {budget.period} budget of {budget.limit:f} US dollars has {max(budget.left, Decimal(0)):f} left "
-        f"({budget.spent:f} spent, {budget.reserved:f} reserved), too little for {asked}",
-        spent=budget.spent,
-        limit=budget.limit,
-        retry_after=None if for_ever else max(0.0, (budget.ends - now).total_seconds()),
-    )
-    # A cheaper target may fit into what is left.
-    refusal.curable_elsewhere = amount is not None and all(budget.left > 0 for budget in in_the_way)
-    return refusal
+        return Moment(now, self._calendar.day(now), self._calendar.month(now))

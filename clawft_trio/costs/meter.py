@@ -24,7 +24,7 @@ from clawft_trio.chat import (
 )
 from clawft_trio.costs.prices import Priced
 from clawft_trio.costs.records import Bill, Reservation
-from clawft_trio.costs.tracker import CostTracker, Expected
+from clawft_trio.costs.tracker import CostTracker, Expected, Payer
 from clawft_trio.errors import (
     AuthFailed,
     ContentFiltered,
@@ -34,7 +34,6 @@ from clawft_trio.errors import (
     QuotaExhausted,
     RateLimited,
     RequestRejected,
-    StoreError,
 )
 from clawft_trio.observe.events import Charged, Noted
 from clawft_trio.observe.recorded import recorded
@@ -107,8 +106,9 @@ class Metered:
         Cancellation: the provider's; the attempt is settled, shielded and within its grace.
         """
         expected = self._expected(request, call)
-        reservation = await self._reserve(request, call, expected)
-        attempt = _Attempt(self, call, reservation, expected)
+        payer = self.tracker.payer(call.turn_id, request.auth)
+        reservation = await self._reserve(payer, call, expected)
+        attempt = _Attempt(self, call, reservation, expected, account=payer.account or self.tracker)
         try:
             response = await self.provider.complete(request, attempt.call)
         except BaseException as exc:
@@ -127,10 +127,9 @@ class Metered:
             return Expected(input_tokens=given, output_tokens=request.max_tokens or _ASSUMED_OUTPUT)
         return Expected(input_tokens=given, output_tokens=request.auth.permissions.output_limit(request.max_tokens))
 
-    async def _reserve(self, request: ChatRequest, call: Call, expected: Expected) -> Reservation:
+    async def _reserve(self, payer: Payer, call: Call, expected: Expected) -> Reservation:
         """Set the money aside; when that is refused, it is an attempt on record from which nothing was sent."""
         refused = AttemptLog()
-        payer = self.tracker.payer(call.turn_id, request.auth)
         try:
             with record_attempt(refused, self.name):
                 return await self.tracker.reserve(payer, self.target, expected, turn_id=call.turn_id, call_id=call.id)
@@ -142,8 +141,11 @@ class Metered:
 class _Attempt:
     """One attempt whose money is set aside."""
 
-    def __init__(self, meter: Metered, call: Call, reservation: Reservation, expected: Expected) -> None:
+    def __init__(
+        self, meter: Metered, call: Call, reservation: Reservation, expected: Expected, *, account: CostTracker
+    ) -> None:
         self._meter = meter
+        self._account = account
         self._observer = call.observer
         self._reservation = reservation
         self._expected = expected
@@ -153,25 +155,37 @@ class _Attempt:
 
     def answered(self, response: ChatResponse) -> Bill:
         """What its answer costs."""
-        usage = response.usage or _told(self._log.records)
-        if usage is not None:
-            return self._bill(usage, "exact", "ok")
-        said = Message.assistant(response.reasoning + response.text, tool_calls=response.tool_calls)
-        return self._bill(self._estimated(said), "estimated", "ok")
+        records = self._log.records
+        usage = response.usage or _reported(records)
+        problem = "" if usage is None else usage.problem()
+        if usage is not None and not problem:
+            certainty = records[-1].certainty if records else None
+            return self._bill(usage, "estimated" if certainty == "estimated" else "exact", "ok")
+        answer = Message.assistant(response.reasoning + response.text, tool_calls=response.tool_calls)
+        return self._bill(self._estimated(answer), "estimated", "ok", note=self._refused(problem))
 
     def failed(self, exc: BaseException) -> Bill | None:
         """What is known of its cost; None when nothing can have been billed."""
         records = self._log.records
         if not any(record.sent for record in records) or (not self._seen.pieces and was_refused(exc)):
             return None
-        told, seen = _told(records), self._estimated(self._seen.message)
-        if told is None:
-            return self._bill(seen, "at_least", self._outcome)
+        usage, seen = _reported(records), self._estimated(self._seen.message)
+        problem = "" if usage is None else usage.problem()
+        if usage is None or problem:
+            return self._bill(seen, "at_least", self._outcome, note=self._refused(problem))
         if records[-1].certainty == "exact":
-            return self._bill(told, "exact", self._outcome)
-        # What a provider reports when its answer begins counts the first token or two of it.
-        output = max(told.output_tokens, seen.output_tokens)
-        return self._bill(attrs.evolve(told, output_tokens=output), "at_least", self._outcome)
+            return self._bill(usage, "exact", self._outcome)
+        # What a provider reports when its answer begins counts the first token or two of it. What it says that it
+        # charged by then is not the whole, either.
+        output = max(usage.output_tokens, seen.output_tokens)
+        return self._bill(attrs.evolve(usage, output_tokens=output, cost=None), "at_least", self._outcome)
+
+    def _refused(self, problem: str) -> str:
+        """Tell observers that the reported usage is not used, and why; returns what the ledger notes of it."""
+        if not problem:
+            return ""
+        self._note("a reported usage is refused, and the attempt is estimated", problem=problem)
+        return f"the reported usage is refused: {problem}"
 
     @property
     def _outcome(self) -> str:
@@ -183,27 +197,27 @@ class _Attempt:
         answer = self._meter.tokens(ChatRequest([said])) if said.content or said.tool_calls else 0
         return Usage(input_tokens=self._expected.input_tokens, output_tokens=answer)
 
-    def _bill(self, usage: Usage, certainty: Certainty, outcome: str) -> Bill:
-        cost = self._meter.tracker.cost(self._meter.target, usage)
-        return Bill(usage=usage, cost=cost, certainty=certainty, outcome=outcome)
+    def _bill(self, usage: Usage, certainty: Certainty, outcome: str, *, note: str = "") -> Bill:
+        charge = self._meter.tracker.price(self._meter.target, usage)
+        note = "; ".join(filter(None, (note, charge.why)))
+        return Bill(usage=usage, cost=charge.cost, certainty=certainty, outcome=outcome, note=note)
 
     async def close(self, bill: Bill | None) -> None:  # noqa: ASYNC910 - the store has checkpointed, also when it failed
         """Settle it by *bill*, or give everything back. A ledger that cannot be written does not cost the answer."""
-        tracker = self._meter.tracker
         try:
             if bill is None:
-                await tracker.refund(self._reservation, outcome=self._outcome)
+                await self._account.refund(self._reservation, outcome=self._outcome)
             else:
-                await tracker.update(self._reservation, bill)
-        except StoreError as exc:
-            self._tell_unsettled(exc)
+                await self._account.update(self._reservation, bill)
         except trio.Cancelled as exc:
-            self._tell_unsettled(exc)
+            self._note_unsettled(exc)
             raise
+        except Exception as exc:  # noqa: BLE001 - the store's errors, and the engine's for a value that it cannot keep
+            self._note_unsettled(exc)
         else:
-            self._tell_settled(bill)
+            self._note_settled(bill)
 
-    def _tell_settled(self, bill: Bill | None) -> None:
+    def _note_settled(self, bill: Bill | None) -> None:
         if bill is None:
             return
         claim = self._reservation.claim
@@ -216,23 +230,20 @@ class _Attempt:
                 output_tokens=bill.usage.output_tokens,
                 cost=bill.cost,
                 certainty=bill.certainty,
+                note=bill.note,
                 call_id=claim.call_id,
                 turn_id=claim.turn_id,
             )
         )
 
-    def _tell_unsettled(self, exc: BaseException) -> None:
+    def _note_unsettled(self, exc: BaseException) -> None:
         _log.error("reservation %d could not be settled yet", self._reservation.id, exc_info=exc)
+        what = "a reservation could not be settled; it is written as soon as that is possible"
+        self._note(what, reservation=self._reservation.id, error=exc)
+
+    def _note(self, what: str, **details: object) -> None:
         claim = self._reservation.claim
-        self._observer(
-            Noted(
-                room="costs",
-                what="a reservation could not be settled; it is tried again before the next one",
-                details={"reservation": self._reservation.id, "error": exc},
-                call_id=claim.call_id,
-                turn_id=claim.turn_id,
-            )
-        )
+        self._observer(Noted(room="costs", what=what, details=details, call_id=claim.call_id, turn_id=claim.turn_id))
 
 
 class _Seen:
@@ -263,6 +274,6 @@ def was_refused(exc: BaseException) -> bool:
     return isinstance(exc, _REFUSALS) or (isinstance(exc, ProviderError) and exc.status in _OVERLOADED)
 
 
-def _told(records: Sequence[AttemptRecord]) -> Usage | None:
+def _reported(records: Sequence[AttemptRecord]) -> Usage | None:
     """The usage that a provider reported, whatever became of its answer."""
     return next((record.usage for record in reversed(records) if record.usage is not None), None)

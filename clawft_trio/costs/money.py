@@ -7,18 +7,26 @@ from decimal import ROUND_CEILING, Decimal
 _PICO = Decimal(10) ** 12
 """Prices per million tokens have at most six decimals, so one token is a whole number of picodollars."""
 
-_MOST = 10**18
-"""A million dollars for one attempt: whatever asks for more is a mistake, and 64 bits hold nine of them."""
+_MOST = Decimal(1_000_000)
+"""Dollars of one attempt: whatever asks for more is a mistake, and 64 bits hold nine of them."""
+
+SATURATED = 9 * 10**18
+"""Picodollars at which a sum of many attempts stops, because 64 bits hold no more."""
 
 
 def to_pico(amount: Decimal) -> int:
-    """*amount* in picodollars, rounded up, and at most a million dollars."""
-    return int(min((amount * _PICO).to_integral_value(ROUND_CEILING), Decimal(_MOST)))
+    """*amount* in picodollars, rounded up, and at most a million dollars.
+
+    Raises:
+      ValueError: it is negative, or no number.
+    """
+    return int((min(dollars(amount), _MOST) * _PICO).to_integral_value(ROUND_CEILING))
 
 
 def from_pico(picodollars: int) -> Decimal:
     """Dollars again, exactly."""
-    return Decimal(picodollars) / _PICO
+    # PostgreSQL adds up in its own decimal type.
+    return Decimal(int(picodollars)) / _PICO
 
 
 def as_kept(amount: Decimal) -> Decimal:

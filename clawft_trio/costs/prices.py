@@ -22,49 +22,126 @@ from clawft_trio.costs.money import dollars
 _MILLION = Decimal(1_000_000)
 
 
+def _known(amount: Decimal | float | str | None) -> Decimal | None:
+    """A price that may be unknown."""
+    return None if amount is None else dollars(amount)
+
+
 @attrs.frozen(kw_only=True)
-class ModelPrice:
+class TokenPrice:
     """US dollars for a million tokens of each kind. None is not known, which is not 0."""
 
     input: Decimal = attrs.field(converter=dollars)
     output: Decimal = attrs.field(converter=dollars)
     #: input read from the provider's prompt cache
-    cached: Decimal | None = attrs.field(default=None, converter=attrs.converters.optional(dollars))
-    #: input written to the provider's prompt cache
-    cache_write: Decimal | None = attrs.field(default=None, converter=attrs.converters.optional(dollars))
+    cached: Decimal | None = attrs.field(default=None, converter=_known)
+    #: input written to the provider's prompt cache, for as long as it usually keeps it
+    cache_write: Decimal | None = attrs.field(default=None, converter=_known)
+    #: input written to the provider's prompt cache for an hour
+    cache_write_1h: Decimal | None = attrs.field(default=None, converter=_known)
     #: output spent on reasoning; None is as other output, since that is what providers count it as
-    reasoning: Decimal | None = attrs.field(default=None, converter=attrs.converters.optional(dollars))
+    reasoning: Decimal | None = attrs.field(default=None, converter=_known)
+    input_audio: Decimal | None = attrs.field(default=None, converter=_known)
+    output_audio: Decimal | None = attrs.field(default=None, converter=_known)
+    #: images; None is as other tokens, since that is what most providers count them as
+    input_image: Decimal | None = attrs.field(default=None, converter=_known)
+    output_image: Decimal | None = attrs.field(default=None, converter=_known)
+    #: US dollars for a thousand searches that the provider runs itself
+    web_search: Decimal | None = attrs.field(default=None, converter=_known)
     #: US dollars for each answer, whatever its tokens
     per_request: Decimal = attrs.field(default=Decimal(0), converter=dollars)
+
+    def _kinds(self, usage: Usage) -> tuple[tuple[str, int, Decimal | None], ...]:
+        """The kinds of tokens of *usage*: their name, how many, and the price of a million."""
+        written = usage.cache_write_tokens - usage.cache_write_1h_tokens
+        # Which of the cached tokens are audio or images is not reported: they are taken for text.
+        given = usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens
+        audio = min(usage.input_audio_tokens, given)
+        image = min(usage.input_image_tokens, given - audio)
+        answer = usage.output_tokens - usage.reasoning_tokens
+        spoken = min(usage.output_audio_tokens, answer)
+        drawn = min(usage.output_image_tokens, answer - spoken)
+        return (
+            ("input", given - audio - image, self.input),
+            ("cached input", usage.cached_tokens, self.cached),
+            ("input written to the cache", written, self.cache_write),
+            ("input written to the cache for an hour", usage.cache_write_1h_tokens, self.cache_write_1h),
+            ("audio input", audio, self.input_audio),
+            ("image input", image, self.input if self.input_image is None else self.input_image),
+            ("output", answer - spoken - drawn, self.output),
+            ("reasoning", usage.reasoning_tokens, self.output if self.reasoning is None else self.reasoning),
+            ("audio output", spoken, self.output_audio),
+            ("image output", drawn, self.output if self.output_image is None else self.output_image),
+            ("web searches", usage.web_searches, None if self.web_search is None else self.web_search * 1000),
+        )
+
+    def unknown(self, usage: Usage) -> tuple[str, ...]:
+        """What *usage* has that has no known price."""
+        return tuple(name for name, count, price in self._kinds(usage) if count and price is None)
+
+    def cost(self, usage: Usage) -> Decimal | None:
+        """What *usage* costs; None when it has tokens of a kind whose price is not known."""
+        kinds = self._kinds(usage)
+        if any(count and price is None for _, count, price in kinds):
+            return None
+        return self.per_request + sum((count * (price or 0) for _, count, price in kinds), Decimal(0)) / _MILLION
+
+    def at_most(self, input_tokens: int, output_tokens: int) -> Decimal:
+        """What so many tokens can cost, whichever kinds they turn out to be of."""
+        inputs = (
+            self.input,
+            self.cached,
+            self.cache_write,
+            self.cache_write_1h,
+            self.input_audio,
+            self.input_image,
+        )
+        outputs = (self.output, self.reasoning, self.output_audio, self.output_image)
+        dearest_input, dearest_output = (max(filter(None, kinds), default=Decimal(0)) for kinds in (inputs, outputs))
+        return self.per_request + (input_tokens * dearest_input + output_tokens * dearest_output) / _MILLION
+
+
+@attrs.frozen(kw_only=True)
+class LongContextPrice(TokenPrice):
+    """The price of answers to long inputs: all of their tokens cost it."""
+
+    #: input tokens from which on it holds
+    above: int = attrs.field(validator=attrs.validators.gt(0))
+
+
+@attrs.frozen(kw_only=True)
+class ModelPrice(TokenPrice):
+    """US dollars for a million tokens of each kind, with the prices of other service tiers and of long inputs."""
+
+    #: by the service tier that the answer names: `flex`, `priority`, `batch`, ...
+    service_tiers: Mapping[str, TokenPrice] = attrs.field(factory=dict)
+    long_context: LongContextPrice | None = None
 
     @classmethod
     def flat(cls, per_1k_tokens: Decimal | float | str) -> ModelPrice:
         """The same for tokens of every kind, as tiers have it: US dollars for 1 000 of them."""
         each = dollars(per_1k_tokens) * 1000
-        return cls(input=each, output=each, cached=each, cache_write=each, reasoning=each)
-
-    def cost(self, usage: Usage) -> Decimal | None:
-        """What *usage* costs; None when it has tokens of a kind whose price is not known."""
-        cached, written, reasoned = usage.cached_tokens, usage.cache_write_tokens, usage.reasoning_tokens
-        kinds = (
-            (max(0, usage.input_tokens - cached - written), self.input),
-            (cached, self.cached),
-            (written, self.cache_write),
-            (max(0, usage.output_tokens - reasoned), self.output),
-            (reasoned, self.output if self.reasoning is None else self.reasoning),
+        return cls(
+            input=each,
+            output=each,
+            cached=each,
+            cache_write=each,
+            cache_write_1h=each,
+            reasoning=each,
+            input_audio=each,
+            output_audio=each,
+            input_image=each,
+            output_image=each,
+            web_search=0,
         )
-        total = self.per_request
-        for tokens, price in kinds:
-            if tokens and price is None:
-                return None
-            total += tokens * (price or 0) / _MILLION
-        return total
 
-    def at_most(self, input_tokens: int, output_tokens: int) -> Decimal:
-        """What so many tokens can cost, whichever kinds they turn out to be of."""
-        dearest_input = max(filter(None, (self.input, self.cached, self.cache_write)), default=Decimal(0))
-        dearest_output = max(self.output, self.reasoning or Decimal(0))
-        return self.per_request + (input_tokens * dearest_input + output_tokens * dearest_output) / _MILLION
+    def at(self, input_tokens: int, service_tier: str = "") -> TokenPrice | None:
+        """The price of an answer to *input_tokens* on *service_tier*; None when that tier has no known price."""
+        if service_tier:
+            return self.service_tiers.get(service_tier)
+        if self.long_context is not None and input_tokens > self.long_context.above:
+            return self.long_context
+        return self
 
 
 class Priced(Protocol):
@@ -92,10 +169,16 @@ class Priced(Protocol):
 
 
 class PriceList(Protocol):
-    """Somebody who knows what models cost."""
+    """A list of what models cost."""
 
-    def __call__(self, provider: str, model: str, input_tokens: int, when: datetime, /) -> ModelPrice | None:
-        """The price of an answer to *input_tokens* at *when*; None when it is not in the list."""
+    def __call__(
+        self, provider: str, model: str, input_tokens: int, when: datetime, /, *, service_tier: str = ""
+    ) -> TokenPrice | None:
+        """The price of an answer to *input_tokens* at *when*; None when it is not in the list.
+
+        Args:
+          service_tier: the tier that the answer names; empty for the ordinary one.
+        """
         ...
 
 
@@ -103,6 +186,16 @@ Explicit: TypeAlias = Mapping[str, ModelPrice]
 """Prices by `provider/model`."""
 
 _NONE: Explicit = MappingProxyType({})
+_NO_NAMES: Mapping[str, str] = MappingProxyType({})
+
+
+@attrs.frozen(kw_only=True)
+class Found:
+    """A price, or why there is none."""
+
+    price: TokenPrice | None = None
+    #: why there is none; empty when there is one
+    why: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -112,23 +205,64 @@ class Prices:
     Args:
       explicit: from the config, by `provider/model`.
       listed: for what the config does not name.
-      unlisted: providers, by the name before the slash, that are not who their name says (an address of one's own, a
-        gateway): no list speaks for them.
+      unlisted: providers, by the name before the slash, that are not the vendor of their name (another address, a
+        gateway): the list does not hold for them.
+      vendors: providers by the name before the slash that are a vendor of the list under another name.
+      aliases: by the name of a target, the `provider/model` whose price it has: Azure deployments, names with a
+        region. A name may end in `*`, and so may its alias: `bedrock/eu.*` as `bedrock/*`.
     """
 
     explicit: Explicit = _NONE
     listed: PriceList | None = None
     unlisted: Collection[str] = frozenset()
+    vendors: Mapping[str, str] = _NO_NAMES
+    aliases: Mapping[str, str] = _NO_NAMES
 
-    def of(self, target: Priced, input_tokens: int, when: datetime) -> ModelPrice | None:
+    def of(self, target: Priced, input_tokens: int, when: datetime, *, service_tier: str = "") -> TokenPrice | None:
         """The price of *target* for an answer to *input_tokens* (long ones may cost more a token); None: unpriced."""
-        if target.name in self.explicit:
-            return self.explicit[target.name]
+        return self.find(target, input_tokens, when, service_tier=service_tier).price
+
+    def find(self, target: Priced, input_tokens: int, when: datetime, *, service_tier: str = "") -> Found:
+        """The price of *target*, or why it has none."""
+        alias = self._alias(target.name)
+        for name in (target.name, alias):
+            if name in self.explicit:
+                return _at_tier(self.explicit[name].at(input_tokens, service_tier), name, service_tier)
         if target.cost_per_1k_tokens is not None:
-            return ModelPrice.flat(target.cost_per_1k_tokens)
-        if self.listed is None or target.provider in self.unlisted:
-            return None
-        return self.listed(target.provider, target.model, input_tokens, when)
+            return Found(price=ModelPrice.flat(target.cost_per_1k_tokens))
+        return self._in_list(target, alias, input_tokens, when, service_tier)
+
+    def _in_list(self, target: Priced, alias: str, input_tokens: int, when: datetime, tier: str) -> Found:
+        provider, _, model = alias.partition("/") if alias else (target.provider, "", target.model)
+        provider = self.vendors.get(provider, provider)
+        if self.listed is None:
+            return Found(why=f"{target.name} has no price in the configuration, and no price list is loaded")
+        if not alias and target.provider in self.unlisted:
+            return Found(
+                why=f"{target.provider!r} is not at the address of the vendor of that name, so no price list holds for "
+                f"it: give {target.name} a price, or an alias in `price_aliases`"
+            )
+        if not tier:
+            # A list of the user's own need not know tiers.
+            price = self.listed(provider, model, input_tokens, when)
+        else:
+            price = self.listed(provider, model, input_tokens, when, service_tier=tier)
+            if price is None and self.listed(provider, model, input_tokens, when) is not None:
+                return _at_tier(None, f"{provider}/{model}", tier)
+        return Found(price=price) if price is not None else Found(why=f"{provider}/{model} is not in the price list")
+
+    def _alias(self, name: str) -> str:
+        if name in self.aliases:
+            return self.aliases[name]
+        for pattern, alias in self.aliases.items():
+            if pattern.endswith("*") and name.startswith(pattern[:-1]):
+                rest = name[len(pattern) - 1 :]
+                return alias[:-1] + rest if alias.endswith("*") else alias
+        return ""
+
+
+def _at_tier(price: TokenPrice | None, name: str, tier: str) -> Found:
+    return Found(price=price) if price is not None else Found(why=f"{name} has no price for the service tier {tier!r}")
 
 
 def tier_prices(targets: Iterable[Priced]) -> dict[str, ModelPrice]:
@@ -163,6 +297,20 @@ _IN_THE_LIST: Mapping[str, str] = MappingProxyType(
 )
 """Our names for providers and the list's, which would take `my-openai` for OpenAI, too."""
 
+_OTHER_VENDORS: Mapping[str, str] = MappingProxyType(
+    {
+        "azure": "azure",
+        "bedrock": "aws",
+        "google": "google",
+        "vertex": "google",
+        "cohere": "cohere",
+        "databricks": "databricks",
+        "novita": "novita",
+        "zai": "zai",
+    }
+)
+"""Names that aliases may use for vendors that the catalog does not have."""
+
 _KEPT = 1000
 """Models whose price is remembered; looking one up takes about 100 µs."""
 
@@ -193,42 +341,60 @@ class _GenaiPrices:
 
     def __init__(self, library: Any) -> None:
         self._library = library
-        self._found: dict[tuple[str, str, str], Any] = {}
+        self._found: dict[tuple[str, str, str, str], Any] = {}
 
-    def __call__(self, provider: str, model: str, input_tokens: int, when: datetime, /) -> ModelPrice | None:
-        known = _IN_THE_LIST.get(provider)
-        found = None if known is None else self._lookup(known, model, when)
+    def __call__(
+        self, provider: str, model: str, input_tokens: int, when: datetime, /, *, service_tier: str = ""
+    ) -> TokenPrice | None:
+        known = _IN_THE_LIST.get(provider) or _OTHER_VENDORS.get(provider)
+        found = None if known is None else self._lookup(known, model, when, service_tier)
         return None if found is None else _converted(found, input_tokens)
 
-    def _lookup(self, provider: str, model: str, when: datetime) -> Any:
+    def _lookup(self, provider: str, model: str, when: datetime, tier: str) -> Any:
         # Some prices change with the time of day, to the minute.
-        key = (provider, model, f"{when.astimezone(UTC):%Y-%m-%dT%H:%M}")
+        key = (provider, model, tier, f"{when.astimezone(UTC):%Y-%m-%dT%H:%M}")
         if key not in self._found:
             if len(self._found) >= _KEPT:
                 self._found.clear()
-            self._found[key] = self._look_up(provider, model, when)
+            self._found[key] = self._look_up(provider, model, when, tier)
         return self._found[key]
 
-    def _look_up(self, provider: str, model: str, when: datetime) -> Any:
+    def _look_up(self, provider: str, model: str, when: datetime, tier: str) -> Any:
         nothing = self._library.Usage(input_tokens=0, output_tokens=0)
+        # What the list calls a tier differs from vendor to vendor.
+        context = {name: tier for name in ("service_tier", "processing", "speed") if tier}
         try:
-            found = self._library.calc_price(nothing, model, provider_id=provider, genai_request_timestamp=when)
+            found = self._library.calc_price(
+                nothing, model, provider_id=provider, genai_request_timestamp=when, price_context=context
+            )
         except LookupError:
+            return None
+        if tier and not any(tier in variant.when.values() for variant in found.model.price_variants or ()):
             return None
         return found.model_price
 
 
-def _converted(found: Any, input_tokens: int) -> ModelPrice | None:
-    given, answer = _at(found.input_mtok, input_tokens), _at(found.output_mtok, input_tokens)
+def _converted(found: Any, input_tokens: int) -> TokenPrice | None:
+    def at(name: str) -> Decimal | None:
+        return _at(getattr(found, name), input_tokens)
+
+    given, answer = at("input_mtok"), at("output_mtok")
     if given is None or answer is None:
         return None
-    return ModelPrice(
+    return TokenPrice(
         input=given,
         output=answer,
-        cached=_at(found.cache_read_mtok, input_tokens),
-        cache_write=_at(found.cache_write_mtok, input_tokens),
-        reasoning=_at(found.output_reasoning_mtok, input_tokens),
-        per_request=(_at(found.requests_kcount, input_tokens) or Decimal(0)) / 1000,
+        cached=at("cache_read_mtok"),
+        cache_write=at("cache_write_mtok"),
+        cache_write_1h=at("cache_write_1h_mtok"),
+        reasoning=at("output_reasoning_mtok"),
+        # Where the list has no price of its own for a kind, it means that of text.
+        input_audio=at("input_audio_mtok") or given,
+        output_audio=at("output_audio_mtok") or answer,
+        input_image=at("input_image_mtok"),
+        output_image=at("output_image_mtok"),
+        web_search=at("web_searches_kcount"),
+        per_request=(at("requests_kcount") or Decimal(0)) / 1000,
     )
 
 

@@ -1,22 +1,39 @@
-"""What the ledger is asked and what it answers: plain records."""
+"""The records that go into the ledger and come out of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Literal
 
 import attrs
 
 from clawft_trio.attempts import Certainty, Usage
-from clawft_trio.costs.money import limit
-from clawft_trio.costs.periods import PeriodName
+from clawft_trio.costs.money import dollars, limit
 
 ChargeState = Literal["open", "settled", "refunded", "lost"]
-"""`lost`: its process has not come back within the lease."""
+"""`lost`: its process has not settled it within the lease, or was replaced by another one."""
 
-BudgetOwner = Literal["sender", "everybody"]
+BudgetOwner = Literal["sender", "everybody", "turn"]
+Unit = Literal["usd", "tokens", "turns"]
+Span = Literal["daily", "monthly", "turn"]
+
+
+def _count(amount: int | None) -> int | None:
+    """A limit of whole things: 0 is unlimited, and so is None."""
+    if amount is not None and amount < 0:
+        raise ValueError(f"expected a limit of 0 or more, got {amount}")
+    return amount or None
+
+
+@attrs.frozen(kw_only=True)
+class TurnBudget:
+    """How much one turn may spend together with all turns that it starts; 0 and None are unlimited."""
+
+    turn_id: str
+    usd: Decimal | None = attrs.field(default=None, converter=limit)
+    tokens: int | None = attrs.field(default=None, converter=_count)
 
 
 @attrs.frozen(kw_only=True)
@@ -33,14 +50,30 @@ class Claim:
     #: the turn that started this one, when it is a sub-agent's
     parent_turn_id: str = ""
     call_id: str = ""
+    #: all turns above this one, the nearest first
+    ancestors: tuple[str, ...] = ()
+    #: the budgets of this turn and of turns above it
+    budgets: tuple[TurnBudget, ...] = ()
+
+    @property
+    def above(self) -> tuple[str, ...]:
+        """All turns above, from what is known: `ancestors`, or the parent alone."""
+        return self.ancestors or ((self.parent_turn_id,) if self.parent_turn_id else ())
 
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """How much may be spent, in US dollars; 0 and None are unlimited."""
+    """How much may be spent in a day or a month; 0 and None are unlimited."""
 
+    #: US dollars
     daily: Decimal | None = attrs.field(default=None, converter=limit)
     monthly: Decimal | None = attrs.field(default=None, converter=limit)
+    #: input and output together
+    daily_tokens: int | None = attrs.field(default=None, converter=_count)
+    monthly_tokens: int | None = attrs.field(default=None, converter=_count)
+    #: turns that a sender starts; turns of sub-agents do not count
+    daily_turns: int | None = attrs.field(default=None, converter=_count)
+    monthly_turns: int | None = attrs.field(default=None, converter=_count)
 
 
 UNLIMITED = Limits()
@@ -48,7 +81,7 @@ UNLIMITED = Limits()
 
 @attrs.frozen(kw_only=True)
 class Reservation:
-    """Money that is set aside for one attempt, until it is settled or its lease ends."""
+    """What is set aside for one attempt, until it is settled or its lease ends."""
 
     id: int
     claim: Claim
@@ -56,16 +89,34 @@ class Reservation:
     amount: Decimal | None
 
 
+def _is_possible(_: object, __: object, usage: Usage) -> None:
+    if problem := usage.problem():
+        raise ValueError(f"impossible usage: {problem}")
+
+
 @attrs.frozen(kw_only=True)
 class Bill:
     """What became of an attempt."""
 
-    usage: Usage = Usage()
+    usage: Usage = attrs.field(default=Usage(), validator=_is_possible)
     #: US dollars; None when it has no price
-    cost: Decimal | None = None
+    cost: Decimal | None = attrs.field(default=None, converter=attrs.converters.optional(dollars))
     certainty: Certainty = "exact"
     #: as of the attempt: `ok`, `failed`, `cancelled`, `aborted`
     outcome: str = "ok"
+    #: why it has no price, or why it is not exact; empty when there is nothing to explain
+    note: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Closing:
+    """What a reservation becomes."""
+
+    id: int
+    state: ChargeState
+    bill: Bill
+    #: the process that reserved it: a charge of another one is left alone; empty: whichever it was
+    owner: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -73,12 +124,15 @@ class Budget:
     """One limit in its current period, and how much of it is used."""
 
     owner: BudgetOwner
-    period: PeriodName
+    period: Span
+    unit: Unit = "usd"
+    #: US dollars, tokens or turns, as `unit` says
     limit: Decimal
     spent: Decimal
     #: for attempts under way, whenever they began
     reserved: Decimal
-    ends: datetime
+    #: None: it never begins anew
+    ends: datetime | None
 
     @property
     def left(self) -> Decimal:
@@ -90,9 +144,12 @@ class Budget:
         return self.left <= 0 if amount is None else amount > self.left
 
 
+_NEVER = datetime.max.replace(tzinfo=UTC)
+
+
 def tightest(budgets: Iterable[Budget]) -> Budget | None:
-    """The one with the least left; of equals, the one that ends last."""
-    return min(budgets, key=lambda budget: (budget.left, -budget.ends.timestamp()), default=None)
+    """The one with the least left; of equals, the one that ends last. They have the same unit."""
+    return min(budgets, key=lambda budget: (budget.left, -(budget.ends or _NEVER).timestamp()), default=None)
 
 
 @attrs.frozen(kw_only=True)
@@ -123,6 +180,16 @@ class LedgerEntry:
     #: US dollars; None when it has no price, and while it is open
     cost: Decimal | None
     certainty: Certainty | None
+    #: the part of `cache_write_tokens` that is kept for an hour
+    cache_write_1h_tokens: int = 0
+    #: searches that the provider ran itself
+    web_searches: int = 0
+    #: empty for the ordinary one
+    service_tier: str = ""
+    #: why it has no price, or why it is not exact
+    note: str = ""
+    #: the process that reserved it
+    owner: str = ""
 
 
 GroupBy = Literal["sender", "agent", "target", "day", "month", "turn", "parent_turn"]
@@ -140,6 +207,7 @@ class Spending:
     cached_tokens: int
     cache_write_tokens: int
     reasoning_tokens: int
+    cache_write_1h_tokens: int = 0
     #: US dollars, of all that have a price
     cost: Decimal
     #: how many of them are known only as far as here

@@ -8,12 +8,20 @@ from typing import Any, get_args
 
 import attrs
 
+from clawft_trio.costs.budgets import OF_TURN, summed, whole
 from clawft_trio.costs.money import from_pico
 from clawft_trio.costs.records import GroupBy, LedgerEntry, Spending
 from clawft_trio.store import Connection
 
 GROUPS = frozenset(get_args(GroupBy))
-TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
+TOKENS = (
+    "input_tokens",
+    "output_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "cache_write_1h_tokens",
+)
 
 _COLUMNS = tuple(field.name for field in attrs.fields(LedgerEntry))
 
@@ -28,7 +36,7 @@ class Filter:
     """Which entries are meant; None is any."""
 
     sender: str | None = None
-    #: this turn and those that it started
+    #: this turn and all turns below it
     turn: str | None = None
     since: datetime | None = None
     until: datetime | None = None
@@ -39,7 +47,7 @@ class Filter:
         if self.sender is not None:
             conditions.append(("sender = ?", (self.sender,)))
         if self.turn is not None:
-            conditions.append(("(turn = ? OR parent_turn = ?)", (self.turn, self.turn)))
+            conditions.append((f"({OF_TURN})", (self.turn, self.turn)))
         if self.since is not None:
             conditions.append(("at >= ?", (as_text(self.since),)))
         if self.until is not None:
@@ -66,27 +74,29 @@ def _entry(row: Sequence[Any]) -> LedgerEntry:
 def spending_of(which: Filter, by: Sequence[GroupBy], connection: Connection) -> tuple[Spending, ...]:
     """What groups of entries cost, dearest first."""
     where, values = which.where("state != 'open'")
-    return tuple(_spending(by, row) for row in connection.execute(_query(by, where), values))
+    found = [_spending(by, row) for row in connection.execute(_query(by, where), values)]
+    return tuple(sorted(found, key=lambda spent: spent.cost, reverse=True))
 
 
 def _query(by: Sequence[str], where: str) -> str:
     sums = ", ".join(f"coalesce(sum({column}), 0)" for column in TOKENS)
     groups = "".join(f"{column}, " for column in by)
-    order = f"GROUP BY {', '.join(by)} ORDER BY total DESC, {', '.join(by)}" if by else ""
+    order = f"GROUP BY {', '.join(by)} ORDER BY {', '.join(by)}" if by else ""
     return (
-        f"SELECT {groups}count(*), {sums}, coalesce(sum(cost), 0) AS total, "  # noqa: S608 - names of ours
+        f"SELECT {groups}count(*), {sums}, {summed('cost')}, "  # noqa: S608 - names of ours
         "count(CASE WHEN certainty = 'estimated' THEN 1 END), count(CASE WHEN certainty = 'at_least' THEN 1 END), "
         f"count(CASE WHEN cost IS NULL THEN 1 END) FROM cost_charges {where} {order}"
     )
 
 
 def _spending(by: Sequence[str], row: Sequence[Any]) -> Spending:
-    group, (attempts, *tokens, cost, estimated, at_least, unpriced) = row[: len(by)], row[len(by) :]
+    group, (attempts, *rest) = row[: len(by)], row[len(by) :]
+    tokens, (more, less, estimated, at_least, unpriced) = rest[: len(TOKENS)], rest[len(TOKENS) :]
     return Spending(
         group=dict(zip(by, group, strict=True)),
         attempts=attempts,
-        **dict(zip(TOKENS, tokens, strict=True)),
-        cost=from_pico(cost),
+        **dict(zip(TOKENS, map(int, tokens), strict=True)),
+        cost=from_pico(whole((more, less))),
         estimated=estimated,
         at_least=at_least,
         unpriced=unpriced,

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC
 from decimal import Decimal
-from functools import partial
 from math import ceil
 
 import attrs
+import trio
 
 from clawft_trio.attempts import Usage
 from clawft_trio.auth import ZERO_TRUST, AuthContext, UserPermissions
-from clawft_trio.costs.ledger import Ledger
+from clawft_trio.costs.ledger import Ledger, refunded
 from clawft_trio.costs.money import as_kept
+from clawft_trio.costs.owed import OwedFile
 from clawft_trio.costs.prices import Priced, Prices
-from clawft_trio.costs.records import UNLIMITED, Bill, Claim, Limits, Reservation, tightest
+from clawft_trio.costs.records import (
+    UNLIMITED,
+    Bill,
+    ChargeState,
+    Claim,
+    Closing,
+    Limits,
+    Reservation,
+    TurnBudget,
+    tightest,
+)
+from clawft_trio.costs.settling import Settling
 
 _UNPRICED = Prices()
 
@@ -28,6 +40,8 @@ class Allowance:
     #: US dollars; None is unlimited
     left: Decimal | None = None
     spent: Decimal | None = None
+    #: for attempts under way
+    reserved: Decimal | None = None
     limit: Decimal | None = None
     #: seconds until the period that is used up ends
     retry_after: float | None = None
@@ -37,6 +51,16 @@ class Allowance:
         if self.left is None:
             return True
         return self.left > 0 if estimate is None else estimate <= self.left
+
+
+@attrs.frozen(kw_only=True)
+class Charge:
+    """What an answer costs."""
+
+    #: US dollars; None when it has no known price
+    cost: Decimal | None = None
+    #: why it has none
+    why: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -55,6 +79,12 @@ class Payer:
     auth: AuthContext | None
     agent: str = ""
     parent_turn_id: str = ""
+    #: all turns above this one, the nearest first
+    ancestors: tuple[str, ...] = ()
+    #: of this turn and of the turns above it
+    budgets: tuple[TurnBudget, ...] = ()
+    #: the tracker whose ledger and limits hold, where it is another one
+    account: CostTracker | None = attrs.field(default=None, repr=False, eq=False)
 
     @property
     def sender_id(self) -> str:
@@ -69,9 +99,10 @@ class CostTracker:
       ledger: where it is written.
       prices: what tokens cost.
       everybody: the limits of all senders together.
-      anonymous: the rights of whoever asks without saying for whom.
+      anonymous: the rights of requests without a sender.
       margin: by how much an estimate of input tokens may be too low: it reckons with four characters a token, and
         code and JSON have about three.
+      owed: keeps settlements that cannot be written beyond this process; None keeps them in memory.
     """
 
     def __init__(
@@ -82,18 +113,51 @@ class CostTracker:
         everybody: Limits = UNLIMITED,
         anonymous: UserPermissions = ZERO_TRUST,
         margin: float = 1.4,
+        owed: OwedFile | None = None,
     ) -> None:
         self.ledger = ledger
-        self._prices = prices
+        self.prices = prices
         self._everybody = everybody
         self._anonymous = anonymous
         self._margin = margin
         self._started: dict[str, Payer] = {}
-        #: what is known and not yet written, by reservation; empty but while the ledger cannot be written
-        self._owed: dict[int, Callable[[], Awaitable[bool]]] = {}
+        self._settling = Settling(ledger, owed)
 
     def __repr__(self) -> str:
-        return f"<CostTracker: {len(self._started)} turns on behalf of others, {len(self._owed)} charges not written>"
+        return (
+            f"<CostTracker: {len(self._started)} turns on behalf of others, {len(self._settling)} charges not written>"
+        )
+
+    async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Settle what could not be written at once, until cancelled: `nursery.start_soon(tracker.serve)`.
+
+        What an earlier process has left behind comes first. Without this task, what is owed is written before the
+        next reservation and the next balance.
+
+        Cancellation: what is owed is written within a bounded time, or stays in the file of what is owed.
+        """
+        task_status.started()
+        await self._settling.serve()
+
+    async def settle_owed(self) -> None:
+        """Try once to write every settlement that could not be written before.
+
+        Raises:
+          StoreError: the ledger cannot be written now; what is not written is still owed.
+
+        Cancellation: each is written, or still owed.
+        """
+        await self._settling.write_owed()
+
+    async def take_over(self, turn_id: str) -> None:
+        """Release what an earlier process has reserved for *turn_id* and the turns below it, and not settled.
+
+        Raises:
+          StoreError: the ledger cannot be written.
+
+        Cancellation: all is released, or nothing.
+        """
+        await self.ledger.release([turn_id])
 
     # --- before ------------------------------------------------------------------------------------------
 
@@ -105,7 +169,7 @@ class CostTracker:
           input_tokens: estimated; the margin is added here.
           output_tokens: at most.
         """
-        price = self._prices.of(target, input_tokens, self.ledger.now())
+        price = self.prices.of(target, input_tokens, self.ledger.now())
         return None if price is None else price.at_most(ceil(input_tokens * self._margin), output_tokens)
 
     async def allowance(self, sender_id: str, permissions: UserPermissions) -> Allowance:
@@ -116,17 +180,26 @@ class CostTracker:
 
         Cancellation: nothing is kept.
         """
+        if self._settling:
+            await self._settling.write_owed()
         budgets = await self.ledger.budgets(sender_id, own=limits_of(permissions), everybody=self._everybody)
-        least = tightest(budgets)
+        least = tightest(budget for budget in budgets if budget.unit == "usd")
         if least is None:
             return Allowance()
+        assert least.ends is not None, "days and months end"
         wait = max(0.0, (least.ends - self.ledger.now().astimezone(UTC)).total_seconds())
-        return Allowance(left=max(least.left, Decimal(0)), spent=least.spent, limit=least.limit, retry_after=wait)
+        return Allowance(
+            left=max(least.left, Decimal(0)),
+            spent=least.spent,
+            reserved=least.reserved,
+            limit=least.limit,
+            retry_after=wait,
+        )
 
     async def reserve(
         self, payer: Payer, target: Priced, expected: Expected, *, turn_id: str = "", call_id: str = ""
     ) -> Reservation:
-        """Set aside what an attempt may cost. What could not be written before is written first.
+        """Set aside what an attempt may cost. What is owed is written first, where possible.
 
         Raises:
           BudgetExceeded: it does not fit into the limits of *payer* or of everybody.
@@ -141,14 +214,19 @@ class CostTracker:
             turn_id=turn_id,
             parent_turn_id=payer.parent_turn_id,
             call_id=call_id,
+            ancestors=payer.ancestors,
+            budgets=payer.budgets,
         )
         sent = Usage(input_tokens=expected.input_tokens)
-        await self._catch_up()
-        return await self.ledger.reserve(
+        account = payer.account or self
+        if account._settling:
+            await account._settling.write_owed()
+        return await account.ledger.reserve(
             claim,
             self.estimate(target, expected.input_tokens, expected.output_tokens),
             own=limits_of(self._anonymous if payer.auth is None else payer.auth.permissions),
-            everybody=self._everybody,
+            everybody=account._everybody,
+            tokens=ceil(expected.input_tokens * self._margin) + expected.output_tokens,
             if_lost=Bill(usage=sent, cost=self.cost(target, sent)),
         )
 
@@ -156,19 +234,33 @@ class CostTracker:
 
     def cost(self, target: Priced, usage: Usage) -> Decimal | None:
         """What *usage* costs at *target* now, US dollars; None when it has no known price."""
-        price = self._prices.of(target, usage.input_tokens, self.ledger.now())
-        cost = None if price is None else price.cost(usage)
-        return None if cost is None else as_kept(cost)
+        return self.price(target, usage).cost
+
+    def price(self, target: Priced, usage: Usage) -> Charge:
+        """What *usage* costs at *target* now, and why that is not known when it is not.
+
+        What the answer itself says that it was charged goes before any price.
+        """
+        if usage.cost is not None:
+            return Charge(cost=as_kept(usage.cost))
+        found = self.prices.find(target, usage.input_tokens, self.ledger.now(), service_tier=usage.service_tier)
+        if found.price is None:
+            return Charge(why=found.why)
+        missing = found.price.unknown(usage)
+        if missing:
+            return Charge(why=f"{target.name} has no price for {' and '.join(missing)}")
+        cost = found.price.cost(usage)
+        return Charge(cost=None if cost is None else as_kept(cost))
 
     async def update(self, reservation: Reservation, bill: Bill) -> None:
         """Charge the sender of *reservation* with *bill*, in place of the estimate.
 
         Raises:
-          StoreError: the ledger cannot be written now. It is tried again before the next reservation.
+          StoreError: the ledger cannot be written now. It is owed, and written as soon as that is possible.
 
-        Cancellation: it is settled, or it is tried again before the next reservation.
+        Cancellation: it is settled, or owed.
         """
-        await self._write(reservation, partial(self.ledger.settle, reservation, bill))
+        await self._settling.close(self._closing(reservation, "settled", bill))
 
     async def refund(self, reservation: Reservation, *, outcome: str = "failed") -> None:
         """Give back all of *reservation*: nothing can have been billed.
@@ -178,40 +270,61 @@ class CostTracker:
 
         Cancellation: as for `update`.
         """
-        await self._write(reservation, partial(self.ledger.refund, reservation, outcome=outcome))
+        await self._settling.close(self._closing(reservation, "refunded", refunded(outcome)))
 
-    async def _write(self, reservation: Reservation, write: Callable[[], Awaitable[bool]]) -> None:
-        try:
-            await write()
-        except BaseException:
-            self._owed[reservation.id] = write
-            raise
-
-    async def _catch_up(self) -> None:  # noqa: ASYNC910 - the reservation that follows checkpoints
-        for id_, write in list(self._owed.items()):
-            # Written twice, when two tasks catch up at once, it counts once.
-            await write()
-            self._owed.pop(id_, None)
+    def _closing(self, reservation: Reservation, state: ChargeState, bill: Bill) -> Closing:
+        return Closing(id=reservation.id, state=state, bill=bill, owner=self.ledger.owner)
 
     # --- on behalf of others -----------------------------------------------------------------------------
 
     @contextmanager
-    def on_behalf(self, turn_id: str, auth: AuthContext | None, *, agent: str, parent_turn_id: str) -> Iterator[Payer]:
-        """Charge the turn *turn_id* of a sub-agent to whoever pays for the turn that started it.
+    def on_behalf(
+        self,
+        turn_id: str,
+        auth: AuthContext | None,
+        *,
+        agent: str,
+        parent_turn_id: str,
+        budget: TurnBudget | None = None,
+        account: CostTracker | None = None,
+    ) -> Iterator[Payer]:
+        """Charge the turn *turn_id* of a sub-agent to the sender of the turn that started it.
 
-        Whatever rights the sub-agent itself has: the limits are those of who pays.
+        Whatever rights the sub-agent itself has: the limits are those of the sender, and the budgets of all turns
+        above hold for it, too.
 
         Args:
           turn_id: of the sub-agent's turn, until the block ends.
           auth: on whose behalf the parent works.
           agent: the name of the sub-agent.
-          parent_turn_id: of the turn that starts it. When that one is on behalf of somebody, too, they pay.
+          parent_turn_id: of the turn that starts it. When that one is on behalf of another sender, that one pays.
+          budget: for *turn_id* and all turns below it.
+          account: the tracker of the parent, whose ledger and limits hold; None is this one.
         """
-        above = self._started.get(parent_turn_id)
-        payer = Payer(auth=above.auth if above else auth, agent=agent, parent_turn_id=parent_turn_id)
+        account = account or self
+        above = account._started.get(parent_turn_id)
+        payer = Payer(
+            auth=above.auth if above else auth,
+            agent=agent,
+            parent_turn_id=parent_turn_id,
+            ancestors=(parent_turn_id, *(above.ancestors if above else ())),
+            budgets=(*(above.budgets if above else ()), *(() if budget is None else (budget,))),
+            account=above.account if above and above.account else account if account is not self else None,
+        )
+        with self._paying(turn_id, payer):
+            yield payer
+
+    @contextmanager
+    def limiting(self, budget: TurnBudget, auth: AuthContext | None) -> Iterator[None]:
+        """Hold the turn of *budget*, which a sender started itself, and all turns below it under *budget*."""
+        with self._paying(budget.turn_id, Payer(auth=auth, budgets=(budget,))):
+            yield
+
+    @contextmanager
+    def _paying(self, turn_id: str, payer: Payer) -> Iterator[None]:
         self._started[turn_id] = payer
         try:
-            yield payer
+            yield
         finally:
             self._started.pop(turn_id, None)
 
@@ -222,4 +335,11 @@ class CostTracker:
 
 def limits_of(permissions: UserPermissions) -> Limits:
     """The limits that a sender has by its permissions."""
-    return Limits(daily=permissions.cost_budget_daily_usd, monthly=permissions.cost_budget_monthly_usd)
+    return Limits(
+        daily=permissions.cost_budget_daily_usd,
+        monthly=permissions.cost_budget_monthly_usd,
+        daily_tokens=permissions.token_budget_daily,
+        monthly_tokens=permissions.token_budget_monthly,
+        daily_turns=permissions.turn_budget_daily,
+        monthly_turns=permissions.turn_budget_monthly,
+    )

@@ -20,7 +20,6 @@ from clawft_trio.llm.conform import (
     VendorRules as VendorRules,
     conform as conform,
 )
-from clawft_trio.llm.failures import RETRYABLE_STATUSES as RETRYABLE_STATUSES
 from clawft_trio.llm.http_provider import HttpProvider as HttpProvider
 from clawft_trio.llm.model_endpoint import ApiKey as ApiKey, HttpOptions as HttpOptions, Sign as Sign
 from clawft_trio.llm.openai import Azure as Azure, OpenAICompatible as OpenAICompatible
@@ -32,6 +31,7 @@ from clawft_trio.llm.stream import (
     open_stream as open_stream,
 )
 from clawft_trio.llm.vendors import VENDORS as VENDORS
+from clawft_trio.retry_hints import RETRYABLE_STATUSES as RETRYABLE_STATUSES
 
 if not TYPE_CHECKING:
     __getattr__ = renamed(__name__, {"HttpModel": "HttpProvider"})

@@ -11,12 +11,12 @@ from clawft_trio.chat import ChatRequest
 from clawft_trio.llm.anthropic_request import request_body
 from clawft_trio.llm.anthropic_response import AnthropicResponseReader, EndsWith
 from clawft_trio.llm.conform import Rules, VendorRules
-from clawft_trio.llm.failures import RETRYABLE_STATUSES, Now, utc_now
 from clawft_trio.llm.http_provider import HttpProvider
 from clawft_trio.llm.model_endpoint import ApiKey, HttpOptions, Sign
 from clawft_trio.llm.response_builder import ResponseBuilder
 from clawft_trio.llm.tool_calls import ids_in
 from clawft_trio.llm.vendors import ANTHROPIC
+from clawft_trio.retry_hints import RETRYABLE_STATUSES, Now, utc_now
 
 VERSION = "2023-06-01"
 """The version of the API whose shapes this file knows."""

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import attrs
 
+from clawft_trio.chat import Provider
 from clawft_trio.errors import NotConfigured
 from clawft_trio.llm.anthropic import Anthropic
 from clawft_trio.llm.conform import VendorRules
@@ -255,3 +256,29 @@ def _azure(
             "Azure is addressed either by a base URL that ends in /openai/v1, or by an api_version", provider="azure"
         )
     return Azure(api_version=version, deployments=deployments)
+
+
+def vendor_at(url: str, known: Mapping[str, KnownProvider] | None = None) -> str:
+    """The name of the catalog's provider that has its API at *url*; empty when it is no known vendor's.
+
+    A variable in a known address (a region, a project) stands for any text without a slash.
+    """
+    found = url.strip().rstrip("/")
+    if _AZURE.match(found):
+        return "azure"
+    for name, spec in (KNOWN if known is None else known).items():
+        pattern = "[^/]+".join(map(re.escape, _VARIABLE.split(spec.base_url)[::2]))
+        if spec.base_url and not spec.local and re.fullmatch(pattern, found):
+            return name
+    return ""
+
+
+_AZURE = re.compile(r"https://[^/]+\.(openai|cognitiveservices|services\.ai)\.azure\.com(/|$)")
+
+
+def vendor_of(provider: Provider) -> str:
+    """The catalog's name of the vendor that *provider* reaches, whatever it is called and wrapped in; or empty."""
+    inner: object = provider
+    while inner is not None and not isinstance(inner, HttpProvider):
+        inner = getattr(inner, "provider", None)
+    return "" if inner is None else vendor_at(inner.base_url)

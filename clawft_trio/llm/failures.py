@@ -6,12 +6,9 @@ for people and decides nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from math import isfinite
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any
 
 import attrs
 import msgspec
@@ -30,18 +27,14 @@ from clawft_trio.errors import (
     RequestRejected,
     ServerError,
 )
-
-Now: TypeAlias = Callable[[], datetime]
-"""Calendar time, aware of its zone."""
-
-
-def utc_now() -> datetime:
-    """The calendar time of this machine."""
-    return datetime.now(UTC)
-
-
-RETRYABLE_STATUSES: frozenset[int] = frozenset({408, 409, 425, 429, *range(500, 600)})
-"""Statuses after which the same request may succeed at the same provider."""
+from clawft_trio.retry_hints import (
+    RETRYABLE_STATUSES,
+    Now,
+    limit_resets_after,
+    parse_wait,
+    retry_after,
+    utc_now,
+)
 
 CODES: Mapping[str, type[ProviderError]] = MappingProxyType(
     {
@@ -215,7 +208,7 @@ def _retry_info(error: Mapping[str, Any]) -> float | None:
     for detail in details if isinstance(details, list) else ():
         delay = detail.get("retryDelay") if isinstance(detail, dict) else None
         if isinstance(delay, str):
-            return _seconds(delay.removesuffix("s"))
+            return parse_wait(delay)
     return None
 
 
@@ -224,41 +217,6 @@ def _text(value: object) -> str | None:
 
 
 # --- headers -----------------------------------------------------------------------------------------
-
-
-def retry_after(headers: Mapping[str, str], now: Now) -> float | None:
-    """Seconds until the provider wants to be asked again, from `retry-after-ms` or `Retry-After`.
-
-    The second may be seconds or an HTTP date, for which *now* is asked. Never negative.
-    """
-    milliseconds = _seconds(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    for name in ("retry-after", "x-ratelimit-reset-after"):
-        seconds = _seconds(headers.get(name))
-        if seconds is not None:
-            return seconds
-    return _until(headers.get("retry-after"), now)
-
-
-def _seconds(text: str | None) -> float | None:
-    try:
-        seconds = float(text) if text is not None else None
-    except ValueError:
-        return None
-    return seconds if seconds is not None and isfinite(seconds) and seconds >= 0 else None
-
-
-def _until(text: str | None, now: Now) -> float | None:
-    try:
-        when = parsedate_to_datetime(text) if text else None
-    except ValueError:
-        return None
-    if when is None:
-        return None
-    # A date without a zone is in UTC (RFC 9110, 5.6.7).
-    aware = when if when.tzinfo else when.replace(tzinfo=UTC)
-    return max(0.0, (aware - now()).total_seconds())
 
 
 _SHOULD_RETRY: Mapping[str, bool] = MappingProxyType({"true": True, "false": False})
@@ -328,7 +286,11 @@ class Failures:
             request_id=request_id(headers) or error.request_id,
             body=redact(body.decode(errors="replace"), secret)[:MAX_BODY],
             retryable=self._retryable(cls, status, headers),
-            retry_after=_first(retry_after(headers, self.now), error.retry_after),
+            retry_after=_first(
+                retry_after(headers, self.now),
+                error.retry_after,
+                limit_resets_after(headers, self.now) if cls is RateLimited else None,
+            ),
         )
         return _named_window(failure, error)
 

@@ -7,9 +7,10 @@ from types import TracebackType
 from typing import Self
 
 from clawft_trio.chat import Call, ChatRequest, ChatResponse
-from clawft_trio.llm.failures import Failures, Now
+from clawft_trio.llm.failures import Failures
 from clawft_trio.llm.model_endpoint import ApiKey, Dialect, HttpOptions, ModelEndpoint, Sign
 from clawft_trio.net.http import Clocks, EndpointStatistics, HttpEndpoint
+from clawft_trio.retry_hints import Now
 
 
 class HttpProvider:
@@ -73,6 +74,11 @@ class HttpProvider:
     def name(self) -> str:
         """What it is called in logs, errors and targets."""
         return self._exchange.name
+
+    @property
+    def base_url(self) -> str:
+        """The address of its API."""
+        return self._http.base_url
 
     def statistics(self) -> EndpointStatistics:
         """What its connections are doing, now."""

@@ -10,7 +10,6 @@ import attrs
 
 from clawft_trio.chat import ChatRequest
 from clawft_trio.llm.conform import Rules, VendorRules
-from clawft_trio.llm.failures import RETRYABLE_STATUSES, Now, utc_now
 from clawft_trio.llm.http_provider import HttpProvider
 from clawft_trio.llm.model_endpoint import ApiKey, HttpOptions, Sign
 from clawft_trio.llm.openai_extras import dialect_of
@@ -19,6 +18,7 @@ from clawft_trio.llm.openai_response import OpenAIResponseReader
 from clawft_trio.llm.response_builder import ResponseBuilder
 from clawft_trio.llm.tool_calls import ids_in
 from clawft_trio.llm.vendors import PLAIN
+from clawft_trio.retry_hints import RETRYABLE_STATUSES, Now, utc_now
 
 _NO_QUIRKS = Quirks()
 

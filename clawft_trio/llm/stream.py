@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from inspect import isawaitable
 from typing import Generic, Self, TypeAlias, TypeVar
 
 import attrs
@@ -32,8 +33,8 @@ from clawft_trio.resilience.visibility import Shown
 E = TypeVar("E")
 R = TypeVar("R")
 
-StreamCallback: TypeAlias = Callable[[StreamEvent], bool | Awaitable[bool | None] | None]
-"""What a user hands in: any callable, sync or async, stateful or not. `False` ends the answer early."""
+StreamCallback: TypeAlias = Callable[[StreamEvent], object]
+"""Any callable, sync or async. It ends the answer early by returning `False`; anything else goes on."""
 
 
 async def complete(
@@ -76,7 +77,7 @@ async def complete(
 
 async def consuming(
     run: Callable[[Callable[[E], Awaitable[None]]], Awaitable[R]],
-    on_event: Callable[[E], bool | Awaitable[bool | None] | None],
+    on_event: Callable[[E], object],
 ) -> R:
     """Run *run*, showing *on_event* what it shows, with the consumer's exceptions taken out of everybody's way.
 
@@ -105,19 +106,20 @@ class _Consumer(Generic[E]):
 
     __slots__ = ("_callback",)
 
-    def __init__(self, callback: Callable[[E], bool | Awaitable[bool | None] | None]) -> None:
+    def __init__(self, callback: Callable[[E], object]) -> None:
         self._callback = callback
 
     async def deliver(self, event: E) -> None:
         try:
-            said = self._callback(event)
-            if said is None or said is True:
+            returned = self._callback(event)
+            if returned is None or returned is True:
                 return
-            if said is not False:
-                said = await said
+            if isawaitable(returned):
+                returned = await returned
         except Exception as exc:
             raise ConsumerLeft(exc) from exc
-        if said is False:
+        # Anything but False goes on: `sys.stdout.write` returns a number.
+        if returned is False:
             raise ConsumerLeft
 
 

@@ -3,10 +3,10 @@
 Vendors count the same things differently. `_RULES` says how each counts; `total_tokens`, where it is sent, decides
 when it contradicts the rule:
 
-| figure       | within                       | beside                        | only in the total                  |
-|--------------|------------------------------|-------------------------------|------------------------------------|
-| reasoning    | OpenAI and most others       | xAI (chat completions)        | Gemini's OpenAI-compatible endpoint|
-| cached input | OpenAI and most others       | Anthropic; Bedrock            |                                    |
+| figure       | within                       | beside                        | only in the total                     |
+|--------------|------------------------------|-------------------------------|---------------------------------------|
+| reasoning    | OpenAI and most others       | xAI (chat completions)        | Gemini (OpenAI-compatible endpoints)  |
+| cached input | OpenAI and most others       | Anthropic (Messages)          |                                       |
 
 Figures that cannot be right (negative, fractional, over 2**53, booleans, NaN, a total below its parts) are refused as
 a whole: the answer then counts as one without usage, and is estimated.
@@ -45,7 +45,7 @@ _RULES: Mapping[str, UsageRule] = MappingProxyType(
     {
         "xai": UsageRule(reasoning="beside"),
         "gemini": UsageRule(reasoning="total"),
-        "bedrock": UsageRule(cached="beside"),
+        "vertex": UsageRule(reasoning="total"),
         # Flex processing at Groq costs the same as on demand.
         "groq": UsageRule(ordinary=frozenset({"flex"})),
     }
@@ -166,7 +166,7 @@ def _reading(raw: Raw, vendor: str, parts_of: Callable[[Raw, str], _Parts | None
         cost = _cost(raw)
         if parts is None:
             return NOTHING
-        if not (parts.input or parts.output or parts.total or cost):
+        if not (parts.input or parts.output or parts.cached or parts.written or parts.total or cost):
             # Servers that do not count send zeros.
             return NOTHING
         usage = _arranged(parts)
@@ -364,9 +364,14 @@ def _tier(raw: Raw, rule: UsageRule) -> str:
     for name, ordinary in (("service_tier", _ORDINARY | rule.ordinary), ("speed", _ORDINARY)):
         value = raw.get(name)
         if isinstance(value, str) and value.lower() not in ordinary:
-            return value.lower()[:40]
+            return _word(value)
     region = raw.get("inference_geo")
-    return f"region:{region[:30]}" if isinstance(region, str) and region not in _NO_REGION else ""
+    return f"region:{_word(region)}" if isinstance(region, str) and region not in _NO_REGION else ""
+
+
+def _word(text: str) -> str:
+    """*text* as a short name that can be stored and printed."""
+    return "".join(char if char.isalnum() or char in "-_." else "_" for char in text[:40].lower())
 
 
 def _cost(raw: Raw) -> Decimal | None:

@@ -174,6 +174,11 @@ class HttpEndpoint:
         else:
             self._client = client
 
+    @property
+    def base_url(self) -> str:
+        """The address that paths of requests are below."""
+        return self._base_url
+
     def __repr__(self) -> str:
         seen = self._admission.statistics()
         state = "closed" if self._closed else f"{seen.in_use} of {seen.limit} in use, {seen.waiting} waiting"

@@ -28,6 +28,7 @@ from clawft_trio.observe.events import (
     ServerGone as ServerGone,
     ServerOutput as ServerOutput,
     ServerStarted as ServerStarted,
+    SessionCompacted as SessionCompacted,
     ToolEnded as ToolEnded,
     ToolProgress as ToolProgress,
     ToolStarted as ToolStarted,

@@ -283,6 +283,17 @@ class CacheBusted(Event):
 
 
 @attrs.frozen(kw_only=True)
+class SessionCompacted(Event):
+    """Models are shown less of a session from now on. All of it is still stored."""
+
+    session: str
+    #: messages that left the window; 0 when tool results were cleared only, or the number of messages was the limit
+    messages: int
+    #: whether a summary stands in their place
+    summarized: bool
+
+
+@attrs.frozen(kw_only=True)
 class RoundEnded(Event):
     """A round of a turn has its answer, or has none."""
 
@@ -313,6 +324,8 @@ class Charged(Event):
     #: US dollars; None when it has no price
     cost: Decimal | None
     certainty: Certainty
+    #: why it has no price, or why it is not exact
+    note: str = ""
 
 
 # --- everything else ---------------------------------------------------------------------------------------

@@ -29,6 +29,11 @@ from clawft_trio.pipeline.pipeline import (
     PipelineRegistry as PipelineRegistry,
     TurnAdmission as TurnAdmission,
 )
+from clawft_trio.pipeline.prompt_cache import (
+    CacheBust as CacheBust,
+    PromptCaches as PromptCaches,
+    PromptCacheStatistics as PromptCacheStatistics,
+)
 from clawft_trio.pipeline.rate_limit import (
     RateLimiter as RateLimiter,
     RateLimiterStatistics as RateLimiterStatistics,
@@ -70,6 +75,12 @@ from clawft_trio.pipeline.targets import (
 )
 from clawft_trio.pipeline.tiered_router import TieredRouter as TieredRouter
 from clawft_trio.pipeline.validation import routing_problems as routing_problems
+from clawft_trio.pipeline.windows import (
+    MODEL_WINDOWS as MODEL_WINDOWS,
+    WindowOf as WindowOf,
+    Windows as Windows,
+    by_pattern as by_pattern,
+)
 
 if not TYPE_CHECKING:
     __getattr__ = renamed(__name__, {"Admission": "TurnAdmission", "Transport": "ModelTransport"})

@@ -68,6 +68,10 @@ class PermissionOverrides:
     model_override: bool | None = None
     cost_budget_daily_usd: float | None = attrs.field(default=None, validator=optional(ge(0)))
     cost_budget_monthly_usd: float | None = attrs.field(default=None, validator=optional(ge(0)))
+    token_budget_daily: int | None = attrs.field(default=None, validator=optional(ge(0)))
+    token_budget_monthly: int | None = attrs.field(default=None, validator=optional(ge(0)))
+    turn_budget_daily: int | None = attrs.field(default=None, validator=optional(ge(0)))
+    turn_budget_monthly: int | None = attrs.field(default=None, validator=optional(ge(0)))
     #: merged key by key
     custom_permissions: Mapping[str, Any] | None = None
 
@@ -272,6 +276,10 @@ def lesser(wanted: UserPermissions, ceiling: UserPermissions, *, tiers: tuple[st
         model_override=wanted.model_override and ceiling.model_override,
         cost_budget_daily_usd=_lower_limit(wanted.cost_budget_daily_usd, ceiling.cost_budget_daily_usd),
         cost_budget_monthly_usd=_lower_limit(wanted.cost_budget_monthly_usd, ceiling.cost_budget_monthly_usd),
+        token_budget_daily=int(_lower_limit(wanted.token_budget_daily, ceiling.token_budget_daily)),
+        token_budget_monthly=int(_lower_limit(wanted.token_budget_monthly, ceiling.token_budget_monthly)),
+        turn_budget_daily=int(_lower_limit(wanted.turn_budget_daily, ceiling.turn_budget_daily)),
+        turn_budget_monthly=int(_lower_limit(wanted.turn_budget_monthly, ceiling.turn_budget_monthly)),
         custom_permissions={
             name: _switched_off(wanted.custom_permissions, name, value)
             for name, value in ceiling.custom_permissions.items()

@@ -1,5 +1,9 @@
 """Composable, cancellable strategies: retry, failover, hedging and the rest."""
 
+from clawft_trio.resilience.adaptive_limit import (
+    AdaptiveLimit as AdaptiveLimit,
+    AdaptiveLimitStatistics as AdaptiveLimitStatistics,
+)
 from clawft_trio.resilience.bulkhead import (
     Bulkhead as Bulkhead,
     BulkheadStatistics as BulkheadStatistics,
@@ -11,12 +15,14 @@ from clawft_trio.resilience.circuit_breaker import (
 )
 from clawft_trio.resilience.failover import Failover as Failover
 from clawft_trio.resilience.hedge import Hedge as Hedge
+from clawft_trio.resilience.pacing import Cost as Cost
 from clawft_trio.resilience.resilient import Resilient as Resilient
 from clawft_trio.resilience.retry import Retry as Retry
 from clawft_trio.resilience.retry_budget import (
     RetryBudget as RetryBudget,
     RetryBudgetStatistics as RetryBudgetStatistics,
 )
+from clawft_trio.resilience.statistics import ProviderStatistics as ProviderStatistics
 from clawft_trio.resilience.strategy import (
     Attempt as Attempt,
     Composed as Composed,

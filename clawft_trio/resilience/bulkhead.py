@@ -1,7 +1,8 @@
-"""A bound on how many run at once, and on how many wait and for how long."""
+"""Bound how many attempts run at once, and how many wait for that and for how long."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from typing import TypeVar
 
 import attrs
@@ -10,22 +11,26 @@ from attrs.validators import ge
 
 from clawft_trio.chat import Call
 from clawft_trio.errors import BulkheadFull
-from clawft_trio.resilience.strategy import Attempt, Policy, Strategy
+from clawft_trio.resilience.strategy import Attempt, PerKey, Policy, Strategy, named
 
 T = TypeVar("T")
 
 
 @attrs.frozen(kw_only=True)
 class Bulkhead(Policy):
-    """Let at most `concurrency` attempts run, at most `queue` wait, and none for longer than `queue_for` seconds.
+    """Let at most `max_concurrent` attempts run, at most `queue` wait, and none for longer than `queue_for` seconds.
 
     First come, first served. An attempt that waits holds nothing.
+
+    Shared: the slots, between all calls of one decorated function, or of one target under `Resilient`. With `by`, a
+    function of the call's arguments, there is one bulkhead per key (of the `strategy.MAX_KEYS` keys used last).
     """
 
-    concurrency: int = attrs.field(default=16, validator=ge(1))
+    max_concurrent: int = attrs.field(default=16, validator=ge(1))
     queue: int = attrs.field(default=64, validator=ge(0))
     #: seconds; None waits as long as the caller does
     queue_for: float | None = attrs.field(default=30.0)
+    by: Callable[..., Hashable] | None = attrs.field(default=None, repr=False)
     _own: Strategy = attrs.field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -43,9 +48,11 @@ class Bulkhead(Policy):
         """
         return await self._own.run(attempt, call)
 
-    def bind(self, target: str) -> BoundBulkhead:
-        """A bulkhead for *target* alone."""
-        return BoundBulkhead(self, target)
+    def bind(self, target: str) -> BoundBulkhead | PerKey[BoundBulkhead]:
+        """A bulkhead for *target* alone; with `by`, one for each key there."""
+        if self.by is None:
+            return BoundBulkhead(self, target)
+        return PerKey(self.by, lambda key: BoundBulkhead(self, named(target, key)))
 
 
 @attrs.frozen(kw_only=True)
@@ -64,7 +71,7 @@ class BoundBulkhead:
         self._policy = policy
         self._target = target
         # A semaphore, not a CapacityLimiter: that one is per task, and an attempt may start another.
-        self._places = trio.Semaphore(policy.concurrency, max_value=policy.concurrency)
+        self._places = trio.Semaphore(policy.max_concurrent, max_value=policy.max_concurrent)
         self._refused = 0
 
     def __repr__(self) -> str:
@@ -74,7 +81,7 @@ class BoundBulkhead:
     def statistics(self) -> BulkheadStatistics:
         """The bulkhead now."""
         return BulkheadStatistics(
-            running=self._policy.concurrency - self._places.value,
+            running=self._policy.max_concurrent - self._places.value,
             waiting=self._places.statistics().tasks_waiting,
             refused=self._refused,
         )
@@ -87,17 +94,19 @@ class BoundBulkhead:
 
         Cancellation: as the policy's.
         """
-        await self._enter()
+        await self._enter(call)
         try:
             return await attempt(call)
         finally:
             self._places.release()
 
-    async def _enter(self) -> None:
+    async def _enter(self, call: Call) -> None:
         try:
             self._places.acquire_nowait()
         except trio.WouldBlock:
+            call.pulse("waiting", 0.0)
             await self._wait()
+            call.pulse("admitted", 0.0)
 
     async def _wait(self) -> None:
         if self._places.statistics().tasks_waiting >= self._policy.queue:

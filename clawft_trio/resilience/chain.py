@@ -7,7 +7,7 @@ import attrs
 from clawft_trio.chat import Provider
 from clawft_trio.resilience.bulkhead import Bulkhead
 from clawft_trio.resilience.circuit_breaker import CircuitBreaker
-from clawft_trio.resilience.failover import Failover
+from clawft_trio.resilience.failover import Failover, HedgeAfter
 from clawft_trio.resilience.resilient import Resilient
 from clawft_trio.resilience.retry import Retry
 from clawft_trio.resilience.retry_budget import RetryBudget
@@ -26,16 +26,16 @@ def resilient_chain(
     gap: float | None = 25.0,
     tool_gap: float | None = 180.0,
     total: float | None = 600.0,
-    hedge_after: float | None = 10.0,
+    hedge_after: HedgeAfter = 10.0,
     budget: RetryBudget | None = None,
     windows: dict[str, int] | None = None,
-) -> Provider:
-    """Providers in order of preference, as one that gets answers through.
+) -> Resilient:
+    """Providers in order of preference, as one provider.
 
     Each target gets, from the outside in: `Retry` (2 retries), `CircuitBreaker`, `Bulkhead` where given, and the clocks
     `first_content`, `gap` and `tool_gap`. `Failover` walks the targets and starts the next beside one that is silent
-    for `hedge_after` seconds. `total` bounds it all. All retries, hedges and failovers share *budget*; without one the
-    chain has a `RetryBudget` of its own.
+    for `hedge_after` seconds. `total` bounds it all. What is asked again of a target is bounded by *budget*; without
+    one the chain has a `RetryBudget` of its own. `statistics()` of the chain shows breakers, bulkheads and budget.
 
     `delivery` says how much is shown of what has not proved itself. `Hold` and `Preview` go around the whole chain: a
     hedge has to see that a target speaks, although its reader does not yet. `Live` goes around each attempt, whose

@@ -1,9 +1,9 @@
-"""Leave a failing target alone, and look now and then whether it is back."""
+"""Stop asking a failing target, and probe it from time to time."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, Literal, TypeVar
 
 import attrs
@@ -11,19 +11,14 @@ import trio
 from attrs.validators import ge, gt, le
 
 from clawft_trio.chat import Call
-from clawft_trio.errors import CircuitOpen, ClawftError
-from clawft_trio.nursery import leaves
+from clawft_trio.errors import CircuitOpen
 from clawft_trio.observe.events import BreakerChanged
-from clawft_trio.resilience.strategy import Attempt, Policy, Strategy
+from clawft_trio.resilience.strategy import Attempt, PerKey, Policy, Strategy, named
+from clawft_trio.resilience.verdict import blames_target, retry_after
 
 T = TypeVar("T")
 
 BreakerState = Literal["closed", "open", "half_open"]
-
-
-def blames_target(exc: Exception) -> bool:
-    """Whether *exc* speaks against its target's health. What is no error of ours counts, being all that is known."""
-    return any(getattr(leaf, "blames_target", True) for leaf in leaves(exc))
 
 
 def _never(_: Any) -> bool:
@@ -36,12 +31,19 @@ class CircuitBreaker(Policy):
 
     Closed, it counts the outcomes of the last `window` seconds, and opens when at least `minimum_calls` are among
     them and the share of failures reaches `failure_ratio`. Open, it raises `CircuitOpen` without trying. After
-    `open_for` seconds, or what the target's Retry-After said if that is longer, it is half-open: one attempt at a
-    time goes through as a probe. A success closes it with a clean window; a failure opens it again, for twice as
-    long as before, up to `longest_open`.
+    `open_for` seconds, or the target's Retry-After if that is longer, it is half-open: one attempt at a time goes
+    through as a probe. A success closes it with a clean window; a failure opens it again, for twice as long as
+    before, up to `longest_open`.
 
-    A failure whose `retry_after` is beyond `patience` opens it at once, until then: nobody would wait that long,
-    and asking sooner is asking in vain. Cancellation is nobody's failure and counts for nothing.
+    A Retry-After holds for the target, not for the one call that received it: any counted failure with a
+    `retry_after` closes the target to all calls for that time, at most `longest_hold`. `CircuitOpen` is `retryable`
+    then, because the target itself stated when to come back.
+
+    Outcomes of attempts that began before the breaker last opened or closed do not count, nor do cancellations.
+
+    Shared: the state, between all calls of one decorated function, or of one target under `Resilient`. With `by`, a
+    function of the call's arguments, there is one breaker per key (of the `strategy.MAX_KEYS` keys used last):
+    `@CircuitBreaker(by=lambda url: urlsplit(url).hostname)`.
     """
 
     failure_ratio: float = attrs.field(default=0.5, validator=[gt(0), le(1)])
@@ -52,12 +54,13 @@ class CircuitBreaker(Policy):
     open_for: float = attrs.field(default=10.0, validator=gt(0))
     #: seconds; never less than `open_for`
     longest_open: float = attrs.field(default=20.0, validator=gt(0))
-    #: seconds
-    patience: float = attrs.field(default=60.0, validator=ge(0))
+    #: seconds; a Retry-After of more is taken for this much
+    longest_hold: float = attrs.field(default=3600.0, validator=gt(0))
     #: which exceptions count as failures; what does not count as one does not count as a success either
     counts: Callable[[Exception], bool] = blames_target
     #: which results count as failures
     is_failure: Callable[[Any], bool] = _never
+    by: Callable[..., Hashable] | None = attrs.field(default=None, repr=False)
     _own: Strategy = attrs.field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -73,9 +76,11 @@ class CircuitBreaker(Policy):
         """
         return await self._own.run(attempt, call)
 
-    def bind(self, target: str) -> BoundBreaker:
-        """A breaker for *target* alone."""
-        return BoundBreaker(self, target)
+    def bind(self, target: str) -> BoundBreaker | PerKey[BoundBreaker]:
+        """A breaker for *target* alone; with `by`, one for each key there."""
+        if self.by is None:
+            return BoundBreaker(self, target)
+        return PerKey(self.by, lambda key: BoundBreaker(self, named(target, key)))
 
 
 @attrs.frozen(kw_only=True)
@@ -105,6 +110,10 @@ class BoundBreaker:
         self._probe_at: float | None = None
         self._open_for = policy.open_for
         self._probing = False
+        # Whether it is open because the target asked for it.
+        self._held = False
+        # Grows with every opening and closing: an attempt of an earlier one says nothing about the target now.
+        self._generation = 0
 
     def __repr__(self) -> str:
         return f"<CircuitBreaker {self._target or '(unnamed)'} {self.state}>"
@@ -139,17 +148,18 @@ class BoundBreaker:
         probe = self._probe_at is not None
         if probe:
             self._admit_probe(call)
+        generation = self._generation
         try:
             result = await attempt(call)
         except Exception as exc:
             if self._policy.counts(exc):
-                self._note_failure(call, _retry_after(exc), probe=probe)
+                self._note_failure(call, retry_after(exc), generation)
             raise
         else:
             if self._policy.is_failure(result):
-                self._note_failure(call, None, probe=probe)
+                self._note_failure(call, None, generation)
             else:
-                self._note_success(call, probe=probe)
+                self._note_success(call, generation)
             return result
         finally:
             if probe:
@@ -157,43 +167,55 @@ class BoundBreaker:
 
     def _admit_probe(self, call: Call) -> None:
         if self.state == "open" or self._probing:
-            raise CircuitOpen("circuit is open", provider=self._target, retry_after=self._time_to_probe())
+            raise CircuitOpen(provider=self._target, retry_after=self._time_to_probe(), retryable=self._held)
         self._probing = True
-        self._tell(call, "half_open")
+        self._report(call, "half_open")
 
     def _time_to_probe(self) -> float:
-        # While a probe is under way its end is the next chance, and nobody knows when that is: look again soon.
+        # While a probe is under way its end, which is not known, is the next chance: look again soon.
         assert self._probe_at is not None
         return max(self._probe_at - trio.current_time(), 1.0 if self._probing else 0.0)
 
-    def _note_success(self, call: Call, *, probe: bool) -> None:
-        if probe:
-            self._close(call)
-        else:
+    def _note_success(self, call: Call, generation: int) -> None:
+        if generation != self._generation:
+            return
+        if self._probe_at is None:
             self._add(failed=False)
+        else:
+            self._close(call)
 
     def _close(self, call: Call) -> None:
         self._outcomes.clear()
         self._failures = 0
         self._probe_at = None
+        self._held = False
         self._open_for = self._policy.open_for
-        self._tell(call, "closed")
+        self._generation += 1
+        self._report(call, "closed")
 
-    def _note_failure(self, call: Call, retry_after: float | None, *, probe: bool) -> None:
-        if probe:
-            # A policy whose first time is longer than `longest_open` keeps to it: failing again never shortens it.
-            self._open_for = min(self._open_for * 2, max(self._policy.longest_open, self._policy.open_for))
-            self._open(call, retry_after)
+    def _note_failure(self, call: Call, asked: float | None, generation: int) -> None:
+        if generation != self._generation:
             return
-        self._add(failed=True)
-        if self._probe_at is None and (self._is_tripped() or (retry_after or 0.0) > self._policy.patience):
-            self._open(call, retry_after)
+        hold = min(asked or 0.0, self._policy.longest_hold)
+        if self._probe_at is None:
+            self._add(failed=True)
+            tripped = self._is_tripped()
+        else:
+            tripped = not (self._held and hold)
+            if tripped and not self._held:
+                # A policy whose first time is longer than `longest_open` keeps to it: a failure never shortens it.
+                self._open_for = min(self._open_for * 2, max(self._policy.longest_open, self._policy.open_for))
+        if tripped:
+            self._open(call, max(self._open_for, hold), held=False)
+        elif hold:
+            self._open(call, hold, held=True)
 
-    def _open(self, call: Call, retry_after: float | None) -> None:
-        wait = max(self._open_for, retry_after or 0.0)
+    def _open(self, call: Call, wait: float, *, held: bool) -> None:
         self._probe_at = trio.current_time() + wait
+        self._held = held
+        self._generation += 1
         self._opened += 1
-        self._tell(call, "open", wait)
+        self._report(call, "open", wait)
 
     def _add(self, *, failed: bool) -> None:
         now = trio.current_time()
@@ -210,14 +232,9 @@ class BoundBreaker:
         calls = len(self._outcomes)
         return calls >= self._policy.minimum_calls and self._failures >= self._policy.failure_ratio * calls
 
-    def _tell(self, call: Call, state: BreakerState, retry_after: float | None = None) -> None:
+    def _report(self, call: Call, state: BreakerState, retry_after: float | None = None) -> None:
         call.observer(
             BreakerChanged(
                 target=self._target, state=state, retry_after=retry_after, call_id=call.id, turn_id=call.turn_id
             )
         )
-
-
-def _retry_after(exc: Exception) -> float | None:
-    asked = [leaf.retry_after for leaf in leaves(exc) if isinstance(leaf, ClawftError)]
-    return max((seconds for seconds in asked if seconds is not None), default=None)

@@ -1,53 +1,61 @@
-"""One after another until somebody answers, and beside one another where somebody is slow."""
+"""Failover: ask the targets in order until one answers, and the next beside one that is slow."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from typing import Any, Generic, TypeVar, cast
 
 import attrs
 import trio
 
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Provider
-from clawft_trio.errors import (
-    AllProvidersExhausted,
-    CircuitOpen,
-    ClawftError,
-    ContextLengthExceeded,
-)
+from clawft_trio.errors import AllProvidersExhausted, ClawftError, ContextLengthExceeded
 from clawft_trio.nursery import leaves
 from clawft_trio.observe.events import FailedOver, HedgeStarted
 from clawft_trio.observe.recorded import recorded
 from clawft_trio.resilience.hedge import Race
-from clawft_trio.resilience.retry_budget import RetryBudget, may_try_again, note_call
-from clawft_trio.resilience.strategy import Attempt
-from clawft_trio.resilience.visibility import Shown
+from clawft_trio.resilience.retry_budget import RetryBudget
+from clawft_trio.resilience.statistics import ProviderStatistics, statistics_of
+from clawft_trio.resilience.strategy import NO_CALL, Attempt
+from clawft_trio.resilience.verdict import is_curable_elsewhere, is_retryable, is_untried, retry_after
+from clawft_trio.resilience.visibility import shown_of
+
+T = TypeVar("T")
+
+HedgeAfter = float | None | Mapping[str, float | None]
+"""Seconds of silence before a hedge, for all targets or by target name; None, or no entry, is never."""
 
 
 class Failover:
-    """Ordered providers as one: the first that answers, answers.
+    """Ordered targets as one: the first that answers, answers.
 
-    What one had shown before it failed is retracted before the next may speak. Whether another may help is the
-    error's own word (`curable_elsewhere`); an error that says no is raised at once. A target whose circuit is open
-    costs nothing. When all circuits are open, the one that is probed first is waited for, if the caller's deadline
-    and `longest_wait` leave the time.
+    What one had shown before it failed is retracted before the next may show anything. Whether another may help is
+    the error's own statement (`curable_elsewhere`); an error that denies it is raised at once. A target whose circuit
+    is open costs nothing. A target that the call has not asked yet is always asked; the budget bounds everything
+    else. When the others have failed and a circuit is open, its probe is waited for, if the caller's deadline and
+    `longest_wait` leave the time: no call is given up while a target may be well.
+
+    The targets are providers, or plain async functions of the same arguments: `await Failover(primary, backup)(url)`.
 
     Args:
-      providers: in order of preference.
-      hedge_after: seconds of silence after which the next one is started beside; the first content decides.
-        None: only a failure moves on.
-      budget: shared with the other policies of the process; every target beyond the first takes from it.
+      providers: in order of preference; all providers, or all functions.
+      hedge_after: seconds without content or sign of life after which the next target is started beside; the first
+        content decides. None: only a failure moves on. A mapping gives each target its own; answers that come whole
+        (`ChatRequest.stream` false) are not hedged.
+      budget: bounds what is asked again, per target; shared with the other policies of the process.
       windows: context window in tokens by provider name, where it is known: a request that was too long for one is
         not sent to another that is known to take no more.
-      longest_wait: seconds; how long an all-open chain waits for a probe.
+      longest_wait: seconds; how long a call waits for probes.
     """
 
     keeps_records = True
 
     def __init__(
         self,
-        *providers: Provider,
-        hedge_after: float | None = None,
+        *providers: Provider | Callable[..., Awaitable[Any]],
+        hedge_after: HedgeAfter = None,
         budget: RetryBudget | None = None,
         windows: dict[str, int] | None = None,
         longest_wait: float = 60.0,
@@ -55,7 +63,11 @@ class Failover:
     ) -> None:
         if not providers:
             raise ValueError("Failover needs at least one provider")
-        self.providers = tuple(map(recorded, providers))
+        functions = [one for one in providers if not hasattr(one, "complete")]
+        if functions and (len(functions) < len(providers) or not all(map(callable, functions))):
+            raise TypeError("Failover takes providers, or async functions, and not both")
+        self.functions: tuple[Callable[..., Awaitable[Any]], ...] = tuple(cast("Any", functions))
+        self.providers: tuple[Provider, ...] = () if functions else tuple(map(recorded, cast("Any", providers)))
         self.hedge_after = hedge_after
         self.budget = budget
         self.windows: dict[str, int] = dict(windows or {})
@@ -63,177 +75,244 @@ class Failover:
         self._name = name
 
     def __repr__(self) -> str:
-        return f"<Failover {' -> '.join(provider.name for provider in self.providers)}>"
+        names = [provider.name for provider in self.providers] or [_name_of(function) for function in self.functions]
+        return f"<Failover {' -> '.join(names)}>"
 
     @property
     def name(self) -> str:
         """What the chain is called."""
         return self._name
 
+    def statistics(self) -> ProviderStatistics:
+        """The chain now: its budget, and each target's breaker, bulkhead and limit."""
+        budget = self.budget
+        targets = map(statistics_of, self.providers)
+        if budget is None:
+            return ProviderStatistics(name=self.name, targets=tuple(targets))
+        return ProviderStatistics(
+            name=self.name,
+            budget=budget.statistics(),
+            targets=tuple(attrs.evolve(target, budget=budget.statistics(target.name)) for target in targets),
+        )
+
     async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
         """Answer *request* by the first provider that can.
 
         Raises:
-          AllProvidersExhausted: none could; raised from a group of what each said. With a single provider its own
+          AllProvidersExhausted: none could; raised from a group of each one's error. With a single provider its own
             error comes out instead.
-          ClawftError: one said that nobody else can help either.
+          ClawftError: one that states that no other target can help.
 
         Cancellation: whatever is running is cancelled and waited for.
         """
-        note_call(self.budget, call)
+        targets = [_Target(one.name, partial(one.complete, request)) for one in self.providers]
+        if not request.stream:
+            call = attrs.evolve(call, unary=True)
         try:
-            response = await _Walk(self, request, call).run()
+            response = await _Walk(self, targets, call).run()
         except ClawftError as exc:
             exc.attempts = call.log.records
             raise
         return attrs.evolve(response, attempts=call.log.records)
 
+    async def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the functions in turn with these arguments, until one returns.
 
-class _Walk:
+        Raises:
+          AllProvidersExhausted: all raised errors that another target may cure; from a group of them.
+          Exception: what a function raised, when it is no such error.
+          TypeError: the targets are providers.
+
+        Cancellation: whatever is running is cancelled and waited for.
+        """
+        if not self.functions:
+            raise TypeError("this Failover has providers: ask it with `complete`")
+        targets = [_Target(_name_of(one), _attempt_of(one, args, kwargs)) for one in self.functions]
+        return await _Walk(self, targets, NO_CALL).run()
+
+    def hedge_after_of(self, target: str) -> float | None:
+        """Seconds of silence of *target* before the next is started beside it."""
+        after = self.hedge_after
+        return after.get(target) if isinstance(after, Mapping) else after
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    return getattr(function, "__qualname__", type(function).__qualname__)
+
+
+def _attempt_of(function: Callable[..., Awaitable[T]], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Attempt[T]:
+    return lambda _: function(*args, **kwargs)
+
+
+@attrs.frozen(eq=False)
+class _Target(Generic[T]):
+    name: str
+    attempt: Attempt[T]
+
+
+class _Walk(Generic[T]):
     """One call's way along the chain."""
 
-    def __init__(self, chain: Failover, request: ChatRequest, call: Call) -> None:
+    def __init__(self, chain: Failover, targets: Sequence[_Target[T]], call: Call) -> None:
         self._chain = chain
-        self._request = request
+        self._targets = targets
         self._call = call
-        self._shown = Shown(call.emit)
-        self._waiting = deque(chain.providers)
-        self._errors: list[tuple[Provider, Exception]] = []
-        # Whether an attempt has been made: what comes after it is extra and has to be paid for.
-        self._tried = False
+        self._shown = shown_of(call)
+        self._waiting = deque(targets)
+        # The last error of each target; a second round drops what it tries again.
+        self._errors: dict[_Target[T], Exception] = {}
+        # Targets whose first request is entered in the budget, and those that got one.
+        self._noted: set[_Target[T]] = set()
+        self._asked: set[_Target[T]] = set()
+        # Targets whose next request was paid for when a hedge was started beside them.
+        self._prepaid: set[_Target[T]] = set()
         self._give_up_at = trio.current_time() + chain.longest_wait
 
-    async def run(self) -> ChatResponse:
+    async def run(self) -> T:
         while True:
-            response = await self._once_along()
-            if response is not None:
-                return response
-            wait = self._time_to_first_probe()
+            while self._waiting:
+                target = self._waiting.popleft()
+                if not self._may_ask(target):
+                    continue
+                try:
+                    return await self._ask(target)
+                except Exception as exc:
+                    if not is_curable_elsewhere(exc):
+                        raise
+                    await self._shown.retract(exc, self._call)
+                self._notify_failover(target)
+            wait = self._time_to_next_chance()
             if wait is None:
                 raise self._exhausted()
             await trio.sleep(wait)
-            self._errors.clear()
-            self._waiting.extend(self._chain.providers)
+            self._waiting.extend(t for t in self._targets if t in self._errors and _may_be_well(self._errors[t]))
 
-    async def _once_along(self) -> ChatResponse | None:
-        """Ask each in turn; None when nobody could."""
-        while self._waiting:
-            if self._tried and not may_try_again(self._chain.budget):
-                return None
-            asked = len(self._errors)
-            try:
-                return await self._ask_next()
-            except Exception as exc:  # noqa: BLE001  # judged in _judge, which raises what is final
-                self._judge(exc)
-                await self._shown.retract(exc, self._call)
-            self._tell_failover(asked)
-        return None
+    def _may_ask(self, target: _Target[T]) -> bool:
+        """Whether *target* may be asked; a first request always may, and what is more is taken from its budget."""
+        budget = self._chain.budget
+        first = target not in self._asked and not self._call.extra
+        if budget is None or target in self._prepaid:
+            self._prepaid.discard(target)
+            return True
+        if not first:
+            return self._call.budgeted == target.name or budget.withdraw(target.name)
+        if target not in self._noted:
+            self._noted.add(target)
+            if self._call.budgeted != target.name:
+                budget.deposit(target.name)
+        return True
 
-    async def _ask_next(self) -> ChatResponse:
-        provider = self._waiting.popleft()
-        attempt = self._attempt(provider)
+    async def _ask(self, target: _Target[T]) -> T:
         call = self._call.showing(self._shown)
-        if self._chain.hedge_after is None or not self._waiting:
+        after = self._chain.hedge_after_of(target.name)
+        if after is None or call.unary or not self._waiting:
             try:
-                return await attempt(call)
+                return await self._attempt(target, call)
             except Exception as exc:
-                self._note(provider, exc)
+                self._note(target, exc)
                 raise
-        racers = [provider]
-        race: Race[ChatResponse] = Race(
-            attempt,
-            self._waiting,
-            lambda: self._take_next(racers),
+        racers = [target]
+        race: Race[T] = Race(
+            partial(self._attempt, target),
+            partial(self._next_racer, racers),
             call,
-            delay=self._chain.hedge_after,
-            budget=self._chain.budget,
-            on_hedge=lambda: self._tell_hedge(racers),
-            is_final=_is_final,
+            delay=after,
+            is_final=lambda exc: not is_curable_elsewhere(exc),
         )
         try:
             return await race.run()
         except Exception:
-            # Who was given up for a winner that then failed has not failed itself: asked again, after the others.
+            # A target that lost to a winner which then failed has not failed itself: asked again, after the others.
             self._waiting.extend(racer for number, racer in enumerate(racers) if number not in race.errors)
             raise
         finally:
             for number, error in race.errors.items():
                 self._note(racers[number], error)
 
-    def _take_next(self, racers: list[Provider]) -> Attempt[ChatResponse]:
-        """The next in the chain, because somebody in the race is slow."""
-        racers.append(self._waiting.popleft())
-        return self._attempt(racers[-1])
+    def _next_racer(self, racers: list[_Target[T]], replaces: bool) -> Attempt[T] | None:
+        """The next target in the chain, because the one asked last is slow, or failed as a hedge (*replaces*)."""
+        slow, budget = racers[-1], self._chain.budget
+        if not self._waiting:
+            return None
+        # Charged to the slow one, which may have to be asked again: should the hedge win and then break.
+        if not replaces and budget is not None and not budget.withdraw(slow.name):
+            return None
+        if not replaces:
+            self._prepaid.add(slow)
+        target = self._waiting.popleft()
+        if not self._may_ask(target):
+            return None
+        racers.append(target)
+        self._call.observer(
+            HedgeStarted(slow=slow.name, target=target.name, call_id=self._call.id, turn_id=self._call.turn_id)
+        )
+        return partial(self._attempt, target)
 
-    def _attempt(self, provider: Provider) -> Attempt[ChatResponse]:
-        return partial(self._run_attempt, provider)
-
-    async def _run_attempt(self, provider: Provider, call: Call) -> ChatResponse:
-        extra = call.extra or self._tried
+    async def _attempt(self, target: _Target[T], call: Call) -> T:
+        again = call.extra or target in self._asked
+        self._asked.add(target)
+        budgeted = call.budgeted if self._chain.budget is None else target.name
         elsewhere = call.elsewhere or bool(self._waiting)
-        return await provider.complete(self._request, attrs.evolve(call, extra=extra, elsewhere=elsewhere))
+        return await target.attempt(attrs.evolve(call, extra=again, budgeted=budgeted, elsewhere=elsewhere))
 
-    def _note(self, provider: Provider, exc: Exception) -> None:
-        self._errors.append((provider, exc))
-        if not isinstance(exc, CircuitOpen):
-            self._tried = True
+    def _note(self, target: _Target[T], exc: Exception) -> None:
+        self._errors.pop(target, None)
+        self._errors[target] = exc
+        if is_untried(exc):
+            self._asked.discard(target)
         if any(isinstance(leaf, ContextLengthExceeded) for leaf in leaves(exc)):
-            self._skip_smaller_windows(provider)
+            self._skip_smaller_windows(target)
 
-    def _skip_smaller_windows(self, provider: Provider) -> None:
-        window = self._chain.windows.get(provider.name)
+    def _skip_smaller_windows(self, target: _Target[T]) -> None:
+        windows = self._chain.windows
+        window = windows.get(target.name)
         if window is not None:
-            larger = [p for p in self._waiting if self._chain.windows.get(p.name, window + 1) > window]
+            larger = [one for one in self._waiting if windows.get(one.name, window + 1) > window]
             self._waiting.clear()
             self._waiting.extend(larger)
 
-    def _judge(self, exc: Exception) -> None:
-        """Raise what nobody else can cure."""
-        if _is_final(exc):
-            raise exc
-
-    def _tell_failover(self, asked: int) -> None:
-        if self._waiting:
-            failed, error = self._errors[asked]
+    def _notify_failover(self, failed: _Target[T]) -> None:
+        if self._waiting and failed in self._errors:
             self._call.observer(
                 FailedOver(
                     failed=failed.name,
                     target=self._waiting[0].name,
-                    error=error,
+                    error=self._errors[failed],
                     call_id=self._call.id,
                     turn_id=self._call.turn_id,
                 )
             )
 
-    def _tell_hedge(self, racers: list[Provider]) -> None:
-        slow, target = racers[-2], racers[-1]
-        self._call.observer(
-            HedgeStarted(slow=slow.name, target=target.name, call_id=self._call.id, turn_id=self._call.turn_id)
-        )
-
-    def _time_to_first_probe(self) -> float | None:
-        """Seconds to wait when all circuits are open; None when that is not so, or too long."""
-        if not all(isinstance(exc, CircuitOpen) for _, exc in self._errors):
-            return None
-        wait = self._retry_after()
+    def _time_to_next_chance(self) -> float | None:
+        """Seconds until the first probe of an open circuit; None when there is none, or it is too far away."""
+        waits = [retry_after(exc) for exc in self._errors.values() if is_untried(exc)]
+        wait = min((seconds for seconds in waits if seconds is not None), default=None)
         if wait is None:
             return None
         due = trio.current_time() + wait
         return wait if due < min(self._give_up_at, trio.current_effective_deadline()) else None
 
-    def _retry_after(self) -> float | None:
-        said = [leaf.retry_after for _, exc in self._errors for leaf in leaves(exc) if isinstance(leaf, ClawftError)]
-        return min((seconds for seconds in said if seconds is not None), default=None)
-
     def _exhausted(self) -> Exception:
-        errors = [exc for _, exc in self._errors]
-        if len(self._chain.providers) == 1:
+        errors = list(self._errors.values())
+        if len(self._targets) == 1 and errors:
             return errors[-1]
-        who = ", ".join(f"{provider.name}: {type(exc).__name__}" for provider, exc in self._errors)
-        failure = AllProvidersExhausted(f"nobody could answer ({who})", retry_after=self._retry_after())
-        failure.__cause__ = ExceptionGroup("what each provider said", errors)
+        waits = [seconds for exc in errors if (seconds := retry_after(exc)) is not None]
+        failure = AllProvidersExhausted(
+            "; ".join(_line(target.name, exc) for target, exc in self._errors.items()) or "the retry budget is used up",
+            retryable=any(is_retryable(leaf) for exc in errors for leaf in leaves(exc)),
+            curable_elsewhere=True,
+            retry_after=min(waits, default=None),
+        )
+        if errors:
+            failure.__cause__ = ExceptionGroup("the error of each target", errors)
         return failure
 
 
-def _is_final(exc: Exception) -> bool:
-    return not all(getattr(leaf, "curable_elsewhere", False) for leaf in leaves(exc))
+def _may_be_well(exc: Exception) -> bool:
+    return is_untried(exc) or is_retryable(exc)
+
+
+def _line(name: str, exc: Exception) -> str:
+    """One target's own message, for the message of `AllProvidersExhausted`."""
+    text = str(exc) or type(exc).__name__
+    return (text if text.startswith(name) else f"{name}: {text}")[:300]

@@ -1,20 +1,21 @@
-"""Slowness is hedged: a second attempt beside the first, and whoever shows content first goes on."""
+"""Hedging: a second attempt beside one that is silent; the first to show content wins."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sized
+from collections.abc import Callable
+from functools import partial
 from typing import Generic, TypeVar
 
 import attrs
 import trio
 from attrs.validators import ge
 
-from clawft_trio.chat import CONTENT, Call, StreamEvent
+from clawft_trio.chat import Call, LifeSign, StreamEvent, is_content
 from clawft_trio.nursery import raise_one
 from clawft_trio.observe.events import HedgeStarted
-from clawft_trio.resilience.retry_budget import RetryBudget, may_try_again, note_call
-from clawft_trio.resilience.strategy import Attempt, Policy
+from clawft_trio.resilience.retry_budget import RetryBudget
+from clawft_trio.resilience.strategy import Attempt, Policy, Strategy, target_of
 
 T = TypeVar("T")
 
@@ -25,15 +26,18 @@ def _never(_: Exception) -> bool:
 
 @attrs.frozen(kw_only=True)
 class Hedge(Policy):
-    """Start the same attempt again beside one that has shown nothing after `delay` seconds.
+    """Start the same attempt again beside one that has shown nothing for `after` seconds.
 
-    The first content decides: the other is cancelled, and nothing of it is shown. Both are on record, the loser
-    as cancelled, for its tokens may be billed. A failure of one leaves the other to go on; a failure of the
-    winner after its content is the hedge's. Only for what may safely run twice.
+    The first content decides: the others are cancelled, and nothing of them is shown. All are on record, the losers
+    as cancelled, for their tokens may be billed. A failure of one leaves the others to go on; a failure of the winner
+    after its content is the hedge's. Signs of life (`Call.pulse`) start the `after` seconds anew. Only for what may
+    safely run twice.
+
+    Nothing is shared between calls but `budget`.
     """
 
     #: seconds
-    delay: float = attrs.field(validator=ge(0))
+    after: float = attrs.field(validator=ge(0))
     #: attempts beside the first
     extra: int = attrs.field(default=1, validator=ge(1))
     budget: RetryBudget | None = None
@@ -46,14 +50,45 @@ class Hedge(Policy):
 
         Cancellation: all are cancelled and waited for.
         """
-        note_call(self.budget, call)
+        return await self._run(attempt, call, target_of(call))
+
+    def bind(self, target: str) -> Strategy:
+        """This policy, with its extra attempts entered in the budget of *target*."""
+        return _BoundHedge(self, target)
+
+    async def _run(self, attempt: Attempt[T], call: Call, target: str) -> T:
+        budget = self.budget
+        if budget is not None and not call.extra and call.budgeted != target:
+            budget.deposit(target)
         others = deque([attempt] * self.extra)
-        race = Race(attempt, others, others.popleft, call, delay=self.delay, budget=self.budget)
-        return await race.run()
+
+        def next_attempt(replaces: bool) -> Attempt[T] | None:  # noqa: ARG001 - each extra attempt is paid for
+            if not others or not (budget is None or budget.withdraw(target)):
+                return None
+            call.observer(HedgeStarted(slow=target, target=target, call_id=call.id, turn_id=call.turn_id))
+            budgeted = call.budgeted if budget is None else target
+            return partial(_beside, others.popleft(), budgeted)
+
+        return await Race(attempt, next_attempt, call, delay=self.after).run()
+
+
+async def _beside(attempt: Attempt[T], budgeted: str, call: Call) -> T:
+    return await attempt(attrs.evolve(call, extra=True, budgeted=budgeted))
+
+
+@attrs.frozen
+class _BoundHedge:
+    """A `Hedge` for one target."""
+
+    policy: Hedge
+    target: str
+
+    async def run(self, attempt: Attempt[T], call: Call) -> T:
+        return await self.policy._run(attempt, call, self.target)
 
 
 class _Arm(Generic[T]):
-    """One contestant: an `emit` that lets pass only what the winner says."""
+    """One contestant: an `emit` that lets pass only what the winner shows."""
 
     __slots__ = ("_early", "_race", "number", "scope")
 
@@ -63,18 +98,19 @@ class _Arm(Generic[T]):
         self._race = race
         self._early: StreamEvent | None = None
 
-    async def __call__(self, event: StreamEvent) -> None:
+    async def emit(self, event: StreamEvent) -> None:
         race = self._race
         if race.winner is self:
             await race.call.emit(event)
         elif race.winner is None:
             await self._compete(event)
-        # A loser is cancelled at its next checkpoint; what it still says is nobody's.
+        # A loser is cancelled at its next checkpoint; what it still shows is dropped.
 
     async def _compete(self, event: StreamEvent) -> None:
-        if not isinstance(event, CONTENT):
-            # Not content, so it decides nothing: the last one (a usage report) is told if this arm wins.
+        if not is_content(event):
+            # It shows life and decides nothing: the last one (a usage report) is passed on if this arm wins.
             self._early = event
+            self.pulse("alive", 0.0)
             return
         self._race.win(self)
         if self._early is not None:
@@ -82,16 +118,20 @@ class _Arm(Generic[T]):
             await self._race.call.emit(early)
         await self._race.call.emit(event)
 
-    def _call(self) -> Call:
-        call = self._race.call.showing(self)
-        return attrs.evolve(call, extra=True) if self.number else call
+    def pulse(self, sign: LifeSign, quiet_for: float) -> None:
+        race = self._race
+        if race.winner is None:
+            race.note(sign, quiet_for)
+        # One arm that waits does not stop the clocks of a race in which another is running.
+        if race.winner is self or (race.winner is None and (sign != "waiting" or race.running == 1)):
+            race.call.pulse(sign, quiet_for)
 
     async def run(self, attempt: Attempt[T]) -> None:
         race = self._race
         try:
             with self.scope:
-                result = await attempt(self._call())
-                # Whoever has shown content has already won; an answer without any wins by arriving.
+                result = await attempt(race.call.showing(self.emit).pulsing(self.pulse))
+                # An arm that has shown content has won already; an answer without any wins by arriving.
                 if race.winner is None:
                     race.win(self)
                     if self._early is not None:
@@ -100,37 +140,37 @@ class _Arm(Generic[T]):
                     race.results.append(result)
         except Exception as exc:  # noqa: BLE001  # raised by Race.run, bare
             race.errors[self.number] = exc
-            if race.winner is None and race.is_final(exc):
-                race.win(self)
         finally:
             race.running -= 1
             race.settled.set()
 
 
 class Race(Generic[T]):
-    """Attempts started one after another, `delay` seconds apart, until one shows content.
+    """Attempts started one after another until one shows content.
+
+    A further attempt starts after `delay` seconds without content or sign of life, and at once when the attempt that
+    was started last has failed while an earlier one is still running. A failure decides nothing while another attempt
+    runs: only when none is left does the race fail.
 
     Args:
       first: starts at once.
-      waiting: what could still be started; empty when there is nothing.
-      take_next: takes the next attempt out of *waiting*; called only when it is due and paid for.
-      is_final: whether a failure decides the race, because nobody else may answer after it.
+      next_attempt: gives the next attempt when it is due, or None when there is none or it may not start. Its argument
+        says whether it replaces a hedge that failed.
+      delay: seconds.
+      is_final: whether an error is one that no other attempt may cure: it stops further starts, and comes out of a
+        race in which all failed.
     """
 
     def __init__(
         self,
         first: Attempt[T],
-        waiting: Sized,
-        take_next: Callable[[], Attempt[T]],
+        next_attempt: Callable[[bool], Attempt[T] | None],
         call: Call,
         *,
         delay: float,
-        budget: RetryBudget | None = None,
-        on_hedge: Callable[[], None] | None = None,
         is_final: Callable[[Exception], bool] = _never,
     ) -> None:
         self.call = call
-        self.is_final = is_final
         #: by the number of the attempt, in the order in which they failed
         self.errors: dict[int, Exception] = {}
         self.results: list[T] = []
@@ -138,12 +178,12 @@ class Race(Generic[T]):
         self.running: int = 0
         self.settled: trio.Event = trio.Event()
         self._first = first
-        self._waiting = waiting
-        self._take_next = take_next
+        self._next_attempt = next_attempt
         self._delay = delay
-        self._budget = budget
-        self._on_hedge = on_hedge
+        self._is_final = is_final
         self._arms: list[_Arm[T]] = []
+        # When the next attempt is due, by the last start or sign of life.
+        self._due = 0.0
 
     def win(self, arm: _Arm[T]) -> None:
         """Decide for *arm*."""
@@ -153,11 +193,20 @@ class Race(Generic[T]):
                 other.scope.cancel(reason="hedge lost")
         self.settled.set()
 
+    def note(self, sign: LifeSign, quiet_for: float) -> None:
+        """Put off the next attempt for a sign of life. Waiting on this side is no reason: it may take long."""
+        if sign == "alive":
+            # It works, but whether it will be quick is open: it has the same time again.
+            self._due = max(self._due, trio.current_time() + self._delay)
+        elif sign != "waiting" and quiet_for > 0:
+            self._due = max(self._due, trio.current_time() + max(quiet_for, self._delay))
+
     async def run(self) -> T:
         """The winner's result.
 
         Raises:
-          Exception: the winner's; without a winner the last error, with all of them in `errors`.
+          Exception: the winner's; without a winner the first that is final, else the last, with all of them in
+            `errors`.
 
         Cancellation: all attempts are cancelled and waited for.
         """
@@ -171,28 +220,31 @@ class Race(Generic[T]):
             return self.results[0]
         if self.winner is not None:
             raise self.errors[self.winner.number]
-        raise self.errors[list(self.errors)[-1]]
+        errors = list(self.errors.values())
+        raise next(filter(self._is_final, errors), errors[-1])
 
     async def _start_others(self, nursery: trio.Nursery) -> None:
-        """Add an attempt whenever `delay` passes with nothing shown; stop when all have failed."""
+        """Add an attempt whenever one is due; stop when the race is decided, or none may start any more."""
         while self.winner is None and self.running:
             self.settled = trio.Event()
-            with trio.move_on_after(self._delay) as scope:
-                await self.settled.wait()
-            if not scope.cancelled_caught:
-                continue
-            if not self._start_next(nursery):
+            replaces = self._last_failed()
+            if not replaces:
+                with trio.move_on_at(self._due) as scope:
+                    await self.settled.wait()
+                if not scope.cancelled_caught or trio.current_time() < self._due:
+                    continue
+            if not self._start_next(nursery, replaces):
                 return
 
-    def _start_next(self, nursery: trio.Nursery) -> bool:
-        # Paid for before it is taken: what is taken and not started would be lost to whoever comes after the race.
-        if not self._waiting or not may_try_again(self._budget):
+    def _last_failed(self) -> bool:
+        return len(self._arms) > 1 and self._arms[-1].number in self.errors
+
+    def _start_next(self, nursery: trio.Nursery, replaces: bool) -> bool:
+        if any(map(self._is_final, self.errors.values())):
             return False
-        attempt = self._take_next()
-        if self._on_hedge is not None:
-            self._on_hedge()
-        else:
-            self.call.observer(HedgeStarted(slow="", target="", call_id=self.call.id, turn_id=self.call.turn_id))
+        attempt = self._next_attempt(replaces)
+        if attempt is None:
+            return False
         self._start(nursery, attempt)
         return True
 
@@ -200,4 +252,5 @@ class Race(Generic[T]):
         arm = _Arm(self, len(self._arms))
         self._arms.append(arm)
         self.running += 1
+        self._due = trio.current_time() + self._delay
         nursery.start_soon(arm.run, attempt)

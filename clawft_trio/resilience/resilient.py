@@ -6,9 +6,10 @@ from functools import partial
 
 import attrs
 
-from clawft_trio.chat import Call, ChatRequest, ChatResponse, Provider
+from clawft_trio.chat import Call, ChatRequest, ChatResponse, Invocation, Provider
 from clawft_trio.errors import ClawftError
 from clawft_trio.observe.recorded import recorded
+from clawft_trio.resilience.statistics import ProviderStatistics, of_strategy, statistics_of
 from clawft_trio.resilience.strategy import Policy, Strategy
 
 
@@ -37,16 +38,24 @@ class Resilient:
         """The provider's, with the model if this target has one of its own."""
         return self.provider.name if self.model is None else f"{self.provider.name}/{self.model}"
 
+    def statistics(self) -> ProviderStatistics:
+        """The state of the strategies, and of what is below: breaker, bulkhead, limit and budget."""
+        below, own = statistics_of(self.provider), of_strategy(self.strategy)
+        return attrs.evolve(below, name=self.name, **own)
+
     async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
         """Answer *request* under the policy.
 
         Raises:
-          ClawftError: what is left when the policy has done what it could; `attempts` tells what that was.
+          ClawftError: what is left when the policy has done what it could; `attempts` holds what was tried.
 
         Cancellation: the running attempt is cancelled and waited for; it is on record in `call.log`.
         """
         if self.model is not None:
             request = attrs.evolve(request, model=self.model)
+        call = attrs.evolve(
+            call, unary=call.unary or not request.stream, invocation=Invocation(self.name, (request,), {})
+        )
         try:
             response = await self.strategy.run(partial(self.provider.complete, request), call)
         except ClawftError as exc:

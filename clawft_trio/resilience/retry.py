@@ -1,4 +1,4 @@
-"""The same again, later."""
+"""Retry a failed attempt at the same target, with exponential backoff."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from attrs.validators import ge, gt, optional
 
 from clawft_trio.backoff import backoff
 from clawft_trio.chat import Call, ignore
-from clawft_trio.errors import ClawftError
 from clawft_trio.nursery import leaves
 from clawft_trio.observe.events import RetryScheduled
-from clawft_trio.resilience.retry_budget import RetryBudget, may_try_again, note_call
-from clawft_trio.resilience.strategy import Attempt, Policy
-from clawft_trio.resilience.visibility import Shown
+from clawft_trio.resilience.retry_budget import RetryBudget
+from clawft_trio.resilience.strategy import Attempt, Policy, Strategy, target_of
+from clawft_trio.resilience.verdict import is_retryable, is_untried, retry_after
+from clawft_trio.resilience.visibility import Shown, shown_of
 
 T = TypeVar("T")
 
@@ -27,13 +27,21 @@ Uniform: TypeAlias = Callable[[float, float], float]
 
 @attrs.frozen(kw_only=True)
 class Retry(Policy):
-    """Try the same target again when the error says that this may help.
+    """Try the same target again when its error states that this may help.
 
     The wait before retry n (from 1) is drawn evenly from 0 to `min(longest_wait, first_wait * multiplier**(n-1))`: full
-    jitter, so that callers which failed together do not come back together. Where the error carries a
-    `retry_after`, that is the wait, to the second, because the server knows better; up to `longest_retry_after`,
-    beyond which the error is raised at once with the time in it. While another target stands by
-    (`Call.elsewhere`) the cap is `longest_retry_after_elsewhere`, and a target that fell silent is not asked again.
+    jitter, so that callers which failed together do not come back together. Where the error carries a `retry_after`,
+    the wait is exactly that, up to `longest_retry_after`; beyond it the error is raised at once. While another target
+    stands by (`Call.elsewhere`) the cap is `longest_retry_after_elsewhere`, and a target that fell silent is not asked
+    again.
+
+    Around a plain function the transport errors of httpx, httpx2, `OSError` and trio are retried, and
+    `httpx.HTTPStatusError` by its status, `Retry-After` included; `on` overrules that.
+
+    A target that an earlier `Retry-After` keeps closed (`CircuitOpen` with `retryable`) is waited for, within the same
+    caps, and such a wait counts neither as a retry nor against the budget: nothing was sent.
+
+    Nothing is shared between calls but `budget`.
     """
 
     max_retries: int = attrs.field(default=3, validator=ge(0))
@@ -50,7 +58,7 @@ class Retry(Policy):
     #: seconds; a server that asks for more is not waited for
     longest_retry_after: float = attrs.field(default=60.0, validator=ge(0))
     longest_retry_after_elsewhere: float = attrs.field(default=5.0, validator=ge(0))
-    #: which exceptions may be retried: types, or a function; by default it is the error's own word
+    #: which exceptions may be retried: types, or a function; by default the error's own statement
     on: type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool] | None = None
     budget: RetryBudget | None = None
     uniform: Uniform = attrs.field(default=random.uniform, repr=False)
@@ -63,62 +71,95 @@ class Retry(Policy):
 
         Cancellation: ends the running attempt, or the wait; a wait holds nothing.
         """
-        note_call(self.budget, call)
-        started = trio.current_time() if self.total is not None else 0.0
-        retry = 0
-        while True:
-            # Nobody watches a plain call, so there is nothing to retract.
-            shown = Shown(call.emit) if call.emit is not ignore else None
-            try:
-                return await attempt(call if shown is None else call.showing(shown))
-            except Exception as exc:
-                retry += 1
-                wait = self._wait_after(exc, retry, call, started)
-                if wait is None:
-                    raise
-                await self._prepare(exc, retry, wait, call, shown)
-            await trio.sleep(wait)
-            call = attrs.evolve(call, extra=True) if not call.extra else call
+        return await _Series(self, call, target_of(call)).run(attempt, call)
+
+    def bind(self, target: str) -> Strategy:
+        """This policy, with its retries entered in the budget of *target*."""
+        return _BoundRetry(self, target)
 
     def wait_before(self, retry: int) -> float:
-        """Seconds to wait before retry number *retry* (1 is the first), when no server says otherwise."""
+        """Seconds to wait before retry number *retry* (1 is the first), when no server states otherwise."""
         cap = backoff(retry, first=self.first_wait, longest=self.longest_wait, multiplier=self.multiplier)
         return cap if self.jitter == 0 else self.uniform(cap * (1 - self.jitter), cap)
 
-    def _wait_after(self, exc: Exception, retry: int, call: Call, started: float) -> float | None:
-        if retry > self.max_retries or not self._may_retry(exc, call):
-            return None
-        wait = self._asked_wait(exc, call)
-        if wait is None:
-            wait = self.wait_before(retry)
-        elif wait < 0:
-            return None
-        if self.total is not None and trio.current_time() + wait > started + self.total:
-            return None
-        return wait if may_try_again(self.budget) else None
+    def may_retry(self, exc: Exception, call: Call) -> bool:
+        """Whether *exc* may be retried at all, in every leaf."""
+        return all(self._may_retry(leaf, call) for leaf in leaves(exc))
 
-    def _may_retry(self, exc: Exception, call: Call) -> bool:
-        return all(self._is_retryable(leaf, call) for leaf in leaves(exc))
-
-    def _is_retryable(self, exc: BaseException, call: Call) -> bool:
+    def _may_retry(self, exc: BaseException, call: Call) -> bool:
         if not isinstance(exc, Exception) or (call.elsewhere and getattr(exc, "silent", False)):
             return False
         if self.on is None:
-            return isinstance(exc, ClawftError) and exc.retryable
+            return is_retryable(exc)
         if isinstance(self.on, type | tuple):
             return isinstance(exc, self.on)
         return self.on(exc)
 
-    def _asked_wait(self, exc: Exception, call: Call) -> float | None:
-        """What the server asked for; None when it did not, negative when it asks for too much."""
-        asked = [leaf.retry_after for leaf in leaves(exc) if isinstance(leaf, ClawftError)]
-        longest = max((seconds for seconds in asked if seconds is not None), default=None)
-        if longest is None:
-            return None
-        cap = self.longest_retry_after_elsewhere if call.elsewhere else self.longest_retry_after
-        return max(longest, 0.0) if longest <= cap else -1.0
 
-    async def _prepare(self, exc: Exception, retry: int, wait: float, call: Call, shown: Shown | None) -> None:
-        call.observer(RetryScheduled(retry=retry, wait=wait, error=exc, call_id=call.id, turn_id=call.turn_id))
+@attrs.frozen
+class _BoundRetry:
+    """A `Retry` for one target."""
+
+    policy: Retry
+    target: str
+
+    async def run(self, attempt: Attempt[T], call: Call) -> T:
+        return await _Series(self.policy, call, self.target).run(attempt, call)
+
+
+class _Series:
+    """The attempts of one call under a `Retry`."""
+
+    __slots__ = ("_policy", "_retries", "_started", "_target", "_waited")
+
+    def __init__(self, policy: Retry, call: Call, target: str) -> None:
+        self._policy = policy
+        self._target = target
+        self._retries = 0
+        # Seconds spent waiting for a target that a Retry-After keeps closed.
+        self._waited = 0.0
+        self._started = trio.current_time() if policy.total is not None else 0.0
+        if policy.budget is not None and not call.extra and call.budgeted != target:
+            policy.budget.deposit(target)
+
+    async def run(self, attempt: Attempt[T], call: Call) -> T:
+        while True:
+            # Without a consumer there is nothing to retract.
+            shown = shown_of(call) if call.emit is not ignore else None
+            try:
+                return await attempt(call if shown is None else call.showing(shown))
+            except Exception as exc:
+                wait = self._wait_after(exc, call)
+                if wait is None:
+                    raise
+                await self._prepare(exc, wait, call, shown)
+                asked_nothing = is_untried(exc)
+            await trio.sleep(wait)
+            if not asked_nothing:
+                budgeted = call.budgeted if self._policy.budget is None else self._target
+                call = attrs.evolve(call, extra=True, budgeted=budgeted)
+
+    def _wait_after(self, exc: Exception, call: Call) -> float | None:
+        """Seconds until the next attempt; None when *exc* is final."""
+        policy = self._policy
+        asked = retry_after(exc)
+        # Without a time in it a refusal counts as an attempt, or a wait of nothing could repeat for ever.
+        untried = is_untried(exc) and asked is not None
+        self._retries += not untried
+        if self._retries > policy.max_retries or policy.max_retries == 0 or not policy.may_retry(exc, call):
+            return None
+        cap = policy.longest_retry_after_elsewhere if call.elsewhere else policy.longest_retry_after
+        if asked is not None and asked + (self._waited if untried else 0.0) > cap:
+            return None
+        wait = policy.wait_before(self._retries or 1) if asked is None else max(asked, 0.0)
+        if policy.total is not None and trio.current_time() + wait > self._started + policy.total:
+            return None
+        if untried:
+            self._waited += wait
+            return wait
+        return wait if policy.budget is None or policy.budget.withdraw(self._target) else None
+
+    async def _prepare(self, exc: Exception, wait: float, call: Call, shown: Shown | None) -> None:
+        call.observer(RetryScheduled(retry=self._retries, wait=wait, error=exc, call_id=call.id, turn_id=call.turn_id))
         if shown is not None:
             await shown.retract(exc, call)

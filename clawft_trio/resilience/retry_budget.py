@@ -1,86 +1,101 @@
-"""A bound on extra requests for the whole process: retries must not become the outage."""
+"""A bound on extra requests, per target: retries must not become the outage."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections import OrderedDict
 
 import attrs
 import trio
 
+MAX_TARGETS = 1000
+"""Targets that are remembered; beyond it the one that was used longest ago is forgotten, its bucket full again."""
+
 
 @attrs.frozen(kw_only=True)
 class RetryBudgetStatistics:
-    """What a `RetryBudget` has seen."""
+    """What a `RetryBudget` has counted, for one target or for all of them."""
 
-    #: extra attempts that could start right now
+    #: extra requests that could start right now; over several targets, the least of them
     balance: float
+    #: calls that asked the target; over several targets, their sum
     calls: int
     spent: int
     refused: int
 
 
 class RetryBudget:
-    """A token bucket shared by all retries, hedges and failovers of a process.
+    """One token bucket per target, for every request to it that is not a call's first.
 
-    Every logical call brings `ratio` tokens, every second brings `per_second`; an extra attempt takes one; the
-    bucket starts full and never holds more than `capacity`. So over any stretch of time
+    A call's first request to a target is always free and brings `ratio` tokens to that target's bucket; so a failover
+    to a target that the call has not asked yet always goes. What takes a token: a retry, a request to the same target
+    in a second round or beside itself (`Hedge`), and a hedge, which is charged to the target that is slow because that
+    one may have to be asked again. Each bucket starts full at `capacity`, gains `per_second` tokens a second and never
+    holds more than `capacity`. So for every target, over any stretch of time and whatever fails,
 
-        extra attempts <= capacity + ratio * calls + per_second * seconds
+        requests <= calls * (1 + ratio) + floor        with floor = capacity + per_second * seconds
 
-    whatever fails. The shape and its defaults, 20 % and 10 a second, are Finagle's `RetryBudget`; the full start
-    lets a process that has just begun survive a bad minute.
+    where `calls` counts the calls that asked this target. The shape and the defaults, 20 % and 10 a second, are those
+    of Finagle's `RetryBudget`; the full start lets a process that has just begun survive a bad minute.
 
-    One object per process, handed to every policy that starts extra attempts.
+    Share one object among all policies of a process.
     """
 
     def __init__(self, *, capacity: float = 100.0, ratio: float = 0.2, per_second: float = 10.0) -> None:
-        if min(capacity, ratio, per_second) < 0:
+        if not min(capacity, ratio, per_second) >= 0:
             raise ValueError("capacity, ratio and per_second must not be negative")
         self.capacity = capacity
         self.ratio = ratio
         self.per_second = per_second
-        self._balance = capacity
-        self._as_of: float | None = None
-        self._calls = 0
-        self._spent = 0
-        self._refused = 0
+        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
     def __repr__(self) -> str:
-        return f"<RetryBudget {self._balance:.1f} of {self.capacity:g}, {self._spent} spent, {self._refused} refused>"
+        buckets = ", ".join(f"{name or '(unnamed)'} {bucket.balance:.1f}" for name, bucket in self._buckets.items())
+        return f"<RetryBudget of {self.capacity:g}: {buckets or 'unused'}>"
 
-    def deposit(self) -> None:
-        """Note a logical call."""
-        self._calls += 1
-        self._refill(self.ratio)
+    def deposit(self, target: str = "") -> None:
+        """Note a call's first request to *target*."""
+        bucket = self._bucket(target)
+        bucket.calls += 1
+        bucket.balance = min(self.capacity, bucket.balance + self.ratio)
 
-    def withdraw(self) -> bool:
-        """Take a token for one extra attempt; False when there is none, and then it must not start."""
-        self._refill(0.0)
-        if self._balance < 1.0:
-            self._refused += 1
+    def withdraw(self, target: str = "") -> bool:
+        """Take a token for one extra request to *target*; False when there is none, and then it must not be sent."""
+        bucket = self._bucket(target)
+        if bucket.balance < 1.0:
+            bucket.refused += 1
             return False
-        self._balance -= 1.0
-        self._spent += 1
+        bucket.balance -= 1.0
+        bucket.spent += 1
         return True
 
-    def statistics(self) -> RetryBudgetStatistics:
-        """The bucket now."""
-        self._refill(0.0)
-        return RetryBudgetStatistics(balance=self._balance, calls=self._calls, spent=self._spent, refused=self._refused)
+    def statistics(self, target: str | None = None) -> RetryBudgetStatistics:
+        """The bucket of *target* now, or all buckets together."""
+        names = [*self._buckets] if target is None else [target]
+        buckets = [self._bucket(name) for name in names]
+        return RetryBudgetStatistics(
+            balance=min((bucket.balance for bucket in buckets), default=self.capacity),
+            calls=sum(bucket.calls for bucket in buckets),
+            spent=sum(bucket.spent for bucket in buckets),
+            refused=sum(bucket.refused for bucket in buckets),
+        )
 
-    def _refill(self, tokens: float) -> None:
+    def _bucket(self, target: str) -> _Bucket:
         now = trio.current_time()
-        elapsed = 0.0 if self._as_of is None else now - self._as_of
-        self._as_of = now
-        self._balance = min(self.capacity, self._balance + tokens + elapsed * self.per_second)
+        bucket = self._buckets.get(target)
+        if bucket is None:
+            bucket = self._buckets[target] = _Bucket(balance=self.capacity, as_of=now)
+            if len(self._buckets) > MAX_TARGETS:
+                self._buckets.popitem(last=False)
+        bucket.balance = min(self.capacity, bucket.balance + (now - bucket.as_of) * self.per_second)
+        bucket.as_of = now
+        self._buckets.move_to_end(target)
+        return bucket
 
 
-def may_try_again(budget: RetryBudget | None) -> bool:
-    """Whether one more attempt is allowed, and paid for, by *budget*."""
-    return budget is None or budget.withdraw()
-
-
-def note_call(budget: RetryBudget | None, call: Any) -> None:
-    """Let *budget* know of a logical call; of attempts that are extra themselves it has heard already."""
-    if budget is not None and not call.extra:
-        budget.deposit()
+@attrs.define
+class _Bucket:
+    balance: float
+    as_of: float
+    calls: int = 0
+    spent: int = 0
+    refused: int = 0

@@ -15,13 +15,14 @@ Four rules hold for all of them:
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from functools import partial, wraps
-from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, overload
+from typing import Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 import attrs
 
-from clawft_trio.chat import Call
+from clawft_trio.chat import Call, Invocation
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -30,7 +31,10 @@ Attempt: TypeAlias = Callable[[Call], Awaitable[T]]
 """Something that can be tried: it gets the call and returns a result, or raises."""
 
 NO_CALL = Call()
-"""What plain functions under a policy are called with: nobody watches, nothing is shown."""
+"""The call of plain functions under a policy: nothing is shown and nothing is recorded."""
+
+MAX_KEYS = 1000
+"""Keys of a policy with `by` whose state is remembered; beyond it the one that was used longest ago is forgotten."""
 
 
 class Strategy(Protocol):
@@ -81,7 +85,7 @@ class Policy:
           TypeError: what is to be wrapped is a plain `def`: whoever calls it would get a coroutine and not know it.
         """
         if args or kwargs:
-            return self.run(lambda _: function(*args, **kwargs), NO_CALL)
+            return self.run(lambda _: function(*args, **kwargs), invoking(function, args, kwargs))
         if (
             inspect.isfunction(function)
             and not inspect.iscoroutinefunction(function)
@@ -94,7 +98,7 @@ class Policy:
 
         @wraps(function)
         async def wrapped(*args: Any, **kwargs: Any) -> T:
-            return await self.run(lambda _: function(*args, **kwargs), NO_CALL)
+            return await self.run(lambda _: function(*args, **kwargs), invoking(function, args, kwargs))
 
         return wrapped
 
@@ -134,3 +138,60 @@ def compose(*layers: Strategy) -> Composed:
 def bound(strategy: Strategy, target: str) -> Strategy:
     """*strategy* with a memory of its own, if it is one that remembers."""
     return strategy.bind(target) if isinstance(strategy, Policy) else strategy
+
+
+def invoking(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
+    """The call of a plain function under a policy."""
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    return attrs.evolve(NO_CALL, invocation=Invocation(name, args, kwargs))
+
+
+def target_of(call: Call) -> str:
+    """The name of what *call* asks, for a policy that is bound to no target: the function's."""
+    return "" if call.invocation is None else call.invocation.name
+
+
+S_co = TypeVar("S_co", bound=Strategy, covariant=True)
+
+
+class PerKey(Generic[S_co]):
+    """One strategy with state for each key that *by* makes of a call's arguments."""
+
+    def __init__(self, by: Callable[..., Hashable], make: Callable[[Hashable], S_co]) -> None:
+        self._by = by
+        self._make = make
+        self._bound: OrderedDict[Hashable, S_co] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"<PerKey of {len(self._bound)} keys>"
+
+    def of(self, key: Hashable) -> S_co:
+        """The strategy for *key*, made at first use."""
+        bound = self._bound.get(key)
+        if bound is None:
+            bound = self._bound[key] = self._make(key)
+            if len(self._bound) > MAX_KEYS:
+                self._bound.popitem(last=False)
+        self._bound.move_to_end(key)
+        return bound
+
+    def statistics(self) -> Mapping[Hashable, Any]:
+        """The statistics of each key's strategy."""
+        return {key: bound.statistics() for key, bound in self._bound.items() if hasattr(bound, "statistics")}
+
+    async def run(self, attempt: Attempt[T], call: Call) -> T:
+        """Run *attempt* under the strategy of its key.
+
+        Raises:
+          Exception: the strategy's, or what `by` raised.
+
+        Cancellation: the strategy's.
+        """
+        invocation = call.invocation
+        key = self._by() if invocation is None else self._by(*invocation.args, **invocation.kwargs)
+        return await self.of(key).run(attempt, call)
+
+
+def named(target: str, key: Hashable) -> str:
+    """The name of a target's part for *key*, in errors and statistics."""
+    return f"{target}[{key}]" if target else str(key)

@@ -12,10 +12,21 @@ import attrs
 import trio
 from attrs.validators import gt, optional
 
-from clawft_trio.chat import CONTENT, Call, Emit, Reset, StreamEvent, ToolCallDelta
+from clawft_trio.chat import (
+    Call,
+    LifeSign,
+    ReasoningDelta,
+    Reset,
+    StreamEvent,
+    TextDelta,
+    ToolCallDelta,
+    UsageReport,
+    is_content,
+)
 from clawft_trio.errors import ConsumerLeft, ProviderTimeout
 from clawft_trio.nursery import raise_one
 from clawft_trio.resilience.strategy import Attempt, Policy
+from clawft_trio.resilience.visibility import Shown, partial_response, shown_of
 
 T = TypeVar("T")
 
@@ -26,9 +37,15 @@ _limit = attrs.field(default=None, validator=optional(gt(0)))
 class Timeout(Policy):
     """Give up on an attempt that takes too long, each clock in seconds, None for no limit.
 
-    `first_content` runs until the first text, reasoning or tool call; an attempt that shows nothing until its
-    end has to end within it. `gap` runs from content to content; pings, comments and usage do not reset it.
-    Time that the consumer takes counts for neither. `total` bounds everything, the consumer's time included.
+    `first_content` runs until the first text, reasoning or tool call, `gap` from content to content. Signs of life
+    start both anew: usage, an empty delta, the start of a block; while the target works on what takes long (it thinks,
+    a local server loads its model) the clock is at least as long as the provider states with `Call.pulse`. Pings and
+    comments are no signs. Time that the consumer takes, and time that an attempt waits on this side for a slot or a
+    connection, counts for neither. An answer that comes whole (`Call.unary`) has neither clock until
+    something of it was shown. `total` bounds
+    everything.
+
+    Nothing is shared between calls.
     """
 
     first_content: float | None = _limit
@@ -42,30 +59,31 @@ class Timeout(Policy):
         """Run *attempt* within the clocks.
 
         Raises:
-          ProviderTimeout: a clock of this policy ran out; `clock` says which. A deadline of somebody else's is
-            theirs and passes as cancellation.
+          ProviderTimeout: a clock of this policy ran out; `clock` says which, `partial` holds what was shown. A
+            deadline of a caller's passes as cancellation.
 
         Cancellation: the attempt is cancelled and waited for.
         """
         if self.total is None:
             return await self._watch(attempt, call)
+        shown = shown_of(call)
         with trio.move_on_after(self.total) as scope:
-            return await self._watch(attempt, call)
+            return await self._watch(attempt, call.showing(shown))
         assert scope.cancelled_caught
-        raise ProviderTimeout(clock="total", limit=self.total)
+        raise _expired("total", self.total, shown)
 
     async def _watch(self, attempt: Attempt[T], call: Call) -> T:
         if self.first_content is None and self.gap is None and self.tool_gap is None:
             return await attempt(call)
-        watch = _Watch(call.emit, self)
+        watch = _Watch(shown_of(call), call, self)
         results: list[T] = []
         failures: list[BaseException] = []
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(watch.bark)
+                nursery.start_soon(watch.wait_for_expiry)
                 try:
                     with watch.scope:
-                        results.append(await attempt(call.showing(watch)))
+                        results.append(await attempt(call.showing(watch.emit).pulsing(watch.pulse)))
                 except (Exception, ConsumerLeft) as exc:  # noqa: BLE001  # re-raised below, outside the nursery
                     failures.append(exc)
                 nursery.cancel_scope.cancel(reason="attempt ended")
@@ -75,72 +93,89 @@ class Timeout(Policy):
             raise failures[0]
         if results:
             return results[0]
-        clock, limit = watch.expired
-        raise ProviderTimeout(clock=clock, limit=limit)
+        raise _expired(*watch.expired, watch.shown)
+
+
+def _expired(clock: str, limit: float, shown: Shown) -> ProviderTimeout:
+    error = ProviderTimeout(clock=clock, limit=limit)
+    error.partial = partial_response(shown.so_far())
+    return error
 
 
 class _Watch:
-    """An `emit` that notes when content passes, and the one task that looks at the note.
+    """An `emit` and a `pulse` that note signs of life, and the one task that looks at the notes.
 
     Moving a deadline costs 1.8 microseconds; a note costs a tenth of it, and is all that happens per event.
     """
 
-    __slots__ = ("_emit", "_first", "_gap", "_kind", "_last", "_passing", "_tool_gap", "expired", "scope")
-
-    def __init__(self, emit: Emit, limits: Timeout) -> None:
+    def __init__(self, shown: Shown, call: Call, limits: Timeout) -> None:
         self.scope = trio.CancelScope()
         #: the clock that ran out and its limit
         self.expired = ("first_content", 0.0)
-        self._emit = emit
+        self.shown = shown
+        self._pulse = call.pulse
         self._first = inf if limits.first_content is None else limits.first_content
         self._gap = inf if limits.gap is None else limits.gap
         self._tool_gap = self._gap if limits.tool_gap is None else limits.tool_gap
         # The class of the last content; None before the first.
         self._kind: type[StreamEvent] | None = None
+        # The consumer has an event, or the attempt waits on this side: no clock runs.
         self._passing = False
+        self._waiting = False
+        # Seconds for which the target may be quiet by the last sign.
+        self._quiet_for = inf if call.unary else 0.0
         self._last = trio.current_time()
 
-    async def __call__(self, event: StreamEvent) -> None:
-        if not isinstance(event, CONTENT):
+    async def emit(self, event: StreamEvent) -> None:
+        if not (event.text if type(event) is TextDelta else is_content(event)):
             await self._pass_by(event)
             return
         # While the consumer has it, no clock runs.
         self._passing = True
         self._kind = type(event)
+        self._quiet_for = 0.0
         try:
-            await self._emit(event)
+            await self.shown(event)
         finally:
             # Also when it was cancelled there: a retry below may go on, and has to be watched again.
             self._last = trio.current_time()
             self._passing = False
 
     async def _pass_by(self, event: StreamEvent) -> None:
-        """Show what is no content: it starts no clock anew, and the consumer's time counts for none."""
+        """Pass on what is no content; usage and empty deltas are signs of life."""
         began = trio.current_time()
         self._passing = True
         try:
-            await self._emit(event)
+            await self.shown(event)
         finally:
             self._last += trio.current_time() - began
             self._passing = False
         if isinstance(event, Reset):
             # Another attempt begins below: its first content has a clock of its own.
-            self._kind, self._last = None, trio.current_time()
+            self._kind, self._quiet_for, self._last = None, 0.0, trio.current_time()
+        elif isinstance(event, UsageReport | TextDelta | ReasoningDelta):
+            self._last = trio.current_time()
 
-    async def bark(self) -> None:
+    def pulse(self, sign: LifeSign, quiet_for: float) -> None:
+        self._pulse(sign, quiet_for)
+        self._waiting = sign == "waiting"
+        if sign in {"alive", "thinking"} or quiet_for > self._quiet_for:
+            self._quiet_for = quiet_for
+        self._last = trio.current_time()
+
+    async def wait_for_expiry(self) -> None:
         """Cancel the scope at the very moment at which a clock runs out."""
         while True:
             limit = self._limit()
             now = trio.current_time()
-            due = (now if self._passing else self._last) + limit
+            due = (now if self._passing or self._waiting else self._last) + limit
             if due <= now:
                 self.expired = ("first_content" if self._kind is None else "gap", limit)
                 self.scope.cancel(reason=f"no {self.expired[0]} within {limit:g} s")
                 return
-            # Content only moves `due` further, except that it may start a shorter clock.
+            # Signs of life only move `due` further, except that they may start a shorter clock.
             await trio.sleep_until(min(due, now + self._first, now + self._gap, now + self._tool_gap))
 
     def _limit(self) -> float:
-        if self._kind is None:
-            return self._first
-        return self._tool_gap if self._kind is ToolCallDelta else self._gap
+        gap = self._tool_gap if self._kind is ToolCallDelta else self._gap
+        return max(self._first if self._kind is None else gap, self._quiet_for)

@@ -68,6 +68,11 @@ class Shown:
                 self._reasoning = self._reasoning or growing_text()
                 self._reasoning.write(event.text)
 
+    @property
+    def text(self) -> StringIO:
+        """Where the text is kept until the next `Reset`."""
+        return self._text
+
     async def _take_back(self, event: Reset) -> None:
         # Forgotten only when it was delivered: cancelled half way, it may not have been heard and has to be said again,
         # or the next attempt's words would stand behind this one's.
@@ -100,6 +105,26 @@ class Shown:
             await self(Reset(discarded, cause))
 
 
+def shown_of(call: Call) -> Shown:
+    """What remembers the content that *call* shows: its `emit`, where that does so already and text is kept once."""
+    emit = call.emit
+    return emit if isinstance(emit, Shown) and not emit.content else Shown(emit)
+
+
+def partial_response(seen: Discarded, *, provider: str = "", model: str = "") -> ChatResponse | None:
+    """What was shown of an attempt that failed, as a response; None when nothing was."""
+    if not (seen.text or seen.reasoning or seen.tool_calls):
+        return None
+    return ChatResponse(
+        content=seen.text,
+        reasoning=seen.reasoning,
+        tool_calls=seen.tool_calls,
+        finish_reason="incomplete",
+        provider=provider,
+        model=model,
+    )
+
+
 @attrs.frozen(kw_only=True)
 class Live(Policy):
     """Forward everything at once, retract it when the attempt fails.
@@ -118,7 +143,7 @@ class Live(Policy):
         """
         if self.after_content == "restart":
             return await attempt(call)
-        shown = Shown(call.emit)
+        shown = shown_of(call)
         try:
             return await attempt(call.showing(shown))
         except ProviderError as exc:
@@ -129,14 +154,7 @@ class Live(Policy):
 
 def _make_final(exc: ProviderError, seen: Discarded) -> None:
     exc.retryable = exc.curable_elsewhere = False
-    exc.partial = exc.partial or ChatResponse(
-        content=seen.text,
-        reasoning=seen.reasoning,
-        tool_calls=seen.tool_calls,
-        finish_reason="incomplete",
-        provider=exc.provider,
-        model=exc.model,
-    )
+    exc.partial = exc.partial or partial_response(seen, provider=exc.provider, model=exc.model)
 
 
 class _Held:

@@ -43,6 +43,7 @@ from clawft_trio.tools.thread_pool import (
 )
 from clawft_trio.tools.tool import (
     Mode as Mode,
+    NestedTurn as NestedTurn,
     Tool as Tool,
     ToolContext as ToolContext,
     ToolFunction as ToolFunction,

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import attrs
 
-from clawft_trio.auth import UserPermissions
+from clawft_trio.auth import UserPermissions, matches_any
 from clawft_trio.chat import ToolCall, ToolSpec
 from clawft_trio.errors import ToolDenied, UnknownTool
 from clawft_trio.observe.events import Noted
@@ -108,6 +108,19 @@ class ToolRegistry:
     def _report_change(self) -> None:
         for watcher in list(self._watchers):
             watcher()
+
+    def narrowed(self, tools: Iterable[Tool], patterns: Iterable[str] = ()) -> ToolRegistry:
+        """A registry of *tools* and of those here whose names match one of *patterns*.
+
+        It shares the locks, the threads, the policy and the approval of this one.
+        """
+        wanted = tuple(patterns)
+        own = list(tools)
+        names = {tool.name for tool in own}
+        shared = [tool for tool in self if tool.name not in names and matches_any(tool.name, wanted)]
+        narrow = ToolRegistry([*own, *shared], policy=self.policy, approve=self.approve)
+        narrow.locks, narrow._threads = self.locks, self._threads
+        return narrow
 
     def specs(self, permissions: UserPermissions) -> tuple[ToolSpec, ...]:
         """The tools that *permissions* allow, sorted by name, as a model is told of them."""

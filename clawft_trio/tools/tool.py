@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, overload
@@ -15,8 +16,10 @@ from typing import Any, Literal, TypeAlias, overload
 import attrs
 import trio
 
+from clawft_trio.attempts import Usage
 from clawft_trio.auth import AuthContext, UserPermissions, matches_any
 from clawft_trio.chat import JsonObject, ToolSpec, unobserved
+from clawft_trio.messages import joined_key
 from clawft_trio.observe.events import ToolProgress
 from clawft_trio.tools.client import NO_CLIENT, ToolClient
 from clawft_trio.tools.schema import Check, check_schema, output_schema_of, parameters_of
@@ -65,6 +68,18 @@ class ToolMetadata:
 
 
 @attrs.frozen(kw_only=True)
+class NestedTurn:
+    """A turn of a sub-agent that a tool call started, and what it took."""
+
+    agent: str
+    turn_id: str
+    #: None when no provider reported it
+    usage: Usage | None
+    #: US dollars; None when a part of it has no price
+    cost: Decimal | None
+
+
+@attrs.frozen(kw_only=True)
 class ToolContext:
     """On whose behalf and where a tool runs. A tool function that annotates a parameter with it, gets it."""
 
@@ -72,6 +87,8 @@ class ToolContext:
     session: str = ""
     workspace: Path | None = None
     turn_id: str = ""
+    #: which of the turn's requests to a model asked for the call; 1 is the first
+    round: int = 0
     call_id: str = ""
     #: name of the tool that runs
     tool: str = ""
@@ -84,6 +101,17 @@ class ToolContext:
     threads: ThreadPool | None = attrs.field(default=None, repr=False)
     #: the MCP client that called, to ask or to log to; outside MCP it refuses every request
     client: ToolClient = attrs.field(default=NO_CLIENT, repr=False)
+    #: where turns of sub-agents are added that calls of this turn start
+    nested: list[NestedTurn] = attrs.field(factory=list, repr=False)
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every execution of this call, in any process, and different for every other call.
+
+        An effect outside cannot be fenced: a worker that is stopped for longer than its lease may act after another
+        has taken the turn over. A service that is given this key can recognise the second request.
+        """
+        return joined_key(self.turn_id, str(self.round), self.call_id)
 
     def of_call(self, call_id: str, tool: str, *, deadline: float, threads: ThreadPool) -> ToolContext:
         """The context of one call of this turn."""
@@ -93,6 +121,7 @@ class ToolContext:
             session=self.session,
             workspace=self.workspace,
             turn_id=self.turn_id,
+            round=self.round,
             call_id=call_id,
             tool=tool,
             deadline=deadline,
@@ -100,6 +129,7 @@ class ToolContext:
             log=self.log,
             threads=threads,
             client=self.client,
+            nested=self.nested,
         )
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:

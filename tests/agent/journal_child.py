@@ -56,9 +56,9 @@ class Deadly(Store):
         if STEP == Deadly.boundaries:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    async def transact(self, function: Callable[[sqlite3.Connection], Any]) -> Any:
+    async def transact(self, function: Callable[[sqlite3.Connection], Any], **options: Any) -> Any:
         self.boundary()
-        result = await self._store.transact(function)
+        result = await self._store.transact(function, **options)
         self.boundary()
         return result
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from clawft_trio.agent import journal as journal_room, sessions as sessions_room
+from clawft_trio.agent import journal as journal_room, journal_sql, sessions as sessions_room
 from clawft_trio.agent.journal import Journal
 from clawft_trio.agent.sessions import Sessions
 from clawft_trio.bus import StoredUndelivered
@@ -175,7 +175,7 @@ async def test_the_end_of_a_turn_forgets_its_steps_and_keeps_its_reply_in_one_st
 
 
 async def test_old_ids_are_forgotten_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_room, "_REMEMBERED", 2)
+    monkeypatch.setattr(journal_sql, "_REMEMBERED", 2)
     async with open_store(None, migrations=journal_room.MIGRATIONS) as store:
         journal = Journal(store)
         messages = [InboundMessage(channel="t", sender_id="a", chat_id="1", content="x", id=f"{n}") for n in range(5)]

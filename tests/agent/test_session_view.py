@@ -86,16 +86,20 @@ async def test_the_tail_has_the_newest_messages(kind: str, tmp_path: Path) -> No
 @kinds
 async def test_a_result_is_found_whole(kind: str, tmp_path: Path) -> None:
     async with opened(kind, tmp_path) as sessions:
-        for text in ("old", "new"):
-            call = ToolCall(id='c"1', name="look")
-            answer = Message.tool(text, tool_call_id='c"1')
-            await sessions.append("s", [Message.user("q"), Message.assistant(tool_calls=(call,)), answer])
-        assert await sessions.result("s", 'c"1') == "new"
-        await sessions.keep_result("s", 'c"1', "whole \udcff")
-        await sessions.keep_result("s", 'c"1', "whole")
-        assert await sessions.result("s", 'c"1') == "whole"
-        assert await sessions.result("s", "c2") is None
-        assert await sessions.result("other", 'c"1') is None
+        call = ToolCall(id="c1", name="look")
+        found = Message.tool("found", tool_call_id="c1")
+        await sessions.append("s", [Message.user("q"), Message.assistant(tool_calls=(call,)), found])
+        place = (await sessions.tail("s", 9)).rows[2].place
+        assert await sessions.result("s", f"m{place}") == "found"
+        assert await sessions.result("s", f"m{place - 1}") is None
+        await sessions.keep_result("s", "r1", "whole \udcff")
+        await sessions.keep_result("s", "r1", "whole")
+        assert await sessions.result("s", "r1") == "whole"
+        for unknown in ("r2", "m", "m-1", "m99", "", "m" + "9" * 30, "m²"):
+            assert await sessions.result("s", unknown) is None
+        # Another session's results are not to be read.
+        assert await sessions.result("other", "r1") is None
+        assert await sessions.result("other", f"m{place}") is None
 
 
 @kinds
@@ -187,7 +191,7 @@ LONG = [
 def test_a_cleared_result_is_one_line_with_what_when_how_large_and_how_to_get_it_again() -> None:
     (line,) = [message.text for message in shown(tail(LONG, 3), readable=True) if message.role == "tool"]
     assert line.startswith('[Result of look({"at": "xxx')
-    for part in ("2026-11-28T12:00Z", "5000 characters", 'read_result(id="c1")'):
+    for part in ("2026-11-28T12:00Z", "5000 characters", 'read_result(id="m3")'):
         assert part in line
     assert len(line) < 400
     assert "\n" not in line

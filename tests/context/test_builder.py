@@ -184,17 +184,59 @@ async def test_messages_are_the_prompt_the_history_and_the_question(tmp_path):
         Message.assistant("", tool_calls=(call,)),
         Message.tool("text", tool_call_id="1"),
     )
-    messages = await builder.build_messages(history, "now?")
-    assert messages == (Message.system(await builder.build_system_prompt()), *history, Message.user("now?"))
+    system, *said, asked = await builder.build_messages(history, "now?")
+    whole_prompt = await builder.build_system_prompt()
+    assert tuple(said) == history
+    assert asked.text.startswith("now?\n\n## Memory\n\n")
+    # The notes stand behind what stays the same, and only there.
+    assert whole_prompt == f"{system.text}\n\n---\n\n{asked.text.removeprefix('now?').strip()}"
     image = Image(url="https://example.org/a.png")
-    assert (await builder.build_messages([], Message.user("look", image)))[-1] == Message.user("look", image)
+    assert (await builder.build_messages([asked], Message.user("look", image)))[-1] == Message.user("look", image)
+
+
+async def test_notes_come_with_a_message_when_they_have_changed(tmp_path):
+    cache = FileCache()
+    memory = Memory(tmp_path, cache)
+    builder = ContextBuilder(tmp_path, cache=cache, memory=memory)
+    history = []
+    told = []
+    for number, note in enumerate(["Ana is a vegetarian.", "", "Ana lives in Oslo.", ""]):
+        if note:
+            await memory.append(note)
+        system, *_, asked = await builder.build_messages(history, f"q{number}")
+        history += [asked, Message.assistant("a")]
+        told.append(asked.text)
+    assert [("vegetarian" in text, "Oslo" in text) for text in told] == [
+        (True, False),
+        (False, False),
+        (True, True),
+        (False, False),
+    ]
+    assert "vegetarian" not in system.text
+    (tmp_path / "memory" / "MEMORY.md").unlink()
+    assert "There are no notes any more." in (await builder.build_messages(history, "q"))[-1].text
+    # Where the notes were cut out of what the model is shown, they come again.
+    assert (await builder.build_messages([], "q"))[-1] == Message.user("q")
+
+
+async def test_of_the_prompts_that_are_kept_the_least_used_goes_first(tmp_path):
+    cache = FileCache()
+    memory = Memory(tmp_path, cache, per_sender=True)
+    builder = ContextBuilder(tmp_path, cache=cache, memory=memory)
+    first = await builder.explain(sender="chat:first")
+    for number in range(63):
+        await builder.build_system_prompt(sender=f"chat:{number}")
+    assert await builder.explain(sender="chat:first") is first
+    for number in range(100, 163):
+        await builder.build_system_prompt(sender=f"chat:{number}")
+    assert await builder.explain(sender="chat:first") is first
 
 
 async def test_a_skill_that_the_user_starts_comes_with_the_message(tmp_path):
     _, builder = whole(tmp_path)
     messages = await builder.build_messages([], "/greet Ana")
     assert messages[-1].text.startswith("/greet Ana\n\n# Skill: greet\n\nGreet Ana.")
-    assert (await builder.build_messages([], "/secret"))[-1] == Message.user("/secret")
+    assert "Skill" not in (await builder.build_messages([], "/secret"))[-1].text
 
 
 async def test_the_restriction_of_a_turn_follows_its_messages(tmp_path):

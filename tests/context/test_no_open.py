@@ -39,7 +39,7 @@ async def main():
         messages = await builder.build_messages([], "hello")
         said = await load.run({"name": "greet"}, ToolContext())
         await memory.search("tea")
-        return {"opened": sorted(opened), "prompt": messages[0].text, "skill": said}
+        return {"opened": sorted(opened), "prompt": messages[0].text, "notes": messages[-1].text, "skill": said}
 
     def rewrite(name, old, new):
         # Of one size, in place, and with its old times.
@@ -97,7 +97,7 @@ def test_the_second_call_of_a_session_opens_nothing(calls: list[dict]) -> None:
     [
         (3, "SOUL.md", "prompt", "You are rude."),
         (5, "skills/greet/SKILL.md", "skill", "Say howdy."),
-        (7, "memory/MEMORY.md", "prompt", "Ana likes rum."),
+        (7, "memory/MEMORY.md", "notes", "Ana likes rum."),
     ],
 )
 def test_a_change_that_keeps_size_and_mtime_opens_that_file_and_is_told(

@@ -30,7 +30,8 @@ async def test_spent_and_reserved_together_stay_within_the_limit() -> None:
         with pytest.raises(BudgetExceeded) as caught:
             await ledger.reserve(claim(), usd("0.41"), own=DOLLAR)
         assert (caught.value.spent, caught.value.limit) == (0, 1)
-        assert caught.value.retry_after == 12 * 3600
+        assert caught.value.retry_after == 900  # the reservation alone is in the way, and its lease ends
+        assert (caught.value.reserved, caught.value.estimate) == (usd("0.6"), usd("0.41"))
         assert caught.value.curable_elsewhere  # something cheaper would fit
         await ledger.settle(first, Bill(cost=usd("0.25")))
         second = await ledger.reserve(claim(), usd("0.75"), own=DOLLAR)
@@ -48,10 +49,28 @@ async def test_what_could_never_fit_has_no_time_to_come_back() -> None:
 
 async def test_the_limit_that_ends_last_says_when_to_come_back() -> None:
     async with open_ledger() as ledger:
-        await ledger.reserve(claim(), usd("0.9"), own=Limits(daily=1, monthly=1))
+        spent = await ledger.reserve(claim(), usd("0.9"), own=Limits(daily=1, monthly=1))
+        await ledger.settle(spent, Bill(cost=usd("0.9")))
         with pytest.raises(BudgetExceeded) as caught:
             await ledger.reserve(claim(), usd("0.5"), own=Limits(daily=1, monthly=1))
         assert caught.value.retry_after == (datetime(2026, 12, 1, tzinfo=UTC) - NOON).total_seconds()
+        with pytest.raises(BudgetExceeded) as caught:
+            await ledger.reserve(claim(), usd("0.5"), own=Limits(daily=1, monthly=2))
+        assert caught.value.retry_after == 12 * 3600
+
+
+async def test_the_time_to_come_back_is_when_enough_leases_have_ended() -> None:
+    clock = Clock()
+    async with open_ledger(clock, lease=600.0) as ledger:
+        for cents in ("0.3", "0.3", "0.3"):
+            await ledger.reserve(claim(), usd(cents), own=DOLLAR, if_lost=Bill(cost=usd("0.1")))
+            clock.pass_(seconds=100)
+        for amount, wait in (("0.25", 300), ("0.45", 400), ("0.65", 500), ("0.8", 12 * 3600 - 300)):
+            with pytest.raises(BudgetExceeded) as caught:
+                await ledger.reserve(claim(), usd(amount), own=DOLLAR)
+            assert caught.value.retry_after == wait
+        clock.pass_(seconds=400)
+        await ledger.reserve(claim(), usd("0.45"), own=DOLLAR)
 
 
 async def test_everybody_together_has_a_limit_and_senders_do_not_share_theirs() -> None:

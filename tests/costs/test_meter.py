@@ -267,7 +267,7 @@ async def test_both_arms_of_a_hedge_pay(through: str, autojump_clock: trio.testi
     async with open_tracker() as tracker:
         if through == "hedge":
             provider = ScriptedProvider([Hang()], [Say("Hi."), Finish(usage=USAGE)], name="p")
-            model: Provider = Resilient(metered(provider, tracker), compose(Hedge(delay=5)))
+            model: Provider = Resilient(metered(provider, tracker), compose(Hedge(after=5)))
         else:
             slow = metered(ScriptedProvider([Hang()], name="p"), tracker)
             fast = metered(ScriptedProvider([Say("Hi."), Finish(usage=USAGE)], name="q"), tracker, "q/n")

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from clawft_trio import errors as e
-from clawft_trio.llm.failures import RETRYABLE_STATUSES, Failures, ProviderErrorBody, redact, retry_after
+from clawft_trio.llm.failures import Failures, ProviderErrorBody, redact
+from clawft_trio.retry_hints import RETRYABLE_STATUSES, retry_after
 
 NOON = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 FAILURES = Failures(provider="p", now=lambda: NOON)
@@ -147,10 +148,16 @@ def test_an_error_says_who_what_and_why():
     assert str(judged(502)) == "p/m: ServerError (502)"
 
 
-@pytest.mark.parametrize("status", [500, 501, 502, 503, 504, 507, 529, 599])
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 507, 529, 599])
 def test_every_status_of_a_failing_server_is_worth_a_retry(status):
     assert judged(status).retryable
     assert not judged(400).retryable
+
+
+@pytest.mark.parametrize("status", [501, 505])
+def test_a_server_that_can_never_do_it_is_not_asked_again(status):
+    assert not judged(status).retryable
+    assert judged(status).curable_elsewhere
 
 
 def test_what_an_error_says_decides_nothing():
@@ -170,8 +177,8 @@ def test_retryable_statuses_are_the_providers_own():
     assert not judged(429, openai("insufficient_quota"), failures=failures).retryable
 
 
-def test_the_default_retryable_statuses_are_those_of_the_specification():
-    assert {408, 409, 425, 429, *range(500, 600)} == RETRYABLE_STATUSES
+def test_the_default_retryable_statuses_are_those_of_the_specification_but_for_what_never_works():
+    assert {408, 409, 425, 429, *range(500, 600)} - {501, 505} == RETRYABLE_STATUSES
 
 
 @pytest.mark.parametrize("status", [400, 503])

@@ -81,7 +81,8 @@ View = Literal["callback", "iterate", "unary"]
 
 
 def under(strategy: Strategy, primary: Provider, backup: Provider) -> Provider:
-    clocks = Timeout(first_content=LIMIT, gap=LIMIT)
+    # An answer that comes whole has the total clock only.
+    clocks = Timeout(first_content=LIMIT, gap=LIMIT, total=4 * LIMIT)
     if strategy == "retry":
         return Resilient(primary, compose(Retry(max_retries=1, first_wait=0.01), clocks))
     return Failover(Resilient(primary, clocks), backup, hedge_after=HEDGE if strategy == "hedge" else None)

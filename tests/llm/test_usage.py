@@ -83,7 +83,7 @@ CHAT = [
         id="nothing but reasoning",
     ),
     pytest.param(
-        "bedrock",
+        "gateway",
         {"prompt_tokens": 3, "completion_tokens": 10, "total_tokens": 2013}
         | {"prompt_tokens_details": details(cached_tokens=1500, cache_write_tokens=500)},
         Usage(input_tokens=2003, output_tokens=10, cached_tokens=1500, cache_write_tokens=500),
@@ -337,7 +337,7 @@ COUNT = st.integers(0, 10**6)
 
 
 @given(
-    vendor=st.sampled_from(["openai", "xai", "gemini", "bedrock", "?"]), figures=st.lists(COUNT, min_size=4, max_size=4)
+    vendor=st.sampled_from(["openai", "xai", "gemini", "vertex", "?"]), figures=st.lists(COUNT, min_size=4, max_size=4)
 )
 def test_whatever_adds_up_is_counted_so_that_it_adds_up(vendor: str, figures: list[int]) -> None:
     prompt, completion, cached, reasoning = figures

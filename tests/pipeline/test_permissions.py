@@ -82,6 +82,10 @@ EVERY_FIELD = [
     ("model_override", True, False),
     ("cost_budget_daily_usd", 1.0, 2.0),
     ("cost_budget_monthly_usd", 10.0, 20.0),
+    ("token_budget_daily", 100, 200),
+    ("token_budget_monthly", 1000, 2000),
+    ("turn_budget_daily", 1, 2),
+    ("turn_budget_monthly", 10, 20),
 ]
 
 
@@ -259,6 +263,10 @@ def test_a_workspace_cannot_give(workspace) -> None:
     ("model_override", False),
     ("cost_budget_daily_usd", 0.5),
     ("cost_budget_monthly_usd", 0.5),
+    ("token_budget_daily", 5),
+    ("token_budget_monthly", 5),
+    ("turn_budget_daily", 1),
+    ("turn_budget_monthly", 1),
 ])  # fmt: skip
 def test_a_workspace_can_take_away(field, less) -> None:
     policy = PermissionsPolicy(users={"telegram:ana": SayOfSender(level=2)})
@@ -311,6 +319,10 @@ permissions = st.builds(
     model_override=st.booleans(),
     cost_budget_daily_usd=st.sampled_from([0.0, 1.0, 2.0]),
     cost_budget_monthly_usd=st.sampled_from([0.0, 1.0, 2.0]),
+    token_budget_daily=st.integers(0, 2),
+    token_budget_monthly=st.integers(0, 2),
+    turn_budget_daily=st.integers(0, 2),
+    turn_budget_monthly=st.integers(0, 2),
 )
 
 
@@ -329,6 +341,10 @@ def no_more_than(less: UserPermissions, more: UserPermissions) -> bool:
         and limited(less.rate_limit, more.rate_limit)
         and limited(less.cost_budget_daily_usd, more.cost_budget_daily_usd)
         and limited(less.cost_budget_monthly_usd, more.cost_budget_monthly_usd)
+        and limited(less.token_budget_daily, more.token_budget_daily)
+        and limited(less.token_budget_monthly, more.token_budget_monthly)
+        and limited(less.turn_budget_daily, more.turn_budget_daily)
+        and limited(less.turn_budget_monthly, more.turn_budget_monthly)
         and less.streaming_allowed <= more.streaming_allowed
         and less.escalation_allowed <= more.escalation_allowed
         and less.escalation_threshold >= more.escalation_threshold

@@ -39,12 +39,12 @@ POLICIES: dict[str, Policy] = {
     "breaker": CircuitBreaker(minimum_calls=2, open_for=3.0),
     "gap": Timeout(first_content=4.0, gap=2.0),
     "total": Timeout(total=9.0),
-    "hedge": Hedge(delay=0.5),
+    "hedge": Hedge(after=0.5),
     "hold": Hold(),
     "preview": Preview(characters=3),
     "preview_seconds": Preview(seconds=1.0),
     "final": Live(after_content="raise"),
-    "bulkhead": Bulkhead(concurrency=2, queue=1, queue_for=1.0),
+    "bulkhead": Bulkhead(max_concurrent=2, queue=1, queue_for=1.0),
 }
 
 steps = st.one_of(

@@ -8,9 +8,9 @@ import trio
 from clawft_trio.attempts import (
     AttemptInProgress,
     AttemptLog,
+    AttemptOutcome,
     AttemptRecord,
     Latency,
-    Outcome,
     call_latency,
     deciding_attempt,
     record_attempt,
@@ -58,7 +58,7 @@ async def test_any_number_of_wrappers_keep_one_record_per_attempt(autojump_clock
     assert len(seen.of(AttemptEnded)) == 2
 
 
-def record(outcome: Outcome, started: float = 0.0, *, shown: bool = False) -> AttemptRecord:
+def record(outcome: AttemptOutcome, started: float = 0.0, *, shown: bool = False) -> AttemptRecord:
     latency = Latency(total=2.0, first_byte=0.5, queued=0.25, first_content=1.0 if shown else None)
     return AttemptRecord(target=f"{outcome}@{started:g}", outcome=outcome, started=started, latency=latency)
 
@@ -77,7 +77,9 @@ def record(outcome: Outcome, started: float = 0.0, *, shown: bool = False) -> At
         ([], "ok", None),
     ],
 )
-def test_one_rule_finds_the_attempt_that_decided(outcomes: list[str], ending: Outcome, decides: int | None) -> None:
+def test_one_rule_finds_the_attempt_that_decided(
+    outcomes: list[str], ending: AttemptOutcome, decides: int | None
+) -> None:
     records = [record(o.rstrip("*"), n, shown=o.endswith("*")) for n, o in enumerate(outcomes)]  # type: ignore[arg-type]
     assert deciding_attempt(records, ending) is (None if decides is None else records[decides])
 

@@ -8,13 +8,18 @@ from hypothesis.stateful import invariant, rule
 from clawft_trio.chat import Call
 from clawft_trio.errors import CircuitOpen, RateLimited, RequestRejected, ServerError
 from clawft_trio.observe import BreakerChanged, Recorder
-from clawft_trio.resilience import CircuitBreaker
+from clawft_trio.resilience import CircuitBreaker, Retry, compose
 from clawft_trio.resilience.circuit_breaker import BoundBreaker
 from clawft_trio.testing.machine import TrioMachine
 
 
 async def succeed(call: Call) -> str:
     return "ok"
+
+
+async def swallow(breaker: BoundBreaker, attempt: object) -> None:
+    with pytest.raises(ServerError):
+        await breaker.run(attempt, Call())  # type: ignore[arg-type]
 
 
 async def fail(call: Call) -> str:
@@ -135,16 +140,71 @@ async def test_outcomes_leave_the_window(autojump_clock: trio.testing.MockClock)
 
 async def test_the_targets_own_time_is_kept_if_it_is_longer(autojump_clock: trio.testing.MockClock) -> None:
     b = breaker()
-    await trip(b, 2, RateLimited("later", retry_after=45.0))
+    await trip(b, 1)
+    await trip(b, 1, RateLimited("later", retry_after=45.0))
     assert b.statistics().retry_after == 45.0
 
 
-async def test_a_retry_after_beyond_patience_opens_at_once(autojump_clock: trio.testing.MockClock) -> None:
-    b = breaker(minimum_calls=100, patience=60.0)
-    await trip(b, 1, RateLimited("later", retry_after=60.0))
+async def test_a_retry_after_holds_for_the_target_at_once(autojump_clock: trio.testing.MockClock) -> None:
+    b = breaker(minimum_calls=100)
+    await trip(b, 1, RateLimited("later", retry_after=2.0))
+    with pytest.raises(CircuitOpen) as caught:
+        await b.run(succeed, Call())
+    assert (caught.value.retry_after, caught.value.retryable) == (2.0, True)
+    await trio.sleep(2.0)
+    assert await b.run(succeed, Call()) == "ok"
     assert b.state == "closed"
-    await trip(b, 1, RateLimited("later", retry_after=600.0))
-    assert b.statistics().retry_after == 600.0
+
+
+async def test_no_server_closes_a_target_for_years(autojump_clock: trio.testing.MockClock) -> None:
+    b = breaker(minimum_calls=100)
+    await trip(b, 1, RateLimited("later", retry_after=1e9))
+    assert b.statistics().retry_after == 3600.0
+
+
+async def test_with_30_s_asked_a_call_a_second_asks_once(autojump_clock: trio.testing.MockClock) -> None:
+    asked: list[float] = []
+
+    async def attempt(call: Call) -> str:
+        asked.append(trio.current_time())
+        await trio.lowlevel.checkpoint()
+        if trio.current_time() < 30:
+            raise RateLimited("later", retry_after=30.0)
+        return "ok"
+
+    strategy = compose(Retry(), CircuitBreaker()).bind("x/y")
+    answers: list[str] = []
+
+    async def one(start: float) -> None:
+        await trio.sleep(start)
+        answers.append(await strategy.run(attempt, Call()))
+
+    async with trio.open_nursery() as nursery:
+        for second in range(20):
+            nursery.start_soon(one, float(second))
+    assert [time for time in asked if time < 30] == [0.0]
+    assert answers == ["ok"] * 20
+    # One probe first; the others when it has succeeded.
+    assert asked[1] == 30.0
+    assert trio.current_time() <= 31.0
+
+
+async def test_what_began_before_the_probe_closed_it_does_not_count(autojump_clock: trio.testing.MockClock) -> None:
+    b = breaker(minimum_calls=2, open_for=5.0)
+
+    async def slow(call: Call) -> str:
+        await trio.sleep(20.0)
+        raise ServerError("down")
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(8):
+            nursery.start_soon(swallow, b, slow)
+        await trio.sleep(1.0)
+        await trip(b, 2)
+        await trio.sleep(5.0)
+        assert await b.run(succeed, Call()) == "ok"
+        assert b.state == "closed"
+    assert (b.state, b.statistics().failures) == ("closed", 0)
 
 
 async def test_results_can_be_failures(autojump_clock: trio.testing.MockClock) -> None:

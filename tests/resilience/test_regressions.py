@@ -24,7 +24,7 @@ from clawft_trio.resilience import (
     resilient_chain,
 )
 from clawft_trio.testing.screen import Screen
-from clawft_trio.testing.script import CallTool, Fail, Finish, Hang, Report, Say, Wait
+from clawft_trio.testing.script import CallTool, Fail, Finish, Hang, Report, Say, Think, Wait
 from clawft_trio.testing.scripted import ScriptedProvider
 
 REQUEST = ChatRequest([Message.user("hello")])
@@ -49,11 +49,22 @@ async def test_no_clock_counts_what_the_consumer_takes(
     screen.check(await model.complete(REQUEST, Call(emit=screen.emit)))
 
 
-async def test_usage_does_not_start_the_gap_anew(autojump_clock: trio.testing.MockClock) -> None:
+async def test_usage_starts_the_gap_anew(autojump_clock: trio.testing.MockClock) -> None:
     script = [Say("a"), Wait(3.0), Report(Usage(input_tokens=1)), Wait(3.0), Say("b"), Finish()]
-    with pytest.raises(ProviderTimeout):
-        await Resilient(ScriptedProvider(script), Timeout(gap=5.0)).complete(REQUEST, Call())
-    assert trio.current_time() == 5.0
+    model = Resilient(ScriptedProvider(script), Timeout(gap=5.0))
+    assert (await model.complete(REQUEST, Call())).text == "ab"
+
+
+async def test_the_clock_that_ends_an_attempt_keeps_what_was_shown(autojump_clock: trio.testing.MockClock) -> None:
+    for policy in (Timeout(gap=5.0), Timeout(total=5.0)):
+        model = Resilient(ScriptedProvider([Think("hm"), Say("a"), Say("b"), Hang()]), policy)
+        with pytest.raises(ProviderTimeout) as caught:
+            await model.complete(REQUEST, Call())
+        assert (caught.value.partial.reasoning, caught.value.partial.text) == ("hm", "ab")
+    silent = Resilient(ScriptedProvider([Hang()]), Timeout(first_content=5.0))
+    with pytest.raises(ProviderTimeout) as caught:
+        await silent.complete(REQUEST, Call())
+    assert caught.value.partial is None
 
 
 async def test_a_consumer_slow_to_forget_is_no_gap_either(autojump_clock: trio.testing.MockClock) -> None:
@@ -150,13 +161,15 @@ async def test_a_retry_of_ones_own_shares_the_chains_budget(autojump_clock: trio
 # --- hedged failover ------------------------------------------------------------------------------------------
 
 
-async def test_a_refusal_ends_the_race_it_is_said_in(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_refusal_in_a_race_stops_further_starts_and_comes_out_in_the_end(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     refuses = ScriptedProvider([Wait(2.0), Fail(ContentFiltered("no"))], name="a")
     slow = ScriptedProvider([Wait(5.0), Fail(ServerError("down"))], name="b")
     never = ScriptedProvider.saying("evaded", name="c")
     with pytest.raises(ContentFiltered):
         await Failover(refuses, slow, never, hedge_after=1.5).complete(REQUEST, Call())
-    assert (trio.current_time(), slow.running, never.calls) == (2.0, 0, 0)
+    assert (trio.current_time(), slow.running, never.calls) == (6.5, 0, 0)
 
 
 async def test_the_slow_one_is_asked_again_when_the_faster_one_breaks(autojump_clock: trio.testing.MockClock) -> None:

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
-from hypothesis import settings, strategies as st
+import trio
+from hypothesis import given, settings, strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from clawft_trio.resilience import RetryBudget
-from clawft_trio.testing.machine import TrioMachine
+from clawft_trio.chat import Call, ChatRequest, ChatResponse, Message, TextDelta
+from clawft_trio.errors import ClawftError, ServerError
+from clawft_trio.resilience import Failover, Hedge, Policy, Resilient, Retry, RetryBudget, Timeout, compose
+from clawft_trio.testing.machine import TrioMachine, in_mock_time
+
+REQUEST = ChatRequest([Message.user("hello")])
 
 
-class BudgetMachine(TrioMachine):
-    """Calls, extra attempts and time in any order, against exact arithmetic and against the formula."""
+class BucketMachine(TrioMachine):
+    """First requests, extra requests and time in any order and for two targets, against exact arithmetic."""
 
     @initialize(
         capacity=st.sampled_from([0.0, 1.0, 3.0, 10.0]),
@@ -17,61 +22,134 @@ class BudgetMachine(TrioMachine):
     )
     def begin(self, capacity: float, ratio: float, per_second: float) -> None:
         self.budget = RetryBudget(capacity=capacity, ratio=ratio, per_second=per_second)
-        self.balance = capacity
-        self.now = 0.0
-        self.calls = self.spent = self.refused = 0
-        # The clock of the bucket starts with its first use.
-        self.used = False
+        self.balance = {"a": capacity, "b": capacity}
+        self.counts = {name: [0, 0, 0] for name in "ab"}
 
-    def _use(self) -> None:
-        self.used = True
-
-    @rule()
-    def call(self) -> None:
+    @rule(name=st.sampled_from("ab"))
+    def call(self, name: str) -> None:
         async def step() -> None:
-            self.budget.deposit()
+            self.budget.deposit(name)
 
         self.run(step)
-        self._use()
-        self.calls += 1
-        self.balance = min(self.budget.capacity, self.balance + self.budget.ratio)
+        self.counts[name][0] += 1
+        self.balance[name] = min(self.budget.capacity, self.balance[name] + self.budget.ratio)
 
-    @rule()
-    def try_again(self) -> None:
+    @rule(name=st.sampled_from("ab"))
+    def try_again(self, name: str) -> None:
         async def step() -> bool:
-            return self.budget.withdraw()
+            return self.budget.withdraw(name)
 
         allowed = self.run(step)
-        self._use()
-        assert allowed == (self.balance >= 1.0)
-        if allowed:
-            self.balance -= 1.0
-            self.spent += 1
-        else:
-            self.refused += 1
+        assert allowed == (self.balance[name] >= 1.0)
+        self.balance[name] -= allowed
+        self.counts[name][1 if allowed else 2] += 1
 
-    @precondition(lambda self: self.used)
+    @precondition(lambda self: hasattr(self, "budget"))
     @rule(seconds=st.sampled_from([0.25, 1.0, 8.0]))
     def pass_time(self, seconds: float) -> None:
         self.advance(seconds)
-        self.now += seconds
-        self.balance = min(self.budget.capacity, self.balance + seconds * self.budget.per_second)
+        for name, balance in self.balance.items():
+            self.balance[name] = min(self.budget.capacity, balance + seconds * self.budget.per_second)
 
     @invariant()
-    def the_books_agree(self) -> None:
+    def the_buckets_agree(self) -> None:
         if not hasattr(self, "budget"):
             return
         budget = self.budget
 
-        async def look() -> object:
-            return budget.statistics()
+        async def look() -> list[object]:
+            return [budget.statistics(name) for name in "ab"]
 
-        books = self.run(look)
-        self._use()
-        assert (books.calls, books.spent, books.refused) == (self.calls, self.spent, self.refused)
-        assert abs(books.balance - self.balance) < 1e-9
-        assert self.spent <= budget.capacity + budget.ratio * self.calls + budget.per_second * self.now + 1e-9
+        for name, seen in zip("ab", self.run(look), strict=True):
+            assert [seen.calls, seen.spent, seen.refused] == self.counts[name]
+            assert abs(seen.balance - self.balance[name]) < 1e-9
 
 
-TestBudgetMachine = BudgetMachine.TestCase
-TestBudgetMachine.settings = settings(deadline=None, max_examples=60, stateful_step_count=40)
+TestBucketMachine = BucketMachine.TestCase
+TestBucketMachine.settings = settings(deadline=None, max_examples=60, stateful_step_count=40)
+
+
+class Target:
+    """A target that is well or broken in one of several ways, and counts its requests."""
+
+    keeps_records = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.state = "well"
+        self.requests = 0
+
+    async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
+        self.requests += 1
+        if self.state == "down":
+            await trio.sleep(0.5)
+            raise ServerError("down", provider=self.name)
+        if self.state == "silent":
+            await trio.sleep_forever()
+        if self.state == "slow":
+            await trio.sleep(3.0)
+        await call.emit(TextDelta(self.name))
+        if self.state == "breaks":
+            raise ServerError("broke", provider=self.name)
+        await trio.sleep(0.5)
+        return ChatResponse(content=self.name, provider=self.name)
+
+
+STATES = ["well", "down", "silent", "slow", "breaks"]
+changes = st.tuples(st.integers(0, 2), st.sampled_from(STATES))
+bursts = st.integers(1, 12)
+
+
+def bound_of(budget: RetryBudget, calls: int, seconds: float) -> float:
+    return calls * (1 + budget.ratio) + budget.capacity + budget.per_second * seconds
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    begin=st.tuples(*[st.sampled_from(["down", *STATES])] * 3),
+    steps=st.lists(changes | bursts, min_size=1, max_size=12),
+    capacity=st.sampled_from([0.0, 1.0, 5.0]),
+    ratio=st.sampled_from([0.0, 0.25, 1.0]),
+    per_second=st.sampled_from([0.0, 0.5]),
+    hedge_after=st.sampled_from([None, 1.0]),
+    outer=st.sampled_from(["none", "retry", "hedge"]),
+)
+@in_mock_time
+async def test_no_call_is_lost_while_a_target_is_well_and_no_target_gets_more_than_its_bound(
+    begin: tuple[str, ...],
+    steps: list[tuple[int, str] | int],
+    capacity: float,
+    ratio: float,
+    per_second: float,
+    hedge_after: float | None,
+    outer: str,
+) -> None:
+    """Bursts of calls along a chain whose targets change, with every strategy that sends extra requests."""
+    budget = RetryBudget(capacity=capacity, ratio=ratio, per_second=per_second)
+    targets = [Target(name) for name in "abc"]
+    again = Retry(max_retries=2, first_wait=0.25, budget=budget)
+    links = [Resilient(target, compose(again, Timeout(first_content=5.0))) for target in targets]
+    around: dict[str, Policy] = {"none": compose(), "retry": again, "hedge": Hedge(after=2.0, budget=budget)}
+    chain = Resilient(Failover(*links, hedge_after=hedge_after, budget=budget), around[outer])
+    calls = 0
+    for target, state in zip(targets, begin, strict=True):
+        target.state = state
+
+    async def one() -> None:
+        try:
+            response = await chain.complete(REQUEST, Call())
+        except ClawftError:
+            assert not any(target.state in {"well", "slow"} for target in targets)
+        else:
+            assert response.text == response.provider
+
+    for step in steps:
+        if isinstance(step, tuple):
+            targets[step[0]].state = step[1]
+            continue
+        async with trio.open_nursery() as nursery:
+            for _ in range(step):
+                nursery.start_soon(one)
+        calls += step
+        for target in targets:
+            assert target.requests <= bound_of(budget, calls, trio.current_time()) + 1e-9, target.name

@@ -8,7 +8,7 @@ from clawft_trio.errors import ProviderTimeout, ServerError
 from clawft_trio.llm.stream import open_stream
 from clawft_trio.resilience import Resilient, Timeout
 from clawft_trio.testing.screen import Screen
-from clawft_trio.testing.script import CallTool, Fail, Finish, Hang, Report, Say, Script, Wait
+from clawft_trio.testing.script import CallTool, Fail, Finish, Hang, Report, Say, Script, Think, Wait
 from clawft_trio.testing.scripted import ScriptedProvider
 
 REQUEST = ChatRequest([Message.user("hello")])
@@ -38,9 +38,14 @@ WATCH = Timeout(first_content=5.0, gap=2.0)
         ([Wait(1.0), Say("a"), Hang()], WATCH, ("gap", 3.0)),
         ([Say("a"), Wait(1.9), Say("b"), Wait(1.9), Finish()], WATCH, ("ok", 3.8)),
         ([Say("a"), Wait(1.9), Say("b"), Wait(2.1), Finish()], WATCH, ("gap", 3.9)),
-        # Usage is no content: it neither ends the first clock nor resets the second.
-        ([Wait(4.0), Report(SOME), Wait(2.0), Say("a"), Finish()], WATCH, ("first_content", 5.0)),
-        ([Say("a"), Wait(1.0), Report(SOME), Wait(1.5), Finish()], WATCH, ("gap", 2.0)),
+        # Usage is no content, but a sign of life: it starts the clock anew that runs.
+        ([Wait(4.0), Report(SOME), Wait(4.0), Say("a"), Finish()], WATCH, ("ok", 8.0)),
+        ([Wait(4.0), Report(SOME), Hang()], WATCH, ("first_content", 9.0)),
+        ([Say("a"), Wait(1.0), Report(SOME), Wait(1.5), Finish()], WATCH, ("ok", 2.5)),
+        ([Say("a"), Wait(1.0), Report(SOME), Hang()], WATCH, ("gap", 3.0)),
+        # So is a delta without text, as from a model whose reasoning is hidden.
+        ([Wait(4.0), Think(""), Wait(4.0), Think(""), Wait(4.0), Say("a"), Finish()], WATCH, ("ok", 12.0)),
+        ([Wait(4.0), Say(""), Hang()], WATCH, ("first_content", 9.0)),
         ([Hang()], Timeout(first_content=5.0), ("first_content", 5.0)),
         ([Wait(1), Say("a"), Wait(1000), Finish()], Timeout(first_content=5.0), ("ok", 1001.0)),
         ([Wait(1000), Say("a"), Hang()], Timeout(gap=2.0), ("gap", 1002.0)),

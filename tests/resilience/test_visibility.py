@@ -111,7 +111,7 @@ def test_a_preview_of_nothing_is_refused() -> None:
 
 async def test_a_bulkhead_bounds_what_runs_what_waits_and_how_long(autojump_clock: trio.testing.MockClock) -> None:
     leaf = ScriptedProvider([Hang()], [Hang()], [Wait(1), Say("a"), Finish()])
-    provider = Resilient(leaf, Bulkhead(concurrency=2, queue=1, queue_for=5.0))
+    provider = Resilient(leaf, Bulkhead(max_concurrent=2, queue=1, queue_for=5.0))
     with trio.move_on_after(100):
         async with trio.open_nursery() as nursery:
             for _ in range(2):
@@ -142,7 +142,7 @@ async def _refused_at_once(provider: Resilient) -> None:
 
 async def test_first_come_first_served(autojump_clock: trio.testing.MockClock) -> None:
     order: list[int] = []
-    bulkhead = Bulkhead(concurrency=1)
+    bulkhead = Bulkhead(max_concurrent=1)
 
     async def work(number: int) -> None:
         order.append(number)
@@ -159,7 +159,7 @@ async def test_first_come_first_served(autojump_clock: trio.testing.MockClock) -
 
 
 async def test_a_caller_that_leaves_the_queue_holds_nothing(autojump_clock: trio.testing.MockClock) -> None:
-    provider = Resilient(ScriptedProvider([Hang()], [Say("a"), Finish()]), Bulkhead(concurrency=1, queue_for=None))
+    provider = Resilient(ScriptedProvider([Hang()], [Say("a"), Finish()]), Bulkhead(max_concurrent=1, queue_for=None))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(provider.complete, REQUEST, Call())
         await trio.testing.wait_all_tasks_blocked()

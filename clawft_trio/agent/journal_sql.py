@@ -1,0 +1,150 @@
+"""The tables of the journal, and the statements on them; each function runs inside a transaction."""
+
+from __future__ import annotations
+
+from clawft_trio.bus.undelivered import MIGRATIONS as SHELF_MIGRATIONS
+from clawft_trio.errors import LeaseLost
+from clawft_trio.store import Connection, Migration
+from clawft_trio.store.leases import LEASE_MIGRATIONS
+
+MIGRATIONS = (
+    *SHELF_MIGRATIONS,
+    *LEASE_MIGRATIONS,
+    Migration(
+        "journal",
+        1,
+        """
+        CREATE TABLE turns (
+            place INTEGER PRIMARY KEY AUTOINCREMENT,
+            turn TEXT NOT NULL UNIQUE,
+            accepted_at TEXT NOT NULL,
+            resumes INTEGER NOT NULL DEFAULT 0,
+            message BLOB  -- NULL: it has its reply
+        ) STRICT;
+        CREATE INDEX turns_open ON turns (place) WHERE message IS NOT NULL;
+        CREATE TABLE answers (
+            turn TEXT NOT NULL,
+            round INTEGER NOT NULL,
+            response BLOB NOT NULL,
+            PRIMARY KEY (turn, round)
+        ) STRICT, WITHOUT ROWID;
+        CREATE TABLE tool_calls (
+            turn TEXT NOT NULL,
+            round INTEGER NOT NULL,
+            call TEXT NOT NULL,
+            tool TEXT NOT NULL,
+            idempotent INTEGER NOT NULL,
+            answer BLOB,  -- NULL: started, and nobody knows more
+            PRIMARY KEY (turn, round, call)
+        ) STRICT, WITHOUT ROWID;
+        """,
+    ),
+    Migration(
+        "journal",
+        2,
+        """
+        ALTER TABLE turns ADD COLUMN session TEXT NOT NULL DEFAULT '';
+        ALTER TABLE turns ADD COLUMN error TEXT NOT NULL DEFAULT '';  -- why it was given up
+        CREATE INDEX turns_by_session ON turns (session, place) WHERE message IS NOT NULL;
+        """,
+    ),
+)
+"""What `Journal` needs in its store, leases and undelivered replies included."""
+
+WORK = "work"
+"""The topic of notifications that a session may have a message which no process works on."""
+
+_REMEMBERED = 100_000
+"""Ids of answered messages that are kept, to know a duplicate by: about 10 MB on disk."""
+
+
+_FREE = """
+    NOT EXISTS (
+        SELECT 1 FROM leases WHERE leases.name = 'session:' || turns.session AND leases.expires >= now_seconds()
+    )
+"""
+
+_OLDEST_FREE = f"""
+    SELECT min(place) FROM (
+        SELECT session, place FROM turns WHERE message IS NOT NULL ORDER BY place LIMIT ?
+    ) AS turns WHERE {_FREE} GROUP BY session ORDER BY min(place) LIMIT ?
+"""  # noqa: S608 - text of ours
+
+_LOCKED = f"SELECT session FROM turns WHERE place IN ({_OLDEST_FREE}) ORDER BY place /* skip locked */"  # noqa: S608
+
+_WINDOW = 512
+"""Open messages, oldest first, among which a claim looks for free sessions before it looks at all of them."""
+
+_EVERYTHING = 2**62
+
+
+def free_sessions(connection: Connection, limit: int, *, locked: bool = True) -> list[str]:
+    """Sessions with open messages and without an owner, in order of arrival, at most *limit*.
+
+    With *locked*, those that another process is claiming are left out.
+    """
+    query = _LOCKED if locked else _LOCKED.replace("/* skip locked */", "")
+    for window in (_WINDOW, _EVERYTHING):
+        # Some of them may be left out.
+        rows = connection.execute(query, (window, limit * 4)).fetchall()
+        if rows:
+            return [session for (session,) in rows[:limit]]
+    return []
+
+
+def begin_next(connection: Connection, session: str) -> tuple[bytes, int] | None:
+    """The oldest open message of *session*, and how often it had been begun; it counts as begun from now on."""
+    query = "SELECT place, message, resumes FROM turns WHERE session = ? AND message IS NOT NULL ORDER BY place LIMIT 1"
+    found = connection.execute(query, (session,)).fetchone()
+    if found is None:
+        return None
+    place, message, resumes = found
+    connection.execute("UPDATE turns SET resumes = resumes + 1 WHERE place = ?", (place,))
+    return message, resumes
+
+
+def oldest(connection: Connection, session: str) -> str:
+    """The turn of the oldest open message of *session*."""
+    query = "SELECT turn FROM turns WHERE session = ? AND message IS NOT NULL ORDER BY place LIMIT 1"
+    turn: str = connection.execute(query, (session,)).fetchone()[0]
+    return turn
+
+
+def end_turn(connection: Connection, turn: str, session: str, accepted_at: str, *, must_be_open: bool) -> None:
+    """End *turn*, and forget its steps.
+
+    Raises:
+      LeaseLost: it has ended before, and *must_be_open*.
+    """
+    open_ = " AND message IS NOT NULL" if must_be_open else ""
+    known = connection.execute(f"UPDATE turns SET message = NULL WHERE turn = ?{open_}", (turn,)).rowcount  # noqa: S608 - text of ours
+    if not known:
+        query = "INSERT INTO turns (turn, session, accepted_at) VALUES (?, ?, ?) ON CONFLICT (turn) DO NOTHING"
+        if not connection.execute(query, (turn, session, accepted_at)).rowcount:
+            raise LeaseLost("another worker has answered the message")
+    connection.execute("DELETE FROM answers WHERE turn = ?", (turn,))
+    connection.execute("DELETE FROM tool_calls WHERE turn = ?", (turn,))
+
+
+def refuse_if_owned(connection: Connection, name: str, owner: str) -> None:
+    """Refuse to write for the lease *name* while another owner has it.
+
+    Raises:
+      LeaseLost: another owner has it.
+    """
+    query = "SELECT owner FROM leases WHERE name = ? AND expires >= now_seconds()"
+    found = connection.execute(query, (name,)).fetchone()
+    if found is not None and found[0] != owner:
+        raise LeaseLost("another worker has the session")
+
+
+def notify_store(connection: Connection, topic: str, payload: str) -> None:
+    """Notify the listeners of *topic* when the transaction commits."""
+    connection.execute("SELECT notify_listeners(?)", (f"{topic}\n{payload}",)).fetchone()
+
+
+def forget_old(connection: Connection) -> None:
+    """Forget the oldest answered ids."""
+    connection.execute(
+        "DELETE FROM turns WHERE message IS NULL AND place <= (SELECT max(place) FROM turns) - ?", (_REMEMBERED,)
+    )

@@ -1,0 +1,232 @@
+"""The sessions of a shared store that this process answers: claims, the order of their messages, and their end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Sequence
+
+import trio
+
+from clawft_trio.agent.journal import Claimed, Journal, Unfinished, turn_id_of
+from clawft_trio.agent.journal_sql import WORK
+from clawft_trio.agent.turn_context import LoopPolicy
+from clawft_trio.agent.turn_limiter import TurnLimiter, TurnSlot
+from clawft_trio.bus.bounded_queue import BoundedQueue
+from clawft_trio.errors import StoreError
+from clawft_trio.messages import InboundMessage, OutboundMessage
+from clawft_trio.observe import Noted, Observer
+from clawft_trio.store.ownership import RELEASED, Ownership, session_name
+
+_CLAIMED_AT_ONCE = 16
+"""Sessions that one claim takes: the rest is left to other workers."""
+
+
+class OwnedSessions:
+    """Serves sessions of the journal while this process holds their leases.
+
+    The store has the messages and their order. The queue of the bus says which sessions of this process wait for a
+    slot; sessions whose messages other processes have accepted are claimed when there are free slots.
+
+    Args:
+      journal: where messages come from and replies go.
+      ownership: the leases of this process.
+      queue: the inbound queue, one line per session.
+      slots: how many turns run at once.
+      policy: how much at once, and how long at most.
+      observer: gets events.
+      answer: runs the turn of one message and frees the slot.
+      lost: called with every session that another process has taken.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        ownership: Ownership,
+        *,
+        queue: BoundedQueue[InboundMessage],
+        slots: TurnLimiter,
+        policy: LoopPolicy,
+        observer: Observer,
+        answer: Callable[[Unfinished, TurnSlot], Awaitable[None]],
+        lost: Callable[[str], None],
+    ) -> None:
+        #: whether new turns may begin beside those of the queue
+        self.accepting: bool = True
+        #: whether no turn may begin any more
+        self.stopping: bool = False
+        #: turns of messages that are still in the queue, and have their reply
+        self.answered_early: set[str] = set()
+        self._journal = journal
+        self._ownership = ownership
+        self._queue = queue
+        self._slots = slots
+        self._policy = policy
+        self._observer = observer
+        self._answer = answer
+        #: turns of messages that are in the queue, or about to be
+        self._queued: set[str] = set()
+        #: sessions that were claimed, and whose turn has not begun
+        self._claimed: dict[str, Claimed] = {}
+        #: by turn: the next message of its session, begun in the transaction that ended the turn
+        self._following: dict[str, Unfinished] = {}
+        #: set when a slot is free or the store may have work
+        self._wake = trio.Event()
+        prefix = session_name("")
+        ownership.on_lost(lambda name: lost(name.removeprefix(prefix)) if name.startswith(prefix) else None)
+
+    # --- messages ----------------------------------------------------------------------------------------
+
+    async def accept(self, message: InboundMessage) -> bool:
+        """Write *message* down, and claim its session when its turn may begin at once; False for a duplicate.
+
+        Raises:
+          StoreError: it could not be written; it is not accepted.
+
+        Cancellation: `Cancelled` means that it is not accepted.
+        """
+        session = message.session_key
+        claim = (
+            self._may_begin()
+            and self._slots.free > len(self._claimed)
+            and self._ownership.lease_of(session_name(session)) is None
+        )
+        new, claimed = await self._journal.accept(message, claim=claim)
+        if claimed is not None:
+            self._claimed[session] = claimed
+        if new:
+            self._queued.add(turn_id_of(message))
+        return new
+
+    def was_answered_early(self, message: InboundMessage) -> bool:
+        """Whether *message*, just taken from the queue, has its reply already."""
+        turn_id = turn_id_of(message)
+        self._queued.discard(turn_id)
+        if turn_id not in self.answered_early:
+            return False
+        self.answered_early.discard(turn_id)
+        return True
+
+    async def end(self, message: InboundMessage, reply: OutboundMessage) -> None:
+        """End the turn of *message* in the journal, and remember the next message of its session.
+
+        Raises:
+          StoreError: see `Journal.end`.
+
+        Cancellation: `Cancelled` means that the turn has not ended.
+        """
+        # With other sessions waiting for a slot, this one is given back, and served again in its turn.
+        go_on = not self.stopping and not self._queue.is_ready()
+        following = await self._journal.end(message, reply, go_on=go_on)
+        if following is not None:
+            self._following[turn_id_of(message)] = following
+
+    # --- sessions ----------------------------------------------------------------------------------------
+
+    async def start(self, services: trio.Nursery, nursery: trio.Nursery) -> None:
+        """Begin to renew leases and to claim sessions without an owner.
+
+        Args:
+          services: for what runs until the last turn has ended.
+          nursery: for the turns.
+
+        Raises:
+          StoreError: the journal cannot be used.
+
+        Cancellation: what was claimed is given back by `give_back`.
+        """
+        await self._journal.prepare()
+        if not self._ownership.store.private:
+            services.start_soon(self._ownership.keep_renewed)
+        if self._policy.resume:
+            await self._claim_more(nursery)
+            services.start_soon(self._take_over, nursery)
+
+    async def serve(self, session: str, slot: TurnSlot) -> None:
+        """Answer the open messages of *session* in their order, while this process owns it.
+
+        Cancellation: running turns are cancelled.
+        """
+        claimed = self._claimed.pop(session, None) or await self._claim(session)
+        following = None if claimed is None else claimed.first
+        while claimed is not None and following is not None:
+            following = await self._serve_one(claimed, following, slot)
+            if following is not None:
+                slot = await self._slots.take()
+
+    async def give_back(self) -> None:
+        """Give every session back.
+
+        Cancellation: their leases run out.
+        """
+        self._claimed.clear()
+        try:
+            await self._ownership.release_all(session_name(""))
+        except StoreError as exc:
+            self._observer(Noted(room="agent", what="leases not given back", details={"error": exc}))
+
+    def wake(self) -> None:
+        """Look for work: a slot is free."""
+        self._wake.set()
+
+    async def _claim(self, session: str) -> Claimed | None:
+        try:
+            return await self._journal.claim_session(session)
+        except StoreError as exc:
+            # The message is in the store: it is answered when the store can be used again.
+            self._observer(Noted(room="agent", what="session not claimed", details={"error": exc}))
+            return None
+
+    async def _serve_one(self, claimed: Claimed, left: Unfinished, slot: TurnSlot) -> Unfinished | None:
+        """Answer one message of an owned session; the next one, when this process is to go on."""
+        turn_id = turn_id_of(left.message)
+        if turn_id in self._queued:
+            self._queued.discard(turn_id)
+            self.answered_early.add(turn_id)
+        self._ownership.guard(turn_id, claimed.lease)
+        try:
+            await self._answer(left, slot)
+        finally:
+            slot.free()
+            self._ownership.unguard(turn_id)
+            following = self._following.pop(turn_id, None)
+        return following
+
+    async def _take_over(self, nursery: trio.Nursery) -> None:
+        """Claim sessions without an owner, in order of arrival, while there are free slots."""
+        with self._ownership.store.listening(self._notified):
+            while True:
+                self._wake = trio.Event()
+                if not await self._claim_more(nursery):
+                    with trio.move_on_after(math.inf if self._ownership.store.private else self._policy.poll):
+                        await self._wake.wait()
+
+    async def _claim_more(self, nursery: trio.Nursery) -> int:
+        """Claim as many sessions as there are free slots, and serve them; how many it was."""
+        claimed: Sequence[Claimed] = ()
+        if self._slots.free and self._may_begin():
+            try:
+                claimed = await self._journal.claim(min(self._slots.free, _CLAIMED_AT_ONCE))
+            except StoreError as exc:
+                self._observer(Noted(room="agent", what="sessions not claimed", details={"error": exc}))
+        for one in claimed:
+            if self.accepting and not self.stopping:
+                self._queue.hold(one.session)
+                nursery.start_soon(self._serve_claimed, one)
+        return len(claimed)
+
+    def _may_begin(self) -> bool:
+        return self.accepting and not self.stopping and not self._queue.is_ready()
+
+    def _notified(self, topic: str, _: str) -> None:
+        if topic in {WORK, RELEASED, ""}:
+            self._wake.set()
+
+    async def _serve_claimed(self, claimed: Claimed) -> None:  # noqa: ASYNC910 - the start of a task
+        slot = await self._slots.take()
+        try:
+            self._claimed[claimed.session] = claimed
+            await self.serve(claimed.session, slot)
+        finally:
+            slot.free()
+            self._queue.release(claimed.session)
+            self._wake.set()

@@ -1,0 +1,305 @@
+"""An agent as a tool of another: its own models, prompt, tools, deadline and budget, on the sender's account.
+
+    researcher = subagent("research", ["openai/gpt-5-mini"], description="Answers one question.", budget="0.05")
+    async with open_agent(["openai/gpt-5"], tools=[researcher]) as agent:
+        ...
+
+A call is a turn of its own, below the turn that calls: its costs are on the same sender, with the name of the agent and
+the turn above; budgets of all turns above hold for it, too; what it calls and asks is cancelled with it. It begins
+with no conversation, and keeps none. Its tools run with the sender's permissions, and ask the same approval.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import attrs
+import trio
+from attrs.validators import ge, gt, optional
+
+from clawft_trio.agent.answer_form import AnswerForm
+from clawft_trio.agent.turn import Turns
+from clawft_trio.agent.turn_types import Models, Reply, TurnPolicy, TurnRequest
+from clawft_trio.chat import Call, Message, new_id
+from clawft_trio.costs import CostTracker, TurnBudget
+from clawft_trio.costs.money import limit
+from clawft_trio.errors import ClawftError, ToolFailed
+from clawft_trio.pipeline import Pipeline, TurnAdmission
+from clawft_trio.resilience import Timeout
+from clawft_trio.tools import NestedTurn, Tool, ToolContext, ToolMetadata, ToolRegistry
+
+# Outside the field: there, the checkers take its type from the default, which is no None.
+_POSITIVE: Any = optional(gt(0))
+
+_TURNS_COUNTED = 1024
+"""Turns whose calls of a sub-agent are counted at the same time."""
+
+_TASK = {
+    "type": "object",
+    "properties": {"task": {"type": "string", "description": "What to do, with everything that is needed to do it."}},
+    "required": ["task"],
+    "additionalProperties": False,
+}
+
+
+@attrs.frozen(kw_only=True)
+class SubAgentPolicy:
+    """What bounds a sub-agent."""
+
+    #: US dollars for one call with everything below it; None leaves it to the budgets above
+    budget: Decimal | None = attrs.field(default=None, converter=limit)
+    #: tokens for one call with everything below it
+    budget_tokens: int | None = attrs.field(default=None, validator=optional(ge(1)))
+    #: seconds for one call
+    total: float | None = attrs.field(default=300.0, validator=_POSITIVE)
+    #: levels of sub-agents, this one included, that may be below the turn of a sender
+    max_depth: int = attrs.field(default=3, validator=ge(1))
+    #: calls of this sub-agent in one turn
+    max_calls: int = attrs.field(default=16, validator=ge(1))
+
+
+@attrs.frozen(kw_only=True)
+class SubAgent:
+    """A sub-agent that `open_agent(tools=[...])` makes a tool of. Made by `subagent`."""
+
+    name: str
+    models: tuple[str, ...]
+    description: str
+    instructions: str
+    #: tools of its own, other sub-agents, and patterns of names of the agent's tools: `"files__*"`
+    tools: tuple[Tool | SubAgent | str, ...]
+    turn: TurnPolicy
+    answer: AnswerForm[Any] | None
+    policy: SubAgentPolicy
+
+
+def subagent(
+    name: str,
+    models: Sequence[str],
+    *,
+    description: str,
+    instructions: str = "",
+    tools: Iterable[Tool | SubAgent | str] = (),
+    turn: TurnPolicy | None = None,
+    answer: type[Any] | AnswerForm[Any] | None = None,
+    **policy: Any,
+) -> SubAgent:
+    """Describe a sub-agent, for the tools of `open_agent`.
+
+    Args:
+      name: of the tool, and of the agent in the ledger.
+      models: `provider/model`, in order of preference.
+      description: what the calling model reads of it.
+      instructions: its system prompt.
+      tools: tools of its own, other sub-agents, and patterns of names of the agent's tools (`"files__*"`).
+      turn: what bounds its turn.
+      answer: the type of its answer, or its form; None: text.
+      policy: the fields of `SubAgentPolicy`.
+
+    Raises:
+      TypeError: *models* is one string, or *answer* is no type that JSON can be.
+      ValueError: a field of the policy is out of range.
+    """
+    if isinstance(models, str):
+        raise TypeError(f"models are a list: [{models!r}]")
+    return SubAgent(
+        name=name,
+        models=tuple(models),
+        description=description,
+        instructions=instructions,
+        tools=tuple(tools),
+        turn=turn or TurnPolicy(),
+        answer=form_of(answer),
+        policy=SubAgentPolicy(**policy),
+    )
+
+
+def form_of(answer: type[Any] | AnswerForm[Any] | None) -> AnswerForm[Any] | None:
+    """The form of a type, or the form itself."""
+    return answer if answer is None or isinstance(answer, AnswerForm) else AnswerForm.of(answer)
+
+
+class Fresh:
+    """The history of a sub-agent: its instructions, and nothing from before."""
+
+    def __init__(self, instructions: str) -> None:
+        self._before = (Message.system(instructions),) if instructions else ()
+
+    async def history(self, session: str, limit: int | None = None) -> tuple[Message, ...]:  # noqa: ARG002 - the shape
+        """The instructions.
+
+        Cancellation: safe.
+        """
+        await trio.lowlevel.checkpoint()
+        return self._before
+
+    async def append(self, session: str, messages: Sequence[Message], *, turn_id: str = "") -> None:  # noqa: ARG002
+        """Keep nothing.
+
+        Cancellation: safe.
+        """
+        await trio.lowlevel.checkpoint()
+
+
+# --- as a tool -------------------------------------------------------------------------------------------
+
+MakeTurns: TypeAlias = Callable[[ToolContext], Turns]
+"""Gives what a call of a sub-agent runs with."""
+
+
+@attrs.frozen(kw_only=True)
+class AgentTool(Tool):
+    """A tool that is an agent. Made by `Agent.as_tool`, and by `open_agent` of a `SubAgent`."""
+
+    delegate: Delegate = attrs.field(repr=False, eq=False, hash=False)
+
+    def charged_to(self, tracker: CostTracker) -> AgentTool:
+        """The same tool for an agent whose costs *tracker* keeps."""
+        return agent_tool(self.name, self.description, attrs.evolve(self.delegate, account=tracker))
+
+
+def agent_tool(name: str, description: str, delegate: Delegate) -> AgentTool:
+    """The tool by which a model calls *delegate*."""
+    return AgentTool(
+        name,
+        description=description,
+        function=delegate.call,
+        parameters=_TASK,
+        # What it changes it changes by its own tools, which ask for approval themselves.
+        metadata=ToolMetadata(mode="read_only", idempotent=False, total=delegate.policy.total),
+        delegate=delegate,
+    )
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Delegate:
+    """Runs the calls of one sub-agent.
+
+    Args:
+      name: of the agent.
+      turns: gives what a call runs with.
+      tracker: prices what it asks.
+      account: keeps the costs of the agent that calls; None: *tracker* does.
+    """
+
+    name: str
+    turns: MakeTurns
+    tracker: CostTracker
+    policy: SubAgentPolicy
+    form: AnswerForm[Any] | None = None
+    account: CostTracker | None = None
+    _calls: OrderedDict[str, int] = attrs.field(factory=OrderedDict, init=False)
+
+    async def call(self, arguments: Mapping[str, Any], context: ToolContext) -> object:
+        """Do `arguments["task"]` in a turn of its own, below the turn of *context*.
+
+        Raises:
+          ToolFailed: too deep, or too often in one turn. Nothing was asked.
+          ClawftError: there is no answer.
+
+        Cancellation: its models and tools are cancelled and waited for.
+        """
+        turn_id = f"{context.turn_id}/{self.name}:{context.call_id or new_id()}"
+        budget = TurnBudget(turn_id=turn_id, usd=self.policy.budget, tokens=self.policy.budget_tokens)
+        limited = None if budget.usd is None and budget.tokens is None else budget
+        with self.tracker.on_behalf(
+            turn_id,
+            context.auth,
+            agent=self.name,
+            parent_turn_id=context.turn_id,
+            budget=limited,
+            account=self.account,
+        ) as payer:
+            self._check(context.turn_id, len(payer.ancestors))
+            reply = await self._answer(str(arguments["task"]), turn_id, context)
+        return reply.text if self.form is None else reply.answer
+
+    def _check(self, parent: str, depth: int) -> None:
+        if depth > self.policy.max_depth:
+            raise ToolFailed(f"{self.name} is {depth} levels of agents deep, and {self.policy.max_depth} are allowed.")
+        calls = self._calls.get(parent, 0) + 1
+        if calls > self.policy.max_calls:
+            raise ToolFailed(f"{self.name} may be called {self.policy.max_calls} times in one turn.")
+        self._calls[parent] = calls
+        if len(self._calls) > _TURNS_COUNTED:
+            self._calls.popitem(last=False)
+
+    async def _answer(self, task: str, turn_id: str, context: ToolContext) -> Reply:
+        question = TurnRequest(
+            content=Message.user(task),
+            auth=context.auth,
+            session=f"{context.session}/{self.name}",
+            turn_id=turn_id,
+            form=self.form,
+        )
+        call = Call(id=turn_id, turn_id=turn_id, observer=context.observer)
+        bound = Timeout(total=self.policy.total)
+        error: ClawftError | None = None
+        try:
+            reply = await bound.run(partial(self.turns(context).answer, question), call)
+        except ClawftError as exc:
+            exc.attempts = call.log.records
+            error = exc
+        if error is not None:
+            # What it has cost nevertheless is in the ledger alone.
+            (spent,) = await (self.account or self.tracker).ledger.spending(turn=turn_id)
+            context.nested.append(NestedTurn(agent=self.name, turn_id=turn_id, usage=None, cost=spent.cost))
+            raise error
+        context.nested.append(NestedTurn(agent=self.name, turn_id=turn_id, usage=reply.usage, cost=reply.cost))
+        return reply
+
+
+def unadmitted(models: Models) -> Models:
+    """*models* without their admission: the sender was admitted, and its limits hold at each reservation."""
+    return attrs.evolve(models, admission=TurnAdmission()) if isinstance(models, Pipeline) else models
+
+
+@attrs.frozen(kw_only=True)
+class SubAgents:
+    """Makes tools of the sub-agents of one agent.
+
+    Args:
+      models: gives who answers, by the models in their order of preference.
+      registry: the agent's tools, of which a sub-agent may name some.
+      tracker: the agent's.
+      workspace: the agent's.
+    """
+
+    models: Callable[[tuple[str, ...]], Models]
+    registry: ToolRegistry
+    tracker: CostTracker
+    workspace: Path | None = None
+
+    def tool(self, given: Tool | SubAgent) -> Tool:
+        """*given* as a tool of this agent, charged to its account."""
+        if isinstance(given, AgentTool):
+            return given.charged_to(self.tracker)
+        return self._opened(given) if isinstance(given, SubAgent) else given
+
+    def _opened(self, spec: SubAgent) -> AgentTool:
+        own = [self.tool(tool) for tool in spec.tools if not isinstance(tool, str)]
+        patterns = [pattern for pattern in spec.tools if isinstance(pattern, str)]
+        models, history = self.models(spec.models), Fresh(spec.instructions)
+
+        def turns(context: ToolContext) -> Turns:
+            # Made for each call: tools of MCP servers come and go.
+            tools = self.registry.narrowed(own, patterns)
+            workspace = context.workspace or self.workspace
+            return Turns(models=models, tools=tools, history=history, policy=spec.turn, workspace=workspace)
+
+        delegate = Delegate(name=spec.name, turns=turns, tracker=self.tracker, policy=spec.policy, form=spec.answer)
+        return agent_tool(spec.name, spec.description, delegate)
+
+
+def models_of(tools: Iterable[object]) -> tuple[str, ...]:
+    """The models of all sub-agents in *tools*, and of those below them."""
+    found: list[str] = []
+    for given in tools:
+        if isinstance(given, SubAgent):
+            found += [*given.models, *models_of(given.tools)]
+    return tuple(found)

@@ -1,0 +1,128 @@
+"""Settlements that the ledger could not be written with yet: kept in memory, and in a file until they are paid.
+
+The file is JSON lines beside the store, `<store>.owed`: one line a settlement, appended and synced when writing the
+ledger fails. Whoever opens the store next takes the file and settles what is in it. A settlement that is written twice
+counts once, because a closed charge stays as it is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, get_args
+
+import attrs
+import trio
+
+from clawft_trio.attempts import Certainty, Usage
+from clawft_trio.chat import new_id
+from clawft_trio.codec import decode_json, encode_json
+from clawft_trio.costs.records import Bill, ChargeState, Closing
+from clawft_trio.errors import InvalidData
+
+_FIELDS = tuple(field.name for field in attrs.fields(Usage) if field.name != "cost")
+
+_MOST = 64 * 1024 * 1024
+"""Bytes of the file that are read: some 200 000 settlements."""
+
+
+class OwedFile:
+    """The file of settlements that are owed.
+
+    Args:
+      path: where it is; its folder exists.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    async def append(self, closings: Sequence[Closing]) -> None:
+        """Add *closings* and wait until they are on the disk.
+
+        Raises:
+          OSError: they could not be written.
+
+        Cancellation: they are written, or not.
+        """
+        data = b"".join(encode_json(_to_json(closing)) + b"\n" for closing in closings)
+        await trio.to_thread.run_sync(_append, self.path, data)
+
+    async def take(self) -> tuple[tuple[Closing, ...], Path | None]:
+        """Move the file aside and read it; lines that cannot be right are left out.
+
+        Returns:
+          what is owed, and the file to delete when it is paid; None when there is none.
+
+        Raises:
+          OSError: it cannot be moved or read.
+
+        Cancellation: the file is moved, or not; what is moved is found by the next call.
+        """
+        return await trio.to_thread.run_sync(_take, self.path)
+
+    async def remove(self, taken: Path) -> None:
+        """Delete what `take` has moved aside.
+
+        Raises:
+          OSError: it cannot be deleted.
+
+        Cancellation: it is deleted, or not.
+        """
+        await trio.to_thread.run_sync(lambda: taken.unlink(missing_ok=True))
+
+
+def _append(path: Path, data: bytes) -> None:
+    # One write to a file opened for appending: lines of several processes do not mix.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        os.write(descriptor, data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _take(path: Path) -> tuple[tuple[Closing, ...], Path | None]:
+    # A name of its own, so that two processes never read the same file; an earlier one that was not deleted goes first.
+    left = sorted(path.parent.glob(f"{path.name}.taken-*"))
+    taken = left[0] if left else path.with_name(f"{path.name}.taken-{new_id()}")
+    try:
+        if not left:
+            path.rename(taken)
+        with taken.open("rb") as file:
+            data = file.read(_MOST)
+    except FileNotFoundError:
+        return (), None
+    found = [closing for line in data.splitlines() if (closing := _from_json(line)) is not None]
+    return tuple(found), taken
+
+
+def _to_json(closing: Closing) -> dict[str, Any]:
+    bill = closing.bill
+    return {
+        "id": closing.id,
+        "owner": closing.owner,
+        "state": closing.state,
+        "cost": None if bill.cost is None else str(bill.cost),
+        "certainty": bill.certainty,
+        "outcome": bill.outcome,
+        "note": bill.note,
+        "usage": {name: value for name in _FIELDS if (value := getattr(bill.usage, name))},
+    }
+
+
+def _from_json(line: bytes) -> Closing | None:
+    """The settlement in *line*; None for what is none, such as half a line before a power cut."""
+    try:
+        data: Any = decode_json(line)
+        state, certainty, owner = data["state"], data["certainty"], data["owner"]
+        known = state in get_args(ChargeState) and certainty in get_args(Certainty)
+        if not known or type(data["id"]) is not int or not (isinstance(owner, str) and owner):
+            return None
+        cost = None if data["cost"] is None else Decimal(data["cost"])
+        usage = Usage(**{name: data["usage"][name] for name in _FIELDS if name in data["usage"]})
+        bill = Bill(usage=usage, cost=cost, certainty=certainty, outcome=str(data["outcome"]), note=str(data["note"]))
+    except (InvalidData, ArithmeticError, LookupError, TypeError, ValueError):
+        return None
+    return Closing(id=data["id"], state=state, bill=bill, owner=owner)

@@ -1,0 +1,197 @@
+"""Settling, also while the ledger cannot be written: what is owed is written as soon as that is possible."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Sequence
+
+import trio
+
+from clawft_trio.costs.ledger import Ledger
+from clawft_trio.costs.owed import OwedFile
+from clawft_trio.costs.records import Claim, Closing, Reservation
+from clawft_trio.errors import StoreError
+
+_log = logging.getLogger("clawft_trio.costs")
+
+_AT_ONCE = 256
+"""Settlements in one transaction."""
+
+_FIRST_WAIT = 0.1
+_LONGEST_WAIT = 30.0
+"""Seconds between two attempts to write what is owed: doubled each time, and jittered."""
+
+_CLOSING_GRACE = 30.0
+"""Seconds that writing what is owed may take at the end: several times what a store waits for a lock."""
+
+
+_ANY = Claim(sender_id="", target="")
+"""The claim of a reservation that is known by its id."""
+
+
+class Settling:
+    """Writes settlements into *ledger*, and keeps those that cannot be written until they can.
+
+    Args:
+      ledger: where they belong.
+      owed: the file that keeps them beyond this process; None keeps them in memory alone.
+    """
+
+    def __init__(self, ledger: Ledger, owed: OwedFile | None = None) -> None:
+        self._ledger = ledger
+        self._file = owed
+        #: by the id of the reservation
+        self._owed: dict[int, Closing] = {}
+        #: those of them that are in the file, too
+        self._in_file: set[int] = set()
+        self._new = trio.Event()
+        self._writing = trio.Lock()
+
+    def __repr__(self) -> str:
+        return f"<Settling: {len(self._owed)} charges not written>"
+
+    def __len__(self) -> int:
+        return len(self._owed)
+
+    async def close(self, closing: Closing) -> None:
+        """Write *closing*, or keep it.
+
+        Raises:
+          StoreError: the ledger cannot be written now; it is kept.
+
+        Cancellation: it is written, or kept.
+        """
+        try:
+            await self._close_one(closing)
+            return
+        except StoreError as exc:
+            self._keep(closing)
+            error = exc
+        except BaseException:
+            self._keep(closing)
+            raise
+        await self._append()
+        raise error
+
+    def _keep(self, closing: Closing) -> None:
+        self._owed[closing.id] = closing
+        self._new.set()
+
+    async def _append(self) -> None:
+        """Put into the file what is owed, so that the next process finds it when this one ends first."""
+        missing = [closing for id_, closing in self._owed.items() if id_ not in self._in_file]
+        if self._file is None or not missing:
+            await trio.lowlevel.checkpoint()
+            return
+        self._in_file.update(closing.id for closing in missing)
+        try:
+            await self._file.append(missing)
+        except OSError:
+            _log.exception("%d settlements are kept in memory alone", len(missing))
+        except trio.Cancelled:
+            self._in_file.difference_update(closing.id for closing in missing)
+            raise
+
+    async def _close_one(self, closing: Closing) -> None:
+        reservation = Reservation(id=closing.id, claim=_ANY, amount=None)
+        if closing.state == "refunded":
+            await self._ledger.refund(reservation, outcome=closing.bill.outcome)
+        else:
+            await self._ledger.settle(reservation, closing.bill)
+
+    async def write_owed(self) -> None:
+        """Try once to write all that is owed.
+
+        A settlement that the store can never keep does not stop the others. When another task is writing them, this
+        one does not wait: until they are written, they count with what is reserved for them.
+
+        Raises:
+          StoreError: the ledger cannot be written now; what is not written is still owed.
+
+        Cancellation: each is written, or still owed.
+        """
+        await trio.lowlevel.checkpoint()
+        try:
+            self._writing.acquire_nowait()
+        except trio.WouldBlock:
+            return
+        try:
+            waiting = list(self._owed.values())
+            # The first one alone: while the store is away, one short transaction finds out.
+            await self._write(waiting[:1])
+            for start in range(1, len(waiting), _AT_ONCE):
+                await self._write(waiting[start : start + _AT_ONCE])
+            if self._in_file and not self._owed:
+                self._in_file.clear()
+                await self._read_file()
+        finally:
+            self._writing.release()
+
+    async def _write(self, closings: Sequence[Closing]) -> None:
+        """Write *closings*, together or, when one of them is the problem, one by one."""
+        try:
+            if len(closings) == 1 and closings[0].id in self._owed:
+                await self._close_one(closings[0])
+            elif closings:
+                await self._ledger.close_all(closings)
+        except StoreError:
+            raise
+        except Exception:  # noqa: BLE001 - the engine's own errors: sqlite3's, psycopg's, an OverflowError
+            if len(closings) > 1:
+                for closing in closings:
+                    await self._write([closing])
+                return
+            # The engine's own error for a value that it cannot keep: it would never be accepted. The reservation
+            # counts until its lease ends, and what its request costs from then on.
+            _log.exception("the settlement of reservation %d cannot be written and is given up", closings[0].id)
+        for closing in closings:
+            self._owed.pop(closing.id, None)
+
+    async def _read_file(self) -> None:
+        """Write what is in the file, from an earlier process or from this one, and delete it."""
+        if self._file is None:
+            return
+        try:
+            closings, taken = await self._file.take()
+            if taken is not None:
+                for start in range(0, len(closings), _AT_ONCE):
+                    await self._write(closings[start : start + _AT_ONCE])
+                await self._file.remove(taken)
+        except OSError:
+            _log.exception("the file of what is owed cannot be used")
+
+    async def serve(self) -> None:
+        """Write what is owed, with growing waits in between, until cancelled; then try for a bounded time to the end.
+
+        Cancellation: what is owed is written within its grace, or stays in the file.
+        """
+        recovered = self._file is None
+        try:
+            while True:
+                recovered = await self._write_until_done(recovered=recovered)
+                await self._new.wait()
+                self._new = trio.Event()
+        finally:
+            with trio.move_on_after(_CLOSING_GRACE, shield=True):
+                await self._write_until_done(recovered=True)  # noqa: ASYNC102 - shielded and bounded above
+            if self._owed:
+                _log.error("%d settlements are owed at the end", len(self._owed))
+
+    async def _write_until_done(self, *, recovered: bool) -> bool:
+        """Write what is owed and, unless *recovered*, what an earlier process has left; True when that is done."""
+        wait = _FIRST_WAIT
+        while self._owed or not recovered:
+            try:
+                await self.write_owed()
+                if not recovered:
+                    await self._read_file()
+                    recovered = True
+            except StoreError as exc:
+                _log.warning("%d settlements are still owed: %s", len(self._owed), exc)
+                await self._append()
+            if self._owed or not recovered:
+                await trio.sleep(random.uniform(wait / 2, wait))  # noqa: S311 - jitter, not a secret
+                wait = min(2 * wait, _LONGEST_WAIT)
+        await trio.lowlevel.checkpoint()
+        return True

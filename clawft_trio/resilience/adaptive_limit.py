@@ -1,0 +1,327 @@
+"""Find a target's limits and keep within them: stated rates where its headers give them, measured ones elsewhere."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, TypeVar
+
+import attrs
+import trio
+from attrs.validators import ge, gt, le
+
+from clawft_trio.chat import Call, ChatRequest, ChatResponse
+from clawft_trio.errors import BulkheadFull, RateLimited, ServerError
+from clawft_trio.nursery import leaves
+from clawft_trio.resilience.pacing import Cost, Pace, Window
+from clawft_trio.resilience.strategy import Attempt, PerKey, Policy, Strategy, named
+from clawft_trio.resilience.verdict import status_of
+from clawft_trio.retry_hints import RateLimit
+
+T = TypeVar("T")
+
+# Characters of a token, roughly, and output tokens of a request that names no limit.
+_CHARACTERS = 4
+_OUTPUT = 512
+
+
+def estimated_cost(request: ChatRequest) -> Cost:
+    """What *request* may take of a target's limits: its text at four characters a token, and its output limit."""
+    text = sum(len(message.text) for message in request.messages)
+    return Cost(input_tokens=text // _CHARACTERS, output_tokens=request.max_tokens or _OUTPUT)
+
+
+def is_overload(exc: Exception) -> bool:
+    """Whether *exc* means that the target takes less: 429, or 503 and 529 by which servers report overload."""
+    return any(
+        isinstance(leaf, RateLimited)
+        or (isinstance(leaf, ServerError) and leaf.status in {503, 529})
+        or status_of(leaf) in {429, 503, 529}
+        for leaf in leaves(exc)
+    )
+
+
+@attrs.frozen(kw_only=True)
+class AdaptiveLimit(Policy):
+    """Let as many attempts run, and start as many a second, as the target takes; the others wait.
+
+    Where the target states its limits in headers (`x-ratelimit-*`, `anthropic-ratelimit-*`, ...), attempts are shaped
+    to them: each reserves one request and its estimated tokens, and the estimate is settled by the answer's usage.
+    Without headers the limits are found: slow start, then AIMD. An overload (429, 503, 529) of an attempt that began
+    after the last cut cuts both the number at once and the rate to 0.8 of what the target has been taking; the rate
+    returns to that figure within 3 s and grows by 0.5 % a second after `cool_down` seconds. Both grow only while at
+    least `saturation` of them is used.
+
+    Waiting holds nothing, is fair between senders (round robin), counts for no clock but `total`, and ends after
+    `queue_for` seconds. While another target stands by, a call that would wait longer than `elsewhere_after` seconds
+    is sent there (`BulkheadFull`, with the wait as `retry_after`).
+
+    Shared: the limits, between all calls of one decorated function, or of one target under `Resilient`. With `by`, a
+    function of the call's arguments, there is one limit per key (of the `strategy.MAX_KEYS` keys used last).
+    """
+
+    #: attempts at once and a second at the start
+    initial: int = attrs.field(default=10, validator=ge(1))
+    min_concurrent: int = attrs.field(default=1, validator=ge(1))
+    max_concurrent: int = attrs.field(default=1000, validator=ge(1))
+    #: by which an overload multiplies the limits
+    decrease: float = attrs.field(default=0.8, validator=[gt(0), le(1)])
+    #: the share of a limit that has to be in use for it to grow
+    saturation: float = attrs.field(default=0.8, validator=[gt(0), le(1)])
+    #: seconds after an overload in which nothing grows
+    cool_down: float = attrs.field(default=15.0, validator=ge(0))
+    #: how many may wait
+    queue: int = attrs.field(default=1000, validator=ge(0))
+    #: seconds; None waits as long as the caller does
+    queue_for: float | None = attrs.field(default=60.0)
+    #: seconds
+    elsewhere_after: float = attrs.field(default=10.0, validator=ge(0))
+    #: what a request may take
+    cost: Callable[[ChatRequest], Cost] = attrs.field(default=estimated_cost, repr=False)
+    by: Callable[..., Hashable] | None = attrs.field(default=None, repr=False)
+    _own: Strategy = attrs.field(init=False, eq=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        if self.queue_for is not None and self.queue_for <= 0:
+            raise ValueError("queue_for must be positive, or None")
+        object.__setattr__(self, "_own", self.bind(""))
+
+    async def run(self, attempt: Attempt[T], call: Call) -> T:
+        """Run *attempt* as soon as the limits leave room for it.
+
+        Raises:
+          BulkheadFull: the queue is full, the wait took too long, or would take too long with another target at hand.
+
+        Cancellation: leaves the queue, or cancels the attempt and frees its place.
+        """
+        return await self._own.run(attempt, call)
+
+    def bind(self, target: str) -> BoundAdaptiveLimit | PerKey[BoundAdaptiveLimit]:
+        """A limit for *target* alone; with `by`, one for each key there."""
+        if self.by is None:
+            return BoundAdaptiveLimit(self, target)
+        return PerKey(self.by, lambda key: BoundAdaptiveLimit(self, named(target, key)))
+
+
+@attrs.frozen(kw_only=True)
+class AdaptiveLimitStatistics:
+    """An adaptive limit at one moment."""
+
+    running: int
+    waiting: int
+    #: attempts that may run at once
+    concurrency: int
+    #: attempts that may start a second, as measured; None while stated limits are known
+    rate: float | None
+    #: what is left of each stated limit, by its kind
+    stated: dict[str, float]
+    #: attempts that the target refused for overload
+    overloads: int
+    #: calls that were not let wait, or waited too long
+    refused: int
+
+
+@attrs.define(eq=False)
+class _Waiter:
+    cost: Cost
+    turn: trio.Event = attrs.field(factory=trio.Event)
+
+
+class BoundAdaptiveLimit:
+    """The limits of an `AdaptiveLimit` for one target."""
+
+    def __init__(self, policy: AdaptiveLimit, target: str) -> None:
+        self._policy = policy
+        self._target = target
+        self._limit = float(policy.initial)
+        self._pace = Pace(float(policy.initial), policy.decrease, policy.cool_down)
+        self._windows: dict[str, Window] = {}
+        self._running = 0
+        self._started = 0
+        # Seconds that an attempt takes, a moving average; 0 before the first has ended.
+        self._latency = 0.0
+        self._last_cut = float("-inf")
+        self._overloads = 0
+        self._refused = 0
+        # One queue per sender, served in turn.
+        self._queues: OrderedDict[str, deque[_Waiter]] = OrderedDict()
+        self._waiting = 0
+
+    def __repr__(self) -> str:
+        now = self.statistics()
+        return (
+            f"<AdaptiveLimit {self._target or '(unnamed)'} {now.running} of {now.concurrency}, {now.waiting} waiting>"
+        )
+
+    def statistics(self) -> AdaptiveLimitStatistics:
+        """The limit now."""
+        now = trio.current_time()
+        return AdaptiveLimitStatistics(
+            running=self._running,
+            waiting=self._waiting,
+            concurrency=int(self._limit),
+            rate=None if self._windows else self._pace.rate(now),
+            stated={kind: window.available(now) for kind, window in self._windows.items()},
+            overloads=self._overloads,
+            refused=self._refused,
+        )
+
+    async def run(self, attempt: Attempt[T], call: Call) -> T:
+        """Run *attempt* as soon as the limits leave room for it.
+
+        Raises:
+          BulkheadFull: as the policy's.
+
+        Cancellation: as the policy's.
+        """
+        sender, cost = self._of(call)
+        await self._enter(sender, cost, call)
+        began = trio.current_time()
+        number = self._start(began, cost)
+        try:
+            result = await attempt(attrs.evolve(call, limits=lambda limits: self._note_limits(limits, number)))
+        except Exception as exc:
+            if is_overload(exc):
+                self._note_overload(began)
+            raise
+        else:
+            self._note_success(began, cost, result)
+            return result
+        finally:
+            self._running -= 1
+            self._wake_next()
+
+    def _of(self, call: Call) -> tuple[str, Cost]:
+        request = next(iter(call.invocation.args), None) if call.invocation is not None else None
+        if not isinstance(request, ChatRequest):
+            return call.turn_id, Cost()
+        return request.sender_id or call.turn_id, self._policy.cost(request)
+
+    # --- admission ------------------------------------------------------------------------------------
+
+    async def _enter(self, sender: str, cost: Cost, call: Call) -> None:
+        if not self._waiting and self._time_to_room(cost) <= 0:
+            return
+        self._check_wait(cost, call)
+        waiter = _Waiter(cost)
+        self._queues.setdefault(sender, deque()).append(waiter)
+        self._waiting += 1
+        call.pulse("waiting", 0.0)
+        limit = self._policy.queue_for
+        if call.elsewhere:
+            limit = min(self._policy.elsewhere_after, limit or self._policy.elsewhere_after)
+        try:
+            with trio.move_on_after(float("inf") if limit is None else limit) as scope:
+                await self._wait_for_turn(waiter)
+        finally:
+            self._leave(sender, waiter)
+        if scope.cancelled_caught:
+            raise self._refuse(f"no room within {limit:g} s", cost)
+        call.pulse("admitted", 0.0)
+
+    def _check_wait(self, cost: Cost, call: Call) -> None:
+        if self._waiting >= self._policy.queue:
+            raise self._refuse(f"{self._waiting} calls are waiting already", cost)
+        if call.elsewhere and self._expected_wait(cost) > self._policy.elsewhere_after:
+            raise self._refuse("another target is free sooner", cost)
+
+    async def _wait_for_turn(self, waiter: _Waiter) -> None:
+        while True:
+            seconds = self._time_to_room(waiter.cost) if self._next() is waiter else float("inf")
+            if seconds <= 0:
+                return
+            waiter.turn = trio.Event()
+            with trio.move_on_after(seconds):
+                await waiter.turn.wait()
+
+    def _next(self) -> _Waiter | None:
+        return next(iter(self._queues.values()))[0] if self._queues else None
+
+    def _leave(self, sender: str, waiter: _Waiter) -> None:
+        queue, served = self._queues[sender], self._next() is waiter
+        queue.remove(waiter)
+        self._waiting -= 1
+        if not queue:
+            del self._queues[sender]
+        elif served:
+            # The others first.
+            self._queues.move_to_end(sender)
+        self._wake_next()
+
+    def _wake_next(self) -> None:
+        following = self._next()
+        if following is not None:
+            following.turn.set()
+
+    def _time_to_room(self, cost: Cost) -> float:
+        """Seconds until an attempt of *cost* may start; infinite when another has to end first."""
+        if self._running >= int(self._limit):
+            return float("inf")
+        now = trio.current_time()
+        if self._windows:
+            return max(window.time_to(cost.of(kind), now) for kind, window in self._windows.items())
+        return self._pace.time_to_start(now)
+
+    def _expected_wait(self, cost: Cost) -> float:
+        now = trio.current_time()
+        per_second = self._limit / max(self._latency, 1e-3)
+        if not self._windows:
+            per_second = min(per_second, self._pace.rate(now))
+        else:
+            per_second = min(
+                [per_second, *(w.rate / max(cost.of(kind), 1) for kind, w in self._windows.items() if w.rate > 0)]
+            )
+        soonest = self._time_to_room(cost)
+        return max(0.0 if soonest == float("inf") else soonest, (self._waiting + 1) / per_second)
+
+    def _refuse(self, why: str, cost: Cost) -> BulkheadFull:
+        self._refused += 1
+        return BulkheadFull(why, provider=self._target, retry_after=max(self._expected_wait(cost), 0.1))
+
+    # --- what attempts teach ----------------------------------------------------------------------------
+
+    def _start(self, now: float, cost: Cost) -> int:
+        self._running += 1
+        self._started += 1
+        # Others wait although a place is free: the pace is what holds them back.
+        self._pace.note_start(now, saturated=self._waiting > 0 and self._running < int(self._limit))
+        for kind, window in self._windows.items():
+            window.reserve(self._started, cost.of(kind), now)
+        return self._started
+
+    def _note_success(self, began: float, cost: Cost, result: Any) -> None:
+        now = trio.current_time()
+        took = now - began
+        self._latency = self._latency + 0.2 * (took - self._latency) if self._latency else took
+        usage = result.usage if isinstance(result, ChatResponse) else None
+        if usage is not None:
+            actual = Cost(input_tokens=usage.input_tokens, output_tokens=usage.output_tokens)
+            for kind, window in self._windows.items():
+                window.settle(cost.of(kind) - actual.of(kind), now)
+        policy = self._policy
+        if self._running >= policy.saturation * self._limit and now >= self._last_cut + policy.cool_down:
+            # While the rate is not met, the number at once is what holds back, and was not what the target refused.
+            fast = self._last_cut == float("-inf") or not self._pace.is_used(now, policy.saturation)
+            self._limit = min(self._limit + (1.0 if fast else 1.0 / self._limit), policy.max_concurrent)
+
+    def _note_overload(self, began: float) -> None:
+        now = trio.current_time()
+        self._overloads += 1
+        self._pace.note_refusal(began)
+        if began <= self._last_cut:
+            # It left before the last cut took effect.
+            return
+        self._last_cut = now
+        rate = self._pace.cut(now)
+        # The rate is what holds back; the number at once must not hold the rate below what was measured.
+        needed = rate * self._latency * 1.5 + 1 if self._latency else self._limit
+        floor = max(float(self._policy.min_concurrent), min(self._limit, needed))
+        self._limit = max(self._limit * self._policy.decrease, floor)
+
+    def _note_limits(self, limits: Sequence[RateLimit], number: int) -> None:
+        now = trio.current_time()
+        for limit in limits:
+            if limit.limit and limit.remaining is not None and Cost.counts(limit.kind):
+                window = self._windows.setdefault(limit.kind, Window())
+                window.update(limit, number, now)
+        self._wake_next()

@@ -1,0 +1,154 @@
+"""Leases: which process owns a name until when, by the database's clock, with a token that fences its writes.
+
+A lease that has expired stays valid until another process takes it: then its token changes, and whoever checks the
+old token inside its transaction can write nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
+
+from clawft_trio.chat import new_id
+from clawft_trio.errors import LeaseLost
+from clawft_trio.store.interface import Connection
+from clawft_trio.store.migrations import Migration
+
+LEASE_MIGRATIONS = (
+    Migration(
+        "leases",
+        1,
+        """
+        CREATE TABLE leases (
+            name TEXT PRIMARY KEY,
+            owner TEXT NOT NULL,
+            token INTEGER NOT NULL,  -- grows with each owner
+            expires REAL NOT NULL  -- seconds since 1970, by the database's clock
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX leases_by_owner ON leases (owner);
+        """,
+    ),
+)
+"""The table of leases."""
+
+_ACQUIRE = """
+    INSERT INTO leases (name, owner, token, expires)
+    VALUES (?, ?, CAST(now_seconds() * 1000 AS BIGINT), now_seconds() + ?)
+    ON CONFLICT (name) DO UPDATE SET
+        token = CASE
+            WHEN leases.owner = excluded.owner THEN leases.token
+            WHEN leases.token >= excluded.token THEN leases.token + 1
+            ELSE excluded.token
+        END,
+        owner = excluded.owner,
+        expires = excluded.expires
+    WHERE leases.expires < now_seconds() OR leases.owner = excluded.owner
+    RETURNING token
+"""
+
+_CHECK = "UPDATE leases SET expires = now_seconds() + ? WHERE name = ? AND owner = ? AND token = ?"
+
+
+@attrs.frozen
+class Lease:
+    """The right to write for *name*, while the database has the same owner and token."""
+
+    name: str
+    owner: str
+    token: int
+    #: seconds that it is valid without being renewed
+    length: float
+
+
+def acquire(connection: Connection, name: str, owner: str, length: float) -> Lease | None:
+    """Take the lease of *name* if it is free, expired or *owner*'s own; None when another owner has it."""
+    found = connection.execute(_ACQUIRE, (name, owner, length)).fetchone()
+    return None if found is None else Lease(name, owner, found[0], length)
+
+
+def check(connection: Connection, lease: Lease) -> None:
+    """Renew *lease*, and lock its row until the transaction ends.
+
+    Raises:
+      LeaseLost: another owner has it.
+    """
+    if connection.execute(_CHECK, (lease.length, lease.name, lease.owner, lease.token)).rowcount != 1:
+        raise LeaseLost("another worker has taken over")
+
+
+def release(connection: Connection, lease: Lease) -> None:
+    """Free *lease*, if it is still held."""
+    connection.execute(
+        "DELETE FROM leases WHERE name = ? AND owner = ? AND token = ?", (lease.name, lease.owner, lease.token)
+    )
+
+
+def renew(connection: Connection, owner: str, length: float) -> frozenset[str]:
+    """Renew everything that *owner* holds; the names of it."""
+    rows = connection.execute(
+        "UPDATE leases SET expires = now_seconds() + ? WHERE owner = ? RETURNING name", (length, owner)
+    )
+    return frozenset(name for (name,) in rows)
+
+
+def release_all(connection: Connection, owner: str, prefix: str) -> int:
+    """Free what *owner* holds under names that begin with *prefix*; how much it was."""
+    query = "DELETE FROM leases WHERE owner = ? AND substr(name, 1, ?) = ?"
+    return connection.execute(query, (owner, len(prefix), prefix)).rowcount
+
+
+def expire_ended(connection: Connection) -> int:
+    """Expire the leases of processes of this machine that have ended; how many it was.
+
+    A process that was killed is replaced at once, not only when its leases run out.
+    """
+    rows = connection.execute("SELECT DISTINCT owner FROM leases WHERE expires >= now_seconds()").fetchall()
+    ended = [owner for (owner,) in rows if has_ended(owner)]
+    return sum(_expire(connection, owner) for owner in ended)
+
+
+def _expire(connection: Connection, owner: str) -> int:
+    return connection.execute("UPDATE leases SET expires = 0 WHERE owner = ?", (owner,)).rowcount
+
+
+# --- owners --------------------------------------------------------------------------------------------------
+
+
+def new_owner() -> str:
+    """A name for this process as an owner: which machine, which process, and something unique."""
+    return " ".join((_machine(), str(os.getpid()), _started(os.getpid()), new_id()))
+
+
+def has_ended(owner: str) -> bool:
+    """Whether the process of *owner* is known to have ended; False also where that cannot be known."""
+    parts = owner.split(" ")
+    if len(parts) != 4 or parts[0] != _machine() or parts[0] == "?" or not parts[1].isdecimal():
+        return False
+    return _started(int(parts[1])) != parts[2]
+
+
+def _machine() -> str:
+    """The boot and the process namespace; `?` where processes cannot be looked up."""
+    if sys.platform != "linux":
+        return "?"
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return "?"
+
+
+def _started(pid: int) -> str:
+    """When the process *pid* was started, in ticks since the machine was; empty when there is none."""
+    try:
+        # The name of the program, in parentheses, may hold anything.
+        _, _, rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
+    except (OSError, UnicodeDecodeError):
+        return ""
+    fields: Sequence[str] = rest.split()
+    # A zombie has ended; it only waits for its parent.
+    return "" if fields[0] in {"Z", "X"} else fields[19]

@@ -1,0 +1,252 @@
+"""Which sessions and channels this process owns, and the fence around the writes of their turns."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import TypeVar
+
+import attrs
+import trio
+
+from clawft_trio.errors import LeaseLost, StoreError
+from clawft_trio.store.interface import Connection, Durability, Store, Work
+from clawft_trio.store.leases import Lease, acquire, check, expire_ended, new_owner, release, release_all, renew
+
+T = TypeVar("T")
+
+RELEASED = "released"
+"""The topic of notifications that a process gave its leases back."""
+
+_RENEWALS = 4
+"""Renewals within the length of a lease: three may be late."""
+
+
+_GRACE = 5.0
+"""Seconds that giving the leases back may take."""
+
+
+def session_name(session: str) -> str:
+    """The name of a session's lease."""
+    return f"session:{session}"
+
+
+def channel_name(channel: str) -> str:
+    """The name of a channel's lease."""
+    return f"channel:{channel}"
+
+
+@attrs.define(eq=False)
+class _Guarded:
+    """A turn whose writes are fenced."""
+
+    lease: Lease
+    #: steps that are written with the next write that cannot wait
+    pending: list[Work[object]] = attrs.field(factory=list)
+
+
+class Ownership:
+    """The leases of one process, for everything that runs in it.
+
+    Args:
+      store: where the leases are; it needs `LEASE_MIGRATIONS`.
+      length: seconds after which another process may take over what this one has stopped renewing.
+      owner: the name of this process; made up when empty.
+    """
+
+    def __init__(self, store: Store, *, length: float = 10.0, owner: str = "") -> None:
+        self.store = store
+        self.length = length
+        self.owner: str = owner or new_owner()
+        self._held: dict[str, Lease] = {}
+        self._turns: dict[str, _Guarded] = {}
+        self._on_lost: list[Callable[[str], None]] = []
+        self._renewed = -float("inf")
+
+    def __repr__(self) -> str:
+        return f"<Ownership {len(self._held)} leases>"
+
+    def on_lost(self, callback: Callable[[str], None]) -> None:
+        """Call *callback* with the name of every lease that another process has taken."""
+        self._on_lost.append(callback)
+
+    # --- leases ------------------------------------------------------------------------------------------
+
+    def lease_of(self, name: str) -> Lease | None:
+        """The lease of *name*, if this process holds it as far as it knows."""
+        return self._held.get(name)
+
+    def note(self, lease: Lease) -> None:
+        """Remember a lease that a transaction has acquired."""
+        self._held[lease.name] = lease
+
+    def forget(self, name: str) -> None:
+        """Forget a lease that a transaction has released."""
+        self._held.pop(name, None)
+
+    def lose(self, name: str) -> None:
+        """Forget a lease that another process has taken, and call the callbacks."""
+        if self._held.pop(name, None) is not None:
+            for callback in self._on_lost:
+                callback(name)
+
+    async def acquire(self, name: str) -> bool:
+        """Take the lease of *name*, if it is free, expired, or of a process that has ended.
+
+        Raises:
+          StoreError: the store cannot be used.
+
+        Cancellation: `Cancelled` means that it was not taken.
+        """
+
+        def take(connection: Connection) -> Lease | None:
+            found = acquire(connection, name, self.owner, self.length)
+            if found is None and expire_ended(connection):
+                found = acquire(connection, name, self.owner, self.length)
+            return found
+
+        lease = await self.store.transact(take, concurrent=True, durability="process")
+        if lease is not None:
+            self.note(lease)
+        return lease is not None
+
+    async def release(self, name: str) -> None:
+        """Free the lease of *name*, if it is held.
+
+        Raises:
+          StoreError: the store cannot be used; the lease runs out.
+
+        Cancellation: it is free, or runs out.
+        """
+        lease = self._held.pop(name, None)
+        if lease is None:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self.store.transact(lambda c: release(c, lease), concurrent=True, durability="process")
+
+    async def release_all(self, prefix: str = "") -> None:
+        """Free the leases of this process whose names begin with *prefix*.
+
+        Raises:
+          StoreError: the store cannot be used; they run out.
+
+        Cancellation: they are free, or run out.
+        """
+        for name in [name for name in self._held if name.startswith(prefix)]:
+            del self._held[name]
+
+        def free(connection: Connection) -> None:
+            if release_all(connection, self.owner, prefix):
+                connection.execute("SELECT notify_listeners(?)", (f"{RELEASED}\n",)).fetchone()
+
+        await self.store.transact(free, concurrent=True, durability="process")
+
+    async def keep_renewed(self) -> None:
+        """Renew the leases, and write what is pending, until cancelled.
+
+        Raises:
+          Exception: only what a callback raises; while the store cannot be used, it tries again.
+
+        Cancellation: the leases run out, unless `release_all` is called.
+        """
+        self._renewed = trio.current_time()
+        while True:
+            await trio.sleep(self.length / _RENEWALS)
+            try:
+                await self._renew()
+            except StoreError:
+                if trio.current_time() > self._renewed + self.length:
+                    # Others may have taken everything over.
+                    for name in tuple(self._held):
+                        self.lose(name)
+
+    async def _renew(self) -> None:
+        started, held = trio.current_time(), tuple(self._held)
+        if held:
+            renewed = await self.store.transact(
+                lambda c: renew(c, self.owner, self.length), concurrent=True, durability="process"
+            )
+            for name in held:
+                # One that was released or lost meanwhile is not held any more.
+                if name not in renewed and name in self._held:
+                    self.lose(name)
+        self._renewed = started
+        for turn_id, guarded in tuple(self._turns.items()):
+            if guarded.pending:
+                with suppress(LeaseLost):
+                    await self.write(turn_id, lambda _: None, durability="process")
+
+    # --- fenced writes -----------------------------------------------------------------------------------
+
+    def guard(self, turn_id: str, lease: Lease) -> None:
+        """Fence the writes of *turn_id* with *lease* from now on."""
+        self._turns[turn_id] = _Guarded(lease)
+
+    def unguard(self, turn_id: str) -> None:
+        """The turn is over; what is still pending of it is dropped."""
+        self._turns.pop(turn_id, None)
+
+    def guards(self, turn_id: str) -> bool:
+        """Whether the writes of *turn_id* are fenced."""
+        return turn_id in self._turns
+
+    def postpone(self, turn_id: str, work: Work[object]) -> None:
+        """Write a step together with the next write of the turn, or within a quarter of the leases' length.
+
+        *work* may run twice.
+        """
+        self._turns[turn_id].pending.append(work)
+
+    async def write(self, turn_id: str, work: Work[T], *, durability: Durability = "power") -> T:
+        """Run *work* in one transaction with the pending steps of the turn, if its lease is still held.
+
+        Raises:
+          LeaseLost: another process has taken the session over. Nothing was written.
+          StoreError: it could not be written.
+
+        Cancellation: `Cancelled` means that nothing was written.
+        """
+        guarded = self._turns[turn_id]
+        lease, pending = guarded.lease, tuple(guarded.pending)
+        try:
+            result = await self.store.transact(_fenced(lease, pending, work), concurrent=True, durability=durability)
+        except LeaseLost:
+            self.lose(lease.name)
+            raise
+        guarded.pending = [step for step in guarded.pending if step not in pending]
+        return result
+
+
+@asynccontextmanager
+async def open_ownership(
+    store: Store, *, durable: bool, length: float = 10.0
+) -> AsyncGenerator[Ownership | None, None]:
+    """The leases of this process while the block runs, given back at its end; None when *durable* is false.
+
+    Args:
+      store: where they are.
+      durable: whether anything in *store* outlives this process.
+      length: seconds after which another process may take over what this one has stopped renewing.
+
+    Cancellation: the leases are given back, or run out.
+    """
+    if not durable:
+        await trio.lowlevel.checkpoint()
+        yield None
+        return
+    ownership = Ownership(store, length=length)
+    try:
+        yield ownership
+    finally:
+        with trio.move_on_after(_GRACE, shield=True), suppress(StoreError):
+            await ownership.release_all()
+
+
+def _fenced(lease: Lease, pending: Sequence[Work[object]], work: Work[T]) -> Work[T]:
+    def run(connection: Connection) -> T:
+        check(connection, lease)
+        for step in pending:
+            step(connection)
+        return work(connection)
+
+    return run

@@ -1,0 +1,116 @@
+"""A long session against simulated prompt caches: nearly all of each request was sent before, and the bill shows it."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import attrs
+import pytest
+
+from clawft_trio import TurnPolicy, open_agent, provider_named, tool
+from clawft_trio.attempts import Usage
+from clawft_trio.observe import CacheBusted, Recorder
+from clawft_trio.testing import CallTool, Finish, Say, SeenRequest, SimulatedPromptCache, open_fault_server
+
+TURNS = 60
+
+# US dollars for a million tokens, as the vendors list them: input, cached, written, output.
+PRICES = {
+    "anthropic/claude-sonnet-4-5": ("3", "0.30", "3.75", "15"),
+    "openai/gpt-5": ("1.25", "0.125", "1.25", "10"),
+}
+
+
+@tool(mode="read_only")
+async def weather(city: str) -> str:
+    """The weather in a city, with all that was measured there during the last day."""
+    return f"{city}: rain, wind from the west. " + "Nothing else was measured. " * 20
+
+
+def bill(target: str, usages: list[Usage]) -> Decimal:
+    given, cached, written, answered = (Decimal(price) / 1_000_000 for price in PRICES[target])
+    total = Decimal(0)
+    for usage in usages:
+        plain = usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens
+        total += plain * given + usage.cached_tokens * cached
+        total += usage.cache_write_tokens * written + usage.output_tokens * answered
+    return total
+
+
+def before(request: SeenRequest) -> SeenRequest:
+    """*request* as it was when the last 50 messages were sent, without marks and keys."""
+    messages = request.body["messages"]
+    system = [message for message in messages if message["role"] == "system"]
+    others = [message for message in messages if message["role"] != "system"]
+    asked = max(n for n, m in enumerate(others) if m["role"] == "user" and "question" in str(m["content"]))
+    kept = others[max(0, asked - 50) :]
+    body = {key: value for key, value in request.body.items() if key != "prompt_cache_key"}
+    return attrs.evolve(request, body=unmarked({**body, "messages": [*system, *kept]}))
+
+
+def unmarked(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: unmarked(one) for key, one in value.items() if key != "cache_control"}
+    return [unmarked(one) for one in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize(("target", "share"), [("anthropic/claude-sonnet-4-5", 3), ("openai/gpt-5", 1)])
+async def test_nine_tenths_of_every_request_were_sent_before(tmp_path, target: str, share: int) -> None:
+    cache, old_cache = SimulatedPromptCache(), SimulatedPromptCache()
+    usages: list[Usage] = []
+    old_usages: list[Usage] = []
+
+    def choose(request: SeenRequest):
+        usages.append(cache.usage(request, output_tokens=20))
+        old_usages.append(old_cache.usage(before(request), output_tokens=20))
+        if request.answers_tools:
+            return [Say("It rains."), Finish(usage=usages[-1])]
+        return [CallTool("weather", {"city": "Oslo"}, id=f"c{len(usages)}"), Finish(usage=usages[-1])]
+
+    (tmp_path / "SOUL.md").write_text("You advise travellers on what to wear. " * 500)
+    provider, _, model = target.partition("/")
+    recorder = Recorder()
+    async with (
+        open_fault_server(choose=choose) as server,
+        provider_named(provider, base_url=server.url, api_key="k", model=model) as given,
+        open_agent(
+            [target],
+            providers={provider: given},
+            tools=[weather],
+            workspace=tmp_path,
+            store=tmp_path / "store.db",
+            turn=TurnPolicy(max_tokens=1000),
+            observers=[recorder],
+        ) as agent,
+    ):
+        replies = [await agent.ask(f"question {number}: and now?", session="s") for number in range(TURNS)]
+        spent = await agent.parts.costs.ledger.spending("target")
+    assert len(usages) == 2 * TURNS
+    shares = [usage.cached_tokens / usage.input_tokens for usage in usages[1:]]
+    assert min(shares) >= 0.9
+    assert recorder.of(CacheBusted) == []
+    paid, paid_before = bill(target, usages), bill(target, old_usages)
+    assert paid * share <= paid_before
+    # What the caches gave is told in replies and in the ledger.
+    assert sum(reply.usage.cached_tokens for reply in replies) == sum(usage.cached_tokens for usage in usages)
+    assert sum(one.cached_tokens for one in spent) == sum(usage.cached_tokens for usage in usages)
+    assert sum(one.cache_write_tokens for one in spent) == sum(usage.cache_write_tokens for usage in usages)
+
+
+async def test_without_marks_anthropic_caches_nothing(tmp_path) -> None:
+    cache = SimulatedPromptCache()
+    usages: list[Usage] = []
+
+    def choose(request: SeenRequest):
+        usages.append(cache.usage(request))
+        return [Say("ok"), Finish(usage=usages[-1])]
+
+    off = TurnPolicy(prompt_cache="off")
+    async with (
+        open_fault_server(choose=choose) as server,
+        provider_named("anthropic", base_url=server.url, api_key="k") as provider,
+        open_agent(["anthropic/m"], providers={"anthropic": provider}, turn=off) as agent,
+    ):
+        for _ in range(3):
+            await agent.ask("question " * 1000, session="s")
+    assert [usage.cached_tokens for usage in usages] == [0, 0, 0]
