@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypedDict
 
 import attrs
 import pytest
+import trio
 from msgspec import Meta
 
 from clawft_trio.errors import InvalidArguments, InvalidData
