@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeAlias
 import attrs
 import trio
 
-from clawft_trio.chat import ToolCall, unobserved
+from clawft_trio.chat import Text, ToolCall, unobserved
 from clawft_trio.errors import (
     InvalidArguments,
     PermissionDenied,
@@ -25,12 +25,13 @@ from clawft_trio.errors import (
 from clawft_trio.nursery import cleanup_scope, open_hidden_nursery
 from clawft_trio.observe.events import LockWaited, Noted, ToolEnded, ToolStarted
 from clawft_trio.tools.arguments import read_arguments
+from clawft_trio.tools.media import MEDIA_LIMIT, Media, split_result
 from clawft_trio.tools.path_keys import path_keys
 from clawft_trio.tools.path_locks import LockMode, LockRequest, PathLocks, Want
 from clawft_trio.tools.result import ToolOutcome, ToolResult, contained, error_text, outcome_of
 from clawft_trio.tools.thread_pool import ThreadPool
 from clawft_trio.tools.tool import Tool, ToolContext
-from clawft_trio.tools.truncate import RESULT_LIMIT, answer_text
+from clawft_trio.tools.truncate import RESULT_LIMIT
 
 _JOURNAL_GRACE = 5.0
 """Seconds in which the record of a finished call must be kept, also while everything is being cancelled."""
@@ -52,6 +53,8 @@ class FanOutPolicy:
     longest_arguments: int = attrs.field(default=4 * 1024 * 1024, validator=attrs.validators.ge(1024))
     #: bytes of an answer
     longest_answer: int = attrs.field(default=RESULT_LIMIT, validator=attrs.validators.ge(1024))
+    #: bytes of one image or file in an answer; a larger one is replaced by a line of text
+    largest_media: int = attrs.field(default=MEDIA_LIMIT, validator=attrs.validators.ge(0))
 
 
 @attrs.frozen(kw_only=True)
@@ -104,6 +107,8 @@ class _Job:
     started: float | None = None
     #: what the tool function returned
     value: object = None
+    #: the images and files in it
+    media: tuple[Media, ...] = ()
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -244,8 +249,7 @@ class FanOut:
         scope = trio.CancelScope(deadline=context.deadline)
         try:
             with scope:
-                job.value = await tool.function(job.arguments, context)
-                return answer_text(job.value, limit=self.policy.longest_answer)
+                return self._text_of(job, await tool.function(job.arguments, context))
         except Exception as exc:
             # What a tool raises on its way out, because its time was over, does not change why it ended.
             if scope.cancelled_caught:
@@ -290,6 +294,16 @@ class FanOut:
     def _context_of(self, job: _Job, deadline: float) -> ToolContext:
         return self.context.of_call(job.call.id, job.call.name, deadline=deadline, threads=self.threads)
 
+    def _text_of(self, job: _Job, returned: object) -> str:
+        """Keep the data and the parts of what a tool returned; the text for the model."""
+        shown = returned
+        job.value = returned
+        if isinstance(returned, ToolResult):
+            shown, job.value = [Text(returned.text), *returned.parts], returned.data
+        limits = self.policy
+        text, job.media = split_result(shown, limit=limits.longest_answer, media_limit=limits.largest_media)
+        return text
+
     def _contain(self, job: _Job, exc: BaseException) -> Exception:
         try:
             error = contained(exc, tool=job.call.name)
@@ -314,7 +328,8 @@ class FanOut:
             duration=now - started,
             waited=started - self._began,
             error=error,
-            value=job.value if error is None else None,
+            data=job.value if error is None else None,
+            parts=job.media if error is None else (),
         )
 
     def _tell_start(self, job: _Job, now: float) -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 import attrs
 import trio
 
-from clawft_trio.chat import Message
+from clawft_trio.chat import File, Image, Message, Text
 from clawft_trio.codec import encode_json
 from clawft_trio.errors import (
     InvalidArguments,
@@ -42,25 +42,34 @@ _KINDS: tuple[tuple[type[Exception], ToolOutcome, str], ...] = (
 
 @attrs.frozen
 class ToolResult:
-    """What came of a tool call."""
+    """The result of a tool call.
 
-    call_id: str
-    name: str = attrs.field(kw_only=True)
+    A tool function may return one, with `text` for the model, `data` for the program and `parts` (images, files) for
+    both; the registry then adds the rest. A tool that returns anything else gets a result made of it.
+    """
+
+    call_id: str = ""
+    name: str = attrs.field(default="", kw_only=True)
     #: for the model; a failure is a JSON object with `error` and `message`
-    text: str = attrs.field(kw_only=True)
+    text: str = attrs.field(default="", kw_only=True)
+    #: for the program: what the tool function returned, before it became text; None when it failed
+    data: object = attrs.field(default=None, kw_only=True, eq=False, repr=False)
+    #: images and files, which reach the model beside the text
+    parts: tuple[Image | File, ...] = attrs.field(default=(), kw_only=True, converter=tuple)
     outcome: ToolOutcome = attrs.field(default="ok", kw_only=True)
     #: seconds that it ran
     duration: float = attrs.field(default=0.0, kw_only=True)
     #: seconds that it waited for a worker, its approval and its locks
     waited: float = attrs.field(default=0.0, kw_only=True)
     error: Exception | None = attrs.field(default=None, kw_only=True, eq=False)
-    #: what the tool function returned, before it became text; None when it failed
-    value: object = attrs.field(default=None, kw_only=True, eq=False, repr=False)
 
     @property
     def message(self) -> Message:
         """The answer as the next request needs it."""
-        return Message.tool(self.text, tool_call_id=self.call_id)
+        if not self.parts:
+            return Message.tool(self.text, tool_call_id=self.call_id)
+        text = (Text(self.text),) if self.text else ()
+        return Message("tool", (*text, *self.parts), tool_call_id=self.call_id)
 
 
 def outcome_of(error: Exception) -> ToolOutcome:

@@ -13,7 +13,17 @@ import attrs
 import pydantic
 import pytest
 
-from clawft_trio import InvalidArguments, ToolContext, tool
+from clawft_trio import (
+    AuthContext,
+    Image,
+    InvalidArguments,
+    Text,
+    ToolCall,
+    ToolContext,
+    ToolRegistry,
+    ToolResult,
+    tool,
+)
 from clawft_trio.tools.docstring import read_docstring
 from clawft_trio.tools.truncate import answer_text
 
@@ -334,3 +344,18 @@ def test_what_is_its_own_member_is_still_bounded():
     loop: list[Any] = []
     loop.append(loop)
     assert len(answer_text(loop)) <= 65_536
+
+
+async def test_a_tool_returns_text_for_the_model_data_for_the_program_and_parts():
+    picture = Image(data=b"x", media_type="image/png")
+
+    @tool(mode="read_only")
+    async def report() -> ToolResult:
+        """Report."""
+        return ToolResult(text="three rows", data=[1, 2, 3], parts=[picture])
+
+    calls = [ToolCall(id="1", name="report", arguments="{}")]
+    (result,) = await ToolRegistry([report]).execute_all(calls, ToolContext(auth=AuthContext.local()))
+    assert (result.call_id, result.name, result.text, result.data) == ("1", "report", "three rows", [1, 2, 3])
+    assert result.parts == (picture,)
+    assert result.message.content == (Text("three rows"), picture)
