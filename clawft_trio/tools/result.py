@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import attrs
@@ -40,6 +41,10 @@ _KINDS: tuple[tuple[type[Exception], ToolOutcome, str], ...] = (
 )
 
 
+def _parts(value: Iterable[Image | File]) -> tuple[Image | File, ...]:
+    return tuple(value)
+
+
 @attrs.frozen
 class ToolResult:
     """The result of a tool call.
@@ -55,7 +60,7 @@ class ToolResult:
     #: for the program: what the tool function returned, before it became text; None when it failed
     data: object = attrs.field(default=None, kw_only=True, eq=False, repr=False)
     #: images and files, which reach the model beside the text
-    parts: tuple[Image | File, ...] = attrs.field(default=(), kw_only=True, converter=tuple)
+    parts: tuple[Image | File, ...] = attrs.field(default=(), kw_only=True, converter=_parts)
     outcome: ToolOutcome = attrs.field(default="ok", kw_only=True)
     #: seconds that it ran
     duration: float = attrs.field(default=0.0, kw_only=True)
