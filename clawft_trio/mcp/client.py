@@ -61,10 +61,17 @@ class McpClient:
     total. A call that was with the server when it ended fails with `PeerGone` and is never repeated here.
     """
 
-    def __init__(self, name: str, options: McpOptions, transport: Callable[[], Transport]) -> None:
+    def __init__(
+        self, name: str, options: McpOptions, transport: Callable[[], Transport], *, restartable: bool = True
+    ) -> None:
         self.name = name
         self._connection = Connection(
-            name, options, transport, on_start=self._note_start, on_notification=self._note_notification
+            name,
+            options,
+            transport,
+            restartable=restartable,
+            on_start=self._note_start,
+            on_notification=self._note_notification,
         )
         self._observer = fan_out([options.observer])
         self._cache = ResultCache()

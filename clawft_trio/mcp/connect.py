@@ -81,7 +81,7 @@ async def wrap_mcp(
     """
     options = options or McpOptions()
     transport = StreamTransport(send, receive, name=name, limit=options.max_message)
-    client = McpClient(name, attrs.evolve(options, supervision=None), lambda: transport)
+    client = McpClient(name, attrs.evolve(options, supervision=None), lambda: transport, restartable=False)
     async with _keep(client):
         yield client
 

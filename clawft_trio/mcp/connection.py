@@ -15,7 +15,7 @@ from msgspec import Raw
 from clawft_trio.codec import decode_json
 from clawft_trio.errors import InvalidData, McpError, PeerGone, RequestTimeout, ServerDown
 from clawft_trio.mcp.auto_reset_event import AutoResetEvent
-from clawft_trio.mcp.handshake import Agreement, detect, discover, initialize
+from clawft_trio.mcp.handshake import Agreement, detect, detect_by_initialize, discover, initialize
 from clawft_trio.mcp.jsonrpc import Malformed
 from clawft_trio.mcp.messages import DEFAULT_OPTIONS, CallOptions, Decode
 from clawft_trio.mcp.multiplexer import Multiplexer, MultiplexerStatistics, Transport
@@ -44,6 +44,7 @@ class Connection:
       name: of the server, in errors, events and logs.
       options: how the client behaves.
       transport: makes the transport of one start of the server.
+      restartable: whether *transport* can make the connection again, so that a server may end of a probe.
       on_start: is called after each successful handshake; synchronous and cheap.
       on_notification: is called with each notification as it arrives; synchronous and cheap.
     """
@@ -54,12 +55,14 @@ class Connection:
         options: McpOptions,
         transport: Callable[[], Transport],
         *,
+        restartable: bool,
         on_start: Callable[[], None],
         on_notification: Callable[[str, Raw], None],
     ) -> None:
         self.name = name
         self.options = options
         self._transport = transport
+        self._restarts_freely = restartable
         self._on_start = on_start
         self._on_notification = on_notification
         self._observer = fan_out([options.observer])
@@ -316,8 +319,11 @@ class Connection:
         # At least half of the time is left for the handshake.
         probe = min(options.probe, start / 2)
         try:
-            agreement = await detect(mux, options.host, total=start, probe=probe, log_level=level, client=client)
+            ask = detect if self._restarts_freely else detect_by_initialize
+            agreement = await ask(mux, options.host, total=start, probe=probe, log_level=level, client=client)
         except PeerGone as exc:
+            if not self._restarts_freely:
+                raise
             raise _ProbeEndedServer(str(exc), server=self.name) from exc
         self._era = "handshake" if agreement.meta is None else "stateless"
         return agreement

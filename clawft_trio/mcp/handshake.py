@@ -147,6 +147,39 @@ async def detect(
         return await initialize(mux, host, total=left, client=client)
 
 
+async def detect_by_initialize(
+    mux: Multiplexer,
+    host: Host,
+    *,
+    total: float,
+    probe: float,
+    log_level: str | None = None,
+    client: Implementation | None = None,
+) -> Agreement:
+    """Shake hands, and speak 2026-07-28 if that was refused: for a connection that cannot be made again.
+
+    Some servers end when they are asked anything before `initialize`, so here that comes first.
+
+    Raises:
+      McpError: it speaks neither.
+
+    Cancellation: as `initialize`.
+    """
+    try:
+        return await initialize(mux, host, total=total, client=client)
+    except PeerError as exc:
+        if not _means_ask_again(exc):
+            return await discover(mux, host, total=probe, log_level=log_level, client=client)
+    # The refusal names the revision, and asking for more is optional: what it offers shows with each request.
+    mux.one_way = True
+    return Agreement(
+        protocol_version=STATELESS_VERSION,
+        capabilities=Capabilities(tools={}, resources={}, prompts={}),
+        server=Implementation(),
+        meta=request_meta(host, client or client_info(), log_level),
+    )
+
+
 def _means_ask_again(exc: PeerError) -> bool:
     """Whether a refusal for the revision names the very revision that we speak: some say it before they look."""
     supported = exc.data.get("supported") if isinstance(exc.data, dict) else None
