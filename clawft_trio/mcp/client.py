@@ -62,14 +62,14 @@ class McpClient:
     """
 
     def __init__(
-        self, name: str, options: McpOptions, transport: Callable[[], Transport], *, restartable: bool = True
+        self, name: str, options: McpOptions, transport: Callable[[], Transport], *, handshake_first: bool = False
     ) -> None:
         self.name = name
         self._connection = Connection(
             name,
             options,
             transport,
-            restartable=restartable,
+            handshake_first=handshake_first,
             on_start=self._note_start,
             on_notification=self._note_notification,
         )

@@ -74,14 +74,20 @@ async def wrap_mcp(
 ) -> AsyncGenerator[McpClient, None]:
     """Talk to a server over streams of one's own; they are closed at the end, and nothing is started again.
 
+    Without *options* `initialize` comes first, and 2026-07-28 is spoken where that is refused: a server that ends when
+    it is asked anything else first could not be reached again.
+
     Raises:
       McpError: as `open_mcp`.
 
     Cancellation: the streams are closed.
     """
+    handshake_first = options is None
     options = options or McpOptions()
     transport = StreamTransport(send, receive, name=name, limit=options.max_message)
-    client = McpClient(name, attrs.evolve(options, supervision=None), lambda: transport, restartable=False)
+    client = McpClient(
+        name, attrs.evolve(options, supervision=None), lambda: transport, handshake_first=handshake_first
+    )
     async with _keep(client):
         yield client
 

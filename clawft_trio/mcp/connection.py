@@ -44,7 +44,7 @@ class Connection:
       name: of the server, in errors, events and logs.
       options: how the client behaves.
       transport: makes the transport of one start of the server.
-      restartable: whether *transport* can make the connection again, so that a server may end of a probe.
+      handshake_first: whether `detect` begins with `initialize`, because the server may end of anything else.
       on_start: is called after each successful handshake; synchronous and cheap.
       on_notification: is called with each notification as it arrives; synchronous and cheap.
     """
@@ -55,14 +55,14 @@ class Connection:
         options: McpOptions,
         transport: Callable[[], Transport],
         *,
-        restartable: bool,
+        handshake_first: bool,
         on_start: Callable[[], None],
         on_notification: Callable[[str, Raw], None],
     ) -> None:
         self.name = name
         self.options = options
         self._transport = transport
-        self._restarts_freely = restartable
+        self._handshake_first = handshake_first
         self._on_start = on_start
         self._on_notification = on_notification
         self._observer = fan_out([options.observer])
@@ -319,10 +319,10 @@ class Connection:
         # At least half of the time is left for the handshake.
         probe = min(options.probe, start / 2)
         try:
-            ask = detect if self._restarts_freely else detect_by_initialize
+            ask = detect_by_initialize if self._handshake_first else detect
             agreement = await ask(mux, options.host, total=start, probe=probe, log_level=level, client=client)
         except PeerGone as exc:
-            if not self._restarts_freely:
+            if self._handshake_first:
                 raise
             raise _ProbeEndedServer(str(exc), server=self.name) from exc
         self._era = "handshake" if agreement.meta is None else "stateless"

@@ -15,7 +15,7 @@ from clawft_trio.errors import PeerError, PeerGone, RequestTimeout
 from clawft_trio.mcp import Host, HttpServer, McpOptions, call_tool_as_task, open_mcp, wrap_mcp
 from clawft_trio.mcp.tool_call import call_for
 from clawft_trio.mcp.types import ElicitResult, Implementation, Root
-from clawft_trio.testing.mcp_server import ScriptedMcpServer
+from clawft_trio.testing.mcp_server import Failure, ScriptedMcpServer
 from clawft_trio.tools import ToolContext
 
 HANDSHAKE = McpOptions(protocol="handshake", supervision=None)
@@ -289,3 +289,41 @@ async def test_greeting_is_not_repeated_to_a_server_that_is_reached():
     async with http_script(answer) as script, open_mcp(HttpServer(script.url), options=HANDSHAKE) as client:
         await client.call_tool("x")
         assert script.methods().count("initialize") == 1
+
+
+async def test_streams_without_options_are_greeted_the_old_way_first():
+    async def refuse(_):
+        await trio.lowlevel.checkpoint()
+        raise Failure(code, "no")
+
+    async def discover(_):
+        await trio.lowlevel.checkpoint()
+        return {"supportedVersions": ["2026-07-28"], "capabilities": {}}
+
+    for code in (None, -32601, -32000):
+        answers = {"server/discover": discover} | ({} if code is None else {"initialize": refuse})
+        server = ScriptedMcpServer(answers=answers)
+        near, far = trio.testing.memory_stream_pair()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.run, far, far)
+            async with wrap_mcp(near, near) as client:
+                expected = "2025-11-25" if code is None else "2026-07-28"
+                assert client.agreement.protocol_version == expected
+            nursery.cancel_scope.cancel(reason="the test is over")
+        assert methods(server) == ["initialize", *([] if code is None else ["server/discover"])]
+
+
+async def test_a_refusal_that_names_the_newest_revision_is_enough_to_speak_it():
+    near, far = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+
+        async def serve():
+            line = json.loads(bytes(await far.receive_some()))
+            data = {"supported": ["2026-07-28"], "requested": "2025-11-25"}
+            error = {"code": -32022, "message": "Unsupported protocol version", "data": data}
+            await far.send_all(json.dumps({"jsonrpc": "2.0", "id": line["id"], "error": error}).encode() + b"\n")
+
+        nursery.start_soon(serve)
+        async with wrap_mcp(near, near) as client:
+            assert client.agreement.protocol_version == "2026-07-28"
+        nursery.cancel_scope.cancel(reason="the test is over")
