@@ -6,7 +6,7 @@ when it was cancelled and also when nobody saw what it said.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from types import MappingProxyType
@@ -178,6 +178,14 @@ class AttemptInProgress:
     certainty: Certainty | None = None
     #: set by the transport as soon as request bytes may have left
     sent: bool = False
+    #: called when the request was admitted: clocks start then
+    on_admission: Callable[[], None] | None = None
+
+    def admit(self) -> None:
+        """Note that nothing on this side holds the request back any more."""
+        self.admitted = trio.current_time()
+        if self.on_admission is not None:
+            self.on_admission()
 
     def latency(self, now: float) -> Latency:
         """What the clocks say at *now*."""

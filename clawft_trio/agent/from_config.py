@@ -60,7 +60,7 @@ def provider_maker(config: Config, environ: Mapping[str, str] | None = None) -> 
 def _options(config: Config, name: str, own: ProviderConfig) -> dict[str, Any]:
     options: dict[str, Any] = {
         "retryable_statuses": config.retry_of(name).statuses,
-        "clocks": config.timeouts.clocks,
+        "clocks": config.timeouts_of(name).clocks,
         "headers": {
             header: secret_value(value, f"header {header!r} of {name!r}") or ""
             for header, value in (own.extra_headers or {}).items()

@@ -26,6 +26,7 @@ from clawft_trio.agent.journal_sql import (
     end_turn,
     forget_old,
     free_sessions,
+    give_up,
     notify_store,
     oldest,
     refuse_if_owned,
@@ -206,11 +207,14 @@ class Journal:
         """
         await self.end(message, reply, go_on=False)
 
-    async def end(self, message: InboundMessage, reply: OutboundMessage, *, go_on: bool) -> Unfinished | None:
+    async def end(
+        self, message: InboundMessage, reply: OutboundMessage, *, go_on: bool, given_up: str = ""
+    ) -> Unfinished | None:
         """End the turn of *message*, as `replied`, and begin the next of its session or give the session back.
 
         Args:
           go_on: whether this process wants the next message of the session.
+          given_up: why the message was given up, if it was; it is kept, and can be queued again.
 
         Raises:
           LeaseLost: another process has the session. Nothing was written, and *reply* must not be sent.
@@ -229,6 +233,8 @@ class Journal:
             if ownership is not None and held is None:
                 # It waits in this process, and may run in another.
                 refuse_if_owned(connection, name, ownership.owner)
+            if given_up:
+                give_up(connection, turn, given_up)
             end_turn(connection, turn, session, accepted_at, must_be_open=ownership is not None)
             if key is not None:
                 insert_undelivered(connection, key, reply)

@@ -45,6 +45,7 @@ MIGRATIONS = (
         """
         ALTER TABLE turns ADD COLUMN session TEXT NOT NULL DEFAULT '';
         ALTER TABLE turns ADD COLUMN error TEXT NOT NULL DEFAULT '';  -- why it was given up
+        ALTER TABLE turns ADD COLUMN given_up BLOB;  -- the message, once it was given up
         CREATE INDEX turns_by_session ON turns (session, place) WHERE message IS NOT NULL;
         """,
     ),
@@ -124,6 +125,11 @@ def end_turn(connection: Connection, turn: str, session: str, accepted_at: str, 
             raise LeaseLost("another worker has answered the message")
     connection.execute("DELETE FROM answers WHERE turn = ?", (turn,))
     connection.execute("DELETE FROM tool_calls WHERE turn = ?", (turn,))
+
+
+def give_up(connection: Connection, turn: str, error: str) -> None:
+    """Keep the message of *turn*, which is about to end, for `workers.requeue`."""
+    connection.execute("UPDATE turns SET given_up = message, error = ? WHERE turn = ?", (error, turn))
 
 
 def refuse_if_owned(connection: Connection, name: str, owner: str) -> None:

@@ -290,6 +290,8 @@ class AgentLoop:
             await self._answer(left.message, slot, resumed=left.resumes > 0)
         else:
             error = TurnInterrupted(f"given up after {left.resumes - 1} resumptions")
+            if self._shared is not None:
+                self._shared.give_up(left.message, str(error))
             await self._reply(left.message, failure_reply(left.message, error), "failed")
 
     def _lose(self, session: str) -> None:

@@ -270,7 +270,7 @@ class _Plan:
         return Pipeline(
             router=router(self.config, self.models, Selection(estimate=tracker.estimate)),
             transport=targets,
-            chain=partial(Failover, hedge_after=self.config.timeouts.hedge_after, budget=self.budget),
+            chain=partial(Failover, hedge_after=self.config.hedge_after_of, budget=self.budget),
             scorer=FitnessScorer() if stages.scorer == "fitness" else NoScorer(),
             learner=TrajectoryLearner() if stages.learner == "trajectory" else NoLearner(),
             admission=TurnAdmission(limiter=RateLimiter(self.config.routing.rate_limiting), budget=tracker),

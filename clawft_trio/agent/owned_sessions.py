@@ -69,6 +69,8 @@ class OwnedSessions:
         self._claimed: dict[str, Claimed] = {}
         #: by turn: the next message of its session, begun in the transaction that ended the turn
         self._following: dict[str, Unfinished] = {}
+        #: by turn: why its message is given up
+        self._given_up: dict[str, str] = {}
         #: set when a slot is free or the store may have work
         self._wake = trio.Event()
         prefix = session_name("")
@@ -116,9 +118,14 @@ class OwnedSessions:
         """
         # With other sessions waiting for a slot, this one is given back, and served again in its turn.
         go_on = not self.stopping and not self._queue.is_ready()
-        following = await self._journal.end(message, reply, go_on=go_on)
+        given_up = self._given_up.pop(turn_id_of(message), "")
+        following = await self._journal.end(message, reply, go_on=go_on, given_up=given_up)
         if following is not None:
             self._following[turn_id_of(message)] = following
+
+    def give_up(self, message: InboundMessage, error: str) -> None:
+        """Keep *message* when its turn ends: it was begun too often."""
+        self._given_up[turn_id_of(message)] = error
 
     # --- sessions ----------------------------------------------------------------------------------------
 

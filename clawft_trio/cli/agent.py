@@ -10,7 +10,7 @@ from pathlib import Path
 
 import trio
 
-from clawft_trio.agent import Agent, open_agent
+from clawft_trio.agent import Agent, LoopPolicy, open_agent
 from clawft_trio.agent.from_config import provider_maker
 from clawft_trio.chat import Provider
 from clawft_trio.cli.errors import error_reason, say
@@ -26,6 +26,10 @@ from clawft_trio.observe import Observer, open_recording, redact_secrets
 _VARIABLE = re.compile(r"(?!\w*[A-Za-z0-9]{24})[A-Za-z_][A-Za-z0-9_]*")
 
 
+_OWN_WORK = LoopPolicy(resume=False)
+"""A command that asks does not work on what others have left in the store."""
+
+
 async def settings_of(config: Path | None) -> Config:
     """The configuration in a file; without one, the defaults.
 
@@ -39,7 +43,9 @@ async def settings_of(config: Path | None) -> Config:
 
 
 @asynccontextmanager
-async def open_chosen(chosen: Chosen, *, observers: Sequence[Observer] = ()) -> AsyncGenerator[Agent, None]:
+async def open_chosen(
+    chosen: Chosen, *, observers: Sequence[Observer] = (), loop: LoopPolicy = _OWN_WORK
+) -> AsyncGenerator[Agent, None]:
     """Open the agent that *chosen* describes, for the length of the block; MCP servers that do not start are told.
 
     Raises:
@@ -61,6 +67,7 @@ async def open_chosen(chosen: Chosen, *, observers: Sequence[Observer] = ()) -> 
             config=config,
             store=chosen.store,
             observers=observers,
+            loop=loop,
         )
         async with progress("Starting") as started, opening as agent:
             started()

@@ -193,7 +193,7 @@ def skills(
 
 @app.command()
 def costs(
-    store: Annotated[Path, typer.Argument(help="The agent's store: the file given to open_agent(store=...).")],
+    store: Annotated[str, typer.Argument(help="The agent's store, as given to open_agent(store=...).")],
     by: Annotated[
         list[str] | None, typer.Option(help="sender, agent, target, day, month, turn, parent_turn; may be repeated.")
     ] = None,
@@ -210,6 +210,108 @@ def costs(
 
     asked = Costs(store=store, by=tuple(by or ("sender", "target")), sender=sender, days=days, form=form)
     run(show_costs, asked)
+
+
+@app.command()
+def worker(
+    store: Annotated[str, typer.Option(help="The store whose messages are answered: a file, or postgresql://…")],
+    model: ModelOption = None,
+    base_url: BaseUrlOption = None,
+    api_key_env: KeyOption = None,
+    workspace: ReadableOption = None,
+    config: ConfigOption = None,
+    turns: Annotated[int, typer.Option(help="Turns that run at once.", min=1)] = 64,
+) -> None:
+    """Answer the messages of a store, beside any number of other workers, until Ctrl-C or SIGTERM.
+
+    What is not finished then is left to the others.
+
+    Example: clawft-trio worker --store postgresql://db.example/agents --config config.json
+    """
+    from clawft_trio.cli.run import run
+    from clawft_trio.cli.worker import Worker, worker as serve_store
+
+    agent = chosen(model, base_url, api_key_env, workspace, config, store)
+    run(serve_store, Worker(chosen=agent, turns=turns))
+
+
+@app.command()
+def workers(
+    store: Annotated[str, typer.Argument(help="The agent's store: a file, or postgresql://…")],
+    json: JsonOption = False,
+) -> None:
+    """Print who serves a store, what waits in it, and which messages were given up.
+
+    Example: clawft-trio workers agent.db
+    """
+    from clawft_trio.cli.run import run
+    from clawft_trio.cli.worker import show_workers
+
+    run(partial(show_workers, store, as_json=json))
+
+
+@app.command()
+def requeue(
+    store: Annotated[str, typer.Argument(help="The agent's store: a file, or postgresql://…")],
+    turn: Annotated[str, typer.Argument(help="The turn, as `workers` prints it.")],
+) -> None:
+    """Have a message that was given up answered after all; exit code 1 when there is none of that turn.
+
+    Example: clawft-trio requeue agent.db telegram:42:17
+    """
+    from clawft_trio.cli.run import run
+    from clawft_trio.cli.worker import requeue_turn
+
+    if not run(requeue_turn, store, turn):
+        raise typer.Exit(1)
+
+
+store_app: typer.Typer = typer.Typer(no_args_is_help=True, help="Upgrade, check or copy the store of an agent.")
+app.add_typer(store_app, name="store")
+
+
+@store_app.command("upgrade")
+def store_upgrade(
+    store: Annotated[str, typer.Argument(help="A file, or postgresql://…")],
+) -> None:
+    """Bring the tables of a store up to date.
+
+    Example: clawft-trio store upgrade agent.db
+    """
+    from clawft_trio.cli.run import run
+    from clawft_trio.cli.store import upgrade
+
+    run(upgrade, store)
+
+
+@store_app.command("check")
+def store_check(
+    store: Annotated[str, typer.Argument(help="A file, or postgresql://…")],
+) -> None:
+    """Read everything in a store; exit code 1 when something cannot be read.
+
+    Example: clawft-trio store check agent.db
+    """
+    from clawft_trio.cli.run import run
+    from clawft_trio.cli.store import check
+
+    if not run(check, store):
+        raise typer.Exit(1)
+
+
+@store_app.command("copy")
+def store_copy(
+    source: Annotated[str, typer.Argument(help="A file, or postgresql://…")],
+    target: Annotated[str, typer.Argument(help="Another one, which is empty.")],
+) -> None:
+    """Copy a store into another one, also from one engine to the other. Nothing may use them meanwhile.
+
+    Example: clawft-trio store copy agent.db postgresql://db.example/agents
+    """
+    from clawft_trio.cli.run import run
+    from clawft_trio.cli.store import copy
+
+    run(copy, source, target)
 
 
 @app.command()

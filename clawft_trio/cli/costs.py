@@ -6,10 +6,10 @@ import csv
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import get_args
 
 import attrs
+import trio
 from rich.console import Console
 from rich.table import Table
 
@@ -18,6 +18,7 @@ from clawft_trio.codec import encode_json
 from clawft_trio.costs import MIGRATIONS, GroupBy, Ledger, Spending
 from clawft_trio.errors import InvalidData, NotConfigured, Problem
 from clawft_trio.store import open_store
+from clawft_trio.store.address import is_address
 
 _NUMBERS = ("attempts", "input_tokens", "output_tokens", "cost", "certainty", "unpriced")
 
@@ -28,7 +29,7 @@ _COUNTS = ("attempts", "input_tokens", "output_tokens", "unpriced")
 class Costs:
     """What to ask the ledger."""
 
-    store: Path
+    store: str
     by: tuple[str, ...] = ("sender", "target")
     sender: str | None = None
     #: days back from now; None is everything
@@ -47,7 +48,7 @@ async def show_costs(wanted: Costs) -> None:
     Cancellation: nothing is changed.
     """
     groups = _groups(wanted.by)
-    if not wanted.store.exists():
+    if not is_address(wanted.store) and not await trio.Path(wanted.store).exists():
         raise NotConfigured(f"no ledger: {wanted.store} is not there")
     since = None if wanted.days is None else datetime.now(UTC) - timedelta(days=wanted.days)
     async with open_store(wanted.store, migrations=MIGRATIONS) as store:

@@ -24,6 +24,7 @@ from clawft_trio.mcp import McpOptions, open_mcp
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.observe import redact_secrets
 from clawft_trio.store import open_store
+from clawft_trio.store.address import is_address, shown
 
 Check: TypeAlias = Callable[[], Awaitable[CheckResult]]
 
@@ -90,7 +91,7 @@ def _checks(wanted: Doctor, config: Config) -> list[tuple[CheckResult, Check]]:
         add("skills", str(workspace), "Is the folder on a disk that hangs?", partial(_skills, workspace, config))
     if wanted.chosen.store is not None:
         slow = "It may be very large, or its disk slow: --total gives it more time."
-        add("store", str(wanted.chosen.store), slow, partial(_store, wanted.chosen.store))
+        add("store", shown(wanted.chosen.store), slow, partial(_store, wanted.chosen.store))
     return checks
 
 
@@ -160,14 +161,15 @@ async def _skills(workspace: Path, config: Config) -> CheckResult:
     return about(message=f"{len(report.skills)} skills")
 
 
-async def _store(path: Path) -> CheckResult:
-    about = partial(CheckResult, check="store", subject=str(path))
-    if not await trio.Path(path).exists():
+async def _store(path: str) -> CheckResult:
+    about = partial(CheckResult, check="store", subject=shown(path))
+    if not is_address(path) and not await trio.Path(path).exists():
         return about(message="not there yet; it is made when it is first used")
     try:
         # Without migrations: looking changes nothing.
         async with open_store(path) as store:
-            (said,) = await store.read(lambda connection: connection.execute("PRAGMA quick_check(1)").fetchone())
+            look = "PRAGMA quick_check(1)" if store.engine == "sqlite" else "SELECT 'ok'"
+            (said,) = await store.read(lambda connection: connection.execute(look).fetchone())
     except StoreError as exc:
         return about(outcome="problem", message=f"{type(exc).__name__}: {exc}", advice="Use another file, or a backup.")
     if said != "ok":

@@ -29,7 +29,8 @@ ReadableOption: TypeAlias = Annotated[
     ),
 ]
 StoreOption: TypeAlias = Annotated[
-    Path | None, typer.Option(help="A file in which conversations and costs are kept; see `costs`.")
+    str | None,
+    typer.Option(help="Where conversations and costs are kept, see `costs`: a file, or postgresql://…"),
 ]
 RecordOption: TypeAlias = Annotated[
     Path | None, typer.Option(help="Record every turn into this new file; see `timeline`.")
@@ -55,7 +56,8 @@ class Chosen:
     api_key_env: str | None = None
     workspace: Path | None = None
     config: Path | None = None
-    store: Path | None = None
+    #: a file, or the address of a database
+    store: str | None = None
     #: where turns are recorded, for `timeline`
     record: Path | None = None
 
@@ -70,7 +72,7 @@ def chosen(
     api_key_env: str | None,
     workspace: Path | None,
     config: Path | None,
-    store: Path | None,
+    store: str | None,
     record: Path | None = None,
 ) -> Chosen:
     """The options of a command with an agent, together.

@@ -16,6 +16,7 @@ from attrs.validators import and_, ge, gt, le, optional
 from clawft_trio.bus import BusConfig
 from clawft_trio.config.structuring import Secret, alias
 from clawft_trio.costs import ModelPrice
+from clawft_trio.llm.catalog import KNOWN, LOCAL_FIRST_BYTE
 from clawft_trio.net import Clocks
 from clawft_trio.pipeline import PermissionsPolicy, RateLimitPolicy, RoutingPolicy
 from clawft_trio.resilience import CircuitBreaker, Policy, Retry, RetryBudget, Timeout, compose
@@ -80,11 +81,23 @@ class TimeoutsConfig:
     tool_gap_ms: float | None = _ms(180_000.0)
     total_ms: float | None = _ms(600_000.0)
     hedge_after_ms: float | None = _ms(10_000.0)
+    #: until the headers of an answer that is not streamed
+    unstreamed_ms: float | None = _ms(600_000.0)
+    #: how long a model may be quiet after it has shown that it thinks
+    thinking_ms: float | None = _ms(120_000.0)
+    #: how long the end of a body may take after the end of the answer in it
+    linger_ms: float = attrs.field(default=2_000.0, validator=ge(0))
 
     @property
     def clocks(self) -> Clocks:
         """Those of the transport."""
-        return Clocks(connect=_seconds(self.connect_ms), first_byte=_seconds(self.first_byte_ms))
+        return Clocks(
+            connect=_seconds(self.connect_ms),
+            first_byte=_seconds(self.first_byte_ms),
+            unstreamed=_seconds(self.unstreamed_ms),
+            thinking=_seconds(self.thinking_ms),
+            linger=self.linger_ms / 1000,
+        )
 
     @property
     def attempt(self) -> Timeout:
@@ -111,6 +124,26 @@ def _seconds(milliseconds: float | None) -> float | None:
 
 
 @attrs.frozen(kw_only=True)
+class ProviderTimeoutsConfig:
+    """The clocks of one provider, in milliseconds. What it leaves out is the general section's."""
+
+    connect_ms: float | None = _ms(None)
+    first_byte_ms: float | None = _ms(None)
+    first_content_ms: float | None = _ms(None)
+    gap_ms: float | None = _ms(None)
+    tool_gap_ms: float | None = _ms(None)
+    hedge_after_ms: float | None = _ms(None)
+    unstreamed_ms: float | None = _ms(None)
+    thinking_ms: float | None = _ms(None)
+    linger_ms: float | None = attrs.field(default=None, validator=optional(ge(0)))
+
+    def over(self, general: TimeoutsConfig) -> TimeoutsConfig:
+        """*general* with every clock that is set here."""
+        own = {name: value for name, value in attrs.asdict(self, recurse=False).items() if value is not None}
+        return attrs.evolve(general, **own)
+
+
+@attrs.frozen(kw_only=True)
 class ProviderConfig:
     """How one provider is reached."""
 
@@ -119,6 +152,7 @@ class ProviderConfig:
     api_base: str | None = attrs.field(default=None, metadata=alias("base_url"))
     extra_headers: Mapping[str, Secret] | None = None
     retry: RetryConfig = RetryConfig()
+    timeouts: ProviderTimeoutsConfig = ProviderTimeoutsConfig()
     #: requests at once; None is the transport's own limit
     concurrency: int | None = attrs.field(default=None, validator=optional(ge(1)))
     #: of the original; for browsers
@@ -284,4 +318,17 @@ class Config:
 
     def policy_of(self, provider: str, budget: RetryBudget | None = None) -> Policy:
         """The strategies around each target of *provider*."""
-        return compose(self.retry_of(provider).policy(budget), CircuitBreaker(), self.timeouts.attempt)
+        return compose(self.retry_of(provider).policy(budget), CircuitBreaker(), self.timeouts_of(provider).attempt)
+
+    def timeouts_of(self, provider: str) -> TimeoutsConfig:
+        """The clocks of one provider: its own section over the general one, and longer ones for a local server."""
+        general = self.timeouts
+        # A local server loads the model before it sends its headers.
+        if provider in KNOWN and KNOWN[provider].local and general.first_byte_ms == TimeoutsConfig().first_byte_ms:
+            general = attrs.evolve(general, first_byte_ms=LOCAL_FIRST_BYTE * 1000)
+        own = self.providers.get(provider)
+        return general if own is None else own.timeouts.over(general)
+
+    def hedge_after_of(self, target: str) -> float | None:
+        """Seconds of silence of *target*, a `provider/model`, after which the next is asked beside."""
+        return self.timeouts_of(target.partition("/")[0]).hedge_after

@@ -69,8 +69,6 @@ class Anthropic(HttpProvider):
       accepts: what the server's models accept; requests are conformed to it.
       key_variable: the environment variable that an error about the key names.
       retryable_statuses: after which the same request may be sent here again.
-      linger: seconds that the end of the body may be waited for after the answer.
-      unstreamed: seconds that the headers of an answer may take that is not streamed: they come when it is whole.
       now: calendar time, for a `Retry-After` that is a date.
       sign: signs each request: gets method, URL and body, and returns headers.
       http: passed on to `HttpEndpoint`: `connections`, `clocks`, `proxy`, `verify`, `client` and the others.
@@ -89,8 +87,6 @@ class Anthropic(HttpProvider):
         accepts: VendorRules = ANTHROPIC,
         key_variable: str = "ANTHROPIC_API_KEY",
         retryable_statuses: Iterable[int] = RETRYABLE_STATUSES,
-        linger: float = 2.0,
-        unstreamed: float = 600.0,
         now: Now = utc_now,
         sign: Sign | None = None,
         **http: Unpack[HttpOptions],
@@ -104,8 +100,6 @@ class Anthropic(HttpProvider):
             headers=headers,
             key_variable=key_variable,
             retryable_statuses=retryable_statuses,
-            linger=linger,
-            unstreamed=unstreamed,
             now=now,
             sign=sign,
             http=http,

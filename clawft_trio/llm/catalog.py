@@ -24,6 +24,7 @@ from clawft_trio.llm.model_endpoint import ApiKey
 from clawft_trio.llm.openai import Azure, OpenAICompatible
 from clawft_trio.llm.openai_request import Quirks
 from clawft_trio.llm.vendors import ANTHROPIC, PLAIN, VENDORS
+from clawft_trio.net.http import Clocks
 
 
 @attrs.frozen(kw_only=True)
@@ -58,6 +59,9 @@ def _local(base_url: str, quirks: Quirks | None = None) -> KnownProvider:
 
 # Ollama was seen to leave the finish reason of whole answers empty; `[DONE]` it sends only at the end.
 _OLLAMA = _local("http://localhost:11434/v1", Quirks(ends_with="done"))
+
+LOCAL_FIRST_BYTE = 300.0
+"""Seconds until the headers of a local server, which may have to load the model first."""
 
 KNOWN: Mapping[str, KnownProvider] = MappingProxyType(
     {
@@ -230,6 +234,8 @@ def provider_named(
     key = None if unkeyed else find_key(name, spec, environ) if api_key is None else api_key
     address = base_url or find_url(name, spec, environ)
     options["headers"] = {**spec.headers, **(options.get("headers") or {})}
+    if spec.local:
+        options.setdefault("clocks", Clocks(first_byte=LOCAL_FIRST_BYTE))
     options.setdefault("key_variable", next(iter(spec.key_variables), ""))
     default = ANTHROPIC if spec.dialect == "anthropic" else PLAIN
     accepts = options.pop("accepts", None) or spec.accepts or VENDORS.get(name, default)

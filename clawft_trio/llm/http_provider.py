@@ -30,8 +30,6 @@ class HttpProvider:
         headers: Mapping[str, str] | None,
         key_variable: str,
         retryable_statuses: Iterable[int],
-        linger: float,
-        unstreamed: float,
         now: Now,
         sign: Sign | None,
         http: HttpOptions,
@@ -45,9 +43,7 @@ class HttpProvider:
             model=model,
             api_key=api_key,
             key_variable=key_variable,
-            linger=linger,
             clocks=http.get("clocks", Clocks()),
-            unstreamed=unstreamed,
             sign=sign,
         )
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import math
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, Protocol, TypeAlias, TypedDict
 
 import attrs
@@ -13,7 +15,7 @@ import msgspec
 import trio
 
 from clawft_trio.attempts import AttemptInProgress, record_attempt
-from clawft_trio.chat import CONTENT, Call, ChatRequest, ChatResponse, StreamEvent, UsageReport
+from clawft_trio.chat import CONTENT, Call, ChatRequest, ChatResponse, StreamEvent, UsageReport, unobserved
 from clawft_trio.codec import encode_json
 from clawft_trio.errors import (
     InvalidResponse,
@@ -25,6 +27,7 @@ from clawft_trio.errors import (
 )
 from clawft_trio.llm.conform import Conformed, Conformer, Rules, VendorRules
 from clawft_trio.llm.failures import Failures, redact, request_id
+from clawft_trio.llm.life_signs import LifeSigns
 from clawft_trio.llm.refused_options import RefusedOptions, refused_parameter
 from clawft_trio.llm.response_builder import ResponseReader, closing_events
 from clawft_trio.net.addresses import AddressPolicy
@@ -32,6 +35,7 @@ from clawft_trio.net.http import Clocks, HttpClient, HttpEndpoint, Library
 from clawft_trio.net.response import HttpResponse
 from clawft_trio.nursery import raise_one
 from clawft_trio.observe.events import AttemptEnded, AttemptStarted, Noted, RequestConformed
+from clawft_trio.retry_hints import rate_limits
 
 Sign: TypeAlias = Callable[[str, str, bytes], Mapping[str, str] | Awaitable[Mapping[str, str]]]
 """Signs a request: gets its method, URL and body, and returns headers that go over all others."""
@@ -45,6 +49,8 @@ _MAX_ANSWER = 32 * 1024 * 1024
 
 # Seconds for the page behind an error status: what it means is mostly known without it.
 _ERROR_PAGE = 5.0
+
+_USUAL_FIRST_BYTE = Clocks().first_byte or math.inf
 
 # After the last word of its protocol a server ends the body at once or has no mind to; only an ended body leaves
 # the connection for the next call.
@@ -108,12 +114,8 @@ class ModelEndpoint:
     api_key: ApiKey = attrs.field(default=None, repr=False)
     #: the name of the variable that a missing key should be put into
     key_variable: str = ""
-    #: seconds that usage may come after the terminal mark
-    linger: float = 2.0
     #: the clocks of the endpoint
     clocks: Clocks = Clocks()
-    #: seconds that the headers of an answer may take that is not streamed: they come when it is whole
-    unstreamed: float = 600.0
     sign: Sign | None = attrs.field(default=None, repr=False)
     conformer: Conformer = attrs.field(init=False, repr=False)
     refused: RefusedOptions = attrs.field(factory=RefusedOptions, init=False, repr=False)
@@ -202,6 +204,9 @@ class ModelEndpoint:
         self, conformed: Conformed, body: bytes, model: str, call: Call, attempt: AttemptInProgress
     ) -> ChatResponse:
         request = conformed.request
+        call.pulse("waiting", 0.0)
+        quiet = self._quiet_before_headers(streamed=request.stream)
+        attempt.on_admission = partial(call.pulse, "admitted", quiet)
         key = await self._key()
         path = self.dialect.path(model)
         headers = {"content-type": "application/json", **self.dialect.headers(key)}
@@ -209,12 +214,25 @@ class ModelEndpoint:
             signed = self.sign("POST", self.http.address(path), body)
             headers |= await signed if inspect.isawaitable(signed) else signed
         reading = self.dialect.reading(request, model)
-        clocks = self.clocks if request.stream else attrs.evolve(self.clocks, first_byte=self.unstreamed)
+        clocks = self.clocks if request.stream else attrs.evolve(self.clocks, first_byte=self.clocks.unstreamed)
         async with self.http.request(
             "POST", path, content=body, headers=headers, clocks=clocks, attempt=attempt
         ) as response:
             conversation = _Conversation(self, response, reading, call, attempt, model, key, conformed)
+            if call.limits is not unobserved:
+                call.limits(rate_limits(response.headers, self.failures.now))
+            if quiet and response.content_type == "text/event-stream":
+                # From here on the answer itself shows how it goes.
+                call.pulse("alive", 0.0)
             return await conversation.read(streamed=request.stream)
+
+    def _quiet_before_headers(self, *, streamed: bool) -> float:
+        """Seconds for which silence after admission means nothing, by this endpoint's own clocks."""
+        if not streamed:
+            return math.inf
+        # A longer clock than the usual one is set for servers that load a model first.
+        first_byte = self.clocks.first_byte
+        return first_byte if first_byte is not None and first_byte > _USUAL_FIRST_BYTE else 0.0
 
     def _checked(self, key: str | None) -> str:
         if key is None:
@@ -317,11 +335,13 @@ class _Conversation:
 
     async def _stream(self) -> None:
         chunks = aiter(self.response.chunks())
-        reading = self.reading
+        reading, signs = self.reading, LifeSigns()
         async for data in chunks:
             events = reading.feed(data)
             if events:
                 await self._show(events)
+            elif sign := signs.of(data):
+                self.call.pulse(sign, self.exchange.clocks.thinking or math.inf)
             if reading.finished or reading.ended:
                 break
         else:
@@ -340,7 +360,7 @@ class _Conversation:
 
     async def _linger(self, chunks: AsyncIterator[bytes]) -> None:
         # Only the waiting for the server counts: the consumer may take its time with what has come.
-        left = self.exchange.linger
+        left = self.exchange.clocks.linger
         while left > 0:
             left = min(left, _DRAIN) if self.reading.ended else left
             started = trio.current_time()
@@ -350,7 +370,7 @@ class _Conversation:
             left -= trio.current_time() - started
             if any(isinstance(event, CONTENT) for event in events):
                 # The mark came too early, as from servers that put it on every chunk: more may follow.
-                left = self.exchange.linger
+                left = self.exchange.clocks.linger
             await self._show(events)
 
     # On purpose without a checkpoint of its own: the read that brought the events was one.

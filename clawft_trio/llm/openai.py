@@ -107,8 +107,6 @@ class OpenAICompatible(HttpProvider):
       azure: how deployments are addressed, for Azure OpenAI.
       key_variable: the environment variable that an error about the key names.
       retryable_statuses: after which the same request may be sent here again.
-      linger: seconds that usage may come after the finish reason.
-      unstreamed: seconds that the headers of an answer may take that is not streamed: they come when it is whole.
       now: calendar time, for a `Retry-After` that is a date.
       sign: signs each request: gets method, URL and body, and returns headers.
       http: passed on to `HttpEndpoint`: `connections`, `clocks`, `proxy`, `verify`, `client` and the others.
@@ -127,8 +125,6 @@ class OpenAICompatible(HttpProvider):
         azure: Azure | None = None,
         key_variable: str = "",
         retryable_statuses: Iterable[int] = RETRYABLE_STATUSES,
-        linger: float = 2.0,
-        unstreamed: float = 600.0,
         now: Now = utc_now,
         sign: Sign | None = None,
         **http: Unpack[HttpOptions],
@@ -142,8 +138,6 @@ class OpenAICompatible(HttpProvider):
             headers=headers,
             key_variable=key_variable,
             retryable_statuses=retryable_statuses,
-            linger=linger,
-            unstreamed=unstreamed,
             now=now,
             sign=sign,
             http=http,

@@ -17,11 +17,19 @@ from clawft_trio.mcp.multiplexer import (
 from clawft_trio.mcp.options import McpOptions as McpOptions
 from clawft_trio.mcp.sampling import SamplingPolicy as SamplingPolicy, sample_with as sample_with
 from clawft_trio.mcp.server import (
+    Bearer as Bearer,
+    HttpOptions as HttpOptions,
+    McpApp as McpApp,
     McpServer as McpServer,
     ServedPrompt as ServedPrompt,
     ServedResource as ServedResource,
     ServeOptions as ServeOptions,
+    Tls as Tls,
+    VerifiedToken as VerifiedToken,
+    Verify as Verify,
+    open_mcp_app as open_mcp_app,
     serve_mcp as serve_mcp,
+    serve_mcp_http as serve_mcp_http,
 )
 from clawft_trio.mcp.supervision import Supervision as Supervision
 from clawft_trio.mcp.toolset import (

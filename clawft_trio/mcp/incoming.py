@@ -114,7 +114,8 @@ class IncomingRequests:
         assert self._serve is not None
         try:
             with scope:
-                await self._send(await _answer_to(incoming, self._serve))
+                line, _ = await answer_to(incoming, self._serve)
+                await self._send(line)
         finally:
             del self._running[incoming.id]
             if self._queue:
@@ -123,14 +124,20 @@ class IncomingRequests:
                 self._idle.unpark_all()
 
 
-async def _answer_to(incoming: IncomingRequest, serve: Serve) -> bytes:
+async def answer_to(incoming: IncomingRequest, serve: Serve) -> tuple[bytes, int | None]:
+    """The answer to one request as a line, and its error code; None for a result.
+
+    Cancellation: as that of *serve*.
+    """
     request_id = incoming.id
     try:
-        return encode_result(request_id, await serve(incoming))
+        return encode_result(request_id, await serve(incoming)), None
     except PeerError as exc:
-        return encode_error(request_id, exc.code, str(exc), **({} if exc.data is None else {"data": exc.data}))  # noqa: ASYNC910 - the answerer was awaited
+        line = encode_error(request_id, exc.code, str(exc), **({} if exc.data is None else {"data": exc.data}))
+        return line, exc.code  # noqa: ASYNC910 - the answerer was awaited
     except InvalidData as exc:
-        return encode_error(request_id, INVALID_PARAMS, str(exc))  # noqa: ASYNC910 - the answerer was awaited
+        return encode_error(request_id, INVALID_PARAMS, str(exc)), INVALID_PARAMS  # noqa: ASYNC910 - the answerer was awaited
     except Exception:  # noqa: BLE001 - the peer learns that it failed and nothing about our insides
         _log.exception("answering %s failed", incoming.method)
-        return encode_error(request_id, INTERNAL_ERROR, "internal error")  # noqa: ASYNC910 - the answerer was awaited
+        line = encode_error(request_id, INTERNAL_ERROR, "internal error")
+        return line, INTERNAL_ERROR  # noqa: ASYNC910 - the answerer was awaited

@@ -88,6 +88,12 @@ class Clocks:
     write: float | None = attrs.field(default=30.0, validator=_positive)
     #: from admission until the response's headers
     first_byte: float | None = attrs.field(default=30.0, validator=_positive)
+    #: the same for an answer of a model that is not streamed: its headers come when it is whole
+    unstreamed: float | None = attrs.field(default=600.0, validator=_positive)
+    #: for which a model may be quiet after it has shown that it thinks: the start of a block, an empty delta
+    thinking: float | None = attrs.field(default=120.0, validator=_positive)
+    #: that the end of a body may take after the end of the answer in it
+    linger: float = attrs.field(default=2.0, validator=attrs.validators.ge(0))
 
 
 @attrs.frozen(kw_only=True)
@@ -272,7 +278,7 @@ class _Sending:
         self._attempt = attempt
         self._where = ""
         if attempt is not None:
-            attempt.admitted = trio.current_time()
+            attempt.admit()
 
     async def send(self, method: str, url: str, content: bytes | None, headers: dict[str, str]) -> HttpResponse:
         request = self._endpoint._client.build_request(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 import attrs
 import trio
@@ -24,8 +24,11 @@ from clawft_trio.resilience.visibility import shown_of
 
 T = TypeVar("T")
 
-HedgeAfter = float | None | Mapping[str, float | None]
-"""Seconds of silence before a hedge, for all targets or by target name; None, or no entry, is never."""
+HedgeAfter: TypeAlias = float | Mapping[str, float | None] | Callable[[str], float | None] | None
+"""Seconds of silence before a hedge: for all targets, by target name, or what a function of the name returns.
+
+None, or no entry, is never.
+"""
 
 
 class Failover:
@@ -42,8 +45,8 @@ class Failover:
     Args:
       providers: in order of preference; all providers, or all functions.
       hedge_after: seconds without content or sign of life after which the next target is started beside; the first
-        content decides. None: only a failure moves on. A mapping gives each target its own; answers that come whole
-        (`ChatRequest.stream` false) are not hedged.
+        content decides. None: only a failure moves on. A mapping, or a function of the name, gives each target its
+        own. Answers that come whole (`ChatRequest.stream` false) are not hedged.
       budget: bounds what is asked again, per target; shared with the other policies of the process.
       windows: context window in tokens by provider name, where it is known: a request that was too long for one is
         not sent to another that is known to take no more.
@@ -133,7 +136,9 @@ class Failover:
     def hedge_after_of(self, target: str) -> float | None:
         """Seconds of silence of *target* before the next is started beside it."""
         after = self.hedge_after
-        return after.get(target) if isinstance(after, Mapping) else after
+        if isinstance(after, Mapping):
+            return after.get(target)
+        return after(target) if callable(after) else after
 
 
 def _name_of(function: Callable[..., Any]) -> str:

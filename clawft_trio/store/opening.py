@@ -7,16 +7,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from clawft_trio.errors import StoreError
+from clawft_trio.store.address import is_address
 from clawft_trio.store.interface import Durability, Store
 from clawft_trio.store.migrations import Migration, checked
 from clawft_trio.store.sqlite import open_sqlite
-
-_ADDRESSES = ("postgresql://", "postgres://")
-
-
-def is_address(place: Path | str | None) -> bool:
-    """Whether *place* is the address of a PostgreSQL database."""
-    return isinstance(place, str) and place.startswith(_ADDRESSES)
 
 
 @asynccontextmanager

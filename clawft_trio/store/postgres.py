@@ -16,11 +16,12 @@ import trio
 
 from clawft_trio.errors import StoreBusy, StoreClosed
 from clawft_trio.nursery import open_hidden_nursery
+from clawft_trio.store.address import shown
 from clawft_trio.store.interface import Connection, Durability, Engine, Listener, StoreStatistics, Work
 from clawft_trio.store.jobs import Job
 from clawft_trio.store.listeners import Listeners
 from clawft_trio.store.migrations import Migration, apply, missing, present_versions
-from clawft_trio.store.postgres_lane import FIRST_WAIT, STATEMENT, Lane, TryAgain, connect, shown
+from clawft_trio.store.postgres_lane import FIRST_WAIT, STATEMENT, Lane, TryAgain, connect
 
 T = TypeVar("T")
 

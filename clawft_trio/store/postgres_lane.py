@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import re
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -38,8 +37,6 @@ FIRST_WAIT = 0.05
 
 _ONE_AT_A_TIME = 0x436C6177
 """The advisory lock of transactions that are not `concurrent`."""
-
-_SECRET = re.compile(r"(?<=:)[^:@/]*(?=@)|(?<=password=)[^&\s]*", re.IGNORECASE)
 
 
 class TryAgain(Exception):
@@ -316,8 +313,3 @@ def _cancel_statement(raw: psycopg.Connection[Any]) -> None:
     except psycopg.Error:
         with suppress(OSError, psycopg.Error), contextlib.closing(socket.socket(fileno=os.dup(raw.fileno()))) as line:
             line.shutdown(socket.SHUT_RDWR)
-
-
-def shown(address: str) -> str:
-    """*address* without its password, for errors and `repr`."""
-    return _SECRET.sub("…", address)

@@ -181,6 +181,7 @@ class ToolClient:
                 )
 
     async def _ask(self, request: ClientRequest, kind: str, key: str | None) -> JsonObject:
+        self.require({kind: request})
         if key is None:
             self._keys[kind] = number = self._keys.get(kind, 0) + 1
             key = f"{kind}-{number}"

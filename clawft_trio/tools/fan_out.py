@@ -147,9 +147,13 @@ class FanOut:
                     index, job = remaining.popleft()
                     answers[index] = await self._answer(job)
 
-        async with open_hidden_nursery() as nursery:
-            for _ in range(min(self.policy.concurrency, len(jobs))):
-                nursery.start_soon(work)
+        workers = min(self.policy.concurrency, len(jobs))
+        if workers <= 1:
+            await work()
+        else:
+            async with open_hidden_nursery() as nursery:
+                for _ in range(workers):
+                    nursery.start_soon(work)
         return tuple(answers[index] for index in range(len(jobs)))
 
     # --- before anything runs ----------------------------------------------------------------------------

@@ -109,6 +109,10 @@ class ToolRegistry:
         for watcher in list(self._watchers):
             watcher()
 
+    def get(self, name: str) -> Tool | None:
+        """The tool called *name*, whoever may use it; None when there is none."""
+        return self._tools.get(name)
+
     def narrowed(self, tools: Iterable[Tool], patterns: Iterable[str] = ()) -> ToolRegistry:
         """A registry of *tools* and of those here whose names match one of *patterns*.
 

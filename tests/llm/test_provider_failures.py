@@ -189,7 +189,7 @@ async def test_an_answer_that_is_not_streamed_has_a_clock_of_its_own(dialect):
     script = [Wait(0.2), Say("Hi"), Finish()]
     async with open_fault_server(script) as server, provider(dialect, server, clocks=Clocks(first_byte=0.05)) as model:
         assert (await model.complete(asking(stream=False), Call())).text == "Hi"
-    async with open_fault_server(script) as server, provider(dialect, server, unstreamed=0.05) as model:
+    async with open_fault_server(script) as server, provider(dialect, server, clocks=Clocks(unstreamed=0.05)) as model:
         with pytest.raises(e.ProviderTimeout):
             await model.complete(asking(stream=False), Call())
 

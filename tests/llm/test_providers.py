@@ -12,6 +12,7 @@ from clawft_trio import errors as e
 from clawft_trio.attempts import AttemptLog, Usage
 from clawft_trio.chat import Call, ToolCallReady
 from clawft_trio.llm import Quirks
+from clawft_trio.net import Clocks
 from clawft_trio.observe import AttemptEnded, AttemptStarted
 from clawft_trio.testing import (
     BadUtf8,
@@ -190,7 +191,7 @@ async def test_a_finish_reason_without_done_is_enough(ending):
     seen = Seen()
     usage = Usage(input_tokens=3, output_tokens=2)
     script = [Say("Hi"), CallTool("now", {}), Finish(usage=usage), ending]
-    async with open_fault_server(script) as server, provider("openai", server, linger=0.1) as model:
+    async with open_fault_server(script) as server, provider("openai", server, clocks=Clocks(linger=0.1)) as model:
         with trio.fail_after(5):
             response = await model.complete(asking(), seen.call)
     assert (response.text, response.usage, seen.record.outcome) == ("Hi", usage, "ok")
@@ -200,7 +201,7 @@ async def test_a_finish_reason_without_done_is_enough(ending):
 async def test_usage_may_come_a_little_later_than_the_finish_reason():
     usage = Usage(input_tokens=3, output_tokens=2)
     script = [Say("Hi"), Finish(), Wait(0.05), Report(usage), Hang()]
-    async with open_fault_server(script) as server, provider("openai", server, linger=0.5) as model:
+    async with open_fault_server(script) as server, provider("openai", server, clocks=Clocks(linger=0.5)) as model:
         assert (await model.complete(asking(), Call())).usage == usage
 
 
@@ -211,7 +212,7 @@ async def test_a_slow_consumer_does_not_shorten_the_wait_for_usage():
         await trio.sleep(0.3)
 
     script = [Say("Hi"), Finish(), Say("!"), Wait(0.35), Report(usage), Hang()]
-    async with open_fault_server(script) as server, provider("openai", server, linger=0.25) as model:
+    async with open_fault_server(script) as server, provider("openai", server, clocks=Clocks(linger=0.25)) as model:
         assert (await model.complete(asking(), Call(emit=slow))).usage == usage
 
 
@@ -220,7 +221,7 @@ async def test_a_finish_reason_that_comes_too_early_cuts_nothing_off():
     words = [step for word in "abcd" for step in (Finish(), Wait(0.3), Say(word))]
     async with (
         open_fault_server([*words, Finish(), EndBody()]) as server,
-        provider("openai", server, linger=1.0) as model,
+        provider("openai", server, clocks=Clocks(linger=1.0)) as model,
     ):
         assert (await model.complete(asking(), Call())).text == "abcd"
 

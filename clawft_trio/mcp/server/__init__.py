@@ -1,5 +1,7 @@
 """An MCP server: tools, resources and prompts of this process for other hosts, over stdio and HTTP."""
 
+from clawft_trio.mcp.server.http_app import McpApp as McpApp, open_mcp_app as open_mcp_app
+from clawft_trio.mcp.server.http_serve import Tls as Tls, serve_mcp_http as serve_mcp_http
 from clawft_trio.mcp.server.options import (
     Bearer as Bearer,
     HttpOptions as HttpOptions,

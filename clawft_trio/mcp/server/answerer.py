@@ -93,7 +93,7 @@ class Answerer:
             "resources/unsubscribe": self._unsubscribe,
         }
 
-    async def answer(self, request: ServerRequest) -> JsonObject:
+    async def answer(self, request: ServerRequest) -> JsonObject:  # noqa: ASYNC910 - the request was awaited, and is answered
         """The result of *request*.
 
         Raises:
@@ -101,7 +101,6 @@ class Answerer:
 
         Cancellation: what runs for it is cancelled and awaited.
         """
-        await trio.lowlevel.checkpoint()
         peer = request.peer
         methods = self._stateless if peer.stateless else self._handshake
         method = methods.get(request.method)
@@ -196,8 +195,7 @@ class Answerer:
             raise PeerError(f"unknown tool: {asked.name[:100]}", code=INVALID_PARAMS)
         if isinstance(answer.error, ClientLacksCapability) and request.peer.stateless:
             raise _lacks(answer.error)
-        tool = next((one for one in registry if one.name == asked.name), None)
-        return tool_result(tool, answer)
+        return tool_result(registry.get(asked.name), answer)
 
     # --- resources ------------------------------------------------------------------------------------------------
 
@@ -305,14 +303,21 @@ class Answerer:
 
     def _rounds(self, request: ServerRequest, name: str, asked: InputParams, arguments: bytes) -> Rounds:
         options = self.options
-        signer = StateSigner(
-            secret=options.state_secret,
-            principal=request.peer.auth.identity,
-            request=request_digest(request.method, name, _canonical(arguments)),
-        )
-        now = options.now().timestamp()
-        known = {} if asked.request_state is None else signer.verify(asked.request_state, now=now)
-        return Rounds(signer, now + options.state_lifetime, {**known, **(asked.input_responses or {})})
+
+        def signer() -> StateSigner:
+            return StateSigner(
+                secret=options.state_secret,
+                principal=request.peer.auth.identity,
+                request=request_digest(request.method, name, _canonical(arguments)),
+            )
+
+        def sign(answers: Mapping[str, JsonObject]) -> str:
+            return signer().sign(answers, expires=options.now().timestamp() + options.state_lifetime)
+
+        known: Mapping[str, JsonObject] = {}
+        if asked.request_state is not None:
+            known = signer().verify(asked.request_state, now=options.now().timestamp())
+        return Rounds(sign, {**known, **(asked.input_responses or {})})
 
     async def _with_input(self, running: Awaitable[T]) -> T | InputRequired:
         """What *running* returns; or what it asks the client first."""

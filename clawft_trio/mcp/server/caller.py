@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import attrs
@@ -11,7 +11,6 @@ import trio
 from clawft_trio.auth import AuthContext
 from clawft_trio.errors import PeerError
 from clawft_trio.mcp.jsonrpc import INVALID_PARAMS
-from clawft_trio.mcp.server.input_state import StateSigner
 from clawft_trio.mcp.types import JsonObject
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.observe.events import ToolProgress
@@ -32,7 +31,7 @@ LEVELS: tuple[LogLevel, ...] = (
 class Channel(Protocol):
     """What carries the messages that belong to one request."""
 
-    def observer(self, method: str, params: JsonObject) -> None:
+    def notify(self, method: str, params: JsonObject) -> None:
         """Send a notification, or drop it when the client reads too slowly. Never blocks."""
         ...
 
@@ -87,9 +86,8 @@ class InputRequired(BaseException):
 class Rounds:
     """What earlier rounds of a call have answered (2026-07-28)."""
 
-    signer: StateSigner
-    #: when the state of the next round expires
-    expires: float
+    #: signs the state that carries answers to the next round
+    sign: Callable[[Mapping[str, JsonObject]], str]
     #: answers of earlier rounds, and of this one
     known: Mapping[str, JsonObject]
     #: those that the tool has asked for so far: only they go into the next round's state
@@ -105,7 +103,7 @@ class Rounds:
         self._used |= answers
         missing = {key: request for key, request in requests.items() if key not in answers}
         if missing:
-            raise InputRequired(missing, self.signer.sign(self._used, expires=self.expires))
+            raise InputRequired(missing, self.sign(self._used))
         return answers
 
 
@@ -149,7 +147,7 @@ class ConnectedClient(ToolClient):
         wanted = self._peer.log_level
         if wanted is None or LEVELS.index(level) < LEVELS.index(wanted):
             return
-        self._channel.observer(
+        self._channel.notify(
             "notifications/message", {"level": level, "data": data, **({"logger": logger} if logger else {})}
         )
 
@@ -181,4 +179,4 @@ class ProgressReporter:
             params["total"] = event.total
         if event.message:
             params["message"] = event.message
-        self._channel.observer("notifications/progress", params)
+        self._channel.notify("notifications/progress", params)

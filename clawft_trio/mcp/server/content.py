@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from clawft_trio.codec import encode_json
-from clawft_trio.errors import InvalidData
+from clawft_trio.errors import PeerError
+from clawft_trio.mcp.jsonrpc import INTERNAL_ERROR
 from clawft_trio.mcp.types import (
     AudioContent,
     CallToolResult,
@@ -63,7 +64,10 @@ def _structured(tool: Tool, value: object) -> Any:
         # A schema of its own, not read from the function's hints: nothing else has compared the two.
         problems = SchemaCheck(tool.output_schema or {}, noun="field").problems(data)
         if problems:
-            raise InvalidData(problems, source=f"what the tool {tool.name!r} returned")
+            what = "; ".join(map(str, problems))
+            raise PeerError(
+                f"the tool {tool.name!r} returned what its schema does not allow: {what}", code=INTERNAL_ERROR
+            )
     return data
 
 

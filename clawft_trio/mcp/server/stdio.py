@@ -222,7 +222,7 @@ class _StreamChannel:
         self._waiting: set[trio.CancelScope] = set()
         self._closed = False
 
-    def observer(self, method: str, params: JsonObject) -> None:
+    def notify(self, method: str, params: JsonObject) -> None:
         with suppress(trio.WouldBlock):
             self._mux.notify_nowait(method, params)
 

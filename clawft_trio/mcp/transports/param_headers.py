@@ -65,7 +65,7 @@ def param_headers(paths: Mapping[Path, str], arguments: Mapping[str, Any]) -> di
     """The headers that repeat *arguments*; what is missing or null has none."""
     headers: dict[str, str] = {}
     for path, name in paths.items():
-        value = _at(arguments, path)
+        value = value_at(arguments, path)
         if isinstance(value, bool):
             headers[f"Mcp-Param-{name}"] = "true" if value else "false"
         elif isinstance(value, str | int):
@@ -102,7 +102,8 @@ def _members(schema: Mapping[str, Any], key: str) -> list[tuple[str, Any]]:
     return list(members.items()) if isinstance(members, Mapping) else []
 
 
-def _at(arguments: Any, path: Path) -> Any:
+def value_at(arguments: Any, path: Path) -> Any:
+    """The argument at *path*; None where there is none."""
     for key in path:
         if not isinstance(arguments, Mapping):
             return None

@@ -1,0 +1,104 @@
+"""`clawft-trio store`: upgrade, check and copy the store of an agent."""
+
+from __future__ import annotations
+
+import trio
+
+from clawft_trio.agent.open_agent import MIGRATIONS
+from clawft_trio.agent.serialization import inbound_from_json, message_from_json
+from clawft_trio.bus.undelivered import decode_message
+from clawft_trio.cli.errors import say
+from clawft_trio.cli.transcript import sanitize
+from clawft_trio.errors import NotConfigured, StoreCorrupt
+from clawft_trio.store import Connection, open_store
+from clawft_trio.store.address import is_address
+from clawft_trio.store.copying import copy_store, tables_of
+
+_DECODERS = (
+    ("messages", "message", message_from_json),
+    ("turns", "message", inbound_from_json),
+    ("undelivered", "message", decode_message),
+)
+
+
+async def existing(place: str) -> None:
+    """Refuse a file that is not there: it would be made.
+
+    Raises:
+      NotConfigured: there is no such file.
+
+    Cancellation: nothing is changed.
+    """
+    if is_address(place):
+        await trio.lowlevel.checkpoint()
+    elif not await trio.Path(place).exists():
+        raise NotConfigured(f"no store: {place} is not there")
+
+
+async def upgrade(place: str) -> None:
+    """Bring the tables up to date.
+
+    Raises:
+      NotConfigured: there is no such file.
+      StoreError: the store cannot be used.
+
+    Cancellation: wholly or not at all.
+    """
+    await existing(place)
+    async with open_store(place, migrations=MIGRATIONS, busy=30.0):
+        say("Up to date.")
+
+
+async def check(place: str) -> bool:
+    """Read everything in the store; whether all of it can be read.
+
+    Raises:
+      NotConfigured: there is no such file.
+      StoreError: the store cannot be used.
+
+    Cancellation: nothing is changed.
+    """
+    await existing(place)
+    async with open_store(place, migrations=MIGRATIONS) as store:
+        problems = await store.read(_problems if store.engine == "postgresql" else _problems_of_file)
+    for problem in problems:
+        say(sanitize(problem))
+    say(f"{len(problems)} problems." if problems else "Whole.")
+    return not problems
+
+
+def _problems_of_file(connection: Connection) -> list[str]:
+    found = [line for (line,) in connection.execute("PRAGMA integrity_check(20)").fetchall() if line != "ok"]
+    return found or _problems(connection)
+
+
+def _problems(connection: Connection) -> list[str]:
+    found: list[str] = []
+    for table, column, decode in _DECODERS:
+        query = f"SELECT place, {column} FROM {table} WHERE {column} IS NOT NULL"  # noqa: S608 - names of ours
+        for place, data in connection.execute(query):
+            try:
+                decode(data)
+            except StoreCorrupt as exc:
+                found.append(f"{table}, row {place}: {exc}")
+    for table in tables_of(MIGRATIONS):
+        connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608 - names of ours
+    return found
+
+
+async def copy(source: str, target: str) -> None:
+    """Copy everything from one store into another, which is empty, and print what was copied.
+
+    Raises:
+      NotConfigured: there is no such file.
+      StoreError: one of the stores cannot be used, or *target* is not empty.
+
+    Cancellation: *target* is as it was.
+    """
+    await existing(source)
+    async with (
+        open_store(source, migrations=MIGRATIONS) as old,
+        open_store(target, migrations=MIGRATIONS, busy=30.0) as new,
+    ):
+        for table in await copy_store(old, new, MIGRATIONS):
+            say(f"{table.name}: {table.rows} rows")

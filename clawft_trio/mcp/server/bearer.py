@@ -1,0 +1,89 @@
+"""Bearer tokens on HTTP requests: who a request is from, and what is answered when it is not allowed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+import attrs
+import trio
+
+from clawft_trio.auth import AuthContext
+from clawft_trio.mcp.server.options import Bearer, VerifiedToken
+from clawft_trio.mcp.types import JsonObject
+
+MAX_TOKEN = 16 * 1024
+"""Characters of a token. Servers of note cut headers at 8 to 16 KiB."""
+
+VERIFY_WITHIN = 10.0
+"""Seconds that checking a token may take."""
+
+WELL_KNOWN = "/.well-known/oauth-protected-resource"
+
+_log = logging.getLogger("clawft_trio.mcp")
+
+
+@attrs.frozen
+class Rejection:
+    """Why a request is not served: a status, and what `WWW-Authenticate` says."""
+
+    status: int
+    challenge: str
+
+
+def metadata_paths(bearer: Bearer) -> tuple[str, ...]:
+    """Where the metadata document is: below the well-known path, with the resource's own path behind it (RFC 9728)."""
+    path = urlsplit(bearer.resource).path.rstrip("/")
+    return (WELL_KNOWN + path, WELL_KNOWN)
+
+
+def metadata(bearer: Bearer) -> JsonObject:
+    """The protected-resource metadata document."""
+    found = {
+        "resource": bearer.resource,
+        "authorization_servers": list(bearer.authorization_servers),
+        "bearer_methods_supported": ["header"],
+    }
+    scopes = {"scopes_supported": list(bearer.scopes)} if bearer.scopes else {}
+    return {**found, **scopes, **bearer.metadata}
+
+
+async def authenticate(bearer: Bearer, headers: Mapping[str, str]) -> AuthContext | Rejection:
+    """On whose behalf a request runs, by its token.
+
+    Cancellation: as that of the application's check.
+    """
+    kind, _, token = headers.get("authorization", "").partition(" ")
+    token = token.strip()
+    if kind.lower() != "bearer" or not token:
+        await trio.lowlevel.checkpoint()
+        return Rejection(401, _challenge(bearer))
+    try:
+        verified = await _verify(bearer, token)
+    except Exception:  # noqa: BLE001 - the application's code; a token that could not be checked is not valid
+        _log.exception("checking a bearer token failed")
+        return Rejection(503, "")
+    if verified is None:
+        return Rejection(401, _challenge(bearer, "invalid_token"))
+    if not verified.scopes.issuperset(bearer.scopes):
+        return Rejection(403, _challenge(bearer, "insufficient_scope"))
+    return verified.auth
+
+
+async def _verify(bearer: Bearer, token: str) -> VerifiedToken | None:
+    await trio.lowlevel.checkpoint()
+    if len(token) > MAX_TOKEN:
+        return None
+    with trio.fail_after(VERIFY_WITHIN):
+        return await bearer.verify(token)
+
+
+def _challenge(bearer: Bearer, error: str = "") -> str:
+    parts = urlsplit(bearer.resource)
+    address = f"{parts.scheme}://{parts.netloc}{metadata_paths(bearer)[0]}"
+    fields = {"error": error} if error else {}
+    if bearer.scopes:
+        fields["scope"] = " ".join(bearer.scopes)
+    fields["resource_metadata"] = address
+    return "Bearer " + ", ".join(f'{key}="{value}"' for key, value in fields.items())

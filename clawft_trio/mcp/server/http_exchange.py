@@ -1,0 +1,196 @@
+"""One request over HTTP between its arrival and the end of its response."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import trio
+from msgspec import Raw
+
+from clawft_trio.errors import Unsupported
+from clawft_trio.mcp.incoming import IncomingRequest, answer_to
+from clawft_trio.mcp.jsonrpc import (
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    PARSE_ERROR,
+    Envelope,
+    Id,
+    encode_error,
+    encode_notification,
+    parse,
+)
+from clawft_trio.mcp.server.answerer import MISSING_CAPABILITY, Answerer, ServerRequest
+from clawft_trio.mcp.server.asgi import HttpRequest, Refusal
+from clawft_trio.mcp.server.caller import Peer
+from clawft_trio.mcp.server.event_stream import EventStream
+from clawft_trio.mcp.server.http_checks import HEADER_MISMATCH
+from clawft_trio.mcp.server.http_sessions import Session
+from clawft_trio.mcp.server.options import HttpOptions
+from clawft_trio.mcp.stateless import UNSUPPORTED_VERSION
+from clawft_trio.mcp.types import JsonObject
+
+RESUMABLE = "2025-11-25"
+"""The revision from which on a stream begins with an empty event, and may be closed early. Older clients cannot read
+an event without data."""
+
+# Of errors that 2026-07-28 reports by the status, too.
+_STATUS = {
+    METHOD_NOT_FOUND: 404,
+    HEADER_MISMATCH: 400,
+    MISSING_CAPABILITY: 400,
+    UNSUPPORTED_VERSION: 400,
+    INVALID_REQUEST: 400,
+    PARSE_ERROR: 400,
+}
+
+
+class Exchange:
+    """A request and the stream of its messages. It is the `Channel` of the request.
+
+    Args:
+      message: the request.
+      peer: who sent it.
+      stream: gets its messages, the answer last.
+      session: of the client; None when it has none.
+    """
+
+    def __init__(self, message: Envelope, peer: Peer, stream: EventStream, session: Session | None) -> None:
+        method: Any = message.method
+        self.incoming: IncomingRequest = IncomingRequest(request_id(message), method, message.params)
+        self.peer: Peer = peer
+        self._stream = stream
+        self._session = session
+        self._answer: bytes | None = None
+        self._status = 200
+        self._released = False
+
+    @property
+    def resumable(self) -> bool:
+        """Whether the client can come back for the rest of the stream."""
+        return self._session is not None and self.peer.version >= RESUMABLE
+
+    # --- as a channel -----------------------------------------------------------------------------------------------
+
+    def notify(self, method: str, params: JsonObject) -> None:
+        """Send a notification. Never blocks; the oldest messages are dropped when the client reads too slowly."""
+        self._stream.put(encode_notification(method, params))
+
+    async def request(self, method: str, params: JsonObject, *, total: float) -> JsonObject:
+        """Send a request and wait for its result.
+
+        Raises:
+          Unsupported: there is no session that could bring an answer.
+          PeerError, PeerGone, RequestTimeout, ProtocolViolation: there is no result.
+
+        Cancellation: the client is notified.
+        """
+        if self._session is None:
+            await trio.lowlevel.checkpoint()
+            raise Unsupported("without a session the client cannot answer")
+        return await self._session.ask(self._stream, method, params, total=total)
+
+    def release(self) -> None:
+        """Close the present response, if the client can come back."""
+        if self.resumable:
+            self._released = True
+            self._stream.detach()
+
+    # --- running ----------------------------------------------------------------------------------------------------
+
+    async def run(self, answerer: Answerer) -> None:
+        """Answer the request.
+
+        Cancellation: it stays unanswered; its stream ends.
+        """
+
+        async def serve(incoming: IncomingRequest) -> JsonObject:
+            return await answerer.answer(
+                ServerRequest(
+                    id=incoming.id, method=incoming.method, params=incoming.params, peer=self.peer, channel=self
+                )
+            )
+
+        try:
+            line, code = await answer_to(self.incoming, serve)
+            self._answer = line.rstrip(b"\n")
+            self._status = _STATUS.get(code or 0, 200) if self.peer.stateless else 200
+            self._stream.put(line)
+        finally:
+            self._stream.finish()
+
+    async def respond(self, request: HttpRequest, http: HttpOptions) -> None:
+        """Send the answer as JSON if it comes soon and alone, everything else as a stream.
+
+        Returns early when the client disconnects from a stream. Before there is one, that is not watched.
+
+        Cancellation: part of the response may have been sent.
+        """
+        stream = self._stream
+        with trio.move_on_after(http.stream_after):
+            await stream.wait_any()
+        if self._answer is not None and stream.last == 1 and not self._released:
+            if self._session is not None:
+                self._session.forget(stream)
+            await request.respond(self._status, self._answer)
+            return
+        async with request.while_connected():
+            ids = self._session is not None
+            await request.stream(stream, 0, http, ids=ids, prime=self.resumable, only_prime=self._released)
+
+
+# --- messages -----------------------------------------------------------------------------------------------------
+
+
+def read_message(body: bytes) -> Envelope:
+    """The one message of a request's body.
+
+    Raises:
+      Refusal: there is none, or several, or it is no message.
+    """
+    try:
+        body.decode()
+    except UnicodeDecodeError as exc:
+        raise Refusal(400, error_body("the body is not UTF-8", PARSE_ERROR)) from exc
+    messages = parse(body)
+    if len(messages) != 1 or body.lstrip()[:1] == b"[":
+        code = INVALID_REQUEST if messages else PARSE_ERROR
+        raise Refusal(400, error_body("the body has to be one message", code))
+    [message] = messages
+    if not isinstance(message, Envelope):
+        code = PARSE_ERROR if message.syntax else INVALID_REQUEST
+        raise Refusal(400, error_body(message.reason[:200], code, message.id))
+    return message
+
+
+def request_id(message: Envelope) -> Id:
+    """The id of a request.
+
+    Raises:
+      Refusal: it is none.
+    """
+    if isinstance(message.id, int | str):
+        return message.id
+    raise Refusal(400, error_body("an id is a string or an integer", INVALID_REQUEST))
+
+
+def decode_object(params: Raw) -> JsonObject:
+    """The parameters of a request.
+
+    Raises:
+      Refusal: they are no object.
+    """
+    try:
+        found: JsonObject = _decode_object(params or b"{}")
+    except (ValueError, RecursionError) as exc:
+        raise Refusal(400, error_body(str(exc)[:200], INVALID_PARAMS)) from exc
+    return found
+
+
+def error_body(message: str, code: int = INVALID_REQUEST, key: Id | None = None, data: object = None) -> bytes:
+    """A JSON-RPC error as the body of a response."""
+    return encode_error(key, code, message, **({} if data is None else {"data": data})).rstrip(b"\n")
+
+
+_decode_object = msgspec.json.Decoder(dict[str, Any]).decode

@@ -1,0 +1,233 @@
+"""Sessions of clients up to 2025-11-25: their running requests, their streams, and requests to them."""
+
+from __future__ import annotations
+
+import secrets
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import msgspec
+import trio
+
+from clawft_trio.errors import PeerError, PeerGone, ProtocolViolation, RequestTimeout
+from clawft_trio.mcp.jsonrpc import Envelope, Id, decode_error, encode_notification, encode_request
+from clawft_trio.mcp.server.caller import Peer
+from clawft_trio.mcp.server.changes import Change
+from clawft_trio.mcp.server.event_stream import EventStream
+from clawft_trio.mcp.server.options import HttpOptions
+from clawft_trio.mcp.types import JsonObject
+
+STANDALONE = "0"
+"""The name of the stream that belongs to no request: what a plain GET reads."""
+
+
+class _Waiting:
+    """A request to the client that waits for its answer."""
+
+    def __init__(self) -> None:
+        self.answered = trio.Event()
+        self.answer: Envelope | None = None
+
+
+class Session:
+    """One client between its `initialize` and its end."""
+
+    def __init__(self, peer: Peer, http: HttpOptions) -> None:
+        # 256 bits: an id is all that ties a request to its session where there are no tokens.
+        self.id: str = secrets.token_urlsafe(32)
+        self.peer: Peer = peer
+        self.last_used: float = trio.current_time()
+        #: running requests, by their id
+        self.running: dict[Id, trio.CancelScope] = {}
+        self.closed: bool = False
+        self._http = http
+        self._streams: OrderedDict[str, EventStream] = OrderedDict()
+        self._last_stream = 0
+        self._last_request = 0
+        self._waiting: dict[int, _Waiting] = {}
+        self._in_use = 0
+        self.standalone: EventStream = self._new_stream(STANDALONE)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of it is running and nobody reads."""
+        return not (self._in_use or self.running)
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep the session from being idle inside the block."""
+        self._in_use += 1
+        try:
+            yield
+        finally:
+            self._in_use -= 1
+            self.last_used = trio.current_time()
+
+    # --- streams --------------------------------------------------------------------------------------------------
+
+    def open_stream(self) -> EventStream:
+        """A stream for one request."""
+        self._last_stream += 1
+        stream = self._streams[str(self._last_stream)] = self._new_stream(str(self._last_stream))
+        return stream
+
+    def stream_of(self, event_id: str) -> tuple[EventStream, int] | None:
+        """The stream of an event that the client got, and the number of the event; None when it is not kept."""
+        name, _, number = event_id.partition("-")
+        stream = self.standalone if name == STANDALONE else self._streams.get(name)
+        if stream is None or not (number.isascii() and number.isdecimal() and len(number) < 16):
+            return None
+        return stream, int(number)
+
+    def forget(self, stream: EventStream) -> None:
+        """Drop a stream that no client can know of."""
+        self._streams.pop(stream.name, None)
+
+    def prune(self) -> None:
+        """Drop the oldest finished streams, as far as there are too many or they are too large."""
+        finished = [stream for stream in self._streams.values() if stream.finished]
+        size = sum(stream.size for stream in finished)
+        for stream in finished:
+            if len(finished) <= self._http.replay_streams and size <= self._http.replay_bytes:
+                break
+            # The newest is kept whatever its size: its client may be about to come back.
+            if stream is finished[-1]:
+                break
+            size -= stream.size
+            del self._streams[stream.name]
+            finished = finished[1:]
+
+    def note_change(self, change: Change) -> None:
+        """Queue the notification of a change for the client's standalone stream."""
+        if change.kind == "resource" and change.uri not in self.peer.subscriptions:
+            return
+        params = {"uri": change.uri} if change.kind == "resource" else {}
+        self.standalone.put_once(encode_notification(change.method, params))
+
+    def _new_stream(self, name: str) -> EventStream:
+        return EventStream(name, max_events=self._http.replay_events, max_bytes=self._http.replay_bytes)
+
+    # --- requests to the client --------------------------------------------------------------------------------------
+
+    async def ask(self, stream: EventStream, method: str, params: JsonObject, *, total: float) -> JsonObject:
+        """Send a request on *stream* and wait for its result, at most *total* seconds.
+
+        Raises:
+          PeerError: the client answered with an error.
+          RequestTimeout: it did not answer in time.
+          PeerGone: the session was closed.
+          ProtocolViolation: the answer is none.
+
+        Cancellation: the client is notified; a late answer is dropped.
+        """
+        self._last_request = key = self._last_request + 1
+        waiting = self._waiting[key] = _Waiting()
+        stream.put(encode_request(key, method, params))
+        try:
+            with trio.move_on_after(total):
+                await waiting.answered.wait()
+        finally:
+            del self._waiting[key]
+            if not waiting.answered.is_set():
+                gone = {"requestId": key, "reason": "no answer in time, or no longer needed"}
+                stream.put(encode_notification("notifications/cancelled", gone))
+        if not waiting.answered.is_set():
+            raise RequestTimeout(f"{method}: no answer within {total:g} s", server="client")
+        if waiting.answer is None:
+            raise PeerGone("the session was closed", server="client")
+        return _result_of(method, waiting.answer)
+
+    def deliver(self, answer: Envelope) -> None:
+        """Hand an answer to the request that it belongs to; unknown ones are dropped."""
+        key: Any = answer.id
+        if isinstance(key, str) and key.isascii() and key.isdecimal() and len(key) < 16:
+            key = int(key)
+        waiting = self._waiting.get(key) if isinstance(key, int) else None
+        if waiting is not None and not waiting.answered.is_set():
+            waiting.answer = Envelope(id=answer.id, result=answer.result.copy(), error=answer.error.copy())
+            waiting.answered.set()
+
+    def close(self) -> None:
+        """End the session: running requests are cancelled, streams end, requests to the client fail."""
+        self.closed = True
+        for scope in self.running.values():
+            scope.cancel(reason="the session was closed")
+        for stream in (self.standalone, *self._streams.values()):
+            stream.finish()
+        for waiting in self._waiting.values():
+            waiting.answered.set()
+
+
+class Sessions:
+    """The sessions of one endpoint, bounded in number and in idleness."""
+
+    def __init__(self, http: HttpOptions) -> None:
+        self._http = http
+        self._sessions: OrderedDict[str, Session] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def open(self, peer: Peer) -> Session | None:
+        """A new session of *peer*; None when there is no room.
+
+        When there are too many, the one that has been idle for longest makes room.
+        """
+        if len(self._sessions) >= self._http.max_sessions:
+            idle = min((one for one in self._sessions.values() if one.idle), key=_last_used, default=None)
+            if idle is None:
+                return None
+            self.close(idle)
+        session = Session(peer, self._http)
+        self._sessions[session.id] = session
+        return session
+
+    def get(self, session_id: str, identity: str) -> Session | None:
+        """The session *session_id* if it belongs to *identity*."""
+        session = self._sessions.get(session_id)
+        if session is None or session.peer.auth.identity != identity:
+            return None
+        session.last_used = trio.current_time()
+        return session
+
+    def close(self, session: Session) -> None:
+        """End *session*."""
+        self._sessions.pop(session.id, None)
+        session.close()
+
+    def note_change(self, change: Change) -> None:
+        """Pass a change on to every session."""
+        for session in self._sessions.values():
+            session.note_change(change)
+
+    async def close_idle(self) -> None:
+        """Close sessions that have been idle for too long, for ever.
+
+        Cancellation: the sessions stay.
+        """
+        while True:
+            await trio.sleep(min(60.0, self._http.session_idle / 2))
+            limit = trio.current_time() - self._http.session_idle
+            for session in [one for one in self._sessions.values() if one.idle and one.last_used <= limit]:
+                self.close(session)
+
+
+def _last_used(session: Session) -> float:
+    return session.last_used
+
+
+def _result_of(method: str, answer: Envelope) -> JsonObject:
+    if answer.error:
+        error = decode_error(answer.error)
+        if error is None:
+            raise ProtocolViolation(f"{method}: the error of the answer is not an error object", server="client")
+        raise PeerError(error.message or "no message", code=error.code, data=error.data, server="client")
+    with suppress(ValueError, RecursionError):
+        result: JsonObject = _decode_object(answer.result)
+        return result
+    raise ProtocolViolation(f"{method}: the result is not an object", server="client")
+
+
+_decode_object = msgspec.json.Decoder(dict[str, Any]).decode

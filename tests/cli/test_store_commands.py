@@ -1,0 +1,125 @@
+"""The commands that look after a store: worker, workers, requeue, store."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+
+from clawft_trio.agent import LoopPolicy, serve_sessions
+from clawft_trio.agent.journal import Journal, turn_id_of
+from clawft_trio.agent.open_agent import MIGRATIONS
+from clawft_trio.agent.sessions import Sessions
+from clawft_trio.agent.workers import requeue, summarize_work
+from clawft_trio.bus import LeasedUndelivered, MessageBus
+from clawft_trio.chat import Message
+from clawft_trio.errors import StoreError
+from clawft_trio.messages import InboundMessage, OutboundMessage
+from clawft_trio.store import open_store
+from clawft_trio.store.copying import copy_store
+from clawft_trio.store.ownership import Ownership
+
+ASKED = InboundMessage(channel="test", sender_id="ana", chat_id="1", id="m1", content="hello")
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "clawft_trio", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+async def answer(message: InboundMessage, _: object) -> OutboundMessage:
+    await trio.lowlevel.checkpoint()
+    return OutboundMessage(channel="", chat_id="", content=f"re: {message.content}")
+
+
+async def serve(place, **policy: object) -> None:
+    async with open_store(place, migrations=MIGRATIONS) as store:
+        ownership = Ownership(store)
+        bus = MessageBus(undelivered=LeasedUndelivered(ownership))
+        bus.close_inbound()
+        await serve_sessions(bus, answer, journal=Journal(store, ownership=ownership), policy=LoopPolicy(**policy))
+
+
+async def test_a_message_that_was_given_up_can_be_queued_again(shared_place) -> None:
+    async with open_store(shared_place, migrations=MIGRATIONS) as store:
+        await Journal(store).accepted(ASKED)
+        await store.transact(lambda c: c.execute("UPDATE turns SET resumes = 9").rowcount)
+        await serve(shared_place, max_resumes=3)
+        found = await summarize_work(store)
+        [given_up] = found.given_up
+        assert (given_up.turn_id, given_up.deliveries) == (turn_id_of(ASKED), 10)
+        assert "given up" in given_up.error
+        assert (found.open, found.undelivered, found.workers) == (0, (("test", 1),), ())
+        assert not await requeue(store, "another")
+        assert await requeue(store, given_up.turn_id)
+        assert (await summarize_work(store)).open == 1
+        await serve(shared_place, max_resumes=3)
+        found = await summarize_work(store)
+        assert (found.open, found.given_up, found.undelivered) == (0, (), (("test", 1),))
+        keys = await LeasedUndelivered(Ownership(store)).keys("test", 10)
+        [reply] = await LeasedUndelivered(Ownership(store)).fetch(keys)
+        assert reply.message.content == "re: hello"
+
+
+async def test_workers_and_their_leases_are_summarized(shared_place) -> None:
+    async with open_store(shared_place, migrations=MIGRATIONS) as store:
+        ownership = Ownership(store, length=20)
+        assert await ownership.acquire("session:test:1")
+        assert await ownership.acquire("channel:test")
+        [worker] = (await summarize_work(store)).workers
+        assert (worker.owner, worker.sessions, worker.channels) == (ownership.owner, 1, ("test",))
+        assert 15 < worker.expires_in <= 20
+
+
+@pytest.mark.parametrize("back", [False, True])
+async def test_a_store_is_copied_to_the_other_engine(tmp_path: Path, postgres, back: bool) -> None:
+    places = [tmp_path / "agent.db", postgres.schema()]
+    if back:
+        places.reverse()
+    async with open_store(places[0], migrations=MIGRATIONS) as old, open_store(places[1], migrations=MIGRATIONS) as new:
+        await Sessions(old).append("ä", [Message.user("one"), Message.user("two")])
+        await Journal(old).accepted(ASKED)
+        copied = {table.name: table.rows for table in await copy_store(old, new, MIGRATIONS)}
+        assert (copied["messages"], copied["turns"]) == (2, 1)
+        assert await Sessions(new).history("ä") == await Sessions(old).history("ä")
+        # Rows that are added later come behind those that were copied.
+        await Sessions(new).append("ä", [Message.user("three")])
+        assert [message.text for message in await Sessions(new).history("ä")] == ["one", "two", "three"]
+        assert not await Journal(new).accepted(ASKED)
+        with pytest.raises(StoreError, match="not empty"):
+            await copy_store(old, new, MIGRATIONS)
+
+
+def test_the_commands_of_a_store(tmp_path: Path) -> None:
+    file = tmp_path / "agent.db"
+    for command in ("workers", "store check", "store upgrade"):
+        missing = run(*command.split(), str(file))
+        assert missing.returncode == 2, missing.stderr
+        assert not file.exists()
+
+    async def make() -> None:
+        async with open_store(file, migrations=MIGRATIONS) as store:
+            await Journal(store).accepted(ASKED)
+
+    trio.run(make)
+    shown = run("workers", str(file), "--json")
+    assert json.loads(shown.stdout)["open"] == 1, shown.stderr
+    assert "1 open messages" in run("workers", str(file)).stdout
+    assert run("store", "check", str(file)).returncode == 0
+    copied = run("store", "copy", str(file), str(tmp_path / "copy.db"))
+    assert copied.returncode == 0, copied.stderr
+    assert "turns: 1 rows" in copied.stderr
+    assert run("requeue", str(file), "test:1:m1").returncode == 1
+
+    async def spoil() -> None:
+        async with open_store(file, migrations=MIGRATIONS) as store:
+            await store.transact(lambda c: c.execute("UPDATE turns SET message = ?", (b"{",)).rowcount)
+
+    trio.run(spoil)
+    checked = run("store", "check", str(file))
+    assert checked.returncode == 1
+    assert "turns, row 1" in checked.stderr

@@ -1,0 +1,286 @@
+"""What a server offers: content of every kind, structured output, resources, prompts, completion, pages."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import Literal, TypedDict
+
+import attrs
+import pytest
+from mcp_http_drivers import Driver
+
+from clawft_trio.auth import AuthContext, UserPermissions
+from clawft_trio.mcp import McpServer, ServeOptions, open_mcp_app
+from clawft_trio.mcp.server.resources import template_pattern
+from clawft_trio.mcp.types import CallToolResult, ImageContent, ResourceContents, TextContent
+from clawft_trio.tools import Tool, ToolMetadata, tool
+
+
+@asynccontextmanager
+async def served(server, **options):
+    async with open_mcp_app(server, options=ServeOptions(**options)) as app:
+        yield Driver(app)
+
+
+async def call(driver, name, **arguments):
+    answer = (await driver.stateless("tools/call", {"name": name, "arguments": arguments})).json()
+    return answer["result"]
+
+
+async def ask(driver, method, **params):
+    return (await driver.stateless(method, params)).json()
+
+
+@attrs.frozen
+class Point:
+    x: int
+    y: int
+
+
+class Weather(TypedDict):
+    degrees: float
+    sky: Literal["clear", "cloudy"]
+
+
+@tool(mode="read_only")
+async def origin() -> Point:
+    """A point."""
+    return Point(0, 0)
+
+
+@tool(mode="exclusive", idempotent=True)
+async def weather() -> Weather:
+    """The weather."""
+    return {"degrees": 3.5, "sky": "clear"}
+
+
+@tool
+async def picture():
+    """Text and a picture."""
+    return ["look:", ImageContent(data="AAAA", mime_type="image/png"), {"a": 1}]
+
+
+@tool
+async def whole():
+    """A whole result."""
+    return CallToolResult(content=(TextContent(text="t"),), structured_content={"n": 1}, is_error=True)
+
+
+async def test_results_are_content_and_data():
+    async with served(McpServer([origin, weather, picture, whole])) as driver:
+        assert (await call(driver, "origin"))["structuredContent"] == {"x": 0, "y": 0}
+        assert (await call(driver, "weather"))["structuredContent"] == {"degrees": 3.5, "sky": "clear"}
+        blocks = (await call(driver, "picture"))["content"]
+        assert [block["type"] for block in blocks] == ["text", "image", "text"]
+        assert blocks[2]["text"] == '{"a":1}'
+        result = await call(driver, "whole")
+        assert (result["isError"], result["structuredContent"]) == (True, {"n": 1})
+        listed = {one["name"]: one for one in (await ask(driver, "tools/list"))["result"]["tools"]}
+        assert listed["origin"]["outputSchema"]["required"] == ["x", "y"]
+        assert listed["origin"]["annotations"] == {"readOnlyHint": True, "idempotentHint": True}
+        assert listed["weather"]["annotations"] == {"readOnlyHint": False, "idempotentHint": True}
+        assert listed["picture"]["annotations"] == {"readOnlyHint": False, "idempotentHint": False}
+        assert "outputSchema" not in listed["picture"]
+
+
+async def test_data_that_does_not_fit_a_declared_schema_is_not_sent():
+    async def wrong(arguments, context):
+        return {"n": "text"}
+
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    async with served(McpServer([Tool("wrong", function=wrong, output_schema=schema)])) as driver:
+        answer = (await driver.stateless("tools/call", {"name": "wrong", "arguments": {}})).json()
+        assert answer["error"]["code"] == -32603
+
+
+def library():
+    server = McpServer([origin])
+
+    @server.resource(
+        "book://{isbn}/page/{number}", complete={"isbn": lambda typed, known: [f"{typed}{n}" for n in range(200)]}
+    )
+    async def page(isbn: str, number: int):
+        return {"isbn": isbn, "number": number}
+
+    @server.resource("book://index", mime_type="text/x-index")
+    def index():
+        return "the index"
+
+    @server.resource("book://cover")
+    def cover():
+        return b"\x00\xff"
+
+    @server.resource("book://parts")
+    async def parts():
+        return [ResourceContents(uri="book://parts#1", text="one"), ResourceContents(uri="book://parts#2", blob="AA==")]
+
+    @server.resource("book://secret", required_level=2)
+    async def secret():
+        return "secret"
+
+    @server.prompt
+    def review(code: str, language: Literal["python", "rust", "ruby"] = "python", depth: int = 1) -> str:
+        """Reviews code.
+
+        Args:
+          code: what to review.
+        """
+        return f"Review {language} to depth {depth + 0}: {code}"
+
+    return server
+
+
+async def read(driver, uri):
+    return await ask(driver, "resources/read", uri=uri)
+
+
+async def test_resources_are_read_by_address_and_by_template():
+    async with served(library()) as driver:
+        listed = (await ask(driver, "resources/list"))["result"]["resources"]
+        assert [one["uri"] for one in listed] == ["book://cover", "book://index", "book://parts", "book://secret"]
+        [template] = (await ask(driver, "resources/templates/list"))["result"]["resourceTemplates"]
+        assert template["uriTemplate"] == "book://{isbn}/page/{number}"
+        [contents] = (await read(driver, "book://a%20b/page/7"))["result"]["contents"]
+        assert (contents["mimeType"], contents["text"]) == ("application/json", '{"isbn":"a b","number":7}')
+        [contents] = (await read(driver, "book://index"))["result"]["contents"]
+        assert (contents["mimeType"], contents["text"]) == ("text/x-index", "the index")
+        [contents] = (await read(driver, "book://cover"))["result"]["contents"]
+        assert contents["blob"] == "AP8="
+        assert [one["uri"] for one in (await read(driver, "book://parts"))["result"]["contents"]] == [
+            "book://parts#1",
+            "book://parts#2",
+        ]
+        assert (await read(driver, "book://a/page/seven"))["error"]["code"] == -32602
+        for unknown in ("book://nothing", "book://a/b/page/7", "", "http://book/index"):
+            missing = (await read(driver, unknown))["error"]
+            assert (missing["code"], missing["data"]) == (-32602, {"uri": unknown})
+
+
+async def test_a_missing_resource_has_the_older_code_for_older_clients():
+    async with served(library()) as driver:
+        session = await driver.initialize()
+        assert (await session.call("resources/read", {"uri": "book://nothing"})).json()["error"]["code"] == -32002
+
+
+async def test_what_a_sender_may_not_use_is_not_there():
+    user = AuthContext(sender_id="u", channel="mcp", permissions=UserPermissions(level=1))
+    async with served(library(), auth=user) as driver:
+        listed = (await ask(driver, "resources/list"))["result"]["resources"]
+        assert "book://secret" not in [one["uri"] for one in listed]
+        assert (await read(driver, "book://secret"))["error"]["code"] == -32602
+        assert (await ask(driver, "tools/list"))["result"]["tools"] == []
+
+
+async def test_prompts_are_filled_in_and_their_arguments_checked():
+    async with served(library()) as driver:
+        [prompt] = (await ask(driver, "prompts/list"))["result"]["prompts"]
+        assert [(one["name"], one.get("required", False)) for one in prompt["arguments"]] == [
+            ("code", True),
+            ("language", False),
+            ("depth", False),
+        ]
+        assert prompt["arguments"][0]["description"] == "what to review."
+        got = (await ask(driver, "prompts/get", name="review", arguments={"code": "x", "depth": "3"}))["result"]
+        assert got["messages"] == [{"role": "user", "content": {"type": "text", "text": "Review python to depth 3: x"}}]
+        for bad in ({}, {"code": "x", "other": "y"}, {"code": "x", "language": "cobol"}, {"code": 5}):
+            assert (await ask(driver, "prompts/get", name="review", arguments=bad))["error"]["code"] == -32602
+        assert (await ask(driver, "prompts/get", name="none"))["error"]["code"] == -32602
+
+
+async def test_arguments_are_completed():
+    async def complete(ref, name, value):
+        found = await ask(driver, "completion/complete", ref=ref, argument={"name": name, "value": value})
+        return found.get("result", found)
+
+    async with served(library()) as driver:
+        prompt = {"type": "ref/prompt", "name": "review"}
+        assert (await complete(prompt, "language", "r"))["completion"]["values"] == ["rust", "ruby"]
+        assert (await complete(prompt, "code", "r"))["completion"]["values"] == []
+        found = (await complete({"type": "ref/resource", "uri": "book://{isbn}/page/{number}"}, "isbn", "9"))[
+            "completion"
+        ]
+        assert (len(found["values"]), found["total"], found["hasMore"]) == (100, 200, True)
+        assert (await complete({"type": "ref/prompt", "name": "none"}, "a", ""))["error"]["code"] == -32602
+        assert (await complete({"type": "ref/other"}, "a", ""))["error"]["code"] == -32602
+
+
+async def test_lists_come_in_pages_that_survive_changes():
+    server = McpServer()
+
+    async def nothing(arguments, context):
+        return ""
+
+    for number in range(10):
+        server.tools.add(Tool(f"tool{number}", function=nothing, metadata=ToolMetadata(mode="read_only")))
+    async with served(server, page_size=4) as driver:
+        names, cursor = [], None
+        while True:
+            page = (await ask(driver, "tools/list", **({"cursor": cursor} if cursor else {})))["result"]
+            names += [one["name"] for one in page["tools"]]
+            cursor = page.get("nextCursor")
+            if cursor is None:
+                break
+            server.tools.remove(names[-1])
+        assert names == [f"tool{number}" for number in range(10)]
+        for bad in ("", "x", "!!", "a" * 10_000, 5):
+            assert (await ask(driver, "tools/list", cursor=bad))["error"]["code"] == -32602
+
+
+async def test_a_folder_is_read_and_not_left(tmp_path):
+    (tmp_path / "root" / "sub").mkdir(parents=True)
+    (tmp_path / "root" / "a ü.txt").write_text("hello")
+    (tmp_path / "root" / "sub" / "b.bin").write_bytes(b"\xff\x00")
+    (tmp_path / "root" / ".hidden").write_text("no")
+    (tmp_path / "outside.txt").write_text("no")
+    (tmp_path / "root" / "link.txt").symlink_to(tmp_path / "outside.txt")
+    server = McpServer()
+    server.add_folder(tmp_path / "root")
+    base = (tmp_path / "root").resolve().as_uri()
+    async with served(server) as driver:
+        listed = (await ask(driver, "resources/list"))["result"]["resources"]
+        assert [one["name"] for one in listed] == ["a ü.txt", "sub/b.bin"]
+        for one, content in zip(listed, ({"text": "hello"}, {"blob": "/wA="}), strict=True):
+            # A name that is not ASCII comes encoded, in the address and so in the header.
+            [contents] = (await read(driver, one["uri"]))["result"]["contents"]
+            assert content.items() <= contents.items()
+        for path in (
+            ".hidden",
+            "link.txt",
+            "../outside.txt",
+            "%2e%2e/outside.txt",
+            "sub",
+            "none",
+            "/etc/passwd",
+            "sub/../../outside.txt",
+        ):
+            assert (await read(driver, f"{base}/{path}"))["error"]["code"] == -32602, path
+
+
+@pytest.mark.parametrize("template", ["a/{b", "a/b}", "a/{?q}", "a/{b*}", "a/{b,c}", "{a}/{a}", "a/{}"])
+def test_templates_of_other_kinds_are_refused(template):
+    with pytest.raises(ValueError, match="a"):
+        template_pattern(template)
+
+
+def test_functions_that_do_not_take_the_variables_are_refused():
+    server = McpServer()
+    with pytest.raises(TypeError, match="variables"):
+
+        @server.resource("a://{b}")
+        async def wrong(c: str): ...
+
+    with pytest.raises(ValueError, match="already"):
+        server.resource("x://y", name="one")(lambda: "1")
+        server.resource("x://y", name="two")(lambda: "2")
+
+
+async def test_sections_that_are_empty_are_not_declared_and_not_served():
+    async with served(McpServer([origin])) as driver:
+        found = (await ask(driver, "server/discover"))["result"]["capabilities"]
+        assert sorted(found) == ["logging", "tools"]
+        for method in ("resources/list", "prompts/list", "resources/read", "completion/complete"):
+            answer = await driver.stateless(method, {"uri": "x"})
+            assert (answer.status, answer.json()["error"]["code"]) == (404, -32601)
+    async with served(library()) as driver:
+        found = (await ask(driver, "server/discover"))["result"]["capabilities"]
+        assert sorted(found) == ["completions", "logging", "prompts", "resources", "tools"]
