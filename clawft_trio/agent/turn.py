@@ -110,7 +110,8 @@ class _Turn:
         self._answer: object = None
         self._corrections = 0
         self._request: ChatRequest | None = None
-        self._results = _results(turns, question)
+        # Made when there is something to read: making a tool costs as much as a whole turn does else.
+        self._results: ToolRegistry | None = None
         self._window = SessionWindow(
             session=question.session,
             auth=question.auth,
@@ -120,7 +121,7 @@ class _Turn:
             memory_window=turns.policy.memory_window,
             call=self._call,
             background=turns.background,
-            readable=self._results is not None,
+            readable=_may_read(turns, question),
         )
 
     async def run(self) -> Reply:
@@ -211,6 +212,9 @@ class _Turn:
         auth = self._question.auth
         offered = self._turns.tools.specs(auth.permissions)
         marked = any(message.role == "tool" and f"{READ_RESULT}(id=" in message.text for message in messages)
+        if marked and self._results is None and self._window.readable:
+            assert isinstance(self._turns.history, SessionStore)
+            self._results = ToolRegistry([result_tool(self._turns.history)])
         if self._results is None or not marked:
             return offered
         return tuple(sorted((*offered, *(tool.spec for tool in self._results)), key=lambda spec: spec.name))
@@ -374,12 +378,13 @@ class _Turn:
         )
 
 
-def _results(turns: Turns, question: TurnRequest) -> ToolRegistry | None:
-    """The tool that reads results of this session again; None where there is nothing to read."""
-    store = turns.history
-    if not isinstance(store, SessionStore) or READ_RESULT in turns.tools:
-        return None
-    return ToolRegistry([result_tool(store)]) if turns.tools.specs(question.auth.permissions) else None
+def _may_read(turns: Turns, question: TurnRequest) -> bool:
+    """Whether results of the session can be read again by a tool: by each sender that may use any."""
+    return (
+        isinstance(turns.history, SessionStore)
+        and READ_RESULT not in turns.tools
+        and bool(turns.tools.specs(question.auth.permissions))
+    )
 
 
 def _sum_usage(parts: Sequence[Usage | None]) -> Usage | None:
