@@ -32,7 +32,8 @@ from clawft_trio.agent.turn_types import (
 from clawft_trio.attempts import AttemptRecord, Latency, Usage, deciding_attempt
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Message, PromptCache, ToolCall, ToolSpec
 from clawft_trio.context import ContextBuilder
-from clawft_trio.errors import ConsumerLeft, InvalidAnswer, PermissionDenied
+from clawft_trio.errors import ConsumerLeft, InvalidAnswer, InvalidData, PermissionDenied, Problem
+from clawft_trio.llm.conform.order import is_blank
 from clawft_trio.nursery import cleanup_scope
 from clawft_trio.observe.events import TurnEnded, TurnStarted
 from clawft_trio.pipeline import RoutingDecision
@@ -70,6 +71,8 @@ class Turns:
 
         Cancellation: models and tools are cancelled and waited for; what was done is written down.
         """
+        if is_blank(question.content):
+            raise InvalidData([Problem("$.content", "a question without text, image or file")], source="question")
         turn = _Turn(self, question, call)
         call.observer(
             TurnStarted(
@@ -192,11 +195,17 @@ class _Turn:
             self._system = tuple(message for message in before if message.role == "system")[:1]
         # As it is sent, so that the next turn's request begins with the same bytes.
         self._said[0] = asked
+        options = question.options.over(policy.options)
         request = ChatRequest(
             (),
             model=question.model,
             max_tokens=policy.max_tokens,
-            temperature=policy.temperature,
+            temperature=options.temperature,
+            reasoning_effort=options.reasoning_effort,
+            thinking_budget=options.thinking_budget,
+            verbosity=options.verbosity,
+            seed=options.seed,
+            extra=options.extra,
             response_schema=None if question.form is None else question.form.schema,
             cache=self._cache(),
             auth=question.auth,
