@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 import trio
-from hypothesis import HealthCheck, settings
-from hypothesis.stateful import initialize, invariant, precondition, rule, run_state_machine_as_test
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, settings, strategies as st
+from hypothesis.stateful import invariant, rule, run_state_machine_as_test
 
 from clawft_trio.agent.journal import Claimed, Journal, Unfinished, turn_id_of
 from clawft_trio.agent.open_agent import MIGRATIONS
