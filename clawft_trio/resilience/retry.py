@@ -12,6 +12,7 @@ from attrs.validators import ge, gt, optional
 
 from clawft_trio.backoff import backoff
 from clawft_trio.chat import Call, ignore
+from clawft_trio.errors import ClawftError
 from clawft_trio.nursery import leaves
 from clawft_trio.observe.events import RetryScheduled
 from clawft_trio.resilience.retry_budget import RetryBudget
@@ -146,7 +147,7 @@ class _Series:
         # Without a time in it a refusal counts as an attempt, or a wait of nothing could repeat for ever.
         untried = is_untried(exc) and asked is not None
         self._retries += not untried
-        if self._retries > policy.max_retries or policy.max_retries == 0 or not policy.may_retry(exc, call):
+        if self._retries > _limit(policy, exc) or policy.max_retries == 0 or not policy.may_retry(exc, call):
             return None
         cap = policy.longest_retry_after_elsewhere if call.elsewhere else policy.longest_retry_after
         if asked is not None and asked + (self._waited if untried else 0.0) > cap:
@@ -163,3 +164,9 @@ class _Series:
         call.observer(RetryScheduled(retry=self._retries, wait=wait, error=exc, call_id=call.id, turn_id=call.turn_id))
         if shown is not None:
             await shown.retract(exc, call)
+
+
+def _limit(policy: Retry, exc: Exception) -> int:
+    """Retries after *exc*: the policy's, or fewer where the error states that more are of no use."""
+    limits = [leaf.max_retries for leaf in leaves(exc) if isinstance(leaf, ClawftError)]
+    return min((limit for limit in (*limits, policy.max_retries) if limit is not None), default=0)
