@@ -14,6 +14,7 @@ import trio
 from clawft_trio.agent.agent import Agent, AgentParts
 from clawft_trio.agent.background import open_background
 from clawft_trio.agent.bus_turn import BusTurn
+from clawft_trio.agent.durable_asks import ASK_MIGRATIONS, DurableAsks
 from clawft_trio.agent.from_config import (
     builtin_policy,
     mcp_servers,
@@ -67,7 +68,7 @@ from clawft_trio.store.ownership import open_ownership
 from clawft_trio.tools import FanOutPolicy, Tool, ToolRegistry
 from clawft_trio.tools.builtin import BuiltinPolicy, register_builtins
 
-MIGRATIONS = (*SESSION_MIGRATIONS, *JOURNAL_MIGRATIONS, *COST_MIGRATIONS, *PIN_MIGRATIONS)
+MIGRATIONS = (*SESSION_MIGRATIONS, *JOURNAL_MIGRATIONS, *ASK_MIGRATIONS, *COST_MIGRATIONS, *PIN_MIGRATIONS)
 """The schema of an agent's store."""
 
 
@@ -186,6 +187,7 @@ async def open_agent(
             store=kept,
             costs=tracker,
             permissions=plan.permissions,
+            asks=None if journal is None or ownership is None else DurableAsks(journal, ownership),
         )
         async with _serving(agent_loop, bus, channels), open_hidden_nursery() as streams:
             yield Agent(parts, plan.observer, streams)
