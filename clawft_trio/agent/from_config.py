@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -13,6 +14,7 @@ from clawft_trio.agent.turn_types import TurnPolicy
 from clawft_trio.chat import Provider
 from clawft_trio.config import Config, McpServerConfig, ProviderConfig, Secret
 from clawft_trio.config.schema import ModelConfig
+from clawft_trio.context import Skills, workspace_skill_folders
 from clawft_trio.costs import (
     MIGRATIONS as COST_MIGRATIONS,
     Calendar,
@@ -25,6 +27,7 @@ from clawft_trio.costs import (
     tier_prices,
 )
 from clawft_trio.errors import ConfigError, InvalidData, NotConfigured, Problem
+from clawft_trio.files import FileCache
 from clawft_trio.llm import KNOWN, KnownProvider, Quirks, Rules, provider_named
 from clawft_trio.llm.catalog import find_url, known_provider, vendor_at, vendor_of
 from clawft_trio.llm.conform import overlay
@@ -292,6 +295,20 @@ def window_of(config: Config, given: Collection[str]) -> WindowOf:
         return own if own is not None or target.provider in elsewhere else listed(target)
 
     return look_up
+
+
+def skills_of(config: Config, workspace: Path, cache: FileCache, *, trust_workspace: bool = False) -> Skills:
+    """The skills of *workspace* and of its user, as the configuration has them.
+
+    Args:
+      trust_workspace: read the workspace's skills also where the configuration does not.
+    """
+    return Skills(
+        cache,
+        workspace=workspace_skill_folders(workspace),
+        user=config.skills.user_folders,
+        trust_workspace=trust_workspace or config.skills.trust_workspace,
+    )
 
 
 def builtin_policy(config: Config) -> BuiltinPolicy:

@@ -21,6 +21,7 @@ from clawft_trio.agent.from_config import (
     owed_file,
     provider_maker,
     router,
+    skills_of,
     turn_policy,
     window_of,
 )
@@ -36,7 +37,7 @@ from clawft_trio.agent.turn_types import TurnPolicy
 from clawft_trio.bus import Channel, LeasedUndelivered, MessageBus, StoredUndelivered, open_bus, serve_channel
 from clawft_trio.chat import Provider
 from clawft_trio.config import Config, load_config
-from clawft_trio.context import ContextBuilder, Memory, Skills, memory_tools, skill_tool
+from clawft_trio.context import ContextBuilder, Memory, memory_tools, skill_tool
 from clawft_trio.costs import MIGRATIONS as COST_MIGRATIONS, CostTracker, Metered
 from clawft_trio.files import FileCache
 from clawft_trio.mcp import McpOptions, ToolServer, open_toolset
@@ -294,18 +295,15 @@ class _Plan:
         return attrs.evolve(routed, admission=TurnAdmission())
 
     def context(self, registry: ToolRegistry, builtins: BuiltinPolicy) -> ContextBuilder | None:
-        """The workspace's word on who the agent is, and the tools that come with it."""
+        """The system prompt of the workspace, and the tools that come with it."""
         if self.workspace is None:
             return None
         cache = FileCache()
-        skills = Skills(
-            cache,
-            workspace=self.workspace / ".clawft" / "skills",
-            user=self.config.skills.user,
-            trust_workspace=self.config.skills.trust_workspace,
-        )
+        skills = skills_of(self.config, self.workspace, cache)
         memory = Memory(self.workspace, cache, locks=registry.locks, per_sender=self.config.memory.per_sender)
-        register_builtins(registry, self.workspace, builtins)
+        register_builtins(
+            registry, self.workspace, builtins, readable=lambda: [skill.folder for skill in skills.report.skills]
+        )
         registry.add(skill_tool(skills))
         for tool in memory_tools(memory):
             registry.add(tool)

@@ -293,14 +293,27 @@ class ToolsConfig:
     url_policy: Mapping[str, Any] = attrs.field(factory=dict)
 
 
+_USER_SKILLS = "~/.clawft/skills"
+
+
 @attrs.frozen(kw_only=True)
 class SkillsConfig:
     """The `skills` section: whose instructions the model may be given."""
 
-    #: the user's own folder of skills
-    user: Path | None = attrs.field(factory=lambda: Path("~/.clawft/skills").expanduser())
-    #: read the workspace's `.clawft/skills`, too: whoever can write there can instruct the model
+    #: the user's own folder of skills; left out, also `~/.agents/skills` and `~/.claude/skills`
+    user: Path | None = attrs.field(factory=lambda: Path(_USER_SKILLS).expanduser())
+    #: read the workspace's skills, too: anyone who can write there can instruct the model
     trust_workspace: bool = False
+
+    @property
+    def user_folders(self) -> tuple[Path, ...]:
+        """The user's folders of skills, best first."""
+        if self.user is None:
+            return ()
+        if self.user != Path(_USER_SKILLS).expanduser():
+            return (self.user,)
+        shared = ("~/.agents/skills", "~/.claude/skills")
+        return (self.user, *(Path(folder).expanduser() for folder in shared))
 
 
 @attrs.frozen(kw_only=True)
