@@ -36,7 +36,7 @@ from clawft_trio.agent.turn_context import LoopPolicy
 from clawft_trio.agent.turn_types import TurnPolicy
 from clawft_trio.bus import Channel, LeasedUndelivered, MessageBus, StoredUndelivered, open_bus, serve_channel
 from clawft_trio.chat import Provider
-from clawft_trio.config import Config, load_config
+from clawft_trio.config import Config, load_config, with_mcp_files
 from clawft_trio.context import ContextBuilder, Memory, memory_tools, skill_tool
 from clawft_trio.costs import MIGRATIONS as COST_MIGRATIONS, CostTracker, Metered
 from clawft_trio.files import FileCache
@@ -124,6 +124,7 @@ async def open_agent(
     if isinstance(models, str):
         raise TypeError(f"models are a list: [{models!r}]")
     settings = config if isinstance(config, Config) else Config() if config is None else await load_config(config)
+    settings = await with_mcp_files(settings)
     plan = _Plan(
         config=settings,
         models=tuple(models) or settings.models,
