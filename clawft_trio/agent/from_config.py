@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -184,7 +183,9 @@ def _server(name: str, own: McpServerConfig) -> Server:
         _refuse_unfilled(text, f"the command or address of MCP server {name!r}")
     if own.command is not None:
         env = {key: secret_value(value, f"{key} of MCP server {name!r}") or "" for key, value in own.env.items()}
-        return StdioServer((own.command, *own.args), env=env, cwd=own.cwd and os.path.expanduser(own.cwd))
+        return StdioServer(
+            (own.command, *own.args), env=env, cwd=None if own.cwd is None else str(Path(own.cwd).expanduser())
+        )
     headers = {
         key: secret_value(value, f"header {key!r} of MCP server {name!r}") or "" for key, value in own.headers.items()
     }

@@ -52,7 +52,7 @@ async def with_mcp_files(
 ) -> Config:
     """Return *config* with the MCP servers of its `mcp_config` files and of *paths* added.
 
-    A file may be a `.mcp.json`, a claude_desktop_config.json, the mcp.json of VS Code or Cursor, or another config.json.
+    A file may be a `.mcp.json`, a claude_desktop_config.json, the mcp.json of VS Code or Cursor, or a config.json.
     A server that *config* has itself, or that an earlier file has, goes before one of the same name.
 
     Args:

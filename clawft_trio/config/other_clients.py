@@ -10,13 +10,13 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from clawft_trio.config.structuring import folded
+import attrs
+
+from clawft_trio.config.schema import Config, McpServerConfig
+from clawft_trio.config.structuring import folded, names_of
 from clawft_trio.errors import Problem
 
-_SERVER_KEYS = (
-    ["command", "args", "env", "url", "headers", "cwd", "internal_only", "allow", "deny", "trust_hints", "total_ms", "retry", "disabled", "transport"]
-)
-_KNOWN = {folded(key): key for key in _SERVER_KEYS}
+_KNOWN = {folded(name): name for field in attrs.fields(McpServerConfig) for name in names_of(field)}
 
 # Keys of other clients that mean the same.
 _RENAMED = {
@@ -116,12 +116,7 @@ def _with_servers_in_place(data: dict[str, Any], warnings: list[Problem]) -> dic
     return data
 
 
-_TOP_KEYS = frozenset(
-    map(
-        folded,
-        ["agents", "providers", "models", "model_options", "retry", "timeouts", "failover", "bus", "tools", "routing", "pipeline", "prices", "price_aliases", "context_windows", "skills", "memory", "mcp_config", "gateway", "channels", "delegation", "voice", "kernel"],
-    )
-)
+_TOP_KEYS = frozenset(folded(name) for field in attrs.fields(Config) for name in names_of(field))
 
 
 def _with_inputs(servers: Any, inputs: Iterable[Any]) -> Any:
@@ -227,12 +222,8 @@ def _with_known_users(data: dict[str, Any], warnings: list[Problem]) -> dict[str
     vague = [key for key, entry in users.items() if ":" not in key and not _has_channel(entry)]
     if not vague:
         return data
-    for key in vague:
-        warnings.append(
-            Problem(
-                f"{path}[{key!r}]", 'not used: on which channel? write the key as "channel:sender", or add `channel`'
-            )
-        )
+    why = 'not used: on which channel? write the key as "channel:sender", or add `channel`'
+    warnings += [Problem(f"{path}[{key!r}]", why) for key in vague]
     kept = {key: entry for key, entry in users.items() if key not in vague}
     routing, permissions = dict(data["routing"]), dict(data["routing"]["permissions"])
     permissions["users"] = kept

@@ -29,7 +29,7 @@ _METADATA = ("169.254.169.254", "metadata.google.internal", "fd00:ec2::254")
 
 
 def command_policy(tools: ToolsConfig) -> CommandPolicy:
-    """The programs that `run_command` may start: `allow_commands`, and the original's allow list without its deny list."""
+    """The programs that `run_command` may start: `allow_commands`, and the original's lists."""
     rules = [*tools.allow_commands, *(name for name, why in _original_rules(tools) if not why)]
     child = ChildPolicy() if tools.exec.timeout is None else ChildPolicy(total=tools.exec.timeout)
     return CommandPolicy(allow=tuple(dict.fromkeys(rules)), child=child)

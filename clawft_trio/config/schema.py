@@ -412,7 +412,7 @@ class Config:
     failover: tuple[str, ...] = ()
     bus: BusConfig = BusConfig()
     tools: ToolsConfig = ToolsConfig()
-    #: files of other clients whose MCP servers are used, too: `.mcp.json`, claude_desktop_config.json, VS Code's mcp.json
+    #: files of other clients whose MCP servers are used, too: `.mcp.json`, claude_desktop_config.json, mcp.json
     mcp_config: tuple[Path, ...] = ()
     routing: RoutingConfig = attrs.field(factory=RoutingConfig)
     pipeline: PipelineConfig = PipelineConfig()

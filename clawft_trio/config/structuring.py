@@ -95,19 +95,11 @@ _OTHER_PLACE = re.compile(r"\$\{[^{}]*\}")
 """What other programs fill in and this one does not: `${command:pick}`, `${workspaceFolder}/x`."""
 
 
-class FilledText(str):
+class FilledText(str):  # noqa: SLOT000  # one attribute more, and rarely made
     """A text that was to be filled in with variables that are not set."""
 
-    __slots__ = ("missing",)
-
-    def __new__(cls, text: str, missing: tuple[str, ...]) -> FilledText:
-        """*text* as far as it could be filled in, and what it lacks."""
-        made = super().__new__(cls, text)
-        made.missing = missing
-        return made
-
-    #: names of variables, and places of other programs as they are written
-    missing: tuple[str, ...]
+    #: names of the variables
+    missing: tuple[str, ...] = ()
 
 
 def variable_names(text: str) -> list[str]:
@@ -138,7 +130,11 @@ def _filled(value: Any, environ: Mapping[str, str]) -> tuple[str, tuple[str, ...
 
 def _text(value: Any, environ: Mapping[str, str]) -> str:
     text, missing = _filled(value, environ)
-    return FilledText(text, missing) if missing else text
+    if not missing:
+        return text
+    made = FilledText(text)
+    made.missing = missing
+    return made
 
 
 def unfilled(text: str) -> tuple[str, ...]:
