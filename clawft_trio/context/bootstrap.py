@@ -69,7 +69,8 @@ async def read_bootstrap(reads: Reads, workspace: StrPath) -> Bootstrap:
 def chosen(found: dict[str, OnDisk], workspace: StrPath) -> Bootstrap:
     """The first usable file for each name among those *found* at `bootstrap_paths(workspace)`."""
     paths = iter(bootstrap_paths(workspace))
-    files, problems = [], []
+    files: list[BootstrapFile] = []
+    problems: list[str] = []
     for name in BOOTSTRAP_FILES:
         # All of them are taken from the iterator, also those that are not looked at.
         for path in [next(paths) for _ in _PLACES[name]]:

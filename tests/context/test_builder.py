@@ -86,7 +86,7 @@ def whole(tmp_path, **options):
         write(tmp_path / name, f"text of {name}")
     write(tmp_path / "memory" / "MEMORY.md", "Ana likes tea.")
     write_skill(tmp_path / "skills", "greet", "Greet $ARGUMENTS.", description="How to greet", user_invocable=True)
-    write_skill(tmp_path / "skills", "secret", disable_model_invocation=True)
+    write_skill(tmp_path / "skills", "secret", disable_model_invocation=True, user_invocable=False)
     cache = FileCache(now=lambda: LATER, **options)
     skills = Skills(cache, user=tmp_path / "skills")
     return cache, ContextBuilder(tmp_path, cache=cache, skills=skills, memory=Memory(tmp_path, cache))
