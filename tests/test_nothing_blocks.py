@@ -97,7 +97,7 @@ async def test_context_never_blocks(tmp_path: Path) -> None:
         builder = ContextBuilder(tmp_path, cache=cache, skills=skills, memory=memory)
         for sender in ("", "chat:ana"):
             messages = await builder.build_messages([], "/greet Ana", sender=sender)
-            assert builder.tool_restriction(messages).allows("anything")
+            assert not builder.preapproval(messages).approves("anything", {})
             assert (await builder.explain(sender=sender)).problems
         context = ToolContext(auth=AuthContext(channel="chat", sender_id="ana"))
         read, search, append = memory_tools(memory)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -12,7 +13,10 @@ from clawft_trio.agent.compaction import CompactionPolicy, SummaryCompactor
 from clawft_trio.agent.turn_types import TurnPolicy
 from clawft_trio.chat import Provider
 from clawft_trio.config import Config, McpServerConfig, ProviderConfig, Secret
+from clawft_trio.config.policies import command_policy, fetch_policy
 from clawft_trio.config.schema import ModelConfig
+from clawft_trio.config.structuring import unfilled
+from clawft_trio.context import Skills, workspace_skill_folders
 from clawft_trio.costs import (
     MIGRATIONS as COST_MIGRATIONS,
     Calendar,
@@ -25,6 +29,7 @@ from clawft_trio.costs import (
     tier_prices,
 )
 from clawft_trio.errors import ConfigError, InvalidData, NotConfigured, Problem
+from clawft_trio.files import FileCache
 from clawft_trio.llm import KNOWN, KnownProvider, Quirks, Rules, provider_named
 from clawft_trio.llm.catalog import find_url, known_provider, vendor_at, vendor_of
 from clawft_trio.llm.conform import overlay
@@ -43,7 +48,7 @@ from clawft_trio.pipeline import (
     by_pattern,
 )
 from clawft_trio.store import Store, open_store
-from clawft_trio.tools.builtin import BuiltinPolicy, CommandPolicy
+from clawft_trio.tools.builtin import BuiltinPolicy
 
 
 def provider_maker(config: Config, environ: Mapping[str, str] | None = None) -> Callable[[str], Provider]:
@@ -134,7 +139,16 @@ def secret_value(secret: Secret | None, what: str) -> str | None:
         return None
     if secret.missing:
         raise NotConfigured(f"{what} is not there: set {' and '.join(secret.missing)}")
-    return secret.get_secret_value() or None
+    value = secret.get_secret_value() or None
+    _refuse_unfilled(value, what)
+    return value
+
+
+def _refuse_unfilled(text: str | None, what: str) -> None:
+    """Refuse *text* that names variables which are not set, or a place that another program would fill in."""
+    missing = unfilled(text) if text else getattr(text, "missing", ())
+    if missing:
+        raise NotConfigured(f"{what} is not whole: set {' and '.join(missing)}")
 
 
 def mcp_servers(config: Config) -> dict[str, ToolServer]:
@@ -144,7 +158,7 @@ def mcp_servers(config: Config) -> dict[str, ToolServer]:
       ConfigError: one has neither a command nor an address, or both.
       NotConfigured: a variable that one needs is not set.
     """
-    return {name: _tool_server(name, own) for name, own in config.tools.mcp_servers.items()}
+    return {name: _tool_server(name, own) for name, own in config.tools.mcp_servers.items() if not own.disabled}
 
 
 def _tool_server(name: str, own: McpServerConfig) -> ToolServer:
@@ -162,9 +176,17 @@ def _tool_server(name: str, own: McpServerConfig) -> ToolServer:
 def _server(name: str, own: McpServerConfig) -> Server:
     if (own.command is None) == (own.url is None):
         raise ConfigError([Problem(f"$.tools.mcp_servers[{name!r}]", "expected either command or url")])
+    wrong = {"stdio": own.url, "http": own.command}.get(own.transport or "")
+    if wrong is not None:
+        what = "a command" if own.transport == "stdio" else "a url"
+        raise ConfigError([Problem(f"$.tools.mcp_servers[{name!r}].transport", f"{own.transport} needs {what}")])
+    for text in (own.command, own.cwd, own.url, *own.args):
+        _refuse_unfilled(text, f"the command or address of MCP server {name!r}")
     if own.command is not None:
         env = {key: secret_value(value, f"{key} of MCP server {name!r}") or "" for key, value in own.env.items()}
-        return StdioServer((own.command, *own.args), env=env)
+        return StdioServer(
+            (own.command, *own.args), env=env, cwd=None if own.cwd is None else str(Path(own.cwd).expanduser())
+        )
     headers = {
         key: secret_value(value, f"header {key!r} of MCP server {name!r}") or "" for key, value in own.headers.items()
     }
@@ -298,6 +320,21 @@ def window_of(config: Config, given: Collection[str]) -> WindowOf:
     return look_up
 
 
+def skills_of(config: Config, workspace: Path, cache: FileCache, *, trust_workspace: bool = False) -> Skills:
+    """The skills of *workspace* and of its user, as the configuration has them.
+
+    Args:
+      trust_workspace: read the workspace's skills also where the configuration does not.
+    """
+    return Skills(
+        cache,
+        workspace=workspace_skill_folders(workspace),
+        user=config.skills.user_folders,
+        trust_workspace=trust_workspace or config.skills.trust_workspace,
+    )
+
+
 def builtin_policy(config: Config) -> BuiltinPolicy:
     """Which built-in tools there are."""
-    return BuiltinPolicy(unapproved=config.tools.unapproved, commands=CommandPolicy(allow=config.tools.allow_commands))
+    tools = config.tools
+    return BuiltinPolicy(unapproved=tools.unapproved, commands=command_policy(tools), fetch=fetch_policy(tools))

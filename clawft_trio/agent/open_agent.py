@@ -22,6 +22,7 @@ from clawft_trio.agent.from_config import (
     owed_file,
     provider_maker,
     router,
+    skills_of,
     turn_policy,
     window_of,
 )
@@ -36,8 +37,8 @@ from clawft_trio.agent.turn import Turns
 from clawft_trio.agent.turn_context import LoopPolicy
 from clawft_trio.bus import Channel, LeasedUndelivered, MessageBus, StoredUndelivered, open_bus, serve_channel
 from clawft_trio.chat import Provider
-from clawft_trio.config import Config, load_config
-from clawft_trio.context import ContextBuilder, Memory, Skills, memory_tools, skill_tool
+from clawft_trio.config import Config, load_config, with_mcp_files
+from clawft_trio.context import ContextBuilder, Memory, memory_tools, skill_tool
 from clawft_trio.costs import MIGRATIONS as COST_MIGRATIONS, CostTracker, Metered
 from clawft_trio.files import FileCache
 from clawft_trio.mcp import ToolServer, open_toolset
@@ -116,6 +117,7 @@ async def open_agent(
     if isinstance(models, str):
         raise TypeError(f"models are a list: [{models!r}]")
     settings = config if isinstance(config, Config) else Config() if config is None else await load_config(config)
+    settings = await with_mcp_files(settings)
     plan = _Plan(
         config=settings,
         models=tuple(models) or settings.models,
@@ -288,18 +290,15 @@ class _Plan:
         return attrs.evolve(routed, admission=TurnAdmission())
 
     def context(self, registry: ToolRegistry, builtins: BuiltinPolicy) -> ContextBuilder | None:
-        """The workspace's word on who the agent is, and the tools that come with it."""
+        """The system prompt of the workspace, and the tools that come with it."""
         if self.workspace is None:
             return None
         cache = FileCache()
-        skills = Skills(
-            cache,
-            workspace=self.workspace / ".clawft" / "skills",
-            user=self.config.skills.user,
-            trust_workspace=self.config.skills.trust_workspace,
-        )
+        skills = skills_of(self.config, self.workspace, cache)
         memory = Memory(self.workspace, cache, locks=registry.locks, per_sender=self.config.memory.per_sender)
-        register_builtins(registry, self.workspace, builtins)
+        register_builtins(
+            registry, self.workspace, builtins, readable=lambda: [skill.folder for skill in skills.report.skills]
+        )
         registry.add(skill_tool(skills))
         for tool in memory_tools(memory):
             registry.add(tool)

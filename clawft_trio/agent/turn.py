@@ -39,7 +39,7 @@ from clawft_trio.nursery import cleanup_scope
 from clawft_trio.observe.events import TurnEnded, TurnStarted
 from clawft_trio.pipeline import RoutingDecision
 from clawft_trio.resilience.visibility import Shown
-from clawft_trio.tools import NestedTurn, ToolContext, ToolJournal, ToolRegistry, ToolResult
+from clawft_trio.tools import ApprovalRequest, Approve, NestedTurn, ToolContext, ToolJournal, ToolRegistry, ToolResult
 from clawft_trio.tools.call_ids import repair_ids
 from clawft_trio.tools.result import error_text
 
@@ -306,7 +306,7 @@ class _Turn:
         journal = None if self._turns.journal is None else self._turns.journal.tools(self._question.turn_id, number)
         finished = FinishedCalls(journal)
         try:
-            fresh = await self._execute(number, open_calls, finished)
+            fresh = await self._execute(number, open_calls, finished, self._approve(response))
             # Ids are unique, `repair_ids` saw to it, so each answer has one place.
             by_id = known | {answer.call_id: answer for answer in fresh}
             answers = tuple(
@@ -322,12 +322,14 @@ class _Turn:
         await self._show(ToolsAnswered(answers))
         return answers
 
-    async def _execute(self, number: int, calls: Sequence[ToolCall], journal: ToolJournal) -> tuple[ToolResult, ...]:
+    async def _execute(
+        self, number: int, calls: Sequence[ToolCall], journal: ToolJournal, approve: Approve | None
+    ) -> tuple[ToolResult, ...]:
         """Execute *calls*. Those that read results have a registry of their own: every sender with tools may read."""
         own = [call for call in calls if call.name == READ_RESULT and self._results is not None]
         others = [call for call in calls if call not in own]
         context = self._tool_context(number)
-        answers = await self._turns.tools.execute_all(others, context, journal=journal)
+        answers = await self._turns.tools.execute_all(others, context, approve=approve, journal=journal)
         if own and self._results is not None:
             permissions = attrs.evolve(context.auth.permissions, tool_access=(READ_RESULT,), tool_denylist=())
             reading = attrs.evolve(context, auth=attrs.evolve(context.auth, permissions=permissions))
@@ -339,8 +341,8 @@ class _Turn:
         known: dict[str, ToolResult] = {}
         if self._turns.journal is not None:
             known |= await self._turns.journal.tool_answers(self._question.turn_id, number, response.tool_calls)
+        why = self._refusal(response, refused=refused)
         for call in response.tool_calls:
-            why = self._refusal(call, response, refused=refused)
             if why and call.id not in known:
                 error = PermissionDenied(why)
                 known[call.id] = ToolResult(
@@ -348,16 +350,28 @@ class _Turn:
                 )
         return known
 
-    def _refusal(self, call: ToolCall, response: ChatResponse, *, refused: bool) -> str:
+    def _refusal(self, response: ChatResponse, *, refused: bool) -> str:
         if refused:
             return "The turn has used all its rounds of tools."
         if response.finish_reason == "length":
             # Arguments that were cut off can look whole: half a file is a file.
             return "The answer was cut off by its limit of tokens before this call was certain. Ask for less at once."
-        if self._turns.context is None:
-            return ""
-        restriction = self._turns.context.tool_restriction((*self._said, response.message))
-        return "" if restriction.allows(call.name) else restriction.refusal(call.name)
+        return ""
+
+    def _approve(self, response: ChatResponse) -> Approve | None:
+        """The registry's approval, not asked for calls that a skill in use pre-approves."""
+        ask, context = self._turns.tools.approve, self._turns.context
+        if ask is None or context is None:
+            return ask
+        skills = context.preapproval((*self._said, response.message))
+
+        async def approve(request: ApprovalRequest) -> bool | str:
+            if skills.approves(request.tool.name, request.arguments):
+                await trio.lowlevel.checkpoint()
+                return True
+            return await ask(request)
+
+        return approve
 
     def _tool_context(self, number: int) -> ToolContext:
         question = self._question

@@ -17,7 +17,7 @@ from clawft_trio.cli.errors import error_reason, say
 from clawft_trio.cli.options import Chosen
 from clawft_trio.cli.progress import progress
 from clawft_trio.cli.transcript import sanitize
-from clawft_trio.config import Config, load_config
+from clawft_trio.config import Config, load_config, with_mcp_files
 from clawft_trio.errors import InvalidData, NotConfigured, Problem
 from clawft_trio.llm import OpenAICompatible, provider_named
 from clawft_trio.observe import Observer, open_recording, redact_secrets
@@ -55,7 +55,9 @@ async def open_chosen(
     """
     if chosen.record is not None:
         await _refuse_what_is_there(chosen.record)
-    config = await settings_of(chosen.config)
+    config = await with_mcp_files(await settings_of(chosen.config), chosen.mcp_config)
+    for warning in config.warnings:
+        say(sanitize(redact_secrets(f"{warning.path}: {warning.message}")))
     models, make = targets_of(chosen, config)
     async with AsyncExitStack() as stack:
         if chosen.record is not None:

@@ -14,6 +14,7 @@ from clawft_trio.cli.options import (
     Format,
     JsonOption,
     KeyOption,
+    McpConfigOption,
     ModelOption,
     ReadableOption,
     RecordOption,
@@ -83,6 +84,7 @@ def ask(
     api_key_env: KeyOption = None,
     workspace: ReadableOption = None,
     config: ConfigOption = None,
+    mcp_config: McpConfigOption = None,
     store: StoreOption = None,
     record: RecordOption = None,
     json: Annotated[
@@ -98,7 +100,7 @@ def ask(
     from clawft_trio.cli.stdin import read_stdin
 
     words = read_stdin().read() if question == "-" else question
-    agent = chosen(model, base_url, api_key_env, workspace, config, store, record)
+    agent = chosen(model, base_url, api_key_env, workspace, config, store, record, mcp_config)
     run(ask_once, Ask(question=words, chosen=agent, as_json=json))
 
 
@@ -109,6 +111,7 @@ def chat(
     api_key_env: KeyOption = None,
     workspace: ReadableOption = None,
     config: ConfigOption = None,
+    mcp_config: McpConfigOption = None,
     store: StoreOption = None,
     record: RecordOption = None,
     session: Annotated[str, typer.Option(help="Go on with this session of the store, or begin it.")] = "",
@@ -122,7 +125,7 @@ def chat(
     from clawft_trio.cli.chat import Chat, chat as talk
     from clawft_trio.cli.run import run
 
-    agent = chosen(model, base_url, api_key_env, workspace, config, store, record)
+    agent = chosen(model, base_url, api_key_env, workspace, config, store, record, mcp_config)
     if not run(talk, Chat(chosen=agent, session=session)):
         raise typer.Exit(1)
 
@@ -134,6 +137,7 @@ def doctor(
     api_key_env: KeyOption = None,
     workspace: WorkspaceOption = None,
     config: ConfigOption = None,
+    mcp_config: McpConfigOption = None,
     store: StoreOption = None,
     total: Annotated[float, typer.Option(help="Seconds that each check may take.", min=0.1)] = 10.0,
     json: JsonOption = False,
@@ -148,7 +152,7 @@ def doctor(
     from clawft_trio.cli.doctor import Doctor, doctor as examine
     from clawft_trio.cli.run import run
 
-    agent = chosen(model, base_url, api_key_env, workspace, config, store)
+    agent = chosen(model, base_url, api_key_env, workspace, config, store, mcp_config=mcp_config)
     if not run(examine, Doctor(chosen=agent, total=total, as_json=json)):
         raise typer.Exit(1)
 
@@ -220,6 +224,7 @@ def worker(
     api_key_env: KeyOption = None,
     workspace: ReadableOption = None,
     config: ConfigOption = None,
+    mcp_config: McpConfigOption = None,
     turns: Annotated[int, typer.Option(help="Turns that run at once.", min=1)] = 64,
 ) -> None:
     """Answer the messages of a store, beside any number of other workers, until Ctrl-C or SIGTERM.
@@ -231,7 +236,7 @@ def worker(
     from clawft_trio.cli.run import run
     from clawft_trio.cli.worker import Worker, worker as serve_store
 
-    agent = chosen(model, base_url, api_key_env, workspace, config, store)
+    agent = chosen(model, base_url, api_key_env, workspace, config, store, mcp_config=mcp_config)
     run(serve_store, Worker(chosen=agent, turns=turns))
 
 

@@ -10,13 +10,12 @@ from typing import TypeAlias
 import attrs
 import trio
 
-from clawft_trio.agent.from_config import mcp_servers
+from clawft_trio.agent.from_config import mcp_servers, skills_of
 from clawft_trio.cli.check_provider import check_provider, providers_of
 from clawft_trio.cli.errors import error_reason
 from clawft_trio.cli.options import Chosen
 from clawft_trio.cli.progress import progress
 from clawft_trio.cli.report import CheckResult, print_report, print_report_json
-from clawft_trio.cli.workspace import Look, skills_of
 from clawft_trio.config import Config, McpServerConfig, load_config
 from clawft_trio.errors import CannotStart, ClawftError, ConfigError, NotConfigured, PeerGone, StoreError
 from clawft_trio.files import FileCache
@@ -151,7 +150,7 @@ async def _skills(workspace: Path, config: Config) -> CheckResult:
     about = partial(CheckResult, check="skills", subject=str(workspace))
     if not await trio.Path(workspace).is_dir():
         return about(outcome="problem", message="there is no such folder", advice=f"Make it: mkdir -p {workspace}")
-    report = await skills_of(config, workspace, Look(), FileCache()).load()
+    report = await skills_of(config, workspace, FileCache()).load()
     if report.problems:
         return about(
             outcome="problem",

@@ -37,6 +37,12 @@ RecordOption: TypeAlias = Annotated[
 ]
 WorkspaceOption: TypeAlias = Annotated[Path | None, typer.Option(help="The folder; by default the config's.")]
 ConfigOption: TypeAlias = Annotated[Path | None, typer.Option(help="A config.json.")]
+McpConfigOption: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--mcp-config", help="A file with MCP servers: .mcp.json, claude_desktop_config.json, VS Code's mcp.json."
+    ),
+]
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 TrustOption: TypeAlias = Annotated[
     bool, typer.Option("--trust-workspace", help="Read the workspace's own skills, too.")
@@ -56,6 +62,8 @@ class Chosen:
     api_key_env: str | None = None
     workspace: Path | None = None
     config: Path | None = None
+    #: files of other clients with MCP servers
+    mcp_config: tuple[Path, ...] = ()
     #: a file, or the address of a database
     store: str | None = None
     #: where turns are recorded, for `timeline`
@@ -74,6 +82,7 @@ def chosen(
     config: Path | None,
     store: str | None,
     record: Path | None = None,
+    mcp_config: list[Path] | None = None,
 ) -> Chosen:
     """The options of a command with an agent, together.
 
@@ -90,6 +99,7 @@ def chosen(
         api_key_env=api_key_env,
         workspace=workspace,
         config=config,
+        mcp_config=tuple(mcp_config or ()),
         store=store,
         record=record,
     )

@@ -9,10 +9,11 @@ import trio
 from rich.console import Console
 from rich.table import Table
 
+from clawft_trio.agent.from_config import skills_of
 from clawft_trio.cli.agent import existing_folder, settings_of
 from clawft_trio.codec import encode_json
 from clawft_trio.config import Config
-from clawft_trio.context import ContextBuilder, Memory, Skills
+from clawft_trio.context import ContextBuilder, Memory
 from clawft_trio.errors import NotConfigured
 from clawft_trio.files import FileCache
 
@@ -40,7 +41,12 @@ async def show_context(look: Look) -> None:
     settings, workspace = await _settled(look)
     cache = FileCache()
     memory = Memory(workspace, cache, per_sender=settings.memory.per_sender)
-    builder = ContextBuilder(workspace, cache=cache, skills=skills_of(settings, workspace, look, cache), memory=memory)
+    builder = ContextBuilder(
+        workspace,
+        cache=cache,
+        skills=skills_of(settings, workspace, cache, trust_workspace=look.trust_workspace),
+        memory=memory,
+    )
     prompt = await builder.explain(sender=look.sender)
     if look.as_json:
         parts = [attrs.asdict(part) for part in prompt.parts]
@@ -63,7 +69,7 @@ async def show_skills(look: Look) -> int:
     Cancellation: nothing is left.
     """
     settings, workspace = await _settled(look)
-    report = await skills_of(settings, workspace, look, FileCache()).load()
+    report = await skills_of(settings, workspace, FileCache(), trust_workspace=look.trust_workspace).load()
     if look.as_json:
         _print_json({"skills": [_told(skill) for skill in report.skills], "problems": report.problems})
         return len(report.problems)
@@ -85,16 +91,6 @@ async def _settled(look: Look) -> tuple[Config, Path]:
     if workspace is None:
         raise NotConfigured("no workspace: name one with --workspace, or in --config as $.agents.defaults.workspace")
     return settings, await existing_folder(workspace)
-
-
-def skills_of(settings: Config, workspace: Path, look: Look, cache: FileCache) -> Skills:
-    """The skills of a workspace and of its user."""
-    return Skills(
-        cache,
-        workspace=workspace / ".clawft" / "skills",
-        user=settings.skills.user,
-        trust_workspace=look.trust_workspace or settings.skills.trust_workspace,
-    )
 
 
 def _told(skill: object) -> dict[str, str]:

@@ -1,11 +1,17 @@
-"""config.json: the rooms' own policies, composed, read and checked as a whole."""
+"""config.json: the subpackages' own policies, composed, read and checked as a whole."""
 
-from clawft_trio.config.load import load_config as load_config, parse_config as parse_config
+from clawft_trio.config.load import (
+    load_config as load_config,
+    parse_config as parse_config,
+    with_mcp_files as with_mcp_files,
+)
 from clawft_trio.config.schema import (
     AgentDefaults as AgentDefaults,
     AgentsConfig as AgentsConfig,
+    CommandPolicyConfig as CommandPolicyConfig,
     Config as Config,
     CostBudgets as CostBudgets,
+    ExecConfig as ExecConfig,
     McpServerConfig as McpServerConfig,
     MemoryConfig as MemoryConfig,
     PipelineConfig as PipelineConfig,
@@ -15,5 +21,6 @@ from clawft_trio.config.schema import (
     SkillsConfig as SkillsConfig,
     TimeoutsConfig as TimeoutsConfig,
     ToolsConfig as ToolsConfig,
+    UrlPolicyConfig as UrlPolicyConfig,
 )
 from clawft_trio.config.structuring import Secret as Secret

@@ -9,7 +9,7 @@ import attrs
 
 from clawft_trio.config.redaction import REDACTED, redacted, redacted_arguments
 from clawft_trio.config.schema import Config, McpServerConfig
-from clawft_trio.config.structuring import VARIABLE, Secret, folded, names_of
+from clawft_trio.config.structuring import VARIABLE, Secret, folded, names_of, variable_names
 
 _ABSENT = object()
 
@@ -52,7 +52,7 @@ def _settings(value: Any, given: Any, path: str) -> Iterator[Setting]:
 def _of_class(value: Any, given: Any, path: str) -> Iterator[Setting]:
     types = get_type_hints(type(value))
     keys = {folded(key): key for key in given} if isinstance(given, dict) else {}
-    for field in attrs.fields(type(value)):
+    for field in (one for one in attrs.fields(type(value)) if one.init):
         key = next((keys[folded(name)] for name in names_of(field) if folded(name) in keys), None)
         raw = _ABSENT if key is None else given[key]
         place, inner = f"{path}.{field.name}", getattr(value, field.name)
@@ -99,5 +99,5 @@ def _written(value: str, given: Any) -> str:
 def _origin(given: Any) -> str:
     if given is _ABSENT:
         return "default"
-    variables = VARIABLE.findall(given) if isinstance(given, str) else []
+    variables = variable_names(given) if isinstance(given, str) else []
     return f"file, from {' and '.join(variables)}" if variables else "file"

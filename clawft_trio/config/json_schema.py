@@ -60,7 +60,7 @@ def _define(cls: type[Any], classes: dict[type[Any], Schema]) -> None:
     types, comments = get_type_hints(cls), _comments(cls)
     properties: Schema = {}
     rules: list[Schema] = []
-    for field in attrs.fields(cls):
+    for field in (one for one in attrs.fields(cls) if one.init):
         names = spellings(field)
         schema = _bounded(_of(types[field.name], classes), field.validator)
         schema |= _annotations(field, comments.get(field.name, ""))

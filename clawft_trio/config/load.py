@@ -1,17 +1,21 @@
-"""Reading a config.json, and filling in what it takes from the environment."""
+"""Read a config.json and the MCP files it names, with variables of the environment filled in."""
 
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import trio
 
-from clawft_trio.codec import decode_json
+from clawft_trio.codec import decode_json, encode_json
+from clawft_trio.config.other_clients import adopt, server_map
+from clawft_trio.config.policies import policy_warnings
 from clawft_trio.config.schema import Config
 from clawft_trio.config.structuring import structure_config
 from clawft_trio.errors import ConfigError, InvalidData, Problem
@@ -21,6 +25,7 @@ from clawft_trio.pipeline.validation import routing_problems
 MAX_SIZE = 1 << 20
 """Bytes: a hundred times any configuration that was written by hand."""
 
+_log = logging.getLogger("clawft_trio.config")
 
 # What some editors put in front of UTF-8.
 _BOM = b"\xef\xbb\xbf"
@@ -34,7 +39,57 @@ async def load_config(path: str | Path, *, environ: Mapping[str, str] | None = N
 
     Cancellation: nothing is kept.
     """
-    return parse_config(await read_config(path), source=str(path), environ=environ)
+    config = parse_config(await read_config(path), source=str(path), environ=environ)
+    return await with_mcp_files(config, folder=Path(path).parent, environ=environ)
+
+
+async def with_mcp_files(
+    config: Config,
+    paths: Sequence[str | Path] = (),
+    *,
+    folder: str | Path = ".",
+    environ: Mapping[str, str] | None = None,
+) -> Config:
+    """Return *config* with the MCP servers of its `mcp_config` files and of *paths* added.
+
+    A file may be a `.mcp.json`, a claude_desktop_config.json, the mcp.json of VS Code or Cursor, or a config.json.
+    A server that *config* has itself, or that an earlier file has, goes before one of the same name.
+
+    Args:
+      folder: where relative paths start.
+
+    Raises:
+      ConfigError: a file cannot be read, is not JSON, has no servers, or does not fit; with its problems.
+
+    Cancellation: nothing is kept.
+    """
+    await trio.lowlevel.checkpoint()
+    servers = dict(config.tools.mcp_servers)
+    warnings = list(config.warnings)
+    for path in (*config.mcp_config, *map(Path, paths)):
+        file = Path(folder) / path.expanduser()
+        found = _parse_servers(await read_config(file), source=str(file), environ=environ)
+        servers = {**found.tools.mcp_servers, **servers}
+        warnings += found.warnings
+    merged = attrs.evolve(config, tools=attrs.evolve(config.tools, mcp_servers=servers), mcp_config=())
+    return _with_warnings(merged, warnings)
+
+
+def _parse_servers(data: bytes, *, source: str, environ: Mapping[str, str] | None) -> Config:
+    decoded = _decoded(data, source=source)
+    servers = server_map(decoded)
+    if servers is None:
+        raise ConfigError([Problem("$", "no MCP servers: expected mcpServers or servers")], source=source)
+    file = {"mcpServers": servers}
+    if isinstance(decoded.get("inputs"), list):
+        file["inputs"] = decoded["inputs"]
+    return parse_config(encode_json(file), source=source, environ=environ)
+
+
+def _with_warnings(config: Config, warnings: Sequence[Problem]) -> Config:
+    made = attrs.evolve(config)
+    object.__setattr__(made, "warnings", tuple(warnings))
+    return made
 
 
 async def read_config(path: str | Path) -> bytes:
@@ -60,15 +115,21 @@ async def read_config(path: str | Path) -> bytes:
 def parse_config(data: bytes | str, *, source: str = "", environ: Mapping[str, str] | None = None) -> Config:
     """The configuration in the JSON text *data*.
 
-    `${NAME}` in a string stands for a variable of *environ*, by default the process's.
+    `${NAME}` in a string stands for a variable of *environ*, by default the process's; see `structuring.VARIABLE`.
+    Files of other programs with MCP servers (`mcpServers` or `servers` at the top) are accepted, too. What is set and
+    not used is in `Config.warnings` and logged. `mcp_config` files are read by `load_config` and `open_agent`.
 
     Raises:
       ConfigError: it is not JSON, or does not fit; with every problem and its place.
     """
     # Not a default: rendered signatures show defaults, and these are everybody's keys.
     environ = os.environ if environ is None else environ
-    config = structure_config(decode_config(data, source=source), Config, source=source, environ=environ)
+    adopted, warnings = adopt(_decoded(data, source=source))
+    config = structure_config(adopted, Config, source=source, environ=environ)
     assert isinstance(config, Config)
+    config = _with_warnings(config, [*warnings, *policy_warnings(config.tools)])
+    for warning in config.warnings:
+        _log.warning("%s%s: %s", f"{source}: " if source else "", warning.path, warning.message)
     problems = [*_models_nobody_has(config), *_routing_problems(config)]
     if problems:
         raise ConfigError(problems, source=source)
@@ -76,6 +137,15 @@ def parse_config(data: bytes | str, *, source: str = "", environ: Mapping[str, s
 
 
 def decode_config(data: bytes | str, *, source: str = "") -> Any:
+    """The JSON text *data* in this library's terms, without what is for editors alone or is not used.
+
+    Raises:
+      ConfigError: it is not JSON.
+    """
+    return adopt(_decoded(data, source=source))[0]
+
+
+def _decoded(data: bytes | str, *, source: str) -> Any:
     """The JSON text *data* as it is written, without what is for editors alone.
 
     Raises:

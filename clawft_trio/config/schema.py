@@ -1,7 +1,7 @@
-"""What a config.json may say: the rooms' own policies, composed.
+"""The classes of a config.json, composed of the subpackages' own policies.
 
-The original's file is accepted as it is; sections for which there is nothing here (`gateway`, `channels`, `voice`, …)
-are let be. Durations in the file are milliseconds, as their names say; in the policies they are seconds.
+The original's file is accepted as it is; a setting without a counterpart (`gateway`, `channels`, `voice`, …) gives a
+warning. Durations in the file are milliseconds, as their names say; in the policies they are seconds.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from attrs.validators import and_, deep_mapping, ge, gt, instance_of, le, option
 from clawft_trio.bus import BusConfig
 from clawft_trio.config.structuring import Secret, alias
 from clawft_trio.costs import ModelPrice
+from clawft_trio.errors import Problem
 from clawft_trio.llm.catalog import KNOWN, LOCAL_FIRST_BYTE
 from clawft_trio.llm.model_options import ModelOptions
 from clawft_trio.net import Clocks
@@ -259,8 +260,14 @@ class McpServerConfig:
     command: str | None = None
     args: tuple[str, ...] = ()
     env: Mapping[str, Secret] = attrs.field(factory=dict)
+    #: the folder that the command starts in; null is this process's
+    cwd: str | None = None
     url: str | None = None
     headers: Mapping[str, Secret] = attrs.field(factory=dict)
+    #: left out, it follows from `command` or `url`
+    transport: Literal["stdio", "http"] | None = None
+    #: not started
+    disabled: bool = False
     #: started and kept, but its tools are not offered
     internal_only: bool = False
     #: patterns of the tools that are offered; the deny list wins
@@ -275,6 +282,42 @@ class McpServerConfig:
 
 
 @attrs.frozen(kw_only=True)
+class ExecConfig:
+    """The original's `tools.exec`: bounds of `run_command`."""
+
+    #: seconds
+    timeout: float | None = attrs.field(default=None, validator=optional(gt(0)))
+
+
+@attrs.frozen(kw_only=True)
+class CommandPolicyConfig:
+    """The original's `tools.commandPolicy`: the programs that `run_command` may start.
+
+    `allowlist` adds to `tools.allow_commands`. A program that starts others (`git`, `python`, `sh`, …) is allowed by
+    `tools.allow_commands` alone, with its arguments. Everything else is refused, with or without a `denylist`.
+    """
+
+    mode: Literal["allowlist", "denylist"] = "allowlist"
+    #: names of programs
+    allowlist: tuple[str, ...] = ()
+    #: names or patterns of programs; refused also where `allowlist` has them
+    denylist: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class UrlPolicyConfig:
+    """The original's `tools.urlPolicy`: the addresses that `web_fetch` may reach."""
+
+    #: false gives no protection in the original; here private addresses stay refused unless `allow_private` is set
+    enabled: bool = True
+    #: reach private, loopback and link-local addresses, too
+    allow_private: bool = False
+    #: domains that are reached also at private addresses; they do not keep others from being reached
+    allowed_domains: tuple[str, ...] = ()
+    blocked_domains: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
 class ToolsConfig:
     """The `tools` section."""
 
@@ -286,21 +329,34 @@ class ToolsConfig:
     unapproved: bool = False
     #: rules of programs that `run_command` may start
     allow_commands: tuple[str, ...] = ()
-    #: of the original
+    #: of the original: there is no web search
     web: Mapping[str, Any] = attrs.field(factory=dict)
-    exec: Mapping[str, Any] = attrs.field(factory=dict)
-    command_policy: Mapping[str, Any] = attrs.field(factory=dict)
-    url_policy: Mapping[str, Any] = attrs.field(factory=dict)
+    exec: ExecConfig = ExecConfig()
+    command_policy: CommandPolicyConfig = CommandPolicyConfig()
+    url_policy: UrlPolicyConfig = UrlPolicyConfig()
+
+
+_USER_SKILLS = "~/.clawft/skills"
 
 
 @attrs.frozen(kw_only=True)
 class SkillsConfig:
     """The `skills` section: whose instructions the model may be given."""
 
-    #: the user's own folder of skills
-    user: Path | None = attrs.field(factory=lambda: Path("~/.clawft/skills").expanduser())
-    #: read the workspace's `.clawft/skills`, too: whoever can write there can instruct the model
+    #: the user's own folder of skills; left out, also `~/.agents/skills` and `~/.claude/skills`
+    user: Path | None = attrs.field(factory=lambda: Path(_USER_SKILLS).expanduser())
+    #: read the workspace's skills, too: anyone who can write there can instruct the model
     trust_workspace: bool = False
+
+    @property
+    def user_folders(self) -> tuple[Path, ...]:
+        """The user's folders of skills, best first."""
+        if self.user is None:
+            return ()
+        if self.user != Path(_USER_SKILLS).expanduser():
+            return (self.user,)
+        shared = ("~/.agents/skills", "~/.claude/skills")
+        return (self.user, *(Path(folder).expanduser() for folder in shared))
 
 
 @attrs.frozen(kw_only=True)
@@ -356,6 +412,8 @@ class Config:
     failover: tuple[str, ...] = ()
     bus: BusConfig = BusConfig()
     tools: ToolsConfig = ToolsConfig()
+    #: files of other clients whose MCP servers are used, too: `.mcp.json`, claude_desktop_config.json, mcp.json
+    mcp_config: tuple[Path, ...] = ()
     routing: RoutingConfig = attrs.field(factory=RoutingConfig)
     pipeline: PipelineConfig = PipelineConfig()
     #: US dollars for a million tokens, by `provider/model`; they go before tiers and before the list of genai-prices
@@ -366,12 +424,14 @@ class Config:
     context_windows: Mapping[str, int] = attrs.field(factory=dict, validator=_WINDOWS)
     skills: SkillsConfig = attrs.field(factory=SkillsConfig)
     memory: MemoryConfig = MemoryConfig()
-    #: of the original, let be
+    #: sections of the original without a counterpart; a warning names each that is set
     gateway: Any = None
     channels: Any = None
     delegation: Any = None
     voice: Any = None
     kernel: Any = None
+    #: settings that were given and are not used, each with its place
+    warnings: tuple[Problem, ...] = attrs.field(init=False, default=(), eq=False)
 
     @property
     def models(self) -> tuple[str, ...]:

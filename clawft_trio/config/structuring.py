@@ -79,7 +79,7 @@ def _converter(environ: Mapping[str, str]) -> cattrs.Converter:
     converter.register_structure_hook_factory(_is_list, lambda cls: _list_hook(cls, converter))
     converter.register_structure_hook_factory(_is_map, lambda cls: _map_hook(cls, converter))
     converter.register_structure_hook_factory(_is_literal, _literal_hook)
-    converter.register_structure_hook(str, lambda value, _: _filled(value, environ)[0])
+    converter.register_structure_hook(str, lambda value, _: _text(value, environ))
     converter.register_structure_hook(Secret, lambda value, _: _secret(value, environ))
     converter.register_structure_hook(Decimal, lambda value, _: _decimal(value))
     converter.register_structure_hook(Path, lambda value, _: _path(value, environ))
@@ -88,15 +88,59 @@ def _converter(environ: Mapping[str, str]) -> cattrs.Converter:
 
 Hook: TypeAlias = Callable[[Any, Any], Any]
 
-VARIABLE: re.Pattern[str] = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-"""Stands for a variable of the environment."""
+VARIABLE: re.Pattern[str] = re.compile(r"\$\{(input:[A-Za-z_][\w.-]*|(?:env:)?[A-Za-z_][A-Za-z0-9_]*)(?::-[^{}]*)?\}")
+"""Stands for a variable of the environment: `${X}`, `${env:X}`, `${X:-default}`, and `${input:x}`, which is X here."""
+
+_OTHER_PLACE = re.compile(r"\$\{[^{}]*\}")
+"""What other programs fill in and this one does not: `${command:pick}`, `${workspaceFolder}/x`."""
+
+
+class FilledText(str):  # noqa: SLOT000  # one attribute more, and rarely made
+    """A text that was to be filled in with variables that are not set."""
+
+    #: names of the variables
+    missing: tuple[str, ...] = ()
+
+
+def variable_names(text: str) -> list[str]:
+    """The variables of the environment that *text* names; `${input:api-key}` is `API_KEY`."""
+    return [_name_of(found) for found in VARIABLE.findall(text)]
+
+
+def _name_of(found: str) -> str:
+    if found.startswith("input:"):
+        return re.sub(r"\W", "_", found.removeprefix("input:")).upper()
+    return found.removeprefix("env:")
 
 
 def _filled(value: Any, environ: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
     """*value* with its variables filled in, and those that are not set."""
-    text = _expect(value, str, "a string")
-    missing = tuple(name for name in VARIABLE.findall(text) if not environ.get(name))
-    return VARIABLE.sub(lambda match: environ.get(match[1], ""), text), missing
+    text: str = _expect(value, str, "a string")
+    missing: list[str] = []
+
+    def fill(match: re.Match[str]) -> str:
+        name = _name_of(match[1])
+        _, has_default, default = match[0].removesuffix("}").partition(":-")
+        if not environ.get(name) and not has_default:
+            missing.append(name)
+        return environ.get(name) or default
+
+    return VARIABLE.sub(fill, text), tuple(dict.fromkeys(missing))
+
+
+def _text(value: Any, environ: Mapping[str, str]) -> str:
+    text, missing = _filled(value, environ)
+    if not missing:
+        return text
+    made = FilledText(text)
+    made.missing = missing
+    return made
+
+
+def unfilled(text: str) -> tuple[str, ...]:
+    """What *text* lacks: variables that are not set, and places that only another program can fill in."""
+    missing: tuple[str, ...] = getattr(text, "missing", ())
+    return (*missing, *_OTHER_PLACE.findall(text))
 
 
 def _secret(value: Any, environ: Mapping[str, str]) -> Secret:
@@ -104,7 +148,7 @@ def _secret(value: Any, environ: Mapping[str, str]) -> Secret:
     if not isinstance(value, str):
         raise InvalidData([Problem("$", f"expected a string, got {_kind_of(value)}")])
     secret = Secret(*_filled(value, environ))
-    secret.variables = tuple(VARIABLE.findall(value))
+    secret.variables = tuple(variable_names(value))
     return secret
 
 

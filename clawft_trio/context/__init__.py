@@ -1,4 +1,4 @@
-"""What the model is told: bootstrap files, skills and memory, read off the event loop and only when they change."""
+"""The system prompt: bootstrap files, skills and memory, read off the event loop and only when they change."""
 
 from typing import TYPE_CHECKING
 
@@ -14,15 +14,18 @@ from clawft_trio.context.prompt import PromptPart as PromptPart, SystemPrompt as
 from clawft_trio.context.skill_format import Skill as Skill
 from clawft_trio.context.skill_use import (
     LOAD_SKILL as LOAD_SKILL,
-    ToolRestriction as ToolRestriction,
-    restriction as restriction,
+    Preapproval as Preapproval,
+    preapproval as preapproval,
 )
 from clawft_trio.context.skills import (
     Shadowed as Shadowed,
     SkillReport as SkillReport,
     Skills as Skills,
     Skipped as Skipped,
+    user_skill_folders as user_skill_folders,
+    workspace_skill_folders as workspace_skill_folders,
 )
+from clawft_trio.context.tool_grants import ToolGrant as ToolGrant
 from clawft_trio.context.tools import memory_tools as memory_tools, skill_tool as skill_tool
 from clawft_trio.deprecation import renamed
 

@@ -1,4 +1,4 @@
-"""The files that say who the agent is and how it works, in its workspace."""
+"""The files of a workspace that describe the agent and its work."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ from clawft_trio.context.control_tokens import without_control_tokens
 from clawft_trio.files import OnDisk, Reads, StrPath
 
 IDENTITY_FILES = ("SOUL.md", "IDENTITY.md")
-"""Who the agent is. One of them is enough to replace the built-in introduction."""
+"""The agent's identity. One of them is enough to replace the built-in introduction."""
 
 GUIDE_FILES = ("AGENTS.md", "USER.md", "TOOLS.md")
-"""How it works, for whom, and with what."""
+"""Its way of working, its user, and its tools."""
 
 BOOTSTRAP_FILES = IDENTITY_FILES + GUIDE_FILES
 
 MAX_BYTES = 128 << 10
-"""Of one file: 32 000 tokens, which is already more than a model should be told before it is asked anything."""
+"""Of one file: 32 000 tokens, already more than should stand in front of every question."""
 
-_FOLDERS = ("", ".clawft")
-"""Where each is looked for, below the workspace; the first that is not blank wins."""
+_PLACES = {
+    **{name: (name, f".clawft/{name}") for name in BOOTSTRAP_FILES},
+    # Other programs' names for the same file, where it is missing.
+    "AGENTS.md": ("AGENTS.md", ".clawft/AGENTS.md", "CLAUDE.md", ".claude/CLAUDE.md", "GEMINI.md"),
+}
+"""Where each is looked for, below the workspace; the first that is not blank is used."""
 
 
 @attrs.frozen(kw_only=True)
@@ -32,11 +36,13 @@ class BootstrapFile:
     #: the path it came from
     source: str
     text: str = attrs.field(repr=False)
+    #: the one of `BOOTSTRAP_FILES` that it is used as
+    replaces: str = ""
 
 
 @attrs.frozen(kw_only=True)
 class Bootstrap:
-    """What was found, in the order of `BOOTSTRAP_FILES`, and what was wrong with the rest."""
+    """The files that are used, in the order of `BOOTSTRAP_FILES`, and the problems of the rest."""
 
     files: tuple[BootstrapFile, ...] = ()
     #: a line for each file that is there and could not be used, or was changed
@@ -47,7 +53,7 @@ def bootstrap_paths(workspace: StrPath) -> tuple[str, ...]:
     """Every place where a bootstrap file may be, best first for each name."""
     root = os.fspath(workspace)
     # Not Path: its joining and back costs more than all the rest of a hot prompt.
-    return tuple(os.path.join(root, folder, name) for name in BOOTSTRAP_FILES for folder in _FOLDERS)  # noqa: PTH118
+    return tuple(os.path.join(root, place) for name in BOOTSTRAP_FILES for place in _PLACES[name])  # noqa: PTH118
 
 
 async def read_bootstrap(reads: Reads, workspace: StrPath) -> Bootstrap:
@@ -61,22 +67,23 @@ async def read_bootstrap(reads: Reads, workspace: StrPath) -> Bootstrap:
 
 
 def chosen(found: dict[str, OnDisk], workspace: StrPath) -> Bootstrap:
-    """The first usable one for each name among what was *found* at `bootstrap_paths(workspace)`."""
-    paths = bootstrap_paths(workspace)
-    width = len(_FOLDERS)
-    files, problems = [], []
-    for number, name in enumerate(BOOTSTRAP_FILES):
-        candidates = paths[number * width : (number + 1) * width]
-        for path in candidates:
-            file, said = _taken(name, path, found[path])
-            problems.extend(said)
+    """The first usable file for each name among those *found* at `bootstrap_paths(workspace)`."""
+    paths = iter(bootstrap_paths(workspace))
+    files: list[BootstrapFile] = []
+    problems: list[str] = []
+    for name in BOOTSTRAP_FILES:
+        # All of them are taken from the iterator, also those that are not looked at.
+        for path in [next(paths) for _ in _PLACES[name]]:
+            if files and files[-1].replaces == name:
+                continue
+            file, notes = _usable(name, path, found[path])
+            problems.extend(notes)
             if file is not None:
                 files.append(file)
-                break
     return Bootstrap(files=tuple(files), problems=tuple(problems))
 
 
-def _taken(name: str, path: str, found: OnDisk) -> tuple[BootstrapFile | None, list[str]]:
+def _usable(name: str, path: str, found: OnDisk) -> tuple[BootstrapFile | None, list[str]]:
     if found.state == "missing":
         return None, []
     if found.state != "file":
@@ -86,8 +93,10 @@ def _taken(name: str, path: str, found: OnDisk) -> tuple[BootstrapFile | None, l
     cleaned = without_control_tokens(found.text)
     if not cleaned.clean:
         return None, [f"{path}: made of control tokens"]
-    said = [f"{path}: {cleaned.removed} control tokens taken out"] if cleaned.removed else []
+    notes = [f"{path}: {cleaned.removed} control tokens removed"] if cleaned.removed else []
     text = cleaned.text.strip()
     if not text:
-        return None, [*said, f"{path}: empty"]
-    return BootstrapFile(name=name, source=path, text=text), said
+        return None, [*notes, f"{path}: empty"]
+    # The name that the workspace uses for it, not the folder it is in.
+    own = os.path.basename(path)  # noqa: PTH119
+    return BootstrapFile(name=own, source=path, text=text, replaces=name), notes

@@ -13,7 +13,7 @@ from clawft_trio.chat import Message, Text
 from clawft_trio.context.bootstrap import IDENTITY_FILES, Bootstrap, BootstrapFile, read_bootstrap
 from clawft_trio.context.memory import Memory, Remembered
 from clawft_trio.context.prompt import PromptPart, SystemPrompt
-from clawft_trio.context.skill_use import LOAD_SKILL, ToolRestriction, invoked, listing, presented, restriction
+from clawft_trio.context.skill_use import LOAD_SKILL, Preapproval, invoked, listing, preapproval, presented
 from clawft_trio.context.skills import SkillReport, Skills
 from clawft_trio.files import FileCache, OnDisk, Snapshot, StrPath
 
@@ -109,12 +109,12 @@ class ContextBuilder:
         stable = SystemPrompt(tuple(part for part in built.prompt.parts if part.title != MEMORY))
         return (Message.system(stable.text), *said, asked)
 
-    def tool_restriction(self, messages: Sequence[Message]) -> ToolRestriction:
-        """What the skills in use in *messages* leave of the tools; ask it before each tool call of a turn.
+    def preapproval(self, messages: Sequence[Message]) -> Preapproval:
+        """The tool calls that the skills in use in *messages* approve; ask it before each tool call of a turn.
 
         *messages* are those of the turn so far, with the assistant's message whose calls are in question.
         """
-        return restriction(self._skills.report if self._skills is not None else SkillReport(), messages)
+        return preapproval(self._skills.report if self._skills is not None else SkillReport(), messages)
 
     async def _build(self, sender: str) -> _Built:
         key = self._memory.path(sender) if self._memory is not None else ""

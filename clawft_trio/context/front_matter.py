@@ -1,9 +1,11 @@
-"""YAML front matter, read as plain text values: no types to guess, no aliases, no depth, no duplicates."""
+"""YAML front matter, read as plain text values: no implicit types, no aliases, limited depth, no duplicate keys."""
 
 from __future__ import annotations
 
+import re
 from typing import Any, TypeAlias
 
+import attrs
 import yaml
 
 from clawft_trio.errors import InvalidData, Problem
@@ -16,14 +18,27 @@ MAX_DEPTH = 10
 # libyaml's parser is ten times faster. Either gives text for every scalar, so that `version: 1.10` stays `1.10`.
 _Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
+# A key at the beginning of a line, and the value that follows it on that line. Bounded, so that it takes linear time.
+_ENTRY = re.compile(r"([A-Za-z_][\w-]{0,80})[ \t]*:(?:[ \t]+(.*))?\Z")
+
+
+@attrs.frozen
+class FrontMatter:
+    """The mapping of a front matter, and how it had to be changed to be read."""
+
+    values: dict[str, Tree]
+    notes: tuple[str, ...] = ()
+
 
 def split_front_matter(text: str) -> tuple[str, str]:
-    """The YAML between the first two `---` lines of *text*, and what comes after.
+    """Return the YAML between the first two `---` lines of *text*, and what follows them.
+
+    A byte order mark and blank lines before the first `---` are skipped.
 
     Raises:
-      InvalidData: there is none, or it has no end.
+      InvalidData: there is no front matter, or it has no end.
     """
-    lines = text.replace("\r\n", "\n").split("\n")
+    lines = text.removeprefix("\ufeff").replace("\r\n", "\n").lstrip("\n \t").split("\n")
     if lines[0].rstrip() != "---":
         raise InvalidData([Problem("$", "no front matter: the first line is not ---")])
     for number, line in enumerate(lines[1:], 1):
@@ -32,28 +47,97 @@ def split_front_matter(text: str) -> tuple[str, str]:
     raise InvalidData([Problem("$", "the front matter has no end: no second --- line")])
 
 
-def parse_front_matter(text: str) -> dict[str, Tree]:
-    """The mapping that the YAML *text* is, with text at its leaves.
+def read_front_matter(text: str) -> FrontMatter:
+    """Parse *text* as YAML; where that fails, again with the plain values of its top-level keys quoted.
 
-    Built from the parser's events, so that nothing is expanded and nothing recurses before it was checked.
+    Many published skills have `description: Use when: ...`, values that begin with `@`, `*` or a backtick, or a tab.
+    The second attempt takes each such value as the text that it is, as the Agent Skills guide recommends.
+
+    Raises:
+      InvalidData: neither attempt succeeds; with the problem of the first.
+    """
+    try:
+        return FrontMatter(parse_front_matter(text))
+    except InvalidData as exc:
+        problem = exc
+    try:
+        values = _parse_by_lines(text)
+    except InvalidData:
+        raise problem from None
+    if not values:
+        raise problem
+    reason = problem.problems[0].message
+    return FrontMatter(values, (f"not valid YAML, read line by line: {reason}",))
+
+
+def _parse_by_lines(text: str) -> dict[str, Tree]:
+    """Parse each top-level entry on its own; an entry that is not YAML is the text after its key.
+
+    Raises:
+      InvalidData: an entry that is not YAML is no text either.
+    """
+    values: dict[str, Tree] = {}
+    for entry in _entries(text):
+        match = _ENTRY.match(entry[0])
+        if match is None:
+            raise InvalidData([Problem("$", f"not a key and a value: {entry[0][:80]!r}")])
+        key = match[1]
+        try:
+            parsed = parse_front_matter("\n".join(entry))[key]
+        except InvalidData:
+            parsed = _as_text(match[2] or "", entry[1:])
+        # The first of two entries with one key counts, as in the parsers that accept them at all.
+        values.setdefault(key, parsed)
+    return values
+
+
+def _entries(text: str) -> list[list[str]]:
+    """The lines of each top-level entry: a line that begins with a key, and the lines up to the next such line."""
+    entries: list[list[str]] = []
+    for line in text.split("\n"):
+        if not line.strip() or line.lstrip().startswith("#"):
+            if entries:
+                entries[-1].append(line)
+        elif entries and (line[0] in " \t-" or _ENTRY.match(line) is None):
+            entries[-1].append(line)
+        else:
+            entries.append([line])
+    return entries
+
+
+def _as_text(first: str, more: list[str]) -> str:
+    """An entry's value as text, without the quotes or the block mark that it begins with."""
+    first = first.strip()
+    if re.fullmatch(r"[|>][+-]?\d?", first):
+        first = ""
+    text = " ".join(part for part in (first, *(line.strip() for line in more)) if part)
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        text = text[1:-1]
+    return text
+
+
+def parse_front_matter(text: str) -> dict[str, Tree]:
+    """Parse the YAML *text*, which is a mapping, with text at its leaves.
+
+    The tree is built from the parser's events: no alias is expanded, and no level is entered before it was checked.
 
     Raises:
       InvalidData: it is not YAML, not a mapping, nested too deep, or uses anchors, aliases or a key twice.
     """
-    grower = _Grower()
+    builder = _TreeBuilder()
     try:
         for event in yaml.parse(text, Loader=_Loader):
-            grower.take(event)
+            builder.take(event)
     except yaml.YAMLError as exc:
-        raise InvalidData([Problem("$", _said(exc))]) from exc
-    tree = grower.root[0] if grower.root else {}
+        raise InvalidData([Problem("$", _message(exc))]) from exc
+    tree = builder.root[0] if builder.root else {}
     if not isinstance(tree, dict):
         raise InvalidData([Problem("$", "the front matter is not a mapping")])
     return tree
 
 
-class _Grower:
-    """Grows a tree from parser events."""
+class _TreeBuilder:
+    """Builds a tree from parser events."""
 
     def __init__(self) -> None:
         self.root: list[Tree] = []
@@ -111,8 +195,8 @@ class _Grower:
         return "$" + "".join(f".{key}" for key in self._keys if key)
 
 
-def _said(exc: yaml.YAMLError) -> str:
-    """What the parser says, in one line with its place."""
+def _message(exc: yaml.YAMLError) -> str:
+    """The parser's message in one line, with its place."""
     mark = getattr(exc, "problem_mark", None)
     what = getattr(exc, "problem", None) or str(exc)
     return " ".join(str(what).split())[:200] + (f" (line {mark.line + 1})" if mark is not None else "")

@@ -1,44 +1,45 @@
-"""What a skill is, and how it is read from SKILL.md or from the older skill.json with prompt.md."""
+"""What a skill is, and how it is read from SKILL.md or from the older skill.json with prompt.md.
+
+Published skills are written for other programs and break the specification in small ways. What can be used is used,
+and a note says what is wrong; only a file without front matter or instructions is refused.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
 import attrs
-import cattrs
 
-from clawft_trio.auth import matches_any
-from clawft_trio.codec import decode_json, make_converter, structure
+from clawft_trio.codec import decode_json
 from clawft_trio.context.control_tokens import without_control_tokens
-from clawft_trio.context.front_matter import MAX_DEPTH, parse_front_matter, split_front_matter
+from clawft_trio.context.front_matter import MAX_DEPTH, read_front_matter, split_front_matter
+from clawft_trio.context.tool_grants import ToolGrant, parse_grants
 from clawft_trio.errors import InvalidData, Problem
 
-MAX_BYTES = 50 * 1024
-"""Size of SKILL.md, of skill.json and of prompt.md; the original's limit, which it applied to the first only."""
+MAX_BYTES = 1 << 20
+"""Size of SKILL.md, of skill.json and of prompt.md. The specification has no limit; this one bounds the memory."""
 
-_NAME = re.compile(r"\w[\w.:-]{0,63}\Z")
+MAX_NAME = 64
+"""Characters of a name, by the specification. Up to 128 are used, with a note."""
+
+MAX_DESCRIPTION = 1024
+"""Characters of a description, by the specification. More is kept, and cut where skills are listed."""
+
+# Looser than the specification: published skills are called `Frontend Design`, `plugin:task` and `-2chat`.
+_USABLE_NAME = re.compile(r"[\w-][\w .:&+,()'-]{0,127}\Z")
+
+# The specification: lower case, digits and single hyphens inside.
+_SPECIFIED_NAME = re.compile(r"[^\W_]+(?:-[^\W_]+)*\Z")
 
 SkillFormat = Literal["skill_md", "legacy"]
 
 Words: TypeAlias = tuple[str, ...]
 
-# `Bash(git:*)` is one word. The bound keeps the search linear in a text full of opening brackets.
-_WORD = re.compile(r"[^\s,(]+(?:\([^()]{0,200}\))?|\(")
-
-_ELSEWHERE: Mapping[str, str] = {
-    "Bash": "run_command",
-    "Glob": "search_files",
-    "Grep": "search_files",
-    "Edit": "edit_file",
-    "LS": "list_directory",
-    "Read": "read_file",
-    "WebFetch": "web_fetch",
-    "WebSearch": "web_search",
-    "Write": "write_file",
-}
-"""Names that published skills use for the same tools."""
+_YES = frozenset({"true", "yes", "on", "y", "1"})
+_NO = frozenset({"false", "no", "off", "n", "0", ""})
 
 
 @attrs.frozen(kw_only=True)
@@ -52,11 +53,11 @@ class Skill:
     variables: tuple[str, ...] = ()
     #: what to write after its name, for people
     argument_hint: str = ""
-    #: patterns of the tools that may be called while it is in use; empty does not restrict
-    allowed_tools: tuple[str, ...] = ()
+    #: tool calls that need no approval while it is in use; it never takes tools away
+    allowed_tools: tuple[ToolGrant, ...] = ()
     #: whether a message may start it with `/name`
-    user_invocable: bool = False
-    #: whether the model is told of it and may load it
+    user_invocable: bool = True
+    #: whether it is listed for the model, which may load it
     model_invocable: bool = True
     instructions: str = attrs.field(repr=False)
     format: SkillFormat = "skill_md"
@@ -66,116 +67,188 @@ class Skill:
     level: str = ""
     #: all other keys of its front matter
     metadata: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
-    #: what was changed or cannot be honoured, for the report
+    #: what was changed, or is not as the specification wants it
     notes: tuple[str, ...] = ()
 
-    def allows_tool(self, name: str) -> bool:
-        """Whether the tool called *name* may be called while this skill is in use."""
-        return not self.allowed_tools or matches_any(name, self.allowed_tools)
+    @property
+    def folder(self) -> str:
+        """The folder that its file is in; the model may read what is there."""
+        return os.path.dirname(self.source)  # noqa: PTH120  # a string everywhere else
+
+    def preapproves(self, tool: str, arguments: Mapping[str, Any]) -> bool:
+        """Whether a call of *tool* with *arguments* needs no approval while this skill is in use."""
+        return any(grant.covers(tool, arguments) for grant in self.allowed_tools)
 
 
-@attrs.frozen(kw_only=True)
-class _Fields:
-    """The keys that are understood, with hyphens as underscores."""
-
-    name: str
-    description: str = ""
-    version: str = ""
-    variables: Words = ()
-    allowed_tools: Words = ()
-    argument_hint: str = ""
-    user_invocable: bool = False
-    disable_model_invocation: bool = False
-
-
-_KNOWN = frozenset(field.name for field in attrs.fields(_Fields))
+_KNOWN = frozenset(
+    {
+        "name",
+        "description",
+        "version",
+        "variables",
+        "allowed_tools",
+        "argument_hint",
+        "user_invocable",
+        "disable_model_invocation",
+    }
+)
 
 
 def parse_skill_md(text: str, *, source: str, level: str = "") -> Skill:
-    """A skill from the text of its SKILL.md.
+    """Parse the text of a SKILL.md.
 
     Raises:
-      InvalidData: with everything that is wrong with it.
+      InvalidData: it has no front matter, no front matter that can be read, or consists of control tokens.
     """
     front, body = split_front_matter(text)
-    return _made(parse_front_matter(front), body, form="skill_md", source=source, level=level)
+    read = read_front_matter(front)
+    return _Maker(read.values, source, list(read.notes)).make(body, form="skill_md", level=level)
 
 
 def parse_legacy(settings: str, prompt: str, *, source: str, level: str = "") -> Skill:
-    """A skill from the texts of its skill.json and its prompt.md.
+    """Parse the texts of a skill.json and its prompt.md.
 
     Raises:
-      InvalidData: with everything that is wrong with it.
+      InvalidData: skill.json is not an object, is nested too deep, or the texts consist of control tokens.
     """
     data = decode_json(settings)
     if not isinstance(data, dict):
         raise InvalidData([Problem("$", "not an object")])
     if _deeper_than(data, MAX_DEPTH):
         raise InvalidData([Problem("$", f"nested deeper than {MAX_DEPTH}")])
-    return _made(data, prompt.replace("\r\n", "\n"), form="legacy", source=source, level=level)
+    return _Maker(data, source, []).make(prompt.replace("\r\n", "\n"), form="legacy", level=level)
 
 
-def checked_name(name: str, place: str = "$.name") -> str:
-    """*name*, which becomes part of paths, prompts and commands.
+class _Maker:
+    """Makes a skill of what its file says, and notes what had to be changed."""
 
-    Raises:
-      InvalidData: it is not 1 to 64 letters, digits and `. _ : -`, or it contains `..`.
-    """
-    if not _NAME.match(name) or ".." in name:
-        raise InvalidData([Problem(place, f"{name[:80]!r} is not a name: letters, digits and . _ : - only, no ..")])
-    return name
+    def __init__(self, data: Mapping[str, Any], source: str, notes: list[str]) -> None:
+        self._source = source
+        self._notes = notes
+        self._known, self._other = self._sorted_out(data)
+
+    def make(self, body: str, *, form: SkillFormat, level: str) -> Skill:
+        instructions = self._cleaned(body).strip()
+        grants = self._grants()
+        return Skill(
+            name=self._name(),
+            description=self._description(instructions),
+            version=self._text("version"),
+            variables=self._words("variables"),
+            argument_hint=self._text("argument_hint"),
+            allowed_tools=grants,
+            user_invocable=self._flag("user_invocable", default=True),
+            model_invocable=not self._flag("disable_model_invocation", default=False),
+            instructions=instructions,
+            format=form,
+            source=self._source,
+            level=level,
+            metadata=self._other,
+            notes=tuple(self._notes),
+        )
+
+    def _sorted_out(self, data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        known: dict[str, Any] = {}
+        other: dict[str, Any] = {}
+        for key, value in data.items():
+            name = str(key).replace("-", "_").lower()
+            if name in known:
+                self._notes.append(f"$.{key}: given twice; the first counts")
+            elif name in _KNOWN:
+                known[name] = value
+            else:
+                other[str(key)] = value
+        return known, other
+
+    def _cleaned(self, text: str) -> str:
+        cleaned = without_control_tokens(text)
+        if not cleaned.clean:
+            raise InvalidData([Problem("$", "made of control tokens")])
+        if cleaned.removed:
+            self._notes.append(f"{cleaned.removed} control tokens removed")
+        return cleaned.text
+
+    def _name(self) -> str:
+        folder = os.path.basename(os.path.dirname(self._source))  # noqa: PTH119, PTH120  # a string everywhere else
+        given = " ".join(self._text("name").split())
+        name = given if is_usable_name(given) else folder
+        if not is_usable_name(name):
+            raise InvalidData([Problem("$.name", f"{(given or folder)[:80]!r} is not a name")])
+        if not given:
+            self._notes.append(f"$.name: missing; the folder's name {name!r} is used")
+        elif name != given:
+            self._notes.append(f"$.name: {given[:80]!r} is not a name; the folder's name {name!r} is used")
+        elif len(name) > MAX_NAME or not _SPECIFIED_NAME.match(name) or name != name.lower():
+            self._notes.append(f"$.name: {name!r} is not 1 to {MAX_NAME} lower-case letters, digits and single hyphens")
+        elif folder != name:
+            self._notes.append(f"$.name: {name!r} is not the name of its folder, {folder!r}")
+        return name
+
+    def _description(self, instructions: str) -> str:
+        text = " ".join(self._cleaned(self._text("description")).split())
+        if not text:
+            text = _first_paragraph(instructions)
+            self._notes.append("$.description: missing" + ("; the first paragraph is used" if text else ""))
+        elif len(text) > MAX_DESCRIPTION:
+            self._notes.append(f"$.description: {len(text)} characters are more than {MAX_DESCRIPTION}")
+        return text
+
+    def _grants(self) -> tuple[ToolGrant, ...]:
+        given = self._known.get("allowed_tools", "")
+        if isinstance(given, list):
+            given = [word for word in given if isinstance(word, str)]
+        elif not isinstance(given, str):
+            self._notes.append("$.allowed-tools: expected a list of tools; ignored")
+            return ()
+        grants = parse_grants(given)
+        unknown = [str(grant) for grant in grants if not grant.understood]
+        if unknown:
+            more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
+            self._notes.append(f"$.allowed-tools: {unknown[0][:80]}{more} is not understood, and approves nothing")
+        return grants
+
+    def _text(self, name: str) -> str:
+        value = self._known.get(name)
+        if value is None or isinstance(value, str):
+            return value or ""
+        if isinstance(value, bool | int | float):
+            return str(value)
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            # `[task]` without quotes is a list to YAML, and `argument-hint: [task]` is how most are written.
+            return "[" + ", ".join(value) + "]" if name == "argument_hint" else " ".join(value)
+        self._notes.append(f"$.{name}: expected text; ignored")
+        return ""
+
+    def _words(self, name: str) -> Words:
+        value = self._known.get(name, [])
+        if isinstance(value, str):
+            return tuple(value.replace(",", " ").split())
+        if isinstance(value, list) and all(isinstance(word, str) for word in value):
+            return tuple(word.strip() for word in value if word.strip())
+        self._notes.append(f"$.{name}: expected a list of words; ignored")
+        return ()
+
+    def _flag(self, name: str, *, default: bool) -> bool:
+        value = self._known.get(name, default)
+        word = str(value).strip().lower()
+        if word in _YES or word in _NO:
+            return word in _YES
+        self._notes.append(f"$.{name.replace('_', '-')}: expected true or false; {str(default).lower()} is used")
+        return default
 
 
-def _made(data: Mapping[str, Any], body: str, *, form: SkillFormat, source: str, level: str) -> Skill:
-    known, other = _sorted_out(data)
-    fields = structure(known, _Fields, converter=_CONVERTER)
-    description, instructions = without_control_tokens(fields.description), without_control_tokens(body)
-    if not (description.clean and instructions.clean):
-        raise InvalidData([Problem("$", "made of control tokens")])
-    tools, unknown = _tool_patterns(fields.allowed_tools)
-    removed = description.removed + instructions.removed
-    notes = [f"{removed} control tokens taken out"] if removed else []
-    if unknown:
-        others = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
-        notes.append(f"$.allowed-tools: {unknown[0][:80]}{others} limits arguments, which allows nothing here")
-    return Skill(
-        name=checked_name(fields.name),
-        description=" ".join(description.text.split()),
-        version=fields.version,
-        variables=fields.variables,
-        argument_hint=fields.argument_hint,
-        allowed_tools=tools,
-        user_invocable=fields.user_invocable,
-        model_invocable=not fields.disable_model_invocation,
-        instructions=instructions.text.strip(),
-        format=form,
-        source=source,
-        level=level,
-        metadata=other,
-        notes=tuple(notes),
-    )
+def is_usable_name(name: str) -> bool:
+    """Whether *name* can stand in prompts and commands: words of letters, digits and plain marks, no part of a path."""
+    return _USABLE_NAME.match(name) is not None and ".." not in name and any(map(str.isalnum, name))
 
 
-def _sorted_out(data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    known: dict[str, Any] = {}
-    other: dict[str, Any] = {}
-    for key, value in data.items():
-        name = str(key).replace("-", "_")
-        if name in known:
-            raise InvalidData([Problem(f"$.{key}", "given twice")])
-        if name in _KNOWN:
-            known[name] = value
-        else:
-            other[str(key)] = value
-    return known, other
-
-
-def _tool_patterns(words: Words) -> tuple[tuple[str, ...], list[str]]:
-    """The patterns that *words* stand for, and those words that cannot be honoured by a tool's name alone."""
-    unknown = [word for word in words if "(" in word]
-    patterns = tuple(_ELSEWHERE.get(word, word) for word in words)
-    # What cannot be honoured stays in the list, where it matches no tool: a skill that asked to be restricted is.
-    return patterns, unknown
+def _first_paragraph(text: str) -> str:
+    """The first paragraph of Markdown *text* that is no heading, cut at the length of a description."""
+    for paragraph in re.split(r"\n\s*\n", text[: 16 * MAX_DESCRIPTION]):
+        lines = [line.strip() for line in paragraph.splitlines() if not line.lstrip().startswith(("#", "---", "```"))]
+        if any(lines):
+            return " ".join(" ".join(lines).split())[:MAX_DESCRIPTION]
+    return ""
 
 
 def _deeper_than(data: Any, depth: int) -> bool:
@@ -188,30 +261,3 @@ def _deeper_than(data: Any, depth: int) -> bool:
 def _inside(data: Any) -> Iterator[Any]:
     values = data.values() if isinstance(data, dict) else data if isinstance(data, list) else ()
     return (value for value in values if isinstance(value, dict | list))
-
-
-def _yes_or_no(value: Any, _: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.lower() in {"true", "false"}:
-        return value.lower() == "true"
-    raise TypeError("expected true or false")
-
-
-def _words(value: Any, _: Any) -> Words:
-    """A list of words, also written as one text with spaces or commas between them."""
-    if isinstance(value, str):
-        return tuple(_WORD.findall(value))
-    if isinstance(value, list) and all(isinstance(word, str) for word in value):
-        return tuple(word.strip() for word in value if word.strip())
-    raise TypeError("expected a list of words")
-
-
-def _make_converter() -> cattrs.Converter:
-    converter = make_converter()
-    converter.register_structure_hook(bool, _yes_or_no)
-    converter.register_structure_hook_func(lambda kind: kind == Words, _words)
-    return converter
-
-
-_CONVERTER = _make_converter()

@@ -1,13 +1,13 @@
-"""Using skills: what the model is told of them, how one is filled in, and what it allows while it is in use."""
+"""Skills in use: their list for the model, their instructions filled in, and the calls that they pre-approve."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import attrs
 
-from clawft_trio.auth import matches_any
 from clawft_trio.chat import Message
 from clawft_trio.codec import decode_json
 from clawft_trio.context.skill_format import Skill
@@ -20,13 +20,16 @@ LOAD_SKILL = "load_skill"
 _LONGEST_DESCRIPTION = 1024
 """Characters; what the Agent Skills format allows."""
 
-_PLACE = re.compile(r"\$ARGUMENTS\b|\$\{(\w+)\}|\{\{\s*(\w+)\s*\}\}")
+_PLACE = re.compile(r"\$ARGUMENTS\b|\$\{(\w+)\}|\{\{\s*(\w+)\s*\}\}|\{baseDir\}")
+
+_FOLDER_VARIABLES = frozenset({"CLAUDE_SKILL_DIR", "SKILL_DIR"})
+"""Names that published skills use for the folder of their SKILL.md."""
 
 _COMMAND = re.compile(r"/(\S+)(?:\s+(.*))?\Z", re.DOTALL)
 
 
 def listing(report: SkillReport, *, limit: int = 32_768) -> str:
-    """What the model is told: the name and description of every skill that it may load; empty when there is none.
+    """The list in the system prompt: name and description of every skill that the model may load; empty without any.
 
     Args:
       report: the skills that there are.
@@ -51,13 +54,15 @@ def rendered(skill: Skill, arguments: str = "", variables: Mapping[str, str] | N
     """The instructions of *skill*, filled in.
 
     `$ARGUMENTS` is all of *arguments*, `${1}` its first word and so on, `${name}` and `{{name}}` the variable of that
-    name if the skill declares it. What has no value becomes empty; anything else that looks alike is text. Values
-    are not looked at again, so they cannot bring in places of their own.
+    name if the skill declares it, `${CLAUDE_SKILL_DIR}` and `{baseDir}` its folder. A place without a value becomes
+    empty; anything else of that shape is text. Values are not scanned again, so they cannot add places.
     """
     words = arguments.split()
     given = variables or {}
 
     def value(place: re.Match[str]) -> str:
+        if place[0] == "{baseDir}" or place[1] in _FOLDER_VARIABLES:
+            return skill.folder
         name = place[1] or place[2] or "ARGUMENTS"
         if name == "ARGUMENTS" and not place[2]:
             return arguments
@@ -69,18 +74,38 @@ def rendered(skill: Skill, arguments: str = "", variables: Mapping[str, str] | N
 
 
 def presented(skill: Skill, arguments: str = "", variables: Mapping[str, str] | None = None) -> str:
-    """*skill* filled in and under its heading, as the model reads it."""
-    allowed = f"\n\nOnly these tools may be called: {', '.join(skill.allowed_tools)}." if skill.allowed_tools else ""
-    return f"# Skill: {skill.name}\n\n{rendered(skill, arguments, variables)}\n\nIts file: {skill.source}{allowed}"
+    """*skill* filled in and under its heading, as the model reads it, with the folder that its files are in."""
+    files = (
+        f"Its folder: {skill.folder}\nPaths in these instructions are relative to that folder. Its files can be read "
+        "by their absolute paths."
+    )
+    return f"# Skill: {skill.name}\n\n{rendered(skill, arguments, variables)}\n\n{files}"
 
 
 def invoked(report: SkillReport, text: str) -> tuple[Skill, str] | None:
     """The skill that a user's message starts with `/name`, and the arguments after it; None when it starts none."""
     command = _COMMAND.match(text.strip())
-    skill = report.get(command[1]) if command else None
-    if command is None or skill is None or not skill.user_invocable:
+    if command is None:
         return None
-    return skill, (command[2] or "").strip()
+    skill = _named(report, command[1])
+    if skill is not None:
+        return skill, (command[2] or "").strip()
+    # Names with spaces are not in the specification and are published all the same.
+    rest = text.strip()[1:]
+    for one in sorted(report.skills, key=lambda one: -len(one.name)):
+        if " " in one.name and one.user_invocable and rest.lower().startswith(one.name.lower()):
+            after = rest[len(one.name) :]
+            if not after or after[0].isspace():
+                return one, after.strip()
+    return None
+
+
+def _named(report: SkillReport, word: str) -> Skill | None:
+    """The skill that users may invoke as *word*: by its exact name, else by one that differs in case only."""
+    exact = report.get(word)
+    if exact is not None:
+        return exact if exact.user_invocable else None
+    return next((one for one in report.skills if one.user_invocable and one.name.lower() == word.lower()), None)
 
 
 def in_use(report: SkillReport, messages: Sequence[Message]) -> tuple[Skill, ...]:
@@ -111,29 +136,21 @@ def _loaded(message: Message) -> Iterable[str]:
 
 
 @attrs.frozen(kw_only=True)
-class ToolRestriction:
-    """What the skills in use leave of the tools. A sender's own permissions come on top."""
+class Preapproval:
+    """The skills in use, and the calls that they approve in advance. It refuses nothing."""
 
-    #: names of the skills in use that restrict
-    skills: tuple[str, ...] = ()
-    #: patterns of the tools that they allow together
-    patterns: tuple[str, ...] = ()
+    skills: tuple[Skill, ...] = ()
 
-    def allows(self, tool: str) -> bool:
-        """Whether the tool called *tool* may be called. Loading a skill always may."""
-        return not self.skills or tool == LOAD_SKILL or matches_any(tool, self.patterns)
-
-    def refusal(self, tool: str) -> str:
-        """Why *tool* may not be called, for the model."""
-        return f"{tool} may not be called while using {', '.join(self.skills)}; allowed: {', '.join(self.patterns)}"
+    def approves(self, tool: str, arguments: Mapping[str, Any]) -> bool:
+        """Whether a skill in use pre-approves a call of *tool* with *arguments*."""
+        return any(skill.preapproves(tool, arguments) for skill in self.skills)
 
 
-def restriction(report: SkillReport, messages: Sequence[Message]) -> ToolRestriction:
-    """What the skills in use in *messages* allow, to be asked before each tool call of a turn.
+def preapproval(report: SkillReport, messages: Sequence[Message]) -> Preapproval:
+    """The calls that the skills in use in *messages* approve, to be asked before each tool call of a turn.
 
-    *messages* include the assistant's message with the calls in question. A skill without `allowed-tools` allows
-    nothing that another one in use does not: else loading it would be the way around.
+    *messages* include the assistant's message with the calls in question: a skill that is loaded beside a call does
+    not yet approve it, for the model had not read it.
     """
-    restricting = [skill for skill in in_use(report, messages) if skill.allowed_tools]
-    patterns = dict.fromkeys(pattern for skill in restricting for pattern in skill.allowed_tools)
-    return ToolRestriction(skills=tuple(skill.name for skill in restricting), patterns=tuple(patterns))
+    before = messages[:-1] if messages and messages[-1].role == "assistant" else messages
+    return Preapproval(skills=tuple(skill for skill in in_use(report, before) if skill.allowed_tools))

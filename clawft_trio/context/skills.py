@@ -1,9 +1,10 @@
-"""Finding skills: three levels of folders, one way to read them, and a report of everything that was there."""
+"""Find skills: three levels of folders, one format for all, and a report of everything that is there."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 import attrs
@@ -13,8 +14,16 @@ from clawft_trio.context.skill_format import MAX_BYTES, Skill, parse_legacy, par
 from clawft_trio.errors import InvalidData, Problem
 from clawft_trio.files import FileCache, OnDisk, Reads, Snapshot, StrPath
 
-_BREATH = 8
-"""Skills parsed in one go, before others get the interpreter: less than a millisecond."""
+_BATCH = 8
+"""Skills parsed before the event loop gets the interpreter: less than a millisecond."""
+
+MAX_DEPTH = 4
+"""Levels of folders below a skills folder in which skills are looked for."""
+
+_IGNORED = frozenset({"node_modules", "__pycache__", "venv"})
+
+# A file, by its name: what has such an ending is not listed as a group of skills.
+_FILE_NAME = re.compile(r".*\.[A-Za-z][A-Za-z0-9]{0,4}\Z", re.DOTALL)
 
 
 @attrs.frozen(kw_only=True)
@@ -31,7 +40,7 @@ class Skipped:
 
 @attrs.frozen(kw_only=True)
 class Shadowed:
-    """A skill that another one of the same name hides."""
+    """A skill that is hidden by another one of the same name."""
 
     skill: Skill
     by: Skill
@@ -72,13 +81,31 @@ class _Level:
 
 
 @attrs.frozen(kw_only=True)
+class _Place:
+    """A folder that may hold a skill or be a group of skills, and where its SKILL.md would be."""
+
+    level: _Level
+    folder: str
+    depth: int
+    file: str = "SKILL.md"
+
+    @property
+    def path(self) -> str:
+        return _join(self.folder, self.file)
+
+
+@attrs.frozen(kw_only=True)
 class _Candidate:
     """A folder that may hold a skill, and what was read of it."""
 
     level: str
+    #: the skills folder that it was found below
+    root: str
     folder: str
+    #: of its SKILL.md, in whatever case
+    path: str
     markdown: OnDisk
-    #: skill.json and prompt.md; looked for only where there is no SKILL.md
+    #: skill.json and prompt.md; read only where there is no SKILL.md
     settings: OnDisk | None = None
     prompt: OnDisk | None = None
 
@@ -95,27 +122,29 @@ class _Loaded:
 
 
 class Skills:
-    """The skills of up to three folders; a name in an earlier one hides the same name in a later one.
+    """The skills of up to three levels; a name on an earlier level hides the same name on a later one.
 
-    A skill is a folder with a SKILL.md, or with the older skill.json and prompt.md, directly below one of these.
+    A skill is a folder with a SKILL.md, or with the older skill.json and prompt.md, in one of these folders or in a
+    group of skills below it, at most `MAX_DEPTH` levels deep.
 
     Args:
-      cache: the one that also reads everything else.
-      workspace: the skills folder of the workspace, usually `.clawft/skills` in it. Whoever can write there (a
-        cloned repository, the model itself) can instruct the model, so it is not read unless `trust_workspace` says so.
-      user: the user's own skills folder.
-      builtin: the one that came with the program.
+      cache: the cache that all other files are read through.
+      workspace: the skills folders of the workspace, best first; see `workspace_skill_folders`. Anyone who can write
+        there (a cloned repository, the model itself) can instruct the model, so they are read only if
+        `trust_workspace` is set.
+      user: the user's own skills folders, best first.
+      builtin: the folders that came with the program.
       trust_workspace: read the workspace's skills, too.
-      max_skills: entries of a folder that are looked at, in the order of their names.
+      max_skills: folders of one skills folder that are looked at, in the order of their names.
     """
 
     def __init__(
         self,
         cache: FileCache,
         *,
-        workspace: StrPath | None = None,
-        user: StrPath | None = None,
-        builtin: StrPath | None = None,
+        workspace: StrPath | Sequence[StrPath] | None = None,
+        user: StrPath | Sequence[StrPath] | None = None,
+        builtin: StrPath | Sequence[StrPath] | None = None,
         trust_workspace: bool = False,
         max_skills: int = 2000,
     ) -> None:
@@ -123,13 +152,13 @@ class Skills:
         self._cache = cache
         self._max_skills = max_skills
         self._levels = tuple(
-            _Level(name=name, folder=os.fspath(folder), trusted=name != "workspace" or trust_workspace)
-            for name, folder in folders.items()
-            if folder is not None
+            _Level(name=name, folder=folder, trusted=name != "workspace" or trust_workspace)
+            for name, given in folders.items()
+            for folder in _paths(given)
         )
         self._memo: _Memo = {}
         self._last: _Loaded | None = None
-        # Two loads at once would do the same work twice, and two threads that parse fight for the interpreter.
+        # Two loads at once would do the same work twice, and two parsing threads compete for the interpreter.
         self._loading = trio.Lock()
         self._parser = trio.CapacityLimiter(1)
 
@@ -152,10 +181,10 @@ class Skills:
         if (report := await self._unchanged(snapshot)) is not None:
             return report
         async with self._loading:
-            # Somebody else may have loaded just this in the meantime.
+            # Another task may have loaded just this in the meantime.
             if (report := await self._unchanged(snapshot)) is not None:
                 return report
-            # A view of its own, so that what is no longer asked for is not looked at for ever.
+            # A snapshot of its own, so that paths that are no longer needed are not checked for ever.
             self._last = await self._load(Snapshot(snapshot))
             return self._last.report
 
@@ -169,43 +198,80 @@ class Skills:
     async def _load(self, snapshot: Snapshot) -> _Loaded:
         candidates, skipped = await self._scan(snapshot)
         report, self._memo = await trio.to_thread.run_sync(
-            _settled, candidates, skipped, self._memo, abandon_on_cancel=True, limiter=self._parser
+            _report_on, candidates, skipped, self._memo, abandon_on_cancel=True, limiter=self._parser
         )
         return _Loaded(snapshot.paths, snapshot.found, report)
 
     async def _scan(self, snapshot: Snapshot) -> tuple[list[_Candidate], list[Skipped]]:
+        """Read every folder that may hold a skill, one level of depth at a time."""
         listings = await snapshot.read_many([level.folder for level in self._levels])
-        places, skipped = self._places(listings)
-        markdown = await snapshot.read_many([_join(folder, "SKILL.md") for _, folder in places])
-        older = [folder for (_, folder), found in zip(places, markdown, strict=True) if found.state == "missing"]
-        settings = await snapshot.read_many([_join(folder, "skill.json") for folder in older])
-        written = [folder for folder, found in zip(older, settings, strict=True) if found.state != "missing"]
-        prompts = await snapshot.read_many([_join(folder, "prompt.md") for folder in written])
-        by_settings = dict(zip(older, settings, strict=True))
-        by_prompt = dict(zip(written, prompts, strict=True))
-        candidates = [
-            _Candidate(
-                level=level,
-                folder=folder,
-                markdown=found,
-                settings=by_settings.get(folder),
-                prompt=by_prompt.get(folder),
-            )
-            for (level, folder), found in zip(places, markdown, strict=True)
-        ]
-        return candidates, skipped
+        places, skipped = self._roots(listings)
+        candidates: list[_Candidate] = []
+        left = dict.fromkeys(self._levels, self._max_skills)
+        while places:
+            found, groups = await self._read(snapshot, places)
+            candidates += found
+            places = []
+            for group, names in groups:
+                inner = [
+                    _Place(level=group.level, folder=_join(group.folder, name), depth=group.depth + 1) for name in names
+                ]
+                taken = inner[: left[group.level]]
+                left[group.level] -= len(taken)
+                if len(taken) < len(inner):
+                    reason = f"{len(inner) - len(taken)} entries not read: more than {self._max_skills} in all"
+                    skipped.append(Skipped(source=group.folder, level=group.level.name, reason=reason))
+                places += taken
+        return self._in_order(candidates), skipped
 
-    def _places(self, listings: Sequence[OnDisk]) -> tuple[list[tuple[str, str]], list[Skipped]]:
-        """Level and path of every folder that may hold a skill, best level first, and what is not looked at."""
-        places: list[tuple[str, str]] = []
+    def _in_order(self, candidates: Iterable[_Candidate]) -> list[_Candidate]:
+        """*candidates* by level, then by path: the first of a name is used."""
+        order = {level.folder: number for number, level in reversed(list(enumerate(self._levels)))}
+        return sorted(candidates, key=lambda one: (order[one.root], one.folder))
+
+    async def _read(
+        self, snapshot: Snapshot, places: Sequence[_Place]
+    ) -> tuple[list[_Candidate], list[tuple[_Place, list[str]]]]:
+        """The skills at *places*, and the groups of skills among them with the names of their folders."""
+        markdown = await snapshot.read_many([place.path for place in places])
+        without = [place for place, found in zip(places, markdown, strict=True) if found.state == "missing"]
+        candidates = [
+            _candidate(place, found) for place, found in zip(places, markdown, strict=True) if found.state != "missing"
+        ]
+        folders = [place for place in without if not _FILE_NAME.match(os.path.basename(place.folder))]  # noqa: PTH119
+        listings = await snapshot.read_many([place.folder for place in folders])
+        groups: list[tuple[_Place, list[str]]] = []
+        renamed: list[_Place] = []
+        older: list[_Place] = []
+        for place, listing in zip(folders, listings, strict=True):
+            other = next((name for name in listing.names if name.lower() == "skill.md"), None)
+            if other is not None:
+                renamed.append(attrs.evolve(place, file=other))
+            elif "skill.json" in listing.names:
+                older.append(place)
+            elif place.depth < MAX_DEPTH and (names := _folder_names(listing)):
+                groups.append((place, names))
+        candidates += map(_candidate, renamed, await snapshot.read_many([place.path for place in renamed]))
+        settings = await snapshot.read_many([_join(place.folder, "skill.json") for place in older])
+        prompts = await snapshot.read_many([_join(place.folder, "prompt.md") for place in older])
+        candidates += map(_candidate, older, [_MISSING] * len(older), settings, prompts)
+        return candidates, groups
+
+    def _roots(self, listings: Sequence[OnDisk]) -> tuple[list[_Place], list[Skipped]]:
+        """Every folder directly below the skills folders, and what is not looked at."""
+        places: list[_Place] = []
         skipped: list[Skipped] = []
         for level, found in zip(self._levels, listings, strict=True):
-            names = [name for name in found.names if not name.startswith(".")]
+            names = _folder_names(found)
             reason = self._reason_to_skip(level, found, names)
             if reason:
                 skipped.append(Skipped(source=level.folder, level=level.name, reason=reason))
             if level.trusted:
-                places += [(level.name, _join(level.folder, name)) for name in names[: self._max_skills]]
+                if any(name.lower() == "skill.md" for name in found.names):
+                    file = "SKILL.md" if "SKILL.md" in found.names else "skill.md"
+                    places.append(_Place(level=level, folder=level.folder, depth=0, file=file))
+                folders = [_join(level.folder, name) for name in names[: self._max_skills]]
+                places += [_Place(level=level, folder=folder, depth=1) for folder in folders]
         return places, skipped
 
     def _reason_to_skip(self, level: _Level, found: OnDisk, names: list[str]) -> str:
@@ -218,24 +284,66 @@ class Skills:
         return ""
 
 
+def workspace_skill_folders(workspace: StrPath) -> tuple[str, ...]:
+    """Where the skills of a workspace are, best first: this program's folder, then those shared between programs."""
+    return tuple(_join(os.fspath(workspace), folder) for folder in (*_OWN_FOLDER, *_SHARED_FOLDERS))
+
+
+def user_skill_folders(home: StrPath) -> tuple[str, ...]:
+    """Where the skills of a user with the home folder *home* are, best first."""
+    return workspace_skill_folders(home)
+
+
+_OWN_FOLDER = (".clawft/skills",)
+_SHARED_FOLDERS = (".agents/skills", ".claude/skills")
+
+_MISSING = OnDisk(state="missing")
+
+
+def _paths(given: StrPath | Sequence[StrPath] | None) -> tuple[str, ...]:
+    if given is None:
+        return ()
+    if isinstance(given, str | os.PathLike):
+        return (os.fspath(given),)
+    return tuple(dict.fromkeys(os.fspath(path) for path in given))
+
+
+def _folder_names(found: OnDisk) -> list[str]:
+    return [name for name in found.names if not name.startswith(".") and name not in _IGNORED]
+
+
+def _candidate(
+    place: _Place, markdown: OnDisk, settings: OnDisk | None = None, prompt: OnDisk | None = None
+) -> _Candidate:
+    return _Candidate(
+        level=place.level.name,
+        root=place.level.folder,
+        folder=place.folder,
+        path=place.path,
+        markdown=markdown,
+        settings=settings,
+        prompt=prompt,
+    )
+
+
 # What follows runs in a worker thread.
 
 
-def _nothing() -> None:
+def _no_operation() -> None:
     pass
 
 
-def _settled(candidates: Sequence[_Candidate], skipped: Sequence[Skipped], memo: _Memo) -> tuple[SkillReport, _Memo]:
+def _report_on(candidates: Sequence[_Candidate], skipped: Sequence[Skipped], memo: _Memo) -> tuple[SkillReport, _Memo]:
     """The report on *candidates*, best first, parsing only those that *memo* does not know as they are."""
     kept: _Memo = {}
     chosen: dict[str, Skill] = {}
     shadowed: list[Shadowed] = []
     unusable = list(skipped)
     for number, candidate in enumerate(candidates):
-        if number % _BREATH == 0:
-            # The event loop has its turn here. It would not get one by our merely letting go of the interpreter: we
-            # would have it back first, and whoever waits for it starts to count `sys.getswitchinterval` anew.
-            trio.from_thread.run_sync(_nothing)
+        if number % _BATCH == 0:
+            # The event loop runs here. Releasing the interpreter alone would not let it: this thread would get it back
+            # first, and a thread that waits for it starts to count `sys.getswitchinterval` anew.
+            trio.from_thread.run_sync(_no_operation)
         before = memo.get(candidate.folder)
         parsed = before[1] if before is not None and before[0] == candidate else _parsed(candidate)
         kept[candidate.folder] = (candidate, parsed)
@@ -254,26 +362,23 @@ def _settled(candidates: Sequence[_Candidate], skipped: Sequence[Skipped], memo:
 
 
 def _parsed(candidate: _Candidate) -> _Parsed:
-    """The skill, or why it is none; None when the folder does not mean to be one."""
+    """The skill, or why it cannot be used; None when the folder holds none."""
     markdown, settings, prompt = candidate.markdown, candidate.settings, candidate.prompt
-    source = _join(candidate.folder, "SKILL.md")
+    source = candidate.path
     try:
         if markdown.state != "missing":
-            return parse_skill_md(_text(markdown, candidate), source=source, level=candidate.level)
+            return parse_skill_md(_text(markdown), source=source, level=candidate.level)
         if settings is None or prompt is None:
             return None
         source = _join(candidate.folder, "skill.json")
-        text = _text(settings, candidate)
-        instructions = _text(prompt, candidate, what="prompt.md: ")
+        text = _text(settings)
+        instructions = _text(prompt, what="prompt.md: ")
         return parse_legacy(text, instructions, source=source, level=candidate.level)
     except InvalidData as exc:
         return Skipped(source=source, level=candidate.level, reason=" ".join(str(exc).split()))
 
 
-def _text(found: OnDisk, candidate: _Candidate, *, what: str = "") -> str:
-    name = os.path.basename(candidate.folder)  # noqa: PTH119
-    if ".." in name or "\\" in name or not name.isprintable():
-        raise InvalidData([Problem("$", f"{name!r} is not a folder name for a skill")])
+def _text(found: OnDisk, *, what: str = "") -> str:
     if found.state != "file":
         raise InvalidData([Problem("$", what + (found.detail or "a folder"))])
     if found.size > MAX_BYTES:

@@ -18,7 +18,7 @@ import itertools
 import os
 import stat
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import reduce
 from operator import or_
@@ -50,15 +50,18 @@ class Workspace:
 
     Args:
       root: the folder, which exists. Symlinks on the way to it are followed: it is the operator's choice.
+      readable: returns further folders, as absolute paths, from which files can be read by their absolute paths. Each
+        is confined like the root: no path leads out of it, and nothing is written there.
 
     Raises:
       Unsupported: this platform cannot open relative to a descriptor.
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, *, readable: Callable[[], Iterable[str]] = tuple) -> None:
         if os.open not in os.supports_dir_fd or not hasattr(os, "O_NOFOLLOW"):
             raise Unsupported("confined file tools need POSIX")
         self.root: Path = Path(root).absolute()
+        self._readable = readable
         self._serial = itertools.count()
 
     def __repr__(self) -> str:
@@ -120,11 +123,23 @@ class Workspace:
     @contextmanager
     def _located(self, path: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
         """The directory that holds what *path* names, and its name there: `.` for the root itself."""
-        walk = _Walk(self.root, path, create=create)
+        walk = _Walk(self.root if create else self._root_of(path), path, create=create)
         try:
             yield walk.go(), walk.name
         finally:
             walk.close()
+
+    def _root_of(self, path: str) -> Path:
+        """The folder to walk from, to read *path*: the root, unless the path lies in one that is readable besides."""
+        if os.path.isabs(path) and not _inside(path, os.fspath(self.root)):
+            for folder in self._readable():
+                if _inside(path, folder):
+                    return Path(folder)
+        return self.root
+
+
+def _inside(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 class _Walk:

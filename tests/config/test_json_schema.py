@@ -123,7 +123,7 @@ def test_schema_and_loader_agree_on_any_one_change(place: tuple[object, ...], va
 
 def classes(cls: type, found: dict[str, type]) -> dict[str, type]:
     """Every class of the schema by its name."""
-    for one in attrs.resolve_types(cls).__attrs_attrs__:
+    for one in (field for field in attrs.resolve_types(cls).__attrs_attrs__ if field.init):
         for kind in (one.type, *getattr(one.type, "__args__", ())):
             if isinstance(kind, type) and attrs.has(kind) and kind.__name__ not in found:
                 found[kind.__name__] = kind

@@ -13,7 +13,8 @@ def write(path: Path, text: str | bytes) -> Path:
 
 
 def skill_md(name: str, body: str = "Do it.", **front: object) -> str:
-    lines = [f"{key.replace('_', '-')}: {json.dumps(value)}" for key, value in {"name": name, **front}.items()]
+    fields = {"name": name, "description": f"Does {name}.", **front}
+    lines = [f"{key.replace('_', '-')}: {json.dumps(value)}" for key, value in fields.items()]
     return "\n".join(["---", *lines, "---", "", body, ""])
 
 
@@ -22,7 +23,7 @@ def write_skill(folder: Path, name: str, body: str = "Do it.", *, into: str | No
 
 
 def write_legacy(folder: Path, name: str, body: str | None = "Do it.", **settings: object) -> Path:
-    path = write(folder / name / "skill.json", json.dumps({"name": name, **settings}))
+    path = write(folder / name / "skill.json", json.dumps({"name": name, "description": f"Does {name}.", **settings}))
     if body is not None:
         write(folder / name / "prompt.md", body)
     return path

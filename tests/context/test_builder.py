@@ -71,12 +71,12 @@ async def test_unusable_files_are_reported_and_the_next_place_is_tried(tmp_path)
     assert "fallback" in explained.text and "## TOOLS.md\n\nab" in explained.text
     assert explained.problems == (
         f"{tmp_path / 'SOUL.md'}: not UTF-8 at byte 0",
-        f"{tmp_path / 'IDENTITY.md'}: 2 control tokens taken out",
+        f"{tmp_path / 'IDENTITY.md'}: 2 control tokens removed",
         f"{tmp_path / 'IDENTITY.md'}: empty",
         f"{tmp_path / 'AGENTS.md'}: 2000000 bytes are more than 1048576",
         f"{tmp_path / '.clawft' / 'AGENTS.md'}: 200000 bytes are more than 131072",
         f"{tmp_path / 'USER.md'}: a folder",
-        f"{tmp_path / 'TOOLS.md'}: 1 control tokens taken out",
+        f"{tmp_path / 'TOOLS.md'}: 1 control tokens removed",
     )
 
 
@@ -86,7 +86,7 @@ def whole(tmp_path, **options):
         write(tmp_path / name, f"text of {name}")
     write(tmp_path / "memory" / "MEMORY.md", "Ana likes tea.")
     write_skill(tmp_path / "skills", "greet", "Greet $ARGUMENTS.", description="How to greet", user_invocable=True)
-    write_skill(tmp_path / "skills", "secret", disable_model_invocation=True)
+    write_skill(tmp_path / "skills", "secret", disable_model_invocation=True, user_invocable=False)
     cache = FileCache(now=lambda: LATER, **options)
     skills = Skills(cache, user=tmp_path / "skills")
     return cache, ContextBuilder(tmp_path, cache=cache, skills=skills, memory=Memory(tmp_path, cache))
@@ -239,14 +239,33 @@ async def test_a_skill_that_the_user_starts_comes_with_the_message(tmp_path):
     assert "Skill" not in (await builder.build_messages([], "/secret"))[-1].text
 
 
-async def test_the_restriction_of_a_turn_follows_its_messages(tmp_path):
+async def test_the_preapproval_of_a_turn_follows_its_messages(tmp_path):
     _, builder = whole(tmp_path)
-    write_skill(tmp_path / "skills", "careful", allowed_tools=["read_file"], user_invocable=True)
+    write_skill(tmp_path / "skills", "careful", allowed_tools=["Write"])
     messages = await builder.build_messages([], "/careful now")
-    assert builder.tool_restriction(messages).allows("read_file")
-    assert not builder.tool_restriction(messages).allows("write_file")
-    assert builder.tool_restriction(await builder.build_messages(messages, "thanks")).allows("write_file")
-    assert ContextBuilder(tmp_path).tool_restriction(messages).allows("write_file")
+    assert builder.preapproval(messages).approves("write_file", {"path": "a"})
+    assert not builder.preapproval(messages).approves("run_command", {"argv": ["ls"]})
+    later = await builder.build_messages(messages, "thanks")
+    assert not builder.preapproval(later).approves("write_file", {"path": "a"})
+    assert not ContextBuilder(tmp_path).preapproval(messages).approves("write_file", {"path": "a"})
+
+
+@pytest.mark.parametrize(
+    ("files", "used"),
+    [
+        (("AGENTS.md", "CLAUDE.md", "GEMINI.md"), "AGENTS.md"),
+        ((".clawft/AGENTS.md", "CLAUDE.md"), ".clawft/AGENTS.md"),
+        (("CLAUDE.md", "GEMINI.md"), "CLAUDE.md"),
+        ((".claude/CLAUDE.md", "GEMINI.md"), ".claude/CLAUDE.md"),
+        (("GEMINI.md",), "GEMINI.md"),
+    ],
+)
+async def test_the_instructions_of_other_programs_are_used_where_agents_md_is_missing(tmp_path, files, used):
+    for file in files:
+        write(tmp_path / file, f"text of {file}")
+    explained = await ContextBuilder(tmp_path).explain()
+    assert [part.source for part in explained.parts if "text of" in part.text] == [str(tmp_path / used)]
+    assert f"## {Path(used).name}\n\ntext of {used}" in explained.text
 
 
 async def test_each_sender_is_told_their_own_notes(tmp_path):

@@ -85,7 +85,7 @@ def test_the_second_call_of_a_session_opens_nothing(calls: list[dict]) -> None:
         [
             *(".clawft/USER.md", "AGENTS.md", "SOUL.md", "TOOLS.md", "memory/MEMORY.md"),
             *("skills", "skills/broken/SKILL.md", "skills/greet/SKILL.md"),
-            *("skills/older/prompt.md", "skills/older/skill.json"),
+            *("skills/older", "skills/older/prompt.md", "skills/older/skill.json"),
         ]
     )
     assert calls[1]["opened"] == calls[2]["opened"] == []

@@ -12,7 +12,7 @@ from clawft_trio.errors import InvalidData
 
 FULL = """\
 ---
-name: weather
+name: a
 description: The weather in a city,
   and what to wear.
 version: 1.10
@@ -35,7 +35,11 @@ Look it up for ${city}.
 
 
 def parsed(text):
-    return parse_skill_md(text, source="there/SKILL.md", level="user")
+    return parse_skill_md(text, source="there/a/SKILL.md", level="user")
+
+
+def tools_of(skill):
+    return tuple(map(str, skill.allowed_tools))
 
 
 def problems(text):
@@ -46,19 +50,19 @@ def problems(text):
 
 def test_every_field_is_read():
     skill = parsed(FULL)
-    assert (skill.name, skill.version, skill.argument_hint) == ("weather", "1.10", "[city]")
+    assert (skill.name, skill.version, skill.argument_hint) == ("a", "1.10", "[city]")
     assert skill.description == "The weather in a city, and what to wear."
-    assert skill.variables == ("city", "day") and skill.allowed_tools == ("read_file", "web_*")
+    assert skill.variables == ("city", "day") and tools_of(skill) == ("read_file", "web_*")
     assert skill.user_invocable and not skill.model_invocable
     assert skill.instructions == "# Weather\n\nLook it up for ${city}."
     assert skill.metadata == {"license": "MIT", "metadata": {"author": {"name": "Ana"}}}
-    assert (skill.source, skill.level, skill.format, skill.notes) == ("there/SKILL.md", "user", "skill_md", ())
+    assert (skill.source, skill.level, skill.format, skill.notes) == ("there/a/SKILL.md", "user", "skill_md", ())
 
 
-def test_what_is_not_said_has_the_originals_default():
+def test_fields_that_are_missing_have_defaults():
     skill = parsed("---\nname: a\n---\n")
     assert (skill.description, skill.version, skill.variables, skill.allowed_tools) == ("", "", (), ())
-    assert not skill.user_invocable and skill.model_invocable and skill.instructions == ""
+    assert skill.user_invocable and skill.model_invocable and skill.instructions == ""
 
 
 def test_hyphens_and_underscores_are_the_same():
@@ -90,24 +94,19 @@ def test_a_scalar_is_the_text_that_was_written(scalar):
     ],
 )
 def test_allowed_tools_may_be_written_as_others_write_them(written, tools):
-    assert parsed(f"---\nname: a\nallowed-tools: {written}\n---\n").allowed_tools == tools
-
-
-def test_a_limit_on_arguments_allows_nothing_and_is_reported():
-    skill = parsed("---\nname: a\nallowed-tools: Bash(git add:*), Bash(rm *)\n---\n")
-    assert skill.allowed_tools == ("Bash(git add:*)", "Bash(rm *)")
-    assert not skill.allows_tool("exec_shell") and not skill.allows_tool("Bash")
-    (note,) = skill.notes
-    assert "Bash(git add:*) (and 1 more)" in note
+    assert (
+        parsed(f"---\nname: a\nallowed-tools: {written}\n---\n")
+        and tools_of(parsed(f"---\nname: a\nallowed-tools: {written}\n---\n")) == tools
+    )
 
 
 def nested(levels):
     return "---\nname: a\ndeep: " + "[" * levels + "]" * levels + "\n---\n"
 
 
-def test_a_list_full_of_brackets_is_one_line_in_the_report():
+def test_a_list_full_of_brackets_is_read_in_linear_time():
     skill = parsed(f"---\nname: a\nallowed-tools: {'x(' * 20_000}\n---\n")
-    assert not skill.allows_tool("x(y") and len(skill.notes) == 1
+    assert tools_of(skill) == ("x",)
 
 
 MALFORMED = {
@@ -115,76 +114,88 @@ MALFORMED = {
     "no front matter": ("# Just text\n---\n", "$: no front matter: the first line is not ---"),
     "front matter without end": ("---\nname: a\n----\n", "$: the front matter has no end: no second --- line"),
     "not a mapping": ("---\n- name\n---\n", "$: the front matter is not a mapping"),
-    "not YAML": ("---\nname: [a\n---\n", None),
-    "a tab": ("---\nname:\n\t- a\n---\n", None),
-    "no name": ("---\ndescription: a\n---\n", "$.name: required, and missing"),
-    "a name that is a list": ("---\nname: [a]\n---\n", '$.name: expected str, got ["a"]'),
-    "a description that is a mapping": (
-        "---\nname: a\ndescription: {b: c}\n---\n",
-        '$.description: expected str, got {"b":"c"}',
-    ),
-    "variables that are a mapping": ("---\nname: a\nvariables: {b: c}\n---\n", "$.variables: expected a list of words"),
-    "a bool that is none": ("---\nname: a\nuser-invocable: yes\n---\n", "$.user_invocable: expected true or false"),
-    "eleven levels": (nested(MAX_DEPTH), f"$.deep: nested deeper than {MAX_DEPTH}"),
-    # The parser may refuse this first, in its own words.
-    "50 000 levels": (nested(25_000), None),
-    "an anchor": ("---\nname: &a b\n---\n", "$.name: anchors and aliases are not allowed"),
-    "a key twice": ("---\nname: a\nname: b\n---\n", "$.name: given twice"),
-    "a key in both spellings": ("---\nname: a\nuser-invocable: true\nuser_invocable: true\n---\n", None),
-    "a key that is a list": ("---\n[a]: b\n---\n", "$: a key has to be text"),
-    "a tag that makes objects": ("---\nname: !!python/object/apply:os.system [x]\n---\n", None),
-    "two documents": ("---\nname: a\n...\nname: b\n---\n", None),
 }
 
 
 @pytest.mark.parametrize("kind", MALFORMED)
-def test_what_is_malformed_is_refused_with_its_place(kind):
-    text, said = MALFORMED[kind]
+def test_a_file_without_front_matter_is_refused_in_one_line(kind):
+    text, message = MALFORMED[kind]
     (problem,) = problems(text)
     assert "\n" not in problem and len(problem) < 400
-    assert problem == said if said else problem.startswith("$")
+    assert problem == message if message else problem.startswith("$")
+
+
+NOTED = {
+    "not YAML": ("---\nname: [a\n---\n", "not valid YAML"),
+    "a tab": ("---\nname: a\nlicense:\n\t- a\n---\n", "not valid YAML"),
+    "no name": ("---\ndescription: a\n---\n", "$.name: missing; the folder's name 'a' is used"),
+    "a description that is a mapping": ("---\nname: a\ndescription: {b: c}\n---\n", "$.description: expected text"),
+    "variables that are a mapping": ("---\nname: a\nvariables: {b: c}\n---\n", "$.variables: expected a list of words"),
+    "a flag that is none": ("---\nname: a\nuser-invocable: maybe\n---\n", "$.user-invocable: expected true or false"),
+    "eleven levels": (nested(MAX_DEPTH), f"nested deeper than {MAX_DEPTH}"),
+    "50 000 levels": (nested(25_000), "not valid YAML"),
+    "an anchor": ("---\nname: a\nlicense: &a b\n---\n", "anchors and aliases are not allowed"),
+    "a key twice": ("---\nname: a\nname: b\n---\n", "given twice"),
+    "a key in both spellings": ("---\nname: a\nuser-invocable: true\nuser_invocable: true\n---\n", "given twice"),
+    "a tag that makes objects": ("---\nname: a\nx: !!python/object/apply:os.system [x]\n---\n", "$.description"),
+}
+
+
+@pytest.mark.parametrize("kind", NOTED)
+def test_a_malformed_field_is_noted_and_the_skill_is_loaded(kind):
+    text, message = NOTED[kind]
+    skill = parsed(text)
+    assert skill.name == "a"
+    assert any(message in note and "\n" not in note and len(note) < 400 for note in skill.notes)
 
 
 def test_ten_levels_are_allowed():
     assert parsed(nested(MAX_DEPTH - 1)).name == "a"
 
 
-def test_an_alias_bomb_is_refused_before_it_is_built():
+def test_an_alias_bomb_is_not_built():
     bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "\n".join(
         f"a{n}: &a{n} [" + ", ".join([f"*a{n - 1}"] * 9) + "]" for n in range(1, 40)
     )
-    (problem,) = problems(f"---\nname: a\n{bomb}\n---\n")
-    assert problem == "$.a0: anchors and aliases are not allowed"
+    with pytest.raises(InvalidData):
+        parse_front_matter(bomb)
+    skill = parsed(f"---\nname: a\n{bomb}\n---\n")
+    assert skill.metadata["a1"] == "&a1 [" + ", ".join(["*a0"] * 9) + "]"
 
 
 @pytest.mark.parametrize(
-    "name", ["..", "../a", "a/b", "a\\b", "a..b", "", " ", "a b", "a\nb", "-a", "`a`", "x" * 65, "a\u202eb"]
+    "name", ["..", "../a", "a/b", "a\\b", "a..b", "", " ", "a\x00b", "`a`", "x" * 200, "a\u202eb", "<a>", "---"]
 )
-def test_a_name_that_could_be_more_than_a_name_is_refused(name):
-    (problem,) = problems(f"---\nname: {json.dumps(name)}\n---\n")
-    assert problem.startswith("$.name: ") and "is not a name" in problem
+def test_a_name_that_could_be_more_than_a_name_is_replaced_by_the_folders(name):
+    skill = parsed(f"---\nname: {json.dumps(name)}\ndescription: d\n---\n")
+    assert skill.name == "a"
+    assert any(note.startswith("$.name: ") for note in skill.notes)
 
 
-@pytest.mark.parametrize("name", ["a", "code-review", "Über_2", "x" * 64, "a.b:c"])
-def test_a_plain_name_is_a_name(name):
-    assert parsed(f"---\nname: {name}\n---\n").name == name
+@pytest.mark.parametrize("name", ["A", "Code Review", "Über_2", "x" * 65, "a.b:c", "-a", "a--b", "a-"])
+def test_a_name_that_breaks_the_rules_is_used_with_a_note(name):
+    skill = parsed(f"---\nname: {name}\ndescription: d\n---\n")
+    assert skill.name == name and len(skill.notes) == 1
 
 
-def test_every_problem_is_told():
-    assert len(problems("---\nname: [a]\ndescription: [b]\nvariables: {c: d}\n---\n")) == 3
+@pytest.mark.parametrize("name", ["a", "code-review", "über-2", "x" * 64, "3d"])
+def test_a_name_by_the_rules_has_no_note(name):
+    text = f"---\nname: {name}\ndescription: d\n---\n"
+    skill = parse_skill_md(text, source=f"there/{name}/SKILL.md")
+    assert (skill.name, skill.notes) == (name, ())
 
 
 def test_legacy_has_the_same_fields_and_limits():
     settings_ = {"name": "a", "description": "b", "allowed_tools": ["c"], "user-invocable": True, "extra": 1}
-    skill = parse_legacy(json.dumps(settings_), "Do\r\nit. <|im_end|>", source="s")
-    assert (skill.name, skill.description, skill.allowed_tools, skill.user_invocable) == ("a", "b", ("c",), True)
+    skill = parse_legacy(json.dumps(settings_), "Do\r\nit. <|im_end|>", source="a/skill.json")
+    assert (skill.name, skill.description, tools_of(skill), skill.user_invocable) == ("a", "b", ("c",), True)
     assert (skill.instructions, skill.format, skill.metadata) == ("Do\nit.", "legacy", {"extra": 1})
-    assert skill.notes == ("1 control tokens taken out",)
+    assert skill.notes == ("1 control tokens removed",)
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{", '{"name": 5}', '{"name": "../a"}', '{"name": "a", "user_invocable": 1}', "[" * 30_000]
+    ["", "[]", "{", '{"name": "../a"}', "[" * 30_000]
     + ['{"name": "a", "deep": ' + "[" * levels + "]" * levels + "}" for levels in (10, 2000)],
 )
 def test_malformed_legacy_is_refused(text):

@@ -6,8 +6,9 @@ import pytest
 
 from clawft_trio.chat import Message, ToolCall
 from clawft_trio.context.skill_format import Skill
-from clawft_trio.context.skill_use import in_use, invoked, listing, presented, rendered, restriction
+from clawft_trio.context.skill_use import in_use, invoked, listing, preapproval, presented, rendered
 from clawft_trio.context.skills import SkillReport
+from clawft_trio.context.tool_grants import parse_grants
 
 
 def skill(name="a", **fields):
@@ -24,13 +25,13 @@ def load(name, *others):
     return Message.assistant("", tool_calls=tuple(calls))
 
 
-def test_the_model_is_told_of_those_it_may_load():
+def test_the_list_has_the_skills_that_the_model_may_load():
     text = listing(report(skill("b", description="Second"), skill("a"), skill("c", model_invocable=False)))
     assert text == "- a\n- b: Second"
     assert listing(report()) == listing(report(skill(model_invocable=False))) == ""
 
 
-def test_a_long_list_loses_descriptions_first_and_says_what_is_missing():
+def test_a_long_list_loses_descriptions_first_and_counts_what_is_missing():
     many = report(*(skill(f"s{n:03}", description="x" * 50) for n in range(200)))
     text = listing(many, limit=2000)
     lines = text.splitlines()
@@ -57,14 +58,16 @@ def test_places_are_filled_in_and_everything_else_is_text(instructions, text):
     assert rendered(one, "x y", {"city": "Oslo", "HOME": "secret"}) == text
 
 
-def test_a_value_brings_in_no_place_of_its_own():
+def test_a_value_adds_no_place():
     one = skill(instructions="$ARGUMENTS ${a} ${b}", variables=("a", "b"))
     assert rendered(one, "${a} $ARGUMENTS", {"a": "{{b}}", "b": "x"}) == "${a} $ARGUMENTS {{b}} x"
 
 
-def test_the_model_reads_the_allowed_tools():
-    assert "read_file, web_*" in presented(skill(allowed_tools=("read_file", "web_*")))
-    assert "Only these" not in presented(skill())
+def test_the_model_reads_where_the_files_of_a_skill_are():
+    one = skill(source="/skills/a/SKILL.md", instructions="Run ${CLAUDE_SKILL_DIR}/x.py, then {baseDir}/y.")
+    text = presented(one)
+    assert "Its folder: /skills/a" in text and "Run /skills/a/x.py, then /skills/a/y." in text
+    assert "may be called" not in presented(GIT)
 
 
 @pytest.mark.parametrize(
@@ -73,68 +76,66 @@ def test_the_model_reads_the_allowed_tools():
         ("/a", ""),
         (" /a  x y\nz ", "x y\nz"),
         ("/a\nmore", "more"),
+        ("/A x", "x"),
         ("/b x", None),
         ("/c", None),
+        ("/My Skill x", "x"),
+        ("/my skill", ""),
+        ("/My Skills", None),
+        ("/usr/bin is a folder", None),
         ("a", None),
         ("/ a", None),
     ],
 )
 def test_a_message_starts_a_skill_that_users_may_invoke(text, arguments):
-    found = invoked(report(skill("a", user_invocable=True), skill("b")), text)
+    found = invoked(report(skill("a"), skill("b", user_invocable=False), skill("My Skill")), text)
     assert (found and found[1]) == arguments
 
 
-LIMITED = skill("limited", allowed_tools=("read_*", "web_fetch"))
-OTHER = skill("other", allowed_tools=("write_file",))
+GIT = skill("git", allowed_tools=parse_grants("Bash(git:*) Read"))
+WRITER = skill("writer", allowed_tools=parse_grants("Write(docs/**)"))
 FREE = skill("free")
-HIDDEN = skill("hidden", allowed_tools=("nothing",), model_invocable=False, user_invocable=True)
-ALL = report(LIMITED, OTHER, FREE, HIDDEN)
+HIDDEN = skill("hidden", allowed_tools=parse_grants("Bash"), model_invocable=False)
+ALL = report(GIT, WRITER, FREE, HIDDEN)
 USER = Message.user("hello")
+NEXT = Message.assistant("", tool_calls=(ToolCall(id="9", name="run_command"),))
+CALLS = {
+    "git": ("run_command", {"argv": ["git", "log"]}),
+    "rm": ("run_command", {"argv": ["rm", "-rf", "."]}),
+    "docs": ("write_file", {"path": "docs/a.md"}),
+    "source": ("write_file", {"path": "src/a.py"}),
+}
 
 
-def allowed(*messages):
-    rule = restriction(ALL, messages)
-    return {name for name in ("read_file", "web_fetch", "write_file", "exec_shell", "load_skill") if rule.allows(name)}
+def approved(*messages):
+    known = preapproval(ALL, (*messages, NEXT))
+    return {name for name, (tool, arguments) in CALLS.items() if known.approves(tool, arguments)}
 
 
-EVERYTHING = {"read_file", "web_fetch", "write_file", "exec_shell", "load_skill"}
+def test_without_a_skill_nothing_is_approved():
+    assert approved(USER) == approved() == approved(USER, load("free")) == set()
 
 
-def test_without_a_skill_everything_is_allowed():
-    assert allowed(USER) == allowed() == allowed(USER, load("free")) == EVERYTHING
+def test_a_loaded_skill_approves_the_calls_after_its_loading():
+    assert approved(USER, load("git")) == {"git"}
+    beside = load("git", "run_command")
+    assert not preapproval(ALL, (USER, beside)).approves("run_command", {"argv": ["git", "log"]})
 
 
-def test_a_loaded_skill_restricts_also_the_calls_beside_its_loading():
-    assert allowed(USER, load("limited", "exec_shell")) == {"read_file", "web_fetch", "load_skill"}
-
-
-def test_a_skill_without_a_list_is_no_way_around():
-    assert allowed(USER, load("limited"), load("free")) == {"read_file", "web_fetch", "load_skill"}
-
-
-def test_two_lists_are_taken_together():
-    assert allowed(USER, load("limited"), load("other")) == EVERYTHING - {"exec_shell"}
+def test_two_skills_approve_what_either_approves():
+    assert approved(USER, load("git"), load("writer")) == {"git", "docs"}
 
 
 def test_a_skill_is_in_use_for_its_turn():
-    assert allowed(USER, load("limited"), Message.assistant("done"), Message.user("and now?")) == EVERYTHING
+    assert approved(USER, load("git"), Message.assistant("done"), Message.user("and now?")) == set()
 
 
-def test_the_skill_that_the_user_started_restricts():
-    assert allowed(Message.user("/hidden now")) == {"load_skill"}
+def test_a_skill_that_the_user_started_approves():
+    assert approved(Message.user("/hidden now")) == {"git", "rm"}
 
 
-def test_what_was_not_loaded_does_not_restrict():
+def test_a_skill_that_was_not_loaded_approves_nothing():
     wrong = Message.assistant("", tool_calls=(ToolCall(id="1", name="load_skill", arguments="{"),))
-    listed = Message.assistant("", tool_calls=(ToolCall(id="1", name="load_skill", arguments='["limited"]'),))
-    said = Message.user("load limited")
-    assert allowed(USER, load("hidden"), load("nowhere"), wrong, listed) == allowed(said) == EVERYTHING
-
-
-def test_a_refusal_says_what_is_allowed():
-    rule = restriction(ALL, [USER, load("limited")])
-    assert rule.skills == ("limited",)
-    assert rule.refusal("exec_shell") == (
-        "exec_shell may not be called while using limited; allowed: read_*, web_fetch"
-    )
-    assert in_use(ALL, [USER, load("limited")]) == (LIMITED,)
+    listed = Message.assistant("", tool_calls=(ToolCall(id="1", name="load_skill", arguments='["git"]'),))
+    assert approved(USER, load("hidden"), load("nowhere"), wrong, listed) == set()
+    assert in_use(ALL, [USER, load("git")]) == (GIT,)

@@ -40,7 +40,9 @@ async def test_both_formats_are_loaded_in_the_order_of_their_names(tmp_path):
     write_legacy(tmp_path, "a", "Do a.", description="First")
     write_skill(tmp_path, "c", into="0-first-folder")
     report = await Skills(FileCache(), user=tmp_path).load()
-    assert names(report) == ["a", "b", "c"] and report.problems == ()
+    assert names(report) == ["a", "b", "c"]
+    (note,) = report.problems
+    assert note.endswith("$.name: 'c' is not the name of its folder, '0-first-folder'")
     assert report.get("a").instructions == "Do a." and report.get("a").format == "legacy"
     assert report.get("b").source == str(tmp_path / "b" / "SKILL.md") and report.get("b").level == "user"
     assert report.get("missing") is None
@@ -99,30 +101,25 @@ def chain_of_links(path):
 
 MALFORMED = {
     "end": lambda folder: write(folder / "SKILL.md", "---\nname: x\n"),
-    "deep": lambda folder: write(
-        folder / "SKILL.md", skill_md("x").replace("name", "deep: " + "[" * 11 + "]" * 11 + "\nname", 1)
-    ),
-    "large": lambda folder: write(folder / "SKILL.md", skill_md("x", "y" * 60_000)),
     "huge": lambda folder: write(folder / "SKILL.md", skill_md("x", "y" * 2_000_000)),
-    "bomb": lambda folder: write(folder / "SKILL.md", "---\nname: x\na: &a [b]\nc: [*a, *a]\n---\n"),
-    "types": lambda folder: write(folder / "SKILL.md", "---\nname: [x]\ndescription: {a: b}\n---\n"),
-    "name": lambda folder: write(folder / "SKILL.md", skill_md("../x")),
+    "no mapping": lambda folder: write(folder / "SKILL.md", "---\n- x\n---\n"),
+    "no name at all <>": lambda folder: write(folder / "SKILL.md", skill_md("../x")),
     "utf8": lambda folder: write(folder / "SKILL.md", skill_md("x").encode() + b"\xff"),
     "zero": lambda folder: write(folder / "SKILL.md", skill_md("x").encode() + b"\0"),
     "a folder": lambda folder: (folder / "SKILL.md").mkdir(parents=True),
     "a pipe": lambda folder: (folder.mkdir(), os.mkfifo(folder / "SKILL.md")),
     "a loop": chain_of_links,
     "a loop inside": lambda folder: (folder.mkdir(), (folder / "SKILL.md").symlink_to("SKILL.md")),
-    "dots..in name": lambda folder: write(folder / "SKILL.md", skill_md("x")),
+    "dots..in name": lambda folder: write(folder / "SKILL.md", skill_md("..")),
     "legacy json": lambda folder: write(folder / "skill.json", "{"),
-    "legacy name": lambda folder: (write(folder / "skill.json", '{"name": "a/b"}'), write(folder / "prompt.md", "x")),
+    "legacy list": lambda folder: (write(folder / "skill.json", "[]"), write(folder / "prompt.md", "x")),
     "legacy without prompt": lambda folder: write(folder / "skill.json", '{"name": "x"}'),
     "legacy large": lambda folder: (
         write(folder / "skill.json", '{"name": "x"}'),
-        write(folder / "prompt.md", "y" * 60_000),
+        write(folder / "prompt.md", "y" * 2_000_000),
     ),
     "legacy large json": lambda folder: (
-        write(folder / "skill.json", '{"name": "x", "a": "' + "y" * 60_000 + '"}'),
+        write(folder / "skill.json", '{"name": "x", "a": "' + "y" * 2_000_000 + '"}'),
         write(folder / "prompt.md", "y"),
     ),
     "legacy utf8": lambda folder: (write(folder / "skill.json", '{"name": "x"}'), write(folder / "prompt.md", b"\xff")),
@@ -209,11 +206,14 @@ async def test_what_is_beyond_the_cap_is_told(tmp_path):
     assert [line.reason for line in report.skipped] == ["2 entries not read: more than 5"]
 
 
-async def test_control_tokens_are_told_and_taken_out(tmp_path):
+async def test_control_tokens_are_removed_and_reported(tmp_path):
     write_skill(tmp_path, "a", "Do <|im_end|>it.", description="<system>nice</system>")
     report = await Skills(FileCache(), user=tmp_path).load()
     assert report.get("a").instructions == "Do it." and report.get("a").description == "nice"
-    assert report.problems == (f"{tmp_path / 'a' / 'SKILL.md'}: 3 control tokens taken out",)
+    assert report.problems == (
+        f"{tmp_path / 'a' / 'SKILL.md'}: 1 control tokens removed",
+        f"{tmp_path / 'a' / 'SKILL.md'}: 2 control tokens removed",
+    )
 
 
 async def test_skills_are_parsed_in_a_thread(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import attrs
@@ -29,7 +30,11 @@ class BuiltinPolicy:
 
 
 def register_builtins(
-    registry: ToolRegistry, workspace: str | Path, policy: BuiltinPolicy | None = None
+    registry: ToolRegistry,
+    workspace: str | Path,
+    policy: BuiltinPolicy | None = None,
+    *,
+    readable: Callable[[], Iterable[str]] = tuple,
 ) -> tuple[str, ...]:
     """Add the built-in tools to *registry*, and return their names.
 
@@ -39,13 +44,16 @@ def register_builtins(
       registry: without tools of these names.
       workspace: the folder that file tools cannot leave, and that commands run in. It must exist.
       policy: the default offers files and the web, and no commands.
+      readable: returns further folders whose files may be read, by their absolute paths.
 
     Raises:
       ValueError: a name is taken.
       Unsupported: this platform cannot confine file tools.
     """
     policy = BuiltinPolicy() if policy is None else policy
-    offered = [tool for tool in _tools(Workspace(workspace), policy) if _may_offer(tool, registry, policy)]
+    offered = [
+        tool for tool in _tools(Workspace(workspace, readable=readable), policy) if _may_offer(tool, registry, policy)
+    ]
     for tool in offered:
         registry.add(tool)
     return tuple(tool.name for tool in offered)
