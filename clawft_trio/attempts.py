@@ -82,6 +82,11 @@ class Usage:
             return f"cost is {cost!r}, and a cost is 0 or more US dollars"
         return ""
 
+    @property
+    def plain_tokens(self) -> int:
+        """The part of `input_tokens` that was neither read from the prompt cache nor written to it."""
+        return max(0, self.input_tokens - self.cached_tokens - self.cache_write_tokens)
+
     def __add__(self, other: Usage) -> Usage:
         """Both together. The cost is known if both are; the tier is kept if both have the same."""
         counts = {field: getattr(self, field) + getattr(other, field) for field in _COUNTS}

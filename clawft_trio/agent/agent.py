@@ -17,9 +17,10 @@ from clawft_trio.agent.turn import Turns
 from clawft_trio.agent.turn_types import AgentEvent, Reply, TurnRequest
 from clawft_trio.auth import LOCAL_CHANNEL
 from clawft_trio.bus import MessageBus
-from clawft_trio.chat import Call, Message
+from clawft_trio.chat import Call, JsonObject, Message
 from clawft_trio.costs import CostTracker
 from clawft_trio.errors import ClawftError, InvalidAnswer, Problem
+from clawft_trio.llm.model_options import ModelOptions
 from clawft_trio.llm.stream import Iteration, consuming
 from clawft_trio.mcp import Toolset
 from clawft_trio.observe import Event
@@ -92,6 +93,9 @@ class Agent:
         sender_id: str = "local",
         session: str | None = None,
         model: str = "",
+        reasoning_effort: str | None = None,
+        thinking_budget: int | None = None,
+        extra: JsonObject | None = None,
         on_event: AgentCallback | None = None,
     ) -> Reply: ...
 
@@ -104,6 +108,9 @@ class Agent:
         sender_id: str = "local",
         session: str | None = None,
         model: str = "",
+        reasoning_effort: str | None = None,
+        thinking_budget: int | None = None,
+        extra: JsonObject | None = None,
         on_event: AgentCallback | None = None,
     ) -> T: ...
 
@@ -115,6 +122,9 @@ class Agent:
         sender_id: str = "local",
         session: str | None = None,
         model: str = "",
+        reasoning_effort: str | None = None,
+        thinking_budget: int | None = None,
+        extra: JsonObject | None = None,
         on_event: AgentCallback | None = None,
     ) -> Any:
         """Ask as the local process, and wait for the whole reply.
@@ -125,6 +135,9 @@ class Agent:
             does not fit goes back to the model, `TurnPolicy.max_answer_corrections` times at most.
           sender_id: who asks; the session is `local:{sender_id}` unless *session* says otherwise.
           model: `provider/model`, instead of what the router would choose.
+          reasoning_effort: how much the model is to reason (`low`, `medium`, `high`), over the policy's.
+          thinking_budget: tokens of reasoning, for models that take a limit, over the policy's.
+          extra: put into the request body as it is, over everything else.
           on_event: sees everything as it happens. False ends the turn early; what it raises comes out as it is.
 
         Raises:
@@ -135,7 +148,8 @@ class Agent:
 
         Cancellation: models and tools are cancelled and waited for; what was done is in the session.
         """
-        question = self._question(content, sender_id, session, model, answer)
+        options = ModelOptions(reasoning_effort=reasoning_effort, thinking_budget=thinking_budget, extra=extra or {})
+        question = self._question(content, sender_id, session, model, answer, options)
         if on_event is None:
             reply = await self._turn(question, None)
         else:
@@ -161,6 +175,9 @@ class Agent:
         sender_id: str = "local",
         session: str | None = None,
         model: str = "",
+        reasoning_effort: str | None = None,
+        thinking_budget: int | None = None,
+        extra: JsonObject | None = None,
     ) -> AsyncGenerator[TurnStream, None]:
         """Ask as the local process, and iterate over what happens: `async for event in answer`.
 
@@ -173,7 +190,8 @@ class Agent:
 
         Cancellation: as `ask`.
         """
-        question = self._question(content, sender_id, session, model, answer)
+        options = ModelOptions(reasoning_effort=reasoning_effort, thinking_budget=thinking_budget, extra=extra or {})
+        question = self._question(content, sender_id, session, model, answer, options)
         async with TurnStream.open(partial(self._turn, question)) as asked:
             yield asked
 
@@ -217,6 +235,7 @@ class Agent:
         session: str | None,
         model: str,
         answer: type[Any] | AnswerForm[Any] | None,
+        options: ModelOptions,
     ) -> TurnRequest:
         return TurnRequest(
             content=Message.user(content) if isinstance(content, str) else content,
@@ -224,6 +243,7 @@ class Agent:
             session=session or f"{LOCAL_CHANNEL}:{sender_id}",
             model=model,
             form=answer if answer is None or isinstance(answer, AnswerForm) else AnswerForm.of(answer),
+            options=options,
         )
 
     async def _turn(self, question: TurnRequest, show: Callable[[AgentEvent], Awaitable[None]] | None) -> Reply:

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import trio
 
+from clawft_trio.agent.media import media_parts
 from clawft_trio.agent.turn import Turns
 from clawft_trio.agent.turn_context import TurnContext
 from clawft_trio.agent.turn_types import AgentEvent, Reply, TurnRequest
@@ -16,6 +17,7 @@ from clawft_trio.chat import Call, Message, Reset, TextDelta
 from clawft_trio.costs import CostTracker
 from clawft_trio.errors import StoreError
 from clawft_trio.messages import InboundMessage, OutboundMessage
+from clawft_trio.net import AddressPolicy
 from clawft_trio.pipeline import PermissionResolver
 
 _PIECE = 0.25
@@ -29,6 +31,8 @@ class BusTurn:
 
     turns: Turns
     permissions: PermissionResolver
+    #: which web addresses of attachments may be passed on to models
+    addresses: AddressPolicy = AddressPolicy()
     #: what a turn that is resumed releases the reservations of its earlier process in
     costs: CostTracker | None = None
 
@@ -46,7 +50,7 @@ class BusTurn:
                 await self.costs.take_over(context.turn_id)
         auth = self.permissions.resolve(message.channel, message.sender_id)
         question = TurnRequest(
-            content=Message.user(message.content),
+            content=await self._content(message, context),
             auth=auth,
             session=message.session_key,
             turn_id=context.turn_id,
@@ -58,6 +62,18 @@ class BusTurn:
         return OutboundMessage(
             channel=message.channel, chat_id=message.chat_id, content=reply.text, metadata=_told(reply)
         )
+
+    async def _content(self, message: InboundMessage, context: TurnContext) -> Message:
+        if not message.media:
+            return Message.user(message.content)
+        parts = await media_parts(
+            message.media,
+            workspace=self.turns.workspace,
+            policy=self.addresses,
+            observer=context.observer,
+            turn_id=context.turn_id,
+        )
+        return Message.user(message.content, *parts)
 
 
 class _Pieces:

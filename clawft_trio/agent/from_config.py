@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import attrs
@@ -12,6 +12,7 @@ from clawft_trio.agent.compaction import CompactionPolicy, SummaryCompactor
 from clawft_trio.agent.turn_types import TurnPolicy
 from clawft_trio.chat import Provider
 from clawft_trio.config import Config, McpServerConfig, ProviderConfig, Secret
+from clawft_trio.config.schema import ModelConfig
 from clawft_trio.costs import (
     MIGRATIONS as COST_MIGRATIONS,
     Calendar,
@@ -23,9 +24,10 @@ from clawft_trio.costs import (
     load_price_list,
     tier_prices,
 )
-from clawft_trio.errors import ConfigError, NotConfigured, Problem
-from clawft_trio.llm import KNOWN, OpenAICompatible, provider_named
+from clawft_trio.errors import ConfigError, InvalidData, NotConfigured, Problem
+from clawft_trio.llm import KNOWN, KnownProvider, Quirks, Rules, provider_named
 from clawft_trio.llm.catalog import find_url, known_provider, vendor_at, vendor_of
+from clawft_trio.llm.conform import overlay
 from clawft_trio.mcp import HttpServer, StdioServer, ToolServer
 from clawft_trio.mcp.connect import Server
 from clawft_trio.nursery import open_hidden_nursery
@@ -50,11 +52,61 @@ def provider_maker(config: Config, environ: Mapping[str, str] | None = None) -> 
         own = config.providers.get(name, ProviderConfig())
         options = _options(config, name, own)
         key = secret_value(own.api_key, f"the key of {name!r}")
-        if name in KNOWN or own.api_base is None:
-            return provider_named(name, api_key=key, base_url=own.api_base, environ=environ, **options)
-        return OpenAICompatible(name, base_url=own.api_base, api_key=key, **options)
+        known = KNOWN if name in KNOWN or own.api_base is None else {name: KnownProvider(base_url=own.api_base)}
+        options |= _quirks(config, name, known[name].quirks if name in known else Quirks(), own)
+        return provider_named(
+            name,
+            api_key=key,
+            base_url=own.api_base,
+            environ=environ,
+            known=known,
+            rules=_rules(config, name, own),
+            api_version=own.api_version,
+            deployments=own.deployments,
+            **options,
+        )
 
     return make
+
+
+def _models_of(config: Config, name: str) -> Iterator[tuple[str, str, ModelConfig]]:
+    """The models of a provider that have a section: its place in the file, the model, and the section."""
+    for target, own in config.model_options.items():
+        provider, _, model = target.partition("/")
+        if provider == name:
+            yield f"$.models[{target!r}]", model, own
+
+
+def _rules(config: Config, name: str, own: ProviderConfig) -> dict[str, Mapping[str, Any]]:
+    """What models accept, by patterns of their names: the provider's own rules, then each model's."""
+    given = [(f"$.providers[{name!r}]", "*", own.rules)]
+    given += [(place, model.lower(), one.rules) for place, model, one in _models_of(config, name)]
+    for place, _, rules in given:
+        with _at(f"{place}.rules"):
+            overlay(Rules(), rules)
+    return {pattern: rules for _, pattern, rules in given if rules}
+
+
+def _quirks(config: Config, name: str, known: Quirks, own: ProviderConfig) -> dict[str, Any]:
+    """The options of a provider that say where it and its models differ from others; none where nothing is said."""
+    with _at(f"$.providers[{name!r}].quirks"):
+        general = known.over(own.quirks)
+    models: dict[str, Quirks] = {}
+    for place, model, one in _models_of(config, name):
+        if one.quirks:
+            with _at(f"{place}.quirks"):
+                models[model] = general.over(one.quirks)
+    return ({"quirks": general} if own.quirks else {}) | ({"model_quirks": models} if models else {})
+
+
+@contextmanager
+def _at(place: str) -> Iterator[None]:
+    """Say of what is wrong in the block where in the file it stands."""
+    try:
+        yield
+    except InvalidData as exc:
+        problems = [Problem(place + one.path.removeprefix("$"), one.message) for one in exc.problems]
+        raise ConfigError(problems) from None
 
 
 def _options(config: Config, name: str, own: ProviderConfig) -> dict[str, Any]:
@@ -215,6 +267,11 @@ def turn_policy(config: Config) -> TurnPolicy:
         total=config.timeouts.total,
         max_tokens=defaults.max_tokens,
         temperature=defaults.temperature,
+        reasoning_effort=defaults.reasoning_effort,
+        thinking_budget=defaults.thinking_budget,
+        verbosity=defaults.verbosity,
+        seed=defaults.seed,
+        extra=defaults.extra,
         compaction=CompactionPolicy(
             compactor=SummaryCompactor(model=defaults.compaction_model or "") if defaults.compaction else None
         ),

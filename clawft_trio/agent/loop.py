@@ -68,6 +68,8 @@ class _InboundJournal:
         self._loop._received.discard(turn_id_of(message))
         try:
             await self._journal.withdrawn(message)
+            if self._loop._shared is not None:
+                await self._loop._shared.withdraw(message)
         except StoreError as exc:
             self._loop._observer(Noted(room="agent", what="message not crossed out", details={"error": exc}))
 

@@ -138,7 +138,12 @@ async def open_agent(
     context = plan.context(registry, builtins or builtin_policy(settings))
     async with (
         open_store(store, migrations=MIGRATIONS) as kept,
-        open_providers(providers, make_provider or provider_maker(settings)) as known,
+        open_providers(
+            providers,
+            make_provider or provider_maker(settings),
+            options={target: own.options for target, own in settings.model_options.items()},
+            general=(turn or turn_policy(settings)).options,
+        ) as known,
         open_tracker(settings, kept, asked, providers or {}, owed=owed_file(kept)) as tracker,
         open_targets(known.at, wrap=partial(plan.around, tracker)) as targets,
         # Before anything is started: a missing key is told at once, and not at three in the morning.
@@ -262,7 +267,9 @@ class _Plan:
     def around(self, tracker: CostTracker, provider: Provider, target: Target) -> Provider:
         """What every target has around it: the meter inside, so that every attempt pays."""
         metered = Metered(provider, tracker, target, tokens=request_tokens)
-        return Resilient(metered, self.policy or self.config.policy_of(target.provider, self.budget))
+        return Resilient(
+            metered, self.policy or self.config.policy_of(target.provider, self.budget, model=target.model)
+        )
 
     def pipeline(self, targets: Targets, tracker: CostTracker, given: frozenset[str]) -> Pipeline:
         """Route and answer. *given* are the names of providers of the caller's own."""

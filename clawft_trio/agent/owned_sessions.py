@@ -99,6 +99,24 @@ class OwnedSessions:
             self._queued.add(turn_id_of(message))
         return new
 
+    async def withdraw(self, message: InboundMessage) -> None:
+        """Forget *message*, which did not get into the queue, and give its session back.
+
+        Raises:
+          StoreError: the lease runs out.
+
+        Cancellation: the lease is given back, or runs out.
+        """
+        turn_id, session = turn_id_of(message), message.session_key
+        self._queued.discard(turn_id)
+        self.answered_early.discard(turn_id)
+        claimed = self._claimed.get(session)
+        if claimed is not None and turn_id_of(claimed.first.message) == turn_id:
+            del self._claimed[session]
+            await self._ownership.release(claimed.lease.name)
+        else:
+            await trio.lowlevel.checkpoint()
+
     def was_answered_early(self, message: InboundMessage) -> bool:
         """Whether *message*, just taken from the queue, has its reply already."""
         turn_id = turn_id_of(message)

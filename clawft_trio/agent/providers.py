@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 
 import attrs
 
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Provider
 from clawft_trio.llm import provider_named
+from clawft_trio.llm.model_options import NO_OPTIONS, ModelOptions
 from clawft_trio.nursery import cleanup_scope
 from clawft_trio.observe.recorded import recorded
 from clawft_trio.pipeline import Target
 from clawft_trio.pipeline.targets import GRACE, Closeable
+
+_NONE: Mapping[str, ModelOptions] = MappingProxyType({})
 
 
 class NamedModel:
@@ -20,9 +24,18 @@ class NamedModel:
 
     keeps_records = True
 
-    def __init__(self, provider: Provider, target: Target) -> None:
+    def __init__(
+        self,
+        provider: Provider,
+        target: Target,
+        *,
+        options: ModelOptions = NO_OPTIONS,
+        general: ModelOptions = NO_OPTIONS,
+    ) -> None:
         self._provider = recorded(provider)
         self._target = target
+        self._options = options
+        self._general = general
 
     def __repr__(self) -> str:
         return f"<NamedModel {self.name}>"
@@ -40,15 +53,27 @@ class NamedModel:
 
         Cancellation: the provider's.
         """
-        return await self._provider.complete(attrs.evolve(request, model=self._target.model), call)
+        request = attrs.evolve(request, model=self._target.model)
+        if self._options is not NO_OPTIONS:
+            request = self._options.in_place_of(self._general, request)
+        return await self._provider.complete(request, call)
 
 
 class Providers:
     """Finds the provider called by a name, or makes it from the catalog at first use. Opened by `open_providers`."""
 
-    def __init__(self, given: Mapping[str, Provider], make: Callable[[str], Provider]) -> None:
+    def __init__(
+        self,
+        given: Mapping[str, Provider],
+        make: Callable[[str], Provider],
+        *,
+        options: Mapping[str, ModelOptions] = _NONE,
+        general: ModelOptions = NO_OPTIONS,
+    ) -> None:
         self._given = dict(given)
         self._make = make
+        self._options = options
+        self._general = general
         self._made: dict[str, Provider] = {}
 
     def __repr__(self) -> str:
@@ -60,7 +85,8 @@ class Providers:
         Raises:
           NotConfigured: there is no such provider, or it has no key.
         """
-        return NamedModel(self._named(target.provider), target)
+        options = self._options.get(target.name, NO_OPTIONS)
+        return NamedModel(self._named(target.provider), target, options=options, general=self._general)
 
     def _named(self, name: str) -> Provider:
         if name in self._given:
@@ -83,17 +109,23 @@ class Providers:
 
 @asynccontextmanager
 async def open_providers(
-    given: Mapping[str, Provider] | None = None, make: Callable[[str], Provider] = provider_named
+    given: Mapping[str, Provider] | None = None,
+    make: Callable[[str], Provider] = provider_named,
+    *,
+    options: Mapping[str, ModelOptions] = _NONE,
+    general: ModelOptions = NO_OPTIONS,
 ) -> AsyncGenerator[Providers, None]:
     """Hold providers open for the length of the block.
 
     Args:
       given: providers by the name before the slash; they are used as they are and not closed.
       make: makes any other by its name.
+      options: by `provider/model`, how a target is asked in place of what *general* says.
+      general: what requests have that say nothing of their own.
 
     Cancellation: what was made is closed, within its grace.
     """
-    providers = Providers(given or {}, make)
+    providers = Providers(given or {}, make, options=options, general=general)
     try:
         yield providers
     finally:

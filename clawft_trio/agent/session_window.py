@@ -160,6 +160,7 @@ class SessionWindow:
             messages=made.excess,
             summary=made.compaction.summary,
             budget=self.policy.summary_budget(self.limit),
+            room=int(self.policy.start * self.limit),
         )
         with trio.move_on_after(self.policy.total or float("inf")):
             return await self.policy.compactor.compact(excess, partial(self._ask, decision))

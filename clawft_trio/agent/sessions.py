@@ -133,7 +133,7 @@ class Sessions:
             await trio.lowlevel.checkpoint()
             self._ownership.postpone(turn_id, add)
         else:
-            await self._store.transact(add)
+            await self._store.transact(add, concurrent=True)
 
     async def tail(self, session: str, limit: int) -> SessionTail:
         """The messages of *session* since its cut, the last *limit* at most.

@@ -32,7 +32,8 @@ from clawft_trio.agent.turn_types import (
 from clawft_trio.attempts import AttemptRecord, Latency, Usage, deciding_attempt
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Message, PromptCache, ToolCall, ToolSpec
 from clawft_trio.context import ContextBuilder
-from clawft_trio.errors import ConsumerLeft, InvalidAnswer, PermissionDenied
+from clawft_trio.errors import ConsumerLeft, InvalidAnswer, InvalidData, PermissionDenied, Problem
+from clawft_trio.llm.conform.order import is_blank
 from clawft_trio.nursery import cleanup_scope
 from clawft_trio.observe.events import TurnEnded, TurnStarted
 from clawft_trio.pipeline import RoutingDecision
@@ -70,6 +71,8 @@ class Turns:
 
         Cancellation: models and tools are cancelled and waited for; what was done is written down.
         """
+        if is_blank(question.content):
+            raise InvalidData([Problem("$.content", "a question without text, image or file")], source="question")
         turn = _Turn(self, question, call)
         call.observer(
             TurnStarted(
@@ -110,7 +113,8 @@ class _Turn:
         self._answer: object = None
         self._corrections = 0
         self._request: ChatRequest | None = None
-        self._results = _results(turns, question)
+        # Made when there is something to read: making a tool costs as much as a whole turn does else.
+        self._results: ToolRegistry | None = None
         self._window = SessionWindow(
             session=question.session,
             auth=question.auth,
@@ -120,7 +124,7 @@ class _Turn:
             memory_window=turns.policy.memory_window,
             call=self._call,
             background=turns.background,
-            readable=self._results is not None,
+            readable=_may_read(turns, question),
         )
 
     async def run(self) -> Reply:
@@ -191,11 +195,17 @@ class _Turn:
             self._system = tuple(message for message in before if message.role == "system")[:1]
         # As it is sent, so that the next turn's request begins with the same bytes.
         self._said[0] = asked
+        options = question.options.over(policy.options)
         request = ChatRequest(
             (),
             model=question.model,
             max_tokens=policy.max_tokens,
-            temperature=policy.temperature,
+            temperature=options.temperature,
+            reasoning_effort=options.reasoning_effort,
+            thinking_budget=options.thinking_budget,
+            verbosity=options.verbosity,
+            seed=options.seed,
+            extra=options.extra,
             response_schema=None if question.form is None else question.form.schema,
             cache=self._cache(),
             auth=question.auth,
@@ -211,6 +221,9 @@ class _Turn:
         auth = self._question.auth
         offered = self._turns.tools.specs(auth.permissions)
         marked = any(message.role == "tool" and f"{READ_RESULT}(id=" in message.text for message in messages)
+        if marked and self._results is None and self._window.readable:
+            assert isinstance(self._turns.history, SessionStore)
+            self._results = ToolRegistry([result_tool(self._turns.history)])
         if self._results is None or not marked:
             return offered
         return tuple(sorted((*offered, *(tool.spec for tool in self._results)), key=lambda spec: spec.name))
@@ -374,12 +387,13 @@ class _Turn:
         )
 
 
-def _results(turns: Turns, question: TurnRequest) -> ToolRegistry | None:
-    """The tool that reads results of this session again; None where there is nothing to read."""
-    store = turns.history
-    if not isinstance(store, SessionStore) or READ_RESULT in turns.tools:
-        return None
-    return ToolRegistry([result_tool(store)]) if turns.tools.specs(question.auth.permissions) else None
+def _may_read(turns: Turns, question: TurnRequest) -> bool:
+    """Whether results of the session can be read again by a tool: by each sender that may use any."""
+    return (
+        isinstance(turns.history, SessionStore)
+        and READ_RESULT not in turns.tools
+        and bool(turns.tools.specs(question.auth.permissions))
+    )
 
 
 def _sum_usage(parts: Sequence[Usage | None]) -> Usage | None:

@@ -14,7 +14,8 @@ from clawft_trio.agent.compaction import CompactionPolicy
 from clawft_trio.agent.session_view import Compaction, SessionTail
 from clawft_trio.attempts import AttemptRecord, Latency, Usage
 from clawft_trio.auth import AuthContext
-from clawft_trio.chat import Call, ChatRequest, ChatResponse, Message, StreamEvent, ToolCall, new_id
+from clawft_trio.chat import Call, ChatRequest, ChatResponse, JsonObject, Message, StreamEvent, ToolCall, new_id
+from clawft_trio.llm.model_options import NO_OPTIONS, ModelOptions
 from clawft_trio.pipeline import RoutingDecision
 from clawft_trio.tools import NestedTurn, ToolJournal, ToolResult
 
@@ -60,6 +61,27 @@ class TurnPolicy:
     total: float | None = attrs.field(default=600.0, validator=_POSITIVE)
     max_tokens: int | None = attrs.field(default=None, validator=optional(ge(1)))
     temperature: float | None = attrs.field(default=None, validator=optional(ge(0)))
+    #: `none`, `minimal`, `low`, `medium`, `high`, `xhigh`, `max`: the nearest one that the model takes is sent
+    reasoning_effort: str | None = None
+    #: tokens of reasoning, for models that take a limit; 0 switches it off
+    thinking_budget: int | None = attrs.field(default=None, validator=optional(ge(0)))
+    #: how long answers are: `low`, `medium`, `high`
+    verbosity: str | None = None
+    seed: int | None = None
+    #: put into each request body as it is, over everything else
+    extra: JsonObject = attrs.field(factory=dict)
+
+    @property
+    def options(self) -> ModelOptions:
+        """How models are asked, unless a target or a question says otherwise."""
+        return ModelOptions(
+            reasoning_effort=self.reasoning_effort,
+            thinking_budget=self.thinking_budget,
+            verbosity=self.verbosity,
+            temperature=self.temperature,
+            seed=self.seed,
+            extra=self.extra,
+        )
 
 
 @attrs.frozen(kw_only=True)
@@ -76,6 +98,8 @@ class TurnRequest:
     model: str = ""
     #: what the answer has to be; None: any text
     form: AnswerForm[Any] | None = None
+    #: how models are asked in this turn, over the policy's and the target's
+    options: ModelOptions = NO_OPTIONS
 
 
 @attrs.frozen(kw_only=True)

@@ -170,7 +170,7 @@ class StoredUndelivered:
 
         Cancellation: `Cancelled` means that it is not kept.
         """
-        await self._store.transact(lambda connection: insert_undelivered(connection, key, message))
+        await self._store.transact(lambda connection: insert_undelivered(connection, key, message), concurrent=True)
 
     async def fetch(self, keys: Sequence[str]) -> tuple[UndeliveredReply, ...]:
         """What is under *keys*.
@@ -193,7 +193,10 @@ class StoredUndelivered:
 
         Cancellation: `Cancelled` means that it is still there.
         """
-        await self._store.transact(lambda connection: delete_undelivered(connection, key))
+        # Lost in a power cut, the reply is delivered once more, as after any crash.
+        await self._store.transact(
+            lambda connection: delete_undelivered(connection, key), concurrent=True, durability="process"
+        )
 
     async def waiting(self) -> Mapping[str, tuple[str, ...]]:
         """The keys of everything kept.

@@ -20,9 +20,13 @@ from clawft_trio.errors import InvalidData, NotConfigured, Problem
 from clawft_trio.store import open_store
 from clawft_trio.store.address import is_address
 
-_NUMBERS = ("attempts", "input_tokens", "output_tokens", "cost", "certainty", "unpriced")
+_INPUT = ("cached_tokens", "cache_write_tokens", "plain_tokens")
+"""The parts of the input tokens: read from prompt caches, written to them, and the rest. At the end, because programs
+read the columns by their places."""
 
-_COUNTS = ("attempts", "input_tokens", "output_tokens", "unpriced")
+_NUMBERS = ("attempts", "input_tokens", "output_tokens", "cost", "certainty", "unpriced", *_INPUT)
+
+_COUNTS = ("attempts", "input_tokens", "output_tokens", "unpriced", *_INPUT)
 
 
 @attrs.frozen(kw_only=True)
@@ -68,17 +72,32 @@ def _row(groups: Sequence[str], spent: Spending) -> dict[str, str]:
     return {name: spent.group[name] for name in groups} | {name: str(getattr(spent, name)) for name in _NUMBERS}
 
 
+# Short, so that a table fits a terminal of 80 columns. Input tokens are shown by what is paid for them.
+_HEADINGS = {
+    "attempts": "attempts",
+    "plain_tokens": "plain",
+    "cached_tokens": "cached",
+    "cache_write_tokens": "written",
+    "output_tokens": "output",
+    "cost": "cost, $",
+    "certainty": "certainty",
+    "unpriced": "unpriced",
+}
+
+
 def _table(groups: Sequence[str], found: Sequence[Spending]) -> None:
     if not found:
         print("Nothing was spent.")
         return
+    numbers = [name for name in _HEADINGS if name != "unpriced" or any(spent.unpriced for spent in found)]
     table = Table(box=None, pad_edge=False)
     for name in groups:
         table.add_column(name, overflow="fold")
-    for name in _NUMBERS:
-        table.add_column("cost, $" if name == "cost" else name.replace("_", " "), justify="right")
+    for name in numbers:
+        table.add_column(_HEADINGS[name], justify="right")
     for spent in found:
-        table.add_row(*_row(groups, spent).values())
+        row = _row(groups, spent)
+        table.add_row(*(row[name] for name in (*groups, *numbers)))
     Console().print(table)
 
 

@@ -17,6 +17,7 @@ from clawft_trio.bus import BusConfig
 from clawft_trio.config.structuring import Secret, alias
 from clawft_trio.costs import ModelPrice
 from clawft_trio.llm.catalog import KNOWN, LOCAL_FIRST_BYTE
+from clawft_trio.llm.model_options import ModelOptions
 from clawft_trio.net import Clocks
 from clawft_trio.pipeline import PermissionsPolicy, RateLimitPolicy, RoutingPolicy
 from clawft_trio.resilience import CircuitBreaker, Policy, Retry, RetryBudget, Timeout, compose
@@ -119,6 +120,24 @@ class TimeoutsConfig:
         return _seconds(self.hedge_after_ms)
 
 
+_UNSET = -1.0
+"""Milliseconds of a clock that a model leaves to the general one: null switches it off."""
+
+
+@attrs.frozen(kw_only=True)
+class ClocksConfig:
+    """The clocks of one model, in milliseconds, over those of the `timeouts` section; null switches one off."""
+
+    first_content_ms: float | None = _UNSET
+    gap_ms: float | None = _UNSET
+    tool_gap_ms: float | None = _UNSET
+
+    def over(self, general: TimeoutsConfig) -> TimeoutsConfig:
+        """*general* with the clocks that are set here."""
+        own = {name: value for name, value in attrs.asdict(self).items() if value != _UNSET}
+        return attrs.evolve(general, **own)
+
+
 def _seconds(milliseconds: float | None) -> float | None:
     return None if milliseconds is None else milliseconds / 1000
 
@@ -152,12 +171,51 @@ class ProviderConfig:
     api_base: str | None = attrs.field(default=None, metadata=alias("base_url"))
     extra_headers: Mapping[str, Secret] | None = None
     retry: RetryConfig = RetryConfig()
+    #: where its servers differ from others of their dialect: fields of `llm.Quirks`
+    quirks: Mapping[str, Any] = attrs.field(factory=dict)
+    #: what its models accept, over what the catalog knows: fields of `llm.Rules`
+    rules: Mapping[str, Any] = attrs.field(factory=dict)
+    #: for Azure: addresses deployments by path
+    api_version: str | None = None
+    #: for Azure: names of deployments by model, where they differ
+    deployments: Mapping[str, str] = attrs.field(factory=dict)
     timeouts: ProviderTimeoutsConfig = ProviderTimeoutsConfig()
     #: requests at once; None is the transport's own limit
     concurrency: int | None = attrs.field(default=None, validator=optional(ge(1)))
     #: of the original; for browsers
     browser_direct: bool = False
     cors_proxy: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ModelConfig:
+    """One model: `models["openai/gpt-5-mini"]`. What it leaves out is the general one's."""
+
+    reasoning_effort: str | None = None
+    thinking_budget: int | None = attrs.field(default=None, validator=optional(ge(0)))
+    verbosity: str | None = None
+    temperature: float | None = attrs.field(default=None, validator=optional(ge(0)))
+    seed: int | None = None
+    #: put into the request body as it is, over everything else
+    extra: Mapping[str, Any] = attrs.field(factory=dict)
+    #: where the server differs for this model: fields of `llm.Quirks`
+    quirks: Mapping[str, Any] = attrs.field(factory=dict)
+    #: what the model accepts, over what the catalog knows: fields of `llm.Rules`
+    rules: Mapping[str, Any] = attrs.field(factory=dict)
+    #: milliseconds, over the `timeouts` section: `first_content_ms`, `gap_ms`, `tool_gap_ms`; null switches one off
+    clocks: ClocksConfig | None = None
+
+    @property
+    def options(self) -> ModelOptions:
+        """How the model is asked."""
+        return ModelOptions(
+            reasoning_effort=self.reasoning_effort,
+            thinking_budget=self.thinking_budget,
+            verbosity=self.verbosity,
+            temperature=self.temperature,
+            seed=self.seed,
+            extra=self.extra,
+        )
 
 
 @attrs.frozen(kw_only=True)
@@ -169,6 +227,12 @@ class AgentDefaults:
     model: str | None = None
     max_tokens: int | None = attrs.field(default=None, validator=optional(ge(1)))
     temperature: float | None = attrs.field(default=None, validator=optional(ge(0)))
+    reasoning_effort: str | None = None
+    thinking_budget: int | None = attrs.field(default=None, validator=optional(ge(0)))
+    verbosity: str | None = None
+    seed: int | None = None
+    #: put into each request body as it is, over everything else
+    extra: Mapping[str, Any] = attrs.field(factory=dict)
     max_tool_iterations: int = attrs.field(default=20, validator=ge(1))
     memory_window: int = attrs.field(default=500, validator=ge(0))
     #: whether sessions that fill a model's window are summarized; else their oldest turns are cut
@@ -282,6 +346,8 @@ class Config:
     agents: AgentsConfig = AgentsConfig()
     #: by the name before the slash
     providers: Mapping[str, ProviderConfig] = attrs.field(factory=dict)
+    #: by `provider/model`: how one model is asked, and what it accepts
+    model_options: Mapping[str, ModelConfig] = attrs.field(factory=dict, metadata=alias("models"))
     retry: RetryConfig = RetryConfig()
     timeouts: TimeoutsConfig = TimeoutsConfig()
     #: `provider/model`, in the order in which they are tried
@@ -316,9 +382,12 @@ class Config:
         own = self.providers.get(provider)
         return self.retry if own is None else own.retry.over(self.retry)
 
-    def policy_of(self, provider: str, budget: RetryBudget | None = None) -> Policy:
-        """The strategies around each target of *provider*."""
-        return compose(self.retry_of(provider).policy(budget), CircuitBreaker(), self.timeouts_of(provider).attempt)
+    def policy_of(self, provider: str, budget: RetryBudget | None = None, *, model: str = "") -> Policy:
+        """The strategies around each target of *provider*, with the clocks of *model* where it has its own."""
+        own = self.model_options.get(f"{provider}/{model}")
+        general = self.timeouts_of(provider)
+        timeouts = general if own is None or own.clocks is None else own.clocks.over(general)
+        return compose(self.retry_of(provider).policy(budget), CircuitBreaker(), timeouts.attempt)
 
     def timeouts_of(self, provider: str) -> TimeoutsConfig:
         """The clocks of one provider: its own section over the general one, and longer ones for a local server."""

@@ -41,7 +41,7 @@ from clawft_trio.costs.records import (
     Spending,
 )
 from clawft_trio.costs.spending import GROUPS, Filter, as_text, entries_of, spending_of
-from clawft_trio.store import Store
+from clawft_trio.store import Durability, Store
 
 _FROM_MIDNIGHT = Calendar()
 _NO_BILL = Bill()
@@ -54,6 +54,11 @@ def _utc_now() -> datetime:
 def refunded(outcome: str) -> Bill:
     """The bill of an attempt for which nothing was charged."""
     return Bill(cost=Decimal(0), outcome=outcome)
+
+
+_DURABILITY: Durability = "process"
+"""What charges survive at once: the end of this process, and with it every kill. On SQLite they reach the disk with the
+next commit that a turn waits for, its reply at the latest."""
 
 
 class Ledger:
@@ -123,7 +128,7 @@ class Ledger:
             owner=self.owner,
             lease=self._lease,
         )
-        id_ = await self._store.transact(partial(charges.reserve, self._moment(), wanted))
+        id_ = await self._store.transact(partial(charges.reserve, self._moment(), wanted), durability=_DURABILITY)
         return Reservation(id=id_, claim=claim, amount=amount)
 
     async def settle(self, reservation: Reservation, bill: Bill) -> bool:
@@ -154,7 +159,7 @@ class Ledger:
 
         Cancellation: all are closed, or none.
         """
-        return await self._store.transact(partial(charges.close_all, self._moment(), closings))
+        return await self._store.transact(partial(charges.close_all, self._moment(), closings), durability=_DURABILITY)
 
     async def release(self, turn_ids: Iterable[str]) -> int:
         """Charge what earlier processes reserved for *turn_ids* and the turns below, as lost; returns how many.

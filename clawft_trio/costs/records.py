@@ -217,6 +217,11 @@ class Spending:
     unpriced: int
 
     @property
+    def plain_tokens(self) -> int:
+        """The part of `input_tokens` that was neither read from a prompt cache nor written to one."""
+        return max(0, self.input_tokens - self.cached_tokens - self.cache_write_tokens)
+
+    @property
     def certainty(self) -> Certainty:
         """How far `cost` can be trusted: as far as its weakest part."""
         if self.at_least or self.unpriced:

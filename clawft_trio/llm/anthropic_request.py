@@ -54,6 +54,10 @@ def request_body(request: ChatRequest, model: str, max_tokens: int, rules: Rules
     return {**body, **request.extra}
 
 
+def _forces_tool(request: ChatRequest) -> bool:
+    return bool(request.tools) and request.tool_choice not in {"auto", "none"}
+
+
 def _thinking(request: ChatRequest, max_tokens: int, rules: Rules) -> dict[str, Any]:
     """`thinking` with a budget below *max_tokens*, or the effort of models that choose their own budget."""
     effort, budget = (
@@ -65,7 +69,7 @@ def _thinking(request: ChatRequest, max_tokens: int, rules: Rules) -> dict[str, 
     fields: dict[str, Any] = {}
     if budget is not None and budget < max_tokens:
         fields["thinking"] = {"type": "enabled", "budget_tokens": budget}
-    elif effort is not None and rules.efforts:
+    elif effort is not None and rules.efforts and not _forces_tool(request):
         fields["thinking"] = {"type": "adaptive"}
     if effort is not None and rules.efforts:
         fields["output_config"] = {"effort": effort}

@@ -52,6 +52,8 @@ class _OpenAI:
     quirks: Quirks
     vendor: VendorRules
     azure: Azure | None
+    #: by model, where they differ
+    model_quirks: Mapping[str, Quirks]
 
     def path(self, model: str) -> str:
         return "/chat/completions" if self.azure is None else self.azure.path(model)
@@ -67,11 +69,16 @@ class _OpenAI:
 
     def body(self, request: ChatRequest, model: str, rules: Rules) -> Mapping[str, Any]:
         named = model if self.azure is None else self.azure.deployments.get(model, model)
-        return request_body(request, named, self.quirks, rules)
+        return request_body(request, named, self._quirks(model), rules)
+
+    def _quirks(self, model: str) -> Quirks:
+        return self.model_quirks.get(model, self.quirks)
 
     def reading(self, request: ChatRequest, model: str) -> OpenAIResponseReader:
         answer = ResponseBuilder(provider=self.name, model=model, taken_ids=ids_in(request))
-        return OpenAIResponseReader(answer, ends_with=self.quirks.ends_with, returns=self.quirks.returns)
+        return OpenAIResponseReader(
+            answer, ends_with=self._quirks(model).ends_with, returns=self._quirks(model).returns
+        )
 
 
 def _returning(accepts: VendorRules, quirks: Quirks) -> VendorRules:
@@ -105,6 +112,7 @@ class OpenAICompatible(HttpProvider):
       quirks: where this server differs.
       accepts: what the server's models accept; requests are conformed to it.
       azure: how deployments are addressed, for Azure OpenAI.
+      model_quirks: by model, where it differs from the server's other models.
       key_variable: the environment variable that an error about the key names.
       retryable_statuses: after which the same request may be sent here again.
       now: calendar time, for a `Retry-After` that is a date.
@@ -123,6 +131,7 @@ class OpenAICompatible(HttpProvider):
         quirks: Quirks = _NO_QUIRKS,
         accepts: VendorRules = PLAIN,
         azure: Azure | None = None,
+        model_quirks: Mapping[str, Quirks] | None = None,
         key_variable: str = "",
         retryable_statuses: Iterable[int] = RETRYABLE_STATUSES,
         now: Now = utc_now,
@@ -131,7 +140,13 @@ class OpenAICompatible(HttpProvider):
     ) -> None:
         super().__init__(
             name,
-            _OpenAI(name=name, quirks=quirks, vendor=_returning(accepts, quirks), azure=azure),
+            _OpenAI(
+                name=name,
+                quirks=quirks,
+                vendor=_returning(accepts, quirks),
+                azure=azure,
+                model_quirks=model_quirks or {},
+            ),
             base_url=base_url,
             api_key=api_key,
             model=model,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import attrs
+from attrs.validators import in_
 
 from clawft_trio.chat import ChatRequest, File, Image, JsonObject, Message, Opaque, Part, Text, ToolSpec
 from clawft_trio.codec import encode_json
-from clawft_trio.llm.conform.rules import Rules
+from clawft_trio.llm.conform.rules import Rules, overlaid
 from clawft_trio.llm.conform.schemas import fits_strict
 from clawft_trio.llm.openai_extras import Extra, call_fields, message_fields
 from clawft_trio.llm.openai_response import EndsWith
@@ -19,12 +20,16 @@ from clawft_trio.llm.openai_response import EndsWith
 _TOLERANT = Rules()
 
 
+def _extras(extras: Iterable[Extra]) -> tuple[Extra, ...]:
+    return tuple(extras)
+
+
 @attrs.frozen(kw_only=True)
 class Quirks:
     """Where a server of this dialect differs from the others."""
 
     #: what proves that its streams are whole
-    ends_with: EndsWith = "finish_reason"
+    ends_with: EndsWith = attrs.field(default="finish_reason", validator=in_(get_args(EndsWith)))
     #: the name it has for the limit on output tokens
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     #: whether to ask for usage in streams; the few that refuse the question answer it unasked
@@ -35,7 +40,16 @@ class Quirks:
     #: whether it takes a `prompt_cache_key`, by which requests that begin alike reach the same cache
     prompt_cache_key: bool = False
     #: what of its own answers it wants to see again
-    returns: tuple[Extra, ...] = ()
+    returns: tuple[Extra, ...] = attrs.field(default=(), converter=_extras)
+
+    def over(self, changes: Mapping[str, Any]) -> Quirks:
+        """These quirks with *changes*: fields in snake or camel case, as config.json has them.
+
+        Raises:
+          InvalidData: with the place of each key that is no quirk and each value that does not fit.
+        """
+        new: Quirks = overlaid(self, changes, "$")
+        return new
 
 
 def request_body(request: ChatRequest, model: str, quirks: Quirks, rules: Rules = _TOLERANT) -> dict[str, Any]:

@@ -128,6 +128,8 @@ _GEMINI = Rules(
     name_pattern=r"[a-zA-Z_][a-zA-Z0-9_-]{0,63}",
     schemas=_GOOGLE_SCHEMAS,
     first_user=True,
+    system_first=True,
+    calls_after_user=True,
     last_user=True,
     blank_result="(no output)",
     opaque=("openai:extra_content",),
@@ -204,7 +206,9 @@ DEEPSEEK = VendorRules(
     ),
 )  # fmt: skip
 
-_KIMI_SCHEMAS = SchemaRules(refs=False, items={"type": "string"}, key_pattern=r"[a-zA-Z_][a-zA-Z0-9_.-]{0,63}")
+_KIMI_SCHEMAS = SchemaRules(
+    refs=False, typed_alternatives=False, items={"type": "string"}, key_pattern=r"[a-zA-Z_][a-zA-Z0-9_.-]{0,63}"
+)
 _KIMI_THINKS: Mapping[str, Any] = {"only_temperature": 1.0, "tool_choices": ("auto", "none"), "named_choice": False}
 MOONSHOT = VendorRules(
     Rules(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
+from binascii import Error as BinasciiError
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -9,7 +11,7 @@ from typing import Any, Literal
 import trio
 from msgspec import UNSET
 
-from clawft_trio.chat import Call
+from clawft_trio.chat import Call, File, Image
 from clawft_trio.codec import encode_json
 from clawft_trio.errors import McpError, RequestTimeout, ToolFailed, ToolTimeout
 from clawft_trio.mcp.client import McpClient
@@ -62,8 +64,7 @@ async def call_for(
     except McpError as exc:
         raise ToolFailed(str(exc), tool=context.tool) from exc
     if result.is_error:
-        told = _told(result)
-        raise ToolFailed(told if isinstance(told, str) else encode_json(told).decode(), tool=context.tool)
+        raise ToolFailed(_failure(result), tool=context.tool)
     return _told(result)
 
 
@@ -95,10 +96,44 @@ def _told_to_observers(server: str, tool: str, context: ToolContext) -> Iterator
 
 
 def _told(result: CallToolResult) -> Any:
-    """What a model is told: all text; of everything else, that it was there. Structure where there is no text."""
+    """What a model gets: text, images and recordings in their order. Structure where there is no content."""
     if not result.content and result.structured_content is not UNSET:
         return result.structured_content
+    parts = [_media(block) or _words(block) for block in result.content]
+    if any(isinstance(part, Image | File) for part in parts):
+        return parts
+    return "\n".join(part for part in parts if isinstance(part, str))
+
+
+def _failure(result: CallToolResult) -> str:
+    """What a server says about the failure of its tool, as text."""
+    if not result.content and result.structured_content is not UNSET:
+        return encode_json(result.structured_content).decode()
     return "\n".join(map(_words, result.content))
+
+
+def _media(block: Content) -> Image | File | None:
+    """The image, document or recording that *block* holds; None when it holds none, or one that is not base64."""
+    if isinstance(block, ImageContent):
+        data = _decoded(block.data)
+        return Image(data=data, media_type=block.mime_type) if data else None
+    if isinstance(block, AudioContent):
+        data = _decoded(block.data)
+        return File(data=data, media_type=block.mime_type) if data else None
+    if isinstance(block, EmbeddedResource) and not block.resource.text and block.resource.blob:
+        data, kind = _decoded(block.resource.blob), block.resource.mime_type or ""
+        if data and kind.startswith("image/"):
+            return Image(data=data, media_type=kind)
+        if data and (kind == "application/pdf" or kind.startswith("audio/")):
+            return File(data=data, media_type=kind, name=block.resource.uri.rpartition("/")[2])
+    return None
+
+
+def _decoded(data: str) -> bytes:
+    try:
+        return b64decode(data, validate=True)
+    except (BinasciiError, ValueError):
+        return b""
 
 
 def _words(block: Content) -> str:

@@ -123,7 +123,7 @@ class PromptCaches:
         if usage is not None:
             self._cached += usage.cached_tokens
             self._written += usage.cache_write_tokens
-            self._plain += max(0, usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens)
+            self._plain += usage.plain_tokens
         if request.cache is None or not request.cache.key or (usage.input_tokens if usage else estimate) < _LEAST:
             return
         key = request.cache.key

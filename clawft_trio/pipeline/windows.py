@@ -147,5 +147,6 @@ def _is_unexplained(error: Exception) -> bool:
 
 
 def _continues(request: ChatRequest) -> bool:
+    """Whether *request* holds more than the beginning of a conversation: only then less of it can be sent."""
     roles = [message.role for message in request.messages]
-    return "user" in roles and "assistant" in roles[: len(roles) - roles[::-1].index("user")]
+    return "assistant" in roles or roles.count("user") > 1

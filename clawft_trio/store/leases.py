@@ -46,7 +46,7 @@ _ACQUIRE = """
         END,
         owner = excluded.owner,
         expires = excluded.expires
-    WHERE leases.expires < now_seconds() OR leases.owner = excluded.owner
+    WHERE leases.expires < now_seconds() OR (leases.owner = excluded.owner AND ? = 1)
     RETURNING token
 """
 
@@ -64,9 +64,12 @@ class Lease:
     length: float
 
 
-def acquire(connection: Connection, name: str, owner: str, length: float) -> Lease | None:
-    """Take the lease of *name* if it is free, expired or *owner*'s own; None when another owner has it."""
-    found = connection.execute(_ACQUIRE, (name, owner, length)).fetchone()
+def acquire(connection: Connection, name: str, owner: str, length: float, *, again: bool = False) -> Lease | None:
+    """Take the lease of *name* if it is free or expired or, with *again*, *owner*'s own already; else None.
+
+    Without *again*, of several tasks of one process only one takes it.
+    """
+    found = connection.execute(_ACQUIRE, (name, owner, length, int(again))).fetchone()
     return None if found is None else Lease(name, owner, found[0], length)
 
 
@@ -85,6 +88,11 @@ def release(connection: Connection, lease: Lease) -> None:
     connection.execute(
         "DELETE FROM leases WHERE name = ? AND owner = ? AND token = ?", (lease.name, lease.owner, lease.token)
     )
+
+
+def release_named(connection: Connection, name: str, owner: str) -> None:
+    """Free the lease of *name*, whatever its token is, if *owner* has it."""
+    connection.execute("DELETE FROM leases WHERE name = ? AND owner = ?", (name, owner))
 
 
 def renew(connection: Connection, owner: str, length: float) -> frozenset[str]:

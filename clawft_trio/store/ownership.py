@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TypeVar
 
 import attrs
@@ -11,7 +12,17 @@ import trio
 
 from clawft_trio.errors import LeaseLost, StoreError
 from clawft_trio.store.interface import Connection, Durability, Store, Work
-from clawft_trio.store.leases import Lease, acquire, check, expire_ended, new_owner, release, release_all, renew
+from clawft_trio.store.leases import (
+    Lease,
+    acquire,
+    check,
+    expire_ended,
+    new_owner,
+    release,
+    release_all,
+    release_named,
+    renew,
+)
 
 T = TypeVar("T")
 
@@ -62,6 +73,8 @@ class Ownership:
         self._turns: dict[str, _Guarded] = {}
         self._on_lost: list[Callable[[str], None]] = []
         self._renewed = -float("inf")
+        #: names that the last renewal found and this process does not know
+        self._unknown: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<Ownership {len(self._held)} leases>"
@@ -100,9 +113,9 @@ class Ownership:
         """
 
         def take(connection: Connection) -> Lease | None:
-            found = acquire(connection, name, self.owner, self.length)
+            found = acquire(connection, name, self.owner, self.length, again=True)
             if found is None and expire_ended(connection):
-                found = acquire(connection, name, self.owner, self.length)
+                found = acquire(connection, name, self.owner, self.length, again=True)
             return found
 
         lease = await self.store.transact(take, concurrent=True, durability="process")
@@ -166,6 +179,7 @@ class Ownership:
             renewed = await self.store.transact(
                 lambda c: renew(c, self.owner, self.length), concurrent=True, durability="process"
             )
+            await self._release_forgotten(renewed)
             for name in held:
                 # One that was released or lost meanwhile is not held any more.
                 if name not in renewed and name in self._held:
@@ -175,6 +189,17 @@ class Ownership:
             if guarded.pending:
                 with suppress(LeaseLost):
                     await self.write(turn_id, lambda _: None, durability="process")
+
+    async def _release_forgotten(self, renewed: frozenset[str]) -> None:
+        """Give back what this process holds without knowing it: the answer to its acquisition was lost.
+
+        One that was acquired just now is known by the next renewal.
+        """
+        unknown = {name for name in renewed if name not in self._held}
+        for name in unknown & self._unknown:
+            free = partial(release_named, name=name, owner=self.owner)
+            await self.store.transact(free, concurrent=True, durability="process")
+        self._unknown = unknown
 
     # --- fenced writes -----------------------------------------------------------------------------------
 

@@ -107,7 +107,7 @@ def error_body(dialect: DialectName, step: Status | ErrorEvent) -> JsonObject:
     if dialect == "openai":
         kind = "server_error" if status >= 500 else "invalid_request_error"
         code = step.code or _OPENAI_CODES.get(status, kind)
-        return {"error": {"message": step.message, "type": kind, "param": None, "code": code}}
+        return {"error": {"message": step.message, "type": kind, "param": getattr(step, "param", None), "code": code}}
     kind = step.code or _ANTHROPIC_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
     return {"type": "error", "error": {"type": kind, "message": step.message}}
 

@@ -33,6 +33,8 @@ from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.testing.dialects import DialectName, error_body
 from clawft_trio.testing.script import Status, WireScript
 from clawft_trio.testing.script_player import Exchange, ExchangeEnding, ScriptPlayer, SeenRequest
+from clawft_trio.testing.vendor_checks import Complaint
+from clawft_trio.testing.vendor_rules import Vendor, check_vendor, refusal, refusal_body
 
 _MAX_REQUEST = 64 * 1024 * 1024
 """Bytes of request body that are kept: far more than a test sends, and less than a machine has."""
@@ -57,7 +59,7 @@ Chooser: TypeAlias = Callable[[SeenRequest], WireScript]
 class FaultServer:
     """A running fault server; `open_fault_server` makes one."""
 
-    def __init__(self, choose: Chooser, *, scale: float) -> None:
+    def __init__(self, choose: Chooser, *, scale: float, accepts: Vendor | None = None) -> None:
         self._choose = choose
         self._scale = scale
         self._started = trio.current_time()
@@ -66,6 +68,9 @@ class FaultServer:
         #: requests, by model
         self._asked: Counter[str] = Counter()
         self._changed = trio.lowlevel.ParkingLot()
+        self._accepts = accepts
+        #: the requests that the vendor would refuse, and why
+        self.refusals: list[tuple[SeenRequest, Complaint]] = []
         #: every exchange, in order of arrival
         self.exchanges: list[Exchange] = []
         #: `http://127.0.0.1:port`, for clients that put `/v1` themselves
@@ -121,6 +126,13 @@ class FaultServer:
             self._changed.unpark_all()
             await trio.aclose_forcefully(stream)
 
+    def _complaint(self, request: SeenRequest) -> Complaint | None:
+        """Why the vendor refuses *request*; None when it accepts it, or no vendor was named."""
+        complaint = None if self._accepts is None else refusal(self._accepts, request.body)
+        if complaint is not None:
+            self.refusals.append((request, complaint))
+        return complaint
+
     def _begin(self, request: SeenRequest) -> Exchange:
         exchange = Exchange(request=request)
         self._asked[request.model] += 1
@@ -141,6 +153,7 @@ async def open_fault_server(
     choose: Chooser | None = None,
     scale: float = 1.0,
     port: int = 0,
+    accepts: str = "",
 ) -> AsyncGenerator[FaultServer, None]:
     """Run a fault server on 127.0.0.1 for the length of the block.
 
@@ -150,15 +163,18 @@ async def open_fault_server(
       choose: picks the script from the request instead.
       scale: every time in a script is multiplied by it, `Retry-After` included.
       port: 0 takes a free one.
+      accepts: a vendor (`testing.vendor_rules.Vendor`): a request that it would refuse gets its 400 and no script is
+        played for it. `FaultServer.refusals` lists them.
 
     Raises:
       OSError: the port is taken.
+      ValueError: there is no script, or no rules of the vendor.
       Exception: what *choose* raised.
 
     Cancellation: connections are closed, and nothing is left.
     """
     pick = choose or _by_count(scripts, models or {})
-    server = FaultServer(pick, scale=scale)
+    server = FaultServer(pick, scale=scale, accepts=check_vendor(accepts) if accepts else None)
     async with open_hidden_nursery() as nursery:
         listen = functools.partial(trio.serve_tcp, server.serve_stream, port, host="127.0.0.1")
         listeners: list[trio.SocketListener] = await nursery.start(listen)
@@ -224,6 +240,8 @@ class _Connection:
         request = self._seen(head, body)
         if request is None:
             await self._refuse(head, body)
+        elif (complaint := self._server._complaint(request)) is not None:
+            await self._send_whole(400, encode_json(refusal_body(self._server._accepts or "openai", complaint)))
         elif not await self._play(request):
             return False
         return self._http.our_state is h11.DONE and self._http.their_state is h11.DONE

@@ -122,6 +122,8 @@ class Status:
     #: seconds, sent as `Retry-After` after scaling; None sends no such header
     retry_after: float | None = attrs.field(default=None, kw_only=True)
     headers: Mapping[str, str] = attrs.field(default=_NO_HEADERS, kw_only=True)
+    #: the parameter that the error names, in the OpenAI dialect
+    param: str | None = attrs.field(default=None, kw_only=True)
 
 
 @attrs.frozen

@@ -26,12 +26,13 @@ from clawft_trio.errors import (
 )
 from clawft_trio.nursery import cleanup_scope, open_hidden_nursery
 from clawft_trio.observe.events import LockWaited, ToolEnded, ToolStarted
+from clawft_trio.tools.media import MEDIA_LIMIT, Media, split_result
 from clawft_trio.tools.path_keys import path_keys
 from clawft_trio.tools.path_locks import LockMode, LockRequest, PathLocks, Want
 from clawft_trio.tools.result import ToolOutcome, ToolResult, contained, error_text, outcome_of
 from clawft_trio.tools.thread_pool import ThreadPool
 from clawft_trio.tools.tool import Tool, ToolContext
-from clawft_trio.tools.truncate import RESULT_LIMIT, answer_text
+from clawft_trio.tools.truncate import RESULT_LIMIT
 
 _JOURNAL_GRACE = 5.0
 """Seconds in which the record of a finished call must be kept, also while everything is being cancelled."""
@@ -53,6 +54,8 @@ class FanOutPolicy:
     longest_arguments: int = attrs.field(default=4 * 1024 * 1024, validator=attrs.validators.ge(1024))
     #: bytes of an answer
     longest_answer: int = attrs.field(default=RESULT_LIMIT, validator=attrs.validators.ge(1024))
+    #: bytes of one image or file in an answer; a larger one is replaced by a line of text
+    largest_media: int = attrs.field(default=MEDIA_LIMIT, validator=attrs.validators.ge(0))
 
 
 @attrs.frozen(kw_only=True)
@@ -105,6 +108,8 @@ class _Job:
     started: float | None = None
     #: what the tool function returned
     value: object = None
+    #: the images and files in it
+    media: tuple[Media, ...] = ()
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -245,7 +250,9 @@ class FanOut:
         try:
             with scope:
                 job.value = await tool.function(job.arguments, context)
-                return answer_text(job.value, limit=self.policy.longest_answer)
+                limits = self.policy
+                text, job.media = split_result(job.value, limit=limits.longest_answer, media_limit=limits.largest_media)
+                return text
         except Exception as exc:
             # What a tool raises on its way out, because its time was over, does not change why it ended.
             if scope.cancelled_caught:
@@ -315,6 +322,7 @@ class FanOut:
             waited=started - self._began,
             error=error,
             value=job.value if error is None else None,
+            media=job.media if error is None else (),
         )
 
     def _tell_start(self, job: _Job, now: float) -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 import attrs
 import trio
 
-from clawft_trio.chat import Message
+from clawft_trio.chat import File, Image, Message, Text
 from clawft_trio.codec import encode_json
 from clawft_trio.errors import (
     InvalidArguments,
@@ -54,13 +54,18 @@ class ToolResult:
     #: seconds that it waited for a worker, its approval and its locks
     waited: float = attrs.field(default=0.0, kw_only=True)
     error: Exception | None = attrs.field(default=None, kw_only=True, eq=False)
+    #: images and files that the tool returned, beside the text
+    media: tuple[Image | File, ...] = attrs.field(default=(), kw_only=True)
     #: what the tool function returned, before it became text; None when it failed
     value: object = attrs.field(default=None, kw_only=True, eq=False, repr=False)
 
     @property
     def message(self) -> Message:
         """The answer as the next request needs it."""
-        return Message.tool(self.text, tool_call_id=self.call_id)
+        if not self.media:
+            return Message.tool(self.text, tool_call_id=self.call_id)
+        text = (Text(self.text),) if self.text else ()
+        return Message("tool", (*text, *self.media), tool_call_id=self.call_id)
 
 
 def outcome_of(error: Exception) -> ToolOutcome:

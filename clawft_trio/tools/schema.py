@@ -142,10 +142,28 @@ def _schema_of(struct: type[msgspec.Struct], notes: Mapping[str, str]) -> JsonOb
     shared = whole["$defs"]
     schema: dict[str, Any] = shared.pop("Arguments")
     del schema["title"]
+    for each in (*shared.values(), schema):
+        _describe_items(each)
     for name, note in notes.items():
         if name in schema["properties"]:
             schema["properties"][name].setdefault("description", note)
     return schema | {"$defs": shared} if shared else schema
+
+
+def _describe_items(schema: Any) -> None:
+    """Give each array in *schema* its `items`.
+
+    A bare list has none, and vendors refuse every request that offers such a tool.
+    """
+    if not isinstance(schema, dict):
+        return
+    if schema.get("type") == "array" and "prefixItems" not in schema:
+        schema.setdefault("items", {})
+    inner = [*schema.get("properties", {}).values(), schema.get("items"), schema.get("additionalProperties")]
+    for keyword in ("anyOf", "prefixItems"):
+        inner.extend(schema.get(keyword, ()))
+    for one in inner:
+        _describe_items(one)
 
 
 def _check_struct(struct: type[msgspec.Struct], schema: JsonObject) -> Check:

@@ -15,7 +15,7 @@ from clawft_trio import Config, TurnPolicy, open_agent, tool
 from clawft_trio.agent import CompactionPolicy, Excess, SummaryCompactor
 from clawft_trio.agent.agent import Agent
 from clawft_trio.agent.background import open_background
-from clawft_trio.agent.compaction import Ask, plan, transcript
+from clawft_trio.agent.compaction import Ask, plan, transcript, within
 from clawft_trio.agent.session_view import Compaction, SessionTail, StoredMessage, shown, with_summary
 from clawft_trio.chat import ChatRequest, ChatResponse, Message, ToolCall
 from clawft_trio.errors import InvalidResponse, ServerError
@@ -257,7 +257,7 @@ async def test_a_summary_that_is_not_whole_is_refused(reason: str) -> None:
         await trio.lowlevel.checkpoint()
         return ChatResponse(content="half", finish_reason=reason)
 
-    excess = Excess(session="s", messages=(Message.user("q"),), summary="", budget=100)
+    excess = Excess(session="s", messages=(Message.user("q"),), summary="", budget=100, room=4000)
     with pytest.raises(InvalidResponse):
         await SummaryCompactor().compact(excess, asked)
 
@@ -268,6 +268,29 @@ def test_the_transcript_has_calls_and_the_beginning_of_results() -> None:
     assert text.splitlines()[:2] == ["user: q0", "assistant: (calls look with {})"]
     assert "(5000 characters)" in text
     assert len(text) < 1200
+
+
+@given(st.text(st.sampled_from("ab Z9.é漢\n"), max_size=3000), st.integers(0, 400))
+@settings(deadline=None)
+def test_a_text_is_cut_to_its_tokens(text: str, room: int) -> None:
+    cut = within(text, room)
+    assert cut == text or count_tokens(cut) <= max(room, count_tokens("[...]"))
+    assert cut != text or count_tokens(text) <= room or text == "[...]"
+
+
+async def test_the_request_for_a_summary_fits_its_room() -> None:
+    asked: list[ChatRequest] = []
+
+    async def ask_model(request: ChatRequest, model: str) -> ChatResponse:
+        await trio.lowlevel.checkpoint()
+        asked.append(request)
+        return ChatResponse(content="short")
+
+    messages = tail([(3000, 3000)] * 20).messages
+    excess = Excess(session="s", messages=messages, summary="old " * 50, budget=100, room=1500)
+    assert await SummaryCompactor().compact(excess, ask_model) == "short"
+    assert 1000 < request_tokens(asked[0]) <= 1500
+    assert "old old" in asked[0].messages[1].text
 
 
 def test_a_summary_counts_as_it_is_shown() -> None:

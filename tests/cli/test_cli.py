@@ -219,8 +219,10 @@ async def test_skills_are_listed_and_what_is_wrong_with_any_is_told(tmp_path: Pa
 
 async def test_costs_say_who_spent_what_in_three_forms(tmp_path: Path) -> None:
     store, config = tmp_path / "agent.db", tmp_path / "config.json"
-    config.write_text(json.dumps({"prices": {"server/m": {"input": 1, "output": 2}}}))
-    async with open_fault_server([Say("Hello."), Finish(usage=Usage(input_tokens=1000, output_tokens=500))]) as server:
+    config.write_text(json.dumps({"prices": {"server/m": {"input": 1, "output": 2, "cached": 1}}}))
+    async with open_fault_server(
+        [Say("Hello."), Finish(usage=Usage(input_tokens=1000, output_tokens=500, cached_tokens=600))]
+    ) as server:
         asked = await run(
             "ask", "hi", "--base-url", server.url, "-m", "m", "--store", str(store), "--config", str(config)
         )
@@ -232,6 +234,10 @@ async def test_costs_say_who_spent_what_in_three_forms(tmp_path: Path) -> None:
     rows = (await run("costs", str(store), "--by", "sender", "--format", "csv")).stdout.decode().splitlines()
     assert rows[0].startswith("sender,attempts,")
     assert rows[1].startswith("local:local,1,1000,500,0.002")
+    parts = dict(zip(rows[0].split(","), rows[1].split(","), strict=True))
+    cached, written, plain = (parts[name] for name in ("cached_tokens", "cache_write_tokens", "plain_tokens"))
+    assert (cached, written, plain) == ("600", "0", "400")
+    assert [row["plain_tokens"] for row in told] == [400]
     assert b"local:local" in (await run("costs", str(store))).stdout
     assert (await run("costs", str(store), "--by", "colour")).returncode == 2
 

@@ -131,11 +131,11 @@ def anthropic_budget(budget: int | None, effort: str | None, rules: Rules) -> in
 
 
 def _continues_without_thinking(request: ChatRequest) -> bool:
-    """Whether the last message is a tool's result, and the call's message does not begin with thinking."""
-    if request.messages[-1].role != "tool":
+    """Whether results follow the assistant's last message, and that does not begin with thinking."""
+    messages = request.messages
+    last = next((place for place in reversed(range(len(messages))) if messages[place].role == "assistant"), None)
+    if last is None or not any(message.role == "tool" for message in messages[last:]):
         return False
-    calling = next((message for message in reversed(request.messages) if message.tool_calls), None)
-    if calling is None:
-        return False
+    calling = messages[last]
     first = next((part for part in calling.content if getattr(part, "dialect", "") == "anthropic"), None)
     return getattr(first, "block", {}).get("type") not in {"thinking", "redacted_thinking"}

@@ -129,6 +129,9 @@ def _joined(messages: Iterable[Message]) -> Message:
     parts = list(first.content)
     calls = first.tool_calls
     for message in others:
+        if message.tool_calls:
+            # The OpenAI dialect has its reasoning beside the text: a message has one of each kind.
+            parts = [part for part in parts if not (isinstance(part, Opaque) and part.dialect.startswith("openai:"))]
         parts = _with_parts(parts, message.content)
         calls += message.tool_calls
     origins = {message.origin for message in (first, *others)}
@@ -145,21 +148,23 @@ def _with_parts(parts: list[Part], more: Sequence[Part]) -> list[Part]:
 
 
 def _alternate(messages: Sequence[Message], rules: Rules, changes: Counter[str]) -> Sequence[Message]:
-    if not rules.alternate:
+    if not (rules.alternate or rules.calls_after_user):
         return messages
     joined: list[Message] = []
     for message in messages:
-        if joined and _meet(joined[-1], message):
+        if joined and _meet(joined[-1], message, rules):
             joined[-1] = _joined((joined[-1], message))
             changes["messages of one role joined"] += 1
         else:
             joined.append(message)
-    return joined
+    return joined if len(joined) < len(messages) else messages
 
 
-def _meet(one: Message, other: Message) -> bool:
+def _meet(one: Message, other: Message, rules: Rules) -> bool:
     # After calls come their results, so two messages of the assistant in a row have calls in the second at most.
-    return one.role == other.role and one.role in {"user", "assistant"}
+    if one.role != other.role or one.role not in {"user", "assistant"}:
+        return False
+    return rules.alternate or one.role == "assistant"
 
 
 def _user_after_tool(messages: Sequence[Message], rules: Rules, changes: Counter[str]) -> Sequence[Message]:
@@ -171,7 +176,7 @@ def _user_after_tool(messages: Sequence[Message], rules: Rules, changes: Counter
             placed.append(Message.assistant(RECEIVED))
             changes["assistant messages put between results and questions"] += 1
         placed.append(message)
-    return placed
+    return placed if len(placed) > len(messages) else messages
 
 
 def _ends(messages: Sequence[Message], rules: Rules, changes: Counter[str]) -> Sequence[Message]:

@@ -87,6 +87,8 @@ class SchemaRules:
     items: Mapping[str, Any] = attrs.field(factory=dict)
     #: names of properties
     key_pattern: str = _pattern(r"[\s\S]{1,256}")
+    #: whether `type` may stand beside `anyOf`; otherwise it goes into each of the alternatives
+    typed_alternatives: bool = True
     #: levels of nesting; what is deeper accepts anything
     depth: int = 32
 
@@ -118,6 +120,8 @@ class Rules:
     last_user: bool = False
     #: two messages of the user or of the assistant in a row are refused
     alternate: bool = False
+    #: calls are accepted only right after a user's message or a result: not after another message of the assistant
+    calls_after_user: bool = False
     #: a user's message may follow a tool's result
     user_after_tool: bool = True
     #: system messages are accepted at the beginning only
@@ -210,22 +214,27 @@ def overlay(rules: Rules, changes: Mapping[str, Any]) -> Rules:
     Raises:
       InvalidData: with the place of each key that is no rule and each value that does not fit.
     """
-    overlaid: Rules = _overlaid(rules, changes, "$")
-    return overlaid
+    new: Rules = overlaid(rules, changes, "$")
+    return new
 
 
-def _overlaid(record: Any, changes: Mapping[str, Any], place: str) -> Any:
+def overlaid(record: Any, changes: Mapping[str, Any], place: str) -> Any:
+    """A frozen *record* with *changes* of its fields, each checked; *place* is where they stand.
+
+    Raises:
+      InvalidData: with the place of each key that is no field and each value that does not fit.
+    """
     fields = {field.name: field for field in attrs.fields(type(record))}
     values: dict[str, Any] = {}
     problems: list[Problem] = []
     for key, value in changes.items():
         name, here = _snake(key), f"{place}.{key}"
         if name not in fields:
-            problems.append(Problem(here, "unknown rule; known: " + ", ".join(fields)))
+            problems.append(Problem(here, "unknown key; known: " + ", ".join(fields)))
             continue
         own = getattr(record, name)
         if isinstance(own, SchemaRules) and isinstance(value, Mapping):
-            values[name] = _overlaid(own, value, here)
+            values[name] = overlaid(own, value, here)
             continue
         values[name] = value
         if wrong := _misfit(value, str(fields[name].type)):

@@ -155,6 +155,9 @@ class _Walk:
             _without_type_list(own)
         if rules.formats is not None and own.get("format") not in rules.formats:
             own.pop("format", None)
+        if not rules.typed_alternatives and "type" in own and isinstance(own.get("anyOf"), list):
+            kind = own.pop("type")
+            own["anyOf"] = [{"type": kind, **one} if isinstance(one, Mapping) else one for one in own["anyOf"]]
         if not rules.mixed_enums and isinstance(own.get("enum"), list):
             _with_text_enum(own)
 

@@ -1,0 +1,84 @@
+"""Attachments of bus messages reach the model; what may not is replaced by a line that says why."""
+
+import base64
+
+import pytest
+
+from clawft_trio import InboundMessage, open_agent
+from clawft_trio.agent.media import LARGEST, MOST, media_parts
+from clawft_trio.chat import File, Image, Text
+from clawft_trio.net import AddressPolicy
+from clawft_trio.testing import ScriptedProvider
+
+PNG = "data:image/png;base64," + base64.b64encode(b"PNG").decode()
+
+
+async def parts_of(*media, workspace=None, policy=None):
+    noted = []
+    parts = await media_parts(media, workspace=workspace, policy=policy or AddressPolicy(), observer=noted.append)
+    return parts, [event.details["error"] for event in noted]
+
+
+async def test_images_files_and_texts_are_attached_as_what_they_are(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"PNG")
+    (tmp_path / "doc.pdf").write_bytes(b"%PDF")
+    (tmp_path / "notes.txt").write_text("remember")
+    parts, errors = await parts_of(
+        "a.png",
+        "doc.pdf",
+        "notes.txt",
+        PNG,
+        "https://example.org/b.jpg",
+        "https://example.org/c.pdf",
+        workspace=tmp_path,
+    )
+    assert errors == []
+    assert parts == (
+        Image(data=b"PNG", media_type="image/png"),
+        File(data=b"%PDF", media_type="application/pdf", name="doc.pdf"),
+        Text("[attachment notes.txt]\nremember"),
+        Image(data=b"PNG", media_type="image/png"),
+        Image(url="https://example.org/b.jpg", media_type="image/jpeg"),
+        File(url="https://example.org/c.pdf", media_type="application/pdf", name="c.pdf"),
+    )
+
+
+@pytest.mark.parametrize(
+    "bad",
+    ["../secret.png", "link.png", "missing.png", "empty.png", "data:nonsense", "data:image/png;base64,§", "http://example.org/a.png",
+     "https://127.0.0.1/a.png", "https://10.0.0.7/x.png", "https://u:p@example.org/a.png", "file:///etc/passwd", "https://blocked.org/a.png"],
+)  # fmt: skip
+async def test_what_may_not_be_attached_leaves_a_line_and_an_event(bad, tmp_path):
+    workspace = tmp_path / "w"
+    workspace.mkdir()
+    (tmp_path / "secret.png").write_bytes(b"SECRET")
+    (workspace / "link.png").symlink_to(tmp_path / "secret.png")
+    (workspace / "empty.png").touch()
+    policy = AddressPolicy(blocked_domains=("blocked.org",))
+    (part,), errors = await parts_of(bad, workspace=workspace, policy=policy)
+    assert isinstance(part, Text)
+    assert part.text.startswith("[attachment ")
+    assert "SECRET" not in part.text
+    assert len(errors) == 1
+
+
+async def test_attachments_are_limited_in_size_and_number(tmp_path):
+    with (tmp_path / "big.png").open("wb") as file:
+        file.truncate(LARGEST + 1)
+    parts, errors = await parts_of("big.png", *[PNG] * MOST, workspace=tmp_path)
+    assert len(errors) == 2
+    assert sum(isinstance(part, Image) for part in parts) == MOST - 1
+
+
+async def test_an_attachment_of_a_bus_message_reaches_the_model(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"PNG")
+    model = ScriptedProvider.saying("a cat")
+    async with open_agent(["s/m"], providers={"s": model}, workspace=tmp_path) as agent:
+        await agent.bus.publish_inbound(
+            InboundMessage(channel="c", sender_id="u", chat_id="1", content="What is it?", media=("a.png",))
+        )
+        async for reply in agent.bus.outbound("c"):
+            if reply.kind == "final":
+                break
+    (question,) = [message for message in model.requests[0].messages if message.role == "user"]
+    assert question.content[-1] == Image(data=b"PNG", media_type="image/png")

@@ -1,0 +1,205 @@
+"""The fault server refuses what vendors refuse, in their own error shapes, and nothing else."""
+
+import json
+
+import pytest
+
+from clawft_trio.chat import Call, ChatRequest, Message
+from clawft_trio.errors import RequestRejected
+from clawft_trio.llm import OpenAICompatible
+from clawft_trio.testing import Finish, Say, open_fault_server
+from clawft_trio.testing.vendor_rules import RULES, refusal, refusal_body
+
+USER = {"role": "user", "content": "q"}
+OBJECT = {"type": "object", "properties": {}}
+
+
+def call(id_="abcdefghi", name="weather", arguments="{}", **more):
+    return {"id": id_, "type": "function", "function": {"name": name, "arguments": arguments}, **more}
+
+
+def calling(*calls, **more):
+    return {"role": "assistant", "content": None, "tool_calls": list(calls), **more}
+
+
+def result(id_="abcdefghi", content="rain"):
+    return {"role": "tool", "tool_call_id": id_, "content": content}
+
+
+def tools(schema=OBJECT, name="weather", description="d"):
+    return {
+        "tools": [{"type": "function", "function": {"name": name, "description": description, "parameters": schema}}]
+    }
+
+
+def chat(*messages, model="m", **more):
+    return {"model": model, "messages": list(messages), **more}
+
+
+def image(url="data:image/png;base64,UE5H", role="user"):
+    return {"role": role, "content": [{"type": "image_url", "image_url": {"url": url}}]}
+
+
+ACCEPTED = {
+    "gemini-openai": chat(USER, calling(call(extra_content={"google": {"thought_signature": "x"}}), content="I look."), result(), model="gemini-3-pro", **tools()),
+    "moonshot": chat(USER, calling(call(), reasoning_content=" "), result(), model="kimi-k2.6", temperature=1, **tools()),
+    "deepseek": chat(USER, calling(call(), reasoning_content=""), result(), **tools()),
+    "perplexity": chat(USER, {"role": "assistant", "content": "A"}, USER),
+}  # fmt: skip
+OPENAI_LIKE = [vendor for vendor in RULES if vendor != "anthropic"]
+
+
+@pytest.mark.parametrize("vendor", OPENAI_LIKE)
+def test_a_sound_request_is_accepted(vendor):
+    assert refusal(vendor, ACCEPTED.get(vendor, chat(USER, calling(call()), result(), **tools()))) is None
+    assert refusal(vendor, chat({"role": "system", "content": "Be brief."}, USER)) is None
+
+
+REFUSED = [
+    ("openai", chat()),
+    ("openai", chat(USER, {"role": "assistant", "content": None})),
+    ("openai", chat(USER, calling(call()))),
+    ("openai", chat(USER, calling(call()), USER)),
+    ("openai", chat(USER, result())),
+    ("openai", chat(USER, calling(call("x" * 41)), result("x" * 41))),
+    ("openai", chat(USER, calling(call(name="my tool")), result())),
+    ("openai", chat(USER, **tools({"type": "object"}))),
+    ("openai", chat(USER, **tools({**OBJECT, "anyOf": []}))),
+    ("openai", chat(USER, **tools({"type": "object", "properties": {"x": {"type": "array"}}}))),
+    ("openai", chat(USER, **tools({"type": "object", "properties": {"x": {"$ref": "#/$defs/no"}}}))),
+    ("openai", chat(USER, **tools(name="n" * 65))),
+    ("openai", chat(USER, **tools(description="d" * 1025))),
+    ("openai", chat(USER, tool_choice="auto")),
+    ("openai", chat(USER, model="gpt-5-mini", temperature=0.7)),
+    ("openai", chat(USER, model="o3", max_tokens=5)),
+    ("openai", chat(USER, model="gpt-4o", reasoning_effort="low")),
+    ("openai", chat(USER, stop=list("abcde"))),
+    ("openai", chat(image("data:image/tiff;base64,eA=="))),
+    ("openai", chat(USER, image(role="assistant"))),
+    ("mistral", chat(USER, calling(call("call_0")), result("call_0"), **tools())),
+    ("mistral", chat(USER, calling(call()), result(), USER, **tools())),
+    ("mistral", chat(USER, {"role": "assistant", "content": "A"})),
+    ("mistral", chat(USER, stream_options={"include_usage": True})),
+    ("mistral", chat(USER, {"role": "assistant", "content": "A", "reasoning_content": "x"}, USER)),
+    ("gemini-openai", chat(USER, calling(call()), result(), model="gemini-3-pro", **tools())),
+    ("gemini-openai", chat(USER, **tools({"type": "object", "properties": {"x": {"type": "string", "format": "uri"}}}))),
+    ("gemini-openai", chat(USER, **tools({"type": "object", "properties": {"x": {"type": ["string", "null"]}}}))),
+    ("gemini-openai", chat(USER, **tools({**OBJECT, "additionalProperties": False}))),
+    ("gemini-openai", chat(calling(call()), result(), **tools())),
+    ("gemini-openai", chat({"role": "user", "content": ""})),
+    ("gemini-openai", chat(USER, **tools(name="9lives"))),
+    ("moonshot", chat(USER, calling(call(), reasoning_content=""), result(), model="kimi-k2.6", **tools())),
+    ("moonshot", chat(USER, calling(call()), result(content=""), **tools())),
+    ("moonshot", chat(USER, model="kimi-k2.5", temperature=0.3)),
+    ("moonshot", chat(image("https://example.org/a.png"))),
+    ("deepseek", chat(image())),
+    ("deepseek", chat(USER, USER)),
+    ("deepseek", chat(USER, calling(call()), result(), **tools())),
+    ("groq", chat(USER, {"role": "assistant", "content": "A", "reasoning_content": "x"}, USER)),
+    ("groq", chat(image())),
+    ("xai", chat(USER, {"role": "assistant", "content": ""}, USER)),
+    ("xai", chat(USER, model="grok-4", stop=["x"])),
+    ("openrouter", chat(USER, calling(call("a b")), result("a b"), **tools())),
+    ("perplexity", chat(USER, USER)),
+    ("perplexity", chat(USER, **tools())),
+    ("vllm", chat(USER, calling(call(arguments='{"a')), result(), **tools())),
+    ("vllm", chat(USER, {"role": "system", "content": "x"}, USER)),
+    ("bedrock", chat(USER, calling(call("a:b")), result("a:b"), **tools())),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("vendor", "body"), REFUSED)
+def test_what_the_vendor_refuses_is_refused(vendor, body):
+    assert refusal(vendor, body) is not None
+
+
+def claude(*messages, **more):
+    return {"model": "claude-sonnet-4-5", "max_tokens": 4000, "messages": list(messages), **more}
+
+
+def use(id_="toolu_1", name="weather", arguments=None):
+    return {"type": "tool_use", "id": id_, "name": name, "input": {} if arguments is None else arguments}
+
+
+def used(*blocks):
+    return {"role": "assistant", "content": list(blocks)}
+
+
+def results(*ids):
+    return {"role": "user", "content": [{"type": "tool_result", "tool_use_id": id_, "content": "rain"} for id_ in ids]}
+
+
+THOUGHT = {"type": "thinking", "thinking": "hm", "signature": "c2ln"}
+THINKING = {"type": "enabled", "budget_tokens": 2000}
+REFUSED_BY_ANTHROPIC = [
+    claude(),
+    {"model": "m", "messages": [USER]},
+    claude({"role": "assistant", "content": "A"}, USER),
+    claude({"role": "system", "content": "s"}, USER),
+    claude({"role": "user", "content": "  "}),
+    claude({"role": "user", "content": []}),
+    claude(USER, used(use("functions.weather:0")), results("functions.weather:0")),
+    claude(USER, used(use()), USER),
+    claude(USER, used(use())),
+    claude(USER, results("toolu_1")),
+    claude(USER, used(use(), use()), results("toolu_1")),
+    claude(USER, used(use(arguments="x")), results("toolu_1")),
+    claude(USER, used(use(name="my tool")), results("toolu_1")),
+    claude(USER, used({"type": "thinking", "thinking": "hm"}, use()), results("toolu_1")),
+    claude(USER, used(THOUGHT), USER),
+    claude(USER, {"role": "assistant", "content": "A "}),
+    claude(USER, {"role": "assistant", "content": "A"}, model="claude-opus-4-8"),
+    claude(USER, temperature=1.5),
+    claude(USER, temperature=0.5, model="claude-opus-4-8"),
+    claude(USER, stop_sequences=["\n"]),
+    claude(USER, thinking=THINKING, temperature=0.5),
+    claude(USER, thinking={"type": "enabled", "budget_tokens": 500}),
+    claude(USER, thinking={"type": "enabled", "budget_tokens": 9000}),
+    claude(USER, used(use()), results("toolu_1"), thinking=THINKING),
+    claude(USER, tools=[{"name": "a", "input_schema": {}}]),
+    claude(USER, tools=[{"name": "a", "input_schema": {**OBJECT, "oneOf": []}}]),
+    claude(USER, tools=[{"name": "a", "input_schema": {"type": "object", "properties": {"$filter": {}}}}]),
+    claude(USER, tool_choice={"type": "auto"}),
+    claude(USER, seed=7),
+    claude({"role": "user", "content": [{"type": "image", "source": {"type": "base64", "media_type": "image/tiff", "data": "eA=="}}]}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("body", REFUSED_BY_ANTHROPIC)
+def test_what_anthropic_refuses_is_refused(body):
+    assert refusal("anthropic", body) is not None
+
+
+def test_a_sound_request_is_accepted_by_anthropic():
+    thinks = claude(USER, used(THOUGHT, use()), results("toolu_1"), thinking=THINKING, tools=[{"name": "weather", "input_schema": OBJECT}])  # fmt: skip
+    assert refusal("anthropic", thinks) is None
+    assert refusal("anthropic", claude(USER, {"role": "assistant", "content": "A"}, USER)) is None
+
+
+@pytest.mark.parametrize("vendor", RULES)
+def test_each_refusal_has_its_vendors_shape(vendor):
+    complaint = refusal(vendor, {"model": "m", "messages": []})
+    assert complaint is not None
+    body = json.loads(json.dumps(refusal_body(vendor, complaint)))
+    inner = body[0] if isinstance(body, list) else body
+    assert complaint.message in json.dumps(inner, ensure_ascii=False).replace('\\"', '"')
+
+
+async def test_the_server_answers_400_and_plays_no_script_for_what_its_vendor_refuses():
+    async with open_fault_server([Say("hi"), Finish()], accepts="openai") as server:
+        async with OpenAICompatible("x", base_url=server.url, model="gpt-5-mini") as provider:
+            with pytest.raises(RequestRejected) as caught:
+                await provider.complete(
+                    ChatRequest([Message.user("q")], extra={"temperature": 0.3, "stop": "a"}), Call()
+                )
+            answer = await provider.complete(ChatRequest([Message.user("q")]), Call())
+    assert (caught.value.status, caught.value.code) == (400, "unsupported_parameter")
+    assert answer.text == "hi"
+    assert len(server.requests) == 1
+    assert [complaint.param for _, complaint in server.refusals] == ["temperature", "stop"]
+
+
+async def test_a_vendor_without_rules_is_an_error_that_names_those_with():
+    with pytest.raises(ValueError, match="known are anthropic, openai"):
+        async with open_fault_server([Finish()], accepts="acme"):
+            raise AssertionError("not reached")
