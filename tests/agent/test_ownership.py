@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 import trio
-from hypothesis import HealthCheck, settings
-from hypothesis.stateful import initialize, invariant, precondition, rule, run_state_machine_as_test
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, settings, strategies as st
+from hypothesis.stateful import invariant, rule, run_state_machine_as_test
 
 from clawft_trio.agent.journal import Claimed, Journal, Unfinished, turn_id_of
 from clawft_trio.agent.open_agent import MIGRATIONS
@@ -291,9 +290,7 @@ async def test_a_lease_whose_answer_was_lost_is_given_back(shared_place) -> None
 
 async def test_a_channel_is_served_by_one_process_and_then_by_the_next(shared_place) -> None:
     async with open_store(shared_place, migrations=MIGRATIONS) as store:
-        buses = []
-        for _ in range(2):
-            buses.append(MessageBus(undelivered=LeasedUndelivered(Ownership(store))))
+        buses = [MessageBus(undelivered=LeasedUndelivered(Ownership(store))) for _ in range(2)]
         worker = Worker(store)
         for number in (1, 2):
             await worker.journal.accept(asks("a", number), claim=False)
