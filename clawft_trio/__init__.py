@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         Call as Call,
         ChatRequest as ChatRequest,
         ChatResponse as ChatResponse,
+        Citation as Citation,
         Discarded as Discarded,
         Image as Image,
         Message as Message,
@@ -78,6 +79,7 @@ if TYPE_CHECKING:
     )
     from clawft_trio.errors import (
         AllProvidersExhausted as AllProvidersExhausted,
+        AnswerTooLarge as AnswerTooLarge,
         AuthFailed as AuthFailed,
         BudgetExceeded as BudgetExceeded,
         BulkheadFull as BulkheadFull,
@@ -88,6 +90,7 @@ if TYPE_CHECKING:
         ConfigError as ConfigError,
         ContentFiltered as ContentFiltered,
         ContextLengthExceeded as ContextLengthExceeded,
+        EmptyAnswer as EmptyAnswer,
         InvalidAnswer as InvalidAnswer,
         InvalidArguments as InvalidArguments,
         InvalidData as InvalidData,
@@ -110,6 +113,7 @@ if TYPE_CHECKING:
         ToolError as ToolError,
         TransportFailed as TransportFailed,
         Unsupported as Unsupported,
+        WrongAddress as WrongAddress,
     )
     from clawft_trio.files import (
         FileCache as FileCache,
@@ -117,6 +121,7 @@ if TYPE_CHECKING:
     from clawft_trio.llm import (
         Anthropic as Anthropic,
         OpenAICompatible as OpenAICompatible,
+        OpenAIResponses as OpenAIResponses,
         StreamCallback as StreamCallback,
         complete as complete,
         open_stream as open_stream,
@@ -199,20 +204,20 @@ _HOMES = {
     "auth": "AuthContext UserPermissions",
     "bus": "BusConfig Channel MessageBus open_bus serve_channel",
     "chat": """
-        Call ChatRequest ChatResponse Discarded Image Message Opaque Provider ReasoningDelta Reset
+        Call ChatRequest ChatResponse Citation Discarded Image Message Opaque Provider ReasoningDelta Reset
         StreamEvent Text TextDelta ToolCall ToolCallDelta ToolCallReady ToolSpec UsageReport
     """,
     "config": "Config load_config parse_config",
     "context": "ContextBuilder Memory Skills",
     "errors": """
-        AllProvidersExhausted AuthFailed BudgetExceeded BulkheadFull BusClosed BusFull CircuitOpen
-        ClawftError ConfigError ContentFiltered ContextLengthExceeded InvalidAnswer InvalidArguments InvalidData
-        InvalidResponse McpError ModelNotFound NotConfigured PeerError PeerGone PermissionDenied
+        AllProvidersExhausted AnswerTooLarge AuthFailed BudgetExceeded BulkheadFull BusClosed BusFull CircuitOpen
+        ClawftError ConfigError ContentFiltered ContextLengthExceeded EmptyAnswer InvalidAnswer InvalidArguments
+        InvalidData InvalidResponse McpError ModelNotFound NotConfigured PeerError PeerGone PermissionDenied
         ProviderError ProviderTimeout QuotaExhausted RateLimitExceeded RateLimited Refused RequestRejected
-        ServerError StreamTruncated ToolError TransportFailed Unsupported
+        ServerError StreamTruncated ToolError TransportFailed Unsupported WrongAddress
     """,
     "files": "FileCache",
-    "llm": "Anthropic OpenAICompatible StreamCallback complete open_stream provider_named",
+    "llm": "Anthropic OpenAICompatible OpenAIResponses StreamCallback complete open_stream provider_named",
     "mcp": """
         HttpServer McpClient McpServer StdioServer StreamServer ToolServer connect_mcp open_mcp open_toolset serve_mcp
         serve_mcp_http wrap_mcp

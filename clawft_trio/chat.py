@@ -26,11 +26,26 @@ Role = Literal["system", "user", "assistant", "tool"]
 # --- messages ---------------------------------------------------------------------------------------
 
 
+@attrs.frozen(kw_only=True)
+class Citation:
+    """A source that a provider gives for a piece of text."""
+
+    #: the wire dialect of `raw` (`anthropic`, `openai`, `responses`); only that dialect gets it back
+    dialect: str
+    url: str = ""
+    title: str = ""
+    #: the passage of the source that supports the text
+    quote: str = ""
+    #: the whole object as the provider sent it, positions and document ids included
+    raw: JsonObject = attrs.field(factory=dict, repr=False)
+
+
 @attrs.frozen
 class Text:
-    """Plain text."""
+    """Plain text, with the sources that the provider gave for it."""
 
     text: str
+    citations: tuple[Citation, ...] = attrs.field(default=(), kw_only=True)
 
 
 @attrs.frozen(kw_only=True)
@@ -194,6 +209,8 @@ class ChatRequest:
     response_schema: JsonObject | None = attrs.field(default=None, kw_only=True)
     #: ask the wire for a stream; either way `Call.emit` tells what is seen
     stream: bool = attrs.field(default=True, kw_only=True)
+    #: accept an answer without text, call or refusal; otherwise it is the error `EmptyAnswer`
+    allow_empty: bool = attrs.field(default=False, kw_only=True)
     #: marks for the provider's prompt cache; None writes none
     cache: PromptCache | None = attrs.field(default=None, kw_only=True)
     #: put into the request body as it is, over everything else
@@ -208,7 +225,13 @@ class ChatRequest:
 
 
 FinishReason: TypeAlias = str
-"""`stop`, `length`, `tool_calls`, `content_filter`, `aborted` (the consumer stopped it), or a provider's own."""
+"""`stop`, `length`, `tool_calls`, `content_filter` (filtered or refused), `pause_turn` (the provider waits to be
+asked to go on), `aborted` (the consumer stopped it) or `incomplete` (of a partial answer)."""
+
+CALLS_MAY_RUN = frozenset({"stop", "tool_calls"})
+"""The finish reasons of answers whose tool calls are whole and meant. After any other, no call may be executed."""
+
+_REASONING_BLOCKS = frozenset({"thinking", "redacted_thinking", "reasoning"})
 
 
 @attrs.frozen(kw_only=True)
@@ -232,6 +255,14 @@ class ChatResponse:
     attempts: tuple[AttemptRecord, ...] = ()
     #: in US dollars; None when nobody metered it or the price is not known
     cost: Decimal | None = None
+    #: the text in which the model refused, where the dialect marks it; it is part of `text`, too
+    refusal: str = ""
+    #: the provider's own finish reason, for example `end_turn` or `MAX_TOKENS`
+    raw_finish_reason: str = ""
+    #: the service tier that the provider billed (`default`, `flex`, `priority`); empty when it names none
+    service_tier: str = ""
+    #: what the provider sent and no other field holds, as it came: `usage`, `system_fingerprint`, `container`, …
+    provider_details: JsonObject = attrs.field(factory=dict, repr=False)
     #: the `provider/model` that was asked; `model` is what the provider calls it
     origin: str = ""
 
@@ -239,6 +270,18 @@ class ChatResponse:
     def text(self) -> str:
         """All its plain text."""
         return "".join(part.text for part in self.content if isinstance(part, Text))
+
+    @property
+    def citations(self) -> tuple[Citation, ...]:
+        """The sources of all its text, in order."""
+        return tuple(citation for part in self.content if isinstance(part, Text) for citation in part.citations)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether an answer that ended as a success holds nothing but, at most, reasoning."""
+        if self.finish_reason not in CALLS_MAY_RUN or self.tool_calls or self.refusal or self.text.strip():
+            return False
+        return not any(isinstance(part, Image) or _is_substance(part) for part in self.content)
 
     @property
     def message(self) -> Message:
@@ -250,6 +293,14 @@ class ChatResponse:
             origin=self.origin,
             refused=self.finish_reason == "content_filter",
         )
+
+
+def _is_substance(part: Part) -> bool:
+    """Whether *part* is a block of an answer that is more than reasoning, such as a generated image."""
+    if not isinstance(part, Opaque) or ":" in part.dialect:
+        return False
+    kind = part.block.get("type")
+    return kind not in _REASONING_BLOCKS and kind != "message"
 
 
 # --- what is seen on the way -------------------------------------------------------------------------
@@ -276,6 +327,7 @@ class ToolCallDelta:
     #: which call of this answer, from 0, whatever the wire called it
     index: int
     id: str = ""
+    #: the name as far as it is known; a later one that is not empty replaces it
     name: str = ""
     #: the next piece of the arguments' JSON text
     arguments: str = ""

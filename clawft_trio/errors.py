@@ -13,7 +13,10 @@ ClawftError
 │   ├── TransportFailed            the connection could not be made or broke
 │   ├── ProviderTimeout            one of the clocks ran out; `clock` says which
 │   ├── InvalidResponse            what came back is not the protocol
-│   │   └── EventTooLarge          one event of the stream is larger than `limit` bytes
+│   │   ├── EventTooLarge          one event of the stream is larger than `limit` bytes
+│   │   └── AnswerTooLarge         the whole answer is larger than `limit` characters
+│   ├── EmptyAnswer                a success without text, tool call or refusal
+│   ├── WrongAddress               there is no such API at this URL; the message names method and URL
 │   ├── StreamTruncated            the stream ended without its terminal mark; `partial` is attached
 │   ├── CircuitOpen                not tried: this target has been failing; `retry_after` is its next probe
 │   ├── BulkheadFull               not tried: too many calls are waiting for this target
@@ -89,6 +92,8 @@ class ClawftError(Exception):
 
     #: the same again may succeed
     retryable: bool = False
+    #: how often at most it is worth trying again after this error; None leaves it to the policy
+    max_retries: int | None = None
     #: another target may succeed
     curable_elsewhere: bool = False
     #: says something about the target's health: breakers and cooldowns count it
@@ -289,6 +294,35 @@ class EventTooLarge(InvalidResponse):
         )
         #: bytes that one event may have
         self.limit = limit
+
+
+class AnswerTooLarge(InvalidResponse):
+    """The answer is larger than was allowed: text, reasoning, tool arguments and kept blocks together."""
+
+    retryable = False
+
+    def __init__(self, *, limit: int, provider: str = "", model: str = "", partial: ChatResponse | None = None) -> None:
+        super().__init__(
+            f"the answer is larger than max_answer={limit} characters", provider=provider, model=model, partial=partial
+        )
+        #: characters that an answer may have
+        self.limit = limit
+
+
+class EmptyAnswer(ProviderError):
+    """The answer ended as a success and holds no text, no tool call and no refusal; at most reasoning.
+
+    Asking once more may help, as may another target. `ChatRequest.allow_empty` accepts such answers.
+    """
+
+    retryable = True
+    max_retries = 1
+
+
+class WrongAddress(ProviderError):
+    """The server answers, but has no such API at this URL. The message names the method and the URL."""
+
+    blames_target = True
 
 
 class StreamTruncated(ProviderError):

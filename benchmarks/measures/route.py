@@ -14,7 +14,6 @@ from clawft_trio.auth import ADMIN, USER, AuthContext, UserPermissions
 from clawft_trio.chat import Call, ChatRequest, Message, ToolSpec
 from clawft_trio.llm import OpenAICompatible
 from clawft_trio.pipeline import (
-    Admission,
     Allowance,
     ModelTier,
     OneProvider,
@@ -23,6 +22,7 @@ from clawft_trio.pipeline import (
     RoutingPolicy,
     TieredRouter,
     TokenBudgetAssembler,
+    TurnAdmission,
 )
 from clawft_trio.testing import ScriptedProvider
 
@@ -77,7 +77,7 @@ def _pipeline() -> Pipeline:
     return Pipeline(
         router=TieredRouter(RoutingPolicy(mode="tiered", tiers=TIERS, selection_strategy="lowest_cost")),
         transport=OneProvider(ScriptedProvider.saying("hello")),
-        admission=Admission(limiter=RateLimiter(), budget=Purse()),
+        admission=TurnAdmission(limiter=RateLimiter(), budget=Purse()),
     )
 
 

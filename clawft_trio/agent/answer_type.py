@@ -16,6 +16,7 @@ from clawft_trio.chat import JsonObject
 from clawft_trio.codec import encode_json
 from clawft_trio.errors import InvalidData, Problem
 from clawft_trio.tools.json_schema import path_schema, problem_of, to_path
+from clawft_trio.tools.pydantic_types import problems_of
 
 _WRAPPED = "answer"
 """The one key of the object around an answer that is no object: providers promise a shape for objects only."""
@@ -93,15 +94,9 @@ def _by_pydantic(kind: Any) -> TypeSchema:
             # As JSON: in strict mode a date is no string, unless it comes out of JSON.
             return adapter.validate_json(encode_json(raw))
         except ValueError as exc:
-            if not hasattr(exc, "errors"):
-                raise
-            raise InvalidData([Problem(_path(error["loc"]), error["msg"]) for error in exc.errors()]) from exc
+            raise InvalidData(problems_of(exc)) from exc
 
     return _as_object(root, shared, validate)
-
-
-def _path(steps: Iterable[str | int]) -> str:
-    return "$" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
 
 
 # --- schemas --------------------------------------------------------------------------------------------

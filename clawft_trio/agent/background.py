@@ -48,6 +48,8 @@ class Background:
         except ClawftError as exc:
             # No caller waits for it, and the next turn finds the session as it was.
             _log.warning("work on session %s failed: %s", session, exc)
+        except Exception:  # noqa: BLE001 - a bug in the work costs no other session its agent
+            _log.exception("work on session %s failed", session)
         finally:
             self._running.pop(session).set()
 

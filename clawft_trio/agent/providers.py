@@ -32,7 +32,7 @@ class NamedModel:
         options: ModelOptions = NO_OPTIONS,
         general: ModelOptions = NO_OPTIONS,
     ) -> None:
-        self._provider = recorded(provider)
+        self._provider = recorded(provider, refuse_empty=True)
         self._target = target
         self._options = options
         self._general = general

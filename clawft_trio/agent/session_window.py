@@ -118,12 +118,12 @@ class SessionWindow:
         made = self._plan(self.overhead)
         return made is not None and await self._compact(made, decision, needed=True)
 
-    def compact_later(self, said: Sequence[Message], request: ChatRequest, decision: RoutingDecision) -> None:
-        """After the turn, which has added *said*: make the session shorter beside what comes next, if it is time."""
+    def compact_later(self, added: Sequence[Message], request: ChatRequest, decision: RoutingDecision) -> None:
+        """After the turn, which has added *added*: make the session shorter beside what comes next, if it is time."""
         if self.background is None or self._store is None:
             return
         self.limit = self.models.input_limit(request, decision)
-        used = self.overhead + sum(map(message_tokens, (*self.messages, *said)))
+        used = self.overhead + sum(map(message_tokens, (*self.messages, *added)))
         if used + count_tokens(self.tail.compaction.summary) > self.policy.start * self.limit:
             self.background.start(self.session, partial(self._compact_beside, decision))
 
@@ -144,10 +144,10 @@ class SessionWindow:
             try:
                 summary = await self._summary(made, decision)
                 summarized = True
-            except ClawftError:
+            except Exception as exc:
                 if not needed:
-                    raise
-                # The turn goes on with less: its question matters more than what was said long ago.
+                    raise ClawftError(f"no summary: {exc!r}") from exc
+                # The turn goes on with less: its question matters more than what is long past.
                 summary = compaction.summary
             compaction = attrs.evolve(compaction, summary=summary)
         return await self._keep(compaction, left_out=len(made.excess), summarized=summarized)

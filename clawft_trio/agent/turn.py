@@ -30,10 +30,11 @@ from clawft_trio.agent.turn_types import (
     TurnRequest,
 )
 from clawft_trio.attempts import AttemptRecord, Latency, Usage, deciding_attempt
-from clawft_trio.chat import Call, ChatRequest, ChatResponse, Message, PromptCache, ToolCall, ToolSpec
+from clawft_trio.chat import CALLS_MAY_RUN, Call, ChatRequest, ChatResponse, Message, PromptCache, ToolCall, ToolSpec
 from clawft_trio.context import ContextBuilder
 from clawft_trio.errors import ConsumerLeft, InvalidAnswer, InvalidData, PermissionDenied, Problem
 from clawft_trio.llm.conform.order import is_blank
+from clawft_trio.llm.response_builder import PAUSED
 from clawft_trio.nursery import cleanup_scope
 from clawft_trio.observe.events import TurnEnded, TurnStarted
 from clawft_trio.pipeline import RoutingDecision
@@ -44,6 +45,18 @@ from clawft_trio.tools.result import error_text
 
 _GRACE = 5.0
 """Seconds that writing down a turn may take after it was cancelled."""
+
+
+_CALLS_ARE_ANSWERED = CALLS_MAY_RUN | {"length"}
+"""The finish reasons after which the calls of an answer get results. After `length` each result is a refusal.
+
+After any other (filtered, refused, aborted) the answer did not mean its calls, and they are dropped.
+"""
+
+_NO_ROUNDS_LEFT = (
+    "There is no answer: the model was still calling tools when the turn had used all its rounds of tools. "
+    "Ask again, or ask for less at once."
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -112,6 +125,8 @@ class _Turn:
         self._shown = Shown(call.emit)
         self._answer: object = None
         self._corrections = 0
+        #: the reply when the model has none after its last round of tools
+        self._closing_text = ""
         self._request: ChatRequest | None = None
         # Made when there is something to read: making a tool costs as much as a whole turn does else.
         self._results: ToolRegistry | None = None
@@ -155,7 +170,13 @@ class _Turn:
             response = await self._ask(request, number, without_tools=last)
             self._rounds.append(response)
             heard: list[Message] = []
-            called = bool(response.tool_calls) and response.finish_reason != "aborted"
+            if response.finish_reason == PAUSED and not last:
+                # The provider stopped between calls of its own tools, and goes on when it is given its answer so far.
+                tool_rounds += 1
+                self._said.append(response.message)
+                request = attrs.evolve(request, messages=(*request.messages, response.message))
+                continue
+            called = bool(response.tool_calls) and response.finish_reason in _CALLS_ARE_ANSWERED
             if called:
                 tool_rounds += not last
                 self._said.append(response.message)
@@ -167,10 +188,20 @@ class _Turn:
                 except InvalidAnswer as exc:
                     heard.append(await self._sent_back(exc))
                 else:
-                    self._said.extend([] if called else [response.message])
+                    self._said.extend(self._closing(response, called=called))
                     return
             messages = (*request.messages, response.message, *heard)
             request = self._request = attrs.evolve(request, messages=messages, tools=self._tools(messages))
+
+    def _closing(self, response: ChatResponse, *, called: bool) -> list[Message]:
+        """What *response*, the last one of the turn, adds to the conversation."""
+        if not called:
+            # Calls of an answer that did not mean them stay without a result, and would be refused with the next turn.
+            return [attrs.evolve(response.message, tool_calls=())]
+        if response.text.strip():
+            return []
+        self._closing_text = _NO_ROUNDS_LEFT
+        return [Message.assistant(_NO_ROUNDS_LEFT)]
 
     async def _read(self, response: ChatResponse) -> None:
         """Take *response* as the answer, if it has the form that was asked for."""
@@ -345,7 +376,7 @@ class _Turn:
         last = self._rounds[-1] if self._rounds else ChatResponse(finish_reason="aborted")
         records = self._call.log.records
         return Reply(
-            text=last.text,
+            text=self._closing_text or last.text,
             finish_reason="aborted" if self._aborted else last.finish_reason,
             provider=last.provider,
             model=last.model,

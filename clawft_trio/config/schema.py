@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import attrs
-from attrs.validators import and_, ge, gt, le, optional
+from attrs.validators import and_, deep_mapping, ge, gt, instance_of, le, optional
 
 from clawft_trio.bus import BusConfig
 from clawft_trio.config.structuring import Secret, alias
@@ -22,6 +22,8 @@ from clawft_trio.net import Clocks
 from clawft_trio.pipeline import PermissionsPolicy, RateLimitPolicy, RoutingPolicy
 from clawft_trio.resilience import CircuitBreaker, Policy, Retry, RetryBudget, Timeout, compose
 from clawft_trio.retry_hints import RETRYABLE_STATUSES
+
+_WINDOWS: Any = deep_mapping(value_validator=ge(1), key_validator=instance_of(str))
 
 
 def _ms(default: float | None, *names: str) -> Any:
@@ -361,7 +363,7 @@ class Config:
     #: the `provider/model` whose price a target has: Azure deployments, names with a region; `*` may end both
     price_aliases: Mapping[str, str] = attrs.field(factory=dict)
     #: tokens that models take, input and output together, by pattern of `provider/model`; the first that matches counts
-    context_windows: Mapping[str, int] = attrs.field(factory=dict)
+    context_windows: Mapping[str, int] = attrs.field(factory=dict, validator=_WINDOWS)
     skills: SkillsConfig = attrs.field(factory=SkillsConfig)
     memory: MemoryConfig = MemoryConfig()
     #: of the original, let be

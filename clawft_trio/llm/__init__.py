@@ -24,6 +24,7 @@ from clawft_trio.llm.http_provider import HttpProvider as HttpProvider
 from clawft_trio.llm.model_endpoint import ApiKey as ApiKey, HttpOptions as HttpOptions, Sign as Sign
 from clawft_trio.llm.openai import Azure as Azure, OpenAICompatible as OpenAICompatible
 from clawft_trio.llm.openai_request import Quirks as Quirks
+from clawft_trio.llm.responses import OpenAIResponses as OpenAIResponses
 from clawft_trio.llm.stream import (
     Stream as Stream,
     StreamCallback as StreamCallback,

@@ -13,7 +13,7 @@ from clawft_trio.llm.anthropic_response import AnthropicResponseReader, EndsWith
 from clawft_trio.llm.conform import Rules, VendorRules
 from clawft_trio.llm.http_provider import HttpProvider
 from clawft_trio.llm.model_endpoint import ApiKey, HttpOptions, Sign
-from clawft_trio.llm.response_builder import ResponseBuilder
+from clawft_trio.llm.response_builder import MAX_ANSWER, ResponseBuilder
 from clawft_trio.llm.tool_calls import ids_in
 from clawft_trio.llm.vendors import ANTHROPIC
 from clawft_trio.retry_hints import RETRYABLE_STATUSES, Now, utc_now
@@ -69,6 +69,7 @@ class Anthropic(HttpProvider):
       accepts: what the server's models accept; requests are conformed to it.
       key_variable: the environment variable that an error about the key names.
       retryable_statuses: after which the same request may be sent here again.
+      max_answer: characters that an answer may have, reasoning and tool arguments included.
       now: calendar time, for a `Retry-After` that is a date.
       sign: signs each request: gets method, URL and body, and returns headers.
       http: passed on to `HttpEndpoint`: `connections`, `clocks`, `proxy`, `verify`, `client` and the others.
@@ -87,6 +88,7 @@ class Anthropic(HttpProvider):
         accepts: VendorRules = ANTHROPIC,
         key_variable: str = "ANTHROPIC_API_KEY",
         retryable_statuses: Iterable[int] = RETRYABLE_STATUSES,
+        max_answer: int = MAX_ANSWER,
         now: Now = utc_now,
         sign: Sign | None = None,
         **http: Unpack[HttpOptions],
@@ -100,6 +102,7 @@ class Anthropic(HttpProvider):
             headers=headers,
             key_variable=key_variable,
             retryable_statuses=retryable_statuses,
+            max_answer=max_answer,
             now=now,
             sign=sign,
             http=http,

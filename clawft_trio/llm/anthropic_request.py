@@ -10,7 +10,7 @@ import msgspec
 
 from clawft_trio.chat import ChatRequest, File, Image, Message, Opaque, Part, Text, ToolCall, ToolSpec
 from clawft_trio.llm.anthropic_cache import mark_cache
-from clawft_trio.llm.anthropic_response import DIALECT
+from clawft_trio.llm.anthropic_response import CALLS, DIALECT
 from clawft_trio.llm.conform.calls import MALFORMED
 from clawft_trio.llm.conform.options import anthropic_budget
 from clawft_trio.llm.conform.rules import Rules
@@ -107,7 +107,9 @@ def _blocks(message: Message) -> Iterator[dict[str, Any]]:
         yield {"type": "tool_result", "tool_use_id": message.tool_call_id or "", "content": said}
         return
     yield from said
-    yield from map(_tool_use, message.tool_calls)
+    more = next((part.block for part in message.content if isinstance(part, Opaque) and part.dialect == CALLS), {})
+    for call in message.tool_calls:
+        yield _tool_use(call) | more.get(call.id, {})
 
 
 def _said(message: Message) -> Iterator[Part]:
@@ -121,7 +123,8 @@ def _said(message: Message) -> Iterator[Part]:
 
 def _block(part: Part) -> dict[str, Any]:
     if isinstance(part, Text):
-        return {"type": "text", "text": part.text}
+        cited = [dict(citation.raw) for citation in part.citations if citation.dialect == DIALECT]
+        return {"type": "text", "text": part.text, **({"citations": cited} if cited else {})}
     if isinstance(part, Opaque):
         return dict(part.block)
     title = {"title": part.name} if isinstance(part, File) and part.name else {}

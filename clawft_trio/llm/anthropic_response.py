@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import msgspec
 
-from clawft_trio.chat import ReasoningDelta, StreamEvent, TextDelta
-from clawft_trio.llm.response_builder import ResponseBuilder, opaque
-from clawft_trio.llm.tool_calls import TooManyCalls
+from clawft_trio.chat import Citation, Opaque, ReasoningDelta, Reset, StreamEvent, TextDelta, ToolCall
+from clawft_trio.errors import InvalidResponse
+from clawft_trio.llm import lenient
+from clawft_trio.llm.anthropic_block import KeptBlock
+from clawft_trio.llm.lenient import NOT_JSON, NotDecodable, as_index
+from clawft_trio.llm.response_builder import (
+    ANTHROPIC_FINISH_REASONS,
+    ResponseBuilder,
+    finish_word,
+    opaque,
+    unknown_finish,
+)
+from clawft_trio.llm.tool_calls import TooManyCalls, as_text
 from clawft_trio.llm.usage import UsageReader, read_messages_usage
-from clawft_trio.net.sse import SSEDecoder
+from clawft_trio.net.sse import ServerSentEvent, SSEDecoder
 
 DIALECT = "anthropic"
+
+CALLS = "anthropic:tool_use"
+"""The dialect of the block that holds what tool calls have beside id, name and input (`caller`), by id."""
 
 # An answer has a handful of blocks; this many is a server gone wrong.
 MAX_BLOCKS = 4096
@@ -31,58 +44,27 @@ class _Delta(msgspec.Struct, gc=False):
     thinking: str | None = None
     signature: str | None = None
     partial_json: str | None = None
-    stop_reason: str | None = None
-
-
-class _Message(msgspec.Struct, gc=False):
-    id: str | None = None
-    model: str | None = None
-    usage: Any = None
-    content: list[dict[str, Any]] | None = None
-    stop_reason: str | None = None
+    stop_reason: Any = None
 
 
 class _Event(msgspec.Struct, gc=False):
     type: str = ""
-    index: int = 0
+    index: int | None = None
     delta: _Delta | None = None
     content_block: dict[str, Any] | None = None
-    message: _Message | None = None
+    message: dict[str, Any] | None = None
     usage: Any = None
-    error: Any = None
-    request_id: Any = None
-
-
-class _Whole(_Message, gc=False):
-    type: str = ""
     error: Any = None
     request_id: Any = None
 
 
 _decode = msgspec.json.Decoder(_Event).decode
-_decode_whole = msgspec.json.Decoder(_Whole).decode
 
-_NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-
-
-class _Block:
-    """A content block that is kept as it is, growing by its deltas."""
-
-    __slots__ = ("block", "input", "signature", "thinking")
-
-    def __init__(self, block: Mapping[str, Any]) -> None:
-        self.block = dict(block)
-        self.thinking: list[str] = []
-        self.signature: list[str] = []
-        self.input: list[str] = []
-
-    def closed(self) -> dict[str, Any]:
-        for name, pieces in (("thinking", self.thinking), ("signature", self.signature)):
-            if pieces:
-                self.block[name] = str(self.block.get(name) or "") + "".join(pieces)
-        if self.input:
-            self.block["input"] = msgspec.json.decode("".join(self.input))
-        return self.block
+# Read field by field; the other fields of a message go into `provider_details`.
+_READ = frozenset(
+    {"id", "type", "role", "model", "content", "stop_reason", "delta", "usage", "error", "message", "request_id"}
+)
+_READ_OF_CALL = frozenset({"type", "id", "name", "input"})
 
 
 class AnthropicResponseReader:
@@ -95,25 +77,41 @@ class AnthropicResponseReader:
         self.error: Any = None
         self.violation: str = ""
         self._ends_with = ends_with
-        self._sse = SSEDecoder()
+        self._sse = SSEDecoder(error_lines=True)
+        self._halves = lenient.SurrogateJoiner()
+        self._begin(answer)
+
+    def _begin(self, answer: ResponseBuilder) -> None:
+        """Read a message from its start into *answer*."""
+        self.answer = answer
+        answer.blocks = self._blocks_of_calls
         self._usage = UsageReader(read_messages_usage, answer.provider)
         # The blocks that are open, by index: the type of each, and for those kept as they are, the block.
         self._open: dict[int, str] = {}
-        self._kept: dict[int, _Block] = {}
+        self._kept: dict[int, KeptBlock] = {}
         self._blocks = 0
+        self._started = False
+        #: what the calls have beside id, name and input, by their position
+        self._of_calls: dict[int, dict[str, Any]] = {}
 
     def feed(self, data: bytes) -> list[StreamEvent]:
         """Take the next bytes of an event stream."""
         out: list[StreamEvent] = []
-        for sse in self._sse.feed(data):
-            try:
-                event = _decode(sse.data)
-            except _NOT_JSON as exc:
-                self._violate(f"an event of the stream is not one of the Messages API: {exc}")
-            else:
-                self._take(event, out)
-            if self.ended:
-                break
+        try:
+            for sse in self._sse.feed(data):
+                try:
+                    event = _decode(sse.data)
+                except NOT_JSON:
+                    self._take_undecodable(sse, out)
+                else:
+                    if self._halves.held or not event.type:
+                        self._take_undecodable(sse, out)
+                    else:
+                        self._take(event, sse.data, out)
+                if self.ended:
+                    break
+        except (NotDecodable, RecursionError) as exc:
+            self._violate(f"an event of the stream is not one of the Messages API: {exc}")
         return out
 
     def feed_whole(self, body: bytes) -> list[StreamEvent]:
@@ -121,148 +119,226 @@ class AnthropicResponseReader:
         out: list[StreamEvent] = []
         self.ended = True
         try:
-            message = _decode_whole(body)
-        except _NOT_JSON as exc:
+            message = lenient.scrubbed(lenient.decode_object(body))
+            if message.get("type") == "error" or message.get("error"):
+                self._fail(message.get("error") or message, message.get("request_id"))
+            elif not isinstance(message.get("content"), list | str):
+                self._violate("the answer has no content")
+            else:
+                self._take_message({"stop_reason": "end_turn"} | _without_null(message), out)
+        except (NotDecodable, RecursionError) as exc:
             self._violate(f"the answer is not a message: {exc}")
-            return out
-        if message.type == "error" or message.error is not None:
-            self._fail(message.error, message.request_id)
-        elif message.content is None:
-            self._violate("the answer has no content")
-        else:
-            self._take_message(message, out)
+        self.ended = True
         return out
 
-    def feed_end(self) -> None:
-        """Take note that the event stream has ended."""
+    def feed_end(self) -> list[StreamEvent]:
+        """Take note that the event stream has ended; a last event without its blank line counts if it is whole."""
+        out: list[StreamEvent] = []
+        for sse in () if self.ended else self._sse.feed_end():
+            try:
+                lenient.decode(sse.data)
+            except NotDecodable:
+                continue
+            self._take_undecodable(sse, out)
         self.ended = True
+        return out
 
     # --- events ---------------------------------------------------------------------------------------
 
-    def _take(self, event: _Event, out: list[StreamEvent]) -> None:
+    def _take(self, event: _Event, data: bytes, out: list[StreamEvent]) -> None:
         kind = event.type
         if kind == "content_block_delta":
             if event.delta is not None:
-                self._take_delta(event.index, event.delta, out)
+                index = event.index
+                self._take_delta(self._last_open() if index is None else index, event.delta, data, out)
         elif kind == "content_block_start":
-            self._start_block(event.index, event.content_block or {}, out)
+            index = self._blocks if event.index is None else event.index
+            self._start_block(index, event.content_block or {}, out)
         elif kind == "content_block_stop":
-            self._stop_block(event.index)
+            self._stop_block(self._last_open() if event.index is None else event.index, out)
         elif kind == "message_delta":
-            self._take_message_delta(event, out)
-        elif kind == "message_start" and event.message is not None:
-            self._take_origin(event.message, out)
+            self._take_message_delta(event, data, out)
+        elif kind == "message_start":
+            self._start_message(event.message or {}, out)
         elif kind == "message_stop":
-            self._stop_message()
-        elif kind == "error":
-            self._fail(event.error, event.request_id)
+            self._stop_message(out)
+        elif kind == "error" or event.error:
+            self._fail(event.error or lenient.scrubbed(lenient.decode_object(data)), event.request_id)
         # `ping`, and the kinds that are still to be invented, say nothing about the answer.
 
-    def _take_delta(self, index: int, delta: _Delta, out: list[StreamEvent]) -> None:
+    def _last_open(self) -> int:
+        return max(self._open, default=-1)
+
+    def _take_delta(self, index: int, delta: _Delta, data: bytes, out: list[StreamEvent]) -> None:
         kind = delta.type
         if kind == "text_delta":
-            if delta.text:
-                self.answer.text.write(delta.text)
-                out.append(TextDelta(delta.text))
+            self._say(delta.text or "", out)
         elif kind == "input_json_delta":
             self._take_input(index, delta.partial_json or "", out)
+        elif kind == "thinking_delta":
+            thought = delta.thinking or ""
+            if index in self._kept:
+                self._kept[index].append("thinking", thought)
+            self._think(thought, out)
         elif index in self._kept:
-            block = self._kept[index]
-            if kind == "thinking_delta" and delta.thinking:
-                block.thinking.append(delta.thinking)
-                self.answer.reasoning.write(delta.thinking)
-                out.append(ReasoningDelta(delta.thinking))
-            elif kind == "signature_delta":
-                block.signature.append(delta.signature or "")
+            if kind == "signature_delta":
+                self._kept[index].append("signature", delta.signature or "")
+            else:
+                self._kept[index].merge(_raw_delta(data))
+        elif kind == "citations_delta":
+            self._cite(_raw_delta(data).get("citation"))
 
     def _take_input(self, index: int, piece: str, out: list[StreamEvent]) -> None:
         if index in self._kept:
-            self._kept[index].input.append(piece)
-        elif piece and self._open.get(index) == "tool_use":
-            out.append(self.answer.calls.add(index=index, id="", name="", arguments=piece))
+            self._kept[index].append("input", piece)
+        elif self._open.get(index) == "tool_use":
+            if piece:
+                out.append(self.answer.calls.add(index=index, id="", name="", arguments=piece))
+        elif piece:
+            self._violate("arguments came for a tool call that has not begun")
 
     def _start_block(self, index: int, block: Mapping[str, Any], out: list[StreamEvent]) -> None:
         self._blocks += 1
         if self._blocks > MAX_BLOCKS:
             self._violate(f"more than {MAX_BLOCKS} content blocks in one answer")
             return
-        kind = str(block.get("type"))
-        self._open[index] = kind
-        if kind == "text":
-            self._say(str(block.get("text") or ""), out)
+        kind = block.get("type")
+        self._open[index] = kind = kind if isinstance(kind, str) else ""
+        if kind == "text" or not kind:
+            # Each block of text is a part of its own, so that it goes back as it came.
+            self.answer.close_text()
+            self._say(lenient.any_text(block.get("text")), out)
+            for citation in block.get("citations") or ():
+                self._cite(citation)
         elif kind == "tool_use":
             self._start_call(index, block, out)
         else:
             self.answer.close_text()
-            self._kept[index] = _Block(block)
-            self._think(block, out)
+            self._kept[index] = KeptBlock(block)
+            if kind == "thinking":
+                self._think(lenient.any_text(block.get("thinking")), out)
 
     def _start_call(self, index: int, block: Mapping[str, Any], out: list[StreamEvent]) -> None:
         given = block.get("input")
         try:
-            out.append(
-                self.answer.calls.add(
-                    index=index,
-                    id=str(block.get("id") or ""),
-                    name=str(block.get("name") or ""),
-                    # In a stream it is always empty, and comes in pieces.
-                    arguments=msgspec.json.encode(given).decode() if given else "",
-                )
+            delta = self.answer.calls.add(
+                index=index,
+                id=str(block.get("id") or ""),
+                name=str(block.get("name") or ""),
+                # In a stream it is nearly always empty, and comes in pieces.
+                arguments=as_text(given) if given else "",
             )
         except TooManyCalls as exc:
             self._violate(str(exc))
+            return
+        out.append(delta)
+        more = {name: value for name, value in block.items() if name not in _READ_OF_CALL}
+        if more:
+            self._of_calls[delta.index] = more
+
+    def _blocks_of_calls(self, reasoning: str, calls: tuple[ToolCall, ...]) -> Iterator[Opaque]:  # noqa: ARG002 - the protocol's
+        if self._of_calls and calls:
+            yield opaque(CALLS, {calls[position].id: more for position, more in self._of_calls.items()})
 
     def _say(self, text: str, out: list[StreamEvent]) -> None:
         if text:
             self.answer.text.write(text)
             out.append(TextDelta(text))
 
-    def _think(self, block: Mapping[str, Any], out: list[StreamEvent]) -> None:
-        thought = block.get("thinking") if block.get("type") == "thinking" else None
-        if isinstance(thought, str) and thought:
+    def _think(self, thought: str, out: list[StreamEvent]) -> None:
+        if thought:
             self.answer.reasoning.write(thought)
             out.append(ReasoningDelta(thought))
 
-    def _stop_block(self, index: int) -> None:
+    def _cite(self, raw: Any) -> None:
+        if isinstance(raw, dict):
+            self.answer.citations.append(
+                Citation(
+                    dialect=DIALECT,
+                    url=lenient.any_text(raw.get("url")) or lenient.any_text(raw.get("source")),
+                    title=lenient.any_text(raw.get("title")) or lenient.any_text(raw.get("document_title")),
+                    quote=lenient.any_text(raw.get("cited_text")),
+                    raw=raw,
+                )
+            )
+            self.answer.kept += len(msgspec.json.encode(raw))
+
+    def _stop_block(self, index: int, out: list[StreamEvent]) -> None:
+        self._say(self._halves.rest("text"), out)
+        self._think(self._halves.rest("thinking"), out)
         self._open.pop(index, None)
         kept = self._kept.pop(index, None)
-        if kept is None:
-            return
-        try:
-            block = kept.closed()
-        except _NOT_JSON as exc:
-            self._violate(f"a {kept.block.get('type')} block is not JSON: {exc}")
-            return
-        self.answer.close_text()
-        self.answer.parts.append(opaque(DIALECT, block))
+        if kept is not None:
+            self.answer.keep(opaque(DIALECT, kept.closed()), kept.size)
 
-    def _stop_message(self) -> None:
+    def _stop_message(self, out: list[StreamEvent]) -> None:
         for index in [*self._kept]:
-            self._stop_block(index)
+            self._stop_block(index, out)
         self.finished = self.answer.finish_reason is not None and not self.violation
         self.ended = True
 
-    def _take_message_delta(self, event: _Event, out: list[StreamEvent]) -> None:
+    def _take_message_delta(self, event: _Event, data: bytes, out: list[StreamEvent]) -> None:
         self._note_usage(event.usage, out)
-        if event.delta is not None and event.delta.stop_reason:
-            self.answer.finish_reason = event.delta.stop_reason
-            self.finished = self._ends_with == "stop_reason"
+        raw = lenient.scrubbed(lenient.decode_object(data))
+        self._note_details(raw)
+        delta = raw.get("delta")
+        if isinstance(delta, dict):
+            self._note_details(delta)
+            self._finish(delta.get("stop_reason"))
 
-    def _take_origin(self, message: _Message, out: list[StreamEvent]) -> None:
-        self.answer.id = message.id or ""
-        self.answer.model = message.model or self.answer.model
-        self._note_usage(message.usage, out)
+    def _finish(self, reason: Any) -> None:
+        word = finish_word(reason)
+        if not word:
+            return
+        meaning = ANTHROPIC_FINISH_REASONS.get(word.lower())
+        if meaning is None:
+            self.error, self.ended = unknown_finish(word), True
+            return
+        self.answer.finish_reason, self.answer.raw_finish_reason = meaning, word
+        self.finished = self._ends_with == "stop_reason"
 
-    def _take_message(self, message: _Message, out: list[StreamEvent]) -> None:
-        self._take_origin(message, out)
-        for index, block in enumerate(message.content or ()):
+    def _start_message(self, message: Mapping[str, Any], out: list[StreamEvent]) -> None:
+        if self._started:
+            # The server begins again, for example behind a gateway that fell over to another one: never join the two.
+            shown = self.answer.shown()
+            self._begin(self.answer.again())
+            if shown is not None:
+                out.append(Reset(shown, InvalidResponse("the provider began its answer again")))
+        self._started = True
+        self._take_message(message, out)
+
+    def _take_message(self, message: Mapping[str, Any], out: list[StreamEvent]) -> None:
+        """Take the envelope of a message, and its content where it has some already."""
+        answer = self.answer
+        answer.id = lenient.any_text(message.get("id"))
+        answer.model = lenient.any_text(message.get("model")) or answer.model
+        self._note_usage(message.get("usage"), out)
+        self._note_details(message)
+        content = message.get("content")
+        if isinstance(content, str):
+            content = [{"type": "text", "text": content}]
+        for block in lenient.as_objects(content, of="the content"):
+            # Behind every index that the stream may use itself.
+            index = MAX_BLOCKS + self._blocks
             self._start_block(index, block, out)
-            self._stop_block(index)
-        self.answer.finish_reason = message.stop_reason or "end_turn"
-        self.finished = not self.violation
+            self._stop_block(index, out)
+        self._finish(message.get("stop_reason"))
+        if not self._is_stream():
+            self.finished = answer.finish_reason is not None and not self.violation
+
+    def _is_stream(self) -> bool:
+        return self._started
+
+    def _note_details(self, fields: Mapping[str, Any]) -> None:
+        self.answer.note_details({name: value for name, value in fields.items() if name not in _READ})
 
     def _note_usage(self, usage: Any, out: list[StreamEvent]) -> None:
         # `message_delta` repeats some of the numbers, cumulative, and leaves out the others.
+        if isinstance(usage, Mapping):
+            known = self.answer.details.get("usage", {})
+            self.answer.details["usage"] = known | _without_null(usage)
+            tier = usage.get("service_tier")
+            self.answer.service_tier = tier if isinstance(tier, str) else self.answer.service_tier
         out.extend(self.answer.note_usage(self._usage.note(usage)))
 
     def _fail(self, error: Any, request_id: Any) -> None:
@@ -272,3 +348,87 @@ class AnthropicResponseReader:
     def _violate(self, how: str) -> None:
         self.violation = "" if self.finished else how
         self.ended = True
+
+    # --- the second reading -----------------------------------------------------------------------------
+
+    def _take_undecodable(self, sse: ServerSentEvent, out: list[StreamEvent]) -> None:
+        data = sse.data.strip()
+        if not data or data == b"[DONE]":
+            return
+        try:
+            self._take(self._lenient(data, sse.event), data, out)
+        except (NotDecodable, RecursionError) as exc:
+            if sse.event == "error":
+                self._fail(data.decode(errors="replace"), None)
+            else:
+                self._violate(f"an event of the stream is not one of the Messages API: {exc}")
+
+    def _lenient(self, data: bytes, named: str) -> _Event:
+        """The event in *data*, of which the typed decoder refused a part or which has no type.
+
+        Raises:
+          NotDecodable: it is no event, or something that is used has a type that it cannot have.
+        """
+        raw = lenient.decode_object(data)
+        kind = raw.get("type")
+        event = _Event(
+            type=kind if isinstance(kind, str) and kind else _kind_of(raw, named),
+            index=as_index(raw.get("index")),
+            content_block=lenient.scrubbed(lenient.as_object(raw.get("content_block"), of="the content block")),
+            message=lenient.scrubbed(lenient.as_object(raw.get("message"), of="the message"))
+            if not isinstance(raw.get("message"), str)
+            else None,
+            usage=lenient.scrubbed(raw.get("usage")),
+            error=lenient.scrubbed(raw.get("error")),
+            request_id=raw.get("request_id"),
+        )
+        if event.type == "content_block_delta":
+            event.delta = self._lenient_delta(lenient.as_object(raw.get("delta"), of="the delta"), event.index)
+        return event
+
+    def _lenient_delta(self, raw: Mapping[str, Any], index: int | None) -> _Delta:
+        texts = {
+            name: lenient.as_text(raw.get(name), of=f"the {name} of a delta")
+            for name in ("text", "thinking", "signature", "partial_json")
+        }
+        joined = {
+            name: self._halves.join(name if name != "partial_json" else (name, index), text)
+            for name, text in texts.items()
+            if text is not None
+        }
+        kind = raw.get("type")
+        if not isinstance(kind, str) or not kind:
+            kind = next((_DELTAS[name] for name in joined), "")
+        return _Delta(type=kind, **joined)
+
+
+_DELTAS = {
+    "text": "text_delta",
+    "thinking": "thinking_delta",
+    "signature": "signature_delta",
+    "partial_json": "input_json_delta",
+}
+
+
+def _kind_of(raw: Mapping[str, Any], named: str) -> str:
+    """The type of an event that has none: the one that its `event:` line gives, or the one that its fields mean."""
+    if raw.get("error"):
+        return "error"
+    if named != "message":
+        return named
+    if isinstance(raw.get("content_block"), dict):
+        return "content_block_start"
+    if isinstance(raw.get("message"), dict):
+        return "message_start"
+    delta = raw.get("delta")
+    if isinstance(delta, dict):
+        return "message_delta" if "stop_reason" in delta else "content_block_delta"
+    raise NotDecodable("an event without a type")
+
+
+def _raw_delta(data: bytes) -> dict[str, Any]:
+    return lenient.as_object(lenient.scrubbed(lenient.decode_object(data)).get("delta"), of="the delta")
+
+
+def _without_null(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}

@@ -23,7 +23,8 @@ from clawft_trio.llm.http_provider import HttpProvider
 from clawft_trio.llm.model_endpoint import ApiKey
 from clawft_trio.llm.openai import Azure, OpenAICompatible
 from clawft_trio.llm.openai_request import Quirks
-from clawft_trio.llm.vendors import ANTHROPIC, PLAIN, VENDORS
+from clawft_trio.llm.responses import OpenAIResponses
+from clawft_trio.llm.vendors import ANTHROPIC, PLAIN, RESPONSES, VENDORS
 from clawft_trio.net.http import Clocks
 
 
@@ -41,6 +42,8 @@ class KnownProvider:
     accepts: VendorRules | None = None
     #: the environment variables that may hold its base URL, before `base_url`
     url_variables: tuple[str, ...] = ()
+    #: patterns of the models that are asked through the Responses API: `gpt-5*-pro*`
+    responses_models: tuple[str, ...] = ()
     #: addressed as Azure OpenAI is
     azure: bool = False
     #: runs on this machine: a key is sent only when there is one
@@ -58,20 +61,31 @@ def _local(base_url: str, quirks: Quirks | None = None) -> KnownProvider:
 
 
 # Ollama was seen to leave the finish reason of whole answers empty; `[DONE]` it sends only at the end.
-_OLLAMA = _local("http://localhost:11434/v1", Quirks(ends_with="done"))
+_OLLAMA = _local("http://localhost:11434/v1", Quirks(ends_with="done", think_tags=True))
+
+# Without a parser for the model's reasoning, these leave it in the text.
+_TAGGED = Quirks(think_tags=True)
+
+# Models that OpenAI serves through the Responses API only.
+_RESPONSES_ONLY = ("*-codex*", "codex-*", "gpt-5*-pro*", "o1-pro*", "o3-pro*", "*-deep-research*", "computer-use-*")
 
 LOCAL_FIRST_BYTE = 300.0
 """Seconds until the headers of a local server, which may have to load the model first."""
 
 KNOWN: Mapping[str, KnownProvider] = MappingProxyType(
     {
-        "openai": _cloud(
-            "https://api.openai.com/v1",
-            "OPENAI_API_KEY",
+        "openai": KnownProvider(
+            base_url="https://api.openai.com/v1",
+            key_variables=("OPENAI_API_KEY",),
+            url_variables=("OPENAI_BASE_URL",),
             quirks=Quirks(max_tokens_field="max_completion_tokens", prompt_cache_key=True),
+            responses_models=_RESPONSES_ONLY,
         ),
         "anthropic": KnownProvider(
-            base_url="https://api.anthropic.com/v1", key_variables=("ANTHROPIC_API_KEY",), dialect="anthropic"
+            base_url="https://api.anthropic.com/v1",
+            key_variables=("ANTHROPIC_API_KEY",),
+            url_variables=("ANTHROPIC_BASE_URL",),
+            dialect="anthropic",
         ),
         # The v1 address needs no api-version; with one (`OPENAI_API_VERSION`), deployments are addressed by path.
         "azure": KnownProvider(
@@ -122,9 +136,9 @@ KNOWN: Mapping[str, KnownProvider] = MappingProxyType(
         "aihubmix": _cloud("https://aihubmix.com/v1", "AIHUBMIX_API_KEY"),
         "ollama": _OLLAMA,
         "local": _OLLAMA,
-        "lmstudio": _local("http://localhost:1234/v1"),
-        "llamacpp": _local("http://localhost:8080/v1"),
-        "vllm": _local("http://localhost:8000/v1"),
+        "lmstudio": _local("http://localhost:1234/v1", _TAGGED),
+        "llamacpp": _local("http://localhost:8080/v1", _TAGGED),
+        "vllm": _local("http://localhost:8000/v1", _TAGGED),
     }
 )
 """The known providers, by the name before the slash."""
@@ -182,7 +196,8 @@ def find_url(name: str, spec: KnownProvider, environ: Mapping[str, str] | None =
       NotConfigured: a variable that it needs is not set; the message names it.
     """
     environ = os.environ if environ is None else environ
-    for variable in spec.url_variables:
+    # A provider without such variables of its own has the usual one: `GROQ_BASE_URL`.
+    for variable in spec.url_variables or (f"{name.upper().replace('-', '_')}_BASE_URL",):
         url = environ.get(variable, "").strip()
         if url:
             return url
@@ -209,6 +224,7 @@ def provider_named(
     rules: Mapping[str, Mapping[str, Any]] | None = None,
     api_version: str | None = None,
     deployments: Mapping[str, str] | None = None,
+    api: Literal["chat", "responses"] | None = None,
     **options: Any,
 ) -> HttpProvider:
     """Make the provider called *name*; it is used in an `async with`.
@@ -222,7 +238,8 @@ def provider_named(
       rules: changes to what its models accept, by patterns of model names: `{"gpt-5*": {"refuses": ["temperature"]}}`.
       api_version: for Azure: addresses deployments by path; None takes `OPENAI_API_VERSION`, empty the v1 address.
       deployments: for Azure: names of deployments by model, where they differ.
-      options: passed on to `OpenAICompatible` or `Anthropic`.
+      api: asks all its models through the Responses API, or none; None goes by the model (`responses_models`).
+      options: passed on to `OpenAICompatible`, `Anthropic` or `OpenAIResponses`.
 
     Raises:
       NotConfigured: the name is unknown, or there is no key or address; before anything is sent.
@@ -238,12 +255,19 @@ def provider_named(
         options.setdefault("clocks", Clocks(first_byte=LOCAL_FIRST_BYTE))
     options.setdefault("key_variable", next(iter(spec.key_variables), ""))
     default = ANTHROPIC if spec.dialect == "anthropic" else PLAIN
+    if api == "responses":
+        if spec.dialect == "anthropic" or spec.azure:
+            raise NotConfigured(f"{name!r} is not asked through the Responses API here", provider=name)
+        options.setdefault("accepts", RESPONSES)
     accepts = options.pop("accepts", None) or spec.accepts or VENDORS.get(name, default)
     for pattern, changes in (rules or {}).items():
         accepts = accepts.with_family(pattern, **changes)
     if spec.dialect == "anthropic":
         return Anthropic(name, base_url=address, api_key=key, accepts=accepts, **options)
+    if api == "responses":
+        return OpenAIResponses(name, base_url=address, api_key=key, accepts=accepts, **options)
     options.setdefault("quirks", spec.quirks)
+    options.setdefault("responses_models", spec.responses_models if api is None else ())
     if spec.azure:
         options["azure"] = _azure(address, api_version, deployments or {}, environ)
     return OpenAICompatible(name, base_url=address, api_key=key, accepts=accepts, **options)

@@ -6,7 +6,8 @@ for people and decides nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -26,7 +27,9 @@ from clawft_trio.errors import (
     RateLimited,
     RequestRejected,
     ServerError,
+    WrongAddress,
 )
+from clawft_trio.llm.secrets import redact
 from clawft_trio.retry_hints import (
     RETRYABLE_STATUSES,
     Now,
@@ -72,6 +75,8 @@ CODES: Mapping[str, type[ProviderError]] = MappingProxyType(
         "rate_limit_error": RateLimited,
         "overloaded_error": ServerError,
         "timeout_error": ServerError,
+        # OpenAI's Responses API
+        "image_content_policy_violation": ContentFiltered,
     }
 )
 """Codes that say more than the status they come with, and therefore come first."""
@@ -108,6 +113,7 @@ TYPES: Mapping[str, type[ProviderError]] = MappingProxyType(
         "UNAUTHENTICATED": AuthFailed,
         "NOT_FOUND": ModelNotFound,
         "RESOURCE_EXHAUSTED": RateLimited,
+        "invalid_prompt": RequestRejected,
         "tokens": RateLimited,  # OpenAI: which of its limits was hit
         "requests": RateLimited,
     }
@@ -131,6 +137,8 @@ class ProviderErrorBody:
     #: seconds, from a typed field
     retry_after: float | None = None
     request_id: str | None = None
+    #: whether there was an error object at all
+    found: bool = False
     #: the model's window and the length of the request in tokens, from typed fields
     window: int | None = None
     prompt_tokens: int | None = None
@@ -145,24 +153,85 @@ class ProviderErrorBody:
 
     @classmethod
     def of(cls, data: Any) -> ProviderErrorBody:
-        """Read a decoded body, or what stands under `error` in an event."""
+        """Read a decoded body, or an event that reports an error."""
         # Google wraps its error into a list of one.
         outer = data[0] if isinstance(data, list) and data else data
         if not isinstance(outer, dict):
             return cls(message=outer if isinstance(outer, str) else "")
-        inner = outer.get("error")
-        if isinstance(inner, str):
-            return cls(message=inner, codes=tuple(_codes(outer)), request_id=_text(outer.get("request_id")))
-        error = inner if isinstance(inner, dict) else outer
+        error, message = _innermost(outer)
         return cls(
-            message=_text(error.get("message")) or "",
-            codes=tuple(_codes(error)),
-            status=_as_status(error.get("code")),
+            message=_message(error) or message,
+            codes=tuple(dict.fromkeys((*_codes(error), *_codes(outer)))),
+            status=_first_of(_as_status(error.get(name)) for name in ("code", "status_code", "status", "error_code")),
             retry_after=_retry_info(error),
-            request_id=_text(outer.get("request_id")),
+            request_id=_text(outer.get("request_id")) or _text(error.get("request_id")),
+            found=error is not outer or bool(message) or _is_bare(outer),
             window=_tokens(error, _WINDOW_FIELDS),
             prompt_tokens=_tokens(error, _PROMPT_FIELDS),
         )
+
+
+def _innermost(outer: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
+    """The error object inside *outer*, and the message that stands in place of one.
+
+    Gateways put the error of the provider into their own, as an object or as JSON text.
+    """
+    error: Mapping[str, Any] = outer
+    for _ in range(_DEPTH):
+        inner = error.get("error")
+        if isinstance(inner, list) and inner:
+            inner = inner[0]
+        if isinstance(inner, str):
+            decoded = _decoded(inner)
+            if decoded is None:
+                return error, inner
+            inner = decoded
+        if not isinstance(inner, dict) or not inner:
+            break
+        error = inner
+    return error, ""
+
+
+_DEPTH = 4
+
+
+def _decoded(text: str) -> dict[str, Any] | None:
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _message(error: Mapping[str, Any]) -> str:
+    for name in ("message", "error_message", "error_msg", "msg", "detail", "errors"):
+        value = error.get(name)
+        if isinstance(value, list) and value:
+            value = value[0]
+        if isinstance(value, dict):
+            value = value.get("message") or value.get("msg")
+        if isinstance(value, str) and value:
+            return value
+    return ""
+
+
+def _is_bare(outer: Mapping[str, Any]) -> bool:
+    """Whether *outer* is itself an error object: vLLM and others do not wrap theirs.
+
+    `{"detail": …}` is what web frameworks answer where nothing is served, and no error of a model API.
+    """
+    return (
+        outer.get("object") == "error"
+        or outer.get("type") == "error"
+        or (bool(outer.get("message")) and any(outer.get(name) for name in ("code", "type", "error_type")))
+        or bool(outer.get("error_type"))
+    )
+
+
+def _first_of(values: Iterator[int | None]) -> int | None:
+    return next((value for value in values if value is not None), None)
 
 
 # llama.cpp's server names both (`n_ctx`, `n_prompt_tokens`); the others are what gateways call the same.
@@ -190,7 +259,9 @@ def _codes(error: Mapping[str, Any]) -> Iterator[str]:
         metadata.get("error_type") if isinstance(metadata, dict) else None,
         # OpenRouter marks what its moderation stopped by this field and nothing else.
         "content_filter" if isinstance(metadata, dict) and "flagged_input" in metadata else None,
-        error.get("type"),
+        error.get("error_type"),
+        error.get("error_code"),
+        error.get("type") if error.get("type") != "error" else None,
         error.get("status"),
     ]
     return (code for code in candidates if isinstance(code, str) and code and not code.isdecimal())
@@ -264,7 +335,14 @@ class Failures:
     now: Now = utc_now
 
     def of_response(
-        self, *, status: int, headers: Mapping[str, str], body: bytes, model: str = "", secret: str = ""
+        self,
+        *,
+        status: int,
+        headers: Mapping[str, str],
+        body: bytes,
+        model: str = "",
+        secret: str | Iterable[str] = "",
+        request: str = "",
     ) -> ProviderError:
         """The error that an HTTP response other than a success means.
 
@@ -273,17 +351,22 @@ class Failures:
           headers: with names in lower case, or a mapping that does not mind.
           body: as much of it as was read.
           model: that was asked for.
-          secret: what must not be repeated, should the body hold it.
+          secret: what must not be repeated, should the body hold it: one value or several.
+          request: method and URL, for a server that has no such API there.
         """
+        secret = secret if isinstance(secret, str) else tuple(secret)
         error = ProviderErrorBody.parse(body)
         cls = classify(error, status)
+        message = redact(error.message, secret)[:_MAX_MESSAGE]
+        if request and _is_elsewhere(status, error):
+            cls, message = WrongAddress, _wrong_address(request, status, headers)
         failure = cls(
-            redact(error.message, secret)[:_MAX_MESSAGE],
+            message,
             provider=self.provider,
             model=model,
             status=status,
-            code=next(iter(error.codes), None),
-            request_id=request_id(headers) or error.request_id,
+            code=_cut(next(iter(error.codes), None), secret),
+            request_id=_cut(request_id(headers) or error.request_id, secret),
             body=redact(body.decode(errors="replace"), secret)[:MAX_BODY],
             retryable=self._retryable(cls, status, headers),
             retry_after=_first(
@@ -300,18 +383,19 @@ class Failures:
         *,
         headers: Mapping[str, str],
         model: str = "",
-        secret: str = "",
+        secret: str | Iterable[str] = "",
         partial: ChatResponse | None = None,
     ) -> ProviderError:
         """The error that arrived as an event inside a response that had begun with success."""
+        secret = secret if isinstance(secret, str) else tuple(secret)
         error = ProviderErrorBody.of(data)
         cls = classify(error, error.status)
         failure = cls(
             redact(error.message, secret)[:_MAX_MESSAGE] or "the provider sent an error in its stream",
             provider=self.provider,
             model=model,
-            code=next(iter(error.codes), None if error.status is None else str(error.status)),
-            request_id=error.request_id or request_id(headers),
+            code=_cut(next(iter(error.codes), None if error.status is None else str(error.status)), secret),
+            request_id=_cut(error.request_id or request_id(headers), secret),
             retryable=self._retryable(cls, error.status, {}),
             retry_after=error.retry_after,
             partial=partial,
@@ -331,10 +415,41 @@ class Failures:
 # Longer than any real message, and short enough for one line of a log.
 _MAX_MESSAGE = 500
 
+# Longer than any real code or id of a request.
+_MAX_CODE = 200
 
-def redact(text: str, secret: str) -> str:
-    """*text* without *secret*, at the same length, so that cutting it afterwards cannot uncover a piece."""
-    return text.replace(secret, "*" * len(secret)) if secret else text
+
+def _cut(text: str | None, secret: str | tuple[str, ...]) -> str | None:
+    return None if text is None else redact(text, secret)[:_MAX_CODE]
+
+
+# Without an error object of the API in the body, a server that answers so has no such API at this address. 501 is
+# what Python's own file server answers to a POST.
+_NO_SUCH_API = frozenset({301, 302, 303, 307, 308, 404, 405, 501})
+
+
+def _is_elsewhere(status: int, error: ProviderErrorBody) -> bool:
+    return status in _NO_SUCH_API and not error.found
+
+
+def _wrong_address(request: str, status: int, headers: Mapping[str, str]) -> str:
+    """What to check when a server has no such API at the address of *request*, a method and a URL."""
+    _, _, url = request.partition(" ")
+    path = url.partition("://")[2].partition("/")[2]
+    steps = path.split("/")
+    if 300 <= status < 400:
+        location = headers.get("location", "").partition("?")[0][:200]
+        advice = f"it redirects to {location!r}: put the address that it means into the base URL"
+    elif steps.count("completions") > 1 or steps.count("messages") > 1 or steps.count("responses") > 1:
+        advice = "the base URL must end before the path of the request, usually in /v1"
+    elif not any(_VERSION.fullmatch(step) for step in steps):
+        advice = "check the base URL: most end in a version, such as /v1"
+    else:
+        advice = "check the base URL and that a model server is listening there"
+    return f"no model API answers {request} (status {status}); {advice}"
+
+
+_VERSION = re.compile(r"v\d+\w*|openai", re.ASCII)
 
 
 def _first(*values: float | None) -> float | None:

@@ -30,6 +30,7 @@ class HttpProvider:
         headers: Mapping[str, str] | None,
         key_variable: str,
         retryable_statuses: Iterable[int],
+        max_answer: int,
         now: Now,
         sign: Sign | None,
         http: HttpOptions,
@@ -44,6 +45,7 @@ class HttpProvider:
             api_key=api_key,
             key_variable=key_variable,
             clocks=http.get("clocks", Clocks()),
+            max_answer=max_answer,
             sign=sign,
         )
 

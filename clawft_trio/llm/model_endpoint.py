@@ -15,9 +15,20 @@ import msgspec
 import trio
 
 from clawft_trio.attempts import AttemptInProgress, record_attempt
-from clawft_trio.chat import CONTENT, Call, ChatRequest, ChatResponse, StreamEvent, UsageReport, unobserved
+from clawft_trio.chat import (
+    CALLS_MAY_RUN,
+    CONTENT,
+    Call,
+    ChatRequest,
+    ChatResponse,
+    StreamEvent,
+    UsageReport,
+    unobserved,
+)
 from clawft_trio.codec import encode_json
 from clawft_trio.errors import (
+    AnswerTooLarge,
+    EmptyAnswer,
     InvalidResponse,
     NotConfigured,
     ProviderError,
@@ -26,10 +37,11 @@ from clawft_trio.errors import (
     TransportFailed,
 )
 from clawft_trio.llm.conform import Conformed, Conformer, Rules, VendorRules
-from clawft_trio.llm.failures import Failures, redact, request_id
+from clawft_trio.llm.failures import Failures, request_id
 from clawft_trio.llm.life_signs import LifeSigns
 from clawft_trio.llm.refused_options import RefusedOptions, refused_parameter
-from clawft_trio.llm.response_builder import ResponseReader, closing_events
+from clawft_trio.llm.response_builder import MAX_ANSWER, ResponseReader, closing_events
+from clawft_trio.llm.secrets import redact
 from clawft_trio.net.addresses import AddressPolicy
 from clawft_trio.net.http import Clocks, HttpClient, HttpEndpoint, Library
 from clawft_trio.net.response import HttpResponse
@@ -43,9 +55,15 @@ Sign: TypeAlias = Callable[[str, str, bytes], Mapping[str, str] | Awaitable[Mapp
 ApiKey: TypeAlias = str | Callable[[], str | Awaitable[str]] | None
 """A key, something that gives the current one, or None where none is needed."""
 
-# Of an error page as much as any real error object needs, and of an answer more than any model writes.
+# Of an error page as much as any real error object needs, and of a list of models more than there are.
 _MAX_ERROR = 64 * 1024
-_MAX_ANSWER = 32 * 1024 * 1024
+_MAX_LIST = 32 * 1024 * 1024
+
+# What may stand before a JSON document or an event stream: blanks that keep a connection alive, and a byte order mark.
+_BLANK = b" \t\r\n\xef\xbb\xbf"
+
+# First bytes of an event stream: of `data`, `event`, `error`, `id`, `retry` and a comment; or there is none.
+_STREAM = frozenset({b"d", b"e", b"i", b"r", b":", b""})
 
 # Seconds for the page behind an error status: what it means is mostly known without it.
 _ERROR_PAGE = 5.0
@@ -116,6 +134,8 @@ class ModelEndpoint:
     key_variable: str = ""
     #: the clocks of the endpoint
     clocks: Clocks = Clocks()
+    #: characters that an answer may have; of one that is not streamed, bytes of its body
+    max_answer: int = attrs.field(default=MAX_ANSWER, validator=attrs.validators.ge(1))
     sign: Sign | None = attrs.field(default=None, repr=False)
     conformer: Conformer = attrs.field(init=False, repr=False)
     refused: RefusedOptions = attrs.field(factory=RefusedOptions, init=False, repr=False)
@@ -184,16 +204,21 @@ class ModelEndpoint:
         key = await self._key()
         with _bare_cancellation():
             async with self.http.request("GET", self.dialect.listing, headers=self.dialect.headers(key)) as response:
-                body = await response.read(limit=_MAX_ANSWER)
+                body = await response.read(limit=_MAX_LIST)
+                secrets = (key, *response.secrets)
         if not 200 <= response.status < 300:
             raise self.failures.of_response(
-                status=response.status, headers=response.headers, body=body[:_MAX_ERROR], secret=key
+                status=response.status,
+                headers=response.headers,
+                body=body[:_MAX_ERROR],
+                secret=secrets,
+                request=f"GET {response.url}",
             )
         try:
             return tuple(model.id for model in _listing.decode(body).data)
         except msgspec.DecodeError as exc:
             raise InvalidResponse(
-                f"no list of models: {redact(str(exc), key)}", provider=self.name, status=response.status
+                f"no list of models: {redact(str(exc), secrets)}", provider=self.name, status=response.status
             ) from exc
 
     async def _key(self) -> str:
@@ -218,13 +243,14 @@ class ModelEndpoint:
         async with self.http.request(
             "POST", path, content=body, headers=headers, clocks=clocks, attempt=attempt
         ) as response:
-            conversation = _Conversation(self, response, reading, call, attempt, model, key, conformed)
+            secrets = (key, *response.secrets)
+            conversation = _Conversation(self, response, reading, call, attempt, model, request, secrets, conformed)
             if call.limits is not unobserved:
                 call.limits(rate_limits(response.headers, self.failures.now))
             if quiet and response.content_type == "text/event-stream":
                 # From here on the answer itself shows how it goes.
                 call.pulse("alive", 0.0)
-            return await conversation.read(streamed=request.stream)
+            return await conversation.read()
 
     def _quiet_before_headers(self, *, streamed: bool) -> float:
         """Seconds for which silence after admission means nothing, by this endpoint's own clocks."""
@@ -279,20 +305,22 @@ class _Conversation:
     call: Call
     attempt: AttemptInProgress
     model: str
-    key: str = attrs.field(repr=False)
+    request: ChatRequest = attrs.field(repr=False)
+    secrets: tuple[str, ...] = attrs.field(repr=False)
     conformed: Conformed
 
-    async def read(self, *, streamed: bool) -> ChatResponse:
+    async def read(self) -> ChatResponse:
         if not 200 <= self.response.status < 300:
             raise self.exchange.failures.of_response(
                 status=self.response.status,
                 headers=self.response.headers,
                 body=await self._page(),
                 model=self.model,
-                secret=self.key,
+                secret=self.secrets,
+                request=f"POST {self.response.url}",
             )
         try:
-            await self._receive(streamed=streamed)
+            await self._receive()
         except ProviderError as exc:
             exc.partial = exc.partial or self.reading.answer.partial()
             raise
@@ -315,28 +343,52 @@ class _Conversation:
                 )
             )
 
-    async def _receive(self, *, streamed: bool) -> None:
-        kind = self.response.content_type
-        # What was asked for and what a server makes of it are two things: it says which.
-        if kind == "text/html":
+    async def _receive(self) -> None:
+        if self.response.content_type == "text/html":
             raise self._invalid("the answer is a web page", body=await self._page())
-        if kind == "application/json" or (not streamed and kind != "text/event-stream"):
-            body = await self.response.read(limit=_MAX_ANSWER)
-            await self._show(self.reading.feed_whole(body))
-            if self.reading.violation:
-                raise self._invalid(self.reading.violation, body=body[:_MAX_ERROR])
+        # What was asked for, what a server makes of it and how it labels that are three things: the first byte tells.
+        chunks = aiter(self.response.chunks())
+        # In a list, so that the reading below can take it and no frame keeps it for the length of the stream.
+        begun = [await self._beginning(chunks)]
+        first = begun[0].lstrip(_BLANK)[:1]
+        labelled = self.response.content_type == "text/event-stream"
+        if first in (b"{", b"[") or (first not in _STREAM and not labelled):
+            await self._read_whole(begun.pop(), chunks)
         else:
-            await self._stream()
+            await self._stream(begun, chunks)
+
+    async def _beginning(self, chunks: AsyncIterator[bytes]) -> bytes:
+        """The body up to the chunk with its first byte that is not blank."""
+        begun = b""
+        async for data in chunks:
+            begun += data
+            if begun.lstrip(_BLANK) or len(begun) > _MAX_ERROR:
+                break
+        return begun
+
+    async def _read_whole(self, head: bytes, chunks: AsyncIterator[bytes]) -> None:
+        limit = self.exchange.max_answer
+        body = bytearray(head)
+        async for data in chunks:
+            body += data
+            if len(body) > limit:
+                break
+        if len(body) > limit:
+            raise AnswerTooLarge(limit=limit, partial=self.reading.answer.partial())
+        whole = bytes(body).lstrip(_BLANK)
+        await self._show(self.reading.feed_whole(whole))
+        if self.reading.violation:
+            raise self._invalid(self.reading.violation, body=whole[:_MAX_ERROR])
 
     async def _page(self) -> bytes:
         with trio.move_on_after(_ERROR_PAGE), suppress(TransportFailed):
             return await self.response.read(limit=_MAX_ERROR, cut=True)
         return b""
 
-    async def _stream(self) -> None:
-        chunks = aiter(self.response.chunks())
-        reading, signs = self.reading, LifeSigns()
-        async for data in chunks:
+    async def _stream(self, begun: list[bytes], chunks: AsyncIterator[bytes]) -> None:
+        reading, limit, signs = self.reading, self.exchange.max_answer, LifeSigns()
+        data: bytes | None = begun.pop()
+        while data is not None:
             events = reading.feed(data)
             if events:
                 await self._show(events)
@@ -344,8 +396,11 @@ class _Conversation:
                 self.call.pulse(sign, self.exchange.clocks.thinking or math.inf)
             if reading.finished or reading.ended:
                 break
+            if reading.answer.size > limit:
+                raise AnswerTooLarge(limit=limit)
+            data = await anext(chunks, None)
         else:
-            reading.feed_end()
+            await self._show(reading.feed_end())
         if reading.finished:
             await self._linger(chunks)
 
@@ -394,7 +449,7 @@ class _Conversation:
                 reading.error,
                 headers=self.response.headers,
                 model=self.model,
-                secret=self.key,
+                secret=self.secrets,
                 partial=answer.partial(),
             )
         if reading.violation:
@@ -409,14 +464,23 @@ class _Conversation:
         if self.attempt.usage is not None:
             self.attempt.certainty = "estimated" if answer.usage_problem else "exact"
         response = answer.whole(answer.finish_reason)
-        await self._show(closing_events(response))
+        if response.finish_reason in CALLS_MAY_RUN and not all(call.name for call in response.tool_calls):
+            raise self._invalid("a tool call has no name")
+        if response.is_empty and not self.request.allow_empty:
+            raise EmptyAnswer(
+                "the answer has no text and no tool call",
+                status=self.response.status,
+                request_id=request_id(self.response.headers),
+                partial=response,
+            )
+        await self._show([*answer.calls.late_fragments(), *closing_events(response)])
         return attrs.evolve(response, latency=self.attempt.latency(trio.current_time()))
 
     def _invalid(self, how: str, *, body: bytes = b"") -> InvalidResponse:
         return InvalidResponse(
-            redact(how, self.key),
+            redact(how, self.secrets),
             status=self.response.status,
             request_id=request_id(self.response.headers),
-            body=redact(body.decode(errors="replace"), self.key),
+            body=redact(body.decode(errors="replace"), self.secrets),
             partial=self.reading.answer.partial(),
         )

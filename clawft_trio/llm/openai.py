@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from typing import Any, Unpack
 from urllib.parse import quote
 
@@ -15,9 +16,11 @@ from clawft_trio.llm.model_endpoint import ApiKey, HttpOptions, Sign
 from clawft_trio.llm.openai_extras import dialect_of
 from clawft_trio.llm.openai_request import Quirks, request_body
 from clawft_trio.llm.openai_response import OpenAIResponseReader
-from clawft_trio.llm.response_builder import ResponseBuilder
+from clawft_trio.llm.response_builder import MAX_ANSWER, ResponseBuilder
+from clawft_trio.llm.responses import ResponsesDialect
+from clawft_trio.llm.responses_response import ResponsesReading
 from clawft_trio.llm.tool_calls import ids_in
-from clawft_trio.llm.vendors import PLAIN
+from clawft_trio.llm.vendors import OPENAI_FAMILIES, PLAIN, RESPONSES
 from clawft_trio.retry_hints import RETRYABLE_STATUSES, Now, utc_now
 
 _NO_QUIRKS = Quirks()
@@ -54,8 +57,16 @@ class _OpenAI:
     azure: Azure | None
     #: by model, where they differ
     model_quirks: Mapping[str, Quirks]
+    #: patterns of the models that are asked through the Responses API
+    responses_models: tuple[str, ...] = ()
+
+    @property
+    def _responses(self) -> ResponsesDialect:
+        return ResponsesDialect(name=self.name)
 
     def path(self, model: str) -> str:
+        if _matches(model, self.responses_models):
+            return self._responses.path(model)
         return "/chat/completions" if self.azure is None else self.azure.path(model)
 
     @property
@@ -68,16 +79,21 @@ class _OpenAI:
         return {"authorization": f"Bearer {key}"} if key else {}
 
     def body(self, request: ChatRequest, model: str, rules: Rules) -> Mapping[str, Any]:
+        if _matches(model, self.responses_models):
+            return self._responses.body(request, model, rules)
         named = model if self.azure is None else self.azure.deployments.get(model, model)
         return request_body(request, named, self._quirks(model), rules)
 
     def _quirks(self, model: str) -> Quirks:
         return self.model_quirks.get(model, self.quirks)
 
-    def reading(self, request: ChatRequest, model: str) -> OpenAIResponseReader:
+    def reading(self, request: ChatRequest, model: str) -> OpenAIResponseReader | ResponsesReading:
+        if _matches(model, self.responses_models):
+            return self._responses.reading(request, model)
         answer = ResponseBuilder(provider=self.name, model=model, taken_ids=ids_in(request))
+        quirks = self._quirks(model)
         return OpenAIResponseReader(
-            answer, ends_with=self._quirks(model).ends_with, returns=self._quirks(model).returns
+            answer, ends_with=quirks.ends_with, returns=quirks.returns, think_tags=quirks.think_tags
         )
 
 
@@ -92,6 +108,27 @@ def _returning(accepts: VendorRules, quirks: Quirks) -> VendorRules:
     if opaque == common.opaque and stand_in == common.reasoning_stand_in:
         return accepts
     return attrs.evolve(accepts, common=attrs.evolve(common, opaque=opaque, reasoning_stand_in=stand_in))
+
+
+@attrs.frozen
+class _ByApi(VendorRules):
+    """The rules of a vendor some of whose models are asked through the Responses API."""
+
+    responses_models: tuple[str, ...] = attrs.field(default=(), kw_only=True)
+
+    def of(self, model: str) -> Rules:
+        if not _matches(model, self.responses_models):
+            return super().of(model)
+        # What a user has put over the vendor's own families counts here, too.
+        own = tuple(family for family in self.families if family not in _OPENAI_FAMILIES)
+        return VendorRules(RESPONSES.common, (*RESPONSES.families, *own)).of(model)
+
+
+_OPENAI_FAMILIES = VendorRules(families=OPENAI_FAMILIES).families
+
+
+def _matches(model: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(model.lower(), pattern) for pattern in patterns)
 
 
 class OpenAICompatible(HttpProvider):
@@ -115,8 +152,10 @@ class OpenAICompatible(HttpProvider):
       model_quirks: by model, where it differs from the server's other models.
       key_variable: the environment variable that an error about the key names.
       retryable_statuses: after which the same request may be sent here again.
+      max_answer: characters that an answer may have, reasoning and tool arguments included.
       now: calendar time, for a `Retry-After` that is a date.
       sign: signs each request: gets method, URL and body, and returns headers.
+      responses_models: patterns of the models that are asked through the Responses API (`gpt-5*-pro*`).
       http: passed on to `HttpEndpoint`: `connections`, `clocks`, `proxy`, `verify`, `client` and the others.
     """
 
@@ -134,17 +173,21 @@ class OpenAICompatible(HttpProvider):
         model_quirks: Mapping[str, Quirks] | None = None,
         key_variable: str = "",
         retryable_statuses: Iterable[int] = RETRYABLE_STATUSES,
+        max_answer: int = MAX_ANSWER,
         now: Now = utc_now,
         sign: Sign | None = None,
+        responses_models: Iterable[str] = (),
         **http: Unpack[HttpOptions],
     ) -> None:
+        vendor, by_responses = _returning(accepts, quirks), tuple(responses_models)
         super().__init__(
             name,
             _OpenAI(
                 name=name,
                 quirks=quirks,
-                vendor=_returning(accepts, quirks),
+                vendor=_ByApi(vendor.common, vendor.families, responses_models=by_responses),
                 azure=azure,
+                responses_models=by_responses,
                 model_quirks=model_quirks or {},
             ),
             base_url=base_url,
@@ -153,6 +196,7 @@ class OpenAICompatible(HttpProvider):
             headers=headers,
             key_variable=key_variable,
             retryable_statuses=retryable_statuses,
+            max_answer=max_answer,
             now=now,
             sign=sign,
             http=http,

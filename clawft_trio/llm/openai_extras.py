@@ -23,6 +23,10 @@ def dialect_of(extra: Extra) -> str:
     return f"openai:{extra}"
 
 
+# The key of a message's own `extra_content`, beside the ids of its calls.
+_MESSAGE = ""
+
+
 class Extras:
     """The extras of one answer as they come in.
 
@@ -34,6 +38,7 @@ class Extras:
         self._wanted = frozenset(wanted)
         self._details: list[_Detail] = []
         self._of_calls: dict[int, Any] = {}
+        self._of_message: Any = None
 
     def note_details(self, details: list[Any]) -> None:
         """Take more `reasoning_details`: in a stream each is spread over many chunks."""
@@ -48,6 +53,11 @@ class Extras:
         if "extra_content" in self._wanted:
             self._of_calls[position] = extra
 
+    def note_message(self, extra: Any) -> None:
+        """Take the `extra_content` of the message itself: Gemini's signature of an answer without calls."""
+        if "extra_content" in self._wanted:
+            self._of_message = extra
+
     def blocks(self, reasoning: str, calls: tuple[ToolCall, ...]) -> Iterator[Opaque]:
         """What has to go into the response."""
         if calls and "reasoning_content" in self._wanted:
@@ -55,8 +65,10 @@ class Extras:
         if self._details:
             details = [detail.whole() for detail in self._details]
             yield opaque(dialect_of("reasoning_details"), {"reasoning_details": details})
-        if self._of_calls:
+        if self._of_calls or self._of_message is not None:
             by_id = {calls[position].id: extra for position, extra in self._of_calls.items()}
+            if self._of_message is not None:
+                by_id[_MESSAGE] = self._of_message
             yield opaque(dialect_of("extra_content"), by_id)
 
 
@@ -87,8 +99,11 @@ def message_fields(message: Message, returns: Iterable[Extra]) -> dict[str, Any]
     """The extra fields of an assistant's message, for a server that wants *returns*."""
     fields: dict[str, Any] = {}
     for extra in returns:
+        kept = _kept(message, extra)
         if extra != "extra_content":
-            fields |= _kept(message, extra)
+            fields |= kept
+        elif _MESSAGE in kept:
+            fields["extra_content"] = kept[_MESSAGE]
     return fields
 
 

@@ -39,6 +39,8 @@ class Quirks:
     response_format: Literal["json_schema", "json_object"] | None = "json_schema"
     #: whether it takes a `prompt_cache_key`, by which requests that begin alike reach the same cache
     prompt_cache_key: bool = False
+    #: whether it leaves reasoning in the text, between `<think>` and `</think>`
+    think_tags: bool = False
     #: what of its own answers it wants to see again
     returns: tuple[Extra, ...] = attrs.field(default=(), converter=_extras)
 

@@ -12,35 +12,105 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from clawft_trio.attempts import Usage
-from clawft_trio.chat import ChatResponse, Opaque, Part, StreamEvent, Text, ToolCall, UsageReport, growing_text
+from clawft_trio.chat import (
+    CALLS_MAY_RUN,
+    ChatResponse,
+    Citation,
+    Discarded,
+    Opaque,
+    Part,
+    StreamEvent,
+    Text,
+    ToolCall,
+    UsageReport,
+    growing_text,
+)
 from clawft_trio.llm.tool_calls import ToolCallAssembler, ready
 from clawft_trio.llm.usage import UsageReading
 
 INCOMPLETE = "incomplete"
 """The `finish_reason` of a partial response: there was none."""
 
-CUT_SHORT = frozenset({"length", "content_filter", INCOMPLETE})
-"""Finish reasons after which a last tool call may be a torso that happens to parse."""
+CUT_SHORT = frozenset({"length", "content_filter", "pause_turn", INCOMPLETE})
+"""Finish reasons after which a last tool call may be incomplete even if it happens to parse."""
 
-FINISH_REASONS: Mapping[str, str] = MappingProxyType(
+MAX_ANSWER = 32 * 1024 * 1024
+"""Characters of one answer: text, reasoning, tool arguments and kept blocks together."""
+
+PAUSED = "pause_turn"
+"""The provider stopped in the middle of its own tools; asked again with this answer in the history, it goes on."""
+
+_OPENAI_WORDS: Mapping[str, str] = {
+    "stop": "stop",
+    "stop_sequence": "stop",
+    "end_turn": "stop",
+    "eos": "stop",
+    "eos_token": "stop",
+    "complete": "stop",
+    "completed": "stop",
+    "finish_reason_stop": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "max_output_tokens": "length",
+    "model_length": "length",
+    "model_context_window_exceeded": "length",
+    "tool_calls": "tool_calls",
+    "tool_call": "tool_calls",
+    "tool_use": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+    "content_filtered": "content_filter",
+    "content-filter": "content_filter",
+    "guardrail_intervened": "content_filter",
+    "refusal": "content_filter",
+    "sensitive": "content_filter",
+    "safety": "content_filter",
+    "recitation": "content_filter",
+    "blocklist": "content_filter",
+    "prohibited_content": "content_filter",
+    "spii": "content_filter",
+    "image_safety": "content_filter",
+}
+
+OPENAI_FINISH_REASONS: Mapping[str, str] = MappingProxyType(_OPENAI_WORDS)
+"""All finish reasons of OpenAI-compatible servers with which an answer has ended well or been cut, in lower case.
+
+Google's names and those of gateways are among them. What is not here (`error`, `abort`, `network_error`,
+`malformed_function_call`, `insufficient_system_resource`, …) is a failure of the provider.
+"""
+
+ANTHROPIC_FINISH_REASONS: Mapping[str, str] = MappingProxyType(
     {
-        # OpenAI-compatible servers
-        "eos": "stop",
-        "function_call": "tool_calls",
-        "model_length": "length",
-        # Anthropic
         "end_turn": "stop",
         "stop_sequence": "stop",
+        "stop": "stop",
         "tool_use": "tool_calls",
+        "tool_calls": "tool_calls",
         "max_tokens": "length",
+        "length": "length",
         "model_context_window_exceeded": "length",
         "refusal": "content_filter",
+        "content_filter": "content_filter",
+        "pause_turn": PAUSED,
+        # After a compaction that was asked to pause, the model goes on when it is asked again.
+        "compaction": PAUSED,
     }
 )
-"""Providers' words for ours. What is not here is passed on as it is."""
+"""The same of the Messages API."""
 
-BROKEN = frozenset({"error", "abort", "insufficient_system_resource"})
-"""Finish reasons (OpenRouter, vLLM, DeepSeek) by which a provider says that it failed, and not that it finished."""
+
+def finish_word(value: Any) -> str:
+    """A finish reason as one word: some servers send an object with the word in it."""
+    if isinstance(value, Mapping):
+        value = next((value[name] for name in ("type", "reason", "finish_reason") if value.get(name)), None)
+    if value is None or value == "":
+        return ""
+    return value if isinstance(value, str) else f"{type(value).__name__}:{value!s}"[:80]
+
+
+def unknown_finish(word: str) -> dict[str, Any]:
+    """The error of an answer that ended with a word outside its dialect's table."""
+    return {"error": {"code": word[:80], "message": f"the provider ended its answer with {word[:80]!r}"}}
 
 
 def _no_blocks(reasoning: str, calls: tuple[ToolCall, ...]) -> tuple[Opaque, ...]:  # noqa: ARG001 - nothing of both
@@ -49,17 +119,30 @@ def _no_blocks(reasoning: str, calls: tuple[ToolCall, ...]) -> tuple[Opaque, ...
 
 
 class ResponseBuilder:
-    """What one attempt at one model has said so far."""
+    """What one attempt at one model has sent so far.
+
+    Args:
+      provider: its name.
+      model: the model that was asked for; the provider's own word replaces it.
+      taken_ids: tool call ids that a made-up one must not repeat.
+    """
 
     __slots__ = (
+        "_taken_ids",
         "blocks",
         "calls",
+        "citations",
+        "details",
         "finish_reason",
         "id",
+        "kept",
         "model",
         "parts",
         "provider",
+        "raw_finish_reason",
         "reasoning",
+        "refusal",
+        "service_tier",
         "text",
         "usage",
         "usage_problem",
@@ -68,19 +151,54 @@ class ResponseBuilder:
     def __init__(self, *, provider: str, model: str, taken_ids: Iterable[str] = ()) -> None:
         self.provider: str = provider
         self.model: str = model
+        self._taken_ids = tuple(taken_ids)
         self.id: str = ""
         #: parts that are whole; `text` comes after them
         self.parts: list[Part] = []
         self.text: StringIO = growing_text()
+        #: the sources of `text`
+        self.citations: list[Citation] = []
         self.reasoning: StringIO = growing_text()
-        self.calls: ToolCallAssembler = ToolCallAssembler(taken_ids)
+        self.refusal: list[str] = []
+        self.calls: ToolCallAssembler = ToolCallAssembler(self._taken_ids)
         self.usage: Usage | None = None
+        #: one of ours, once a finish reason came that the dialect's table has
         #: why the reported usage is refused, or does not add up; empty when nothing is wrong with it
         self.usage_problem: str = ""
-        #: the provider's own word, once it came
         self.finish_reason: str | None = None
+        self.raw_finish_reason: str = ""
+        self.service_tier: str = ""
+        #: what the provider sent beside the content
+        self.details: dict[str, Any] = {}
+        #: characters in `parts` and in whatever else a dialect keeps
+        self.kept: int = 0
         #: makes, of the reasoning and the calls, what the provider wants back and says nowhere in its content
         self.blocks: Callable[[str, tuple[ToolCall, ...]], Iterable[Opaque]] = _no_blocks
+
+    @property
+    def size(self) -> int:
+        """Characters that this answer holds in memory."""
+        return self.kept + self.text.tell() + self.reasoning.tell() + self.calls.size
+
+    def again(self) -> ResponseBuilder:
+        """An empty answer to the same request."""
+        return ResponseBuilder(provider=self.provider, model=self.model, taken_ids=self._taken_ids)
+
+    def shown(self) -> Discarded | None:
+        """What consumers have seen of it; None when they have seen nothing."""
+        text = "".join(part.text for part in self.parts if isinstance(part, Text)) + self.text.getvalue()
+        reasoning = self.reasoning.getvalue()
+        return Discarded(text, reasoning=reasoning) if text or reasoning or self.calls else None
+
+    def keep(self, part: Part, size: int = 0) -> None:
+        """Append a part that is whole, behind the text so far."""
+        self.close_text()
+        self.parts.append(part)
+        self.kept += size
+
+    def note_details(self, details: Mapping[str, Any]) -> None:
+        """Keep what no other field holds; null is the same as missing."""
+        self.details.update((name, value) for name, value in details.items() if value is not None)
 
     def note_usage(self, reading: UsageReading | None) -> list[UsageReport]:
         """Keep the usage that *reading* has, and return the event that reports it when it is a new one."""
@@ -99,8 +217,10 @@ class ResponseBuilder:
     def close_text(self) -> None:
         """What comes next stands behind the text so far."""
         text = self.text.getvalue()
-        if text:
-            self.parts.append(Text(text))
+        if text or self.citations:
+            self.parts.append(Text(text, citations=tuple(self.citations)))
+            self.kept += len(text)
+            self.citations = []
             self.text = growing_text()
 
     def partial(self) -> ChatResponse:
@@ -108,11 +228,10 @@ class ResponseBuilder:
         return self._response(INCOMPLETE, self.calls.calls(whole=False))
 
     def whole(self, finish_reason: str) -> ChatResponse:
-        """The answer, of which nothing is missing but what *finish_reason* says."""
-        said = FINISH_REASONS.get(finish_reason, finish_reason)
-        calls = self.calls.calls(whole=said not in CUT_SHORT)
+        """The answer, of which nothing is missing but what *finish_reason*, one of ours, says."""
+        calls = self.calls.calls(whole=finish_reason not in CUT_SHORT)
         # A forced tool call ends with `stop` at OpenAI and, whatever it was, at many others.
-        return self._response("tool_calls" if calls and said == "stop" else said, calls)
+        return self._response("tool_calls" if calls and finish_reason == "stop" else finish_reason, calls)
 
     def _response(self, finish_reason: str, calls: tuple[ToolCall, ...]) -> ChatResponse:
         self.close_text()
@@ -126,12 +245,16 @@ class ResponseBuilder:
             id=self.id,
             usage=self.usage,
             reasoning=reasoning,
+            refusal="".join(self.refusal),
+            raw_finish_reason=self.raw_finish_reason,
+            service_tier=self.service_tier,
+            provider_details=MappingProxyType(dict(self.details)),
         )
 
 
 def closing_events(response: ChatResponse) -> list[StreamEvent]:
     """What is told once an answer is whole: the tool calls that may be executed."""
-    return [] if response.finish_reason in CUT_SHORT else [*ready(response.tool_calls)]
+    return [*ready(response.tool_calls)] if response.finish_reason in CALLS_MAY_RUN else []
 
 
 class ResponseReader(Protocol):
@@ -155,8 +278,8 @@ class ResponseReader(Protocol):
         """Take the body of an answer that was not streamed."""
         ...
 
-    def feed_end(self) -> None:
-        """Take note that the event stream has ended."""
+    def feed_end(self) -> list[StreamEvent]:
+        """Take note that the event stream has ended; a last event without its blank line may still count."""
         ...
 
 

@@ -8,27 +8,59 @@ says that another has begun.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from io import StringIO
 from typing import Any
 
 import attrs
 import msgspec
 
-from clawft_trio.chat import ChatRequest, ToolCall, ToolCallDelta, ToolCallReady
+from clawft_trio.chat import ChatRequest, ToolCall, ToolCallDelta, ToolCallReady, growing_text
 
 # A provider that begins more calls than this in one answer is broken, and memory is ours.
 MAX_CALLS = 512
 
 
+# Longer arguments are not parsed to find out whether they are whole: with every fragment that would be quadratic.
+_MOST_PARSED = 64 * 1024
+
+
 @attrs.define(eq=False)
 class _Growing:
+    """One tool call whose fragments are still arriving."""
+
     position: int
     id: str = ""
     name: str = ""
-    pieces: list[str] = attrs.field(factory=list)
+    text: StringIO = attrs.field(factory=growing_text)
+    #: the first fragment of the arguments was `{}`: all of them, or a placeholder for those that follow
+    placeholder: bool = False
 
     @property
     def arguments(self) -> str:
-        return "".join(self.pieces)
+        return self.text.getvalue() or ("{}" if self.placeholder else "")
+
+    def is_started(self) -> bool:
+        return self.placeholder or self.text.tell() > 0
+
+    def is_whole(self) -> bool:
+        return self.text.tell() <= _MOST_PARSED and is_object(self.arguments)
+
+    def extend_name(self, name: str) -> None:
+        # A name comes once, again with every fragment, in pieces, or as a prefix that grows.
+        if not self.name or name.startswith(self.name):
+            self.name = name
+        elif name != self.name:
+            self.name += name
+
+    def extend(self, piece: str) -> str:
+        """Append *piece* to the arguments; what of it is to be shown."""
+        if not self.is_started() and piece.strip() == "{}":
+            self.placeholder = True
+            return ""
+        if self.placeholder and not piece.strip():
+            return ""
+        self.text.write(piece)
+        return piece
 
 
 class TooManyCalls(ValueError):
@@ -47,6 +79,8 @@ class ToolCallAssembler:
         self._calls: list[_Growing] = []
         self._by_index: dict[int, _Growing] = {}
         self._by_id: dict[str, _Growing] = {}
+        #: characters of all names, ids and arguments
+        self.size: int = 0
 
     def __bool__(self) -> bool:
         return bool(self._calls)
@@ -65,14 +99,15 @@ class ToolCallAssembler:
         """
         call = self._continued(index, id, name, arguments) or self._begin()
         call.id = call.id or id
-        call.name = call.name or name
-        if arguments:
-            call.pieces.append(arguments)
+        if name:
+            call.extend_name(name)
+        shown = call.extend(arguments) if arguments else ""
         if index is not None:
             self._by_index[index] = call
         if id:
             self._by_id.setdefault(id, call)
-        return ToolCallDelta(call.position, id, name, arguments)
+        self.size += len(id) + len(name) + len(arguments)
+        return ToolCallDelta(call.position, id, call.name if name else "", shown)
 
     def _begin(self) -> _Growing:
         if len(self._calls) == MAX_CALLS:
@@ -85,13 +120,18 @@ class ToolCallAssembler:
         call = self._addressed(index, id_, name)
         if call is None or not name:
             return call
-        another = (
-            (call.name and name != call.name)
-            or (id_ and call.id and id_ != call.id)
-            # The name is repeated: in every fragment of one call, or because the next call is to the same tool.
-            or (arguments and is_object(call.arguments))
-        )
-        return None if another else call
+        if id_ and call.id and id_ != call.id:
+            return None
+        if call.name and name != call.name:
+            return call if self._continues_name(call, index) else None
+        if call.placeholder and id_ and id_ == call.id:
+            return call
+        # The name is repeated: in every fragment of one call, or because the next call is to the same tool.
+        return None if arguments and call.is_whole() else call
+
+    def _continues_name(self, call: _Growing, index: int | None) -> bool:
+        """Whether a second, different name under the same index is the rest of the first one."""
+        return index is not None and self._by_index.get(index) is call and not call.is_started()
 
     def _addressed(self, index: int | None, id_: str, name: str) -> _Growing | None:
         known = self._by_index.get(index) if index is not None else None
@@ -102,6 +142,11 @@ class ToolCallAssembler:
             return None
         # Arguments that say nothing of where they belong, or something that was never said before.
         return self._calls[-1]
+
+    def late_fragments(self) -> list[ToolCallDelta]:
+        """The arguments that were not shown while they might have been a placeholder."""
+        late = [call for call in self._calls if call.placeholder and not call.text.tell()]
+        return [ToolCallDelta(call.position, "", "", "{}") for call in late]
 
     def calls(self, *, whole: bool) -> tuple[ToolCall, ...]:
         """The calls so far, in order, arguments as they came, each with an id of its own.

@@ -29,7 +29,7 @@ _ANTHROPIC = Rules(
     name_length=128,
     schemas=SchemaRules(key_pattern=r"[a-zA-Z0-9_.-]{1,64}"),
     first_user=True,
-    opaque=("anthropic",),
+    opaque=("anthropic", "anthropic:tool_use"),
     shared_blocks={"server_tool_use", "web_search_tool_result", "web_fetch_tool_result", "code_execution_tool_result",
                    "bash_code_execution_tool_result", "text_editor_code_execution_tool_result", "container_upload",
                    "search_result", "mcp_tool_use", "mcp_tool_result"},
@@ -102,6 +102,27 @@ OPENAI_FAMILIES = (
     ("*gpt-3.5*", {"image_types": (), "file_types": ()}),
 )
 OPENAI = VendorRules(_OPENAI, OPENAI_FAMILIES)
+
+# platform.openai.com, Responses: no `stop` and no `seed`; images and files may stand in a tool's result.
+_NOT_IN_RESPONSES = ("seed", "stop")
+RESPONSES = VendorRules(
+    attrs.evolve(
+        _OPENAI,
+        id_pattern=r"[\s\S]{1,64}",
+        opaque=("responses", "responses:state"),
+        media_in_results=True,
+        file_urls=True,
+        refuses={"thinking_budget", *_NOT_IN_RESPONSES},
+        most_stops=None,
+    ),
+    tuple(
+        (
+            pattern,
+            {**changes, "refuses": (*changes["refuses"], *_NOT_IN_RESPONSES)} if "refuses" in changes else changes,
+        )
+        for pattern, changes in OPENAI_FAMILIES
+    ),
+)
 
 # A deployment has any name, so its model is mostly not known: what is refused there is learned.
 AZURE = VendorRules(attrs.evolve(_OPENAI, file_types=()), OPENAI_FAMILIES)

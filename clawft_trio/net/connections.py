@@ -28,6 +28,10 @@ _READ = 64 * 1024
 _GRACE = 1.0
 
 
+QUERY = "clawft_trio.query"
+"""The name of the extension of a request that holds a query which is not in its address, so that no log shows it."""
+
+
 class Connections:
     """Shaped as httpx's `AsyncBaseTransport` (and httpx2's).
 
@@ -73,13 +77,14 @@ class Connections:
         """
         # httpx has every body as a generator, and a request that fails halfway would leave it to the garbage collector.
         body = await request.aread()
+        query = request.extensions.get(QUERY, b"")
         sent = self._core.Request(
             method=request.method,
             url=self._core.URL(
                 scheme=request.url.raw_scheme,
                 host=request.url.raw_host,
                 port=request.url.port,
-                target=request.url.raw_path,
+                target=request.url.raw_path + (b"?" + query if query else b""),
             ),
             headers=request.headers.raw,
             content=_Content(body),

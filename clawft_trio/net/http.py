@@ -18,7 +18,7 @@ import importlib
 import math
 import ssl
 import urllib.request
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TypeAlias
@@ -31,7 +31,7 @@ from clawft_trio.attempts import AttemptInProgress
 from clawft_trio.errors import NotConfigured, ProviderError, ProviderTimeout, TransportFailed
 from clawft_trio.net.addresses import AddressPolicy
 from clawft_trio.net.admission import Admission, AdmissionStatistics
-from clawft_trio.net.connections import Connections
+from clawft_trio.net.connections import QUERY, Connections
 from clawft_trio.net.headers import HeaderValue, look_up
 from clawft_trio.net.network import Network
 from clawft_trio.net.response import HttpResponse
@@ -256,8 +256,14 @@ class HttpEndpoint:
             self._requests += 1
             sending = _Sending(self, clocks or self._clocks, attempt)
             response = await sending.send(method, self.address(path), content, values)
+            response.secrets = (*_secret_headers(values), *self._query_values())
             async with response:
                 yield response
+
+    def _query_values(self) -> list[str]:
+        """The values in the base URL's query, where some gateways want their key."""
+        query = self._base_url.partition("#")[0].partition("?")[2]
+        return [piece.partition("=")[2] or piece for piece in query.split("&") if piece]
 
     def address(self, path: str) -> str:
         """The URL of a request to *path*."""
@@ -281,13 +287,19 @@ class _Sending:
             attempt.admit()
 
     async def send(self, method: str, url: str, content: bytes | None, headers: dict[str, str]) -> HttpResponse:
+        extensions: dict[str, Any] = {"trace": self._note_sent}
+        if "?" in url and self._endpoint._connections is not None:
+            # The query may hold a key, and the library logs the address of every request: it gets the address without
+            # the query, which our own connections put back.
+            extensions[QUERY] = self._library.http.URL(url).query
+            url = _shown(url)
         request = self._endpoint._client.build_request(
             method,
             url,
             content=content,
             headers=headers,
             timeout=(self._clocks.connect, None, self._clocks.write, None),
-            extensions={"trace": self._note_sent},
+            extensions=extensions,
         )
         for _ in range(self._endpoint._redirects):
             response = await self._hop(request)
@@ -338,6 +350,7 @@ class _Sending:
             raise TransportFailed(text, provider=self._endpoint.name, retryable=False)
 
     def _without_secrets(self, request: Any, following: Any) -> Any:
+        following.extensions.pop(QUERY, None)
         # httpx itself takes `Authorization` off on the way to another origin. A key may have any name.
         if _origin(request.url) != _origin(following.url):
             for name in set(following.headers) - _HARMLESS:
@@ -450,6 +463,22 @@ def _proxy_for(url: httpx.URL) -> str | None:
 
 def _origin(url: Any) -> tuple[str, str, int]:
     return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
+
+
+# Headers whose values are public, and too common in texts to be masked.
+_PUBLIC = _HARMLESS | {
+    "anthropic-beta",
+    "anthropic-version",
+    "http-referer",
+    "openai-beta",
+    "referer",
+    "transfer-encoding",
+    "x-title",
+}
+
+
+def _secret_headers(headers: Mapping[str, str]) -> Iterator[str]:
+    return (value for name, value in headers.items() if name not in _PUBLIC)
 
 
 def _shown(url: str) -> str:

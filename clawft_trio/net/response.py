@@ -19,6 +19,9 @@ MAX_READ = 32 * 1024 * 1024
 # Closing a connection waits for nobody; this is for what cannot be foreseen.
 _GRACE = 1.0
 
+# Bytes after which zlib has accepted or refused a gzip or zlib header.
+_HEADER = 2
+
 # Bytes that come out of a decompressor at once, however many they would like to become.
 _PIECE = 64 * 1024
 
@@ -34,6 +37,8 @@ class HttpResponse:
         self.headers: Mapping[str, str] = raw.headers
         #: where it came from, after redirects and without the query
         self.url = url
+        #: values that the request carried and that nothing may repeat: of its headers and of its base URL's query
+        self.secrets: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<HttpResponse {self.status} from {self.url}, {self._chunks.received} bytes so far>"
@@ -141,6 +146,9 @@ class _Inflated:
         self._chunks = chunks
         # 15 bits of window, and 32 to tell gzip from zlib by its header.
         self._zlib = zlib.decompressobj(wbits=47)
+        #: whether the format is known; until then, the bytes so far
+        self._started = False
+        self._head = b""
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -161,6 +169,14 @@ class _Inflated:
 
     def _inflate(self, data: bytes) -> bytes:
         try:
-            return self._zlib.decompress(data, _PIECE)
+            piece = self._zlib.decompress(data, _PIECE)
         except zlib.error as exc:
+            if not self._started:
+                # Some servers call a raw deflate stream, without the zlib header, `deflate`.
+                self._started, self._zlib = True, zlib.decompressobj(wbits=-zlib.MAX_WBITS)
+                return self._inflate(self._head + data)
             raise InvalidResponse(f"the body is not compressed in the way it says: {exc}") from exc
+        if not self._started:
+            self._head += data
+            self._started = len(self._head) >= _HEADER
+        return piece

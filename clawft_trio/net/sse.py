@@ -43,10 +43,13 @@ class SSEDecoder:
 
     Args:
       max_event: bytes that one event may have, its field names included and its comments not.
+      error_lines: a line `error: …` is an event of the type `error`. The standard ignores such lines; some model
+        servers (llama.cpp) report their failures by them.
     """
 
-    def __init__(self, *, max_event: int = MAX_EVENT) -> None:
+    def __init__(self, *, max_event: int = MAX_EVENT, error_lines: bool = False) -> None:
         self._max_event = max_event
+        self._error_lines = error_lines
         #: the last event id that a finished block has set: what a reconnect sends as `Last-Event-ID`
         self.last_event_id: str = ""
         #: the last reconnection time that the stream has set, in milliseconds
@@ -92,6 +95,18 @@ class SSEDecoder:
                 self._end_block(lines, events)
         if rest:
             self._extend_block(rest)
+        return events
+
+    def feed_end(self) -> list[ServerSentEvent]:
+        """The event that the end of the stream has cut off before its blank line, if there is one.
+
+        By the standard it never was an event. A caller that can tell whether its data is whole may use it.
+        """
+        events: list[ServerSentEvent] = []
+        self._end_line()
+        lines, self._lines, self._size = self._lines, [], 0
+        if lines:
+            self._end_block(lines, events)
         return events
 
     def _behind_bom(self, data: bytes) -> bytes:
@@ -159,6 +174,9 @@ class SSEDecoder:
                 value = value[1:]
             if field == b"data":
                 data.append(value)
+            elif field == b"error" and self._error_lines:
+                data.append(value)
+                event = "error"
             elif field == b"event":
                 event = value.decode(errors="replace")
             elif field == b"id" and b"\0" not in value:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import attrs
 import trio
 
-from clawft_trio.attempts import AttemptLog, record_attempt
+from clawft_trio.attempts import AttemptLog, AttemptRecord, record_attempt
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Provider
-from clawft_trio.errors import ConsumerLeft
+from clawft_trio.errors import ConsumerLeft, EmptyAnswer
 from clawft_trio.nursery import leaves, raise_one
 from clawft_trio.observe.events import AttemptEnded, AttemptStarted
 
 
-def recorded(provider: Provider) -> Provider:
+def recorded(provider: Provider, *, refuse_empty: bool = False) -> Provider:
     """*provider* itself when it keeps a record of each attempt (`keeps_records`), else with records kept around it.
 
-    Everything that wraps a provider asks for this once, when it is made.
+    Everything that wraps a provider asks for this once, when it is made. What can try again or elsewhere asks for
+    *refuse_empty*: an answer without text, call or refusal is then the error `EmptyAnswer`. Providers that keep records
+    raise that themselves.
     """
-    return provider if getattr(provider, "keeps_records", False) else Recorded(provider)
+    return provider if getattr(provider, "keeps_records", False) else Recorded(provider, refuse_empty=refuse_empty)
 
 
 class Recorded:
@@ -25,8 +27,9 @@ class Recorded:
 
     keeps_records = True
 
-    def __init__(self, provider: Provider) -> None:
+    def __init__(self, provider: Provider, *, refuse_empty: bool = False) -> None:
         self._provider = provider
+        self._refuse_empty = refuse_empty
 
     def __repr__(self) -> str:
         return repr(self._provider)
@@ -52,8 +55,7 @@ class Recorded:
             raise
 
     async def _complete(self, request: ChatRequest, call: Call) -> ChatResponse:
-        own = call.log.branch()
-        spare = AttemptLog()
+        own, spare = AttemptLog(), AttemptLog()
         target = self._target(request)
         call.observer(AttemptStarted(target=target, call_id=call.id, turn_id=call.turn_id))
         try:
@@ -63,11 +65,15 @@ class Recorded:
                 response = await self._provider.complete(request, attrs.evolve(call, log=own))
                 attempt.usage = response.usage
                 attempt.certainty = None if response.usage is None else "exact"
+                if self._refuse_empty and response.is_empty and not request.allow_empty:
+                    raise EmptyAnswer(
+                        "the answer has no text and no tool call", provider=response.provider, partial=response
+                    )
         finally:
-            # A wrapper of the user's around a provider that keeps records has them already.
-            if not own.records:
-                own.add(spare.records[0])
-            call.observer(AttemptEnded(record=own.records[-1], call_id=call.id, turn_id=call.turn_id))
+            records = _merged(own.records, spare.records[0])
+            for record in records:
+                call.log.add(record)
+            call.observer(AttemptEnded(record=records[-1], call_id=call.id, turn_id=call.turn_id))
         return response
 
     def _target(self, request: ChatRequest) -> str:
@@ -75,6 +81,15 @@ class Recorded:
         name = self._provider.name
         has_model = not request.model or name.endswith(f"/{request.model}")
         return name if has_model else f"{name}/{request.model}"
+
+
+def _merged(own: tuple[AttemptRecord, ...], spare: AttemptRecord) -> tuple[AttemptRecord, ...]:
+    """The records that a wrapper of the user's around a provider with records has made, or else *spare*."""
+    if not own:
+        return (spare,)
+    if isinstance(spare.error, EmptyAnswer) and own[-1].outcome == "ok":
+        return (*own[:-1], attrs.evolve(own[-1], outcome="failed", error=spare.error))
+    return own
 
 
 def _raise_bare(group: BaseExceptionGroup[BaseException]) -> None:

@@ -158,7 +158,7 @@ class OneProvider:
 
     def reach(self, target: Target) -> Provider:
         """The provider, asked for *target*'s model and known by its name."""
-        return recorded(_Named(self._provider, target.name))
+        return recorded(_Named(self._provider, target.name), refuse_empty=True)
 
 
 class _Named:

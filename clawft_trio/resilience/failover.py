@@ -70,7 +70,9 @@ class Failover:
         if functions and (len(functions) < len(providers) or not all(map(callable, functions))):
             raise TypeError("Failover takes providers, or async functions, and not both")
         self.functions: tuple[Callable[..., Awaitable[Any]], ...] = tuple(cast("Any", functions))
-        self.providers: tuple[Provider, ...] = () if functions else tuple(map(recorded, cast("Any", providers)))
+        self.providers: tuple[Provider, ...] = (
+            () if functions else tuple(recorded(one, refuse_empty=True) for one in cast("Any", providers))
+        )
         self.hedge_after = hedge_after
         self.budget = budget
         self.windows: dict[str, int] = dict(windows or {})

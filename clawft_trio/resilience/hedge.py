@@ -15,7 +15,7 @@ from clawft_trio.chat import Call, LifeSign, StreamEvent, is_content
 from clawft_trio.nursery import raise_one
 from clawft_trio.observe.events import HedgeStarted
 from clawft_trio.resilience.retry_budget import RetryBudget
-from clawft_trio.resilience.strategy import Attempt, Policy, Strategy, target_of
+from clawft_trio.resilience.strategy import Attempt, Policy, Strategy, entered, target_of
 
 T = TypeVar("T")
 
@@ -58,22 +58,20 @@ class Hedge(Policy):
 
     async def _run(self, attempt: Attempt[T], call: Call, target: str) -> T:
         budget = self.budget
-        if budget is not None and not call.extra and call.budgeted != target:
-            budget.deposit(target)
+        call = entered(budget, target, call)
         others = deque([attempt] * self.extra)
 
         def next_attempt(replaces: bool) -> Attempt[T] | None:  # noqa: ARG001 - each extra attempt is paid for
             if not others or not (budget is None or budget.withdraw(target)):
                 return None
             call.observer(HedgeStarted(slow=target, target=target, call_id=call.id, turn_id=call.turn_id))
-            budgeted = call.budgeted if budget is None else target
-            return partial(_beside, others.popleft(), budgeted)
+            return partial(_beside, others.popleft())
 
         return await Race(attempt, next_attempt, call, delay=self.after).run()
 
 
-async def _beside(attempt: Attempt[T], budgeted: str, call: Call) -> T:
-    return await attempt(attrs.evolve(call, extra=True, budgeted=budgeted))
+async def _beside(attempt: Attempt[T], call: Call) -> T:
+    return await attempt(attrs.evolve(call, extra=True))
 
 
 @attrs.frozen

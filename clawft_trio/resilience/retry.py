@@ -12,10 +12,11 @@ from attrs.validators import ge, gt, optional
 
 from clawft_trio.backoff import backoff
 from clawft_trio.chat import Call, ignore
+from clawft_trio.errors import ClawftError
 from clawft_trio.nursery import leaves
 from clawft_trio.observe.events import RetryScheduled
 from clawft_trio.resilience.retry_budget import RetryBudget
-from clawft_trio.resilience.strategy import Attempt, Policy, Strategy, target_of
+from clawft_trio.resilience.strategy import Attempt, Policy, Strategy, entered, target_of
 from clawft_trio.resilience.verdict import is_retryable, is_untried, retry_after
 from clawft_trio.resilience.visibility import Shown, shown_of
 
@@ -71,7 +72,7 @@ class Retry(Policy):
 
         Cancellation: ends the running attempt, or the wait; a wait holds nothing.
         """
-        return await _Series(self, call, target_of(call)).run(attempt, call)
+        return await _Series(self, target_of(call)).run(attempt, call)
 
     def bind(self, target: str) -> Strategy:
         """This policy, with its retries entered in the budget of *target*."""
@@ -104,7 +105,7 @@ class _BoundRetry:
     target: str
 
     async def run(self, attempt: Attempt[T], call: Call) -> T:
-        return await _Series(self.policy, call, self.target).run(attempt, call)
+        return await _Series(self.policy, self.target).run(attempt, call)
 
 
 class _Series:
@@ -112,17 +113,16 @@ class _Series:
 
     __slots__ = ("_policy", "_retries", "_started", "_target", "_waited")
 
-    def __init__(self, policy: Retry, call: Call, target: str) -> None:
+    def __init__(self, policy: Retry, target: str) -> None:
         self._policy = policy
         self._target = target
         self._retries = 0
         # Seconds spent waiting for a target that a Retry-After keeps closed.
         self._waited = 0.0
         self._started = trio.current_time() if policy.total is not None else 0.0
-        if policy.budget is not None and not call.extra and call.budgeted != target:
-            policy.budget.deposit(target)
 
     async def run(self, attempt: Attempt[T], call: Call) -> T:
+        call = entered(self._policy.budget, self._target, call)
         while True:
             # Without a consumer there is nothing to retract.
             shown = shown_of(call) if call.emit is not ignore else None
@@ -136,8 +136,7 @@ class _Series:
                 asked_nothing = is_untried(exc)
             await trio.sleep(wait)
             if not asked_nothing:
-                budgeted = call.budgeted if self._policy.budget is None else self._target
-                call = attrs.evolve(call, extra=True, budgeted=budgeted)
+                call = attrs.evolve(call, extra=True) if not call.extra else call
 
     def _wait_after(self, exc: Exception, call: Call) -> float | None:
         """Seconds until the next attempt; None when *exc* is final."""
@@ -146,7 +145,7 @@ class _Series:
         # Without a time in it a refusal counts as an attempt, or a wait of nothing could repeat for ever.
         untried = is_untried(exc) and asked is not None
         self._retries += not untried
-        if self._retries > policy.max_retries or policy.max_retries == 0 or not policy.may_retry(exc, call):
+        if self._retries > _limit(policy, exc) or policy.max_retries == 0 or not policy.may_retry(exc, call):
             return None
         cap = policy.longest_retry_after_elsewhere if call.elsewhere else policy.longest_retry_after
         if asked is not None and asked + (self._waited if untried else 0.0) > cap:
@@ -163,3 +162,9 @@ class _Series:
         call.observer(RetryScheduled(retry=self._retries, wait=wait, error=exc, call_id=call.id, turn_id=call.turn_id))
         if shown is not None:
             await shown.retract(exc, call)
+
+
+def _limit(policy: Retry, exc: Exception) -> int:
+    """Retries after *exc*: the policy's, or fewer where the error states that more are of no use."""
+    limits = [leaf.max_retries for leaf in leaves(exc) if isinstance(leaf, ClawftError)]
+    return min((limit for limit in (*limits, policy.max_retries) if limit is not None), default=0)

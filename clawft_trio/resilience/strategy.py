@@ -23,6 +23,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, overlo
 import attrs
 
 from clawft_trio.chat import Call, Invocation
+from clawft_trio.resilience.retry_budget import RetryBudget
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -144,6 +145,15 @@ def invoking(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mappin
     """The call of a plain function under a policy."""
     name = getattr(function, "__qualname__", type(function).__qualname__)
     return attrs.evolve(NO_CALL, invocation=Invocation(name, args, kwargs))
+
+
+def entered(budget: RetryBudget | None, target: str, call: Call) -> Call:
+    """*call* with its first request to *target* entered in *budget*, once however many policies share the budget."""
+    if budget is None or call.budgeted == target:
+        return call
+    if not call.extra:
+        budget.deposit(target)
+    return attrs.evolve(call, budgeted=target)
 
 
 def target_of(call: Call) -> str:

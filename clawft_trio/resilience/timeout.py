@@ -15,12 +15,10 @@ from attrs.validators import gt, optional
 from clawft_trio.chat import (
     Call,
     LifeSign,
-    ReasoningDelta,
     Reset,
     StreamEvent,
     TextDelta,
     ToolCallDelta,
-    UsageReport,
     is_content,
 )
 from clawft_trio.errors import ConsumerLeft, ProviderTimeout
@@ -142,23 +140,23 @@ class _Watch:
             self._passing = False
 
     async def _pass_by(self, event: StreamEvent) -> None:
-        """Pass on what is no content; usage and empty deltas are signs of life."""
-        began = trio.current_time()
+        """Pass on what is no content: usage and empty deltas are signs of life, a `Reset` begins another attempt."""
         self._passing = True
         try:
             await self.shown(event)
         finally:
-            self._last += trio.current_time() - began
+            self._last = trio.current_time()
             self._passing = False
         if isinstance(event, Reset):
-            # Another attempt begins below: its first content has a clock of its own.
-            self._kind, self._quiet_for, self._last = None, 0.0, trio.current_time()
-        elif isinstance(event, UsageReport | TextDelta | ReasoningDelta):
-            self._last = trio.current_time()
+            # The first content of the attempt that begins below has a clock of its own.
+            self._kind, self._quiet_for = None, 0.0
 
     def pulse(self, sign: LifeSign, quiet_for: float) -> None:
         self._pulse(sign, quiet_for)
         self._waiting = sign == "waiting"
+        if sign == "alive" and self._kind is not None:
+            # It has shown content before: the gap clock applies.
+            return
         if sign in {"alive", "thinking"} or quiet_for > self._quiet_for:
             self._quiet_for = quiet_for
         self._last = trio.current_time()

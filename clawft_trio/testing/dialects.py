@@ -1,6 +1,7 @@
 """How a model server spells what a script says: pure functions from steps to bytes, no I/O.
 
-Two dialects, each with and without streaming. Formats: OpenAI chat completions, Anthropic Messages.
+Three dialects, each with and without streaming: OpenAI chat completions, Anthropic Messages and, in
+`responses_dialect`, OpenAI Responses.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from clawft_trio.testing.script import (
 )
 from clawft_trio.testing.scripted import is_json_object, pieces
 
-DialectName = Literal["openai", "anthropic"]
+DialectName = Literal["openai", "anthropic", "responses"]
 
 Spoken: TypeAlias = Say | Think | CallTool | Report | Finish | Preamble | Pings | ErrorEvent | BadJson | BadUtf8 | Raw
 """The steps that become bytes of a body; a `Pings` stands for one ping."""
@@ -36,7 +37,7 @@ Spoken: TypeAlias = Say | Think | CallTool | Report | Finish | Preamble | Pings 
 _CREATED = 1_700_000_000
 """The calendar time in every answer: a constant, so that answers are equal from run to run."""
 
-_MARK = "@@not-utf-8@@"
+MARK = "@@not-utf-8@@"
 """Stands for bytes that no JSON encoder would write, until it is replaced by them."""
 
 _NO_OBJECT = "@@no-object@@"
@@ -98,13 +99,18 @@ def writer(dialect: DialectName, setting: DialectSetting, *, stream: bool) -> Wr
     """The writer for one response."""
     if dialect == "openai":
         return OpenAIStream(setting) if stream else Whole(openai_answer, setting)
+    if dialect == "responses":
+        # It is written in a file of its own, which builds on this one.
+        from clawft_trio.testing.responses_dialect import ResponsesStream, responses_answer  # noqa: PLC0415
+
+        return ResponsesStream(setting) if stream else Whole(responses_answer, setting)
     return AnthropicStream(setting) if stream else Whole(anthropic_answer, setting)
 
 
 def error_body(dialect: DialectName, step: Status | ErrorEvent) -> JsonObject:
     """The error object that the dialect's server sends with this status."""
     status = step.status
-    if dialect == "openai":
+    if dialect != "anthropic":
         kind = "server_error" if status >= 500 else "invalid_request_error"
         code = step.code or _OPENAI_CODES.get(status, kind)
         return {"error": {"message": step.message, "type": kind, "param": getattr(step, "param", None), "code": code}}
@@ -137,7 +143,7 @@ class OpenAIStream:
             case ErrorEvent():
                 return [_data(error_body("openai", step))]
             case BadJson():
-                return [_broken(self._delta({"content": "never seen"}))]
+                return [broken(self._delta({"content": "never seen"}))]
             case Raw(data):
                 return [data]
 
@@ -148,7 +154,7 @@ class OpenAIStream:
             case Think(text):
                 return [self._delta({"reasoning_content": text})]
             case BadUtf8(data):
-                return [self._delta({"content": _MARK}).replace(_MARK.encode(), data)]
+                return [self._delta({"content": MARK}).replace(MARK.encode(), data)]
             case CallTool():
                 return self._tool(step)
             case Finish():
@@ -215,7 +221,7 @@ def _data(value: JsonObject) -> bytes:
     return b"data: " + encode_json(value) + b"\n\n"
 
 
-def _broken(event: bytes) -> bytes:
+def broken(event: bytes) -> bytes:
     """*event* with its JSON broken off, still ended by a blank line."""
     return event.rstrip()[:-9] + b"\n\n"
 
@@ -249,7 +255,7 @@ class AnthropicStream:
                 # The status that this error would have had before the stream began names its type.
                 return [b"event: error\n" + _data(error_body("anthropic", step))]
             case BadJson():
-                return [_broken(_event("content_block_delta", {"index": 0, "delta": {"type": "text_delta"}}))]
+                return [broken(_event("content_block_delta", {"index": 0, "delta": {"type": "text_delta"}}))]
             case Raw(data):
                 return [data]
 
@@ -261,7 +267,7 @@ class AnthropicStream:
                 opening = self._in_block("thinking", {"thinking": "", "signature": ""})
                 return [*opening, self._delta("thinking_delta", thinking=text)]
             case BadUtf8(data):
-                bad = self._delta("text_delta", text=_MARK).replace(_MARK.encode(), data)
+                bad = self._delta("text_delta", text=MARK).replace(MARK.encode(), data)
                 return [*self._in_block("text", {"text": ""}), bad] if self._block != "text" else [bad]
             case CallTool():
                 return self._tool(step)
@@ -406,7 +412,7 @@ class Whole:
         body = encode_json(self._answer(self._setting, self._said, finish, usage))
         for step in self._said:
             if isinstance(step, BadUtf8):
-                body = body.replace(_MARK.encode(), step.data, 1)
+                body = body.replace(MARK.encode(), step.data, 1)
             elif isinstance(step, CallTool) and not is_json_object(step.arguments):
                 body = body.replace(encode_json(_NO_OBJECT), step.arguments.encode(), 1)
         return body
@@ -422,7 +428,7 @@ class AnswerFormat(Protocol):
 
 
 def _text(said: Said) -> str:
-    texts = (step.text if isinstance(step, Say) else _MARK for step in said if isinstance(step, Say | BadUtf8))
+    texts = (step.text if isinstance(step, Say) else MARK for step in said if isinstance(step, Say | BadUtf8))
     return "".join(texts)
 
 

@@ -1,7 +1,7 @@
 """A model server on loopback that breaks as its script says.
 
-It speaks real HTTP/1.1 over real sockets, in the OpenAI dialect at `/v1/chat/completions` and the Anthropic
-dialect at `/v1/messages`, streaming or not as the request asks:
+It speaks real HTTP/1.1 over real sockets, in the OpenAI dialect at `/v1/chat/completions`, the Anthropic dialect at
+`/v1/messages` and the Responses dialect at `/v1/responses`, streaming or not as the request asks:
 
     async with open_fault_server(
         [Say("Oslo is "), ResetConnection()],        # the first request
@@ -328,4 +328,6 @@ class _Connection:
 def _dialect(path: str) -> DialectName | None:
     if path.endswith("/chat/completions"):
         return "openai"
+    if path.endswith("/responses"):
+        return "responses"
     return "anthropic" if path.endswith("/messages") else None

@@ -8,6 +8,7 @@ import trio
 
 from clawft_trio.attempts import Usage
 from clawft_trio.chat import (
+    CALLS_MAY_RUN,
     ChatResponse,
     Discarded,
     ReasoningDelta,
@@ -143,7 +144,7 @@ class Screen:
         seen = (self.text, self.reasoning, self.tool_calls)
         # A call with wrong arguments, or one that may have been cut off, is returned, so that the model can be told,
         # and is never shown as ready.
-        whole = response.finish_reason != "length"
+        whole = response.finish_reason in CALLS_MAY_RUN
         ready = tuple(call for call in response.tool_calls if whole and is_json_object(call.arguments))
         returned = (response.text, response.reasoning, ready)
         if seen != returned:

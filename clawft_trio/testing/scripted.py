@@ -10,6 +10,7 @@ import trio
 
 from clawft_trio.attempts import AttemptInProgress, Usage, record_attempt
 from clawft_trio.chat import (
+    CALLS_MAY_RUN,
     CONTENT,
     Call,
     ChatRequest,
@@ -201,7 +202,7 @@ class _ScriptPlayer:
         reason = step.reason or ("tool_calls" if self._tool_calls else "stop")
         # Released at the terminal mark, as on the wire: before it nobody knows that a call is whole.
         for made in self._tool_calls:
-            if reason != "length" and is_json_object(made.arguments):
+            if reason in CALLS_MAY_RUN and is_json_object(made.arguments):
                 await self._emit(ToolCallReady(made))
         return self._response(reason)  # noqa: ASYNC910 - `play` has checkpointed
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
+import outcome
 import trio
 
 P = ParamSpec("P")
@@ -29,6 +30,7 @@ def threadless() -> Iterator[None]:
     """
     replaced: list[tuple[Any, str, object]] = [
         (trio.to_thread, "run_sync", _run_sync),
+        (trio.lowlevel, "start_thread_soon", _start_thread_soon),
         (trio.from_thread, "run_sync", _call),
         (trio.from_thread, "check_cancelled", _do_nothing),
     ]
@@ -59,6 +61,14 @@ async def _run_sync(
         return contextvars.copy_context().run(function, *args)
     finally:
         limiter.release_on_behalf_of(borrower)
+
+
+def _start_thread_soon(
+    function: Callable[[], T],
+    deliver: Callable[[outcome.Outcome[T]], object],
+    name: str | None = None,  # noqa: ARG001 - trio's signature
+) -> None:
+    deliver(outcome.capture(function))
 
 
 def _call(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

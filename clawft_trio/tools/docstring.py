@@ -1,31 +1,66 @@
-"""What a docstring says: to a model about the tool, and about each argument."""
+"""What a docstring holds for a model: the description of the tool, and a note for each argument.
+
+Three styles are read: Google (`Args:` and an indented block), NumPy (`Parameters` underlined by dashes) and Sphinx
+(`:param x: …`). Sections for people who read the code (`Raises:`, `Examples:`) are left out.
+"""
 
 from __future__ import annotations
 
 import re
 
-# Sections for people who read the code. What the arguments are goes into the schema.
-_NOT_FOR_MODELS = frozenset(
-    {"args", "arguments", "parameters", "raises", "cancellation", "example", "examples", "note"}
+_ARGUMENTS = frozenset(
+    {
+        "args",
+        "arguments",
+        "parameters",
+        "params",
+        "keyword args",
+        "keyword arguments",
+        "other parameters",
+        "other args",
+    }
 )
-_ARGUMENTS = frozenset({"args", "arguments", "parameters"})
+# Sections for people who read the code. What the arguments are goes into the schema.
+_NOT_FOR_MODELS = _ARGUMENTS | {
+    "raises",
+    "cancellation",
+    "example",
+    "examples",
+    "note",
+    "notes",
+    "references",
+    "see also",
+    "todo",
+    "warns",
+}
+# In NumPy's style any section ends the one before it, also one that is for models.
+_UNDERLINED = _NOT_FOR_MODELS | {"returns", "yields", "receives", "warnings", "attributes", "methods", "return"}
 
-_HEADING = re.compile(r"(\w+):(?:\s|$)")
-_ARGUMENT = re.compile(r"\s+\*{0,2}(\w+)(?:\s*\([^)]*\))?:\s*(.*)")
+_HEADING = re.compile(r"([A-Za-z][A-Za-z ]*):\s*$|(\w+):(?:\s|$)")
+_UNDERLINE = re.compile(r"-{3,}\s*$")
+_NAME = re.compile(r"\s+\*{0,2}(\w+)\s*")
+_NUMPY_NAMES = re.compile(r"(\*{0,2}\w+(?:\s*,\s*\*{0,2}\w+)*)\s*(?::.*)?$")
 _FIELD = re.compile(r":(\w+)\s*([^:]*):\s*(.*)")
+_PARAMETER_FIELDS = frozenset({"param", "parameter", "arg", "argument", "key", "keyword"})
 
 
 def read_docstring(text: str) -> tuple[str, dict[str, str]]:
     """The description, and a note for each argument that has one.
 
-    Understands sections as Google has them (`Args:`) and fields as Sphinx has them (`:param x:`).
-
     Args:
       text: a docstring without its indentation, as `inspect.getdoc` gives it.
     """
     reader = _Reader()
-    for line in text.splitlines():
-        reader.read(line)
+    lines = text.splitlines()
+    skip = False
+    for line, below in zip(lines, [*lines[1:], ""], strict=False):
+        if skip:
+            skip = False
+        elif _UNDERLINE.match(below) and line.strip().lower() in _UNDERLINED:
+            reader.begin_underlined(line.strip(), below)
+            skip = True
+        else:
+            reader.read(line)
     return "\n".join(reader.kept).strip(), {name: " ".join(words) for name, words in reader.notes.items()}
 
 
@@ -33,38 +68,88 @@ class _Reader:
     def __init__(self) -> None:
         self.kept: list[str] = []
         self.notes: dict[str, list[str]] = {}
-        #: the section that is being read, and what its next line goes on with
+        #: the section that is being read, and the notes that its next line goes on with
         self._section = ""
-        self._words: list[str] | None = None
+        self._words: list[list[str]] = []
         self._indent = 0
+        self._is_numpy = False
+
+    def begin_underlined(self, heading: str, underline: str) -> None:
+        """Start a section of NumPy's style."""
+        self._section = heading.lower()
+        self._is_numpy = True
+        self._words = []
+        if self._section not in _NOT_FOR_MODELS:
+            self._section = ""
+            self.kept.extend([heading, underline])
 
     def read(self, line: str) -> None:
-        if line[:1].strip():
+        if self._is_numpy and self._section:
+            self._read_numpy(line)
+        elif line[:1].strip():
             self._begin(line)
         elif self._section in _ARGUMENTS:
             self._read_argument(line)
-        elif self._words is not None and line.strip():
-            self._words.append(line.strip())
+        elif self._words and line.strip():
+            self._continue(line)
         elif not self._section:
             self.kept.append(line)
 
     def _begin(self, line: str) -> None:
         """A line without indentation starts something new."""
         field, heading = _FIELD.match(line), _HEADING.match(line)
-        name = heading[1].lower() if heading else ""
-        self._words = None
+        name = (heading[1] or heading[2]).lower() if heading else ""
+        self._words = []
         self._section = "field" if field else name if name in _NOT_FOR_MODELS else ""
-        if field and field[1] == "param":
-            self._words = self.notes.setdefault(field[2].split()[-1], [field[3]])
+        if field and field[1] in _PARAMETER_FIELDS and field[2].split():
+            self._words = [self.notes.setdefault(field[2].split()[-1].lstrip("*"), [field[3]] if field[3] else [])]
         if not self._section:
             self.kept.append(line)
 
     def _read_argument(self, line: str) -> None:
         indent = len(line) - len(line.lstrip())
-        found = _ARGUMENT.match(line)
+        found = _argument(line)
         # What is indented further than the argument's name goes on with its note.
-        if found and (self._words is None or indent <= self._indent):
+        if found and (not self._words or indent <= self._indent):
             self._indent = indent
-            self._words = self.notes.setdefault(found[1], [found[2]] if found[2] else [])
-        elif self._words is not None and line.strip():
-            self._words.append(line.strip())
+            name, note = found
+            self._words = [self.notes.setdefault(name, [note] if note else [])]
+        elif self._words and line.strip():
+            self._continue(line)
+
+    def _read_numpy(self, line: str) -> None:
+        """Names stand without indentation (`x, y : int`), their notes are indented below."""
+        found = _NUMPY_NAMES.match(line)
+        if self._section in _ARGUMENTS and line[:1].strip() and found:
+            names = [name.strip().lstrip("*") for name in found[1].split(",")]
+            self._words = [self.notes.setdefault(name, []) for name in names]
+        elif self._words and line.strip():
+            self._continue(line)
+
+    def _continue(self, line: str) -> None:
+        for words in self._words:
+            words.append(line.strip())
+
+
+def _argument(line: str) -> tuple[str, str] | None:
+    """The name and the note of `  name (a type, with [brackets] of any depth): note`."""
+    found = _NAME.match(line)
+    if not found:
+        return None
+    rest = line[found.end() :]
+    if rest.startswith("("):
+        end = _closing(rest)
+        if end is None:
+            return None
+        rest = rest[end + 1 :].lstrip()
+    return (found[1], rest[1:].strip()) if rest.startswith(":") else None
+
+
+def _closing(text: str) -> int | None:
+    """The place of the bracket that closes the one at the beginning of *text*."""
+    depth = 0
+    for place, character in enumerate(text):
+        depth += (character in "([{") - (character in ")]}")
+        if depth == 0:
+            return place
+    return None

@@ -15,17 +15,16 @@ from typing import Any, Protocol, TypeAlias
 import attrs
 import trio
 
-from clawft_trio.chat import JsonObject, ToolCall, unobserved
-from clawft_trio.codec import decode_json
+from clawft_trio.chat import Text, ToolCall, unobserved
 from clawft_trio.errors import (
     InvalidArguments,
-    InvalidData,
     PermissionDenied,
     Problem,
     ToolTimeout,
 )
 from clawft_trio.nursery import cleanup_scope, open_hidden_nursery
-from clawft_trio.observe.events import LockWaited, ToolEnded, ToolStarted
+from clawft_trio.observe.events import LockWaited, Noted, ToolEnded, ToolStarted
+from clawft_trio.tools.arguments import read_arguments
 from clawft_trio.tools.media import MEDIA_LIMIT, Media, split_result
 from clawft_trio.tools.path_keys import path_keys
 from clawft_trio.tools.path_locks import LockMode, LockRequest, PathLocks, Want
@@ -167,25 +166,26 @@ class FanOut:
         job = _Job(call)
         try:
             job.tool = self._tools.get(call.name) or self._tools.setdefault(call.name, self.find(call.name))
-            job.arguments = job.tool.check(self._parse(call))
+            job.arguments = self._arguments(call, job.tool)
             job.alone = job.tool.metadata.mode == "exclusive"
         except Exception as exc:  # noqa: BLE001 - a check may be anybody's code, and this call alone is refused
             job.refusal = exc
         return job
 
-    def _parse(self, call: ToolCall) -> JsonObject:
+    def _arguments(self, call: ToolCall, tool: Tool) -> Mapping[str, Any]:
         if len(call.arguments) > self.policy.longest_arguments:
             raise InvalidArguments([Problem("$", f"longer than {self.policy.longest_arguments} characters")])
-        if not call.arguments.strip():
-            # Some servers write nothing at all for a call without arguments.
-            return {}
-        try:
-            decoded = decode_json(call.arguments)
-        except InvalidData as exc:
-            raise InvalidArguments(exc.problems) from exc
-        if not isinstance(decoded, dict):
-            raise InvalidArguments([Problem("$", f"expected an object, got {type(decoded).__name__}")])
-        return decoded
+        read = read_arguments(call.arguments, tool.parameters, tool.check, lenient=tool.metadata.lenient)
+        if read.mended:
+            self.context.observer(
+                Noted(
+                    room="tools",
+                    what="arguments mended",
+                    turn_id=self.context.turn_id,
+                    details={"tool": tool.name, "tool_call_id": call.id, "places": list(read.mended)},
+                )
+            )
+        return read.values
 
     async def _name_paths(self, jobs: Sequence[_Job]) -> None:  # noqa: ASYNC910 - `execute` has waited
         """Find out what each call will lock: one trip to a thread for all paths of the turn."""
@@ -249,10 +249,7 @@ class FanOut:
         scope = trio.CancelScope(deadline=context.deadline)
         try:
             with scope:
-                job.value = await tool.function(job.arguments, context)
-                limits = self.policy
-                text, job.media = split_result(job.value, limit=limits.longest_answer, media_limit=limits.largest_media)
-                return text
+                return self._text_of(job, await tool.function(job.arguments, context))
         except Exception as exc:
             # What a tool raises on its way out, because its time was over, does not change why it ended.
             if scope.cancelled_caught:
@@ -297,6 +294,16 @@ class FanOut:
     def _context_of(self, job: _Job, deadline: float) -> ToolContext:
         return self.context.of_call(job.call.id, job.call.name, deadline=deadline, threads=self.threads)
 
+    def _text_of(self, job: _Job, returned: object) -> str:
+        """Keep the data and the parts of what a tool returned; the text for the model."""
+        shown = returned
+        job.value = returned
+        if isinstance(returned, ToolResult):
+            shown, job.value = [Text(returned.text), *returned.parts], returned.data
+        limits = self.policy
+        text, job.media = split_result(shown, limit=limits.longest_answer, media_limit=limits.largest_media)
+        return text
+
     def _contain(self, job: _Job, exc: BaseException) -> Exception:
         try:
             error = contained(exc, tool=job.call.name)
@@ -321,8 +328,8 @@ class FanOut:
             duration=now - started,
             waited=started - self._began,
             error=error,
-            value=job.value if error is None else None,
-            media=job.media if error is None else (),
+            data=job.value if error is None else None,
+            parts=job.media if error is None else (),
         )
 
     def _tell_start(self, job: _Job, now: float) -> None:

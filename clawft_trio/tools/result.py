@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import attrs
@@ -40,32 +41,40 @@ _KINDS: tuple[tuple[type[Exception], ToolOutcome, str], ...] = (
 )
 
 
+def _parts(value: Iterable[Image | File]) -> tuple[Image | File, ...]:
+    return tuple(value)
+
+
 @attrs.frozen
 class ToolResult:
-    """What came of a tool call."""
+    """The result of a tool call.
 
-    call_id: str
-    name: str = attrs.field(kw_only=True)
+    A tool function may return one, with `text` for the model, `data` for the program and `parts` (images, files) for
+    both; the registry then adds the rest. A tool that returns anything else gets a result made of it.
+    """
+
+    call_id: str = ""
+    name: str = attrs.field(default="", kw_only=True)
     #: for the model; a failure is a JSON object with `error` and `message`
-    text: str = attrs.field(kw_only=True)
+    text: str = attrs.field(default="", kw_only=True)
+    #: for the program: what the tool function returned, before it became text; None when it failed
+    data: object = attrs.field(default=None, kw_only=True, eq=False, repr=False)
+    #: images and files, which reach the model beside the text
+    parts: tuple[Image | File, ...] = attrs.field(default=(), kw_only=True, converter=_parts)
     outcome: ToolOutcome = attrs.field(default="ok", kw_only=True)
     #: seconds that it ran
     duration: float = attrs.field(default=0.0, kw_only=True)
     #: seconds that it waited for a worker, its approval and its locks
     waited: float = attrs.field(default=0.0, kw_only=True)
     error: Exception | None = attrs.field(default=None, kw_only=True, eq=False)
-    #: images and files that the tool returned, beside the text
-    media: tuple[Image | File, ...] = attrs.field(default=(), kw_only=True)
-    #: what the tool function returned, before it became text; None when it failed
-    value: object = attrs.field(default=None, kw_only=True, eq=False, repr=False)
 
     @property
     def message(self) -> Message:
         """The answer as the next request needs it."""
-        if not self.media:
+        if not self.parts:
             return Message.tool(self.text, tool_call_id=self.call_id)
         text = (Text(self.text),) if self.text else ()
-        return Message("tool", (*text, *self.media), tool_call_id=self.call_id)
+        return Message("tool", (*text, *self.parts), tool_call_id=self.call_id)
 
 
 def outcome_of(error: Exception) -> ToolOutcome:

@@ -20,6 +20,8 @@ from clawft_trio.chat import JsonObject
 from clawft_trio.errors import InvalidArguments, InvalidData, Problem
 from clawft_trio.tools.docstring import read_docstring
 from clawft_trio.tools.json_schema import SchemaCheck, path_schema, problem_of, to_path
+from clawft_trio.tools.pydantic_types import PydanticArguments, needs_pydantic
+from clawft_trio.tools.signature import Signature, read_signature, return_hint
 
 Check: TypeAlias = Callable[[JsonObject], Mapping[str, Any]]
 """Turns a decoded JSON object into valid arguments, defaults filled in, or raises `InvalidArguments`."""
@@ -29,6 +31,8 @@ Check: TypeAlias = Callable[[JsonObject], Mapping[str, Any]]
 class Parameters:
     """What a function takes, read from its signature, its type hints and its docstring."""
 
+    #: the tool's name: the one that was given, else the function's
+    name: str
     #: JSON Schema of the arguments
     schema: JsonObject
     check: Check
@@ -38,28 +42,38 @@ class Parameters:
     context: str | None
 
 
-def parameters_of(function: Callable[..., Any], *, context_type: type) -> Parameters:
+def parameters_of(function: Callable[..., Any], *, context_type: type, name: str | None = None) -> Parameters:
     """Read what *function* takes. The parameter annotated with *context_type* is not the model's to fill in.
 
+    Args:
+      function: any callable; see `tools.signature`.
+      context_type: the class of the context.
+      name: the tool's name, where it was given.
+
     Raises:
-      TypeError: a parameter cannot be filled in by name from JSON.
+      TypeError: a parameter cannot be filled in by name from JSON; the message names the tool and the parameter.
     """
-    name = getattr(function, "__name__", type(function).__name__)
-    text, notes = read_docstring(inspect.getdoc(function) or "")
-    hints = _hints(function)
-    wanted = list(inspect.signature(function).parameters.values())
-    context = next((one.name for one in wanted if _is_context(hints.get(one.name), context_type)), None)
-    fields = [_field(name, one, hints) for one in wanted if one.name != context]
-    struct = msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
-    schema = _schema_of(struct, notes)
-    return Parameters(schema, _check_struct(struct, schema), text, context)
+    signature = read_signature(function, name=name)
+    text, notes = read_docstring(signature.docstring)
+    context = next(
+        (one.name for one in signature.parameters if _is_context(signature.hints.get(one.name), context_type)), None
+    )
+    wanted = [one for one in signature.parameters if one.name != context]
+    for one in wanted:
+        _check_named(signature, one)
+    hints = {one.name: (signature.hints[one.name], one.default) for one in wanted}
+    if any(needs_pydantic(*both) for both in hints.values()):
+        schema, check = _by_pydantic(signature.name, hints, notes)
+    else:
+        schema, check = _by_msgspec(signature.name, hints, notes)
+    return Parameters(signature.name, schema, check, text, context)
 
 
 def output_schema_of(function: Callable[..., Any]) -> JsonObject | None:
     """JSON Schema of what *function* returns, if its hint is a class with fields: a dataclass, an attrs class, a
     `TypedDict` or a msgspec struct. None for everything else, whose answer is text.
     """
-    hint = _hints(function).get("return")
+    hint = return_hint(function)
     if not (isinstance(hint, type) and _has_fields(hint)):
         return None
     try:
@@ -101,30 +115,77 @@ def check_schema(schema: JsonObject, *, trusted: bool = True) -> Check:
     return check
 
 
-# --- signatures ------------------------------------------------------------------------------------------
+# --- from hints -----------------------------------------------------------------------------------------
 
-
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    target = function if inspect.isroutine(function) else type(function).__call__
-    return typing.get_type_hints(target, include_extras=True)
+Hints: TypeAlias = Mapping[str, tuple[Any, Any]]
+"""Hint and default by parameter name; `inspect.Parameter.empty` where there is no default."""
 
 
 def _is_context(hint: Any, context_type: type) -> bool:
     return hint is context_type or context_type in typing.get_args(hint)
 
 
-def _field(tool: str, parameter: inspect.Parameter, hints: Mapping[str, Any]) -> tuple[str, Any] | tuple[str, Any, Any]:
-    name = parameter.name
+def _check_named(signature: Signature, parameter: inspect.Parameter) -> None:
     if parameter.kind not in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}:
-        raise TypeError(f"{tool}: {parameter} cannot be filled in by name")
-    if name not in hints:
-        raise TypeError(f"{tool}: parameter {name!r} needs a type hint (for a method, pass the bound one)")
-    hint = _with_description(hints[name])
-    if parameter.default is parameter.empty:
+        raise TypeError(f"{signature.name}: {parameter} cannot be filled in by name")
+    if parameter.name not in signature.hints:
+        raise TypeError(
+            f"{signature.name}: parameter {parameter.name!r} needs a type hint (for a method, pass the bound one)"
+        )
+
+
+def _by_pydantic(tool: str, hints: Hints, notes: Mapping[str, str]) -> tuple[JsonObject, Check]:
+    try:
+        model = PydanticArguments(hints)
+        schema = _described(model.schema(), notes)
+    except Exception as exc:
+        raise _unusable(tool, hints, lambda one: PydanticArguments(one).schema(), exc) from exc
+    arguments = SchemaCheck(schema, noun="argument")
+
+    def check(raw: JsonObject) -> Mapping[str, Any]:
+        try:
+            return model.read(raw)
+        except InvalidData as exc:
+            raise InvalidArguments(arguments.problems(raw) or exc.problems) from None
+
+    return schema, check
+
+
+def _by_msgspec(tool: str, hints: Hints, notes: Mapping[str, str]) -> tuple[JsonObject, Check]:
+    try:
+        struct = _struct_of(hints)
+        schema = _schema_of(struct, notes)
+    except Exception as exc:
+        raise _unusable(tool, hints, lambda one: _schema_of(_struct_of(one), {}), exc) from exc
+    return schema, _check_struct(struct, schema)
+
+
+def _unusable(tool: str, hints: Hints, try_out: Callable[[Hints], object], exc: Exception) -> TypeError:
+    """The error for hints that have no schema, with the parameter that is the reason."""
+    for name, both in hints.items():
+        try:
+            try_out({name: both})
+        except Exception as own:  # noqa: BLE001 - what a library raises for a hint it does not know is its own choice
+            return TypeError(f"{tool}: parameter {name!r} has a type hint without a JSON Schema ({_first_line(own)})")
+    return TypeError(f"{tool}: its parameters have no JSON Schema together ({_first_line(exc)})")
+
+
+def _first_line(exc: Exception) -> str:
+    return (str(exc).strip().splitlines() or [type(exc).__name__])[0][:300]
+
+
+def _struct_of(hints: Hints) -> type[msgspec.Struct]:
+    fields = [_field(name, hint, default) for name, (hint, default) in hints.items()]
+    return msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
+
+
+def _field(name: str, hint: Any, default: Any) -> tuple[str, Any] | tuple[str, Any, Any]:
+    hint = _with_description(hint)
+    if default is inspect.Parameter.empty:
         return name, hint
-    if isinstance(parameter.default, list | dict | set):
-        return name, hint, msgspec.field(default_factory=partial(copy.copy, parameter.default))
-    return name, hint, parameter.default
+    if isinstance(default, list | dict | set):
+        return name, hint, msgspec.field(default_factory=partial(copy.copy, default))
+    return name, hint, default
 
 
 def _with_description(hint: Any) -> Any:
@@ -144,10 +205,14 @@ def _schema_of(struct: type[msgspec.Struct], notes: Mapping[str, str]) -> JsonOb
     del schema["title"]
     for each in (*shared.values(), schema):
         _describe_items(each)
+    return _described(schema | {"$defs": shared} if shared else schema, notes)
+
+
+def _described(schema: JsonObject, notes: Mapping[str, str]) -> JsonObject:
     for name, note in notes.items():
         if name in schema["properties"]:
             schema["properties"][name].setdefault("description", note)
-    return schema | {"$defs": shared} if shared else schema
+    return schema
 
 
 def _describe_items(schema: Any) -> None:

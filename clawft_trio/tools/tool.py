@@ -6,7 +6,8 @@ import inspect
 import logging
 import math
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,9 @@ from clawft_trio.messages import joined_key
 from clawft_trio.observe.events import ToolProgress
 from clawft_trio.tools.client import NO_CLIENT, ToolClient
 from clawft_trio.tools.schema import Check, check_schema, output_schema_of, parameters_of
+from clawft_trio.tools.signature import is_async_generator, returns_coroutine
 from clawft_trio.tools.thread_pool import ThreadPool
+from clawft_trio.tools.truncate import MOST_ITEMS, collected
 
 Mode = Literal["read_only", "mutating", "exclusive"]
 """What a call may do: look, change something, or only run while no other call of its registry does."""
@@ -54,6 +57,8 @@ class ToolMetadata:
     writes: tuple[str, ...] = attrs.field(default=(), converter=_names)
     #: what relative paths start from; None: the context's workspace
     root: Path | None = None
+    #: mend what models often get wrong in arguments (`tools.arguments`); off: what does not fit is refused
+    lenient: bool = True
     #: other names by which permissions know it
     aliases: tuple[str, ...] = attrs.field(default=(), converter=_names)
 
@@ -215,6 +220,8 @@ def tool(function: Callable[..., Any], /) -> Tool: ...
 
 @overload
 def tool(
+    function: Callable[..., Any],
+    /,
     *,
     name: str | None = None,
     description: str | None = None,
@@ -227,6 +234,26 @@ def tool(
     writes: str | Sequence[str] = (),
     root: Path | None = None,
     aliases: str | Sequence[str] = (),
+    lenient: bool = True,
+    abandon_thread: bool = False,
+) -> Tool: ...
+
+
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    total: float | None = None,
+    mode: Mode = "mutating",
+    idempotent: bool | None = None,
+    required_level: int = 0,
+    custom_permissions: Mapping[str, Any] | None = None,
+    reads: str | Sequence[str] = (),
+    writes: str | Sequence[str] = (),
+    root: Path | None = None,
+    aliases: str | Sequence[str] = (),
+    lenient: bool = True,
     abandon_thread: bool = False,
 ) -> Callable[[Callable[..., Any]], Tool]: ...
 
@@ -240,10 +267,13 @@ def tool(
     abandon_thread: bool = False,
     **metadata: Any,
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
-    """Make a tool of a sync or async function: `@tool`, or `@tool(total=10.0, reads="path")`.
+    """Make a tool of a sync or async function: `@tool`, `@tool(total=10.0, reads="path")`, or `tool(any_callable)`.
 
-    The type hints are the schema, the docstring is the description, an `Args:` section describes the arguments.
-    A sync function runs in a thread and is waited for, also on cancellation.
+    The type hints are the schema (with pydantic's models and `Field`, pydantic checks the arguments), the docstring is
+    the description, its section on the arguments (Google, NumPy or Sphinx style) describes them. Bound methods,
+    `functools.partial`, callable objects and wrapped functions are taken, too. A sync function runs in a thread and is
+    waited for, also on cancellation; when it returns an awaitable, that is awaited on the event loop. What a generator
+    yields is returned as a list.
 
     Args:
       name: the function's own by default.
@@ -265,12 +295,12 @@ def tool(
 def _tool_of(
     wrapped: Callable[..., Any], name: str | None, description: str | None, metadata: ToolMetadata, *, abandon: bool
 ) -> Tool:
-    takes = parameters_of(wrapped, context_type=ToolContext)
+    takes = parameters_of(wrapped, context_type=ToolContext, name=name)
     missing = [one for one in (*metadata.reads, *metadata.writes) if one not in takes.schema["properties"]]
     if missing:
-        raise TypeError(f"{wrapped!r} has no parameter {missing[0]!r} to read or write")
+        raise TypeError(f"{takes.name} has no parameter {missing[0]!r} to read or write")
     return Tool(
-        name or wrapped.__name__,
+        takes.name,
         function=_caller(wrapped, takes.context, abandon=abandon),
         description=takes.description if description is None else description,
         parameters=takes.schema,
@@ -282,20 +312,34 @@ def _tool_of(
 
 
 def _caller(wrapped: Callable[..., Any], context_name: str | None, *, abandon: bool) -> ToolFunction:
-    if inspect.isasyncgenfunction(wrapped) or inspect.isgeneratorfunction(wrapped):
-        raise TypeError(f"{wrapped!r} is a generator: a tool returns its answer")
-
     def named_arguments(arguments: Mapping[str, Any], context: ToolContext) -> dict[str, Any]:
         return dict(arguments) if context_name is None else {**arguments, context_name: context}
+
+    def call(**given: Any) -> tuple[Any]:
+        # A generator runs where its function ran. The tuple is for trio, which refuses a bare awaitable from a thread.
+        result = wrapped(**given)
+        return (collected(result) if isinstance(result, Iterator) else result,)
 
     async def call_async(arguments: Mapping[str, Any], context: ToolContext) -> object:
         return await wrapped(**named_arguments(arguments, context))
 
+    async def collect_async(arguments: Mapping[str, Any], context: ToolContext) -> object:
+        items: list[object] = []
+        async with aclosing(wrapped(**named_arguments(arguments, context))) as generator:
+            async for item in generator:
+                items.append(item)
+                if len(items) >= MOST_ITEMS:
+                    break
+        return items
+
     async def call_in_thread(arguments: Mapping[str, Any], context: ToolContext) -> object:
         given = named_arguments(arguments, context)
         if context.threads is None:
-            return await trio.to_thread.run_sync(partial(wrapped, **given), abandon_on_cancel=abandon)
-        return await context.threads.run(wrapped, given, abandon=abandon)
+            (result,) = await trio.to_thread.run_sync(partial(call, **given), abandon_on_cancel=abandon)
+        else:
+            (result,) = await context.threads.run(call, given, abandon=abandon)
+        return await result if inspect.isawaitable(result) else result
 
-    called = wrapped if inspect.isroutine(wrapped) else type(wrapped).__call__
-    return call_async if inspect.iscoroutinefunction(called) else call_in_thread
+    if is_async_generator(wrapped):
+        return collect_async
+    return call_async if returns_coroutine(wrapped) else call_in_thread

@@ -7,8 +7,11 @@ an object's fields.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, Sequence, Set as AbstractSet, ValuesView
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -19,11 +22,17 @@ from clawft_trio.errors import InvalidData
 RESULT_LIMIT = 65_536
 """Bytes of UTF-8 that a model is told of one result: about 16 000 tokens."""
 
+MOST_ITEMS = 65_536
+"""Items taken of an iterator: more than fit into a result."""
+
 _WORTH_CUTTING = 256
 """Bytes; with less room than that a value is left out, not cut."""
 
 _DEEPEST = 40
 """Levels of nesting that are cut one by one; whatever is below is left out as a whole."""
+
+_DEEPEST_ITERATOR = 3
+"""Levels of lists and dictionaries in which iterators are looked for."""
 
 _MARK = "_truncated"
 
@@ -40,11 +49,34 @@ def answer_text(value: object, *, limit: int = RESULT_LIMIT) -> str:
 
     Text that is a JSON object or array stays one when it is cut.
     """
-    if isinstance(value, bytes | bytearray):
-        value = value.decode(errors="replace")
+    if isinstance(value, bytes | bytearray | memoryview):
+        value = bytes(value).decode(errors="replace")
     if isinstance(value, str):
         return _cut_text(value, limit)
-    return _fit(value, limit).decode()
+    return _fit(collected(value), limit).decode()
+
+
+def collected(value: object, depth: int = 0) -> object:
+    """*value* with each iterator in it as a list, because an iterator gives its items once.
+
+    At most `MOST_ITEMS` items are taken of an iterator, and at most so many values are looked at.
+    """
+    if isinstance(value, Iterator):
+        return list(islice(value, MOST_ITEMS))
+    if depth < _DEEPEST_ITERATOR and isinstance(value, dict) and len(value) < MOST_ITEMS:
+        inside = {key: collected(one, depth + 1) for key, one in value.items() if _may_hold_iterator(one)}
+        return {**value, **inside} if inside else value
+    if (
+        depth < _DEEPEST_ITERATOR
+        and isinstance(value, list | tuple)
+        and any(map(_may_hold_iterator, value[:MOST_ITEMS]))
+    ):
+        return [collected(one, depth + 1) for one in value]
+    return value
+
+
+def _may_hold_iterator(value: object) -> bool:
+    return isinstance(value, Iterator | dict | list | tuple)
 
 
 # --- text ------------------------------------------------------------------------------------------------
@@ -96,19 +128,70 @@ def _whole(value: object, room: int) -> bytes | None:
     if _at_least(value, room) > room:
         return None
     try:
-        encoded = encode_json(value)
+        encoded = _ENCODER.encode(value)
+        if b"null" in encoded:
+            # JSON has no NaN and no infinity, and msgspec writes null: no value, which is something else.
+            encoded = _ENCODER.encode(_with_named_numbers(msgspec.to_builtins(value, str_keys=True, enc_hook=_data_of)))
     except _UNENCODABLE:
         return None
     return encoded if len(encoded) <= room else None
 
 
 def _plain(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return _name_of_number(value)
     if isinstance(value, str | int | float | list | tuple | dict) or value is None:
         return value
     try:
-        return msgspec.to_builtins(value, str_keys=True, enc_hook=str)
+        return _data_of(value)
+    except _UNENCODABLE:
+        pass
+    try:
+        return msgspec.to_builtins(value, str_keys=True, enc_hook=_data_or_text)
     except _UNENCODABLE:
         return str(value)
+
+
+def _data_of(value: Any) -> object:
+    """The data in a value that msgspec does not know: pydantic's models, ranges, views, deques, arrays.
+
+    Raises:
+      TypeError: it holds none.
+    """
+    if hasattr(value, "__pydantic_validator__"):
+        return value.model_dump(mode="json")
+    if isinstance(value, range | deque | AbstractSet | Sequence | KeysView | ValuesView | ItemsView | Iterator):
+        return list(islice(value, MOST_ITEMS))
+    if isinstance(value, Mapping):
+        return dict(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} holds no data")
+
+
+_ENCODER = msgspec.json.Encoder(enc_hook=_data_of)
+
+
+def _data_or_text(value: object) -> object:
+    try:
+        return _data_of(value)
+    except _UNENCODABLE:
+        return str(value)
+
+
+def _name_of_number(value: float) -> str:
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _with_named_numbers(value: Any) -> Any:
+    """*value* with NaN and infinity as the words that JavaScript has for them."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return _name_of_number(value)
+    if isinstance(value, dict):
+        return {key: _with_named_numbers(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_named_numbers(one) for one in value]
+    return value
 
 
 def _at_least(value: object, enough: int) -> int:

@@ -17,7 +17,9 @@ from clawft_trio.agent.agent import Agent
 from clawft_trio.agent.background import open_background
 from clawft_trio.agent.compaction import Ask, plan, transcript, within
 from clawft_trio.agent.session_view import Compaction, SessionTail, StoredMessage, shown, with_summary
-from clawft_trio.chat import ChatRequest, ChatResponse, Message, ToolCall
+from clawft_trio.agent.turn_types import TurnRequest
+from clawft_trio.auth import AuthContext
+from clawft_trio.chat import Call, ChatRequest, ChatResponse, Message, ToolCall
 from clawft_trio.errors import InvalidResponse, ServerError
 from clawft_trio.observe import Recorder, SessionCompacted
 from clawft_trio.pipeline.tokens import count_tokens, message_tokens, request_tokens
@@ -207,6 +209,25 @@ async def test_a_compactor_of_the_users_own_is_asked() -> None:
     assert all(excess.messages[0].role == "user" and excess.session == "s" for excess in seen)
     assert all(0 < excess.budget <= WINDOW // 8 for excess in seen)
     assert f"orange {len(seen)}" in model.turns[-1].messages[0].text
+
+
+@pytest.mark.parametrize("background", [True, False])
+async def test_a_compactor_that_raises_costs_no_answer(background: bool) -> None:  # noqa: FBT001 - parametrized
+    class Broken:
+        async def compact(self, excess: Excess, ask: Ask) -> str:
+            await trio.lowlevel.checkpoint()
+            raise ValueError("a bug")
+
+    model = Model()
+    async with opened(model, compaction=CompactionPolicy(compactor=Broken())) as agent:
+        turns = agent.parts.turns if background else attrs.evolve(agent.parts.turns, background=None)
+        for number in range(30):
+            question = TurnRequest(
+                content=Message.user(f"{number} " + "x " * 100), auth=AuthContext.local(), session="s"
+            )
+            await turns.answer(question, Call(turn_id=question.turn_id))
+            await trio.testing.wait_all_tasks_blocked(0.001)
+    assert len(model.turns) == 30
 
 
 async def test_another_model_may_write_the_summaries() -> None:

@@ -10,7 +10,15 @@ import pytest
 from clawft_trio import TurnPolicy, open_agent, provider_named, tool
 from clawft_trio.attempts import Usage
 from clawft_trio.observe import CacheBusted, Recorder
-from clawft_trio.testing import CallTool, Finish, Say, SeenRequest, SimulatedPromptCache, open_fault_server
+from clawft_trio.testing import (
+    CallTool,
+    Finish,
+    Say,
+    ScriptedProvider,
+    SeenRequest,
+    SimulatedPromptCache,
+    open_fault_server,
+)
 
 TURNS = 60
 
@@ -114,3 +122,20 @@ async def test_without_marks_anthropic_caches_nothing(tmp_path) -> None:
         for _ in range(3):
             await agent.ask("question " * 1000, session="s")
     assert [usage.cached_tokens for usage in usages] == [0, 0, 0]
+
+
+async def test_notes_that_change_leave_the_beginning_of_requests_as_it_was(tmp_path) -> None:
+    notes = tmp_path / "memory" / "MEMORY.md"
+    notes.parent.mkdir()
+    notes.write_text("Ana likes tea.")
+    model = ScriptedProvider.saying("ok", name="p")
+    async with open_agent(["p/m"], providers={"p": model}, workspace=tmp_path) as agent:
+        await agent.ask("one", session="s")
+        await agent.ask("two", session="s")
+        notes.write_text("Ana likes tea.\n\nAna lives in Oslo.")
+        await agent.ask("three", session="s")
+        await agent.ask("four", session="s")
+    requests = [request.messages for request in model.requests]
+    assert all(after[: len(before)] == before for before, after in zip(requests, requests[1:], strict=False))
+    assert ["Oslo" in messages[-1].text for messages in requests] == [False, False, True, False]
+    assert ["tea" in messages[-1].text for messages in requests] == [True, False, True, False]

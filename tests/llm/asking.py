@@ -6,10 +6,10 @@ import pytest
 
 from clawft_trio.attempts import AttemptLog
 from clawft_trio.chat import Call, ChatRequest, Message, TextDelta
-from clawft_trio.llm import Anthropic, OpenAICompatible
+from clawft_trio.llm import Anthropic, OpenAICompatible, OpenAIResponses
 
 KEY = "sk-secret-0123456789"
-PROVIDERS = {"openai": OpenAICompatible, "anthropic": Anthropic}
+PROVIDERS = {"openai": OpenAICompatible, "anthropic": Anthropic, "responses": OpenAIResponses}
 DIALECTS = pytest.mark.parametrize("dialect", list(PROVIDERS))
 BOTH_WAYS = pytest.mark.parametrize("stream", [True, False], ids=["stream", "unary"])
 

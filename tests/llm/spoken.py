@@ -12,10 +12,11 @@ from clawft_trio.chat import ReasoningDelta, TextDelta, ToolCallDelta, ToolCallR
 from clawft_trio.llm.anthropic_response import AnthropicResponseReader
 from clawft_trio.llm.openai_response import OpenAIResponseReader
 from clawft_trio.llm.response_builder import ResponseBuilder, closing_events
+from clawft_trio.llm.responses_response import ResponsesReading
 from clawft_trio.testing.dialects import DialectSetting, writer
 from clawft_trio.testing.script import CallTool, Finish, Pings, Preamble, Report, Say, Think
 
-READINGS = {"openai": OpenAIResponseReader, "anthropic": AnthropicResponseReader}
+READINGS = {"openai": OpenAIResponseReader, "anthropic": AnthropicResponseReader, "responses": ResponsesReading}
 
 
 def reading(dialect, **options):
@@ -56,7 +57,7 @@ def read_all(reader, body, cuts=()):
         if reader.ended:
             break
     if not reader.ended:
-        reader.feed_end()
+        events += reader.feed_end()
     return events
 
 
@@ -66,7 +67,7 @@ def concluded(reader, events):
     assert not reader.violation, reader.violation
     assert reader.finished
     response = reader.answer.whole(reader.answer.finish_reason)
-    return response, [*events, *closing_events(response)]
+    return response, [*events, *reader.answer.calls.late_fragments(), *closing_events(response)]
 
 
 def replayed(events):

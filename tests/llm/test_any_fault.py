@@ -9,14 +9,14 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from clawft_trio.chat import ChatRequest, Message, Provider
 from clawft_trio.errors import ClawftError
-from clawft_trio.llm import Anthropic, OpenAICompatible
+from clawft_trio.llm import Anthropic, OpenAICompatible, OpenAIResponses
 from clawft_trio.llm.stream import complete, open_stream
 from clawft_trio.resilience import CircuitBreaker, Failover, Resilient, Retry, RetryBudget, Timeout, compose
 from clawft_trio.testing import Screen, open_fault_server
 from clawft_trio.testing.strategies import fault_scripts
 
 RETRIES = 1
-DIALECTS = {"openai": OpenAICompatible, "anthropic": Anthropic}
+DIALECTS = {"openai": OpenAICompatible, "anthropic": Anthropic, "responses": OpenAIResponses}
 
 servers = st.lists(
     st.tuples(st.sampled_from(sorted(DIALECTS)), st.lists(fault_scripts(hang=True), min_size=1, max_size=2)),

@@ -16,7 +16,7 @@ import trio
 from clawft_trio.attempts import Usage
 from clawft_trio.chat import ChatRequest, ChatResponse, Message, Provider
 from clawft_trio.errors import ClawftError, ContentFiltered
-from clawft_trio.llm import OpenAICompatible
+from clawft_trio.llm import Anthropic, OpenAICompatible, OpenAIResponses
 from clawft_trio.llm.stream import complete
 from clawft_trio.net.http import Clocks
 from clawft_trio.resilience import CircuitBreaker, Retry, resilient_chain
@@ -41,6 +41,9 @@ CANONICAL = "".join(WORDS)
 USAGE = Usage(input_tokens=20, output_tokens=60)
 WHOLE: WireScript = [*map(Say, WORDS), Finish(usage=USAGE)]
 PROMPT = ChatRequest([Message.user("Explain in exactly sixty words why a gateway earns trust.")])
+
+
+MODELS = {"openai": OpenAICompatible, "anthropic": Anthropic, "responses": OpenAIResponses}
 
 
 def words(start: int, stop: int) -> list[Say]:
@@ -177,13 +180,16 @@ def chain(primary: Provider, fallback: Provider, scale: float) -> Provider:
 
 @asynccontextmanager
 async def under_test(
-    primary: Sequence[WireScript], scale: float, fallback: Sequence[WireScript] = (WHOLE,)
+    primary: Sequence[WireScript],
+    scale: float,
+    fallback: Sequence[WireScript] = (WHOLE,),
+    pair: tuple[str, str] = ("openai", "openai"),
 ) -> AsyncGenerator[tuple[FaultServer, Provider], None]:
     clocks = Clocks(first_byte=30 * scale)
     async with (
         open_fault_server(models={"primary": primary, "fb-ok": fallback, "healthy": [WHOLE]}, scale=scale) as server,
-        OpenAICompatible("p", base_url=server.url, model="primary", clocks=clocks) as first,
-        OpenAICompatible("f", base_url=server.url, model="fb-ok", clocks=clocks) as second,
+        MODELS[pair[0]]("p", base_url=server.url, model="primary", clocks=clocks) as first,
+        MODELS[pair[1]]("f", base_url=server.url, model="fb-ok", clocks=clocks) as second,
     ):
         yield server, chain(first, second, scale)
 
@@ -204,8 +210,8 @@ async def ask(server: FaultServer, provider: Provider, scale: float) -> Seen:
     return Seen(response, error, took, at, sum(request.model == "fb-ok" for request in new))
 
 
-async def run_scenario(scenario: Scenario, scale: float) -> None:
-    async with under_test(scenario.primary, scale) as (server, provider):
+async def run_scenario(scenario: Scenario, scale: float, pair: tuple[str, str] = ("openai", "openai")) -> None:
+    async with under_test(scenario.primary, scale, pair=pair) as (server, provider):
         scenario.check(await ask(server, provider, scale))
         # alive_after: the same process answers a healthy call at once.
         async with OpenAICompatible("h", base_url=server.url, model="healthy") as healthy:
@@ -261,11 +267,25 @@ async def run_s15(scale: float) -> None:
 
 
 QUICK = 0.04
+# The other two dialects, and pairs of different ones. The first pair of all, openai and openai, is the tests above.
+PAIRS = [
+    ("anthropic", "anthropic"),
+    ("responses", "responses"),
+    ("openai", "responses"),
+    ("responses", "anthropic"),
+    ("anthropic", "openai"),
+]
 
 
 @pytest.mark.parametrize("key", SCENARIOS)
 async def test_scenario(key: str) -> None:
     await run_scenario(SCENARIOS[key], QUICK)
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids="-".join)
+@pytest.mark.parametrize("key", SCENARIOS)
+async def test_scenario_in_other_dialects(key: str, pair: tuple[str, str]) -> None:
+    await run_scenario(SCENARIOS[key], QUICK, pair)
 
 
 async def test_s14_a_fallback_that_rejects_prefill_answers() -> None:

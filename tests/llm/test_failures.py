@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from clawft_trio import errors as e
-from clawft_trio.llm.failures import Failures, ProviderErrorBody, redact
+from clawft_trio.llm.failures import Failures, ProviderErrorBody
+from clawft_trio.llm.secrets import MIN_SECRET, redact
 from clawft_trio.retry_hints import RETRYABLE_STATUSES, retry_after
 
 NOON = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
@@ -261,12 +262,42 @@ def test_a_message_never_holds_the_key():
     assert "Incorrect API key" in str(error)
 
 
-@given(st.text("ab", min_size=1, max_size=4), st.text("abc", max_size=60), st.integers(0, 60))
+@given(st.text("ab", min_size=MIN_SECRET, max_size=8), st.text("ab", max_size=60), st.integers(0, 60))
 @settings(deadline=None, max_examples=200)
 def test_cutting_uncovers_no_secret(secret, text, cut):
     clean = redact(text, secret)
     assert len(clean) == len(text)
     assert secret not in clean[:cut]
+
+
+def test_a_short_key_does_not_garble_the_message():
+    error = FAILURES.of_response(status=429, headers={}, body=b'{"error": {"message": "limit exceeded"}}', secret="x")
+    assert error.message == "limit exceeded"
+
+
+@pytest.mark.parametrize(
+    ("secret", "text"),
+    [
+        ("Bearer sk-0123456789", "the key sk-0123456789 is wrong"),
+        ("Basic dXNlcjpwYXNzd29yZA==", "user:password or dXNlcjpwYXNzd29yZA=="),
+        ('quo"ted-secret', '{"got": "quo\\"ted-secret"}'),
+        ("sec/ret+value", "/v1?key=sec%2Fret%2Bvalue"),
+    ],
+)
+def test_a_secret_is_found_in_other_forms(secret, text):
+    clean = redact(text, [secret])
+    assert len(clean) == len(text)
+    for piece in ("sk-0123", "password", "dXNl", "ted-secret", "ret%2B", "value"):
+        assert piece not in clean
+
+
+def test_masking_comes_before_cutting_the_message():
+    secret = "s" * 40
+    error = FAILURES.of_response(
+        status=500, headers={}, body=json.dumps({"error": {"message": "x" * 480 + secret}}).encode(), secret=[secret]
+    )
+    assert len(error.message) == 500
+    assert "s" not in error.message
 
 
 @given(

@@ -1,4 +1,4 @@
-"""Every fault, in both dialects, under each strategy, seen in each way: over real sockets, the outcome in a table."""
+"""Every fault, in each dialect, under each strategy, seen in each way: over real sockets, the outcome in a table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import trio
 
 from clawft_trio.chat import ChatRequest, ChatResponse, Message, Provider
 from clawft_trio.errors import ClawftError, TransportFailed
-from clawft_trio.llm import Anthropic, OpenAICompatible
+from clawft_trio.llm import Anthropic, OpenAICompatible, OpenAIResponses
 from clawft_trio.llm.stream import complete, open_stream
 from clawft_trio.resilience import Failover, Resilient, Retry, Timeout, compose
 from clawft_trio.testing import (
@@ -72,10 +72,11 @@ FAULTS = {
     "cut inside tool arguments": Fault([Say("so "), CallTool("rm", '{"path": "/tmp'), EndBody()], resets=1),
     "finish but no [DONE]": Fault([Say("good"), Finish(), EndBody()], text="good"),
 }
-# Anthropic's terminal mark is `message_stop` itself, which is what is left out there.
-BY_DIALECT = {("finish but no [DONE]", "anthropic"): Fault([Say("good"), Finish(), EndBody()], resets=1)}
+# The terminal marks of these are `message_stop` and `response.completed`, which is what is left out there.
+UNFINISHED = Fault([Say("good"), Finish(), EndBody()], resets=1)
+BY_DIALECT = {("finish but no [DONE]", dialect): UNFINISHED for dialect in ("anthropic", "responses")}
 
-DIALECTS = {"openai": OpenAICompatible, "anthropic": Anthropic}
+DIALECTS = {"openai": OpenAICompatible, "anthropic": Anthropic, "responses": OpenAIResponses}
 Strategy = Literal["retry", "failover", "hedge"]
 View = Literal["callback", "iterate", "unary"]
 

@@ -75,8 +75,10 @@ async def test_a_provider_asks_once_and_never_again(dialect, script):
 @DIALECTS
 @pytest.mark.parametrize("before", [[], [Preamble()], [Say("one "), Say("two")]], ids=["first", "preamble", "content"])
 async def test_an_error_event_under_status_200_is_typed(dialect, before):
-    code = {"openai": "rate_limit_exceeded", "anthropic": "overloaded_error"}[dialect]
-    kind = {"openai": e.RateLimited, "anthropic": e.ServerError}[dialect]
+    code = {"openai": "rate_limit_exceeded", "anthropic": "overloaded_error", "responses": "rate_limit_exceeded"}[
+        dialect
+    ]
+    kind = {"openai": e.RateLimited, "anthropic": e.ServerError, "responses": e.RateLimited}[dialect]
     seen = Seen()
     async with open_fault_server([*before, ErrorEvent(code)]) as server, provider(dialect, server) as model:
         with pytest.raises(kind) as caught:
@@ -116,7 +118,7 @@ async def test_a_web_page_is_typed_bounded_and_without_the_key(dialect, stream, 
         with pytest.raises(e.ProviderError) as caught:
             await model.complete(asking(stream), Call())
     error = caught.value
-    assert type(error) is {200: e.InvalidResponse, 404: e.ModelNotFound, 502: e.ServerError}[status]
+    assert type(error) is {200: e.InvalidResponse, 404: e.WrongAddress, 502: e.ServerError}[status]
     assert len(error.body) <= 2048
     assert KEY not in f"{error!s} {error!r} {error.body}"
     assert error.body.startswith("<html>")
@@ -228,7 +230,7 @@ async def test_a_key_may_be_asked_for_at_every_call(dialect, asynchronous):
         async with PROVIDERS[dialect]("p", base_url=server.url, api_key=given, model="m") as model:
             await model.complete(asking(), Call())
             await model.complete(asking(), Call())
-        name = {"openai": "authorization", "anthropic": "x-api-key"}[dialect]
+        name = {"openai": "authorization", "anthropic": "x-api-key", "responses": "authorization"}[dialect]
         assert [request.headers[name].removeprefix("Bearer ") for request in server.requests] == ["first", "second"]
 
 

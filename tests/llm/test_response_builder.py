@@ -1,4 +1,4 @@
-"""Both dialects, from bytes to events, without I/O: what holds for any answer."""
+"""All dialects, from bytes to events, without I/O: what holds for any answer."""
 
 import json
 
@@ -21,7 +21,7 @@ from clawft_trio.attempts import Usage
 from clawft_trio.chat import ToolCallReady
 from clawft_trio.testing.script import CallTool, Finish, Say, Think
 
-DIALECTS = pytest.mark.parametrize("dialect", ["openai", "anthropic"])
+DIALECTS = pytest.mark.parametrize("dialect", ["openai", "anthropic", "responses"])
 CUTS = st.lists(st.integers(0, 4000), max_size=12)
 
 
@@ -53,7 +53,12 @@ def test_cuts_change_no_event(dialect, steps, usage, cuts):
 @settings(deadline=None, max_examples=150)
 def test_a_stream_that_ends_before_its_terminal_mark_is_never_whole(dialect, steps, usage, where):
     body = spoken(dialect, healthy(steps, usage))
-    mark = body.rindex(b'"finish_reason":"') if dialect == "openai" else body.rindex(b"event: message_stop")
+    marks = {
+        "openai": b'"finish_reason":"',
+        "anthropic": b"event: message_stop",
+        "responses": b"event: response.completed",
+    }
+    mark = body.rindex(marks[dialect])
     reader = reading(dialect)
     events = read_all(reader, body[: min(where, mark)])
     assert not reader.finished

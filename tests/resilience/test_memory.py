@@ -36,7 +36,7 @@ class Talker:
             tracemalloc.stop()
         if self.fails:
             raise ServerError("down")
-        return ChatResponse()
+        return ChatResponse(content="x")
 
 
 @pytest.mark.parametrize("delivery", [Live(), Live(after_content="raise"), Hold(), Preview(characters=5)])

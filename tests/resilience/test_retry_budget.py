@@ -104,7 +104,7 @@ def bound_of(budget: RetryBudget, calls: int, seconds: float) -> float:
     return calls * (1 + budget.ratio) + budget.capacity + budget.per_second * seconds
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(
     begin=st.tuples(*[st.sampled_from(["down", *STATES])] * 3),
     steps=st.lists(changes | bursts, min_size=1, max_size=12),

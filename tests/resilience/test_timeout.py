@@ -57,7 +57,7 @@ WATCH = Timeout(first_content=5.0, gap=2.0)
         ([Hang()], Timeout(total=3.0), ("total", 3.0)),
         ([Say("a"), Hang()], Timeout(total=3.0, gap=4.0), ("total", 3.0)),
         ([Say("a"), Hang()], Timeout(total=3.0, gap=2.0), ("gap", 2.0)),
-        ([Wait(50), Finish()], Timeout(), ("ok", 50.0)),
+        ([Wait(50), Say("a"), Finish()], Timeout(), ("ok", 50.0)),
     ],
 )
 async def test_each_clock_is_exact(

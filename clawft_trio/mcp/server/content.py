@@ -34,7 +34,7 @@ def tool_result(tool: Tool | None, answer: ToolResult) -> dict[str, Any]:
     """The result of `tools/call`: blocks that the tool returned as they are, everything else as text, and beside it
     the data itself when the tool declares its shape.
     """
-    value = answer.value
+    value = answer.data
     if isinstance(value, CallToolResult):
         result: dict[str, Any] = msgspec.to_builtins(value)
         result.setdefault("content", [])

@@ -1,0 +1,73 @@
+"""A content block of the Messages API that is kept as it is and grows by its deltas, without I/O."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from io import StringIO
+from typing import Any
+
+import msgspec
+
+from clawft_trio.chat import growing_text
+from clawft_trio.llm.lenient import NOT_JSON
+
+
+class KeptBlock:
+    """A block that goes back to the server unchanged: thinking, server tools and their results, compactions."""
+
+    __slots__ = ("_block", "_growing", "_size")
+
+    def __init__(self, block: Mapping[str, Any]) -> None:
+        self._block = dict(block)
+        self._growing: dict[str, StringIO] = {}
+        self._size = len(msgspec.json.encode(self._block))
+
+    @property
+    def size(self) -> int:
+        """Characters that it holds."""
+        return self._size
+
+    def append(self, name: str, piece: str) -> None:
+        """Append *piece* to the text field *name*; of `input`, to its JSON text."""
+        if piece:
+            if name not in self._growing:
+                self._growing[name] = growing_text()
+            self._growing[name].write(piece)
+            self._size += len(piece)
+
+    def merge(self, delta: Mapping[str, Any]) -> None:
+        """Add a delta of a type that this package does not know, for example `compaction_delta`.
+
+        Texts are appended to the field of the same name, lists are extended, everything else is replaced.
+        """
+        for name, value in delta.items():
+            if name == "type" or value is None:
+                continue
+            known = self._block.get(name)
+            if isinstance(value, str) and (known is None or isinstance(known, str)):
+                self.append(name, value)
+            elif isinstance(value, list) and isinstance(known, list):
+                self._block[name] = [*known, *value]
+            else:
+                self._block[name] = value
+            self._size += 0 if isinstance(value, str) else len(json.dumps(value))
+
+    def closed(self) -> dict[str, Any]:
+        """The whole block."""
+        for name, text in self._growing.items():
+            if name == "input":
+                self._block[name] = _input(text.getvalue(), self._block.get(name))
+            else:
+                self._block[name] = str(self._block.get(name) or "") + text.getvalue()
+        return self._block
+
+
+def _input(text: str, given: Any) -> Any:
+    if not text.strip():
+        return given
+    try:
+        return msgspec.json.decode(text)
+    except NOT_JSON:
+        # The server ran its own tool already: what it was called with matters to no one here but the server.
+        return {"malformed": text}

@@ -1,0 +1,112 @@
+"""OpenAI's Responses API: its own items, events and errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Unpack
+
+import attrs
+
+from clawft_trio.chat import ChatRequest
+from clawft_trio.llm.conform import Rules, VendorRules
+from clawft_trio.llm.http_provider import HttpProvider
+from clawft_trio.llm.model_endpoint import ApiKey, HttpOptions, Sign
+from clawft_trio.llm.response_builder import MAX_ANSWER, ResponseBuilder
+from clawft_trio.llm.responses_request import ResponsesOptions, request_body
+from clawft_trio.llm.responses_response import ResponsesReading
+from clawft_trio.llm.tool_calls import ids_in
+from clawft_trio.llm.vendors import RESPONSES
+from clawft_trio.retry_hints import RETRYABLE_STATUSES, Now, utc_now
+
+
+@attrs.frozen(kw_only=True)
+class ResponsesDialect:
+    """How a server with the Responses API is asked."""
+
+    name: str
+    options: ResponsesOptions = ResponsesOptions()
+    vendor: VendorRules = RESPONSES
+
+    def path(self, model: str) -> str:  # noqa: ARG002 - the protocol's
+        """The path of the request, below the base URL."""
+        return "/responses"
+
+    @property
+    def listing(self) -> str:
+        """The path at which the models are listed."""
+        return "/models"
+
+    def headers(self, key: str) -> Mapping[str, str]:
+        """The headers of a request; *key* may be empty."""
+        return {"authorization": f"Bearer {key}"} if key else {}
+
+    def body(self, request: ChatRequest, model: str, rules: Rules) -> Mapping[str, Any]:  # noqa: ARG002 - the protocol's
+        """The body of a request, ready for JSON."""
+        return request_body(request, model, self.options)
+
+    def reading(self, request: ChatRequest, model: str) -> ResponsesReading:
+        """What reads the answer."""
+        answer = ResponseBuilder(provider=self.name, model=model, taken_ids=ids_in(request))
+        return ResponsesReading(answer, stateful=self.options.stateful)
+
+
+class OpenAIResponses(HttpProvider):
+    """A provider: `POST {base_url}/responses`, streamed or not.
+
+    Reasoning comes as `ReasoningDelta` where the model shows it, and stays in the response as `Opaque` blocks. They
+    and the items of built-in tools go back with the next turn as long as `ChatResponse.message` is what goes into the
+    history. An answer counts as whole when `response.completed` (or `response.incomplete`) has come. It never retries.
+
+        async with OpenAIResponses(api_key=key) as openai:
+            response = await openai.complete(ChatRequest([Message.user("Hi")], model="gpt-5.1-codex"), Call())
+
+    Args:
+      name: what it is called in logs, errors and targets.
+      base_url: up to and including the version.
+      api_key: a key, something that gives the current one for each call, or None for a server that needs none.
+      model: what is asked when a request names no model.
+      accepts: what its models accept.
+      stateful: let the server store responses (`store: true`) and continue from the last one by `previous_response_id`.
+      encrypted_reasoning: ask for reasoning in encrypted form, to send it back; None goes by the model's name.
+      headers: more headers for every request.
+      key_variable: the environment variable that an error about the key names.
+      retryable_statuses: after which the same request may be sent here again.
+      max_answer: characters that an answer may have, reasoning and tool arguments included.
+      now: calendar time, for a `Retry-After` that is a date.
+      sign: signs each request: gets method, URL and body, and returns headers.
+      http: passed on to `HttpEndpoint`: `connections`, `clocks`, `proxy`, `verify`, `client` and the others.
+    """
+
+    def __init__(
+        self,
+        name: str = "openai",
+        *,
+        base_url: str = "https://api.openai.com/v1",
+        api_key: ApiKey = None,
+        model: str = "",
+        accepts: VendorRules = RESPONSES,
+        stateful: bool = False,
+        encrypted_reasoning: bool | None = None,
+        headers: Mapping[str, str] | None = None,
+        key_variable: str = "OPENAI_API_KEY",
+        retryable_statuses: Iterable[int] = RETRYABLE_STATUSES,
+        max_answer: int = MAX_ANSWER,
+        now: Now = utc_now,
+        sign: Sign | None = None,
+        **http: Unpack[HttpOptions],
+    ) -> None:
+        options = ResponsesOptions(stateful=stateful, encrypted_reasoning=encrypted_reasoning)
+        super().__init__(
+            name,
+            ResponsesDialect(name=name, options=options, vendor=accepts),
+            base_url=base_url,
+            api_key=api_key,
+            model=model,
+            headers=headers,
+            key_variable=key_variable,
+            retryable_statuses=retryable_statuses,
+            max_answer=max_answer,
+            now=now,
+            sign=sign,
+            http=http,
+        )

@@ -1,0 +1,46 @@
+"""Secrets in text that comes from outside, such as an error page that repeats the request's headers."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable, Iterator
+from urllib.parse import quote, unquote
+
+MIN_SECRET = 6
+"""Characters below which a value is not masked: masking it would garble texts, and would say where it stands."""
+
+
+def redact(text: str, secrets: str | Iterable[str]) -> str:
+    """*text* without *secrets*, at the same length, so that cutting it afterwards cannot uncover a piece.
+
+    A secret is found as it is, as JSON writes it in a string, and percent-encoded; of `Bearer x` and `Basic x` also the
+    part behind the scheme, decoded too. Values shorter than `MIN_SECRET` stay.
+    """
+    found = {form for secret in ([secrets] if isinstance(secrets, str) else secrets) for form in _forms(secret)}
+    # The longest first: one secret may be part of another.
+    for form in sorted(found, key=len, reverse=True):
+        text = text.replace(form, "*" * len(form))
+    return text
+
+
+def _forms(secret: str) -> Iterator[str]:
+    for value in (secret, *_behind_scheme(secret)):
+        for form in (value, json.dumps(value)[1:-1], quote(value), quote(value, safe=""), unquote(value)):
+            if len(form) >= MIN_SECRET:
+                yield form
+
+
+def _behind_scheme(secret: str) -> Iterator[str]:
+    """The credentials of an `Authorization` header, and what they encode."""
+    scheme, blank, credentials = secret.partition(" ")
+    if not blank:
+        return
+    yield credentials.strip()
+    if scheme.lower() == "basic":
+        try:
+            user, colon, password = base64.b64decode(credentials, validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError, ValueError):
+            return
+        yield from (f"{user}{colon}{password}", password)

@@ -1,0 +1,205 @@
+"""How a server with OpenAI's Responses API writes the steps of a script: pure functions from steps to bytes, no I/O."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from clawft_trio.attempts import Usage
+from clawft_trio.chat import JsonObject
+from clawft_trio.codec import encode_json
+from clawft_trio.testing import dialects
+from clawft_trio.testing.script import (
+    BadJson,
+    BadUtf8,
+    CallTool,
+    ErrorEvent,
+    Finish,
+    Pings,
+    Preamble,
+    Raw,
+    Report,
+    Say,
+    Status,
+    Think,
+)
+from clawft_trio.testing.scripted import is_json_object, pieces
+
+_REASONS = {"length": "max_output_tokens", "max_tokens": "max_output_tokens", "content_filter": "content_filter"}
+"""Finish reasons of a script with which a response is incomplete."""
+
+_GOOD = frozenset({"", "stop", "tool_calls", "completed"})
+
+
+class ResponsesStream:
+    """Named events: `response.created`, output items with their deltas, and the whole response at the end."""
+
+    content_type = "text/event-stream; charset=utf-8"
+
+    def __init__(self, setting: dialects.DialectSetting) -> None:
+        self._setting = setting
+        self._sequence = 0
+        self._opened = False
+        self._last: bytes = b""
+        #: the items that are whole
+        self._items: list[dict[str, Any]] = []
+        #: the item that is open, and its text so far
+        self._item: dict[str, Any] | None = None
+        self._text = ""
+
+    def write(self, step: dialects.Spoken) -> list[bytes]:
+        if isinstance(step, Say | Think | CallTool | Finish | BadUtf8 | Preamble):
+            return [*self._preamble(), *self._content(step)]
+        return self._aside(step)
+
+    def _aside(self, step: Report | Pings | ErrorEvent | BadJson | Raw) -> list[bytes]:
+        match step:
+            case Report():
+                # Usage comes with the last event only.
+                return []
+            case Pings():
+                return [b": ping\n\n"]
+            case ErrorEvent():
+                return [self._event("error", error_object(step))]
+            case BadJson():
+                return [dialects.broken(self._event("response.output_text.delta", {"delta": "never seen"}))]
+            case Raw(data):
+                return [data]
+
+    def _content(self, step: Say | Think | CallTool | Finish | BadUtf8 | Preamble) -> list[bytes]:
+        match step:
+            case Say(text):
+                return self._grow("message", "response.output_text.delta", text)
+            case Think(text):
+                return self._grow("reasoning", "response.reasoning_summary_text.delta", text)
+            case BadUtf8(data):
+                events = self._grow("message", "response.output_text.delta", dialects.MARK)
+                return [event.replace(dialects.MARK.encode(), data) for event in events]
+            case CallTool():
+                return self._call(step)
+            case Finish():
+                return self._finish(step)
+            case Preamble():
+                return []
+
+    def _preamble(self) -> list[bytes]:
+        if self._opened:
+            return []
+        self._opened = True
+        response = {**envelope(self._setting), "status": "in_progress", "output": []}
+        return [self._event(f"response.{name}", {"response": response}) for name in ("created", "in_progress")]
+
+    def _grow(self, kind: str, delta: str, text: str) -> list[bytes]:
+        opening: list[bytes] = []
+        if self._item is None or self._item["type"] != kind:
+            opening = [*self._close(), *self._open({"type": kind, "id": f"{kind}_{len(self._items)}"})]
+        self._text += text
+        return [*opening, self._event(delta, {"output_index": len(self._items), "delta": text})]
+
+    def _open(self, item: dict[str, Any]) -> list[bytes]:
+        self._item, self._text = item, ""
+        shown = {**item, "arguments": ""} if item["type"] == "function_call" else {**item, "content": []}
+        return [self._event("response.output_item.added", {"output_index": len(self._items), "item": shown})]
+
+    def _close(self) -> list[bytes]:
+        if self._item is None:
+            return []
+        item = finished_item(self._item, self._text)
+        event = self._event("response.output_item.done", {"output_index": len(self._items), "item": item})
+        self._items.append(item)
+        self._item = None
+        return [event]
+
+    def _call(self, step: CallTool) -> list[bytes]:
+        number = sum(item["type"] == "function_call" for item in self._items)
+        item = {"type": "function_call", "call_id": step.id or f"call_{number}", "name": step.name}
+        events = [*self._close(), *self._open(item)]
+        for piece in pieces(step.arguments, step.fragments):
+            self._text += piece
+            place = {"output_index": len(self._items), "delta": piece}
+            events.append(self._event("response.function_call_arguments.delta", place))
+        # Arguments that break off leave their item open: the server had more to say.
+        return [*events, *self._close()] if is_json_object(step.arguments) else events
+
+    def _finish(self, step: Finish) -> list[bytes]:
+        events = self._close()
+        # Both events are the protocol's last word: the first is held back until the script has ended.
+        kind, ending = ended(step)
+        usage = step.usage or self._setting.usage
+        response = {**envelope(self._setting), **ending, "output": self._items, "usage": usage and wire_usage(usage)}
+        self._last = self._event(f"response.{kind}", {"response": response})
+        return events
+
+    def end(self) -> bytes:
+        return self._last
+
+    def torn(self) -> bytes:
+        return b""
+
+    def _event(self, kind: str, fields: JsonObject) -> bytes:
+        data = encode_json({"type": kind, "sequence_number": self._sequence, **fields})
+        self._sequence += 1
+        return b"event: " + kind.encode() + b"\ndata: " + data + b"\n\n"
+
+
+def envelope(setting: dialects.DialectSetting) -> dict[str, Any]:
+    """The fields that every response object has."""
+    return {
+        "id": f"resp_{setting.number}",
+        "object": "response",
+        "created_at": 1_700_000_000,
+        "model": setting.model,
+        "error": None,
+        "incomplete_details": None,
+    }
+
+
+def ended(step: Finish) -> tuple[str, dict[str, Any]]:
+    """The last event's name, and the fields by which a response says how it ended."""
+    reason = step.reason or ""
+    if reason in _GOOD:
+        return "completed", {"status": "completed"}
+    return "incomplete", {"status": "incomplete", "incomplete_details": {"reason": _REASONS.get(reason, reason)}}
+
+
+def finished_item(item: JsonObject, text: str) -> dict[str, Any]:
+    """An output item with all its text."""
+    if item["type"] == "function_call":
+        return {**item, "arguments": text, "status": "completed"}
+    if item["type"] == "reasoning":
+        return {**item, "summary": [{"type": "summary_text", "text": text}], "encrypted_content": "sealed"}
+    content = [{"type": "output_text", "text": text, "annotations": []}]
+    return {**item, "role": "assistant", "status": "completed", "content": content}
+
+
+def wire_usage(usage: Usage) -> JsonObject:
+    """*usage* as this API writes it."""
+    return {
+        "input_tokens": usage.input_tokens,
+        "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": usage.cache_write_tokens},
+        "output_tokens": usage.output_tokens,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+        "total_tokens": usage.total_tokens,
+    }
+
+
+def error_object(step: Status | ErrorEvent) -> JsonObject:
+    """An `error` event; before a stream, the API's errors are those of chat completions."""
+    error: Any = dialects.error_body("openai", step)["error"]
+    return {"code": error["code"], "message": error["message"], "param": None}
+
+
+def responses_answer(
+    setting: dialects.DialectSetting, said: dialects.Said, finish: Finish, usage: Usage | None
+) -> JsonObject:
+    """A whole `response`."""
+    items: list[dict[str, Any]] = []
+    for kind, steps in (("reasoning", Think), ("message", (Say, BadUtf8))):
+        text = "".join(dialects.MARK if isinstance(s, BadUtf8) else s.text for s in said if isinstance(s, steps))
+        if text:
+            items.append(finished_item({"type": kind, "id": f"{kind}_{len(items)}"}, text))
+    calls = [step for step in said if isinstance(step, CallTool)]
+    for number, step in enumerate(calls):
+        item = {"type": "function_call", "call_id": step.id or f"call_{number}", "name": step.name}
+        items.append(finished_item(item, step.arguments))
+    _, ending = ended(finish)
+    return {**envelope(setting), **ending, "output": items, "usage": usage and wire_usage(usage)}

@@ -1,0 +1,252 @@
+"""Arguments of a tool call: from the text that a model wrote to values that fit the tool's schema.
+
+Read without question: an empty text, `null` and `""` are no arguments, and a number without a fraction is an integer.
+The lenient mode (`ToolMetadata.lenient`) also mends, when and only when the arguments do not fit as they are, what
+models get wrong most: one layer of JSON too many (the whole, or the value of a parameter that takes no text), and a
+comma behind the last element. What was mended is reported to observers; what still does not fit is refused in the words
+of the first check.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from clawft_trio.chat import JsonObject
+from clawft_trio.codec import decode_json
+from clawft_trio.errors import InvalidArguments, InvalidData, Problem
+
+_DEEPEST = 16
+"""Levels of nesting below which values are taken as they are."""
+
+_MOST_NODES = 10_000
+"""Values that are looked at; larger arguments are taken as they are."""
+
+_COMMA = re.compile(r",(?=\s*[}\]])")
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+
+Check = Callable[[JsonObject], Mapping[str, Any]]
+
+
+@attrs.frozen
+class Arguments:
+    """Arguments that fit."""
+
+    values: Mapping[str, Any]
+    #: what the lenient mode mended, as places (`$.limit`); empty when the text fitted as it was
+    mended: tuple[str, ...] = ()
+
+
+def read_arguments(text: str, schema: JsonObject, check: Check, *, lenient: bool) -> Arguments:
+    """Read and check the arguments of one call.
+
+    Args:
+      text: what the model wrote.
+      schema: the tool's JSON Schema.
+      check: the tool's own check, which raises `InvalidArguments`.
+      lenient: whether to mend what does not fit.
+
+    Raises:
+      InvalidArguments: they do not fit, each problem with its place.
+    """
+    decoded, mended = _decode(text, lenient=lenient)
+    raw = _with_integers(decoded, schema)
+    try:
+        return Arguments(check(raw), mended)
+    except InvalidArguments:
+        if not lenient:
+            raise
+        mending = _Mending(schema)
+        repaired = mending.value(raw, schema, "$", 0)
+        if not mending.places or not isinstance(repaired, dict):
+            raise
+        try:
+            return Arguments(check(repaired), (*mended, *mending.places))
+        except InvalidArguments:
+            pass
+        raise
+
+
+def _decode(text: str, *, lenient: bool) -> tuple[JsonObject, tuple[str, ...]]:
+    if not text.strip():
+        return {}, ()
+    mended: tuple[str, ...] = ()
+    try:
+        decoded = decode_json(text)
+    except InvalidData as exc:
+        shorter = _without_trailing_commas(text)
+        if not lenient or shorter == text:
+            raise InvalidArguments(exc.problems) from exc
+        try:
+            decoded, mended = decode_json(shorter), ("$",)
+        except InvalidData:
+            raise InvalidArguments(exc.problems) from exc
+    if decoded is None or decoded == "":
+        return {}, mended
+    if lenient and isinstance(decoded, str):
+        inner = _inner(decoded)
+        if isinstance(inner, dict) or inner is None:
+            decoded, mended = inner or {}, ("$",)
+    if decoded == "{}":
+        decoded = {}
+    if not isinstance(decoded, dict):
+        raise InvalidArguments([Problem("$", f"expected an object, got {type(decoded).__name__}")])
+    return decoded, mended
+
+
+def _without_trailing_commas(text: str) -> str:
+    """*text* without commas before a closing bracket, except inside of strings. Linear in the text."""
+    pieces: list[str] = []
+    end = 0
+    for found in _STRING.finditer(text):
+        pieces += [_COMMA.sub("", text[end : found.start()]), found[0]]
+        end = found.end()
+    return "".join([*pieces, _COMMA.sub("", text[end:])])
+
+
+def _inner(text: str) -> Any:
+    """What the text *text* is as JSON; itself where it is none."""
+    try:
+        return decode_json(text)
+    except InvalidData:
+        try:
+            return decode_json(_without_trailing_commas(text))
+        except InvalidData:
+            return text
+
+
+# --- by the schema ----------------------------------------------------------------------------------------------
+
+
+def _with_integers(raw: JsonObject, schema: JsonObject) -> JsonObject:
+    """*raw* with `5.0` as 5 where the schema wants an integer: to JSON Schema both are the same number."""
+    if not _has_float(raw):
+        return raw
+    fixed = _Mending(schema, integers_only=True).value(raw, schema, "$", 0)
+    return fixed if isinstance(fixed, dict) else raw
+
+
+def _has_float(value: Any) -> bool:
+    waiting = [value]
+    for _ in range(_MOST_NODES):
+        if not waiting:
+            return False
+        one = waiting.pop()
+        if isinstance(one, float):
+            return True
+        waiting.extend(one.values() if isinstance(one, dict) else one if isinstance(one, list) else ())
+    return False
+
+
+class _Mending:
+    """One walk through a value and its schema, noting each place that was changed."""
+
+    def __init__(self, root: JsonObject, *, integers_only: bool = False) -> None:
+        self._root = root
+        self._integers_only = integers_only
+        self._left = _MOST_NODES
+        self.places: list[str] = []
+
+    def value(self, value: Any, schema: Any, place: str, depth: int) -> Any:
+        """*value* as *schema* may take it."""
+        self._left -= 1
+        if depth > _DEEPEST or self._left < 0:
+            return value
+        choices = self._choices(schema)
+        kinds = {kind for choice in choices for kind in _kinds(choice)}
+        if not kinds:
+            return value
+        if isinstance(value, float) and value.is_integer() and "integer" in kinds and "number" not in kinds:
+            return int(value)
+        if isinstance(value, str) and not self._integers_only and "string" not in kinds:
+            value = self._unwrapped(value, kinds, place)
+        if isinstance(value, dict):
+            return self._object(value, choices, place, depth)
+        if isinstance(value, list):
+            items = next((choice["items"] for choice in choices if isinstance(choice.get("items"), dict)), None)
+            return (
+                value
+                if items is None
+                else [self.value(one, items, f"{place}[{index}]", depth + 1) for index, one in enumerate(value)]
+            )
+        return value
+
+    def _unwrapped(self, text: str, kinds: set[str], place: str) -> Any:
+        inner = _inner(text.lower() if text in {"True", "False", "None"} else text)
+        if isinstance(inner, float) and inner.is_integer() and "number" not in kinds:
+            inner = int(inner)
+        if inner is None and "null" not in kinds:
+            # "null" for a parameter that is not required means that it was left out; the check then says so.
+            return text
+        if _kind_of(inner) & kinds:
+            self.places.append(place)
+            return inner
+        return text
+
+    def _object(self, value: dict[str, Any], choices: list[JsonObject], place: str, depth: int) -> dict[str, Any]:
+        known = {name: inner for choice in choices for name, inner in _properties(choice).items()}
+        others = next(
+            (one for choice in choices if isinstance(one := choice.get("additionalProperties"), Mapping)), None
+        )
+        mended = dict(value)
+        # Scalars first: large lists may use up what one call may look at.
+        for name in sorted(value, key=lambda name: isinstance(value[name], list | dict)):
+            inner = known.get(name, others)
+            if inner is not None:
+                mended[name] = self.value(value[name], inner, f"{place}.{name}", depth + 1)
+        return mended
+
+    def _choices(self, schema: Any, depth: int = 0) -> list[JsonObject]:
+        """The schemas that a value may fit, without references and alternatives."""
+        if not isinstance(schema, Mapping) or depth > _DEEPEST:
+            return []
+        reference = schema.get("$ref")
+        if isinstance(reference, str):
+            return self._choices(self._resolved(reference), depth + 1)
+        inner = [
+            one for word in ("anyOf", "oneOf", "allOf") for one in schema.get(word) or () if isinstance(one, Mapping)
+        ]
+        own = [dict(schema)] if "type" in schema or "properties" in schema or "enum" in schema else []
+        return own + [choice for one in inner for choice in self._choices(one, depth + 1)]
+
+    def _resolved(self, reference: str) -> Any:
+        found: Any = self._root
+        for step in reference.removeprefix("#/").split("/"):
+            if not isinstance(found, Mapping):
+                return None
+            found = found.get(step.replace("~1", "/").replace("~0", "~"))
+        return found
+
+
+def _properties(schema: JsonObject) -> Mapping[str, Any]:
+    properties = schema.get("properties")
+    return properties if isinstance(properties, Mapping) else {}
+
+
+def _kinds(schema: JsonObject) -> set[str]:
+    kinds = schema.get("type")
+    if isinstance(kinds, str):
+        return {kinds}
+    if isinstance(kinds, list | tuple):
+        return {kind for kind in kinds if isinstance(kind, str)}
+    if isinstance(schema.get("enum"), list):
+        return set().union(*(_kind_of(one) for one in schema["enum"]))
+    return {"object"} if "properties" in schema or "additionalProperties" in schema else set()
+
+
+def _kind_of(value: Any) -> set[str]:
+    """The types of JSON Schema that *value* is of."""
+    if value is None:
+        return {"null"}
+    if isinstance(value, bool):
+        return {"boolean"}
+    if isinstance(value, int):
+        return {"integer", "number"}
+    if isinstance(value, float):
+        return {"number", "integer"} if value.is_integer() else {"number"}
+    if isinstance(value, str):
+        return {"string"}
+    return {"array"} if isinstance(value, list) else {"object"}

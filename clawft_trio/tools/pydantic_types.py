@@ -1,0 +1,90 @@
+"""Pydantic's models and `Field` in type hints. Pydantic is not imported here before a program has imported it."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from clawft_trio.chat import JsonObject
+from clawft_trio.codec import encode_json
+from clawft_trio.errors import InvalidData, Problem
+
+_DEEPEST = 8
+"""Levels of nesting of a hint that are searched; deeper ones do not occur in signatures."""
+
+
+def needs_pydantic(hint: Any, default: Any = inspect.Parameter.empty, *, depth: int = _DEEPEST) -> bool:
+    """Whether *hint* or *default* holds something that only pydantic reads: a model, or a `Field`."""
+    if "pydantic" not in sys.modules or depth == 0:
+        return False
+    if _is_pydantic(hint) or _is_pydantic(default):
+        return True
+    inner = typing.get_args(hint)
+    marks = getattr(hint, "__metadata__", ())
+    return any(needs_pydantic(one, depth=depth - 1) for one in (*inner, *marks))
+
+
+def _is_pydantic(value: Any) -> bool:
+    kind = value if isinstance(value, type) else type(value)
+    return hasattr(value, "__pydantic_validator__") or kind.__module__.partition(".")[0] in {
+        "pydantic",
+        "annotated_types",
+    }
+
+
+class PydanticArguments:
+    """Arguments of one tool, checked by a pydantic model made of its parameters."""
+
+    def __init__(self, fields: Mapping[str, tuple[Any, Any]]) -> None:
+        """Args: fields: hint and default by name; `inspect.Parameter.empty` where there is no default."""
+        import pydantic  # noqa: PLC0415 - only for programs that have it
+
+        wanted: Any = {
+            name: (hint, ... if default is inspect.Parameter.empty else default)
+            for name, (hint, default) in fields.items()
+        }
+        self._names = tuple(fields)
+        self._model: Any = pydantic.create_model(
+            "Arguments", __config__=pydantic.ConfigDict(extra="forbid", arbitrary_types_allowed=False), **wanted
+        )
+
+    def schema(self) -> JsonObject:
+        """JSON Schema of the arguments."""
+        whole: dict[str, Any] = dict(self._model.model_json_schema())
+        whole.pop("title", None)
+        for one in whole.get("properties", {}).values():
+            one.pop("title", None)
+        whole.setdefault("properties", {})
+        return whole
+
+    def read(self, raw: JsonObject) -> dict[str, Any]:
+        """The arguments as the function takes them.
+
+        Raises:
+          InvalidData: they do not fit, with every place.
+        """
+        try:
+            # As JSON, and strict: text is a date then, and still no number.
+            filled = self._model.model_validate_json(encode_json(raw), strict=True)
+        except ValueError as exc:
+            raise InvalidData(problems_of(exc)) from exc
+        return {name: getattr(filled, name) for name in self._names}
+
+
+def problems_of(exc: ValueError) -> list[Problem]:
+    """The problems of pydantic's `ValidationError`, with their places.
+
+    Raises:
+      ValueError: *exc* itself, when it is of another kind.
+    """
+    errors = getattr(exc, "errors", None)
+    if errors is None:
+        raise exc
+    return [Problem(_path(error["loc"]), error["msg"]) for error in errors()]
+
+
+def _path(steps: Iterable[str | int]) -> str:
+    return "$" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)

@@ -1,0 +1,161 @@
+"""The parameters of a tool function, whatever kind of callable it is: names, type hints, defaults and docstring.
+
+Understands functions, bound methods, `functools.partial` (what it binds is hidden from the model), callable objects
+(through their `__call__`) and decorated functions (`functools.wraps`). Hints are resolved one by one, so that a return
+type which is imported for type checkers only does not matter.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+
+@attrs.frozen
+class Signature:
+    """What a tool function is called with."""
+
+    #: for error messages, and the tool's name by default
+    name: str
+    parameters: tuple[inspect.Parameter, ...]
+    #: resolved hints by parameter name, metadata of `Annotated` included
+    hints: Mapping[str, Any]
+    #: the docstring, without its indentation; "" when there is none
+    docstring: str
+    #: the function inside of partials, methods and callable objects
+    function: Callable[..., Any]
+
+
+def read_signature(called: Callable[..., Any], *, name: str | None = None) -> Signature:
+    """Read what *called* takes.
+
+    Args:
+      called: any callable but a class.
+      name: the tool's name, where it was given; else the function's own.
+
+    Raises:
+      TypeError: it is no callable with named parameters, or a hint cannot be resolved. The message names the tool and
+        the parameter.
+    """
+    if isinstance(called, classmethod | staticmethod):
+        raise TypeError(f"{called!r}: put @tool on the bound method, as in tool(Class.method)")
+    if inspect.isclass(called) or not callable(called):
+        raise TypeError(f"{called!r} is no function")
+    function, bound = _inner(called)
+    name = name or _name_of(called, function)
+    parameters = tuple(one for one in _parameters(called, name) if one.name not in bound)
+    names = [one.name for one in parameters]
+    return Signature(name, parameters, _resolved(function, names, name), _docstring(called, function), function)
+
+
+def return_hint(called: Callable[..., Any]) -> Any:
+    """The hint of what *called* returns; None where there is none or it cannot be resolved."""
+    function, _ = _inner(called)
+    try:
+        return _resolve(function, "return", _annotations(function).get("return"))
+    except Exception:  # noqa: BLE001 - evaluating somebody's annotation raises what it likes; nothing depends on it
+        return None
+
+
+def returns_coroutine(called: Callable[..., Any]) -> bool:
+    """Whether calling *called* makes a coroutine, also through partials, objects and wrappers (`functools.wraps`)."""
+    function, _ = _inner(called)
+    return any(inspect.iscoroutinefunction(one) for one in _unwrapped(function))
+
+
+def is_async_generator(called: Callable[..., Any]) -> bool:
+    """Whether calling *called* makes an async generator."""
+    function, _ = _inner(called)
+    return any(inspect.isasyncgenfunction(one) for one in _unwrapped(function))
+
+
+def _inner(called: Callable[..., Any]) -> tuple[Callable[..., Any], set[str]]:
+    """The function that *called* ends in, and the names that partials on the way bind."""
+    bound: set[str] = set()
+    while isinstance(called, functools.partial):
+        bound |= set(called.keywords)
+        called = called.func
+    if inspect.isroutine(called) or inspect.isclass(called):
+        return called, bound
+    inside, more = _inner(type(called).__call__)
+    return inside, bound | more
+
+
+def _unwrapped(function: Callable[..., Any]) -> list[Callable[..., Any]]:
+    """*function* and what it wraps, outermost first."""
+    chain = [function]
+    while (inner := getattr(chain[-1], "__wrapped__", None)) is not None and inner not in chain:
+        chain.append(inner)
+    return chain
+
+
+def _name_of(called: Callable[..., Any], function: Callable[..., Any]) -> str:
+    if isinstance(called, functools.partial) or inspect.isroutine(called):
+        return str(getattr(function, "__name__", type(called).__name__))
+    return type(called).__name__
+
+
+def _docstring(called: Callable[..., Any], function: Callable[..., Any]) -> str:
+    """The docstring of the function, else, of an object that is called, the one of its class."""
+    if isinstance(called, functools.partial) or inspect.isroutine(called):
+        return inspect.getdoc(function) or ""
+    # `getdoc` would find "Call self as a function." in the base of every class.
+    return inspect.cleandoc(function.__doc__ or type(called).__doc__ or "")
+
+
+def _parameters(called: Callable[..., Any], name: str) -> tuple[inspect.Parameter, ...]:
+    try:
+        return tuple(inspect.signature(called).parameters.values())
+    except (TypeError, ValueError) as exc:
+        raise TypeError(f"{name}: its parameters cannot be read ({exc})") from exc
+
+
+# --- hints ------------------------------------------------------------------------------------------------------
+
+
+def _annotations(function: Callable[..., Any]) -> Mapping[str, Any]:
+    target = _unwrapped(function)[-1]
+    target = getattr(target, "__func__", target)
+    if sys.version_info >= (3, 14):
+        import annotationlib  # noqa: PLC0415 - it exists from 3.14 on
+
+        return annotationlib.get_annotations(target, format=annotationlib.Format.FORWARDREF)
+    annotations: Mapping[str, Any] = getattr(target, "__annotations__", {})
+    return annotations
+
+
+def _resolved(function: Callable[..., Any], names: list[str], tool: str) -> dict[str, Any]:
+    raw = _annotations(function)
+    hints: dict[str, Any] = {}
+    for name in names:
+        if name not in raw:
+            continue
+        try:
+            hints[name] = _resolve(function, name, raw[name])
+        except Exception as exc:
+            raise TypeError(
+                f"{tool}: the type hint of parameter {name!r} cannot be resolved ({type(exc).__name__}: {exc}); "
+                "types of tool parameters are needed when the program runs"
+            ) from exc
+    return hints
+
+
+def _resolve(function: Callable[..., Any], name: str, hint: Any) -> Any:
+    """*hint* without forward references: names are looked up in the module and in the enclosing functions."""
+    target = _unwrapped(function)[-1]
+    target = getattr(target, "__func__", target)
+    scope = dict(getattr(target, "__globals__", {}))
+    closure = getattr(target, "__closure__", None) or ()
+    for free, cell in zip(getattr(getattr(target, "__code__", None), "co_freevars", ()), closure, strict=False):
+        try:
+            scope[free] = cell.cell_contents
+        except ValueError:  # not yet assigned
+            continue
+    holder = type("_Holder", (), {"__annotations__": {name: hint}})
+    return typing.get_type_hints(holder, globalns=scope, localns=scope, include_extras=True)[name]

@@ -1,0 +1,41 @@
+"""Reasoning between `<think>` tags in the text."""
+
+import pytest
+from hypothesis import given, strategies as st
+from llm.spoken import chunk, concluded, read_all, reading
+
+from clawft_trio.llm.think_tags import ThinkTags
+
+ANSWERS = [
+    ("<think>I greet.</think>\n\nHello!", "Hello!", "I greet."),
+    ("\n<think>\nI greet.\n</think>Hello!", "Hello!", "\nI greet.\n"),
+    ("<think>a</think> <think>b</think> c", "c", "ab"),
+    ("<think></think>Hello!", "Hello!", ""),
+    ("Use <think> for thoughts.", "Use <think> for thoughts.", ""),
+    ("<thinking> is no tag", "<thinking> is no tag", ""),
+    ("<think>never closed </thi", "", "never closed </thi"),
+    ("<thi", "<thi", ""),
+    ("Hello </think> there", "Hello </think> there", ""),
+    ("<think>a < b</think>yes", "yes", "a < b"),
+]
+
+
+@pytest.mark.parametrize(("text", "said", "thought"), ANSWERS)
+@given(data=st.data())
+def test_tags_split_text_however_it_is_cut(text, said, thought, data):
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))
+    tags = ThinkTags()
+    pieces = [tags.split(text[a:b]) for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    pieces.append(tags.rest())
+    assert "".join(piece for piece, _ in pieces) == said
+    assert "".join(piece for _, piece in pieces) == thought
+
+
+def test_tags_are_text_unless_the_server_is_known_for_them():
+    body = chunk({"content": "<think>I greet.</think>Hello!"}) + chunk({}, "stop")
+    reader = reading("openai")
+    response, _ = concluded(reader, read_all(reader, body))
+    assert response.text == "<think>I greet.</think>Hello!"
+    reader = reading("openai", think_tags=True)
+    response, _ = concluded(reader, read_all(reader, body))
+    assert (response.text, response.reasoning) == ("Hello!", "I greet.")

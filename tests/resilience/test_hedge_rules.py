@@ -1,0 +1,178 @@
+"""A hedge never makes a result worse, and extra requests are entered once."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from clawft_trio.chat import Call, ChatRequest, ChatResponse, Message
+from clawft_trio.errors import (
+    AllProvidersExhausted,
+    BulkheadFull,
+    CircuitOpen,
+    ContentFiltered,
+    NotConfigured,
+    ProviderTimeout,
+    RateLimited,
+    ServerError,
+)
+from clawft_trio.llm.stream import complete
+from clawft_trio.resilience import (
+    AdaptiveLimit,
+    Bulkhead,
+    CircuitBreaker,
+    Failover,
+    Hedge,
+    Resilient,
+    Retry,
+    RetryBudget,
+    compose,
+    resilient_chain,
+)
+from clawft_trio.testing.script import Fail, Finish, Hang, Say, Wait
+from clawft_trio.testing.scripted import ScriptedProvider
+
+REQUEST = ChatRequest([Message.user("hello")])
+PRIMARY = [Wait(12.0), Say("primary"), Finish()]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ContentFiltered("no"), RuntimeError("bug"), ConnectionError("key"), NotConfigured("no key"), ServerError("down")],
+)
+@pytest.mark.parametrize("after", [0.0, 1.0])
+async def test_a_failing_hedge_leaves_the_primary_to_answer(
+    error: Exception, after: float, autojump_clock: trio.testing.MockClock
+) -> None:
+    hedge = ScriptedProvider([Wait(after), Fail(error)], name="b")
+    response = await resilient_chain(ScriptedProvider(PRIMARY, name="a"), hedge).complete(REQUEST, Call())
+    assert (response.text, trio.current_time()) == ("primary", 12.0)
+    assert hedge.calls >= 1
+
+
+@pytest.mark.parametrize("error", [RuntimeError("bug"), ServerError("down", retryable=False), ConnectionError("key")])
+async def test_a_hedge_that_fails_at_once_lets_the_next_start_at_once(
+    error: Exception, autojump_clock: trio.testing.MockClock
+) -> None:
+    chain = Failover(
+        ScriptedProvider([Hang()], name="a"),
+        ScriptedProvider([Fail(error)], name="b"),
+        ScriptedProvider.saying("third", name="c"),
+        hedge_after=10.0,
+    )
+    if isinstance(error, RuntimeError):
+        # It denies that another may help: no further target is asked, and the primary goes on.
+        with trio.move_on_after(100.0) as scope:
+            await chain.complete(REQUEST, Call())
+        assert scope.cancelled_caught
+        return
+    assert (await chain.complete(REQUEST, Call())).text == "third"
+    assert trio.current_time() == 10.0
+
+
+async def test_a_hedge_and_its_inner_retries_enter_each_request_once(autojump_clock: trio.testing.MockClock) -> None:
+    budget = RetryBudget(capacity=10.0, ratio=0.5, per_second=0.0)
+    again = Retry(max_retries=1, first_wait=0.0, budget=budget)
+    leaf = ScriptedProvider([Wait(3.0), Fail(ServerError("down"))], [Wait(3.0), Fail(ServerError("down"))], PRIMARY)
+    model = Resilient(leaf, compose(again, Hedge(after=1.0, budget=budget), again))
+    await model.complete(REQUEST, Call())
+    seen = budget.statistics("scripted")
+    assert (seen.calls, seen.spent) == (1, leaf.calls - 1)
+
+
+async def test_targets_have_hedge_clocks_of_their_own(autojump_clock: trio.testing.MockClock) -> None:
+    for hedge_after in ({"a": 3.0}, {"a": 3.0}.get):
+        began = trio.current_time()
+        chain = Failover(
+            ScriptedProvider([Hang()], name="a"), ScriptedProvider.saying("b", name="b"), hedge_after=hedge_after
+        )
+        assert (await chain.complete(REQUEST, Call())).text == "b"
+        assert trio.current_time() - began == 3.0
+
+
+async def test_a_retry_around_a_failover_asks_again_what_a_leaf_calls_retryable(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    a = ScriptedProvider([Fail(NotConfigured("no key"))], name="a")
+    b = ScriptedProvider([Fail(ServerError("down"))], [Say("b"), Finish()], name="b")
+    assert (await Resilient(Failover(a, b), Retry()).complete(REQUEST, Call())).text == "b"
+    lasting = Failover(a, ScriptedProvider([Fail(NotConfigured("no key"))], name="c"))
+    with pytest.raises(AllProvidersExhausted) as caught:
+        await Resilient(lasting, Retry()).complete(REQUEST, Call())
+    assert (caught.value.retryable, a.calls) == (False, 3)
+
+
+async def test_a_chain_of_chains_goes_on_to_the_next(autojump_clock: trio.testing.MockClock) -> None:
+    down = ScriptedProvider([Fail(ServerError("down"))], name="a")
+    chain = Failover(Failover(down, down), ScriptedProvider.saying("c", name="c"))
+    assert (await chain.complete(REQUEST, Call())).text == "c"
+
+
+async def test_the_statistics_of_a_chain_show_breakers_slots_limits_and_budget(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    a = ScriptedProvider([Fail(ServerError("down", retryable=False))], name="a")
+    chain = resilient_chain(
+        a,
+        Resilient(ScriptedProvider.saying("b", name="b"), AdaptiveLimit()),
+        breaker=CircuitBreaker(minimum_calls=1),
+        bulkhead=Bulkhead(max_concurrent=3),
+    )
+    await chain.complete(REQUEST, Call())
+    seen = chain.statistics()
+    assert seen["a"].breaker is not None
+    assert (seen["a"].breaker.state, seen["a"].breaker.failures, seen["b"].breaker.state) == ("open", 1, "closed")
+    assert seen["b"].limit is not None
+    assert (seen["b"].limit.running, seen["a"].bulkhead.running) == (0, 0)
+    assert (seen["a"].budget.calls, seen["b"].budget.calls, seen["b"].budget.spent) == (1, 1, 0)
+    with pytest.raises(KeyError):
+        seen["c"]
+
+
+@pytest.mark.parametrize("returned", [5, None, True, "text", 0])
+async def test_any_return_value_of_a_callback_but_false_goes_on(returned: object) -> None:
+    response = await complete(ScriptedProvider([Say("a"), Say("b"), Finish()]), REQUEST, lambda _: returned)
+    assert (response.text, response.finish_reason) == ("ab", "stop")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (
+            CircuitOpen(provider="p", model="m", retry_after=8.0),
+            "p/m: not asked, for its circuit is open; its next probe is in 8 s",
+        ),
+        (ProviderTimeout(clock="gap", limit=25.0, provider="p"), "p: no further content within 25 s"),
+        (ProviderTimeout(clock="first_byte", limit=30.0), "no response headers within 30 s"),
+        (ProviderTimeout(clock="total"), "no whole answer in time"),
+        (AllProvidersExhausted("a: down; b: full"), "no target could answer: a: down; b: full"),
+    ],
+)
+def test_the_text_of_an_error_states_what_its_fields_know(error: Exception, text: str) -> None:
+    assert str(error) == text
+
+
+async def test_an_exhausted_chain_names_each_targets_own_message() -> None:
+    chain = Failover(
+        ScriptedProvider([Fail(ServerError("overloaded", status=503))], name="a"),
+        ScriptedProvider([Fail(RateLimited("slow down"))], name="b"),
+    )
+    with pytest.raises(AllProvidersExhausted) as caught:
+        await chain.complete(REQUEST, Call())
+    assert str(caught.value) == "no target could answer: a: overloaded (503); b: slow down"
+
+
+async def test_a_full_bulkhead_of_the_last_target_is_no_lost_call(autojump_clock: trio.testing.MockClock) -> None:
+    class Full:
+        name = "full"
+        calls = 0
+
+        async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
+            self.calls += 1
+            if trio.current_time() < 5.0:
+                raise BulkheadFull("busy", retry_after=5.0)
+            return ChatResponse(content="ok")
+
+    full = Full()
+    assert (await Failover(full, full).complete(REQUEST, Call())).text == "ok"
+    assert trio.current_time() == 5.0
