@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import trio
+
 from clawft_trio.agent.agent import Agent
 from clawft_trio.context.skill_format import Skill
 from clawft_trio.context.skill_use import presented
@@ -56,7 +58,8 @@ def agent_server(agent: Agent, *, skills: SkillReport | None = None) -> McpServe
 
 def _prompt_of(skill: Skill) -> ServedPrompt:
     async def fill(given: Mapping[str, str], _: ToolContext) -> object:
-        return presented(skill, given.get("arguments", ""))  # noqa: ASYNC910 - nothing to wait for
+        await trio.lowlevel.checkpoint()
+        return presented(skill, given.get("arguments", ""))
 
     hint = skill.argument_hint or "What the skill is applied to."
     return ServedPrompt(
