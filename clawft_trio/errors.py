@@ -55,6 +55,7 @@ ClawftError
 │   ├── PeerGone                   the connection ended; `exit_code` and `stderr` when it was a process
 │   │   └── SessionLost            over HTTP: the server does not know the session any more
 │   ├── CannotStart                its process could not be started at all
+│   ├── AuthorizationFailed        the server wants a login and there is none: `code`
 │   ├── ServerDown                 not tried: it keeps dying; `retry_after` is its next probe
 │   ├── RequestTimeout             no answer in time
 │   └── ProtocolViolation          the server's answer is not the protocol
@@ -605,6 +606,17 @@ class PeerGone(McpError):
 
 class SessionLost(PeerGone):
     """Over HTTP: the server does not know the session any more. A supervised client makes a new one."""
+
+
+class AuthorizationFailed(McpError):
+    """A server wants a login and there is none: refused, not possible, or what came back was not to be trusted.
+
+    `code` is the OAuth error code (`access_denied`, `invalid_grant`), where there was one. The message holds no secret.
+    """
+
+    def __init__(self, message: str, *, code: str = "", server: str = "") -> None:
+        super().__init__(message, server=server)
+        self.code = code
 
 
 class CannotStart(McpError):

@@ -24,6 +24,7 @@ from integration.conversations import Line
 from integration.models import script
 from integration.users import Messenger, ask, disturb
 from integration.world import World
+from llm.histories import Target
 
 from clawft_trio import Config, StreamServer, open_agent, parse_config
 from clawft_trio.agent import LoopPolicy
@@ -32,6 +33,7 @@ from clawft_trio.mcp import McpOptions, Supervision, ToolServer
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.testing import ScriptedProvider, seeded_scheduler, threadless
 from clawft_trio.testing.mcp_server import ScriptedMcpServer
+from clawft_trio.testing.vendor_rules import refusal
 
 _OVERFLOWS = ["block", "reject", "drop_newest", "drop_oldest"]
 
@@ -113,8 +115,16 @@ def config(world: World) -> Config:
     )
 
 
+# Each model's requests are judged as a vendor would judge them.
+_TARGETS = {"one": ("anthropic", "claude-sonnet-4-5", "anthropic"), "two": ("mistral", "mistral-large", "mistral")}
+
+
 def model(world: World, name: str) -> ScriptedProvider:
+    target = Target(*_TARGETS[name])
+
     def choose(request: ChatRequest) -> list:
+        complaint = refusal(target.vendor, target.written(target.conform(request)))
+        world.accounting.expect(complaint is None, f"{target.vendor} refuses a request:", complaint)
         return script(world, [*map(Line.of, request.messages)], typed=request.response_schema is not None)
 
     return ScriptedProvider(name=name, choose=choose)

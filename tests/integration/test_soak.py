@@ -34,6 +34,7 @@ from clawft_trio import (
 )
 from clawft_trio.agent import Agent, LoopPolicy
 from clawft_trio.codec import encode_json
+from clawft_trio.llm import VENDORS
 from clawft_trio.mcp import McpOptions, Supervision, ToolServer
 from clawft_trio.testing import nothing_left, open_fault_server
 from clawft_trio.testing.mcp_server import scripted_server
@@ -75,9 +76,9 @@ async def soak(world: World, folder: Path) -> Memory:
     """Live through *world* over sockets and pipes."""
     memory = Memory()
     async with (
-        open_fault_server(choose=partial(chosen, world)) as server,
-        OpenAICompatible("one", base_url=server.url) as one,
-        OpenAICompatible("two", base_url=server.url) as two,
+        open_fault_server(choose=partial(chosen, world), accepts="openai") as server,
+        OpenAICompatible("one", base_url=server.url, accepts=VENDORS["openai"]) as one,
+        OpenAICompatible("two", base_url=server.url, accepts=VENDORS["openai"]) as two,
         open_agent(
             ["one/a", "two/b"],
             providers={"one": one, "two": two},
@@ -104,6 +105,7 @@ async def soak(world: World, folder: Path) -> Memory:
         while any(agent.bus.statistics().undelivered.values()) or agent.bus.statistics().outbound["sim"].depth:
             await trio.sleep(_UNIT)
         await check_closing(world, agent)
+    assert server.refusals == []
     return memory
 
 

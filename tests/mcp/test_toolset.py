@@ -17,8 +17,8 @@ from clawft_trio.errors import CannotStart, PeerError, PeerGone
 from clawft_trio.mcp.options import McpOptions
 from clawft_trio.mcp.tool_pinning import PIN_MIGRATIONS, MemoryPins, StoredPins, fingerprint
 from clawft_trio.mcp.toolset import ToolServer, open_toolset, tool_name
+from clawft_trio.mcp.transports.http_server import HttpServer
 from clawft_trio.mcp.transports.process import StdioServer
-from clawft_trio.mcp.transports.streamable_http import HttpServer
 from clawft_trio.mcp.transports.streams import StreamServer
 from clawft_trio.mcp.types import ToolDefinition
 from clawft_trio.nursery import open_hidden_nursery

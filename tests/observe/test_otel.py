@@ -24,6 +24,7 @@ from clawft_trio.observe import (
     AttemptEnded,
     BreakerChanged,
     BusPressure,
+    CacheBusted,
     Charged,
     Event,
     MessageDropped,
@@ -323,3 +324,12 @@ def test_turns_that_never_end_and_events_without_end_are_forgotten() -> None:
         backend.observer(ToolStarted(at=1.0, tool="x", tool_call_id=f"c{number}", turn_id="t9"))
     backend.observer(TurnEnded(at=2.0, session="s", message_id="m", outcome="ok", duration=2.0, turn_id="t9"))
     assert [len(root) - 4 for root in backend.outline()] == [4]
+
+
+async def test_requests_that_lose_their_prompt_cache_are_counted() -> None:
+    backend = Backend()
+    for part in ("system", "messages", "messages"):
+        backend.observer(CacheBusted(target="openai/m", byte=1, of=2, part=part, index=0))
+    points = backend.points("clawft.cache.busts")
+    assert sorted(points.values()) == [1, 2]
+    assert {part for values in points for part in values} >= {"system", "messages"}

@@ -1,0 +1,83 @@
+"""Reasoning effort, thinking budget and extra reach the wire: from the policy, the question, and config.json per target."""
+
+import json
+
+import pytest
+
+from clawft_trio import TurnPolicy, open_agent, parse_config, provider_named
+from clawft_trio.errors import ConfigError
+from clawft_trio.llm.model_options import ModelOptions
+from clawft_trio.testing import Finish, Say, open_fault_server
+
+SECTION = {
+    "models": {
+        "openai/gpt-5-mini": {"reasoningEffort": "low", "extra": {"service_tier": "flex"}, "clocks": {"gapMs": 7000}},
+        "openai/own": {"rules": {"refuses": ["temperature"]}, "quirks": {"maxTokensField": "max_tokens"}},
+    },
+    "agents": {"defaults": {"reasoningEffort": "high", "maxTokens": 50, "temperature": 0.2}},
+}
+
+
+def test_what_is_more_special_goes_first():
+    general = ModelOptions(reasoning_effort="high", seed=1, extra={"a": 1})
+    special = ModelOptions(reasoning_effort="low", extra={"b": 2})
+    assert special.over(general) == ModelOptions(reasoning_effort="low", seed=1, extra={"a": 1, "b": 2})
+
+
+async def asked(model, **options):
+    """The body of the request for one question to *model* of the agent that SECTION configures."""
+    async with (
+        open_fault_server([Say("hi"), Finish()]) as server,
+        open_agent(
+            [model],
+            config=parse_config(
+                json.dumps({**SECTION, "providers": {"openai": {"apiKey": "k", "apiBase": server.url}}})
+            ),
+        ) as agent,
+    ):
+        await agent.ask("q", **options)
+        return server.requests[0].body
+
+
+async def test_a_target_has_its_own_options_over_the_general_ones():
+    body = await asked("openai/gpt-5-mini")
+    assert (body["reasoning_effort"], body["service_tier"], body["max_completion_tokens"]) == ("low", "flex", 50)
+    assert (await asked("openai/gpt-5"))["reasoning_effort"] == "high"
+
+
+async def test_a_question_has_its_own_options_over_the_targets():
+    body = await asked("openai/gpt-5-mini", reasoning_effort="medium", extra={"service_tier": "priority"})
+    assert (body["reasoning_effort"], body["service_tier"]) == ("medium", "priority")
+
+
+async def test_rules_and_quirks_of_config_change_what_is_sent():
+    body = await asked("openai/own")
+    assert "temperature" not in body
+    assert body["max_tokens"] == 50
+
+
+def test_clocks_of_a_target_replace_the_general_ones():
+    config = parse_config(json.dumps(SECTION))
+    assert "gap=7.0" in repr(config.policy_of("openai", model="gpt-5-mini"))
+    assert "gap=7.0" not in repr(config.policy_of("openai", model="gpt-5"))
+
+
+async def test_a_rule_that_there_is_not_is_an_error_with_its_place():
+    config = parse_config(json.dumps({"models": {"openai/x": {"rules": {"refusess": []}}}}))
+    with pytest.raises(ConfigError, match=r"models\['openai/x'\]\.rules\.refusess"):
+        async with open_agent(["openai/x"], config=config, make_provider=None):
+            pass
+
+
+async def test_a_policy_carries_options():
+    async with (
+        open_fault_server([Say("hi"), Finish()]) as server,
+        provider_named("anthropic", base_url=server.url, api_key="k") as provider,
+        open_agent(
+            ["anthropic/claude-sonnet-4-5"],
+            providers={"anthropic": provider},
+            turn=TurnPolicy(thinking_budget=2000, max_tokens=4000),
+        ) as agent,
+    ):
+        await agent.ask("q")
+        assert server.requests[0].body["thinking"] == {"type": "enabled", "budget_tokens": 2000}
