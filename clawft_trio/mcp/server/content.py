@@ -41,8 +41,8 @@ def tool_result(tool: Tool | None, answer: ToolResult) -> dict[str, Any]:
         return result
     blocks = _blocks(value)
     if blocks is None:
-        text = [{"type": "text", "text": answer.text}] if answer.text or not answer.media else []
-        blocks = [*text, *map(_media_block, answer.media)]
+        text = [{"type": "text", "text": answer.text}] if answer.text or not answer.parts else []
+        blocks = [*text, *map(_media_block, answer.parts)]
     result = {"content": blocks, "isError": answer.outcome != "ok"}
     if tool is not None and tool.output_schema is not None and answer.outcome == "ok":
         result["structuredContent"] = _structured(tool, value)
