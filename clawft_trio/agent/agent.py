@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, TypeAlias, TypeVar, overload
 
@@ -71,9 +71,10 @@ class AgentParts:
 class Agent:
     """A running agent. Made by `open_agent`."""
 
-    def __init__(self, parts: AgentParts, observer: Callable[[Event], None]) -> None:
+    def __init__(self, parts: AgentParts, observer: Callable[[Event], None], nursery: trio.Nursery) -> None:
         self.parts = parts
         self._observer = observer
+        self._nursery = nursery
         self._lines: dict[str, _Line] = {}
 
     def __repr__(self) -> str:
@@ -188,8 +189,7 @@ class Agent:
         """
         return await self.parts.turns.history.history(session, limit)
 
-    @asynccontextmanager
-    async def stream(
+    def stream(
         self,
         content: str | Message,
         *,
@@ -200,22 +200,25 @@ class Agent:
         reasoning_effort: str | None = None,
         thinking_budget: int | None = None,
         extra: JsonObject | None = None,
-    ) -> AsyncGenerator[TurnStream, None]:
-        """Ask as the local process, and iterate over what happens: `async for event in answer`.
+    ) -> AbstractAsyncContextManager[TurnStream]:
+        """Ask as the local process, and iterate over its events: `async for event in answer`.
 
-        Leaving the block early cancels the turn. With a type or form as *answer*, the value is `reply.answer`; text
-        that did not fit it is taken back by a `Reset`.
+        Leaving the block early cancels the turn. The turn runs in the agent's own nursery, so the block may stand
+        inside an async generator, as web frameworks want it, also when that is left by `break`.
+
+        With a type or form as *answer*, the value is `reply.answer`; text that did not fit it is retracted by a
+        `Reset`.
 
         Raises:
           ClawftError: out of the loop, when there is no answer.
+          StreamEnded: the agent is closed, or was closed before the reply was there.
           TypeError: *answer* is no type that JSON can be.
 
         Cancellation: as `ask`.
         """
         options = ModelOptions(reasoning_effort=reasoning_effort, thinking_budget=thinking_budget, extra=extra or {})
         question = self._question(content, sender_id, session, model, answer, options)
-        async with TurnStream.open(partial(self._turn, question)) as asked:
-            yield asked
+        return TurnStream.open(partial(self._turn, question), nursery=self._nursery)
 
     def as_tool(
         self,

@@ -189,8 +189,9 @@ async def open_agent(
             permissions=plan.permissions,
             asks=None if journal is None or ownership is None else DurableAsks(journal, ownership),
         )
-        async with _serving(agent_loop, bus, channels):
-            yield Agent(parts, plan.observer)
+        async with _serving(agent_loop, bus, channels), open_hidden_nursery() as streams:
+            yield Agent(parts, plan.observer, streams)
+            streams.cancel_scope.cancel(reason="agent closed")
 
 
 async def serve_agent(
