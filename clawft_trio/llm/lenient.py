@@ -33,6 +33,15 @@ def decode(data: bytes) -> Any:
         raise NotDecodable(str(exc)) from exc
 
 
+def is_json(data: bytes) -> bool:
+    """Whether *data* is a JSON value."""
+    try:
+        decode(data)
+    except NotDecodable:
+        return False
+    return True
+
+
 def decode_object(data: bytes) -> dict[str, Any]:
     """Decode a JSON object; one in a list of one counts (Google sends its errors so).
 
