@@ -14,7 +14,7 @@ from clawft_trio import errors as e
 from clawft_trio.attempts import Usage
 from clawft_trio.chat import Call
 from clawft_trio.net import Clocks
-from clawft_trio.testing import Finish, Page, Say, Think, open_fault_server
+from clawft_trio.testing import CallTool, Finish, Page, Say, Think, open_fault_server
 
 SCRIPT = [Say("Hello "), Say("there"), Finish(usage=Usage(input_tokens=9, output_tokens=5))]
 
@@ -100,8 +100,6 @@ async def test_a_document_without_end_is_refused_at_its_bound(dialect):
 @DIALECTS
 @pytest.mark.parametrize("what", ["reasoning", "arguments"])
 async def test_the_bound_counts_all_that_is_kept(dialect, what):
-    from clawft_trio.testing import CallTool
-
     step = Think("x" * 90_000) if what == "reasoning" else CallTool("w", {"a": "x" * 90_000})
     async with open_fault_server([step, Finish()]) as server, provider(dialect, server, max_answer=50_000) as model:
         with pytest.raises(e.AnswerTooLarge):

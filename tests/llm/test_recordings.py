@@ -3,21 +3,15 @@
 import json
 import os
 import random
-from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from pathlib import Path
 
-import attrs
 import pytest
 import trio
 from llm.asking import PROVIDERS, Seen, asking
-
-from llm.spoken import read_all, reading
 from net.servers import open_server
 
 from clawft_trio import errors as e
 from clawft_trio.llm import Quirks
-
 
 FOLDER = os.environ.get("CLAWFT_TRIO_RECORDINGS", "")
 RECORDED = pytest.mark.skipif(not FOLDER, reason="CLAWFT_TRIO_RECORDINGS names no folder with recorded answers")
