@@ -1,7 +1,7 @@
-"""The runtime for LLM agents on trio whose answers must get through.
+"""A library for LLM agents on trio whose answers must arrive.
 
-Everything here lives in a room of its own and is only named here. A name is looked up when it is first asked for:
-`import clawft_trio` costs what trio and httpx cost, and a program that wants the strategies alone does not pay for the
+Every public name is defined in a subpackage and listed here. A name is imported when it is first used: `import
+clawft_trio` costs what trio and httpx cost, and a program that uses the strategies alone does not load the
 multiplexer.
 """
 
@@ -230,10 +230,13 @@ _HOMES = {
     "store": "Store open_store",
     "tools": "PathLocks Tool ToolResult ToolContext ToolRegistry tool",
 }
-_HOME_OF = {name: f"clawft_trio.{room}" for room, names in _HOMES.items() for name in names.split()}
+_HOME_OF = {name: f"clawft_trio.{package}" for package, names in _HOMES.items() for name in names.split()}
+
+# For `from clawft_trio import *`, which loads everything that is named here.
+__all__ = sorted(_HOME_OF)  # noqa: PLE0605
 _RENAMED = {"Answer": "TurnStream", "ToolAnswer": "ToolResult"}
 
-if not TYPE_CHECKING:  # with it in sight, a checker would take any name for one of ours
+if not TYPE_CHECKING:  # a type checker that sees it accepts any name
 
     def __getattr__(name: str) -> object:
         if name == "__version__":

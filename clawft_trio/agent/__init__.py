@@ -22,6 +22,7 @@ from clawft_trio.agent.open_agent import (
     open_agent as open_agent,
     serve_agent as serve_agent,
 )
+from clawft_trio.agent.options import AgentOptions as AgentOptions
 from clawft_trio.agent.sessions import MemorySessions as MemorySessions, Sessions as Sessions
 from clawft_trio.agent.subagent import (
     AgentTool as AgentTool,

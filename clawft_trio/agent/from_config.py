@@ -28,7 +28,8 @@ from clawft_trio.errors import ConfigError, InvalidData, NotConfigured, Problem
 from clawft_trio.llm import KNOWN, KnownProvider, Quirks, Rules, provider_named
 from clawft_trio.llm.catalog import find_url, known_provider, vendor_at, vendor_of
 from clawft_trio.llm.conform import overlay
-from clawft_trio.mcp import HttpServer, StdioServer, ToolServer
+from clawft_trio.mcp import FileTokenStore, HttpServer, OAuth, StdioServer, ToolServer
+from clawft_trio.mcp.auth.store import default_token_file
 from clawft_trio.mcp.connect import Server
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.pipeline import (
@@ -184,7 +185,10 @@ def _server(name: str, own: McpServerConfig) -> Server:
         key: secret_value(value, f"header {key!r} of MCP server {name!r}") or "" for key, value in own.headers.items()
     }
     assert own.url is not None
-    return HttpServer(own.url, headers=headers)
+    if any(key.lower() == "authorization" for key in headers):
+        return HttpServer(own.url, headers=headers)
+    # Nobody is at hand to log in; `clawft-trio mcp list URL` has kept the tokens.
+    return HttpServer(own.url, headers=headers, auth=OAuth(store=FileTokenStore(default_token_file())))
 
 
 @asynccontextmanager

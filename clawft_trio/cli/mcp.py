@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,11 @@ from rich.table import Table
 
 from clawft_trio.cli.agent import existing_folder, settings_of
 from clawft_trio.cli.progress import progress
+from clawft_trio.cli.transcript import sanitize
 from clawft_trio.codec import decode_json, encode_json
 from clawft_trio.errors import InvalidData, NotConfigured, Problem
-from clawft_trio.mcp import HttpServer, ServeOptions, open_mcp, serve_mcp
+from clawft_trio.mcp import FileTokenStore, HttpServer, LoopbackUserAgent, OAuth, ServeOptions, open_mcp, serve_mcp
+from clawft_trio.mcp.auth.store import default_token_file
 from clawft_trio.tools import ToolRegistry
 from clawft_trio.tools.builtin import BuiltinPolicy, CommandPolicy, register_builtins
 
@@ -98,10 +102,21 @@ def _arguments(text: str) -> dict[str, Any]:
     return given
 
 
+def _login() -> OAuth:
+    """Log in by the user's browser, and keep the tokens in a file of the user's alone."""
+
+    def show(address: str) -> None:
+        # Without a browser the address has to be opened by hand.
+        print("Log in at:", sanitize(address), file=sys.stderr)
+        webbrowser.open(address)
+
+    return OAuth(user_agent=LoopbackUserAgent(show), store=FileTokenStore(default_token_file()))
+
+
 def _server(words: Sequence[str]) -> Sequence[str] | HttpServer:
     """A command, or the address of a server over HTTP."""
     if not words:
         raise NotConfigured("no server: name its command, or its address")
     if len(words) == 1 and words[0].startswith(("http://", "https://")):
-        return HttpServer(words[0])
+        return HttpServer(words[0], auth=_login())
     return words
