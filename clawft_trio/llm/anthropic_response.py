@@ -384,14 +384,15 @@ class AnthropicResponseReader:
         return event
 
     def _lenient_delta(self, raw: Mapping[str, Any], index: int | None) -> _Delta:
-        texts = {
-            name: lenient.as_text(raw.get(name), of=f"the {name} of a delta")
-            for name in ("text", "thinking", "signature", "partial_json")
-        }
+        # Thinking is only shown, and a signature only kept: of an odd type they cost no answer.
+        texts = {name: lenient.any_text(raw[name]) for name in ("thinking", "signature") if raw.get(name) is not None}
+        for name in ("text", "partial_json"):
+            text = lenient.as_text(raw.get(name), of=f"the {name} of a delta")
+            if text is not None:
+                texts[name] = text
         joined = {
             name: self._halves.join(name if name != "partial_json" else (name, index), text)
             for name, text in texts.items()
-            if text is not None
         }
         kind = raw.get("type")
         if not isinstance(kind, str) or not kind:

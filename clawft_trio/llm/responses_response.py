@@ -375,9 +375,15 @@ class ResponsesReading:
         answer.note_details({name: value for name, value in response.items() if name not in _READ and value != {}})
         reading = self._usage.note(response.get("usage"), service_tier=response.get("service_tier"))
         out.extend(answer.note_usage(reading))
-        for place, item in enumerate(lenient.as_objects(_listed(response.get("output")), of="the output")):
-            if not (place in self._items and self._items[place].done):
-                self._end_item(place, item, out)
+        output = _listed(response.get("output"))
+        if not isinstance(output, list) and any(item.done for item in self._items.values()):
+            # The end of a stream only repeats what its events have brought.
+            return
+        for place, item in enumerate(
+            [output] if isinstance(output, dict) else lenient.as_list(output, of="the output")
+        ):
+            if item is not None and not (place in self._items and self._items[place].done):
+                self._end_item(place, lenient.as_object(item, of="an item of the output"), out)
 
     def _take_end(self, response: Mapping[str, Any], out: list[StreamEvent]) -> None:
         self._take_response(response, out)

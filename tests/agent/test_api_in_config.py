@@ -8,8 +8,10 @@ from clawft_trio import open_agent, parse_config
 from clawft_trio.errors import ConfigError
 from clawft_trio.testing import Finish, Say, open_fault_server
 
+HI = (Say("hi"), Finish())
 
-async def asked(model, provider=None, models=None, script=(Say("hi"), Finish())):
+
+async def asked(model, provider=None, models=None, script=HI):
     """The path of the request to *model*, and the reply."""
     name = model.partition("/")[0]
     async with open_fault_server(list(script)) as server:

@@ -357,6 +357,21 @@ def test_fields_that_nothing_reads_are_kept_from_any_event():
     assert response.provider_details["message"]["executed_tools"] == [{"x": 1}, {"y": 2}]
 
 
+# --- the Responses API ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("output", [0, "x", None, [], [None], [5], {}, [{}]], ids=repr)
+def test_the_output_that_the_last_event_repeats_may_be_odd(output):
+    end = event("response.completed", response={"id": "r", "status": "completed", "output": output})
+    assert read(started() + text_item("Hi") + end, "responses").text == "Hi"
+
+
+def test_an_answer_that_stands_in_the_last_event_only_is_read():
+    item = {"type": "message", "content": [{"type": "output_text", "text": "Hi"}]}
+    assert read(started() + completed(output=[item]), "responses").text == "Hi"
+    assert read(completed(output=[item]), "responses").text == "Hi"
+
+
 # --- the Messages API ------------------------------------------------------------------------------------
 
 
