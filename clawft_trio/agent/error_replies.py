@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from typing import Any
 
 from clawft_trio.errors import (
@@ -55,6 +56,11 @@ def failure_reply(message: InboundMessage, error: BaseException) -> OutboundMess
     cause = decisive_error(error)
     metadata: dict[str, Any] = {"error": type(cause).__name__}
     words = next((words for kind, words in _WORDS if isinstance(cause, kind)), _UNKNOWN)
+    if isinstance(cause, BudgetExceeded) and cause.limit is not None:
+        if isinstance(cause.spent, Decimal) and isinstance(cause.limit, Decimal) and cause.spent < cause.limit:
+            words = "What is left of the budget for your questions does not cover this one."
+        words += f" {_figures(cause)}"
+        metadata["budget"] = {name: str(getattr(cause, name)) for name in ("unit", *_FIGURES)}
     wait = cause.retry_after if isinstance(cause, ClawftError) else None
     if wait is not None and math.isfinite(wait):
         metadata["retry_after"] = wait
@@ -62,6 +68,25 @@ def failure_reply(message: InboundMessage, error: BaseException) -> OutboundMess
     return OutboundMessage(
         channel=message.channel, chat_id=message.chat_id, content=words, reply_to=message.id, metadata=metadata
     )
+
+
+_FIGURES = ("limit", "spent", "reserved", "estimate")
+
+
+def _figures(error: BudgetExceeded) -> str:
+    """The figures of a budget that did not cover a call."""
+    limit, spent, reserved, estimate = (_amount(getattr(error, name), error.unit) for name in _FIGURES)
+    asked = f"this needs up to {estimate}" if error.estimate is not None else "what this costs is not known"
+    return f"Limit {limit}, spent {spent}, reserved {reserved}; {asked}."
+
+
+def _amount(amount: object, unit: str) -> str:
+    if not isinstance(amount, Decimal):
+        return "unknown" if amount is None else str(amount)
+    if unit == "usd":
+        # Cents, and as many digits more as it takes to see that it is not nothing.
+        return f"${amount:.2f}" if amount == round(amount, 2) else f"${amount:.3g}" if amount < 1 else f"${amount:.4f}"
+    return f"{amount:f} {unit}"
 
 
 def decisive_error(error: BaseException) -> BaseException:

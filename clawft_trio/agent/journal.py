@@ -28,7 +28,6 @@ from clawft_trio.agent.journal_sql import (
     free_sessions,
     give_up,
     notify_store,
-    oldest,
     refuse_if_owned,
 )
 from clawft_trio.agent.serialization import (
@@ -150,7 +149,8 @@ class Journal:
         """Write *message* down and, with *claim*, take its session when no other process has it.
 
         Returns:
-          Whether it is new, and what may be answered at once. Without the latter, idle processes are notified.
+          Whether it is new, and the oldest open message of its session, which may be answered at once. Without the
+          latter, idle processes are notified.
 
         Raises:
           StoreError: it could not be written; it is not accepted.
@@ -161,7 +161,7 @@ class Journal:
         row = (turn, session, self._now().isoformat(), inbound_to_json(message))
         ownership = self.ownership
 
-        def add(connection: Connection) -> tuple[bool, Lease | None]:
+        def add(connection: Connection) -> tuple[bool, tuple[Lease, tuple[bytes, int]] | None]:
             query = (
                 "INSERT INTO turns (turn, session, accepted_at, message) VALUES (?, ?, ?, ?)"
                 " ON CONFLICT (turn) DO NOTHING"
@@ -170,19 +170,13 @@ class Journal:
                 return False, None
             if ownership is None:
                 return True, None
-            if claim:
-                lease = acquire(connection, session_name(session), ownership.owner, ownership.length)
-                if lease is not None and oldest(connection, session) == turn:
-                    connection.execute("UPDATE turns SET resumes = resumes + 1 WHERE turn = ?", (turn,))
-                    return True, lease
-            notify_store(connection, WORK, session)
-            return True, None
+            found = self._claim_in(connection, session) if claim else None
+            if found is None:
+                notify_store(connection, WORK, session)
+            return True, found
 
-        new, lease = await self._store.transact(add, concurrent=True)
-        if lease is None or ownership is None:
-            return new, None
-        ownership.note(lease)
-        return new, Claimed(session, lease, Unfinished(message, 0))
+        new, found = await self._store.transact(add, concurrent=True)
+        return new, None if found is None else self._noted([(session, *found)])[0]
 
     async def withdrawn(self, message: InboundMessage) -> None:
         """Cross *message* out: it did not get into the bus after all, and may come again.

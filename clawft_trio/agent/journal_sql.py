@@ -104,13 +104,6 @@ def begin_next(connection: Connection, session: str) -> tuple[bytes, int] | None
     return message, resumes
 
 
-def oldest(connection: Connection, session: str) -> str:
-    """The turn of the oldest open message of *session*."""
-    query = "SELECT turn FROM turns WHERE session = ? AND message IS NOT NULL ORDER BY place LIMIT 1"
-    turn: str = connection.execute(query, (session,)).fetchone()[0]
-    return turn
-
-
 def end_turn(connection: Connection, turn: str, session: str, accepted_at: str, *, must_be_open: bool) -> None:
     """End *turn*, and forget its steps.
 

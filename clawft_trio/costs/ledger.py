@@ -83,7 +83,7 @@ class Ledger:
     ) -> None:
         self._store = store
         self._calendar = calendar
-        self._lease = lease
+        self.lease: float = lease
         self.now = now
         self.owner: str = owner or new_id()
 
@@ -126,7 +126,7 @@ class Ledger:
             everybody=everybody,
             if_lost=if_lost,
             owner=self.owner,
-            lease=self._lease,
+            lease=self.lease,
         )
         id_ = await self._store.transact(partial(charges.reserve, self._moment(), wanted), durability=_DURABILITY)
         return Reservation(id=id_, claim=claim, amount=amount)

@@ -45,12 +45,24 @@ class Allowance:
     limit: Decimal | None = None
     #: seconds until the period that is used up ends
     retry_after: float | None = None
+    #: seconds after which all that is reserved now is settled or lost
+    lease: float | None = None
 
     def covers(self, estimate: Decimal | None) -> bool:
         """Whether *estimate* can be paid. What has no price needs a budget that is not used up."""
         if self.left is None:
             return True
         return self.left > 0 if estimate is None else estimate <= self.left
+
+    def wait_for(self, estimate: Decimal | None) -> float | None:
+        """Seconds until *estimate* can be paid, as far as that is known; None when it never can."""
+        if self.limit is None or self.spent is None or self.retry_after is None:
+            return self.retry_after
+        if estimate is not None and estimate > self.limit:
+            return None
+        free = self.limit - self.spent
+        only_reserved = free > 0 if estimate is None else estimate <= free
+        return min(self.retry_after, self.lease) if only_reserved and self.lease is not None else self.retry_after
 
 
 @attrs.frozen(kw_only=True)
@@ -194,6 +206,7 @@ class CostTracker:
             reserved=least.reserved,
             limit=least.limit,
             retry_after=wait,
+            lease=self.ledger.lease,
         )
 
     async def reserve(

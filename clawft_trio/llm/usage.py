@@ -274,6 +274,9 @@ def _add_messages(parts: _Parts, raw: Raw) -> None:
 
 def _arranged(parts: _Parts) -> Usage:
     """The figures as `Usage` has them: cached input within the input, reasoning within the output."""
+    if parts.total == parts.input + parts.output:
+        # Nothing is beside them. OpenRouter was seen to report one token more of reasoning than of output.
+        parts.reasoning = min(parts.reasoning, parts.output)
     cached = parts.cached + parts.written
     beside_input = {"within": 0, "beside": cached}[parts.rule.cached]
     beside_output = {"within": 0, "beside": parts.reasoning, "total": parts.reasoning}[parts.rule.reasoning]

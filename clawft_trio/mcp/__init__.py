@@ -1,5 +1,17 @@
 """MCP: many calls at once to servers that may hang, flood or die, and our own tools for other hosts."""
 
+from clawft_trio.mcp.auth import (
+    Credentials as Credentials,
+    FileTokenStore as FileTokenStore,
+    LoopbackUserAgent as LoopbackUserAgent,
+    MemoryTokenStore as MemoryTokenStore,
+    OAuth as OAuth,
+    OAuthClient as OAuthClient,
+    Redirect as Redirect,
+    Token as Token,
+    TokenStore as TokenStore,
+    UserAgent as UserAgent,
+)
 from clawft_trio.mcp.client import McpClient as McpClient
 from clawft_trio.mcp.connect import (
     Server as Server,
@@ -32,12 +44,61 @@ from clawft_trio.mcp.server import (
     serve_mcp_http as serve_mcp_http,
 )
 from clawft_trio.mcp.supervision import Supervision as Supervision
+from clawft_trio.mcp.tasks import Task as Task, call_tool_as_task as call_tool_as_task
 from clawft_trio.mcp.toolset import (
     ToolServer as ToolServer,
     Toolset as Toolset,
     Withheld as Withheld,
     open_toolset as open_toolset,
 )
+from clawft_trio.mcp.transports.http_server import HttpServer as HttpServer
 from clawft_trio.mcp.transports.process import StdioServer as StdioServer
-from clawft_trio.mcp.transports.streamable_http import HttpServer as HttpServer
 from clawft_trio.mcp.transports.streams import StreamServer as StreamServer
+
+__all__ = [
+    "Agreement",
+    "Bearer",
+    "CallOptions",
+    "Credentials",
+    "FileTokenStore",
+    "Host",
+    "HttpOptions",
+    "HttpServer",
+    "LoopbackUserAgent",
+    "McpApp",
+    "McpClient",
+    "McpOptions",
+    "McpServer",
+    "MemoryTokenStore",
+    "Multiplexer",
+    "MultiplexerStatistics",
+    "OAuth",
+    "OAuthClient",
+    "Progress",
+    "Redirect",
+    "SamplingPolicy",
+    "ServeOptions",
+    "ServedPrompt",
+    "ServedResource",
+    "StdioServer",
+    "StreamServer",
+    "Supervision",
+    "Task",
+    "Tls",
+    "Token",
+    "TokenStore",
+    "ToolServer",
+    "Toolset",
+    "UserAgent",
+    "VerifiedToken",
+    "Withheld",
+    "call_tool_as_task",
+    "connect_mcp",
+    "open_mcp",
+    "open_mcp_app",
+    "open_toolset",
+    "sample_with",
+    "serve_mcp",
+    "serve_mcp_http",
+    "wrap_mcp",
+]

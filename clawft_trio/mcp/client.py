@@ -61,10 +61,17 @@ class McpClient:
     total. A call that was with the server when it ended fails with `PeerGone` and is never repeated here.
     """
 
-    def __init__(self, name: str, options: McpOptions, transport: Callable[[], Transport]) -> None:
+    def __init__(
+        self, name: str, options: McpOptions, transport: Callable[[], Transport], *, handshake_first: bool = False
+    ) -> None:
         self.name = name
         self._connection = Connection(
-            name, options, transport, on_start=self._note_start, on_notification=self._note_notification
+            name,
+            options,
+            transport,
+            handshake_first=handshake_first,
+            on_start=self._note_start,
+            on_notification=self._note_notification,
         )
         self._observer = fan_out([options.observer])
         self._cache = ResultCache()
@@ -163,6 +170,15 @@ class McpClient:
           trio.WouldBlock: the server has stopped reading.
         """
         self._connection.notify_nowait(method, params)
+
+    def notify_roots_changed(self) -> None:
+        """Tell the server that `Host.roots` returns other folders now (until 2025-11-25).
+
+        Raises:
+          trio.WouldBlock: the server has stopped reading.
+        """
+        if self.agreement.meta is None:
+            self.notify_nowait("notifications/roots/list_changed")
 
     async def listen(
         self,
@@ -316,7 +332,7 @@ class McpClient:
             ),
         )
         if self._checks and not result.is_error and name in self._checks:
-            problem = self._checks[name].problem_with(result.structured_content)
+            problem = await self._checks[name].find_problem(result.structured_content)
             if problem is not None:
                 raise ProtocolViolation(f"{name}: structured content: {problem}", server=self.name)
         return result
@@ -447,7 +463,7 @@ class McpClient:
         await self.call("logging/setLevel", {"level": level}, decode=_decode_empty)
 
     async def ping(self, *, total: float | None = None) -> float:
-        """Seconds that the server took to say that it is there (until 2025-11-25).
+        """Seconds that the server took to answer the cheapest request: `ping`, in 2026-07-28 `server/discover`.
 
         Raises:
           McpError: see `call`.
@@ -455,7 +471,8 @@ class McpClient:
         Cancellation: as `call`.
         """
         asked = trio.current_time()
-        await self.call("ping", decode=_decode_empty, options=CallOptions(total=total))
+        method = "ping" if self.agreement.meta is None else "server/discover"
+        await self.call(method, decode=_decode_empty, options=CallOptions(total=total))
         return trio.current_time() - asked
 
 

@@ -13,9 +13,10 @@ import trio
 from clawft_trio.mcp.client import McpClient
 from clawft_trio.mcp.multiplexer import Transport
 from clawft_trio.mcp.options import McpOptions
+from clawft_trio.mcp.transports.http_server import HttpServer
 from clawft_trio.mcp.transports.process import StdioServer
 from clawft_trio.mcp.transports.stdio import StdioTransport
-from clawft_trio.mcp.transports.streamable_http import HttpServer, HttpTransport
+from clawft_trio.mcp.transports.streamable_http import HttpTransport
 from clawft_trio.mcp.transports.streams import ConnectingTransport, StreamServer, StreamTransport
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.observe import ServerOutput, fan_out
@@ -73,14 +74,20 @@ async def wrap_mcp(
 ) -> AsyncGenerator[McpClient, None]:
     """Talk to a server over streams of one's own; they are closed at the end, and nothing is started again.
 
+    Without *options* `initialize` comes first, and 2026-07-28 is spoken where that is refused: a server that ends when
+    it is asked anything else first could not be reached again.
+
     Raises:
       McpError: as `open_mcp`.
 
     Cancellation: the streams are closed.
     """
+    handshake_first = options is None
     options = options or McpOptions()
     transport = StreamTransport(send, receive, name=name, limit=options.max_message)
-    client = McpClient(name, attrs.evolve(options, supervision=None), lambda: transport)
+    client = McpClient(
+        name, attrs.evolve(options, supervision=None), lambda: transport, handshake_first=handshake_first
+    )
     async with _keep(client):
         yield client
 

@@ -15,7 +15,7 @@ from msgspec import Raw
 from clawft_trio.codec import decode_json
 from clawft_trio.errors import InvalidData, McpError, PeerGone, RequestTimeout, ServerDown
 from clawft_trio.mcp.auto_reset_event import AutoResetEvent
-from clawft_trio.mcp.handshake import Agreement, detect, discover, initialize
+from clawft_trio.mcp.handshake import Agreement, detect, detect_by_initialize, discover, initialize
 from clawft_trio.mcp.jsonrpc import Malformed
 from clawft_trio.mcp.messages import DEFAULT_OPTIONS, CallOptions, Decode
 from clawft_trio.mcp.multiplexer import Multiplexer, MultiplexerStatistics, Transport
@@ -44,6 +44,7 @@ class Connection:
       name: of the server, in errors, events and logs.
       options: how the client behaves.
       transport: makes the transport of one start of the server.
+      handshake_first: whether `detect` begins with `initialize`, because the server may end of anything else.
       on_start: is called after each successful handshake; synchronous and cheap.
       on_notification: is called with each notification as it arrives; synchronous and cheap.
     """
@@ -54,12 +55,14 @@ class Connection:
         options: McpOptions,
         transport: Callable[[], Transport],
         *,
+        handshake_first: bool,
         on_start: Callable[[], None],
         on_notification: Callable[[str, Raw], None],
     ) -> None:
         self.name = name
         self.options = options
         self._transport = transport
+        self._handshake_first = handshake_first
         self._on_start = on_start
         self._on_notification = on_notification
         self._observer = fan_out([options.observer])
@@ -307,15 +310,20 @@ class Connection:
 
     async def _initialize(self, mux: Multiplexer) -> Agreement:
         options = self.options
+        start, client = options.start, options.client
         if self._era == "handshake":
-            return await initialize(mux, options.host, total=options.start)
+            return await initialize(mux, options.host, total=start, client=client)
+        level = options.log_level
         if self._era == "stateless":
-            return await discover(mux, options.host, total=options.start, log_level=options.log_level)
+            return await discover(mux, options.host, total=start, log_level=level, client=client)
+        # At least half of the time is left for the handshake.
+        probe = min(options.probe, start / 2)
         try:
-            agreement = await detect(
-                mux, options.host, total=options.start, probe=options.probe, log_level=options.log_level
-            )
+            ask = detect_by_initialize if self._handshake_first else detect
+            agreement = await ask(mux, options.host, total=start, probe=probe, log_level=level, client=client)
         except PeerGone as exc:
+            if self._handshake_first:
+                raise
             raise _ProbeEndedServer(str(exc), server=self.name) from exc
         self._era = "handshake" if agreement.meta is None else "stateless"
         return agreement

@@ -9,8 +9,9 @@ from typing import Any
 
 import attrs
 import msgspec
+import trio
 
-from clawft_trio.errors import McpError, PeerError, PeerGone, ProtocolViolation
+from clawft_trio.errors import AuthorizationFailed, McpError, PeerError, PeerGone, ProtocolViolation
 from clawft_trio.mcp.host import Host
 from clawft_trio.mcp.messages import CallOptions
 from clawft_trio.mcp.multiplexer import Multiplexer
@@ -24,6 +25,9 @@ from clawft_trio.mcp.types import (
     Implementation,
     InitializeResult,
 )
+
+MAX_INSTRUCTIONS = 16_384
+"""Characters of a server's instructions; the rest is cut."""
 
 
 @attrs.frozen(kw_only=True)
@@ -48,7 +52,7 @@ def client_info() -> Implementation:
     return Implementation(name="clawft-trio", version=number)
 
 
-async def initialize(mux: Multiplexer, host: Host, *, total: float) -> Agreement:
+async def initialize(mux: Multiplexer, host: Host, *, total: float, client: Implementation | None = None) -> Agreement:
     """Shake hands. Nothing else is sent before the server has answered: some drop or misorder what is.
 
     Raises:
@@ -58,7 +62,11 @@ async def initialize(mux: Multiplexer, host: Host, *, total: float) -> Agreement
     """
     result = await mux.call(
         "initialize",
-        {"protocolVersion": LATEST_HANDSHAKE, "capabilities": host.capabilities(), "clientInfo": client_info()},
+        {
+            "protocolVersion": LATEST_HANDSHAKE,
+            "capabilities": host.capabilities(),
+            "clientInfo": client or client_info(),
+        },
         decode=_decode_initialize,
         options=CallOptions(total=total, quiet=True),
     )
@@ -69,11 +77,18 @@ async def initialize(mux: Multiplexer, host: Host, *, total: float) -> Agreement
         protocol_version=result.protocol_version,
         capabilities=result.capabilities,
         server=result.server_info,
-        instructions=result.instructions or "",
+        instructions=(result.instructions or "")[:MAX_INSTRUCTIONS],
     )
 
 
-async def discover(mux: Multiplexer, host: Host, *, total: float, log_level: str | None = None) -> Agreement:
+async def discover(
+    mux: Multiplexer,
+    host: Host,
+    *,
+    total: float,
+    log_level: str | None = None,
+    client: Implementation | None = None,
+) -> Agreement:
     """Ask a server of 2026-07-28 who it is. From then on it may not ask us anything.
 
     Raises:
@@ -82,7 +97,7 @@ async def discover(mux: Multiplexer, host: Host, *, total: float, log_level: str
 
     Cancellation: the server is not told.
     """
-    meta = request_meta(host, client_info(), log_level)
+    meta = request_meta(host, client or client_info(), log_level)
     options = CallOptions(total=total, quiet=True)
     ask = partial(mux.call, "server/discover", {"_meta": meta}, decode=_decode_discover, options=options)
     try:
@@ -98,13 +113,19 @@ async def discover(mux: Multiplexer, host: Host, *, total: float, log_level: str
         protocol_version=STATELESS_VERSION,
         capabilities=found.capabilities,
         server=_identity(found),
-        instructions=found.instructions or "",
+        instructions=(found.instructions or "")[:MAX_INSTRUCTIONS],
         meta=meta,
     )
 
 
 async def detect(
-    mux: Multiplexer, host: Host, *, total: float, probe: float, log_level: str | None = None
+    mux: Multiplexer,
+    host: Host,
+    *,
+    total: float,
+    probe: float,
+    log_level: str | None = None,
+    client: Implementation | None = None,
 ) -> Agreement:
     """Ask as in 2026-07-28, and shake hands if that was not understood.
 
@@ -116,12 +137,47 @@ async def detect(
 
     Cancellation: as `initialize`.
     """
+    began = trio.current_time()
     try:
-        return await discover(mux, host, total=probe, log_level=log_level)
-    except PeerGone:
+        return await discover(mux, host, total=probe, log_level=log_level, client=client)
+    except (PeerGone, AuthorizationFailed):
         raise
     except McpError:
-        return await initialize(mux, host, total=total)
+        left = total - (trio.current_time() - began)
+        return await initialize(mux, host, total=left, client=client)
+
+
+async def detect_by_initialize(
+    mux: Multiplexer,
+    host: Host,
+    *,
+    total: float,
+    probe: float,
+    log_level: str | None = None,
+    client: Implementation | None = None,
+) -> Agreement:
+    """Shake hands, and speak 2026-07-28 if that was refused: for a connection that cannot be made again.
+
+    Some servers end when they are asked anything before `initialize`, so here that comes first.
+
+    Raises:
+      McpError: it speaks neither.
+
+    Cancellation: as `initialize`.
+    """
+    try:
+        return await initialize(mux, host, total=total, client=client)
+    except PeerError as exc:
+        if not _means_ask_again(exc):
+            return await discover(mux, host, total=probe, log_level=log_level, client=client)
+    # The refusal names the revision, and asking for more is optional: what it offers shows with each request.
+    mux.one_way = True
+    return Agreement(
+        protocol_version=STATELESS_VERSION,
+        capabilities=Capabilities(tools={}, resources={}, prompts={}),
+        server=Implementation(),
+        meta=request_meta(host, client or client_info(), log_level),
+    )
 
 
 def _means_ask_again(exc: PeerError) -> bool:

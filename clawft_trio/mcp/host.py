@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 import attrs
 import msgspec
 import trio
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
-from clawft_trio.errors import PeerError
+from clawft_trio.errors import InvalidData, PeerError
 from clawft_trio.mcp.incoming import IncomingRequest
-from clawft_trio.mcp.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND
+from clawft_trio.mcp.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND
 from clawft_trio.mcp.types import CreateMessageParams, ElicitParams, ElicitResult, JsonObject, Root
+from clawft_trio.tools.json_schema import SchemaCheck
 
 T = TypeVar("T")
 
@@ -32,27 +33,34 @@ class Host:
     """What a client offers its server. The default offers nothing.
 
     Args:
-      roots: folders that the server may work in; None does not speak of roots at all.
+      roots: folders that the server may work in, or a function that returns those of the moment (see
+        `McpClient.notify_roots_changed`); None does not speak of roots at all.
       sample: asks a model.
-      elicit: asks the person.
+      sample_tools: whether *sample* takes tools.
+      elicit: asks the person; what was filled in is checked against the form.
+      extensions: names of protocol extensions and their settings, declared as supported.
       on_notification: gets every notification that is not progress or cancellation. While it is busy others
         wait, up to a bound. What it raises is logged.
     """
 
-    roots: tuple[Root, ...] | None = None
+    roots: tuple[Root, ...] | Callable[[], Iterable[Root]] | None = None
     sample: Sample | None = None
+    sample_tools: bool = False
     elicit: Elicit | None = None
+    extensions: Mapping[str, JsonObject] = attrs.field(factory=dict)
     on_notification: OnServerNotification | None = None
 
     def capabilities(self) -> dict[str, Any]:
         """The same, as the handshake says it."""
         offered: dict[str, Any] = {}
         if self.roots is not None:
-            offered["roots"] = {"listChanged": False}
+            offered["roots"] = {"listChanged": callable(self.roots)}
         if self.sample is not None:
-            offered["sampling"] = {}
+            offered["sampling"] = {"tools": {}} if self.sample_tools else {}
         if self.elicit is not None:
             offered["elicitation"] = {"form": {"applyDefaults": True}, "url": {}}
+        if self.extensions:
+            offered["extensions"] = dict(self.extensions)
         return offered
 
     async def answer(self, incoming: IncomingRequest) -> Any:
@@ -75,12 +83,17 @@ class Host:
         """
         if method == "roots/list" and self.roots is not None:
             await trio.lowlevel.checkpoint()
-            return {"roots": self.roots}
+            return {"roots": list(self.roots() if callable(self.roots) else self.roots)}
         if method == "sampling/createMessage" and self.sample is not None:
-            return await self.sample(_decoded(params, _decode_sampling))
+            wanted = _decoded(params, _decode_sampling)
+            if (wanted.tools or wanted.tool_choice) and not self.sample_tools:
+                raise PeerError("sampling with tools was not offered", code=INVALID_PARAMS)
+            return await self.sample(wanted)
         if method == "elicitation/create" and self.elicit is not None:
             asked = _decoded(params, _decode_elicitation)
-            return _with_defaults(asked, await self.elicit(asked))
+            form = _form(asked)
+            given = _with_defaults(asked, await self.elicit(asked))
+            return given if form is None else await _checked(form, given)
         raise PeerError(f"unknown method: {method}", code=METHOD_NOT_FOUND)
 
 
@@ -93,6 +106,41 @@ def _decoded(params: Raw, decode: Callable[[Raw], T]) -> T:
         return decode(params)
     except (ValueError, RecursionError) as exc:
         raise PeerError(str(exc), code=INVALID_PARAMS) from exc
+
+
+def _form(asked: ElicitParams) -> SchemaCheck | None:
+    """The validator of the form; None where a page is to be visited instead.
+
+    Raises:
+      PeerError: it is neither, or not one that a person can be shown.
+    """
+    if asked.mode == "url":
+        address = asked.url or ""
+        if not address.startswith(("https://", "http://")) or not address.isprintable() or len(address) > 4096:
+            raise PeerError("only web pages can be visited", code=INVALID_PARAMS)
+        return None
+    if asked.mode != "form":
+        raise PeerError(f"unknown mode of elicitation: {asked.mode[:60]!r}", code=INVALID_PARAMS)
+    try:
+        return SchemaCheck(asked.requested_schema or {}, noun="field", trusted=False)
+    except InvalidData as exc:
+        raise PeerError(f"the form cannot be used: {exc}", code=INVALID_PARAMS) from exc
+
+
+async def _checked(form: SchemaCheck, given: ElicitResult) -> ElicitResult:
+    """*given*, if it is no acceptance or fits the form.
+
+    Raises:
+      PeerError: what was filled in does not fit; the server gets no value of it.
+    """
+    if given.action != "accept":
+        await trio.lowlevel.checkpoint()
+        return given
+    problems = await form.find_problems({} if given.content is UNSET else given.content)
+    if problems:
+        places = ", ".join(problem.path for problem in problems)
+        raise PeerError(f"what was filled in does not fit the form at {places}", code=INTERNAL_ERROR)
+    return given
 
 
 def _with_defaults(asked: ElicitParams, given: ElicitResult) -> ElicitResult:

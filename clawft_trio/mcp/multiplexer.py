@@ -18,7 +18,8 @@ from __future__ import annotations
 import copy
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 import attrs
@@ -132,6 +133,8 @@ class Multiplexer:
         self._answering = IncomingRequests(
             self.send_answer, self.send_answer_nowait, serve, limit=math.inf if patient else QUEUED
         )
+        self._holds = 0
+        self._held_since = 0.0
         self._ended: McpError | None = None
         self._stray = self._malformed = self._dropped = 0
         #: the peer may not ask (2026-07-28), so what it asks is dropped
@@ -256,8 +259,29 @@ class Multiplexer:
 
     # --- deadlines --------------------------------------------------------------------------------------------
 
+    @contextmanager
+    def hold_clocks(self) -> Iterator[None]:
+        """Stop the clocks of all pending calls for the length of the block: a person is asked on this side."""
+        self._holds += 1
+        if self._holds == 1:
+            self._held_since = trio.current_time()
+        try:
+            yield
+        finally:
+            self._holds -= 1
+            if self._holds == 0:
+                held = trio.current_time() - self._held_since
+                for pending in [*self._pending.values(), *self._waiting.values()]:
+                    # A call that began meanwhile has lost less time.
+                    lost = min(held, trio.current_time() - pending.started)
+                    pending.deadline += lost
+                    pending.hard_deadline += lost
+                    self._watch.notice(pending.deadline)
+
     def _expire(self, now: float) -> float:
         """Settle what is overdue; returns the deadline that comes next."""
+        if self._holds:
+            return math.inf
         following = math.inf
         for pending in [*self._pending.values(), *self._waiting.values()]:
             if pending.deadline <= now:

@@ -13,7 +13,7 @@ from clawft_trio.mcp.host import Host
 from clawft_trio.mcp.jsonrpc import MAX_MESSAGE
 from clawft_trio.mcp.multiplexer import DEFAULT_TOTAL, WINDOW
 from clawft_trio.mcp.supervision import Supervision
-from clawft_trio.mcp.types import LogLevel
+from clawft_trio.mcp.types import Implementation, LogLevel
 from clawft_trio.observe import Event
 
 Era: TypeAlias = Literal["handshake", "stateless", "detect"]
@@ -34,20 +34,20 @@ class McpOptions:
       supervision: whether and how it is started again; None never does.
       window: calls that are with the server at once; others wait.
       max_message: bytes of one message from the server.
+      client: name and version of the application, for the server; None is this library's.
       observer: gets `ServerStarted`, `ServerGone` and `ServerOutput`.
       uniform: the source of chance.
     """
 
     total: float = DEFAULT_TOTAL
     start: float = 30.0
-    protocol: Era = attrs.field(
-        default="handshake", validator=attrs.validators.in_(("handshake", "stateless", "detect"))
-    )
+    protocol: Era = attrs.field(default="detect", validator=attrs.validators.in_(("handshake", "stateless", "detect")))
     probe: float = 5.0
     log_level: LogLevel | None = None
     host: Host = Host()
     supervision: Supervision | None = Supervision()
     window: int = attrs.field(default=WINDOW, validator=attrs.validators.ge(1))
     max_message: int = MAX_MESSAGE
+    client: Implementation | None = None
     observer: Callable[[Event], None] = unobserved
     uniform: Callable[[float, float], float] = random.uniform

@@ -2,56 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
-import jsonschema.validators
-from jsonschema.protocols import Validator
+import trio
 from msgspec import UNSET
-from referencing import Registry
-from referencing.exceptions import Unresolvable
 
+from clawft_trio.errors import InvalidData
 from clawft_trio.mcp.types import JsonObject
+from clawft_trio.tools.json_schema import SchemaCheck
+from clawft_trio.tools.schema_budget import TooComplex
 
 
 class OutputCheck:
     """One tool's output schema, made ready at its first use.
 
-    References to other documents are never fetched: a schema is the word of a stranger, and following it would let
-    a server make us call any address. Its regular expressions are not run: one that backtracks for ever would stop
-    the event loop.
+    It is a stranger's: what cannot be decided within the limits of `SchemaCheck` counts as right, and so does
+    everything where the schema itself is too large.
     """
 
     def __init__(self, schema: JsonObject) -> None:
         self._schema = dict(schema)
-        self._validator: Validator | None = None
+        self._check: SchemaCheck | None = None
+        self._unusable = ""
 
     def problem_with(self, value: Any) -> str | None:
-        """What is wrong with *value*, with its place; None when nothing is. `UNSET` is a missing result."""
+        """What is wrong with *value*, with its place; None when nothing is, or it is not decided in a few steps.
+
+        `UNSET` is a missing result.
+        """
         if value is UNSET:
             return "missing, although the tool has an output schema"
+        check = self._ready()
+        if check is None:
+            return self._unusable or None
         try:
-            for error in self._ready().iter_errors(value):
-                return f"{error.json_path}: {error.message[:200]}"
-        except (Unresolvable, jsonschema.SchemaError, RecursionError, ValueError) as exc:
-            return f"the output schema cannot be used: {str(exc)[:200]}"
-        return None
+            return next(map(str, check.problems(value)), None)
+        except TooComplex:
+            return None
 
-    def _ready(self) -> Validator:
-        if self._validator is None:
-            self._validator = _validator(self._schema)
-        return self._validator
+    async def find_problem(self, value: Any) -> str | None:
+        """As `problem_with`, in a thread and within a deadline where it takes more steps.
 
+        Cancellation: the thread ends soon.
+        """
+        await trio.lowlevel.checkpoint()
+        check = None if value is UNSET else self._ready()
+        if check is None:
+            return self.problem_with(value)
+        return next(map(str, await check.find_problems(value)), None)
 
-def _validator(schema: dict[str, Any]) -> Validator:
-    kind: Any = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
-    kind.check_schema(schema)
-    extend: Any = jsonschema.validators.extend
-    validator: Validator = extend(kind, {"pattern": _unchecked, "patternProperties": _unchecked})(
-        schema, registry=Registry()
-    )
-    return validator
-
-
-def _unchecked(*_: object) -> Iterable[jsonschema.ValidationError]:
-    return ()
+    def _ready(self) -> SchemaCheck | None:
+        if self._check is None and not self._unusable:
+            try:
+                self._check = SchemaCheck(self._schema, trusted=False)
+                self._check.check_schema("output schema")
+            except InvalidData as exc:
+                self._check = None
+                self._unusable = f"the output schema cannot be used: {str(exc)[:200]}"
+        return self._check

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import attrs
+import msgspec
 import trio
 
 from clawft_trio.chat import Call, ChatRequest, Image, Message, Part, Provider, Text, new_id, unobserved
@@ -29,6 +30,8 @@ class SamplingPolicy:
 
     #: limit on the output tokens of one answer, whatever the server asks for
     max_tokens: int = attrs.field(default=2048, validator=attrs.validators.ge(1))
+    #: characters of text and bytes of images in the messages of one request
+    max_prompt: int = attrs.field(default=1_000_000, validator=attrs.validators.ge(1))
     #: answers within any 60 seconds
     per_minute: int = attrs.field(default=10, validator=attrs.validators.ge(1))
     #: answers at once
@@ -102,6 +105,9 @@ class _Sampler:
         }
 
     def _request(self, params: CreateMessageParams) -> ChatRequest:
+        size = sum(len(msgspec.json.encode(one.content)) for one in params.messages) + len(params.system_prompt or "")
+        if size > self._policy.max_prompt:
+            raise PeerError(f"the prompt is longer than {self._policy.max_prompt}", code=INVALID_PARAMS)
         messages = [Message(one.role, _parts(one)) for one in params.messages]
         if params.system_prompt:
             messages.insert(0, Message.system(params.system_prompt))

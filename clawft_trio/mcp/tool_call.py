@@ -13,7 +13,7 @@ from msgspec import UNSET
 
 from clawft_trio.chat import Call, File, Image
 from clawft_trio.codec import encode_json
-from clawft_trio.errors import McpError, RequestTimeout, ToolFailed, ToolTimeout
+from clawft_trio.errors import InvalidArguments, McpError, RequestTimeout, ToolFailed, ToolTimeout
 from clawft_trio.mcp.client import McpClient
 from clawft_trio.mcp.messages import Progress
 from clawft_trio.mcp.types import (
@@ -28,6 +28,7 @@ from clawft_trio.mcp.types import (
 )
 from clawft_trio.observe import ServerCalled
 from clawft_trio.resilience.strategy import Strategy
+from clawft_trio.tools.json_schema import SchemaCheck
 from clawft_trio.tools.tool import ToolContext
 
 
@@ -39,15 +40,29 @@ async def call_for(
     *,
     total: float | None = None,
     strategy: Strategy | None = None,
+    check: SchemaCheck | None = None,
 ) -> object:
     """Call the tool *name* of *client*'s server on behalf of *context*, and return what a model is told.
 
+    Args:
+      client: of the server.
+      name: as the server has it.
+      arguments: a JSON object.
+      context: of the call.
+      total: seconds it may take; None is the client's default.
+      strategy: how the call is tried; None: once.
+      check: checks the arguments, in a thread where they take long; None: nothing does.
+
     Raises:
+      InvalidArguments: they do not fit the tool's schema.
       ToolTimeout: no answer in time.
       ToolFailed: the server says so, or could not be asked.
 
     Cancellation: the server is told; a late answer is dropped.
     """
+    problems = [] if check is None else await check.find_problems(arguments)
+    if problems:
+        raise InvalidArguments(problems, tool=context.tool)
 
     def show(progress: Progress) -> None:
         context.progress(progress.progress, progress.total, progress.message)

@@ -33,10 +33,16 @@ from clawft_trio.nursery import leaves, open_hidden_nursery
 from clawft_trio.observe import Event, Noted, fan_out
 from clawft_trio.resilience.strategy import Strategy
 from clawft_trio.tools.registry import ToolRegistry
-from clawft_trio.tools.schema import check_schema
+from clawft_trio.tools.schema import check_of, schema_check
 from clawft_trio.tools.tool import Tool, ToolMetadata
 
 _LONGEST_NAME = 64
+MAX_TOOLS = 2000
+"""Tools of one server that are offered; the others are withheld."""
+
+MAX_DESCRIPTION = 16_384
+"""Characters of a tool's description; the rest is cut."""
+
 # Seconds between two readings of a list that keeps changing.
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
@@ -136,7 +142,13 @@ class Toolset:
             withheld: list[Withheld] = []
             fresh: dict[str, str] = {}
             tools: dict[str, Tool] = {}
-            for definition in _chosen(definitions, server):
+            for number, definition in enumerate(_chosen(definitions, server)):
+                # Reading a schema takes about a millisecond: other tasks run in between.
+                await trio.lowlevel.checkpoint()
+                if number >= MAX_TOOLS:
+                    reason = f"more than {MAX_TOOLS} tools"
+                    withheld.append(Withheld(server=name, tool=definition.name, reason=reason))
+                    continue
                 judged = self._judge(name, definition, pinned, tools)
                 if isinstance(judged, Withheld):
                     withheld.append(judged)
@@ -162,6 +174,7 @@ class Toolset:
         return withhold(reason=f"two tools would be called {tool.name}") if tool.name in others else tool
 
     def _offer(self, name: str, tools: dict[str, Tool], withheld: list[Withheld]) -> None:
+        known = {(one.tool, one.reason) for one in self._withheld.get(name, ())}
         self._take_back(name)
         for tool in tools.values():
             if tool.name in self.registry:
@@ -170,7 +183,7 @@ class Toolset:
                 self.registry.add(tool)
                 self._offered.setdefault(name, {})[tool.name] = tool
         for one in withheld:
-            if one not in self._withheld.get(name, ()):
+            if (one.tool, one.reason) not in known:
                 self._observer(
                     Noted(
                         room="mcp",
@@ -187,16 +200,22 @@ class Toolset:
 
     def _make(self, name: str, server: ToolServer, definition: ToolDefinition) -> Tool:
         hints = definition.annotations
+        check = schema_check(definition.input_schema, trusted=False)
         looks_only = server.trust_hints and hints is not None and hints.read_only_hint is True
         return Tool(
             tool_name(name, definition.name),
             function=partial(
-                call_for, self.clients[name], definition.name, total=server.total, strategy=server.strategy
+                call_for,
+                self.clients[name],
+                definition.name,
+                total=server.total,
+                strategy=server.strategy,
+                check=check,
             ),
-            description=definition.description or definition.title or "",
+            description=_cut(definition.description or definition.title or ""),
             parameters=definition.input_schema,
             metadata=ToolMetadata(mode="read_only" if looks_only else "mutating", idempotent=looks_only),
-            check=check_schema(definition.input_schema, trusted=False),
+            check=check_of(check),
         )
 
     # --- life --------------------------------------------------------------------------------------------------
@@ -325,6 +344,10 @@ def tool_name(server: str, tool: str) -> str:
         return whole
     mark = hashlib.sha256(f"{server}__{tool}".encode(errors="replace")).hexdigest()[:8]
     return f"{whole[: _LONGEST_NAME - 9]}_{mark}"
+
+
+def _cut(description: str) -> str:
+    return description if len(description) <= MAX_DESCRIPTION else f"{description[:MAX_DESCRIPTION]}…"
 
 
 def _checked_name(name: str) -> str:

@@ -115,12 +115,24 @@ _KINDS = frozenset(("text", "image", "audio", "resource_link", "resource"))
 # --- the two sides --------------------------------------------------------------------------------------
 
 
+class Icon(WireRecord, frozen=True):
+    """An image for a user interface, by its address. It is a stranger's: nothing here fetches it."""
+
+    src: str = ""
+    mime_type: str | None = None
+    sizes: Any = None
+    theme: str | None = None
+
+
 class Implementation(WireRecord, frozen=True):
-    """Who one is."""
+    """Name and version of a client or server."""
 
     name: str = ""
     version: str = ""
     title: str | None = None
+    description: str | None = None
+    website_url: str | None = None
+    icons: tuple[Icon, ...] = ()
 
 
 class Capabilities(WireRecord, frozen=True):
@@ -132,6 +144,8 @@ class Capabilities(WireRecord, frozen=True):
     completions: JsonObject | None = None
     logging: JsonObject | None = None
     experimental: JsonObject | None = None
+    #: requests that may be run as tasks (2025-11-25)
+    tasks: JsonObject | None = None
     extensions: JsonObject | None = None
 
 
@@ -175,6 +189,9 @@ class ToolDefinition(WireRecord, frozen=True):
     description: str | None = None
     output_schema: JsonObject | None = None
     annotations: ToolAnnotations | None = None
+    #: how it may be run as a task (2025-11-25): `taskSupport` is `required`, `optional` or `forbidden`
+    execution: JsonObject | None = None
+    icons: tuple[Icon, ...] = ()
     meta: JsonObject | None = msgspec.field(name="_meta", default=None)
 
 
@@ -241,6 +258,7 @@ class Resource(WireRecord, frozen=True):
     mime_type: str | None = None
     size: int | None = None
     annotations: JsonObject | None = None
+    icons: tuple[Icon, ...] = ()
     meta: JsonObject | None = msgspec.field(name="_meta", default=None)
 
 
@@ -253,6 +271,7 @@ class ResourceTemplate(WireRecord, frozen=True):
     description: str | None = None
     mime_type: str | None = None
     annotations: JsonObject | None = None
+    icons: tuple[Icon, ...] = ()
     meta: JsonObject | None = msgspec.field(name="_meta", default=None)
 
 
@@ -279,6 +298,7 @@ class Prompt(WireRecord, frozen=True):
     title: str | None = None
     description: str | None = None
     arguments: tuple[PromptArgument, ...] | None = None
+    icons: tuple[Icon, ...] = ()
     meta: JsonObject | None = msgspec.field(name="_meta", default=None)
 
 

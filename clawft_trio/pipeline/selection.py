@@ -122,10 +122,13 @@ class Costs:
         allowance = self._allowance
         asked = "" if least is None else f" and the cheapest answer may cost {least:.6f}"
         return BudgetExceeded(
-            f"{allowance.left} of {allowance.limit} US dollars are left{asked}",
+            f"{allowance.left} of {allowance.limit} US dollars are left ({allowance.spent} spent, "
+            f"{allowance.reserved} reserved){asked}",
             spent=allowance.spent,
             limit=allowance.limit,
-            retry_after=allowance.retry_after,
+            reserved=allowance.reserved,
+            estimate=least,
+            retry_after=allowance.wait_for(least),
         )
 
 

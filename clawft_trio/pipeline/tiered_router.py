@@ -102,9 +102,18 @@ class TieredRouter:
         # The built-in levels name tiers of the usual ladder, whether or not all of its rungs are configured.
         rungs = LADDER[: LADDER.index(highest) + 1] if highest in LADDER else ()
         allowed = [tier for tier in self._policy.tiers if tier.name in rungs]
+        if not allowed and rungs:
+            # Tiers with names of their own: the built-in levels name none of them, and the cheapest is everyone's.
+            return [self._cheapest()]
         if not allowed:
             raise PermissionDenied(f"max_tier {highest!r} grants no tier; there are {_names(self._policy.tiers)}")
         return allowed
+
+    def _cheapest(self) -> ModelTier:
+        """The tier with the lowest price; the lowest one where a price is not known."""
+        prices = [tier.cost_per_1k_tokens for tier in self._policy.tiers]
+        known = [price for price in prices if price is not None]
+        return self._policy.tiers[prices.index(min(known)) if len(known) == len(prices) else 0]
 
     def _choose(
         self, allowed: list[ModelTier], complexity: float, permissions: UserPermissions
@@ -159,7 +168,8 @@ class TieredRouter:
             return payable, False
         cheaper = self._downgraded(wanted, payable, complexity)
         if not cheaper:
-            raise costs.refusal([target for group in groups for target in group.targets])
+            dear = [target for group in groups for target in group.targets if not costs.affords(target)]
+            raise costs.refusal(dear)
         return cheaper, True
 
     def _downgraded(self, wanted: _Group, payable: list[_Group], complexity: float) -> list[_Group]:
@@ -169,9 +179,11 @@ class TieredRouter:
             return []
         cheaper = [group for group in payable if group.tier and self._rank(group.tier) < self._rank(wanted.tier)]
         suiting = [group for group in cheaper if group.tier and group.tier.suits(complexity)]
+        # What is in no tier, failover and fallback, comes last.
+        last = [group for group in payable if group.tier is None]
         if rule == "matching":
-            return suiting
-        return [*suiting, *(group for group in cheaper if group not in suiting)]
+            return [*suiting, *last]
+        return [*suiting, *(group for group in cheaper if group not in suiting), *last]
 
     def _in_order(self, groups: list[_Group], costs: Costs) -> list[Target]:
         first, *others = groups

@@ -19,8 +19,9 @@ import msgspec
 from clawft_trio.chat import JsonObject
 from clawft_trio.errors import InvalidArguments, InvalidData, Problem
 from clawft_trio.tools.docstring import read_docstring
-from clawft_trio.tools.json_schema import SchemaCheck, path_schema, problem_of, to_path
+from clawft_trio.tools.json_schema import OF_A_SCHEMA, SchemaCheck, path_schema, problem_of, to_path
 from clawft_trio.tools.pydantic_types import PydanticArguments, needs_pydantic
+from clawft_trio.tools.schema_budget import TooComplex
 from clawft_trio.tools.signature import Signature, read_signature, return_hint
 
 Check: TypeAlias = Callable[[JsonObject], Mapping[str, Any]]
@@ -95,19 +96,36 @@ def _has_fields(hint: type) -> bool:
 def check_schema(schema: JsonObject, *, trusted: bool = True) -> Check:
     """A check of arguments against a JSON *schema* that somebody wrote.
 
-    References out of the schema are never fetched. With *trusted* off, regular expressions in it are not run:
-    one that backtracks for ever would stop the event loop, and whoever wrote it checks it again anyway.
+    References out of the schema are never fetched. With *trusted* off, regular expressions in it are not run, and
+    what takes too many steps is not decided: the owner of the schema checks the arguments again.
 
     Raises:
-      InvalidData: it is no JSON Schema of an object.
+      InvalidData: it is no JSON Schema of an object, or larger than a stranger's may be.
+    """
+    return check_of(schema_check(schema, trusted=trusted))
+
+
+def schema_check(schema: JsonObject, *, trusted: bool = True, steps: int = OF_A_SCHEMA) -> SchemaCheck:
+    """The validator of arguments for a JSON *schema*, which is checked itself within *steps*.
+
+    Raises:
+      InvalidData: it is no JSON Schema of an object, or larger than a stranger's may be.
     """
     if schema.get("type", "object") != "object":
         raise InvalidData([Problem("$.type", 'arguments are an object: expected "object"')], source="parameters")
     arguments = SchemaCheck(schema, noun="argument", trusted=trusted)
-    arguments.check_schema("parameters")
+    arguments.check_schema("parameters", steps=steps)
+    return arguments
+
+
+def check_of(arguments: SchemaCheck) -> Check:
+    """The check that *arguments* makes on the event loop."""
 
     def check(raw: JsonObject) -> Mapping[str, Any]:
-        problems = arguments.problems(raw)
+        try:
+            problems = arguments.problems(raw)
+        except TooComplex:
+            return raw
         if problems:
             raise InvalidArguments(problems)
         return raw

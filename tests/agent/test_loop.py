@@ -712,3 +712,55 @@ def test_a_soak_leaves_nobody_without_a_reply(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_a_long_soak_leaves_nobody_without_a_reply(seed: int) -> None:
     in_mock_time(lambda: soak(seed, 10_000))()
+
+
+async def test_a_slot_is_free_again_when_its_message_was_cancelled_meanwhile(autojump_clock) -> None:
+    async def slow(message: InboundMessage, _: TurnContext) -> OutboundMessage:
+        await trio.sleep(10)
+        return answer(message)
+
+    async with running(slow, policy=LoopPolicy(max_concurrent_turns=1, grace=100.0)) as (bus, loop, seen):
+        await bus.publish_inbound(asks("first", chat="a"))
+        await trio.sleep(1)
+        waiting = asks("second", chat="b")
+        await bus.publish_inbound(waiting)
+        await trio.sleep(1)
+        assert loop.cancel_session(waiting.session_key) == 1
+        await trio.sleep(10)
+        await bus.publish_inbound(asks("third", chat="c"))
+        with trio.fail_after(15):
+            while len(seen.replies) < 3:
+                await trio.sleep(0.1)
+    assert loop.statistics() == attrs.evolve(loop.statistics(), answered=2, cancelled=1)
+
+
+async def test_nothing_is_remembered_of_messages_that_were_answered() -> None:
+    async with journalled() as (bus, journal), trio.open_nursery() as nursery:
+        loop = await nursery.start(lambda **kw: serve_sessions(bus, echo, journal=journal, **kw))
+        for number in range(20):
+            await bus.publish_inbound(asks(f"{number}", chat=f"{number % 3}"))
+        await loop.shutdown()
+        assert loop._received == set()
+        assert loop._running == {}
+
+
+async def test_a_reply_that_waits_for_its_channel_is_written_once(autojump_clock) -> None:
+    ended: list[str] = []
+
+    class Counting(Journal):
+        async def replied(self, message: InboundMessage, reply: OutboundMessage) -> None:
+            ended.append(message.id)
+            await super().replied(message, reply)
+
+    async with open_store(None, migrations=MIGRATIONS) as store:
+        bus = MessageBus(BusConfig(outbound_buffer_size=1), undelivered=StoredUndelivered(store))
+        asked = [asks(f"{number}", chat=f"{number}") for number in range(3)]
+        with trio.move_on_after(5):
+            async with trio.open_nursery() as nursery:
+                await nursery.start(lambda **kw: serve_sessions(bus, echo, journal=Counting(store), **kw))
+                for message in asked:
+                    await bus.publish_inbound(message)
+                await trio.sleep_forever()
+        bus.close()
+        assert sorted(ended) == sorted(message.id for message in asked)
+        assert len([reply async for reply in bus.outbound("test")]) == 3

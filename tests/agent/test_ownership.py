@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial, wraps
 from pathlib import Path
 
 import pytest
 import trio
-from hypothesis import HealthCheck, settings, strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from hypothesis.stateful import invariant, rule, run_state_machine_as_test
 
 from clawft_trio.agent.journal import Claimed, Journal, Unfinished, turn_id_of
@@ -21,11 +22,11 @@ from clawft_trio.messages import InboundMessage, OutboundMessage, joined_key
 from clawft_trio.store import Store, open_store
 from clawft_trio.store.leases import Lease, has_ended, new_owner
 from clawft_trio.store.ownership import Ownership, session_name
-from clawft_trio.testing import TrioMachine
+from clawft_trio.testing.machine import TrioMachine
 from clawft_trio.tools import tool
 
-SESSIONS = ("a", "b", "c")
-WORKERS = (0, 1, 2)
+SESSIONS = ("a", "b")
+WORKERS = (0, 1)
 
 
 @tool
@@ -53,6 +54,16 @@ class Worker:
         self.working: dict[str, tuple[Lease, Unfinished]] = {}
 
 
+def inside(method):
+    """A rule that runs inside the machine's trio run."""
+
+    @wraps(method)
+    def call(self, **drawn):
+        return self.run(partial(method, self, **drawn))
+
+    return call
+
+
 class Owners(TrioMachine):
     """Publish, claim, renew, lose, write, reply, crash and take over, beside a model of who may do what."""
 
@@ -69,12 +80,18 @@ class Owners(TrioMachine):
         #: the worker that owns a session, while it does
         self.owner: dict[str, int] = {}
 
-    async def main(self) -> None:
+        self.run(self.start)
+
+    async def start(self) -> None:
+        await self.nursery.start(self.keep_open)
+        for table in ("turns", "leases", "undelivered", "answers", "tool_calls", "messages"):
+            await self.store.transact(lambda c, t=table: c.execute(f"DELETE FROM {t}").rowcount)
+        self.workers = [Worker(self.store) for _ in WORKERS]
+
+    async def keep_open(self, *, task_status: trio.TaskStatus[None]) -> None:
         async with open_store(type(self).place(), migrations=MIGRATIONS) as self.store:
-            for table in ("turns", "leases", "undelivered", "answers", "tool_calls", "messages"):
-                await self.store.transact(lambda c, t=table: c.execute(f"DELETE FROM {t}").rowcount)
-            self.workers = [Worker(self.store) for _ in WORKERS]
-            await self.serve()
+            task_status.started()
+            await trio.sleep_forever()
 
     def note(self, worker: int, claimed: Claimed) -> None:
         """*worker* has a session: nobody else had it, and it is given the oldest message."""
@@ -86,6 +103,7 @@ class Owners(TrioMachine):
         self.workers[worker].ownership.guard(turn_id_of(claimed.first.message), claimed.lease)
 
     @rule(worker=st.sampled_from(WORKERS), session=st.sampled_from(SESSIONS), claim=st.booleans())
+    @inside
     async def publish(self, worker: int, session: str, claim: bool) -> None:
         self.number += 1
         message = asks(session, self.number)
@@ -97,6 +115,7 @@ class Owners(TrioMachine):
         assert await self.workers[worker].journal.accept(message, claim=claim) == (False, None)
 
     @rule(worker=st.sampled_from(WORKERS), limit=st.integers(1, 3))
+    @inside
     async def claim(self, worker: int, limit: int) -> None:
         free = [session for session in SESSIONS if self.open[session] and session not in self.owner]
         free.sort(key=lambda session: int(self.open[session][0][1:]))
@@ -106,6 +125,7 @@ class Owners(TrioMachine):
             self.note(worker, one)
 
     @rule(worker=st.sampled_from(WORKERS), session=st.sampled_from(SESSIONS))
+    @inside
     async def claim_one(self, worker: int, session: str) -> None:
         claimed = await self.workers[worker].journal.claim_session(asks(session, 0).session_key)
         assert (claimed is not None) == (bool(self.open[session]) and session not in self.owner)
@@ -113,6 +133,7 @@ class Owners(TrioMachine):
             self.note(worker, claimed)
 
     @rule(session=st.sampled_from(SESSIONS))
+    @inside
     async def expire(self, session: str) -> None:
         """The owner has not renewed: the next one may take over."""
         name = session_name(asks(session, 0).session_key)
@@ -120,7 +141,24 @@ class Owners(TrioMachine):
         # Who has lost it does not know it yet: `working` stays as it is.
         self.owner.pop(session, None)
 
+    @rule(session=st.sampled_from(SESSIONS))
+    @inside
+    async def take_over(self, session: str) -> None:
+        """The owner has not renewed for too long, and another worker is there."""
+        former = self.owner.get(session)
+        if former is None:
+            return
+        name = session_name(asks(session, 0).session_key)
+        await self.store.transact(lambda c: c.execute("UPDATE leases SET expires = 0 WHERE name = ?", (name,)).rowcount)
+        del self.owner[session]
+        other = 1 - former
+        claimed = await self.workers[other].journal.claim_session(asks(session, 0).session_key)
+        assert claimed is not None
+        assert claimed.first.resumes >= 1
+        self.note(other, claimed)
+
     @rule(worker=st.sampled_from(WORKERS))
+    @inside
     async def renew(self, worker: int) -> None:
         """Renewing brings back what nobody has taken, and loses what somebody has."""
         one = self.workers[worker]
@@ -132,6 +170,7 @@ class Owners(TrioMachine):
                 self.owner[session] = worker
 
     @rule(worker=st.sampled_from(WORKERS))
+    @inside
     async def crash(self, worker: int) -> None:
         """The process is gone, and another one is there; its leases run out."""
         owner = self.workers[worker].ownership.owner
@@ -142,6 +181,7 @@ class Owners(TrioMachine):
         self.workers[worker] = Worker(self.store)
 
     @rule(worker=st.sampled_from(WORKERS), session=st.sampled_from(SESSIONS))
+    @inside
     async def write(self, worker: int, session: str) -> None:
         """A step of a turn: written by the owner, by nobody else."""
         one = self.workers[worker]
@@ -172,6 +212,7 @@ class Owners(TrioMachine):
         return await self.store.read(lambda c: c.execute(query, row).fetchone()) == (1,)
 
     @rule(worker=st.sampled_from(WORKERS), session=st.sampled_from(SESSIONS), go_on=st.booleans())
+    @inside
     async def reply(self, worker: int, session: str, go_on: bool) -> None:
         one = self.workers[worker]
         if session not in one.working:
@@ -202,6 +243,7 @@ class Owners(TrioMachine):
             self.owner.pop(session)
 
     @invariant()
+    @inside
     async def replies_are_stored_once_and_in_order(self) -> None:
         if not self.workers:
             return
@@ -216,6 +258,7 @@ class Owners(TrioMachine):
             assert counts.get(session, 0) == len(self.replied[session])
 
     @invariant()
+    @inside
     async def open_messages_are_those_without_a_reply(self) -> None:
         if not self.workers:
             return
@@ -229,7 +272,7 @@ def test_only_owners_write_whatever_happens(shared_place, request: pytest.Fixtur
     run_state_machine_as_test(
         Owners,
         settings=settings(
-            max_examples=12, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
 
@@ -315,7 +358,7 @@ def test_an_owner_is_known_to_have_ended_only_when_it_has() -> None:
 
 
 @settings(max_examples=300)
-@__import__("hypothesis").given(
+@given(
     st.lists(st.text(alphabet=st.sampled_from("ab:%0A\0\ud800"), max_size=5), min_size=3, max_size=3),
     st.lists(st.text(alphabet=st.sampled_from("ab:%0A\0\ud800"), max_size=5), min_size=3, max_size=3),
 )

@@ -469,3 +469,110 @@ async def test_the_estimate_is_the_one_that_is_reserved() -> None:
         estimate = partial(tracker.estimate, Target.parse("p/m"))
         assert estimate(SENT, 100) == usd("0.001056")
         assert tracker.estimate(Target.parse("nobody/knows"), 1, 1) is None
+
+
+# --- usage that cannot be right, or is the only exact thing about a failure ------------------------------
+
+
+IMPOSSIBLE = [
+    Usage(input_tokens=2**63, output_tokens=1),
+    Usage(input_tokens=-1),
+    Usage(output_tokens=True),
+    Usage(input_tokens=float("nan")),  # type: ignore[arg-type]
+    Usage(input_tokens=5, cached_tokens=6),
+    Usage(output_tokens=5, reasoning_tokens=6),
+    Usage(input_tokens=5, cost=usd("-1")),
+    Usage(input_tokens=5, cost=usd("NaN")),
+]
+
+
+@pytest.mark.parametrize("usage", IMPOSSIBLE, ids=str)
+async def test_impossible_usage_is_refused_and_stops_nobody(usage: Usage) -> None:
+    seen = Recorder()
+    async with open_tracker() as tracker:
+        hostile = metered(ScriptedProvider([Say("z" * 36), Finish(usage=usage)]), tracker)
+        response = await hostile.complete(REQUEST, Call(observer=seen))
+        entry = await the_entry(tracker)
+        assert (entry.input_tokens, entry.output_tokens, entry.certainty) == (SENT, 36, "estimated")
+        assert "the reported usage is refused" in entry.note
+        assert response.cost == entry.cost
+        (noted,) = seen.of(Noted)
+        assert noted.details["problem"] == usage.problem()
+        (charged,) = seen.of(Charged)
+        assert charged.note == entry.note
+        honest = metered(ScriptedProvider([Finish(usage=USAGE)]), tracker)
+        assert (await honest.complete(REQUEST, Call())).cost == COST
+
+
+class Failing:
+    """Reports the whole of its usage, and fails all the same."""
+
+    name = "p"
+    keeps_records = True
+
+    def __init__(self, certainty: str, usage: Usage = USAGE) -> None:
+        self.certainty = certainty
+        self.usage = usage
+
+    async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
+        with record_attempt(call.log, "p/m") as attempt:
+            attempt.sent = True
+            attempt.usage, attempt.certainty = self.usage, self.certainty
+            await trio.lowlevel.checkpoint()
+            await call.emit(TextDelta("z" * 900))
+            raise TransportFailed("broke off")
+
+
+async def test_the_exact_usage_of_a_failed_attempt_is_what_it_costs() -> None:
+    async with open_tracker() as tracker:
+        with pytest.raises(TransportFailed):
+            await metered(Failing("exact"), tracker).complete(REQUEST, Call())
+        entry = await the_entry(tracker)
+        assert (entry.certainty, entry.outcome, entry.cost) == ("exact", "failed", COST)
+        assert (entry.input_tokens, entry.output_tokens) == (1000, 200)
+
+
+async def test_the_last_attempt_decides_how_certain_a_failure_is() -> None:
+    async with open_tracker() as tracker:
+        with pytest.raises(TransportFailed):
+            await metered(Failing("at_least"), tracker).complete(REQUEST, Call())
+        entry = await the_entry(tracker)
+        assert (entry.certainty, entry.output_tokens) == ("at_least", 900)
+
+
+async def test_impossible_usage_of_a_failed_attempt_is_estimated() -> None:
+    async with open_tracker() as tracker:
+        with pytest.raises(TransportFailed):
+            await metered(Failing("exact", Usage(input_tokens=-1)), tracker).complete(REQUEST, Call())
+        entry = await the_entry(tracker)
+        assert (entry.certainty, entry.input_tokens, entry.output_tokens) == ("at_least", SENT, 900)
+
+
+async def test_what_the_answer_says_it_cost_goes_before_any_price() -> None:
+    async with open_tracker() as tracker:
+        for target in ("p/m", "nobody/knows"):
+            model = metered(
+                ScriptedProvider([Finish(usage=attrs.evolve(USAGE, cost=usd("0.5")))]), tracker, target=target
+            )
+            assert (await model.complete(REQUEST, Call())).cost == usd("0.5")
+        assert {(entry.cost, entry.certainty) for entry in await tracker.ledger.entries()} == {(usd("0.5"), "exact")}
+
+
+async def test_a_cost_reported_before_the_end_is_not_the_cost_of_a_failure() -> None:
+    async with open_tracker() as tracker:
+        with pytest.raises(TransportFailed):
+            provider = Failing("at_least", attrs.evolve(USAGE, cost=usd("0.000001")))
+            await metered(provider, tracker).complete(REQUEST, Call())
+        assert (await the_entry(tracker)).cost == usd("0.01")
+
+
+async def test_the_reason_of_a_missing_price_is_in_the_ledger() -> None:
+    async with open_tracker() as tracker:
+        for target, usage, why in (
+            ("nobody/knows", USAGE, "no price list is loaded"),
+            ("p/m", attrs.evolve(USAGE, cached_tokens=1), "p/m has no price for cached input"),
+            ("p/m", attrs.evolve(USAGE, service_tier="flex"), "no price for the service tier 'flex'"),
+        ):
+            response = await metered(ScriptedProvider([Finish(usage=usage)]), tracker, target).complete(REQUEST, Call())
+            assert response.cost is None
+            assert why in (await tracker.ledger.entries())[0].note

@@ -13,12 +13,14 @@ from genai_prices.data import providers
 from hypothesis import given, settings, strategies as st
 
 from clawft_trio.attempts import Usage
-from clawft_trio.costs import ModelPrice, Prices, load_price_list, tier_prices
+from clawft_trio.costs import LongContextPrice, ModelPrice, Prices, TokenPrice, load_price_list, tier_prices
 from clawft_trio.costs.money import from_pico, to_pico
 from clawft_trio.costs.prices import _IN_THE_LIST, _load
-from clawft_trio.llm import KNOWN
+from clawft_trio.llm import KNOWN, provider_named
+from clawft_trio.llm.catalog import vendor_at, vendor_of
 from clawft_trio.pipeline import Target
-from clawft_trio.testing import cancel_everywhere
+from clawft_trio.resilience import Resilient, Retry
+from clawft_trio.testing import ScriptedProvider, cancel_everywhere
 
 WHEN = datetime(2026, 11, 21, 12, tzinfo=UTC)
 FULL = ModelPrice(input="3", output="15", cached="0.3", cache_write="3.75", reasoning="20", per_request="0.01")
@@ -183,3 +185,168 @@ def test_our_sums_are_those_of_the_list(which: tuple[str, str], usage: Usage, da
         genai_request_timestamp=when,
     )
     assert cost == theirs.total_price
+
+
+# --- service tiers, long inputs, kinds of tokens, aliases ------------------------------------------------
+
+
+@attrs.frozen
+class At:
+    """A target, as far as its price goes."""
+
+    name: str
+    cost_per_1k_tokens: Decimal | None = None
+
+    @property
+    def provider(self) -> str:
+        return self.name.partition("/")[0]
+
+    @property
+    def model(self) -> str:
+        return self.name.partition("/")[2]
+
+
+def test_another_service_tier_has_its_own_price_or_none() -> None:
+    flex = TokenPrice(input=1, output=5)
+    prices = Prices(explicit={"p/m": ModelPrice(input=2, output=10, service_tiers={"flex": flex})})
+    assert prices.of(At("p/m"), 10, WHEN, service_tier="flex") == flex
+    found = prices.find(At("p/m"), 10, WHEN, service_tier="priority")
+    assert found.price is None
+    assert "'priority'" in found.why
+
+
+def test_long_inputs_have_their_own_price() -> None:
+    long = LongContextPrice(input=4, output=20, above=200_000)
+    price = ModelPrice(input=2, output=10, long_context=long)
+    assert price.at(200_000) is price
+    assert price.at(200_001) is long
+
+
+def test_every_kind_of_token_has_its_price() -> None:
+    price = ModelPrice(
+        input=1,
+        output=10,
+        cached="0.1",
+        cache_write="1.25",
+        cache_write_1h=2,
+        reasoning=20,
+        input_audio=5,
+        output_audio=50,
+        input_image=3,
+        output_image=30,
+        web_search=10,
+    )
+    usage = Usage(
+        input_tokens=1_000_000,
+        cached_tokens=100_000,
+        cache_write_tokens=300_000,
+        cache_write_1h_tokens=200_000,
+        input_audio_tokens=50_000,
+        input_image_tokens=50_000,
+        output_tokens=1_000_000,
+        reasoning_tokens=100_000,
+        output_audio_tokens=200_000,
+        output_image_tokens=300_000,
+        web_searches=3,
+    )
+    given = Decimal("0.5") + Decimal("0.01") + Decimal("0.125") + Decimal("0.4") + Decimal("0.25") + Decimal("0.15")
+    answer = 4 + 2 + 10 + 9
+    assert price.cost(usage) == given + answer + Decimal("0.03")
+
+
+@pytest.mark.parametrize(
+    ("usage", "kind"),
+    [
+        (Usage(input_tokens=9, cached_tokens=1), "cached input"),
+        (Usage(input_tokens=9, cache_write_tokens=1), "input written to the cache"),
+        (
+            Usage(input_tokens=9, cache_write_tokens=1, cache_write_1h_tokens=1),
+            "input written to the cache for an hour",
+        ),
+        (Usage(input_tokens=9, input_audio_tokens=1), "audio input"),
+        (Usage(output_tokens=9, output_audio_tokens=1), "audio output"),
+        (Usage(input_tokens=9, web_searches=1), "web searches"),
+    ],
+)
+def test_a_kind_without_a_price_is_unpriced_and_named(usage: Usage, kind: str) -> None:
+    price = ModelPrice(input=1, output=10)
+    assert (price.cost(usage), price.unknown(usage)) == (None, (kind,))
+
+
+def test_images_and_reasoning_are_tokens_like_others_where_no_price_of_theirs_is_known() -> None:
+    usage = Usage(input_tokens=1_000_000, input_image_tokens=500_000, output_tokens=1_000_000, reasoning_tokens=500_000)
+    assert ModelPrice(input=1, output=10).cost(usage) == 11
+
+
+ALIASES = {"azure/prod-chat": "openai/gpt-4o", "bedrock/eu.*": "bedrock/*", "gateway/*": "p/m"}
+
+
+@pytest.mark.parametrize(
+    ("name", "same"), [("azure/prod-chat", "openai/gpt-4o"), ("gateway/anything", "p/m"), ("gateway/", "p/m")]
+)
+def test_an_alias_has_the_price_of_what_it_names(name: str, same: str) -> None:
+    explicit = {"openai/gpt-4o": ModelPrice(input=2, output=3), "p/m": ModelPrice(input=5, output=6)}
+    prices = Prices(explicit=explicit, aliases=ALIASES, unlisted={"azure", "gateway"})
+    assert prices.of(At(name), 1, WHEN) == explicit[same]
+
+
+def test_an_alias_is_looked_up_in_the_list_also_where_the_provider_is_not_listed() -> None:
+    asked: list[tuple[str, str]] = []
+
+    def listed(provider: str, model: str, input_tokens: int, when: datetime, /, **_: str) -> ModelPrice:
+        asked.append((provider, model))
+        return ModelPrice(input=1, output=1)
+
+    prices = Prices(listed=listed, aliases=ALIASES, unlisted={"bedrock", "mine"}, vendors={"work": "openai"})
+    assert prices.of(At("bedrock/eu.nova-pro"), 1, WHEN) is not None
+    assert prices.of(At("work/gpt-5"), 1, WHEN) is not None
+    assert asked == [("bedrock", "nova-pro"), ("openai", "gpt-5")]
+    found = prices.find(At("mine/x"), 1, WHEN)
+    assert found.price is None
+    assert "price_aliases" in found.why
+
+
+def test_the_list_knows_tiers_and_hours_of_the_cache() -> None:
+    prices = _load()
+    assert prices is not None
+    when = datetime(2026, 11, 20, tzinfo=UTC)
+    standard = prices("openai", "gpt-4.1", 100, when)
+    priority = prices("openai", "gpt-4.1", 100, when, service_tier="priority")
+    batch = prices("openai", "gpt-4.1", 100, when, service_tier="batch")
+    assert standard is not None
+    assert priority is not None
+    assert batch is not None
+    assert batch.input < standard.input < priority.input
+    assert prices("openai", "gpt-4.1", 100, when, service_tier="scale") is None
+    claude = prices("anthropic", "claude-opus-4-5", 100, when)
+    assert claude is not None
+    assert (claude.cache_write, claude.cache_write_1h) == (claude.input * Decimal("1.25"), claude.input * 2)
+    found = Prices(listed=prices).find(At("openai/gpt-4.1"), 100, when, service_tier="scale")
+    assert "service tier 'scale'" in found.why
+
+
+@pytest.mark.parametrize(
+    ("url", "vendor"),
+    [
+        ("https://api.openai.com/v1", "openai"),
+        ("https://api.openai.com/v1/", "openai"),
+        ("https://prod.openai.azure.com/openai/v1", "azure"),
+        ("https://bedrock-runtime.eu-west-1.amazonaws.com/openai/v1", "bedrock"),
+        ("https://api.openai.com.example.org/v1", ""),
+        ("https://gateway.example.org/v1", ""),
+        ("http://localhost:11434/v1", ""),
+        ("", ""),
+    ],
+)
+def test_a_vendor_is_known_by_its_address(url: str, vendor: str) -> None:
+    assert vendor_at(url) == vendor
+
+
+async def test_a_provider_is_known_by_its_address_whatever_it_is_called_and_wrapped_in() -> None:
+    async with (
+        provider_named("openai", api_key="k") as own,
+        provider_named("openai", api_key="k", base_url="https://gateway.example.org/v1") as gateway,
+    ):
+        assert vendor_of(Resilient(own, Retry())) == "openai"
+        assert vendor_of(gateway) == ""
+        assert vendor_of(ScriptedProvider.saying("x", name="openai")) == ""

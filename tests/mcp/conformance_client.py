@@ -7,15 +7,63 @@ Run by the suite itself, which names the scenario in the environment and gives i
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import sys
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 import trio
 
-from clawft_trio.errors import McpError
-from clawft_trio.mcp import Host, HttpServer, McpOptions, open_mcp
+from clawft_trio.errors import AuthorizationFailed, McpError
+from clawft_trio.mcp import Host, HttpServer, McpOptions, OAuth, OAuthClient, open_mcp
 from clawft_trio.mcp.types import ElicitResult
+
+CLIENT_METADATA = "https://conformance-test.local/client-metadata.json"
+
+
+class NoPerson:
+    """Asks the authorization server itself, which grants everything at once."""
+
+    uri = "http://localhost:3000/callback"
+
+    @asynccontextmanager
+    async def listen(self):
+        """Be ready; there is nothing to listen on."""
+        yield self
+
+    async def visit(self, address):
+        """Return where the authorization endpoint redirects to."""
+        return await trio.to_thread.run_sync(location_of, address)
+
+
+def location_of(address):
+    """Where *address* redirects to."""
+    url = urlsplit(address)
+    connection = http.client.HTTPConnection(url.netloc, timeout=10)
+    try:
+        connection.request("GET", f"{url.path}?{url.query}")
+        return connection.getresponse().headers["location"]
+    finally:
+        connection.close()
+
+
+def login(context):
+    """How the scenario wants the client to log in."""
+    if "private_key_pem" in context:
+        client = OAuthClient(
+            client_id=context["client_id"],
+            private_key=context["private_key_pem"],
+            algorithm=context.get("signing_algorithm", "ES256"),
+        )
+        return OAuth(client=client, grant="client_credentials")
+    if "client_id" in context:
+        client = OAuthClient(client_id=context["client_id"], client_secret=context.get("client_secret"))
+        if os.environ["MCP_CONFORMANCE_SCENARIO"] == "auth/client-credentials-basic":
+            return OAuth(client=client, grant="client_credentials")
+        return OAuth(client=client, user_agent=NoPerson())
+    return OAuth(user_agent=NoPerson(), client_metadata_url=CLIENT_METADATA)
 
 
 async def accept(_):
@@ -87,6 +135,13 @@ async def nothing_more(client):
     pass
 
 
+async def after_login(client):
+    """Call each tool twice: the second call shows whether a token that stopped serving is renewed."""
+    for _ in range(2):
+        for tool in await client.list_tools():
+            await client.call_tool(tool.name)
+
+
 SCENARIOS = {
     "initialize": nothing_more,
     "tools_call": tools_call,
@@ -105,12 +160,19 @@ SCENARIOS = {
 async def main() -> None:
     scenario = os.environ["MCP_CONFORMANCE_SCENARIO"]
     version = os.environ.get("MCP_CONFORMANCE_PROTOCOL_VERSION", "2025-11-25")
+    context = json.loads(os.environ.get("MCP_CONFORMANCE_CONTEXT") or "{}")
     era = "stateless" if version >= "2026" else "handshake"
     options = McpOptions(protocol=era, host=Host(roots=(), sample=sample, elicit=accept), supervision=None)
-    async with open_mcp(HttpServer(sys.argv[1]), name="conformance", options=options) as client:
+    is_auth = scenario.startswith("auth/")
+    server = HttpServer(sys.argv[1], auth=login(context) if is_auth else None)
+    async with open_mcp(server, name="conformance", options=options) as client:
         await client.list_tools()
-        await SCENARIOS[scenario](client)
+        await (after_login if is_auth else SCENARIOS[scenario])(client)
 
 
 if __name__ == "__main__":
-    trio.run(main)
+    try:
+        trio.run(main)
+    except AuthorizationFailed as exc:
+        # Scenarios of hostile authorization servers want this very end.
+        sys.exit(f"no login: {exc}")

@@ -407,7 +407,7 @@ async def test_nothing_is_sent_before_the_handshake_is_answered():
 
         @nursery.start_soon
         async def use():
-            async with wrap_mcp(near, near) as client:
+            async with wrap_mcp(near, near, options=McpOptions(protocol="handshake")) as client:
                 await client.ping()
             nursery.cancel_scope.cancel(reason="seen")
 
@@ -438,7 +438,7 @@ async def test_initialize_is_never_cancelled(autojump_clock):
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.run, far, far)
         with pytest.raises(RequestTimeout):
-            async with wrap_mcp(near, near, options=McpOptions(start=1.0)):
+            async with wrap_mcp(near, near, options=McpOptions(start=1.0, protocol="handshake")):
                 raise AssertionError("it cannot have started")
         nursery.cancel_scope.cancel(reason="seen")
     assert [m["method"] for m in server.received] == ["initialize"]
@@ -497,7 +497,7 @@ async def test_an_output_schema_is_never_fetched_from_elsewhere():
 
             @nursery.start_soon
             async def call():
-                with pytest.raises(ProtocolViolation, match="cannot be used"):
+                with pytest.raises(ProtocolViolation, match="cannot be followed"):
                     await client.call_tool("sum")
 
             await (await server.wait_held()).answer({"content": [], "structuredContent": {}})

@@ -20,7 +20,7 @@ from clawft_trio.observe import Recorder, ServerGone, ServerOutput, ServerStarte
 from clawft_trio.testing.mcp_server import scripted_server
 
 QUICK = StdioServer(scripted_server(), eof_grace=0.5, term_grace=0.5)
-ALONE = McpOptions(supervision=None)
+ALONE = McpOptions(supervision=None, protocol="handshake")
 
 
 def alive(pid):
@@ -185,7 +185,7 @@ RAW = {
 
 @pytest.mark.parametrize("data", RAW.values(), ids=RAW)
 async def test_bad_bytes_never_cost_the_session(data):
-    async with open_mcp(QUICK, options=McpOptions(max_message=1_000_000)) as client:
+    async with open_mcp(QUICK, options=McpOptions(max_message=1_000_000, protocol="handshake")) as client:
         with trio.fail_after(10):
             result = await client.call_tool("raw", {"base64": base64.b64encode(data).decode(), "answer": True})
             assert result.text == "written"
@@ -207,7 +207,7 @@ ANSWERS = {
 
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
 async def test_an_answer_that_is_none_fails_its_own_call_at_once(answer):
-    async with open_mcp(QUICK, options=McpOptions(max_message=1_000_000)) as client:
+    async with open_mcp(QUICK, options=McpOptions(max_message=1_000_000, protocol="handshake")) as client:
         next_id = 2  # initialize was 1
         data = base64.b64encode(answer.replace(b"%d", b"%d" % next_id)).decode()
         with trio.fail_after(10), pytest.raises(ProtocolViolation, match="tools/call"):

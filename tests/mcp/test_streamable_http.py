@@ -16,7 +16,7 @@ from clawft_trio.mcp.transports.param_headers import header_paths, header_value,
 from clawft_trio.testing import cancel_everywhere
 
 TEXT = {"content": [{"type": "text", "text": "hi"}]}
-ALONE = McpOptions(supervision=None)
+ALONE = McpOptions(supervision=None, protocol="handshake")
 
 
 async def test_json_and_event_answers_reach_their_calls_with_session_and_version_headers():
@@ -200,7 +200,7 @@ async def test_a_forgotten_session_is_made_anew():
         else:
             await request.json(request.result(TEXT))
 
-    options = McpOptions(supervision=Supervision(first_wait=0.01))
+    options = McpOptions(supervision=Supervision(first_wait=0.01), protocol="handshake")
     async with http_script(answer) as script, open_mcp(HttpServer(script.url), options=options) as client:
         with trio.fail_after(10):
             with pytest.raises(PeerGone, match="forgotten"):

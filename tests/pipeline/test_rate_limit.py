@@ -213,3 +213,16 @@ async def test_who_comes_back_exactly_then_is_admitted(window, limit, strategy) 
     if again is not None:
         await trio.sleep(again)
         assert admitted(limiter, "t:ana", limit) is None
+
+
+async def test_whoever_asks_again_is_the_last_to_be_forgotten(autojump_clock) -> None:
+    limiter = RateLimiter(RateLimitPolicy(window_seconds=60.0))
+    limiter.admit("a:1", 5)
+    await trio.sleep(1)
+    limiter.admit("b:2", 5)
+    await trio.sleep(49)
+    limiter.admit("a:1", 5)
+    await trio.sleep(11.5)
+    # b is idle now, and a is not: kept in the order of their first turns, a would hide b.
+    limiter.admit("c:3", 5)
+    assert limiter.statistics().tracked == 2

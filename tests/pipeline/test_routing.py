@@ -100,11 +100,15 @@ async def test_a_misspelt_tier_grants_nothing(max_tier, permissions) -> None:
         await route(tiered(), may(permissions, max_tier=max_tier))
 
 
-async def test_tiers_with_names_of_their_own_are_not_granted_by_the_ladder() -> None:
-    own = (attrs.evolve(FREE, name="small"), attrs.evolve(PREMIUM, name="large"))
-    with pytest.raises(PermissionDenied):
-        await route(tiered(tiers=own), ADMIN)
-    assert (await route(tiered(tiers=own), may(ADMIN, max_tier="large"), 0.9)).tier == "large"
+async def test_a_level_that_names_no_tier_there_is_may_use_the_cheapest_one() -> None:
+    small, large = attrs.evolve(FREE, name="small"), attrs.evolve(PREMIUM, name="large")
+    for permissions in (ZERO_TRUST, USER, ADMIN):
+        decision = await route(tiered(tiers=(small, large)), permissions, 0.9)
+        assert decision.tier == "small"
+    cheap = attrs.evolve(large, cost_per_1k_tokens="0.0001")
+    dear = attrs.evolve(small, cost_per_1k_tokens="0.1")
+    assert (await route(tiered(tiers=(dear, cheap)), ZERO_TRUST, 0.9)).tier == "large"
+    assert (await route(tiered(tiers=(small, large)), may(ADMIN, max_tier="large"), 0.9)).tier == "large"
 
 
 async def test_a_request_on_nobodys_behalf_has_next_to_no_rights() -> None:

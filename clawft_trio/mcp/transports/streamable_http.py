@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, suppress
 
 import attrs
 import msgspec
@@ -27,16 +27,18 @@ from clawft_trio.errors import (
     ProviderError,
     SessionLost,
 )
+from clawft_trio.mcp.auth.http import OAuthHttp
+from clawft_trio.mcp.auth.oauth import OAuthSession
 from clawft_trio.mcp.jsonrpc import MAX_MESSAGE, Envelope, Id, parse
 from clawft_trio.mcp.messages import Outgoing
 from clawft_trio.mcp.multiplexer import Multiplexer
+from clawft_trio.mcp.transports.http_refusals import http_error, wants_login
+from clawft_trio.mcp.transports.http_server import HttpServer
+from clawft_trio.mcp.transports.legacy_sse import REFUSALS, open_stream
 from clawft_trio.mcp.transports.param_headers import header_value
 from clawft_trio.mcp.types import STATELESS_VERSION
-from clawft_trio.net import Clocks, HeaderValue, HttpEndpoint, HttpResponse, SSEDecoder, bearer
+from clawft_trio.net import HttpEndpoint, HttpResponse, SSEDecoder
 from clawft_trio.nursery import open_hidden_nursery
-
-_CONNECTIONS = 256
-"""Requests under way at once: each call holds one, and most of them only wait."""
 
 _FIRST_RETRY = 1.0
 """Seconds before a broken stream is taken up again, where the server has not said."""
@@ -55,11 +57,6 @@ _SHORTEST_RETRY = 0.1
 _GOODBYE = 2.0
 """Seconds for telling the server that its session is over."""
 
-_SHOWN = 200
-"""Characters of a refusal's body that stand in the error's message; more of it is in `PeerError.body`."""
-
-_KEPT_HEADERS = ("www-authenticate", "retry-after")
-
 _JSON = "application/json"
 _EVENTS = "text/event-stream"
 _SESSION = re.compile(r"[\x21-\x7e]{1,512}")
@@ -68,39 +65,6 @@ _SESSION = re.compile(r"[\x21-\x7e]{1,512}")
 _NAMING = frozenset(("tools/call", "prompts/get", "resources/read"))
 
 _log = logging.getLogger("clawft_trio.mcp")
-
-
-@attrs.frozen
-class HttpServer:
-    """How to reach an MCP server over streamable HTTP."""
-
-    #: the address of its MCP endpoint
-    url: str
-    #: sent with every request; a value may be a callable, sync or async, that is asked each time
-    headers: Mapping[str, HeaderValue] = attrs.field(factory=dict, kw_only=True, repr=False)
-    #: bearer token, or a callable, sync or async, that is asked for it before each request
-    token: HeaderValue | None = attrs.field(default=None, kw_only=True, repr=False)
-    #: seconds until a connection is made
-    connect: float = attrs.field(default=10.0, kw_only=True)
-    #: redirects that are followed; secrets are not taken along to another origin
-    redirects: int = attrs.field(default=2, kw_only=True)
-
-    def endpoint(self, name: str) -> HttpEndpoint:
-        """A pool of connections to it.
-
-        Raises:
-          NotConfigured: the address is none.
-        """
-        secret = {} if self.token is None else {"authorization": bearer(self.token)}
-        return HttpEndpoint(
-            self.url,
-            name=name,
-            headers={**self.headers, **secret},
-            connections=_CONNECTIONS,
-            # How long an answer takes is for the call to say, not for the connection.
-            clocks=Clocks(connect=self.connect, write=30.0, first_byte=None),
-            redirects=self.redirects,
-        )
 
 
 class HttpTransport:
@@ -120,6 +84,9 @@ class HttpTransport:
         self._version = ""
         self._posts: dict[Id, trio.CancelScope] = {}
         self._lost: McpError | None = None
+        self._login: OAuthSession | None = None
+        #: where a server of 2024-11-05 wants its messages; its answers come by a stream of their own
+        self._legacy: HttpEndpoint | None = None
 
     async def run(self, mux: Multiplexer) -> McpError:
         """Post frames until the server has forgotten the session.
@@ -129,7 +96,14 @@ class HttpTransport:
 
         Cancellation: every stream is closed and the server told that the session is over, within two seconds.
         """
-        async with self._server.endpoint(self._name) as http:
+        server = self._server
+        policy = None if server.auth is None else server.auth.policy
+        oauth_http = OAuthHttp(self._name, verify=server.verify, proxy=server.proxy, policy=policy)
+        async with server.endpoint(self._name) as http, oauth_http:
+            if server.auth is not None:
+                self._login = OAuthSession(
+                    server.auth, server.url, oauth_http, name=self._name, hold_clocks=mux.hold_clocks
+                )
             try:
                 async with open_hidden_nursery() as nursery:
                     await self._post_all(http, mux, nursery)
@@ -148,7 +122,8 @@ class HttpTransport:
                 if frame.method == "notifications/initialized":
                     # Before anything else is said: posts do not keep their order.
                     await self._post(http, mux, frame, nursery)
-                    await self._start_listening(http, mux, nursery)
+                    if self._legacy is None:
+                        await self._start_listening(http, mux, nursery)
                 else:
                     nursery.start_soon(self._post, http, mux, frame, nursery)
 
@@ -173,10 +148,56 @@ class HttpTransport:
             self._lost = self._lost or exc
             nursery.cancel_scope.cancel(reason="the session is lost")
         except ClawftError as exc:
-            self._fail(mux, frame, exc)
+            if not await self._fall_back(http, mux, frame, nursery, exc):
+                self._fail(mux, frame, exc)
         finally:
             if frame.id is not None:
                 del self._posts[frame.id]
+
+    async def _fall_back(
+        self, http: HttpEndpoint, mux: Multiplexer, frame: Outgoing, nursery: trio.Nursery, exc: ClawftError
+    ) -> bool:
+        """Try HTTP+SSE (2024-11-05) after a refused `initialize`; whether the server speaks that."""
+        refused = frame.method == "initialize" and isinstance(exc, PeerError) and exc.status in REFUSALS
+        if not refused:
+            return False  # noqa: ASYNC910 - the request was awaited
+        opened = trio.Event()
+        nursery.start_soon(self._listen_legacy, http, mux, nursery, opened)
+        await opened.wait()
+        if self._legacy is None:
+            return False
+        try:
+            await self._exchange(http, mux, frame)
+        except ClawftError as failed:
+            self._fail(mux, frame, failed)
+        return True
+
+    async def _listen_legacy(
+        self, http: HttpEndpoint, mux: Multiplexer, nursery: trio.Nursery, opened: trio.Event
+    ) -> None:
+        """Receive the stream of a server of 2024-11-05; *opened* is set when it is there, or is not."""
+        get = self._request(http, "GET", {"accept": _EVENTS})
+        try:
+            async with open_stream(get, self._server.url, name=self._name, limit=self._limit) as stream:
+                if stream is None:
+                    return
+                async with attrs.evolve(self._server, url=stream.endpoint).endpoint(self._name) as posts:
+                    self._legacy = posts
+                    opened.set()
+                    ended = await stream.receive(mux)
+                self._lost = self._lost or ended
+                nursery.cancel_scope.cancel(reason="the event stream has ended")
+        except ClawftError as exc:
+            _log.info("%s: HTTP+SSE failed: %s", self._name, exc)
+        finally:
+            opened.set()
+
+    async def _post_legacy(self, posts: HttpEndpoint, frame: Outgoing, body: bytes) -> None:
+        headers = {"content-type": _JSON, "accept": _JSON}
+        async with self._request(posts, "POST", headers, body) as response:
+            shown = (await response.read(limit=4 * MAX_BODY, cut=True)).decode("utf-8", "replace")
+            if not 200 <= response.status < 300:
+                raise http_error(response, shown, frame.method, self._name)
 
     def _fail(self, mux: Multiplexer, frame: Outgoing, exc: ClawftError) -> None:
         error = exc
@@ -190,8 +211,11 @@ class HttpTransport:
 
     async def _exchange(self, http: HttpEndpoint, mux: Multiplexer, frame: Outgoing) -> None:
         body = frame.line.rstrip(b"\n")
-        async with http.request("POST", content=body, headers=self._headers(frame)) as response:
-            waiting = _Waiting(mux, frame)
+        if self._legacy is not None:
+            await self._post_legacy(self._legacy, frame, body)
+            return
+        waiting = _Waiting(mux, frame)
+        async with self._request(http, "POST", self._headers(frame), body) as response:
             if response.status == 202:
                 await response.read(limit=4096, cut=True)
             elif response.status != 200:
@@ -202,6 +226,26 @@ class HttpTransport:
             if waiting.answered or frame.id is None:
                 return
         await self._resume(http, waiting)
+
+    @asynccontextmanager
+    async def _request(
+        self, http: HttpEndpoint, method: str, headers: dict[str, str], content: bytes | None = None
+    ) -> AsyncGenerator[HttpResponse, None]:
+        """Send a request; once more with a new token after a 401, and once more after a 403 that wants more scopes."""
+        login = self._login
+        renewed: set[int] = set()
+        while True:
+            token = None if login is None else await login.access_token()
+            authorization = {} if token is None else {"authorization": f"Bearer {token}"}
+            async with http.request(method, content=content, headers={**headers, **authorization}) as response:
+                challenge = response.headers.get("www-authenticate", "")
+                wants = login is not None and wants_login(response.status, challenge)
+                if not wants or response.status in renewed or method == "DELETE":
+                    yield response
+                    return
+            assert login is not None
+            renewed.add(response.status)
+            await login.renew(response.status, challenge, token)
 
     def _headers(self, frame: Outgoing) -> dict[str, str]:
         if frame.method == "server/discover":
@@ -283,7 +327,10 @@ class HttpTransport:
         if waiting.frame.id is not None and response.content_type == _JSON:
             self._deliver(body, waiting)
         if not waiting.answered:
-            raise _http_error(response, body, waiting.frame.method, self._name)
+            shown = body[: 4 * MAX_BODY].decode("utf-8", "replace")
+            if self._login is not None:
+                shown = self._login.redact(shown)
+            raise http_error(response, shown, waiting.frame.method, self._name)
 
     # --- streams that broke, and the server's own -----------------------------------------------------------------
 
@@ -304,7 +351,7 @@ class HttpTransport:
         headers = {"accept": _EVENTS, **self._session_headers()}
         if waiting.last_event_id:
             headers["last-event-id"] = waiting.last_event_id
-        async with http.request("GET", headers=headers) as response:
+        async with self._request(http, "GET", headers) as response:
             if response.status != 200 or response.content_type != _EVENTS:
                 return response.status
             opened()
@@ -343,7 +390,7 @@ class HttpTransport:
         if not self._session or isinstance(self._lost, SessionLost):
             return  # noqa: ASYNC910 - the request was awaited
         try:
-            async with http.request("DELETE", headers=self._session_headers()):
+            async with self._request(http, "DELETE", self._session_headers()):
                 pass
         except ClawftError as exc:
             _log.info("%s: it could not be told that the session is over: %s", self._name, exc)
@@ -366,27 +413,3 @@ class _Version(msgspec.Struct, rename="camel"):
 
 
 _decode_version = msgspec.json.Decoder(_Version).decode
-
-
-def _http_error(response: HttpResponse, body: bytes, method: str, server: str) -> McpError:
-    kept = {name: response.headers[name][:MAX_BODY] for name in _KEPT_HEADERS if name in response.headers}
-    text = body[: 4 * MAX_BODY].decode("utf-8", "replace")
-    error = PeerError(
-        f"{method or 'GET'}: HTTP status {response.status}{_reason(text)}",
-        code=response.status,
-        server=server,
-        status=response.status,
-        body=text,
-        headers=kept,
-    )
-    error.retryable = response.status == 429 or response.status >= 500
-    wait = response.headers.get("retry-after", "")
-    if wait.isdigit():
-        error.retry_after = float(wait[:9])
-    return error
-
-
-def _reason(body: str) -> str:
-    """The first words of *body* if it is text for people, on one line."""
-    words = " ".join(body[:_SHOWN].split())
-    return f": {words}" if words.isprintable() and words and not words.startswith("<") else ""

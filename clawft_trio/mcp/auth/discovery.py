@@ -1,0 +1,112 @@
+"""Finding the authorization server of an MCP server (RFC 9728, RFC 8414), and refusing what does not fit."""
+
+from __future__ import annotations
+
+import attrs
+
+from clawft_trio.errors import AuthorizationFailed
+from clawft_trio.mcp.auth.addresses import (
+    canonical_resource,
+    checked_address,
+    covers,
+    origin,
+    resource_metadata_addresses,
+    server_metadata_addresses,
+)
+from clawft_trio.mcp.auth.http import OAuthHttp
+from clawft_trio.mcp.auth.records import ResourceMetadata, ServerMetadata
+
+
+@attrs.frozen(kw_only=True)
+class Discovered:
+    """An MCP server's authorization server, and what both want."""
+
+    #: the resource indicator for authorization and token requests (RFC 8707)
+    resource: str
+    #: scopes that the resource names
+    scopes: tuple[str, ...]
+    server: ServerMetadata
+    #: whether the server's metadata was found; without it the addresses are those of revision 2025-03-26
+    has_metadata: bool = True
+
+
+async def discover_authorization(http: OAuthHttp, server: str, named: str = "", issuer: str = "") -> Discovered:
+    """Find the authorization server of the MCP server at address *server*.
+
+    Args:
+      http: connections.
+      server: address of the MCP server.
+      named: address of the resource metadata, from the server's challenge.
+      issuer: the one to choose where the resource names several; without it the first.
+
+    Raises:
+      AuthorizationFailed: there is none, or its metadata does not fit what was asked for.
+
+    Cancellation: nothing has changed.
+    """
+    found = await _resource_metadata(http, server, named)
+    if found is None:
+        return await _legacy(http, server)
+    if not covers(found.resource, server):
+        raise AuthorizationFailed(f"the metadata is for another resource: {found.resource[:200]!r}")
+    if not found.authorization_servers:
+        raise AuthorizationFailed("the resource names no authorization server")
+    chosen = issuer or found.authorization_servers[0]
+    if chosen not in found.authorization_servers:
+        raise AuthorizationFailed(f"the resource does not name the authorization server {chosen[:200]!r}")
+    metadata = await _server_metadata(http, chosen)
+    if metadata is None:
+        raise AuthorizationFailed(f"the authorization server {chosen[:200]!r} has no metadata")
+    return Discovered(resource=found.resource, scopes=found.scopes_supported, server=metadata)
+
+
+async def _resource_metadata(http: OAuthHttp, server: str, named: str) -> ResourceMetadata | None:
+    for address in [named] if named else resource_metadata_addresses(server):
+        answer = await http.get(address, "resource metadata")
+        if answer.status == 200:
+            return answer.decode(ResourceMetadata, "resource metadata")
+    if named:
+        raise AuthorizationFailed(f"the resource metadata {named[:200]!r} cannot be had: HTTP status {answer.status}")
+    return None  # noqa: ASYNC910 - there is at least one address
+
+
+async def _server_metadata(http: OAuthHttp, issuer: str) -> ServerMetadata | None:
+    checked_address(issuer, "authorization server")
+    for address in server_metadata_addresses(issuer):
+        answer = await http.get(address, "authorization server metadata")
+        if answer.status != 200:
+            continue
+        found = answer.decode(ServerMetadata, "authorization server metadata")
+        # RFC 8414, 3.3: compared as strings. Another issuer's document would let it receive our codes (mix-up).
+        if found.issuer != issuer:
+            raise AuthorizationFailed(f"the metadata is of another issuer: {found.issuer[:200]!r}, not {issuer!r}")
+        return _checked(found)
+    return None  # noqa: ASYNC910 - there is at least one address
+
+
+def _checked(metadata: ServerMetadata) -> ServerMetadata:
+    checked_address(metadata.token_endpoint, "token endpoint")
+    for address, what in (
+        (metadata.authorization_endpoint, "authorization endpoint"),
+        (metadata.registration_endpoint, "registration endpoint"),
+    ):
+        if address:
+            checked_address(address, what)
+    return metadata
+
+
+async def _legacy(http: OAuthHttp, server: str) -> Discovered:
+    """Revision 2025-03-26: the MCP server's origin is the authorization server, with metadata or default paths."""
+    issuer = origin(server)
+    metadata = await _server_metadata(http, issuer)
+    resource = canonical_resource(server)
+    if metadata is not None:
+        return Discovered(resource=resource, scopes=(), server=metadata)
+    defaults = ServerMetadata(
+        issuer=issuer,
+        authorization_endpoint=f"{issuer}/authorize",
+        token_endpoint=f"{issuer}/token",
+        registration_endpoint=f"{issuer}/register",
+        token_endpoint_auth_methods_supported=("client_secret_basic", "client_secret_post", "none"),
+    )
+    return Discovered(resource=resource, scopes=(), server=_checked(defaults), has_metadata=False)

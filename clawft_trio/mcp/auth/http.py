@@ -1,0 +1,136 @@
+"""Small HTTP requests to authorization servers: bounded in time and size, never redirected."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import urlencode, urlsplit
+
+import attrs
+import msgspec
+import trio
+
+from clawft_trio.errors import AuthorizationFailed, ProviderError
+from clawft_trio.mcp.auth.addresses import checked_address, origin
+from clawft_trio.net import AddressPolicy, Clocks, HttpEndpoint
+
+T = TypeVar("T")
+
+MAX_DOCUMENT = 256 * 1024
+"""Bytes of a metadata document or token response."""
+
+REQUEST_TOTAL = 20.0
+"""Seconds that one request may take."""
+
+_CLOCKS = Clocks(connect=10.0, write=10.0, first_byte=REQUEST_TOTAL)
+
+
+@attrs.frozen
+class Answer:
+    """A response: its status and its body."""
+
+    status: int
+    body: bytes = attrs.field(repr=False)
+
+    def decode(self, kind: type[T], what: str) -> T:
+        """The body as JSON of *kind*.
+
+        Raises:
+          AuthorizationFailed: it is something else.
+        """
+        try:
+            return msgspec.json.decode(self.body, type=kind)
+        except (ValueError, RecursionError) as exc:
+            # The message of a decode error holds names and types, never values.
+            raise AuthorizationFailed(f"the {what} cannot be read: {str(exc)[:200]}") from None
+
+
+class OAuthHttp:
+    """The connections to authorization servers of one client. Use it as `async with`.
+
+    Args:
+      name: of the MCP server, in errors.
+      verify: whether certificates are checked, or the context that does it.
+      proxy: URL of a proxy.
+      policy: which addresses may be reached; what a hostile server names is fetched from this machine.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        verify: bool | ssl.SSLContext = True,
+        proxy: str | None = None,
+        policy: AddressPolicy | None = None,
+    ) -> None:
+        self._settings: dict[str, Any] = {"name": name, "verify": verify, "proxy": proxy, "policy": policy}
+        self._endpoints: dict[str, HttpEndpoint] = {}
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def get(self, address: str, what: str) -> Answer:
+        """Fetch a document.
+
+        Raises:
+          AuthorizationFailed: it cannot be had.
+
+        Cancellation: the connection is closed.
+        """
+        return await self._send("GET", address, what, None, {"accept": "application/json"})
+
+    async def post_form(
+        self, address: str, what: str, form: Mapping[str, str], headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """Post a form.
+
+        Raises:
+          AuthorizationFailed: there is no answer.
+
+        Cancellation: the connection is closed; whether the server acted is unknown.
+        """
+        kind = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
+        return await self._send("POST", address, what, urlencode(form).encode(), {**kind, **(headers or {})})
+
+    async def post_json(self, address: str, what: str, document: object) -> Answer:
+        """Post a JSON document.
+
+        Raises:
+          AuthorizationFailed: there is no answer.
+
+        Cancellation: the connection is closed; whether the server acted is unknown.
+        """
+        kind = {"content-type": "application/json", "accept": "application/json"}
+        return await self._send("POST", address, what, msgspec.json.encode(document), kind)
+
+    async def _send(
+        self, method: str, address: str, what: str, content: bytes | None, headers: Mapping[str, str]
+    ) -> Answer:
+        checked_address(address, what)
+        url = urlsplit(address)
+        endpoint = await self._endpoint(origin(address))
+        path = (url.path or "/") + (f"?{url.query}" if url.query else "")
+        try:
+            with trio.fail_after(REQUEST_TOTAL):
+                async with endpoint.request(method, path, content=content, headers=headers) as response:
+                    return Answer(response.status, await response.read(limit=MAX_DOCUMENT))
+        except trio.TooSlowError:
+            raise AuthorizationFailed(f"the {what} did not come within {REQUEST_TOTAL:g} s") from None
+        except ProviderError as exc:
+            raise AuthorizationFailed(f"the {what} cannot be had: {exc.message}") from None
+
+    async def _endpoint(self, base: str) -> HttpEndpoint:
+        if base not in self._endpoints:
+            self._endpoints[base] = await self._stack.enter_async_context(
+                HttpEndpoint(base, clocks=_CLOCKS, connections=4, **self._settings)
+            )
+        return self._endpoints[base]

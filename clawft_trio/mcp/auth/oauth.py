@@ -1,0 +1,384 @@
+"""OAuth 2.1 for one MCP server: tokens found, asked for, renewed, widened, and sent nowhere else.
+
+The rules, by revisions 2025-11-25 and 2026-07-28:
+
+* The authorization server is the one that the resource's metadata names; its metadata must be of that very issuer.
+* Codes are bound by PKCE (S256), to the state, and to the issuer by the `iss` parameter (RFC 9207).
+* Tokens are asked for with the resource's address (RFC 8707), kept by it, and sent to it only.
+* A registration and a refresh token belong to their issuer: at another one the client starts anew.
+* One renewal at a time; calls that wait for it share its outcome.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import secrets
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
+from typing import Literal
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import attrs
+import trio
+
+from clawft_trio.errors import AuthorizationFailed
+from clawft_trio.mcp.auth.addresses import canonical_resource
+from clawft_trio.mcp.auth.challenge import Challenge, bearer_challenge
+from clawft_trio.mcp.auth.discovery import Discovered, discover_authorization
+from clawft_trio.mcp.auth.http import OAuthHttp
+from clawft_trio.mcp.auth.pkce import challenge_of, new_verifier
+from clawft_trio.mcp.auth.records import Credentials, OAuthClient, ServerMetadata, Token
+from clawft_trio.mcp.auth.store import MemoryTokenStore, TokenStore
+from clawft_trio.mcp.auth.tokens import register, request_token
+from clawft_trio.mcp.auth.user_agent import Redirect, UserAgent
+from clawft_trio.net import AddressPolicy
+
+_MAX_SCOPES = 100
+"""Scopes of one request; no server needs as many."""
+
+_EXPIRES_SOON = 30.0
+"""Seconds before its end at which a token is renewed, so that it does not end on its way."""
+
+# RFC 6749, 3.3.
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,256}")
+
+_OFFLINE = "offline_access"
+
+
+def _epoch_seconds() -> float:
+    return datetime.now(UTC).timestamp()
+
+
+@attrs.frozen(kw_only=True)
+class OAuth:
+    """How a client logs in at an MCP server that wants a login.
+
+    Args:
+      user_agent: opens addresses for a person; None: nobody can be asked, so only stored tokens and client
+        credentials serve.
+      client: a registration made beforehand. Without one the client's metadata document is used, where the server
+        accepts it, or the client registers itself.
+      grant: `authorization_code` asks a person, `client_credentials` needs *client* with a secret or a key.
+      client_metadata_url: address of the client's metadata document, which is its client id.
+      client_name: by which it registers itself.
+      scopes: asked for besides those that the server wants.
+      store: where tokens are kept.
+      interaction: seconds that a person has for the login; the clocks of calls stand still meanwhile.
+      policy: which addresses may be reached for metadata and tokens; None is all.
+      now: calendar time, epoch seconds.
+    """
+
+    user_agent: UserAgent | None = None
+    client: OAuthClient | None = None
+    grant: Literal["authorization_code", "client_credentials"] = "authorization_code"
+    client_metadata_url: str = ""
+    client_name: str = "clawft-trio"
+    scopes: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    store: TokenStore = attrs.field(factory=MemoryTokenStore)
+    interaction: float = attrs.field(default=300.0, validator=attrs.validators.gt(0))
+    policy: AddressPolicy | None = None
+    now: Callable[[], float] = attrs.field(default=_epoch_seconds, repr=False)
+
+
+class OAuthSession:
+    """The login at one MCP server, for as long as a connection to it.
+
+    Args:
+      oauth: how to log in.
+      address: of the MCP server.
+      http: connections to authorization servers.
+      name: of the MCP server, in errors.
+      hold_clocks: is entered while a person is asked.
+    """
+
+    def __init__(
+        self,
+        oauth: OAuth,
+        address: str,
+        http: OAuthHttp,
+        *,
+        name: str = "",
+        hold_clocks: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
+        self._oauth = oauth
+        self._address = address
+        self._resource = canonical_resource(address)
+        self._http = http
+        self._name = name
+        self._hold_clocks = hold_clocks
+        self._loaded = False
+        self._credentials: Credentials | None = None
+        self._found: Discovered | None = None
+        self._lock = trio.Lock()
+        self._renewals = 0
+        self._failure: AuthorizationFailed | None = None
+
+    def __repr__(self) -> str:
+        return f"<OAuthSession for {self._resource}: {'logged in' if self._token is not None else 'no token'}>"
+
+    @property
+    def _token(self) -> Token | None:
+        return None if self._credentials is None else self._credentials.token
+
+    async def access_token(self) -> str | None:
+        """The token to send, renewed if it ends soon; None while there is none.
+
+        Raises:
+          StoreError: the stored tokens cannot be read.
+
+        Cancellation: nothing has changed.
+        """
+        await trio.lowlevel.checkpoint()
+        if not self._loaded:
+            async with self._lock:
+                if not self._loaded:
+                    self._credentials = await self._load()
+                    self._loaded = True
+        token = self._token
+        ends = None if token is None else token.expires_at
+        if token is not None and ends is not None and ends - _EXPIRES_SOON <= self._oauth.now():
+            await self._refresh_early(token)
+            token = self._token
+        return None if token is None else token.access_token
+
+    async def renew(self, status: int, header: str, used: str | None) -> None:
+        """Get a token that serves better than *used*, which the server has answered with 401 or 403.
+
+        Args:
+          status: 401 or 403.
+          header: the response's `WWW-Authenticate`.
+          used: the access token of the request, if it had one.
+
+        Raises:
+          AuthorizationFailed: there is none to be had.
+          StoreError: it cannot be kept.
+
+        Cancellation: the login is given up; another waiting request begins a new one.
+        """
+        seen = self._renewals
+        async with self._lock:
+            if (None if self._token is None else self._token.access_token) != used:
+                return
+            if self._renewals != seen and self._failure is not None:
+                # Another request waited for the same login, and it has failed: the person is not asked again.
+                raise AuthorizationFailed(str(self._failure), code=self._failure.code, server=self._name)
+            try:
+                await self._renew(status, bearer_challenge(header) or Challenge("bearer", {}))
+            except AuthorizationFailed as exc:
+                self._renewals += 1
+                exc.server = exc.server or self._name
+                self._failure = exc
+                raise
+            self._renewals += 1
+            self._failure = None
+
+    def redact(self, text: str) -> str:
+        """*text* without the secrets that were sent."""
+        token = self._token
+        client = None if self._credentials is None else self._credentials.client
+        for secret in (
+            token and token.access_token,
+            token and token.refresh_token,
+            client and client.client_secret,
+        ):
+            if secret:
+                text = text.replace(secret, "***")
+        return text
+
+    # --- renewing --------------------------------------------------------------------------------------------------
+
+    async def _renew(self, status: int, challenge: Challenge) -> None:
+        issuer = "" if self._oauth.client is None else self._oauth.client.issuer or ""
+        found = await discover_authorization(
+            self._http, self._address, challenge.params.get("resource_metadata", ""), issuer
+        )
+        self._found = found
+        kept = self._credentials
+        if kept is not None and kept.issuer != found.server.issuer:
+            # What was issued elsewhere is nobody's business here.
+            self._refuse_rebinding(found)
+            kept = None
+        scopes = self._scopes(challenge, found, kept)
+        if status == 403:
+            if challenge.params.get("error", "insufficient_scope") != "insufficient_scope":
+                raise AuthorizationFailed("the server forbids this", code=challenge.params.get("error", "")[:60])
+            if kept is not None and set(scopes) <= set(kept.requested):
+                raise AuthorizationFailed(
+                    "the server wants scopes that were asked for already", code="insufficient_scope"
+                )
+        elif kept is not None and kept.token is not None and await self._refresh(kept, kept.token, found):
+            return
+        await self._log_in(found, scopes)
+
+    def _refuse_rebinding(self, found: Discovered) -> None:
+        client = self._oauth.client
+        if client is not None and client.issuer is None:
+            raise AuthorizationFailed(
+                f"the authorization server is now {found.server.issuer[:200]!r}; the client was registered at another"
+            )
+
+    def _scopes(self, challenge: Challenge, found: Discovered, kept: Credentials | None) -> tuple[str, ...]:
+        wanted = [*(() if kept is None else kept.requested), *self._oauth.scopes]
+        wanted += challenge.scopes or (found.scopes if not self._oauth.scopes else ())
+        if self._oauth.grant == "authorization_code" and _OFFLINE in found.server.scopes_supported:
+            wanted.append(_OFFLINE)
+        return _distinct(wanted)
+
+    async def _refresh_early(self, token: Token) -> None:
+        async with self._lock:
+            kept = self._credentials
+            if kept is None or kept.token is not token or token.refresh_token is None:
+                return
+            try:
+                found = self._found or await discover_authorization(self._http, self._address, "", kept.issuer)
+                self._found = found
+                if found.server.issuer == kept.issuer:
+                    await self._refresh(kept, token, found)
+            except AuthorizationFailed:
+                return  # it may still serve; if not, the server's answer is what counts
+
+    async def _refresh(self, kept: Credentials, token: Token, found: Discovered) -> bool:
+        """Use the refresh token; return whether there is a new token."""
+        if token.refresh_token is None:
+            await trio.lowlevel.checkpoint()
+            return False
+        client = self._oauth.client or kept.client
+        form = {"grant_type": "refresh_token", "refresh_token": token.refresh_token, "resource": found.resource}
+        try:
+            new = await request_token(self._http, found.server, client, form, asked=token.scopes, now=self._oauth.now)
+        except AuthorizationFailed:
+            return False
+        new = attrs.evolve(new, refresh_token=new.refresh_token or token.refresh_token)
+        await self._keep(attrs.evolve(kept, token=new))
+        return True
+
+    # --- logging in ------------------------------------------------------------------------------------------------
+
+    async def _log_in(self, found: Discovered, scopes: tuple[str, ...]) -> None:
+        if self._oauth.grant == "client_credentials":
+            client, token = await self._by_credentials(found, scopes)
+        else:
+            client, token = await self._by_person(found, scopes)
+        await self._keep(Credentials(issuer=found.server.issuer, client=client, token=token, requested=scopes))
+
+    async def _by_credentials(self, found: Discovered, scopes: tuple[str, ...]) -> tuple[OAuthClient, Token]:
+        client = self._oauth.client
+        if client is None:
+            raise AuthorizationFailed("client credentials need a client with a secret or a key")
+        form = {"grant_type": "client_credentials", "resource": found.resource, **_scope(scopes)}
+        token = await request_token(self._http, found.server, client, form, asked=scopes, now=self._oauth.now)
+        return client, token
+
+    async def _by_person(self, found: Discovered, scopes: tuple[str, ...]) -> tuple[OAuthClient, Token]:
+        agent = self._oauth.user_agent
+        if agent is None:
+            raise AuthorizationFailed("the server wants a login, and there is nobody to ask: no user agent is set")
+        if not found.server.authorization_endpoint:
+            raise AuthorizationFailed("the authorization server has no authorization endpoint")
+        if found.has_metadata and "S256" not in (found.server.code_challenge_methods_supported or ()):
+            # Without PKCE a stolen code is a token; leaving S256 out of the metadata is how a downgrade looks.
+            raise AuthorizationFailed("the authorization server does not support PKCE with S256")
+        async with agent.listen() as redirect:
+            client = await self._client(found, redirect.uri, scopes)
+            verifier = new_verifier()
+            code = await self._ask(redirect, found, client, scopes, verifier)
+            form = {
+                "grant_type": "authorization_code",
+                "code": code,
+                "redirect_uri": redirect.uri,
+                "code_verifier": verifier,
+                "resource": found.resource,
+            }
+            token = await request_token(self._http, found.server, client, form, asked=scopes, now=self._oauth.now)
+        return client, token
+
+    async def _client(self, found: Discovered, redirect_uri: str, scopes: tuple[str, ...]) -> OAuthClient:
+        await trio.lowlevel.checkpoint()
+        oauth = self._oauth
+        if oauth.client is not None:
+            return oauth.client
+        if oauth.client_metadata_url and found.server.client_id_metadata_document_supported:
+            return OAuthClient(client_id=oauth.client_metadata_url, auth_method="none", issuer=found.server.issuer)
+        if not found.server.registration_endpoint:
+            raise AuthorizationFailed("the authorization server registers no clients: one has to be configured")
+        return await register(
+            self._http, found.server, name=oauth.client_name, redirect_uri=redirect_uri, scopes=scopes
+        )
+
+    async def _ask(
+        self, redirect: Redirect, found: Discovered, client: OAuthClient, scopes: tuple[str, ...], verifier: str
+    ) -> str:
+        state = secrets.token_urlsafe(24)
+        query = {
+            "response_type": "code",
+            "client_id": client.client_id,
+            "redirect_uri": redirect.uri,
+            "state": state,
+            "code_challenge": challenge_of(verifier),
+            "code_challenge_method": "S256",
+            "resource": found.resource,
+            **_scope(scopes),
+            **({"prompt": "consent"} if _OFFLINE in scopes else {}),
+        }
+        endpoint = found.server.authorization_endpoint
+        address = f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}"
+        try:
+            with self._hold_clocks(), trio.fail_after(self._oauth.interaction):
+                answer = await redirect.visit(address)
+        except trio.TooSlowError:
+            raise AuthorizationFailed(f"the login was not finished within {self._oauth.interaction:g} s") from None
+        return code_of(answer, redirect.uri, state, found.server)
+
+    # --- the store -------------------------------------------------------------------------------------------------
+
+    async def _load(self) -> Credentials | None:
+        kept = await self._oauth.store.load(self._resource)
+        client = self._oauth.client
+        if kept is None or client is None:
+            return kept
+        # A token of another client is of no use to this one.
+        return attrs.evolve(kept, client=client) if kept.client.client_id == client.client_id else None
+
+    async def _keep(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+        # A configured secret stays where it is configured.
+        client = OAuthClient(client_id=credentials.client.client_id) if self._oauth.client else credentials.client
+        await self._oauth.store.save(self._resource, attrs.evolve(credentials, client=client))
+
+
+def code_of(answer: str, redirect_uri: str, state: str, server: ServerMetadata) -> str:
+    """The authorization code in the redirect *answer*.
+
+    Raises:
+      AuthorizationFailed: it is not the answer to our request, not of this server, or it refuses.
+    """
+    url, expected = urlsplit(answer), urlsplit(redirect_uri)
+    if (url.scheme, url.netloc, url.path) != (expected.scheme, expected.netloc, expected.path):
+        raise AuthorizationFailed("the login returned to another address")
+    params = parse_qs(url.query, max_num_fields=50)
+    if any(len(values) != 1 for values in params.values()):
+        raise AuthorizationFailed("the redirect has a parameter twice")
+    given = {name: values[0] for name, values in params.items()}
+    if not hmac.compare_digest(given.get("state", "").encode(), state.encode()):
+        raise AuthorizationFailed("the redirect has another state: it answers no request of ours")
+    issuer = given.get("iss")
+    # RFC 9207, 2.4: compared as strings, also where the server has not said that it sends it.
+    if issuer != server.issuer and (issuer is not None or server.authorization_response_iss_parameter_supported):
+        raise AuthorizationFailed("the redirect is of another issuer" if issuer else "the redirect names no issuer")
+    if "error" in given:
+        words = f"{given['error'][:60]} {given.get('error_description', '')[:200]}".strip()
+        text = words if words.isprintable() else ""
+        raise AuthorizationFailed(f"the login was refused: {text}", code=given["error"][:60])
+    if not given.get("code"):
+        raise AuthorizationFailed("the redirect has no code")
+    return given["code"]
+
+
+def _scope(scopes: tuple[str, ...]) -> dict[str, str]:
+    return {"scope": " ".join(scopes)} if scopes else {}
+
+
+def _distinct(scopes: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(one for one in scopes if _SCOPE.fullmatch(one)))[:_MAX_SCOPES]

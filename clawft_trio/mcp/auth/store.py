@@ -1,0 +1,168 @@
+"""Where tokens are kept: in memory, or in a file that only the user can read."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+import attrs
+import msgspec
+import trio
+
+from clawft_trio.errors import StoreError
+from clawft_trio.mcp.auth.records import Credentials, OAuthClient, Token
+
+MAX_FILE = 1024 * 1024
+"""Bytes of a token file."""
+
+
+class TokenStore(Protocol):
+    """Keeps credentials by resource: the canonical address of an MCP server."""
+
+    async def load(self, resource: str) -> Credentials | None:
+        """What is kept for *resource*.
+
+        Cancellation: nothing has changed.
+        """
+        ...
+
+    async def save(self, resource: str, credentials: Credentials | None) -> None:
+        """Keep *credentials*, over older ones of the same resource; None forgets them.
+
+        Cancellation: they are kept, or the older ones are.
+        """
+        ...
+
+
+class MemoryTokenStore:
+    """Credentials that last as long as the process."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Credentials] = {}
+
+    async def load(self, resource: str) -> Credentials | None:
+        """What is kept for *resource*.
+
+        Cancellation: nothing has changed.
+        """
+        await trio.lowlevel.checkpoint()
+        return self._kept.get(resource)
+
+    async def save(self, resource: str, credentials: Credentials | None) -> None:
+        """Keep *credentials*; None forgets them.
+
+        Cancellation: nothing has changed.
+        """
+        await trio.lowlevel.checkpoint()
+        if credentials is None:
+            self._kept.pop(resource, None)
+        else:
+            self._kept[resource] = credentials
+
+
+def default_token_file() -> Path:
+    """Where the command line keeps tokens: in the user's own configuration folder."""
+    return Path.home() / ".clawft" / "mcp_tokens.json"
+
+
+class FileTokenStore:
+    """Credentials in one JSON file with mode 0600, replaced atomically.
+
+    Args:
+      path: of the file; its folder is made with mode 0700 if it is missing.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = Path(path)
+        self._lock = trio.Lock()
+
+    def __repr__(self) -> str:
+        return f"<FileTokenStore {str(self._path)!r}>"
+
+    async def load(self, resource: str) -> Credentials | None:
+        """What is kept for *resource*.
+
+        Raises:
+          StoreError: the file cannot be read, or others may read it.
+
+        Cancellation: nothing has changed.
+        """
+        async with self._lock:
+            return (await trio.to_thread.run_sync(self._read)).get(resource)
+
+    async def save(self, resource: str, credentials: Credentials | None) -> None:
+        """Keep *credentials*; None forgets them.
+
+        Raises:
+          StoreError: the file cannot be written.
+
+        Cancellation: they are kept, or the older ones are.
+        """
+        async with self._lock:
+            await trio.to_thread.run_sync(self._update, resource, credentials)
+
+    def _update(self, resource: str, credentials: Credentials | None) -> None:
+        kept = dict(self._read())
+        kept.pop(resource, None)
+        if credentials is not None:
+            kept[resource] = credentials
+        self._write(msgspec.json.encode({key: attrs.asdict(value) for key, value in kept.items()}))
+
+    def _read(self) -> Mapping[str, Credentials]:
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0))
+        except FileNotFoundError:
+            return {}
+        except OSError as exc:
+            raise StoreError(f"the token file cannot be read: {exc.strerror}") from exc
+        with os.fdopen(descriptor, "rb") as file:
+            if os.name == "posix" and os.fstat(descriptor).st_mode & 0o077:
+                raise StoreError("the token file can be read by others: chmod 600 it")
+            text = file.read(MAX_FILE + 1)
+        if len(text) > MAX_FILE:
+            raise StoreError(f"the token file is longer than {MAX_FILE} bytes")
+        try:
+            return {key: _credentials(one) for key, one in msgspec.json.decode(text, type=dict[str, _Kept]).items()}
+        except (ValueError, RecursionError):
+            # Its text holds secrets, and so may the message of the decoder.
+            raise StoreError("the token file is not what was written there") from None
+
+    def _write(self, text: bytes) -> None:
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # `mkstemp` makes files with mode 0600.
+            descriptor, name = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(text)
+                    file.flush()
+                    os.fsync(descriptor)
+                Path(name).replace(self._path)
+            except BaseException:
+                with suppress(OSError):
+                    Path(name).unlink()
+                raise
+        except OSError as exc:
+            raise StoreError(f"the token file cannot be written: {exc.strerror}") from exc
+
+
+class _Kept(msgspec.Struct, forbid_unknown_fields=True):
+    issuer: str
+    client: dict[str, str | None]
+    token: dict[str, str | float | list[str] | None] | None = None
+    requested: tuple[str, ...] = ()
+
+
+def _credentials(kept: _Kept) -> Credentials:
+    try:
+        token = None
+        if kept.token is not None:
+            token = Token(**{**kept.token, "scopes": tuple(kept.token.get("scopes") or ())})  # type: ignore[arg-type]
+        client = OAuthClient(**kept.client)  # type: ignore[arg-type]
+    except TypeError:
+        raise ValueError("an unknown field") from None
+    return Credentials(issuer=kept.issuer, client=client, token=token, requested=kept.requested)

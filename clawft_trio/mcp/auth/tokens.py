@@ -1,0 +1,137 @@
+"""Requests to the token and registration endpoints, and what their responses mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from clawft_trio.errors import AuthorizationFailed
+from clawft_trio.mcp.auth.client_auth import authenticate
+from clawft_trio.mcp.auth.http import Answer, OAuthHttp
+from clawft_trio.mcp.auth.records import OAuthClient, ServerMetadata, Token
+
+LONGEST_LIFE = 10 * 365 * 86_400.0
+"""Seconds; a token that claims to live longer is taken to live so long."""
+
+
+class _TokenResponse(msgspec.Struct, frozen=True):
+    access_token: str
+    token_type: str = "Bearer"  # noqa: S105 - a type, not a token
+    expires_in: float | str | None = None
+    refresh_token: str | None = None
+    scope: str | None = None
+
+
+class _ErrorResponse(msgspec.Struct, frozen=True):
+    error: str = ""
+    error_description: str = ""
+
+
+class _Registration(msgspec.Struct, frozen=True):
+    client_id: str
+    client_secret: str | None = None
+    token_endpoint_auth_method: str | None = None
+
+
+async def request_token(
+    http: OAuthHttp,
+    metadata: ServerMetadata,
+    client: OAuthClient,
+    form: Mapping[str, str],
+    *,
+    asked: tuple[str, ...],
+    now: Callable[[], float],
+) -> Token:
+    """Ask the token endpoint for a token.
+
+    Args:
+      http: connections to authorization servers.
+      metadata: of the server that *client* is registered at.
+      client: the client that asks.
+      form: the grant's own parameters.
+      asked: the scopes that were asked for; they are granted when the response names none (RFC 6749, 5.1).
+      now: calendar time, epoch seconds.
+
+    Raises:
+      AuthorizationFailed: it was refused, or the response is none.
+      NotConfigured: the client cannot authenticate itself.
+
+    Cancellation: whether a token was issued is unknown.
+    """
+    whole, headers = authenticate(client, metadata, form, now)
+    answer = await http.post_form(metadata.token_endpoint, "token", whole, headers)
+    if answer.status != 200:
+        raise refusal(answer, "the token was refused")
+    response = answer.decode(_TokenResponse, "token response")
+    if response.token_type.lower() != "bearer":
+        raise AuthorizationFailed(f"the token is of an unknown type: {response.token_type[:60]!r}")
+    try:
+        return Token(
+            access_token=response.access_token,
+            refresh_token=response.refresh_token,
+            expires_at=_expiry(response.expires_in, now()),
+            scopes=asked if response.scope is None else tuple(response.scope.split()),
+        )
+    except ValueError as exc:
+        raise AuthorizationFailed(str(exc)) from None
+
+
+def _expiry(expires_in: float | str | None, now: float) -> float | None:
+    try:
+        life = None if expires_in is None else float(expires_in)
+    except ValueError:
+        return None
+    # Not a number compares false.
+    return now + min(life, LONGEST_LIFE) if life is not None and life > 0 else None
+
+
+async def register(
+    http: OAuthHttp, metadata: ServerMetadata, *, name: str, redirect_uri: str, scopes: tuple[str, ...]
+) -> OAuthClient:
+    """Register a client (RFC 7591).
+
+    Raises:
+      AuthorizationFailed: it was refused, or the response is none.
+
+    Cancellation: whether it was registered is unknown.
+    """
+    accepted = metadata.token_endpoint_auth_methods_supported or ()
+    document: dict[str, Any] = {
+        "client_name": name,
+        "redirect_uris": [redirect_uri],
+        "grant_types": ["authorization_code", "refresh_token"],
+        "response_types": ["code"],
+        # A program on the user's machine keeps no secret from the user; a server may insist on one all the same.
+        "token_endpoint_auth_method": next(
+            (one for one in ("none", "client_secret_basic", "client_secret_post") if one in accepted), "none"
+        ),
+        "application_type": "web" if redirect_uri.startswith("https:") else "native",
+    }
+    if scopes:
+        document["scope"] = " ".join(scopes)
+    answer = await http.post_json(metadata.registration_endpoint, "registration", document)
+    if answer.status not in {200, 201}:
+        raise refusal(answer, "the client's registration was refused")
+    response = answer.decode(_Registration, "registration")
+    try:
+        return OAuthClient(
+            client_id=response.client_id,
+            client_secret=response.client_secret or None,
+            auth_method=response.token_endpoint_auth_method,
+            issuer=metadata.issuer,
+        )
+    except ValueError as exc:
+        raise AuthorizationFailed(f"the registration: {exc}") from None
+
+
+def refusal(answer: Answer, what: str) -> AuthorizationFailed:
+    """The error for a response that refuses. Only its error code and description are repeated."""
+    try:
+        response = answer.decode(_ErrorResponse, "error")
+    except AuthorizationFailed:
+        response = _ErrorResponse()
+    words = " ".join(part for part in (response.error[:60], response.error_description[:200]) if part)
+    text = words if words.isprintable() else ""
+    return AuthorizationFailed(f"{what}: HTTP status {answer.status} {text}".rstrip(), code=response.error[:60])

@@ -1,0 +1,44 @@
+"""What a refusal over HTTP means: the error that keeps its reason, and whether a login could help."""
+
+from __future__ import annotations
+
+from clawft_trio.errors import MAX_BODY, McpError, PeerError
+from clawft_trio.mcp.auth.challenge import bearer_challenge
+from clawft_trio.net import HttpResponse
+
+_SHOWN = 200
+"""Characters of a refusal's body that stand in the error's message; more of it is in `PeerError.body`."""
+
+_KEPT_HEADERS = ("www-authenticate", "retry-after")
+
+
+def wants_login(status: int, challenge: str) -> bool:
+    """Whether another token could help."""
+    if status == 403:
+        bearer = bearer_challenge(challenge)
+        return bearer is not None and bearer.params.get("error") == "insufficient_scope"
+    return status == 401
+
+
+def http_error(response: HttpResponse, text: str, method: str, server: str) -> McpError:
+    """The error for *response*, whose body is *text*: with status, body and the headers that say what to do."""
+    kept = {name: response.headers[name][:MAX_BODY] for name in _KEPT_HEADERS if name in response.headers}
+    error = PeerError(
+        f"{method or 'GET'}: HTTP status {response.status}{_reason(text)}",
+        code=response.status,
+        server=server,
+        status=response.status,
+        body=text,
+        headers=kept,
+    )
+    error.retryable = response.status == 429 or response.status >= 500
+    wait = response.headers.get("retry-after", "")
+    if wait.isdigit():
+        error.retry_after = float(wait[:9])
+    return error
+
+
+def _reason(body: str) -> str:
+    """The first words of *body* if it is text for people, on one line."""
+    words = " ".join(body[:_SHOWN].split())
+    return f": {words}" if words.isprintable() and words and not words.startswith("<") else ""

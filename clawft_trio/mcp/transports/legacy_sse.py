@@ -1,0 +1,117 @@
+"""The HTTP+SSE transport of revision 2024-11-05: one event stream brings every message, and POSTs send them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from urllib.parse import urljoin
+
+import trio
+
+from clawft_trio.errors import PeerGone, ProtocolViolation, ProviderError
+from clawft_trio.mcp.auth.addresses import origin
+from clawft_trio.mcp.jsonrpc import parse
+from clawft_trio.mcp.multiplexer import Multiplexer
+from clawft_trio.net import HttpResponse, ServerSentEvent, SSEDecoder
+
+ENDPOINT_WITHIN = 10.0
+"""Seconds in which the stream must name the address for POSTs."""
+
+REFUSALS = frozenset((400, 404, 405))
+"""Statuses by which a server of this transport answers the POST of a newer client."""
+
+_LONGEST_ADDRESS = 4096
+
+
+@asynccontextmanager
+async def open_stream(
+    get: AbstractAsyncContextManager[HttpResponse], base: str, *, name: str, limit: int
+) -> AsyncGenerator[EventStream | None, None]:
+    """Open the event stream that *get* brings; None where the server has none.
+
+    Args:
+      get: the GET of the server's address.
+      base: that address.
+      name: of the server, in errors.
+      limit: bytes that one message may have.
+
+    Raises:
+      ProtocolViolation: the stream names no address for POSTs, or one of another origin.
+      PeerGone: it ended first.
+
+    Cancellation: the stream is closed.
+    """
+    async with get as response:
+        if response.status != 200 or response.content_type != "text/event-stream":
+            yield None
+            return
+        stream = EventStream(response, name=name, limit=limit)
+        with trio.move_on_after(ENDPOINT_WITHIN):
+            await stream.wait_endpoint(base)
+        if not stream.endpoint:
+            raise ProtocolViolation("the stream names no address for messages", server=name)
+        yield stream
+
+
+class EventStream:
+    """The stream of a server, and the address that it wants messages at."""
+
+    def __init__(self, response: HttpResponse, *, name: str, limit: int) -> None:
+        self._chunks = response.chunks().__aiter__()
+        self._decoder = SSEDecoder(max_event=limit)
+        self._name = name
+        self._early: list[ServerSentEvent] = []
+        self.endpoint = ""
+
+    async def wait_endpoint(self, base: str) -> None:
+        """Wait for the event that names the address.
+
+        Raises:
+          ProtocolViolation: it is of another origin.
+          PeerGone: the stream ended first.
+
+        Cancellation: the address is not known.
+        """
+        while not self.endpoint:
+            for event in await self._next():
+                if event.event == "endpoint" and not self.endpoint:
+                    self.endpoint = self._checked(base, event.data)
+                else:
+                    self._early.append(event)
+
+    def _checked(self, base: str, data: bytes) -> str:
+        address = urljoin(base, data[:_LONGEST_ADDRESS].decode().strip())
+        try:
+            same = origin(address) == origin(base)
+        except ValueError:
+            same = False
+        if not same:
+            # Our requests carry secrets for this server and no other.
+            raise ProtocolViolation("the stream names an address of another origin", server=self._name)
+        return address
+
+    async def receive(self, mux: Multiplexer, received: Callable[[bytes], None] = lambda _: None) -> PeerGone:
+        """Deliver messages until the stream ends; returns why it did.
+
+        Cancellation: no message is cut.
+        """
+        events, self._early = self._early, []
+        while True:  # noqa: ASYNC913 - `_next` reads
+            for event in events:
+                if event.event == "message" and event.data.strip():
+                    mux.last_received = trio.current_time()
+                    received(event.data)
+                    for message in parse(event.data):
+                        mux.deliver(message)
+            try:
+                events = await self._next()
+            except PeerGone as exc:
+                return exc  # noqa: ASYNC910 - it was awaited
+
+    async def _next(self) -> list[ServerSentEvent]:
+        try:
+            return list(self._decoder.feed(await self._chunks.__anext__()))
+        except StopAsyncIteration:
+            raise PeerGone("the event stream has ended", server=self._name) from None
+        except ProviderError as exc:
+            raise PeerGone(f"the event stream broke: {exc.message}", server=self._name) from exc

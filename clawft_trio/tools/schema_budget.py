@@ -1,0 +1,245 @@
+"""JSON Schema validation with a budget: jsonschema's own keywords, counted, and the few that no budget could bound.
+
+A stranger's schema can double its work with each level (`allOf`, `$ref`), run a regular expression for ever, compare
+each of a hundred thousand items with each other, or quote all of them in a message. Here every keyword costs steps,
+`uniqueItems`, `enum` and `const` compare hashes, regular expressions are not run, and messages quote a few members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from itertools import islice
+from typing import Any
+
+import jsonschema
+import msgspec
+
+from clawft_trio.errors import InvalidData, Problem
+
+MAX_SCHEMA = 256 * 1024
+"""Bytes of a stranger's schema, as JSON."""
+
+MAX_DEPTH = 100
+"""Containers inside containers of a stranger's schema. A schema in a schema takes two; real ones have some 20."""
+
+_QUOTED = 120
+"""Characters of a string that a message quotes."""
+
+_MEMBERS = 6
+"""Members of a container that a message quotes."""
+
+_PER_STEP = 8
+"""Members of a container that cost one step more: keywords look at each of them."""
+
+
+_POLLED = 100
+"""Steps between two polls: about a millisecond."""
+
+
+class TooComplex(Exception):
+    """A check has used up its steps, or its time."""
+
+
+class Budget:
+    """Steps that one check may take.
+
+    Args:
+      steps: how many.
+      poll: is called now and then; what it raises ends the check.
+    """
+
+    __slots__ = ("_next_poll", "_poll", "left")
+
+    def __init__(self, steps: int, *, poll: Callable[[], object] = lambda: None) -> None:
+        self.left = steps
+        self._poll = poll
+        self._next_poll = steps
+
+    def charge(self, steps: int) -> None:
+        """Take *steps*.
+
+        Raises:
+          TooComplex: there are not as many left.
+        """
+        self.left -= steps
+        if self.left < 0:
+            raise TooComplex
+        if self.left < self._next_poll:
+            self._next_poll = self.left - _POLLED
+            self._poll()
+
+
+_budget: ContextVar[Budget | None] = ContextVar("schema_budget", default=None)
+
+
+@contextmanager
+def spending(budget: Budget | None) -> Iterator[None]:
+    """Let the checks inside the block spend *budget*."""
+    token = _budget.set(budget)
+    try:
+        yield
+    finally:
+        _budget.reset(token)
+
+
+def _charge(steps: int) -> None:
+    budget = _budget.get()
+    if budget is not None:
+        budget.charge(steps)
+
+
+def limit_schema(schema: Mapping[str, Any]) -> None:
+    """Check the size and the depth of a stranger's *schema*.
+
+    Raises:
+      InvalidData: it is larger than `MAX_SCHEMA` or deeper than `MAX_DEPTH`.
+    """
+    level: list[Any] = [schema]
+    for _ in range(MAX_DEPTH):
+        level = [inner for one in level for inner in _inside(one)]
+        if not level:
+            break
+    else:
+        raise InvalidData([Problem("$", f"more than {MAX_DEPTH} levels deep")], source="schema")
+    if len(msgspec.json.encode(schema)) > MAX_SCHEMA:
+        raise InvalidData([Problem("$", f"longer than {MAX_SCHEMA} bytes")], source="schema")
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    members = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return (member for member in members if isinstance(member, Mapping | list))
+
+
+# --- keywords ---------------------------------------------------------------------------------------------------------
+
+_Keyword = Callable[[Any, Any, Any, Any], Iterable[jsonschema.ValidationError] | None]
+
+
+def budgeted(kind: Any, schema: Mapping[str, Any]) -> Any:
+    """*kind*, a validator class, with keywords that cost steps and are safe for a stranger's *schema*."""
+    keywords = {name: _counted(keyword) for name, keyword in kind.VALIDATORS.items()}
+    keywords |= {
+        "pattern": _unchecked,
+        "patternProperties": _unchecked,
+        "uniqueItems": _unique_items,
+        "enum": _counted(_enum),
+        "const": _counted(_const),
+    }
+    if _has_patterns(schema):
+        # Which properties a pattern covers only its regular expression knows.
+        keywords |= {"additionalProperties": _counted(_additional), "unevaluatedProperties": _unchecked}
+    extend: Any = jsonschema.validators.extend
+    return extend(kind, keywords)
+
+
+def _has_patterns(schema: Mapping[str, Any]) -> bool:
+    return b'"patternProperties"' in msgspec.json.encode(schema)
+
+
+def _counted(keyword: _Keyword) -> _Keyword:
+    def check(validator: Any, value: Any, instance: Any, schema: Any) -> Iterable[jsonschema.ValidationError]:
+        _charge(1 + _extra(value) + _extra(instance))
+        yield from keyword(validator, value, instance, schema) or ()
+
+    return check
+
+
+def _extra(value: Any) -> int:
+    return len(value) // _PER_STEP if isinstance(value, dict | list) else 0
+
+
+def _unchecked(*_: object) -> Iterable[jsonschema.ValidationError]:
+    return ()
+
+
+def _additional(validator: Any, value: Any, instance: Any, schema: Any) -> Iterable[jsonschema.ValidationError]:
+    if "patternProperties" not in schema:
+        original: _Keyword = jsonschema.Draft202012Validator.VALIDATORS["additionalProperties"]
+        yield from original(validator, value, instance, schema) or ()
+
+
+def _unique_items(_: Any, value: Any, instance: Any, __: Any) -> Iterable[jsonschema.ValidationError]:
+    if value is not True or not isinstance(instance, list):
+        return
+    seen: set[Hashable] = set()
+    for item in instance:
+        key = canonical(item)
+        if key in seen:
+            yield jsonschema.ValidationError(f"{quoted(instance)} has non-unique elements")
+            return
+        seen.add(key)
+
+
+def _enum(_: Any, value: Any, instance: Any, __: Any) -> Iterable[jsonschema.ValidationError]:
+    if isinstance(value, list):
+        # Each member costs: a list of thousands is compared with every item of a list of thousands.
+        key = canonical(instance)
+        if not any(canonical(one) == key for one in value):
+            yield jsonschema.ValidationError(f"{quoted(instance)} is not one of {quoted(value)}")
+
+
+def _const(_: Any, value: Any, instance: Any, __: Any) -> Iterable[jsonschema.ValidationError]:
+    if canonical(value) != canonical(instance):
+        yield jsonschema.ValidationError(f"{quoted(value)} was expected")
+
+
+def canonical(value: Any) -> Hashable:
+    """A hashable form of decoded JSON that is equal exactly where JSON Schema has the values equal."""
+    _charge(1)
+    if isinstance(value, bool) or value is None:
+        return (value,)
+    if isinstance(value, dict):
+        return frozenset((key, canonical(inner)) for key, inner in value.items())
+    if isinstance(value, list):
+        return (*map(canonical, value), "list")
+    return value  # type: ignore[no-any-return]
+
+
+# --- messages ---------------------------------------------------------------------------------------------------------
+
+
+class _Text(str):
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return quoted(self)
+
+
+class _Object(dict[str, Any]):
+    def __repr__(self) -> str:
+        return quoted(self)
+
+
+class _Array(list[Any]):
+    def __repr__(self) -> str:
+        return quoted(self)
+
+
+def bounded_copy(value: Any) -> Any:
+    """*value*, equal to it, with members whose `repr` is short: jsonschema quotes them whole in its messages."""
+    if isinstance(value, str):
+        return _Text(value) if len(value) > _QUOTED else value
+    if isinstance(value, dict):
+        _charge(1 + len(value) // _PER_STEP)
+        return _Object((bounded_copy(key), bounded_copy(inner)) for key, inner in value.items())
+    if isinstance(value, list):
+        _charge(1 + len(value) // _PER_STEP)
+        return _Array(map(bounded_copy, value))
+    return value
+
+
+def quoted(value: Any, levels: int = 3) -> str:
+    """*value* as a message quotes it: a few members of a few levels."""
+    if isinstance(value, str):
+        return str.__repr__(value) if len(value) <= _QUOTED else f"{str.__repr__(value[:_QUOTED])}…"
+    if not isinstance(value, dict | list):
+        return repr(value)[:_QUOTED]
+    more = ", …" if len(value) > _MEMBERS else ""
+    if isinstance(value, list):
+        inner = ", ".join(quoted(one, levels - 1) for one in islice(value, _MEMBERS)) if levels else "…"
+        return f"[{inner}{more}]"
+    pairs = islice(value.items(), _MEMBERS)
+    inner = ", ".join(f"{quoted(key)}: {quoted(one, levels - 1)}" for key, one in pairs) if levels else "…"
+    return f"{{{inner}{more}}}"

@@ -1,0 +1,88 @@
+"""The order of what waits: publishers behind a cancelled one, and replies behind stored ones."""
+
+from __future__ import annotations
+
+import attrs
+import trio
+
+from clawft_trio.bus import BoundedQueue, BusConfig, MemoryUndelivered, MessageBus
+from clawft_trio.bus.undelivered import key_of
+from clawft_trio.messages import OutboundMessage
+
+
+@attrs.frozen
+class Item:
+    number: int
+    weight: int
+
+
+def reply(number: int) -> OutboundMessage:
+    return OutboundMessage(channel="test", chat_id="1", content=f"{number}", reply_to=f"m{number}")
+
+
+async def test_a_cancelled_publisher_lets_in_the_next_one_that_fits(autojump_clock) -> None:
+    queue: BoundedQueue[Item] = BoundedQueue("q", capacity=10, max_bytes=10, weigh=lambda item: item.weight)
+    await queue.put(Item(1, 6))
+    got_in: list[int] = []
+
+    async def publish(item: Item) -> None:
+        await queue.put(item)
+        got_in.append(item.number)
+
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as large:
+            nursery.start_soon(publish_in, large, publish, Item(2, 8))
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(publish, Item(3, 3))
+            await trio.testing.wait_all_tasks_blocked()
+            assert got_in == []
+            assert queue.statistics().waiting == 2
+        large.cancel()
+        with trio.fail_after(1):
+            while got_in != [3]:
+                await trio.sleep(0.01)
+    assert [queue.get_nowait().number for _ in range(2)] == [1, 3]
+
+
+async def publish_in(scope: trio.CancelScope, publish, item: Item) -> None:
+    # The scope that the test cancels is entered here, so that it cancels this task alone.
+    with trio.CancelScope() as own:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cancel_with, scope, own)
+            await publish(item)
+            nursery.cancel_scope.cancel()
+
+
+async def cancel_with(scope: trio.CancelScope, own: trio.CancelScope) -> None:
+    while not scope.cancel_called:
+        await trio.sleep(0.01)
+    own.cancel()
+
+
+async def test_a_waiting_consumer_gets_the_replies_that_are_recalled(autojump_clock) -> None:
+    undelivered = MemoryUndelivered()
+    bus = MessageBus(undelivered=undelivered)
+    seen: list[str] = []
+
+    async def consume() -> None:
+        seen.append((await anext(bus.outbound("test"))).content)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(consume)
+        await trio.testing.wait_all_tasks_blocked()
+        await undelivered.keep(key_of(reply(1)), reply(1))
+        await bus.load_undelivered()
+        with trio.fail_after(1):
+            while not seen:
+                await trio.sleep(0.01)
+    assert seen == ["1"]
+
+
+async def test_a_reply_stands_behind_those_that_were_stored_before_it() -> None:
+    bus = MessageBus(BusConfig(outbound_buffer_size=1))
+    outbox = bus.outbound("test")
+    await outbox.put_or_store(reply(1))
+    await outbox.put_or_store(reply(2))  # no room: stored
+    assert (await anext(outbox)).content == "1"
+    await outbox.put_or_store(reply(3))  # there is room again, and an older one is stored
+    assert [(await anext(outbox)).content for _ in range(2)] == ["2", "3"]

@@ -1,0 +1,171 @@
+"""A stranger's schema: its work is bounded, off the event loop where it takes long, and right where it is decided."""
+
+from __future__ import annotations
+
+import json
+
+import jsonschema
+import pytest
+import trio
+from hypothesis import given, strategies as st
+
+from clawft_trio.errors import InvalidArguments, InvalidData
+from clawft_trio.mcp.output_schema import OutputCheck
+from clawft_trio.tools import json_schema
+from clawft_trio.tools.json_schema import SchemaCheck
+from clawft_trio.tools.schema import check_schema
+from clawft_trio.tools.schema_budget import MAX_DEPTH, Budget, TooComplex, bounded_copy, canonical, quoted, spending
+
+NAMES = [f"d{k}" for k in range(40)]
+
+
+def doubling(keyword):
+    """Each definition holds the next one twice."""
+    defs = {name: {keyword: [{"$ref": f"#/$defs/d{k + 1}"}] * 2} for k, name in enumerate(NAMES)}
+    return {"type": "object", "properties": {"x": {"$ref": "#/$defs/d0"}}, "$defs": {**defs, "d40": {"type": "string"}}}
+
+
+BIG = [{"id": n, "text": "x"} for n in range(30_000)]
+HOSTILE = {
+    "allOf": (doubling("allOf"), {"x": "s"}),
+    "anyOf": (doubling("anyOf"), {"x": 1}),
+    "oneOf": (doubling("oneOf"), {"x": "s"}),
+    "patternProperties": (
+        {"type": "object", "patternProperties": {"(a+)+$": {}}, "additionalProperties": False},
+        {"a" * 40 + "!": 1},
+    ),
+    "pattern": ({"type": "object", "properties": {"x": {"pattern": "(a+)+$"}}}, {"x": "a" * 40 + "!"}),
+    "unevaluatedProperties": (
+        {"type": "object", "patternProperties": {"(a+)+$": {}}, "unevaluatedProperties": False},
+        {"a" * 40 + "!": 1},
+    ),
+    "uniqueItems": ({"type": "object", "properties": {"x": {"uniqueItems": True}}}, {"x": BIG}),
+    "enum": ({"type": "object", "properties": {"x": {"items": {"enum": list(range(5000))}}}}, {"x": BIG}),
+    "const": ({"type": "object", "properties": {"x": {"items": {"const": list(range(5000))}}}}, {"x": BIG}),
+    "rows": (
+        {"type": "object", "properties": {"x": {"items": {"type": "object", "required": ["id"]}}}},
+        {"x": BIG},
+    ),
+    "long messages": ({"type": "object", "properties": {"x": {"anyOf": [{"type": "string"}] * 500}}}, {"x": BIG}),
+    "contains": ({"type": "object", "properties": {"x": {"contains": {"const": 1}}}}, {"x": BIG}),
+    "itself": ({"type": "object", "properties": {"x": {"$ref": "#/properties/x"}}}, {"x": 1}),
+    "dynamic": ({"$id": "http://x/", "$dynamicAnchor": "a", "allOf": [{"$dynamicRef": "#a"}] * 2}, {"x": 1}),
+}
+
+
+@pytest.mark.parametrize(("schema", "value"), HOSTILE.values(), ids=HOSTILE)
+async def test_a_hostile_schema_is_given_up_and_other_tasks_run_meanwhile(schema, value, monkeypatch):
+    monkeypatch.setattr(json_schema, "DEADLINE", 0.3)
+    turns = 0
+
+    async def others():
+        nonlocal turns
+        while True:
+            await trio.sleep(0)
+            turns += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(others)
+        # Without a budget these take from seconds to for ever.
+        with trio.fail_after(60):
+            await OutputCheck(schema).find_problem(value)
+            await SchemaCheck(schema, trusted=False).find_problems(value)
+        nursery.cancel_scope.cancel(reason="the checks are over")
+    assert turns > 0
+
+
+@pytest.mark.parametrize(("schema", "value"), HOSTILE.values(), ids=HOSTILE)
+def test_on_the_loop_only_a_few_steps_are_taken(schema, value):
+    counted = Counting()
+    with spending(counted):
+        try:
+            list(SchemaCheck(schema, trusted=False)._validator.iter_errors(value))
+        except (TooComplex, RecursionError):
+            pass
+    assert counted.steps <= 5000 or counted.left < 0
+
+
+class Counting(Budget):
+    """A budget of 5000 steps that counts them."""
+
+    def __init__(self):
+        super().__init__(5000)
+
+    @property
+    def steps(self):
+        return 5000 - self.left
+
+
+def test_what_takes_too_long_on_the_loop_is_left_to_the_owner_of_the_schema():
+    schema, value = HOSTILE["allOf"]
+    assert check_schema(schema, trusted=False)(value) == value
+    assert OutputCheck(schema).problem_with(value) is None
+
+
+async def test_what_takes_longer_is_decided_in_a_thread():
+    schema = {"type": "object", "properties": {"x": {"items": {"type": "object", "required": ["id"]}}}}
+    rows = [{"id": n} for n in range(3000)]
+    assert await OutputCheck(schema).find_problem({"x": rows}) is None
+    problem = await OutputCheck(schema).find_problem({"x": [*rows, {}]})
+    assert problem is not None
+    assert "$.x[3000]" in problem
+
+
+async def test_a_cancelled_check_ends_its_thread():
+    schema, value = HOSTILE["allOf"]
+    before = trio.to_thread.current_default_thread_limiter().borrowed_tokens
+    with trio.move_on_after(0.1):
+        await SchemaCheck(schema, trusted=False).find_problems(value)
+    assert trio.to_thread.current_default_thread_limiter().borrowed_tokens == before
+
+
+def test_a_schema_has_a_greatest_depth_and_size():
+    deep: dict = {}
+    for _ in range(MAX_DEPTH + 1):
+        deep = {"not": deep}
+    for schema in (deep, {"description": "x" * 300_000}):
+        with pytest.raises(InvalidData):
+            SchemaCheck(schema, trusted=False)
+    SchemaCheck(deep)
+
+
+def test_problems_of_a_strangers_schema_are_found_with_their_places():
+    check = check_schema({"type": "object", "properties": {"a": {"enum": [1, 2]}, "b": {"const": 3}}}, trusted=False)
+    with pytest.raises(InvalidArguments) as caught:
+        check({"a": 5, "b": 4})
+    assert [problem.path for problem in caught.value.problems] == ["$.a", "$.b"]
+
+
+# --- equality, as JSON Schema has it -----------------------------------------------------------------------------------
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.floats(-2, 2) | st.text("ab", max_size=2),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab", max_size=2), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(VALUES, VALUES)
+def test_canonical_forms_are_equal_where_jsonschema_has_the_values_equal(one, other):
+    equal = not list(jsonschema.Draft202012Validator({"const": one}).iter_errors(other))
+    assert (canonical(one) == canonical(other)) is equal
+
+
+@given(st.lists(VALUES, max_size=5))
+def test_unique_items_are_what_jsonschema_finds(items):
+    schema = {"uniqueItems": True}
+    expected = list(jsonschema.Draft202012Validator(schema).iter_errors(items))
+    assert bool(SchemaCheck(schema, trusted=False).problems(items)) is bool(expected)
+
+
+@given(VALUES)
+def test_a_bounded_copy_is_equal_and_quoted_briefly(value):
+    assert bounded_copy(value) == value
+    assert json.dumps(bounded_copy(value)) == json.dumps(value)
+    assert len(quoted([value] * 50)) < 20_000
+
+
+def test_a_message_quotes_a_few_members():
+    assert quoted("x" * 1000) == "'" + "x" * 120 + "'…"
+    assert quoted(list(range(100))) == "[0, 1, 2, 3, 4, 5, …]"
+    assert quoted([[[[1]]]]) == "[[[[…]]]]"
