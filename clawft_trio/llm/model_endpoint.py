@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Protocol, TypeAlias, TypedDict
+from urllib.parse import urlsplit
 
 import attrs
 import msgspec
@@ -47,6 +48,7 @@ from clawft_trio.net.http import Clocks, HttpClient, HttpEndpoint, Library
 from clawft_trio.net.response import HttpResponse
 from clawft_trio.nursery import raise_one
 from clawft_trio.observe.events import AttemptEnded, AttemptStarted, Noted, RequestConformed
+from clawft_trio.observe.recorded import note_response, request_options
 from clawft_trio.retry_hints import rate_limits
 
 Sign: TypeAlias = Callable[[str, str, bytes], Mapping[str, str] | Awaitable[Mapping[str, str]]]
@@ -180,10 +182,11 @@ class ModelEndpoint:
     async def _ask(self, conformed: Conformed, body: Mapping[str, Any], model: str, call: Call) -> ChatResponse:
         """One attempt, on record."""
         target = f"{self.name}/{model}"
-        call.observer(AttemptStarted(target=target, call_id=call.id, turn_id=call.turn_id))
+        call.observer(self._started(target, conformed.request, call))
         try:
             with record_attempt(call.log, target) as attempt, _bare_cancellation():
                 response = await self._attempt(conformed, encode_json(body), model, call, attempt)
+                note_response(attempt, response)
         except ProviderError as exc:
             exc.provider, exc.model = exc.provider or self.name, exc.model or model
             exc.attempts = exc.attempts or call.log.records
@@ -192,6 +195,17 @@ class ModelEndpoint:
             # Nothing has run since the record was made: it is the last one.
             call.observer(AttemptEnded(record=call.log.records[-1], call_id=call.id, turn_id=call.turn_id))
         return attrs.evolve(conformed.restored(response), attempts=call.log.records, origin=target)
+
+    def _started(self, target: str, request: ChatRequest, call: Call) -> AttemptStarted:
+        address = urlsplit(self.http.address(""))
+        return AttemptStarted(
+            target=target,
+            options=request_options(request),
+            server_address=address.hostname or "",
+            server_port=address.port or {"http": 80, "https": 443}.get(address.scheme),
+            call_id=call.id,
+            turn_id=call.turn_id,
+        )
 
     async def list_models(self) -> tuple[str, ...]:
         """The models that the provider lists.
