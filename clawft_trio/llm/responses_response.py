@@ -13,7 +13,16 @@ from typing import Any
 
 import msgspec
 
-from clawft_trio.chat import Citation, ReasoningDelta, Reset, StreamEvent, TextDelta
+from clawft_trio.chat import (
+    Citation,
+    ReasoningDelta,
+    Reset,
+    StreamEvent,
+    Text,
+    TextDelta,
+    ToolCallDelta,
+    growing_text,
+)
 from clawft_trio.errors import InvalidResponse
 from clawft_trio.llm import lenient
 from clawft_trio.llm.lenient import NOT_JSON, NotDecodable, as_index
@@ -344,6 +353,7 @@ class ResponsesReading:
         if not item.shown and not rest:
             self._take_content(item, raw, out)
         content = lenient.as_objects(_listed(raw.get("content")), of="the content of a message")
+        self._correct("".join(filter(None, (_text_of(part) for part in content))), out)
         listed = [mark for part in content for mark in _citations(part.get("annotations"))]
         self.answer.citations.extend(listed or item.citations)
         self.answer.close_text()
@@ -351,6 +361,25 @@ class ResponsesReading:
         if logprobs:
             self.answer.details.setdefault("logprobs", {}).setdefault("content", []).extend(logprobs)
             self.answer.kept += 100 * len(logprobs)
+
+    def _correct(self, text: str, out: list[StreamEvent]) -> None:
+        """Make the text of the item that ends *text*, the whole of it, where deltas were lost on the way."""
+        shown = self.answer.text.getvalue()
+        if not text or text == shown:
+            return
+        if text.startswith(shown):
+            self._say(text[len(shown) :], out)
+            return
+        answer, discarded = self.answer, self.answer.shown()
+        assert discarded is not None
+        out.append(Reset(discarded, InvalidResponse("the text of an item is not that of its deltas")))
+        answer.text = growing_text()
+        reasoning = answer.reasoning.getvalue()
+        out.extend([ReasoningDelta(reasoning)] if reasoning else [])
+        out.extend(TextDelta(part.text) for part in answer.parts if isinstance(part, Text) and part.text)
+        calls = enumerate(answer.calls.calls(whole=False))
+        out.extend(ToolCallDelta(place, call.id, call.name, call.arguments) for place, call in calls)
+        self._say(text, out)
 
     # --- the response ---------------------------------------------------------------------------------
 
@@ -457,6 +486,11 @@ class ResponsesReading:
 def _object(raw: msgspec.Raw) -> dict[str, Any]:
     data = bytes(raw)
     return lenient.scrubbed(lenient.decode_object(data)) if data and data != b"null" else {}
+
+
+def _text_of(part: Mapping[str, Any]) -> str:
+    """The text or the refusal of a part of a message."""
+    return lenient.any_text(part.get("text")) or lenient.any_text(part.get("refusal"))
 
 
 def _mark(raw: Mapping[str, Any], *fields: str) -> dict[str, Any]:

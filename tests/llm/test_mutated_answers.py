@@ -148,7 +148,7 @@ def shown(events):
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "unary"])
 @pytest.mark.parametrize("dialect", ["openai", "anthropic", "responses"])
 @given(data=st.data())
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=60)
 def test_a_mutated_answer_is_an_answer_or_a_typed_failure(dialect, stream, script, data):
     body = spoken(dialect, SCRIPTS[script], stream=stream)
     events = parsed(body) if stream else [json.loads(body)]
@@ -166,7 +166,7 @@ def test_a_mutated_answer_is_an_answer_or_a_typed_failure(dialect, stream, scrip
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "unary"])
 @pytest.mark.parametrize("dialect", ["openai", "anthropic", "responses"])
 @given(data=st.data())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 def test_an_odd_field_that_is_not_the_answer_leaves_the_answer_true(dialect, stream, data):
     body = spoken(dialect, ACT, stream=stream)
     events = parsed(body) if stream else [json.loads(body)]
@@ -191,7 +191,7 @@ def test_an_odd_field_that_is_not_the_answer_leaves_the_answer_true(dialect, str
 
 @pytest.mark.parametrize("dialect", ["openai", "anthropic", "responses"])
 @given(data=st.data())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 def test_a_stream_without_its_last_events_is_never_a_success_with_less(dialect, data):
     events = parsed(spoken(dialect, TALK))
     lengths = list(accumulate([len(events)]))[0]
@@ -207,7 +207,7 @@ def test_a_stream_without_its_last_events_is_never_a_success_with_less(dialect, 
 
 @pytest.mark.parametrize("dialect", ["openai", "anthropic", "responses"])
 @given(data=st.data())
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 def test_the_text_of_an_answer_may_be_split_anywhere(dialect, data):
     events = parsed(spoken(dialect, TALK))
     texts = [(number, path) for number, value in enumerate(events) for path in places(value)
