@@ -90,6 +90,7 @@ async def _settled(look: Look) -> tuple[Config, Path]:
 
 def skills_of(settings: Config, workspace: Path, look: Look, cache: FileCache) -> Skills:
     """The skills of a workspace and of its user."""
+    cache.confine(workspace)
     return Skills(
         cache,
         workspace=workspace / ".clawft" / "skills",
