@@ -204,7 +204,7 @@ class AnthropicResponseReader:
         if kind == "text" or not kind:
             # Each block of text is a part of its own, so that it is sent back unchanged.
             self.answer.close_text()
-            self._add_text(lenient.any_text(block.get("text")), out)
+            self._add_text(lenient.as_text(block.get("text"), of="a text") or "", out)
             for citation in block.get("citations") or ():
                 self._cite(citation)
         elif kind == "tool_use":

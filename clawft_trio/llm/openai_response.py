@@ -248,6 +248,8 @@ class OpenAIResponseReader:
         content = delta.content
         if content:
             self._add_text(content if type(content) is str else self._text_of(content, out), out)
+        elif content is not None and not isinstance(content, str | list | dict):
+            raise NotDecodable(f"the content is of the type {type(content).__name__}")
         if delta.refusal:
             self._refused = True
             self.answer.refusal.append(delta.refusal)
@@ -316,13 +318,13 @@ class OpenAIResponseReader:
     def _text_of(self, parts: Any, out: list[StreamEvent]) -> str:
         # Mistral's reasoning models send their content in parts, thoughts among them.
         texts: list[str] = []
-        for part in parts if isinstance(parts, list) else [parts]:
-            if isinstance(part, str):
-                texts.append(part)
-            if not isinstance(part, dict):
+        for item in parts if isinstance(parts, list) else [parts]:
+            if isinstance(item, str):
+                texts.append(item)
                 continue
-            text, thoughts = part.get("text"), part.get("thinking")
-            if isinstance(text, str):
+            part = lenient.as_object(item, of="a part of the content")
+            text, thoughts = lenient.as_text(part.get("text"), of="a text"), part.get("thinking")
+            if text:
                 texts.append(text)
             if thoughts:
                 self._add_reasoning(lenient.any_text(thoughts), out)
