@@ -342,7 +342,6 @@ def skills_of(config: Config, workspace: Path, cache: FileCache, *, trust_worksp
     Args:
       trust_workspace: read the workspace's skills also where the configuration does not.
     """
-    cache.confine(workspace)
     return Skills(
         cache,
         workspace=workspace_skill_folders(workspace),

@@ -130,7 +130,7 @@ class OtelObserver:
         growing = self._growing.get(key) or self._begin(key, event)
         if len(growing.events) < self._most_events or isinstance(event, TurnEnded):
             growing.events.append(event)
-        if isinstance(event, ToolStarted):
+        if isinstance(event, ToolStarted) and growing.events[-1] is event:
             self._tool_started(event, growing)
         elif isinstance(event, ToolEnded):
             _tool_ended(event, growing)
@@ -145,8 +145,8 @@ class OtelObserver:
             made = self._conventions.turn(event.turn_id)
             growing.root = self._started(made, growing.context, event.at, growing)
         if len(self._growing) > self._most_turns:
-            _, oldest = self._growing.popitem(last=False)
-            _end_live(oldest)
+            # Its spans are never ended, and so never exported.
+            self._growing.popitem(last=False)
         return growing
 
     def _tool_started(self, event: ToolStarted, growing: _Growing) -> None:

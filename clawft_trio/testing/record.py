@@ -274,7 +274,7 @@ def record(provider: Provider, file: str | Path, *, key: RequestKey = request_ke
 
 
 def replay(file: str | Path, *, key: RequestKey = request_key, timed: bool = True) -> ReplayingProvider:
-    """Answer as recorded in *file*, without a network: `providers={"openai": replay("weather.jsonl")}`.
+    """Make a provider of the recording *file*, to use without a network or a key.
 
     Reads the file at once, and so blocks. Under a `MockClock` that jumps, the recorded times pass at once.
 

@@ -105,8 +105,8 @@ async def test_a_request_that_was_not_recorded_is_named_with_its_difference(
     await complete(model, ask("q"))
     with pytest.raises(NotRecorded) as caught:
         await complete(replay(file), request_)
-    assert named in caught.value.difference.splitlines()[-1] or named in caught.value.difference
-    assert "call 2 of 2" in str(caught.value) and str(file) in str(caught.value)
+    assert named in caught.value.difference
+    assert "of 2" in str(caught.value) and str(file) in str(caught.value)
 
 
 async def test_a_key_of_ones_own_decides_which_requests_are_the_same(tmp_path: Path, autojump_clock: MockClock) -> None:
