@@ -399,7 +399,8 @@ def _deciding(call: Span, attempts: list[Span]) -> Span | None:
     """The attempt that became the call's answer or error: the last at the target that answered, else the last."""
     ended = [one for one in attempts if one.status == call.status] or attempts
     named = [one for one in ended if one.name == call.name]
-    return (named or ended or [None])[-1]
+    chosen = named or ended
+    return chosen[-1] if chosen else None
 
 
 def _failure(span: Span) -> str:

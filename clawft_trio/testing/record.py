@@ -69,7 +69,7 @@ def request_key(request: ChatRequest) -> dict[str, Any]:
 
     The sender, the marks for a prompt cache, and whether the answer is streamed are left out.
     """
-    return masked(
+    key: dict[str, Any] = masked(
         {
             "model": request.model,
             "messages": [_message(message) for message in request.messages],
@@ -86,6 +86,7 @@ def request_key(request: ChatRequest) -> dict[str, Any]:
             "extra": dict(request.extra),
         }
     )
+    return key
 
 
 def _message(message: Any) -> dict[str, Any]:
@@ -145,7 +146,8 @@ class RecordingProvider:
         try:
             response = await self._provider.complete(request, call.showing(show))
         except ProviderError as exc:
-            await self._write(line | _taken(events, began) | {"error": _error(exc)})
+            # A cancellation during the write is the caller's; the provider's error does not matter any more.
+            await self._write(line | _taken(events, began) | {"error": _error(exc)})  # noqa: ASYNC120
             raise
         await self._write(line | _taken(events, began) | {"response": decode_json(response_to_json(response))})
         return response

@@ -65,7 +65,7 @@ async def test_without_times_a_replay_takes_none(tmp_path: Path, autojump_clock:
     assert {at for at, _ in events} == {0.0}
 
 
-async def test_a_conversation_with_tools_is_replayed_by_an_agent(tmp_path: Path, autojump_clock: MockClock) -> None:
+async def test_a_conversation_with_tools_is_replayed_by_an_agent(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     model = ScriptedProvider.using_tools(CallTool("weather", {"city": "Oslo"}), then="Wear a coat.")
     for provider in (record(model, file), None):
