@@ -63,7 +63,8 @@ class Ownership:
     Args:
       store: where the leases are; it needs `LEASE_MIGRATIONS`.
       length: seconds after which another process may take over what this one has stopped renewing.
-      owner: the name of this process. When empty, it is made, which reads files: `open_ownership` does that in a thread.
+      owner: the name of this process. When empty, it is made, which reads files; `open_ownership` does that in a
+        thread.
     """
 
     def __init__(self, store: Store, *, length: float = 10.0, owner: str = "") -> None:

@@ -189,6 +189,7 @@ async def test_workers_that_are_killed_and_stopped_answer_every_message_once_and
     )
 
 
+@pytest.mark.long
 async def test_workers_answer_every_message_once_while_the_server_restarts(postgres, tmp_path: Path) -> None:
     await run_workers(
         postgres.schema(),
