@@ -135,6 +135,10 @@ class AttemptRecord:
     certainty: Certainty | None = None
     #: whether a request left the process; False means that nothing can have been billed
     sent: bool = False
+    #: the provider's id of the answer, the model that it names, and why it ended; empty when there is no answer
+    response_id: str = ""
+    response_model: str = ""
+    finish_reason: str = ""
 
 
 class AttemptLog:
@@ -183,6 +187,9 @@ class AttemptInProgress:
     certainty: Certainty | None = None
     #: set by the transport as soon as request bytes may have left
     sent: bool = False
+    response_id: str = ""
+    response_model: str = ""
+    finish_reason: str = ""
     #: called when the request was admitted: clocks start then
     on_admission: Callable[[], None] | None = None
 
@@ -213,6 +220,9 @@ class AttemptInProgress:
             usage=self.usage,
             certainty=self.certainty,
             sent=self.sent,
+            response_id=self.response_id,
+            response_model=self.response_model,
+            finish_reason=self.finish_reason,
         )
 
 

@@ -150,6 +150,8 @@ class Skills:
     ) -> None:
         folders = {"workspace": workspace, "user": user, "built-in": builtin}
         self._cache = cache
+        for folder in _paths(workspace):
+            cache.confine(_confinement(folder))
         self._max_skills = max_skills
         self._levels = tuple(
             _Level(name=name, folder=folder, trusted=name != "workspace" or trust_workspace)
@@ -298,6 +300,18 @@ _OWN_FOLDER = (".clawft/skills",)
 _SHARED_FOLDERS = (".agents/skills", ".claude/skills")
 
 _MISSING = OnDisk(state="missing")
+
+
+def _confinement(folder: str) -> str:
+    """The folder that no link below *folder* may lead out of: the workspace, where *folder* is in a usual place.
+
+    Skills that several programs share are links from one of their folders to another one in the same workspace.
+    """
+    absolute = os.path.abspath(folder)  # noqa: PTH100  # resolves no link, asks no disk
+    for usual in (*_OWN_FOLDER, *_SHARED_FOLDERS):
+        if absolute.endswith(f"/{usual}"):
+            return absolute.removesuffix(f"/{usual}") or "/"
+    return absolute
 
 
 def _paths(given: StrPath | Sequence[StrPath] | None) -> tuple[str, ...]:

@@ -35,6 +35,11 @@ class AttemptStarted(Event):
     """An attempt at *target* begins."""
 
     target: str
+    #: how the model is asked, without what is left to the provider: `max_tokens`, `temperature`, `seed`, …
+    options: Mapping[str, Any] = attrs.field(factory=dict)
+    #: of the HTTP server that is asked; empty where there is none
+    server_address: str = ""
+    server_port: int | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -7,8 +7,9 @@
       execute_tool files__read               a tool call
         tools/call read                      its request to an MCP server
 
-A span tree is handed to the SDK when its turn ends, with the times at which everything happened: nothing is kept in the
-program's context, and a turn costs its tracing once, after its reply. What people and models said is in no span.
+The spans of a turn and of its tool calls start when those start, and the span of a tool call is the current one while
+the tool runs, also in its thread: spans that a tool makes are its children. All other spans are made when the turn
+ends, with the times at which everything happened. No span has the text of a user, a model or a tool.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
 import attrs
+import trio
 
 try:
     from opentelemetry import context, metrics, trace
@@ -26,45 +28,69 @@ except ImportError as _missing:
     raise ImportError("OpenTelemetry is not installed: pip install 'clawft-trio[otel]'") from _missing
 
 from clawft_trio.observe.attributes import error_class
-from clawft_trio.observe.events import Event, RoundEnded, ServerGone, ServerStarted, TurnEnded
+from clawft_trio.observe.events import (
+    Event,
+    RoundEnded,
+    ServerGone,
+    ServerStarted,
+    ToolEnded,
+    ToolStarted,
+    TurnEnded,
+    TurnStarted,
+)
 from clawft_trio.observe.otel_metrics import Metrics
-from clawft_trio.observe.otel_names import PROVIDERS, VERSIONS, Names, Version
+from clawft_trio.observe.otel_names import FRACTIONS, OPTIONS, PROVIDERS, VERSIONS, Names, Version
 from clawft_trio.observe.recording import Now, utc_now
 from clawft_trio.observe.redaction import Redactor, redact_secrets
 from clawft_trio.observe.spans import Span, spans_of
 
 SCOPE = "clawft_trio"
 
-_Value = str | int | float | bool
+_Value = str | int | float | bool | list[str]
+
+
+@attrs.frozen
+class _LiveTool:
+    """The span of a tool call that runs, and the context to go back to after it."""
+
+    span: trace.Span
+    #: None where the span was not made current: not in the task of the call
+    before: Context | None
 
 
 @attrs.define
 class _Growing:
     """The events of a turn that has not ended, or of a call outside of turns."""
 
-    #: what was current where it began: its parent
+    #: the context in which it began: its parent
     context: Context
     #: calendar time, in nanoseconds, at the trio time of `zero`
     wall: int
     zero: float
     events: list[Event] = attrs.field(factory=list)
+    #: the span of the turn, when its start was seen
+    root: trace.Span | None = None
+    #: running tool calls by id
+    running: dict[str, _LiveTool] = attrs.field(factory=dict)
+    #: spans of tool calls by id, in the order of their start
+    tools: dict[str, list[trace.Span]] = attrs.field(factory=dict)
 
 
 class OtelObserver:
     """An observer that makes spans and metrics: `open_agent(..., observers=[OtelObserver()])`.
 
-    A turn becomes a child of the span that is current where it starts. A call outside of a turn has its spans when
-    the pipeline says that it ended.
+    A turn becomes a child of the span that is current where it starts. The spans of a call outside of a turn are made
+    when it ends. Behind a queue (`open_queue`) spans that tools make are not inside of `execute_tool`.
 
     Args:
       tracer_provider: by default the global one.
       meter_provider: by default the global one.
       version: which names; see `otel_names`.
       agent: what the agent is called in `invoke_agent …`.
-      depths: tells how much waits in which queue now, for the gauge `clawft.bus.depth`; called by the SDK, from its
-        own thread. Without it the gauge has the last warning of a queue that was filling up.
-      redact: goes over every text.
-      most_turns: turns under way that are kept; of more than that the oldest is forgotten.
+      depths: returns the number of messages in each queue, for the gauge `clawft.bus.depth`; called by the SDK, from
+        its own thread. Without it the gauge has the last warning of a queue that was filling up.
+      redact: applied to every text.
+      most_turns: turns under way that are kept; of more than that the oldest is given up.
       most_events: events of one turn that are kept.
       now: calendar time.
     """
@@ -85,8 +111,8 @@ class OtelObserver:
         names = VERSIONS[version]
         self._tracer = trace.get_tracer(SCOPE, tracer_provider=tracer_provider)
         self._metrics = Metrics(metrics.get_meter(SCOPE, meter_provider=meter_provider), names, depths)
-        self._speech = _Speech(names, agent)
-        self._mask = redact
+        self._conventions = _Conventions(names, agent)
+        self._redact = redact
         self._most_turns = most_turns
         self._most_events = most_events
         self._now = now
@@ -104,6 +130,10 @@ class OtelObserver:
         growing = self._growing.get(key) or self._begin(key, event)
         if len(growing.events) < self._most_events or isinstance(event, TurnEnded):
             growing.events.append(event)
+        if isinstance(event, ToolStarted) and growing.events[-1] is event:
+            self._tool_started(event, growing)
+        elif isinstance(event, ToolEnded):
+            _tool_ended(event, growing)
         if _ends(event):
             del self._growing[key]
             self._export(growing)
@@ -111,24 +141,44 @@ class OtelObserver:
     def _begin(self, key: str, event: Event) -> _Growing:
         wall = round(self._now().timestamp() * 1e9)
         growing = self._growing[key] = _Growing(context.get_current(), wall, event.at)
+        if isinstance(event, TurnStarted):
+            made = self._conventions.turn(event.turn_id)
+            growing.root = self._started(made, growing.context, event.at, growing)
         if len(self._growing) > self._most_turns:
+            # Its spans are never ended, and so never exported.
             self._growing.popitem(last=False)
         return growing
 
+    def _tool_started(self, event: ToolStarted, growing: _Growing) -> None:
+        parent = growing.context if growing.root is None else trace.set_span_in_context(growing.root, growing.context)
+        made = self._conventions.tool(event.tool, event.tool_call_id)
+        span = self._started(made, parent, event.at, growing)
+        growing.tools.setdefault(event.tool_call_id, []).append(span)
+        before = None
+        if _in_a_task():
+            # Everything that the tool starts from here on, in its task or in a thread, is inside of its span.
+            before = context.get_current()
+            context.attach(trace.set_span_in_context(span, before))
+        growing.running[event.tool_call_id] = _LiveTool(span, before)
+
+    def _started(self, made: _Made, parent: Context, at: float, growing: _Growing) -> trace.Span:
+        start = _nanoseconds(at, growing)
+        return self._tracer.start_span(made.name, parent, made.kind, made.attributes, start_time=start)
+
     def _export(self, growing: _Growing) -> None:
-        for root in spans_of(growing.events, redact=self._mask).roots:
+        for root in spans_of(growing.events, redact=self._redact).roots:
             self._span(root, growing.context, growing)
+        _end_live(growing)
 
     def _span(self, span: Span, parent: Context, growing: _Growing, *, session: str = "") -> None:
-        told = self._speech.of(span)
-        if told is None:
+        described = self._conventions.of(span)
+        if described is None:
             return
         session = session or str(span.attributes.get("session", ""))
         if session:
-            told.attributes["gen_ai.conversation.id"] = session
-        made = self._tracer.start_span(
-            told.name, parent, told.kind, told.attributes, start_time=_nanoseconds(span.start, growing)
-        )
+            described.attributes["gen_ai.conversation.id"] = session
+        made = _live(span, growing) or self._started(described, parent, span.start, growing)
+        made.set_attributes(described.attributes)
         inner = trace.set_span_in_context(made, parent)
         for mark in span.marks:
             made.add_event(mark.name, _flat(mark.attributes), _nanoseconds(mark.at, growing))
@@ -140,6 +190,37 @@ class OtelObserver:
         made.end(_nanoseconds(end, growing))
 
 
+def _in_a_task() -> bool:
+    """Whether this runs in a task of trio, where the call itself runs; not in the thread of a queue."""
+    try:
+        trio.lowlevel.current_task()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _tool_ended(event: ToolEnded, growing: _Growing) -> None:
+    live = growing.running.pop(event.tool_call_id, None)
+    if live is not None and live.before is not None and trace.get_current_span() is live.span:
+        context.attach(live.before)
+
+
+def _live(span: Span, growing: _Growing) -> trace.Span | None:
+    """The span that was started for *span* when it began."""
+    if span.kind == "turn":
+        root, growing.root = growing.root, None
+        return root
+    waiting = growing.tools.get(span.id, []) if span.kind == "tool" else []
+    return waiting.pop(0) if waiting else None
+
+
+def _end_live(growing: _Growing) -> None:
+    """End the spans that no event ended."""
+    for span in (*(one for waiting in growing.tools.values() for one in waiting), growing.root):
+        if span is not None:
+            span.end()
+
+
 def _nanoseconds(at: float, growing: _Growing) -> int:
     return growing.wall + round((at - growing.zero) * 1e9)
 
@@ -149,37 +230,37 @@ def _server(event: Event) -> str:
 
 
 def _ends(event: Event) -> bool:
-    """Whether nothing more will come that belongs to the same tree."""
+    """Whether *event* is the last one of its tree."""
     if isinstance(event, RoundEnded):
         return not event.turn_id
     return isinstance(event, TurnEnded | ServerGone)
 
 
 @attrs.frozen
-class _Told:
+class _Made:
     name: str
     kind: SpanKind
     attributes: dict[str, _Value]
 
 
 @attrs.frozen
-class _Speech:
-    """Spans in the words of the conventions."""
+class _Conventions:
+    """Spans with the names and attributes of the conventions."""
 
     names: Names
     agent: str
 
-    def of(self, span: Span) -> _Told | None:
-        told = self._told(span)
-        if told is None:
+    def of(self, span: Span) -> _Made | None:
+        made = self._described(span)
+        if made is None:
             return None
         if span.status == "failed":
-            told.attributes["error.type"] = _failure(span)
+            made.attributes["error.type"] = _failure(span)
         elif span.status != "ok":
-            told.attributes["clawft.status"] = span.status
-        return told
+            made.attributes["clawft.status"] = span.status
+        return made
 
-    def _told(self, span: Span) -> _Told | None:  # noqa: PLR0911  # a table of kinds
+    def _described(self, span: Span) -> _Made | None:  # noqa: PLR0911  # a table of kinds
         match span.kind:
             case "turn":
                 return self._turn(span)
@@ -192,34 +273,57 @@ class _Speech:
             case "request":
                 return self._request(span)
             case "server":
-                return _Told(f"mcp {span.id}", SpanKind.CLIENT, {"clawft.mcp.server": span.id})
+                return _Made(f"mcp {span.id}", SpanKind.CLIENT, {"clawft.mcp.server": span.id})
             case _:
-                # Waiting is an event of what waits, not work of its own.
+                # A wait is an event of the span that waits, not a span.
                 return None
 
-    def _turn(self, span: Span) -> _Told:
+    def turn(self, turn_id: str) -> _Made:
+        """The span of a turn that begins."""
         attributes: dict[str, _Value] = {
             "gen_ai.operation.name": "invoke_agent",
             "gen_ai.agent.name": self.agent,
-            "clawft.turn.id": span.id,
-            **_some(span, {"rounds": "clawft.turn.rounds"}),
+            "clawft.turn.id": turn_id,
         }
-        return _Told(f"invoke_agent {self.agent}", SpanKind.INTERNAL, attributes)
+        return _Made(f"invoke_agent {self.agent}", SpanKind.INTERNAL, attributes)
 
-    def _call(self, span: Span) -> _Told:
-        recorded = {"cost": "clawft.cost", "charged": "clawft.charged", "first_content": _FIRST_CHUNK}
-        target = span.name if "/" in span.name else next((c.name for c in span.children if c.kind == "attempt"), "")
-        model = target.partition("/")[2]
+    def tool(self, name: str, call_id: str) -> _Made:
+        """The span of a tool call that begins."""
         attributes: dict[str, _Value] = {
-            "gen_ai.operation.name": "chat",
-            **self._target(target),
+            "gen_ai.operation.name": "execute_tool",
+            "gen_ai.tool.name": name,
+            "gen_ai.tool.call.id": call_id,
+            "gen_ai.tool.type": "function",
+        }
+        return _Made(f"execute_tool {name}", SpanKind.INTERNAL, attributes)
+
+    def _turn(self, span: Span) -> _Made:
+        made = self.turn(span.id)
+        made.attributes.update(_some(span, {"rounds": "clawft.turn.rounds"}))
+        return made
+
+    def _tool(self, span: Span) -> _Made:
+        made = self.tool(span.name, span.id)
+        made.attributes.update(_some(span, {"outcome": "clawft.tool.outcome", "waited": "clawft.tool.waited"}))
+        return made
+
+    def _call(self, span: Span) -> _Made:
+        """A logical call, with the answer and the usage of the attempt that decided it. Usage is on no other span."""
+        recorded = {"cost": "clawft.cost", "charged": "clawft.charged", "first_content": _FIRST_CHUNK}
+        attempts = [child for child in span.children if child.kind == "attempt"]
+        deciding = _deciding(span, attempts)
+        target = span.name if "/" in span.name else "" if deciding is None else deciding.name
+        attributes: dict[str, _Value] = {
+            **self._common(target),
+            **({} if deciding is None else self._exchange(deciding) | self._tokens(deciding)),
             **self._tokens(span),
             **_some(span, recorded),
-            "clawft.attempts": sum(child.kind == "attempt" for child in span.children),
+            "clawft.attempts": len(attempts),
         }
-        return _Told(f"chat {model}".strip(), SpanKind.CLIENT, attributes)
+        return _Made(f"chat {target.partition('/')[2]}".strip(), SpanKind.CLIENT, attributes)
 
-    def _attempt(self, span: Span) -> _Told:
+    def _attempt(self, span: Span) -> _Made:
+        """One attempt: a chat span of its own, but for the usage, which would be counted twice."""
         recorded = {
             "outcome": "clawft.attempt.outcome",
             "why": "clawft.attempt.why",
@@ -227,32 +331,58 @@ class _Speech:
             "queued": "clawft.attempt.queued",
             "first_content": _FIRST_CHUNK,
             "error_status": "http.response.status_code",
+            "input_tokens": "clawft.attempt.input_tokens",
+            "output_tokens": "clawft.attempt.output_tokens",
         }
-        attributes = {**self._target(span.name), **self._tokens(span), **_some(span, recorded)}
+        attributes = {**self._common(span.name), **self._exchange(span), **_some(span, recorded)}
         if span.role:
             attributes["clawft.attempt.role"] = span.role
-        return _Told(f"attempt {span.name}", SpanKind.CLIENT, attributes)
+        return _Made(f"attempt {span.name}", SpanKind.CLIENT, attributes)
 
-    def _tool(self, span: Span) -> _Told:
-        attributes: dict[str, _Value] = {
-            "gen_ai.operation.name": "execute_tool",
-            "gen_ai.tool.name": span.name,
-            "gen_ai.tool.call.id": span.id,
-            "gen_ai.tool.type": "function",
-            **_some(span, {"outcome": "clawft.tool.outcome", "waited": "clawft.tool.waited"}),
+    def _common(self, target: str) -> dict[str, _Value]:
+        provider, _, model = target.partition("/")
+        found: dict[str, _Value] = {
+            "gen_ai.operation.name": "chat",
+            self.names.provider: PROVIDERS.get(provider, provider) or "_OTHER",
         }
-        return _Told(f"execute_tool {span.name}", SpanKind.INTERNAL, attributes)
+        return found | ({"gen_ai.request.model": model} if model else {})
 
-    def _request(self, span: Span) -> _Told:
+    def _exchange(self, attempt: Span) -> dict[str, _Value]:
+        """How an attempt asked, where, and what answered."""
+        found = _some(
+            attempt,
+            {
+                "server_address": "server.address",
+                "server_port": "server.port",
+                "response_id": "gen_ai.response.id",
+                "response_model": "gen_ai.response.model",
+            },
+        )
+        reason = attempt.attributes.get("finish_reason")
+        if isinstance(reason, str):
+            found["gen_ai.response.finish_reasons"] = [reason]
+        options = attempt.attributes.get("options")
+        return found | (self._options(options) if isinstance(options, dict) else {})
+
+    def _options(self, options: Mapping[str, object]) -> dict[str, _Value]:
+        found: dict[str, _Value] = {}
+        for option, name in OPTIONS.items():
+            value = options.get(option)
+            if isinstance(value, list):
+                found[name] = [str(one) for one in value]
+            elif isinstance(value, str | int | float):
+                # A whole number is a number with a fraction to the conventions, where they say so.
+                found[name] = float(value) if name in FRACTIONS else value
+        if options.get("json"):
+            found["gen_ai.output.type"] = "json"
+        return found
+
+    def _request(self, span: Span) -> _Made:
         attributes = _some(span, {"method": "mcp.method.name", "server": "clawft.mcp.server"})
         if attributes.get("mcp.method.name") == "tools/call":
+            attributes["gen_ai.operation.name"] = "execute_tool"
             attributes["gen_ai.tool.name"] = str(span.attributes.get("target", ""))
-        return _Told(span.name, SpanKind.CLIENT, attributes)
-
-    def _target(self, target: str) -> dict[str, _Value]:
-        provider, _, model = target.partition("/")
-        found: dict[str, _Value] = {self.names.provider: PROVIDERS.get(provider, provider)} if provider else {}
-        return found | ({"gen_ai.request.model": model} if model else {})
+        return _Made(span.name, SpanKind.CLIENT, attributes)
 
     def _tokens(self, span: Span) -> dict[str, _Value]:
         names = {
@@ -265,18 +395,28 @@ class _Speech:
         return _some(span, names)
 
 
+def _deciding(call: Span, attempts: list[Span]) -> Span | None:
+    """The attempt that became the call's answer or error: the last at the target that answered, else the last."""
+    ended = [one for one in attempts if one.status == call.status] or attempts
+    named = [one for one in ended if one.name == call.name]
+    chosen = named or ended
+    return chosen[-1] if chosen else None
+
+
 def _failure(span: Span) -> str:
     return str(span.attributes.get("outcome", "_OTHER")) if span.error is None else error_class(span.error)
 
+
+_PLAIN = str | int | float | bool
 
 _FIRST_CHUNK = "gen_ai.response.time_to_first_chunk"
 
 
 def _some(span: Span, names: Mapping[str, str]) -> dict[str, _Value]:
-    """The facts that are there, under the names that they have elsewhere."""
+    """The attributes of *span* that are set, under the names of the conventions."""
     found = {name: span.attributes.get(fact) for fact, name in names.items()}
-    return {name: value for name, value in found.items() if isinstance(value, _Value)}
+    return {name: value for name, value in found.items() if isinstance(value, _PLAIN)}
 
 
 def _flat(recorded: Mapping[str, object]) -> dict[str, _Value]:
-    return {f"clawft.{key}": value if isinstance(value, _Value) else str(value) for key, value in recorded.items()}
+    return {f"clawft.{key}": value if isinstance(value, _PLAIN) else str(value) for key, value in recorded.items()}

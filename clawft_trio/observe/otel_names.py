@@ -1,7 +1,7 @@
-"""What OpenTelemetry calls things, by version of its conventions for generative AI: one table, nothing else.
+"""Names of OpenTelemetry's conventions for generative AI, by version: tables, nothing else.
 
-All versions have the status *Development*, and names have moved twice; so the user chooses. Names that begin with
-`clawft.` are ours, for what no convention has.
+All versions have the status *Development*, and names have changed twice; so the user chooses. Names that begin with
+`clawft.` are this library's, for what no convention has.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Version: TypeAlias = Literal["1.36", "1.44", "2026-10"]
 class Names:
     """The names in which the versions differ."""
 
-    #: attribute: who provides the model
+    #: attribute: the provider of the model
     provider: str = "gen_ai.provider.name"
     #: attribute: the part of the input read from the provider's cache, and the part written to it
     cached_tokens: str = "gen_ai.usage.cache_read.input_tokens"
@@ -72,9 +72,41 @@ PROVIDERS: Final[Mapping[str, str]] = MappingProxyType(
         "azure": "azure.ai.openai",
         "bedrock": "aws.bedrock",
         "watsonx": "ibm.watsonx.ai",
+        "moonshot": "moonshot_ai",
+        "moonshotai": "moonshot_ai",
+        "kimi": "moonshot_ai",
+        "mistralai": "mistral_ai",
+        "grok": "x_ai",
+        "vertexai": "gcp.vertex_ai",
+        "vertex-ai": "gcp.vertex_ai",
+        "azure-openai": "azure.ai.openai",
+        "azure_openai": "azure.ai.openai",
+        "claude": "anthropic",
     }
 )
-"""The conventions' names of providers that are called otherwise elsewhere; all others are called what they are."""
+"""The conventions' names of providers, where they differ; every other provider has its own name."""
+
+OPTIONS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "max_tokens": "gen_ai.request.max_tokens",
+        "temperature": "gen_ai.request.temperature",
+        "top_p": "gen_ai.request.top_p",
+        "top_k": "gen_ai.request.top_k",
+        "frequency_penalty": "gen_ai.request.frequency_penalty",
+        "presence_penalty": "gen_ai.request.presence_penalty",
+        "seed": "gen_ai.request.seed",
+        "stop": "gen_ai.request.stop_sequences",
+        "n": "gen_ai.request.choice.count",
+        "stream": "gen_ai.request.stream",
+        "reasoning_effort": "gen_ai.request.reasoning.level",
+    }
+)
+"""Attributes of request options, by the names of `AttemptStarted.options`."""
+
+FRACTIONS: Final = frozenset(
+    f"gen_ai.request.{name}" for name in ("temperature", "top_p", "frequency_penalty", "presence_penalty")
+)
+"""Those whose type is a double."""
 
 SECONDS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 """The boundaries that the conventions advise for durations."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import trio
 
-from clawft_trio.attempts import AttemptLog, AttemptRecord, record_attempt
+from clawft_trio.attempts import AttemptInProgress, AttemptLog, AttemptRecord, record_attempt
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Provider
 from clawft_trio.errors import ConsumerLeft, EmptyAnswer
 from clawft_trio.nursery import leaves, raise_one
@@ -20,6 +22,30 @@ def recorded(provider: Provider, *, refuse_empty: bool = False) -> Provider:
     raise that themselves.
     """
     return provider if getattr(provider, "keeps_records", False) else Recorded(provider, refuse_empty=refuse_empty)
+
+
+def request_options(request: ChatRequest) -> dict[str, Any]:
+    """How *request* asks its model, for the events of an attempt; without what it leaves to the provider."""
+    given: dict[str, Any] = {
+        "max_tokens": request.max_tokens,
+        "temperature": request.temperature,
+        "seed": request.seed,
+        "stop": list(request.stop) or None,
+        "reasoning_effort": request.reasoning_effort,
+        "stream": request.stream,
+        "json": True if request.response_schema is not None else None,
+    }
+    more = {name: request.extra[name] for name in _SAMPLING if isinstance(request.extra.get(name), int | float)}
+    return {name: value for name, value in given.items() if value is not None} | more
+
+
+_SAMPLING = ("top_p", "top_k", "frequency_penalty", "presence_penalty", "n")
+
+
+def note_response(attempt: AttemptInProgress, response: ChatResponse) -> None:
+    """Enter in *attempt* which answer it got."""
+    attempt.response_id, attempt.response_model = response.id, response.model
+    attempt.finish_reason = response.raw_finish_reason or response.finish_reason
 
 
 class Recorded:
@@ -57,12 +83,14 @@ class Recorded:
     async def _complete(self, request: ChatRequest, call: Call) -> ChatResponse:
         own, spare = AttemptLog(), AttemptLog()
         target = self._target(request)
-        call.observer(AttemptStarted(target=target, call_id=call.id, turn_id=call.turn_id))
+        options = request_options(request)
+        call.observer(AttemptStarted(target=target, options=options, call_id=call.id, turn_id=call.turn_id))
         try:
             with record_attempt(spare, target) as attempt:
                 # Whether a request left is not known. "Not sent" would claim that it cost nothing.
                 attempt.sent = True
                 response = await self._provider.complete(request, attrs.evolve(call, log=own))
+                note_response(attempt, response)
                 attempt.usage = response.usage
                 attempt.certainty = None if response.usage is None else "exact"
                 if self._refuse_empty and response.is_empty and not request.allow_empty:

@@ -17,6 +17,14 @@ from clawft_trio.testing.fault_server import (
 from clawft_trio.testing.faults import FAULTS as FAULTS, NamedFault as NamedFault
 from clawft_trio.testing.leaks import HeldResources as HeldResources, nothing_left as nothing_left
 from clawft_trio.testing.prompt_cache import SimulatedPromptCache as SimulatedPromptCache
+from clawft_trio.testing.record import (
+    NotRecorded as NotRecorded,
+    RecordingProvider as RecordingProvider,
+    ReplayingProvider as ReplayingProvider,
+    record as record,
+    replay as replay,
+    request_key as request_key,
+)
 from clawft_trio.testing.screen import Screen as Screen
 from clawft_trio.testing.script import (
     BadJson as BadJson,

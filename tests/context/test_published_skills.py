@@ -180,3 +180,14 @@ async def test_a_long_skill_is_loaded_whole(tmp_path: Path) -> None:
     write_skill(tmp_path, "long", "Read this.\n" * 20_000)
     report = await Skills(FileCache(), user=tmp_path).load()
     assert len(report.skills[0].instructions) == 219_999 and report.problems == ()
+
+
+async def test_a_skill_may_be_a_link_to_another_folder_of_the_workspace_and_to_none_outside(tmp_path: Path) -> None:
+    workspace, outside = tmp_path / "workspace", tmp_path / "outside"
+    write_skill(workspace / ".agents" / "skills", "shared")
+    write_skill(outside, "secret")
+    (workspace / ".claude" / "skills").mkdir(parents=True)
+    (workspace / ".claude" / "skills" / "shared").symlink_to("../../.agents/skills/shared")
+    (workspace / ".claude" / "skills" / "secret").symlink_to(outside / "secret")
+    skills = Skills(FileCache(), workspace=workspace / ".claude" / "skills", trust_workspace=True)
+    assert [skill.name for skill in (await skills.load()).skills] == ["shared"]

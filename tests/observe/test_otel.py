@@ -232,6 +232,7 @@ def test_an_mcp_tool_call_has_its_request_below_it_and_a_server_its_own_span() -
     assert dict(request.attributes) == {
         "mcp.method.name": "tools/call",
         "clawft.mcp.server": "files",
+        "gen_ai.operation.name": "execute_tool",
         "gen_ai.tool.name": "read",
         "error.type": "timeout",
         "gen_ai.conversation.id": "s",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -76,6 +77,8 @@ VALUES = {
     Decimal | None: st.none() | st.decimals(0, 1000, places=6),
     InboundMessage | OutboundMessage: inbound | outbound,
     OutboundMessage: outbound,
+    Mapping[str, int]: st.dictionaries(names, st.integers(0, 9), max_size=2),
+    Mapping[str, Any]: st.dictionaries(names, names | st.integers(0, 9) | st.booleans(), max_size=2),
     dict[str, Any]: st.dictionaries(names, names | st.integers(0, 9) | st.booleans(), max_size=2),
 }
 

@@ -1,0 +1,170 @@
+"""Recorded answers, and their replay."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from clawft_trio import ChatRequest, Message, Usage, complete, open_agent, tool
+from clawft_trio.errors import InvalidData, RateLimited
+from clawft_trio.testing import (
+    CallTool,
+    Fail,
+    Finish,
+    Hang,
+    NotRecorded,
+    Report,
+    Say,
+    ScriptedProvider,
+    Think,
+    Wait,
+    cancel_everywhere,
+    record,
+    replay,
+)
+
+
+@tool(mode="read_only")
+async def weather(city: str) -> str:
+    """The weather in a city."""
+    return "rain"
+
+
+def ask(text: str, **options: object) -> ChatRequest:
+    return ChatRequest([Message.user(text)], **options)  # type: ignore[arg-type]  # whichever option
+
+
+async def shown(provider: object, request: ChatRequest) -> tuple[list[tuple[float, object]], object]:
+    began, seen = trio.current_time(), []
+    response = await complete(provider, request, lambda event: seen.append((trio.current_time() - began, event)))  # type: ignore[arg-type]
+    return seen, response
+
+
+FULL = [
+    Think("hm"), Wait(0.5), Say("Hel"), Wait(0.25), Say("lo"), CallTool("weather", {"city": "Oslo"}, fragments=3),
+    Report(Usage(input_tokens=3, output_tokens=2)), Finish(usage=Usage(input_tokens=3, output_tokens=2)),
+]  # fmt: skip
+
+
+async def test_a_replay_shows_the_same_pieces_at_the_same_times(tmp_path: Path, autojump_clock: MockClock) -> None:
+    file = tmp_path / "a.jsonl"
+    events, response = await shown(record(ScriptedProvider(FULL), file), ask("q"))
+    again, replayed = await shown(replay(file), ask("q"))
+    assert again == [(pytest.approx(at), event) for at, event in events] and len(events) > 6
+    for name in ("text", "reasoning", "tool_calls", "usage", "finish_reason", "id"):
+        assert getattr(replayed, name) == getattr(response, name)
+
+
+async def test_without_times_a_replay_takes_none(tmp_path: Path, autojump_clock: MockClock) -> None:
+    file = tmp_path / "a.jsonl"
+    await shown(record(ScriptedProvider(FULL), file), ask("q"))
+    events, _ = await shown(replay(file, timed=False), ask("q"))
+    assert {at for at, _ in events} == {0.0}
+
+
+async def test_a_conversation_with_tools_is_replayed_by_an_agent(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    model = ScriptedProvider.using_tools(CallTool("weather", {"city": "Oslo"}), then="Wear a coat.")
+    for provider in (record(model, file), None):
+        used = replay(file) if provider is None else provider
+        async with open_agent(["s/m"], providers={"s": used}, tools=[weather]) as agent:
+            reply = await agent.ask("What do I wear?")
+        assert (reply.text, [result.text for result in reply.tools]) == ("Wear a coat.", ["rain"])
+    assert model.calls == 2
+
+
+async def test_equal_requests_are_answered_in_their_order_and_the_last_repeats(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    file = tmp_path / "a.jsonl"
+    model = record(ScriptedProvider([Say("one"), Finish()], [Say("two"), Finish()]), file)
+    for _ in range(2):
+        await complete(model, ask("q"))
+    player = replay(file)
+    assert [(await complete(player, ask("q"))).text for _ in range(3)] == ["one", "two", "two"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "named"),
+    [
+        (ask("other"), '"text": "other"'),
+        (ask("q", temperature=0.5), '+ "temperature": 0.5'),
+        (ask("q", model="m2"), '+ "model": "m2"'),
+        (ask("q", max_tokens=5), '+ "max_tokens": 5'),
+    ],
+)
+async def test_a_request_that_was_not_recorded_is_named_with_its_difference(
+    tmp_path: Path, autojump_clock: MockClock, request_: ChatRequest, named: str
+) -> None:
+    file = tmp_path / "a.jsonl"
+    model = record(ScriptedProvider.saying("ok"), file)
+    await complete(model, ask("something quite different, and long"))
+    await complete(model, ask("q"))
+    with pytest.raises(NotRecorded) as caught:
+        await complete(replay(file), request_)
+    assert named in caught.value.difference
+    assert "of 2" in str(caught.value) and str(file) in str(caught.value)
+
+
+async def test_a_key_of_ones_own_decides_which_requests_are_the_same(tmp_path: Path, autojump_clock: MockClock) -> None:
+    def last(request: ChatRequest) -> str:
+        return request.messages[-1].text
+
+    file = tmp_path / "a.jsonl"
+    await complete(record(ScriptedProvider.saying("ok"), file, key=last), ask("q"))
+    assert (await complete(replay(file, key=last), ask("q", temperature=1.0))).text == "ok"
+
+
+async def test_secrets_are_masked_in_the_file_and_still_match(tmp_path: Path, autojump_clock: MockClock) -> None:
+    secret = "sk-proj-" + "a1B2c3D4" * 5
+    file = tmp_path / "a.jsonl"
+    model = record(ScriptedProvider([Say(f"your key is {secret}"), Finish()]), file)
+    request = ask(f"my key is {secret}", extra={"api_key": secret})
+    await complete(model, request)
+    assert secret not in file.read_text()
+    assert "your key is" in (await complete(replay(file), request)).text
+
+
+async def test_an_error_is_replayed_with_its_class_and_fields(tmp_path: Path, autojump_clock: MockClock) -> None:
+    file = tmp_path / "a.jsonl"
+    model = record(
+        ScriptedProvider([Say("x"), Wait(2), Fail(RateLimited("slow down", retry_after=7.0, status=429))]), file
+    )
+    for provider in (model, None):
+        began = trio.current_time()
+        with pytest.raises(RateLimited) as caught:
+            await complete(replay(file) if provider is None else provider, ask("q"))
+        assert (caught.value.retry_after, caught.value.status) == (7.0, 429)
+        assert trio.current_time() - began == pytest.approx(2)
+
+
+async def test_a_cancelled_call_is_not_recorded(tmp_path: Path, autojump_clock: MockClock) -> None:
+    file = tmp_path / "a.jsonl"
+    model = record(ScriptedProvider([Say("x"), Hang()]), file)
+    with trio.move_on_after(1):
+        await complete(model, ask("q"))
+    assert not file.exists()
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"provider": "p", "request": 1, "seconds": 1, "events": []}'])
+def test_a_file_that_is_no_recording_is_refused_with_its_line(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text(text + "\n")
+    with pytest.raises(InvalidData, match=r"a\.jsonl:1"):
+        replay(file)
+
+
+async def test_a_replay_cancelled_anywhere_leaves_nothing(tmp_path: Path, autojump_clock: MockClock) -> None:
+    file = tmp_path / "a.jsonl"
+    await complete(record(ScriptedProvider(FULL), file), ask("q"))
+
+    async def operation() -> None:
+        await complete(replay(file), ask("q"))
+
+    async def check() -> None:
+        await trio.lowlevel.checkpoint()
+
+    assert await cancel_everywhere(operation, check) > 5
