@@ -64,6 +64,7 @@ if TYPE_CHECKING:
         ToolCall as ToolCall,
         ToolCallDelta as ToolCallDelta,
         ToolCallReady as ToolCallReady,
+        ToolCallSealed as ToolCallSealed,
         ToolSpec as ToolSpec,
         UsageReport as UsageReport,
     )
@@ -203,7 +204,7 @@ _HOMES = {
     "bus": "BusConfig Channel MessageBus open_bus serve_channel",
     "chat": """
         Call ChatRequest ChatResponse Citation Discarded Image Message Opaque Provider ReasoningDelta Reset
-        StreamEvent Text TextDelta ToolCall ToolCallDelta ToolCallReady ToolSpec UsageReport
+        StreamEvent Text TextDelta ToolCall ToolCallDelta ToolCallReady ToolCallSealed ToolSpec UsageReport
     """,
     "config": "Config load_config parse_config",
     "context": "ContextBuilder Memory Skills",
