@@ -1,7 +1,7 @@
-"""The runtime for LLM agents on trio whose answers must get through.
+"""A library for LLM agents on trio whose answers must arrive.
 
-Everything here lives in a room of its own and is only named here. A name is looked up when it is first asked for:
-`import clawft_trio` costs what trio and httpx cost, and a program that wants the strategies alone does not pay for the
+Every public name is defined in a subpackage and listed here. A name is imported when it is first used: `import
+clawft_trio` costs what trio and httpx cost, and a program that uses the strategies alone does not load the
 multiplexer.
 """
 
@@ -131,6 +131,7 @@ if TYPE_CHECKING:
     from clawft_trio.mcp import (
         HttpServer as HttpServer,
         McpClient as McpClient,
+        McpServer as McpServer,
         StdioServer as StdioServer,
         StreamServer as StreamServer,
         ToolServer as ToolServer,
@@ -138,6 +139,7 @@ if TYPE_CHECKING:
         open_mcp as open_mcp,
         open_toolset as open_toolset,
         serve_mcp as serve_mcp,
+        serve_mcp_http as serve_mcp_http,
         wrap_mcp as wrap_mcp,
     )
     from clawft_trio.messages import (
@@ -218,7 +220,8 @@ _HOMES = {
     "files": "FileCache",
     "llm": "Anthropic OpenAICompatible OpenAIResponses StreamCallback complete open_stream provider_named",
     "mcp": """
-        HttpServer McpClient StdioServer StreamServer ToolServer connect_mcp open_mcp open_toolset serve_mcp wrap_mcp
+        HttpServer McpClient McpServer StdioServer StreamServer ToolServer connect_mcp open_mcp open_toolset serve_mcp
+        serve_mcp_http wrap_mcp
     """,
     "messages": "InboundMessage OutboundMessage",
     "net": "AddressPolicy Clocks HttpEndpoint SSEDecoder",
@@ -231,10 +234,13 @@ _HOMES = {
     "store": "Store open_store",
     "tools": "PathLocks Tool ToolResult ToolContext ToolRegistry tool",
 }
-_HOME_OF = {name: f"clawft_trio.{room}" for room, names in _HOMES.items() for name in names.split()}
+_HOME_OF = {name: f"clawft_trio.{package}" for package, names in _HOMES.items() for name in names.split()}
+
+# For `from clawft_trio import *`, which loads everything that is named here.
+__all__ = sorted(_HOME_OF)  # noqa: PLE0605
 _RENAMED = {"Answer": "TurnStream", "ToolAnswer": "ToolResult"}
 
-if not TYPE_CHECKING:  # with it in sight, a checker would take any name for one of ours
+if not TYPE_CHECKING:  # a type checker that sees it accepts any name
 
     def __getattr__(name: str) -> object:
         if name == "__version__":

@@ -22,6 +22,12 @@ from clawft_trio.agent.open_agent import (
     open_agent as open_agent,
     serve_agent as serve_agent,
 )
+from clawft_trio.agent.options import AgentOptions as AgentOptions
+from clawft_trio.agent.served import (
+    agent_server as agent_server,
+    ask_tool as ask_tool,
+    skill_prompts as skill_prompts,
+)
 from clawft_trio.agent.sessions import MemorySessions as MemorySessions, Sessions as Sessions
 from clawft_trio.agent.subagent import (
     AgentTool as AgentTool,

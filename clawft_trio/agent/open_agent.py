@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, Unpack
 
 import attrs
 import trio
@@ -14,6 +14,7 @@ import trio
 from clawft_trio.agent.agent import Agent, AgentParts
 from clawft_trio.agent.background import open_background
 from clawft_trio.agent.bus_turn import BusTurn
+from clawft_trio.agent.durable_asks import ASK_MIGRATIONS, DurableAsks
 from clawft_trio.agent.from_config import (
     builtin_policy,
     mcp_servers,
@@ -26,20 +27,20 @@ from clawft_trio.agent.from_config import (
 )
 from clawft_trio.agent.journal import MIGRATIONS as JOURNAL_MIGRATIONS, Journal
 from clawft_trio.agent.loop import AgentLoop
+from clawft_trio.agent.options import AgentOptions, check_options
 from clawft_trio.agent.providers import open_providers
 from clawft_trio.agent.session_window import WHOLE_RESULT
 from clawft_trio.agent.sessions import MIGRATIONS as SESSION_MIGRATIONS, Sessions
 from clawft_trio.agent.subagent import AgentTool, SubAgent, SubAgents, models_of
 from clawft_trio.agent.turn import Turns
 from clawft_trio.agent.turn_context import LoopPolicy
-from clawft_trio.agent.turn_types import TurnPolicy
 from clawft_trio.bus import Channel, LeasedUndelivered, MessageBus, StoredUndelivered, open_bus, serve_channel
 from clawft_trio.chat import Provider
 from clawft_trio.config import Config, load_config
 from clawft_trio.context import ContextBuilder, Memory, Skills, memory_tools, skill_tool
 from clawft_trio.costs import MIGRATIONS as COST_MIGRATIONS, CostTracker, Metered
 from clawft_trio.files import FileCache
-from clawft_trio.mcp import McpOptions, ToolServer, open_toolset
+from clawft_trio.mcp import ToolServer, open_toolset
 from clawft_trio.mcp.connect import Server
 from clawft_trio.mcp.tool_pinning import PIN_MIGRATIONS, StoredPins
 from clawft_trio.nursery import cleanup_scope, open_hidden_nursery
@@ -64,10 +65,10 @@ from clawft_trio.pipeline.tokens import request_tokens
 from clawft_trio.resilience import Failover, Policy, Resilient, RetryBudget
 from clawft_trio.store import open_store
 from clawft_trio.store.ownership import open_ownership
-from clawft_trio.tools import Approve, FanOutPolicy, Tool, ToolRegistry
+from clawft_trio.tools import FanOutPolicy, Tool, ToolRegistry
 from clawft_trio.tools.builtin import BuiltinPolicy, register_builtins
 
-MIGRATIONS = (*SESSION_MIGRATIONS, *JOURNAL_MIGRATIONS, *COST_MIGRATIONS, *PIN_MIGRATIONS)
+MIGRATIONS = (*SESSION_MIGRATIONS, *JOURNAL_MIGRATIONS, *ASK_MIGRATIONS, *COST_MIGRATIONS, *PIN_MIGRATIONS)
 """The schema of an agent's store."""
 
 
@@ -77,49 +78,41 @@ async def open_agent(
     *,
     tools: Iterable[Tool | SubAgent] = (),
     mcp: Mapping[str, Server | ToolServer] | None = None,
-    mcp_options: McpOptions | None = None,
     workspace: str | Path | None = None,
     config: Config | str | Path | None = None,
     store: str | Path | None = None,
     providers: Mapping[str, Provider] | None = None,
-    make_provider: Callable[[str], Provider] | None = None,
-    policy: Policy | None = None,
-    turn: TurnPolicy | None = None,
-    loop: LoopPolicy | None = None,
-    builtins: BuiltinPolicy | None = None,
-    approve: Approve | None = None,
     channels: Iterable[Channel] = (),
     observers: Iterable[Observer] = (),
+    **options: Unpack[AgentOptions],
 ) -> AsyncGenerator[Agent, None]:
     """Open everything an agent needs, for the length of the block.
 
     Args:
-      models: `provider/model`, in order of preference. The first that answers, answers. None given: the config's.
+      models: `provider/model`, in order of preference. The first that answers is used. None given: those of the config.
       tools: what the model may call: tools, sub-agents (`subagent`), and other agents (`Agent.as_tool`).
       mcp: MCP servers by name, each a command or more; their tools are offered as `name__tool`.
-      mcp_options: how its clients behave, and what servers may ask of this side (`Host`); by default nothing.
-      workspace: a folder. Its SOUL.md, AGENTS.md and the like tell the model who it is; its file tools cannot leave
-        it. None: the config's, or neither.
-      config: a configuration, or the path of one. What is given here besides goes before what it says.
+      workspace: a folder. Its SOUL.md, AGENTS.md and the like become the system prompt; its file tools cannot leave
+        it. None: the folder of the config, if it names one.
+      config: a configuration, or the path of one. Arguments given here take precedence over it.
       store: the file in which sessions, the journal and undelivered replies are kept; None keeps them in memory.
       providers: providers by the name before the slash, used as they are; others are made by *make_provider*.
-      make_provider: makes a provider by its name; by default from the config and the catalog.
-      policy: the strategies around each target; by default `Config.policy_of` its provider.
-      turn: what bounds a turn.
-      loop: how many turns run at once for messages of the bus.
-      builtins: which built-in tools the workspace gets.
-      approve: asked before every call that may change something.
       channels: adapters to messengers; they are served with the bus.
-      observers: told everything; see `clawft_trio.observe`.
+      observers: get every event; see `clawft_trio.observe`.
+      options: the keys of `AgentOptions`: `approve`, `builtins`, `loop`, `make_provider`, `mcp_options`, `policy`,
+        `turn`.
 
     Raises:
       NotConfigured: a model names an unknown provider, or its key is missing.
       ConfigError: the configuration does not fit.
       StoreError: the store cannot be used.
-      TypeError: *models* is one string, or a tool is not made by `@tool`.
+      TypeError: *models* is one string, a tool is not made by `@tool`, or an option is unknown.
 
     Cancellation: everything is cancelled, waited for and closed, each within its grace.
     """
+    check_options(options)
+    turn, loop, approve = options.get("turn"), options.get("loop"), options.get("approve")
+    make_provider, builtins = options.get("make_provider"), options.get("builtins")
     if isinstance(models, str):
         raise TypeError(f"models are a list: [{models!r}]")
     settings = config if isinstance(config, Config) else Config() if config is None else await load_config(config)
@@ -127,7 +120,7 @@ async def open_agent(
         config=settings,
         models=tuple(models) or settings.models,
         workspace=Path(workspace) if workspace is not None else settings.agents.defaults.workspace,
-        policy=policy,
+        policy=options.get("policy"),
         observer=fan_out(observers),
     )
     given = tuple(tools)
@@ -151,7 +144,7 @@ async def open_agent(
         open_toolset(
             {**mcp_servers(settings), **(mcp or {})},
             registry,
-            options=mcp_options,
+            options=options.get("mcp_options"),
             pins=StoredPins(kept),
             observer=plan.observer,
         ) as toolset,
@@ -194,9 +187,11 @@ async def open_agent(
             store=kept,
             costs=tracker,
             permissions=plan.permissions,
+            asks=None if journal is None or ownership is None else DurableAsks(journal, ownership),
         )
-        async with _serving(agent_loop, bus, channels):
-            yield Agent(parts, plan.observer)
+        async with _serving(agent_loop, bus, channels), open_hidden_nursery() as streams:
+            yield Agent(parts, plan.observer, streams)
+            streams.cancel_scope.cancel(reason="agent closed")
 
 
 async def serve_agent(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from decimal import Decimal
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from clawft_trio.agent import Agent, open_agent, serve_agent
+from clawft_trio.agent import Agent, AgentOptions, open_agent, serve_agent
 from clawft_trio.agent.turn_types import RoundStarted, ToolsAnswered, TurnPolicy
 from clawft_trio.attempts import Usage
 from clawft_trio.chat import Reset, TextDelta
@@ -293,3 +294,19 @@ async def test_what_an_answer_cost_is_in_the_reply_and_in_the_ledger(tmp_path: P
     assert [(entry.sender, entry.turn, entry.certainty, entry.cost) for entry in entries] == [
         ("local:ana", reply.turn_id, "exact", Decimal("0.006"))
     ]
+
+
+async def test_an_unknown_option_is_refused_with_the_known_ones() -> None:
+    for wrong in ("tunr", "max_tokens"):
+        with pytest.raises(TypeError, match=rf"no option '{wrong}'; its options are approve, builtins, .*turn"):
+            async with open_agent(["p/m"], providers={"p": ScriptedProvider([])}, **{wrong: None}):  # type: ignore[arg-type]
+                pass
+
+
+def test_open_agent_has_ten_named_parameters_and_documented_options() -> None:
+    parameters = inspect.signature(open_agent).parameters.values()
+    assert len([one for one in parameters if one.kind is not inspect.Parameter.VAR_KEYWORD]) <= 10
+    assert inspect.getdoc(AgentOptions) is not None
+    for option in AgentOptions.__annotations__:
+        assert f"      {option}: " in (AgentOptions.__doc__ or "")
+        assert f"`{option}`" in (open_agent.__doc__ or "")
