@@ -171,7 +171,9 @@ class EarlyCalls:
         Cancellation: every call is cancelled and awaited.
         """
         await self._stop_feeding()
-        adopted = [call.id for call in calls if (one := self._started.get(call.id)) is not None and one.job.call == call]
+        adopted = [
+            call.id for call in calls if (one := self._started.get(call.id)) is not None and one.job.call == call
+        ]
         await self._drop([one for name, one in self._started.items() if name not in adopted])
         for call_id in adopted:
             await self._journal.adopt(call_id)
