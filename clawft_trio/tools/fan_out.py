@@ -210,7 +210,7 @@ class FanOut:
         """
         named = [(job, paths) for job in jobs if (paths := _paths(job, self.context.workspace))]
         if named:
-            await trio.to_thread.run_sync(_want_paths, named)
+            await trio.to_thread.run_sync(_want_paths, named, limiter=self.locks.threads)
 
     # --- one call ------------------------------------------------------------------------------------------
 

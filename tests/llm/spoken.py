@@ -12,11 +12,11 @@ from clawft_trio.chat import ReasoningDelta, TextDelta, ToolCallDelta, ToolCallR
 from clawft_trio.llm.anthropic_response import AnthropicResponseReader
 from clawft_trio.llm.openai_response import OpenAIResponseReader
 from clawft_trio.llm.response_builder import ResponseBuilder, closing_events
-from clawft_trio.llm.responses_response import ResponsesReading
+from clawft_trio.llm.responses_response import ResponsesResponseReader
 from clawft_trio.testing.dialects import DialectSetting, writer
 from clawft_trio.testing.script import CallTool, Finish, Pings, Preamble, Report, Say, Think
 
-READINGS = {"openai": OpenAIResponseReader, "anthropic": AnthropicResponseReader, "responses": ResponsesReading}
+READINGS = {"openai": OpenAIResponseReader, "anthropic": AnthropicResponseReader, "responses": ResponsesResponseReader}
 
 
 def reading(dialect, **options):
