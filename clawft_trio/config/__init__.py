@@ -28,8 +28,10 @@ from clawft_trio.config.structuring import Secret as Secret
 __all__ = [
     "AgentDefaults",
     "AgentsConfig",
+    "CommandPolicyConfig",
     "Config",
     "CostBudgets",
+    "ExecConfig",
     "McpServerConfig",
     "MemoryConfig",
     "PipelineConfig",
@@ -40,6 +42,8 @@ __all__ = [
     "SkillsConfig",
     "TimeoutsConfig",
     "ToolsConfig",
+    "UrlPolicyConfig",
     "load_config",
     "parse_config",
+    "with_mcp_files",
 ]
