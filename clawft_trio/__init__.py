@@ -130,6 +130,7 @@ if TYPE_CHECKING:
     from clawft_trio.mcp import (
         HttpServer as HttpServer,
         McpClient as McpClient,
+        McpServer as McpServer,
         StdioServer as StdioServer,
         StreamServer as StreamServer,
         ToolServer as ToolServer,
@@ -137,6 +138,7 @@ if TYPE_CHECKING:
         open_mcp as open_mcp,
         open_toolset as open_toolset,
         serve_mcp as serve_mcp,
+        serve_mcp_http as serve_mcp_http,
         wrap_mcp as wrap_mcp,
     )
     from clawft_trio.messages import (
@@ -217,7 +219,8 @@ _HOMES = {
     "files": "FileCache",
     "llm": "Anthropic OpenAICompatible OpenAIResponses StreamCallback complete open_stream provider_named",
     "mcp": """
-        HttpServer McpClient StdioServer StreamServer ToolServer connect_mcp open_mcp open_toolset serve_mcp wrap_mcp
+        HttpServer McpClient McpServer StdioServer StreamServer ToolServer connect_mcp open_mcp open_toolset serve_mcp
+        serve_mcp_http wrap_mcp
     """,
     "messages": "InboundMessage OutboundMessage",
     "net": "AddressPolicy Clocks HttpEndpoint SSEDecoder",

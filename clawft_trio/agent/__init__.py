@@ -23,6 +23,11 @@ from clawft_trio.agent.open_agent import (
     serve_agent as serve_agent,
 )
 from clawft_trio.agent.options import AgentOptions as AgentOptions
+from clawft_trio.agent.served import (
+    agent_server as agent_server,
+    ask_tool as ask_tool,
+    skill_prompts as skill_prompts,
+)
 from clawft_trio.agent.sessions import MemorySessions as MemorySessions, Sessions as Sessions
 from clawft_trio.agent.subagent import (
     AgentTool as AgentTool,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from clawft_trio.config.structuring import structure_config
 from clawft_trio.errors import ConfigError, InvalidData, Problem
 from clawft_trio.llm import KNOWN
 from clawft_trio.pipeline.validation import routing_problems
+from clawft_trio.similar import closest
 
 MAX_SIZE = 1 << 20
 """Bytes: a hundred times any configuration that was written by hand."""
@@ -118,7 +118,7 @@ def _models_nobody_has(config: Config) -> Iterator[Problem]:
         if not (provider and slash and name):
             yield Problem(path, f'expected "provider/model", got "{model}"')
         elif provider not in _providers(config):
-            close = difflib.get_close_matches(provider, _providers(config), n=1)
+            close = closest(provider, _providers(config))
             yield Problem(path, f"unknown provider {provider!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
 
 
