@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -27,8 +28,6 @@ def name_of(guide: Path) -> str:
 
 @pytest.mark.parametrize("guide", GUIDES, ids=name_of)
 def test_every_example_runs(guide: Path) -> None:
-    import json
-
     examples = re.findall(r"(?<!<!-- needs a key -->\n)```python\n(.*?)```", guide.read_text("utf-8"), re.DOTALL)
     assert examples, "a guide has examples"
     done = subprocess.run(
