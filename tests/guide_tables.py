@@ -1,7 +1,7 @@
 """Reference tables in the guides, written from the classes they describe.
 
 A guide marks a table with `<!-- fields: clawft_trio.resilience.Retry -->`; the table below the mark is replaced by
-`python tests/guide_tables.py`. A test compares the guides with what this script writes.
+`python tests/guide_tables.py`. `<!-- providers -->` marks the table of known providers. A test compares the guides with what this script writes.
 """
 
 from __future__ import annotations
@@ -17,14 +17,28 @@ from typing import Any
 
 import attrs
 
+from clawft_trio.llm import KNOWN
+
 ROOT = Path(__file__).parents[1]
 GUIDES = sorted(ROOT.glob("clawft_trio/*/README.md"))
+_PROVIDERS = re.compile(r"(<!-- providers -->\n)((?:\|.*\n)*)")
 _MARK = re.compile(r"(<!-- fields: ([\w.]+) -->\n)((?:\|.*\n)*)")
 
 
 def with_tables(text: str) -> str:
     """*text* with every marked table as the code has it now."""
-    return _MARK.sub(lambda found: found[1] + table(found[2]), text)
+    text = _MARK.sub(lambda found: found[1] + table(found[2]), text)
+    return _PROVIDERS.sub(lambda found: found[1] + providers(), text)
+
+
+def providers() -> str:
+    """The known providers as a Markdown table."""
+    rows = ["| name | API | key | address |", "|---|---|---|---|"]
+    for name, spec in KNOWN.items():
+        keys = " or ".join(f"`{variable}`" for variable in spec.key_variables) + (" (if there is one)" * spec.local)
+        address = f"`{spec.base_url}`" if spec.base_url else " or ".join(f"`{name}`" for name in spec.url_variables)
+        rows.append(f"| `{name}` | {spec.dialect} | {keys} | {address} |")
+    return "\n".join(rows) + "\n"
 
 
 def table(name: str) -> str:
@@ -44,7 +58,8 @@ def _default(field: Any) -> str:
     if field.default is attrs.NOTHING:
         return "required"
     if isinstance(field.default, attrs.Factory):  # type: ignore[arg-type]
-        made = "" if field.default.takes_self else repr(field.default.factory())
+        # Only classes: another factory may need a running trio, or return what depends on the machine.
+        made = repr(field.default.factory()) if isinstance(field.default.factory, type) else ""
         return f"`{made}`" if made and len(made) < 40 and " at 0x" not in made else "made anew"
     shown = repr(field.default)
     return (
