@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-
 import attrs
-from rich.console import Console
 
 from clawft_trio.agent.turn_types import Reply
 from clawft_trio.attempts import AttemptRecord
 from clawft_trio.cli.agent import open_chosen
+from clawft_trio.cli.console import SafeConsole
 from clawft_trio.cli.options import Chosen
+from clawft_trio.cli.output import write_answer, write_json
 from clawft_trio.cli.tables import summary
 from clawft_trio.cli.transcript import Transcript
-from clawft_trio.codec import encode_json
 from clawft_trio.errors import ClawftError
 
 
@@ -38,12 +36,12 @@ async def ask(wanted: Ask) -> None:
         await _ask(wanted)
     except (ClawftError, OSError) as exc:
         if wanted.as_json:
-            _print_json({"error": error_as_json(exc)})
+            write_json({"error": error_as_json(exc)})
         raise
 
 
 async def _ask(wanted: Ask) -> None:
-    console = Console()
+    console = SafeConsole()
     transcript = Transcript(console)
     async with open_chosen(wanted.chosen, observers=[transcript.notice]) as agent:
         if console.is_terminal and not wanted.as_json:
@@ -53,12 +51,12 @@ async def _ask(wanted: Ask) -> None:
             # Whoever reads the other end of a pipe cannot take anything back.
             reply = await agent.ask(wanted.question)
             if not wanted.as_json:
-                sys.stdout.write(f"{reply.text}\n")
+                write_answer(f"{reply.text}\n")
     if wanted.as_json:
         # Only now: what goes wrong on closing would make a second object.
-        _print_json(as_json(reply))
+        write_json(as_json(reply))
         return
-    Console(stderr=True).print(summary(reply), style="dim")
+    SafeConsole(stderr=True).print(summary(reply), style="dim")
 
 
 def as_json(reply: Reply) -> dict[str, object]:
@@ -91,7 +89,3 @@ def _attempt(record: AttemptRecord) -> dict[str, object]:
         "seconds": round(record.latency.total, 4),
         "error": None if record.error is None else type(record.error).__name__,
     }
-
-
-def _print_json(value: object) -> None:
-    sys.stdout.write(encode_json(value).decode() + "\n")

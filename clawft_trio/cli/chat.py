@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import attrs
 import trio
-from rich.console import Console
 
 from clawft_trio.cli.agent import open_chosen
+from clawft_trio.cli.console import SafeConsole
 from clawft_trio.cli.conversation import Conversation, new_name
 from clawft_trio.cli.errors import explain
 from clawft_trio.cli.options import Chosen
@@ -43,7 +43,7 @@ async def chat(wanted: Chat) -> bool:
     """
     if wanted.session and wanted.chosen.store is None:
         raise NotConfigured("--session goes on with what --store FILE keeps: name that file, too")
-    console = Console(highlight=False)
+    console = SafeConsole()
     at_terminal = read_stdin().isatty() and console.is_terminal
     transcript = Transcript(console) if console.is_terminal else None
     observers = [] if transcript is None else [transcript.notice]
@@ -136,4 +136,4 @@ class _Talk:
         return line
 
     def _hint(self, text: str) -> None:
-        self._conversation.console.print(text, style="dim", markup=False)
+        self._conversation.console.print(text, style="dim")

@@ -8,14 +8,13 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from clawft_trio.cli.output import write_status
 from clawft_trio.nursery import open_hidden_nursery
 
 SHOW_AFTER = 1.0
 """Seconds without a word: what is faster needs none."""
 
 _STEP = 0.25
-
-_ERASE = "\r\x1b[K"
 
 
 @asynccontextmanager
@@ -44,12 +43,7 @@ async def _say(what: str, saying: trio.CancelScope) -> None:
         await trio.sleep(SHOW_AFTER)
         try:
             while True:
-                _write(f"{_ERASE}{what} … {trio.current_time() - started:.0f} s")
+                write_status(f"{what} … {trio.current_time() - started:.0f} s")
                 await trio.sleep(_STEP)
         finally:
-            _write(_ERASE)
-
-
-def _write(text: str) -> None:
-    sys.stderr.write(text)
-    sys.stderr.flush()
+            write_status("")

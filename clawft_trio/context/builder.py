@@ -64,6 +64,7 @@ class ContextBuilder:
     ) -> None:
         self._workspace = os.fspath(workspace)
         self._cache = cache if cache is not None else FileCache()
+        self._cache.confine(self._workspace)
         self._skills = skills
         self._memory = memory
         self._introduction = introduction

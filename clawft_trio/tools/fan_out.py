@@ -191,7 +191,7 @@ class FanOut:
         """Find out what each call will lock: one trip to a thread for all paths of the turn."""
         named = [(job, paths) for job in jobs if (paths := _paths(job, self.context.workspace))]
         if named:
-            await trio.to_thread.run_sync(_want_paths, named)
+            await trio.to_thread.run_sync(_want_paths, named, limiter=self.locks.threads)
 
     # --- one call ------------------------------------------------------------------------------------------
 

@@ -141,6 +141,10 @@ class LockRequest:
         )
 
 
+_PATH_THREADS = 8
+"""Threads that resolve paths at once, for all turns. Resolving takes microseconds, except on a mount that hangs."""
+
+
 class PathLocks:
     """Read and write locks on paths, fair and free of deadlock.
 
@@ -149,6 +153,8 @@ class PathLocks:
     """
 
     def __init__(self) -> None:
+        #: for resolving paths: work that may hang on a dead mount, and must not take the threads of tools
+        self.threads: trio.CapacityLimiter = trio.CapacityLimiter(_PATH_THREADS)
         self._root = _Node()
         self._number = 0
         # In the order of their coming.
@@ -273,7 +279,9 @@ class HeldLock:
 
         Cancellation: the queue is left; nothing is held.
         """
-        keys = await trio.to_thread.run_sync(path_keys, [path for path, _ in self._paths], self._root)
+        keys = await trio.to_thread.run_sync(
+            path_keys, [path for path, _ in self._paths], self._root, limiter=self._locks.threads
+        )
         request = self._locks.request([(key, mode) for key, (_, mode) in zip(keys, self._paths, strict=True)])
         waited = 0.0
         if not request.granted:

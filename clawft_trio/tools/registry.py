@@ -36,7 +36,8 @@ class ToolRegistry:
       tools: what to begin with.
       policy: what bounds the calls.
       approve: asked before every call that may change something; None asks nobody.
-      threads: synchronous tools that run at once, in all turns together.
+      threads: synchronous tools that run at once, in all turns together; half of them for one sender, a quarter for
+        one turn.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class ToolRegistry:
         *,
         policy: FanOutPolicy | None = None,
         approve: Approve | None = None,
-        threads: int = 16,
+        threads: int = 32,
     ) -> None:
         self.policy: FanOutPolicy = FanOutPolicy() if policy is None else policy
         self.approve: Approve | None = approve
