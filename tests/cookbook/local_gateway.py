@@ -14,7 +14,8 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from clawft_trio import ChatRequest, Clocks, Message, Provider, complete, provider_named, resilient_chain
+from clawft_trio import ChatRequest, Message, Provider, complete, provider_named, resilient_chain
+from clawft_trio.net import Clocks
 from clawft_trio.testing import Finish, ResetConnection, Say, Screen, Wait, open_fault_server
 
 

@@ -14,7 +14,8 @@ import attrs
 import trio
 import trio.testing
 
-from clawft_trio import Agent, InvalidAnswer, Provider, ServerError, open_agent, subagent, tool
+from clawft_trio import Agent, InvalidAnswer, Provider, open_agent, subagent, tool
+from clawft_trio.errors import ServerError
 from clawft_trio.testing import CallTool, Fail, Finish, Say, ScriptedProvider, cancel_everywhere
 
 PAGES = {"oslo": "Oslo has 717 710 inhabitants (2024).", "bergen": "Bergen has 291 940 inhabitants (2024)."}
