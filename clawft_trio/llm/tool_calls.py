@@ -1,8 +1,8 @@
-"""Fragments of tool calls to whole ones.
+"""Assembles tool calls from their fragments.
 
 `index` is missing from some servers, zero for every call from others; `id` comes with the first fragment, with every
 one, late, empty, twice or never. So neither is trusted alone: a fragment continues a call unless something in it
-says that another has begun.
+marks the start of another one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 
 from clawft_trio.chat import ChatRequest, ToolCall, ToolCallDelta, ToolCallReady, growing_text
 
-# A provider that begins more calls than this in one answer is broken, and memory is ours.
+# Bounds memory: a provider that begins more calls than this in one answer is broken.
 MAX_CALLS = 512
 
 
@@ -26,7 +26,7 @@ _MOST_PARSED = 64 * 1024
 
 @attrs.define(eq=False)
 class _Growing:
-    """One tool call whose fragments are still arriving."""
+    """One tool call while its fragments arrive."""
 
     position: int
     id: str = ""
@@ -85,12 +85,12 @@ class ToolCallAssembler:
     def __bool__(self) -> bool:
         return bool(self._calls)
 
-    def add(self, *, index: int | None, id: str, name: str, arguments: str) -> ToolCallDelta:  # noqa: A002 - the wire's word
-        """Take in one fragment and say which call it belongs to.
+    def add(self, *, index: int | None, id: str, name: str, arguments: str) -> ToolCallDelta:  # noqa: A002 - the name on the wire
+        """Add one fragment and return the event for the call that it belongs to.
 
         Args:
-          index: what the wire says; None when it says nothing.
-          id: empty when the wire says nothing.
+          index: as it was sent; None when it is missing.
+          id: empty when it is missing.
           name: the same.
           arguments: the next piece of the JSON text.
 
@@ -140,7 +140,7 @@ class ToolCallAssembler:
             return known
         if id_ and index is not None:
             return None
-        # Arguments that say nothing of where they belong, or something that was never said before.
+        # Arguments without an index or id, or with an unknown one.
         return self._calls[-1]
 
     def late_fragments(self) -> list[ToolCallDelta]:
@@ -152,7 +152,7 @@ class ToolCallAssembler:
         """The calls so far, in order, arguments as they came, each with an id of its own.
 
         Args:
-          whole: nothing is missing. Arguments that are blank all the same stand for none, and become `{}`.
+          whole: nothing is missing. Blank arguments then mean none, and become `{}`.
         """
         blank = "{}" if whole else ""
         return tuple(

@@ -31,7 +31,7 @@ from clawft_trio.llm.conform.schemas import LegalSchema, TooLarge, legal_schema
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 _REMEMBERED = 512
-"""Schemas whose legal form is kept: as many as a large agent has tools."""
+"""Most schemas cached in their legal form: as many as a large agent has tools."""
 
 
 @attrs.frozen(kw_only=True)
@@ -233,7 +233,7 @@ def _legal_messages(
     ids = CallIds(rules)
     legal: list[Message] = []
     changed = False
-    # The ids of the calls whose results come next, in call order: `mend` has seen to that.
+    # The ids of the calls with results that come next, in call order: `mend` has ensured that.
     following: list[str] = []
     for message in messages:
         fresh = legal_content(message, rules, origin, changes)
