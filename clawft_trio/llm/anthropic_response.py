@@ -125,7 +125,7 @@ class AnthropicResponseReader:
             elif not isinstance(message.get("content"), list | str):
                 self._violate("the answer has no content")
             else:
-                self._take_message({"stop_reason": "end_turn"} | _without_null(message), out)
+                self._take_message(message | {"stop_reason": message.get("stop_reason") or "end_turn"}, out)
         except (NotDecodable, RecursionError) as exc:
             self._violate(f"the answer is not a message: {exc}")
         self.ended = True
