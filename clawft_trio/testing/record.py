@@ -34,6 +34,7 @@ from clawft_trio.chat import (
     TextDelta,
     ToolCallDelta,
     ToolCallReady,
+    ToolCallSealed,
     UsageReport,
 )
 from clawft_trio.codec import decode_json, encode_json, make_converter, structure
@@ -46,7 +47,7 @@ MAX_SIZE = 64 << 20
 _MOST_DIFFERENCES = 40
 """Lines of the difference in the error of a request that was not recorded."""
 
-Recordable: TypeAlias = TextDelta | ReasoningDelta | ToolCallDelta | ToolCallReady | UsageReport
+Recordable: TypeAlias = TextDelta | ReasoningDelta | ToolCallDelta | ToolCallSealed | ToolCallReady | UsageReport
 """Events that a recording holds. A `Reset` is none: what it retracts is left out."""
 
 RequestKey: TypeAlias = Callable[[ChatRequest], object]
