@@ -263,7 +263,8 @@ class AnthropicResponseReader:
     def _stop_block(self, index: int, out: list[StreamEvent]) -> None:
         self._add_text(self._halves.rest("text"), out)
         self._add_reasoning(self._halves.rest("thinking"), out)
-        self._open.pop(index, None)
+        if self._open.pop(index, None) == "tool_use":
+            out.extend(self.answer.calls.seal_at(index))
         kept = self._kept.pop(index, None)
         if kept is not None:
             self.answer.keep(opaque(DIALECT, kept.closed()), kept.size)

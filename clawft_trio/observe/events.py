@@ -124,7 +124,7 @@ class ToolEnded(Event):
     #: the id of the call
     tool_call_id: str
     #: what became of it
-    outcome: Literal["ok", "error", "timeout", "refused", "unknown", "invalid", "cancelled"]
+    outcome: Literal["ok", "error", "timeout", "refused", "unknown", "invalid", "cancelled", "discarded"]
     #: seconds
     duration: float
     #: why it failed
