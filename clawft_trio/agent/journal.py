@@ -43,7 +43,7 @@ from clawft_trio.chat import ChatResponse, ToolCall
 from clawft_trio.errors import OutcomeUnknown
 from clawft_trio.messages import InboundMessage, OutboundMessage, joined_key
 from clawft_trio.store import Connection, Durability, Store, Work
-from clawft_trio.store.leases import Lease, acquire, expire_ended, release
+from clawft_trio.store.leases import Lease, expire_ended, release
 from clawft_trio.store.ownership import Ownership, session_name
 from clawft_trio.tools import Tool, ToolResult
 from clawft_trio.tools.result import error_text
@@ -331,7 +331,7 @@ class Journal:
 
     def _claim_in(self, connection: Connection, session: str) -> tuple[Lease, tuple[bytes, int]] | None:
         assert self.ownership is not None
-        lease = acquire(connection, session_name(session), self.ownership.owner, self.ownership.length)
+        lease = self.ownership.acquire_in(connection, session_name(session))
         if lease is None:
             return None
         first = begin_next(connection, session)

@@ -22,7 +22,17 @@ from clawft_trio.agent.turn_context import LoopPolicy, LoopStatistics, Turn, Tur
 from clawft_trio.agent.turn_limiter import TurnLimiter, TurnSlot
 from clawft_trio.bus import MessageBus
 from clawft_trio.chat import unobserved
-from clawft_trio.errors import BusClosed, LeaseLost, StoreError, TurnCancelled, TurnInterrupted, TurnTimeout
+from clawft_trio.errors import (
+    BusClosed,
+    LeaseLost,
+    StoreClosed,
+    StoreCorrupt,
+    StoreError,
+    StoreReadOnly,
+    TurnCancelled,
+    TurnInterrupted,
+    TurnTimeout,
+)
 from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.observe import MessageDropped, Noted, Observer, Undeliverable, fan_out
@@ -376,8 +386,9 @@ class AgentLoop:
             with running.scope, trio.move_on_after(math.inf if limit is None else limit) as patience:
                 reply = await self._turn(message, context)
                 return outbound(message, "final", reply.content, reply.metadata, reply.media), "answered"
-        except Exception as exc:  # noqa: BLE001 - whatever a turn raises, its message gets a reply
+        except Exception as exc:  # noqa: BLE001 - a turn may raise anything, and its message gets a reply
             self._note_failure(context, exc)
+            running.lost = running.lost or self._is_resumable(exc)
             return failure_reply(message, exc), "failed"  # noqa: ASYNC910 - the turn was awaited
         except BaseExceptionGroup as group:
             # Cancelled from outside, and something broke on the way out: that is the turn's own affair.
@@ -388,6 +399,15 @@ class AgentLoop:
         if patience.cancelled_caught:
             return failure_reply(message, TurnTimeout(f"not answered within {limit} s")), "failed"
         return failure_reply(message, TurnCancelled(running.stopped or "stopped")), "cancelled"
+
+    def _is_resumable(self, error: Exception) -> bool:
+        """Whether the turn is left to its next run, which its steps in the journal make short.
+
+        A server that is away, or that crashed during a commit, is no reason to answer with an error; the number of
+        runs is bounded by `LoopPolicy.max_resumes`.
+        """
+        refused = isinstance(error, StoreCorrupt | StoreReadOnly | StoreClosed)
+        return self._shared is not None and self._shared.on_server and isinstance(error, StoreError) and not refused
 
     def _note_failure(self, context: TurnContext, error: BaseException) -> None:
         self._observer(Noted(room="agent", what="turn failed", details={"error": error}, turn_id=context.turn_id))

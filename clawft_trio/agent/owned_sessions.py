@@ -78,6 +78,11 @@ class OwnedSessions:
         prefix = session_name("")
         ownership.on_lost(lambda name: lost(name.removeprefix(prefix)) if name.startswith(prefix) else None)
 
+    @property
+    def on_server(self) -> bool:
+        """Whether the store is a database server, which can be away for a while."""
+        return self._ownership.store.engine == "postgresql"
+
     # --- messages ----------------------------------------------------------------------------------------
 
     async def accept(self, message: InboundMessage) -> bool:

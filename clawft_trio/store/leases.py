@@ -40,7 +40,7 @@ _ACQUIRE = """
     VALUES (?, ?, CAST(now_seconds() * 1000 AS BIGINT), now_seconds() + ?)
     ON CONFLICT (name) DO UPDATE SET
         token = CASE
-            WHEN leases.owner = excluded.owner THEN leases.token
+            WHEN leases.owner = excluded.owner AND ? = 1 THEN leases.token
             WHEN leases.token >= excluded.token THEN leases.token + 1
             ELSE excluded.token
         END,
@@ -67,9 +67,9 @@ class Lease:
 def acquire(connection: Connection, name: str, owner: str, length: float, *, again: bool = False) -> Lease | None:
     """Take the lease of *name* if it is free or expired or, with *again*, *owner*'s own already; else None.
 
-    Without *again*, of several tasks of one process only one takes it.
+    Without *again*, of several tasks of one process only one takes it, and the token changes with each acquisition.
     """
-    found = connection.execute(_ACQUIRE, (name, owner, length, int(again))).fetchone()
+    found = connection.execute(_ACQUIRE, (name, owner, length, int(again), int(again))).fetchone()
     return None if found is None else Lease(name, owner, found[0], length)
 
 

@@ -125,6 +125,16 @@ class Ownership:
             self.note(lease)
         return lease is not None
 
+    def acquire_in(self, connection: Connection, name: str) -> Lease | None:
+        """Take the lease of *name* inside a transaction, if no task of any process has it; `note` it after the commit.
+
+        A lease that this process holds is never taken, not even when it has expired because its renewal is late: it
+        is still valid, and the turn that works under it may end at any time.
+        """
+        if name in self._held:
+            return None
+        return acquire(connection, name, self.owner, self.length)
+
     async def release(self, name: str) -> None:
         """Free the lease of *name*, if it is held.
 
@@ -247,7 +257,8 @@ class Ownership:
                 _fenced(lease, pending, work), concurrent=True, durability=durability, repeatable=repeatable
             )
         except LeaseLost:
-            self.lose(lease.name)
+            if self._held.get(lease.name) == lease:
+                self.lose(lease.name)
             raise
         guarded.pending = [step for step in guarded.pending if step not in pending]
         return result

@@ -371,3 +371,36 @@ def test_different_parts_never_give_the_same_key(one: list[str], other: list[str
 @pytest.mark.parametrize("parts", [("telegram", "42"), ("cli", "room 1"), ("mail", "a@b.c")])
 def test_plain_keys_stay_as_they_are(parts: tuple[str, str]) -> None:
     assert joined_key(*parts) == ":".join(parts)
+
+
+async def test_a_process_never_claims_a_session_again_that_it_works_on(place) -> None:
+    # The lease expires at once: as when the database is slow, and the renewals come late.
+    async with open_store(place, migrations=MIGRATIONS) as store:
+        ownership = Ownership(store, length=0.0)
+        journal = Journal(store, ownership=ownership)
+        await journal.accept(asks("s", 1), claim=False)
+        [claimed] = await journal.claim(10)
+        await trio.sleep(0.01)
+        assert await journal.claim(10) == ()
+        assert await journal.claim_session(claimed.session) is None
+        message = claimed.first.message
+        ownership.guard(turn_id_of(message), claimed.lease)
+        assert await journal.end(message, replies_to(message, "done"), go_on=False) is None
+
+
+async def test_a_session_that_is_claimed_again_has_another_token(place) -> None:
+    async with open_store(place, migrations=MIGRATIONS) as store:
+        ownership = Ownership(store, length=0.0)
+        journal = Journal(store, ownership=ownership)
+        await journal.accept(asks("s", 1), claim=False)
+        [first] = await journal.claim(10)
+        # As after a time without the database, when others may have taken it.
+        ownership.lose(first.lease.name)
+        await trio.sleep(0.01)
+        [second] = await journal.claim(10)
+        assert second.lease.token > first.lease.token
+        turn_id = turn_id_of(first.first.message)
+        ownership.guard(turn_id, first.lease)
+        with pytest.raises(LeaseLost):
+            await ownership.write(turn_id, lambda _: None)
+        assert ownership.lease_of(second.lease.name) == second.lease

@@ -112,7 +112,7 @@ async def check_the_world(store: Store, folder: Path, asked: list[InboundMessage
     for message in asked:
         effect = effects[turn_id_of(message)]
         assert said[message.id] in {"paid", "unknown"}, said[message.id]
-        assert effect == 1 if said[message.id] == "paid" else effect <= 1
+        assert effect == 1 if said[message.id] == "paid" else effect <= 1, (message.id, said[message.id], effect)
     requests = len((folder / "requests").read_text().splitlines())
     (charges,) = await store.read(lambda c: c.execute("SELECT count(*) FROM cost_charges").fetchone())
     assert charges >= requests
