@@ -449,9 +449,11 @@ class RoundJournal:
 
 
 def _known(call: str, tool: str, idempotent: int, data: bytes | None) -> ToolResult | None:
-    if data is not None:
-        return tool_result_from_json(data)
-    if idempotent:
+    answer = None if data is None else tool_result_from_json(data)
+    if answer is not None and answer.outcome != "discarded":
+        return answer
+    # What starts before its answer is complete may be repeated: a discarded call was of another answer.
+    if idempotent or answer is not None:
         return None
     error = OutcomeUnknown(
         f"{tool} was started, and then the program ended. Whether it acted is not known. Check before you repeat it.",

@@ -125,7 +125,7 @@ class AnthropicResponseReader:
             elif not isinstance(message.get("content"), list | str):
                 self._violate("the answer has no content")
             else:
-                self._take_message({"stop_reason": "end_turn"} | _without_null(message), out)
+                self._take_message(message | {"stop_reason": message.get("stop_reason") or "end_turn"}, out)
         except (NotDecodable, RecursionError) as exc:
             self._violate(f"the answer is not a message: {exc}")
         self.ended = True
@@ -263,7 +263,8 @@ class AnthropicResponseReader:
     def _stop_block(self, index: int, out: list[StreamEvent]) -> None:
         self._add_text(self._halves.rest("text"), out)
         self._add_reasoning(self._halves.rest("thinking"), out)
-        self._open.pop(index, None)
+        if self._open.pop(index, None) == "tool_use":
+            out.extend(self.answer.calls.seal_at(index))
         kept = self._kept.pop(index, None)
         if kept is not None:
             self.answer.keep(opaque(DIALECT, kept.closed()), kept.size)

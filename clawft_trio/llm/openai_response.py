@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from clawft_trio.chat import Citation, ReasoningDelta, StreamEvent, TextDelta
+from clawft_trio.chat import CALLS_MAY_RUN, Citation, ReasoningDelta, StreamEvent, TextDelta
 from clawft_trio.llm import lenient
 from clawft_trio.llm.lenient import NOT_JSON, NotDecodable, as_index
 from clawft_trio.llm.openai_extras import Extra, Extras
@@ -348,6 +348,7 @@ class OpenAIResponseReader:
             except TooManyCalls as exc:
                 self._violate(str(exc))
                 return
+            out.extend(self.answer.calls.seal_before(delta.index))
             out.append(delta)
             if fragment.extra_content is not None:
                 self._extras.note_call(delta.index, fragment.extra_content)
@@ -404,6 +405,8 @@ class OpenAIResponseReader:
         self._flush(out)
         self.answer.raw_finish_reason = word
         self.answer.finish_reason = "content_filter" if self._refused else meaning
+        if self.answer.finish_reason in CALLS_MAY_RUN:
+            out.extend(self.answer.calls.seal_all())
         self.finished = True
 
     def _flush(self, out: list[StreamEvent]) -> None:

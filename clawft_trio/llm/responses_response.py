@@ -341,6 +341,7 @@ class ResponsesResponseReader:
                 piece = as_text(raw["arguments"])
                 item.shown += len(piece)
                 out.append(self.answer.calls.add(index=place, id="", name="", arguments=piece))
+            out.extend(self.answer.calls.seal_at(place))
         elif raw:
             if item.kind == "reasoning" and not item.shown:
                 for number, text in enumerate(_thoughts(raw)):

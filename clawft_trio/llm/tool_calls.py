@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from io import StringIO
+from itertools import islice
 from typing import Any
 
 import attrs
 import msgspec
 
-from clawft_trio.chat import ChatRequest, ToolCall, ToolCallDelta, ToolCallReady, growing_text
+from clawft_trio.chat import ChatRequest, ToolCall, ToolCallDelta, ToolCallReady, ToolCallSealed, growing_text
 
 # Bounds memory: a provider that begins more calls than this in one answer is broken.
 MAX_CALLS = 512
@@ -34,6 +35,8 @@ class _Growing:
     text: StringIO = attrs.field(factory=growing_text)
     #: the first fragment of the arguments was `{}`: all of them, or a placeholder for those that follow
     placeholder: bool = False
+    #: its `ToolCallSealed` was made, or was refused because the arguments do not parse
+    sealed: bool = False
 
     @property
     def arguments(self) -> str:
@@ -79,6 +82,8 @@ class ToolCallAssembler:
         self._calls: list[_Growing] = []
         self._by_index: dict[int, _Growing] = {}
         self._by_id: dict[str, _Growing] = {}
+        # Calls before this position were looked at by `seal_before`.
+        self._passed = 0
         #: characters of all names, ids and arguments
         self.size: int = 0
 
@@ -142,6 +147,37 @@ class ToolCallAssembler:
             return None
         # Arguments without an index or id, or with an unknown one.
         return self._calls[-1]
+
+    def seal_before(self, position: int) -> list[ToolCallSealed]:
+        """The calls before *position* that are complete: the wire has gone on to the next one.
+
+        Blank arguments and the placeholder `{}` are left: some servers name all calls before they send arguments.
+        """
+        if position <= self._passed:
+            return []
+        passed, self._passed = self._calls[self._passed : position], position
+        return self._seal(call for call in passed if call.text.tell())
+
+    def seal_at(self, index: int) -> list[ToolCallSealed]:
+        """The call that the wire calls *index*, if it is complete: the wire has ended it."""
+        call = self._by_index.get(index)
+        return [] if call is None else self._seal([call])
+
+    def seal_all(self) -> list[ToolCallSealed]:
+        """The calls that are complete: the wire has said that no more follows. Placeholders are left here, too."""
+        return self._seal(call for call in self._calls if call.text.tell())
+
+    def _seal(self, calls: Iterable[_Growing]) -> list[ToolCallSealed]:
+        sealed = []
+        for call in calls:
+            if call.sealed:
+                continue
+            call.sealed = True
+            arguments = call.arguments if call.arguments.strip() else "{}"
+            if call.name and is_object(arguments):
+                given = next(islice(self._ids(), call.position, None))
+                sealed.append(ToolCallSealed(ToolCall(id=given, name=call.name, arguments=arguments)))
+        return sealed
 
     def late_fragments(self) -> list[ToolCallDelta]:
         """The arguments that were not shown while they might have been a placeholder."""

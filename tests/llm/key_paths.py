@@ -5,7 +5,7 @@ stands for any position in a list. In a pattern `*` stands for anything. The fir
 """
 
 REPEATED = "repeats the request"
-ENVELOPE = "says which shape this is"
+ENVELOPE = "names the shape"
 ORDER = "the place of the piece in the stream; the content has its order"
 PROGRESS = "reports progress; the item at the end has it all"
 

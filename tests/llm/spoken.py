@@ -43,8 +43,8 @@ DONE = b"data: [DONE]\n\n"
 
 def spoken(dialect, steps, *, stream=True):
     """The body that a healthy server makes of *steps*."""
-    told = [step.usage for step in steps if isinstance(step, Finish | Report) and step.usage]
-    out = writer(dialect, DialectSetting(number=1, model="m1", usage=told[-1] if told else None), stream=stream)
+    reported = [step.usage for step in steps if isinstance(step, Finish | Report) and step.usage]
+    out = writer(dialect, DialectSetting(number=1, model="m1", usage=reported[-1] if reported else None), stream=stream)
     return b"".join(piece for step in steps for piece in out.write(step)) + out.end()
 
 
@@ -71,7 +71,7 @@ def concluded(reader, events):
 
 
 def replayed(events):
-    """What somebody who saw only the events would say that the answer is."""
+    """The answer as a consumer of the events alone would build it."""
     calls = {}
     usage = None
     for seen in events:

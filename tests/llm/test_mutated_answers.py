@@ -31,7 +31,7 @@ ACT = [
 SCRIPTS = {"talk": TALK, "act": ACT}
 ODD = [None, 0, 7, -1, 1.5, True, False, "x", "0", "", [], [None], [{}], {}, {"a": 1}, 2**70, "\ud83d"]
 
-# Fields whose value is the answer, or says what it means: another value of the right type is another answer.
+# Fields that hold the answer, or its meaning: another value of the right type is another answer.
 MEANING = {"content", "text", "delta", "partial_json", "arguments", "name", "type", "finish_reason", "stop_reason",
            "status", "input", "function_call", "refusal", "thinking", "reasoning", "reasoning_content", "message",
            "choices", "output", "item", "content_block", "tool_calls", "function", "id", "call_id", "error",
@@ -47,7 +47,7 @@ def places(value, path=()):
 
 
 def is_beside(path):
-    """Whether the field at *path* is neither the answer nor says what it means."""
+    """Whether the field at *path* is neither the answer nor its meaning."""
     return isinstance(path[-1], str) and path[-1] not in MEANING and "input" not in path
 
 

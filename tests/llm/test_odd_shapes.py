@@ -468,3 +468,11 @@ def test_usage_is_reported_once_for_each_new_figure():
         (9, 0),
         (9, 5),
     ]
+
+
+@pytest.mark.parametrize("more", [{}, {"stop_reason": None}, {"stop_reason": ""}])
+def test_a_document_without_a_stop_reason_is_a_whole_answer(more):
+    reader = reading("anthropic")
+    reader.feed_whole(json.dumps({"id": "m", "content": [{"type": "text", "text": "Hi"}], **more}).encode())
+    response, _ = concluded(reader, [])
+    assert (response.text, response.finish_reason) == ("Hi", "stop")

@@ -17,6 +17,7 @@ from clawft_trio.chat import (
     ToolCall,
     ToolCallDelta,
     ToolCallReady,
+    ToolCallSealed,
     ToolSpec,
 )
 from clawft_trio.errors import RequestRejected
@@ -60,7 +61,9 @@ class Conformed:
         """*event* of the answer with the tool's own name; arguments are restored when they are whole."""
         if isinstance(event, ToolCallDelta) and event.name in self.names:
             return attrs.evolve(event, name=self.names[event.name])
-        return ToolCallReady(self.restored_call(event.call)) if isinstance(event, ToolCallReady) else event
+        if isinstance(event, ToolCallSealed | ToolCallReady):
+            return type(event)(self.restored_call(event.call))
+        return event
 
     def restored(self, response: ChatResponse) -> ChatResponse:
         """*response* with the tools' own names in its calls."""
