@@ -5,7 +5,7 @@
 | a message comes  |                     | `accepted`       | its publisher has not returned: it comes again   |
 | a model answers  |                     | `answered`       | the round is asked again                         |
 | a tool is called | `started`           | `ended`          | idempotent: called again; else `OutcomeUnknown`  |
-| the reply is out | `replied`           | shelf: delivered | the reply is sent again, with the same `reply_to`|
+| the reply is out | `replied`           | delivered        | the reply is sent again, with the same `reply_to`|
 
 `replied` ends the turn and keeps the reply in one transaction: there is a reply if and only if the turn is over.
 """
@@ -363,7 +363,7 @@ class Journal:
     # --- the steps of a turn -----------------------------------------------------------------------------
 
     async def answers(self, turn_id: str) -> Sequence[ChatResponse]:
-        """The models' answers that were bought before, by round.
+        """The models' answers of an earlier run, by round.
 
         Raises:
           StoreError: the store cannot be used.

@@ -1,7 +1,7 @@
 """Leases: which process owns a name until when, by the database's clock, with a token that fences its writes.
 
-A lease that has expired stays valid until another process takes it: then its token changes, and whoever checks the
-old token inside its transaction can write nothing.
+A lease that has expired stays valid until another process takes it: then its token changes, and a
+transaction that checks the old token can write nothing.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def expire_ended(connection: Connection) -> int:
     """Expire the leases of processes of this machine that have ended; how many it was.
 
     A process that was killed is replaced at once, not only when its leases run out. Reads files: only for databases
-    whose transactions run in a thread.
+    that run transactions in a thread.
     """
     rows = connection.execute("SELECT DISTINCT owner FROM leases WHERE expires >= now_seconds()").fetchall()
     ended = [owner for (owner,) in rows if has_ended(owner)]

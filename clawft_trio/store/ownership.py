@@ -50,7 +50,7 @@ def channel_name(channel: str) -> str:
 
 @attrs.define(eq=False)
 class _Guarded:
-    """A turn whose writes are fenced."""
+    """A turn with fenced writes."""
 
     lease: Lease
     #: steps that are written with the next write that cannot wait
@@ -151,7 +151,7 @@ class Ownership:
             await self.store.transact(free, concurrent=True, durability="process", repeatable=True)
 
     async def release_all(self, prefix: str = "") -> None:
-        """Free the leases of this process whose names begin with *prefix*.
+        """Free the leases of this process with names that begin with *prefix*.
 
         Raises:
           StoreError: the store cannot be used; they run out.

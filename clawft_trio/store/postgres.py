@@ -1,7 +1,7 @@
 """PostgreSQL through psycopg 3 in trio's threads: one database for workers on any number of machines.
 
 Transactions run as READ COMMITTED. Those that are not `concurrent` take one advisory lock, so that they run one after
-another as on SQLite. A commit whose answer was lost with the connection is looked up by its transaction id.
+another as on SQLite. A commit without an answer, because the connection ended, is looked up by its transaction id.
 """
 
 from __future__ import annotations
