@@ -297,11 +297,16 @@ class Journal:
 
         Cancellation: `Cancelled` means that none was taken.
         """
+        assert self.ownership is not None
+        held = self.ownership.held
 
         def take(connection: Connection) -> list[tuple[str, Lease, tuple[bytes, int]]]:
             expire_ended(connection)
-            taken = []
-            for session in free_sessions(connection, limit):
+            taken: list[tuple[str, Lease, tuple[bytes, int]]] = []
+            # Those of this process with a late renewal are among them, and are left out.
+            for session in free_sessions(connection, limit + held):
+                if len(taken) == limit:
+                    break
                 found = self._claim_in(connection, session)
                 if found is not None:
                     taken.append((session, *found))

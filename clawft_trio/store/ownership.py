@@ -91,6 +91,11 @@ class Ownership:
         """The lease of *name*, if this process holds it as far as it knows."""
         return self._held.get(name)
 
+    @property
+    def held(self) -> int:
+        """How many leases this process holds, as far as it knows."""
+        return len(self._held)
+
     def note(self, lease: Lease) -> None:
         """Remember a lease that a transaction has acquired."""
         self._held[lease.name] = lease

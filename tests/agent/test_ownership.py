@@ -117,7 +117,7 @@ class Owners(TrioMachine):
     @rule(worker=st.sampled_from(WORKERS), limit=st.integers(1, 3))
     @inside
     async def claim(self, worker: int, limit: int) -> None:
-        free = [session for session in SESSIONS if self.open[session] and session not in self.owner]
+        free = [session for session in SESSIONS if self.may_claim(worker, session)]
         free.sort(key=lambda session: int(self.open[session][0][1:]))
         claimed = await self.workers[worker].journal.claim(limit)
         assert [one.first.message.chat_id for one in claimed] == free[:limit]
@@ -127,10 +127,16 @@ class Owners(TrioMachine):
     @rule(worker=st.sampled_from(WORKERS), session=st.sampled_from(SESSIONS))
     @inside
     async def claim_one(self, worker: int, session: str) -> None:
+        may_claim = self.may_claim(worker, session)
         claimed = await self.workers[worker].journal.claim_session(asks(session, 0).session_key)
-        assert (claimed is not None) == (bool(self.open[session]) and session not in self.owner)
+        assert (claimed is not None) == may_claim
         if claimed is not None:
             self.note(worker, claimed)
+
+    def may_claim(self, worker: int, session: str) -> bool:
+        """Whether *session* is free, and *worker* does not take itself for its owner: then its turn may still end."""
+        held = self.workers[worker].ownership.lease_of(session_name(asks(session, 0).session_key))
+        return bool(self.open[session]) and session not in self.owner and held is None
 
     @rule(session=st.sampled_from(SESSIONS))
     @inside
@@ -152,6 +158,8 @@ class Owners(TrioMachine):
         await self.store.transact(lambda c: c.execute("UPDATE leases SET expires = 0 WHERE name = ?", (name,)).rowcount)
         del self.owner[session]
         other = 1 - former
+        if not self.may_claim(other, session):
+            return
         claimed = await self.workers[other].journal.claim_session(asks(session, 0).session_key)
         assert claimed is not None
         assert claimed.first.resumes >= 1
