@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from timeit import default_timer
 
 import attrs
 import trio
@@ -114,7 +114,7 @@ class _Meter(trio.abc.Instrument):
         self._clock = _Clock()
         # The pass that is under way counts from here.
         self._began = self._clock.now()
-        self._step_began = time.perf_counter()
+        self._step_began = default_timer()
         self._longest = ("", 0.0)
         self._steps = 0
 
@@ -123,10 +123,10 @@ class _Meter(trio.abc.Instrument):
         self._longest, self._steps = ("", 0.0), 0
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002 - as above
-        self._step_began = time.perf_counter()
+        self._step_began = default_timer()
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        took = time.perf_counter() - self._step_began
+        took = default_timer() - self._step_began
         self._steps += 1
         if took > self._longest[1]:
             self._longest = (task.name, took)
@@ -151,10 +151,10 @@ async def _tick(watch: StallWatch) -> None:
 
 
 class _Clock:
-    """Real time without that in which this thread was ready and another had the processor."""
+    """Real time (trio's clock may be a mock) without that in which this thread was ready and another had the processor."""
 
     def now(self) -> float:
-        return time.perf_counter() - _waited()
+        return default_timer() - _waited()
 
 
 def _waited() -> float:
