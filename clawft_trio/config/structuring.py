@@ -303,14 +303,8 @@ def _items(items: Any, kind: Any, converter: cattrs.Converter, step: str) -> lis
 
 def _expect(value: Any, kind: type[Any], words: str) -> Any:
     if not isinstance(value, kind):
-        raise InvalidData(
-            [
-                Problem(
-                    "$",
-                    f"expected {words}, got {_kind_of(value) if isinstance(value, str | list | dict) and value else shown(value)}",
-                )
-            ]
-        )
+        found = _kind_of(value) if isinstance(value, str | list | dict) and value else shown(value)
+        raise InvalidData([Problem("$", f"expected {words}, got {found}")])
     return value
 
 

@@ -151,7 +151,7 @@ async def _tick(watch: StallWatch) -> None:
 
 
 class _Clock:
-    """Real time (trio's clock may be a mock) without that in which this thread was ready and another had the processor."""
+    """Real time (trio's clock may be a mock), without that in which this thread waited for a processor."""
 
     def now(self) -> float:
         return default_timer() - _waited()
