@@ -117,6 +117,10 @@ class ContextBuilder:
         """
         return restriction(self._skills.report if self._skills is not None else SkillReport(), messages)
 
+    def may_restrict_tools(self) -> bool:
+        """Whether a skill that could be in use allows only some tools."""
+        return self._skills is not None and any(skill.allowed_tools for skill in self._skills.report.skills)
+
     async def _build(self, sender: str) -> _Built:
         key = self._memory.path(sender) if self._memory is not None else ""
         last = self._built.get(key)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from clawft_trio.chat import Citation, ReasoningDelta, StreamEvent, TextDelta
+from clawft_trio.chat import CALLS_MAY_RUN, Citation, ReasoningDelta, StreamEvent, TextDelta
 from clawft_trio.llm import lenient
 from clawft_trio.llm.lenient import NOT_JSON, NotDecodable, as_index
 from clawft_trio.llm.openai_extras import Extra, Extras
@@ -18,7 +18,7 @@ from clawft_trio.llm.usage import UsageReader, read_chat_usage
 from clawft_trio.net.sse import ServerSentEvent, SSEDecoder
 
 EndsWith = Literal["finish_reason", "done", "eof"]
-"""What proves that a stream was whole: a finish reason; or `[DONE]`, too; or even the mere end of the body."""
+"""What proves that a stream is complete: a finish reason; or also `[DONE]`; or also the end of the body."""
 
 DIALECT = "openai"
 
@@ -38,7 +38,9 @@ class _ToolCall(msgspec.Struct, gc=False):
     extra_content: Any = None
 
 
-class _Delta(msgspec.Struct, gc=False):
+# A delta or a choice with any other field is read by the lenient decoder, which keeps that field.
+class _Delta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    role: Any = None
     content: Any = None
     reasoning_content: str | None = None
     reasoning: str | None = None
@@ -50,15 +52,18 @@ class _Delta(msgspec.Struct, gc=False):
     extra_content: Any = None
     images: Any = None
     audio: Any = None
+    channel: Any = None
 
 
-class _Choice(msgspec.Struct, gc=False):
+class _Choice(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     delta: _Delta | None = None
     message: _Delta | None = None
     finish_reason: Any = None
     index: int | None = None
     usage: Any = None
     logprobs: Any = None
+    content_filter_results: Any = None
+    native_finish_reason: Any = None
 
 
 class _Chunk(msgspec.Struct, gc=False):
@@ -77,7 +82,7 @@ _decode = msgspec.json.Decoder(_Chunk).decode
 # Handled field by field; everything else goes into `provider_details`.
 _READ = frozenset({"id", "object", "model", "choices", "error", "service_tier", "obfuscation"})
 _READ_OF_CHOICE = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "usage"})
-_READ_OF_MESSAGE = frozenset({"role", *_Delta.__struct_fields__})
+_READ_OF_MESSAGE = frozenset(_Delta.__struct_fields__) - {"channel"}
 
 # Fields of an error that is not wrapped into `error`.
 _BARE_ERROR = ("error_type", "error_message", "error_code", "errors", "detail", "error_msg")
@@ -113,7 +118,7 @@ class OpenAIResponseReader:
         self._halves = lenient.SurrogateJoiner()
         self._usage = UsageReader(read_chat_usage, answer.provider)
         self._tags = ThinkTags() if think_tags else None
-        # Events whose envelope is still looked at: Azure's first one has neither id nor model.
+        # Number of events in which id and model are still looked for: Azure's first one has neither.
         self._unnamed = 4
         answer.blocks = self._extras.blocks
 
@@ -150,16 +155,16 @@ class OpenAIResponseReader:
             self._violate(f"the answer is not a chat completion: {exc}")
             return out
         if self.error is None and not self.violation and not self.finished:
-            # A document that parses is whole, also from servers that leave its finish reason empty.
+            # A document that parses is complete, also without a finish reason.
             self._finish("stop", out)
         self.ended = True
         return out
 
     def feed_end(self) -> list[StreamEvent]:
-        """Take note that the event stream has ended; a last event without its blank line counts if it is whole."""
+        """Handle the end of the event stream; a last event without its blank line counts if it is complete."""
         out: list[StreamEvent] = []
         for event in () if self.ended else self._sse.feed_end():
-            if event.data.strip() == b"[DONE]" or _is_json(event.data):
+            if event.event == "error" or event.data.strip() == b"[DONE]" or lenient.is_json(event.data):
                 try:
                     self._take_undecodable(event, out)
                 except (NotDecodable, RecursionError) as exc:
@@ -177,7 +182,7 @@ class OpenAIResponseReader:
             if self._ends_with != "finish_reason" and not self.finished:
                 self._finish("stop", out)
             self.ended = True
-        elif event.event == "error" and not _is_json(data):
+        elif event.event == "error" and not lenient.is_json(data):
             self._fail(data.decode(errors="replace"))
         elif data:
             self._take(self._lenient(data), event, out)
@@ -190,7 +195,7 @@ class OpenAIResponseReader:
 
     def _take(self, chunk: _Chunk, event: ServerSentEvent, out: list[StreamEvent]) -> None:
         if chunk.error:
-            # What failed may have been charged all the same.
+            # A failed answer may be charged, too.
             self._note_usage(chunk, out)
             self._fail({"error": chunk.error})
             return
@@ -200,11 +205,13 @@ class OpenAIResponseReader:
         if choices:
             choice = choices[0]
             if choice.index:
-                # Another one of several answers: one was asked for.
+                # Another one of several answers; one was requested.
                 choice = next((other for other in choices if not other.index), _Choice())
             delta = choice.delta or choice.message
             if delta is not None:
                 self._take_delta(delta, out)
+            if choice.content_filter_results:
+                self._keep_unread("choice", {"content_filter_results": choice.content_filter_results}, frozenset())
             if choice.logprobs is not None:
                 self._note_logprobs(choice.logprobs)
             if choice.finish_reason:
@@ -237,10 +244,12 @@ class OpenAIResponseReader:
     def _take_delta(self, delta: _Delta, out: list[StreamEvent]) -> None:
         thought = delta.reasoning_content or delta.reasoning
         if thought:
-            self._think(thought, out)
+            self._add_reasoning(thought, out)
         content = delta.content
         if content:
-            self._say(content if type(content) is str else self._text_of(content, out), out)
+            self._add_text(content if type(content) is str else self._text_of(content, out), out)
+        elif content is not None and not isinstance(content, str | list | dict):
+            raise NotDecodable(f"the content is of the type {type(content).__name__}")
         if delta.refusal:
             self._refused = True
             self.answer.refusal.append(delta.refusal)
@@ -249,7 +258,7 @@ class OpenAIResponseReader:
         if delta.tool_calls:
             self._take_tool_calls(delta.tool_calls, out)
         if delta.function_call is not None:
-            # The form that `tool_calls` has replaced: one call, without an id.
+            # The predecessor of `tool_calls`: one call, without an id.
             self._take_tool_calls([_ToolCall(index=0, function=delta.function_call)], out)
         if delta.reasoning_details or delta.annotations or delta.extra_content or delta.images or delta.audio:
             self._take_rare(delta)
@@ -270,13 +279,19 @@ class OpenAIResponseReader:
                 self._keep_raw(name, value)
 
     def _keep_raw(self, name: str, value: Any) -> None:
-        known = self.answer.details.get(name)
-        if isinstance(value, list):
-            value = [*(known if isinstance(known, list) else []), *value]
-        elif isinstance(value, dict) and isinstance(known, dict):
-            value = known | value
-        self.answer.details[name] = value
+        self.answer.details[name] = _joined(self.answer.details.get(name), value)
         self.answer.kept += len(msgspec.json.encode(value))
+
+    def _keep_unread(self, where: str, fields: Mapping[str, Any], read: frozenset[str]) -> None:
+        """Keep the fields that nothing reads: lists grow, objects are merged, everything else is replaced."""
+        known = self.answer.details.get(where, {})
+        for name, value in fields.items():
+            if name in read or not value or value == known.get(name):
+                continue
+            known = known | {name: _joined(known.get(name), lenient.scrubbed(value))}
+            self.answer.kept += len(msgspec.json.encode(lenient.scrubbed(value)))
+        if known:
+            self.answer.details[where] = known
 
     def _note_logprobs(self, logprobs: Any) -> None:
         if isinstance(logprobs, dict):
@@ -287,15 +302,15 @@ class OpenAIResponseReader:
                     # About what one token with its alternatives takes.
                     self.answer.kept += 100 * len(tokens)
 
-    def _say(self, text: str, out: list[StreamEvent]) -> None:
+    def _add_text(self, text: str, out: list[StreamEvent]) -> None:
         if self._tags is not None:
             text, thought = self._tags.split(text)
-            self._think(thought, out)
+            self._add_reasoning(thought, out)
         if text:
             self.answer.text.write(text)
             out.append(TextDelta(text))
 
-    def _think(self, thought: str, out: list[StreamEvent]) -> None:
+    def _add_reasoning(self, thought: str, out: list[StreamEvent]) -> None:
         if thought:
             self.answer.reasoning.write(thought)
             out.append(ReasoningDelta(thought))
@@ -303,16 +318,16 @@ class OpenAIResponseReader:
     def _text_of(self, parts: Any, out: list[StreamEvent]) -> str:
         # Mistral's reasoning models send their content in parts, thoughts among them.
         texts: list[str] = []
-        for part in parts if isinstance(parts, list) else [parts]:
-            if isinstance(part, str):
-                texts.append(part)
-            if not isinstance(part, dict):
+        for item in parts if isinstance(parts, list) else [parts]:
+            if isinstance(item, str):
+                texts.append(item)
                 continue
-            text, thoughts = part.get("text"), part.get("thinking")
-            if isinstance(text, str):
+            part = lenient.as_object(item, of="a part of the content")
+            text, thoughts = lenient.as_text(part.get("text"), of="a text"), part.get("thinking")
+            if text:
                 texts.append(text)
             if thoughts:
-                self._think(lenient.any_text(thoughts), out)
+                self._add_reasoning(lenient.any_text(thoughts), out)
             if text is None and thoughts is None:
                 self._keep_raw("content", [part])
         return "".join(texts)
@@ -321,16 +336,19 @@ class OpenAIResponseReader:
         for fragment in fragments:
             function = fragment.function or _Function()
             index = fragment.index
+            given = str(fragment.id) if fragment.id is not None else ""
+            name, arguments = function.name or "", as_text(function.arguments)
+            if not (given or name or arguments or fragment.extra_content):
+                # Snowflake sends an empty call with every answer; it is ignored.
+                continue
             try:
                 delta = self.answer.calls.add(
-                    index=index if type(index) is int else as_index(index),
-                    id=str(fragment.id) if fragment.id is not None else "",
-                    name=function.name or "",
-                    arguments=as_text(function.arguments),
+                    index=index if type(index) is int else as_index(index), id=given, name=name, arguments=arguments
                 )
             except TooManyCalls as exc:
                 self._violate(str(exc))
                 return
+            out.extend(self.answer.calls.seal_before(delta.index))
             out.append(delta)
             if fragment.extra_content is not None:
                 self._extras.note_call(delta.index, fragment.extra_content)
@@ -369,9 +387,15 @@ class OpenAIResponseReader:
             self._merge("message", message, _READ_OF_MESSAGE)
 
     def _merge(self, where: str, fields: Mapping[str, Any], read: frozenset[str]) -> None:
-        more = {name: value for name, value in fields.items() if name not in read and value is not None}
+        known = self.answer.details.get(where, {})
+        # A list that grew over several events is not replaced by the piece of one.
+        more = {
+            name: value
+            for name, value in fields.items()
+            if name not in read and value is not None and not isinstance(known.get(name), list)
+        }
         if more:
-            self.answer.details[where] = self.answer.details.get(where, {}) | more
+            self.answer.details[where] = known | more
 
     def _finish(self, word: str, out: list[StreamEvent]) -> None:
         meaning = OPENAI_FINISH_REASONS.get(word.lower())
@@ -381,17 +405,19 @@ class OpenAIResponseReader:
         self._flush(out)
         self.answer.raw_finish_reason = word
         self.answer.finish_reason = "content_filter" if self._refused else meaning
+        if self.answer.finish_reason in CALLS_MAY_RUN:
+            out.extend(self.answer.calls.seal_all())
         self.finished = True
 
     def _flush(self, out: list[StreamEvent]) -> None:
-        """Show what was kept back in the hope of its other half."""
-        self._think(self._halves.rest("reasoning"), out)
+        """Emit the text that was held back for its other half."""
+        self._add_reasoning(self._halves.rest("reasoning"), out)
         rest = self._halves.rest("content")
         if rest:
-            self._say(rest, out)
+            self._add_text(rest, out)
         if self._tags is not None:
             text, thought = self._tags.rest()
-            self._think(thought, out)
+            self._add_reasoning(thought, out)
             if text:
                 self.answer.text.write(text)
                 out.append(TextDelta(text))
@@ -401,11 +427,11 @@ class OpenAIResponseReader:
         self.ended = True
 
     def _violate(self, how: str) -> None:
-        # Behind its terminal mark an answer is whole, and what is odd there can only cost the usage.
+        # After its terminal mark an answer is complete; an invalid event there can only lose the usage.
         self.violation = "" if self.finished else how
         self.ended = True
 
-    # --- the second reading -----------------------------------------------------------------------------
+    # --- lenient reading -----------------------------------------------------------------------------
 
     def _lenient(self, data: bytes) -> _Chunk:
         """The chunk in *data*, of which the typed decoder refused a part.
@@ -426,6 +452,8 @@ class OpenAIResponseReader:
     def _lenient_choice(self, raw: Mapping[str, Any]) -> _Choice:
         index = as_index(raw.get("index")) or 0
         delta = raw.get("delta") or raw.get("message")
+        if not index:
+            self._keep_unread("choice", raw, _READ_OF_CHOICE)
         return _Choice(
             delta=self._lenient_delta(lenient.as_object(delta, of="the delta")) if delta and not index else None,
             finish_reason=raw.get("finish_reason"),
@@ -442,6 +470,7 @@ class OpenAIResponseReader:
             raise NotDecodable(f"the content is of the type {type(content).__name__}")
         thought = lenient.any_text(raw.get("reasoning_content")) or lenient.any_text(raw.get("reasoning"))
         call = raw.get("function_call")
+        self._keep_unread("message", raw, _READ_OF_MESSAGE)
         return _Delta(
             content=lenient.scrubbed(content),
             reasoning=self._halves.join("reasoning", thought) if thought else None,
@@ -473,12 +502,11 @@ class OpenAIResponseReader:
         return _Function(name=lenient.scrubbed(name), arguments=lenient.scrubbed(arguments))
 
 
-def _is_json(data: bytes) -> bool:
-    try:
-        lenient.decode(data)
-    except NotDecodable:
-        return False
-    return True
+def _joined(before: Any, value: Any) -> Any:
+    """What is kept of a field that comes again: lists grow, objects are merged, the rest is replaced."""
+    if isinstance(before, list) and isinstance(value, list):
+        return [*before, *value]
+    return before | value if isinstance(before, dict) and isinstance(value, dict) else value
 
 
 def _citation(raw: Any) -> Citation:

@@ -132,13 +132,16 @@ class LockRequest:
             self._granted.set()
 
     def _conflicts_with(self, other: LockRequest) -> bool:
-        if self.alone or other.alone:
-            return True
-        return any(
-            "write" in (mode, other_mode) and (key[: len(other_key)] == other_key or other_key[: len(key)] == key)
-            for key, mode in self.wants
-            for other_key, other_mode in other.wants
-        )
+        return self.alone or other.alone or wants_conflict(self.wants, other.wants)
+
+
+def wants_conflict(first: Sequence[Want], second: Sequence[Want]) -> bool:
+    """Whether one of the two changes a path that is, or contains, or lies below, a path of the other."""
+    return any(
+        "write" in (mode, other_mode) and (key[: len(other_key)] == other_key or other_key[: len(key)] == key)
+        for key, mode in first
+        for other_key, other_mode in second
+    )
 
 
 _PATH_THREADS = 8
