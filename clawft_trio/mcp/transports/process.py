@@ -144,7 +144,7 @@ class ServerProcess:
                 for line in lines:
                     self._note(line)
                 if len(rest) > 4 * _LINE:
-                    # Nothing that long is read by anybody; without a bound it would be kept for ever.
+                    # No reader needs a longer line; without a bound it would be kept for ever.
                     self._note(rest)
                     rest = b""
             self._note(rest)
@@ -185,7 +185,7 @@ class ServerProcess:
             wait = min(2 * wait, 0.1)
 
     def _signal(self, number: int) -> bool:
-        """Send a signal to everybody in the group; whether anybody was there."""
+        """Send a signal to the process group; whether it had any process."""
         try:
             os.killpg(self.pid, number)
         except (ProcessLookupError, PermissionError):
@@ -193,7 +193,7 @@ class ServerProcess:
         return True
 
     async def _drain(self) -> None:  # noqa: ASYNC910 - reading was awaited
-        # A server that says goodbye into a full pipe would never exit by itself.
+        # A server that writes into a full pipe would never exit by itself.
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             while await self.stdout.receive_some(65_536):
                 pass
@@ -203,7 +203,7 @@ class ServerProcess:
 async def open_server_process(
     server: StdioServer, *, name: str = "", on_line: Callable[[str], None] = lambda _: None
 ) -> AsyncGenerator[ServerProcess, None]:
-    """Run *server* for the length of the block; at its end nobody of its process group is left.
+    """Run *server* for the length of the block; at its end no process of its group is left.
 
     Args:
       server: what to start.
