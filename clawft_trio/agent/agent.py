@@ -33,6 +33,10 @@ from clawft_trio.tools import ToolRegistry
 
 T = TypeVar("T")
 
+_STARTS = 8
+"""Turns that start in one pass of the scheduler. A turn costs about 2 ms of CPU: of thousands that are asked for at
+once, all first steps in one pass would keep the event loop for seconds."""
+
 AgentCallback: TypeAlias = Callable[[AgentEvent], bool | Awaitable[bool | None] | None]
 """Sees everything of a turn as it happens; False ends it early."""
 
@@ -76,6 +80,7 @@ class Agent:
         self._observer = observer
         self._nursery = nursery
         self._lines: dict[str, _Line] = {}
+        self._starts = trio.Semaphore(_STARTS)
 
     def __repr__(self) -> str:
         return f"<Agent: {len(self.parts.tools)} tools, {len(self._lines)} sessions at work>"
@@ -138,10 +143,10 @@ class Agent:
         """Ask as the local process, and wait for the whole reply.
 
         Args:
-          content: what is said.
+          content: the message.
           answer: the type of the answer, or its form: then a value of it is returned instead of the reply. One that
             does not fit goes back to the model, `TurnPolicy.max_answer_corrections` times at most.
-          sender_id: who asks; the session is `local:{sender_id}` unless *session* says otherwise.
+          sender_id: the sender; the session is `local:{sender_id}` unless *session* is given.
           model: `provider/model`, instead of what the router would choose.
           reasoning_effort: how much the model is to reason (`low`, `medium`, `high`), over the policy's.
           thinking_budget: tokens of reasoning, for models that take a limit, over the policy's.
@@ -159,6 +164,7 @@ class Agent:
 
         Cancellation: models and tools are cancelled and waited for; what was done is in the session.
         """
+        await self._start()
         options = ModelOptions(reasoning_effort=reasoning_effort, thinking_budget=thinking_budget, extra=extra or {})
         question = self._question(content, sender_id, session, model, answer, options)
         if turn_id is not None:
@@ -218,7 +224,12 @@ class Agent:
         """
         options = ModelOptions(reasoning_effort=reasoning_effort, thinking_budget=thinking_budget, extra=extra or {})
         question = self._question(content, sender_id, session, model, answer, options)
-        return TurnStream.open(partial(self._turn, question), nursery=self._nursery)
+
+        async def run(show: Callable[[AgentEvent], Awaitable[None]]) -> Reply:
+            await self._start()
+            return await self._turn(question, show)
+
+        return TurnStream.open(run, nursery=self._nursery)
 
     def as_tool(
         self,
@@ -288,6 +299,12 @@ class Agent:
                 exc.attempts = call.log.records
                 raise
 
+    async def _start(self) -> None:
+        """Wait until a turn may start: `_STARTS` of them in each pass of the scheduler, in order of arrival."""
+        # Both ways `acquire` takes one pass: it yields, or is woken by the release before it.
+        await self._starts.acquire()
+        self._starts.release()
+
     @asynccontextmanager
     async def _in_line(self, session: str) -> AsyncGenerator[None, None]:
         """One turn of a session at a time, in order of arrival; nothing is kept of a session at rest."""
@@ -309,7 +326,7 @@ def _typed(reply: Reply) -> object:
 
 
 class _Line:
-    """Those who wait for their turn in one session."""
+    """The questions that wait in one session."""
 
     def __init__(self) -> None:
         self.lock = trio.Lock()

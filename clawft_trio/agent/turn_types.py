@@ -81,7 +81,7 @@ class TurnPolicy:
 
     @property
     def options(self) -> ModelOptions:
-        """How models are asked, unless a target or a question says otherwise."""
+        """How models are asked, unless a target or a question overrides it."""
         return ModelOptions(
             reasoning_effort=self.reasoning_effort,
             thinking_budget=self.thinking_budget,
@@ -102,7 +102,7 @@ class TurnRequest:
     #: the conversation it belongs to
     session: str
     turn_id: str = attrs.field(factory=new_id)
-    #: `provider/model`, for those whose permissions let them choose
+    #: `provider/model`, for senders with the permission to choose
     model: str = ""
     #: what the answer has to be; None: any text
     form: AnswerForm[Any] | None = None
@@ -118,7 +118,7 @@ class Reply:
     text: str
     #: `stop`, `length`, `content_filter`, `aborted`, …
     finish_reason: str
-    #: who gave the final answer
+    #: the provider of the final answer
     provider: str
     #: the model that gave it
     model: str
@@ -204,7 +204,7 @@ class Models(Protocol):
     """Who routes and answers: a `Pipeline` or a `PipelineRegistry`."""
 
     async def route(self, request: ChatRequest, call: Call | None = None) -> RoutingDecision:
-        """Decide who may answer a turn.
+        """Decide which models may answer a turn.
 
         Cancellation: the turn stays counted.
         """
@@ -226,7 +226,7 @@ class TurnJournal(Protocol):
     """What has to survive a crash, and what did."""
 
     async def answers(self, turn_id: str) -> Sequence[ChatResponse]:
-        """The answers that were bought before, by round.
+        """The answers of an earlier run, by round.
 
         Cancellation: nothing is changed.
         """
