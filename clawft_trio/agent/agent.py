@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Any, TypeAlias, TypeVar, overload
+from typing import Any, Generic, TypeAlias, TypeVar, overload
 
 import attrs
 import trio
@@ -14,10 +14,10 @@ from clawft_trio.agent.answer_form import AnswerForm
 from clawft_trio.agent.loop import AgentLoop
 from clawft_trio.agent.subagent import AgentTool, Delegate, Fresh, SubAgentPolicy, agent_tool, form_of, unadmitted
 from clawft_trio.agent.turn import Turns
-from clawft_trio.agent.turn_types import AgentEvent, Reply, TurnRequest
+from clawft_trio.agent.turn_types import A_co, AgentEvent, Reply, TurnRequest
 from clawft_trio.auth import LOCAL_CHANNEL
 from clawft_trio.bus import MessageBus
-from clawft_trio.chat import Call, JsonObject, Message
+from clawft_trio.chat import Call, JsonObject, Message, new_id
 from clawft_trio.costs import CostTracker
 from clawft_trio.errors import ClawftError, InvalidAnswer, Problem
 from clawft_trio.llm.model_options import ModelOptions
@@ -35,11 +35,11 @@ AgentCallback: TypeAlias = Callable[[AgentEvent], bool | Awaitable[bool | None] 
 """Sees everything of a turn as it happens; False ends it early."""
 
 
-class TurnStream(Iteration[AgentEvent, Reply]):
-    """A turn to iterate over. Made by `Agent.stream`."""
+class TurnStream(Iteration[AgentEvent, Reply[A_co]], Generic[A_co]):
+    """A turn to iterate over. Made by `Agent.stream`; `TurnStream[F]` has a reply whose answer is an `F`."""
 
     @property
-    def reply(self) -> Reply:
+    def reply(self) -> Reply[A_co]:
         """The whole reply, once the loop has ended.
 
         Raises:
@@ -96,6 +96,7 @@ class Agent:
         reasoning_effort: str | None = None,
         thinking_budget: int | None = None,
         extra: JsonObject | None = None,
+        instructions: str = "",
         on_event: AgentCallback | None = None,
     ) -> Reply: ...
 
@@ -111,6 +112,7 @@ class Agent:
         reasoning_effort: str | None = None,
         thinking_budget: int | None = None,
         extra: JsonObject | None = None,
+        instructions: str = "",
         on_event: AgentCallback | None = None,
     ) -> T: ...
 
@@ -125,19 +127,26 @@ class Agent:
         reasoning_effort: str | None = None,
         thinking_budget: int | None = None,
         extra: JsonObject | None = None,
+        instructions: str = "",
         on_event: AgentCallback | None = None,
     ) -> Any:
         """Ask as the local process, and wait for the whole reply.
 
+        Without *session* each call is a conversation of its own: it sees nothing of earlier ones, and runs beside
+        them. With the same *session* calls continue one conversation, one at a time, in the order of their arrival:
+        `session=reply.session` continues the one of a reply.
+
         Args:
-          content: what is said.
+          content: the question.
           answer: the type of the answer, or its form: then a value of it is returned instead of the reply. One that
             does not fit goes back to the model, `TurnPolicy.max_answer_corrections` times at most.
-          sender_id: who asks; the session is `local:{sender_id}` unless *session* says otherwise.
+          sender_id: the user whose permissions, budget and memory count.
+          session: the conversation to continue, or to begin under that name; None: a new one.
           model: `provider/model`, instead of what the router would choose.
           reasoning_effort: how much the model is to reason (`low`, `medium`, `high`), over the policy's.
           thinking_budget: tokens of reasoning, for models that take a limit, over the policy's.
           extra: put into the request body as it is, over everything else.
+          instructions: the system prompt of this turn, instead of the agent's.
           on_event: sees everything as it happens. False ends the turn early; what it raises comes out as it is.
 
         Raises:
@@ -149,7 +158,7 @@ class Agent:
         Cancellation: models and tools are cancelled and waited for; what was done is in the session.
         """
         options = ModelOptions(reasoning_effort=reasoning_effort, thinking_budget=thinking_budget, extra=extra or {})
-        question = self._question(content, sender_id, session, model, answer, options)
+        question = self._question(content, sender_id, session, model, answer, options, instructions)
         if on_event is None:
             reply = await self._turn(question, None)
         else:
@@ -166,6 +175,35 @@ class Agent:
         """
         return await self.parts.turns.history.history(session, limit)
 
+    @overload
+    def stream(
+        self,
+        content: str | Message,
+        *,
+        sender_id: str = "local",
+        session: str | None = None,
+        model: str = "",
+        reasoning_effort: str | None = None,
+        thinking_budget: int | None = None,
+        extra: JsonObject | None = None,
+        instructions: str = "",
+    ) -> AbstractAsyncContextManager[TurnStream]: ...
+
+    @overload
+    def stream(
+        self,
+        content: str | Message,
+        *,
+        answer: type[T] | AnswerForm[T],
+        sender_id: str = "local",
+        session: str | None = None,
+        model: str = "",
+        reasoning_effort: str | None = None,
+        thinking_budget: int | None = None,
+        extra: JsonObject | None = None,
+        instructions: str = "",
+    ) -> AbstractAsyncContextManager[TurnStream[T]]: ...
+
     @asynccontextmanager
     async def stream(
         self,
@@ -178,9 +216,11 @@ class Agent:
         reasoning_effort: str | None = None,
         thinking_budget: int | None = None,
         extra: JsonObject | None = None,
-    ) -> AsyncGenerator[TurnStream, None]:
+        instructions: str = "",
+    ) -> AsyncGenerator[TurnStream[Any], None]:
         """Ask as the local process, and iterate over what happens: `async for event in answer`.
 
+        Without *session* it is a conversation of its own; with the name of one it continues that, as `ask` does.
         Leaving the block early cancels the turn. With a type or form as *answer*, the value is `reply.answer`; text
         that did not fit it is taken back by a `Reset`.
 
@@ -191,7 +231,7 @@ class Agent:
         Cancellation: as `ask`.
         """
         options = ModelOptions(reasoning_effort=reasoning_effort, thinking_budget=thinking_budget, extra=extra or {})
-        question = self._question(content, sender_id, session, model, answer, options)
+        question = self._question(content, sender_id, session, model, answer, options, instructions)
         async with TurnStream.open(partial(self._turn, question)) as asked:
             yield asked
 
@@ -218,7 +258,7 @@ class Agent:
           TypeError: *answer* is no type that JSON can be, or there is no such field.
           ValueError: a field of the policy is out of range.
         """
-        turns = attrs.evolve(self.parts.turns, models=unadmitted(self.parts.turns.models), history=Fresh(""))
+        turns = attrs.evolve(self.parts.turns, models=unadmitted(self.parts.turns.models), history=Fresh())
         delegate = Delegate(
             name=name,
             turns=lambda _: turns,
@@ -236,11 +276,15 @@ class Agent:
         model: str,
         answer: type[Any] | AnswerForm[Any] | None,
         options: ModelOptions,
+        instructions: str,
     ) -> TurnRequest:
+        turn_id = new_id()
         return TurnRequest(
             content=Message.user(content) if isinstance(content, str) else content,
             auth=self.parts.permissions.local(sender_id),
-            session=session or f"{LOCAL_CHANNEL}:{sender_id}",
+            turn_id=turn_id,
+            session=session or f"{LOCAL_CHANNEL}:{sender_id}:{turn_id}",
+            instructions=instructions,
             model=model,
             form=answer if answer is None or isinstance(answer, AnswerForm) else AnswerForm.of(answer),
             options=options,

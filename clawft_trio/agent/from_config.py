@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import attrs
@@ -236,6 +237,16 @@ async def _prices(config: Config, models: Iterable[str], given: Mapping[str, Pro
     )
 
 
+async def unpriced_models(config: Config, models: Sequence[str]) -> dict[str, str]:
+    """Those of *models* (`provider/model`) without a price, each with the reason.
+
+    Cancellation: nothing is kept.
+    """
+    prices = await _prices(config, models, {})
+    found = {model: prices.find(Target.parse(model), 0, datetime.now(UTC)) for model in models}
+    return {model: price.why for model, price in found.items() if price.price is None}
+
+
 def _vendor(config: Config, name: str) -> str:
     """The vendor that a provider made by its name reaches; empty when its address is no known vendor's."""
     own = config.providers.get(name)
@@ -269,6 +280,7 @@ def turn_policy(config: Config) -> TurnPolicy:
         max_tool_iterations=defaults.max_tool_iterations,
         memory_window=defaults.memory_window,
         total=config.timeouts.total,
+        instructions=defaults.instructions,
         max_tokens=defaults.max_tokens,
         temperature=defaults.temperature,
         reasoning_effort=defaults.reasoning_effort,

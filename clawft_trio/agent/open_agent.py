@@ -31,12 +31,14 @@ from clawft_trio.agent.providers import open_providers
 from clawft_trio.agent.session_window import WHOLE_RESULT
 from clawft_trio.agent.sessions import MIGRATIONS as SESSION_MIGRATIONS, Sessions
 from clawft_trio.agent.subagent import AgentTool, SubAgent, SubAgents, models_of
+from clawft_trio.agent.tool_sets import DEFAULT_SETS, ToolSetParts, check_sets, tools_of
 from clawft_trio.agent.turn import Turns
 from clawft_trio.agent.turn_context import LoopPolicy
+from clawft_trio.agent.turn_types import Instructions
 from clawft_trio.bus import Channel, LeasedUndelivered, MessageBus, StoredUndelivered, open_bus, serve_channel
 from clawft_trio.chat import Provider
 from clawft_trio.config import Config, load_config
-from clawft_trio.context import ContextBuilder, Memory, Skills, memory_tools, skill_tool
+from clawft_trio.context import ContextBuilder, Memory, Skills
 from clawft_trio.costs import MIGRATIONS as COST_MIGRATIONS, CostTracker, Metered
 from clawft_trio.files import FileCache
 from clawft_trio.mcp import ToolServer, open_toolset
@@ -66,6 +68,7 @@ from clawft_trio.store import open_store
 from clawft_trio.store.ownership import open_ownership
 from clawft_trio.tools import FanOutPolicy, Tool, ToolRegistry
 from clawft_trio.tools.builtin import BuiltinPolicy, register_builtins
+from clawft_trio.tools.workspace import Workspace
 
 MIGRATIONS = (*SESSION_MIGRATIONS, *JOURNAL_MIGRATIONS, *COST_MIGRATIONS, *PIN_MIGRATIONS)
 """The schema of an agent's store."""
@@ -75,11 +78,12 @@ MIGRATIONS = (*SESSION_MIGRATIONS, *JOURNAL_MIGRATIONS, *COST_MIGRATIONS, *PIN_M
 async def open_agent(
     models: Sequence[str] = (),
     *,
-    tools: Iterable[Tool | SubAgent] = (),
+    tools: Iterable[Tool | SubAgent | str] = (),
     mcp: Mapping[str, Server | ToolServer] | None = None,
     workspace: str | Path | None = None,
     config: Config | str | Path | None = None,
     store: str | Path | None = None,
+    instructions: Instructions = "",
     providers: Mapping[str, Provider] | None = None,
     channels: Iterable[Channel] = (),
     observers: Iterable[Observer] = (),
@@ -89,12 +93,16 @@ async def open_agent(
 
     Args:
       models: `provider/model`, in order of preference. The first that answers is used. None given: those of the config.
-      tools: what the model may call: tools, sub-agents (`subagent`), and other agents (`Agent.as_tool`).
+      tools: what the model may call: tools, sub-agents (`subagent`), other agents (`Agent.as_tool`), and sets of
+        built-in tools by name (`TOOL_SETS`): `"files"`, `"memory"`, `"fetch"` and others. Without the name of a set a
+        workspace brings the read-only `DEFAULT_SETS`.
       mcp: MCP servers by name, each a command or more; their tools are offered as `name__tool`.
       workspace: a folder. Its SOUL.md, AGENTS.md and the like become the system prompt; its file tools cannot leave
         it. None: the folder of the config, if it names one.
       config: a configuration, or the path of one. Arguments given here take precedence over it.
       store: the file in which sessions, the journal and undelivered replies are kept; None keeps them in memory.
+      instructions: the system prompt, or an async function that returns it for a turn (a `TurnRequest`). With a
+        workspace it comes before the files of that.
       providers: providers by the name before the slash, used as they are; others are made by *make_provider*.
       channels: adapters to messengers; they are served with the bus.
       observers: get every event; see `clawft_trio.observe`.
@@ -105,6 +113,7 @@ async def open_agent(
       NotConfigured: a model names an unknown provider, or its key is missing.
       ConfigError: the configuration does not fit.
       StoreError: the store cannot be used.
+      InvalidData: *tools* names an unknown set.
       TypeError: *models* is one string, a tool is not made by `@tool`, or an option is unknown.
 
     Cancellation: everything is cancelled, waited for and closed, each within its grace.
@@ -124,10 +133,11 @@ async def open_agent(
     )
     given = tuple(tools)
     asked = (*plan.models, *models_of(given))
-    plain = [tool for tool in given if not isinstance(tool, SubAgent | AgentTool)]
+    plain = [tool for tool in given if not isinstance(tool, SubAgent | AgentTool | str)]
     fan_out_policy = FanOutPolicy(concurrency=settings.tools.concurrency, longest_answer=WHOLE_RESULT)
     registry = ToolRegistry(plain, policy=fan_out_policy, approve=approve)
-    context = plan.context(registry, builtins or builtin_policy(settings))
+    sets = [tool for tool in given if isinstance(tool, str)] or list(settings.tools.sets)
+    context = plan.context(registry, sets, builtins)
     async with (
         open_store(store, migrations=MIGRATIONS) as kept,
         open_providers(
@@ -173,6 +183,7 @@ async def open_agent(
             context=context,
             policy=turn or turn_policy(settings),
             workspace=plan.workspace,
+            instructions=instructions,
         )
         bus_turn = BusTurn(turns=attrs.evolve(turns, journal=journal), permissions=plan.permissions, costs=tracker)
         agent_loop = AgentLoop(bus, bus_turn, policy=loop, journal=journal, observer=plan.observer)
@@ -284,9 +295,17 @@ class _Plan:
         routed = attrs.evolve(self.pipeline(targets, tracker, given), router=StaticRouter(models, selection=selection))
         return attrs.evolve(routed, admission=TurnAdmission())
 
-    def context(self, registry: ToolRegistry, builtins: BuiltinPolicy) -> ContextBuilder | None:
-        """The workspace's word on who the agent is, and the tools that come with it."""
+    def context(
+        self, registry: ToolRegistry, sets: Sequence[str], given: BuiltinPolicy | None
+    ) -> ContextBuilder | None:
+        """The system prompt of the workspace; adds the tools of *sets* to *registry*.
+
+        Without a set, *given* limits or a configuration that says which built-in tools there are choose them; else
+        they are the read-only default.
+        """
+        check_sets(sets, workspace=self.workspace is not None)
         if self.workspace is None:
+            _add(registry, tools_of(sets, None))
             return None
         cache = FileCache()
         skills = Skills(
@@ -296,8 +315,15 @@ class _Plan:
             trust_workspace=self.config.skills.trust_workspace,
         )
         memory = Memory(self.workspace, cache, locks=registry.locks, per_sender=self.config.memory.per_sender)
-        register_builtins(registry, self.workspace, builtins)
-        registry.add(skill_tool(skills))
-        for tool in memory_tools(memory):
-            registry.add(tool)
+        policy = given or builtin_policy(self.config)
+        if not sets and (given is not None or self.config.tools.unapproved or self.config.tools.allow_commands):
+            register_builtins(registry, self.workspace, policy)
+            sets = ("skills", "memory")
+        parts = ToolSetParts(workspace=Workspace(self.workspace), builtins=policy, skills=skills, memory=memory)
+        _add(registry, tools_of(sets or DEFAULT_SETS, parts))
         return ContextBuilder(self.workspace, cache=cache, skills=skills, memory=memory)
+
+
+def _add(registry: ToolRegistry, tools: Iterable[Tool]) -> None:
+    for tool in tools:
+        registry.add(tool)

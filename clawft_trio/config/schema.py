@@ -225,6 +225,8 @@ class AgentDefaults:
     """`agents.defaults`."""
 
     workspace: Path | None = None
+    #: the system prompt, before the files of the workspace
+    instructions: str = ""
     #: `provider/model`
     model: str | None = None
     max_tokens: int | None = attrs.field(default=None, validator=optional(ge(1)))
@@ -282,6 +284,8 @@ class ToolsConfig:
     concurrency: int = attrs.field(default=16, validator=ge(1))
     mcp_servers: Mapping[str, McpServerConfig] = attrs.field(factory=dict)
     restrict_to_workspace: bool = True
+    #: sets of built-in tools by name (`files`, `memory`, `fetch`, …); none: those that only read
+    sets: tuple[str, ...] = ()
     #: offer built-in tools that write, although nobody is asked for approval
     unapproved: bool = False
     #: rules of programs that `run_command` may start

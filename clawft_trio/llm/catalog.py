@@ -189,6 +189,14 @@ def find_key(name: str, spec: KnownProvider, environ: Mapping[str, str] | None =
     raise NotConfigured(f"no key for {name!r}: set {' or '.join(spec.key_variables)}", provider=name)
 
 
+def url_variable(name: str, spec: KnownProvider, environ: Mapping[str, str] | None = None) -> str | None:
+    """The variable of *environ* that gives the base URL of *spec*; None when none is set."""
+    environ = os.environ if environ is None else environ
+    # A provider without such variables of its own has the usual one: `GROQ_BASE_URL`.
+    variables = spec.url_variables or (f"{name.upper().replace('-', '_')}_BASE_URL",)
+    return next((variable for variable in variables if environ.get(variable, "").strip()), None)
+
+
 def find_url(name: str, spec: KnownProvider, environ: Mapping[str, str] | None = None) -> str:
     """The base URL of *spec*, with variables of *environ* in it, by default the process's.
 
@@ -196,11 +204,9 @@ def find_url(name: str, spec: KnownProvider, environ: Mapping[str, str] | None =
       NotConfigured: a variable that it needs is not set; the message names it.
     """
     environ = os.environ if environ is None else environ
-    # A provider without such variables of its own has the usual one: `GROQ_BASE_URL`.
-    for variable in spec.url_variables or (f"{name.upper().replace('-', '_')}_BASE_URL",):
-        url = environ.get(variable, "").strip()
-        if url:
-            return url
+    variable = url_variable(name, spec, environ)
+    if variable is not None:
+        return environ[variable].strip()
     needed = list(dict.fromkeys(_VARIABLE.findall(spec.base_url)))
     missing = [variable for variable in needed if not environ.get(variable, "").strip()]
     if missing or not spec.base_url:

@@ -1,14 +1,12 @@
-"""The README's recipe for asyncio applications: guest mode, cancelled from the asyncio side, and nothing left."""
+"""`asyncio_guest.Guest`: trio in an asyncio application, cancelled from the asyncio side, and nothing is left."""
 
 from __future__ import annotations
 
 import asyncio
-import re
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,21 +14,9 @@ import trio
 from embedding.hosts import children, descriptors
 
 from clawft_trio import NotConfigured, OpenAICompatible, Retry, ServerError, TextDelta, open_agent, tool
+from clawft_trio.asyncio_guest import Guest
 from clawft_trio.testing import CallTool, Fail, Finish, Hang, Say, ScriptedProvider, Wait, open_fault_server, say
 from clawft_trio.testing.mcp_server import scripted_server
-
-README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
-
-
-def recipe() -> Any:
-    """The class `Guest`, as the README has it."""
-    [block] = [block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "class Guest" in block]
-    names: dict[str, Any] = {"__name__": "readme"}
-    exec(compile(block, "README.md", "exec"), names)
-    return names["Guest"]
-
-
-Guest = recipe()
 
 
 def scripted(model: ScriptedProvider, **more: Any) -> Any:
