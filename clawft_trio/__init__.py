@@ -96,6 +96,7 @@ if TYPE_CHECKING:
         InvalidData as InvalidData,
         InvalidResponse as InvalidResponse,
         McpError as McpError,
+        MissingKey as MissingKey,
         ModelNotFound as ModelNotFound,
         NotConfigured as NotConfigured,
         PeerError as PeerError,
@@ -210,7 +211,7 @@ _HOMES = {
     "errors": """
         AllProvidersExhausted AnswerTooLarge AuthFailed BudgetExceeded BulkheadFull BusClosed BusFull CircuitOpen
         ClawftError ConfigError ContentFiltered ContextLengthExceeded EmptyAnswer InvalidAnswer InvalidArguments
-        InvalidData InvalidResponse McpError ModelNotFound NotConfigured PeerError PeerGone PermissionDenied
+        InvalidData InvalidResponse McpError MissingKey ModelNotFound NotConfigured PeerError PeerGone PermissionDenied
         ProviderError ProviderTimeout QuotaExhausted RateLimitExceeded RateLimited Refused RequestRejected
         ServerError StreamTruncated ToolError TransportFailed Unsupported WrongAddress
     """,

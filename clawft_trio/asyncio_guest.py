@@ -89,7 +89,7 @@ class Guest(Generic[T]):
             either: list[asyncio.Future[Any]] = [self._ready, self._ended]
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
-            await self._end()
+            await self._end()  # noqa: ASYNC102 - asyncio's cancellation; it ends within the grace periods
             raise
         if self._ended.done():
             self._ended.result().unwrap()
@@ -105,7 +105,7 @@ class Guest(Generic[T]):
 
         Cancellation: kept until the run has ended.
         """
-        await self._end()
+        await self._end()  # noqa: ASYNC102 - likewise
 
     async def _end(self) -> None:
         if not self._ended.done():
@@ -159,7 +159,7 @@ class Guest(Generic[T]):
         except asyncio.CancelledError:
             if not self._ended.done():
                 self._token.run_sync_soon(scope.cancel)
-                await _until_done(answer)
+                await _until_done(answer)  # noqa: ASYNC102 - it ends once the cancelled function has
             raise
         return answer.result()
 
@@ -170,7 +170,7 @@ async def _until_done(*futures: asyncio.Future[Any]) -> None:
     while not any(future.done() for future in futures):
         try:
             await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError as exc:
+        except asyncio.CancelledError as exc:  # noqa: ASYNC103 - raised below
             cancelled = exc
     if cancelled is not None:
         raise cancelled

@@ -21,6 +21,7 @@ ClawftError
 │   ├── CircuitOpen                not tried: this target has been failing; `retry_after` is its next probe
 │   ├── BulkheadFull               not tried: too many calls are waiting for this target
 │   ├── NotConfigured              something is missing on this side (a key, a base URL)
+│   │   └── MissingKey             the key of a provider is not set
 │   └── AllProvidersExhausted      nobody could; raised from a group of every attempt's error
 ├── Refused                        not done, because it may not be
 │   ├── PermissionDenied
@@ -354,6 +355,10 @@ class BulkheadFull(ProviderError):
 
 class NotConfigured(ProviderError):
     """Something is missing on this side: a key, a base URL. The message names what to set."""
+
+
+class MissingKey(NotConfigured):
+    """The key of a provider is not set. The message names the variable to set."""
 
 
 class AllProvidersExhausted(ProviderError):

@@ -25,7 +25,7 @@ from clawft_trio.costs import (
     load_price_list,
     tier_prices,
 )
-from clawft_trio.errors import ConfigError, InvalidData, NotConfigured, Problem
+from clawft_trio.errors import ConfigError, InvalidData, MissingKey, NotConfigured, Problem
 from clawft_trio.llm import KNOWN, KnownProvider, Quirks, Rules, provider_named
 from clawft_trio.llm.catalog import find_url, known_provider, vendor_at, vendor_of
 from clawft_trio.llm.conform import overlay
@@ -53,6 +53,8 @@ def provider_maker(config: Config, environ: Mapping[str, str] | None = None) -> 
     def make(name: str) -> Provider:
         own = config.providers.get(name, ProviderConfig())
         options = _options(config, name, own)
+        if own.api_key is not None and own.api_key.missing:
+            raise MissingKey(f"no key for {name!r}: set {' and '.join(own.api_key.missing)}", provider=name)
         key = secret_value(own.api_key, f"the key of {name!r}")
         known = KNOWN if name in KNOWN or own.api_base is None else {name: KnownProvider(base_url=own.api_base)}
         options |= _quirks(config, name, known[name].quirks if name in known else Quirks(), own)

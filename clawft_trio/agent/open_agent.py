@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import NoReturn, Unpack
@@ -30,7 +30,7 @@ from clawft_trio.agent.options import AgentOptions, check_options
 from clawft_trio.agent.providers import open_providers
 from clawft_trio.agent.session_window import WHOLE_RESULT
 from clawft_trio.agent.sessions import MIGRATIONS as SESSION_MIGRATIONS, Sessions
-from clawft_trio.agent.subagent import AgentTool, SubAgent, SubAgents, models_of
+from clawft_trio.agent.subagent import AgentTool, SubAgent, SubAgents, models_by_agent, models_of
 from clawft_trio.agent.tool_sets import DEFAULT_SETS, ToolSetParts, check_sets, tools_of
 from clawft_trio.agent.turn import Turns
 from clawft_trio.agent.turn_context import LoopPolicy
@@ -40,12 +40,13 @@ from clawft_trio.chat import Provider
 from clawft_trio.config import Config, load_config
 from clawft_trio.context import ContextBuilder, Memory, Skills
 from clawft_trio.costs import MIGRATIONS as COST_MIGRATIONS, CostTracker, Metered
+from clawft_trio.errors import MissingKey
 from clawft_trio.files import FileCache
 from clawft_trio.mcp import ToolServer, open_toolset
 from clawft_trio.mcp.connect import Server
 from clawft_trio.mcp.tool_pinning import PIN_MIGRATIONS, StoredPins
 from clawft_trio.nursery import cleanup_scope, open_hidden_nursery
-from clawft_trio.observe import Event, Observer, fan_out
+from clawft_trio.observe import Event, Noted, Observer, fan_out
 from clawft_trio.pipeline import (
     FitnessScorer,
     NoLearner,
@@ -69,6 +70,9 @@ from clawft_trio.store.ownership import open_ownership
 from clawft_trio.tools import FanOutPolicy, Tool, ToolRegistry
 from clawft_trio.tools.builtin import BuiltinPolicy, register_builtins
 from clawft_trio.tools.workspace import Workspace
+
+MISSING_KEY = "a model has no key, and is left out until it has"
+"""The event (`Noted.what`) for a fallback without a key."""
 
 MIGRATIONS = (*SESSION_MIGRATIONS, *JOURNAL_MIGRATIONS, *COST_MIGRATIONS, *PIN_MIGRATIONS)
 """The schema of an agent's store."""
@@ -123,7 +127,7 @@ async def open_agent(
     make_provider, builtins = options.get("make_provider"), options.get("builtins")
     if isinstance(models, str):
         raise TypeError(f"models are a list: [{models!r}]")
-    settings = config if isinstance(config, Config) else Config() if config is None else await load_config(config)
+    settings = config if isinstance(config, Config) else await _load(config, providers or {})
     plan = _Plan(
         config=settings,
         models=tuple(models) or settings.models,
@@ -148,8 +152,9 @@ async def open_agent(
         ) as known,
         open_tracker(settings, kept, asked, providers or {}, owed=owed_file(kept)) as tracker,
         open_targets(known.at, wrap=partial(plan.around, tracker)) as targets,
-        # Before anything is started: a missing key is told at once, and not at three in the morning.
-        plan.reaching(targets, asked),
+        # Before anything is started: a missing key is an error now, and not in the first turn that needs it.
+        plan.reaching(targets, plan.models),
+        _reaching_sub_agents(plan, targets, given),
         open_toolset(
             {**mcp_servers(settings), **(mcp or {})},
             registry,
@@ -242,6 +247,10 @@ async def _serving(loop: AgentLoop, bus: MessageBus, channels: Iterable[Channel]
         nursery.cancel_scope.cancel(reason="agent closed")
 
 
+async def _load(config: str | Path | None, providers: Mapping[str, Provider]) -> Config:
+    return Config() if config is None else await load_config(config, providers=providers)
+
+
 @attrs.frozen(kw_only=True)
 class _Plan:
     """What is decided before anything is opened."""
@@ -256,9 +265,24 @@ class _Plan:
 
     @asynccontextmanager
     async def reaching(self, targets: Targets, models: Sequence[str]) -> AsyncGenerator[None, None]:
-        """See that each of *models* can be asked, as far as that can be known without asking."""
-        for model in models:
-            targets.reach(Target.parse(model))
+        """Check that each of *models* can be asked, as far as that is known without a request.
+
+        A missing key of one is noted as long as there are others: it fails when that target is needed.
+
+        Raises:
+          MissingKey: every model lacks its key; the error of the first.
+          NotConfigured: a provider is unknown, or its address is missing.
+        """
+        missing: dict[str, MissingKey] = {}
+        for model in dict.fromkeys(models):
+            try:
+                targets.reach(Target.parse(model))
+            except MissingKey as exc:
+                missing[model] = exc
+        if missing and len(missing) == len(set(models)):
+            raise next(iter(missing.values()))
+        for model, exc in missing.items():
+            self.observer(Noted(room="agent", what=MISSING_KEY, details={"target": model, "error": str(exc)}))
         yield
 
     @property
@@ -322,6 +346,15 @@ class _Plan:
         parts = ToolSetParts(workspace=Workspace(self.workspace), builtins=policy, skills=skills, memory=memory)
         _add(registry, tools_of(sets or DEFAULT_SETS, parts))
         return ContextBuilder(self.workspace, cache=cache, skills=skills, memory=memory)
+
+
+@asynccontextmanager
+async def _reaching_sub_agents(plan: _Plan, targets: Targets, given: Iterable[object]) -> AsyncGenerator[None, None]:
+    """As `_Plan.reaching`, for the models of each sub-agent."""
+    async with AsyncExitStack() as stack:
+        for models in models_by_agent(given):
+            await stack.enter_async_context(plan.reaching(targets, models))
+        yield
 
 
 def _add(registry: ToolRegistry, tools: Iterable[Tool]) -> None:

@@ -12,7 +12,7 @@ with no conversation, and keeps none. Its tools run with the sender's permission
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -300,10 +300,14 @@ class SubAgents:
         return agent_tool(spec.name, spec.description, delegate)
 
 
-def models_of(tools: Iterable[object]) -> tuple[str, ...]:
-    """The models of all sub-agents in *tools*, and of those below them."""
-    found: list[str] = []
+def models_by_agent(tools: Iterable[object]) -> Iterator[tuple[str, ...]]:
+    """The models of each sub-agent in *tools*, and of each below them."""
     for given in tools:
         if isinstance(given, SubAgent):
-            found += [*given.models, *models_of(given.tools)]
-    return tuple(found)
+            yield given.models
+            yield from models_by_agent(given.tools)
+
+
+def models_of(tools: Iterable[object]) -> tuple[str, ...]:
+    """The models of all sub-agents in *tools*, and of those below them."""
+    return tuple(model for models in models_by_agent(tools) for model in models)

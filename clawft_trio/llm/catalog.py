@@ -16,7 +16,7 @@ from typing import Any, Literal
 import attrs
 
 from clawft_trio.chat import Provider
-from clawft_trio.errors import NotConfigured
+from clawft_trio.errors import MissingKey, NotConfigured
 from clawft_trio.llm.anthropic import Anthropic
 from clawft_trio.llm.conform import VendorRules
 from clawft_trio.llm.http_provider import HttpProvider
@@ -176,7 +176,7 @@ def find_key(name: str, spec: KnownProvider, environ: Mapping[str, str] | None =
     """The key for *spec* out of *environ*, by default the process's; None where none is needed.
 
     Raises:
-      NotConfigured: there is none and one is needed; the message names the variable to set.
+      MissingKey: there is none and one is needed; the message names the variable to set.
     """
     # Not a default: rendered signatures show defaults, and these are everybody's keys.
     environ = os.environ if environ is None else environ
@@ -186,7 +186,7 @@ def find_key(name: str, spec: KnownProvider, environ: Mapping[str, str] | None =
             return key
     if spec.local or not spec.key_variables:
         return None
-    raise NotConfigured(f"no key for {name!r}: set {' or '.join(spec.key_variables)}", provider=name)
+    raise MissingKey(f"no key for {name!r}: set {' or '.join(spec.key_variables)}", provider=name)
 
 
 def url_variable(name: str, spec: KnownProvider, environ: Mapping[str, str] | None = None) -> str | None:

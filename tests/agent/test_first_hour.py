@@ -13,8 +13,9 @@ from clawft_trio.agent import DEFAULT_SETS, TOOL_SETS, open_agent
 from clawft_trio.agent.turn_types import TurnPolicy, TurnRequest
 from clawft_trio.chat import Message
 from clawft_trio.config import parse_config
-from clawft_trio.errors import InvalidData, NotConfigured
-from clawft_trio.testing import Finish, Say, ScriptedProvider, Wait
+from clawft_trio.errors import AllProvidersExhausted, AuthFailed, ConfigError, InvalidData, MissingKey, NotConfigured
+from clawft_trio.observe import Noted, Recorder
+from clawft_trio.testing import Fail, Finish, Say, ScriptedProvider, Wait
 from clawft_trio.tools import tool
 
 
@@ -211,3 +212,58 @@ async def test_an_unknown_set_and_one_without_a_workspace_are_refused(tmp_path: 
 def test_the_table_says_which_sets_only_read() -> None:
     assert all(TOOL_SETS[name].read_only for name in DEFAULT_SETS)
     assert not any(TOOL_SETS[name].read_only for name in ("files", "memory", "fetch", "commands"))
+
+
+# --- keys and providers ----------------------------------------------------------------------------------------------
+
+
+async def test_a_fallback_without_its_key_is_noted_and_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    for models in (["p/m", "openai/gpt-5-mini"], ["openai/gpt-5-mini", "p/m"]):
+        recorder = Recorder()
+        async with open_agent(models, providers={"p": ScriptedProvider.saying("Hi")}, observers=[recorder]) as agent:
+            assert (await agent.ask("Hello")).text == "Hi"
+        noted = [event for event in recorder.events if isinstance(event, Noted)]
+        assert [event.details["target"] for event in noted] == ["openai/gpt-5-mini"]
+        assert "OPENAI_API_KEY" in noted[0].details["error"]
+
+
+async def test_when_the_target_without_a_key_is_needed_its_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    broken = ScriptedProvider([Fail(lambda: AuthFailed("bad key"))])
+    async with open_agent(["p/m", "openai/gpt-5-mini"], providers={"p": broken}) as agent:
+        with pytest.raises(AllProvidersExhausted, match="OPENAI_API_KEY"):
+            await agent.ask("Hello")
+
+
+async def test_no_key_for_any_target_is_an_error_when_the_agent_opens(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
+        monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(MissingKey, match="OPENAI_API_KEY"):
+        async with open_agent(["openai/gpt-5-mini", "anthropic/claude-haiku-4-5"]):
+            pass
+
+
+@pytest.mark.parametrize("how", ["text", "file", "tiers"])
+async def test_a_configuration_may_name_providers_that_code_brings(how: str, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "agents": {"defaults": {"model": "house/m"}},
+        "failover": ["house/n"],
+    }
+    if how == "tiers":
+        settings["routing"] = {"mode": "tiered", "tiers": [{"name": "free", "models": ["house/m"]}]}
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(settings))
+    config = parse_config(file.read_text()) if how == "text" else file
+    if how == "tiers":
+        with pytest.raises(ConfigError, match=r"no provider 'house'"):
+            parse_config(file.read_text())
+    async with open_agent(config=config, providers={"house": ScriptedProvider.saying("Hi")}) as agent:
+        assert (await agent.ask("Hello")).text == "Hi"
+
+
+def test_a_name_close_to_a_known_provider_is_misspelt_unless_code_brings_it() -> None:
+    text = '{"failover": ["opnai/m"]}'
+    with pytest.raises(ConfigError, match="did you mean 'openai'"):
+        parse_config(text)
+    assert parse_config(text, providers=["opnai"]).failover == ("opnai/m",)
