@@ -8,6 +8,7 @@ says how it behaves; what follows `~` only tells one client's requests from anot
 | `/burst-N/…`                 | N words at once, in pieces of 16 KiB                                         |
 | `/paced-N-MS/…`              | N words, one every MS milliseconds                                           |
 | `/slow-PERCENT-BASE-MS/…`    | one word after BASE ms, or, in that share of requests, after MS              |
+| `/turn-N/…`                  | a call of the tool `look`, or N words once a message with its result is there|
 | `/down/…`                    | 503                                                                          |
 | `GET /count/MODE`            | how many requests that mode has had                                          |
 
@@ -128,6 +129,22 @@ def plain(body: bytes, status: int = 200) -> bytes:
     return head % (_STATUS[status], len(body)) + body
 
 
+_CALL = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"place": "Oslo"}'}}
+
+
+@cache
+def tool_call(*, stream: bool) -> bytes:
+    """A response that calls the tool `look`, in the dialect of chat completions."""
+    if stream:
+        delta = json.dumps({"role": "assistant", "content": None, "tool_calls": [{"index": 0, **_CALL}]})
+        body = (_CHUNK % (delta, "null") + _CHUNK % ("{}", '"tool_calls"') + _USAGE % (10, 20)).encode()
+        return _STREAM_HEAD + _chunked(body) + b"0\r\n\r\n"
+    message = {"role": "assistant", "content": None, "tool_calls": [_CALL]}
+    whole = json.loads(_openai_whole(1))
+    whole["choices"] = [{"index": 0, "message": message, "finish_reason": "tool_calls"}]
+    return plain(json.dumps(whole).encode())
+
+
 def answer(dialect: Dialect, words: int, *, stream: bool) -> bytes:
     return streamed(dialect, words) if stream else plain(dialect.whole(words))
 
@@ -139,6 +156,8 @@ class Asked:
     path: str
     dialect: Dialect
     stream: bool
+    #: whether a message with the result of a tool is in it
+    has_result: bool
 
     @property
     def mode(self) -> str:
@@ -161,6 +180,10 @@ class Models:
         self._counts[asked.mode] += 1
         kind, *numbers = asked.mode.split("~")[0].split("-")
         if kind == "burst":
+            await stream.send_all(answer(asked.dialect, int(numbers[0]), stream=asked.stream))
+        elif kind == "turn" and not asked.has_result:
+            await stream.send_all(tool_call(stream=asked.stream))
+        elif kind == "turn":
             await stream.send_all(answer(asked.dialect, int(numbers[0]), stream=asked.stream))
         elif kind == "paced":
             await _paced(stream, asked.dialect, int(numbers[0]), float(numbers[1]) / 1000)
@@ -210,7 +233,8 @@ def _request(seen: bytes) -> tuple[Asked, int] | None:
         return None
     path = seen.split(b" ", 2)[1].decode()
     dialect = ANTHROPIC if path.endswith("/messages") else OPENAI
-    return Asked(path, dialect, b'"stream":true' in seen[head_end:end].replace(b" ", b"")), end
+    body = seen[head_end:end].replace(b" ", b"")
+    return Asked(path, dialect, b'"stream":true' in body, b'"role":"tool"' in body), end
 
 
 async def main() -> None:

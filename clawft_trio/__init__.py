@@ -1,8 +1,8 @@
-"""The runtime for LLM agents on trio whose answers must get through.
+"""A library for LLM agents on trio whose answers must arrive.
 
-Everything here lives in a room of its own and is only named here. A name is looked up when it is first asked for:
-`import clawft_trio` costs what trio and httpx cost, and a program that wants the strategies alone does not pay for the
-multiplexer.
+The names that most programs need are listed here; each is defined in a subpackage, which has the others. A name is
+imported when it is first used: `import clawft_trio` costs what trio and httpx cost, and a program that uses the
+strategies alone does not load the MCP multiplexer.
 """
 
 from __future__ import annotations
@@ -14,62 +14,31 @@ from warnings import warn
 if TYPE_CHECKING:
     from clawft_trio.agent import (
         Agent as Agent,
-        AgentEvent as AgentEvent,
-        AgentLoop as AgentLoop,
-        AnswerForm as AnswerForm,
-        LoopPolicy as LoopPolicy,
         Reply as Reply,
-        RoundStarted as RoundStarted,
-        ToolsAnswered as ToolsAnswered,
         TurnPolicy as TurnPolicy,
-        TurnStream as TurnStream,
         open_agent as open_agent,
         serve_agent as serve_agent,
-        serve_sessions as serve_sessions,
         subagent as subagent,
     )
-    from clawft_trio.attempts import (
-        AttemptLog as AttemptLog,
-        AttemptRecord as AttemptRecord,
-        Latency as Latency,
-        Usage as Usage,
-        record_attempt as record_attempt,
-    )
-    from clawft_trio.auth import (
-        AuthContext as AuthContext,
-        UserPermissions as UserPermissions,
-    )
+    from clawft_trio.attempts import Usage as Usage
+    from clawft_trio.auth import AuthContext as AuthContext
     from clawft_trio.bus import (
         BusConfig as BusConfig,
-        Channel as Channel,
-        MessageBus as MessageBus,
         open_bus as open_bus,
         serve_channel as serve_channel,
     )
     from clawft_trio.chat import (
-        Call as Call,
         ChatRequest as ChatRequest,
         ChatResponse as ChatResponse,
-        Citation as Citation,
-        Discarded as Discarded,
         Image as Image,
         Message as Message,
-        Opaque as Opaque,
         Provider as Provider,
-        ReasoningDelta as ReasoningDelta,
         Reset as Reset,
-        StreamEvent as StreamEvent,
-        Text as Text,
         TextDelta as TextDelta,
         ToolCall as ToolCall,
-        ToolCallDelta as ToolCallDelta,
-        ToolCallReady as ToolCallReady,
-        ToolSpec as ToolSpec,
-        UsageReport as UsageReport,
     )
     from clawft_trio.config import (
         Config as Config,
-        load_config as load_config,
         parse_config as parse_config,
     )
     from clawft_trio.context import (
@@ -79,115 +48,51 @@ if TYPE_CHECKING:
     )
     from clawft_trio.errors import (
         AllProvidersExhausted as AllProvidersExhausted,
-        AnswerTooLarge as AnswerTooLarge,
-        AuthFailed as AuthFailed,
         BudgetExceeded as BudgetExceeded,
-        BulkheadFull as BulkheadFull,
-        BusClosed as BusClosed,
-        BusFull as BusFull,
         CircuitOpen as CircuitOpen,
         ClawftError as ClawftError,
         ConfigError as ConfigError,
-        ContentFiltered as ContentFiltered,
-        ContextLengthExceeded as ContextLengthExceeded,
-        EmptyAnswer as EmptyAnswer,
         InvalidAnswer as InvalidAnswer,
         InvalidArguments as InvalidArguments,
-        InvalidData as InvalidData,
-        InvalidResponse as InvalidResponse,
-        McpError as McpError,
-        MissingKey as MissingKey,
-        ModelNotFound as ModelNotFound,
-        NotConfigured as NotConfigured,
-        PeerError as PeerError,
-        PeerGone as PeerGone,
-        PermissionDenied as PermissionDenied,
         ProviderError as ProviderError,
         ProviderTimeout as ProviderTimeout,
-        QuotaExhausted as QuotaExhausted,
         RateLimited as RateLimited,
-        RateLimitExceeded as RateLimitExceeded,
-        Refused as Refused,
-        RequestRejected as RequestRejected,
-        ServerError as ServerError,
-        StreamTruncated as StreamTruncated,
-        ToolError as ToolError,
-        TransportFailed as TransportFailed,
-        Unsupported as Unsupported,
-        WrongAddress as WrongAddress,
     )
-    from clawft_trio.files import (
-        FileCache as FileCache,
-    )
+    from clawft_trio.files import FileCache as FileCache
     from clawft_trio.llm import (
         Anthropic as Anthropic,
         OpenAICompatible as OpenAICompatible,
         OpenAIResponses as OpenAIResponses,
-        StreamCallback as StreamCallback,
         complete as complete,
         open_stream as open_stream,
         provider_named as provider_named,
     )
     from clawft_trio.mcp import (
         HttpServer as HttpServer,
-        McpClient as McpClient,
         StdioServer as StdioServer,
-        StreamServer as StreamServer,
-        ToolServer as ToolServer,
-        connect_mcp as connect_mcp,
         open_mcp as open_mcp,
         open_toolset as open_toolset,
         serve_mcp as serve_mcp,
-        wrap_mcp as wrap_mcp,
     )
     from clawft_trio.messages import (
         InboundMessage as InboundMessage,
         OutboundMessage as OutboundMessage,
     )
-    from clawft_trio.net import (
-        AddressPolicy as AddressPolicy,
-        Clocks as Clocks,
-        HttpEndpoint as HttpEndpoint,
-        SSEDecoder as SSEDecoder,
-    )
-    from clawft_trio.observe import (
-        Event as Event,
-        Observer as Observer,
-        Recorder as Recorder,
-    )
-    from clawft_trio.pipeline import (
-        Pipeline as Pipeline,
-        PipelineRegistry as PipelineRegistry,
-        RoutingDecision as RoutingDecision,
-        StaticRouter as StaticRouter,
-        Target as Target,
-        TieredRouter as TieredRouter,
-    )
+    from clawft_trio.observe import Recorder as Recorder
+    from clawft_trio.pipeline import Target as Target
     from clawft_trio.resilience import (
-        Attempt as Attempt,
         Bulkhead as Bulkhead,
         CircuitBreaker as CircuitBreaker,
         Failover as Failover,
         Hedge as Hedge,
-        Hold as Hold,
-        Live as Live,
-        Policy as Policy,
-        Preview as Preview,
         Resilient as Resilient,
         Retry as Retry,
-        RetryBudget as RetryBudget,
-        Strategy as Strategy,
         Timeout as Timeout,
         compose as compose,
         resilient_chain as resilient_chain,
     )
-    from clawft_trio.store import (
-        Store as Store,
-        open_store as open_store,
-    )
+    from clawft_trio.store import open_store as open_store
     from clawft_trio.tools import (
-        PathLocks as PathLocks,
-        Tool as Tool,
         ToolContext as ToolContext,
         ToolRegistry as ToolRegistry,
         ToolResult as ToolResult,
@@ -195,57 +100,75 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "agent": """
-        Agent AgentEvent AgentLoop AnswerForm LoopPolicy Reply RoundStarted ToolsAnswered TurnPolicy TurnStream
-        open_agent serve_agent serve_sessions subagent
-    """,
-    "attempts": "AttemptLog AttemptRecord Latency Usage record_attempt",
-    "auth": "AuthContext UserPermissions",
-    "bus": "BusConfig Channel MessageBus open_bus serve_channel",
-    "chat": """
-        Call ChatRequest ChatResponse Citation Discarded Image Message Opaque Provider ReasoningDelta Reset
-        StreamEvent Text TextDelta ToolCall ToolCallDelta ToolCallReady ToolSpec UsageReport
-    """,
-    "config": "Config load_config parse_config",
+    "agent": "Agent Reply TurnPolicy open_agent serve_agent subagent",
+    "attempts": "Usage",
+    "auth": "AuthContext",
+    "bus": "BusConfig open_bus serve_channel",
+    "chat": "ChatRequest ChatResponse Image Message Provider Reset TextDelta ToolCall",
+    "config": "Config parse_config",
     "context": "ContextBuilder Memory Skills",
     "errors": """
-        AllProvidersExhausted AnswerTooLarge AuthFailed BudgetExceeded BulkheadFull BusClosed BusFull CircuitOpen
-        ClawftError ConfigError ContentFiltered ContextLengthExceeded EmptyAnswer InvalidAnswer InvalidArguments
-        InvalidData InvalidResponse McpError MissingKey ModelNotFound NotConfigured PeerError PeerGone PermissionDenied
-        ProviderError ProviderTimeout QuotaExhausted RateLimitExceeded RateLimited Refused RequestRejected
-        ServerError StreamTruncated ToolError TransportFailed Unsupported WrongAddress
+        AllProvidersExhausted BudgetExceeded CircuitOpen ClawftError ConfigError InvalidAnswer InvalidArguments
+        ProviderError ProviderTimeout RateLimited
     """,
     "files": "FileCache",
-    "llm": "Anthropic OpenAICompatible OpenAIResponses StreamCallback complete open_stream provider_named",
-    "mcp": """
-        HttpServer McpClient StdioServer StreamServer ToolServer connect_mcp open_mcp open_toolset serve_mcp wrap_mcp
-    """,
+    "llm": "Anthropic OpenAICompatible OpenAIResponses complete open_stream provider_named",
+    "mcp": "HttpServer StdioServer open_mcp open_toolset serve_mcp",
     "messages": "InboundMessage OutboundMessage",
-    "net": "AddressPolicy Clocks HttpEndpoint SSEDecoder",
-    "observe": "Event Observer Recorder",
-    "pipeline": "Pipeline PipelineRegistry RoutingDecision StaticRouter Target TieredRouter",
-    "resilience": """
-        Attempt Bulkhead CircuitBreaker Failover Hedge Hold Live Policy Preview Resilient Retry RetryBudget
-        Strategy Timeout compose resilient_chain
-    """,
-    "store": "Store open_store",
-    "tools": "PathLocks Tool ToolResult ToolContext ToolRegistry tool",
+    "observe": "Recorder",
+    "pipeline": "Target",
+    "resilience": "Bulkhead CircuitBreaker Failover Hedge Resilient Retry Timeout compose resilient_chain",
+    "store": "open_store",
+    "tools": "ToolResult ToolContext ToolRegistry tool",
 }
-_HOME_OF = {name: f"clawft_trio.{room}" for room, names in _HOMES.items() for name in names.split()}
-_RENAMED = {"Answer": "TurnStream", "ToolAnswer": "ToolResult"}
+_HOME_OF = {name: f"clawft_trio.{package}" for package, names in _HOMES.items() for name in names.split()}
 
-if not TYPE_CHECKING:  # with it in sight, a checker would take any name for one of ours
+# Names that version 0.1 had here. Each is imported from its subpackage now; the old import warns until version 0.4.
+_MOVED = {
+    "agent": "AgentEvent AgentLoop AnswerForm LoopPolicy RoundStarted ToolsAnswered TurnStream serve_sessions",
+    "attempts": "AttemptLog AttemptRecord Latency record_attempt",
+    "auth": "UserPermissions",
+    "bus": "Channel MessageBus",
+    "chat": """
+        Call Citation Discarded Opaque ReasoningDelta StreamEvent Text ToolCallDelta ToolCallReady ToolSpec
+        UsageReport
+    """,
+    "config": "load_config",
+    "errors": """
+        AnswerTooLarge AuthFailed BulkheadFull BusClosed BusFull ContentFiltered ContextLengthExceeded EmptyAnswer
+        InvalidData InvalidResponse McpError ModelNotFound NotConfigured PeerError PeerGone PermissionDenied
+        QuotaExhausted RateLimitExceeded Refused RequestRejected ServerError StreamTruncated ToolError
+        TransportFailed Unsupported WrongAddress
+    """,
+    "llm": "StreamCallback",
+    "mcp": "McpClient McpServer StreamServer ToolServer connect_mcp serve_mcp_http wrap_mcp",
+    "net": "AddressPolicy Clocks HttpEndpoint SSEDecoder",
+    "observe": "Event Observer",
+    "pipeline": "Pipeline PipelineRegistry RoutingDecision StaticRouter TieredRouter",
+    "resilience": "Attempt Hold Live Policy Preview RetryBudget Strategy",
+    "store": "Store",
+    "tools": "PathLocks Tool",
+}
+_MOVED_TO = {name: f"clawft_trio.{package}" for package, names in _MOVED.items() for name in names.split()}
+_RENAMED = {"Answer": "clawft_trio.agent.TurnStream", "ToolAnswer": "clawft_trio.tools.ToolResult"}
+
+# For `from clawft_trio import *`, which loads everything that is named here.
+__all__ = sorted(_HOME_OF)  # noqa: PLE0605
+
+if not TYPE_CHECKING:  # a type checker that sees it accepts any name
 
     def __getattr__(name: str) -> object:
         if name == "__version__":
             return import_module("importlib.metadata").version("clawft-trio")
-        if name in _RENAMED:
-            warn(f"clawft_trio.{name} is now clawft_trio.{_RENAMED[name]}", DeprecationWarning, stacklevel=2)
-            name = _RENAMED[name]
-        if name not in _HOME_OF:
+        if name in _HOME_OF:
+            value = globals()[name] = getattr(import_module(_HOME_OF[name]), name)
+            return value
+        place = _RENAMED.get(name) or (f"{_MOVED_TO[name]}.{name}" if name in _MOVED_TO else None)
+        if place is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = globals()[name] = getattr(import_module(_HOME_OF[name]), name)
-        return value
+        warn(f"clawft_trio.{name} is now {place}", DeprecationWarning, stacklevel=2)
+        module, _, new = place.rpartition(".")
+        return getattr(import_module(module), new)
 
 
 def __dir__() -> list[str]:

@@ -2,75 +2,75 @@
 
 ClawftError
 ├── ProviderError                  a model gave no answer that can be trusted
-│   ├── RateLimited                too many requests; `retry_after` when the provider said
+│   ├── RateLimited                too many requests; `retry_after` when the provider gave one
 │   ├── QuotaExhausted             the account has no money or no allowance left
 │   ├── ServerError                the provider failed (5xx, overloaded)
-│   ├── AuthFailed                 the key is missing there, wrong or revoked
+│   ├── AuthFailed                 the key is missing, wrong or revoked
 │   ├── ModelNotFound              no such model, or no such address
-│   ├── RequestRejected            the provider finds the request wrong
-│   │   ├── ContextLengthExceeded  too long for this model's window
-│   │   └── ContentFiltered        refused for what it says
+│   ├── RequestRejected            the provider refused the request as invalid
+│   │   ├── ContextLengthExceeded  the request exceeds the model's context window
+│   │   └── ContentFiltered        refused because of its content
 │   ├── TransportFailed            the connection could not be made or broke
-│   ├── ProviderTimeout            one of the clocks ran out; `clock` says which
-│   ├── InvalidResponse            what came back is not the protocol
+│   ├── ProviderTimeout            a clock ran out; `clock` names it
+│   ├── InvalidResponse            the response violates the protocol
 │   │   ├── EventTooLarge          one event of the stream is larger than `limit` bytes
 │   │   └── AnswerTooLarge         the whole answer is larger than `limit` characters
 │   ├── EmptyAnswer                a success without text, tool call or refusal
-│   ├── WrongAddress               there is no such API at this URL; the message names method and URL
-│   ├── StreamTruncated            the stream ended without its terminal mark; `partial` is attached
-│   ├── CircuitOpen                not tried: this target has been failing; `retry_after` is its next probe
-│   ├── BulkheadFull               not tried: too many calls are waiting for this target
-│   ├── NotConfigured              something is missing on this side (a key, a base URL)
+│   ├── WrongAddress               no such API at this URL; the message names method and URL
+│   ├── StreamTruncated            the stream ended without its terminal mark; `partial` holds what arrived
+│   ├── CircuitOpen                not sent: the target's breaker is open; `retry_after` is the time of its probe
+│   ├── BulkheadFull               not sent: too many calls wait for this target
+│   ├── NotConfigured              a setting is missing on this side (a key, a base URL)
 │   │   └── MissingKey             the key of a provider is not set
-│   └── AllProvidersExhausted      nobody could; raised from a group of every attempt's error
-├── Refused                        not done, because it may not be
+│   └── AllProvidersExhausted      every target failed; raised from a group of their errors
+├── Refused                        not permitted
 │   ├── PermissionDenied
-│   │   └── ToolDenied             a tool that there may be or not
-│   ├── AddressRefused             this address may not be reached; `host`, `address`
+│   │   └── ToolDenied             a tool that may or may not exist
+│   ├── AddressRefused             the address policy forbids this address; `host`, `address`
 │   ├── ClientLacksCapability      the MCP client of a tool cannot be asked for this; `capabilities`
-│   ├── RateLimitExceeded          this sender asks too often; `retry_after`
-│   └── BudgetExceeded             this sender's money is spent; `retry_after`, `spent`, `limit`
-├── ToolError                      a tool call has no result; its text is written for a model to act on
+│   ├── RateLimitExceeded          too many turns of this sender; `retry_after`
+│   └── BudgetExceeded             the call does not fit the budget; `retry_after`, `spent`, `limit`
+├── ToolError                      a tool call has no result; the text is for the model
 │   ├── UnknownTool
 │   ├── InvalidArguments           `problems`, each with its place
-│   ├── ToolFailed                 it raised
+│   ├── ToolFailed                 the tool function raised
 │   ├── ToolTimeout
-│   └── OutcomeUnknown             started before a crash; whether it acted cannot be known
-├── TurnError                      a message has no answer, and no model or tool is to blame
-│   ├── TurnTimeout                not answered in its time
-│   ├── TurnCancelled              somebody stopped it; `reason` says who and why
-│   └── TurnInterrupted            the process ended too often in the middle of it
+│   └── OutcomeUnknown             started before a crash; its effect is unknown
+├── TurnError                      a turn ended without an answer for another reason than a model or tool
+│   ├── TurnTimeout                not answered within its deadline
+│   ├── TurnCancelled              stopped; `reason` holds who and why
+│   └── TurnInterrupted            the process ended too often during the turn
 ├── BusError
-│   ├── BusClosed                  nothing more goes in, or nothing more will come out
+│   ├── BusClosed                  the bus accepts and delivers no more messages
 │   ├── BusFull                    refused by the overflow policy
 │   └── SelfDeadlock               a consumer published to its own full bus
-├── StoreError                     the file on disk cannot be used; `path` says which
-│   ├── StoreCorrupt               it is damaged, or somebody else's; nothing was changed in it
-│   ├── StoreTooNew                a later version of this package has written it
-│   ├── StoreBusy                  other processes kept it locked, or its server is away
-│   ├── StoreReadOnly              its file or its server cannot be written
-│   ├── LeaseLost                  another worker has taken the session over; nothing was written
-│   └── StoreClosed                it was closed here
+├── StoreError                     the store cannot be used; `path` names its file
+│   ├── StoreCorrupt               damaged, or of another application; nothing was changed in it
+│   ├── StoreTooNew                written by a later version of this package
+│   ├── StoreBusy                  locked by other processes, or its server is unreachable
+│   ├── StoreReadOnly              its file or its server is read-only
+│   ├── LeaseLost                  another worker took over the session; nothing was written
+│   └── StoreClosed                closed by this process
 ├── McpError
 │   ├── PeerError                  the server answered with a JSON-RPC error: `code`, `data`
 │   ├── PeerGone                   the connection ended; `exit_code` and `stderr` when it was a process
-│   │   └── SessionLost            over HTTP: the server does not know the session any more
-│   ├── CannotStart                its process could not be started at all
-│   ├── AuthorizationFailed        the server wants a login and there is none: `code`
-│   ├── ServerDown                 not tried: it keeps dying; `retry_after` is its next probe
-│   ├── RequestTimeout             no answer in time
-│   └── ProtocolViolation          the server's answer is not the protocol
-├── InvalidData                    input from outside does not fit; `problems`, each with its place
+│   │   └── SessionLost            over HTTP: the server no longer knows the session
+│   ├── CannotStart                its process could not be started
+│   ├── AuthorizationFailed        the server requires authorization and there is none: `code`
+│   ├── ServerDown                 not sent: the server keeps crashing; `retry_after` is the time of its next start
+│   ├── RequestTimeout             no response within the deadline
+│   └── ProtocolViolation          the server's response violates the protocol
+├── InvalidData                    input from outside is invalid; `problems`, each with its place
 │   └── ConfigError
 ├── InvalidAnswer                  a typed answer did not validate; `partial` is the last text
-├── StreamEnded                    the response of a stream was asked for before there was one
-└── Unsupported                    this platform cannot do it
+├── StreamEnded                    the response of a stream was read before its end
+└── Unsupported                    not available on this platform
 
-ConsumerLeft (BaseException)       control flow inside a call; never leaves it
+ConsumerLeft (BaseException)       control flow inside a call; never raised to the caller
 
-Each error answers three different questions with a field: may the same target be asked again (`retryable`), may
-another one be asked (`curable_elsewhere`), and does it speak against the target's health (`blames_target`).
-Nothing in this package decides anything by an error's text.
+Three fields of each error drive the strategies: `retryable` (the same target may succeed on a retry),
+`curable_elsewhere` (another target may succeed) and `blames_target` (counts as a failure of the target's health).
+No decision in this package depends on the text of an error.
 """
 
 from __future__ import annotations
@@ -90,23 +90,23 @@ MAX_BODY = 2048
 
 
 class ClawftError(Exception):
-    """The root: everything that this package raises on purpose."""
+    """Base class of every exception that this package raises."""
 
-    #: the same again may succeed
+    #: the same target may succeed on a retry
     retryable: bool = False
-    #: how often at most it is worth trying again after this error; None leaves it to the policy
+    #: most retries after this error; None: the policy decides
     max_retries: int | None = None
     #: another target may succeed
     curable_elsewhere: bool = False
-    #: says something about the target's health: breakers and cooldowns count it
+    #: breakers count it as a failure of the target
     blames_target: bool = False
-    #: the target fell silent: asking it again means waiting as long again
+    #: the target stopped responding: a retry would wait as long again
     silent: bool = False
-    #: the target was not asked at all
+    #: no request was sent to the target
     untried: bool = False
-    #: seconds until trying again makes sense, where somebody said
+    #: seconds until a retry makes sense, where the other side gave them
     retry_after: float | None = None
-    #: every attempt of the call that failed
+    #: records of every attempt of the failed call
     attempts: tuple[AttemptRecord, ...] = ()
 
 
@@ -117,16 +117,16 @@ class ProviderError(ClawftError):
     """A model gave no answer that can be trusted.
 
     Args:
-      message: what happened, for people.
+      message: what happened, for a person to read.
       provider: name of the provider.
       model: name of the model as that provider knows it.
       status: HTTP status, where there was one.
       code: the provider's own typed error code (`insufficient_quota`, `overloaded_error`).
       request_id: the provider's id of the request, for its support.
-      body: what the provider sent, cut to `MAX_BODY` characters; secrets are already gone.
-      retryable: overrides the class's word, when the provider says otherwise (`x-should-retry`).
-      retry_after: seconds until the provider wants to be asked again.
-      partial: what had been received.
+      body: the response body, redacted and then cut to `MAX_BODY` characters.
+      retryable: overrides the default of the class, where the provider states it (`x-should-retry`).
+      retry_after: seconds to wait before a retry, as the provider stated.
+      partial: the part of the response that was received.
     """
 
     curable_elsewhere: bool = True
@@ -169,21 +169,21 @@ class ProviderError(ClawftError):
         return "/".join(part for part in (self.provider, self.model) if part)
 
     def __str__(self) -> str:
-        said = self.message or type(self).__name__
-        who = f"{self.target}: " if self.target else ""
+        text = self.message or type(self).__name__
+        target = f"{self.target}: " if self.target else ""
         marks = ", ".join(str(mark) for mark in (self.status, self.code) if mark)
-        return f"{who}{said} ({marks})" if marks else f"{who}{said}"
+        return f"{target}{text} ({marks})" if marks else f"{target}{text}"
 
 
 class RateLimited(ProviderError):
-    """Too many requests. `retry_after` is what the provider said, if it did."""
+    """Too many requests. `retry_after` is the time that the provider gave, if any."""
 
     retryable = True
     blames_target = True
 
 
 class QuotaExhausted(ProviderError):
-    """The account has no money or no allowance left: waiting does not help, another account may."""
+    """The account has no credit or allowance left. A retry does not help; another account may."""
 
     blames_target = True
 
@@ -196,23 +196,23 @@ class ServerError(ProviderError):
 
 
 class AuthFailed(ProviderError):
-    """The key is missing there, wrong, revoked, or not allowed to do this."""
+    """The key is missing, wrong, revoked, or lacks the permission."""
 
     blames_target = True
 
 
 class ModelNotFound(ProviderError):
-    """The provider has no such model, or there is nothing at this address."""
+    """The provider has no such model."""
 
     blames_target = True
 
 
 class RequestRejected(ProviderError):
-    """The provider finds the request wrong."""
+    """The provider refused the request as invalid."""
 
 
 class ContextLengthExceeded(RequestRejected):
-    """The request is too long for the model's window. Another model's may be larger.
+    """The request exceeds the model's context window. Another model may have a larger one.
 
     `window` is the window in tokens and `prompt_tokens` the length of the request, where the provider names them in
     typed fields; both count by the provider's own tokenizer.
@@ -223,7 +223,7 @@ class ContextLengthExceeded(RequestRejected):
 
 
 class ContentFiltered(RequestRejected):
-    """Refused for what it says. By default nobody else is asked, because that would be evasion."""
+    """Refused because of its content. By default no other target is asked: that would evade the filter."""
 
     curable_elsewhere = False
 
@@ -238,7 +238,7 @@ class TransportFailed(ProviderError):
 class ProviderTimeout(ProviderError):
     """A clock ran out.
 
-    `clock` says which: `connect`, `write`, `first_byte`, `first_content`, `gap`, `total`, `queue`.
+    `clock` names it: `connect`, `write`, `first_byte`, `first_content`, `gap`, `total`, `queue`.
     """
 
     retryable = True
@@ -279,14 +279,14 @@ def _clock_in_words(clock: str, limit: float | None) -> str:
 
 
 class InvalidResponse(ProviderError):
-    """What came back is not the protocol: HTML, broken JSON, no choices."""
+    """The response violates the protocol: HTML, broken JSON, no choices."""
 
     retryable = True
     blames_target = True
 
 
 class EventTooLarge(InvalidResponse):
-    """One event of the stream is larger than was allowed. It would be so again."""
+    """One event of the stream is larger than the limit. A retry would fail the same way."""
 
     retryable = False
 
@@ -299,7 +299,7 @@ class EventTooLarge(InvalidResponse):
 
 
 class AnswerTooLarge(InvalidResponse):
-    """The answer is larger than was allowed: text, reasoning, tool arguments and kept blocks together."""
+    """The answer is larger than the limit: text, reasoning, tool arguments and kept blocks together."""
 
     retryable = False
 
@@ -312,9 +312,9 @@ class AnswerTooLarge(InvalidResponse):
 
 
 class EmptyAnswer(ProviderError):
-    """The answer ended as a success and holds no text, no tool call and no refusal; at most reasoning.
+    """The answer ended as a success without text, tool call or refusal; it may hold reasoning.
 
-    Asking once more may help, as may another target. `ChatRequest.allow_empty` accepts such answers.
+    One retry or another target may help. `ChatRequest.allow_empty` accepts such answers.
     """
 
     retryable = True
@@ -322,39 +322,39 @@ class EmptyAnswer(ProviderError):
 
 
 class WrongAddress(ProviderError):
-    """The server answers, but has no such API at this URL. The message names the method and the URL."""
+    """The server responds, but has no such API at this URL. The message names the method and the URL."""
 
     blames_target = True
 
 
 class StreamTruncated(ProviderError):
-    """The stream ended without the terminal mark of its protocol. `partial` holds what had come."""
+    """The stream ended without the terminal mark of its protocol. `partial` holds what arrived."""
 
     retryable = True
     blames_target = True
 
 
 class CircuitOpen(ProviderError):
-    """Not tried: this target has been failing, or asked to be left alone. `retry_after`: seconds until its next probe.
+    """Not sent: the target's circuit breaker is open. `retry_after`: seconds until its next probe.
 
-    `retryable` when the target itself stated the time (`Retry-After`): it is worth waiting for.
+    `retryable` when the target itself gave the time (`Retry-After`).
     """
 
     untried = True
 
     def __str__(self) -> str:
         when = "" if self.retry_after is None else f"; its next probe is in {self.retry_after:.3g} s"
-        return f"{self.target or 'the target'}: {self.message or 'not asked, for its circuit is open'}{when}"
+        return f"{self.target or 'the target'}: {self.message or 'not asked because its circuit breaker is open'}{when}"
 
 
 class BulkheadFull(ProviderError):
-    """Not tried: as many calls as may wait for this target are already waiting, or this one waited too long."""
+    """Not sent: the queue for this target is full, or this call waited too long in it."""
 
     untried = True
 
 
 class NotConfigured(ProviderError):
-    """Something is missing on this side: a key, a base URL. The message names what to set."""
+    """A setting is missing on this side: a key, a base URL. The message names what to set."""
 
 
 class MissingKey(NotConfigured):
@@ -362,10 +362,9 @@ class MissingKey(NotConfigured):
 
 
 class AllProvidersExhausted(ProviderError):
-    """No target could answer. Raised from an ExceptionGroup of every target's error; the message has each one's own.
+    """Every target failed. Raised from an ExceptionGroup of the targets' errors; the message has one line for each.
 
-    `retry_after` is the time until the first of them is worth asking again, where one stated it; `retryable`, whether
-    one of them may succeed when asked again.
+    `retry_after` is the shortest time that a target gave; `retryable` is true when one of the errors is.
     """
 
     curable_elsewhere = False
@@ -378,7 +377,7 @@ class AllProvidersExhausted(ProviderError):
 
 
 class Refused(ClawftError):
-    """Not done, because it may not be."""
+    """The request is not permitted."""
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -390,11 +389,11 @@ class PermissionDenied(Refused):
 
 
 class ToolDenied(PermissionDenied):
-    """The sender may not use a tool of this name, and is not told whether there is one."""
+    """The sender may not use a tool of this name. The message does not reveal whether the tool exists."""
 
 
 class AddressRefused(Refused):
-    """The address policy does not let this be reached. `address` is empty when the name alone was enough."""
+    """The address policy forbids this address. `address` is empty when the host name decided."""
 
     def __init__(self, message: str, *, host: str, address: str = "") -> None:
         super().__init__(message)
@@ -411,7 +410,7 @@ class ClientLacksCapability(Refused):
 
 
 class RateLimitExceeded(Refused):
-    """The sender, or everybody together, asks too often. `retry_after` says when to come back."""
+    """Too many turns of the sender, or of all senders. `retry_after` is the time until the next one is accepted."""
 
 
 class BudgetExceeded(Refused):
@@ -452,7 +451,7 @@ class ToolError(ClawftError):
 
 
 class UnknownTool(ToolError):
-    """There is no such tool, or the sender is not allowed to know."""
+    """There is no such tool, or the sender may not know of it."""
 
 
 class InvalidArguments(ToolError):
@@ -464,30 +463,30 @@ class InvalidArguments(ToolError):
 
 
 class ToolFailed(ToolError):
-    """The tool raised."""
+    """The tool function raised."""
 
 
 class ToolTimeout(ToolError):
-    """The tool did not finish in its time."""
+    """The tool did not finish within its deadline."""
 
 
 class OutcomeUnknown(ToolError):
-    """The call was started before a crash and is not declared idempotent: nobody can know whether it acted."""
+    """The call was started before a crash and is not declared idempotent: its effect is unknown."""
 
 
 # --- turns ---------------------------------------------------------------------------------------------
 
 
 class TurnError(ClawftError):
-    """A message has no answer, and no model or tool is to blame."""
+    """A turn ended without an answer for another reason than a model or tool."""
 
 
 class TurnTimeout(TurnError):
-    """A message was not answered in its time."""
+    """A message was not answered within its deadline."""
 
 
 class TurnCancelled(TurnError):
-    """A turn was stopped, or never begun. `reason` says who and why."""
+    """A turn was stopped, or not started. `reason` holds who stopped it and why."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -495,33 +494,33 @@ class TurnCancelled(TurnError):
 
 
 class TurnInterrupted(TurnError):
-    """The process ended in the middle of a turn more often than is worth trying again."""
+    """The process ended during the turn more often than `LoopPolicy.max_resumes` allows."""
 
 
 # --- bus -----------------------------------------------------------------------------------------------
 
 
 class BusError(ClawftError):
-    """A message did not go through the bus."""
+    """A message did not pass the bus."""
 
 
 class BusClosed(BusError):
-    """Nothing more goes in, or nothing more will come out."""
+    """The bus accepts and delivers no more messages."""
 
 
 class BusFull(BusError):
-    """Refused: the queue is full and its policy is to say so."""
+    """The queue is full and its overflow policy is `reject`."""
 
 
 class SelfDeadlock(BusError):
-    """A consumer published to the full bus that only it could have emptied."""
+    """A consumer published to the full bus of which it is the only consumer."""
 
 
 # --- store ---------------------------------------------------------------------------------------------
 
 
 class StoreError(ClawftError):
-    """The file on disk cannot be used. `path` says which file."""
+    """The store cannot be used. `path` names its file."""
 
     def __init__(self, message: str, *, path: str = "") -> None:
         super().__init__(message)
@@ -533,11 +532,11 @@ class StoreCorrupt(StoreError):
 
 
 class StoreTooNew(StoreError):
-    """A later version of this package has written the file. Nothing was changed in it."""
+    """The file was written by a later version of this package. Nothing was changed in it."""
 
 
 class StoreBusy(StoreError):
-    """Other processes kept the database locked for too long, or its server is away."""
+    """Other processes kept the database locked for too long, or its server is unreachable."""
 
     retryable = True
 
@@ -547,7 +546,7 @@ class StoreReadOnly(StoreError):
 
 
 class LeaseLost(StoreError):
-    """Another worker has taken the session over. Nothing of the turn was written; it has no reply from here."""
+    """Another worker took over the session. Nothing of the turn was written, and this worker sends no reply."""
 
 
 class StoreClosed(StoreError):
@@ -558,7 +557,7 @@ class StoreClosed(StoreError):
 
 
 class McpError(ClawftError):
-    """Something went wrong with an MCP server. `server` is its name in the config."""
+    """An error of or with an MCP server. `server` is its name in the config."""
 
     def __init__(self, message: str, *, server: str = "") -> None:
         super().__init__(message)
@@ -605,16 +604,16 @@ class PeerGone(McpError):
     def __init__(self, message: str, *, exit_code: int | None = None, stderr: str = "", server: str = "") -> None:
         super().__init__(message, server=server)
         self.exit_code = exit_code
-        #: the last words of the process, cut to `MAX_BODY` characters
+        #: the end of the process's stderr, cut to `MAX_BODY` characters
         self.stderr: str = stderr[-MAX_BODY:]
 
 
 class SessionLost(PeerGone):
-    """Over HTTP: the server does not know the session any more. A supervised client makes a new one."""
+    """Over HTTP: the server no longer knows the session. A supervised client opens a new one."""
 
 
 class AuthorizationFailed(McpError):
-    """A server wants a login and there is none: refused, not possible, or what came back was not to be trusted.
+    """The server requires authorization and there is none: refused, impossible, or the response was not trustworthy.
 
     `code` is the OAuth error code (`access_denied`, `invalid_grant`), where there was one. The message holds no secret.
     """
@@ -625,11 +624,11 @@ class AuthorizationFailed(McpError):
 
 
 class CannotStart(McpError):
-    """The server's process could not be started: no such command, or not allowed. The message names it."""
+    """The server's process could not be started: no such command, or no permission. The message names it."""
 
 
 class ServerDown(McpError):
-    """Not tried: the server died too often in too short a time. `retry_after` is the time until its next probe."""
+    """Not sent: the server crashed too often. `retry_after` is the time until it is started again."""
 
     def __init__(self, message: str, *, retry_after: float | None = None, server: str = "") -> None:
         super().__init__(message, server=server)
@@ -637,14 +636,14 @@ class ServerDown(McpError):
 
 
 class RequestTimeout(McpError):
-    """The server did not answer in time. It was told that nobody waits any more."""
+    """The server did not respond within the deadline. It was sent `notifications/cancelled`."""
 
     retryable = True
     blames_target = True
 
 
 class ProtocolViolation(McpError):
-    """The server's answer is addressed to this call and is not the protocol."""
+    """The response to this call violates the protocol."""
 
     blames_target = True
 
@@ -654,7 +653,7 @@ class ProtocolViolation(McpError):
 
 @attrs.frozen
 class Problem:
-    """What is wrong, and where: `$.retry.max_retries: expected int ≥ 0, got "three"`."""
+    """One problem of invalid input, with its place: `$.retry.max_retries: expected int ≥ 0, got "three"`."""
 
     #: a JSON path from `$`
     path: str
@@ -665,7 +664,7 @@ class Problem:
 
 
 class InvalidData(ClawftError):
-    """Input from outside does not fit. `problems` lists everything that is wrong with it."""
+    """Input from outside is invalid. `problems` lists every problem with its place."""
 
     def __init__(self, problems: Sequence[Problem], *, source: str = "") -> None:
         where = f"{source}: " if source else ""
@@ -676,11 +675,11 @@ class InvalidData(ClawftError):
 
 
 class ConfigError(InvalidData):
-    """The configuration does not fit."""
+    """The configuration is invalid."""
 
 
 class InvalidAnswer(ClawftError):
-    """A typed answer did not validate, and the model could not mend it. `partial` is its last attempt."""
+    """A typed answer did not validate after all corrections. `partial` is the text of the last one."""
 
     def __init__(self, problems: Sequence[Problem], *, partial: str = "") -> None:
         super().__init__("; ".join(map(str, problems)))
@@ -689,21 +688,21 @@ class InvalidAnswer(ClawftError):
 
 
 class StreamEnded(ClawftError):
-    """The response of a stream was asked for, and there is none: the loop has not ended."""
+    """The response of a stream was read before the stream ended."""
 
 
 class Unsupported(ClawftError):
-    """This platform cannot do it."""
+    """Not available on this platform."""
 
 
 # --- control flow -------------------------------------------------------------------------------------
 
 
 class ConsumerLeft(BaseException):
-    """The consumer of a call's events is gone: it raised, or it said that it had heard enough.
+    """The consumer of a call's events ended the call: it raised, or it returned False.
 
-    Not an error of the call, so not an Exception: nothing that handles a provider's failure can take it for one.
-    Raised out of `Call.emit`, unwrapped where the consumer was handed in (`llm.stream`).
+    A BaseException, so that no handler of provider failures catches it. Raised from `Call.emit` and unwrapped where the
+    consumer was passed in (`llm.stream`).
     """
 
     def __init__(self, original: BaseException | None = None) -> None:

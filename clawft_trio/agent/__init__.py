@@ -23,6 +23,11 @@ from clawft_trio.agent.open_agent import (
     serve_agent as serve_agent,
 )
 from clawft_trio.agent.options import AgentOptions as AgentOptions
+from clawft_trio.agent.served import (
+    agent_server as agent_server,
+    ask_tool as ask_tool,
+    skill_prompts as skill_prompts,
+)
 from clawft_trio.agent.sessions import MemorySessions as MemorySessions, Sessions as Sessions
 from clawft_trio.agent.subagent import (
     AgentTool as AgentTool,
@@ -50,3 +55,40 @@ from clawft_trio.deprecation import renamed
 
 if not TYPE_CHECKING:
     __getattr__ = renamed(__name__, {"Answer": "TurnStream", "Question": "TurnRequest"})
+
+__all__ = [
+    "Agent",
+    "AgentLoop",
+    "AgentOptions",
+    "AgentParts",
+    "AgentTool",
+    "AnswerForm",
+    "BusTurn",
+    "CompactionPolicy",
+    "Compactor",
+    "Excess",
+    "Journal",
+    "LoopPolicy",
+    "LoopStatistics",
+    "MemorySessions",
+    "Reply",
+    "RoundStarted",
+    "Sessions",
+    "SubAgent",
+    "SubAgentPolicy",
+    "SummaryCompactor",
+    "ToolsAnswered",
+    "TurnContext",
+    "TurnPolicy",
+    "TurnRequest",
+    "TurnStream",
+    "Turns",
+    "agent_server",
+    "ask_tool",
+    "open_agent",
+    "renamed",
+    "serve_agent",
+    "serve_sessions",
+    "skill_prompts",
+    "subagent",
+]

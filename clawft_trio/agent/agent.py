@@ -11,6 +11,7 @@ import attrs
 import trio
 
 from clawft_trio.agent.answer_form import AnswerForm
+from clawft_trio.agent.durable_asks import DurableAsks
 from clawft_trio.agent.loop import AgentLoop
 from clawft_trio.agent.subagent import AgentTool, Delegate, Fresh, SubAgentPolicy, agent_tool, form_of, unadmitted
 from clawft_trio.agent.turn import Turns
@@ -19,10 +20,11 @@ from clawft_trio.auth import LOCAL_CHANNEL
 from clawft_trio.bus import MessageBus
 from clawft_trio.chat import Call, JsonObject, Message, new_id
 from clawft_trio.costs import CostTracker
-from clawft_trio.errors import ClawftError, InvalidAnswer, Problem
+from clawft_trio.errors import ClawftError, InvalidAnswer, Problem, StoreError
 from clawft_trio.llm.model_options import ModelOptions
 from clawft_trio.llm.stream import Iteration, consuming
 from clawft_trio.mcp import Toolset
+from clawft_trio.messages import joined_key
 from clawft_trio.observe import Event
 from clawft_trio.pipeline import PermissionResolver, Targets
 from clawft_trio.resilience import Timeout
@@ -62,14 +64,17 @@ class AgentParts:
     store: Store
     costs: CostTracker
     permissions: PermissionResolver
+    #: the turns of questions with an id; None without a store
+    asks: DurableAsks | None = None
 
 
 class Agent:
     """A running agent. Made by `open_agent`."""
 
-    def __init__(self, parts: AgentParts, observer: Callable[[Event], None]) -> None:
+    def __init__(self, parts: AgentParts, observer: Callable[[Event], None], nursery: trio.Nursery) -> None:
         self.parts = parts
         self._observer = observer
+        self._nursery = nursery
         self._lines: dict[str, _Line] = {}
 
     def __repr__(self) -> str:
@@ -97,6 +102,7 @@ class Agent:
         thinking_budget: int | None = None,
         extra: JsonObject | None = None,
         instructions: str = "",
+        turn_id: str | None = None,
         on_event: AgentCallback | None = None,
     ) -> Reply: ...
 
@@ -113,6 +119,7 @@ class Agent:
         thinking_budget: int | None = None,
         extra: JsonObject | None = None,
         instructions: str = "",
+        turn_id: str | None = None,
         on_event: AgentCallback | None = None,
     ) -> T: ...
 
@@ -128,6 +135,7 @@ class Agent:
         thinking_budget: int | None = None,
         extra: JsonObject | None = None,
         instructions: str = "",
+        turn_id: str | None = None,
         on_event: AgentCallback | None = None,
     ) -> Any:
         """Ask as the local process, and wait for the whole reply.
@@ -147,6 +155,8 @@ class Agent:
           thinking_budget: tokens of reasoning, for models that take a limit, over the policy's.
           extra: put into the request body as it is, over everything else.
           instructions: the system prompt of this turn, instead of the agent's.
+          turn_id: an id of the caller's own, for an agent with a store. Asked again with it, also by another process
+            after a crash, the same turn is resumed, or its reply returned: tools that have acted do not act again.
           on_event: sees everything as it happens. False ends the turn early; what it raises comes out as it is.
 
         Raises:
@@ -154,16 +164,28 @@ class Agent:
           InvalidAnswer: the answer never had the form, or *on_event* ended the turn before it had; with its problems
             and the last text as `partial`.
           TypeError: *answer* is no type that JSON can be.
+          StoreError: with *turn_id*, there is no store, or it cannot be used.
 
         Cancellation: models and tools are cancelled and waited for; what was done is in the session.
         """
         options = ModelOptions(reasoning_effort=reasoning_effort, thinking_budget=thinking_budget, extra=extra or {})
-        question = self._question(content, sender_id, session, model, answer, options, instructions)
-        if on_event is None:
-            reply = await self._turn(question, None)
+        question = self._question(content, sender_id, session, model, answer, options, instructions, turn_id)
+        if turn_id is not None:
+            reply = await self._durable_asks().ask(question, partial(self._asked, on_event=on_event, durable=True))
+            if question.form is not None and reply.answer is None and reply.finish_reason != "aborted":
+                reply = attrs.evolve(reply, answer=await question.form.read_answer(reply.rounds[-1]))
         else:
-            reply = await consuming(partial(self._turn, question), on_event)
+            reply = await self._asked(question, on_event=on_event)
         return reply if answer is None else _typed(reply)
+
+    async def _asked(self, question: TurnRequest, *, on_event: AgentCallback | None, durable: bool = False) -> Reply:
+        run = partial(self._turn, question, durable=durable)
+        return await run(None) if on_event is None else await consuming(run, on_event)
+
+    def _durable_asks(self) -> DurableAsks:
+        if self.parts.asks is None:
+            raise StoreError("a turn id needs a store: open_agent(..., store=...)")
+        return self.parts.asks
 
     async def history(self, session: str, limit: int | None = None) -> tuple[Message, ...]:
         """Every message of *session* as it is stored, or the newest *limit*: also what models are no longer shown.
@@ -204,8 +226,7 @@ class Agent:
         instructions: str = "",
     ) -> AbstractAsyncContextManager[TurnStream[T]]: ...
 
-    @asynccontextmanager
-    async def stream(
+    def stream(
         self,
         content: str | Message,
         *,
@@ -217,23 +238,26 @@ class Agent:
         thinking_budget: int | None = None,
         extra: JsonObject | None = None,
         instructions: str = "",
-    ) -> AsyncGenerator[TurnStream[Any], None]:
-        """Ask as the local process, and iterate over what happens: `async for event in answer`.
+    ) -> AbstractAsyncContextManager[TurnStream[Any]]:
+        """Ask as the local process, and iterate over its events: `async for event in answer`.
 
         Without *session* it is a conversation of its own; with the name of one it continues that, as `ask` does.
-        Leaving the block early cancels the turn. With a type or form as *answer*, the value is `reply.answer`; text
-        that did not fit it is taken back by a `Reset`.
+        Leaving the block early cancels the turn. The turn runs in the agent's own nursery, so the block may stand
+        inside an async generator, as web frameworks want it, also when that is left by `break`.
+
+        With a type or form as *answer*, the value is `reply.answer`; text that did not fit it is retracted by a
+        `Reset`.
 
         Raises:
           ClawftError: out of the loop, when there is no answer.
+          StreamEnded: the agent is closed, or was closed before the reply was there.
           TypeError: *answer* is no type that JSON can be.
 
         Cancellation: as `ask`.
         """
         options = ModelOptions(reasoning_effort=reasoning_effort, thinking_budget=thinking_budget, extra=extra or {})
         question = self._question(content, sender_id, session, model, answer, options, instructions)
-        async with TurnStream.open(partial(self._turn, question)) as asked:
-            yield asked
+        return TurnStream.open(partial(self._turn, question), nursery=self._nursery)
 
     def as_tool(
         self,
@@ -277,8 +301,9 @@ class Agent:
         answer: type[Any] | AnswerForm[Any] | None,
         options: ModelOptions,
         instructions: str,
+        given_id: str | None = None,
     ) -> TurnRequest:
-        turn_id = new_id()
+        turn_id = new_id() if given_id is None else joined_key("ask", given_id)
         return TurnRequest(
             content=Message.user(content) if isinstance(content, str) else content,
             auth=self.parts.permissions.local(sender_id),
@@ -290,14 +315,19 @@ class Agent:
             options=options,
         )
 
-    async def _turn(self, question: TurnRequest, show: Callable[[AgentEvent], Awaitable[None]] | None) -> Reply:
+    async def _turn(
+        self, question: TurnRequest, show: Callable[[AgentEvent], Awaitable[None]] | None, *, durable: bool = False
+    ) -> Reply:
+        turns = self.parts.turns
+        if durable and self.parts.asks is not None:
+            turns = attrs.evolve(turns, journal=self.parts.asks.journal)
         call = Call(id=question.turn_id, turn_id=question.turn_id, observer=self._observer)
         if show is not None:
             call = call.showing(show)
         bound = Timeout(total=self.parts.turns.policy.total)
         async with self._in_line(question.session):
             try:
-                return await bound.run(partial(self.parts.turns.answer, question), call)
+                return await bound.run(partial(turns.answer, question), call)
             except ClawftError as exc:
                 exc.attempts = call.log.records
                 raise

@@ -58,6 +58,7 @@ def provider_maker(config: Config, environ: Mapping[str, str] | None = None) -> 
         key = secret_value(own.api_key, f"the key of {name!r}")
         known = KNOWN if name in KNOWN or own.api_base is None else {name: KnownProvider(base_url=own.api_base)}
         options |= _quirks(config, name, known[name].quirks if name in known else Quirks(), own)
+        options |= _apis(config, name, known.get(name), own)
         return provider_named(
             name,
             api_key=key,
@@ -101,6 +102,21 @@ def _quirks(config: Config, name: str, known: Quirks, own: ProviderConfig) -> di
             with _at(f"{place}.quirks"):
                 models[model] = general.over(one.quirks)
     return ({"quirks": general} if own.quirks else {}) | ({"model_quirks": models} if models else {})
+
+
+def _apis(config: Config, name: str, known: KnownProvider | None, own: ProviderConfig) -> dict[str, Any]:
+    """The option that names the models asked through the Responses API; none where the sections have no `api`."""
+    given = [(place, model.lower(), one.api) for place, model, one in _models_of(config, name) if one.api is not None]
+    given += [] if own.api is None else [(f"$.providers[{name!r}]", "*", own.api)]
+    if not given:
+        return {}
+    for place, _, api in given:
+        if api == "responses" and known is not None and (known.dialect != "openai" or known.azure):
+            raise ConfigError([Problem(f"{place}.api", f"{name!r} is not asked through the Responses API here")])
+    if known is None or known.dialect != "openai":
+        return {}
+    patterns = [pattern if api == "responses" else f"!{pattern}" for _, pattern, api in given]
+    return {"responses_models": (*patterns, *known.responses_models)}
 
 
 @contextmanager

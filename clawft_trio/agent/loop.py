@@ -367,7 +367,8 @@ class AgentLoop:
         try:
             yield running
         finally:
-            del self._running[turn_id_of(message)]
+            if self._running.get(turn_id_of(message)) is running:
+                del self._running[turn_id_of(message)]
 
     async def _outcome(self, running: _Running, context: TurnContext) -> tuple[OutboundMessage, TurnEnding]:
         message, limit = running.message, self.policy.turn

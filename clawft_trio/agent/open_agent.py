@@ -14,6 +14,7 @@ import trio
 from clawft_trio.agent.agent import Agent, AgentParts
 from clawft_trio.agent.background import open_background
 from clawft_trio.agent.bus_turn import BusTurn
+from clawft_trio.agent.durable_asks import ASK_MIGRATIONS, DurableAsks
 from clawft_trio.agent.from_config import (
     builtin_policy,
     mcp_servers,
@@ -74,7 +75,7 @@ from clawft_trio.tools.workspace import Workspace
 MISSING_KEY = "a model has no key, and is left out until it has"
 """The event (`Noted.what`) for a fallback without a key."""
 
-MIGRATIONS = (*SESSION_MIGRATIONS, *JOURNAL_MIGRATIONS, *COST_MIGRATIONS, *PIN_MIGRATIONS)
+MIGRATIONS = (*SESSION_MIGRATIONS, *JOURNAL_MIGRATIONS, *ASK_MIGRATIONS, *COST_MIGRATIONS, *PIN_MIGRATIONS)
 """The schema of an agent's store."""
 
 
@@ -202,9 +203,11 @@ async def open_agent(
             store=kept,
             costs=tracker,
             permissions=plan.permissions,
+            asks=None if journal is None or ownership is None else DurableAsks(journal, ownership),
         )
-        async with _serving(agent_loop, bus, channels):
-            yield Agent(parts, plan.observer)
+        async with _serving(agent_loop, bus, channels), open_hidden_nursery() as streams:
+            yield Agent(parts, plan.observer, streams)
+            streams.cancel_scope.cancel(reason="agent closed")
 
 
 async def serve_agent(
@@ -281,8 +284,8 @@ class _Plan:
                 missing[model] = exc
         if missing and len(missing) == len(set(models)):
             raise next(iter(missing.values()))
-        for model, exc in missing.items():
-            self.observer(Noted(room="agent", what=MISSING_KEY, details={"target": model, "error": str(exc)}))
+        for model, error in missing.items():
+            self.observer(Noted(room="agent", what=MISSING_KEY, details={"target": model, "error": str(error)}))
         yield
 
     @property

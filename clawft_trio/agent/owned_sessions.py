@@ -69,6 +69,8 @@ class OwnedSessions:
         self._claimed: dict[str, Claimed] = {}
         #: by turn: the next message of its session, begun in the transaction that ended the turn
         self._following: dict[str, Unfinished] = {}
+        #: set, and made anew, whenever a turn ends
+        self._turn_ended = trio.Event()
         #: by turn: why its message is given up
         self._given_up: dict[str, str] = {}
         #: set when a slot is free or the store may have work
@@ -207,12 +209,17 @@ class OwnedSessions:
         if turn_id in self._queued:
             self._queued.discard(turn_id)
             self.answered_early.add(turn_id)
+        while self._ownership.guards(turn_id):
+            # This process had lost the session and has it again: its first run of the turn is still being cancelled.
+            await self._turn_ended.wait()
         self._ownership.guard(turn_id, claimed.lease)
         try:
             await self._answer(left, slot)
         finally:
             slot.free()
             self._ownership.unguard(turn_id)
+            self._turn_ended.set()
+            self._turn_ended = trio.Event()
             following = self._following.pop(turn_id, None)
         return following
 

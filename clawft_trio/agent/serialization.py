@@ -11,10 +11,12 @@ import cattrs
 import msgspec
 from cattrs.strategies import configure_tagged_union
 
+from clawft_trio.agent.turn_types import Reply
 from clawft_trio.chat import ChatResponse, File, Image, Message, Opaque, Part, Text
 from clawft_trio.codec import decode_json, encode_json, make_converter, structure
 from clawft_trio.errors import InvalidData, StoreCorrupt
 from clawft_trio.messages import InboundMessage
+from clawft_trio.pipeline import RoutingDecision
 from clawft_trio.tools import ToolResult
 
 T = TypeVar("T")
@@ -32,15 +34,15 @@ def _converter() -> cattrs.Converter:
     # What a tool function returned is an object of this run; its text is kept.
     converter.register_unstructure_hook_func(lambda kind: kind is object, lambda _: None)
     converter.register_structure_hook_func(lambda kind: kind is object, lambda *_: None)
+    converter.register_unstructure_hook_func(lambda kind: kind == (RoutingDecision | None), lambda _: None)
+    converter.register_structure_hook_func(lambda kind: kind == (RoutingDecision | None), lambda *_: None)
     # Left alone, cattrs would copy them entry by entry and look for a hook for each.
     converter.register_unstructure_hook_func(lambda kind: kind == Mapping[str, Any], dict)
     converter.register_structure_hook_func(lambda kind: kind == Mapping[str, Any], lambda value, _: dict(value))
-    configure_tagged_union(
-        Part,
-        converter,
-        tag_name="type",
-        tag_generator=lambda cls: {Text: "text", Image: "image", File: "file", Opaque: "opaque"}[cls],
-    )
+    names = {Text: "text", Image: "image", File: "file", Opaque: "opaque"}
+    # Messages have any part, results of tools only those that are no text.
+    for union in (Part, Image | File):
+        configure_tagged_union(union, converter, tag_name="type", tag_generator=names.__getitem__)
     return converter
 
 
@@ -74,6 +76,20 @@ def response_from_json(data: bytes) -> ChatResponse:
       StoreCorrupt: it is not what `response_to_json` writes.
     """
     return _from_json(data, ChatResponse)
+
+
+def reply_to_json(reply: Reply) -> bytes:
+    """A whole reply, without the routing decision and the typed answer: the latter is read from its text again."""
+    return encode_json(_CONVERTER.unstructure(reply))
+
+
+def reply_from_json(data: bytes) -> Reply:
+    """The reply again.
+
+    Raises:
+      StoreCorrupt: it is not what `reply_to_json` writes.
+    """
+    return _from_json(data, Reply)
 
 
 def tool_result_to_json(answer: ToolResult) -> bytes:

@@ -202,13 +202,12 @@ class _Turn:
 
     def _closing(self, response: ChatResponse, *, called: bool) -> list[Message]:
         """What *response*, the last one of the turn, adds to the conversation."""
-        if not called:
-            # Calls of an answer that did not mean them stay without a result, and would be refused with the next turn.
-            return [attrs.evolve(response.message, tool_calls=())]
-        if response.text.strip():
-            return []
+        # Calls of an answer that did not mean them stay without a result, and would be refused with the next turn.
+        own = [] if called else [attrs.evolve(response.message, tool_calls=())]
+        if response.text.strip() or not (called or response.finish_reason == PAUSED):
+            return own
         self._closing_text = _NO_ROUNDS_LEFT
-        return [Message.assistant(_NO_ROUNDS_LEFT)]
+        return [*own, Message.assistant(_NO_ROUNDS_LEFT)]
 
     async def _read(self, response: ChatResponse) -> None:
         """Take *response* as the answer, if it has the form that was asked for."""

@@ -46,3 +46,27 @@ if not TYPE_CHECKING:
             "StoredShelf": "StoredUndelivered",
         },
     )
+
+__all__ = [
+    "BoundedQueue",
+    "BusConfig",
+    "BusStatistics",
+    "Channel",
+    "Delivery",
+    "InboundJournal",
+    "LeasedUndelivered",
+    "MemoryUndelivered",
+    "MessageBus",
+    "Outbox",
+    "Publisher",
+    "QueueStatistics",
+    "Reader",
+    "Redelivery",
+    "StoredUndelivered",
+    "UndeliveredReplies",
+    "UndeliveredReply",
+    "deliver",
+    "open_bus",
+    "renamed",
+    "serve_channel",
+]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -33,6 +32,7 @@ from clawft_trio.llm import KNOWN, OpenAICompatible
 from clawft_trio.llm.catalog import url_variable
 from clawft_trio.llm.http_provider import HttpProvider
 from clawft_trio.observe import redact_secrets
+from clawft_trio.similar import closest
 
 
 def models_of(chosen: Chosen, config: Config) -> tuple[str, ...]:
@@ -188,7 +188,7 @@ def _listed(name: str, named: Iterable[str], listed: tuple[str, ...], key: str) 
     absent = list(_absent([model.partition("/")[2] for model in named], listed))
     if not absent:
         return about(message=message)
-    close = [match for model in absent for match in difflib.get_close_matches(model, listed, n=1)]
+    close = [match for model in absent for match in closest(model, listed)]
     advice = f"Did you mean {' and '.join(close)}?" if close else "Look the name up with the provider."
     return about(outcome="problem", message=f"{message}; not on its list: {', '.join(absent)}", advice=advice)
 

@@ -433,15 +433,16 @@ def mcp_serve(
     workspace: Annotated[Path, typer.Argument(help="The folder that the tools work in, and cannot leave.")],
     config: ConfigOption = None,
     writing: Annotated[bool, typer.Option(help="Offer tools that write, too: the host has to ask its user.")] = False,
+    http: Annotated[str, typer.Option(metavar="HOST:PORT", help="Listen there instead: streamable HTTP.")] = "",
 ) -> None:
-    """Offer the built-in tools to an MCP host over stdin and stdout.
+    """Offer the built-in tools and the folder's files to an MCP host over stdin and stdout, or over HTTP.
 
-    Example: clawft-trio mcp serve .
+    Example: clawft-trio mcp serve . --http 127.0.0.1:8000
     """
     from clawft_trio.cli.mcp import Serve, serve
     from clawft_trio.cli.run import run
 
-    run(serve, Serve(workspace=workspace, config=config, writing=writing))
+    run(serve, Serve(workspace=workspace, config=config, writing=writing, http=http))
 
 
 @mcp.command("list")

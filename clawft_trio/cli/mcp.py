@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import webbrowser
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,19 @@ from clawft_trio.cli.progress import progress
 from clawft_trio.cli.transcript import sanitize
 from clawft_trio.codec import decode_json, encode_json
 from clawft_trio.errors import InvalidData, NotConfigured, Problem
-from clawft_trio.mcp import FileTokenStore, HttpServer, LoopbackUserAgent, OAuth, ServeOptions, open_mcp, serve_mcp
+from clawft_trio.mcp import (
+    FileTokenStore,
+    HttpServer,
+    LoopbackUserAgent,
+    McpServer,
+    OAuth,
+    ServeOptions,
+    open_mcp,
+    serve_mcp,
+    serve_mcp_http,
+)
 from clawft_trio.mcp.auth.store import default_token_file
+from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.tools import ToolRegistry
 from clawft_trio.tools.builtin import BuiltinPolicy, CommandPolicy, register_builtins
 
@@ -31,14 +43,17 @@ class Serve:
     config: Path | None = None
     #: offer what writes, too: the host asks its user, nobody here does
     writing: bool = False
+    #: `host:port` to listen on, instead of stdin and stdout
+    http: str = ""
 
 
 async def serve(wanted: Serve) -> None:
-    """Offer the workspace's tools over stdin and stdout until the host closes them.
+    """Offer the workspace's tools and files: over stdin and stdout until the host closes them, or over HTTP.
 
     Raises:
-      NotConfigured: there is no such folder.
+      NotConfigured: there is no such folder, or the address may not be used.
       ConfigError: the configuration does not fit.
+      OSError: the address is taken.
 
     Cancellation: running tools are cancelled and awaited.
     """
@@ -50,7 +65,15 @@ async def serve(wanted: Serve) -> None:
         commands=CommandPolicy(allow=settings.tools.allow_commands),
     )
     register_builtins(registry, workspace, policy)
-    await serve_mcp(registry, options=ServeOptions(workspace=workspace))
+    server = McpServer(registry)
+    server.add_folder(workspace)
+    options = ServeOptions(workspace=workspace)
+    if not wanted.http:
+        await serve_mcp(server, options=options)
+        return
+    async with open_hidden_nursery() as nursery:
+        address = await nursery.start(partial(serve_mcp_http, server, wanted.http, options=options))
+        print(f"MCP server at {address}", flush=True)
 
 
 async def show_tools(server: Sequence[str], *, as_json: bool = False) -> None:

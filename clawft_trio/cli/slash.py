@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 
@@ -18,6 +17,7 @@ from clawft_trio.cli.transcript import sanitize
 from clawft_trio.errors import InvalidData, Problem
 from clawft_trio.observe import task_tree
 from clawft_trio.pipeline import Target
+from clawft_trio.similar import closest
 
 _LATEST = 20
 """Messages that /history shows when nobody says how many."""
@@ -47,7 +47,7 @@ async def run_slash_command(conversation: Conversation, line: str) -> bool:
         return False
     command = COMMANDS.get(word)
     if command is None:
-        close = difflib.get_close_matches(word, [*COMMANDS, *LEAVING], n=1)
+        close = closest(word, [*COMMANDS, *LEAVING])
         advice = f"did you mean {close[0]}?" if close else "/help lists them"
         raise InvalidData([Problem(word, f"no such command; {advice} (a message that begins with / is written //)")])
     doing = command.run(conversation, rest.strip())

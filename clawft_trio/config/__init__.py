@@ -17,3 +17,22 @@ from clawft_trio.config.schema import (
     ToolsConfig as ToolsConfig,
 )
 from clawft_trio.config.structuring import Secret as Secret
+
+__all__ = [
+    "AgentDefaults",
+    "AgentsConfig",
+    "Config",
+    "CostBudgets",
+    "McpServerConfig",
+    "MemoryConfig",
+    "PipelineConfig",
+    "ProviderConfig",
+    "RetryConfig",
+    "RoutingConfig",
+    "Secret",
+    "SkillsConfig",
+    "TimeoutsConfig",
+    "ToolsConfig",
+    "load_config",
+    "parse_config",
+]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -17,6 +16,7 @@ from clawft_trio.config.structuring import structure_config
 from clawft_trio.errors import ConfigError, InvalidData, Problem
 from clawft_trio.llm import KNOWN
 from clawft_trio.pipeline.validation import routing_problems
+from clawft_trio.similar import closest
 
 MAX_SIZE = 1 << 20
 """Bytes: a hundred times any configuration that was written by hand."""
@@ -135,5 +135,5 @@ def _misspelt_models(config: Config, known: Collection[str]) -> Iterator[Problem
         if not (provider and slash and name):
             yield Problem(path, f'expected "provider/model", got "{model}"')
         elif provider not in known:
-            for close in difflib.get_close_matches(provider, known, n=1):
+            for close in closest(provider, known)[:1]:
                 yield Problem(path, f"unknown provider {provider!r}; did you mean {close!r}?")

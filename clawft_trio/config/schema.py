@@ -173,7 +173,10 @@ class ProviderConfig:
     api_base: str | None = attrs.field(default=None, metadata=alias("base_url"))
     extra_headers: Mapping[str, Secret] | None = None
     retry: RetryConfig = RetryConfig()
-    #: where its servers differ from others of their dialect: fields of `llm.Quirks`
+    #: OpenAI's API that its models are asked through: chat completions or the Responses API; null goes by the model
+    api: Literal["chat", "responses"] | None = None
+    #: where its servers differ from others of their dialect: fields of `llm.Quirks`, in snake or camel case. For
+    #: example `{"think_tags": true}`: text between `<think>` and `</think>` is reasoning
     quirks: Mapping[str, Any] = attrs.field(factory=dict)
     #: what its models accept, over what the catalog knows: fields of `llm.Rules`
     rules: Mapping[str, Any] = attrs.field(factory=dict)
@@ -200,7 +203,9 @@ class ModelConfig:
     seed: int | None = None
     #: put into the request body as it is, over everything else
     extra: Mapping[str, Any] = attrs.field(factory=dict)
-    #: where the server differs for this model: fields of `llm.Quirks`
+    #: OpenAI's API that the model is asked through, over the provider's
+    api: Literal["chat", "responses"] | None = None
+    #: where the server differs for this model, over the provider's: fields of `llm.Quirks`, such as `think_tags`
     quirks: Mapping[str, Any] = attrs.field(factory=dict)
     #: what the model accepts, over what the catalog knows: fields of `llm.Rules`
     rules: Mapping[str, Any] = attrs.field(factory=dict)

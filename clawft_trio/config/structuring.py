@@ -6,7 +6,6 @@ the field's metadata lists. Keys of maps (sender ids, variables, server names) a
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -19,6 +18,10 @@ import cattrs
 
 from clawft_trio.codec import make_converter, problems_in, shown
 from clawft_trio.errors import ConfigError, InvalidData, Problem
+from clawft_trio.similar import closest
+
+_MOST_UNKNOWN = 50
+"""Problems that are reported of one object of the configuration."""
 
 ALIASES = "aliases"
 """Metadata key: other names under which a field is accepted."""
@@ -155,6 +158,9 @@ def _by_field(
     for key, value in data.items():
         field = names.get(folded(key))
         if field is None:
+            if len(problems) == _MOST_UNKNOWN:
+                problems.append(Problem("$", f"more than {_MOST_UNKNOWN} keys are wrong; the rest is not listed"))
+                break
             problems.append(Problem(f"$.{key}", f"unknown key{_meant(key, names)}"))
         elif field.name in given:
             problems.append(Problem(f"$.{key}", f"the same as {given[field.name][0]!r}, which is there, too"))
@@ -169,7 +175,7 @@ def folded(name: str) -> str:
 
 
 def _meant(key: str, names: Mapping[str, attrs.Attribute[Any]]) -> str:
-    close = difflib.get_close_matches(folded(key), names, n=1)
+    close = closest(folded(key), names)
     return f"; did you mean {names[close[0]].name!r}?" if close else ""
 
 

@@ -28,3 +28,24 @@ from clawft_trio.deprecation import renamed
 
 if not TYPE_CHECKING:
     __getattr__ = renamed(__name__, {"Prompt": "SystemPrompt"})
+
+__all__ = [
+    "Bootstrap",
+    "BootstrapFile",
+    "ContextBuilder",
+    "Memory",
+    "PromptPart",
+    "Remembered",
+    "Shadowed",
+    "Skill",
+    "SkillReport",
+    "Skills",
+    "Skipped",
+    "SystemPrompt",
+    "ToolRestriction",
+    "memory_tools",
+    "read_bootstrap",
+    "renamed",
+    "restriction",
+    "skill_tool",
+]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-
 from clawft_trio.context.memory import Memory
 from clawft_trio.context.skill_use import LOAD_SKILL, presented
 from clawft_trio.context.skills import SkillReport, Skills
 from clawft_trio.errors import InvalidArguments, InvalidData, ToolFailed
+from clawft_trio.similar import closest
 from clawft_trio.tools.tool import Tool, ToolContext, tool
 
 _TOTAL = 30.0
@@ -75,5 +74,5 @@ def memory_tools(memory: Memory) -> tuple[Tool, ...]:
 
 def _meant(name: str, report: SkillReport) -> str:
     offered = [skill.name for skill in report.skills if skill.model_invocable]
-    close = difflib.get_close_matches(name, offered, n=3)
+    close = closest(name, offered, most=3)
     return f"; did you mean {', '.join(close)}?" if close else ""

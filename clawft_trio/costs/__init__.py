@@ -41,3 +41,34 @@ from clawft_trio.deprecation import renamed
 
 if not TYPE_CHECKING:
     __getattr__ = renamed(__name__, {"Entry": "LedgerEntry"})
+
+__all__ = [
+    "Allowance",
+    "Bill",
+    "Budget",
+    "Calendar",
+    "Charge",
+    "Claim",
+    "Closing",
+    "CostTracker",
+    "Expected",
+    "Found",
+    "Ledger",
+    "LedgerEntry",
+    "Limits",
+    "LongContextPrice",
+    "Metered",
+    "ModelPrice",
+    "OwedFile",
+    "Payer",
+    "PriceList",
+    "Priced",
+    "Prices",
+    "Reservation",
+    "Spending",
+    "TokenPrice",
+    "TurnBudget",
+    "load_price_list",
+    "renamed",
+    "tier_prices",
+]

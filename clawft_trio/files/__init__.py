@@ -13,3 +13,11 @@ from clawft_trio.files.cache import (
     StrPath as StrPath,
 )
 from clawft_trio.files.disk import OnDisk as OnDisk, PathState as PathState
+
+__all__ = [
+    "CacheStatistics",
+    "FileCache",
+    "OnDisk",
+    "Reads",
+    "Snapshot",
+]

@@ -36,3 +36,28 @@ from clawft_trio.retry_hints import RETRYABLE_STATUSES as RETRYABLE_STATUSES
 
 if not TYPE_CHECKING:
     __getattr__ = renamed(__name__, {"HttpModel": "HttpProvider"})
+
+__all__ = [
+    "Anthropic",
+    "Azure",
+    "Conformed",
+    "HttpOptions",
+    "HttpProvider",
+    "KnownProvider",
+    "OpenAICompatible",
+    "OpenAIResponses",
+    "Quirks",
+    "Rules",
+    "SchemaRules",
+    "Stream",
+    "VendorRules",
+    "complete",
+    "conform",
+    "find_key",
+    "find_url",
+    "known_provider",
+    "open_stream",
+    "provider_named",
+    "renamed",
+    "split_target",
+]

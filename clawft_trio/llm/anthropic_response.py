@@ -107,7 +107,7 @@ class AnthropicResponseReader:
                     if self._halves.held or not event.type:
                         self._take_undecodable(sse, out)
                     else:
-                        self._take(event, sse.data, out)
+                        self._take(event, sse, out)
                 if self.ended:
                     break
         except (NotDecodable, RecursionError) as exc:
@@ -135,18 +135,15 @@ class AnthropicResponseReader:
         """Take note that the event stream has ended; a last event without its blank line counts if it is whole."""
         out: list[StreamEvent] = []
         for sse in () if self.ended else self._sse.feed_end():
-            try:
-                lenient.decode(sse.data)
-            except NotDecodable:
-                continue
-            self._take_undecodable(sse, out)
+            if sse.event == "error" or lenient.is_json(sse.data):
+                self._take_undecodable(sse, out)
         self.ended = True
         return out
 
     # --- events ---------------------------------------------------------------------------------------
 
-    def _take(self, event: _Event, data: bytes, out: list[StreamEvent]) -> None:
-        kind = event.type
+    def _take(self, event: _Event, sse: ServerSentEvent, out: list[StreamEvent]) -> None:
+        kind, data = event.type, sse.data
         if kind == "content_block_delta":
             if event.delta is not None:
                 index = event.index
@@ -162,7 +159,7 @@ class AnthropicResponseReader:
             self._start_message(event.message or {}, out)
         elif kind == "message_stop":
             self._stop_message(out)
-        elif kind == "error" or event.error:
+        elif kind == "error" or event.error or sse.event == "error":
             self._fail(event.error or lenient.scrubbed(lenient.decode_object(data)), event.request_id)
         # `ping`, and the kinds that are still to be invented, say nothing about the answer.
 
@@ -356,7 +353,7 @@ class AnthropicResponseReader:
         if not data or data == b"[DONE]":
             return
         try:
-            self._take(self._lenient(data, sse.event), data, out)
+            self._take(self._lenient(data, sse.event), sse, out)
         except (NotDecodable, RecursionError) as exc:
             if sse.event == "error":
                 self._fail(data.decode(errors="replace"), None)
@@ -387,14 +384,15 @@ class AnthropicResponseReader:
         return event
 
     def _lenient_delta(self, raw: Mapping[str, Any], index: int | None) -> _Delta:
-        texts = {
-            name: lenient.as_text(raw.get(name), of=f"the {name} of a delta")
-            for name in ("text", "thinking", "signature", "partial_json")
-        }
+        # Thinking is only shown, and a signature only kept: of an odd type they cost no answer.
+        texts = {name: lenient.any_text(raw[name]) for name in ("thinking", "signature") if raw.get(name) is not None}
+        for name in ("text", "partial_json"):
+            text = lenient.as_text(raw.get(name), of=f"the {name} of a delta")
+            if text is not None:
+                texts[name] = text
         joined = {
             name: self._halves.join(name if name != "partial_json" else (name, index), text)
             for name, text in texts.items()
-            if text is not None
         }
         kind = raw.get("type")
         if not isinstance(kind, str) or not kind:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -26,6 +25,7 @@ from clawft_trio.llm.openai_request import Quirks
 from clawft_trio.llm.responses import OpenAIResponses
 from clawft_trio.llm.vendors import ANTHROPIC, PLAIN, RESPONSES, VENDORS
 from clawft_trio.net.http import Clocks
+from clawft_trio.similar import closest
 
 
 @attrs.frozen(kw_only=True)
@@ -167,7 +167,7 @@ def known_provider(name: str, known: Mapping[str, KnownProvider] | None = None) 
     known = KNOWN if known is None else known
     if name in known:
         return known[name]
-    close = get_close_matches(name, known, n=1)
+    close = closest(name, known)
     advice = f"did you mean {close[0]!r}?" if close else "known are " + ", ".join(sorted(known))
     raise NotConfigured(f"unknown provider {name!r}: {advice}", provider=name)
 

@@ -33,6 +33,15 @@ def decode(data: bytes) -> Any:
         raise NotDecodable(str(exc)) from exc
 
 
+def is_json(data: bytes) -> bool:
+    """Whether *data* is a JSON value."""
+    try:
+        decode(data)
+    except NotDecodable:
+        return False
+    return True
+
+
 def decode_object(data: bytes) -> dict[str, Any]:
     """Decode a JSON object; one in a list of one counts (Google sends its errors so).
 
@@ -137,11 +146,20 @@ def as_objects(value: Any, *, of: str) -> list[dict[str, Any]]:
     """
     if isinstance(value, dict):
         return [value]
+    return [as_object(item, of=of) for item in as_list(value, of=of) if item is not None]
+
+
+def as_list(value: Any, *, of: str) -> list[Any]:
+    """A list that is used; empty where there is none.
+
+    Raises:
+      NotDecodable: it is something else.
+    """
     if value is None:
         return []
     if not isinstance(value, list):
         raise NotDecodable(f"{of} is of the type {type(value).__name__}")
-    return [as_object(item, of=of) for item in value if item is not None]
+    return value
 
 
 _TEXT_FIELDS = ("text", "content", "thinking", "summary", "reasoning", "reasoning_content")

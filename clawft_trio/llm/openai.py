@@ -128,7 +128,9 @@ _OPENAI_FAMILIES = VendorRules(families=OPENAI_FAMILIES).families
 
 
 def _matches(model: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatchcase(model.lower(), pattern) for pattern in patterns)
+    """Whether *patterns* have *model*: the first one that matches decides, and one that begins with `!` excludes."""
+    found = next((pattern for pattern in patterns if fnmatchcase(model.lower(), pattern.removeprefix("!"))), "!")
+    return not found.startswith("!")
 
 
 class OpenAICompatible(HttpProvider):
@@ -155,7 +157,8 @@ class OpenAICompatible(HttpProvider):
       max_answer: characters that an answer may have, reasoning and tool arguments included.
       now: calendar time, for a `Retry-After` that is a date.
       sign: signs each request: gets method, URL and body, and returns headers.
-      responses_models: patterns of the models that are asked through the Responses API (`gpt-5*-pro*`).
+      responses_models: patterns of the models that are asked through the Responses API (`gpt-5*-pro*`); the first
+        pattern that matches decides, and one that begins with `!` excludes.
       http: passed on to `HttpEndpoint`: `connections`, `clocks`, `proxy`, `verify`, `client` and the others.
     """
 

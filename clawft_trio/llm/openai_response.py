@@ -38,7 +38,9 @@ class _ToolCall(msgspec.Struct, gc=False):
     extra_content: Any = None
 
 
-class _Delta(msgspec.Struct, gc=False):
+# A delta or a choice with any other field is read by the lenient decoder, which keeps that field.
+class _Delta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    role: Any = None
     content: Any = None
     reasoning_content: str | None = None
     reasoning: str | None = None
@@ -50,15 +52,18 @@ class _Delta(msgspec.Struct, gc=False):
     extra_content: Any = None
     images: Any = None
     audio: Any = None
+    channel: Any = None
 
 
-class _Choice(msgspec.Struct, gc=False):
+class _Choice(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     delta: _Delta | None = None
     message: _Delta | None = None
     finish_reason: Any = None
     index: int | None = None
     usage: Any = None
     logprobs: Any = None
+    content_filter_results: Any = None
+    native_finish_reason: Any = None
 
 
 class _Chunk(msgspec.Struct, gc=False):
@@ -77,7 +82,7 @@ _decode = msgspec.json.Decoder(_Chunk).decode
 # Handled field by field; everything else goes into `provider_details`.
 _READ = frozenset({"id", "object", "model", "choices", "error", "service_tier", "obfuscation"})
 _READ_OF_CHOICE = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "usage"})
-_READ_OF_MESSAGE = frozenset({"role", *_Delta.__struct_fields__})
+_READ_OF_MESSAGE = frozenset(_Delta.__struct_fields__) - {"channel"}
 
 # Fields of an error that is not wrapped into `error`.
 _BARE_ERROR = ("error_type", "error_message", "error_code", "errors", "detail", "error_msg")
@@ -159,7 +164,7 @@ class OpenAIResponseReader:
         """Take note that the event stream has ended; a last event without its blank line counts if it is whole."""
         out: list[StreamEvent] = []
         for event in () if self.ended else self._sse.feed_end():
-            if event.data.strip() == b"[DONE]" or _is_json(event.data):
+            if event.event == "error" or event.data.strip() == b"[DONE]" or lenient.is_json(event.data):
                 try:
                     self._take_undecodable(event, out)
                 except (NotDecodable, RecursionError) as exc:
@@ -177,7 +182,7 @@ class OpenAIResponseReader:
             if self._ends_with != "finish_reason" and not self.finished:
                 self._finish("stop", out)
             self.ended = True
-        elif event.event == "error" and not _is_json(data):
+        elif event.event == "error" and not lenient.is_json(data):
             self._fail(data.decode(errors="replace"))
         elif data:
             self._take(self._lenient(data), event, out)
@@ -205,6 +210,8 @@ class OpenAIResponseReader:
             delta = choice.delta or choice.message
             if delta is not None:
                 self._take_delta(delta, out)
+            if choice.content_filter_results:
+                self._keep_unread("choice", {"content_filter_results": choice.content_filter_results}, frozenset())
             if choice.logprobs is not None:
                 self._note_logprobs(choice.logprobs)
             if choice.finish_reason:
@@ -270,13 +277,19 @@ class OpenAIResponseReader:
                 self._keep_raw(name, value)
 
     def _keep_raw(self, name: str, value: Any) -> None:
-        known = self.answer.details.get(name)
-        if isinstance(value, list):
-            value = [*(known if isinstance(known, list) else []), *value]
-        elif isinstance(value, dict) and isinstance(known, dict):
-            value = known | value
-        self.answer.details[name] = value
+        self.answer.details[name] = _joined(self.answer.details.get(name), value)
         self.answer.kept += len(msgspec.json.encode(value))
+
+    def _keep_unread(self, where: str, fields: Mapping[str, Any], read: frozenset[str]) -> None:
+        """Keep the fields that nothing reads: lists grow, objects are merged, everything else is replaced."""
+        known = self.answer.details.get(where, {})
+        for name, value in fields.items():
+            if name in read or not value or value == known.get(name):
+                continue
+            known = known | {name: _joined(known.get(name), lenient.scrubbed(value))}
+            self.answer.kept += len(msgspec.json.encode(lenient.scrubbed(value)))
+        if known:
+            self.answer.details[where] = known
 
     def _note_logprobs(self, logprobs: Any) -> None:
         if isinstance(logprobs, dict):
@@ -321,12 +334,14 @@ class OpenAIResponseReader:
         for fragment in fragments:
             function = fragment.function or _Function()
             index = fragment.index
+            given = str(fragment.id) if fragment.id is not None else ""
+            name, arguments = function.name or "", as_text(function.arguments)
+            if not (given or name or arguments or fragment.extra_content):
+                # Snowflake sends an empty call with every answer; it is none.
+                continue
             try:
                 delta = self.answer.calls.add(
-                    index=index if type(index) is int else as_index(index),
-                    id=str(fragment.id) if fragment.id is not None else "",
-                    name=function.name or "",
-                    arguments=as_text(function.arguments),
+                    index=index if type(index) is int else as_index(index), id=given, name=name, arguments=arguments
                 )
             except TooManyCalls as exc:
                 self._violate(str(exc))
@@ -369,9 +384,15 @@ class OpenAIResponseReader:
             self._merge("message", message, _READ_OF_MESSAGE)
 
     def _merge(self, where: str, fields: Mapping[str, Any], read: frozenset[str]) -> None:
-        more = {name: value for name, value in fields.items() if name not in read and value is not None}
+        known = self.answer.details.get(where, {})
+        # A list that grew over several events is not replaced by the piece of one.
+        more = {
+            name: value
+            for name, value in fields.items()
+            if name not in read and value is not None and not isinstance(known.get(name), list)
+        }
         if more:
-            self.answer.details[where] = self.answer.details.get(where, {}) | more
+            self.answer.details[where] = known | more
 
     def _finish(self, word: str, out: list[StreamEvent]) -> None:
         meaning = OPENAI_FINISH_REASONS.get(word.lower())
@@ -426,6 +447,8 @@ class OpenAIResponseReader:
     def _lenient_choice(self, raw: Mapping[str, Any]) -> _Choice:
         index = as_index(raw.get("index")) or 0
         delta = raw.get("delta") or raw.get("message")
+        if not index:
+            self._keep_unread("choice", raw, _READ_OF_CHOICE)
         return _Choice(
             delta=self._lenient_delta(lenient.as_object(delta, of="the delta")) if delta and not index else None,
             finish_reason=raw.get("finish_reason"),
@@ -442,6 +465,7 @@ class OpenAIResponseReader:
             raise NotDecodable(f"the content is of the type {type(content).__name__}")
         thought = lenient.any_text(raw.get("reasoning_content")) or lenient.any_text(raw.get("reasoning"))
         call = raw.get("function_call")
+        self._keep_unread("message", raw, _READ_OF_MESSAGE)
         return _Delta(
             content=lenient.scrubbed(content),
             reasoning=self._halves.join("reasoning", thought) if thought else None,
@@ -473,12 +497,11 @@ class OpenAIResponseReader:
         return _Function(name=lenient.scrubbed(name), arguments=lenient.scrubbed(arguments))
 
 
-def _is_json(data: bytes) -> bool:
-    try:
-        lenient.decode(data)
-    except NotDecodable:
-        return False
-    return True
+def _joined(before: Any, value: Any) -> Any:
+    """What is kept of a field that comes again: lists grow, objects are merged, the rest is replaced."""
+    if isinstance(before, list) and isinstance(value, list):
+        return [*before, *value]
+    return before | value if isinstance(before, dict) and isinstance(value, dict) else value
 
 
 def _citation(raw: Any) -> Citation:

@@ -153,11 +153,11 @@ class ResponsesReading:
         """Take note that the event stream has ended; a last event without its blank line counts if it is whole."""
         out: list[StreamEvent] = []
         for sse in () if self.ended else self._sse.feed_end():
-            try:
-                lenient.decode(sse.data)
-                self._take_sse(sse, out)
-            except (NotDecodable, RecursionError):
-                continue
+            if sse.event == "error" or lenient.is_json(sse.data):
+                try:
+                    self._take_sse(sse, out)
+                except (NotDecodable, RecursionError) as exc:
+                    self._violate(f"the last event of the stream is not one of the Responses API: {exc}")
         self.ended = True
         return out
 
@@ -171,7 +171,7 @@ class ResponsesReading:
             strict = False
         data = sse.data.strip()
         if strict:
-            self._take(event, data, out)
+            self._take(event, sse, out)
         elif data and data != b"[DONE]":
             try:
                 event = self._lenient(data, sse.event)
@@ -180,9 +180,9 @@ class ResponsesReading:
                     raise
                 self._fail(data.decode(errors="replace"))
             else:
-                self._take(event, data, out)
+                self._take(event, sse, out)
 
-    def _take(self, event: _Event, data: bytes, out: list[StreamEvent]) -> None:
+    def _take(self, event: _Event, sse: ServerSentEvent, out: list[StreamEvent]) -> None:
         kind = event.type
         if kind in _TEXT:
             self._take_text(event, out)
@@ -207,9 +207,9 @@ class ResponsesReading:
             self._take_origin(_object(event.response), out)
         elif kind in _ENDED:
             self._take_end(_object(event.response), out)
-        elif kind in {"error", "response.error"} or event.error:
-            raw = lenient.scrubbed(lenient.decode_object(data))
-            self._fail(raw.get("error") or {name: raw.get(name) for name in ("code", "message", "param")})
+        elif kind in {"error", "response.error"} or event.error or sse.event == "error":
+            raw = lenient.scrubbed(lenient.decode_object(sse.data))
+            self._fail(raw.get("error") or raw)
         # The other events report the progress of built-in tools or repeat what the deltas and items hold.
 
     def _place(self, event: _Event) -> int:
@@ -339,8 +339,9 @@ class ResponsesReading:
             self.answer.keep(opaque(DIALECT, raw), len(msgspec.json.encode(raw)))
 
     def _end_text(self, place: int, item: _Item, raw: Mapping[str, Any], out: list[StreamEvent]) -> None:
-        self._say(self._halves.rest(("response.output_text.delta", place)), out)
-        if not item.shown:
+        rest = self._halves.rest(("response.output_text.delta", place))
+        self._say(rest, out)
+        if not item.shown and not rest:
             self._take_content(item, raw, out)
         content = lenient.as_objects(_listed(raw.get("content")), of="the content of a message")
         listed = [mark for part in content for mark in _citations(part.get("annotations"))]
@@ -374,9 +375,15 @@ class ResponsesReading:
         answer.note_details({name: value for name, value in response.items() if name not in _READ and value != {}})
         reading = self._usage.note(response.get("usage"), service_tier=response.get("service_tier"))
         out.extend(answer.note_usage(reading))
-        for place, item in enumerate(lenient.as_objects(_listed(response.get("output")), of="the output")):
-            if not (place in self._items and self._items[place].done):
-                self._end_item(place, item, out)
+        output = _listed(response.get("output"))
+        if not isinstance(output, list) and any(item.done for item in self._items.values()):
+            # The end of a stream only repeats what its events have brought.
+            return
+        for place, item in enumerate(
+            [output] if isinstance(output, dict) else lenient.as_list(output, of="the output")
+        ):
+            if item is not None and not (place in self._items and self._items[place].done):
+                self._end_item(place, lenient.as_object(item, of="an item of the output"), out)
 
     def _take_end(self, response: Mapping[str, Any], out: list[StreamEvent]) -> None:
         self._take_response(response, out)

@@ -7,10 +7,12 @@ strategy as `ConsumerLeft` and is unwrapped here.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from contextvars import copy_context
+from functools import partial
 from inspect import isawaitable
-from typing import Generic, Self, TypeAlias, TypeVar
+from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 import attrs
 import trio
@@ -26,7 +28,7 @@ from clawft_trio.chat import (
     new_id,
 )
 from clawft_trio.errors import ClawftError, ConsumerLeft, StreamEnded
-from clawft_trio.nursery import open_hidden_nursery, reraise
+from clawft_trio.nursery import reraise
 from clawft_trio.observe.recorded import recorded
 from clawft_trio.resilience.visibility import Shown
 
@@ -141,7 +143,7 @@ def _aborted(shown: Shown, call: Call, started: float) -> ChatResponse:
 
 
 class Iteration(Generic[E, R]):
-    """Something that shows events on its way to a result, to iterate over. Made by `open_iteration`."""
+    """Something that shows events on its way to a result, to iterate over. Made by `Iteration.open`."""
 
     def __init__(self, buffer: int) -> None:
         self._ready: deque[E] = deque()
@@ -149,8 +151,9 @@ class Iteration(Generic[E, R]):
         self._reader = trio.lowlevel.ParkingLot()
         self._writer = trio.lowlevel.ParkingLot()
         self._results: list[R] = []
-        self._error: Exception | None = None
-        self._ended = False
+        self._error: BaseException | None = None
+        self._ended = trio.Event()
+        self._scope = trio.CancelScope()
 
     @property
     def result(self) -> R:
@@ -178,7 +181,7 @@ class Iteration(Generic[E, R]):
         # No checkpoint while events are at hand: that alone would cost more than everything else. The buffer is
         # bounded, so after `buffer` events at the latest the reader waits for the writer.
         while not self._ready:
-            if self._ended:
+            if self._ended.is_set():
                 if self._error is not None:
                     error, self._error = self._error, None
                     raise error
@@ -201,37 +204,95 @@ class Iteration(Generic[E, R]):
             await self._writer.park()
 
     async def _produce(self, run: Callable[[Callable[[E], Awaitable[None]]], Awaitable[R]]) -> None:
+        """Run *run* to its end. No exception leaves this function but the cancellation of its nursery."""
         try:
-            self._results.append(await run(self.show))
-        except Exception as exc:  # noqa: BLE001  # the reader raises it
+            with self._scope:
+                self._results.append(await run(self.show))
+        except trio.Cancelled:
+            raise
+        except BaseException as exc:  # noqa: BLE001  # the reader raises it
             self._error = exc
         finally:
-            self._ended = True
+            if not self._results and self._error is None:
+                self._error = StreamEnded("the stream was closed before its result was there")
+            self._ended.set()
             self._reader.unpark_all()
 
-    @classmethod
-    @asynccontextmanager
-    async def open(
-        cls, run: Callable[[Callable[[E], Awaitable[None]]], Awaitable[R]], *, buffer: int = 256
-    ) -> AsyncGenerator[Self, None]:
-        """Run *run*, which is given `show`, beside the block.
+    async def _close(self) -> None:
+        """Cancel the producer and wait until it has ended, also when the caller is cancelled."""
+        self._scope.cancel(reason="stream left")
+        with trio.CancelScope(shield=True):
+            # Bounded by the cleanup of *run*, whose every wait is cancelled.
+            await self._ended.wait()
+        error = self._error
+        if error is not None and not isinstance(error, Exception):
+            # KeyboardInterrupt and SystemExit end the program even when the block was left before they were read.
+            self._error = None
+            raise error
 
-        A reader that is slower holds it up after *buffer* events.
+    @classmethod
+    def open(
+        cls,
+        run: Callable[[Callable[[E], Awaitable[None]]], Awaitable[R]],
+        *,
+        nursery: trio.Nursery | None = None,
+        buffer: int = 256,
+    ) -> OpenIteration[Self]:
+        """Run *run*, which is given `show`, beside an `async with` block.
+
+        The task of *run* belongs to *nursery*, or to trio's system nursery where there is none; the block cancels it
+        and waits for it at its end. No cancel scope and no nursery is open across the block, so the block may stand
+        inside an async generator that is abandoned, closed by another task, or collected as garbage.
 
         Raises:
           Exception: what *run* raises comes out of the loop; nothing of it comes out of a block left early.
+          ValueError: *buffer* is less than 1.
 
         Cancellation: *run* is cancelled and waited for; so it is when the block is left early.
         """
         if buffer < 1:
             raise ValueError("buffer must be at least 1")
         iteration = cls(buffer)
-        async with open_hidden_nursery() as nursery:
-            nursery.start_soon(iteration._produce, run)
+        return OpenIteration(iteration, partial(iteration._produce, run), nursery)
+
+
+Opened = TypeVar("Opened", bound=Iteration[Any, Any])
+
+
+class OpenIteration(AbstractAsyncContextManager[Opened]):
+    """The block around an `Iteration`. A class, because an async generator would be finalized on its own."""
+
+    def __init__(self, iteration: Opened, produce: Callable[[], Awaitable[None]], nursery: trio.Nursery | None) -> None:
+        self.iteration = iteration
+        self._produce = produce
+        self._nursery = nursery
+
+    async def __aenter__(self) -> Opened:
+        """Start the producer.
+
+        Raises:
+          StreamEnded: the nursery that the producer belongs to is closed.
+
+        Cancellation: nothing was started.
+        """
+        await trio.lowlevel.checkpoint()
+        if self._nursery is None:
+            # A nursery of the block's own would have to be closed in the task that opened it. The system nursery
+            # outlives every block, and `__aexit__` waits for the task.
+            trio.lowlevel.spawn_system_task(self._produce, context=copy_context())
+        else:
             try:
-                yield iteration
-            finally:
-                nursery.cancel_scope.cancel(reason="stream left")
+                self._nursery.start_soon(self._produce)
+            except RuntimeError as exc:
+                raise StreamEnded("nothing can be started: its owner is closed") from exc
+        return self.iteration
+
+    async def __aexit__(self, *_: object) -> None:
+        """Cancel the producer and wait until it has ended.
+
+        Cancellation: waits all the same; the producer is cancelled, too.
+        """
+        await self.iteration._close()  # noqa: ASYNC102  # shielded there, bounded by the producer's own cleanup
 
 
 class Stream(Iteration[StreamEvent, ChatResponse]):
@@ -247,11 +308,15 @@ class Stream(Iteration[StreamEvent, ChatResponse]):
         return self.result
 
 
-@asynccontextmanager
-async def open_stream(
-    provider: Provider, request: ChatRequest, *, call: Call | None = None, buffer: int = 256
-) -> AsyncGenerator[Stream, None]:
-    """Ask *provider* and iterate over what it says, as it says it.
+def open_stream(
+    provider: Provider,
+    request: ChatRequest,
+    *,
+    call: Call | None = None,
+    buffer: int = 256,
+    nursery: trio.Nursery | None = None,
+) -> AbstractAsyncContextManager[Stream]:
+    """Ask *provider* and iterate over the events of its answer as they arrive.
 
         async with open_stream(provider, request) as stream:
             async for event in stream:
@@ -259,7 +324,10 @@ async def open_stream(
         stream.response
 
     A reader that is slower than the model holds it up after *buffer* events. Leaving the block early closes the
-    connection at once.
+    connection at once. The block may stand inside an async generator, also one that is left by `break`.
+
+    Args:
+      nursery: runs the call; by default trio's system nursery.
 
     Raises:
       ClawftError: out of the loop, when there is no answer.
@@ -274,12 +342,12 @@ async def open_stream(
         try:
             response = await recorded(provider).complete(request, call.showing(shown))
         except trio.Cancelled:
-            stream._results.append(_aborted(shown, call, started))
+            opened.iteration._results.append(_aborted(shown, call, started))
             raise
         except ClawftError as exc:
             exc.attempts = call.log.records
             raise
         return _finished(response, call, started)
 
-    async with Stream.open(run, buffer=buffer) as stream:
-        yield stream
+    opened = Stream.open(run, nursery=nursery, buffer=buffer)
+    return opened

@@ -24,3 +24,18 @@ from clawft_trio.net.sse import (
     ServerSentEvent as ServerSentEvent,
     SSEDecoder as SSEDecoder,
 )
+
+__all__ = [
+    "AddressPolicy",
+    "Admission",
+    "AdmissionStatistics",
+    "Clocks",
+    "EndpointStatistics",
+    "HttpClient",
+    "HttpEndpoint",
+    "HttpResponse",
+    "SSEDecoder",
+    "ServerSentEvent",
+    "bearer",
+    "special_purpose",
+]

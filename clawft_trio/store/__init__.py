@@ -12,3 +12,12 @@ from clawft_trio.store.interface import (
 )
 from clawft_trio.store.migrations import Migration as Migration
 from clawft_trio.store.opening import open_store as open_store
+
+__all__ = [
+    "Connection",
+    "Cursor",
+    "Migration",
+    "Store",
+    "StoreStatistics",
+    "open_store",
+]

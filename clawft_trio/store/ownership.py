@@ -231,7 +231,10 @@ class Ownership:
 
         Cancellation: `Cancelled` means that nothing was written.
         """
-        guarded = self._turns[turn_id]
+        guarded = self._turns.get(turn_id)
+        if guarded is None:
+            await trio.lowlevel.checkpoint()
+            raise LeaseLost("the turn is over")
         lease, pending = guarded.lease, tuple(guarded.pending)
         try:
             result = await self.store.transact(_fenced(lease, pending, work), concurrent=True, durability=durability)

@@ -80,6 +80,8 @@ class Lane:
         self._source = source
         self._lock_wait = lock_wait
         self._session: _Session | None = None
+        #: when the server was started, as it says
+        self._started = ""
         self._cancelling: trio.Event | None = None
 
     # --- in the trio thread ------------------------------------------------------------------------------
@@ -188,6 +190,7 @@ class Lane:
           TryAgain: it is not.
           StoreError: that cannot be found out.
         """
+        started = self._started
         self.disconnect()
         deadline = time.monotonic() + max(self._lock_wait, FIRST_WAIT)
         while True:
@@ -201,11 +204,12 @@ class Lane:
                 state = row[0] if row else None
             except (TryAgain, psycopg.Error):
                 state = "in progress"
-            if state == "committed":
+            # A server that crashed may give the number of a lost transaction to another one.
+            if state == "committed" and self._started == started:
                 return
             if state == "aborted":
                 raise TryAgain(self._away(exc)) from exc
-            if state != "in progress" or time.monotonic() >= deadline:
+            if state != "in progress" or self._started != started or time.monotonic() >= deadline:
                 raise StoreError(
                     f"{self._source}: went away during a commit; whether it was written is not known",
                     path=self._source,
@@ -217,6 +221,8 @@ class Lane:
             self.disconnect()
         if self._session is None:
             self._session = _Session(connect(self._address, lock_wait=self._lock_wait))
+            row = self._session.raw.execute("SELECT pg_postmaster_start_time()::text", prepare=False).fetchone()
+            self._started = "" if row is None else str(row[0])
         return self._session
 
     def disconnect(self) -> None:

@@ -15,7 +15,7 @@ Where = Literal["before the start", "parked", "about to resume"]
 
 
 class _CancelAtStep(trio.abc.Instrument):
-    """Cancels *scope* at the n-th step taken by *root* or by any task below it."""
+    """Cancels *scope* at the n-th step taken by *root* or by a task that it spawned, directly or not."""
 
     def __init__(self, root: Task, scope: trio.CancelScope, step: int, *, parked: bool) -> None:
         self.steps = 0
@@ -25,8 +25,8 @@ class _CancelAtStep(trio.abc.Instrument):
         self._parked = parked
 
     def task_spawned(self, task: Task) -> None:
-        nursery = task.parent_nursery
-        if nursery is not None and nursery.parent_task in self._family:
+        # By who spawned it, not by its nursery: a stream's producer belongs to the agent or to trio's system nursery.
+        if _current_task() in self._family:
             self._family.add(task)
 
     def task_exited(self, task: Task) -> None:
@@ -48,6 +48,13 @@ class _CancelAtStep(trio.abc.Instrument):
             self._scope.cancel(reason=f"sweep, step {self._step}")
 
 
+def _current_task() -> Task | None:
+    try:
+        return trio.lowlevel.current_task()
+    except RuntimeError:
+        return None
+
+
 async def cancel_everywhere(
     operation: Callable[[], Awaitable[object]],
     check: Callable[[], Awaitable[None]],
@@ -58,8 +65,9 @@ async def cancel_everywhere(
     """Run *operation* once per step, cancel it there, then *check* what must hold.
 
     Once before it starts, and then twice over: where a task is parked, and where it is about to resume. Steps of
-    child tasks count, too. Whatever else *operation* raises comes out as it is, with a note that says at which
-    step. Every run has the same seeded scheduler, so on in-memory transports every run takes the same steps:
+    tasks that it spawned count, too, in whichever nursery. Any other exception of *operation* is raised as it is, with
+    a note that names the step. Every run has the same seeded scheduler, so on in-memory transports every run takes
+    the same steps:
 
         provider = ScriptedProvider([Say("a"), Wait(1), Finish()])
 

@@ -57,3 +57,33 @@ from clawft_trio.tools.truncate import (
 
 if not TYPE_CHECKING:
     __getattr__ = renamed(__name__, {"Hold": "HeldLock", "ToolAnswer": "ToolResult"})
+
+__all__ = [
+    "ApprovalRequest",
+    "ClientRequest",
+    "ClientRoot",
+    "Elicited",
+    "FanOutPolicy",
+    "HeldLock",
+    "LockStatistics",
+    "NestedTurn",
+    "PathLocks",
+    "Sampled",
+    "ThreadPool",
+    "ThreadStatistics",
+    "Tool",
+    "ToolClient",
+    "ToolContext",
+    "ToolJournal",
+    "ToolMetadata",
+    "ToolRegistry",
+    "ToolResult",
+    "ToolStatistics",
+    "answer_text",
+    "check_schema",
+    "error_text",
+    "outcome_of",
+    "renamed",
+    "repair_ids",
+    "tool",
+]

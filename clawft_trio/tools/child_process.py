@@ -1,8 +1,8 @@
-"""One child process, from start to end: nothing of it is left when the call returns.
+"""Run one child process to its end, and leave no process, pipe or task behind.
 
-It leads a session and a process group of its own, and the whole group is killed when it ends, is cancelled or runs
-out of time. A process that has left the group by a session of its own (setsid) cannot be found and lives on; it
-does not keep the call waiting.
+The process leads a session and a process group of its own. The whole group is killed when it ends, is cancelled or runs
+out of time. A process that left the group by a session of its own (setsid) cannot be found and keeps running; the
+call does not wait for it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import signal
 import subprocess
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import Any
 
 import attrs
 import trio
@@ -20,16 +22,19 @@ from clawft_trio.errors import Unsupported
 from clawft_trio.nursery import open_hidden_nursery
 
 _DEATH = 5.0
-"""Seconds that the kernel gets to end a killed process; more only when it is stuck in a driver."""
+"""Seconds that the kernel gets to end a killed process; it needs more only when the process is stuck in a driver."""
 
 _CHUNK = 1 << 16
+
+_DESCRIPTORS = "/proc/self/fd"
+"""Linux. Where it is missing (macOS), the child has to run a line of Python to change its directory."""
 
 
 @attrs.frozen(kw_only=True)
 class Finished:
-    """What is left of a process."""
+    """The outcome of a process."""
 
-    #: negative: ended by that signal; None when its time was over
+    #: negative: ended by that signal; None when it ran out of time
     exit_code: int | None
     stdout: str
     stderr: str
@@ -41,33 +46,33 @@ class Finished:
 
 @attrs.frozen(kw_only=True)
 class ChildPolicy:
-    """What bounds a child process."""
+    """The limits of a child process."""
 
-    #: seconds that it may run; what it has written until then is kept
+    #: seconds that it may run; its output until then is kept
     total: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))
-    #: seconds between asking it to end (SIGTERM) and killing it; and for its output to end once it has
+    #: seconds between SIGTERM and SIGKILL, and for its output to end after the process
     grace: float = attrs.field(default=1.0, validator=attrs.validators.ge(0))
     #: bytes kept of each output, half from the beginning and half from the end; the rest is read and dropped
     longest_output: int = attrs.field(default=24_000, validator=attrs.validators.ge(1024))
 
 
 async def run_child(
-    argv: Sequence[str], *, cwd: str, environment: Mapping[str, str], stdin: bytes, policy: ChildPolicy
+    argv: Sequence[str], *, cwd: str | int, environment: Mapping[str, str], stdin: bytes, policy: ChildPolicy
 ) -> Finished:
-    """Run a program to its end, or to the end of its time.
+    """Run a program until it ends or runs out of time.
 
     Args:
       argv: the program, found without a search path, and its arguments. No shell reads them.
-      cwd: the directory that it starts in.
-      environment: all of its environment.
-      stdin: what it may read.
-      policy: what bounds it.
+      cwd: the directory that it starts in: a path, or an open descriptor, which nothing can swap for another.
+      environment: its whole environment.
+      stdin: the bytes of its standard input.
+      policy: its limits.
 
     Raises:
       OSError: it cannot be started.
       Unsupported: this platform has no process groups.
 
-    Cancellation: the process group is asked to end, then killed, and waited for.
+    Cancellation: the process group gets SIGTERM, then SIGKILL after `grace`, and is waited for.
     """
     if os.name != "posix":
         raise Unsupported("commands need POSIX process groups")
@@ -79,7 +84,7 @@ async def run_child(
             async with open_hidden_nursery() as nursery:
                 _start_pumps(nursery, process, outputs, stdin)
                 exit_code = await _wait_and_kill_rest(process)
-                # What holds the pipes now has left the group: do not wait for it.
+                # A process that holds the pipes now has left the group: do not wait for it.
                 nursery.cancel_scope.deadline = trio.current_time() + policy.grace
             held = nursery.cancel_scope.cancelled_caught
     return Finished(
@@ -93,16 +98,16 @@ async def run_child(
 
 @asynccontextmanager
 async def _open_group(
-    argv: Sequence[str], cwd: str, environment: Mapping[str, str], grace: float
+    argv: Sequence[str], cwd: str | int, environment: Mapping[str, str], grace: float
 ) -> AsyncGenerator[trio.Process, None]:
     process = await trio.lowlevel.open_process(
         argv,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        cwd=cwd,
         env=dict(environment),
         start_new_session=True,
+        **_start_in(cwd),
     )
     try:
         yield process
@@ -111,8 +116,18 @@ async def _open_group(
             await _end(process, grace)
 
 
+def _start_in(cwd: str | int) -> dict[str, Any]:
+    """How `Popen` starts a process in *cwd*."""
+    if isinstance(cwd, str):
+        return {"cwd": cwd}
+    if os.path.isdir(_DESCRIPTORS):  # noqa: PTH112 - procfs, which does not wait for a disk
+        # The child looks this up between fork and exec, when it still has our descriptors.
+        return {"cwd": f"{_DESCRIPTORS}/{cwd}"}
+    return {"preexec_fn": partial(os.fchdir, cwd)}
+
+
 async def _end(process: trio.Process, grace: float) -> None:  # noqa: ASYNC910 - waits as long as there is anything
-    """Leave nothing of the group, of the process, or of its pipes."""
+    """End the group and the process, and close the pipes."""
     try:
         if process.returncode is None:
             _signal_group(process, signal.SIGTERM)
@@ -127,21 +142,21 @@ async def _end(process: trio.Process, grace: float) -> None:  # noqa: ASYNC910 -
 
 
 async def _wait_and_kill_rest(process: trio.Process) -> int:
-    """Wait for the process, and kill what it leaves behind in its group."""
+    """Wait for the process, and kill what is left of its group."""
     await _wait_exiting(process)
     _signal_group(process, signal.SIGKILL)
     return await process.wait()
 
 
 async def _wait_exiting(process: trio.Process) -> None:
-    """Wait until the process has ended, and leave it to be reaped.
+    """Wait until the process has ended, without reaping it.
 
-    As long as nobody has reaped it, its number is its own, and so is the group's: no stranger is killed.
+    Until it is reaped, its number and the group's number are not given to others: no other process is killed.
     """
     try:
         descriptor = os.pidfd_open(process.pid)
     except (AttributeError, OSError):
-        # Not Linux, or an old one: the number is free for reuse for the length of a function call.
+        # Not Linux, or an old kernel: the number may be reused during one function call.
         await process.wait()
         return
     try:
@@ -160,7 +175,7 @@ def _signal_group(process: trio.Process, number: signal.Signals) -> None:
 
 
 class _Output:
-    """The beginning and the end of what was written, however much it was."""
+    """The beginning and the end of a process's output, of any length."""
 
     def __init__(self, limit: int) -> None:
         self._half = limit // 2
@@ -173,7 +188,7 @@ class _Output:
         room = self._half - len(self._head)
         self._head += data[:room]
         self._tail += data[max(room, 0) :]
-        # Cut rarely: each cut moves what is kept.
+        # Cut rarely: each cut moves the bytes that are kept.
         if len(self._tail) > self._half + _CHUNK:
             del self._tail[: -self._half]
 
@@ -203,7 +218,7 @@ async def _drain(pipe: trio.abc.ReceiveStream, output: _Output) -> None:
 
 
 async def _feed(pipe: trio.abc.SendStream, data: bytes) -> None:  # noqa: ASYNC910 - closing waits
-    # It need not read what it is given, and need not be there any more.
+    # The process may not read its input, and may have ended.
     with suppress(trio.BrokenResourceError):
         async with pipe:
             await pipe.send_all(data)

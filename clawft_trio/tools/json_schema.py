@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from contextlib import suppress
 from itertools import islice
@@ -16,10 +15,17 @@ import trio
 
 from clawft_trio.chat import JsonObject
 from clawft_trio.errors import InvalidData, Problem
+from clawft_trio.similar import closest
 from clawft_trio.tools.schema_budget import Budget, TooComplex, bounded_copy, budgeted, limit_schema, spending
 
 _MOST_PROBLEMS = 8
 """More than a model can mend at once."""
+
+_MOST_SUGGESTIONS = 2
+"""Unknown names for which a similar one is looked for: up to 10 ms each."""
+
+_MOST_LISTED = 40
+"""Known names that are listed when none of them is similar to the unknown one."""
 
 _LONGEST_PROBLEM = 300
 """Characters; jsonschema quotes the offending value, however long it is."""
@@ -136,12 +142,13 @@ class SchemaCheck:
         return found
 
     def _unknown(self, value: Any) -> Iterable[Problem]:
-        known = list(self._schema.get("properties", ()))
-        for name in value:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known) or 'none'}"
-                yield Problem(f"$.{name[:60]}", f"unknown {self._noun}{hint}")
+        known = self._schema.get("properties", {})
+        # Both sides' names may be thousands: only what is reported is worked out, and suggestions for a few.
+        for number, name in enumerate(islice((name for name in value if name not in known), _MOST_PROBLEMS)):
+            near = closest(name, known) if number < _MOST_SUGGESTIONS else []
+            listed = ", ".join(islice(known, _MOST_LISTED)) or "none"
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {_cut_end(listed)}"
+            yield Problem(f"$.{name[:60]}", f"unknown {self._noun}{hint}")
 
 
 def bounded(problems: Iterable[Problem]) -> list[Problem]:
@@ -151,6 +158,10 @@ def bounded(problems: Iterable[Problem]) -> list[Problem]:
 
 def _cut(message: str) -> str:
     return message if len(message) <= _LONGEST_PROBLEM else f"…{message[-_LONGEST_PROBLEM:]}"
+
+
+def _cut_end(listed: str) -> str:
+    return listed if len(listed) <= _LONGEST_PROBLEM else f"{listed[:_LONGEST_PROBLEM]}…"
 
 
 def _is_unknown(error: jsonschema.ValidationError) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -12,6 +11,7 @@ from clawft_trio.auth import UserPermissions, matches_any
 from clawft_trio.chat import ToolCall, ToolSpec
 from clawft_trio.errors import ToolDenied, UnknownTool
 from clawft_trio.observe.events import Noted
+from clawft_trio.similar import closest
 from clawft_trio.tools.call_ids import repair_ids
 from clawft_trio.tools.fan_out import Approve, FanOut, FanOutPolicy, ToolJournal
 from clawft_trio.tools.path_locks import LockStatistics, PathLocks
@@ -143,7 +143,7 @@ class ToolRegistry:
         if tool is not None and tool.allowed(permissions):
             return tool
         usable = [one.name for one in self if one.allowed(permissions)]
-        near = difflib.get_close_matches(name, usable, n=1)
+        near = closest(name, usable)
         hint = f" Did you mean {near[0]!r}?" if near else f" You may use: {', '.join(usable[:20]) or 'none'}."
         told = f"There is no tool named {name[:64]!r} that you may use.{hint}"
         if tool is not None or not named((name,), permissions):

@@ -1,10 +1,10 @@
 """A folder that file tools cannot leave.
 
-Every path is walked from the folder's own descriptor, one name at a time, never following a symlink by chance: a
-link is read and walked like the rest, and leads at most back to the folder. Between looking and opening there is
-no gap in which a name could be swapped, because every step opens what it looked at (openat with O_NOFOLLOW).
+Every path is walked from the folder's own descriptor, one name at a time. The kernel never follows a symlink: a link
+is read and its target is walked by the same rules. A name cannot be swapped between the check and the opening, because
+every step opens what it checked (openat with O_NOFOLLOW).
 
-What cannot be seen is a hard link: it *is* the file. Only the count of names tells that there are others.
+A hard link cannot be distinguished: it *is* the file. Only the link count shows that the file has other names.
 Everything here blocks: call it in a thread.
 """
 
@@ -31,25 +31,29 @@ _MOST_LINKS = 40
 """Symlinks that one path may go through; Linux has the same limit."""
 
 
+_MOST_NAMES = 128
+"""Directories that one path may go through. Each takes a descriptor while the path is walked."""
+
+
 def _flags(*names: str) -> int:
-    # Windows has hardly any of them, and `Workspace` refuses to be made there.
+    # Windows lacks most of them, and `Workspace` cannot be made there.
     return reduce(or_, (getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_CLOEXEC", *names)))
 
 
-_DIRECTORY = _flags("O_RDONLY", "O_DIRECTORY")
+DIRECTORY_FLAGS = _flags("O_RDONLY", "O_DIRECTORY")
 # A named pipe or a device must not be waited for, nor become our terminal.
 _FILE = _flags("O_RDONLY", "O_NONBLOCK", "O_NOCTTY")
 _NEW_FILE = _flags("O_WRONLY", "O_CREAT", "O_EXCL")
 
 _MOST_STALE = 1000
-"""Temporary files that a crash may have left, which the next process with our number finds in its way."""
+"""Names that are tried for a temporary file; a crashed process with our number may have left some."""
 
 
 class Workspace:
     """A folder, and access to what is in it and nowhere else.
 
     Args:
-      root: the folder, which exists. Symlinks on the way to it are followed: it is the operator's choice.
+      root: the folder, which exists. Symlinks on the way to it are followed: the operator chose it.
 
     Raises:
       Unsupported: this platform cannot open relative to a descriptor.
@@ -70,9 +74,13 @@ class Workspace:
 
         Raises:
           PermissionDenied: *path* leads outside.
-          ToolFailed: it is not there, or no regular file.
+          ToolFailed: it does not exist, or is no regular file.
         """
-        with _said(path), self._located(path) as (directory, name), open_regular(path, directory, name) as descriptor:
+        with (
+            _errors(path),
+            self._located(path) as (directory, name),
+            open_regular(path, directory, name) as descriptor,
+        ):
             yield descriptor
 
     @contextmanager
@@ -81,17 +89,17 @@ class Workspace:
 
         Raises:
           PermissionDenied: *path* leads outside.
-          ToolFailed: it is not there, or no directory.
+          ToolFailed: it does not exist, or is no directory.
         """
-        with _said(path), self._located(path) as (directory, name):
-            descriptor = os.open(name, _DIRECTORY, dir_fd=directory)
+        with _errors(path), self._located(path) as (directory, name):
+            descriptor = os.open(name, DIRECTORY_FLAGS, dir_fd=directory)
             try:
                 yield descriptor
             finally:
                 os.close(descriptor)
 
     def replace(self, path: str, data: bytes) -> None:
-        """Write a file so that whoever reads it sees the old content or the new one, never half. Blocks.
+        """Replace a file's content atomically: a reader sees the old content or the new one. Blocks.
 
         Missing directories are made. The file keeps its permissions; other hard links keep the old content.
 
@@ -99,7 +107,7 @@ class Workspace:
           PermissionDenied: *path* leads outside.
           ToolFailed: it is no regular file, or the file system refuses.
         """
-        with _said(path), self._located(path, create=True) as (directory, name):
+        with _errors(path), self._located(path, create=True) as (directory, name):
             mode = _mode_of(path, directory, name)
             temporary, descriptor = self._new_file(directory)
             try:
@@ -119,7 +127,7 @@ class Workspace:
 
     @contextmanager
     def _located(self, path: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
-        """The directory that holds what *path* names, and its name there: `.` for the root itself."""
+        """The open directory that holds what *path* names, and its name there: `.` for the root itself."""
         walk = _Walk(self.root, path, create=create)
         try:
             yield walk.go(), walk.name
@@ -128,7 +136,7 @@ class Workspace:
 
 
 class _Walk:
-    """The way from the root to what a path names; every directory on it is held open."""
+    """The walk from the root to what a path names; every directory on the way is held open."""
 
     def __init__(self, root: Path, path: str, *, create: bool) -> None:
         self.name = "."
@@ -145,7 +153,7 @@ class _Walk:
             os.close(descriptor)
 
     def go(self) -> int:
-        """Walk, and say in which directory the last name is to be found."""
+        """Walk the path, and return the descriptor of the directory that holds its last name."""
         while self._names:
             name = self._names.popleft()
             if name == "..":
@@ -156,6 +164,8 @@ class _Walk:
                 self._held.append(self._enter(name))
             else:
                 self.name = name
+            if len(self._held) > _MOST_NAMES:
+                self._refuse_length()
         return self._held[-1]
 
     def _inside(self, path: str) -> list[str]:
@@ -169,7 +179,14 @@ class _Walk:
                     break
             else:
                 self._refuse()
-        return [name for name in path.split("/") if name not in {"", "."}]
+        names = [name for name in path.split("/") if name not in {"", "."}]
+        if len(names) > _MOST_NAMES:
+            # Refused before the first directory is made.
+            self._refuse_length()
+        return names
+
+    def _refuse_length(self) -> NoReturn:
+        raise ToolFailed(f"{self._path[:200]}: a path may go through {_MOST_NAMES} directories")
 
     def _refuse(self) -> NoReturn:
         raise PermissionDenied(f"{self._path}: outside of the workspace")
@@ -199,13 +216,13 @@ class _Walk:
 
     def _enter(self, name: str) -> int:
         try:
-            return os.open(name, _DIRECTORY, dir_fd=self._held[-1])
+            return os.open(name, DIRECTORY_FLAGS, dir_fd=self._held[-1])
         except FileNotFoundError:
             if not self._create or ".." in self._names:
                 raise
         with suppress(FileExistsError):
             os.mkdir(name, dir_fd=self._held[-1])
-        return os.open(name, _DIRECTORY, dir_fd=self._held[-1])
+        return os.open(name, DIRECTORY_FLAGS, dir_fd=self._held[-1])
 
 
 @contextmanager
@@ -213,7 +230,7 @@ def open_regular(path: str, directory: int, name: str) -> Iterator[int]:
     """A descriptor of the regular file *name* in *directory*, to read from. Blocks.
 
     Args:
-      path: what it is called in errors.
+      path: the path for error messages.
       directory: an open descriptor.
       name: a single name; a symlink of that name is not followed.
 
@@ -224,7 +241,7 @@ def open_regular(path: str, directory: int, name: str) -> Iterator[int]:
     _refuse_special(path, os.lstat(name, dir_fd=directory))
     descriptor = os.open(name, _FILE, dir_fd=directory)
     try:
-        # What was looked at may have been swapped before it was opened.
+        # The name may have been swapped between lstat and open.
         _refuse_special(path, os.fstat(descriptor))
         yield descriptor
     finally:
@@ -232,7 +249,7 @@ def open_regular(path: str, directory: int, name: str) -> Iterator[int]:
 
 
 def _link(name: str, directory: int) -> str | None:
-    """Where the symlink *name* leads; None when it is none, or is not there."""
+    """The target of the symlink *name*; None when it is no symlink, or does not exist."""
     try:
         return os.readlink(name, dir_fd=directory)
     except OSError as exc:
@@ -249,7 +266,7 @@ def _refuse_special(path: str, found: os.stat_result) -> None:
 
 
 def _mode_of(path: str, directory: int, name: str) -> int | None:
-    """The permissions of the file that is to be replaced; None when there is none."""
+    """The permissions of the file that will be replaced; None when there is none."""
     try:
         found = os.lstat(name, dir_fd=directory)
     except FileNotFoundError:
@@ -268,8 +285,8 @@ def _write(descriptor: int, data: bytes, mode: int | None) -> None:
 
 
 @contextmanager
-def _said(path: str) -> Iterator[None]:
-    """Put what the file system says into words for a model."""
+def _errors(path: str) -> Iterator[None]:
+    """Turn errors of the file system into errors that name the path."""
     try:
         yield
     except FileNotFoundError as exc:

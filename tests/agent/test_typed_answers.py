@@ -13,8 +13,8 @@ import msgspec
 import pytest
 from hypothesis import given, strategies as st
 
-from clawft_trio import AnswerForm, InvalidAnswer, Message, Reset, open_agent, tool
-from clawft_trio.agent import TurnPolicy
+from clawft_trio import InvalidAnswer, Message, Reset, open_agent, tool
+from clawft_trio.agent import AnswerForm, TurnPolicy
 from clawft_trio.agent.answer_form import correction
 from clawft_trio.chat import ChatResponse, ToolCall
 from clawft_trio.errors import ContentFiltered, InvalidData, Problem

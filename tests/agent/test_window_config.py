@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from clawft_trio import ConfigError, load_config
+from clawft_trio import ConfigError
 from clawft_trio.agent.compaction import SummaryCompactor
 from clawft_trio.agent.from_config import turn_policy, window_of
-from clawft_trio.config import Config
+from clawft_trio.config import Config, load_config
 from clawft_trio.pipeline import Target
 
 

@@ -258,6 +258,20 @@ async def test_mcp_serves_lists_and_calls(tmp_path: Path) -> None:
     assert b"no-such-command-at-all" in nobody.stderr
 
 
+async def test_mcp_serves_over_http(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("rain on Monday")
+    command = [sys.executable, "-m", "clawft_trio", "mcp", "serve", str(tmp_path), "--http", "127.0.0.1:0"]
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(partial(trio.run_process, command, stdout=subprocess.PIPE, check=False))
+        line = bytes(await server.stdout.receive_some()).decode()
+        address = line.split()[-1]
+        called = await run("mcp", "call", "read_file", "-a", '{"path": "notes.txt"}', address)
+        assert (called.returncode, called.stdout.strip()) == (0, b"rain on Monday"), called.stderr
+        server.terminate()
+    refused = await run("mcp", "serve", str(tmp_path), "--http", "0.0.0.0:0")
+    assert (refused.returncode, b"bearer" in refused.stderr) == (2, True)
+
+
 async def test_a_recorded_turn_becomes_a_page(tmp_path: Path) -> None:
     record, page = tmp_path / "turn.jsonl", tmp_path / "turn.html"
     async with open_fault_server([Status(500)], [Say("Hello."), Finish()]) as server:

@@ -13,8 +13,9 @@ import pytest
 import trio
 from embedding.hosts import children, descriptors
 
-from clawft_trio import NotConfigured, OpenAICompatible, Retry, ServerError, TextDelta, open_agent, tool
+from clawft_trio import OpenAICompatible, Retry, TextDelta, open_agent, tool
 from clawft_trio.asyncio_guest import Guest
+from clawft_trio.errors import NotConfigured, ServerError
 from clawft_trio.testing import CallTool, Fail, Finish, Hang, Say, ScriptedProvider, Wait, open_fault_server, say
 from clawft_trio.testing.mcp_server import scripted_server
 

@@ -34,9 +34,7 @@ from clawft_trio import (
     AllProvidersExhausted,
     InboundMessage,
     OutboundMessage,
-    PeerGone,
     Retry,
-    ServerError,
     ToolContext,
     ToolRegistry,
     open_agent,
@@ -54,7 +52,7 @@ from clawft_trio.agent.open_agent import MIGRATIONS
 from clawft_trio.auth import AuthContext
 from clawft_trio.bus import Publish
 from clawft_trio.chat import ToolCall
-from clawft_trio.errors import CannotStart, StoreBusy, StoreError
+from clawft_trio.errors import CannotStart, PeerGone, ServerError, StoreBusy, StoreError
 from clawft_trio.mcp import McpOptions, connect_mcp
 from clawft_trio.observe import Event
 from clawft_trio.testing import Fail, Finish, Hang, Say, ScriptedProvider, Wait

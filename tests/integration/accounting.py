@@ -12,13 +12,14 @@ from typing import TypeAlias
 
 import attrs
 
-from clawft_trio import Event, InboundMessage, OutboundMessage
+from clawft_trio import InboundMessage, OutboundMessage
 from clawft_trio.costs import LedgerEntry
 from clawft_trio.errors import AuthFailed, ProviderError, RateLimited
 from clawft_trio.observe import (
     AttemptEnded,
     AttemptStarted,
     Charged,
+    Event,
     MessageDropped,
     ToolEnded,
     ToolStarted,

@@ -26,10 +26,10 @@ from integration.users import Messenger, ask, disturb
 from integration.world import World
 from llm.histories import Target
 
-from clawft_trio import Config, StreamServer, open_agent, parse_config
+from clawft_trio import Config, open_agent, parse_config
 from clawft_trio.agent import LoopPolicy
 from clawft_trio.chat import ChatRequest
-from clawft_trio.mcp import McpOptions, Supervision, ToolServer
+from clawft_trio.mcp import McpOptions, StreamServer, Supervision, ToolServer
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.testing import ScriptedProvider, seeded_scheduler, threadless
 from clawft_trio.testing.mcp_server import ScriptedMcpServer

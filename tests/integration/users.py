@@ -10,7 +10,8 @@ import trio
 from integration.conversations import LOST, tag_in
 from integration.world import World
 
-from clawft_trio import Agent, InboundMessage, OutboundMessage, RoundStarted, ToolsAnswered
+from clawft_trio import Agent, InboundMessage, OutboundMessage
+from clawft_trio.agent import RoundStarted, ToolsAnswered
 from clawft_trio.bus import Publish
 from clawft_trio.errors import BusClosed, BusFull, ClawftError
 from clawft_trio.testing import Screen

@@ -10,6 +10,7 @@ import pytest
 from mcp_http_drivers import Driver
 
 from clawft_trio.auth import AuthContext, UserPermissions
+from clawft_trio.chat import File, Image
 from clawft_trio.mcp import McpServer, ServeOptions, open_mcp_app
 from clawft_trio.mcp.server.resources import template_pattern
 from clawft_trio.mcp.types import CallToolResult, ImageContent, ResourceContents, TextContent
@@ -58,6 +59,26 @@ async def weather() -> Weather:
 async def picture():
     """Text and a picture."""
     return ["look:", ImageContent(data="AAAA", mime_type="image/png"), {"a": 1}]
+
+
+@tool
+async def media():
+    """Images and files of the package's own types."""
+    return [
+        "see",
+        Image(data=b"a"),
+        File(data=b"b", media_type="audio/wav"),
+        File(data=b"c", name="d.pdf"),
+        Image(url="https://x/y.png"),
+    ]
+
+
+async def test_images_and_files_are_content_of_their_own_kind():
+    async with served(McpServer([media])) as driver:
+        blocks = (await call(driver, "media"))["content"]
+        assert [block["type"] for block in blocks] == ["text", "image", "audio", "resource", "resource_link"]
+        assert blocks[3]["resource"]["blob"] == "Yw=="
+        assert blocks[4]["uri"] == "https://x/y.png"
 
 
 @tool

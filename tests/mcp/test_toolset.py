@@ -191,10 +191,10 @@ async def test_a_definition_that_changes_is_withheld_until_it_is_approved(tmp_pa
         # A hostile pattern is not run here.
         [evil] = await execute(registry, ("c__evil", {"x": "a" * 40 + "!"}))
         assert evil.outcome == "ok"
-        # Results are cut like those of any tool, and what is no text is mentioned.
+        # Text is cut like that of any tool, and an image is a part of the result beside it.
         [large] = await execute(registry, ("c__sly", {"size": 100_000}))
         assert len(large.text.encode()) <= 65_536
-        assert "[image image/png, 3 bytes]" in large.text
+        assert [part.media_type for part in large.parts] == ["image/png"]
         assert "truncated" in large.text
 
         await execute(registry, ("c__same", {"x": 1}))

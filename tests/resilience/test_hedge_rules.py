@@ -140,7 +140,7 @@ async def test_any_return_value_of_a_callback_but_false_goes_on(returned: object
     [
         (
             CircuitOpen(provider="p", model="m", retry_after=8.0),
-            "p/m: not asked, for its circuit is open; its next probe is in 8 s",
+            "p/m: not asked because its circuit breaker is open; its next probe is in 8 s",
         ),
         (ProviderTimeout(clock="gap", limit=25.0, provider="p"), "p: no further content within 25 s"),
         (ProviderTimeout(clock="first_byte", limit=30.0), "no response headers within 30 s"),

@@ -13,17 +13,8 @@ import attrs
 import pydantic
 import pytest
 
-from clawft_trio import (
-    AuthContext,
-    Image,
-    InvalidArguments,
-    Text,
-    ToolCall,
-    ToolContext,
-    ToolRegistry,
-    ToolResult,
-    tool,
-)
+from clawft_trio import AuthContext, Image, InvalidArguments, ToolCall, ToolContext, ToolRegistry, ToolResult, tool
+from clawft_trio.chat import Text
 from clawft_trio.tools.docstring import read_docstring
 from clawft_trio.tools.truncate import answer_text
 

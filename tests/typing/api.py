@@ -6,7 +6,6 @@ from typing import TypedDict, assert_type
 
 import clawft_trio
 from clawft_trio import (
-    Call,
     ChatRequest,
     ChatResponse,
     CircuitBreaker,
@@ -17,8 +16,6 @@ from clawft_trio import (
     Reply,
     Resilient,
     Retry,
-    StreamCallback,
-    StreamEvent,
     TextDelta,
     Timeout,
     complete,
@@ -27,6 +24,8 @@ from clawft_trio import (
     open_stream,
     tool,
 )
+from clawft_trio.chat import Call, StreamEvent
+from clawft_trio.llm import StreamCallback
 
 
 class TokenCounter:

@@ -190,7 +190,7 @@ class Answerer:
         try:
             [answer] = await registry.execute_all([call], context)
         except InputRequired as required:
-            return dict(required.result)
+            return dict(required.result)  # noqa: ASYNC910 - the call was awaited
         if answer.outcome == "unknown" or (answer.outcome == "refused" and asked.name not in registry):
             raise PeerError(f"unknown tool: {asked.name[:100]}", code=INVALID_PARAMS)
         if isinstance(answer.error, ClientLacksCapability) and request.peer.stateless:
@@ -330,7 +330,7 @@ class Answerer:
             required = [leaf for leaf in found if isinstance(leaf, InputRequired)]
             if not required or len(required) < len([leaf for leaf in found if not isinstance(leaf, trio.Cancelled)]):
                 raise
-            return required[0]
+            return required[0]  # noqa: ASYNC910 - what asks was awaited
 
     def _page(self, key: str, entries: list[tuple[str, Any]], request: ServerRequest) -> dict[str, Any]:
         asked = decode_params(request.params, ListParams)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
+from clawft_trio.chat import File, Image
 from clawft_trio.codec import encode_json
 from clawft_trio.errors import PeerError
 from clawft_trio.mcp.jsonrpc import INTERNAL_ERROR
@@ -39,7 +41,8 @@ def tool_result(tool: Tool | None, answer: ToolResult) -> dict[str, Any]:
         return result
     blocks = _blocks(value)
     if blocks is None:
-        blocks = [{"type": "text", "text": answer.text}]
+        text = [{"type": "text", "text": answer.text}] if answer.text or not answer.parts else []
+        blocks = [*text, *map(_media_block, answer.parts)]
     result = {"content": blocks, "isError": answer.outcome != "ok"}
     if tool is not None and tool.output_schema is not None and answer.outcome == "ok":
         result["structuredContent"] = _structured(tool, value)
@@ -52,6 +55,19 @@ def _blocks(value: object) -> list[Any] | None:
     if isinstance(value, list | tuple) and any(isinstance(one, _BLOCKS) for one in value):
         return [one if isinstance(one, _BLOCKS) else _text(one) for one in value]
     return None
+
+
+def _media_block(media: Image | File) -> Any:
+    """An image or file of this package's own types as content: an address as a link, bytes as what they are."""
+    kind, data = media.media_type, base64.b64encode(media.data).decode()
+    name = media.name if isinstance(media, File) and media.name else kind.partition("/")[0]
+    if media.url:
+        return ResourceLink(uri=media.url, name=name, mime_type=kind)
+    if isinstance(media, Image):
+        return ImageContent(data=data, mime_type=kind)
+    if kind.startswith("audio/"):
+        return AudioContent(data=data, mime_type=kind)
+    return EmbeddedResource(resource=ResourceContents(uri=f"file:///{quote(name)}", mime_type=kind, blob=data))
 
 
 def _text(value: object) -> TextContent:

@@ -138,9 +138,9 @@ class McpApp:
         if origin is not None:
             request.response_headers |= _cors(origin)
 
-    async def _authenticate(self, request: HttpRequest) -> AuthContext:  # noqa: ASYNC910 - the body is awaited next
+    async def _authenticate(self, request: HttpRequest) -> AuthContext:
         if self._http.bearer is None:
-            return self._options.auth
+            return self._options.auth  # noqa: ASYNC910 - the body is awaited next
         found = await authenticate(self._http.bearer, request.headers)
         if isinstance(found, Rejection):
             raise Refusal(found.status, b"", {"www-authenticate": found.challenge} if found.challenge else {})

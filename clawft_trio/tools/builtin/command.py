@@ -1,4 +1,4 @@
-"""The tool run_command: a program with its arguments, without a shell, as far as a policy allows."""
+"""The tool run_command: run a program with arguments, without a shell, if a policy allows it."""
 
 from __future__ import annotations
 
@@ -15,20 +15,10 @@ import trio
 from msgspec import Meta
 
 from clawft_trio.errors import PermissionDenied, ToolFailed
+from clawft_trio.tools.builtin.safe_options import NO_OPTIONS, SAFE_OPTIONS, starts_programs
 from clawft_trio.tools.child_process import ChildPolicy, Finished, run_child
 from clawft_trio.tools.tool import Tool, tool
 from clawft_trio.tools.workspace import Workspace
-
-# Programs whose arguments, or whose own commands, start any other program. To allow one by its name alone is to
-# allow everything, so a rule for one has to say which arguments.
-_LAUNCHERS_TEXT = (
-    "ash awk bash bun busybox cargo chroot cmake csh dash deno docker doas ed emacs env expect find fish "
-    "flock gawk gdb git go ionice ksh less lua make man mawk more nice node nohup npm npx nsenter "
-    "parallel perl php pip pip3 pnpm podman python python3 rsync ruby runuser script sed setsid sh ssh "
-    "stdbuf strace su sudo systemd-run tar tclsh time timeout tmux unshare uv uvx vi vim watch xargs yarn "
-    "zip zsh "
-)
-_LAUNCHERS = frozenset(_LAUNCHERS_TEXT.split())
 
 _ANY = "**"
 
@@ -39,13 +29,19 @@ def _rule(text: str) -> tuple[str, ...]:
         raise ValueError(f"command rule {text!r}: expected a program and patterns of arguments, '**' only at the end")
     if os.sep in words[0] and not os.path.isabs(words[0]):  # noqa: PTH117 - a word, not yet a path
         raise ValueError(f"command rule {text!r}: a program is a bare name or an absolute path")
-    program = os.path.basename(words[0])  # noqa: PTH119 - a name, not a path
-    if len(words) == 1 and program.rstrip("0123456789.") in _LAUNCHERS:
+    program = _name_of(words[0])
+    if words == ("*",):
+        return (*words, _ANY)
+    if len(words) == 1 and starts_programs(program):
         raise ValueError(
             f"command rule {text!r}: {program} starts other programs, so name its arguments too "
             f"('{program} … **'), or allow everything it can do with '{program} **'"
         )
-    return words if len(words) > 1 else (*words, _ANY)
+    return words
+
+
+def _name_of(program: str) -> str:
+    return os.path.basename(program)  # noqa: PTH119 - a name, not a path
 
 
 def _rules(texts: Sequence[str]) -> tuple[tuple[str, ...], ...]:
@@ -65,23 +61,30 @@ def _texts(texts: Iterable[str]) -> tuple[str, ...]:
 class CommandPolicy:
     """Which programs run_command may start, and how.
 
-    A rule is a program and patterns (`*`, `?`, `[…]`) of its arguments, one for each; a last `**` stands for any
-    further ones. `ls` is short for `ls **`, except for programs that start others (`env`, `git`, `python`, …),
-    where the arguments have to be named: `git status **`. `*` allows every program. A program is a bare name that
-    is found on `path`, or an absolute path exactly as in the rule.
+    A rule is one of:
 
-    Rules bind what is started here, not what that starts, reads or writes: there is no sandbox of the operating
-    system around it, and a program that obeys files in the workspace (`make`, `git` and its config) does what a
-    model writes there. Where this matters, ask for approval, or run the whole process in a container.
+    * a program alone (`ls`, `sort`): any operands, and the options that `safe_options.py` lists for it; no options
+      for other programs. `sort --compress-program=x` and `rg --pre x` are refused. A program that starts others
+      (`env`, `git`, `python`, the loader `ld.so`) cannot be named alone.
+    * a program and patterns (`*`, `?`, `[…]`) of its arguments, one for each: `git log -n ?`. A pattern matches an
+      option only if it begins with a dash itself.
+    * the same with a last `**`, which stands for any further arguments, options included: `git status **`.
+    * `*`, which allows every program.
+
+    A program is a bare name that is found on `path`, or an absolute path exactly as in the rule.
+
+    Rules restrict what is started here, not what that starts, reads or writes. There is no sandbox of the operating
+    system around it, and a program that reads settings from the workspace (`make`, `git`) does what a model writes
+    there. Where this matters, require approval, or run the whole process in a container.
     """
 
-    #: nothing by default, and then there is no tool
+    #: empty by default; run_command is not offered then
     allow: tuple[str, ...] = attrs.field(default=(), converter=_texts)
     #: where programs are found
     path: str = attrs.field(default="/usr/local/bin:/usr/bin:/bin", validator=_absolute)
-    #: variables that a program gets besides PATH and HOME, which is the workspace
+    #: variables that a program gets besides PATH and HOME; HOME is the workspace
     environment: Mapping[str, str] = attrs.field(factory=dict, repr=False)
-    #: variables that it gets from this process; nothing else comes from there
+    #: variables that are copied from this process; no others are
     inherit: tuple[str, ...] = ("LANG", "LC_ALL", "LC_CTYPE", "TZ")
     child: ChildPolicy = attrs.field(factory=ChildPolicy)
     rules: tuple[tuple[str, ...], ...] = attrs.field(init=False, repr=False)
@@ -100,10 +103,17 @@ def _fits(rule: Sequence[str], argv: Sequence[str]) -> bool:
     if argv[0] != program and not (program == "*" and os.sep not in argv[0]):
         return False
     arguments = argv[1:]
-    if patterns and patterns[-1] == _ANY:
+    if not patterns:
+        return SAFE_OPTIONS.get(_name_of(program), NO_OPTIONS).allow(arguments)
+    if patterns[-1] == _ANY:
         patterns = patterns[:-1]
         arguments = arguments[: len(patterns)]
-    return len(arguments) == len(patterns) and all(map(fnmatchcase, arguments, patterns))
+    return len(arguments) == len(patterns) and all(map(_matches, arguments, patterns))
+
+
+def _matches(argument: str, pattern: str) -> bool:
+    # `sort *` is meant for a file, and must not allow `sort --compress-program=sh`.
+    return fnmatchcase(argument, pattern) and (pattern.startswith("-") or not argument.startswith("-"))
 
 
 Word = Annotated[str, Meta(max_length=100_000)]
@@ -111,7 +121,7 @@ Word = Annotated[str, Meta(max_length=100_000)]
 
 def command_tool(workspace: Workspace, policy: CommandPolicy) -> Tool:
     """The tool run_command for one workspace."""
-    # It ends by itself, to keep what was written until then; the tool's own limit only guards against a mistake.
+    # run_child ends the program by itself and keeps its output; the tool's own limit is a second guard.
     total = policy.child.total + 2 * policy.child.grace + 10.0
 
     @tool(
@@ -134,14 +144,19 @@ def command_tool(workspace: Workspace, policy: CommandPolicy) -> Tool:
           directory: Where to run it, relative to the workspace.
           stdin: What the program may read.
         """
-        finished = await run_child(
-            await _resolve(argv, directory, workspace, policy),
-            cwd=str(workspace.root / directory),
-            environment=_environment(workspace, policy),
-            stdin=stdin.encode(errors="replace"),
-            policy=policy.child,
-        )
-        return _told(finished, policy)
+        _refuse_unless_allowed(argv, policy)
+        program, descriptor = await trio.to_thread.run_sync(_locate, argv[0], directory, workspace, policy)
+        try:
+            finished = await run_child(
+                [program, *argv[1:]],
+                cwd=descriptor,
+                environment=_environment(workspace, policy),
+                stdin=stdin.encode(errors="replace"),
+                policy=policy.child,
+            )
+        finally:
+            os.close(descriptor)
+        return _result(finished, policy)
 
     return run_command
 
@@ -154,20 +169,20 @@ def _description(policy: CommandPolicy) -> str:
     )
 
 
-async def _resolve(argv: list[str], directory: str, workspace: Workspace, policy: CommandPolicy) -> list[str]:
+def _refuse_unless_allowed(argv: Sequence[str], policy: CommandPolicy) -> None:
     if not policy.allows(argv):
         raise PermissionDenied(f"This command is not allowed: {shlex.join(argv)[:200]}. Allowed: {_listed(policy)}.")
     if any("\0" in word for word in argv):
         raise ToolFailed("an argument cannot hold NUL")
 
-    def look() -> str | None:
-        with workspace.open_directory(directory):
-            return shutil.which(argv[0], path=policy.path)
 
-    program = await trio.to_thread.run_sync(look)
-    if program is None:
-        raise ToolFailed(f"there is no program {argv[0]!r}")
-    return [program, *argv[1:]]
+def _locate(name: str, directory: str, workspace: Workspace, policy: CommandPolicy) -> tuple[str, int]:
+    """Find the program, and open the directory for the caller to close. Blocks the thread."""
+    program = shutil.which(name, path=policy.path)
+    with workspace.open_directory(directory) as descriptor:
+        if program is None:
+            raise ToolFailed(f"there is no program {name!r}")
+        return program, os.dup(descriptor)
 
 
 def _listed(policy: CommandPolicy) -> str:
@@ -184,12 +199,12 @@ def _signal_name(number: int) -> str:
     return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
 
 
-def _told(finished: Finished, policy: CommandPolicy) -> dict[str, Any]:
-    told: dict[str, Any] = {"exit_code": finished.exit_code}
+def _result(finished: Finished, policy: CommandPolicy) -> dict[str, Any]:
+    result: dict[str, Any] = {"exit_code": finished.exit_code}
     if finished.exit_code is None:
-        told["note"] = f"ended after {policy.child.total:g} seconds"
+        result["note"] = f"ended after {policy.child.total:g} seconds"
     elif finished.exit_code < 0:
-        told["note"] = f"ended by {_signal_name(-finished.exit_code)}"
+        result["note"] = f"ended by {_signal_name(-finished.exit_code)}"
     elif finished.left_something:
-        told["note"] = "something that it started still runs and holds its output"
-    return told | {"stdout": finished.stdout, "stderr": finished.stderr, "seconds": round(finished.duration, 3)}
+        result["note"] = "something that it started still runs and holds its output"
+    return result | {"stdout": finished.stdout, "stderr": finished.stderr, "seconds": round(finished.duration, 3)}

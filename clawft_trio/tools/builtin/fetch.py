@@ -1,9 +1,8 @@
-"""The tool web_fetch: a page of the public web, and nothing that is not public.
+"""The tool web_fetch: read a page of the public web.
 
-Which addresses may be reached is asked where the connection is made, for every redirect again, and the connection
-goes to the address that was asked about. Nothing of this process goes along: no proxy, no cookies, no headers that
-a model chooses. What a model can still do is put what it knows into an address; who minds asks for approval, or
-names the domains.
+The address policy is checked where the connection is made, again for every redirect, and the connection goes to the
+address that was checked. Nothing of this process is sent along: no proxy, no cookies, no headers that a model
+chooses. A model can still put what it knows into an address; to prevent that, require approval or list the domains.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from msgspec import Meta
 
 from clawft_trio.errors import ProviderError, ProviderTimeout, ToolFailed, ToolTimeout
 from clawft_trio.net import AddressPolicy, Clocks, HttpEndpoint, HttpResponse
+from clawft_trio.tools.builtin.charset import decode_body
 from clawft_trio.tools.builtin.page import page_text
 from clawft_trio.tools.tool import Tool, tool
 
@@ -24,15 +24,15 @@ _TEXTUAL = frozenset({"json", "xml", "javascript", "x-ndjson", "yaml", "x-yaml",
 
 @attrs.frozen(kw_only=True)
 class FetchPolicy:
-    """What web_fetch may reach, and what bounds it."""
+    """Which addresses web_fetch may reach, and its limits."""
 
-    #: by default the public internet, and no private, loopback or otherwise special address
+    #: the default allows the public internet, and no private, loopback or otherwise special address
     addresses: AddressPolicy = attrs.field(factory=AddressPolicy)
     #: redirects that are followed
     redirects: int = attrs.field(default=5, validator=attrs.validators.ge(0))
-    #: bytes of a body that are read; the rest is left out
+    #: bytes of a body that are read; the rest is dropped
     longest_body: int = attrs.field(default=2 * 1024 * 1024, validator=attrs.validators.ge(1024))
-    #: seconds for all of it
+    #: seconds for the whole call, redirects included
     total: float = attrs.field(default=30.0, validator=attrs.validators.gt(0))
     user_agent: str = "clawft-trio (web_fetch)"
 
@@ -46,13 +46,13 @@ def fetch_tool(policy: FetchPolicy) -> Tool:
 
         Args:
           url: An `http:` or `https:` address.
-          raw: Give HTML as it is.
+          raw: Return HTML unchanged.
         """
         try:
-            # Reading the certificates takes 20 ms, which nobody else should wait for.
+            # Reading the certificates takes 20 ms: too long for the event loop.
             endpoint = await trio.to_thread.run_sync(_endpoint, url, policy)
             async with endpoint, endpoint.request("GET") as response:
-                return await _told(response, policy, raw=raw)
+                return await _result(response, policy, raw=raw)
         except ProviderTimeout as exc:
             raise ToolTimeout(f"no answer: {exc}") from exc
         except ProviderError as exc:
@@ -73,31 +73,26 @@ def _endpoint(url: str, policy: FetchPolicy) -> HttpEndpoint:
     )
 
 
-async def _told(response: HttpResponse, policy: FetchPolicy, *, raw: bool) -> dict[str, Any]:
+async def _result(response: HttpResponse, policy: FetchPolicy, *, raw: bool) -> dict[str, Any]:
     kind = response.content_type
     if not _is_textual(kind):
         raise ToolFailed(f"{response.url} is {kind}, not text (status {response.status})")
     body = await response.read(limit=policy.longest_body + 1, cut=True)
-    text = _decoded(body[: policy.longest_body], response.headers.get("content-type", ""))
-    if kind in {"text/html", "application/xhtml+xml"} and not raw:
-        text = await trio.to_thread.run_sync(page_text, text)
-    told = {"url": response.url, "status": response.status, "content_type": kind, "content": text}
-    return told | ({"note": f"cut after {policy.longest_body} bytes"} if len(body) > policy.longest_body else {})
+    header = response.headers.get("content-type", "")
+    text = await trio.to_thread.run_sync(_text_of, body[: policy.longest_body], kind, header, raw)
+    result = {"url": response.url, "status": response.status, "content_type": kind, "content": text}
+    return result | ({"note": f"cut after {policy.longest_body} bytes"} if len(body) > policy.longest_body else {})
 
 
 def _is_textual(kind: str) -> bool:
     family, _, detail = kind.partition("/")
-    # Servers that say nothing mostly send text.
+    # Servers that send no content type mostly send text.
     return family in {"", "text"} or bool(_TEXTUAL & {detail, detail.rpartition("+")[2]})
 
 
-def _decoded(body: bytes, content_type: str) -> str:
-    _, found, charset = content_type.partition("charset=")
-    try:
-        # `bytes.decode` knows no codecs that make anything but text (zip, hex, rot13).
-        text = body.decode(charset.partition(";")[0].strip(" \"'") if found else "utf-8", "replace")
-    except (LookupError, ValueError):
-        text = body.decode(errors="replace")
+def _text_of(body: bytes, kind: str, content_type: str, raw: bool) -> str:
+    """The text of a body. Blocks the thread; other threads get the interpreter every few milliseconds."""
+    text = decode_body(body, content_type)
     if "\0" in text:
-        raise ToolFailed("what came back is not text")
-    return text.removeprefix("\ufeff")
+        raise ToolFailed("the response is not text")
+    return page_text(text) if kind in {"text/html", "application/xhtml+xml"} and not raw else text

@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from typing import Annotated, Any
 
 import attrs
@@ -20,22 +21,25 @@ from clawft_trio.tools.workspace import Workspace
 
 _CHUNK = 1 << 16
 
+_MOST_LISTED = 100_000
+"""Entries of a directory that are looked at: about 10 MB of names."""
+
 FilePath = Annotated[str, Meta(min_length=1, max_length=4096, description="Path, relative to the workspace.")]
 
 
 @attrs.frozen(kw_only=True)
 class FilePolicy:
-    """What bounds the file tools. Sizes are bytes."""
+    """The limits of the file tools. Sizes are bytes."""
 
-    #: of one reading; what a model is told is cut at `FanOutPolicy.longest_answer` anyway
+    #: of one call of read_file; every result is also cut at `FanOutPolicy.longest_answer`
     longest_read: int = attrs.field(default=60_000, validator=attrs.validators.ge(1024))
-    #: of a file that is edited, and of what is written
+    #: of a file that is edited or written
     longest_file: int = attrs.field(default=8 * 1024 * 1024, validator=attrs.validators.ge(1024))
     #: entries of a listing
     most_entries: int = attrs.field(default=1000, validator=attrs.validators.ge(1))
     #: seconds that one call may take
     total: float = attrs.field(default=30.0, validator=attrs.validators.gt(0))
-    #: a file that has other names may be one from outside; refuse to read it
+    #: refuse to read a file that has other names (hard links): one may be outside of the workspace
     refuse_hard_links: bool = False
 
 
@@ -63,13 +67,18 @@ def _read_file(workspace: Workspace, policy: FilePolicy) -> Tool:
           line_count: How many lines at most; all by default.
         """
         with workspace.open_file(path) as descriptor:
-            _check_links(path, descriptor, policy)
+            check_links(path, descriptor, policy)
             return _Lines(path, descriptor, policy.longest_read).read(first_line, line_count)
 
     return read_file
 
 
-def _check_links(path: str, descriptor: int, policy: FilePolicy) -> None:
+def check_links(path: str, descriptor: int, policy: FilePolicy) -> None:
+    """Refuse a file that has other names, when *policy* does.
+
+    Raises:
+      ToolFailed: it has other names.
+    """
     names = os.fstat(descriptor).st_nlink
     if policy.refuse_hard_links and names > 1:
         raise ToolFailed(f"{path}: the file has {names} names, and one may be outside of the workspace")
@@ -98,7 +107,7 @@ class _Lines:
         return self._decode(kept, final=True)
 
     def _pieces(self) -> Iterator[bytes]:
-        """The file's lines; one that is longer than a chunk comes in several pieces."""
+        """The file's lines; a line that is longer than a chunk is returned in several pieces."""
         with open(self._descriptor, "rb", buffering=_CHUNK, closefd=False) as file:
             for number in itertools.count():
                 if number % 1024 == 0:
@@ -122,8 +131,8 @@ class _Lines:
 
 
 def give_up_if_cancelled() -> None:
-    """Raise `Cancelled` in a thread that nobody waits for any more."""
-    # Outside of a thread of trio's there is nobody to cancel.
+    """Raise `Cancelled` in a thread whose caller was cancelled."""
+    # Outside of a thread of trio's there is no caller that can be cancelled.
     with suppress(RuntimeError):
         trio.from_thread.check_cancelled()
 
@@ -166,7 +175,7 @@ def _edit_file(workspace: Workspace, policy: FilePolicy) -> Tool:
         found = whole.find(old_text)
         if found < 0:
             raise ToolFailed(f"{path}: old_text not found in file")
-        # Looked for from the next character on: an occurrence that overlaps makes a passage ambiguous, too.
+        # Searched from the next character on: an overlapping occurrence makes a passage ambiguous, too.
         if whole.find(old_text, found + 1) >= 0:
             raise ToolFailed(f"{path}: old_text appears more than once; provide more context to make it unique")
         workspace.replace(path, _encoded(whole.replace(old_text, new_text), policy))
@@ -177,7 +186,7 @@ def _edit_file(workspace: Workspace, policy: FilePolicy) -> Tool:
 
 def _whole_text(workspace: Workspace, path: str, policy: FilePolicy) -> str:
     with workspace.open_file(path) as descriptor, open(descriptor, "rb", closefd=False) as file:
-        _check_links(path, descriptor, policy)
+        check_links(path, descriptor, policy)
         data = file.read(policy.longest_file + 1)
     if len(data) > policy.longest_file:
         raise ToolFailed(f"{path}: longer than {policy.longest_file} bytes")
@@ -192,13 +201,23 @@ def _list_directory(workspace: Workspace, policy: FilePolicy) -> Tool:
     def list_directory(path: FilePath = ".") -> list[dict[str, Any]]:
         """List a directory: name, type and size in bytes of each entry, sorted by name."""
         with workspace.open_directory(path) as descriptor:
-            names = sorted(os.listdir(descriptor))  # noqa: PTH208 - pathlib knows no descriptors
-            entries = [_entry(name, descriptor) for name in names[: policy.most_entries]]
-        if len(names) > policy.most_entries:
+            with os.scandir(descriptor) as found:
+                names = [entry.name for entry in islice(_cancellable(found), _MOST_LISTED)]
+                more = next(found, None) is not None
+            entries = [_entry(name, descriptor) for name in sorted(names)[: policy.most_entries]]
+        if more:
+            entries.append({"_truncated": f"more than {_MOST_LISTED} entries; the rest was not looked at"})
+        elif len(names) > policy.most_entries:
             entries.append({"_truncated": f"{len(names) - policy.most_entries} of {len(names)} entries left out"})
         return entries
 
     return list_directory
+
+
+def _cancellable(found: Iterator[os.DirEntry[str]]) -> Iterator[os.DirEntry[str]]:
+    for entry in found:
+        give_up_if_cancelled()
+        yield entry
 
 
 def _entry(name: str, directory: int) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""The text of an HTML page, for a reader that pays by the word.
+"""The text of an HTML page, without markup, so that it costs a model few tokens.
 
-A page may be anybody's, so this is linear whatever stands in it. (The standard library's HTMLParser takes minutes for
-300 kB of `<a <a <a`, and holds the interpreter meanwhile.) It reads no more HTML than that asks for: a `>` inside of
-an attribute ends the tag.
+A page may come from anyone, so the time is linear in its length, whatever it contains. (The standard library's
+HTMLParser takes minutes for 300 kB of `<a <a <a`, and holds the interpreter meanwhile.) The grammar is reduced: a `>`
+inside of an attribute ends the tag.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 import html
 import re
 
-# What is between these and their end tag is not for people.
+# What is between these and their end tag is not shown by a browser as text.
 _UNSEEN = frozenset({"script", "style", "noscript", "template", "svg", "iframe", "object"})
 
-# Elements that begin a line of their own.
+# Elements that start a new line.
 _BLOCK_NAMES = (
     "address article aside blockquote br dd div dl dt fieldset figure footer form h1 h2 h3 h4 h5 h6 header hr li main "
     "nav ol p pre section table title tr ul"
@@ -21,14 +21,15 @@ _BLOCK_NAMES = (
 _BLOCKS = frozenset(_BLOCK_NAMES.split())
 
 _NAME = re.compile(r"/?[a-zA-Z][a-zA-Z0-9-]*")
-_ADDRESS = re.compile(r"""\shref=("[^"]*"|'[^']*'|[^\s"']+)""", re.IGNORECASE)
+# A quote that is not closed ends with the tag; to look for its end at every `href=` would be quadratic.
+_ADDRESS = re.compile(r"""\shref=("[^"]*|'[^']*|[^\s"']+)""", re.IGNORECASE)
 
 _LONGEST_TAG = 4096
-"""Characters of a tag that are read."""
+"""Characters of a tag that are searched for an address."""
 
 
 def page_text(page: str) -> str:
-    """What a page says: text without markup, a line for each block, its address behind each link. Blocks."""
+    """Extract the text of a page: no markup, a line per block, the address after each link. Blocks the thread."""
     reader = _Reader(page)
     reader.read()
     lines = (" ".join(line.split()) for line in html.unescape("".join(reader.found)).split("\n"))
@@ -49,11 +50,11 @@ class _Reader:
         self._text(self._page[at:])
 
     def _text(self, text: str) -> None:
-        # Line breaks in the source are spaces; those that count are put in by the elements.
+        # Line breaks in the source are spaces; only elements start a new line.
         self.found.append(text.replace("\n", " "))
 
     def _markup(self, start: int) -> int:
-        """Read what begins with the `<` at *start*, and return where it ends."""
+        """Read the markup that begins with the `<` at *start*, and return the index of its end."""
         if self._page.startswith("<!--", start):
             return self._behind("-->", start + 4)
         if self._page[start + 1 : start + 2] in {"!", "?"}:
@@ -82,6 +83,6 @@ class _Reader:
             self._links.append(found[1].strip("\"'") if found else "")
         elif tag == "/a" and self._links:
             address = self._links.pop()
-            # Places on the same page and scripts lead nowhere.
+            # Addresses of places on the same page and of scripts are of no use to a model.
             if address and not address.lower().startswith(("#", "javascript:")):
                 self.found.append(f" &lt;{address}&gt; ")

@@ -17,12 +17,12 @@ from clawft_trio.tools.workspace import Workspace
 
 @attrs.frozen(kw_only=True)
 class BuiltinPolicy:
-    """Which built-in tools to offer, and what bounds them."""
+    """Which built-in tools to offer, and their limits."""
 
-    #: offer what changes something also when nobody is asked for approval
+    #: offer tools that change something also without an approval function
     unapproved: bool = False
     files: FilePolicy = attrs.field(factory=FilePolicy)
-    #: run_command is offered when it allows anything
+    #: run_command is offered when a rule allows anything
     commands: CommandPolicy = attrs.field(factory=CommandPolicy)
     #: None: no web_fetch
     fetch: FetchPolicy | None = attrs.field(factory=FetchPolicy)
@@ -33,11 +33,12 @@ def register_builtins(
 ) -> tuple[str, ...]:
     """Add the built-in tools to *registry*, and return their names.
 
-    What may change something is added only when *registry* asks for approval, or *policy* does without.
+    Tools that may change something are added only when *registry* has an approval function, or
+    `policy.unapproved` is set.
 
     Args:
       registry: without tools of these names.
-      workspace: the folder that file tools cannot leave, and that commands run in. It must exist.
+      workspace: the folder that file tools cannot leave, in which commands run. It must exist.
       policy: the default offers files and the web, and no commands.
 
     Raises:

@@ -1,7 +1,7 @@
-"""The tool search_files: where a text occurs, or which files there are.
+"""The tool search_files: find a text in files, or list files by name.
 
-The text is taken as it is. A regular expression from a model could backtrack for ever, and would hold the
-interpreter while it does; who wants them allows `grep` or `rg` in `run_command`.
+The text is literal. A regular expression from a model could backtrack without end while it holds the interpreter; to
+offer regular expressions, allow `grep` or `rg` in `run_command`.
 """
 
 from __future__ import annotations
@@ -9,21 +9,28 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from itertools import islice
 from typing import Annotated
 
 import attrs
 from msgspec import Meta
 
 from clawft_trio.errors import ToolFailed
-from clawft_trio.tools.builtin.files import FilePath, FilePolicy, give_up_if_cancelled
+from clawft_trio.tools.builtin.files import FilePath, FilePolicy, check_links, give_up_if_cancelled
 from clawft_trio.tools.tool import Tool, tool
-from clawft_trio.tools.workspace import Workspace, open_regular
+from clawft_trio.tools.workspace import DIRECTORY_FLAGS, Workspace, open_regular
 
 _SKIPPED = frozenset({".git", ".hg", ".svn", "node_modules", "__pycache__", ".venv"})
-"""Directories in which nobody looks for text of his own."""
+"""Directories that are left out: they hold no text that a user wrote."""
 
 _LONGEST_LINE = 300
-"""Characters of a line that are shown; minified files have one line."""
+"""Characters of a line that are returned; minified files have one line."""
+
+_DEEPEST = 64
+"""Levels of directories; each takes a descriptor while it is searched. A bind mount may contain itself."""
+
+_MOST_SEEN = 200_000
+"""Entries of directories that one search looks at: about 2 s."""
 
 _TEXT = Annotated[str, Meta(max_length=1000)]
 
@@ -44,7 +51,7 @@ class _Wanted:
 def search_tool(workspace: Workspace, policy: FilePolicy) -> Tool:
     """The tool search_files for one workspace."""
 
-    # Who may not read files must not read them this way.
+    # It reads files, so a permission that denies read_file denies it too.
     @tool(mode="read_only", reads="path", root=workspace.root, total=policy.total, aliases="read_file")
     def search_files(
         text: _TEXT = "",
@@ -64,42 +71,90 @@ def search_tool(workspace: Workspace, policy: FilePolicy) -> Tool:
         found: list[str] = []
         with workspace.open_directory(path) as directory:
             prefix = "" if path == "." else f"{path.removesuffix('/')}/"
-            for result in _results(directory, prefix, wanted, policy.longest_file):
+            tree = Tree(directory)
+            for result in _results(tree, prefix, wanted, policy):
                 if len(found) == limit:
                     return "\n".join([*found, f"[more than {limit} results: narrow the search]"])
                 found.append(result)
+        if tree.left_out:
+            found.append(f"[not searched: {tree.left_out}; search in a directory below]")
         return "\n".join(found) or "Nothing found."
 
     return search_files
 
 
-def _results(directory: int, prefix: str, wanted: _Wanted, longest: int) -> Iterator[str]:
-    for below, name, parent in _files(directory):
-        give_up_if_cancelled()
+def _results(tree: Tree, prefix: str, wanted: _Wanted, policy: FilePolicy) -> Iterator[str]:
+    for below, name, parent in tree.files():
         path = prefix + below
         if not wanted.names(path):
             continue
         if not wanted.text:
             yield path
         else:
-            yield from _lines(path, name, parent, wanted, longest)
+            yield from _lines(path, name, parent, wanted, policy)
 
 
-def _files(directory: int) -> Iterator[tuple[str, str, int]]:
-    """Path, name and open parent of everything below *directory* that is no directory; links are not followed."""
-    for above, directories, names, parent in os.fwalk(".", dir_fd=directory):
-        directories[:] = sorted(set(directories) - _SKIPPED)
-        prefix = above[2:] + "/" if len(above) > 1 else ""
-        for name in sorted(names):
-            yield prefix + name, name, parent
+class Tree:
+    """The files below an open directory; symlinks are not followed. Bounded in depth and in entries.
+
+    Args:
+      directory: an open descriptor, which stays open.
+    """
+
+    def __init__(self, directory: int) -> None:
+        #: why a part was not visited; empty when all was
+        self.left_out: str = ""
+        self._directory = directory
+        self._seen = 0
+
+    def files(self) -> Iterator[tuple[str, str, int]]:
+        """Path, name and open parent of everything that is no directory, in the order of names."""
+        return self._below(self._directory, "", 1)
+
+    def _below(self, directory: int, prefix: str, depth: int) -> Iterator[tuple[str, str, int]]:
+        folders, names = self._listed(directory)
+        for name in names:
+            give_up_if_cancelled()
+            yield prefix + name, name, directory
+        if folders and depth >= _DEEPEST:
+            self.left_out = f"more than {_DEEPEST} levels of directories"
+            return
+        for name in folders:
+            try:
+                below = os.open(name, DIRECTORY_FLAGS, dir_fd=directory)
+            except OSError:
+                # Unreadable, or replaced since it was listed.
+                continue
+            try:
+                yield from self._below(below, f"{prefix}{name}/", depth + 1)
+            finally:
+                os.close(below)
+
+    def _listed(self, directory: int) -> tuple[list[str], list[str]]:
+        """The names of the directories to visit and of everything else, sorted."""
+        folders: list[str] = []
+        names: list[str] = []
+        try:
+            with os.scandir(directory) as entries:
+                for entry in islice(entries, max(0, _MOST_SEEN - self._seen)):
+                    give_up_if_cancelled()
+                    self._seen += 1
+                    (folders if entry.is_dir(follow_symlinks=False) else names).append(entry.name)
+                if next(entries, None) is not None:
+                    self.left_out = f"more than {_MOST_SEEN} entries"
+        except OSError:
+            # Unreadable, or gone.
+            return [], []
+        return sorted(set(folders) - _SKIPPED), sorted(names)
 
 
-def _lines(path: str, name: str, parent: int, wanted: _Wanted, longest: int) -> Iterator[str]:
+def _lines(path: str, name: str, parent: int, wanted: _Wanted, policy: FilePolicy) -> Iterator[str]:
     try:
         with open_regular(path, parent, name) as descriptor, open(descriptor, "rb", closefd=False) as file:
-            data = file.read(longest)
+            check_links(path, descriptor, policy)
+            data = file.read(policy.longest_file)
     except (OSError, ToolFailed):
-        # Unreadable, special, or gone since it was listed.
+        # Unreadable, special, refused for its other names, or gone since it was listed.
         return
     if 0 in data[:8192]:
         return

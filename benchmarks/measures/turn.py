@@ -1,0 +1,145 @@
+"""A whole turn of an agent: two requests to a model, and one tool in between."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import httpx
+
+from benchmarks.bench import CPU, WALL, Bench, Case, Goal, Open, Round, Setting, Stopwatch
+from benchmarks.clients import KEY, MODEL
+from clawft_trio import open_agent, tool
+from clawft_trio.llm import OpenAICompatible
+
+WORDS = 20
+TURNS = 100
+PARAMETERS = {"type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]}
+FUNCTION = {"name": "look", "description": "Look at a place.", "parameters": PARAMETERS}
+
+Ask: TypeAlias = Callable[[], Awaitable[str]]
+
+
+@tool
+async def look(place: str) -> str:
+    """Look at a place."""
+    return f"rain in {place}"
+
+
+def asking(open_agents: Callable[[str], Any]) -> Open:
+    """Rounds of turns, one after another, each a conversation of its own."""
+
+    @asynccontextmanager
+    async def opened(setting: Setting) -> AsyncGenerator[Round, None]:
+        turns = setting.sized(TURNS, 3)
+        async with open_agents(setting.url_of(f"turn-{WORDS}")) as ask:
+
+            async def one_round(watch: Stopwatch) -> None:
+                with watch.timing(turns):
+                    for _ in range(turns):
+                        assert len((await ask()).split()) == WORDS
+
+            yield one_round
+
+    return opened
+
+
+@asynccontextmanager
+async def bare_httpx(url: str) -> AsyncGenerator[Ask, None]:
+    """Two streamed requests by hand, with the tool called in between, and nothing else."""
+    tools = [{"type": "function", "function": FUNCTION}]
+    async with httpx.AsyncClient() as client:
+
+        async def request(messages: list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
+            text, calls, rest = "", [], b""
+            body = {"model": MODEL, "stream": True, "messages": messages, "tools": tools}
+            async with client.stream("POST", f"{url}/chat/completions", json=body) as response:
+                async for data in response.aiter_bytes():
+                    *events, rest = (rest + data).split(b"\n\n")
+                    for event in events:
+                        if event == b"data: [DONE]":
+                            continue
+                        for choice in json.loads(event[6:])["choices"]:
+                            text += choice["delta"].get("content") or ""
+                            calls += choice["delta"].get("tool_calls") or []
+            return text, calls
+
+        async def ask() -> str:
+            messages: list[dict[str, Any]] = [{"role": "user", "content": "go"}]
+            _, [call] = await request(messages)
+            result = await look.wrapped(**json.loads(call["function"]["arguments"]))
+            messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
+            messages.append({"role": "tool", "tool_call_id": call["id"], "content": result})
+            text, _ = await request(messages)
+            return text
+
+        yield ask
+
+
+@asynccontextmanager
+async def ours(url: str) -> AsyncGenerator[Ask, None]:
+    """`Agent.ask`, streaming, with everything that is on by default."""
+    provider = OpenAICompatible("bench", base_url=url, api_key=KEY)
+    async with provider, open_agent([f"bench/{MODEL}"], providers={"bench": provider}, tools=[look]) as agent:
+        number = 0
+
+        async def ask() -> str:
+            nonlocal number
+            number += 1
+            return (await agent.ask("go", session=f"s{number}")).text
+
+        yield ask
+
+
+@asynccontextmanager
+async def pydantic_ai(url: str) -> AsyncGenerator[Ask, None]:
+    """`Agent.run` of pydantic-ai."""
+    from pydantic_ai import Agent
+    from pydantic_ai.models.openai import OpenAIChatModel
+    from pydantic_ai.providers.openai import OpenAIProvider
+
+    async with httpx.AsyncClient() as client:
+        provider = OpenAIProvider(base_url=url, api_key=KEY, http_client=client)
+        agent = Agent(OpenAIChatModel(MODEL, provider=provider), tools=[look.wrapped])
+
+        async def ask() -> str:
+            return (await agent.run("go")).output
+
+        yield ask
+
+
+@asynccontextmanager
+async def openai_agents(url: str) -> AsyncGenerator[Ask, None]:
+    """`Runner.run` of openai-agents."""
+    from agents import Agent, OpenAIChatCompletionsModel, Runner, function_tool, set_tracing_disabled
+    from openai import AsyncOpenAI
+
+    set_tracing_disabled(True)
+    async with AsyncOpenAI(base_url=url, api_key=KEY) as client:
+        model = OpenAIChatCompletionsModel(model=MODEL, openai_client=client)
+        agent = Agent(name="bench", model=model, tools=[function_tool(look.wrapped, name_override="look")])
+
+        async def ask() -> str:
+            return (await Runner.run(agent, "go")).final_output
+
+        yield ask
+
+
+BARE = "bare httpx"
+
+BENCH = Bench(
+    title="a turn of an agent: two requests and one tool",
+    item="turn",
+    limit="The same two requests through httpx, `json.loads` of every event, and the tool called.",
+    against=BARE,
+    figures=(CPU, WALL),
+    cases=(
+        Case(BARE, asking(bare_httpx), role="limit"),
+        Case("Agent.ask", asking(ours)),
+        Case("pydantic-ai", asking(pydantic_ai), role="peer", loop="asyncio", needs="pydantic-ai-slim"),
+        Case("openai-agents", asking(openai_agents), role="peer", loop="asyncio", needs="openai-agents"),
+    ),
+    goals=(Goal(issue=18, says="CPU of a turn", of="Agent.ask", to=BARE, at_most=1.5),),
+)

@@ -1,0 +1,100 @@
+"""Questions with an id: asked again, also by another process after a crash, they are one turn."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+
+from clawft_trio import open_agent
+from clawft_trio.errors import StoreError
+from clawft_trio.testing import Finish, Say, ScriptedProvider
+
+CHILD = """
+import os, signal, sys
+from pathlib import Path
+import trio
+from clawft_trio import open_agent, tool
+from clawft_trio.testing import CallTool, Finish, Say, ScriptedProvider
+
+@tool(mode="mutating")
+async def pay(n: str) -> str:
+    "Pay."
+    with open(sys.argv[2], "a") as file:
+        file.write("paid\\n")
+    return "paid"
+
+def choose(request):
+    if request.messages[-1].role == "tool":
+        if sys.argv[3] == "crash":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return [Say("done: " + request.messages[-1].text), Finish()]
+    return [CallTool("pay", {"n": "1"}), Finish()]
+
+async def main():
+    provider = ScriptedProvider(choose=choose, name="p")
+    async with open_agent(["p/m"], providers={"p": provider}, tools=[pay], store=sys.argv[1]) as agent:
+        reply = await agent.ask("pay", turn_id="order 17")
+        print(reply.text, len(provider.requests))
+
+trio.run(main)
+"""
+
+
+async def run(*arguments: str) -> tuple[int, str]:
+    command = [sys.executable, "-c", CHILD, *arguments]
+    ended = await trio.run_process(command, capture_stdout=True, check=False)
+    return ended.returncode, ended.stdout.decode()
+
+
+async def test_a_question_is_resumed_after_a_crash_and_then_answered_from_the_store(shared_place, tmp_path) -> None:
+    effects = tmp_path / "effects"
+    code, _ = await run(str(shared_place), str(effects), "crash")
+    assert code == -signal.SIGKILL
+    code, text = await run(str(shared_place), str(effects), "go on")
+    assert code == 0
+    # The tool's result may have been lost with the process: then it is unknown, and nothing is paid twice.
+    assert text.startswith("done: ")
+    assert effects.read_text() == "paid\n"
+    assert await run(str(shared_place), str(effects), "go on") == (0, text.rpartition(" ")[0] + " 0\n")
+
+
+async def test_asked_at_once_by_two_agents_it_is_one_turn(shared_place) -> None:
+    provider = ScriptedProvider([Say("hello"), Finish()], name="p")
+    texts: list[str] = []
+
+    async def ask(agent) -> None:
+        texts.append((await agent.ask("hi", turn_id="one")).text)
+
+    async with (
+        open_agent(["p/m"], providers={"p": provider}, store=shared_place) as first,
+        open_agent(["p/m"], providers={"p": provider}, store=shared_place) as second,
+    ):
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ask, first)
+                nursery.start_soon(ask, second)
+    assert texts == ["hello", "hello"]
+    assert len(provider.requests) == 1
+
+
+async def test_a_typed_answer_is_read_from_the_stored_reply(tmp_path: Path) -> None:
+    @attrs.frozen
+    class City:
+        name: str
+
+    provider = ScriptedProvider([Say('{"name": "Oslo"}'), Finish()], name="p")
+    for _ in range(2):
+        async with open_agent(["p/m"], providers={"p": provider}, store=tmp_path / "store.db") as agent:
+            assert await agent.ask("where?", answer=City, turn_id="x") == City("Oslo")
+    assert len(provider.requests) == 1
+
+
+async def test_a_turn_id_without_a_store_is_refused() -> None:
+    async with open_agent(["p/m"], providers={"p": ScriptedProvider([Say("x"), Finish()], name="p")}) as agent:
+        with pytest.raises(StoreError, match="needs a store"):
+            await agent.ask("hi", turn_id="x")

@@ -1,0 +1,228 @@
+"""How a body is labelled, compressed, bounded and ended: over real sockets, in every dialect."""
+
+import json
+import tracemalloc
+import zlib
+
+import pytest
+import trio
+from llm.asking import BOTH_WAYS, DIALECTS, PROVIDERS, Seen, asking, provider
+from llm.spoken import DONE, chunk, spoken
+from net.servers import open_server
+
+from clawft_trio import errors as e
+from clawft_trio.attempts import Usage
+from clawft_trio.chat import Call
+from clawft_trio.net import Clocks
+from clawft_trio.testing import CallTool, Finish, Page, Say, Think, open_fault_server
+
+SCRIPT = [Say("Hello "), Say("there"), Finish(usage=Usage(input_tokens=9, output_tokens=5))]
+
+
+def raw_deflate(body):
+    packer = zlib.compressobj(wbits=-15)
+    return packer.compress(body) + packer.flush()
+
+
+@DIALECTS
+@BOTH_WAYS
+@pytest.mark.parametrize("label", ["application/json", "text/plain", "text/event-stream; charset=utf-8", "", "x/y"])
+async def test_the_first_byte_and_not_the_label_says_what_a_body_is(dialect, stream, label):
+    body = spoken(dialect, SCRIPT, stream=stream)
+    async with open_fault_server([Page(body, content_type=label)]) as server, provider(dialect, server) as model:
+        response = await model.complete(asking(not stream), Call())
+    assert (response.text, response.usage.output_tokens) == ("Hello there", 5)
+
+
+@DIALECTS
+@BOTH_WAYS
+@pytest.mark.parametrize("pack", [zlib.compress, raw_deflate], ids=["zlib", "raw"])
+async def test_deflate_is_read_with_and_without_its_header(dialect, stream, pack):
+    page = Page(
+        pack(spoken(dialect, SCRIPT, stream=stream)),
+        content_type="text/event-stream" if stream else "application/json",
+        headers={"content-encoding": "deflate"},
+    )
+    async with open_fault_server([page]) as server, provider(dialect, server) as model:
+        assert (await model.complete(asking(stream), Call())).text == "Hello there"
+
+
+def endless(dialect):
+    """The beginning of a stream, an event that may be repeated without end, and the characters of text in that."""
+    body = spoken(dialect, [Say("x" * 1000), Finish()])
+    head, _, rest = body.partition(b"x" * 1000)
+    start, _, label = head.rpartition(b"\n\n")
+    return start + b"\n\n", label + b"x" * 1000 + rest.partition(b"\n\n")[0] + b"\n\n", 1000
+
+
+@DIALECTS
+async def test_an_answer_without_end_is_refused_at_its_bound_and_takes_no_more_memory(dialect):
+    begin, piece, size = endless(dialect)
+    sent = 0
+
+    async def talk(conversation):
+        nonlocal sent
+        await conversation.request()
+        await conversation.send(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n" + begin)
+        while True:
+            await conversation.send(piece)
+            sent += size
+
+    limit = 400_000
+    async with open_server(talk) as server, provider(dialect, server, max_answer=limit) as model:
+        tracemalloc.start()
+        try:
+            with pytest.raises(e.AnswerTooLarge) as caught:
+                await model.complete(asking(), Call())
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert caught.value.limit == limit
+    assert limit <= len(caught.value.partial.text) <= limit + 300_000
+    # The text as it grows, as one string, and the buffers of the connection.
+    assert peak < 12 * limit
+    assert not caught.value.retryable
+
+
+@DIALECTS
+async def test_a_document_without_end_is_refused_at_its_bound(dialect):
+    async def talk(conversation):
+        await conversation.request()
+        await conversation.send(b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{"x": "')
+        while True:
+            await conversation.send(b"x" * 1000)
+
+    async with open_server(talk) as server, provider(dialect, server, max_answer=50_000) as model:
+        with pytest.raises(e.AnswerTooLarge):
+            await model.complete(asking(stream=False), Call())
+
+
+@DIALECTS
+@pytest.mark.parametrize("what", ["reasoning", "arguments"])
+async def test_the_bound_counts_all_that_is_kept(dialect, what):
+    step = Think("x" * 90_000) if what == "reasoning" else CallTool("w", {"a": "x" * 90_000})
+    async with open_fault_server([step, Finish()]) as server, provider(dialect, server, max_answer=50_000) as model:
+        with pytest.raises(e.AnswerTooLarge):
+            await model.complete(asking(), Call())
+
+
+# --- the wrong address -----------------------------------------------------------------------------------
+
+PATHS = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages", "responses": "/v1/responses"}
+
+
+@DIALECTS
+@pytest.mark.parametrize(
+    ("status", "head", "body", "advice"),
+    [
+        (404, "text/html", b"<html>Not Found</html>", "check the base URL"),
+        (404, "text/plain", b"404 page not found", "check the base URL"),
+        (404, "application/json", b'{"detail": "Not Found"}', "check the base URL"),
+        (404, "application/json", b"", "check the base URL"),
+        (405, "application/json", b'{"detail": "Method Not Allowed"}', "check the base URL"),
+        (501, "text/html", b"Unsupported method", "check the base URL"),
+        (308, "text/html", b"", "redirects"),
+    ],
+    ids=str,
+)
+async def test_a_server_without_the_api_is_a_wrong_address(dialect, status, head, body, advice):
+    page = Page(body, status=status, content_type=head, headers={"location": "https://x.example/y"})
+    async with open_fault_server([page]) as server, provider(dialect, server) as model:
+        with pytest.raises(e.WrongAddress) as caught:
+            await model.complete(asking(), Call())
+    error = caught.value
+    assert error.status == status
+    assert advice in str(error)
+    assert f"POST {server.url}{PATHS[dialect].removeprefix('/v1')}" in str(error)
+    assert (error.retryable, error.curable_elsewhere) == (False, True)
+
+
+@DIALECTS
+async def test_a_base_url_with_the_path_in_it_is_named(dialect):
+    async with open_fault_server([Page(b"no", status=404)]) as server:
+        address = server.url + PATHS[dialect].removeprefix("/v1")
+        async with PROVIDERS[dialect]("p", base_url=address, model="m") as model:
+            with pytest.raises(e.WrongAddress, match="must end before the path"):
+                await model.complete(asking(), Call())
+
+
+MODEL_ERRORS = {
+    "openai": {"error": {"message": "no such model", "code": "model_not_found", "type": "invalid_request_error"}},
+    "anthropic": {"type": "error", "error": {"type": "not_found_error", "message": "model: m"}},
+    "responses": {"error": {"message": "no such model", "code": "model_not_found"}},
+}
+
+
+@DIALECTS
+async def test_a_404_with_an_error_of_the_api_is_a_missing_model(dialect):
+    page = Page(json.dumps(MODEL_ERRORS[dialect]).encode(), status=404, content_type="application/json")
+    async with open_fault_server([page]) as server, provider(dialect, server) as model:
+        with pytest.raises(e.ModelNotFound) as caught:
+            await model.complete(asking(), Call())
+    assert not isinstance(caught.value, e.WrongAddress)
+
+
+# --- after the end ---------------------------------------------------------------------------------------
+
+
+def wait_after(body, seconds):
+    """A server that sends *body*, waits, and then ends the body of its response."""
+
+    async def talk(conversation):
+        while await conversation.request():
+            head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+            await conversation.send(head + b"%x\r\n" % len(body) + body + b"\r\n")
+            await trio.sleep(seconds)
+            await conversation.send(b"0\r\n\r\n")
+
+    return talk
+
+
+async def answered_in(talk, dialect, clocks):
+    """Seconds that an answer took, and the connections that stayed open."""
+    async with open_server(talk) as server, provider(dialect, server, clocks=clocks) as model:
+        started = trio.current_time()
+        with trio.move_on_after(20):
+            await model.complete(asking(), Call())
+        return trio.current_time() - started, model.statistics().idle
+
+
+@DIALECTS
+async def test_a_body_that_stays_open_after_the_last_event_is_waited_for_briefly(dialect):
+    # 50 ms, not the whole `linger`: then the connection is given up.
+    taken, idle = await answered_in(wait_after(spoken(dialect, SCRIPT), 30.0), dialect, Clocks(linger=10.0))
+    assert taken < 5.0
+    assert idle == 0
+
+
+@DIALECTS
+async def test_a_body_that_ends_soon_after_the_last_event_leaves_its_connection(dialect):
+    _, idle = await answered_in(wait_after(spoken(dialect, SCRIPT), 0.005), dialect, Clocks())
+    assert idle == 1
+
+
+@pytest.mark.parametrize("linger", [0.1, 30.0])
+async def test_after_a_finish_reason_without_done_the_body_is_waited_for_as_long_as_linger(linger):
+    body = chunk({"content": "Hi"}) + chunk({}, "stop")
+    taken, idle = await answered_in(wait_after(body, 0.5), "openai", Clocks(linger=linger))
+    assert (taken < 0.45) == (linger == 0.1)
+    assert idle == (linger == 30.0)
+
+
+async def test_usage_within_linger_is_counted_and_later_usage_is_not():
+    usage = b'data: {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 5}}\n\n' + DONE
+
+    async def talk(conversation):
+        while await conversation.request():
+            await conversation.send(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+            await conversation.send(chunk({"content": "Hi"}) + chunk({}, "stop"))
+            await trio.sleep(0.3)
+            await conversation.send(usage)
+            await conversation.stream.aclose()
+
+    for linger, found in ((20.0, 5), (0.02, None)):
+        seen = Seen()
+        async with open_server(talk) as server, provider("openai", server, clocks=Clocks(linger=linger)) as model:
+            response = await model.complete(asking(), seen.call)
+        assert (response.usage and response.usage.output_tokens) == found
+        assert seen.record.certainty == ("exact" if found else None)
