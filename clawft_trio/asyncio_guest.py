@@ -46,7 +46,7 @@ class Guest(Generic[T]):
     def __init__(self, opening: AbstractAsyncContextManager[T]) -> None:
         self._opening = opening
         self._life = trio.CancelScope()
-        self._open = False
+        self._open = self._opened = False
         self._value: T | None = None
         self._loop: asyncio.AbstractEventLoop
         self._ready: asyncio.Future[None]
@@ -62,9 +62,9 @@ class Guest(Generic[T]):
         """What *opening* gave: an agent, for `open_agent`.
 
         Raises:
-          RuntimeError: the guest is not open.
+          RuntimeError: the guest was not opened yet.
         """
-        if not self._open:
+        if not self._opened:
             raise RuntimeError("the guest is not open: use it inside `async with Guest(…)`")
         return self._value  # type: ignore[return-value]  # T may be None itself
 
@@ -116,7 +116,7 @@ class Guest(Generic[T]):
     async def _main(self) -> None:
         with self._life:
             async with self._opening as self._value, open_hidden_nursery() as self._nursery:
-                self._open = True
+                self._open = self._opened = True
                 self._ready.set_result(None)
                 try:
                     await trio.sleep_forever()

@@ -119,6 +119,7 @@ async def open_agent(
       ConfigError: the configuration does not fit.
       StoreError: the store cannot be used.
       InvalidData: *tools* names an unknown set.
+      RuntimeError: it is entered outside of trio, such as under asyncio.
       TypeError: *models* is one string, a tool is not made by `@tool`, or an option is unknown.
 
     Cancellation: everything is cancelled, waited for and closed, each within its grace.
@@ -126,6 +127,11 @@ async def open_agent(
     check_options(options)
     turn, loop, approve = options.get("turn"), options.get("loop"), options.get("approve")
     make_provider, builtins = options.get("make_provider"), options.get("builtins")
+    if not trio.lowlevel.in_trio_task():
+        raise RuntimeError(
+            "clawft_trio runs on trio: call trio.run(main), not asyncio.run(main). In an asyncio application use "
+            "clawft_trio.asyncio_guest.Guest(open_agent(…))"
+        )
     if isinstance(models, str):
         raise TypeError(f"models are a list: [{models!r}]")
     settings = config if isinstance(config, Config) else await _load(config, providers or {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -212,6 +213,15 @@ async def test_an_unknown_set_and_one_without_a_workspace_are_refused(tmp_path: 
 def test_the_table_says_which_sets_only_read() -> None:
     assert all(TOOL_SETS[name].read_only for name in DEFAULT_SETS)
     assert not any(TOOL_SETS[name].read_only for name in ("files", "memory", "fetch", "commands"))
+
+
+def test_under_asyncio_the_error_names_trio_and_how_to_embed_it() -> None:
+    async def main() -> None:
+        async with open_agent(["p/m"], providers={"p": ScriptedProvider.saying("Hi")}):
+            pass
+
+    with pytest.raises(RuntimeError, match=r"trio\.run\(main\).*clawft_trio\.asyncio_guest\.Guest"):
+        asyncio.run(main())
 
 
 # --- keys and providers ----------------------------------------------------------------------------------------------
