@@ -334,8 +334,18 @@ class ToolCallDelta:
 
 
 @attrs.frozen
+class ToolCallSealed:
+    """A tool call whose arguments are complete and a JSON object, while the rest of the answer is still to come.
+
+    The answer may yet fail, be cut or be filtered. `ToolCallReady` follows when it ends well.
+    """
+
+    call: ToolCall
+
+
+@attrs.frozen
 class ToolCallReady:
-    """A tool call that is complete and whose arguments are a JSON object."""
+    """A tool call of an answer that has ended well; its arguments are a JSON object."""
 
     call: ToolCall
 
@@ -365,9 +375,11 @@ class Reset:
     cause: BaseException
 
 
-StreamEvent: TypeAlias = TextDelta | ReasoningDelta | ToolCallDelta | ToolCallReady | UsageReport | Reset
+StreamEvent: TypeAlias = (
+    TextDelta | ReasoningDelta | ToolCallDelta | ToolCallSealed | ToolCallReady | UsageReport | Reset
+)
 
-CONTENT = (TextDelta, ReasoningDelta, ToolCallDelta, ToolCallReady)
+CONTENT = (TextDelta, ReasoningDelta, ToolCallDelta, ToolCallSealed, ToolCallReady)
 """The events that commit: once one was shown, the attempt has to be retracted before another may speak."""
 
 
@@ -375,7 +387,7 @@ def is_content(event: StreamEvent) -> bool:
     """Whether *event* shows content: text, reasoning or a tool call. A delta without text shows only life."""
     if isinstance(event, TextDelta | ReasoningDelta):
         return bool(event.text)
-    return isinstance(event, ToolCallDelta | ToolCallReady)
+    return isinstance(event, ToolCallDelta | ToolCallSealed | ToolCallReady)
 
 
 Emit: TypeAlias = Callable[[StreamEvent], Awaitable[None]]

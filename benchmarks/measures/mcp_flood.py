@@ -26,7 +26,7 @@ async def flooded(setting: Setting) -> AsyncGenerator[Round, None]:
     async def sleep(*_: object) -> None:
         await trio.sleep_forever()
 
-    async with open_mcp(COMMAND, options=McpOptions(host=Host(hear=sleep))) as client:
+    async with open_mcp(COMMAND, options=McpOptions(host=Host(on_notification=sleep))) as client:
         await client.list_tools()
 
         async def one_round(watch: Stopwatch) -> None:

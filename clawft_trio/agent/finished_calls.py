@@ -40,7 +40,10 @@ class FinishedCalls:
 
         Cancellation: it is remembered.
         """
-        self._ended[answer.call_id] = answer
+        if answer.outcome == "discarded":
+            self._started.pop(answer.call_id, None)
+        else:
+            self._ended[answer.call_id] = answer
         if self._journal is not None:
             await self._journal.ended(answer)
 

@@ -175,7 +175,8 @@ class Journal:
                 notify_store(connection, WORK, session)
             return True, found
 
-        new, found = await self._store.transact(add, concurrent=True)
+        # Run again after its own commit, it finds a duplicate. Then the message is in the store without an owner.
+        new, found = await self._store.transact(add, concurrent=True, repeatable=True)
         return new, None if found is None else self._noted([(session, *found)])[0]
 
     async def withdrawn(self, message: InboundMessage) -> None:
@@ -309,7 +310,7 @@ class Journal:
         # A look first: most of the time there is nothing to take, and a look locks nothing.
         if not await self._store.read(lambda connection: free_sessions(connection, 1, locked=False)):
             return ()
-        return self._noted(await self._store.transact(take, concurrent=True, durability="process"))
+        return self._noted(await self._store.transact(take, concurrent=True, durability="process", repeatable=True))
 
     async def claim_session(self, session: str) -> Claimed | None:
         """Take *session* if it has an open message and no other owner.
@@ -324,7 +325,8 @@ class Journal:
             found = self._claim_in(connection, session)
             return [] if found is None else [(session, *found)]
 
-        noted = self._noted(await self._store.transact(take, concurrent=True, durability="process"))
+        taken = await self._store.transact(take, concurrent=True, durability="process", repeatable=True)
+        noted = self._noted(taken)
         return noted[0] if noted else None
 
     def _claim_in(self, connection: Connection, session: str) -> tuple[Lease, tuple[bytes, int]] | None:
@@ -348,7 +350,7 @@ class Journal:
         """Run *work*; fenced, and with the pending steps of the turn, where the turn is guarded."""
         if self.ownership is not None and self.ownership.guards(turn_id):
             return await self.ownership.write(turn_id, work, durability=durability)
-        return await self._store.transact(work, concurrent=True, durability=durability)
+        return await self._store.transact(work, concurrent=True, durability=durability, repeatable=True)
 
     async def _write_later(self, turn_id: str, work: Work[object]) -> None:
         """Run *work* with the turn's next write where the turn is guarded, else now."""
@@ -356,7 +358,7 @@ class Journal:
             await trio.lowlevel.checkpoint()
             self.ownership.postpone(turn_id, work)
         else:
-            await self._store.transact(work, concurrent=True)
+            await self._store.transact(work, concurrent=True, repeatable=True)
 
     # --- the steps of a turn -----------------------------------------------------------------------------
 
@@ -447,9 +449,11 @@ class RoundJournal:
 
 
 def _known(call: str, tool: str, idempotent: int, data: bytes | None) -> ToolResult | None:
-    if data is not None:
-        return tool_result_from_json(data)
-    if idempotent:
+    answer = None if data is None else tool_result_from_json(data)
+    if answer is not None and answer.outcome != "discarded":
+        return answer
+    # What starts before its answer is complete may be repeated: a discarded call was of another answer.
+    if idempotent or answer is not None:
         return None
     error = OutcomeUnknown(
         f"{tool} was started, and then the program ended. Whether it acted is not known. Check before you repeat it.",

@@ -221,7 +221,17 @@ class OwnedSessions:
             self._turn_ended.set()
             self._turn_ended = trio.Event()
             following = self._following.pop(turn_id, None)
+        if following is None and self._ownership.lease_of(claimed.lease.name) == claimed.lease:
+            await self._release(claimed)
         return following
+
+    async def _release(self, claimed: Claimed) -> None:
+        """Give back a session whose turn could not be ended in the store: another run answers its message."""
+        try:
+            await self._ownership.release(claimed.lease.name)
+        except StoreError as exc:
+            # Not renewed by name any more, it is given back by the renewals.
+            self._observer(Noted(room="agent", what="session not given back", details={"error": exc}))
 
     async def _take_over(self, nursery: trio.Nursery) -> None:
         """Claim sessions without an owner, in order of arrival, while there are free slots."""

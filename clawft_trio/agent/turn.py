@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,9 @@ from clawft_trio.nursery import cleanup_scope
 from clawft_trio.observe.events import TurnEnded, TurnStarted
 from clawft_trio.pipeline import RoutingDecision
 from clawft_trio.resilience.visibility import Shown
-from clawft_trio.tools import NestedTurn, ToolContext, ToolJournal, ToolRegistry, ToolResult
+from clawft_trio.tools import NestedTurn, Tool, ToolContext, ToolJournal, ToolRegistry, ToolResult
 from clawft_trio.tools.call_ids import repair_ids
+from clawft_trio.tools.early import EarlyCalls
 from clawft_trio.tools.result import error_text
 
 _GRACE = 5.0
@@ -174,21 +176,16 @@ class _Turn:
         tool_rounds = 0
         for number in itertools.count(1):
             last = tool_rounds == self._turns.policy.max_tool_iterations
-            response = await self._ask(request, number, without_tools=last)
-            self._rounds.append(response)
-            heard: list[Message] = []
+            response, answers = await self._round(request, number, last=last)
+            heard: list[Message] = [answer.message for answer in answers]
             if response.finish_reason == PAUSED and not last:
                 # The provider stopped between calls of its own tools, and goes on when it is given its answer so far.
                 tool_rounds += 1
                 self._said.append(response.message)
                 request = attrs.evolve(request, messages=(*request.messages, response.message))
                 continue
-            called = bool(response.tool_calls) and response.finish_reason in _CALLS_ARE_ANSWERED
-            if called:
-                tool_rounds += not last
-                self._said.append(response.message)
-                answers = await self._use_tools(number, response, refused=last)
-                heard = [answer.message for answer in answers]
+            called = _has_calls(response)
+            tool_rounds += called and not last
             if not called or last:
                 try:
                     await self._read(response)
@@ -199,6 +196,35 @@ class _Turn:
                     return
             messages = (*request.messages, response.message, *heard)
             request = self._request = attrs.evolve(request, messages=messages, tools=self._tools(messages))
+
+    async def _round(
+        self, request: ChatRequest, number: int, *, last: bool
+    ) -> tuple[ChatResponse, tuple[ToolResult, ...]]:
+        """Ask the model once, and answer the calls that its answer makes."""
+        journal = None if self._turns.journal is None else self._turns.journal.tools(self._question.turn_id, number)
+        finished = FinishedCalls(journal)
+        async with self._early_calls(number, finished, last=last) as early:
+            response = await self._ask(request, number, early, without_tools=last)
+            self._rounds.append(response)
+            if not _has_calls(response):
+                return response, ()
+            self._said.append(response.message)
+            return response, await self._use_tools(number, response, finished, early, refused=last)
+
+    def _early_calls(
+        self, number: int, journal: ToolJournal, *, last: bool
+    ) -> AbstractAsyncContextManager[EarlyCalls | None]:
+        """Where calls of this round may start before its answer is complete; None where none may."""
+        turns, eager = self._turns, self._turns.policy.eager
+        permissions = self._question.auth.permissions
+        may_start = _may_repeat if eager == "idempotent" else _only_reads
+        # A skill that is loaded by the same answer restricts the calls before it, too.
+        restricted = turns.context is not None and turns.context.may_restrict_tools()
+        if last or eager == "off" or restricted:
+            return nullcontext()
+        if not any(may_start(tool) and tool.allowed(permissions) for tool in turns.tools):
+            return nullcontext()
+        return turns.tools.open_early_calls(self._tool_context(number), journal=journal, may_start=may_start)
 
     def _closing(self, response: ChatResponse, *, called: bool) -> list[Message]:
         """What *response*, the last one of the turn, adds to the conversation."""
@@ -290,7 +316,9 @@ class _Turn:
         key = hashlib.sha256(session.encode(errors="replace")).hexdigest()[:32]
         return PromptCache(key=key, lifetime=lifetime)
 
-    async def _ask(self, request: ChatRequest, number: int, *, without_tools: bool) -> ChatResponse:
+    async def _ask(
+        self, request: ChatRequest, number: int, early: EarlyCalls | None, *, without_tools: bool
+    ) -> ChatResponse:
         journal = self._turns.journal
         if journal is not None:
             bought = await journal.answers(self._question.turn_id)
@@ -300,6 +328,8 @@ class _Turn:
             request = attrs.evolve(request, tool_choice="none")
         await self._show(RoundStarted(number))
         self._shown = Shown(self._call.emit)
+        if early is not None:
+            self._shown = Shown(self._call.emit, on_call=early.offer, before_reset=early.discard)
         call = attrs.evolve(self._call, id=f"{self._question.turn_id}.{number}", emit=self._shown)
         assert self._decision is not None
         try:
@@ -322,14 +352,20 @@ class _Turn:
         if seen.text:
             self._said.append(partial.message)
 
-    async def _use_tools(self, number: int, response: ChatResponse, *, refused: bool) -> tuple[ToolResult, ...]:
+    async def _use_tools(
+        self,
+        number: int,
+        response: ChatResponse,
+        finished: FinishedCalls,
+        early: EarlyCalls | None,
+        *,
+        refused: bool,
+    ) -> tuple[ToolResult, ...]:
         """Answer every call of *response*, in call order."""
         known = await self._known_answers(number, response, refused=refused)
         open_calls = [call for call in response.tool_calls if call.id not in known]
-        journal = None if self._turns.journal is None else self._turns.journal.tools(self._question.turn_id, number)
-        finished = FinishedCalls(journal)
         try:
-            fresh = await self._execute(number, open_calls, finished)
+            fresh = await self._execute(number, open_calls, finished, early)
             # Ids are unique, `repair_ids` saw to it, so each answer has one place.
             by_id = known | {answer.call_id: answer for answer in fresh}
             answers = tuple(
@@ -345,12 +381,17 @@ class _Turn:
         await self._show(ToolsAnswered(answers))
         return answers
 
-    async def _execute(self, number: int, calls: Sequence[ToolCall], journal: ToolJournal) -> tuple[ToolResult, ...]:
+    async def _execute(
+        self, number: int, calls: Sequence[ToolCall], journal: ToolJournal, early: EarlyCalls | None
+    ) -> tuple[ToolResult, ...]:
         """Execute *calls*. Those that read results have a registry of their own: every sender with tools may read."""
         own = [call for call in calls if call.name == READ_RESULT and self._results is not None]
         others = [call for call in calls if call not in own]
         context = self._tool_context(number)
-        answers = await self._turns.tools.execute_all(others, context, journal=journal)
+        if early is None:
+            answers = await self._turns.tools.execute_all(others, context, journal=journal)
+        else:
+            answers = await early.results(others)
         if own and self._results is not None:
             permissions = attrs.evolve(context.auth.permissions, tool_access=(READ_RESULT,), tool_denylist=())
             reading = attrs.evolve(context, auth=attrs.evolve(context.auth, permissions=permissions))
@@ -439,6 +480,21 @@ class _Turn:
                 turn_id=self._question.turn_id,
             )
         )
+
+
+def _has_calls(response: ChatResponse) -> bool:
+    """Whether *response* has calls that get results."""
+    return bool(response.tool_calls) and response.finish_reason in _CALLS_ARE_ANSWERED
+
+
+def _only_reads(tool: Tool) -> bool:
+    """Whether a call of *tool* changes nothing and may be repeated. A sub-agent, which costs money, may not."""
+    return tool.metadata.mode == "read_only" and tool.metadata.idempotent
+
+
+def _may_repeat(tool: Tool) -> bool:
+    """Whether a call of *tool* may be repeated."""
+    return tool.metadata.idempotent
 
 
 def _may_read(turns: Turns, question: TurnRequest) -> bool:

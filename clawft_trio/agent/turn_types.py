@@ -58,6 +58,11 @@ class TurnPolicy:
 
     #: rounds of tool calls; after them the model is asked once more, for an answer without tools
     max_tool_iterations: int = attrs.field(default=20, validator=ge(1))
+    #: tools whose calls start while the model's answer is still streamed: `read_only` ones, all `idempotent` ones, or
+    #: none (`off`). When the answer does not stand, such calls are cancelled and their results are not used
+    eager: Literal["off", "read_only", "idempotent"] = attrs.field(
+        default="read_only", validator=in_(("off", "read_only", "idempotent"))
+    )
     #: times that a typed answer which does not fit goes back to the model
     max_answer_corrections: int = attrs.field(default=2, validator=ge(0))
     #: messages of the session that the model is shown at most; the target's window mostly allows fewer. When they

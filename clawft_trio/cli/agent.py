@@ -17,8 +17,8 @@ from clawft_trio.agent.turn_types import TurnPolicy
 from clawft_trio.chat import Provider
 from clawft_trio.cli.errors import error_reason, say
 from clawft_trio.cli.options import Chosen
+from clawft_trio.cli.output import sanitize
 from clawft_trio.cli.progress import progress
-from clawft_trio.cli.transcript import sanitize
 from clawft_trio.config import Config, load_config
 from clawft_trio.errors import InvalidData, NotConfigured, Problem
 from clawft_trio.llm import OpenAICompatible, provider_named

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
 import attrs
-from rich.console import Console
 
 from clawft_trio.agent import Agent
 from clawft_trio.agent.turn_types import AgentEvent, Reply, RoundStarted
@@ -13,13 +10,13 @@ from clawft_trio.attempts import AttemptRecord
 from clawft_trio.auth import LOCAL_CHANNEL
 from clawft_trio.chat import Reset, TextDelta
 from clawft_trio.cli.agent import open_chosen
-from clawft_trio.cli.errors import say
+from clawft_trio.cli.console import SafeConsole
 from clawft_trio.cli.options import Chosen, check_session
+from clawft_trio.cli.output import write_answer, write_json, write_line
 from clawft_trio.cli.progress import LateNotes
 from clawft_trio.cli.stdin import is_piped, read_all
 from clawft_trio.cli.tables import summary
-from clawft_trio.cli.transcript import Transcript, cause, sanitize, trouble
-from clawft_trio.codec import encode_json
+from clawft_trio.cli.transcript import Transcript, cause, trouble
 from clawft_trio.errors import ClawftError, InvalidData, Problem
 from clawft_trio.observe import Event
 
@@ -50,7 +47,7 @@ async def ask(wanted: Ask) -> None:
         await _ask(wanted)
     except (ClawftError, OSError) as exc:
         if wanted.as_json:
-            _print_json({"error": error_as_json(exc)})
+            write_json({"error": error_as_json(exc)})
         raise
 
 
@@ -59,14 +56,14 @@ async def _ask(wanted: Ask) -> None:
         raise InvalidData([Problem("--stream", "does not go with --json, which prints one object at the end")])
     check_session(wanted.session, wanted.chosen)
     question = await _whole_question(wanted.question)
-    console = Console()
+    console = SafeConsole()
     transcript, notes = Transcript(console), LateNotes()
 
     def note(event: Event) -> None:
         transcript.notice(event)
         line = trouble(event)
         if line:
-            notes(sanitize(line))
+            notes(line)
 
     async with open_chosen(wanted.chosen, observers=[note]) as agent:
         session = f"{LOCAL_CHANNEL}:{wanted.session}" if wanted.session else None
@@ -78,11 +75,10 @@ async def _ask(wanted: Ask) -> None:
                 reply = await _ask_piped(wanted, agent, question, session)
     if wanted.as_json:
         # After closing: an error there would otherwise print a second object.
-        _print_json(as_json(reply))
+        write_json(as_json(reply))
         return
-    # The answer first, where both go to one file.
-    sys.stdout.flush()
-    Console(stderr=True).print(summary(reply), style="dim")
+    # `write_answer` has flushed: the answer is first, where both go to one file.
+    SafeConsole(stderr=True).print(summary(reply), style="dim")
 
 
 async def _ask_piped(wanted: Ask, agent: Agent, question: str, session: str | None) -> Reply:
@@ -94,7 +90,7 @@ async def _ask_piped(wanted: Ask, agent: Agent, question: str, session: str | No
     # A reader of a pipe cannot take text back: it gets the answer when it is final.
     reply = await agent.ask(question, session=session)
     if not wanted.as_json:
-        sys.stdout.write(f"{reply.text}\n")
+        write_answer(f"{reply.text}\n")
     return reply
 
 
@@ -116,21 +112,20 @@ class _StreamedText:
 
     def __call__(self, event: AgentEvent) -> None:
         if isinstance(event, TextDelta) and event.text:
-            sys.stdout.write(event.text)
-            sys.stdout.flush()
+            write_answer(event.text)
             self._open_line = not event.text.endswith("\n")
         elif isinstance(event, Reset):
             self.end()
             if event.discarded.text:
-                say(f"Taken back ({sanitize(cause(event.cause))}): the text so far. The answer begins anew.")
+                why = cause(event.cause)
+                write_line(f"Taken back ({why}): the text so far. The answer begins anew.", error=True)
         elif isinstance(event, RoundStarted):
             self.end()
 
     def end(self) -> None:
         """End the line, if one is begun."""
         if self._open_line:
-            sys.stdout.write("\n")
-            sys.stdout.flush()
+            write_answer("\n")
             self._open_line = False
 
 
@@ -165,7 +160,3 @@ def _attempt(record: AttemptRecord) -> dict[str, object]:
         "seconds": round(record.latency.total, 4),
         "error": None if record.error is None else type(record.error).__name__,
     }
-
-
-def _print_json(value: object) -> None:
-    sys.stdout.write(encode_json(value).decode() + "\n")

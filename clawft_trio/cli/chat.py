@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import attrs
 import trio
-from rich.console import Console
 
 from clawft_trio.cli.agent import open_chosen
+from clawft_trio.cli.console import SafeConsole
 from clawft_trio.cli.conversation import Conversation, new_name
 from clawft_trio.cli.errors import explain
 from clawft_trio.cli.options import Chosen, check_session
@@ -42,7 +42,7 @@ async def chat(wanted: Chat) -> bool:
     Cancellation: the answer under way is cancelled; everything is closed, and what was said is in the store.
     """
     check_session(wanted.session, wanted.chosen)
-    console = Console(highlight=False)
+    console = SafeConsole()
     at_terminal = read_stdin().isatty() and console.is_terminal
     transcript = Transcript(console) if console.is_terminal else None
     observers = [] if transcript is None else [transcript.notice]
@@ -135,4 +135,4 @@ class _Talk:
         return line
 
     def _hint(self, text: str) -> None:
-        self._conversation.console.print(text, style="dim", markup=False)
+        self._conversation.console.print(text, style="dim")

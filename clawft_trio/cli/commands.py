@@ -27,6 +27,7 @@ from clawft_trio.cli.options import (
     WorkspaceOption,
     chosen,
 )
+from clawft_trio.cli.output import write_line
 
 EXIT_CODES = (
     "Exit codes: 0 done · 1 there is no answer, or something was found to be wrong · 2 something is wrong with the "
@@ -51,7 +52,7 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        print(f"clawft-trio {version('clawft-trio')}")
+        write_line(f"clawft-trio {version('clawft-trio')}")
         raise typer.Exit
 
 

@@ -11,6 +11,7 @@ import attrs
 import msgspec
 import trio
 
+from clawft_trio.cli.output import write_json, write_line
 from clawft_trio.codec import encode_json
 from clawft_trio.config import Config, parse_config
 from clawft_trio.config.effective import Setting, settings_in
@@ -52,9 +53,9 @@ async def init(wanted: Init) -> None:
     text = _pretty(_beginning(models, wanted.workspace))
     parse_config(text, source="--model")
     await trio.to_thread.run_sync(_write, wanted.path, text, wanted.force)
-    print(f"Wrote {wanted.path}: {', '.join(models)}.")
+    write_line(f"Wrote {wanted.path}: {', '.join(models)}.")
     unset = [f"{variable} is not set" for variable in _variables(models) if not os.environ.get(variable)]
-    print("; ".join([*unset, f"see whether all works: clawft-trio doctor --config {wanted.path}"]))
+    write_line("; ".join([*unset, f"see whether all works: clawft-trio doctor --config {wanted.path}"]))
 
 
 def _models_at_hand() -> tuple[str, ...]:
@@ -106,10 +107,10 @@ async def show(config: Path | None, *, as_json: bool = False) -> None:
     settings = list(settings_in(Config())) if config is None else await _settings_of(config)
     settings += _addresses(settings)
     if as_json:
-        print(encode_json([attrs.asdict(setting) for setting in settings]).decode())
+        write_json([attrs.asdict(setting) for setting in settings])
         return
     for setting in settings:
-        print(f"{setting.path} = {encode_json(setting.value).decode()}  # {setting.origin}")
+        write_line(f"{setting.path} = {encode_json(setting.value).decode()}  # {setting.origin}")
 
 
 def _addresses(settings: Sequence[Setting]) -> list[Setting]:
@@ -132,7 +133,7 @@ async def _settings_of(path: Path) -> list[Setting]:
 
 def print_schema() -> None:
     """Print the JSON Schema of config.json."""
-    print(_pretty(config_schema()), end="")
+    write_line(_pretty(config_schema()).removesuffix("\n"))
 
 
 def _pretty(value: object) -> str:

@@ -15,6 +15,7 @@ from clawft_trio.auth import LOCAL_CHANNEL
 from clawft_trio.chat import Message, Reset, TextDelta
 from clawft_trio.cli.errors import explain
 from clawft_trio.cli.options import Chosen
+from clawft_trio.cli.output import write_answer
 from clawft_trio.cli.signals import Interrupts
 from clawft_trio.cli.transcript import Transcript
 from clawft_trio.costs import Spending
@@ -91,8 +92,7 @@ class Conversation:
     async def _answer(self, words: str) -> None:
         if self._transcript is None:
             reply = await self.agent.ask(words, session=self.session, model=self.model)
-            self.console.file.write(f"{reply.text}\n")
-            self.console.file.flush()
+            write_answer(f"{reply.text}\n", self.console.file)
             return
         seen = _Seen(self._transcript)
         try:

@@ -10,11 +10,11 @@ from typing import get_args
 
 import attrs
 import trio
-from rich.console import Console
 from rich.table import Table
 
+from clawft_trio.cli.console import SafeConsole
 from clawft_trio.cli.options import Format
-from clawft_trio.codec import encode_json
+from clawft_trio.cli.output import csv_cell, write_json, write_line
 from clawft_trio.costs import MIGRATIONS, GroupBy, Ledger, Spending
 from clawft_trio.errors import InvalidData, NotConfigured, Problem
 from clawft_trio.store import open_store
@@ -87,7 +87,7 @@ _HEADINGS = {
 
 def _table(groups: Sequence[str], found: Sequence[Spending]) -> None:
     if not found:
-        print("Nothing was spent.")
+        write_line("Nothing was spent.")
         return
     numbers = [name for name in _HEADINGS if name != "unpriced" or any(spent.unpriced for spent in found)]
     table = Table(box=None, pad_edge=False)
@@ -98,16 +98,16 @@ def _table(groups: Sequence[str], found: Sequence[Spending]) -> None:
     for spent in found:
         row = _row(groups, spent)
         table.add_row(*(row[name] for name in (*groups, *numbers)))
-    Console().print(table)
+    SafeConsole().print(table)
 
 
 def _csv(groups: Sequence[str], found: Sequence[Spending]) -> None:
     writer = csv.DictWriter(sys.stdout, [*groups, *_NUMBERS], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_row(groups, spent) for spent in found)
+    writer.writerows({name: csv_cell(cell) for name, cell in _row(groups, spent).items()} for spent in found)
 
 
 def _json(groups: Sequence[str], found: Sequence[Spending]) -> None:
     # The cost stays a string: as a number most readers would make a float of it.
     counts = [{name: getattr(spent, name) for name in _COUNTS} for spent in found]
-    print(encode_json([_row(groups, spent) | own for spent, own in zip(found, counts, strict=True)]).decode())
+    write_json([_row(groups, spent) | own for spent, own in zip(found, counts, strict=True)])

@@ -16,6 +16,7 @@ from rich.console import Console
 from clawft_trio.agent import Agent, open_agent
 from clawft_trio.attempts import Usage
 from clawft_trio.chat import Provider
+from clawft_trio.cli.console import SafeConsole
 from clawft_trio.cli.tables import attempts_table, summary, tools_table
 from clawft_trio.cli.transcript import Transcript
 from clawft_trio.errors import NotConfigured
@@ -61,7 +62,7 @@ async def demo(speed: float = 1.0) -> None:
 
     Cancellation: servers, agent and workspace are gone.
     """
-    console = Console()
+    console = SafeConsole()
     seen = Recorder()
     with TemporaryDirectory() as folder:
         workspace = Path(folder)
@@ -85,10 +86,8 @@ async def demo(speed: float = 1.0) -> None:
 
 
 async def _play(console: Console, agent: Agent, seen: Recorder) -> None:
-    console.print(
-        "Two model servers run on loopback. [b]primary/large[/b] breaks in mid-answer; [b]backup/small[/b] is well."
-    )
-    console.print(f"\n[b cyan]> {QUESTION}[/b cyan]\n")
+    console.print("Two model servers run on loopback. primary/large breaks in mid-answer; backup/small works.")
+    console.print(f"\n> {QUESTION}\n", style="bold cyan")
     with Transcript(console) as transcript:
         reply = await agent.ask(QUESTION, sender_id="demo", on_event=transcript)
     console.print()

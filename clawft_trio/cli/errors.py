@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 
 from clawft_trio.attempts import AttemptRecord
+from clawft_trio.cli.output import write_line
 from clawft_trio.errors import ClawftError, InvalidData, NotConfigured, PeerGone, Problem, TransportFailed
 
 
@@ -66,5 +66,5 @@ def _worth_examining(exc: BaseException | None) -> bool:
 
 
 def say(text: str) -> None:
-    """One line on stderr."""
-    print(text, file=sys.stderr)
+    """Print one line on stderr."""
+    write_line(text, error=True)

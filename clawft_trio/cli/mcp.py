@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import webbrowser
 from collections.abc import Sequence
 from functools import partial
@@ -10,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from rich.console import Console
 from rich.table import Table
 
 from clawft_trio.cli.agent import existing_folder, settings_of
+from clawft_trio.cli.console import SafeConsole
+from clawft_trio.cli.output import write_json, write_line
 from clawft_trio.cli.progress import progress
-from clawft_trio.cli.transcript import sanitize
 from clawft_trio.codec import decode_json, encode_json
 from clawft_trio.errors import InvalidData, NotConfigured, Problem
 from clawft_trio.mcp import (
@@ -73,7 +72,7 @@ async def serve(wanted: Serve) -> None:
         return
     async with open_hidden_nursery() as nursery:
         address = await nursery.start(partial(serve_mcp_http, server, wanted.http, options=options))
-        print(f"MCP server at {address}", flush=True)
+        write_line(f"MCP server at {address}")
 
 
 async def show_tools(server: Sequence[str], *, as_json: bool = False) -> None:
@@ -87,14 +86,14 @@ async def show_tools(server: Sequence[str], *, as_json: bool = False) -> None:
     async with progress("Starting the server"), open_mcp(_server(server)) as client:
         tools = await client.list_tools()
     if as_json:
-        print(encode_json([{"name": one.name, "description": one.description} for one in tools]).decode())
+        write_json([{"name": one.name, "description": one.description} for one in tools])
         return
     table = Table(box=None, pad_edge=False)
     table.add_column("tool", no_wrap=True)
     table.add_column("description", overflow="fold")
     for one in tools:
         table.add_row(one.name, (one.description or "").strip().partition("\n")[0])
-    Console().print(table)
+    SafeConsole().print(table)
 
 
 async def call_tool(server: Sequence[str], name: str, arguments: str) -> bool:
@@ -111,7 +110,7 @@ async def call_tool(server: Sequence[str], name: str, arguments: str) -> bool:
         result = await client.call_tool(name, given)
     for block in result.content:
         text = getattr(block, "text", None)
-        print(encode_json(block).decode() if text is None else text)
+        write_line(encode_json(block).decode() if text is None else text)
     return not result.is_error
 
 
@@ -130,7 +129,7 @@ def _login() -> OAuth:
 
     def show(address: str) -> None:
         # Without a browser the address has to be opened by hand.
-        print("Log in at:", sanitize(address), file=sys.stderr)
+        write_line(f"Log in at: {address}", error=True)
         webbrowser.open(address)
 
     return OAuth(user_agent=LoopbackUserAgent(show), store=FileTokenStore(default_token_file()))

@@ -8,14 +8,13 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from clawft_trio.cli.output import write_line, write_status
 from clawft_trio.nursery import open_hidden_nursery
 
 SHOW_AFTER = 1.0
 """Seconds before anything is shown: a shorter wait needs no explanation."""
 
 _STEP = 0.25
-
-_ERASE = "\r\x1b[K"
 
 
 @asynccontextmanager
@@ -44,10 +43,10 @@ async def _show(what: str, shown: trio.CancelScope) -> None:
         await trio.sleep(SHOW_AFTER)
         try:
             while True:
-                _write(f"{_ERASE}{what} … {trio.current_time() - started:.0f} s")
+                write_status(f"{what} … {trio.current_time() - started:.0f} s")
                 await trio.sleep(_STEP)
         finally:
-            _write(_ERASE)
+            write_status("")
 
 
 class LateNotes:
@@ -64,7 +63,7 @@ class LateNotes:
     def __call__(self, line: str) -> None:
         """Write *line*, or hold it back. Outside of `running` lines are dropped."""
         if self._late:
-            _write(f"{line}\n")
+            write_line(line, error=True)
         elif self._started:
             self._held.append(line)
 
@@ -87,10 +86,5 @@ class LateNotes:
         await trio.sleep(SHOW_AFTER)
         self._late = True
         for line in self._held:
-            _write(f"{line}\n")
+            write_line(line, error=True)
         self._held.clear()
-
-
-def _write(text: str) -> None:
-    sys.stderr.write(text)
-    sys.stderr.flush()

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from typing import Literal, TypeAlias
 
 import attrs
-from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from clawft_trio.codec import encode_json
+from clawft_trio.cli.console import SafeConsole
+from clawft_trio.cli.output import write_json
 
 CheckOutcome: TypeAlias = Literal["ok", "warning", "problem"]
 
@@ -39,7 +39,7 @@ class CheckResult:
 
 def print_report(findings: Iterable[CheckResult]) -> None:
     """One line for each, and one more with the advice."""
-    console = Console(highlight=False)
+    console = SafeConsole()
     for finding in findings:
         mark, style = _MARKS[finding.outcome]
         line = Text.assemble((f"{mark} ", style), (f"{finding.check} {finding.subject}".rstrip(), "bold"))
@@ -55,4 +55,4 @@ def print_report_json(findings: Iterable[CheckResult]) -> None:
     """One object with all of them, and whether all is well."""
     found = [attrs.asdict(finding) for finding in findings]
     well = all(one["outcome"] != "problem" for one in found)
-    print(encode_json({"ok": well, "findings": found}).decode())
+    write_json({"ok": well, "findings": found})

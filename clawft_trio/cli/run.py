@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -11,6 +10,7 @@ from typing import TypeVar, TypeVarTuple
 
 import trio
 
+from clawft_trio.cli.output import write_line
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.observe import serve_task_tree
 
@@ -78,6 +78,6 @@ async def _until_terminated(command: Callable[[], Awaitable[T]], termination: _T
             done.append(await command())
         nursery.cancel_scope.cancel(reason="the command is done")
     if not done:
-        print("Terminated.", file=sys.stderr)
+        write_line("Terminated.", error=True)
         raise SystemExit(TERMINATED)
     return done[0]

@@ -13,7 +13,7 @@ from rich.text import Text
 from clawft_trio.chat import Message
 from clawft_trio.cli.agent import absent_servers
 from clawft_trio.cli.conversation import Conversation, new_name
-from clawft_trio.cli.transcript import sanitize
+from clawft_trio.cli.output import sanitize
 from clawft_trio.errors import InvalidData, Problem
 from clawft_trio.observe import task_tree
 from clawft_trio.pipeline import Target

@@ -8,7 +8,6 @@ from clawft_trio.agent.open_agent import MIGRATIONS
 from clawft_trio.agent.serialization import inbound_from_json, message_from_json
 from clawft_trio.bus.undelivered import decode_message
 from clawft_trio.cli.errors import say
-from clawft_trio.cli.transcript import sanitize
 from clawft_trio.errors import NotConfigured, StoreCorrupt
 from clawft_trio.store import Connection, open_store
 from clawft_trio.store.address import is_address
@@ -62,7 +61,7 @@ async def check(place: str) -> bool:
     async with open_store(place, migrations=MIGRATIONS) as store:
         problems = await store.read(_problems if store.engine == "postgresql" else _problems_of_file)
     for problem in problems:
-        say(sanitize(problem))
+        say(problem)
     say(f"{len(problems)} problems." if problems else "Whole.")
     return not problems
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from itertools import chain
 from pathlib import Path
 
 import attrs
 
+from clawft_trio.cli.output import write_line
 from clawft_trio.codec import decode_json
 from clawft_trio.errors import InvalidData, Problem
 from clawft_trio.observe import Recording, chrome_trace, read_recording, spans_of, timeline_html, timeline_svg
@@ -41,10 +41,10 @@ def timeline(wanted: Wanted) -> list[Path]:
         raise InvalidData([Problem("$", "this is the recording itself")], source=str(wanted.file))
     recording = _read(wanted.file)
     if recording.cut:
-        print("The last line was only begun; the process may have ended there.", file=sys.stderr)
+        write_line("The last line was only begun; the process may have ended there.", error=True)
     written = _written(wanted, _only(recording, wanted))
     for path in written:
-        print(path)
+        write_line(str(path))
     return written
 
 

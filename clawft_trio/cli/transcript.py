@@ -15,6 +15,7 @@ from rich.text import Text
 
 from clawft_trio.agent.turn_types import AgentEvent, RoundStarted, ToolsAnswered
 from clawft_trio.chat import Reset, TextDelta
+from clawft_trio.cli.output import sanitize, write_answer
 from clawft_trio.cli.progress import SHOW_AFTER
 from clawft_trio.errors import ProviderError
 from clawft_trio.nursery import open_hidden_nursery
@@ -23,9 +24,6 @@ from clawft_trio.tools import ToolResult
 
 _STEP = 0.25
 """Seconds between looks at what takes long."""
-
-# Control characters as their pictures; of those above 127 there are none.
-_PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t\r"} | dict.fromkeys(range(127, 160))
 
 
 class Transcript:
@@ -94,8 +92,7 @@ class Transcript:
             self._text.append(sanitize(event.text))
             if self._live is None:
                 # Not by `print`, which would turn tabs into spaces and `:on:` into a picture.
-                self._console.file.write(event.text)
-                self._console.file.flush()
+                write_answer(event.text, self._console.file)
         elif isinstance(event, Reset):
             self._retract(event)
         elif isinstance(event, RoundStarted):
@@ -196,11 +193,6 @@ class _Tail:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         lines = console.render_lines(self.whole, options, pad=False)
         yield SegmentLines(lines[-max(1, console.height - 1) :], new_lines=True)
-
-
-def sanitize(text: str) -> str:
-    """*text* without what a terminal would obey: a model must not move the cursor or fill the clipboard."""
-    return text.translate(_PICTURES)
 
 
 def cause(exc: BaseException | None) -> str:

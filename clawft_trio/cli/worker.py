@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import attrs
 import trio
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -12,11 +11,11 @@ from clawft_trio.agent import LoopPolicy
 from clawft_trio.agent.open_agent import MIGRATIONS
 from clawft_trio.agent.workers import WorkSummary, requeue, summarize_work
 from clawft_trio.cli.agent import open_chosen
+from clawft_trio.cli.console import SafeConsole
 from clawft_trio.cli.errors import say
 from clawft_trio.cli.options import Chosen
+from clawft_trio.cli.output import sanitize, write_json
 from clawft_trio.cli.store import existing
-from clawft_trio.cli.transcript import sanitize
-from clawft_trio.codec import encode_json
 from clawft_trio.errors import NotConfigured
 from clawft_trio.store import open_store
 
@@ -59,13 +58,13 @@ async def show_workers(place: str, *, as_json: bool) -> None:
     async with open_store(place, migrations=MIGRATIONS) as store:
         found = await summarize_work(store)
     if as_json:
-        print(encode_json(attrs.asdict(found)).decode())
+        write_json(attrs.asdict(found))
     else:
         _print(found)
 
 
 def _print(found: WorkSummary) -> None:
-    console = Console()
+    console = SafeConsole()
     table = Table(box=None, pad_edge=False)
     for name in ("worker", "sessions", "channels", "leases end in"):
         table.add_column(name, overflow="fold")

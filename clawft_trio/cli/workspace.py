@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from clawft_trio.cli.agent import existing_folder, settings_of
-from clawft_trio.codec import encode_json
+from clawft_trio.cli.console import SafeConsole
+from clawft_trio.cli.output import write_json
 from clawft_trio.config import Config
 from clawft_trio.context import ContextBuilder, Memory, Skills
 from clawft_trio.errors import NotConfigured
@@ -46,7 +47,7 @@ async def show_context(look: Look) -> None:
         parts = [attrs.asdict(part) for part in prompt.parts]
         _print_json({"tokens": prompt.tokens, "parts": parts, "problems": prompt.problems})
         return
-    console = Console()
+    console = SafeConsole()
     for part in prompt.parts:
         console.rule(f"{part.title} · {part.source} · about {part.tokens} tokens", align="left")
         console.print(part.text, markup=False, highlight=False, soft_wrap=True)
@@ -67,7 +68,7 @@ async def show_skills(look: Look) -> int:
     if look.as_json:
         _print_json({"skills": [_told(skill) for skill in report.skills], "problems": report.problems})
         return len(report.problems)
-    console = Console()
+    console = SafeConsole()
     table = Table(box=None, pad_edge=False)
     for name in ("skill", "description", "source"):
         table.add_column(name, overflow="fold")
@@ -89,6 +90,7 @@ async def _settled(look: Look) -> tuple[Config, Path]:
 
 def skills_of(settings: Config, workspace: Path, look: Look, cache: FileCache) -> Skills:
     """The skills of a workspace and of its user."""
+    cache.confine(workspace)
     return Skills(
         cache,
         workspace=workspace / ".clawft" / "skills",
@@ -107,4 +109,4 @@ def _print_problems(console: Console, problems: tuple[str, ...]) -> None:
 
 
 def _print_json(value: object) -> None:
-    print(encode_json(value).decode())
+    write_json(value)

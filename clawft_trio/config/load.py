@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,11 @@ from clawft_trio.similar import closest
 MAX_SIZE = 1 << 20
 """Bytes: a hundred times any configuration that was written by hand."""
 
+
+_PIPE = 10.0
+"""Seconds to read a configuration; a pipe may have no writer, a mount no server."""
+
+_NOT_A_FILE = {True: os.strerror(errno.EISDIR), False: "not a regular file"}
 
 # What some editors put in front of UTF-8.
 _BOM = b"\xef\xbb\xbf"
@@ -47,16 +54,29 @@ async def read_config(path: str | Path) -> bytes:
 
     Cancellation: nothing is kept.
     """
-    file = trio.Path(path)
-    try:
-        size = (await file.stat()).st_size
-        if size > MAX_SIZE:
-            raise ConfigError(
-                [Problem("$", f"{size} bytes are more than the {MAX_SIZE} that are read")], source=str(path)
-            )
-        return await file.read_bytes()
-    except OSError as exc:
-        raise ConfigError([Problem("$", exc.strerror or type(exc).__name__)], source=str(path)) from exc
+    data = None
+    with trio.move_on_after(_PIPE):
+        try:
+            data = await trio.to_thread.run_sync(_read_bounded, str(path), abandon_on_cancel=True)
+        except OSError as exc:
+            raise ConfigError([Problem("$", exc.strerror or type(exc).__name__)], source=str(path)) from exc
+    if data is None:
+        raise ConfigError([Problem("$", f"not read within {_PIPE:g} s")], source=str(path))
+    if len(data) > MAX_SIZE:
+        raise ConfigError(
+            [Problem("$", f"{len(data)} bytes are more than the {MAX_SIZE} that are read")], source=str(path)
+        )
+    return data
+
+
+def _read_bounded(path: str) -> bytes:
+    """At most one byte more than is allowed. Blocks, on a pipe until its other end is closed."""
+    mode = os.stat(path).st_mode  # noqa: PTH116 - a path may be any bytes
+    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+        # A device may have no end, and a directory no text.
+        raise OSError(errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL, _NOT_A_FILE[stat.S_ISDIR(mode)])
+    with open(path, "rb") as file:  # noqa: PTH123
+        return file.read(MAX_SIZE + 1)
 
 
 def parse_config(

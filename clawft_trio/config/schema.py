@@ -316,8 +316,9 @@ class SkillsConfig:
 class MemoryConfig:
     """The `memory` section."""
 
-    #: notes of each sender apart; else all share one file
-    per_sender: bool = False
+    #: true: each sender has notes of its own; false: all share one file. By default the senders of channels have
+    #: notes of their own, and the local process has the shared file
+    per_sender: bool | None = None
 
 
 @attrs.frozen(kw_only=True)

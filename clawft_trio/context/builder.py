@@ -67,6 +67,7 @@ class ContextBuilder:
     ) -> None:
         self._workspace = os.fspath(workspace)
         self._cache = cache if cache is not None else FileCache()
+        self._cache.confine(self._workspace)
         self._skills = skills
         self._memory = memory
         self._introduction = introduction
@@ -134,6 +135,10 @@ class ContextBuilder:
         *messages* are those of the turn so far, with the assistant's message whose calls are in question.
         """
         return restriction(self._skills.report if self._skills is not None else SkillReport(), messages)
+
+    def may_restrict_tools(self) -> bool:
+        """Whether a skill that could be in use allows only some tools."""
+        return self._skills is not None and any(skill.allowed_tools for skill in self._skills.report.skills)
 
     async def _build(self, sender: str) -> _Built:
         key = self._memory.path(sender) if self._memory is not None else ""

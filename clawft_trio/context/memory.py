@@ -18,6 +18,9 @@ from clawft_trio.tools.path_locks import PathLocks
 # A link in a workspace that somebody else made must not lead the model's pen to another file.
 _APPEND_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
 
+_LOCAL = "local:"
+"""The beginning of the identities of the local process."""
+
 _UNWRITABLE = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 """What does not belong into a text. With a zero byte in it the whole file would not be read again."""
 
@@ -46,7 +49,8 @@ class Memory:
       workspace: the notes are in `memory/MEMORY.md` below it.
       cache: the one that also reads everything else.
       locks: those of the file tools, so that none of them and no append get into each other's way.
-      per_sender: give each sender notes of its own, and nobody those of another. Off, all share one file.
+      per_sender: True gives each sender notes of its own. False shares one file among all. None, the default of a
+        configured agent, gives each sender of a channel notes of its own, and the shared file to the local process.
       max_bytes: what the file may grow to; a longer one is not read.
       max_entry: bytes that one entry may have.
     """
@@ -57,13 +61,14 @@ class Memory:
         cache: FileCache,
         *,
         locks: PathLocks | None = None,
-        per_sender: bool = False,
+        per_sender: bool | None = False,
         max_bytes: int = 64 << 10,
         max_entry: int = 4 << 10,
     ) -> None:
         self._workspace = os.fspath(workspace)
         self._folder = os.path.join(self._workspace, "memory")  # noqa: PTH118 paths are strings in the cache
         self._cache = cache
+        cache.confine(self._workspace)
         self._per_sender = per_sender
         self._max_bytes = max_bytes
         self._max_entry = max_entry
@@ -71,7 +76,8 @@ class Memory:
 
     def path(self, sender: str = "") -> str:
         """Where the notes of *sender* (its identity, `channel:name`) are."""
-        if not (self._per_sender and sender):
+        own = not sender.startswith(_LOCAL) if self._per_sender is None else self._per_sender
+        if not (own and sender):
             return os.path.join(self._folder, "MEMORY.md")  # noqa: PTH118
         return os.path.join(self._folder, "senders", _folder_name(sender), "MEMORY.md")  # noqa: PTH118
 

@@ -121,6 +121,8 @@ class Skills:
     ) -> None:
         folders = {"workspace": workspace, "user": user, "built-in": builtin}
         self._cache = cache
+        if workspace is not None:
+            cache.confine(workspace)
         self._max_skills = max_skills
         self._levels = tuple(
             _Level(name=name, folder=os.fspath(folder), trusted=name != "workspace" or trust_workspace)

@@ -11,6 +11,7 @@ from typing import Protocol, TypeAlias
 import attrs
 import trio
 
+from clawft_trio.files.confinement import Confinement
 from clawft_trio.files.disk import OVERHEAD, CacheEntry, Disk, Look, OnDisk
 
 StrPath: TypeAlias = str | os.PathLike[str]
@@ -90,6 +91,7 @@ class FileCache:
         # By device and inode: two names of one file are one entry.
         self._entries: OrderedDict[tuple[int, int], CacheEntry] = OrderedDict()
         self._fresh: OrderedDict[str, tuple[float, OnDisk]] = OrderedDict()
+        self._confined: tuple[str, ...] = ()
         self._flights: dict[str, _Flight] = {}
         # A thread that hangs on a dead mount keeps its place; a few others go on.
         self._threads = trio.CapacityLimiter(4)
@@ -136,6 +138,16 @@ class FileCache:
         else:
             await trio.lowlevel.checkpoint()
         return tuple([found[name] for name in names])
+
+    def confine(self, folder: StrPath) -> None:
+        """Do not follow links out of *folder*: a path below it that leads elsewhere is `unreadable` from now on.
+
+        For a folder in which others than the operator write. *folder* itself may be a link. Not to be undone.
+        """
+        absolute = os.path.abspath(folder)  # noqa: PTH100 - resolves nothing; does not block
+        if absolute not in self._confined:
+            self._confined = (*self._confined, absolute)
+            self._fresh.clear()
 
     def forget(self, paths: Iterable[StrPath]) -> None:
         """End the freshness of *paths*: the next call asks the file system. For whoever has just written them."""
@@ -229,7 +241,8 @@ class FileCache:
 
     def _look_in_thread(self, names: list[str]) -> list[Look]:
         # Reads `_entries` and changes nothing: that is done on the way back, by the event loop.
-        return [self._disk.look(name, self._entries) for name in names]
+        confinement = Confinement(self._confined)
+        return [self._disk.look(name, self._entries, confinement) for name in names]
 
 
 class Snapshot:

@@ -7,6 +7,7 @@ and is read once more.
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import stat
@@ -17,8 +18,13 @@ from typing import Literal, TypeAlias
 
 import attrs
 
+from clawft_trio.files.confinement import Confinement
+
 PathState = Literal["file", "directory", "missing", "too_large", "binary", "unreadable", "special"]
 """`file` and `directory` have content; `binary` is a file that is no UTF-8 text, `special` a pipe, socket or device."""
+
+# Loaded now: a codec that is first used in a worker thread would be imported there.
+_CODEC = codecs.lookup("utf-8-sig").name
 
 _TRIES = 3
 """How often a file that changes while it is read is read again; after that the last reading is given, not kept."""
@@ -63,6 +69,10 @@ class OnDisk:
 
 _MISSING = OnDisk(state="missing", detail="not there")
 
+_OUTSIDE = OnDisk(state="unreadable", detail="a symbolic link leads out of the workspace")
+
+_Within: TypeAlias = "tuple[Confinement, str | None]"
+
 
 @attrs.frozen
 class CacheEntry:
@@ -102,45 +112,52 @@ class Disk:
     #: the calendar time, by the clock that stamps files
     now: Callable[[], datetime]
 
-    def look(self, path: str, known: Mapping[tuple[int, int], CacheEntry]) -> Look:
+    def look(self, path: str, known: Mapping[tuple[int, int], CacheEntry], confinement: Confinement) -> Look:
         """What is at *path*, opened only when it is not *known* (by device and inode) as it is now."""
+        root = confinement.root_of(path)
         try:
             status = _status(path)
+            if root is not None and confinement.leaves(path, root):
+                return Look(_OUTSIDE)
         except (OSError, ValueError) as exc:
             return Look(_failed(exc))
         entry = known.get((status.st_dev, status.st_ino))
         if entry is not None and entry.settled and entry.stamp == _stamp(status):
             return Look(entry.found, entry)
-        look = self._visit(path, status.st_mode)
+        look = self._visit(path, status.st_mode, (confinement, root))
         if entry is not None and look.entry is not None and look.found == entry.found:
             # The same again: whoever compares by identity sees no change.
             return attrs.evolve(look, found=entry.found, entry=attrs.evolve(look.entry, found=entry.found))
         return look
 
-    def _visit(self, path: str, mode: int) -> Look:
+    def _visit(self, path: str, mode: int, within: _Within) -> Look:
         if stat.S_ISDIR(mode):
             return self._list(path)
         if stat.S_ISREG(mode):
-            return self._open(path)
+            return self._open(path, within)
         # Opening a device may already do something.
         return Look(OnDisk(state="special", detail="not a regular file"))
 
-    def _open(self, path: str) -> Look:
+    def _open(self, path: str, within: _Within) -> Look:
         found = _MISSING
         for tries in range(1, _TRIES + 1):
             looked_at = self.now().timestamp()
             try:
-                status, found, steady = self._read_once(path)
+                status, found, steady = self._read_once(path, within)
             except (OSError, ValueError) as exc:
                 return self._not_opened(path, exc, tries)
             if steady:
                 return Look(found, _entry(status, found, looked_at), tries)
         return Look(found, None, _TRIES)
 
-    def _read_once(self, path: str) -> tuple[os.stat_result, OnDisk, bool]:
+    def _read_once(self, path: str, within: _Within) -> tuple[os.stat_result, OnDisk, bool]:
         descriptor = os.open(path, _OPEN_FLAGS)
         try:
             before = os.fstat(descriptor)
+            confinement, root = within
+            if root is not None and confinement.opened_outside(descriptor, root):
+                # A link was put there after the check.
+                return before, _OUTSIDE, False
             if not stat.S_ISREG(before.st_mode):
                 return before, OnDisk(state="special", detail="not a regular file"), True
             if before.st_size > self.max_file:
@@ -158,7 +175,7 @@ class Disk:
         if b"\0" in data:
             return OnDisk(state="binary", size=len(data), detail=f"a zero byte at {data.index(0)}")
         try:
-            return OnDisk(state="file", text=data.decode("utf-8-sig"), size=len(data))
+            return OnDisk(state="file", text=data.decode(_CODEC), size=len(data))
         except UnicodeDecodeError as exc:
             return OnDisk(state="binary", size=len(data), detail=f"not UTF-8 at byte {exc.start}")
 

@@ -1,4 +1,4 @@
-"""Models behind HTTP: what is asked of them, what they say, and what their failures mean."""
+"""Models behind HTTP: requests, responses and errors of their APIs."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Anthropic's Messages API, natively: its own events, blocks and errors."""
+"""A provider for Anthropic's Messages API, with its own events, blocks and errors."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from clawft_trio.llm.vendors import ANTHROPIC
 from clawft_trio.retry_hints import RETRYABLE_STATUSES, Now, utc_now
 
 VERSION = "2023-06-01"
-"""The version of the API whose shapes this file knows."""
+"""The version of the API that this file implements."""
 
 MAX_TOKENS = 8192
-"""Output tokens of a request that sets no limit: the API insists on one, and every current model allows this."""
+"""Output tokens of a request that sets no limit: the API requires one, and every current model allows this."""
 
 
 @attrs.frozen(kw_only=True)
@@ -56,13 +56,13 @@ class Anthropic(HttpProvider):
 
     Thinking comes as `ReasoningDelta` and stays in the response as `Opaque` blocks with their signatures, which
     have to go back with the next turn and do, as long as `ChatResponse.message` is what goes into the history.
-    An answer counts as whole when `message_stop` has come. It never retries: that is for whoever calls it.
+    An answer counts as whole when `message_stop` has come. It never retries; the caller may.
 
     Args:
-      name: what it is called in logs, errors and targets.
+      name: its name in logs, errors and targets.
       base_url: up to and including the version.
-      api_key: a key, something that gives the current one for each call, or None for a server that needs none.
-      model: what is asked when a request names no model.
+      api_key: a key, a callable that returns the current one for each call, or None where none is needed.
+      model: the model of requests that name none.
       max_tokens: for requests that set none.
       headers: more headers for every request (`anthropic-beta`).
       ends_with: what proves that a stream was whole; imitations may need `stop_reason`.

@@ -69,5 +69,5 @@ def _input(text: str, given: Any) -> Any:
     try:
         return msgspec.json.decode(text)
     except NOT_JSON:
-        # The server ran its own tool already: what it was called with matters to no one here but the server.
+        # The server ran its own tool already: only the server uses this input.
         return {"malformed": text}

@@ -1,4 +1,4 @@
-"""Where Anthropic's prompt cache is asked to keep the beginning of a request.
+"""Marks for Anthropic's prompt cache.
 
 `cache_control` on a block asks for the request up to and including that block to be cached; the order is tools, system,
 messages. A request may carry four marks, and a mark finds an earlier entry at most 20 blocks before it

@@ -23,17 +23,17 @@ def request_body(request: ChatRequest, model: str, max_tokens: int, rules: Rules
     """The body of `POST /messages`. `request.extra` is put over it.
 
     Args:
-      request: what is asked.
-      model: of whom.
-      max_tokens: for a request that sets none; this API insists.
-      rules: of the model, as far as they decide how something is written.
+      request: the request, conformed to *rules*.
+      model: the name of the model.
+      max_tokens: for a request that sets none; this API requires it.
+      rules: of the model.
     """
     body: dict[str, Any] = {
         "model": model,
         "max_tokens": request.max_tokens or max_tokens,
         "messages": _turns(request.messages),
     }
-    system = [_block(part) for message in request.messages if message.role == "system" for part in _said(message)]
+    system = [_block(part) for message in request.messages if message.role == "system" for part in _parts_of(message)]
     if system:
         body["system"] = system
     if request.stream:
@@ -86,13 +86,13 @@ def _tool_choice(choice: str) -> dict[str, Any]:
 
 
 def _turns(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
-    """The conversation as alternating turns: what tools answered is part of the user's."""
+    """The conversation as alternating turns: tool results are part of the user's turns."""
     turns: list[dict[str, Any]] = []
     for message in messages:
         if message.role == "system":
             continue
         role = "assistant" if message.role == "assistant" else "user"
-        # An empty block is refused, and an empty turn has nothing to say.
+        # Empty blocks are refused, and a turn without blocks is left out.
         blocks = list(_blocks(message))
         if turns and turns[-1]["role"] == role:
             turns[-1]["content"].extend(blocks)
@@ -102,17 +102,17 @@ def _turns(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
 
 
 def _blocks(message: Message) -> Iterator[dict[str, Any]]:
-    said = [_block(part) for part in _said(message)]
+    blocks = [_block(part) for part in _parts_of(message)]
     if message.role == "tool":
-        yield {"type": "tool_result", "tool_use_id": message.tool_call_id or "", "content": said}
+        yield {"type": "tool_result", "tool_use_id": message.tool_call_id or "", "content": blocks}
         return
-    yield from said
+    yield from blocks
     more = next((part.block for part in message.content if isinstance(part, Opaque) and part.dialect == CALLS), {})
     for call in message.tool_calls:
         yield _tool_use(call) | more.get(call.id, {})
 
 
-def _said(message: Message) -> Iterator[Part]:
+def _parts_of(message: Message) -> Iterator[Part]:
     for part in message.content:
         if isinstance(part, Opaque):
             if part.dialect == DIALECT:

@@ -28,7 +28,7 @@ DIALECT = "anthropic"
 CALLS = "anthropic:tool_use"
 """The dialect of the block that holds what tool calls have beside id, name and input (`caller`), by id."""
 
-# An answer has a handful of blocks; this many is a server gone wrong.
+# An answer has a handful of blocks; a server that sends more than this is broken.
 MAX_BLOCKS = 4096
 
 EndsWith = Literal["message_stop", "stop_reason"]
@@ -125,14 +125,14 @@ class AnthropicResponseReader:
             elif not isinstance(message.get("content"), list | str):
                 self._violate("the answer has no content")
             else:
-                self._take_message({"stop_reason": "end_turn"} | _without_null(message), out)
+                self._take_message(message | {"stop_reason": message.get("stop_reason") or "end_turn"}, out)
         except (NotDecodable, RecursionError) as exc:
             self._violate(f"the answer is not a message: {exc}")
         self.ended = True
         return out
 
     def feed_end(self) -> list[StreamEvent]:
-        """Take note that the event stream has ended; a last event without its blank line counts if it is whole."""
+        """Handle the end of the event stream; a last event without its blank line counts if it is complete."""
         out: list[StreamEvent] = []
         for sse in () if self.ended else self._sse.feed_end():
             if sse.event == "error" or lenient.is_json(sse.data):
@@ -161,7 +161,7 @@ class AnthropicResponseReader:
             self._stop_message(out)
         elif kind == "error" or event.error or sse.event == "error":
             self._fail(event.error or lenient.scrubbed(lenient.decode_object(data)), event.request_id)
-        # `ping`, and the kinds that are still to be invented, say nothing about the answer.
+        # `ping` and unknown kinds of events are ignored.
 
     def _last_open(self) -> int:
         return max(self._open, default=-1)
@@ -169,14 +169,14 @@ class AnthropicResponseReader:
     def _take_delta(self, index: int, delta: _Delta, data: bytes, out: list[StreamEvent]) -> None:
         kind = delta.type
         if kind == "text_delta":
-            self._say(delta.text or "", out)
+            self._add_text(delta.text or "", out)
         elif kind == "input_json_delta":
             self._take_input(index, delta.partial_json or "", out)
         elif kind == "thinking_delta":
             thought = delta.thinking or ""
             if index in self._kept:
                 self._kept[index].append("thinking", thought)
-            self._think(thought, out)
+            self._add_reasoning(thought, out)
         elif index in self._kept:
             if kind == "signature_delta":
                 self._kept[index].append("signature", delta.signature or "")
@@ -202,9 +202,9 @@ class AnthropicResponseReader:
         kind = block.get("type")
         self._open[index] = kind = kind if isinstance(kind, str) else ""
         if kind == "text" or not kind:
-            # Each block of text is a part of its own, so that it goes back as it came.
+            # Each block of text is a part of its own, so that it is sent back unchanged.
             self.answer.close_text()
-            self._say(lenient.any_text(block.get("text")), out)
+            self._add_text(lenient.as_text(block.get("text"), of="a text") or "", out)
             for citation in block.get("citations") or ():
                 self._cite(citation)
         elif kind == "tool_use":
@@ -213,7 +213,7 @@ class AnthropicResponseReader:
             self.answer.close_text()
             self._kept[index] = KeptBlock(block)
             if kind == "thinking":
-                self._think(lenient.any_text(block.get("thinking")), out)
+                self._add_reasoning(lenient.any_text(block.get("thinking")), out)
 
     def _start_call(self, index: int, block: Mapping[str, Any], out: list[StreamEvent]) -> None:
         given = block.get("input")
@@ -222,7 +222,7 @@ class AnthropicResponseReader:
                 index=index,
                 id=str(block.get("id") or ""),
                 name=str(block.get("name") or ""),
-                # In a stream it is nearly always empty, and comes in pieces.
+                # In a stream it is nearly always empty, and the deltas have the arguments.
                 arguments=as_text(given) if given else "",
             )
         except TooManyCalls as exc:
@@ -237,12 +237,12 @@ class AnthropicResponseReader:
         if self._of_calls and calls:
             yield opaque(CALLS, {calls[position].id: more for position, more in self._of_calls.items()})
 
-    def _say(self, text: str, out: list[StreamEvent]) -> None:
+    def _add_text(self, text: str, out: list[StreamEvent]) -> None:
         if text:
             self.answer.text.write(text)
             out.append(TextDelta(text))
 
-    def _think(self, thought: str, out: list[StreamEvent]) -> None:
+    def _add_reasoning(self, thought: str, out: list[StreamEvent]) -> None:
         if thought:
             self.answer.reasoning.write(thought)
             out.append(ReasoningDelta(thought))
@@ -261,9 +261,10 @@ class AnthropicResponseReader:
             self.answer.kept += len(msgspec.json.encode(raw))
 
     def _stop_block(self, index: int, out: list[StreamEvent]) -> None:
-        self._say(self._halves.rest("text"), out)
-        self._think(self._halves.rest("thinking"), out)
-        self._open.pop(index, None)
+        self._add_text(self._halves.rest("text"), out)
+        self._add_reasoning(self._halves.rest("thinking"), out)
+        if self._open.pop(index, None) == "tool_use":
+            out.extend(self.answer.calls.seal_at(index))
         kept = self._kept.pop(index, None)
         if kept is not None:
             self.answer.keep(opaque(DIALECT, kept.closed()), kept.size)
@@ -296,11 +297,11 @@ class AnthropicResponseReader:
 
     def _start_message(self, message: Mapping[str, Any], out: list[StreamEvent]) -> None:
         if self._started:
-            # The server begins again, for example behind a gateway that fell over to another one: never join the two.
+            # The server starts again, for example behind a gateway that failed over: the two answers are never joined.
             shown = self.answer.shown()
             self._begin(self.answer.again())
             if shown is not None:
-                out.append(Reset(shown, InvalidResponse("the provider began its answer again")))
+                out.append(Reset(shown, InvalidResponse("the provider restarted its answer")))
         self._started = True
         self._take_message(message, out)
 
@@ -315,7 +316,7 @@ class AnthropicResponseReader:
         if isinstance(content, str):
             content = [{"type": "text", "text": content}]
         for block in lenient.as_objects(content, of="the content"):
-            # Behind every index that the stream may use itself.
+            # Above every index that the stream itself uses.
             index = MAX_BLOCKS + self._blocks
             self._start_block(index, block, out)
             self._stop_block(index, out)
@@ -346,7 +347,7 @@ class AnthropicResponseReader:
         self.violation = "" if self.finished else how
         self.ended = True
 
-    # --- the second reading -----------------------------------------------------------------------------
+    # --- lenient reading -----------------------------------------------------------------------------
 
     def _take_undecodable(self, sse: ServerSentEvent, out: list[StreamEvent]) -> None:
         data = sse.data.strip()

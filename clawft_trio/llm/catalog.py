@@ -1,7 +1,7 @@
-"""The providers known by name: where they are, which variable holds their key, and what is odd about them.
+"""The catalog of providers: base URLs, environment variables of their keys, quirks.
 
 All of it is data. A model is `provider/model`, split at the first `/`: `openrouter/anthropic/claude-sonnet-4.5` is the
-model `anthropic/claude-sonnet-4.5` of OpenRouter. What is not known by name is an error, never sent elsewhere.
+model `anthropic/claude-sonnet-4.5` of OpenRouter. An unknown name is an error; no request is sent elsewhere.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _local(base_url: str, quirks: Quirks | None = None) -> KnownProvider:
     return KnownProvider(base_url=base_url, key_variables=("LOCAL_LLM_API_KEY",), quirks=quirks or Quirks(), local=True)
 
 
-# Ollama was seen to leave the finish reason of whole answers empty; `[DONE]` it sends only at the end.
+# Ollama sometimes sends complete answers without a finish reason; it sends `[DONE]` only at the end.
 _OLLAMA = _local("http://localhost:11434/v1", Quirks(ends_with="done", think_tags=True))
 
 # Without a parser for the model's reasoning, these leave it in the text.
@@ -178,7 +178,7 @@ def find_key(name: str, spec: KnownProvider, environ: Mapping[str, str] | None =
     Raises:
       MissingKey: there is none and one is needed; the message names the variable to set.
     """
-    # Not a default: rendered signatures show defaults, and these are everybody's keys.
+    # Not a default argument: documentation tools render defaults, and the environment holds keys.
     environ = os.environ if environ is None else environ
     for variable in spec.key_variables:
         key = environ.get(variable, "").strip()
@@ -249,7 +249,7 @@ def provider_named(
 
     Raises:
       NotConfigured: the name is unknown, or there is no key or address; before anything is sent.
-      InvalidData: *rules* holds what is no rule.
+      InvalidData: *rules* has a key that is no rule.
     """
     spec = known_provider(name, known)
     # A signed request needs no key.
@@ -313,7 +313,7 @@ _AZURE = re.compile(r"https://[^/]+\.(openai|cognitiveservices|services\.ai)\.az
 
 
 def vendor_of(provider: Provider) -> str:
-    """The catalog's name of the vendor that *provider* reaches, whatever it is called and wrapped in; or empty."""
+    """The catalog's name of the vendor that *provider* reaches, under any name and through wrappers; or empty."""
     inner: object = provider
     while inner is not None and not isinstance(inner, HttpProvider):
         inner = getattr(inner, "provider", None)

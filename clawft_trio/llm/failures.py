@@ -1,7 +1,7 @@
-"""What a failed answer means: status, headers and typed codes to the tree of errors, by table.
+"""Maps status, headers and typed codes of failed answers to the error classes, by table.
 
-Both dialects share the tables, because gateways speak one and relay the codes of the other. What a message says is
-for people and decides nothing.
+The dialects share the tables, because gateways use one dialect and relay the codes of another. The text of a message
+is shown to people and decides nothing.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from clawft_trio.retry_hints import (
 
 CODES: Mapping[str, type[ProviderError]] = MappingProxyType(
     {
-        # OpenAI, and everybody who took over its codes
+        # OpenAI, and the vendors that use its codes
         "insufficient_quota": QuotaExhausted,
         "billing_hard_limit_reached": QuotaExhausted,
         "billing_not_active": QuotaExhausted,
@@ -79,9 +79,9 @@ CODES: Mapping[str, type[ProviderError]] = MappingProxyType(
         "image_content_policy_violation": ContentFiltered,
     }
 )
-"""Codes that say more than the status they come with, and therefore come first."""
+"""Codes that are more specific than the status, and therefore come first."""
 
-# Groq answers 413 with this code when one request alone is over the tokens a minute: no wait makes it fit.
+# Groq answers 413 with this code when one request alone exceeds the tokens a minute: waiting does not help.
 STATUS_AND_CODE: Mapping[tuple[int, str], type[ProviderError]] = MappingProxyType(
     {(413, "rate_limit_exceeded"): ContextLengthExceeded}
 )
@@ -92,7 +92,7 @@ STATUSES: Mapping[int, type[ProviderError]] = MappingProxyType(
         402: QuotaExhausted,
         403: AuthFailed,
         404: ModelNotFound,
-        # The server gave up on something that may work in a moment.
+        # The server gave up; the same request may succeed later.
         408: ServerError,
         409: ServerError,
         410: ModelNotFound,
@@ -126,9 +126,9 @@ TYPES: Mapping[str, type[ProviderError]] = MappingProxyType(
 
 @attrs.frozen(kw_only=True)
 class ProviderErrorBody:
-    """What a provider said about its failure, in whichever shape it said it."""
+    """The error object of a provider, in any of the known shapes."""
 
-    #: for people
+    #: the text of the error, for people
     message: str = ""
     #: the codes and types in it, the most specific first
     codes: tuple[str, ...] = ()
@@ -145,7 +145,7 @@ class ProviderErrorBody:
 
     @classmethod
     def parse(cls, body: bytes | str) -> ProviderErrorBody:
-        """Read an error body; one that holds no error object gives an empty one."""
+        """Parse an error body; without an error object in it the result is empty."""
         try:
             return cls.of(msgspec.json.decode(body))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -174,7 +174,7 @@ class ProviderErrorBody:
 def _innermost(outer: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
     """The error object inside *outer*, and the message that stands in place of one.
 
-    Gateways put the error of the provider into their own, as an object or as JSON text.
+    Gateways wrap the provider's error in their own, as an object or as JSON text.
     """
     error: Mapping[str, Any] = outer
     for _ in range(_DEPTH):
@@ -220,7 +220,7 @@ def _message(error: Mapping[str, Any]) -> str:
 def _is_bare(outer: Mapping[str, Any]) -> bool:
     """Whether *outer* is itself an error object: vLLM and others do not wrap theirs.
 
-    `{"detail": …}` is what web frameworks answer where nothing is served, and no error of a model API.
+    `{"detail": …}` is the answer of web frameworks for unknown paths, and no error of a model API.
     """
     return (
         outer.get("object") == "error"
@@ -257,7 +257,7 @@ def _codes(error: Mapping[str, Any]) -> Iterator[str]:
         details.get("error_code") if isinstance(details, dict) else None,
         error.get("code"),
         metadata.get("error_type") if isinstance(metadata, dict) else None,
-        # OpenRouter marks what its moderation stopped by this field and nothing else.
+        # This field is OpenRouter's only mark of a request that its moderation refused.
         "content_filter" if isinstance(metadata, dict) and "flagged_input" in metadata else None,
         error.get("error_type"),
         error.get("error_code"),
@@ -299,14 +299,14 @@ def request_id(headers: Mapping[str, str]) -> str | None:
     return next((headers[name] for name in names if name in headers), None)
 
 
-# --- the verdict -------------------------------------------------------------------------------------
+# --- classification -------------------------------------------------------------------------------------
 
 
 def classify(error: ProviderErrorBody, status: int | None) -> type[ProviderError]:
     """The class of error that *status* and the typed codes mean.
 
-    A code of `STATUS_AND_CODE` or `CODES` comes first, then the status, then `TYPES`. What nothing is known about
-    is the server's failure.
+    A code of `STATUS_AND_CODE` or `CODES` comes first, then the status, then `TYPES`. Everything unknown
+    is a `ServerError`.
     """
     for code in error.codes:
         known = STATUS_AND_CODE.get((status or 0, code)) or CODES.get(code)
@@ -328,7 +328,7 @@ def by_status(status: int) -> type[ProviderError]:
 
 @attrs.frozen(kw_only=True)
 class Failures:
-    """How one provider's failures are read."""
+    """Makes errors of one provider's failed answers."""
 
     provider: str
     retryable_statuses: frozenset[int] = RETRYABLE_STATUSES
@@ -348,11 +348,11 @@ class Failures:
 
         Args:
           status: of the response.
-          headers: with names in lower case, or a mapping that does not mind.
+          headers: with names in lower case, or a case-insensitive mapping.
           body: as much of it as was read.
           model: that was asked for.
-          secret: what must not be repeated, should the body hold it: one value or several.
-          request: method and URL, for a server that has no such API there.
+          secret: one value or several, masked in every text of the error.
+          request: method and URL, named when the server has no such API there.
         """
         secret = secret if isinstance(secret, str) else tuple(secret)
         error = ProviderErrorBody.parse(body)
@@ -386,7 +386,7 @@ class Failures:
         secret: str | Iterable[str] = "",
         partial: ChatResponse | None = None,
     ) -> ProviderError:
-        """The error that arrived as an event inside a response that had begun with success."""
+        """The error for an error event in a response with a success status."""
         secret = secret if isinstance(secret, str) else tuple(secret)
         error = ProviderErrorBody.of(data)
         cls = classify(error, error.status)
@@ -403,12 +403,12 @@ class Failures:
         return _named_window(failure, error)
 
     def _retryable(self, cls: type[ProviderError], status: int | None, headers: Mapping[str, str]) -> bool:
-        told = _SHOULD_RETRY.get(headers.get("x-should-retry", ""))
-        if told is not None:
-            return told
+        asked = _SHOULD_RETRY.get(headers.get("x-should-retry", ""))
+        if asked is not None:
+            return asked
         if status is not None and cls is by_status(status):
             return status in self.retryable_statuses
-        # A code said something else than the status: then the list of statuses does not apply.
+        # A code was more specific than the status: then the list of statuses does not apply.
         return cls.retryable
 
 

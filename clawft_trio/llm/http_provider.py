@@ -1,4 +1,4 @@
-"""A model behind HTTP, whatever it speaks."""
+"""A model behind HTTP, in any dialect."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from clawft_trio.retry_hints import Now
 
 
 class HttpProvider:
-    """What `OpenAICompatible` and `Anthropic` have in common: a `chat.Provider` to be used in an `async with`."""
+    """What `OpenAICompatible` and `Anthropic` have in common: a `chat.Provider`, used in an `async with`."""
 
     #: for strategies: the record of each attempt is kept here
     keeps_records = True
@@ -62,7 +62,7 @@ class HttpProvider:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close all connections. Calls under way fail.
+        """Close all connections. Running calls fail.
 
         Cancellation: they are closed nevertheless.
         """
@@ -70,7 +70,7 @@ class HttpProvider:
 
     @property
     def name(self) -> str:
-        """What it is called in logs, errors and targets."""
+        """Its name in logs, errors and targets."""
         return self._exchange.name
 
     @property
@@ -79,17 +79,17 @@ class HttpProvider:
         return self._http.base_url
 
     def statistics(self) -> EndpointStatistics:
-        """What its connections are doing, now."""
+        """The current statistics of its connections."""
         return self._http.statistics()
 
     async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
-        """Answer *request*, telling `call.emit` what is seen as it comes.
+        """Answer *request*, passing events to `call.emit` as they arrive.
 
-        Asks once. Retries are for whoever calls it.
+        Sends one request; it never retries.
 
         Raises:
-          ProviderError: there is no answer, or no evidence that it is whole; `partial` is what had come.
-          AddressRefused: the address policy does not let the server be reached.
+          ProviderError: there is no answer, or no evidence that it is whole; `partial` is what had arrived.
+          AddressRefused: the address policy forbids the server's address.
           trio.ClosedResourceError: it was closed.
 
         Cancellation: the connection is closed and nothing is left behind; the attempt is on record.
@@ -97,11 +97,11 @@ class HttpProvider:
         return await self._exchange.complete(request, call)
 
     async def list_models(self) -> tuple[str, ...]:
-        """The models that it lists, as it calls them. Asked once, by a GET that costs nothing.
+        """The names of the models that the provider lists. One GET request, free of charge.
 
         Raises:
           ProviderError: it was not reached, refuses the key, or has no such list.
-          AddressRefused: the address policy does not let the server be reached.
+          AddressRefused: the address policy forbids the server's address.
           trio.ClosedResourceError: it was closed.
 
         Cancellation: the connection is closed.

@@ -79,9 +79,9 @@ def _scrubbed(value: Any) -> Any:
 
 
 class SurrogateJoiner:
-    """Joins surrogate pairs whose halves came in two deltas.
+    """Joins surrogate pairs that were split over two deltas.
 
-    The first half is kept back until the next text of the same key; what stays alone becomes U+FFFD.
+    The first half is held back until the next text of the same key; an unpaired half becomes U+FFFD.
     """
 
     __slots__ = ("held",)

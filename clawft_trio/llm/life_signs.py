@@ -1,7 +1,7 @@
 """Signs of life in the bytes of a stream that completed no event, without I/O.
 
 A model that thinks with its reasoning hidden sends little: the start of a block, empty deltas, a signature. These show
-that it works. Pings, comments and empty `data:` lines come from the server in front of it and show nothing.
+progress. Pings, comments and empty `data:` lines come from the server in front of it and show no progress.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 
 from clawft_trio.chat import LifeSign
 
-# A key may be split over two reads: so much is kept of the one before.
+# A key may be split over two reads: this much of the previous read is kept.
 _TAIL = 64
 
 _THINKING = re.compile(
@@ -26,7 +26,7 @@ _SIGNS: tuple[tuple[re.Pattern[bytes], LifeSign], ...] = ((_THINKING, "thinking"
 
 
 class LifeSigns:
-    """Finds signs of life in what did not become an event."""
+    """Finds signs of life in bytes that completed no event."""
 
     __slots__ = ("_tail",)
 

@@ -1,4 +1,4 @@
-"""One attempt at one model over HTTP: what the dialects have in common."""
+"""One attempt at one model over HTTP: the part common to all dialects."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ from clawft_trio.observe.events import AttemptEnded, AttemptStarted, Noted, Requ
 from clawft_trio.retry_hints import rate_limits
 
 Sign: TypeAlias = Callable[[str, str, bytes], Mapping[str, str] | Awaitable[Mapping[str, str]]]
-"""Signs a request: gets its method, URL and body, and returns headers that go over all others."""
+"""Signs a request: gets its method, URL and body, and returns headers that override all others."""
 
 ApiKey: TypeAlias = str | Callable[[], str | Awaitable[str]] | None
-"""A key, something that gives the current one, or None where none is needed."""
+"""A key, a callable that returns the current one, or None where none is needed."""
 
-# Of an error page as much as any real error object needs, and of a list of models more than there are.
+# Most bytes read of an error page (more than any real error object has) and of a list of models.
 _MAX_ERROR = 64 * 1024
 _MAX_LIST = 32 * 1024 * 1024
 
@@ -65,18 +65,18 @@ _BLANK = b" \t\r\n\xef\xbb\xbf"
 # First bytes of an event stream: of `data`, `event`, `error`, `id`, `retry` and a comment; or there is none.
 _STREAM = frozenset({b"d", b"e", b"i", b"r", b":", b""})
 
-# Seconds for the page behind an error status: what it means is mostly known without it.
+# Seconds for the body of an error status; the status alone mostly decides the error.
 _ERROR_PAGE = 5.0
 
 _USUAL_FIRST_BYTE = Clocks().first_byte or math.inf
 
-# After the last word of its protocol a server ends the body at once or has no mind to; only an ended body leaves
+# Seconds. After the last event of its protocol a server ends the body at once or not at all; only an ended body leaves
 # the connection for the next call.
 _DRAIN = 0.05
 
 
 class HttpOptions(TypedDict, total=False):
-    """How a provider is reached; what each means, `HttpEndpoint` says."""
+    """Options of the connection to a provider, documented at `HttpEndpoint`."""
 
     connections: int
     max_queue: int | None
@@ -91,7 +91,7 @@ class HttpOptions(TypedDict, total=False):
 
 
 class Dialect(Protocol):
-    """How a family of servers is spoken to."""
+    """The requests and responses of a family of servers."""
 
     @property
     def vendor(self) -> VendorRules:
@@ -116,13 +116,13 @@ class Dialect(Protocol):
         ...
 
     def reading(self, request: ChatRequest, model: str) -> ResponseReader:
-        """What reads the answer."""
+        """The reader of the answer."""
         ...
 
 
 @attrs.frozen(kw_only=True)
 class ModelEndpoint:
-    """Asks one provider, once for each call, and never again by itself."""
+    """Sends one request per call to one provider; it never retries."""
 
     name: str
     http: HttpEndpoint
@@ -130,7 +130,7 @@ class ModelEndpoint:
     failures: Failures
     model: str = ""
     api_key: ApiKey = attrs.field(default=None, repr=False)
-    #: the name of the variable that a missing key should be put into
+    #: the environment variable that an error about a missing key names
     key_variable: str = ""
     #: the clocks of the endpoint
     clocks: Clocks = Clocks()
@@ -145,7 +145,7 @@ class ModelEndpoint:
         return Conformer(self.dialect.vendor)
 
     async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
-        """Answer *request*, leave the record of the attempt in `call.log` and tell `call.observer` of it.
+        """Answer *request*, add the record of the attempt to `call.log` and report it to `call.observer`.
 
         When a 400 names an optional parameter, the model's later requests are sent without it, and this one is sent
         once more.
@@ -178,7 +178,7 @@ class ModelEndpoint:
         return await self._ask(conformed, self.refused.without(model, body), model, call)
 
     async def _ask(self, conformed: Conformed, body: Mapping[str, Any], model: str, call: Call) -> ChatResponse:
-        """One attempt, on record."""
+        """One attempt with its record."""
         target = f"{self.name}/{model}"
         call.observer(AttemptStarted(target=target, call_id=call.id, turn_id=call.turn_id))
         try:
@@ -244,16 +244,16 @@ class ModelEndpoint:
             "POST", path, content=body, headers=headers, clocks=clocks, attempt=attempt
         ) as response:
             secrets = (key, *response.secrets)
-            conversation = _Conversation(self, response, reading, call, attempt, model, request, secrets, conformed)
+            exchange = _Exchange(self, response, reading, call, attempt, model, request, secrets, conformed)
             if call.limits is not unobserved:
                 call.limits(rate_limits(response.headers, self.failures.now))
             if quiet and response.content_type == "text/event-stream":
-                # From here on the answer itself shows how it goes.
+                # From here on the events of the answer show its progress.
                 call.pulse("alive", 0.0)
-            return await conversation.read()
+            return await exchange.read()
 
     def _quiet_before_headers(self, *, streamed: bool) -> float:
-        """Seconds for which silence after admission means nothing, by this endpoint's own clocks."""
+        """Seconds of silence after admission that are normal for this endpoint."""
         if not streamed:
             return math.inf
         # A longer clock than the usual one is set for servers that load a model first.
@@ -272,7 +272,7 @@ class ModelEndpoint:
 
 
 class _Model(msgspec.Struct):
-    """One model of a listing; both dialects name it so."""
+    """One model of a listing, the same in all dialects."""
 
     id: str
 
@@ -286,7 +286,7 @@ _listing = msgspec.json.Decoder(_Listing)
 
 @contextmanager
 def _bare_cancellation() -> Iterator[None]:
-    # trio connects in a nursery of its own, and what is cancelled there comes as a group of cancellations.
+    # trio connects in a nursery of its own; a cancellation there is raised as a group.
     try:
         yield
     except BaseExceptionGroup as group:
@@ -296,10 +296,10 @@ def _bare_cancellation() -> Iterator[None]:
 
 
 @attrs.define
-class _Conversation:
+class _Exchange:
     """One response being read."""
 
-    exchange: ModelEndpoint
+    endpoint: ModelEndpoint
     response: HttpResponse
     reading: ResponseReader
     call: Call
@@ -311,7 +311,7 @@ class _Conversation:
 
     async def read(self) -> ChatResponse:
         if not 200 <= self.response.status < 300:
-            raise self.exchange.failures.of_response(
+            raise self.endpoint.failures.of_response(
                 status=self.response.status,
                 headers=self.response.headers,
                 body=await self._page(),
@@ -325,19 +325,19 @@ class _Conversation:
             exc.partial = exc.partial or self.reading.answer.partial()
             raise
         finally:
-            self._note_problem()
+            self._report_usage_problem()
         return await self._conclude()
 
-    def _note_problem(self) -> None:
-        """Tell observers what is wrong with the reported usage."""
+    def _report_usage_problem(self) -> None:
+        """Report to observers what is wrong with the reported usage."""
         problem = self.reading.answer.usage_problem
         if problem:
             counted = "does not add up" if self.reading.answer.usage else "is refused, and the answer is estimated"
             self.call.observer(
                 Noted(
                     room="llm",
-                    what=f"the usage that {self.exchange.name} reports {counted}",
-                    details={"provider": self.exchange.name, "model": self.model, "problem": problem},
+                    what=f"the usage that {self.endpoint.name} reports {counted}",
+                    details={"provider": self.endpoint.name, "model": self.model, "problem": problem},
                     call_id=self.call.id,
                     turn_id=self.call.turn_id,
                 )
@@ -346,7 +346,7 @@ class _Conversation:
     async def _receive(self) -> None:
         if self.response.content_type == "text/html":
             raise self._invalid("the answer is a web page", body=await self._page())
-        # What was asked for, what a server makes of it and how it labels that are three things: the first byte tells.
+        # The server may ignore the `stream` option and send a wrong content type: the first byte decides.
         chunks = aiter(self.response.chunks())
         # In a list, so that the reading below can take it and no frame keeps it for the length of the stream.
         begun = [await self._beginning(chunks)]
@@ -367,7 +367,7 @@ class _Conversation:
         return begun
 
     async def _read_whole(self, head: bytes, chunks: AsyncIterator[bytes]) -> None:
-        limit = self.exchange.max_answer
+        limit = self.endpoint.max_answer
         body = bytearray(head)
         async for data in chunks:
             body += data
@@ -386,14 +386,14 @@ class _Conversation:
         return b""
 
     async def _stream(self, begun: list[bytes], chunks: AsyncIterator[bytes]) -> None:
-        reading, limit, signs = self.reading, self.exchange.max_answer, LifeSigns()
+        reading, limit, signs = self.reading, self.endpoint.max_answer, LifeSigns()
         data: bytes | None = begun.pop()
         while data is not None:
             events = reading.feed(data)
             if events:
                 await self._show(events)
             elif sign := signs.of(data):
-                self.call.pulse(sign, self.exchange.clocks.thinking or math.inf)
+                self.call.pulse(sign, self.endpoint.clocks.thinking or math.inf)
             if reading.finished or reading.ended:
                 break
             if reading.answer.size > limit:
@@ -406,7 +406,7 @@ class _Conversation:
 
     async def _late_events(self, chunks: AsyncIterator[bytes], limit: float) -> list[StreamEvent] | None:
         """What comes within *limit* seconds; None at the end, and when it takes longer."""
-        # The answer is whole: what breaks now has cost its usage at most.
+        # The answer is complete: a failure now loses its usage at most.
         with suppress(ProviderError), trio.move_on_after(limit):
             data = await anext(chunks, None)
             if data is not None:
@@ -414,8 +414,8 @@ class _Conversation:
         return None
 
     async def _linger(self, chunks: AsyncIterator[bytes]) -> None:
-        # Only the waiting for the server counts: the consumer may take its time with what has come.
-        left = self.exchange.clocks.linger
+        # Only the wait for the server counts, not the time that the consumer takes.
+        left = self.endpoint.clocks.linger
         while left > 0:
             left = min(left, _DRAIN) if self.reading.ended else left
             started = trio.current_time()
@@ -424,11 +424,11 @@ class _Conversation:
                 return
             left -= trio.current_time() - started
             if any(isinstance(event, CONTENT) for event in events):
-                # The mark came too early, as from servers that put it on every chunk: more may follow.
-                left = self.exchange.clocks.linger
+                # The finish reason came too early (some servers send it with every chunk): more may follow.
+                left = self.endpoint.clocks.linger
             await self._show(events)
 
-    # On purpose without a checkpoint of its own: the read that brought the events was one.
+    # Without a checkpoint of its own: the read before it was one.
     async def _show(self, events: list[StreamEvent]) -> None:
         answer, attempt = self.reading.answer, self.attempt
         if answer.usage is not attempt.usage:
@@ -445,7 +445,7 @@ class _Conversation:
     async def _conclude(self) -> ChatResponse:
         reading, answer = self.reading, self.reading.answer
         if reading.error is not None:
-            raise self.exchange.failures.of_event(
+            raise self.endpoint.failures.of_event(
                 reading.error,
                 headers=self.response.headers,
                 model=self.model,

@@ -1,4 +1,4 @@
-"""Any server that speaks the OpenAI-compatible dialect, which is nearly every server."""
+"""A provider for servers with an OpenAI-compatible API."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from clawft_trio.llm.openai_request import Quirks, request_body
 from clawft_trio.llm.openai_response import OpenAIResponseReader
 from clawft_trio.llm.response_builder import MAX_ANSWER, ResponseBuilder
 from clawft_trio.llm.responses import ResponsesDialect
-from clawft_trio.llm.responses_response import ResponsesReading
+from clawft_trio.llm.responses_response import ResponsesResponseReader
 from clawft_trio.llm.tool_calls import ids_in
 from clawft_trio.llm.vendors import OPENAI_FAMILIES, PLAIN, RESPONSES
 from clawft_trio.retry_hints import RETRYABLE_STATUSES, Now, utc_now
@@ -43,7 +43,7 @@ class Azure:
         return f"/openai/deployments/{deployment}/chat/completions?api-version={quote(self.api_version, safe='')}"
 
     def headers(self, key: str) -> Mapping[str, str]:
-        """The headers that carry *key*; a token of Entra ID, which is a JWT, goes where tokens go."""
+        """The headers that carry *key*; a token of Entra ID, which is a JWT, goes into `Authorization`."""
         if key.startswith("eyJ") and key.count(".") == 2:
             return {"authorization": f"Bearer {key}"}
         return {"api-key": key} if key else {}
@@ -87,7 +87,7 @@ class _OpenAI:
     def _quirks(self, model: str) -> Quirks:
         return self.model_quirks.get(model, self.quirks)
 
-    def reading(self, request: ChatRequest, model: str) -> OpenAIResponseReader | ResponsesReading:
+    def reading(self, request: ChatRequest, model: str) -> OpenAIResponseReader | ResponsesResponseReader:
         if _matches(model, self.responses_models):
             return self._responses.reading(request, model)
         answer = ResponseBuilder(provider=self.name, model=model, taken_ids=ids_in(request))
@@ -98,7 +98,7 @@ class _OpenAI:
 
 
 def _returning(accepts: VendorRules, quirks: Quirks) -> VendorRules:
-    """*accepts*, and besides what *quirks* says the server wants to see again."""
+    """*accepts* with the fields that the server requires back by *quirks*."""
     common = accepts.common
     opaque = tuple(dict.fromkeys((*common.opaque, *map(dialect_of, quirks.returns))))
     stand_in = common.reasoning_stand_in
@@ -112,14 +112,14 @@ def _returning(accepts: VendorRules, quirks: Quirks) -> VendorRules:
 
 @attrs.frozen
 class _ByApi(VendorRules):
-    """The rules of a vendor some of whose models are asked through the Responses API."""
+    """The rules of a vendor with models that are asked through the Responses API."""
 
     responses_models: tuple[str, ...] = attrs.field(default=(), kw_only=True)
 
     def of(self, model: str) -> Rules:
         if not _matches(model, self.responses_models):
             return super().of(model)
-        # What a user has put over the vendor's own families counts here, too.
+        # A user's additions to the vendor's own families apply here, too.
         own = tuple(family for family in self.families if family not in _OPENAI_FAMILIES)
         return VendorRules(RESPONSES.common, (*RESPONSES.families, *own)).of(model)
 
@@ -136,17 +136,17 @@ def _matches(model: str, patterns: Iterable[str]) -> bool:
 class OpenAICompatible(HttpProvider):
     """A provider: `POST {base_url}/chat/completions`, streamed or not.
 
-    An answer counts as whole when its finish reason has come; `Quirks.ends_with` names the servers for which
-    something else must do. It never retries: that is for whoever calls it.
+    An answer counts as whole when its finish reason has come; `Quirks.ends_with` is for servers that
+    send none. It never retries; the caller may.
 
         async with OpenAICompatible("groq", base_url="https://api.groq.com/openai/v1", api_key=key) as groq:
             response = await groq.complete(ChatRequest([Message.user("Hi")], model="llama-3.3-70b"), Call())
 
     Args:
-      name: what it is called in logs, errors and targets.
+      name: its name in logs, errors and targets.
       base_url: up to and including the version (`https://api.openai.com/v1`).
-      api_key: a key, something that gives the current one for each call, or None for a server that needs none.
-      model: what is asked when a request names no model.
+      api_key: a key, a callable that returns the current one for each call, or None where none is needed.
+      model: the model of requests that name none.
       headers: more headers for every request.
       quirks: where this server differs.
       accepts: what the server's models accept; requests are conformed to it.

@@ -1,8 +1,8 @@
-"""What some OpenAI-compatible servers insist on getting back with the next turn.
+"""Fields that some OpenAI-compatible servers require back with the next turn.
 
 DeepSeek and Moonshot refuse a conversation in which the thoughts before a tool call are missing, Gemini one without the
-signatures of its calls, and OpenRouter passes on what the models behind it need. Each of the three goes into the
-response as an `Opaque` block of a dialect of its own, and back only to servers that ask for that (`Quirks.returns`).
+signatures of its calls, and OpenRouter passes on what the models behind it need. Each of the three is kept in the
+response as an `Opaque` block of a dialect of its own, and sent back only to servers that require it (`Quirks.returns`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Extras:
     """The extras of one answer as they come in.
 
     Args:
-      wanted: which of them this server wants back; the others are dropped.
+      wanted: the extras that this server requires back; the others are dropped.
     """
 
     def __init__(self, wanted: Iterable[Extra] = ()) -> None:
@@ -59,7 +59,7 @@ class Extras:
             self._of_message = extra
 
     def blocks(self, reasoning: str, calls: tuple[ToolCall, ...]) -> Iterator[Opaque]:
-        """What has to go into the response."""
+        """The blocks to keep in the response."""
         if calls and "reasoning_content" in self._wanted:
             yield opaque(dialect_of("reasoning_content"), {"reasoning_content": reasoning})
         if self._details:

@@ -32,16 +32,16 @@ class Quirks:
     ends_with: EndsWith = attrs.field(default="finish_reason", validator=in_(get_args(EndsWith)))
     #: the name it has for the limit on output tokens
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    #: whether to ask for usage in streams; the few that refuse the question answer it unasked
+    #: whether to ask for usage in streams; the few that refuse this option send usage without it
     include_usage: bool = True
-    #: how it takes a schema for its answer; None where it takes none. Unless it is "json_schema", the model is told the
-    #: schema in words
+    #: how it takes a schema for its answer; None where it takes none. Unless it is "json_schema", the schema is also
+    #: written into the system message
     response_format: Literal["json_schema", "json_object"] | None = "json_schema"
     #: whether it takes a `prompt_cache_key`, by which requests that begin alike reach the same cache
     prompt_cache_key: bool = False
     #: whether it leaves reasoning in the text, between `<think>` and `</think>`
     think_tags: bool = False
-    #: what of its own answers it wants to see again
+    #: the fields of its own answers that it requires back
     returns: tuple[Extra, ...] = attrs.field(default=(), converter=_extras)
 
     def over(self, changes: Mapping[str, Any]) -> Quirks:
@@ -118,7 +118,7 @@ def _in_words(schema: JsonObject) -> str:
 
 
 def _thinking(request: ChatRequest, rules: Rules) -> dict[str, Any]:
-    """The fields that say how much to reason, in the vendor's own form."""
+    """The fields for reasoning effort and budget, in the vendor's own form."""
     effort, budget = request.reasoning_effort, request.thinking_budget
     write = _THINKING.get(rules.thinking)
     return {} if write is None or (effort is None and budget is None) else write(effort, budget)

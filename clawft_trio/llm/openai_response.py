@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from clawft_trio.chat import Citation, ReasoningDelta, StreamEvent, TextDelta
+from clawft_trio.chat import CALLS_MAY_RUN, Citation, ReasoningDelta, StreamEvent, TextDelta
 from clawft_trio.llm import lenient
 from clawft_trio.llm.lenient import NOT_JSON, NotDecodable, as_index
 from clawft_trio.llm.openai_extras import Extra, Extras
@@ -18,7 +18,7 @@ from clawft_trio.llm.usage import UsageReader, read_chat_usage
 from clawft_trio.net.sse import ServerSentEvent, SSEDecoder
 
 EndsWith = Literal["finish_reason", "done", "eof"]
-"""What proves that a stream was whole: a finish reason; or `[DONE]`, too; or even the mere end of the body."""
+"""What proves that a stream is complete: a finish reason; or also `[DONE]`; or also the end of the body."""
 
 DIALECT = "openai"
 
@@ -118,7 +118,7 @@ class OpenAIResponseReader:
         self._halves = lenient.SurrogateJoiner()
         self._usage = UsageReader(read_chat_usage, answer.provider)
         self._tags = ThinkTags() if think_tags else None
-        # Events whose envelope is still looked at: Azure's first one has neither id nor model.
+        # Number of events in which id and model are still looked for: Azure's first one has neither.
         self._unnamed = 4
         answer.blocks = self._extras.blocks
 
@@ -155,13 +155,13 @@ class OpenAIResponseReader:
             self._violate(f"the answer is not a chat completion: {exc}")
             return out
         if self.error is None and not self.violation and not self.finished:
-            # A document that parses is whole, also from servers that leave its finish reason empty.
+            # A document that parses is complete, also without a finish reason.
             self._finish("stop", out)
         self.ended = True
         return out
 
     def feed_end(self) -> list[StreamEvent]:
-        """Take note that the event stream has ended; a last event without its blank line counts if it is whole."""
+        """Handle the end of the event stream; a last event without its blank line counts if it is complete."""
         out: list[StreamEvent] = []
         for event in () if self.ended else self._sse.feed_end():
             if event.event == "error" or event.data.strip() == b"[DONE]" or lenient.is_json(event.data):
@@ -195,7 +195,7 @@ class OpenAIResponseReader:
 
     def _take(self, chunk: _Chunk, event: ServerSentEvent, out: list[StreamEvent]) -> None:
         if chunk.error:
-            # What failed may have been charged all the same.
+            # A failed answer may be charged, too.
             self._note_usage(chunk, out)
             self._fail({"error": chunk.error})
             return
@@ -205,7 +205,7 @@ class OpenAIResponseReader:
         if choices:
             choice = choices[0]
             if choice.index:
-                # Another one of several answers: one was asked for.
+                # Another one of several answers; one was requested.
                 choice = next((other for other in choices if not other.index), _Choice())
             delta = choice.delta or choice.message
             if delta is not None:
@@ -244,10 +244,12 @@ class OpenAIResponseReader:
     def _take_delta(self, delta: _Delta, out: list[StreamEvent]) -> None:
         thought = delta.reasoning_content or delta.reasoning
         if thought:
-            self._think(thought, out)
+            self._add_reasoning(thought, out)
         content = delta.content
         if content:
-            self._say(content if type(content) is str else self._text_of(content, out), out)
+            self._add_text(content if type(content) is str else self._text_of(content, out), out)
+        elif content is not None and not isinstance(content, str | list | dict):
+            raise NotDecodable(f"the content is of the type {type(content).__name__}")
         if delta.refusal:
             self._refused = True
             self.answer.refusal.append(delta.refusal)
@@ -256,7 +258,7 @@ class OpenAIResponseReader:
         if delta.tool_calls:
             self._take_tool_calls(delta.tool_calls, out)
         if delta.function_call is not None:
-            # The form that `tool_calls` has replaced: one call, without an id.
+            # The predecessor of `tool_calls`: one call, without an id.
             self._take_tool_calls([_ToolCall(index=0, function=delta.function_call)], out)
         if delta.reasoning_details or delta.annotations or delta.extra_content or delta.images or delta.audio:
             self._take_rare(delta)
@@ -300,15 +302,15 @@ class OpenAIResponseReader:
                     # About what one token with its alternatives takes.
                     self.answer.kept += 100 * len(tokens)
 
-    def _say(self, text: str, out: list[StreamEvent]) -> None:
+    def _add_text(self, text: str, out: list[StreamEvent]) -> None:
         if self._tags is not None:
             text, thought = self._tags.split(text)
-            self._think(thought, out)
+            self._add_reasoning(thought, out)
         if text:
             self.answer.text.write(text)
             out.append(TextDelta(text))
 
-    def _think(self, thought: str, out: list[StreamEvent]) -> None:
+    def _add_reasoning(self, thought: str, out: list[StreamEvent]) -> None:
         if thought:
             self.answer.reasoning.write(thought)
             out.append(ReasoningDelta(thought))
@@ -316,16 +318,16 @@ class OpenAIResponseReader:
     def _text_of(self, parts: Any, out: list[StreamEvent]) -> str:
         # Mistral's reasoning models send their content in parts, thoughts among them.
         texts: list[str] = []
-        for part in parts if isinstance(parts, list) else [parts]:
-            if isinstance(part, str):
-                texts.append(part)
-            if not isinstance(part, dict):
+        for item in parts if isinstance(parts, list) else [parts]:
+            if isinstance(item, str):
+                texts.append(item)
                 continue
-            text, thoughts = part.get("text"), part.get("thinking")
-            if isinstance(text, str):
+            part = lenient.as_object(item, of="a part of the content")
+            text, thoughts = lenient.as_text(part.get("text"), of="a text"), part.get("thinking")
+            if text:
                 texts.append(text)
             if thoughts:
-                self._think(lenient.any_text(thoughts), out)
+                self._add_reasoning(lenient.any_text(thoughts), out)
             if text is None and thoughts is None:
                 self._keep_raw("content", [part])
         return "".join(texts)
@@ -337,7 +339,7 @@ class OpenAIResponseReader:
             given = str(fragment.id) if fragment.id is not None else ""
             name, arguments = function.name or "", as_text(function.arguments)
             if not (given or name or arguments or fragment.extra_content):
-                # Snowflake sends an empty call with every answer; it is none.
+                # Snowflake sends an empty call with every answer; it is ignored.
                 continue
             try:
                 delta = self.answer.calls.add(
@@ -346,6 +348,7 @@ class OpenAIResponseReader:
             except TooManyCalls as exc:
                 self._violate(str(exc))
                 return
+            out.extend(self.answer.calls.seal_before(delta.index))
             out.append(delta)
             if fragment.extra_content is not None:
                 self._extras.note_call(delta.index, fragment.extra_content)
@@ -402,17 +405,19 @@ class OpenAIResponseReader:
         self._flush(out)
         self.answer.raw_finish_reason = word
         self.answer.finish_reason = "content_filter" if self._refused else meaning
+        if self.answer.finish_reason in CALLS_MAY_RUN:
+            out.extend(self.answer.calls.seal_all())
         self.finished = True
 
     def _flush(self, out: list[StreamEvent]) -> None:
-        """Show what was kept back in the hope of its other half."""
-        self._think(self._halves.rest("reasoning"), out)
+        """Emit the text that was held back for its other half."""
+        self._add_reasoning(self._halves.rest("reasoning"), out)
         rest = self._halves.rest("content")
         if rest:
-            self._say(rest, out)
+            self._add_text(rest, out)
         if self._tags is not None:
             text, thought = self._tags.rest()
-            self._think(thought, out)
+            self._add_reasoning(thought, out)
             if text:
                 self.answer.text.write(text)
                 out.append(TextDelta(text))
@@ -422,11 +427,11 @@ class OpenAIResponseReader:
         self.ended = True
 
     def _violate(self, how: str) -> None:
-        # Behind its terminal mark an answer is whole, and what is odd there can only cost the usage.
+        # After its terminal mark an answer is complete; an invalid event there can only lose the usage.
         self.violation = "" if self.finished else how
         self.ended = True
 
-    # --- the second reading -----------------------------------------------------------------------------
+    # --- lenient reading -----------------------------------------------------------------------------
 
     def _lenient(self, data: bytes) -> _Chunk:
         """The chunk in *data*, of which the typed decoder refused a part.

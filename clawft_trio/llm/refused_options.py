@@ -1,4 +1,4 @@
-"""Optional parameters that a target has refused, remembered: they are left out of its later requests."""
+"""Remembers optional parameters that a target has refused; its later requests are sent without them."""
 
 from __future__ import annotations
 

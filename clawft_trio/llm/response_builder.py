@@ -1,7 +1,7 @@
-"""One answer as it comes in, without I/O: what the dialects have in common.
+"""One answer while it arrives, without I/O: the part common to all dialects.
 
-A `ResponseReader` takes bytes and gives the events that they complete; how the bytes were cut makes no difference. It
-keeps the text and nothing for each piece of it.
+A `ResponseReader` takes bytes and returns the events that they complete, however the bytes were cut. It keeps the text
+and nothing per piece of it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MAX_ANSWER = 32 * 1024 * 1024
 """Characters of one answer: text, reasoning, tool arguments and kept blocks together."""
 
 PAUSED = "pause_turn"
-"""The provider stopped in the middle of its own tools; asked again with this answer in the history, it goes on."""
+"""The provider paused between its own tools; it continues when asked again with this answer in the history."""
 
 _OPENAI_WORDS: Mapping[str, str] = {
     "stop": "stop",
@@ -100,7 +100,7 @@ ANTHROPIC_FINISH_REASONS: Mapping[str, str] = MappingProxyType(
 
 
 def finish_word(value: Any) -> str:
-    """A finish reason as one word: some servers send an object with the word in it."""
+    """A finish reason as one word; some servers send an object with the word in it."""
     if isinstance(value, Mapping):
         value = next((value[name] for name in ("type", "reason", "finish_reason") if value.get(name)), None)
     if value is None or value == "":
@@ -172,7 +172,7 @@ class ResponseBuilder:
         self.details: dict[str, Any] = {}
         #: characters in `parts` and in whatever else a dialect keeps
         self.kept: int = 0
-        #: makes, of the reasoning and the calls, what the provider wants back and says nowhere in its content
+        #: makes the blocks that the provider requires back from the reasoning and the calls
         self.blocks: Callable[[str, tuple[ToolCall, ...]], Iterable[Opaque]] = _no_blocks
 
     @property
@@ -185,7 +185,7 @@ class ResponseBuilder:
         return ResponseBuilder(provider=self.provider, model=self.model, taken_ids=self._taken_ids)
 
     def shown(self) -> Discarded | None:
-        """What consumers have seen of it; None when they have seen nothing."""
+        """What consumers were shown of it; None when nothing was shown."""
         text = "".join(part.text for part in self.parts if isinstance(part, Text)) + self.text.getvalue()
         reasoning = self.reasoning.getvalue()
         return Discarded(text, reasoning=reasoning) if text or reasoning or self.calls else None
@@ -206,7 +206,7 @@ class ResponseBuilder:
             return []
         self.usage_problem = reading.problem
         if reading.usage is None:
-            # What is refused leaves nothing to count by; what says nothing changes nothing.
+            # Refused usage clears the count; missing usage does not change it.
             self.usage = None if reading.problem else self.usage
             return []
         if reading.usage == self.usage:
@@ -215,7 +215,7 @@ class ResponseBuilder:
         return [UsageReport(reading.usage)]
 
     def close_text(self) -> None:
-        """What comes next stands behind the text so far."""
+        """End the current part of text; later content comes after it."""
         text = self.text.getvalue()
         if text or self.citations:
             self.parts.append(Text(text, citations=tuple(self.citations)))
@@ -224,13 +224,13 @@ class ResponseBuilder:
             self.text = growing_text()
 
     def partial(self) -> ChatResponse:
-        """What has come, marked as incomplete."""
+        """The answer so far, marked as incomplete."""
         return self._response(INCOMPLETE, self.calls.calls(whole=False))
 
     def whole(self, finish_reason: str) -> ChatResponse:
-        """The answer, of which nothing is missing but what *finish_reason*, one of ours, says."""
+        """The complete answer; *finish_reason* is one of this package's words."""
         calls = self.calls.calls(whole=finish_reason not in CUT_SHORT)
-        # A forced tool call ends with `stop` at OpenAI and, whatever it was, at many others.
+        # A forced tool call ends with `stop` at OpenAI, and any tool call does at many others.
         return self._response("tool_calls" if calls and finish_reason == "stop" else finish_reason, calls)
 
     def _response(self, finish_reason: str, calls: tuple[ToolCall, ...]) -> ChatResponse:
@@ -253,21 +253,21 @@ class ResponseBuilder:
 
 
 def closing_events(response: ChatResponse) -> list[StreamEvent]:
-    """What is told once an answer is whole: the tool calls that may be executed."""
+    """The events at the end of a complete answer: the tool calls that may be executed."""
     return [*ready(response.tool_calls)] if response.finish_reason in CALLS_MAY_RUN else []
 
 
 class ResponseReader(Protocol):
-    """One answer in one dialect as it comes in."""
+    """Reads one answer in one dialect while it arrives."""
 
     answer: ResponseBuilder
-    #: the terminal mark has come: whatever follows is bookkeeping, and need not be waited for long
+    #: the terminal mark was received: only usage may follow, and is waited for briefly
     finished: bool
-    #: nothing may follow: the last word was said, or it went wrong
+    #: nothing may follow: the last event was received, or the answer failed
     ended: bool
     #: the error object that the provider sent in place of the rest
     error: Any
-    #: how the bytes break the protocol; empty while they do not
+    #: how the bytes break the protocol; empty while they are valid
     violation: str
 
     def feed(self, data: bytes) -> list[StreamEvent]:
@@ -279,7 +279,7 @@ class ResponseReader(Protocol):
         ...
 
     def feed_end(self) -> list[StreamEvent]:
-        """Take note that the event stream has ended; a last event without its blank line may still count."""
+        """Handle the end of the event stream; a last event without its blank line may still count."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""OpenAI's Responses API: its own items, events and errors."""
+"""A provider for OpenAI's Responses API, with its own items, events and errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clawft_trio.llm.http_provider import HttpProvider
 from clawft_trio.llm.model_endpoint import ApiKey, HttpOptions, Sign
 from clawft_trio.llm.response_builder import MAX_ANSWER, ResponseBuilder
 from clawft_trio.llm.responses_request import ResponsesOptions, request_body
-from clawft_trio.llm.responses_response import ResponsesReading
+from clawft_trio.llm.responses_response import ResponsesResponseReader
 from clawft_trio.llm.tool_calls import ids_in
 from clawft_trio.llm.vendors import RESPONSES
 from clawft_trio.retry_hints import RETRYABLE_STATUSES, Now, utc_now
@@ -44,10 +44,10 @@ class ResponsesDialect:
         """The body of a request, ready for JSON."""
         return request_body(request, model, self.options)
 
-    def reading(self, request: ChatRequest, model: str) -> ResponsesReading:
-        """What reads the answer."""
+    def reading(self, request: ChatRequest, model: str) -> ResponsesResponseReader:
+        """The reader of the answer."""
         answer = ResponseBuilder(provider=self.name, model=model, taken_ids=ids_in(request))
-        return ResponsesReading(answer, stateful=self.options.stateful)
+        return ResponsesResponseReader(answer, stateful=self.options.stateful)
 
 
 class OpenAIResponses(HttpProvider):
@@ -61,10 +61,10 @@ class OpenAIResponses(HttpProvider):
             response = await openai.complete(ChatRequest([Message.user("Hi")], model="gpt-5.1-codex"), Call())
 
     Args:
-      name: what it is called in logs, errors and targets.
+      name: its name in logs, errors and targets.
       base_url: up to and including the version.
-      api_key: a key, something that gives the current one for each call, or None for a server that needs none.
-      model: what is asked when a request names no model.
+      api_key: a key, a callable that returns the current one for each call, or None where none is needed.
+      model: the model of requests that name none.
       accepts: what its models accept.
       stateful: let the server store responses (`store: true`) and continue from the last one by `previous_response_id`.
       encrypted_reasoning: ask for reasoning in encrypted form, to send it back; None goes by the model's name.

@@ -21,7 +21,7 @@ from clawft_trio.llm.responses_response import DIALECT, STATE
 # The API refuses a smaller limit.
 _LEAST_OUTPUT = 16
 
-# OpenAI's models that reason, and therefore have reasoning to encrypt; the others refuse the question for it.
+# OpenAI's models that reason, and therefore have reasoning to encrypt; the others refuse the option.
 _REASONS = re.compile(r"(?:^|/)(?:o\d|gpt-[5-9]|codex|computer-use)(?!.*-chat)")
 
 
@@ -79,7 +79,7 @@ def request_body(request: ChatRequest, model: str, options: ResponsesOptions) ->
 
 
 def _tool(tool: ToolSpec) -> dict[str, Any]:
-    # Without `strict`, this API takes every schema for a strict one and refuses those that are not.
+    # Without `strict`, this API treats every schema as strict and refuses those that are not.
     return {
         "type": "function",
         "name": tool.name,
@@ -166,7 +166,7 @@ def _closed(item: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
 
 
 def _may_go_back(item: Mapping[str, Any]) -> bool:
-    """Reasoning goes back encrypted or in clear; its mere id means nothing to a server that has not stored it."""
+    """Reasoning is sent back encrypted or in clear; an id alone is unknown to a server that has not stored it."""
     return item.get("type") != "reasoning" or bool(item.get("encrypted_content") or item.get("content"))
 
 

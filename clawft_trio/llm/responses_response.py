@@ -13,7 +13,16 @@ from typing import Any
 
 import msgspec
 
-from clawft_trio.chat import Citation, ReasoningDelta, Reset, StreamEvent, TextDelta
+from clawft_trio.chat import (
+    Citation,
+    ReasoningDelta,
+    Reset,
+    StreamEvent,
+    Text,
+    TextDelta,
+    ToolCallDelta,
+    growing_text,
+)
 from clawft_trio.errors import InvalidResponse
 from clawft_trio.llm import lenient
 from clawft_trio.llm.lenient import NOT_JSON, NotDecodable, as_index
@@ -27,7 +36,7 @@ DIALECT = "responses"
 STATE = "responses:state"
 """The dialect of the block that holds `response_id`, for requests that continue from a stored response."""
 
-# An answer has some tens of items; this many is a server gone wrong.
+# An answer has some tens of items; a server that sends more than this is broken.
 MAX_ITEMS = 4096
 
 _INCOMPLETE: Mapping[str, str] = {
@@ -38,7 +47,7 @@ _INCOMPLETE: Mapping[str, str] = {
 }
 """Why a response is incomplete (`incomplete_details.reason`). What is not here is a failure of the provider."""
 
-# What a response repeats of its request, and what is read elsewhere. Everything else goes into `provider_details`.
+# Fields that repeat the request, and fields that are read elsewhere. All others are kept in `provider_details`.
 _READ = frozenset(
     {
         "id", "object", "model", "output", "output_text", "status", "error", "service_tier", "sequence_number", "type",
@@ -82,7 +91,7 @@ _ENDED = frozenset(
 
 
 class _Item:
-    """One output item whose deltas are arriving."""
+    """One output item while its deltas arrive."""
 
     __slots__ = ("citations", "done", "kind", "shown")
 
@@ -94,7 +103,7 @@ class _Item:
         self.done = False
 
 
-class ResponsesReading:
+class ResponsesResponseReader:
     """A `ResponseReader` of responses, streamed or not.
 
     Args:
@@ -117,7 +126,7 @@ class ResponsesReading:
         self._items: dict[int, _Item] = {}
         self._refused = False
         self._usage = UsageReader(read_responses_usage, answer.provider)
-        #: the item and the part that reasoning came from last: parts are paragraphs
+        #: the item and the part of the last reasoning: parts are paragraphs
         self._thinking: tuple[int, int | None] | None = None
 
     def feed(self, data: bytes) -> list[StreamEvent]:
@@ -150,7 +159,7 @@ class ResponsesReading:
         return out
 
     def feed_end(self) -> list[StreamEvent]:
-        """Take note that the event stream has ended; a last event without its blank line counts if it is whole."""
+        """Handle the end of the event stream; a last event without its blank line counts if it is complete."""
         out: list[StreamEvent] = []
         for sse in () if self.ended else self._sse.feed_end():
             if sse.event == "error" or lenient.is_json(sse.data):
@@ -190,7 +199,7 @@ class ResponsesReading:
             self._take_arguments(event, event.delta or "", out)
         elif kind in _REASONING:
             part = event.summary_index if event.summary_index is not None else event.content_index
-            self._think(event.delta or "", (self._place(event), part), out)
+            self._add_reasoning(event.delta or "", (self._place(event), part), out)
         elif kind == "response.refusal.delta":
             self._refuse(event.delta or "", self._item(event, "message"), out)
         elif kind == "response.function_call_arguments.done":
@@ -245,7 +254,7 @@ class ResponsesReading:
             item.shown += len(piece)
             out.append(self.answer.calls.add(index=self._place(event), id="", name="", arguments=piece))
 
-    def _say(self, text: str, out: list[StreamEvent]) -> None:
+    def _add_text(self, text: str, out: list[StreamEvent]) -> None:
         if text:
             self.answer.text.write(text)
             out.append(TextDelta(text))
@@ -254,13 +263,13 @@ class ResponsesReading:
         self._refused = True
         item.shown += len(text)
         self.answer.refusal.append(text)
-        self._say(text, out)
+        self._add_text(text, out)
 
-    def _think(self, text: str, part: tuple[int, int | None], out: list[StreamEvent]) -> None:
+    def _add_reasoning(self, text: str, part: tuple[int, int | None], out: list[StreamEvent]) -> None:
         if not text:
             return
         if self._thinking is not None and self._thinking[0] == part[0] and self._thinking != part:
-            # The parts of one summary are paragraphs, and come without the space between them.
+            # The parts of one summary are paragraphs, sent without the blank line between them.
             text = "\n\n" + text
         self._thinking = part
         item = self._items.get(part[0])
@@ -307,7 +316,7 @@ class ResponsesReading:
             text = lenient.as_text(part.get("text"), of="the text of a message")
             if text:
                 item.shown += len(text)
-                self._say(text, out)
+                self._add_text(text, out)
             elif not refusal and part.get("type") not in {"output_text", "text", "refusal"}:
                 self._keep_part(part)
 
@@ -332,18 +341,20 @@ class ResponsesReading:
                 piece = as_text(raw["arguments"])
                 item.shown += len(piece)
                 out.append(self.answer.calls.add(index=place, id="", name="", arguments=piece))
+            out.extend(self.answer.calls.seal_at(place))
         elif raw:
             if item.kind == "reasoning" and not item.shown:
                 for number, text in enumerate(_thoughts(raw)):
-                    self._think(text, (place, number), out)
+                    self._add_reasoning(text, (place, number), out)
             self.answer.keep(opaque(DIALECT, raw), len(msgspec.json.encode(raw)))
 
     def _end_text(self, place: int, item: _Item, raw: Mapping[str, Any], out: list[StreamEvent]) -> None:
         rest = self._halves.rest(("response.output_text.delta", place))
-        self._say(rest, out)
+        self._add_text(rest, out)
         if not item.shown and not rest:
             self._take_content(item, raw, out)
         content = lenient.as_objects(_listed(raw.get("content")), of="the content of a message")
+        self._correct("".join(filter(None, (_text_of(part) for part in content))), out)
         listed = [mark for part in content for mark in _citations(part.get("annotations"))]
         self.answer.citations.extend(listed or item.citations)
         self.answer.close_text()
@@ -352,22 +363,41 @@ class ResponsesReading:
             self.answer.details.setdefault("logprobs", {}).setdefault("content", []).extend(logprobs)
             self.answer.kept += 100 * len(logprobs)
 
+    def _correct(self, text: str, out: list[StreamEvent]) -> None:
+        """Make the text of the item that ends *text*, the whole of it, where deltas were lost on the way."""
+        shown = self.answer.text.getvalue()
+        if not text or text == shown:
+            return
+        if text.startswith(shown):
+            self._add_text(text[len(shown) :], out)
+            return
+        answer, discarded = self.answer, self.answer.shown()
+        assert discarded is not None
+        out.append(Reset(discarded, InvalidResponse("the text of an item is not that of its deltas")))
+        answer.text = growing_text()
+        reasoning = answer.reasoning.getvalue()
+        out.extend([ReasoningDelta(reasoning)] if reasoning else [])
+        out.extend(TextDelta(part.text) for part in answer.parts if isinstance(part, Text) and part.text)
+        calls = enumerate(answer.calls.calls(whole=False))
+        out.extend(ToolCallDelta(place, call.id, call.name, call.arguments) for place, call in calls)
+        self._add_text(text, out)
+
     # --- the response ---------------------------------------------------------------------------------
 
     def _take_origin(self, response: Mapping[str, Any], out: list[StreamEvent]) -> None:
         answer = self.answer
         given = lenient.any_text(response.get("id"))
         if answer.id and given and given != answer.id:
-            # The server begins again, for example behind a gateway that fell over to another one: never join the two.
+            # The server starts again, for example behind a gateway that failed over: the two answers are never joined.
             shown = answer.shown()
             self._begin(answer.again())
             if shown is not None:
-                out.append(Reset(shown, InvalidResponse("the provider began its answer again")))
+                out.append(Reset(shown, InvalidResponse("the provider restarted its answer")))
         self.answer.id = given or self.answer.id
         self.answer.model = lenient.any_text(response.get("model")) or self.answer.model
 
     def _take_response(self, response: Mapping[str, Any], out: list[StreamEvent]) -> None:
-        """Take of *response* what no event has brought."""
+        """Read the parts of *response* that no earlier event had."""
         answer = self.answer
         answer.id = lenient.any_text(response.get("id")) or answer.id
         answer.model = lenient.any_text(response.get("model")) or answer.model
@@ -419,7 +449,7 @@ class ResponsesReading:
         self.violation = "" if self.finished else how
         self.ended = True
 
-    # --- the second reading -----------------------------------------------------------------------------
+    # --- lenient reading -----------------------------------------------------------------------------
 
     def _lenient(self, data: bytes, named: str) -> _Event:
         """The event in *data*, of which the typed decoder refused a part or which has no type.
@@ -459,8 +489,13 @@ def _object(raw: msgspec.Raw) -> dict[str, Any]:
     return lenient.scrubbed(lenient.decode_object(data)) if data and data != b"null" else {}
 
 
+def _text_of(part: Mapping[str, Any]) -> str:
+    """The text or the refusal of a part of a message."""
+    return lenient.any_text(part.get("text")) or lenient.any_text(part.get("refusal"))
+
+
 def _mark(raw: Mapping[str, Any], *fields: str) -> dict[str, Any]:
-    """An item without its content, to mark its place among the others."""
+    """An item without its content, which marks its place among the others."""
     return {"type": raw.get("type")} | {name: raw[name] for name in fields if raw.get(name) is not None}
 
 

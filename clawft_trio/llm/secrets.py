@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 from urllib.parse import quote, unquote
 
 MIN_SECRET = 6
-"""Characters below which a value is not masked: masking it would garble texts, and would say where it stands."""
+"""Characters below which a value is not masked: masking it would garble text, and would reveal where it stands."""
 
 
 def redact(text: str, secrets: str | Iterable[str]) -> str:
-    """*text* without *secrets*, at the same length, so that cutting it afterwards cannot uncover a piece.
+    """*text* without *secrets*, at the same length, so that cutting the result cannot reveal a part.
 
     A secret is found as it is, as JSON writes it in a string, and percent-encoded; of `Bearer x` and `Basic x` also the
     part behind the scheme, decoded too. Values shorter than `MIN_SECRET` stay.

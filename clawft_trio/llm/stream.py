@@ -1,7 +1,7 @@
-"""Where a consumer is handed in: one answer as a call with a callback, or as a stream to iterate.
+"""Entry points for consumers: one answer as a call with a callback, or as a stream to iterate.
 
-Nothing below this file knows consumers, only `Call.emit`. An exception of the consumer's travels up through every
-strategy as `ConsumerLeft` and is unwrapped here.
+Lower layers have no consumers, only `Call.emit`. An exception of the consumer passes every strategy as `ConsumerLeft`
+and is unwrapped here.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ async def complete(
 ) -> ChatResponse:
     """Ask *provider* once and return its whole answer.
 
-    *on_event* sees everything as it comes, `Reset`s included. When it returns False the connection is closed at
-    once and the response holds what was shown, with `finish_reason="aborted"`. What it raises ends the call and
-    comes out as it is: no strategy retries or counts it.
+    *on_event* gets every event as it arrives, `Reset`s included. When it returns False the connection is closed at
+    once and the response holds what was shown, with `finish_reason="aborted"`. An exception of *on_event* ends the
+    call and is raised unchanged: no strategy retries or counts it.
 
     Args:
       call: ids, observer and log to use; its own `emit` is not used.
 
     Raises:
-      ClawftError: there is no answer; `attempts` tells what was tried.
+      ClawftError: there is no answer; `attempts` has the record of each attempt.
       Exception: what *on_event* raised.
 
     Cancellation: the running attempts are cancelled, their connections closed.
@@ -81,7 +81,7 @@ async def consuming(
     run: Callable[[Callable[[E], Awaitable[None]]], Awaitable[R]],
     on_event: Callable[[E], object],
 ) -> R:
-    """Run *run*, showing *on_event* what it shows, with the consumer's exceptions taken out of everybody's way.
+    """Run *run* and pass its events to *on_event*; exceptions of *on_event* pass all strategies unchanged.
 
     Raises:
       Exception: what *run* raised, or what *on_event* raised, as it is.
@@ -93,7 +93,7 @@ async def consuming(
     except ConsumerLeft as left:
         if left.original is not None:
             reraise(left.original)
-        raise AssertionError("who shows events has to answer a consumer that had enough") from left
+        raise AssertionError("a provider that emits events must return when the consumer stops") from left
 
 
 def _finished(response: ChatResponse, call: Call, started: float) -> ChatResponse:
@@ -104,7 +104,7 @@ def _finished(response: ChatResponse, call: Call, started: float) -> ChatRespons
 
 
 class _Consumer(Generic[E]):
-    """A user's callback as an `emit`, its failures told apart from everybody else's."""
+    """A user's callback as an `emit`; wraps its exceptions in `ConsumerLeft`."""
 
     __slots__ = ("_callback",)
 
@@ -126,7 +126,7 @@ class _Consumer(Generic[E]):
 
 
 def _aborted(shown: Shown, call: Call, started: float) -> ChatResponse:
-    """The answer as far as it was wanted."""
+    """The answer up to where the consumer stopped it."""
     seen = shown.so_far()
     stopped = deciding_attempt(call.log.records, "aborted")
     provider, _, model = ("" if stopped is None else stopped.target).partition("/")
@@ -143,7 +143,7 @@ def _aborted(shown: Shown, call: Call, started: float) -> ChatResponse:
 
 
 class Iteration(Generic[E, R]):
-    """Something that shows events on its way to a result, to iterate over. Made by `Iteration.open`."""
+    """An iterator over the events of an operation that has a result at its end. Made by `Iteration.open`."""
 
     def __init__(self, buffer: int) -> None:
         self._ready: deque[E] = deque()
@@ -160,7 +160,7 @@ class Iteration(Generic[E, R]):
         """The result, once the loop has ended.
 
         Raises:
-          StreamEnded: it is not there yet, or there will be none.
+          StreamEnded: there is no result yet, or there will be none.
         """
         if not self._results:
             raise StreamEnded("no result: iterate to the end first")
@@ -173,12 +173,12 @@ class Iteration(Generic[E, R]):
         """The next event.
 
         Raises:
-          StopAsyncIteration: everything was shown; the result is there.
-          Exception: what kept the result from coming. Raised once.
+          StopAsyncIteration: all events were returned; `result` is set.
+          Exception: why there is no result. Raised once.
 
         Cancellation: no event is lost.
         """
-        # No checkpoint while events are at hand: that alone would cost more than everything else. The buffer is
+        # No checkpoint while events are buffered: it would cost more than everything else. The buffer is
         # bounded, so after `buffer` events at the latest the reader waits for the writer.
         while not self._ready:
             if self._ended.is_set():
@@ -193,7 +193,7 @@ class Iteration(Generic[E, R]):
         return event
 
     async def show(self, event: E) -> None:
-        """Hand *event* to the reader; waits only while the reader is too far behind.
+        """Add *event* to the buffer; waits only while the buffer is full.
 
         Cancellation: the reader still gets the event.
         """
@@ -222,7 +222,7 @@ class Iteration(Generic[E, R]):
         """Cancel the producer and wait until it has ended, also when the caller is cancelled."""
         self._scope.cancel(reason="stream left")
         with trio.CancelScope(shield=True):
-            # Bounded by the cleanup of *run*, whose every wait is cancelled.
+            # Bounded by the cleanup of *run*: each of its waits is cancelled.
             await self._ended.wait()
         error = self._error
         if error is not None and not isinstance(error, Exception):
@@ -303,7 +303,7 @@ class Stream(Iteration[StreamEvent, ChatResponse]):
         """The whole answer, once the loop has ended; what was shown of it, once the block was left early.
 
         Raises:
-          StreamEnded: it is not there yet, or there will be none.
+          StreamEnded: there is no result yet, or there will be none.
         """
         return self.result
 

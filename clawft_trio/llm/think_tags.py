@@ -1,4 +1,4 @@
-"""Reasoning that a server leaves in the text, between `<think>` and `</think>`.
+"""Separates reasoning that a server sends in the text, between `<think>` and `</think>`.
 
 Servers without a parser for the model's reasoning (Ollama, llama.cpp, vLLM) send it so. Only what stands at the
 beginning of the answer, or right behind another such block, is reasoning: the tags may also be what an answer is about.

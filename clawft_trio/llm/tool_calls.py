@@ -1,22 +1,23 @@
-"""Fragments of tool calls to whole ones.
+"""Assembles tool calls from their fragments.
 
 `index` is missing from some servers, zero for every call from others; `id` comes with the first fragment, with every
 one, late, empty, twice or never. So neither is trusted alone: a fragment continues a call unless something in it
-says that another has begun.
+marks the start of another one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from io import StringIO
+from itertools import islice
 from typing import Any
 
 import attrs
 import msgspec
 
-from clawft_trio.chat import ChatRequest, ToolCall, ToolCallDelta, ToolCallReady, growing_text
+from clawft_trio.chat import ChatRequest, ToolCall, ToolCallDelta, ToolCallReady, ToolCallSealed, growing_text
 
-# A provider that begins more calls than this in one answer is broken, and memory is ours.
+# Bounds memory: a provider that begins more calls than this in one answer is broken.
 MAX_CALLS = 512
 
 
@@ -26,7 +27,7 @@ _MOST_PARSED = 64 * 1024
 
 @attrs.define(eq=False)
 class _Growing:
-    """One tool call whose fragments are still arriving."""
+    """One tool call while its fragments arrive."""
 
     position: int
     id: str = ""
@@ -34,6 +35,8 @@ class _Growing:
     text: StringIO = attrs.field(factory=growing_text)
     #: the first fragment of the arguments was `{}`: all of them, or a placeholder for those that follow
     placeholder: bool = False
+    #: its `ToolCallSealed` was made, or was refused because the arguments do not parse
+    sealed: bool = False
 
     @property
     def arguments(self) -> str:
@@ -79,18 +82,20 @@ class ToolCallAssembler:
         self._calls: list[_Growing] = []
         self._by_index: dict[int, _Growing] = {}
         self._by_id: dict[str, _Growing] = {}
+        # Calls before this position were looked at by `seal_before`.
+        self._passed = 0
         #: characters of all names, ids and arguments
         self.size: int = 0
 
     def __bool__(self) -> bool:
         return bool(self._calls)
 
-    def add(self, *, index: int | None, id: str, name: str, arguments: str) -> ToolCallDelta:  # noqa: A002 - the wire's word
-        """Take in one fragment and say which call it belongs to.
+    def add(self, *, index: int | None, id: str, name: str, arguments: str) -> ToolCallDelta:  # noqa: A002 - the name on the wire
+        """Add one fragment and return the event for the call that it belongs to.
 
         Args:
-          index: what the wire says; None when it says nothing.
-          id: empty when the wire says nothing.
+          index: as it was sent; None when it is missing.
+          id: empty when it is missing.
           name: the same.
           arguments: the next piece of the JSON text.
 
@@ -140,8 +145,39 @@ class ToolCallAssembler:
             return known
         if id_ and index is not None:
             return None
-        # Arguments that say nothing of where they belong, or something that was never said before.
+        # Arguments without an index or id, or with an unknown one.
         return self._calls[-1]
+
+    def seal_before(self, position: int) -> list[ToolCallSealed]:
+        """The calls before *position* that are complete: the wire has gone on to the next one.
+
+        Blank arguments and the placeholder `{}` are left: some servers name all calls before they send arguments.
+        """
+        if position <= self._passed:
+            return []
+        passed, self._passed = self._calls[self._passed : position], position
+        return self._seal(call for call in passed if call.text.tell())
+
+    def seal_at(self, index: int) -> list[ToolCallSealed]:
+        """The call that the wire calls *index*, if it is complete: the wire has ended it."""
+        call = self._by_index.get(index)
+        return [] if call is None else self._seal([call])
+
+    def seal_all(self) -> list[ToolCallSealed]:
+        """The calls that are complete: the wire has said that no more follows. Placeholders are left here, too."""
+        return self._seal(call for call in self._calls if call.text.tell())
+
+    def _seal(self, calls: Iterable[_Growing]) -> list[ToolCallSealed]:
+        sealed = []
+        for call in calls:
+            if call.sealed:
+                continue
+            call.sealed = True
+            arguments = call.arguments if call.arguments.strip() else "{}"
+            if call.name and is_object(arguments):
+                given = next(islice(self._ids(), call.position, None))
+                sealed.append(ToolCallSealed(ToolCall(id=given, name=call.name, arguments=arguments)))
+        return sealed
 
     def late_fragments(self) -> list[ToolCallDelta]:
         """The arguments that were not shown while they might have been a placeholder."""
@@ -152,7 +188,7 @@ class ToolCallAssembler:
         """The calls so far, in order, arguments as they came, each with an id of its own.
 
         Args:
-          whole: nothing is missing. Arguments that are blank all the same stand for none, and become `{}`.
+          whole: nothing is missing. Blank arguments then mean none, and become `{}`.
         """
         blank = "{}" if whole else ""
         return tuple(

@@ -1,6 +1,6 @@
 """What providers report of the tokens of an answer, by dialect and vendor, without I/O.
 
-Vendors count the same things differently. `_RULES` says how each counts; `total_tokens`, where it is sent, decides
+Vendors count the same things differently. `_RULES` has the rule of each; `total_tokens`, where it is sent, decides
 when it contradicts the rule:
 
 | figure       | within                       | beside                        | only in the total                     |
@@ -64,9 +64,9 @@ _TICKS = Decimal(10) ** 10
 
 @attrs.frozen(kw_only=True)
 class UsageReading:
-    """What could be made of a `usage` object."""
+    """The result of reading a `usage` object."""
 
-    #: None when nothing is reported, or nothing that can be right
+    #: None when no usage, or no valid usage, is reported
     usage: Usage | None = None
     #: what is wrong with it; empty when everything adds up
     problem: str = ""
@@ -79,7 +79,7 @@ ReadUsage: TypeAlias = Callable[[Raw, str], UsageReading]
 
 
 class UsageReader:
-    """Collects what one answer reports of its usage, in however many pieces.
+    """Collects the usage that one answer reports, in any number of pieces.
 
     Pieces are cumulative: the latest figure counts, and a zero or null never replaces a figure.
 
@@ -96,11 +96,11 @@ class UsageReader:
         self._raw: dict[str, Any] = {}
 
     def note(self, *raws: Any, service_tier: Any = None) -> UsageReading | None:
-        """Take the next pieces, which may be anything; None when none of them reports something.
+        """Add the next pieces, of any type; None when none of them reports usage.
 
         Args:
           raws: `usage` objects, in the order in which they are preferred.
-          service_tier: what the answer says of its tier outside of its usage.
+          service_tier: the tier that the answer reports outside of its usage.
         """
         given = next((raw for raw in raws if isinstance(raw, Mapping) and raw), None)
         if isinstance(service_tier, str):
@@ -254,7 +254,7 @@ def _messages_parts(raw: Raw, vendor: str) -> _Parts | None:
         if step.get("type") == "compaction":
             _add_messages(parts, step)
         elif step.get("type") == "advisor_message":
-            parts.problem = f"iterations[{number}]: what {step.get('model')!r} was asked is not in these figures"
+            parts.problem = f"iterations[{number}]: the tokens of {step.get('model')!r} are not in these figures"
     return parts
 
 
@@ -378,7 +378,7 @@ def _word(text: str) -> str:
 
 
 def _cost(raw: Raw) -> Decimal | None:
-    """US dollars that the answer itself says it was charged."""
+    """US dollars charged, as the answer itself reports."""
     ticks = raw.get("cost_in_usd_ticks")
     if ticks is not None:
         return _dollars("cost_in_usd_ticks", ticks) / _TICKS

@@ -1,8 +1,8 @@
-"""Which addresses may be reached by somebody who does not choose them: a model, a page, a redirect.
+"""Policy for addresses that come from a model, a page or a redirect: which of them may be reached.
 
-The policy is asked where the connection is made, with the addresses that the name resolves to then, and the
-connection goes to one of these and nowhere else. So neither a redirect nor a name that changes its mind between the
-check and the use (DNS rebinding) gets past it.
+The policy is checked where the connection is made, on the addresses that the name resolves to at that moment, and the
+connection goes to one of these addresses only. So neither a redirect nor a name that resolves differently between the
+check and the use (DNS rebinding) passes it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from clawft_trio.errors import AddressRefused
 
 IpNetwork = IPv4Network | IPv6Network
 
-# The special-purpose registries of IANA (RFC 6890 and its successors), and one address that no registry knows.
-# Spelled out, because what `ipaddress.is_global` says differs between patch versions of Python.
+# The special-purpose registries of IANA (RFC 6890 and its successors), and one address that is in no registry.
+# Written out, because the result of `ipaddress.is_global` differs between patch versions of Python.
 _SPECIAL: tuple[tuple[str, IPv4Network], ...] = tuple(
     (why, IPv4Network(network))
     for why, network in (
@@ -63,7 +63,7 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 def special_purpose(address: IPv4Address | IPv6Address) -> str:
     """What *address* is for, when it is not a public unicast address; empty when it is.
 
-    An IPv4 address inside an IPv6 one (v4-mapped, NAT64) is judged as what it leads to.
+    An IPv4 address inside an IPv6 one (v4-mapped, NAT64) is judged as the IPv4 address.
     """
     if isinstance(address, IPv6Address):
         if address in _MAPPED or address in _NAT64:
@@ -101,7 +101,7 @@ class AddressPolicy:
     allowed_networks: tuple[IpNetwork, ...] = attrs.field(default=(), converter=_networks)
 
     def check_host(self, host: str) -> None:
-        """Ask about a name, before it is resolved.
+        """Check a name before it is resolved.
 
         Raises:
           AddressRefused: it is blocked, or not among those allowed.
@@ -113,7 +113,7 @@ class AddressPolicy:
             raise AddressRefused(f"{name} is not among the allowed domains", host=name)
 
     def check_address(self, host: str, address: str) -> None:
-        """Ask about one address that *host* resolves to.
+        """Check one address that *host* resolves to.
 
         Raises:
           AddressRefused: it is special and not allowed, or no IP address at all.

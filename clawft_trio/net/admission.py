@@ -1,7 +1,7 @@
-"""How many requests are under way at once, and how many wait for that.
+"""Limits on the requests that run at once and on those that wait.
 
-Waiting happens here and nowhere below: a request that waits holds nothing, and one that is let in finds a
-connection without waiting for another's.
+Requests wait here and at no lower layer: a waiting request holds nothing, and an admitted request gets a connection
+without waiting for another request.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from clawft_trio.errors import BulkheadFull
 
 @attrs.frozen(kw_only=True)
 class AdmissionStatistics:
-    """What an `Admission` sees."""
+    """Statistics of an `Admission`."""
 
     limit: int
     in_use: int
     waiting: int
-    #: as many as ever waited at once
+    #: the largest number of requests that waited at once
     most_waiting: int
     #: requests turned away because the queue was full
     refused: int
 
 
 class Admission:
-    """Lets *limit* requests in at once; the others wait in order of arrival.
+    """Admits *limit* requests at once; the others wait in order of arrival.
 
     Args:
-      max_queue: how many may wait; None is any number.
-      name: whose refusals these are, for `ProviderError.provider`.
+      max_queue: largest number of waiting requests; None is no limit.
+      name: the value of `ProviderError.provider` in refusals.
     """
 
     def __init__(self, limit: int, *, max_queue: int | None = None, name: str = "") -> None:
@@ -47,14 +47,14 @@ class Admission:
 
     @asynccontextmanager
     async def admit(self) -> AsyncGenerator[None, None]:
-        """Wait to be let in, and be in for the length of the block.
+        """Wait for admission, and hold it for the length of the block.
 
         Raises:
           BulkheadFull: `max_queue` requests are waiting already.
 
         Cancellation: the place in the queue, or the one inside, is given up.
         """
-        # A limiter knows one borrower per task, and one task may well have two requests open.
+        # A limiter takes one borrower per task, and one task may have two requests open.
         token = object()
         try:
             self._limiter.acquire_on_behalf_of_nowait(token)
@@ -76,7 +76,7 @@ class Admission:
         await self._limiter.acquire_on_behalf_of(token)
 
     def statistics(self) -> AdmissionStatistics:
-        """What is going on, now."""
+        """The current statistics."""
         seen = self._limiter.statistics()
         return AdmissionStatistics(
             limit=int(seen.total_tokens),

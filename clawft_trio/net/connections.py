@@ -1,9 +1,9 @@
-"""A connection for every request, used again where it can be: the pool below httpx, without its queue.
+"""The connection pool below httpx: one connection per request, reused where possible, without a queue.
 
-httpcore's own pool hands a freed slot to a request that is being cancelled and never gets it back
-(encode/httpcore#1093), and keeps a socket whose request was cancelled between the handshake and the first byte. Both
-come from sharing: here nothing is assigned, queued or shared. A request owns its connection until its body is
-finished, and a connection whose request failed, for whatever reason, is closed by us.
+httpcore's own pool gives a freed slot to a request that is being cancelled and never gets it back
+(encode/httpcore#1093), and it keeps the socket of a request that was cancelled between the handshake and the first
+byte. Both come from sharing connections: here no connection is shared or assigned to a waiting request. A request owns
+its connection until its body is finished; the connection of a failed request is closed.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from clawft_trio.nursery import cleanup_scope
 
 _Release: TypeAlias = Callable[[], Awaitable[None]]
 
-# Bytes to ask the network for at once.
+# Bytes requested from the network in one read.
 _READ = 64 * 1024
 
-# Closing a socket says nothing to the peer and waits for nobody; this is for what cannot be foreseen.
+# Seconds. Closing a socket sends nothing and waits for nothing; this bounds unforeseen waits.
 _GRACE = 1.0
 
 
 QUERY = "clawft_trio.query"
-"""The name of the extension of a request that holds a query which is not in its address, so that no log shows it."""
+"""The request extension that holds the query, which is kept out of the URL so that no log shows it."""
 
 
 class Connections:
-    """Shaped as httpx's `AsyncBaseTransport` (and httpx2's).
+    """Has the interface of httpx's `AsyncBaseTransport` (and httpx2's).
 
     Args:
-      http: httpx, or what is used for it.
+      http: the module httpx, or its replacement.
       core: the httpcore that belongs to it.
       open_connection: a new, unconnected connection to an origin.
-      most_idle: how many are kept for later; more are closed.
+      most_idle: largest number of idle connections; more are closed.
     """
 
     def __init__(self, http: Any, core: Any, open_connection: Callable[[Any], Any], *, most_idle: int) -> None:
@@ -50,7 +50,7 @@ class Connections:
         self._idle: list[Any] = []
         self._busy: set[Any] = set()
         self._closed = False
-        # httpx insists on its own class.
+        # httpx requires its own class.
         self._body = type("Body", (_Body, http.AsyncByteStream), {})
         self._chunked_body = type("ChunkedBody", (_ChunkedBody, http.AsyncByteStream), {})
 
@@ -64,18 +64,18 @@ class Connections:
 
     @property
     def idle(self) -> int:
-        """Connections that wait for the next request."""
+        """Idle connections, kept for the next request."""
         return len(self._idle)
 
     async def handle_async_request(self, request: Any) -> Any:
-        """Send *request* and return the response when its headers are there.
+        """Send *request* and return the response when its headers have arrived.
 
         Raises:
-          Exception: httpcore's own, or what the network raised.
+          Exception: an exception of httpcore or of the network.
 
         Cancellation: the connection is closed.
         """
-        # httpx has every body as a generator, and a request that fails halfway would leave it to the garbage collector.
+        # httpx makes a generator of every body, and a request that fails halfway leaves it to the garbage collector.
         body = await request.aread()
         query = request.extensions.get(QUERY, b"")
         sent = self._core.Request(
@@ -125,14 +125,14 @@ class Connections:
         self._busy.add(connection)
         return connection
 
-    async def _close_expired(self) -> None:  # noqa: ASYNC910 - waits only if there are any
+    async def _close_expired(self) -> None:  # noqa: ASYNC910 - checkpoints only if there are any
         expired = [one for one in self._idle if one.has_expired() or not one.is_available()]
         if expired:
             self._idle = [one for one in self._idle if one not in expired]
         for connection in expired:
             await self._close(connection)
 
-    async def _give_back(self, connection: Any) -> None:  # noqa: ASYNC910 - waits only if it is to be closed
+    async def _give_back(self, connection: Any) -> None:  # noqa: ASYNC910 - checkpoints only if it is closed
         if connection.is_idle() and self.idle < self._most_idle and not self._closed:
             self._busy.discard(connection)
             self._idle.append(connection)
@@ -179,7 +179,7 @@ class _Body:
         self._release: _Release | None = release
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        # httpcore's own iterator, without a layer of ours: every chunk would pay for it.
+        # httpcore's own iterator, without another layer: it would add a cost to every chunk.
         chunks: AsyncIterator[bytes] = self._stream.__aiter__()
         return chunks
 
@@ -191,10 +191,10 @@ class _Body:
 
 
 class _ChunkedBody(_Body):
-    """A chunked body, read past the library's parser.
+    """A chunked body that bypasses the library's parser.
 
-    At the end the parser, which has seen the head and nothing since, is given an empty body: so it knows, as the
-    server does, that the connection is free.
+    At its end the parser, which has processed the head only, is given an empty body, so that its state allows the next
+    request on this connection.
     """
 
     def __init__(self, stream: Any, wire: SocketConnection, release: _Release, broken: type[Exception]) -> None:
@@ -231,6 +231,6 @@ class _ChunkedBody(_Body):
 
 
 def _is_chunked(sent: Any, answer: Any) -> bool:
-    """Whether there is a body, in chunks and in nothing else."""
+    """Whether the response has a body, with `chunked` as its only transfer coding."""
     codings = [value.lower() for name, value in answer.headers if name.lower() == b"transfer-encoding"]
     return codings == [b"chunked"] and sent.method != b"HEAD" and answer.status not in {204, 304}

@@ -1,4 +1,4 @@
-"""Headers whose values may be secrets that change: looked up for every request, checked, and never shown."""
+"""Headers with values that may be changing secrets: evaluated per request, checked, never in logs or errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TypeAlias
 from clawft_trio.errors import NotConfigured
 
 HeaderValue: TypeAlias = str | Callable[[], str | Awaitable[str]]
-"""A header's value, or a callable, sync or async, that is asked for it before every request."""
+"""A header's value, or a sync or async callable that returns it before every request."""
 
 # RFC 9110, 5.5: printable ASCII, with blanks and tabs inside only.
 _VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?")
@@ -25,10 +25,10 @@ def bearer(key: HeaderValue) -> HeaderValue:
 
 
 async def look_up(*layers: Mapping[str, HeaderValue]) -> dict[str, str]:
-    """The headers of one request, names in lower case; later layers go over earlier ones.
+    """The headers of one request, names in lower case; later layers override earlier ones.
 
     Raises:
-      NotConfigured: a value cannot stand in a header. It says which, and not what it is.
+      NotConfigured: a value is not valid in a header. The message has the header's name and not its value.
 
     Cancellation: nothing was sent.
     """
@@ -42,7 +42,7 @@ async def _value_of(value: HeaderValue) -> str:
 
 
 def _checked(name: str, value: str) -> str:
-    # The library would say what is wrong by quoting the value, which may be a key.
+    # The library's error would quote the value, which may be a key.
     if value and not _VALUE.fullmatch(value):
         raise NotConfigured(f"the value of the header {name!r} has characters that no header may have")
     return value

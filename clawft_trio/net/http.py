@@ -1,15 +1,15 @@
-"""HTTP to one server: pooled, admitted, bounded, and finished when the block is left.
+"""HTTP client for one server: pooled connections, limited requests, bounded waits; a response ends with its block.
 
-The one file that imports httpx. httpx2, its maintained successor, serves as well (`library="httpx2"`).
+The only file that imports httpx. httpx2, its maintained successor, may be used instead (`library="httpx2"`).
 
-What can go wrong comes out as one of these, raised from the original:
+Failures are raised as one of these, from the original exception:
 
 * `ProviderTimeout`: one of this endpoint's clocks ran out (`connect`, `write`, `first_byte`);
 * `TransportFailed`: no connection, a broken one, or something on it that is not HTTP;
 * `BulkheadFull`: too many requests wait already;
-* `AddressRefused`: the address policy does not let the server be reached.
+* `AddressRefused`: the address policy forbids the server's address.
 
-A status is not an error here: what a 429 means is for those to say who know the protocol above.
+A status is not an error here: the layer above, which knows the protocol, interprets it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TypeAlias
 
 import attrs
-import httpx  # noqa: ASYNC127 - the charter names it; httpx2 is one argument away
+import httpx  # noqa: ASYNC127 - the library that the design names; httpx2 is an option
 import trio
 
 from clawft_trio.attempts import AttemptInProgress
@@ -38,10 +38,10 @@ from clawft_trio.net.response import HttpResponse
 
 Library: TypeAlias = Literal["httpx", "httpx2"]
 
-# A compressed stream comes in lumps, and a compressed page may be a bomb: neither is asked for.
+# A compressed stream arrives in bursts, and a compressed page may be a decompression bomb: none is requested.
 _UNCOMPRESSED = {"accept-encoding": "identity"}
 
-# What a redirect may take along to another origin.
+# Headers that a redirect to another origin keeps.
 _HARMLESS = frozenset(
     (
         "accept",
@@ -57,16 +57,16 @@ _HARMLESS = frozenset(
 
 
 class HttpClient(Protocol):
-    """What is needed of a client: `httpx.AsyncClient` and `httpx2.AsyncClient` have it."""
+    """The methods used of a client: `httpx.AsyncClient` and `httpx2.AsyncClient` have them."""
 
     def build_request(
         self, method: str, url: str, *, content: bytes | None, headers: Any, timeout: Any, extensions: Any
     ) -> Any:
-        """Make a request."""
+        """Build a request."""
         ...
 
     async def send(self, request: Any, *, stream: bool, follow_redirects: bool) -> Any:
-        """Send it, and return when the headers have come.
+        """Send it, and return when the response's headers have arrived.
 
         Cancellation: the connection is closed.
         """
@@ -80,32 +80,32 @@ def _positive(_: object, attribute: attrs.Attribute[Any], value: float | None) -
 
 @attrs.frozen(kw_only=True)
 class Clocks:
-    """How long the parts of a request may take that nobody above can see, in seconds. None leaves it to the caller."""
+    """Limits in seconds for the parts of a request that are not visible to higher layers. None sets no limit."""
 
     #: until the connection is ready: name, TCP, proxy and TLS together
     connect: float | None = attrs.field(default=5.0, validator=_positive)
-    #: how long the server may stand still while the request is sent
+    #: longest time without progress while the request is sent
     write: float | None = attrs.field(default=30.0, validator=_positive)
     #: from admission until the response's headers
     first_byte: float | None = attrs.field(default=30.0, validator=_positive)
-    #: the same for an answer of a model that is not streamed: its headers come when it is whole
+    #: the same for a model's answer that is not streamed: its headers arrive when it is complete
     unstreamed: float | None = attrs.field(default=600.0, validator=_positive)
-    #: for which a model may be quiet after it has shown that it thinks: the start of a block, an empty delta
+    #: longest silence of a model after a sign that it is thinking: the start of a block, an empty delta
     thinking: float | None = attrs.field(default=120.0, validator=_positive)
-    #: that the end of a body may take after the end of the answer in it
+    #: longest wait for the end of a body after the end of the answer in it
     linger: float = attrs.field(default=2.0, validator=attrs.validators.ge(0))
 
 
 @attrs.frozen(kw_only=True)
 class EndpointStatistics:
-    """What an endpoint is doing."""
+    """Statistics of an endpoint."""
 
     admission: AdmissionStatistics
-    #: connections that a request owns; 0 and no meaning with a client of one's own
+    #: connections that a request owns; always 0 with a user-supplied client
     busy: int
     #: connections kept for the next request
     idle: int
-    #: requests that were admitted since the beginning
+    #: requests admitted so far
     requests: int
 
 
@@ -116,23 +116,23 @@ class HttpEndpoint:
 
     Args:
       base_url: `http:` or `https:`, without credentials: those are headers.
-      name: whose errors these are, for `ProviderError.provider`.
-      headers: sent with every request. Values are never shown.
-      connections: how many requests may be under way at once. The others wait, and hold nothing.
-      max_queue: how many may wait; None is any number.
-      clocks: how long the parts of a request may take.
+      name: the value of `ProviderError.provider` in errors.
+      headers: sent with every request. Values are never in logs or errors.
+      connections: largest number of requests at once. The others wait, and hold nothing.
+      max_queue: largest number of waiting requests; None is no limit.
+      clocks: time limits for the parts of a request.
       keep_alive: seconds that an unused connection is kept. Some servers close theirs after 5.
-      redirects: how many are followed; 0 hands them out as they are.
-      verify: whether certificates are checked, or the context that does it.
+      redirects: largest number followed; 0 returns them as responses.
+      verify: whether certificates are checked, or the SSL context for it.
       proxy: `http:`, `https:` or `socks5:` URL of a proxy.
       trust_env: use the proxy and the certificates that the environment names (`HTTPS_PROXY`, `SSL_CERT_FILE`).
-      policy: which addresses may be reached; None is all. Excludes proxies, which resolve names themselves.
-      library: which of the two is used.
-      client: one's own client instead of all that: its connections, proxy and TLS are its owner's, who also
-        closes it. It must not queue (`max_connections=None`).
+      policy: which addresses may be reached; None is all. Cannot be combined with a proxy, which resolves names itself.
+      library: `httpx` or `httpx2`.
+      client: a user-supplied client in place of these settings; its owner configures and closes it. It
+        must not queue (`max_connections=None`).
 
     Raises:
-      NotConfigured: the base URL is none, or settings exclude each other.
+      NotConfigured: the base URL is not a URL, or settings exclude each other.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class HttpEndpoint:
             if proxy is None and policy is None and trust_env:
                 proxy = _proxy_for(url)
             tls = verify if isinstance(verify, ssl.SSLContext) else None
-            # Reading the certificates takes 20 ms, which a server without TLS need not cost.
+            # Reading the certificates takes 20 ms, which is saved for a server without TLS.
             if tls is None and (url.scheme == "https" or redirects or verify is False):
                 tls = self._library.http.create_ssl_context(verify=verify, trust_env=trust_env)
             make = _connection_maker(self._library, tls, proxy, policy, keep_alive)
@@ -182,7 +182,7 @@ class HttpEndpoint:
 
     @property
     def base_url(self) -> str:
-        """The address that paths of requests are below."""
+        """The base URL that request paths are appended to."""
         return self._base_url
 
     def __repr__(self) -> str:
@@ -199,7 +199,7 @@ class HttpEndpoint:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close every connection. Requests under way fail; new ones are refused.
+        """Close every connection. Running requests fail; new ones are refused.
 
         Cancellation: everything is closed nevertheless.
         """
@@ -209,7 +209,7 @@ class HttpEndpoint:
         await trio.lowlevel.checkpoint()
 
     def statistics(self) -> EndpointStatistics:
-        """What is going on, now."""
+        """The current statistics."""
         return EndpointStatistics(
             admission=self._admission.statistics(),
             busy=self._connections.busy if self._connections else 0,
@@ -228,27 +228,27 @@ class HttpEndpoint:
         clocks: Clocks | None = None,
         attempt: AttemptInProgress | None = None,
     ) -> AsyncGenerator[HttpResponse, None]:
-        """Send a request; the response is there, its body still to come, for the length of the block.
+        """Send a request and yield its response once the headers have arrived; the body is read within the block.
 
-        Leaving the block ends the body wherever it is. A connection whose body had not arrived is closed.
+        Leaving the block ends the response. If the body was not received completely, the connection is closed.
 
         Args:
-          path: goes behind the base URL's own, before its query; empty is the base URL itself.
-          headers: over the endpoint's own.
+          path: appended to the base URL's path, before its query; empty is the base URL itself.
+          headers: override the endpoint's own.
           clocks: for this request, instead of the endpoint's.
-          attempt: is told when the request was admitted and sent and when the headers came.
+          attempt: records when the request was admitted and sent and when the headers arrived.
 
         Raises:
-          ProviderTimeout: a clock ran out.
-          TransportFailed: the server was not reached, or did not answer in HTTP.
+          ProviderTimeout: a time limit passed.
+          TransportFailed: the server was not reached, or its answer is not HTTP.
           BulkheadFull: too many requests wait already.
-          AddressRefused: the address policy does not let it be reached.
+          AddressRefused: the address policy forbids the address.
           NotConfigured: a header cannot be sent.
           trio.ClosedResourceError: the endpoint is closed.
 
         Cancellation: the connection is closed.
         """
-        # Before admission: whoever looks up a key may take its time, and must not hold a connection for it.
+        # Before admission: looking up a key may take long, and must not hold a connection.
         values = await look_up(_UNCOMPRESSED, self._headers, headers or {})
         async with self._admission.admit():
             if self._closed:
@@ -261,7 +261,7 @@ class HttpEndpoint:
                 yield response
 
     def _query_values(self) -> list[str]:
-        """The values in the base URL's query, where some gateways want their key."""
+        """The values in the base URL's query, where some gateways expect their key."""
         query = self._base_url.partition("#")[0].partition("?")[2]
         return [piece.partition("=")[2] or piece for piece in query.split("&") if piece]
 
@@ -275,7 +275,7 @@ class HttpEndpoint:
 
 
 class _Sending:
-    """One request on its way to its response's headers."""
+    """One request until its response's headers arrive."""
 
     def __init__(self, endpoint: HttpEndpoint, clocks: Clocks, attempt: AttemptInProgress | None) -> None:
         self._endpoint = endpoint
@@ -290,7 +290,7 @@ class _Sending:
         extensions: dict[str, Any] = {"trace": self._note_sent}
         if "?" in url and self._endpoint._connections is not None:
             # The query may hold a key, and the library logs the address of every request: it gets the address without
-            # the query, which our own connections put back.
+            # the query, which `Connections` adds again.
             extensions[QUERY] = self._library.http.URL(url).query
             url = _shown(url)
         request = self._endpoint._client.build_request(
@@ -334,7 +334,7 @@ class _Sending:
             raise self._judge(exc) from exc
 
     async def _note_sent(self, event: str, info: Mapping[str, Any]) -> None:  # noqa: ASYNC910 - called between two steps
-        # httpcore tells before each of its steps. What goes to a proxy first is not the request yet.
+        # httpcore reports the start of each of its steps. The first one to a proxy is not the request yet.
         if self._attempt is not None and event.endswith(".send_request_headers.started"):
             self._attempt.sent = self._attempt.sent or info["request"].method != b"CONNECT"
 
@@ -351,14 +351,14 @@ class _Sending:
 
     def _without_secrets(self, request: Any, following: Any) -> Any:
         following.extensions.pop(QUERY, None)
-        # httpx itself takes `Authorization` off on the way to another origin. A key may have any name.
+        # httpx itself removes `Authorization` on redirects to another origin. A key may be in any header.
         if _origin(request.url) != _origin(following.url):
             for name in set(following.headers) - _HARMLESS:
                 del following.headers[name]
         return following
 
     def _judge(self, exc: Exception) -> Exception:
-        """Our error for one of the library's: by its class, never by its text."""
+        """The error of this package for an exception of the library: by its class, never by its text."""
         text = f"{self._where}: {str(exc)[:200] or type(exc).__name__}"
         for kind, clock, limit in (
             (self._library.connect_timeouts, "connect", self._clocks.connect),
@@ -372,21 +372,21 @@ class _Sending:
 
 @attrs.frozen(kw_only=True)
 class _Library:
-    """One of the two libraries, and what its exceptions mean."""
+    """One of the two libraries, and the meaning of its exceptions."""
 
     name: str
     http: Any
     core: Any
-    #: everything that is a failure of the transport
+    #: exceptions that are failures of the transport
     errors: tuple[type[Exception], ...]
     connect_timeouts: tuple[type[Exception], ...]
     write_timeouts: tuple[type[Exception], ...]
-    #: requests that were wrong before they were sent
+    #: exceptions for requests that were invalid before they were sent
     own_faults: tuple[type[Exception], ...]
 
 
 def _load(name: str) -> _Library:
-    # httpx2 is an extra, and httpx itself imports its core when it is needed: so do we.
+    # httpx2 is an extra, and httpx imports its core only when needed: this does the same.
     try:
         http, core = map(importlib.import_module, (name, name.replace("httpx", "httpcore")))
     except ImportError as exc:
@@ -427,7 +427,7 @@ def _library_of(client: HttpClient) -> str:
 def _connection_maker(
     library: _Library, tls: ssl.SSLContext | None, proxy: str | None, policy: AddressPolicy | None, keep_alive: float
 ) -> Callable[[Any], Any]:
-    """The library's own way to make connections. Its pool is asked for new ones and never given any to keep."""
+    """The library's own way to make connections. Its pool only creates them and never keeps any."""
     core = library.core
     settings: dict[str, Any] = {
         "ssl_context": tls,
@@ -465,7 +465,7 @@ def _origin(url: Any) -> tuple[str, str, int]:
     return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
 
 
-# Headers whose values are public, and too common in texts to be masked.
+# Headers with public values that are too common in text to be masked.
 _PUBLIC = _HARMLESS | {
     "anthropic-beta",
     "anthropic-version",

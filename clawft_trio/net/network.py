@@ -1,8 +1,8 @@
-"""Sockets for an HTTP library: resolved, checked, connected and encrypted by us.
+"""Sockets for an HTTP library: resolves, checks, connects and encrypts.
 
-Shaped as httpcore's `AsyncNetworkBackend` (and httpcore2's), for three reasons. Theirs leave the socket open when a
-TLS handshake is cancelled, because they clean up after `Exception` only. They ask nobody which addresses may be
-reached. And they set a deadline around every read, which costs more than the read.
+Has the interface of httpcore's `AsyncNetworkBackend` (and httpcore2's), for three reasons. Their own backends leave the
+socket open when a TLS handshake is cancelled, because they clean up after `Exception` only. They have no policy for
+addresses. And they set a deadline around every read, which costs more than the read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import trio
 from clawft_trio.errors import ProviderTimeout, TransportFailed
 from clawft_trio.net.addresses import AddressPolicy
 
-# Bytes written under one clock: a slow peer that reads at all is through with these in time.
+# Bytes written under one time limit: a slow peer that reads at all takes these in time.
 _PIECE = 64 * 1024
 
 # Where a head ends, as h11 reads it: a line may end in a bare LF.
@@ -26,7 +26,7 @@ _END_OF_HEAD = re.compile(rb"\n\r?\n")
 
 
 class SocketConnection:
-    """One connection to a peer, in the shape of httpcore's `AsyncNetworkStream`."""
+    """One connection to a peer, with the interface of httpcore's `AsyncNetworkStream`."""
 
     def __init__(self, stream: trio.abc.Stream, *, connect_by: float, network: Network) -> None:
         self._stream = stream
@@ -45,9 +45,9 @@ class SocketConnection:
     def read(
         self,
         max_bytes: int,
-        timeout: float | None = None,  # noqa: ARG002 how long to wait for an answer is the caller's to say
+        timeout: float | None = None,  # noqa: ARG002 the caller bounds the wait for an answer
     ) -> Awaitable[bytes]:
-        """Receive some bytes; none at the end. What follows an answer's head is not read together with it.
+        """Receive some bytes; none at the end. The bytes after an answer's head are never returned together with it.
 
         Raises:
           trio.BrokenResourceError: the connection broke.
@@ -81,19 +81,19 @@ class SocketConnection:
         self._head_tail = None
 
     def replay(self, data: bytes) -> None:
-        """Have *data* read next, as if it had been received."""
+        """Return *data* from the next read, as if it had been received."""
         self._pending = data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> Awaitable[None]:
-        """Send all of *buffer*. The peer may stand still for *timeout* seconds at a time.
+        """Send all of *buffer*. The longest time without progress is *timeout* seconds.
 
         Raises:
-          ProviderTimeout: it stood still for longer (`clock="write"`).
+          ProviderTimeout: there was no progress for longer (`clock="write"`).
           Exception: the connection broke; the class is `Network.write_broke`.
 
-        Cancellation: part of it may have been sent; the stream is of no use any more.
+        Cancellation: part of it may have been sent; the stream cannot be used any more.
         """
-        # Proxies are spoken to in other protocols, too, whose answers have no head.
+        # Some proxies use other protocols, with answers that have no head.
         if self._head_tail is None and b" HTTP/1.1\r\n" in buffer:
             self._head_tail = b""
         return self._send(memoryview(buffer), math.inf if timeout is None else timeout)
@@ -112,7 +112,7 @@ class SocketConnection:
             raise self._network.write_broke("the connection broke while the request was sent") from exc
 
     async def aclose(self) -> None:
-        """Close it at once; a TLS peer is not told.
+        """Close it at once, without a TLS close alert.
 
         Cancellation: it is closed nevertheless.
         """
@@ -121,11 +121,11 @@ class SocketConnection:
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> Awaitable[SocketConnection]:
-        """Encrypt from here on. The clock is the one that the connection was started with.
+        """Start TLS, within what is left of the connection's time limit.
 
         Raises:
           ProviderTimeout: the connection was not ready in time (`clock="connect"`).
-          TransportFailed: the peer speaks no TLS, or its certificate is not good.
+          TransportFailed: the peer has no TLS, or its certificate is not valid.
 
         Cancellation: the connection is closed.
         """
@@ -144,15 +144,15 @@ class SocketConnection:
             await self.aclose()
             raise _tls_failure(exc) from exc
         except BaseException:
-            # Also a cancellation: what was handed to us is nobody else's to close.
+            # Also on cancellation: this function owns the socket that it was given.
             await self.aclose()
             raise
         return SocketConnection(secured, connect_by=self._connect_by, network=self._network)
 
     def get_extra_info(self, info: str) -> Any:
-        """What httpcore asks about: the TLS object, the socket, whether something is waiting to be read."""
+        """What httpcore queries: the TLS object, the socket, whether bytes can be read."""
         if info == "ssl_object":
-            # It forwards everything that an SSLObject can be asked.
+            # It forwards the methods of an SSLObject.
             return self._stream if isinstance(self._stream, trio.SSLStream) else None
         sock = _socket_of(self._stream)
         if sock is None:
@@ -180,11 +180,11 @@ def _tls_failure(exc: BaseException) -> TransportFailed:
 
 
 class Network:
-    """Makes connections, in the shape of httpcore's `AsyncNetworkBackend`.
+    """Makes connections, with the interface of httpcore's `AsyncNetworkBackend`.
 
     Args:
       policy: which addresses may be reached; None is all of them.
-      write_broke: the class to raise when a write fails. httpcore goes on to read the answer when it is its own
+      write_broke: the class to raise when a write fails. httpcore still reads the answer after its own
         `WriteError`: servers refuse a body by answering and closing.
     """
 
@@ -200,12 +200,12 @@ class Network:
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> Awaitable[SocketConnection]:
-        """Connect to *host*, and give TLS, should it follow, what is left of *timeout*.
+        """Connect to *host*; a TLS handshake after it has what is left of *timeout*.
 
         Raises:
-          AddressRefused: the policy does not let it be reached.
+          AddressRefused: the policy forbids the address.
           ProviderTimeout: not connected in time (`clock="connect"`).
-          TransportFailed: no such host, or nobody listens there.
+          TransportFailed: there is no such host, or it refuses connections.
 
         Cancellation: no socket is left.
         """
@@ -234,11 +234,11 @@ class Network:
         found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_STREAM)
         addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
         for address in addresses:
-            # One bad address among good ones is an attempt at something.
+            # One forbidden address among allowed ones may be an attack: all are refused.
             policy.check_address(host, address)
         failure: OSError | None = None
         for tried, address in enumerate(addresses):
-            # An address that is not answered must not use up the time of the others.
+            # An address without an answer must not use up the time of the others.
             share = (connect_by - trio.current_time()) / (len(addresses) - tried)
             try:
                 with trio.move_on_after(max(share, 0.0)):
@@ -249,7 +249,7 @@ class Network:
 
 
 def _reason(exc: OSError) -> str:
-    # trio says "all attempts to connect failed" and keeps each attempt's own error in a group below.
+    # trio's message is "all attempts to connect failed"; it keeps each attempt's own error in a group below.
     cause: BaseException = exc.__cause__ or exc
     while isinstance(cause, BaseExceptionGroup):
         cause = cause.exceptions[0]

@@ -1,4 +1,4 @@
-"""A response whose headers have come and whose body is still on its way."""
+"""A response after its headers have arrived, while its body is being received."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from clawft_trio.errors import ClawftError, InvalidResponse, TransportFailed
 from clawft_trio.nursery import cleanup_scope
 
 MAX_READ = 32 * 1024 * 1024
-"""Bytes of a body that is read as a whole: more than any answer or page, and less than would hurt."""
+"""Bytes of a body that is read as a whole: more than any answer or page has."""
 
-# Closing a connection waits for nobody; this is for what cannot be foreseen.
+# Seconds. Closing a connection waits for nothing; this bounds unforeseen waits.
 _GRACE = 1.0
 
 # Bytes after which zlib has accepted or refused a gzip or zlib header.
 _HEADER = 2
 
-# Bytes that come out of a decompressor at once, however many they would like to become.
+# Largest output of one decompression step, in bytes.
 _PIECE = 64 * 1024
 
 
 class HttpResponse:
-    """What came back: made by `HttpEndpoint.request`, and of use inside that block only."""
+    """A response of `HttpEndpoint.request`; usable inside its block only."""
 
     def __init__(self, raw: Any, *, url: str, errors: tuple[type[Exception], ...], judge: Judge) -> None:
         self._raw = raw
@@ -35,9 +35,9 @@ class HttpResponse:
         self.status: int = raw.status_code
         #: names in any case; several of one name are joined by commas
         self.headers: Mapping[str, str] = raw.headers
-        #: where it came from, after redirects and without the query
+        #: its URL, after redirects and without the query
         self.url = url
-        #: values that the request carried and that nothing may repeat: of its headers and of its base URL's query
+        #: secret values of the request, to be masked everywhere: of its headers and of its base URL's query
         self.secrets: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -58,11 +58,11 @@ class HttpResponse:
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it comes, decompressed. To be iterated once; may be left at any point.
+        """The chunks of the body as they arrive, decompressed. Iterate once; iteration may stop at any point.
 
         Raises, while iterating:
           TransportFailed: the connection broke, or ended before the body did.
-          InvalidResponse: the body is not compressed in the way it says, or in one that nobody asked for.
+          InvalidResponse: the body does not match its content-encoding, or the encoding is not supported.
         """
         encoding = self.headers.get("content-encoding", "identity").strip().lower()
         if encoding in {"", "identity"}:
@@ -74,16 +74,16 @@ class HttpResponse:
         )
 
     async def read(self, *, limit: int = MAX_READ, cut: bool = False) -> bytes:
-        """Receive the body as a whole, but never more than *limit* bytes of it.
+        """Receive the whole body, at most *limit* bytes.
 
         Args:
-          cut: take what fits instead of raising.
+          cut: return the first *limit* bytes instead of raising.
 
         Raises:
-          InvalidResponse: it is longer, and is not to be cut.
+          InvalidResponse: it is longer, and *cut* is False.
           TransportFailed: the connection broke, or ended before the body did.
 
-        Cancellation: the rest is not received any more.
+        Cancellation: the rest is not received.
         """
         received = bytearray()
         async for chunk in self.chunks():
@@ -95,9 +95,9 @@ class HttpResponse:
         return bytes(received[:limit])
 
     async def finish(self) -> None:
-        """Leave the rest of the body. What has already arrived may save the connection; nothing is waited for.
+        """End the response without waiting. If the rest of the body has already arrived, the connection can be reused.
 
-        Cancellation: it is finished nevertheless.
+        Cancellation: it is ended nevertheless.
         """
         # A body that is dropped halfway leaves its generators, five deep, to the garbage collector. A cancellation
         # ends them all, from the innermost outwards, and each closes what it holds.
@@ -113,7 +113,7 @@ class HttpResponse:
 
 
 Judge = Callable[[Exception], Exception]
-"""Turns an error of the HTTP library into one of ours."""
+"""Converts an exception of the HTTP library into an error of this package."""
 
 
 class _Chunks:
@@ -144,7 +144,7 @@ class _Inflated:
 
     def __init__(self, chunks: _Chunks) -> None:
         self._chunks = chunks
-        # 15 bits of window, and 32 to tell gzip from zlib by its header.
+        # 15 bits of window, and 32 to detect gzip or zlib by its header.
         self._zlib = zlib.decompressobj(wbits=47)
         #: whether the format is known; until then, the bytes so far
         self._started = False
@@ -175,7 +175,7 @@ class _Inflated:
                 # Some servers call a raw deflate stream, without the zlib header, `deflate`.
                 self._started, self._zlib = True, zlib.decompressobj(wbits=-zlib.MAX_WBITS)
                 return self._inflate(self._head + data)
-            raise InvalidResponse(f"the body is not compressed in the way it says: {exc}") from exc
+            raise InvalidResponse(f"the body does not match its content-encoding: {exc}") from exc
         if not self._started:
             self._head += data
             self._started = len(self._head) >= _HEADER

@@ -1,10 +1,10 @@
-"""Server-sent events out of bytes, by the WHATWG rules, without I/O.
+"""A decoder of server-sent events by the WHATWG rules, without I/O.
 
 The rules are those of https://html.spec.whatwg.org/multipage/server-sent-events.html, in full: a byte order mark is
 skipped; lines end in CR, LF or CRLF, however the bytes are cut; a block without `data` sets the last event id and is
-not an event; what is cut off by the end of the stream never was one.
+not an event; an event cut off by the end of the stream is none.
 
-Data stays bytes, because the JSON decoder below reads bytes. They are valid UTF-8: bad sequences are already U+FFFD.
+Data stays bytes, because the JSON decoder reads bytes. They are valid UTF-8: bad sequences are already U+FFFD.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from clawft_trio.errors import EventTooLarge
 
 _BOM = b"\xef\xbb\xbf"
 
-# As numbers: looking for a byte that is given as bytes costs an exception inside, five times the search.
+# As numbers: searching for a byte given as `bytes` raises an exception internally, five times the cost.
 _LF, _CR = b"\n\r"
 
-# Digits of a `retry` that is meant: 31 years in milliseconds.
+# Most digits of a plausible `retry`: 31 years in milliseconds.
 _LONGEST_RETRY = 12
 
 MAX_EVENT = 8 * 1024 * 1024
-"""Bytes of one event: room for an image in base64, and far less than would hurt."""
+"""Most bytes of one event: enough for an image in base64."""
 
 
-# A struct, not an attrs class: it is made in a tenth of the time, once for every token of every answer.
+# A struct, not an attrs class: creating it takes a tenth of the time, and there is one for every token.
 class ServerSentEvent(msgspec.Struct, frozen=True, gc=False):
     """One event."""
 
     #: valid UTF-8; several `data:` lines are joined by a newline
     data: bytes
     event: str = "message"
-    #: the last id that the stream has set, in this block or before; empty when none was
+    #: the last id that the stream has set, in this block or before; empty when there was none
     id: str = ""
-    #: milliseconds to wait before reconnecting, when this block says so
+    #: milliseconds to wait before reconnecting, when this block has them
     retry: int | None = None
 
 
@@ -69,7 +69,7 @@ class SSEDecoder:
         """Take the next bytes and return the events that they complete. Linear in the bytes, however they are cut.
 
         Raises:
-          EventTooLarge: an event has more than `max_event` bytes. The decoder is of no use after it.
+          EventTooLarge: an event has more than `max_event` bytes. The decoder cannot be used afterwards.
         """
         if self._head is not None:
             data = self._behind_bom(data)
@@ -100,7 +100,7 @@ class SSEDecoder:
     def feed_end(self) -> list[ServerSentEvent]:
         """The event that the end of the stream has cut off before its blank line, if there is one.
 
-        By the standard it never was an event. A caller that can tell whether its data is whole may use it.
+        By the standard it is not an event. A caller that can check whether its data is complete may use it.
         """
         events: list[ServerSentEvent] = []
         self._end_line()
@@ -119,7 +119,7 @@ class SSEDecoder:
         return data.removeprefix(_BOM)
 
     def _with_lf(self, data: bytes) -> bytes:
-        # A CR ends its line at once. Whether an LF belongs to it shows in the next bytes, and then costs nothing.
+        # A CR ends its line at once. An LF at the start of the next bytes belongs to it.
         if self._after_cr and data:
             data = data.removeprefix(b"\n")
             self._after_cr = False
@@ -129,7 +129,7 @@ class SSEDecoder:
         return data
 
     def _continue_block(self, data: bytes, events: list[ServerSentEvent]) -> bytes:
-        """Give the open block what is its own in *data*, and return the rest."""
+        """Add the part of *data* that belongs to the open block, and return the rest."""
         if not self._partial and data.startswith(b"\n"):
             own, end, rest = b"", b"\n", data[1:]
         else:
@@ -157,7 +157,7 @@ class SSEDecoder:
     def _end_line(self) -> None:
         line = b"".join(self._partial)
         self._partial.clear()
-        # Comments keep quiet connections alive, some gateways' without ever a blank line: they must not add up.
+        # Comments keep idle connections alive, at some gateways without any blank line: they must not accumulate.
         if line[:1] == b":":
             self._size -= len(line)
         elif line:
@@ -199,6 +199,6 @@ def _valid(data: bytes) -> bytes:
     try:
         data.decode()
     except UnicodeDecodeError:
-        # Lines end in ASCII, and no bad sequence swallows ASCII: repairing a line is repairing the stream.
+        # Lines end in ASCII, and no bad sequence includes ASCII: repairing each line repairs the stream.
         return data.decode(errors="replace").encode()
     return data

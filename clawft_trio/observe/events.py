@@ -117,7 +117,7 @@ class ToolEnded(Event):
 
     tool: str
     tool_call_id: str
-    outcome: Literal["ok", "error", "timeout", "refused", "unknown", "invalid", "cancelled"]
+    outcome: Literal["ok", "error", "timeout", "refused", "unknown", "invalid", "cancelled", "discarded"]
     duration: float
     error: BaseException | None = None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from io import StringIO
 from typing import Literal, TypeVar
 
@@ -21,6 +21,7 @@ from clawft_trio.chat import (
     TextDelta,
     ToolCall,
     ToolCallReady,
+    ToolCallSealed,
     growing_text,
 )
 from clawft_trio.errors import ConsumerLeft, ProviderError
@@ -34,12 +35,25 @@ class Shown:
     """An `emit` that remembers what got through since the last `Reset`, to retract it.
 
     Memory is that of the text: nothing is kept per event.
+
+    Args:
+      emit: shows the events.
+      on_call: gets each tool call as soon as its arguments are complete; sync, and never raises.
+      before_reset: awaited before a `Reset` is shown.
     """
 
-    __slots__ = ("_calls", "_emit", "_reasoning", "_text", "content")
+    __slots__ = ("_before_reset", "_calls", "_emit", "_on_call", "_reasoning", "_text", "content")
 
-    def __init__(self, emit: Emit) -> None:
+    def __init__(
+        self,
+        emit: Emit,
+        *,
+        on_call: Callable[[ToolCall], None] | None = None,
+        before_reset: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._emit = emit
+        self._on_call = on_call
+        self._before_reset = before_reset
         #: whether a consumer may have seen content
         self.content: bool = False
         self._text = growing_text()
@@ -62,8 +76,11 @@ class Shown:
     def _note(self, event: StreamEvent) -> None:
         if isinstance(event, CONTENT):
             self.content = True
-            if isinstance(event, ToolCallReady):
-                self._calls.append(event.call)
+            if isinstance(event, ToolCallSealed | ToolCallReady):
+                if self._on_call is not None:
+                    self._on_call(event.call)
+                if isinstance(event, ToolCallReady):
+                    self._calls.append(event.call)
             elif isinstance(event, ReasoningDelta):
                 self._reasoning = self._reasoning or growing_text()
                 self._reasoning.write(event.text)
@@ -76,6 +93,8 @@ class Shown:
     async def _take_back(self, event: Reset) -> None:
         # Forgotten only when it was delivered: cancelled half way, it may not have been heard and has to be said again,
         # or the next attempt's words would stand behind this one's.
+        if self._before_reset is not None:
+            await self._before_reset()
         try:
             await self._emit(event)
         except ConsumerLeft:

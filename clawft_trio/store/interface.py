@@ -97,7 +97,14 @@ class Store(Protocol):
         """Whether no other process can reach it: a store in memory."""
         ...
 
-    async def transact(self, function: Work[T], *, concurrent: bool = False, durability: Durability = "power") -> T:
+    async def transact(
+        self,
+        function: Work[T],
+        *,
+        concurrent: bool = False,
+        durability: Durability = "power",
+        repeatable: bool = False,
+    ) -> T:
         """Run *function* in one transaction, in a thread, and commit.
 
         It sees everything committed before. Whatever it raises rolls it back, alone, and leaves unchanged.
@@ -108,6 +115,9 @@ class Store(Protocol):
             transaction at a time in any case.
           durability: `process` does not wait for the disk: the commit survives the end of this process at once, and
             a power cut from the next `power` commit on. PostgreSQL always waits.
+          repeatable: *function* may run again after it was committed. It does when the connection ended during the
+            commit and a crash of the server makes it impossible to find out whether it was written. Otherwise that
+            is a `StoreError`.
 
         Raises:
           StoreBusy: other processes kept the database locked, or it was away, for longer than `open_store` allows.

@@ -112,7 +112,8 @@ def release_all(connection: Connection, owner: str, prefix: str) -> int:
 def expire_ended(connection: Connection) -> int:
     """Expire the leases of processes of this machine that have ended; how many it was.
 
-    A process that was killed is replaced at once, not only when its leases run out.
+    A process that was killed is replaced at once, not only when its leases run out. Reads files: only for databases
+    whose transactions run in a thread.
     """
     rows = connection.execute("SELECT DISTINCT owner FROM leases WHERE expires >= now_seconds()").fetchall()
     ended = [owner for (owner,) in rows if has_ended(owner)]

@@ -10,6 +10,7 @@ from typing import TypeVar
 import attrs
 import trio
 
+from clawft_trio.chat import new_id
 from clawft_trio.errors import LeaseLost, StoreError
 from clawft_trio.store.interface import Connection, Durability, Store, Work
 from clawft_trio.store.leases import (
@@ -62,13 +63,14 @@ class Ownership:
     Args:
       store: where the leases are; it needs `LEASE_MIGRATIONS`.
       length: seconds after which another process may take over what this one has stopped renewing.
-      owner: the name of this process; made up when empty.
+      owner: the name of this process. When empty, it is made, which reads files; `open_ownership` does that in a
+        thread.
     """
 
     def __init__(self, store: Store, *, length: float = 10.0, owner: str = "") -> None:
         self.store = store
         self.length = length
-        self.owner: str = owner or new_owner()
+        self.owner: str = owner or (new_id() if store.private else new_owner())
         self._held: dict[str, Lease] = {}
         self._turns: dict[str, _Guarded] = {}
         self._on_lost: list[Callable[[str], None]] = []
@@ -118,7 +120,7 @@ class Ownership:
                 found = acquire(connection, name, self.owner, self.length, again=True)
             return found
 
-        lease = await self.store.transact(take, concurrent=True, durability="process")
+        lease = await self.store.transact(take, concurrent=True, durability="process", repeatable=True)
         if lease is not None:
             self.note(lease)
         return lease is not None
@@ -135,7 +137,8 @@ class Ownership:
         if lease is None:
             await trio.lowlevel.checkpoint()
         else:
-            await self.store.transact(lambda c: release(c, lease), concurrent=True, durability="process")
+            free = partial(release, lease=lease)
+            await self.store.transact(free, concurrent=True, durability="process", repeatable=True)
 
     async def release_all(self, prefix: str = "") -> None:
         """Free the leases of this process whose names begin with *prefix*.
@@ -152,7 +155,7 @@ class Ownership:
             if release_all(connection, self.owner, prefix):
                 connection.execute("SELECT notify_listeners(?)", (f"{RELEASED}\n",)).fetchone()
 
-        await self.store.transact(free, concurrent=True, durability="process")
+        await self.store.transact(free, concurrent=True, durability="process", repeatable=True)
 
     async def keep_renewed(self) -> None:
         """Renew the leases, and write what is pending, until cancelled.
@@ -176,9 +179,8 @@ class Ownership:
     async def _renew(self) -> None:
         started, held = trio.current_time(), tuple(self._held)
         if held:
-            renewed = await self.store.transact(
-                lambda c: renew(c, self.owner, self.length), concurrent=True, durability="process"
-            )
+            renewing = partial(renew, owner=self.owner, length=self.length)
+            renewed = await self.store.transact(renewing, concurrent=True, durability="process", repeatable=True)
             await self._release_forgotten(renewed)
             for name in held:
                 # One that was released or lost meanwhile is not held any more.
@@ -198,7 +200,7 @@ class Ownership:
         unknown = {name for name in renewed if name not in self._held}
         for name in unknown & self._unknown:
             free = partial(release_named, name=name, owner=self.owner)
-            await self.store.transact(free, concurrent=True, durability="process")
+            await self.store.transact(free, concurrent=True, durability="process", repeatable=True)
         self._unknown = unknown
 
     # --- fenced writes -----------------------------------------------------------------------------------
@@ -222,8 +224,12 @@ class Ownership:
         """
         self._turns[turn_id].pending.append(work)
 
-    async def write(self, turn_id: str, work: Work[T], *, durability: Durability = "power") -> T:
+    async def write(
+        self, turn_id: str, work: Work[T], *, durability: Durability = "power", repeatable: bool = True
+    ) -> T:
         """Run *work* in one transaction with the pending steps of the turn, if its lease is still held.
+
+        A *repeatable* work may run again after it was committed; see `Store.transact`.
 
         Raises:
           LeaseLost: another process has taken the session over. Nothing was written.
@@ -237,7 +243,9 @@ class Ownership:
             raise LeaseLost("the turn is over")
         lease, pending = guarded.lease, tuple(guarded.pending)
         try:
-            result = await self.store.transact(_fenced(lease, pending, work), concurrent=True, durability=durability)
+            result = await self.store.transact(
+                _fenced(lease, pending, work), concurrent=True, durability=durability, repeatable=repeatable
+            )
         except LeaseLost:
             self.lose(lease.name)
             raise
@@ -262,7 +270,8 @@ async def open_ownership(
         await trio.lowlevel.checkpoint()
         yield None
         return
-    ownership = Ownership(store, length=length)
+    owner = new_id() if store.private else await trio.to_thread.run_sync(new_owner)
+    ownership = Ownership(store, length=length, owner=owner)
     try:
         yield ownership
     finally:

@@ -67,7 +67,14 @@ class PostgresStore:
     def __repr__(self) -> str:
         return f"<Store {self._source}{' closed' if self._closed else ''}>"
 
-    async def transact(self, function: Work[T], *, concurrent: bool = False, durability: Durability = "power") -> T:
+    async def transact(
+        self,
+        function: Work[T],
+        *,
+        concurrent: bool = False,
+        durability: Durability = "power",
+        repeatable: bool = False,
+    ) -> T:
         """Run *function* in one transaction; see `Store.transact`.
 
         Raises:
@@ -76,7 +83,9 @@ class PostgresStore:
         Cancellation: `Cancelled` means that nothing was written.
         """
         del durability  # the server's commit is awaited: its crash must not lose what this process survives
-        value = await self._run(function, lambda lane, job: lane.write(job, concurrent=concurrent))
+        value = await self._run(
+            function, lambda lane, job: lane.write(job, concurrent=concurrent), repeatable=repeatable
+        )
         self._counts.written += 1
         return value
 
@@ -92,7 +101,7 @@ class PostgresStore:
         self._counts.read += 1
         return value
 
-    async def _run(self, function: Work[T], use: Callable[[Lane, Job[T]], None]) -> T:
+    async def _run(self, function: Work[T], use: Callable[[Lane, Job[T]], None], *, repeatable: bool = True) -> T:
         """Run *function*, again while the server is away or rows are locked, for at most `busy` seconds."""
         deadline, wait = trio.current_time() + self._busy, FIRST_WAIT
         while True:
@@ -102,7 +111,7 @@ class PostgresStore:
             try:
                 return await self._once(function, use)
             except TryAgain as again:
-                if trio.current_time() + wait >= deadline:
+                if (again.unknown and not repeatable) or trio.current_time() + wait >= deadline:
                     raise again.error from again.__cause__
                 await trio.sleep(wait)
                 wait = min(wait * 2, _LONGEST_WAIT)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import outcome
 import psycopg
 import trio
+from psycopg.pq import TransactionStatus
 from psycopg.types.numeric import NumericLoader
 
 from clawft_trio.errors import StoreBusy, StoreCorrupt, StoreError, StoreReadOnly
@@ -39,12 +40,23 @@ _ONE_AT_A_TIME = 0x436C6177
 """The advisory lock of transactions that are not `concurrent`."""
 
 
-class TryAgain(Exception):
-    """The transaction was not committed and may run again; `error` is why."""
+_LIFE = "SELECT stats_reset::text FROM pg_stat_bgwriter"
+"""Changes with each crash of the server, of one of its processes, and with each failover; a clean restart keeps it."""
 
-    def __init__(self, error: StoreError) -> None:
+_NOT_COMMITTED = frozenset({"40001", "40P01"})
+"""Failures of a COMMIT before it: serialization failure and deadlock."""
+
+
+class TryAgain(Exception):
+    """The transaction was not committed and may run again; `error` is why.
+
+    With *unknown*, it may have been committed: only a transaction that may run twice runs again.
+    """
+
+    def __init__(self, error: StoreError, *, unknown: bool = False) -> None:
         super().__init__(str(error))
         self.error = error
+        self.unknown = unknown
 
 
 class _Numbers(NumericLoader):
@@ -80,8 +92,8 @@ class Lane:
         self._source = source
         self._lock_wait = lock_wait
         self._session: _Session | None = None
-        #: when the server was started, as it says
-        self._started = ""
+        #: the value of `_LIFE` when the connection was made
+        self._life = ""
         self._cancelling: trio.Event | None = None
 
     # --- in the trio thread ------------------------------------------------------------------------------
@@ -138,32 +150,39 @@ class Lane:
         lock = "" if concurrent else f"SELECT pg_advisory_xact_lock({_ONE_AT_A_TIME}, hashtext(current_schema())); "
         with self._failures():
             session = self._connected()
-            # Several statements in one message: one round trip.
-            cursor = session.raw.execute(f"BEGIN; {lock}SELECT pg_current_xact_id()::text", prepare=False)
-            while cursor.nextset():
-                pass
-            (transaction,) = cursor.fetchone() or ("",)
             with self._rolled_back():
+                # Several statements in one message: one round trip.
+                cursor = session.raw.execute(f"BEGIN; {lock}SELECT pg_current_xact_id()::text", prepare=False)
+                while cursor.nextset():
+                    pass
+                (transaction,) = cursor.fetchone() or ("",)
                 value = job.function(session)
                 if job.abandoned:
                     raise _Abandoned
         with self._failures():
-            try:
-                session.raw.execute("COMMIT", prepare=False)
-            except psycopg.OperationalError as exc:
-                if not session.raw.broken and not session.raw.closed:
-                    self._undo()
-                    raise
-                self._look_up(transaction, exc)
+            self._commit(session, transaction)
         return value
+
+    def _commit(self, session: _Session, transaction: str) -> None:
+        try:
+            tag = session.raw.execute("COMMIT", prepare=False).statusmessage
+        except psycopg.OperationalError as exc:
+            if exc.sqlstate in _NOT_COMMITTED:
+                raise
+            # The connection ended, or the server was about to end it: the commit may have happened before.
+            self._look_up(transaction, exc)
+            return
+        if tag != "COMMIT":
+            # PostgreSQL answers the COMMIT of a failed transaction with `ROLLBACK`, and raises nothing.
+            raise TryAgain(StoreBusy(f"{self._source}: the server has rolled the transaction back", path=self._source))
 
     def _look(self, job: Job[T]) -> T:
         with self._failures():
             session = self._connected()
-            session.raw.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", prepare=False)
             with self._rolled_back():
+                session.raw.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", prepare=False)
                 value = job.function(session)
-            session.raw.execute("ROLLBACK", prepare=False)
+                session.raw.execute("ROLLBACK", prepare=False)
             return value
 
     @contextmanager
@@ -175,54 +194,64 @@ class Lane:
             raise
 
     def _undo(self) -> None:
+        """Roll back, or close the connection where that fails."""
         session = self._session
         if session is None:
             return
         try:
-            session.raw.execute("ROLLBACK", prepare=False)
+            if session.raw.info.transaction_status != TransactionStatus.IDLE:
+                session.raw.execute("ROLLBACK", prepare=False)
         except psycopg.Error:
             self.disconnect()
 
     def _look_up(self, transaction: str, exc: psycopg.Error) -> None:
-        """Find out whether *transaction*, whose COMMIT had no answer, is committed.
+        """Find out whether *transaction*, whose COMMIT was not answered, is committed.
 
         Raises:
-          TryAgain: it is not.
-          StoreError: that cannot be found out.
+          TryAgain: it is not, or, with `unknown`, that cannot be found out.
         """
-        started = self._started
+        life = self._life
         self.disconnect()
         deadline = time.monotonic() + max(self._lock_wait, FIRST_WAIT)
         while True:
-            try:
-                with self._failures():
-                    row = (
-                        self._connected()
-                        .raw.execute("SELECT pg_xact_status(%s::text::xid8)", (transaction,))
-                        .fetchone()
-                    )
-                state = row[0] if row else None
-            except (TryAgain, psycopg.Error):
-                state = "in progress"
-            # A server that crashed may give the number of a lost transaction to another one.
-            if state == "committed" and self._started == started:
+            state = self._state_of(transaction)
+            # A server that crashed may give the number of a transaction that it lost to another one.
+            if state == "committed" and self._life == life:
                 return
             if state == "aborted":
                 raise TryAgain(self._away(exc)) from exc
-            if state != "in progress" or self._started != started or time.monotonic() >= deadline:
-                raise StoreError(
-                    f"{self._source}: went away during a commit; whether it was written is not known",
+            if state != "in progress" or time.monotonic() >= deadline:
+                error = StoreError(
+                    f"{self._source}: the connection ended during a commit; whether it was written is not known",
                     path=self._source,
-                ) from exc
+                )
+                raise TryAgain(error, unknown=True) from exc
             time.sleep(FIRST_WAIT)
 
+    def _state_of(self, transaction: str) -> str | None:
+        """`committed`, `aborted`, `in progress` (also while the server is away), or None where it is forgotten."""
+        try:
+            with self._failures():
+                query = "SELECT pg_xact_status(%s::text::xid8)"
+                row = self._connected().raw.execute(query, (transaction,)).fetchone()
+        except (TryAgain, psycopg.Error):
+            return "in progress"
+        except StoreError as error:
+            # Numbers beyond the newest one were lost in a crash.
+            if isinstance(error.__cause__, psycopg.errors.InvalidParameterValue):
+                return "aborted"
+            raise
+        return None if row is None else row[0]
+
     def _connected(self) -> _Session:
+        """The connection, outside of any transaction."""
+        self._undo()
         if self._session is not None and (self._session.raw.closed or self._session.raw.broken):
             self.disconnect()
         if self._session is None:
             self._session = _Session(connect(self._address, lock_wait=self._lock_wait))
-            row = self._session.raw.execute("SELECT pg_postmaster_start_time()::text", prepare=False).fetchone()
-            self._started = "" if row is None else str(row[0])
+            row = self._session.raw.execute(_LIFE, prepare=False).fetchone()
+            self._life = "" if row is None else str(row[0])
         return self._session
 
     def disconnect(self) -> None:

@@ -51,7 +51,14 @@ class SqliteStore:
     def __repr__(self) -> str:
         return f"<Store {self._path or 'in memory'}{' closed' if self._writer.closed else ''}>"
 
-    async def transact(self, function: Work[T], *, concurrent: bool = False, durability: Durability = "power") -> T:
+    async def transact(
+        self,
+        function: Work[T],
+        *,
+        concurrent: bool = False,
+        durability: Durability = "power",
+        repeatable: bool = False,
+    ) -> T:
         """Run *function* in one transaction; see `Store.transact`.
 
         Raises:
@@ -59,7 +66,7 @@ class SqliteStore:
 
         Cancellation: `Cancelled` means that nothing was written.
         """
-        del concurrent  # there is one writer
+        del concurrent, repeatable  # there is one writer, and the result of each commit is known
         return await self._writer.run(function, durable=durability == "power")
 
     async def read(self, function: Work[T]) -> T:

@@ -73,6 +73,7 @@ class ResponsesStream:
                 return self._grow("reasoning", "response.reasoning_summary_text.delta", text)
             case BadUtf8(data):
                 events = self._grow("message", "response.output_text.delta", dialects.MARK)
+                self._text = self._text.replace(dialects.MARK, data.decode(errors="replace"))
                 return [event.replace(dialects.MARK.encode(), data) for event in events]
             case CallTool():
                 return self._call(step)

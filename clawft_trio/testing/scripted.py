@@ -21,6 +21,7 @@ from clawft_trio.chat import (
     ToolCall,
     ToolCallDelta,
     ToolCallReady,
+    ToolCallSealed,
     UsageReport,
 )
 from clawft_trio.codec import decode_json
@@ -190,6 +191,8 @@ class _ScriptPlayer:
         await self._emit(ToolCallDelta(index, made.id, made.name, first))
         for piece in more:
             await self._emit(ToolCallDelta(index, arguments=piece))
+        if is_json_object(made.arguments):
+            await self._emit(ToolCallSealed(made))
 
     async def _report(self, usage: Usage) -> None:
         self._attempt.usage = usage

@@ -27,7 +27,7 @@ from clawft_trio.observe.events import LockWaited, Noted, ToolEnded, ToolStarted
 from clawft_trio.tools.arguments import read_arguments
 from clawft_trio.tools.media import MEDIA_LIMIT, Media, split_result
 from clawft_trio.tools.path_keys import path_keys
-from clawft_trio.tools.path_locks import LockMode, LockRequest, PathLocks, Want
+from clawft_trio.tools.path_locks import LockMode, LockRequest, PathLocks, Want, wants_conflict
 from clawft_trio.tools.result import ToolOutcome, ToolResult, contained, error_text, outcome_of
 from clawft_trio.tools.thread_pool import ThreadPool
 from clawft_trio.tools.tool import Tool, ToolContext
@@ -90,10 +90,12 @@ class ToolJournal(Protocol):
 
 
 @attrs.define(eq=False)
-class _Job:
-    """A call on its way to its answer."""
+class Job:
+    """A call and what is known of it until it has its result."""
 
     call: ToolCall
+    #: `trio.current_time()` when it was prepared
+    began: float = attrs.field(factory=trio.current_time)
     tool: Tool | None = None
     #: checked, defaults filled in
     arguments: Mapping[str, Any] = attrs.field(factory=dict)
@@ -110,6 +112,12 @@ class _Job:
     #: the images and files in it
     media: tuple[Media, ...] = ()
 
+    def conflicts_with(self, other: Job) -> bool:
+        """Whether the two may not run at once: one runs alone, or a path of one is written by the other."""
+        if self.refusal is not None or other.refusal is not None:
+            return False
+        return self.alone or other.alone or wants_conflict(self.wants, other.wants)
+
 
 @attrs.define(eq=False, kw_only=True)
 class FanOut:
@@ -124,12 +132,13 @@ class FanOut:
     threads: ThreadPool
     approve: Approve | None = None
     journal: ToolJournal | None = None
+    #: shared with calls of the same answer that run elsewhere; None: only `policy.concurrency` bounds
+    slots: trio.Semaphore | None = None
     #: the calls of this turn line up here while some wait for approval, so that nobody gets in front of an
     #: earlier call that touches the same paths, and no other turn has to wait for a person
     _line: PathLocks = attrs.field(factory=PathLocks, init=False)
     #: what was found already
     _tools: dict[str, Tool] = attrs.field(factory=dict, init=False)
-    _began: float = attrs.field(factory=trio.current_time, init=False)
 
     async def execute(self) -> tuple[ToolResult, ...]:
         """Answer every call, in call order.
@@ -137,8 +146,8 @@ class FanOut:
         Cancellation: every call is cancelled and awaited; every lock is free again.
         """
         await trio.lowlevel.checkpoint()
-        jobs = [self._prepare(call) for call in self.calls]
-        await self._name_paths(jobs)
+        jobs = [self.prepare(call) for call in self.calls]
+        await self.name_paths(jobs)
         answers: dict[int, ToolResult] = {}
         remaining = deque(enumerate(jobs))
 
@@ -147,9 +156,15 @@ class FanOut:
                 # A tool that never waits must not keep others from running, or itself from being cancelled. Here
                 # and not after taking a call: a call that is taken goes to the queue for its locks at once.
                 await trio.lowlevel.checkpoint()
-                if remaining:
-                    index, job = remaining.popleft()
-                    answers[index] = await self._answer(job)
+                if self.slots is not None:
+                    await self.slots.acquire()
+                try:
+                    if remaining:
+                        index, job = remaining.popleft()
+                        answers[index] = await self.answer(job)
+                finally:
+                    if self.slots is not None:
+                        self.slots.release()
 
         workers = min(self.policy.concurrency, len(jobs))
         if workers <= 1:
@@ -162,8 +177,9 @@ class FanOut:
 
     # --- before anything runs ----------------------------------------------------------------------------
 
-    def _prepare(self, call: ToolCall) -> _Job:
-        job = _Job(call)
+    def prepare(self, call: ToolCall) -> Job:
+        """Find the tool of *call* and check its arguments; what is wrong becomes the refusal of the job."""
+        job = Job(call)
         try:
             job.tool = self._tools.get(call.name) or self._tools.setdefault(call.name, self.find(call.name))
             job.arguments = self._arguments(call, job.tool)
@@ -187,15 +203,22 @@ class FanOut:
             )
         return read.values
 
-    async def _name_paths(self, jobs: Sequence[_Job]) -> None:  # noqa: ASYNC910 - `execute` has waited
-        """Find out what each call will lock: one trip to a thread for all paths of the turn."""
+    async def name_paths(self, jobs: Sequence[Job]) -> None:  # noqa: ASYNC910 - `execute` has waited
+        """Find out what each call will lock: one trip to a thread for all paths of the turn.
+
+        Cancellation: no job has its paths.
+        """
         named = [(job, paths) for job in jobs if (paths := _paths(job, self.context.workspace))]
         if named:
-            await trio.to_thread.run_sync(_want_paths, named)
+            await trio.to_thread.run_sync(_want_paths, named, limiter=self.locks.threads)
 
     # --- one call ------------------------------------------------------------------------------------------
 
-    async def _answer(self, job: _Job) -> ToolResult:
+    async def answer(self, job: Job) -> ToolResult:
+        """Run *job* and return its result. What goes wrong in it is the result.
+
+        Cancellation: the call is cancelled and awaited; its locks are free.
+        """
         error: Exception | None = None
         try:
             text = await self._run(job)
@@ -211,7 +234,7 @@ class FanOut:
             await self._record(self.journal, answer)
         return answer  # noqa: ASYNC910 - before each call a worker waits
 
-    async def _run(self, job: _Job) -> str:
+    async def _run(self, job: Job) -> str:
         if job.refusal is not None:
             raise job.refusal
         assert job.tool is not None
@@ -225,7 +248,7 @@ class FanOut:
         finally:
             place.release()
 
-    async def _run_locked(self, job: _Job, tool: Tool) -> str:
+    async def _run_locked(self, job: Job, tool: Tool) -> str:
         # Between taking a call and standing in the queue nothing waits: that is what keeps calls in order.
         request = self.locks.request(job.wants, alone=job.alone)
         try:
@@ -235,7 +258,7 @@ class FanOut:
         finally:
             request.release()
 
-    async def _run_timed(self, job: _Job, tool: Tool) -> str:
+    async def _run_timed(self, job: Job, tool: Tool) -> str:
         now = trio.current_time()
         if now >= self.context.deadline:
             raise ToolTimeout("not started: the time for all calls is over", tool=tool.name)
@@ -257,7 +280,7 @@ class FanOut:
             raise
         raise _too_slow(tool, context.deadline - now)
 
-    async def _approved(self, approve: Approve, job: _Job, tool: Tool) -> None:
+    async def _approved(self, approve: Approve, job: Job, tool: Tool) -> None:
         if tool.metadata.mode == "read_only":
             return  # noqa: ASYNC910 - before each call a worker waits
         deadline = min(trio.current_time() + self.policy.approval, self.context.deadline)
@@ -271,7 +294,7 @@ class FanOut:
         if said is not True:
             raise PermissionDenied("This call was not approved" + (f": {said}" if said else "."))
 
-    async def _wait(self, request: LockRequest, job: _Job, until: float) -> None:
+    async def _wait(self, request: LockRequest, job: Job, until: float) -> None:
         began = trio.current_time()
         with trio.CancelScope(deadline=min(until, self.context.deadline)):
             await request.wait_granted()
@@ -291,10 +314,10 @@ class FanOut:
 
     # --- what is told ----------------------------------------------------------------------------------------
 
-    def _context_of(self, job: _Job, deadline: float) -> ToolContext:
+    def _context_of(self, job: Job, deadline: float) -> ToolContext:
         return self.context.of_call(job.call.id, job.call.name, deadline=deadline, threads=self.threads)
 
-    def _text_of(self, job: _Job, returned: object) -> str:
+    def _text_of(self, job: Job, returned: object) -> str:
         """Keep the data and the parts of what a tool returned; the text for the model."""
         shown = returned
         job.value = returned
@@ -304,7 +327,7 @@ class FanOut:
         text, job.media = split_result(shown, limit=limits.longest_answer, media_limit=limits.largest_media)
         return text
 
-    def _contain(self, job: _Job, exc: BaseException) -> Exception:
+    def _contain(self, job: Job, exc: BaseException) -> Exception:
         try:
             error = contained(exc, tool=job.call.name)
         except BaseException:
@@ -315,7 +338,7 @@ class FanOut:
             self.context.log.warning("tool %s failed", job.call.name, exc_info=exc)
         return error
 
-    def _close(self, job: _Job, text: str, error: Exception | None) -> ToolResult:
+    def _close(self, job: Job, text: str, error: Exception | None) -> ToolResult:
         now = trio.current_time()
         outcome = "ok" if error is None else outcome_of(error)
         self._tell_end(job, outcome, now, error)
@@ -326,13 +349,13 @@ class FanOut:
             text=text,
             outcome=outcome,
             duration=now - started,
-            waited=started - self._began,
+            waited=started - job.began,
             error=error,
             data=job.value if error is None else None,
             parts=job.media if error is None else (),
         )
 
-    def _tell_start(self, job: _Job, now: float) -> None:
+    def _tell_start(self, job: Job, now: float) -> None:
         if self.context.observer is unobserved:
             return
         self.context.observer(
@@ -341,17 +364,17 @@ class FanOut:
                 tool=job.call.name,
                 tool_call_id=job.call.id,
                 turn_id=self.context.turn_id,
-                waited=now - self._began,
+                waited=now - job.began,
             )
         )
 
-    def _tell_wait(self, job: _Job, waited: float) -> None:
+    def _tell_wait(self, job: Job, waited: float) -> None:
         paths = tuple("/".join(key) for key, _ in job.wants)
         self.context.observer(
             LockWaited(tool_call_id=job.call.id, turn_id=self.context.turn_id, paths=paths, waited=waited)
         )
 
-    def _tell_end(self, job: _Job, outcome: ToolOutcome, now: float, error: Exception | None = None) -> None:
+    def _tell_end(self, job: Job, outcome: ToolOutcome, now: float, error: Exception | None = None) -> None:
         if self.context.observer is unobserved:
             return
         self.context.observer(
@@ -374,7 +397,7 @@ def _too_slow(tool: Tool, limit: float) -> ToolTimeout:
 # --- which paths a call touches ----------------------------------------------------------------------------
 
 
-def _paths(job: _Job, workspace: Path | None) -> list[tuple[str | Path, Path | None, LockMode]]:
+def _paths(job: Job, workspace: Path | None) -> list[tuple[str | Path, Path | None, LockMode]]:
     if job.tool is None or job.refusal is not None or job.alone:
         return []
     known = job.tool.metadata
@@ -391,7 +414,7 @@ def _each(value: object) -> Iterator[str | Path]:
             yield from _each(one)
 
 
-def _want_paths(named: Sequence[tuple[_Job, list[tuple[str | Path, Path | None, LockMode]]]]) -> None:
+def _want_paths(named: Sequence[tuple[Job, list[tuple[str | Path, Path | None, LockMode]]]]) -> None:
     """Fill in what each job wants. Blocks."""
     for job, paths in named:
         try:

@@ -132,13 +132,20 @@ class LockRequest:
             self._granted.set()
 
     def _conflicts_with(self, other: LockRequest) -> bool:
-        if self.alone or other.alone:
-            return True
-        return any(
-            "write" in (mode, other_mode) and (key[: len(other_key)] == other_key or other_key[: len(key)] == key)
-            for key, mode in self.wants
-            for other_key, other_mode in other.wants
-        )
+        return self.alone or other.alone or wants_conflict(self.wants, other.wants)
+
+
+def wants_conflict(first: Sequence[Want], second: Sequence[Want]) -> bool:
+    """Whether one of the two changes a path that is, or contains, or lies below, a path of the other."""
+    return any(
+        "write" in (mode, other_mode) and (key[: len(other_key)] == other_key or other_key[: len(key)] == key)
+        for key, mode in first
+        for other_key, other_mode in second
+    )
+
+
+_PATH_THREADS = 8
+"""Threads that resolve paths at once, for all turns. Resolving takes microseconds, except on a mount that hangs."""
 
 
 class PathLocks:
@@ -149,6 +156,8 @@ class PathLocks:
     """
 
     def __init__(self) -> None:
+        #: for resolving paths: work that may hang on a dead mount, and must not take the threads of tools
+        self.threads: trio.CapacityLimiter = trio.CapacityLimiter(_PATH_THREADS)
         self._root = _Node()
         self._number = 0
         # In the order of their coming.
@@ -273,7 +282,9 @@ class HeldLock:
 
         Cancellation: the queue is left; nothing is held.
         """
-        keys = await trio.to_thread.run_sync(path_keys, [path for path, _ in self._paths], self._root)
+        keys = await trio.to_thread.run_sync(
+            path_keys, [path for path, _ in self._paths], self._root, limiter=self._locks.threads
+        )
         request = self._locks.request([(key, mode) for key, (_, mode) in zip(keys, self._paths, strict=True)])
         waited = 0.0
         if not request.granted:

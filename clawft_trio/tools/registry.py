@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 
 import attrs
+import trio
 
 from clawft_trio.auth import UserPermissions, matches_any
 from clawft_trio.chat import ToolCall, ToolSpec
@@ -13,6 +14,7 @@ from clawft_trio.errors import ToolDenied, UnknownTool
 from clawft_trio.observe.events import Noted
 from clawft_trio.similar import closest
 from clawft_trio.tools.call_ids import repair_ids
+from clawft_trio.tools.early import EarlyCalls, HeldJournal, MayStart, open_early_calls
 from clawft_trio.tools.fan_out import Approve, FanOut, FanOutPolicy, ToolJournal
 from clawft_trio.tools.path_locks import LockStatistics, PathLocks
 from clawft_trio.tools.result import ToolResult
@@ -36,7 +38,8 @@ class ToolRegistry:
       tools: what to begin with.
       policy: what bounds the calls.
       approve: asked before every call that may change something; None asks nobody.
-      threads: synchronous tools that run at once, in all turns together.
+      threads: synchronous tools that run at once, in all turns together; half of them for one sender, a quarter for
+        one turn.
     """
 
     def __init__(
@@ -45,7 +48,7 @@ class ToolRegistry:
         *,
         policy: FanOutPolicy | None = None,
         approve: Approve | None = None,
-        threads: int = 16,
+        threads: int = 32,
     ) -> None:
         self.policy: FanOutPolicy = FanOutPolicy() if policy is None else policy
         self.approve: Approve | None = approve
@@ -174,8 +177,38 @@ class ToolRegistry:
         """
         repaired = repair_ids(calls)
         self._tell_repairs(calls, repaired, context)
-        fan_out = FanOut(
-            calls=repaired,
+        return await self._fan_out(repaired, context, approve=approve, journal=journal).execute()
+
+    def open_early_calls(
+        self, context: ToolContext, *, journal: ToolJournal, may_start: MayStart
+    ) -> AbstractAsyncContextManager[EarlyCalls]:
+        """Let calls of one answer start while it is streamed; its `results` are those of `execute_all`.
+
+        Args:
+          context: as for `execute_all`.
+          journal: gets intents at once, and results when the answer stands.
+          may_start: which tools may start early.
+        """
+        slots = trio.Semaphore(self.policy.concurrency)
+        held = HeldJournal(journal)
+
+        async def execute(calls: Sequence[ToolCall], slots: trio.Semaphore) -> tuple[ToolResult, ...]:
+            return await self._fan_out(calls, context, journal=journal, slots=slots).execute()
+
+        fan_out = self._fan_out((), context, journal=held, slots=slots)
+        return open_early_calls(fan_out, held, may_start, execute)
+
+    def _fan_out(
+        self,
+        calls: Sequence[ToolCall],
+        context: ToolContext,
+        *,
+        approve: Approve | None = None,
+        journal: ToolJournal | None = None,
+        slots: trio.Semaphore | None = None,
+    ) -> FanOut:
+        return FanOut(
+            calls=calls,
             context=context,
             find=lambda name: self.find(name, context.auth.permissions),
             policy=self.policy,
@@ -183,8 +216,8 @@ class ToolRegistry:
             threads=self._threads,
             approve=self.approve if approve is None else approve,
             journal=journal,
+            slots=slots,
         )
-        return await fan_out.execute()
 
     def statistics(self) -> ToolStatistics:
         """What is going on now."""

@@ -22,8 +22,9 @@ from clawft_trio.errors import (
 )
 from clawft_trio.nursery import leaves
 
-ToolOutcome = Literal["ok", "error", "timeout", "refused", "unknown", "invalid", "cancelled"]
-"""`refused`: it may not be. `unknown`: no such tool. `invalid`: the arguments do not fit."""
+ToolOutcome = Literal["ok", "error", "timeout", "refused", "unknown", "invalid", "cancelled", "discarded"]
+"""`refused`: it may not be. `unknown`: no such tool. `invalid`: the arguments do not fit. `discarded`: the call was
+started while its answer was streamed, and the answer did not stand; only journals see it."""
 
 _LONGEST_MESSAGE = 2000
 """Characters of an exception's text that a model is shown."""

@@ -1,9 +1,8 @@
-"""Threads for tools that block: bounded, and counted when they are left behind."""
+"""Threads for tools that block: bounded in all, per sender and per turn, and counted when they are left behind."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, cast
 
 import attrs
@@ -12,62 +11,124 @@ import trio
 
 @attrs.frozen(kw_only=True)
 class ThreadStatistics:
-    """What a pool is doing."""
+    """The state of a pool."""
 
     limit: int
-    #: threads at work, those left behind included
+    #: running threads, abandoned ones included
     running: int
     #: calls that wait for a thread
     waiting: int
-    #: threads whose caller was cancelled and did not wait; each keeps its place until it ends
+    #: running threads whose caller was cancelled; each keeps its place until it ends
     abandoned: int
 
 
 @attrs.define(eq=False)
 class _Place:
-    """One call's place among the threads: what `to_thread.run_sync` needs of a limiter, and remembers."""
+    """One call's place in the limiters: what `to_thread.run_sync` needs of a limiter, and whether it is taken."""
 
-    limiter: trio.CapacityLimiter
+    #: taken in this order, the shares before the pool's own
+    limiters: tuple[trio.CapacityLimiter, ...]
+    on_release: Callable[[], None]
     taken: bool = False
+    waits: bool = False
 
     async def acquire_on_behalf_of(self, borrower: object) -> None:
-        await self.limiter.acquire_on_behalf_of(borrower)
+        held: list[trio.CapacityLimiter] = []
+        self.waits = True
+        try:
+            for limiter in self.limiters:
+                await limiter.acquire_on_behalf_of(borrower)
+                held.append(limiter)
+        except BaseException:
+            for limiter in held:
+                limiter.release_on_behalf_of(borrower)
+            raise
+        finally:
+            self.waits = False
         self.taken = True
 
     def release_on_behalf_of(self, borrower: object) -> None:
         self.taken = False
-        self.limiter.release_on_behalf_of(borrower)
+        for limiter in self.limiters:
+            limiter.release_on_behalf_of(borrower)
+        self.on_release()
 
 
 class ThreadPool:
-    """At most *limit* threads at once; further calls wait."""
+    """At most *limit* threads at once; further calls wait.
 
-    def __init__(self, limit: int = 16) -> None:
+    Args:
+      limit: threads of all turns together.
+      per_sender: threads of one sender's turns; half of *limit* by default.
+      per_turn: threads of one turn; a quarter of *limit* by default. So the slow tools of one turn leave threads for
+        the sender's other turns, and those of one sender leave threads for others.
+    """
+
+    def __init__(self, limit: int = 32, *, per_sender: int | None = None, per_turn: int | None = None) -> None:
         self._limiter = trio.CapacityLimiter(limit)
+        self._per_sender = max(1, limit // 2) if per_sender is None else per_sender
+        self._per_turn = max(1, limit // 4) if per_turn is None else per_turn
+        self._shares: dict[tuple[str, str], trio.CapacityLimiter] = {}
         self._left_behind: list[_Place] = []
+        self._called: set[_Place] = set()
 
-    async def run(self, function: Callable[..., Any], arguments: Mapping[str, Any], *, abandon: bool = False) -> Any:
+    async def run(
+        self,
+        function: Callable[..., Any],
+        arguments: Mapping[str, Any],
+        *,
+        abandon: bool = False,
+        sender: str = "",
+        turn: str = "",
+    ) -> Any:
         """Call *function* with keyword *arguments* in a thread.
 
+        Args:
+          abandon: do not wait for the thread on cancellation.
+          sender: the sender whose share it takes; empty takes none.
+          turn: the turn whose share it takes; empty takes none.
+
         Cancellation: waits until the function returns, unless it may be abandoned. A function that takes long
-        may look with `trio.from_thread.check_cancelled()`.
+        may check `trio.from_thread.check_cancelled()`.
         """
-        place = _Place(self._limiter)
+        shares = [*self._share("turn", turn, self._per_turn), *self._share("sender", sender, self._per_sender)]
+        place = _Place((*shares, self._limiter), self._forget_idle)
+        self._called.add(place)
+
+        def call() -> Any:
+            return function(**arguments)
+
         try:
             return await trio.to_thread.run_sync(
-                partial(function, **arguments), abandon_on_cancel=abandon, limiter=cast("trio.CapacityLimiter", place)
+                call, abandon_on_cancel=abandon, limiter=cast("trio.CapacityLimiter", place)
             )
         finally:
-            # trio gives the place back before it returns; still taken, the thread is on its own.
+            self._called.discard(place)
+            # trio gives the place back before it returns; while it is taken, the thread still runs.
             if place.taken:
                 self._left_behind = [one for one in self._left_behind if one.taken] + [place]
+            self._forget_idle()
 
     def statistics(self) -> ThreadStatistics:
-        """What is going on now."""
+        """The state now."""
         tokens = self._limiter.statistics()
         return ThreadStatistics(
             limit=int(tokens.total_tokens),
             running=tokens.borrowed_tokens,
-            waiting=tokens.tasks_waiting,
+            waiting=sum(one.waits for one in self._called),
             abandoned=sum(one.taken for one in self._left_behind),
         )
+
+    def _share(self, kind: str, name: str, limit: int) -> list[trio.CapacityLimiter]:
+        if not name:
+            return []
+        if (kind, name) not in self._shares:
+            self._shares[kind, name] = trio.CapacityLimiter(limit)
+        return [self._shares[kind, name]]
+
+    def _forget_idle(self) -> None:
+        """Drop the shares that no call has or waits for: a sender that left costs nothing."""
+        for key, limiter in list(self._shares.items()):
+            found = limiter.statistics()
+            if not found.borrowed_tokens and not found.tasks_waiting:
+                del self._shares[key]

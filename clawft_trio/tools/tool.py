@@ -337,7 +337,9 @@ def _caller(wrapped: Callable[..., Any], context_name: str | None, *, abandon: b
         if context.threads is None:
             (result,) = await trio.to_thread.run_sync(partial(call, **given), abandon_on_cancel=abandon)
         else:
-            (result,) = await context.threads.run(call, given, abandon=abandon)
+            (result,) = await context.threads.run(
+                call, given, abandon=abandon, sender=context.auth.identity, turn=context.turn_id
+            )
         return await result if inspect.isawaitable(result) else result
 
     if is_async_generator(wrapped):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from postgres_server import Server
 
 from clawft_trio.agent.journal import Journal, turn_id_of
 from clawft_trio.agent.open_agent import MIGRATIONS
@@ -30,13 +31,18 @@ class Workers:
     def __init__(self, place: Path | str, folder: Path) -> None:
         self._command = [sys.executable, str(CHILD), str(place), str(folder)]
         self._log = folder / "workers.log"
+        self._folder = folder
         self.running: list[subprocess.Popen[bytes]] = []
-        #: told to end, and ending
+        #: those that were sent SIGTERM
         self.ending: list[subprocess.Popen[bytes]] = []
 
     def start(self) -> None:
         with self._log.open("ab") as log:
             self.running.append(subprocess.Popen(self._command, stdout=log, stderr=log))
+
+    def ready(self) -> list[subprocess.Popen[bytes]]:
+        """Those that have opened the store: killing the others would only test how fast Python starts."""
+        return [worker for worker in self.running if (self._folder / f"ready-{worker.pid}").exists()]
 
     def kill(self, worker: subprocess.Popen[bytes]) -> None:
         self.running.remove(worker)
@@ -117,12 +123,20 @@ async def check_the_world(store: Store, folder: Path, asked: list[InboundMessage
     )
 
 
-async def disturb(workers: Workers, chance: random.Random, *, every: float) -> None:
-    """Kill, stop and add workers."""
+async def disturb(workers: Workers, chance: random.Random, *, every: float, server: Server | None) -> None:
+    """Kill, stop and add workers; with *server*, restart it, too."""
+    actions = ["kill", "kill", "stop", "end", *([] if server is None else ["immediate", "fast"])]
     while True:
         await trio.sleep(every)
-        worker = chance.choice(workers.running)
-        match chance.choice(["kill", "kill", "stop", "end"]):
+        ready, action = workers.ready(), chance.choice(actions)
+        if server is not None and action in {"immediate", "fast"}:
+            await trio.to_thread.run_sync(server.stop, action)
+            await trio.to_thread.run_sync(server.start)
+            continue
+        if not ready:
+            continue
+        worker = chance.choice(ready)
+        match action:
             case "kill":
                 workers.kill(worker)
                 workers.start()
@@ -139,7 +153,16 @@ async def disturb(workers: Workers, chance: random.Random, *, every: float) -> N
 
 
 async def run_workers(
-    place: Path | str, folder: Path, *, workers: int, sessions: int, count: int, every: float, seconds: float, seed: int
+    place: Path | str,
+    folder: Path,
+    *,
+    workers: int,
+    sessions: int,
+    count: int,
+    every: float,
+    seconds: float,
+    seed: int,
+    server: Server | None = None,
 ) -> None:
     chance, asked = random.Random(seed), messages(sessions, count)
     async with open_store(place, migrations=MIGRATIONS, busy=30) as store:
@@ -149,7 +172,7 @@ async def run_workers(
                 crowd.start()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(publish, store, asked)
-                nursery.start_soon(lambda: disturb(crowd, chance, every=every))
+                nursery.start_soon(lambda: disturb(crowd, chance, every=every, server=server))
                 await wait_until_answered(store, count, seconds)
                 nursery.cancel_scope.cancel()
         finally:
@@ -167,9 +190,32 @@ async def test_workers_that_are_killed_and_stopped_answer_every_message_once_and
 
 
 @pytest.mark.long
+async def test_workers_answer_every_message_once_while_the_server_restarts(postgres, tmp_path: Path) -> None:
+    await run_workers(
+        postgres.schema(),
+        tmp_path,
+        workers=3,
+        sessions=20,
+        count=120,
+        every=1.0,
+        seconds=60,
+        seed=random.randrange(1000),
+        server=postgres,
+    )
+
+
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("workers", [4, 8])
 async def test_many_workers_answer_20_000_messages(postgres, tmp_path: Path, workers: int) -> None:
     await run_workers(
-        postgres.schema(), tmp_path, workers=workers, sessions=1000, count=20_000, every=1.0, seconds=1700, seed=workers
+        postgres.schema(),
+        tmp_path,
+        workers=workers,
+        sessions=1000,
+        count=20_000,
+        every=1.0,
+        seconds=1700,
+        seed=workers,
+        server=postgres,
     )

@@ -63,6 +63,7 @@ async def main(store: str) -> None:
         store=store,
         loop=policy,
     ):
+        (FOLDER / f"ready-{os.getpid()}").touch()
         print("ready", flush=True)
         with trio.open_signal_receiver(signal.SIGTERM) as signals:
             async for _ in signals:

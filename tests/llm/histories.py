@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from clawft_trio.chat import ChatRequest, File, Image, Message, Opaque, Text, ToolCall, ToolSpec
 from clawft_trio.llm import provider_named
 
-#: provider and model of the catalog, and the vendor whose refusals count
+#: provider and model of the catalog, and the vendor with the rules that apply
 TARGETS = [
     ("anthropic", "claude-sonnet-4-5", "anthropic"),
     ("anthropic", "claude-opus-4-8", "anthropic"),

@@ -12,11 +12,11 @@ from clawft_trio.chat import ReasoningDelta, TextDelta, ToolCallDelta, ToolCallR
 from clawft_trio.llm.anthropic_response import AnthropicResponseReader
 from clawft_trio.llm.openai_response import OpenAIResponseReader
 from clawft_trio.llm.response_builder import ResponseBuilder, closing_events
-from clawft_trio.llm.responses_response import ResponsesReading
+from clawft_trio.llm.responses_response import ResponsesResponseReader
 from clawft_trio.testing.dialects import DialectSetting, writer
 from clawft_trio.testing.script import CallTool, Finish, Pings, Preamble, Report, Say, Think
 
-READINGS = {"openai": OpenAIResponseReader, "anthropic": AnthropicResponseReader, "responses": ResponsesReading}
+READINGS = {"openai": OpenAIResponseReader, "anthropic": AnthropicResponseReader, "responses": ResponsesResponseReader}
 
 
 def reading(dialect, **options):
@@ -43,8 +43,8 @@ DONE = b"data: [DONE]\n\n"
 
 def spoken(dialect, steps, *, stream=True):
     """The body that a healthy server makes of *steps*."""
-    told = [step.usage for step in steps if isinstance(step, Finish | Report) and step.usage]
-    out = writer(dialect, DialectSetting(number=1, model="m1", usage=told[-1] if told else None), stream=stream)
+    reported = [step.usage for step in steps if isinstance(step, Finish | Report) and step.usage]
+    out = writer(dialect, DialectSetting(number=1, model="m1", usage=reported[-1] if reported else None), stream=stream)
     return b"".join(piece for step in steps for piece in out.write(step)) + out.end()
 
 
@@ -71,7 +71,7 @@ def concluded(reader, events):
 
 
 def replayed(events):
-    """What somebody who saw only the events would say that the answer is."""
+    """The answer as a consumer of the events alone would build it."""
     calls = {}
     usage = None
     for seen in events:

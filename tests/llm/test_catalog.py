@@ -6,6 +6,7 @@ import trio
 from clawft_trio.chat import Call, ChatRequest, Message
 from clawft_trio.errors import NotConfigured
 from clawft_trio.llm import KNOWN, Anthropic, OpenAICompatible, find_key, known_provider, provider_named, split_target
+from clawft_trio.llm.catalog import find_url
 from clawft_trio.testing import Finish, Say, open_fault_server
 
 HI = ChatRequest([Message.user("Hi")], model="m")
@@ -101,3 +102,31 @@ async def test_nothing_is_opened_before_the_first_request():
     before = trio.lowlevel.current_statistics().tasks_living
     async with provider_named("openai", api_key="k"):
         assert trio.lowlevel.current_statistics().tasks_living == before
+
+
+@pytest.mark.parametrize(
+    ("name", "variable"),
+    [
+        ("openai", "OPENAI_BASE_URL"),
+        ("anthropic", "ANTHROPIC_BASE_URL"),
+        ("azure", "AZURE_OPENAI_BASE_URL"),
+        ("azure", "AZURE_OPENAI_ENDPOINT"),
+        ("groq", "GROQ_BASE_URL"),
+        ("ollama", "OLLAMA_BASE_URL"),
+        ("lmstudio", "LMSTUDIO_BASE_URL"),
+        ("vertex", "VERTEX_BASE_URL"),
+    ],
+)
+async def test_the_base_url_of_a_provider_may_stand_in_its_variable(name, variable):
+    async with open_fault_server([Say("Hi"), Finish()]) as server:
+        environ = dict.fromkeys(KNOWN[name].key_variables, "sk-x") | {variable: f" {server.url} "}
+        async with provider_named(name, environ=environ, model="m") as provider:
+            assert provider.base_url.rstrip("/") == server.url.rstrip("/")
+            assert (await provider.complete(HI, Call())).text == "Hi"
+        # What is given in code goes first, and an empty variable is none.
+        async with provider_named(
+            name, environ=environ | {variable: "http://127.0.0.1:9"}, base_url=server.url
+        ) as other:
+            assert other.base_url.rstrip("/") == server.url.rstrip("/")
+    if KNOWN[name].base_url and "{" not in KNOWN[name].base_url:
+        assert find_url(name, KNOWN[name], {variable: " "}) == KNOWN[name].base_url

@@ -7,9 +7,9 @@ from llm.spoken import DONE, chunk, concluded, read_all, reading
 
 from clawft_trio.chat import Call, ChatRequest, Message
 from clawft_trio.codec import encode_json
-from clawft_trio.llm import KNOWN, Anthropic, OpenAICompatible, Quirks
+from clawft_trio.llm import KNOWN, Anthropic, OpenAICompatible, Quirks, provider_named
 from clawft_trio.llm.openai_request import request_body
-from clawft_trio.testing import CallTool, Finish, Think, open_fault_server
+from clawft_trio.testing import CallTool, Finish, Say, Think, open_fault_server
 
 SIGNED = {"google": {"thought_signature": "c2ln"}}
 DETAILS = [
@@ -39,7 +39,7 @@ def answered(body, *returns):
     return concluded(reader, read_all(reader, body))[0]
 
 
-def said_again(response, *returns):
+def sent_back(response, *returns):
     request = ChatRequest([Message.user("Hi"), response.message])
     return json.loads(encode_json(request_body(request, "m", Quirks(returns=returns))))["messages"][1]
 
@@ -48,25 +48,25 @@ def test_thoughts_before_a_tool_call_go_back():
     response = answered(
         chunk({"reasoning_content": "let me "}) + chunk({"reasoning_content": "see"}) + called(), "reasoning_content"
     )
-    assert said_again(response, "reasoning_content")["reasoning_content"] == "let me see"
-    assert "reasoning_content" not in said_again(response)
+    assert sent_back(response, "reasoning_content")["reasoning_content"] == "let me see"
+    assert "reasoning_content" not in sent_back(response)
 
 
 def test_thoughts_without_a_tool_call_stay():
     response = answered(chunk({"reasoning_content": "hm", "content": "Hi"}) + chunk({}, "stop"), "reasoning_content")
-    assert "reasoning_content" not in said_again(response, "reasoning_content")
+    assert "reasoning_content" not in sent_back(response, "reasoning_content")
 
 
 def test_the_signature_of_a_call_goes_back_with_it():
     response = answered(called(extra=SIGNED), "extra_content")
-    assert said_again(response, "extra_content")["tool_calls"][0]["extra_content"] == SIGNED
-    assert "extra_content" not in said_again(response)["tool_calls"][0]
+    assert sent_back(response, "extra_content")["tool_calls"][0]["extra_content"] == SIGNED
+    assert "extra_content" not in sent_back(response)["tool_calls"][0]
 
 
 def test_reasoning_details_go_back_whole():
     pieces = b"".join(chunk({"reasoning": "x", "reasoning_details": [detail]}) for detail in DETAILS)
     response = answered(pieces + called(), "reasoning_details")
-    assert said_again(response, "reasoning_details")["reasoning_details"] == WHOLE
+    assert sent_back(response, "reasoning_details")["reasoning_details"] == WHOLE
     assert answered(chunk({"reasoning_details": DETAILS}) + called(), "reasoning_details").content == response.content
 
 
@@ -97,3 +97,23 @@ async def test_a_conversation_with_deepseek_keeps_its_thoughts_and_one_with_othe
         assert again["reasoning_content"] == "hm"
         assert "reasoning_content" not in elsewhere
         assert [block["type"] for block in native["content"]] == ["tool_use"]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_signature_of_the_message_itself_goes_back_to_gemini(stream):
+    body = chunk({"content": "Hi", "extra_content": SIGNED}) + chunk({}, "stop") + DONE
+    reader = reading("openai", returns=KNOWN["gemini"].quirks.returns)
+    if stream:
+        response, _ = concluded(reader, read_all(reader, body))
+    else:
+        message = {"role": "assistant", "content": "Hi", "extra_content": SIGNED}
+        whole = {"choices": [{"message": message, "finish_reason": "stop"}]}
+        response, _ = concluded(reader, reader.feed_whole(json.dumps(whole).encode()))
+    assert sent_back(response, "extra_content")["extra_content"] == SIGNED
+    assert "extra_content" not in sent_back(response)
+    async with open_fault_server([Say("ok"), Finish()]) as server:
+        async with provider_named("gemini", base_url=server.url, api_key="k") as gemini:
+            request = ChatRequest([Message.user("Hi"), response.message, Message.user("and?")], model="gemini-3-pro")
+            await gemini.complete(request, Call())
+        sent = server.requests[0].body["messages"]
+    assert [message.get("extra_content") for message in sent] == [None, SIGNED, None]

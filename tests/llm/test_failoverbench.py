@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import attrs
 import pytest
@@ -218,11 +219,16 @@ async def run_scenario(scenario: Scenario, scale: float, pair: tuple[str, str] =
             assert (await complete(healthy, PROMPT)).text == CANONICAL
 
 
-async def run_s14(scale: float) -> None:
+def last_role(body: dict[str, Any]) -> str:
+    """The role of the last message of a request in any dialect."""
+    return str((body.get("messages") or body["input"])[-1]["role"])
+
+
+async def run_s14(scale: float, pair: tuple[str, str] = ("openai", "openai")) -> None:
     """The fallback rejects any request that ends with an assistant message; the caller gets the whole answer."""
 
     def fallback(request: object) -> WireScript:
-        prefilled = request.body["messages"][-1]["role"] == "assistant"
+        prefilled = last_role(request.body) == "assistant"
         return [Status(400, code="prefill_not_supported")] if prefilled else WHOLE
 
     def choose(request: object) -> WireScript:
@@ -230,15 +236,15 @@ async def run_s14(scale: float) -> None:
 
     async with (
         open_fault_server(choose=choose, scale=scale) as server,
-        OpenAICompatible("p", base_url=server.url, model="primary") as first,
-        OpenAICompatible("f", base_url=server.url, model="fb-ok") as second,
+        MODELS[pair[0]]("p", base_url=server.url, model="primary") as first,
+        MODELS[pair[1]]("f", base_url=server.url, model="fb-ok") as second,
     ):
         seen = await ask(server, chain(first, second, scale), scale)
         assert seen.complete
-        assert not any(exchange.request.body["messages"][-1]["role"] == "assistant" for exchange in server.exchanges)
+        assert not any(last_role(exchange.request.body) == "assistant" for exchange in server.exchanges)
 
 
-async def run_s15(scale: float) -> None:
+async def run_s15(scale: float, pair: tuple[str, str] = ("openai", "openai")) -> None:
     """503 for 60 s, then healthy; twenty requests, 4 s apart."""
     started = trio.current_time()
 
@@ -248,8 +254,8 @@ async def run_s15(scale: float) -> None:
 
     async with (
         open_fault_server(choose=choose, scale=scale) as server,
-        OpenAICompatible("p", base_url=server.url, model="primary") as first,
-        OpenAICompatible("f", base_url=server.url, model="fb-ok") as second,
+        MODELS[pair[0]]("p", base_url=server.url, model="primary") as first,
+        MODELS[pair[1]]("f", base_url=server.url, model="fb-ok") as second,
     ):
         provider = chain(first, second, scale)
         served: list[tuple[float, Seen]] = []
@@ -288,12 +294,14 @@ async def test_scenario_in_other_dialects(key: str, pair: tuple[str, str]) -> No
     await run_scenario(SCENARIOS[key], QUICK, pair)
 
 
-async def test_s14_a_fallback_that_rejects_prefill_answers() -> None:
-    await run_s14(QUICK)
+@pytest.mark.parametrize("pair", [("openai", "openai"), *PAIRS], ids="-".join)
+async def test_s14_a_fallback_that_rejects_prefill_answers(pair: tuple[str, str]) -> None:
+    await run_s14(QUICK, pair)
 
 
-async def test_s15_a_flapping_primary() -> None:
-    await run_s15(QUICK)
+@pytest.mark.parametrize("pair", [("openai", "openai"), *PAIRS], ids="-".join)
+async def test_s15_a_flapping_primary(pair: tuple[str, str]) -> None:
+    await run_s15(QUICK, pair)
 
 
 @pytest.mark.long

@@ -21,11 +21,11 @@ def judged(status, error=None, headers=None, failures=FAILURES, **more):
 
 
 def openai(code=None, kind="invalid_request_error", **more):
-    return {"error": {"message": "said", "type": kind, "param": None, "code": code, **more}}
+    return {"error": {"message": "the text", "type": kind, "param": None, "code": code, **more}}
 
 
 def anthropic(kind, **more):
-    return {"type": "error", "error": {"type": kind, "message": "said", **more}, "request_id": "req_9"}
+    return {"type": "error", "error": {"type": kind, "message": "the text", **more}, "request_id": "req_9"}
 
 
 #                 status  body                                            class                  retryable elsewhere
@@ -51,7 +51,7 @@ OPENAI = [
     (403, None, e.AuthFailed, False, True),
     (
         403,
-        {"error": {"code": 403, "message": "said", "metadata": {"flagged_input": "…"}}},
+        {"error": {"code": 403, "message": "the text", "metadata": {"flagged_input": "…"}}},
         e.ContentFiltered,
         False,
         False,
@@ -82,14 +82,20 @@ OPENAI = [
     # vLLM, Mistral, Google, Ollama, FastAPI: the same news in other shapes
     (
         400,
-        {"object": "error", "message": "said", "type": "BadRequestError", "code": 400},
+        {"object": "error", "message": "the text", "type": "BadRequestError", "code": 400},
         e.RequestRejected,
         False,
         True,
     ),
     (404, {"error": "model 'x' not found"}, e.ModelNotFound, False, True),
-    (429, [{"error": {"code": 429, "message": "said", "status": "RESOURCE_EXHAUSTED"}}], e.RateLimited, True, True),
-    (400, [{"error": {"code": 400, "message": "said", "status": "INVALID_ARGUMENT"}}], e.RequestRejected, False, True),
+    (429, [{"error": {"code": 429, "message": "the text", "status": "RESOURCE_EXHAUSTED"}}], e.RateLimited, True, True),
+    (
+        400,
+        [{"error": {"code": 400, "message": "the text", "status": "INVALID_ARGUMENT"}}],
+        e.RequestRejected,
+        False,
+        True,
+    ),
     (422, {"detail": [{"loc": ["body"], "msg": "no"}]}, e.RequestRejected, False, True),
 ]
 ANTHROPIC = [
@@ -108,31 +114,31 @@ ANTHROPIC = [
 
 
 @pytest.mark.parametrize(("status", "body", "kind", "retryable", "elsewhere"), OPENAI + ANTHROPIC)
-def test_a_response_becomes_the_error_that_the_table_says(status, body, kind, retryable, elsewhere):
+def test_a_response_becomes_the_error_of_the_table(status, body, kind, retryable, elsewhere):
     error = judged(status, body)
     assert (type(error), error.retryable, error.curable_elsewhere) == (kind, retryable, elsewhere)
     assert (error.provider, error.model, error.status) == ("p", "m", status)
 
 
 IN_STREAM = [
-    ({"error": {"message": "said", "type": "server_error"}}, e.ServerError, True),
-    ({"error": {"type": "overloaded_error", "message": "said"}, "type": "error"}, e.ServerError, True),
-    ({"error": {"type": "rate_limit_error", "message": "said"}}, e.RateLimited, True),
+    ({"error": {"message": "the text", "type": "server_error"}}, e.ServerError, True),
+    ({"error": {"type": "overloaded_error", "message": "the text"}, "type": "error"}, e.ServerError, True),
+    ({"error": {"type": "rate_limit_error", "message": "the text"}}, e.RateLimited, True),
     ({"error": {"code": "rate_limit_exceeded"}}, e.RateLimited, True),
     ({"error": {"code": "insufficient_quota"}}, e.QuotaExhausted, False),
     ({"error": {"type": "invalid_request_error"}}, e.RequestRejected, False),
     ({"error": {"code": "context_length_exceeded", "type": "invalid_request_error"}}, e.ContextLengthExceeded, False),
     # OpenRouter and vLLM give a status for a code
-    ({"error": {"code": 502, "message": "said"}}, e.ServerError, True),
-    ({"error": {"code": 429, "message": "said"}}, e.RateLimited, True),
-    ({"error": {"code": "429", "message": "said"}}, e.RateLimited, True),
-    ({"error": {"code": 400, "message": "said"}}, e.RequestRejected, False),
-    ({"error": {"code": 200, "message": "said"}}, e.ServerError, True),
-    ({"object": "error", "message": "said", "code": 400}, e.RequestRejected, False),
-    ({"error": "said"}, e.ServerError, True),
+    ({"error": {"code": 502, "message": "the text"}}, e.ServerError, True),
+    ({"error": {"code": 429, "message": "the text"}}, e.RateLimited, True),
+    ({"error": {"code": "429", "message": "the text"}}, e.RateLimited, True),
+    ({"error": {"code": 400, "message": "the text"}}, e.RequestRejected, False),
+    ({"error": {"code": 200, "message": "the text"}}, e.ServerError, True),
+    ({"object": "error", "message": "the text", "code": 400}, e.RequestRejected, False),
+    ({"error": "the text"}, e.ServerError, True),
     ({"error": None}, e.ServerError, True),
     ({"error": {}}, e.ServerError, True),
-    ("said", e.ServerError, True),
+    ("the text", e.ServerError, True),
     (None, e.ServerError, True),
 ]
 
@@ -145,7 +151,7 @@ def test_an_error_inside_a_stream_is_judged_by_its_codes(data, kind, retryable):
 
 def test_an_error_says_who_what_and_why():
     error = judged(429, openai("rate_limit_exceeded"), {"retry-after": "2"})
-    assert str(error) == "p/m: said (429, rate_limit_exceeded)"
+    assert str(error) == "p/m: the text (429, rate_limit_exceeded)"
     assert str(judged(502)) == "p/m: ServerError (502)"
 
 
@@ -183,9 +189,9 @@ def test_the_default_retryable_statuses_are_those_of_the_specification_but_for_w
 
 
 @pytest.mark.parametrize("status", [400, 503])
-@pytest.mark.parametrize(("told", "retryable"), [("true", True), ("false", False)])
-def test_the_providers_own_word_on_retries_counts_most(status, told, retryable):
-    assert judged(status, headers={"x-should-retry": told}).retryable is retryable
+@pytest.mark.parametrize(("asked", "retryable"), [("true", True), ("false", False)])
+def test_the_providers_own_header_on_retries_comes_first(status, asked, retryable):
+    assert judged(status, headers={"x-should-retry": asked}).retryable is retryable
 
 
 RETRY_AFTER = [
@@ -226,7 +232,7 @@ def test_no_header_is_too_odd_to_be_read(text):
 
 def test_googles_retry_info_is_a_retry_after():
     details = [{"@type": "type.googleapis.com/google.rpc.QuotaFailure"}, {"@type": "…RetryInfo", "retryDelay": "34.5s"}]
-    body = [{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "said", "details": details}}]
+    body = [{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "the text", "details": details}}]
     assert judged(429, body).retry_after == 34.5
     assert judged(429, body, {"retry-after": "1"}).retry_after == 1.0
 
@@ -323,3 +329,18 @@ def test_no_error_object_is_too_odd_to_be_read(data):
 @settings(deadline=None, max_examples=100)
 def test_no_body_is_too_odd_to_be_read(body):
     assert type(FAILURES.of_response(status=500, headers={}, body=body)) is e.ServerError
+
+
+@pytest.mark.parametrize(
+    ("event", "headers", "expected"),
+    [
+        ({"error": {"message": "x"}, "request_id": "own"}, {"x-request-id": "of the response"}, "own"),
+        ({"error": {"message": "x", "request_id": "own"}}, {"x-request-id": "of the response"}, "own"),
+        ({"error": {"message": "x"}}, {"x-request-id": "of the response"}, "of the response"),
+        ({"error": {"message": "x"}}, {"request-id": "of the response"}, "of the response"),
+        ({"error": {"message": "x"}}, {}, None),
+    ],
+    ids=repr,
+)
+def test_an_error_event_has_its_own_request_id_or_that_of_the_response(event, headers, expected):
+    assert Failures(provider="p").of_event(event, headers=headers).request_id == expected

@@ -1,4 +1,4 @@
-"""No decision looks at the text of an error: the syntax tree of every file says so."""
+"""No decision looks at the text of an error: checked in the syntax tree of every file."""
 
 import ast
 from pathlib import Path
@@ -61,7 +61,7 @@ class Finder(ast.NodeVisitor):
         return isinstance(node, ast.Attribute) and node.attr in ERRORS
 
     def is_text(self, node):
-        """Whether *node* is, or is made of, what an error says."""
+        """Whether *node* is, or is made of, the text of an error."""
         if isinstance(node, ast.Name):
             return node.id in self.tainted[-1]
         if isinstance(node, ast.Attribute):

@@ -6,7 +6,7 @@ import pytest
 from llm.spoken import DONE, chunk, concluded, data, event, read_all, reading
 
 from clawft_trio import errors as e
-from clawft_trio.chat import ReasoningDelta, Reset, Text, UsageReport
+from clawft_trio.chat import ReasoningDelta, Reset, Text, TextDelta, UsageReport
 from clawft_trio.llm.failures import Failures
 
 HI, STOP = chunk({"content": "Hi"}), chunk({}, "stop")
@@ -366,6 +366,32 @@ def test_the_output_that_the_last_event_repeats_may_be_odd(output):
     assert read(started() + text_item("Hi") + end, "responses").text == "Hi"
 
 
+@pytest.mark.parametrize(
+    ("deltas", "resets"), [(["Hel"], 0), (["Hello ", "there"], 0), (["Hello ", "re"], 1), (["x"], 1), ([], 0)], ids=repr
+)
+@pytest.mark.parametrize("before", [b"", text_item("First. ", 7)], ids=["alone", "second"])
+def test_the_text_of_an_item_is_whole_although_deltas_were_lost(deltas, resets, before):
+    body = started() + before
+    body += event("response.output_item.added", output_index=8, item={"type": "message", "content": []})
+    for piece in deltas:
+        body += event("response.output_text.delta", output_index=8, content_index=0, delta=piece)
+    done = {"type": "message", "content": [{"type": "output_text", "text": "Hello there"}]}
+    body += event("response.output_item.done", output_index=8, item=done) + completed()
+    reader = reading("responses")
+    response, events = concluded(reader, read_all(reader, body))
+    assert response.text == ("First. " if before else "") + "Hello there"
+    assert len([seen for seen in events if isinstance(seen, Reset)]) == resets
+    assert shown(events) == response.text
+
+
+def shown(events):
+    """The text that a consumer holds at the end: a reset takes back what came before it."""
+    text = ""
+    for seen in events:
+        text = "" if isinstance(seen, Reset) else text + seen.text if isinstance(seen, TextDelta) else text
+    return text
+
+
 def test_an_answer_that_stands_in_the_last_event_only_is_read():
     item = {"type": "message", "content": [{"type": "output_text", "text": "Hi"}]}
     assert read(started() + completed(output=[item]), "responses").text == "Hi"
@@ -442,3 +468,11 @@ def test_usage_is_reported_once_for_each_new_figure():
         (9, 0),
         (9, 5),
     ]
+
+
+@pytest.mark.parametrize("more", [{}, {"stop_reason": None}, {"stop_reason": ""}])
+def test_a_document_without_a_stop_reason_is_a_whole_answer(more):
+    reader = reading("anthropic")
+    reader.feed_whole(json.dumps({"id": "m", "content": [{"type": "text", "text": "Hi"}], **more}).encode())
+    response, _ = concluded(reader, [])
+    assert (response.text, response.finish_reason) == ("Hi", "stop")

@@ -66,8 +66,8 @@ def test_usage_with_missing_or_odd_fields_costs_no_answer(usage, expected):
 
 
 def test_usage_told_with_every_chunk_ends_with_the_last():
-    told = [chunk({"content": "x"}, usage={"prompt_tokens": 3, "completion_tokens": n}) for n in (1, 2, 2)]
-    response, events = answered(*told, STOP, DONE)
+    reported = [chunk({"content": "x"}, usage={"prompt_tokens": 3, "completion_tokens": n}) for n in (1, 2, 2)]
+    response, events = answered(*reported, STOP, DONE)
     assert response.usage.output_tokens == 2
     assert sum(isinstance(seen, UsageReport) for seen in events) == 2
 

@@ -128,13 +128,13 @@ async def test_the_model_of_the_request_comes_first(dialect):
 
 @DIALECTS
 @pytest.mark.parametrize("script", [[Say("Hi"), Finish()], [Status(500)]])
-async def test_an_observer_is_told_of_each_attempt(dialect, script):
-    told = []
+async def test_an_observer_gets_each_attempt(dialect, script):
+    reported = []
     log = AttemptLog()
     async with open_fault_server(script) as server, provider(dialect, server) as model:
         with suppress(e.ServerError):
-            await model.complete(asking(), Call(log=log, observer=told.append, id="c", turn_id="t"))
-    started, ended = told
+            await model.complete(asking(), Call(log=log, observer=reported.append, id="c", turn_id="t"))
+    started, ended = reported
     assert (type(started), started.target, started.call_id, started.turn_id) == (AttemptStarted, "p/m", "c", "t")
     assert (type(ended), ended.record, ended.call_id, ended.turn_id) == (AttemptEnded, log.records[0], "c", "t")
 
@@ -143,7 +143,7 @@ TRUNCATIONS = {
     "nothing at all": [EndBody()],
     "preamble only": [Preamble(), EndBody()],
     "clean end": [*say("one two"), EndBody()],
-    "clean end, usage told": [*say("one two"), Report(Usage(input_tokens=3, output_tokens=2)), EndBody()],
+    "clean end, usage reported": [*say("one two"), Report(Usage(input_tokens=3, output_tokens=2)), EndBody()],
     "cut inside arguments": [Say("a"), CallTool("rm", '{"path": "/tmp'), EndBody()],
     "cut behind whole arguments": [CallTool("rm", {"path": "/tmp"}), EndBody()],
 }

@@ -205,9 +205,9 @@ def test_turns_alternate_and_no_block_is_empty_in_anthropics_dialect(request):
 def test_any_request_can_be_written_in_the_openai_dialect(request):
     messages = openai(request)["messages"]
     assert [m["role"] for m in messages if "tool_calls" in m] == ["assistant" for m in request.messages if m.tool_calls]
-    said = "".join(m.text for m in request.messages)
+    given = "".join(m.text for m in request.messages)
     written = "".join(
         m["content"] if isinstance(m["content"], str) else "".join(p.get("text", "") for p in m["content"] or ())
         for m in messages
     )
-    assert written == said
+    assert written == given

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import pytest
 import trio
+import trio.testing
 
 from clawft_trio.chat import Call, ChatRequest, Message, StreamEvent, TextDelta
 from clawft_trio.errors import ServerError, StreamEnded, StreamTruncated
-from clawft_trio.llm.stream import complete, open_stream
+from clawft_trio.llm.stream import Iteration, complete, open_stream
 from clawft_trio.resilience import Failover, Resilient, Retry
 from clawft_trio.testing.screen import Screen
 from clawft_trio.testing.script import Fail, Finish, Hang, Say, Wait
@@ -162,3 +165,29 @@ async def test_a_given_call_is_used(autojump_clock: trio.testing.MockClock) -> N
     call = Call(id="mine")
     await complete(ScriptedProvider(THREE), REQUEST, call=call)
     assert len(call.log.records) == 1
+
+
+async def test_a_writer_that_was_held_up_goes_on_at_half_a_buffer() -> None:
+    written: list[int] = []
+
+    async def write(show: Callable[[int], Awaitable[None]]) -> str:
+        for number in range(40):
+            await show(number)
+            written.append(number)
+        return "done"
+
+    async with Iteration.open(write, buffer=8) as numbers:
+        seen = [await anext(numbers)]
+        await trio.testing.wait_all_tasks_blocked()
+        before = len(written)
+        # One task switch for every half buffer and not for every event.
+        for _ in range(2):
+            seen.append(await anext(numbers))
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(written) == before
+        seen.append(await anext(numbers))
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(written) > before
+        seen += [number async for number in numbers]
+        assert seen == list(range(40))
+        assert numbers.result == "done"

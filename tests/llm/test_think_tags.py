@@ -20,14 +20,14 @@ ANSWERS = [
 ]
 
 
-@pytest.mark.parametrize(("text", "said", "thought"), ANSWERS)
+@pytest.mark.parametrize(("text", "shown", "thought"), ANSWERS)
 @given(data=st.data())
-def test_tags_split_text_however_it_is_cut(text, said, thought, data):
+def test_tags_split_text_however_it_is_cut(text, shown, thought, data):
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))
     tags = ThinkTags()
     pieces = [tags.split(text[a:b]) for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
     pieces.append(tags.rest())
-    assert "".join(piece for piece, _ in pieces) == said
+    assert "".join(piece for piece, _ in pieces) == shown
     assert "".join(piece for _, piece in pieces) == thought
 
 

@@ -92,7 +92,7 @@ CALLS = st.lists(
 @given(calls=CALLS, data=st.data())
 @settings(deadline=None, max_examples=80)
 def test_any_cutting_of_wellformed_calls_gives_them_back(calls, data):
-    """With an index, an id or both on what opens a call, and interleaved where an index tells them apart."""
+    """With an index, an id or both on what opens a call, and interleaved where an index distinguishes them."""
     indexed = data.draw(st.booleans())
     named = data.draw(st.booleans()) or not indexed
     streams = []

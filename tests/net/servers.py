@@ -1,4 +1,4 @@
-"""Servers on loopback that say exactly what a test tells them to."""
+"""Servers on loopback that send exactly what a test gives them."""
 
 from __future__ import annotations
 

@@ -199,11 +199,11 @@ async def _weather_storms(library: str, storms: int, seed: int) -> None:
         while await peer.request() is not None:
             await trio.sleep(chance.uniform(0, 0.005))
             close = chance.random() < 0.5
-            said = "connection: close\r\n" if close else ""
+            header = "connection: close\r\n" if close else ""
             if chance.random() < 0.5:
-                await peer.send(response(b"y" * 1000, headers=said))
+                await peer.send(response(b"y" * 1000, headers=header))
             else:
-                await peer.send(CHUNKED[:-2] + said.encode() + b"\r\n" + chunk(b"y" * 400))
+                await peer.send(CHUNKED[:-2] + header.encode() + b"\r\n" + chunk(b"y" * 400))
                 await trio.sleep(chance.uniform(0, 0.002))
                 await peer.send(chunk(b"y" * 600) + b"0\r\n\r\n")
             if close:

@@ -161,12 +161,12 @@ async def test_a_connection_that_its_server_has_closed_is_not_used_again(library
 @both
 async def test_events_of_a_stream_come_one_by_one(library):
     """As for a long-lived GET of an MCP server: each event is there before the next is sent."""
-    heard = trio.Event()
+    received = trio.Event()
 
     async def talk(peer: Conversation) -> None:
         await peer.request()
         await peer.send(CHUNKED + chunk(b"id: 1\ndata: one\n\n"))
-        await heard.wait()
+        await received.wait()
         await peer.send(chunk(b"data: t") + chunk(b"wo\n\n") + b"0\r\n\r\n")
 
     async with open_server(talk) as server, HttpEndpoint(server.url, library=library) as http:
@@ -177,7 +177,7 @@ async def test_events_of_a_stream_come_one_by_one(library):
             async for data in answer.chunks():
                 seen += [event.data for event in decoder.feed(data)]
                 if seen == [b"one"]:
-                    heard.set()
+                    received.set()
         assert seen == [b"one", b"two"]
 
 
@@ -325,7 +325,7 @@ async def test_an_error_of_the_caller_is_not_touched():
 
 
 @both
-async def test_an_answer_that_comes_before_the_body_is_sent_is_heard(library):
+async def test_an_answer_that_comes_before_the_body_is_sent_is_read(library):
     async def talk(peer: Conversation) -> None:
         await peer.stream.receive_some(1000)
         await peer.send(response(b"too long", status="413 Content Too Large", headers="connection: close\r\n"))

@@ -17,6 +17,7 @@ from clawft_trio.chat import (
     ToolCall,
     ToolCallDelta,
     ToolCallReady,
+    ToolCallSealed,
     ToolSpec,
 )
 from clawft_trio.errors import RequestRejected
@@ -31,7 +32,7 @@ from clawft_trio.llm.conform.schemas import LegalSchema, TooLarge, legal_schema
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 _REMEMBERED = 512
-"""Schemas whose legal form is kept: as many as a large agent has tools."""
+"""Most schemas cached in their legal form: as many as a large agent has tools."""
 
 
 @attrs.frozen(kw_only=True)
@@ -60,7 +61,9 @@ class Conformed:
         """*event* of the answer with the tool's own name; arguments are restored when they are whole."""
         if isinstance(event, ToolCallDelta) and event.name in self.names:
             return attrs.evolve(event, name=self.names[event.name])
-        return ToolCallReady(self.restored_call(event.call)) if isinstance(event, ToolCallReady) else event
+        if isinstance(event, ToolCallSealed | ToolCallReady):
+            return type(event)(self.restored_call(event.call))
+        return event
 
     def restored(self, response: ChatResponse) -> ChatResponse:
         """*response* with the tools' own names in its calls."""
@@ -233,7 +236,7 @@ def _legal_messages(
     ids = CallIds(rules)
     legal: list[Message] = []
     changed = False
-    # The ids of the calls whose results come next, in call order: `mend` has seen to that.
+    # The ids of the calls with results that come next, in call order: `mend` has ensured that.
     following: list[str] = []
     for message in messages:
         fresh = legal_content(message, rules, origin, changes)

@@ -17,7 +17,7 @@ SIGNATURES = "openai:extra_content"
 """The dialects of the blocks that hold a message's `reasoning_content` and its calls' `extra_content`."""
 
 SEE_BELOW = "[{} shown in the message after the tool results]"
-"""The text of a tool's result whose images and files follow it as the user's."""
+"""The text of a tool's result when its images and files follow in a message of the user."""
 
 
 def legal_content(message: Message, rules: Rules, origin: str, changes: Counter[str]) -> Message:

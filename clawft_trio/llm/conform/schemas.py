@@ -70,7 +70,7 @@ class _Walk:
     # --- combinations at the top -------------------------------------------------------------------------
 
     def _merged(self, schema: Mapping[str, Any], depth: int) -> dict[str, Any]:
-        """*schema* with what its combinations say merged into its properties, where the top must not have them."""
+        """*schema* with its combinations merged into its properties, where the top level must not have them."""
         merged = dict(schema)
         if depth >= 8:
             return merged
@@ -92,7 +92,7 @@ class _Walk:
         if self._nodes > _MOST_NODES:
             raise TooLarge(f"more than {_MOST_NODES} schemas in one")
         if not isinstance(schema, Mapping) or depth > self._rules.depth:
-            # `true` accepts everything; `false` accepts nothing, which no vendor lets one say.
+            # `true` accepts everything; `false` accepts nothing, which no vendor can express.
             return {}
         own = dict(schema)
         reference = own.get("$ref")
@@ -147,7 +147,7 @@ class _Walk:
         return unlike[0] if len(unlike) == 1 else {"anyOf": unlike}
 
     def _limit(self, own: dict[str, Any]) -> None:
-        """Say in the target's keywords what *own* says in others."""
+        """Express in the target's keywords what *own* expresses in others."""
         rules = self._rules
         if rules.keywords is not None:
             _in_fewer_keywords(own, rules.keywords)
@@ -273,7 +273,7 @@ def _repair_type(own: dict[str, Any]) -> None:
 
 
 def _in_fewer_keywords(own: dict[str, Any], keywords: frozenset[str]) -> None:
-    """Replace keywords that *keywords* does not have by some that it has, where that says the same."""
+    """Replace keywords that *keywords* does not have by equivalent ones that it has."""
     if "const" in own and "const" not in keywords:
         own["enum"] = [own.pop("const")]
     if "oneOf" in own and "oneOf" not in keywords:
@@ -303,7 +303,7 @@ def _with_text_enum(own: dict[str, Any]) -> None:
     values = own["enum"]
     texts = [value for value in values if isinstance(value, str)]
     if len(texts) < len(values) - values.count(None):
-        # Numbers and objects: their type says more than their text would.
+        # Numbers and objects: their type is more useful than their text.
         del own["enum"]
         if all(isinstance(value, int) and not isinstance(value, bool) for value in values):
             own.setdefault("type", "integer")

@@ -1,0 +1,90 @@
+"""Everything that the command line prints, made safe for a terminal.
+
+Models, MCP servers, senders, files and stores may contain text that a terminal obeys or that deceives its reader:
+escape sequences, bidirectional overrides, characters without a width. No other file of `cli/` writes to a stream.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import IO
+
+from clawft_trio.cli.words import ENCODING_ERRORS, register_ascii_words
+from clawft_trio.codec import encode_json
+
+register_ascii_words()
+
+_BIDI_CONTROLS = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+"""They reorder what is shown: `exe.txt` may be `txt.exe`. Arabic and Hebrew text does not need them."""
+
+_INVISIBLE = (0x00AD, 0x180E, 0x200B, *range(0x2060, 0x2065), 0xFEFF, *range(0xFFF9, 0xFFFC), *range(0xE0000, 0xE0080))
+"""Without a width, or not shown: names that look the same may differ. The joiners of emoji are not among them."""
+
+_LINE_ENDS = (0x2028, 0x2029)
+_SURROGATES = range(0xD800, 0xE000)
+
+_PICTURES: dict[int, int | str] = {
+    # Control characters as their pictures. Those above 127 have none.
+    **{code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"},
+    0x7F: 0x2421,
+    **dict.fromkeys(
+        (*range(0x80, 0xA0), *_BIDI_CONTROLS, *_INVISIBLE, *_LINE_ENDS, *_SURROGATES), "\N{REPLACEMENT CHARACTER}"
+    ),
+}
+
+_UNSAFE_IN_JSON = re.compile(
+    f"[{''.join(re.escape(chr(code)) for code in _PICTURES if code >= 0x7F and code not in _SURROGATES)}]"
+)
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""Beginnings of a cell that a spreadsheet computes."""
+
+
+def sanitize(text: str) -> str:
+    """*text* without what a terminal obeys or hides.
+
+    Line ends and tabs stay; other control characters become their pictures (␛), and C1 controls, bidirectional
+    overrides, invisible characters and lone surrogates become U+FFFD.
+    """
+    return text.replace("\r\n", "\n").translate(_PICTURES)
+
+
+def write_line(text: str, *, error: bool = False) -> None:
+    """Print *text* and a line end on stdout, or on stderr."""
+    _write(sys.stderr if error else sys.stdout, f"{sanitize(text)}\n")
+
+
+def write_answer(text: str, stream: IO[str] | None = None) -> None:
+    """Print text of a model: unchanged into a pipe or a file, where programs read it, and made safe for a terminal."""
+    out = sys.stdout if stream is None else stream
+    _write(out, sanitize(text) if out.isatty() else text)
+
+
+def write_json(value: object) -> None:
+    """Print *value* as one line of JSON. What is unsafe is escaped, so that a program reads it unchanged."""
+    text = encode_json(value).decode()
+    _write(sys.stdout, _UNSAFE_IN_JSON.sub(_escaped, text) + "\n")
+
+
+def write_status(text: str) -> None:
+    """Print *text* on stderr without a line end, over the line that is there."""
+    _write(sys.stderr, f"\r\x1b[K{sanitize(text)}")
+
+
+def csv_cell(text: str) -> str:
+    """*text* as a cell of CSV that no spreadsheet takes for a formula: an apostrophe before it."""
+    return f"'{sanitize(text)}" if text.startswith(_FORMULA) else sanitize(text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    # JSON escapes code units of UTF-16.
+    units = found[0].encode("utf-16-be")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
+
+
+def _write(stream: IO[str], text: str) -> None:
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    # A lone surrogate, and on a terminal of an old encoding more than that, cannot be written.
+    stream.write(text.encode(encoding, ENCODING_ERRORS).decode(encoding))
+    stream.flush()

@@ -1,0 +1,61 @@
+"""Folders whose symbolic links may not lead out of them. Everything here blocks."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+_DESCRIPTORS = "/proc/self/fd"
+"""Linux names the file of an open descriptor here."""
+
+
+class Confinement:
+    """A check of paths against folders; made for one batch of paths, since it keeps what it resolved.
+
+    Args:
+      roots: absolute folders. A path belongs to the outermost of them that contains it; others are not checked.
+    """
+
+    def __init__(self, roots: tuple[str, ...]) -> None:
+        self._roots = roots
+        self._resolved: dict[str, str] = {}
+
+    def root_of(self, path: str) -> str | None:
+        """The folder that *path* must not leave; None when it belongs to none."""
+        if not self._roots:
+            return None
+        absolute = os.path.abspath(path)  # noqa: PTH100 - resolves nothing, and paths are strings here
+        return min((root for root in self._roots if _below(absolute, root)), key=len, default=None)
+
+    def leaves(self, path: str, root: str) -> bool:
+        """Whether *path* leads out of *root* by a link at its end or on the way.
+
+        Raises:
+          OSError: there is nothing at *path*.
+        """
+        folder, name = os.path.split(os.path.abspath(path))  # noqa: PTH100
+        if stat.S_ISLNK(os.lstat(path).st_mode):
+            target = os.path.realpath(path)
+        else:
+            target = os.path.join(self._real(folder), name)  # noqa: PTH118
+        return not _below(target, self._real(root))
+
+    def opened_outside(self, descriptor: int, root: str) -> bool:
+        """Whether what was opened lies outside of *root*, whatever its path leads to by now.
+
+        On Linux; elsewhere the check before opening is the only one.
+        """
+        try:
+            target = os.readlink(f"{_DESCRIPTORS}/{descriptor}")  # noqa: PTH115 - pathlib would normalise it
+        except OSError:
+            return False
+        return not _below(target, self._real(root))
+
+    def _real(self, folder: str) -> str:
+        if folder not in self._resolved:
+            self._resolved[folder] = os.path.realpath(folder)
+        return self._resolved[folder]
+
+
+def _below(path: str, root: str) -> bool:
+    return path == root or path.startswith(root.rstrip("/") + "/")

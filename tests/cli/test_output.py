@@ -1,0 +1,209 @@
+"""Foreign text never reaches a terminal as it is: one set of functions prints, and makes it safe."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+import unicodedata
+from pathlib import Path
+
+import pytest
+from hypothesis import given, strategies as st
+from rich.table import Table
+from rich.text import Text
+
+import clawft_trio.cli
+from clawft_trio.cli.console import SafeConsole
+from clawft_trio.cli.output import csv_cell, sanitize, write_answer, write_json, write_line
+
+HOSTILE = "\x1b]0;title\x07\x1b[2J\x9b31m\u202egpj.exe\u2066[/x][red]\ud800\r over\u200b\U000e0041"
+
+PRINTING = {"output.py", "console.py"}
+
+
+def writers(path: Path) -> list[str]:
+    """The calls in a file that print, other than by `output.py` and `SafeConsole`."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        by_stream = called.endswith((".write", ".writelines")) and ("std" in called or "console" in called)
+        if called in {"print", "Console", "typer.echo", "typer.secho", "rich.print"} or by_stream or ".echo" in called:
+            found.append(f"{path.name}:{node.lineno}: {called}")
+    return found
+
+
+def test_no_other_file_of_the_command_line_prints() -> None:
+    files = sorted(Path(clawft_trio.cli.__file__).parent.glob("*.py"))
+    assert len(files) > 20
+    assert [line for path in files if path.name not in PRINTING for line in writers(path)] == []
+
+
+def test_the_search_for_prints_finds_each_way(tmp_path: Path) -> None:
+    ways = ["print(x)", "Console()", "sys.stdout.write(x)", "self.console.file.write(x)", "typer.echo(x)"]
+    (tmp_path / "a.py").write_text("\n".join(ways))
+    assert len(writers(tmp_path / "a.py")) == len(ways)
+
+
+def is_safe(text: str) -> bool:
+    return not any(
+        unicodedata.category(one) in {"Cc", "Cs", "Zl", "Zp"}
+        or "\u202a" <= one <= "\u202e"
+        or "\u2066" <= one <= "\u2069"
+        for one in text
+        if one not in "\n\t"
+    )
+
+
+@given(st.text(alphabet=st.characters(categories=None)))
+def test_nothing_that_a_terminal_obeys_is_left(text: str) -> None:
+    assert is_safe(sanitize(text))
+    assert sanitize(sanitize(text)) == sanitize(text)
+
+
+@pytest.mark.parametrize("text", ["plain", "naïve 日本語 العربية", "👩‍👩‍👧", "a\tb\nc", "[brackets]", "e\u0301"])
+def test_ordinary_text_is_unchanged(text: str) -> None:
+    assert sanitize(text) == text
+
+
+@given(st.text(alphabet=st.characters(categories=None, exclude_categories=("Cs",))))
+def test_json_stays_the_same_value_and_is_safe(text: str) -> None:
+    out = io.StringIO()
+    before, sys.stdout = sys.stdout, out
+    try:
+        write_json({"text": text})
+    finally:
+        sys.stdout = before
+    assert json.loads(out.getvalue()) == {"text": text}
+    assert is_safe(out.getvalue())
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_a_cell_is_no_formula(start: str) -> None:
+    assert csv_cell(f"{start}HYPERLINK(1)").startswith("'")
+    assert csv_cell("ordinary") == "ordinary"
+
+
+def test_the_console_shows_markup_and_escapes_as_text() -> None:
+    out = io.StringIO()
+    console = SafeConsole(file=out, force_terminal=True, width=400, color_system=None)
+    table = Table(title=HOSTILE)
+    table.add_column(HOSTILE)
+    table.add_row(HOSTILE)
+    table.add_row(Text(HOSTILE))
+    console.print(table)
+    console.print(HOSTILE)
+    console.print(Text(HOSTILE))
+    console.rule(HOSTILE)
+    shown = out.getvalue()
+    assert "\x07" not in shown
+    assert "\x9b" not in shown
+    assert "\u202e" not in shown
+    assert "\x1b]" not in shown
+    assert "\x1b[2J" not in shown
+    assert shown.count("[/x][red]") == 7
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_an_answer_is_unchanged_in_a_pipe_and_safe_on_a_terminal() -> None:
+    pipe, terminal = io.StringIO(), Terminal()
+    write_answer("\x1b[2J\u202e", pipe)
+    write_answer("\x1b[2J\u202e", terminal)
+    assert pipe.getvalue() == "\x1b[2J\u202e"
+    assert terminal.getvalue() == "␛[2J\ufffd"
+
+
+def test_a_lone_surrogate_does_not_stop_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    write_line("caf\udce9", error=True)
+    assert capsys.readouterr().err == "caf\ufffd\n"
+
+
+# --- the commands --------------------------------------------------------------------------------------------------
+
+
+def run(*words: str | bytes, **more: object) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "clawft_trio", *words], capture_output=True, timeout=60, check=False, **more
+    )
+
+
+def assert_safe(done: subprocess.CompletedProcess[bytes]) -> None:
+    for text in (done.stdout.decode(), done.stderr.decode()):
+        assert is_safe(text), text
+        assert "Traceback" not in text, text
+
+
+SERVER = """
+import json, sys
+for line in sys.stdin:
+    q = json.loads(line)
+    if "id" not in q:
+        continue
+    evil = "\\x1b]52;c;eA==\\x07\\u202e[/x]\\x9b2J"
+    results = {
+        "initialize": {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": {"name": evil, "version": "1"}},
+        "tools/list": {"tools": [{"name": "t" , "description": evil, "inputSchema": {"type": "object"}}]},
+        "tools/call": {"content": [{"type": "text", "text": evil}]},
+    }
+    print(json.dumps({"jsonrpc": "2.0", "id": q["id"], "result": results.get(q["method"], {})}), flush=True)
+"""
+
+
+@pytest.mark.parametrize("words", [["list"], ["list", "--json"], ["call", "t"]], ids=" ".join)
+def test_a_servers_text_is_safe(tmp_path: Path, words: list[str]) -> None:
+    (tmp_path / "server.py").write_text(SERVER)
+    done = run("mcp", *words, "--", sys.executable, str(tmp_path / "server.py"))
+    assert done.returncode == 0, done.stderr
+    assert "[/x]" in done.stdout.decode()
+    assert_safe(done)
+
+
+def test_a_servers_last_words_are_safe(tmp_path: Path) -> None:
+    (tmp_path / "server.py").write_text("import sys; sys.exit('\\x1b[2J\\u202e[/x]')")
+    config = {
+        "tools": {"mcpServers": {"[/x]\u202e": {"command": sys.executable, "args": [str(tmp_path / "server.py")]}}}
+    }
+    (tmp_path / "c.json").write_text(json.dumps(config))
+    for words in (["doctor", "--config"], ["config", "show"]):
+        assert_safe(run(*words, str(tmp_path / "c.json")))
+
+
+def test_a_file_name_that_is_not_utf_8_is_an_error_like_any_other(tmp_path: Path) -> None:
+    name = os.fsencode(tmp_path) + b"/caf\xe9\x1b[2J.json"
+    for words in (["config", "show", name], ["costs", name]):
+        done = run(*words)
+        assert done.returncode in {1, 2}
+        assert_safe(done)
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "json"])
+def test_a_sender_with_markup_or_a_formula_is_shown_as_text(tmp_path: Path, form: str) -> None:
+    script = f"""
+import trio
+from clawft_trio import open_agent, Usage
+from clawft_trio.testing import ScriptedProvider, Say, Finish
+async def main():
+    model = ScriptedProvider([Say("x"), Finish(usage=Usage(input_tokens=1, output_tokens=1))], [Say("x"), Finish()], name="p")
+    async with open_agent(["p/m"], providers={{"p": model}}, store={str(tmp_path / "s.db")!r}) as agent:
+        await agent.ask("q", sender_id="[/x]\\x1b[2J\\u202e")
+        await agent.ask("q", sender_id="=HYPERLINK(1)")
+trio.run(main)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, timeout=60)
+    done = run("costs", str(tmp_path / "s.db"), "--format", form, env={**os.environ, "COLUMNS": "200"})
+    assert done.returncode == 0, done.stderr
+    assert_safe(done)
+    assert "[/x]" in done.stdout.decode()
+    if form == "csv":
+        rows = list(csv.reader(io.StringIO(done.stdout.decode())))
+        assert not any(cell.startswith(("=", "@", "+")) for row in rows for cell in row)

@@ -1,0 +1,126 @@
+"""Connections to PostgreSQL after cancelled statements, failed transactions and crashes of the server."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import postgres_server
+import psycopg
+import pytest
+import trio
+
+from clawft_trio.errors import StoreBusy, StoreError
+from clawft_trio.store import Connection, Migration, open_store
+from clawft_trio.store.postgres_lane import _LIFE, Lane
+
+NUMBERS = Migration("numbers", 1, "CREATE TABLE numbers (n INTEGER NOT NULL);")
+
+
+def add(connection: Connection) -> None:
+    connection.execute("INSERT INTO numbers VALUES (1)")
+
+
+def count(connection: Connection) -> int:
+    return connection.execute("SELECT count(*) FROM numbers").fetchone()[0]
+
+
+async def test_many_transactions_cancelled_at_once_leave_usable_connections(postgres) -> None:
+    async with open_store(postgres.schema(), migrations=[NUMBERS]) as store:
+        for _ in range(10):
+            # Not concurrent: most of them are cancelled while they wait for the lock that the first one has.
+            with trio.move_on_after(0.01):
+                async with trio.open_nursery() as nursery:
+                    for _ in range(50):
+                        nursery.start_soon(store.transact, add)
+        before = await store.read(count)
+        for _ in range(16):
+            await store.transact(add)
+        assert await store.read(count) == before + 16
+
+
+async def test_a_commit_that_the_server_turns_into_a_rollback_is_no_success(postgres) -> None:
+    def fail_and_go_on(connection: Connection) -> None:
+        add(connection)
+        try:
+            connection.execute("SELECT 1 / 0")
+        except psycopg.Error:
+            pass
+
+    async with open_store(postgres.schema(), migrations=[NUMBERS], busy=0.2) as store:
+        with pytest.raises(StoreBusy, match="rolled the transaction back"):
+            await store.transact(fail_and_go_on)
+        assert await store.read(count) == 0
+
+
+@pytest.fixture
+def own_server(postgres):
+    """A server that the test may stop."""
+    with postgres_server.running() as server:
+        yield server
+
+
+def life(server) -> str:
+    with psycopg.connect(server.address, autocommit=True) as connection:
+        return connection.execute(_LIFE).fetchone()[0]
+
+
+def test_only_a_crash_ends_the_life_of_a_server(own_server) -> None:
+    first = life(own_server)
+    own_server.stop("fast")
+    own_server.start()
+    assert life(own_server) == first
+    own_server.stop("immediate")
+    own_server.start()
+    second = life(own_server)
+    assert second != first
+    # The crash of one process restarts all of them below the same postmaster.
+    with psycopg.connect(own_server.address, autocommit=True) as connection:
+        os.kill(connection.info.backend_pid, signal.SIGKILL)
+    own_server._wait()
+    assert life(own_server) != second
+
+
+class CutAtCommit:
+    """Ends its own connection inside the transaction, the first time."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+
+    def __call__(self, connection: Connection) -> None:
+        add(connection)
+        self.runs += 1
+        if self.runs == 1:
+            connection.execute("SELECT pg_terminate_backend(pg_backend_pid(), 0)")
+
+
+async def test_a_transaction_whose_connection_ended_before_the_commit_runs_again(postgres) -> None:
+    work = CutAtCommit()
+    async with open_store(postgres.schema(), migrations=[NUMBERS]) as store:
+        await store.transact(work)
+        assert work.runs == 2
+        assert await store.read(count) == 1
+
+
+@pytest.mark.parametrize("repeatable", [True, False])
+async def test_after_a_crash_only_a_repeatable_transaction_runs_again(postgres, repeatable: bool, monkeypatch) -> None:
+    original, runs = Lane._commit, 0
+
+    def commit(lane: Lane, session, transaction: str) -> None:
+        nonlocal runs
+        runs += 1
+        original(lane, session, transaction)
+        if runs == 1:
+            # As if the answer were lost, and the server had crashed meanwhile.
+            lane._life = "an earlier life"
+            lane._look_up(transaction, psycopg.OperationalError("lost"))
+
+    async with open_store(postgres.schema(), migrations=[NUMBERS]) as store:
+        monkeypatch.setattr(Lane, "_commit", commit)
+        if repeatable:
+            await store.transact(add, repeatable=True)
+            assert await store.read(count) == 2
+        else:
+            with pytest.raises(StoreError, match="not known"):
+                await store.transact(add)
+            assert await store.read(count) == 1
