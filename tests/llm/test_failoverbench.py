@@ -6,8 +6,9 @@ checks; with `-m long` they are the real ones. Advisory checks count like requir
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import attrs
@@ -283,25 +284,33 @@ PAIRS = [
 ]
 
 
+async def quickly(run: Callable[[float], Awaitable[None]]) -> None:
+    """Run scaled down, and once more at a slower pace if that fails: on a busy machine 40 ms are easily lost."""
+    try:
+        await run(QUICK)
+    except* AssertionError:
+        await run(5 * QUICK)
+
+
 @pytest.mark.parametrize("key", SCENARIOS)
 async def test_scenario(key: str) -> None:
-    await run_scenario(SCENARIOS[key], QUICK)
+    await quickly(partial(run_scenario, SCENARIOS[key]))
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
 @pytest.mark.parametrize("key", SCENARIOS)
 async def test_scenario_in_other_dialects(key: str, pair: tuple[str, str]) -> None:
-    await run_scenario(SCENARIOS[key], QUICK, pair)
+    await quickly(partial(run_scenario, SCENARIOS[key], pair=pair))
 
 
 @pytest.mark.parametrize("pair", [("openai", "openai"), *PAIRS], ids="-".join)
 async def test_s14_a_fallback_that_rejects_prefill_answers(pair: tuple[str, str]) -> None:
-    await run_s14(QUICK, pair)
+    await quickly(partial(run_s14, pair=pair))
 
 
 @pytest.mark.parametrize("pair", [("openai", "openai"), *PAIRS], ids="-".join)
 async def test_s15_a_flapping_primary(pair: tuple[str, str]) -> None:
-    await run_s15(QUICK, pair)
+    await quickly(partial(run_s15, pair=pair))
 
 
 @pytest.mark.long
