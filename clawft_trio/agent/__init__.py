@@ -77,6 +77,7 @@ __all__ = [
     "SubAgent",
     "SubAgentPolicy",
     "SummaryCompactor",
+    "ToolSet",
     "ToolsAnswered",
     "TurnContext",
     "TurnPolicy",
