@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.bench import Bench, Figure
@@ -11,6 +11,14 @@ from benchmarks.results import BenchResult, CaseResult, Results, Spread, ratio
 
 #: the plots that the README shows
 PICTURES = ("stream", "growth")
+
+#: the benchmarks whose goals the README shows: those that compare with what one would use instead
+IN_README = frozenset(
+    {"imports", "outage", "storm", "strategies", "stream", "mcp", "fan_out", "bus", "tracing", "failoverbench"}
+)
+
+#: where the package index finds the README's pictures
+RAW = "https://raw.githubusercontent.com/clawft/clawft-trio/main"
 
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 
@@ -34,9 +42,9 @@ def spread_text(spread: Spread | None) -> str:
     return "" if spread is None else f"{number(spread.median)} ± {number(spread.mad)}"
 
 
-def goals_table(benches: Mapping[str, Bench], results: Results) -> str:
-    """Every ratio that an issue asked for, with what was measured."""
-    rows = [_goal_row(judged) for judged in judge_all(benches, results)]
+def goals_table(benches: Mapping[str, Bench], results: Results, only: Container[str] | None = None) -> str:
+    """Every ratio that an issue asked for, with what was measured; *only* selects benchmarks by name."""
+    rows = [_goal_row(judged) for judged in judge_all(benches, results) if only is None or judged.bench in only]
     return table(["what", "measured", "asked for", "", "benchmark", "issue"], rows)
 
 
@@ -109,9 +117,9 @@ def readme_section(benches: Mapping[str, Bench], results: Results) -> str:
     """What stands between the markers of the README."""
     machine = results.machine
     under = f"{machine['cpu']}, {machine['cores']} cores, {machine['python']}"
-    pictures = " ".join(f"![{benches[name].title}](benchmarks/results/{name}.svg)" for name in PICTURES)
+    pictures = " ".join(f"![{benches[name].title}]({RAW}/benchmarks/results/{name}.svg)" for name in PICTURES)
     spread = "median ± median distance from it, of rounds taken in turns."
-    return f"{goals_table(benches, results)}\n\n{under}; {spread}\n\n{pictures}"
+    return f"{goals_table(benches, results, IN_README)}\n\n{under}; {spread}\n\n{pictures}"
 
 
 def with_section(readme: str, section: str) -> str:

@@ -1,4 +1,4 @@
-"""A library for LLM agents on trio whose answers must arrive.
+"""LLM agents on trio: failures of providers, tools and servers do not lose an answer.
 
 The names that most programs need are listed here; each is defined in a subpackage, which has the others. A name is
 imported when it is first used: `import clawft_trio` costs what trio and httpx cost, and a program that uses the

@@ -1,7 +1,7 @@
 """What is known of the attempts a logical call has made, whatever became of them.
 
 A logical call may take many attempts: retries, hedges, failovers. Each leaves one `AttemptRecord`, also
-when it was cancelled and also when nobody saw what it said.
+when it was cancelled and also when no consumer saw its output.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import trio
 from clawft_trio.nursery import leaves
 
 AttemptOutcome = Literal["ok", "failed", "cancelled", "aborted"]
-"""`aborted`: the consumer had heard enough. `cancelled`: somebody else ended it; `why` says who."""
+"""`aborted`: the consumer ended it. `cancelled`: another task ended it; `why` has the reason."""
 
 Certainty = Literal["exact", "estimated", "at_least"]
-"""How far a number of tokens can be trusted: told by the provider, computed here, or a lower bound."""
+"""How far a number of tokens can be trusted: reported by the provider, computed here, or a lower bound."""
 
 
 MOST_TOKENS = 2**53
@@ -30,7 +30,7 @@ MOST_TOKENS = 2**53
 
 @attrs.frozen(kw_only=True)
 class Usage:
-    """Tokens of one answer as its provider counts them, with what the provider says that it charged."""
+    """Tokens of one answer as its provider counts them, with the charge that the provider states."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -51,7 +51,7 @@ class Usage:
     web_searches: int = 0
     #: the processing tier that changes the price (`flex`, `priority`, `batch`, ...); empty for the ordinary one
     service_tier: str = ""
-    #: US dollars, when the answer itself says what was charged
+    #: US dollars, when the answer itself states the charge
     cost: Decimal | None = None
 
     @property
@@ -140,7 +140,7 @@ class AttemptRecord:
 class AttemptLog:
     """The records of one call in the order in which the attempts ended.
 
-    A strategy that runs attempts side by side gives each a `branch()`, so that each can tell its own records;
+    A strategy that runs attempts side by side gives each a `branch()`, so that each finds its own records;
     the parent still gets them all.
     """
 
@@ -227,7 +227,7 @@ _DECIDES: Mapping[AttemptOutcome, tuple[AttemptOutcome, ...]] = MappingProxyType
 
 
 def deciding_attempt(records: Sequence[AttemptRecord], ending: AttemptOutcome = "ok") -> AttemptRecord | None:
-    """The attempt that decided a call which ended as *ending*: whose answer, or whose failure, became the call's.
+    """The attempt that decided a call which ended as *ending*: its answer or its failure became the call's.
 
     The last attempt that ended the same way, one that showed content before one that did not; where no attempt
     ended that way, the last of the next likely outcome. None without records.
@@ -280,6 +280,6 @@ def record_attempt(log: AttemptLog, target: str) -> Iterator[AttemptInProgress]:
 
 
 def cancel_reason(exc: trio.Cancelled) -> str:
-    """Who cancelled and why, as far as trio was told."""
+    """Who cancelled and why, as far as trio knows."""
     reason: str | None = exc.reason
     return reason or exc.source

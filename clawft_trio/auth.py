@@ -114,7 +114,9 @@ ADMIN = UserPermissions(
 
 @attrs.frozen(kw_only=True)
 class AuthContext:
-    """On whose behalf something is done. Made by the runtime, never read from a message's content."""
+    """The sender that something is done for, and its permissions. Made by the runtime, never read from a message's
+    content.
+    """
 
     sender_id: str = ""
     channel: str = ""
@@ -122,7 +124,7 @@ class AuthContext:
 
     @property
     def identity(self) -> str:
-        """Who pays and whose limits count: the sender, namespaced by channel."""
+        """The account that pays and has limits: the sender, namespaced by channel."""
         return f"{self.channel}:{self.sender_id}"
 
     @classmethod

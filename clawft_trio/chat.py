@@ -18,7 +18,7 @@ from clawft_trio.auth import AuthContext
 from clawft_trio.retry_hints import RateLimit
 
 JsonObject: TypeAlias = Mapping[str, Any]
-"""A JSON object, decoded. Nothing in it is changed by whoever receives it."""
+"""A JSON object, decoded. Receivers do not change it."""
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -100,7 +100,7 @@ class ToolCall:
 
     id: str
     name: str
-    #: JSON text exactly as the model wrote it; whoever executes the call parses it, strictly
+    #: JSON text exactly as the model wrote it; the executor of the call parses it, strictly
     arguments: str = "{}"
 
 
@@ -125,17 +125,17 @@ class Message:
 
     @classmethod
     def system(cls, text: str) -> Message:
-        """What the operator says."""
+        """A message of the operator."""
         return cls("system", text)
 
     @classmethod
     def user(cls, *content: str | Part) -> Message:
-        """What the user says."""
+        """A message of the user."""
         return cls("user", tuple(part for some in content for part in _parts(some)))
 
     @classmethod
     def assistant(cls, text: str = "", *, tool_calls: tuple[ToolCall, ...] = ()) -> Message:
-        """What the model said."""
+        """A message of the model."""
         return cls("assistant", _parts(text), tool_calls=tool_calls)
 
     @classmethod
@@ -207,7 +207,7 @@ class ChatRequest:
     seed: int | None = attrs.field(default=None, kw_only=True)
     #: JSON Schema that the answer's text must satisfy, where the provider can promise it
     response_schema: JsonObject | None = attrs.field(default=None, kw_only=True)
-    #: ask the wire for a stream; either way `Call.emit` tells what is seen
+    #: ask the wire for a stream; either way `Call.emit` reports what is seen
     stream: bool = attrs.field(default=True, kw_only=True)
     #: accept an answer without text, call or refusal; otherwise it is the error `EmptyAnswer`
     allow_empty: bool = attrs.field(default=False, kw_only=True)
@@ -215,7 +215,7 @@ class ChatRequest:
     cache: PromptCache | None = attrs.field(default=None, kw_only=True)
     #: put into the request body as it is, over everything else
     extra: JsonObject = attrs.field(factory=dict, kw_only=True)
-    #: on whose behalf; None outside an agent
+    #: the sender's identity and permissions; None outside an agent
     auth: AuthContext | None = attrs.field(default=None, kw_only=True)
 
     @property
@@ -229,7 +229,7 @@ FinishReason: TypeAlias = str
 asked to go on), `aborted` (the consumer stopped it) or `incomplete` (of a partial answer)."""
 
 CALLS_MAY_RUN = frozenset({"stop", "tool_calls"})
-"""The finish reasons of answers whose tool calls are whole and meant. After any other, no call may be executed."""
+"""The finish reasons after which tool calls are whole and meant. After any other, no call may be executed."""
 
 _REASONING_BLOCKS = frozenset({"thinking", "redacted_thinking", "reasoning"})
 
@@ -243,17 +243,17 @@ class ChatResponse:
     finish_reason: FinishReason = "stop"
     #: who answered
     provider: str = ""
-    #: the model that the provider says answered
+    #: the model that answered, as the provider names it
     model: str = ""
     #: the provider's id of the answer
     id: str = ""
-    #: None when the provider did not tell
+    #: None when the provider reported none
     usage: Usage | None = None
     reasoning: str = ""
     latency: Latency = attrs.field(factory=Latency)
     #: every attempt that the logical call took, this one included
     attempts: tuple[AttemptRecord, ...] = ()
-    #: in US dollars; None when nobody metered it or the price is not known
+    #: in US dollars; None when it was not metered or has no known price
     cost: Decimal | None = None
     #: the text in which the model refused, where the dialect marks it; it is part of `text`, too
     refusal: str = ""
@@ -335,7 +335,7 @@ class ToolCallDelta:
 
 @attrs.frozen
 class ToolCallSealed:
-    """A tool call whose arguments are complete and a JSON object, while the rest of the answer is still to come.
+    """A tool call with complete arguments, a JSON object, while the rest of the answer is still to come.
 
     The answer may yet fail, be cut or be filtered. `ToolCallReady` follows when it ends well.
     """
@@ -371,7 +371,7 @@ class Reset:
     """Forget everything shown since the last reset: another attempt starts from the beginning."""
 
     discarded: Discarded
-    #: why the attempt that said it was given up
+    #: why its attempt was given up
     cause: BaseException
 
 
@@ -403,14 +403,14 @@ def growing_text() -> StringIO:
 
 
 async def ignore(event: StreamEvent) -> None:
-    """Show nothing to nobody. Never blocks and, on purpose, never checkpoints.
+    """Discard the event. Never blocks and, on purpose, never checkpoints.
 
     Cancellation: there is nothing to cancel.
     """
 
 
 def unobserved(event: object) -> None:
-    """Notify nobody of *event*."""
+    """Discard *event*."""
 
 
 LifeSign = Literal["waiting", "admitted", "alive", "thinking"]

@@ -84,7 +84,7 @@ def structure(data: Any, cls: type[T], *, converter: cattrs.Converter, source: s
 
 
 def problems_in(exc: BaseException, path: str = "$") -> list[Problem]:
-    """What a failed structuring says, one problem for each leaf, with its JSON path."""
+    """The problems of a failed structuring, one for each leaf, with its JSON path."""
     if isinstance(exc, ClassValidationError | IterableValidationError):
         noted, other = exc.group_exceptions()
         found: list[Problem] = []

@@ -40,13 +40,13 @@ def _media(media: Iterable[str]) -> tuple[str, ...]:
 
 @attrs.frozen(kw_only=True)
 class InboundMessage:
-    """A message from somebody, by way of a channel adapter."""
+    """A message of a sender, received through a channel."""
 
     channel: str
     sender_id: str
     chat_id: str
     content: str
-    #: unique per channel; a message whose id was seen before is a duplicate
+    #: unique per channel; a message with a known id is a duplicate
     id: str = attrs.field(factory=new_id)
     timestamp: datetime = attrs.field(factory=lambda: datetime.now(UTC))
     #: addresses or paths of attachments

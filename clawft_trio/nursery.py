@@ -1,4 +1,4 @@
-"""One error out: context managers that hide a nursery, and goodbyes that end.
+"""One error out: context managers that hide a nursery, and bounded cleanup.
 
 What reaches the user of a hidden nursery:
 

@@ -33,6 +33,10 @@ from clawft_trio.tools import ToolRegistry
 
 T = TypeVar("T")
 
+_STARTS = 8
+"""Turns that start in one pass of the scheduler. A turn costs about 2 ms of CPU: of thousands that are asked for at
+once, all first steps in one pass would keep the event loop for seconds."""
+
 AgentCallback: TypeAlias = Callable[[AgentEvent], bool | Awaitable[bool | None] | None]
 """Sees everything of a turn as it happens; False ends it early."""
 
@@ -76,6 +80,7 @@ class Agent:
         self._observer = observer
         self._nursery = nursery
         self._lines: dict[str, _Line] = {}
+        self._starts = trio.Semaphore(_STARTS)
 
     def __repr__(self) -> str:
         return f"<Agent: {len(self.parts.tools)} tools, {len(self._lines)} sessions at work>"
@@ -168,6 +173,7 @@ class Agent:
 
         Cancellation: models and tools are cancelled and waited for; what was done is in the session.
         """
+        await self._start()
         options = ModelOptions(reasoning_effort=reasoning_effort, thinking_budget=thinking_budget, extra=extra or {})
         question = self._question(content, sender_id, session, model, answer, options, instructions, turn_id)
         if turn_id is not None:
@@ -257,7 +263,12 @@ class Agent:
         """
         options = ModelOptions(reasoning_effort=reasoning_effort, thinking_budget=thinking_budget, extra=extra or {})
         question = self._question(content, sender_id, session, model, answer, options, instructions)
-        return TurnStream.open(partial(self._turn, question), nursery=self._nursery)
+
+        async def run(show: Callable[[AgentEvent], Awaitable[None]]) -> Reply:
+            await self._start()
+            return await self._turn(question, show)
+
+        return TurnStream.open(run, nursery=self._nursery)
 
     def as_tool(
         self,
@@ -331,6 +342,12 @@ class Agent:
             except ClawftError as exc:
                 exc.attempts = call.log.records
                 raise
+
+    async def _start(self) -> None:
+        """Wait until a turn may start: `_STARTS` of them in each pass of the scheduler, in order of arrival."""
+        # Both ways `acquire` takes one pass: it yields, or is woken by the release before it.
+        await self._starts.acquire()
+        self._starts.release()
 
     @asynccontextmanager
     async def _in_line(self, session: str) -> AsyncGenerator[None, None]:

@@ -14,6 +14,7 @@ import attrs
 from attrs.validators import and_, deep_mapping, ge, gt, instance_of, le, optional
 
 from clawft_trio.bus import BusConfig
+from clawft_trio.config.redaction import show_address, show_arguments
 from clawft_trio.config.structuring import Secret, alias
 from clawft_trio.costs import ModelPrice
 from clawft_trio.llm.catalog import KNOWN, LOCAL_FIRST_BYTE
@@ -170,7 +171,7 @@ class ProviderConfig:
 
     #: the key, or `${VARIABLE}`; empty looks at the provider's usual variables
     api_key: Secret | None = None
-    api_base: str | None = attrs.field(default=None, metadata=alias("base_url"))
+    api_base: str | None = attrs.field(default=None, metadata=alias("base_url"), repr=show_address)
     extra_headers: Mapping[str, Secret] | None = None
     retry: RetryConfig = RetryConfig()
     #: OpenAI's API that its models are asked through: chat completions or the Responses API; null goes by the model
@@ -189,7 +190,7 @@ class ProviderConfig:
     concurrency: int | None = attrs.field(default=None, validator=optional(ge(1)))
     #: of the original; for browsers
     browser_direct: bool = False
-    cors_proxy: str | None = None
+    cors_proxy: str | None = attrs.field(default=None, repr=show_address)
 
 
 @attrs.frozen(kw_only=True)
@@ -264,9 +265,9 @@ class McpServerConfig:
     """One MCP server: a command, or the address of one that speaks streamable HTTP."""
 
     command: str | None = None
-    args: tuple[str, ...] = ()
+    args: tuple[str, ...] = attrs.field(default=(), repr=show_arguments)
     env: Mapping[str, Secret] = attrs.field(factory=dict)
-    url: str | None = None
+    url: str | None = attrs.field(default=None, repr=show_address)
     headers: Mapping[str, Secret] = attrs.field(factory=dict)
     #: started and kept, but its tools are not offered
     internal_only: bool = False

@@ -65,7 +65,7 @@ class Asked:
 
 
 def key_of(sender: str) -> str:
-    """The name of *sender* in the totals: whatever a sender is called, it is not everybody."""
+    """The name of *sender* in the totals: no sender's name equals the key of all senders."""
     return f"sender:{sender}"
 
 
@@ -177,7 +177,7 @@ def refusal(
 
 
 def _text(budget: Budget, estimate: Decimal | None) -> str:
-    owner = {"sender": "this sender's", "everybody": "everybody's", "turn": "this turn's"}[budget.owner]
+    owner = {"sender": "this sender's", "everybody": "the shared", "turn": "this turn's"}[budget.owner]
     span = "" if budget.period == "turn" else f"{budget.period} "
     unit = {"usd": "US dollars", "tokens": "tokens", "turns": "turns"}[budget.unit]
     asked = "a call without a known price" if estimate is None else f"a call that may take {estimate:f}"

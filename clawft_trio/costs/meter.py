@@ -1,4 +1,4 @@
-"""A provider whose every attempt is paid for."""
+"""A provider that reserves, charges and refunds the cost of each attempt."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _GRACE = 15.0
 """Seconds that settling may take when the attempt was cancelled: three times what the store waits for a lock."""
 
 _ASSUMED_OUTPUT = 4096
-"""Output tokens of an answer to a request that names no limit and whose sender has none."""
+"""Output tokens assumed for a request without a limit of its own or of its sender."""
 
 _REFUSALS: tuple[type[ProviderError], ...] = (
     RateLimited,
@@ -57,10 +57,10 @@ _REFUSALS: tuple[type[ProviderError], ...] = (
     RequestRejected,
     NotConfigured,
 )
-"""What a provider says before it generates anything, and does not bill."""
+"""Errors that a provider raises before it generates anything; they are not billed."""
 
 _OVERLOADED = frozenset({503, 529})
-"""Statuses by which a server says that it has not even begun."""
+"""Statuses of a server that has not begun to generate."""
 
 
 class Metered:
@@ -68,7 +68,7 @@ class Metered:
 
     Goes inside the policy, so that every retry and both arms of a hedge pay: `Resilient(Metered(...), policy)`.
 
-    An answer costs what its usage says. An attempt that broke off, lost a race or was cancelled costs at least its
+    An answer costs its reported usage. An attempt that broke off, lost a race or was cancelled costs at least its
     request and what had come of its answer. Nothing is paid for a request that never left, or that the provider
     refused before it generated anything.
 
@@ -96,10 +96,10 @@ class Metered:
         return self.provider.name
 
     async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
-        """Answer *request*, at the expense of its sender; the answer says what it cost.
+        """Answer *request*, at the expense of its sender; the answer has its cost.
 
         Raises:
-          BudgetExceeded: the sender, or everybody together, may not spend as much. Nothing was sent.
+          BudgetExceeded: the budget of the sender, or of all senders, has too little left. Nothing was sent.
           StoreError: the ledger cannot be written. Nothing was sent.
           ProviderError: the provider's.
 
@@ -139,7 +139,7 @@ class Metered:
 
 
 class _Attempt:
-    """One attempt whose money is set aside."""
+    """One attempt with its reservation."""
 
     def __init__(
         self, meter: Metered, call: Call, reservation: Reservation, expected: Expected, *, account: CostTracker
@@ -175,13 +175,13 @@ class _Attempt:
             return self._bill(seen, "at_least", self._outcome, note=self._refused(problem))
         if records[-1].certainty == "exact":
             return self._bill(usage, "exact", self._outcome)
-        # What a provider reports when its answer begins counts the first token or two of it. What it says that it
+        # What a provider reports when its answer begins counts the first token or two of it. What it states that it
         # charged by then is not the whole, either.
         output = max(usage.output_tokens, seen.output_tokens)
         return self._bill(attrs.evolve(usage, output_tokens=output, cost=None), "at_least", self._outcome)
 
     def _refused(self, problem: str) -> str:
-        """Tell observers that the reported usage is not used, and why; returns what the ledger notes of it."""
+        """Report that the provider's usage is not used, and why; returns the note for the ledger."""
         if not problem:
             return ""
         self._note("a reported usage is refused, and the attempt is estimated", problem=problem)
@@ -189,12 +189,12 @@ class _Attempt:
 
     @property
     def _outcome(self) -> str:
-        # Whoever keeps records and has none has not tried.
+        # A provider that keeps records and has none has not tried.
         records = self._log.records
         return records[-1].outcome if records else "failed"
 
-    def _estimated(self, said: Message) -> Usage:
-        answer = self._meter.tokens(ChatRequest([said])) if said.content or said.tool_calls else 0
+    def _estimated(self, message: Message) -> Usage:
+        answer = self._meter.tokens(ChatRequest([message])) if message.content or message.tool_calls else 0
         return Usage(input_tokens=self._expected.input_tokens, output_tokens=answer)
 
     def _bill(self, usage: Usage, certainty: Certainty, outcome: str, *, note: str = "") -> Bill:
@@ -267,9 +267,9 @@ class _Seen:
 
 
 def was_refused(exc: BaseException) -> bool:
-    """Whether *exc*, which came before any content, says that nothing was generated and nothing is billed."""
+    """Whether *exc*, which came before any content, means that nothing was generated or billed."""
     if isinstance(exc, ContentFiltered):
-        # Whoever judged what the request says has read it all, and some (Azure) bill that.
+        # A filter that judged the request has read it all, and some (Azure) bill that.
         return False
     return isinstance(exc, _REFUSALS) or (isinstance(exc, ProviderError) and exc.status in _OVERLOADED)
 

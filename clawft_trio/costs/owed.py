@@ -1,8 +1,8 @@
 """Settlements that the ledger could not be written with yet: kept in memory, and in a file until they are paid.
 
 The file is JSON lines beside the store, `<store>.owed`: one line a settlement, appended and synced when writing the
-ledger fails. Whoever opens the store next takes the file and settles what is in it. A settlement that is written twice
-counts once, because a closed charge stays as it is.
+ledger fails. The next process that opens the store takes the file and settles its entries. A settlement that is
+written twice counts once, because a closed charge stays as it is.
 """
 
 from __future__ import annotations

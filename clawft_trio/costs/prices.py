@@ -1,7 +1,7 @@
-"""What tokens cost: from the config, else from a price list where one is installed, else nobody knows.
+"""What tokens cost: from the config, else from a price list where one is installed, else unknown.
 
-A price that is not known stays unknown: an answer that used the prompt cache of a model whose cache price nobody has
-told is unpriced as a whole, because any number for it would be made up.
+A price that is not known stays unknown: an answer that used the prompt cache of a model without a known cache
+price is unpriced as a whole, because any number for it would be invented.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class TokenPrice:
         return tuple(name for name, count, price in self._kinds(usage) if count and price is None)
 
     def cost(self, usage: Usage) -> Decimal | None:
-        """What *usage* costs; None when it has tokens of a kind whose price is not known."""
+        """What *usage* costs; None when it has tokens of a kind without a known price."""
         kinds = self._kinds(usage)
         if any(count and price is None for _, count, price in kinds):
             return None
@@ -164,7 +164,7 @@ class Priced(Protocol):
 
     @property
     def cost_per_1k_tokens(self) -> Decimal | None:
-        """What its tier says 1 000 tokens cost, in US dollars."""
+        """The tier's price of 1 000 tokens, in US dollars."""
         ...
 
 
@@ -208,7 +208,7 @@ class Prices:
       unlisted: providers, by the name before the slash, that are not the vendor of their name (another address, a
         gateway): the list does not hold for them.
       vendors: providers by the name before the slash that are a vendor of the list under another name.
-      aliases: by the name of a target, the `provider/model` whose price it has: Azure deployments, names with a
+      aliases: by the name of a target, the `provider/model` that has its price: Azure deployments, names with a
         region. A name may end in `*`, and so may its alias: `bedrock/eu.*` as `bedrock/*`.
     """
 
@@ -312,7 +312,7 @@ _OTHER_VENDORS: Mapping[str, str] = MappingProxyType(
 """Names that aliases may use for vendors that the catalog does not have."""
 
 _KEPT = 1000
-"""Models whose price is remembered; looking one up takes about 100 µs."""
+"""Models with a remembered price; looking one up takes about 100 µs."""
 
 
 async def load_price_list() -> PriceList | None:

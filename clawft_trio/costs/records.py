@@ -38,7 +38,7 @@ class TurnBudget:
 
 @attrs.frozen(kw_only=True)
 class Claim:
-    """Who spends, on what, and on whose behalf."""
+    """The sender that spends, on what, and for which turn."""
 
     #: who pays, namespaced by channel; empty outside an agent
     sender_id: str
@@ -126,7 +126,7 @@ class Budget:
     owner: BudgetOwner
     period: Span
     unit: Unit = "usd"
-    #: US dollars, tokens or turns, as `unit` says
+    #: US dollars, tokens or turns; see `unit`
     limit: Decimal
     spent: Decimal
     #: for attempts under way, whenever they began

@@ -95,7 +95,7 @@ class Payer:
     ancestors: tuple[str, ...] = ()
     #: of this turn and of the turns above it
     budgets: tuple[TurnBudget, ...] = ()
-    #: the tracker whose ledger and limits hold, where it is another one
+    #: the tracker with the ledger and limits that hold, where it is another one
     account: CostTracker | None = attrs.field(default=None, repr=False, eq=False)
 
     @property
@@ -215,7 +215,7 @@ class CostTracker:
         """Set aside what an attempt may cost. What is owed is written first, where possible.
 
         Raises:
-          BudgetExceeded: it does not fit into the limits of *payer* or of everybody.
+          BudgetExceeded: it does not fit into the limits of *payer* or of all senders.
           StoreError: the ledger cannot be written.
 
         Cancellation: nothing is reserved.
@@ -252,7 +252,7 @@ class CostTracker:
     def price(self, target: Priced, usage: Usage) -> Charge:
         """What *usage* costs at *target* now, and why that is not known when it is not.
 
-        What the answer itself says that it was charged goes before any price.
+        A charge stated by the answer itself goes before any price.
         """
         if usage.cost is not None:
             return Charge(cost=as_kept(usage.cost))
@@ -308,11 +308,11 @@ class CostTracker:
 
         Args:
           turn_id: of the sub-agent's turn, until the block ends.
-          auth: on whose behalf the parent works.
+          auth: the sender that the parent works for.
           agent: the name of the sub-agent.
           parent_turn_id: of the turn that starts it. When that one is on behalf of another sender, that one pays.
           budget: for *turn_id* and all turns below it.
-          account: the tracker of the parent, whose ledger and limits hold; None is this one.
+          account: the tracker of the parent, with the ledger and limits that hold; None is this one.
         """
         account = account or self
         above = account._started.get(parent_turn_id)

@@ -6,7 +6,7 @@ import trio
 
 
 class AutoResetEvent:
-    """One task waits, anybody rings; a ring that nobody hears is remembered.
+    """One task waits, any task sets; a set without a waiter is remembered.
 
     A `trio.Event` would have to be made anew for every wait, which costs more than the wait.
     """

@@ -172,7 +172,7 @@ class McpClient:
         self._connection.notify_nowait(method, params)
 
     def notify_roots_changed(self) -> None:
-        """Tell the server that `Host.roots` returns other folders now (until 2025-11-25).
+        """Notify the server that `Host.roots` changed (until 2025-11-25).
 
         Raises:
           trio.WouldBlock: the server has stopped reading.
@@ -279,7 +279,7 @@ class McpClient:
         return tools
 
     def _without_bad_headers(self, tools: tuple[ToolDefinition, ...]) -> tuple[ToolDefinition, ...]:
-        """The tools whose `x-mcp-header` annotations make sense; 2026-07-28 wants the others left out."""
+        """The tools with valid `x-mcp-header` annotations; 2026-07-28 wants the others left out."""
         kept: list[ToolDefinition] = []
         self._header_paths = {}
         for tool in tools:
@@ -315,7 +315,7 @@ class McpClient:
           McpError: see `call`; `ProtocolViolation` also when the structured result does not fit the tool's own
             output schema.
 
-        Cancellation: the server is told, the id is retired, a late answer is dropped.
+        Cancellation: the server is sent a cancellation, the id is retired, a late answer is dropped.
         """
         given = {} if arguments is None else arguments
         paths = self._header_paths.get(name) if self._header_paths else None

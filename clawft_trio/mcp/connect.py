@@ -22,7 +22,7 @@ from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.observe import ServerOutput, fan_out
 
 Server: TypeAlias = StdioServer | HttpServer | StreamServer | Sequence[str] | str
-"""How to reach a server: a command, or all that can be said about one."""
+"""How to reach a server: a command, or a full description."""
 
 
 @asynccontextmanager
@@ -38,10 +38,10 @@ async def open_mcp(
 
     Raises:
       CannotStart: there is no such program.
-      PeerGone: it died before it had answered; with its exit code and last words.
+      PeerGone: it exited before it answered; with its exit code and the end of its stderr.
       RequestTimeout: it did not answer in time.
       PeerError: it refused.
-      ProtocolViolation: its answer is not the protocol, or a revision that nobody here speaks.
+      ProtocolViolation: its answer violates the protocol, or has an unsupported revision.
 
     Cancellation: the server is ended within its graces; `finally` blocks inside the body can still call it.
     """
@@ -104,7 +104,7 @@ async def _keep(client: McpClient) -> AsyncGenerator[McpClient, None]:
 
 
 def make_client(server: Server, name: str, options: McpOptions) -> McpClient:
-    """A client that nobody runs yet."""
+    """A client that does not run yet."""
     if isinstance(server, HttpServer):
         return McpClient(name, options, lambda: HttpTransport(server, name=name, limit=options.max_message))
     if isinstance(server, StreamServer):

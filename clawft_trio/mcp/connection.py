@@ -1,4 +1,4 @@
-"""The connection to one MCP server: started, greeted, watched, and started again when it ends."""
+"""The connection to one MCP server: started, initialized, probed, and started again when it ends."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ _log = logging.getLogger("clawft_trio.mcp")
 
 
 class _ProbeEndedServer(PeerGone):
-    """The server ended when it was asked for its revision: it has to be started again and greeted the old way."""
+    """The server ended when it was asked for its revision: it has to be started again with the `initialize`
+    handshake.
+    """
 
 
 class Connection:
@@ -120,7 +122,7 @@ class Connection:
         decode: Decode[T],
         options: CallOptions = DEFAULT_OPTIONS,
     ) -> T:
-        """Send one request and wait for its answer; `Multiplexer.call` says how.
+        """Send one request and wait for its answer; see `Multiplexer.call`.
 
         A server of 2026-07-28 may answer with questions; the host answers them, and the request is repeated.
 

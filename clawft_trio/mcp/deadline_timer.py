@@ -18,18 +18,18 @@ class DeadlineTimer:
     def __init__(self, expire: Callable[[float], float]) -> None:
         self._expire = expire
         self._scope = trio.CancelScope()
-        # Nobody has to be woken before `run` has looked for itself.
+        # Before its first look `run` needs no wake-up.
         self._next = -math.inf
 
     def notice(self, deadline: float) -> None:
-        """There is a new deadline. One that was moved to later need not be told: it is seen at the next look."""
+        """Add a new deadline. One that moved to later needs no call: the next look sees it."""
         if deadline < self._next:
             self._next = self._scope.deadline = deadline
 
     async def run(self) -> None:
         """Look whenever a deadline may have come.
 
-        Cancellation: nobody looks any more.
+        Cancellation: deadlines are no longer watched.
         """
         while True:
             with trio.CancelScope() as self._scope:

@@ -58,7 +58,7 @@ async def initialize(mux: Multiplexer, host: Host, *, total: float, client: Impl
     Raises:
       McpError: it did not answer, or speaks no revision that we speak.
 
-    Cancellation: the server is not told, as the protocol demands; the connection is no good any more.
+    Cancellation: the server is not notified, as the protocol demands; the connection is unusable.
     """
     result = await mux.call(
         "initialize",
@@ -95,7 +95,7 @@ async def discover(
       PeerError: it does not know the question, or speaks other revisions only (code -32022).
       McpError: it did not answer.
 
-    Cancellation: the server is not told.
+    Cancellation: the server is not notified.
     """
     meta = request_meta(host, client or client_info(), log_level)
     options = CallOptions(total=total, quiet=True)
@@ -129,10 +129,10 @@ async def detect(
 ) -> Agreement:
     """Ask as in 2026-07-28, and shake hands if that was not understood.
 
-    No single error code says which it is: real servers answer the question with several, or not at all.
+    No single error code identifies the era: real servers answer with several, or not at all.
 
     Raises:
-      PeerGone: it died; some do of being asked anything before `initialize`.
+      PeerGone: it exited; some servers do on any request before `initialize`.
       McpError: it speaks neither.
 
     Cancellation: as `initialize`.

@@ -51,7 +51,7 @@ class Host:
     on_notification: OnServerNotification | None = None
 
     def capabilities(self) -> dict[str, Any]:
-        """The same, as the handshake says it."""
+        """The capabilities as the handshake sends them."""
         offered: dict[str, Any] = {}
         if self.roots is not None:
             offered["roots"] = {"listChanged": callable(self.roots)}
@@ -67,7 +67,7 @@ class Host:
         """Answer one request of the server.
 
         Raises:
-          PeerError: nobody here does this, or its parameters do not fit.
+          PeerError: not supported on this side, or its parameters are invalid.
 
         Cancellation: as that of whatever answers.
         """
@@ -77,7 +77,7 @@ class Host:
         """Answer the request *method*, which may have come inside a result (2026-07-28) instead of by itself.
 
         Raises:
-          PeerError: nobody here does this, or its parameters do not fit.
+          PeerError: not supported on this side, or its parameters are invalid.
 
         Cancellation: as that of whatever answers.
         """

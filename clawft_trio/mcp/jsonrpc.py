@@ -1,7 +1,7 @@
 r"""JSON-RPC 2.0 as MCP speaks it over a pipe: bytes in, messages out. Knows neither trio nor processes.
 
 One message is one line of UTF-8 ending in `\n`. A line that is not a message costs that line and nothing else: it
-comes out as `Malformed`, with the id it carried where one can be read, so that the call it belonged to can be told.
+comes out as `Malformed`, with the id it carried where one can be read, so that its call can fail.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):
-    """A message whose payload is still JSON text: whoever it is for decodes it, to the type that it expects."""
+    """A message with its payload still as JSON text: the receiver decodes it to the type that it expects."""
 
     #: None in an error that answers something unreadable; not set in a notification
     id: int | float | str | UnsetType | None = UNSET
@@ -63,7 +63,7 @@ class Malformed:
     """A line that is no message."""
 
     reason: str
-    #: of the answer or request that it would have been, as far as it can be told
+    #: of the answer or request that it would have been, as far as it can be read
     id: Id | None = None
     #: whether it would have been a request or notification
     has_method: bool = False

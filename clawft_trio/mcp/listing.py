@@ -18,7 +18,7 @@ from clawft_trio.mcp.types import WireRecord
 E = TypeVar("E", bound=WireRecord)
 
 MAX_PAGES = 1000
-"""Pages of one list. A server whose list never ends is broken or hostile."""
+"""Pages of one list. A server with an endless list is broken or hostile."""
 
 MAX_ENTRIES = 10_000
 """Entries of one list. The largest known server has some hundreds of tools."""

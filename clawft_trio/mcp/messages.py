@@ -22,7 +22,7 @@ NotificationCallback = Callable[[str, Raw], Awaitable[None]]
 
 
 class Progress(msgspec.Struct, frozen=True, rename="camel"):
-    """How far a call has come, as its peer says."""
+    """Progress of a call, as its peer reports it."""
 
     progress: float
     total: float | None = None

@@ -54,7 +54,7 @@ from clawft_trio.nursery import open_hidden_nursery
 T = TypeVar("T")
 
 DEFAULT_TOTAL = 30.0
-"""Seconds a call may take, unless it says otherwise. The SDKs have none and 60 s."""
+"""Default seconds of a call. The SDKs have none and 60 s."""
 
 WINDOW = 1024
 """Calls that are with the peer at once. What is above waits here, dequeued for free when it is cancelled."""
@@ -78,7 +78,7 @@ class MultiplexerStatistics:
     stray_answers: int
     #: lines that were no messages
     malformed: int
-    #: notifications whose listener was too slow, and answers to a peer that floods us and reads nothing
+    #: notifications dropped because the listener was too slow, and answers to a peer that floods us and reads nothing
     dropped: int
 
 
@@ -139,7 +139,7 @@ class Multiplexer:
         self._stray = self._malformed = self._dropped = 0
         #: the peer may not ask (2026-07-28), so what it asks is dropped
         self.one_way: bool = False
-        #: `trio.current_time()` at which the peer was last heard
+        #: `trio.current_time()` of the last data from the peer
         self.last_received: float = -math.inf
 
     def __repr__(self) -> str:
@@ -188,11 +188,11 @@ class Multiplexer:
         Raises:
           PeerError: the peer answered with an error object.
           PeerGone: the connection ended first, or had already ended.
-          RequestTimeout: no answer in time; the peer was told.
+          RequestTimeout: no answer in time; the peer was sent a cancellation.
           ProtocolViolation: the answer is not one.
           TypeError: *params* holds something that JSON does not know.
 
-        Cancellation: a request that still waits here is forgotten; otherwise the peer is told
+        Cancellation: a request that still waits here is forgotten; otherwise the peer is sent a cancellation
         (`notifications/cancelled`). The id is retired and a late answer is dropped.
         """
         if self._ended is not None:
@@ -240,7 +240,7 @@ class Multiplexer:
         self.outgoing.put(pending)
 
     def _give_up(self, pending: Pending, reason: str) -> None:
-        """Retire a call that nobody waits for any more."""
+        """Retire a call without a waiter."""
         key = pending.id
         assert key is not None
         if self._waiting.pop(key, None) is not None:

@@ -1,4 +1,4 @@
-"""The peer's notifications: one listener gets them in order, from a bounded queue that holds up nobody."""
+"""The peer's notifications: one listener gets them in order, from a bounded queue that never blocks the reader."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class NotificationQueue:
             self._bell.set()
 
     def clear(self) -> None:
-        """Forget what nobody has heard."""
+        """Drop the notifications that were not delivered."""
         self._queue.clear()
 
     async def run(self) -> None:

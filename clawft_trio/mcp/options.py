@@ -24,12 +24,12 @@ class McpOptions:
     """How a client behaves.
 
     Args:
-      total: seconds a call may take, unless the call says otherwise.
+      total: seconds a call may take, unless the call has its own.
       start: seconds a server may take to start and to answer the handshake.
       protocol: `handshake` speaks 2024-11-05 to 2025-11-25, `stateless` speaks 2026-07-28, `detect` asks which; a
-        server that dies of being asked is started again and greeted the old way.
+        server that exits on the probe is started again with the `initialize` handshake.
       probe: seconds a server may take to answer that question.
-      log_level: from which level on a server of 2026-07-28 tells what it logs; None is nothing.
+      log_level: the lowest level at which a server of 2026-07-28 sends its log messages; None is nothing.
       host: what this side does for the server.
       supervision: whether and how it is started again; None never does.
       window: calls that are with the server at once; others wait.

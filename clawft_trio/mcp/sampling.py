@@ -26,7 +26,7 @@ _STOP_REASONS = {"stop": "endTurn", "length": "maxTokens"}
 
 @attrs.frozen(kw_only=True)
 class SamplingPolicy:
-    """How much of a model a server may have. What it costs is metered by whoever wraps the provider."""
+    """How much of a model a server may have. The provider's wrapper meters the cost."""
 
     #: limit on the output tokens of one answer, whatever the server asks for
     max_tokens: int = attrs.field(default=2048, validator=attrs.validators.ge(1))

@@ -79,7 +79,7 @@ async def answer_questions(host: Host, required: InputRequired, round_: int, *, 
     """The parameters to add when the same is asked again.
 
     Raises:
-      ProtocolViolation: it asks more often than anybody should.
+      ProtocolViolation: it asks more often than the limit.
       McpError: a question cannot be answered here.
 
     Cancellation: as that of whatever answers.

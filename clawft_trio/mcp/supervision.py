@@ -1,4 +1,4 @@
-"""When a server that died is started again: a pure policy and its memory."""
+"""When an ended server is started again: a pure policy and its history."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ class Supervision:
 
     The wait before restart number n in a row is uniform between half and all of `first_wait · 2^(n-1)`, at most
     `longest_wait`. More than `max_restarts` within `window` seconds and the server is declared down: calls fail at
-    once, and after `probe_after` seconds it is tried once. Whoever lives for `window` seconds starts afresh.
+    once, and after `probe_after` seconds it is tried once. A server that runs for `window` seconds starts with a clean
+    history.
     """
 
     max_restarts: int = attrs.field(default=3, validator=attrs.validators.ge(0))

@@ -1,4 +1,4 @@
-"""One call of a server's tool, told to observers, and its result as a model is told it."""
+"""One call of a server's tool: events for observers, and the result for the model."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def call_for(
     strategy: Strategy | None = None,
     check: SchemaCheck | None = None,
 ) -> object:
-    """Call the tool *name* of *client*'s server on behalf of *context*, and return what a model is told.
+    """Call the tool *name* of *client*'s server on behalf of *context*, and return the result for the model.
 
     Args:
       client: of the server.
@@ -56,9 +56,9 @@ async def call_for(
     Raises:
       InvalidArguments: they do not fit the tool's schema.
       ToolTimeout: no answer in time.
-      ToolFailed: the server says so, or could not be asked.
+      ToolFailed: the server reported a failure, or could not be reached.
 
-    Cancellation: the server is told; a late answer is dropped.
+    Cancellation: the server is sent a cancellation; a late answer is dropped.
     """
     problems = [] if check is None else await check.find_problems(arguments)
     if problems:
@@ -85,7 +85,7 @@ async def call_for(
 
 @contextmanager
 def _told_to_observers(server: str, tool: str, context: ToolContext) -> Iterator[None]:
-    """Tell how a request has ended, however it did."""
+    """Report how a request ended."""
     started = trio.current_time()
     outcome: Literal["ok", "error", "timeout", "cancelled"] = "cancelled"
     error: Exception | None = None
@@ -121,7 +121,7 @@ def _told(result: CallToolResult) -> Any:
 
 
 def _failure(result: CallToolResult) -> str:
-    """What a server says about the failure of its tool, as text."""
+    """The server's description of its tool's failure, as text."""
     if not result.content and result.structured_content is not UNSET:
         return encode_json(result.structured_content).decode()
     return "\n".join(map(_words, result.content))

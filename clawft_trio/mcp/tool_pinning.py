@@ -1,6 +1,6 @@
-"""What a tool's definition was when it was first used: a changed one is withheld until somebody approves it.
+"""What a tool's definition was when it was first used: a changed one is withheld until it is approved.
 
-A server can be honest when it is looked at and change what its tools claim to be afterwards. What a model is told of
+A server can be honest when it is looked at and change what its tools claim to be afterwards. What a model reads of
 a tool is as good as an instruction, so it has to stay what it was.
 """
 
@@ -29,9 +29,9 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 def fingerprint(tool: ToolDefinition) -> str:
-    """A hash of everything that a model could be told of *tool*: name, description, schemas, annotations."""
-    said = (tool.name, tool.title, tool.description, tool.input_schema, tool.output_schema, tool.annotations)
-    return hashlib.sha256(_encode(said)).hexdigest()
+    """A hash of everything that a model may read of *tool*: name, description, schemas, annotations."""
+    definition = (tool.name, tool.title, tool.description, tool.input_schema, tool.output_schema, tool.annotations)
+    return hashlib.sha256(_encode(definition)).hexdigest()
 
 
 class Pins(Protocol):

@@ -178,7 +178,7 @@ class Toolset:
         self._take_back(name)
         for tool in tools.values():
             if tool.name in self.registry:
-                withheld.append(Withheld(server=name, tool=tool.name, reason="somebody else's tool has this name"))
+                withheld.append(Withheld(server=name, tool=tool.name, reason="another tool has this name"))
             else:
                 self.registry.add(tool)
                 self._offered.setdefault(name, {})[tool.name] = tool
@@ -221,7 +221,7 @@ class Toolset:
     # --- life --------------------------------------------------------------------------------------------------
 
     async def _bring_up(self, nursery: trio.Nursery, background: trio.Nursery, name: str, options: McpOptions) -> None:
-        """Start one server and follow its tools; if it does not start, go on trying behind everybody's back."""
+        """Start one server and follow its tools; if it does not start, retry in the background."""
         options = self._servers[name].options or options
         options = attrs.evolve(options, observer=fan_out([options.observer, self._observer]))
         if await self._start(nursery, name, options):
@@ -302,8 +302,8 @@ async def open_toolset(
 ) -> AsyncGenerator[Toolset, None]:
     """Start *servers* side by side and offer their tools in *registry* as `server__tool`, for the length of the block.
 
-    A server that does not start is in `Toolset.failures`, stops nobody else, and is tried again as its supervision
-    has it, unless there is no such program. A server's list is followed as it
+    A server that does not start is in `Toolset.failures`, does not stop the others, and is tried again as its
+    supervision has it, unless there is no such program. A server's list is followed as it
     changes. A definition that differs from the one first seen is withheld until `Toolset.approve`.
 
     Args:
@@ -312,7 +312,7 @@ async def open_toolset(
       options: how the clients behave, where a `ToolServer` does not say.
       pins: where the fingerprints of definitions are kept; None: as long as the block.
       observer: gets a `Noted` for each tool that is withheld and each server that does not start, and whatever the
-        clients tell besides (`McpOptions.observer`).
+        clients report besides (`McpOptions.observer`).
 
     Raises:
       ValueError: a server's name cannot be part of a tool's name.

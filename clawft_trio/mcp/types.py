@@ -1,4 +1,4 @@
-"""What MCP says on the wire, as frozen records: revisions 2024-11-05 to 2026-07-28.
+"""The wire format of MCP as frozen records: revisions 2024-11-05 to 2026-07-28.
 
 Field names are snake case here and camel case there. What a later revision adds and nothing here reads is ignored, as
 the protocol asks; what is there must have the right type.
@@ -159,7 +159,7 @@ class InitializeResult(WireRecord, frozen=True):
 
 
 class DiscoverResult(WireRecord, frozen=True):
-    """What a server of revision 2026-07-28 says about itself."""
+    """The description of a server of revision 2026-07-28."""
 
     supported_versions: tuple[str, ...]
     capabilities: Capabilities = Capabilities()
@@ -171,7 +171,7 @@ class DiscoverResult(WireRecord, frozen=True):
 
 
 class ToolAnnotations(WireRecord, frozen=True):
-    """What a server says that its tool is like. Hints of a stranger: never a reason to trust it."""
+    """Hints of a server about its tool. They are not trusted."""
 
     title: str | None = None
     read_only_hint: bool | None = None
@@ -196,7 +196,7 @@ class ToolDefinition(WireRecord, frozen=True):
 
 
 class CallToolResult(WireRecord, frozen=True):
-    """What a tool call gave. `is_error` says that the tool failed; its content then says why."""
+    """The result of a tool call. `is_error`: the tool failed; the content then has the reason."""
 
     content: tuple[Content, ...] = ()
     structured_content: Any = UNSET
@@ -217,7 +217,7 @@ class _LooseResult(WireRecord, frozen=True):
 
 
 def decode_tool_result(raw: Raw) -> CallToolResult:
-    """The result of a tool call; blocks of kinds that nobody here knows are kept as they came.
+    """The result of a tool call; blocks of unknown kinds are kept as they came.
 
     Raises:
       msgspec.DecodeError: it is none.
@@ -331,7 +331,7 @@ class CompleteResult(WireRecord, frozen=True):
 
 
 class EmptyResult(WireRecord, frozen=True):
-    """An answer that says only that it was done."""
+    """An empty result: the request was done."""
 
 
 # --- what a server asks of its client -------------------------------------------------------------------

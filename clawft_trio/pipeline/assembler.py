@@ -44,7 +44,7 @@ _SHOWN_ARGUMENTS = 120
 
 
 def result_line(call: ToolCall | None, size: int, more: str = "") -> str:
-    """The line that stands for a result of *size* characters. *more* says when it was, or how to get it again."""
+    """The line that stands for a result of *size* characters. *more* holds when it was made, or how to get it again."""
     made = "a tool" if call is None else f"{call.name}({_short_arguments(call.arguments)})"
     return f"[Result of {made}, {size} characters, cleared to save space.{more}]"
 
@@ -178,7 +178,7 @@ class Trimmed:
 
     messages: tuple[Message, ...]
     tokens: int
-    #: tool results whose text was cut
+    #: tool results with cut text
     shortened: int = 0
 
 

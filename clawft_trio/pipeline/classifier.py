@@ -1,4 +1,4 @@
-"""What kind of task is it, and how hard? Told from words, without a model.
+"""Classify the kind and the difficulty of a task by its words, without a model.
 
 The type is that of the first group below of which a word occurs; words are matched whole, in their inflections. The
 complexity grows with what is asked for: the length of the request, the number of separate demands, whether there is
@@ -83,7 +83,7 @@ class KeywordClassifier:
     """Judges the last user message by its words. English; in other languages by length and structure alone."""
 
     def classify(self, request: ChatRequest) -> TaskProfile:
-        """Judge *request*; `unknown` when nobody said anything."""
+        """Judge *request*; `unknown` without text of the user."""
         asked = next((m.text for m in reversed(request.messages) if m.role == "user"), "")
         return self.judge(asked[: MAX_JUDGED + 1])
 
@@ -108,7 +108,7 @@ def _complexity(text: str, prose: str, weight: float) -> float:
     words = len(_WORD.findall(text)) + len(_CJK.findall(text)) // 2
     demands = len(_SENTENCE.findall(prose))
     hard = len({match.group().lower() for match in _HARD.finditer(prose)})
-    # Saturating, each from 0 to 1: the tenth demand says less than the second.
+    # Saturating, each from 0 to 1: the tenth demand weighs less than the second.
     length = 1 - math.exp(-max(0, words - 3) / 150)
     structure = 1 - math.exp(-max(0, demands - 1) / 6)
     difficulty = 1 - math.exp(-hard / 2)

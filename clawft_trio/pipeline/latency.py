@@ -69,8 +69,8 @@ class _Remembered:
 class LatencyBoard:
     """What each target has needed lately: a moving average, to the first content where there was any.
 
-    A failed attempt counts as slow, a cancelled one as at least as slow as it had been. What nobody has tried for a
-    while is as good as new, so that a target that was slow once gets another chance.
+    A failed attempt counts as slow, a cancelled one as at least as slow as it had been. A target that was not tried
+    for a while is as good as new, so that a target that was slow once gets another chance.
     """
 
     def __init__(self) -> None:

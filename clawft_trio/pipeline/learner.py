@@ -37,12 +37,12 @@ class Trajectory:
     latency: Latency
     #: class name of what failed; empty when nothing did
     error: str
-    #: from -1 to 1; None until somebody says
+    #: from -1 to 1; None until there is feedback
     feedback: float | None = None
 
     @property
     def value(self) -> float | None:
-        """How good it was, from 0 to 1: what somebody said, else the score; 0 for a failure, None for neither."""
+        """How good it was, from 0 to 1: the feedback, else the score; 0 for a failure, None for neither."""
         if self.feedback is not None:
             return (self.feedback + 1) / 2
         return 0.0 if self.ending == "failed" else self.quality
@@ -94,7 +94,7 @@ class TrajectoryLearner:
         self._ring.append(_trajectory(request, decision, outcome, call))
 
     def feedback(self, about: str, value: float) -> int:
-        """Note what somebody thought of a call, or of every round of a turn.
+        """Record feedback on a call, or on every round of a turn.
 
         Args:
           about: the id of the call or of the turn.

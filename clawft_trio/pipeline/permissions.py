@@ -1,7 +1,7 @@
 """Who may do what: from a message's channel and sender to an `AuthContext`.
 
 Five layers, each saying only what it wants to say. For the level and for every field alike, the most specific layer
-that says something wins:
+that sets a value wins:
 
     1. the sender        `users["telegram:12345"]`
     2. the channel       `channels["telegram"]`
@@ -12,11 +12,11 @@ that says something wins:
 The level itself is the sender's, else the channel's, else 1 for those whom `allow_from` lists, else 0. An empty list
 is a word like any other: it revokes.
 
-A workspace is a directory that somebody else may have written, so its layer is held under a ceiling: what the sender
+A workspace is a directory with files of unknown origin, so its layer is held under a ceiling: what the sender
 would have had without it. It can take away and never give.
 
-Identities are `channel:sender`, so that 12345 on one channel is nobody on another. No channel grants anything by its
-name: the local process is `PermissionResolver.local()`, and no message can say that it is from there.
+Identities are `channel:sender`, so that 12345 on one channel has no rights on another. No channel grants anything by
+its name: the local process is `PermissionResolver.local()`, and no message can say that it is from there.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from clawft_trio.auth import ADMIN, LOCAL_CHANNEL, USER, ZERO_TRUST, AuthContext
 from clawft_trio.errors import InvalidData, PermissionDenied, Problem
 
 LEVELS: Final[tuple[UserPermissions, ...]] = (ZERO_TRUST, USER, ADMIN)
-"""What each level grants where nobody says otherwise."""
+"""What each level grants by default."""
 
 LADDER: Final = ("free", "standard", "premium", "elite")
 """The tier names that the built-in levels use, lowest first."""
@@ -51,7 +51,7 @@ def _strings(values: Any) -> tuple[str, ...] | None:
 
 @attrs.frozen(kw_only=True)
 class PermissionOverrides:
-    """What one layer says. None says nothing; an empty list says: none."""
+    """The settings of one layer. None: not set; an empty list: none allowed."""
 
     level: int | None = attrs.field(default=None, validator=optional(in_((0, 1, 2))))
     max_tier: str | None = None
@@ -76,20 +76,20 @@ class PermissionOverrides:
     custom_permissions: Mapping[str, Any] | None = None
 
     def over(self, below: UserPermissions) -> UserPermissions:
-        """*below* with everything that this layer says."""
-        said = {
+        """*below* with everything that this layer sets."""
+        own = {
             field.name: value
             for field in attrs.fields(PermissionOverrides)
             if (value := getattr(self, field.name)) is not None
         }
         if self.custom_permissions is not None:
-            said["custom_permissions"] = {**below.custom_permissions, **self.custom_permissions}
-        return attrs.evolve(below, **said)
+            own["custom_permissions"] = {**below.custom_permissions, **self.custom_permissions}
+        return attrs.evolve(below, **own)
 
 
 @attrs.frozen(kw_only=True)
 class SenderOverrides(PermissionOverrides):
-    """What is said about one sender."""
+    """Settings of one sender."""
 
     #: with it the key is a bare sender id of this channel; without it the key is `channel:sender`
     channel: str | None = None
@@ -135,11 +135,11 @@ class PermissionsPolicy:
         return wrong
 
     def at_level(self, level: int) -> PermissionOverrides:
-        """What is said about everybody of *level*."""
+        """Settings of all senders of *level*."""
         return (self.zero_trust, self.user, self.admin)[level]
 
     def of_sender(self, channel: str, sender_id: str) -> PermissionOverrides:
-        """What is said about one sender."""
+        """Settings of one sender."""
         identity = f"{channel}:{sender_id}"
         for key in (identity, sender_id):
             entry = self.users.get(key)
@@ -148,7 +148,7 @@ class PermissionsPolicy:
         return NOTHING
 
     def of_channel(self, channel: str) -> PermissionOverrides:
-        """What is said about everybody on *channel*."""
+        """Settings of all senders on *channel*."""
         return self.channels.get(channel, NOTHING)
 
 
@@ -162,7 +162,7 @@ def _is_channel(name: str) -> bool:
 
 
 def identity_of(key: str, entry: SenderOverrides) -> str | None:
-    """The identity that a key of `users` means; None when it means nobody."""
+    """The identity that a key of `users` means; None when it means no sender."""
     if entry.channel is not None:
         return f"{entry.channel}:{key}" if _is_channel(entry.channel) and key else None
     channel, colon, sender = key.partition(":")
@@ -179,7 +179,7 @@ class PermissionResolver:
       policy: the global one.
       workspace: the workspace's, which can only take away.
       tiers: names of the configured tiers, lowest first; empty without tiers. An admin's `max_tier` is the last of
-        them unless the policy says otherwise.
+        them unless the policy has other settings.
     """
 
     def __init__(
@@ -197,7 +197,7 @@ class PermissionResolver:
         """What *sender_id* on *channel* may do. Strangers get what level 0 has.
 
         Raises:
-          PermissionDenied: nobody in particular: no sender, no channel, or a channel that messages cannot come from.
+          PermissionDenied: no identity: no sender, no channel, or a channel without inbound messages.
         """
         if channel == LOCAL_CHANNEL:
             raise PermissionDenied(f"a message cannot come from {LOCAL_CHANNEL!r}: that is the local process itself")
@@ -208,7 +208,7 @@ class PermissionResolver:
         return AuthContext(channel=channel, sender_id=sender_id, permissions=self._permissions(channel, sender_id))
 
     def local(self, sender_id: str = "local") -> AuthContext:
-        """The local process itself: an admin, with what the policy says about admins."""
+        """The local process itself: an admin, with the policy's settings of admins."""
         granted = self._policy.admin.over(self._built_in(2))
         if self._workspace is not None:
             granted = self._ceiling(self._workspace.admin.over(granted), granted)
@@ -224,8 +224,8 @@ class PermissionResolver:
     def _under_workspace(
         self, workspace: PermissionsPolicy, channel: str, sender_id: str, granted: UserPermissions
     ) -> UserPermissions:
-        said = self._level(workspace, channel, sender_id, otherwise=granted.level)
-        level = min(said, granted.level)
+        configured = self._level(workspace, channel, sender_id, otherwise=granted.level)
+        level = min(configured, granted.level)
         # A lowered level is lowered in everything: start from what that level has, not from what the sender had.
         below = granted if level == granted.level else self._policy.at_level(level).over(self._built_in(level))
         wanted = workspace.at_level(level).over(below)

@@ -55,7 +55,7 @@ class Chain(Protocol):
 
 @attrs.frozen(kw_only=True)
 class TurnAdmission:
-    """Whether a sender may ask at all, before anybody thinks about who answers."""
+    """Whether a sender may ask at all, before any target is chosen."""
 
     limiter: RateLimitable | None = None
     budget: CostTrackable | None = None
@@ -65,7 +65,7 @@ class TurnAdmission:
 
         Raises:
           RateLimitExceeded: too many turns.
-          StoreError: what is left cannot be read, so nobody is let in.
+          StoreError: the balance cannot be read, so no turn is admitted.
 
         Cancellation: the turn stays counted.
         """
@@ -101,12 +101,12 @@ class Pipeline:
         """Decide who may answer a turn. Once per turn: it counts against the sender's rate.
 
         Args:
-          request: with `auth` set; without, nobody is asking, and nobody has next to no rights.
-          call: to tell its observers.
+          request: with `auth` set; without it, the request has the fewest rights.
+          call: for its observers.
           profile: what kind of task it is, where that is known already.
 
         Raises:
-          Refused: by rate, budget or permission; `retry_after` says when to come back, where that helps.
+          Refused: by rate, budget or permission; `retry_after` is the time until a retry may succeed, if it can.
           NotConfigured: the request names a provider that is not there.
           StoreError: the sender's budget cannot be read.
 
@@ -124,14 +124,14 @@ class Pipeline:
         """Have one round answered by the first target of *decision* that can.
 
         The request is assembled for each target that gets it. Whatever becomes of the round, router and learner are
-        told, with what it took; what they and the scorer do wrong never costs the answer.
+        informed with its cost and times; an error in them or in the scorer never costs the answer.
 
         Returns:
           The answer, with the latency of the round and all its attempts.
 
         Raises:
-          ProviderError: nobody could answer.
-          PermissionDenied: the decision was made for somebody else.
+          ProviderError: no target could answer.
+          PermissionDenied: the decision was made for another sender.
 
         Cancellation: what is running is cancelled and waited for; the round counts as cancelled, not as failed.
         """
@@ -192,7 +192,7 @@ class PipelineRegistry:
     """Pipelines by task type.
 
     The default one admits and classifies every turn, and answers what no other is registered for. Its admission is
-    everybody's: limits are not to be escaped by asking for another kind of task.
+    that of all: another kind of task must not escape the limits.
     """
 
     def __init__(self, default: Pipeline, special: Mapping[TaskType, Pipeline] | None = None) -> None:
@@ -229,8 +229,8 @@ class PipelineRegistry:
         """Have one round answered by the pipeline that *decision* came from.
 
         Raises:
-          ProviderError: nobody could answer.
-          PermissionDenied: the decision was made for somebody else.
+          ProviderError: no target could answer.
+          PermissionDenied: the decision was made for another sender.
 
         Cancellation: as `Pipeline.complete`.
         """
@@ -243,7 +243,7 @@ def _check_sender(request: ChatRequest, decision: RoutingDecision) -> None:
 
 
 class _Round:
-    """One round's way from its start to everybody who wants to know how it ended."""
+    """One round from its start to the report of its end."""
 
     def __init__(self, pipeline: Pipeline, request: ChatRequest, call: Call, decision: RoutingDecision) -> None:
         self._pipeline = pipeline
@@ -268,17 +268,17 @@ class _Round:
         quality: QualityScore | None = None,
         error: BaseException | None = None,
     ) -> ResponseOutcome:
-        """Tell everybody what became of it."""
+        """Report the end of the round to scorer, learner and observers."""
         records = self._log.records
         deciding = deciding_attempt(records, ending)
-        told = deciding if response is None else response
+        reported = deciding if response is None else response
         outcome = ResponseOutcome(
             ending=ending,
             latency=self._watch.read(deciding),
             consumer_time=self._watch.consumer_time,
             answered_by=self._who(ending, response, deciding),
             quality=quality,
-            usage=None if told is None else told.usage,
+            usage=None if reported is None else reported.usage,
             cost=None if response is None else response.cost,
             error=error,
             attempts=records,
@@ -289,7 +289,7 @@ class _Round:
     def _who(self, ending: RoundEnding, response: ChatResponse | None, deciding: AttemptRecord | None) -> str:
         if ending not in {"ok", "aborted"}:
             return ""
-        # The model that a provider says answered is often a dated name of the one that was asked.
+        # The model that a provider reports is often a dated name of the one that was asked.
         if deciding is not None and deciding.target in {target.name for target in self._decision.targets}:
             return deciding.target
         return "" if response is None else f"{response.provider}/{response.model}"
@@ -301,7 +301,7 @@ class _Round:
         call.observer(_round_ended(decision, outcome, call))
 
     def _contained(self, stage: str, work: Callable[[], QualityScore | None]) -> QualityScore | None:
-        """Do *work*; what goes wrong in it is told, and the answer goes on."""
+        """Do *work*; an error in it is reported, and the answer goes on."""
         try:
             return work()
         except Exception as exc:  # noqa: BLE001 - a stage of the user's may raise anything; the answer is paid for

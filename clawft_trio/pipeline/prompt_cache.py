@@ -27,7 +27,7 @@ _LEAST = 1024
 """Input tokens; no vendor caches a shorter prefix."""
 
 _SESSIONS = 1000
-"""Sessions whose targets are remembered."""
+"""Sessions with a remembered target."""
 
 _BYTES = 16 * 1024 * 1024
 """Bytes of requests that are kept for comparison, of all sessions together."""
@@ -60,7 +60,7 @@ class PromptCacheStatistics:
     cached_tokens: int
     written_tokens: int
     plain_tokens: int
-    #: sessions whose target is remembered
+    #: sessions with a remembered target
     sessions: int
 
 

@@ -1,7 +1,8 @@
-"""How often a sender may ask, and everybody together.
+"""Rate limits: turns of one sender, and of all senders together.
 
 `sliding_window`: never more than the limit in any stretch of a window's length. `token_bucket`: as many at once
-(a burst of the limit), refilled evenly over the window. A refusal counts nothing and says when to come back.
+(a burst of the limit), refilled evenly over the window. A refusal counts nothing and states the time until the next
+turn.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _TICK = 1e-6
 
 @attrs.frozen(kw_only=True)
 class RateLimitPolicy:
-    """How often anybody may ask. What one sender may do is in its permissions."""
+    """The limit of all senders. The limit of one sender is in its permissions."""
 
     window_seconds: float = attrs.field(default=60.0, validator=gt(0))
     strategy: RateLimitStrategy = attrs.field(
@@ -36,7 +37,7 @@ class RateLimitPolicy:
     )
     #: turns per minute of all senders together; 0 is unlimited
     global_rate_limit_rpm: int = attrs.field(default=0, validator=ge(0))
-    #: senders whose turns are counted apart; all others share one count
+    #: senders with a count of their own; all others share one count
     max_tracked_senders: int = attrs.field(default=10_000, validator=ge(1))
 
 
@@ -136,15 +137,15 @@ class RateLimiterStatistics:
 
 
 class RateLimiter:
-    """Counts turns per identity and for everybody, in bounded memory.
+    """Counts turns per identity and for all senders, in bounded memory.
 
-    Senders beyond `max_tracked_senders` share one count until others have fallen idle. Evicting somebody active
-    instead would hand a fresh allowance to whoever makes up enough names.
+    Senders beyond `max_tracked_senders` share one count until others have fallen idle. Evicting an active
+    sender instead would give a fresh allowance to a sender that invents enough names.
     """
 
     def __init__(self, policy: RateLimitPolicy | None = None) -> None:
         self._policy = policy or RateLimitPolicy()
-        self._everybody: _Meter = self._meter(60.0)
+        self._overall: _Meter = self._meter(60.0)
         self._crowd: _Meter = self._meter(self._policy.window_seconds)
         # Least recently admitted first, so that the idle ones stand in front.
         self._senders: OrderedDict[str, _Meter] = OrderedDict()
@@ -162,10 +163,11 @@ class RateLimiter:
         return RateLimiterStatistics(admitted=self._admitted, refused=self._refused, tracked=len(self._senders))
 
     def admit(self, sender_id: str, limit: int) -> None:
-        """Count one turn of *sender_id*, which may have *limit* in a window; 0 is unlimited but for everybody's limit.
+        """Count one turn of *sender_id*, which may have *limit* in a window; 0 is unlimited but for the limit of all
+        senders.
 
         Raises:
-          RateLimitExceeded: too many. Nothing was counted, for the sender or for everybody.
+          RateLimitExceeded: too many. Nothing was counted, for the sender or for all senders.
         """
         if limit < 0:
             self._refused += 1
@@ -174,12 +176,12 @@ class RateLimiter:
         total = self._policy.global_rate_limit_rpm
         meter = self._of(sender_id, now) if limit > 0 else None
         own = meter.wait(now, limit) if meter else 0.0
-        everybody = self._everybody.wait(now, total) if total else 0.0
-        if own > 0 or everybody > 0:
+        overall = self._overall.wait(now, total) if total else 0.0
+        if own > 0 or overall > 0:
             self._refused += 1
-            raise _refusal(sender_id, own, everybody)
+            raise _refusal(sender_id, own, overall)
         if total:
-            self._everybody.take(now, total)
+            self._overall.take(now, total)
         if meter:
             meter.take(now, limit)
             self._keep(sender_id, meter)
@@ -207,7 +209,7 @@ class RateLimiter:
             del self._senders[oldest]
 
 
-def _refusal(sender_id: str, own: float, everybody: float) -> RateLimitExceeded:
-    wait = max(own, everybody)
-    who = f"{sender_id} asks" if own >= everybody else "all senders together ask"
+def _refusal(sender_id: str, own: float, overall: float) -> RateLimitExceeded:
+    wait = max(own, overall)
+    who = f"{sender_id} asks" if own >= overall else "all senders together ask"
     return RateLimitExceeded(f"{who} too often; again in {wait:.3g} s", retry_after=wait)

@@ -1,7 +1,7 @@
-"""The static router: the same models for everybody who may use them.
+"""The static router: the same models for every permitted sender.
 
 Both routers end in the ordered list of targets that Failover walks. Everything on it is permitted to the sender and
-known to the configuration; where nothing is left, the request is refused, never sent to somebody else.
+known to the configuration; where nothing is left, the request is refused, never sent to another target.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from clawft_trio.pipeline.stages import ResponseOutcome, RoutingDecision, Target
 
 
 class StaticRouter:
-    """The same models for everybody who may use them.
+    """The same models for every permitted sender.
 
     A model that the request names, by a sender who may choose, is asked alone.
 

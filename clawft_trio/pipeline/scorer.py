@@ -104,7 +104,7 @@ def _is_object(arguments: str) -> bool:
 
 
 def _coherence(text: str, *, uses_tools: bool) -> float:
-    """1, less what is said again: a model that loops repeats its sentences."""
+    """1, less the share of repeated sentences: a model that loops repeats its sentences."""
     if not text:
         return 1.0 if uses_tools else 0.0
     sentences = [s.strip().lower() for s in _SENTENCE_END.split(text) if len(s.strip()) > 10]

@@ -146,7 +146,7 @@ class Ordering:
         """*targets* by the strategy. Sorting is stable: what is equal stays in order of preference.
 
         Args:
-          rank: whose round it is in a round robin.
+          rank: the place of the round in a round robin.
           advance: this is the first choice of a turn, so the next turn starts with the next one.
         """
         listed = list(targets)

@@ -71,7 +71,7 @@ class Target:
 
         Raises:
           InvalidData: one of the two is missing. There is no default provider: a model must not end up with
-            whoever happens to be first.
+            the first of them.
         """
         provider, _, model = name.partition("/")
         if not provider or not model:
@@ -81,7 +81,9 @@ class Target:
 
 @attrs.frozen
 class RoutingDecision:
-    """Who may answer a turn, in which order, on whose account. Made once per turn, good for all its rounds."""
+    """The targets that may answer a turn, their order, and the account that pays. Made once per turn, good for all its
+    rounds.
+    """
 
     #: at least one, in the order in which they are to be tried; every one is permitted
     targets: tuple[Target, ...] = attrs.field(validator=min_len(1))
@@ -125,7 +127,7 @@ class QualityScore:
 
 
 RoundEnding = Literal["ok", "failed", "cancelled", "aborted"]
-"""As of an attempt: `aborted` is an answer that its consumer stopped, `cancelled` is nobody's failure."""
+"""As of an attempt: `aborted` is an answer that its consumer stopped, `cancelled` is no failure of a target."""
 
 
 @attrs.frozen(kw_only=True)
@@ -140,12 +142,12 @@ class ResponseOutcome:
     latency: Latency
     #: seconds in which the answer waited for its consumer; part of `latency.total`, not of the model's work
     consumer_time: float = 0.0
-    #: who answered, `provider/model`; empty when nobody did
+    #: the target that answered, `provider/model`; empty when none did
     answered_by: str = ""
     quality: QualityScore | None = None
-    #: of the answer; without one, of the attempt that `latency` tells of, as far as it had told
+    #: of the answer; without one, of the attempt that `latency` belongs to, as far as it reported
     usage: Usage | None = None
-    #: US dollars; None when nobody metered it or it has no price
+    #: US dollars; None when it was not metered or has no price
     cost: Decimal | None = None
     error: BaseException | None = attrs.field(default=None, eq=False)
     attempts: tuple[AttemptRecord, ...] = ()
@@ -196,7 +198,7 @@ class EstimateCost(Protocol):
 
 
 def estimate_by_tier(target: Target, input_tokens: int, output_tokens: int, /) -> Decimal | None:
-    """What the target's tier says a thousand tokens cost."""
+    """The tier's price of a thousand tokens."""
     rate = target.cost_per_1k_tokens
     return None if rate is None else rate * (input_tokens + output_tokens) / 1000
 
@@ -219,7 +221,7 @@ class Router(Protocol):
         """Choose the targets for a turn.
 
         Raises:
-          Refused: nobody may answer this sender.
+          Refused: no target may answer this sender.
           NotConfigured: what was asked for is not there.
 
         Cancellation: nothing is kept.
@@ -273,7 +275,7 @@ class Learner(Protocol):
         ...
 
     def feedback(self, about: str, value: float) -> int:
-        """Note what somebody thought of a call or of a whole turn, by its id, from -1 to 1.
+        """Record feedback on a call or a whole turn, by its id, from -1 to 1.
 
         Returns:
           How many rounds of it are remembered; 0 when it is forgotten.
@@ -285,10 +287,10 @@ class Learner(Protocol):
 
 
 class RateLimitable(Protocol):
-    """Whoever says how often a sender may ask."""
+    """A limit on the turns of a sender."""
 
     def admit(self, sender_id: str, limit: int) -> None:
-        """Count one turn of *sender_id*; *limit* of 0 is unlimited, but for the limit on everybody.
+        """Count one turn of *sender_id*; *limit* of 0 is unlimited, but for the limit of all senders.
 
         Raises:
           RateLimitExceeded: too many; nothing was counted.
@@ -297,7 +299,7 @@ class RateLimitable(Protocol):
 
 
 class CostTrackable(Protocol):
-    """Whoever knows what has been spent and reserved.
+    """A record of what has been spent and reserved.
 
     Routing only asks. Money is reserved and settled around each attempt, by whatever `Targets` wraps around it.
     """

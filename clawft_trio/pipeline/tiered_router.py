@@ -23,7 +23,7 @@ class TieredRouter:
     The first choice is the highest tier that the sender may use and that is meant for the complexity. If there is
     none: a higher one by escalation, else the highest that the sender may use. The targets after it are, in this
     order, the other tiers that the sender may use from there down and then up, then `failover` and `fallback_model`.
-    A model in no tier is for those who may use the highest tier, or whose `model_access` names it. A model that the
+    A model in no tier is for senders that may use the highest tier, or have it in `model_access`. A model that the
     request names, by a sender who may choose, is asked alone.
 
     Args:
@@ -228,7 +228,7 @@ def _names(tiers: Iterable[ModelTier]) -> str:
 def _reason(
     profile: TaskProfile, tier: str, permissions: UserPermissions, *, wanted: ModelTier, constrained: bool
 ) -> str:
-    said = [f"complexity {profile.complexity:.2f}, tier {tier or 'none'}, level {permissions.level}"]
+    reasons = [f"complexity {profile.complexity:.2f}, tier {tier or 'none'}, level {permissions.level}"]
     if tier != wanted.name:
-        said.append(f"{wanted.name} {'cannot be paid' if constrained else 'has nothing for this sender'}")
-    return "; ".join(said)
+        reasons.append(f"{wanted.name} {'cannot be paid' if constrained else 'has nothing for this sender'}")
+    return "; ".join(reasons)

@@ -1,9 +1,9 @@
-"""How many tokens something is, estimated without anybody's tokenizer.
+"""Token counts, estimated without a tokenizer.
 
 A character is a fifth of a token; one that words are not made of (digits, capitals, punctuation, line ends) is 9/20
 more, and each UTF-8 byte beyond the first 8/20 more. Fitted to o200k_base: within -20 % and +30 % for English and
 German prose, code, JSON, HTML, CSV, logs and hexadecimal; too high, by up to 2.2 times, for other scripts; a third too
-low for base64. Whoever has the real tokenizer hands it in as `CountTokens`.
+low for base64. A real tokenizer can be passed in as `CountTokens`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What is wrong with a routing configuration as a whole: names that lead nowhere, all of them at once.
 
-Each policy refuses by itself what no configuration could mean. Here is what only the others can tell.
+Each policy refuses by itself what no configuration could mean. Here are the checks across policies.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ def routing_problems(
     """Everything wrong with *policy* and *permissions* together.
 
     Args:
-      policy: its places are told as `$.tiers[0].models[1]`.
-      permissions: its places are told as `$.permissions.users['telegram:ana'].max_tier`.
+      policy: its places are reported as `$.tiers[0].models[1]`.
+      permissions: its places are reported as `$.permissions.users['telegram:ana'].max_tier`.
       providers: names of the providers that are configured.
     """
     found = [*_tier_problems(policy)]
@@ -67,16 +67,16 @@ def _model_problems(place: str, model: str, providers: Collection[str]) -> Itera
 
 def _max_tier_problems(policy: RoutingPolicy, permissions: PermissionsPolicy) -> Iterator[Problem]:
     names = [tier.name for tier in policy.tiers]
-    for place, said in _layers(permissions):
+    for place, layer in _layers(permissions):
         # The usual ladder's names are understood whether or not all of its rungs are configured.
-        if said.max_tier is not None and said.max_tier not in {*names, *LADDER}:
-            yield Problem(f"{place}.max_tier", f"no tier {said.max_tier!r} (there are: {', '.join(names) or 'none'})")
+        if layer.max_tier is not None and layer.max_tier not in {*names, *LADDER}:
+            yield Problem(f"{place}.max_tier", f"no tier {layer.max_tier!r} (there are: {', '.join(names) or 'none'})")
 
 
 def _layers(permissions: PermissionsPolicy) -> Iterator[tuple[str, PermissionOverrides]]:
-    """Everything that permissions are said of, with its place."""
+    """Every layer of permissions, with its place."""
     for level in ("zero_trust", "user", "admin"):
         yield f"$.permissions.{level}", getattr(permissions, level)
     for kind in ("users", "channels"):
-        for name, said in getattr(permissions, kind).items():
-            yield f"$.permissions.{kind}[{name!r}]", said
+        for name, layer in getattr(permissions, kind).items():
+            yield f"$.permissions.{kind}[{name!r}]", layer

@@ -124,7 +124,7 @@ class Windows:
     def may_be_too_long(self, error: Exception, target: Target, sent: AssembledContext) -> bool:
         """Whether it is worth finding out by a shorter request that *error* is a refusal of length.
 
-        Of a target whose window is not known that is so when *sent* continues a conversation, which is to say that
+        For a target without a known window that is so when *sent* continues a conversation:
         less of it was answered before, and is longer than everything that this target has answered.
         """
         learnt = self._learnt.get(target.name)

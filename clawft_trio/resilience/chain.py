@@ -37,9 +37,9 @@ def resilient_chain(
     for `hedge_after` seconds. `total` bounds it all. What is asked again of a target is bounded by *budget*; without
     one the chain has a `RetryBudget` of its own. `statistics()` of the chain shows breakers, bulkheads and budget.
 
-    `delivery` says how much is shown of what has not proved itself. `Hold` and `Preview` go around the whole chain: a
-    hedge has to see that a target speaks, although its reader does not yet. `Live` goes around each attempt, whose
-    failure it may have to make final.
+    `delivery` decides how much is shown of an attempt that has not proved itself. `Hold` and `Preview` go around the
+    whole chain: a hedge has to see that a target speaks, although its reader does not yet. `Live` goes around each
+    attempt; its failure it may have to make final.
 
     Times are seconds; None switches a clock off.
     """

@@ -112,7 +112,7 @@ class BoundBreaker:
         self._probing = False
         # Whether it is open because the target asked for it.
         self._held = False
-        # Grows with every opening and closing: an attempt of an earlier one says nothing about the target now.
+        # Grows with every opening and closing: an attempt of an earlier one is no evidence about the target now.
         self._generation = 0
 
     def __repr__(self) -> str:
@@ -203,7 +203,7 @@ class BoundBreaker:
         else:
             tripped = not (self._held and hold)
             if tripped and not self._held:
-                # A policy whose first time is longer than `longest_open` keeps to it: a failure never shortens it.
+                # A policy with a first time longer than `longest_open` keeps to it: a failure never shortens it.
                 self._open_for = min(self._open_for * 2, max(self._policy.longest_open, self._policy.open_for))
         if tripped:
             self._open(call, max(self._open_for, hold), held=False)

@@ -35,8 +35,8 @@ class Failover:
     """Ordered targets as one: the first that answers, answers.
 
     What one had shown before it failed is retracted before the next may show anything. Whether another may help is
-    the error's own statement (`curable_elsewhere`); an error that denies it is raised at once. A target whose circuit
-    is open costs nothing. A target that the call has not asked yet is always asked; the budget bounds everything
+    the error's own statement (`curable_elsewhere`); an error that denies it is raised at once. A target with an
+    open circuit costs nothing. A target that the call has not asked yet is always asked; the budget bounds everything
     else. When the others have failed and a circuit is open, its probe is waited for, if the caller's deadline and
     `longest_wait` leave the time: no call is given up while a target may be well.
 
@@ -168,10 +168,10 @@ class _Walk(Generic[T]):
         self._waiting = deque(targets)
         # The last error of each target; a second round drops what it tries again.
         self._errors: dict[_Target[T], Exception] = {}
-        # Targets whose first request is entered in the budget, and those that got one.
+        # Targets with their first request entered in the budget, and those that got one.
         self._noted: set[_Target[T]] = set()
         self._asked: set[_Target[T]] = set()
-        # Targets whose next request was paid for when a hedge was started beside them.
+        # Targets with their next request paid for when a hedge was started beside them.
         self._prepaid: set[_Target[T]] = set()
         self._give_up_at = trio.current_time() + chain.longest_wait
 

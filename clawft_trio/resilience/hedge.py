@@ -153,7 +153,7 @@ class Race(Generic[T]):
     Args:
       first: starts at once.
       next_attempt: gives the next attempt when it is due, or None when there is none or it may not start. Its argument
-        says whether it replaces a hedge that failed.
+        is whether it replaces a failed hedge.
       delay: seconds.
       is_final: whether an error is one that no other attempt may cure: it stops further starts, and comes out of a
         race in which all failed.

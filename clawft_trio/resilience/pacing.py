@@ -130,7 +130,7 @@ class Pace:
         return lately >= share * self.rate(now) * _MEASURED
 
     def note_start(self, now: float, *, saturated: bool) -> None:
-        """An attempt starts; *saturated* says whether others wait for the same."""
+        """An attempt starts; *saturated*: others wait for the same limit."""
         self._starts.append(now)
         while self._starts[0] < now - _MEASURED:
             self._starts.popleft()

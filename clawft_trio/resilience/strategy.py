@@ -6,7 +6,7 @@ says; at an exception, what was shown is the next layer's to retract.
 
 Four rules hold for all of them:
 
-* `ConsumerLeft` and cancellation pass through: they are nobody's failure.
+* `ConsumerLeft` and cancellation pass through: they are no failure of a target.
 * What may be tried again, and where, is the error's own word (`retryable`, `curable_elsewhere`), never its text.
 * A failure from inside a nursery arrives as a group and is judged by its leaves.
 * Waiting, for a token, a slot or a retry, holds nothing.
@@ -35,7 +35,7 @@ NO_CALL = Call()
 """The call of plain functions under a policy: nothing is shown and nothing is recorded."""
 
 MAX_KEYS = 1000
-"""Keys of a policy with `by` whose state is remembered; beyond it the one that was used longest ago is forgotten."""
+"""Keys of a policy with `by` that keep their state; beyond it the least recently used one is dropped."""
 
 
 class Strategy(Protocol):
@@ -60,7 +60,7 @@ class Policy:
     __slots__ = ()
 
     async def run(self, attempt: Attempt[T], call: Call) -> T:  # noqa: ARG002  # what all policies share is the shape
-        """Try *attempt*, as often and as long as this policy says.
+        """Try *attempt*, as often and as long as this policy allows.
 
         Raises:
           Exception: what the last attempt raised, or this policy's own error.
@@ -83,7 +83,7 @@ class Policy:
         """Call *function* under this policy; without arguments, wrap it.
 
         Raises:
-          TypeError: what is to be wrapped is a plain `def`: whoever calls it would get a coroutine and not know it.
+          TypeError: the function is a plain `def`: its caller would get a coroutine.
         """
         if args or kwargs:
             return self.run(lambda _: function(*args, **kwargs), invoking(function, args, kwargs))

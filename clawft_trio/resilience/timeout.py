@@ -57,7 +57,7 @@ class Timeout(Policy):
         """Run *attempt* within the clocks.
 
         Raises:
-          ProviderTimeout: a clock of this policy ran out; `clock` says which, `partial` holds what was shown. A
+          ProviderTimeout: a clock of this policy ran out; `clock` names it, `partial` holds what was shown. A
             deadline of a caller's passes as cancellation.
 
         Cancellation: the attempt is cancelled and waited for.

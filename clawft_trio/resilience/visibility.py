@@ -66,7 +66,7 @@ class Shown:
         kind = type(event)
         if kind is TextDelta:
             self.content = True
-            self._text.write(event.text)  # type: ignore[union-attr]  # `kind` says so, faster than isinstance
+            self._text.write(event.text)  # type: ignore[union-attr]  # `kind` decides, faster than isinstance
         elif isinstance(event, Reset):
             return self._take_back(event)
         else:
@@ -91,7 +91,7 @@ class Shown:
         return self._text
 
     async def _take_back(self, event: Reset) -> None:
-        # Forgotten only when it was delivered: cancelled half way, it may not have been heard and has to be said again,
+        # Forgotten only when it was delivered: cancelled half way, it may not have arrived and has to be sent again,
         # or the next attempt's words would stand behind this one's.
         if self._before_reset is not None:
             await self._before_reset()
@@ -114,9 +114,9 @@ class Shown:
         return Discarded(self._text.getvalue(), reasoning=reasoning, tool_calls=tuple(self._calls))
 
     async def retract(self, cause: BaseException, call: Call) -> None:
-        """Tell the consumer to forget, if there is anything to forget.
+        """Send a `Reset` to the consumer, if it has seen anything.
 
-        Cancellation: it may have been told.
+        Cancellation: the `Reset` may have been sent.
         """
         if self.content:
             discarded = self.so_far()
@@ -150,13 +150,13 @@ class Live(Policy):
 
     With `after_content="raise"` an attempt that fails after it was seen is final: its error is neither retried nor
     cured elsewhere, nothing is retracted, and what was seen is attached as `partial`. Put it inside what tries
-    again and around the clocks, whose errors it has to see.
+    again and around the clocks, to see their errors.
     """
 
     after_content: Literal["restart", "raise"] = "restart"
 
     async def run(self, attempt: Attempt[T], call: Call) -> T:
-        """Run *attempt*, showing what it says as it comes.
+        """Run *attempt*, showing its events as they come.
 
         Cancellation: the attempt's.
         """
@@ -291,7 +291,7 @@ class _Gate:
                 await self.open()
 
     async def _reset(self, event: Reset) -> None:
-        # The next attempt has to prove itself anew; a consumer that saw nothing is not told to forget it.
+        # The next attempt has to prove itself anew; a consumer that saw nothing gets no `Reset`.
         if self._live:
             await self._emit(event)
         self._live, self._opens_at = False, None

@@ -1,4 +1,4 @@
-"""Whether a channel adapter keeps to the bounded interface: it waits when the bus is full, and ends when told to."""
+"""Whether a channel adapter keeps to the bounded interface: it waits when the bus is full, and ends when cancelled."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PATIENCE = 20
 """Cancellations that an operation is given before it counts as one that goes on regardless."""
 
 _EXTRA = 3
-"""Messages that are said beyond what an adapter may hold, so that it has something to take too much of."""
+"""Messages that are sent beyond what an adapter may hold, so that it has something to take too much of."""
 
 _REPLIES = 5
 """Final replies that are sent, one after the other."""
@@ -63,7 +63,7 @@ async def check_channel(
 
     Args:
       make_channel: makes a new adapter for each run; it is connected by its `receive`.
-      say: has somebody write *text* in the messenger, and returns once the adapter has taken it: a buffer in between
+      say: makes a user write *text* in the messenger, and returns once the adapter has taken it: a buffer in between
         counts as the adapter's.
       shown: the texts that the messenger shows, oldest first; None leaves out what needs to see them.
       chat_id: the chat that replies are sent to.
@@ -74,7 +74,7 @@ async def check_channel(
       seed: the order in which tasks take turns while everything is cancelled.
 
     Raises:
-      AssertionError: the adapter does something else; the message says what.
+      AssertionError: the adapter breaks a rule; the message names it.
       Exception: what the adapter raised.
       Unsupported: this system does not list open file descriptors.
 
@@ -166,7 +166,7 @@ class _Probe:
     async def fill_the_bus(self) -> None:
         """Say more than fits while the bus is full, then make room."""
         channel, bus = self.make_channel(), _Bus(self.faults, full=True)
-        texts = [f"said {n}" for n in range(self.in_flight + self.backlog + _EXTRA)]
+        texts = [f"message {n}" for n in range(self.in_flight + self.backlog + _EXTRA)]
         taken: list[str] = []
 
         async def say_all() -> None:  # noqa: ASYNC910 - there is always something to say
@@ -203,7 +203,7 @@ class _Probe:
         if late:
             self.faults.append(f"{len(published)} of {len(texts)} messages were published once there was room")
         elif in_order(published) != in_order(texts):
-            self.faults.append(f"said {texts}, published {published}")
+            self.faults.append(f"sent {texts}, published {published}")
         named = {message.channel for message in bus.published} - {channel.name}
         if named:
             self.faults.append(f"messages of {channel.name!r} say that they are from {sorted(named)}")
@@ -233,7 +233,7 @@ class _Probe:
         channel, bus = self.make_channel(), _Bus(self.faults)
         async with self._receiving(channel, bus):
             with trio.fail_after(self.within):
-                await self.say(channel, "said")
+                await self.say(channel, "message")
                 await bus.wait_published(1)
             await self._send(channel, "reply", "final")
 
@@ -278,7 +278,7 @@ def _driven(what: str, operation: Coroutine[Any, Any, None], within: float) -> G
     """Run *operation*, and see what becomes of a cancellation that it is given.
 
     It stands between trio and the operation, because from outside a cancellation that was swallowed in the last step
-    cannot be told from one that came too late.
+    cannot be distinguished from one that came too late.
     """
     cancelled = 0
     first = 0.0
@@ -303,7 +303,7 @@ def _driven(what: str, operation: Coroutine[Any, Any, None], within: float) -> G
                 first = first or trio.current_time()
                 _refuse_if(cancelled > _PATIENCE, f"{what} goes on after its cancellation")
     finally:
-        # One that does not even let go of this is beyond help, and has been told of.
+        # One that does not even let go of this is beyond help, and has been reported.
         with suppress(RuntimeError):
             operation.close()
 

@@ -1,4 +1,4 @@
-"""How a model server spells what a script says: pure functions from steps to bytes, no I/O.
+"""Script steps in the wire format of a model server: pure functions from steps to bytes, no I/O.
 
 Three dialects, each with and without streaming: OpenAI chat completions, Anthropic Messages and, in
 `responses_dialect`, OpenAI Responses.
@@ -327,8 +327,8 @@ class AnthropicStream:
         self._finished = True
         delta = {"stop_reason": _stop_reason(step, tools=self._tools), "stop_sequence": None}
         # This protocol has no way to leave usage out.
-        told = _output_usage(step.usage or Usage())
-        return [*self._close_block(), _event("message_delta", {"delta": delta, "usage": told})]
+        counted = _output_usage(step.usage or Usage())
+        return [*self._close_block(), _event("message_delta", {"delta": delta, "usage": counted})]
 
     def end(self) -> bytes:
         return _event("message_stop", {}) if self._finished else b""
@@ -364,7 +364,7 @@ def _output_usage(usage: Usage) -> JsonObject:
 
 
 class Whole:
-    """One JSON object, once everything has been said."""
+    """One JSON object, at the end of the script."""
 
     content_type = "application/json"
 
@@ -418,39 +418,41 @@ class Whole:
         return body
 
 
-Said: TypeAlias = list[Say | Think | CallTool | BadUtf8]
+AnswerSteps: TypeAlias = list[Say | Think | CallTool | BadUtf8]
 
 
 class AnswerFormat(Protocol):
     """How a dialect writes a whole answer."""
 
-    def __call__(self, setting: DialectSetting, said: Said, finish: Finish, usage: Usage | None) -> JsonObject: ...
+    def __call__(
+        self, setting: DialectSetting, steps: AnswerSteps, finish: Finish, usage: Usage | None
+    ) -> JsonObject: ...
 
 
-def _text(said: Said) -> str:
-    texts = (step.text if isinstance(step, Say) else MARK for step in said if isinstance(step, Say | BadUtf8))
+def _text(steps: AnswerSteps) -> str:
+    texts = (step.text if isinstance(step, Say) else MARK for step in steps if isinstance(step, Say | BadUtf8))
     return "".join(texts)
 
 
-def _thoughts(said: Said) -> str:
-    return "".join(step.text for step in said if isinstance(step, Think))
+def _thoughts(steps: AnswerSteps) -> str:
+    return "".join(step.text for step in steps if isinstance(step, Think))
 
 
-def _tools(said: Said) -> list[tuple[str, CallTool]]:
-    tools = [step for step in said if isinstance(step, CallTool)]
+def _tools(steps: AnswerSteps) -> list[tuple[str, CallTool]]:
+    tools = [step for step in steps if isinstance(step, CallTool)]
     return [(step.id or f"call_{index}", step) for index, step in enumerate(tools)]
 
 
-def openai_answer(setting: DialectSetting, said: Said, finish: Finish, usage: Usage | None) -> JsonObject:
+def openai_answer(setting: DialectSetting, steps: AnswerSteps, finish: Finish, usage: Usage | None) -> JsonObject:
     """A `chat.completion`."""
     calls = [
         {"id": id, "type": "function", "function": {"name": step.name, "arguments": step.arguments}}
-        for id, step in _tools(said)  # noqa: A001 - the wire's name
+        for id, step in _tools(steps)  # noqa: A001 - the wire's name
     ]
-    message: dict[str, Any] = {"role": "assistant", "content": _text(said) or None}
+    message: dict[str, Any] = {"role": "assistant", "content": _text(steps) or None}
     if calls:
         message["tool_calls"] = calls
-    if thoughts := _thoughts(said):
+    if thoughts := _thoughts(steps):
         message["reasoning_content"] = thoughts
     reason = finish.reason or ("tool_calls" if calls else "stop")
     answer = _openai_envelope(setting, "chat.completion")
@@ -458,14 +460,14 @@ def openai_answer(setting: DialectSetting, said: Said, finish: Finish, usage: Us
     return answer if usage is None else {**answer, "usage": _openai_usage(usage)}
 
 
-def anthropic_answer(setting: DialectSetting, said: Said, finish: Finish, usage: Usage | None) -> JsonObject:
+def anthropic_answer(setting: DialectSetting, steps: AnswerSteps, finish: Finish, usage: Usage | None) -> JsonObject:
     """A `message`."""
     blocks: list[JsonObject] = []
-    if thoughts := _thoughts(said):
+    if thoughts := _thoughts(steps):
         blocks.append({"type": "thinking", "thinking": thoughts, "signature": "sig-1"})
-    if text := _text(said):
+    if text := _text(steps):
         blocks.append({"type": "text", "text": text})
-    tools = _tools(said)
+    tools = _tools(steps)
     blocks += [
         {"type": "tool_use", "id": id, "name": step.name, "input": _tool_input(step)}
         for id, step in tools  # noqa: A001 - the wire's name

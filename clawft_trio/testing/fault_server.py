@@ -1,4 +1,4 @@
-"""A model server on loopback that breaks as its script says.
+"""A model server on loopback that fails as its script demands.
 
 It speaks real HTTP/1.1 over real sockets, in the OpenAI dialect at `/v1/chat/completions`, the Anthropic dialect at
 `/v1/messages` and the Responses dialect at `/v1/responses`, streaming or not as the request asks:
@@ -49,7 +49,7 @@ class FaultServerStatistics:
     connections_open: int
     connections_accepted: int
     requests: int
-    #: exchanges whose script is being played
+    #: exchanges with a running script
     running: int
 
 
@@ -200,7 +200,7 @@ def _by_count(scripts: Sequence[WireScript], models: Mapping[str, Sequence[WireS
 
 @contextmanager
 def refused_url() -> Iterator[str]:
-    """A base URL at which connections are refused, for certain: the port is held, and nobody listens.
+    """A base URL at which connections are refused, for certain: the port is held, and no process listens.
 
     with refused_url() as url:
         ...
@@ -214,7 +214,7 @@ def refused_url() -> Iterator[str]:
 
 
 class _Connection:
-    """Requests and answers in turn, until somebody closes."""
+    """Requests and answers in turn, until one side closes."""
 
     def __init__(self, server: FaultServer, stream: trio.abc.Stream, number: int) -> None:
         self._server = server

@@ -28,7 +28,7 @@ class HeldResources:
 
     #: living tasks of the trio run
     tasks: int
-    #: open file descriptors, each with what it leads to where the system tells
+    #: open file descriptors, each with what it leads to where the system reports it
     descriptors: frozenset[str]
 
     @classmethod

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def in_mock_time(function: Callable[P, Awaitable[None]]) -> Callable[P, None]:
-    """Run an async test in a trio run of its own whose clock jumps whenever everybody waits.
+    """Run an async test in a trio run of its own with a clock that jumps whenever all tasks wait.
 
     Goes under `@given`: each example gets a fresh clock that starts at 0.0, and every wait is instant.
 
@@ -98,7 +98,7 @@ class _GuestRun:
 
     def close(self) -> None:
         if self._stuck:
-            # The step would never end by itself, and until it does nobody reads the jobs.
+            # The step would never end by itself, and until it does no task reads the jobs.
             assert self._token is not None
             self._token.run_sync_soon(lambda: self.nursery.cancel_scope.cancel(reason="step never ended"))
             self._stuck = False
@@ -121,7 +121,7 @@ def _cancelled(result: outcome.Outcome[Any]) -> bool:
 
 
 class TrioMachine(RuleBasedStateMachine):
-    """A hypothesis state machine whose rules run inside one live trio run per example.
+    """A hypothesis state machine; its rules run inside one live trio run per example.
 
     Rules stay synchronous and hop in with `self.run(fn, *args)`. Everything happens on hypothesis' own thread, so
     it is deterministic and shrinks. Time is a rule: the clock stands still until `self.advance(seconds)`.

@@ -9,11 +9,11 @@ In process, a test holds the requests that it wants to answer by hand:
     held = await server.wait_held()
     await held.answer({"content": []})
 
-As a child process (`scripted_server("--ignore-eof")` is its command), it does what its tools are told to:
+As a child process (`scripted_server("--ignore-eof")` is its command), its tools do what their arguments demand:
 
 | tool | arguments | does |
 |---|---|---|
-| `echo` | `text` | says it back |
+| `echo` | `text` | returns it |
 | `sleep` | `seconds` | takes so long |
 | `hold` | | answers when `release` is called |
 | `release` | `reverse`, `count` | answers everything that `hold` holds, once it holds so many |
@@ -23,10 +23,10 @@ As a child process (`scripted_server("--ignore-eof")` is its command), it does w
 | `stderr` | `bytes` | writes so many bytes to stderr |
 | `stop_reading` | | answers, and never reads again |
 | `close_stdout` | | closes its stdout and lives on |
-| `grandchild` | `ignore_term` | starts a child that holds all pipes open; says its pid |
+| `grandchild` | `ignore_term` | starts a child that holds all pipes open; returns its pid |
 | `progress` | `steps`, `pause` | reports so often, then answers |
 | `notify` | `method`, `params`, `times` | sends notifications, then answers |
-| `ask` | `method`, `params`, `id` | sends a request to the client; answers with what the client said |
+| `ask` | `method`, `params`, `id` | sends a request to the client; answers with what the client sent |
 | `seen` | | the messages that it got so far |
 | `env`, `pid` | | its environment, its pid |
 """
@@ -90,10 +90,10 @@ class Held:
 
 
 class ScriptedMcpServer:
-    """An MCP server that does what a test says.
+    """An MCP server controlled by a test.
 
     Args:
-      hold: methods whose requests wait for the test (`wait_held`).
+      hold: methods with requests that wait for the test (`wait_held`).
       answers: methods and how they are answered, over the built-in ones.
       protocol: the revision that it names in the handshake.
       tools: as `tools/list` gives them; None lists the built-in tools.
@@ -165,7 +165,7 @@ class ScriptedMcpServer:
 
         Cancellation: they may have been cut.
         """
-        assert self._send is not None, "nobody is connected"
+        assert self._send is not None, "no client is connected"
         async with self._lock:
             await self._send.send_all(data)
 
@@ -245,10 +245,10 @@ class ScriptedMcpServer:
             raise Failure(-32602, f"unknown tool {params['name']}")
         arguments = dict(params.get("arguments", {}))
         arguments["_meta"] = params.get("_meta", {})
-        said = await tool(arguments)
-        if said is None:
+        result = await tool(arguments)
+        if result is None:
             return None
-        return {"content": [{"type": "text", "text": said if isinstance(said, str) else json.dumps(said)}]}
+        return {"content": [{"type": "text", "text": result if isinstance(result, str) else json.dumps(result)}]}
 
     # --- the tools ---------------------------------------------------------------------------------------------
 

@@ -155,7 +155,7 @@ def envelope(setting: dialects.DialectSetting) -> dict[str, Any]:
 
 
 def ended(step: Finish) -> tuple[str, dict[str, Any]]:
-    """The last event's name, and the fields by which a response says how it ended."""
+    """The last event's name, and the fields that state how a response ended."""
     reason = step.reason or ""
     if reason in _GOOD:
         return "completed", {"status": "completed"}
@@ -190,15 +190,16 @@ def error_object(step: Status | ErrorEvent) -> JsonObject:
 
 
 def responses_answer(
-    setting: dialects.DialectSetting, said: dialects.Said, finish: Finish, usage: Usage | None
+    setting: dialects.DialectSetting, steps: dialects.AnswerSteps, finish: Finish, usage: Usage | None
 ) -> JsonObject:
     """A whole `response`."""
     items: list[dict[str, Any]] = []
-    for kind, steps in (("reasoning", Think), ("message", (Say, BadUtf8))):
-        text = "".join(dialects.MARK if isinstance(s, BadUtf8) else s.text for s in said if isinstance(s, steps))
+    kinds: Any = (("reasoning", Think), ("message", (Say, BadUtf8)))
+    for kind, classes in kinds:
+        text = "".join(dialects.MARK if isinstance(s, BadUtf8) else s.text for s in steps if isinstance(s, classes))
         if text:
             items.append(finished_item({"type": kind, "id": f"{kind}_{len(items)}"}, text))
-    calls = [step for step in said if isinstance(step, CallTool)]
+    calls = [step for step in steps if isinstance(step, CallTool)]
     for number, step in enumerate(calls):
         item = {"type": "function_call", "call_id": step.id or f"call_{number}", "name": step.name}
         items.append(finished_item(item, step.arguments))

@@ -1,4 +1,4 @@
-"""What somebody saw who watched a call: its events replayed, with everything retracted forgotten."""
+"""What a consumer of a call has on its screen: events replayed, retracted text removed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from clawft_trio.testing.scripted import is_json_object
 
 
 class Screen:
-    """Replays the events of a call and says what stands there now.
+    """Replays the events of a call and holds what is shown now.
 
     It can be handed in everywhere that events go:
 
@@ -35,7 +35,7 @@ class Screen:
         open_stream(provider, request)  # async for event in stream: screen(event)
 
     Args:
-      stop_after: answer False to this event and every one after it, as a consumer who has heard enough.
+      stop_after: answer False to this event and every one after it, as a consumer that ends the call.
       pause: seconds that `emit` takes for each event, as a slow consumer does.
     """
 
@@ -82,7 +82,7 @@ class Screen:
         return not (self._text or self._reasoning or self._fragments or self._tool_calls)
 
     def __call__(self, event: StreamEvent) -> bool:
-        """Take in one event; False says that it was enough."""
+        """Take in one event; False ends the call."""
         self.events += 1
         self._show(event)
         return self._stop_after is None or self.events < self._stop_after
@@ -123,8 +123,8 @@ class Screen:
     def _ready(self, call: ToolCall) -> None:
         if any(call.id == other.id for other in self._tool_calls):
             self.faults.append(f"tool call {call.id!r} came twice")
-        told = [parts for parts in self._fragments.values() if any(part.id == call.id for part in parts)]
-        if told and "".join(part.arguments for part in told[0]) != call.arguments:
+        known = [parts for parts in self._fragments.values() if any(part.id == call.id for part in parts)]
+        if known and "".join(part.arguments for part in known[0]) != call.arguments:
             self.faults.append(f"tool call {call.id!r} is not what its fragments say: {call.arguments}")
         self._tool_calls.append(call)
 
@@ -136,14 +136,14 @@ class Screen:
         self._clear()
 
     def check(self, response: ChatResponse) -> None:
-        """Assert that what stands there is what *response* says, and that the events were consistent.
+        """Assert that what is shown is what *response* holds, and that the events were consistent.
 
         Raises:
           AssertionError: it is not; the message has both.
         """
         seen = (self.text, self.reasoning, self.tool_calls)
-        # A call with wrong arguments, or one that may have been cut off, is returned, so that the model can be told,
-        # and is never shown as ready.
+        # A call with wrong arguments, or one that may have been cut off, is returned, so that the model can be
+        # informed, and is never shown as ready.
         whole = response.finish_reason in CALLS_MAY_RUN
         ready = tuple(call for call in response.tool_calls if whole and is_json_object(call.arguments))
         returned = (response.text, response.reasoning, ready)

@@ -1,4 +1,4 @@
-"""What a scripted model says and does: small frozen steps, one list of them per request.
+"""The steps of a scripted model: small frozen steps, one list of them per request.
 
 The same steps are played in memory by `ScriptedProvider` and over real sockets by `FaultServer`:
 
@@ -76,7 +76,7 @@ class Hang:
 
 @attrs.frozen
 class Report:
-    """Tell the usage so far."""
+    """Report the usage so far."""
 
     usage: Usage
 
@@ -91,7 +91,7 @@ class Finish:
 
     #: None: `tool_calls` when a tool was asked for, else `stop`
     reason: str | None = None
-    #: None: the provider does not tell; Anthropic's protocol always does, so there it says zeros
+    #: None: no usage is sent; Anthropic's protocol always has it, so there it is zeros
     usage: Usage | None = None
 
 
@@ -168,7 +168,7 @@ class ErrorEvent:
 
 @attrs.frozen
 class BadJson:
-    """One event whose JSON breaks off; the stream goes on."""
+    """One event with JSON that breaks off; the stream goes on."""
 
 
 @attrs.frozen

@@ -276,12 +276,12 @@ def _seconds(seconds: float) -> str:
 def _setting(request: SeenRequest, script: WireScript) -> DialectSetting:
     options: Any = request.body.get("stream_options")
     asked = isinstance(options, dict) and bool(options.get("include_usage"))
-    told = [step.usage for step in script if isinstance(step, Finish | Report) and step.usage is not None]
+    reported = [step.usage for step in script if isinstance(step, Finish | Report) and step.usage is not None]
     return DialectSetting(
         number=request.number,
         model=request.model,
         tell_usage=asked or request.dialect == "anthropic",
-        usage=told[-1] if told else None,
+        usage=reported[-1] if reported else None,
     )
 
 

@@ -74,7 +74,7 @@ class ScriptedProvider:
 
     @classmethod
     def using_tools(cls, *tools: CallTool, then: str, name: str = "scripted") -> ScriptedProvider:
-        """A model that asks for *tools* at once and, when it sees their results, says *then*.
+        """A model that asks for *tools* at once and, when it sees their results, answers *then*.
 
             ScriptedProvider.using_tools(CallTool("weather", {"city": "Oslo"}), then="Wear a coat.")
 
@@ -104,8 +104,8 @@ class ScriptedProvider:
         """Play the next script to `call.emit` and return what it adds up to.
 
         Raises:
-          StreamTruncated: the script ended without `Finish`; `partial` has what was said.
-              Exception: what `Fail` says.
+          StreamTruncated: the script ended without `Finish`; `partial` has what was sent.
+              Exception: the error of `Fail`.
 
         Cancellation: the attempt is on record as cancelled; the next call plays the next script.
         """
@@ -203,7 +203,7 @@ class _ScriptPlayer:
         if step.usage is not None:
             await self._report(step.usage)
         reason = step.reason or ("tool_calls" if self._tool_calls else "stop")
-        # Released at the terminal mark, as on the wire: before it nobody knows that a call is whole.
+        # Released at the terminal mark, as on the wire: before it no consumer knows that a call is whole.
         for made in self._tool_calls:
             if reason in CALLS_MAY_RUN and is_json_object(made.arguments):
                 await self._emit(ToolCallReady(made))
@@ -219,11 +219,11 @@ class _ScriptPlayer:
         return error
 
     def _response(self, finish_reason: str) -> ChatResponse:
-        """What was said so far; an empty *finish_reason* says that it is not the whole."""
+        """The answer so far; an empty *finish_reason* marks it as incomplete."""
         return ChatResponse(
             content="".join(self._text),
-            # A finished answer has wrong arguments as they are: whoever executes calls tells the model. What broke off
-            # is nothing that anybody may execute.
+            # A finished answer has wrong arguments as they are: the executor of calls informs the model. What broke off
+            # must not be executed.
             tool_calls=tuple(self._tool_calls) if finish_reason else (),
             finish_reason=finish_reason,
             provider=self._provider,

@@ -13,7 +13,7 @@ from trio._core import _run
 def seeded_scheduler(seed: int = 0) -> Iterator[None]:
     """Let tasks that could run at the same time run in an order that depends on *seed* alone.
 
-    trio shuffles them on purpose, so that nobody comes to depend on an order. A failure that needs one particular
+    trio shuffles them on purpose, so that no program depends on an order. A failure that needs one particular
     order is found by trying many seeds and then kept by its seed:
 
         with seeded_scheduler(7):

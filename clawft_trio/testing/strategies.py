@@ -139,8 +139,8 @@ def turns(draw: st.DrawFn) -> list[Message]:
     """What follows a user's message: an answer, or tool calls with a result for each."""
     asked = Message("user", tuple(draw(st.lists(parts().filter(_not_opaque), min_size=1, max_size=2))))
     wanted = draw(st.lists(tool_calls(), max_size=2, unique_by=lambda call: call.id))
-    said = Message.assistant(draw(texts(min_size=1)), tool_calls=tuple(wanted))
-    return [asked, said, *(Message.tool(draw(texts()), tool_call_id=call.id) for call in wanted)]
+    answer = Message.assistant(draw(texts(min_size=1)), tool_calls=tuple(wanted))
+    return [asked, answer, *(Message.tool(draw(texts()), tool_call_id=call.id) for call in wanted)]
 
 
 def _not_opaque(part: Part) -> bool:
@@ -178,7 +178,7 @@ def requests() -> st.SearchStrategy[ChatRequest]:
 
 
 def provider_errors(*, retryable: bool | None = None) -> st.SearchStrategy[ProviderError]:
-    """Failures of a provider, of every kind; only retryable ones, or only others, when told so."""
+    """Failures of a provider, of every kind; only retryable ones, or only others, as asked."""
     clocks = st.builds(
         ProviderTimeout, clock=st.sampled_from(["connect", "first_byte", "first_content", "gap", "total"])
     )
@@ -199,7 +199,7 @@ def pauses(*, longest: float = 5.0) -> st.SearchStrategy[Wait]:
 
 
 def contents(*, longest_wait: float = 5.0) -> st.SearchStrategy[list[Step]]:
-    """What a model says before it ends: text, reasoning, tool calls, waits, usage."""
+    """The steps of a model before it ends: text, reasoning, tool calls, waits, usage."""
     calls = st.builds(CallTool, _NAMES, arguments(), fragments=st.integers(1, 4))
     step: st.SearchStrategy[Step] = st.one_of(
         texts(min_size=1).map(Say),
@@ -218,7 +218,7 @@ def finishes() -> st.SearchStrategy[Finish]:
 
 def healthy_scripts(*, longest_wait: float = 5.0) -> st.SearchStrategy[list[Step]]:
     """Answers that are whole, for `ScriptedProvider` and `FaultServer` alike."""
-    return st.builds(lambda said, end: [*said, end], contents(longest_wait=longest_wait), finishes())
+    return st.builds(lambda steps, end: [*steps, end], contents(longest_wait=longest_wait), finishes())
 
 
 def failing_scripts(*, hang: bool = False) -> st.SearchStrategy[Script]:
@@ -230,7 +230,7 @@ def failing_scripts(*, hang: bool = False) -> st.SearchStrategy[Script]:
     ]
     if hang:
         ends.append(st.just([Hang()]))
-    return st.builds(lambda said, end: [*said, *end], contents(), st.one_of(ends))
+    return st.builds(lambda steps, end: [*steps, *end], contents(), st.one_of(ends))
 
 
 def scripts(*, hang: bool = False) -> st.SearchStrategy[Script]:
@@ -273,18 +273,18 @@ def fault_scripts(*, hang: bool = False, longest_wait: float = 0.0) -> st.Search
     """Healthy and broken answers for `FaultServer`, their bytes cut anywhere.
 
     Args:
-      hang: silence and pings for ever, too; only for clients whose clocks are short.
+      hang: silence and pings for ever, too; only for clients with short clocks.
       longest_wait: seconds; 0 leaves waits out, because these are real.
     """
     openings: list[Step | Fault] = [SendHeaders(), Preamble(), Pings(every=0.0, times=2)]
     opening = st.lists(st.sampled_from(openings), max_size=2, unique_by=type)
-    said = contents(longest_wait=longest_wait).map(lambda steps: [s for s in steps if s != Wait(0)])
+    steps_before = contents(longest_wait=longest_wait).map(lambda steps: [s for s in steps if s != Wait(0)])
     cut = st.lists(pieces(), max_size=1)
     answers: st.SearchStrategy[WireScript] = st.builds(
         lambda *four: [step for part in four for step in part],
         opening,
         cut,
-        said,
+        steps_before,
         breaks(hang=hang) | finishes().map(lambda end: [end]) | finishes().map(lambda end: [end, EndBody()]),
     )
     refusals: st.SearchStrategy[WireScript] = statuses().map(lambda status: [status])

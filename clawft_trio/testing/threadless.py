@@ -18,7 +18,7 @@ T = TypeVar("T")
 def threadless() -> Iterator[None]:
     """Let `trio.to_thread.run_sync` call its function at once, in the task that asks.
 
-    A clock that jumps when everybody waits takes a thread for nobody, and when a thread is done is chance. Without
+    A clock that jumps when all tasks wait does not wait for threads, and when a thread is done is chance. Without
     threads a whole agent with its files and its store runs in mock time, and the same way for the same seed:
 
         with seeded_scheduler(7), threadless():

@@ -1,7 +1,7 @@
 """What chat completion servers refuse: checks of one request body, each with the source that it was written from.
 
 Written from the vendors' documentation and their error messages, and from nothing in `llm`: a mistake there must not
-be repeated here. A check yields `Complaint`s; `testing.vendor_rules` says which vendor makes which.
+be repeated here. A check yields `Complaint`s; `testing.vendor_rules` maps them to vendors.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ Vendor: TypeAlias = Literal[
     "anthropic", "openai", "azure", "mistral", "gemini-openai", "moonshot", "deepseek", "groq", "xai", "openrouter",
     "perplexity", "vllm", "bedrock",
 ]  # fmt: skip
-"""The vendors whose refusals are known."""
+"""The vendors with known refusals."""
 
 _NAMES = r"[a-zA-Z0-9_-]{1,64}"
 _OPENAI_REASONS = r"(^|/)(o[1345]($|-)|gpt-5(?!.*chat))"

@@ -1,6 +1,6 @@
 """What reaches an app when a part of the agent in it crashes.
 
-The policy, which the README's "In an existing trio app" has in words:
+The policy; `.github/docs/failures.md` has it as a table:
 
 1. What a part does wrong stays with that part: a tool's error is told to the model, an observer's is logged, a
    channel's is tried again, a server's is an answer to its calls.

@@ -8,6 +8,7 @@ import httpx
 import pytest
 import trio
 
+from clawft_trio.chat import Call
 from clawft_trio.errors import AllProvidersExhausted, CircuitOpen
 from clawft_trio.resilience import Bulkhead, CircuitBreaker, Failover, Retry, RetryBudget, compose
 from clawft_trio.testing.scripted import ScriptedProvider
@@ -111,7 +112,7 @@ async def test_a_breaker_without_key_is_shared_by_all_calls(autojump_clock: trio
         raise OSError(host)
 
     with pytest.raises(OSError, match="bad"):
-        await policy.bind("f").run(lambda _: fetch("bad"), __import__("clawft_trio").Call())
+        await policy.bind("f").run(lambda _: fetch("bad"), Call())
     own = CircuitBreaker(minimum_calls=1)
     with pytest.raises(OSError, match="bad"):
         await own(fetch, "bad")

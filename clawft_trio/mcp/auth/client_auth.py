@@ -14,7 +14,7 @@ ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ASSERTION_LIFE = 60.0
 """Seconds that a client assertion is valid."""
 
-# What RFC 8414 says of a server that lists no methods.
+# RFC 8414's default for a server that lists no methods.
 _DEFAULT_METHODS = ("client_secret_basic",)
 
 

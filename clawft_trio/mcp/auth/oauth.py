@@ -56,7 +56,7 @@ class OAuth:
     """How a client logs in at an MCP server that wants a login.
 
     Args:
-      user_agent: opens addresses for a person; None: nobody can be asked, so only stored tokens and client
+      user_agent: opens addresses for a person; None: there is no user to ask, so only stored tokens and client
         credentials serve.
       client: a registration made beforehand. Without one the client's metadata document is used, where the server
         accepts it, or the client registers itself.
@@ -197,7 +197,7 @@ class OAuthSession:
         self._found = found
         kept = self._credentials
         if kept is not None and kept.issuer != found.server.issuer:
-            # What was issued elsewhere is nobody's business here.
+            # Credentials issued by another server are not used here.
             self._refuse_rebinding(found)
             kept = None
         scopes = self._scopes(challenge, found, kept)
@@ -274,7 +274,7 @@ class OAuthSession:
     async def _by_person(self, found: Discovered, scopes: tuple[str, ...]) -> tuple[OAuthClient, Token]:
         agent = self._oauth.user_agent
         if agent is None:
-            raise AuthorizationFailed("the server wants a login, and there is nobody to ask: no user agent is set")
+            raise AuthorizationFailed("the server requires a login, and no user agent is set")
         if not found.server.authorization_endpoint:
             raise AuthorizationFailed("the authorization server has no authorization endpoint")
         if found.has_metadata and "S256" not in (found.server.code_challenge_methods_supported or ()):
@@ -364,7 +364,7 @@ def code_of(answer: str, redirect_uri: str, state: str, server: ServerMetadata) 
     if not hmac.compare_digest(given.get("state", "").encode(), state.encode()):
         raise AuthorizationFailed("the redirect has another state: it answers no request of ours")
     issuer = given.get("iss")
-    # RFC 9207, 2.4: compared as strings, also where the server has not said that it sends it.
+    # RFC 9207, 2.4: compared as strings, also where the server did not announce it.
     if issuer != server.issuer and (issuer is not None or server.authorization_response_iss_parameter_supported):
         raise AuthorizationFailed("the redirect is of another issuer" if issuer else "the redirect names no issuer")
     if "error" in given:

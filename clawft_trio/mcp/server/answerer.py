@@ -106,7 +106,7 @@ class Answerer:
         method = methods.get(request.method)
         if method is None or not self._offers(request.method):
             raise PeerError(f"unknown method: {request.method[:100]}", code=METHOD_NOT_FOUND)
-        if not (peer.stateless or peer.greeted or request.method == "ping"):
+        if not (peer.stateless or peer.initialized or request.method == "ping"):
             raise PeerError("not initialized", code=INVALID_REQUEST)
         try:
             bytes(request.params).decode()
@@ -127,7 +127,7 @@ class Answerer:
         hello = decode_params(params, InitializeParams)
         peer.version = hello.protocol_version if hello.protocol_version in HANDSHAKE_VERSIONS else LATEST_HANDSHAKE
         peer.capabilities = hello.capabilities
-        peer.greeted = True
+        peer.initialized = True
         result = {
             "protocolVersion": peer.version,
             "capabilities": self._capabilities(),

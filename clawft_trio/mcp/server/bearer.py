@@ -26,7 +26,7 @@ _log = logging.getLogger("clawft_trio.mcp")
 
 @attrs.frozen
 class Rejection:
-    """Why a request is not served: a status, and what `WWW-Authenticate` says."""
+    """Why a request is not served: a status, and the value of `WWW-Authenticate`."""
 
     status: int
     challenge: str
@@ -50,7 +50,7 @@ def metadata(bearer: Bearer) -> JsonObject:
 
 
 async def authenticate(bearer: Bearer, headers: Mapping[str, str]) -> AuthContext | Rejection:
-    """On whose behalf a request runs, by its token.
+    """The sender that a request runs for, by its token.
 
     Cancellation: as that of the application's check.
     """

@@ -58,12 +58,12 @@ class Peer:
     #: speaks 2026-07-28: no handshake, no requests to it
     stateless: bool = False
     #: the handshake has taken place; always true when stateless
-    greeted: bool = False
+    initialized: bool = False
     version: str = ""
     capabilities: JsonObject = attrs.field(factory=dict)
     #: the lowest level of log lines that it wants; None: none
     log_level: LogLevel | None = "info"
-    #: resources whose updates it wants
+    #: resources it subscribed to
     subscriptions: set[str] = attrs.field(factory=set)
 
 

@@ -160,7 +160,7 @@ class McpApp:
             await self._post_in_session(request, message, auth)
         else:
             version = request.headers.get("mcp-protocol-version", _UNDECLARED)
-            await self._post_alone(request, message, Peer(auth=auth, greeted=True, version=version))
+            await self._post_alone(request, message, Peer(auth=auth, initialized=True, version=version))
 
     # --- requests without a session ---------------------------------------------------------------------------------
 

@@ -61,7 +61,7 @@ def accepts(header: str | None, *kinds: str) -> bool:
 
 
 def is_json(content_type: str | None) -> bool:
-    """Whether a `Content-Type` header says JSON."""
+    """Whether a `Content-Type` header means JSON."""
     return content_type is not None and content_type.partition(";")[0].strip().lower() == "application/json"
 
 

@@ -41,7 +41,7 @@ async def serve_mcp_http(
     Args:
       server: what is offered, as far as the request's sender may use it.
       bind: `host:port`; port 0 is any free one. Every host but a loopback one needs bearer tokens.
-      options: on whose behalf and how.
+      options: the sender that tools run for, and limits.
       http: limits and checks of the endpoint.
       tls: serve HTTPS.
       anonymous: serve clients without tokens on other hosts than loopback, too: something in front checks them.

@@ -52,7 +52,7 @@ class Session:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing of it is running and nobody reads."""
+        """Whether no request runs and no stream is open."""
         return not (self._in_use or self.running)
 
     @contextmanager

@@ -1,6 +1,6 @@
 """State that a client of 2026-07-28 carries from one round of a call to the next, signed against tampering.
 
-It holds the answers that were already given, whose call it is, which call it is and until when it is accepted. It is
+It holds the answers so far, the caller, the call and its expiry. It is
 not encrypted: it holds nothing but what the same client answered. It can be replayed until it expires, by the same
 principal and for the same call only.
 """
@@ -37,7 +37,7 @@ class StateSigner:
 
     Args:
       secret: the key of the signature (HMAC-SHA256).
-      principal: whose call it is.
+      principal: the caller.
       request: what is called, with its arguments, as `request_digest` has it.
     """
 

@@ -19,10 +19,10 @@ from clawft_trio.mcp.types import Implementation
 
 @attrs.frozen(kw_only=True)
 class ServeOptions:
-    """How a server presents itself and on whose behalf it runs tools. Durations are seconds."""
+    """How a server presents itself, and the sender that it runs tools for. Durations are seconds."""
 
-    #: on whose behalf tools run. Over stdio the host has started this process, so it is the local process; over HTTP
-    #: a verified token may name somebody else.
+    #: the sender that tools run for. Over stdio the host has started this process, so it is the local process; over
+    #: HTTP a verified token may name another sender.
     auth: AuthContext = attrs.field(factory=lambda: AuthContext.local("mcp"))
     #: name and version of this server
     server: Implementation = attrs.field(factory=client_info)
@@ -57,7 +57,7 @@ class ServeOptions:
 class VerifiedToken:
     """What a valid bearer token allows."""
 
-    #: on whose behalf this token's requests run
+    #: the sender that this token's requests run for
     auth: AuthContext
     scopes: frozenset[str] = attrs.field(default=frozenset(), converter=frozenset)
 
@@ -117,7 +117,7 @@ class HttpOptions:
     stream_after: float = attrs.field(default=0.5, validator=attrs.validators.ge(0))
     #: silence on a stream after which a comment keeps it alive
     keepalive: float = attrs.field(default=15.0, validator=attrs.validators.gt(0))
-    #: when a client whose stream was closed should come back
+    #: seconds after which a client with a closed stream should reconnect
     retry: float = attrs.field(default=1.0, validator=attrs.validators.gt(0))
     #: events of one stream that are kept for clients that come back
     replay_events: int = attrs.field(default=256, validator=attrs.validators.ge(1))

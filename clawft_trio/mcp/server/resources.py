@@ -108,7 +108,7 @@ def resource_of(
     required_level: int = 0,
     complete: Mapping[str, Complete] | None = None,
 ) -> ServedResource:
-    """Make a resource of a function whose parameters are the variables of *uri*; one may be a `ToolContext`.
+    """Make a resource of a function; its parameters are the variables of *uri*; one may be a `ToolContext`.
 
     Raises:
       TypeError: the parameters and the variables differ.

@@ -125,7 +125,7 @@ class McpServer:
 
     @property
     def folders(self) -> Sequence[FolderResources]:
-        """The folders whose files are offered."""
+        """The folders with offered files."""
         return self._folders
 
     # --- prompts --------------------------------------------------------------------------------------------------

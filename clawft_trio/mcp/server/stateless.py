@@ -61,7 +61,12 @@ def stateless_peer(meta: RequestMeta, auth: AuthContext) -> Peer:
         raise PeerError(f"unknown log level; known: {', '.join(LEVELS)}", code=INVALID_PARAMS)
     capabilities: Any = meta.client_capabilities
     return Peer(
-        auth=auth, stateless=True, greeted=True, version=STATELESS_VERSION, capabilities=capabilities, log_level=level
+        auth=auth,
+        stateless=True,
+        initialized=True,
+        version=STATELESS_VERSION,
+        capabilities=capabilities,
+        log_level=level,
     )
 
 

@@ -151,7 +151,7 @@ class _Connection:
         """Remember a change for whom it concerns."""
         for listener in self._subscriptions:
             listener.note(change)
-        if self._peer.greeted and (change.kind != "resource" or change.uri in self._peer.subscriptions):
+        if self._peer.initialized and (change.kind != "resource" or change.uri in self._peer.subscriptions):
             self._changes[change] = None
             self._changed.unpark_all()
 
@@ -177,7 +177,7 @@ class _Connection:
         return listener.subscription.result
 
     def end_of_input(self) -> None:
-        """No answer of the host will come any more: whoever waits for one fails, and subscriptions end."""
+        """The host sends no more answers: requests that wait for one fail, and subscriptions end."""
         self._channel.close()
         for listener in self._subscriptions:
             listener.end()
@@ -239,7 +239,7 @@ class _StreamChannel:
         raise PeerGone("the host has closed its end", server="host")
 
     def release(self) -> None:
-        """Nothing to close: the pipe is everybody's."""
+        """Nothing to close: the pipe is shared."""
 
     def close(self) -> None:
         self._closed = True

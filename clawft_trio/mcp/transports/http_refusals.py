@@ -21,7 +21,9 @@ def wants_login(status: int, challenge: str) -> bool:
 
 
 def http_error(response: HttpResponse, text: str, method: str, server: str) -> McpError:
-    """The error for *response*, whose body is *text*: with status, body and the headers that say what to do."""
+    """The error for *response*, whose body is *text*: with status, body and the headers that matter (`Retry-After`,
+    `WWW-Authenticate`).
+    """
     kept = {name: response.headers[name][:MAX_BODY] for name in _KEPT_HEADERS if name in response.headers}
     error = PeerError(
         f"{method or 'GET'}: HTTP status {response.status}{_reason(text)}",

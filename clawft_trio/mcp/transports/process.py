@@ -47,6 +47,11 @@ def _has_a_program(_: object, attribute: attrs.Attribute[tuple[str, ...]], value
         raise ValueError(f"{attribute.name}: expected a program and its arguments, got {value!r}")
 
 
+def _shown_command(command: tuple[str, ...]) -> str:
+    # Arguments may hold a token in any place.
+    return repr(command[0]) if len(command) == 1 else f"{command[0]!r} with {len(command) - 1} arguments"
+
+
 @attrs.frozen
 class StdioServer:
     """How to start an MCP server as a child process and how to end it.
@@ -55,7 +60,7 @@ class StdioServer:
     """
 
     #: the program and its arguments; a string is a program without arguments
-    command: tuple[str, ...] = attrs.field(converter=_words, validator=_has_a_program)
+    command: tuple[str, ...] = attrs.field(converter=_words, validator=_has_a_program, repr=_shown_command)
     #: variables that it gets on top of `inherit`
     env: Mapping[str, str] = attrs.field(factory=dict, repr=False, kw_only=True)
     #: names of variables that it inherits from us
@@ -139,7 +144,7 @@ class ServerProcess:
                 for line in lines:
                     self._note(line)
                 if len(rest) > 4 * _LINE:
-                    # Nothing that long is read by anybody; without a bound it would be kept for ever.
+                    # No reader needs a longer line; without a bound it would be kept for ever.
                     self._note(rest)
                     rest = b""
             self._note(rest)
@@ -180,7 +185,7 @@ class ServerProcess:
             wait = min(2 * wait, 0.1)
 
     def _signal(self, number: int) -> bool:
-        """Send a signal to everybody in the group; whether anybody was there."""
+        """Send a signal to the process group; whether it had any process."""
         try:
             os.killpg(self.pid, number)
         except (ProcessLookupError, PermissionError):
@@ -188,7 +193,7 @@ class ServerProcess:
         return True
 
     async def _drain(self) -> None:  # noqa: ASYNC910 - reading was awaited
-        # A server that says goodbye into a full pipe would never exit by itself.
+        # A server that writes into a full pipe would never exit by itself.
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             while await self.stdout.receive_some(65_536):
                 pass
@@ -198,7 +203,7 @@ class ServerProcess:
 async def open_server_process(
     server: StdioServer, *, name: str = "", on_line: Callable[[str], None] = lambda _: None
 ) -> AsyncGenerator[ServerProcess, None]:
-    """Run *server* for the length of the block; at its end nobody of its process group is left.
+    """Run *server* for the length of the block; at its end no process of its group is left.
 
     Args:
       server: what to start.

@@ -37,7 +37,7 @@ class StdioTransport:
     async def run(self, mux: Multiplexer) -> McpError:
         """Start the process and move frames until it has exited, closed its stdout or stopped reading.
 
-        The calls that wait fail before the process is ended, so that nobody waits for its graces.
+        The calls that wait fail before the process is ended, so that no call waits for the grace periods.
 
         Cancellation: the process is ended, within its graces.
         """

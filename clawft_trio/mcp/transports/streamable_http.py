@@ -1,6 +1,6 @@
 """Frames over HTTP: each is a POST, whose answer is JSON or a stream of events.
 
-The multiplexer routes as it does over a pipe; what is different is here. A request that nobody waits for any more has
+The multiplexer routes as it does over a pipe; what is different is here. A request without a waiter has
 its POST closed. A stream that breaks before its answer has come is taken up where it broke (`Last-Event-ID`). A
 session that the server has forgotten (404) is the end of the connection: a supervised client makes a new one.
 """
@@ -41,7 +41,7 @@ from clawft_trio.net import HttpEndpoint, HttpResponse, SSEDecoder
 from clawft_trio.nursery import open_hidden_nursery
 
 _FIRST_RETRY = 1.0
-"""Seconds before a broken stream is taken up again, where the server has not said."""
+"""Seconds before a broken stream is taken up again, where the server gave no time."""
 
 _LONGEST_RETRY = 30.0
 
@@ -94,7 +94,7 @@ class HttpTransport:
         Raises:
           NotConfigured: the address is none.
 
-        Cancellation: every stream is closed and the server told that the session is over, within two seconds.
+        Cancellation: every stream is closed and the session is deleted at the server, within two seconds.
         """
         server = self._server
         policy = None if server.auth is None else server.auth.policy
@@ -120,7 +120,7 @@ class HttpTransport:
                 if frame.cancels is not None and self._drop(frame.cancels):
                     continue
                 if frame.method == "notifications/initialized":
-                    # Before anything else is said: posts do not keep their order.
+                    # Before any other message: posts do not keep their order.
                     await self._post(http, mux, frame, nursery)
                     if self._legacy is None:
                         await self._start_listening(http, mux, nursery)
@@ -128,10 +128,10 @@ class HttpTransport:
                     nursery.start_soon(self._post, http, mux, frame, nursery)
 
     def _drop(self, key: Id) -> bool:
-        """Close the POST of a call that nobody waits for; whether that tells the server all there is to tell."""
+        """Close the POST of a call without a waiter; whether that alone cancels it at the server."""
         scope = self._posts.get(key)
         if scope is not None:
-            scope.cancel(reason="nobody waits for this answer any more")
+            scope.cancel(reason="no call waits for this answer")
         # Until 2025-11-25 a closed stream is no cancellation, and the notice has to be posted.
         return self._version == STATELESS_VERSION
 
@@ -317,7 +317,7 @@ class HttpTransport:
 
     def _note_version(self, frame: Outgoing, answer: Envelope) -> None:
         if frame.method == "initialize" and answer.result:
-            with suppress(ValueError):  # whoever waits for the answer will say what is wrong with it
+            with suppress(ValueError):  # the call that waits for the answer reports the problem
                 self._version = _decode_version(answer.result).protocol_version
 
     async def _refused(self, response: HttpResponse, waiting: _Waiting) -> None:
@@ -393,7 +393,7 @@ class HttpTransport:
             async with self._request(http, "DELETE", self._session_headers()):
                 pass
         except ClawftError as exc:
-            _log.info("%s: it could not be told that the session is over: %s", self._name, exc)
+            _log.info("%s: the session could not be deleted: %s", self._name, exc)
 
 
 class _Waiting:

@@ -17,7 +17,7 @@ CHUNK = 65_536
 """Bytes of one read: what a Linux pipe holds."""
 
 LAST_WORDS = 0.25
-"""Seconds in which a peer that has stopped reading may still be heard."""
+"""Seconds in which a peer that stopped reading may still send."""
 
 
 # Streams that are not trio's own raise what their system does.
@@ -95,7 +95,7 @@ class StreamTransport:
 
 async def _end_with(wait: Callable[[], Awaitable[object]], connection: trio.CancelScope) -> None:
     await wait()
-    connection.cancel(reason="nobody is left to talk to")
+    connection.cancel(reason="the peer is gone")
 
 
 @attrs.frozen
@@ -105,7 +105,7 @@ class StreamServer:
         StreamServer(connect)       # async def connect() -> (what it reads, what it writes)
 
     `connect` is called for each of its lives; both streams are closed at the end of that life. An error from it
-    counts as a server that cannot be reached now, and is the cause of the `PeerGone` that says so.
+    counts as a server that cannot be reached now, and is the cause of the `PeerGone` that is raised.
     """
 
     connect: Callable[[], Awaitable[tuple[trio.abc.SendStream, trio.abc.ReceiveStream]]]
@@ -126,7 +126,7 @@ class ConnectingTransport:
         """
         try:
             send, receive = await self._server.connect()
-        except Exception as exc:  # noqa: BLE001 - somebody else's code: whatever it raises, there is no server now
+        except Exception as exc:  # noqa: BLE001 - foreign code: whatever it raises, there is no server now
             gone = PeerGone(f"it cannot be reached: {type(exc).__name__}: {exc}", server=self._name)
             gone.__cause__ = exc
             return gone  # noqa: ASYNC910 - `connect` was awaited
@@ -147,7 +147,7 @@ class EagerPipe(trio.abc.SendStream):
         """Write all of *data*.
 
         Raises:
-          trio.BrokenResourceError: nobody reads any more.
+          trio.BrokenResourceError: the reader is gone.
 
         Cancellation: some of it may have been written.
         """
