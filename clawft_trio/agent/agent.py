@@ -370,7 +370,7 @@ def _typed(reply: Reply) -> object:
 
 
 class _Line:
-    """Those who wait for their turn in one session."""
+    """The questions that wait in one session."""
 
     def __init__(self) -> None:
         self.lock = trio.Lock()

@@ -251,7 +251,7 @@ async def _serving(loop: AgentLoop, bus: MessageBus, channels: Iterable[Channel]
                 with cleanup_scope(loop.policy.grace + loop.policy.final_reply_grace):
                     await loop.shutdown()  # noqa: ASYNC102 - `cleanup_scope` is shielded and bounded
                 bus.close()
-                # Carriers end when they have carried everything; what they cannot in time goes to the shelf.
+                # Carriers end when they have carried everything; the rest is stored.
                 carriers.cancel_scope.deadline = trio.current_time() + loop.policy.final_reply_grace
         nursery.cancel_scope.cancel(reason="agent closed")
 

@@ -76,7 +76,9 @@ class TurnPolicy:
     instructions: str = ""
     #: seconds for the whole turn; None leaves it to the caller
     total: float | None = attrs.field(default=600.0, validator=_POSITIVE)
+    #: limit on the output tokens of each answer; None: the model's own
     max_tokens: int | None = attrs.field(default=None, validator=optional(ge(1)))
+    #: None: the model's own
     temperature: float | None = attrs.field(default=None, validator=optional(ge(0)))
     #: `none`, `minimal`, `low`, `medium`, `high`, `xhigh`, `max`: the nearest one that the model takes is sent
     reasoning_effort: str | None = None
@@ -84,13 +86,14 @@ class TurnPolicy:
     thinking_budget: int | None = attrs.field(default=None, validator=optional(ge(0)))
     #: how long answers are: `low`, `medium`, `high`
     verbosity: str | None = None
+    #: for models that take one
     seed: int | None = None
     #: put into each request body as it is, over everything else
     extra: JsonObject = attrs.field(factory=dict)
 
     @property
     def options(self) -> ModelOptions:
-        """How models are asked, unless a target or a question says otherwise."""
+        """How models are asked, unless a target or a question overrides it."""
         return ModelOptions(
             reasoning_effort=self.reasoning_effort,
             thinking_budget=self.thinking_budget,
@@ -111,7 +114,7 @@ class TurnRequest:
     #: the conversation it belongs to
     session: str
     turn_id: str = attrs.field(factory=new_id)
-    #: `provider/model`, for those whose permissions let them choose
+    #: `provider/model`, for senders with the permission to choose
     model: str = ""
     #: what the answer has to be; None: any text
     form: AnswerForm[Any] | None = None
@@ -129,15 +132,19 @@ Instructions: TypeAlias = str | Callable[[TurnRequest], Awaitable[str]]
 class Reply(Generic[A_co]):
     """The answer of a turn, and what it took. `Reply[F]` has an *answer* of type `F`."""
 
+    #: the text of the final answer
     text: str
+    #: `stop`, `length`, `content_filter`, `aborted`, …
     finish_reason: str
-    #: who gave the final answer
+    #: the provider of the final answer
     provider: str
+    #: the model that gave it
     model: str
     #: tokens of all rounds and of the turns below; None when no provider reported any
     usage: Usage | None
     #: US dollars for all rounds and for the turns below; None when a part of it has no price
     cost: Decimal | None
+    #: of the whole turn
     latency: Latency
     #: every attempt of every round
     attempts: tuple[AttemptRecord, ...]
@@ -145,7 +152,9 @@ class Reply(Generic[A_co]):
     tools: tuple[ToolResult, ...]
     #: the model's answer in each round
     rounds: tuple[ChatResponse, ...]
+    #: the conversation that it belongs to
     session: str
+    #: the id of the turn, in events, journal and ledger
     turn_id: str
     #: why that provider and model
     decision: RoutingDecision | None = None
@@ -213,7 +222,7 @@ class Models(Protocol):
     """Who routes and answers: a `Pipeline` or a `PipelineRegistry`."""
 
     async def route(self, request: ChatRequest, call: Call | None = None) -> RoutingDecision:
-        """Decide who may answer a turn.
+        """Decide which models may answer a turn.
 
         Cancellation: the turn stays counted.
         """
@@ -235,7 +244,7 @@ class TurnJournal(Protocol):
     """What has to survive a crash, and what did."""
 
     async def answers(self, turn_id: str) -> Sequence[ChatResponse]:
-        """The answers that were bought before, by round.
+        """The answers of an earlier run, by round.
 
         Cancellation: nothing is changed.
         """

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import trio
-from embedding.guest_recipe import Guest
 from embedding.hosts import children, descriptors
 
 from clawft_trio import OpenAICompatible, Retry, TextDelta, open_agent, tool
