@@ -83,7 +83,7 @@ class AnthropicResponseReader:
 
     def _begin(self, answer: ResponseBuilder) -> None:
         """Read a message from its start into *answer*."""
-        self.answer = answer
+        self.answer: ResponseBuilder = answer
         answer.blocks = self._blocks_of_calls
         self._usage = UsageReader(read_messages_usage, answer.provider)
         # The blocks that are open, by index: the type of each, and for those kept as they are, the block.
