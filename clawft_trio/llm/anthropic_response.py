@@ -71,7 +71,7 @@ class AnthropicResponseReader:
     """A `ResponseReader` of messages, streamed or not."""
 
     def __init__(self, answer: ResponseBuilder, *, ends_with: EndsWith = "message_stop") -> None:
-        self.answer = answer
+        self.answer: ResponseBuilder = answer
         self.finished: bool = False
         self.ended: bool = False
         self.error: Any = None
@@ -83,7 +83,7 @@ class AnthropicResponseReader:
 
     def _begin(self, answer: ResponseBuilder) -> None:
         """Read a message from its start into *answer*."""
-        self.answer: ResponseBuilder = answer
+        self.answer = answer
         answer.blocks = self._blocks_of_calls
         self._usage = UsageReader(read_messages_usage, answer.provider)
         # The blocks that are open, by index: the type of each, and for those kept as they are, the block.
