@@ -143,10 +143,10 @@ class Agent:
         """Ask as the local process, and wait for the whole reply.
 
         Args:
-          content: what is said.
+          content: the message.
           answer: the type of the answer, or its form: then a value of it is returned instead of the reply. One that
             does not fit goes back to the model, `TurnPolicy.max_answer_corrections` times at most.
-          sender_id: who asks; the session is `local:{sender_id}` unless *session* says otherwise.
+          sender_id: the sender; the session is `local:{sender_id}` unless *session* is given.
           model: `provider/model`, instead of what the router would choose.
           reasoning_effort: how much the model is to reason (`low`, `medium`, `high`), over the policy's.
           thinking_budget: tokens of reasoning, for models that take a limit, over the policy's.
@@ -326,7 +326,7 @@ def _typed(reply: Reply) -> object:
 
 
 class _Line:
-    """Those who wait for their turn in one session."""
+    """The questions that wait in one session."""
 
     def __init__(self) -> None:
         self.lock = trio.Lock()

@@ -18,7 +18,7 @@ from clawft_trio.tools.json_schema import SchemaCheck, bounded
 
 T = TypeVar("T")
 
-# Many models put it around every JSON, whatever they were told.
+# Many models put it around every JSON, whatever the instructions are.
 _FENCED = re.compile(r"\s*```(?:json)?[ \t]*\n(?P<inside>.*)\n[ \t]*```\s*", re.DOTALL | re.IGNORECASE)
 
 
@@ -31,7 +31,7 @@ _AT_ONCE = 4096
 
 @attrs.frozen(eq=False)
 class AnswerForm(Generic[T]):
-    """The form of a typed answer: what the model is told, and what its text is made into.
+    """The form of a typed answer: the instructions to the model, and what its text is made into.
 
     `AnswerForm.of(Forecast)` makes one of a type, `AnswerForm.of_schema({...})` of a JSON Schema; by hand, *read* takes
     decoded JSON that fits *schema* and raises `InvalidData` or ValueError for what it will not have.
@@ -55,7 +55,7 @@ class AnswerForm(Generic[T]):
         Unknown keys are refused. Validators of the class are run, and what they raise goes back to the model.
 
         Raises:
-          TypeError: *kind* has no JSON Schema, or is a class whose fields JSON cannot fill (a converter, `init=False`).
+          TypeError: *kind* has no JSON Schema, or a class with fields that JSON cannot set (a converter, `init=False`).
         """
         refuse_what_json_cannot_fill(kind)
         wanted = type_schema(kind)
@@ -73,7 +73,7 @@ class AnswerForm(Generic[T]):
         return AnswerForm(schema, read=lambda raw: raw)
 
     async def read_answer(self, response: ChatResponse) -> T:
-        """What *response* says, as a value of this form. What is long is checked in a thread.
+        """The text of *response* as a value of this form. What is long is checked in a thread.
 
         Raises:
           InvalidAnswer: it does not fit; with the first few problems, each with its place.
@@ -125,7 +125,7 @@ class AnswerForm(Generic[T]):
 
 
 def correction(error: InvalidAnswer) -> str:
-    """What a model is told whose answer did not fit."""
+    """The message to a model after an answer that did not fit."""
     places = "\n".join(f"- {problem}" for problem in error.problems)
     return f"That answer does not have the form that was asked for:\n{places}\nAnswer again, with nothing but JSON."
 

@@ -24,7 +24,7 @@ _WRAPPED = "answer"
 
 @attrs.frozen
 class TypeSchema:
-    """A type, as a model is told of it and as its values are read."""
+    """A type: its schema for the model, and how its values are read."""
 
     #: JSON Schema of an object
     schema: JsonObject
@@ -43,7 +43,7 @@ def type_schema(kind: Any) -> TypeSchema:
     try:
         return _by_msgspec(kind)
     except TypeError:
-        # A list of pydantic's models, for instance. What pydantic cannot do either is told in msgspec's words.
+        # A list of pydantic's models, for instance. What pydantic cannot do either is reported in msgspec's words.
         if "pydantic" in sys.modules:
             with suppress(Exception):
                 return _by_pydantic(kind)
@@ -81,7 +81,7 @@ def _by_msgspec(kind: Any) -> TypeSchema:
     return _as_object(root, shared, convert)
 
 
-# --- pydantic, known by its shape: whoever does not use it need not have it ------------------------------
+# --- pydantic, known by its attributes: it need not be installed ------------------------------
 
 
 def _by_pydantic(kind: Any) -> TypeSchema:
@@ -165,7 +165,7 @@ def _closed(schema: JsonObject) -> Any:
 
 
 def without_slow_rules(schema: JsonObject) -> Any:
-    """*schema* without the rules whose check can take more than its share: of the model's words, not of our own."""
+    """*schema* without the rules with checks that can take too long: of the model's words, not of our own."""
 
     def drop(one: dict[str, Any]) -> None:
         for rule in ("pattern", "patternProperties", "uniqueItems", "format"):

@@ -60,7 +60,7 @@ class BusTurn:
             call = call.showing(_Pieces(context).show)
         reply = await self.turns.answer(question, call)
         return OutboundMessage(
-            channel=message.channel, chat_id=message.chat_id, content=reply.text, metadata=_told(reply)
+            channel=message.channel, chat_id=message.chat_id, content=reply.text, metadata=_metadata(reply)
         )
 
     async def _content(self, message: InboundMessage, context: TurnContext) -> Message:
@@ -96,14 +96,14 @@ class _Pieces:
             await self._context.show("reset")
 
 
-def _told(reply: Reply) -> Mapping[str, Any]:
+def _metadata(reply: Reply) -> Mapping[str, Any]:
     """What a channel may want to know of a reply."""
-    told: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "provider": reply.provider,
         "model": reply.model,
         "latency_ms": reply.latency.total * 1000,
         "finish_reason": reply.finish_reason,
     }
     if reply.cost is not None:
-        told["cost_usd"] = str(reply.cost)
-    return told
+        metadata["cost_usd"] = str(reply.cost)
+    return metadata

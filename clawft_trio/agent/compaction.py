@@ -144,7 +144,7 @@ class CompactionPolicy:
     start: float = _share(0.75)
     #: share of the window that is left in use
     goal: float = _share(0.5)
-    #: newest turns whose tool results stay whole
+    #: newest turns with tool results that stay whole
     kept_results: int = attrs.field(default=2, validator=ge(0))
     #: share of the window that one tool result may have; a longer one is cut, and can be read by a tool
     longest_result: float = _share(0.25)

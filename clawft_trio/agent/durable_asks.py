@@ -13,7 +13,7 @@ from clawft_trio.agent.serialization import reply_from_json, reply_to_json
 from clawft_trio.agent.turn_types import Reply, TurnRequest
 from clawft_trio.errors import StoreError
 from clawft_trio.store import Connection, Migration, Work
-from clawft_trio.store.leases import Lease, acquire, expire_ended
+from clawft_trio.store.leases import Lease, expire_ended
 from clawft_trio.store.ownership import RELEASED, Ownership, session_name
 
 ASK_MIGRATIONS = (
@@ -101,16 +101,15 @@ class DurableAsks:
 
     async def _take(self, question: TurnRequest, name: str) -> Reply | Lease | None:
         """The stored reply, or else the lease of the session, if no other turn has it."""
-        owner, length = self._ownership.owner, self._ownership.length
 
         def look(connection: Connection) -> bytes | Lease | None:
             found = connection.execute("SELECT reply FROM asks WHERE turn = ?", (question.turn_id,)).fetchone()
             if found is not None:
                 data: bytes = found[0]
                 return data
-            lease = acquire(connection, name, owner, length)
+            lease = self._ownership.acquire_in(connection, name)
             if lease is None and expire_ended(connection):
-                lease = acquire(connection, name, owner, length)
+                lease = self._ownership.acquire_in(connection, name)
             return lease
 
         found = await self._ownership.store.transact(look, concurrent=True, durability="process")

@@ -1,4 +1,4 @@
-"""The reply to a message that could not be answered: what happened, in words for the one who asked."""
+"""The reply to a message that could not be answered: what happened, in words for the sender."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _WORDS: tuple[tuple[type[BaseException], str], ...] = (
     (PermissionDenied, "You do not have the permission for that."),
     (ContextLengthExceeded, "This conversation has become too long for the model. Please start a new one."),
     (ContentFiltered, "The model's provider refuses to answer that."),
-    (NotConfigured, "I am not set up completely, so I cannot answer. Please tell whoever runs me."),
-    (AuthFailed, "The model's provider does not accept my key. Please tell whoever runs me."),
-    (QuotaExhausted, "The account at the model's provider is used up. Please tell whoever runs me."),
+    (NotConfigured, "I am not set up completely, so I cannot answer. Please ask the operator to check it."),
+    (AuthFailed, "The model's provider does not accept my key. Please ask the operator to check it."),
+    (QuotaExhausted, "The account at the model's provider is used up. Please ask the operator to check it."),
     (InvalidAnswer, "The model did not manage to answer in the form that was asked for."),
     (ProviderError, "No model could answer just now. Please try again."),
     (TurnTimeout, "This took too long, and I gave up. Please try again, perhaps with a smaller question."),
@@ -51,7 +51,7 @@ def failure_reply(message: InboundMessage, error: BaseException) -> OutboundMess
     """The final reply to *message* when its turn ended with *error*.
 
     `metadata["error"]` is the class's name, `metadata["retry_after"]` the seconds until trying again makes sense,
-    where somebody said.
+    where that is known.
     """
     cause = decisive_error(error)
     metadata: dict[str, Any] = {"error": type(cause).__name__}
@@ -90,7 +90,7 @@ def _amount(amount: object, unit: str) -> str:
 
 
 def decisive_error(error: BaseException) -> BaseException:
-    """Of several errors at once, the one that says most to the one who asked."""
+    """Of several errors at once, the one that is most useful to the sender."""
     found = leaves(error)
     return next((exc for kind, _ in _WORDS for exc in found if isinstance(exc, kind)), found[0])
 

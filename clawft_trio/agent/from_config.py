@@ -90,7 +90,7 @@ def _rules(config: Config, name: str, own: ProviderConfig) -> dict[str, Mapping[
 
 
 def _quirks(config: Config, name: str, known: Quirks, own: ProviderConfig) -> dict[str, Any]:
-    """The options of a provider that say where it and its models differ from others; none where nothing is said."""
+    """The options of a provider that differ from the defaults; none where the config has none."""
     with _at(f"$.providers[{name!r}].quirks"):
         general = known.over(own.quirks)
     models: dict[str, Quirks] = {}
@@ -187,7 +187,7 @@ def _server(name: str, own: McpServerConfig) -> Server:
     assert own.url is not None
     if any(key.lower() == "authorization" for key in headers):
         return HttpServer(own.url, headers=headers)
-    # Nobody is at hand to log in; `clawft-trio mcp list URL` has kept the tokens.
+    # There is no user to log in; `clawft-trio mcp list URL` has kept the tokens.
     return HttpServer(own.url, headers=headers, auth=OAuth(store=FileTokenStore(default_token_file())))
 
 

@@ -5,7 +5,7 @@
 | a message comes  |                     | `accepted`       | its publisher has not returned: it comes again   |
 | a model answers  |                     | `answered`       | the round is asked again                         |
 | a tool is called | `started`           | `ended`          | idempotent: called again; else `OutcomeUnknown`  |
-| the reply is out | `replied`           | shelf: delivered | the reply is sent again, with the same `reply_to`|
+| the reply is out | `replied`           | delivered        | the reply is sent again, with the same `reply_to`|
 
 `replied` ends the turn and keeps the reply in one transaction: there is a reply if and only if the turn is over.
 """
@@ -43,7 +43,7 @@ from clawft_trio.chat import ChatResponse, ToolCall
 from clawft_trio.errors import OutcomeUnknown
 from clawft_trio.messages import InboundMessage, OutboundMessage, joined_key
 from clawft_trio.store import Connection, Durability, Store, Work
-from clawft_trio.store.leases import Lease, acquire, expire_ended, release
+from clawft_trio.store.leases import Lease, expire_ended, release
 from clawft_trio.store.ownership import Ownership, session_name
 from clawft_trio.tools import Tool, ToolResult
 from clawft_trio.tools.result import error_text
@@ -297,11 +297,16 @@ class Journal:
 
         Cancellation: `Cancelled` means that none was taken.
         """
+        assert self.ownership is not None
+        held = self.ownership.held
 
         def take(connection: Connection) -> list[tuple[str, Lease, tuple[bytes, int]]]:
             expire_ended(connection)
-            taken = []
-            for session in free_sessions(connection, limit):
+            taken: list[tuple[str, Lease, tuple[bytes, int]]] = []
+            # Those of this process with a late renewal are among them, and are left out.
+            for session in free_sessions(connection, limit + held):
+                if len(taken) == limit:
+                    break
                 found = self._claim_in(connection, session)
                 if found is not None:
                     taken.append((session, *found))
@@ -331,7 +336,7 @@ class Journal:
 
     def _claim_in(self, connection: Connection, session: str) -> tuple[Lease, tuple[bytes, int]] | None:
         assert self.ownership is not None
-        lease = acquire(connection, session_name(session), self.ownership.owner, self.ownership.length)
+        lease = self.ownership.acquire_in(connection, session_name(session))
         if lease is None:
             return None
         first = begin_next(connection, session)
@@ -363,7 +368,7 @@ class Journal:
     # --- the steps of a turn -----------------------------------------------------------------------------
 
     async def answers(self, turn_id: str) -> Sequence[ChatResponse]:
-        """The models' answers that were bought before, by round.
+        """The models' answers of an earlier run, by round.
 
         Raises:
           StoreError: the store cannot be used.

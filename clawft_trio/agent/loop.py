@@ -22,7 +22,17 @@ from clawft_trio.agent.turn_context import LoopPolicy, LoopStatistics, Turn, Tur
 from clawft_trio.agent.turn_limiter import TurnLimiter, TurnSlot
 from clawft_trio.bus import MessageBus
 from clawft_trio.chat import unobserved
-from clawft_trio.errors import BusClosed, LeaseLost, StoreError, TurnCancelled, TurnInterrupted, TurnTimeout
+from clawft_trio.errors import (
+    BusClosed,
+    LeaseLost,
+    StoreClosed,
+    StoreCorrupt,
+    StoreError,
+    StoreReadOnly,
+    TurnCancelled,
+    TurnInterrupted,
+    TurnTimeout,
+)
 from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.observe import MessageDropped, Noted, Observer, Undeliverable, fan_out
@@ -75,13 +85,13 @@ class _InboundJournal:
 
 
 class AgentLoop:
-    """Serves the sessions of a bus. `serve` runs it; everything else is for those who look on.
+    """Serves the sessions of a bus. `serve` runs it; everything else is for observers.
 
     Args:
       bus: where messages come from and replies go to. Its inbound queue is served by session from now on.
       turn: answers one message.
       policy: how much at once, and how long at most.
-      journal: lets turns outlive the process; the shelf of *bus* must then be in the same store.
+      journal: lets turns outlive the process; the undelivered replies of *bus* must then be in the same store.
       observer: gets events.
     """
 
@@ -120,7 +130,7 @@ class AgentLoop:
                 lost=self._lose,
             )
         self._running: dict[str, _Running] = {}
-        #: taken out of the queue to be told that they were cancelled
+        #: taken out of the queue, to get a reply that they were cancelled
         self._refused: list[tuple[InboundMessage, str]] = []
         #: where workers are started, while there may be new ones
         self._nursery: trio.Nursery | None = None
@@ -203,7 +213,7 @@ class AgentLoop:
         Args:
           grace: seconds; None is the policy's.
 
-        Cancellation: what is running is cancelled at once, and told so.
+        Cancellation: running turns are cancelled at once, and get a reply.
         """
         self._bus.close_inbound()
         if not self._serving:
@@ -218,7 +228,7 @@ class AgentLoop:
                 if self._shared is not None:
                     self._shared.stopping = True
                 self.cancel_all(self._stopping)
-        # What is cancelled says goodbye in a bounded time.
+        # What is cancelled gets its reply in a bounded time.
         await self._ended.wait()
 
     async def _dispatch(self, nursery: trio.Nursery) -> None:
@@ -330,7 +340,7 @@ class AgentLoop:
             return False
         except trio.Cancelled:
             with trio.move_on_after(self.policy.final_reply_grace, shield=True):
-                await self._farewell(message, "the loop was cancelled")
+                await self._reply_cancelled(message, "the loop was cancelled")
             raise
         if not new:
             self._note_duplicate(message)
@@ -348,7 +358,7 @@ class AgentLoop:
                 # Cancelled from outside, or the program is ending.
                 if not self.policy.hand_over:
                     with trio.move_on_after(self.policy.final_reply_grace, shield=True):
-                        await self._farewell(message, running.stopped or "the loop was cancelled")
+                        await self._reply_cancelled(message, running.stopped or "the loop was cancelled")
                 raise
             finally:
                 context.end()
@@ -373,11 +383,12 @@ class AgentLoop:
     async def _outcome(self, running: _Running, context: TurnContext) -> tuple[OutboundMessage, TurnEnding]:
         message, limit = running.message, self.policy.turn
         try:
-            with running.scope, trio.move_on_after(math.inf if limit is None else limit) as patience:
+            with running.scope, trio.move_on_after(math.inf if limit is None else limit) as limited:
                 reply = await self._turn(message, context)
                 return outbound(message, "final", reply.content, reply.metadata, reply.media), "answered"
-        except Exception as exc:  # noqa: BLE001 - whatever a turn raises, its message gets a reply
+        except Exception as exc:  # noqa: BLE001 - a turn may raise anything, and its message gets a reply
             self._note_failure(context, exc)
+            running.lost = running.lost or self._is_resumable(exc)
             return failure_reply(message, exc), "failed"  # noqa: ASYNC910 - the turn was awaited
         except BaseExceptionGroup as group:
             # Cancelled from outside, and something broke on the way out: that is the turn's own affair.
@@ -385,9 +396,18 @@ class AgentLoop:
             if broken is not None:
                 self._note_failure(context, broken)
             raise rest or group from None
-        if patience.cancelled_caught:
+        if limited.cancelled_caught:
             return failure_reply(message, TurnTimeout(f"not answered within {limit} s")), "failed"
         return failure_reply(message, TurnCancelled(running.stopped or "stopped")), "cancelled"
+
+    def _is_resumable(self, error: Exception) -> bool:
+        """Whether the turn is left to its next run, which its steps in the journal make short.
+
+        A server that is away, or that crashed during a commit, is no reason to answer with an error; the number of
+        runs is bounded by `LoopPolicy.max_resumes`.
+        """
+        refused = isinstance(error, StoreCorrupt | StoreReadOnly | StoreClosed)
+        return self._shared is not None and self._shared.on_server and isinstance(error, StoreError) and not refused
 
     def _note_failure(self, context: TurnContext, error: BaseException) -> None:
         self._observer(Noted(room="agent", what="turn failed", details={"error": error}, turn_id=context.turn_id))
@@ -434,7 +454,7 @@ class AgentLoop:
         self._observer(Undeliverable(message=reply, error=error))
 
     async def _keep(self, message: InboundMessage, reply: OutboundMessage) -> bool:
-        """End the turn in the journal; whether *reply* is on the shelf now."""
+        """End the turn in the journal; whether *reply* is stored now."""
         if self._journal is None:
             await trio.lowlevel.checkpoint()
             return False
@@ -451,22 +471,22 @@ class AgentLoop:
             return False  # noqa: ASYNC910 - the journal was awaited
         return True
 
-    async def _farewell(self, message: InboundMessage, reason: str) -> None:
-        """Tell *message* that it was cancelled."""
+    async def _reply_cancelled(self, message: InboundMessage, reason: str) -> None:
+        """Reply to *message* that it was cancelled."""
         await self._hand_over(message, failure_reply(message, TurnCancelled(reason)))
         self._counts["cancelled"] += 1
 
     # --- cancelling --------------------------------------------------------------------------------------
 
     def cancel_turn(self, turn_id: str, reason: str = "stopped by the user") -> bool:
-        """Stop one turn (`turn_id_of(message)`). It gets a reply that says so; whether it was running."""
+        """Stop one turn (`turn_id_of(message)`). It gets a reply with the reason; whether it was running."""
         running = self._running.get(turn_id)
         if running is not None:
             running.stop(reason)
         return running is not None
 
     def cancel_session(self, session_key: str, reason: str = "stopped by the user") -> int:
-        """Stop what runs in a session and what waits in it. Each gets a reply that says so; how many it was."""
+        """Stop what runs in a session and what waits in it. Each gets a reply with the reason; how many it was."""
         stopped = [running for running in self._running.values() if running.message.session_key == session_key]
         for running in stopped:
             running.stop(reason)
@@ -475,7 +495,7 @@ class AgentLoop:
         return len(stopped) + len(waiting)
 
     def cancel_all(self, reason: str = "stopped by the operator") -> int:
-        """Stop everything that runs and everything that waits. Each gets a reply that says so; how many it was."""
+        """Stop everything that runs and everything that waits. Each gets a reply with the reason; how many it was."""
         stopped = tuple(self._running.values())
         for running in stopped:
             running.stop(reason)
@@ -495,7 +515,7 @@ class AgentLoop:
         while self._refused:
             message, reason = self._refused.pop(0)
             with trio.move_on_after(self.policy.final_reply_grace, shield=True):
-                await self._farewell(message, reason)
+                await self._reply_cancelled(message, reason)
 
 
 async def serve_sessions(
@@ -514,7 +534,7 @@ async def serve_sessions(
     Raises:
       StoreError: the journal cannot be read.
 
-    Cancellation: running turns are cancelled; they, and the messages that wait, are told so.
+    Cancellation: running turns are cancelled; they, and the messages that wait, get a reply.
     """
     loop = AgentLoop(bus, turn, policy=policy, journal=journal, observer=observer)
     await loop._serve(lambda: task_status.started(loop))

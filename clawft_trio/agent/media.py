@@ -2,7 +2,7 @@
 
 A `data:` URL holds its content. A path is read within the workspace and nowhere else. A web address goes to the model
 as an address, after the address policy was asked; nothing is fetched here. What cannot be attached is replaced by a
-line of text that says why, so that nothing is left out without a trace.
+line of text with the reason, so that nothing is left out without a trace.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ async def media_parts(
     Args:
       media: as `InboundMessage.media` has it; the first `MOST` are attached.
       workspace: where paths are read; None: nowhere.
-      policy: says which web addresses may be passed on.
+      policy: decides which web addresses may be passed on.
       observer: gets a `Noted` for each attachment that is left out.
       turn_id: of the turn that they belong to.
 

@@ -139,7 +139,7 @@ async def open_agent(
         ) as known,
         open_tracker(settings, kept, asked, providers or {}, owed=owed_file(kept)) as tracker,
         open_targets(known.at, wrap=partial(plan.around, tracker)) as targets,
-        # Before anything is started: a missing key is told at once, and not at three in the morning.
+        # Before anything is started: a missing key is an error at once, and not with the first request.
         plan.reaching(targets, asked),
         open_toolset(
             {**mcp_servers(settings), **(mcp or {})},
@@ -229,7 +229,7 @@ async def _serving(loop: AgentLoop, bus: MessageBus, channels: Iterable[Channel]
                 with cleanup_scope(loop.policy.grace + loop.policy.final_reply_grace):
                     await loop.shutdown()  # noqa: ASYNC102 - `cleanup_scope` is shielded and bounded
                 bus.close()
-                # Carriers end when they have carried everything; what they cannot in time goes to the shelf.
+                # Carriers end when they have carried everything; the rest is stored.
                 carriers.cancel_scope.deadline = trio.current_time() + loop.policy.final_reply_grace
         nursery.cancel_scope.cancel(reason="agent closed")
 
@@ -288,7 +288,7 @@ class _Plan:
         return attrs.evolve(routed, admission=TurnAdmission())
 
     def context(self, registry: ToolRegistry, builtins: BuiltinPolicy) -> ContextBuilder | None:
-        """The workspace's word on who the agent is, and the tools that come with it."""
+        """The system prompt from the workspace, and the tools that come with it."""
         if self.workspace is None:
             return None
         cache = FileCache()

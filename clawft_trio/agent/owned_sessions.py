@@ -24,8 +24,8 @@ _CLAIMED_AT_ONCE = 16
 class OwnedSessions:
     """Serves sessions of the journal while this process holds their leases.
 
-    The store has the messages and their order. The queue of the bus says which sessions of this process wait for a
-    slot; sessions whose messages other processes have accepted are claimed when there are free slots.
+    The store has the messages and their order. The queue of the bus has the sessions of this process that wait for a
+    slot; sessions with messages that other processes have accepted are claimed when there are free slots.
 
     Args:
       journal: where messages come from and replies go.
@@ -65,7 +65,7 @@ class OwnedSessions:
         self._answer = answer
         #: turns of messages that are in the queue, or about to be
         self._queued: set[str] = set()
-        #: sessions that were claimed, and whose turn has not begun
+        #: claimed sessions in which no turn has begun
         self._claimed: dict[str, Claimed] = {}
         #: by turn: the next message of its session, begun in the transaction that ended the turn
         self._following: dict[str, Unfinished] = {}
@@ -77,6 +77,11 @@ class OwnedSessions:
         self._wake = trio.Event()
         prefix = session_name("")
         ownership.on_lost(lambda name: lost(name.removeprefix(prefix)) if name.startswith(prefix) else None)
+
+    @property
+    def on_server(self) -> bool:
+        """Whether the store is a database server, which can be away for a while."""
+        return self._ownership.store.engine == "postgresql"
 
     # --- messages ----------------------------------------------------------------------------------------
 
@@ -226,7 +231,7 @@ class OwnedSessions:
         return following
 
     async def _release(self, claimed: Claimed) -> None:
-        """Give back a session whose turn could not be ended in the store: another run answers its message."""
+        """Give back a session after a turn that could not be ended in the store: another run answers its message."""
         try:
             await self._ownership.release(claimed.lease.name)
         except StoreError as exc:

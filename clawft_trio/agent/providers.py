@@ -120,7 +120,7 @@ async def open_providers(
     Args:
       given: providers by the name before the slash; they are used as they are and not closed.
       make: makes any other by its name.
-      options: by `provider/model`, how a target is asked in place of what *general* says.
+      options: by `provider/model`, how a target is asked in place of *general*.
       general: what requests have that say nothing of their own.
 
     Cancellation: what was made is closed, within its grace.

@@ -107,7 +107,7 @@ def tool_result_from_json(data: bytes) -> ToolResult:
 
 
 def inbound_to_json(message: InboundMessage) -> bytes:
-    """A message from somebody."""
+    """A message from a channel."""
     return encode_json(message)
 
 

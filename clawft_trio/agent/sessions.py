@@ -114,7 +114,7 @@ class Sessions:
         """Add *messages* to *session*, all or none.
 
         Args:
-          turn_id: what an earlier run of this turn has added is replaced, so that a resumed turn is not told twice.
+          turn_id: what an earlier run of this turn has added is replaced, so that a resumed turn is there once.
 
         Raises:
           StoreError: the store cannot be used.

@@ -37,7 +37,7 @@ from clawft_trio.tools import NestedTurn, Tool, ToolContext, ToolMetadata, ToolR
 _POSITIVE: Any = optional(gt(0))
 
 _TURNS_COUNTED = 1024
-"""Turns whose calls of a sub-agent are counted at the same time."""
+"""Turns with calls of a sub-agent that are counted at the same time."""
 
 _TASK = {
     "type": "object",
@@ -159,7 +159,7 @@ class AgentTool(Tool):
     delegate: Delegate = attrs.field(repr=False, eq=False, hash=False)
 
     def charged_to(self, tracker: CostTracker) -> AgentTool:
-        """The same tool for an agent whose costs *tracker* keeps."""
+        """The same tool for an agent with its costs in *tracker*."""
         return agent_tool(self.name, self.description, attrs.evolve(self.delegate, account=tracker))
 
 
@@ -264,7 +264,7 @@ class SubAgents:
     """Makes tools of the sub-agents of one agent.
 
     Args:
-      models: gives who answers, by the models in their order of preference.
+      models: gives the models that answer, by the models in their order of preference.
       registry: the agent's tools, of which a sub-agent may name some.
       tracker: the agent's.
       workspace: the agent's.

@@ -1,4 +1,4 @@
-"""What the agent loop is told and tells: its policy, its books, and what it gives each turn."""
+"""Types of the agent loop: its policy, its statistics, and the context of each turn."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class LoopPolicy:
 
     #: turns that run at the same time
     max_concurrent_turns: int = attrs.field(default=64, validator=attrs.validators.ge(1))
-    #: messages that wait in one session; with more, its publishers wait, and nobody else's
+    #: messages that wait in one session; with more, its publishers wait, and no others
     session_buffer_size: int = attrs.field(default=64, validator=attrs.validators.ge(1))
     #: seconds that one turn may take; None is no limit
     turn: float | None = attrs.field(default=600.0, validator=_unlimited_or_positive)
@@ -57,9 +57,9 @@ class LoopStatistics:
     waiting: int
     #: messages with a reply from their turn
     answered: int
-    #: messages whose reply says that it failed
+    #: messages that were answered with a failure
     failed: int
-    #: messages whose reply says that it was stopped
+    #: messages that were stopped
     cancelled: int
     #: messages that were recognized as having come before; they get no second reply
     duplicates: int
@@ -110,7 +110,7 @@ class TurnContext:
 
 
 Turn: TypeAlias = Callable[[InboundMessage, TurnContext], Awaitable[OutboundMessage]]
-"""Answers one message. What it raises becomes a reply that says so; `kind` and addresses of what it returns are set."""
+"""Answers one message. What it raises becomes an error reply; `kind` and addresses of what it returns are set."""
 
 TurnEnding: TypeAlias = Literal["answered", "failed", "cancelled"]
 

@@ -64,7 +64,9 @@ class TurnPolicy:
     prompt_cache: Literal["off", "5m", "1h"] = attrs.field(default="5m", validator=in_(("off", "5m", "1h")))
     #: seconds for the whole turn; None leaves it to the caller
     total: float | None = attrs.field(default=600.0, validator=_POSITIVE)
+    #: limit on the output tokens of each answer; None: the model's own
     max_tokens: int | None = attrs.field(default=None, validator=optional(ge(1)))
+    #: None: the model's own
     temperature: float | None = attrs.field(default=None, validator=optional(ge(0)))
     #: `none`, `minimal`, `low`, `medium`, `high`, `xhigh`, `max`: the nearest one that the model takes is sent
     reasoning_effort: str | None = None
@@ -72,13 +74,14 @@ class TurnPolicy:
     thinking_budget: int | None = attrs.field(default=None, validator=optional(ge(0)))
     #: how long answers are: `low`, `medium`, `high`
     verbosity: str | None = None
+    #: for models that take one
     seed: int | None = None
     #: put into each request body as it is, over everything else
     extra: JsonObject = attrs.field(factory=dict)
 
     @property
     def options(self) -> ModelOptions:
-        """How models are asked, unless a target or a question says otherwise."""
+        """How models are asked, unless a target or a question overrides it."""
         return ModelOptions(
             reasoning_effort=self.reasoning_effort,
             thinking_budget=self.thinking_budget,
@@ -99,7 +102,7 @@ class TurnRequest:
     #: the conversation it belongs to
     session: str
     turn_id: str = attrs.field(factory=new_id)
-    #: `provider/model`, for those whose permissions let them choose
+    #: `provider/model`, for senders with the permission to choose
     model: str = ""
     #: what the answer has to be; None: any text
     form: AnswerForm[Any] | None = None
@@ -111,15 +114,19 @@ class TurnRequest:
 class Reply:
     """The answer to a question, and what it took."""
 
+    #: the text of the final answer
     text: str
+    #: `stop`, `length`, `content_filter`, `aborted`, …
     finish_reason: str
-    #: who gave the final answer
+    #: the provider of the final answer
     provider: str
+    #: the model that gave it
     model: str
     #: tokens of all rounds and of the turns below; None when no provider reported any
     usage: Usage | None
     #: US dollars for all rounds and for the turns below; None when a part of it has no price
     cost: Decimal | None
+    #: of the whole turn
     latency: Latency
     #: every attempt of every round
     attempts: tuple[AttemptRecord, ...]
@@ -127,7 +134,9 @@ class Reply:
     tools: tuple[ToolResult, ...]
     #: the model's answer in each round
     rounds: tuple[ChatResponse, ...]
+    #: the conversation that it belongs to
     session: str
+    #: the id of the turn, in events, journal and ledger
     turn_id: str
     #: why that provider and model
     decision: RoutingDecision | None = None
@@ -195,7 +204,7 @@ class Models(Protocol):
     """Who routes and answers: a `Pipeline` or a `PipelineRegistry`."""
 
     async def route(self, request: ChatRequest, call: Call | None = None) -> RoutingDecision:
-        """Decide who may answer a turn.
+        """Decide which models may answer a turn.
 
         Cancellation: the turn stays counted.
         """
@@ -217,7 +226,7 @@ class TurnJournal(Protocol):
     """What has to survive a crash, and what did."""
 
     async def answers(self, turn_id: str) -> Sequence[ChatResponse]:
-        """The answers that were bought before, by round.
+        """The answers of an earlier run, by round.
 
         Cancellation: nothing is changed.
         """

@@ -99,7 +99,7 @@ def _worker(owner: str, held: Sequence[tuple[str, float]]) -> WorkerSummary:
 async def requeue(store: Store, turn_id: str) -> bool:
     """Have a message that was given up answered after all; False when there is none of that turn.
 
-    The reply that said so is taken back, if it has not been delivered.
+    The reply about giving it up is taken back, if it has not been delivered.
 
     Raises:
       StoreError: the store cannot be written.

@@ -1,11 +1,11 @@
 """A bounded queue, and what happens when it is full.
 
-| policy        | who waits       | what is lost                 | counter    |
+| policy        | what waits      | what is lost                 | counter    |
 |---------------|-----------------|------------------------------|------------|
 | `block`       | the publisher   | nothing                      | `waiting`  |
-| `drop_oldest` | nobody          | the oldest that may be lost  | `dropped`  |
-| `drop_newest` | nobody          | the one that comes           | `dropped`  |
-| `reject`      | nobody          | nothing: `BusFull` is raised | `rejected` |
+| `drop_oldest` | nothing         | the oldest that may be lost  | `dropped`  |
+| `drop_newest` | nothing         | the one that comes           | `dropped`  |
+| `reject`      | nothing         | nothing: `BusFull` is raised | `rejected` |
 
 What is *precious* (a final reply) is never lost by policy: under every policy its publisher waits.
 
@@ -76,10 +76,10 @@ class BoundedQueue(Generic[T]):
       name: what events and statistics call it.
       capacity: messages that it holds.
       overflow: what happens when it is full.
-      max_bytes: limit on the sum of what *weigh* says; None is none.
+      max_bytes: limit on the sum of the weights; None is none.
       weigh: the size of one message.
       precious: which messages no policy may drop.
-      warn_at: share of the capacity from which on a `BusPressure` event is told, once until it is half empty again.
+      warn_at: share of the capacity from which on a `BusPressure` event is sent, once until it is half empty again.
       observer: gets the events.
     """
 
@@ -154,7 +154,7 @@ class BoundedQueue(Generic[T]):
         self._known_readers: weakref.WeakSet[Reader[T]] = weakref.WeakSet()
         self._drained = trio.lowlevel.ParkingLot()
         # The short way: while nothing is special, a message is one append and one popleft. A queue that is asked for
-        # 80 % of a bare channel's speed cannot look at all its rules for every message; `_retune` says when it must.
+        # 80 % of a bare channel's speed cannot look at all its rules for every message; `_retune` decides when it must.
         self._put_line: deque[T] = deque()
         self._get_line: deque[T] = deque()
         self._put_below = 0
@@ -166,7 +166,7 @@ class BoundedQueue(Generic[T]):
     def _retune(self, *, rising: bool = False) -> None:
         """Say how far the short way is open. Called whenever anything but the depth has changed.
 
-        While the depth is rising to a new high-water mark, the next one who takes has to note it.
+        While the depth is rising to a new high-water mark, the next consumer has to note it.
         """
         self._note_depth()
         entries, delivered = self._entries, self._delivered
@@ -179,7 +179,7 @@ class BoundedQueue(Generic[T]):
             self._put_line = self._get_line = entries.line
             depth = len(entries)
             self._yield_at = depth + _BATCH
-            # At the warning level there is something to tell, and when the queue is half empty again.
+            # At the warning level there is an event to send, and when the queue is half empty again.
             warn_at = self._capacity if self._warned else self._warn_level - 1
             self._put_below = min(warn_at, self._yield_at, warn_at if rising else self._high_water)
             calm = depth - self._warn_level // 2 if self._warned else _BATCH
@@ -202,8 +202,15 @@ class BoundedQueue(Generic[T]):
 
     # --- putting in ------------------------------------------------------------------------------------
 
+    def put_fast(self, item: T) -> bool:
+        """Publish *item* if no rule of the queue needs a look: one append. Otherwise do nothing and return False."""
+        if len(self._put_line) < self._put_below:
+            self._put_line.append(item)
+            return True
+        return False
+
     async def put(self, item: T) -> bool:
-        """Publish *item*, waiting for room if the policy says so.
+        """Publish *item*, waiting for room if the policy is to block.
 
         Returns:
           Whether it is in the queue; False means that the policy dropped it.
@@ -215,8 +222,7 @@ class BoundedQueue(Generic[T]):
 
         Cancellation: `Cancelled` means that it was not published.
         """
-        if len(self._put_line) < self._put_below:
-            self._put_line.append(item)
+        if self.put_fast(item):
             return True  # noqa: ASYNC910 - a checkpoint per batch, not per message
         await self._yield_once_per_batch()
         try:
@@ -337,12 +343,12 @@ class BoundedQueue(Generic[T]):
             del blocked[task]
             if not blocked:
                 del self._blocked[line]
-        # Who left may have been the one that the others' turn depended on.
+        # The order of the others may have depended on the task that left.
         self._admit(line)
         self._retune()
 
     def _admit(self, line: Hashable) -> None:
-        """Let in who waits, now that there is room, possibly in *line*."""
+        """Let waiting publishers in, now that there is room, possibly in *line*."""
         if line in self._blocked and not self._entries.is_line_full(line):
             blocked = self._blocked[line]
             task = next(iter(blocked))
@@ -375,7 +381,7 @@ class BoundedQueue(Generic[T]):
         """Take the next message, waiting for one.
 
         Args:
-          reader: who takes; it is known as a consumer from now on.
+          reader: the consumer; it is known as a consumer from now on.
           hold: after `serve_by_line`: serve nothing more of its line until `release`.
 
         Raises:
@@ -398,7 +404,7 @@ class BoundedQueue(Generic[T]):
 
         Cancellation: safe.
         """
-        # Whoever puts something in now has to wake this task.
+        # A publisher that puts something in now has to wake this task.
         self._put_below = 0
         try:
             await self._readers.park()
@@ -409,7 +415,7 @@ class BoundedQueue(Generic[T]):
         """Whether something can be taken now."""
         return self._entries.ready()
 
-    async def wait_ready(self) -> None:  # noqa: ASYNC910 - whoever takes next yields there
+    async def wait_ready(self) -> None:  # noqa: ASYNC910 - the consumer that takes next yields there
         """Wait until something can be taken, and take nothing.
 
         Raises:
@@ -455,7 +461,7 @@ class BoundedQueue(Generic[T]):
             reader.task = trio.lowlevel.current_task()
             self._known_readers.add(reader)
 
-    # --- lines, the end, the books ---------------------------------------------------------------------
+    # --- lines, the end, the counters ------------------------------------------------------------------
 
     def serve_by_line(self, key: Callable[[T], Hashable], *, line_capacity: int) -> None:
         """Queue per line from now on: each with a limit of its own, served in turn."""
@@ -493,7 +499,7 @@ class BoundedQueue(Generic[T]):
         return iter(self._entries)
 
     def close(self) -> None:
-        """Take nothing more in. What is in it can still be taken out; who waits to put in gets `BusClosed`."""
+        """Take nothing more in. What is in it can still be taken out; publishers that wait get `BusClosed`."""
         if self.closed:
             return
         self.closed = True
@@ -537,7 +543,7 @@ class BoundedQueue(Generic[T]):
         self._readers.unpark()
 
     def statistics(self) -> QueueStatistics:
-        """The books, exactly as they are now."""
+        """The counters, exactly as they are now."""
         depth = len(self._entries)
         return QueueStatistics(
             name=self.name,
@@ -559,7 +565,7 @@ class Reader(Generic[T]):
 
     def __init__(self, queue: BoundedQueue[T]) -> None:
         self._queue = queue
-        #: who reads, once it has begun
+        #: the task that reads, once it has begun
         self.task: Task | None = None
 
     def __aiter__(self) -> Reader[T]:

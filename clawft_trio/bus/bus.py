@@ -1,4 +1,4 @@
-"""Messages in and messages out, through bounded queues: whoever is too fast waits, and memory has an end."""
+"""Messages in and messages out, through bounded queues: a publisher that is too fast waits, and memory is bounded."""
 
 from __future__ import annotations
 
@@ -54,17 +54,17 @@ class BusConfig:
 
 @attrs.frozen(kw_only=True)
 class BusStatistics:
-    """The books of every queue."""
+    """The counters of every queue."""
 
     inbound: QueueStatistics
     #: by channel
     outbound: Mapping[str, QueueStatistics]
-    #: final replies that wait on the shelf, by channel
+    #: stored final replies that wait for delivery, by channel
     undelivered: Mapping[str, int]
 
 
 class InboundJournal(Protocol):
-    """Writes inbound messages down before their publishers are told that they are in."""
+    """Writes inbound messages down before `publish_inbound` returns to their publishers."""
 
     async def received(self, message: InboundMessage) -> bool:
         """Write *message* down; False when it came before and is not to be taken in again.
@@ -84,7 +84,7 @@ class InboundJournal(Protocol):
 class MessageBus:
     """Carries messages between channel adapters and the agent loop.
 
-    Nothing runs in it: it is a set of queues. It needs no closing, but whoever iterates waits for `close()`; `open_bus`
+    Nothing runs in it: it is a set of queues. It needs no closing, but consumers wait for `close()`; `open_bus`
     calls it, and keeps what was not delivered.
 
     Args:
@@ -125,7 +125,7 @@ class MessageBus:
     # --- in ----------------------------------------------------------------------------------------------
 
     async def publish_inbound(self, message: InboundMessage) -> bool:
-        """Hand *message* over to whoever consumes, waiting for room if the policy says so.
+        """Hand *message* over to the consumers, waiting for room if the policy is to block.
 
         Yields to other tasks at least once per 512 messages.
 
@@ -141,9 +141,8 @@ class MessageBus:
         Cancellation: `Cancelled` means that it was not published.
         """
         inbound = self._inbound
-        # The first lines of `put`, because one more coroutine per message would cost a fifth of the speed.
-        if len(inbound._put_line) < inbound._put_below:
-            inbound._put_line.append(message)
+        # Before `put`, because one more coroutine per message would cost a fifth of the speed.
+        if inbound.put_fast(message):
             return True  # noqa: ASYNC910 - a checkpoint per batch, not per message
         if self._receipts is not None:
             return await self._publish_with_receipt(self._receipts, message)
@@ -206,11 +205,11 @@ class MessageBus:
     async def dispatch_outbound(self, message: OutboundMessage, *, kept: bool = False) -> bool:
         """Hand *message* over to its channel.
 
-        A final reply is never lost by policy: when there is no room within `delivery_wait`, it is kept on the shelf
-        until the channel's consumer has caught up, and an `Undeliverable` event says so.
+        A final reply is never lost by policy: when there is no room within `delivery_wait`, it is stored
+        until the channel's consumer has caught up, and an `Undeliverable` event is sent.
 
         Args:
-          kept: the reply is on the shelf already, put there in the transaction that ended its turn.
+          kept: the reply is stored already, in the transaction that ended its turn.
 
         Returns:
           Whether it is on its way; False means that it is no final reply and that the policy dropped it, or that its
@@ -238,7 +237,7 @@ class MessageBus:
             overflow=self.config.outbound_overflow_policy or self.config.overflow_policy,
             max_bytes=self.config.outbound_max_bytes,
             weigh=_size_of_delivery,
-            # A lost retraction would leave on the screen what the model never said.
+            # A lost retraction would leave text on the screen that is not part of the answer.
             precious=lambda delivery: delivery.message.kind != "partial",
             warn_at=self.config.warn_at,
             observer=self._observer,
@@ -264,7 +263,7 @@ class MessageBus:
     async def drain(self) -> None:
         """Take nothing more in, wait until consumers have taken every message, then every reply, and be closed.
 
-        The caller says how long: `trio.move_on_after`. An answer that is still being made when the last message was
+        The caller sets the bound: `trio.move_on_after`. An answer that is still being made when the last message was
         taken comes too late; the agent loop has a graceful end of its own.
 
         Cancellation: what was closed stays closed; what is left stays in it.
@@ -276,10 +275,10 @@ class MessageBus:
             await queue.wait_drained()
 
     async def load_undelivered(self) -> None:
-        """Learn what earlier processes have left on the shelf; it is delivered before anything new.
+        """Load the keys of the replies that earlier processes have stored; they are delivered before anything new.
 
         Raises:
-          StoreError: the shelf cannot be read.
+          StoreError: the stored replies cannot be read.
 
         Cancellation: safe; nothing is recalled.
         """
@@ -302,10 +301,10 @@ class MessageBus:
             yield
 
     async def store_rest(self) -> None:
-        """After `close`: keep the final replies that nobody has taken, and tell of the other messages that are left.
+        """After `close`: store the final replies that were not taken, and report the other messages as dropped.
 
         Raises:
-          StoreError: the shelf cannot be written.
+          StoreError: the reply cannot be stored.
 
         Cancellation: what was not kept yet is lost.
         """
@@ -315,7 +314,7 @@ class MessageBus:
         await trio.lowlevel.checkpoint_if_cancelled()
 
     def statistics(self) -> BusStatistics:
-        """The books, exactly as they are now."""
+        """The counters, exactly as they are now."""
         return BusStatistics(
             inbound=self._inbound.statistics(),
             outbound={channel: outbox.statistics() for channel, outbox in self._outboxes.items()},
@@ -342,7 +341,7 @@ async def open_bus(
       grace: seconds that keeping the rest may take.
 
     Raises:
-      StoreError: the shelf cannot be read.
+      StoreError: the stored replies cannot be read.
 
     Cancellation: the rest is kept all the same, within *grace*.
     """

@@ -81,7 +81,7 @@ async def serve_channel(
 ) -> None:
     """Carry messages between *channel* and *bus*, in order, until the bus is closed and empty.
 
-    A final reply whose `send` fails is kept and tried again; a piece of an answer whose `send` fails is dropped.
+    When `send` fails, a final reply is kept and tried again; a piece of an answer is dropped.
 
     Raises:
       Exception: what `channel.receive` raised.

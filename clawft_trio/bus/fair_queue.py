@@ -1,4 +1,4 @@
-"""How the messages of one queue stand: in one line, or in a line per conversation."""
+"""Queue orders: one FIFO, or one FIFO per session served round-robin."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Generic, TypeAlias, TypeVar
 T = TypeVar("T")
 
 QueueItem: TypeAlias = tuple[T, int]
-"""A message and its weight, taken when it came: its content may change, the books may not."""
+"""A message and its weight, taken when it came: its content may change, the counters may not."""
 
 
 class FifoQueue(Generic[T]):
-    """One line for everybody."""
+    """One FIFO for all messages."""
 
     def __init__(self, *, weighed: bool) -> None:
         self.line: deque[T] = deque()
-        #: beside `line`, and only when somebody weighs: an append and a popleft are then all that a message costs
+        #: beside `line`, and only when messages are weighed: an append and a popleft are then all that a message costs
         self._weights: deque[int] | None = deque() if weighed else None
 
     def __len__(self) -> int:
@@ -38,11 +38,11 @@ class FifoQueue(Generic[T]):
         return self.line.popleft(), 0 if self._weights is None else self._weights.popleft()
 
     def line_of(self, _item: T) -> Hashable:
-        """All stand in the same one."""
+        """All messages are in one FIFO."""
         return None
 
     def is_full_for(self, _item: T) -> bool:
-        """Never: the queue has a limit, the line has none of its own."""
+        """Never: only the whole queue has a limit."""
         return False
 
     def is_line_full(self, _line: Hashable) -> bool:
@@ -84,7 +84,7 @@ class FifoQueue(Generic[T]):
 
 
 class FairQueue(Generic[T]):
-    """A line per key, each with a limit; those that have something and are not held are served in turn."""
+    """A FIFO per key, each with a limit; those that are not empty and not held are served round-robin."""
 
     def __init__(self, key: Callable[[T], Hashable], line_capacity: int) -> None:
         self.line_of = key
@@ -116,7 +116,7 @@ class FairQueue(Generic[T]):
         waiting.append((self._came, entry))
 
     def pop(self, hold: bool = False) -> QueueItem[T]:
-        """Take the oldest of the line whose turn it is."""
+        """Take the oldest message of the FIFO that is next in turn."""
         line, _ = self._turns.popitem(last=False)
         _, entry = self._lines[line].popleft()
         self._length -= 1

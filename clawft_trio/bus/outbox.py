@@ -1,4 +1,4 @@
-"""What waits for one channel: a bounded queue, and behind it the shelf, in one order."""
+"""What waits for one channel: a bounded queue, and behind it the stored replies, in one order."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _LOOK = 1.0
 """Seconds between looks for replies of other processes, where no notification comes."""
 
 _LOAD = 100
-"""Kept replies that are taken from the shelf at once."""
+"""Stored replies that are loaded at once."""
 
 
 @attrs.frozen
 class Delivery:
-    """A message on its way out. `key` says where on the shelf it is kept, if it is."""
+    """A message on its way out. `key` is the key under which it is stored, if it is."""
 
     message: OutboundMessage
     key: str | None = None
@@ -38,8 +38,8 @@ class Delivery:
 class Outbox:
     """The messages for one channel, in order. One consumer reads it at a time.
 
-    A final reply that finds no room within its wait goes to the shelf, and so does every later one until the
-    consumer has caught up: what is on the shelf is always younger than what is in the queue.
+    A final reply that finds no room within its wait is stored, and so is every later one until the
+    consumer has caught up: a stored reply is always younger than what is in the queue.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Outbox:
         self._undelivered_store = undelivered
         self._wait = wait
         self._observer = observer
-        #: replies on the shelf that the consumer has not been given yet, oldest first
+        #: stored replies that the consumer has not been given yet, oldest first
         self._undelivered_keys: deque[str] = deque()
         self._unyielded = 0
         self._shared: SharedUndelivered | None = undelivered if is_shared(undelivered) else None
@@ -66,19 +66,19 @@ class Outbox:
         self._known: set[str] = set()
         #: whether another process may have stored a reply that is not in `_known`
         self._arrived = False
-        #: replies given back by a consumer, and those just taken from the shelf: older than everything else
+        #: replies given back by a consumer, and those just loaded from the store: older than everything else
         self._first: deque[Delivery] = deque()
 
     def __repr__(self) -> str:
-        return f"<Outbox {self.channel}: {self._queue!r}, {len(self._undelivered_keys)} on the shelf>"
+        return f"<Outbox {self.channel}: {self._queue!r}, {len(self._undelivered_keys)} stored>"
 
     @property
     def undelivered(self) -> int:
-        """How many replies were put on the shelf or given back, and are not with the consumer."""
+        """How many replies were stored or given back, and are not with the consumer."""
         return len(self._undelivered_keys) + len(self._first)
 
     def note_undelivered(self, keys: Iterable[str]) -> None:
-        """Learn of the replies that an earlier process has left on the shelf."""
+        """Note the replies that an earlier process has stored."""
         self._undelivered_keys.extend(keys)
         self._queue.wake_reader()
 
@@ -93,7 +93,7 @@ class Outbox:
         return self._shared is None or self._shared.serves(self.channel)
 
     def statistics(self) -> QueueStatistics:
-        """The books of the queue."""
+        """The counters of the queue."""
         return self._queue.statistics()
 
     # --- in ----------------------------------------------------------------------------------------------
@@ -113,15 +113,15 @@ class Outbox:
             return True
         delivery = self._noted(Delivery(message, key_of(message) if kept else None))
         if not self._undelivered_keys and self._serves:
-            with trio.move_on_after(self._wait) as patience:
+            with trio.move_on_after(self._wait) as waited:
                 await self._queue.put(delivery)
-            if not patience.cancelled_caught:
+            if not waited.cancelled_caught:
                 return True
         await self.store_undelivered(delivery)
         return True
 
     async def put_or_store(self, message: OutboundMessage, *, kept: bool = False) -> None:
-        """Hand a final reply over without waiting for room: what does not fit goes to the shelf at once.
+        """Hand a final reply over without waiting for room: what does not fit is stored at once.
 
         Raises:
           StoreError: it should have been kept, and could not be.
@@ -160,10 +160,10 @@ class Outbox:
         return delivery
 
     async def store_undelivered(self, delivery: Delivery, error: BaseException | None = None) -> None:
-        """Keep *parcel* until the channel comes back, behind everything that is waiting for it.
+        """Store *delivery* until the channel comes back, behind everything that is waiting for it.
 
         Raises:
-          StoreError: the shelf cannot be written.
+          StoreError: the store cannot be written.
 
         Cancellation: `Cancelled` means that it is not kept.
         """
@@ -205,7 +205,7 @@ class Outbox:
 
         Raises:
           BusClosed: the bus was closed, and everything was taken.
-          StoreError: the shelf cannot be read.
+          StoreError: the store cannot be read.
 
         Cancellation: `Cancelled` means that nothing was taken.
         """
@@ -254,12 +254,12 @@ class Outbox:
         await trio.lowlevel.checkpoint_if_cancelled()
 
     async def keep(self, delivery: Delivery, error: BaseException) -> None:
-        """It could not be delivered because of *error*: put it on the shelf, and first in line.
+        """It could not be delivered because of *error*: store it, and make it the next one.
 
         Raises:
-          StoreError: the shelf cannot be written.
+          StoreError: the store cannot be written.
 
-        Cancellation: it is first in line all the same.
+        Cancellation: it is the next one all the same.
         """
         key = delivery.key or key_of(delivery.message) or new_id()
         self._observer(Undeliverable(message=delivery.message, error=error))
@@ -274,7 +274,7 @@ class Outbox:
         self.give_back(self._noted(Delivery(delivery.message, key)))
 
     def drop(self, delivery: Delivery) -> None:
-        """A piece of an answer could not be shown: tell of it, and forget it."""
+        """A piece of an answer could not be shown: report it as dropped."""
         self._observer(MessageDropped(queue=self._queue.name, policy="failed", message=delivery.message))
 
     def give_back(self, delivery: Delivery) -> None:
@@ -295,9 +295,9 @@ class Outbox:
         """It is delivered: forget it.
 
         Raises:
-          StoreError: the shelf cannot be written; after a restart it will be delivered again.
+          StoreError: the store cannot be written; after a restart it will be delivered again.
 
-        Cancellation: `Cancelled` means that the shelf still has it.
+        Cancellation: `Cancelled` means that it is still stored.
         """
         if delivery.key is not None:
             await self._undelivered_store.delivered(delivery.key)
@@ -306,10 +306,10 @@ class Outbox:
     # --- the end -----------------------------------------------------------------------------------------
 
     async def store_rest(self) -> None:
-        """Keep every final reply that nobody has taken; the other messages are dropped.
+        """Store every final reply that was not taken; the other messages are dropped.
 
         Raises:
-          StoreError: the shelf cannot be written.
+          StoreError: the store cannot be written.
 
         Cancellation: what was not kept yet is lost.
         """

@@ -39,7 +39,7 @@ REPLY = "reply"
 
 @attrs.frozen
 class UndeliveredReply:
-    """A final reply on the shelf."""
+    """A stored final reply."""
 
     key: str
     message: OutboundMessage
@@ -78,7 +78,7 @@ class UndeliveredReplies(Protocol):
 
 
 class SharedUndelivered(UndeliveredReplies, Protocol):
-    """A shelf that several processes share; one of them at a time serves a channel."""
+    """Stored replies that several processes share; one of them at a time serves a channel."""
 
     def serves(self, channel: str) -> bool:
         """Whether this process serves *channel*, as far as it knows."""
@@ -104,7 +104,7 @@ class SharedUndelivered(UndeliveredReplies, Protocol):
 
 
 def is_shared(undelivered: UndeliveredReplies) -> TypeGuard[SharedUndelivered]:
-    """Whether *shelf* is shared by processes."""
+    """Whether *undelivered* is shared by processes."""
     return isinstance(undelivered, LeasedUndelivered)
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from clawft_trio.config.structuring import VARIABLE
-from clawft_trio.observe import redact_secrets
+from clawft_trio.observe.redaction import redact_address
 
 REDACTED = "***"
 
@@ -26,9 +26,6 @@ _INSIDE = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 
-_ACCOUNT = re.compile(r"(?<=://)[^\s/?#]{1,4096}@")
-_QUERY_VALUE = re.compile(r"(?<=[?&])([^=&#\s]{1,200}=)[^&#\s]+")
-
 
 def redacted(text: str) -> str:
     """*text* without credentials: what is shaped like one, who logs in at an address, and what its query says.
@@ -36,14 +33,18 @@ def redacted(text: str) -> str:
     A text that names variables (`${NAME}`) is shown as it is, unless a secret stands beside them.
     """
     bare = VARIABLE.sub("", text)
-    shown = _without_credentials(bare)
+    shown = redact_address(bare)
     return text if shown == bare else shown
 
 
-def _without_credentials(text: str) -> str:
-    if "://" in text:
-        text = _QUERY_VALUE.sub(rf"\1{REDACTED}", _ACCOUNT.sub(f"{REDACTED}@", text))
-    return redact_secrets(text)
+def show_address(value: str | None) -> str:
+    """The `repr` of an address in a configuration."""
+    return repr(None if value is None else redacted(value))
+
+
+def show_arguments(words: Sequence[str]) -> str:
+    """The `repr` of a command's arguments in a configuration."""
+    return repr(tuple(redacted_arguments(words)))
 
 
 def redacted_arguments(words: Sequence[str]) -> Iterator[str]:

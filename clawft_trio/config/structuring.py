@@ -198,7 +198,7 @@ def _field(
     except InvalidData as exc:
         problems.extend(Problem(path + problem.path.removeprefix("$"), problem.message) for problem in exc.problems)
     except (TypeError, ValueError, ArithmeticError):
-        problems.append(Problem(path, f"expected {_described(kind, field.validator)}, got {shown(raw)}"))
+        problems.append(Problem(path, f"expected {_described(kind, field.validator)}, got {_briefly(raw)}"))
     except Exception as exc:  # noqa: BLE001 - what cattrs raises for a nested value, already with its places
         problems.extend(problems_in(exc, path))
     else:
@@ -295,7 +295,7 @@ def _items(items: Any, kind: Any, converter: cattrs.Converter, step: str) -> lis
         except InvalidData as exc:
             problems.extend(Problem(path + problem.path.removeprefix("$"), problem.message) for problem in exc.problems)
         except (TypeError, ValueError, ArithmeticError):
-            problems.append(Problem(path, f"expected {_described(kind)}, got {shown(item)}"))
+            problems.append(Problem(path, f"expected {_described(kind)}, got {_briefly(item)}"))
     if problems:
         raise InvalidData(problems)
     return found
@@ -303,7 +303,8 @@ def _items(items: Any, kind: Any, converter: cattrs.Converter, step: str) -> lis
 
 def _expect(value: Any, kind: type[Any], words: str) -> Any:
     if not isinstance(value, kind):
-        raise InvalidData([Problem("$", f"expected {words}, got {shown(value)}")])
+        found = _kind_of(value) if isinstance(value, str | list | dict) and value else shown(value)
+        raise InvalidData([Problem("$", f"expected {words}, got {found}")])
     return value
 
 
@@ -313,6 +314,11 @@ def _expect_object(value: Any) -> dict[str, Any]:
         said = _kind_of(value) if isinstance(value, str | list) and value else shown(value)
         raise InvalidData([Problem("$", f"expected an object, got {said}")])
     return value
+
+
+def _briefly(value: object) -> str:
+    """*value* for a message: a list or an object by its kind, since it may hold a secret in the wrong place."""
+    return _kind_of(value) if isinstance(value, list | dict) and value else shown(value)
 
 
 def _kind_of(value: Any) -> str:

@@ -33,9 +33,20 @@ _SHAPES = re.compile(
 )
 
 
+_ACCOUNT = re.compile(r"(?<=://)[^\s/?#]{1,4096}@")
+_QUERY_VALUE = re.compile(r"(?<=[?&])([^=&#\s]{1,200}=)[^&#\s]+")
+
+
 def redact_secrets(text: str) -> str:
     """*text* with everything that is shaped like a credential as `***`."""
     return _SHAPES.sub(_keep_name, text)
+
+
+def redact_address(text: str) -> str:
+    """*text* without the account and the values of the query of every address, and without other secrets."""
+    if "://" in text:
+        text = _QUERY_VALUE.sub(rf"\1{REDACTED}", _ACCOUNT.sub(f"{REDACTED}@", text))
+    return redact_secrets(text)
 
 
 def make_redactor(secrets: Iterable[str]) -> Redactor:

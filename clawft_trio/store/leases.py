@@ -1,7 +1,7 @@
 """Leases: which process owns a name until when, by the database's clock, with a token that fences its writes.
 
-A lease that has expired stays valid until another process takes it: then its token changes, and whoever checks the
-old token inside its transaction can write nothing.
+A lease that has expired stays valid until another process takes it: then its token changes, and a
+transaction that checks the old token can write nothing.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _ACQUIRE = """
     VALUES (?, ?, CAST(now_seconds() * 1000 AS BIGINT), now_seconds() + ?)
     ON CONFLICT (name) DO UPDATE SET
         token = CASE
-            WHEN leases.owner = excluded.owner THEN leases.token
+            WHEN leases.owner = excluded.owner AND ? = 1 THEN leases.token
             WHEN leases.token >= excluded.token THEN leases.token + 1
             ELSE excluded.token
         END,
@@ -67,9 +67,9 @@ class Lease:
 def acquire(connection: Connection, name: str, owner: str, length: float, *, again: bool = False) -> Lease | None:
     """Take the lease of *name* if it is free or expired or, with *again*, *owner*'s own already; else None.
 
-    Without *again*, of several tasks of one process only one takes it.
+    Without *again*, of several tasks of one process only one takes it, and the token changes with each acquisition.
     """
-    found = connection.execute(_ACQUIRE, (name, owner, length, int(again))).fetchone()
+    found = connection.execute(_ACQUIRE, (name, owner, length, int(again), int(again))).fetchone()
     return None if found is None else Lease(name, owner, found[0], length)
 
 
@@ -113,7 +113,7 @@ def expire_ended(connection: Connection) -> int:
     """Expire the leases of processes of this machine that have ended; how many it was.
 
     A process that was killed is replaced at once, not only when its leases run out. Reads files: only for databases
-    whose transactions run in a thread.
+    that run transactions in a thread.
     """
     rows = connection.execute("SELECT DISTINCT owner FROM leases WHERE expires >= now_seconds()").fetchall()
     ended = [owner for (owner,) in rows if has_ended(owner)]

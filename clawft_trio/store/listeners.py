@@ -26,7 +26,7 @@ class Listeners:
         finally:
             self._listeners.remove(listener)
 
-    def observer(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         """Pass on a topic, a line feed and a payload; an empty text means that some were lost."""
         topic, _, payload = text.partition("\n")
         for listener in tuple(self._listeners):

@@ -25,7 +25,7 @@ _HAS_VERSIONS: Mapping[Engine, str] = {
 class Migration:
     """One step of one subpackage's schema. Once released, it is never changed; the next step mends it."""
 
-    #: whose tables these are: `sessions`, `costs`
+    #: the subpackage that these tables belong to: `sessions`, `costs`
     room: str
     #: 1 is the first
     version: int = attrs.field(validator=attrs.validators.ge(1))

@@ -50,7 +50,7 @@ def channel_name(channel: str) -> str:
 
 @attrs.define(eq=False)
 class _Guarded:
-    """A turn whose writes are fenced."""
+    """A turn with fenced writes."""
 
     lease: Lease
     #: steps that are written with the next write that cannot wait
@@ -91,6 +91,11 @@ class Ownership:
         """The lease of *name*, if this process holds it as far as it knows."""
         return self._held.get(name)
 
+    @property
+    def held(self) -> int:
+        """How many leases this process holds, as far as it knows."""
+        return len(self._held)
+
     def note(self, lease: Lease) -> None:
         """Remember a lease that a transaction has acquired."""
         self._held[lease.name] = lease
@@ -125,6 +130,16 @@ class Ownership:
             self.note(lease)
         return lease is not None
 
+    def acquire_in(self, connection: Connection, name: str) -> Lease | None:
+        """Take the lease of *name* inside a transaction, if no task of any process has it; `note` it after the commit.
+
+        A lease that this process holds is never taken, not even when it has expired because its renewal is late: it
+        is still valid, and the turn that works under it may end at any time.
+        """
+        if name in self._held:
+            return None
+        return acquire(connection, name, self.owner, self.length)
+
     async def release(self, name: str) -> None:
         """Free the lease of *name*, if it is held.
 
@@ -141,7 +156,7 @@ class Ownership:
             await self.store.transact(free, concurrent=True, durability="process", repeatable=True)
 
     async def release_all(self, prefix: str = "") -> None:
-        """Free the leases of this process whose names begin with *prefix*.
+        """Free the leases of this process with names that begin with *prefix*.
 
         Raises:
           StoreError: the store cannot be used; they run out.
@@ -247,7 +262,8 @@ class Ownership:
                 _fenced(lease, pending, work), concurrent=True, durability=durability, repeatable=repeatable
             )
         except LeaseLost:
-            self.lose(lease.name)
+            if self._held.get(lease.name) == lease:
+                self.lose(lease.name)
             raise
         guarded.pending = [step for step in guarded.pending if step not in pending]
         return result

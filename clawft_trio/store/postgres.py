@@ -1,7 +1,7 @@
 """PostgreSQL through psycopg 3 in trio's threads: one database for workers on any number of machines.
 
 Transactions run as READ COMMITTED. Those that are not `concurrent` take one advisory lock, so that they run one after
-another as on SQLite. A commit whose answer was lost with the connection is looked up by its transaction id.
+another as on SQLite. A commit without an answer, because the connection ended, is looked up by its transaction id.
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ async def _listen(address: str, listeners: Listeners) -> None:
             try:
                 wait = FIRST_WAIT
                 # Whatever was sent before this connection listened is lost.
-                listeners.observer("")
+                listeners.notify("")
                 await _pass_on(raw, listeners)
             finally:
                 with trio.move_on_after(_CLOSING_GRACE, shield=True):
@@ -236,7 +236,7 @@ async def _pass_on(raw: psycopg.Connection[Any], listeners: Listeners) -> None:
         # Reads what has arrived, without waiting.
         raw.pgconn.consume_input()
         while (notice := raw.pgconn.notifies()) is not None:
-            listeners.observer(notice.extra.decode())
+            listeners.notify(notice.extra.decode())
 
 
 def _listening_connection(address: str) -> psycopg.Connection[Any]:

@@ -205,7 +205,7 @@ class Lane:
             self.disconnect()
 
     def _look_up(self, transaction: str, exc: psycopg.Error) -> None:
-        """Find out whether *transaction*, whose COMMIT was not answered, is committed.
+        """Find out whether *transaction*, with a COMMIT that was not answered, is committed.
 
         Raises:
           TryAgain: it is not, or, with `unknown`, that cannot be found out.

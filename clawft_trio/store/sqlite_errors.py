@@ -60,5 +60,5 @@ def _typed(exc: sqlite3.OperationalError, source: str, *, reads: bool) -> Except
     if code in {0, sqlite3.SQLITE_ERROR}:
         # A table or column is not there, or a text is not UTF-8: the file is not what this package wrote.
         return StoreCorrupt(f"{source}: does not have what a statement needs: {exc}", path=source)
-    # In a read it is the caller who tried to write.
+    # In a read, the caller's function tried to write.
     return exc

@@ -105,9 +105,9 @@ class Lane:
     def _deliver(self, jobs: list[Job[Any]], texts: list[str]) -> None:
         for job in jobs:
             job.deliver()
-        self._observer(texts)
+        self._publish_texts(texts)
 
-    def _observer(self, texts: list[str]) -> None:
+    def _publish_texts(self, texts: list[str]) -> None:
         """Pass on what committed transactions sent to listeners."""
 
     async def close(self) -> None:
@@ -262,7 +262,7 @@ class Writer(Lane):
     def _run_inline(self, job: Job[T]) -> T:
         job.take()
         value = self.transaction(job.function)
-        self._observer(self._texts.copy())
+        self._publish_texts(self._texts.copy())
         return value
 
     def transaction(self, function: Work[T], wanted: Callable[[], object] = lambda: True) -> T:
@@ -282,9 +282,9 @@ class Writer(Lane):
         self.commits += 1
         return value
 
-    def _observer(self, texts: list[str]) -> None:
+    def _publish_texts(self, texts: list[str]) -> None:
         for text in texts:
-            self._listeners.observer(text)
+            self._listeners.notify(text)
 
 
 class Reader(Lane):

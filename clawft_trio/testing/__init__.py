@@ -54,6 +54,12 @@ from clawft_trio.testing.script_player import (
 )
 from clawft_trio.testing.scripted import ScriptedProvider as ScriptedProvider
 from clawft_trio.testing.seeding import seeded_scheduler as seeded_scheduler
+from clawft_trio.testing.stalls import (
+    LoopStalled as LoopStalled,
+    Stall as Stall,
+    StallWatch as StallWatch,
+    no_stall as no_stall,
+)
 from clawft_trio.testing.sweep import cancel_everywhere as cancel_everywhere
 from clawft_trio.testing.threadless import threadless as threadless
 
@@ -76,6 +82,7 @@ __all__ = [
     "Hang",
     "HeldResources",
     "InPieces",
+    "LoopStalled",
     "NamedFault",
     "Page",
     "Pings",
@@ -89,11 +96,14 @@ __all__ = [
     "SeenRequest",
     "SendHeaders",
     "SimulatedPromptCache",
+    "Stall",
+    "StallWatch",
     "Status",
     "Think",
     "Wait",
     "cancel_everywhere",
     "check_channel",
+    "no_stall",
     "nothing_left",
     "open_fault_server",
     "refused_url",

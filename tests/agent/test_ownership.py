@@ -117,7 +117,7 @@ class Owners(TrioMachine):
     @rule(worker=st.sampled_from(WORKERS), limit=st.integers(1, 3))
     @inside
     async def claim(self, worker: int, limit: int) -> None:
-        free = [session for session in SESSIONS if self.open[session] and session not in self.owner]
+        free = [session for session in SESSIONS if self.may_claim(worker, session)]
         free.sort(key=lambda session: int(self.open[session][0][1:]))
         claimed = await self.workers[worker].journal.claim(limit)
         assert [one.first.message.chat_id for one in claimed] == free[:limit]
@@ -127,10 +127,16 @@ class Owners(TrioMachine):
     @rule(worker=st.sampled_from(WORKERS), session=st.sampled_from(SESSIONS))
     @inside
     async def claim_one(self, worker: int, session: str) -> None:
+        may_claim = self.may_claim(worker, session)
         claimed = await self.workers[worker].journal.claim_session(asks(session, 0).session_key)
-        assert (claimed is not None) == (bool(self.open[session]) and session not in self.owner)
+        assert (claimed is not None) == may_claim
         if claimed is not None:
             self.note(worker, claimed)
+
+    def may_claim(self, worker: int, session: str) -> bool:
+        """Whether *session* is free, and *worker* does not take itself for its owner: then its turn may still end."""
+        held = self.workers[worker].ownership.lease_of(session_name(asks(session, 0).session_key))
+        return bool(self.open[session]) and session not in self.owner and held is None
 
     @rule(session=st.sampled_from(SESSIONS))
     @inside
@@ -152,6 +158,8 @@ class Owners(TrioMachine):
         await self.store.transact(lambda c: c.execute("UPDATE leases SET expires = 0 WHERE name = ?", (name,)).rowcount)
         del self.owner[session]
         other = 1 - former
+        if not self.may_claim(other, session):
+            return
         claimed = await self.workers[other].journal.claim_session(asks(session, 0).session_key)
         assert claimed is not None
         assert claimed.first.resumes >= 1
@@ -371,3 +379,36 @@ def test_different_parts_never_give_the_same_key(one: list[str], other: list[str
 @pytest.mark.parametrize("parts", [("telegram", "42"), ("cli", "room 1"), ("mail", "a@b.c")])
 def test_plain_keys_stay_as_they_are(parts: tuple[str, str]) -> None:
     assert joined_key(*parts) == ":".join(parts)
+
+
+async def test_a_process_never_claims_a_session_again_that_it_works_on(place) -> None:
+    # The lease expires at once: as when the database is slow, and the renewals come late.
+    async with open_store(place, migrations=MIGRATIONS) as store:
+        ownership = Ownership(store, length=0.0)
+        journal = Journal(store, ownership=ownership)
+        await journal.accept(asks("s", 1), claim=False)
+        [claimed] = await journal.claim(10)
+        await trio.sleep(0.01)
+        assert await journal.claim(10) == ()
+        assert await journal.claim_session(claimed.session) is None
+        message = claimed.first.message
+        ownership.guard(turn_id_of(message), claimed.lease)
+        assert await journal.end(message, replies_to(message, "done"), go_on=False) is None
+
+
+async def test_a_session_that_is_claimed_again_has_another_token(place) -> None:
+    async with open_store(place, migrations=MIGRATIONS) as store:
+        ownership = Ownership(store, length=0.0)
+        journal = Journal(store, ownership=ownership)
+        await journal.accept(asks("s", 1), claim=False)
+        [first] = await journal.claim(10)
+        # As after a time without the database, when others may have taken it.
+        ownership.lose(first.lease.name)
+        await trio.sleep(0.01)
+        [second] = await journal.claim(10)
+        assert second.lease.token > first.lease.token
+        turn_id = turn_id_of(first.first.message)
+        ownership.guard(turn_id, first.lease)
+        with pytest.raises(LeaseLost):
+            await ownership.write(turn_id, lambda _: None)
+        assert ownership.lease_of(second.lease.name) == second.lease

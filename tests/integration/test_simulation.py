@@ -31,7 +31,7 @@ from clawft_trio.agent import LoopPolicy
 from clawft_trio.chat import ChatRequest
 from clawft_trio.mcp import McpOptions, StreamServer, Supervision, ToolServer
 from clawft_trio.nursery import open_hidden_nursery
-from clawft_trio.testing import ScriptedProvider, seeded_scheduler, threadless
+from clawft_trio.testing import ScriptedProvider, no_stall, seeded_scheduler, threadless
 from clawft_trio.testing.mcp_server import ScriptedMcpServer
 from clawft_trio.testing.vendor_rules import refusal
 
@@ -62,6 +62,8 @@ async def live(world: World, folder: Path) -> None:
     models = {name: model(world, name) for name in ("one", "two")}
     messenger = Messenger(world)
     async with (
+        # Threads run on the loop here (`threadless`), the store's transactions too: their time counts.
+        no_stall(0.5),
         far_server(world) as far,
         open_agent(
             ["one/a", "two/b"],

@@ -9,9 +9,14 @@ import attrs
 
 from clawft_trio.mcp.auth.oauth import OAuth
 from clawft_trio.net import Clocks, HeaderValue, HttpEndpoint, bearer
+from clawft_trio.observe.redaction import redact_address
 
 _CONNECTIONS = 256
 """Requests under way at once: each call holds one, and most of them only wait."""
+
+
+def _shown_url(url: str) -> str:
+    return repr(redact_address(url))
 
 
 @attrs.frozen
@@ -19,7 +24,7 @@ class HttpServer:
     """How to reach an MCP server over streamable HTTP."""
 
     #: the address of its MCP endpoint
-    url: str
+    url: str = attrs.field(repr=_shown_url)
     #: sent with every request; a value may be a callable, sync or async, that is asked each time
     headers: Mapping[str, HeaderValue] = attrs.field(factory=dict, kw_only=True, repr=False)
     #: bearer token, or a callable, sync or async, that is asked for it before each request

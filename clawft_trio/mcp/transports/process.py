@@ -47,6 +47,11 @@ def _has_a_program(_: object, attribute: attrs.Attribute[tuple[str, ...]], value
         raise ValueError(f"{attribute.name}: expected a program and its arguments, got {value!r}")
 
 
+def _shown_command(command: tuple[str, ...]) -> str:
+    # Arguments may hold a token in any place.
+    return repr(command[0]) if len(command) == 1 else f"{command[0]!r} with {len(command) - 1} arguments"
+
+
 @attrs.frozen
 class StdioServer:
     """How to start an MCP server as a child process and how to end it.
@@ -55,7 +60,7 @@ class StdioServer:
     """
 
     #: the program and its arguments; a string is a program without arguments
-    command: tuple[str, ...] = attrs.field(converter=_words, validator=_has_a_program)
+    command: tuple[str, ...] = attrs.field(converter=_words, validator=_has_a_program, repr=_shown_command)
     #: variables that it gets on top of `inherit`
     env: Mapping[str, str] = attrs.field(factory=dict, repr=False, kw_only=True)
     #: names of variables that it inherits from us

@@ -1,0 +1,164 @@
+"""A watchdog: no task, and no rush of tasks, keeps the event loop from others for longer than a limit."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from timeit import default_timer
+
+import attrs
+import trio
+import trio.testing
+
+from clawft_trio.nursery import open_hidden_nursery
+
+_KEPT = 20
+"""Stalls that are kept, the longest ones."""
+
+_WAITED = Path("/proc/thread-self/schedstat")
+"""Linux: nanoseconds that this thread ran, and that it waited for a processor."""
+
+
+@attrs.frozen(kw_only=True)
+class Stall:
+    """A time during which the event loop had no turn for others."""
+
+    #: seconds, without those in which the system gave the processor to other threads and programs
+    seconds: float
+    #: the task that ran for the longest part of it; empty when a thread held the interpreter
+    task: str
+    #: seconds of that task's longest step
+    step: float
+    #: steps of tasks in it: many short ones are a stall, too
+    steps: int
+
+    def __str__(self) -> str:
+        by = f"{self.steps} steps, the longest by {self.task} ({self.step * 1000:.0f} ms)" if self.task else "a thread"
+        return f"{self.seconds * 1000:.0f} ms by {by}"
+
+
+class LoopStalled(AssertionError):
+    """The event loop stood still for longer than allowed."""
+
+    def __init__(self, stalls: tuple[Stall, ...], limit: float) -> None:
+        super().__init__(stalls, limit)
+        self.stalls: tuple[Stall, ...] = stalls
+        self.limit: float = limit
+
+    def __str__(self) -> str:
+        lines = "; ".join(map(str, self.stalls))
+        return f"the event loop stood still for more than {self.limit * 1000:.0f} ms: {lines}"
+
+
+class StallWatch:
+    """What `no_stall` has seen so far."""
+
+    def __init__(self, limit: float) -> None:
+        self.limit: float = limit
+        #: the longest pass of the loop so far, in seconds
+        self.longest: float = 0.0
+        self._stalls: list[Stall] = []
+
+    @property
+    def stalls(self) -> tuple[Stall, ...]:
+        """Those over the limit, the longest first."""
+        return tuple(self._stalls)
+
+    def note(self, stall: Stall) -> None:
+        """Take in one pass of the loop."""
+        self.longest = max(self.longest, stall.seconds)
+        if stall.seconds > self.limit:
+            self._stalls = sorted([*self._stalls, stall], key=lambda one: one.seconds, reverse=True)[:_KEPT]
+
+
+@asynccontextmanager
+async def no_stall(limit: float = 0.05) -> AsyncGenerator[StallWatch, None]:
+    """Fail when the event loop has no turn for others for longer than *limit* seconds during the block.
+
+    A stall is one long step of a task, a rush of steps without a look at I/O and clocks between them, or a thread that
+    holds the interpreter. The time is real time also under a `MockClock`; time in which the system ran other programs
+    instead is not counted (on Linux). Threads are not watched under a `MockClock`: that takes a task that wakes up.
+
+        async with no_stall(0.05):
+            await agent.ask("hello")
+
+    Args:
+      limit: seconds.
+
+    Raises:
+      LoopStalled: at the end of the block, with the longest stalls and the tasks that caused them.
+
+    Cancellation: the block is cancelled; nothing is raised for stalls before.
+    """
+    watch = StallWatch(limit)
+    meter = _Meter(watch)
+    trio.lowlevel.add_instrument(meter)
+    try:
+        async with open_hidden_nursery() as nursery:
+            if not isinstance(trio.lowlevel.current_clock(), trio.testing.MockClock):
+                nursery.start_soon(_tick, watch)
+            yield watch
+            nursery.cancel_scope.cancel(reason="the block is over")
+    finally:
+        trio.lowlevel.remove_instrument(meter)
+    if watch.stalls:
+        raise LoopStalled(watch.stalls, limit)
+
+
+class _Meter(trio.abc.Instrument):
+    """Times each pass of the loop: from one wait for I/O to the next."""
+
+    def __init__(self, watch: StallWatch) -> None:
+        self._watch = watch
+        self._clock = _Clock()
+        # The pass that is under way counts from here.
+        self._began = self._clock.now()
+        self._step_began = default_timer()
+        self._longest = ("", 0.0)
+        self._steps = 0
+
+    def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002 - trio passes it by position
+        self._began = self._clock.now()
+        self._longest, self._steps = ("", 0.0), 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002 - as above
+        self._step_began = default_timer()
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        took = default_timer() - self._step_began
+        self._steps += 1
+        if took > self._longest[1]:
+            self._longest = (task.name, took)
+
+    def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002 - as above
+        task, step = self._longest
+        took = self._clock.now() - self._began
+        self._watch.note(Stall(seconds=took, task=task, step=step, steps=self._steps))
+
+
+async def _tick(watch: StallWatch) -> None:
+    """Wake up often, and note when that comes late: something held the interpreter, and no task of ours."""
+    clock = _Clock()
+    nap = watch.limit / 4
+    while True:
+        before = clock.now()
+        await trio.sleep(nap)
+        late = clock.now() - before - nap
+        # What tasks took is in the passes already; here is what no pass explains.
+        if late > watch.limit and late > watch.longest * 1.5:
+            watch.note(Stall(seconds=late, task="", step=0.0, steps=0))
+
+
+class _Clock:
+    """Real time (trio's clock may be a mock), without that in which this thread waited for a processor."""
+
+    def now(self) -> float:
+        return default_timer() - _waited()
+
+
+def _waited() -> float:
+    try:
+        return int(_WAITED.read_bytes().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0

@@ -1,0 +1,76 @@
+"""no_stall finds what keeps the event loop from others, and nothing else."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import trio
+import trio.testing
+
+from clawft_trio.testing import LoopStalled, no_stall
+
+
+async def test_a_long_step_is_found_with_its_task() -> None:
+    async def guilty() -> None:
+        await trio.lowlevel.checkpoint()
+        time.sleep(0.2)  # noqa: ASYNC251 - this is what has to be found
+
+    with pytest.raises(LoopStalled, match="guilty") as caught:
+        async with no_stall(0.1), trio.open_nursery() as nursery:
+            nursery.start_soon(guilty)
+    stall = caught.value.stalls[0]
+    assert stall.step > 0.15
+    assert stall.steps >= 1
+
+
+async def test_a_rush_of_short_steps_is_found() -> None:
+    async def short() -> None:
+        await trio.lowlevel.checkpoint()
+        time.sleep(0.002)  # noqa: ASYNC251
+
+    with pytest.raises(LoopStalled) as caught:
+        async with no_stall(0.1), trio.open_nursery() as nursery:
+            for _ in range(150):
+                nursery.start_soon(short)
+    assert caught.value.stalls[0].steps > 50
+    assert caught.value.stalls[0].step < 0.1
+
+
+async def test_waiting_is_no_stall() -> None:
+    async with no_stall(0.2) as watch:
+        await trio.sleep(0.5)
+    assert watch.stalls == ()
+
+
+async def test_a_thread_that_holds_the_interpreter_is_found() -> None:
+    def hold() -> None:
+        # One call of C, which gives nobody a turn.
+        pow(7, 2_000_000)
+
+    with pytest.raises(LoopStalled):
+        async with no_stall(0.05):
+            await trio.to_thread.run_sync(hold)
+            await trio.sleep(0.1)
+
+
+def test_it_works_under_a_mock_clock_without_moving_it() -> None:
+    async def main() -> None:
+        async with no_stall(0.2):
+            await trio.sleep(1000)
+        assert trio.current_time() == 1000
+        with pytest.raises(LoopStalled):
+            async with no_stall(0.1):
+                time.sleep(0.2)  # noqa: ASYNC251
+                await trio.sleep(1)
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+async def test_an_exception_of_the_block_comes_first_and_the_watch_ends() -> None:
+    with pytest.raises(KeyError):
+        async with no_stall(0.05):
+            raise KeyError
+    async with no_stall(0.2) as watch:
+        await trio.sleep(0)
+    assert watch.longest < 0.2
