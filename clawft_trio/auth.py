@@ -31,15 +31,21 @@ class UserPermissions:
     max_tier: str = "free"
     #: patterns of `provider/model`; None allows all, an empty tuple allows none
     model_access: tuple[str, ...] | None = attrs.field(default=None, converter=attrs.converters.optional(_patterns))
+    #: patterns of `provider/model`; goes before `model_access`
     model_denylist: tuple[str, ...] = attrs.field(default=(), converter=_patterns)
     #: patterns of tool names; an empty tuple allows none
     tool_access: tuple[str, ...] = attrs.field(default=(), converter=_patterns)
+    #: patterns of tool names; goes before `tool_access`
     tool_denylist: tuple[str, ...] = attrs.field(default=(), converter=_patterns)
+    #: input tokens of a request
     max_context_tokens: int = 4096
+    #: output tokens of an answer
     max_output_tokens: int = 1024
     #: requests per window; 0 is unlimited
     rate_limit: int = 10
+    #: whether partial answers are shown
     streaming_allowed: bool = False
+    #: whether hard tasks may go to a higher tier
     escalation_allowed: bool = False
     #: complexity from which a higher tier may be used
     escalation_threshold: float = 1.0
@@ -47,13 +53,17 @@ class UserPermissions:
     model_override: bool = False
     #: US dollars; 0 is unlimited
     cost_budget_daily_usd: float = 0.10
+    #: US dollars; 0 is unlimited
     cost_budget_monthly_usd: float = 2.00
     #: input and output tokens together; 0 is unlimited
     token_budget_daily: int = 0
+    #: 0 is unlimited
     token_budget_monthly: int = 0
     #: turns that the sender starts; 0 is unlimited
     turn_budget_daily: int = 0
+    #: 0 is unlimited
     turn_budget_monthly: int = 0
+    #: for tools of your own: `ToolMetadata.custom_permissions`
     custom_permissions: Mapping[str, Any] = attrs.field(factory=dict)
 
     def output_limit(self, asked: int | None = None, *, window: int | None = None) -> int:

@@ -183,9 +183,11 @@ class PromptCache:
 class ChatRequest:
     """What is asked of a model."""
 
+    #: the conversation, system messages first
     messages: tuple[Message, ...] = attrs.field(converter=_messages)
     #: model name as the provider knows it; a target of a chain puts in its own
     model: str = attrs.field(default="", kw_only=True)
+    #: what the model may call
     tools: tuple[ToolSpec, ...] = attrs.field(default=(), converter=_tools, kw_only=True)
     #: `auto`, `none`, `required` or the name of a tool
     tool_choice: str = attrs.field(default="auto", kw_only=True)
@@ -193,7 +195,9 @@ class ChatRequest:
     max_tokens: int | None = attrs.field(
         default=None, kw_only=True, validator=attrs.validators.optional(attrs.validators.ge(1))
     )
+    #: None leaves it to the provider
     temperature: float | None = attrs.field(default=None, kw_only=True)
+    #: texts at which the answer ends
     stop: tuple[str, ...] = attrs.field(default=(), converter=_stops, kw_only=True)
     #: how much the model is to reason: `none`, `minimal`, `low`, `medium`, `high`, `xhigh`; None leaves it to the model
     reasoning_effort: str | None = attrs.field(default=None, kw_only=True)
@@ -238,8 +242,11 @@ _REASONING_BLOCKS = frozenset({"thinking", "redacted_thinking", "reasoning"})
 class ChatResponse:
     """A whole answer, from one attempt at one model."""
 
+    #: the parts of the answer; `text` is all plain text
     content: tuple[Part, ...] = attrs.field(default=(), converter=_parts)
+    #: what the model wants called
     tool_calls: tuple[ToolCall, ...] = ()
+    #: `stop`, `length`, `tool_calls`, `content_filter`, `aborted`
     finish_reason: FinishReason = "stop"
     #: who answered
     provider: str = ""
@@ -249,7 +256,9 @@ class ChatResponse:
     id: str = ""
     #: None when the provider reported none
     usage: Usage | None = None
+    #: the reasoning text, where the model shows it
     reasoning: str = ""
+    #: times of the deciding attempt
     latency: Latency = attrs.field(factory=Latency)
     #: every attempt that the logical call took, this one included
     attempts: tuple[AttemptRecord, ...] = ()

@@ -19,3 +19,8 @@ def test_program_runs(program: str) -> None:
     )
     assert done.returncode == 0, done.stderr[-4000:]
     assert done.stdout, "a program shows what it has done"
+
+
+def test_every_program_is_linked_from_a_guide() -> None:
+    guides = "".join(path.read_text("utf-8") for path in COOKBOOK.parents[1].glob("clawft_trio/*/README.md"))
+    assert [program for program in PROGRAMS if f"tests/cookbook/{program})" not in guides] == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import json
 import re
 import subprocess
@@ -55,3 +57,86 @@ def test_links_and_named_tests_exist(guide: Path) -> None:
             assert (guide.parent / target.partition("#")[0]).exists(), target
     for name in re.findall(r"`(tests/[\w/]*\.py)", text):
         assert (ROOT / name).exists(), name
+
+
+SUBPACKAGES = sorted(path.parent.name for path in ROOT.glob("clawft_trio/*/__init__.py"))
+
+
+def test_every_subpackage_has_a_guide() -> None:
+    assert [name_of(guide) for guide in GUIDES] == SUBPACKAGES
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=name_of)
+def test_every_field_of_a_table_has_a_meaning(guide: Path) -> None:
+    empty = re.findall(r"^\| (`\w+`) \| .* \|  \|$", guide.read_text("utf-8"), re.MULTILINE)
+    assert not empty, "write a `#:` comment above the field"
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=name_of)
+def test_anchors_of_links_exist(guide: Path) -> None:
+    for target in re.findall(r"\]\(([^)]*#[^)]+)\)", guide.read_text("utf-8")):
+        path, _, anchor = target.partition("#")
+        if not path.startswith("https://"):
+            headings = re.findall(r"^#+ (.*)$", (guide.parent / (path or guide.name)).read_text("utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def defined_names() -> dict[str, set[str]]:
+    """Every class, function and constant of the package, with the names that a class defines itself."""
+    found: dict[str, set[str]] = {}
+    for path in ROOT.glob("clawft_trio/**/*.py"):
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                found.setdefault(node.name, set()).update(_names_of(node.body))
+            else:
+                for name in _names_of([node]):
+                    found.setdefault(name, set())
+    return found
+
+
+def _names_of(body: list[ast.stmt]) -> set[str]:
+    names: set[str] = set()
+    for node in body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            names.add(node.name)
+            # What `__init__` sets.
+            names |= {
+                inner.attr
+                for inner in ast.walk(node)
+                if isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Store)
+            }
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
+        names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return names
+
+
+DEFINED = defined_names()
+ELSEWHERE = {
+    *dir(builtins),
+    "Annotated",
+    "Bash",
+    "Decimal",
+    "FastAPI",
+    "Field",
+    "MockClock",
+    "Ms",
+    "MyChannel",
+    "Origin",
+    "Read",
+    "Terminal",
+    "TypedDict",
+}
+"""Names that guides use and other packages, or their readers, define."""
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=name_of)
+def test_every_class_and_field_that_is_named_exists(guide: Path) -> None:
+    text = re.sub(r"```.*?```", "", guide.read_text("utf-8"), flags=re.DOTALL)
+    for code in re.findall(r"`([^`\n]+)`", text):
+        for name, attribute in re.findall(r"(?<![\w./-])([A-Z]\w*[a-z]\w*)(?![\w-])(?:\.([a-z]\w*))?", code):
+            if name in ELSEWHERE:
+                continue
+            assert name in DEFINED, f"`{code}`: there is no {name}"
+            assert not attribute or attribute in DEFINED[name], f"`{code}`: {name} has no {attribute}"

@@ -64,7 +64,9 @@ class TurnPolicy:
     prompt_cache: Literal["off", "5m", "1h"] = attrs.field(default="5m", validator=in_(("off", "5m", "1h")))
     #: seconds for the whole turn; None leaves it to the caller
     total: float | None = attrs.field(default=600.0, validator=_POSITIVE)
+    #: limit on the output tokens of each answer; None: the model's own
     max_tokens: int | None = attrs.field(default=None, validator=optional(ge(1)))
+    #: None: the model's own
     temperature: float | None = attrs.field(default=None, validator=optional(ge(0)))
     #: `none`, `minimal`, `low`, `medium`, `high`, `xhigh`, `max`: the nearest one that the model takes is sent
     reasoning_effort: str | None = None
@@ -72,6 +74,7 @@ class TurnPolicy:
     thinking_budget: int | None = attrs.field(default=None, validator=optional(ge(0)))
     #: how long answers are: `low`, `medium`, `high`
     verbosity: str | None = None
+    #: for models that take one
     seed: int | None = None
     #: put into each request body as it is, over everything else
     extra: JsonObject = attrs.field(factory=dict)
@@ -111,15 +114,19 @@ class TurnRequest:
 class Reply:
     """The answer to a question, and what it took."""
 
+    #: the text of the final answer
     text: str
+    #: `stop`, `length`, `content_filter`, `aborted`, …
     finish_reason: str
     #: the provider of the final answer
     provider: str
+    #: the model that gave it
     model: str
     #: tokens of all rounds and of the turns below; None when no provider reported any
     usage: Usage | None
     #: US dollars for all rounds and for the turns below; None when a part of it has no price
     cost: Decimal | None
+    #: of the whole turn
     latency: Latency
     #: every attempt of every round
     attempts: tuple[AttemptRecord, ...]
@@ -127,7 +134,9 @@ class Reply:
     tools: tuple[ToolResult, ...]
     #: the model's answer in each round
     rounds: tuple[ChatResponse, ...]
+    #: the conversation that it belongs to
     session: str
+    #: the id of the turn, in events, journal and ledger
     turn_id: str
     #: why that provider and model
     decision: RoutingDecision | None = None

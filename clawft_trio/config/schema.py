@@ -35,15 +35,21 @@ def _ms(default: float | None, *names: str) -> Any:
 class RetryConfig:
     """The `retry` section: for all providers, or for one of them. What it leaves out is the general one's."""
 
+    #: retries after the first attempt
     max_retries: int | None = attrs.field(default=None, validator=optional(ge(0)), metadata=alias("count"))
+    #: the cap of the first wait
     base_delay_ms: float | None = _ms(None, "initial_backoff_ms")
+    #: no wait is longer
     max_delay_ms: float | None = _ms(None, "max_backoff_ms")
+    #: by which the cap grows with each further wait
     backoff_multiplier: float | None = attrs.field(default=None, validator=optional(and_(ge(1), le(100))))
+    #: the share of a wait that is random: 1 is full jitter, 0 none
     jitter_fraction: float | None = attrs.field(
         default=None, validator=optional(and_(ge(0), le(1))), metadata=alias("jitter")
     )
     #: an empty list is 500 to 599
     retryable_status_codes: tuple[int, ...] | None = None
+    #: a server that asks for more is not waited for
     max_retry_after_ms: float | None = _ms(None)
     #: no retry starts later than this after the first attempt
     total_ms: float | None = _ms(None)
@@ -78,12 +84,19 @@ class RetryConfig:
 class TimeoutsConfig:
     """The clocks, in milliseconds; null switches one off."""
 
+    #: until the connection is ready
     connect_ms: float | None = _ms(5_000.0)
+    #: until the headers of a response; local servers have 300 000 unless it is set
     first_byte_ms: float | None = _ms(30_000.0)
+    #: until the first content of an answer
     first_content_ms: float | None = _ms(60_000.0)
+    #: between two pieces of content; pings do not count
     gap_ms: float | None = _ms(25_000.0)
+    #: the same after a fragment of a tool call
     tool_gap_ms: float | None = _ms(180_000.0)
+    #: for a whole turn
     total_ms: float | None = _ms(600_000.0)
+    #: silence after which the next target is asked beside
     hedge_after_ms: float | None = _ms(10_000.0)
     #: until the headers of an answer that is not streamed
     unstreamed_ms: float | None = _ms(600_000.0)
@@ -171,8 +184,11 @@ class ProviderConfig:
 
     #: the key, or `${VARIABLE}`; empty looks at the provider's usual variables
     api_key: Secret | None = None
+    #: the base URL, up to and including the version
     api_base: str | None = attrs.field(default=None, metadata=alias("base_url"), repr=show_address)
+    #: sent with every request
     extra_headers: Mapping[str, Secret] | None = None
+    #: over the general `retry` section
     retry: RetryConfig = RetryConfig()
     #: OpenAI's API that its models are asked through: chat completions or the Responses API; null goes by the model
     api: Literal["chat", "responses"] | None = None
@@ -185,11 +201,13 @@ class ProviderConfig:
     api_version: str | None = None
     #: for Azure: names of deployments by model, where they differ
     deployments: Mapping[str, str] = attrs.field(factory=dict)
+    #: over the general `timeouts` section
     timeouts: ProviderTimeoutsConfig = ProviderTimeoutsConfig()
     #: requests at once; None is the transport's own limit
     concurrency: int | None = attrs.field(default=None, validator=optional(ge(1)))
     #: of the original; for browsers
     browser_direct: bool = False
+    #: of the original; for browsers
     cors_proxy: str | None = attrs.field(default=None, repr=show_address)
 
 
@@ -230,18 +248,27 @@ class ModelConfig:
 class AgentDefaults:
     """`agents.defaults`."""
 
+    #: the folder whose files become the system prompt
     workspace: Path | None = None
     #: `provider/model`
     model: str | None = None
+    #: limit on the output tokens of each answer
     max_tokens: int | None = attrs.field(default=None, validator=optional(ge(1)))
+    #: null: the model's own
     temperature: float | None = attrs.field(default=None, validator=optional(ge(0)))
+    #: `none`, `minimal`, `low`, `medium`, `high`, `xhigh`, `max`
     reasoning_effort: str | None = None
+    #: tokens of reasoning, for models that take a limit
     thinking_budget: int | None = attrs.field(default=None, validator=optional(ge(0)))
+    #: `low`, `medium`, `high`
     verbosity: str | None = None
+    #: for models that take one
     seed: int | None = None
     #: put into each request body as it is, over everything else
     extra: Mapping[str, Any] = attrs.field(factory=dict)
+    #: rounds of tool calls in one turn
     max_tool_iterations: int = attrs.field(default=20, validator=ge(1))
+    #: messages of the session that the model is shown at most
     memory_window: int = attrs.field(default=500, validator=ge(0))
     #: whether sessions that fill a model's window are summarized; else their oldest turns are cut
     compaction: bool = True
@@ -262,15 +289,21 @@ class AgentsConfig:
 class McpServerConfig:
     """One MCP server: a command, or the address of one that speaks streamable HTTP."""
 
+    #: the program, for a server over stdio
     command: str | None = None
+    #: its arguments
     args: tuple[str, ...] = attrs.field(default=(), repr=show_arguments)
+    #: variables for it, beside the few that every child gets
     env: Mapping[str, Secret] = attrs.field(factory=dict)
+    #: the address, for a server over HTTP
     url: str | None = attrs.field(default=None, repr=show_address)
+    #: sent with every request
     headers: Mapping[str, Secret] = attrs.field(factory=dict)
     #: started and kept, but its tools are not offered
     internal_only: bool = False
     #: patterns of the tools that are offered; the deny list wins
     allow: tuple[str, ...] = ("*",)
+    #: patterns of tools that are not offered
     deny: tuple[str, ...] = ()
     #: take the server's word for which tools only look
     trust_hints: bool = False
@@ -286,7 +319,9 @@ class ToolsConfig:
 
     #: calls that run at once
     concurrency: int = attrs.field(default=16, validator=ge(1))
+    #: servers by name
     mcp_servers: Mapping[str, McpServerConfig] = attrs.field(factory=dict)
+    #: file tools cannot leave the workspace
     restrict_to_workspace: bool = True
     #: offer built-in tools that write, although nobody is asked for approval
     unapproved: bool = False
@@ -294,8 +329,11 @@ class ToolsConfig:
     allow_commands: tuple[str, ...] = ()
     #: of the original
     web: Mapping[str, Any] = attrs.field(factory=dict)
+    #: of the original; not used here
     exec: Mapping[str, Any] = attrs.field(factory=dict)
+    #: of the original; not used here
     command_policy: Mapping[str, Any] = attrs.field(factory=dict)
+    #: of the original; not used here
     url_policy: Mapping[str, Any] = attrs.field(factory=dict)
 
 
@@ -322,10 +360,15 @@ class MemoryConfig:
 class CostBudgets:
     """`routing.cost_budgets`: limits for all senders together, in US dollars and tokens; 0 is unlimited."""
 
+    #: US dollars a day
     global_daily_limit_usd: float = attrs.field(default=0.0, validator=ge(0))
+    #: US dollars a month
     global_monthly_limit_usd: float = attrs.field(default=0.0, validator=ge(0))
+    #: input and output together
     global_daily_limit_tokens: int = attrs.field(default=0, validator=ge(0))
+    #: input and output together
     global_monthly_limit_tokens: int = attrs.field(default=0, validator=ge(0))
+    #: of the original; the ledger is in the store
     tracking_persistence: bool = True
     #: at which a day begins
     reset_hour_utc: int = attrs.field(default=0, validator=and_(ge(0), le(23)))
@@ -352,18 +395,25 @@ class PipelineConfig:
 class Config:
     """A whole config.json."""
 
+    #: defaults of the agent
     agents: AgentsConfig = AgentsConfig()
     #: by the name before the slash
     providers: Mapping[str, ProviderConfig] = attrs.field(factory=dict)
     #: by `provider/model`: how one model is asked, and what it accepts
     model_options: Mapping[str, ModelConfig] = attrs.field(factory=dict, metadata=alias("models"))
+    #: how failed requests are retried
     retry: RetryConfig = RetryConfig()
+    #: clocks
     timeouts: TimeoutsConfig = TimeoutsConfig()
     #: `provider/model`, in the order in which they are tried
     failover: tuple[str, ...] = ()
+    #: queue sizes and overflow policies
     bus: BusConfig = BusConfig()
+    #: concurrency, MCP servers, commands
     tools: ToolsConfig = ToolsConfig()
+    #: tiers, permissions, rate limits, budgets
     routing: RoutingConfig = attrs.field(factory=RoutingConfig)
+    #: scorer and learner
     pipeline: PipelineConfig = PipelineConfig()
     #: US dollars for a million tokens, by `provider/model`; they go before tiers and before the list of genai-prices
     prices: Mapping[str, ModelPrice] = attrs.field(factory=dict)
@@ -371,13 +421,19 @@ class Config:
     price_aliases: Mapping[str, str] = attrs.field(factory=dict)
     #: tokens that models take, input and output together, by pattern of `provider/model`; the first that matches counts
     context_windows: Mapping[str, int] = attrs.field(factory=dict, validator=_WINDOWS)
+    #: where skills are read from
     skills: SkillsConfig = attrs.field(factory=SkillsConfig)
+    #: notes between conversations
     memory: MemoryConfig = MemoryConfig()
     #: of the original, let be
     gateway: Any = None
+    #: of the original; not used here
     channels: Any = None
+    #: of the original; not used here
     delegation: Any = None
+    #: of the original; not used here
     voice: Any = None
+    #: of the original; not used here
     kernel: Any = None
 
     @property

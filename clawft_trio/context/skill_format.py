@@ -45,8 +45,11 @@ _ELSEWHERE: Mapping[str, str] = {
 class Skill:
     """A set of instructions for one kind of task."""
 
+    #: as it is loaded and invoked
     name: str
+    #: what the model is shown before it loads the skill
     description: str = ""
+    #: as its author numbers it
     version: str = ""
     #: names of the variables that its instructions contain
     variables: tuple[str, ...] = ()
@@ -58,7 +61,9 @@ class Skill:
     user_invocable: bool = False
     #: whether the model is told of it and may load it
     model_invocable: bool = True
+    #: what the model follows
     instructions: str = attrs.field(repr=False)
+    #: `skill_md`, or `legacy` for skill.json with prompt.md
     format: SkillFormat = "skill_md"
     #: the file it was read from
     source: str

@@ -46,7 +46,9 @@ class SkillReport:
 
     #: those that can be used, by name
     skills: tuple[Skill, ...] = ()
+    #: skills that another one of the same name hides
     shadowed: tuple[Shadowed, ...] = ()
+    #: what could not be used, and why
     skipped: tuple[Skipped, ...] = ()
     _by_name: Mapping[str, Skill] = attrs.field(init=False, repr=False, eq=False)
 

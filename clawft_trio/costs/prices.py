@@ -31,7 +31,9 @@ def _known(amount: Decimal | float | str | None) -> Decimal | None:
 class TokenPrice:
     """US dollars for a million tokens of each kind. None is not known, which is not 0."""
 
+    #: input that is not cached
     input: Decimal = attrs.field(converter=dollars)
+    #: output, reasoning included
     output: Decimal = attrs.field(converter=dollars)
     #: input read from the provider's prompt cache
     cached: Decimal | None = attrs.field(default=None, converter=_known)
@@ -41,10 +43,13 @@ class TokenPrice:
     cache_write_1h: Decimal | None = attrs.field(default=None, converter=_known)
     #: output spent on reasoning; None is as other output, since that is what providers count it as
     reasoning: Decimal | None = attrs.field(default=None, converter=_known)
+    #: audio in the input
     input_audio: Decimal | None = attrs.field(default=None, converter=_known)
+    #: audio in the output
     output_audio: Decimal | None = attrs.field(default=None, converter=_known)
     #: images; None is as other tokens, since that is what most providers count them as
     input_image: Decimal | None = attrs.field(default=None, converter=_known)
+    #: images in the output
     output_image: Decimal | None = attrs.field(default=None, converter=_known)
     #: US dollars for a thousand searches that the provider runs itself
     web_search: Decimal | None = attrs.field(default=None, converter=_known)
@@ -115,6 +120,7 @@ class ModelPrice(TokenPrice):
 
     #: by the service tier that the answer names: `flex`, `priority`, `batch`, ...
     service_tiers: Mapping[str, TokenPrice] = attrs.field(factory=dict)
+    #: the price of answers to long inputs
     long_context: LongContextPrice | None = None
 
     @classmethod

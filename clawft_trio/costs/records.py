@@ -67,12 +67,15 @@ class Limits:
 
     #: US dollars
     daily: Decimal | None = attrs.field(default=None, converter=limit)
+    #: US dollars
     monthly: Decimal | None = attrs.field(default=None, converter=limit)
     #: input and output together
     daily_tokens: int | None = attrs.field(default=None, converter=_count)
+    #: input and output together
     monthly_tokens: int | None = attrs.field(default=None, converter=_count)
     #: turns that a sender starts; turns of sub-agents do not count
     daily_turns: int | None = attrs.field(default=None, converter=_count)
+    #: turns that a sender starts
     monthly_turns: int | None = attrs.field(default=None, converter=_count)
 
 
@@ -156,29 +159,45 @@ def tightest(budgets: Iterable[Budget]) -> Budget | None:
 class LedgerEntry:
     """One attempt in the ledger."""
 
+    #: the number of the row
     id: int
+    #: `open`, `settled`, `refunded`, or `lost`
     state: ChargeState
     #: when it was reserved, in UTC
     at: datetime
     #: the budget day and month that it is charged to
     day: str
+    #: the budget month
     month: str
+    #: who pays, `channel:sender`
     sender: str
+    #: the sub-agent that asked; empty for the agent itself
     agent: str
+    #: the id of the turn
     turn: str
+    #: the turn that started it, when it is a sub-agent's
     parent_turn: str
+    #: the id of the call
     call: str
+    #: `provider/model`
     target: str
+    #: `ok`, `failed`, `cancelled`, `aborted`
     outcome: str
+    #: cached and written ones included
     input_tokens: int
+    #: reasoning included
     output_tokens: int
+    #: of the input, read from the cache
     cached_tokens: int
+    #: of the input, written to the cache
     cache_write_tokens: int
+    #: of the output
     reasoning_tokens: int
     #: US dollars that were set aside; None when the target had no price
     reserved: Decimal | None
     #: US dollars; None when it has no price, and while it is open
     cost: Decimal | None
+    #: how exact the cost is; None while it is open
     certainty: Certainty | None
     #: the part of `cache_write_tokens` that is kept for an hour
     cache_write_1h_tokens: int = 0
@@ -201,17 +220,25 @@ class Spending:
 
     #: the values that they have in common, by what they were grouped by
     group: dict[str, str]
+    #: how many attempts the group has
     attempts: int
+    #: cached and written ones included
     input_tokens: int
+    #: reasoning included
     output_tokens: int
+    #: of the input, read from the cache
     cached_tokens: int
+    #: of the input, written to the cache
     cache_write_tokens: int
+    #: of the output
     reasoning_tokens: int
+    #: of those written, kept for an hour
     cache_write_1h_tokens: int = 0
     #: US dollars, of all that have a price
     cost: Decimal
     #: how many of them are known only as far as here
     estimated: int
+    #: how many may have cost more
     at_least: int
     #: how many have no price and are not in `cost`
     unpriced: int

@@ -36,6 +36,7 @@ class CacheStatistics:
     hops: int
     #: entries given up to stay within the total
     evictions: int
+    #: paths that are kept
     entries: int
     #: bytes that the entries are charged for
     held: int

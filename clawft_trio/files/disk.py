@@ -51,6 +51,7 @@ Stamp: TypeAlias = tuple[int, int, int, int, int]
 class OnDisk:
     """What is at a path. While nothing changes there, reading it again gives the same object."""
 
+    #: `file`, `directory`, `missing`, `too_large`, `binary`, `unreadable`, `special`
     state: PathState
     #: of a file: its text, without a byte order mark
     text: str = attrs.field(default="", repr=False)

@@ -21,10 +21,15 @@ class Supervision:
     history.
     """
 
+    #: restarts within `window`; with more the server is down
     max_restarts: int = attrs.field(default=3, validator=attrs.validators.ge(0))
+    #: seconds
     window: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))
+    #: seconds; the longest first wait, doubled with each further restart
     first_wait: float = attrs.field(default=0.25, validator=attrs.validators.ge(0))
+    #: seconds
     longest_wait: float = attrs.field(default=10.0, validator=attrs.validators.ge(0))
+    #: seconds after which a server that is down is tried once
     probe_after: float = attrs.field(default=30.0, validator=attrs.validators.gt(0))
     #: seconds in which a server must answer a ping (or say anything) after a call has timed out; else it is hung
     #: and is started again. None never asks.

@@ -65,6 +65,7 @@ class ToolServer:
     server: Server
     #: patterns of the tool names that are offered; the deny list wins
     allow: tuple[str, ...] = attrs.field(default=("*",), converter=_patterns, kw_only=True)
+    #: patterns of tools that are not offered
     deny: tuple[str, ...] = attrs.field(default=(), converter=_patterns, kw_only=True)
     #: started and kept, but its tools are not offered
     internal_only: bool = attrs.field(default=False, kw_only=True)

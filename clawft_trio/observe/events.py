@@ -22,8 +22,11 @@ from clawft_trio.messages import InboundMessage, OutboundMessage
 class Event:
     """The root of all events."""
 
+    #: `trio.current_time()`
     at: float = attrs.field(factory=trio.current_time)
+    #: the model call; empty outside of one
     call_id: str = ""
+    #: the turn; empty outside of one
     turn_id: str = ""
 
 
@@ -41,6 +44,7 @@ class AttemptStarted(Event):
 class AttemptEnded(Event):
     """An attempt has ended, however it did."""
 
+    #: target, outcome, times, usage, error
     record: AttemptRecord
 
 
@@ -115,10 +119,15 @@ class ToolStarted(Event):
 class ToolEnded(Event):
     """A tool call has its answer."""
 
+    #: the name of the tool
     tool: str
+    #: the id of the call
     tool_call_id: str
+    #: what became of it
     outcome: Literal["ok", "error", "timeout", "refused", "unknown", "invalid", "cancelled", "discarded"]
+    #: seconds
     duration: float
+    #: why it failed
     error: BaseException | None = None
 
 
@@ -185,11 +194,17 @@ class TurnStarted(Event):
 class TurnEnded(Event):
     """A message has its reply."""
 
+    #: the conversation
     session: str
+    #: the message that was answered
     message_id: str
+    #: what became of it
     outcome: Literal["ok", "error", "cancelled"]
+    #: seconds
     duration: float
+    #: model calls
     rounds: int = 0
+    #: why it failed
     error: BaseException | None = None
 
 

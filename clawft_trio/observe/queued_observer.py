@@ -24,12 +24,15 @@ _BATCH = 256
 class ObserverQueueStatistics:
     """What became of the events so far."""
 
+    #: the observer got them
     delivered: int
     #: came while the queue was full, or could not be delivered before the end
     dropped: int
     #: the observer raised
     failed: int
+    #: in the queue now
     waiting: int
+    #: of the queue
     capacity: int
 
 

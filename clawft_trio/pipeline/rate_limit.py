@@ -31,7 +31,9 @@ _TICK = 1e-6
 class RateLimitPolicy:
     """The limit of all senders. The limit of one sender is in its permissions."""
 
+    #: in which turns are counted
     window_seconds: float = attrs.field(default=60.0, validator=gt(0))
+    #: how they are counted
     strategy: RateLimitStrategy = attrs.field(
         default="sliding_window", validator=in_(("sliding_window", "token_bucket"))
     )

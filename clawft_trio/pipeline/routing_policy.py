@@ -42,6 +42,7 @@ def _price(value: Decimal | float | str | None) -> Decimal | None:
 class ModelTier:
     """Models of one class of quality and price."""
 
+    #: as permissions name it
     name: str = attrs.field(validator=min_len(1))
     #: `provider/model`, in order of preference
     models: tuple[str, ...] = attrs.field(default=(), converter=_strings, kw_only=True)
@@ -81,9 +82,11 @@ class ModelTier:
 class EscalationPolicy:
     """Whether a task that is too hard for a sender's tiers may go higher."""
 
+    #: whether any task may
     enabled: bool = False
     #: complexity from which on; a sender's own threshold counts, too, and the higher one decides
     threshold: float = attrs.field(default=0.6, validator=and_(ge(0), le(1)))
+    #: how many tiers higher
     max_escalation_tiers: int = attrs.field(default=1, validator=ge(1))
 
 
@@ -91,14 +94,17 @@ class EscalationPolicy:
 class RoutingPolicy:
     """How models are chosen."""
 
+    #: `static` asks `models` in their order; `tiered` chooses by complexity and permission
     mode: Literal["static", "tiered"] = attrs.field(default="static", validator=in_(("static", "tiered")))
     #: lowest first
     tiers: tuple[ModelTier, ...] = ()
+    #: which model of a tier comes first
     selection_strategy: SelectionStrategy = attrs.field(default="preference_order", validator=in_(STRATEGIES))
     #: `provider/model`, tried when everything else has failed
     fallback_model: str | None = None
     #: `provider/model`: static routing's targets in their order; with tiers, tried after theirs
     failover: tuple[str, ...] = attrs.field(default=(), converter=_strings)
+    #: whether hard tasks may go above the tiers of their sender
     escalation: EscalationPolicy = EscalationPolicy()
     #: where to when the budget is too small: to cheaper tiers that suit the task, to any cheaper one, or nowhere
     budget_downgrade: Literal["matching", "any", "never"] = attrs.field(

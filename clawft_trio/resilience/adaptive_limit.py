@@ -62,7 +62,9 @@ class AdaptiveLimit(Policy):
 
     #: attempts at once and a second at the start
     initial: int = attrs.field(default=10, validator=ge(1))
+    #: attempts at once below which it never goes
     min_concurrent: int = attrs.field(default=1, validator=ge(1))
+    #: attempts at once above which it never goes
     max_concurrent: int = attrs.field(default=1000, validator=ge(1))
     #: by which an overload multiplies the limits
     decrease: float = attrs.field(default=0.8, validator=[gt(0), le(1)])
@@ -78,6 +80,7 @@ class AdaptiveLimit(Policy):
     elsewhere_after: float = attrs.field(default=10.0, validator=ge(0))
     #: what a request may take
     cost: Callable[[ChatRequest], Cost] = attrs.field(default=estimated_cost, repr=False)
+    #: a function of the arguments of the call; each value has limits of its own
     by: Callable[..., Hashable] | None = attrs.field(default=None, repr=False)
     _own: Strategy = attrs.field(init=False, eq=False, repr=False)
 

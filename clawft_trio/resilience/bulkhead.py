@@ -26,10 +26,13 @@ class Bulkhead(Policy):
     function of the call's arguments, there is one bulkhead per key (of the `strategy.MAX_KEYS` keys used last).
     """
 
+    #: calls that run at once
     max_concurrent: int = attrs.field(default=16, validator=ge(1))
+    #: calls that wait; more are refused with `BulkheadFull`
     queue: int = attrs.field(default=64, validator=ge(0))
     #: seconds; None waits as long as the caller does
     queue_for: float | None = attrs.field(default=30.0)
+    #: a function of the arguments of the call; each value has a bulkhead of its own
     by: Callable[..., Hashable] | None = attrs.field(default=None, repr=False)
     _own: Strategy = attrs.field(init=False, eq=False, repr=False)
 

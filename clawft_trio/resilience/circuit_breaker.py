@@ -46,7 +46,9 @@ class CircuitBreaker(Policy):
     `@CircuitBreaker(by=lambda url: urlsplit(url).hostname)`.
     """
 
+    #: the share of failures in the window from which on the breaker opens
     failure_ratio: float = attrs.field(default=0.5, validator=[gt(0), le(1)])
+    #: calls in the window below which it never opens
     minimum_calls: int = attrs.field(default=4, validator=ge(1))
     #: seconds
     window: float = attrs.field(default=60.0, validator=gt(0))
@@ -60,6 +62,7 @@ class CircuitBreaker(Policy):
     counts: Callable[[Exception], bool] = blames_target
     #: which results count as failures
     is_failure: Callable[[Any], bool] = _never
+    #: a function of the arguments of the call; each value has a breaker of its own
     by: Callable[..., Hashable] | None = attrs.field(default=None, repr=False)
     _own: Strategy = attrs.field(init=False, eq=False, repr=False)
 

@@ -40,6 +40,7 @@ class Hedge(Policy):
     after: float = attrs.field(validator=ge(0))
     #: attempts beside the first
     extra: int = attrs.field(default=1, validator=ge(1))
+    #: shared between strategies; None: no limit but `extra`
     budget: RetryBudget | None = None
 
     async def run(self, attempt: Attempt[T], call: Call) -> T:

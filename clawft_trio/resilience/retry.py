@@ -45,6 +45,7 @@ class Retry(Policy):
     Nothing is shared between calls but `budget`.
     """
 
+    #: retries after the first attempt; 0 never retries
     max_retries: int = attrs.field(default=3, validator=ge(0))
     #: seconds; the cap of the first wait
     first_wait: float = attrs.field(default=0.5, validator=ge(0))
@@ -58,10 +59,13 @@ class Retry(Policy):
     total: float | None = attrs.field(default=None, validator=optional(gt(0)))
     #: seconds; a server that asks for more is not waited for
     longest_retry_after: float = attrs.field(default=60.0, validator=ge(0))
+    #: seconds; the same limit where another target can be asked instead
     longest_retry_after_elsewhere: float = attrs.field(default=5.0, validator=ge(0))
     #: which exceptions may be retried: types, or a function; by default the error's own statement
     on: type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool] | None = None
+    #: shared between strategies; None: a budget of its own for each target
     budget: RetryBudget | None = None
+    #: the source of randomness
     uniform: Uniform = attrs.field(default=random.uniform, repr=False)
 
     async def run(self, attempt: Attempt[T], call: Call) -> T:

@@ -46,11 +46,14 @@ class Timeout(Policy):
     Nothing is shared between calls.
     """
 
+    #: seconds until the first content of an answer; None: no limit
     first_content: float | None = _limit
+    #: seconds between two pieces of content; pings do not count; None: no limit
     gap: float | None = _limit
     #: the gap after a fragment of a tool call, where some providers buffer the arguments and are silent for
     #: minutes; None: the same as `gap`
     tool_gap: float | None = _limit
+    #: seconds for the whole operation; None: no limit
     total: float | None = _limit
 
     async def run(self, attempt: Attempt[T], call: Call) -> T:

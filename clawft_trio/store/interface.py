@@ -67,6 +67,7 @@ from the start when the engine could not commit it, so it changes nothing but th
 class StoreStatistics:
     """What a store has done so far, and how many tasks wait for it."""
 
+    #: `sqlite` or `postgresql`
     engine: Engine = "sqlite"
     #: where the file is; None in memory and on PostgreSQL
     path: Path | None

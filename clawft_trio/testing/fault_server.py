@@ -46,8 +46,11 @@ _RECEIVE = 64 * 1024
 class FaultServerStatistics:
     """What a `FaultServer` is doing now."""
 
+    #: open now
     connections_open: int
+    #: since the start
     connections_accepted: int
+    #: since the start
     requests: int
     #: exchanges with a running script
     running: int

@@ -52,6 +52,7 @@ _READ = Wait(0.02)
 class NamedFault:
     """One way to break."""
 
+    #: what the server plays
     script: WireScript
     #: the text that a stream's client has been sent before it breaks
     shown: str = attrs.field(default="", kw_only=True)

@@ -44,6 +44,7 @@ class ToolMetadata:
 
     #: seconds that one call may run, waits for locks and approval not counted; None leaves it to the registry
     total: float | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.gt(0)))
+    #: `read_only` tools run without approval; `mutating` ones are asked about
     mode: Mode = attrs.field(default="mutating", validator=attrs.validators.in_(("read_only", "mutating", "exclusive")))
     #: calling it twice does no more than calling it once
     idempotent: bool = attrs.field()

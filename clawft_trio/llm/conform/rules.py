@@ -102,6 +102,7 @@ class Rules:
     id_pattern: str = _pattern(r"[\s\S]{1,256}")
     #: how an id begins that replaces one of another form, and how many characters it has in all
     id_prefix: str = "call_"
+    #: characters of such an id in all
     id_length: int = 29
     #: names of tools
     name_pattern: str = _pattern(r"[a-zA-Z0-9_-]{1,64}")
@@ -111,6 +112,7 @@ class Rules:
     description_length: int | None = None
     #: tools in one request; None: no limit
     most_tools: int | None = None
+    #: which JSON Schemas of arguments are accepted
     schemas: SchemaRules = SchemaRules()
 
     # --- order
@@ -164,6 +166,7 @@ class Rules:
     only_temperature: float | None = None
     #: the values of `reasoning_effort`, weakest first; None: not known, sent as it is
     efforts: tuple[str, ...] | None = attrs.field(default=None, converter=_optional_texts)
+    #: how a thinking budget or effort is written
     thinking: ThinkingForm = "effort"
     #: sequences in `stop`; None: no limit
     most_stops: int | None = None

@@ -101,6 +101,7 @@ class HttpOptions:
     #: whether clients of revisions up to 2025-11-25 get a session. Without one no request reaches the client, nothing
     #: is resumed, and any process behind the address can answer any request.
     sessions: bool = True
+    #: sessions, all clients together
     max_sessions: int = attrs.field(default=1000, validator=attrs.validators.ge(1))
     #: a session without requests and streams for so long is closed
     session_idle: float = attrs.field(default=3600.0, validator=attrs.validators.gt(0))
@@ -110,6 +111,7 @@ class HttpOptions:
     max_session_requests: int = attrs.field(default=64, validator=attrs.validators.ge(1))
     #: streams that stay open for notifications, all clients together
     max_listeners: int = attrs.field(default=1000, validator=attrs.validators.ge(1))
+    #: bytes of a request
     max_body: int = attrs.field(default=4 * 1024 * 1024, validator=attrs.validators.ge(1))
     #: how long a request's body may take to arrive
     body_within: float = attrs.field(default=30.0, validator=attrs.validators.gt(0))
