@@ -318,7 +318,7 @@ class EmptyAnswer(ProviderError):
     """
 
     retryable = True
-    max_retries = 1
+    max_retries: int | None = 1
 
 
 class WrongAddress(ProviderError):
