@@ -82,7 +82,7 @@ class Metered:
     keeps_records = True
 
     def __init__(self, provider: Provider, tracker: CostTracker, target: Priced, *, tokens: CountRequest) -> None:
-        self.provider = recorded(provider)
+        self.provider: Provider = recorded(provider)
         self.tracker = tracker
         self.target = target
         self.tokens = tokens

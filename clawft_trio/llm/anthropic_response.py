@@ -71,7 +71,7 @@ class AnthropicResponseReader:
     """A `ResponseReader` of messages, streamed or not."""
 
     def __init__(self, answer: ResponseBuilder, *, ends_with: EndsWith = "message_stop") -> None:
-        self.answer = answer
+        self.answer: ResponseBuilder = answer
         self.finished: bool = False
         self.ended: bool = False
         self.error: Any = None

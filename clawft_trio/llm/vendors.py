@@ -87,7 +87,7 @@ _GPT5: Mapping[str, Any] = {
 _GPT51: Mapping[str, Any] = {**_GPT5, "efforts": ("none", "low", "medium", "high")}
 _GPT52: Mapping[str, Any] = {**_GPT5, "efforts": ("none", "low", "medium", "high", "xhigh")}
 _CHAT: Mapping[str, Any] = {"refuses": ("thinking_budget", "reasoning_effort", "verbosity")}
-OPENAI_FAMILIES = (
+OPENAI_FAMILIES: tuple[tuple[str, Mapping[str, Any]], ...] = (
     *((f"*{line}*", _CHAT) for line in ("gpt-3.5", "gpt-4", "chatgpt")),
     ("*o[1345]", _REASONS),
     ("*o[1345]-*", _REASONS),

@@ -91,7 +91,7 @@ class Pending(Outgoing):
     ) -> None:
         super().__init__(line, method, key=key, name=options.name)
         if options.headers:
-            self.headers = options.headers
+            self.headers: Mapping[str, str] = options.headers
         self.options: CallOptions = options
         self.started: float = started
         self.total: float = total

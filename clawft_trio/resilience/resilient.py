@@ -25,7 +25,7 @@ class Resilient:
     keeps_records = True
 
     def __init__(self, provider: Provider, policy: Policy, *, model: str | None = None) -> None:
-        self.provider = recorded(provider, refuse_empty=True)
+        self.provider: Provider = recorded(provider, refuse_empty=True)
         self.policy = policy
         self.model = model
         self.strategy: Strategy = policy.bind(self.name)

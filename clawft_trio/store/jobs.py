@@ -27,8 +27,8 @@ class Job(Generic[T]):
     __slots__ = ("_task", "_ticket", "durable", "function", "raise_cancel", "result")
 
     def __init__(self, function: Work[T], *, durable: bool) -> None:
-        self.function = function
-        self.durable = durable
+        self.function: Work[T] = function
+        self.durable: bool = durable
         #: None until the thread is done; then also when the job was rolled back because its task was cancelled
         self.result: outcome.Outcome[T] | None = None
         #: set once the task was cancelled

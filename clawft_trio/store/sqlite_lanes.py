@@ -50,6 +50,9 @@ class Lane:
         """Tasks that wait and are not being served."""
         return sum(not job.abandoned for job in tuple(self._jobs))
 
+    def _count_failures(self, number: int) -> None:
+        self.failed += number
+
     async def _submit(self, function: Work[T], *, durable: bool) -> T:
         if self.closed:
             await trio.lowlevel.checkpoint()
@@ -174,7 +177,7 @@ class Writer(Lane):
             if isinstance(ended, outcome.Error):
                 group = group or self._all_waiting()
                 self._fail(group, ended.error)
-            self.failed += sum(not isinstance(job.result, outcome.Value) for job in group)
+            self._count_failures(sum(not isinstance(job.result, outcome.Value) for job in group))
             self._hand_back(group, self._texts.copy())
 
     def _run_group(self, group: list[Job[Any]]) -> None:
@@ -271,7 +274,7 @@ class Writer(Lane):
                 value = function(self._connection)
                 self._connection.execute("COMMIT")
             except BaseException:
-                self.failed += 1
+                self._count_failures(1)
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
@@ -311,7 +314,7 @@ class Reader(Lane):
             job.result = outcome.capture(self._look, job.function)
             if job.abandoned:
                 job.result = None
-            self.failed += not isinstance(job.result, outcome.Value)
+            self._count_failures(int(not isinstance(job.result, outcome.Value)))
             self._hand_back([job], [])
 
     def _look(self, function: Work[T]) -> T:
@@ -331,7 +334,7 @@ class Reader(Lane):
         try:
             return self._look(job.function)
         except BaseException:
-            self.failed += 1
+            self._count_failures(1)
             raise
         finally:
             self._connection.execute("PRAGMA query_only = OFF")

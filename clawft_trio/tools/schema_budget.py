@@ -53,7 +53,7 @@ class Budget:
     __slots__ = ("_next_poll", "_poll", "left")
 
     def __init__(self, steps: int, *, poll: Callable[[], object] = lambda: None) -> None:
-        self.left = steps
+        self.left: int = steps
         self._poll = poll
         self._next_poll = steps
 

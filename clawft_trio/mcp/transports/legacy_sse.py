@@ -61,7 +61,7 @@ class EventStream:
         self._decoder = SSEDecoder(max_event=limit)
         self._name = name
         self._early: list[ServerSentEvent] = []
-        self.endpoint = ""
+        self.endpoint: str = ""
 
     async def wait_endpoint(self, base: str) -> None:
         """Wait for the event that names the address.
