@@ -153,8 +153,11 @@ class AgentLoop:
 
     def statistics(self) -> LoopStatistics:
         """What it does and has done."""
-        early = 0 if self._shared is None else len(self._shared.answered_early)
-        return LoopStatistics(running=len(self._running), waiting=len(self._queue) - early, **self._counts)
+        waiting, early = len(self._queue), set() if self._shared is None else self._shared.answered_early
+        if early:
+            # One that was begun early may still be on its way into the queue: only those in it count.
+            waiting -= sum(turn_id_of(message) in early for message in self._queue)
+        return LoopStatistics(running=len(self._running), waiting=waiting, **self._counts)
 
     # --- running -----------------------------------------------------------------------------------------
 

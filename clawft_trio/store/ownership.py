@@ -236,8 +236,14 @@ class Ownership:
         """Write a step together with the next write of the turn, or within a quarter of the leases' length.
 
         *work* may run twice.
+
+        Raises:
+          LeaseLost: the turn is over.
         """
-        self._turns[turn_id].pending.append(work)
+        guarded = self._turns.get(turn_id)
+        if guarded is None:
+            raise LeaseLost("the turn is over")
+        guarded.pending.append(work)
 
     async def write(
         self, turn_id: str, work: Work[T], *, durability: Durability = "power", repeatable: bool = True
