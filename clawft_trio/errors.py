@@ -21,6 +21,7 @@ ClawftError
 │   ├── CircuitOpen                not sent: the target's breaker is open; `retry_after` is the time of its probe
 │   ├── BulkheadFull               not sent: too many calls wait for this target
 │   ├── NotConfigured              a setting is missing on this side (a key, a base URL)
+│   │   └── MissingKey             the key of a provider is not set
 │   └── AllProvidersExhausted      every target failed; raised from a group of their errors
 ├── Refused                        not permitted
 │   ├── PermissionDenied
@@ -354,6 +355,10 @@ class BulkheadFull(ProviderError):
 
 class NotConfigured(ProviderError):
     """A setting is missing on this side: a key, a base URL. The message names what to set."""
+
+
+class MissingKey(NotConfigured):
+    """The key of a provider is not set. The message names the variable to set."""
 
 
 class AllProvidersExhausted(ProviderError):

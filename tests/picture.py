@@ -68,7 +68,7 @@ async def play() -> Recorder:
         turn=TurnPolicy(total=None),
         observers=[seen],
     ) as agent:
-        await agent.ask("Which city is dry this weekend, and what do I pack?", sender_id="ana")
+        await agent.ask("Which city is dry this weekend, and what do I pack?", sender_id="ana", session="local:ana")
     return seen
 
 

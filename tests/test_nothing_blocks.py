@@ -172,7 +172,12 @@ async def test_an_agents_turn_never_blocks(tmp_path: Path) -> None:
             async with (
                 OpenAICompatible("somebody", base_url=server.url, model="m") as provider,
                 open_agent(
-                    ["somebody/m"], providers={"somebody": provider}, workspace=tmp_path, store=store, config=config
+                    ["somebody/m"],
+                    providers={"somebody": provider},
+                    workspace=tmp_path,
+                    store=store,
+                    config=config,
+                    tools=["read_files", "memory", "skills"],
                 ) as agent,
             ):
                 assert (await agent.ask("What is in my notes?")).text == "Rain."

@@ -35,6 +35,7 @@ from clawft_trio.agent.subagent import (
     SubAgentPolicy as SubAgentPolicy,
     subagent as subagent,
 )
+from clawft_trio.agent.tool_sets import DEFAULT_SETS as DEFAULT_SETS, TOOL_SETS as TOOL_SETS, ToolSet as ToolSet
 from clawft_trio.agent.turn import Turns as Turns
 from clawft_trio.agent.turn_context import (
     LoopPolicy as LoopPolicy,
@@ -43,6 +44,7 @@ from clawft_trio.agent.turn_context import (
 )
 from clawft_trio.agent.turn_types import (
     AgentEvent as AgentEvent,
+    Instructions as Instructions,
     Reply as Reply,
     RoundStarted as RoundStarted,
     ToolsAnswered as ToolsAnswered,
@@ -75,6 +77,7 @@ __all__ = [
     "SubAgent",
     "SubAgentPolicy",
     "SummaryCompactor",
+    "ToolSet",
     "ToolsAnswered",
     "TurnContext",
     "TurnPolicy",

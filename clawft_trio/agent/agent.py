@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Any, TypeAlias, TypeVar, overload
+from typing import Any, Generic, TypeAlias, TypeVar, overload
 
 import attrs
 import trio
@@ -15,10 +15,10 @@ from clawft_trio.agent.durable_asks import DurableAsks
 from clawft_trio.agent.loop import AgentLoop
 from clawft_trio.agent.subagent import AgentTool, Delegate, Fresh, SubAgentPolicy, agent_tool, form_of, unadmitted
 from clawft_trio.agent.turn import Turns
-from clawft_trio.agent.turn_types import AgentEvent, Reply, TurnRequest
+from clawft_trio.agent.turn_types import A_co, AgentEvent, Reply, TurnRequest
 from clawft_trio.auth import LOCAL_CHANNEL
 from clawft_trio.bus import MessageBus
-from clawft_trio.chat import Call, JsonObject, Message
+from clawft_trio.chat import Call, JsonObject, Message, new_id
 from clawft_trio.costs import CostTracker
 from clawft_trio.errors import ClawftError, InvalidAnswer, Problem, StoreError
 from clawft_trio.llm.model_options import ModelOptions
@@ -41,11 +41,11 @@ AgentCallback: TypeAlias = Callable[[AgentEvent], bool | Awaitable[bool | None] 
 """Sees everything of a turn as it happens; False ends it early."""
 
 
-class TurnStream(Iteration[AgentEvent, Reply]):
-    """A turn to iterate over. Made by `Agent.stream`."""
+class TurnStream(Iteration[AgentEvent, Reply[A_co]], Generic[A_co]):
+    """A turn to iterate over. Made by `Agent.stream`; `TurnStream[F]` has a reply whose answer is an `F`."""
 
     @property
-    def reply(self) -> Reply:
+    def reply(self) -> Reply[A_co]:
         """The whole reply, once the loop has ended.
 
         Raises:
@@ -106,6 +106,7 @@ class Agent:
         reasoning_effort: str | None = None,
         thinking_budget: int | None = None,
         extra: JsonObject | None = None,
+        instructions: str = "",
         turn_id: str | None = None,
         on_event: AgentCallback | None = None,
     ) -> Reply: ...
@@ -122,6 +123,7 @@ class Agent:
         reasoning_effort: str | None = None,
         thinking_budget: int | None = None,
         extra: JsonObject | None = None,
+        instructions: str = "",
         turn_id: str | None = None,
         on_event: AgentCallback | None = None,
     ) -> T: ...
@@ -137,20 +139,27 @@ class Agent:
         reasoning_effort: str | None = None,
         thinking_budget: int | None = None,
         extra: JsonObject | None = None,
+        instructions: str = "",
         turn_id: str | None = None,
         on_event: AgentCallback | None = None,
     ) -> Any:
         """Ask as the local process, and wait for the whole reply.
 
+        Without *session* each call is a conversation of its own: it sees nothing of earlier ones, and runs beside
+        them. With the same *session* calls continue one conversation, one at a time, in the order of their arrival:
+        `session=reply.session` continues the one of a reply.
+
         Args:
-          content: the message.
+          content: the question.
           answer: the type of the answer, or its form: then a value of it is returned instead of the reply. One that
             does not fit goes back to the model, `TurnPolicy.max_answer_corrections` times at most.
-          sender_id: the sender; the session is `local:{sender_id}` unless *session* is given.
+          sender_id: the user whose permissions, budget and memory count.
+          session: the conversation to continue, or to begin under that name; None: a new one.
           model: `provider/model`, instead of what the router would choose.
           reasoning_effort: how much the model is to reason (`low`, `medium`, `high`), over the policy's.
           thinking_budget: tokens of reasoning, for models that take a limit, over the policy's.
           extra: put into the request body as it is, over everything else.
+          instructions: the system prompt of this turn, instead of the agent's.
           turn_id: an id of the caller's own, for an agent with a store. Asked again with it, also by another process
             after a crash, the same turn is resumed, or its reply returned: tools that have acted do not act again.
           on_event: sees everything as it happens. False ends the turn early; what it raises comes out as it is.
@@ -166,9 +175,8 @@ class Agent:
         """
         await self._start()
         options = ModelOptions(reasoning_effort=reasoning_effort, thinking_budget=thinking_budget, extra=extra or {})
-        question = self._question(content, sender_id, session, model, answer, options)
+        question = self._question(content, sender_id, session, model, answer, options, instructions, turn_id)
         if turn_id is not None:
-            question = attrs.evolve(question, turn_id=joined_key("ask", turn_id))
             reply = await self._durable_asks().ask(question, partial(self._asked, on_event=on_event, durable=True))
             if question.form is not None and reply.answer is None and reply.finish_reason != "aborted":
                 reply = attrs.evolve(reply, answer=await question.form.read_answer(reply.rounds[-1]))
@@ -195,6 +203,35 @@ class Agent:
         """
         return await self.parts.turns.history.history(session, limit)
 
+    @overload
+    def stream(
+        self,
+        content: str | Message,
+        *,
+        sender_id: str = "local",
+        session: str | None = None,
+        model: str = "",
+        reasoning_effort: str | None = None,
+        thinking_budget: int | None = None,
+        extra: JsonObject | None = None,
+        instructions: str = "",
+    ) -> AbstractAsyncContextManager[TurnStream]: ...
+
+    @overload
+    def stream(
+        self,
+        content: str | Message,
+        *,
+        answer: type[T] | AnswerForm[T],
+        sender_id: str = "local",
+        session: str | None = None,
+        model: str = "",
+        reasoning_effort: str | None = None,
+        thinking_budget: int | None = None,
+        extra: JsonObject | None = None,
+        instructions: str = "",
+    ) -> AbstractAsyncContextManager[TurnStream[T]]: ...
+
     def stream(
         self,
         content: str | Message,
@@ -206,9 +243,11 @@ class Agent:
         reasoning_effort: str | None = None,
         thinking_budget: int | None = None,
         extra: JsonObject | None = None,
-    ) -> AbstractAsyncContextManager[TurnStream]:
+        instructions: str = "",
+    ) -> AbstractAsyncContextManager[TurnStream[Any]]:
         """Ask as the local process, and iterate over its events: `async for event in answer`.
 
+        Without *session* it is a conversation of its own; with the name of one it continues that, as `ask` does.
         Leaving the block early cancels the turn. The turn runs in the agent's own nursery, so the block may stand
         inside an async generator, as web frameworks want it, also when that is left by `break`.
 
@@ -223,7 +262,7 @@ class Agent:
         Cancellation: as `ask`.
         """
         options = ModelOptions(reasoning_effort=reasoning_effort, thinking_budget=thinking_budget, extra=extra or {})
-        question = self._question(content, sender_id, session, model, answer, options)
+        question = self._question(content, sender_id, session, model, answer, options, instructions)
 
         async def run(show: Callable[[AgentEvent], Awaitable[None]]) -> Reply:
             await self._start()
@@ -254,7 +293,7 @@ class Agent:
           TypeError: *answer* is no type that JSON can be, or there is no such field.
           ValueError: a field of the policy is out of range.
         """
-        turns = attrs.evolve(self.parts.turns, models=unadmitted(self.parts.turns.models), history=Fresh(""))
+        turns = attrs.evolve(self.parts.turns, models=unadmitted(self.parts.turns.models), history=Fresh())
         delegate = Delegate(
             name=name,
             turns=lambda _: turns,
@@ -272,11 +311,16 @@ class Agent:
         model: str,
         answer: type[Any] | AnswerForm[Any] | None,
         options: ModelOptions,
+        instructions: str,
+        given_id: str | None = None,
     ) -> TurnRequest:
+        turn_id = new_id() if given_id is None else joined_key("ask", given_id)
         return TurnRequest(
             content=Message.user(content) if isinstance(content, str) else content,
             auth=self.parts.permissions.local(sender_id),
-            session=session or f"{LOCAL_CHANNEL}:{sender_id}",
+            turn_id=turn_id,
+            session=session or f"{LOCAL_CHANNEL}:{sender_id}:{turn_id}",
+            instructions=instructions,
             model=model,
             form=answer if answer is None or isinstance(answer, AnswerForm) else AnswerForm.of(answer),
             options=options,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import attrs
@@ -24,7 +25,7 @@ from clawft_trio.costs import (
     load_price_list,
     tier_prices,
 )
-from clawft_trio.errors import ConfigError, InvalidData, NotConfigured, Problem
+from clawft_trio.errors import ConfigError, InvalidData, MissingKey, NotConfigured, Problem
 from clawft_trio.llm import KNOWN, KnownProvider, Quirks, Rules, provider_named
 from clawft_trio.llm.catalog import find_url, known_provider, vendor_at, vendor_of
 from clawft_trio.llm.conform import overlay
@@ -52,6 +53,8 @@ def provider_maker(config: Config, environ: Mapping[str, str] | None = None) -> 
     def make(name: str) -> Provider:
         own = config.providers.get(name, ProviderConfig())
         options = _options(config, name, own)
+        if own.api_key is not None and own.api_key.missing:
+            raise MissingKey(f"no key for {name!r}: set {' and '.join(own.api_key.missing)}", provider=name)
         key = secret_value(own.api_key, f"the key of {name!r}")
         known = KNOWN if name in KNOWN or own.api_base is None else {name: KnownProvider(base_url=own.api_base)}
         options |= _quirks(config, name, known[name].quirks if name in known else Quirks(), own)
@@ -252,6 +255,16 @@ async def _prices(config: Config, models: Iterable[str], given: Mapping[str, Pro
     )
 
 
+async def unpriced_models(config: Config, models: Sequence[str]) -> dict[str, str]:
+    """Those of *models* (`provider/model`) without a price, each with the reason.
+
+    Cancellation: nothing is kept.
+    """
+    prices = await _prices(config, models, {})
+    found = {model: prices.find(Target.parse(model), 0, datetime.now(UTC)) for model in models}
+    return {model: price.why for model, price in found.items() if price.price is None}
+
+
 def _vendor(config: Config, name: str) -> str:
     """The vendor that a provider made by its name reaches; empty when its address is no known vendor's."""
     own = config.providers.get(name)
@@ -285,6 +298,7 @@ def turn_policy(config: Config) -> TurnPolicy:
         max_tool_iterations=defaults.max_tool_iterations,
         memory_window=defaults.memory_window,
         total=config.timeouts.total,
+        instructions=defaults.instructions,
         max_tokens=defaults.max_tokens,
         temperature=defaults.temperature,
         reasoning_effort=defaults.reasoning_effort,

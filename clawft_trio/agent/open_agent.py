@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import NoReturn, Unpack
@@ -31,20 +31,23 @@ from clawft_trio.agent.options import AgentOptions, check_options
 from clawft_trio.agent.providers import open_providers
 from clawft_trio.agent.session_window import WHOLE_RESULT
 from clawft_trio.agent.sessions import MIGRATIONS as SESSION_MIGRATIONS, Sessions
-from clawft_trio.agent.subagent import AgentTool, SubAgent, SubAgents, models_of
+from clawft_trio.agent.subagent import AgentTool, SubAgent, SubAgents, models_by_agent, models_of
+from clawft_trio.agent.tool_sets import DEFAULT_SETS, ToolSetParts, check_sets, tools_of
 from clawft_trio.agent.turn import Turns
 from clawft_trio.agent.turn_context import LoopPolicy
+from clawft_trio.agent.turn_types import Instructions
 from clawft_trio.bus import Channel, LeasedUndelivered, MessageBus, StoredUndelivered, open_bus, serve_channel
 from clawft_trio.chat import Provider
 from clawft_trio.config import Config, load_config
-from clawft_trio.context import ContextBuilder, Memory, Skills, memory_tools, skill_tool
+from clawft_trio.context import ContextBuilder, Memory, Skills
 from clawft_trio.costs import MIGRATIONS as COST_MIGRATIONS, CostTracker, Metered
+from clawft_trio.errors import MissingKey
 from clawft_trio.files import FileCache
 from clawft_trio.mcp import ToolServer, open_toolset
 from clawft_trio.mcp.connect import Server
 from clawft_trio.mcp.tool_pinning import PIN_MIGRATIONS, StoredPins
 from clawft_trio.nursery import cleanup_scope, open_hidden_nursery
-from clawft_trio.observe import Event, Observer, fan_out
+from clawft_trio.observe import Event, Noted, Observer, fan_out
 from clawft_trio.pipeline import (
     FitnessScorer,
     NoLearner,
@@ -67,6 +70,10 @@ from clawft_trio.store import open_store
 from clawft_trio.store.ownership import open_ownership
 from clawft_trio.tools import FanOutPolicy, Tool, ToolRegistry
 from clawft_trio.tools.builtin import BuiltinPolicy, register_builtins
+from clawft_trio.tools.workspace import Workspace
+
+MISSING_KEY = "a model has no key, and is left out until it has"
+"""The event (`Noted.what`) for a fallback without a key."""
 
 MIGRATIONS = (*SESSION_MIGRATIONS, *JOURNAL_MIGRATIONS, *ASK_MIGRATIONS, *COST_MIGRATIONS, *PIN_MIGRATIONS)
 """The schema of an agent's store."""
@@ -76,11 +83,12 @@ MIGRATIONS = (*SESSION_MIGRATIONS, *JOURNAL_MIGRATIONS, *ASK_MIGRATIONS, *COST_M
 async def open_agent(
     models: Sequence[str] = (),
     *,
-    tools: Iterable[Tool | SubAgent] = (),
+    tools: Iterable[Tool | SubAgent | str] = (),
     mcp: Mapping[str, Server | ToolServer] | None = None,
     workspace: str | Path | None = None,
     config: Config | str | Path | None = None,
     store: str | Path | None = None,
+    instructions: Instructions = "",
     providers: Mapping[str, Provider] | None = None,
     channels: Iterable[Channel] = (),
     observers: Iterable[Observer] = (),
@@ -90,12 +98,16 @@ async def open_agent(
 
     Args:
       models: `provider/model`, in order of preference. The first that answers is used. None given: those of the config.
-      tools: what the model may call: tools, sub-agents (`subagent`), and other agents (`Agent.as_tool`).
+      tools: what the model may call: tools, sub-agents (`subagent`), other agents (`Agent.as_tool`), and sets of
+        built-in tools by name (`TOOL_SETS`): `"files"`, `"memory"`, `"fetch"` and others. Without the name of a set a
+        workspace brings the read-only `DEFAULT_SETS`.
       mcp: MCP servers by name, each a command or more; their tools are offered as `name__tool`.
       workspace: a folder. Its SOUL.md, AGENTS.md and the like become the system prompt; its file tools cannot leave
         it. None: the folder of the config, if it names one.
       config: a configuration, or the path of one. Arguments given here take precedence over it.
       store: the file in which sessions, the journal and undelivered replies are kept; None keeps them in memory.
+      instructions: the system prompt, or an async function that returns it for a turn (a `TurnRequest`). With a
+        workspace it comes before the files of that.
       providers: providers by the name before the slash, used as they are; others are made by *make_provider*.
       channels: adapters to messengers; they are served with the bus.
       observers: get every event; see `clawft_trio.observe`.
@@ -106,6 +118,8 @@ async def open_agent(
       NotConfigured: a model names an unknown provider, or its key is missing.
       ConfigError: the configuration does not fit.
       StoreError: the store cannot be used.
+      InvalidData: *tools* names an unknown set.
+      RuntimeError: it is entered outside of trio, such as under asyncio.
       TypeError: *models* is one string, a tool is not made by `@tool`, or an option is unknown.
 
     Cancellation: everything is cancelled, waited for and closed, each within its grace.
@@ -113,9 +127,14 @@ async def open_agent(
     check_options(options)
     turn, loop, approve = options.get("turn"), options.get("loop"), options.get("approve")
     make_provider, builtins = options.get("make_provider"), options.get("builtins")
+    if not trio.lowlevel.in_trio_task():
+        raise RuntimeError(
+            "clawft_trio runs on trio: call trio.run(main), not asyncio.run(main). In an asyncio application use "
+            "clawft_trio.asyncio_guest.Guest(open_agent(…))"
+        )
     if isinstance(models, str):
         raise TypeError(f"models are a list: [{models!r}]")
-    settings = config if isinstance(config, Config) else Config() if config is None else await load_config(config)
+    settings = config if isinstance(config, Config) else await _load(config, providers or {})
     plan = _Plan(
         config=settings,
         models=tuple(models) or settings.models,
@@ -125,10 +144,11 @@ async def open_agent(
     )
     given = tuple(tools)
     asked = (*plan.models, *models_of(given))
-    plain = [tool for tool in given if not isinstance(tool, SubAgent | AgentTool)]
+    plain = [tool for tool in given if not isinstance(tool, SubAgent | AgentTool | str)]
     fan_out_policy = FanOutPolicy(concurrency=settings.tools.concurrency, longest_answer=WHOLE_RESULT)
     registry = ToolRegistry(plain, policy=fan_out_policy, approve=approve)
-    context = plan.context(registry, builtins or builtin_policy(settings))
+    sets = [tool for tool in given if isinstance(tool, str)] or list(settings.tools.sets)
+    context = plan.context(registry, sets, builtins)
     async with (
         open_store(store, migrations=MIGRATIONS) as kept,
         open_providers(
@@ -139,8 +159,9 @@ async def open_agent(
         ) as known,
         open_tracker(settings, kept, asked, providers or {}, owed=owed_file(kept)) as tracker,
         open_targets(known.at, wrap=partial(plan.around, tracker)) as targets,
-        # Before anything is started: a missing key is an error at once, and not with the first request.
-        plan.reaching(targets, asked),
+        # Before anything is started: a missing key is an error now, and not in the first turn that needs it.
+        plan.reaching(targets, plan.models),
+        _reaching_sub_agents(plan, targets, given),
         open_toolset(
             {**mcp_servers(settings), **(mcp or {})},
             registry,
@@ -174,6 +195,7 @@ async def open_agent(
             context=context,
             policy=turn or turn_policy(settings),
             workspace=plan.workspace,
+            instructions=instructions,
         )
         bus_turn = BusTurn(turns=attrs.evolve(turns, journal=journal), permissions=plan.permissions, costs=tracker)
         agent_loop = AgentLoop(bus, bus_turn, policy=loop, journal=journal, observer=plan.observer)
@@ -234,6 +256,10 @@ async def _serving(loop: AgentLoop, bus: MessageBus, channels: Iterable[Channel]
         nursery.cancel_scope.cancel(reason="agent closed")
 
 
+async def _load(config: str | Path | None, providers: Mapping[str, Provider]) -> Config:
+    return Config() if config is None else await load_config(config, providers=providers)
+
+
 @attrs.frozen(kw_only=True)
 class _Plan:
     """What is decided before anything is opened."""
@@ -248,9 +274,24 @@ class _Plan:
 
     @asynccontextmanager
     async def reaching(self, targets: Targets, models: Sequence[str]) -> AsyncGenerator[None, None]:
-        """See that each of *models* can be asked, as far as that can be known without asking."""
-        for model in models:
-            targets.reach(Target.parse(model))
+        """Check that each of *models* can be asked, as far as that is known without a request.
+
+        A missing key of one is noted as long as there are others: it fails when that target is needed.
+
+        Raises:
+          MissingKey: every model lacks its key; the error of the first.
+          NotConfigured: a provider is unknown, or its address is missing.
+        """
+        missing: dict[str, MissingKey] = {}
+        for model in dict.fromkeys(models):
+            try:
+                targets.reach(Target.parse(model))
+            except MissingKey as exc:
+                missing[model] = exc
+        if missing and len(missing) == len(set(models)):
+            raise next(iter(missing.values()))
+        for model, error in missing.items():
+            self.observer(Noted(room="agent", what=MISSING_KEY, details={"target": model, "error": str(error)}))
         yield
 
     @property
@@ -287,9 +328,17 @@ class _Plan:
         routed = attrs.evolve(self.pipeline(targets, tracker, given), router=StaticRouter(models, selection=selection))
         return attrs.evolve(routed, admission=TurnAdmission())
 
-    def context(self, registry: ToolRegistry, builtins: BuiltinPolicy) -> ContextBuilder | None:
-        """The system prompt from the workspace, and the tools that come with it."""
+    def context(
+        self, registry: ToolRegistry, sets: Sequence[str], given: BuiltinPolicy | None
+    ) -> ContextBuilder | None:
+        """The system prompt of the workspace; adds the tools of *sets* to *registry*.
+
+        Without a set, *given* limits or a configuration that says which built-in tools there are choose them; else
+        they are the read-only default.
+        """
+        check_sets(sets, workspace=self.workspace is not None)
         if self.workspace is None:
+            _add(registry, tools_of(sets, None))
             return None
         cache = FileCache()
         skills = Skills(
@@ -299,8 +348,24 @@ class _Plan:
             trust_workspace=self.config.skills.trust_workspace,
         )
         memory = Memory(self.workspace, cache, locks=registry.locks, per_sender=self.config.memory.per_sender)
-        register_builtins(registry, self.workspace, builtins)
-        registry.add(skill_tool(skills))
-        for tool in memory_tools(memory):
-            registry.add(tool)
+        policy = given or builtin_policy(self.config)
+        if not sets and (given is not None or self.config.tools.unapproved or self.config.tools.allow_commands):
+            register_builtins(registry, self.workspace, policy)
+            sets = ("skills", "memory")
+        parts = ToolSetParts(workspace=Workspace(self.workspace), builtins=policy, skills=skills, memory=memory)
+        _add(registry, tools_of(sets or DEFAULT_SETS, parts))
         return ContextBuilder(self.workspace, cache=cache, skills=skills, memory=memory)
+
+
+@asynccontextmanager
+async def _reaching_sub_agents(plan: _Plan, targets: Targets, given: Iterable[object]) -> AsyncGenerator[None, None]:
+    """As `_Plan.reaching`, for the models of each sub-agent."""
+    async with AsyncExitStack() as stack:
+        for models in models_by_agent(given):
+            await stack.enter_async_context(plan.reaching(targets, models))
+        yield
+
+
+def _add(registry: ToolRegistry, tools: Iterable[Tool]) -> None:
+    for tool in tools:
+        registry.add(tool)

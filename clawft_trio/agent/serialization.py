@@ -80,7 +80,7 @@ def response_from_json(data: bytes) -> ChatResponse:
 
 def reply_to_json(reply: Reply) -> bytes:
     """A whole reply, without the routing decision and the typed answer: the latter is read from its text again."""
-    return encode_json(_CONVERTER.unstructure(reply))
+    return encode_json(_CONVERTER.unstructure(reply, unstructure_as=Reply[object]))
 
 
 def reply_from_json(data: bytes) -> Reply:
@@ -89,7 +89,7 @@ def reply_from_json(data: bytes) -> Reply:
     Raises:
       StoreCorrupt: it is not what `reply_to_json` writes.
     """
-    return _from_json(data, Reply)
+    return _from_json(data, Reply[object])
 
 
 def tool_result_to_json(answer: ToolResult) -> bytes:

@@ -12,7 +12,7 @@ with no conversation, and keeps none. Its tools run with the sender's permission
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -125,18 +125,15 @@ def form_of(answer: type[Any] | AnswerForm[Any] | None) -> AnswerForm[Any] | Non
 
 
 class Fresh:
-    """The history of a sub-agent: its instructions, and nothing from before."""
-
-    def __init__(self, instructions: str) -> None:
-        self._before = (Message.system(instructions),) if instructions else ()
+    """The history of a sub-agent: always empty."""
 
     async def history(self, session: str, limit: int | None = None) -> tuple[Message, ...]:  # noqa: ARG002 - the shape
-        """The instructions.
+        """No messages.
 
         Cancellation: safe.
         """
         await trio.lowlevel.checkpoint()
-        return self._before
+        return ()
 
     async def append(self, session: str, messages: Sequence[Message], *, turn_id: str = "") -> None:  # noqa: ARG002
         """Keep nothing.
@@ -284,22 +281,33 @@ class SubAgents:
     def _opened(self, spec: SubAgent) -> AgentTool:
         own = [self.tool(tool) for tool in spec.tools if not isinstance(tool, str)]
         patterns = [pattern for pattern in spec.tools if isinstance(pattern, str)]
-        models, history = self.models(spec.models), Fresh(spec.instructions)
+        models, history = self.models(spec.models), Fresh()
 
         def turns(context: ToolContext) -> Turns:
             # Made for each call: tools of MCP servers come and go.
             tools = self.registry.narrowed(own, patterns)
             workspace = context.workspace or self.workspace
-            return Turns(models=models, tools=tools, history=history, policy=spec.turn, workspace=workspace)
+            return Turns(
+                models=models,
+                tools=tools,
+                history=history,
+                policy=spec.turn,
+                workspace=workspace,
+                instructions=spec.instructions,
+            )
 
         delegate = Delegate(name=spec.name, turns=turns, tracker=self.tracker, policy=spec.policy, form=spec.answer)
         return agent_tool(spec.name, spec.description, delegate)
 
 
-def models_of(tools: Iterable[object]) -> tuple[str, ...]:
-    """The models of all sub-agents in *tools*, and of those below them."""
-    found: list[str] = []
+def models_by_agent(tools: Iterable[object]) -> Iterator[tuple[str, ...]]:
+    """The models of each sub-agent in *tools*, and of each below them."""
     for given in tools:
         if isinstance(given, SubAgent):
-            found += [*given.models, *models_of(given.tools)]
-    return tuple(found)
+            yield given.models
+            yield from models_by_agent(given.tools)
+
+
+def models_of(tools: Iterable[object]) -> tuple[str, ...]:
+    """The models of all sub-agents in *tools*, and of those below them."""
+    return tuple(model for models in models_by_agent(tools) for model in models)

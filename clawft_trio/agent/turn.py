@@ -21,6 +21,7 @@ from clawft_trio.agent.session_view import READ_RESULT
 from clawft_trio.agent.session_window import SessionWindow
 from clawft_trio.agent.turn_types import (
     History,
+    Instructions,
     Models,
     Reply,
     RoundStarted,
@@ -74,6 +75,8 @@ class Turns:
     workspace: Path | None = None
     #: runs compactions between turns; without, they run at the beginning of one
     background: Background | None = None
+    #: the system prompt, before the workspace's; empty: that of the policy
+    instructions: Instructions = ""
 
     async def answer(self, question: TurnRequest, call: Call) -> Reply:
         """Answer *question*, showing `call.emit` what is seen on the way (`AgentEvent`s).
@@ -86,6 +89,10 @@ class Turns:
 
         Cancellation: models and tools are cancelled and waited for; what was done is written down.
         """
+        if question.content.role != "user":
+            advice = "instructions go into open_agent(instructions=…) or ask(…, instructions=…)"
+            wrong = f"a {question.content.role} message is no question; {advice}"
+            raise InvalidData([Problem("$.content.role", wrong)], source="question")
         if is_blank(question.content):
             raise InvalidData([Problem("$.content", "a question without text, image or file")], source="question")
         turn = _Turn(self, question, call)
@@ -244,11 +251,16 @@ class _Turn:
     async def _first_request(self) -> ChatRequest:
         turns, question, policy = self._turns, self._question, self._turns.policy
         history = await self._window.load()
+        instructions = await self._instructions()
         asked = question.content
         self._system: tuple[Message, ...] = ()
         if turns.context is not None:
-            *before, asked = await turns.context.build_messages(history, asked, sender=question.auth.identity)
+            *before, asked = await turns.context.build_messages(
+                history, asked, sender=question.auth.identity, instructions=instructions
+            )
             self._system = tuple(message for message in before if message.role == "system")[:1]
+        elif instructions:
+            self._system = (Message.system(instructions),)
         # As it is sent, so that the next turn's request begins with the same bytes.
         self._said[0] = asked
         options = question.options.over(policy.options)
@@ -267,6 +279,16 @@ class _Turn:
             auth=question.auth,
         )
         return self._with_messages(request)
+
+    async def _instructions(self) -> str:
+        """The system prompt: of this turn, else of the agent, else of the policy."""
+        given = self._question.instructions or self._turns.instructions or self._turns.policy.instructions
+        if isinstance(given, str):
+            return given
+        text: object = await given(self._question)
+        if not isinstance(text, str):
+            raise TypeError(f"instructions are text, and the function returned {type(text).__name__}")
+        return text
 
     def _with_messages(self, request: ChatRequest) -> ChatRequest:
         messages = self._window.complete(self._system, self._said[0])
@@ -288,8 +310,10 @@ class _Turn:
         lifetime = self._turns.policy.prompt_cache
         if lifetime == "off":
             return None
+        # A conversation of its own has the id of its turn in its name: those of one sender share a cache all the same.
+        session = self._question.session.removesuffix(f":{self._question.turn_id}")
         # A hash: session names hold names of people and chats.
-        key = hashlib.sha256(self._question.session.encode(errors="replace")).hexdigest()[:32]
+        key = hashlib.sha256(session.encode(errors="replace")).hexdigest()[:32]
         return PromptCache(key=key, lifetime=lifetime)
 
     async def _ask(

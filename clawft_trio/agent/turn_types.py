@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from decimal import Decimal
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, runtime_checkable
 
 import attrs
 from attrs.validators import ge, gt, in_, instance_of, optional
@@ -18,6 +18,16 @@ from clawft_trio.chat import Call, ChatRequest, ChatResponse, JsonObject, Messag
 from clawft_trio.llm.model_options import NO_OPTIONS, ModelOptions
 from clawft_trio.pipeline import RoutingDecision
 from clawft_trio.tools import NestedTurn, ToolJournal, ToolResult
+
+if TYPE_CHECKING:
+    # The checkers bring typing_extensions; `TypeVar` takes a default there on every Python.
+    from typing_extensions import TypeVar
+
+    A_co = TypeVar("A_co", covariant=True, default=object)
+else:
+    from typing import TypeVar
+
+    A_co = TypeVar("A_co", covariant=True)
 
 # Outside the field: there, the checkers take its type from the default, which is no None.
 _POSITIVE: Any = optional(gt(0))
@@ -62,6 +72,8 @@ class TurnPolicy:
     compaction: CompactionPolicy = CompactionPolicy()
     #: how long the provider is asked to keep the beginning of requests in its cache; `off` asks for nothing
     prompt_cache: Literal["off", "5m", "1h"] = attrs.field(default="5m", validator=in_(("off", "5m", "1h")))
+    #: the system prompt, unless `open_agent(instructions=)` or `ask(instructions=)` gives one
+    instructions: str = ""
     #: seconds for the whole turn; None leaves it to the caller
     total: float | None = attrs.field(default=600.0, validator=_POSITIVE)
     #: limit on the output tokens of each answer; None: the model's own
@@ -108,11 +120,17 @@ class TurnRequest:
     form: AnswerForm[Any] | None = None
     #: how models are asked in this turn, over the policy's and the target's
     options: ModelOptions = NO_OPTIONS
+    #: the system prompt of this turn, instead of the agent's; empty: the agent's
+    instructions: str = ""
+
+
+Instructions: TypeAlias = str | Callable[[TurnRequest], Awaitable[str]]
+"""The system prompt of an agent: text, or an async function that returns the text for a turn."""
 
 
 @attrs.frozen(kw_only=True)
-class Reply:
-    """The answer to a question, and what it took."""
+class Reply(Generic[A_co]):
+    """The answer of a turn, and what it took. `Reply[F]` has an *answer* of type `F`."""
 
     #: the text of the final answer
     text: str
@@ -141,7 +159,7 @@ class Reply:
     #: why that provider and model
     decision: RoutingDecision | None = None
     #: the answer as a value, where a form was asked for
-    answer: object = None
+    answer: A_co = attrs.field(default=None)  # None without a form
     #: turns of sub-agents that it started, in the order in which they ended
     nested: tuple[NestedTurn, ...] = ()
 

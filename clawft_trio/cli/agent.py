@@ -8,10 +8,12 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import attrs
 import trio
 
 from clawft_trio.agent import Agent, LoopPolicy, open_agent
-from clawft_trio.agent.from_config import provider_maker
+from clawft_trio.agent.from_config import provider_maker, turn_policy
+from clawft_trio.agent.turn_types import TurnPolicy
 from clawft_trio.chat import Provider
 from clawft_trio.cli.errors import error_reason, say
 from clawft_trio.cli.options import Chosen
@@ -22,12 +24,12 @@ from clawft_trio.errors import InvalidData, NotConfigured, Problem
 from clawft_trio.llm import OpenAICompatible, provider_named
 from clawft_trio.observe import Observer, open_recording, redact_secrets
 
-# A run of so many letters without a `_` is a key whose issuer gives it no prefix, and nobody's idea of a name.
+# So many letters without a `_` are a key without a prefix of its issuer, and no name of a variable.
 _VARIABLE = re.compile(r"(?!\w*[A-Za-z0-9]{24})[A-Za-z_][A-Za-z0-9_]*")
 
 
 _OWN_WORK = LoopPolicy(resume=False)
-"""A command that asks does not work on what others have left in the store."""
+"""A command that asks does not answer messages that other processes left in the store."""
 
 
 async def settings_of(config: Path | None) -> Config:
@@ -46,7 +48,7 @@ async def settings_of(config: Path | None) -> Config:
 async def open_chosen(
     chosen: Chosen, *, observers: Sequence[Observer] = (), loop: LoopPolicy = _OWN_WORK
 ) -> AsyncGenerator[Agent, None]:
-    """Open the agent that *chosen* describes, for the length of the block; MCP servers that do not start are told.
+    """Open the agent that *chosen* describes, for the length of the block; print the MCP servers that do not start.
 
     Raises:
       ClawftError: something is missing or does not fit.
@@ -54,7 +56,7 @@ async def open_chosen(
     Cancellation: everything is closed.
     """
     if chosen.record is not None:
-        await _refuse_what_is_there(chosen.record)
+        await _refuse_existing(chosen.record)
     config = await settings_of(chosen.config)
     models, make = targets_of(chosen, config)
     async with AsyncExitStack() as stack:
@@ -68,6 +70,9 @@ async def open_chosen(
             store=chosen.store,
             observers=observers,
             loop=loop,
+            tools=chosen.tools,
+            instructions=chosen.system or "",
+            turn=_turn_policy(chosen, config),
         )
         async with progress("Starting") as started, opening as agent:
             started()
@@ -76,10 +81,20 @@ async def open_chosen(
             yield agent
 
 
+def _turn_policy(chosen: Chosen, config: Config) -> TurnPolicy:
+    """The configuration's limits of a turn, with those of the command line over them."""
+    policy = turn_policy(config)
+    if chosen.max_tokens is not None:
+        policy = attrs.evolve(policy, max_tokens=chosen.max_tokens)
+    if chosen.temperature is not None:
+        policy = attrs.evolve(policy, temperature=chosen.temperature)
+    return policy
+
+
 def absent_servers(agent: Agent) -> Iterator[str]:
     """A line for each MCP server that has not started, with the reason."""
     for name, exc in agent.parts.toolset.failures.items():
-        # Its last words are its own: they may move a cursor, or tell a secret.
+        # The server's own output may contain control characters or a secret.
         yield sanitize(redact_secrets(f"MCP server {name} did not start: {error_reason(exc)}"))
 
 
@@ -96,8 +111,8 @@ async def existing_folder(path: Path) -> Path:
     return path
 
 
-async def _refuse_what_is_there(record: Path) -> None:
-    """A recording replaces its file, and nobody who mistypes a name means that."""
+async def _refuse_existing(record: Path) -> None:
+    """Refuse a file with content: a recording would replace it."""
     path = trio.Path(record)
     if await path.is_file() and (await path.stat()).st_size:
         advice = f"name a new file (clawft-trio timeline {record} draws it, if it is a recording)"
@@ -130,5 +145,5 @@ def _key(variable: str | None) -> str | None:
         return key
     if _VARIABLE.fullmatch(variable) and redact_secrets(variable) == variable:
         raise NotConfigured(f"no key: {variable} is not set, or empty")
-    # Whoever gives the key in place of its variable must not find it in a log.
+    # A key given in place of its variable must not end up in a log.
     raise NotConfigured("no key: --api-key-env takes the name of a variable, and that is no variable's name")

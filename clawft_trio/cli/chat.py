@@ -14,12 +14,12 @@ from clawft_trio.cli.agent import open_chosen
 from clawft_trio.cli.console import SafeConsole
 from clawft_trio.cli.conversation import Conversation, new_name
 from clawft_trio.cli.errors import explain
-from clawft_trio.cli.options import Chosen
+from clawft_trio.cli.options import Chosen, check_session
 from clawft_trio.cli.signals import Interrupts, open_interrupts
 from clawft_trio.cli.slash import run_slash_command
 from clawft_trio.cli.stdin import StdinLines, read_stdin
 from clawft_trio.cli.transcript import Transcript
-from clawft_trio.errors import ClawftError, NotConfigured
+from clawft_trio.errors import ClawftError
 from clawft_trio.observe import TaskClock
 
 
@@ -41,8 +41,7 @@ async def chat(wanted: Chat) -> bool:
 
     Cancellation: the answer under way is cancelled; everything is closed, and what was said is in the store.
     """
-    if wanted.session and wanted.chosen.store is None:
-        raise NotConfigured("--session goes on with what --store FILE keeps: name that file, too")
+    check_session(wanted.session, wanted.chosen)
     console = SafeConsole()
     at_terminal = read_stdin().isatty() and console.is_terminal
     transcript = Transcript(console) if console.is_terminal else None

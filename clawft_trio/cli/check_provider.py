@@ -9,22 +9,29 @@ from functools import partial
 import attrs
 import trio
 
+from clawft_trio.chat import Call, ChatRequest, Message, new_id
 from clawft_trio.cli.agent import targets_of
 from clawft_trio.cli.options import SERVER, Chosen
-from clawft_trio.cli.report import CheckResult
+from clawft_trio.cli.report import CheckOutcome, CheckResult
+from clawft_trio.cli.words import counted
 from clawft_trio.config import Config, ProviderConfig
 from clawft_trio.errors import (
     AuthFailed,
     ClawftError,
+    InvalidResponse,
     ModelNotFound,
     NotConfigured,
+    ProviderError,
     QuotaExhausted,
     RateLimited,
     ServerError,
     TransportFailed,
+    WrongAddress,
 )
 from clawft_trio.llm import KNOWN, OpenAICompatible
+from clawft_trio.llm.catalog import url_variable
 from clawft_trio.llm.http_provider import HttpProvider
+from clawft_trio.observe import redact_secrets
 from clawft_trio.similar import closest
 
 
@@ -48,8 +55,8 @@ def providers_of(chosen: Chosen, config: Config) -> tuple[str, ...]:
     return tuple(name for name, known in KNOWN.items() if not known.local and _set(known.key_variables))
 
 
-async def check_provider(name: str, chosen: Chosen, config: Config) -> CheckResult:
-    """Ask the provider *name* for its list of models, which costs nothing.
+async def check_provider(name: str, chosen: Chosen, config: Config, *, probe: bool = False) -> CheckResult:
+    """Ask the provider *name* for its list of models, which costs nothing; with *probe* ask each model for one token.
 
     Cancellation: the connection is closed.
     """
@@ -57,32 +64,133 @@ async def check_provider(name: str, chosen: Chosen, config: Config) -> CheckResu
     wrong = partial(CheckResult, check="provider", subject=name, outcome="problem")
     try:
         key = key_origin(name, chosen, config)
-        # The list is asked of all alike, so a model that nobody named will do.
-        _, make = targets_of(attrs.evolve(chosen, models=chosen.models or (f"{name}/any",)), config)
-        provider = make(name)
+        provider = _made(name, chosen, config)
     except NotConfigured as exc:
         return wrong(message=str(exc), advice=_bad_address(name, chosen, config) or _missing(name))
+    origin = "; ".join(filter(None, [key, _url_origin(name, chosen, config)]))
+    named = [model for model in models_of(chosen, config) if model.startswith(f"{name}/")]
+    async with provider:
+        try:
+            found = _listed(name, named, await provider.list_models(), origin)
+        except ModelNotFound:
+            found = CheckResult(check="provider", subject=name, message=f"reached; it has no list of models; {origin}")
+        except (WrongAddress, InvalidResponse) as exc:
+            found = await _elsewhere(exc, provider, chosen, config)
+        except ClawftError as exc:
+            finding = wrong(message=_message(exc), advice=_advice(exc, name, key))
+            found = attrs.evolve(finding, outcome="warning") if isinstance(exc, RateLimited | ServerError) else finding
+        if probe and found.outcome != "problem":
+            found = await _probed(found, provider, [model.partition("/")[2] for model in named] or ["default"])
+    return found
+
+
+def _made(name: str, chosen: Chosen, config: Config, *, base_url: str | None = None) -> HttpProvider:
+    """The provider *name*, at *base_url* instead of its own address if one is given."""
+    if base_url is not None:
+        own = attrs.evolve(config.providers.get(name, ProviderConfig()), api_base=base_url)
+        config = attrs.evolve(config, providers={**config.providers, name: own})
+        chosen = chosen if chosen.base_url is None else attrs.evolve(chosen, base_url=base_url)
+    # Every model has the same list: any name will do here.
+    _, make = targets_of(attrs.evolve(chosen, models=chosen.models or (f"{name}/any",)), config)
+    provider = make(name)
     assert isinstance(provider, HttpProvider)
-    try:
-        async with provider:
-            listed = await provider.list_models()
-    except ModelNotFound:
-        return CheckResult(check="provider", subject=name, message=f"reached; it has no list of models; {key}")
-    except ClawftError as exc:
-        finding = wrong(message=f"{type(exc).__name__}: {exc}".rstrip(": "), advice=_advice(exc, name, key))
-        return attrs.evolve(finding, outcome="warning") if isinstance(exc, RateLimited | ServerError) else finding
-    return _listed(name, [model for model in models_of(chosen, config) if model.startswith(f"{name}/")], listed, key)
+    return provider
+
+
+async def _elsewhere(exc: ProviderError, provider: HttpProvider, chosen: Chosen, config: Config) -> CheckResult:
+    """The finding for an address without an API: where near it there is one, else that there is no model server."""
+    name = provider.name
+    for url in neighbours(provider.base_url):
+        neighbour = _made(name, chosen, config, base_url=url)
+        try:
+            async with neighbour:
+                models = await neighbour.list_models()
+        except ClawftError:
+            continue
+        return CheckResult(
+            check="provider",
+            subject=name,
+            outcome="problem",
+            message=f"no model API at {provider.base_url}; there is one at {url} ({counted(len(models), 'model')})",
+            advice=f"Correct {_place(name, chosen, config)}: {url}",
+        )
+    known = KNOWN.get(name)
+    if isinstance(exc, WrongAddress) and known is not None and provider.base_url == known.base_url.rstrip("/"):
+        return CheckResult(check="provider", subject=name, message="reached; it has no list of models")
+    return CheckResult(
+        check="provider",
+        subject=name,
+        outcome="problem" if isinstance(exc, InvalidResponse) else "warning",
+        message=f"what answers at {provider.base_url} does not look like a model server: {_message(exc)}",
+        advice="Is that the address of an API, up to and including its version? --probe asks it for one token.",
+    )
+
+
+_PATHS = ("/chat/completions", "/completions", "/responses", "/messages", "/models")
+"""Paths that are added to a base URL, and are often given as a part of it."""
+
+
+def neighbours(url: str) -> tuple[str, ...]:
+    """Base URLs near *url* where its API may be: without the path of a request, with and without `/v1`."""
+    base = url.rstrip("/")
+    for path in _PATHS:
+        base = base.removesuffix(path)
+    stem = base.removesuffix("/v1")
+    candidates = dict.fromkeys([base, f"{stem}/v1", stem, f"{stem}/api/v1", f"{stem}/openai/v1"])
+    return tuple(candidate for candidate in candidates if candidate != url.rstrip("/"))
+
+
+async def _probed(found: CheckResult, provider: HttpProvider, models: Iterable[str]) -> CheckResult:
+    """*found* after each of *models* was asked for one token."""
+    failed: list[str] = []
+    answered: list[str] = []
+    for model in models:
+        request = ChatRequest((Message.user("Say ok."),), model=model, max_tokens=1)
+        try:
+            await provider.complete(request, Call(id=new_id()))
+        except ClawftError as exc:
+            failed.append(f"{model}: {_message(exc)}")
+        else:
+            answered.append(model)
+    if failed:
+        advice = "Is the name right, and does the key allow that model?"
+        return attrs.evolve(found, outcome="problem", message="; ".join([found.message, *failed]), advice=advice)
+    # It answers: that it has no list is no reason to warn.
+    outcome: CheckOutcome = "ok" if "does not look like" in found.message else found.outcome
+    return attrs.evolve(found, outcome=outcome, message=f"{found.message}; {', '.join(answered)} answered")
+
+
+def _message(exc: ClawftError) -> str:
+    return f"{type(exc).__name__}: {exc}".rstrip(": ")
+
+
+def _place(name: str, chosen: Chosen, config: Config) -> str:
+    """Where the address of *name* is given."""
+    if chosen.base_url is not None:
+        return "--base-url"
+    own, known = config.providers.get(name, ProviderConfig()), KNOWN.get(name)
+    variable = None if own.api_base or known is None else url_variable(name, known)
+    return variable or f"$.providers[{name!r}].api_base"
+
+
+def _url_origin(name: str, chosen: Chosen, config: Config) -> str:
+    """The address of *name* and the variable that gives it; empty when no variable does."""
+    known = KNOWN.get(name)
+    if chosen.base_url is not None or known is None or config.providers.get(name, ProviderConfig()).api_base:
+        return ""
+    variable = url_variable(name, known)
+    return "" if variable is None else f"address from {variable}: {redact_secrets(os.environ[variable].strip())}"
 
 
 def _listed(name: str, named: Iterable[str], listed: tuple[str, ...], key: str) -> CheckResult:
     about = partial(CheckResult, check="provider", subject=name)
-    message = f"{len(listed)} models; {key}"
+    message = f"{counted(len(listed), 'model')}; {key}"
     absent = list(_absent([model.partition("/")[2] for model in named], listed))
     if not absent:
         return about(message=message)
     close = [match for model in absent for match in closest(model, listed)]
     advice = f"Did you mean {' and '.join(close)}?" if close else "Look the name up with the provider."
-    return about(outcome="warning", message=f"{message}; not on its list: {', '.join(absent)}", advice=advice)
+    return about(outcome="problem", message=f"{message}; not on its list: {', '.join(absent)}", advice=advice)
 
 
 def _absent(models: Iterable[str], listed: tuple[str, ...]) -> Iterator[str]:

@@ -14,10 +14,15 @@ from clawft_trio.cli.options import (
     Format,
     JsonOption,
     KeyOption,
+    MaxTokensOption,
     ModelOption,
     ReadableOption,
     RecordOption,
+    SessionOption,
     StoreOption,
+    SystemOption,
+    TemperatureOption,
+    ToolsOption,
     TrustOption,
     WorkspaceOption,
     chosen,
@@ -35,7 +40,7 @@ SIGNALS = (
 
 app: typer.Typer = typer.Typer(
     name="clawft-trio",
-    help="The runtime for LLM agents on trio whose answers must get through.",
+    help="The runtime for LLM agents on trio whose answers must arrive.",
     epilog=f"{EXIT_CODES}\n\n{SIGNALS}",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -57,7 +62,7 @@ def everything(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """The runtime for LLM agents on trio whose answers must get through."""
+    """The runtime for LLM agents on trio whose answers must arrive."""
 
 
 @app.command()
@@ -78,7 +83,7 @@ def demo(
 
 @app.command()
 def ask(
-    question: Annotated[str, typer.Argument(help="What to ask; `-` reads it from standard input.")],
+    question: Annotated[str, typer.Argument(help="The question; `-` reads it from standard input.")],
     model: ModelOption = None,
     base_url: BaseUrlOption = None,
     api_key_env: KeyOption = None,
@@ -86,21 +91,39 @@ def ask(
     config: ConfigOption = None,
     store: StoreOption = None,
     record: RecordOption = None,
+    system: SystemOption = None,
+    max_tokens: MaxTokensOption = None,
+    temperature: TemperatureOption = None,
+    tools: ToolsOption = None,
+    session: SessionOption = "",
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Print text as it arrives, outside a terminal, too.")
+    ] = False,
     json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object instead of text, also of what went wrong.")
+        bool, typer.Option("--json", help="Print one JSON object instead of text; an error is one, too.")
     ] = False,
 ) -> None:
-    """Ask once and print the answer.
+    """Ask once and print the answer. What is piped in is added to the question.
 
     Example: clawft-trio ask "What is in notes.txt?" --base-url http://localhost:8080/v1 --model llama --workspace .
     """
     from clawft_trio.cli.ask import Ask, ask as ask_once
     from clawft_trio.cli.run import run
-    from clawft_trio.cli.stdin import read_stdin
 
-    words = read_stdin().read() if question == "-" else question
-    agent = chosen(model, base_url, api_key_env, workspace, config, store, record)
-    run(ask_once, Ask(question=words, chosen=agent, as_json=json))
+    agent = chosen(
+        model,
+        base_url,
+        api_key_env,
+        workspace,
+        config,
+        store,
+        record,
+        system=system,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        tools=tools,
+    )
+    run(ask_once, Ask(question=question, chosen=agent, as_json=json, stream=stream, session=session))
 
 
 @app.command()
@@ -112,7 +135,11 @@ def chat(
     config: ConfigOption = None,
     store: StoreOption = None,
     record: RecordOption = None,
-    session: Annotated[str, typer.Option(help="Go on with this session of the store, or begin it.")] = "",
+    system: SystemOption = None,
+    max_tokens: MaxTokensOption = None,
+    temperature: TemperatureOption = None,
+    tools: ToolsOption = None,
+    session: SessionOption = "",
 ) -> None:
     """Talk with an agent: answers as they come, its tools at work, Ctrl-C to stop an answer, /help for more.
 
@@ -123,7 +150,19 @@ def chat(
     from clawft_trio.cli.chat import Chat, chat as talk
     from clawft_trio.cli.run import run
 
-    agent = chosen(model, base_url, api_key_env, workspace, config, store, record)
+    agent = chosen(
+        model,
+        base_url,
+        api_key_env,
+        workspace,
+        config,
+        store,
+        record,
+        system=system,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        tools=tools,
+    )
     if not run(talk, Chat(chosen=agent, session=session)):
         raise typer.Exit(1)
 
@@ -137,6 +176,9 @@ def doctor(
     config: ConfigOption = None,
     store: StoreOption = None,
     total: Annotated[float, typer.Option(help="Seconds that each check may take.", min=0.1)] = 10.0,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Ask each model for one token, too; that may cost something.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Try out everything an agent needs, side by side: config, keys, providers, MCP servers, skills, store.
@@ -150,7 +192,7 @@ def doctor(
     from clawft_trio.cli.run import run
 
     agent = chosen(model, base_url, api_key_env, workspace, config, store)
-    if not run(examine, Doctor(chosen=agent, total=total, as_json=json)):
+    if not run(examine, Doctor(chosen=agent, total=total, probe=probe, as_json=json)):
         raise typer.Exit(1)
 
 

@@ -19,6 +19,8 @@ from clawft_trio.config.json_schema import config_schema
 from clawft_trio.config.load import decode_config, read_config
 from clawft_trio.errors import NotConfigured
 from clawft_trio.llm import KNOWN
+from clawft_trio.llm.catalog import url_variable
+from clawft_trio.observe import redact_secrets
 
 # What to begin with at each provider: small, cheap and current.
 _FIRST = {"openai": "openai/gpt-5-mini", "anthropic": "anthropic/claude-haiku-4-5"}
@@ -103,11 +105,24 @@ async def show(config: Path | None, *, as_json: bool = False) -> None:
     """
     await trio.lowlevel.checkpoint()
     settings = list(settings_in(Config())) if config is None else await _settings_of(config)
+    settings += _addresses(settings)
     if as_json:
         write_json([attrs.asdict(setting) for setting in settings])
         return
     for setting in settings:
         write_line(f"{setting.path} = {encode_json(setting.value).decode()}  # {setting.origin}")
+
+
+def _addresses(settings: Sequence[Setting]) -> list[Setting]:
+    """The addresses of providers that the environment gives, where the file gives none."""
+    given = {setting.path for setting in settings if setting.value is not None}
+    found: list[Setting] = []
+    for name, known in KNOWN.items():
+        path, variable = f"$.providers[{name!r}].api_base", url_variable(name, known)
+        if variable is not None and path not in given:
+            address = redact_secrets(os.environ[variable].strip())
+            found.append(Setting(path, address, f"environment, from {variable}"))
+    return found
 
 
 async def _settings_of(path: Path) -> list[Setting]:

@@ -1,4 +1,4 @@
-"""`clawft-trio doctor`: everything an agent needs, tried out side by side, and what to do about what does not work."""
+"""`clawft-trio doctor`: check everything an agent needs, side by side, with advice on what does not work."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import TypeAlias
 import attrs
 import trio
 
-from clawft_trio.agent.from_config import mcp_servers
-from clawft_trio.cli.check_provider import check_provider, providers_of
+from clawft_trio.agent.from_config import mcp_servers, unpriced_models
+from clawft_trio.cli.check_provider import check_provider, models_of, providers_of
 from clawft_trio.cli.errors import error_reason
 from clawft_trio.cli.options import Chosen
 from clawft_trio.cli.progress import progress
 from clawft_trio.cli.report import CheckResult, print_report, print_report_json
+from clawft_trio.cli.words import counted
 from clawft_trio.cli.workspace import Look, skills_of
 from clawft_trio.config import Config, McpServerConfig, load_config
 from clawft_trio.errors import CannotStart, ClawftError, ConfigError, NotConfigured, PeerGone, StoreError
@@ -31,16 +32,18 @@ Check: TypeAlias = Callable[[], Awaitable[CheckResult]]
 
 @attrs.frozen(kw_only=True)
 class Doctor:
-    """What to look at, and for how long."""
+    """The options of `doctor`."""
 
     chosen: Chosen = Chosen()
+    #: ask each model for one token, too; that may cost something
+    probe: bool = False
     #: seconds that each check may take; ending a server that hangs comes on top
     total: float = 10.0
     as_json: bool = False
 
 
 async def doctor(wanted: Doctor) -> bool:
-    """Check everything and print what was found; whether all is well.
+    """Check everything and print the findings; return whether there is no problem.
 
     Providers are asked for their list of models, which costs nothing. Nothing is changed anywhere.
 
@@ -49,7 +52,7 @@ async def doctor(wanted: Doctor) -> bool:
     config, findings = await _config(wanted.chosen.config)
     async with progress("Checking"):
         findings += await _side_by_side(_checks(wanted, config), wanted.total)
-    # Others wrote some of it: what a server says in its last words, nobody here has checked.
+    # Some of the text comes from servers, which may print secrets.
     findings = [attrs.evolve(one, message=redact_secrets(one.message)) for one in findings]
     (print_report_json if wanted.as_json else print_report)(findings)
     return all(finding.outcome != "problem" for finding in findings)
@@ -71,7 +74,7 @@ async def _config(path: Path | None) -> tuple[Config, list[CheckResult]]:
 
 
 def _checks(wanted: Doctor, config: Config) -> list[tuple[CheckResult, Check]]:
-    """What to look at, each with what is said when it takes too long."""
+    """The checks, each with the finding for one that takes too long."""
     checks: list[tuple[CheckResult, Check]] = []
 
     def add(check: str, subject: str, slow: str, look: Check) -> None:
@@ -80,9 +83,17 @@ def _checks(wanted: Doctor, config: Config) -> list[tuple[CheckResult, Check]]:
 
     for name in providers_of(wanted.chosen, config):
         slow = "Is the address right, and the network up? --total gives it more time."
-        add("provider", name, slow, partial(check_provider, name, wanted.chosen, config))
+        add("provider", name, slow, partial(check_provider, name, wanted.chosen, config, probe=wanted.probe))
     if not checks:
         add("provider", "", "", _no_provider)
+    models = models_of(wanted.chosen, config)
+    if models:
+        add(
+            "prices",
+            "",
+            "The price list takes long to load: --total gives it more time.",
+            partial(_prices, models, config),
+        )
     for name, own in config.tools.mcp_servers.items():
         slow = "Start it by hand with `clawft-trio mcp list`; --total gives it more time."
         add("mcp", name, slow, partial(_mcp, name, own, config, wanted.total))
@@ -96,7 +107,7 @@ def _checks(wanted: Doctor, config: Config) -> list[tuple[CheckResult, Check]]:
 
 
 async def _side_by_side(checks: Sequence[tuple[CheckResult, Check]], total: float) -> list[CheckResult]:
-    """What each check found, in their order; none takes longer than *total* seconds."""
+    """The finding of each check, in their order; none takes longer than *total* seconds."""
     found = [late for late, _ in checks]
 
     async def look(number: int, check: Check) -> None:
@@ -109,6 +120,19 @@ async def _side_by_side(checks: Sequence[tuple[CheckResult, Check]], total: floa
         for number, (_, check) in enumerate(checks):
             nursery.start_soon(look, number, check)
     return found
+
+
+async def _prices(models: Sequence[str], config: Config) -> CheckResult:
+    """Which models have no price, and why; a warning where a budget in dollars needs one."""
+    unpriced = await unpriced_models(config, models)
+    about = partial(CheckResult, check="prices", subject="")
+    if not unpriced:
+        return about(message="every model has one")
+    budgets = config.routing.cost_budgets
+    limited = budgets.global_daily_limit_usd or budgets.global_monthly_limit_usd
+    message = "; ".join(f"{model} is unpriced: {why}" for model, why in unpriced.items())
+    advice = "Give them a price in $.prices, or an alias in $.price_aliases: budgets in dollars do not count them."
+    return about(message=message) if not limited else about(outcome="warning", message=message, advice=advice)
 
 
 async def _no_provider() -> CheckResult:
@@ -144,7 +168,7 @@ async def _mcp(name: str, own: McpServerConfig, config: Config, total: float) ->
         )
     except ClawftError as exc:
         return wrong(message=f"{type(exc).__name__}: {exc}", advice="Try it by hand with `clawft-trio mcp list`.")
-    return CheckResult(check="mcp", subject=name, message=f"{len(tools)} tools")
+    return CheckResult(check="mcp", subject=name, message=counted(len(tools), "tool"))
 
 
 async def _skills(workspace: Path, config: Config) -> CheckResult:
@@ -158,7 +182,7 @@ async def _skills(workspace: Path, config: Config) -> CheckResult:
             message="; ".join(report.problems),
             advice="Correct them, or remove them; `clawft-trio skills` lists all.",
         )
-    return about(message=f"{len(report.skills)} skills")
+    return about(message=counted(len(report.skills), "skill"))
 
 
 async def _store(path: str) -> CheckResult:

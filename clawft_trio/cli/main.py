@@ -1,8 +1,8 @@
-"""The entry point: finds the commands, and turns what goes wrong into words and an exit code.
+"""The entry point: runs a command, and turns an error into a message and an exit code.
 
 Exit codes: 0 done, 1 there is no answer or something was found to be wrong, 2 something is wrong with the command, its
-configuration or its keys, 130 interrupted, 143 terminated. Nobody who uses the program sees a traceback; set
-`CLAWFT_TRACEBACK=1` to see them all the same.
+configuration or its keys, 130 interrupted, 143 terminated. No traceback is printed, unless
+`CLAWFT_TRACEBACK=1` is set.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from clawft_trio.cli.errors import explain, say
+from clawft_trio.cli.words import ENCODING_ERRORS, register_ascii_words
 from clawft_trio.errors import ClawftError, InvalidData, NotConfigured, Refused, Unsupported
 from clawft_trio.nursery import leaves
 
@@ -22,35 +23,36 @@ FAILED, WRONG, INTERRUPTED = 1, 2, 130
 
 def main() -> NoReturn:
     """Run the command line and exit."""
-    _outlive_early_questions()
-    _speak_any_encoding()
+    _ignore_early_sigusr1()
+    _write_any_encoding()
     try:
         _run()
     except BaseException as exc:  # noqa: ASYNC103 - outside of any trio run
         if isinstance(exc, SystemExit) or os.environ.get("CLAWFT_TRACEBACK"):
             raise
-        # Somebody who presses Ctrl-C twice means it once, and is about to be told.
+        # A second Ctrl-C must not interrupt the message about the first.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        sys.exit(_told(exc))
+        sys.exit(_report(exc))
     sys.exit(0)
 
 
-def _outlive_early_questions() -> None:
-    """`kill -USR1` before anybody can answer it has no answer; by default it would end the program."""
+def _ignore_early_sigusr1() -> None:
+    """Ignore SIGUSR1 until its handler is there; by default it would end the program."""
     number = getattr(signal, "SIGUSR1", None)
     if number is not None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _speak_any_encoding() -> None:
-    """A terminal that knows no `✓` gets a `?`, and where nobody listens nothing is said: neither is a traceback."""
+def _write_any_encoding() -> None:
+    """Write words for symbols that a terminal's encoding lacks, and drop what goes to a closed stream."""
+    register_ascii_words()
     for name in ("stdout", "stderr"):
         # Python has none when it was started with the descriptor closed (`>&-`).
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - for as long as the process lives
         reconfigure = getattr(getattr(sys, name), "reconfigure", None)
         if reconfigure is not None:
-            reconfigure(errors="replace")
+            reconfigure(errors=ENCODING_ERRORS)
 
 
 def _run() -> None:
@@ -65,8 +67,8 @@ def _run() -> None:
     app()
 
 
-def _told(exc: BaseException) -> int:
-    """Say what went wrong; the exit code that goes with it."""
+def _report(exc: BaseException) -> int:
+    """Print what went wrong on stderr, and return the exit code for it."""
     found = leaves(exc)
     if any(isinstance(leaf, KeyboardInterrupt) for leaf in found):
         say("Interrupted.")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypeAlias
 import attrs
 import typer
 
-from clawft_trio.errors import InvalidData, Problem
+from clawft_trio.errors import InvalidData, NotConfigured, Problem
 
 Format: TypeAlias = Literal["table", "csv", "json"]
 """How `costs` prints."""
@@ -30,7 +30,7 @@ ReadableOption: TypeAlias = Annotated[
 ]
 StoreOption: TypeAlias = Annotated[
     str | None,
-    typer.Option(help="Where conversations and costs are kept, see `costs`: a file, or postgresql://…"),
+    typer.Option(help="The store of conversations and costs (see `costs`): a file, or postgresql://…"),
 ]
 RecordOption: TypeAlias = Annotated[
     Path | None, typer.Option(help="Record every turn into this new file; see `timeline`.")
@@ -43,13 +43,35 @@ TrustOption: TypeAlias = Annotated[
 ]
 
 
+SystemOption: TypeAlias = Annotated[
+    str | None, typer.Option("--system", help="The system prompt; with a workspace it comes before its files.")
+]
+MaxTokensOption: TypeAlias = Annotated[
+    int | None, typer.Option("--max-tokens", help="Tokens of an answer at most.", min=1)
+]
+TemperatureOption: TypeAlias = Annotated[
+    float | None, typer.Option("--temperature", help="How varied answers are; 0 is the least.", min=0)
+]
+ToolsOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tools",
+        help="A set of built-in tools: read_files, files, read_memory, memory, skills, fetch, commands; repeat it. "
+        "Default with a workspace: the sets that only read.",
+    ),
+]
+SessionOption: TypeAlias = Annotated[
+    str, typer.Option(help="Continue this session of the store, or begin it under this name.")
+]
+
+
 SERVER = "server"
-"""What the server given by --base-url is called in targets and errors."""
+"""The provider name of the server given by --base-url, in targets and errors."""
 
 
 @attrs.frozen(kw_only=True)
 class Chosen:
-    """Whom to ask, and with what: the options that every command with an agent has."""
+    """Models, tools and files of the agent: the options that every command with an agent has."""
 
     models: tuple[str, ...] = ()
     base_url: str | None = None
@@ -60,6 +82,12 @@ class Chosen:
     store: str | None = None
     #: where turns are recorded, for `timeline`
     record: Path | None = None
+    #: the system prompt; None: of the configuration and the workspace
+    system: str | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    #: names of sets of built-in tools
+    tools: tuple[str, ...] = ()
 
     def target(self, model: str) -> str:
         """*model* as a target: with --base-url a model's name is enough."""
@@ -74,11 +102,16 @@ def chosen(
     config: Path | None,
     store: str | None,
     record: Path | None = None,
+    *,
+    system: str | None = None,
+    max_tokens: int | None = None,
+    temperature: float | None = None,
+    tools: list[str] | None = None,
 ) -> Chosen:
-    """The options of a command with an agent, together.
+    """Collect the options of a command with an agent.
 
     Raises:
-      InvalidData: a model is not `provider/model`, and no server of one's own makes up for it.
+      InvalidData: a model is not `provider/model`, and there is no --base-url.
     """
     for name in () if base_url is not None else model or ():
         if not all(name.partition("/")):
@@ -92,4 +125,18 @@ def chosen(
         config=config,
         store=store,
         record=record,
+        system=system,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        tools=tuple(tools or ()),
     )
+
+
+def check_session(session: str, chosen: Chosen) -> None:
+    """Refuse a named session without a store that could hold it.
+
+    Raises:
+      NotConfigured: *session* is named, and no store is.
+    """
+    if session and chosen.store is None:
+        raise NotConfigured("--session continues a conversation that --store FILE keeps: name that file, too")

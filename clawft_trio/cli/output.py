@@ -10,7 +10,10 @@ import re
 import sys
 from typing import IO
 
+from clawft_trio.cli.words import ENCODING_ERRORS, register_ascii_words
 from clawft_trio.codec import encode_json
+
+register_ascii_words()
 
 _BIDI_CONTROLS = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 """They reorder what is shown: `exe.txt` may be `txt.exe`. Arabic and Hebrew text does not need them."""
@@ -83,5 +86,5 @@ def _escaped(found: re.Match[str]) -> str:
 def _write(stream: IO[str], text: str) -> None:
     encoding = getattr(stream, "encoding", None) or "utf-8"
     # A lone surrogate, and on a terminal of an old encoding more than that, cannot be written.
-    stream.write(text.encode(encoding, "replace").decode(encoding))
+    stream.write(text.encode(encoding, ENCODING_ERRORS).decode(encoding))
     stream.flush()

@@ -1,4 +1,4 @@
-"""A word on what is waited for, when it takes longer than a second."""
+"""Lines on stderr about what takes longer than a second."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from clawft_trio.cli.output import write_status
+from clawft_trio.cli.output import write_line, write_status
 from clawft_trio.nursery import open_hidden_nursery
 
 SHOW_AFTER = 1.0
-"""Seconds without a word: what is faster needs none."""
+"""Seconds before anything is shown: a shorter wait needs no explanation."""
 
 _STEP = 0.25
 
 
 @asynccontextmanager
 async def progress(what: str) -> AsyncGenerator[Callable[[], None], None]:
-    """Say on stderr, once it takes longer than a second, *what* takes so long and for how long it has.
+    """Show on stderr, after a second, that *what* goes on and for how long it has.
 
-    The line is gone after the block, or once the block calls what it is given. Without a terminal nothing is said.
+    The line is erased after the block, or once the block calls what it is given. Without a terminal nothing is shown.
 
-    Cancellation: the line is gone.
+    Cancellation: the line is erased.
     """
     async with open_hidden_nursery() as nursery:
-        saying = trio.CancelScope()
+        shown = trio.CancelScope()
 
         def done() -> None:
-            saying.cancel(reason="it is there")
+            shown.cancel(reason="done")
 
         if sys.stderr.isatty():
-            nursery.start_soon(_say, what, saying)
+            nursery.start_soon(_show, what, shown)
         yield done
         done()
 
 
-async def _say(what: str, saying: trio.CancelScope) -> None:
+async def _show(what: str, shown: trio.CancelScope) -> None:
     started = trio.current_time()
-    with saying:
+    with shown:
         await trio.sleep(SHOW_AFTER)
         try:
             while True:
@@ -47,3 +47,44 @@ async def _say(what: str, saying: trio.CancelScope) -> None:
                 await trio.sleep(_STEP)
         finally:
             write_status("")
+
+
+class LateNotes:
+    """Lines for stderr that are held back for the first second, so that short trouble stays silent.
+
+    Lines noted within that second are written at its end, later ones at once. What finishes earlier writes nothing.
+    """
+
+    def __init__(self) -> None:
+        self._held: list[str] = []
+        self._started = False
+        self._late = False
+
+    def __call__(self, line: str) -> None:
+        """Write *line*, or hold it back. Outside of `running` lines are dropped."""
+        if self._late:
+            write_line(line, error=True)
+        elif self._started:
+            self._held.append(line)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None, None]:
+        """Write what is noted during the block.
+
+        Cancellation: held lines are dropped.
+        """
+        async with open_hidden_nursery() as nursery:
+            self._started = True
+            nursery.start_soon(self._write_late)
+            try:
+                yield
+            finally:
+                self._started = self._late = False
+                nursery.cancel_scope.cancel(reason="the turn is over")
+
+    async def _write_late(self) -> None:
+        await trio.sleep(SHOW_AFTER)
+        self._late = True
+        for line in self._held:
+            write_line(line, error=True)
+        self._held.clear()

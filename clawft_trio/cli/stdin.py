@@ -1,44 +1,78 @@
-"""Lines of standard input, as they are typed or piped in."""
+"""Standard input: lines as they arrive, or all of it up to a limit."""
 
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from typing import TextIO
 
 import trio
 
+from clawft_trio.cli.progress import progress
 from clawft_trio.errors import InvalidData, NotConfigured, Problem
 
-_MOST = 1 << 20
-"""Bytes of one line: more than any model reads, and less than a machine has."""
+LONGEST_LINE = 1 << 20
+"""Bytes of one line: more than any model reads."""
 
-_PIECE = 65536
+LONGEST_INPUT = 4 << 20
+"""Bytes that `ask` reads from standard input: about a million tokens, the largest window in use."""
+
+_CHUNK = 65536
 
 
 def read_stdin() -> TextIO:
-    """Where a person types, or what is piped in.
+    """Standard input.
 
     Raises:
-      NotConfigured: the program was started without (`<&-`).
+      NotConfigured: the program was started with it closed (`<&-`).
     """
-    # Not always there, whatever its type says.
+    # Not always there, whatever its type states.
     stdin: TextIO | None = sys.stdin
     if stdin is None:
         raise NotConfigured("there is nothing to read: standard input is closed")
     return stdin
 
 
-class StdinLines:
-    """Lines that come in over a file descriptor, by default standard input.
+def is_piped(fd: int = 0) -> bool:
+    """Whether standard input is a pipe, a file or a socket; a terminal, /dev/null and a closed one are not."""
+    try:
+        mode = os.fstat(fd).st_mode
+    except OSError:
+        return False
+    # Python opens /dev/null in place of a standard input that was closed before it started.
+    return sys.stdin is not None and (stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode))
 
-    A terminal hands out whole lines: it does the editing, and nothing is read before Enter. Waiting is trio's: no
-    thread is left behind that would swallow the next line.
+
+async def read_all(limit: int = LONGEST_INPUT, *, fd: int = 0) -> str:
+    """Everything on standard input until it ends. On a terminal a line on stderr names the wait after a second.
+
+    Raises:
+      NotConfigured: standard input is closed.
+      InvalidData: it holds more than *limit* bytes.
+
+    Cancellation: what was read is lost.
+    """
+    read_stdin()
+    content = bytearray()
+    async with progress("Reading standard input"):
+        while chunk := await _read_chunk(fd):
+            content += chunk
+            if len(content) > limit:
+                raise InvalidData([Problem("$", f"more than {limit} bytes")], source="standard input")
+    return content.decode(errors="replace")
+
+
+class StdinLines:
+    """The lines of a file descriptor, by default standard input.
+
+    A terminal hands out whole lines: it does the editing, and nothing is read before Enter. The wait is trio's: no
+    thread is left behind that would take the next line.
     """
 
     def __init__(self, fd: int = 0) -> None:
         self._fd = fd
-        self._kept = bytearray()
+        self._buffer = bytearray()
         self._ended = False
 
     async def next_line(self) -> str | None:
@@ -50,28 +84,33 @@ class StdinLines:
         Cancellation: nothing that was read is lost.
         """
         await trio.lowlevel.checkpoint()
-        while b"\n" not in self._kept and not self._ended:
-            piece = await self._piece()
-            self._ended = not piece
-            self._kept += piece
-            if len(self._kept) > _MOST + _PIECE:
-                raise InvalidData([Problem("$", f"a line of more than {_MOST} bytes")], source="standard input")
-        if not self._kept:
+        while b"\n" not in self._buffer and not self._ended:
+            chunk = await _read_chunk(self._fd)
+            self._ended = not chunk
+            self._buffer += chunk
+            if len(self._buffer) > LONGEST_LINE + _CHUNK:
+                raise InvalidData([Problem("$", f"a line of more than {LONGEST_LINE} bytes")], source="standard input")
+        if not self._buffer:
             return None
-        line, _, rest = bytes(self._kept).partition(b"\n")
-        self._kept = bytearray(rest)
+        line, _, rest = bytes(self._buffer).partition(b"\n")
+        self._buffer = bytearray(rest)
         return line.decode(errors="replace").removesuffix("\r")
 
     def forget(self) -> None:
-        """Drop what was read and not yet handed out: the rest of what somebody pasted and now regrets."""
-        self._kept.clear()
+        """Drop what was read and not yet handed out, such as the rest of a paste that Ctrl-C interrupted."""
+        self._buffer.clear()
 
-    async def _piece(self) -> bytes:
-        if os.name != "posix":
-            return await trio.to_thread.run_sync(os.read, self._fd, _PIECE, abandon_on_cancel=True)
-        try:
-            await trio.lowlevel.wait_readable(self._fd)
-        except PermissionError:
-            # epoll takes no regular files: they never make anybody wait.
-            await trio.lowlevel.checkpoint()
-        return os.read(self._fd, _PIECE)
+
+async def _read_chunk(fd: int) -> bytes:
+    """The next bytes of *fd*; empty at its end.
+
+    Cancellation: nothing is read.
+    """
+    if os.name != "posix":
+        return await trio.to_thread.run_sync(os.read, fd, _CHUNK, abandon_on_cancel=True)
+    try:
+        await trio.lowlevel.wait_readable(fd)
+    except PermissionError:
+        # epoll takes no regular files: reading those never waits.
+        await trio.lowlevel.checkpoint()
+    return os.read(fd, _CHUNK)

@@ -1,4 +1,4 @@
-"""Tables of what a turn took: attempts, tools, and one line in the end."""
+"""Tables of the attempts and tools of a turn, and a summary in one line."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from rich.text import Text
 
 from clawft_trio.agent.turn_types import Reply
 from clawft_trio.attempts import AttemptRecord
+from clawft_trio.cli.words import counted
 from clawft_trio.observe import Event, ToolEnded, ToolStarted
 
 _BAR = 40
@@ -18,7 +19,7 @@ _STYLES = {"ok": "green", "failed": "red", "cancelled": "yellow", "aborted": "ye
 
 
 def attempts_table(records: Sequence[AttemptRecord]) -> Table:
-    """Every attempt: who, what came of it, and when."""
+    """Every attempt: its target, outcome, times, tokens and reason."""
     table = Table(title="Attempts", title_justify="left", box=None, pad_edge=False)
     table.add_column("target", no_wrap=True, overflow="ellipsis")
     table.add_column("outcome", no_wrap=True)
@@ -74,13 +75,14 @@ def _ms(seconds: float | None) -> str:
 
 
 def summary(reply: Reply) -> Text:
-    """One line: who answered, how long it took, how many tokens, what it cost."""
+    """One line: the target that answered, seconds, rounds, attempts, tokens and cost."""
     parts = [
         f"answered by {reply.provider}/{reply.model}",
         f"{reply.latency.total:.2f} s",
-        f"{len(reply.rounds)} rounds",
+        counted(len(reply.rounds), "round"),
+        counted(len(reply.attempts), "attempt"),
     ]
     if reply.usage is not None:
-        parts.append(f"{reply.usage.input_tokens} tokens in, {reply.usage.output_tokens} out")
+        parts.append(f"{counted(reply.usage.input_tokens, 'token')} in, {reply.usage.output_tokens} out")
     parts.append("unpriced" if reply.cost is None else f"${reply.cost:f}")
     return Text(" · ".join(parts), style="bold")

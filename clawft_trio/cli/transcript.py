@@ -116,8 +116,8 @@ class Transcript:
             self._progress(event)
         elif isinstance(event, ToolEnded):
             self._tools.pop(event.tool_call_id, None)
-        elif isinstance(event, RetryScheduled | FailedOver | HedgeStarted):
-            self._notes.append(Text(f"  {_what_now(event)}", style="yellow"))
+        elif line := trouble(event):
+            self._notes.append(Text(f"  {line}", style="yellow"))
         else:
             return
         self._draw()
@@ -131,7 +131,7 @@ class Transcript:
     def _retract(self, reset: Reset) -> None:
         self._text = Text()
         taken = Text(sanitize(reset.discarded.text), style="dim strike red")
-        why = Text(f"  ↩ taken back: {_cause(reset.cause)}", style="red")
+        why = Text(f"  ↩ taken back: {cause(reset.cause)}", style="red")
         if self._live is None:
             self._console.print()
             self._console.print(why, soft_wrap=True)
@@ -195,17 +195,21 @@ class _Tail:
         yield SegmentLines(lines[-max(1, console.height - 1) :], new_lines=True)
 
 
-def _cause(exc: BaseException | None) -> str:
+def cause(exc: BaseException | None) -> str:
+    """The class of *exc*, and the target it is about."""
     who = exc.target if isinstance(exc, ProviderError) else ""
     return f"{type(exc).__name__} at {who}" if who else type(exc).__name__
 
 
-def _what_now(event: RetryScheduled | FailedOver | HedgeStarted) -> str:
+def trouble(event: Event) -> str:
+    """A line about a retry, a failover or a hedge; empty for any other event."""
     if isinstance(event, RetryScheduled):
-        return f"↻ {_cause(event.error)}: retry {event.retry} in {event.wait:.1f} s"
+        return f"↻ {cause(event.error)}: retry {event.retry} in {event.wait:.1f} s"
     if isinstance(event, FailedOver):
         return f"→ {event.target} takes over from {event.failed}"
-    return f"→ {event.target} is asked beside {event.slow}, which says nothing"
+    if isinstance(event, HedgeStarted):
+        return f"→ {event.target} is asked beside {event.slow}, which has not answered"
+    return ""
 
 
 def _waited(seconds: float) -> str:

@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +33,17 @@ _NOT_A_FILE = {True: os.strerror(errno.EISDIR), False: "not a regular file"}
 _BOM = b"\xef\xbb\xbf"
 
 
-async def load_config(path: str | Path, *, environ: Mapping[str, str] | None = None) -> Config:
-    """Read the configuration in *path*.
+async def load_config(
+    path: str | Path, *, environ: Mapping[str, str] | None = None, providers: Iterable[str] = ()
+) -> Config:
+    """Read the configuration in *path*. *environ* and *providers* as in `parse_config`.
 
     Raises:
       ConfigError: it cannot be read, is not JSON, or does not fit; with every problem and its place.
 
     Cancellation: nothing is kept.
     """
-    return parse_config(await read_config(path), source=str(path), environ=environ)
+    return parse_config(await read_config(path), source=str(path), environ=environ, providers=providers)
 
 
 async def read_config(path: str | Path) -> bytes:
@@ -77,10 +79,22 @@ def _read_bounded(path: str) -> bytes:
         return file.read(MAX_SIZE + 1)
 
 
-def parse_config(data: bytes | str, *, source: str = "", environ: Mapping[str, str] | None = None) -> Config:
+def parse_config(
+    data: bytes | str, *, source: str = "", environ: Mapping[str, str] | None = None, providers: Iterable[str] = ()
+) -> Config:
     """The configuration in the JSON text *data*.
 
     `${NAME}` in a string stands for a variable of *environ*, by default the process's.
+
+    The provider of the default model and of `failover` need not be in the file: `open_agent(providers=…)` may bring it.
+    A name that is close to a known one counts as misspelt, unless it is among *providers*. The routing section decides
+    by tiers and permissions, so all its providers have to be known: from the catalog, the file or *providers*.
+
+    Args:
+      data: the text.
+      source: its name, for errors.
+      environ: values of `${NAME}`.
+      providers: names of providers that code brings later.
 
     Raises:
       ConfigError: it is not JSON, or does not fit; with every problem and its place.
@@ -89,7 +103,10 @@ def parse_config(data: bytes | str, *, source: str = "", environ: Mapping[str, s
     environ = os.environ if environ is None else environ
     config = structure_config(decode_config(data, source=source), Config, source=source, environ=environ)
     assert isinstance(config, Config)
-    problems = [*_models_nobody_has(config), *_routing_problems(config)]
+    problems = [
+        *_misspelt_models(config, known := {*KNOWN, *config.providers, *providers}),
+        *_routing_problems(config, known),
+    ]
     if problems:
         raise ConfigError(problems, source=source)
     return config
@@ -122,14 +139,14 @@ def _with_line(message: str, text: bytes) -> str:
     return re.sub(r"\(byte (\d+)\)", place, message)
 
 
-def _routing_problems(config: Config) -> Iterator[Problem]:
+def _routing_problems(config: Config, known: Collection[str]) -> Iterator[Problem]:
     """What is wrong with the routing section as a whole."""
-    for problem in routing_problems(config.routing, config.routing.permissions, providers=_providers(config)):
+    for problem in routing_problems(config.routing, config.routing.permissions, providers=known):
         yield Problem(f"$.routing{problem.path.removeprefix('$')}", problem.message)
 
 
-def _models_nobody_has(config: Config) -> Iterator[Problem]:
-    """Models that are named outside the routing section, and whose provider is unknown."""
+def _misspelt_models(config: Config, known: Collection[str]) -> Iterator[Problem]:
+    """Models outside the routing section that are no `provider/model`, or whose provider is nearly one of *known*."""
     named = {f"$.failover[{number}]": model for number, model in enumerate(config.failover)}
     if config.agents.defaults.model:
         named["$.agents.defaults.model"] = config.agents.defaults.model
@@ -137,10 +154,6 @@ def _models_nobody_has(config: Config) -> Iterator[Problem]:
         provider, slash, name = model.partition("/")
         if not (provider and slash and name):
             yield Problem(path, f'expected "provider/model", got "{model}"')
-        elif provider not in _providers(config):
-            close = closest(provider, _providers(config))
-            yield Problem(path, f"unknown provider {provider!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
-
-
-def _providers(config: Config) -> set[str]:
-    return {*KNOWN, *config.providers}
+        elif provider not in known:
+            for close in closest(provider, known)[:1]:
+                yield Problem(path, f"unknown provider {provider!r}; did you mean {close!r}?")

@@ -250,6 +250,8 @@ class AgentDefaults:
 
     #: the folder whose files become the system prompt
     workspace: Path | None = None
+    #: the system prompt, before the files of the workspace
+    instructions: str = ""
     #: `provider/model`
     model: str | None = None
     #: limit on the output tokens of each answer
@@ -323,6 +325,8 @@ class ToolsConfig:
     mcp_servers: Mapping[str, McpServerConfig] = attrs.field(factory=dict)
     #: file tools cannot leave the workspace
     restrict_to_workspace: bool = True
+    #: sets of built-in tools by name (`files`, `memory`, `fetch`, …); none: those that only read
+    sets: tuple[str, ...] = ()
     #: offer built-in tools that write, although nobody is asked for approval
     unapproved: bool = False
     #: rules of programs that `run_command` may start

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import attrs
 
 from clawft_trio.chat import Provider
-from clawft_trio.errors import NotConfigured
+from clawft_trio.errors import MissingKey, NotConfigured
 from clawft_trio.llm.anthropic import Anthropic
 from clawft_trio.llm.conform import VendorRules
 from clawft_trio.llm.http_provider import HttpProvider
@@ -176,7 +176,7 @@ def find_key(name: str, spec: KnownProvider, environ: Mapping[str, str] | None =
     """The key for *spec* out of *environ*, by default the process's; None where none is needed.
 
     Raises:
-      NotConfigured: there is none and one is needed; the message names the variable to set.
+      MissingKey: there is none and one is needed; the message names the variable to set.
     """
     # Not a default argument: documentation tools render defaults, and the environment holds keys.
     environ = os.environ if environ is None else environ
@@ -186,7 +186,15 @@ def find_key(name: str, spec: KnownProvider, environ: Mapping[str, str] | None =
             return key
     if spec.local or not spec.key_variables:
         return None
-    raise NotConfigured(f"no key for {name!r}: set {' or '.join(spec.key_variables)}", provider=name)
+    raise MissingKey(f"no key for {name!r}: set {' or '.join(spec.key_variables)}", provider=name)
+
+
+def url_variable(name: str, spec: KnownProvider, environ: Mapping[str, str] | None = None) -> str | None:
+    """The variable of *environ* that gives the base URL of *spec*; None when none is set."""
+    environ = os.environ if environ is None else environ
+    # A provider without such variables of its own has the usual one: `GROQ_BASE_URL`.
+    variables = spec.url_variables or (f"{name.upper().replace('-', '_')}_BASE_URL",)
+    return next((variable for variable in variables if environ.get(variable, "").strip()), None)
 
 
 def find_url(name: str, spec: KnownProvider, environ: Mapping[str, str] | None = None) -> str:
@@ -196,11 +204,9 @@ def find_url(name: str, spec: KnownProvider, environ: Mapping[str, str] | None =
       NotConfigured: a variable that it needs is not set; the message names it.
     """
     environ = os.environ if environ is None else environ
-    # A provider without variables of its own has the usual one, such as `GROQ_BASE_URL`.
-    for variable in spec.url_variables or (f"{name.upper().replace('-', '_')}_BASE_URL",):
-        url = environ.get(variable, "").strip()
-        if url:
-            return url
+    variable = url_variable(name, spec, environ)
+    if variable is not None:
+        return environ[variable].strip()
     needed = list(dict.fromkeys(_VARIABLE.findall(spec.base_url)))
     missing = [variable for variable in needed if not environ.get(variable, "").strip()]
     if missing or not spec.base_url:

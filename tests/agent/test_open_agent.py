@@ -47,9 +47,9 @@ async def weather(city: str) -> str:
 async def test_ask_and_stream_and_the_conversation_between(autojump_clock: trio.testing.MockClock) -> None:
     model = ScriptedProvider.using_tools(CallTool("weather", {"city": "Oslo"}), then="Wear a coat.")
     async with open_agent(["p/m"], providers={"p": model}, tools=[weather]) as agent:
-        reply = await agent.ask("What do I wear in Oslo?", sender_id="ana")
-        assert (reply.text, reply.session) == ("Wear a coat.", "local:ana")
-        async with agent.stream("And why?", sender_id="ana") as answer:
+        reply = await agent.ask("What do I wear in Oslo?", sender_id="ana", session="trip")
+        assert (reply.text, reply.session) == ("Wear a coat.", "trip")
+        async with agent.stream("And why?", sender_id="ana", session="trip") as answer:
             events = [event async for event in answer]
         assert answer.reply.text == "Wear a coat."
     assert isinstance(events[0], RoundStarted)
@@ -102,7 +102,7 @@ async def test_turns_of_one_session_wait_for_each_other_and_others_do_not(
     async with open_agent(["p/m"], providers={"p": model}) as agent:
         async with trio.open_nursery() as nursery:
             for sender in ("ana", "ana", "ben"):
-                nursery.start_soon(lambda who: agent.ask("hello", sender_id=who), sender)
+                nursery.start_soon(lambda who: agent.ask("hello", session=who), sender)
         assert trio.current_time() == 20.0
         assert model.peak == 2
 
@@ -220,7 +220,7 @@ async def test_sessions_outlive_the_agent(tmp_path: Path) -> None:
     model = ScriptedProvider.saying("Hello.")
     for text in ("one", "two"):
         async with open_agent(["p/m"], providers={"p": model}, store=tmp_path / "agent.db") as agent:
-            await agent.ask(text, sender_id="ana")
+            await agent.ask(text, session="ana")
     assert [message.text for message in model.requests[-1].messages] == ["one", "Hello.", "two"]
 
 

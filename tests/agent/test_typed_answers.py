@@ -363,8 +363,8 @@ async def test_what_was_shown_of_a_wrong_answer_is_taken_back() -> None:
 
 async def test_a_wrong_answer_is_paid_for_and_not_part_of_the_conversation() -> None:
     async with open_agent(["p/m"], providers={"p": saying(WRONG, GOOD, "Bye.")}) as agent:
-        await agent.ask("And tomorrow?", answer=Forecast)
-        reply = await agent.ask("Thanks.")
+        await agent.ask("And tomorrow?", answer=Forecast, session="s")
+        reply = await agent.ask("Thanks.", session="s")
         history = await agent.parts.turns.history.history(reply.session)
     assert [message.text for message in history] == ["And tomorrow?", GOOD, "Thanks.", "Bye."]
 

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from cli.terminal import open_terminal
 from cli.test_cli import run
-from net.servers import Conversation, answering, hear_nothing, open_server, response
+from net.servers import Conversation, Talk, answering, hear_nothing, open_server, response
+
+from clawft_trio.testing import Finish, Say, open_fault_server
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="processes")
 
@@ -49,7 +51,7 @@ async def test_all_is_well(tmp_path: Path) -> None:
         )
         store = str(tmp_path / "agent.db")
         found = await findings("--config", config, "--store", store, code=0, env={"MY_KEY": KEY})
-    assert [one["outcome"] for one in found.values()] == ["ok"] * 5
+    assert [one["outcome"] for one in found.values()] == ["ok"] * 6
     assert found["provider", "mine"]["message"] == "2 models; key from MY_KEY, as the configuration says"
     assert found["provider", "mine"]["seconds"] > 0
     assert found["mcp", "files"]["message"].endswith(" tools")
@@ -92,7 +94,7 @@ async def test_everything_is_wrong_and_each_has_its_advice(tmp_path: Path) -> No
         )
         found = await findings("--config", config, "--store", str(tmp_path / "agent.db"), "--total", "3", code=1)
     wrong = {key: one for key, one in found.items() if one["outcome"] != "ok"}
-    assert set(found) - set(wrong) == {("config", config)}
+    assert set(found) - set(wrong) <= {("config", config), ("prices", "")}
     assert all(one["advice"] for one in wrong.values())
     said = {subject: one["message"] for (_, subject), one in wrong.items()}
     advised = {subject: one["advice"] for (_, subject), one in wrong.items()}
@@ -109,17 +111,17 @@ async def test_everything_is_wrong_and_each_has_its_advice(tmp_path: Path) -> No
     assert max(one["seconds"] for one in found.values()) < 2.5 * 3
 
 
-async def test_a_model_that_is_not_listed_is_a_warning_with_a_guess() -> None:
+async def test_a_model_that_is_not_listed_is_a_problem_with_a_guess() -> None:
     async with open_server(answering(listing("gpt-5-mini"))) as server:
-        found = await findings("--base-url", f"{server.url}/v1", "-m", "gpt-5-minni", code=0)
-    assert found["provider", "server"]["outcome"] == "warning"
+        found = await findings("--base-url", f"{server.url}/v1", "-m", "gpt-5-minni", code=1)
+    assert found["provider", "server"]["outcome"] == "problem"
     assert found["provider", "server"]["advice"] == "Did you mean gpt-5-mini?"
 
 
 @pytest.mark.parametrize(
     ("raw", "outcome", "message"),
     [
-        (response(b"{}", status="404 No"), "ok", "no list of models"),
+        (response(b"{}", status="404 No"), "warning", "does not look like a model server"),
         (response(b"{}", status="503 No"), "warning", "ServerError"),
         (response(b"<html>"), "problem", "InvalidResponse"),
         (response(b'{"data": "none"}'), "problem", "InvalidResponse"),
@@ -157,3 +159,57 @@ async def test_what_takes_longer_than_a_second_is_said_to() -> None:
         await terminal.see("Checking … 1 s")
         assert await terminal.end() == 1
         assert "no answer in time" in " ".join(terminal.text.split())
+
+
+def only(path: str, *names: str) -> Talk:
+    """A server that has a list of models at *path*, and a page of its own for everything else."""
+
+    async def talk(peer: Conversation) -> None:
+        while (request := await peer.request()) is not None:
+            known = request[0].split(b" ")[1].startswith(path.encode())
+            await peer.send(listing(*names) if known else response(b"<html>no</html>", status="404 Not Found"))
+
+    return talk
+
+
+@pytest.mark.parametrize(
+    ("given", "there"), [("", "/v1"), ("/v1/chat/completions", "/v1"), ("/v1", ""), ("/v1/messages", "/v1")]
+)
+async def test_the_api_is_found_near_a_wrong_address(given: str, there: str) -> None:
+    async with open_server(only(f"{there}/models", "m")) as server:
+        found = await findings("--base-url", f"{server.url}{given}", "-m", "m", code=1)
+    assert found["provider", "server"]["advice"] == f"Correct --base-url: {server.url}{there}"
+
+
+async def test_a_file_server_is_not_taken_for_a_model_server() -> None:
+    async with open_server(only("/nothing")) as server:
+        found = await findings("--base-url", f"{server.url}/v1", code=0)
+        assert found["provider", "server"]["outcome"] == "warning"
+        probed = await findings("--base-url", f"{server.url}/v1", "-m", "m", "--probe", code=1)
+    assert "does not look like a model server" in found["provider", "server"]["message"]
+    assert "m: WrongAddress" in probed["provider", "server"]["message"]
+
+
+async def test_probe_asks_for_one_token() -> None:
+    async with open_fault_server([Say("ok"), Finish()]) as server:
+        found = await findings("--base-url", server.url, "-m", "m", "--probe", code=0)
+    assert found["provider", "server"]["message"].endswith("; m answered")
+    asked = [request.body for request in server.requests if request.body]
+    assert [body["max_tokens"] for body in asked] == [1]
+
+
+async def test_an_address_from_the_environment_is_shown(tmp_path: Path) -> None:
+    async with open_server(answering(listing("gpt-5-mini"))) as server:
+        env = {"OPENAI_BASE_URL": f"{server.url}/v1", "OPENAI_API_KEY": KEY}
+        found = await findings("-m", "openai/gpt-5-mini", code=0, env=env)
+        shown = await run("config", "show", env=env)
+    assert f"address from OPENAI_BASE_URL: {server.url}/v1" in found["provider", "openai"]["message"]
+    assert f"$.providers['openai'].api_base = \"{server.url}/v1\"  # environment, from OPENAI_BASE_URL" in (
+        shown.stdout.decode()
+    )
+
+
+async def test_why_a_model_has_no_price_is_shown() -> None:
+    async with open_server(answering(listing("m"))) as server:
+        found = await findings("--base-url", f"{server.url}/v1", "-m", "m", code=0)
+    assert found["prices", ""]["message"].startswith("server/m is unpriced: ")

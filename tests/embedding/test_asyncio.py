@@ -1,4 +1,4 @@
-"""Guest mode in asyncio applications, cancelled from the asyncio side, and nothing left."""
+"""`asyncio_guest.Guest`: trio in an asyncio application, cancelled from the asyncio side, and nothing is left."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import trio
-from embedding.guest_recipe import Guest
 from embedding.hosts import children, descriptors
 
 from clawft_trio import OpenAICompatible, Retry, TextDelta, open_agent, tool
+from clawft_trio.asyncio_guest import Guest
 from clawft_trio.errors import NotConfigured, ServerError
 from clawft_trio.testing import CallTool, Fail, Finish, Hang, Say, ScriptedProvider, Wait, open_fault_server, say
 from clawft_trio.testing.mcp_server import scripted_server

@@ -66,5 +66,5 @@ async def play(*observers: Observer) -> Recorder:
         config=config,
         observers=[*observers, seen],
     ) as agent:
-        await agent.ask("What do I wear?", sender_id="ana")
+        await agent.ask("What do I wear?", sender_id="ana", session="local:ana")
     return seen
