@@ -90,7 +90,7 @@ class Turns:
     async def answer(self, question: TurnRequest, call: Call) -> Reply:
         """Answer *question*, showing `call.emit` what is seen on the way (`AgentEvent`s).
 
-        The model and the route are chosen once. Whatever becomes of the turn, what was said and done in it is in
+        The model and the route are chosen once. However the turn ends, its messages and tool results are in
         the session afterwards.
 
         Raises:
@@ -116,12 +116,12 @@ class Turns:
         try:
             reply = await turn.run()
         except Exception as exc:
-            turn.tell("error", exc)
+            turn.report("error", exc)
             raise
         except BaseException:
-            turn.tell("cancelled")
+            turn.report("cancelled")
             raise
-        turn.tell("ok")
+        turn.report("ok")
         return reply
 
 
@@ -164,12 +164,12 @@ class _Turn:
         try:
             await self._rounds_until_answered()
         except ConsumerLeft as left:
-            # It had heard enough: what it was shown is the reply. What it raised is its own.
+            # It ended the turn: what it was shown is the reply. What it raised is passed on as it is.
             if left.original is not None:
                 raise
             self._aborted = True
         finally:
-            # Cancelled or failed, what was said and done is part of the conversation.
+            # Cancelled or failed, messages and results so far are part of the conversation.
             with cleanup_scope(_GRACE):
                 await self._turns.history.append(self._question.session, self._said, turn_id=self._question.turn_id)  # noqa: ASYNC102 - `cleanup_scope` is shielded and bounded
                 if self._request is not None and self._decision is not None:
@@ -186,7 +186,7 @@ class _Turn:
         for number in itertools.count(1):
             last = tool_rounds == self._turns.policy.max_tool_iterations
             response, answers = await self._round(request, number, last=last)
-            heard: list[Message] = [answer.message for answer in answers]
+            results: list[Message] = [answer.message for answer in answers]
             if response.finish_reason == PAUSED and not last:
                 # The provider stopped between calls of its own tools, and goes on when it is given its answer so far.
                 tool_rounds += 1
@@ -199,11 +199,11 @@ class _Turn:
                 try:
                     await self._read(response)
                 except InvalidAnswer as exc:
-                    heard.append(await self._sent_back(exc))
+                    results.append(await self._sent_back(exc))
                 else:
                     self._said.extend(self._closing(response, called=called))
                     return
-            messages = (*request.messages, response.message, *heard)
+            messages = (*request.messages, response.message, *results)
             request = self._request = attrs.evolve(request, messages=messages, tools=self._tools(messages))
 
     async def _round(
@@ -250,7 +250,7 @@ class _Turn:
             self._answer = await self._question.form.read_answer(response)
 
     async def _sent_back(self, error: InvalidAnswer) -> Message:
-        """What the model is told of its answer; who was shown it, forgets it. It never becomes part of the session."""
+        """Build the correction message; consumers get a `Reset`. It never becomes part of the session."""
         if self._corrections == self._turns.policy.max_answer_corrections:
             raise error
         self._corrections += 1
@@ -330,9 +330,9 @@ class _Turn:
     ) -> ChatResponse:
         journal = self._turns.journal
         if journal is not None:
-            bought = await journal.answers(self._question.turn_id)
-            if number <= len(bought):
-                return bought[number - 1]
+            replayed = await journal.answers(self._question.turn_id)
+            if number <= len(replayed):
+                return replayed[number - 1]
         if without_tools:
             request = attrs.evolve(request, tool_choice="none")
         await self._show(RoundStarted(number))
@@ -493,8 +493,8 @@ class _Turn:
             first_content=min(content) - self._started if content else None,
         )
 
-    def tell(self, outcome: Any, error: BaseException | None = None) -> None:
-        """Tell observers how the turn ended."""
+    def report(self, outcome: Any, error: BaseException | None = None) -> None:
+        """Report the end of the turn to observers."""
         self._call.observer(
             TurnEnded(
                 session=self._question.session,

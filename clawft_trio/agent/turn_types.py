@@ -58,8 +58,8 @@ class TurnPolicy:
 
     #: rounds of tool calls; after them the model is asked once more, for an answer without tools
     max_tool_iterations: int = attrs.field(default=20, validator=ge(1))
-    #: tools whose calls start while the model's answer is still streamed: `read_only` ones, all `idempotent` ones, or
-    #: none (`off`). When the answer does not stand, such calls are cancelled and their results are not used
+    #: tools with calls that start while the model's answer is still streamed: `read_only` ones, all `idempotent` ones,
+    #: or none (`off`). When the answer does not stand, such calls are cancelled and their results are not used
     eager: Literal["off", "read_only", "idempotent"] = attrs.field(
         default="read_only", validator=in_(("off", "read_only", "idempotent"))
     )

@@ -1,4 +1,4 @@
-"""The cache: what was found stays until the disk says otherwise."""
+"""The cache: entries stay until the file system reports a change."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class _Flight:
 
     begun: bool = False
     done: trio.Event = attrs.field(factory=trio.Event)
-    #: empty when whoever flew it was cancelled
+    #: empty when the task that read it was cancelled
     found: dict[str, OnDisk] = attrs.field(factory=dict)
     #: changed by their owners in the meantime: what is seen of them may be from before
     forgotten: set[str] = attrs.field(factory=set)
@@ -124,7 +124,7 @@ class FileCache:
     async def read_many(self, paths: Sequence[StrPath]) -> tuple[OnDisk, ...]:
         """What is at each of *paths*, in their order, by one visit to a worker thread.
 
-        Who asks while somebody else is about to look at the same path shares that look. A look that had already
+        A caller that asks while another is about to look at the same path shares that look. A look that had already
         begun is not shared: it may have missed a change that the caller knows of. A relative path is relative to
         the current folder at the time of the call. Symbolic links are followed.
 
@@ -151,7 +151,7 @@ class FileCache:
             self._fresh.clear()
 
     def forget(self, paths: Iterable[StrPath]) -> None:
-        """End the freshness of *paths*: the next call asks the file system. For whoever has just written them."""
+        """End the freshness of *paths*: the next call asks the file system. Call it after writing them."""
         for name in [os.fspath(path) for path in paths]:
             self._fresh.pop(name, None)
             if name in self._flights:
@@ -176,7 +176,7 @@ class FileCache:
         return found
 
     async def _look_once(self, wanted: Sequence[str]) -> dict[str, OnDisk]:
-        """Look at what nobody looks at, and wait for the others; some of *wanted* may not be found that way."""
+        """Look at paths that no task looks at, and wait for the others; some of *wanted* may not be found that way."""
         others = {self._flights[name]: None for name in wanted if name in self._flights}
         shared = [flight for flight in others if not flight.begun]
         found = await self._fly([name for name in wanted if name not in self._flights])
@@ -192,7 +192,7 @@ class FileCache:
         flight = _Flight()
         self._flights.update(dict.fromkeys(names, flight))
         try:
-            # Whoever asks in this tick gets on board.
+            # Callers of the same scheduler tick share the look.
             await trio.lowlevel.checkpoint()
             flight.begun = True
             if names:

@@ -1,4 +1,4 @@
-"""Folders whose symbolic links may not lead out of them. Everything here blocks."""
+"""Folders with symbolic links that may not lead out of them. Everything here blocks."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Looking at one path: what is there, and how to recognise it the next time. Everything here blocks.
 
-Whether something has changed is told by its device, inode, size, mtime and ctime. Those stand still when a file is
+A change is detected by its device, inode, size, mtime and ctime. Those stand still when a file is
 written twice within one tick of the file system's clock, so what was read that soon after a change is not `settled`
 and is read once more.
 """
@@ -57,7 +57,7 @@ class OnDisk:
     text: str = attrs.field(default="", repr=False)
     #: of a folder: the names in it, sorted
     names: tuple[str, ...] = attrs.field(default=(), repr=False)
-    #: bytes, as the file system says
+    #: bytes, as the file system reports
     size: int = 0
     #: why there is no content, for people
     detail: str = ""
@@ -127,7 +127,7 @@ class Disk:
             return Look(entry.found, entry)
         look = self._visit(path, status.st_mode, (confinement, root))
         if entry is not None and look.entry is not None and look.found == entry.found:
-            # The same again: whoever compares by identity sees no change.
+            # The same object: a comparison by identity sees no change.
             return attrs.evolve(look, found=entry.found, entry=attrs.evolve(look.entry, found=entry.found))
         return look
 
@@ -224,7 +224,7 @@ def _stamp(status: os.stat_result) -> Stamp:
 
 
 def _entry(status: os.stat_result, found: OnDisk, looked_at: float) -> CacheEntry:
-    # ctime cannot be set back by anybody; on Windows it is the time of creation and says nothing.
+    # ctime cannot be set back; on Windows it is the time of creation and no evidence.
     changed = status.st_ctime_ns if os.name == "posix" else status.st_mtime_ns
     tick = _TICK if changed % 1_000_000_000 else _COARSE_TICK
     return CacheEntry(_stamp(status), found, changed / 1e9 < looked_at - tick)
@@ -243,5 +243,5 @@ def _read_all(descriptor: int, size: int, limit: int) -> bytes:
 def _failed(exc: OSError | ValueError) -> OnDisk:
     if isinstance(exc, FileNotFoundError | NotADirectoryError):
         return _MISSING
-    said = (exc.strerror or str(exc)) if isinstance(exc, OSError) else str(exc)
-    return OnDisk(state="unreadable", detail=said)
+    detail = (exc.strerror or str(exc)) if isinstance(exc, OSError) else str(exc)
+    return OnDisk(state="unreadable", detail=detail)

@@ -179,7 +179,7 @@ class _Mending:
         if isinstance(inner, float) and inner.is_integer() and "number" not in kinds:
             inner = int(inner)
         if inner is None and "null" not in kinds:
-            # "null" for a parameter that is not required means that it was left out; the check then says so.
+            # "null" for a parameter that is not required means that it was left out; the check reports it.
             return text
         if _kind_of(inner) & kinds:
             self.places.append(place)

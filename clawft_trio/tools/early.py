@@ -108,7 +108,7 @@ class EarlyCalls:
       nursery: where they run.
       fan_out: checks and runs them.
       journal: of the round.
-      context: on whose behalf.
+      context: the sender, session and turn that the calls run for.
       may_start: which tools may.
       execute: runs the calls that have not started, within the slots that it is given.
     """

@@ -59,7 +59,7 @@ class FanOutPolicy:
 
 @attrs.frozen(kw_only=True)
 class ApprovalRequest:
-    """A call that waits for somebody's consent."""
+    """A call that waits for approval."""
 
     tool: Tool
     #: checked, defaults filled in
@@ -68,7 +68,7 @@ class ApprovalRequest:
 
 
 Approve: TypeAlias = Callable[[ApprovalRequest], Awaitable[bool | str]]
-"""Says whether a call may run: True; or False, or a refusal in words that the model is told."""
+"""Decides whether a call may run: True, False, or a refusal as text for the model."""
 
 
 class ToolJournal(Protocol):
@@ -134,7 +134,7 @@ class FanOut:
     journal: ToolJournal | None = None
     #: shared with calls of the same answer that run elsewhere; None: only `policy.concurrency` bounds
     slots: trio.Semaphore | None = None
-    #: the calls of this turn line up here while some wait for approval, so that nobody gets in front of an
+    #: the calls of this turn line up here while some wait for approval, so that no call overtakes an
     #: earlier call that touches the same paths, and no other turn has to wait for a person
     _line: PathLocks = attrs.field(factory=PathLocks, init=False)
     #: what was found already
@@ -184,7 +184,7 @@ class FanOut:
             job.tool = self._tools.get(call.name) or self._tools.setdefault(call.name, self.find(call.name))
             job.arguments = self._arguments(call, job.tool)
             job.alone = job.tool.metadata.mode == "exclusive"
-        except Exception as exc:  # noqa: BLE001 - a check may be anybody's code, and this call alone is refused
+        except Exception as exc:  # noqa: BLE001 - a check may be foreign code, and this call alone is refused
             job.refusal = exc
         return job
 
@@ -226,7 +226,7 @@ class FanOut:
             error = self._contain(job, exc)
             text = error_text(error)
         except BaseException:
-            # Cancelled, or control flow of whoever called: this call has no answer.
+            # Cancelled, or control flow of the caller: this call has no answer.
             self._tell_end(job, "cancelled", trio.current_time())
             raise
         answer = self._close(job, text, error)
@@ -285,14 +285,14 @@ class FanOut:
             return  # noqa: ASYNC910 - before each call a worker waits
         deadline = min(trio.current_time() + self.policy.approval, self.context.deadline)
         request = ApprovalRequest(tool=tool, arguments=job.arguments, context=self._context_of(job, deadline))
-        said: bool | str = "nobody answered in time"
+        decision: bool | str = "no decision in time"
         with trio.CancelScope(deadline=deadline):
             try:
-                said = await approve(request)
+                decision = await approve(request)
             except Exception as exc:
                 raise PermissionDenied("This call was not approved: asking failed.") from exc
-        if said is not True:
-            raise PermissionDenied("This call was not approved" + (f": {said}" if said else "."))
+        if decision is not True:
+            raise PermissionDenied("This call was not approved" + (f": {decision}" if decision else "."))
 
     async def _wait(self, request: LockRequest, job: Job, until: float) -> None:
         began = trio.current_time()
@@ -309,10 +309,10 @@ class FanOut:
             try:
                 await journal.ended(answer)
             except Exception:
-                # The call has run, and its answer stands; after a crash nobody will know it.
+                # The call has run, and its answer stands; after a crash it is unknown.
                 self.context.log.exception("the answer of tool %s was not recorded", answer.name)
 
-    # --- what is told ----------------------------------------------------------------------------------------
+    # --- events ---------------------------------------------------------------------------------------------
 
     def _context_of(self, job: Job, deadline: float) -> ToolContext:
         return self.context.of_call(job.call.id, job.call.name, deadline=deadline, threads=self.threads)

@@ -199,6 +199,6 @@ def to_path(kind: type, value: Any) -> Any:
 
 def problem_of(exc: BaseException) -> Problem:
     """What msgspec found, with its place."""
-    said, _, place = str(exc).partition(" - at `")
-    # Of a key it says: at `key` in `$.table`.
-    return Problem(place.rpartition("` in `")[2].rstrip("`") or "$", said)
+    text, _, place = str(exc).partition(" - at `")
+    # For a key the place reads: at `key` in `$.table`.
+    return Problem(place.rpartition("` in `")[2].rstrip("`") or "$", text)

@@ -22,7 +22,7 @@ def split_result(
     """The text of a tool's return value, in at most *limit* bytes, and the images and files in it.
 
     A tool returns an `Image` or a `File`, or a list or tuple of these with text between. One that is larger than
-    *media_limit* bytes is replaced by a line of text that says so; so is each after the first `MOST_MEDIA`.
+    *media_limit* bytes is replaced by a line of text; so is each after the first `MOST_MEDIA`.
     """
     if isinstance(value, Image | File | Text):
         value = [value]

@@ -44,7 +44,7 @@ def _key(path: str, folds: dict[str, bool], lstat: Lstat) -> PathKey:
     at, folding = drive + os.sep, False
     key = [drive]
     for name in filter(None, names.split(os.sep)):
-        # What nothing in the file system tells, the directory above does.
+        # Where the entry itself has no answer, the directory above has.
         folding = _folds(at, name, folds, lstat, default=folding)
         key.append(unicodedata.normalize("NFC", name.casefold()).casefold() if folding else name)
         at = os.path.join(at, name)

@@ -1,8 +1,8 @@
 """Advisory locks on paths: many readers or one writer, a directory with everything below it.
 
 Who wants paths asks for all of them at once and stands in one queue. A request goes ahead as soon as it conflicts
-with no holder and with nobody who came before it. So nobody holds one path while waiting for another (no
-deadlock), and nobody is overtaken by a later request that is in his way (nobody starves).
+with no holder and with no earlier request. So no request holds one path while waiting for another (no deadlock), and
+none is overtaken by a later request that conflicts with it (no starvation).
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class LockStatistics:
 
     holders: int
     waiters: int
-    #: entries in the tree of paths: 0 when nobody holds or waits
+    #: entries in the tree of paths: 0 without holders and waiters
     paths: int
 
 
 class _Node:
-    """A path that somebody holds or waits for, or that lies above one."""
+    """A path with holders or waiters, or above one."""
 
     __slots__ = ("above", "below", "name", "readers", "writers")
 
@@ -51,7 +51,7 @@ class _Node:
         return _newest(self.writers, self.readers if mode == "write" else {})
 
     def prune(self) -> None:
-        """Take this entry out of the tree if nobody needs it, and those above it likewise."""
+        """Remove this entry from the tree if it is unused, and those above it likewise."""
         node = self
         while node.above is not None and not (node.below or node.readers or node.writers):
             node.above.below.pop(node.name, None)
@@ -67,14 +67,14 @@ class LockRequest:
         self.wants: tuple[Want, ...] = tuple(wants)
         #: its place in the order of all that ever came
         self.number: int = number
-        #: conflicts with everybody
+        #: conflicts with every request
         self.alone: bool = alone
         self._locks = locks
         # The nodes of the tree, and the set in each, that this request is entered in.
         self._entries: list[tuple[_Node, dict[LockRequest, None]]] = []
         # Who is in the way, and whom this one is in the way of: not all of them, but enough that the others are in
         # the way of these. A thousand writers of one path are a chain, and not half a million pairs. None where there
-        # is nobody: most requests meet nobody, and ten thousand of them would keep the garbage collector busy.
+        # is no conflict: most requests have none, and ten thousand of them would keep the garbage collector busy.
         self._behind: dict[LockRequest, None] | None = None
         self._ahead_of: dict[LockRequest, None] | None = None
         self._granted: trio.Event | None = None
@@ -90,7 +90,7 @@ class LockRequest:
         """Whether all its paths are held, or were until it was released."""
         return not self._behind
 
-    async def wait_granted(self) -> None:  # noqa: ASYNC910 - told so below: a checkpoint costs more than the lock
+    async def wait_granted(self) -> None:  # noqa: ASYNC910 - see below: a checkpoint costs more than the lock
         """Wait until all paths are held. Returns at once, without a checkpoint, when they are.
 
         Cancellation: the request keeps its place in the queue until it is released.
@@ -124,7 +124,7 @@ class LockRequest:
             one._ahead_of[self] = None
 
     def _close_up(self, gone: LockRequest) -> None:
-        """Somebody in the way has left: those whom he himself had in the way are what he stood for."""
+        """A blocking request was released: this request now waits for what that one was waiting for."""
         assert self._behind is not None
         del self._behind[gone]
         self._stand_behind(one for one in gone._behind or () if self._conflicts_with(one))
@@ -162,7 +162,7 @@ class PathLocks:
         self._number = 0
         # In the order of their coming.
         self._requests: dict[LockRequest, None] = {}
-        # Those of them that conflict with everybody.
+        # Those of them that conflict with every request.
         self._alone: dict[LockRequest, None] = {}
 
     def __repr__(self) -> str:
@@ -170,7 +170,7 @@ class PathLocks:
         return f"<PathLocks: {now.holders} holding, {now.waiters} waiting>"
 
     def hold(self, paths: Iterable[tuple[str | Path, LockMode]], *, root: str | Path | None = None) -> HeldLock:
-        """Hold all of *paths* for the length of an `async with` block, once nobody is in the way.
+        """Hold all of *paths* for the length of an `async with` block, once no other request conflicts.
 
         Args:
           paths: each with what for. They need not exist. Relative ones start from *root*.
@@ -184,11 +184,11 @@ class PathLocks:
         return HeldLock(self, paths, root)
 
     def request(self, wants: Sequence[Want] = (), *, alone: bool = False) -> LockRequest:
-        """Stand in the queue for canonical paths. Never blocks; whoever calls this releases the request.
+        """Stand in the queue for canonical paths. Never blocks; the caller releases the request.
 
         Args:
           wants: none is possible, and conflicts only with who wants to be alone.
-          alone: conflicts with everybody.
+          alone: conflicts with every request.
         """
         self._number += 1
         request = LockRequest(self, wants, self._number, alone=alone)
@@ -236,7 +236,7 @@ class PathLocks:
 def _newest(strict: dict[LockRequest, None], others: dict[LockRequest, None]) -> dict[LockRequest, None]:
     """The newest of those who conflict with each other, and of the others those who came after it.
 
-    Whoever came before it is in its way, and need not be waited for by himself.
+    An earlier request blocks it already, and need not be waited for separately.
     """
     last = next(reversed(strict), None)
     found = {} if last is None else {last: None}

@@ -37,7 +37,7 @@ class ToolRegistry:
     Args:
       tools: what to begin with.
       policy: what bounds the calls.
-      approve: asked before every call that may change something; None asks nobody.
+      approve: asked before every call that may change something; None: no approval.
       threads: synchronous tools that run at once, in all turns together; half of them for one sender, a quarter for
         one turn.
     """
@@ -52,7 +52,7 @@ class ToolRegistry:
     ) -> None:
         self.policy: FanOutPolicy = FanOutPolicy() if policy is None else policy
         self.approve: Approve | None = approve
-        #: for whoever has to stay clear of the tools' paths
+        #: for code that must not touch the tools' paths meanwhile
         self.locks: PathLocks = PathLocks()
         self._threads = ThreadPool(threads)
         self._tools: dict[str, Tool] = {}
@@ -113,11 +113,11 @@ class ToolRegistry:
             watcher()
 
     def get(self, name: str) -> Tool | None:
-        """The tool called *name*, whoever may use it; None when there is none."""
+        """The tool called *name*, regardless of permissions; None when there is none."""
         return self._tools.get(name)
 
     def narrowed(self, tools: Iterable[Tool], patterns: Iterable[str] = ()) -> ToolRegistry:
-        """A registry of *tools* and of those here whose names match one of *patterns*.
+        """A registry of *tools* and of those here with a name that matches one of *patterns*.
 
         It shares the locks, the threads, the policy and the approval of this one.
         """
@@ -130,13 +130,13 @@ class ToolRegistry:
         return narrow
 
     def specs(self, permissions: UserPermissions) -> tuple[ToolSpec, ...]:
-        """The tools that *permissions* allow, sorted by name, as a model is told of them."""
+        """The tools that *permissions* allow, sorted by name, as sent to a model."""
         return tuple(tool.spec for tool in self if tool.allowed(permissions))
 
     def find(self, name: str, permissions: UserPermissions) -> Tool:
         """The tool called *name*, if *permissions* allow it.
 
-        What is not there and what is not allowed are told in the same words, so that asking reveals nothing.
+        Missing and forbidden tools give the same message, so that it reveals nothing.
 
         Raises:
           UnknownTool: there is none, and there might have been one.
@@ -148,10 +148,10 @@ class ToolRegistry:
         usable = [one.name for one in self if one.allowed(permissions)]
         near = closest(name, usable)
         hint = f" Did you mean {near[0]!r}?" if near else f" You may use: {', '.join(usable[:20]) or 'none'}."
-        told = f"There is no tool named {name[:64]!r} that you may use.{hint}"
+        message = f"There is no tool named {name[:64]!r} that you may use.{hint}"
         if tool is not None or not named((name,), permissions):
-            raise ToolDenied(told)
-        raise UnknownTool(told, tool=name)
+            raise ToolDenied(message)
+        raise UnknownTool(message, tool=name)
 
     async def execute_all(
         self,
@@ -168,8 +168,8 @@ class ToolRegistry:
 
         Args:
           calls: as the model wrote them. Missing and repeated ids are repaired as `repair_ids` does, which an
-            event tells.
-          context: on whose behalf; each call gets a copy with its own ids and deadline.
+            event reports.
+          context: the sender, session and turn; each call gets a copy with its own ids and deadline.
           approve: instead of the registry's own.
           journal: keeps the intent before, and the answer after each call.
 

@@ -86,10 +86,10 @@ def outcome_of(error: Exception) -> ToolOutcome:
 def error_text(error: Exception) -> str:
     """*error* as a model reads it: short JSON with `error`, `message` and, where there are several, `problems`."""
     word = next((word for kind, _, word in _KINDS if isinstance(error, kind)), "failed")
-    told: dict[str, object] = {"error": word, "message": _short(str(error))}
+    shown: dict[str, object] = {"error": word, "message": _short(str(error))}
     if isinstance(error, InvalidArguments):
-        told |= {"message": "The arguments do not fit.", "problems": [_short(str(one)) for one in error.problems]}
-    return encode_json(told).decode()
+        shown |= {"message": "The arguments do not fit.", "problems": [_short(str(one)) for one in error.problems]}
+    return encode_json(shown).decode()
 
 
 def contained(exc: BaseException, *, tool: str) -> ToolError | Refused:
@@ -118,7 +118,7 @@ def _said(exc: BaseException) -> str:
         return "the tool tried to end the program"
     try:
         text = str(exc)
-    except Exception:  # noqa: BLE001 - the error is anybody's class, and its name is enough
+    except Exception:  # noqa: BLE001 - the error may be of any class, and its name is enough
         text = ""
     return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
 

@@ -1,6 +1,6 @@
 """What a function takes: a JSON Schema for the model to read, and a check for what the model writes.
 
-A function's own hints are the schema (msgspec). A schema that somebody else wrote is checked by jsonschema.
+A function's own hints are the schema (msgspec). Any other schema is checked by jsonschema.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Parameters:
     #: JSON Schema of the arguments
     schema: JsonObject
     check: Check
-    #: the docstring without what the schema says
+    #: the docstring without what the schema holds
     description: str
     #: the parameter that wants the context, if one does
     context: str | None
@@ -72,7 +72,7 @@ def parameters_of(function: Callable[..., Any], *, context_type: type, name: str
 
 def output_schema_of(function: Callable[..., Any]) -> JsonObject | None:
     """JSON Schema of what *function* returns, if its hint is a class with fields: a dataclass, an attrs class, a
-    `TypedDict` or a msgspec struct. None for everything else, whose answer is text.
+    `TypedDict` or a msgspec struct. None for everything else: the answer is text.
     """
     hint = return_hint(function)
     if not (isinstance(hint, type) and _has_fields(hint)):
@@ -94,7 +94,7 @@ def _has_fields(hint: type) -> bool:
 
 
 def check_schema(schema: JsonObject, *, trusted: bool = True) -> Check:
-    """A check of arguments against a JSON *schema* that somebody wrote.
+    """A check of arguments against a JSON *schema*.
 
     References out of the schema are never fetched. With *trusted* off, regular expressions in it are not run, and
     what takes too many steps is not decided: the owner of the schema checks the arguments again.
@@ -257,7 +257,7 @@ def _check_struct(struct: type[msgspec.Struct], schema: JsonObject) -> Check:
         try:
             filled = msgspec.convert(raw, struct, dec_hook=to_path)
         except (msgspec.ValidationError, RecursionError) as exc:
-            # msgspec stops at the first problem; a model mends all it is told of at once.
+            # msgspec stops at the first problem; a model mends all reported problems at once.
             raise InvalidArguments(arguments.problems(raw) or [problem_of(exc)]) from None
         return {name: getattr(filled, name) for name in names}
 

@@ -218,7 +218,7 @@ class _Array(list[Any]):
 
 
 def bounded_copy(value: Any) -> Any:
-    """*value*, equal to it, with members whose `repr` is short: jsonschema quotes them whole in its messages."""
+    """*value*, equal to it, with members that have a short `repr`: jsonschema quotes them whole in its messages."""
     if isinstance(value, str):
         return _Text(value) if len(value) > _QUOTED else value
     if isinstance(value, dict):

@@ -59,7 +59,7 @@ def return_hint(called: Callable[..., Any]) -> Any:
     function, _ = _inner(called)
     try:
         return _resolve(function, "return", _annotations(function).get("return"))
-    except Exception:  # noqa: BLE001 - evaluating somebody's annotation raises what it likes; nothing depends on it
+    except Exception:  # noqa: BLE001 - evaluating a foreign annotation may raise anything; nothing depends on it
         return None
 
 

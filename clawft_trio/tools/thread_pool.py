@@ -18,7 +18,7 @@ class ThreadStatistics:
     running: int
     #: calls that wait for a thread
     waiting: int
-    #: running threads whose caller was cancelled; each keeps its place until it ends
+    #: running threads of cancelled callers; each keeps its place until it ends
     abandoned: int
 
 
@@ -85,8 +85,8 @@ class ThreadPool:
 
         Args:
           abandon: do not wait for the thread on cancellation.
-          sender: the sender whose share it takes; empty takes none.
-          turn: the turn whose share it takes; empty takes none.
+          sender: the sender with the share that it takes; empty takes none.
+          turn: the turn with the share that it takes; empty takes none.
 
         Cancellation: waits until the function returns, unless it may be abandoned. A function that takes long
         may check `trio.from_thread.check_cancelled()`.

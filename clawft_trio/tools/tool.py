@@ -40,7 +40,7 @@ def _names(value: str | Sequence[str]) -> tuple[str, ...]:
 
 @attrs.frozen(kw_only=True)
 class ToolMetadata:
-    """What is known of a tool besides what the model is told."""
+    """Properties of a tool besides its description for the model."""
 
     #: seconds that one call may run, waits for locks and approval not counted; None leaves it to the registry
     total: float | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.gt(0)))
@@ -82,7 +82,9 @@ class NestedTurn:
 
 @attrs.frozen(kw_only=True)
 class ToolContext:
-    """On whose behalf and where a tool runs. A tool function that annotates a parameter with it, gets it."""
+    """The sender, session and workspace that a tool runs for. A tool function that annotates a parameter with it, gets
+    it.
+    """
 
     auth: AuthContext = attrs.field(factory=AuthContext)
     session: str = ""
@@ -134,7 +136,7 @@ class ToolContext:
         )
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
-        """Tell observers how far the call has come. From a thread, go through `trio.from_thread.run_sync`."""
+        """Report the progress of the call to observers. From a thread, go through `trio.from_thread.run_sync`."""
         self.observer(
             ToolProgress(
                 tool=self.tool,
@@ -148,7 +150,7 @@ class ToolContext:
 
 
 ToolFunction: TypeAlias = Callable[[Mapping[str, Any], ToolContext], Awaitable[object]]
-"""What a tool does: gets valid arguments and the context, returns what the model is to be told."""
+"""What a tool does: gets valid arguments and the context, returns the result for the model."""
 
 
 @attrs.frozen
@@ -185,7 +187,7 @@ class Tool:
 
     @property
     def spec(self) -> ToolSpec:
-        """The tool as a model is told of it."""
+        """The tool as sent to a model."""
         return ToolSpec(name=self.name, description=self.description, parameters=self.parameters)
 
     async def run(self, arguments: Mapping[str, Any], context: ToolContext) -> object:
@@ -199,7 +201,7 @@ class Tool:
         return await self.function(self.check(arguments), context)
 
     def allowed(self, permissions: UserPermissions) -> bool:
-        """Whether *permissions* let somebody call it. A deny list knows it by all its names."""
+        """Whether *permissions* allow calls of it. A deny list knows it by all its names."""
         names = (self.name, *self.metadata.aliases)
         return (
             named(names, permissions)

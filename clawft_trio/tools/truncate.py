@@ -1,7 +1,7 @@
 """A tool's result as text for a model: whole when it is short, cut where it may be cut when it is not.
 
 Text is cut between characters, lists between elements; what is large in an object is cut and what is small stays.
-What was left out is said in its place. JSON stays JSON. The time is linear in what is kept, and in the number of
+A mark stands for what was left out. JSON stays JSON. The time is linear in what is kept, and in the number of
 an object's fields.
 """
 
@@ -20,7 +20,7 @@ from clawft_trio.codec import decode_json, encode_json
 from clawft_trio.errors import InvalidData
 
 RESULT_LIMIT = 65_536
-"""Bytes of UTF-8 that a model is told of one result: about 16 000 tokens."""
+"""Bytes of UTF-8 of one result for the model: about 16 000 tokens."""
 
 MOST_ITEMS = 65_536
 """Items taken of an iterator: more than fit into a result."""
@@ -240,7 +240,7 @@ def _fit_string(text: str, room: int) -> bytes:
 
 def _fit_array(items: Sequence[Any], room: int, depth: int) -> bytes:
     kept: list[bytes] = []
-    # Two brackets, and the mark that says what is missing.
+    # Two brackets, and the mark for what is missing.
     left = room - 2 - len(_mark(len(items), len(items), "elements"))
     for item in items:
         whole = _whole(item, left - 1)

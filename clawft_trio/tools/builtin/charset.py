@@ -1,7 +1,8 @@
 """Decode the body of a page by the charset that its server names, out of a list of charsets that decode fast.
 
-Python has codecs whose time grows with the square of the input (`punycode`: 38 s for 2 MiB), and importing one by a
-name from outside would load any module of `encodings`. So names are looked up in a table, never by `codecs.lookup`.
+Some of Python's codecs take time that grows with the square of the input (`punycode`: 38 s for 2 MiB), and importing
+one by a name from outside would load any module of `encodings`. So names are looked up in a table, never by
+`codecs.lookup`.
 """
 
 from __future__ import annotations

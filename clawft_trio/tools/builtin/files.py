@@ -131,7 +131,7 @@ class _Lines:
 
 
 def give_up_if_cancelled() -> None:
-    """Raise `Cancelled` in a thread whose caller was cancelled."""
+    """Raise `Cancelled` in a thread after its caller was cancelled."""
     # Outside of a thread of trio's there is no caller that can be cancelled.
     with suppress(RuntimeError):
         trio.from_thread.check_cancelled()

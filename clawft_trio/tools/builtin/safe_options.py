@@ -145,7 +145,7 @@ SAFE_OPTIONS: Mapping[str, SafeOptions] = {
 NO_OPTIONS = SafeOptions()
 """For a program that is not listed: operands only."""
 
-# Programs whose operands, or whose own commands, start any other program.
+# Programs that start any other program by their operands or commands.
 _LAUNCHERS_TEXT = (
     "apt ash at awk bash batch bun bundle bunx busybox bwrap capsh cargo chroot chrt cmake coproc corepack crontab csh "
     "dash dbus-run-session deno docker doas dpkg eatmydata ed emacs entr env ex expect fakechroot fakeroot find "

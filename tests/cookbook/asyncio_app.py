@@ -1,0 +1,64 @@
+"""An agent in an asyncio application, as in FastAPI: trio runs as a guest of asyncio's loop.
+
+Run it: python tests/cookbook/asyncio_app.py
+
+`lifespan` and `ask` have the shape of FastAPI's: `app = FastAPI(lifespan=lifespan)`, `@app.post("/ask")`. Here a few
+lines of asyncio stand for the framework.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+
+from clawft_trio import TextDelta, open_agent
+from clawft_trio.asyncio_guest import Guest
+from clawft_trio.testing import Finish, Hang, Say, ScriptedProvider
+
+MODEL = ScriptedProvider([Say("Wear "), Say("a coat."), Finish()], [Say("Let me think"), Hang()])
+
+
+@asynccontextmanager
+async def lifespan(app: Any) -> AsyncGenerator[None, None]:
+    """Opens the agent for as long as the application runs."""
+    async with Guest(open_agent(["scripted/model"], providers={"scripted": MODEL})) as app.agent:
+        yield
+
+
+async def ask(app: Any, question: str, user: str) -> AsyncGenerator[str, None]:
+    """The text of an answer, piece by piece; a client that leaves cancels the turn inside trio."""
+    pieces: asyncio.Queue[str | None] = asyncio.Queue()
+
+    def show(event: object) -> None:
+        if isinstance(event, TextDelta):
+            pieces.put_nowait(event.text)
+
+    turn = asyncio.create_task(app.agent.call(app.agent.value.ask, question, sender_id=user, on_event=show))
+    turn.add_done_callback(lambda _: pieces.put_nowait(None))
+    try:
+        while (piece := await pieces.get()) is not None:
+            yield piece
+        await turn  # raises what the turn raised
+    finally:
+        turn.cancel()
+        await asyncio.wait([turn])
+
+
+async def main() -> None:
+    app = SimpleNamespace()
+    async with lifespan(app):
+        text = "".join([piece async for piece in ask(app, "What do I wear?", "ana")])
+        print(text)
+        assert text == "Wear a coat."
+
+        leaving = ask(app, "And tomorrow?", "ana")
+        print(await anext(leaving), "… the client leaves")
+        await leaving.aclose()
+        assert MODEL.running == 0
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
