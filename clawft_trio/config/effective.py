@@ -20,7 +20,7 @@ class Setting:
 
     #: `$.providers['openai'].api_base`
     path: str
-    #: ready for JSON; of a secret, and of sections that nobody here reads, `***`
+    #: ready for JSON; of a secret, and of unread sections, `***`
     value: Any
     #: `default`, `file`, or `file, from NAME` for a variable of the environment
     origin: str
@@ -57,7 +57,7 @@ def _of_class(value: Any, given: Any, path: str) -> Iterator[Setting]:
         raw = _ABSENT if key is None else given[key]
         place, inner = f"{path}.{field.name}", getattr(value, field.name)
         if types[field.name] is Any or Any in getattr(types[field.name], "__args__", ()):
-            # Sections of others, with tokens of theirs in places that nobody here knows.
+            # Sections of other programs, with their tokens in unknown places.
             yield Setting(place, REDACTED if inner else None, _origin(raw))
         elif isinstance(value, McpServerConfig) and field.name == "args":
             yield from _arguments(inner, raw, place)
@@ -66,7 +66,7 @@ def _of_class(value: Any, given: Any, path: str) -> Iterator[Setting]:
 
 
 def _arguments(value: tuple[str, ...], given: Any, path: str) -> Iterator[Setting]:
-    """The words of a command: which of them are secret, their neighbours tell."""
+    """The words of a command: their neighbours decide which of them are secret."""
     if not value:
         yield Setting(path, [], _origin(given))
     written = [_written(item, _at(given, number)) for number, item in enumerate(value)]

@@ -1,7 +1,7 @@
 """A JSON Schema (draft 2020-12) of config.json, for editors: made from the classes that the loader fills.
 
 It knows each key in snake case, in camel case and by its other names, and what each value may be. What only the whole
-file can tell is left to the loader: providers that nobody has, tiers without models, ranges that end before they
+file can tell is left to the loader: providers that do not exist, tiers without models, ranges that end before they
 begin, senders without a channel. The loader is also more forgiving about the spelling of keys (`Max-Retries`).
 """
 

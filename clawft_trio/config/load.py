@@ -156,7 +156,7 @@ def parse_config(
     Raises:
       ConfigError: it is not JSON, or does not fit; with every problem and its place.
     """
-    # Not a default: rendered signatures show defaults, and these are everybody's keys.
+    # Not a default: rendered signatures show defaults, and these hold the user's keys.
     environ = os.environ if environ is None else environ
     adopted, warnings = adopt(_decoded(data, source=source))
     config = structure_config(adopted, Config, source=source, environ=environ)

@@ -17,7 +17,7 @@ _NAME = r"""
     """
 _NAMES = re.compile(_NAME, re.IGNORECASE | re.VERBOSE)
 
-# `curl -H`: its next word says who asks, more often than not.
+# `curl -H`: its next word is often a credential.
 _HEADER = "-H"
 
 # In the one word that a shell gets (`sh -c "serve --token X"`).
@@ -28,7 +28,7 @@ _INSIDE = re.compile(
 
 
 def redacted(text: str) -> str:
-    """*text* without credentials: what is shaped like one, who logs in at an address, and what its query says.
+    """*text* without credentials: what is shaped like one, the account and the query of an address.
 
     A text that names variables (`${NAME}`) is shown as it is, unless a secret stands beside them.
     """
@@ -58,7 +58,7 @@ def redacted_arguments(words: Sequence[str]) -> Iterator[str]:
 def _argument(word: str, before: str) -> str:
     if not VARIABLE.sub("", word):
         return word
-    # A flag whose value is left out is followed by the next flag.
+    # A flag without its value is followed by the next flag.
     if (before == _HEADER or (before.startswith("-") and _NAMES.fullmatch(before))) and not word.startswith("--"):
         return REDACTED
     name, equals, value = word.partition("=")

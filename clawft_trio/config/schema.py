@@ -56,9 +56,9 @@ class RetryConfig:
     total_ms: float | None = _ms(None)
 
     def over(self, general: RetryConfig) -> RetryConfig:
-        """*general* with everything that this one says."""
-        said = {name: value for name, value in attrs.asdict(self, recurse=False).items() if value is not None}
-        return attrs.evolve(general, **said)
+        """*general* with everything that this one sets."""
+        own = {name: value for name, value in attrs.asdict(self, recurse=False).items() if value is not None}
+        return attrs.evolve(general, **own)
 
     def policy(self, budget: RetryBudget | None = None) -> Retry:
         """The strategy that this describes."""
@@ -372,7 +372,7 @@ class ToolsConfig:
     restrict_to_workspace: bool = True
     #: sets of built-in tools by name (`files`, `memory`, `fetch`, …); none: those that only read
     sets: tuple[str, ...] = ()
-    #: offer built-in tools that write, although nobody is asked for approval
+    #: offer built-in tools that write, although there is no approval
     unapproved: bool = False
     #: rules of programs that `run_command` may start
     allow_commands: tuple[str, ...] = ()
@@ -391,7 +391,7 @@ _USER_SKILLS = "~/.clawft/skills"
 
 @attrs.frozen(kw_only=True)
 class SkillsConfig:
-    """The `skills` section: whose instructions the model may be given."""
+    """The `skills` section: where skills are read from."""
 
     #: the user's own folder of skills; left out, also `~/.agents/skills` and `~/.claude/skills`
     user: Path | None = attrs.field(factory=lambda: Path(_USER_SKILLS).expanduser())
@@ -473,7 +473,7 @@ class Config:
     bus: BusConfig = BusConfig()
     #: concurrency, MCP servers, commands
     tools: ToolsConfig = ToolsConfig()
-    #: files of other clients whose MCP servers are used, too: `.mcp.json`, claude_desktop_config.json, mcp.json
+    #: files of other clients; their MCP servers are used, too: `.mcp.json`, claude_desktop_config.json, mcp.json
     mcp_config: tuple[Path, ...] = ()
     #: tiers, permissions, rate limits, budgets
     routing: RoutingConfig = attrs.field(factory=RoutingConfig)
@@ -481,7 +481,7 @@ class Config:
     pipeline: PipelineConfig = PipelineConfig()
     #: US dollars for a million tokens, by `provider/model`; they go before tiers and before the list of genai-prices
     prices: Mapping[str, ModelPrice] = attrs.field(factory=dict)
-    #: the `provider/model` whose price a target has: Azure deployments, names with a region; `*` may end both
+    #: the `provider/model` with the price of a target: Azure deployments, names with a region; `*` may end both
     price_aliases: Mapping[str, str] = attrs.field(factory=dict)
     #: tokens that models take, input and output together, by pattern of `provider/model`; the first that matches counts
     context_windows: Mapping[str, int] = attrs.field(factory=dict, validator=_WINDOWS)

@@ -160,7 +160,7 @@ def _path(value: Any, environ: Mapping[str, str]) -> Path:
     if missing:
         raise InvalidData([Problem("$", f"a part of this path is not there: set {' and '.join(missing)}")])
     if not text:
-        # `Path("")` is the folder that the process happens to be in: nobody means to hand out that one.
+        # `Path("")` is the folder that the process happens to be in: it is never meant.
         raise InvalidData([Problem("$", "expected a path, got an empty string")])
     return Path(text).expanduser()
 
@@ -355,8 +355,8 @@ def _expect(value: Any, kind: type[Any], words: str) -> Any:
 def _expect_object(value: Any) -> dict[str, Any]:
     # What stands where a section should be is not quoted, for it may be the key itself: `"openai": "sk-..."`.
     if not isinstance(value, dict):
-        said = _kind_of(value) if isinstance(value, str | list) and value else shown(value)
-        raise InvalidData([Problem("$", f"expected an object, got {said}")])
+        kind = _kind_of(value) if isinstance(value, str | list) and value else shown(value)
+        raise InvalidData([Problem("$", f"expected an object, got {kind}")])
     return value
 
 
@@ -366,7 +366,7 @@ def _briefly(value: object) -> str:
 
 
 def _kind_of(value: Any) -> str:
-    """What *value* is in JSON, without what it says."""
+    """The JSON type of *value*, without its content."""
     if value is None or isinstance(value, bool):
         return shown(value)
     kinds: dict[type[Any], str] = {str: "a string", list: "a list", dict: "an object"}

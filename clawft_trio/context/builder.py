@@ -1,4 +1,4 @@
-"""What the model is told before it is asked: the system prompt and the messages around it."""
+"""The context of a request: the system prompt and the messages around it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ContextBuilder:
     """Builds the system prompt from the files of a workspace.
 
     The text is the same, byte for byte, as long as the files are, so that prompt caches of providers hit. Notes change
-    more often than the files: in `build_messages` they stand behind the conversation, beside what the user says now.
+    more often than the files: in `build_messages` they stand behind the conversation, beside the user's new message.
 
     Args:
       workspace: the folder with SOUL.md and its like.
@@ -97,7 +97,7 @@ class ContextBuilder:
         sender: str = "",
         instructions: str = "",
     ) -> tuple[Message, ...]:
-        """The system prompt, then *history* as it is, then what the user says now.
+        """The system prompt, then *history* as it is, then the user's new message.
 
         A message that starts with `/name` of a skill that users may invoke gets the skill's instructions, filled in
         with what follows the name, as one more part. Notes are one more part, too, unless *history* has the same
@@ -118,8 +118,8 @@ class ContextBuilder:
         command = invoked(built.skills, asked.text)
         if command is not None:
             asked = attrs.evolve(asked, content=(*asked.content, Text("\n\n" + presented(*command))))
-        said = tuple(history)
-        notes = _new_notes(built.prompt, said)
+        before = tuple(history)
+        notes = _new_notes(built.prompt, before)
         if notes:
             asked = attrs.evolve(asked, content=(*asked.content, Text(f"\n\n{notes}")))
         parts = [part for part in built.prompt.parts if part.title != MEMORY]
@@ -127,12 +127,12 @@ class ContextBuilder:
             own = PromptPart(title="Instructions", source="given", text=instructions)
             parts = [own, *(part for part in parts if part.title != INTRODUCED)]
         stable = SystemPrompt(tuple(parts))
-        return (Message.system(stable.text), *said, asked)
+        return (Message.system(stable.text), *before, asked)
 
     def preapproval(self, messages: Sequence[Message]) -> Preapproval:
         """The tool calls that the skills in use in *messages* approve; ask it before each tool call of a turn.
 
-        *messages* are those of the turn so far, with the assistant's message whose calls are in question.
+        *messages* are those of the turn so far, with the assistant's message that has the calls.
         """
         return preapproval(self._skills.report if self._skills is not None else SkillReport(), messages)
 
@@ -190,8 +190,8 @@ def _offer(skills: SkillReport) -> list[PromptPart]:
     names = listing(skills)
     if not names:
         return []
-    said = f"Instructions for certain tasks. Before such a task, load them with the tool `{LOAD_SKILL}`."
-    return [PromptPart(title="Skills", source="skills", text=f"## Skills\n\n{said}\n\n{names}")]
+    intro = f"Instructions for certain tasks. Before such a task, load them with the tool `{LOAD_SKILL}`."
+    return [PromptPart(title="Skills", source="skills", text=f"## Skills\n\n{intro}\n\n{names}")]
 
 
 def _new_notes(prompt: SystemPrompt, history: Sequence[Message]) -> str:

@@ -142,7 +142,7 @@ class _TreeBuilder:
     def __init__(self) -> None:
         self.root: list[Tree] = []
         self._open: list[list[Tree] | dict[str, Tree]] = [self.root]
-        #: for each open mapping, the key whose value comes next or is being read
+        #: for each open mapping, the key with the value that comes next or is being read
         self._keys: list[str] = [""]
         self._value_next = [False]
 

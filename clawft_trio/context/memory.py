@@ -15,7 +15,7 @@ from clawft_trio.errors import InvalidData, Problem
 from clawft_trio.files import FileCache, Reads, StrPath
 from clawft_trio.tools.path_locks import PathLocks
 
-# A link in a workspace that somebody else made must not lead the model's pen to another file.
+# A link in a foreign workspace must not redirect the model's writes to another file.
 _APPEND_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 _LOCAL = "local:"
@@ -97,8 +97,8 @@ class Memory:
         if found.state != "file":
             return Remembered(source=path, problems=(f"{path}: {found.detail or 'a folder'}",))
         if found.size > self._max_bytes:
-            said = f"{path}: {found.size} bytes are more than {self._max_bytes}"
-            return Remembered(source=path, problems=(said,))
+            problem = f"{path}: {found.size} bytes are more than {self._max_bytes}"
+            return Remembered(source=path, problems=(problem,))
         return _cleaned(path, found.text)
 
     async def append(self, entry: str, sender: str = "") -> str:
@@ -115,7 +115,7 @@ class Memory:
         text = self._checked(entry)
         path = self.path(sender)
         async with self._locks.hold([(path, "write")]):
-            # Not abandoned: half a write must not be left to a thread that nobody waits for.
+            # Not abandoned: half a write must not be left to an abandoned thread.
             await trio.to_thread.run_sync(_append, self._workspace, path, text, self._max_bytes)
         self._cache.forget([path])
         return text
@@ -146,14 +146,14 @@ def _cleaned(path: str, text: str) -> Remembered:
     cleaned = without_control_tokens(text.replace("\r\n", "\n"))
     if not cleaned.clean:
         return Remembered(source=path, problems=(f"{path}: made of control tokens",))
-    said = (f"{path}: {cleaned.removed} control tokens taken out",) if cleaned.removed else ()
-    return Remembered(source=path, text=cleaned.text.strip(), problems=said)
+    problems = (f"{path}: {cleaned.removed} control tokens taken out",) if cleaned.removed else ()
+    return Remembered(source=path, text=cleaned.text.strip(), problems=problems)
 
 
 def _folder_name(sender: str) -> str:
     """A folder name for any identity: readable, safe, and another one for every other identity.
 
-    The digest tells apart what the readable part does not: long names, and names that differ in case on a file
+    The digest distinguishes what the readable part does not: long names, and names that differ in case on a file
     system that ignores it.
     """
     digest = hashlib.sha256(sender.encode("utf-8", "surrogatepass")).hexdigest()[:16]
@@ -166,7 +166,7 @@ def _append(workspace: str, path: str, text: str, max_bytes: int) -> None:
     if os.path.commonpath([root, os.path.realpath(folder)]) != root:
         raise InvalidData([Problem("$", "a link leads out of the workspace")], source=path)
     os.makedirs(folder, mode=0o700, exist_ok=True)  # noqa: PTH103
-    # What people tell an assistant is nobody else's to read.
+    # Private: readable by its owner only.
     descriptor = os.open(path, _APPEND_FLAGS, 0o600)
     try:
         size = os.fstat(descriptor).st_size

@@ -35,7 +35,7 @@ class SystemPrompt:
     parts: tuple[PromptPart, ...]
     #: what was found and could not be used, a line each
     problems: tuple[str, ...] = attrs.field(default=(), kw_only=True)
-    #: exactly what the model is told
+    #: exactly what the model gets
     text: str = attrs.field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:

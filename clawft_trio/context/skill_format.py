@@ -1,7 +1,7 @@
 """What a skill is, and how it is read from SKILL.md or from the older skill.json with prompt.md.
 
 Published skills are written for other programs and break the specification in small ways. What can be used is used,
-and a note says what is wrong; only a file without front matter or instructions is refused.
+and a note names the problem; only a file without front matter or instructions is refused.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def parse_legacy(settings: str, prompt: str, *, source: str, level: str = "") ->
 
 
 class _Maker:
-    """Makes a skill of what its file says, and notes what had to be changed."""
+    """Makes a skill of its file, and notes what had to be changed."""
 
     def __init__(self, data: Mapping[str, Any], source: str, notes: list[str]) -> None:
         self._source = source

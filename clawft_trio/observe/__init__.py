@@ -1,4 +1,4 @@
-"""Everything worth knowing, as frozen records, told to whoever asks."""
+"""Events as frozen records, and their observers: logs, traces, metrics, recordings, timelines."""
 
 from typing import TYPE_CHECKING
 

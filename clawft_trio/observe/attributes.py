@@ -24,7 +24,7 @@ _LONGEST = 300
 
 _TIES = frozenset({"at", "call_id", "turn_id"})
 
-#: what these hold was said by people, models or servers
+#: fields with text of people, models or servers
 _TEXTS: Mapping[type, frozenset[str]] = {
     ServerOutput: frozenset({"text"}),
     ToolProgress: frozenset({"message"}),
@@ -56,10 +56,10 @@ def event_name(kind: type[Event]) -> str:
 
 
 def attributes_of(event: Event, *, texts: bool = False, redact: Redactor = redact_secrets) -> dict[str, AttributeValue]:
-    """What *event* says, flat, without its time and ids and without what is empty.
+    """The attributes of *event*, flat, without its time and ids and without what is empty.
 
     Args:
-      texts: with what people, models, tools and servers said, and the messages of errors that may quote it.
+      texts: with texts of people, models, tools and servers, and the messages of errors that may quote it.
       redact: goes over every text.
     """
     return dict(_Attributes(texts, redact).of(event))
@@ -68,7 +68,7 @@ def attributes_of(event: Event, *, texts: bool = False, redact: Redactor = redac
 def error_attributes(
     error: BaseException, *, texts: bool = False, redact: Redactor = redact_secrets
 ) -> dict[str, AttributeValue]:
-    """What *error* says: `error` is its class, `error_message` its text, then the fields worth switching on."""
+    """The attributes of *error*: `error` is its class, `error_message` its text, then the fields worth switching on."""
     return dict(_Attributes(texts, redact).error(error))
 
 
@@ -145,6 +145,6 @@ def error_class(error: BaseException) -> str:
 def _may_quote(error: BaseException) -> bool:
     """Whether its message may repeat what a model, a tool or a user wrote."""
     if isinstance(error, RecordedError):
-        # Whoever recorded it has decided.
+        # The recorder has decided.
         return False
     return not isinstance(error, ClawftError) or isinstance(error, ToolError | InvalidData | InvalidAnswer)

@@ -1,7 +1,7 @@
-"""What the rooms tell: one frozen record for everything worth knowing.
+"""Events of all subpackages, one frozen record each.
 
 Each carries the ids that tie it to its turn and call, and `at`, the `trio.current_time()` at which it happened.
-No event holds a secret; those that hold what people or models said name it `text` or hold a message, so that an
+No event holds a secret; those with texts of people or models name them `text` or hold a message, so that an
 observer that must not repeat it knows what to leave out.
 """
 
@@ -138,7 +138,7 @@ class ToolEnded(Event):
 
 @attrs.frozen(kw_only=True)
 class ToolProgress(Event):
-    """A tool call tells how far it has come."""
+    """A tool call reported its progress."""
 
     tool: str
     tool_call_id: str
@@ -319,13 +319,13 @@ class RoundEnded(Event):
 
     ending: Literal["ok", "failed", "cancelled", "aborted"]
     sender: str
-    #: `provider/model`; empty when nobody did
+    #: `provider/model`; empty when none did
     answered_by: str
     latency: Latency
-    #: None when the provider did not tell
+    #: None when the provider reported none
     input_tokens: int | None = None
     output_tokens: int | None = None
-    #: US dollars; None when nobody metered it or it has no price
+    #: US dollars; None when it was not metered or has no price
     cost: Decimal | None = None
     error: BaseException | None = None
 

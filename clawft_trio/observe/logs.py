@@ -76,7 +76,7 @@ class LogObserver:
     Args:
       logger: where to; its level decides what is written.
       levels: by event class, over `LEVELS`.
-      texts: with what people, models, tools and servers said; without, no prompt and no answer is in any record.
+      texts: with texts of people, models, tools and servers; without, no prompt and no answer is in any record.
       redact: goes over every text; see `make_redactor` for one that knows your keys.
     """
 
@@ -86,7 +86,7 @@ class LogObserver:
     redact: Redactor = attrs.field(default=redact_secrets, kw_only=True)
 
     def __call__(self, event: Event) -> None:
-        """Write *event*, if anybody wants its level."""
+        """Write *event*, if its level is enabled."""
         level = self.levels.get(type(event), _level(event))
         if not self.logger.isEnabledFor(level):
             return
@@ -113,7 +113,7 @@ def _value(value: AttributeValue) -> str:
         return f"{value:.6g}"
     if isinstance(value, str) and _PLAIN.fullmatch(value):
         return value
-    # JSON escapes line ends and control characters: nobody forges a second line.
+    # JSON escapes line ends and control characters: no text can forge a second line.
     return json.dumps(value)
 
 

@@ -1,4 +1,4 @@
-"""A provider whose calls are told to an observer: for chains that are used without an agent around them."""
+"""A provider that reports its calls to observers: for chains that are used without an agent around them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CallEnding = Literal["ok", "failed", "cancelled", "aborted"]
 
 
 class Observed:
-    """*provider*, with everything that happens in its calls told to *observers*.
+    """*provider*, with every event of its calls reported to *observers*.
 
         chain = Observed(Failover(one, two), LogObserver(), OtelObserver())
 
@@ -46,13 +46,13 @@ class Observed:
         Raises:
           Exception: the provider's.
 
-        Cancellation: the provider's; observers are told that the call was cancelled.
+        Cancellation: the provider's; observers see the call as cancelled.
         """
         observer = fan_out([call.observer, self._observer])
-        told = attrs.evolve(call, id=call.id or new_id(), observer=observer, log=call.log.branch())
-        watched = _Watched(told, request.sender_id or "", trio.current_time())
+        observed = attrs.evolve(call, id=call.id or new_id(), observer=observer, log=call.log.branch())
+        watched = _Watched(observed, request.sender_id or "", trio.current_time())
         try:
-            response = await self._provider.complete(request, told)
+            response = await self._provider.complete(request, observed)
         except ConsumerLeft:
             watched.ended("aborted")
             raise

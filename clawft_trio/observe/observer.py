@@ -1,4 +1,4 @@
-"""Who is told: observers are callables, cheap and synchronous, and cannot harm what they observe."""
+"""Observers: cheap synchronous callables that get events; their failures are contained."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _log = logging.getLogger("clawft_trio.observe")
 
 
 def fan_out(observers: Iterable[Observer]) -> Observer:
-    """One observer that tells all of *observers*; a failing one is logged and the others go on."""
+    """One observer that passes events to all of *observers*; a failing one is logged and the others go on."""
     everyone = tuple(observers)
 
-    def tell(event: Event) -> None:
+    def pass_on(event: Event) -> None:
         for observer in everyone:
             try:
                 observer(event)
-            except Exception:  # noqa: BLE001  # anybody's code, and what it watches must go on
+            except Exception:  # noqa: BLE001  # foreign code; the observed program goes on
                 _log.exception("observer %r failed on %s", observer, type(event).__name__)
 
-    return tell
+    return pass_on
 
 
 class Recorder:

@@ -106,7 +106,7 @@ OPTIONS: Final[Mapping[str, str]] = MappingProxyType(
 FRACTIONS: Final = frozenset(
     f"gen_ai.request.{name}" for name in ("temperature", "top_p", "frequency_penalty", "presence_penalty")
 )
-"""Those whose type is a double."""
+"""Attributes of type double."""
 
 SECONDS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 """The boundaries that the conventions advise for durations."""

@@ -75,11 +75,11 @@ class QueuedObserver:
             if not self._events:
                 self._some = trio.Event()
                 await self._some.wait()
-            # Abandoned when the goodbye is over: a thread cannot be stopped, and nobody should wait for it.
+            # Abandoned after `grace`: a thread cannot be stopped.
             await trio.to_thread.run_sync(self._deliver, limiter=limiter, abandon_on_cancel=True)
 
     def _deliver(self) -> None:
-        """Tell the observer some. In a thread, one at a time."""
+        """Pass some events to the observer. In a thread, one at a time."""
         for _ in range(_BATCH):
             try:
                 event = self._events.popleft()
@@ -87,7 +87,7 @@ class QueuedObserver:
                 return
             try:
                 self._observer(event)
-            except Exception:  # noqa: BLE001  # anybody's code, and what it watches must go on
+            except Exception:  # noqa: BLE001  # foreign code; the observed program goes on
                 self._failed += 1
                 # The first speaks for all: a full disk would fill the log, too.
                 if self._failed == 1:

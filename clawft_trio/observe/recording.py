@@ -1,7 +1,7 @@
 """What happened as JSON lines, to be looked at later and elsewhere.
 
-The first line says what it is, each other line is one event: `{"event": "attempt_started", "at": 3.5, …}`. Errors
-become their class and message and come back as `RecordedError`. What people, models and servers said is left out
+The first line is a header, each other line is one event: `{"event": "attempt_started", "at": 3.5, …}`. Errors
+become their class and message and come back as `RecordedError`. Texts of people, models and servers are left out
 unless it is asked for.
 """
 
@@ -37,13 +37,13 @@ LONGEST_LINE = 1 << 20
 """Bytes. A line of ours has some hundreds."""
 
 MOST_EVENTS = 200_000
-"""Events in one file: more than anybody looks at, and less than fills a memory."""
+"""Events in one file: more than a person looks at, and bounded in memory."""
 
 _LONGEST_TEXT = 8192
 """Characters that are kept of one text."""
 
 _LONGEST_ID = 200
-"""Characters of an id that is told of an event that is too large for its line."""
+"""Characters kept of an id of an event that is too large for its line."""
 
 _DEEPEST = 8
 """Levels of nesting that are kept of the details of a note."""
@@ -86,7 +86,7 @@ def recorded_line(event: Event, *, texts: bool = False, redact: Redactor = redac
     """*event* as one line, with its end.
 
     Args:
-      texts: with what people, models and servers said.
+      texts: with texts of people, models and servers.
       redact: goes over every text.
     """
     plain = _Plain(texts, redact).record(event)
@@ -147,7 +147,7 @@ async def open_recording(
     Raises:
       OSError: the file cannot be written.
 
-    Cancellation: what was told so far is written within a bounded time, and the file is closed.
+    Cancellation: events so far are written within a bounded time, and the file is closed.
     """
     first = header_line(now=now)
     file = await trio.to_thread.run_sync(_open, Path(path))
@@ -162,7 +162,7 @@ async def open_recording(
 
 
 def _open(path: Path) -> FileIO:
-    # Unbuffered: what was told before a crash is what one wants to read after it. For its owner's eyes: it may quote.
+    # Unbuffered: events before a crash must be on disk after it. Readable by its owner only: it may quote.
     return FileIO(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o600))
 
 

@@ -1,6 +1,6 @@
 """What looks like a secret does not leave: a second line of defence for texts that were written elsewhere.
 
-The rooms keep secrets out of their errors and events by construction. What a tool of somebody else's raised, or a
+The package keeps secrets out of its errors and events by construction. What a foreign tool raised, or a
 server wrote to its stderr, was written by people who may not.
 """
 
@@ -22,7 +22,7 @@ _SHAPES = re.compile(
       (?P<before> \b (?:bearer|basic) \s{1,3} ) [\w.~+/=-]{8,}
       # a password in an address
     | (?P<url> :// ) [^\s/@:]{0,100} : [^\s/@]{1,200} (?=@)
-      # a setting that says what it is
+      # a setting with a telling name
     | (?P<name> (?:api[_-]?key|secret|token|passw(?:or)?d|authorization) [\w-]{0,20} ["']? \s{0,3} [:=] \s{0,3} ["']?)
       (?! \s | \d+ \b ) (?: (?:bearer|basic) \s{1,3} )? [^\s"',;&}]+
       # the issuers' own prefixes

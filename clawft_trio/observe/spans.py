@@ -1,7 +1,7 @@
 """Events as a tree of spans: who did what, inside of what, from when until when.
 
-Timelines and traces are drawn from it. Works on any events in the order in which they were told, also on a stretch
-whose beginning or end is missing.
+Timelines and traces are drawn from it. Works on any events in the order in which they were reported, also on a stretch
+without its beginning or end.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SpanKind: TypeAlias = Literal["turn", "call", "attempt", "wait", "tool", "lock",
 """`wait` is the pause before a retry, `lock` a tool call waiting to begin, `request` one to an MCP server."""
 
 SpanStatus: TypeAlias = Literal["ok", "failed", "cancelled", "aborted", "open"]
-"""`open`: its end was not seen. `aborted`: its consumer had heard enough."""
+"""`open`: its end was not seen. `aborted`: its consumer ended it."""
 
 SpanRole: TypeAlias = Literal["", "first", "retry", "failover", "hedge"]
 """Why an attempt was made."""
@@ -88,7 +88,7 @@ class Span:
 
 @attrs.frozen(kw_only=True)
 class SpanTree:
-    """Everything that events told."""
+    """Everything that the events hold."""
 
     #: turns, MCP servers, and calls that belong to no turn; in order of their start
     roots: tuple[Span, ...]
@@ -104,10 +104,10 @@ class SpanTree:
 
 
 def spans_of(events: Iterable[Event], *, texts: bool = False, redact: Redactor = redact_secrets) -> SpanTree:
-    """The spans that *events* tell of.
+    """The spans of *events*.
 
     Args:
-      texts: with what people, models, tools and servers said, in the facts.
+      texts: with texts of people, models, tools and servers in the attributes.
       redact: goes over every text.
     """
     growing = _Growing(texts, redact)
@@ -358,7 +358,7 @@ def _open_attempt(call: Span, record: AttemptRecord) -> Span | None:
 
 
 def _close_calls(root: Span) -> None:
-    """Give calls whose end nobody told one that follows from their attempts."""
+    """Give calls without a reported end one that follows from their attempts."""
     for call in (span for span in root.walk() if span.kind == "call"):
         attempts = _attempts(call)
         if call.name == "call" and attempts:

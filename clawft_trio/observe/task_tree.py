@@ -7,7 +7,7 @@
        │  └─ QueuedObserver._serve  waits 41 ms in trio Event.wait, at queue.py:74 QueuedObserver._serve
        └─ nursery, cancelled, deadline in 4.5 s
 
-Trio does not keep when a task last ran. `TaskClock`, an instrument, does; without it the tree says where and not
+Trio does not keep when a task last ran. `TaskClock`, an instrument, does; without it the tree shows where and not
 since when.
 """
 
@@ -63,7 +63,7 @@ class TaskClock(trio.abc.Instrument):
 
     def task_exited(self, task: trio.lowlevel.Task) -> None:
         """Called by trio."""
-        # Told in the middle of the task's last step; nothing of an ended task is kept.
+        # Called in the middle of the task's last step; nothing of an ended task is kept.
         self._ran.pop(task, None)
         self._ended = task
 
@@ -141,8 +141,8 @@ class _Drawing:
         # The deepest frame that is not trio's, and what of trio it called.
         depth = max((n for n, (frame, _) in enumerate(frames) if not _is_trios(frame)), default=-1)
         inside = _purpose(frames[depth + 1][0]) if depth + 1 < len(frames) else ""
-        said = " ".join(filter(None, ["waits", self._waited(task), inside]))
-        return said if depth < 0 else f"{said}, at {_place(*frames[depth])}"
+        text = " ".join(filter(None, ["waits", self._waited(task), inside]))
+        return text if depth < 0 else f"{text}, at {_place(*frames[depth])}"
 
     def _waited(self, task: trio.lowlevel.Task) -> str:
         ran = None if self._clock is None else self._clock.last_ran(task)
@@ -150,12 +150,12 @@ class _Drawing:
 
     def _bounds(self, nursery: trio.Nursery) -> str:
         scope = nursery.cancel_scope
-        said = "" if nursery.child_tasks else ", empty"
-        said += ", cancelled" if scope.cancel_called else ""
+        text = "" if nursery.child_tasks else ", empty"
+        text += ", cancelled" if scope.cancel_called else ""
         if scope.shield:
-            said += ", shielded"
+            text += ", shielded"
         left = scope.deadline - self._now
-        return said if left == float("inf") else f"{said}, deadline in {seconds(left)}"
+        return text if left == float("inf") else f"{text}, deadline in {seconds(left)}"
 
 
 def _is_trios(frame: FrameType) -> bool:
@@ -163,7 +163,7 @@ def _is_trios(frame: FrameType) -> bool:
 
 
 def _purpose(frame: FrameType) -> str:
-    """What a function of trio's that somebody's code called is for."""
+    """The purpose of a trio function that user code called."""
     name = frame.f_code.co_qualname
     if name.startswith("NurseryManager."):
         return "for its nursery"
@@ -175,6 +175,6 @@ def _place(frame: FrameType, line: int) -> str:
 
 
 def _short(name: str) -> str:
-    """A dotted name without its modules: they are long, and the line says where it is."""
+    """A dotted name without its modules: they are long, and the line has the place."""
     parts = name.replace("<locals>.", "").split(".")
     return ".".join(part for number, part in enumerate(parts) if number >= len(parts) - 2)

@@ -15,7 +15,7 @@ from clawft_trio.observe.spans import Mark, SpanTree
 from clawft_trio.observe.timeline_rows import Row, Segment, mark_counts, mark_details, rows_of, seconds, summary
 
 MOST_ROWS = 3000
-"""Rows in one picture. A browser draws them, and nobody reads more."""
+"""Rows in one picture. A browser draws them; no person reads more."""
 
 _LABELS = 300
 """Pixels for the names on the left."""

@@ -1,4 +1,4 @@
-"""A span tree as rows to draw: what stands in one line, in which order, and what is said about it."""
+"""A span tree as rows to draw: what stands in one line, in which order, and its description."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Row:
     follows: float | None = None
     #: in a few words, for beside the bar
     note: str = ""
-    #: everything, for whoever points at it
+    #: the whole text, shown on hover
     details: str = ""
 
     @property
@@ -118,7 +118,7 @@ def _money(spans: list[Span]) -> Iterator[str]:
     tokens = [sum(int(n) for n in (f.get(key) for f in calls) if isinstance(n, int)) for key in _TOKENS]
     if any(tokens):
         yield f"{tokens[0]:_} tokens in, {tokens[1]:_} out".replace("_", " ")
-    # What was charged includes attempts that nobody saw the answer of.
+    # The charge includes attempts without a visible answer.
     costs = [
         cost
         for cost in (attributes.get("charged", attributes.get("cost")) for attributes in calls)
@@ -180,15 +180,15 @@ class _Describing:
         return self.tree.end if span.end is None else span.end
 
     def note(self, span: Span) -> str:
-        said = [seconds(self.end(span) - span.start)]
+        notes = [seconds(self.end(span) - span.start)]
         if span.error is not None:
             status = span.attributes.get("error_status")
-            said.append(error_class(span.error) + (f" {status}" if status else ""))
+            notes.append(error_class(span.error) + (f" {status}" if status else ""))
         elif span.status == "cancelled":
-            said.append(f"cancelled{_because(span.attributes.get('why'))}")
+            notes.append(f"cancelled{_because(span.attributes.get('why'))}")
         elif span.status != "ok":
-            said.append({"aborted": "stopped by its reader", "open": "not ended"}.get(span.status, span.status))
-        return ", ".join(said)
+            notes.append({"aborted": "stopped by its reader", "open": "not ended"}.get(span.status, span.status))
+        return ", ".join(notes)
 
     def details(self, span: Span) -> str:
         begun = f"from {self._when(span.start)} for {self.note(span)}"
