@@ -74,7 +74,7 @@ class _InboundJournal:
             self._loop._note_duplicate(message)
         return new
 
-    async def withdrawn(self, message: InboundMessage) -> None:  # noqa: ASYNC910 - the journal is awaited
+    async def withdrawn(self, message: InboundMessage) -> None:
         self._loop._received.discard(turn_id_of(message))
         try:
             await self._journal.withdrawn(message)
@@ -239,7 +239,7 @@ class AgentLoop:
             try:
                 await self._queue.wait_ready()
             except BusClosed:
-                return  # noqa: ASYNC910 - nothing is left that could be delayed
+                return
             slot = await self._slots.take()
             try:
                 message = self._queue.get_nowait(hold=True)
@@ -248,7 +248,7 @@ class AgentLoop:
                 continue
             nursery.start_soon(self._serve_one, message, slot)
 
-    async def _serve_one(self, message: InboundMessage, slot: TurnSlot) -> None:  # noqa: ASYNC910 - the start of a task
+    async def _serve_one(self, message: InboundMessage, slot: TurnSlot) -> None:
         """Answer one message of a session that is held, and let the session go on."""
         try:
             if self._shared is not None and self._shared.was_answered_early(message):
@@ -281,7 +281,7 @@ class AgentLoop:
             self._queue.hold(session)
             nursery.start_soon(self._resume_session, session, unfinished)
 
-    async def _resume_session(self, session: str, unfinished: Sequence[Unfinished]) -> None:  # noqa: ASYNC910 - same
+    async def _resume_session(self, session: str, unfinished: Sequence[Unfinished]) -> None:
         try:
             for left in unfinished:
                 if self._stopping is None:
@@ -335,7 +335,7 @@ class AgentLoop:
         """Write *message* down; False when there is nothing to answer."""
         if self._journal is None or turn_id_of(message) in self._received:
             self._received.discard(turn_id_of(message))
-            return True  # noqa: ASYNC910 - cancelled here, the message would be lost
+            return True
         try:
             new = await self._journal.accepted(message)
         except StoreError as exc:
@@ -392,7 +392,7 @@ class AgentLoop:
         except Exception as exc:  # noqa: BLE001 - a turn may raise anything, and its message gets a reply
             self._note_failure(context, exc)
             running.lost = running.lost or self._is_resumable(exc)
-            return failure_reply(message, exc), "failed"  # noqa: ASYNC910 - the turn was awaited
+            return failure_reply(message, exc), "failed"
         except BaseExceptionGroup as group:
             # Cancelled from outside, and something broke on the way out: that is the turn's own affair.
             broken, rest = group.split(Exception)
@@ -417,9 +417,7 @@ class AgentLoop:
 
     # --- replying ----------------------------------------------------------------------------------------
 
-    async def _reply(  # noqa: ASYNC910 - `_keep` checkpoints
-        self, message: InboundMessage, reply: OutboundMessage, ending: TurnEnding
-    ) -> None:
+    async def _reply(self, message: InboundMessage, reply: OutboundMessage, ending: TurnEnding) -> None:
         """Hand *reply* over, whatever happens."""
         kept = False
         try:
@@ -441,9 +439,7 @@ class AgentLoop:
         finally:
             self._counts[ending] += 1
 
-    async def _hand_over(  # noqa: ASYNC910 - `_keep` checkpoints, unless it was done before
-        self, message: InboundMessage, reply: OutboundMessage, *, kept: bool = False
-    ) -> None:
+    async def _hand_over(self, message: InboundMessage, reply: OutboundMessage, *, kept: bool = False) -> None:
         """Hand *reply* over without waiting for its channel."""
         try:
             kept = kept or await self._keep(message, reply)
@@ -471,7 +467,7 @@ class AgentLoop:
         except StoreError as exc:
             # A reply that may come a second time, after a restart, is better than none.
             self._observer(Noted(room="agent", what="reply not written down", details={"error": exc}))
-            return False  # noqa: ASYNC910 - the journal was awaited
+            return False
         return True
 
     async def _reply_cancelled(self, message: InboundMessage, reason: str) -> None:

@@ -268,7 +268,7 @@ class OwnedSessions:
         if topic in {WORK, RELEASED, ""}:
             self._wake.set()
 
-    async def _serve_claimed(self, claimed: Claimed) -> None:  # noqa: ASYNC910 - the start of a task
+    async def _serve_claimed(self, claimed: Claimed) -> None:
         slot = await self._slots.take()
         try:
             self._claimed[claimed.session] = claimed

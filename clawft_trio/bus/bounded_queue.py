@@ -223,14 +223,14 @@ class BoundedQueue(Generic[T]):
         Cancellation: `Cancelled` means that it was not published.
         """
         if self.put_fast(item):
-            return True  # noqa: ASYNC910 - a checkpoint per batch, not per message
+            return True
         await self._yield_once_per_batch()
         try:
             return self.put_nowait(item)
         except trio.WouldBlock:
             return await self._wait_for_room(item)
 
-    async def _yield_once_per_batch(self) -> None:  # noqa: ASYNC910 - that is its purpose
+    async def _yield_once_per_batch(self) -> None:
         """Let others run if this task has put in a batch by the long way, or one by the short way."""
         self._unyielded_puts += 1
         if self._unyielded_puts >= _BATCH or len(self._entries) >= self._yield_at:
@@ -394,7 +394,7 @@ class BoundedQueue(Generic[T]):
             self._pause_at = self._delivered + _BATCH
         while True:  # noqa: ASYNC913 - a checkpoint per batch, not per message
             try:
-                return self.get_nowait(reader, hold=hold)  # noqa: ASYNC910
+                return self.get_nowait(reader, hold=hold)
             except trio.WouldBlock:
                 await self.wait_for_news()
                 self._pause_at = self._delivered + _BATCH
@@ -415,7 +415,7 @@ class BoundedQueue(Generic[T]):
         """Whether something can be taken now."""
         return self._entries.ready()
 
-    async def wait_ready(self) -> None:  # noqa: ASYNC910 - the consumer that takes next yields there
+    async def wait_ready(self) -> None:
         """Wait until something can be taken, and take nothing.
 
         Raises:
@@ -577,7 +577,7 @@ class Reader(Generic[T]):
         free = queue._free_gets
         if free and (line := queue._get_line):
             queue._free_gets = free - 1
-            return line.popleft()  # noqa: ASYNC910 - a checkpoint per batch, not per message
+            return line.popleft()
         try:
             return await queue.get(self)
         except BusClosed:

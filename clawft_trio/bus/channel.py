@@ -134,7 +134,7 @@ async def _try(
         with trio.fail_after(limit):
             await send(delivery.message)
     except Exception as exc:  # noqa: BLE001 - an adapter may fail in any way; the reply outlives it
-        return exc  # noqa: ASYNC910 - `send` was awaited
+        return exc
     except BaseException:
         outbox.give_back(delivery)
         raise

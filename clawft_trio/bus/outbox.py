@@ -129,12 +129,12 @@ class Outbox:
         Cancellation: `Cancelled` means that it was not handed over.
         """
         if self._is_left_in_store(kept=kept):
-            return  # noqa: ASYNC910 - nothing was waited for
+            return
         delivery = self._noted(Delivery(message, key_of(message) if kept else None))
         try:
             if not self._undelivered_keys and self._serves:
                 self._queue.put_nowait(delivery)
-                return  # noqa: ASYNC910 - nothing was waited for
+                return
         except (trio.WouldBlock, BusClosed):
             pass
         await self.store_undelivered(delivery)
@@ -218,9 +218,9 @@ class Outbox:
             if self._shared is not None:
                 await self._look(self._shared)
             if self._first:
-                return self._first.popleft()  # noqa: ASYNC910
+                return self._first.popleft()
             try:
-                return self._queue.get_nowait()  # noqa: ASYNC910
+                return self._queue.get_nowait()
             except trio.WouldBlock:
                 await (self._load() if self._undelivered_keys else self._wait_for_news())
             except BusClosed:
@@ -291,7 +291,7 @@ class Outbox:
         # The rest was delivered by another process.
         self._known.difference_update(set(keys) - {kept.key for kept in found})
 
-    async def settle(self, delivery: Delivery) -> None:  # noqa: ASYNC910 - mostly there is nothing to do
+    async def settle(self, delivery: Delivery) -> None:
         """It is delivered: forget it.
 
         Raises:

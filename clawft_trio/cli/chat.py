@@ -2,7 +2,7 @@
 
 On a terminal the answer is drawn as it comes, Ctrl-C stops it and not the program, and `/help` lists what else may be
 typed. Through a pipe each line is a message, and each answer is printed when it is whole, so that nothing has to be
-taken back; what cannot be answered is told on stderr, and the exit code is 1 in the end.
+taken back; what cannot be answered is reported on stderr, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ async def chat(wanted: Chat) -> bool:
       NotConfigured: a session is named and there is no store that could hold it.
       ClawftError: the agent cannot be opened.
 
-    Cancellation: the answer under way is cancelled; everything is closed, and what was said is in the store.
+    Cancellation: the answer under way is cancelled; everything is closed, and the conversation is in the store.
     """
     check_session(wanted.session, wanted.chosen)
     console = SafeConsole()
@@ -80,9 +80,9 @@ class _Talk:
             self._hint(f"To go on: --session {self._conversation.name}")
 
     async def _print_greeting(self) -> None:
-        said = len(await self._conversation.said())
-        so_far = f", {said} messages so far" if said else ""
-        self._hint(f"Session {self._conversation.name}{so_far}. /help says what may be typed; Ctrl-D leaves.")
+        count = len(await self._conversation.messages())
+        so_far = f", {count} messages so far" if count else ""
+        self._hint(f"Session {self._conversation.name}{so_far}. /help lists the commands; Ctrl-D leaves.")
 
     async def _done(self, message: str) -> bool:
         """Answer or obey; False when it was the last."""

@@ -46,7 +46,7 @@ def models_of(chosen: Chosen, config: Config) -> tuple[str, ...]:
 
 
 def providers_of(chosen: Chosen, config: Config) -> tuple[str, ...]:
-    """The providers to look at: those that are named, else those whose keys are set."""
+    """The providers to look at: those that are named, else those with a key set."""
     if chosen.base_url is not None:
         return (SERVER,)
     named = dict.fromkeys([*(model.partition("/")[0] for model in models_of(chosen, config)), *config.providers])
@@ -206,7 +206,7 @@ def key_origin(name: str, chosen: Chosen, config: Config) -> str:
         return f"key from {chosen.api_key_env}"
     own = ProviderConfig() if chosen.base_url is not None else config.providers.get(name, ProviderConfig())
     if own.api_key is not None and own.api_key.variables:
-        return f"key from {' and '.join(own.api_key.variables)}, as the configuration says"
+        return f"key from {' and '.join(own.api_key.variables)}, as configured"
     if own.api_key:
         return "key from the configuration file"
     known = None if chosen.base_url is not None else KNOWN.get(name)

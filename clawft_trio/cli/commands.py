@@ -41,7 +41,7 @@ SIGNALS = (
 
 app: typer.Typer = typer.Typer(
     name="clawft-trio",
-    help="The runtime for LLM agents on trio whose answers must arrive.",
+    help="LLM agents on trio: failures of providers, tools and servers do not lose an answer.",
     epilog=f"{EXIT_CODES}\n\n{SIGNALS}",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -63,7 +63,7 @@ def everything(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """The runtime for LLM agents on trio whose answers must arrive."""
+    """LLM agents on trio: failures of providers, tools and servers do not lose an answer."""
 
 
 @app.command()
@@ -189,7 +189,7 @@ def doctor(
 ) -> None:
     """Try out everything an agent needs, side by side: config, keys, providers, MCP servers, skills, store.
 
-    Providers are asked for their list of models, which costs nothing. Without a model or a config, those whose keys
+    Providers are asked for their list of models, which costs nothing. Without a model or a config, those with a key
     are set are tried. Exit code 1 if something is wrong.
 
     Example: clawft-trio doctor --config config.json --store agent.db
@@ -206,7 +206,7 @@ def doctor(
 def context(
     workspace: WorkspaceOption = None,
     config: ConfigOption = None,
-    sender: Annotated[str, typer.Option(help="Whose memory: channel:sender.")] = "",
+    sender: Annotated[str, typer.Option(help="The sender with the memory: channel:sender.")] = "",
     trust_workspace: TrustOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -263,7 +263,7 @@ def costs(
 
 @app.command()
 def worker(
-    store: Annotated[str, typer.Option(help="The store whose messages are answered: a file, or postgresql://…")],
+    store: Annotated[str, typer.Option(help="The store with the messages to answer: a file, or postgresql://…")],
     model: ModelOption = None,
     base_url: BaseUrlOption = None,
     api_key_env: KeyOption = None,
@@ -370,7 +370,7 @@ def timeline(
     html: Annotated[Path | None, typer.Option(help="Where the page goes; by default beside the recording.")] = None,
     svg: Annotated[Path | None, typer.Option(help="Where the picture goes.")] = None,
     chrome: Annotated[Path | None, typer.Option(help="Where the trace for ui.perfetto.dev goes.")] = None,
-    turn: Annotated[str, typer.Option(help="Only turns whose id begins like this, or whose session it is.")] = "",
+    turn: Annotated[str, typer.Option(help="Only turns with an id that begins like this, or of this session.")] = "",
 ) -> None:
     """Draw what happened in recorded turns.
 
@@ -394,7 +394,7 @@ def config_init(
     workspace: WorkspaceOption = None,
     force: Annotated[bool, typer.Option(help="Write over what is there.")] = False,
 ) -> None:
-    """Write a minimal config.json. Without a model: of the providers whose keys are set, else Ollama's.
+    """Write a minimal config.json. Without a model: of the providers with a key set, else Ollama's.
 
     Example: clawft-trio config init --model openai/gpt-5-mini --model ollama/llama3.2
     """
@@ -474,7 +474,7 @@ def mcp_call(
     server: Annotated[list[str], typer.Argument(help="The server's command after --, or its address.")],
     arguments: Annotated[str, typer.Option("--arguments", "-a", help="A JSON object.")] = "{}",
 ) -> None:
-    """Call one tool of a server; exit code 1 when it says that it failed.
+    """Call one tool of a server; exit code 1 when it reports a failure.
 
     Example: clawft-trio mcp call echo -a '{"message": "hi"}' -- npx -y @modelcontextprotocol/server-everything
     """

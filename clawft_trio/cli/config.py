@@ -32,7 +32,7 @@ class Init:
     """What to begin with."""
 
     path: Path
-    #: `provider/model`, the first choice first; none given: of providers whose keys are set
+    #: `provider/model`, the first choice first; none given: of providers with a key set
     models: tuple[str, ...] = ()
     workspace: Path | None = None
     #: write over what is there
@@ -87,7 +87,7 @@ def _variables(models: Sequence[str]) -> list[str]:
 def _write(path: Path, text: str, force: bool) -> None:
     flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL)
     try:
-        # Its user's alone, for sooner or later somebody writes a key into it.
+        # Readable by its user only, because it may hold a key later.
         file = os.open(path, flags, 0o600)
     except FileExistsError:
         raise NotConfigured(f"{path} is there already: --force writes over it") from None

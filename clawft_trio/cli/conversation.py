@@ -75,7 +75,7 @@ class Conversation:
         return f"{LOCAL_CHANNEL}:{self.name}"
 
     async def ask(self, words: str) -> None:
-        """Ask, and show the answer; what goes wrong is told, and is not the end.
+        """Ask, and show the answer; an error is shown, and the conversation goes on.
 
         Cancellation: models and tools are cancelled and waited for; what was done is in the session.
         """
@@ -105,7 +105,7 @@ class Conversation:
 
     async def _keep(self, shown: str) -> None:
         """What a person has read of an answer is a part of the conversation, whole or not."""
-        spoken = [message.text for message in await self.said() if message.role == "assistant"]
+        spoken = [message.text for message in await self.messages() if message.role == "assistant"]
         # Stopped while tools ran, the turn has written it down already.
         if shown and spoken[-1:] != [shown]:
             await self._history.append(self.session, [Message.assistant(shown)])
@@ -114,8 +114,8 @@ class Conversation:
     def _history(self) -> Sessions:
         return Sessions(self.agent.parts.store)
 
-    async def said(self) -> Sequence[Message]:
-        """Everything that was said.
+    async def messages(self) -> Sequence[Message]:
+        """All messages of the conversation.
 
         Cancellation: safe.
         """

@@ -160,7 +160,7 @@ async def _mcp(name: str, own: McpServerConfig, config: Config, total: float) ->
     except CannotStart as exc:
         return wrong(message=str(exc), advice=f"Install it, or correct $.tools.mcp_servers[{name!r}].command.")
     except PeerGone as exc:
-        by_hand = "Run its command by hand: it says there why it ends."
+        by_hand = "Run its command by hand: it prints why it ends."
         return wrong(
             message=error_reason(exc),
             advice=by_hand if own.url is None else "Is its address right, and the network up?",
@@ -192,9 +192,9 @@ async def _store(path: str) -> CheckResult:
         # Without migrations: looking changes nothing.
         async with open_store(path) as store:
             look = "PRAGMA quick_check(1)" if store.engine == "sqlite" else "SELECT 'ok'"
-            (said,) = await store.read(lambda connection: connection.execute(look).fetchone())
+            (found,) = await store.read(lambda connection: connection.execute(look).fetchone())
     except StoreError as exc:
         return about(outcome="problem", message=f"{type(exc).__name__}: {exc}", advice="Use another file, or a backup.")
-    if said != "ok":
-        return about(outcome="problem", message=str(said), advice="Use a backup: the file is damaged.")
+    if found != "ok":
+        return about(outcome="problem", message=str(found), advice="Use a backup: the file is damaged.")
     return about(message="whole")

@@ -1,4 +1,4 @@
-"""What went wrong, in words for whoever typed the command."""
+"""Error messages for the user of the command line."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def error_lines(exc: BaseException) -> Iterator[str]:
 
 
 def error_reason(exc: ClawftError) -> str:
-    """What *exc* says, with the last words of the process that it is about."""
+    """The message of *exc*, with the end of the stderr of its process."""
     last = exc.stderr.strip().splitlines()[-1:] if isinstance(exc, PeerGone) else []
     return ": ".join([str(exc), *last])
 
 
 def _parts(problem: Problem, source: str) -> Iterator[str]:
-    """Where, and what; of a problem of the whole the path says nothing to who did not write this."""
+    """Place and problem; the path of the whole document is left out."""
     if source:
         yield source
     if problem.path != "$" or not source:
@@ -48,16 +48,16 @@ def _parts(problem: Problem, source: str) -> Iterator[str]:
 
 
 def _attempt_lines(records: Sequence[AttemptRecord]) -> Iterator[str]:
-    """What became of each attempt; those of one target that ended alike are told together."""
+    """The outcome of each attempt; those of one target that ended alike share a line."""
     alike: dict[tuple[str, str, str], list[AttemptRecord]] = {}
     for record in records:
         alike.setdefault((record.target, record.outcome, str(record.error or record.why)), []).append(record)
-    for (target, outcome, why), told in alike.items():
-        if len(told) == 1:
-            yield f"  {target}: {outcome} after {told[0].latency.total:.2f} s: {why}"
+    for (target, outcome, why), group in alike.items():
+        if len(group) == 1:
+            yield f"  {target}: {outcome} after {group[0].latency.total:.2f} s: {why}"
             continue
-        took = max(one.started + one.latency.total for one in told) - min(one.started for one in told)
-        yield f"  {target}: {outcome} {len(told)} times in {took:.1f} s: {why}"
+        took = max(one.started + one.latency.total for one in group) - min(one.started for one in group)
+        yield f"  {target}: {outcome} {len(group)} times in {took:.1f} s: {why}"
 
 
 def _worth_examining(exc: BaseException | None) -> bool:

@@ -40,7 +40,7 @@ class Serve:
 
     workspace: Path
     config: Path | None = None
-    #: offer what writes, too: the host asks its user, nobody here does
+    #: offer what writes, too: the host asks its user
     writing: bool = False
     #: `host:port` to listen on, instead of stdin and stdout
     http: str = ""
@@ -103,7 +103,7 @@ async def call_tool(server: Sequence[str], name: str, arguments: str) -> bool:
       InvalidData: *arguments* are not a JSON object.
       McpError: there is no answer.
 
-    Cancellation: the server is told, and ended within its graces.
+    Cancellation: the server is notified, and ended within its grace periods.
     """
     given = _arguments(arguments)
     async with progress("Calling the server"), open_mcp(_server(server)) as client:

@@ -21,7 +21,7 @@ TERMINATED = 128 + signal.SIGTERM
 
 
 def run(command: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
-    """Run *command* to its end, or until SIGTERM asks for it: then it is cancelled, and its goodbyes are said.
+    """Run *command* to its end, or until SIGTERM asks for it: then it is cancelled and closed.
 
     `kill -USR1 PID` writes its nursery tree to stderr, where the platform has that signal.
 
@@ -30,28 +30,28 @@ def run(command: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
       BaseException: whatever *command* raised.
     """
     # Not `trio.open_signal_receiver`: what it has not handed out when it closes it delivers again, to a program that
-    # by then would die of it, with its goodbyes half said and a code that says something else.
+    # by then would be killed by it, half closed and with another exit code.
     termination = _Termination()
     before = signal.signal(signal.SIGTERM, termination)
     try:
         return trio.run(_until_terminated, partial(command, *args), termination)
     finally:
-        # Once was enough: whoever sends more of them is heard already, until the process has ended.
-        if termination.heard and hasattr(signal, "pthread_sigmask"):
+        # Once was enough: more of them are ignored until the process has ended.
+        if termination.received and hasattr(signal, "pthread_sigmask"):
             # On its way out the interpreter forgets what is ignored, and not what is blocked.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        signal.signal(signal.SIGTERM, signal.SIG_IGN if termination.heard else before)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN if termination.received else before)
 
 
 class _Termination:
     """What SIGTERM does: it cancels what runs, as soon as something does."""
 
     def __init__(self) -> None:
-        self.heard: bool = False
+        self.received: bool = False
         self._cancel: Callable[[], object] | None = None
 
     def __call__(self, *_: object) -> None:
-        self.heard = True
+        self.received = True
         if self._cancel is not None:
             self._cancel()
 
@@ -62,7 +62,7 @@ class _Termination:
         # A signal may come in the middle of anything: trio's own code takes this between two steps.
         self._cancel = partial(trio.lowlevel.current_trio_token().run_sync_soon, cancel, idempotent=True)
         try:
-            if self.heard:
+            if self.received:
                 cancel()
             yield
         finally:

@@ -19,7 +19,7 @@ class Interrupts:
 
     @contextmanager
     def ending(self) -> Iterator[trio.CancelScope]:
-        """Let Ctrl-C end the block; `cancelled_caught` of the scope says that it did.
+        """Let Ctrl-C end the block; then `cancelled_caught` of the scope is true.
 
         Outside of any such block Ctrl-C does nothing.
         """

@@ -20,7 +20,7 @@ from clawft_trio.pipeline import Target
 from clawft_trio.similar import closest
 
 _LATEST = 20
-"""Messages that /history shows when nobody says how many."""
+"""Messages that /history shows by default."""
 
 
 @attrs.frozen
@@ -34,7 +34,7 @@ class Slash:
 
 
 async def run_slash_command(conversation: Conversation, line: str) -> bool:
-    """Do what *line* says; False when it says to leave.
+    """Run the command *line*; False when it is to leave.
 
     Raises:
       InvalidData: there is no such command, or it cannot be meant so.
@@ -70,8 +70,8 @@ def _help(conversation: Conversation, _: str) -> None:
 
 async def _new(conversation: Conversation, name: str) -> None:
     conversation.name = name or new_name()
-    said = len(await conversation.said())
-    conversation.console.print(f"Session {conversation.name}: {said} messages so far.", style="dim", markup=False)
+    count = len(await conversation.messages())
+    conversation.console.print(f"Session {conversation.name}: {count} messages so far.", style="dim", markup=False)
 
 
 async def _sessions(conversation: Conversation, _: str) -> None:
@@ -85,7 +85,7 @@ async def _sessions(conversation: Conversation, _: str) -> None:
 
 async def _history(conversation: Conversation, count: str) -> None:
     number = _number(count)
-    for message in (await conversation.said())[-number:]:
+    for message in (await conversation.messages())[-number:]:
         conversation.console.print(_line_of(message), soft_wrap=True)
 
 
@@ -101,10 +101,10 @@ def _tools(conversation: Conversation, _: str) -> None:
 def _model(conversation: Conversation, model: str) -> None:
     if model:
         target = Target.parse(conversation.chosen.target(model))
-        # Made now, so that a missing key or an unknown name is told now.
+        # Made now, so that a missing key or an unknown name is reported now.
         conversation.agent.parts.targets.reach(target)
         conversation.model = target.name
-    asked = conversation.model or "whoever the configuration chooses"
+    asked = conversation.model or "the configured models"
     conversation.console.print(f"Asked is {asked}.", markup=False, highlight=False)
 
 
@@ -127,7 +127,7 @@ COMMANDS: Mapping[str, Slash] = MappingProxyType(
         "/help": Slash(_help, "This."),
         "/new": Slash(_new, "Begin a new session, or go on with the one of that name.", "[NAME]"),
         "/sessions": Slash(_sessions, "The sessions of the store."),
-        "/history": Slash(_history, "What was said last.", "[COUNT]"),
+        "/history": Slash(_history, "The last messages.", "[COUNT]"),
         "/model": Slash(_model, "Who is asked from now on.", "[PROVIDER/MODEL]"),
         "/tools": Slash(_tools, "What the model may call."),
         "/cost": Slash(_cost, "What this chat has cost so far."),
@@ -154,8 +154,8 @@ def _number(text: str) -> int:
 
 def _line_of(message: Message) -> Text:
     calls = ", ".join(call.name for call in message.tool_calls)
-    said = message.text if not calls else f"{message.text} [calls {calls}]".strip()
+    text = message.text if not calls else f"{message.text} [calls {calls}]".strip()
     line = Text(f"{message.role}: ", style="bold")
-    shown = " ".join(said.split()) if message.role == "tool" else said
+    shown = " ".join(text.split()) if message.role == "tool" else text
     line.append(sanitize(shown if len(shown) <= 500 else f"{shown[:497]}..."), style="not bold")
     return line

@@ -26,7 +26,7 @@ class Wanted:
     svg: Path | None = None
     #: where the trace for https://ui.perfetto.dev goes
     chrome: Path | None = None
-    #: only turns whose id begins like this, or whose session it is
+    #: only turns with an id that begins like this, or of this session
     turn: str = ""
 
 

@@ -30,7 +30,7 @@ class Transcript:
     """The turn so far, drawn anew as it goes on. Everything stays on the screen, retractions struck through.
 
     While it goes on, an answer that is longer than the terminal shows its end; afterwards all of it stands there.
-    Without a terminal nothing is drawn over: text goes out as it is, to the byte, and what is taken back is said in a
+    Without a terminal nothing is drawn over: text goes out as it is, to the byte, and a retraction is noted in a
     line of its own.
 
     It takes the events of a turn (call it), and those that observers get (`notice`): tools that run, retries, who
@@ -41,7 +41,7 @@ class Transcript:
         self._console = console
         self._done: list[RenderableType] = []
         self._text = Text()
-        #: who tries what next: said behind the text that it is about, which may be taken back first
+        #: the next attempt: shown behind the text that it is about, which may be taken back first
         self._notes: list[RenderableType] = []
         self._tools: dict[str, _Running] = {}
         self._next_draw = 0.0
@@ -66,7 +66,7 @@ class Transcript:
 
     @asynccontextmanager
     async def following(self) -> AsyncGenerator[Self, None]:
-        """As `with`, and what takes longer than a second is said to, for as long as it does.
+        """As `with`; work of more than a second is shown while it runs.
 
         Cancellation: what was seen stays on the screen.
         """
@@ -107,7 +107,7 @@ class Transcript:
             self._draw()
 
     def notice(self, event: Event) -> None:
-        """Take in what observers are told. Shown on a terminal only."""
+        """Take in an event. Shown on a terminal only."""
         if self._live is None:
             return
         if isinstance(event, ToolStarted):
@@ -156,7 +156,7 @@ class Transcript:
             self._done.append(renderable)
 
     def _activity(self) -> Iterator[Text]:
-        """What goes on while nothing is said."""
+        """What is shown while no text arrives."""
         now = trio.current_time()
         for running in self._tools.values():
             yield Text(

@@ -38,7 +38,7 @@ async def worker(wanted: Worker) -> None:
     Cancellation: running turns get their grace; their sessions are given back.
     """
     if wanted.chosen.store is None:
-        raise NotConfigured("no store: name the one whose messages are to be answered, with --store")
+        raise NotConfigured("no store: name the one with the messages to answer, with --store")
     policy = LoopPolicy(hand_over=True, max_concurrent_turns=wanted.turns)
     async with open_chosen(wanted.chosen, loop=policy):
         say("Serving. Ctrl-C or SIGTERM ends it.")

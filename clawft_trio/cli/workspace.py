@@ -1,4 +1,4 @@
-"""`clawft-trio context` and `clawft-trio skills`: what a model is told in a workspace, and where it comes from."""
+"""`clawft-trio context` and `clawft-trio skills`: the context of a model in a workspace, and its sources."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Look:
 
     workspace: Path | None = None
     config: Path | None = None
-    #: whose memory: `channel:sender`
+    #: the sender with the memory: `channel:sender`
     sender: str = ""
     trust_workspace: bool = False
     as_json: bool = False

@@ -202,7 +202,7 @@ class _Attempt:
         note = "; ".join(filter(None, (note, charge.why)))
         return Bill(usage=usage, cost=charge.cost, certainty=certainty, outcome=outcome, note=note)
 
-    async def close(self, bill: Bill | None) -> None:  # noqa: ASYNC910 - the store has checkpointed, also when it failed
+    async def close(self, bill: Bill | None) -> None:
         """Settle it by *bill*, or give everything back. A ledger that cannot be written does not cost the answer."""
         try:
             if bill is None:

@@ -178,7 +178,7 @@ class Connection:
                     self._refuse(self._unavailable)
                 mux = self._mux
                 if mux is not None and (mux.ended is None or self._is_last_start):
-                    return mux  # noqa: ASYNC910 - it was awaited, or the caller waits
+                    return mux
                 await self._changed.park()
         raise RequestTimeout(f"{method}: the server was not up within {total:g} s", server=self.name)
 
@@ -278,7 +278,7 @@ class Connection:
         except McpError as exc:
             if first:
                 raise
-            return exc  # noqa: ASYNC910 - it was awaited
+            return exc
         return await self._live_contained(ready, first=first)
 
     async def _live(self, ready: Callable[[], None]) -> McpError:
@@ -358,7 +358,7 @@ class Connection:
 
     # --- notifications ---------------------------------------------------------------------------------------------
 
-    async def _hear(self, method: str, params: Raw) -> None:  # noqa: ASYNC910 - it was awaited, or the caller waits
+    async def _hear(self, method: str, params: Raw) -> None:
         on_notification = self.options.host.on_notification
         assert on_notification is not None
         try:

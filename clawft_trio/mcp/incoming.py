@@ -134,10 +134,10 @@ async def answer_to(incoming: IncomingRequest, serve: Serve) -> tuple[bytes, int
         return encode_result(request_id, await serve(incoming)), None
     except PeerError as exc:
         line = encode_error(request_id, exc.code, str(exc), **({} if exc.data is None else {"data": exc.data}))
-        return line, exc.code  # noqa: ASYNC910 - the answerer was awaited
+        return line, exc.code
     except InvalidData as exc:
-        return encode_error(request_id, INVALID_PARAMS, str(exc)), INVALID_PARAMS  # noqa: ASYNC910 - the answerer was awaited
+        return encode_error(request_id, INVALID_PARAMS, str(exc)), INVALID_PARAMS
     except Exception:  # noqa: BLE001 - the peer learns that it failed and nothing about our insides
         _log.exception("answering %s failed", incoming.method)
         line = encode_error(request_id, INTERNAL_ERROR, "internal error")
-        return line, INTERNAL_ERROR  # noqa: ASYNC910 - the answerer was awaited
+        return line, INTERNAL_ERROR

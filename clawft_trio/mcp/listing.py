@@ -146,7 +146,7 @@ class ListReader:
                 decoded.append(_decode_entry(raw, decoder, kind))
             except (ValueError, RecursionError) as exc:
                 self._report(f"{method}: entry left out", f"entry {number} ({_name_of(raw)}): {exc}")
-        return tuple(decoded)  # noqa: ASYNC910 - the pages were awaited
+        return tuple(decoded)
 
 
 class _Pages:

@@ -414,11 +414,12 @@ class Multiplexer:
             raise trio.WouldBlock
         self.outgoing.put(Outgoing(line, method))
 
-    async def send_answer(self, line: bytes) -> None:  # noqa: ASYNC910 - a checkpoint per batch, not per frame
+    async def send_answer(self, line: bytes) -> None:
         """Queue an answer to the peer, once there is room.
 
         Cancellation: it was not queued.
         """
+        await trio.lowlevel.checkpoint()
         while not self.outgoing.has_room:
             await self.outgoing.wait_taken()
         self.outgoing.put(Outgoing(line))

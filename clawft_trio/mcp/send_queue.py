@@ -74,7 +74,7 @@ class SendQueue:
             self._available.set()
         if self._taken:
             self._taken.unpark_all()
-        return taken  # noqa: ASYNC910 - a checkpoint per batch, not per frame
+        return taken
 
     async def wait_taken(self) -> None:
         """Wait until frames were taken, or the queue was closed.

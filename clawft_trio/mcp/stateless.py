@@ -103,4 +103,4 @@ async def _ask_all(host: Host, questions: Mapping[str, _Question], server: str) 
             answers[key] = await host.answer_to(question.method, question.params)
         except PeerError as exc:
             raise McpError(f"its question {question.method!r} cannot be answered: {exc}", server=server) from exc
-    return answers  # noqa: ASYNC910 - the answerer was awaited
+    return answers

@@ -63,9 +63,9 @@ class MemoryPins:
 
         Cancellation: it is never noticed here.
         """
-        return dict(self._hashes.get(server, {}))  # noqa: ASYNC910 - there is nothing to wait for
+        return dict(self._hashes.get(server, {}))
 
-    async def keep(self, server: str, hashes: Mapping[str, str]) -> None:  # noqa: ASYNC910 - there is nothing to wait for
+    async def keep(self, server: str, hashes: Mapping[str, str]) -> None:
         """Keep these fingerprints, over older ones of the same tools.
 
         Cancellation: it is never noticed here.

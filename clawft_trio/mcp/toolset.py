@@ -263,7 +263,7 @@ class Toolset:
             if await self._start(nursery, name, options):
                 await self._keep_fresh(name)
 
-    async def _give_up(self, name: str) -> None:  # noqa: ASYNC910 - nothing to wait for
+    async def _give_up(self, name: str) -> None:
         client = self.clients.pop(name, None)
         if client is not None:
             await client.aclose()

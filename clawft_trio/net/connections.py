@@ -125,14 +125,14 @@ class Connections:
         self._busy.add(connection)
         return connection
 
-    async def _close_expired(self) -> None:  # noqa: ASYNC910 - checkpoints only if there are any
+    async def _close_expired(self) -> None:
         expired = [one for one in self._idle if one.has_expired() or not one.is_available()]
         if expired:
             self._idle = [one for one in self._idle if one not in expired]
         for connection in expired:
             await self._close(connection)
 
-    async def _give_back(self, connection: Any) -> None:  # noqa: ASYNC910 - checkpoints only if it is closed
+    async def _give_back(self, connection: Any) -> None:
         if connection.is_idle() and self.idle < self._most_idle and not self._closed:
             self._busy.discard(connection)
             self._idle.append(connection)
@@ -168,7 +168,7 @@ class _Content:
     async def __anext__(self) -> bytes:
         if not self._left:
             raise StopAsyncIteration
-        return self._left.pop()  # noqa: ASYNC910 - sending it waits
+        return self._left.pop()
 
 
 class _Body:
@@ -183,7 +183,7 @@ class _Body:
         chunks: AsyncIterator[bytes] = self._stream.__aiter__()
         return chunks
 
-    async def aclose(self) -> None:  # noqa: ASYNC910 - waits once
+    async def aclose(self) -> None:
         release, self._release = self._release, None
         if release is not None:
             await self._stream.aclose()
@@ -222,7 +222,7 @@ class _ChunkedBody(_Body):
         except BadChunk as exc:
             raise self._broken(str(exc)) from exc
 
-    async def aclose(self) -> None:  # noqa: ASYNC910 - waits once
+    async def aclose(self) -> None:
         if self._release is not None and self._decoder.ended and not self._decoder.leftover:
             self._wire.replay(b"0\r\n\r\n")
             async for _ in self._stream:

@@ -33,12 +33,12 @@ async def look_up(*layers: Mapping[str, HeaderValue]) -> dict[str, str]:
     Cancellation: nothing was sent.
     """
     chosen = {name.lower(): value for layer in layers for name, value in layer.items()}
-    return {name: _checked(name, await _value_of(value)) for name, value in chosen.items()}  # noqa: ASYNC910 - may be none
+    return {name: _checked(name, await _value_of(value)) for name, value in chosen.items()}
 
 
 async def _value_of(value: HeaderValue) -> str:
     made = value() if callable(value) else value
-    return made if isinstance(made, str) else await made  # noqa: ASYNC910 - waits if its owner does
+    return made if isinstance(made, str) else await made
 
 
 def _checked(name: str, value: str) -> str:

@@ -333,7 +333,7 @@ class _Sending:
         except self._library.errors as exc:
             raise self._judge(exc) from exc
 
-    async def _note_sent(self, event: str, info: Mapping[str, Any]) -> None:  # noqa: ASYNC910 - called between two steps
+    async def _note_sent(self, event: str, info: Mapping[str, Any]) -> None:
         # httpcore reports the start of each of its steps. The first one to a proxy is not the request yet.
         if self._attempt is not None and event.endswith(".send_request_headers.started"):
             self._attempt.sent = self._attempt.sent or info["request"].method != b"CONNECT"

@@ -60,7 +60,7 @@ class SocketConnection:
         data, self._pending = self._pending, b""
         if not data:
             data = bytes(await self._stream.receive_some(max_bytes))
-        return data if self._head_tail is None else self._until_body(data)  # noqa: ASYNC910 - it was received before
+        return data if self._head_tail is None else self._until_body(data)
 
     def _until_body(self, data: bytes) -> bytes:
         assert self._head_tail is not None
@@ -98,7 +98,7 @@ class SocketConnection:
             self._head_tail = b""
         return self._send(memoryview(buffer), math.inf if timeout is None else timeout)
 
-    async def _send(self, view: memoryview, stall: float) -> None:  # noqa: ASYNC910 - waits if there is anything
+    async def _send(self, view: memoryview, stall: float) -> None:
         for start in range(0, len(view), _PIECE):
             with trio.move_on_after(stall) as clock:
                 await self._send_piece(view[start : start + _PIECE])

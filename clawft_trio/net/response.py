@@ -159,7 +159,7 @@ class _Inflated:
             piece = self._inflate(self._zlib.unconsumed_tail or await self._more())
         if not piece:
             raise StopAsyncIteration
-        return piece  # noqa: ASYNC910 - a chunk was waited for
+        return piece
 
     async def _more(self) -> bytes:
         try:

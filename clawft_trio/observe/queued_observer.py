@@ -70,7 +70,7 @@ class QueuedObserver:
             capacity=self._capacity,
         )
 
-    async def _serve(self, limiter: trio.CapacityLimiter) -> None:  # noqa: ASYNC910 - closed before it began
+    async def _serve(self, limiter: trio.CapacityLimiter) -> None:
         while self._events or not self._closed:
             if not self._events:
                 self._some = trio.Event()

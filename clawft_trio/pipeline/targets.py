@@ -121,7 +121,7 @@ class Targets:
             raise ExceptionGroup("closing providers failed", failed)
 
 
-async def _close(provider: Closeable, failed: list[Exception]) -> None:  # noqa: ASYNC910 - as the provider does
+async def _close(provider: Closeable, failed: list[Exception]) -> None:
     try:
         await provider.aclose()
     except Exception as exc:  # noqa: BLE001 - the others have to be closed, too; raised by the caller

@@ -169,7 +169,7 @@ class _Probe:
         texts = [f"message {n}" for n in range(self.in_flight + self.backlog + _EXTRA)]
         taken: list[str] = []
 
-        async def say_all() -> None:  # noqa: ASYNC910 - there is always something to say
+        async def say_all() -> None:
             for text in texts:
                 await self.say(channel, text)
                 taken.append(text)

@@ -307,7 +307,7 @@ class _Connection:
             exchange.ending = "client_left"
         finally:
             self._server._end(exchange)
-        return exchange.ending == "complete"  # noqa: ASYNC910 - the script's end, or what broke it, was waited for
+        return exchange.ending == "complete"
 
     async def _perform(self, exchange: Exchange) -> ExchangeEnding:
         script = tuple(self._server._choose(exchange.request))
@@ -320,7 +320,7 @@ class _Connection:
             nursery.cancel_scope.cancel(reason="script over")
         return ending
 
-    async def _watch(self, playing: trio.CancelScope) -> None:  # noqa: ASYNC910 - reading is waiting
+    async def _watch(self, playing: trio.CancelScope) -> None:
         """End the playing when the client goes; keep what it sends for the next request."""
         with suppress(trio.BrokenResourceError):
             while data := await self._stream.receive_some(_RECEIVE):

@@ -201,7 +201,7 @@ class ScriptedMcpServer:
             else:
                 nursery.start_soon(self._answer, Held(self, message))
 
-    async def _answer(self, request: Held) -> None:  # noqa: ASYNC910 - a tool of a test
+    async def _answer(self, request: Held) -> None:
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             await self._answer_to(request)
 
@@ -273,7 +273,7 @@ class ScriptedMcpServer:
         for event in reversed(waiting) if arguments.get("reverse") else waiting:
             event.set()
             await trio.testing.wait_all_tasks_blocked()
-        return str(len(waiting))  # noqa: ASYNC910 - a tool of a test
+        return str(len(waiting))
 
     async def _tool_die(self, arguments: Json) -> None:
         await trio.lowlevel.checkpoint()
@@ -323,12 +323,12 @@ class ScriptedMcpServer:
                 "notifications/progress",
                 {"progressToken": token, "progress": step, "total": steps, "message": f"step {step}"},
             )
-        return "done"  # noqa: ASYNC910 - a tool of a test
+        return "done"
 
     async def _tool_notify(self, arguments: Json) -> str:
         for _ in range(arguments.get("times", 1)):
             await self.notify(arguments["method"], arguments.get("params"))
-        return "sent"  # noqa: ASYNC910 - a tool of a test
+        return "sent"
 
     async def _tool_ask(self, arguments: Json) -> Json:
         return await self.ask(arguments["method"], arguments.get("params"), request_id=arguments.get("id"))
@@ -371,7 +371,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-async def _main(flags: argparse.Namespace) -> None:  # noqa: ASYNC910 - a tool of a test
+async def _main(flags: argparse.Namespace) -> None:
     if flags.banner:
         os.write(1, flags.banner.encode() + b"\n")
     if not flags.silent:

@@ -87,7 +87,7 @@ class Screen:
         self._show(event)
         return self._stop_after is None or self.events < self._stop_after
 
-    async def emit(self, event: StreamEvent) -> None:  # noqa: ASYNC910 - by contract, emit need not checkpoint
+    async def emit(self, event: StreamEvent) -> None:
         """Take in one event, as `Call.emit` is given it.
 
         Cancellation: the event has been seen.

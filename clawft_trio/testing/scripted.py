@@ -158,7 +158,7 @@ class _ScriptPlayer:
             partial=self._response(""),
         )
 
-    async def _take(self, step: Step) -> None:  # noqa: ASYNC910 - `play` has checkpointed
+    async def _take(self, step: Step) -> None:
         match step:
             case Say(text):
                 self._text.append(text)
@@ -207,7 +207,7 @@ class _ScriptPlayer:
         for made in self._tool_calls:
             if reason in CALLS_MAY_RUN and is_json_object(made.arguments):
                 await self._emit(ToolCallReady(made))
-        return self._response(reason)  # noqa: ASYNC910 - `play` has checkpointed
+        return self._response(reason)
 
     def _failure(self, step: Fail) -> Exception:
         # A copy, because an instance that is raised twice carries the first call's traceback into the second.

@@ -126,7 +126,7 @@ def _start_in(cwd: str | int) -> dict[str, Any]:
     return {"preexec_fn": partial(os.fchdir, cwd)}
 
 
-async def _end(process: trio.Process, grace: float) -> None:  # noqa: ASYNC910 - waits as long as there is anything
+async def _end(process: trio.Process, grace: float) -> None:
     """End the group and the process, and close the pipes."""
     try:
         if process.returncode is None:
@@ -217,7 +217,7 @@ async def _drain(pipe: trio.abc.ReceiveStream, output: _Output) -> None:
         output.add(data)
 
 
-async def _feed(pipe: trio.abc.SendStream, data: bytes) -> None:  # noqa: ASYNC910 - closing waits
+async def _feed(pipe: trio.abc.SendStream, data: bytes) -> None:
     # The process may not read its input, and may have ended.
     with suppress(trio.BrokenResourceError):
         async with pipe:

@@ -223,7 +223,7 @@ class EarlyCalls:
             await one.done.wait()
         await self._note_discarded(calls)
 
-    async def _note_discarded(self, calls: Sequence[_Started]) -> None:  # noqa: ASYNC910 - nothing may have started
+    async def _note_discarded(self, calls: Sequence[_Started]) -> None:
         begun = [one.job.call for one in calls if one.job.started is not None]
         for one in calls:
             self._started.pop(one.job.call.id, None)

@@ -151,7 +151,7 @@ class FanOut:
         answers: dict[int, ToolResult] = {}
         remaining = deque(enumerate(jobs))
 
-        async def work() -> None:  # noqa: ASYNC910 - nothing is left to do
+        async def work() -> None:
             while remaining:
                 # A tool that never waits must not keep others from running, or itself from being cancelled. Here
                 # and not after taking a call: a call that is taken goes to the queue for its locks at once.
@@ -203,7 +203,7 @@ class FanOut:
             )
         return read.values
 
-    async def name_paths(self, jobs: Sequence[Job]) -> None:  # noqa: ASYNC910 - `execute` has waited
+    async def name_paths(self, jobs: Sequence[Job]) -> None:
         """Find out what each call will lock: one trip to a thread for all paths of the turn.
 
         Cancellation: no job has its paths.
@@ -232,7 +232,7 @@ class FanOut:
         answer = self._close(job, text, error)
         if self.journal is not None and job.started is not None:
             await self._record(self.journal, answer)
-        return answer  # noqa: ASYNC910 - before each call a worker waits
+        return answer
 
     async def _run(self, job: Job) -> str:
         if job.refusal is not None:
@@ -282,7 +282,7 @@ class FanOut:
 
     async def _approved(self, approve: Approve, job: Job, tool: Tool) -> None:
         if tool.metadata.mode == "read_only":
-            return  # noqa: ASYNC910 - before each call a worker waits
+            return
         deadline = min(trio.current_time() + self.policy.approval, self.context.deadline)
         request = ApprovalRequest(tool=tool, arguments=job.arguments, context=self._context_of(job, deadline))
         decision: bool | str = "no decision in time"
@@ -304,7 +304,7 @@ class FanOut:
         if not request.granted:
             raise ToolTimeout(f"other calls held what it needs for {waited:g} s; it has not started")
 
-    async def _record(self, journal: ToolJournal, answer: ToolResult) -> None:  # noqa: ASYNC910 - the journal waits
+    async def _record(self, journal: ToolJournal, answer: ToolResult) -> None:
         with cleanup_scope(_JOURNAL_GRACE):
             try:
                 await journal.ended(answer)

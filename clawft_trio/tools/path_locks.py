@@ -90,7 +90,7 @@ class LockRequest:
         """Whether all its paths are held, or were until it was released."""
         return not self._behind
 
-    async def wait_granted(self) -> None:  # noqa: ASYNC910 - see below: a checkpoint costs more than the lock
+    async def wait_granted(self) -> None:
         """Wait until all paths are held. Returns at once, without a checkpoint, when they are.
 
         Cancellation: the request keeps its place in the queue until it is released.

@@ -52,7 +52,7 @@ async def test_all_is_well(tmp_path: Path) -> None:
         store = str(tmp_path / "agent.db")
         found = await findings("--config", config, "--store", store, code=0, env={"MY_KEY": KEY})
     assert [one["outcome"] for one in found.values()] == ["ok"] * 6
-    assert found["provider", "mine"]["message"] == "2 models; key from MY_KEY, as the configuration says"
+    assert found["provider", "mine"]["message"] == "2 models; key from MY_KEY, as configured"
     assert found["provider", "mine"]["seconds"] > 0
     assert found["mcp", "files"]["message"].endswith(" tools")
     assert not Path(store).exists()

@@ -67,7 +67,7 @@ async def _resource_metadata(http: OAuthHttp, server: str, named: str) -> Resour
             return answer.decode(ResourceMetadata, "resource metadata")
     if named:
         raise AuthorizationFailed(f"the resource metadata {named[:200]!r} cannot be had: HTTP status {answer.status}")
-    return None  # noqa: ASYNC910 - there is at least one address
+    return None
 
 
 async def _server_metadata(http: OAuthHttp, issuer: str) -> ServerMetadata | None:
@@ -81,7 +81,7 @@ async def _server_metadata(http: OAuthHttp, issuer: str) -> ServerMetadata | Non
         if found.issuer != issuer:
             raise AuthorizationFailed(f"the metadata is of another issuer: {found.issuer[:200]!r}, not {issuer!r}")
         return _checked(found)
-    return None  # noqa: ASYNC910 - there is at least one address
+    return None
 
 
 def _checked(metadata: ServerMetadata) -> ServerMetadata:

@@ -116,7 +116,7 @@ class _LoopbackRedirect:
                 await slots.acquire()
                 nursery.start_soon(one, await self._listener.accept())
 
-    async def _serve(self, state: str, login: trio.CancelScope, stream: trio.SocketStream) -> None:  # noqa: ASYNC910 - reading was awaited
+    async def _serve(self, state: str, login: trio.CancelScope, stream: trio.SocketStream) -> None:
         async with stream:
             try:
                 with trio.move_on_after(_REQUEST_TOTAL):

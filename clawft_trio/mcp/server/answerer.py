@@ -93,7 +93,7 @@ class Answerer:
             "resources/unsubscribe": self._unsubscribe,
         }
 
-    async def answer(self, request: ServerRequest) -> JsonObject:  # noqa: ASYNC910 - the request was awaited, and is answered
+    async def answer(self, request: ServerRequest) -> JsonObject:
         """The result of *request*.
 
         Raises:
@@ -159,18 +159,18 @@ class Answerer:
     # --- the connection itself -------------------------------------------------------------------------------------
 
     async def _ping(self, _: ServerRequest) -> dict[str, Any]:
-        return {}  # noqa: ASYNC910 - `answer` has a checkpoint
+        return {}
 
     async def _discover(self, _: ServerRequest) -> dict[str, Any]:
         found = {"supportedVersions": [STATELESS_VERSION], "capabilities": self._capabilities(), **self._caching()}
-        return {**found, "instructions": self.options.instructions} if self.options.instructions else found  # noqa: ASYNC910
+        return {**found, "instructions": self.options.instructions} if self.options.instructions else found
 
     async def _set_level(self, request: ServerRequest) -> dict[str, Any]:
         level = decode_params(request.params, LevelParams).level
         if level not in LEVELS:
             raise PeerError(f"unknown level; known: {', '.join(LEVELS)}", code=INVALID_PARAMS)
         request.peer.log_level = level
-        return {}  # noqa: ASYNC910
+        return {}
 
     # --- tools ----------------------------------------------------------------------------------------------------
 
@@ -180,7 +180,7 @@ class Answerer:
 
     async def _list_tools(self, request: ServerRequest) -> dict[str, Any]:
         entries = [(tool.name, _tool_entry(tool)) for tool in self.allowed_tools(request.peer)]
-        return self._page("tools", entries, request)  # noqa: ASYNC910
+        return self._page("tools", entries, request)
 
     async def _call_tool(self, request: ServerRequest) -> dict[str, Any]:
         asked = decode_params(request.params, CallParams)
@@ -190,7 +190,7 @@ class Answerer:
         try:
             [answer] = await registry.execute_all([call], context)
         except InputRequired as required:
-            return dict(required.result)  # noqa: ASYNC910 - the call was awaited
+            return dict(required.result)
         if answer.outcome == "unknown" or (answer.outcome == "refused" and asked.name not in registry):
             raise PeerError(f"unknown tool: {asked.name[:100]}", code=INVALID_PARAMS)
         if isinstance(answer.error, ClientLacksCapability) and request.peer.stateless:
@@ -209,12 +209,12 @@ class Answerer:
         for folder in self.server.folders:
             entries += await folder.list_files()
         entries.sort(key=lambda entry: entry[0])
-        return self._page("resources", entries, request)  # noqa: ASYNC910
+        return self._page("resources", entries, request)
 
     async def _list_templates(self, request: ServerRequest) -> dict[str, Any]:
         allowed = self._allowed_resources(request)
         entries = [(one.uri, one.definition) for one in allowed if one.is_template]
-        return self._page("resourceTemplates", entries, request)  # noqa: ASYNC910
+        return self._page("resourceTemplates", entries, request)
 
     async def _read_resource(self, request: ServerRequest) -> dict[str, Any]:
         asked = decode_params(request.params, UriParams)
@@ -238,11 +238,11 @@ class Answerer:
         if len(request.peer.subscriptions) >= self.options.max_subscriptions:
             raise PeerError(f"more than {self.options.max_subscriptions} subscriptions", code=INVALID_PARAMS)
         request.peer.subscriptions.add(uri)
-        return {}  # noqa: ASYNC910
+        return {}
 
     async def _unsubscribe(self, request: ServerRequest) -> dict[str, Any]:
         request.peer.subscriptions.discard(decode_params(request.params, UriParams).uri)
-        return {}  # noqa: ASYNC910
+        return {}
 
     # --- prompts --------------------------------------------------------------------------------------------------
 
@@ -253,7 +253,7 @@ class Answerer:
             for name, prompt in sorted(self.server.prompts.items())
             if prompt.required_level <= level
         ]
-        return self._page("prompts", entries, request)  # noqa: ASYNC910
+        return self._page("prompts", entries, request)
 
     async def _get_prompt(self, request: ServerRequest) -> dict[str, Any]:
         asked = decode_params(request.params, PromptParams)
@@ -275,7 +275,7 @@ class Answerer:
         found = [] if complete is None else complete(asked.argument.value, known)
         values = await found if inspect.isawaitable(found) else found
         shown = list(values[:MAX_COMPLETIONS])
-        return {"completion": {"values": shown, "total": len(values), "hasMore": len(values) > len(shown)}}  # noqa: ASYNC910
+        return {"completion": {"values": shown, "total": len(values), "hasMore": len(values) > len(shown)}}
 
     def _completer(self, request: ServerRequest, asked: CompleteParams) -> Complete | None:
         level = request.peer.auth.permissions.level
@@ -330,7 +330,7 @@ class Answerer:
             required = [leaf for leaf in found if isinstance(leaf, InputRequired)]
             if not required or len(required) < len([leaf for leaf in found if not isinstance(leaf, trio.Cancelled)]):
                 raise
-            return required[0]  # noqa: ASYNC910 - what asks was awaited
+            return required[0]
 
     def _page(self, key: str, entries: list[tuple[str, Any]], request: ServerRequest) -> dict[str, Any]:
         asked = decode_params(request.params, ListParams)

@@ -63,7 +63,7 @@ async def authenticate(bearer: Bearer, headers: Mapping[str, str]) -> AuthContex
         verified = await _verify(bearer, token)
     except Exception:  # noqa: BLE001 - the application's code; a token that could not be checked is not valid
         _log.exception("checking a bearer token failed")
-        return Rejection(503, "")  # noqa: ASYNC910 - the check was awaited
+        return Rejection(503, "")
     if verified is None:
         return Rejection(401, _challenge(bearer, "invalid_token"))
     if not verified.scopes.issuperset(bearer.scopes):

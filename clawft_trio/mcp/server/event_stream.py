@@ -99,7 +99,7 @@ class EventStream:
             await self._wake.park()
         return []
 
-    async def wait_any(self) -> None:  # noqa: ASYNC910 - the request's body was awaited before
+    async def wait_any(self) -> None:
         """Wait until there is a message, or no reader is wanted any more, or nothing more will come.
 
         Cancellation: nothing has changed.

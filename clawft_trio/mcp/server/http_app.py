@@ -140,7 +140,7 @@ class McpApp:
 
     async def _authenticate(self, request: HttpRequest) -> AuthContext:
         if self._http.bearer is None:
-            return self._options.auth  # noqa: ASYNC910 - the body is awaited next
+            return self._options.auth
         found = await authenticate(self._http.bearer, request.headers)
         if isinstance(found, Rejection):
             raise Refusal(found.status, b"", {"www-authenticate": found.challenge} if found.challenge else {})

@@ -286,7 +286,7 @@ class _HostTransport:
             nursery.cancel_scope.cancel(reason="the host is gone")
         return PeerGone("the connection was closed by the other side", server="host")
 
-    async def _read(self, mux: Multiplexer) -> None:  # noqa: ASYNC910 - a checkpoint per batch, not per message
+    async def _read(self, mux: Multiplexer) -> None:
         deliver = self._connection.deliver
         try:
             while data := await self._receive.receive_some(CHUNK):

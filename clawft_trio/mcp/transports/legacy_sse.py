@@ -106,7 +106,7 @@ class EventStream:
             try:
                 events = await self._next()
             except PeerGone as exc:
-                return exc  # noqa: ASYNC910 - it was awaited
+                return exc
 
     async def _next(self) -> list[ServerSentEvent]:
         try:

@@ -136,7 +136,7 @@ class ServerProcess:
 
     # --- stderr --------------------------------------------------------------------------------------------
 
-    async def _read_stderr(self) -> None:  # noqa: ASYNC910 - reading was awaited
+    async def _read_stderr(self) -> None:
         rest = b""
         try:
             while data := bytes(await self._stderr.receive_some(65_536)):
@@ -192,7 +192,7 @@ class ServerProcess:
             return False
         return True
 
-    async def _drain(self) -> None:  # noqa: ASYNC910 - reading was awaited
+    async def _drain(self) -> None:
         # A server that writes into a full pipe would never exit by itself.
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             while await self.stdout.receive_some(65_536):
@@ -240,7 +240,7 @@ async def open_server_process(
 _GUARD = 'read -r _; kill -KILL "-$1"'
 
 
-async def _guard(group: int) -> None:  # noqa: ASYNC910 - starting the process was awaited
+async def _guard(group: int) -> None:
     """Run a process that kills *group* when this process is gone; until cancelled."""
     try:
         guard = await trio.lowlevel.open_process(

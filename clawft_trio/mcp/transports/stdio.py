@@ -51,5 +51,5 @@ class StdioTransport:
                 finally:
                     mux.end(PeerGone("the connection was closed here", server=self._name))
         except CannotStart as exc:
-            return exc  # noqa: ASYNC910 - starting it was awaited
+            return exc
         return why

@@ -137,7 +137,7 @@ class HttpTransport:
 
     # --- one frame -------------------------------------------------------------------------------------------
 
-    async def _post(self, http: HttpEndpoint, mux: Multiplexer, frame: Outgoing, nursery: trio.Nursery) -> None:  # noqa: ASYNC910 - the request was awaited
+    async def _post(self, http: HttpEndpoint, mux: Multiplexer, frame: Outgoing, nursery: trio.Nursery) -> None:
         scope = trio.CancelScope()
         if frame.id is not None:
             self._posts[frame.id] = scope
@@ -160,7 +160,7 @@ class HttpTransport:
         """Try HTTP+SSE (2024-11-05) after a refused `initialize`; whether the server speaks that."""
         refused = frame.method == "initialize" and isinstance(exc, PeerError) and exc.status in REFUSALS
         if not refused:
-            return False  # noqa: ASYNC910 - the request was awaited
+            return False
         opened = trio.Event()
         nursery.start_soon(self._listen_legacy, http, mux, nursery, opened)
         await opened.wait()
@@ -276,7 +276,7 @@ class HttpTransport:
             raise ProtocolViolation("the session id is not visible ASCII", server=self._name)
         self._session = session
 
-    async def _receive(self, response: HttpResponse, waiting: _Waiting) -> None:  # noqa: ASYNC910 - the request was awaited
+    async def _receive(self, response: HttpResponse, waiting: _Waiting) -> None:
         if response.content_type == _EVENTS:
             await self._receive_events(response, waiting)
         elif response.content_type == _JSON:
@@ -287,7 +287,7 @@ class HttpTransport:
             kind = response.content_type[:60] or "nothing"
             raise ProtocolViolation(f"{waiting.frame.method}: the answer is {kind!r}", server=self._name)
 
-    async def _receive_events(self, response: HttpResponse, waiting: _Waiting) -> None:  # noqa: ASYNC910 - the request was awaited
+    async def _receive_events(self, response: HttpResponse, waiting: _Waiting) -> None:
         decoder = SSEDecoder(max_event=self._limit)
         try:
             async for chunk in response.chunks():
@@ -381,14 +381,14 @@ class HttpTransport:
                 status = 0
             answered.set()
             if status is not None and (400 <= status < 500 or status == 501):
-                return  # noqa: ASYNC910 - the request was awaited
+                return
             # A stream that ends without a single event, over and over, is opened less and less often.
             wait = 0.0 if waiting.events > received else min(max(2 * wait, _FIRST_RETRY), _LONGEST_RETRY)
             await trio.sleep(max(wait, waiting.retry))
 
-    async def _end_session(self, http: HttpEndpoint) -> None:  # noqa: ASYNC910 - the request was awaited
+    async def _end_session(self, http: HttpEndpoint) -> None:
         if not self._session or isinstance(self._lost, SessionLost):
-            return  # noqa: ASYNC910 - the request was awaited
+            return
         try:
             async with self._request(http, "DELETE", self._session_headers()):
                 pass

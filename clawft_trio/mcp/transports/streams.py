@@ -67,7 +67,7 @@ class StreamTransport:
             await self._read(mux)
             nursery.cancel_scope.cancel(reason="the peer closed its end")
 
-    async def _read(self, mux: Multiplexer) -> None:  # noqa: ASYNC910 - a checkpoint per batch, not per frame
+    async def _read(self, mux: Multiplexer) -> None:
         reader = JsonRpcReader(limit=self._limit)
         deliver = mux.deliver
         try:
@@ -129,7 +129,7 @@ class ConnectingTransport:
         except Exception as exc:  # noqa: BLE001 - foreign code: whatever it raises, there is no server now
             gone = PeerGone(f"it cannot be reached: {type(exc).__name__}: {exc}", server=self._name)
             gone.__cause__ = exc
-            return gone  # noqa: ASYNC910 - `connect` was awaited
+            return gone
         return await StreamTransport(send, receive, name=self._name, limit=self._limit).run(mux)
 
 
@@ -143,7 +143,7 @@ class EagerPipe(trio.abc.SendStream):
     def __init__(self, pipe: trio.lowlevel.FdStream) -> None:
         self._pipe = pipe
 
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:  # noqa: ASYNC910 - a checkpoint per batch, not per frame
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Write all of *data*.
 
         Raises:
