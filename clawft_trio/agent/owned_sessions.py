@@ -213,7 +213,10 @@ class OwnedSessions:
         turn_id = turn_id_of(left.message)
         if turn_id in self._queued:
             self._queued.discard(turn_id)
-            self.answered_early.add(turn_id)
+            # Left in the queue, the message could be dropped by its overflow policy although it is answered. When it is
+            # not there yet, its publisher is between the journal and the queue.
+            if self._queue.take_one(left.message.session_key, lambda one: turn_id_of(one) == turn_id) is None:
+                self.answered_early.add(turn_id)
         while self._ownership.guards(turn_id):
             # This process had lost the session and has it again: its first run of the turn is still being cancelled.
             await self._turn_ended.wait()

@@ -494,6 +494,19 @@ class BoundedQueue(Generic[T]):
             self._wake_everybody()
         return tuple(taken)
 
+    def take_one(self, line: Hashable, wanted: Callable[[T], bool]) -> T | None:
+        """Take out the first message of *line* that is *wanted*; None when there is none, or there are no lines."""
+        entry = self._entries.remove(line, wanted) if isinstance(self._entries, FairQueue) else None
+        if entry is None:
+            return None
+        self._bytes -= entry[1]
+        self._granted += 1
+        self._admit(line)
+        self._retune()
+        if self.closed and not self._entries:
+            self._wake_everybody()
+        return entry[0]
+
     def __iter__(self) -> Iterator[T]:
         """Everything that is in it, in no order in particular."""
         return iter(self._entries)

@@ -172,6 +172,19 @@ class FairQueue(Generic[T]):
             self._turns.pop(line, None)
         return entry
 
+    def remove(self, line: Hashable, wanted: Callable[[T], bool]) -> QueueItem[T] | None:
+        """Take out the first of *line* that is *wanted*; None when there is none."""
+        waiting = self._lines.get(line, deque())
+        for numbered in waiting:
+            if wanted(numbered[1][0]):
+                waiting.remove(numbered)
+                self._length -= 1
+                if not waiting:
+                    del self._lines[line]
+                    self._turns.pop(line, None)
+                return numbered[1]
+        return None
+
     def clear(self) -> list[QueueItem[T]]:
         """Take out everything, in the order in which it came."""
         entries = sorted((numbered for line in self._lines.values() for numbered in line), key=lambda one: one[0])
