@@ -10,6 +10,7 @@ from typing import Any
 _FREE = frozenset(
     {
         *(
+            "_path_normpath",
             "_path_splitroot_ex",
             "WEXITSTATUS",
             "WIFEXITED",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -120,7 +121,7 @@ def _start_in(cwd: str | int) -> dict[str, Any]:
     """How `Popen` starts a process in *cwd*."""
     if isinstance(cwd, str):
         return {"cwd": cwd}
-    if os.path.isdir(_DESCRIPTORS):  # noqa: PTH112 - procfs, which does not wait for a disk
+    if str(sys.platform) == "linux":  # a check of `sys.platform` alone is decided by the type checker
         # The child looks this up between fork and exec, when it still has our descriptors.
         return {"cwd": f"{_DESCRIPTORS}/{cwd}"}
     return {"preexec_fn": partial(os.fchdir, cwd)}

@@ -63,7 +63,7 @@ async def live(world: World, folder: Path) -> None:
     messenger = Messenger(world)
     async with (
         # Threads run on the loop here (`threadless`), the store's transactions too: their time counts.
-        no_stall(0.5),
+        no_stall(5.0),  # the database works on the loop here, and a shared disk may take its time
         far_server(world) as far,
         open_agent(
             ["one/a", "two/b"],
