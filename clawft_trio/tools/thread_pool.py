@@ -59,15 +59,17 @@ class ThreadPool:
 
     Args:
       limit: threads of all turns together.
-      per_sender: threads of one sender's turns; half of *limit* by default.
-      per_turn: threads of one turn; a quarter of *limit* by default. So the slow tools of one turn leave threads for
+      per_sender: threads of one sender's turns; half of *limit* by default, and at least 4.
+      per_turn: threads of one turn; a quarter of *limit* by default, and at least 4. So the slow tools of one turn
+      leave threads for
         the sender's other turns, and those of one sender leave threads for others.
     """
 
     def __init__(self, limit: int = 32, *, per_sender: int | None = None, per_turn: int | None = None) -> None:
         self._limiter = trio.CapacityLimiter(limit)
-        self._per_sender = max(1, limit // 2) if per_sender is None else per_sender
-        self._per_turn = max(1, limit // 4) if per_turn is None else per_turn
+        # A small pool has too few threads to share out.
+        self._per_sender = max(min(limit, 4), limit // 2) if per_sender is None else per_sender
+        self._per_turn = max(min(limit, 4), limit // 4) if per_turn is None else per_turn
         self._shares: dict[tuple[str, str], trio.CapacityLimiter] = {}
         self._left_behind: list[_Place] = []
         self._called: set[_Place] = set()

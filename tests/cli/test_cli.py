@@ -200,7 +200,7 @@ async def test_context_prints_the_prompt_with_its_sources(tmp_path: Path) -> Non
 async def test_skills_are_listed_and_what_is_wrong_with_any_is_told(tmp_path: Path) -> None:
     for name, text in {
         "good": "---\nname: good\ndescription: Fine.\n---\nDo it.\n",
-        "bad": "---\nname: ../x\n---\n",
+        "bad": "no front matter, and no instructions",
     }.items():
         folder = tmp_path / ".clawft" / "skills" / name
         folder.mkdir(parents=True)

@@ -210,7 +210,7 @@ def test_attempts_that_failed_alike_are_told_once() -> None:
     other = record("backup/small", ServerError("on fire"), started=2.0)
     exc = AllProvidersExhausted("nobody could", attempts=[*failed[:2], other, *failed[2:]])
     assert list(error_lines(exc)) == [
-        "AllProvidersExhausted: nobody could",
+        "AllProvidersExhausted: no target could answer: nobody could",
         "  server/e500: failed 4 times in 1.8 s: down",
         "  backup/small: failed after 0.50 s: on fire",
     ]

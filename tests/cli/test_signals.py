@@ -36,7 +36,7 @@ async def test_sigusr1_shows_what_the_tasks_wait_for_and_the_command_goes_on() -
             await process.wait()
     assert process.returncode == 143
     assert b"AgentLoop.serve  waits" in shown
-    assert b"running._until_terminated" in shown
+    assert b"run._until_terminated" in shown
 
 
 # A command that is asked to end, says a long goodbye, and is asked again meanwhile.
