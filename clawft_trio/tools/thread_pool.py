@@ -60,9 +60,8 @@ class ThreadPool:
     Args:
       limit: threads of all turns together.
       per_sender: threads of one sender's turns; half of *limit* by default, and at least 4.
-      per_turn: threads of one turn; a quarter of *limit* by default, and at least 4. So the slow tools of one turn
-      leave threads for
-        the sender's other turns, and those of one sender leave threads for others.
+      per_turn: threads of one turn; a quarter of *limit* by default, and at least 4. So the slow tools of one
+        turn leave threads for the sender's other turns, and those of one sender leave threads for others.
     """
 
     def __init__(self, limit: int = 32, *, per_sender: int | None = None, per_turn: int | None = None) -> None:
