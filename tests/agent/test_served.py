@@ -24,7 +24,7 @@ async def test_an_agent_is_a_tool_and_sessions_are_its_conversations():
             Skill(
                 name="review", description="Reviews.", instructions="Review $ARGUMENTS", source="x", user_invocable=True
             ),
-            Skill(name="inner", instructions="secret", source="x"),
+            Skill(name="inner", instructions="secret", source="x", user_invocable=False),
         )
     )
     async with open_agent(["p/m"], providers={"p": model}) as agent:

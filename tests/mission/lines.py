@@ -657,7 +657,7 @@ NAMED = [
         "names with .. and oversized files are refused",
         "context",
         (
-            "context/test_skill_format.py::test_a_name_that_could_be_more_than_a_name_is_refused",
+            "context/test_skill_format.py::test_a_name_that_could_be_more_than_a_name_is_replaced_by_the_folders",
             "context/test_skills.py::test_each_malformed_skill_is_one_line_and_the_others_load",
         ),
     ),
