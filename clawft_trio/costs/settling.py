@@ -22,6 +22,9 @@ _FIRST_WAIT = 0.1
 _LONGEST_WAIT = 30.0
 """Seconds between two attempts to write what is owed: doubled each time, and jittered."""
 
+_LONGEST_WAIT_CLOSING = 2.0
+"""The same at the end, where an attempt must fall into the last seconds of the grace."""
+
 _CLOSING_GRACE = 30.0
 """Seconds that writing what is owed may take at the end: several times what a store waits for a lock."""
 
@@ -174,11 +177,11 @@ class Settling:
                 self._new = trio.Event()
         finally:
             with trio.move_on_after(_CLOSING_GRACE, shield=True):
-                await self._write_until_done(recovered=True)  # noqa: ASYNC102 - shielded and bounded above
+                await self._write_until_done(recovered=True, longest=_LONGEST_WAIT_CLOSING)  # noqa: ASYNC102 - shielded and bounded above
             if self._owed:
                 _log.error("%d settlements are owed at the end", len(self._owed))
 
-    async def _write_until_done(self, *, recovered: bool) -> bool:
+    async def _write_until_done(self, *, recovered: bool, longest: float = _LONGEST_WAIT) -> bool:
         """Write what is owed and, unless *recovered*, what an earlier process has left; True when that is done."""
         wait = _FIRST_WAIT
         while self._owed or not recovered:
@@ -192,6 +195,6 @@ class Settling:
                 await self._append()
             if self._owed or not recovered:
                 await trio.sleep(random.uniform(wait / 2, wait))  # noqa: S311 - jitter, not a secret
-                wait = min(2 * wait, _LONGEST_WAIT)
+                wait = min(2 * wait, longest)
         await trio.lowlevel.checkpoint()
         return True
