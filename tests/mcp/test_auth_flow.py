@@ -187,7 +187,7 @@ async def test_a_login_that_never_ends_is_given_up():
 
 async def test_without_anybody_to_ask_the_error_says_so():
     async with world() as made:
-        await refused(made, "nobody to ask", user_agent=None)
+        await refused(made, "no user agent", user_agent=None)
 
 
 # --- hostile servers -------------------------------------------------------------------------------------------------
