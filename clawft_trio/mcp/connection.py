@@ -253,6 +253,9 @@ class Connection:
         while True:
             began = trio.current_time()
             ended = await self._live_contained(ready, first=not running)
+            if not running:
+                # The transport ended before the handshake had a chance to fail.
+                raise ended
             lived = trio.current_time() - began
             self._mux = None
             if policy is None:

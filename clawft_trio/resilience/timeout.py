@@ -19,6 +19,7 @@ from clawft_trio.chat import (
     StreamEvent,
     TextDelta,
     ToolCallDelta,
+    ToolCallSealed,
     is_content,
 )
 from clawft_trio.errors import ConsumerLeft, ProviderTimeout
@@ -178,5 +179,5 @@ class _Watch:
             await trio.sleep_until(min(due, now + self._first, now + self._gap, now + self._tool_gap))
 
     def _limit(self) -> float:
-        gap = self._tool_gap if self._kind is ToolCallDelta else self._gap
+        gap = self._tool_gap if self._kind in {ToolCallDelta, ToolCallSealed} else self._gap
         return max(self._first if self._kind is None else gap, self._quiet_for)

@@ -123,4 +123,4 @@ async def test_a_slow_consumer_takes_its_time(autojump_clock):
     provider = ScriptedProvider([Think("a"), Say("b"), CallTool("f", fragments=1), Finish()])
     response = await provider.complete(ChatRequest([Message.user("hi")]), Call(emit=screen.emit))
     screen.check(response)
-    assert trio.current_time() == 8
+    assert trio.current_time() == 10  # five events

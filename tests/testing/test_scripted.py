@@ -6,7 +6,16 @@ import pytest
 import trio
 
 from clawft_trio.attempts import AttemptLog, Usage
-from clawft_trio.chat import Call, ChatRequest, Message, ToolCall, ToolCallDelta, ToolCallReady, UsageReport
+from clawft_trio.chat import (
+    Call,
+    ChatRequest,
+    Message,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallReady,
+    ToolCallSealed,
+    UsageReport,
+)
 from clawft_trio.errors import PeerError, ServerError, StreamTruncated
 from clawft_trio.testing.screen import Screen
 from clawft_trio.testing.script import CallTool, Fail, Finish, Hang, Report, Say, Think, Wait, say
@@ -47,7 +56,8 @@ async def test_arguments_come_in_fragments_and_are_ready_once():
         events.append(event)
 
     await ScriptedProvider([CallTool("f", '{"a": 12}', fragments=4), Finish()]).complete(ASK, Call(emit=emit))
-    *deltas, ready = events
+    *deltas, sealed, ready = events
+    assert sealed == ToolCallSealed(ready.call)
     assert [d.arguments for d in deltas] == ['{"a', '": ', "12}"]
     assert deltas[0] == ToolCallDelta(0, "call_0", "f", '{"a')
     assert ready == ToolCallReady(ToolCall(id="call_0", name="f", arguments='{"a": 12}'))
