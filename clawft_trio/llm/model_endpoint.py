@@ -408,10 +408,10 @@ class _Exchange:
                 await self._show(events)
             elif sign := signs.of(data):
                 self.call.pulse(sign, self.endpoint.clocks.thinking or math.inf)
-            if reading.finished or reading.ended:
-                break
             if reading.answer.size > limit:
                 raise AnswerTooLarge(limit=limit)
+            if reading.finished or reading.ended:
+                break
             data = await anext(chunks, None)
         else:
             await self._show(reading.feed_end())
