@@ -250,9 +250,10 @@ class Prices:
     def context_window(self, target: Priced) -> int | None:
         """The window of *target*, input and output together, where the list has one for it."""
         alias = self._alias(target.name)
-        if not isinstance(self.listed, WindowList) or (not alias and target.provider in self.unlisted):
+        listed: object = self.listed
+        if not isinstance(listed, WindowList) or (not alias and target.provider in self.unlisted):
             return None
-        return self.listed.context_window(*self._listed_as(target, alias))
+        return listed.context_window(*self._listed_as(target, alias))
 
     def _listed_as(self, target: Priced, alias: str) -> tuple[str, str]:
         """The vendor and the model that the list has *target* under."""
