@@ -176,7 +176,16 @@ def _tls_failure(exc: BaseException) -> TransportFailed:
     cause = exc.__cause__
     if isinstance(cause, ssl.SSLCertVerificationError):
         return TransportFailed(f"the server's certificate is not good: {cause.verify_message}", retryable=False)
+    if isinstance(cause, ssl.SSLError) and cause.reason in _NOT_TLS:
+        advice = "the server does not speak TLS; is its address http:// in place of https://?"
+        return TransportFailed(f"no TLS with the server: {advice} ({cause.reason})", retryable=False)
     return TransportFailed(f"no TLS with the server: {cause or exc}")
+
+
+_NOT_TLS = frozenset(
+    {"WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "UNEXPECTED_MESSAGE"}
+)
+"""What OpenSSL finds in bytes that are no TLS. A second attempt would find the same."""
 
 
 class Network:
