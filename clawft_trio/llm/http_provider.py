@@ -11,6 +11,7 @@ from clawft_trio.llm.failures import Failures
 from clawft_trio.llm.model_endpoint import ApiKey, Dialect, HttpOptions, ModelEndpoint, Sign
 from clawft_trio.net.http import Clocks, EndpointStatistics, HttpEndpoint
 from clawft_trio.retry_hints import Now
+from clawft_trio.tracebacks import shorten_traceback
 
 
 class HttpProvider:
@@ -94,7 +95,11 @@ class HttpProvider:
 
         Cancellation: the connection is closed and nothing is left behind; the attempt is on record.
         """
-        return await self._exchange.complete(request, call)
+        try:
+            return await self._exchange.complete(request, call)
+        except Exception as exc:
+            shorten_traceback(exc)
+            raise
 
     async def list_models(self) -> tuple[str, ...]:
         """The names of the models that the provider lists. One GET request, free of charge.

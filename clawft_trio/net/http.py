@@ -435,7 +435,11 @@ def _library_of(client: HttpClient) -> str:
 
 
 def _connection_maker(
-    library: _Library, tls: ssl.SSLContext | None, proxy: NamedProxy | None, policy: AddressPolicy | None, keep_alive: float
+    library: _Library,
+    tls: ssl.SSLContext | None,
+    proxy: NamedProxy | None,
+    policy: AddressPolicy | None,
+    keep_alive: float,
 ) -> Callable[[Any], Any]:
     """The library's own way to make connections. Its pool only creates them and never keeps any."""
     core = library.core

@@ -8,7 +8,9 @@ addresses. And they set a deadline around every read, which costs more than the 
 from __future__ import annotations
 
 import math
+import os
 import re
+import socket
 import ssl
 from collections.abc import Awaitable, Iterable
 from typing import Any
@@ -234,7 +236,9 @@ class Network:
                 return await trio.open_tcp_stream(host, port)
             return await self._connect_checked(self._policy, host, port, connect_by)
         except OSError as exc:
-            raise TransportFailed(f"no connection to {host}:{port}: {_reason(exc)}") from exc
+            # trio raises "all attempts to connect failed" from a group of each attempt's error; the first one says why.
+            cause = _first_cause(exc)
+            raise TransportFailed(f"no connection to {host}:{port}: {_reason(cause)}") from cause
 
     async def _connect_checked(
         self, policy: AddressPolicy, host: str, port: int, connect_by: float
@@ -257,9 +261,14 @@ class Network:
         raise failure or TimeoutError("no address answered")
 
 
-def _reason(exc: OSError) -> str:
-    # trio's message is "all attempts to connect failed"; it keeps each attempt's own error in a group below.
+def _first_cause(exc: OSError) -> BaseException:
     cause: BaseException = exc.__cause__ or exc
     while isinstance(cause, BaseExceptionGroup):
         cause = cause.exceptions[0]
-    return (cause.strerror if isinstance(cause, OSError) else None) or str(cause)
+    return cause
+
+
+def _reason(cause: BaseException) -> str:
+    # Of a refused connection trio's text names the address again, and then says why.
+    number = cause.errno if isinstance(cause, OSError) and not isinstance(cause, socket.gaierror) else None
+    return os.strerror(number) if number else str(getattr(cause, "strerror", None) or cause)
