@@ -114,15 +114,21 @@ class OwnedSessions:
 
         Cancellation: the lease is given back, or runs out.
         """
-        turn_id, session = turn_id_of(message), message.session_key
+        turn_id = turn_id_of(message)
         self._queued.discard(turn_id)
         self.answered_early.discard(turn_id)
-        claimed = self._claimed.get(session)
-        if claimed is not None and turn_id_of(claimed.first.message) == turn_id:
-            del self._claimed[session]
+        claimed = self._claimed_for(message)
+        if claimed is not None:
             await self._ownership.release(claimed.lease.name)
         else:
             await trio.lowlevel.checkpoint()
+
+    def _claimed_for(self, message: InboundMessage) -> Claimed | None:
+        """Take out the claim of a session in which no turn has begun and *message* is the next; None without one."""
+        claimed = self._claimed.get(message.session_key)
+        if claimed is None or turn_id_of(claimed.first.message) != turn_id_of(message):
+            return None
+        return self._claimed.pop(message.session_key)
 
     def was_answered_early(self, message: InboundMessage) -> bool:
         """Whether *message*, just taken from the queue, has its reply already."""
@@ -144,9 +150,13 @@ class OwnedSessions:
         # With other sessions waiting for a slot, this one is given back, and served again in its turn.
         go_on = not self.stopping and not self._queue.is_ready()
         given_up = self._given_up.pop(turn_id_of(message), "")
+        claimed = self._claimed_for(message)
         following = await self._journal.end(message, reply, go_on=go_on, given_up=given_up)
         if following is not None:
             self._following[turn_id_of(message)] = following
+        if claimed is not None:
+            await self._release(claimed)
+            self.wake()
 
     def give_up(self, message: InboundMessage, error: str) -> None:
         """Keep *message* when its turn ends: it was begun too often."""
@@ -252,17 +262,24 @@ class OwnedSessions:
 
     async def _claim_more(self, nursery: trio.Nursery) -> int:
         """Claim as many sessions as there are free slots, and serve them; how many it was."""
+        if not (self._slots.free and self._may_begin()):
+            await trio.lowlevel.checkpoint()
+            return 0
+        # Among the turns, so that the loop does not end before what is being claimed is answered.
+        claimed: int = await nursery.start(self._claim_into, nursery)
+        return claimed
+
+    async def _claim_into(self, nursery: trio.Nursery, *, task_status: trio.TaskStatus[int]) -> None:
         claimed: Sequence[Claimed] = ()
-        if self._slots.free and self._may_begin():
-            try:
-                claimed = await self._journal.claim(min(self._slots.free, _CLAIMED_AT_ONCE))
-            except StoreError as exc:
-                self._observer(Noted(room="agent", what="sessions not claimed", details={"error": exc}))
+        try:
+            claimed = await self._journal.claim(min(self._slots.free, _CLAIMED_AT_ONCE))
+        except StoreError as exc:
+            self._observer(Noted(room="agent", what="sessions not claimed", details={"error": exc}))
         for one in claimed:
-            if self.accepting and not self.stopping:
+            if not self.stopping:
                 self._queue.hold(one.session)
                 nursery.start_soon(self._serve_claimed, one)
-        return len(claimed)
+        task_status.started(len(claimed))
 
     def _may_begin(self) -> bool:
         return self.accepting and not self.stopping and not self._queue.is_ready()
