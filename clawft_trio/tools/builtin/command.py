@@ -15,7 +15,7 @@ import trio
 from msgspec import Meta
 
 from clawft_trio.errors import PermissionDenied, ToolFailed
-from clawft_trio.tools.builtin.safe_options import NO_OPTIONS, SAFE_OPTIONS, starts_programs
+from clawft_trio.tools.builtin.safe_options import NOTHING, SAFE_OPTIONS, starts_programs
 from clawft_trio.tools.child_process import ChildPolicy, Finished, run_child
 from clawft_trio.tools.tool import Tool, tool
 from clawft_trio.tools.workspace import Workspace
@@ -63,9 +63,10 @@ class CommandPolicy:
 
     A rule is one of:
 
-    * a program alone (`ls`, `sort`): any operands, and the options that `safe_options.py` lists for it; no options
-      for other programs. `sort --compress-program=x` and `rg --pre x` are refused. A program that starts others
-      (`env`, `git`, `python`, the loader `ld.so`) cannot be named alone.
+    * a program alone (`ls`, `sort`): any operands, and the options that `safe_options.py` lists for it. So
+      `sort --compress-program=x` and `rg --pre x` are refused. A program that is not listed there may be started
+      without arguments only, and one that starts others (`env`, `git`, `python`, the loader `ld.so`) cannot be named
+      alone.
     * a program and patterns (`*`, `?`, `[…]`) of its arguments, one for each: `git log -n ?`. A pattern matches an
       option only if it begins with a dash itself.
     * the same with a last `**`, which stands for any further arguments, options included: `git status **`.
@@ -104,7 +105,7 @@ def _fits(rule: Sequence[str], argv: Sequence[str]) -> bool:
         return False
     arguments = argv[1:]
     if not patterns:
-        return SAFE_OPTIONS.get(_name_of(program), NO_OPTIONS).allow(arguments)
+        return SAFE_OPTIONS.get(_name_of(program), NOTHING).allow(arguments)
     if patterns[-1] == _ANY:
         patterns = patterns[:-1]
         arguments = arguments[: len(patterns)]
@@ -171,7 +172,8 @@ def _description(policy: CommandPolicy) -> str:
 
 def _refuse_unless_allowed(argv: Sequence[str], policy: CommandPolicy) -> None:
     if not policy.allows(argv):
-        raise PermissionDenied(f"This command is not allowed: {shlex.join(argv)[:200]}. Allowed: {_listed(policy)}.")
+        shown = shlex.join([word[:200] for word in argv[:20]])[:200]
+        raise PermissionDenied(f"This command is not allowed: {shown}. Allowed: {_listed(policy)}.")
     if any("\0" in word for word in argv):
         raise ToolFailed("an argument cannot hold NUL")
 
