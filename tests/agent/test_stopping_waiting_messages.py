@@ -35,8 +35,7 @@ async def stopped_after(store: Store, steps: int, stop: Callable[[AgentLoop], ob
     shown: list[OutboundMessage] = []
 
     async def collect() -> None:
-        async for message in bus.outbound("ch"):
-            shown.append(message)
+        shown.extend([message async for message in bus.outbound("ch")])
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(collect)
