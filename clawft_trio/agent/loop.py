@@ -37,7 +37,6 @@ from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.observe import MessageDropped, Noted, Observer, Undeliverable, fan_out
 
-
 _NEVER_RUN = 10_000
 """Turns that are remembered as ended while they waited. One that was begun in the store in the same moment runs as soon
 as it has a slot; with more than these in between it runs all the same, and its reply is dropped."""
