@@ -69,7 +69,7 @@ class OwnedSessions:
         self._claimed: dict[str, Claimed] = {}
         #: by turn: the next message of its session, begun in the transaction that ended the turn
         self._following: dict[str, Unfinished] = {}
-        #: set, and made anew, whenever a turn ends
+        #: set, and made anew, whenever a turn ends or a session is given back
         self._turn_ended = trio.Event()
         #: by turn: why its message is given up
         self._given_up: dict[str, str] = {}
@@ -120,6 +120,7 @@ class OwnedSessions:
         claimed = self._claimed_for(message)
         if claimed is not None:
             await self._ownership.release(claimed.lease.name)
+            self._note_turn_ended()
         else:
             await trio.lowlevel.checkpoint()
 
@@ -188,7 +189,13 @@ class OwnedSessions:
 
         Cancellation: running turns are cancelled.
         """
+        ended = self._turn_ended
         claimed = self._claimed.pop(session, None) or await self._claim(session)
+        if claimed is None:
+            slot.free()
+            claimed = await self._claim_after_others(session, ended)
+            if claimed is not None:
+                slot = await self._slots.take()
         following = None if claimed is None else claimed.first
         while claimed is not None and following is not None:
             following = await self._serve_one(claimed, following, slot)
@@ -218,6 +225,27 @@ class OwnedSessions:
             self._observer(Noted(room="agent", what="session not claimed", details={"error": exc}))
             return None
 
+    async def _claim_after_others(self, session: str, ended: trio.Event) -> Claimed | None:
+        """Claim *session* once no other task of this process serves it; None when nothing of it is left to this process.
+
+        Another task may be giving the session back. *ended* is set when a turn ends or a session is given back.
+        """
+        while not self.stopping:
+            try:
+                if await self._journal.is_left_to_others(session):
+                    return None
+            except StoreError as exc:
+                self._observer(Noted(room="agent", what="session not looked up", details={"error": exc}))
+                return None
+            with trio.move_on_after(self._policy.poll):
+                await ended.wait()
+            ended = self._turn_ended
+            claimed = await self._claim(session)
+            if claimed is not None:
+                return claimed
+        await trio.lowlevel.checkpoint()
+        return None
+
     async def _serve_one(self, claimed: Claimed, left: Unfinished, slot: TurnSlot) -> Unfinished | None:
         """Answer one message of an owned session; the next one, when this process is to go on."""
         turn_id = turn_id_of(left.message)
@@ -236,8 +264,7 @@ class OwnedSessions:
         finally:
             slot.free()
             self._ownership.unguard(turn_id)
-            self._turn_ended.set()
-            self._turn_ended = trio.Event()
+            self._note_turn_ended()
             following = self._following.pop(turn_id, None)
         if following is None and self._ownership.lease_of(claimed.lease.name) == claimed.lease:
             await self._release(claimed)
@@ -250,6 +277,11 @@ class OwnedSessions:
         except StoreError as exc:
             # Not renewed by name any more, it is given back by the renewals.
             self._observer(Noted(room="agent", what="session not given back", details={"error": exc}))
+        self._note_turn_ended()
+
+    def _note_turn_ended(self) -> None:
+        self._turn_ended.set()
+        self._turn_ended = trio.Event()
 
     async def _take_over(self, nursery: trio.Nursery) -> None:
         """Claim sessions without an owner, in order of arrival, while there are free slots."""
