@@ -226,7 +226,7 @@ class OwnedSessions:
             return None
 
     async def _claim_after_others(self, session: str, ended: trio.Event) -> Claimed | None:
-        """Claim *session* once no other task of this process serves it; None when nothing of it is left to this process.
+        """Claim *session* once no other task of this process serves it; None when it is left to others, or has no work.
 
         Another task may be giving the session back. *ended* is set when a turn ends or a session is given back.
         """
