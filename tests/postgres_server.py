@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -49,23 +48,18 @@ class Server:
         self.folder = folder
         self._fsync = fsync
         self._bin = BINARIES[-1].parent
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def address(self) -> str:
         return f"postgresql://clawft@/postgres?host={self.folder}"
 
-    def _run(self, *command: str) -> None:
-        subprocess.run(command, user=_user(), cwd=self.folder, check=True, capture_output=True, timeout=60)
+    def _run(self, program: str, *options: str) -> None:
+        command = [self._bin / program, "-D", self.folder / "data", *options]
+        subprocess.run(command, user=_user(), cwd=self.folder, check=True, stdout=subprocess.DEVNULL, timeout=60)
 
     def create(self) -> None:
-        self._run(
-            str(self._bin / "initdb"), "-D", f"{self.folder}/data", "-U", "clawft", "-A", "trust", "-E", "UTF8",
-            "--no-sync", "--locale=C.UTF-8",
-        )  # fmt: skip
-
-    def start(self) -> None:
-        options = {
+        self._run("initdb", "-U", "clawft", "-A", "trust", "-E", "UTF8", "--no-sync", "--locale=C.UTF-8")
+        settings = {
             "listen_addresses": "",
             "unix_socket_directories": str(self.folder),
             "fsync": "on" if self._fsync else "off",
@@ -73,15 +67,15 @@ class Server:
             "shared_buffers": "32MB",
             "log_min_messages": "fatal",
         }
-        settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-        with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [str(self._bin / "postgres"), "-D", f"{self.folder}/data", *settings],
-                user=_user(), cwd=self.folder, start_new_session=True, stdout=subprocess.DEVNULL, stderr=log,
-            )  # fmt: skip
-        self._wait()
+        with (self.folder / "data" / "postgresql.conf").open("a", encoding="utf-8") as file:
+            file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
 
-    def _wait(self) -> None:
+    def start(self) -> None:
+        """Start it as a daemon, so that a test which asks for the children of this process does not find it."""
+        self._run("pg_ctl", "-l", str(self.folder / "log"), "-w", "start")
+
+    def wait_ready(self) -> None:
+        """Wait until it accepts connections again, up to 30 s."""
         deadline = time.monotonic() + 30
         while True:
             try:
@@ -92,13 +86,15 @@ class Server:
                     raise
                 time.sleep(0.05)
 
+    @property
+    def pid(self) -> int:
+        """The id of the running server's main process."""
+        return int((self.folder / "data" / "postmaster.pid").read_text("utf-8").split()[0])
+
     def stop(self, mode: str = "fast") -> None:
-        """End it: `fast` rolls back and writes everything, `immediate` is a crash."""
-        if self._process is None:
-            return
-        self._process.send_signal({"fast": signal.SIGINT, "immediate": signal.SIGQUIT}[mode])
-        self._process.wait(timeout=30)
-        self._process = None
+        """Stop it: `fast` rolls back and writes everything, `immediate` is a crash. Stopped already: nothing happens."""
+        if (self.folder / "data" / "postmaster.pid").exists():
+            self._run("pg_ctl", "-m", mode, "-w", "stop")
 
     def schema(self) -> str:
         """The address of a new, empty schema."""

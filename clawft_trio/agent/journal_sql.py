@@ -69,9 +69,9 @@ _OLDEST_FREE = f"""
     SELECT min(place) FROM (
         SELECT session, place FROM turns WHERE message IS NOT NULL ORDER BY place LIMIT ?
     ) AS turns WHERE {_FREE} GROUP BY session ORDER BY min(place) LIMIT ?
-"""  # noqa: S608 - text of ours
+"""
 
-_LOCKED = f"SELECT session FROM turns WHERE place IN ({_OLDEST_FREE}) ORDER BY place /* skip locked */"  # noqa: S608
+_LOCKED = f"SELECT session FROM turns WHERE place IN ({_OLDEST_FREE}) ORDER BY place /* skip locked */"
 
 _WINDOW = 512
 """Open messages, oldest first, among which a claim looks for free sessions before it looks at all of them."""
@@ -111,7 +111,7 @@ def end_turn(connection: Connection, turn: str, session: str, accepted_at: str, 
       LeaseLost: it has ended before, and *must_be_open*.
     """
     open_ = " AND message IS NOT NULL" if must_be_open else ""
-    known = connection.execute(f"UPDATE turns SET message = NULL WHERE turn = ?{open_}", (turn,)).rowcount  # noqa: S608 - text of ours
+    known = connection.execute(f"UPDATE turns SET message = NULL WHERE turn = ?{open_}", (turn,)).rowcount
     if not known:
         query = "INSERT INTO turns (turn, session, accepted_at) VALUES (?, ?, ?) ON CONFLICT (turn) DO NOTHING"
         if not connection.execute(query, (turn, session, accepted_at)).rowcount:

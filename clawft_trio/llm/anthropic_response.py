@@ -238,7 +238,7 @@ class AnthropicResponseReader:
         if more:
             self._of_calls[delta.index] = more
 
-    def _blocks_of_calls(self, reasoning: str, calls: tuple[ToolCall, ...]) -> Iterator[Opaque]:  # noqa: ARG002 - the protocol's
+    def _blocks_of_calls(self, reasoning: str, calls: tuple[ToolCall, ...]) -> Iterator[Opaque]:
         if self._of_calls and calls:
             yield opaque(CALLS, {calls[position].id: more for position, more in self._of_calls.items()})
 

@@ -94,7 +94,7 @@ class ToolCallAssembler:
     def __bool__(self) -> bool:
         return bool(self._calls)
 
-    def add(self, *, index: int | None, id: str, name: str, arguments: str) -> ToolCallDelta:  # noqa: A002 - the name on the wire
+    def add(self, *, index: int | None, id: str, name: str, arguments: str) -> ToolCallDelta:
         """Add one fragment and return the event for the call that it belongs to.
 
         Args:

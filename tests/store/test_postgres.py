@@ -118,7 +118,7 @@ async def test_a_server_that_is_away_is_a_typed_error_within_the_bound(own_serve
 async def test_a_server_that_hangs_does_not_hold_a_cancelled_task(own_server) -> None:
     async with open_store(own_server.schema(), migrations=[NUMBERS]) as store:
         await store.transact(partial(add, 1))
-        server = [own_server._process.pid, *children(own_server._process.pid)]
+        server = [own_server.pid, *children(own_server.pid)]
         signalled(server, signal.SIGSTOP)
         try:
             with trio.fail_after(20), trio.move_on_after(0.3) as scope:

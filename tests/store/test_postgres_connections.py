@@ -77,7 +77,7 @@ def test_only_a_crash_ends_the_life_of_a_server(own_server) -> None:
     # The crash of one process restarts all of them below the same postmaster.
     with psycopg.connect(own_server.address, autocommit=True) as connection:
         os.kill(connection.info.backend_pid, signal.SIGKILL)
-    own_server._wait()
+    own_server.wait_ready()
     assert life(own_server) != second
 
 
