@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import clawft_trio
@@ -14,9 +15,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 SILENCED = re.compile(r"# (noqa|type: ignore|pyright: ignore)")
 
 
-def trees() -> Iterator[tuple[str, ast.Module]]:
-    for path in FILES:
-        yield path.relative_to(PACKAGE).as_posix(), ast.parse(path.read_text())
+@cache
+def trees() -> list[tuple[str, ast.Module]]:
+    return [(path.relative_to(PACKAGE).as_posix(), ast.parse(path.read_text("utf-8"))) for path in FILES]
 
 
 def imports(tree: ast.Module) -> Iterator[str]:
@@ -154,7 +155,7 @@ def state_of_modules(named: list[tuple[str, ast.Module]]) -> list[str]:
             for alias in node.names
             if alias.name in everywhere
         }
-        for node in ast.walk(tree):
+        for node in ast.walk(tree) if watched else ():
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
                 found += [f"{name}:{line}" for what, line in changed(node) if what in watched]
     return sorted(set(found))
@@ -162,7 +163,7 @@ def state_of_modules(named: list[tuple[str, ast.Module]]) -> list[str]:
 
 def test_no_module_level_mutable_state() -> None:
     """Module-level names are constants: no function rebinds one or changes what it holds."""
-    assert state_of_modules(list(trees())) == []
+    assert state_of_modules(trees()) == []
 
 
 def test_the_check_of_module_level_state_finds_each_form() -> None:
