@@ -72,7 +72,7 @@ class _Item(NamedTuple):
     """A part of a request that providers cache, and where it stands."""
 
     part: Section
-    index: int
+    place: int
     value: ToolSpec | Message
 
 
@@ -164,10 +164,10 @@ class PromptCaches:
         # Rendered only now: requests that begin alike, as nearly all do, are compared as they are.
         offset, whole = (sum(len(_rendered(item)) for item in items) for items in (before[:same], before))
         if same == len(now):
-            last: tuple[Section, int] = (now[-1].part, now[-1].index + 1) if now else ("tools", 0)
+            last: tuple[Section, int] = (now[-1].part, now[-1].place + 1) if now else ("tools", 0)
             return CacheBust(byte=offset, of=whole, part=last[0], index=last[1])
         offset += _first_difference(_rendered(before[same]), _rendered(now[same]))
-        return CacheBust(byte=offset, of=whole, part=now[same].part, index=now[same].index)
+        return CacheBust(byte=offset, of=whole, part=now[same].part, index=now[same].place)
 
     def _forget(self) -> None:
         """Keep the newest sessions within the bounds: first their requests go, then they themselves."""
