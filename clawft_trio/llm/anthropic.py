@@ -15,7 +15,7 @@ from clawft_trio.llm.http_provider import HttpProvider
 from clawft_trio.llm.model_endpoint import ApiKey, HttpOptions, Sign
 from clawft_trio.llm.response_builder import MAX_ANSWER, ResponseBuilder
 from clawft_trio.llm.tool_calls import ids_in
-from clawft_trio.llm.vendors import ANTHROPIC
+from clawft_trio.llm.vendors_large import ANTHROPIC
 from clawft_trio.retry_hints import RETRYABLE_STATUSES, Now, utc_now
 
 VERSION = "2023-06-01"

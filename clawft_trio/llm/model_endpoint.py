@@ -40,7 +40,7 @@ from clawft_trio.errors import (
 from clawft_trio.llm.conform import Conformed, Conformer, Rules, VendorRules
 from clawft_trio.llm.failures import Failures, request_id
 from clawft_trio.llm.life_signs import LifeSigns
-from clawft_trio.llm.refused_options import RefusedOptions, refused_parameter
+from clawft_trio.llm.refused_options import MOST_REFUSALS, SCHEMAS, RefusedOptions, refused_parameter
 from clawft_trio.llm.response_builder import MAX_ANSWER, ResponseReader, closing_events
 from clawft_trio.llm.secrets import redact
 from clawft_trio.net.addresses import AddressPolicy
@@ -150,7 +150,7 @@ class ModelEndpoint:
         """Answer *request*, add the record of the attempt to `call.log` and report it to `call.observer`.
 
         When a 400 names an optional parameter, the model's later requests are sent without it, and this one is sent
-        once more.
+        once more; for at most `MOST_REFUSALS` parameters in one call.
 
         Raises:
           ProviderError: there is no answer, or no evidence that it is whole.
@@ -161,23 +161,40 @@ class ModelEndpoint:
         if not model:
             raise NotConfigured(f"no model: neither the request nor the provider {self.name!r} names one")
         target = f"{self.name}/{model}"
-        rules = self.conformer.rules(model)
-        conformed = self.conformer.conform(request, rules, origin=target)
-        if conformed.changes and all(record.target != target for record in call.log.records):
-            changes = dict(conformed.changes)
-            call.observer(RequestConformed(target=target, changes=changes, call_id=call.id, turn_id=call.turn_id))
-        body = self.dialect.body(conformed.request, model, rules)
-        try:
-            return await self._ask(conformed, self.refused.without(model, body), model, call)
-        except RequestRejected as exc:
-            parameter = refused_parameter(exc.body)
-            if exc.status not in {400, 422} or not self.refused.learn(model, parameter, body):
-                raise
-        details = {"target": target, "parameter": parameter}
-        call.observer(
-            Noted(room="llm", what="parameter refused", details=details, call_id=call.id, turn_id=call.turn_id)
-        )
-        return await self._ask(conformed, self.refused.without(model, body), model, call)
+        conformed, body = self._prepared(request, model)
+        if all(record.target != target for record in call.log.records):
+            self._report(conformed, target, call)
+        for left in reversed(range(MOST_REFUSALS + 1)):
+            try:
+                return await self._ask(conformed, body, model, call)
+            except RequestRejected as exc:
+                parameter = refused_parameter(exc.body)
+                if not left or exc.status not in {400, 422} or not self.refused.learn(model, parameter, body):
+                    raise
+            details = {"target": target, "parameter": parameter}
+            self._note("parameter refused", details, call)
+            conformed, body = self._prepared(request, model)
+        raise AssertionError("not reached")
+
+    def _prepared(self, request: ChatRequest, model: str) -> tuple[Conformed, Mapping[str, Any]]:
+        """*request* as *model* accepts it, and the body that says it, without what the model has refused."""
+        rules, refused = self.conformer.rules(model), self.refused.of(model)
+        if request.response_schema is not None and not refused.isdisjoint(SCHEMAS):
+            rules = attrs.evolve(rules, refuses=rules.refuses | {"response_schema"})
+        conformed = self.conformer.conform(request, rules, origin=f"{self.name}/{model}")
+        return conformed, self.refused.without(model, self.dialect.body(conformed.request, model, rules))
+
+    def _report(self, conformed: Conformed, target: str, call: Call) -> None:
+        """Report to observers what was changed, and each tool that is left out."""
+        if not conformed.changes:
+            return
+        changes = dict(conformed.changes)
+        call.observer(RequestConformed(target=target, changes=changes, call_id=call.id, turn_id=call.turn_id))
+        for tool, why in conformed.left_out.items():
+            self._note("tool left out", {"tool": tool, "reason": why, "target": target}, call)
+
+    def _note(self, what: str, details: dict[str, Any], call: Call) -> None:
+        call.observer(Noted(room="llm", what=what, details=details, call_id=call.id, turn_id=call.turn_id))
 
     async def _ask(self, conformed: Conformed, body: Mapping[str, Any], model: str, call: Call) -> ChatResponse:
         """One attempt with its record."""
@@ -346,16 +363,10 @@ class _Exchange:
         """Report to observers what is wrong with the reported usage."""
         problem = self.reading.answer.usage_problem
         if problem:
+            name = self.endpoint.name
             counted = "does not add up" if self.reading.answer.usage else "is refused, and the answer is estimated"
-            self.call.observer(
-                Noted(
-                    room="llm",
-                    what=f"the usage that {self.endpoint.name} reports {counted}",
-                    details={"provider": self.endpoint.name, "model": self.model, "problem": problem},
-                    call_id=self.call.id,
-                    turn_id=self.call.turn_id,
-                )
-            )
+            details = {"provider": name, "model": self.model, "problem": problem}
+            self.endpoint._note(f"the usage that {name} reports {counted}", details, self.call)
 
     async def _receive(self) -> None:
         if self.response.content_type == "text/html":

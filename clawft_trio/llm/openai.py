@@ -20,7 +20,8 @@ from clawft_trio.llm.response_builder import MAX_ANSWER, ResponseBuilder
 from clawft_trio.llm.responses import ResponsesDialect
 from clawft_trio.llm.responses_response import ResponsesResponseReader
 from clawft_trio.llm.tool_calls import ids_in
-from clawft_trio.llm.vendors import OPENAI_FAMILIES, PLAIN, RESPONSES
+from clawft_trio.llm.vendors import PLAIN
+from clawft_trio.llm.vendors_large import OPENAI_FAMILIES, RESPONSES
 from clawft_trio.retry_hints import RETRYABLE_STATUSES, Now, utc_now
 
 _NO_QUIRKS = Quirks()

@@ -15,7 +15,7 @@ from clawft_trio.llm.response_builder import MAX_ANSWER, ResponseBuilder
 from clawft_trio.llm.responses_request import ResponsesOptions, request_body
 from clawft_trio.llm.responses_response import ResponsesResponseReader
 from clawft_trio.llm.tool_calls import ids_in
-from clawft_trio.llm.vendors import RESPONSES
+from clawft_trio.llm.vendors_large import RESPONSES
 from clawft_trio.retry_hints import RETRYABLE_STATUSES, Now, utc_now
 
 

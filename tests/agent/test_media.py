@@ -3,12 +3,12 @@
 import base64
 
 import pytest
+from judged import ScriptedProvider
 
 from clawft_trio import InboundMessage, open_agent
 from clawft_trio.agent.media import LARGEST, MOST, media_parts
 from clawft_trio.chat import File, Image, Text
 from clawft_trio.net import AddressPolicy
-from clawft_trio.testing import ScriptedProvider
 
 PNG = "data:image/png;base64," + base64.b64encode(b"PNG").decode()
 

@@ -3,11 +3,12 @@
 import json
 
 import pytest
+from judged import open_fault_server
 
 from clawft_trio import TurnPolicy, open_agent, parse_config, provider_named
 from clawft_trio.errors import ConfigError
 from clawft_trio.llm.model_options import ModelOptions
-from clawft_trio.testing import Finish, Say, open_fault_server
+from clawft_trio.testing import Finish, Say
 
 SECTION = {
     "models": {
