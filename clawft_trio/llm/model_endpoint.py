@@ -8,6 +8,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias, TypedDict
 from urllib.parse import urlsplit
 
@@ -77,6 +78,9 @@ _USUAL_FIRST_BYTE = Clocks().first_byte or math.inf
 _DRAIN = 0.05
 
 
+_NOTHING: Mapping[str, Clocks] = MappingProxyType({})
+
+
 class HttpOptions(TypedDict, total=False):
     """Options of the connection to a provider, documented at `HttpEndpoint`."""
 
@@ -136,6 +140,8 @@ class ModelEndpoint:
     key_variable: str = ""
     #: the clocks of the endpoint
     clocks: Clocks = Clocks()
+    #: by model, where they differ
+    model_clocks: Mapping[str, Clocks] = _NOTHING
     #: characters that an answer may have; of one that is not streamed, bytes of its body
     max_answer: int = attrs.field(default=MAX_ANSWER, validator=attrs.validators.ge(1))
     sign: Sign | None = attrs.field(default=None, repr=False)
@@ -261,7 +267,8 @@ class ModelEndpoint:
     ) -> ChatResponse:
         request = conformed.request
         call.pulse("waiting", 0.0)
-        quiet = self._quiet_before_headers(streamed=request.stream)
+        clocks = self.model_clocks.get(model, self.clocks)
+        quiet = _quiet_before_headers(clocks, streamed=request.stream)
         attempt.on_admission = partial(call.pulse, "admitted", quiet)
         key = await self._key()
         path = self.dialect.path(model)
@@ -270,9 +277,9 @@ class ModelEndpoint:
             signed = self.sign("POST", self.http.address(path), body)
             headers |= await signed if inspect.isawaitable(signed) else signed
         reading = self.dialect.reading(request, model)
-        clocks = self.clocks if request.stream else attrs.evolve(self.clocks, first_byte=self.clocks.unstreamed)
+        until_headers = clocks if request.stream else attrs.evolve(clocks, first_byte=clocks.unstreamed)
         async with self.http.request(
-            "POST", path, content=body, headers=headers, clocks=clocks, attempt=attempt
+            "POST", path, content=body, headers=headers, clocks=until_headers, attempt=attempt
         ) as response:
             secrets = (key, *response.secrets)
             exchange = _Exchange(self, response, reading, call, attempt, model, request, secrets, conformed)
@@ -283,14 +290,6 @@ class ModelEndpoint:
                 call.pulse("alive", 0.0)
             return await exchange.read()
 
-    def _quiet_before_headers(self, *, streamed: bool) -> float:
-        """Seconds of silence after admission that are normal for this endpoint."""
-        if not streamed:
-            return math.inf
-        # A longer clock than the usual one is set for servers that load a model first.
-        first_byte = self.clocks.first_byte
-        return first_byte if first_byte is not None and first_byte > _USUAL_FIRST_BYTE else 0.0
-
     def _checked(self, key: str | None) -> str:
         if key is None:
             return ""
@@ -300,6 +299,15 @@ class ModelEndpoint:
             what = "the API key holds what no header may" if key else "there is no API key"
             raise NotConfigured(f"{what} for provider {self.name!r}{advice}")
         return key
+
+
+def _quiet_before_headers(clocks: Clocks, *, streamed: bool) -> float:
+    """Seconds of silence after admission that are normal with these *clocks*."""
+    if not streamed:
+        return math.inf
+    # A longer clock than the usual one is set for servers that load a model first.
+    first_byte = clocks.first_byte
+    return first_byte if first_byte is not None and first_byte > _USUAL_FIRST_BYTE else 0.0
 
 
 class _Model(msgspec.Struct):
@@ -339,6 +347,10 @@ class _Exchange:
     request: ChatRequest = attrs.field(repr=False)
     secrets: tuple[str, ...] = attrs.field(repr=False)
     conformed: Conformed
+
+    @property
+    def clocks(self) -> Clocks:
+        return self.endpoint.model_clocks.get(self.model, self.endpoint.clocks)
 
     async def read(self) -> ChatResponse:
         if not 200 <= self.response.status < 300:
@@ -418,7 +430,7 @@ class _Exchange:
             if events:
                 await self._show(events)
             elif sign := signs.of(data):
-                self.call.pulse(sign, self.endpoint.clocks.thinking or math.inf)
+                self.call.pulse(sign, self.clocks.thinking or math.inf)
             if reading.answer.size > limit:
                 raise AnswerTooLarge(limit=limit)
             if reading.finished or reading.ended:
@@ -440,7 +452,7 @@ class _Exchange:
 
     async def _linger(self, chunks: AsyncIterator[bytes]) -> None:
         # Only the wait for the server counts, not the time that the consumer takes.
-        left = self.endpoint.clocks.linger
+        left = self.clocks.linger
         while left > 0:
             left = min(left, _DRAIN) if self.reading.ended else left
             started = trio.current_time()
@@ -450,7 +462,7 @@ class _Exchange:
             left -= trio.current_time() - started
             if any(isinstance(event, CONTENT) for event in events):
                 # The finish reason came too early (some servers send it with every chunk): more may follow.
-                left = self.endpoint.clocks.linger
+                left = self.clocks.linger
             await self._show(events)
 
     # Without a checkpoint of its own: the read before it was one.

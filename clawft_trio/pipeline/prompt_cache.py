@@ -16,7 +16,7 @@ import attrs
 import trio
 
 from clawft_trio.attempts import Usage
-from clawft_trio.chat import ChatRequest, Image, Message, Opaque, Part as ContentPart, Text
+from clawft_trio.chat import ChatRequest, File, Image, Message, Opaque, Part as ContentPart, Text
 from clawft_trio.codec import encode_json
 from clawft_trio.pipeline.stages import RoutingDecision, Target
 
@@ -188,9 +188,10 @@ def _messages(part: Section, messages: Iterable[Message]) -> Iterator[tuple[Sect
 
 
 def _stand_in(part: ContentPart) -> str:
-    """What stands for an image or an opaque block: different when the parts are."""
-    if isinstance(part, Image):
-        return f"{part.url}\x1e{part.media_type}\x1e{sha256(part.data).hexdigest() if part.data else ''}"
+    """What stands for an image, a file or an opaque block: different when the parts are."""
+    if isinstance(part, Image | File):
+        name = part.name if isinstance(part, File) else ""
+        return f"{part.url}\x1e{part.media_type}\x1e{name}\x1e{sha256(part.data).hexdigest() if part.data else ''}"
     assert isinstance(part, Opaque)
     return encode_json(part.block).decode()
 

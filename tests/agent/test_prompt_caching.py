@@ -72,7 +72,7 @@ async def test_nine_tenths_of_every_request_were_sent_before(tmp_path, target: s
     provider, _, model = target.partition("/")
     recorder = Recorder()
     async with (
-        open_fault_server(choose=choose, accepts="anthropic") as server,
+        open_fault_server(choose=choose, accepts=provider) as server,
         provider_named(provider, base_url=server.url, api_key="k", model=model) as given,
         open_agent(
             [target],
