@@ -37,7 +37,20 @@ def count_tokens(text: str) -> int:
 
 
 def message_tokens(message: Message, count: CountTokens = count_tokens) -> int:
-    """Estimated tokens of *message*, its tool calls and images included."""
+    """Estimated tokens of *message*, its tool calls and images included. Counted once by the default *count*."""
+    if count is not count_tokens:
+        return _message_tokens(message, count)
+    if message.token_estimate is None:
+        _keep_estimate(message, _message_tokens(message, count))
+    return message.token_estimate or 0
+
+
+def _keep_estimate(counted: Message | ToolSpec, tokens: int) -> None:
+    # Frozen like the rest of it: the estimate depends on nothing else.
+    object.__setattr__(counted, "token_estimate", tokens)
+
+
+def _message_tokens(message: Message, count: CountTokens) -> int:
     content = sum(_part_tokens(part, count) for part in message.content)
     calls = sum(PER_MESSAGE + count(call.id + call.name) + count(call.arguments) for call in message.tool_calls)
     return PER_MESSAGE + content + calls + count(message.tool_call_id or "")
@@ -56,7 +69,15 @@ def _part_tokens(part: Part, count: CountTokens) -> int:
 
 
 def tool_tokens(tool: ToolSpec, count: CountTokens = count_tokens) -> int:
-    """Estimated tokens of the offer of *tool*."""
+    """Estimated tokens of the offer of *tool*. Counted once by the default *count*."""
+    if count is not count_tokens:
+        return _tool_tokens(tool, count)
+    if tool.token_estimate is None:
+        _keep_estimate(tool, _tool_tokens(tool, count))
+    return tool.token_estimate or 0
+
+
+def _tool_tokens(tool: ToolSpec, count: CountTokens) -> int:
     return PER_MESSAGE + count(tool.name + tool.description) + count(encode_json(tool.parameters).decode())
 
 
