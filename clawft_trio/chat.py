@@ -118,8 +118,8 @@ class Message:
     origin: str = attrs.field(default="", kw_only=True, eq=False)
     #: for role `assistant`: the model refused. The turn stays in the session and is left out of later requests
     refused: bool = attrs.field(default=False, kw_only=True, eq=False)
-    #: estimated tokens, once they were counted; kept by `pipeline.tokens`, because each round of a turn asks for them
-    token_estimate: int | None = attrs.field(default=None, init=False, eq=False, repr=False)
+    # Its estimated tokens, once they were counted (`pipeline.tokens`): a long history is counted in every round.
+    _tokens: int | None = attrs.field(default=None, init=False, eq=False, repr=False)
 
     @property
     def text(self) -> str:
@@ -158,8 +158,8 @@ class ToolSpec:
     description: str = ""
     #: JSON Schema of the arguments, an object schema
     parameters: JsonObject = attrs.field(factory=lambda: {"type": "object", "properties": {}})
-    #: estimated tokens, once they were counted; kept by `pipeline.tokens`
-    token_estimate: int | None = attrs.field(default=None, init=False, eq=False, repr=False)
+    # Its estimated tokens, once they were counted (`pipeline.tokens`).
+    _tokens: int | None = attrs.field(default=None, init=False, eq=False, repr=False)
 
 
 def _messages(messages: Iterable[Message]) -> tuple[Message, ...]:

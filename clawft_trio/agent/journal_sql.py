@@ -137,6 +137,16 @@ def refuse_if_owned(connection: Connection, name: str, owner: str) -> None:
         raise LeaseLost("another worker has the session")
 
 
+def is_left_to_others(connection: Connection, session: str, name: str, owner: str) -> bool:
+    """Whether *session*, with a lease of that *name*, has no open message, or another process than *owner* has it."""
+    query = """
+        SELECT 1 FROM turns WHERE session = ? AND message IS NOT NULL AND NOT EXISTS (
+            SELECT 1 FROM leases WHERE name = ? AND owner != ? AND expires >= now_seconds()
+        ) LIMIT 1
+    """
+    return connection.execute(query, (session, name, owner)).fetchone() is None
+
+
 def notify_store(connection: Connection, topic: str, payload: str) -> None:
     """Notify the listeners of *topic* when the transaction commits."""
     connection.execute("SELECT notify_listeners(?)", (f"{topic}\n{payload}",)).fetchone()
