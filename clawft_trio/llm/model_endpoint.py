@@ -217,7 +217,9 @@ class ModelEndpoint:
         finally:
             # Nothing has run since the record was made: it is the last one.
             call.observer(AttemptEnded(record=call.log.records[-1], call_id=call.id, turn_id=call.turn_id))
-        return attrs.evolve(conformed.restored(response), attempts=call.log.records, origin=target)
+        # The record that was just made has the times of the attempt.
+        records = call.log.records
+        return attrs.evolve(conformed.restored(response), latency=records[-1].latency, attempts=records, origin=target)
 
     def _started(self, target: str, request: ChatRequest, call: Call) -> AttemptStarted:
         address = urlsplit(self.http.address(""))
@@ -511,7 +513,7 @@ class _Exchange:
                 partial=response,
             )
         await self._show([*answer.calls.late_fragments(), *closing_events(response)])
-        return attrs.evolve(response, latency=self.attempt.latency(trio.current_time()))
+        return response
 
     def _invalid(self, how: str, *, body: bytes = b"") -> InvalidResponse:
         return InvalidResponse(
