@@ -13,7 +13,7 @@ import trio
 from msgspec import Raw
 
 from clawft_trio.codec import decode_json
-from clawft_trio.errors import InvalidData, McpError, PeerGone, RequestTimeout, ServerDown
+from clawft_trio.errors import ClawftError, InvalidData, McpError, PeerGone, RequestTimeout, ServerDown
 from clawft_trio.mcp.auto_reset_event import AutoResetEvent
 from clawft_trio.mcp.handshake import Agreement, detect, detect_by_initialize, discover, initialize
 from clawft_trio.mcp.jsonrpc import Malformed
@@ -34,6 +34,12 @@ class _ProbeEndedServer(PeerGone):
     """The server ended when it was asked for its revision: it has to be started again with the `initialize`
     handshake.
     """
+
+
+def _gone(exc: ClawftError, server: str) -> PeerGone:
+    gone = PeerGone(str(exc), server=server)
+    gone.__cause__ = exc
+    return gone
 
 
 class Connection:
@@ -278,10 +284,10 @@ class Connection:
             return await self._live(ready)
         except _ProbeEndedServer:
             self._era = "handshake"
-        except McpError as exc:
+        except ClawftError as exc:
             if first:
                 raise
-            return exc
+            return exc if isinstance(exc, McpError) else _gone(exc, self.name)
         return await self._live_contained(ready, first=first)
 
     async def _live(self, ready: Callable[[], None]) -> McpError:
@@ -289,6 +295,7 @@ class Connection:
 
         Raises:
           McpError: it did not get through the handshake.
+          ClawftError: the transport could not begin: what it raises, and not the calls that failed with it.
         """
         options = self.options
         mux = Multiplexer(
@@ -299,17 +306,27 @@ class Connection:
             window=options.window,
             on_malformed=self._note_malformed,
         )
-        async with open_hidden_nursery() as nursery:
+        failures: list[ClawftError] = []
+        try:
+            async with open_hidden_nursery() as nursery:
 
-            async def converse() -> None:
-                await mux.run(self._transport())
-                nursery.cancel_scope.cancel(reason="the connection has ended")
+                async def converse() -> None:
+                    try:
+                        await mux.run(self._transport())
+                    except ClawftError as exc:
+                        failures.append(exc)
+                    nursery.cancel_scope.cancel(reason="the connection has ended")
 
-            nursery.start_soon(converse)
-            self._agreement = await self._initialize(mux)
-            nursery.start_soon(self._watch_for_hang, mux, nursery.cancel_scope)
-            self._set_available(mux, self._agreement)
-            ready()
+                nursery.start_soon(converse)
+                self._agreement = await self._initialize(mux)
+                nursery.start_soon(self._watch_for_hang, mux, nursery.cancel_scope)
+                self._set_available(mux, self._agreement)
+                ready()
+        except McpError:
+            if not failures:
+                raise
+        if failures:
+            raise failures[0]
         assert mux.ended is not None
         return mux.ended
 
