@@ -28,7 +28,14 @@ from clawft_trio.mcp.server.http_checks import (
     is_json,
     origin_allowed,
 )
-from clawft_trio.mcp.server.http_exchange import Exchange, decode_object, error_body, read_message, request_id
+from clawft_trio.mcp.server.http_exchange import (
+    Exchange,
+    LateStreams,
+    decode_object,
+    error_body,
+    read_message,
+    request_id,
+)
 from clawft_trio.mcp.server.http_sessions import Session, Sessions
 from clawft_trio.mcp.server.options import HttpOptions, ServeOptions
 from clawft_trio.mcp.server.server import McpServer
@@ -61,6 +68,7 @@ async def open_mcp_app(
         app = McpApp(offered, options or ServeOptions(), http or HttpOptions(), nursery)
         with offered.watching(app.note_change):
             nursery.start_soon(app.sessions.close_idle)
+            nursery.start_soon(app.late.run)
             yield app
         nursery.cancel_scope.cancel(reason="the application is closed")
 
@@ -70,6 +78,7 @@ class McpApp:
 
     def __init__(self, server: McpServer, options: ServeOptions, http: HttpOptions, nursery: trio.Nursery) -> None:
         self.sessions: Sessions = Sessions(http)
+        self.late: LateStreams = LateStreams(http.stream_after)
         self._answerer = Answerer(server, options)
         self._server = server
         self._options = options
@@ -190,10 +199,7 @@ class McpApp:
         self._admit(exchange.incoming.id)
         self._requests += 1
         try:
-            async with open_hidden_nursery() as nursery:
-                nursery.start_soon(exchange.run, self._answerer)
-                await exchange.respond(request, self._http)
-                nursery.cancel_scope.cancel(reason="the response has ended")
+            await exchange.run_and_respond(self._answerer, request, self._http, self.late)
         finally:
             self._requests -= 1
 
