@@ -36,7 +36,8 @@ class Host:
       roots: folders that the server may work in, or a function that returns those of the moment (see
         `McpClient.notify_roots_changed`); None does not speak of roots at all.
       sample: asks a model.
-      sample_tools: whether *sample* takes tools.
+      sample_tools: whether *sample* takes tools; None: what `sample_with` was given to allow, and False for any other
+        function.
       elicit: asks the person; what was filled in is checked against the form.
       extensions: names of protocol extensions and their settings, declared as supported.
       on_notification: gets every notification that is not progress or cancellation. While it is busy others
@@ -45,10 +46,16 @@ class Host:
 
     roots: tuple[Root, ...] | Callable[[], Iterable[Root]] | None = None
     sample: Sample | None = None
-    sample_tools: bool = False
+    sample_tools: bool | None = None
     elicit: Elicit | None = None
     extensions: Mapping[str, JsonObject] = attrs.field(factory=dict)
     on_notification: OnServerNotification | None = None
+
+    @property
+    def _samples_with_tools(self) -> bool:
+        if self.sample_tools is None:
+            return getattr(self.sample, "takes_tools", False) is True
+        return self.sample_tools
 
     def capabilities(self) -> dict[str, Any]:
         """The capabilities as the handshake sends them."""
@@ -56,7 +63,7 @@ class Host:
         if self.roots is not None:
             offered["roots"] = {"listChanged": callable(self.roots)}
         if self.sample is not None:
-            offered["sampling"] = {"tools": {}} if self.sample_tools else {}
+            offered["sampling"] = {"tools": {}} if self._samples_with_tools else {}
         if self.elicit is not None:
             offered["elicitation"] = {"form": {"applyDefaults": True}, "url": {}}
         if self.extensions:
@@ -86,7 +93,7 @@ class Host:
             return {"roots": list(self.roots() if callable(self.roots) else self.roots)}
         if method == "sampling/createMessage" and self.sample is not None:
             wanted = _decoded(params, _decode_sampling)
-            if (wanted.tools or wanted.tool_choice) and not self.sample_tools:
+            if (wanted.tools or wanted.tool_choice) and not self._samples_with_tools:
                 raise PeerError("sampling with tools was not offered", code=INVALID_PARAMS)
             return await self.sample(wanted)
         if method == "elicitation/create" and self.elicit is not None:
