@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
 import attrs
@@ -17,7 +18,7 @@ from clawft_trio.errors import ClawftError, InvalidData, McpError, PeerGone, Req
 from clawft_trio.mcp.auto_reset_event import AutoResetEvent
 from clawft_trio.mcp.handshake import Agreement, detect, detect_by_initialize, discover, initialize
 from clawft_trio.mcp.jsonrpc import Malformed
-from clawft_trio.mcp.messages import DEFAULT_OPTIONS, CallOptions, Decode
+from clawft_trio.mcp.messages import DEFAULT_OPTIONS, CallOptions, Decode, OnProgress, Progress
 from clawft_trio.mcp.multiplexer import Multiplexer, MultiplexerStatistics, Transport
 from clawft_trio.mcp.options import McpOptions
 from clawft_trio.mcp.stateless import InputRequired, answer_questions, or_input_required
@@ -85,6 +86,8 @@ class Connection:
         self._life = trio.CancelScope()
         self._closed = trio.Event()
         self._history: RestartHistory | None = None
+        self._task_progress: dict[int | str, OnProgress] = {}
+        self._last_token = 0
 
     def __repr__(self) -> str:
         return f"<Connection {self.name!r}: {self.state}>"
@@ -305,6 +308,7 @@ class Connection:
             on_notification_nowait=self._on_notification,
             window=options.window,
             on_malformed=self._note_malformed,
+            on_other_progress=self._note_task_progress,
         )
         failures: list[ClawftError] = []
         try:
@@ -375,6 +379,31 @@ class Connection:
             except McpError:
                 pass  # an error is an answer, too; and an end of the connection is noticed elsewhere
         await trio.sleep_forever()
+
+    # --- progress of tasks ---------------------------------------------------------------------------------------
+
+    @contextmanager
+    def task_progress(self, on_progress: OnProgress) -> Iterator[str]:
+        """Give *on_progress* the reports about the token that is yielded, inside the block.
+
+        The request that starts a task is answered long before the task ends, and its own token with it.
+        """
+        self._last_token += 1
+        token = f"task-{self._last_token}"
+        self._task_progress[token] = on_progress
+        try:
+            yield token
+        finally:
+            del self._task_progress[token]
+
+    def _note_task_progress(self, progress: Progress) -> None:
+        on_progress = self._task_progress.get(progress.progress_token)
+        if on_progress is None:
+            return
+        try:
+            on_progress(progress)
+        except Exception:  # noqa: BLE001 - the caller's code; it must not end the connection
+            _log.exception("a progress callback failed on a task of %s", self.name)
 
     # --- notifications ---------------------------------------------------------------------------------------------
 

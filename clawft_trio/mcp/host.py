@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import attrs
@@ -13,7 +14,14 @@ from msgspec import UNSET, Raw
 from clawft_trio.errors import InvalidData, PeerError
 from clawft_trio.mcp.incoming import IncomingRequest
 from clawft_trio.mcp.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND
-from clawft_trio.mcp.types import CreateMessageParams, ElicitParams, ElicitResult, JsonObject, Root
+from clawft_trio.mcp.types import (
+    CreateMessageParams,
+    ElicitParams,
+    ElicitResult,
+    JsonObject,
+    Root,
+    decode_without_nulls,
+)
 from clawft_trio.tools.json_schema import SchemaCheck
 
 T = TypeVar("T")
@@ -104,8 +112,8 @@ class Host:
         raise PeerError(f"unknown method: {method}", code=METHOD_NOT_FOUND)
 
 
-_decode_sampling = msgspec.json.Decoder(CreateMessageParams).decode
-_decode_elicitation = msgspec.json.Decoder(ElicitParams).decode
+_decode_sampling = partial(decode_without_nulls, decoder=msgspec.json.Decoder(CreateMessageParams))
+_decode_elicitation = partial(decode_without_nulls, decoder=msgspec.json.Decoder(ElicitParams))
 
 
 def _decoded(params: Raw, decode: Callable[[Raw], T]) -> T:

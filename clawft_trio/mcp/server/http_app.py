@@ -243,16 +243,20 @@ class McpApp:
     async def _initialize(self, request: HttpRequest, message: Envelope, auth: AuthContext) -> None:
         key = request_id(message)
         peer = Peer(auth=auth)
-        try:
-            result = self._answerer.initialize(peer, message.params)
-        except PeerError as exc:
-            raise Refusal(400, error_body(str(exc), exc.code, key)) from exc
-        headers: dict[str, str] = {}
+        session = None
         if self._http.sessions:
             session = self.sessions.open(peer)
             if session is None:
                 raise Refusal(503, error_body("too many sessions", BUSY, key), {"retry-after": "60"})
-            headers = {"mcp-session-id": session.id}
+            if self._options.tasks is not None:
+                session.offer_tasks(self._options.tasks, self._nursery)
+        try:
+            result = self._answerer.initialize(peer, message.params)
+        except PeerError as exc:
+            if session is not None:
+                self.sessions.close(session)
+            raise Refusal(400, error_body(str(exc), exc.code, key)) from exc
+        headers = {} if session is None else {"mcp-session-id": session.id}
         await request.respond(200, encode_result(key, result).rstrip(b"\n"), headers)
 
     def _session_of(self, request: HttpRequest, auth: AuthContext) -> Session:

@@ -262,7 +262,7 @@ def decode_object(params: Raw) -> JsonObject:
       Refusal: they are no object.
     """
     try:
-        found: JsonObject = _decode_object(params or b"{}")
+        found: JsonObject = _decode_object(params or b"{}") or {}
     except (ValueError, RecursionError) as exc:
         raise Refusal(400, error_body(str(exc)[:200], INVALID_PARAMS)) from exc
     return found
@@ -273,4 +273,4 @@ def error_body(message: str, code: int = INVALID_REQUEST, key: Id | None = None,
     return encode_error(key, code, message, **({} if data is None else {"data": data})).rstrip(b"\n")
 
 
-_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_object = msgspec.json.Decoder(dict[str, Any] | None).decode
