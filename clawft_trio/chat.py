@@ -117,6 +117,8 @@ class Message:
     origin: str = attrs.field(default="", kw_only=True, eq=False)
     #: for role `assistant`: the model refused. The turn stays in the session and is left out of later requests
     refused: bool = attrs.field(default=False, kw_only=True, eq=False)
+    # Its estimated tokens, once they were counted (`pipeline.tokens`): a long history is counted in every round.
+    _tokens: int | None = attrs.field(default=None, init=False, eq=False, repr=False)
 
     @property
     def text(self) -> str:

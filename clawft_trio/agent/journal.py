@@ -27,6 +27,7 @@ from clawft_trio.agent.journal_sql import (
     forget_old,
     free_sessions,
     give_up,
+    is_left_to_others,
     notify_store,
     refuse_if_owned,
 )
@@ -333,6 +334,18 @@ class Journal:
         taken = await self._store.transact(take, concurrent=True, durability="process", repeatable=True)
         noted = self._noted(taken)
         return noted[0] if noted else None
+
+    async def is_left_to_others(self, session: str) -> bool:
+        """Whether *session* has no open message, or another process has it.
+
+        Raises:
+          StoreError: the store cannot be used.
+
+        Cancellation: safe.
+        """
+        assert self.ownership is not None
+        name, owner = session_name(session), self.ownership.owner
+        return await self._store.read(lambda connection: is_left_to_others(connection, session, name, owner))
 
     def _claim_in(self, connection: Connection, session: str) -> tuple[Lease, tuple[bytes, int]] | None:
         assert self.ownership is not None

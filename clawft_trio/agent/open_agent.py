@@ -32,6 +32,7 @@ from clawft_trio.agent.options import AgentOptions, check_options
 from clawft_trio.agent.providers import open_providers
 from clawft_trio.agent.session_window import WHOLE_RESULT
 from clawft_trio.agent.sessions import MIGRATIONS as SESSION_MIGRATIONS, Sessions
+from clawft_trio.agent.stored_windows import WINDOW_MIGRATIONS, open_stored_windows
 from clawft_trio.agent.subagent import AgentTool, SubAgent, SubAgents, models_by_agent, models_of
 from clawft_trio.agent.tool_sets import DEFAULT_SETS, ToolSetParts, check_sets, tools_of
 from clawft_trio.agent.turn import Turns
@@ -76,7 +77,14 @@ from clawft_trio.tools.workspace import Workspace
 MISSING_KEY = "a model has no key, and is left out until it has"
 """The event (`Noted.what`) for a fallback without a key."""
 
-MIGRATIONS = (*SESSION_MIGRATIONS, *JOURNAL_MIGRATIONS, *ASK_MIGRATIONS, *COST_MIGRATIONS, *PIN_MIGRATIONS)
+MIGRATIONS = (
+    *SESSION_MIGRATIONS,
+    *JOURNAL_MIGRATIONS,
+    *ASK_MIGRATIONS,
+    *COST_MIGRATIONS,
+    *PIN_MIGRATIONS,
+    *WINDOW_MIGRATIONS,
+)
 """The schema of an agent's store."""
 
 
@@ -160,6 +168,7 @@ async def open_agent(
             general=(turn or turn_policy(settings)).options,
         ) as known,
         open_tracker(settings, kept, asked, providers or {}, owed=owed_file(kept)) as tracker,
+        open_stored_windows(kept, windows := plan.windows(tracker, frozenset(providers or ()))),
         open_targets(known.at, wrap=partial(plan.around, tracker)) as targets,
         # Before anything is started: a missing key is an error now, and not in the first turn that needs it.
         plan.reaching(targets, plan.models),
@@ -180,7 +189,7 @@ async def open_agent(
         open_background() as background,
     ):
         sub_agents = SubAgents(
-            models=partial(plan.models_of_subagent, targets, tracker, frozenset(providers or ())),
+            models=partial(plan.models_of_subagent, targets, tracker, windows),
             registry=registry,
             tracker=tracker,
             workspace=plan.workspace,
@@ -190,7 +199,7 @@ async def open_agent(
                 registry.add(sub_agents.tool(tool))
         journal = None if ownership is None else Journal(kept, ownership=ownership)
         turns = Turns(
-            models=plan.pipeline(targets, tracker, frozenset(providers or ())),
+            models=plan.pipeline(targets, tracker, windows),
             tools=registry,
             history=Sessions(kept, ownership=ownership),
             background=background,
@@ -309,8 +318,12 @@ class _Plan:
             metered, self.policy or self.config.policy_of(target.provider, self.budget, model=target.model)
         )
 
-    def pipeline(self, targets: Targets, tracker: CostTracker, given: frozenset[str]) -> Pipeline:
-        """Route and answer. *given* are the names of providers of the caller's own."""
+    def windows(self, tracker: CostTracker, given: frozenset[str]) -> Windows:
+        """The windows of models. *given* are the names of providers of the caller's own."""
+        return Windows(window_of(self.config, given, tracker.prices))
+
+    def pipeline(self, targets: Targets, tracker: CostTracker, windows: Windows) -> Pipeline:
+        """Route and answer."""
         stages = self.config.pipeline
         return Pipeline(
             router=router(self.config, self.models, Selection(estimate=tracker.estimate)),
@@ -319,15 +332,17 @@ class _Plan:
             scorer=FitnessScorer() if stages.scorer == "fitness" else NoScorer(),
             learner=TrajectoryLearner() if stages.learner == "trajectory" else NoLearner(),
             admission=TurnAdmission(limiter=RateLimiter(self.config.routing.rate_limiting), budget=tracker),
-            windows=Windows(window_of(self.config, given)),
+            windows=windows,
         )
 
     def models_of_subagent(
-        self, targets: Targets, tracker: CostTracker, given: frozenset[str], models: Sequence[str]
+        self, targets: Targets, tracker: CostTracker, windows: Windows, models: Sequence[str]
     ) -> Pipeline:
         """What answers the turns of a sub-agent: its own models, in their order of preference."""
         selection = Selection(estimate=tracker.estimate)
-        routed = attrs.evolve(self.pipeline(targets, tracker, given), router=StaticRouter(models, selection=selection))
+        routed = attrs.evolve(
+            self.pipeline(targets, tracker, windows), router=StaticRouter(models, selection=selection)
+        )
         return attrs.evolve(routed, admission=TurnAdmission())
 
     def context(

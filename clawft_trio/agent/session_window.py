@@ -60,6 +60,8 @@ class SessionWindow:
     limit: int | None = None
     #: tokens of what is in every request of this turn, and not in the session
     overhead: int = 0
+    #: what the model is shown of a tail
+    _shown: tuple[SessionTail, tuple[Message, ...]] | None = None
 
     @property
     def _store(self) -> SessionStore | None:
@@ -89,7 +91,9 @@ class SessionWindow:
     @property
     def messages(self) -> tuple[Message, ...]:
         """What the model is shown of the session, without its summary."""
-        return shown(self.tail, readable=self.readable)
+        if self._shown is None or self._shown[0] is not self.tail:
+            self._shown = self.tail, shown(self.tail, readable=self.readable)
+        return self._shown[1]
 
     def complete(self, before: Sequence[Message], asked: Message) -> tuple[Message, ...]:
         """The messages of a request: *before* the session, the session, and what is *asked* now."""

@@ -114,7 +114,7 @@ def turn_budgets(now: datetime, budgets: Iterable[TurnBudget], connection: Conne
     for budget in budgets:
         values = (budget.turn_id, budget.turn_id)
         row = connection.execute(
-            f"SELECT {summed('cost')}, coalesce(sum(input_tokens + output_tokens), 0) "  # noqa: S608 - text of ours
+            f"SELECT {summed('cost')}, coalesce(sum(input_tokens + output_tokens), 0) "
             f"FROM cost_charges WHERE state != 'open' AND ({OF_TURN})",
             values,
         ).fetchone()
@@ -139,7 +139,7 @@ def _spent(owner: str, period: str, connection: Connection) -> dict[Unit, Decima
 def _reserved(now: datetime, where: str, connection: Connection, *values: str) -> tuple[Decimal, int]:
     # Reading changes nothing: what has expired counts as what it is going to be charged.
     row = connection.execute(
-        f"SELECT {summed('amount')}, coalesce(sum(tokens), 0) FROM ("  # noqa: S608 - text of ours
+        f"SELECT {summed('amount')}, coalesce(sum(tokens), 0) FROM ("
         "SELECT CASE WHEN expires > ? THEN reserved ELSE if_lost END AS amount, "
         "CASE WHEN expires > ? THEN reserved_tokens ELSE input_tokens END AS tokens "
         f"FROM cost_charges WHERE state = 'open' AND ({where})) AS held",
@@ -208,7 +208,7 @@ def _until_expired(
     """Seconds until so many leases have ended that the rest fits."""
     where, values = ("AND sender = ?", (sender,)) if budget.owner == "sender" else ("", ())
     rows = connection.execute(
-        "SELECT expires, reserved, if_lost, reserved_tokens, input_tokens FROM cost_charges "  # noqa: S608 - text of ours
+        "SELECT expires, reserved, if_lost, reserved_tokens, input_tokens FROM cost_charges "
         f"WHERE state = 'open' AND expires > ? {where} ORDER BY expires",
         (moment.now.timestamp(), *values),
     )

@@ -85,7 +85,7 @@ def _insert(moment: Moment, wanted: Wanted, connection: Connection) -> int:
         "expires": moment.now.timestamp() + wanted.lease,
     }
     id_: int = connection.execute(
-        f"INSERT INTO cost_charges ({', '.join(row)}) VALUES ({', '.join('?' * len(row))}) RETURNING id",  # noqa: S608 - names of ours
+        f"INSERT INTO cost_charges ({', '.join(row)}) VALUES ({', '.join('?' * len(row))}) RETURNING id",
         tuple(row.values()),
     ).fetchone()[0]
     if claim.above:
@@ -127,7 +127,7 @@ def close(moment: Moment, closing: Closing, connection: Connection) -> bool:
         "note": bill.note,
     } | {name: min(getattr(usage, name), _MOST_TOKENS) for name in TOKENS}
     connection.execute(
-        f"UPDATE cost_charges SET {', '.join(f'{name} = ?' for name in row)} WHERE id = ?",  # noqa: S608 - names of ours
+        f"UPDATE cost_charges SET {', '.join(f'{name} = ?' for name in row)} WHERE id = ?",
         (*row.values(), closing.id),
     )
     tokens = row["input_tokens"] + row["output_tokens"] - counted
@@ -149,8 +149,7 @@ def release(moment: Moment, turns: Iterable[str], owner: str, connection: Connec
     count = 0
     for turn in turns:
         left = connection.execute(
-            "SELECT id, if_lost, input_tokens FROM cost_charges "  # noqa: S608 - text of ours
-            f"WHERE state = 'open' AND owner != ? AND ({OF_TURN})",
+            f"SELECT id, if_lost, input_tokens FROM cost_charges WHERE state = 'open' AND owner != ? AND ({OF_TURN})",
             (owner, turn, turn),
         ).fetchall()
         _lose(moment, left, "its process was replaced by another one", connection)
@@ -177,7 +176,7 @@ def _charge(
         return
     rows = [(owner, period, picodollars, tokens, turns) for owner in (EVERYBODY, key_of(sender)) for period in periods]
     connection.executemany(
-        "INSERT INTO cost_totals (whose, period, spent, tokens, turns) VALUES (?, ?, ?, ?, ?) "  # noqa: S608 - a number
+        "INSERT INTO cost_totals (whose, period, spent, tokens, turns) VALUES (?, ?, ?, ?, ?) "
         "ON CONFLICT (whose, period) DO UPDATE SET "
         f"spent = CASE WHEN excluded.spent > {SATURATED} - cost_totals.spent THEN {SATURATED} "
         "ELSE cost_totals.spent + excluded.spent END, "
@@ -192,7 +191,7 @@ def forget(before: str, connection: Connection) -> int:
     """Delete the closed charges from before *before*."""
     old = "state != 'open' AND at < ?"
     connection.execute(
-        f"DELETE FROM cost_turns WHERE charge IN (SELECT id FROM cost_charges WHERE {old})",  # noqa: S608 - text of ours
+        f"DELETE FROM cost_turns WHERE charge IN (SELECT id FROM cost_charges WHERE {old})",
         (before,),
     )
-    return connection.execute(f"DELETE FROM cost_charges WHERE {old}", (before,)).rowcount  # noqa: S608 - text of ours
+    return connection.execute(f"DELETE FROM cost_charges WHERE {old}", (before,)).rowcount

@@ -32,7 +32,7 @@ class _Messages:
     ends_with: EndsWith
     vendor: VendorRules
 
-    def path(self, model: str) -> str:  # noqa: ARG002 - the model stands in the body
+    def path(self, model: str) -> str:
         return "/messages"
 
     @property

@@ -104,8 +104,13 @@ class AnthropicResponseReader:
                 except NOT_JSON:
                     self._take_undecodable(sse, out)
                 else:
-                    if self._halves.held or not event.type:
+                    kind, delta = event.type, event.delta
+                    if self._halves.held or not kind:
                         self._take_undecodable(sse, out)
+                    elif kind == "content_block_delta" and delta and delta.text and delta.type == "text_delta":
+                        # Nearly every event. Not by `_take`: the calls would cost as much as what they do.
+                        self.answer.text.write(delta.text)
+                        out.append(TextDelta(delta.text))
                     else:
                         self._take(event, sse, out)
                 if self.ended:
@@ -233,7 +238,7 @@ class AnthropicResponseReader:
         if more:
             self._of_calls[delta.index] = more
 
-    def _blocks_of_calls(self, reasoning: str, calls: tuple[ToolCall, ...]) -> Iterator[Opaque]:  # noqa: ARG002 - the protocol's
+    def _blocks_of_calls(self, reasoning: str, calls: tuple[ToolCall, ...]) -> Iterator[Opaque]:
         if self._of_calls and calls:
             yield opaque(CALLS, {calls[position].id: more for position, more in self._of_calls.items()})
 

@@ -27,7 +27,7 @@ class ResponsesDialect:
     options: ResponsesOptions = ResponsesOptions()
     vendor: VendorRules = RESPONSES
 
-    def path(self, model: str) -> str:  # noqa: ARG002 - the protocol's
+    def path(self, model: str) -> str:
         """The path of the request, below the base URL."""
         return "/responses"
 
@@ -40,7 +40,7 @@ class ResponsesDialect:
         """The headers of a request; *key* may be empty."""
         return {"authorization": f"Bearer {key}"} if key else {}
 
-    def body(self, request: ChatRequest, model: str, rules: Rules) -> Mapping[str, Any]:  # noqa: ARG002 - the protocol's
+    def body(self, request: ChatRequest, model: str, rules: Rules) -> Mapping[str, Any]:
         """The body of a request, ready for JSON."""
         return request_body(request, model, self.options)
 

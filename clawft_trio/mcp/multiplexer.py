@@ -243,17 +243,16 @@ class Multiplexer:
         if len(self._pending) < self._window:
             self._launch(pending)
         else:
-            self._waiting[pending.id] = pending  # type: ignore[index]
+            self._waiting[pending.key] = pending
         self._watch.notice(pending.deadline)
 
     def _launch(self, pending: Pending) -> None:
-        self._pending[pending.id] = pending  # type: ignore[index]
+        self._pending[pending.key] = pending
         self.outgoing.put(pending)
 
     def _give_up(self, pending: Pending, reason: str) -> None:
         """Retire a call without a waiter."""
-        key = pending.id
-        assert key is not None
+        key = pending.key
         if self._waiting.pop(key, None) is not None:
             return
         self._retire(key)
@@ -328,7 +327,7 @@ class Multiplexer:
         if pending is None:
             self._stray += 1
             return
-        self._retire(pending.id)  # type: ignore[arg-type]
+        self._retire(pending.key)
         pending.settle(outcome.Value(message))
 
     def _find(self, key: object) -> Pending | None:
@@ -354,7 +353,7 @@ class Multiplexer:
             self._fail(pending, error)
 
     def _fail(self, pending: Pending, error: Exception) -> None:
-        self._retire(pending.id)  # type: ignore[arg-type]
+        self._retire(pending.key)
         pending.settle(outcome.Error(error))
 
     def _deliver_notification(self, method: str, params: Raw) -> None:
@@ -408,7 +407,7 @@ class Multiplexer:
             return
         pending = self._find(notice.request_id)
         if pending is not None and pending.options.on_notification is not None:
-            self._retire(pending.id)  # type: ignore[arg-type]
+            self._retire(pending.key)
             pending.settle(outcome.Value(Envelope(id=pending.id, result=Raw(b"{}"))))
         elif notice.request_id is not None:
             self._answering.cancel(notice.request_id, notice.reason)

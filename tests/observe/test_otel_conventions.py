@@ -11,6 +11,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
+from pytest_genai_semconv import assert_genai_span_compliant
 
 from clawft_trio import Anthropic, OpenAICompatible, TurnPolicy, Usage, open_agent, tool
 from clawft_trio.errors import ServerError
@@ -185,7 +186,6 @@ def test_names_of_providers_are_those_of_the_registry() -> None:
 
 
 async def test_the_spans_pass_the_checks_of_pytest_genai_semconv() -> None:
-    semconv = pytest.importorskip("pytest_genai_semconv")
     backend = Backend()
 
     @tool(mode="read_only")
@@ -205,4 +205,4 @@ async def test_the_spans_pass_the_checks_of_pytest_genai_semconv() -> None:
             await agent.ask("q")
     assert len(backend.spans) >= 6
     for span in backend.spans:
-        semconv.assert_genai_span_compliant(span)
+        assert_genai_span_compliant(span)

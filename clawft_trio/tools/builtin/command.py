@@ -15,7 +15,7 @@ import trio
 from msgspec import Meta
 
 from clawft_trio.errors import PermissionDenied, ToolFailed
-from clawft_trio.tools.builtin.safe_options import NO_OPTIONS, SAFE_OPTIONS, starts_programs
+from clawft_trio.tools.builtin.safe_options import NOTHING, SAFE_OPTIONS, starts_programs
 from clawft_trio.tools.child_process import ChildPolicy, Finished, run_child
 from clawft_trio.tools.tool import Tool, tool
 from clawft_trio.tools.workspace import Workspace
@@ -27,7 +27,7 @@ def _rule(text: str) -> tuple[str, ...]:
     words = tuple(shlex.split(text))
     if not words or _ANY in words[:-1]:
         raise ValueError(f"command rule {text!r}: expected a program and patterns of arguments, '**' only at the end")
-    if os.sep in words[0] and not os.path.isabs(words[0]):  # noqa: PTH117 - a word, not yet a path
+    if os.sep in words[0] and not os.path.isabs(words[0]):
         raise ValueError(f"command rule {text!r}: a program is a bare name or an absolute path")
     program = _name_of(words[0])
     if words == ("*",):
@@ -41,7 +41,7 @@ def _rule(text: str) -> tuple[str, ...]:
 
 
 def _name_of(program: str) -> str:
-    return os.path.basename(program)  # noqa: PTH119 - a name, not a path
+    return os.path.basename(program)
 
 
 def _rules(texts: Sequence[str]) -> tuple[tuple[str, ...], ...]:
@@ -49,7 +49,7 @@ def _rules(texts: Sequence[str]) -> tuple[tuple[str, ...], ...]:
 
 
 def _absolute(_: object, __: object, value: str) -> None:
-    if not all(os.path.isabs(part) for part in value.split(os.pathsep)):  # noqa: PTH117 - parts of a search path
+    if not all(os.path.isabs(part) for part in value.split(os.pathsep)):
         raise ValueError(f"search path {value!r}: every part has to be absolute")
 
 
@@ -63,9 +63,10 @@ class CommandPolicy:
 
     A rule is one of:
 
-    * a program alone (`ls`, `sort`): any operands, and the options that `safe_options.py` lists for it; no options
-      for other programs. `sort --compress-program=x` and `rg --pre x` are refused. A program that starts others
-      (`env`, `git`, `python`, the loader `ld.so`) cannot be named alone.
+    * a program alone (`ls`, `sort`): any operands, and the options that `safe_options.py` lists for it. So
+      `sort --compress-program=x` and `rg --pre x` are refused. A program that is not listed there may be started
+      without arguments only, and one that starts others (`env`, `git`, `python`, the loader `ld.so`) cannot be named
+      alone.
     * a program and patterns (`*`, `?`, `[…]`) of its arguments, one for each: `git log -n ?`. A pattern matches an
       option only if it begins with a dash itself.
     * the same with a last `**`, which stands for any further arguments, options included: `git status **`.
@@ -104,7 +105,7 @@ def _fits(rule: Sequence[str], argv: Sequence[str]) -> bool:
         return False
     arguments = argv[1:]
     if not patterns:
-        return SAFE_OPTIONS.get(_name_of(program), NO_OPTIONS).allow(arguments)
+        return SAFE_OPTIONS.get(_name_of(program), NOTHING).allow(arguments)
     if patterns[-1] == _ANY:
         patterns = patterns[:-1]
         arguments = arguments[: len(patterns)]
@@ -171,7 +172,8 @@ def _description(policy: CommandPolicy) -> str:
 
 def _refuse_unless_allowed(argv: Sequence[str], policy: CommandPolicy) -> None:
     if not policy.allows(argv):
-        raise PermissionDenied(f"This command is not allowed: {shlex.join(argv)[:200]}. Allowed: {_listed(policy)}.")
+        shown = shlex.join([word[:200] for word in argv[:20]])[:200]
+        raise PermissionDenied(f"This command is not allowed: {shown}. Allowed: {_listed(policy)}.")
     if any("\0" in word for word in argv):
         raise ToolFailed("an argument cannot hold NUL")
 

@@ -6,6 +6,7 @@ may be abbreviated, and differ between versions.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 
@@ -26,12 +27,16 @@ class SafeOptions:
     words: frozenset[str] = attrs.field(default="", converter=_words)
     #: no option does anything else
     anything: bool = False
+    #: any operands are allowed
+    operands: bool = True
 
     def allow(self, arguments: Sequence[str]) -> bool:
         """Whether all of *arguments* are operands or allowed options.
 
         A word that begins with a dash is taken for an option also where it would be an option's value.
         """
+        if not self.operands:
+            return not arguments
         # After `--` all words are operands.
         options = takewhile(lambda word: word != "--", () if self.anything else arguments)
         return all(self._allows_option(word) for word in options if word.startswith("-"))
@@ -142,20 +147,38 @@ SAFE_OPTIONS: Mapping[str, SafeOptions] = {
 }
 """The options of the programs that a rule may name alone."""
 
-NO_OPTIONS = SafeOptions()
-"""For a program that is not listed: operands only."""
+NOTHING = SafeOptions(operands=False)
+"""For a program that is not listed: no argument at all, since an operand may be a command (`ip netns exec`)."""
 
 # Programs that start any other program by their operands or commands.
 _LAUNCHERS_TEXT = (
-    "apt ash at awk bash batch bun bundle bunx busybox bwrap capsh cargo chroot chrt cmake coproc corepack crontab csh "
-    "dash dbus-run-session deno docker doas dpkg eatmydata ed emacs entr env ex expect fakechroot fakeroot find "
-    "firejail fish flatpak flock gawk gdb gdbserver git go gradle ionice just kexec ksh ld less lftp linux32 linux64 "
-    "lldb ltrace lua lxc m4 mail make man mawk mksh mosh more mvn nawk newgrp nice ninja node nodejs nohup npm npx "
-    "nsenter numactl original-awk parallel perf perl php pip pipx pkexec pnpm podman posh prlimit proot psql pypy "
-    "python pythonw rake rbash rlwrap rsync ruby run-parts runcon runuser rustup rvim rview scp screen script "
-    "scriptreplay sed setarch setpriv setsid sftp sg sh snap socat sqlite ssh ssh-agent start-stop-daemon stdbuf "
-    "strace su sudo swipl systemd-run systemctl tar taskset tclsh tcsh tee time timeout tini tmux torsocks ts-node "
-    "tsx unbuffer unshare uv uvx valgrind vi view vim vimdiff nvim watch wish xargs xvfb-run yarn yash zip zsh"
+    "abduco agetty anacron ansible ant apk apptainer apt apt-get aptitude arch aria2c asdf ash at autossh awk aws az "
+    "bash bat batch bazel bc bcc bmake box64 bpftrace bpython brew bsdtar buildah builtin bun bundle bunx busybox "
+    "bwrap byobu bzless caffeinate capsh cargo catchsegv cc cgexec chez choom chpst chrome chronic chroot chrt clang "
+    "clisp clj clojure cmake code command conda coproc corepack coreutils cpack cpulimit crontab crun crystal csh csi "
+    "ctest ctr curl daemon daemonize dash dbus-launch dbus-run-session dbus-send dc delta deno direnv distrobox "
+    "django-admin dnf doas docker dotnet dpkg dpkg-reconfigure dtach dtrace duckdb dumb-init eatmydata ecl ed edit "
+    "editor elixir elvish emacs emacsclient entr env envdir erb erl es escript eval ex exec execlineb expect "
+    "fakechroot fakeroot faketime find firefox firejail fish flatpak flock flyctl forth fossil ftp fzf gawk gcc "
+    "gcloud gdb gdbserver gdbus gem gforth gh ghc ghci git glab gmake gnome-terminal gnuplot go gosu gp gpg gpg2 "
+    "gprolog gradle groff groovy gs guile guix gvim hatch heaptrack helm heroku hg hub hx hyperfine i386 iex ifne "
+    "info init ionice ip ipython irb java javac jexec jj joe journalctl jshell julia jupyter just kak kexec konsole "
+    "kotlin ksh kubectl latex launchctl ld ldd lein less lftp linux32 linux64 lldb login logrotate ltrace lua luac "
+    "luajit lualatex lxc m4 machinectl mail make mamba man mariadb mawk maxima meson mg micro mise mksh mongo mongosh "
+    "monit mono more mosh most mvn mysql nano nawk nc ncat nerdctl netcat newgrp ngspice nice nim ninja nix nmap node "
+    "nodejs nohup nox npm npx nsenter nu numactl nvim nvm oc ocaml octave oil open openssl original-awk osascript osh "
+    "pacman pager parallel pdflatex pdm perf perl pg php pico pip pipenv pipesz pipx pkexec pnpm podman poetry posh "
+    "powershell prlimit proot proxychains pry ps2pdf psql pssh pwsh py pyenv pypy pytest python pythonw qdbus qemu R "
+    "racket rails rake rbash rbenv rc redis-cli rlogin rlwrap rpm rpmbuild rr Rscript rsh rsync ruby run-mailcap "
+    "run-parts runc runcon runghc runhaskell runuser rustc rustup rview rvim rxvt s6 sage sandbox-exec sbcl sbt scala "
+    "scheme scons scp screen script scriptreplay scsh sed see sensible-browser sensible-editor sensible-pager setarch "
+    "setlock setpriv setsid setuidgid sftp sg sh singularity slogin snap snapcraft socat softlimit source sqlite ssh "
+    "ssh-agent sshpass start-stop-daemon startx stdbuf strace su su-exec sudo sudoedit supervisord svn swi-prolog "
+    "swift swipl switch_root systemctl systemd-nspawn systemd-run tar taskset tcc tclsh tcpdump tcsh tee telinit "
+    "telnet terraform tex tig time timeout tini tmux tofu toolbox torify torsocks tox toybox trace-cmd troff ts-node "
+    "tshark tsx uclampset uftrace uname26 unbuffer unshare urxvt uv uvx vagrant valgrind vi vidir view vim vimdiff "
+    "vipe vipw visudo volta wasmer wasmtime watch watchexec wget wine wine64 wireshark wish x86_64 xargs xcrun "
+    "xdg-open xelatex xinit xonsh xterm xvfb-run xzless yap yarn yash yum zellij zig zip zless zmore zsh"
 )
 _LAUNCHERS = frozenset(_LAUNCHERS_TEXT.split())
 
@@ -163,6 +186,17 @@ _LOADERS = ("ld-linux", "ld-musl", "ld64", "ld.so", "ld-2", "ld-uClibc")
 """Beginnings of the names of dynamic loaders: `ld-linux-x86-64.so.2 /bin/sh` starts a shell."""
 
 
+_WORD = re.compile(r"[A-Za-z]+")
+
+
 def starts_programs(program: str) -> bool:
-    """Whether a program of this name is known to start others, named by its operands or its own language."""
-    return program.rstrip("0123456789.") in _LAUNCHERS or program.startswith(_LOADERS)
+    """Whether a program of this name is known to start others, named by its operands or its own language.
+
+    The name may have a version or a variant (`python3.13t`, `vim.basic`), and the `g` of GNU programs (`gfind`).
+    """
+    if program in SAFE_OPTIONS:
+        return False
+    word = _WORD.match(program)
+    first = word[0] if word else ""
+    names = {program, program.rstrip("0123456789."), first, first.removeprefix("g")}
+    return bool(names & _LAUNCHERS) or program.startswith(_LOADERS)
