@@ -36,7 +36,16 @@ T = TypeVar("T")
 
 # What a server's tool or its caller put there: null is a value in it.
 _FOREIGN = frozenset(
-    ("structuredContent", "arguments", "input", "inputSchema", "outputSchema", "requestedSchema", "_meta")
+    (
+        "structuredContent",
+        "arguments",
+        "input",
+        "inputResponses",
+        "inputSchema",
+        "outputSchema",
+        "requestedSchema",
+        "_meta",
+    )
 )
 
 
@@ -59,7 +68,8 @@ def _without_nulls(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     return {
-        key: member if key in _FOREIGN else _without_nulls(member)
+        # A prompt's `arguments` are a list, and the protocol's.
+        key: member if key in _FOREIGN and isinstance(member, dict) else _without_nulls(member)
         for key, member in value.items()
         if member is not None
     }
