@@ -7,7 +7,6 @@ task and carries its messages meanwhile.
 
 from __future__ import annotations
 
-import logging
 import math
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,6 +17,7 @@ from typing import Any
 import trio
 
 from clawft_trio.errors import PeerError, PeerGone
+from clawft_trio.mcp.incoming import raising_peer_errors
 from clawft_trio.mcp.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS
 from clawft_trio.mcp.server.caller import Channel
 from clawft_trio.mcp.server.options import TaskOptions
@@ -27,8 +27,6 @@ RELATED_TASK = "io.modelcontextprotocol/related-task"
 """The member of `_meta` by which a message belongs to a task."""
 
 _ENDED = frozenset(("completed", "failed", "cancelled"))
-
-_log = logging.getLogger("clawft_trio.mcp")
 
 Run = Callable[[Channel], Awaitable[JsonObject]]
 
@@ -240,17 +238,13 @@ class TaskTable:
         task.scope.deadline = task.expires
         try:
             with self._in_use(), task.scope:
-                result = await run(task)
+                result = await raising_peer_errors("tools/call", run(task))
                 if not task.ended:
                     task.result = result
                     task.become("failed" if result.get("isError") else "completed")
         except PeerError as exc:
             task.error = exc
             task.become("failed", str(exc))
-        except Exception:  # noqa: BLE001 - the client learns that it failed and nothing about our insides
-            _log.exception("a task failed")
-            task.error = PeerError("internal error", code=INTERNAL_ERROR)
-            task.become("failed", "internal error")
         finally:
             task.become("cancelled", "its time was over, or the server ends")
 
