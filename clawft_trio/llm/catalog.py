@@ -111,10 +111,14 @@ KNOWN: Mapping[str, KnownProvider] = MappingProxyType(
             quirks=Quirks(response_format="json_object", returns=("reasoning_content",)),
         ),
         # Mistral refuses fields that it does not know, and reports usage unasked.
-        "mistral": _cloud("https://api.mistral.ai/v1", "MISTRAL_API_KEY", quirks=Quirks(include_usage=False)),
+        "mistral": _cloud(
+            "https://api.mistral.ai/v1", "MISTRAL_API_KEY", quirks=Quirks(include_usage=False, prompt_cache_key=True)
+        ),
         "together": _cloud("https://api.together.xyz/v1", "TOGETHER_API_KEY"),
         "openrouter": _cloud(
-            "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY", quirks=Quirks(returns=("reasoning_details",))
+            "https://openrouter.ai/api/v1",
+            "OPENROUTER_API_KEY",
+            quirks=Quirks(returns=("reasoning_details",), cache_marks=("anthropic/*", "~anthropic/*")),
         ),
         "gemini": _cloud(
             "https://generativelanguage.googleapis.com/v1beta/openai",

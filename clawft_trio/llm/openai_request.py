@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
@@ -12,12 +13,17 @@ from attrs.validators import in_
 
 from clawft_trio.chat import ChatRequest, File, Image, JsonObject, Message, Opaque, Part, Text, ToolSpec
 from clawft_trio.codec import encode_json
+from clawft_trio.llm.anthropic_cache import mark_chat_cache
 from clawft_trio.llm.conform.rules import Rules, overlaid
 from clawft_trio.llm.conform.schemas import fits_strict
 from clawft_trio.llm.openai_extras import Extra, call_fields, message_fields
 from clawft_trio.llm.openai_response import EndsWith
 
 _TOLERANT = Rules()
+
+
+def _patterns(patterns: Iterable[str]) -> tuple[str, ...]:
+    return tuple(patterns)
 
 
 def _extras(extras: Iterable[Extra]) -> tuple[Extra, ...]:
@@ -39,6 +45,8 @@ class Quirks:
     response_format: Literal["json_schema", "json_object"] | None = "json_schema"
     #: whether it takes a `prompt_cache_key`, by which requests that begin alike reach the same cache
     prompt_cache_key: bool = False
+    #: patterns of the models that take Anthropic's marks for their prompt cache: `anthropic/*`
+    cache_marks: tuple[str, ...] = attrs.field(default=(), converter=_patterns)
     #: whether it leaves reasoning in the text, between `<think>` and `</think>`
     think_tags: bool = False
     #: the fields of its own answers that it requires back
@@ -84,6 +92,8 @@ def request_body(request: ChatRequest, model: str, quirks: Quirks, rules: Rules 
         body["response_format"] = _response_format(schema, response_format)
     if quirks.prompt_cache_key and request.cache is not None and request.cache.key:
         body["prompt_cache_key"] = request.cache.key
+    if request.cache is not None and any(fnmatchcase(model, pattern) for pattern in quirks.cache_marks):
+        mark_chat_cache(body["messages"], request.cache)
     return {**body, **_thinking(request, rules), **request.extra}
 
 
