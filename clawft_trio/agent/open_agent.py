@@ -48,6 +48,7 @@ from clawft_trio.files import FileCache
 from clawft_trio.mcp import ToolServer, open_toolset
 from clawft_trio.mcp.connect import Server
 from clawft_trio.mcp.tool_pinning import PIN_MIGRATIONS, StoredPins
+from clawft_trio.net import AddressPolicy
 from clawft_trio.nursery import cleanup_scope, open_hidden_nursery
 from clawft_trio.observe import Event, Noted, Observer, fan_out
 from clawft_trio.pipeline import (
@@ -210,7 +211,12 @@ async def open_agent(
             workspace=plan.workspace,
             instructions=instructions,
         )
-        bus_turn = BusTurn(turns=attrs.evolve(turns, journal=journal), permissions=plan.permissions, costs=tracker)
+        bus_turn = BusTurn(
+            turns=attrs.evolve(turns, journal=journal),
+            permissions=plan.permissions,
+            addresses=_media_addresses(builtins or builtin_policy(settings)),
+            costs=tracker,
+        )
         agent_loop = AgentLoop(bus, bus_turn, policy=loop, journal=journal, observer=plan.observer)
         parts = AgentParts(
             turns=turns,
@@ -271,6 +277,11 @@ async def _serving(loop: AgentLoop, bus: MessageBus, channels: Iterable[Channel]
 
 async def _load(config: str | Path | None, providers: Mapping[str, Provider]) -> Config:
     return Config() if config is None else await load_config(config, providers=providers)
+
+
+def _media_addresses(policy: BuiltinPolicy) -> AddressPolicy:
+    """The web addresses that attachments may have: those that the agent itself may fetch."""
+    return AddressPolicy() if policy.fetch is None else policy.fetch.addresses
 
 
 @attrs.frozen(kw_only=True)

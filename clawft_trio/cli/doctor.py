@@ -157,7 +157,7 @@ async def _mcp(name: str, own: McpServerConfig, config: Config, total: float) ->
         ) as client:
             tools = await client.list_tools()
     except NotConfigured as exc:
-        return wrong(message=str(exc), advice="Set it, or write the value into the configuration.")
+        return wrong(message=str(exc), advice=f"Set what is missing, or correct $.tools.mcp_servers[{name!r}].")
     except CannotStart as exc:
         return wrong(message=str(exc), advice=f"Install it, or correct $.tools.mcp_servers[{name!r}].command.")
     except PeerGone as exc:
