@@ -340,7 +340,8 @@ def _count(raw: Raw, name: str) -> int:
 
 
 def _total(raw: Raw) -> int | None:
-    return None if raw.get("total_tokens") is None else _count(raw, "total_tokens")
+    # A zero is none: servers that count twice send zeros the second time.
+    return _count(raw, "total_tokens") or None
 
 
 def _first(*places: tuple[Raw, str]) -> int:
