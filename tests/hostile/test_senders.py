@@ -8,7 +8,7 @@ import pytest
 import trio
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from clawft_trio import InboundMessage, open_agent
+from clawft_trio import ClawftError, InboundMessage, open_agent
 from clawft_trio.config import parse_config
 from clawft_trio.testing import Finish, Say, ScriptedProvider, no_stall
 
@@ -54,7 +54,8 @@ async def test_a_message_with_hostile_text_gets_one_reply_and_so_does_the_next(t
                 async for reply in agent.bus.outbound("ch"):
                     if reply.kind == "final":
                         replies[reply.chat_id] += 1
-                        assert reply.content
+                        # A blank message and one beyond the sender's limits are refused, with the reason.
+                        assert reply.content == "fine" or (reply.chat_id != "2" and reply.metadata.get("error"))
                     if sum(replies.values()) == 2:
                         break
     assert replies["2"] == 1
@@ -67,7 +68,18 @@ async def test_an_ask_with_hostile_names_is_answered(tmp_path, field, text) -> N
     async with open_agent(["p/m"], providers={"p": model()}, store=tmp_path / "s.db") as agent:
         async with no_stall(0.25):
             assert (await agent.ask("q", **{field: text})).text == "fine"
-            assert (await agent.ask(text or "q")).text == "fine"
+            assert (await agent.ask("q")).text == "fine"
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+async def test_a_hostile_question_is_answered_or_refused_with_a_typed_error(tmp_path, text) -> None:
+    async with open_agent(["p/m"], providers={"p": model()}, store=tmp_path / "s.db") as agent:
+        async with no_stall(0.25):
+            try:
+                assert (await agent.ask(text, session="s")).text == "fine"
+            except ClawftError as exc:
+                assert not text.strip() or len(text) > 100_000, exc
+            assert (await agent.ask("q", session="s")).text == "fine"
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -77,11 +89,9 @@ def test_two_senders_never_share_an_account_or_a_conversation(names: list[str]) 
     assert one.session_key != other.session_key
 
     async def main() -> None:
-        seen: list[int] = []
         scripted = ScriptedProvider(choose=lambda r: [Say(str(len(r.messages))), Finish()], name="p")
         async with open_agent(["p/m"], providers={"p": scripted}) as agent:
-            for name in names:
-                seen.append(int((await agent.ask("q", session=f"s{name}")).text))
+            seen = [(await agent.ask("q", session=f"s{name}")).text for name in names]
         assert seen[0] == seen[1]
 
     trio.run(main)

@@ -112,7 +112,9 @@ async def test_a_dropped_table_is_a_typed_error_whichever_it_is(tmp_path: Path) 
             pass
 
 
-@pytest.mark.parametrize("value", [b"\xff\xfe", "\x00", "not json", "[]", "{" * 5000, 2**62, -1, 1.5, None, "x" * 100_000])
+@pytest.mark.parametrize(
+    "value", [b"\xff\xfe", "\x00", "not json", "[]", "{" * 5000, 2**62, -1, 1.5, None, "x" * 100_000]
+)
 async def test_a_row_with_another_content_is_a_typed_error_or_is_skipped(tmp_path: Path, value: object) -> None:
     path = tmp_path / "s.db"
     await a_store(path)
@@ -131,7 +133,9 @@ async def test_a_row_with_another_content_is_a_typed_error_or_is_skipped(tmp_pat
         pass
 
 
-@pytest.mark.parametrize("kind", ["a folder", "a pipe", "a device", "a link to nowhere in particular", "a name too long"])
+@pytest.mark.parametrize(
+    "kind", ["a folder", "a pipe", "a device", "a link to nowhere in particular", "a name too long"]
+)
 async def test_what_is_no_file_is_a_typed_error(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "f"
     if kind == "a folder":
