@@ -47,6 +47,7 @@ from clawft_trio.pipeline import (
     TieredRouter,
     WindowOf,
     by_pattern,
+    input_window,
 )
 from clawft_trio.store import Store, open_store
 from clawft_trio.tools.builtin import BuiltinPolicy
@@ -143,6 +144,13 @@ def _options(config: Config, name: str, own: ProviderConfig) -> dict[str, Any]:
             for header, value in (own.extra_headers or {}).items()
         },
     }
+    clocks = {
+        model: config.timeouts_of(name, model=model).clocks
+        for _, model, one in _models_of(config, name)
+        if one.clocks is not None
+    }
+    if clocks:
+        options["model_clocks"] = clocks
     if own.concurrency is not None:
         options["connections"] = own.concurrency
     return options
@@ -335,17 +343,22 @@ def turn_policy(config: Config) -> TurnPolicy:
     )
 
 
-def window_of(config: Config, given: Collection[str]) -> WindowOf:
-    """The windows of targets: those of the configuration, and the table of models for vendors' own servers.
+def window_of(config: Config, given: Collection[str], prices: Prices | None = None) -> WindowOf:
+    """The windows of targets: those of the configuration, then those of the price list, then the table of models.
 
-    What answers at an address of the user's own may be any model under any name: the table does not count there.
+    What answers at an address of the user's own may be any model under any name: list and table do not count there.
     """
-    configured, listed = by_pattern(config.context_windows), by_pattern(MODEL_WINDOWS)
+    configured, tabled = by_pattern(config.context_windows), by_pattern(MODEL_WINDOWS)
     elsewhere = frozenset({*given, *(name for name, own in config.providers.items() if own.api_base)})
 
     def look_up(target: Target) -> int | None:
         own = configured(target)
-        return own if own is not None or target.provider in elsewhere else listed(target)
+        if own is not None:
+            return own
+        known = None if prices is None else prices.context_window(target)
+        if known is None and target.provider not in elsewhere:
+            known = tabled(target)
+        return None if known is None else input_window(target, known)
 
     return look_up
 

@@ -27,6 +27,7 @@ from clawft_trio.agent.journal_sql import (
     forget_old,
     free_sessions,
     give_up,
+    is_left_to_others,
     notify_store,
     refuse_if_owned,
 )
@@ -43,7 +44,7 @@ from clawft_trio.chat import ChatResponse, ToolCall
 from clawft_trio.errors import OutcomeUnknown
 from clawft_trio.keys import joined_key
 from clawft_trio.messages import InboundMessage, OutboundMessage
-from clawft_trio.store import Connection, Durability, Store, Work
+from clawft_trio.store import Connection, Store, Work
 from clawft_trio.store.leases import Lease, expire_ended, release
 from clawft_trio.store.ownership import Ownership, session_name
 from clawft_trio.tools import Tool, ToolResult
@@ -245,7 +246,7 @@ class Journal:
                     notify_store(connection, WORK, session)
             return following
 
-        following = await self._write(turn, end)
+        following = await self._write(turn, end, ends=True)
         if ownership is not None and held is not None and following is None:
             ownership.forget(name)
         return None if following is None else _unfinished(*following)
@@ -335,6 +336,18 @@ class Journal:
         noted = self._noted(taken)
         return noted[0] if noted else None
 
+    async def is_left_to_others(self, session: str) -> bool:
+        """Whether *session* has no open message, or another process has it.
+
+        Raises:
+          StoreError: the store cannot be used.
+
+        Cancellation: safe.
+        """
+        assert self.ownership is not None
+        name, owner = session_name(session), self.ownership.owner
+        return await self._store.read(lambda connection: is_left_to_others(connection, session, name, owner))
+
     def _claim_in(self, connection: Connection, session: str) -> tuple[Lease, tuple[bytes, int]] | None:
         assert self.ownership is not None
         lease = self.ownership.acquire_in(connection, session_name(session))
@@ -352,17 +365,20 @@ class Journal:
             self.ownership.note(lease)
         return tuple(Claimed(session, lease, _unfinished(*first)) for session, lease, first in taken)
 
-    async def _write(self, turn_id: str, work: Work[T], *, durability: Durability = "power") -> T:
+    async def _write(self, turn_id: str, work: Work[T], *, ends: bool = False) -> T:
         """Run *work*; fenced, and with the pending steps of the turn, where the turn is guarded."""
         if self.ownership is not None and self.ownership.guards(turn_id):
-            return await self.ownership.write(turn_id, work, durability=durability)
-        return await self._store.transact(work, concurrent=True, durability=durability, repeatable=True)
+            return await self.ownership.write(turn_id, work, ends=ends)
+        return await self._store.transact(work, concurrent=True, repeatable=True)
+
+    def _has_no_steps(self, turn_id: str) -> bool:
+        return self.ownership is not None and self.ownership.is_fresh(turn_id)
 
     async def _write_later(self, turn_id: str, work: Work[object]) -> None:
         """Run *work* with the turn's next write where the turn is guarded, else now."""
         if self.ownership is not None and self.ownership.guards(turn_id):
             await trio.lowlevel.checkpoint()
-            self.ownership.postpone(turn_id, work)
+            self.ownership.postpone(turn_id, work, outlives_turn=False)
         else:
             await self._store.transact(work, concurrent=True, repeatable=True)
 
@@ -376,6 +392,9 @@ class Journal:
 
         Cancellation: safe.
         """
+        if self._has_no_steps(turn_id):
+            await trio.lowlevel.checkpoint()
+            return ()
         query = "SELECT response FROM answers WHERE turn = ? ORDER BY round"
         rows = await self._store.read(lambda connection: connection.execute(query, (turn_id,)).fetchall())
         return tuple(response_from_json(data) for (data,) in rows)
@@ -388,12 +407,16 @@ class Journal:
 
         Cancellation: `Cancelled` means that it is not kept.
         """
-        row = (turn_id, number, response_to_json(response))
         query = (
             "INSERT INTO answers (turn, round, response) VALUES (?, ?, ?)"
             " ON CONFLICT (turn, round) DO UPDATE SET response = excluded.response"
         )
-        await self._write_later(turn_id, lambda connection: connection.execute(query, row).rowcount)
+
+        def add(connection: Connection) -> None:
+            # Encoded here, because the last answer of a turn is not written.
+            connection.execute(query, (turn_id, number, response_to_json(response)))
+
+        await self._write_later(turn_id, add)
 
     def tools(self, turn_id: str, number: int) -> RoundJournal:
         """Where the tool calls of round *number* are written down."""
@@ -410,6 +433,9 @@ class Journal:
 
         Cancellation: safe.
         """
+        if self._has_no_steps(turn_id):
+            await trio.lowlevel.checkpoint()
+            return {}
         query = "SELECT call, tool, idempotent, answer FROM tool_calls WHERE turn = ? AND round = ?"
         rows = await self._store.read(lambda connection: connection.execute(query, (turn_id, number)).fetchall())
         known = {call: _known(call, tool, idempotent, data) for call, tool, idempotent, data in rows}
@@ -449,9 +475,12 @@ class RoundJournal:
 
         Cancellation: `Cancelled` means that it is not written.
         """
-        row = (tool_result_to_json(answer), self._turn_id, self._number, answer.call_id)
         query = "UPDATE tool_calls SET answer = ? WHERE turn = ? AND round = ? AND call = ?"
-        await self._journal._write_later(self._turn_id, lambda connection: connection.execute(query, row).rowcount)
+
+        def note(connection: Connection) -> None:
+            connection.execute(query, (tool_result_to_json(answer), self._turn_id, self._number, answer.call_id))
+
+        await self._journal._write_later(self._turn_id, note)
 
 
 def _known(call: str, tool: str, idempotent: int, data: bytes | None) -> ToolResult | None:

@@ -37,6 +37,10 @@ from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.observe import MessageDropped, Noted, Observer, Undeliverable, fan_out
 
+_NEVER_RUN = 10_000
+"""Turns that are remembered as ended while they waited. One that was begun in the store in the same moment runs as soon
+as it has a slot; with more than these in between it runs all the same, and its reply is dropped."""
+
 
 @attrs.define(eq=False)
 class _Running:
@@ -130,8 +134,12 @@ class AgentLoop:
                 lost=self._lose,
             )
         self._running: dict[str, _Running] = {}
-        #: taken out of the queue, to get a reply that they were cancelled
-        self._refused: list[tuple[InboundMessage, str]] = []
+        #: by turn: taken out of the queue, to get a reply that they were cancelled, with the reason
+        self._refused: dict[str, tuple[InboundMessage, str]] = {}
+        #: by turn: set when that reply was handed over
+        self._refusing: dict[str, trio.Event] = {}
+        #: turns that were ended in the journal by such a reply, and may have been begun in the same moment
+        self._never_run: OrderedDict[str, None] = OrderedDict()
         #: where workers are started, while there may be new ones
         self._nursery: trio.Nursery | None = None
         self._serving = False
@@ -187,7 +195,7 @@ class AgentLoop:
             if self._shared is not None:
                 self._shared.stopping = True
             if not self.policy.hand_over:
-                self._refused.extend((message, "the loop has ended") for message in left)
+                self._refuse(left, "the loop has ended")
             with trio.move_on_after(self.policy.final_reply_grace, shield=True):
                 await self._refuse_all()
                 if self._shared is not None:
@@ -299,7 +307,14 @@ class AgentLoop:
 
     async def _answer_left(self, left: Unfinished, slot: TurnSlot) -> None:
         """Answer a message of the store, which was begun `left.resumes` times before."""
-        self._received.discard(turn_id_of(left.message))
+        turn_id = turn_id_of(left.message)
+        if turn_id in self._refusing:
+            await self._refusing[turn_id].wait()
+        if turn_id in self._never_run:
+            # Stopped while it waited; it was still open in the store when its session was claimed.
+            await trio.lowlevel.checkpoint()
+            return
+        self._received.discard(turn_id)
         self._counts["resumed"] += left.resumes > 0
         if left.resumes <= self.policy.max_resumes:
             await self._answer(left.message, slot, resumed=left.resumes > 0)
@@ -322,9 +337,7 @@ class AgentLoop:
         turn_id = turn_id_of(message)
         if turn_id in self._seen:
             return True
-        self._seen[turn_id] = None
-        if len(self._seen) > self.policy.remembered_ids:
-            self._seen.popitem(last=False)
+        _remember(self._seen, turn_id, self.policy.remembered_ids)
         return False
 
     def _note_duplicate(self, message: InboundMessage) -> None:
@@ -353,6 +366,10 @@ class AgentLoop:
         """Run the turn of *message*, and see that it gets its one final reply."""
         with self._run(message) as running:
             context = TurnContext(self._bus, message, resumed=resumed, observer=self._observer)
+            refused = self._refused.pop(context.turn_id, None)
+            if refused is not None:
+                # Stopped while it waited: this run replies, so that the message has one reply.
+                running.stop(refused[1])
             if self._stopping is not None:
                 running.stop(self._stopping)
             try:
@@ -439,15 +456,16 @@ class AgentLoop:
         finally:
             self._counts[ending] += 1
 
-    async def _hand_over(self, message: InboundMessage, reply: OutboundMessage, *, kept: bool = False) -> None:
-        """Hand *reply* over without waiting for its channel."""
+    async def _hand_over(self, message: InboundMessage, reply: OutboundMessage, *, kept: bool = False) -> bool:
+        """Hand *reply* over without waiting for its channel; whether its turn has ended in the journal."""
         try:
             kept = kept or await self._keep(message, reply)
             await self._bus.outbound(reply.channel).put_or_store(reply, kept=kept)
         except LeaseLost:
-            pass
+            return False
         except StoreError as exc:
             self._note_lost(reply, exc)
+        return kept
 
     def _note_lost(self, reply: OutboundMessage, error: StoreError) -> None:
         self._observer(Undeliverable(message=reply, error=error))
@@ -470,10 +488,11 @@ class AgentLoop:
             return False
         return True
 
-    async def _reply_cancelled(self, message: InboundMessage, reason: str) -> None:
-        """Reply to *message* that it was cancelled."""
-        await self._hand_over(message, failure_reply(message, TurnCancelled(reason)))
+    async def _reply_cancelled(self, message: InboundMessage, reason: str) -> bool:
+        """Reply to *message* that it was cancelled; whether its turn has ended in the journal."""
+        ended = await self._hand_over(message, failure_reply(message, TurnCancelled(reason)))
         self._counts["cancelled"] += 1
+        return ended
 
     # --- cancelling --------------------------------------------------------------------------------------
 
@@ -505,16 +524,38 @@ class AgentLoop:
     def _refuse_soon(self, messages: Sequence[InboundMessage], reason: str) -> None:
         if not messages or (self.policy.hand_over and self._stopping is not None):
             return
-        self._refused.extend((message, reason) for message in messages)
+        self._refuse(messages, reason)
         if self._nursery is not None:
             self._nursery.start_soon(self._refuse_all)
+
+    def _refuse(self, messages: Sequence[InboundMessage], reason: str) -> None:
+        for message in messages:
+            begun = turn_id_of(message) in self._running
+            if self._shared is not None:
+                begun = self._shared.was_answered_early(message) or begun
+            if not begun:
+                self._refused.setdefault(turn_id_of(message), (message, reason))
 
     async def _refuse_all(self) -> None:
         await trio.lowlevel.checkpoint()
         while self._refused:
-            message, reason = self._refused.pop(0)
-            with trio.move_on_after(self.policy.final_reply_grace, shield=True):
-                await self._reply_cancelled(message, reason)
+            turn_id = next(iter(self._refused))
+            message, reason = self._refused.pop(turn_id)
+            replied = self._refusing[turn_id] = trio.Event()
+            try:
+                with trio.move_on_after(self.policy.final_reply_grace, shield=True):
+                    if await self._reply_cancelled(message, reason) and self._shared is not None:
+                        _remember(self._never_run, turn_id, _NEVER_RUN)
+            finally:
+                del self._refusing[turn_id]
+                replied.set()
+
+
+def _remember(ids: OrderedDict[str, None], new: str, limit: int) -> None:
+    """Add *new* to *ids*, and drop the oldest beyond *limit*."""
+    ids[new] = None
+    if len(ids) > limit:
+        ids.popitem(last=False)
 
 
 async def serve_sessions(

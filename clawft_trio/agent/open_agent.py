@@ -32,6 +32,7 @@ from clawft_trio.agent.options import AgentOptions, check_options
 from clawft_trio.agent.providers import open_providers
 from clawft_trio.agent.session_window import WHOLE_RESULT
 from clawft_trio.agent.sessions import MIGRATIONS as SESSION_MIGRATIONS, Sessions
+from clawft_trio.agent.stored_windows import WINDOW_MIGRATIONS, open_stored_windows
 from clawft_trio.agent.subagent import AgentTool, SubAgent, SubAgents, models_by_agent, models_of
 from clawft_trio.agent.tool_sets import DEFAULT_SETS, ToolSetParts, check_sets, tools_of
 from clawft_trio.agent.turn import Turns
@@ -47,6 +48,7 @@ from clawft_trio.files import FileCache
 from clawft_trio.mcp import ToolServer, open_toolset
 from clawft_trio.mcp.connect import Server
 from clawft_trio.mcp.tool_pinning import PIN_MIGRATIONS, StoredPins
+from clawft_trio.net import AddressPolicy
 from clawft_trio.nursery import cleanup_scope, open_hidden_nursery
 from clawft_trio.observe import Event, Noted, Observer, fan_out
 from clawft_trio.pipeline import (
@@ -76,7 +78,14 @@ from clawft_trio.tools.workspace import Workspace
 MISSING_KEY = "a model has no key, and is left out until it has"
 """The event (`Noted.what`) for a fallback without a key."""
 
-MIGRATIONS = (*SESSION_MIGRATIONS, *JOURNAL_MIGRATIONS, *ASK_MIGRATIONS, *COST_MIGRATIONS, *PIN_MIGRATIONS)
+MIGRATIONS = (
+    *SESSION_MIGRATIONS,
+    *JOURNAL_MIGRATIONS,
+    *ASK_MIGRATIONS,
+    *COST_MIGRATIONS,
+    *PIN_MIGRATIONS,
+    *WINDOW_MIGRATIONS,
+)
 """The schema of an agent's store."""
 
 
@@ -106,7 +115,8 @@ async def open_agent(
       workspace: a folder. Its SOUL.md, AGENTS.md and the like become the system prompt; its file tools cannot leave
         it. None: the folder of the config, if it names one.
       config: a configuration, or the path of one. Arguments given here take precedence over it.
-      store: the file in which sessions, the journal and undelivered replies are kept; None keeps them in memory.
+      store: where sessions, the journal, undelivered replies and costs are kept: a file, or `postgresql://…`. None:
+        the place that the config names, else memory.
       instructions: the system prompt, or an async function that returns it for a turn (a `TurnRequest`). With a
         workspace it comes before the files of that.
       providers: providers by the name before the slash, used as they are; others are made by *make_provider*.
@@ -144,6 +154,7 @@ async def open_agent(
         policy=options.get("policy"),
         observer=fan_out(observers),
     )
+    place = settings.store_place if store is None else store
     given = tuple(tools)
     asked = (*plan.models, *models_of(given))
     plain = [tool for tool in given if not isinstance(tool, SubAgent | AgentTool | str)]
@@ -152,7 +163,7 @@ async def open_agent(
     sets = [tool for tool in given if isinstance(tool, str)] or list(settings.tools.sets)
     context = plan.context(registry, sets, builtins)
     async with (
-        open_store(store, migrations=MIGRATIONS) as kept,
+        open_store(place, migrations=MIGRATIONS) as kept,
         open_providers(
             providers,
             make_provider or provider_maker(settings),
@@ -160,6 +171,7 @@ async def open_agent(
             general=(turn or turn_policy(settings)).options,
         ) as known,
         open_tracker(settings, kept, asked, providers or {}, owed=owed_file(kept)) as tracker,
+        open_stored_windows(kept, windows := plan.windows(tracker, frozenset(providers or ()))),
         open_targets(known.at, wrap=partial(plan.around, tracker)) as targets,
         # Before anything is started: a missing key is an error now, and not in the first turn that needs it.
         plan.reaching(targets, plan.models),
@@ -171,7 +183,7 @@ async def open_agent(
             pins=StoredPins(kept),
             observer=plan.observer,
         ) as toolset,
-        open_ownership(kept, durable=store is not None, length=(loop or LoopPolicy()).lease) as ownership,
+        open_ownership(kept, durable=place is not None, length=(loop or LoopPolicy()).lease) as ownership,
         open_bus(
             settings.bus,
             undelivered=StoredUndelivered(kept) if ownership is None else LeasedUndelivered(ownership),
@@ -180,7 +192,7 @@ async def open_agent(
         open_background() as background,
     ):
         sub_agents = SubAgents(
-            models=partial(plan.models_of_subagent, targets, tracker, frozenset(providers or ())),
+            models=partial(plan.models_of_subagent, targets, tracker, windows),
             registry=registry,
             tracker=tracker,
             workspace=plan.workspace,
@@ -190,7 +202,7 @@ async def open_agent(
                 registry.add(sub_agents.tool(tool))
         journal = None if ownership is None else Journal(kept, ownership=ownership)
         turns = Turns(
-            models=plan.pipeline(targets, tracker, frozenset(providers or ())),
+            models=plan.pipeline(targets, tracker, windows),
             tools=registry,
             history=Sessions(kept, ownership=ownership),
             background=background,
@@ -199,7 +211,12 @@ async def open_agent(
             workspace=plan.workspace,
             instructions=instructions,
         )
-        bus_turn = BusTurn(turns=attrs.evolve(turns, journal=journal), permissions=plan.permissions, costs=tracker)
+        bus_turn = BusTurn(
+            turns=attrs.evolve(turns, journal=journal),
+            permissions=plan.permissions,
+            addresses=_media_addresses(builtins or builtin_policy(settings)),
+            costs=tracker,
+        )
         agent_loop = AgentLoop(bus, bus_turn, policy=loop, journal=journal, observer=plan.observer)
         parts = AgentParts(
             turns=turns,
@@ -262,6 +279,11 @@ async def _load(config: str | Path | None, providers: Mapping[str, Provider]) ->
     return Config() if config is None else await load_config(config, providers=providers)
 
 
+def _media_addresses(policy: BuiltinPolicy) -> AddressPolicy:
+    """The web addresses that attachments may have: those that the agent itself may fetch."""
+    return AddressPolicy() if policy.fetch is None else policy.fetch.addresses
+
+
 @attrs.frozen(kw_only=True)
 class _Plan:
     """What is decided before anything is opened."""
@@ -309,8 +331,12 @@ class _Plan:
             metered, self.policy or self.config.policy_of(target.provider, self.budget, model=target.model)
         )
 
-    def pipeline(self, targets: Targets, tracker: CostTracker, given: frozenset[str]) -> Pipeline:
-        """Route and answer. *given* are the names of providers of the caller's own."""
+    def windows(self, tracker: CostTracker, given: frozenset[str]) -> Windows:
+        """The windows of models. *given* are the names of providers of the caller's own."""
+        return Windows(window_of(self.config, given, tracker.prices))
+
+    def pipeline(self, targets: Targets, tracker: CostTracker, windows: Windows) -> Pipeline:
+        """Route and answer."""
         stages = self.config.pipeline
         return Pipeline(
             router=router(self.config, self.models, Selection(estimate=tracker.estimate)),
@@ -319,15 +345,17 @@ class _Plan:
             scorer=FitnessScorer() if stages.scorer == "fitness" else NoScorer(),
             learner=TrajectoryLearner() if stages.learner == "trajectory" else NoLearner(),
             admission=TurnAdmission(limiter=RateLimiter(self.config.routing.rate_limiting), budget=tracker),
-            windows=Windows(window_of(self.config, given)),
+            windows=windows,
         )
 
     def models_of_subagent(
-        self, targets: Targets, tracker: CostTracker, given: frozenset[str], models: Sequence[str]
+        self, targets: Targets, tracker: CostTracker, windows: Windows, models: Sequence[str]
     ) -> Pipeline:
         """What answers the turns of a sub-agent: its own models, in their order of preference."""
         selection = Selection(estimate=tracker.estimate)
-        routed = attrs.evolve(self.pipeline(targets, tracker, given), router=StaticRouter(models, selection=selection))
+        routed = attrs.evolve(
+            self.pipeline(targets, tracker, windows), router=StaticRouter(models, selection=selection)
+        )
         return attrs.evolve(routed, admission=TurnAdmission())
 
     def context(

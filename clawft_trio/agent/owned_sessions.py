@@ -69,12 +69,14 @@ class OwnedSessions:
         self._claimed: dict[str, Claimed] = {}
         #: by turn: the next message of its session, begun in the transaction that ended the turn
         self._following: dict[str, Unfinished] = {}
-        #: set, and made anew, whenever a turn ends
+        #: set, and made anew, whenever a turn ends or a session is given back
         self._turn_ended = trio.Event()
         #: by turn: why its message is given up
         self._given_up: dict[str, str] = {}
-        #: set when a slot is free or the store may have work
+        #: set when the store may have work
         self._wake = trio.Event()
+        #: whether there may be work for which there was no slot at the last look
+        self._left: bool = True
         prefix = session_name("")
         ownership.on_lost(lambda name: lost(name.removeprefix(prefix)) if name.startswith(prefix) else None)
 
@@ -114,15 +116,22 @@ class OwnedSessions:
 
         Cancellation: the lease is given back, or runs out.
         """
-        turn_id, session = turn_id_of(message), message.session_key
+        turn_id = turn_id_of(message)
         self._queued.discard(turn_id)
         self.answered_early.discard(turn_id)
-        claimed = self._claimed.get(session)
-        if claimed is not None and turn_id_of(claimed.first.message) == turn_id:
-            del self._claimed[session]
+        claimed = self._claimed_for(message)
+        if claimed is not None:
             await self._ownership.release(claimed.lease.name)
+            self._note_turn_ended()
         else:
             await trio.lowlevel.checkpoint()
+
+    def _claimed_for(self, message: InboundMessage) -> Claimed | None:
+        """Take out the claim of a session in which no turn has begun and *message* is the next; None without one."""
+        claimed = self._claimed.get(message.session_key)
+        if claimed is None or turn_id_of(claimed.first.message) != turn_id_of(message):
+            return None
+        return self._claimed.pop(message.session_key)
 
     def was_answered_early(self, message: InboundMessage) -> bool:
         """Whether *message*, just taken from the queue, has its reply already."""
@@ -144,9 +153,13 @@ class OwnedSessions:
         # With other sessions waiting for a slot, this one is given back, and served again in its turn.
         go_on = not self.stopping and not self._queue.is_ready()
         given_up = self._given_up.pop(turn_id_of(message), "")
+        claimed = self._claimed_for(message)
         following = await self._journal.end(message, reply, go_on=go_on, given_up=given_up)
         if following is not None:
             self._following[turn_id_of(message)] = following
+        if claimed is not None:
+            await self._release(claimed)
+            self.wake()
 
     def give_up(self, message: InboundMessage, error: str) -> None:
         """Keep *message* when its turn ends: it was begun too often."""
@@ -178,7 +191,13 @@ class OwnedSessions:
 
         Cancellation: running turns are cancelled.
         """
+        ended = self._turn_ended
         claimed = self._claimed.pop(session, None) or await self._claim(session)
+        if claimed is None:
+            slot.free()
+            claimed = await self._claim_after_others(session, ended)
+            if claimed is not None:
+                slot = await self._slots.take()
         following = None if claimed is None else claimed.first
         while claimed is not None and following is not None:
             following = await self._serve_one(claimed, following, slot)
@@ -197,8 +216,9 @@ class OwnedSessions:
             self._observer(Noted(room="agent", what="leases not given back", details={"error": exc}))
 
     def wake(self) -> None:
-        """Look for work: a slot is free."""
-        self._wake.set()
+        """Look for work, if the last look may have left some: a slot is free."""
+        if self._left:
+            self._wake.set()
 
     async def _claim(self, session: str) -> Claimed | None:
         try:
@@ -207,6 +227,27 @@ class OwnedSessions:
             # The message is in the store: it is answered when the store can be used again.
             self._observer(Noted(room="agent", what="session not claimed", details={"error": exc}))
             return None
+
+    async def _claim_after_others(self, session: str, ended: trio.Event) -> Claimed | None:
+        """Claim *session* once no other task of this process serves it; None when it is left to others, or has no work.
+
+        Another task may be giving the session back. *ended* is set when a turn ends or a session is given back.
+        """
+        while not self.stopping:
+            try:
+                if await self._journal.is_left_to_others(session):
+                    return None
+            except StoreError as exc:
+                self._observer(Noted(room="agent", what="session not looked up", details={"error": exc}))
+                return None
+            with trio.move_on_after(self._policy.poll):
+                await ended.wait()
+            ended = self._turn_ended
+            claimed = await self._claim(session)
+            if claimed is not None:
+                return claimed
+        await trio.lowlevel.checkpoint()
+        return None
 
     async def _serve_one(self, claimed: Claimed, left: Unfinished, slot: TurnSlot) -> Unfinished | None:
         """Answer one message of an owned session; the next one, when this process is to go on."""
@@ -220,14 +261,13 @@ class OwnedSessions:
         while self._ownership.guards(turn_id):
             # This process had lost the session and has it again: its first run of the turn is still being cancelled.
             await self._turn_ended.wait()
-        self._ownership.guard(turn_id, claimed.lease)
+        self._ownership.guard(turn_id, claimed.lease, fresh=left.resumes == 0)
         try:
             await self._answer(left, slot)
         finally:
             slot.free()
             self._ownership.unguard(turn_id)
-            self._turn_ended.set()
-            self._turn_ended = trio.Event()
+            self._note_turn_ended()
             following = self._following.pop(turn_id, None)
         if following is None and self._ownership.lease_of(claimed.lease.name) == claimed.lease:
             await self._release(claimed)
@@ -240,6 +280,11 @@ class OwnedSessions:
         except StoreError as exc:
             # Not renewed by name any more, it is given back by the renewals.
             self._observer(Noted(room="agent", what="session not given back", details={"error": exc}))
+        self._note_turn_ended()
+
+    def _note_turn_ended(self) -> None:
+        self._turn_ended.set()
+        self._turn_ended = trio.Event()
 
     async def _take_over(self, nursery: trio.Nursery) -> None:
         """Claim sessions without an owner, in order of arrival, while there are free slots."""
@@ -252,17 +297,27 @@ class OwnedSessions:
 
     async def _claim_more(self, nursery: trio.Nursery) -> int:
         """Claim as many sessions as there are free slots, and serve them; how many it was."""
+        if not (self._slots.free and self._may_begin()):
+            self._left = True
+            await trio.lowlevel.checkpoint()
+            return 0
+        # Among the turns, so that the loop does not end before what is being claimed is answered.
+        claimed: int = await nursery.start(self._claim_into, nursery)
+        return claimed
+
+    async def _claim_into(self, nursery: trio.Nursery, *, task_status: trio.TaskStatus[int]) -> None:
         claimed: Sequence[Claimed] = ()
-        if self._slots.free and self._may_begin():
-            try:
-                claimed = await self._journal.claim(min(self._slots.free, _CLAIMED_AT_ONCE))
-            except StoreError as exc:
-                self._observer(Noted(room="agent", what="sessions not claimed", details={"error": exc}))
+        self._left = False
+        try:
+            claimed = await self._journal.claim(min(self._slots.free, _CLAIMED_AT_ONCE))
+        except StoreError as exc:
+            self._left = True
+            self._observer(Noted(room="agent", what="sessions not claimed", details={"error": exc}))
         for one in claimed:
-            if self.accepting and not self.stopping:
+            if not self.stopping:
                 self._queue.hold(one.session)
                 nursery.start_soon(self._serve_claimed, one)
-        return len(claimed)
+        task_status.started(len(claimed))
 
     def _may_begin(self) -> bool:
         return self.accepting and not self.stopping and not self._queue.is_ready()
@@ -279,4 +334,4 @@ class OwnedSessions:
         finally:
             slot.free()
             self._queue.release(claimed.session)
-            self._wake.set()
+            self.wake()

@@ -15,7 +15,7 @@ def result_tool(sessions: SessionStore) -> Tool:
     """The tool `read_result` over *sessions*; it reads results of the session in which it is called only."""
 
     @tool(name=READ_RESULT, mode="read_only")
-    async def read_result(id: str, context: ToolContext, start: int = 0, length: int = _LENGTH) -> str:  # noqa: A002 - the model's word
+    async def read_result(id: str, context: ToolContext, start: int = 0, length: int = _LENGTH) -> str:
         """Read a result of a tool again, or the part of it that was left out.
 
         Args:

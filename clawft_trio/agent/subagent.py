@@ -127,7 +127,7 @@ def form_of(answer: type[Any] | AnswerForm[Any] | None) -> AnswerForm[Any] | Non
 class Fresh:
     """The history of a sub-agent: always empty."""
 
-    async def history(self, session: str, limit: int | None = None) -> tuple[Message, ...]:  # noqa: ARG002 - the shape
+    async def history(self, session: str, limit: int | None = None) -> tuple[Message, ...]:
         """No messages.
 
         Cancellation: safe.
@@ -135,7 +135,7 @@ class Fresh:
         await trio.lowlevel.checkpoint()
         return ()
 
-    async def append(self, session: str, messages: Sequence[Message], *, turn_id: str = "") -> None:  # noqa: ARG002
+    async def append(self, session: str, messages: Sequence[Message], *, turn_id: str = "") -> None:
         """Keep nothing.
 
         Cancellation: safe.

@@ -477,7 +477,7 @@ class BoundedQueue(Generic[T]):
             self.wake_reader()
 
     def hold(self, line: Hashable) -> None:
-        """Serve nothing of *line* until `release`; after `serve_by_line`."""
+        """Serve nothing of *line* until `release`, as often as it was held; after `serve_by_line`."""
         self._entries.hold(line)
 
     def take_line(self, line: Hashable) -> tuple[T, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator
 from typing import Generic, TypeAlias, TypeVar
 
@@ -92,7 +92,8 @@ class FairQueue(Generic[T]):
         self._lines: dict[Hashable, deque[tuple[int, QueueItem[T]]]] = {}
         #: the lines that may be served, in the order of their turn
         self._turns: OrderedDict[Hashable, None] = OrderedDict()
-        self._held: set[Hashable] = set()
+        #: how often each line that is not served is held
+        self._held: Counter[Hashable] = Counter()
         self._length = 0
         self._came = 0
 
@@ -125,20 +126,23 @@ class FairQueue(Generic[T]):
         elif not hold:
             self._turns[line] = None
         if hold:
-            self._held.add(line)
+            self._held[line] += 1
         return entry
 
     def release(self, line: Hashable) -> bool:
-        """Serve *line* again; whether there is something in it."""
-        self._held.discard(line)
+        """Serve *line* again once every hold was released; whether there is something in it."""
+        self._held[line] -= 1
+        if self._held[line] > 0:
+            return False
+        del self._held[line]
         if line not in self._lines:
             return False
         self._turns[line] = None
         return True
 
     def hold(self, line: Hashable) -> None:
-        """Serve nothing of *line* until `release`."""
-        self._held.add(line)
+        """Serve nothing of *line* until `release`, as often as it was held."""
+        self._held[line] += 1
         self._turns.pop(line, None)
 
     def __iter__(self) -> Iterator[T]:

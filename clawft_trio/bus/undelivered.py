@@ -181,7 +181,7 @@ class StoredUndelivered:
         Cancellation: safe.
         """
         marks = ", ".join("?" * len(keys))
-        query = f"SELECT key, message FROM undelivered WHERE key IN ({marks})"  # noqa: S608 - question marks only
+        query = f"SELECT key, message FROM undelivered WHERE key IN ({marks})"
         found = dict(await self._store.read(lambda connection: connection.execute(query, keys).fetchall()))
         return tuple(UndeliveredReply(key, decode_message(found[key])) for key in keys if key in found)
 

@@ -126,11 +126,11 @@ async def read_config(path: str | Path) -> bytes:
 
 def _read_bounded(path: str) -> bytes:
     """At most one byte more than is allowed. Blocks, on a pipe until its other end is closed."""
-    mode = os.stat(path).st_mode  # noqa: PTH116 - a path may be any bytes
+    mode = os.stat(path).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
         # A device may have no end, and a directory no text.
         raise OSError(errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL, _NOT_A_FILE[stat.S_ISDIR(mode)])
-    with open(path, "rb") as file:  # noqa: PTH123
+    with open(path, "rb") as file:
         return file.read(MAX_SIZE + 1)
 
 

@@ -53,7 +53,7 @@ def bootstrap_paths(workspace: StrPath) -> tuple[str, ...]:
     """Every place where a bootstrap file may be, best first for each name."""
     root = os.fspath(workspace)
     # Not Path: its joining and back costs more than all the rest of a hot prompt.
-    return tuple(os.path.join(root, place) for name in BOOTSTRAP_FILES for place in _PLACES[name])  # noqa: PTH118
+    return tuple(os.path.join(root, place) for name in BOOTSTRAP_FILES for place in _PLACES[name])
 
 
 async def read_bootstrap(reads: Reads, workspace: StrPath) -> Bootstrap:
@@ -98,5 +98,5 @@ def _usable(name: str, path: str, found: OnDisk) -> tuple[BootstrapFile | None, 
     if not text:
         return None, [*notes, f"{path}: empty"]
     # The name that the workspace uses for it, not the folder it is in.
-    own = os.path.basename(path)  # noqa: PTH119
+    own = os.path.basename(path)
     return BootstrapFile(name=own, source=path, text=text, replaces=name), notes

@@ -66,7 +66,7 @@ class Memory:
         max_entry: int = 4 << 10,
     ) -> None:
         self._workspace = os.fspath(workspace)
-        self._folder = os.path.join(self._workspace, "memory")  # noqa: PTH118 paths are strings in the cache
+        self._folder = os.path.join(self._workspace, "memory")
         self._cache = cache
         cache.confine(self._workspace)
         self._per_sender = per_sender
@@ -78,8 +78,8 @@ class Memory:
         """Where the notes of *sender* (its identity, `channel:name`) are."""
         own = not sender.startswith(_LOCAL) if self._per_sender is None else self._per_sender
         if not (own and sender):
-            return os.path.join(self._folder, "MEMORY.md")  # noqa: PTH118
-        return os.path.join(self._folder, "senders", _folder_name(sender), "MEMORY.md")  # noqa: PTH118
+            return os.path.join(self._folder, "MEMORY.md")
+        return os.path.join(self._folder, "senders", _folder_name(sender), "MEMORY.md")
 
     async def read(self, sender: str = "", *, reads: Reads | None = None) -> Remembered:
         """All notes of *sender*. None at all is an empty text; nothing on the disk raises.
@@ -162,10 +162,10 @@ def _folder_name(sender: str) -> str:
 
 
 def _append(workspace: str, path: str, text: str, max_bytes: int) -> None:
-    folder, root = os.path.dirname(path), os.path.realpath(workspace)  # noqa: PTH120
+    folder, root = os.path.dirname(path), os.path.realpath(workspace)
     if os.path.commonpath([root, os.path.realpath(folder)]) != root:
         raise InvalidData([Problem("$", "a link leads out of the workspace")], source=path)
-    os.makedirs(folder, mode=0o700, exist_ok=True)  # noqa: PTH103
+    os.makedirs(folder, mode=0o700, exist_ok=True)
     # Private: readable by its owner only.
     descriptor = os.open(path, _APPEND_FLAGS, 0o600)
     try:
@@ -181,7 +181,7 @@ def _append(workspace: str, path: str, text: str, max_bytes: int) -> None:
 
 
 def _ends_with_newline(path: str) -> bool:
-    with open(path, "rb") as file:  # noqa: PTH123
+    with open(path, "rb") as file:
         file.seek(-1, os.SEEK_END)
         return file.read(1) == b"\n"
 

@@ -78,7 +78,7 @@ class Skill:
     @property
     def folder(self) -> str:
         """The folder that its file is in; the model may read what is there."""
-        return os.path.dirname(self.source)  # noqa: PTH120  # a string everywhere else
+        return os.path.dirname(self.source)
 
     def preapproves(self, tool: str, arguments: Mapping[str, Any]) -> bool:
         """Whether a call of *tool* with *arguments* needs no approval while this skill is in use."""
@@ -174,7 +174,7 @@ class _Maker:
         return cleaned.text
 
     def _name(self) -> str:
-        folder = os.path.basename(os.path.dirname(self._source))  # noqa: PTH119, PTH120  # a string everywhere else
+        folder = os.path.basename(os.path.dirname(self._source))
         given = " ".join(self._text("name").split())
         name = given if is_usable_name(given) else folder
         if not is_usable_name(name):

@@ -242,7 +242,7 @@ class Skills:
         candidates = [
             _candidate(place, found) for place, found in zip(places, markdown, strict=True) if found.state != "missing"
         ]
-        folders = [place for place in without if not _FILE_NAME.match(os.path.basename(place.folder))]  # noqa: PTH119
+        folders = [place for place in without if not _FILE_NAME.match(os.path.basename(place.folder))]
         listings = await snapshot.read_many([place.folder for place in folders])
         groups: list[tuple[_Place, list[str]]] = []
         renamed: list[_Place] = []
@@ -309,7 +309,7 @@ def _confinement(folder: str) -> str:
 
     Skills that several programs share are links from one of their folders to another one in the same workspace.
     """
-    absolute = os.path.abspath(folder)  # noqa: PTH100  # resolves no link, asks no disk
+    absolute = os.path.abspath(folder)
     for usual in (*_OWN_FOLDER, *_SHARED_FOLDERS):
         if absolute.endswith(f"/{usual}"):
             return absolute.removesuffix(f"/{usual}") or "/"
@@ -404,4 +404,4 @@ def _text(found: OnDisk, *, what: str = "") -> str:
 
 def _join(folder: str, name: str) -> str:
     # Paths are strings here: making 3 000 Path objects costs more than asking the kernel about them.
-    return os.path.join(folder, name)  # noqa: PTH118
+    return os.path.join(folder, name)

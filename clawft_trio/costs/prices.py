@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, cast
 
 import attrs
 import trio
@@ -188,6 +188,14 @@ class PriceList(Protocol):
         ...
 
 
+class WindowList(Protocol):
+    """A price list that has the context windows of its models, too."""
+
+    def context_window(self, provider: str, model: str, /) -> int | None:
+        """The window of *model* in tokens, input and output together; None when it is not in the list."""
+        ...
+
+
 Explicit: TypeAlias = Mapping[str, ModelPrice]
 """Prices by `provider/model`."""
 
@@ -238,9 +246,22 @@ class Prices:
             return Found(price=ModelPrice.flat(target.cost_per_1k_tokens))
         return self._in_list(target, alias, input_tokens, when, service_tier)
 
-    def _in_list(self, target: Priced, alias: str, input_tokens: int, when: datetime, tier: str) -> Found:
+    def context_window(self, target: Priced) -> int | None:
+        """The window of *target*, input and output together, where the list has one for it."""
+        alias = self._alias(target.name)
+        listed: object = self.listed
+        # Not `isinstance`: with a protocol it takes longer than all the rest, and each request asks.
+        if not hasattr(listed, "context_window") or (not alias and target.provider in self.unlisted):
+            return None
+        return cast("WindowList", listed).context_window(*self._listed_as(target, alias))
+
+    def _listed_as(self, target: Priced, alias: str) -> tuple[str, str]:
+        """The vendor and the model that the list has *target* under."""
         provider, _, model = alias.partition("/") if alias else (target.provider, "", target.model)
-        provider = self.vendors.get(provider, provider)
+        return self.vendors.get(provider, provider), model
+
+    def _in_list(self, target: Priced, alias: str, input_tokens: int, when: datetime, tier: str) -> Found:
+        provider, model = self._listed_as(target, alias)
         if self.listed is None:
             return Found(why=f"{target.name} has no price in the configuration, and no price list is loaded")
         if not alias and target.provider in self.unlisted:
@@ -348,6 +369,7 @@ class _GenaiPrices:
     def __init__(self, library: Any) -> None:
         self._library = library
         self._found: dict[tuple[str, str, str, str], Any] = {}
+        self._windows: dict[tuple[str, str], int | None] = {}
 
     def __call__(
         self, provider: str, model: str, input_tokens: int, when: datetime, /, *, service_tier: str = ""
@@ -355,6 +377,27 @@ class _GenaiPrices:
         known = _IN_THE_LIST.get(provider) or _OTHER_VENDORS.get(provider)
         found = None if known is None else self._lookup(known, model, when, service_tier)
         return None if found is None else _converted(found, input_tokens)
+
+    def context_window(self, provider: str, model: str, /) -> int | None:
+        """The window of *model*; see `WindowList`."""
+        key = (provider, model)
+        if key not in self._windows:
+            if len(self._windows) >= _KEPT:
+                self._windows.clear()
+            self._windows[key] = self._window(provider, model)
+        return self._windows[key]
+
+    def _window(self, provider: str, model: str) -> int | None:
+        known = _IN_THE_LIST.get(provider) or _OTHER_VENDORS.get(provider)
+        if known is None:
+            return None
+        nothing = self._library.Usage(input_tokens=0, output_tokens=0)
+        try:
+            found = self._library.calc_price(nothing, model, provider_id=known)
+        except LookupError:
+            return None
+        window: int | None = found.model.context_window
+        return window
 
     def _lookup(self, provider: str, model: str, when: datetime, tier: str) -> Any:
         # Some prices change with the time of day, to the minute.

@@ -59,7 +59,7 @@ class Filter:
 def entries_of(which: Filter, limit: int, connection: Connection) -> tuple[LedgerEntry, ...]:
     """At most *limit* entries, latest first."""
     where, values = which.where()
-    query = f"SELECT {', '.join(_COLUMNS)} FROM cost_charges {where} ORDER BY id DESC LIMIT ?"  # noqa: S608 - names of ours
+    query = f"SELECT {', '.join(_COLUMNS)} FROM cost_charges {where} ORDER BY id DESC LIMIT ?"
     return tuple(_entry(row) for row in connection.execute(query, (*values, limit)))
 
 
@@ -83,7 +83,7 @@ def _query(by: Sequence[str], where: str) -> str:
     groups = "".join(f"{column}, " for column in by)
     order = f"GROUP BY {', '.join(by)} ORDER BY {', '.join(by)}" if by else ""
     return (
-        f"SELECT {groups}count(*), {sums}, {summed('cost')}, "  # noqa: S608 - names of ours
+        f"SELECT {groups}count(*), {sums}, {summed('cost')}, "
         "count(CASE WHEN certainty = 'estimated' THEN 1 END), count(CASE WHEN certainty = 'at_least' THEN 1 END), "
         f"count(CASE WHEN cost IS NULL THEN 1 END) FROM cost_charges {where} {order}"
     )

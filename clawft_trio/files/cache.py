@@ -145,7 +145,7 @@ class FileCache:
 
         For a folder in which others than the operator write. *folder* itself may be a link. Not to be undone.
         """
-        absolute = os.path.abspath(folder)  # noqa: PTH100 - resolves nothing; does not block
+        absolute = os.path.abspath(folder)
         if absolute not in self._confined:
             self._confined = (*self._confined, absolute)
             self._fresh.clear()

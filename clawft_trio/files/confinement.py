@@ -24,7 +24,7 @@ class Confinement:
         """The folder that *path* must not leave; None when it belongs to none."""
         if not self._roots:
             return None
-        absolute = os.path.abspath(path)  # noqa: PTH100 - resolves nothing, and paths are strings here
+        absolute = os.path.abspath(path)
         return min((root for root in self._roots if _below(absolute, root)), key=len, default=None)
 
     def leaves(self, path: str, root: str) -> bool:
@@ -33,11 +33,11 @@ class Confinement:
         Raises:
           OSError: there is nothing at *path*.
         """
-        folder, name = os.path.split(os.path.abspath(path))  # noqa: PTH100
+        folder, name = os.path.split(os.path.abspath(path))
         if stat.S_ISLNK(os.lstat(path).st_mode):
             target = os.path.realpath(path)
         else:
-            target = os.path.join(self._real(folder), name)  # noqa: PTH118
+            target = os.path.join(self._real(folder), name)
         return not _below(target, self._real(root))
 
     def opened_outside(self, descriptor: int, root: str) -> bool:
@@ -46,7 +46,7 @@ class Confinement:
         On Linux; elsewhere the check before opening is the only one.
         """
         try:
-            target = os.readlink(f"{_DESCRIPTORS}/{descriptor}")  # noqa: PTH115 - pathlib would normalise it
+            target = os.readlink(f"{_DESCRIPTORS}/{descriptor}")
         except OSError:
             return False
         return not _below(target, self._real(root))

@@ -216,7 +216,7 @@ class Disk:
 
 
 def _status(path: str) -> os.stat_result:
-    return os.stat(path)  # noqa: PTH116 making a Path costs more than asking the kernel
+    return os.stat(path)
 
 
 def _stamp(status: os.stat_result) -> Stamp:

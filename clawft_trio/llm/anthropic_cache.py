@@ -1,4 +1,4 @@
-"""Marks for Anthropic's prompt cache.
+"""Marks for Anthropic's prompt cache, in its own dialect and in that of gateways.
 
 `cache_control` on a block asks for the request up to and including that block to be cached; the order is tools, system,
 messages. A request may carry four marks, and a mark finds an earlier entry at most 20 blocks before it
@@ -27,15 +27,34 @@ _UNMARKABLE = frozenset({"thinking", "redacted_thinking"})
 
 def mark_cache(body: dict[str, Any], cache: PromptCache) -> None:
     """Put the marks into *body*, the body of a request. Blocks are replaced and never changed."""
-    control: dict[str, Any] = {"type": "ephemeral"}
-    if cache.lifetime != "5m":
-        control["ttl"] = cache.lifetime
+    control = _control(cache)
     for key in ("tools", "system"):
         if body.get(key):
             body[key] = _marked(body[key], control)
     turns: list[dict[str, Any]] = body["messages"]
     for index in _ends(turns):
         turns[index] = {**turns[index], "content": _marked(turns[index]["content"], control)}
+
+
+def mark_chat_cache(messages: list[dict[str, Any]], cache: PromptCache) -> None:
+    """Put the marks into *messages* of a chat completion, which OpenRouter hands on to Anthropic's models.
+
+    It takes them on texts of the system and of users, not on results of tools: the system prompt is marked, which has
+    the tools before it, and the last two messages of the user. The entry of the first is found again by the second.
+    """
+    control = _control(cache)
+    users = [index for index, message in enumerate(messages) if message["role"] == "user"]
+    systems = [index for index, message in enumerate(messages) if message["role"] in {"system", "developer"}]
+    for index in (*systems[-1:], *users[-2:]):
+        content = messages[index]["content"]
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        last = max((n for n, part in enumerate(parts) if part["type"] == "text" and part["text"]), default=None)
+        marked = [{**part, "cache_control": control} if n == last else part for n, part in enumerate(parts)]
+        messages[index] = {**messages[index], "content": marked}
+
+
+def _control(cache: PromptCache) -> dict[str, Any]:
+    return {"type": "ephemeral"} if cache.lifetime == "5m" else {"type": "ephemeral", "ttl": cache.lifetime}
 
 
 def _ends(turns: Sequence[Mapping[str, Any]]) -> set[int]:

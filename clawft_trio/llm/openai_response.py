@@ -77,7 +77,41 @@ class _Chunk(msgspec.Struct, gc=False):
     service_tier: Any = None
 
 
+# Nearly every event: a piece of text, reasoning or arguments. One with anything else, or with another type, is refused
+# here and read as a `_Chunk`.
+class _PlainDelta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    role: Any = None
+    refusal: None = None
+    tool_calls: list[_ToolCall] | None = None
+    function_call: None = None
+
+
+class _PlainChoice(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    delta: _PlainDelta
+    finish_reason: None = None
+    index: Literal[0] = 0
+    logprobs: None = None
+    native_finish_reason: None = None
+
+
+class _PlainChunk(msgspec.Struct, gc=False):
+    choices: tuple[_PlainChoice]
+    usage: None = None
+    error: None = None
+    x_groq: None = None
+
+
 _decode = msgspec.json.Decoder(_Chunk).decode
+_decode_plain = msgspec.json.Decoder(_PlainChunk).decode
+
+_PLAIN_TRIES = 8
+"""How many events that are not plain an answer may have before its events are no longer tried as plain ones.
+
+A refusal costs as much as the whole reading of an event.
+"""
 
 # Handled field by field; everything else goes into `provider_details`.
 _READ = frozenset({"id", "object", "model", "choices", "error", "service_tier", "obfuscation"})
@@ -120,22 +154,36 @@ class OpenAIResponseReader:
         self._tags = ThinkTags() if think_tags else None
         # Number of events in which id and model are still looked for: Azure's first one has neither.
         self._unnamed = 4
+        # How many more events may fail to be plain; 0 as long as more than the text of an event is looked at.
+        self._plain_tries = 0
         answer.blocks = self._extras.blocks
 
     def feed(self, data: bytes) -> list[StreamEvent]:
         """Take the next bytes of an event stream."""
         out: list[StreamEvent] = []
+        answer = self.answer
         try:
             for event in self._sse.feed(data):
-                try:
-                    chunk = _decode(event.data)
-                except NOT_JSON:
-                    self._take_undecodable(event, out)
-                else:
-                    if self._halves.held:
-                        self._take_undecodable(event, out)
+                if self._plain_tries:
+                    try:
+                        (choice,) = _decode_plain(event.data).choices
+                    except NOT_JSON:
+                        self._plain_tries -= 1
                     else:
-                        self._take(chunk, event, out)
+                        # Not by `_add_text`: the calls would cost as much as what they do.
+                        delta = choice.delta
+                        if thought := delta.reasoning_content or delta.reasoning:
+                            answer.reasoning.write(thought)
+                            out.append(ReasoningDelta(thought))
+                        if delta.content:
+                            answer.text.write(delta.content)
+                            out.append(TextDelta(delta.content))
+                        if delta.tool_calls:
+                            self._take_tool_calls(delta.tool_calls, out)
+                            if self.ended:
+                                break
+                        continue
+                self._take_event(event, out)
                 if self.ended:
                     break
         except (NotDecodable, RecursionError) as exc:
@@ -176,6 +224,17 @@ class OpenAIResponseReader:
 
     # --- events ---------------------------------------------------------------------------------------
 
+    def _take_event(self, event: ServerSentEvent, out: list[StreamEvent]) -> None:
+        try:
+            chunk = _decode(event.data)
+        except NOT_JSON:
+            self._take_undecodable(event, out)
+            return
+        if self._halves.held:
+            self._take_undecodable(event, out)
+        else:
+            self._take(chunk, event, out)
+
     def _take_undecodable(self, event: ServerSentEvent, out: list[StreamEvent]) -> None:
         data = event.data.strip()
         if data == b"[DONE]":
@@ -185,6 +244,8 @@ class OpenAIResponseReader:
         elif event.event == "error" and not lenient.is_json(data):
             self._fail(data.decode(errors="replace"))
         elif data:
+            # From now on halves of characters may come, which only the lenient decoder joins.
+            self._plain_tries = 0
             self._take(self._lenient(data), event, out)
 
     def _decoded(self, data: bytes) -> _Chunk:
@@ -334,6 +395,7 @@ class OpenAIResponseReader:
         return "".join(texts)
 
     def _take_tool_calls(self, fragments: list[_ToolCall], out: list[StreamEvent]) -> None:
+        calls = self.answer.calls
         for fragment in fragments:
             function = fragment.function or _Function()
             index = fragment.index
@@ -343,13 +405,14 @@ class OpenAIResponseReader:
                 # Snowflake sends an empty call with every answer; it is ignored.
                 continue
             try:
-                delta = self.answer.calls.add(
+                delta = calls.add(
                     index=index if type(index) is int else as_index(index), id=given, name=name, arguments=arguments
                 )
             except TooManyCalls as exc:
                 self._violate(str(exc))
                 return
-            out.extend(self.answer.calls.seal_before(delta.index))
+            if delta.index > calls.passed:
+                out.extend(calls.seal_before(delta.index))
             out.append(delta)
             if fragment.extra_content is not None:
                 self._extras.note_call(delta.index, fragment.extra_content)
@@ -361,12 +424,14 @@ class OpenAIResponseReader:
             self._unnamed = 0
         if isinstance(chunk.model, str) and chunk.model:
             self.answer.model = chunk.model
+        if not self._unnamed and self._tags is None and not self._halves.held:
+            self._plain_tries = _PLAIN_TRIES
         self._note_details(data)
 
     def _note_details(self, data: bytes) -> None:
         """Keep the fields that nothing reads: of the first event, the last ones and those with usage."""
         try:
-            raw = lenient.scrubbed(lenient.decode_object(data))
+            raw = lenient.decode_scrubbed(data)
         except NotDecodable:
             return
         answer = self.answer
@@ -408,6 +473,7 @@ class OpenAIResponseReader:
         self.answer.finish_reason = "content_filter" if self._refused else meaning
         if self.answer.finish_reason in CALLS_MAY_RUN:
             out.extend(self.answer.calls.seal_all())
+        self._plain_tries = 0
         self.finished = True
 
     def _flush(self, out: list[StreamEvent]) -> None:

@@ -34,6 +34,8 @@ class _Growing:
     text: GrowingText = attrs.field(factory=GrowingText)
     #: the first fragment of the arguments was `{}`: all of them, or a placeholder for those that follow
     placeholder: bool = False
+    #: `text` has been written to
+    begun: bool = False
     #: its `ToolCallSealed` was made, or was refused because the arguments do not parse
     sealed: bool = False
 
@@ -42,7 +44,7 @@ class _Growing:
         return self.text.getvalue() or ("{}" if self.placeholder else "")
 
     def is_started(self) -> bool:
-        return self.placeholder or self.text.tell() > 0
+        return self.placeholder or self.begun
 
     def is_whole(self) -> bool:
         return self.text.tell() <= _MOST_PARSED and is_object(self.arguments)
@@ -56,11 +58,13 @@ class _Growing:
 
     def extend(self, piece: str) -> str:
         """Append *piece* to the arguments; what of it is to be shown."""
-        if not self.is_started() and piece.strip() == "{}":
-            self.placeholder = True
-            return ""
-        if self.placeholder and not piece.strip():
-            return ""
+        if not self.begun:
+            if not self.placeholder and piece.strip() == "{}":
+                self.placeholder = True
+                return ""
+            if self.placeholder and not piece.strip():
+                return ""
+            self.begun = True
         self.text.write(piece)
         return piece
 
@@ -79,17 +83,17 @@ class ToolCallAssembler:
     def __init__(self, taken: Iterable[str] = ()) -> None:
         self._taken = frozenset(taken)
         self._calls: list[_Growing] = []
-        self._by_index: dict[int, _Growing] = {}
+        self._by_index: dict[int | None, _Growing] = {}
         self._by_id: dict[str, _Growing] = {}
-        # Calls before this position were looked at by `seal_before`.
-        self._passed = 0
+        #: calls before this position were looked at by `seal_before`
+        self.passed: int = 0
         #: characters of all names, ids and arguments
         self.size: int = 0
 
     def __bool__(self) -> bool:
         return bool(self._calls)
 
-    def add(self, *, index: int | None, id: str, name: str, arguments: str) -> ToolCallDelta:  # noqa: A002 - the name on the wire
+    def add(self, *, index: int | None, id: str, name: str, arguments: str) -> ToolCallDelta:
         """Add one fragment and return the event for the call that it belongs to.
 
         Args:
@@ -101,7 +105,10 @@ class ToolCallAssembler:
         Raises:
           TooManyCalls: there are `MAX_CALLS` already.
         """
-        call = self._continued(index, id, name, arguments) or self._begin()
+        # Nearly every fragment: more arguments of a call that has begun.
+        call = None if name else self._by_index.get(index)
+        if call is None:
+            call = self._continued(index, id, name, arguments) or self._begin()
         call.id = call.id or id
         if name:
             call.extend_name(name)
@@ -152,10 +159,10 @@ class ToolCallAssembler:
 
         Blank arguments and the placeholder `{}` are left: some servers name all calls before they send arguments.
         """
-        if position <= self._passed:
+        if position <= self.passed:
             return []
-        passed, self._passed = self._calls[self._passed : position], position
-        return self._seal(call for call in passed if call.text.tell())
+        passed, self.passed = self._calls[self.passed : position], position
+        return self._seal(call for call in passed if call.begun)
 
     def seal_at(self, index: int) -> list[ToolCallSealed]:
         """The call that the wire calls *index*, if it is complete: the wire has ended it."""
@@ -164,7 +171,7 @@ class ToolCallAssembler:
 
     def seal_all(self) -> list[ToolCallSealed]:
         """The calls that are complete: the wire has said that no more follows. Placeholders are left here, too."""
-        return self._seal(call for call in self._calls if call.text.tell())
+        return self._seal(call for call in self._calls if call.begun)
 
     def _seal(self, calls: Iterable[_Growing]) -> list[ToolCallSealed]:
         sealed = []
@@ -180,7 +187,7 @@ class ToolCallAssembler:
 
     def late_fragments(self) -> list[ToolCallDelta]:
         """The arguments that were not shown while they might have been a placeholder."""
-        late = [call for call in self._calls if call.placeholder and not call.text.tell()]
+        late = [call for call in self._calls if call.placeholder and not call.begun]
         return [ToolCallDelta(call.position, "", "", "{}") for call in late]
 
     def calls(self, *, whole: bool) -> tuple[ToolCall, ...]:

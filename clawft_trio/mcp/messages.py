@@ -84,7 +84,7 @@ DEFAULT_OPTIONS = CallOptions()
 class Pending(Outgoing):
     """A call that waits for its answer."""
 
-    __slots__ = ("deadline", "hard_deadline", "options", "started", "task", "total")
+    __slots__ = ("deadline", "hard_deadline", "key", "options", "started", "task", "total")
 
     def __init__(
         self, key: int, line: bytes, method: str, options: CallOptions, *, started: float, total: float
@@ -92,6 +92,7 @@ class Pending(Outgoing):
         super().__init__(line, method, key=key, name=options.name)
         if options.headers:
             self.headers: Mapping[str, str] = options.headers
+        self.key: int = key
         self.options: CallOptions = options
         self.started: float = started
         self.total: float = total

@@ -39,7 +39,15 @@ from clawft_trio.mcp.jsonrpc import (
     encode_notification,
     encode_request,
 )
-from clawft_trio.mcp.messages import DEFAULT_OPTIONS, CallOptions, Decode, NotificationCallback, Outgoing, Pending
+from clawft_trio.mcp.messages import (
+    DEFAULT_OPTIONS,
+    CallOptions,
+    Decode,
+    NotificationCallback,
+    Outgoing,
+    Pending,
+    Progress,
+)
 from clawft_trio.mcp.notifications import (
     NOTIFICATIONS,
     SUBSCRIPTION_TAG,
@@ -105,6 +113,7 @@ class Multiplexer:
       patient: never refuse or drop what the peer asks; when too much is unanswered, stop reading instead. Only for a
         side that does not wait for answers itself, because those come the same way.
       on_malformed: is shown each line that was no message; sync and cheap.
+      on_other_progress: is shown progress that is of no pending call, such as that of a task; sync and cheap.
     """
 
     def __init__(
@@ -117,10 +126,12 @@ class Multiplexer:
         window: int = WINDOW,
         patient: bool = False,
         on_malformed: Callable[[Malformed], None] | None = None,
+        on_other_progress: Callable[[Progress], None] | None = None,
     ) -> None:
         self.name: str = name
         self._on_notification_nowait = on_notification_nowait
         self._on_malformed = on_malformed
+        self._on_other_progress = on_other_progress
         self._window = window
         self._patient = patient
         self._last_id = 0
@@ -232,17 +243,16 @@ class Multiplexer:
         if len(self._pending) < self._window:
             self._launch(pending)
         else:
-            self._waiting[pending.id] = pending  # type: ignore[index]
+            self._waiting[pending.key] = pending
         self._watch.notice(pending.deadline)
 
     def _launch(self, pending: Pending) -> None:
-        self._pending[pending.id] = pending  # type: ignore[index]
+        self._pending[pending.key] = pending
         self.outgoing.put(pending)
 
     def _give_up(self, pending: Pending, reason: str) -> None:
         """Retire a call without a waiter."""
-        key = pending.id
-        assert key is not None
+        key = pending.key
         if self._waiting.pop(key, None) is not None:
             return
         self._retire(key)
@@ -317,7 +327,7 @@ class Multiplexer:
         if pending is None:
             self._stray += 1
             return
-        self._retire(pending.id)  # type: ignore[arg-type]
+        self._retire(pending.key)
         pending.settle(outcome.Value(message))
 
     def _find(self, key: object) -> Pending | None:
@@ -343,7 +353,7 @@ class Multiplexer:
             self._fail(pending, error)
 
     def _fail(self, pending: Pending, error: Exception) -> None:
-        self._retire(pending.id)  # type: ignore[arg-type]
+        self._retire(pending.key)
         pending.settle(outcome.Error(error))
 
     def _deliver_notification(self, method: str, params: Raw) -> None:
@@ -365,6 +375,8 @@ class Multiplexer:
             return
         pending = self._find(progress.progress_token)
         if pending is None:
+            if self._on_other_progress is not None:
+                self._on_other_progress(progress)
             return
         # Only ever later, so the watch need not be moved: it looks again when it wakes.
         pending.deadline = min(trio.current_time() + pending.total, pending.hard_deadline)
@@ -395,7 +407,7 @@ class Multiplexer:
             return
         pending = self._find(notice.request_id)
         if pending is not None and pending.options.on_notification is not None:
-            self._retire(pending.id)  # type: ignore[arg-type]
+            self._retire(pending.key)
             pending.settle(outcome.Value(Envelope(id=pending.id, result=Raw(b"{}"))))
         elif notice.request_id is not None:
             self._answering.cancel(notice.request_id, notice.reason)

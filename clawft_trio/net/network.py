@@ -45,7 +45,7 @@ class SocketConnection:
     def read(
         self,
         max_bytes: int,
-        timeout: float | None = None,  # noqa: ARG002 the caller bounds the wait for an answer
+        timeout: float | None = None,
     ) -> Awaitable[bytes]:
         """Receive some bytes; none at the end. The bytes after an answer's head are never returned together with it.
 

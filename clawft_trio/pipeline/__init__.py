@@ -80,6 +80,7 @@ from clawft_trio.pipeline.windows import (
     WindowOf as WindowOf,
     Windows as Windows,
     by_pattern as by_pattern,
+    input_window as input_window,
 )
 
 if not TYPE_CHECKING:
@@ -138,6 +139,7 @@ __all__ = [
     "Windows",
     "by_pattern",
     "estimate_by_tier",
+    "input_window",
     "open_targets",
     "renamed",
     "routing_problems",

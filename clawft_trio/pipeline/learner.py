@@ -65,7 +65,7 @@ class NoLearner:
     def record(self, request: ChatRequest, decision: RoutingDecision, outcome: ResponseOutcome, call: Call) -> None:
         """Forget it."""
 
-    def feedback(self, about: str, value: float) -> int:  # noqa: ARG002 - the stage's shape
+    def feedback(self, about: str, value: float) -> int:
         """Nothing is remembered."""
         return 0
 

@@ -8,17 +8,18 @@ the same target: where the new one does not begin with the old one, the cache is
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import attrs
 import trio
 
 from clawft_trio.attempts import Usage
-from clawft_trio.chat import ChatRequest, Image, Message, Opaque, Part as ContentPart, Text
+from clawft_trio.chat import ChatRequest, File, Image, Message, Opaque, Part as ContentPart, Text, ToolSpec
 from clawft_trio.codec import encode_json
 from clawft_trio.pipeline.stages import RoutingDecision, Target
+from clawft_trio.pipeline.tokens import message_tokens
 
 _LIFETIMES = {"5m": 300.0, "1h": 3600.0}
 """Seconds that an entry lives after its last use. OpenAI keeps its for 5 to 10 minutes."""
@@ -31,6 +32,9 @@ _SESSIONS = 1000
 
 _BYTES = 16 * 1024 * 1024
 """Bytes of requests that are kept for comparison, of all sessions together."""
+
+_BYTES_PER_TOKEN = 5
+"""Bytes of an estimated token of prose, which has the most."""
 
 Section = Literal["tools", "system", "messages"]
 
@@ -64,14 +68,24 @@ class PromptCacheStatistics:
     sessions: int
 
 
+class _Item(NamedTuple):
+    """A part of a request that providers cache, and where it stands."""
+
+    part: Section
+    place: int
+    value: ToolSpec | Message
+
+
 @attrs.define
 class _Warm:
     """What is known of one session."""
 
     target: str = ""
     until: float = 0.0
-    #: the last request at `target`, rendered
-    sent: bytes = b""
+    #: the last request at `target`, in the order in which providers cache
+    sent: tuple[_Item, ...] = ()
+    #: bytes of what `sent` keeps alive
+    size: int = 0
 
 
 class PromptCaches:
@@ -129,67 +143,75 @@ class PromptCaches:
         key = request.cache.key
         warm = self._warm.setdefault(key, _Warm())
         self._warm.move_to_end(key)
-        self._bytes -= len(warm.sent)
+        self._bytes -= warm.size
         warm.target = target.name
         warm.until = trio.current_time() + _LIFETIMES[request.cache.lifetime]
-        warm.sent = b"".join(data for _, _, data in _rendered(request))
-        self._bytes += len(warm.sent)
+        warm.sent = tuple(_items(request))
+        warm.size = _size(request.messages)
+        self._bytes += warm.size
         self._forget()
 
     def _of(self, request: ChatRequest) -> _Warm | None:
         return None if request.cache is None else self._warm.get(request.cache.key)
 
-    def _compare(self, before: bytes, request: ChatRequest) -> CacheBust | None:
+    def _compare(self, before: tuple[_Item, ...], request: ChatRequest) -> CacheBust | None:
         self._compared += 1
-        offset = 0
-        last: tuple[Section, int] = ("tools", 0)
-        for part, index, data in _rendered(request):
-            if offset >= len(before):
-                return None
-            known = before[offset : offset + len(data)]
-            if known != data:
-                self._busts += 1
-                return CacheBust(byte=offset + _first_difference(known, data), of=len(before), part=part, index=index)
-            offset += len(data)
-            last = part, index
-        if offset >= len(before):
+        now = tuple(_items(request))
+        same = next((n for n, (old, new) in enumerate(zip(before, now, strict=False)) if old != new), len(now))
+        if same >= len(before):
             return None
         self._busts += 1
-        return CacheBust(byte=offset, of=len(before), part=last[0], index=last[1] + 1)
+        # Rendered only now: requests that begin alike, as nearly all do, are compared as they are.
+        offset, whole = (sum(len(_rendered(item)) for item in items) for items in (before[:same], before))
+        if same == len(now):
+            last: tuple[Section, int] = (now[-1].part, now[-1].place + 1) if now else ("tools", 0)
+            return CacheBust(byte=offset, of=whole, part=last[0], index=last[1])
+        offset += _first_difference(_rendered(before[same]), _rendered(now[same]))
+        return CacheBust(byte=offset, of=whole, part=now[same].part, index=now[same].place)
 
     def _forget(self) -> None:
         """Keep the newest sessions within the bounds: first their requests go, then they themselves."""
         while len(self._warm) > _SESSIONS:
             _, gone = self._warm.popitem(last=False)
-            self._bytes -= len(gone.sent)
+            self._bytes -= gone.size
         for warm in self._warm.values():
             if self._bytes <= _BYTES:
                 return
-            self._bytes -= len(warm.sent)
-            warm.sent = b""
+            self._bytes -= warm.size
+            warm.sent, warm.size = (), 0
 
 
-def _rendered(request: ChatRequest) -> Iterator[tuple[Section, int, bytes]]:
-    """The parts of *request* in the order in which providers cache them, as bytes that differ where the parts do."""
+def _items(request: ChatRequest) -> Iterator[_Item]:
+    """What providers cache of *request*, in their order."""
     for index, tool in enumerate(request.tools):
-        yield "tools", index, encode_json([tool.name, tool.description, tool.parameters])
+        yield _Item("tools", index, tool)
     system = [message for message in request.messages if message.role == "system"]
     others = [message for message in request.messages if message.role != "system"]
-    yield from _messages("system", system)
-    yield from _messages("messages", others)
+    yield from (_Item("system", index, message) for index, message in enumerate(system))
+    yield from (_Item("messages", index, message) for index, message in enumerate(others))
 
 
-def _messages(part: Section, messages: Iterable[Message]) -> Iterator[tuple[Section, int, bytes]]:
-    for index, message in enumerate(messages):
-        texts = "\x1f".join(item.text if isinstance(item, Text) else _stand_in(item) for item in message.content)
-        calls = "\x1f".join(f"{call.id}\x1e{call.name}\x1e{call.arguments}" for call in message.tool_calls)
-        line = f"\x1d{message.role}\x1f{message.tool_call_id or ''}\x1f{texts}\x1c{calls}"
-        yield part, index, line.encode("utf-8", "surrogatepass")
+def _rendered(item: _Item) -> bytes:
+    """*item* as bytes that differ where items do."""
+    if isinstance(item.value, ToolSpec):
+        return encode_json([item.value.name, item.value.description, item.value.parameters])
+    message = item.value
+    texts = "\x1f".join(part.text if isinstance(part, Text) else _stand_in(part) for part in message.content)
+    calls = "\x1f".join(f"{call.id}\x1e{call.name}\x1e{call.arguments}" for call in message.tool_calls)
+    line = f"\x1d{message.role}\x1f{message.tool_call_id or ''}\x1f{texts}\x1c{calls}"
+    return line.encode("utf-8", "surrogatepass")
+
+
+def _size(messages: Sequence[Message]) -> int:
+    """About how many bytes *messages* hold."""
+    parts = (part for message in messages for part in message.content)
+    media = sum(len(part.data) for part in parts if isinstance(part, Image | File))
+    return media + _BYTES_PER_TOKEN * sum(map(message_tokens, messages))
 
 
 def _stand_in(part: ContentPart) -> str:
-    """What stands for an image or an opaque block: different when the parts are."""
-    if isinstance(part, Image):
+    """What stands for an image, a file or an opaque block: different when the parts are."""
+    if isinstance(part, Image | File):
         return f"{part.url}\x1e{part.media_type}\x1e{sha256(part.data).hexdigest() if part.data else ''}"
     assert isinstance(part, Opaque)
     return encode_json(part.block).decode()

@@ -73,6 +73,6 @@ class StaticRouter:
         decision = decide(request, profile, ordered, costs, "chosen by the request" if chosen else "static")
         return attrs.evolve(decision, budget_constrained=len(affordable) < len(candidates))
 
-    def update(self, decision: RoutingDecision, outcome: ResponseOutcome) -> None:  # noqa: ARG002 - the stage's shape
+    def update(self, decision: RoutingDecision, outcome: ResponseOutcome) -> None:
         """Note how fast the targets were."""
         self._selection.latencies.note(outcome)

@@ -87,7 +87,7 @@ class TieredRouter:
             budget_constrained=constrained,
         )
 
-    def update(self, decision: RoutingDecision, outcome: ResponseOutcome) -> None:  # noqa: ARG002 - the stage's shape
+    def update(self, decision: RoutingDecision, outcome: ResponseOutcome) -> None:
         """Note how fast the targets were."""
         self._selection.latencies.note(outcome)
 

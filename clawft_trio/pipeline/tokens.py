@@ -30,14 +30,23 @@ _IN_WORDS = (string.ascii_lowercase + " ").encode() + bytes(range(0x80, 0x100))
 
 def count_tokens(text: str) -> int:
     """Estimated tokens of *text*."""
-    # Counted by the interpreter's own loops: a long history is counted anew in every round.
+    # Counted by the interpreter's own loops: the history of a session is counted anew in every turn.
     data = text.encode("utf-8", "surrogatepass")
     dense = len(data.translate(None, _IN_WORDS))
     return (4 * len(text) + 9 * dense + 8 * (len(data) - len(text)) + 19) // 20
 
 
 def message_tokens(message: Message, count: CountTokens = count_tokens) -> int:
-    """Estimated tokens of *message*, its tool calls and images included."""
+    """Estimated tokens of *message*, its tool calls and images included. Counted once, where *count* is the default."""
+    if count is not count_tokens:
+        return _counted(message, count)
+    if message._tokens is None:
+        object.__setattr__(message, "_tokens", _counted(message, count))
+        assert message._tokens is not None
+    return message._tokens
+
+
+def _counted(message: Message, count: CountTokens) -> int:
     content = sum(_part_tokens(part, count) for part in message.content)
     calls = sum(PER_MESSAGE + count(call.id + call.name) + count(call.arguments) for call in message.tool_calls)
     return PER_MESSAGE + content + calls + count(message.tool_call_id or "")
@@ -56,7 +65,16 @@ def _part_tokens(part: Part, count: CountTokens) -> int:
 
 
 def tool_tokens(tool: ToolSpec, count: CountTokens = count_tokens) -> int:
-    """Estimated tokens of the offer of *tool*."""
+    """Estimated tokens of the offer of *tool*. Counted once, where *count* is the default."""
+    if count is not count_tokens:
+        return _counted_tool(tool, count)
+    if tool._tokens is None:
+        object.__setattr__(tool, "_tokens", _counted_tool(tool, count))
+        assert tool._tokens is not None
+    return tool._tokens
+
+
+def _counted_tool(tool: ToolSpec, count: CountTokens) -> int:
     return PER_MESSAGE + count(tool.name + tool.description) + count(encode_json(tool.parameters).decode())
 
 

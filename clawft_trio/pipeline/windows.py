@@ -1,8 +1,9 @@
 """Context windows: what is known of each target, and what its refusals have taught.
 
-A window comes from the router's target (a tier of the configuration), from the configuration's `context_windows`, or
-from the table of models below. A refusal lowers what is sent to a target afterwards: to what the refusal names in a
-typed field, or to less than what was refused. Sizes decide, never the text of an error.
+A window comes from the router's target (a tier of the configuration), from the configuration's `context_windows`, from
+a list of models where one is installed, or from the table of models below. A refusal lowers what is sent to a target
+afterwards: to what the refusal names in a typed field, or to less than what was refused. Sizes decide, never the text
+of an error.
 """
 
 from __future__ import annotations
@@ -24,24 +25,76 @@ WindowOf: TypeAlias = Callable[[Target], int | None]
 
 MODEL_WINDOWS: Mapping[str, int] = MappingProxyType(
     {
-        # From the vendors' model pages, November 2026. The first pattern that matches counts.
+        # From the vendors' model pages and genai-prices 0.2.3, November 2026. The first pattern that matches counts;
+        # of what a pattern covers, the smallest: a window that is taken for too small is only used in part.
+        "anthropic/claude-sonnet-5*": 1_000_000,
+        "anthropic/claude-opus-5*": 1_000_000,
+        "anthropic/claude-haiku-5*": 1_000_000,
+        "anthropic/claude-[fm]*-5*": 1_000_000,
+        "anthropic/claude-sonnet-4-6*": 1_000_000,
+        "anthropic/claude-opus-4-[678]*": 1_000_000,
         "anthropic/claude-*": 200_000,
         "openai/gpt-3.5*": 16_385,
-        "openai/gpt-4.1*": 1_047_576,
+        "openai/gpt-4.1*": 1_000_000,
+        "openai/gpt-4o*-realtime*": 16_000,
+        "openai/gpt-4o*-transcribe*": 16_000,
         "openai/gpt-4o*": 128_000,
         "openai/gpt-4-turbo*": 128_000,
+        "openai/gpt-4-[0v1]*-preview": 128_000,
+        "openai/gpt-4-32k*": 32_000,
+        "openai/gpt-4*": 8_192,
+        "openai/gpt-5*chat*": 128_000,
+        "openai/gpt-5.3": 128_000,
+        "openai/gpt-5.4-[mn]*": 400_000,
+        "openai/gpt-5.[456]*": 1_000_000,
         "openai/gpt-5*": 400_000,
+        "openai/gpt-6*": 1_050_000,
+        "openai/gpt-oss*": 131_072,
+        "openai/o1-mini*": 128_000,
+        "openai/o1-preview*": 128_000,
         "openai/o[134]*": 200_000,
-        "gemini/gemini-*": 1_048_576,
+        "gemini/gemini-*tts*": 8_192,
+        "gemini/gemini-*": 1_000_000,
+        "deepseek/deepseek-v4*": 1_000_000,
         "deepseek/*": 128_000,
+        "xai/grok-4*fast*": 2_000_000,
+        "xai/grok-4.[2-3]*": 1_000_000,
+        "xai/grok-4.*": 500_000,
         "xai/grok-4*": 256_000,
+        "xai/grok-code*": 256_000,
         "xai/grok-3*": 131_072,
-        "mistral/mistral-*": 128_000,
-        "moonshot/kimi-k2*": 131_072,
+        "mistral/mistral-[lms]*": 128_000,
+        "mistral/codestral-2*": 128_000,
+        "mistral/[dm][ei]*stral-*": 128_000,
+        "moonshot/kimi-k3*": 1_048_576,
+        "moonshot/kimi-k2-0711*": 131_072,
+        "moonshot/kimi-k2*": 262_144,
+        "moonshot/moonshot-v1-8k*": 8_192,
+        "moonshot/moonshot-v1-32k*": 32_768,
+        "moonshot/moonshot-v1-128k*": 131_072,
+        "groq/openai/gpt-oss*": 131_072,
+        "cerebras/gpt-oss*": 131_072,
+        "zhipu/glm-4.7*": 200_000,
+        "zhipu/glm-5*": 200_000,
+        "zhipu/glm-4.[56]*": 128_000,
+        "minimax/MiniMax-M2*": 204_800,
         "perplexity/sonar*": 128_000,
     }
 )
 """Windows of models at their own vendors, by pattern of `provider/model`."""
+
+KEPT_FOR_OUTPUT: Mapping[str, int] = MappingProxyType(
+    {
+        # "Input tokens exceed the configured limit of 272000 tokens", of 400 000: the rest is for the answer, however
+        # short that may be. Of 1 050 000 it is the same: 922 000 may go in.
+        "openai/gpt-[5-9]*": 128_000,
+        "azure/gpt-[5-9]*": 128_000,
+    }
+)
+"""Tokens of large windows that input may never take, by pattern of `provider/model`."""
+
+LARGE = 400_000
+"""Tokens of a window from which on a part of it is kept for output."""
 
 NEAR = 0.75
 """The share of a known window from which on a refusal without a reason is one of length. The estimate of tokens may be
@@ -63,6 +116,12 @@ def by_pattern(windows: Mapping[str, int]) -> WindowOf:
     return look_up
 
 
+def input_window(target: Target, window: int) -> int:
+    """What of *window* a request to *target* may use, with its answer: some vendors keep a part for output alone."""
+    kept = by_pattern(KEPT_FOR_OUTPUT)(target)
+    return window if kept is None or window < LARGE else window - kept
+
+
 @attrs.define
 class _Learnt:
     """What one target has taught, in estimated input tokens."""
@@ -74,7 +133,7 @@ class _Learnt:
 
 
 class Windows:
-    """The windows of targets. It remembers refusals for the life of the process.
+    """The windows of targets, and what refusals have taught of them.
 
     Args:
       known: windows that the target itself does not name.
@@ -83,10 +142,19 @@ class Windows:
     def __init__(self, known: WindowOf = by_pattern(MODEL_WINDOWS)) -> None:  # noqa: B008 - pure, and made once
         self._known = known
         self._learnt: OrderedDict[str, _Learnt] = OrderedDict()
+        #: called whenever a refusal has taught something new
+        self.on_learnt: Callable[[], None] = lambda: None
 
     def __repr__(self) -> str:
-        limits = {name: learnt.limit for name, learnt in self._learnt.items() if learnt.limit is not None}
-        return f"<Windows {limits}>"
+        return f"<Windows {dict(self.learnt())}>"
+
+    def learnt(self) -> Mapping[str, int]:
+        """What may go in at most, in estimated tokens, by target: of those that have refused something."""
+        return {name: learnt.limit for name, learnt in self._learnt.items() if learnt.limit is not None}
+
+    def restore(self, target: str, limit: int) -> None:
+        """Take over what `learnt` held earlier, in another process, for the target of that name."""
+        self._of(target).limit = max(1, limit)
 
     def applied(self, target: Target) -> Target:
         """*target* with everything that is known of its window."""
@@ -100,7 +168,7 @@ class Windows:
 
     def accepted(self, target: Target, tokens: int) -> None:
         """*target* has answered a request of *tokens*."""
-        learnt = self._of(target)
+        learnt = self._of(target.name)
         learnt.accepted = max(learnt.accepted, tokens)
 
     def refused(self, target: Target, tokens: int, error: ContextLengthExceeded | None = None) -> None:
@@ -110,8 +178,11 @@ class Windows:
             # The server counts by its own tokenizer: its window is as many of our tokens as its count is of ours.
             ratio = tokens / error.prompt_tokens if error.prompt_tokens else 1.0
             limit = min(limit, int(error.window * ratio))
-        learnt = self._of(target)
-        learnt.limit = max(1, limit if learnt.limit is None else min(learnt.limit, limit))
+        learnt = self._of(target.name)
+        before = learnt.limit
+        learnt.limit = max(1, limit if before is None else min(before, limit))
+        if learnt.limit != before:
+            self.on_learnt()
 
     def means_too_long(self, error: Exception, target: Target, tokens: int) -> bool:
         """Whether *error*, a refusal of *tokens* by *target* without a reason, is one of length.
@@ -132,9 +203,9 @@ class Windows:
         longer = sent.token_estimate > max(_SHORTEST, 0 if learnt is None else learnt.accepted)
         return _is_unexplained(error) and unknown and longer and _continues(sent.request)
 
-    def _of(self, target: Target) -> _Learnt:
-        learnt = self._learnt.setdefault(target.name, _Learnt())
-        self._learnt.move_to_end(target.name)
+    def _of(self, target: str) -> _Learnt:
+        learnt = self._learnt.setdefault(target, _Learnt())
+        self._learnt.move_to_end(target)
         while len(self._learnt) > _TARGETS:
             self._learnt.popitem(last=False)
         return learnt

@@ -59,7 +59,7 @@ class Policy:
 
     __slots__ = ()
 
-    async def run(self, attempt: Attempt[T], call: Call) -> T:  # noqa: ARG002  # what all policies share is the shape
+    async def run(self, attempt: Attempt[T], call: Call) -> T:
         """Try *attempt*, as often and as long as this policy allows.
 
         Raises:
@@ -69,7 +69,7 @@ class Policy:
         """
         raise AssertionError("every policy runs in its own way")
 
-    def bind(self, target: str) -> Strategy:  # noqa: ARG002  # those that keep state need the name
+    def bind(self, target: str) -> Strategy:
         """The strategy for one target, with a memory of its own."""
         return self
 
@@ -153,7 +153,7 @@ def entered(budget: RetryBudget | None, target: str, call: Call) -> Call:
         return call
     if not call.extra:
         budget.deposit(target)
-    return attrs.evolve(call, budgeted=target)
+    return call.replaced(budgeted=target)
 
 
 def target_of(call: Call) -> str:

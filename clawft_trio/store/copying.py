@@ -51,12 +51,12 @@ async def copy_store(source: Store, target: Store, migrations: Sequence[Migratio
 
     def fill(connection: Connection) -> None:
         for name in names:
-            (found,) = connection.execute(f"SELECT count(*) FROM {name}").fetchone()  # noqa: S608 - names of ours
+            (found,) = connection.execute(f"SELECT count(*) FROM {name}").fetchone()
             if found:
                 raise StoreError(f"the target is not empty: {name} has {found} rows")
             for columns, values in rows[name]:
                 marks = ", ".join("?" * len(columns))
-                connection.executemany(f"INSERT INTO {name} ({', '.join(columns)}) VALUES ({marks})", values)  # noqa: S608
+                connection.executemany(f"INSERT INTO {name} ({', '.join(columns)}) VALUES ({marks})", values)
         if target.engine == "postgresql":
             _advance(connection, counted)
 
@@ -68,7 +68,7 @@ def _advance(connection: Connection, counted: Mapping[str, str]) -> None:
     # Inserting a number does not advance the sequence that makes the next one.
     for table, column in counted.items():
         connection.execute(
-            f"SELECT setval(pg_get_serial_sequence('{table}', '{column}'),"  # noqa: S608 - names of ours
+            f"SELECT setval(pg_get_serial_sequence('{table}', '{column}'),"
             f" (SELECT coalesce(max({column}), 1) FROM {table}))"
         ).fetchone()
 
@@ -77,7 +77,7 @@ async def _rows_of(source: Store, table: str) -> list[tuple[list[str], list[Sequ
     """The rows of *table* in batches, each with the names of its columns."""
 
     def look(connection: Connection) -> list[tuple[list[str], list[Sequence[Any]]]]:
-        cursor: Any = connection.execute(f"SELECT * FROM {table}")  # noqa: S608 - a name of ours
+        cursor: Any = connection.execute(f"SELECT * FROM {table}")
         columns = [column[0] for column in cursor.description]
         values = cursor.fetchall()
         return [(columns, values[at : at + _BATCH]) for at in range(0, len(values), _BATCH)]

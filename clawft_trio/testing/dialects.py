@@ -314,7 +314,7 @@ class AnthropicStream:
         return _event("content_block_delta", {"index": self._blocks - 1, "delta": {"type": kind, **fields}})
 
     def _tool(self, step: CallTool) -> list[bytes]:
-        id = step.id or f"call_{self._tools}"  # noqa: A001 - the wire's name
+        id = step.id or f"call_{self._tools}"
         self._tools += 1
         events = [*self._close_block(), *self._in_block("tool_use", {"id": id, "name": step.name, "input": {}})]
         events += [
@@ -447,7 +447,7 @@ def openai_answer(setting: DialectSetting, steps: AnswerSteps, finish: Finish, u
     """A `chat.completion`."""
     calls = [
         {"id": id, "type": "function", "function": {"name": step.name, "arguments": step.arguments}}
-        for id, step in _tools(steps)  # noqa: A001 - the wire's name
+        for id, step in _tools(steps)
     ]
     message: dict[str, Any] = {"role": "assistant", "content": _text(steps) or None}
     if calls:
@@ -468,10 +468,7 @@ def anthropic_answer(setting: DialectSetting, steps: AnswerSteps, finish: Finish
     if text := _text(steps):
         blocks.append({"type": "text", "text": text})
     tools = _tools(steps)
-    blocks += [
-        {"type": "tool_use", "id": id, "name": step.name, "input": _tool_input(step)}
-        for id, step in tools  # noqa: A001 - the wire's name
-    ]
+    blocks += [{"type": "tool_use", "id": id, "name": step.name, "input": _tool_input(step)} for id, step in tools]
     return {
         "id": f"msg_{setting.number}",
         "type": "message",

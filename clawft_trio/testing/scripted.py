@@ -132,7 +132,7 @@ class ScriptedProvider:
 class _ScriptPlayer:
     """One script being played."""
 
-    def __init__(self, provider: str, model: str, id: str, call: Call, attempt: AttemptInProgress) -> None:  # noqa: A002 - the field's name
+    def __init__(self, provider: str, model: str, id: str, call: Call, attempt: AttemptInProgress) -> None:
         self._provider = provider
         self._model = model
         self._id = id

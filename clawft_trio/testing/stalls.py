@@ -118,11 +118,11 @@ class _Meter(trio.abc.Instrument):
         self._longest = ("", 0.0)
         self._steps = 0
 
-    def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002 - trio passes it by position
+    def after_io_wait(self, timeout: float) -> None:
         self._began = self._clock.now()
         self._longest, self._steps = ("", 0.0), 0
 
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002 - as above
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
         self._step_began = default_timer()
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
@@ -131,7 +131,7 @@ class _Meter(trio.abc.Instrument):
         if took > self._longest[1]:
             self._longest = (task.name, took)
 
-    def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002 - as above
+    def before_io_wait(self, timeout: float) -> None:
         task, step = self._longest
         took = self._clock.now() - self._began
         self._watch.note(Stall(seconds=took, task=task, step=step, steps=self._steps))

@@ -2,15 +2,22 @@
 
 Read without question: an empty text, `null` and `""` are no arguments, and a number without a fraction is an integer.
 The lenient mode (`ToolMetadata.lenient`) also mends, when and only when the arguments do not fit as they are, what
-models get wrong most: one layer of JSON too many (the whole, or the value of a parameter that takes no text), and a
-comma behind the last element. What was mended is reported to observers; what still does not fit is refused in the words
-of the first check.
+models get wrong most:
+
+* one layer of JSON too many: of the whole, or of the value of a parameter that takes no text or only certain words;
+* a comma behind the last element, a code fence around the whole, a line end inside of a string, Python's quotes and
+  names (`{'exact': True}`), `[]` for no arguments;
+* `null` for a parameter that may be left out and takes no `null`.
+
+What was mended is reported to observers; what still does not fit is refused in the words of the first check.
 """
 
 from __future__ import annotations
 
+import ast
+import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -25,8 +32,14 @@ _DEEPEST = 16
 _MOST_NODES = 10_000
 """Values that are looked at; larger arguments are taken as they are."""
 
+_LONGEST_LITERAL = 10_000
+"""Characters of arguments that are read as a Python literal; longer ones are not, to bound the time."""
+
+_FENCE = re.compile(r"```[a-zA-Z0-9]*[ \t]*\r?\n?(.*?)\s*```\Z", re.DOTALL)
 _COMMA = re.compile(r",(?=\s*[}\]])")
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+
+_PYTHON_NAMES = {"true": "true", "false": "false", "none": "null"}
 
 Check = Callable[[JsonObject], Mapping[str, Any]]
 
@@ -77,24 +90,53 @@ def _decode(text: str, *, lenient: bool) -> tuple[JsonObject, tuple[str, ...]]:
     try:
         decoded = decode_json(text)
     except InvalidData as exc:
-        shorter = _without_trailing_commas(text)
-        if not lenient or shorter == text:
+        found = next(_repaired(text), None) if lenient else None
+        if found is None:
             raise InvalidArguments(exc.problems) from exc
-        try:
-            decoded, mended = decode_json(shorter), ("$",)
-        except InvalidData:
-            raise InvalidArguments(exc.problems) from exc
+        decoded, mended = found, ("$",)
     if decoded is None or decoded == "":
         return {}, mended
     if lenient and isinstance(decoded, str):
         inner = _inner(decoded)
-        if isinstance(inner, dict) or inner is None:
+        if isinstance(inner, dict) or inner is None or inner == []:
             decoded, mended = inner or {}, ("$",)
+    if lenient and decoded == []:
+        decoded, mended = {}, ("$",)
     if decoded == "{}":
         decoded = {}
     if not isinstance(decoded, dict):
         raise InvalidArguments([Problem("$", f"expected an object, got {type(decoded).__name__}")])
     return decoded, mended
+
+
+def _repaired(text: str) -> Iterator[JsonObject]:
+    """The objects that *text* may mean, which is no JSON."""
+    text = text.strip().removeprefix("\ufeff")
+    fenced = _FENCE.match(text)
+    inside = _without_trailing_commas(fenced[1] if fenced else text)
+    for read in (decode_json, _with_line_ends, _python_literal):
+        try:
+            found = read(inside)
+        except (InvalidData, ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+            continue
+        if isinstance(found, dict):
+            yield found
+
+
+def _with_line_ends(text: str) -> Any:
+    """JSON that may have line ends and tabs inside of its strings. Raises `ValueError` for anything else."""
+    return decode_json(json.dumps(json.loads(text, strict=False, parse_constant=_no_constant)))
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _python_literal(text: str) -> Any:
+    """A Python literal whose values are those of JSON. Raises `ValueError` or `SyntaxError` for anything else."""
+    if len(text) > _LONGEST_LITERAL or not text.startswith("{"):
+        raise ValueError("no literal of a dictionary")
+    return decode_json(json.dumps(ast.literal_eval(text), allow_nan=False))
 
 
 def _without_trailing_commas(text: str) -> str:
@@ -161,21 +203,37 @@ class _Mending:
             return value
         if isinstance(value, float) and value.is_integer() and "integer" in kinds and "number" not in kinds:
             return int(value)
-        if isinstance(value, str) and not self._integers_only and "string" not in kinds:
-            value = self._unwrapped(value, kinds, place)
+        if isinstance(value, str) and not self._integers_only:
+            value = self._unwrapped(value, kinds, place) if "string" not in kinds else self._word(value, choices, place)
         if isinstance(value, dict):
             return self._object(value, choices, place, depth)
         if isinstance(value, list):
-            items = next((choice["items"] for choice in choices if isinstance(choice.get("items"), dict)), None)
-            return (
-                value
-                if items is None
-                else [self.value(one, items, f"{place}[{index}]", depth + 1) for index, one in enumerate(value)]
-            )
+            return self._array(value, choices, place, depth)
         return value
 
+    def _word(self, text: str, choices: list[JsonObject], place: str) -> str:
+        """*text* without quotes of its own, where only certain words are taken and it is none of them."""
+        words = [_words(choice) for choice in choices if "string" in _kinds(choice)]
+        if not all(words) or any(text in few for few in words):
+            return text
+        inner = _inner(text)
+        if isinstance(inner, str) and any(inner in few for few in words):
+            self.places.append(place)
+            return inner
+        return text
+
+    def _array(self, value: list[Any], choices: list[JsonObject], place: str, depth: int) -> list[Any]:
+        first = next((one for choice in choices if isinstance(one := choice.get("prefixItems"), list | tuple)), ())
+        rest = next((one for choice in choices if isinstance(one := choice.get("items"), dict)), None)
+        if rest is None and not first:
+            return value
+        return [
+            self.value(one, first[index] if index < len(first) else rest, f"{place}[{index}]", depth + 1)
+            for index, one in enumerate(value)
+        ]
+
     def _unwrapped(self, text: str, kinds: set[str], place: str) -> Any:
-        inner = _inner(text.lower() if text in {"True", "False", "None"} else text)
+        inner = _inner(_PYTHON_NAMES.get(text.strip().lower(), text))
         if isinstance(inner, float) and inner.is_integer() and "number" not in kinds:
             inner = int(inner)
         if inner is None and "null" not in kinds:
@@ -191,13 +249,21 @@ class _Mending:
         others = next(
             (one for choice in choices if isinstance(one := choice.get("additionalProperties"), Mapping)), None
         )
+        required = {name for choice in choices for name in choice.get("required") or () if isinstance(name, str)}
         mended = dict(value)
         # Scalars first: large lists may use up what one call may look at.
         for name in sorted(value, key=lambda name: isinstance(value[name], list | dict)):
             inner = known.get(name, others)
-            if inner is not None:
+            if value[name] is None and name in known and name not in required and self._takes_no_null(inner):
+                self.places.append(f"{place}.{name}")
+                del mended[name]
+            elif inner is not None:
                 mended[name] = self.value(value[name], inner, f"{place}.{name}", depth + 1)
         return mended
+
+    def _takes_no_null(self, schema: Any) -> bool:
+        kinds = {kind for choice in self._choices(schema) for kind in _kinds(choice)}
+        return not self._integers_only and bool(kinds) and "null" not in kinds
 
     def _choices(self, schema: Any, depth: int = 0) -> list[JsonObject]:
         """The schemas that a value may fit, without references and alternatives."""
@@ -209,7 +275,11 @@ class _Mending:
         inner = [
             one for word in ("anyOf", "oneOf", "allOf") for one in schema.get(word) or () if isinstance(one, Mapping)
         ]
-        own = [dict(schema)] if "type" in schema or "properties" in schema or "enum" in schema else []
+        own = (
+            [dict(schema)]
+            if "type" in schema or "properties" in schema or "enum" in schema or "const" in schema
+            else []
+        )
         return own + [choice for one in inner for choice in self._choices(one, depth + 1)]
 
     def _resolved(self, reference: str) -> Any:
@@ -232,9 +302,21 @@ def _kinds(schema: JsonObject) -> set[str]:
         return {kinds}
     if isinstance(kinds, list | tuple):
         return {kind for kind in kinds if isinstance(kind, str)}
-    if isinstance(schema.get("enum"), list):
-        return set().union(*(_kind_of(one) for one in schema["enum"]))
+    if values := _values(schema):
+        found = set().union(*map(_kind_of, values))
+        # Of integers only, `1.0` is the integer 1.
+        return found if any(isinstance(one, float) for one in values) else found - {"number"}
     return {"object"} if "properties" in schema or "additionalProperties" in schema else set()
+
+
+def _values(schema: JsonObject) -> list[Any]:
+    """The values that *schema* allows, where it lists them."""
+    listed = schema.get("enum")
+    return list(listed) if isinstance(listed, list) else [schema["const"]] if "const" in schema else []
+
+
+def _words(schema: JsonObject) -> list[str]:
+    return [one for one in _values(schema) if isinstance(one, str)]
 
 
 def _kind_of(value: Any) -> set[str]:

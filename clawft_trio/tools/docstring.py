@@ -7,6 +7,7 @@ Three styles are read: Google (`Args:` and an indented block), NumPy (`Parameter
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 _ARGUMENTS = frozenset(
     {
@@ -44,13 +45,15 @@ _FIELD = re.compile(r":(\w+)\s*([^:]*):\s*(.*)")
 _PARAMETER_FIELDS = frozenset({"param", "parameter", "arg", "argument", "key", "keyword"})
 
 
-def read_docstring(text: str) -> tuple[str, dict[str, str]]:
+def read_docstring(text: str, parameters: Collection[str] = ()) -> tuple[str, dict[str, str]]:
     """The description, and a note for each argument that has one.
 
     Args:
       text: a docstring without its indentation, as `inspect.getdoc` gives it.
+      parameters: names of the parameters. A line `name: note` of one of them after the heading of the arguments is its
+        note, also without indentation.
     """
-    reader = _Reader()
+    reader = _Reader(frozenset(parameters))
     lines = text.splitlines()
     skip = False
     for line, below in zip(lines, [*lines[1:], ""], strict=False):
@@ -65,7 +68,8 @@ def read_docstring(text: str) -> tuple[str, dict[str, str]]:
 
 
 class _Reader:
-    def __init__(self) -> None:
+    def __init__(self, parameters: frozenset[str] = frozenset()) -> None:
+        self._parameters = parameters
         self.kept: list[str] = []
         self.notes: dict[str, list[str]] = {}
         #: the section that is being read, and the notes that its next line goes on with
@@ -97,6 +101,9 @@ class _Reader:
 
     def _begin(self, line: str) -> None:
         """A line without indentation starts something new."""
+        if self._section in _ARGUMENTS and (found := _argument(f" {line}")) and found[0] in self._parameters:
+            self._words = [self.notes.setdefault(found[0], [found[1]] if found[1] else [])]
+            return
         field, heading = _FIELD.match(line), _HEADING.match(line)
         name = (heading[1] or heading[2]).lower() if heading else ""
         self._words = []

@@ -24,6 +24,7 @@ from clawft_trio.errors import (
 )
 from clawft_trio.nursery import cleanup_scope, open_hidden_nursery
 from clawft_trio.observe.events import LockWaited, Noted, ToolEnded, ToolStarted
+from clawft_trio.observe.redaction import redact_secrets
 from clawft_trio.tools.arguments import read_arguments
 from clawft_trio.tools.media import MEDIA_LIMIT, Media, split_result
 from clawft_trio.tools.path_keys import path_keys
@@ -32,6 +33,9 @@ from clawft_trio.tools.result import ToolOutcome, ToolResult, contained, error_t
 from clawft_trio.tools.thread_pool import ThreadPool
 from clawft_trio.tools.tool import Tool, ToolContext
 from clawft_trio.tools.truncate import RESULT_LIMIT
+
+_LONGEST_LOGGED = 300
+"""Characters of an error's text in the log line of a tool that raised."""
 
 _JOURNAL_GRACE = 5.0
 """Seconds in which the record of a finished call must be kept, also while everything is being cancelled."""
@@ -145,7 +149,9 @@ class FanOut:
 
         Cancellation: every call is cancelled and awaited; every lock is free again.
         """
-        await trio.lowlevel.checkpoint()
+        if not self.calls:
+            await trio.lowlevel.checkpoint()
+            return ()
         jobs = [self.prepare(call) for call in self.calls]
         await self.name_paths(jobs)
         answers: dict[int, ToolResult] = {}
@@ -335,7 +341,9 @@ class FanOut:
             self._tell_end(job, "cancelled", trio.current_time())
             raise
         if error.__cause__ is exc:
-            self.context.log.warning("tool %s failed", job.call.name, exc_info=exc)
+            said = redact_secrets(" ".join(str(error).split()))[:_LONGEST_LOGGED]
+            self.context.log.warning("tool %s failed: %s", job.call.name, said)
+            self.context.log.debug("traceback of tool %s", job.call.name, exc_info=exc)
         return error
 
     def _close(self, job: Job, text: str, error: Exception | None) -> ToolResult:

@@ -16,9 +16,14 @@ _DEEPEST = 8
 """Levels of nesting of a hint that are searched; deeper ones do not occur in signatures."""
 
 
+def has_pydantic() -> bool:
+    """Whether the program has imported pydantic."""
+    return "pydantic" in sys.modules
+
+
 def needs_pydantic(hint: Any, default: Any = inspect.Parameter.empty, *, depth: int = _DEEPEST) -> bool:
     """Whether *hint* or *default* holds something that only pydantic reads: a model, or a `Field`."""
-    if "pydantic" not in sys.modules or depth == 0:
+    if not has_pydantic() or depth == 0:
         return False
     if _is_pydantic(hint) or _is_pydantic(default):
         return True

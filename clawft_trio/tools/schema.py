@@ -9,7 +9,7 @@ import copy
 import dataclasses
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Annotated, Any, TypeAlias
 
@@ -20,7 +20,7 @@ from clawft_trio.chat import JsonObject
 from clawft_trio.errors import InvalidArguments, InvalidData, Problem
 from clawft_trio.tools.docstring import read_docstring
 from clawft_trio.tools.json_schema import OF_A_SCHEMA, SchemaCheck, path_schema, problem_of, to_path
-from clawft_trio.tools.pydantic_types import PydanticArguments, needs_pydantic
+from clawft_trio.tools.pydantic_types import PydanticArguments, has_pydantic, needs_pydantic
 from clawft_trio.tools.schema_budget import TooComplex
 from clawft_trio.tools.signature import Signature, read_signature, return_hint
 
@@ -55,7 +55,7 @@ def parameters_of(function: Callable[..., Any], *, context_type: type, name: str
       TypeError: a parameter cannot be filled in by name from JSON; the message names the tool and the parameter.
     """
     signature = read_signature(function, name=name)
-    text, notes = read_docstring(signature.docstring)
+    text, notes = read_docstring(signature.docstring, [one.name for one in signature.parameters])
     context = next(
         (one.name for one in signature.parameters if _is_context(signature.hints.get(one.name), context_type)), None
     )
@@ -66,7 +66,7 @@ def parameters_of(function: Callable[..., Any], *, context_type: type, name: str
     if any(needs_pydantic(*both) for both in hints.values()):
         schema, check = _by_pydantic(signature.name, hints, notes)
     else:
-        schema, check = _by_msgspec(signature.name, hints, notes)
+        schema, check = _by_either(signature.name, hints, notes)
     return Parameters(signature.name, schema, check, text, context)
 
 
@@ -169,6 +169,20 @@ def _by_pydantic(tool: str, hints: Hints, notes: Mapping[str, str]) -> tuple[Jso
     return schema, check
 
 
+def _by_either(tool: str, hints: Hints, notes: Mapping[str, str]) -> tuple[JsonObject, Check]:
+    """By msgspec; what it does not know (`date | str`, two dataclasses in one union) by pydantic, if that is there."""
+    try:
+        return _by_msgspec(tool, hints, notes)
+    except TypeError as exc:
+        if not has_pydantic():
+            raise
+        problem = exc
+    try:
+        return _by_pydantic(tool, hints, notes)
+    except TypeError:
+        raise problem from None
+
+
 def _by_msgspec(tool: str, hints: Hints, notes: Mapping[str, str]) -> tuple[JsonObject, Check]:
     try:
         struct = _struct_of(hints)
@@ -198,12 +212,21 @@ def _struct_of(hints: Hints) -> type[msgspec.Struct]:
 
 
 def _field(name: str, hint: Any, default: Any) -> tuple[str, Any] | tuple[str, Any, Any]:
-    hint = _with_description(hint)
+    hint = _with_description(_readable(hint))
     if default is inspect.Parameter.empty:
         return name, hint
     if isinstance(default, list | dict | set):
         return name, hint, msgspec.field(default_factory=partial(copy.copy, default))
     return name, hint, default
+
+
+def _readable(hint: Any) -> Any:
+    """*hint* as msgspec knows it: an iterable is a list, an object is anything."""
+    if hint is object:
+        return Any
+    if hint is Iterable or typing.get_origin(hint) is Iterable:
+        return list[typing.get_args(hint) or (Any,)]  # type: ignore[misc]
+    return hint
 
 
 def _with_description(hint: Any) -> Any:

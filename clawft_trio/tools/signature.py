@@ -2,16 +2,20 @@
 
 Understands functions, bound methods, `functools.partial` (what it binds is hidden from the model), callable objects
 (through their `__call__`) and decorated functions (`functools.wraps`). Hints are resolved one by one, so that a return
-type which is imported for type checkers only does not matter.
+type which is imported for type checkers only does not matter. A parameter's type that is imported for type checkers
+only (`if TYPE_CHECKING:`) is imported when the tool is made; one that is local to the function in which the tool is
+made is found there.
 """
 
 from __future__ import annotations
 
+import ast
 import functools
 import inspect
 import sys
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
 from typing import Any
 
 import attrs
@@ -46,7 +50,7 @@ def read_signature(called: Callable[..., Any], *, name: str | None = None) -> Si
     if isinstance(called, classmethod | staticmethod):
         raise TypeError(f"{called!r}: put @tool on the bound method, as in tool(Class.method)")
     if inspect.isclass(called) or not callable(called):
-        raise TypeError(f"{called!r} is no function")
+        raise TypeError(f"{repr(called)[:200]} is no function")
     function, bound = _inner(called)
     name = name or _name_of(called, function)
     parameters = tuple(one for one in _parameters(called, name) if one.name not in bound)
@@ -96,14 +100,23 @@ def _unwrapped(function: Callable[..., Any]) -> list[Callable[..., Any]]:
 
 
 def _name_of(called: Callable[..., Any], function: Callable[..., Any]) -> str:
-    if isinstance(called, functools.partial) or inspect.isroutine(called):
-        return str(getattr(function, "__name__", type(called).__name__))
-    return type(called).__name__
+    called = _without_partials(called)
+    owner = getattr(called, "__self__", None)
+    if inspect.isroutine(called) and getattr(called, "__name__", "") == "__call__" and owner is not None:
+        called = owner
+    return str(getattr(function, "__name__", "")) if inspect.isroutine(called) else type(called).__name__
+
+
+def _without_partials(called: Callable[..., Any]) -> Callable[..., Any]:
+    while isinstance(called, functools.partial):
+        called = called.func
+    return called
 
 
 def _docstring(called: Callable[..., Any], function: Callable[..., Any]) -> str:
     """The docstring of the function, else, of an object that is called, the one of its class."""
-    if isinstance(called, functools.partial) or inspect.isroutine(called):
+    called = _without_partials(called)
+    if inspect.isroutine(called):
         return inspect.getdoc(function) or ""
     # `getdoc` would find "Call self as a function." in the base of every class.
     return inspect.cleandoc(function.__doc__ or type(called).__doc__ or "")
@@ -151,11 +164,74 @@ def _resolve(function: Callable[..., Any], name: str, hint: Any) -> Any:
     target = _unwrapped(function)[-1]
     target = getattr(target, "__func__", target)
     scope = dict(getattr(target, "__globals__", {}))
+    scope.update(_locals_around(target))
     closure = getattr(target, "__closure__", None) or ()
     for free, cell in zip(getattr(getattr(target, "__code__", None), "co_freevars", ()), closure, strict=False):
         try:
             scope[free] = cell.cell_contents
         except ValueError:  # not yet assigned
             continue
+    try:
+        return _evaluated(name, hint, scope)
+    except NameError:
+        return _evaluated(name, hint, {**_imported_for_checkers(target), **scope})
+
+
+def _evaluated(name: str, hint: Any, scope: dict[str, Any]) -> Any:
     holder = type("_Holder", (), {"__annotations__": {name: hint}})
     return typing.get_type_hints(holder, globalns=scope, localns=scope, include_extras=True)[name]
+
+
+def _locals_around(function: Callable[..., Any]) -> dict[str, Any]:
+    """The variables of the functions around *function* that run now: those in which it was defined.
+
+    An annotation that is a text does not make a variable of the function around it a free one.
+    """
+    around = str(getattr(function, "__qualname__", ""))
+    found: dict[str, Any] = {}
+    frame = sys._getframe() if "<locals>" in around else None
+    while frame is not None:
+        inside = f"{frame.f_code.co_qualname}.<locals>."
+        if frame.f_globals is getattr(function, "__globals__", None) and around.startswith(inside):
+            found = {**frame.f_locals, **found}
+        frame = frame.f_back
+    return found
+
+
+# --- hints of type checkers -------------------------------------------------------------------------------------
+
+
+def _imported_for_checkers(function: Callable[..., Any]) -> dict[str, Any]:
+    """What the module of *function* imports under `if TYPE_CHECKING:`, as far as it can be imported."""
+    module = sys.modules.get(getattr(function, "__module__", None) or "")
+    if module is None:
+        return {}
+    try:
+        tree = ast.parse(inspect.getsource(module))
+    except (OSError, TypeError, SyntaxError, ValueError):
+        return {}
+    found: dict[str, Any] = {}
+    for statement in _checked_only(tree):
+        try:
+            found.update(_names_of_import(statement, module.__package__ or ""))
+        except Exception:  # noqa: BLE001, S112 - a foreign module may raise anything; the hint is then reported
+            continue
+    return found
+
+
+def _checked_only(tree: ast.Module) -> Iterator[ast.Import | ast.ImportFrom]:
+    for node in tree.body:
+        if isinstance(node, ast.If) and ast.unparse(node.test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}:
+            yield from (one for one in ast.walk(node) if isinstance(one, ast.Import | ast.ImportFrom))
+
+
+def _names_of_import(statement: ast.Import | ast.ImportFrom, package: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(statement, ast.Import):
+        for one in statement.names:
+            module = import_module(one.name)
+            top = one.name.partition(".")[0]
+            yield (one.asname, module) if one.asname else (top, sys.modules[top])
+        return
+    source = import_module("." * statement.level + (statement.module or ""), package or None)
+    for one in statement.names:
+        yield one.asname or one.name, getattr(source, one.name)

@@ -289,6 +289,8 @@ def tool(
     """
 
     def make(wrapped: Callable[..., Any]) -> Tool:
+        if isinstance(wrapped, Tool):
+            raise TypeError(f"{wrapped.name} is a tool already; `attrs.evolve` changes one")
         known = {key: value for key, value in metadata.items() if value is not None}
         return _tool_of(wrapped, name, description, ToolMetadata(**known), abandon=abandon_thread)
 

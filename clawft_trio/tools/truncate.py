@@ -112,7 +112,10 @@ def _fit(value: object, room: int, depth: int = 0) -> bytes:
     whole = _whole(value, room)
     if whole is not None:
         return whole
-    value = _plain(value)
+    plain = _plain(value)
+    if plain is not value and (whole := _whole(plain, room)) is not None:
+        return whole
+    value = plain
     if isinstance(value, str):
         return _fit_string(value, room)
     if depth < _DEEPEST and isinstance(value, dict):

@@ -10,7 +10,8 @@ from clawft_trio import ConfigError
 from clawft_trio.agent.compaction import SummaryCompactor
 from clawft_trio.agent.from_config import turn_policy, window_of
 from clawft_trio.config import Config, load_config
-from clawft_trio.pipeline import Target
+from clawft_trio.costs import Prices
+from clawft_trio.pipeline import MODEL_WINDOWS, Target, by_pattern
 
 
 async def loaded(tmp_path, **config: object) -> Config:
@@ -48,3 +49,45 @@ async def test_compaction_and_caches_are_configured(tmp_path) -> None:
     off = turn_policy(await loaded(tmp_path, agents={"defaults": {"compaction": False}}))
     assert off.compaction.compactor is None
     assert turn_policy(Config()).compaction.compactor == SummaryCompactor()
+
+
+async def test_the_price_lists_windows_come_before_the_table(tmp_path) -> None:
+    class List:
+        def __call__(self, *_: object, **__: object) -> None:
+            return None
+
+        def context_window(self, provider: str, model: str, /) -> int | None:
+            return {("openai", "gpt-5"): 400_000, ("openai", "gpt-4o"): 64_000}.get((provider, model))
+
+    config = await loaded(tmp_path, context_windows={"openai/gpt-4o": 50_000})
+    prices = Prices(listed=List(), unlisted={"mine"}, vendors={"own": "openai"}, aliases={"azure/*": "openai/*"})
+    look_up = window_of(config, ["own", "mine"], prices)
+    assert look_up(Target("openai", "gpt-4o")) == 50_000
+    assert look_up(Target("own", "gpt-4o")) == 64_000
+    assert look_up(Target("azure", "gpt-4o")) == 64_000
+    assert look_up(Target("mine", "gpt-4o")) is None
+    assert look_up(Target("openai", "o3")) == 200_000
+
+
+async def test_a_part_of_a_large_window_is_kept_for_output() -> None:
+    look_up = window_of(Config(), [])
+    assert look_up(Target("openai", "gpt-5-mini")) == 272_000
+    assert look_up(Target("openai", "gpt-4.1")) == 1_000_000
+
+
+def test_the_table_states_no_larger_window_than_the_price_list() -> None:
+    listed = pytest.importorskip("genai_prices.data").providers
+    ours = {"anthropic": "anthropic", "openai": "openai", "google": "gemini", "x-ai": "xai", "moonshotai": "moonshot"}
+    look_up = by_pattern(MODEL_WINDOWS)
+    stated = {
+        f"{ours[vendor.id]}/{model.id}": (window, model.context_window)
+        for vendor in listed
+        if vendor.id in ours
+        for model in vendor.models
+        if model.context_window and "emb" not in model.id and "live" not in model.id and "1.0" not in model.id
+        if (window := look_up(Target(ours[vendor.id], model.id)))
+    }
+    assert len(stated) > 50
+    assert {name: sizes for name, sizes in stated.items() if sizes[0] > sizes[1]} == {
+        "gemini/gemini-pro": (10**6, 32768)
+    }

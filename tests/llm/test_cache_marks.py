@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 
+import attrs
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from clawft_trio.chat import ChatRequest, Message, Opaque, PromptCache, ToolCall, ToolSpec
+from clawft_trio.chat import ChatRequest, Image, Message, Opaque, PromptCache, Text, ToolCall, ToolSpec
 from clawft_trio.llm.anthropic_request import request_body as anthropic_body
 from clawft_trio.llm.catalog import KNOWN
 from clawft_trio.llm.openai_request import Quirks, request_body as openai_body
@@ -77,7 +78,23 @@ def test_the_key_goes_to_those_that_take_it() -> None:
     assert "prompt_cache_key" not in openai_body(ChatRequest(rounds(0)), "m", KNOWN["openai"].quirks)
 
 
-@pytest.mark.parametrize("name", sorted(set(KNOWN) - {"openai", "anthropic"}))
+@pytest.mark.parametrize("model", ["anthropic/claude-sonnet-4.5", "~anthropic/claude-sonnet-latest"])
+def test_openrouter_hands_marks_on_to_anthropics_models(model: str) -> None:
+    quirks = KNOWN["openrouter"].quirks
+    image = Image(data=b"i", media_type="image/png")
+    last = Message("user", (Text("look"), image))
+    request = ChatRequest([*rounds(2), last], cache=PromptCache(key="k", lifetime="1h"))
+    made = openai_body(request, model, quirks)
+    control = {"type": "ephemeral", "ttl": "1h"}
+    marked = [message for message in made["messages"] if "cache_control" in json.dumps(message)]
+    assert [message["role"] for message in marked] == ["system", "user", "user"]
+    assert marked[0]["content"] == [{"type": "text", "text": "s", "cache_control": control}]
+    assert [part.get("cache_control") for part in marked[-1]["content"]] == [control, None]
+    assert "cache_control" not in json.dumps(openai_body(request, "openai/gpt-5", quirks))
+    assert "cache_control" not in json.dumps(openai_body(attrs.evolve(request, cache=None), model, quirks))
+
+
+@pytest.mark.parametrize("name", sorted(set(KNOWN) - {"openai", "anthropic", "mistral"}))
 def test_no_other_provider_gets_the_key(name: str) -> None:
-    # Several refuse fields that they do not know (Mistral: 422).
+    # Several refuse fields that they do not know.
     assert not KNOWN[name].quirks.prompt_cache_key

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from hypothesis import given, strategies as st
 from llm.spoken import (
     DONE,
     chunk,
@@ -280,3 +281,34 @@ def test_a_whole_body_needs_no_finish_reason():
     body = {"choices": [{"message": {"content": "Hi"}, "finish_reason": None}], "usage": {"prompt_tokens": 2}}
     response, _ = concluded(reader, reader.feed_whole(json.dumps(body).encode()))
     assert (response.text, response.finish_reason, response.usage) == ("Hi", "stop", Usage(input_tokens=2))
+
+
+deltas = st.fixed_dictionaries(
+    {},
+    optional={
+        "content": st.sampled_from(["", "a", "b \U0001f600", None, [{"type": "text", "text": "c"}]]),
+        "reasoning_content": st.sampled_from([None, "", "thought"]),
+        "refusal": st.sampled_from([None, "no"]),
+        "tool_calls": st.sampled_from(
+            [None, [], [{"index": 0, "id": "c", "function": {"name": "f", "arguments": "{"}}], [{"function": {"arguments": "}"}}]]
+        ),
+    },
+)  # fmt: skip
+
+
+@given(st.lists(deltas, max_size=30))
+def test_a_usage_of_zeros_beside_each_piece_changes_no_event(pieces):
+    """An event with a usage is not read as a plain one: both ways of reading give the same answer."""
+    alone, beside = reading("openai"), reading("openai")
+    seen = read_all(alone, b"".join([*map(chunk, pieces), STOP, DONE]))
+    others = [chunk(piece, usage={"total_tokens": 0}) for piece in pieces]
+    assert read_all(beside, b"".join([*others, STOP, DONE])) == seen
+    assert alone.answer.whole("stop") == beside.answer.whole("stop")
+
+
+def test_fields_behind_many_plain_pieces_are_kept():
+    plain = [chunk({"content": "a"})] * 20
+    odd = data({"choices": [{"index": 0, "delta": {"content": "b", "mood": "good"}, "finish_reason": None}]})
+    response, _ = answered(*plain, odd, *plain, STOP, DONE)
+    assert response.text == "a" * 20 + "b" + "a" * 20
+    assert response.provider_details["message"] == {"mood": "good"}

@@ -180,3 +180,8 @@ def test_an_endless_row_of_calls_is_refused():
 
 def test_deep_nesting_is_not_an_object_and_no_crash():
     assert not is_object('{"a":' * 100_000 + "1" + "}" * 100_000)
+
+
+def test_blank_pieces_belong_to_the_arguments_once_those_have_begun():
+    assembly, _ = fed((0, "a", "read", "{}"), (0, "", "", '{"p":"x'), (0, "", "", " "), (0, "", "", 'y"}'))
+    assert shape(assembly) == [("read", '{"p":"x y"}')]

@@ -7,16 +7,18 @@ from typing import Any
 
 import pytest
 import trio
+from judged import ScriptedProvider, open_fault_server
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
+from pytest_genai_semconv import assert_genai_span_compliant
 
 from clawft_trio import Anthropic, OpenAICompatible, TurnPolicy, Usage, open_agent, tool
 from clawft_trio.errors import ServerError
 from clawft_trio.observe.otel import OtelObserver
 from clawft_trio.observe.otel_names import PROVIDERS
-from clawft_trio.testing import CallTool, Fail, Finish, Say, ScriptedProvider, Status, open_fault_server
+from clawft_trio.testing import CallTool, Fail, Finish, Say, Status
 
 USAGE = Usage(input_tokens=100, output_tokens=20, cached_tokens=40, cache_write_tokens=10, reasoning_tokens=5)
 
@@ -185,7 +187,6 @@ def test_names_of_providers_are_those_of_the_registry() -> None:
 
 
 async def test_the_spans_pass_the_checks_of_pytest_genai_semconv() -> None:
-    semconv = pytest.importorskip("pytest_genai_semconv")
     backend = Backend()
 
     @tool(mode="read_only")
@@ -205,4 +206,4 @@ async def test_the_spans_pass_the_checks_of_pytest_genai_semconv() -> None:
             await agent.ask("q")
     assert len(backend.spans) >= 6
     for span in backend.spans:
-        semconv.assert_genai_span_compliant(span)
+        assert_genai_span_compliant(span)

@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 
 from clawft_trio.attempts import Usage
 from clawft_trio.auth import AuthContext
-from clawft_trio.chat import Call, ChatRequest, Image, Message, PromptCache, ToolSpec
+from clawft_trio.chat import Call, ChatRequest, File, Image, Message, Opaque, PromptCache, ToolSpec
 from clawft_trio.errors import ServerError
 from clawft_trio.observe import CacheBusted, Recorder
 from clawft_trio.pipeline import OneProvider, Pipeline, RoutingDecision, StaticRouter, Target
@@ -29,6 +29,28 @@ def request(*texts: str, key: str = "s", tools: tuple[ToolSpec, ...] = ()) -> Ch
 
 def decision(*targets: Target, tier: str = "") -> RoutingDecision:
     return RoutingDecision(targets, tier=tier)
+
+
+@pytest.mark.parametrize(
+    ("part", "other"),
+    [
+        (File(data=b"%PDF one"), File(data=b"%PDF two")),
+        (File(url="https://example.org/1.pdf"), File(url="https://example.org/2.pdf")),
+        (Image(data=b"one", media_type="image/png"), Image(data=b"two", media_type="image/png")),
+        (Opaque("anthropic", {"type": "thinking", "n": 1}), Opaque("anthropic", {"type": "thinking", "n": 2})),
+    ],
+)
+async def test_every_kind_of_part_is_compared(part, other) -> None:
+    caches = PromptCaches()
+
+    def holding(kind) -> ChatRequest:
+        return ChatRequest([Message("user", (kind,)), Message.user("more")], cache=PromptCache(key="s"))
+
+    caches.answered(holding(part), A, USED, estimate=0)
+    assert caches.sent(holding(part), A) is None
+    bust = caches.sent(holding(other), A)
+    assert bust is not None
+    assert (bust.part, bust.index) == ("messages", 0)
 
 
 async def test_a_session_stays_with_the_target_that_has_its_prefix(autojump_clock: trio.testing.MockClock) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import enum
 import json
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, strategies as st
@@ -11,6 +12,11 @@ from hypothesis import given, strategies as st
 from clawft_trio import AuthContext, InvalidArguments, ToolCall, ToolContext, ToolRegistry, tool
 from clawft_trio.observe import Noted, Recorder
 from clawft_trio.tools.arguments import read_arguments
+
+
+class Size(enum.IntEnum):
+    SMALL = 1
+    LARGE = 2
 
 
 async def search(
@@ -66,6 +72,14 @@ MENDED = {
     '{"query": "a", "limit": 5,}': ({"limit": 5}, ["$"]),
     '{"query": "a,}", "tags": ["x", ], }': ({"query": "a,}", "tags": ["x"]}, ["$"]),
     '{"query": "a", "limit": "5",}': ({"limit": 5}, ["$", "$.limit"]),
+    '```json\n{"query": "a", "limit": 5}\n```': ({"limit": 5}, ["$"]),
+    '```{"query": "a"}```': ({"query": "a"}, ["$"]),
+    '\ufeff{"query": "a"}': ({"query": "a"}, ["$"]),
+    '{"query": "a\n\tb"}': ({"query": "a\n\tb"}, ["$"]),
+    "{'query': 'it is', 'exact': True, 'tags': None}": ({"query": "it is", "exact": True, "tags": None}, ["$"]),
+    '{"query": "a", "exact": "TRUE"}': ({"exact": True}, ["$.exact"]),
+    '{"query": "a", "tags": "None"}': ({"tags": None}, ["$.tags"]),
+    '{"query": "a", "limit": null, "exact": null}': ({"limit": 5, "exact": False}, ["$.limit", "$.exact"]),
 }
 
 
@@ -86,6 +100,11 @@ def test_one_layer_of_json_too_many_and_commas_are_mended(text):
         '{"query": "a", "limit": "\\"5\\""}',
         '{"query": "a", "limit": 5.5}',
         '{"query": 1}',
+        '{"query": null}',
+        '{"query": "a", "weight": NaN}',
+        "{'query': {1, 2}}",
+        "{'query': b'a'}",
+        '{"query": "a"} and more',
         '{"query": "a", "limit": "null"}',
         '{"query": "a" "limit": 5}',
         '{"quer": "a"}',
@@ -101,6 +120,32 @@ def test_what_is_wrong_in_another_way_is_refused_as_before(text):
             read(text, lenient=lenient)
         problems.append(caught.value.problems)
     assert problems[0] == problems[1]
+
+
+def choose(color: Literal["red", "blue"], size: Size = Size.SMALL, pair: tuple[int, str] = (0, "")) -> str:
+    """Choose."""
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ('{"color": "\\"red\\""}', {"color": "red"}),
+        ('{"color": "red", "size": "2"}', {"size": Size.LARGE}),
+        ('{"color": "red", "size": 2.0}', {"size": Size.LARGE}),
+        ('{"color": "red", "pair": ["1", "x"]}', {"pair": (1, "x")}),
+        ('{"color": "red", "pair": [1.0, "x"]}', {"pair": (1, "x")}),
+    ],
+)
+def test_words_numbers_of_an_enum_and_items_of_a_tuple_are_mended(text, values):
+    found = read(text, tool(choose)).values
+    assert {name: found[name] for name in values} == values
+
+
+def test_an_empty_list_is_no_arguments():
+    assert read("[]", bare).values == read('"[]"', bare).values == {}
+    with pytest.raises(InvalidArguments):
+        read("[]", bare, lenient=False)
 
 
 def test_text_that_looks_like_json_stays_text_where_text_is_wanted():

@@ -7,6 +7,8 @@ import functools
 import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from datetime import date
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
 
 import attrs
@@ -19,7 +21,12 @@ from clawft_trio.tools.docstring import read_docstring
 from clawft_trio.tools.truncate import answer_text
 
 if TYPE_CHECKING:
+    import datetime as dt
     from decimal import Decimal
+
+    from _typeshed import SupportsRead
+
+    from clawft_trio.tools import ToolContext as Context
 
 
 def search(query: str, index: str, limit: int = 5) -> str:
@@ -134,8 +141,13 @@ def price(item: str) -> Decimal:
     return 3  # type: ignore[return-value]
 
 
-def ask(item: Decimal) -> str:
-    """Its hint is there for type checkers only."""
+def buy(item: Decimal, day: dt.date, context: Context) -> str:
+    """Its hints are imported for type checkers only."""
+    return ""
+
+
+def ask(item: SupportsRead[str]) -> str:
+    """Its hint exists for type checkers only."""
     return ""
 
 
@@ -153,7 +165,11 @@ class B:
     y: int
 
 
-@pytest.mark.parametrize("hint", [object, Iterable[int], A | B, "Missing", Callable[[], int], int | A | B])
+class Plain:
+    pass
+
+
+@pytest.mark.parametrize("hint", [A | Plain, "Missing", Callable[[], int], Plain, complex | Plain])
 @pytest.mark.parametrize("before", [{}, {"fine": int}])
 def test_a_hint_without_a_schema_is_an_error_with_tool_and_parameter(hint, before):
     def weather(fine=1, place=None) -> str:
@@ -163,6 +179,52 @@ def test_a_hint_without_a_schema_is_an_error_with_tool_and_parameter(hint, befor
     weather.__annotations__ |= {"fine": int, "place": hint}
     with pytest.raises(TypeError, match=r"weather: .*'place'"):
         tool(weather)
+
+
+def test_types_that_are_imported_for_type_checkers_only_are_imported():
+    made = tool(buy)
+    assert list(made.parameters["properties"]) == ["item", "day"]
+    assert made.check({"item": "1.5", "day": "2024-01-31"})["day"].month == 1
+
+
+def test_a_hint_that_is_a_text_finds_the_variables_of_the_functions_around_it():
+    @dataclasses.dataclass
+    class Place:
+        city: str
+
+    class Station:
+        def weather(self, place: Place) -> str:
+            return place.city
+
+    assert tool(Station().weather).check({"place": {"city": "Oslo"}})["place"] == Place("Oslo")
+
+
+def test_iterables_are_lists_and_objects_are_anything():
+    def weather(cities: Iterable[str], more: object, plain: Iterable = ()) -> str:  # type: ignore[type-arg]
+        return ""
+
+    properties = tool(weather).parameters["properties"]
+    assert properties["cities"] == {"type": "array", "items": {"type": "string"}}
+    assert (properties["more"], properties["plain"]["items"]) == ({}, {})
+
+
+def test_pydantic_reads_what_msgspec_does_not():
+    def weather(place: A | B, day: date | str) -> str:
+        return ""
+
+    made = tool(weather)
+    assert made.check({"place": {"y": 1}, "day": "today"}) == {"place": B(1), "day": "today"}
+
+
+def test_a_partial_of_an_object_is_named_and_described_by_its_class():
+    made = tool(functools.partial(Bare(), word="x"))
+    assert (made.name, made.description) == ("Bare", "What the class does.")
+    assert tool(Bare().__call__).name == "Bare"
+
+
+def test_a_tool_is_not_made_twice():
+    with pytest.raises(TypeError, match="search is a tool already"):
+        tool(tool(search))
 
 
 def test_a_parameter_for_type_checkers_only_is_named():
@@ -255,6 +317,14 @@ def test_google_sections_with_nested_brackets_and_keyword_arguments():
     assert text == "Plan.\n\nMore.\n\nReturns:\n  a plan"
 
 
+def test_arguments_without_indentation_are_read_by_their_names():
+    text, notes = read_docstring(
+        "Args:\ncity: Where.\n  Or there.\ndays (int): How many.\nelse: text", ["city", "days"]
+    )
+    assert notes == {"city": "Where. Or there.", "days": "How many."}
+    assert text == "else: text"
+
+
 def test_numpy_sections():
     text, notes = read_docstring(
         "Plan.\n\nParameters\n----------\na : dict[str, int], optional\n    First.\n    And on.\nx, y : float\n    Where.\n"
@@ -321,6 +391,8 @@ def endless() -> Iterator[int]:
         ({"deep": A(math.nan)}, '{"deep":{"x":"NaN"}}'),
         (frozenset([1]), "[1]"),
         (memoryview(b"ab"), "ab"),
+        (PurePosixPath("a/b"), '"a/b"'),
+        ({"files": [PurePosixPath("a")], "z": 1j}, '{"files":["a"],"z":"1j"}'),
     ],
 )
 def test_data_of_every_kind_is_json(value, text):

@@ -128,6 +128,22 @@ async def test_an_error_is_its_calls_answer_and_the_others_go_on(autojump_clock,
     assert trio.current_time() == 2
 
 
+async def test_a_tool_that_raises_is_one_log_line_and_a_traceback_at_debug_level(caplog):
+    @tool
+    async def secretive() -> None:
+        raise ValueError("two\nlines, password=hunter22")
+
+    caplog.set_level(logging.INFO, "clawft_trio.tools")
+    await ToolRegistry([secretive]).execute_all([call("secretive")], ADMIN_CONTEXT)
+    (record,) = caplog.records
+    assert record.getMessage() == "tool secretive failed: ValueError: two lines, password=***"
+    assert record.exc_info is None
+    caplog.clear()
+    caplog.set_level(logging.DEBUG, "clawft_trio.tools")
+    await ToolRegistry([secretive]).execute_all([call("secretive")], ADMIN_CONTEXT)
+    assert [bool(record.exc_info) for record in caplog.records] == [False, True]
+
+
 # --- clocks --------------------------------------------------------------------------------------------------
 
 

@@ -27,7 +27,7 @@ def _rule(text: str) -> tuple[str, ...]:
     words = tuple(shlex.split(text))
     if not words or _ANY in words[:-1]:
         raise ValueError(f"command rule {text!r}: expected a program and patterns of arguments, '**' only at the end")
-    if os.sep in words[0] and not os.path.isabs(words[0]):  # noqa: PTH117 - a word, not yet a path
+    if os.sep in words[0] and not os.path.isabs(words[0]):
         raise ValueError(f"command rule {text!r}: a program is a bare name or an absolute path")
     program = _name_of(words[0])
     if words == ("*",):
@@ -41,7 +41,7 @@ def _rule(text: str) -> tuple[str, ...]:
 
 
 def _name_of(program: str) -> str:
-    return os.path.basename(program)  # noqa: PTH119 - a name, not a path
+    return os.path.basename(program)
 
 
 def _rules(texts: Sequence[str]) -> tuple[tuple[str, ...], ...]:
@@ -49,7 +49,7 @@ def _rules(texts: Sequence[str]) -> tuple[tuple[str, ...], ...]:
 
 
 def _absolute(_: object, __: object, value: str) -> None:
-    if not all(os.path.isabs(part) for part in value.split(os.pathsep)):  # noqa: PTH117 - parts of a search path
+    if not all(os.path.isabs(part) for part in value.split(os.pathsep)):
         raise ValueError(f"search path {value!r}: every part has to be absolute")
 
 

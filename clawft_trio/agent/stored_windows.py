@@ -1,0 +1,103 @@
+"""Learnt context windows in the store: what a refusal has shown to one process, the next one knows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import trio
+
+from clawft_trio.errors import StoreError
+from clawft_trio.nursery import cleanup_scope, open_hidden_nursery
+from clawft_trio.pipeline import Windows
+from clawft_trio.store import Connection, Migration, Store
+
+WINDOW_MIGRATIONS = (
+    Migration(
+        "windows",
+        1,
+        """
+        CREATE TABLE windows (
+            target TEXT PRIMARY KEY,
+            tokens INTEGER NOT NULL,  -- estimated input tokens that it takes at most
+            learnt_at TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID;
+        """,
+    ),
+)
+"""What `open_stored_windows` needs of its store."""
+
+KEPT_FOR = timedelta(days=7)
+"""How long a learnt window counts: a local server may be started again with a larger one, a vendor may enlarge it."""
+
+_GRACE = 2.0
+"""Seconds that writing what was learnt last may take at the end."""
+
+_log = logging.getLogger("clawft_trio.agent")
+
+
+@asynccontextmanager
+async def open_stored_windows(
+    store: Store, windows: Windows, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> AsyncGenerator[None, None]:
+    """Give *windows* what earlier processes have learnt, and keep what it learns within the block.
+
+    Raises:
+      StoreError: the store cannot be read.
+
+    Cancellation: what was learnt is written, within a bounded time.
+    """
+    since = (now() - KEPT_FOR).isoformat()
+
+    def look(connection: Connection) -> list[tuple[str, int]]:
+        return connection.execute("SELECT target, tokens FROM windows WHERE learnt_at > ?", (since,)).fetchall()
+
+    for target, tokens in await store.read(look):
+        windows.restore(target, tokens)
+    writer = _Writer(store, windows, now)
+    windows.on_learnt = writer.learnt.set
+    async with open_hidden_nursery() as nursery:
+        nursery.start_soon(writer.run)
+        try:
+            yield
+        finally:
+            nursery.cancel_scope.cancel(reason="agent closed")
+            with cleanup_scope(_GRACE):
+                await writer.write()  # noqa: ASYNC102 - `cleanup_scope` is shielded and bounded
+
+
+class _Writer:
+    def __init__(self, store: Store, windows: Windows, now: Callable[[], datetime]) -> None:
+        self._store = store
+        self._windows = windows
+        self._now = now
+        self._written = dict(windows.learnt())
+        self.learnt = trio.Event()
+
+    async def run(self) -> None:
+        while True:
+            await self.learnt.wait()
+            self.learnt = trio.Event()
+            self._windows.on_learnt = self.learnt.set
+            await self.write()
+
+    async def write(self) -> None:
+        """Write what the store does not have yet. A store that is away costs the knowledge, and nothing else."""
+        known = dict(self._windows.learnt())
+        new = {target: tokens for target, tokens in known.items() if self._written.get(target) != tokens}
+        rows = [(target, tokens, self._now().isoformat()) for target, tokens in new.items()]
+        if not rows:
+            await trio.lowlevel.checkpoint()
+            return
+        query = """
+            INSERT INTO windows (target, tokens, learnt_at) VALUES (?, ?, ?)
+            ON CONFLICT (target) DO UPDATE SET tokens = excluded.tokens, learnt_at = excluded.learnt_at
+        """
+        try:
+            await self._store.transact(lambda connection: connection.executemany(query, rows).rowcount)
+        except StoreError as exc:
+            _log.warning("learnt context windows are not stored: %s", exc)
+        else:
+            self._written.update(new)
