@@ -108,7 +108,8 @@ class TurnPolicy:
 
 def _encodable(message: Message) -> Message:
     """*message* with U+FFFD for lone surrogates, which no provider and no store takes."""
-    if not isinstance(message, Message) or _is_encodable(message.text):
+    # What is no message is refused by the validator, which comes later.
+    if _is_encodable(getattr(message, "text", "")):
         return message
     parts = [
         attrs.evolve(part, text=without_surrogates(part.text)) if isinstance(part, Text) else part
