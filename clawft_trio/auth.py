@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from clawft_trio.field_docs import document_fields
 from clawft_trio.keys import joined_key
 
 LOCAL_CHANNEL = "local"
@@ -143,3 +144,6 @@ class AuthContext:
     def local(cls, sender_id: str = "local") -> AuthContext:
         """The local process itself: admin, by being the process and not by a name in a message."""
         return cls(sender_id=sender_id, channel=LOCAL_CHANNEL, permissions=ADMIN)
+
+
+document_fields(__name__)
