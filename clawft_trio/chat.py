@@ -160,6 +160,8 @@ class ToolSpec:
 
 
 def _messages(messages: Iterable[Message]) -> tuple[Message, ...]:
+    if isinstance(messages, str):
+        raise TypeError(f"messages are a list: ChatRequest([Message.user({messages[:40]!r})])")
     return tuple(messages)
 
 

@@ -80,7 +80,8 @@ class ToolRegistry:
           TypeError: it is no `Tool`: a function becomes one by `@tool`.
         """
         if not isinstance(tool, Tool):
-            raise TypeError(f"{tool!r} is no tool: a function becomes one by @tool")
+            name = getattr(tool, "__qualname__", repr(tool))
+            raise TypeError(f"{name} is no tool: write @tool above the function, or pass tool({name})")
         if tool.name in self._tools and not replace:
             raise ValueError(f"there is a tool named {tool.name!r} already")
         self._tools[tool.name] = tool

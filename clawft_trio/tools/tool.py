@@ -19,6 +19,7 @@ import trio
 from clawft_trio.attempts import Usage
 from clawft_trio.auth import AuthContext, UserPermissions, matches_any
 from clawft_trio.chat import JsonObject, ToolSpec, unobserved
+from clawft_trio.checks import check_keywords, one_of
 from clawft_trio.messages import joined_key
 from clawft_trio.observe.events import ToolProgress
 from clawft_trio.tools.client import NO_CLIENT, ToolClient
@@ -45,7 +46,7 @@ class ToolMetadata:
     #: seconds that one call may run, waits for locks and approval not counted; None leaves it to the registry
     total: float | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.gt(0)))
     #: `read_only` tools run without approval; `mutating` ones are asked about
-    mode: Mode = attrs.field(default="mutating", validator=attrs.validators.in_(("read_only", "mutating", "exclusive")))
+    mode: Mode = attrs.field(default="mutating", validator=one_of("read_only", "mutating", "exclusive"))
     #: calling it twice does no more than calling it once
     idempotent: bool = attrs.field()
     #: 0 zero trust, 1 user, 2 admin
@@ -285,8 +286,9 @@ def tool(
       metadata: the fields of `ToolMetadata`.
 
     Raises:
-      TypeError: the function cannot be called by name with JSON arguments.
+      TypeError: the function cannot be called by name with JSON arguments, or a keyword is unknown.
     """
+    check_keywords("tool", ("name", "description", "abandon_thread"), ToolMetadata, metadata)
 
     def make(wrapped: Callable[..., Any]) -> Tool:
         if isinstance(wrapped, Tool):
