@@ -83,16 +83,22 @@ class NestedTurn:
 
 @attrs.frozen(kw_only=True)
 class ToolContext:
-    """The sender, session and workspace that a tool runs for. A tool function that annotates a parameter with it, gets
-    it.
+    """The sender, session and workspace that a tool runs for.
+
+    A parameter of a tool function that is annotated with this class is given it, and is hidden from the model.
     """
 
+    #: the sender and its permissions
     auth: AuthContext = attrs.field(factory=AuthContext)
+    #: the conversation
     session: str = ""
+    #: the folder that relative paths start from; None: there is none
     workspace: Path | None = None
+    #: the id of the turn, in events, journal and ledger
     turn_id: str = ""
     #: which of the turn's requests to a model asked for the call; 1 is the first
     round: int = 0
+    #: the id of the call, by which the model knows its result
     call_id: str = ""
     #: name of the tool that runs
     tool: str = ""
@@ -100,6 +106,7 @@ class ToolContext:
     deadline: float = math.inf
     #: gets the frozen records of `observe.events`
     observer: Callable[[Any], None] = attrs.field(default=unobserved, repr=False)
+    #: a logger for the tool
     log: logging.Logger = attrs.field(factory=lambda: logging.getLogger("clawft_trio.tools"), repr=False)
     #: where synchronous tools run; None: trio's own pool
     threads: ThreadPool | None = attrs.field(default=None, repr=False)
