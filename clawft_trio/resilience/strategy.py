@@ -85,8 +85,9 @@ class Policy:
         Raises:
           TypeError: *function* is a plain `def`, whose caller would get a coroutine; or it is a coroutine already.
         """
-        if inspect.iscoroutine(function):
-            function.close()
+        given: object = function
+        if inspect.iscoroutine(given):
+            given.close()
             raise TypeError(
                 f"{type(self).__name__} calls the function itself, as often as it needs: pass the function and its "
                 "arguments, `await policy(fetch, url)`, not the coroutine `fetch(url)`"

@@ -56,7 +56,8 @@ class ScriptedProvider:
     ) -> None:
         if not scripts and choose is None:
             raise ValueError("a script is needed: ScriptedProvider([Say('Hello.'), Finish()])")
-        for script in scripts:
+        given: tuple[object, ...] = scripts
+        for script in given:
             if isinstance(script, str) or not isinstance(script, Iterable):
                 raise TypeError(
                     f"a script is a list of steps, as in [Say('Hello.'), Finish()]; this is none: {script!r}"

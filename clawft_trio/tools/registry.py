@@ -79,8 +79,9 @@ class ToolRegistry:
           ValueError: there is one of that name, and it is not to be replaced.
           TypeError: it is no `Tool`: a function becomes one by `@tool`.
         """
-        if not isinstance(tool, Tool):
-            name = getattr(tool, "__qualname__", repr(tool))
+        given: object = tool
+        if not isinstance(given, Tool):
+            name = getattr(given, "__qualname__", repr(given))
             raise TypeError(f"{name} is no tool: write @tool above the function, or pass tool({name})")
         if tool.name in self._tools and not replace:
             raise ValueError(f"there is a tool named {tool.name!r} already")
