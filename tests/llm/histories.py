@@ -203,7 +203,7 @@ class Target:
         self.model = model
         self.origin = f"{provider}/{model}"
         made = provider_named(provider, api_key="k", environ=_ENVIRON)
-        self._dialect, self._conformer = made._exchange.dialect, made._exchange.conformer
+        self._dialect, self._conformer = made._dialect, made._conformer
         self.rules = self._conformer.rules(model)
 
     def conform(self, request):
