@@ -10,6 +10,7 @@ from typing import Any, Literal
 import attrs
 
 from clawft_trio.chat import new_id
+from clawft_trio.field_docs import document_fields
 
 Kind = Literal["partial", "reset", "final"]
 """Outbound: a piece of an answer, a retraction of the pieces so far, or the one final reply."""
@@ -77,7 +78,8 @@ class OutboundMessage:
     content: str
     #: the id of the inbound message that it answers
     reply_to: str | None = None
-    #: `partial`, `reset` (remove the pieces shown so far) or `final`
+    #: `partial`: the next piece of a reply; `reset`: remove the pieces shown since the last final reply; `final`: the
+    #: whole reply, of which every accepted message gets exactly one
     kind: Kind = "final"
     #: addresses or paths of attachments
     media: tuple[str, ...] = attrs.field(default=(), converter=_media)
@@ -89,3 +91,6 @@ class OutboundMessage:
     def session_key(self) -> str:
         """The conversation it belongs to."""
         return joined_key(self.channel, self.chat_id)
+
+
+document_fields(__name__)
