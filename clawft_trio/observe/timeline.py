@@ -120,7 +120,10 @@ def _legend(tree: SpanTree) -> Iterator[str]:
     for kind, meaning in _MEANINGS.items():
         number = sum(count for name, count in counts.items() if _MARKS.get(name, "note") == kind)
         if number:
-            shape = f'<svg width="14" height="14" viewBox="-7 -7 14 14" aria-hidden="true"><g class="mark {kind}">{_SHAPES[kind]}</g></svg>'
+            shape = (
+                '<svg width="14" height="14" viewBox="-7 -7 14 14" aria-hidden="true">'
+                f'<g class="mark {kind}">{_SHAPES[kind]}</g></svg>'
+            )
             yield f"<span>{shape}{number} {meaning}</span>"
 
 
@@ -302,7 +305,8 @@ class _Drawing:
         marks = "".join(self._marks(self._tree.marks))
         count = f"{len(self._tree.marks)} event" + ("" if len(self._tree.marks) == 1 else "s")
         return (
-            f'<g class="row loose" tabindex="0" role="button" aria-label="outside of turns: {count}"><rect class="back" width="{self._width}" height="{self._height}"/>'
+            f'<g class="row loose" tabindex="0" role="button" aria-label="outside of turns: {count}">'
+            f'<rect class="back" width="{self._width}" height="{self._height}"/>'
             f'<text class="name" x="10" y="{self._height / 2 + 4:g}">outside of turns</text>'
             f'<g clip-path="url(#time)">{marks}</g></g>'
         )

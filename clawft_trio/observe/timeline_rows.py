@@ -53,7 +53,7 @@ class Row:
 
     @property
     def status(self) -> str:
-        """How it is drawn: the span's status; a server that has not ended is `running`, and nothing is wrong with it."""
+        """How it is drawn: the status of the span; `running` for a server that has not ended, which is no fault."""
         span = self.span
         return "running" if span.kind == "server" and span.status == "open" else span.status
 
