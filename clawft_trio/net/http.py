@@ -166,16 +166,19 @@ class HttpEndpoint:
         self._requests = 0
         self._closed = False
         self._connections: Connections | None = None
+        self._peers: set[str] = set()
         self._client: HttpClient
         self._library = _load(_library_of(client) if client is not None else library)
         if client is None:
             if proxy is None and policy is None and trust_env:
-                proxy = _proxy_for(url)
+                proxy = environment_proxy(base_url)
             tls = verify if isinstance(verify, ssl.SSLContext) else None
             # Reading the certificates takes 20 ms, which is saved for a server without TLS.
             if tls is None and (url.scheme == "https" or redirects or verify is False):
                 tls = self._library.http.create_ssl_context(verify=verify, trust_env=trust_env)
-            make = _connection_maker(self._library, tls, proxy, policy, keep_alive)
+            network = Network(policy=policy, write_broke=self._library.core.WriteError)
+            make = _connection_maker(self._library, tls, proxy, network, keep_alive)
+            self._peers = network.peers if proxy is None else set()
             self._connections = Connections(self._library.http, self._library.core, make, most_idle=connections)
             self._client = self._library.http.AsyncClient(transport=self._connections, trust_env=False, timeout=None)
         else:
@@ -208,6 +211,11 @@ class HttpEndpoint:
         if self._connections is not None:
             await self._connections.aclose()
         await trio.lowlevel.checkpoint()
+
+    @property
+    def peers(self) -> frozenset[str]:
+        """The addresses that were connected to; none behind a proxy and with a user-supplied client."""
+        return frozenset(self._peers)
 
     def statistics(self) -> EndpointStatistics:
         """The current statistics."""
@@ -426,14 +434,14 @@ def _library_of(client: HttpClient) -> str:
 
 
 def _connection_maker(
-    library: _Library, tls: ssl.SSLContext | None, proxy: str | None, policy: AddressPolicy | None, keep_alive: float
+    library: _Library, tls: ssl.SSLContext | None, proxy: str | None, network: Network, keep_alive: float
 ) -> Callable[[Any], Any]:
     """The library's own way to make connections. Its pool only creates them and never keeps any."""
     core = library.core
     settings: dict[str, Any] = {
         "ssl_context": tls,
         "keepalive_expiry": keep_alive,
-        "network_backend": Network(policy=policy, write_broke=core.WriteError),
+        "network_backend": network,
     }
     if proxy is None:
         return core.AsyncConnectionPool(**settings).create_connection  # type: ignore[no-any-return]
@@ -455,7 +463,13 @@ def _checked_url(base_url: str) -> httpx.URL:
     return url
 
 
-def _proxy_for(url: httpx.URL) -> str | None:
+def environment_proxy(base_url: str) -> str | None:
+    """The proxy that the environment names for *base_url*.
+
+    Raises:
+      NotConfigured: that is not a URL.
+    """
+    url = _checked_url(base_url)
     if urllib.request.proxy_bypass(url.host):
         return None
     proxies = urllib.request.getproxies()
