@@ -20,8 +20,13 @@ from clawft_trio.llm.conform import (
     VendorRules as VendorRules,
     conform as conform,
 )
+from clawft_trio.llm.dialect import (
+    ApiKey as ApiKey,
+    HttpOptions as HttpOptions,
+    ProviderOptions as ProviderOptions,
+    Sign as Sign,
+)
 from clawft_trio.llm.http_provider import HttpProvider as HttpProvider
-from clawft_trio.llm.model_endpoint import ApiKey as ApiKey, HttpOptions as HttpOptions, Sign as Sign
 from clawft_trio.llm.openai import Azure as Azure, OpenAICompatible as OpenAICompatible
 from clawft_trio.llm.openai_request import Quirks as Quirks
 from clawft_trio.llm.responses import OpenAIResponses as OpenAIResponses
@@ -46,6 +51,7 @@ __all__ = [
     "KnownProvider",
     "OpenAICompatible",
     "OpenAIResponses",
+    "ProviderOptions",
     "Quirks",
     "Rules",
     "SchemaRules",
