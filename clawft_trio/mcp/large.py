@@ -74,7 +74,7 @@ def decode_in_pieces(data: bytes, *, poll: Callable[[], object] = lambda: None) 
 
 
 def _checked(value: Any, piece: str) -> Any:
-    """*value* of *piece*; where it may hold half of a pair of surrogates, which `json` accepts, by a stricter decoder."""
+    """*value* of *piece*; by a stricter decoder where it may hold half a pair of surrogates, which `json` accepts."""
     if "\\ud" in piece or "\\uD" in piece:
         return msgspec.json.decode(piece)
     return value
