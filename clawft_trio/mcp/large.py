@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Callable
 from functools import partial
-from json.decoder import scanstring
 from typing import Any, NoReturn
 
 import msgspec
@@ -27,6 +26,9 @@ _POLLED = 500
 
 _RUN_UNITS = 20_000
 
+_LONGEST_SCALAR = 65_536
+"""Characters of a number; `int` refuses more than 4300 digits."""
+
 _SPACE = re.compile(r"[ \t\n\r]*")
 # A piece of a string that can be decoded by itself: no escape is cut, and no pair of surrogates. Possessive, so that
 # hostile text costs linear time.
@@ -40,7 +42,7 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
 
 
-_scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder(parse_constant=_refuse_constant).scan_once
+_scan: Callable[[str], tuple[Any, int]] = json.JSONDecoder(parse_constant=_refuse_constant).raw_decode
 
 
 async def decode_large(data: bytes) -> Any:
@@ -98,8 +100,8 @@ class _Pieces:
         for window in _WINDOWS:
             piece = self.text[at : at + window]
             try:
-                value, used = _scan(piece, 0)
-            except (StopIteration, ValueError):
+                value, used = _scan(piece)
+            except ValueError:
                 continue  # it does not end in the window, or it is no JSON, which shows below
             # A number at the end of the window may go on behind it: by digits, or by what follows a "." or an "e+".
             if used + 2 < len(piece) or at + window >= len(self.text):
@@ -111,10 +113,9 @@ class _Pieces:
                 return self._array(at + 1)
             case '"':
                 return self._string(at + 1)
-        try:
-            return _scan(self.text, at)
-        except StopIteration:
-            raise ValueError(f"no JSON at character {at}") from None
+        # A number or a word: longer than the window is none.
+        value, used = _scan(self.text[at : at + _LONGEST_SCALAR])
+        return value, at + used
 
     def _array(self, at: int) -> tuple[list[Any], int]:
         found: list[Any] = []
@@ -161,7 +162,7 @@ class _Pieces:
             run = _RUN.match(self.text, at)
             if run is None:
                 raise ValueError(f"a string is broken at character {at}")
-            runs.append(scanstring(f'{run.group()}"', 0)[0])
+            runs.append(_scan(f'"{run.group()}"')[0])
             at = run.end()
             self._poll()
         return "".join(runs), at + 1
