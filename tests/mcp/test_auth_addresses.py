@@ -91,6 +91,14 @@ async def test_a_policy_of_ones_own_is_the_one_that_counts():
             await http.get("http://127.0.0.1:1/x", "resource metadata")
 
 
+async def test_behind_a_proxy_the_proxy_decides(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    monkeypatch.delenv("https_proxy", raising=False)
+    async with OAuthHttp("s", peers=lambda: {PUBLIC}) as http:
+        with pytest.raises(AuthorizationFailed, match="cannot be had"):
+            await http.get("https://10.0.0.5/x", "resource metadata")
+
+
 async def test_an_endpoint_knows_the_addresses_that_it_was_connected_to(nursery):
 
     async def answer(stream):

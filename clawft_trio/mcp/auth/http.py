@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import attrs
@@ -17,7 +17,7 @@ from clawft_trio.errors import AddressRefused, AuthorizationFailed, ProviderErro
 from clawft_trio.mcp.auth.addresses import checked_address, is_address, origin
 from clawft_trio.net import AddressPolicy, Clocks, HttpEndpoint
 from clawft_trio.net.addresses import policy_near
-from clawft_trio.net.http import environment_proxy
+from clawft_trio.net.proxies import environment_proxy
 
 T = TypeVar("T")
 
@@ -48,6 +48,13 @@ class Answer:
         except (ValueError, RecursionError) as exc:
             # The message of a decode error holds names and types, never values.
             raise AuthorizationFailed(f"the {what} cannot be read: {str(exc)[:200]}") from None
+
+
+class _Target(NamedTuple):
+    """What a proxy is chosen by."""
+
+    scheme: str
+    host: str
 
 
 class OAuthHttp:
@@ -155,7 +162,8 @@ class OAuthHttp:
     def _policy_for(self, base: str) -> AddressPolicy | None:
         if self._policy is not None or self._peers is None:
             return self._policy
-        proxied = self._settings["proxy"] is not None or environment_proxy(base) is not None
+        url = urlsplit(base)
+        proxied = self._settings["proxy"] is not None or environment_proxy(_Target(url.scheme, url.netloc)) is not None
         return None if proxied else policy_near(self._peers())
 
     async def _endpoint(self, base: str) -> HttpEndpoint:
