@@ -164,6 +164,9 @@ class ToolSpec:
 
 
 def _messages(messages: Iterable[Message]) -> tuple[Message, ...]:
+    given: object = messages
+    if isinstance(given, str):
+        raise TypeError(f"messages are a list: ChatRequest([Message.user({given[:40]!r})])")
     return tuple(messages)
 
 
