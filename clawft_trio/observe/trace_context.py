@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 FIELDS = ("traceparent", "tracestate")
@@ -35,8 +36,7 @@ def continuing(fields: Mapping[str, Any]) -> Iterator[None]:
     if "traceparent" not in given or "opentelemetry.trace" not in sys.modules:
         yield
         return
-    from opentelemetry import context  # noqa: PLC0415 - an extra; the application has imported it
-
+    context = import_module("opentelemetry.context")
     token = context.attach(_propagator().extract(given))
     try:
         yield
@@ -45,8 +45,5 @@ def continuing(fields: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _propagator() -> Any:
-    from opentelemetry.trace.propagation.tracecontext import (  # noqa: PLC0415 - as above
-        TraceContextTextMapPropagator,
-    )
-
-    return TraceContextTextMapPropagator()
+    # An extra, which the application has imported: nothing is loaded for one that does not use it.
+    return import_module("opentelemetry.trace.propagation.tracecontext").TraceContextTextMapPropagator()
