@@ -142,10 +142,10 @@ def _bar_legend(rows: list[Row]) -> Iterator[str]:
     if any(row.first_content is not None for row in rows):
         fainter = f"{_sample_bar('bar')}{_sample_bar('awaiting')}"
         yield _sample(f'<g class="sample attempt ok"><g>{fainter}</g></g>', "fainter: before the first content")
-    roles = {row.span.role for row in rows if row.follows is not None}
-    for role, meaning in _LINKS:
-        if role in roles:
-            yield _sample(f'<path class="link {role}" d="M3,1V7H23"/>', meaning)
+    joined = {row.span.role for row in rows if row.follows is not None}
+    for link, meaning in _LINKS:
+        if link in joined:
+            yield _sample(f'<path class="link {link}" d="M3,1V7H23"/>', meaning)
 
 
 def _is_drawn_so(one: tuple[str, str, str], kind: str, status: str, role: list[str]) -> bool:
