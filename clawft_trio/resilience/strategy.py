@@ -118,9 +118,7 @@ class Composed(Policy):
 
         Cancellation: what runs is cancelled and waited for.
         """
-        for layer in reversed(self.layers):
-            attempt = partial(layer.run, attempt)
-        return await attempt(call)
+        return await within(self, attempt)(call)
 
     def bind(self, target: str) -> Strategy:
         """The same layers, each with a memory of its own for *target*."""
@@ -134,6 +132,15 @@ def compose(*layers: Strategy) -> Composed:
     attempts together; within it, retries; each attempt asks the breaker first and has clocks of its own.
     """
     return Composed(layers)
+
+
+def within(strategy: Strategy, attempt: Attempt[T]) -> Attempt[T]:
+    """*attempt* inside *strategy*: inside each layer of a composed one, without a call for the whole."""
+    if not isinstance(strategy, Composed):
+        return partial(strategy.run, attempt)
+    for layer in reversed(strategy.layers):
+        attempt = within(layer, attempt)
+    return attempt
 
 
 def bound(strategy: Strategy, target: str) -> Strategy:
