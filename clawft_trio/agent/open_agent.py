@@ -116,7 +116,8 @@ async def open_agent(
       workspace: a folder. Its SOUL.md, AGENTS.md and the like become the system prompt; its file tools cannot leave
         it. None: the folder of the config, if it names one.
       config: a configuration, or the path of one. Arguments given here take precedence over it.
-      store: the file in which sessions, the journal and undelivered replies are kept; None keeps them in memory.
+      store: where sessions, the journal, undelivered replies and costs are kept: a file, or `postgresql://…`. None:
+        the place that the config names, else memory.
       instructions: the system prompt, or an async function that returns it for a turn (a `TurnRequest`). With a
         workspace it comes before the files of that.
       providers: providers by the name before the slash, used as they are; others are made by *make_provider*.
@@ -154,6 +155,7 @@ async def open_agent(
         policy=options.get("policy"),
         observer=fan_out(observers),
     )
+    place = settings.store_place if store is None else store
     given = tuple(tools)
     asked = (*plan.models, *models_of(given))
     plain = [tool for tool in given if not isinstance(tool, SubAgent | AgentTool | str)]
@@ -162,7 +164,7 @@ async def open_agent(
     sets = [tool for tool in given if isinstance(tool, str)] or list(settings.tools.sets)
     context = plan.context(registry, sets, builtins)
     async with (
-        open_store(store, migrations=MIGRATIONS) as kept,
+        open_store(place, migrations=MIGRATIONS) as kept,
         open_providers(
             providers,
             make_provider or provider_maker(settings),
@@ -182,7 +184,7 @@ async def open_agent(
             pins=StoredPins(kept),
             observer=plan.observer,
         ) as toolset,
-        open_ownership(kept, durable=store is not None, length=(loop or LoopPolicy()).lease) as ownership,
+        open_ownership(kept, durable=place is not None, length=(loop or LoopPolicy()).lease) as ownership,
         open_bus(
             settings.bus,
             undelivered=StoredUndelivered(kept) if ownership is None else LeasedUndelivered(ownership),

@@ -99,9 +99,10 @@ def _checks(wanted: Doctor, config: Config) -> list[tuple[CheckResult, Check]]:
     workspace = wanted.chosen.workspace or config.agents.defaults.workspace
     if workspace is not None:
         add("skills", str(workspace), "Is the folder on a disk that hangs?", partial(_skills, workspace, config))
-    if wanted.chosen.store is not None:
+    place = wanted.chosen.store or config.store_place
+    if place is not None:
         slow = "It may be very large, or its disk slow: --total gives it more time."
-        add("store", shown(wanted.chosen.store), slow, partial(_store, wanted.chosen.store))
+        add("store", shown(place), slow, partial(_store, place))
     return checks
 
 

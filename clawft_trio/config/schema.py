@@ -24,6 +24,7 @@ from clawft_trio.net import Clocks
 from clawft_trio.pipeline import PermissionsPolicy, RateLimitPolicy, RoutingPolicy
 from clawft_trio.resilience import CircuitBreaker, Policy, Retry, RetryBudget, Timeout, compose
 from clawft_trio.retry_hints import RETRYABLE_STATUSES
+from clawft_trio.store.address import is_address
 from clawft_trio.target import split_name
 
 _WINDOWS: Any = deep_mapping(value_validator=ge(1), key_validator=instance_of(str))
@@ -474,6 +475,8 @@ class Config:
     providers: Mapping[str, ProviderConfig] = attrs.field(factory=dict)
     #: by `provider/model`: how one model is asked, and what it accepts
     model_options: Mapping[str, ModelConfig] = attrs.field(factory=dict, metadata=alias("models"))
+    #: where sessions, turns and costs are kept: a file, or `postgresql://…`; without it, in memory
+    store: Secret | None = None
     #: how failed requests are retried
     retry: RetryConfig = RetryConfig()
     #: clocks
@@ -512,6 +515,12 @@ class Config:
     kernel: Any = None
     #: settings that were given and are not used, each with its place
     warnings: tuple[Problem, ...] = attrs.field(init=False, default=(), eq=False)
+
+    @property
+    def store_place(self) -> str | None:
+        """`store` as `open_store` takes it; None when none is named."""
+        place = "" if self.store is None else self.store.get_secret_value()
+        return (place if is_address(place) else str(Path(place).expanduser())) if place else None
 
     @property
     def models(self) -> tuple[str, ...]:
