@@ -161,6 +161,10 @@ class PlainBody:
         return chunks
 
     async def aclose(self) -> None:
+        """Give the connection back, which is closed where the body was not read to its end.
+
+        Cancellation: it is given back nevertheless.
+        """
         release, self._release = self._release, None
         if release is not None:
             await self._stream.aclose()
@@ -200,6 +204,10 @@ class ChunkedBody(PlainBody):
             raise self._broken(str(exc)) from exc
 
     async def aclose(self) -> None:
+        """Give the connection back, ready for the next request where the body was read to its end.
+
+        Cancellation: it is given back nevertheless.
+        """
         if self._release is not None and self._decoder.ended and not self._decoder.leftover:
             self._wire.replay(b"0\r\n\r\n")
             async for _ in self._stream:
