@@ -31,6 +31,7 @@ from clawft_trio.nursery import raise_one
 from clawft_trio.observe.events import AttemptEnded, AttemptStarted, Noted, RequestConformed
 from clawft_trio.observe.recorded import note_response, request_options
 from clawft_trio.retry_hints import RETRYABLE_STATUSES, rate_limits, utc_now
+from clawft_trio.tracebacks import shorten_traceback
 
 # Most bytes read of a list of models.
 _MAX_LIST = 32 * 1024 * 1024
@@ -130,7 +131,11 @@ class HttpProvider:
             except RequestRejected as exc:
                 parameter = refused_parameter(exc.body)
                 if not left or exc.status not in {400, 422} or not self._refused.learn(model, parameter, body):
+                    shorten_traceback(exc)
                     raise
+            except Exception as exc:
+                shorten_traceback(exc)
+                raise
             details = {"target": target, "parameter": parameter}
             self._note("parameter refused", details, call)
             conformed, body = self._prepared(request, model)
