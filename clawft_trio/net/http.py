@@ -19,6 +19,7 @@ import math
 import ssl
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TypeAlias
 
@@ -286,7 +287,7 @@ class _Sending:
         self._library = endpoint._library
         self._clocks = clocks
         self._attempt = attempt
-        self._where = ""
+        self._request: Any = None
         if attempt is not None:
             attempt.admit()
 
@@ -296,7 +297,7 @@ class _Sending:
             # The query may hold a key, and the library logs the address of every request: it gets the address without
             # the query, which `Connections` adds again.
             extensions[QUERY] = self._library.http.URL(url).query
-            url = _shown(url)
+            url = url.partition("?")[0]
         request = self._endpoint._client.build_request(
             method,
             url,
@@ -316,7 +317,7 @@ class _Sending:
         return await self._hop(request)
 
     async def _hop(self, request: Any) -> HttpResponse:
-        self._where = f"{request.method} {_shown(str(request.url))}"
+        self._request = request
         limit = self._clocks.first_byte
         raw: Any = None
         with trio.move_on_after(math.inf if limit is None else limit):
@@ -326,7 +327,7 @@ class _Sending:
         if self._attempt is not None:
             self._attempt.sent = True
             self._attempt.first_byte = trio.current_time()
-        return HttpResponse(raw, url=_shown(str(request.url)), errors=self._library.errors, judge=self._judge)
+        return HttpResponse(raw, url=partial(_shown, str(request.url)), errors=self._library.errors, judge=self._judge)
 
     async def _deliver(self, request: Any) -> Any:
         try:
@@ -337,6 +338,11 @@ class _Sending:
             raise
         except self._library.errors as exc:
             raise self._judge(exc) from exc
+
+    @property
+    def _where(self) -> str:
+        """The request, for errors. Not made before there is one: it takes as long as a tenth of sending it."""
+        return f"{self._request.method} {_shown(str(self._request.url))}"
 
     async def _note_sent(self, event: str, info: Mapping[str, Any]) -> None:
         # httpcore reports the start of each of its steps. The first one to a proxy is not the request yet.

@@ -34,16 +34,20 @@ _PIECE = 64 * 1024
 class HttpResponse:
     """A response of `HttpEndpoint.request`; usable inside its block only."""
 
-    def __init__(self, raw: Any, *, url: str, errors: tuple[type[Exception], ...], judge: Judge) -> None:
+    def __init__(self, raw: Any, *, url: Callable[[], str], errors: tuple[type[Exception], ...], judge: Judge) -> None:
         self._raw = raw
         self._chunks = _Chunks(raw.stream, errors, judge)
         self.status: int = raw.status_code
         #: names in any case; several of one name are joined by commas
         self.headers: Mapping[str, str] = raw.headers
-        #: its URL, after redirects and without the query
-        self.url = url
+        self._url = url
         #: secret values of the request, to be masked everywhere: of its headers and of its base URL's query
         self.secrets: tuple[str, ...] = ()
+
+    @property
+    def url(self) -> str:
+        """Its URL, after redirects and without what may be secret."""
+        return self._url()
 
     def __repr__(self) -> str:
         return f"<HttpResponse {self.status} from {self.url}, {self._chunks.received} bytes so far>"
