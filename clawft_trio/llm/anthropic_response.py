@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-import msgspec
-
 from clawft_trio.chat import Citation, Opaque, Reset, StreamEvent, TextDelta, ToolCall
 from clawft_trio.errors import InvalidResponse
 from clawft_trio.llm import lenient
@@ -188,7 +186,7 @@ class AnthropicResponseReader(Progress):
             self._start_call(index, block, out)
         else:
             self.answer.close_text()
-            self._kept[index] = KeptBlock(block)
+            self._kept[index] = KeptBlock(block, self.answer.count_characters)
             if kind == "thinking":
                 self.answer.add_reasoning(lenient.any_text(block.get("thinking")), out)
 
@@ -225,7 +223,7 @@ class AnthropicResponseReader(Progress):
                     raw=raw,
                 )
             )
-            self.answer.kept += len(msgspec.json.encode(raw))
+            self.answer.count(raw)
 
     def _stop_block(self, index: int, out: list[StreamEvent]) -> None:
         self.answer.add_text(self._halves.rest("text"), out)
@@ -234,7 +232,7 @@ class AnthropicResponseReader(Progress):
             out.extend(self.answer.calls.seal_at(index))
         kept = self._kept.pop(index, None)
         if kept is not None:
-            self.answer.keep(opaque(DIALECT, kept.closed()), kept.size)
+            self.answer.keep(opaque(DIALECT, kept.closed()))
 
     def _stop_message(self, out: list[StreamEvent]) -> None:
         for index in [*self._kept]:

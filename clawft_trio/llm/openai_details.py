@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from clawft_trio.llm import lenient
 from clawft_trio.llm.lenient import NotDecodable
 from clawft_trio.llm.openai_events import READ_OF_CHOICE, READ_OF_MESSAGE
@@ -24,7 +22,7 @@ class Details:
 
     def keep(self, name: str, value: Any) -> None:
         self._answer.details[name] = _joined(self._answer.details.get(name), value)
-        self._answer.kept += len(msgspec.json.encode(value))
+        self._answer.count(value)
 
     def keep_unread(self, where: str, fields: Mapping[str, Any], read: frozenset[str]) -> None:
         """Keep the fields that nothing reads: lists grow, objects are merged, everything else is replaced."""
@@ -33,7 +31,7 @@ class Details:
             if name in read or not value or value == known.get(name):
                 continue
             known = known | {name: _joined(known.get(name), lenient.scrubbed(value))}
-            self._answer.kept += len(msgspec.json.encode(lenient.scrubbed(value)))
+            self._answer.count(name, lenient.scrubbed(value))
         if known:
             self._answer.details[where] = known
 

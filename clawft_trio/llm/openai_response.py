@@ -241,6 +241,7 @@ class OpenAIResponseReader(Progress):
             self._details.keep("reasoning_details", delta.reasoning_details)
         if isinstance(delta.annotations, list):
             self.answer.citations.extend(map(_citation, filter(None, delta.annotations)))
+            self.answer.count(delta.annotations)
         elif delta.annotations:
             self._details.keep("annotations", delta.annotations)
         if delta.extra_content:

@@ -40,6 +40,9 @@ from clawft_trio.observe.redaction import redact_address
 
 Library: TypeAlias = Literal["httpx", "httpx2"]
 
+# Addresses that an endpoint keeps taken apart. A provider has one, or one for each model.
+_MOST_URLS = 64
+
 # A compressed stream arrives in bursts, and a compressed page may be a decompression bomb: none is requested.
 _UNCOMPRESSED = {"accept-encoding": "identity"}
 
@@ -165,6 +168,7 @@ class HttpEndpoint:
         self._redirects = redirects
         self._admission = Admission(connections, max_queue=max_queue, name=name)
         self._requests = 0
+        self._urls: dict[str, Any] = {}
         self._closed = False
         self._connections: Connections | None = None
         self._proxy: NamedProxy | None = None
@@ -270,6 +274,15 @@ class HttpEndpoint:
         query = self._base_url.partition("#")[0].partition("?")[2]
         return [piece.partition("=")[2] or piece for piece in query.split("&") if piece]
 
+    def _parsed(self, url: str) -> Any:
+        """*url* as the library has it. An endpoint has few, and taking one apart costs as much as sending it."""
+        known = self._urls.get(url)
+        if known is None:
+            if len(self._urls) >= _MOST_URLS:
+                self._urls.clear()
+            known = self._urls[url] = self._library.http.URL(url)
+        return known
+
     def address(self, path: str) -> str:
         """The URL of a request to *path*."""
         if not path:
@@ -293,14 +306,16 @@ class _Sending:
 
     async def send(self, method: str, url: str, content: bytes | None, headers: dict[str, str]) -> HttpResponse:
         extensions: dict[str, Any] = {"trace": self._note_sent}
-        if "?" in url and self._endpoint._connections is not None:
+        address: Any = url
+        if self._endpoint._connections is not None:
             # The query may hold a key, and the library logs the address of every request: it gets the address without
             # the query, which `Connections` adds again.
-            extensions[QUERY] = self._library.http.URL(url).query
-            url = url.partition("?")[0]
+            if "?" in url:
+                extensions[QUERY] = self._endpoint._parsed(url).query
+            address = self._endpoint._parsed(url.partition("?")[0])
         request = self._endpoint._client.build_request(
             method,
-            url,
+            address,
             content=content,
             headers=headers,
             timeout=(self._clocks.connect, None, self._clocks.write, None),
