@@ -11,14 +11,20 @@ from typing import Any
 import attrs
 
 
-def one_of(*values: object) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
-    """Make an attrs validator that accepts *values* only."""
+class one_of:  # noqa: N801 - is used like the validators of attrs, which are functions
+    """An attrs validator that accepts *options* only. The schema of config.json lists them."""
 
-    def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-        if value not in values:
-            raise ValueError(f"'{attribute.name}' must be one of {', '.join(map(repr, values))}: {value!r:.200}")
+    def __init__(self, *options: object) -> None:
+        self.options = options
 
-    return check
+    def __call__(self, _: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        """Check *value*.
+
+        Raises:
+          ValueError: it is none of the options.
+        """
+        if value not in self.options:
+            raise ValueError(f"'{attribute.name}' must be one of {', '.join(map(repr, self.options))}: {value!r:.200}")
 
 
 def of_type(kind: type) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
