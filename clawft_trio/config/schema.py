@@ -25,6 +25,7 @@ from clawft_trio.pipeline import PermissionsPolicy, RateLimitPolicy, RoutingPoli
 from clawft_trio.resilience import CircuitBreaker, Policy, Retry, RetryBudget, Timeout, compose
 from clawft_trio.retry_hints import RETRYABLE_STATUSES
 from clawft_trio.store.address import is_address
+from clawft_trio.target import split_name
 
 _WINDOWS: Any = deep_mapping(value_validator=ge(1), key_validator=instance_of(str))
 
@@ -556,5 +557,5 @@ class Config:
 
     def hedge_after_of(self, target: str) -> float | None:
         """Seconds of silence of *target*, a `provider/model`, after which the next is asked beside."""
-        provider, _, model = target.partition("/")
+        provider, model = split_name(target)
         return self.timeouts_of(provider, model=model).hedge_after
