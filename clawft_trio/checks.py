@@ -11,11 +11,11 @@ from typing import Any
 import attrs
 
 
-class one_of:  # noqa: N801 - is used like the validators of attrs, which are functions
+@attrs.frozen
+class OneOf:
     """An attrs validator that accepts *options* only. The schema of config.json lists them."""
 
-    def __init__(self, *options: object) -> None:
-        self.options = options
+    options: tuple[object, ...]
 
     def __call__(self, _: object, attribute: attrs.Attribute[Any], value: object) -> None:
         """Check *value*.
@@ -25,6 +25,11 @@ class one_of:  # noqa: N801 - is used like the validators of attrs, which are fu
         """
         if value not in self.options:
             raise ValueError(f"'{attribute.name}' must be one of {', '.join(map(repr, self.options))}: {value!r:.200}")
+
+
+def one_of(*options: object) -> OneOf:
+    """Make an attrs validator that accepts *options* only."""
+    return OneOf(options)
 
 
 def of_type(kind: type) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
