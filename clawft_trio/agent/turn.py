@@ -41,6 +41,7 @@ from clawft_trio.nursery import cleanup_scope
 from clawft_trio.observe.events import TurnEnded, TurnStarted
 from clawft_trio.pipeline import RoutingDecision
 from clawft_trio.resilience.visibility import Shown
+from clawft_trio.target import split_name
 from clawft_trio.tools import (
     ApprovalRequest,
     Approve,
@@ -364,7 +365,7 @@ class _Turn:
         """What was shown of a round that its consumer stopped is the answer as far as it was wanted."""
         seen = self._shown.so_far()
         stopped = deciding_attempt(self._call.log.records, "aborted")
-        provider, _, model = ("" if stopped is None else stopped.target).partition("/")
+        provider, model = split_name("" if stopped is None else stopped.target)
         partial = ChatResponse(content=seen.text, finish_reason="aborted", provider=provider, model=model)
         self._rounds.append(partial)
         if seen.text:
