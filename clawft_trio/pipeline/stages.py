@@ -49,7 +49,7 @@ class RoutingDecision:
 
     #: at least one, in the order in which they are to be tried; every one is permitted
     targets: tuple[Target, ...] = attrs.field(validator=min_len(1))
-    #: whom the answer is charged to, namespaced by channel; None outside an agent
+    #: the sender that the answer is charged to, as `channel:sender`; None outside an agent
     sender_id: str | None = attrs.field(default=None, kw_only=True)
     #: the rights that the decision was made with: every round has these and no others
     permissions: UserPermissions = attrs.field(default=ZERO_TRUST, kw_only=True)
