@@ -189,7 +189,7 @@ class PromptCache:
 
 @attrs.frozen
 class ChatRequest:
-    """What is asked of a model."""
+    """A request to a model: the conversation, the tools and the options."""
 
     #: the conversation, system messages first
     messages: tuple[Message, ...] = attrs.field(converter=_messages)
@@ -331,7 +331,7 @@ def _is_substance(part: Part) -> bool:
 
 @attrs.frozen
 class TextDelta:
-    """More text."""
+    """The next piece of the answer's text."""
 
     text: str
 
@@ -391,7 +391,7 @@ class Discarded:
 
 @attrs.frozen
 class Reset:
-    """Forget everything shown since the last reset: another attempt starts from the beginning."""
+    """Remove everything shown since the last reset: another attempt starts from the beginning."""
 
     discarded: Discarded
     #: why its attempt was given up
