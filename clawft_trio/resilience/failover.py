@@ -36,10 +36,10 @@ class Failover:
     """Several targets in order of preference, as one target: the first one that succeeds gives the result.
 
     What one had shown before it failed is retracted before the next may show anything. Whether another target may help
-    is a field of the error (`curable_elsewhere`); an error in which it is false is raised at once. A target with an open
-    circuit is skipped without a request. A target that the call has not asked yet is always asked; the budget limits
-    all other requests. When the others have failed and a circuit is open, the call waits for its probe, if the caller's
-    deadline and `longest_wait` leave the time.
+    is a field of the error (`curable_elsewhere`); an error in which it is false is raised at once. A target with an
+    open circuit is skipped without a request. A target that the call has not asked yet is always asked; the budget
+    limits all other requests. When the others have failed and a circuit is open, the call waits for its probe, if the
+    caller's deadline and `longest_wait` leave the time.
 
     The targets are providers, or plain async functions of the same arguments: `await Failover(primary, backup)(url)`.
 
