@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 
 import attrs
@@ -32,15 +33,30 @@ class Cost:
     @staticmethod
     def counts(kind: str) -> bool:
         """Whether limits of this *kind* are counted here."""
-        return kind in {"", "requests"} or "token" in kind
+        return not kind or "req" in kind or "token" in kind
 
     def of(self, kind: str) -> float:
-        """How much of a limit of *kind* is taken."""
-        if "input" in kind:
+        """How much of a limit of *kind* is taken. Fireworks has limits of `tokens-prompt` and `tokens-generated`."""
+        if "token" not in kind:
+            return 1.0
+        if "input" in kind or "prompt" in kind:
             return float(self.input_tokens)
-        if "output" in kind:
+        if "output" in kind or "generated" in kind:
             return float(self.output_tokens)
-        return float(self.input_tokens + self.output_tokens) if "token" in kind else 1.0
+        return float(self.input_tokens + self.output_tokens)
+
+
+_PERIOD = re.compile(r"(?:(\d+)-)?(second|minute|hour|day|month)")
+_SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0, "month": 2_592_000.0}
+
+
+def period_of(kind: str) -> float:
+    """The seconds in which a limit of *kind* comes back as a whole, as its name has them: a minute, unless it names another.
+
+    Mistral and Cerebras name it: `requests-day`, `tokens-5-minute`.
+    """
+    found = _PERIOD.search(kind)
+    return _SECONDS["minute"] if found is None else int(found[1] or 1) * _SECONDS[found[2]]
 
 
 class Window:
@@ -63,8 +79,10 @@ class Window:
         self._newest = number
         self._limit = float(limit.limit)
         used = limit.limit - limit.remaining
-        # Until the reset the used part comes back; without that time, a limit is taken for one a minute.
-        self.rate = used / limit.resets_after if used > 0 and limit.resets_after else self._limit / 60
+        # Until the reset the used part comes back; without that time, the limit's name states its period.
+        self.rate = (
+            used / limit.resets_after if used > 0 and limit.resets_after else self._limit / period_of(limit.kind)
+        )
         while self._reserved and self._reserved[0][0] <= number:
             self._reserved.popleft()
         self._left = limit.remaining - sum(amount for _, amount in self._reserved)
