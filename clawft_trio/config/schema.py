@@ -141,6 +141,7 @@ class TimeoutsConfig:
 class AdaptiveLimitConfig:
     """The `adaptive_limit` section: keep to each target's limits, by its headers or by trying."""
 
+    #: whether it is kept to
     enabled: bool = False
     #: attempts at once and a second at the start, where the target states no limits
     initial: int = attrs.field(default=10, validator=ge(1))

@@ -55,9 +55,9 @@ class AdaptiveLimit(Policy):
     returns to that figure within 3 s and grows by 0.5 % a second after `cool_down` seconds. Both grow only while at
     least `saturation` of them is used.
 
-    Waiting holds nothing, is fair between sessions (round robin; between senders where requests name no session), counts
-    for no clock but `total`, and ends after `queue_for` seconds. While another target stands by, a call that would wait
-    longer than `elsewhere_after` seconds is sent there (`BulkheadFull`, with the wait as `retry_after`).
+    Waiting holds nothing, is fair between sessions (round robin; between senders where requests name no session),
+    counts for no clock but `total`, and ends after `queue_for` seconds. While another target stands by, a call that
+    would wait longer than `elsewhere_after` seconds is sent there (`BulkheadFull`, with the wait as `retry_after`).
 
     Shared: the limits, between all calls of one decorated function, or of one target under `Resilient`. With `by`, a
     function of the call's arguments, there is one limit per key (of the `strategy.MAX_KEYS` keys used last).
@@ -79,7 +79,7 @@ class AdaptiveLimit(Policy):
     queue: int = attrs.field(default=1000, validator=ge(0))
     #: seconds; None waits as long as the caller does
     queue_for: float | None = attrs.field(default=60.0)
-    #: seconds that a call waits while another target stands by; None: the `hedge_after` of the failover around it, or 10
+    #: seconds that a call waits while another target stands by; None: the `hedge_after` of the failover, or 10
     elsewhere_after: float | None = attrs.field(default=None, validator=optional(ge(0)))
     #: what a request may take
     cost: Callable[[ChatRequest], Cost] = attrs.field(default=estimated_cost, repr=False)

@@ -51,7 +51,7 @@ _SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0, "mon
 
 
 def period_of(kind: str) -> float:
-    """The seconds in which a limit of *kind* comes back as a whole, as its name has them: a minute, unless it names another.
+    """The seconds in which a limit of *kind* comes back as a whole: a minute, unless its name has another period.
 
     Mistral and Cerebras name it: `requests-day`, `tokens-5-minute`.
     """
