@@ -65,18 +65,13 @@ class Usage:
             value: object = getattr(self, field)
             if type(value) is not int or not 0 <= value <= MOST_TOKENS:
                 return f"{field} is {value!r}, and a count is a whole number from 0 to 2**53"
-        wholes = {
-            "input_tokens": (
-                self.cached_tokens + self.cache_write_tokens,
-                self.input_audio_tokens,
-                self.input_image_tokens,
-            ),
-            "cache_write_tokens": (self.cache_write_1h_tokens,),
-            "output_tokens": (self.reasoning_tokens, self.output_audio_tokens, self.output_image_tokens),
-        }
-        for whole, parts in wholes.items():
-            if max(parts) > getattr(self, whole):
-                return f"{whole} is {getattr(self, whole)}, less than a part of it"
+        cached = self.cached_tokens + self.cache_write_tokens
+        if max(cached, self.input_audio_tokens, self.input_image_tokens) > self.input_tokens:
+            return f"input_tokens is {self.input_tokens}, less than a part of it"
+        if self.cache_write_1h_tokens > self.cache_write_tokens:
+            return f"cache_write_tokens is {self.cache_write_tokens}, less than a part of it"
+        if max(self.reasoning_tokens, self.output_audio_tokens, self.output_image_tokens) > self.output_tokens:
+            return f"output_tokens is {self.output_tokens}, less than a part of it"
         cost: object = self.cost
         if cost is not None and not (isinstance(cost, Decimal) and cost.is_finite() and cost >= 0):
             return f"cost is {cost!r}, and a cost is 0 or more US dollars"

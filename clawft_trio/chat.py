@@ -5,6 +5,7 @@ Everything here is a frozen value. `Provider` is the one thing that everything w
 
 from __future__ import annotations
 
+import operator
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -157,6 +158,8 @@ class ToolSpec:
     description: str = ""
     #: JSON Schema of the arguments, an object schema
     parameters: JsonObject = attrs.field(factory=lambda: {"type": "object", "properties": {}})
+    # Its estimated tokens, once they were counted (`pipeline.tokens`).
+    _tokens: int | None = attrs.field(default=None, init=False, eq=False, repr=False)
 
 
 def _messages(messages: Iterable[Message]) -> tuple[Message, ...]:
@@ -306,6 +309,12 @@ class ChatResponse:
         )
 
 
+def with_attempts(response: ChatResponse, attempts: tuple[AttemptRecord, ...]) -> ChatResponse:
+    """*response* with *attempts*; itself where it has these already, as with a call of one attempt."""
+    same = len(response.attempts) == len(attempts) and all(map(operator.is_, response.attempts, attempts))
+    return response if same else attrs.evolve(response, attempts=attempts)
+
+
 def _is_substance(part: Part) -> bool:
     """Whether *part* is a block of an answer that is more than reasoning, such as a generated image."""
     if not isinstance(part, Opaque) or ":" in part.dialect:
@@ -448,11 +457,12 @@ def new_id() -> str:
     return uuid.uuid4().hex
 
 
-@attrs.frozen(kw_only=True)
+# With a `__dict__`, which `replaced` copies at once.
+@attrs.frozen(kw_only=True, slots=False)
 class Call:
     """What travels down with one logical call.
 
-    A layer that must see what passes hands down `attrs.evolve(call, emit=its_own)`.
+    A layer that must see what passes hands down `call.showing(its_own)`.
     """
 
     #: shows one event to the consumer; does not checkpoint, and waits only while the consumer does. It raises
@@ -483,28 +493,15 @@ class Call:
     #: estimated input tokens of the request, where they were counted already
     input_tokens: int | None = None
 
-    def showing(self, emit: Emit) -> Call:
-        """This call with another `emit`. Cheaper than `attrs.evolve`, and done once per attempt."""
-        return Call(
-            emit=emit,
-            log=self.log,
-            id=self.id,
-            turn_id=self.turn_id,
-            observer=self.observer,
-            elsewhere=self.elsewhere,
-            elsewhere_after=self.elsewhere_after,
-            extra=self.extra,
-            budgeted=self.budgeted,
-            unary=self.unary,
-            pulse=self.pulse,
-            limits=self.limits,
-            invocation=self.invocation,
-            input_tokens=self.input_tokens,
-        )
+    def replaced(self, **changes: Any) -> Call:
+        """This call with *changes*, by field. As `attrs.evolve`, at a fifth of its cost."""
+        call = object.__new__(Call)
+        call.__dict__.update(self.__dict__, **changes)
+        return call
 
-    def pulsing(self, pulse: Callable[[LifeSign, float], None]) -> Call:
-        """This call with another `pulse`."""
-        return attrs.evolve(self, pulse=pulse)
+    def showing(self, emit: Emit) -> Call:
+        """This call with another `emit`."""
+        return self.replaced(emit=emit)
 
 
 class Provider(Protocol):

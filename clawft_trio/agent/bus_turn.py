@@ -31,7 +31,7 @@ class BusTurn:
 
     turns: Turns
     permissions: PermissionResolver
-    #: which web addresses of attachments may be passed on to models
+    #: which web addresses of attachments may be passed on to models: `tools.url_policy` of the configuration
     addresses: AddressPolicy = AddressPolicy()
     #: what a turn that is resumed releases the reservations of its earlier process in
     costs: CostTracker | None = None

@@ -66,7 +66,7 @@ class DurableAsks:
             if stored is not None:
                 return stored
             reply = await answer(question)
-            await self._ownership.write(question.turn_id, _ending(question, reply))
+            await self._ownership.write(question.turn_id, _ending(question, reply), ends=True)
             return reply
 
     @asynccontextmanager
@@ -116,11 +116,15 @@ class DurableAsks:
         return reply_from_json(found) if isinstance(found, bytes) else found
 
 
+# Run again after its own commit, it keeps the same reply.
+_KEEP_REPLY = "INSERT INTO asks (turn, session, reply) VALUES (?, ?, ?) ON CONFLICT (turn) DO NOTHING"
+
+
 def _ending(question: TurnRequest, reply: Reply) -> Work[None]:
     row = (question.turn_id, question.session, reply_to_json(reply))
 
     def end(connection: Connection) -> None:
-        connection.execute("INSERT INTO asks (turn, session, reply) VALUES (?, ?, ?)", row)
+        connection.execute(_KEEP_REPLY, row)
         connection.execute("DELETE FROM answers WHERE turn = ?", (question.turn_id,))
         connection.execute("DELETE FROM tool_calls WHERE turn = ?", (question.turn_id,))
         notify_store(connection, RELEASED, "")

@@ -144,6 +144,13 @@ def _options(config: Config, name: str, own: ProviderConfig) -> dict[str, Any]:
             for header, value in (own.extra_headers or {}).items()
         },
     }
+    clocks = {
+        model: config.timeouts_of(name, model=model).clocks
+        for _, model, one in _models_of(config, name)
+        if one.clocks is not None
+    }
+    if clocks:
+        options["model_clocks"] = clocks
     if own.concurrency is not None:
         options["connections"] = own.concurrency
     return options

@@ -43,7 +43,7 @@ from clawft_trio.bus.undelivered import REPLY, insert_undelivered, key_of
 from clawft_trio.chat import ChatResponse, ToolCall
 from clawft_trio.errors import OutcomeUnknown
 from clawft_trio.messages import InboundMessage, OutboundMessage, joined_key
-from clawft_trio.store import Connection, Durability, Store, Work
+from clawft_trio.store import Connection, Store, Work
 from clawft_trio.store.leases import Lease, expire_ended, release
 from clawft_trio.store.ownership import Ownership, session_name
 from clawft_trio.tools import Tool, ToolResult
@@ -245,7 +245,7 @@ class Journal:
                     notify_store(connection, WORK, session)
             return following
 
-        following = await self._write(turn, end)
+        following = await self._write(turn, end, ends=True)
         if ownership is not None and held is not None and following is None:
             ownership.forget(name)
         return None if following is None else _unfinished(*following)
@@ -364,17 +364,20 @@ class Journal:
             self.ownership.note(lease)
         return tuple(Claimed(session, lease, _unfinished(*first)) for session, lease, first in taken)
 
-    async def _write(self, turn_id: str, work: Work[T], *, durability: Durability = "power") -> T:
+    async def _write(self, turn_id: str, work: Work[T], *, ends: bool = False) -> T:
         """Run *work*; fenced, and with the pending steps of the turn, where the turn is guarded."""
         if self.ownership is not None and self.ownership.guards(turn_id):
-            return await self.ownership.write(turn_id, work, durability=durability)
-        return await self._store.transact(work, concurrent=True, durability=durability, repeatable=True)
+            return await self.ownership.write(turn_id, work, ends=ends)
+        return await self._store.transact(work, concurrent=True, repeatable=True)
+
+    def _has_no_steps(self, turn_id: str) -> bool:
+        return self.ownership is not None and self.ownership.is_fresh(turn_id)
 
     async def _write_later(self, turn_id: str, work: Work[object]) -> None:
         """Run *work* with the turn's next write where the turn is guarded, else now."""
         if self.ownership is not None and self.ownership.guards(turn_id):
             await trio.lowlevel.checkpoint()
-            self.ownership.postpone(turn_id, work)
+            self.ownership.postpone(turn_id, work, outlives_turn=False)
         else:
             await self._store.transact(work, concurrent=True, repeatable=True)
 
@@ -388,6 +391,9 @@ class Journal:
 
         Cancellation: safe.
         """
+        if self._has_no_steps(turn_id):
+            await trio.lowlevel.checkpoint()
+            return ()
         query = "SELECT response FROM answers WHERE turn = ? ORDER BY round"
         rows = await self._store.read(lambda connection: connection.execute(query, (turn_id,)).fetchall())
         return tuple(response_from_json(data) for (data,) in rows)
@@ -400,12 +406,16 @@ class Journal:
 
         Cancellation: `Cancelled` means that it is not kept.
         """
-        row = (turn_id, number, response_to_json(response))
         query = (
             "INSERT INTO answers (turn, round, response) VALUES (?, ?, ?)"
             " ON CONFLICT (turn, round) DO UPDATE SET response = excluded.response"
         )
-        await self._write_later(turn_id, lambda connection: connection.execute(query, row).rowcount)
+
+        def add(connection: Connection) -> None:
+            # Encoded here, because the last answer of a turn is not written.
+            connection.execute(query, (turn_id, number, response_to_json(response)))
+
+        await self._write_later(turn_id, add)
 
     def tools(self, turn_id: str, number: int) -> RoundJournal:
         """Where the tool calls of round *number* are written down."""
@@ -422,6 +432,9 @@ class Journal:
 
         Cancellation: safe.
         """
+        if self._has_no_steps(turn_id):
+            await trio.lowlevel.checkpoint()
+            return {}
         query = "SELECT call, tool, idempotent, answer FROM tool_calls WHERE turn = ? AND round = ?"
         rows = await self._store.read(lambda connection: connection.execute(query, (turn_id, number)).fetchall())
         known = {call: _known(call, tool, idempotent, data) for call, tool, idempotent, data in rows}
@@ -461,9 +474,12 @@ class RoundJournal:
 
         Cancellation: `Cancelled` means that it is not written.
         """
-        row = (tool_result_to_json(answer), self._turn_id, self._number, answer.call_id)
         query = "UPDATE tool_calls SET answer = ? WHERE turn = ? AND round = ? AND call = ?"
-        await self._journal._write_later(self._turn_id, lambda connection: connection.execute(query, row).rowcount)
+
+        def note(connection: Connection) -> None:
+            connection.execute(query, (tool_result_to_json(answer), self._turn_id, self._number, answer.call_id))
+
+        await self._journal._write_later(self._turn_id, note)
 
 
 def _known(call: str, tool: str, idempotent: int, data: bytes | None) -> ToolResult | None:

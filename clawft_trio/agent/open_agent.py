@@ -48,6 +48,7 @@ from clawft_trio.files import FileCache
 from clawft_trio.mcp import ToolServer, open_toolset
 from clawft_trio.mcp.connect import Server
 from clawft_trio.mcp.tool_pinning import PIN_MIGRATIONS, StoredPins
+from clawft_trio.net import AddressPolicy
 from clawft_trio.nursery import cleanup_scope, open_hidden_nursery
 from clawft_trio.observe import Event, Noted, Observer, fan_out
 from clawft_trio.pipeline import (
@@ -114,7 +115,8 @@ async def open_agent(
       workspace: a folder. Its SOUL.md, AGENTS.md and the like become the system prompt; its file tools cannot leave
         it. None: the folder of the config, if it names one.
       config: a configuration, or the path of one. Arguments given here take precedence over it.
-      store: the file in which sessions, the journal and undelivered replies are kept; None keeps them in memory.
+      store: where sessions, the journal, undelivered replies and costs are kept: a file, or `postgresql://…`. None:
+        the place that the config names, else memory.
       instructions: the system prompt, or an async function that returns it for a turn (a `TurnRequest`). With a
         workspace it comes before the files of that.
       providers: providers by the name before the slash, used as they are; others are made by *make_provider*.
@@ -152,6 +154,7 @@ async def open_agent(
         policy=options.get("policy"),
         observer=fan_out(observers),
     )
+    place = settings.store_place if store is None else store
     given = tuple(tools)
     asked = (*plan.models, *models_of(given))
     plain = [tool for tool in given if not isinstance(tool, SubAgent | AgentTool | str)]
@@ -160,7 +163,7 @@ async def open_agent(
     sets = [tool for tool in given if isinstance(tool, str)] or list(settings.tools.sets)
     context = plan.context(registry, sets, builtins)
     async with (
-        open_store(store, migrations=MIGRATIONS) as kept,
+        open_store(place, migrations=MIGRATIONS) as kept,
         open_providers(
             providers,
             make_provider or provider_maker(settings),
@@ -180,7 +183,7 @@ async def open_agent(
             pins=StoredPins(kept),
             observer=plan.observer,
         ) as toolset,
-        open_ownership(kept, durable=store is not None, length=(loop or LoopPolicy()).lease) as ownership,
+        open_ownership(kept, durable=place is not None, length=(loop or LoopPolicy()).lease) as ownership,
         open_bus(
             settings.bus,
             undelivered=StoredUndelivered(kept) if ownership is None else LeasedUndelivered(ownership),
@@ -208,7 +211,12 @@ async def open_agent(
             workspace=plan.workspace,
             instructions=instructions,
         )
-        bus_turn = BusTurn(turns=attrs.evolve(turns, journal=journal), permissions=plan.permissions, costs=tracker)
+        bus_turn = BusTurn(
+            turns=attrs.evolve(turns, journal=journal),
+            permissions=plan.permissions,
+            addresses=_media_addresses(builtins or builtin_policy(settings)),
+            costs=tracker,
+        )
         agent_loop = AgentLoop(bus, bus_turn, policy=loop, journal=journal, observer=plan.observer)
         parts = AgentParts(
             turns=turns,
@@ -269,6 +277,11 @@ async def _serving(loop: AgentLoop, bus: MessageBus, channels: Iterable[Channel]
 
 async def _load(config: str | Path | None, providers: Mapping[str, Provider]) -> Config:
     return Config() if config is None else await load_config(config, providers=providers)
+
+
+def _media_addresses(policy: BuiltinPolicy) -> AddressPolicy:
+    """The web addresses that attachments may have: those that the agent itself may fetch."""
+    return AddressPolicy() if policy.fetch is None else policy.fetch.addresses
 
 
 @attrs.frozen(kw_only=True)

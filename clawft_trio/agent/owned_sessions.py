@@ -73,8 +73,10 @@ class OwnedSessions:
         self._turn_ended = trio.Event()
         #: by turn: why its message is given up
         self._given_up: dict[str, str] = {}
-        #: set when a slot is free or the store may have work
+        #: set when the store may have work
         self._wake = trio.Event()
+        #: whether there may be work for which there was no slot at the last look
+        self._left: bool = True
         prefix = session_name("")
         ownership.on_lost(lambda name: lost(name.removeprefix(prefix)) if name.startswith(prefix) else None)
 
@@ -214,8 +216,9 @@ class OwnedSessions:
             self._observer(Noted(room="agent", what="leases not given back", details={"error": exc}))
 
     def wake(self) -> None:
-        """Look for work: a slot is free."""
-        self._wake.set()
+        """Look for work, if the last look may have left some: a slot is free."""
+        if self._left:
+            self._wake.set()
 
     async def _claim(self, session: str) -> Claimed | None:
         try:
@@ -258,7 +261,7 @@ class OwnedSessions:
         while self._ownership.guards(turn_id):
             # This process had lost the session and has it again: its first run of the turn is still being cancelled.
             await self._turn_ended.wait()
-        self._ownership.guard(turn_id, claimed.lease)
+        self._ownership.guard(turn_id, claimed.lease, fresh=left.resumes == 0)
         try:
             await self._answer(left, slot)
         finally:
@@ -295,6 +298,7 @@ class OwnedSessions:
     async def _claim_more(self, nursery: trio.Nursery) -> int:
         """Claim as many sessions as there are free slots, and serve them; how many it was."""
         if not (self._slots.free and self._may_begin()):
+            self._left = True
             await trio.lowlevel.checkpoint()
             return 0
         # Among the turns, so that the loop does not end before what is being claimed is answered.
@@ -303,9 +307,11 @@ class OwnedSessions:
 
     async def _claim_into(self, nursery: trio.Nursery, *, task_status: trio.TaskStatus[int]) -> None:
         claimed: Sequence[Claimed] = ()
+        self._left = False
         try:
             claimed = await self._journal.claim(min(self._slots.free, _CLAIMED_AT_ONCE))
         except StoreError as exc:
+            self._left = True
             self._observer(Noted(room="agent", what="sessions not claimed", details={"error": exc}))
         for one in claimed:
             if not self.stopping:
@@ -328,4 +334,4 @@ class OwnedSessions:
         finally:
             slot.free()
             self._queue.release(claimed.session)
-            self._wake.set()
+            self.wake()

@@ -53,7 +53,8 @@ class NamedModel:
 
         Cancellation: the provider's.
         """
-        request = attrs.evolve(request, model=self._target.model)
+        if request.model != self._target.model:
+            request = attrs.evolve(request, model=self._target.model)
         if self._options is not NO_OPTIONS:
             request = self._options.in_place_of(self._general, request)
         return await self._provider.complete(request, call)

@@ -52,6 +52,8 @@ class SessionWindow:
     #: messages that are shown at most
     memory_window: int
     call: Call
+    #: `history`, where it can be cut
+    store: SessionStore | None
     background: Background | None = None
     #: whether the sender may read results again
     readable: bool = False
@@ -63,16 +65,12 @@ class SessionWindow:
     #: what the model is shown of a tail
     _shown: tuple[SessionTail, tuple[Message, ...]] | None = None
 
-    @property
-    def _store(self) -> SessionStore | None:
-        return self.history if isinstance(self.history, SessionStore) else None
-
     async def load(self) -> tuple[Message, ...]:
         """What the model is shown of the session, without its summary.
 
         Cancellation: nothing is changed, or the cut is stored.
         """
-        store = self._store
+        store = self.store
         if store is None:
             messages = await self.history.history(self.session, None)
             rows = (StoredMessage(place=n, at="", message=message) for n, message in enumerate(messages, 1))
@@ -114,7 +112,7 @@ class SessionWindow:
         everything = fixed_tokens(request) + sum(map(message_tokens, request.messages))
         self.overhead = everything - session - count_tokens(self.tail.compaction.summary)
         full = self.limit if self.background is not None else int(self.policy.start * self.limit)
-        if everything <= full or self._store is None:
+        if everything <= full or self.store is None:
             return False
         if self.background is not None:
             await self.background.wait(self.session)
@@ -124,7 +122,7 @@ class SessionWindow:
 
     def compact_later(self, added: Sequence[Message], request: ChatRequest, decision: RoutingDecision) -> None:
         """After the turn, which has added *added*: make the session shorter beside what comes next, if it is time."""
-        if self.background is None or self._store is None:
+        if self.background is None or self.store is None:
             return
         self.limit = self.models.input_limit(request, decision)
         used = self.overhead + sum(map(message_tokens, (*self.messages, *added)))
@@ -179,7 +177,7 @@ class SessionWindow:
         return await self.models.complete(asked, call, attrs.evolve(decision, targets=(*first, *others)))
 
     async def _keep(self, compaction: Compaction, *, left_out: int = 0, summarized: bool = False) -> bool:
-        store = self._store
+        store = self.store
         assert store is not None
         kept = await store.compact(self.session, compaction, version=self.tail.version)
         if kept:
@@ -216,7 +214,7 @@ class SessionWindow:
         limit = self._result_bytes(answer.text)
         if limit is None:
             return answer
-        store, more = self._store, ""
+        store, more = self.store, ""
         if store is not None and self.readable:
             key = f"{self.call.turn_id}.{number}.{answer.call_id}".encode(errors="replace")
             reference = "r" + hashlib.sha256(key).hexdigest()[:12]

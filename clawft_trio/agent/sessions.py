@@ -54,6 +54,19 @@ MIGRATIONS = (
 )
 """What `Sessions` needs in its store."""
 
+_TAIL = """
+    WITH newest AS (
+        SELECT place, summary, cut, cleared FROM compactions WHERE session = ? ORDER BY place DESC LIMIT 1
+    )
+    SELECT place, summary, NULL, cut, cleared FROM newest
+    UNION ALL
+    SELECT * FROM (
+        SELECT place, said_at, message, 0, 0 FROM messages
+        WHERE session = ? AND place > coalesce((SELECT cut FROM newest), 0) ORDER BY place DESC LIMIT ?
+    ) AS messages
+"""
+"""The newest compaction of a session, without a message, and the last messages since its cut."""
+
 _ALL = 2**62
 """A limit that no session reaches: the two engines spell "no limit" differently."""
 
@@ -68,6 +81,10 @@ class SessionSummary:
     #: ISO 8601, UTC
     first: str
     last: str
+
+
+_ROWS = 32
+"""Messages that one statement inserts: few texts of it are kept prepared."""
 
 
 class Sessions:
@@ -127,11 +144,17 @@ class Sessions:
         def add(connection: Connection) -> None:
             if turn_id:
                 connection.execute("DELETE FROM messages WHERE turn = ? AND session = ?", (turn_id, session))
-            connection.executemany("INSERT INTO messages (session, turn, said_at, message) VALUES (?, ?, ?, ?)", rows)
+            for start in range(0, len(rows), _ROWS):
+                some = rows[start : start + _ROWS]
+                values = ", ".join(["(?, ?, ?, ?)"] * len(some))
+                connection.execute(
+                    f"INSERT INTO messages (session, turn, said_at, message) VALUES {values}",  # noqa: S608 - text of ours
+                    [value for row in some for value in row],
+                )
 
         if self._ownership is not None and self._ownership.guards(turn_id):
             await trio.lowlevel.checkpoint()
-            self._ownership.postpone(turn_id, add)
+            self._ownership.postpone(turn_id, add, outlives_turn=True)
         else:
             await self._store.transact(add, concurrent=True)
 
@@ -146,22 +169,16 @@ class Sessions:
         """
 
         def look(connection: Connection) -> SessionTail:
-            newest = (
-                "SELECT place, cut, cleared, summary FROM compactions WHERE session = ? ORDER BY place DESC LIMIT 1"
-            )
-            found = connection.execute(newest, (session,)).fetchone()
-            version, cut, cleared, summary = (0, 0, 0, "") if found is None else found
-            query = """
-                SELECT place, said_at, message FROM messages WHERE session = ? AND place > ? ORDER BY place DESC LIMIT ?
-            """
-            rows = connection.execute(query, (session, cut, limit)).fetchall()
+            rows = connection.execute(_TAIL, (session, session, limit)).fetchall()
+            newest = next((row for row in rows if row[2] is None), None)
+            version, cut, cleared, summary = (0, 0, 0, "") if newest is None else (newest[0], *newest[3:], newest[1])
             # Decoded here, in the store's thread: thousands of messages take longer than the loop may be stopped.
             return SessionTail(
                 compaction=Compaction(cut=cut, cleared=cleared, summary=summary),
                 version=version,
                 rows=tuple(
                     StoredMessage(place=place, at=at, message=message_from_json(data))
-                    for place, at, data in reversed(rows)
+                    for place, at, data, *_ in sorted(row for row in rows if row[2] is not None)
                 ),
             )
 

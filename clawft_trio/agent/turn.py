@@ -86,6 +86,12 @@ class Turns:
     background: Background | None = None
     #: the system prompt, before the workspace's; empty: that of the policy
     instructions: Instructions = ""
+    #: `history`, where it can be cut and keeps large results
+    store: SessionStore | None = attrs.field(init=False)
+
+    @store.default
+    def _store_of_the_history(self) -> SessionStore | None:
+        return self.history if isinstance(self.history, SessionStore) else None
 
     async def answer(self, question: TurnRequest, call: Call) -> Reply:
         """Answer *question*, showing `call.emit` what is seen on the way (`AgentEvent`s).
@@ -131,7 +137,7 @@ class _Turn:
     def __init__(self, turns: Turns, question: TurnRequest, call: Call) -> None:
         self._turns = turns
         self._question = question
-        self._call = attrs.evolve(call, turn_id=question.turn_id)
+        self._call = call.replaced(turn_id=question.turn_id)
         self._show: Callable[[Any], Awaitable[None]] = call.emit
         self._started = trio.current_time()
         self._said: list[Message] = [question.content]
@@ -156,6 +162,7 @@ class _Turn:
             policy=turns.policy.compaction,
             memory_window=turns.policy.memory_window,
             call=self._call,
+            store=turns.store,
             background=turns.background,
             readable=_may_read(turns, question),
         )
@@ -238,7 +245,7 @@ class _Turn:
     def _closing(self, response: ChatResponse, *, called: bool) -> list[Message]:
         """What *response*, the last one of the turn, adds to the conversation."""
         # Calls of an answer that did not mean them stay without a result, and would be refused with the next turn.
-        own = [] if called else [attrs.evolve(response.message, tool_calls=())]
+        own = [] if called else [_without_calls(response.message)]
         if response.text.strip() or not (called or response.finish_reason == PAUSED):
             return own
         self._closing_text = _NO_ROUNDS_LEFT
@@ -309,8 +316,8 @@ class _Turn:
         offered = self._turns.tools.specs(auth.permissions)
         marked = any(message.role == "tool" and f"{READ_RESULT}(id=" in message.text for message in messages)
         if marked and self._results is None and self._window.readable:
-            assert isinstance(self._turns.history, SessionStore)
-            self._results = ToolRegistry([result_tool(self._turns.history)])
+            assert self._turns.store is not None
+            self._results = ToolRegistry([result_tool(self._turns.store)])
         if self._results is None or not marked:
             return offered
         return tuple(sorted((*offered, *(tool.spec for tool in self._results)), key=lambda spec: spec.name))
@@ -339,14 +346,16 @@ class _Turn:
         self._shown = Shown(self._call.emit)
         if early is not None:
             self._shown = Shown(self._call.emit, on_call=early.offer, before_reset=early.discard)
-        call = attrs.evolve(self._call, id=f"{self._question.turn_id}.{number}", emit=self._shown)
+        call = self._call.replaced(id=f"{self._question.turn_id}.{number}", emit=self._shown)
         assert self._decision is not None
         try:
             response = await self._turns.models.complete(request, call, self._decision)
         except ConsumerLeft:
             self._note_partial()
             raise
-        response = attrs.evolve(response, tool_calls=repair_ids(response.tool_calls))
+        calls = repair_ids(response.tool_calls)
+        if calls != response.tool_calls:
+            response = attrs.evolve(response, tool_calls=calls)
         if journal is not None:
             await journal.answered(self._question.turn_id, number, response)
         return response
@@ -513,6 +522,10 @@ def _has_calls(response: ChatResponse) -> bool:
     return bool(response.tool_calls) and response.finish_reason in _CALLS_ARE_ANSWERED
 
 
+def _without_calls(message: Message) -> Message:
+    return attrs.evolve(message, tool_calls=()) if message.tool_calls else message
+
+
 def _only_reads(tool: Tool) -> bool:
     """Whether a call of *tool* changes nothing and may be repeated. A sub-agent, which costs money, may not."""
     return tool.metadata.mode == "read_only" and tool.metadata.idempotent
@@ -526,7 +539,7 @@ def _may_repeat(tool: Tool) -> bool:
 def _may_read(turns: Turns, question: TurnRequest) -> bool:
     """Whether results of the session can be read again by a tool: by each sender that may use any."""
     return (
-        isinstance(turns.history, SessionStore)
+        turns.store is not None
         and READ_RESULT not in turns.tools
         and bool(turns.tools.specs(question.auth.permissions))
     )

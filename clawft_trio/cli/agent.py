@@ -16,7 +16,7 @@ from clawft_trio.agent.from_config import provider_maker, turn_policy
 from clawft_trio.agent.turn_types import TurnPolicy
 from clawft_trio.chat import Provider
 from clawft_trio.cli.errors import error_reason, say
-from clawft_trio.cli.options import Chosen
+from clawft_trio.cli.options import Chosen, check_session_store
 from clawft_trio.cli.output import sanitize
 from clawft_trio.cli.progress import progress
 from clawft_trio.config import Config, load_config, with_mcp_files
@@ -46,9 +46,11 @@ async def settings_of(config: Path | None) -> Config:
 
 @asynccontextmanager
 async def open_chosen(
-    chosen: Chosen, *, observers: Sequence[Observer] = (), loop: LoopPolicy = _OWN_WORK
+    chosen: Chosen, *, observers: Sequence[Observer] = (), loop: LoopPolicy = _OWN_WORK, session: str = ""
 ) -> AsyncGenerator[Agent, None]:
     """Open the agent that *chosen* describes, for the length of the block; print the MCP servers that do not start.
+
+    With a *session*, there must be a store that could hold it.
 
     Raises:
       ClawftError: something is missing or does not fit.
@@ -58,6 +60,7 @@ async def open_chosen(
     if chosen.record is not None:
         await _refuse_existing(chosen.record)
     config = await with_mcp_files(await settings_of(chosen.config), chosen.mcp_config)
+    check_session_store(session, chosen.store or config.store_place)
     for warning in config.warnings:
         say(sanitize(redact_secrets(f"{warning.path}: {warning.message}")))
     models, make = targets_of(chosen, config)

@@ -65,7 +65,7 @@ async def _ask(wanted: Ask) -> None:
         if line:
             notes(line)
 
-    async with open_chosen(wanted.chosen, observers=[note]) as agent:
+    async with open_chosen(wanted.chosen, observers=[note], session=wanted.session) as agent:
         session = f"{LOCAL_CHANNEL}:{wanted.session}" if wanted.session else None
         if console.is_terminal and not wanted.as_json:
             async with transcript.following():

@@ -47,7 +47,10 @@ async def chat(wanted: Chat) -> bool:
     transcript = Transcript(console) if console.is_terminal else None
     observers = [] if transcript is None else [transcript.notice]
     with TaskClock.running() as clock:
-        async with open_chosen(wanted.chosen, observers=observers) as agent, open_interrupts(take=at_terminal) as taken:
+        async with (
+            open_chosen(wanted.chosen, observers=observers, session=wanted.session) as agent,
+            open_interrupts(take=at_terminal) as taken,
+        ):
             conversation = Conversation(
                 agent,
                 wanted.chosen,
@@ -76,7 +79,7 @@ class _Talk:
         while (message := await self._next_message()) is not None:
             if not await self._done(message.strip()):
                 break
-        if self._prompts and self._conversation.chosen.store is not None:
+        if self._prompts and not self._conversation.agent.parts.store.private:
             self._hint(f"To go on: --session {self._conversation.name}")
 
     async def _print_greeting(self) -> None:

@@ -263,7 +263,10 @@ def costs(
 
 @app.command()
 def worker(
-    store: Annotated[str, typer.Option(help="The store with the messages to answer: a file, or postgresql://…")],
+    store: Annotated[
+        str | None,
+        typer.Option(help="The store with the messages to answer: a file, or postgresql://…; or name it in --config"),
+    ] = None,
     model: ModelOption = None,
     base_url: BaseUrlOption = None,
     api_key_env: KeyOption = None,

@@ -99,9 +99,10 @@ def _checks(wanted: Doctor, config: Config) -> list[tuple[CheckResult, Check]]:
     workspace = wanted.chosen.workspace or config.agents.defaults.workspace
     if workspace is not None:
         add("skills", str(workspace), "Is the folder on a disk that hangs?", partial(_skills, workspace, config))
-    if wanted.chosen.store is not None:
+    place = wanted.chosen.store or config.store_place
+    if place is not None:
         slow = "It may be very large, or its disk slow: --total gives it more time."
-        add("store", shown(wanted.chosen.store), slow, partial(_store, wanted.chosen.store))
+        add("store", shown(place), slow, partial(_store, place))
     return checks
 
 
@@ -156,7 +157,7 @@ async def _mcp(name: str, own: McpServerConfig, config: Config, total: float) ->
         ) as client:
             tools = await client.list_tools()
     except NotConfigured as exc:
-        return wrong(message=str(exc), advice="Set it, or write the value into the configuration.")
+        return wrong(message=str(exc), advice=f"Set what is missing, or correct $.tools.mcp_servers[{name!r}].")
     except CannotStart as exc:
         return wrong(message=str(exc), advice=f"Install it, or correct $.tools.mcp_servers[{name!r}].command.")
     except PeerGone as exc:

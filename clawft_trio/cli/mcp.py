@@ -139,6 +139,7 @@ def _server(words: Sequence[str]) -> Sequence[str] | HttpServer:
     """A command, or the address of a server over HTTP."""
     if not words:
         raise NotConfigured("no server: name its command, or its address")
-    if len(words) == 1 and words[0].startswith(("http://", "https://")):
+    if len(words) == 1 and "://" in words[0]:
+        # What is no http: address is refused as one: a program's name holds no "://".
         return HttpServer(words[0], auth=_login())
     return words

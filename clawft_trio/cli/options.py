@@ -143,10 +143,20 @@ def chosen(
 
 
 def check_session(session: str, chosen: Chosen) -> None:
-    """Refuse a named session without a store that could hold it.
+    """Refuse a named session without a store that could hold it, or a configuration that could name one.
 
     Raises:
       NotConfigured: *session* is named, and no store is.
     """
-    if session and chosen.store is None:
+    if chosen.config is None:
+        check_session_store(session, chosen.store)
+
+
+def check_session_store(session: str, store: str | None) -> None:
+    """Refuse a named session without a *store*.
+
+    Raises:
+      NotConfigured: *session* is named, and no store is.
+    """
+    if session and store is None:
         raise NotConfigured("--session continues a conversation that --store FILE keeps: name that file, too")

@@ -10,7 +10,7 @@ from rich.text import Text
 from clawft_trio.agent import LoopPolicy
 from clawft_trio.agent.open_agent import MIGRATIONS
 from clawft_trio.agent.workers import WorkSummary, requeue, summarize_work
-from clawft_trio.cli.agent import open_chosen
+from clawft_trio.cli.agent import open_chosen, settings_of
 from clawft_trio.cli.console import SafeConsole
 from clawft_trio.cli.errors import say
 from clawft_trio.cli.options import Chosen
@@ -37,8 +37,9 @@ async def worker(wanted: Worker) -> None:
 
     Cancellation: running turns get their grace; their sessions are given back.
     """
-    if wanted.chosen.store is None:
-        raise NotConfigured("no store: name the one with the messages to answer, with --store")
+    config = await settings_of(wanted.chosen.config)
+    if wanted.chosen.store is None and config.store_place is None:
+        raise NotConfigured("no store: name the one with the messages to answer, with --store or in --config")
     policy = LoopPolicy(hand_over=True, max_concurrent_turns=wanted.turns)
     async with open_chosen(wanted.chosen, loop=policy):
         say("Serving. Ctrl-C or SIGTERM ends it.")

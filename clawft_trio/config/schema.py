@@ -24,6 +24,7 @@ from clawft_trio.net import Clocks
 from clawft_trio.pipeline import PermissionsPolicy, RateLimitPolicy, RoutingPolicy
 from clawft_trio.resilience import AdaptiveLimit, CircuitBreaker, Policy, Retry, RetryBudget, Timeout, compose
 from clawft_trio.retry_hints import RETRYABLE_STATUSES
+from clawft_trio.store.address import is_address
 
 _WINDOWS: Any = deep_mapping(value_validator=ge(1), key_validator=instance_of(str))
 
@@ -175,11 +176,21 @@ _UNSET = -1.0
 
 @attrs.frozen(kw_only=True)
 class ClocksConfig:
-    """The clocks of one model, in milliseconds, over those of the `timeouts` section; null switches one off."""
+    """The clocks of one model, in milliseconds, over those of its provider; null switches one off."""
 
+    connect_ms: float | None = _UNSET
+    first_byte_ms: float | None = _UNSET
+    unstreamed_ms: float | None = _UNSET
+    thinking_ms: float | None = _UNSET
+    linger_ms: float = _UNSET
     first_content_ms: float | None = _UNSET
     gap_ms: float | None = _UNSET
     tool_gap_ms: float | None = _UNSET
+    hedge_after_ms: float | None = _UNSET
+
+    def __attrs_post_init__(self) -> None:
+        """Check what the general section checks, now and not when the model is first asked."""
+        self.over(TimeoutsConfig())
 
     def over(self, general: TimeoutsConfig) -> TimeoutsConfig:
         """*general* with the clocks that are set here."""
@@ -261,7 +272,7 @@ class ModelConfig:
     quirks: Mapping[str, Any] = attrs.field(factory=dict)
     #: what the model accepts, over what the catalog knows: fields of `llm.Rules`
     rules: Mapping[str, Any] = attrs.field(factory=dict)
-    #: milliseconds, over the `timeouts` section: `first_content_ms`, `gap_ms`, `tool_gap_ms`; null switches one off
+    #: milliseconds, over the provider's `timeouts`: every clock but the total one; null switches one off
     clocks: ClocksConfig | None = None
 
     @property
@@ -382,7 +393,7 @@ class CommandPolicyConfig:
 
 @attrs.frozen(kw_only=True)
 class UrlPolicyConfig:
-    """The original's `tools.urlPolicy`: the addresses that `web_fetch` may reach."""
+    """The original's `tools.urlPolicy`: the addresses that `web_fetch` may reach, and attachments may have."""
 
     #: false gives no protection in the original; here private addresses stay refused unless `allow_private` is set
     enabled: bool = True
@@ -497,6 +508,8 @@ class Config:
     providers: Mapping[str, ProviderConfig] = attrs.field(factory=dict)
     #: by `provider/model`: how one model is asked, and what it accepts
     model_options: Mapping[str, ModelConfig] = attrs.field(factory=dict, metadata=alias("models"))
+    #: where sessions, turns and costs are kept: a file, or `postgresql://…`; without it, in memory
+    store: Secret | None = None
     #: how failed requests are retried
     retry: RetryConfig = RetryConfig()
     #: clocks
@@ -539,6 +552,12 @@ class Config:
     warnings: tuple[Problem, ...] = attrs.field(init=False, default=(), eq=False)
 
     @property
+    def store_place(self) -> str | None:
+        """`store` as `open_store` takes it; None when none is named."""
+        place = "" if self.store is None else self.store.get_secret_value()
+        return (place if is_address(place) else str(Path(place).expanduser())) if place else None
+
+    @property
     def models(self) -> tuple[str, ...]:
         """The targets in their order: the default model, then `failover`, each once."""
         first = self.agents.defaults.model
@@ -551,14 +570,20 @@ class Config:
 
     def policy_of(self, provider: str, budget: RetryBudget | None = None, *, model: str = "") -> Policy:
         """The strategies around each target of *provider*, with the clocks of *model* where it has its own."""
-        own = self.model_options.get(f"{provider}/{model}")
-        general = self.timeouts_of(provider)
-        timeouts = general if own is None or own.clocks is None else own.clocks.over(general)
+        timeouts = self.timeouts_of(provider, model=model)
         limit = self.adaptive_limit.policies()
         return compose(self.retry_of(provider).policy(budget), CircuitBreaker(), *limit, timeouts.attempt)
 
-    def timeouts_of(self, provider: str) -> TimeoutsConfig:
-        """The clocks of one provider: its own section over the general one, and longer ones for a local server."""
+    def timeouts_of(self, provider: str, *, model: str = "") -> TimeoutsConfig:
+        """The clocks of one provider: its own section over the general one, and longer ones for a local server.
+
+        With *model*, that model's own clocks over them.
+        """
+        general = self._timeouts_of_provider(provider)
+        own = self.model_options.get(f"{provider}/{model}")
+        return general if own is None or own.clocks is None else own.clocks.over(general)
+
+    def _timeouts_of_provider(self, provider: str) -> TimeoutsConfig:
         general = self.timeouts
         # A local server loads the model before it sends its headers.
         if provider in KNOWN and KNOWN[provider].local and general.first_byte_ms == TimeoutsConfig().first_byte_ms:
@@ -568,4 +593,5 @@ class Config:
 
     def hedge_after_of(self, target: str) -> float | None:
         """Seconds of silence of *target*, a `provider/model`, after which the next is asked beside."""
-        return self.timeouts_of(target.partition("/")[0]).hedge_after
+        provider, _, model = target.partition("/")
+        return self.timeouts_of(provider, model=model).hedge_after

@@ -76,26 +76,40 @@ def budgets_of(
     moment: Moment, sender: str, own: Limits, everybody: Limits, connection: Connection
 ) -> tuple[Budget, ...]:
     """Every daily and monthly limit that *sender* has."""
+    asked: list[tuple[BudgetOwner, str, Limits]] = []
+    if own != UNLIMITED:
+        asked.append(("sender", key_of(sender), own))
+    if everybody != UNLIMITED:
+        asked.append(("everybody", EVERYBODY, everybody))
+    if not asked:
+        return ()
+    held = _reserved(moment.now, sender, connection, all_senders=everybody != UNLIMITED)
+    spent = _spent(key_of(sender), moment, connection)
     found: list[Budget] = []
-    asked: tuple[tuple[BudgetOwner, str, Limits], ...] = (
-        ("sender", key_of(sender), own),
-        ("everybody", EVERYBODY, everybody),
-    )
     for owner, key, limits in asked:
-        if limits == UNLIMITED:
-            continue
-        usd, tokens = (
-            _reserved(moment.now, "sender = ?", connection, sender)
-            if owner == "sender"
-            else _reserved(moment.now, "1 = 1", connection)
-        )
-        held: dict[Unit, Decimal] = {"usd": usd, "tokens": Decimal(tokens), "turns": Decimal(0)}
         for period in (moment.day, moment.month):
-            spent = _spent(key, period.key, connection)
+            used = spent.get((key, period.key), _NOTHING)
             make = partial(Budget, owner=owner, period=period.name, ends=period.ends)
             for unit, most in _limits_in(limits, period):
-                found.append(make(unit=unit, limit=most, spent=spent[unit], reserved=held[unit]))
+                found.append(make(unit=unit, limit=most, spent=used.of(unit), reserved=held[owner].of(unit)))
     return tuple(found)
+
+
+@attrs.frozen
+class _Used:
+    """An amount in each unit."""
+
+    usd: int = 0  # picodollars
+    tokens: int = 0
+    turns: int = 0
+
+    def of(self, unit: Unit) -> Decimal:
+        if unit == "usd":
+            return from_pico(self.usd)
+        return Decimal(self.tokens if unit == "tokens" else self.turns)
+
+
+_NOTHING = _Used()
 
 
 def _limits_in(limits: Limits, period: Period) -> list[tuple[Unit, Decimal]]:
@@ -112,40 +126,59 @@ def turn_budgets(now: datetime, budgets: Iterable[TurnBudget], connection: Conne
     """The limits of turns, with what they and all turns below them have spent and reserved."""
     found: list[Budget] = []
     for budget in budgets:
-        values = (budget.turn_id, budget.turn_id)
-        row = connection.execute(
-            f"SELECT {summed('cost')}, coalesce(sum(input_tokens + output_tokens), 0) "
-            f"FROM cost_charges WHERE state != 'open' AND ({OF_TURN})",
-            values,
-        ).fetchone()
-        usd, tokens = _reserved(now, OF_TURN, connection, *values)
+        values = (now.timestamp(), now.timestamp(), budget.turn_id, budget.turn_id)
+        row = connection.execute(_OF_TURN, values).fetchone()
         make = partial(Budget, owner="turn", period="turn", ends=None)
         if budget.usd is not None:
-            found.append(make(unit="usd", limit=budget.usd, spent=from_pico(whole(row[:2])), reserved=usd))
+            spent, reserved = from_pico(whole(row[:2])), from_pico(whole(row[3:5]))
+            found.append(make(unit="usd", limit=budget.usd, spent=spent, reserved=reserved))
         if budget.tokens is not None:
-            limit, spent = Decimal(budget.tokens), Decimal(int(row[2]))
-            found.append(make(unit="tokens", limit=limit, spent=spent, reserved=Decimal(tokens)))
+            limit, spent, reserved = Decimal(budget.tokens), Decimal(int(row[2])), Decimal(int(row[5]))
+            found.append(make(unit="tokens", limit=limit, spent=spent, reserved=reserved))
     return tuple(found)
 
 
-def _spent(owner: str, period: str, connection: Connection) -> dict[Unit, Decimal]:
-    found = connection.execute(
-        "SELECT spent, tokens, turns FROM cost_totals WHERE whose = ? AND period = ?", (owner, period)
-    ).fetchone()
-    usd, tokens, turns = found or (0, 0, 0)
-    return {"usd": from_pico(usd), "tokens": Decimal(tokens), "turns": Decimal(turns)}
+# Reading changes nothing: what has expired counts as what it is going to be charged.
+_HELD_USD = "CASE WHEN expires > ? THEN reserved ELSE if_lost END"
+_HELD_TOKENS = "CASE WHEN expires > ? THEN reserved_tokens ELSE input_tokens END"
+
+_OF_TURN = f"""
+    SELECT {summed("spent")}, coalesce(sum(spent_tokens), 0), {summed("held")}, coalesce(sum(held_tokens), 0) FROM (
+        SELECT CASE WHEN state != 'open' THEN cost END AS spent,
+        CASE WHEN state != 'open' THEN input_tokens + output_tokens END AS spent_tokens,
+        CASE WHEN state = 'open' THEN {_HELD_USD} END AS held,
+        CASE WHEN state = 'open' THEN {_HELD_TOKENS} END AS held_tokens
+        FROM cost_charges WHERE {OF_TURN}
+    ) AS charges
+"""
+
+_RESERVED = f"""
+    SELECT own, {summed("amount")}, coalesce(sum(tokens), 0) FROM (
+        SELECT CASE WHEN sender = ? THEN 1 ELSE 0 END AS own, {_HELD_USD} AS amount, {_HELD_TOKENS} AS tokens
+        FROM cost_charges WHERE state = 'open' {{}}
+    ) AS held GROUP BY own
+"""
+_RESERVED_BY_ANY = _RESERVED.format("")
+_RESERVED_BY_SENDER = _RESERVED.format("AND sender = ?")
 
 
-def _reserved(now: datetime, where: str, connection: Connection, *values: str) -> tuple[Decimal, int]:
-    # Reading changes nothing: what has expired counts as what it is going to be charged.
-    row = connection.execute(
-        f"SELECT {summed('amount')}, coalesce(sum(tokens), 0) FROM ("
-        "SELECT CASE WHEN expires > ? THEN reserved ELSE if_lost END AS amount, "
-        "CASE WHEN expires > ? THEN reserved_tokens ELSE input_tokens END AS tokens "
-        f"FROM cost_charges WHERE state = 'open' AND ({where})) AS held",
-        (now.timestamp(), now.timestamp(), *values),
-    ).fetchone()
-    return from_pico(whole(row[:2])), int(row[2])
+def _reserved(now: datetime, sender: str, connection: Connection, *, all_senders: bool) -> dict[BudgetOwner, _Used]:
+    """What is reserved by *sender* and, if wanted, by all senders together."""
+    at = now.timestamp()
+    query, rest = (_RESERVED_BY_ANY, ()) if all_senders else (_RESERVED_BY_SENDER, (sender,))
+    usd, tokens = [0, 0], [0, 0]
+    for own, *parts, count in connection.execute(query, (sender, at, at, *rest)).fetchall():
+        usd[own], tokens[own] = whole(parts), int(count)
+    return {"sender": _Used(usd[1], tokens[1]), "everybody": _Used(sum(usd), sum(tokens))}
+
+
+def _spent(key: str, moment: Moment, connection: Connection) -> dict[tuple[str, str], _Used]:
+    """What the sender of *key* and all senders have spent in the periods of *moment*."""
+    query = """
+        SELECT whose, period, spent, tokens, turns FROM cost_totals WHERE whose IN (?, ?) AND period IN (?, ?)
+    """
+    rows = connection.execute(query, (key, EVERYBODY, moment.day.key, moment.month.key)).fetchall()
+    return {(whose, period): _Used(*amounts) for whose, period, *amounts in rows}
 
 
 # --- what does not fit -----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from typing import Any
 
 import attrs
@@ -33,7 +34,9 @@ class Wanted:
     """A reservation that is asked for."""
 
     claim: Claim
-    asked: Asked
+    #: US dollars; None when the target has no price
+    usd: Decimal | None
+    tokens: int
     own: Limits
     everybody: Limits
     if_lost: Bill
@@ -43,9 +46,13 @@ class Wanted:
 
 def reserve(moment: Moment, wanted: Wanted, connection: Connection) -> int:
     """Insert an open charge if it fits into every limit, and return its id."""
-    collect_lost(moment, connection)
     claim = wanted.claim
-    asked = attrs.evolve(wanted.asked, turns=int(_begins_a_turn(claim, connection)))
+    expired, begun = connection.execute(_LOOK, (moment.now.timestamp(), claim.turn_id)).fetchone()
+    if expired:
+        collect_lost(moment, connection)
+    # The first charge of a turn that a sender started itself; a charge without a turn is one of its own.
+    begins = not claim.above and not (begun and claim.turn_id)
+    asked = Asked(usd=wanted.usd, tokens=wanted.tokens, turns=int(begins))
     budgets = budgets_of(moment, claim.sender_id, wanted.own, wanted.everybody, connection)
     budgets += turn_budgets(moment.now, claim.budgets, connection)
     blocking = [budget for budget in budgets if asked.refused_by(budget)]
@@ -56,38 +63,52 @@ def reserve(moment: Moment, wanted: Wanted, connection: Connection) -> int:
     return id_
 
 
-def _begins_a_turn(claim: Claim, connection: Connection) -> bool:
-    """Whether this is the first charge of a turn that a sender started itself."""
-    if claim.above:
-        return False
-    query = "SELECT 1 FROM cost_charges WHERE turn = ? LIMIT 1"
-    return not claim.turn_id or connection.execute(query, (claim.turn_id,)).fetchone() is None
+def find(moment: Moment, wanted: Wanted, connection: Connection) -> int | None:
+    """The id of the open charge that `reserve` has inserted with the same arguments, if it has."""
+    query = """
+        SELECT id FROM cost_charges
+        WHERE state = 'open' AND sender = ? AND at = ? AND owner = ? AND turn = ? AND call = ? AND target = ?
+    """
+    claim = wanted.claim
+    values = (claim.sender_id, as_text(moment.now), wanted.owner, claim.turn_id, claim.call_id, claim.target)
+    found = connection.execute(query, values).fetchone()
+    return None if found is None else int(found[0])
+
+
+_LOOK = """
+    SELECT EXISTS (SELECT 1 FROM cost_charges WHERE state = 'open' AND expires <= ?),
+        EXISTS (SELECT 1 FROM cost_charges WHERE turn = ?)
+"""
+"""Whether there are leases that have ended, and whether a turn has charges."""
+
+_NEW = (
+    "state", "at", "day", "month", "sender", "agent", "turn", "parent_turn", "call", "target", "reserved",
+    "reserved_tokens", "if_lost", "input_tokens", "owner", "expires",
+)  # fmt: skip
+_INSERT = f"INSERT INTO cost_charges ({', '.join(_NEW)}) VALUES ({', '.join('?' * len(_NEW))}) RETURNING id"
 
 
 def _insert(moment: Moment, wanted: Wanted, connection: Connection) -> int:
     claim, lost = wanted.claim, wanted.if_lost
-    row: dict[str, Any] = {
-        "state": "open",
-        "at": as_text(moment.now),
-        "day": moment.day.key,
-        "month": moment.month.key,
-        "sender": claim.sender_id,
-        "agent": claim.agent,
-        "turn": claim.turn_id,
-        "parent_turn": claim.parent_turn_id,
-        "call": claim.call_id,
-        "target": claim.target,
-        "reserved": as_pico(wanted.asked.usd),
-        "reserved_tokens": min(wanted.asked.tokens, _MOST_TOKENS),
-        "if_lost": as_pico(lost.cost),
-        "input_tokens": min(lost.usage.input_tokens, _MOST_TOKENS),
-        "owner": wanted.owner,
-        "expires": moment.now.timestamp() + wanted.lease,
-    }
-    id_: int = connection.execute(
-        f"INSERT INTO cost_charges ({', '.join(row)}) VALUES ({', '.join('?' * len(row))}) RETURNING id",
-        tuple(row.values()),
-    ).fetchone()[0]
+    row = (
+        "open",
+        as_text(moment.now),
+        moment.day.key,
+        moment.month.key,
+        claim.sender_id,
+        claim.agent,
+        claim.turn_id,
+        claim.parent_turn_id,
+        claim.call_id,
+        claim.target,
+        as_pico(wanted.usd),
+        min(wanted.tokens, _MOST_TOKENS),
+        as_pico(lost.cost),
+        min(lost.usage.input_tokens, _MOST_TOKENS),
+        wanted.owner,
+        moment.now.timestamp() + wanted.lease,
+    )
+    id_: int = connection.execute(_INSERT, row).fetchone()[0]
     if claim.above:
         connection.executemany(
             "INSERT INTO cost_turns (turn, charge) VALUES (?, ?)", [(turn, id_) for turn in dict.fromkeys(claim.above)]
@@ -101,38 +122,60 @@ def close_all(moment: Moment, closings: Sequence[Closing], connection: Connectio
     return any(done)
 
 
+_CLOSED = (
+    "state", "day", "month", "outcome", "cost", "certainty", "web_searches", "service_tier", "note", *TOKENS,
+)  # fmt: skip
+_CLOSE = f"UPDATE cost_charges SET {', '.join(f'{name} = ?' for name in _CLOSED)} WHERE id = ?"
+_CLOSE_OPEN = f"{_CLOSE} AND state = 'open' AND (owner = ? OR ? = '') RETURNING sender"
+
+
 def close(moment: Moment, closing: Closing, connection: Connection) -> bool:
     """Replace a reservation by its bill; False when it was settled or refunded before, which stands."""
+    periods = (moment.day.key, moment.month.key)
+    row = _closed(closing, periods)
+    key = (closing.id, closing.owner, closing.owner)
+    found = connection.execute(_CLOSE_OPEN, (*row, *key)).fetchone()
+    if found is None:
+        return _close_lost(closing, connection)
+    usage = closing.bill.usage
+    _charge(found[0], periods, as_pico(closing.bill.cost) or 0, _tokens(usage), 0, connection)
+    return True
+
+
+def _close_lost(closing: Closing, connection: Connection) -> bool:
+    """Replace what a lost reservation was charged, in the periods in which it was; False when it was not lost."""
     found = connection.execute(
-        "SELECT state, sender, day, month, cost, input_tokens + output_tokens FROM cost_charges "
-        "WHERE id = ? AND (owner = ? OR ? = '')",
+        "SELECT sender, day, month, cost, input_tokens + output_tokens FROM cost_charges "
+        "WHERE id = ? AND state = 'lost' AND (owner = ? OR ? = '')",
         (closing.id, closing.owner, closing.owner),
     ).fetchone()
-    if found is None or found[0] in {"settled", "refunded"}:
+    if found is None:
         return False
-    bill = closing.bill
-    before, sender, day, month, charged, counted = found
-    if before == "open":
-        day, month, charged, counted = moment.day.key, moment.month.key, 0, 0
-    usage, cost = bill.usage, as_pico(bill.cost)
-    row: dict[str, Any] = {
-        "state": closing.state,
-        "day": day,
-        "month": month,
-        "outcome": bill.outcome,
-        "cost": cost,
-        "certainty": bill.certainty,
-        "web_searches": min(usage.web_searches, _MOST_TOKENS),
-        "service_tier": usage.service_tier,
-        "note": bill.note,
-    } | {name: min(getattr(usage, name), _MOST_TOKENS) for name in TOKENS}
-    connection.execute(
-        f"UPDATE cost_charges SET {', '.join(f'{name} = ?' for name in row)} WHERE id = ?",
-        (*row.values(), closing.id),
-    )
-    tokens = row["input_tokens"] + row["output_tokens"] - counted
-    _charge(sender, (day, month), (cost or 0) - (charged or 0), tokens, 0, connection)
+    sender, day, month, charged, counted = found
+    connection.execute(_CLOSE, (*_closed(closing, (day, month)), closing.id))
+    more = (as_pico(closing.bill.cost) or 0) - (charged or 0)
+    _charge(sender, (day, month), more, _tokens(closing.bill.usage) - counted, 0, connection)
     return True
+
+
+def _closed(closing: Closing, periods: tuple[str, str]) -> tuple[Any, ...]:
+    """The values of `_CLOSED`."""
+    bill = closing.bill
+    return (
+        closing.state,
+        *periods,
+        bill.outcome,
+        as_pico(bill.cost),
+        bill.certainty,
+        min(bill.usage.web_searches, _MOST_TOKENS),
+        bill.usage.service_tier,
+        bill.note,
+        *[min(getattr(bill.usage, name), _MOST_TOKENS) for name in TOKENS],
+    )
+
+
+def _tokens(usage: Usage) -> int:
+    return min(usage.input_tokens, _MOST_TOKENS) + min(usage.output_tokens, _MOST_TOKENS)
 
 
 def collect_lost(moment: Moment, connection: Connection) -> None:
@@ -169,21 +212,28 @@ def _lose(moment: Moment, rows: Iterable[Sequence[Any]], why: str, connection: C
         close(moment, Closing(id=id_, state="lost", bill=bill), connection)
 
 
+# For all senders and one, a day and a month: one statement.
+_CHARGE = f"""
+    INSERT INTO cost_totals (whose, period, spent, tokens, turns) VALUES {", ".join(["(?, ?, ?, ?, ?)"] * 4)}
+    ON CONFLICT (whose, period) DO UPDATE SET
+        spent = CASE WHEN excluded.spent > {SATURATED} - cost_totals.spent THEN {SATURATED}
+            ELSE cost_totals.spent + excluded.spent END,
+        tokens = CASE WHEN excluded.tokens > {SATURATED} - cost_totals.tokens THEN {SATURATED}
+            ELSE cost_totals.tokens + excluded.tokens END,
+        turns = cost_totals.turns + excluded.turns
+"""
+
+
 def _charge(
-    sender: str, periods: Sequence[str], picodollars: int, tokens: int, turns: int, connection: Connection
+    sender: str, periods: tuple[str, str], picodollars: int, tokens: int, turns: int, connection: Connection
 ) -> None:
     if not (picodollars or tokens or turns):
         return
-    rows = [(owner, period, picodollars, tokens, turns) for owner in (EVERYBODY, key_of(sender)) for period in periods]
-    connection.executemany(
-        "INSERT INTO cost_totals (whose, period, spent, tokens, turns) VALUES (?, ?, ?, ?, ?) "
-        "ON CONFLICT (whose, period) DO UPDATE SET "
-        f"spent = CASE WHEN excluded.spent > {SATURATED} - cost_totals.spent THEN {SATURATED} "
-        "ELSE cost_totals.spent + excluded.spent END, "
-        f"tokens = CASE WHEN excluded.tokens > {SATURATED} - cost_totals.tokens THEN {SATURATED} "
-        "ELSE cost_totals.tokens + excluded.tokens END, "
-        "turns = cost_totals.turns + excluded.turns",
-        rows,
+    amounts = (picodollars, tokens, turns)
+    day, month = periods
+    key = key_of(sender)
+    connection.execute(
+        _CHARGE, (EVERYBODY, day, *amounts, EVERYBODY, month, *amounts, key, day, *amounts, key, month, *amounts)
     )
 
 

@@ -23,9 +23,11 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 
+import trio
+
 from clawft_trio.chat import new_id
 from clawft_trio.costs import charges
-from clawft_trio.costs.budgets import Asked, Moment, budgets_of
+from clawft_trio.costs.budgets import Moment, budgets_of
 from clawft_trio.costs.money import dollars
 from clawft_trio.costs.periods import Calendar
 from clawft_trio.costs.records import (
@@ -41,7 +43,7 @@ from clawft_trio.costs.records import (
     Spending,
 )
 from clawft_trio.costs.spending import GROUPS, Filter, as_text, entries_of, spending_of
-from clawft_trio.store import Durability, Store
+from clawft_trio.store import Connection, Durability, Store
 
 _FROM_MIDNIGHT = Calendar()
 _NO_BILL = Bill()
@@ -121,14 +123,24 @@ class Ledger:
             raise ValueError(f"expected 0 tokens or more, got {tokens}")
         wanted = charges.Wanted(
             claim=claim,
-            asked=Asked(usd=None if amount is None else dollars(amount), tokens=tokens),
+            usd=None if amount is None else dollars(amount),
+            tokens=tokens,
             own=own,
             everybody=everybody,
             if_lost=if_lost,
             owner=self.owner,
             lease=self.lease,
         )
-        id_ = await self._store.transact(partial(charges.reserve, self._moment(), wanted), durability=_DURABILITY)
+        moment, ran = self._moment(), False
+
+        def reserve(connection: Connection) -> int:
+            nonlocal ran
+            before, ran = ran, True
+            # Run again, it may have been committed.
+            found = charges.find(moment, wanted, connection) if before else None
+            return charges.reserve(moment, wanted, connection) if found is None else found
+
+        id_ = await self._store.transact(reserve, durability=_DURABILITY, repeatable=True)
         return Reservation(id=id_, claim=claim, amount=amount)
 
     async def settle(self, reservation: Reservation, bill: Bill) -> bool:
@@ -159,7 +171,9 @@ class Ledger:
 
         Cancellation: all are closed, or none.
         """
-        return await self._store.transact(partial(charges.close_all, self._moment(), closings), durability=_DURABILITY)
+        closing = partial(charges.close_all, self._moment(), closings)
+        # Run again after its own commit, it finds everything closed.
+        return await self._store.transact(closing, durability=_DURABILITY, repeatable=True)
 
     async def release(self, turn_ids: Iterable[str]) -> int:
         """Charge what earlier processes reserved for *turn_ids* and the turns below, as lost; returns how many.
@@ -172,7 +186,8 @@ class Ledger:
 
         Cancellation: all are released, or none.
         """
-        return await self._store.transact(partial(charges.release, self._moment(), tuple(turn_ids), self.owner))
+        releasing = partial(charges.release, self._moment(), tuple(turn_ids), self.owner)
+        return await self._store.transact(releasing, repeatable=True)
 
     async def budgets(
         self, sender_id: str, *, own: Limits = UNLIMITED, everybody: Limits = UNLIMITED
@@ -184,6 +199,9 @@ class Ledger:
 
         Cancellation: nothing is changed.
         """
+        if own == everybody == UNLIMITED:
+            await trio.lowlevel.checkpoint()
+            return ()
         return await self._store.read(partial(budgets_of, self._moment(), sender_id, own, everybody))
 
     # --- reports -----------------------------------------------------------------------------------------
@@ -250,7 +268,7 @@ class Ledger:
 
         Cancellation: all are deleted, or none.
         """
-        return await self._store.transact(partial(charges.forget, as_text(before)))
+        return await self._store.transact(partial(charges.forget, as_text(before)), repeatable=True)
 
     def _moment(self) -> Moment:
         now = self.now()

@@ -151,7 +151,7 @@ class _Attempt:
         self._expected = expected
         self._log = call.log.branch()
         self._seen = _Seen(call.emit)
-        self.call = attrs.evolve(call, log=self._log, emit=self._seen)
+        self.call = call.replaced(log=self._log, emit=self._seen)
 
     def answered(self, response: ChatResponse) -> Bill:
         """What its answer costs."""

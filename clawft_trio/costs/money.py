@@ -40,7 +40,7 @@ def dollars(amount: Decimal | float | str) -> Decimal:
     Raises:
       ValueError: it is negative, or no number.
     """
-    value = Decimal(str(amount))
+    value = amount if isinstance(amount, Decimal) else Decimal(str(amount))
     if not value.is_finite() or value < 0:
         raise ValueError(f"expected US dollars, 0 or more, got {amount}")
     return value

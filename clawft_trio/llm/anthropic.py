@@ -15,7 +15,8 @@ from clawft_trio.llm.http_provider import HttpProvider
 from clawft_trio.llm.model_endpoint import ApiKey, HttpOptions, Sign
 from clawft_trio.llm.response_builder import MAX_ANSWER, ResponseBuilder
 from clawft_trio.llm.tool_calls import ids_in
-from clawft_trio.llm.vendors import ANTHROPIC
+from clawft_trio.llm.vendors_large import ANTHROPIC
+from clawft_trio.net.http import Clocks
 from clawft_trio.retry_hints import RETRYABLE_STATUSES, Now, utc_now
 
 VERSION = "2023-06-01"
@@ -72,6 +73,7 @@ class Anthropic(HttpProvider):
       max_answer: characters that an answer may have, reasoning and tool arguments included.
       now: calendar time, for a `Retry-After` that is a date.
       sign: signs each request: gets method, URL and body, and returns headers.
+      model_clocks: by model, where they differ from the clocks of the server.
       http: passed on to `HttpEndpoint`: `connections`, `clocks`, `proxy`, `verify`, `client` and the others.
     """
 
@@ -91,6 +93,7 @@ class Anthropic(HttpProvider):
         max_answer: int = MAX_ANSWER,
         now: Now = utc_now,
         sign: Sign | None = None,
+        model_clocks: Mapping[str, Clocks] | None = None,
         **http: Unpack[HttpOptions],
     ) -> None:
         super().__init__(
@@ -105,5 +108,6 @@ class Anthropic(HttpProvider):
             max_answer=max_answer,
             now=now,
             sign=sign,
+            model_clocks=model_clocks,
             http=http,
         )

@@ -124,7 +124,7 @@ class AnthropicResponseReader:
         out: list[StreamEvent] = []
         self.ended = True
         try:
-            message = lenient.scrubbed(lenient.decode_object(body))
+            message = lenient.decode_scrubbed(body)
             if message.get("type") == "error" or message.get("error"):
                 self._fail(message.get("error") or message, message.get("request_id"))
             elif not isinstance(message.get("content"), list | str):
@@ -165,7 +165,7 @@ class AnthropicResponseReader:
         elif kind == "message_stop":
             self._stop_message(out)
         elif kind == "error" or event.error or sse.event == "error":
-            self._fail(event.error or lenient.scrubbed(lenient.decode_object(data)), event.request_id)
+            self._fail(event.error or lenient.decode_scrubbed(data), event.request_id)
         # `ping` and unknown kinds of events are ignored.
 
     def _last_open(self) -> int:
@@ -282,7 +282,7 @@ class AnthropicResponseReader:
 
     def _take_message_delta(self, event: _Event, data: bytes, out: list[StreamEvent]) -> None:
         self._note_usage(event.usage, out)
-        raw = lenient.scrubbed(lenient.decode_object(data))
+        raw = lenient.decode_scrubbed(data)
         self._note_details(raw)
         delta = raw.get("delta")
         if isinstance(delta, dict):
@@ -431,7 +431,7 @@ def _kind_of(raw: Mapping[str, Any], named: str) -> str:
 
 
 def _raw_delta(data: bytes) -> dict[str, Any]:
-    return lenient.as_object(lenient.scrubbed(lenient.decode_object(data)).get("delta"), of="the delta")
+    return lenient.as_object(lenient.decode_scrubbed(data).get("delta"), of="the delta")
 
 
 def _without_null(fields: Mapping[str, Any]) -> dict[str, Any]:

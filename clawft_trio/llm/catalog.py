@@ -23,7 +23,8 @@ from clawft_trio.llm.model_endpoint import ApiKey
 from clawft_trio.llm.openai import Azure, OpenAICompatible
 from clawft_trio.llm.openai_request import Quirks
 from clawft_trio.llm.responses import OpenAIResponses
-from clawft_trio.llm.vendors import ANTHROPIC, PLAIN, RESPONSES, VENDORS
+from clawft_trio.llm.vendors import PLAIN, VENDORS
+from clawft_trio.llm.vendors_large import ANTHROPIC, RESPONSES
 from clawft_trio.net.http import Clocks
 from clawft_trio.similar import closest
 
@@ -137,6 +138,7 @@ KNOWN: Mapping[str, KnownProvider] = MappingProxyType(
         "zhipu": _cloud("https://open.bigmodel.cn/api/paas/v4", "ZHIPU_API_KEY", "ZAI_API_KEY"),
         "dashscope": _cloud("https://dashscope.aliyuncs.com/compatible-mode/v1", "DASHSCOPE_API_KEY"),
         "minimax": _cloud("https://api.minimax.io/v1", "MINIMAX_API_KEY"),
+        "cohere": _cloud("https://api.cohere.ai/compatibility/v1", "COHERE_API_KEY", "CO_API_KEY"),
         "aihubmix": _cloud("https://aihubmix.com/v1", "AIHUBMIX_API_KEY"),
         "ollama": _OLLAMA,
         "local": _OLLAMA,

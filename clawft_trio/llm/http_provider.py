@@ -33,6 +33,7 @@ class HttpProvider:
         max_answer: int,
         now: Now,
         sign: Sign | None,
+        model_clocks: Mapping[str, Clocks] | None,
         http: HttpOptions,
     ) -> None:
         self._http = HttpEndpoint(base_url, name=name, headers=headers, **http)
@@ -45,6 +46,7 @@ class HttpProvider:
             api_key=api_key,
             key_variable=key_variable,
             clocks=http.get("clocks", Clocks()),
+            model_clocks=model_clocks or {},
             max_answer=max_answer,
             sign=sign,
         )

@@ -56,6 +56,17 @@ def decode_object(data: bytes) -> dict[str, Any]:
     return value
 
 
+def decode_scrubbed(data: bytes) -> dict[str, Any]:
+    """Decode a JSON object, every unpaired surrogate replaced by U+FFFD.
+
+    Raises:
+      NotDecodable: it is something else.
+    """
+    value = decode_object(data)
+    # A surrogate stands in the bytes as an escape, or as the bytes that UTF-8 does not allow for it.
+    return scrubbed(value) if b"\\u" in data or b"\xed" in data else value
+
+
 def scrubbed(value: Any) -> Any:
     """*value* with every unpaired surrogate replaced by U+FFFD, so that it can be encoded again.
 

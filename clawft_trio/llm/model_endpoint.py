@@ -8,6 +8,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias, TypedDict
 from urllib.parse import urlsplit
 
@@ -40,7 +41,7 @@ from clawft_trio.errors import (
 from clawft_trio.llm.conform import Conformed, Conformer, Rules, VendorRules
 from clawft_trio.llm.failures import Failures, request_id
 from clawft_trio.llm.life_signs import LifeSigns
-from clawft_trio.llm.refused_options import RefusedOptions, refused_parameter
+from clawft_trio.llm.refused_options import MOST_REFUSALS, SCHEMAS, RefusedOptions, refused_parameter
 from clawft_trio.llm.response_builder import MAX_ANSWER, ResponseReader, closing_events
 from clawft_trio.llm.secrets import redact
 from clawft_trio.net.addresses import AddressPolicy
@@ -75,6 +76,9 @@ _USUAL_FIRST_BYTE = Clocks().first_byte or math.inf
 # Seconds. After the last event of its protocol a server ends the body at once or not at all; only an ended body leaves
 # the connection for the next call.
 _DRAIN = 0.05
+
+
+_NOTHING: Mapping[str, Clocks] = MappingProxyType({})
 
 
 class HttpOptions(TypedDict, total=False):
@@ -136,6 +140,8 @@ class ModelEndpoint:
     key_variable: str = ""
     #: the clocks of the endpoint
     clocks: Clocks = Clocks()
+    #: by model, where they differ
+    model_clocks: Mapping[str, Clocks] = _NOTHING
     #: characters that an answer may have; of one that is not streamed, bytes of its body
     max_answer: int = attrs.field(default=MAX_ANSWER, validator=attrs.validators.ge(1))
     sign: Sign | None = attrs.field(default=None, repr=False)
@@ -150,7 +156,7 @@ class ModelEndpoint:
         """Answer *request*, add the record of the attempt to `call.log` and report it to `call.observer`.
 
         When a 400 names an optional parameter, the model's later requests are sent without it, and this one is sent
-        once more.
+        once more; for at most `MOST_REFUSALS` parameters in one call.
 
         Raises:
           ProviderError: there is no answer, or no evidence that it is whole.
@@ -161,23 +167,40 @@ class ModelEndpoint:
         if not model:
             raise NotConfigured(f"no model: neither the request nor the provider {self.name!r} names one")
         target = f"{self.name}/{model}"
-        rules = self.conformer.rules(model)
-        conformed = self.conformer.conform(request, rules, origin=target)
-        if conformed.changes and all(record.target != target for record in call.log.records):
-            changes = dict(conformed.changes)
-            call.observer(RequestConformed(target=target, changes=changes, call_id=call.id, turn_id=call.turn_id))
-        body = self.dialect.body(conformed.request, model, rules)
-        try:
-            return await self._ask(conformed, self.refused.without(model, body), model, call)
-        except RequestRejected as exc:
-            parameter = refused_parameter(exc.body)
-            if exc.status not in {400, 422} or not self.refused.learn(model, parameter, body):
-                raise
-        details = {"target": target, "parameter": parameter}
-        call.observer(
-            Noted(room="llm", what="parameter refused", details=details, call_id=call.id, turn_id=call.turn_id)
-        )
-        return await self._ask(conformed, self.refused.without(model, body), model, call)
+        conformed, body = self._prepared(request, model)
+        if all(record.target != target for record in call.log.records):
+            self._report(conformed, target, call)
+        for left in reversed(range(MOST_REFUSALS + 1)):
+            try:
+                return await self._ask(conformed, body, model, call)
+            except RequestRejected as exc:
+                parameter = refused_parameter(exc.body)
+                if not left or exc.status not in {400, 422} or not self.refused.learn(model, parameter, body):
+                    raise
+            details = {"target": target, "parameter": parameter}
+            self._note("parameter refused", details, call)
+            conformed, body = self._prepared(request, model)
+        raise AssertionError("not reached")
+
+    def _prepared(self, request: ChatRequest, model: str) -> tuple[Conformed, Mapping[str, Any]]:
+        """*request* as *model* accepts it, and the body that says it, without what the model has refused."""
+        rules, refused = self.conformer.rules(model), self.refused.of(model)
+        if request.response_schema is not None and not refused.isdisjoint(SCHEMAS):
+            rules = attrs.evolve(rules, refuses=rules.refuses | {"response_schema"})
+        conformed = self.conformer.conform(request, rules, origin=f"{self.name}/{model}")
+        return conformed, self.refused.without(model, self.dialect.body(conformed.request, model, rules))
+
+    def _report(self, conformed: Conformed, target: str, call: Call) -> None:
+        """Report to observers what was changed, and each tool that is left out."""
+        if not conformed.changes:
+            return
+        changes = dict(conformed.changes)
+        call.observer(RequestConformed(target=target, changes=changes, call_id=call.id, turn_id=call.turn_id))
+        for tool, why in conformed.left_out.items():
+            self._note("tool left out", {"tool": tool, "reason": why, "target": target}, call)
+
+    def _note(self, what: str, details: dict[str, Any], call: Call) -> None:
+        call.observer(Noted(room="llm", what=what, details=details, call_id=call.id, turn_id=call.turn_id))
 
     async def _ask(self, conformed: Conformed, body: Mapping[str, Any], model: str, call: Call) -> ChatResponse:
         """One attempt with its record."""
@@ -194,7 +217,9 @@ class ModelEndpoint:
         finally:
             # Nothing has run since the record was made: it is the last one.
             call.observer(AttemptEnded(record=call.log.records[-1], call_id=call.id, turn_id=call.turn_id))
-        return attrs.evolve(conformed.restored(response), attempts=call.log.records, origin=target)
+        # The record that was just made has the times of the attempt.
+        records = call.log.records
+        return attrs.evolve(conformed.restored(response), latency=records[-1].latency, attempts=records, origin=target)
 
     def _started(self, target: str, request: ChatRequest, call: Call) -> AttemptStarted:
         address = urlsplit(self.http.address(""))
@@ -244,7 +269,8 @@ class ModelEndpoint:
     ) -> ChatResponse:
         request = conformed.request
         call.pulse("waiting", 0.0)
-        quiet = self._quiet_before_headers(streamed=request.stream)
+        clocks = self.model_clocks.get(model, self.clocks)
+        quiet = _quiet_before_headers(clocks, streamed=request.stream)
         attempt.on_admission = partial(call.pulse, "admitted", quiet)
         key = await self._key()
         path = self.dialect.path(model)
@@ -253,9 +279,9 @@ class ModelEndpoint:
             signed = self.sign("POST", self.http.address(path), body)
             headers |= await signed if inspect.isawaitable(signed) else signed
         reading = self.dialect.reading(request, model)
-        clocks = self.clocks if request.stream else attrs.evolve(self.clocks, first_byte=self.clocks.unstreamed)
+        until_headers = clocks if request.stream else attrs.evolve(clocks, first_byte=clocks.unstreamed)
         async with self.http.request(
-            "POST", path, content=body, headers=headers, clocks=clocks, attempt=attempt
+            "POST", path, content=body, headers=headers, clocks=until_headers, attempt=attempt
         ) as response:
             secrets = (key, *response.secrets)
             exchange = _Exchange(self, response, reading, call, attempt, model, request, secrets, conformed)
@@ -266,14 +292,6 @@ class ModelEndpoint:
                 call.pulse("alive", 0.0)
             return await exchange.read()
 
-    def _quiet_before_headers(self, *, streamed: bool) -> float:
-        """Seconds of silence after admission that are normal for this endpoint."""
-        if not streamed:
-            return math.inf
-        # A longer clock than the usual one is set for servers that load a model first.
-        first_byte = self.clocks.first_byte
-        return first_byte if first_byte is not None and first_byte > _USUAL_FIRST_BYTE else 0.0
-
     def _checked(self, key: str | None) -> str:
         if key is None:
             return ""
@@ -283,6 +301,15 @@ class ModelEndpoint:
             what = "the API key holds what no header may" if key else "there is no API key"
             raise NotConfigured(f"{what} for provider {self.name!r}{advice}")
         return key
+
+
+def _quiet_before_headers(clocks: Clocks, *, streamed: bool) -> float:
+    """Seconds of silence after admission that are normal with these *clocks*."""
+    if not streamed:
+        return math.inf
+    # A longer clock than the usual one is set for servers that load a model first.
+    first_byte = clocks.first_byte
+    return first_byte if first_byte is not None and first_byte > _USUAL_FIRST_BYTE else 0.0
 
 
 class _Model(msgspec.Struct):
@@ -323,6 +350,10 @@ class _Exchange:
     secrets: tuple[str, ...] = attrs.field(repr=False)
     conformed: Conformed
 
+    @property
+    def clocks(self) -> Clocks:
+        return self.endpoint.model_clocks.get(self.model, self.endpoint.clocks)
+
     async def read(self) -> ChatResponse:
         if not 200 <= self.response.status < 300:
             raise self.endpoint.failures.of_response(
@@ -346,16 +377,10 @@ class _Exchange:
         """Report to observers what is wrong with the reported usage."""
         problem = self.reading.answer.usage_problem
         if problem:
+            name = self.endpoint.name
             counted = "does not add up" if self.reading.answer.usage else "is refused, and the answer is estimated"
-            self.call.observer(
-                Noted(
-                    room="llm",
-                    what=f"the usage that {self.endpoint.name} reports {counted}",
-                    details={"provider": self.endpoint.name, "model": self.model, "problem": problem},
-                    call_id=self.call.id,
-                    turn_id=self.call.turn_id,
-                )
-            )
+            details = {"provider": name, "model": self.model, "problem": problem}
+            self.endpoint._note(f"the usage that {name} reports {counted}", details, self.call)
 
     async def _receive(self) -> None:
         if self.response.content_type == "text/html":
@@ -407,7 +432,7 @@ class _Exchange:
             if events:
                 await self._show(events)
             elif sign := signs.of(data):
-                self.call.pulse(sign, self.endpoint.clocks.thinking or math.inf)
+                self.call.pulse(sign, self.clocks.thinking or math.inf)
             if reading.answer.size > limit:
                 raise AnswerTooLarge(limit=limit)
             if reading.finished or reading.ended:
@@ -429,7 +454,7 @@ class _Exchange:
 
     async def _linger(self, chunks: AsyncIterator[bytes]) -> None:
         # Only the wait for the server counts, not the time that the consumer takes.
-        left = self.endpoint.clocks.linger
+        left = self.clocks.linger
         while left > 0:
             left = min(left, _DRAIN) if self.reading.ended else left
             started = trio.current_time()
@@ -439,7 +464,7 @@ class _Exchange:
             left -= trio.current_time() - started
             if any(isinstance(event, CONTENT) for event in events):
                 # The finish reason came too early (some servers send it with every chunk): more may follow.
-                left = self.endpoint.clocks.linger
+                left = self.clocks.linger
             await self._show(events)
 
     # Without a checkpoint of its own: the read before it was one.
@@ -488,7 +513,7 @@ class _Exchange:
                 partial=response,
             )
         await self._show([*answer.calls.late_fragments(), *closing_events(response)])
-        return attrs.evolve(response, latency=self.attempt.latency(trio.current_time()))
+        return response
 
     def _invalid(self, how: str, *, body: bytes = b"") -> InvalidResponse:
         return InvalidResponse(

@@ -20,7 +20,9 @@ from clawft_trio.llm.response_builder import MAX_ANSWER, ResponseBuilder
 from clawft_trio.llm.responses import ResponsesDialect
 from clawft_trio.llm.responses_response import ResponsesResponseReader
 from clawft_trio.llm.tool_calls import ids_in
-from clawft_trio.llm.vendors import OPENAI_FAMILIES, PLAIN, RESPONSES
+from clawft_trio.llm.vendors import PLAIN
+from clawft_trio.llm.vendors_large import OPENAI_FAMILIES, RESPONSES
+from clawft_trio.net.http import Clocks
 from clawft_trio.retry_hints import RETRYABLE_STATUSES, Now, utc_now
 
 _NO_QUIRKS = Quirks()
@@ -159,6 +161,7 @@ class OpenAICompatible(HttpProvider):
       sign: signs each request: gets method, URL and body, and returns headers.
       responses_models: patterns of the models that are asked through the Responses API (`gpt-5*-pro*`); the first
         pattern that matches decides, and one that begins with `!` excludes.
+      model_clocks: by model, where they differ from the clocks of the server.
       http: passed on to `HttpEndpoint`: `connections`, `clocks`, `proxy`, `verify`, `client` and the others.
     """
 
@@ -180,6 +183,7 @@ class OpenAICompatible(HttpProvider):
         now: Now = utc_now,
         sign: Sign | None = None,
         responses_models: Iterable[str] = (),
+        model_clocks: Mapping[str, Clocks] | None = None,
         **http: Unpack[HttpOptions],
     ) -> None:
         vendor, by_responses = _returning(accepts, quirks), tuple(responses_models)
@@ -202,5 +206,6 @@ class OpenAICompatible(HttpProvider):
             max_answer=max_answer,
             now=now,
             sign=sign,
+            model_clocks=model_clocks,
             http=http,
         )

@@ -12,10 +12,10 @@ import attrs
 from attrs.validators import in_
 
 from clawft_trio.chat import ChatRequest, File, Image, JsonObject, Message, Opaque, Part, Text, ToolSpec
-from clawft_trio.codec import encode_json
 from clawft_trio.llm.anthropic_cache import mark_chat_cache
 from clawft_trio.llm.conform.rules import Rules, overlaid
-from clawft_trio.llm.conform.schemas import fits_strict
+from clawft_trio.llm.conform.strict import fits_strict
+from clawft_trio.llm.conform.words import schema_in_words, with_words
 from clawft_trio.llm.openai_extras import Extra, call_fields, message_fields
 from clawft_trio.llm.openai_response import EndsWith
 
@@ -71,7 +71,7 @@ def request_body(request: ChatRequest, model: str, quirks: Quirks, rules: Rules 
         response_format = None
     messages = request.messages
     if schema is not None and response_format != "json_schema":
-        messages = _with_instructions(messages, _in_words(schema))
+        messages = with_words(messages, schema_in_words(schema))
     body: dict[str, Any] = {"model": model, "messages": [_message(message, quirks, rules) for message in messages]}
     if request.stream:
         body["stream"] = True
@@ -120,13 +120,6 @@ def _response_format(schema: JsonObject, kind: str) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": fits_strict(schema)}}
 
 
-def _in_words(schema: JsonObject) -> str:
-    return (
-        "The final answer is JSON that fits this JSON Schema, and nothing else: no other text, no code fence.\n"
-        + encode_json(schema).decode()
-    )
-
-
 def _thinking(request: ChatRequest, rules: Rules) -> dict[str, Any]:
     """The fields for reasoning effort and budget, in the vendor's own form."""
     effort, budget = request.reasoning_effort, request.thinking_budget
@@ -148,6 +141,12 @@ def _enable_thinking(effort: str | None, budget: int | None) -> dict[str, Any]:
     return {"enable_thinking": _thinks(effort, budget), **({"thinking_budget": budget} if budget else {})}
 
 
+def _type_and_effort(effort: str | None, budget: int | None) -> dict[str, Any]:
+    if not _thinks(effort, budget):
+        return {"thinking": {"type": "disabled"}}
+    return {"thinking": {"type": "enabled"}, **({} if effort is None else {"reasoning_effort": effort})}
+
+
 def _thinks(effort: str | None, budget: int | None) -> bool:
     return budget != 0 and effort != "none"
 
@@ -159,6 +158,7 @@ _THINKING: Mapping[str, Callable[[str | None, int | None], dict[str, Any]]] = Ma
         "google": _google,
         "enable_thinking": _enable_thinking,
         "type": lambda effort, budget: {"thinking": {"type": "enabled" if _thinks(effort, budget) else "disabled"}},
+        "type_and_effort": _type_and_effort,
     }
 )
 
@@ -166,26 +166,19 @@ _THINKING: Mapping[str, Callable[[str | None, int | None], dict[str, Any]]] = Ma
 # --- messages ----------------------------------------------------------------------------------------
 
 
-def _with_instructions(messages: tuple[Message, ...], words: str) -> tuple[Message, ...]:
-    """*messages* with *words* at the end of the system's, which many servers take only as the first message."""
-    if messages and messages[0].role == "system":
-        first = messages[0]
-        return (attrs.evolve(first, content=(*first.content, Text(f"\n\n{words}"))), *messages[1:])
-    return (Message.system(words), *messages)
-
-
 def _message(message: Message, quirks: Quirks, rules: Rules) -> dict[str, Any]:
     if message.role == "tool":
         content = message.text if not rules.media_in_results else _content(message.content, rules)
         return {"role": "tool", "tool_call_id": message.tool_call_id or "", "content": content}
     if message.role == "assistant":
-        return _assistant(message, quirks.returns)
+        return _assistant(message, quirks.returns, rules)
     role = rules.system_role if message.role == "system" else message.role
     return {"role": role, "content": _content(message.content, rules)}
 
 
-def _assistant(message: Message, returns: tuple[Extra, ...]) -> dict[str, Any]:
-    fields: dict[str, Any] = {"role": "assistant", "content": message.text or (None if message.tool_calls else "")}
+def _assistant(message: Message, returns: tuple[Extra, ...], rules: Rules) -> dict[str, Any]:
+    absent = None if message.tool_calls and rules.null_content else ""
+    fields: dict[str, Any] = {"role": "assistant", "content": message.text or absent}
     if message.tool_calls:
         fields["tool_calls"] = [
             {
@@ -211,7 +204,8 @@ def _part(part: Text | Image | File, rules: Rules) -> dict[str, Any]:
     if isinstance(part, Image):
         return {"type": "image_url", "image_url": {"url": part.url or data_url(part)}}
     if part.media_type.startswith("audio/") and part.data:
-        audio = {"data": b64encode(part.data).decode(), "format": _AUDIO.get(part.media_type, "wav")}
+        data = data_url(part) if rules.audio_addresses else b64encode(part.data).decode()
+        audio = {"data": data, "format": _AUDIO.get(part.media_type, "wav")}
         return {"type": "input_audio", "input_audio": audio}
     if rules.file_form == "document_url":
         return {"type": "document_url", "document_url": part.url or data_url(part)}

@@ -430,7 +430,7 @@ class OpenAIResponseReader:
     def _note_details(self, data: bytes) -> None:
         """Keep the fields that nothing reads: of the first event, the last ones and those with usage."""
         try:
-            raw = lenient.scrubbed(lenient.decode_object(data))
+            raw = lenient.decode_scrubbed(data)
         except NotDecodable:
             return
         answer = self.answer

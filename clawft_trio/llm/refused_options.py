@@ -10,6 +10,17 @@ import msgspec
 _MOST_MODELS = 256
 """Models of one provider that are remembered."""
 
+_GROUPS = frozenset({"text", "output_config", "reasoning"})
+"""Parameters that hold several independent ones: of these, one is refused by its path (`text.verbosity`)."""
+
+SCHEMAS = frozenset(
+    {"response_format", "text", "text.format", "output_config", "output_config.format", "output_format"}
+)
+"""The parameters that hold the schema of an answer. Where one is refused, the schema is written in words."""
+
+MOST_REFUSALS = 4
+"""Parameters that one call leaves out after as many refusals."""
+
 _REQUIRED = frozenset({"model", "messages", "input", "contents", "tools", "stream"})
 _LIMITS = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 """The two names of one limit: it is needed, and a server that refuses one name takes the other."""
@@ -18,32 +29,54 @@ _LIMITS = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_
 def refused_parameter(body: str | bytes) -> str:
     """The parameter that an error names in a typed field; empty when it names none.
 
-    `error.param` (OpenAI and its likes), `detail[].loc` (FastAPI: Mistral, vLLM), `fieldViolations[].field` (Google).
-    No message is read.
+    `error.param` (OpenAI and its likes), `detail[].loc` (FastAPI: Mistral, vLLM), `fieldViolations[].field` (Google),
+    and the same in the error of the vendor behind a gateway (OpenRouter's `metadata.raw`). No message is read.
     """
+    return next((name for name in _named(_decoded(body), 0) if name), "")
+
+
+def _decoded(body: object) -> object:
+    if not isinstance(body, str | bytes):
+        return body
     try:
         decoded = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return ""
-    outer = decoded[0] if isinstance(decoded, list) and decoded else decoded
-    return next((name for name in _named(outer) if name), "") if isinstance(outer, Mapping) else ""
+        return None
+    return decoded[0] if isinstance(decoded, list) and decoded else decoded
 
 
-def _named(outer: Mapping[str, Any]) -> Iterator[str]:
-    error = outer.get("error")
-    inner = error if isinstance(error, Mapping) else outer
-    yield _text(inner.get("param"))
-    for detail in _objects(outer.get("detail")):
-        place = detail.get("loc")
-        steps = [step for step in place if step != "body"] if isinstance(place, list) else []
-        yield _text(steps[0]) if steps else ""
-    for detail in _objects(inner.get("details")):
+def _named(outer: object, depth: int) -> Iterator[str]:
+    if not isinstance(outer, Mapping) or depth > _DEEPEST:
+        return
+    yield _path(outer.get("param"))
+    # Mistral has the details of FastAPI under `message`, too.
+    for details in (outer.get("detail"), outer.get("message"), outer.get("errors")):
+        listed = details.get("detail") if isinstance(details, Mapping) else details
+        for detail in _objects(listed):
+            place = detail.get("loc")
+            steps = [str(step) for step in place if step != "body"] if isinstance(place, list) else []
+            yield _path(".".join(steps))
+            yield _path(detail.get("param") or detail.get("field"))
+    for detail in _objects(outer.get("details")):
         for violation in _objects(detail.get("fieldViolations")):
-            yield _text(violation.get("field"))
+            yield _path(violation.get("field"))
+    yield from _named(outer.get("error"), depth + 1)
+    metadata = outer.get("metadata")
+    if isinstance(metadata, Mapping):
+        yield from _named(_decoded(metadata.get("raw")), depth + 1)
 
 
-def _text(value: object) -> str:
-    return value.partition(".")[0].partition("[")[0] if isinstance(value, str) else ""
+_DEEPEST = 3
+"""Errors inside errors."""
+
+
+def _path(value: object) -> str:
+    """The name of a top-level parameter, or of one in a group."""
+    if not isinstance(value, str):
+        return ""
+    top, _, rest = value.removeprefix("body.").removeprefix("$.").partition(".")
+    top, inner = top.partition("[")[0], rest.partition(".")[0].partition("[")[0]
+    return f"{top}.{inner}" if inner and top in _GROUPS else top
 
 
 def _objects(value: object) -> list[Mapping[str, Any]]:
@@ -65,7 +98,7 @@ class RefusedOptions:
 
     def learn(self, model: str, parameter: str, body: Mapping[str, Any]) -> bool:
         """Remember that *model* refused *parameter* of *body*; False when it is needed, unknown, or not in the body."""
-        if not parameter or parameter in _REQUIRED or parameter not in body or parameter in self.of(model):
+        if not _holds(body, parameter) or parameter in _REQUIRED or parameter in self.of(model):
             return False
         if len(self._refused) >= _MOST_MODELS and model not in self._refused:
             self._refused.pop(next(iter(self._refused)))
@@ -78,7 +111,20 @@ class RefusedOptions:
         if not refused:
             return body
         kept = {name: value for name, value in body.items() if name not in refused}
+        for top, _, inner in (path.partition(".") for path in refused if "." in path):
+            if _holds(kept, f"{top}.{inner}"):
+                kept[top] = {name: value for name, value in kept[top].items() if name != inner}
+                if not kept[top]:
+                    del kept[top]
         for name, other in _LIMITS.items():
             if name in refused and name in body and other not in refused:
                 kept.setdefault(other, body[name])
         return kept
+
+
+def _holds(body: Mapping[str, Any], parameter: str) -> bool:
+    top, _, inner = parameter.partition(".")
+    if not inner:
+        return bool(top) and top in body
+    group = body.get(top)
+    return isinstance(group, Mapping) and inner in group

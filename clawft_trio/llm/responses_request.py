@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 
 from clawft_trio.chat import ChatRequest, File, Image, Message, Opaque, Part, Text, ToolCall, ToolSpec
-from clawft_trio.llm.conform.schemas import fits_strict
+from clawft_trio.llm.conform.strict import fits_strict
 from clawft_trio.llm.openai_request import data_url
 from clawft_trio.llm.responses_response import DIALECT, STATE
 

@@ -145,7 +145,7 @@ class ResponsesResponseReader:
         """Take the body of an answer that was not streamed."""
         out: list[StreamEvent] = []
         try:
-            response = lenient.scrubbed(lenient.decode_object(body))
+            response = lenient.decode_scrubbed(body)
             if response.get("error"):
                 self._fail(response["error"])
             elif not isinstance(response.get("output"), list | dict):
@@ -217,7 +217,7 @@ class ResponsesResponseReader:
         elif kind in _ENDED:
             self._take_end(_object(event.response), out)
         elif kind in {"error", "response.error"} or event.error or sse.event == "error":
-            raw = lenient.scrubbed(lenient.decode_object(sse.data))
+            raw = lenient.decode_scrubbed(sse.data)
             self._fail(raw.get("error") or raw)
         # The other events report the progress of built-in tools or repeat what the deltas and items hold.
 
@@ -486,7 +486,7 @@ class ResponsesResponseReader:
 
 def _object(raw: msgspec.Raw) -> dict[str, Any]:
     data = bytes(raw)
-    return lenient.scrubbed(lenient.decode_object(data)) if data and data != b"null" else {}
+    return lenient.decode_scrubbed(data) if data and data != b"null" else {}
 
 
 def _text_of(part: Mapping[str, Any]) -> str:

@@ -169,10 +169,9 @@ def _reading(raw: Raw, vendor: str, parts_of: Callable[[Raw, str], _Parts | None
         if not (parts.input or parts.output or parts.cached or parts.written or parts.total or cost):
             # Servers that do not count send zeros.
             return NOTHING
-        usage = _arranged(parts)
+        usage = _arranged(parts, cost=cost, service_tier=_tier(raw, parts.rule))
     except _ImpossibleError as exc:
         return UsageReading(problem=str(exc))
-    usage = attrs.evolve(usage, cost=cost, service_tier=_tier(raw, parts.rule))
     problem = usage.problem()
     return UsageReading(problem=problem) if problem else UsageReading(usage=usage, problem=parts.problem)
 
@@ -272,7 +271,7 @@ def _add_messages(parts: _Parts, raw: Raw) -> None:
 # --- which figures contain which -------------------------------------------------------------------------
 
 
-def _arranged(parts: _Parts) -> Usage:
+def _arranged(parts: _Parts, **others: Any) -> Usage:
     """The figures as `Usage` has them: cached input within the input, reasoning within the output."""
     if parts.total == parts.input + parts.output:
         # Nothing is beside them. OpenRouter was seen to report one token more of reasoning than of output.
@@ -289,14 +288,15 @@ def _arranged(parts: _Parts) -> Usage:
     output = parts.output + beside_output
     # Where reasoning is reported nowhere but in the total, all of the rest is reasoning.
     hidden = beside_output if parts.rule.reasoning == "total" and not parts.reasoning else 0
-    usage = Usage(
+    return Usage(
         input_tokens=parts.input + beside_input,
         output_tokens=output,
         cached_tokens=parts.cached,
         cache_write_tokens=parts.written,
         reasoning_tokens=parts.reasoning or hidden,
+        **parts.others,
+        **others,
     )
-    return attrs.evolve(usage, **parts.others)
 
 
 def _explained(parts: _Parts, beside_input: int, beside_output: int) -> tuple[int, int]:

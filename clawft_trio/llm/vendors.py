@@ -1,7 +1,9 @@
 """What the vendors accept, as data for conform: the documented limits of each, and of families of its models.
 
-Sources are named where a limit is not in the vendor's reference of the request body. A limit that is not known here is
-learned: a 400 that names an optional parameter is remembered for its target (`llm.refused_options`).
+Each limit names its source: the vendor's documentation, or a public issue that quotes the vendor's 400 (`owner/name#N`
+on GitHub). "pydantic-ai profiles" are the model profiles of pydantic/pydantic-ai, which say what their authors tried
+against the live servers (August 2026). A limit that is not known here is learned: a 400 that names an optional
+parameter is remembered for its target (`llm.refused_options`).
 """
 
 from __future__ import annotations
@@ -10,177 +12,15 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-import attrs
-
 from clawft_trio.llm.conform.rules import COMMON_IMAGES, Rules, SchemaRules, VendorRules
-
-_PDF = ("application/pdf",)
-_AUDIO = ("audio/wav", "audio/x-wav", "audio/wave", "audio/mpeg", "audio/mp3")
-_SAFE_IDS = r"[a-zA-Z0-9_-]{1,64}"
-
-# --- Anthropic -----------------------------------------------------------------------------------------
-
-# docs.claude.com, Messages: ids `^[a-zA-Z0-9_-]+$`, names of at most 128 characters, property keys
-# `^[a-zA-Z0-9_.-]{1,64}$`, no combination at the top of `input_schema`, temperature from 0 to 1.
-_ANTHROPIC = Rules(
-    id_pattern=_SAFE_IDS,
-    id_prefix="toolu_",
-    name_pattern=r"[a-zA-Z0-9_-]{1,128}",
-    name_length=128,
-    schemas=SchemaRules(key_pattern=r"[a-zA-Z0-9_.-]{1,64}"),
-    first_user=True,
-    opaque=("anthropic", "anthropic:tool_use"),
-    shared_blocks={"server_tool_use", "web_search_tool_result", "web_fetch_tool_result", "code_execution_tool_result",
-                   "bash_code_execution_tool_result", "text_editor_code_execution_tool_result", "container_upload",
-                   "search_result", "mcp_tool_use", "mcp_tool_result"},
-    media_in_results=True,
-    file_types=(*_PDF, "text/plain"),
-    file_urls=True,
-    refuses={"seed", "verbosity"},
-    hottest=1.0,
-    efforts=(),
-    thinking="anthropic",
-    visible_stops=True,
-)  # fmt: skip
-
-# Effort came with Opus 4.5; a last message of the assistant is refused from Opus and Sonnet 4.6 on, sampling
-# parameters and fixed budgets from Opus 4.7 on (docs.claude.com, "What's new").
-_NO_PREFILL: Mapping[str, Any] = {"last_user": True, "efforts": ("low", "medium", "high", "max")}
-_ADAPTIVE: Mapping[str, Any] = {
-    **_NO_PREFILL,
-    "efforts": ("low", "medium", "high", "xhigh", "max"),
-    "refuses": ("seed", "verbosity", "temperature", "thinking_budget"),
-}
-ANTHROPIC = VendorRules(
-    _ANTHROPIC,
-    (
-        ("*claude-3*", {"refuses": ("seed", "verbosity", "reasoning_effort", "thinking_budget")}),
-        ("*claude-3-7*", {"refuses": ("seed", "verbosity")}),
-        ("*claude-opus-4[-.]5*", {"efforts": ("low", "medium", "high")}),
-        ("*claude-opus-4[-.]6*", _NO_PREFILL),
-        ("*claude-sonnet-4[-.]6*", _NO_PREFILL),
-        ("*claude-opus-4[-.][789]*", _ADAPTIVE),
-        *((f"*claude-{line}-[56789]*", _ADAPTIVE) for line in ("opus", "sonnet", "haiku", "mythos", "fable")),
-    ),
-)
-
-# --- OpenAI --------------------------------------------------------------------------------------------
-
-# platform.openai.com, Chat: `tool_calls[].id` has at most 40 characters, a description 1024, a request 128 tools,
-# `stop` 4 sequences. Reasoning models refuse temperature and stop (guides/reasoning).
-_OPENAI = Rules(
-    id_pattern=r"[\s\S]{1,40}",
-    description_length=1024,
-    most_tools=128,
-    file_types=_PDF,
-    refuses={"thinking_budget"},
-    most_stops=4,
-)
-_REASONS: Mapping[str, Any] = {
-    "refuses": ("thinking_budget", "temperature", "stop", "verbosity"),
-    "efforts": ("low", "medium", "high"),
-}
-_GPT5: Mapping[str, Any] = {
-    "refuses": ("thinking_budget", "temperature", "stop"),
-    "efforts": ("minimal", "low", "medium", "high"),
-}
-_GPT51: Mapping[str, Any] = {**_GPT5, "efforts": ("none", "low", "medium", "high")}
-_GPT52: Mapping[str, Any] = {**_GPT5, "efforts": ("none", "low", "medium", "high", "xhigh")}
-_CHAT: Mapping[str, Any] = {"refuses": ("thinking_budget", "reasoning_effort", "verbosity")}
-OPENAI_FAMILIES: tuple[tuple[str, Mapping[str, Any]], ...] = (
-    *((f"*{line}*", _CHAT) for line in ("gpt-3.5", "gpt-4", "chatgpt")),
-    ("*o[1345]", _REASONS),
-    ("*o[1345]-*", _REASONS),
-    ("*o1-mini*", {"system_role": "user", "efforts": ()}),
-    ("*o1-preview*", {"system_role": "user", "efforts": ()}),
-    ("*gpt-[56789]*", _GPT5),
-    ("*gpt-5.1*", _GPT51),
-    ("*gpt-5.[2-9]*", _GPT52),
-    ("*gpt-5*-pro*", {"efforts": ("high",)}),
-    ("*gpt-5*-chat*", {**_CHAT, "only_temperature": 1.0}),
-    ("*audio*", {"file_types": (*_PDF, *_AUDIO)}),
-    ("*gpt-3.5*", {"image_types": (), "file_types": ()}),
-)
-OPENAI = VendorRules(_OPENAI, OPENAI_FAMILIES)
-
-# platform.openai.com, Responses: no `stop` and no `seed`; images and files may stand in a tool's result.
-_NOT_IN_RESPONSES = ("seed", "stop")
-RESPONSES = VendorRules(
-    attrs.evolve(
-        _OPENAI,
-        id_pattern=r"[\s\S]{1,64}",
-        opaque=("responses", "responses:state"),
-        media_in_results=True,
-        file_urls=True,
-        refuses={"thinking_budget", *_NOT_IN_RESPONSES},
-        most_stops=None,
-    ),
-    tuple(
-        (
-            pattern,
-            {**changes, "refuses": (*changes["refuses"], *_NOT_IN_RESPONSES)} if "refuses" in changes else changes,
-        )
-        for pattern, changes in OPENAI_FAMILIES
-    ),
-)
-
-# A deployment has any name, so its model is mostly not known: what is refused there is learned.
-AZURE = VendorRules(attrs.evolve(_OPENAI, file_types=()), OPENAI_FAMILIES)
-
-# --- Google --------------------------------------------------------------------------------------------
-
-# ai.google.dev, `Schema`: the fields of its subset of OpenAPI. Function declarations: names begin with a letter or an
-# underscore. Thought signatures: the stand-in for calls of other models is documented for Gemini 3.
-_GOOGLE_SCHEMAS = SchemaRules(
-    keywords={"type", "format", "title", "description", "nullable", "enum", "maxItems", "minItems", "properties",
-              "required", "minProperties", "maxProperties", "minLength", "maxLength", "pattern", "anyOf", "default",
-              "items", "minimum", "maximum"},
-    formats={"enum", "date-time", "int32", "int64", "float", "double"},
-    refs=False,
-    type_lists=False,
-    mixed_enums=False,
-    items={"type": "string"},
-    key_pattern=r"[a-zA-Z_][a-zA-Z0-9_.-]{0,63}",
-)  # fmt: skip
-UNSIGNED = "skip_thought_signature_validator"
-"""Google's documented signature for calls that no Gemini model made."""
-
-_GEMINI = Rules(
-    name_pattern=r"[a-zA-Z_][a-zA-Z0-9_-]{0,63}",
-    schemas=_GOOGLE_SCHEMAS,
-    first_user=True,
-    system_first=True,
-    calls_after_user=True,
-    last_user=True,
-    blank_result="(no output)",
-    opaque=("openai:extra_content",),
-    signature_stand_in=UNSIGNED,
-    image_types=("image/png", "image/jpeg", "image/webp", "image/heic", "image/heif"),
-    file_types=_AUDIO,
-    refuses={"verbosity"},
-    efforts=("minimal", "low", "medium", "high"),
-    thinking="google",
-    most_stops=5,
-)
-GEMINI = VendorRules(
-    _GEMINI,
-    (
-        ("*gemini-2.5*", {"signature_stand_in": None, "efforts": ("none", "minimal", "low", "medium", "high")}),
-        ("*gemini-2.5-pro*", {"efforts": ("minimal", "low", "medium", "high")}),
-        ("*gemini-[12].[05]-flash*", {"signature_stand_in": None}),
-        ("*gemini-2.0*", {"signature_stand_in": None, "refuses": ("verbosity", "reasoning_effort", "thinking_budget")}),
-        ("*gemini-1*", {"signature_stand_in": None, "refuses": ("verbosity", "reasoning_effort", "thinking_budget")}),
-        ("*gemma*", {"signature_stand_in": None, "refuses": ("verbosity", "reasoning_effort", "thinking_budget")}),
-        ("*gemini-3*", {"refuses": ("verbosity",)}),
-    ),
-)
-
-# --- the others ----------------------------------------------------------------------------------------
+from clawft_trio.llm.vendors_large import ANTHROPIC, AUDIO, AZURE, GEMINI, OPENAI, PDF, SAFE_IDS
 
 _NO_REASONING = frozenset({"thinking_budget", "reasoning_effort", "verbosity"})
 
-# docs.mistral.ai: ids of 9 letters or digits; "Unexpected role 'user' after role 'tool'"; the last message is the
-# user's or a tool's; unknown fields are refused.
+# docs.mistral.ai, and its 400s: ids of 9 letters or digits; "Unexpected role 'user' after role 'tool'"
+# (zed-industries/zed#37021, aaif-goose/goose#5998); "Expected last role User or Tool" (0xPlaygrounds/rig#1130); unknown
+# fields and empty lists of tools are refused (partITech/php-mistral#76). Effort is `none` or `high`, of the models with
+# adjustable reasoning: Small and Medium (pydantic-ai profiles).
 MISTRAL = VendorRules(
     Rules(
         id_pattern="[a-zA-Z0-9]{9}",
@@ -190,11 +30,12 @@ MISTRAL = VendorRules(
         last_user=True,
         user_after_tool=False,
         system_first=True,
-        file_types=_PDF,
+        file_types=PDF,
         file_urls=True,
         file_form="document_url",
         # It has `random_seed`.
         refuses={"thinking_budget", "verbosity", "seed"},
+        efforts=("none", "high"),
         hottest=1.5,
     ),
     (
@@ -202,14 +43,16 @@ MISTRAL = VendorRules(
             (f"{line}-*", {"refuses": ("thinking_budget", "reasoning_effort", "verbosity", "seed")})
             for line in ("mistral-large", "magistral", "codestral", "devstral", "ministral", "pixtral", "open")
         ),
-        ("voxtral*", {"file_types": _AUDIO}),
+        ("voxtral*", {"file_types": AUDIO}),
         ("codestral*", {"image_types": (), "file_types": ()}),
         ("devstral*", {"image_types": (), "file_types": ()}),
     ),
 )
 
-# api-docs.deepseek.com: text only; in thinking mode the reasoning before a call has to come back. Another model's is
-# replaced by a blank, which both DeepSeek and Kimi take; Kimi takes an empty text for a missing one.
+# api-docs.deepseek.com, Thinking mode: text only; the reasoning before a call has to come back ("must be passed back to
+# the API", langchain-ai/langchain#37713). Another model's is replaced by a blank, which both DeepSeek and Kimi take;
+# Kimi takes an empty text for a missing one. Efforts are `low`, `high` and `max`; thinking is on by default and takes
+# no forced tool (pydantic-ai profiles).
 DEEPSEEK = VendorRules(
     Rules(
         opaque=("openai:reasoning_content",),
@@ -218,19 +61,36 @@ DEEPSEEK = VendorRules(
         last_user=True,
         image_types=(),
         refuses={"verbosity", "seed", "thinking_budget"},
-        thinking="type",
+        efforts=("none", "low", "high", "max"),
+        thinking="type_and_effort",
         most_tools=128,
     ),
     (
-        ("*reasoner*", {"tool_choices": ("auto", "none"), "named_choice": False, "refuses": (
-            "verbosity", "seed", "thinking_budget", "reasoning_effort", "temperature")}),
+        *((name, {"tool_choices": ("auto", "none"), "named_choice": False}) for name in (
+            "*reasoner*", "deepseek-v[4-9]*", "deepseek-flash*", "deepseek-pro*")),
+        ("*reasoner*", {"refuses": ("verbosity", "seed", "thinking_budget", "temperature")}),
     ),
 )  # fmt: skip
 
+# platform.moonshot.ai, and its 400s. "not a valid moonshot flavored json schema": `type` beside `anyOf`, lists in
+# `items` (vercel/ai#18921), text beside `$ref` (MoonshotAI/kimi-cli#2061), boolean schemas (can1357/oh-my-pi#5952),
+# schemas without a type (NousResearch/hermes-agent#14805); names begin with a letter (MoonshotAI/kimi-cli#2531).
+# `tool_choice: required` is not supported (docs/guide/migrating-from-openai-to-kimi). The temperature of models that
+# think is fixed, to 1 while they do and to 0.6 while they do not (MoonshotAI/kimi-code#686): it is never sent. Images
+# only by content.
 _KIMI_SCHEMAS = SchemaRules(
-    refs=False, typed_alternatives=False, items={"type": "string"}, key_pattern=r"[a-zA-Z_][a-zA-Z0-9_.-]{0,63}"
+    refs=False,
+    typed=True,
+    drops={"prefixItems"},
+    typed_alternatives=False,
+    items={"type": "string"},
+    key_pattern=r"[a-zA-Z_][a-zA-Z0-9_.-]{0,63}",
 )
-_KIMI_THINKS: Mapping[str, Any] = {"only_temperature": 1.0, "tool_choices": ("auto", "none"), "named_choice": False}
+_KIMI_THINKS: Mapping[str, Any] = {
+    "refuses": ("verbosity", "seed", "thinking_budget", "temperature"),
+    "tool_choices": ("auto", "none"),
+    "named_choice": False,
+}
 MOONSHOT = VendorRules(
     Rules(
         name_pattern=r"[a-zA-Z_][a-zA-Z0-9_-]{0,63}",
@@ -249,13 +109,16 @@ MOONSHOT = VendorRules(
         ("kimi-k2.[5-9]*", _KIMI_THINKS),
         ("kimi-k[3-9]*", _KIMI_THINKS),
         ("kimi-*thinking*", _KIMI_THINKS),
+        ("kimi-for-coding*", _KIMI_THINKS),
         ("moonshot-v1-*", {"image_types": ()}),
         ("moonshot-v1-*vision*", {"image_types": COMMON_IMAGES}),
         ("kimi-k2-*", {"image_types": ()}),
     ),
 )
 
-# console.groq.com: most models take text only; `reasoning_effort` belongs to gpt-oss and Qwen 3.
+# console.groq.com, Reasoning: most models take text only; `reasoning_effort` belongs to gpt-oss (low, medium, high) and
+# to Qwen 3 (none, default); so in pydantic-ai profiles. Fields of messages that it does not know are refused ("property
+# 'reasoning_content' is unsupported").
 GROQ = VendorRules(
     Rules(
         image_types=(),
@@ -273,58 +136,77 @@ GROQ = VendorRules(
     ),
 )
 
-# docs.x.ai: reasoning models refuse `stop`; only Grok 3 mini and the multi-agent models take an effort.
+# docs.x.ai, Reasoning: models that reason refuse `stop`. Efforts: none to high of Grok 4.3 and of the retired names
+# that lead to it, low to high of 4.5, low and high of Grok 3 mini; the others refuse it (pydantic-ai profiles;
+# anomalyco/opencode#39448; vercel/ai, @ai-sdk/xai 4.0.8 for 4.20). Every message has content, one with calls an empty
+# text at least ("Each message must have at least one content element", langchain-ai/langchain#34140).
 _GROK_REASONS: Mapping[str, Any] = {"refuses": ("thinking_budget", "reasoning_effort", "verbosity", "stop")}
+_GROK_ADJUSTS: Mapping[str, Any] = {
+    "refuses": ("thinking_budget", "verbosity", "stop"),
+    "efforts": ("none", "low", "medium", "high"),
+}
 XAI = VendorRules(
     Rules(
         image_types=("image/png", "image/jpeg"),
         refuses={"thinking_budget", "verbosity"},
         blank_result="(no output)",
+        null_content=False,
         most_tools=128,
     ),
     (
         ("grok-4*", _GROK_REASONS),
-        ("grok-[56789]*", {"refuses": ("thinking_budget", "verbosity", "stop")}),
+        *((name, _GROK_ADJUSTS) for name in (
+            "grok-4.3*", "grok-4-0709", "grok-4-1-fast*", "grok-4-fast*", "grok-latest")),
+        ("grok-4.20-multi-agent*", {**_GROK_ADJUSTS, "efforts": ("low", "medium", "high", "xhigh")}),
+        ("grok-4.[5-9]", {**_GROK_ADJUSTS, "efforts": ("low", "medium", "high")}),
+        ("grok-4.[5-9]-*", {**_GROK_ADJUSTS, "efforts": ("low", "medium", "high")}),
+        ("grok-[56789]*", {**_GROK_ADJUSTS, "efforts": ("low", "medium", "high")}),
         ("grok-code*", {**_GROK_REASONS, "image_types": ()}),
         ("grok-[23]*", {"image_types": (), "refuses": _NO_REASONING}),
         ("grok-2-vision*", {"image_types": ("image/png", "image/jpeg")}),
         ("grok-3-mini*", {"refuses": ("thinking_budget", "verbosity", "stop"), "efforts": ("low", "high")}),
     ),
-)
+)  # fmt: skip
 
-# openrouter.ai: adapts parameters and images to the model behind it, and passes reasoning on as it came.
+# openrouter.ai/docs: adapts parameters and images to the model behind it, takes files by address, and passes reasoning
+# on as it came (`reasoning_details`). It sends tools as they are, so schemas and ids have the strictest usual form.
 OPENROUTER = VendorRules(
     Rules(
-        id_pattern=_SAFE_IDS,
+        id_pattern=SAFE_IDS,
+        schemas=SchemaRules(patterns="plain"),
         opaque=("openai:reasoning_details",),
         thinking="openrouter",
         first_user=True,
-        file_types=(*_PDF, *_AUDIO),
+        file_types=(*PDF, *AUDIO),
         file_urls=True,
         blank_result="(no output)",
     )
 )
 
-# docs.perplexity.ai: roles alternate, the last message is the user's; there are no tools.
+# docs.perplexity.ai, Chat completions: roles alternate, the last message is the user's; there are no tools.
 PERPLEXITY = VendorRules(
     Rules(first_user=True, last_user=True, alternate=True, system_first=True, refuses={
         "tools", "seed", "stop", "verbosity", "thinking_budget"}, efforts=("minimal", "low", "medium", "high"))
 )  # fmt: skip
 
+# inference-docs.cerebras.ai, Reasoning: gpt-oss has efforts and always reasons, GLM can be told `none`.
 CEREBRAS = VendorRules(
     Rules(image_types=(), refuses={"thinking_budget", "verbosity"}, blank_result="(no output)"),
     (
         ("*llama*", {"refuses": _NO_REASONING}),
         ("*gpt-oss*", {"refuses": ("thinking_budget", "verbosity"), "efforts": ("low", "medium", "high")}),
+        ("*glm*", {"refuses": ("thinking_budget", "verbosity"), "efforts": ("none",)}),
     ),
 )
+# help.aliyun.com, Qwen API: `enable_thinking`; audio with an address, no documents (pydantic-ai's Alibaba provider).
 DASHSCOPE = VendorRules(
     Rules(
         last_user=True, blank_result="(no output)", thinking="enable_thinking", image_types=(), refuses={"verbosity"}
     ),
     (("*vl*", {"image_types": COMMON_IMAGES}), ("qwen3.[5-9]*", {"image_types": COMMON_IMAGES}), ("*omni*", {
-        "image_types": COMMON_IMAGES, "file_types": _AUDIO})),
+        "image_types": COMMON_IMAGES, "file_types": AUDIO, "audio_addresses": True})),
 )  # fmt: skip
+# docs.z.ai, Chat completion: `thinking.type`, only `auto` for tools, one stop sequence, temperature from 0 to 1.
 ZHIPU = VendorRules(
     Rules(
         last_user=True,
@@ -339,19 +221,63 @@ ZHIPU = VendorRules(
     ),
     (("glm-*v*", {"image_types": COMMON_IMAGES}),),
 )
+# platform.minimax.io, Text: temperature above 0 and at most 1, one system message.
 MINIMAX = VendorRules(
     Rules(system_first=True, alternate=True, last_user=True, image_types=(), refuses=_NO_REASONING | {"seed"},
           hottest=1.0, blank_result="(no output)")
 )  # fmt: skip
-# docs.aws.amazon.com, Bedrock's chat completions address: ids as in Converse.
-BEDROCK = VendorRules(Rules(id_pattern=_SAFE_IDS, first_user=True, last_user=True, image_urls=False, refuses={
-    "thinking_budget", "verbosity"}, blank_result="(no output)"))  # fmt: skip
+# docs.aws.amazon.com, Bedrock's chat completions address: ids as in Converse. gpt-oss takes no stop sequences
+# (crewAIInc/crewAI#3317) and forced tools (langchain-ai/langchain-aws#1278).
+BEDROCK = VendorRules(
+    Rules(id_pattern=SAFE_IDS, first_user=True, last_user=True, image_urls=False, refuses={
+        "thinking_budget", "verbosity"}, blank_result="(no output)"),
+    (("*gpt-oss*", {"refuses": ("thinking_budget", "verbosity", "stop"), "efforts": ("low", "medium", "high")}),),
+)  # fmt: skip
+# docs.cohere.com, Compatibility API and Chat V2: a tool is not named in `tool_choice`, effort is `none` or `high`.
+COHERE = VendorRules(
+    Rules(
+        last_user=True,
+        blank_result="(no output)",
+        image_types=(),
+        refuses={"thinking_budget", "verbosity"},
+        efforts=("none", "high"),
+        hottest=1.0,
+        tool_choices=("none", "required"),
+        named_choice=False,
+        most_stops=5,
+    ),
+    (
+        ("*command-r*", {"refuses": _NO_REASONING}),
+        ("*vision*", {"image_types": COMMON_IMAGES}),
+        ("*command-a-plus*", {"image_types": COMMON_IMAGES}),
+    ),
+)
 HOSTED = VendorRules(Rules(refuses={"thinking_budget", "verbosity"}, blank_result="(no output)"))
-"""Servers of open models (Together, Fireworks, gateways): their chat templates differ by model."""
+"""Servers of open models (Together, Fireworks, gateways): their chat templates differ by model. Fireworks refuses
+fields of messages that it does not know ("Extra inputs are not permitted, field: 'messages[8].reasoning'",
+earendil-works/pi#4514); none is sent."""
 
-# Chat templates of open models: system first, roles alternate (vllm-project/vllm, ggml-org/llama.cpp).
+# Chat templates of open models: system first, roles alternate (vllm-project/vllm, ggml-org/llama.cpp). A last message
+# of the assistant is refused where the template thinks ("prefill is incompatible with enable_thinking", llama.cpp#15404
+# and #20861; anomalyco/opencode#27920), two of them always (NousResearch/hermes-agent#80265). llama.cpp, LM Studio and
+# Ollama make a grammar of the tools' schemas, which has to parse: it fails at patterns without anchors or with
+# lookaround (containers/kubernetes-mcp-server#758, codefuturist/email-mcp#58), `not` (llama.cpp#17574), long texts and
+# lists (firecrawl/firecrawl#4512) and schemas without a type (llama.cpp#19716), which all cost the whole request.
+_GRAMMARS = SchemaRules(
+    patterns="none",
+    typed=True,
+    drops={"not", "maxLength", "maxItems", "minLength", "propertyNames"},
+    items={"anyOf": [{"type": "string"}, {"type": "number"}, {"type": "boolean"}, {"type": "object"}]},
+)
 LOCAL = VendorRules(
-    Rules(system_first=True, alternate=True, image_urls=False, refuses={"thinking_budget", "verbosity"}),
+    Rules(
+        system_first=True,
+        alternate=True,
+        last_user=True,
+        schemas=_GRAMMARS,
+        image_urls=False,
+        refuses={"thinking_budget", "verbosity"},
+    ),
     (("*mistral*", {"id_pattern": "[a-zA-Z0-9]{9}", "id_prefix": "", "id_length": 9, "user_after_tool": False}),),
 )
 
@@ -377,6 +303,7 @@ VENDORS: Mapping[str, VendorRules] = MappingProxyType(
         "dashscope": DASHSCOPE,
         "zhipu": ZHIPU,
         "minimax": MINIMAX,
+        "cohere": COHERE,
         "together": HOSTED,
         "fireworks": HOSTED,
         "aihubmix": HOSTED,

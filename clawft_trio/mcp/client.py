@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -19,6 +21,7 @@ from clawft_trio.mcp.messages import DEFAULT_OPTIONS, CallOptions, Decode, OnNot
 from clawft_trio.mcp.multiplexer import MultiplexerStatistics, Transport
 from clawft_trio.mcp.options import McpOptions
 from clawft_trio.mcp.output_schema import OutputCheck
+from clawft_trio.mcp.tasks import call_tool_as_task, must_run_as_task
 from clawft_trio.mcp.transports.param_headers import Path, header_paths, param_headers
 from clawft_trio.mcp.types import (
     CallToolResult,
@@ -33,7 +36,9 @@ from clawft_trio.mcp.types import (
     ResourceContents,
     ResourceTemplate,
     ToolDefinition,
+    decode_prompt_result,
     decode_tool_result,
+    decode_without_nulls,
 )
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.observe import Noted, fan_out
@@ -78,6 +83,7 @@ class McpClient:
         self._lists = ListReader(name, self._call_raw, self._cache, self._report)
         self._checks: dict[str, OutputCheck] = {}
         self._header_paths: dict[str, Mapping[Path, str]] = {}
+        self._task_tools: set[str] = set()
         self._tools_version = 0
         self._tools_changed = trio.lowlevel.ParkingLot()
 
@@ -96,6 +102,15 @@ class McpClient:
           PeerGone: there has been none yet.
         """
         return self._connection.agreement
+
+    @property
+    def options(self) -> McpOptions:
+        """How it behaves."""
+        return self._connection.options
+
+    def task_progress(self, on_progress: OnProgress) -> AbstractContextManager[str]:
+        """Give *on_progress* the reports about the progress token that is yielded, inside the block; see `tasks`."""
+        return self._connection.task_progress(on_progress)
 
     @property
     def restarts(self) -> int:
@@ -276,6 +291,7 @@ class McpClient:
         if self.agreement.meta is not None:
             tools = self._without_bad_headers(tools)
         self._checks = {tool.name: OutputCheck(tool.output_schema) for tool in tools if tool.output_schema is not None}
+        self._task_tools = {tool.name for tool in tools if must_run_as_task(self.agreement, tool)}
         return tools
 
     def _without_bad_headers(self, tools: tuple[ToolDefinition, ...]) -> tuple[ToolDefinition, ...]:
@@ -304,10 +320,13 @@ class McpClient:
     ) -> CallToolResult:
         """Call a tool. Its own failure is a result with `is_error`, not an exception.
 
+        A tool that its server runs as a task only (2025-11-25; known since `list_tools`) is called so, polled and
+        awaited.
+
         Args:
           name: as the server has it.
           arguments: a JSON object.
-          total: seconds it may take; None is the client's default.
+          total: seconds it may take; None is the client's default, for a task `McpOptions.task_total`.
           longest: with it, each progress report starts the clock of *total* anew, up to so many seconds in all.
           on_progress: is shown each progress report as it comes; sync and cheap.
 
@@ -318,6 +337,9 @@ class McpClient:
         Cancellation: the server is sent a cancellation, the id is retired, a late answer is dropped.
         """
         given = {} if arguments is None else arguments
+        if name in self._task_tools:
+            result = await call_tool_as_task(self, name, given, total=total, on_progress=on_progress)
+            return await self._checked(name, result)
         paths = self._header_paths.get(name) if self._header_paths else None
         result = await self.call(
             "tools/call",
@@ -331,6 +353,9 @@ class McpClient:
                 headers=None if paths is None else param_headers(paths, given),
             ),
         )
+        return await self._checked(name, result)
+
+    async def _checked(self, name: str, result: CallToolResult) -> CallToolResult:
         if self._checks and not result.is_error and name in self._checks:
             problem = await self._checks[name].find_problem(result.structured_content)
             if problem is not None:
@@ -418,7 +443,7 @@ class McpClient:
         params: dict[str, Any] = {"name": name}
         if arguments is not None:
             params["arguments"] = arguments
-        return await self.call("prompts/get", params, decode=_decode_prompt, options=CallOptions(name=name))
+        return await self.call("prompts/get", params, decode=decode_prompt_result, options=CallOptions(name=name))
 
     # --- the rest --------------------------------------------------------------------------------------------------
 
@@ -476,7 +501,6 @@ class McpClient:
         return trio.current_time() - asked
 
 
-_decode_read = msgspec.json.Decoder(ReadResourceResult).decode
-_decode_prompt = msgspec.json.Decoder(GetPromptResult).decode
-_decode_completion = msgspec.json.Decoder(CompleteResult).decode
-_decode_empty = msgspec.json.Decoder(EmptyResult).decode
+_decode_read = partial(decode_without_nulls, decoder=msgspec.json.Decoder(ReadResourceResult))
+_decode_completion = partial(decode_without_nulls, decoder=msgspec.json.Decoder(CompleteResult))
+_decode_empty = msgspec.json.Decoder(EmptyResult | None).decode

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
 import attrs
@@ -13,11 +14,11 @@ import trio
 from msgspec import Raw
 
 from clawft_trio.codec import decode_json
-from clawft_trio.errors import InvalidData, McpError, PeerGone, RequestTimeout, ServerDown
+from clawft_trio.errors import ClawftError, InvalidData, McpError, PeerGone, RequestTimeout, ServerDown
 from clawft_trio.mcp.auto_reset_event import AutoResetEvent
 from clawft_trio.mcp.handshake import Agreement, detect, detect_by_initialize, discover, initialize
 from clawft_trio.mcp.jsonrpc import Malformed
-from clawft_trio.mcp.messages import DEFAULT_OPTIONS, CallOptions, Decode
+from clawft_trio.mcp.messages import DEFAULT_OPTIONS, CallOptions, Decode, OnProgress, Progress
 from clawft_trio.mcp.multiplexer import Multiplexer, MultiplexerStatistics, Transport
 from clawft_trio.mcp.options import McpOptions
 from clawft_trio.mcp.stateless import InputRequired, answer_questions, or_input_required
@@ -34,6 +35,12 @@ class _ProbeEndedServer(PeerGone):
     """The server ended when it was asked for its revision: it has to be started again with the `initialize`
     handshake.
     """
+
+
+def _gone(exc: ClawftError, server: str) -> PeerGone:
+    gone = PeerGone(str(exc), server=server)
+    gone.__cause__ = exc
+    return gone
 
 
 class Connection:
@@ -79,6 +86,8 @@ class Connection:
         self._life = trio.CancelScope()
         self._closed = trio.Event()
         self._history: RestartHistory | None = None
+        self._task_progress: dict[int | str, OnProgress] = {}
+        self._last_token = 0
 
     def __repr__(self) -> str:
         return f"<Connection {self.name!r}: {self.state}>"
@@ -278,10 +287,10 @@ class Connection:
             return await self._live(ready)
         except _ProbeEndedServer:
             self._era = "handshake"
-        except McpError as exc:
+        except ClawftError as exc:
             if first:
                 raise
-            return exc
+            return exc if isinstance(exc, McpError) else _gone(exc, self.name)
         return await self._live_contained(ready, first=first)
 
     async def _live(self, ready: Callable[[], None]) -> McpError:
@@ -289,6 +298,7 @@ class Connection:
 
         Raises:
           McpError: it did not get through the handshake.
+          ClawftError: the transport could not begin: what it raises, and not the calls that failed with it.
         """
         options = self.options
         mux = Multiplexer(
@@ -298,18 +308,29 @@ class Connection:
             on_notification_nowait=self._on_notification,
             window=options.window,
             on_malformed=self._note_malformed,
+            on_other_progress=self._note_task_progress,
         )
-        async with open_hidden_nursery() as nursery:
+        failures: list[ClawftError] = []
+        try:
+            async with open_hidden_nursery() as nursery:
 
-            async def converse() -> None:
-                await mux.run(self._transport())
-                nursery.cancel_scope.cancel(reason="the connection has ended")
+                async def converse() -> None:
+                    try:
+                        await mux.run(self._transport())
+                    except ClawftError as exc:
+                        failures.append(exc)
+                    nursery.cancel_scope.cancel(reason="the connection has ended")
 
-            nursery.start_soon(converse)
-            self._agreement = await self._initialize(mux)
-            nursery.start_soon(self._watch_for_hang, mux, nursery.cancel_scope)
-            self._set_available(mux, self._agreement)
-            ready()
+                nursery.start_soon(converse)
+                self._agreement = await self._initialize(mux)
+                nursery.start_soon(self._watch_for_hang, mux, nursery.cancel_scope)
+                self._set_available(mux, self._agreement)
+                ready()
+        except McpError:
+            if not failures:
+                raise
+        if failures:
+            raise failures[0]
         assert mux.ended is not None
         return mux.ended
 
@@ -358,6 +379,31 @@ class Connection:
             except McpError:
                 pass  # an error is an answer, too; and an end of the connection is noticed elsewhere
         await trio.sleep_forever()
+
+    # --- progress of tasks ---------------------------------------------------------------------------------------
+
+    @contextmanager
+    def task_progress(self, on_progress: OnProgress) -> Iterator[str]:
+        """Give *on_progress* the reports about the token that is yielded, inside the block.
+
+        The request that starts a task is answered long before the task ends, and its own token with it.
+        """
+        self._last_token += 1
+        token = f"task-{self._last_token}"
+        self._task_progress[token] = on_progress
+        try:
+            yield token
+        finally:
+            del self._task_progress[token]
+
+    def _note_task_progress(self, progress: Progress) -> None:
+        on_progress = self._task_progress.get(progress.progress_token)
+        if on_progress is None:
+            return
+        try:
+            on_progress(progress)
+        except Exception:  # noqa: BLE001 - the caller's code; it must not end the connection
+            _log.exception("a progress callback failed on a task of %s", self.name)
 
     # --- notifications ---------------------------------------------------------------------------------------------
 

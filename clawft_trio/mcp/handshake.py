@@ -24,6 +24,7 @@ from clawft_trio.mcp.types import (
     DiscoverResult,
     Implementation,
     InitializeResult,
+    decode_without_nulls,
 )
 
 MAX_INSTRUCTIONS = 16_384
@@ -193,5 +194,5 @@ def _identity(found: DiscoverResult) -> Implementation:
         return Implementation()
 
 
-_decode_initialize = msgspec.json.Decoder(InitializeResult).decode
-_decode_discover = msgspec.json.Decoder(DiscoverResult).decode
+_decode_initialize = partial(decode_without_nulls, decoder=msgspec.json.Decoder(InitializeResult))
+_decode_discover = partial(decode_without_nulls, decoder=msgspec.json.Decoder(DiscoverResult))

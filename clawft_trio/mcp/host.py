@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import attrs
@@ -13,7 +14,14 @@ from msgspec import UNSET, Raw
 from clawft_trio.errors import InvalidData, PeerError
 from clawft_trio.mcp.incoming import IncomingRequest
 from clawft_trio.mcp.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND
-from clawft_trio.mcp.types import CreateMessageParams, ElicitParams, ElicitResult, JsonObject, Root
+from clawft_trio.mcp.types import (
+    CreateMessageParams,
+    ElicitParams,
+    ElicitResult,
+    JsonObject,
+    Root,
+    decode_without_nulls,
+)
 from clawft_trio.tools.json_schema import SchemaCheck
 
 T = TypeVar("T")
@@ -36,7 +44,8 @@ class Host:
       roots: folders that the server may work in, or a function that returns those of the moment (see
         `McpClient.notify_roots_changed`); None does not speak of roots at all.
       sample: asks a model.
-      sample_tools: whether *sample* takes tools.
+      sample_tools: whether *sample* takes tools; None: what `sample_with` was given to allow, and False for any other
+        function.
       elicit: asks the person; what was filled in is checked against the form.
       extensions: names of protocol extensions and their settings, declared as supported.
       on_notification: gets every notification that is not progress or cancellation. While it is busy others
@@ -45,10 +54,16 @@ class Host:
 
     roots: tuple[Root, ...] | Callable[[], Iterable[Root]] | None = None
     sample: Sample | None = None
-    sample_tools: bool = False
+    sample_tools: bool | None = None
     elicit: Elicit | None = None
     extensions: Mapping[str, JsonObject] = attrs.field(factory=dict)
     on_notification: OnServerNotification | None = None
+
+    @property
+    def _samples_with_tools(self) -> bool:
+        if self.sample_tools is None:
+            return getattr(self.sample, "takes_tools", False) is True
+        return self.sample_tools
 
     def capabilities(self) -> dict[str, Any]:
         """The capabilities as the handshake sends them."""
@@ -56,7 +71,7 @@ class Host:
         if self.roots is not None:
             offered["roots"] = {"listChanged": callable(self.roots)}
         if self.sample is not None:
-            offered["sampling"] = {"tools": {}} if self.sample_tools else {}
+            offered["sampling"] = {"tools": {}} if self._samples_with_tools else {}
         if self.elicit is not None:
             offered["elicitation"] = {"form": {"applyDefaults": True}, "url": {}}
         if self.extensions:
@@ -86,7 +101,7 @@ class Host:
             return {"roots": list(self.roots() if callable(self.roots) else self.roots)}
         if method == "sampling/createMessage" and self.sample is not None:
             wanted = _decoded(params, _decode_sampling)
-            if (wanted.tools or wanted.tool_choice) and not self.sample_tools:
+            if (wanted.tools or wanted.tool_choice) and not self._samples_with_tools:
                 raise PeerError("sampling with tools was not offered", code=INVALID_PARAMS)
             return await self.sample(wanted)
         if method == "elicitation/create" and self.elicit is not None:
@@ -97,8 +112,8 @@ class Host:
         raise PeerError(f"unknown method: {method}", code=METHOD_NOT_FOUND)
 
 
-_decode_sampling = msgspec.json.Decoder(CreateMessageParams).decode
-_decode_elicitation = msgspec.json.Decoder(ElicitParams).decode
+_decode_sampling = partial(decode_without_nulls, decoder=msgspec.json.Decoder(CreateMessageParams))
+_decode_elicitation = partial(decode_without_nulls, decoder=msgspec.json.Decoder(ElicitParams))
 
 
 def _decoded(params: Raw, decode: Callable[[Raw], T]) -> T:

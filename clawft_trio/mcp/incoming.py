@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import attrs
 import trio
@@ -14,6 +14,8 @@ from msgspec import Raw
 from clawft_trio.errors import InvalidData, PeerError
 from clawft_trio.mcp.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, Id, encode_error, encode_result
 from clawft_trio.mcp.types import PROTOCOL_VERSION
+
+T = TypeVar("T")
 
 CONCURRENT = 64
 """Requests of the peer that are answered at once."""
@@ -129,15 +131,31 @@ async def answer_to(incoming: IncomingRequest, serve: Serve) -> tuple[bytes, int
 
     Cancellation: as that of *serve*.
     """
-    request_id = incoming.id
+
+    async def encoded() -> bytes:
+        return encode_result(incoming.id, await serve(incoming))
+
     try:
-        return encode_result(request_id, await serve(incoming)), None
+        return await raising_peer_errors(incoming.method, encoded()), None
     except PeerError as exc:
-        line = encode_error(request_id, exc.code, str(exc), **({} if exc.data is None else {"data": exc.data}))
+        line = encode_error(incoming.id, exc.code, str(exc), **({} if exc.data is None else {"data": exc.data}))
         return line, exc.code
+
+
+async def raising_peer_errors(method: str, running: Awaitable[T]) -> T:
+    """What *running*, which answers *method*, returns.
+
+    Raises:
+      PeerError: it failed; the peer learns no more about our insides than this says.
+
+    Cancellation: as that of *running*.
+    """
+    try:
+        return await running
+    except PeerError:
+        raise
     except InvalidData as exc:
-        return encode_error(request_id, INVALID_PARAMS, str(exc)), INVALID_PARAMS
-    except Exception:  # noqa: BLE001 - the peer learns that it failed and nothing about our insides
-        _log.exception("answering %s failed", incoming.method)
-        line = encode_error(request_id, INTERNAL_ERROR, "internal error")
-        return line, INTERNAL_ERROR
+        raise PeerError(str(exc), code=INVALID_PARAMS) from exc
+    except Exception as exc:
+        _log.exception("answering %s failed", method)
+        raise PeerError("internal error", code=INTERNAL_ERROR) from exc

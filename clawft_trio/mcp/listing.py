@@ -13,7 +13,7 @@ import trio
 from msgspec import Raw
 
 from clawft_trio.errors import PeerError, ProtocolViolation
-from clawft_trio.mcp.types import WireRecord
+from clawft_trio.mcp.types import WireRecord, decode_without_nulls
 
 E = TypeVar("E", bound=WireRecord)
 
@@ -143,7 +143,7 @@ class ListReader:
             try:
                 if len(bytes(raw)) > MAX_ENTRY:
                     raise ValueError(f"more than {MAX_ENTRY} bytes")
-                decoded.append(_decode_entry(raw, decoder, kind))
+                decoded.append(decode_without_nulls(raw, decoder))
             except (ValueError, RecursionError) as exc:
                 self._report(f"{method}: entry left out", f"entry {number} ({_name_of(raw)}): {exc}")
         return tuple(decoded)
@@ -200,17 +200,6 @@ def decode_page(raw: Raw) -> dict[str, Raw]:
       msgspec.DecodeError: it is no object.
     """
     return _decode_members(raw)
-
-
-def _decode_entry(raw: Raw, decoder: msgspec.json.Decoder[E], kind: type[E]) -> E:
-    try:
-        return decoder.decode(raw)
-    except msgspec.ValidationError:
-        members = msgspec.json.decode(raw)
-        # Some servers write null for what they do not have.
-        if not isinstance(members, dict) or None not in members.values():
-            raise
-        return msgspec.convert({key: value for key, value in members.items() if value is not None}, kind)
 
 
 def _name_of(raw: Raw) -> str:

@@ -39,7 +39,15 @@ from clawft_trio.mcp.jsonrpc import (
     encode_notification,
     encode_request,
 )
-from clawft_trio.mcp.messages import DEFAULT_OPTIONS, CallOptions, Decode, NotificationCallback, Outgoing, Pending
+from clawft_trio.mcp.messages import (
+    DEFAULT_OPTIONS,
+    CallOptions,
+    Decode,
+    NotificationCallback,
+    Outgoing,
+    Pending,
+    Progress,
+)
 from clawft_trio.mcp.notifications import (
     NOTIFICATIONS,
     SUBSCRIPTION_TAG,
@@ -105,6 +113,7 @@ class Multiplexer:
       patient: never refuse or drop what the peer asks; when too much is unanswered, stop reading instead. Only for a
         side that does not wait for answers itself, because those come the same way.
       on_malformed: is shown each line that was no message; sync and cheap.
+      on_other_progress: is shown progress that is of no pending call, such as that of a task; sync and cheap.
     """
 
     def __init__(
@@ -117,10 +126,12 @@ class Multiplexer:
         window: int = WINDOW,
         patient: bool = False,
         on_malformed: Callable[[Malformed], None] | None = None,
+        on_other_progress: Callable[[Progress], None] | None = None,
     ) -> None:
         self.name: str = name
         self._on_notification_nowait = on_notification_nowait
         self._on_malformed = on_malformed
+        self._on_other_progress = on_other_progress
         self._window = window
         self._patient = patient
         self._last_id = 0
@@ -364,6 +375,8 @@ class Multiplexer:
             return
         pending = self._find(progress.progress_token)
         if pending is None:
+            if self._on_other_progress is not None:
+                self._on_other_progress(progress)
             return
         # Only ever later, so the watch need not be moved: it looks again when it wakes.
         pending.deadline = min(trio.current_time() + pending.total, pending.hard_deadline)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 
 import msgspec
 from msgspec import Raw
 
 from clawft_trio.mcp.auto_reset_event import AutoResetEvent
 from clawft_trio.mcp.messages import Decode, NotificationCallback, Progress
+from clawft_trio.mcp.types import decode_without_nulls
 
 NOTIFICATIONS = 1024
 """Notifications that may wait for their listener; past that the oldest is dropped and counted."""
@@ -85,6 +87,6 @@ class Tagged(msgspec.Struct, frozen=True):
     meta: Tag = msgspec.field(name="_meta", default=Tag())
 
 
-decode_progress: Decode[Progress] = msgspec.json.Decoder(Progress).decode
-decode_cancelled: Decode[Cancelled] = msgspec.json.Decoder(Cancelled).decode
+decode_progress: Decode[Progress] = partial(decode_without_nulls, decoder=msgspec.json.Decoder(Progress))
+decode_cancelled: Decode[Cancelled] = partial(decode_without_nulls, decoder=msgspec.json.Decoder(Cancelled))
 decode_tagged: Decode[Tagged] = msgspec.json.Decoder(Tagged).decode

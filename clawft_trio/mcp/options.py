@@ -25,6 +25,7 @@ class McpOptions:
 
     Args:
       total: seconds a call may take, unless the call has its own.
+      task_total: seconds a tool call may take that runs as a task (2025-11-25), unless the call has its own.
       start: seconds a server may take to start and to answer the handshake.
       protocol: `handshake` speaks 2024-11-05 to 2025-11-25, `stateless` speaks 2026-07-28, `detect` asks which; a
         server that exits on the probe is started again with the `initialize` handshake.
@@ -40,6 +41,7 @@ class McpOptions:
     """
 
     total: float = DEFAULT_TOTAL
+    task_total: float = 3600.0
     start: float = 30.0
     protocol: Era = attrs.field(default="detect", validator=attrs.validators.in_(("handshake", "stateless", "detect")))
     probe: float = 5.0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -12,11 +10,12 @@ import attrs
 import msgspec
 import trio
 
-from clawft_trio.chat import Call, ChatRequest, Image, Message, Part, Provider, Text, new_id, unobserved
+from clawft_trio.chat import Call, ChatRequest, Message, Provider, ToolSpec, new_id, unobserved
 from clawft_trio.errors import ClawftError, PeerError, Refused
 from clawft_trio.mcp.host import Sample
 from clawft_trio.mcp.jsonrpc import INVALID_PARAMS
-from clawft_trio.mcp.types import CreateMessageParams, JsonObject, SamplingMessage
+from clawft_trio.mcp.sampling_messages import answer_blocks, chat_messages
+from clawft_trio.mcp.types import CreateMessageParams, JsonObject, ToolDefinition
 
 _REJECTED = -1
 """What the protocol's examples use for a request that the person rejected."""
@@ -32,6 +31,8 @@ class SamplingPolicy:
     max_tokens: int = attrs.field(default=2048, validator=attrs.validators.ge(1))
     #: characters of text and bytes of images in the messages of one request
     max_prompt: int = attrs.field(default=1_000_000, validator=attrs.validators.ge(1))
+    #: whether a server may offer tools of its own to the model (2025-11-25)
+    tools: bool = True
     #: answers within any 60 seconds
     per_minute: int = attrs.field(default=10, validator=attrs.validators.ge(1))
     #: answers at once
@@ -47,25 +48,28 @@ class SamplingPolicy:
 def sample_with(provider: Provider, *, model: str = "", policy: SamplingPolicy = SamplingPolicy()) -> Sample:
     """Let servers ask *provider*, within *policy*.
 
-    The server's wish for a model is a wish: the model is ours to choose. Its tools are not offered.
+    The server's wish for a model is a wish: the model is ours to choose. The server's tools are offered to the model;
+    its calls go back to the server, which runs them and asks again. Nothing runs here.
 
     Args:
       provider: who answers; wrap it to meter what servers spend.
       model: the model's name, where the provider needs one.
       policy: how much a server may have.
     """
-    return _Sampler(provider, model, policy).sample
+    return _Sampler(provider, model, policy)
 
 
 class _Sampler:
     def __init__(self, provider: Provider, model: str, policy: SamplingPolicy) -> None:
+        #: read by `Host`, which then declares sampling with tools
+        self.takes_tools: bool = policy.tools
         self._provider = provider
         self._model = model
         self._policy = policy
         self._recent: deque[float] = deque()
         self._running = 0
 
-    async def sample(self, params: CreateMessageParams) -> JsonObject:
+    async def __call__(self, params: CreateMessageParams) -> JsonObject:
         request = self._request(params)
         self._admit()
         self._running += 1
@@ -97,41 +101,42 @@ class _Sampler:
         except ClawftError as exc:
             # Its text may name providers and accounts: none of a server's business.
             raise PeerError("the model could not answer", code=_REJECTED) from exc
+        blocks = answer_blocks(response)
+        called = any(block["type"] == "tool_use" for block in blocks)
         return {
             "role": "assistant",
-            "content": {"type": "text", "text": response.text},
+            # One block stands alone: revisions before 2025-11-25 know no lists.
+            "content": blocks if called or len(blocks) > 1 else blocks[0],
             "model": response.model or self._model or self._provider.name,
-            "stopReason": _STOP_REASONS.get(response.finish_reason, response.finish_reason),
+            "stopReason": "toolUse" if called else _STOP_REASONS.get(response.finish_reason, response.finish_reason),
         }
 
     def _request(self, params: CreateMessageParams) -> ChatRequest:
-        size = sum(len(msgspec.json.encode(one.content)) for one in params.messages) + len(params.system_prompt or "")
-        if size > self._policy.max_prompt:
+        if (params.tools or params.tool_choice) and not self._policy.tools:
+            raise PeerError("sampling with tools was not offered", code=INVALID_PARAMS)
+        size = sum(len(msgspec.json.encode(one)) for one in (*params.messages, *params.tools))
+        if size + len(params.system_prompt or "") > self._policy.max_prompt:
             raise PeerError(f"the prompt is longer than {self._policy.max_prompt}", code=INVALID_PARAMS)
-        messages = [Message(one.role, _parts(one)) for one in params.messages]
+        messages = list(chat_messages(params.messages))
         if params.system_prompt:
             messages.insert(0, Message.system(params.system_prompt))
         return ChatRequest(
             tuple(messages),
             model=self._model,
+            tools=tuple(map(_tool_spec, params.tools)),
+            tool_choice=_tool_choice(params) if params.tools else "auto",
             max_tokens=max(1, min(params.max_tokens, self._policy.max_tokens)),
             temperature=params.temperature,
             stop=params.stop_sequences,
         )
 
 
-def _parts(message: SamplingMessage) -> tuple[Part, ...]:
-    blocks = message.content if isinstance(message.content, list) else [message.content]
-    return tuple(map(_part, blocks))
+def _tool_spec(tool: ToolDefinition) -> ToolSpec:
+    return ToolSpec(name=tool.name, description=tool.description or "", parameters=tool.input_schema)
 
 
-def _part(block: Any) -> Part:
-    match block:
-        case {"type": "text", "text": str(text)}:
-            return Text(text)
-        case {"type": "image", "data": str(data), "mimeType": str(kind)}:
-            try:
-                return Image(data=base64.b64decode(data, validate=True), media_type=kind)
-            except binascii.Error as exc:
-                raise PeerError("an image is not base64", code=INVALID_PARAMS) from exc
-    raise PeerError("only text and images can be sampled from", code=INVALID_PARAMS)
+def _tool_choice(params: CreateMessageParams) -> str:
+    mode = (params.tool_choice or {}).get("mode", "auto")
+    if mode not in ("auto", "required", "none"):
+        raise PeerError("toolChoice.mode is auto, required or none", code=INVALID_PARAMS)
+    return str(mode)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -12,7 +13,7 @@ from msgspec import Raw
 from clawft_trio.backoff import backoff
 from clawft_trio.errors import McpError, PeerError, ProtocolViolation
 from clawft_trio.mcp.host import Host
-from clawft_trio.mcp.types import PROTOCOL_VERSION, STATELESS_VERSION, WireRecord
+from clawft_trio.mcp.types import PROTOCOL_VERSION, STATELESS_VERSION, WireRecord, decode_without_nulls
 
 T = TypeVar("T")
 
@@ -52,7 +53,7 @@ class InputRequired(WireRecord, frozen=True):
     state: str | None
 
 
-_decode_outcome = msgspec.json.Decoder(_Outcome).decode
+_decode_outcome = partial(decode_without_nulls, decoder=msgspec.json.Decoder(_Outcome))
 
 
 def request_meta(host: Host, client: object, log_level: str | None = None) -> Mapping[str, Any]:

@@ -7,12 +7,22 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import msgspec
 import trio
+from msgspec import Raw
 
 from clawft_trio.errors import McpError, PeerError, RequestTimeout
-from clawft_trio.mcp.messages import CallOptions
-from clawft_trio.mcp.types import CallToolResult, EmptyResult, WireRecord, decode_tool_result
+from clawft_trio.mcp.handshake import Agreement
+from clawft_trio.mcp.messages import CallOptions, OnProgress, Progress
+from clawft_trio.mcp.types import (
+    LATEST_HANDSHAKE,
+    CallToolResult,
+    EmptyResult,
+    ToolDefinition,
+    WireRecord,
+    decode_tool_result,
+)
 
 if TYPE_CHECKING:
     from clawft_trio.mcp.client import McpClient
@@ -42,13 +52,27 @@ class Task(WireRecord, frozen=True):
     poll_interval: float | None = None
 
 
-class _Created(WireRecord, frozen=True):
-    task: Task
+@attrs.frozen
+class _Created:
+    """The answer to a call that asked for a task."""
+
+    task: Task | None
+    raw: Raw
 
 
-_decode_created = msgspec.json.Decoder(_Created).decode
+_decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_task = msgspec.json.Decoder(Task).decode
 _decode_empty = msgspec.json.Decoder(EmptyResult).decode
+
+
+def must_run_as_task(agreement: Agreement, tool: ToolDefinition) -> bool:
+    """Whether *tool* is called as a task only, and the server can do that."""
+    if agreement.protocol_version != LATEST_HANDSHAKE or (tool.execution or {}).get("taskSupport") != "required":
+        return False
+    found: Any = agreement.capabilities.tasks
+    for key in ("requests", "tools", "call"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found is not None
 
 
 async def call_tool_as_task(
@@ -56,19 +80,21 @@ async def call_tool_as_task(
     name: str,
     arguments: Mapping[str, Any] | None = None,
     *,
-    total: float = math.inf,
+    total: float | None = None,
     ttl: float | None = None,
     on_status: Callable[[Task], object] = lambda _: None,
+    on_progress: OnProgress | None = None,
 ) -> CallToolResult:
-    """Call a tool as a task and wait for its result.
+    """Call a tool as a task and wait for its result. `McpClient.call_tool` does so where the tool demands it.
 
     Args:
       client: of the server; its revision is 2025-11-25.
       name: of the tool.
       arguments: a JSON object.
-      total: seconds that the task may take; each request has the client's own total besides.
+      total: seconds that the task may take, None: `McpOptions.task_total`; each poll has the client's own total.
       ttl: seconds that the server is to keep the task; None leaves it to the server.
       on_status: is called with each state of the task; synchronous and cheap.
+      on_progress: is called with each progress report; synchronous and cheap. What it raises is logged.
 
     Raises:
       RequestTimeout: it has not ended in time; it was cancelled.
@@ -77,34 +103,63 @@ async def call_tool_as_task(
 
     Cancellation: the task is cancelled, within two seconds.
     """
+    total = client.options.task_total if total is None else total
     wanted = {} if ttl is None else {"ttl": math.ceil(ttl * 1000)}
-    params = {"name": name, "arguments": {} if arguments is None else arguments, "task": wanted}
+    params: dict[str, Any] = {"name": name, "arguments": {} if arguments is None else arguments, "task": wanted}
+    with client.task_progress(on_progress or _ignore) as token:
+        if on_progress is not None:
+            params["_meta"] = {"progressToken": token}
+        with trio.move_on_after(total):
+            return await _run_task(client, name, params, on_status)
+    raise RequestTimeout(f"tools/call: the task has not ended within {total:g} s", server=client.name)
+
+
+async def _run_task(
+    client: McpClient, name: str, params: Mapping[str, Any], on_status: Callable[[Task], object]
+) -> CallToolResult:
     created = await client.call("tools/call", params, decode=_decode_created, options=CallOptions(name=name))
-    task = created.task
+    if created.task is None:
+        # The server has run the tool at once instead.
+        return decode_tool_result(created.raw)
+    task_id = created.task.task_id
     ended = False
     try:
-        with trio.move_on_after(total):
-            await _wait_ended(client, task, on_status)
-            result = await client.call("tasks/result", {"taskId": task.task_id}, decode=decode_tool_result)
-            ended = True
-            return result
+        await _wait_ended(client, created.task, on_status)
+        # A task that wants input gets it meanwhile: this request brings the server's questions, and ends with the task.
+        result = await client.call(
+            "tasks/result", {"taskId": task_id}, decode=decode_tool_result, options=CallOptions(total=math.inf)
+        )
+        ended = True
+        return result
     finally:
         if not ended:
             # An error means that it has ended, or that the server is gone: both are what is wanted.
             with trio.move_on_after(_CANCEL_GRACE, shield=True), suppress(McpError):
-                await client.call("tasks/cancel", {"taskId": task.task_id}, decode=_decode_empty)
-    raise RequestTimeout(f"tools/call: the task has not ended within {total:g} s", server=client.name)
+                await client.call("tasks/cancel", {"taskId": task_id}, decode=_decode_empty)
 
 
 async def _wait_ended(client: McpClient, task: Task, on_status: Callable[[Task], object]) -> None:
+    """Poll until *task* has ended, or wants input.
+
+    Raises:
+      PeerError: it was cancelled, or the server does not know it any more.
+    """
     task_id = task.task_id
     while True:
         on_status(task)
         if task.status in _ENDED or task.status == "input_required":
-            # A task that wants input gets it through `tasks/result`, which brings the server's questions.
             break
         wait = FIRST_POLL if task.poll_interval is None else task.poll_interval / 1000
         await trio.sleep(min(max(wait, SHORTEST_POLL), LONGEST_POLL))
         task = await client.call("tasks/get", {"taskId": task_id}, decode=_decode_task)
     if task.status == "cancelled":
         raise PeerError(f"tools/call: the task was cancelled: {task.status_message or ''}", code=-1, server=client.name)
+
+
+def _ignore(_: Progress) -> None:
+    """Nothing wants the progress."""
+
+
+def _decode_created(raw: Raw) -> _Created:
+    members = _decode_members(raw)
+    return _Created(task=_decode_task(members["task"]) if "task" in members else None, raw=raw)

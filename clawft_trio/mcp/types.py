@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -30,6 +30,49 @@ PROTOCOL_VERSION = "io.modelcontextprotocol/protocolVersion"
 
 class WireRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """What all records of the protocol share."""
+
+
+T = TypeVar("T")
+
+# What a server's tool or its caller put there: null is a value in it.
+_FOREIGN = frozenset(
+    (
+        "structuredContent",
+        "arguments",
+        "input",
+        "inputResponses",
+        "inputSchema",
+        "outputSchema",
+        "requestedSchema",
+        "_meta",
+    )
+)
+
+
+def decode_without_nulls(raw: bytes | Raw, decoder: msgspec.json.Decoder[T]) -> T:
+    """*raw* by *decoder*; where that fails, once more without members that are null: some peers write null for what
+    they do not have.
+
+    Raises:
+      msgspec.DecodeError: it does not fit.
+    """
+    try:
+        return decoder.decode(raw)
+    except msgspec.ValidationError:
+        return decoder.decode(msgspec.json.encode(_without_nulls(msgspec.json.decode(raw))))
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_nulls(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        # A prompt's `arguments` are a list, and the protocol's.
+        key: member if key in _FOREIGN and isinstance(member, dict) else _without_nulls(member)
+        for key, member in value.items()
+        if member is not None
+    }
 
 
 # --- content --------------------------------------------------------------------------------------------
@@ -108,9 +151,6 @@ class UnknownContent(WireRecord, frozen=True, tag_field="type", tag="unknown"):
 
 
 Content: TypeAlias = TextContent | ImageContent | AudioContent | ResourceLink | EmbeddedResource | UnknownContent
-
-_KINDS = frozenset(("text", "image", "audio", "resource_link", "resource"))
-
 
 # --- the two sides --------------------------------------------------------------------------------------
 
@@ -210,14 +250,14 @@ class CallToolResult(WireRecord, frozen=True):
 
 
 class _LooseResult(WireRecord, frozen=True):
-    content: tuple[dict[str, Any], ...] = ()
+    content: tuple[Any, ...] = ()
     structured_content: Any = UNSET
     is_error: bool = False
     meta: JsonObject | None = msgspec.field(name="_meta", default=None)
 
 
 def decode_tool_result(raw: Raw) -> CallToolResult:
-    """The result of a tool call; blocks of unknown kinds are kept as they came.
+    """The result of a tool call; blocks of unknown kinds, and those that do not fit their kind, are kept as they came.
 
     Raises:
       msgspec.DecodeError: it is none.
@@ -225,24 +265,26 @@ def decode_tool_result(raw: Raw) -> CallToolResult:
     try:
         return _decode_result(raw)
     except msgspec.ValidationError:
-        loose = _decode_loosely(raw)
+        loose = decode_without_nulls(raw, _loose_result)
         return CallToolResult(
-            content=tuple(map(_block, loose.content)),
+            content=tuple(map(content_of, loose.content)),
             structured_content=loose.structured_content,
             is_error=loose.is_error,
             meta=loose.meta,
         )
 
 
-def _block(block: dict[str, Any]) -> Content:
-    if isinstance(block.get("type"), str) and block["type"] not in _KINDS:
-        return UnknownContent(block=block)
-    known: Content = msgspec.convert(block, Content)
+def content_of(block: Any) -> Content:
+    """*block* as what it is: one that does not fit its kind is kept as it came, so that the others are not lost."""
+    try:
+        known: Content = msgspec.convert(_without_nulls(block), Content)
+    except msgspec.ValidationError:
+        return UnknownContent(block=block if isinstance(block, dict) else {"value": block})
     return known
 
 
 _decode_result = msgspec.json.Decoder(CallToolResult).decode
-_decode_loosely = msgspec.json.Decoder(_LooseResult).decode
+_loose_result = msgspec.json.Decoder(_LooseResult)
 
 
 # --- resources and prompts ------------------------------------------------------------------------------
@@ -314,6 +356,34 @@ class GetPromptResult(WireRecord, frozen=True):
 
     messages: tuple[PromptMessage, ...]
     description: str | None = None
+
+
+class _LooseMessage(WireRecord, frozen=True):
+    role: Literal["user", "assistant"]
+    content: Any
+
+
+class _LoosePrompt(WireRecord, frozen=True):
+    messages: tuple[_LooseMessage, ...]
+    description: str | None = None
+
+
+def decode_prompt_result(raw: Raw) -> GetPromptResult:
+    """A filled-in prompt; blocks of unknown kinds are kept as they came.
+
+    Raises:
+      msgspec.DecodeError: it is none.
+    """
+    try:
+        return _decode_prompt(raw)
+    except msgspec.ValidationError:
+        loose = decode_without_nulls(raw, _loose_prompt)
+        messages = tuple(PromptMessage(role=one.role, content=content_of(one.content)) for one in loose.messages)
+        return GetPromptResult(messages=messages, description=loose.description)
+
+
+_decode_prompt = msgspec.json.Decoder(GetPromptResult).decode
+_loose_prompt = msgspec.json.Decoder(_LoosePrompt)
 
 
 class Completion(WireRecord, frozen=True):

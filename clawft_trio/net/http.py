@@ -35,6 +35,7 @@ from clawft_trio.net.connections import QUERY, Connections
 from clawft_trio.net.headers import HeaderValue, look_up
 from clawft_trio.net.network import Network
 from clawft_trio.net.response import HttpResponse
+from clawft_trio.observe.redaction import redact_address
 
 Library: TypeAlias = Literal["httpx", "httpx2"]
 
@@ -482,5 +483,5 @@ def _secret_headers(headers: Mapping[str, str]) -> Iterator[str]:
 
 
 def _shown(url: str) -> str:
-    """*url* without what may be secret: its query."""
-    return url.partition("?")[0].partition("#")[0]
+    """*url* without what may be secret: its account and its query."""
+    return redact_address(url.partition("?")[0].partition("#")[0])

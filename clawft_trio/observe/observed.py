@@ -49,7 +49,7 @@ class Observed:
         Cancellation: the provider's; observers see the call as cancelled.
         """
         observer = fan_out([call.observer, self._observer])
-        observed = attrs.evolve(call, id=call.id or new_id(), observer=observer, log=call.log.branch())
+        observed = call.replaced(id=call.id or new_id(), observer=observer, log=call.log.branch())
         watched = _Watched(observed, request.sender_id or "", trio.current_time())
         try:
             response = await self._provider.complete(request, observed)

@@ -89,7 +89,7 @@ class Recorded:
             with record_attempt(spare, target) as attempt:
                 # Whether a request left is not known. "Not sent" would claim that it cost nothing.
                 attempt.sent = True
-                response = await self._provider.complete(request, attrs.evolve(call, log=own))
+                response = await self._provider.complete(request, call.replaced(log=own))
                 note_response(attempt, response)
                 attempt.usage = response.usage
                 attempt.certainty = None if response.usage is None else "exact"

@@ -34,6 +34,8 @@ _SHAPES = re.compile(
 
 
 _ACCOUNT = re.compile(r"(?<=://)[^\s/?#]{1,4096}@")
+# `user:password@host` of an address whose scheme was left out.
+_BARE_ACCOUNT = re.compile(r"(?<![^\s'\"(=])[^\s/?#:@'\"]{1,256}:[^\s/?#'\"]{1,4096}@(?=[\w\[])")
 _QUERY_VALUE = re.compile(r"(?<=[?&])([^=&#\s]{1,200}=)[^&#\s]+")
 
 
@@ -46,7 +48,7 @@ def redact_address(text: str) -> str:
     """*text* without the account and the values of the query of every address, and without other secrets."""
     if "://" in text:
         text = _QUERY_VALUE.sub(rf"\1{REDACTED}", _ACCOUNT.sub(f"{REDACTED}@", text))
-    return redact_secrets(text)
+    return redact_secrets(_BARE_ACCOUNT.sub(f"{REDACTED}@", text))
 
 
 def make_redactor(secrets: Iterable[str]) -> Redactor:

@@ -117,7 +117,7 @@ class Fitted:
         try:
             # Reached when its turn comes: a target that cannot be built costs nothing while others answer.
             provider = recorded(self.stages.transport.reach(self.target))
-            own = attrs.evolve(call, input_tokens=fitted.token_estimate)
+            own = call.replaced(input_tokens=fitted.token_estimate)
             response = await provider.complete(fitted.request, own)
         except Exception as exc:
             inferred = self._note_refusal(fitted, exc, call)
@@ -138,9 +138,10 @@ class Fitted:
         return await self._assembled_within(request, target, limits[-1])
 
     async def _assembled_within(self, request: ChatRequest, target: Target, limit: int | None) -> AssembledContext:
-        known = [tokens for tokens in (limit, target.max_input_tokens) if tokens is not None]
-        within = attrs.evolve(target, max_input_tokens=min(known, default=None))
-        return await self.stages.assembler.assemble(request, within, self.permissions)
+        most = target.max_input_tokens
+        if limit is not None and (most is None or limit < most):
+            target = attrs.evolve(target, max_input_tokens=limit)
+        return await self.stages.assembler.assemble(request, target, self.permissions)
 
     def _note_refusal(self, fitted: AssembledContext, exc: Exception, call: Call) -> ContextLengthExceeded | None:
         """Note a refusal of length. Returns the error that it is, where it does not give length as its reason."""

@@ -41,6 +41,7 @@ from clawft_trio.pipeline.stages import (
 )
 from clawft_trio.pipeline.windows import Windows
 from clawft_trio.resilience.failover import Failover
+from clawft_trio.resilience.visibility import shown_of
 
 _log = logging.getLogger("clawft_trio.pipeline")
 
@@ -249,9 +250,12 @@ class _Round:
         self._pipeline = pipeline
         self._request = request
         self._decision = decision
-        self._watch = Stopwatch(call.emit)
+        # The stopwatch stands behind what remembers the text, so that the strategies below use the same memory.
+        shown = shown_of(call)
+        self._watch = Stopwatch(shown.to)
+        shown.to = self._watch.emit
         self._log = call.log.branch()
-        self.call = attrs.evolve(call, emit=self._watch.emit, log=self._log)
+        self.call = call.replaced(emit=shown, log=self._log)
 
     def answered(self, response: ChatResponse) -> ChatResponse:
         """Note the answer; returns it with the round's latency and attempts."""

@@ -65,7 +65,16 @@ def _part_tokens(part: Part, count: CountTokens) -> int:
 
 
 def tool_tokens(tool: ToolSpec, count: CountTokens = count_tokens) -> int:
-    """Estimated tokens of the offer of *tool*."""
+    """Estimated tokens of the offer of *tool*. Counted once, where *count* is the default."""
+    if count is not count_tokens:
+        return _counted_tool(tool, count)
+    if tool._tokens is None:
+        object.__setattr__(tool, "_tokens", _counted_tool(tool, count))
+        assert tool._tokens is not None
+    return tool._tokens
+
+
+def _counted_tool(tool: ToolSpec, count: CountTokens) -> int:
     return PER_MESSAGE + count(tool.name + tool.description) + count(encode_json(tool.parameters).decode())
 
 

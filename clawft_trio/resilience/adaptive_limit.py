@@ -185,7 +185,7 @@ class BoundAdaptiveLimit:
         began = trio.current_time()
         number = self._start(began, cost)
         try:
-            result = await attempt(attrs.evolve(call, limits=lambda limits: self._note_limits(limits, number)))
+            result = await attempt(call.replaced(limits=lambda limits: self._note_limits(limits, number)))
         except Exception as exc:
             if is_overload(exc):
                 self._note_overload(began)

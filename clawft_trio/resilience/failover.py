@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeAlias, TypeVar, cast
 import attrs
 import trio
 
-from clawft_trio.chat import Call, ChatRequest, ChatResponse, Provider
+from clawft_trio.chat import Call, ChatRequest, ChatResponse, Provider, with_attempts
 from clawft_trio.errors import AllProvidersExhausted, ClawftError, ContextLengthExceeded
 from clawft_trio.nursery import leaves
 from clawft_trio.observe.events import FailedOver, HedgeStarted
@@ -112,13 +112,13 @@ class Failover:
         """
         targets = [_Target(one.name, partial(one.complete, request)) for one in self.providers]
         if not request.stream:
-            call = attrs.evolve(call, unary=True)
+            call = call.replaced(unary=True)
         try:
             response = await _Walk(self, targets, call).run()
         except ClawftError as exc:
             exc.attempts = call.log.records
             raise
-        return attrs.evolve(response, attempts=call.log.records)
+        return with_attempts(response, call.log.records)
 
     async def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the functions in turn with these arguments, until one returns.
@@ -261,7 +261,7 @@ class _Walk(Generic[T]):
         budgeted = call.budgeted if self._chain.budget is None else target.name
         elsewhere = call.elsewhere or bool(self._waiting)
         after = self._chain.hedge_after_of(target.name) if self._waiting else call.elsewhere_after
-        own = attrs.evolve(call, extra=again, budgeted=budgeted, elsewhere=elsewhere, elsewhere_after=after)
+        own = call.replaced(extra=again, budgeted=budgeted, elsewhere=elsewhere, elsewhere_after=after)
         return await target.attempt(own)
 
     def _note(self, target: _Target[T], exc: Exception) -> None:

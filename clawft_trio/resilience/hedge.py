@@ -72,7 +72,7 @@ class Hedge(Policy):
 
 
 async def _beside(attempt: Attempt[T], call: Call) -> T:
-    return await attempt(attrs.evolve(call, extra=True))
+    return await attempt(call.replaced(extra=True))
 
 
 @attrs.frozen
@@ -129,7 +129,7 @@ class _Arm(Generic[T]):
         race = self._race
         try:
             with self.scope:
-                result = await attempt(race.call.showing(self.emit).pulsing(self.pulse))
+                result = await attempt(race.call.replaced(emit=self.emit, pulse=self.pulse))
                 # An arm that has shown content has won already; an answer without any wins by arriving.
                 if race.winner is None:
                     race.win(self)

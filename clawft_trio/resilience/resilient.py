@@ -6,7 +6,7 @@ from functools import partial
 
 import attrs
 
-from clawft_trio.chat import Call, ChatRequest, ChatResponse, Invocation, Provider
+from clawft_trio.chat import Call, ChatRequest, ChatResponse, Invocation, Provider, with_attempts
 from clawft_trio.errors import ClawftError
 from clawft_trio.observe.recorded import recorded
 from clawft_trio.resilience.statistics import ProviderStatistics, of_strategy, statistics_of
@@ -53,12 +53,11 @@ class Resilient:
         """
         if self.model is not None:
             request = attrs.evolve(request, model=self.model)
-        call = attrs.evolve(
-            call, unary=call.unary or not request.stream, invocation=Invocation(self.name, (request,), {})
-        )
+        unary = call.unary or not request.stream
+        call = call.replaced(unary=unary, invocation=Invocation(self.name, (request,), {}))
         try:
             response = await self.strategy.run(partial(self.provider.complete, request), call)
         except ClawftError as exc:
             exc.attempts = call.log.records
             raise
-        return attrs.evolve(response, attempts=call.log.records)
+        return with_attempts(response, call.log.records)

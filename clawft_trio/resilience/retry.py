@@ -140,7 +140,7 @@ class _Series:
                 asked_nothing = is_untried(exc)
             await trio.sleep(wait)
             if not asked_nothing:
-                call = attrs.evolve(call, extra=True) if not call.extra else call
+                call = call.replaced(extra=True) if not call.extra else call
 
     def _wait_after(self, exc: Exception, call: Call) -> float | None:
         """Seconds until the next attempt; None when *exc* is final."""

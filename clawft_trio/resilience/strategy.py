@@ -153,7 +153,7 @@ def entered(budget: RetryBudget | None, target: str, call: Call) -> Call:
         return call
     if not call.extra:
         budget.deposit(target)
-    return attrs.evolve(call, budgeted=target)
+    return call.replaced(budgeted=target)
 
 
 def target_of(call: Call) -> str:

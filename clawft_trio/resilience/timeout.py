@@ -85,7 +85,7 @@ class Timeout(Policy):
                 nursery.start_soon(watch.wait_for_expiry)
                 try:
                     with watch.scope:
-                        results.append(await attempt(call.showing(watch.emit).pulsing(watch.pulse)))
+                        results.append(await attempt(call.replaced(emit=watch.emit, pulse=watch.pulse)))
                 except (Exception, ConsumerLeft) as exc:  # noqa: BLE001  # re-raised below, outside the nursery
                     failures.append(exc)
                 nursery.cancel_scope.cancel(reason="attempt ended")

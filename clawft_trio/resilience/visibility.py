@@ -42,7 +42,7 @@ class Shown:
       before_reset: awaited before a `Reset` is shown.
     """
 
-    __slots__ = ("_before_reset", "_calls", "_emit", "_on_call", "_reasoning", "_text", "content")
+    __slots__ = ("_before_reset", "_calls", "_on_call", "_reasoning", "_text", "content", "to")
 
     def __init__(
         self,
@@ -51,7 +51,8 @@ class Shown:
         on_call: Callable[[ToolCall], None] | None = None,
         before_reset: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        self._emit = emit
+        #: shows the events
+        self.to: Emit = emit
         self._on_call = on_call
         self._before_reset = before_reset
         #: whether a consumer may have seen content
@@ -71,7 +72,7 @@ class Shown:
             return self._take_back(event)
         else:
             self._note(event)
-        return self._emit(event)
+        return self.to(event)
 
     def _note(self, event: StreamEvent) -> None:
         if isinstance(event, CONTENT):
@@ -96,7 +97,7 @@ class Shown:
         if self._before_reset is not None:
             await self._before_reset()
         try:
-            await self._emit(event)
+            await self.to(event)
         except ConsumerLeft:
             self._forget()
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-_SECRET = re.compile(r"(?<=:)[^:@/]*(?=@)|(?<=password=)[^&\s]*", re.IGNORECASE)
+_SECRET = re.compile(r"(?<=password=)[^&\s]*", re.IGNORECASE)
 _ADDRESSES = ("postgresql://", "postgres://")
 
 
@@ -16,4 +16,11 @@ def is_address(place: Path | str | None) -> bool:
 
 def shown(address: str) -> str:
     """*address* without its password, for errors and `repr`."""
-    return _SECRET.sub("…", address)
+    # A password may hold any of `:/?@` although it should be encoded.
+    place, mark, options = address.partition("?")
+    if "@" in options and "@" not in place:
+        place, mark, options = address, "", ""
+    scheme, slashes, rest = place.partition("://")
+    account, at, host = rest.rpartition("@")
+    user, colon, _ = account.partition(":")
+    return _SECRET.sub("…", f"{scheme}{slashes}{user}{colon and ':…'}{at}{host}{mark}{options}")

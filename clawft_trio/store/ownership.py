@@ -53,8 +53,10 @@ class _Guarded:
     """A turn with fenced writes."""
 
     lease: Lease
-    #: steps that are written with the next write that cannot wait
-    pending: list[Work[object]] = attrs.field(factory=list)
+    #: whether no earlier run of the turn can have written steps
+    fresh: bool
+    #: steps that are written with the next write that cannot wait, and whether they matter once the turn has ended
+    pending: list[tuple[Work[object], bool]] = attrs.field(factory=list)
 
 
 class Ownership:
@@ -220,9 +222,14 @@ class Ownership:
 
     # --- fenced writes -----------------------------------------------------------------------------------
 
-    def guard(self, turn_id: str, lease: Lease) -> None:
-        """Fence the writes of *turn_id* with *lease* from now on."""
-        self._turns[turn_id] = _Guarded(lease)
+    def guard(self, turn_id: str, lease: Lease, *, fresh: bool = False) -> None:
+        """Fence the writes of *turn_id* with *lease* from now on; *fresh*: this is its first run."""
+        self._turns[turn_id] = _Guarded(lease, fresh)
+
+    def is_fresh(self, turn_id: str) -> bool:
+        """Whether *turn_id* is fenced and in its first run, so that there are no steps of an earlier one."""
+        guarded = self._turns.get(turn_id)
+        return guarded is not None and guarded.fresh
 
     def unguard(self, turn_id: str) -> None:
         """The turn is over; what is still pending of it is dropped."""
@@ -232,10 +239,10 @@ class Ownership:
         """Whether the writes of *turn_id* are fenced."""
         return turn_id in self._turns
 
-    def postpone(self, turn_id: str, work: Work[object]) -> None:
+    def postpone(self, turn_id: str, work: Work[object], *, outlives_turn: bool) -> None:
         """Write a step together with the next write of the turn, or within a quarter of the leases' length.
 
-        *work* may run twice.
+        *work* may run twice. Unless it *outlives_turn*, it is left out of the write that ends the turn.
 
         Raises:
           LeaseLost: the turn is over.
@@ -243,14 +250,13 @@ class Ownership:
         guarded = self._turns.get(turn_id)
         if guarded is None:
             raise LeaseLost("the turn is over")
-        guarded.pending.append(work)
+        guarded.pending.append((work, outlives_turn))
 
-    async def write(
-        self, turn_id: str, work: Work[T], *, durability: Durability = "power", repeatable: bool = True
-    ) -> T:
+    async def write(self, turn_id: str, work: Work[T], *, durability: Durability = "power", ends: bool = False) -> T:
         """Run *work* in one transaction with the pending steps of the turn, if its lease is still held.
 
-        A *repeatable* work may run again after it was committed; see `Store.transact`.
+        *work* may run again after it was committed; see `Store.transact`. When it *ends* the turn, steps that only
+        its next run would need are left out.
 
         Raises:
           LeaseLost: another process has taken the session over. Nothing was written.
@@ -263,9 +269,10 @@ class Ownership:
             await trio.lowlevel.checkpoint()
             raise LeaseLost("the turn is over")
         lease, pending = guarded.lease, tuple(guarded.pending)
+        steps = [step for step, outlives_turn in pending if outlives_turn or not ends]
         try:
             result = await self.store.transact(
-                _fenced(lease, pending, work), concurrent=True, durability=durability, repeatable=repeatable
+                _fenced(lease, steps, work), concurrent=True, durability=durability, repeatable=True
             )
         except LeaseLost:
             if self._held.get(lease.name) == lease:

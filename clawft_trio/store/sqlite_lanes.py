@@ -186,11 +186,16 @@ class Writer(Lane):
             self._set_sync(self._may_sync and durable)
             if not self.begin(lambda: self._jobs):
                 return
+            # A job without others needs no savepoint: the transaction is its own.
+            alone = len(self._jobs) == 1
             while len(group) < _GROUP and self._jobs and not (self._jobs[0].durable and not durable):
                 job = self._next()
                 if job is None:
                     break
                 group.append(job)
+                if alone:
+                    job.result = self._outcome(job)
+                    break
                 self._run_job(job)
             self._commit(sum(isinstance(job.result, outcome.Value) for job in group))
 
@@ -218,9 +223,7 @@ class Writer(Lane):
     def _run_job(self, job: Job[Any]) -> None:
         connection, texts = self._connection, len(self._texts)
         connection.execute("SAVEPOINT job")
-        job.result = outcome.capture(self._call, job.function)
-        if job.abandoned:
-            job.result = None
+        job.result = self._outcome(job)
         if not isinstance(job.result, outcome.Value):
             del self._texts[texts:]
             # A full disk makes SQLite roll the whole transaction back; then the savepoint is gone, too.
@@ -229,13 +232,20 @@ class Writer(Lane):
             connection.execute("ROLLBACK TO job")
         connection.execute("RELEASE job")
 
+    def _outcome(self, job: Job[Any]) -> outcome.Outcome[Any] | None:
+        result = outcome.capture(self._call, job.function)
+        return None if job.abandoned else result
+
     def _call(self, function: Work[T]) -> T:
         with named(self._source):
             return function(self._connection)
 
     def _commit(self, jobs: int) -> None:
         if not jobs:
-            self._connection.execute("ROLLBACK")
+            self._texts.clear()
+            # A full disk makes SQLite roll the transaction back by itself.
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
             return
         self._connection.execute("COMMIT")
         self.written += jobs
@@ -329,12 +339,15 @@ class Reader(Lane):
         return value
 
     def _run_inline(self, job: Job[T]) -> T:
-        # The connection is the writer's, too.
+        # The connection is the writer's, too. Nothing writes in between, so that it needs no transaction.
         self._connection.execute("PRAGMA query_only = ON")
         try:
-            return self._look(job.function)
+            with named(self._source, reads=True):
+                value = job.function(self._connection)
         except BaseException:
             self._count_failures(1)
             raise
         finally:
             self._connection.execute("PRAGMA query_only = OFF")
+        self.done += 1
+        return value

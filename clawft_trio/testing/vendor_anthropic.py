@@ -1,5 +1,6 @@
 """What Anthropic's Messages API refuses: checks of one request body (docs.claude.com, "Messages", "Tool use", "Extended
-thinking", "Errors"). Independent of `llm`.
+thinking", "Errors"; the texts of its 400s are in maximhq/bifrost#5097 for ids, anthropics/claude-code#6774 for empty
+content, #8612 for pairs, #4378 for fields that it does not know). Independent of `llm`.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from clawft_trio.chat import JsonObject
 from clawft_trio.testing.vendor_checks import Complaint, messages_of, objects
 
 _IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
-_NO_PREFILL = r"claude-(opus|sonnet)-4-6|claude-opus-4-[789]|claude-(opus|sonnet|haiku)-[5-9]"
-_NO_SAMPLING = r"claude-opus-4-[789]|claude-(opus|sonnet|haiku)-[5-9]"
+# docs.claude.com, "What's new"; pydantic-ai's profile of Anthropic's models (August 2026).
+_NO_PREFILL = r"claude-(opus|sonnet)-4-6|claude-opus-4-[789]|claude-(opus|sonnet|haiku|fable|mythos)-[5-9]"
+_NO_SAMPLING = r"claude-opus-4-[789]|claude-(opus|sonnet|haiku|fable|mythos)-[5-9]"
+_NO_FORCED_TOOLS = r"claude-(fable|mythos)"
+_EFFORTS = r"claude-opus-4-[5-9]|claude-sonnet-4-[6-9]|claude-(opus|sonnet|haiku|fable|mythos)-[5-9]"
 _KNOWN = frozenset(
     {"model", "messages", "max_tokens", "system", "stream", "tools", "tool_choice", "temperature", "top_p", "top_k",
      "stop_sequences", "thinking", "output_config", "metadata", "service_tier", "container", "mcp_servers",
@@ -114,7 +118,9 @@ def _one_use(block: Mapping[str, Any], id_: str, place: int) -> Iterator[Complai
 
 
 def tools(body: JsonObject) -> Iterator[Complaint]:
-    """Names of 1 to 128 letters, digits, `_` and `-`, each once; a choice needs tools, and names one of them."""
+    """Names of 1 to 128 letters, digits, `_` and `-`, each once; a choice needs tools, and names one of them; some
+    models are not forced.
+    """
     offered = [tool for tool in objects(body.get("tools")) if "input_schema" in tool]
     names = [str(tool.get("name")) for tool in offered]
     for name in names:
@@ -125,6 +131,9 @@ def tools(body: JsonObject) -> Iterator[Complaint]:
     choice = body.get("tool_choice")
     if choice is None:
         return
+    forced = isinstance(choice, Mapping) and choice.get("type") in {"any", "tool"}
+    if forced and re.search(_NO_FORCED_TOOLS, str(body.get("model"))):
+        yield Complaint("tool_choice forces tool use, which is not supported by this model")
     if not body.get("tools"):
         yield Complaint("tool_choice may only be specified while providing tools")
     if isinstance(choice, Mapping) and choice.get("type") == "tool" and choice.get("name") not in names:
@@ -182,7 +191,12 @@ def _thinking_options(body: JsonObject) -> Iterator[Complaint]:
         yield Complaint("Thinking may not be enabled when tool_choice forces tool use.")
     if body.get("temperature") not in {None, 1}:
         yield Complaint("`temperature` may only be set to 1 when thinking is enabled.")
-    if options.get("type") == "enabled" and _goes_on_unthought(messages_of(body)):
+    messages = messages_of(body)
+    begun = blocks_of(messages[-1]) if messages and messages[-1].get("role") == "assistant" else []
+    if begun and begun[0].get("type") not in {"thinking", "redacted_thinking"}:
+        # docs.claude.com, Extended thinking: "you cannot pre-fill responses when thinking is enabled".
+        yield Complaint("When `thinking` is enabled, a final `assistant` message must start with a thinking block.")
+    if options.get("type") == "enabled" and _goes_on_unthought(messages):
         yield Complaint("Expected `thinking` or `redacted_thinking`, but found `tool_use`.")
 
 
@@ -200,6 +214,11 @@ def sampling(body: JsonObject) -> Iterator[Complaint]:
         yield Complaint("temperature: range: 0..1")
     if temperature is not None and re.search(_NO_SAMPLING, str(body.get("model"))):
         yield Complaint("temperature: sampling parameters are not supported by this model")
+    effort = (body.get("output_config") or {}).get("effort")
+    if effort is not None and (
+        effort not in {"low", "medium", "high", "xhigh", "max"} or not re.search(_EFFORTS, str(body.get("model")))
+    ):
+        yield Complaint("output_config.effort: This model does not support the effort parameter.")
     for stop in body.get("stop_sequences") or ():
         if not str(stop).strip():
             yield Complaint("stop_sequences: each stop sequence must contain non-whitespace")

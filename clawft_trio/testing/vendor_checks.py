@@ -212,7 +212,7 @@ def text_only(body: JsonObject) -> Iterator[Complaint]:
 
 def no_blank_messages(*roles: str) -> Check:
     """Moonshot: "message at position N with role 'user' must not be empty"; xAI: "Each message must have at least
-    one content element"; Gemini: "contents.parts must not be empty".
+    one content element" (AstrBotDevs/AstrBot#6447); Gemini: "contents.parts must not be empty".
     """
 
     def check(body: JsonObject) -> Iterator[Complaint]:
@@ -234,8 +234,9 @@ def no_blank_parts(body: JsonObject) -> Iterator[Complaint]:
 
 
 def last_is_user_or_tool(body: JsonObject) -> Iterator[Complaint]:
-    """Mistral: "Expected last role User or Tool (or Assistant with prefix True) for serving but got assistant";
-    Perplexity: "Last message must have role `user` or `tool`".
+    """Mistral: "Expected last role User or Tool (or Assistant with prefix True) for serving but got assistant"
+    (0xPlaygrounds/rig#1130); Perplexity: "Last message must have role `user` or `tool`"; llama.cpp: "Assistant response
+    prefill is incompatible with enable_thinking" (ggml-org/llama.cpp#20861).
     """
     messages = messages_of(body)
     if messages and messages[-1].get("role") == "assistant" and not messages[-1].get("prefix"):
@@ -254,7 +255,7 @@ def first_is_user(body: JsonObject) -> Iterator[Complaint]:
 
 
 def no_user_after_tool(body: JsonObject) -> Iterator[Complaint]:
-    """Mistral: "Unexpected role 'user' after role 'tool'"."""
+    """Mistral: "Unexpected role 'user' after role 'tool'" (zed-industries/zed#37021, aaif-goose/goose#5998)."""
     messages = messages_of(body)
     for one, other in pairwise(messages):
         if one.get("role") == "tool" and other.get("role") in {"user", "system"}:
@@ -300,6 +301,23 @@ def without(*names: str, models: str = "") -> Check:
     return check
 
 
+def values_of(name: str, *values: str, models: str = "") -> Check:
+    """The values of a parameter that a vendor, or one of its model families, takes: "Unsupported value"."""
+
+    def check(body: JsonObject) -> Iterator[Complaint]:
+        if models and not re.search(models, str(body.get("model", ""))):
+            return
+        value = body.get(name)
+        if value is not None and value not in values:
+            yield Complaint(
+                f"Unsupported value: '{name}' does not support {value!r} with this model.",
+                param=name,
+                code="unsupported_value",
+            )
+
+    return check
+
+
 def temperature_at_most(limit: float, *, only: float | None = None, models: str = "") -> Check:
     """The documented range of `temperature`; reasoning models take 1 alone ("does not support 0.7 with this model")."""
 
@@ -340,6 +358,22 @@ def only_message_fields(*names: str) -> Check:
                 yield Complaint(f"'messages.{place}': property '{name}' is unsupported")
 
     return check
+
+
+def calls_have_content(body: JsonObject) -> Iterator[Complaint]:
+    """The content of xAI's messages with calls: not null ("Each message must have at least one content element",
+    langchain-ai/langchain#34140; "Grok is looking for `content: string`", pipecat-ai/pipecat#646).
+    """
+    for place, message in enumerate(messages_of(body)):
+        if calls_of(message) and message.get("content") is None:
+            yield Complaint("Each message must have at least one content element.", param=f"messages.[{place}].content")
+
+
+def no_documents(body: JsonObject) -> Iterator[Complaint]:
+    """Azure's chat completions, DashScope and others take images alone (pydantic-ai's providers)."""
+    for message in messages_of(body):
+        if any(part.get("type") in {"file", "document_url"} for part in parts_of(message)):
+            yield Complaint("Invalid content type 'file': only 'text' and 'image_url' are supported.")
 
 
 def at_most(name: str, limit: int) -> Check:

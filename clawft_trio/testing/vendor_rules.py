@@ -7,33 +7,31 @@ vendor merely ignores is not refused.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 from clawft_trio.chat import JsonObject
-from clawft_trio.testing import vendor_anthropic
+from clawft_trio.testing import vendor_anthropic, vendor_responses
 from clawft_trio.testing.vendor_checks import (
     Check,
     Complaint,
     arguments_are_objects,
     at_most,
-    calls_of,
+    calls_have_content,
     content_is_there,
     descriptions_at_most,
     first_is_user,
-    function_of,
     has_messages,
     ids_fit,
     images_are,
     known_roles,
     last_is_user_or_tool,
     media_of_users_only,
-    messages_of,
     names_fit,
     no_blank_messages,
     no_blank_parts,
+    no_documents,
     no_user_after_tool,
     only_fields,
     only_message_fields,
@@ -43,18 +41,42 @@ from clawft_trio.testing.vendor_checks import (
     temperature_at_most,
     text_only,
     tools_are_offered,
+    values_of,
     without,
 )
-from clawft_trio.testing.vendor_schemas import anthropic_schemas, google_schemas, moonshot_schemas, openai_schemas
+from clawft_trio.testing.vendor_models import (
+    COOL,
+    DEEPSEEK_THINKS,
+    KIMI_THINKS,
+    OPENAI_REASONS,
+    calls_are_signed,
+    calls_follow_users,
+    kimi_temperature,
+    no_forced_tools,
+    one_thinking_form,
+    reasoning_comes_back,
+    temperature_only_unreasoned,
+)
+from clawft_trio.testing.vendor_schemas import (
+    anthropic_schemas,
+    google_schemas,
+    grammar_schemas,
+    moonshot_schemas,
+    openai_schemas,
+)
 
 Vendor: TypeAlias = Literal[
-    "anthropic", "openai", "azure", "mistral", "gemini-openai", "moonshot", "deepseek", "groq", "xai", "openrouter",
-    "perplexity", "vllm", "bedrock",
+    "anthropic", "openai", "responses", "azure", "mistral", "gemini-openai", "moonshot", "deepseek", "groq", "xai",
+    "openrouter", "perplexity", "cohere", "together", "fireworks", "vllm", "llama.cpp", "bedrock",
 ]  # fmt: skip
-"""The vendors with known refusals."""
+"""The vendors with known refusals. `responses` is OpenAI's Responses API, which `openai` and `azure` have, too."""
+
+_ALIASES: Mapping[str, Vendor] = MappingProxyType(
+    {"gemini": "gemini-openai", "vertex": "gemini-openai", "kimi": "moonshot", "llamacpp": "llama.cpp",
+     "lmstudio": "llama.cpp", "ollama": "llama.cpp"}
+)  # fmt: skip
 
 _NAMES = r"[a-zA-Z0-9_-]{1,64}"
-_OPENAI_REASONS = r"(^|/)(o[1345]($|-)|gpt-5(?!.*chat))"
 _PNG_JPEG = ("image/png", "image/jpeg", "image/jpg")
 
 # What nearly all servers of this dialect check.
@@ -71,83 +93,33 @@ _COMMON: tuple[Check, ...] = (
 )
 
 
-def reasoning_comes_back(models: str, *, blank_counts: bool) -> Check:
-    """Moonshot: "thinking is enabled but reasoning_content is missing in assistant tool call message", also for an
-    empty one (llmgateway#2093); DeepSeek in thinking mode: "Missing `reasoning_content`".
-    """
-
-    def check(body: JsonObject) -> Iterator[Complaint]:
-        if not re.search(models, str(body.get("model"))):
-            return
-        for message in messages_of(body):
-            reasoning = message.get("reasoning_content")
-            if calls_of(message) and (reasoning is None or (blank_counts and reasoning == "")):
-                yield Complaint("thinking is enabled but reasoning_content is missing in assistant tool call message")
-
-    return check
-
-
-def calls_are_signed(body: JsonObject) -> Iterator[Complaint]:
-    """Gemini 3: "Function call is missing a thought_signature in functionCall parts": of each message with calls, the
-    first call carries one; `skip_thought_signature_validator` is documented for calls of other models.
-    """
-    if "gemini-3" not in str(body.get("model")):
-        return
-    for message in messages_of(body):
-        first = next(iter(calls_of(message)), None)
-        if first is None:
-            continue
-        extra = first.get("extra_content")
-        google = extra.get("google") if isinstance(extra, Mapping) else None
-        if not isinstance(google, Mapping) or not google.get("thought_signature"):
-            yield Complaint(f"Function call `{function_of(first).get('name')}` is missing a `thought_signature`.")
-
-
-def calls_follow_users(body: JsonObject) -> Iterator[Complaint]:
-    """Google: "function call turn comes immediately after a user turn or after a function response turn"."""
-    previous = ""
-    for message in messages_of(body):
-        if message.get("role") in {"system", "developer"}:
-            continue
-        if calls_of(message) and previous not in {"user", "tool"}:
-            yield Complaint("Please ensure that function call turn comes immediately after a user turn")
-        previous = str(message.get("role"))
-
-
-def one_thinking_form(body: JsonObject) -> Iterator[Complaint]:
-    """Google: `reasoning_effort` and `thinking_config` together are refused."""
-    google = (body.get("extra_body") or {}).get("google") or {}
-    if "thinking_config" in google and "reasoning_effort" in body:
-        yield Complaint("Expected one of either `reasoning_effort` or `thinking_config`")
-
-
 _MESSAGE = ("role", "content", "name", "tool_calls", "tool_call_id")
+
+_OPENAI_LIMITS: tuple[Check, ...] = (
+    *_COMMON,
+    ids_fit(r"[\s\S]{1,40}"),
+    images_are("image/png", "image/jpeg", "image/gif", "image/webp"),
+    at_most("tools", 128),
+    at_most("stop", 4),
+    descriptions_at_most(1024),
+    temperature_at_most(2),
+    temperature_only_unreasoned,
+    without("stop", models=OPENAI_REASONS),
+    values_of("reasoning_effort", "minimal", "low", "medium", "high", models=r"(^|/)gpt-5($|-mini|-nano)"),
+    values_of("reasoning_effort", "low", "medium", "high", models=r"(^|/)o[134]($|-)"),
+    values_of("reasoning_effort", "none", "low", "medium", "high", "xhigh", models=COOL),
+)
 
 RULES: Mapping[Vendor, tuple[Check, ...]] = MappingProxyType(
     {
         "anthropic": (*vendor_anthropic.CHECKS, anthropic_schemas()),
         "openai": (
-            *_COMMON,
-            ids_fit(r"[\s\S]{1,40}"),
-            images_are("image/png", "image/jpeg", "image/gif", "image/webp"),
-            at_most("tools", 128),
-            at_most("stop", 4),
-            descriptions_at_most(1024),
-            temperature_at_most(2),
-            temperature_at_most(2, only=1, models=_OPENAI_REASONS),
-            without("max_tokens", "stop", models=_OPENAI_REASONS),
-            without("reasoning_effort", "verbosity", models=r"(^|/)(gpt-4|gpt-3|chatgpt)"),
+            *_OPENAI_LIMITS,
+            without("max_tokens", models=OPENAI_REASONS),
+            without("reasoning_effort", "verbosity", models=r"(^|/)(gpt-4|gpt-3|chatgpt|gpt-5-chat)"),
         ),
-        "azure": (
-            *_COMMON,
-            ids_fit(r"[\s\S]{1,40}"),
-            images_are("image/png", "image/jpeg", "image/gif", "image/webp"),
-            at_most("tools", 128),
-            at_most("stop", 4),
-            descriptions_at_most(1024),
-            temperature_at_most(2, only=1, models=_OPENAI_REASONS),
-            without("stop", models=_OPENAI_REASONS),
-        ),
+        "responses": (*vendor_responses.CHECKS, openai_schemas(), temperature_at_most(2)),
+        "azure": (*_OPENAI_LIMITS, no_documents),
         "mistral": (
             *_COMMON,
             ids_fit(r"[a-zA-Z0-9]{9}"),
@@ -183,6 +155,8 @@ RULES: Mapping[Vendor, tuple[Check, ...]] = MappingProxyType(
             ),
             only_message_fields(*_MESSAGE, "prefix"),
             temperature_at_most(1.5),
+            values_of("reasoning_effort", "none", "high", models="small|medium"),
+            without("reasoning_effort", models="large|magistral|codestral|devstral|ministral|pixtral"),
         ),
         "gemini-openai": (
             has_messages,
@@ -191,6 +165,7 @@ RULES: Mapping[Vendor, tuple[Check, ...]] = MappingProxyType(
             tools_are_offered,
             media_of_users_only,
             no_blank_parts,
+            no_documents,
             no_blank_messages("user", "assistant", "tool"),
             names_fit(r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,63}"),
             google_schemas(),
@@ -212,19 +187,22 @@ RULES: Mapping[Vendor, tuple[Check, ...]] = MappingProxyType(
             arguments_are_objects,
             no_blank_messages("user", "assistant", "system", "tool"),
             last_is_user_or_tool,
-            reasoning_comes_back(r"kimi-k2\.[5-9]|kimi-k[3-9]|thinking", blank_counts=True),
+            reasoning_comes_back(KIMI_THINKS, blank_counts=True),
             images_are("image/png", "image/jpeg", "image/gif", "image/webp", urls=False),
             temperature_at_most(1),
-            temperature_at_most(1, only=1, models=r"kimi-k2\.[5-9]|kimi-k[3-9]"),
+            kimi_temperature,
+            no_forced_tools("auto", "none"),
         ),
         "deepseek": (
             *_COMMON,
             text_only,
             roles_alternate,
             last_is_user_or_tool,
-            reasoning_comes_back(r"", blank_counts=False),
+            reasoning_comes_back("", blank_counts=False),
             at_most("tools", 128),
             temperature_at_most(2),
+            no_forced_tools("auto", "none", models=DEEPSEEK_THINKS),
+            values_of("reasoning_effort", "minimal", "low", "medium", "high", "xhigh", "max", "ultra"),
         ),
         "groq": (
             *_COMMON,
@@ -234,14 +212,23 @@ RULES: Mapping[Vendor, tuple[Check, ...]] = MappingProxyType(
             at_most("tools", 128),
             at_most("stop", 4),
             temperature_at_most(2),
-            without("reasoning_effort", models="llama|gemma|kimi"),
+            without("reasoning_effort", models="llama|gemma|kimi|mixtral|compound"),
+            values_of("reasoning_effort", "low", "medium", "high", models="gpt-oss"),
+            values_of("reasoning_effort", "none", "default", models="qwen3"),
         ),
         "xai": (
             *_COMMON,
             no_blank_messages("user", "assistant", "tool", "system"),
+            calls_have_content,
             images_are(*_PNG_JPEG),
             without("stop", models=r"grok-4|grok-3-mini|grok-code"),
-            without("reasoning_effort", models=r"grok-4|grok-code|grok-3$|grok-2"),
+            # docs.x.ai, Reasoning; anomalyco/opencode#39448 (4.5); vercel/ai, @ai-sdk/xai 4.0.8 (4.20).
+            without("reasoning_effort", models=r"grok-4$|grok-4\.20(?!-multi)|grok-code|grok-3$|grok-2"),
+            values_of(
+                "reasoning_effort", "none", "low", "medium", "high", models=r"grok-4\.3|grok-4-(fast|1-fast|0709)"
+            ),
+            values_of("reasoning_effort", "low", "medium", "high", models=r"grok-4\.[5-9]"),
+            values_of("reasoning_effort", "low", "high", models="grok-3-mini"),
             temperature_at_most(2),
         ),
         # Encrypted reasoning of another model "could not be verified" (OpenRouterTeam/ai-sdk-provider#542): the server
@@ -255,6 +242,20 @@ RULES: Mapping[Vendor, tuple[Check, ...]] = MappingProxyType(
             last_is_user_or_tool,
             without("tools", "tool_choice"),
         ),
+        "cohere": (
+            *_COMMON,
+            no_blank_messages("user", "assistant", "tool"),
+            last_is_user_or_tool,
+            # docs.cohere.com, Chat V2: `tool_choice` has no names, temperature goes to 1, five stop sequences.
+            no_forced_tools("auto", "none", "required"),
+            values_of("reasoning_effort", "none", "high"),
+            temperature_at_most(1),
+            at_most("stop", 5),
+        ),
+        "together": (*_COMMON, no_blank_messages("user"), temperature_at_most(2)),
+        # earendil-works/pi#4514: "Extra inputs are not permitted, field: 'messages[8].reasoning'".
+        "fireworks": (*_COMMON, only_message_fields(*_MESSAGE, "reasoning_content"), temperature_at_most(2)),
+        # The templates of open models; "function.arguments" are parsed (vllm-project/vllm#43995).
         "vllm": (
             has_messages,
             known_roles,
@@ -264,6 +265,17 @@ RULES: Mapping[Vendor, tuple[Check, ...]] = MappingProxyType(
             system_comes_first,
             roles_alternate,
         ),
+        "llama.cpp": (
+            has_messages,
+            known_roles,
+            results_follow_calls,
+            tools_are_offered,
+            arguments_are_objects,
+            system_comes_first,
+            roles_alternate,
+            last_is_user_or_tool,
+            grammar_schemas(),
+        ),
         "bedrock": (
             *_COMMON,
             ids_fit(r"[a-zA-Z0-9_-]{1,64}"),
@@ -271,6 +283,8 @@ RULES: Mapping[Vendor, tuple[Check, ...]] = MappingProxyType(
             last_is_user_or_tool,
             no_blank_messages("user", "assistant", "tool"),
             images_are("image/png", "image/jpeg", "image/gif", "image/webp", urls=False),
+            # crewAIInc/crewAI#3317: "This model doesn't support the stopSequences field."
+            without("stop", models="gpt-oss"),
         ),
     }
 )
@@ -279,7 +293,9 @@ RULES: Mapping[Vendor, tuple[Check, ...]] = MappingProxyType(
 
 def refusal(vendor: Vendor, body: JsonObject) -> Complaint | None:
     """Why *vendor* refuses a request with this *body*; None when it accepts it."""
-    return next((complaint for check in RULES[vendor] for complaint in check(body)), None)
+    by_responses = vendor in {"openai", "azure"} and "messages" not in body and "input" in body
+    checks = RULES["responses" if by_responses else vendor]
+    return next((complaint for check in checks for complaint in check(body)), None)
 
 
 def refusal_body(vendor: Vendor, complaint: Complaint) -> JsonObject | list[Any]:
@@ -316,7 +332,7 @@ def check_vendor(vendor: str) -> Vendor:
     Raises:
       ValueError: they are not; the message names those that are.
     """
-    known = {"gemini": "gemini-openai"}.get(vendor, vendor)
+    known = _ALIASES.get(vendor, vendor)
     for one in RULES:
         if one == known:
             return one

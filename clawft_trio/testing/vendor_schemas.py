@@ -27,6 +27,9 @@ def schemas_of(body: JsonObject) -> Iterator[tuple[str, Any]]:
         function = function_of(tool)
         if function:
             yield str(function.get("name")), function.get("parameters", {"type": "object", "properties": {}})
+        elif tool.get("type") == "function" and "parameters" in tool:
+            # In the Responses dialect.
+            yield str(tool.get("name")), tool["parameters"]
         elif "input_schema" in tool:
             yield str(tool.get("name")), tool["input_schema"]
 
@@ -61,8 +64,9 @@ def _check(complain: Any) -> Check:
 
 
 def openai_schemas() -> Check:
-    """OpenAI: "object schema missing properties", "array schema missing items", "schema must have type 'object' and not
-    have 'oneOf'/'anyOf'/'allOf'/'enum'/'not' at the top level"; references must resolve.
+    r"""OpenAI: "object schema missing properties", "array schema missing items", "schema must have type 'object' and
+    not have 'oneOf'/'anyOf'/'allOf'/'enum'/'not' at the top level"; references must resolve. Patterns: "is not a
+    'regex'" for `\p{…}` (BerriAI/litellm#40485), "regex lookaround is not supported" (decolua/9router#1556).
     """
 
     def complain(schema: Any) -> Iterator[str]:
@@ -78,6 +82,8 @@ def openai_schemas() -> Check:
             yield from _general(place, one, schema)
             if one.get("type") == "array" and not isinstance(one.get("items"), Mapping):
                 yield f"array schema missing items, at {place}"
+            if re.search(r"\(\?<?[=!]|\\[pP]\{", str(one.get("pattern", ""))):
+                yield f"{one['pattern']!r} is not a 'regex', at {place}"
 
     return _check(complain)
 
@@ -139,8 +145,11 @@ def anthropic_schemas() -> Check:
 
 
 def google_schemas() -> Check:
-    """Google: "Unknown name … Cannot find field", "items: missing field", "only 'enum' and 'date-time' are supported
-    for STRING type", "property is not defined" for `required`, one type for each schema, text enums.
+    """Google: "Unknown name … Cannot find field" (zed-industries/zed#44875), "items: missing field", "only 'enum' and
+    'date-time' are supported for STRING type", "property is not defined" for `required` (Kilo-Org/kilocode#11955), one
+    type for each schema (voocel/litellm#9), which is not left out (UKGovernmentBEIS/inspect_ai#3097), enums of texts
+    that are not empty; "only allowed for OBJECT type" (anomalyco/opencode#11889), "should be non-empty for OBJECT
+    type" (browser-use/browser-use#3786).
     """
 
     def complain(schema: Any) -> Iterator[str]:
@@ -156,14 +165,19 @@ def google_schemas() -> Check:
 
 
 def _google(place: str, one: Mapping[str, Any]) -> Iterator[str]:
-    if isinstance(one.get("type"), list):
-        yield f"Proto field is not repeating, cannot start list, at {place}/type"
+    if not one.keys() & {"type", "anyOf"}:
+        yield f"schema didn't specify the schema type field, at {place}"
+    if one.get("type") != "object" and one.keys() & {"properties", "required"}:
+        yield f"properties: only allowed for OBJECT type, at {place}"
+    if place and one.get("properties") == {}:
+        yield f"properties: should be non-empty for OBJECT type, at {place}"
+    if one.get("type") != "array" and "items" in one:
+        yield f"items: only allowed for ARRAY type, at {place}"
+    yield from _google_values(place, one)
     if one.get("type") == "array" and not one.get("items"):
         yield f"items: missing field, at {place}"
     if one.get("type") == "string" and one.get("format") not in {None, "enum", "date-time"}:
         yield f"only 'enum' and 'date-time' are supported for STRING type, at {place}"
-    if any(not isinstance(value, str) for value in one.get("enum") or ()):
-        yield f"enum: only strings, at {place}"
     for name in one.get("required") or ():
         if name not in (one.get("properties") or {}):
             yield f"required: property is not defined: {name}, at {place}"
@@ -172,9 +186,19 @@ def _google(place: str, one: Mapping[str, Any]) -> Iterator[str]:
             yield f"properties: key {name!r} is not allowed, at {place}"
 
 
+def _google_values(place: str, one: Mapping[str, Any]) -> Iterator[str]:
+    if isinstance(one.get("type"), list):
+        yield f"Proto field is not repeating, cannot start list, at {place}/type"
+    for value in one.get("enum") or ():
+        if not isinstance(value, str) or not value:
+            yield f"enum: only strings, which cannot be empty, at {place}"
+
+
 def moonshot_schemas() -> Check:
-    """Moonshot's MFJS: "At path 'properties.x': references must start with #/$defs/", keys begin with a letter; an
-    object has `properties`; `anyOf` stands without a `type` beside it.
+    """Moonshot's MFJS: "references must start with #/$defs/" (anomalyco/opencode#27054), "conflicting keywords found
+    after $ref expansion" (MoonshotAI/kimi-cli#2061); `anyOf` stands without a `type` beside it
+    (abhigyanpatwari/GitNexus#2703); "property schema must be an object" (can1357/oh-my-pi#5952), with a type
+    (NousResearch/hermes-agent#14805).
     """
 
     def complain(schema: Any) -> Iterator[str]:
@@ -183,9 +207,39 @@ def moonshot_schemas() -> Check:
             return
         for place, one in inner_schemas(schema):
             reference = one.get("$ref")
-            if reference is not None and not str(reference).startswith("#/$defs/"):
-                yield f"references must start with #/$defs/, at {place}"
+            if reference is not None and (not str(reference).startswith("#/$defs/") or len(one) > 1):
+                yield f"references must start with #/$defs/ and stand alone, at {place}"
             if "anyOf" in one and "type" in one:
                 yield f"when using anyOf, type should be defined in anyOf items, at {place}"
+            if not one.keys() & {"type", "anyOf", "oneOf", "allOf", "enum", "const", "$ref"}:
+                yield f"type is required, at {place}"
+            if isinstance(one.get("items"), bool | list):
+                yield f"items must be an object, at {place}"
+            properties = one.get("properties")
+            for name, inner in properties.items() if isinstance(properties, Mapping) else ():
+                if not isinstance(inner, Mapping):
+                    yield f"property schema for {name!r} must be an object, at {place}"
+
+    return _check(complain)
+
+
+def grammar_schemas() -> Check:
+    """Servers on llama.cpp: "JSON schema conversion failed: Unrecognized schema" for schemas without a type
+    (ggml-org/llama.cpp#19716) and `not` (#17574); "Pattern must start with '^' and end with '$'"
+    (containers/kubernetes-mcp-server#758), "failed to parse grammar" for lookaround (codefuturist/email-mcp#58) and for
+    texts of thousands of characters (firecrawl/firecrawl#4512).
+    """
+
+    def complain(schema: Any) -> Iterator[str]:
+        for place, one in inner_schemas(schema):
+            if one and not one.keys() & {"type", "anyOf", "oneOf", "allOf", "enum", "const", "$ref", "properties"}:
+                yield f"JSON schema conversion failed: Unrecognized schema at {place}"
+            if "not" in one:
+                yield f"JSON schema conversion failed: Unrecognized schema at {place}/not"
+            pattern = one.get("pattern")
+            if isinstance(pattern, str) and not (pattern.startswith("^") and pattern.endswith("$")):
+                yield f"Pattern must start with '^' and end with '$', at {place}"
+            if re.search(r"\(\?<?[=!]", str(pattern)) or one.get("maxLength", 0) > 2000:
+                yield f"failed to parse grammar, at {place}"
 
     return _check(complain)

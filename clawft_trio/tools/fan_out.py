@@ -149,7 +149,9 @@ class FanOut:
 
         Cancellation: every call is cancelled and awaited; every lock is free again.
         """
-        await trio.lowlevel.checkpoint()
+        if not self.calls:
+            await trio.lowlevel.checkpoint()
+            return ()
         jobs = [self.prepare(call) for call in self.calls]
         await self.name_paths(jobs)
         answers: dict[int, ToolResult] = {}

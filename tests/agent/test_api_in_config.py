@@ -3,10 +3,11 @@
 import json
 
 import pytest
+from judged import open_fault_server
 
 from clawft_trio import open_agent, parse_config
 from clawft_trio.errors import ConfigError
-from clawft_trio.testing import Finish, Say, open_fault_server
+from clawft_trio.testing import Finish, Say
 
 HI = (Say("hi"), Finish())
 

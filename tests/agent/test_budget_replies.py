@@ -5,13 +5,14 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
+from judged import ScriptedProvider
 
 from clawft_trio import Usage, open_agent, parse_config, provider_named
 from clawft_trio.agent.error_replies import failure_reply
 from clawft_trio.errors import BudgetExceeded
 from clawft_trio.messages import InboundMessage
 from clawft_trio.pipeline import Target
-from clawft_trio.testing import Finish, Say, ScriptedProvider
+from clawft_trio.testing import Finish, Say
 
 MESSAGE = InboundMessage(channel="test", sender_id="ana", chat_id="1", content="?")
 

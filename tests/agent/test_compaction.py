@@ -10,6 +10,7 @@ import attrs
 import pytest
 import trio
 from hypothesis import given, settings, strategies as st
+from judged import ScriptedProvider
 
 from clawft_trio import Config, TurnPolicy, open_agent, tool
 from clawft_trio.agent import CompactionPolicy, Excess, SummaryCompactor
@@ -23,7 +24,7 @@ from clawft_trio.chat import Call, ChatRequest, ChatResponse, Message, ToolCall
 from clawft_trio.errors import InvalidResponse, ServerError
 from clawft_trio.observe import Recorder, SessionCompacted
 from clawft_trio.pipeline.tokens import count_tokens, message_tokens, request_tokens
-from clawft_trio.testing import CallTool, Fail, Finish, Say, ScriptedProvider, cancel_everywhere
+from clawft_trio.testing import CallTool, Fail, Finish, Say, cancel_everywhere
 
 POLICY = CompactionPolicy()
 NO_SUMMARY = CompactionPolicy(compactor=None)

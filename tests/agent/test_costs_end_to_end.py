@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import trio
+from judged import open_fault_server
 
 from clawft_trio.agent.bus_turn import BusTurn
 from clawft_trio.agent.loop import AgentLoop
@@ -37,7 +38,7 @@ from clawft_trio.pipeline import (
 from clawft_trio.pipeline.tokens import request_tokens
 from clawft_trio.resilience import Failover, Resilient, Retry
 from clawft_trio.store import open_store
-from clawft_trio.testing import Finish, Report, ResetConnection, Say, Status, open_fault_server
+from clawft_trio.testing import Finish, Report, ResetConnection, Say, Status
 from clawft_trio.tools import ToolRegistry
 
 TIERS = (

@@ -9,10 +9,11 @@ from pathlib import Path
 import attrs
 import pytest
 import trio
+from judged import ScriptedProvider
 
 from clawft_trio import open_agent
 from clawft_trio.errors import StoreError
-from clawft_trio.testing import Finish, Say, ScriptedProvider
+from clawft_trio.testing import Finish, Say
 
 CHILD = """
 import os, signal, sys

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from judged import ScriptedProvider
 
 from clawft_trio.agent.turn import Turns
 from clawft_trio.agent.turn_types import ToolsAnswered, TurnPolicy, TurnRequest
@@ -17,7 +18,7 @@ from clawft_trio.observe import Recorder, ToolStarted
 from clawft_trio.observe.events import Noted
 from clawft_trio.pipeline import OneProvider, Pipeline, StaticRouter
 from clawft_trio.resilience import Failover
-from clawft_trio.testing import CallTool, Fail, Finish, Say, ScriptedProvider, Wait, cancel_everywhere
+from clawft_trio.testing import CallTool, Fail, Finish, Say, Wait, cancel_everywhere
 from clawft_trio.testing.threadless import threadless
 from clawft_trio.tools import FanOutPolicy, Tool, ToolRegistry, ToolResult, tool
 

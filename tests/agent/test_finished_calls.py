@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import pytest
 import trio
+from judged import ScriptedProvider
 
 from clawft_trio import TurnPolicy, open_agent, tool
 from clawft_trio.agent.agent import Agent
 from clawft_trio.chat import Message
 from clawft_trio.errors import ProviderError
-from clawft_trio.testing import CallTool, Finish, Say, ScriptedProvider
+from clawft_trio.testing import CallTool, Finish, Say
 
 
 @tool

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import trio
+from judged import ScriptedProvider
 
 from clawft_trio.agent import DEFAULT_SETS, TOOL_SETS, open_agent
 from clawft_trio.agent.turn_types import TurnPolicy, TurnRequest
@@ -16,7 +17,7 @@ from clawft_trio.chat import Message
 from clawft_trio.config import parse_config
 from clawft_trio.errors import AllProvidersExhausted, AuthFailed, ConfigError, InvalidData, MissingKey, NotConfigured
 from clawft_trio.observe import Noted, Recorder
-from clawft_trio.testing import Fail, Finish, Say, ScriptedProvider, Wait
+from clawft_trio.testing import Fail, Finish, Say, Wait
 from clawft_trio.tools import tool
 
 

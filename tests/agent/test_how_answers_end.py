@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import attrs
 import pytest
+from judged import ScriptedProvider, open_fault_server
 
 from clawft_trio import Message, TurnPolicy, open_agent, tool
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Opaque
 from clawft_trio.errors import AllProvidersExhausted, ClawftError, EmptyAnswer
 from clawft_trio.llm import OpenAICompatible, complete
 from clawft_trio.resilience import Failover, Resilient, Retry
-from clawft_trio.testing import CallTool, Finish, Say, ScriptedProvider, Think, open_fault_server
+from clawft_trio.testing import CallTool, Finish, Say, Think
 
 ran: list[str] = []
 

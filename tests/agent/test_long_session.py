@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 from hypothesis import given, settings, strategies as st
+from judged import ScriptedProvider
 
 from clawft_trio import Config, TurnPolicy, open_agent, tool
 from clawft_trio.agent import CompactionPolicy
@@ -20,7 +21,7 @@ from clawft_trio.auth import AuthContext
 from clawft_trio.chat import Call, ChatRequest, Message
 from clawft_trio.pipeline import OneProvider, Pipeline, StaticRouter, Windows, by_pattern
 from clawft_trio.pipeline.tokens import request_tokens
-from clawft_trio.testing import CallTool, Finish, Say, ScriptedProvider
+from clawft_trio.testing import CallTool, Finish, Say
 from clawft_trio.testing.machine import in_mock_time
 from clawft_trio.tools import ToolRegistry
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import trio
+from judged import ScriptedProvider
 
 from clawft_trio import open_agent
-from clawft_trio.testing import ScriptedProvider
 
 
 class Passes(trio.abc.Instrument):

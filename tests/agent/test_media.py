@@ -1,14 +1,18 @@
 """Attachments of bus messages reach the model; what may not is replaced by a line that says why."""
 
 import base64
+import json
+from pathlib import Path
 
 import pytest
+from judged import ScriptedProvider
 
 from clawft_trio import InboundMessage, open_agent
 from clawft_trio.agent.media import LARGEST, MOST, media_parts
 from clawft_trio.chat import File, Image, Text
+from clawft_trio.config import parse_config
 from clawft_trio.net import AddressPolicy
-from clawft_trio.testing import ScriptedProvider
+from clawft_trio.testing import cancel_everywhere
 
 PNG = "data:image/png;base64," + base64.b64encode(b"PNG").decode()
 
@@ -68,6 +72,61 @@ async def test_attachments_are_limited_in_size_and_number(tmp_path):
     parts, errors = await parts_of("big.png", *[PNG] * MOST, workspace=tmp_path)
     assert len(errors) == 2
     assert sum(isinstance(part, Image) for part in parts) == MOST - 1
+
+
+async def test_attaching_is_cancelled_at_every_step_and_leaves_no_open_file(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"PNG")
+    (tmp_path / "notes.txt").write_text("remember")
+
+    async def attach():
+        parts, errors = await parts_of("a.png", PNG, "missing.png", "notes.txt", workspace=tmp_path)
+        assert (len(parts), len(errors)) == (4, 1)
+
+    async def nothing_is_open():
+        descriptors = Path("/proc/self/fd")  # on Linux alone
+        names = [one.resolve() for one in descriptors.iterdir()] if descriptors.is_dir() else []
+        assert not [name for name in names if name.is_relative_to(tmp_path)]
+
+    assert await cancel_everywhere(attach, nothing_is_open) > 3
+
+
+async def sent_of(media, section, tmp_path):
+    """The parts that a model gets of a message on the bus with *media*, under a `tools` section."""
+    model = ScriptedProvider.saying("ok")
+    config = parse_config(json.dumps({"tools": section}))
+    async with open_agent(["s/m"], providers={"s": model}, workspace=tmp_path, config=config) as agent:
+        await agent.bus.publish_inbound(
+            InboundMessage(channel="c", sender_id="u", chat_id="1", content="What is it?", media=(media,))
+        )
+        async for reply in agent.bus.outbound("c"):
+            if reply.kind == "final":
+                break
+    (question,) = [message for message in model.requests[0].messages if message.role == "user"]
+    return question.content[-1]
+
+
+@pytest.mark.parametrize(
+    ("section", "passed_on"),
+    [
+        ({}, True),
+        ({"urlPolicy": {"blockedDomains": ["example.org"]}}, False),
+        ({"url_policy": {"blocked_domains": ["other.org"]}}, True),
+    ],
+)
+async def test_the_configuration_decides_which_web_addresses_are_passed_on(section, passed_on, tmp_path):
+    part = await sent_of("https://cdn.example.org/a.png", section, tmp_path)
+    assert isinstance(part, Image) is passed_on
+    if not passed_on:
+        assert "left out" in part.text
+
+
+async def test_private_addresses_are_passed_on_only_where_the_configuration_allows_them(tmp_path):
+    address = "https://10.0.0.7/a.png"
+    assert isinstance(await sent_of(address, {}, tmp_path), Text)
+    assert isinstance(await sent_of(address, {"url_policy": {"allow_private": True}}, tmp_path), Image)
+    assert isinstance(
+        await sent_of("https://169.254.169.254/a.png", {"url_policy": {"allow_private": True}}, tmp_path), Text
+    )
 
 
 async def test_an_attachment_of_a_bus_message_reaches_the_model(tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from judged import ScriptedProvider, open_fault_server
 
 from clawft_trio.agent import Agent, AgentOptions, open_agent, serve_agent
 from clawft_trio.agent.turn_types import RoundStarted, ToolsAnswered, TurnPolicy
@@ -21,19 +22,7 @@ from clawft_trio.llm import OpenAICompatible
 from clawft_trio.messages import InboundMessage
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.observe import Recorder, ToolEnded, TurnEnded
-from clawft_trio.testing import (
-    CallTool,
-    Fail,
-    Finish,
-    Hang,
-    ResetConnection,
-    Say,
-    ScriptedProvider,
-    Status,
-    Wait,
-    cancel_everywhere,
-    open_fault_server,
-)
+from clawft_trio.testing import CallTool, Fail, Finish, Hang, ResetConnection, Say, Status, Wait, cancel_everywhere
 from clawft_trio.tools import tool
 
 

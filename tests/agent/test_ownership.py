@@ -417,4 +417,4 @@ async def test_a_session_that_is_claimed_again_has_another_token(place) -> None:
 async def test_a_step_of_a_turn_that_is_over_is_a_typed_error() -> None:
     async with open_store(None, migrations=MIGRATIONS) as store:
         with pytest.raises(LeaseLost):
-            Ownership(store).postpone("ch:s:m1", lambda _: None)
+            Ownership(store).postpone("ch:s:m1", lambda _: None, outlives_turn=True)

@@ -6,19 +6,12 @@ from decimal import Decimal
 
 import attrs
 import pytest
+from judged import ScriptedProvider, open_fault_server
 
 from clawft_trio import TurnPolicy, open_agent, provider_named, tool
 from clawft_trio.attempts import Usage
 from clawft_trio.observe import CacheBusted, Recorder
-from clawft_trio.testing import (
-    CallTool,
-    Finish,
-    Say,
-    ScriptedProvider,
-    SeenRequest,
-    SimulatedPromptCache,
-    open_fault_server,
-)
+from clawft_trio.testing import CallTool, Finish, Say, SeenRequest, SimulatedPromptCache
 
 TURNS = 60
 
@@ -104,7 +97,7 @@ async def test_nine_tenths_of_every_request_were_sent_before(tmp_path, target: s
     provider, _, model = target.partition("/")
     recorder = Recorder()
     async with (
-        open_fault_server(choose=choose) as server,
+        open_fault_server(choose=choose, accepts=provider) as server,
         provider_named(provider, base_url=server.url, api_key="k", model=model) as given,
         open_agent(
             [target],
@@ -141,7 +134,7 @@ async def test_without_marks_anthropic_caches_nothing(tmp_path) -> None:
 
     off = TurnPolicy(prompt_cache="off")
     async with (
-        open_fault_server(choose=choose) as server,
+        open_fault_server(choose=choose, accepts="anthropic") as server,
         provider_named("anthropic", base_url=server.url, api_key="k") as provider,
         open_agent(["anthropic/m"], providers={"anthropic": provider}, turn=off) as agent,
     ):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import trio
+from judged import ScriptedProvider
 
 from clawft_trio import open_agent, tool
 from clawft_trio.agent.turn_types import ToolsAnswered, TurnPolicy
 from clawft_trio.errors import ProviderTimeout
 from clawft_trio.testing.script import CallTool, Hang, Say
-from clawft_trio.testing.scripted import ScriptedProvider
 
 
 @tool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from judged import ScriptedProvider
 from mcp_http_drivers import Driver
 
 from clawft_trio.agent import agent_server, open_agent
@@ -9,7 +10,7 @@ from clawft_trio.auth import USER, AuthContext
 from clawft_trio.context.skill_format import Skill
 from clawft_trio.context.skills import SkillReport
 from clawft_trio.mcp import ServeOptions, open_mcp_app
-from clawft_trio.testing import Finish, Say, ScriptedProvider
+from clawft_trio.testing import Finish, Say
 
 
 async def ask(driver, question, **more):

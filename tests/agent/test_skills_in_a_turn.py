@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from judged import ScriptedProvider
 
 from clawft_trio import open_agent, parse_config, tool
-from clawft_trio.testing import CallTool, Finish, Say, ScriptedProvider
+from clawft_trio.testing import CallTool, Finish, Say
 from clawft_trio.tools import ApprovalRequest
 from tests.context.skill_files import write, write_skill
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 import trio
+from judged import ScriptedProvider
 from trio.testing import MockClock
 
 from clawft_trio import ChatRequest, Message, open_agent, open_stream
 from clawft_trio.agent import Agent
 from clawft_trio.errors import StreamEnded
-from clawft_trio.testing import Finish, Hang, Say, ScriptedProvider, Wait, cancel_everywhere
+from clawft_trio.testing import Finish, Hang, Say, Wait, cancel_everywhere
 
 ANSWER = [Say("a "), Wait(0.05), Say("b "), Wait(0.05), Say("c"), Finish()]
 REQUEST = ChatRequest([Message.user("q")])

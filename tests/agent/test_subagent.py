@@ -9,11 +9,12 @@ from decimal import Decimal
 import attrs
 import pytest
 import trio
+from judged import ScriptedProvider
 
 from clawft_trio import Usage, open_agent, parse_config, subagent
 from clawft_trio.errors import BudgetExceeded
 from clawft_trio.observe import Charged, Recorder, TurnStarted
-from clawft_trio.testing import CallTool, Finish, Hang, Say, ScriptedProvider, cancel_everywhere
+from clawft_trio.testing import CallTool, Finish, Hang, Say, cancel_everywhere
 from clawft_trio.tools import ToolContext, tool
 
 PRICED = parse_config('{"prices": {"a/m": {"input": 1, "output": 10}, "b/m": {"input": 2, "output": 20},'

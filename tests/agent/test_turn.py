@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 import trio
+from judged import ScriptedProvider
 
 from clawft_trio.agent.turn import Turns
 from clawft_trio.agent.turn_types import RoundStarted, ToolsAnswered, TurnPolicy, TurnRequest
@@ -14,7 +15,7 @@ from clawft_trio.chat import Call, Message
 from clawft_trio.errors import AllProvidersExhausted, ConsumerLeft, ServerError
 from clawft_trio.observe import Recorder, TurnEnded, TurnStarted
 from clawft_trio.pipeline import OneProvider, Pipeline, StaticRouter
-from clawft_trio.testing import CallTool, Fail, Finish, Say, ScriptedProvider, cancel_everywhere
+from clawft_trio.testing import CallTool, Fail, Finish, Say, cancel_everywhere
 from clawft_trio.tools import ToolRegistry, tool
 
 

@@ -12,16 +12,17 @@ import attrs
 import msgspec
 import pytest
 from hypothesis import given, strategies as st
+from judged import ScriptedProvider
 
 from clawft_trio import InvalidAnswer, Message, Reset, open_agent, tool
 from clawft_trio.agent import AnswerForm, TurnPolicy
 from clawft_trio.agent.answer_form import correction
 from clawft_trio.chat import ChatResponse, ToolCall
 from clawft_trio.errors import ContentFiltered, InvalidData, Problem
-from clawft_trio.llm.conform.schemas import fits_strict
+from clawft_trio.llm.conform.strict import fits_strict
 from clawft_trio.observe import Recorder
 from clawft_trio.observe.events import Retracted
-from clawft_trio.testing import CallTool, Finish, Say, Screen, ScriptedProvider, cancel_everywhere
+from clawft_trio.testing import CallTool, Finish, Say, Screen, cancel_everywhere
 
 
 def _plausible(_: object, __: object, value: int) -> None:

@@ -2,11 +2,12 @@
 
 from contextlib import AsyncExitStack
 
+from judged import open_fault_server
 from llm.histories import TARGETS
 
 from clawft_trio import Image, Message, TurnPolicy, open_agent, provider_named, tool
 from clawft_trio.observe import Recorder, RequestConformed
-from clawft_trio.testing import CallTool, Finish, Say, Status, Think, open_fault_server
+from clawft_trio.testing import CallTool, Finish, Say, Status, Think
 
 IDS = {"anthropic": "toolu_0{}", "mistral": "{:09d}", "moonshot": "functions.weather:{}", "gemini": "function-call-{}"}
 PLACES = {"AWS_REGION": "eu-central-1", "GOOGLE_CLOUD_PROJECT": "p", "GOOGLE_CLOUD_LOCATION": "global"}

@@ -28,6 +28,7 @@ def planted() -> dict[str, object]:
     """A configuration with a secret wherever a user may write one."""
     address = f"http://ana:{secret()}@127.0.0.1:9"
     return {
+        "store": f"postgresql://ana:{secret()}@127.0.0.1:9/agents?password={secret()}",
         "providers": {
             "corp": {"apiBase": f"{address}/v1?k={secret()}", "apiKey": secret(), "extraHeaders": {"X-Team": secret()}},
         },

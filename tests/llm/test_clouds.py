@@ -66,7 +66,13 @@ async def test_a_signed_request_carries_the_headers_of_its_signature_and_needs_n
     ("body", "parameter"),
     [
         ('{"error": {"message": "no temperature", "param": "temperature"}}', "temperature"),
-        ('{"error": {"param": "reasoning.effort"}}', "reasoning"),
+        ('{"error": {"param": "reasoning.effort"}}', "reasoning.effort"),
+        ('{"error": {"param": "text.format.schema"}}', "text.format"),
+        ('{"error": {"param": "response_format.json_schema"}}', "response_format"),
+        ('{"error": {"error": {"param": "top_p"}}}', "top_p"),
+        ('{"error": {"code": 400, "metadata": {"raw": "{\\"error\\": {\\"param\\": \\"seed\\"}}"}}}', "seed"),
+        ('{"object": "error", "message": {"detail": [{"loc": ["body", "seed"]}]}}', "seed"),
+        ('{"message": [{"type": "extra_forbidden", "loc": ["body", "seed"]}]}', "seed"),
         ('{"detail": [{"loc": ["body", "seed"], "type": "extra_forbidden"}]}', "seed"),
         ('[{"error": {"details": [{"fieldViolations": [{"field": "stop"}]}]}}]', "stop"),
         ('{"error": {"message": "temperature is not supported", "param": null}}', ""),
@@ -87,3 +93,12 @@ def test_only_optional_parameters_of_the_body_are_left_out_and_a_limit_keeps_its
     assert not refused.learn("m", "max_tokens", body)
     assert refused.without("m", body) == {"model": "m", "messages": [], "seed": 1, "max_completion_tokens": 5}
     assert refused.without("other", body) is body
+
+
+def test_of_a_group_of_parameters_only_the_refused_one_is_left_out():
+    refused = RefusedOptions()
+    body = {"text": {"format": {}, "verbosity": "low"}, "reasoning": {"effort": "low"}}
+    assert refused.learn("m", "text.verbosity", body)
+    assert refused.learn("m", "reasoning.effort", body)
+    assert not refused.learn("m", "text.verbosity", body)
+    assert refused.without("m", body) == {"text": {"format": {}}}

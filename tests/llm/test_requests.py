@@ -10,7 +10,7 @@ from clawft_trio.chat import ChatRequest, Image, Message, Opaque, Text, ToolCall
 from clawft_trio.codec import encode_json
 from clawft_trio.llm import Quirks
 from clawft_trio.llm.anthropic_request import request_body as anthropic_body
-from clawft_trio.llm.conform.schemas import fits_strict
+from clawft_trio.llm.conform.strict import fits_strict
 from clawft_trio.llm.openai_request import request_body as openai_body
 from clawft_trio.testing.strategies import requests
 

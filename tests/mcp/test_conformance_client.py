@@ -88,18 +88,21 @@ def test_the_scenarios_are_those_that_the_suite_scores(npm, version):
     assert listed == SCORED[version]
 
 
+# One test for each run: ten in one test would take longer than a test may.
 @pytest.mark.parametrize(("version", "scenario"), [*((v, s) for v in SCORED for s in sorted(SCORED[v])), *MORE])
-def test_a_scenario_passes_every_time(npm, version, scenario):
+@pytest.mark.parametrize("round_", range(TIMES))
+def test_a_scenario_passes_in_every_round(npm, version, scenario, round_):
     # Alone: with --suite the harness ignores the client's exit code and its own timeouts.
     command = f"{sys.executable} {Path(__file__).with_name('conformance_client.py')}"
     arguments = ["client", "--command", command, "--scenario", scenario, "--spec-version", version, "--force"]
-    for _ in range(TIMES):
-        done = subprocess.run(
-            [npm / ".bin" / "node", npm / SUITE / "dist" / "index.js", *arguments],
-            capture_output=True,
-            text=True,
-            timeout=90,
-            check=False,
-        )
-        assert done.returncode == 0, (done.stderr + done.stdout)[-6000:]
-        assert "0 failed" in done.stderr + done.stdout
+    # The harness's own 30 s are short for a Python that starts on a loaded machine.
+    arguments += ["--timeout", "80000"]
+    done = subprocess.run(
+        [npm / ".bin" / "node", npm / SUITE / "dist" / "index.js", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=95,
+        check=False,
+    )
+    assert done.returncode == 0, (done.stderr + done.stdout)[-6000:]
+    assert "0 failed" in done.stderr + done.stdout

@@ -6,10 +6,11 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from clawft_trio.chat import ChatResponse, Image
+from clawft_trio.chat import ChatResponse, Image, ToolCall
 from clawft_trio.errors import BudgetExceeded, PeerError, ServerError
+from clawft_trio.mcp.host import Host
 from clawft_trio.mcp.sampling import SamplingPolicy, sample_with
-from clawft_trio.mcp.types import CreateMessageParams, SamplingMessage
+from clawft_trio.mcp.types import CreateMessageParams, SamplingMessage, ToolDefinition
 
 
 class Model:
@@ -118,3 +119,117 @@ async def test_a_model_that_takes_too_long_is_given_up(autojump_clock):
     with pytest.raises(PeerError, match="too long"):
         await sample_with(model, policy=SamplingPolicy(total=5.0))(params())
     assert trio.current_time() == 5.0
+
+
+# --- tools of the server ---------------------------------------------------------------------------------------------
+
+WEATHER = ToolDefinition(name="weather", description="The weather.", input_schema={"type": "object"})
+
+
+class CallingModel(Model):
+    async def complete(self, request, call):
+        self.asked.append(request)
+        await trio.lowlevel.checkpoint()
+        return ChatResponse(
+            content="I look.",
+            tool_calls=(ToolCall(id="c1", name="weather", arguments='{"city": "Oslo"}'),),
+            model="m",
+            finish_reason=self.error or "tool_calls",
+        )
+
+
+def use(key="c1", name="weather", given=None):
+    return {"type": "tool_use", "id": key, "name": name, "input": given or {}}
+
+
+def outcome(key="c1", *blocks, **more):
+    return {"type": "tool_result", "toolUseId": key, "content": list(blocks), **more}
+
+
+TEXT = {"type": "text", "text": "sunny"}
+
+
+def spoken(*turns, **kwargs):
+    roles = ["user", "assistant"] * len(turns)
+    messages = tuple(SamplingMessage(role=role, content=turn) for role, turn in zip(roles, turns, strict=False))
+    return CreateMessageParams(messages=messages, tools=(WEATHER,), **kwargs)
+
+
+async def test_tools_of_the_server_are_offered_and_calls_go_back_to_it():
+    model = CallingModel()
+    answer = await sample_with(model)(params(tools=(WEATHER,), tool_choice={"mode": "required"}))
+    [request] = model.asked
+    assert [(spec.name, spec.description) for spec in request.tools] == [("weather", "The weather.")]
+    assert request.tool_choice == "required"
+    assert answer["stopReason"] == "toolUse"
+    assert answer["content"] == [
+        {"type": "text", "text": "I look."},
+        {"type": "tool_use", "id": "c1", "name": "weather", "input": {"city": "Oslo"}},
+    ]
+
+
+@pytest.mark.parametrize("reason", ["length", "content_filter"])
+async def test_calls_of_an_answer_that_was_cut_do_not_go_back(reason):
+    answer = await sample_with(CallingModel(reason))(params(tools=(WEATHER,)))
+    assert answer["content"] == {"type": "text", "text": "I look."}
+    assert answer["stopReason"] != "toolUse"
+
+
+async def test_calls_and_results_reach_the_model_as_its_own_history():
+    model = Model()
+    failed = outcome("c2", {"type": "text", "text": "no such city"}, isError=True)
+    structured = outcome("c3", structuredContent={"degrees": 3})
+    history = spoken(
+        {"type": "text", "text": "?"},
+        [{"type": "text", "text": "a moment"}, use("c1", given={"city": "Oslo"}), use("c2"), use("c3")],
+        [outcome("c1", TEXT), failed, structured],
+    )
+    await sample_with(model)(history)
+    _, called, *results = model.asked[0].messages
+    assert called.text == "a moment"
+    assert [(call.id, call.arguments) for call in called.tool_calls][0] == ("c1", '{"city":"Oslo"}')
+    assert [(one.role, one.tool_call_id, one.text) for one in results] == [
+        ("tool", "c1", "sunny"),
+        ("tool", "c2", "Error: no such city"),
+        ("tool", "c3", '{"degrees":3}'),
+    ]
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        (TEXT, [use()]),
+        (TEXT, [use()], TEXT),
+        (TEXT, [use()], [outcome(), TEXT]),
+        (TEXT, [use()], [outcome("other")]),
+        (TEXT, [use()], [outcome(), outcome()]),
+        (TEXT, [use(), use()], [outcome()]),
+        (TEXT, [use("a"), use("b")], [outcome("a")]),
+        ([outcome()],),
+        ([use()],),
+        (TEXT, [outcome()]),
+        (TEXT, [{"type": "tool_use", "id": 3, "name": "x"}], [outcome()]),
+        (TEXT, [use()], [{"type": "tool_result", "toolUseId": "c1", "content": "text"}]),
+        (["text"],),
+        (None,),
+    ],
+)
+async def test_calls_and_results_that_do_not_belong_together_are_refused(turns):
+    with pytest.raises(PeerError) as caught:
+        await sample_with(Model())(spoken(*turns))
+    assert caught.value.code == -32602
+
+
+async def test_an_unknown_choice_of_tools_is_refused():
+    with pytest.raises(PeerError) as caught:
+        await sample_with(Model())(params(tools=(WEATHER,), tool_choice={"mode": "any"}))
+    assert caught.value.code == -32602
+
+
+async def test_what_servers_are_told_of_tools_is_what_the_policy_allows():
+    assert Host(sample=sample_with(Model())).capabilities()["sampling"] == {"tools": {}}
+    narrow = sample_with(Model(), policy=SamplingPolicy(tools=False))
+    assert Host(sample=narrow).capabilities()["sampling"] == {}
+    assert Host(sample=sample_with(Model()), sample_tools=False).capabilities()["sampling"] == {}
+    with pytest.raises(PeerError):
+        await narrow(params(tools=(WEATHER,)))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 import trio
+from judged import ScriptedProvider
 from observe.turns import USAGE
 
 from clawft_trio.chat import Call, ChatRequest, Message
 from clawft_trio.errors import AllProvidersExhausted, ConsumerLeft, ServerError
 from clawft_trio.observe import Observed, Recorder, RoundEnded, open_queue, spans_of
 from clawft_trio.resilience import Failover
-from clawft_trio.testing import Fail, Finish, Hang, Say, ScriptedProvider, Wait, cancel_everywhere
+from clawft_trio.testing import Fail, Finish, Hang, Say, Wait, cancel_everywhere
 
 REQUEST = ChatRequest([Message.user("hello")])
 

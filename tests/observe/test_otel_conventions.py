@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import trio
+from judged import ScriptedProvider, open_fault_server
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -17,7 +18,7 @@ from clawft_trio import Anthropic, OpenAICompatible, TurnPolicy, Usage, open_age
 from clawft_trio.errors import ServerError
 from clawft_trio.observe.otel import OtelObserver
 from clawft_trio.observe.otel_names import PROVIDERS
-from clawft_trio.testing import CallTool, Fail, Finish, Say, ScriptedProvider, Status, open_fault_server
+from clawft_trio.testing import CallTool, Fail, Finish, Say, Status
 
 USAGE = Usage(input_tokens=100, output_tokens=20, cached_tokens=40, cache_write_tokens=10, reasoning_tokens=5)
 

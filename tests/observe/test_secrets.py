@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from judged import open_fault_server
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -30,7 +31,7 @@ from clawft_trio.observe import (
 )
 from clawft_trio.observe.otel import OtelObserver
 from clawft_trio.observe.task_tree import task_tree
-from clawft_trio.testing import CallTool, Finish, Page, ResetConnection, Say, Status, open_fault_server
+from clawft_trio.testing import CallTool, Finish, Page, ResetConnection, Say, Status
 from clawft_trio.tools import tool
 
 KEY, HEADER, ENV, TOOL, PROMPT = (f"{name}-hunter2-Zq9" for name in ("key", "header", "env", "Bearer tool", "prompt"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import trio
+from judged import ScriptedProvider
 
 from clawft_trio.agent import open_agent
 from clawft_trio.attempts import Usage
@@ -10,7 +11,7 @@ from clawft_trio.config import parse_config
 from clawft_trio.errors import ServerError, TransportFailed
 from clawft_trio.observe import Observer, Recorder
 from clawft_trio.resilience import Retry
-from clawft_trio.testing import CallTool, Fail, Finish, Hang, Say, ScriptedProvider, Wait
+from clawft_trio.testing import CallTool, Fail, Finish, Hang, Say, Wait
 from clawft_trio.tools import tool
 
 USAGE = Usage(input_tokens=100, output_tokens=20)

@@ -152,6 +152,9 @@ async def test_a_text_with_nul_is_a_typed_error(postgres) -> None:
     ("address", "text"),
     [
         ("postgresql://ana:s3cret@db/agents", "postgresql://ana:…@db/agents"),
+        ("postgresql://ana:s3:c/r@et@db:5432/agents", "postgresql://ana:…@db:5432/agents"),
+        ("postgresql://ana:s3?cret@db/agents", "postgresql://ana:…@db/agents"),
+        ("postgresql://ana@db/agents", "postgresql://ana@db/agents"),
         ("postgresql://db/agents?user=ana&password=s3cret&x=1", "postgresql://db/agents?user=ana&password=…&x=1"),
     ],
 )

@@ -45,8 +45,9 @@ ACCEPTED = {
     "moonshot": chat(USER, calling(call(), reasoning_content=" "), result(), model="kimi-k2.6", temperature=1, **tools()),
     "deepseek": chat(USER, calling(call(), reasoning_content=""), result(), **tools()),
     "perplexity": chat(USER, {"role": "assistant", "content": "A"}, USER),
+    "xai": chat(USER, calling(call(), content=""), result(), **tools()),
 }  # fmt: skip
-OPENAI_LIKE = [vendor for vendor in RULES if vendor != "anthropic"]
+OPENAI_LIKE = [vendor for vendor in RULES if vendor not in {"anthropic", "responses"}]
 
 
 @pytest.mark.parametrize("vendor", OPENAI_LIKE)
@@ -105,12 +106,83 @@ REFUSED = [
     ("vllm", chat(USER, calling(call(arguments='{"a')), result(), **tools())),
     ("vllm", chat(USER, {"role": "system", "content": "x"}, USER)),
     ("bedrock", chat(USER, calling(call("a:b")), result("a:b"), **tools())),
+    ("bedrock", chat(USER, model="openai.gpt-oss-120b", stop=["x"])),
+    ("openai", chat(USER, model="gpt-5.5", temperature=0.3)),
+    ("openai", chat(USER, model="gpt-5.2", temperature=0.3, reasoning_effort="low")),
+    ("openai", chat(USER, model="gpt-5.2", reasoning_effort="minimal")),
+    ("openai", chat(USER, **tools({"type": "object", "properties": {"x": {"type": "string", "pattern": "^(?!a)b$"}}}))),
+    ("azure", chat({"role": "user", "content": [{"type": "file", "file": {"file_data": "x"}}]})),
+    ("mistral", chat(USER, model="mistral-medium-latest", reasoning_effort="low")),
+    ("gemini-openai", chat(USER, **tools({"type": "object", "properties": {"x": {"description": "any"}}}))),
+    ("gemini-openai", chat(USER, **tools({"type": "object", "properties": {"x": {"type": "object", "properties": {}}}}))),
+    ("gemini-openai", chat(USER, **tools({"type": "object", "properties": {"x": {"type": "string", "required": ["a"]}}}))),
+    ("gemini-openai", chat(USER, **tools({"type": "object", "properties": {"x": {"type": "string", "enum": ["", "a"]}}}))),
+    ("moonshot", chat(USER, model="kimi-k2.6", temperature=1, thinking={"type": "disabled"})),
+    ("moonshot", chat(USER, tool_choice="required", **tools())),
+    ("moonshot", chat(USER, **tools({"type": "object", "properties": {"x": True}}))),
+    ("moonshot", chat(USER, **tools({"type": "object", "properties": {"x": {}}}))),
+    ("deepseek", chat(USER, model="deepseek-v4-pro", tool_choice="required", **tools())),
+    ("deepseek", chat(USER, reasoning_effort="none")),
+    ("groq", chat(USER, model="qwen/qwen3-32b", reasoning_effort="low")),
+    ("xai", chat(USER, calling(call()), result(), **tools())),
+    ("xai", chat(USER, model="grok-4.5", reasoning_effort="none")),
+    ("xai", chat(USER, model="grok-4", reasoning_effort="low")),
+    ("cohere", chat(USER, reasoning_effort="low")),
+    ("fireworks", chat(USER, {"role": "assistant", "content": "A", "reasoning": "x"}, USER)),
+    ("llama.cpp", chat(USER, {"role": "assistant", "content": "A"})),
+    ("llama.cpp", chat(USER, **tools({"type": "object", "properties": {"x": {"description": "any"}}}))),
+    ("llama.cpp", chat(USER, **tools({"type": "object", "properties": {"x": {"type": "string", "pattern": "a"}}}))),
+    ("llama.cpp", chat(USER, **tools({"type": "object", "properties": {"x": {"type": "string", "maxLength": 10000}}}))),
+    ("llama.cpp", chat(USER, **tools({"type": "object", "properties": {"x": {"type": "string", "not": {}}}}))),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("vendor", "body"), REFUSED)
 def test_what_the_vendor_refuses_is_refused(vendor, body):
     assert refusal(vendor, body) is not None
+
+
+def said(*items, **more):
+    return {"model": "gpt-5", "input": [{"role": "user", "content": "q"}, *items], **more}
+
+
+MADE = {"type": "function_call", "call_id": "c", "name": "weather", "arguments": "{}"}
+SHOWN = {"type": "function_call_output", "call_id": "c", "output": "rain"}
+THOUGHTS = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "x"}
+OFFERED = {"type": "function", "name": "weather", "parameters": OBJECT}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"model": "gpt-5", "input": []},
+        said(messages=[]),
+        said(
+            {"type": "message", "role": "assistant", "id": "item_1", "content": [{"type": "output_text", "text": "A"}]}
+        ),
+        said({"type": "message", "role": "assistant", "content": [{"type": "input_text", "text": "A"}]}),
+        said({"type": "message", "role": "assistant", "content": []}),
+        said(THOUGHTS),
+        said(THOUGHTS, {"role": "user", "content": "q"}),
+        said(MADE),
+        said(SHOWN),
+        said({**MADE, "name": "my tool"}, SHOWN),
+        said({**MADE, "call_id": "c" * 65}, {**SHOWN, "call_id": "c" * 65}),
+        said(MADE, MADE, SHOWN),
+        said(tool_choice="auto"),
+        said(max_output_tokens=5),
+        said(tools=[{**OFFERED, "parameters": {"type": "object"}}]),
+    ],
+)
+def test_what_the_responses_api_refuses_is_refused(body):
+    assert refusal("responses", body) is not None
+    assert refusal("openai", body) is not None
+
+
+def test_a_sound_request_is_accepted_by_the_responses_api():
+    body = said(THOUGHTS, MADE, SHOWN, THOUGHTS, {"role": "assistant", "content": [{"type": "output_text", "text": "A"}]}, {"role": "user", "content": "q"}, tools=[OFFERED])  # fmt: skip
+    assert refusal("responses", body) is None
+    assert refusal("azure", body) is None
 
 
 def claude(*messages, **more):
@@ -156,6 +228,9 @@ REFUSED_BY_ANTHROPIC = [
     claude(USER, thinking={"type": "enabled", "budget_tokens": 500}),
     claude(USER, thinking={"type": "enabled", "budget_tokens": 9000}),
     claude(USER, used(use()), results("toolu_1"), thinking=THINKING),
+    claude(USER, {"role": "assistant", "content": "A"}, thinking=THINKING),
+    claude(USER, model="claude-fable-5", tools=[{"name": "a", "input_schema": OBJECT}], tool_choice={"type": "any"}),
+    claude(USER, output_config={"effort": "low"}),
     claude(USER, tools=[{"name": "a", "input_schema": {}}]),
     claude(USER, tools=[{"name": "a", "input_schema": {**OBJECT, "oneOf": []}}]),
     claude(USER, tools=[{"name": "a", "input_schema": {"type": "object", "properties": {"$filter": {}}}}]),
@@ -189,14 +264,14 @@ async def test_the_server_answers_400_and_plays_no_script_for_what_its_vendor_re
     async with open_fault_server([Say("hi"), Finish()], accepts="openai") as server:
         async with OpenAICompatible("x", base_url=server.url, model="gpt-5-mini") as provider:
             with pytest.raises(RequestRejected) as caught:
-                await provider.complete(
-                    ChatRequest([Message.user("q")], extra={"temperature": 0.3, "stop": "a"}), Call()
-                )
-            answer = await provider.complete(ChatRequest([Message.user("q")]), Call())
-    assert (caught.value.status, caught.value.code) == (400, "unsupported_parameter")
+                await provider.complete(ChatRequest([Message.user("q")], extra={"messages": []}), Call())
+            answer = await provider.complete(
+                ChatRequest([Message.user("q")], extra={"temperature": 0.3, "stop": "a"}), Call()
+            )
+    assert (caught.value.status, caught.value.code) == (400, "empty_array")
     assert answer.text == "hi"
     assert len(server.requests) == 1
-    assert [complaint.param for _, complaint in server.refusals] == ["temperature", "stop"]
+    assert [complaint.param for _, complaint in server.refusals] == ["messages", "temperature", "stop"]
 
 
 async def test_a_vendor_without_rules_is_an_error_that_names_those_with():

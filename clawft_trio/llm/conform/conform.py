@@ -28,6 +28,7 @@ from clawft_trio.llm.conform.order import is_blank, legal_order
 from clawft_trio.llm.conform.pairing import mend
 from clawft_trio.llm.conform.rules import Rules, VendorRules
 from clawft_trio.llm.conform.schemas import LegalSchema, TooLarge, legal_schema
+from clawft_trio.llm.conform.words import schema_in_words, with_words
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -46,6 +47,8 @@ class Conformed:
     names: Mapping[str, str] = _NOTHING
     #: by the name of a tool as it was sent: properties that were renamed, new to old
     keys: Mapping[str, Mapping[str, str]] = _NOTHING
+    #: tools that are not offered, and why
+    left_out: Mapping[str, str] = _NOTHING
 
     @property
     def restores(self) -> bool:
@@ -69,6 +72,22 @@ class Conformed:
         """*response* with the tools' own names in its calls."""
         calls = tuple(map(self.restored_call, response.tool_calls))
         return response if calls == response.tool_calls else attrs.evolve(response, tool_calls=calls)
+
+
+@attrs.define
+class _Offer:
+    """The tools of one request."""
+
+    tools: tuple[ToolSpec, ...]
+    names: dict[str, str] = attrs.field(factory=dict)
+    keys: dict[str, Mapping[str, str]] = attrs.field(factory=dict)
+    left_out: dict[str, str] = attrs.field(factory=dict)
+    #: the names as they are sent
+    taken: set[str] = attrs.field(factory=set)
+
+    def leave_out(self, tool: ToolSpec, why: str, changes: Counter[str]) -> None:
+        self.left_out[tool.name] = why
+        changes[f"tool {tool.name[:64]} left out: {why}"] += 1
 
 
 class Conformer:
@@ -106,7 +125,8 @@ class Conformer:
         """
         _refuse_blank(request)
         changes: Counter[str] = Counter()
-        tools, names, keys = self._tools(request.tools, rules, changes)
+        offer = self._tools(request.tools, rules, changes)
+        tools, names, keys = offer.tools, offer.names, offer.keys
         messages = _history(request.messages, rules, origin, keys, changes)
         new: dict[str, Any] = {}
         if messages is not request.messages:
@@ -119,43 +139,44 @@ class Conformer:
                 new["tool_choice"] = choice if offered else "auto"
         adjusted = attrs.evolve(request, **new) if new else request
         options = legal_options(adjusted, rules, changes)
+        if "response_schema" in rules.refuses and request.response_schema is not None:
+            options["messages"] = with_words(adjusted.messages, schema_in_words(request.response_schema))
         if options:
             adjusted = attrs.evolve(adjusted, **options)
-        return Conformed(request=adjusted, changes=changes, names=names, keys=keys)
+        return Conformed(request=adjusted, changes=changes, names=names, keys=keys, left_out=offer.left_out)
 
-    def _tools(
-        self, tools: tuple[ToolSpec, ...], rules: Rules, changes: Counter[str]
-    ) -> tuple[tuple[ToolSpec, ...], Mapping[str, str], Mapping[str, Mapping[str, str]]]:
+    def _tools(self, tools: tuple[ToolSpec, ...], rules: Rules, changes: Counter[str]) -> _Offer:
+        """The tools that are offered, each in its legal form."""
         if not tools:
-            return tools, _NOTHING, _NOTHING
+            return _Offer(tools)
         if "tools" in rules.refuses:
             changes["tools left out: the model takes none"] += len(tools)
-            return (), _NOTHING, _NOTHING
+            return _Offer((), left_out={tool.name: "the model takes no tools" for tool in tools})
+        offer = _Offer(tools)
         legal: list[ToolSpec] = []
-        names: dict[str, str] = {}
-        keys: dict[str, Mapping[str, str]] = {}
-        taken: set[str] = set()
         for tool in tools:
+            name = wire_name(tool.name, rules.name_pattern, rules.name_length)
             try:
                 schema = self._schema(tool.parameters, rules)
             except TooLarge:
-                changes[f"tool {tool.name[:64]} left out: its schema is too large"] += 1
+                offer.leave_out(tool, "its schema is too large", changes)
                 continue
-            name = wire_name(tool.name, rules.name_pattern, rules.name_length)
-            if name in taken:
-                changes[f"tool {tool.name[:64]} left out: there are two of this name"] += 1
+            if name in offer.taken:
+                offer.leave_out(tool, "there are two of this name", changes)
                 continue
-            taken.add(name)
+            if len(legal) == rules.most_tools:
+                offer.left_out.setdefault(tool.name, f"more than {rules.most_tools} tools")
+                changes["tools left out: too many for the model"] += 1
+                continue
+            offer.taken.add(name)
             if name != tool.name:
-                names[name] = tool.name
+                offer.names[name] = tool.name
             if schema.keys:
-                keys[name] = schema.keys
+                offer.keys[name] = schema.keys
             legal.append(_with(tool, name, schema.schema, rules, changes))
-        if rules.most_tools is not None and len(legal) > rules.most_tools:
-            changes["tools left out: too many for the model"] += len(legal) - rules.most_tools
-            del legal[rules.most_tools :]
-        same = len(legal) == len(tools) and all(one is other for one, other in zip(legal, tools, strict=True))
-        return (tools if same else tuple(legal)), names or _NOTHING, keys or _NOTHING
+        if len(legal) < len(tools) or any(one is not other for one, other in zip(legal, tools, strict=True)):
+            offer.tools = tuple(legal)
+        return offer
 
     def _schema(self, parameters: object, rules: Rules) -> LegalSchema:
         # By identity: what is in a request is not changed by those that get it. Both objects are kept alive here, so

@@ -23,7 +23,7 @@ def legal_options(request: ChatRequest, rules: Rules, changes: Counter[str]) -> 
     for option in rules.refuses:
         if option != "tools" and getattr(request, option) not in (None, ()):
             new[option] = () if option == "stop" else None
-            changes[f"{option} left out"] += 1
+            changes["response_schema written in words" if option == "response_schema" else f"{option} left out"] += 1
     _limit_effort(request, rules, new, changes)
     if rules.thinking == "anthropic":
         _limit_anthropic_thinking(request, rules, new, changes)
@@ -59,7 +59,9 @@ def _limit_temperature(request: ChatRequest, rules: Rules, new: dict[str, Any], 
     temperature = _now(request, new, "temperature")
     if temperature is None:
         return
-    if rules.only_temperature is not None and temperature != rules.only_temperature:
+    effort = _now(request, new, "reasoning_effort") or ""
+    reasons = rules.temperature_efforts is not None and effort not in rules.temperature_efforts
+    if reasons or (rules.only_temperature is not None and temperature != rules.only_temperature):
         new["temperature"] = None
         changes["temperature left out"] += 1
     elif temperature > rules.hottest:
@@ -106,7 +108,7 @@ def _limit_anthropic_thinking(request: ChatRequest, rules: Rules, new: dict[str,
     elif request.tools and request.tool_choice not in {"auto", "none"}:
         why = "a tool is forced"
     elif _continues_without_thinking(request):
-        why = "the calls of this turn were made without it"
+        why = "this turn was begun without it"
     if why:
         new["thinking_budget"] = None
         if not rules.efforts:
@@ -131,10 +133,10 @@ def anthropic_budget(budget: int | None, effort: str | None, rules: Rules) -> in
 
 
 def _continues_without_thinking(request: ChatRequest) -> bool:
-    """Whether results follow the assistant's last message, and that does not begin with thinking."""
+    """Whether the answer goes on from the assistant's last message, or its results, and that began without thinking."""
     messages = request.messages
     last = next((place for place in reversed(range(len(messages))) if messages[place].role == "assistant"), None)
-    if last is None or not any(message.role == "tool" for message in messages[last:]):
+    if last is None or not (last == len(messages) - 1 or any(message.role == "tool" for message in messages[last:])):
         return False
     calling = messages[last]
     first = next((part for part in calling.content if getattr(part, "dialect", "") == "anthropic"), None)

@@ -187,5 +187,22 @@ def _ends(messages: Sequence[Message], rules: Rules, changes: Counter[str]) -> S
         ordered = [*messages[:first], Message.user(BEGINNING), *messages[first:]]
     if rules.last_user and ordered and ordered[-1].role == "assistant":
         changes["a last user message put in"] += 1
-        ordered = [*ordered, Message.user(CONTINUE)]
+        return [*ordered, Message.user(CONTINUE)]
+    if not rules.blank_end and ordered and ordered[-1].role == "assistant":
+        return _without_blank_end(ordered, changes)
     return ordered
+
+
+def _without_blank_end(messages: Sequence[Message], changes: Counter[str]) -> Sequence[Message]:
+    last = messages[-1]
+    place = next((place for place in reversed(range(len(last.content))) if isinstance(last.content[place], Text)), None)
+    if place is None or last.tool_calls:
+        return messages
+    part = last.content[place]
+    assert isinstance(part, Text)
+    if part.text == part.text.rstrip():
+        return messages
+    changes["blanks at the end of a begun answer left out"] += 1
+    kept = attrs.evolve(part, text=part.text.rstrip())
+    content = (*last.content[:place], kept, *last.content[place + 1 :])
+    return [*messages[:-1], attrs.evolve(last, content=content)]

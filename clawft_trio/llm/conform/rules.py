@@ -28,10 +28,15 @@ Option: TypeAlias = Literal[
 ]
 """The options of a `ChatRequest` that a target may refuse."""
 
-ThinkingForm: TypeAlias = Literal["none", "effort", "anthropic", "openrouter", "google", "enable_thinking", "type"]
+ThinkingForm: TypeAlias = Literal[
+    "none", "effort", "anthropic", "openrouter", "google", "enable_thinking", "type", "type_and_effort"
+]
 """How a thinking budget or effort is written: not at all; `reasoning_effort`; Anthropic's `thinking` and
-`output_config`; OpenRouter's `reasoning`; Google's `thinking_config`; DashScope's `enable_thinking`; or
-`thinking: {"type": …}` as DeepSeek, Moonshot and Zhipu have it."""
+`output_config`; OpenRouter's `reasoning`; Google's `thinking_config`; DashScope's `enable_thinking`;
+`thinking: {"type": …}` as Moonshot and Zhipu have it; or that with `reasoning_effort`, as DeepSeek has it."""
+
+Patterns: TypeAlias = Literal["any", "plain", "none"]
+"""Which regular expressions a `pattern` may have: any; only plain ones (no lookaround, no `\\p{…}`); none at all."""
 
 COMMON_IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 """The image formats that OpenAI and Anthropic document."""
@@ -77,6 +82,14 @@ class SchemaRules:
     keywords: frozenset[str] | None = attrs.field(default=None, converter=_optional_set)
     #: the only values of `format` that are accepted; None: every value
     formats: frozenset[str] | None = attrs.field(default=None, converter=_optional_set)
+    #: keywords that are refused in every schema, and left out
+    drops: frozenset[str] = attrs.field(default=frozenset(), converter=_set)
+    #: the regular expressions that are accepted in `pattern`; others are left out
+    patterns: Patterns = "any"
+    #: whether every schema needs a type; one without any accepts the usual types
+    typed: bool = False
+    #: whether `properties` and `required` may stand beside a type that is no object, and `properties` may be empty
+    loose_properties: bool = True
     #: whether `$ref` is accepted; otherwise definitions are put in its place
     refs: bool = True
     #: whether `type` may be a list; otherwise `null` becomes `nullable` and the others become `anyOf`
@@ -120,6 +133,8 @@ class Rules:
     first_user: bool = False
     #: the last message must not be the assistant's
     last_user: bool = False
+    #: the last message may end with blanks where it is the assistant's
+    blank_end: bool = True
     #: two messages of the user or of the assistant in a row are refused
     alternate: bool = False
     #: calls are accepted only right after a user's message or a result: not after another message of the assistant
@@ -132,6 +147,8 @@ class Rules:
     system_role: Literal["system", "developer", "user"] = "system"
     #: stands for a tool's result without text; empty: such results are accepted
     blank_result: str = ""
+    #: the content of a message with calls and without text may be null; otherwise it is an empty text
+    null_content: bool = True
 
     # --- reasoning
     #: the dialects of the opaque blocks that are accepted, from the model that made them
@@ -154,6 +171,8 @@ class Rules:
     file_types: tuple[str, ...] = attrs.field(default=(), converter=_texts)
     #: documents may be given by web address
     file_urls: bool = False
+    #: audio is written with a `data:` address in the OpenAI dialect, instead of base64 alone
+    audio_addresses: bool = False
     #: how documents are written in the OpenAI dialect
     file_form: Literal["file", "document_url"] = "file"
 
@@ -164,6 +183,8 @@ class Rules:
     hottest: float = 2.0
     #: the only temperature that is accepted besides none at all; None: every one
     only_temperature: float | None = None
+    #: the values of `reasoning_effort` with which a temperature is accepted, the empty text for none set; None: all
+    temperature_efforts: tuple[str, ...] | None = attrs.field(default=None, converter=_optional_texts)
     #: the values of `reasoning_effort`, weakest first; None: not known, sent as it is
     efforts: tuple[str, ...] | None = attrs.field(default=None, converter=_optional_texts)
     #: how a thinking budget or effort is written

@@ -8,19 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import unquote
 
 import attrs
 
 from clawft_trio.llm.conform.calls import digest, fits
+from clawft_trio.llm.conform.keywords import (
+    TYPING,
+    any_value,
+    fits_patterns,
+    in_fewer_keywords,
+    merge,
+    repair,
+    tighten_properties,
+    with_text_enum,
+    without_null,
+    without_type_list,
+)
 from clawft_trio.llm.conform.rules import SchemaRules
 
-_TYPES = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
 _MAPS = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _SINGLES = ("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames",
             "additionalItems", "unevaluatedProperties", "unevaluatedItems")  # fmt: skip
-_NUMBERS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength",
-            "minItems", "maxItems", "minProperties", "maxProperties")  # fmt: skip
+
 _MOST_NODES = 20_000
 """Schemas inside one schema: more than any real one has, and few enough to walk without stopping the loop."""
 
@@ -61,7 +72,7 @@ class _Walk:
 
     def top(self, root: Mapping[str, Any]) -> dict[str, Any]:
         merged = self._merged(root, depth=0)
-        for keyword in self._rules.no_top_level:
+        for keyword in (*self._rules.no_top_level, "items", "prefixItems", "nullable"):
             merged.pop(keyword, None)
         legal = self._legal(merged | {"type": "object"}, 0, ())
         legal.setdefault("properties", {})
@@ -82,7 +93,7 @@ class _Walk:
             if keyword not in self._rules.no_top_level or not isinstance(branches, Sequence):
                 continue
             options = [self._merged(one, depth + 1) for one in branches if isinstance(one, Mapping)]
-            _merge(merged, options, every=keyword == "allOf")
+            merge(merged, options, every=keyword == "allOf")
         return merged
 
     # --- one schema --------------------------------------------------------------------------------------
@@ -93,21 +104,42 @@ class _Walk:
             raise TooLarge(f"more than {_MOST_NODES} schemas in one")
         if not isinstance(schema, Mapping) or depth > self._rules.depth:
             # `true` accepts everything; `false` accepts nothing, which no vendor can express.
-            return {}
+            return any_value() if self._rules.typed else {}
         own = dict(schema)
         reference = own.get("$ref")
         if isinstance(reference, str):
             if reference in following:
-                return self._only_known({"type": "object"}) if not self._rules.refs else own
+                return {"type": "object"} if not self._rules.refs else own
             target = self._resolve(reference)
             if not self._rules.refs or not target:
                 own.pop("$ref")
                 return self._legal({**target, **own}, depth + 1, (*following, reference))
         elif reference is not None:
             own.pop("$ref")
-        _repair(own)
+        if not self._rules.refs:
+            own.pop("$defs", None)
+            own.pop("definitions", None)
+        repair(own)
+        following = self._open_all(own, following)
         self._limit(own)
-        return self._only_known(self._inside(own, depth, following))
+        return self._finished(self._inside(own, depth, following))
+
+    def _open_all(self, own: dict[str, Any], following: tuple[str, ...]) -> tuple[str, ...]:
+        """Put what they lead to in place of references in `allOf`, for targets without either."""
+        options = own.get("allOf")
+        if self._rules.refs or not isinstance(options, list):
+            return following
+        opened = []
+        for option in options:
+            reference = option.get("$ref") if isinstance(option, Mapping) else None
+            if not isinstance(reference, str):
+                opened.append(option)
+            elif reference not in following:
+                rest = {key: value for key, value in option.items() if key != "$ref"}
+                opened.append({**self._resolve(reference), **rest})
+                following = (*following, reference)
+        own["allOf"] = opened
+        return following
 
     def _inside(self, own: dict[str, Any], depth: int, following: tuple[str, ...]) -> dict[str, Any]:
         """*own* with the schemas in it made legal."""
@@ -134,7 +166,7 @@ class _Walk:
             legal["required"] = list(dict.fromkeys(required))
             if not legal["required"]:
                 del legal["required"]
-        if legal.get("type") == "array" and not isinstance(legal.get("items"), Mapping):
+        if _may_be(legal, "array") and not isinstance(legal.get("items"), Mapping):
             legal["items"] = self._items(legal)
         return legal
 
@@ -150,20 +182,34 @@ class _Walk:
         """Express in the target's keywords what *own* expresses in others."""
         rules = self._rules
         if rules.keywords is not None:
-            _in_fewer_keywords(own, rules.keywords)
-        if not rules.type_lists and isinstance(own.get("type"), list):
-            _without_type_list(own)
+            in_fewer_keywords(own, rules.keywords)
+        if not rules.type_lists:
+            if isinstance(own.get("type"), list):
+                without_type_list(own)
+            without_null(own)
         if rules.formats is not None and own.get("format") not in rules.formats:
             own.pop("format", None)
+        if not fits_patterns(own.get("pattern"), rules.patterns):
+            own.pop("pattern", None)
         if not rules.typed_alternatives and "type" in own and isinstance(own.get("anyOf"), list):
             kind = own.pop("type")
             own["anyOf"] = [{"type": kind, **one} if isinstance(one, Mapping) else one for one in own["anyOf"]]
         if not rules.mixed_enums and isinstance(own.get("enum"), list):
-            _with_text_enum(own)
+            with_text_enum(own)
 
-    def _only_known(self, legal: dict[str, Any]) -> dict[str, Any]:
-        keywords = self._rules.keywords
-        return legal if keywords is None else {key: value for key, value in legal.items() if key in keywords}
+    def _finished(self, legal: dict[str, Any]) -> dict[str, Any]:
+        """*legal* without the keywords that are refused, and with a type where one is needed."""
+        rules = self._rules
+        if rules.keywords is not None:
+            legal = {key: value for key, value in legal.items() if key in rules.keywords}
+        for keyword in rules.drops:
+            legal.pop(keyword, None)
+        if not rules.loose_properties:
+            tighten_properties(legal)
+        if rules.typed and not any(key in legal for key in TYPING):
+            # Here it holds a description at most: everything else has implied a type.
+            legal |= any_value()
+        return legal
 
     # --- names and references ----------------------------------------------------------------------------
 
@@ -191,162 +237,12 @@ class _Walk:
         return found if isinstance(found, Mapping) else {}
 
 
+def _may_be(schema: Mapping[str, Any], kind: str) -> bool:
+    given = schema.get("type")
+    return kind in given if isinstance(given, list) else given == kind
+
+
 def _steps(reference: str) -> Iterator[str]:
-    for step in reference.removeprefix("#").split("/"):
+    for step in unquote(reference.removeprefix("#")).split("/"):
         if step:
             yield step.replace("~1", "/").replace("~0", "~")
-
-
-def _merge(merged: dict[str, Any], options: Sequence[Mapping[str, Any]], *, every: bool) -> None:
-    """Put the properties of *options* into *merged*. Required is what each option requires, or with *every* any."""
-    properties: dict[str, Any] = {}
-    for option in options:
-        inner = option.get("properties")
-        for name, one in inner.items() if isinstance(inner, Mapping) else ():
-            known = properties.get(name)
-            properties[name] = one if known in (None, one) else _either(known, one)
-    own = merged.get("properties")
-    if properties:
-        merged["properties"] = {**properties, **(own if isinstance(own, Mapping) else {})}
-    lists = [[name for name in _list(option.get("required")) if isinstance(name, str)] for option in options]
-    if every:
-        required = [name for names in lists for name in names]
-    else:
-        required = [name for name in (lists[0] if lists else ()) if all(name in names for names in lists)]
-    if required:
-        merged["required"] = list(dict.fromkeys([*_list(merged.get("required")), *required]))
-
-
-def _either(one: Any, other: Any) -> dict[str, Any]:
-    options = one["anyOf"] if isinstance(one, dict) and set(one) == {"anyOf"} else [one]
-    return {"anyOf": options if other in options else [*options, other]}
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-# --- repairs for every target ------------------------------------------------------------------------
-
-
-def _repair(own: dict[str, Any]) -> None:
-    """Mend what no draft from 2019 on allows: draft-04's booleans, `items` as a list, types that do not exist."""
-    own.pop("$schema", None)
-    own.pop("$id", None)
-    own.pop("id", None) if isinstance(own.get("id"), str) else None
-    for limit, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
-        if isinstance(own.get(exclusive), bool) and own.pop(exclusive) and limit in own:
-            own[exclusive] = own.pop(limit)
-    for keyword in _NUMBERS:
-        if keyword in own and (isinstance(own[keyword], bool) or not isinstance(own[keyword], int | float)):
-            del own[keyword]
-    if isinstance(own.get("items"), list):
-        own.setdefault("prefixItems", own.pop("items"))
-        if isinstance(own.get("additionalItems"), Mapping | bool):
-            extra = own.pop("additionalItems")
-            own |= {"items": extra} if isinstance(extra, Mapping) else {}
-    if "required" in own and not isinstance(own["required"], list):
-        del own["required"]
-    if "enum" in own and not (isinstance(own["enum"], list) and own["enum"]):
-        del own["enum"]
-    _repair_type(own)
-
-
-def _repair_type(own: dict[str, Any]) -> None:
-    kind = own.get("type")
-    if isinstance(kind, list):
-        kinds = [one for one in kind if one in _TYPES]
-        own["type"] = kinds
-        if len(kinds) < 2:
-            own.pop("type")
-            own |= {"type": kinds[0]} if kinds else {}
-    elif kind is not None and kind not in _TYPES:
-        del own["type"]
-    if "type" not in own and not any(key in own for key in ("anyOf", "oneOf", "allOf", "$ref", "enum", "const")):
-        if isinstance(own.get("properties"), Mapping):
-            own["type"] = "object"
-        elif "items" in own or "prefixItems" in own:
-            own["type"] = "array"
-
-
-# --- fewer keywords ----------------------------------------------------------------------------------
-
-
-def _in_fewer_keywords(own: dict[str, Any], keywords: frozenset[str]) -> None:
-    """Replace keywords that *keywords* does not have by equivalent ones that it has."""
-    if "const" in own and "const" not in keywords:
-        own["enum"] = [own.pop("const")]
-    if "oneOf" in own and "oneOf" not in keywords:
-        own["anyOf"] = [*_list(own.get("anyOf")), *_list(own.pop("oneOf"))]
-    if "allOf" in own and "allOf" not in keywords:
-        for option in _list(own.pop("allOf")):
-            if isinstance(option, Mapping):
-                _merge(own, [option], every=True)
-                own |= {key: value for key, value in option.items() if key not in own}
-    for exclusive, limit in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
-        if exclusive in own and exclusive not in keywords:
-            own.setdefault(limit, own.pop(exclusive))
-    if isinstance(own.get("additionalProperties"), Mapping) and "additionalProperties" not in keywords:
-        own.setdefault("type", "object")
-
-
-def _without_type_list(own: dict[str, Any]) -> None:
-    kinds = [kind for kind in own.pop("type") if kind != "null"]
-    if len(kinds) == 1:
-        own |= {"type": kinds[0], "nullable": True}
-    elif kinds:
-        own.setdefault("anyOf", [{"type": kind} for kind in kinds])
-        own["nullable"] = True
-
-
-def _with_text_enum(own: dict[str, Any]) -> None:
-    values = own["enum"]
-    texts = [value for value in values if isinstance(value, str)]
-    if len(texts) < len(values) - values.count(None):
-        # Numbers and objects: their type is more useful than their text.
-        del own["enum"]
-        if all(isinstance(value, int) and not isinstance(value, bool) for value in values):
-            own.setdefault("type", "integer")
-        return
-    own["enum"] = texts or [""]
-    own["type"] = "string"
-    if None in values:
-        own["nullable"] = True
-
-
-# --- strict mode -------------------------------------------------------------------------------------
-
-STRICT_KEYWORDS = frozenset(
-    {"type", "properties", "required", "additionalProperties", "items", "anyOf", "enum", "const", "$ref", "$defs",
-     "definitions", "description", "title", "pattern", "format", "minimum", "maximum", "exclusiveMinimum",
-     "exclusiveMaximum", "multipleOf", "minItems", "maxItems", "minLength", "maxLength", "default"}
-)  # fmt: skip
-"""What OpenAI's structured outputs know (platform.openai.com, Structured outputs, "Supported schemas")."""
-
-
-def fits_strict(schema: object) -> bool:
-    """Whether OpenAI promises the shape of *schema* (`strict`); it refuses the promise for any other.
-
-    Every object requires all its properties and forbids others; the outermost schema is an object and no combination.
-    """
-    if not isinstance(schema, Mapping) or schema.get("type") != "object" or "anyOf" in schema:
-        return False
-    return _is_closed(schema, 0)
-
-
-def _is_closed(schema: object, depth: int) -> bool:
-    if not isinstance(schema, Mapping):
-        return False
-    if depth > 10 or not schema.keys() <= STRICT_KEYWORDS:
-        return False
-    properties = schema.get("properties")
-    if schema.get("type") == "object" or isinstance(properties, Mapping):
-        required = schema.get("required") or ()
-        if schema.get("additionalProperties") is not False or set(required) != set(properties or ()):
-            return False
-    inner = [*(properties or {}).values(), *_list(schema.get("anyOf"))]
-    for keyword in ("$defs", "definitions"):
-        inner += (schema.get(keyword) or {}).values()
-    if "items" in schema:
-        inner.append(schema["items"])
-    return all(_is_closed(one, depth + 1) for one in inner)

@@ -6,6 +6,7 @@ from clawft_trio.mcp.server.options import (
     Bearer as Bearer,
     HttpOptions as HttpOptions,
     ServeOptions as ServeOptions,
+    TaskOptions as TaskOptions,
     VerifiedToken as VerifiedToken,
     Verify as Verify,
 )

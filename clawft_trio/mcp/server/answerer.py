@@ -29,6 +29,7 @@ from clawft_trio.mcp.server.options import ServeOptions
 from clawft_trio.mcp.server.pages import page_of
 from clawft_trio.mcp.server.resources import Complete, ServedResource, unknown_resource
 from clawft_trio.mcp.server.server import McpServer
+from clawft_trio.mcp.server.tasks import TaskTable
 from clawft_trio.mcp.server.wire import (
     CallParams,
     CompleteParams,
@@ -37,6 +38,7 @@ from clawft_trio.mcp.server.wire import (
     LevelParams,
     ListParams,
     PromptParams,
+    TaskParams,
     UriParams,
     decode_params,
 )
@@ -91,6 +93,10 @@ class Answerer:
             "logging/setLevel": self._set_level,
             "resources/subscribe": self._subscribe,
             "resources/unsubscribe": self._unsubscribe,
+            "tasks/get": self._get_task,
+            "tasks/list": self._list_tasks,
+            "tasks/result": self._task_result,
+            "tasks/cancel": self._cancel_task,
         }
 
     async def answer(self, request: ServerRequest) -> JsonObject:
@@ -104,7 +110,7 @@ class Answerer:
         peer = request.peer
         methods = self._stateless if peer.stateless else self._handshake
         method = methods.get(request.method)
-        if method is None or not self._offers(request.method):
+        if method is None or not self._offers(request.method, peer):
             raise PeerError(f"unknown method: {request.method[:100]}", code=METHOD_NOT_FOUND)
         if not (peer.stateless or peer.initialized or request.method == "ping"):
             raise PeerError("not initialized", code=INVALID_REQUEST)
@@ -130,12 +136,14 @@ class Answerer:
         peer.initialized = True
         result = {
             "protocolVersion": peer.version,
-            "capabilities": self._capabilities(),
+            "capabilities": self._capabilities(peer),
             "serverInfo": self.options.server,
         }
         return {**result, "instructions": self.options.instructions} if self.options.instructions else result
 
-    def _offers(self, method: str) -> bool:
+    def _offers(self, method: str, peer: Peer) -> bool:
+        if method.startswith("tasks/"):
+            return self._tasks(peer) is not None
         if method.startswith("resources/"):
             return bool(self.server.resources)
         if method.startswith("prompts/"):
@@ -146,7 +154,11 @@ class Answerer:
     def _completes(self) -> bool:
         return bool(self.server.prompts) or any(resource.is_template for resource in self.server.resources)
 
-    def _capabilities(self) -> JsonObject:
+    def _tasks(self, peer: Peer) -> TaskTable | None:
+        """The tasks of *peer*; None where its revision has none, or they are not offered."""
+        return peer.tasks if peer.version == LATEST_HANDSHAKE else None
+
+    def _capabilities(self, peer: Peer) -> JsonObject:
         offered: dict[str, JsonObject] = {"tools": {"listChanged": True}, "logging": {}}
         if self.server.resources:
             offered["resources"] = {"subscribe": True, "listChanged": True}
@@ -154,6 +166,8 @@ class Answerer:
             offered["prompts"] = {"listChanged": True}
         if self._completes:
             offered["completions"] = {}
+        if self._tasks(peer) is not None:
+            offered["tasks"] = {"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}}
         return offered
 
     # --- the connection itself -------------------------------------------------------------------------------------
@@ -161,8 +175,12 @@ class Answerer:
     async def _ping(self, _: ServerRequest) -> dict[str, Any]:
         return {}
 
-    async def _discover(self, _: ServerRequest) -> dict[str, Any]:
-        found = {"supportedVersions": [STATELESS_VERSION], "capabilities": self._capabilities(), **self._caching()}
+    async def _discover(self, request: ServerRequest) -> dict[str, Any]:
+        found = {
+            "supportedVersions": [STATELESS_VERSION],
+            "capabilities": self._capabilities(request.peer),
+            **self._caching(),
+        }
         return {**found, "instructions": self.options.instructions} if self.options.instructions else found
 
     async def _set_level(self, request: ServerRequest) -> dict[str, Any]:
@@ -179,11 +197,41 @@ class Answerer:
         return [tool for tool in self.server.tools if tool.allowed(peer.auth.permissions)]
 
     async def _list_tools(self, request: ServerRequest) -> dict[str, Any]:
-        entries = [(tool.name, _tool_entry(tool)) for tool in self.allowed_tools(request.peer)]
+        tasks = self._tasks(request.peer)
+        entries = []
+        for tool in self.allowed_tools(request.peer):
+            entry = _tool_entry(tool)
+            if tasks is not None:
+                entry["execution"] = {"taskSupport": tasks.options.support(tool.name)}
+            entries.append((tool.name, entry))
         return self._page("tools", entries, request)
 
     async def _call_tool(self, request: ServerRequest) -> dict[str, Any]:
         asked = decode_params(request.params, CallParams)
+        tasks = self._tasks(request.peer)
+        if tasks is not None:
+            support = tasks.options.support(asked.name)
+            if asked.task is not None:
+                return self._create_task(tasks, request, asked, support)
+            if support == "required":
+                raise PeerError("this tool is called as a task only", code=METHOD_NOT_FOUND)
+        return await self._run_tool(request, asked)
+
+    def _create_task(self, tasks: TaskTable, request: ServerRequest, asked: CallParams, support: str) -> dict[str, Any]:
+        if asked.name not in {tool.name for tool in self.allowed_tools(request.peer)}:
+            raise _unknown_tool(asked.name)
+        if support == "forbidden":
+            raise PeerError("this tool is not called as a task", code=METHOD_NOT_FOUND)
+        # The parameters are part of a buffer that goes when the request has been answered.
+        asked = msgspec.structs.replace(asked, arguments=asked.arguments.copy())
+        request = attrs.evolve(request, params=request.params.copy())
+
+        async def run(channel: Channel) -> JsonObject:
+            return await self._run_tool(attrs.evolve(request, channel=channel), asked)
+
+        return {"task": tasks.create(run, (asked.task or {}).get("ttl")).record}
+
+    async def _run_tool(self, request: ServerRequest, asked: CallParams) -> dict[str, Any]:
         registry = self.server.tools
         context = self._context(request, asked.name, asked, bytes(asked.arguments))
         call = ToolCall(id=str(request.id), name=asked.name, arguments=bytes(asked.arguments).decode())
@@ -192,10 +240,28 @@ class Answerer:
         except InputRequired as required:
             return dict(required.result)
         if answer.outcome == "unknown" or (answer.outcome == "refused" and asked.name not in registry):
-            raise PeerError(f"unknown tool: {asked.name[:100]}", code=INVALID_PARAMS)
+            raise _unknown_tool(asked.name)
         if isinstance(answer.error, ClientLacksCapability) and request.peer.stateless:
             raise _lacks(answer.error)
         return tool_result(registry.get(asked.name), answer)
+
+    async def _get_task(self, request: ServerRequest) -> dict[str, Any]:
+        return dict(self._own_tasks(request).get(_task_id(request)).record)
+
+    async def _list_tasks(self, request: ServerRequest) -> dict[str, Any]:
+        entries = [(f"{number:09}", task.record) for number, task in enumerate(self._own_tasks(request).list())]
+        return self._page("tasks", entries, request)
+
+    async def _task_result(self, request: ServerRequest) -> dict[str, Any]:
+        return dict(await self._own_tasks(request).result(_task_id(request), request.channel))
+
+    async def _cancel_task(self, request: ServerRequest) -> dict[str, Any]:
+        return dict(self._own_tasks(request).cancel(_task_id(request)).record)
+
+    def _own_tasks(self, request: ServerRequest) -> TaskTable:
+        tasks = self._tasks(request.peer)
+        assert tasks is not None
+        return tasks
 
     # --- resources ------------------------------------------------------------------------------------------------
 
@@ -343,7 +409,15 @@ class Answerer:
         return {"ttlMs": int(self.options.cache * 1000), "cacheScope": "private"}
 
 
-def _tool_entry(tool: Tool) -> JsonObject:
+def _task_id(request: ServerRequest) -> str:
+    return decode_params(request.params, TaskParams).task_id
+
+
+def _unknown_tool(name: str) -> PeerError:
+    return PeerError(f"unknown tool: {name[:100]}", code=INVALID_PARAMS)
+
+
+def _tool_entry(tool: Tool) -> dict[str, Any]:
     metadata = tool.metadata
     entry: dict[str, Any] = {
         "name": tool.name,

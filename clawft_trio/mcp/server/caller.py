@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 import trio
@@ -15,6 +15,9 @@ from clawft_trio.mcp.types import JsonObject
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.observe.events import ToolProgress
 from clawft_trio.tools.client import ClientRequest, LogLevel, ToolClient
+
+if TYPE_CHECKING:
+    from clawft_trio.mcp.server.tasks import TaskTable
 
 LEVELS: tuple[LogLevel, ...] = (
     "debug",
@@ -65,6 +68,8 @@ class Peer:
     log_level: LogLevel | None = "info"
     #: resources it subscribed to
     subscriptions: set[str] = attrs.field(factory=set)
+    #: its tool calls that run as tasks; None where there are none
+    tasks: TaskTable | None = None
 
 
 class InputRequired(BaseException):

@@ -28,7 +28,14 @@ from clawft_trio.mcp.server.http_checks import (
     is_json,
     origin_allowed,
 )
-from clawft_trio.mcp.server.http_exchange import Exchange, decode_object, error_body, read_message, request_id
+from clawft_trio.mcp.server.http_exchange import (
+    Exchange,
+    LateStreams,
+    decode_object,
+    error_body,
+    read_message,
+    request_id,
+)
 from clawft_trio.mcp.server.http_sessions import Session, Sessions
 from clawft_trio.mcp.server.options import HttpOptions, ServeOptions
 from clawft_trio.mcp.server.server import McpServer
@@ -61,6 +68,7 @@ async def open_mcp_app(
         app = McpApp(offered, options or ServeOptions(), http or HttpOptions(), nursery)
         with offered.watching(app.note_change):
             nursery.start_soon(app.sessions.close_idle)
+            nursery.start_soon(app.late.run)
             yield app
         nursery.cancel_scope.cancel(reason="the application is closed")
 
@@ -70,6 +78,7 @@ class McpApp:
 
     def __init__(self, server: McpServer, options: ServeOptions, http: HttpOptions, nursery: trio.Nursery) -> None:
         self.sessions: Sessions = Sessions(http)
+        self.late: LateStreams = LateStreams(http.stream_after)
         self._answerer = Answerer(server, options)
         self._server = server
         self._options = options
@@ -190,10 +199,7 @@ class McpApp:
         self._admit(exchange.incoming.id)
         self._requests += 1
         try:
-            async with open_hidden_nursery() as nursery:
-                nursery.start_soon(exchange.run, self._answerer)
-                await exchange.respond(request, self._http)
-                nursery.cancel_scope.cancel(reason="the response has ended")
+            await exchange.run_and_respond(self._answerer, request, self._http, self.late)
         finally:
             self._requests -= 1
 
@@ -237,16 +243,20 @@ class McpApp:
     async def _initialize(self, request: HttpRequest, message: Envelope, auth: AuthContext) -> None:
         key = request_id(message)
         peer = Peer(auth=auth)
-        try:
-            result = self._answerer.initialize(peer, message.params)
-        except PeerError as exc:
-            raise Refusal(400, error_body(str(exc), exc.code, key)) from exc
-        headers: dict[str, str] = {}
+        session = None
         if self._http.sessions:
             session = self.sessions.open(peer)
             if session is None:
                 raise Refusal(503, error_body("too many sessions", BUSY, key), {"retry-after": "60"})
-            headers = {"mcp-session-id": session.id}
+            if self._options.tasks is not None:
+                session.offer_tasks(self._options.tasks, self._nursery)
+        try:
+            result = self._answerer.initialize(peer, message.params)
+        except PeerError as exc:
+            if session is not None:
+                self.sessions.close(session)
+            raise Refusal(400, error_body(str(exc), exc.code, key)) from exc
+        headers = {} if session is None else {"mcp-session-id": session.id}
         await request.respond(200, encode_result(key, result).rstrip(b"\n"), headers)
 
     def _session_of(self, request: HttpRequest, auth: AuthContext) -> Session:

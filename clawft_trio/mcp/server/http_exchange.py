@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -9,6 +12,7 @@ import trio
 from msgspec import Raw
 
 from clawft_trio.errors import Unsupported
+from clawft_trio.mcp.deadline_timer import DeadlineTimer
 from clawft_trio.mcp.incoming import IncomingRequest, answer_to
 from clawft_trio.mcp.jsonrpc import (
     INVALID_PARAMS,
@@ -30,6 +34,7 @@ from clawft_trio.mcp.server.http_sessions import Session
 from clawft_trio.mcp.server.options import HttpOptions
 from clawft_trio.mcp.stateless import UNSUPPORTED_VERSION
 from clawft_trio.mcp.types import JsonObject
+from clawft_trio.nursery import open_hidden_nursery
 
 RESUMABLE = "2025-11-25"
 """The revision from which on a stream begins with an empty event, and may be closed early. Older clients cannot read
@@ -44,6 +49,10 @@ _STATUS = {
     INVALID_REQUEST: 400,
     PARSE_ERROR: 400,
 }
+
+
+def _nothing() -> None:
+    """Begin no stream."""
 
 
 class Exchange:
@@ -65,6 +74,7 @@ class Exchange:
         self._answer: bytes | None = None
         self._status = 200
         self._released = False
+        self._begin_stream: Callable[[], None] = _nothing
 
     @property
     def resumable(self) -> bool:
@@ -76,6 +86,7 @@ class Exchange:
     def notify(self, method: str, params: JsonObject) -> None:
         """Send a notification. Never blocks; the oldest messages are dropped when the client reads too slowly."""
         self._stream.put(encode_notification(method, params))
+        self._begin_stream()
 
     async def request(self, method: str, params: JsonObject, *, total: float) -> JsonObject:
         """Send a request and wait for its result.
@@ -120,6 +131,35 @@ class Exchange:
         finally:
             self._stream.finish()
 
+    async def run_and_respond(
+        self, answerer: Answerer, request: HttpRequest, http: HttpOptions, late: LateStreams
+    ) -> None:
+        """Answer a request without a session, and send the answer as `respond` does.
+
+        The usual request is answered and sent by this one task; a second one is started only for a stream.
+
+        Cancellation: as `run` and `respond`.
+        """
+        async with open_hidden_nursery() as nursery:
+
+            async def stream() -> None:
+                await self.respond(request, http)
+                nursery.cancel_scope.cancel(reason="the response has ended")
+
+            def begin_stream() -> None:
+                self._begin_stream = _nothing
+                nursery.start_soon(stream)
+
+            self._begin_stream = begin_stream
+            with late.watching(self):
+                await self.run(answerer)
+            if self._begin_stream is begin_stream:
+                await request.respond(self._status, self._answer or b"")
+
+    def begin_stream(self) -> None:
+        """Begin to stream the response, if it has not begun."""
+        self._begin_stream()
+
     async def respond(self, request: HttpRequest, http: HttpOptions) -> None:
         """Send the answer as JSON if it comes soon and alone, everything else as a stream.
 
@@ -138,6 +178,46 @@ class Exchange:
         async with request.while_connected():
             ids = self._session is not None
             await request.stream(stream, 0, http, ids=ids, prime=self.resumable, only_prime=self._released)
+
+
+class LateStreams:
+    """Turns the responses of requests that run for `stream_after` seconds into streams, by one task for all.
+
+    Args:
+      after: those seconds.
+    """
+
+    def __init__(self, after: float) -> None:
+        self._after = after
+        self._deadlines: dict[Exchange, float] = {}
+        self._timer = DeadlineTimer(self._expire)
+
+    async def run(self) -> None:
+        """Watch, until cancelled.
+
+        Cancellation: requests are no longer watched.
+        """
+        await self._timer.run()
+
+    @contextmanager
+    def watching(self, exchange: Exchange) -> Iterator[None]:
+        """Watch *exchange* for the length of the block."""
+        self._deadlines[exchange] = deadline = trio.current_time() + self._after
+        self._timer.notice(deadline)
+        try:
+            yield
+        finally:
+            self._deadlines.pop(exchange, None)
+
+    def _expire(self, now: float) -> float:
+        # All wait for the same time, so the first to come is the first to be due.
+        while self._deadlines:
+            exchange, deadline = next(iter(self._deadlines.items()))
+            if deadline > now:
+                return deadline
+            del self._deadlines[exchange]
+            exchange.begin_stream()
+        return math.inf
 
 
 # --- messages -----------------------------------------------------------------------------------------------------
@@ -182,7 +262,7 @@ def decode_object(params: Raw) -> JsonObject:
       Refusal: they are no object.
     """
     try:
-        found: JsonObject = _decode_object(params or b"{}")
+        found: JsonObject = _decode_object(params or b"{}") or {}
     except (ValueError, RecursionError) as exc:
         raise Refusal(400, error_body(str(exc)[:200], INVALID_PARAMS)) from exc
     return found
@@ -193,4 +273,4 @@ def error_body(message: str, code: int = INVALID_REQUEST, key: Id | None = None,
     return encode_error(key, code, message, **({} if data is None else {"data": data})).rstrip(b"\n")
 
 
-_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_object = msgspec.json.Decoder(dict[str, Any] | None).decode

@@ -16,7 +16,8 @@ from clawft_trio.mcp.jsonrpc import Envelope, Id, decode_error, encode_notificat
 from clawft_trio.mcp.server.caller import Peer
 from clawft_trio.mcp.server.changes import Change
 from clawft_trio.mcp.server.event_stream import EventStream
-from clawft_trio.mcp.server.options import HttpOptions
+from clawft_trio.mcp.server.options import HttpOptions, TaskOptions
+from clawft_trio.mcp.server.tasks import TaskTable
 from clawft_trio.mcp.types import JsonObject
 
 STANDALONE = "0"
@@ -64,6 +65,10 @@ class Session:
         finally:
             self._in_use -= 1
             self.last_used = trio.current_time()
+
+    def offer_tasks(self, options: TaskOptions, nursery: trio.Nursery) -> None:
+        """Let the client call tools as tasks, which *nursery* runs."""
+        self.peer.tasks = TaskTable(options, nursery, _StandaloneChannel(self), self.in_use)
 
     # --- streams --------------------------------------------------------------------------------------------------
 
@@ -144,6 +149,9 @@ class Session:
         key: Any = answer.id
         if isinstance(key, str) and key.isascii() and key.isdecimal() and len(key) < 16:
             key = int(key)
+        if isinstance(key, float) and key.is_integer():
+            # To JSON 3.0 and 3 are one number.
+            key = int(key)
         waiting = self._waiting.get(key) if isinstance(key, int) else None
         if waiting is not None and not waiting.answered.is_set():
             waiting.answer = Envelope(id=answer.id, result=answer.result.copy(), error=answer.error.copy())
@@ -158,6 +166,24 @@ class Session:
             stream.finish()
         for waiting in self._waiting.values():
             waiting.answered.set()
+        if self.peer.tasks is not None:
+            self.peer.tasks.close()
+
+
+class _StandaloneChannel:
+    """Messages of a session that belong to no request that is open: they go to the stream that a plain GET reads."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def notify(self, method: str, params: JsonObject) -> None:
+        self._session.standalone.put(encode_notification(method, params))
+
+    async def request(self, method: str, params: JsonObject, *, total: float) -> JsonObject:
+        return await self._session.ask(self._session.standalone, method, params, total=total)
+
+    def release(self) -> None:
+        """Nothing to close: no response belongs to it."""
 
 
 class Sessions:
@@ -219,10 +245,9 @@ def _last_used(session: Session) -> float:
 
 
 def _result_of(method: str, answer: Envelope) -> JsonObject:
-    if answer.error:
+    # Some clients write both members always, and null for the one that does not apply.
+    if answer.error and bytes(answer.error) != b"null":
         error = decode_error(answer.error)
-        if error is None:
-            raise ProtocolViolation(f"{method}: the error of the answer is not an error object", server="client")
         raise PeerError(error.message or "no message", code=error.code, data=error.data, server="client")
     with suppress(ValueError, RecursionError):
         result: JsonObject = _decode_object(answer.result)

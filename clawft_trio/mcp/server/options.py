@@ -6,15 +6,39 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import attrs
 
-from clawft_trio.auth import AuthContext
+from clawft_trio.auth import AuthContext, matches_any
 from clawft_trio.chat import unobserved
 from clawft_trio.mcp.handshake import client_info
 from clawft_trio.mcp.jsonrpc import MAX_MESSAGE
 from clawft_trio.mcp.types import Implementation
+
+
+@attrs.frozen(kw_only=True)
+class TaskOptions:
+    """Which tools clients of 2025-11-25 may or must call as tasks, and for how long tasks are kept."""
+
+    #: patterns of tools that may be called as a task
+    optional: tuple[str, ...] = attrs.field(default=("*",), converter=tuple)
+    #: patterns of tools that must be called as a task by clients that know tasks
+    required: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    #: seconds that a task is kept from its creation on, where the client names no time
+    ttl: float = attrs.field(default=3600.0, validator=attrs.validators.gt(0))
+    #: seconds that a task is kept at most
+    max_ttl: float = attrs.field(default=24 * 3600.0, validator=attrs.validators.gt(0))
+    #: seconds between two polls, as clients are told
+    poll: float = attrs.field(default=1.0, validator=attrs.validators.gt(0))
+    #: tasks of one client that are kept; those whose result it has got make room
+    max_tasks: int = attrs.field(default=256, validator=attrs.validators.ge(1))
+
+    def support(self, tool: str) -> Literal["required", "optional", "forbidden"]:
+        """Whether the tool called *tool* is called as a task."""
+        if matches_any(tool, self.required):
+            return "required"
+        return "optional" if matches_any(tool, self.optional) else "forbidden"
 
 
 @attrs.frozen(kw_only=True)
@@ -44,6 +68,8 @@ class ServeOptions:
     cache: float = attrs.field(default=0.0, validator=attrs.validators.ge(0))
     #: resources that one connection may subscribe to, and `subscriptions/listen` streams that it may hold
     max_subscriptions: int = attrs.field(default=256, validator=attrs.validators.ge(1))
+    #: tool calls as tasks; None: there are none
+    tasks: TaskOptions | None = TaskOptions()
     #: signs the state that clients of 2026-07-28 carry between two rounds of a call. Processes that share an address
     #: share it.
     state_secret: bytes = attrs.field(factory=lambda: secrets.token_bytes(32), repr=False)

@@ -34,6 +34,7 @@ from clawft_trio.mcp.server.changes import Change
 from clawft_trio.mcp.server.options import ServeOptions
 from clawft_trio.mcp.server.server import McpServer
 from clawft_trio.mcp.server.stateless import Subscription, declares_version, read_meta, stateless_peer
+from clawft_trio.mcp.server.tasks import TaskTable
 from clawft_trio.mcp.transports.streams import CHUNK
 from clawft_trio.mcp.types import JsonObject
 from clawft_trio.nursery import open_hidden_nursery
@@ -102,6 +103,8 @@ class _Connection:
         )
         async with open_hidden_nursery() as nursery:
             nursery.start_soon(self._report_changes)
+            if self._options.tasks is not None:
+                self._peer.tasks = TaskTable(self._options.tasks, nursery, self._channel)
             ended = await self._mux.run(transport)
             nursery.cancel_scope.cancel(reason="the host is gone")
         return ended

@@ -10,7 +10,7 @@ from msgspec import UNSET, Raw, UnsetType
 from clawft_trio.errors import PeerError
 from clawft_trio.mcp.jsonrpc import INVALID_PARAMS
 from clawft_trio.mcp.stateless import CLIENT_CAPABILITIES, LOG_LEVEL
-from clawft_trio.mcp.types import PROTOCOL_VERSION, WireRecord
+from clawft_trio.mcp.types import PROTOCOL_VERSION, WireRecord, decode_without_nulls
 
 P = TypeVar("P")
 
@@ -34,6 +34,14 @@ class CallParams(InputParams, frozen=True, kw_only=True):
 
     name: str
     arguments: Raw = Raw(b"{}")
+    #: run it as a task (2025-11-25)
+    task: dict[str, Any] | None = None
+
+
+class TaskParams(WireRecord, frozen=True, kw_only=True):
+    """`tasks/get`, `tasks/result`, `tasks/cancel`."""
+
+    task_id: str
 
 
 class UriParams(InputParams, frozen=True, kw_only=True):
@@ -125,6 +133,7 @@ _decoders: dict[type, msgspec.json.Decoder[Any]] = {
     for kind in (
         ListParams,
         CallParams,
+        TaskParams,
         UriParams,
         PromptParams,
         InitializeParams,
@@ -137,13 +146,14 @@ _decoders: dict[type, msgspec.json.Decoder[Any]] = {
 
 
 def decode_params(params: Raw, kind: type[P]) -> P:
-    """*params* as *kind*; missing ones are an empty object.
+    """*params* as *kind*; missing ones are an empty object, and null stands for what a client does not have.
 
     Raises:
       PeerError: they do not fit.
     """
     try:
-        found: P = _decoders[kind].decode(params or b"{}")
+        given = b"{}" if not params or bytes(params) == b"null" else params
+        found: P = decode_without_nulls(given, _decoders[kind])
     except (ValueError, RecursionError) as exc:
         raise PeerError(str(exc)[:200], code=INVALID_PARAMS) from exc
     return found

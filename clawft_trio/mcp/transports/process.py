@@ -16,6 +16,7 @@ import trio
 
 from clawft_trio.errors import MAX_BODY, CannotStart, PeerGone, Unsupported
 from clawft_trio.nursery import open_hidden_nursery
+from clawft_trio.observe.redaction import redact_address
 
 INHERITED = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER")
 """Variables that a server inherits. Everything else, all keys of ours included, it has to be given."""
@@ -49,7 +50,8 @@ def _has_a_program(_: object, attribute: attrs.Attribute[tuple[str, ...]], value
 
 def _shown_command(command: tuple[str, ...]) -> str:
     # Arguments may hold a token in any place.
-    return repr(command[0]) if len(command) == 1 else f"{command[0]!r} with {len(command) - 1} arguments"
+    program = redact_address(command[0])
+    return repr(program) if len(command) == 1 else f"{program!r} with {len(command) - 1} arguments"
 
 
 @attrs.frozen
@@ -287,7 +289,8 @@ async def _spawn(server: StdioServer, name: str) -> trio.Process:
             start_new_session=True,
         )
     except OSError as exc:
-        what = server.command[0] if exc.filename is None else exc.filename
+        # An address that was taken for a command may hold a password.
+        what = redact_address(str(server.command[0] if exc.filename is None else exc.filename))
         raise CannotStart(f"the server cannot be started: {what!r}: {exc.strerror or exc}", server=name) from exc
 
 

@@ -1,0 +1,119 @@
+"""Options that a target refuses with a typed 400 are left out of the same call and of later ones, over real sockets."""
+
+import json
+
+import pytest
+
+from clawft_trio.chat import Call, ChatRequest, Message, ToolSpec
+from clawft_trio.errors import RequestRejected
+from clawft_trio.llm import provider_named
+from clawft_trio.observe import Noted
+from clawft_trio.testing import Finish, Page, Say, Status, open_fault_server
+
+ASK = ChatRequest([Message.system("Be brief."), Message.user("q")], model="m")
+SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
+
+
+def refusing(*names, error=lambda name: {"error": {"message": "no", "param": name}}, status=400):
+    """Refuse each of *names* while it is in a body."""
+
+    def choose(request):
+        held = next((name for name in names if name in request.body), None)
+        if held is not None:
+            return [Page(json.dumps(error(held)).encode(), status=status, content_type="application/json")]
+        return [Say('{"a": "b"}'), Finish()]
+
+    return choose
+
+
+async def answered(name, request, choose, **options):
+    """The bodies that were sent for *request*, twice, and what observers got."""
+    events = []
+    async with open_fault_server(choose=choose) as server:
+        async with provider_named(name, base_url=server.url, api_key="k", environ={}, **options) as provider:
+            for _ in range(2):
+                answer = await provider.complete(request, Call(observer=events.append))
+                assert answer.text == '{"a": "b"}'
+        bodies = [exchange.request.body for exchange in server.exchanges]
+    return bodies, [event for event in events if isinstance(event, Noted)]
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"top_p": 0.9},
+        {"parallel_tool_calls": False},
+        {"stop": ["x"]},
+        {"seed": 7, "logprobs": True},
+        {"reasoning_effort": "low", "top_p": 1, "user": "u"},
+    ],
+)
+async def test_every_refused_option_is_left_out_once_and_for_all(extra):
+    request = ChatRequest(ASK.messages, model="m", extra=extra)
+    bodies, noted = await answered("together", request, refusing(*extra))
+    assert [len(body.keys() & extra.keys()) for body in bodies] == [*range(len(extra), -1, -1), 0]
+    assert [event.details["parameter"] for event in noted] == list(extra)
+
+
+async def test_the_other_name_of_a_limit_is_tried():
+    bodies, _ = await answered("together", ChatRequest(ASK.messages, model="m", max_tokens=9), refusing("max_tokens"))
+    assert [body.get("max_completion_tokens") for body in bodies] == [None, 9, 9]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "parameter", "error"),
+    [
+        ("together", {}, "response_format", "response_format"),
+        ("together", {}, "response_format", "response_format.json_schema"),
+        ("openai", {"api": "responses"}, "text", "text.format"),
+        ("anthropic", {}, "output_config", "output_config.format"),
+    ],
+)
+async def test_a_refused_schema_is_written_in_words(name, options, parameter, error):
+    request = ChatRequest(ASK.messages, model="m", response_schema=SCHEMA)
+    choose = refusing(parameter, error=lambda _: {"error": {"message": "no", "param": error}})
+    bodies, _ = await answered(name, request, choose, **options)
+    assert [parameter in body for body in bodies] == [True, False, False]
+    assert ["JSON Schema" in json.dumps(body) for body in bodies] == [False, True, True]
+    assert "Be brief." in json.dumps(bodies[1])
+
+
+@pytest.mark.parametrize("status", [400, 422])
+async def test_a_required_parameter_is_not_left_out(status):
+    error = {"error": {"message": "no", "param": "messages[0].role"}}
+    choose = refusing("messages", error=lambda _: error, status=status)
+    with pytest.raises(RequestRejected):
+        await answered("together", ASK, choose)
+
+
+async def test_a_refusal_without_a_parameter_is_final():
+    async with open_fault_server([Status(400, message="temperature is not supported")]) as server:
+        async with provider_named("together", base_url=server.url, api_key="k") as provider:
+            with pytest.raises(RequestRejected):
+                await provider.complete(ChatRequest(ASK.messages, model="m", temperature=0.3), Call())
+        assert len(server.requests) == 1
+
+
+def nested(count):
+    """A schema whose references lead to more schemas than one tool may have, where references are replaced."""
+    node = {"type": "object", "properties": {f"p{n}": {"$ref": f"#/$defs/n{n}"} for n in range(count)}}
+    return {**node, "$defs": {f"n{n}": node for n in range(count)}}
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "tools", "left_out"),
+    [
+        ("gemini", "gemini-3-pro-preview", [ToolSpec(name="endless", parameters=nested(20)), ToolSpec(name="a")], {"endless": "too large"}),
+        ("deepseek", "deepseek-chat", [ToolSpec(name=f"t{n}") for n in range(130)], {"t128": "more than 128", "t129": "more than 128"}),
+        ("openai", "gpt-4o", [ToolSpec(name="a"), ToolSpec(name="b"), ToolSpec(name="a")], {"a": "two of this name"}),
+        ("perplexity", "sonar", [ToolSpec(name="a")], {"a": "no tools"}),
+    ],
+)  # fmt: skip
+async def test_each_tool_that_is_left_out_is_reported(name, model, tools, left_out):
+    request = ChatRequest(ASK.messages, model=model, tools=tools)
+    bodies, noted = await answered(name, request, lambda _: [Say('{"a": "b"}'), Finish()])
+    assert len(bodies[0].get("tools", ())) == len(tools) - len(left_out)
+    assert {event.what for event in noted} == {"tool left out"}
+    reasons = {event.details["tool"]: event.details["reason"] for event in noted}
+    assert reasons.keys() == left_out.keys()
+    assert all(left_out[tool] in reason for tool, reason in reasons.items())
