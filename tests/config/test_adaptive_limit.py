@@ -20,28 +20,30 @@ async def loaded(folder: Path, **sections: object) -> Config:
     return await load_config(path)
 
 
-async def test_a_limit_is_kept_where_it_is_enabled(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+@pytest.mark.parametrize(("enabled", "most"), [(False, 6), (True, 2)])
+async def test_a_limit_is_kept_where_it_is_enabled(tmp_path: Path, enabled: bool, most: int) -> None:  # noqa: FBT001 - parametrized
     class Counting:
         name = "p"
         running = peak = 0
+        enough = trio.Event()
 
         async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
             self.running += 1
             self.peak = max(self.peak, self.running)
-            await trio.sleep(1.0)
+            if self.running >= most:
+                self.enough.set()
+            await self.enough.wait()
+            await trio.lowlevel.checkpoint()
             self.running -= 1
             return ChatResponse(content="ok", provider="p")
 
-    peaks = []
-    for enabled in (False, True):
-        model = Counting()
-        limit = {"enabled": enabled, "initial": 2, "maxConcurrent": 2, "queueForMs": None}
-        config = await loaded(tmp_path, adaptiveLimit=limit)
-        async with open_agent(["p/m"], providers={"p": model}, config=config) as agent, trio.open_nursery() as nursery:
-            for _ in range(6):
-                nursery.start_soon(agent.ask, "hi")
-        peaks.append(model.peak)
-    assert peaks == [6, 2]
+    model = Counting()
+    limit = {"enabled": enabled, "initial": 2, "maxConcurrent": 2, "queueForMs": None}
+    config = await loaded(tmp_path, adaptiveLimit=limit)
+    async with open_agent(["p/m"], providers={"p": model}, config=config) as agent, trio.open_nursery() as nursery:
+        for _ in range(6):
+            nursery.start_soon(agent.ask, "hi")
+    assert model.peak == most
 
 
 @pytest.mark.parametrize("wrong", [{"initial": 0}, {"queueForMs": "soon"}, {"maxConcurrent": 1.5}])
