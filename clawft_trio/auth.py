@@ -8,6 +8,8 @@ from typing import Any
 
 import attrs
 
+from clawft_trio.field_docs import document_fields
+
 LOCAL_CHANNEL = "local"
 """The channel of the local process. Bus adapters cannot use it: it is admin by construction, not by name."""
 
@@ -141,3 +143,6 @@ class AuthContext:
     def local(cls, sender_id: str = "local") -> AuthContext:
         """The local process itself: admin, by being the process and not by a name in a message."""
         return cls(sender_id=sender_id, channel=LOCAL_CHANNEL, permissions=ADMIN)
+
+
+document_fields(__name__)

@@ -16,6 +16,7 @@ import attrs
 
 from clawft_trio.attempts import AttemptLog, AttemptRecord, Latency, Usage
 from clawft_trio.auth import AuthContext
+from clawft_trio.field_docs import document_fields
 from clawft_trio.retry_hints import RateLimit
 
 JsonObject: TypeAlias = Mapping[str, Any]
@@ -523,3 +524,6 @@ class Provider(Protocol):
         Cancellation: the connection is closed and nothing is left behind.
         """
         ...
+
+
+document_fields(__name__)

@@ -81,6 +81,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from clawft_trio.field_docs import document_fields
+
 if TYPE_CHECKING:
     from clawft_trio.attempts import AttemptRecord
     from clawft_trio.chat import ChatResponse
@@ -709,3 +711,6 @@ class ConsumerLeft(BaseException):
         super().__init__(original)
         #: what the consumer raised; None when it returned False
         self.original = original
+
+
+document_fields(__name__)

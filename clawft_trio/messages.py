@@ -10,6 +10,7 @@ from typing import Any, Literal
 import attrs
 
 from clawft_trio.chat import new_id
+from clawft_trio.field_docs import document_fields
 
 Kind = Literal["partial", "reset", "final"]
 """Outbound: a piece of an answer, a retraction of the pieces so far, or the one final reply."""
@@ -69,6 +70,8 @@ class OutboundMessage:
     content: str
     #: the id of the inbound message this answers
     reply_to: str | None = None
+    #: `partial`: the next piece of a reply; `reset`: the pieces since the last final reply are taken back; `final`: the
+    #: whole reply, of which every accepted message gets exactly one
     kind: Kind = "final"
     media: tuple[str, ...] = attrs.field(default=(), converter=_media)
     #: `error` holds the class name of a typed failure; `cost`, `provider` and the like are for display
@@ -78,3 +81,6 @@ class OutboundMessage:
     def session_key(self) -> str:
         """The conversation it belongs to."""
         return joined_key(self.channel, self.chat_id)
+
+
+document_fields(__name__)

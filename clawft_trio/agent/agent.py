@@ -30,6 +30,7 @@ from clawft_trio.pipeline import PermissionResolver, Targets
 from clawft_trio.resilience import Timeout
 from clawft_trio.store import Store
 from clawft_trio.tools import ToolRegistry
+from clawft_trio.tracebacks import shorten_traceback
 
 T = TypeVar("T")
 
@@ -176,13 +177,21 @@ class Agent:
         await self._start()
         options = ModelOptions(reasoning_effort=reasoning_effort, thinking_budget=thinking_budget, extra=extra or {})
         question = self._question(content, sender_id, session, model, answer, options, instructions, turn_id)
-        if turn_id is not None:
-            reply = await self._durable_asks().ask(question, partial(self._asked, on_event=on_event, durable=True))
-            if question.form is not None and reply.answer is None and reply.finish_reason != "aborted":
-                reply = attrs.evolve(reply, answer=await question.form.read_answer(reply.rounds[-1]))
-        else:
-            reply = await self._asked(question, on_event=on_event)
+        try:
+            if turn_id is None:
+                reply = await self._asked(question, on_event=on_event)
+            else:
+                reply = await self._durably_asked(question, on_event=on_event)
+        except Exception as exc:
+            shorten_traceback(exc)
+            raise
         return reply if answer is None else _typed(reply)
+
+    async def _durably_asked(self, question: TurnRequest, *, on_event: AgentCallback | None) -> Reply:
+        reply = await self._durable_asks().ask(question, partial(self._asked, on_event=on_event, durable=True))
+        if question.form is not None and reply.answer is None and reply.finish_reason != "aborted":
+            reply = attrs.evolve(reply, answer=await question.form.read_answer(reply.rounds[-1]))
+        return reply
 
     async def _asked(self, question: TurnRequest, *, on_event: AgentCallback | None, durable: bool = False) -> Reply:
         run = partial(self._turn, question, durable=durable)

@@ -15,7 +15,7 @@ from clawft_trio.agent.turn_context import TurnContext
 from clawft_trio.agent.turn_types import AgentEvent, Reply, TurnRequest
 from clawft_trio.chat import Call, Message, Reset, TextDelta
 from clawft_trio.costs import CostTracker
-from clawft_trio.errors import StoreError
+from clawft_trio.errors import BusClosed, BusFull, StoreError
 from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.net import AddressPolicy
 from clawft_trio.pipeline import PermissionResolver
@@ -58,6 +58,10 @@ class BusTurn:
         call = Call(id=context.turn_id, turn_id=context.turn_id, observer=context.observer)
         if auth.permissions.streaming_allowed:
             call = call.showing(_Pieces(context).show)
+            if context.resumed:
+                # The earlier process may have shown a part of its answer.
+                with suppress(BusFull, BusClosed):
+                    await context.show("reset")
         reply = await self.turns.answer(question, call)
         return OutboundMessage(
             channel=message.channel, chat_id=message.chat_id, content=reply.text, metadata=_metadata(reply)

@@ -112,7 +112,9 @@ class DurableAsks:
                 lease = self._ownership.acquire_in(connection, name)
             return lease
 
-        found = await self._ownership.store.transact(look, concurrent=True, durability="process")
+        store = self._ownership.store
+        # Run again after its own commit, it finds its own lease taken; a renewal gives that back.
+        found = await store.transact(look, concurrent=True, durability="process", repeatable=True)
         return reply_from_json(found) if isinstance(found, bytes) else found
 
 

@@ -190,7 +190,9 @@ class Journal:
         """
         query = "DELETE FROM turns WHERE turn = ? AND message IS NOT NULL"
         turn = turn_id_of(message)
-        await self._store.transact(lambda connection: connection.execute(query, (turn,)).rowcount, concurrent=True)
+        await self._store.transact(
+            lambda connection: connection.execute(query, (turn,)).rowcount, concurrent=True, repeatable=True
+        )
 
     async def replied(self, message: InboundMessage, reply: OutboundMessage) -> None:
         """End the turn of *message* and keep *reply* for its channel, in one transaction.
@@ -288,7 +290,7 @@ class Journal:
                 session = inbound_from_json(data).session_key
                 connection.execute("UPDATE turns SET session = ? WHERE place = ?", (session, place))
 
-        await self._store.transact(mend)
+        await self._store.transact(mend, repeatable=True)
 
     async def claim(self, limit: int) -> tuple[Claimed, ...]:
         """Take up to *limit* sessions that have open messages and no owner, in order of arrival.

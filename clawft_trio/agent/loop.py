@@ -208,6 +208,7 @@ class AgentLoop:
         if self._shared is None:
             await self._resume(nursery)
         else:
+            services.start_soon(self._bus.relay_pieces)
             await self._shared.start(services, nursery)
         ready()
         try:

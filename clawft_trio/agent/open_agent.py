@@ -74,6 +74,7 @@ from clawft_trio.store.ownership import open_ownership
 from clawft_trio.tools import FanOutPolicy, Tool, ToolRegistry
 from clawft_trio.tools.builtin import BuiltinPolicy, register_builtins
 from clawft_trio.tools.workspace import Workspace
+from clawft_trio.tracebacks import short_opening
 
 MISSING_KEY = "a model has no key, and is left out until it has"
 """The event (`Noted.what`) for a fallback without a key."""
@@ -89,6 +90,7 @@ MIGRATIONS = (
 """The schema of an agent's store."""
 
 
+@short_opening
 @asynccontextmanager
 async def open_agent(
     models: Sequence[str] = (),

@@ -156,7 +156,8 @@ class Sessions:
             await trio.lowlevel.checkpoint()
             self._ownership.postpone(turn_id, add, outlives_turn=True)
         else:
-            await self._store.transact(add, concurrent=True)
+            # Without a turn, nothing of an earlier run would be replaced.
+            await self._store.transact(add, concurrent=True, repeatable=bool(turn_id))
 
     async def tail(self, session: str, limit: int) -> SessionTail:
         """The messages of *session* since its cut, the last *limit* at most.
@@ -228,7 +229,7 @@ class Sessions:
             INSERT INTO results (session, call, text) VALUES (?, ?, ?)
             ON CONFLICT (session, call) DO UPDATE SET text = excluded.text
         """
-        await self._store.transact(lambda connection: connection.execute(query, row).rowcount)
+        await self._store.transact(lambda connection: connection.execute(query, row).rowcount, repeatable=True)
 
     async def result(self, session: str, reference: str) -> str | None:
         """The whole text of a tool result of *session*; None when there is none.
@@ -271,7 +272,7 @@ class Sessions:
             connection.execute("DELETE FROM results WHERE session = ?", (session,))
             return connection.execute("DELETE FROM messages WHERE session = ?", (session,)).rowcount
 
-        return await self._store.transact(delete)
+        return await self._store.transact(delete, repeatable=True)
 
     async def summaries(self) -> tuple[SessionSummary, ...]:
         """Every conversation, the latest first.

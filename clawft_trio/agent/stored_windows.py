@@ -96,7 +96,7 @@ class _Writer:
             ON CONFLICT (target) DO UPDATE SET tokens = excluded.tokens, learnt_at = excluded.learnt_at
         """
         try:
-            await self._store.transact(lambda connection: connection.executemany(query, rows).rowcount)
+            await self._store.transact(lambda connection: connection.executemany(query, rows).rowcount, repeatable=True)
         except StoreError as exc:
             _log.warning("learnt context windows are not stored: %s", exc)
         else:

@@ -297,8 +297,26 @@ class MessageBus:
                 if channel in {"", name}:
                     outbox.arrived()
 
-        with self._undelivered_store.listening(arrived):
+        def shown(message: OutboundMessage) -> None:
+            outbox = self._outboxes.get(message.channel)
+            if outbox is not None:
+                outbox.piece_arrived(message)
+
+        with self._undelivered_store.listening(arrived, shown):
             yield
+
+    async def relay_pieces(self) -> None:
+        """Send pieces of answers to the processes that serve their channels, until cancelled.
+
+        Returns at once where no other process can be reached so.
+
+        Cancellation: what was not sent is dropped.
+        """
+        relay = self._undelivered_store.relay if is_shared(self._undelivered_store) else None
+        if relay is None:
+            await trio.lowlevel.checkpoint()
+        else:
+            await relay.serve()
 
     async def store_rest(self) -> None:
         """After `close`: store the final replies that were not taken, and report the other messages as dropped.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from itertools import islice
 
@@ -11,6 +11,7 @@ import attrs
 import trio
 
 from clawft_trio.bus.bounded_queue import BoundedQueue, QueueStatistics
+from clawft_trio.bus.pieces import PieceRelay
 from clawft_trio.bus.undelivered import SharedUndelivered, UndeliveredReplies, is_shared, key_of
 from clawft_trio.chat import new_id
 from clawft_trio.errors import BusClosed, BusFull
@@ -22,6 +23,9 @@ _BATCH = 256
 
 _LOOK = 1.0
 """Seconds between looks for replies of other processes, where no notification comes."""
+
+_RECENT = 1000
+"""Replies of which late pieces are recognized: a piece is at most about a second late."""
 
 _LOAD = 100
 """Stored replies that are loaded at once."""
@@ -66,6 +70,8 @@ class Outbox:
         self._known: set[str] = set()
         #: whether another process may have stored a reply that is not in `_known`
         self._arrived = False
+        #: keys of the last replies of other processes: their pieces may come after them
+        self._recent: OrderedDict[str, None] = OrderedDict()
         #: replies given back by a consumer, and those just loaded from the store: older than everything else
         self._first: deque[Delivery] = deque()
 
@@ -87,6 +93,17 @@ class Outbox:
         self._arrived = True
         self._queue.wake_reader()
 
+    def piece_arrived(self, message: OutboundMessage) -> None:
+        """Another process shows a piece of an answer. It is dropped when there is no room for it."""
+        if not (self.shows_partials and self._serves) or key_of(message) in self._recent:
+            return
+        if not self._put_unserved(message):
+            self._observer(MessageDropped(queue=self._queue.name, policy="failed", message=message))
+
+    @property
+    def _relay(self) -> PieceRelay | None:
+        return None if self._shared is None else self._shared.relay
+
     @property
     def _serves(self) -> bool:
         """Whether the consumer of this channel is in this process."""
@@ -107,8 +124,10 @@ class Outbox:
             if self.shows_partials and self._serves:
                 return await self._queue.put(Delivery(message))
             await trio.lowlevel.checkpoint()
+            if self._relay is not None:
+                return self._relay.offer(message)
             return self.shows_partials and self._put_unserved(message)
-        if self._is_left_in_store(kept=kept):
+        if self._is_left_in_store(message, kept=kept):
             await trio.lowlevel.checkpoint()
             return True
         delivery = self._noted(Delivery(message, key_of(message) if kept else None))
@@ -128,7 +147,7 @@ class Outbox:
 
         Cancellation: `Cancelled` means that it was not handed over.
         """
-        if self._is_left_in_store(kept=kept):
+        if self._is_left_in_store(message, kept=kept):
             return
         delivery = self._noted(Delivery(message, key_of(message) if kept else None))
         try:
@@ -143,11 +162,13 @@ class Outbox:
         """Show a piece of an answer to a consumer that may come; without waiting, because it may never come."""
         try:
             return self._queue.put_nowait(Delivery(message))
-        except (trio.WouldBlock, BusFull):
+        except (trio.WouldBlock, BusFull, BusClosed):
             return False
 
-    def _is_left_in_store(self, *, kept: bool) -> bool:
+    def _is_left_in_store(self, message: OutboundMessage, *, kept: bool) -> bool:
         """Whether the consumer reads a stored reply from the store, behind replies of other processes."""
+        if self._relay is not None:
+            self._relay.forget(message)
         if kept and (self._arrived or not self._serves):
             self._arrived = True
             self._queue.wake_reader()
@@ -249,6 +270,9 @@ class Outbox:
             for key in await undelivered.keys(self.channel, _LOAD + len(self._known)):
                 if key not in self._known:
                     self._known.add(key)
+                    self._recent[key] = None
+                    if len(self._recent) > _RECENT:
+                        self._recent.popitem(last=False)
                     self._undelivered_keys.append(key)
             self._arrived = self._arrived or len(self._undelivered_keys) >= _LOAD
         await trio.lowlevel.checkpoint_if_cancelled()

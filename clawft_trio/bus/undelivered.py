@@ -10,6 +10,7 @@ import attrs
 import msgspec
 import trio
 
+from clawft_trio.bus.pieces import PIECES, PieceRelay, decode_pieces
 from clawft_trio.codec import encode_json
 from clawft_trio.errors import StoreCorrupt
 from clawft_trio.messages import OutboundMessage
@@ -98,8 +99,17 @@ class SharedUndelivered(UndeliveredReplies, Protocol):
         """
         ...
 
-    def listening(self, arrived: Callable[[str], None]) -> AbstractContextManager[None]:
-        """Call *arrived* with the channel of every reply that another process stores; `""` for any channel."""
+    @property
+    def relay(self) -> PieceRelay | None:
+        """Sends pieces of answers to other processes, where the store can."""
+        ...
+
+    def listening(
+        self, arrived: Callable[[str], None], shown: Callable[[OutboundMessage], None]
+    ) -> AbstractContextManager[None]:
+        """Call *arrived* with the channel of every reply that another process stores, `""` for any channel, and
+        *shown* with every piece of an answer that another process sends.
+        """
         ...
 
 
@@ -170,7 +180,9 @@ class StoredUndelivered:
 
         Cancellation: `Cancelled` means that it is not kept.
         """
-        await self._store.transact(lambda connection: insert_undelivered(connection, key, message), concurrent=True)
+        await self._store.transact(
+            lambda connection: insert_undelivered(connection, key, message), concurrent=True, repeatable=True
+        )
 
     async def fetch(self, keys: Sequence[str]) -> tuple[UndeliveredReply, ...]:
         """What is under *keys*.
@@ -195,7 +207,10 @@ class StoredUndelivered:
         """
         # Lost in a power cut, the reply is delivered once more, as after any crash.
         await self._store.transact(
-            lambda connection: delete_undelivered(connection, key), concurrent=True, durability="process"
+            lambda connection: delete_undelivered(connection, key),
+            concurrent=True,
+            durability="process",
+            repeatable=True,
         )
 
     async def waiting(self) -> Mapping[str, tuple[str, ...]]:
@@ -220,6 +235,10 @@ class LeasedUndelivered(StoredUndelivered):
     def __init__(self, ownership: Ownership) -> None:
         super().__init__(ownership.store)
         self._ownership = ownership
+        #: SQLite has no notifications between processes
+        self.relay: PieceRelay | None = (
+            PieceRelay(ownership.store, ownership.owner) if ownership.store.engine == "postgresql" else None
+        )
 
     def serves(self, channel: str) -> bool:
         """Whether this process serves *channel*."""
@@ -256,13 +275,18 @@ class LeasedUndelivered(StoredUndelivered):
         return {}
 
     @contextmanager
-    def listening(self, arrived: Callable[[str], None]) -> Iterator[None]:
-        """Call *arrived* with the channel of every reply that another process stores."""
+    def listening(self, arrived: Callable[[str], None], shown: Callable[[OutboundMessage], None]) -> Iterator[None]:
+        """Call *arrived* with the channel of every reply that another process stores, and *shown* with pieces."""
 
         def notified(topic: str, payload: str) -> None:
             owner, _, channel = payload.partition("\n")
-            if topic == REPLY and owner != self._ownership.owner:
+            if owner == self._ownership.owner:
+                return
+            if topic == REPLY:
                 arrived(channel)
+            elif topic == PIECES:
+                for message in decode_pieces(payload)[1]:
+                    shown(message)
             elif not topic:
                 arrived("")
 

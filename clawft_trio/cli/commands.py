@@ -249,15 +249,16 @@ def costs(
     sender: Annotated[str | None, typer.Option(help="Only this one's: channel:sender.")] = None,
     days: Annotated[int | None, typer.Option(help="Only the last so many days.", min=1)] = None,
     form: Annotated[Format, typer.Option("--format", help="How to print it.")] = "table",
+    config: ConfigOption = None,
 ) -> None:
-    """Print who spent what, dearest first.
+    """Print who spent what, dearest first; on stderr, why something has no price.
 
     Example: clawft-trio costs agent.db --by sender --days 7 --format csv
     """
     from clawft_trio.cli.costs import Costs, show_costs
     from clawft_trio.cli.run import run
 
-    asked = Costs(store=store, by=tuple(by or ("sender", "target")), sender=sender, days=days, form=form)
+    asked = Costs(store=store, by=tuple(by or ("sender", "target")), sender=sender, days=days, form=form, config=config)
     run(show_costs, asked)
 
 

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from clawft_trio.deprecation import renamed
+from clawft_trio.field_docs import document_fields as _document_fields
 from clawft_trio.llm.anthropic import Anthropic as Anthropic
 from clawft_trio.llm.catalog import (
     KNOWN as KNOWN,
@@ -20,8 +21,13 @@ from clawft_trio.llm.conform import (
     VendorRules as VendorRules,
     conform as conform,
 )
+from clawft_trio.llm.dialect import (
+    ApiKey as ApiKey,
+    HttpOptions as HttpOptions,
+    ProviderOptions as ProviderOptions,
+    Sign as Sign,
+)
 from clawft_trio.llm.http_provider import HttpProvider as HttpProvider
-from clawft_trio.llm.model_endpoint import ApiKey as ApiKey, HttpOptions as HttpOptions, Sign as Sign
 from clawft_trio.llm.openai import Azure as Azure, OpenAICompatible as OpenAICompatible
 from clawft_trio.llm.openai_request import Quirks as Quirks
 from clawft_trio.llm.responses import OpenAIResponses as OpenAIResponses
@@ -46,6 +52,7 @@ __all__ = [
     "KnownProvider",
     "OpenAICompatible",
     "OpenAIResponses",
+    "ProviderOptions",
     "Quirks",
     "Rules",
     "SchemaRules",
@@ -61,3 +68,5 @@ __all__ = [
     "renamed",
     "split_target",
 ]
+
+_document_fields(__name__)

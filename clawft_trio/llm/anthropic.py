@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Unpack
 
 import attrs
@@ -11,13 +11,11 @@ from clawft_trio.chat import ChatRequest
 from clawft_trio.llm.anthropic_request import request_body
 from clawft_trio.llm.anthropic_response import AnthropicResponseReader, EndsWith
 from clawft_trio.llm.conform import Rules, VendorRules
+from clawft_trio.llm.dialect import ProviderOptions
 from clawft_trio.llm.http_provider import HttpProvider
-from clawft_trio.llm.model_endpoint import ApiKey, HttpOptions, Sign
-from clawft_trio.llm.response_builder import MAX_ANSWER, ResponseBuilder
+from clawft_trio.llm.response_builder import ResponseBuilder
 from clawft_trio.llm.tool_calls import ids_in
 from clawft_trio.llm.vendors_large import ANTHROPIC
-from clawft_trio.net.http import Clocks
-from clawft_trio.retry_hints import RETRYABLE_STATUSES, Now, utc_now
 
 VERSION = "2023-06-01"
 """The version of the API that this file implements."""
@@ -62,19 +60,10 @@ class Anthropic(HttpProvider):
     Args:
       name: its name in logs, errors and targets.
       base_url: up to and including the version.
-      api_key: a key, a callable that returns the current one for each call, or None where none is needed.
-      model: the model of requests that name none.
       max_tokens: for requests that set none.
-      headers: more headers for every request (`anthropic-beta`).
       ends_with: what proves that a stream was whole; imitations may need `stop_reason`.
       accepts: what the server's models accept; requests are conformed to it.
-      key_variable: the environment variable that an error about the key names.
-      retryable_statuses: after which the same request may be sent here again.
-      max_answer: characters that an answer may have, reasoning and tool arguments included.
-      now: calendar time, for a `Retry-After` that is a date.
-      sign: signs each request: gets method, URL and body, and returns headers.
-      model_clocks: by model, where they differ from the clocks of the server.
-      http: passed on to `HttpEndpoint`: `connections`, `clocks`, `proxy`, `verify`, `client` and the others.
+      options: the keys of `ProviderOptions`: `api_key`, `model`, `headers`, `clocks`, `proxy` and others.
     """
 
     def __init__(
@@ -82,32 +71,15 @@ class Anthropic(HttpProvider):
         name: str = "anthropic",
         *,
         base_url: str = "https://api.anthropic.com/v1",
-        api_key: ApiKey = None,
-        model: str = "",
         max_tokens: int = MAX_TOKENS,
-        headers: Mapping[str, str] | None = None,
         ends_with: EndsWith = "message_stop",
         accepts: VendorRules = ANTHROPIC,
-        key_variable: str = "ANTHROPIC_API_KEY",
-        retryable_statuses: Iterable[int] = RETRYABLE_STATUSES,
-        max_answer: int = MAX_ANSWER,
-        now: Now = utc_now,
-        sign: Sign | None = None,
-        model_clocks: Mapping[str, Clocks] | None = None,
-        **http: Unpack[HttpOptions],
+        **options: Unpack[ProviderOptions],
     ) -> None:
+        options.setdefault("key_variable", "ANTHROPIC_API_KEY")
         super().__init__(
             name,
             _Messages(name=name, max_tokens=max_tokens, ends_with=ends_with, vendor=accepts),
             base_url=base_url,
-            api_key=api_key,
-            model=model,
-            headers=headers,
-            key_variable=key_variable,
-            retryable_statuses=retryable_statuses,
-            max_answer=max_answer,
-            now=now,
-            sign=sign,
-            model_clocks=model_clocks,
-            http=http,
+            **options,
         )

@@ -18,8 +18,8 @@ from clawft_trio.chat import Provider
 from clawft_trio.errors import MissingKey, NotConfigured
 from clawft_trio.llm.anthropic import Anthropic
 from clawft_trio.llm.conform import VendorRules
+from clawft_trio.llm.dialect import ApiKey
 from clawft_trio.llm.http_provider import HttpProvider
-from clawft_trio.llm.model_endpoint import ApiKey
 from clawft_trio.llm.openai import Azure, OpenAICompatible
 from clawft_trio.llm.openai_request import Quirks
 from clawft_trio.llm.responses import OpenAIResponses

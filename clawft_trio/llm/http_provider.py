@@ -1,55 +1,75 @@
-"""A model behind HTTP, in any dialect."""
+"""A model behind HTTP, in any dialect: one request for each call."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import inspect
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, Unpack, cast
+from urllib.parse import urlsplit
 
-from clawft_trio.chat import Call, ChatRequest, ChatResponse
+import attrs
+import msgspec
+import trio
+
+from clawft_trio.attempts import AttemptInProgress, record_attempt
+from clawft_trio.chat import Call, ChatRequest, ChatResponse, unobserved
+from clawft_trio.codec import encode_json
+from clawft_trio.errors import InvalidResponse, NotConfigured, ProviderError, RequestRejected
+from clawft_trio.llm.conform import Conformed, Conformer
+from clawft_trio.llm.dialect import Dialect, HttpOptions, ProviderOptions
 from clawft_trio.llm.failures import Failures
-from clawft_trio.llm.model_endpoint import ApiKey, Dialect, HttpOptions, ModelEndpoint, Sign
+from clawft_trio.llm.http_answer import MAX_ERROR, HttpAnswer
+from clawft_trio.llm.refused_options import MOST_REFUSALS, SCHEMAS, RefusedOptions, refused_parameter
+from clawft_trio.llm.response_builder import MAX_ANSWER
+from clawft_trio.llm.secrets import redact
 from clawft_trio.net.http import Clocks, EndpointStatistics, HttpEndpoint
-from clawft_trio.retry_hints import Now
+from clawft_trio.nursery import raise_one
+from clawft_trio.observe.events import AttemptEnded, AttemptStarted, Noted, RequestConformed
+from clawft_trio.observe.recorded import note_response, request_options
+from clawft_trio.retry_hints import RETRYABLE_STATUSES, rate_limits, utc_now
+from clawft_trio.tracebacks import shorten_traceback
+
+# Most bytes read of a list of models.
+_MAX_LIST = 32 * 1024 * 1024
+
+_USUAL_FIRST_BYTE = Clocks().first_byte or math.inf
 
 
 class HttpProvider:
-    """What `OpenAICompatible` and `Anthropic` have in common: a `chat.Provider`, used in an `async with`."""
+    """What `OpenAICompatible`, `Anthropic` and `OpenAIResponses` have in common: a `chat.Provider`, in an `async with`.
+
+    Args:
+      name: its name in logs, errors and targets.
+      dialect: what is sent, and how the answer is read.
+      base_url: up to and including the version of the API.
+      options: the keys of `ProviderOptions`.
+    """
 
     #: for strategies: the record of each attempt is kept here
     keeps_records = True
 
-    def __init__(
-        self,
-        name: str,
-        dialect: Dialect,
-        *,
-        base_url: str,
-        api_key: ApiKey,
-        model: str,
-        headers: Mapping[str, str] | None,
-        key_variable: str,
-        retryable_statuses: Iterable[int],
-        max_answer: int,
-        now: Now,
-        sign: Sign | None,
-        model_clocks: Mapping[str, Clocks] | None,
-        http: HttpOptions,
-    ) -> None:
-        self._http = HttpEndpoint(base_url, name=name, headers=headers, **http)
-        self._exchange = ModelEndpoint(
-            name=name,
-            http=self._http,
-            dialect=dialect,
-            failures=Failures(provider=name, retryable_statuses=frozenset(retryable_statuses), now=now),
-            model=model,
-            api_key=api_key,
-            key_variable=key_variable,
-            clocks=http.get("clocks", Clocks()),
-            model_clocks=model_clocks or {},
-            max_answer=max_answer,
-            sign=sign,
-        )
+    def __init__(self, name: str, dialect: Dialect, *, base_url: str, **options: Unpack[ProviderOptions]) -> None:
+        self._model = options.pop("model", "")
+        self._api_key = options.pop("api_key", None)
+        self._key_variable = options.pop("key_variable", "")
+        self._sign = options.pop("sign", None)
+        self._max_answer = options.pop("max_answer", MAX_ANSWER)
+        if self._max_answer < 1:
+            raise ValueError("max_answer must be at least 1")
+        statuses, now = options.pop("retryable_statuses", RETRYABLE_STATUSES), options.pop("now", utc_now)
+        self._failures = Failures(provider=name, retryable_statuses=frozenset(statuses), now=now)
+        self._name = name
+        self._clocks = options.get("clocks", Clocks())
+        self._model_clocks = options.pop("model_clocks", None) or {}
+        self._dialect = dialect
+        self._conformer = Conformer(dialect.vendor)
+        self._refused = RefusedOptions()
+        # What is left are the options of the connection.
+        self._http = HttpEndpoint(base_url, name=name, **cast("HttpOptions", options))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} over {self._http!r}>"
@@ -73,7 +93,7 @@ class HttpProvider:
     @property
     def name(self) -> str:
         """Its name in logs, errors and targets."""
-        return self._exchange.name
+        return self._name
 
     @property
     def base_url(self) -> str:
@@ -87,7 +107,9 @@ class HttpProvider:
     async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
         """Answer *request*, passing events to `call.emit` as they arrive.
 
-        Sends one request; it never retries.
+        Sends one request, adds the record of the attempt to `call.log` and reports it to `call.observer`; it never
+        retries. Only when a 400 names an optional parameter, it is sent once more without that parameter, as are all
+        later requests to the model; for at most `MOST_REFUSALS` parameters in one call.
 
         Raises:
           ProviderError: there is no answer, or no evidence that it is whole; `partial` is what had arrived.
@@ -96,7 +118,78 @@ class HttpProvider:
 
         Cancellation: the connection is closed and nothing is left behind; the attempt is on record.
         """
-        return await self._exchange.complete(request, call)
+        model = request.model or self._model
+        if not model:
+            raise NotConfigured(f"no model: neither the request nor the provider {self.name!r} names one")
+        target = f"{self.name}/{model}"
+        conformed, body = self._prepared(request, model)
+        if all(record.target != target for record in call.log.records):
+            self._report(conformed, target, call)
+        for left in reversed(range(MOST_REFUSALS + 1)):
+            try:
+                return await self._ask(conformed, body, model, call)
+            except RequestRejected as exc:
+                parameter = refused_parameter(exc.body)
+                if not left or exc.status not in {400, 422} or not self._refused.learn(model, parameter, body):
+                    shorten_traceback(exc)
+                    raise
+            except Exception as exc:
+                shorten_traceback(exc)
+                raise
+            details = {"target": target, "parameter": parameter}
+            self._note("parameter refused", details, call)
+            conformed, body = self._prepared(request, model)
+        raise AssertionError("not reached")
+
+    def _prepared(self, request: ChatRequest, model: str) -> tuple[Conformed, Mapping[str, Any]]:
+        """*request* as *model* accepts it, and the body that says it, without what the model has refused."""
+        rules, refused = self._conformer.rules(model), self._refused.of(model)
+        if request.response_schema is not None and not refused.isdisjoint(SCHEMAS):
+            rules = attrs.evolve(rules, refuses=rules.refuses | {"response_schema"})
+        conformed = self._conformer.conform(request, rules, origin=f"{self.name}/{model}")
+        return conformed, self._refused.without(model, self._dialect.body(conformed.request, model, rules))
+
+    def _report(self, conformed: Conformed, target: str, call: Call) -> None:
+        """Report to observers what was changed, and each tool that is left out."""
+        if not conformed.changes:
+            return
+        changes = dict(conformed.changes)
+        call.observer(RequestConformed(target=target, changes=changes, call_id=call.id, turn_id=call.turn_id))
+        for tool, why in conformed.left_out.items():
+            self._note("tool left out", {"tool": tool, "reason": why, "target": target}, call)
+
+    def _note(self, what: str, details: dict[str, Any], call: Call) -> None:
+        call.observer(Noted(room="llm", what=what, details=details, call_id=call.id, turn_id=call.turn_id))
+
+    async def _ask(self, conformed: Conformed, body: Mapping[str, Any], model: str, call: Call) -> ChatResponse:
+        """One attempt with its record."""
+        target = f"{self.name}/{model}"
+        call.observer(self._started(target, conformed.request, call))
+        try:
+            with record_attempt(call.log, target) as attempt, _bare_cancellation():
+                response = await self._attempt(conformed, encode_json(body), model, call, attempt)
+                note_response(attempt, response)
+        except ProviderError as exc:
+            exc.provider, exc.model = exc.provider or self.name, exc.model or model
+            exc.attempts = exc.attempts or call.log.records
+            raise
+        finally:
+            # Nothing has run since the record was made: it is the last one.
+            call.observer(AttemptEnded(record=call.log.records[-1], call_id=call.id, turn_id=call.turn_id))
+        # The record that was just made has the times of the attempt.
+        records = call.log.records
+        return attrs.evolve(conformed.restored(response), latency=records[-1].latency, attempts=records, origin=target)
+
+    def _started(self, target: str, request: ChatRequest, call: Call) -> AttemptStarted:
+        address = urlsplit(self._http.address(""))
+        return AttemptStarted(
+            target=target,
+            options=request_options(request),
+            server_address=address.hostname or "",
+            server_port=address.port or {"http": 80, "https": 443}.get(address.scheme),
+            call_id=call.id,
+            turn_id=call.turn_id,
+        )
 
     async def list_models(self) -> tuple[str, ...]:
         """The names of the models that the provider lists. One GET request, free of charge.
@@ -108,4 +201,110 @@ class HttpProvider:
 
         Cancellation: the connection is closed.
         """
-        return await self._exchange.list_models()
+        key = await self._key()
+        with _bare_cancellation():
+            async with self._http.request("GET", self._dialect.listing, headers=self._dialect.headers(key)) as response:
+                body = await response.read(limit=_MAX_LIST)
+                secrets = (key, *response.secrets)
+        if not 200 <= response.status < 300:
+            raise self._failures.of_response(
+                status=response.status,
+                headers=response.headers,
+                body=body[:MAX_ERROR],
+                secret=secrets,
+                request=f"GET {response.url}",
+            )
+        try:
+            return tuple(model.id for model in _listing.decode(body).data)
+        except msgspec.DecodeError as exc:
+            raise InvalidResponse(
+                f"no list of models: {redact(str(exc), secrets)}", provider=self.name, status=response.status
+            ) from exc
+
+    async def _key(self) -> str:
+        given = self._api_key() if callable(self._api_key) else self._api_key
+        return self._checked(await given if inspect.isawaitable(given) else given)
+
+    async def _attempt(
+        self, conformed: Conformed, body: bytes, model: str, call: Call, attempt: AttemptInProgress
+    ) -> ChatResponse:
+        request = conformed.request
+        call.pulse("waiting", 0.0)
+        clocks = self._model_clocks.get(model, self._clocks)
+        quiet = _quiet_before_headers(clocks, streamed=request.stream)
+        attempt.on_admission = partial(call.pulse, "admitted", quiet)
+        key = await self._key()
+        path = self._dialect.path(model)
+        headers = {"content-type": "application/json", **self._dialect.headers(key)}
+        if self._sign is not None:
+            signed = self._sign("POST", self._http.address(path), body)
+            headers |= await signed if inspect.isawaitable(signed) else signed
+        reading = self._dialect.reading(request, model)
+        until_headers = clocks if request.stream else attrs.evolve(clocks, first_byte=clocks.unstreamed)
+        async with self._http.request(
+            "POST", path, content=body, headers=headers, clocks=until_headers, attempt=attempt
+        ) as response:
+            secrets = (key, *response.secrets)
+            answer = HttpAnswer(
+                provider=self.name,
+                failures=self._failures,
+                clocks=clocks,
+                max_answer=self._max_answer,
+                response=response,
+                reading=reading,
+                call=call,
+                attempt=attempt,
+                model=model,
+                request=request,
+                secrets=secrets,
+                conformed=conformed,
+            )
+            if call.limits is not unobserved:
+                call.limits(rate_limits(response.headers, self._failures.now))
+            if quiet and response.content_type == "text/event-stream":
+                # From here on the events of the answer show its progress.
+                call.pulse("alive", 0.0)
+            return await answer.read()
+
+    def _checked(self, key: str | None) -> str:
+        if key is None:
+            return ""
+        key = key.strip()
+        if not key or not (key.isascii() and key.isprintable()):
+            advice = f"; set {self._key_variable}" if self._key_variable else ""
+            what = "the API key holds what no header may" if key else "there is no API key"
+            raise NotConfigured(f"{what} for provider {self.name!r}{advice}")
+        return key
+
+
+def _quiet_before_headers(clocks: Clocks, *, streamed: bool) -> float:
+    """Seconds of silence after admission that are normal with these *clocks*."""
+    if not streamed:
+        return math.inf
+    # A longer clock than the usual one is set for servers that load a model first.
+    first_byte = clocks.first_byte
+    return first_byte if first_byte is not None and first_byte > _USUAL_FIRST_BYTE else 0.0
+
+
+class _Model(msgspec.Struct):
+    """One model of a listing, the same in all dialects."""
+
+    id: str
+
+
+class _Listing(msgspec.Struct):
+    data: list[_Model]
+
+
+_listing = msgspec.json.Decoder(_Listing)
+
+
+@contextmanager
+def _bare_cancellation() -> Iterator[None]:
+    # trio connects in a nursery of its own; a cancellation there is raised as a group.
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        if group.split(trio.Cancelled)[1] is None:
+            raise_one(group)
+        raise

@@ -11,19 +11,17 @@ import attrs
 
 from clawft_trio.chat import ChatRequest
 from clawft_trio.llm.conform import Rules, VendorRules
+from clawft_trio.llm.dialect import ProviderOptions
 from clawft_trio.llm.http_provider import HttpProvider
-from clawft_trio.llm.model_endpoint import ApiKey, HttpOptions, Sign
 from clawft_trio.llm.openai_extras import dialect_of
 from clawft_trio.llm.openai_request import Quirks, request_body
 from clawft_trio.llm.openai_response import OpenAIResponseReader
-from clawft_trio.llm.response_builder import MAX_ANSWER, ResponseBuilder
+from clawft_trio.llm.response_builder import ResponseBuilder
 from clawft_trio.llm.responses import ResponsesDialect
 from clawft_trio.llm.responses_response import ResponsesResponseReader
 from clawft_trio.llm.tool_calls import ids_in
 from clawft_trio.llm.vendors import PLAIN
 from clawft_trio.llm.vendors_large import OPENAI_FAMILIES, RESPONSES
-from clawft_trio.net.http import Clocks
-from clawft_trio.retry_hints import RETRYABLE_STATUSES, Now, utc_now
 
 _NO_QUIRKS = Quirks()
 
@@ -147,22 +145,13 @@ class OpenAICompatible(HttpProvider):
     Args:
       name: its name in logs, errors and targets.
       base_url: up to and including the version (`https://api.openai.com/v1`).
-      api_key: a key, a callable that returns the current one for each call, or None where none is needed.
-      model: the model of requests that name none.
-      headers: more headers for every request.
       quirks: where this server differs.
       accepts: what the server's models accept; requests are conformed to it.
       azure: how deployments are addressed, for Azure OpenAI.
       model_quirks: by model, where it differs from the server's other models.
-      key_variable: the environment variable that an error about the key names.
-      retryable_statuses: after which the same request may be sent here again.
-      max_answer: characters that an answer may have, reasoning and tool arguments included.
-      now: calendar time, for a `Retry-After` that is a date.
-      sign: signs each request: gets method, URL and body, and returns headers.
       responses_models: patterns of the models that are asked through the Responses API (`gpt-5*-pro*`); the first
         pattern that matches decides, and one that begins with `!` excludes.
-      model_clocks: by model, where they differ from the clocks of the server.
-      http: passed on to `HttpEndpoint`: `connections`, `clocks`, `proxy`, `verify`, `client` and the others.
+      options: the keys of `ProviderOptions`: `api_key`, `model`, `headers`, `clocks`, `proxy` and others.
     """
 
     def __init__(
@@ -170,21 +159,12 @@ class OpenAICompatible(HttpProvider):
         name: str,
         *,
         base_url: str,
-        api_key: ApiKey = None,
-        model: str = "",
-        headers: Mapping[str, str] | None = None,
         quirks: Quirks = _NO_QUIRKS,
         accepts: VendorRules = PLAIN,
         azure: Azure | None = None,
         model_quirks: Mapping[str, Quirks] | None = None,
-        key_variable: str = "",
-        retryable_statuses: Iterable[int] = RETRYABLE_STATUSES,
-        max_answer: int = MAX_ANSWER,
-        now: Now = utc_now,
-        sign: Sign | None = None,
         responses_models: Iterable[str] = (),
-        model_clocks: Mapping[str, Clocks] | None = None,
-        **http: Unpack[HttpOptions],
+        **options: Unpack[ProviderOptions],
     ) -> None:
         vendor, by_responses = _returning(accepts, quirks), tuple(responses_models)
         super().__init__(
@@ -198,14 +178,5 @@ class OpenAICompatible(HttpProvider):
                 model_quirks=model_quirks or {},
             ),
             base_url=base_url,
-            api_key=api_key,
-            model=model,
-            headers=headers,
-            key_variable=key_variable,
-            retryable_statuses=retryable_statuses,
-            max_answer=max_answer,
-            now=now,
-            sign=sign,
-            model_clocks=model_clocks,
-            http=http,
+            **options,
         )

@@ -103,7 +103,8 @@ def finish_word(value: Any) -> str:
     """A finish reason as one word; some servers send an object with the word in it."""
     if isinstance(value, Mapping):
         value = next((value[name] for name in ("type", "reason", "finish_reason") if value.get(name)), None)
-    if value is None or value == "":
+    if value is None or value in ("", "null"):
+        # DashScope's own form of "not yet" is the text.
         return ""
     return value if isinstance(value, str) else f"{type(value).__name__}:{value!s}"[:80]
 

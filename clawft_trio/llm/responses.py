@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Unpack
 
 import attrs
 
 from clawft_trio.chat import ChatRequest
 from clawft_trio.llm.conform import Rules, VendorRules
+from clawft_trio.llm.dialect import ProviderOptions
 from clawft_trio.llm.http_provider import HttpProvider
-from clawft_trio.llm.model_endpoint import ApiKey, HttpOptions, Sign
-from clawft_trio.llm.response_builder import MAX_ANSWER, ResponseBuilder
+from clawft_trio.llm.response_builder import ResponseBuilder
 from clawft_trio.llm.responses_request import ResponsesOptions, request_body
 from clawft_trio.llm.responses_response import ResponsesResponseReader
 from clawft_trio.llm.tool_calls import ids_in
 from clawft_trio.llm.vendors_large import RESPONSES
-from clawft_trio.net.http import Clocks
-from clawft_trio.retry_hints import RETRYABLE_STATUSES, Now, utc_now
 
 
 @attrs.frozen(kw_only=True)
@@ -64,19 +62,10 @@ class OpenAIResponses(HttpProvider):
     Args:
       name: its name in logs, errors and targets.
       base_url: up to and including the version.
-      api_key: a key, a callable that returns the current one for each call, or None where none is needed.
-      model: the model of requests that name none.
       accepts: what its models accept.
       stateful: let the server store responses (`store: true`) and continue from the last one by `previous_response_id`.
       encrypted_reasoning: ask for reasoning in encrypted form, to send it back; None goes by the model's name.
-      headers: more headers for every request.
-      key_variable: the environment variable that an error about the key names.
-      retryable_statuses: after which the same request may be sent here again.
-      max_answer: characters that an answer may have, reasoning and tool arguments included.
-      now: calendar time, for a `Retry-After` that is a date.
-      sign: signs each request: gets method, URL and body, and returns headers.
-      model_clocks: by model, where they differ from the clocks of the server.
-      http: passed on to `HttpEndpoint`: `connections`, `clocks`, `proxy`, `verify`, `client` and the others.
+      options: the keys of `ProviderOptions`: `api_key`, `model`, `headers`, `clocks`, `proxy` and others.
     """
 
     def __init__(
@@ -84,33 +73,16 @@ class OpenAIResponses(HttpProvider):
         name: str = "openai",
         *,
         base_url: str = "https://api.openai.com/v1",
-        api_key: ApiKey = None,
-        model: str = "",
         accepts: VendorRules = RESPONSES,
         stateful: bool = False,
         encrypted_reasoning: bool | None = None,
-        headers: Mapping[str, str] | None = None,
-        key_variable: str = "OPENAI_API_KEY",
-        retryable_statuses: Iterable[int] = RETRYABLE_STATUSES,
-        max_answer: int = MAX_ANSWER,
-        now: Now = utc_now,
-        sign: Sign | None = None,
-        model_clocks: Mapping[str, Clocks] | None = None,
-        **http: Unpack[HttpOptions],
+        **options: Unpack[ProviderOptions],
     ) -> None:
-        options = ResponsesOptions(stateful=stateful, encrypted_reasoning=encrypted_reasoning)
+        options.setdefault("key_variable", "OPENAI_API_KEY")
+        asked = ResponsesOptions(stateful=stateful, encrypted_reasoning=encrypted_reasoning)
         super().__init__(
             name,
-            ResponsesDialect(name=name, options=options, vendor=accepts),
+            ResponsesDialect(name=name, options=asked, vendor=accepts),
             base_url=base_url,
-            api_key=api_key,
-            model=model,
-            headers=headers,
-            key_variable=key_variable,
-            retryable_statuses=retryable_statuses,
-            max_answer=max_answer,
-            now=now,
-            sign=sign,
-            model_clocks=model_clocks,
-            http=http,
+            **options,
         )

@@ -31,6 +31,7 @@ from clawft_trio.errors import ClawftError, ConsumerLeft, StreamEnded
 from clawft_trio.nursery import reraise
 from clawft_trio.observe.recorded import recorded
 from clawft_trio.resilience.visibility import Shown
+from clawft_trio.tracebacks import shorten_traceback
 
 E = TypeVar("E")
 R = TypeVar("R")
@@ -71,8 +72,10 @@ async def complete(
             reraise(left.original)
         assert shown is not None
         return _aborted(shown, call, started)
-    except ClawftError as exc:
-        exc.attempts = call.log.records
+    except Exception as exc:
+        if isinstance(exc, ClawftError):
+            exc.attempts = call.log.records
+        shorten_traceback(exc)
         raise
     return _finished(response, call, started)
 
@@ -184,7 +187,7 @@ class Iteration(Generic[E, R]):
             if self._ended.is_set():
                 if self._error is not None:
                     error, self._error = self._error, None
-                    raise error
+                    raise shorten_traceback(error)
                 raise StopAsyncIteration
             await self._reader.park()
         event = self._ready.popleft()

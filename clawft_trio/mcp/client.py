@@ -42,6 +42,7 @@ from clawft_trio.mcp.types import (
 )
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.observe import Noted, fan_out
+from clawft_trio.tracebacks import shorten_traceback
 
 T = TypeVar("T")
 
@@ -176,7 +177,11 @@ class McpClient:
 
         Cancellation: the server is notified, the id is retired, a late answer is dropped.
         """
-        return await self._connection.call(method, params, decode=decode, options=options)
+        try:
+            return await self._connection.call(method, params, decode=decode, options=options)
+        except Exception as exc:
+            shorten_traceback(exc)
+            raise
 
     def notify_nowait(self, method: str, params: Mapping[str, Any] | None = None) -> None:
         """Queue a notification; it is dropped while there is no server.

@@ -17,7 +17,6 @@ from __future__ import annotations
 import importlib
 import math
 import ssl
-import urllib.request
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -34,6 +33,7 @@ from clawft_trio.net.admission import Admission, AdmissionStatistics
 from clawft_trio.net.connections import QUERY, Connections
 from clawft_trio.net.headers import HeaderValue, look_up
 from clawft_trio.net.network import Network
+from clawft_trio.net.proxies import NamedProxy, environment_proxy, given_proxy, proxy_pool
 from clawft_trio.net.response import HttpResponse
 from clawft_trio.observe.redaction import redact_address
 
@@ -166,16 +166,19 @@ class HttpEndpoint:
         self._requests = 0
         self._closed = False
         self._connections: Connections | None = None
+        self._proxy: NamedProxy | None = None
         self._client: HttpClient
         self._library = _load(_library_of(client) if client is not None else library)
         if client is None:
-            if proxy is None and policy is None and trust_env:
-                proxy = _proxy_for(url)
+            if proxy is not None:
+                self._proxy = given_proxy(proxy)
+            elif policy is None and trust_env:
+                self._proxy = environment_proxy(url)
             tls = verify if isinstance(verify, ssl.SSLContext) else None
             # Reading the certificates takes 20 ms, which is saved for a server without TLS.
             if tls is None and (url.scheme == "https" or redirects or verify is False):
                 tls = self._library.http.create_ssl_context(verify=verify, trust_env=trust_env)
-            make = _connection_maker(self._library, tls, proxy, policy, keep_alive)
+            make = _connection_maker(self._library, tls, self._proxy, policy, keep_alive)
             self._connections = Connections(self._library.http, self._library.core, make, most_idle=connections)
             self._client = self._library.http.AsyncClient(transport=self._connections, trust_env=False, timeout=None)
         else:
@@ -330,6 +333,7 @@ class _Sending:
             return await self._endpoint._client.send(request, stream=True, follow_redirects=False)
         except ProviderError as exc:
             exc.provider = exc.provider or self._endpoint.name
+            self._by_proxy(exc)
             raise
         except self._library.errors as exc:
             raise self._judge(exc) from exc
@@ -366,9 +370,15 @@ class _Sending:
             (self._library.write_timeouts, "write", self._clocks.write),
         ):
             if isinstance(exc, kind):
-                return ProviderTimeout(clock=clock, limit=limit, provider=self._endpoint.name)
+                return self._by_proxy(ProviderTimeout(clock=clock, limit=limit, provider=self._endpoint.name))
         retryable = False if isinstance(exc, self._library.own_faults) else None
-        return TransportFailed(text, provider=self._endpoint.name, retryable=retryable)
+        return self._by_proxy(TransportFailed(text, provider=self._endpoint.name, retryable=retryable))
+
+    def _by_proxy(self, exc: ProviderError) -> ProviderError:
+        """*exc* with the proxy named, if the request went by one: the fault may be there."""
+        if self._endpoint._proxy is not None:
+            exc.message = f"{exc.message} (through {self._endpoint._proxy})"
+        return exc
 
 
 @attrs.frozen(kw_only=True)
@@ -426,7 +436,11 @@ def _library_of(client: HttpClient) -> str:
 
 
 def _connection_maker(
-    library: _Library, tls: ssl.SSLContext | None, proxy: str | None, policy: AddressPolicy | None, keep_alive: float
+    library: _Library,
+    tls: ssl.SSLContext | None,
+    proxy: NamedProxy | None,
+    policy: AddressPolicy | None,
+    keep_alive: float,
 ) -> Callable[[Any], Any]:
     """The library's own way to make connections. Its pool only creates them and never keeps any."""
     core = library.core
@@ -437,10 +451,7 @@ def _connection_maker(
     }
     if proxy is None:
         return core.AsyncConnectionPool(**settings).create_connection  # type: ignore[no-any-return]
-    by = library.http.Proxy(url=proxy)
-    where = core.URL(scheme=by.url.raw_scheme, host=by.url.raw_host, port=by.url.port, target=by.url.raw_path)
-    pool = core.AsyncSOCKSProxy if by.url.scheme.startswith("socks") else core.AsyncHTTPProxy
-    return pool(where, proxy_auth=by.raw_auth, **settings).create_connection  # type: ignore[no-any-return]
+    return proxy_pool(proxy, library.http, core, settings).create_connection  # type: ignore[no-any-return]
 
 
 def _checked_url(base_url: str) -> httpx.URL:
@@ -453,13 +464,6 @@ def _checked_url(base_url: str) -> httpx.URL:
     if url.scheme not in {"http", "https"} or not url.host:
         raise NotConfigured(f"the base URL must be http:// or https:// and a host, got {_shown(base_url)!r}")
     return url
-
-
-def _proxy_for(url: httpx.URL) -> str | None:
-    if urllib.request.proxy_bypass(url.host):
-        return None
-    proxies = urllib.request.getproxies()
-    return proxies.get(url.scheme) or proxies.get("all")
 
 
 def _origin(url: Any) -> tuple[str, str, int]:

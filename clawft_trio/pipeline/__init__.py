@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from clawft_trio.costs import Allowance as Allowance
 from clawft_trio.deprecation import renamed
+from clawft_trio.field_docs import document_fields as _document_fields
 from clawft_trio.pipeline.assembler import (
     TokenBudgetAssembler as TokenBudgetAssembler,
     Trimmed as Trimmed,
@@ -145,3 +146,5 @@ __all__ = [
     "routing_problems",
     "trim",
 ]
+
+_document_fields(__name__)

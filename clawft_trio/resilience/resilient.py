@@ -11,6 +11,7 @@ from clawft_trio.errors import ClawftError
 from clawft_trio.observe.recorded import recorded
 from clawft_trio.resilience.statistics import ProviderStatistics, of_strategy, statistics_of
 from clawft_trio.resilience.strategy import Policy, Strategy
+from clawft_trio.tracebacks import shorten_traceback
 
 
 class Resilient:
@@ -57,7 +58,9 @@ class Resilient:
         call = call.replaced(unary=unary, invocation=Invocation(self.name, (request,), {}))
         try:
             response = await self.strategy.run(partial(self.provider.complete, request), call)
-        except ClawftError as exc:
-            exc.attempts = call.log.records
+        except Exception as exc:
+            if isinstance(exc, ClawftError):
+                exc.attempts = call.log.records
+            shorten_traceback(exc)
             raise
         return with_attempts(response, call.log.records)

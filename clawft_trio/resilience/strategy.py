@@ -24,6 +24,7 @@ import attrs
 
 from clawft_trio.chat import Call, Invocation
 from clawft_trio.resilience.retry_budget import RetryBudget
+from clawft_trio.tracebacks import shorten_traceback
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -86,7 +87,7 @@ class Policy:
           TypeError: the function is a plain `def`: its caller would get a coroutine.
         """
         if args or kwargs:
-            return self.run(lambda _: function(*args, **kwargs), invoking(function, args, kwargs))
+            return self._called(function, args, kwargs)
         if (
             inspect.isfunction(function)
             and not inspect.iscoroutinefunction(function)
@@ -99,9 +100,16 @@ class Policy:
 
         @wraps(function)
         async def wrapped(*args: Any, **kwargs: Any) -> T:
-            return await self.run(lambda _: function(*args, **kwargs), invoking(function, args, kwargs))
+            return await self._called(function, args, kwargs)
 
         return wrapped
+
+    async def _called(self, function: Callable[..., Awaitable[T]], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
+        try:
+            return await self.run(lambda _: function(*args, **kwargs), invoking(function, args, kwargs))
+        except Exception as exc:
+            shorten_traceback(exc)
+            raise
 
 
 @attrs.frozen

@@ -168,7 +168,9 @@ class PostgresStore:
             return bool(present) and not missing(steps, present, source=self._source)
 
         if not await self.read(is_current):
-            await self.transact(lambda connection: apply(connection, steps, engine="postgresql", source=self._source))
+            await self.transact(
+                lambda connection: apply(connection, steps, engine="postgresql", source=self._source), repeatable=True
+            )
 
     async def close(self) -> None:
         """Wait for what is being done, refuse the rest, and close the connections.

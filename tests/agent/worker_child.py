@@ -20,7 +20,9 @@ from clawft_trio.tools import ToolContext
 
 CONFIG = """
 {
-    "routing": {"permissions": {"channels": {"ch": {"level": 1, "toolAccess": ["*"], "rateLimit": 0}}}},
+    "routing": {"permissions": {"channels": {"ch": {
+        "level": 1, "toolAccess": ["*"], "rateLimit": 0, "costBudgetDailyUsd": 0, "costBudgetMonthlyUsd": 0
+    }}}},
     "prices": {"p/m": {"input": "1", "output": "1"}}
 }
 """

@@ -146,8 +146,8 @@ async def test_a_local_server_may_load_its_model_before_its_headers() -> None:
 
 
 async def test_local_servers_of_the_catalog_have_a_longer_first_byte() -> None:
-    assert provider_named("ollama")._exchange.clocks.first_byte == 300.0
-    assert provider_named("openai", api_key="k")._exchange.clocks.first_byte == 30.0
+    assert provider_named("ollama")._clocks.first_byte == 300.0
+    assert provider_named("openai", api_key="k")._clocks.first_byte == 30.0
 
 
 async def test_waiting_for_a_connection_of_ones_own_is_not_the_targets_silence() -> None:

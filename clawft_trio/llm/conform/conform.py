@@ -99,7 +99,7 @@ class Conformer:
     def __init__(self, vendor: VendorRules) -> None:
         self._vendor = vendor
         self._rules: dict[str, Rules] = {}
-        self._schemas: OrderedDict[tuple[int, int], tuple[object, object, LegalSchema]] = OrderedDict()
+        self._schemas: OrderedDict[tuple[int, int], tuple[object, object, LegalSchema | None]] = OrderedDict()
 
     def __repr__(self) -> str:
         return f"<Conformer: {len(self._rules)} models, {len(self._schemas)} schemas>"
@@ -180,13 +180,19 @@ class Conformer:
 
     def _schema(self, parameters: object, rules: Rules) -> LegalSchema:
         # By identity: what is in a request is not changed by those that get it. Both objects are kept alive here, so
-        # that their ids stay theirs.
+        # that their ids stay theirs. What was too large once is so every time.
         known = self._schemas.get((id(parameters), id(rules.schemas)))
         if known is None:
-            known = (parameters, rules.schemas, legal_schema(parameters, rules.schemas))
+            try:
+                legal = legal_schema(parameters, rules.schemas)
+            except TooLarge:
+                legal = None
+            known = (parameters, rules.schemas, legal)
             self._schemas[id(parameters), id(rules.schemas)] = known
             if len(self._schemas) > _REMEMBERED:
                 self._schemas.popitem(last=False)
+        if known[2] is None:
+            raise TooLarge
         return known[2]
 
 

@@ -74,15 +74,26 @@ def _legal_media(part: Image | File, message: Message, rules: Rules) -> Part:
         return Text(f"[{_noun(part)} without content]")
     if message.role in {"system", "assistant"}:
         return Text(f"[{describe(part)}: not repeated]")
-    kinds = rules.image_types if isinstance(part, Image) else rules.file_types
-    by_address = bool(part.url)
-    if not kinds:
-        return Text(f"[{describe(part)}: this model does not take {_noun(part)}s]")
-    if by_address and not (rules.image_urls if isinstance(part, Image) else rules.file_urls):
-        return Text(f"[{describe(part)}: this model does not take web addresses]")
-    if not (by_address and isinstance(part, Image)) and not any(fnmatchcase(part.media_type, one) for one in kinds):
-        return Text(f"[{describe(part)}: this model does not take this format]")
+    if why := _not_taken(part, rules):
+        return Text(f"[{describe(part)}: this model does not take {why}]")
     return part
+
+
+def _not_taken(part: Image | File, rules: Rules) -> str:
+    """What of *part* the target does not take; empty when it takes it."""
+    image = isinstance(part, Image)
+    kinds = rules.image_types if image else rules.file_types
+    if not kinds:
+        return f"{_noun(part)}s"
+    if part.url:
+        if not (rules.image_urls if image else rules.file_urls):
+            return "web addresses"
+        if part.url.partition(":")[0].lower() not in rules.url_schemes:
+            return "such addresses"
+        if image:
+            # Its format is known to the server that has it.
+            return ""
+    return "" if any(fnmatchcase(part.media_type, one) for one in kinds) else "this format"
 
 
 def inline(part: Image | File) -> Image | File:

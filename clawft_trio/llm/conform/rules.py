@@ -85,7 +85,7 @@ class SchemaRules:
     #: keywords that are refused in every schema, and left out
     drops: frozenset[str] = attrs.field(default=frozenset(), converter=_set)
     #: the regular expressions that are accepted in `pattern`; others are left out
-    patterns: Patterns = "any"
+    patterns: Patterns = "plain"
     #: whether every schema needs a type; one without any accepts the usual types
     typed: bool = False
     #: whether `properties` and `required` may stand beside a type that is no object, and `properties` may be empty
@@ -169,6 +169,8 @@ class Rules:
     media_in_results: bool = False
     #: media types of documents and audio; a type ending in `/*` stands for all of its kind
     file_types: tuple[str, ...] = attrs.field(default=(), converter=_texts)
+    #: the schemes of web addresses
+    url_schemes: tuple[str, ...] = attrs.field(default=("https", "http"), converter=_texts)
     #: documents may be given by web address
     file_urls: bool = False
     #: audio is written with a `data:` address in the OpenAI dialect, instead of base64 alone
