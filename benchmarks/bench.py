@@ -1,4 +1,4 @@
-"""The words of a benchmark: what is compared, what a round is, and what the issues asked for.
+"""The words of a benchmark: what is compared, what a round is, and its goals.
 
 A file in `measures/` holds one `BENCH`; its name is the file's. To add a benchmark, add a file.
 """
@@ -118,9 +118,8 @@ WALL = Figure("wall", "wall, µs")
 
 @attrs.frozen(kw_only=True)
 class Goal:
-    """What an issue asked for: a figure, or the ratio of one case's figure to another's."""
+    """What a measurement has to show: a figure, or the ratio of one case's figure to another's."""
 
-    issue: int
     says: str
     of: str
     #: the case that it is a ratio to; None where the figure itself is meant

@@ -33,7 +33,7 @@ The names:
   Message                One message of a conversation
   OpenAICompatible       A provider: `POST {base_url}/chat/completions`, streamed or not
   OpenAIResponses        A provider: `POST {base_url}/responses`, streamed or not
-  OutboundMessage        A message to a chat
+  OutboundMessage        A message to a chat: a piece of an answer, the retraction of all pieces, or the one ...
   Provider               Anything that can answer a `ChatRequest`: a model, or a wrapper around another provider
   ProviderError          A model gave no answer that can be trusted
   ProviderTimeout        A clock ran out

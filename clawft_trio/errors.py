@@ -277,7 +277,7 @@ _CLOCKS: Mapping[str, str] = MappingProxyType(
 
 def _clock_in_words(clock: str, limit: float | None) -> str:
     words = _CLOCKS.get(clock, f"no {clock}")
-    return f"{words} in time" if limit is None else f"{words} within {limit:g} s"
+    return f"{words} in time" if limit is None else f"{words} within {limit:g} s (`{clock}`)"
 
 
 class InvalidResponse(ProviderError):

@@ -125,6 +125,8 @@ ELSEWHERE = {
     "MyChannel",
     "Origin",
     "Read",
+    "Starlette",
+    "StreamingResponse",
     "Terminal",
     "TypedDict",
 }

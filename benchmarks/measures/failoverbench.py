@@ -98,9 +98,8 @@ BENCH = Bench(
         published("no gateway", "4/0/12/0"),
     ),
     goals=(
-        Goal(issue=10, says="failoverbench's scenarios passed", of=OURS, figure=PASSED.key, at_least=16, unit="of 16"),
+        Goal(says="failoverbench's scenarios passed", of=OURS, figure=PASSED.key, at_least=16, unit="of 16"),
         Goal(
-            issue=10,
             says="their time in all, against the reference client's",
             of=OURS,
             figure=SECONDS.key,

@@ -19,12 +19,14 @@ from clawft_trio.agent.turn_types import A_co, AgentEvent, Reply, TurnRequest
 from clawft_trio.auth import LOCAL_CHANNEL
 from clawft_trio.bus import MessageBus
 from clawft_trio.chat import Call, JsonObject, Message, new_id
+from clawft_trio.checks import check_keywords
 from clawft_trio.costs import CostTracker
 from clawft_trio.errors import ClawftError, InvalidAnswer, Problem, StoreError
+from clawft_trio.keys import joined_key
 from clawft_trio.llm.model_options import ModelOptions
 from clawft_trio.llm.stream import Iteration, consuming
 from clawft_trio.mcp import Toolset
-from clawft_trio.messages import joined_key
+from clawft_trio.nursery import check_in_trio
 from clawft_trio.observe import Event
 from clawft_trio.pipeline import PermissionResolver, Targets
 from clawft_trio.resilience import Timeout
@@ -170,10 +172,12 @@ class Agent:
           InvalidAnswer: the answer never had the form, or *on_event* ended the turn before it had; with its problems
             and the last text as `partial`.
           TypeError: *answer* is no type that JSON can be.
+          RuntimeError: it is called outside of trio, such as under asyncio: see `asyncio_guest.Guest.call`.
           StoreError: with *turn_id*, there is no store, or it cannot be used.
 
         Cancellation: models and tools are cancelled and waited for; what was done is in the session.
         """
+        check_in_trio()
         await self._start()
         options = ModelOptions(reasoning_effort=reasoning_effort, thinking_budget=thinking_budget, extra=extra or {})
         question = self._question(content, sender_id, session, model, answer, options, instructions, turn_id)
@@ -254,7 +258,12 @@ class Agent:
         extra: JsonObject | None = None,
         instructions: str = "",
     ) -> AbstractAsyncContextManager[TurnStream[Any]]:
-        """Ask as the local process, and iterate over its events: `async for event in answer`.
+        """Ask as the local process, and iterate over the events of the turn.
+
+            async with agent.stream("What do I wear?") as answer:
+                async for event in answer:
+                    ...
+            print(answer.reply.text)
 
         Without *session* it is a conversation of its own; with the name of one it continues that, as `ask` does.
         Leaving the block early cancels the turn. The turn runs in the agent's own nursery, so the block may stand
@@ -266,6 +275,7 @@ class Agent:
         Raises:
           ClawftError: out of the loop, when there is no answer.
           StreamEnded: the agent is closed, or was closed before the reply was there.
+          RuntimeError: the block is entered outside of trio, such as under asyncio: see `asyncio_guest.Guest`.
           TypeError: *answer* is no type that JSON can be.
 
         Cancellation: as `ask`.
@@ -302,6 +312,7 @@ class Agent:
           TypeError: *answer* is no type that JSON can be, or there is no such field.
           ValueError: a field of the policy is out of range.
         """
+        check_keywords("as_tool", ("name", "description", "answer"), SubAgentPolicy, policy)
         turns = attrs.evolve(self.parts.turns, models=unadmitted(self.parts.turns.models), history=Fresh())
         delegate = Delegate(
             name=name,

@@ -28,7 +28,7 @@ from clawft_trio.agent.from_config import (
 )
 from clawft_trio.agent.journal import MIGRATIONS as JOURNAL_MIGRATIONS, Journal
 from clawft_trio.agent.loop import AgentLoop
-from clawft_trio.agent.options import AgentOptions, check_options
+from clawft_trio.agent.options import AgentOptions, check_arguments, check_options
 from clawft_trio.agent.providers import open_providers
 from clawft_trio.agent.session_window import WHOLE_RESULT
 from clawft_trio.agent.sessions import MIGRATIONS as SESSION_MIGRATIONS, Sessions
@@ -49,7 +49,7 @@ from clawft_trio.mcp import ToolServer, open_toolset
 from clawft_trio.mcp.connect import Server
 from clawft_trio.mcp.tool_pinning import PIN_MIGRATIONS, StoredPins
 from clawft_trio.net import AddressPolicy
-from clawft_trio.nursery import cleanup_scope, open_hidden_nursery
+from clawft_trio.nursery import check_in_trio, cleanup_scope, open_hidden_nursery
 from clawft_trio.observe import Event, Noted, Observer, fan_out
 from clawft_trio.pipeline import (
     FitnessScorer,
@@ -133,20 +133,17 @@ async def open_agent(
       StoreError: the store cannot be used.
       InvalidData: *tools* names an unknown set.
       RuntimeError: it is entered outside of trio, such as under asyncio.
-      TypeError: *models* is one string, a tool is not made by `@tool`, or an option is unknown.
+      TypeError: an argument is of a wrong type (*models* is one string, a tool is not made by `@tool`, a channel has no
+        `send`), or an option is unknown.
 
     Cancellation: everything is cancelled, waited for and closed, each within its grace.
     """
     check_options(options)
     turn, loop, approve = options.get("turn"), options.get("loop"), options.get("approve")
     make_provider, builtins = options.get("make_provider"), options.get("builtins")
-    if not trio.lowlevel.in_trio_task():
-        raise RuntimeError(
-            "clawft_trio runs on trio: call trio.run(main), not asyncio.run(main). In an asyncio application use "
-            "clawft_trio.asyncio_guest.Guest(open_agent(…))"
-        )
-    if isinstance(models, str):
-        raise TypeError(f"models are a list: [{models!r}]")
+    check_in_trio()
+    channels = tuple(channels)
+    check_arguments(models=models, mcp=mcp, config=config, providers=providers, channels=channels)
     settings = config if isinstance(config, Config) else await _load(config, providers or {})
     settings = await with_mcp_files(settings)
     plan = _Plan(

@@ -155,7 +155,10 @@ def parse_config(
 
     Raises:
       ConfigError: it is not JSON, or does not fit; with every problem and its place.
+      TypeError: *data* is no text.
     """
+    if not isinstance(data, bytes | str):
+        raise TypeError(f"parse_config() takes JSON text, not a {type(data).__name__}")
     # Not a default: rendered signatures show defaults, and these hold the user's keys.
     environ = os.environ if environ is None else environ
     adopted, warnings = adopt(_decoded(data, source=source))

@@ -216,7 +216,7 @@ class AnthropicResponseReader:
             self._start_call(index, block, out)
         else:
             self.answer.close_text()
-            self._kept[index] = KeptBlock(block)
+            self._kept[index] = KeptBlock(block, self.answer.count_characters)
             if kind == "thinking":
                 self._add_reasoning(lenient.any_text(block.get("thinking")), out)
 
@@ -263,7 +263,7 @@ class AnthropicResponseReader:
                     raw=raw,
                 )
             )
-            self.answer.kept += len(msgspec.json.encode(raw))
+            self.answer.count(raw)
 
     def _stop_block(self, index: int, out: list[StreamEvent]) -> None:
         self._add_text(self._halves.rest("text"), out)
@@ -272,7 +272,7 @@ class AnthropicResponseReader:
             out.extend(self.answer.calls.seal_at(index))
         kept = self._kept.pop(index, None)
         if kept is not None:
-            self.answer.keep(opaque(DIALECT, kept.closed()), kept.size)
+            self.answer.keep(opaque(DIALECT, kept.closed()))
 
     def _stop_message(self, out: list[StreamEvent]) -> None:
         for index in [*self._kept]:

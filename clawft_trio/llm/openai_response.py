@@ -330,6 +330,7 @@ class OpenAIResponseReader:
             self._keep_raw("reasoning_details", delta.reasoning_details)
         if isinstance(delta.annotations, list):
             self.answer.citations.extend(map(_citation, filter(None, delta.annotations)))
+            self.answer.count(delta.annotations)
         elif delta.annotations:
             self._keep_raw("annotations", delta.annotations)
         if delta.extra_content:
@@ -341,7 +342,7 @@ class OpenAIResponseReader:
 
     def _keep_raw(self, name: str, value: Any) -> None:
         self.answer.details[name] = _joined(self.answer.details.get(name), value)
-        self.answer.kept += len(msgspec.json.encode(value))
+        self.answer.count(value)
 
     def _keep_unread(self, where: str, fields: Mapping[str, Any], read: frozenset[str]) -> None:
         """Keep the fields that nothing reads: lists grow, objects are merged, everything else is replaced."""
@@ -350,7 +351,7 @@ class OpenAIResponseReader:
             if name in read or not value or value == known.get(name):
                 continue
             known = known | {name: _joined(known.get(name), lenient.scrubbed(value))}
-            self.answer.kept += len(msgspec.json.encode(lenient.scrubbed(value)))
+            self.answer.count(name, lenient.scrubbed(value))
         if known:
             self.answer.details[where] = known
 

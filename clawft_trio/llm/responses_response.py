@@ -15,13 +15,13 @@ import msgspec
 
 from clawft_trio.chat import (
     Citation,
+    GrowingText,
     ReasoningDelta,
     Reset,
     StreamEvent,
     Text,
     TextDelta,
     ToolCallDelta,
-    growing_text,
 )
 from clawft_trio.errors import InvalidResponse
 from clawft_trio.llm import lenient
@@ -212,6 +212,7 @@ class ResponsesResponseReader:
             self._end_item(self._place(event), event.item or {}, out)
         elif kind == "response.output_text.annotation.added":
             self._item(event, "message").citations.extend(_citations([event.annotation]))
+            self.answer.count(event.annotation)
         elif kind in _BEGUN:
             self._take_origin(_object(event.response), out)
         elif kind in _ENDED:
@@ -374,7 +375,7 @@ class ResponsesResponseReader:
         answer, discarded = self.answer, self.answer.shown()
         assert discarded is not None
         out.append(Reset(discarded, InvalidResponse("the text of an item is not that of its deltas")))
-        answer.text = growing_text()
+        answer.text = GrowingText()
         reasoning = answer.reasoning.getvalue()
         out.extend([ReasoningDelta(reasoning)] if reasoning else [])
         out.extend(TextDelta(part.text) for part in answer.parts if isinstance(part, Text) and part.text)

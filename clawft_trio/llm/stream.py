@@ -28,7 +28,7 @@ from clawft_trio.chat import (
     new_id,
 )
 from clawft_trio.errors import ClawftError, ConsumerLeft, StreamEnded
-from clawft_trio.nursery import reraise
+from clawft_trio.nursery import check_in_trio, reraise
 from clawft_trio.observe.recorded import recorded
 from clawft_trio.resilience.visibility import Shown
 from clawft_trio.tracebacks import shorten_traceback
@@ -274,10 +274,12 @@ class OpenIteration(AbstractAsyncContextManager[Opened]):
         """Start the producer.
 
         Raises:
+          RuntimeError: the caller is no task of trio, as under asyncio.
           StreamEnded: the nursery that the producer belongs to is closed.
 
         Cancellation: nothing was started.
         """
+        check_in_trio()
         await trio.lowlevel.checkpoint()
         if self._nursery is None:
             # A nursery of the block's own would have to be closed in the task that opened it. The system nursery

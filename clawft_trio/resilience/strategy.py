@@ -84,8 +84,15 @@ class Policy:
         """Call *function* under this policy; without arguments, wrap it.
 
         Raises:
-          TypeError: the function is a plain `def`: its caller would get a coroutine.
+          TypeError: *function* is a plain `def`, whose caller would get a coroutine; or it is a coroutine already.
         """
+        given: object = function
+        if inspect.iscoroutine(given):
+            given.close()
+            raise TypeError(
+                f"{type(self).__name__} calls the function itself, as often as it needs: pass the function and its "
+                "arguments, `await policy(fetch, url)`, not the coroutine `fetch(url)`"
+            )
         if args or kwargs:
             return self._called(function, args, kwargs)
         if (
@@ -140,7 +147,15 @@ def compose(*layers: Strategy) -> Composed:
 
     `compose(Timeout(total=120), Retry(), CircuitBreaker(), Timeout(first_content=60, gap=30))`: one bound on all
     attempts together; within it, retries; each attempt asks the breaker first and has clocks of its own.
+
+    Raises:
+      TypeError: a layer is a class, or is no strategy.
     """
+    for layer in layers:
+        if isinstance(layer, type):
+            raise TypeError(f"{layer.__name__} is a class; compose() takes what it makes: {layer.__name__}(…)")
+        if not callable(getattr(layer, "run", None)):
+            raise TypeError(f"compose() takes strategies, and {layer!r} has no method `run`")
     return Composed(layers)
 
 
