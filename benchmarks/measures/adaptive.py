@@ -145,13 +145,12 @@ BENCH = Bench(
     ),
     goals=(
         Goal(
-            issue=23,
             says="of a vendor's limit used, found without headers",
             of=OURS,
             figure="used",
             at_least=95,
             unit="%",
         ),
-        Goal(issue=23, says="refused meanwhile (429)", of=OURS, figure="refused", at_most=1, unit="%"),
+        Goal(says="refused meanwhile (429)", of=OURS, figure="refused", at_most=1, unit="%"),
     ),
 )
