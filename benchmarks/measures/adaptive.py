@@ -151,6 +151,6 @@ BENCH = Bench(
             at_least=95,
             unit="%",
         ),
-        Goal(says="refused meanwhile (429)", of=OURS, figure="refused", at_most=1, unit="%"),
+        Goal(says="refused (429) meanwhile", of=OURS, figure="refused", at_most=1, unit="%"),
     ),
 )
