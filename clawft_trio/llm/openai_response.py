@@ -275,8 +275,8 @@ class OpenAIResponseReader:
                 self._keep_unread("choice", {"content_filter_results": choice.content_filter_results}, frozenset())
             if choice.logprobs is not None:
                 self._note_logprobs(choice.logprobs)
-            if choice.finish_reason:
-                self._finish(finish_word(choice.finish_reason), out)
+            if choice.finish_reason and (word := finish_word(choice.finish_reason)):
+                self._finish(word, out)
         elif self._is_error(chunk, event.data, named=event.event == "error"):
             self._fail(lenient.scrubbed(lenient.decode(event.data)))
             return

@@ -95,6 +95,9 @@ ANTHROPIC_FINISH_REASONS: Mapping[str, str] = MappingProxyType(
         "model_context_window_exceeded": "length",
         "refusal": "content_filter",
         "content_filter": "content_filter",
+        # The words of Bedrock.
+        "content_filtered": "content_filter",
+        "guardrail_intervened": "content_filter",
         "pause_turn": PAUSED,
         # After a compaction that was asked to pause, the model goes on when it is asked again.
         "compaction": PAUSED,

@@ -166,6 +166,7 @@ class HttpEndpoint:
         self._requests = 0
         self._closed = False
         self._connections: Connections | None = None
+        self._peers: set[str] = set()
         self._proxy: NamedProxy | None = None
         self._client: HttpClient
         self._library = _load(_library_of(client) if client is not None else library)
@@ -178,7 +179,10 @@ class HttpEndpoint:
             # Reading the certificates takes 20 ms, which is saved for a server without TLS.
             if tls is None and (url.scheme == "https" or redirects or verify is False):
                 tls = self._library.http.create_ssl_context(verify=verify, trust_env=trust_env)
-            make = _connection_maker(self._library, tls, self._proxy, policy, keep_alive)
+            network = Network(policy=policy, write_broke=self._library.core.WriteError)
+            make = _connection_maker(self._library, tls, self._proxy, network, keep_alive)
+            if self._proxy is None:
+                self._peers = network.peers
             self._connections = Connections(self._library.http, self._library.core, make, most_idle=connections)
             self._client = self._library.http.AsyncClient(transport=self._connections, trust_env=False, timeout=None)
         else:
@@ -211,6 +215,11 @@ class HttpEndpoint:
         if self._connections is not None:
             await self._connections.aclose()
         await trio.lowlevel.checkpoint()
+
+    @property
+    def peers(self) -> frozenset[str]:
+        """The addresses that were connected to; none behind a proxy and with a user-supplied client."""
+        return frozenset(self._peers)
 
     def statistics(self) -> EndpointStatistics:
         """The current statistics."""
@@ -439,7 +448,7 @@ def _connection_maker(
     library: _Library,
     tls: ssl.SSLContext | None,
     proxy: NamedProxy | None,
-    policy: AddressPolicy | None,
+    network: Network,
     keep_alive: float,
 ) -> Callable[[Any], Any]:
     """The library's own way to make connections. Its pool only creates them and never keeps any."""
@@ -447,7 +456,7 @@ def _connection_maker(
     settings: dict[str, Any] = {
         "ssl_context": tls,
         "keepalive_expiry": keep_alive,
-        "network_backend": Network(policy=policy, write_broke=core.WriteError),
+        "network_backend": network,
     }
     if proxy is None:
         return core.AsyncConnectionPool(**settings).create_connection  # type: ignore[no-any-return]
