@@ -13,7 +13,7 @@ from attrs.validators import ge, gt, le, optional
 from clawft_trio.chat import Call, ChatRequest, ChatResponse
 from clawft_trio.errors import BulkheadFull, RateLimited, ServerError
 from clawft_trio.nursery import leaves
-from clawft_trio.resilience.pacing import Cost, Pace, Window
+from clawft_trio.resilience.pacing import PROBE_AFTER, Cost, Pace, Window
 from clawft_trio.resilience.strategy import Attempt, PerKey, Policy, Strategy, named
 from clawft_trio.resilience.verdict import status_of
 from clawft_trio.retry_hints import RateLimit
@@ -132,6 +132,8 @@ class AdaptiveLimitStatistics:
 @attrs.define(eq=False)
 class _Waiter:
     cost: Cost
+    #: whether the pace or a stated limit held it last, and not the number at once
+    paced: bool = False
     turn: trio.Event = attrs.field(factory=trio.Event)
 
 
@@ -149,6 +151,8 @@ class BoundAdaptiveLimit:
         # Seconds that an attempt takes, a moving average; 0 before the first has ended.
         self._latency = 0.0
         self._last_cut = float("-inf")
+        # When a stated limit is put to the test, if nothing was started before.
+        self._probe_at = float("inf")
         self._overloads = 0
         self._refused = 0
         # One queue per session, served in turn.
@@ -183,9 +187,9 @@ class BoundAdaptiveLimit:
         Cancellation: as the policy's.
         """
         session, cost = self._of(call)
-        await self._enter(session, cost, call)
+        paced = await self._enter(session, cost, call)
         began = trio.current_time()
-        number = self._start(began, cost)
+        number = self._start(began, cost, paced=paced)
         try:
             result = await attempt(call.replaced(limits=lambda limits: self._note_limits(limits, number)))
         except Exception as exc:
@@ -213,9 +217,10 @@ class BoundAdaptiveLimit:
 
     # --- admission ------------------------------------------------------------------------------------
 
-    async def _enter(self, session: str, cost: Cost, call: Call) -> None:
+    async def _enter(self, session: str, cost: Cost, call: Call) -> bool:
+        """Wait for room; whether the pace was what there was to wait for."""
         if not self._waiting and self._time_to_room(cost) <= 0:
-            return
+            return False
         self._check_wait(cost, call)
         waiter = _Waiter(cost)
         self._queues.setdefault(session, deque()).append(waiter)
@@ -233,6 +238,7 @@ class BoundAdaptiveLimit:
         if scope.cancelled_caught:
             raise self._refuse(f"no room within {limit:g} s", cost)
         call.pulse("admitted", 0.0)
+        return waiter.paced
 
     def _check_wait(self, cost: Cost, call: Call) -> None:
         if self._waiting >= self._policy.queue:
@@ -245,6 +251,7 @@ class BoundAdaptiveLimit:
             seconds = self._time_to_room(waiter.cost) if self._next() is waiter else float("inf")
             if seconds <= 0:
                 return
+            waiter.paced = seconds < float("inf")
             waiter.turn = trio.Event()
             with trio.move_on_after(seconds):
                 await waiter.turn.wait()
@@ -274,7 +281,8 @@ class BoundAdaptiveLimit:
             return float("inf")
         now = trio.current_time()
         if self._windows:
-            return max(window.time_to(cost.of(kind), now) for kind, window in self._windows.items())
+            stated = max(window.time_to(cost.of(kind), now) for kind, window in self._windows.items())
+            return stated if self._running else min(stated, max(0.0, self._probe_at - now))
         return self._pace.time_to_start(now)
 
     def _expected_wait(self, cost: Cost) -> float:
@@ -295,11 +303,12 @@ class BoundAdaptiveLimit:
 
     # --- what attempts teach ----------------------------------------------------------------------------
 
-    def _start(self, now: float, cost: Cost) -> int:
+    def _start(self, now: float, cost: Cost, *, paced: bool) -> int:
         self._running += 1
         self._started += 1
+        self._probe_at = now + PROBE_AFTER
         # Others wait although a place is free: the pace is what holds them back.
-        self._pace.note_start(now, saturated=self._waiting > 0 and self._running < int(self._limit))
+        self._pace.note_start(now, saturated=self._waiting > 0 and (paced or self._running < int(self._limit)))
         for kind, window in self._windows.items():
             window.reserve(self._started, cost.of(kind), now)
         return self._started
@@ -307,6 +316,7 @@ class BoundAdaptiveLimit:
     def _note_success(self, began: float, cost: Cost, result: Any) -> None:
         now = trio.current_time()
         took = now - began
+        self._pace.note_answer(began)
         self._latency = self._latency + 0.2 * (took - self._latency) if self._latency else took
         usage = result.usage if isinstance(result, ChatResponse) else None
         if usage is not None:
@@ -314,7 +324,7 @@ class BoundAdaptiveLimit:
             for kind, window in self._windows.items():
                 window.settle(cost.of(kind) - actual.of(kind), now)
         policy = self._policy
-        if self._running >= policy.saturation * self._limit and now >= self._last_cut + policy.cool_down:
+        if self._running >= policy.saturation * int(self._limit) and now >= self._last_cut + policy.cool_down:
             # While the rate is not met, the number at once is what holds back, and was not what the target refused.
             fast = self._last_cut == float("-inf") or not self._pace.is_used(now, policy.saturation)
             self._limit = min(self._limit + (1.0 if fast else 1.0 / self._limit), policy.max_concurrent)
@@ -322,7 +332,7 @@ class BoundAdaptiveLimit:
     def _note_overload(self, began: float) -> None:
         now = trio.current_time()
         self._overloads += 1
-        self._pace.note_refusal(began)
+        self._pace.note_refusal(began, now)
         if began <= self._last_cut:
             # It left before the last cut took effect.
             return

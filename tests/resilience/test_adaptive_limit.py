@@ -171,6 +171,31 @@ async def test_any_vendors_limit_is_found(per_second: float, latency: float, ref
     assert vendor.share_refused(60, 150) <= 0.03
 
 
+@pytest.mark.parametrize(("headers", "within"), [(False, 30), (True, 75)])
+async def test_after_a_storm_of_refusals_the_limit_is_used_again(
+    headers: bool, within: float, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Everything is refused for 20 s. Its headers state that this lasts for hours, and are wrong."""
+    vendor = Vendor(headers=headers)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(load, vendor, 200.0)
+        await trio.sleep(40.0)
+        for bucket in vendor.buckets.values():
+            bucket.fill()
+            bucket.per_minute, bucket.left = bucket.per_minute / 1e6, 0.0
+        await trio.sleep(20.0)
+        refused = vendor.share_refused(45, 60)
+        for bucket in vendor.buckets.values():
+            bucket.fill()
+            bucket.per_minute *= 1e6
+        await trio.sleep(within + 15.0)
+        nursery.cancel_scope.cancel()
+    assert refused == 1.0 or headers
+    assert sum(45 <= time < 60 for time in vendor.refused) <= 15
+    assert vendor.share_used(60 + within, 60 + within + 15) >= 0.85
+    assert vendor.share_refused(60 + within, 60 + within + 15) <= 0.03
+
+
 def request_of(sender: str) -> ChatRequest:
     return attrs.evolve(REQUEST, auth=AuthContext(sender_id=sender, channel="test"))
 
