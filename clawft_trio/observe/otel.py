@@ -43,6 +43,7 @@ from clawft_trio.observe.otel_names import FRACTIONS, OPTIONS, PROVIDERS, VERSIO
 from clawft_trio.observe.recording import Now, utc_now
 from clawft_trio.observe.redaction import Redactor, redact_secrets
 from clawft_trio.observe.spans import Span, spans_of
+from clawft_trio.target import split_name
 
 SCOPE = "clawft_trio"
 
@@ -346,7 +347,7 @@ class _Conventions:
         return _Made(f"attempt {span.name}", SpanKind.CLIENT, attributes)
 
     def _common(self, target: str) -> dict[str, _Value]:
-        provider, _, model = target.partition("/")
+        provider, model = split_name(target)
         found: dict[str, _Value] = {
             "gen_ai.operation.name": "chat",
             self.names.provider: PROVIDERS.get(provider, provider) or "_OTHER",
