@@ -1,4 +1,4 @@
-"""What the issues asked for, and whether the data shows it."""
+"""The goals of the benchmarks, and whether the data shows them."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def judge(goal: Goal, result: BenchResult | None) -> tuple[Spread | None, Verdic
 
 
 def judge_all(benches: Mapping[str, Bench], results: Results) -> Iterator[Judged]:
-    """Every goal of every benchmark, in the order of the issues."""
+    """Every goal of *benches*, in their order."""
     found = [(name, goal) for name, bench in benches.items() for goal in bench.goals]
-    for name, goal in sorted(found, key=lambda entry: entry[1].issue):
+    for name, goal in found:
         measured, verdict = judge(goal, results.benches.get(name))
         yield Judged(bench=name, goal=goal, measured=measured, verdict=verdict)
 

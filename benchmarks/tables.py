@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.bench import Bench, Figure
@@ -12,10 +12,8 @@ from benchmarks.results import BenchResult, CaseResult, Results, Spread, ratio
 #: the plots that the README shows
 PICTURES = ("stream", "growth")
 
-#: the benchmarks whose goals the README shows: those that compare with what one would use instead
-IN_README = frozenset(
-    {"imports", "outage", "storm", "strategies", "stream", "mcp", "fan_out", "bus", "tracing", "failoverbench"}
-)
+#: the benchmarks whose goals the README shows, in this order: those that compare with what one would use instead
+IN_README = ("imports", "outage", "storm", "strategies", "stream", "mcp", "fan_out", "bus", "tracing", "failoverbench")
 
 #: where the package index finds the README's pictures
 RAW = "https://raw.githubusercontent.com/clawft/clawft-trio/main"
@@ -42,16 +40,16 @@ def spread_text(spread: Spread | None) -> str:
     return "" if spread is None else f"{number(spread.median)} ± {number(spread.mad)}"
 
 
-def goals_table(benches: Mapping[str, Bench], results: Results, only: Container[str] | None = None) -> str:
-    """Every ratio that an issue asked for, with what was measured; *only* selects benchmarks by name."""
-    rows = [_goal_row(judged) for judged in judge_all(benches, results) if only is None or judged.bench in only]
-    return table(["what", "measured", "asked for", "", "benchmark", "issue"], rows)
+def goals_table(benches: Mapping[str, Bench], results: Results) -> str:
+    """Every goal of *benches*, with what was measured."""
+    rows = [_goal_row(judged) for judged in judge_all(benches, results)]
+    return table(["what", "measured", "goal", "", "benchmark"], rows)
 
 
 def _goal_row(judged: Judged) -> list[str]:
     goal, measured = judged.goal, judged.measured
     figure = "" if measured is None else f"{spread_text(measured)} {goal.unit}"
-    return [goal.says, figure, judged.wanted, judged.verdict, f"`{judged.bench}`", str(goal.issue)]
+    return [goal.says, figure, judged.wanted, judged.verdict, f"`{judged.bench}`"]
 
 
 def bench_section(name: str, bench: Bench, result: BenchResult) -> str:
@@ -108,9 +106,7 @@ def page(benches: Mapping[str, Bench], results: Results, plots: Sequence[Path]) 
         if name in benches
     ]
     goals = goals_table(benches, results)
-    return "\n\n".join(
-        ["# Measured", conditions(results), "## What was asked for", goals, "## All figures", *sections, ""]
-    )
+    return "\n\n".join(["# Measured", conditions(results), "## Goals", goals, "## All figures", *sections, ""])
 
 
 def readme_section(benches: Mapping[str, Bench], results: Results) -> str:
@@ -119,7 +115,8 @@ def readme_section(benches: Mapping[str, Bench], results: Results) -> str:
     under = f"{machine['cpu']}, {machine['cores']} cores, {machine['python']}"
     pictures = " ".join(f"![{benches[name].title}]({RAW}/benchmarks/results/{name}.svg)" for name in PICTURES)
     spread = "median ± median distance from it, of rounds taken in turns."
-    return f"{goals_table(benches, results, IN_README)}\n\n{under}; {spread}\n\n{pictures}"
+    shown = {name: benches[name] for name in IN_README if name in benches}
+    return f"{goals_table(shown, results)}\n\n{under}; {spread}\n\n{pictures}"
 
 
 def with_section(readme: str, section: str) -> str:

@@ -3,6 +3,73 @@
 The names that most programs need are listed here; each is defined in a subpackage, which has the others. A name is
 imported when it is first used: `import clawft_trio` costs what trio and httpx cost, and a program that uses the
 strategies alone does not load the MCP multiplexer.
+
+The names:
+
+  Agent                  A running agent
+  AllProvidersExhausted  Every target failed
+  Anthropic              A provider: `POST {base_url}/messages`, streamed or not
+  AuthContext            The sender that something is done for, and its permissions
+  BudgetExceeded         A budget does not have enough left for a call
+  Bulkhead               Let at most `max_concurrent` attempts run, at most `queue` wait, and none for longer ...
+  BusConfig              How much the bus holds, and what happens to what does not fit
+  ChatRequest            What is asked of a model
+  ChatResponse           A whole answer, from one attempt at one model
+  CircuitBreaker         Stop asking a target of which too many attempts fail, and probe it after a while
+  CircuitOpen            Not sent: the target's circuit breaker is open
+  ClawftError            Base class of every exception that this package raises
+  Config                 A whole config.json
+  ConfigError            The configuration is invalid
+  ContextBuilder         Builds the system prompt from the files of a workspace
+  Failover               Ordered targets as one: the first that answers, answers
+  FileCache              A bounded cache of text files and folder listings
+  Hedge                  Start the same attempt again beside one that has shown nothing for `after` seconds
+  HttpServer             How to reach an MCP server over streamable HTTP
+  Image                  An image, by address or by content
+  InboundMessage         A message of a sender, received through a channel
+  InvalidAnswer          A typed answer did not validate after all corrections
+  InvalidArguments       The arguments do not fit the tool's schema
+  Memory                 A file of notes below the workspace, read through the cache and written at its end only
+  Message                One message of a conversation
+  OpenAICompatible       A provider: `POST {base_url}/chat/completions`, streamed or not
+  OpenAIResponses        A provider: `POST {base_url}/responses`, streamed or not
+  OutboundMessage        A message to a chat: a piece of an answer, the retraction of all pieces, or the one ...
+  Provider               Anything that can answer a `ChatRequest`: a model, or a wrapper around another provider
+  ProviderError          A model gave no answer that can be trusted
+  ProviderTimeout        A clock ran out
+  RateLimited            Too many requests
+  Recorder               An observer that keeps the last *limit* events: for tests, and for looking back after a ...
+  Reply                  The answer of a turn, and what it took
+  Reset                  Forget everything shown since the last reset: another attempt starts from the beginning
+  Resilient              *provider* under *policy*, bound to each other: the state of breakers and bulkheads ...
+  Retry                  Try the same target again when its error states that this may help
+  Skills                 The skills of up to three levels; a name on an earlier level hides the same name on a ...
+  StdioServer            How to start an MCP server as a child process and how to end it
+  Target                 One model at one provider, with what routing knows about it
+  TextDelta              More text
+  Timeout                Give up on an attempt that takes too long, each clock in seconds, None for no limit
+  ToolCall               A tool that the model wants called
+  ToolContext            The sender, session and workspace that a tool runs for
+  ToolRegistry           Tools by name, with the locks and the threads that their calls share
+  ToolResult             The result of a tool call
+  TurnPolicy             What bounds a turn
+  Usage                  Tokens of one answer as its provider counts them, with the charge that the provider states
+  complete               Ask *provider* once and return its whole answer
+  compose                Put strategies around one another, the outermost first
+  open_agent             Open everything an agent needs, for the length of the block
+  open_bus               Open a bus for the length of the block; at its end it is closed, and undelivered final ...
+  open_mcp               Start a server, shake hands, and keep it for the length of the block
+  open_store             Open the store at *path*, or a new one in memory, and bring its schema up to date
+  open_stream            Ask *provider* and iterate over the events of its answer as they arrive
+  open_toolset           Start *servers* side by side and offer their tools in *registry* as `server__tool`, for ...
+  parse_config           The configuration in the JSON text *data*
+  provider_named         Make the provider called *name*; it is used in an `async with`
+  resilient_chain        Providers in order of preference, as one provider
+  serve_agent            Open an agent in a nursery of the caller's own, and serve it until that is cancelled
+  serve_channel          Carry messages between *channel* and *bus*, in order, until the bus is closed and empty
+  serve_mcp              Offer *server* to an MCP host over stdio, until the host closes its end
+  subagent               Describe a sub-agent, for the tools of `open_agent`
+  tool                   Make a tool of a sync or async function: `@tool`, `@tool(total=10.0, reads="path")`, or ...
 """
 
 from __future__ import annotations

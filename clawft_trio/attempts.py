@@ -15,6 +15,7 @@ from typing import Literal
 import attrs
 import trio
 
+from clawft_trio.field_docs import document_fields
 from clawft_trio.nursery import leaves
 
 AttemptOutcome = Literal["ok", "failed", "cancelled", "aborted"]
@@ -288,3 +289,6 @@ def cancel_reason(exc: trio.Cancelled) -> str:
     """Who cancelled and why, as far as trio knows."""
     reason: str | None = exc.reason
     return reason or exc.source
+
+
+document_fields(__name__)

@@ -81,6 +81,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from clawft_trio.field_docs import document_fields
+
 if TYPE_CHECKING:
     from clawft_trio.attempts import AttemptRecord
     from clawft_trio.chat import ChatResponse
@@ -275,7 +277,7 @@ _CLOCKS: Mapping[str, str] = MappingProxyType(
 
 def _clock_in_words(clock: str, limit: float | None) -> str:
     words = _CLOCKS.get(clock, f"no {clock}")
-    return f"{words} in time" if limit is None else f"{words} within {limit:g} s"
+    return f"{words} in time" if limit is None else f"{words} within {limit:g} s (`{clock}`)"
 
 
 class InvalidResponse(ProviderError):
@@ -709,3 +711,6 @@ class ConsumerLeft(BaseException):
         super().__init__(original)
         #: what the consumer raised; None when it returned False
         self.original = original
+
+
+document_fields(__name__)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -10,28 +9,11 @@ from typing import Any, Literal
 import attrs
 
 from clawft_trio.chat import new_id
+from clawft_trio.field_docs import document_fields
+from clawft_trio.keys import joined_key
 
 Kind = Literal["partial", "reset", "final"]
 """Outbound: a piece of an answer, a retraction of the pieces so far, or the one final reply."""
-
-
-def joined_key(*parts: str) -> str:
-    """Join *parts* to one key, so that different parts never give the same key.
-
-    Parts are separated by colons. In all but the last, `:` and `%` are escaped; what a database cannot store (NUL,
-    lone surrogates) is escaped in all.
-    """
-    *first, last = parts
-    # Most last parts stay as they are; one that could be taken for an escaped one is escaped, too.
-    return ":".join([*map(_escaped, first), _escaped(last) if _NEEDS_ESCAPE.search(last) else last])
-
-
-_NEEDS_ESCAPE = re.compile("[\0\ud800-\udfff]|%[0-9A-F]{2}")
-_ESCAPED = re.compile("[%:\0\ud800-\udfff]")
-
-
-def _escaped(part: str) -> str:
-    return _ESCAPED.sub(lambda match: f"%{ord(match.group()):02X}", part)
 
 
 def _media(media: Iterable[str]) -> tuple[str, ...]:
@@ -42,12 +24,17 @@ def _media(media: Iterable[str]) -> tuple[str, ...]:
 class InboundMessage:
     """A message of a sender, received through a channel."""
 
+    #: the name of the channel
     channel: str
+    #: the user; permissions and budgets are those of `channel:sender_id`
     sender_id: str
+    #: the conversation that the reply is sent to; messages of one chat share one session
     chat_id: str
+    #: the text
     content: str
     #: unique per channel; a message with a known id is a duplicate
     id: str = attrs.field(factory=new_id)
+    #: when it was sent, with a time zone
     timestamp: datetime = attrs.field(factory=lambda: datetime.now(UTC))
     #: addresses or paths of attachments
     media: tuple[str, ...] = attrs.field(default=(), converter=_media)
@@ -62,19 +49,29 @@ class InboundMessage:
 
 @attrs.frozen(kw_only=True)
 class OutboundMessage:
-    """A message to a chat."""
+    """A message to a chat: a piece of an answer, the retraction of all pieces, or the one final reply."""
 
+    #: the name of the channel
     channel: str
+    #: the conversation that it is sent to
     chat_id: str
+    #: of a `final`, the whole text; of a `partial`, the next piece; of a `reset`, empty
     content: str
-    #: the id of the inbound message this answers
+    #: the id of the inbound message that it answers
     reply_to: str | None = None
+    #: `partial`: the next piece of a reply; `reset`: remove the pieces shown since the last final reply; `final`: the
+    #: whole reply, of which every accepted message gets exactly one
     kind: Kind = "final"
+    #: addresses or paths of attachments
     media: tuple[str, ...] = attrs.field(default=(), converter=_media)
-    #: `error` holds the class name of a typed failure; `cost`, `provider` and the like are for display
+    #: of a `final`: `provider`, `model`, `finish_reason`, `latency_ms` and `cost_usd`; of one that reports a failure:
+    #: `error`, the name of the class, and where they are known `retry_after` in seconds and the figures of `budget`
     metadata: Mapping[str, Any] = attrs.field(factory=dict)
 
     @property
     def session_key(self) -> str:
         """The conversation it belongs to."""
         return joined_key(self.channel, self.chat_id)
+
+
+document_fields(__name__)

@@ -18,6 +18,20 @@ from typing import NoReturn
 import trio
 
 
+def check_in_trio() -> None:
+    """Refuse to run outside of trio, with what to do instead.
+
+    Raises:
+      RuntimeError: the caller is no task of trio.
+    """
+    if not trio.lowlevel.in_trio_task():
+        raise RuntimeError(
+            "clawft_trio runs on trio: call trio.run(main), not asyncio.run(main). In an asyncio application use "
+            "clawft_trio.asyncio_guest.Guest(open_agent(…)), and call the agent through it: "
+            "await guest.call(guest.value.ask, question)"
+        )
+
+
 @asynccontextmanager
 async def open_hidden_nursery() -> AsyncGenerator[trio.Nursery, None]:
     """Open a nursery that the caller is not meant to know about.

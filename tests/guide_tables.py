@@ -1,7 +1,8 @@
 """Reference tables in the guides, written from the classes they describe.
 
 A guide marks a table with `<!-- fields: clawft_trio.resilience.Retry -->`; the table below the mark is replaced by
-`python tests/guide_tables.py`. `<!-- providers -->` marks the table of known providers. A test compares the guides with what this script writes.
+`python tests/guide_tables.py`. `<!-- providers -->` marks the table of known providers. The list of names in the docstring of
+`clawft_trio` is written, too. A test compares all of it with what this script writes.
 """
 
 from __future__ import annotations
@@ -10,17 +11,19 @@ import importlib
 import inspect
 import re
 import sys
-import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import attrs
 
+import clawft_trio
+from clawft_trio.field_docs import field_notes
 from clawft_trio.llm import KNOWN
 
 ROOT = Path(__file__).parents[1]
 GUIDES = sorted(ROOT.glob("clawft_trio/*/README.md"))
+TOP = ROOT / "clawft_trio" / "__init__.py"
+_CONTENTS = re.compile(r'(\nThe names:\n\n)((?:  .*\n)*)"""')
 _PROVIDERS = re.compile(r"(<!-- providers -->\n)((?:\|.*\n)*)")
 _MARK = re.compile(r"(<!-- fields: ([\w.]+) -->\n)((?:\|.*\n)*)")
 
@@ -45,7 +48,7 @@ def table(name: str) -> str:
     """The fields of the class *name* (module and qualified name) as a Markdown table."""
     module, _, class_name = name.rpartition(".")
     kind = getattr(importlib.import_module(module), class_name)
-    notes = dict(_notes(kind))
+    notes = {name: note.replace("|", "\\|") for name, note in field_notes(kind).items()}
     rows = ["| field | default | meaning |", "|---|---|---|"]
     for field in attrs.fields(kind):
         if field.name.startswith("_") or not field.init:
@@ -69,32 +72,26 @@ def _default(field: Any) -> str:
     )
 
 
-def _notes(kind: type) -> Iterator[tuple[str, str]]:
-    """What the source says of each field: `#:` lines above it, or a string below it."""
-    for base in reversed(kind.__mro__):
-        if not attrs.has(base):
-            continue
-        try:
-            lines = textwrap.dedent(inspect.getsource(base)).splitlines()
-        except OSError:
-            continue
-        note: list[str] = []
-        for place, line in enumerate(lines):
-            comment = re.match(r"    #: ?(.*)", line)
-            field = re.match(r"    (\w+):", line)
-            below = re.match(r'    """(.*?)(?:""")?$', lines[place + 1]) if place + 1 < len(lines) else None
-            if comment:
-                note.append(comment[1])
-            elif field:
-                words = " ".join(note) or (below[1] if below else "")
-                if words:
-                    yield field[1], words.replace("|", "\\|")
-                note = []
-            elif not line.strip().startswith("#"):
-                note = []
+def contents() -> str:
+    """The names of the top level and the first sentence of each, for its docstring."""
+    width = max(map(len, clawft_trio.__all__))
+    lines: list[str] = []
+    for name in clawft_trio.__all__:
+        first = " ".join(inspect.cleandoc(getattr(clawft_trio, name).__doc__).split("\n\n")[0].split())
+        text = first.partition(". ")[0].rstrip(".")
+        room = 112 - width
+        text = text if len(text) <= room else text[: room - 3].rpartition(" ")[0] + " ..."
+        lines.append(f"  {name:{width}}  {text}")
+    return "\n".join(lines) + "\n"
+
+
+def with_contents(text: str) -> str:
+    """*text*, the source of the top level, with its docstring's list of names as the code has it now."""
+    return _CONTENTS.sub(lambda found: found[1] + contents() + '"""', text, count=1)
 
 
 if __name__ == "__main__":
     sys.path[:0] = [str(ROOT)]
     for guide in GUIDES:
         guide.write_text(with_tables(guide.read_text("utf-8")), "utf-8")
+    TOP.write_text(with_contents(TOP.read_text("utf-8")), "utf-8")

@@ -150,7 +150,6 @@ BENCH = Bench(
     goals=(
         # The rate of the bus, of the channel's: the channel's time, of the bus's.
         Goal(
-            issue=6,
             says="messages per second through the bus, of a bare channel used with care",
             of=CAREFUL,
             to=BUS,

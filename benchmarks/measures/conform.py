@@ -98,5 +98,5 @@ BENCH = Bench(
         ),
         Case("conforming 50 messages of OpenAI's to Gemini", conforming("gemini", "gemini-3-pro", "openai/gpt-5-mini")),
     ),
-    goals=(Goal(issue=16, says="conforming 50 messages, of a turn's CPU", of=OWN, to=TURN, at_most=0.05),),
+    goals=(Goal(says="conforming 50 messages, of a turn's CPU", of=OWN, to=TURN, at_most=0.05),),
 )

@@ -107,7 +107,6 @@ BENCH = Bench(
     ),
     goals=(
         Goal(
-            issue=8,
             says="reading five files each time, of a hot prompt",
             of=OPEN_FILE,
             to=HOT,

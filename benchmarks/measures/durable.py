@@ -166,8 +166,8 @@ BENCH = Bench(
         Case("PostgreSQL, 100 at once", answering(engine="postgresql", at_once=100), absent=_ABSENT),
     ),
     goals=(
-        Goal(issue=18, says="synced commits of a turn alone", of="SQLite", figure="synced", at_most=4, unit=""),
-        Goal(issue=18, says="CPU of a durable turn", of="SQLite", to="in memory", at_most=1.5),
+        Goal(says="synced commits of a turn alone", of="SQLite", figure="synced", at_most=4, unit=""),
+        Goal(says="CPU of a durable turn", of="SQLite", to="in memory", at_most=1.5),
     ),
     rounds=5,
 )

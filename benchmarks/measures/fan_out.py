@@ -241,7 +241,7 @@ BENCH = Bench(
         *_PEERS,
     ),
     goals=(
-        Goal(issue=5, says="a tool call in a fan-out of 1 000, of a bare nursery's task", of=OURS, to=BARE, at_most=4),
-        *(Goal(issue=5, says=f"the same, of {peer.name}", of=OURS, to=peer.name, at_most=1) for peer in _PEERS),
+        Goal(says="a tool call in a fan-out of 1 000, of a bare nursery's task", of=OURS, to=BARE, at_most=4),
+        *(Goal(says=f"the same, of {peer.name}", of=OURS, to=peer.name, at_most=1) for peer in _PEERS),
     ),
 )

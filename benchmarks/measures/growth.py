@@ -27,10 +27,9 @@ def growing(
     return tuple(Case(f"{series}: {size}", open_at(size), loop=loop, series=series, size=size) for size in sizes)
 
 
-def flat(series: str, *, issue: int = 10, small: int = 1000, large: int = 10_000, at_most: float = 1.5) -> Goal:
+def flat(series: str, *, small: int = 1000, large: int = 10_000, at_most: float = 1.5) -> Goal:
     """Once what a run costs at all is spread over many items, one costs as much among *large* as among *small*."""
     return Goal(
-        issue=issue,
         says=f"{series}: one of {large}, of one of {small}",
         of=f"{series}: {large}",
         to=f"{series}: {small}",

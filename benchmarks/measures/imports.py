@@ -88,7 +88,6 @@ BENCH = Bench(
     ),
     goals=(
         Goal(
-            issue=2,
             says="`import clawft_trio`, of `import trio, httpx`",
             of=OURS,
             to=BELOW,

@@ -102,7 +102,6 @@ BENCH = Bench(
     ),
     goals=(
         Goal(
-            issue=7,
             says="the loop's longest stall while the ledger writes",
             of="on disk, 20 senders at once",
             figure="stall_ms",

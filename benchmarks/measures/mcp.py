@@ -112,7 +112,6 @@ def cases(flight: int) -> tuple[Case, ...]:
 
 def rate_goal(flight: int, to: str, at_least: float) -> Goal:
     return Goal(
-        issue=4,
         says=f"MCP calls per second, {flight} in flight, of {to}",
         of=named("clawft_trio", flight),
         to=named(to, flight),
@@ -136,7 +135,6 @@ BENCH = Bench(
         rate_goal(100, "TypeScript", 1),
         rate_goal(1000, "TypeScript", 1),
         Goal(
-            issue=4,
             says="CPU per MCP call, 100 in flight, of mcp on trio",
             of=named("clawft_trio", 100),
             to=named("mcp on trio", 100),

@@ -63,7 +63,6 @@ BENCH = Bench(
     cases=(Case(LIMIT, loading, role="limit", loop="none"), Case(OURS, flooded)),
     goals=(
         Goal(
-            issue=4,
             says="memory grown by 50 000 notifications to a sleeping listener",
             of=OURS,
             figure=GROWN.key,

@@ -162,7 +162,6 @@ def cpu_of(pid: int) -> float:
 
 def rate_goal(revision: str, clients: int) -> Goal:
     return Goal(
-        issue=19,
         says=f"MCP requests per second over HTTP, {revision}, {clients} at once, of the official SDK's server",
         of=named("clawft_trio", revision, clients),
         to=named("mcp", revision, clients),

@@ -70,7 +70,6 @@ BENCH = Bench(
     ),
     goals=(
         Goal(
-            issue=4,
             says="a MiB of a 32 MiB reply, of one of a 1 MiB reply (linear)",
             of=LARGE,
             to=SMALL,

@@ -133,7 +133,6 @@ BENCH = Bench(
     ),
     goals=(
         Goal(
-            issue=3,
             says="added to a call by a dead primary, its breaker open",
             of=OPEN,
             figure=ADDED.key,

@@ -110,5 +110,5 @@ BENCH = Bench(
         Case(ROUTE, routing(LONG)),
         Case("assembling 42 messages and 10 tools", assembling),
     ),
-    goals=(Goal(issue=7, says="a routing decision, of streaming 50 tokens", of=ROUTE, to=STREAM, at_most=1),),
+    goals=(Goal(says="a routing decision, of streaming 50 tokens", of=ROUTE, to=STREAM, at_most=1),),
 )

@@ -183,7 +183,7 @@ BENCH = Bench(
         Case("1 000 sessions, weighed", crowding(1000, weigh=True), loop="none", covers="by tracemalloc"),
     ),
     goals=(
-        Goal(issue=6, says="a turn among 10 000 sessions, of one among 100, paced", of=MANY, to=FEW, at_most=1.3),
-        Goal(issue=6, says="the same on the real clock", of=MANY_REAL, to=FEW_REAL, at_most=1.3),
+        Goal(says="a turn among 10 000 sessions, of one among 100, paced", of=MANY, to=FEW, at_most=1.3),
+        Goal(says="the same on the real clock", of=MANY_REAL, to=FEW_REAL, at_most=1.3),
     ),
 )

@@ -148,7 +148,6 @@ BENCH = Bench(
     ),
     goals=(
         Goal(
-            issue=3,
             says=f"requests per caller in a total outage, {CALLERS} callers (1 + 100 tokens, 20 % and 10 a second)",
             of=BUDGET,
             figure=SENT.key,

@@ -63,11 +63,8 @@ BENCH = Bench(
         Case("tenacity", calling(by_tenacity), role="peer", needs="tenacity"),
     ),
     goals=(
+        Goal(says="a call through `Retry` alone, of one through stamina", of="Retry", to="stamina", at_most=0.25),
         Goal(
-            issue=3, says="a call through `Retry` alone, of one through stamina", of="Retry", to="stamina", at_most=0.25
-        ),
-        Goal(
-            issue=3,
             says="through `Timeout`, `Retry` and `CircuitBreaker`, of stamina",
             of=TOGETHER,
             to="stamina",

@@ -67,10 +67,8 @@ BENCH = Bench(
     rounds=5,
     cases=contenders(5000),
     goals=(
-        Goal(
-            issue=3, says="CPU per chunk, full stack with a callback, of a bare loop", of=CALLBACK, to=BARE, at_most=1.2
-        ),
-        Goal(issue=3, says="the same with `async for`", of=ITERATED, to=BARE, at_most=2),
-        Goal(issue=3, says="full stack with a callback, of the openai SDK", of=CALLBACK, to=OPENAI, at_most=1 / 12),
+        Goal(says="CPU per chunk, full stack with a callback, of a bare loop", of=CALLBACK, to=BARE, at_most=1.2),
+        Goal(says="the same with `async for`", of=ITERATED, to=BARE, at_most=2),
+        Goal(says="full stack with a callback, of the openai SDK", of=CALLBACK, to=OPENAI, at_most=1 / 12),
     ),
 )

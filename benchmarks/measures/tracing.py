@@ -147,7 +147,5 @@ BENCH = Bench(
             covers="without an exporter",
         ),
     ),
-    goals=(
-        Goal(issue=9, says="what tracing costs a turn when it is off, of the turn", of=EVENTS, to=OFF, at_most=0.02),
-    ),
+    goals=(Goal(says="what tracing costs a turn when it is off, of the turn", of=EVENTS, to=OFF, at_most=0.02),),
 )

@@ -141,5 +141,5 @@ BENCH = Bench(
         Case("pydantic-ai", asking(pydantic_ai), role="peer", loop="asyncio", needs="pydantic-ai-slim"),
         Case("openai-agents", asking(openai_agents), role="peer", loop="asyncio", needs="openai-agents"),
     ),
-    goals=(Goal(issue=18, says="CPU of a turn", of="Agent.ask", to=BARE, at_most=1.5),),
+    goals=(Goal(says="CPU of a turn", of="Agent.ask", to=BARE, at_most=1.5),),
 )

@@ -52,6 +52,7 @@ from clawft_trio.agent.turn_types import (
     TurnRequest as TurnRequest,
 )
 from clawft_trio.deprecation import renamed
+from clawft_trio.field_docs import document_fields as _document_fields
 
 if not TYPE_CHECKING:
     __getattr__ = renamed(__name__, {"Answer": "TurnStream", "Question": "TurnRequest"})
@@ -93,3 +94,5 @@ __all__ = [
     "skill_prompts",
     "subagent",
 ]
+
+_document_fields(__name__)

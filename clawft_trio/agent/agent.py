@@ -19,17 +19,20 @@ from clawft_trio.agent.turn_types import A_co, AgentEvent, Reply, TurnRequest
 from clawft_trio.auth import LOCAL_CHANNEL
 from clawft_trio.bus import MessageBus
 from clawft_trio.chat import Call, JsonObject, Message, new_id
+from clawft_trio.checks import check_keywords
 from clawft_trio.costs import CostTracker
 from clawft_trio.errors import ClawftError, InvalidAnswer, Problem, StoreError
+from clawft_trio.keys import joined_key
 from clawft_trio.llm.model_options import ModelOptions
 from clawft_trio.llm.stream import Iteration, consuming
 from clawft_trio.mcp import Toolset
-from clawft_trio.messages import joined_key
+from clawft_trio.nursery import check_in_trio
 from clawft_trio.observe import Event
 from clawft_trio.pipeline import PermissionResolver, Targets
 from clawft_trio.resilience import Timeout
 from clawft_trio.store import Store
 from clawft_trio.tools import ToolRegistry
+from clawft_trio.tracebacks import shorten_traceback
 
 T = TypeVar("T")
 
@@ -169,20 +172,30 @@ class Agent:
           InvalidAnswer: the answer never had the form, or *on_event* ended the turn before it had; with its problems
             and the last text as `partial`.
           TypeError: *answer* is no type that JSON can be.
+          RuntimeError: it is called outside of trio, such as under asyncio: see `asyncio_guest.Guest.call`.
           StoreError: with *turn_id*, there is no store, or it cannot be used.
 
         Cancellation: models and tools are cancelled and waited for; what was done is in the session.
         """
+        check_in_trio()
         await self._start()
         options = ModelOptions(reasoning_effort=reasoning_effort, thinking_budget=thinking_budget, extra=extra or {})
         question = self._question(content, sender_id, session, model, answer, options, instructions, turn_id)
-        if turn_id is not None:
-            reply = await self._durable_asks().ask(question, partial(self._asked, on_event=on_event, durable=True))
-            if question.form is not None and reply.answer is None and reply.finish_reason != "aborted":
-                reply = attrs.evolve(reply, answer=await question.form.read_answer(reply.rounds[-1]))
-        else:
-            reply = await self._asked(question, on_event=on_event)
+        try:
+            if turn_id is None:
+                reply = await self._asked(question, on_event=on_event)
+            else:
+                reply = await self._durably_asked(question, on_event=on_event)
+        except Exception as exc:
+            shorten_traceback(exc)
+            raise
         return reply if answer is None else _typed(reply)
+
+    async def _durably_asked(self, question: TurnRequest, *, on_event: AgentCallback | None) -> Reply:
+        reply = await self._durable_asks().ask(question, partial(self._asked, on_event=on_event, durable=True))
+        if question.form is not None and reply.answer is None and reply.finish_reason != "aborted":
+            reply = attrs.evolve(reply, answer=await question.form.read_answer(reply.rounds[-1]))
+        return reply
 
     async def _asked(self, question: TurnRequest, *, on_event: AgentCallback | None, durable: bool = False) -> Reply:
         run = partial(self._turn, question, durable=durable)
@@ -194,7 +207,9 @@ class Agent:
         return self.parts.asks
 
     async def history(self, session: str, limit: int | None = None) -> tuple[Message, ...]:
-        """Every message of *session* as it is stored, or the newest *limit*: also what models are no longer shown.
+        """Return the stored messages of *session*, oldest first, or its newest *limit*.
+
+        They include messages that no longer fit into the window of a model.
 
         Raises:
           StoreError: the store cannot be used.
@@ -245,7 +260,12 @@ class Agent:
         extra: JsonObject | None = None,
         instructions: str = "",
     ) -> AbstractAsyncContextManager[TurnStream[Any]]:
-        """Ask as the local process, and iterate over its events: `async for event in answer`.
+        """Ask as the local process, and iterate over the events of the turn.
+
+            async with agent.stream("What do I wear?") as answer:
+                async for event in answer:
+                    ...
+            print(answer.reply.text)
 
         Without *session* it is a conversation of its own; with the name of one it continues that, as `ask` does.
         Leaving the block early cancels the turn. The turn runs in the agent's own nursery, so the block may stand
@@ -257,6 +277,7 @@ class Agent:
         Raises:
           ClawftError: out of the loop, when there is no answer.
           StreamEnded: the agent is closed, or was closed before the reply was there.
+          RuntimeError: the block is entered outside of trio, such as under asyncio: see `asyncio_guest.Guest`.
           TypeError: *answer* is no type that JSON can be.
 
         Cancellation: as `ask`.
@@ -293,6 +314,7 @@ class Agent:
           TypeError: *answer* is no type that JSON can be, or there is no such field.
           ValueError: a field of the policy is out of range.
         """
+        check_keywords("as_tool", ("name", "description", "answer"), SubAgentPolicy, policy)
         turns = attrs.evolve(self.parts.turns, models=unadmitted(self.parts.turns.models), history=Fresh())
         delegate = Delegate(
             name=name,

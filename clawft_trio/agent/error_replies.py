@@ -1,4 +1,4 @@
-"""The reply to a message that could not be answered: what happened, in words for the sender."""
+"""The reply to a message that could not be answered: the reason, in a sentence for the sender."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ _WORDS: tuple[tuple[type[BaseException], str], ...] = (
     (TurnInterrupted, "I was interrupted several times while working on this, and gave up. Please try again."),
     (StoreError, "I cannot write down what I do just now, so I did not begin. Please try again."),
 )
+_TRY_AGAIN = " Please try again."
 _UNKNOWN = "Something went wrong here, and I cannot answer. It has been noted. Please try again."
 
 
@@ -64,7 +65,7 @@ def failure_reply(message: InboundMessage, error: BaseException) -> OutboundMess
     wait = cause.retry_after if isinstance(cause, ClawftError) else None
     if wait is not None and math.isfinite(wait):
         metadata["retry_after"] = wait
-        words += f" It makes sense again in {duration(wait)}."
+        words = f"{words.removesuffix(_TRY_AGAIN)}{_TRY_AGAIN[:-1]} in {duration(wait)}."
     return OutboundMessage(
         channel=message.channel, chat_id=message.chat_id, content=words, reply_to=message.id, metadata=metadata
     )
@@ -86,7 +87,7 @@ def _amount(amount: object, unit: str) -> str:
     if unit == "usd":
         # Cents, and as many digits more as it takes to see that it is not nothing.
         return f"${amount:.2f}" if amount == round(amount, 2) else f"${amount:.3g}" if amount < 1 else f"${amount:.4f}"
-    return f"{amount:f} {unit}"
+    return f"{amount:f} {unit.removesuffix('s') if amount == 1 else unit}"
 
 
 def decisive_error(error: BaseException) -> BaseException:

@@ -42,7 +42,8 @@ from clawft_trio.agent.serialization import (
 from clawft_trio.bus.undelivered import REPLY, insert_undelivered, key_of
 from clawft_trio.chat import ChatResponse, ToolCall
 from clawft_trio.errors import OutcomeUnknown
-from clawft_trio.messages import InboundMessage, OutboundMessage, joined_key
+from clawft_trio.keys import joined_key
+from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.store import Connection, Store, Work
 from clawft_trio.store.leases import Lease, expire_ended, release
 from clawft_trio.store.ownership import Ownership, session_name
@@ -206,11 +207,13 @@ class Journal:
         await self.end(message, reply, go_on=False)
 
     async def end(
-        self, message: InboundMessage, reply: OutboundMessage, *, go_on: bool, given_up: str = ""
+        self, message: InboundMessage, reply: OutboundMessage | None, *, go_on: bool, given_up: str = ""
     ) -> Unfinished | None:
         """End the turn of *message*, as `replied`, and begin the next of its session or give the session back.
 
         Args:
+          message: the turn's.
+          reply: None when it was sent already, without being stored.
           go_on: whether this process wants the next message of the session.
           given_up: why the message was given up, if it was; it is kept, and can be queued again.
 
@@ -222,7 +225,7 @@ class Journal:
         """
         turn, session = turn_id_of(message), message.session_key
         name = session_name(session)
-        key = key_of(attrs.evolve(reply, reply_to=message.id))
+        key = None if reply is None else key_of(attrs.evolve(reply, reply_to=message.id))
         accepted_at = self._now().isoformat()
         ownership = self.ownership
         held = None if ownership is None or not ownership.guards(turn) else ownership.lease_of(name)
@@ -234,7 +237,7 @@ class Journal:
             if given_up:
                 give_up(connection, turn, given_up)
             end_turn(connection, turn, session, accepted_at, must_be_open=ownership is not None)
-            if key is not None:
+            if key is not None and reply is not None:
                 insert_undelivered(connection, key, reply)
                 if ownership is not None:
                     notify_store(connection, REPLY, f"{ownership.owner}\n{reply.channel}")

@@ -37,9 +37,14 @@ from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.observe import MessageDropped, Noted, Observer, Undeliverable, fan_out
 
-_NEVER_RUN = 10_000
-"""Turns that are remembered as ended while they waited. One that was begun in the store in the same moment runs as soon
-as it has a slot; with more than these in between it runs all the same, and its reply is dropped."""
+_REPLIED = 10_000
+"""Turns that are remembered because they have their reply and may be open in the journal."""
+
+_ENDING = 30.0
+"""Seconds for which ending a turn is tried again while the database server is away."""
+
+_END_AGAIN = 0.5
+"""Seconds between two attempts to end a turn; each of them waits for the server itself."""
 
 
 @attrs.define(eq=False)
@@ -138,8 +143,9 @@ class AgentLoop:
         self._refused: dict[str, tuple[InboundMessage, str]] = {}
         #: by turn: set when that reply was handed over
         self._refusing: dict[str, trio.Event] = {}
-        #: turns that were ended in the journal by such a reply, and may have been begun in the same moment
-        self._never_run: OrderedDict[str, None] = OrderedDict()
+        #: turns that have their reply and may be open in the journal: ended while they waited, and begun in the same
+        #: moment, or ended when the store could not be written
+        self._replied: OrderedDict[str, None] = OrderedDict()
         #: where workers are started, while there may be new ones
         self._nursery: trio.Nursery | None = None
         self._serving = False
@@ -311,9 +317,8 @@ class AgentLoop:
         turn_id = turn_id_of(left.message)
         if turn_id in self._refusing:
             await self._refusing[turn_id].wait()
-        if turn_id in self._never_run:
-            # Stopped while it waited; it was still open in the store when its session was claimed.
-            await trio.lowlevel.checkpoint()
+        if self._shared is not None and turn_id in self._replied:
+            await self._end_replied(self._shared, left.message)
             return
         self._received.discard(turn_id)
         self._counts["resumed"] += left.resumes > 0
@@ -324,6 +329,17 @@ class AgentLoop:
             if self._shared is not None:
                 self._shared.give_up(left.message, str(error))
             await self._reply(left.message, failure_reply(left.message, error), "failed")
+
+    async def _end_replied(self, shared: OwnedSessions, message: InboundMessage) -> None:
+        """End a turn in the journal that has its reply."""
+        try:
+            await shared.end(message, None)
+        except LeaseLost:
+            pass  # it has ended
+        except StoreError as exc:
+            self._observer(Noted(room="agent", what="turn not ended in the journal", details={"error": exc}))
+            # It is claimed again at once.
+            await trio.sleep(self.policy.poll)
 
     def _lose(self, session: str) -> None:
         """Another process has *session*: what runs of it ends without a reply."""
@@ -441,6 +457,7 @@ class AgentLoop:
         try:
             kept = await self._keep(message, reply)
             await self._bus.dispatch_outbound(reply, kept=kept)
+            self._note_sent(message, kept=kept)
         except LeaseLost:
             # The worker that has the session now answers it.
             self._counts["abandoned"] += 1
@@ -462,6 +479,7 @@ class AgentLoop:
         try:
             kept = kept or await self._keep(message, reply)
             await self._bus.outbound(reply.channel).put_or_store(reply, kept=kept)
+            self._note_sent(message, kept=kept)
         except LeaseLost:
             return False
         except StoreError as exc:
@@ -480,7 +498,7 @@ class AgentLoop:
             if self._shared is None:
                 await self._journal.replied(message, reply)
             else:
-                await self._shared.end(message, reply)
+                await self._end_in_store(self._shared, message, reply)
         except LeaseLost:
             raise
         except StoreError as exc:
@@ -488,6 +506,31 @@ class AgentLoop:
             self._observer(Noted(room="agent", what="reply not written down", details={"error": exc}))
             return False
         return True
+
+    def _note_sent(self, message: InboundMessage, *, kept: bool) -> None:
+        """The reply to *message* is on its way: its turn must not run again, also when it is still open."""
+        if self._journal is not None and not kept:
+            _remember(self._replied, turn_id_of(message), _REPLIED)
+
+    async def _end_in_store(self, shared: OwnedSessions, message: InboundMessage, reply: OutboundMessage) -> None:
+        """End the turn of *message* together with *reply*, trying again while a database server is away.
+
+        Raises:
+          LeaseLost: another run answers the message.
+          StoreError: it could not be written; the reply is to be sent all the same.
+        """
+        deadline = trio.current_time() + _ENDING
+        while True:
+            try:
+                await shared.end(message, reply)
+                return
+            except StoreError as exc:
+                if not self._is_resumable(exc) or isinstance(exc, LeaseLost):
+                    raise
+                if trio.current_time() >= deadline or self._stopping is not None:
+                    # Any worker runs the turn again: sent now, its reply would come twice.
+                    raise LeaseLost("the turn could not be ended; another run answers the message") from exc
+            await trio.sleep(_END_AGAIN)
 
     async def _reply_cancelled(self, message: InboundMessage, reason: str) -> bool:
         """Reply to *message* that it was cancelled; whether its turn has ended in the journal."""
@@ -546,7 +589,7 @@ class AgentLoop:
             try:
                 with trio.move_on_after(self.policy.final_reply_grace, shield=True):
                     if await self._reply_cancelled(message, reason) and self._shared is not None:
-                        _remember(self._never_run, turn_id, _NEVER_RUN)
+                        _remember(self._replied, turn_id, _REPLIED)
             finally:
                 del self._refusing[turn_id]
                 replied.set()

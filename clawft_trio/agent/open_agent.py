@@ -28,8 +28,8 @@ from clawft_trio.agent.from_config import (
 )
 from clawft_trio.agent.journal import MIGRATIONS as JOURNAL_MIGRATIONS, Journal
 from clawft_trio.agent.loop import AgentLoop
-from clawft_trio.agent.options import AgentOptions, check_options
-from clawft_trio.agent.providers import open_providers
+from clawft_trio.agent.options import AgentOptions, check_arguments, check_options
+from clawft_trio.agent.providers import Providers, open_providers
 from clawft_trio.agent.session_window import WHOLE_RESULT
 from clawft_trio.agent.sessions import MIGRATIONS as SESSION_MIGRATIONS, Sessions
 from clawft_trio.agent.stored_windows import WINDOW_MIGRATIONS, open_stored_windows
@@ -49,8 +49,9 @@ from clawft_trio.mcp import ToolServer, open_toolset
 from clawft_trio.mcp.connect import Server
 from clawft_trio.mcp.tool_pinning import PIN_MIGRATIONS, StoredPins
 from clawft_trio.net import AddressPolicy
-from clawft_trio.nursery import cleanup_scope, open_hidden_nursery
+from clawft_trio.nursery import check_in_trio, cleanup_scope, open_hidden_nursery
 from clawft_trio.observe import Event, Noted, Observer, fan_out
+from clawft_trio.observe.recorded import recorded
 from clawft_trio.pipeline import (
     FitnessScorer,
     NoLearner,
@@ -74,6 +75,7 @@ from clawft_trio.store.ownership import open_ownership
 from clawft_trio.tools import FanOutPolicy, Tool, ToolRegistry
 from clawft_trio.tools.builtin import BuiltinPolicy, register_builtins
 from clawft_trio.tools.workspace import Workspace
+from clawft_trio.tracebacks import short_opening
 
 MISSING_KEY = "a model has no key, and is left out until it has"
 """The event (`Noted.what`) for a fallback without a key."""
@@ -89,6 +91,7 @@ MIGRATIONS = (
 """The schema of an agent's store."""
 
 
+@short_opening
 @asynccontextmanager
 async def open_agent(
     models: Sequence[str] = (),
@@ -131,20 +134,17 @@ async def open_agent(
       StoreError: the store cannot be used.
       InvalidData: *tools* names an unknown set.
       RuntimeError: it is entered outside of trio, such as under asyncio.
-      TypeError: *models* is one string, a tool is not made by `@tool`, or an option is unknown.
+      TypeError: an argument is of a wrong type (*models* is one string, a tool is not made by `@tool`, a channel has no
+        `send`), or an option is unknown.
 
     Cancellation: everything is cancelled, waited for and closed, each within its grace.
     """
     check_options(options)
     turn, loop, approve = options.get("turn"), options.get("loop"), options.get("approve")
     make_provider, builtins = options.get("make_provider"), options.get("builtins")
-    if not trio.lowlevel.in_trio_task():
-        raise RuntimeError(
-            "clawft_trio runs on trio: call trio.run(main), not asyncio.run(main). In an asyncio application use "
-            "clawft_trio.asyncio_guest.Guest(open_agent(…))"
-        )
-    if isinstance(models, str):
-        raise TypeError(f"models are a list: [{models!r}]")
+    check_in_trio()
+    channels = tuple(channels)
+    check_arguments(models=models, mcp=mcp, config=config, providers=providers, channels=channels)
     settings = config if isinstance(config, Config) else await _load(config, providers or {})
     settings = await with_mcp_files(settings)
     plan = _Plan(
@@ -172,7 +172,7 @@ async def open_agent(
         ) as known,
         open_tracker(settings, kept, asked, providers or {}, owed=owed_file(kept)) as tracker,
         open_stored_windows(kept, windows := plan.windows(tracker, frozenset(providers or ()))),
-        open_targets(known.at, wrap=partial(plan.around, tracker)) as targets,
+        open_targets(partial(plan.bound, known, tracker)) as targets,
         # Before anything is started: a missing key is an error now, and not in the first turn that needs it.
         plan.reaching(targets, plan.models),
         _reaching_sub_agents(plan, targets, given),
@@ -324,9 +324,10 @@ class _Plan:
         tiers = tuple(tier.name for tier in self.config.routing.tiers)
         return PermissionResolver(self.config.routing.permissions, tiers=tiers)
 
-    def around(self, tracker: CostTracker, provider: Provider, target: Target) -> Provider:
-        """What every target has around it: the meter inside, so that every attempt pays."""
-        metered = Metered(provider, tracker, target, tokens=request_tokens)
+    def bound(self, known: Providers, tracker: CostTracker, target: Target) -> Provider:
+        """What answers for *target*: the meter is inside of the policy, so that every attempt pays."""
+        provider = recorded(known.at(target), refuse_empty=True)
+        metered = Metered(provider, tracker, target, tokens=request_tokens, prepare=known.options_of(target))
         return Resilient(
             metered, self.policy or self.config.policy_of(target.provider, self.budget, model=target.model)
         )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TypedDict
 
 from clawft_trio.agent.turn_context import LoopPolicy
 from clawft_trio.agent.turn_types import TurnPolicy
 from clawft_trio.chat import Provider
+from clawft_trio.config import Config
 from clawft_trio.mcp import McpOptions
 from clawft_trio.resilience import Policy
 from clawft_trio.tools import Approve
@@ -51,3 +53,33 @@ def check_options(options: Mapping[str, object]) -> None:
             f"open_agent() has no option {', '.join(map(repr, unknown))}; its options are {', '.join(known)}, "
             "beside its named parameters"
         )
+
+
+def check_arguments(
+    *, models: object, mcp: object, config: object, providers: object, channels: Iterable[object]
+) -> None:
+    """Refuse arguments of `open_agent` of a wrong type, where they would fail later and elsewhere.
+
+    Raises:
+      TypeError: one is of a wrong type; with the argument and what it takes.
+    """
+    if isinstance(models, str):
+        raise TypeError(f"models are a list: [{models!r}]")
+    for name, value in (("mcp", mcp), ("providers", providers)):
+        if value is not None and not isinstance(value, Mapping):
+            raise TypeError(f"{name} is a mapping by name, as in {{'name': …}}, not a {type(value).__name__}")
+    if not isinstance(config, Config | str | Path | None) or (isinstance(config, str) and config.lstrip()[:1] == "{"):
+        raise TypeError("config is a path or a Config; parse_config(text) makes one of JSON text")
+    for name, provider in providers.items() if isinstance(providers, Mapping) else ():
+        _check_has(f"providers[{name!r}]", provider, "provider", "complete")
+    for channel in channels:
+        _check_has("a channel", channel, "channel", "send", "receive")
+
+
+def _check_has(place: str, value: object, kind: str, *methods: str) -> None:
+    if isinstance(value, type):
+        raise TypeError(f"{place} is the class {value.__name__}; it takes what the class makes: {value.__name__}(…)")
+    missing = [name for name in methods if not callable(getattr(value, name, None))]
+    if missing or not hasattr(value, "name"):
+        wanted = ", ".join(["name", *methods])
+        raise TypeError(f"{place} is a {type(value).__name__}, which is no {kind}: a {kind} has {wanted}")

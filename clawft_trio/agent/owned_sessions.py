@@ -142,8 +142,10 @@ class OwnedSessions:
         self.answered_early.discard(turn_id)
         return True
 
-    async def end(self, message: InboundMessage, reply: OutboundMessage) -> None:
+    async def end(self, message: InboundMessage, reply: OutboundMessage | None) -> None:
         """End the turn of *message* in the journal, and remember the next message of its session.
+
+        Without a *reply* it was sent already.
 
         Raises:
           StoreError: see `Journal.end`.

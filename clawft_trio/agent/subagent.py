@@ -26,6 +26,7 @@ from clawft_trio.agent.answer_form import AnswerForm
 from clawft_trio.agent.turn import Turns
 from clawft_trio.agent.turn_types import Models, Reply, TurnPolicy, TurnRequest
 from clawft_trio.chat import Call, Message, new_id
+from clawft_trio.checks import check_keywords
 from clawft_trio.costs import CostTracker, TurnBudget
 from clawft_trio.costs.money import limit
 from clawft_trio.errors import ClawftError, ToolFailed
@@ -102,11 +103,13 @@ def subagent(
       policy: the fields of `SubAgentPolicy`.
 
     Raises:
-      TypeError: *models* is one string, or *answer* is no type that JSON can be.
+      TypeError: *models* is one string, *answer* is no type that JSON can be, or a keyword is unknown.
       ValueError: a field of the policy is out of range.
     """
     if isinstance(models, str):
         raise TypeError(f"models are a list: [{models!r}]")
+    named = ("name", "models", "description", "instructions", "tools", "turn", "answer")
+    check_keywords("subagent", named, SubAgentPolicy, policy)
     return SubAgent(
         name=name,
         models=tuple(models),

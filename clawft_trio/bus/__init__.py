@@ -33,6 +33,7 @@ from clawft_trio.bus.undelivered import (
     UndeliveredReply as UndeliveredReply,
 )
 from clawft_trio.deprecation import renamed
+from clawft_trio.field_docs import document_fields as _document_fields
 
 if not TYPE_CHECKING:
     __getattr__ = renamed(
@@ -70,3 +71,5 @@ __all__ = [
     "renamed",
     "serve_channel",
 ]
+
+_document_fields(__name__)

@@ -13,6 +13,7 @@ from clawft_trio.bus.bounded_queue import OVERFLOWS, BoundedQueue, Overflow, Que
 from clawft_trio.bus.outbox import Delivery, Outbox
 from clawft_trio.bus.undelivered import MemoryUndelivered, UndeliveredReplies, is_shared
 from clawft_trio.chat import unobserved
+from clawft_trio.checks import one_of
 from clawft_trio.codec import encode_json
 from clawft_trio.errors import BusClosed
 from clawft_trio.messages import InboundMessage, OutboundMessage
@@ -33,14 +34,14 @@ class BusConfig:
     #: messages, for each channel
     outbound_buffer_size: int = attrs.field(default=1024, validator=_positive)
     #: for both directions
-    overflow_policy: Overflow = attrs.field(default="block", validator=attrs.validators.in_(OVERFLOWS))
+    overflow_policy: Overflow = attrs.field(default="block", validator=one_of(*OVERFLOWS))
     #: for inbound messages only; None is `overflow_policy`
     inbound_overflow_policy: Overflow | None = attrs.field(
-        default=None, validator=attrs.validators.optional(attrs.validators.in_(OVERFLOWS))
+        default=None, validator=attrs.validators.optional(one_of(*OVERFLOWS))
     )
     #: for outbound messages only; None is `overflow_policy`
     outbound_overflow_policy: Overflow | None = attrs.field(
-        default=None, validator=attrs.validators.optional(attrs.validators.in_(OVERFLOWS))
+        default=None, validator=attrs.validators.optional(one_of(*OVERFLOWS))
     )
     #: limit in bytes beside the one in messages; None is none
     inbound_max_bytes: int | None = attrs.field(default=None, validator=attrs.validators.optional(_positive))
@@ -425,7 +426,11 @@ class Publisher:
 def size_of(message: InboundMessage | OutboundMessage) -> int:
     """Bytes of what a message carries: its text, its addresses and its notes, as UTF-8."""
     notes = len(encode_json(message.metadata)) if message.metadata else 0
-    return len(message.content.encode(errors="surrogatepass")) + sum(len(one.encode()) for one in message.media) + notes
+    return (
+        len(message.content.encode(errors="surrogatepass"))
+        + sum(len(one.encode(errors="surrogatepass")) for one in message.media)
+        + notes
+    )
 
 
 def _size_of_delivery(delivery: Delivery) -> int:

@@ -24,7 +24,30 @@ _SETTLING = 5.0
 
 
 class Channel(Protocol):
-    """An adapter to one messenger, terminal or web page."""
+    """An adapter to one messenger, terminal or web page.
+
+    The life of a message, from `serve_channel(bus, channel)`; time goes down:
+
+        messenger        channel                     bus                          agent
+            |  "hello"      |                         |                             |
+            |-------------->| receive                 |                             |
+            |               |-- publish(Inbound) ---->| waits while it is full      |
+            |               |                         |-- the message ------------->|
+            |               |                         |                             | asks a model
+            |               |<- send(kind="partial") -|<- a piece of the answer ----|  } only if
+            |  text appears |                         |                             |  } shows_partials
+            |               |<- send(kind="reset") ---|<- the attempt has failed ---|  }
+            |  text goes    |                         |                             | asks another one
+            |               |<- send(kind="final") ---|<- the whole reply ----------|
+            |  the reply    |                         |                             |
+            |<--------------|  send returns           | forgets the reply           |
+
+    Each accepted message gets exactly one `final`, with `reply_to` set to the message's id: also when every model
+    failed (`metadata["error"]` names the failure), and also after a crash, when it may be sent twice. A `partial` is a
+    piece of the text that comes next, and is dropped when it cannot be shown; a `reset` takes back every piece since
+    the last `final`; the `final` is the whole text and stands in place of the pieces. A channel with `shows_partials`
+    off is sent `final` only. `send` is called for one message of the channel at a time, in order.
+    """
 
     @property
     def name(self) -> str:
@@ -33,7 +56,10 @@ class Channel(Protocol):
 
     @property
     def shows_partials(self) -> bool:
-        """Whether it can show pieces of an answer and take them back; if not, it is given final replies only."""
+        """Whether it can show pieces of an answer and take them back.
+
+        Asked once, when `serve_channel` begins. If it cannot, it is sent final replies only.
+        """
         ...
 
     async def send(self, message: OutboundMessage) -> None:

@@ -13,6 +13,7 @@ import trio
 
 from clawft_trio.agent import Agent, LoopPolicy, open_agent
 from clawft_trio.agent.from_config import provider_maker, turn_policy
+from clawft_trio.agent.open_agent import MISSING_KEY
 from clawft_trio.agent.turn_types import TurnPolicy
 from clawft_trio.chat import Provider
 from clawft_trio.cli.errors import error_reason, say
@@ -22,7 +23,7 @@ from clawft_trio.cli.progress import progress
 from clawft_trio.config import Config, load_config, with_mcp_files
 from clawft_trio.errors import InvalidData, NotConfigured, Problem
 from clawft_trio.llm import OpenAICompatible, provider_named
-from clawft_trio.observe import Observer, open_recording, redact_secrets
+from clawft_trio.observe import Event, Noted, Observer, open_recording, redact_secrets
 
 # So many letters without a `_` are a key without a prefix of its issuer, and no name of a variable.
 _VARIABLE = re.compile(r"(?!\w*[A-Za-z0-9]{24})[A-Za-z_][A-Za-z0-9_]*")
@@ -73,7 +74,7 @@ async def open_chosen(
             workspace=chosen.workspace,
             config=config,
             store=chosen.store,
-            observers=observers,
+            observers=[*observers, _note_missing_key],
             loop=loop,
             tools=chosen.tools,
             instructions=chosen.system or "",
@@ -84,6 +85,13 @@ async def open_chosen(
             for line in absent_servers(agent):
                 say(line)
             yield agent
+
+
+def _note_missing_key(event: Event) -> None:
+    """Print that a target cannot be asked because its key is not set, while others can."""
+    if isinstance(event, Noted) and event.what == MISSING_KEY:
+        details = event.details
+        say(sanitize(redact_secrets(f"{details['target']} cannot be asked: {details['error']}; the others are.")))
 
 
 def _turn_policy(chosen: Chosen, config: Config) -> TurnPolicy:

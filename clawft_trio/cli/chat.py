@@ -19,6 +19,7 @@ from clawft_trio.cli.signals import Interrupts, open_interrupts
 from clawft_trio.cli.slash import run_slash_command
 from clawft_trio.cli.stdin import StdinLines, read_stdin
 from clawft_trio.cli.transcript import Transcript
+from clawft_trio.cli.words import counted
 from clawft_trio.errors import ClawftError
 from clawft_trio.observe import TaskClock
 
@@ -84,19 +85,24 @@ class _Talk:
 
     async def _print_greeting(self) -> None:
         count = len(await self._conversation.messages())
-        so_far = f", {count} messages so far" if count else ""
+        so_far = f", {counted(count, 'message')} so far" if count else ""
         self._hint(f"Session {self._conversation.name}{so_far}. /help lists the commands; Ctrl-D leaves.")
 
     async def _done(self, message: str) -> bool:
         """Answer or obey; False when it was the last."""
         await trio.lowlevel.checkpoint()
-        if message.startswith("/") and not message.startswith("//"):
+        if message.startswith("/") and not message.startswith("//") and not await self._starts_skill(message):
             return await self._obeyed(message)
         if message:
             await self._conversation.ask(message.removeprefix("/") if message.startswith("//") else message)
             if self._prompts:
                 self._conversation.console.print()
         return True
+
+    async def _starts_skill(self, message: str) -> bool:
+        """Whether *message* starts a skill: a skill goes before a command of the chat with the same name."""
+        context = self._conversation.agent.parts.turns.context
+        return context is not None and await context.starts_skill(message)
 
     async def _obeyed(self, line: str) -> bool:
         await trio.lowlevel.checkpoint()

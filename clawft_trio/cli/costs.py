@@ -6,15 +6,20 @@ import csv
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import get_args
 
 import attrs
 import trio
 from rich.table import Table
 
+from clawft_trio.agent.from_config import unpriced_models
+from clawft_trio.cli.agent import settings_of
 from clawft_trio.cli.console import SafeConsole
+from clawft_trio.cli.errors import say
 from clawft_trio.cli.options import Format
 from clawft_trio.cli.output import csv_cell, write_json, write_line
+from clawft_trio.config import Config
 from clawft_trio.costs import MIGRATIONS, GroupBy, Ledger, Spending
 from clawft_trio.errors import InvalidData, NotConfigured, Problem
 from clawft_trio.store import open_store
@@ -39,6 +44,8 @@ class Costs:
     #: days back from now; None is everything
     days: int | None = None
     form: Format = "table"
+    #: a config.json with prices, for the reasons why something has none
+    config: Path | None = None
 
 
 async def show_costs(wanted: Costs) -> None:
@@ -56,8 +63,21 @@ async def show_costs(wanted: Costs) -> None:
         raise NotConfigured(f"no ledger: {wanted.store} is not there")
     since = None if wanted.days is None else datetime.now(UTC) - timedelta(days=wanted.days)
     async with open_store(wanted.store, migrations=MIGRATIONS) as store:
-        found = await Ledger(store).spending(*groups, sender=wanted.sender, since=since)
+        ledger = Ledger(store)
+        found = await ledger.spending(*groups, sender=wanted.sender, since=since)
+        targets = await ledger.spending("target", sender=wanted.sender, since=since)
     {"table": _table, "csv": _csv, "json": _json}[wanted.form](groups, found)
+    unpriced = [spent.group["target"] for spent in targets if spent.unpriced]
+    if unpriced:
+        await _explain(unpriced, await settings_of(wanted.config))
+
+
+async def _explain(targets: Sequence[str], config: Config) -> None:
+    """Say on stderr why attempts at *targets* have no price."""
+    reasons = await unpriced_models(config, [target for target in targets if "/" in target])
+    for target in targets:
+        why = reasons.get(target, "it has a price now, and had none when it was asked, or its usage was not reported")
+        say(f"{target} is unpriced: {why}")
 
 
 def _groups(names: Sequence[str]) -> tuple[GroupBy, ...]:

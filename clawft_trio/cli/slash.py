@@ -14,10 +14,14 @@ from clawft_trio.chat import Message
 from clawft_trio.cli.agent import absent_servers
 from clawft_trio.cli.conversation import Conversation, new_name
 from clawft_trio.cli.output import sanitize
+from clawft_trio.cli.words import counted
 from clawft_trio.errors import InvalidData, Problem
 from clawft_trio.observe import task_tree
 from clawft_trio.pipeline import Target
 from clawft_trio.similar import closest
+
+_OWN = "/chat:"
+"""Before the name of a command of the chat, where a skill has the same name."""
 
 _LATEST = 20
 """Messages that /history shows by default."""
@@ -43,13 +47,22 @@ async def run_slash_command(conversation: Conversation, line: str) -> bool:
     """
     await trio.lowlevel.checkpoint()
     word, _, rest = line.partition(" ")
+    if word.startswith(_OWN):
+        word = f"/{word.removeprefix(_OWN)}"
     if word in LEAVING:
         return False
     command = COMMANDS.get(word)
     if command is None:
         close = closest(word, [*COMMANDS, *LEAVING])
         advice = f"did you mean {close[0]}?" if close else "/help lists them"
-        raise InvalidData([Problem(word, f"no such command; {advice} (a message that begins with / is written //)")])
+        raise InvalidData(
+            [
+                Problem(
+                    word,
+                    f"no such command; {advice} (/NAME starts a skill; a message that begins with / is written //)",
+                )
+            ]
+        )
     doing = command.run(conversation, rest.strip())
     if doing is not None:
         await doing
@@ -63,7 +76,8 @@ def _help(conversation: Conversation, _: str) -> None:
     table.add_row(", ".join(LEAVING), "Leave; so does Ctrl-D.")
     conversation.console.print(table)
     conversation.console.print(
-        "Ctrl-C stops the answer, and at the prompt twice leaves. A line that ends in \\ goes on in the next.",
+        "Ctrl-C stops the answer, and at the prompt twice leaves. A line that ends in \\ goes on in the next. /NAME "
+        f"starts a skill; where one has the name of a command, the command is {_OWN}NAME.",
         style="dim",
     )
 
@@ -71,7 +85,9 @@ def _help(conversation: Conversation, _: str) -> None:
 async def _new(conversation: Conversation, name: str) -> None:
     conversation.name = name or new_name()
     count = len(await conversation.messages())
-    conversation.console.print(f"Session {conversation.name}: {count} messages so far.", style="dim", markup=False)
+    conversation.console.print(
+        f"Session {conversation.name}: {counted(count, 'message')} so far.", style="dim", markup=False
+    )
 
 
 async def _sessions(conversation: Conversation, _: str) -> None:
@@ -79,7 +95,7 @@ async def _sessions(conversation: Conversation, _: str) -> None:
     for one in await conversation.sessions():
         mark = "*" if one.session == conversation.session else ""
         name = one.session.removeprefix("local:")
-        table.add_row(mark, name, f"{one.messages} messages", f"{one.last[:16].replace('T', ' ')} UTC")
+        table.add_row(mark, name, counted(one.messages, "message"), f"{one.last[:16].replace('T', ' ')} UTC")
     conversation.console.print(table if table.row_count else "No sessions yet.")
 
 
@@ -111,9 +127,9 @@ def _model(conversation: Conversation, model: str) -> None:
 async def _cost(conversation: Conversation, _: str) -> None:
     table = _table()
     for spent in await conversation.spent():
-        tokens = f"{spent.input_tokens} tokens in, {spent.output_tokens} out"
+        tokens = f"{counted(spent.input_tokens, 'token')} in, {spent.output_tokens} out"
         price = "unpriced" if spent.unpriced == spent.attempts else f"${spent.cost:f}, {spent.certainty}"
-        table.add_row(spent.group["target"], f"{spent.attempts} attempts", tokens, price)
+        table.add_row(spent.group["target"], counted(spent.attempts, "attempt"), tokens, price)
     conversation.console.print(table if table.row_count else "Nothing was spent yet.")
 
 

@@ -16,6 +16,7 @@ from clawft_trio.cli.errors import say
 from clawft_trio.cli.options import Chosen
 from clawft_trio.cli.output import sanitize, write_json
 from clawft_trio.cli.store import existing
+from clawft_trio.cli.words import counted
 from clawft_trio.errors import NotConfigured
 from clawft_trio.store import open_store
 
@@ -73,11 +74,13 @@ def _print(found: WorkSummary) -> None:
         channels = Text(sanitize(", ".join(one.channels)))
         table.add_row(Text(sanitize(one.owner)), str(one.sessions), channels, f"{one.expires_in:.1f} s")
     console.print(table if found.workers else "No worker holds a lease.")
-    console.print(f"{found.open} open messages in {found.sessions} sessions, the oldest {found.lag:.0f} s old.")
+    waiting = f"{counted(found.open, 'open message')} in {counted(found.sessions, 'session')}"
+    console.print(f"{waiting}, the oldest {found.lag:.0f} s old." if found.open else "No open messages.")
     for channel, count in found.undelivered:
-        console.print(Text(f"{count} replies wait for the channel {sanitize(channel)}."))
+        console.print(Text(f"{counted(count, 'reply waits', 'replies wait')} for the channel {sanitize(channel)}."))
     for message in found.given_up:
-        line = f"Given up after {message.deliveries} deliveries: {message.turn_id}: {message.error}"
+        tried = counted(message.deliveries, "delivery", "deliveries")
+        line = f"Given up after {tried}: {message.turn_id}: {message.error}"
         console.print(Text(sanitize(line)))
 
 

@@ -13,6 +13,7 @@ from clawft_trio.agent.from_config import skills_of
 from clawft_trio.cli.agent import existing_folder, settings_of
 from clawft_trio.cli.console import SafeConsole
 from clawft_trio.cli.output import write_json
+from clawft_trio.cli.words import counted
 from clawft_trio.config import Config
 from clawft_trio.context import ContextBuilder, Memory
 from clawft_trio.errors import NotConfigured
@@ -55,9 +56,9 @@ async def show_context(look: Look) -> None:
         return
     console = SafeConsole()
     for part in prompt.parts:
-        console.rule(f"{part.title} · {part.source} · about {part.tokens} tokens", align="left")
+        console.rule(f"{part.title} · {part.source} · about {counted(part.tokens, 'token')}", align="left")
         console.print(part.text, markup=False, highlight=False, soft_wrap=True)
-    console.rule(f"about {prompt.tokens} tokens in all", align="left")
+    console.rule(f"about {counted(prompt.tokens, 'token')} in all", align="left")
     _print_problems(console, prompt.problems)
 
 

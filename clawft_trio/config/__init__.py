@@ -24,6 +24,7 @@ from clawft_trio.config.schema import (
     UrlPolicyConfig as UrlPolicyConfig,
 )
 from clawft_trio.config.structuring import Secret as Secret
+from clawft_trio.field_docs import document_fields as _document_fields
 
 __all__ = [
     "AgentDefaults",
@@ -47,3 +48,5 @@ __all__ = [
     "parse_config",
     "with_mcp_files",
 ]
+
+_document_fields(__name__)

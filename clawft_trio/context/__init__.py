@@ -28,6 +28,7 @@ from clawft_trio.context.skills import (
 from clawft_trio.context.tool_grants import ToolGrant as ToolGrant
 from clawft_trio.context.tools import memory_tools as memory_tools, skill_tool as skill_tool
 from clawft_trio.deprecation import renamed
+from clawft_trio.field_docs import document_fields as _document_fields
 
 if not TYPE_CHECKING:
     __getattr__ = renamed(__name__, {"Prompt": "SystemPrompt"})
@@ -55,3 +56,5 @@ __all__ = [
     "user_skill_folders",
     "workspace_skill_folders",
 ]
+
+_document_fields(__name__)

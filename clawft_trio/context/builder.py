@@ -129,6 +129,13 @@ class ContextBuilder:
         stable = SystemPrompt(tuple(parts))
         return (Message.system(stable.text), *before, asked)
 
+    async def starts_skill(self, text: str, *, sender: str = "") -> bool:
+        """Whether a message *text* starts a skill, by its `/name`.
+
+        Cancellation: as the cache's `read_many`.
+        """
+        return invoked((await self._build(sender)).skills, text) is not None
+
     def preapproval(self, messages: Sequence[Message]) -> Preapproval:
         """The tool calls that the skills in use in *messages* approve; ask it before each tool call of a turn.
 

@@ -38,6 +38,7 @@ from clawft_trio.costs.tracker import (
     Payer as Payer,
 )
 from clawft_trio.deprecation import renamed
+from clawft_trio.field_docs import document_fields as _document_fields
 
 if not TYPE_CHECKING:
     __getattr__ = renamed(__name__, {"Entry": "LedgerEntry"})
@@ -72,3 +73,5 @@ __all__ = [
     "renamed",
     "tier_prices",
 ]
+
+_document_fields(__name__)

@@ -5,6 +5,7 @@
 only when it has changed since it was last read.
 """
 
+from clawft_trio.field_docs import document_fields as _document_fields
 from clawft_trio.files.cache import (
     CacheStatistics as CacheStatistics,
     FileCache as FileCache,
@@ -21,3 +22,5 @@ __all__ = [
     "Reads",
     "Snapshot",
 ]
+
+_document_fields(__name__)

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from clawft_trio.deprecation import renamed
+from clawft_trio.field_docs import document_fields as _document_fields
 from clawft_trio.llm.anthropic import Anthropic as Anthropic
 from clawft_trio.llm.catalog import (
     KNOWN as KNOWN,
@@ -67,3 +68,5 @@ __all__ = [
     "renamed",
     "split_target",
 ]
+
+_document_fields(__name__)

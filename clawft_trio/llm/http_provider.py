@@ -31,6 +31,7 @@ from clawft_trio.nursery import raise_one
 from clawft_trio.observe.events import AttemptEnded, AttemptStarted, Noted, RequestConformed
 from clawft_trio.observe.recorded import note_response, request_options
 from clawft_trio.retry_hints import RETRYABLE_STATUSES, rate_limits, utc_now
+from clawft_trio.tracebacks import shorten_traceback
 
 # Most bytes read of a list of models.
 _MAX_LIST = 32 * 1024 * 1024
@@ -69,6 +70,8 @@ class HttpProvider:
         self._refused = RefusedOptions()
         # What is left are the options of the connection.
         self._http = HttpEndpoint(base_url, name=name, **cast("HttpOptions", options))
+        address = urlsplit(self._http.address(""))
+        self._server = (address.hostname or "", address.port or {"http": 80, "https": 443}.get(address.scheme))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} over {self._http!r}>"
@@ -130,7 +133,11 @@ class HttpProvider:
             except RequestRejected as exc:
                 parameter = refused_parameter(exc.body)
                 if not left or exc.status not in {400, 422} or not self._refused.learn(model, parameter, body):
+                    shorten_traceback(exc)
                     raise
+            except Exception as exc:
+                shorten_traceback(exc)
+                raise
             details = {"target": target, "parameter": parameter}
             self._note("parameter refused", details, call)
             conformed, body = self._prepared(request, model)
@@ -176,12 +183,12 @@ class HttpProvider:
         return attrs.evolve(conformed.restored(response), latency=records[-1].latency, attempts=records, origin=target)
 
     def _started(self, target: str, request: ChatRequest, call: Call) -> AttemptStarted:
-        address = urlsplit(self._http.address(""))
+        host, port = self._server
         return AttemptStarted(
             target=target,
             options=request_options(request),
-            server_address=address.hostname or "",
-            server_port=address.port or {"http": 80, "https": 443}.get(address.scheme),
+            server_address=host,
+            server_port=port,
             call_id=call.id,
             turn_id=call.turn_id,
         )

@@ -9,9 +9,9 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 import attrs
-from attrs.validators import in_
 
 from clawft_trio.chat import ChatRequest, File, Image, JsonObject, Message, Opaque, Part, Text, ToolSpec
+from clawft_trio.checks import one_of
 from clawft_trio.llm.anthropic_cache import mark_chat_cache
 from clawft_trio.llm.conform.rules import Rules, overlaid
 from clawft_trio.llm.conform.strict import fits_strict
@@ -35,7 +35,7 @@ class Quirks:
     """Where a server of this dialect differs from the others."""
 
     #: what proves that its streams are whole
-    ends_with: EndsWith = attrs.field(default="finish_reason", validator=in_(get_args(EndsWith)))
+    ends_with: EndsWith = attrs.field(default="finish_reason", validator=one_of(*get_args(EndsWith)))
     #: the name it has for the limit on output tokens
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     #: whether to ask for usage in streams; the few that refuse this option send usage without it

@@ -124,7 +124,7 @@ def _instructions(everything: tuple[Message, ...], messages: tuple[Message, ...]
 def _items(messages: Iterable[Message]) -> Iterator[dict[str, Any]]:
     for message in messages:
         if message.role == "assistant":
-            yield from _assistant(message)
+            yield from _with_followers(_assistant(message))
         elif message.role == "tool":
             output: Any = message.text
             if any(isinstance(part, Image | File) for part in message.content):
@@ -132,6 +132,14 @@ def _items(messages: Iterable[Message]) -> Iterator[dict[str, Any]]:
             yield {"type": "function_call_output", "call_id": message.tool_call_id or "", "output": output}
         else:
             yield {"type": "message", "role": message.role, "content": _content(message.content)}
+
+
+def _with_followers(items: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """*items* of one answer without reasoning at their end: the API refuses it without the item that it led to."""
+    kept = list(items)
+    while kept and kept[-1].get("type") == "reasoning":
+        kept.pop()
+    return kept
 
 
 def _assistant(message: Message) -> Iterator[dict[str, Any]]:

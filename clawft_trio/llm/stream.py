@@ -28,9 +28,11 @@ from clawft_trio.chat import (
     new_id,
 )
 from clawft_trio.errors import ClawftError, ConsumerLeft, StreamEnded
-from clawft_trio.nursery import reraise
+from clawft_trio.nursery import check_in_trio, reraise
 from clawft_trio.observe.recorded import recorded
 from clawft_trio.resilience.visibility import Shown
+from clawft_trio.target import split_name
+from clawft_trio.tracebacks import shorten_traceback
 
 E = TypeVar("E")
 R = TypeVar("R")
@@ -71,8 +73,10 @@ async def complete(
             reraise(left.original)
         assert shown is not None
         return _aborted(shown, call, started)
-    except ClawftError as exc:
-        exc.attempts = call.log.records
+    except Exception as exc:
+        if isinstance(exc, ClawftError):
+            exc.attempts = call.log.records
+        shorten_traceback(exc)
         raise
     return _finished(response, call, started)
 
@@ -129,7 +133,7 @@ def _aborted(shown: Shown, call: Call, started: float) -> ChatResponse:
     """The answer up to where the consumer stopped it."""
     seen = shown.so_far()
     stopped = deciding_attempt(call.log.records, "aborted")
-    provider, _, model = ("" if stopped is None else stopped.target).partition("/")
+    provider, model = split_name("" if stopped is None else stopped.target)
     response = ChatResponse(
         content=seen.text,
         reasoning=seen.reasoning,
@@ -184,7 +188,7 @@ class Iteration(Generic[E, R]):
             if self._ended.is_set():
                 if self._error is not None:
                     error, self._error = self._error, None
-                    raise error
+                    raise shorten_traceback(error)
                 raise StopAsyncIteration
             await self._reader.park()
         event = self._ready.popleft()
@@ -271,10 +275,12 @@ class OpenIteration(AbstractAsyncContextManager[Opened]):
         """Start the producer.
 
         Raises:
+          RuntimeError: the caller is no task of trio, as under asyncio.
           StreamEnded: the nursery that the producer belongs to is closed.
 
         Cancellation: nothing was started.
         """
+        check_in_trio()
         await trio.lowlevel.checkpoint()
         if self._nursery is None:
             # A nursery of the block's own would have to be closed in the task that opened it. The system nursery

@@ -107,6 +107,9 @@ class UsageReader:
             self._raw["service_tier"] = service_tier
         if given is None:
             return None
+        if any(self._raw.values()):
+            # Servers that count twice send zeros the second time, also for what they left out before.
+            given = {name: value for name, value in given.items() if value or name in self._raw}
         _merge(self._raw, given)
         return self._read(self._raw, self._vendor)
 

@@ -173,7 +173,6 @@ XAI = VendorRules(
 OPENROUTER = VendorRules(
     Rules(
         id_pattern=SAFE_IDS,
-        schemas=SchemaRules(patterns="plain"),
         opaque=("openai:reasoning_details",),
         thinking="openrouter",
         first_user=True,

@@ -1,5 +1,6 @@
 """MCP: many calls at once to servers that may hang, flood or die, and our own tools for other hosts."""
 
+from clawft_trio.field_docs import document_fields as _document_fields
 from clawft_trio.mcp.auth import (
     Credentials as Credentials,
     FileTokenStore as FileTokenStore,
@@ -104,3 +105,5 @@ __all__ = [
     "serve_mcp_http",
     "wrap_mcp",
 ]
+
+_document_fields(__name__)

@@ -20,11 +20,13 @@ from clawft_trio.mcp.transports.streamable_http import HttpTransport
 from clawft_trio.mcp.transports.streams import ConnectingTransport, StreamServer, StreamTransport
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.observe import ServerOutput, fan_out
+from clawft_trio.tracebacks import short_opening
 
 Server: TypeAlias = StdioServer | HttpServer | StreamServer | Sequence[str] | str
 """How to reach a server: a command, or a full description."""
 
 
+@short_opening
 @asynccontextmanager
 async def open_mcp(
     server: Server, *, name: str = "", options: McpOptions | None = None

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 import attrs
 
 from clawft_trio.chat import unobserved
+from clawft_trio.checks import one_of
 from clawft_trio.mcp.host import Host
 from clawft_trio.mcp.jsonrpc import MAX_MESSAGE
 from clawft_trio.mcp.multiplexer import DEFAULT_TOTAL, WINDOW
@@ -43,7 +44,7 @@ class McpOptions:
     total: float = DEFAULT_TOTAL
     task_total: float = 3600.0
     start: float = 30.0
-    protocol: Era = attrs.field(default="detect", validator=attrs.validators.in_(("handshake", "stateless", "detect")))
+    protocol: Era = attrs.field(default="detect", validator=one_of("handshake", "stateless", "detect"))
     probe: float = 5.0
     log_level: LogLevel | None = None
     host: Host = Host()

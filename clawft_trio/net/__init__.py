@@ -1,5 +1,6 @@
 """HTTP and server-sent events: bytes to and from one server."""
 
+from clawft_trio.field_docs import document_fields as _document_fields
 from clawft_trio.net.addresses import (
     AddressPolicy as AddressPolicy,
     special_purpose as special_purpose,
@@ -39,3 +40,5 @@ __all__ = [
     "bearer",
     "special_purpose",
 ]
+
+_document_fields(__name__)

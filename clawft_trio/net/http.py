@@ -17,9 +17,9 @@ from __future__ import annotations
 import importlib
 import math
 import ssl
-import urllib.request
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TypeAlias
 
@@ -34,10 +34,14 @@ from clawft_trio.net.admission import Admission, AdmissionStatistics
 from clawft_trio.net.connections import QUERY, Connections
 from clawft_trio.net.headers import HeaderValue, look_up
 from clawft_trio.net.network import Network
+from clawft_trio.net.proxies import NamedProxy, environment_proxy, given_proxy, proxy_pool
 from clawft_trio.net.response import HttpResponse
 from clawft_trio.observe.redaction import redact_address
 
 Library: TypeAlias = Literal["httpx", "httpx2"]
+
+# Addresses that an endpoint keeps taken apart. A provider has one, or one for each model.
+_MOST_URLS = 64
 
 # A compressed stream arrives in bursts, and a compressed page may be a decompression bomb: none is requested.
 _UNCOMPRESSED = {"accept-encoding": "identity"}
@@ -164,18 +168,26 @@ class HttpEndpoint:
         self._redirects = redirects
         self._admission = Admission(connections, max_queue=max_queue, name=name)
         self._requests = 0
+        self._urls: dict[str, Any] = {}
         self._closed = False
         self._connections: Connections | None = None
+        self._peers: set[str] = set()
+        self._proxy: NamedProxy | None = None
         self._client: HttpClient
         self._library = _load(_library_of(client) if client is not None else library)
         if client is None:
-            if proxy is None and policy is None and trust_env:
-                proxy = _proxy_for(url)
+            if proxy is not None:
+                self._proxy = given_proxy(proxy)
+            elif policy is None and trust_env:
+                self._proxy = environment_proxy(url)
             tls = verify if isinstance(verify, ssl.SSLContext) else None
             # Reading the certificates takes 20 ms, which is saved for a server without TLS.
             if tls is None and (url.scheme == "https" or redirects or verify is False):
                 tls = self._library.http.create_ssl_context(verify=verify, trust_env=trust_env)
-            make = _connection_maker(self._library, tls, proxy, policy, keep_alive)
+            network = Network(policy=policy, write_broke=self._library.core.WriteError)
+            make = _connection_maker(self._library, tls, self._proxy, network, keep_alive)
+            if self._proxy is None:
+                self._peers = network.peers
             self._connections = Connections(self._library.http, self._library.core, make, most_idle=connections)
             self._client = self._library.http.AsyncClient(transport=self._connections, trust_env=False, timeout=None)
         else:
@@ -208,6 +220,11 @@ class HttpEndpoint:
         if self._connections is not None:
             await self._connections.aclose()
         await trio.lowlevel.checkpoint()
+
+    @property
+    def peers(self) -> frozenset[str]:
+        """The addresses that were connected to; none behind a proxy and with a user-supplied client."""
+        return frozenset(self._peers)
 
     def statistics(self) -> EndpointStatistics:
         """The current statistics."""
@@ -266,6 +283,15 @@ class HttpEndpoint:
         query = self._base_url.partition("#")[0].partition("?")[2]
         return [piece.partition("=")[2] or piece for piece in query.split("&") if piece]
 
+    def _parsed(self, url: str) -> Any:
+        """*url* as the library has it. An endpoint has few, and taking one apart costs as much as sending it."""
+        known = self._urls.get(url)
+        if known is None:
+            if len(self._urls) >= _MOST_URLS:
+                self._urls.clear()
+            known = self._urls[url] = self._library.http.URL(url)
+        return known
+
     def address(self, path: str) -> str:
         """The URL of a request to *path*."""
         if not path:
@@ -283,20 +309,22 @@ class _Sending:
         self._library = endpoint._library
         self._clocks = clocks
         self._attempt = attempt
-        self._where = ""
+        self._request: Any = None
         if attempt is not None:
             attempt.admit()
 
     async def send(self, method: str, url: str, content: bytes | None, headers: dict[str, str]) -> HttpResponse:
         extensions: dict[str, Any] = {"trace": self._note_sent}
-        if "?" in url and self._endpoint._connections is not None:
+        address: Any = url
+        if self._endpoint._connections is not None:
             # The query may hold a key, and the library logs the address of every request: it gets the address without
             # the query, which `Connections` adds again.
-            extensions[QUERY] = self._library.http.URL(url).query
-            url = _shown(url)
+            if "?" in url:
+                extensions[QUERY] = self._endpoint._parsed(url).query
+            address = self._endpoint._parsed(url.partition("?")[0])
         request = self._endpoint._client.build_request(
             method,
-            url,
+            address,
             content=content,
             headers=headers,
             timeout=(self._clocks.connect, None, self._clocks.write, None),
@@ -313,7 +341,7 @@ class _Sending:
         return await self._hop(request)
 
     async def _hop(self, request: Any) -> HttpResponse:
-        self._where = f"{request.method} {_shown(str(request.url))}"
+        self._request = request
         limit = self._clocks.first_byte
         raw: Any = None
         with trio.move_on_after(math.inf if limit is None else limit):
@@ -323,16 +351,22 @@ class _Sending:
         if self._attempt is not None:
             self._attempt.sent = True
             self._attempt.first_byte = trio.current_time()
-        return HttpResponse(raw, url=_shown(str(request.url)), errors=self._library.errors, judge=self._judge)
+        return HttpResponse(raw, url=partial(_shown, str(request.url)), errors=self._library.errors, judge=self._judge)
 
     async def _deliver(self, request: Any) -> Any:
         try:
             return await self._endpoint._client.send(request, stream=True, follow_redirects=False)
         except ProviderError as exc:
             exc.provider = exc.provider or self._endpoint.name
+            self._by_proxy(exc)
             raise
         except self._library.errors as exc:
             raise self._judge(exc) from exc
+
+    @property
+    def _where(self) -> str:
+        """The request, for errors. Not made before there is one: it takes as long as a tenth of sending it."""
+        return f"{self._request.method} {_shown(str(self._request.url))}"
 
     async def _note_sent(self, event: str, info: Mapping[str, Any]) -> None:
         # httpcore reports the start of each of its steps. The first one to a proxy is not the request yet.
@@ -366,9 +400,15 @@ class _Sending:
             (self._library.write_timeouts, "write", self._clocks.write),
         ):
             if isinstance(exc, kind):
-                return ProviderTimeout(clock=clock, limit=limit, provider=self._endpoint.name)
+                return self._by_proxy(ProviderTimeout(clock=clock, limit=limit, provider=self._endpoint.name))
         retryable = False if isinstance(exc, self._library.own_faults) else None
-        return TransportFailed(text, provider=self._endpoint.name, retryable=retryable)
+        return self._by_proxy(TransportFailed(text, provider=self._endpoint.name, retryable=retryable))
+
+    def _by_proxy(self, exc: ProviderError) -> ProviderError:
+        """*exc* with the proxy named, if the request went by one: the fault may be there."""
+        if self._endpoint._proxy is not None:
+            exc.message = f"{exc.message} (through {self._endpoint._proxy})"
+        return exc
 
 
 @attrs.frozen(kw_only=True)
@@ -426,21 +466,22 @@ def _library_of(client: HttpClient) -> str:
 
 
 def _connection_maker(
-    library: _Library, tls: ssl.SSLContext | None, proxy: str | None, policy: AddressPolicy | None, keep_alive: float
+    library: _Library,
+    tls: ssl.SSLContext | None,
+    proxy: NamedProxy | None,
+    network: Network,
+    keep_alive: float,
 ) -> Callable[[Any], Any]:
     """The library's own way to make connections. Its pool only creates them and never keeps any."""
     core = library.core
     settings: dict[str, Any] = {
         "ssl_context": tls,
         "keepalive_expiry": keep_alive,
-        "network_backend": Network(policy=policy, write_broke=core.WriteError),
+        "network_backend": network,
     }
     if proxy is None:
         return core.AsyncConnectionPool(**settings).create_connection  # type: ignore[no-any-return]
-    by = library.http.Proxy(url=proxy)
-    where = core.URL(scheme=by.url.raw_scheme, host=by.url.raw_host, port=by.url.port, target=by.url.raw_path)
-    pool = core.AsyncSOCKSProxy if by.url.scheme.startswith("socks") else core.AsyncHTTPProxy
-    return pool(where, proxy_auth=by.raw_auth, **settings).create_connection  # type: ignore[no-any-return]
+    return proxy_pool(proxy, library.http, core, settings).create_connection  # type: ignore[no-any-return]
 
 
 def _checked_url(base_url: str) -> httpx.URL:
@@ -453,13 +494,6 @@ def _checked_url(base_url: str) -> httpx.URL:
     if url.scheme not in {"http", "https"} or not url.host:
         raise NotConfigured(f"the base URL must be http:// or https:// and a host, got {_shown(base_url)!r}")
     return url
-
-
-def _proxy_for(url: httpx.URL) -> str | None:
-    if urllib.request.proxy_bypass(url.host):
-        return None
-    proxies = urllib.request.getproxies()
-    return proxies.get(url.scheme) or proxies.get("all")
 
 
 def _origin(url: Any) -> tuple[str, str, int]:

@@ -8,9 +8,12 @@ addresses. And they set a deadline around every read, which costs more than the 
 from __future__ import annotations
 
 import math
+import os
 import re
+import socket
 import ssl
 from collections.abc import Awaitable, Iterable
+from contextlib import suppress
 from typing import Any
 
 import trio
@@ -176,7 +179,16 @@ def _tls_failure(exc: BaseException) -> TransportFailed:
     cause = exc.__cause__
     if isinstance(cause, ssl.SSLCertVerificationError):
         return TransportFailed(f"the server's certificate is not good: {cause.verify_message}", retryable=False)
+    if isinstance(cause, ssl.SSLError) and cause.reason in _NOT_TLS:
+        advice = "the server does not speak TLS; is its address http:// in place of https://?"
+        return TransportFailed(f"no TLS with the server: {advice} ({cause.reason})", retryable=False)
     return TransportFailed(f"no TLS with the server: {cause or exc}")
+
+
+_NOT_TLS = frozenset(
+    {"WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "UNEXPECTED_MESSAGE"}
+)
+"""What OpenSSL finds in bytes that are no TLS. A second attempt would find the same."""
 
 
 class Network:
@@ -191,6 +203,8 @@ class Network:
     def __init__(self, *, policy: AddressPolicy | None = None, write_broke: type[Exception] = TransportFailed) -> None:
         self._policy = policy
         self.write_broke = write_broke
+        #: addresses that were connected to
+        self.peers: set[str] = set()
 
     def connect_tcp(
         self,
@@ -216,8 +230,15 @@ class Network:
     async def _connect_in_time(self, host: str, port: int, limit: float | None) -> SocketConnection:
         connect_by = math.inf if limit is None else trio.current_time() + limit
         with trio.move_on_at(connect_by):
-            return SocketConnection(await self._connect(host, port, connect_by), connect_by=connect_by, network=self)
+            stream = await self._connect(host, port, connect_by)
+            self._note_peer(stream)
+            return SocketConnection(stream, connect_by=connect_by, network=self)
         raise ProviderTimeout(clock="connect", limit=limit)
+
+    def _note_peer(self, stream: trio.SocketStream) -> None:
+        # One that has gone again already has no address.
+        with suppress(OSError):
+            self.peers.add(str(stream.socket.getpeername()[0]))
 
     async def _connect(self, host: str, port: int, connect_by: float) -> trio.SocketStream:
         try:
@@ -225,7 +246,9 @@ class Network:
                 return await trio.open_tcp_stream(host, port)
             return await self._connect_checked(self._policy, host, port, connect_by)
         except OSError as exc:
-            raise TransportFailed(f"no connection to {host}:{port}: {_reason(exc)}") from exc
+            # trio raises "all attempts to connect failed" from a group of each attempt's error; the first one says why.
+            cause = _first_cause(exc)
+            raise TransportFailed(f"no connection to {host}:{port}: {_reason(cause)}") from cause
 
     async def _connect_checked(
         self, policy: AddressPolicy, host: str, port: int, connect_by: float
@@ -248,9 +271,14 @@ class Network:
         raise failure or TimeoutError("no address answered")
 
 
-def _reason(exc: OSError) -> str:
-    # trio's message is "all attempts to connect failed"; it keeps each attempt's own error in a group below.
+def _first_cause(exc: OSError) -> BaseException:
     cause: BaseException = exc.__cause__ or exc
     while isinstance(cause, BaseExceptionGroup):
         cause = cause.exceptions[0]
-    return (cause.strerror if isinstance(cause, OSError) else None) or str(cause)
+    return cause
+
+
+def _reason(cause: BaseException) -> str:
+    # Of a refused connection trio's text names the address again, and then says why.
+    number = cause.errno if isinstance(cause, OSError) and not isinstance(cause, socket.gaierror) else None
+    return os.strerror(number) if number else str(getattr(cause, "strerror", None) or cause)

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from clawft_trio.deprecation import renamed
+from clawft_trio.field_docs import document_fields as _document_fields
 from clawft_trio.observe.attributes import RecordedError as RecordedError
 from clawft_trio.observe.chrome import chrome_trace as chrome_trace
 from clawft_trio.observe.events import (
@@ -133,3 +134,5 @@ __all__ = [
     "timeline_html",
     "timeline_svg",
 ]
+
+_document_fields(__name__)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from clawft_trio.costs import Allowance as Allowance
 from clawft_trio.deprecation import renamed
+from clawft_trio.field_docs import document_fields as _document_fields
 from clawft_trio.pipeline.assembler import (
     TokenBudgetAssembler as TokenBudgetAssembler,
     Trimmed as Trimmed,
@@ -62,7 +63,6 @@ from clawft_trio.pipeline.stages import (
     Router as Router,
     RoutingDecision as RoutingDecision,
     Scorer as Scorer,
-    Target as Target,
     TaskProfile as TaskProfile,
     TaskType as TaskType,
     estimate_by_tier as estimate_by_tier,
@@ -82,6 +82,7 @@ from clawft_trio.pipeline.windows import (
     by_pattern as by_pattern,
     input_window as input_window,
 )
+from clawft_trio.target import Target as Target
 
 if not TYPE_CHECKING:
     __getattr__ = renamed(__name__, {"Admission": "TurnAdmission", "Transport": "ModelTransport"})
@@ -145,3 +146,5 @@ __all__ = [
     "routing_problems",
     "trim",
 ]
+
+_document_fields(__name__)

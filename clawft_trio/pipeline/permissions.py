@@ -26,9 +26,10 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 
 import attrs
-from attrs.validators import and_, ge, in_, le, optional
+from attrs.validators import and_, ge, le, optional
 
 from clawft_trio.auth import ADMIN, LOCAL_CHANNEL, USER, ZERO_TRUST, AuthContext, UserPermissions
+from clawft_trio.checks import one_of
 from clawft_trio.errors import InvalidData, PermissionDenied, Problem
 
 LEVELS: Final[tuple[UserPermissions, ...]] = (ZERO_TRUST, USER, ADMIN)
@@ -53,7 +54,7 @@ def _strings(values: Any) -> tuple[str, ...] | None:
 class PermissionOverrides:
     """The settings of one layer. None: not set; an empty list: none allowed."""
 
-    level: int | None = attrs.field(default=None, validator=optional(in_((0, 1, 2))))
+    level: int | None = attrs.field(default=None, validator=optional(one_of(0, 1, 2)))
     max_tier: str | None = None
     model_access: tuple[str, ...] | None = attrs.field(default=None, converter=_strings)
     model_denylist: tuple[str, ...] | None = attrs.field(default=None, converter=_strings)

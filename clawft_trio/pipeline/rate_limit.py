@@ -13,8 +13,9 @@ from typing import Literal, Protocol, TypeAlias
 
 import attrs
 import trio
-from attrs.validators import ge, gt, in_
+from attrs.validators import ge, gt
 
+from clawft_trio.checks import one_of
 from clawft_trio.errors import RateLimitExceeded
 
 RateLimitStrategy: TypeAlias = Literal["sliding_window", "token_bucket"]
@@ -35,7 +36,7 @@ class RateLimitPolicy:
     window_seconds: float = attrs.field(default=60.0, validator=gt(0))
     #: how they are counted
     strategy: RateLimitStrategy = attrs.field(
-        default="sliding_window", validator=in_(("sliding_window", "token_bucket"))
+        default="sliding_window", validator=one_of("sliding_window", "token_bucket")
     )
     #: turns per minute of all senders together; 0 is unlimited
     global_rate_limit_rpm: int = attrs.field(default=0, validator=ge(0))

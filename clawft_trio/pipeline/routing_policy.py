@@ -7,10 +7,11 @@ from decimal import Decimal
 from typing import Literal, TypeAlias
 
 import attrs
-from attrs.validators import and_, ge, in_, le, min_len, optional
+from attrs.validators import and_, ge, le, min_len, optional
 
+from clawft_trio.checks import one_of
 from clawft_trio.errors import InvalidData, Problem
-from clawft_trio.pipeline.stages import Target
+from clawft_trio.target import Target
 
 SelectionStrategy: TypeAlias = Literal["preference_order", "round_robin", "lowest_cost", "random", "least_latency"]
 STRATEGIES: tuple[SelectionStrategy, ...] = (
@@ -95,11 +96,11 @@ class RoutingPolicy:
     """How models are chosen."""
 
     #: `static` asks `models` in their order; `tiered` chooses by complexity and permission
-    mode: Literal["static", "tiered"] = attrs.field(default="static", validator=in_(("static", "tiered")))
+    mode: Literal["static", "tiered"] = attrs.field(default="static", validator=one_of("static", "tiered"))
     #: lowest first
     tiers: tuple[ModelTier, ...] = ()
     #: which model of a tier comes first
-    selection_strategy: SelectionStrategy = attrs.field(default="preference_order", validator=in_(STRATEGIES))
+    selection_strategy: SelectionStrategy = attrs.field(default="preference_order", validator=one_of(*STRATEGIES))
     #: `provider/model`, tried when everything else has failed
     fallback_model: str | None = None
     #: `provider/model`: static routing's targets in their order; with tiers, tried after theirs
@@ -108,5 +109,5 @@ class RoutingPolicy:
     escalation: EscalationPolicy = EscalationPolicy()
     #: where to when the budget is too small: to cheaper tiers that suit the task, to any cheaper one, or nowhere
     budget_downgrade: Literal["matching", "any", "never"] = attrs.field(
-        default="matching", validator=in_(("matching", "any", "never"))
+        default="matching", validator=one_of("matching", "any", "never")
     )

@@ -1,5 +1,6 @@
 """Composable, cancellable strategies: retry, failover, hedging and the rest."""
 
+from clawft_trio.field_docs import document_fields as _document_fields
 from clawft_trio.resilience.adaptive_limit import (
     AdaptiveLimit as AdaptiveLimit,
     AdaptiveLimitStatistics as AdaptiveLimitStatistics,
@@ -62,3 +63,5 @@ __all__ = [
     "compose",
     "resilient_chain",
 ]
+
+_document_fields(__name__)

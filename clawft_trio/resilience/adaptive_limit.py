@@ -81,7 +81,9 @@ class AdaptiveLimit(Policy):
     #: what a request may take
     cost: Callable[[ChatRequest], Cost] = attrs.field(default=estimated_cost, repr=False)
     #: a function of the arguments of the call; each value has limits of its own
-    by: Callable[..., Hashable] | None = attrs.field(default=None, repr=False)
+    by: Callable[..., Hashable] | None = attrs.field(
+        default=None, repr=False, validator=attrs.validators.optional(attrs.validators.is_callable())
+    )
     _own: Strategy = attrs.field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:

@@ -33,7 +33,9 @@ class Bulkhead(Policy):
     #: seconds; None waits as long as the caller does
     queue_for: float | None = attrs.field(default=30.0)
     #: a function of the arguments of the call; each value has a bulkhead of its own
-    by: Callable[..., Hashable] | None = attrs.field(default=None, repr=False)
+    by: Callable[..., Hashable] | None = attrs.field(
+        default=None, repr=False, validator=attrs.validators.optional(attrs.validators.is_callable())
+    )
     _own: Strategy = attrs.field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:

@@ -63,7 +63,9 @@ class CircuitBreaker(Policy):
     #: which results count as failures
     is_failure: Callable[[Any], bool] = _never
     #: a function of the arguments of the call; each value has a breaker of its own
-    by: Callable[..., Hashable] | None = attrs.field(default=None, repr=False)
+    by: Callable[..., Hashable] | None = attrs.field(
+        default=None, repr=False, validator=attrs.validators.optional(attrs.validators.is_callable())
+    )
     _own: Strategy = attrs.field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:

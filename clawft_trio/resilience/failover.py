@@ -21,6 +21,7 @@ from clawft_trio.resilience.statistics import ProviderStatistics, statistics_of
 from clawft_trio.resilience.strategy import NO_CALL, Attempt
 from clawft_trio.resilience.verdict import is_curable_elsewhere, is_retryable, is_untried, retry_after
 from clawft_trio.resilience.visibility import shown_of
+from clawft_trio.tracebacks import shorten_traceback
 
 T = TypeVar("T")
 
@@ -115,8 +116,10 @@ class Failover:
             call = call.replaced(unary=True)
         try:
             response = await _Walk(self, targets, call).run()
-        except ClawftError as exc:
-            exc.attempts = call.log.records
+        except Exception as exc:
+            if isinstance(exc, ClawftError):
+                exc.attempts = call.log.records
+            shorten_traceback(exc)
             raise
         return with_attempts(response, call.log.records)
 
@@ -133,7 +136,11 @@ class Failover:
         if not self.functions:
             raise TypeError("this Failover has providers: ask it with `complete`")
         targets = [_Target(_name_of(one), _attempt_of(one, args, kwargs)) for one in self.functions]
-        return await _Walk(self, targets, NO_CALL).run()
+        try:
+            return await _Walk(self, targets, NO_CALL).run()
+        except Exception as exc:
+            shorten_traceback(exc)
+            raise
 
     def hedge_after_of(self, target: str) -> float | None:
         """Seconds of silence of *target* before the next is started beside it."""

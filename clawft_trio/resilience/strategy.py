@@ -24,6 +24,7 @@ import attrs
 
 from clawft_trio.chat import Call, Invocation
 from clawft_trio.resilience.retry_budget import RetryBudget
+from clawft_trio.tracebacks import shorten_traceback
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -83,10 +84,17 @@ class Policy:
         """Call *function* under this policy; without arguments, wrap it.
 
         Raises:
-          TypeError: the function is a plain `def`: its caller would get a coroutine.
+          TypeError: *function* is a plain `def`, whose caller would get a coroutine; or it is a coroutine already.
         """
+        given: object = function
+        if inspect.iscoroutine(given):
+            given.close()
+            raise TypeError(
+                f"{type(self).__name__} calls the function itself, as often as it needs: pass the function and its "
+                "arguments, `await policy(fetch, url)`, not the coroutine `fetch(url)`"
+            )
         if args or kwargs:
-            return self.run(lambda _: function(*args, **kwargs), invoking(function, args, kwargs))
+            return self._called(function, args, kwargs)
         if (
             inspect.isfunction(function)
             and not inspect.iscoroutinefunction(function)
@@ -99,9 +107,16 @@ class Policy:
 
         @wraps(function)
         async def wrapped(*args: Any, **kwargs: Any) -> T:
-            return await self.run(lambda _: function(*args, **kwargs), invoking(function, args, kwargs))
+            return await self._called(function, args, kwargs)
 
         return wrapped
+
+    async def _called(self, function: Callable[..., Awaitable[T]], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
+        try:
+            return await self.run(lambda _: function(*args, **kwargs), invoking(function, args, kwargs))
+        except Exception as exc:
+            shorten_traceback(exc)
+            raise
 
 
 @attrs.frozen
@@ -118,9 +133,7 @@ class Composed(Policy):
 
         Cancellation: what runs is cancelled and waited for.
         """
-        for layer in reversed(self.layers):
-            attempt = partial(layer.run, attempt)
-        return await attempt(call)
+        return await within(self, attempt)(call)
 
     def bind(self, target: str) -> Strategy:
         """The same layers, each with a memory of its own for *target*."""
@@ -132,8 +145,25 @@ def compose(*layers: Strategy) -> Composed:
 
     `compose(Timeout(total=120), Retry(), CircuitBreaker(), Timeout(first_content=60, gap=30))`: one bound on all
     attempts together; within it, retries; each attempt asks the breaker first and has clocks of its own.
+
+    Raises:
+      TypeError: a layer is a class, or is no strategy.
     """
+    for layer in layers:
+        if isinstance(layer, type):
+            raise TypeError(f"{layer.__name__} is a class; compose() takes what it makes: {layer.__name__}(…)")
+        if not callable(getattr(layer, "run", None)):
+            raise TypeError(f"compose() takes strategies, and {layer!r} has no method `run`")
     return Composed(layers)
+
+
+def within(strategy: Strategy, attempt: Attempt[T]) -> Attempt[T]:
+    """*attempt* inside *strategy*: inside each layer of a composed one, without a call for the whole."""
+    if not isinstance(strategy, Composed):
+        return partial(strategy.run, attempt)
+    for layer in reversed(strategy.layers):
+        attempt = within(layer, attempt)
+    return attempt
 
 
 def bound(strategy: Strategy, target: str) -> Strategy:

@@ -1,5 +1,6 @@
 """Durable state: transactions off the event loop, on SQLite or PostgreSQL, with one text of each statement."""
 
+from clawft_trio.field_docs import document_fields as _document_fields
 from clawft_trio.store.interface import (
     Connection as Connection,
     Cursor as Cursor,
@@ -21,3 +22,5 @@ __all__ = [
     "StoreStatistics",
     "open_store",
 ]
+
+_document_fields(__name__)

@@ -11,8 +11,10 @@ from clawft_trio.store.address import is_address
 from clawft_trio.store.interface import Durability, Store
 from clawft_trio.store.migrations import Migration, checked
 from clawft_trio.store.sqlite import open_sqlite
+from clawft_trio.tracebacks import short_opening
 
 
+@short_opening
 @asynccontextmanager
 async def open_store(
     path: Path | str | None,

@@ -7,6 +7,7 @@ and properties in mock time) and `clawft_trio.testing.strategies`.
 from typing import TYPE_CHECKING
 
 from clawft_trio.deprecation import renamed
+from clawft_trio.field_docs import document_fields as _document_fields
 from clawft_trio.testing.channels import check_channel as check_channel
 from clawft_trio.testing.fault_server import (
     FaultServer as FaultServer,
@@ -126,3 +127,5 @@ __all__ = [
     "seeded_scheduler",
     "threadless",
 ]
+
+_document_fields(__name__)

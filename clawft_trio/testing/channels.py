@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterable
 from contextlib import asynccontextmanager, suppress
-from typing import Any, NoReturn
+from typing import Any, Generic, NoReturn, TypeVar
 
 import attrs
 import trio
@@ -16,6 +16,8 @@ from clawft_trio.messages import InboundMessage, Kind, OutboundMessage
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.testing.leaks import nothing_left
 from clawft_trio.testing.sweep import cancel_everywhere
+
+C = TypeVar("C", bound=Channel)
 
 _ENDED = "check_channel has seen enough"
 
@@ -33,10 +35,10 @@ _REPLIES = 5
 
 
 async def check_channel(
-    make_channel: Callable[[], Channel],
-    say: Callable[[Channel, str], Awaitable[object]],
+    make_channel: Callable[[], C],
+    say: Callable[[C, str], Awaitable[object]],
     *,
-    shown: Callable[[Channel], Iterable[str]] | None = None,
+    shown: Callable[[C], Iterable[str]] | None = None,
     chat_id: str = "1",
     in_flight: int = 1,
     backlog: int = 16,
@@ -54,7 +56,7 @@ async def check_channel(
     * Wherever `receive` and `send` are cancelled, they end in time, the cancellation comes out, and no task or
       descriptor is left.
 
-        async def say(channel: Channel, text: str) -> None:
+        async def say(channel: MyChannel, text: str) -> None:
             await server_of(channel).deliver(text)      # returns when the adapter has read it
 
         await check_channel(lambda: MyChannel(address), say, shown=lambda channel: server_of(channel).texts)
@@ -141,12 +143,12 @@ class _Bus:
 
 
 @attrs.frozen
-class _Probe:
+class _Probe(Generic[C]):
     """An adapter, its messenger, and what it may do."""
 
-    make_channel: Callable[[], Channel]
-    say: Callable[[Channel, str], Awaitable[object]]
-    shown: Callable[[Channel], Iterable[str]] | None
+    make_channel: Callable[[], C]
+    say: Callable[[C, str], Awaitable[object]]
+    shown: Callable[[C], Iterable[str]] | None
     chat_id: str
     in_flight: int
     backlog: int
@@ -197,7 +199,7 @@ class _Probe:
                 "or `say` returns before it has read them (a socket buffers: wait until the adapter has the line)"
             )
 
-    def _look_at_an_empty(self, bus: _Bus, channel: Channel, texts: list[str], *, late: bool) -> None:
+    def _look_at_an_empty(self, bus: _Bus, channel: C, texts: list[str], *, late: bool) -> None:
         in_order: Callable[[list[str]], list[str]] = list if self.in_flight == 1 else sorted
         published = [message.content for message in bus.published]
         if late:
@@ -221,7 +223,7 @@ class _Probe:
                 await self._send(channel, sent[-1], "final")
                 self._look_at_shown(channel, sent)
 
-    def _look_at_shown(self, channel: Channel, sent: list[str]) -> None:
+    def _look_at_shown(self, channel: C, sent: list[str]) -> None:
         if self.shown is None:
             return
         seen = [text for text in self.shown(channel) if text.startswith("reply ")]
@@ -240,21 +242,21 @@ class _Probe:
     # --- the adapter's two operations --------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def _receiving(self, channel: Channel, bus: _Bus) -> AsyncGenerator[trio.Nursery, None]:
+    async def _receiving(self, channel: C, bus: _Bus) -> AsyncGenerator[trio.Nursery, None]:
         """Run `receive` for the length of the block, and see that it ends in time."""
         async with open_hidden_nursery() as nursery:
             nursery.start_soon(self._receive, channel, bus)
             yield nursery
             nursery.cancel_scope.cancel(reason=_ENDED)
 
-    async def _receive(self, channel: Channel, bus: _Bus) -> None:
+    async def _receive(self, channel: C, bus: _Bus) -> None:
         async def receive() -> None:
             await channel.receive(bus.publish_inbound)
 
         await _driven("receive", receive(), self.within)
         self.faults.append("receive ended before it was cancelled")
 
-    async def _send(self, channel: Channel, text: str, kind: Kind) -> None:
+    async def _send(self, channel: C, text: str, kind: Kind) -> None:
         message = OutboundMessage(
             channel=channel.name, chat_id=self.chat_id, content=text, kind=kind, reply_to=f"to {text}"
         )

@@ -27,6 +27,9 @@ from clawft_trio.testing.scripted import is_json_object, pieces
 _REASONS = {"length": "max_output_tokens", "max_tokens": "max_output_tokens", "content_filter": "content_filter"}
 """Finish reasons of a script with which a response is incomplete."""
 
+_PREFIXES = {"message": "msg", "reasoning": "rs"}
+"""How the ids of items begin, which the API demands of those that come back."""
+
 _GOOD = frozenset({"", "stop", "tool_calls", "completed"})
 
 
@@ -92,7 +95,7 @@ class ResponsesStream:
     def _grow(self, kind: str, delta: str, text: str) -> list[bytes]:
         opening: list[bytes] = []
         if self._item is None or self._item["type"] != kind:
-            opening = [*self._close(), *self._open({"type": kind, "id": f"{kind}_{len(self._items)}"})]
+            opening = [*self._close(), *self._open({"type": kind, "id": f"{_PREFIXES[kind]}_{len(self._items)}"})]
         self._text += text
         return [*opening, self._event(delta, {"output_index": len(self._items), "delta": text})]
 
@@ -198,7 +201,7 @@ def responses_answer(
     for kind, classes in kinds:
         text = "".join(dialects.MARK if isinstance(s, BadUtf8) else s.text for s in steps if isinstance(s, classes))
         if text:
-            items.append(finished_item({"type": kind, "id": f"{kind}_{len(items)}"}, text))
+            items.append(finished_item({"type": kind, "id": f"{_PREFIXES[kind]}_{len(items)}"}, text))
     calls = [step for step in steps if isinstance(step, CallTool)]
     for number, step in enumerate(calls):
         item = {"type": "function_call", "call_id": step.id or f"call_{number}", "name": step.name}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import attrs
 import trio
@@ -56,6 +56,12 @@ class ScriptedProvider:
     ) -> None:
         if not scripts and choose is None:
             raise ValueError("a script is needed: ScriptedProvider([Say('Hello.'), Finish()])")
+        given: tuple[object, ...] = scripts
+        for script in given:
+            if isinstance(script, str) or not isinstance(script, Iterable):
+                raise TypeError(
+                    f"a script is a list of steps, as in [Say('Hello.'), Finish()]; this is none: {script!r}"
+                )
         self._scripts = tuple(map(tuple, scripts))
         self._choose = choose
         self._name = name

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from clawft_trio.deprecation import renamed
+from clawft_trio.field_docs import document_fields as _document_fields
 from clawft_trio.tools.call_ids import repair_ids as repair_ids
 from clawft_trio.tools.client import (
     ClientRequest as ClientRequest,
@@ -87,3 +88,5 @@ __all__ = [
     "repair_ids",
     "tool",
 ]
+
+_document_fields(__name__)

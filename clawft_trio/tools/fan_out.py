@@ -47,7 +47,7 @@ class FanOutPolicy:
 
     #: calls that run at once
     concurrency: int = attrs.field(default=16, validator=attrs.validators.ge(1))
-    #: how long a tool may run that does not say so itself
+    #: seconds that a tool without a `total` of its own may run
     total: float = attrs.field(default=120.0, validator=attrs.validators.gt(0))
     #: how long a call waits for paths that others hold
     lock_wait: float = attrs.field(default=120.0, validator=attrs.validators.gt(0))
@@ -65,9 +65,11 @@ class FanOutPolicy:
 class ApprovalRequest:
     """A call that waits for approval."""
 
+    #: the tool; `tool.name` and `tool.metadata` describe it
     tool: Tool
-    #: checked, defaults filled in
+    #: by parameter: checked, converted to the types of the hints, defaults filled in
     arguments: Mapping[str, Any]
+    #: the sender (`auth`), session and workspace of the call
     context: ToolContext
 
 
@@ -296,7 +298,9 @@ class FanOut:
             try:
                 decision = await approve(request)
             except Exception as exc:
-                raise PermissionDenied("This call was not approved: asking failed.") from exc
+                # The class only: the text of the error may hold what is not for the model. All of it is the cause.
+                problem = f"the approval failed with {type(exc).__name__}"
+                raise PermissionDenied(f"This call was not approved: {problem}.") from exc
         if decision is not True:
             raise PermissionDenied("This call was not approved" + (f": {decision}" if decision else "."))
 

@@ -79,8 +79,10 @@ class ToolRegistry:
           ValueError: there is one of that name, and it is not to be replaced.
           TypeError: it is no `Tool`: a function becomes one by `@tool`.
         """
-        if not isinstance(tool, Tool):
-            raise TypeError(f"{tool!r} is no tool: a function becomes one by @tool")
+        given: object = tool
+        if not isinstance(given, Tool):
+            name = getattr(given, "__qualname__", repr(given))
+            raise TypeError(f"{name} is no tool: write @tool above the function, or pass tool({name})")
         if tool.name in self._tools and not replace:
             raise ValueError(f"there is a tool named {tool.name!r} already")
         self._tools[tool.name] = tool

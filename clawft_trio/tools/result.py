@@ -54,7 +54,9 @@ class ToolResult:
     both; the registry then adds the rest. A tool that returns anything else gets a result made of it.
     """
 
+    #: the id of the call
     call_id: str = ""
+    #: the name of the tool
     name: str = attrs.field(default="", kw_only=True)
     #: for the model; a failure is a JSON object with `error` and `message`
     text: str = attrs.field(default="", kw_only=True)
@@ -62,11 +64,13 @@ class ToolResult:
     data: object = attrs.field(default=None, kw_only=True, eq=False, repr=False)
     #: images and files, which reach the model beside the text
     parts: tuple[Image | File, ...] = attrs.field(default=(), kw_only=True, converter=_parts)
+    #: `ok`, `error`, `timeout`, `refused`, `unknown`, `invalid` (arguments), `cancelled` or `discarded`
     outcome: ToolOutcome = attrs.field(default="ok", kw_only=True)
     #: seconds that it ran
     duration: float = attrs.field(default=0.0, kw_only=True)
     #: seconds that it waited for a worker, its approval and its locks
     waited: float = attrs.field(default=0.0, kw_only=True)
+    #: why it failed; of a refusal by a failing `approve`, the error of `approve` is its `__cause__`
     error: Exception | None = attrs.field(default=None, kw_only=True, eq=False)
 
     @property

@@ -19,7 +19,8 @@ import trio
 from clawft_trio.attempts import Usage
 from clawft_trio.auth import AuthContext, UserPermissions, matches_any
 from clawft_trio.chat import JsonObject, ToolSpec, unobserved
-from clawft_trio.messages import joined_key
+from clawft_trio.checks import check_keywords, one_of
+from clawft_trio.keys import joined_key
 from clawft_trio.observe.events import ToolProgress
 from clawft_trio.tools.client import NO_CLIENT, ToolClient
 from clawft_trio.tools.schema import Check, check_schema, output_schema_of, parameters_of
@@ -45,7 +46,7 @@ class ToolMetadata:
     #: seconds that one call may run, waits for locks and approval not counted; None leaves it to the registry
     total: float | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.gt(0)))
     #: `read_only` tools run without approval; `mutating` ones are asked about
-    mode: Mode = attrs.field(default="mutating", validator=attrs.validators.in_(("read_only", "mutating", "exclusive")))
+    mode: Mode = attrs.field(default="mutating", validator=one_of("read_only", "mutating", "exclusive"))
     #: calling it twice does no more than calling it once
     idempotent: bool = attrs.field()
     #: 0 zero trust, 1 user, 2 admin
@@ -82,16 +83,22 @@ class NestedTurn:
 
 @attrs.frozen(kw_only=True)
 class ToolContext:
-    """The sender, session and workspace that a tool runs for. A tool function that annotates a parameter with it, gets
-    it.
+    """The sender, session and workspace that a tool runs for.
+
+    A parameter of a tool function that is annotated with this class is given it, and is hidden from the model.
     """
 
+    #: the sender and its permissions
     auth: AuthContext = attrs.field(factory=AuthContext)
+    #: the conversation
     session: str = ""
+    #: the folder that relative paths start from; None: there is none
     workspace: Path | None = None
+    #: the id of the turn, in events, journal and ledger
     turn_id: str = ""
     #: which of the turn's requests to a model asked for the call; 1 is the first
     round: int = 0
+    #: the id of the call, by which the model knows its result
     call_id: str = ""
     #: name of the tool that runs
     tool: str = ""
@@ -99,6 +106,7 @@ class ToolContext:
     deadline: float = math.inf
     #: gets the frozen records of `observe.events`
     observer: Callable[[Any], None] = attrs.field(default=unobserved, repr=False)
+    #: a logger for the tool
     log: logging.Logger = attrs.field(factory=lambda: logging.getLogger("clawft_trio.tools"), repr=False)
     #: where synchronous tools run; None: trio's own pool
     threads: ThreadPool | None = attrs.field(default=None, repr=False)
@@ -285,8 +293,9 @@ def tool(
       metadata: the fields of `ToolMetadata`.
 
     Raises:
-      TypeError: the function cannot be called by name with JSON arguments.
+      TypeError: the function cannot be called by name with JSON arguments, or a keyword is unknown.
     """
+    check_keywords("tool", ("name", "description", "abandon_thread"), ToolMetadata, metadata)
 
     def make(wrapped: Callable[..., Any]) -> Tool:
         if isinstance(wrapped, Tool):

@@ -173,11 +173,14 @@ async def test_of_a_thousand_sessions_one_hangs_for_ever_and_the_others_are_on_t
     ("error", "said"),
     [
         (ServerError("secret key sk-123"), "No model could answer"),
-        (AllProvidersExhausted("x", retry_after=90.0), "makes sense again in 90 seconds"),
+        (
+            AllProvidersExhausted("x", retry_after=90.0),
+            "No model could answer just now. Please try again in 90 seconds.",
+        ),
         (RateLimitExceeded("x", retry_after=1.0), "1 second."),
         (
             BudgetExceeded("x", retry_after=7200.0),
-            "budget for your questions is spent. It makes sense again in 2 hours",
+            "budget for your questions is spent. Please try again in 2 hours",
         ),
         (PermissionDenied("x"), "permission"),
         (ZeroDivisionError("secret"), "Something went wrong here"),

@@ -84,7 +84,7 @@ def measured(*values: float) -> CaseResult:
     return CaseResult(role="ours", figures={"cpu": list(values)})
 
 
-GOAL = Goal(issue=1, says="half", of="ours", to="peer", at_most=0.5)
+GOAL = Goal(says="half", of="ours", to="peer", at_most=0.5)
 
 
 @pytest.mark.parametrize(

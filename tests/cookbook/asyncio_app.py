@@ -28,21 +28,27 @@ async def lifespan(app: Any) -> AsyncGenerator[None, None]:
         yield
 
 
-async def ask(app: Any, question: str, user: str) -> AsyncGenerator[str, None]:
-    """The text of an answer, piece by piece; a client that leaves cancels the turn inside trio."""
+async def ask(app: Any, question: str, user: str, session: str | None) -> AsyncGenerator[str, None]:
+    """The text of an answer, piece by piece; a client that leaves cancels the turn inside trio.
+
+    *session* is from the request, below the authenticated user's own name; without one it is a new conversation.
+    """
     pieces: asyncio.Queue[str | None] = asyncio.Queue()
 
     def show(event: object) -> None:
         if isinstance(event, TextDelta):
             pieces.put_nowait(event.text)
 
-    turn = asyncio.create_task(app.agent.call(app.agent.value.ask, question, sender_id=user, on_event=show))
+    named = f"{user}/{session}" if session else None
+    asking = app.agent.call(app.agent.value.ask, question, sender_id=user, session=named, on_event=show)
+    turn = asyncio.create_task(asking)
     turn.add_done_callback(lambda _: pieces.put_nowait(None))
     try:
         while (piece := await pieces.get()) is not None:
             yield piece
         await turn  # raises what the turn raised
     finally:
+        # The turn ends also when this wait is cut short: Starlette cancels each `await` after a client has left.
         turn.cancel()
         await asyncio.wait([turn])
 
@@ -50,11 +56,11 @@ async def ask(app: Any, question: str, user: str) -> AsyncGenerator[str, None]:
 async def main() -> None:
     app = SimpleNamespace()
     async with lifespan(app):
-        text = "".join([piece async for piece in ask(app, "What do I wear?", "ana")])
+        text = "".join([piece async for piece in ask(app, "What do I wear?", "ana", "trip")])
         print(text)
         assert text == "Wear a coat."
 
-        leaving = ask(app, "And tomorrow?", "ana")
+        leaving = ask(app, "And tomorrow?", "ana", "trip")
         print(await anext(leaving), "… the client leaves")
         await leaving.aclose()
         assert MODEL.running == 0

@@ -26,7 +26,11 @@ from clawft_trio.testing import Fail, Finish, Say, ScriptedProvider
 
 
 class App:
-    """`POST /ask {"question": …, "user": …}`: server-sent events of the answer, then the reply."""
+    """`POST /ask {"question": …, "session": …}`: server-sent events of the answer, then the reply.
+
+    The user is the one that the application has authenticated; here a header stands for that. The name of the session
+    comes from the request, below the user's own: what it names is never a conversation of another user.
+    """
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
@@ -38,6 +42,8 @@ class App:
             await send({"type": "lifespan.shutdown.complete"})
             return
         asked = json.loads(await body_of(receive))
+        user = dict(scope["headers"]).get(b"x-user", b"guest").decode()
+        session = f"{user}/{asked['session']}" if asked.get("session") else None  # without one: a new conversation
         await send(
             {
                 "type": "http.response.start",
@@ -47,17 +53,17 @@ class App:
         )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(cancel_when_gone, receive, nursery.cancel_scope)
-            async with aclosing(self._events(asked["question"], asked["user"])) as events:
+            async with aclosing(self._events(asked["question"], user, session)) as events:
                 async for event in events:
                     data = f"data: {json.dumps(event)}\n\n".encode()
                     await send({"type": "http.response.body", "body": data, "more_body": True})
             nursery.cancel_scope.cancel()
         await send({"type": "http.response.body", "body": b""})
 
-    async def _events(self, question: str, user: str):
+    async def _events(self, question: str, user: str, session: str | None):
         """The events of one answer, as what the browser needs of them."""
         try:
-            async with self._agent.stream(question, sender_id=user) as answer:
+            async with self._agent.stream(question, sender_id=user, session=session) as answer:
                 async for event in answer:
                     if isinstance(event, TextDelta):
                         yield {"text": event.text}
@@ -97,10 +103,12 @@ async def main() -> None:
     ):
         (address, *_) = await nursery.start(partial(hypercorn.trio.serve, App(agent), config, mode="asgi"))
         async with httpx.AsyncClient(trust_env=False) as http:
-            response = await http.post(f"{address}/ask", json={"question": "What do I wear?", "user": "ana"})
+            asked = {"question": "What do I wear?", "session": "trip"}
+            response = await http.post(f"{address}/ask", json=asked, headers={"x-user": "ana"})
         events = [json.loads(line[6:]) for line in response.text.splitlines() if line.startswith("data: ")]
         print(events)
         assert events == [{"text": "Take a "}, {"reset": True}, {"text": "Take a coat."}, {"done": "Take a coat."}]
+        assert [message.text for message in await agent.history("ana/trip")] == ["What do I wear?", "Take a coat."]
         nursery.cancel_scope.cancel()
 
 

@@ -20,7 +20,9 @@ import logging
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +49,7 @@ from clawft_trio import (
     serve_channel,
     tool,
 )
-from clawft_trio.agent import Sessions
+from clawft_trio.agent import LoopPolicy, Sessions
 from clawft_trio.agent.open_agent import MIGRATIONS
 from clawft_trio.auth import AuthContext
 from clawft_trio.bus import Publish
@@ -256,15 +258,50 @@ def fill_up(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA max_page_count = {pages}")
 
 
+def make_room(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA max_page_count = 1000000")
+
+
+def open_turns(connection: sqlite3.Connection) -> int:
+    [count] = connection.execute("SELECT count(*) FROM turns WHERE message IS NOT NULL").fetchone()
+    return int(count)
+
+
+async def finals_by_bus(agent: Agent, names: str) -> tuple[Counter[str], Counter[str]]:
+    """Publish messages: those that were accepted, and the final replies that come until each has one."""
+    accepted: Counter[str] = Counter()
+    for name in names:
+        message = InboundMessage(channel="chat", sender_id="ana", chat_id=name, id=name, content="hello")
+        with suppress(StoreError):
+            accepted[message.id] += await agent.bus.publish_inbound(message)
+    replies: Counter[str] = Counter()
+    replying = agent.bus.outbound("chat")
+    with trio.fail_after(60):
+        while replies.total() < accepted.total():
+            message = await anext(replying)
+            replies[message.reply_to or ""] += message.kind == "final"
+    return accepted, replies
+
+
 @SHAPES
-async def test_a_full_disk_is_the_callers_and_the_bus_still_replies(shape: Shape, tmp_path: Path) -> None:
+async def test_a_full_disk_is_the_callers_and_each_accepted_message_has_one_reply(shape: Shape, tmp_path: Path) -> None:
     model = ScriptedProvider.saying("Well. " * 10_000)
-    async with leaving_nothing(), app(shape, model, store=tmp_path / "agent.db") as agent:
+    loop = LoopPolicy(poll=0.05, lease=1.0)
+    async with leaving_nothing(), app(shape, model, store=tmp_path / "agent.db", loop=loop) as agent:
         await agent.parts.store.read(fill_up)
         await agent.parts.store.transact(fill_up)
         with pytest.raises(StoreError):
             await agent.ask("hello")
-        assert await reply_by_bus(agent)
+        accepted, replies = await finals_by_bus(agent, "abcde")
+        assert replies == accepted
+        await agent.parts.store.read(make_room)
+        await agent.parts.store.transact(make_room)
+        with trio.fail_after(60):
+            while await agent.parts.store.read(open_turns):
+                await trio.sleep(0.05)
+        # A second reply to a message of before would be among these.
+        accepted, replies = await finals_by_bus(agent, "vwxyz")
+        assert replies == accepted == Counter("vwxyz")
 
 
 @SHAPES

@@ -29,6 +29,12 @@ TARGETS = [
     ("vllm", "qwen3", "vllm"),
     ("ollama", "llama3.2", "vllm"),
     ("bedrock", "openai.gpt-oss-120b", "bedrock"),
+    ("openai", "gpt-5-pro", "openai"),
+    ("deepseek", "deepseek-v4-pro", "deepseek"),
+    ("xai", "grok-4.3", "xai"),
+    ("cohere", "command-a-03-2025", "cohere"),
+    ("fireworks", "accounts/fireworks/models/kimi-k2", "fireworks"),
+    ("llamacpp", "qwen3", "llama.cpp"),
 ]
 
 _ENVIRON = {
@@ -62,6 +68,8 @@ MEDIA = st.sampled_from(
     [
         Image(data=b"PNG", media_type="image/png"),
         Image(data=b"TIFF", media_type="image/tiff"),
+        Image(url="http://example.org/a.jpg"),
+        Image(url="ftp://example.org/a.jpg"),
         Image(url="https://example.org/a.jpg"),
         Image(url="data:image/png;base64,UE5H"),
         Image(url="data:nonsense"),
@@ -79,10 +87,22 @@ BLOCKS = st.sampled_from(
         Opaque("openai:reasoning_content", {"reasoning_content": ""}),
         Opaque("openai:reasoning_details", {"reasoning_details": [{"type": "reasoning.encrypted", "data": "x"}]}),
         Opaque("openai:extra_content", {"call_0": {"google": {"thought_signature": "c2ln"}}}),
+        Opaque("anthropic", {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}}),
+        Opaque("responses", {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "eA"}),
+        Opaque("responses", {"type": "message", "id": "msg_1"}),
+        Opaque("responses", {"type": "function_call", "id": "fc_1", "call_id": "call_0"}),
+        Opaque("responses:state", {"response_id": "resp_1"}),
     ]
 )
 ORIGINS = st.sampled_from(
-    ["anthropic/claude-sonnet-4-5", "openai/gpt-5-mini", "moonshot/kimi-k2.6", "gemini/gemini-3-pro-preview", "x/y"]
+    [
+        "anthropic/claude-sonnet-4-5",
+        "openai/gpt-5-mini",
+        "openai/gpt-5-pro",
+        "moonshot/kimi-k2.6",
+        "gemini/gemini-3-pro-preview",
+        "x/y",
+    ]
 )
 CALLS = st.builds(lambda i, n, a: ToolCall(id=i, name=n, arguments=a), IDS, NAMES, ARGUMENTS)
 _BODIES = st.lists(st.one_of(TEXTS.map(Text), MEDIA), max_size=3).map(tuple)
@@ -133,6 +153,15 @@ LEAF = st.sampled_from(
         {"enum": [1, 2, None]},
         {"enum": ["a", "b", None]},
         {"const": "x"},
+        {"description": "anything"},
+        {"type": "string", "pattern": "^(?!a)b"},
+        {"type": "string", "maxLength": 10000, "not": {"const": "x"}},
+        {"anyOf": [{"$ref": "#/$defs/Node"}, {"type": "null"}], "default": None},
+        {"type": ["object", "array", "null"], "properties": {"k": {"type": "string"}}, "required": ["k"]},
+        {"type": "object", "properties": {}, "anyOf": [{"required": ["k"]}, {"required": ["l"]}]},
+        {"allOf": [{"$ref": "#/$defs/Node"}], "description": "a node"},
+        {"enum": ["", "a"]},
+        {"type": "array", "items": True, "minItems": "1"},
         {"type": "any"},
         {"type": "object", "additionalProperties": {"type": "array"}},
         {"type": "string", "anyOf": [{"minLength": 1}, {"pattern": "x"}]},
@@ -228,8 +257,12 @@ def own(message, origin):
 OWN_IDS = {"anthropic": "toolu_{:024d}", "mistral": "{:09d}", "moonshot": "functions.weather:{}", "gemini": "function-call-{}"}  # fmt: skip
 
 
-def own_blocks(provider, ids):
+def own_blocks(provider, ids, model=""):
     """What a vendor's models send with their calls, to be sent back."""
+    if model == "gpt-5-pro":
+        reasoning = {"type": "reasoning", "id": f"rs_{ids[0]}", "summary": [], "encrypted_content": "eA"}
+        calls = [{"type": "function_call", "id": f"fc_{id_}", "call_id": id_, "status": "completed"} for id_ in ids]
+        return tuple(Opaque("responses", block) for block in (reasoning, *calls))
     if provider == "anthropic":
         return (Opaque("anthropic", {"type": "thinking", "thinking": "hm", "signature": "c2ln"}),)
     if provider in {"moonshot", "deepseek"}:
@@ -255,7 +288,9 @@ def own_histories(draw, provider, model):
             arguments = draw(st.sampled_from(['{"city": "Oslo"}', '{ "city":"Oslo" }', "{}"]))
             calls = tuple(ToolCall(id=id_, name="weather", arguments=arguments) for id_ in ids)
             text = draw(st.sampled_from([(), (Text("I look."),)]))
-            messages.append(Message("assistant", (*own_blocks(provider, ids), *text), tool_calls=calls, origin=origin))
+            messages.append(
+                Message("assistant", (*own_blocks(provider, ids, model), *text), tool_calls=calls, origin=origin)
+            )
             messages.extend(Message.tool("rain", tool_call_id=id_) for id_ in ids)
         messages.append(Message("assistant", (Text(f"It rains, {turn}."),), origin=origin))
     messages.append(Message.user("Thanks. And tomorrow?"))

@@ -307,6 +307,15 @@ def test_responses_usage_has_reasoning_within() -> None:
     )
 
 
+def test_zeros_behind_figures_without_a_total_are_no_total() -> None:
+    reader = UsageReader(read_chat_usage, "")
+    reader.note({"prompt_tokens": 3, "completion_tokens": 2})
+    reading = reader.note({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0})
+    assert reading is not None
+    assert reading.usage == Usage(input_tokens=3, output_tokens=2)
+    assert reading.problem == ""
+
+
 def test_a_reader_keeps_figures_that_later_zeros_and_nulls_would_erase() -> None:
     reader = UsageReader(read_chat_usage, "openai")
     reader.note({**BASE, "prompt_tokens_details": {"cached_tokens": 15}})

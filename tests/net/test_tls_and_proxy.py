@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import importlib.util
 import ssl
 
 import pytest
@@ -66,10 +67,25 @@ async def test_a_server_that_speaks_no_tls_is_a_transport_failure(library):
 
     async with open_server(talk) as server:
         async with HttpEndpoint(server.url.replace("http:", "https:"), library=library) as http:
-            with pytest.raises(TransportFailed, match="no TLS"):
+            with pytest.raises(TransportFailed, match="no TLS") as caught:
                 async with http.request("GET"):
                     pass
+            assert not caught.value.retryable
             await server.wait_open(0)
+
+
+@both
+async def test_https_to_a_server_of_http_is_not_retried(library):
+    async def talk(peer: Conversation) -> None:
+        await peer.stream.receive_some(1)
+        await peer.send(response(b"no", status="400 Bad Request"))
+
+    async with open_server(talk) as server:
+        async with HttpEndpoint(server.url.replace("http:", "https:"), library=library, trust_env=False) as http:
+            with pytest.raises(TransportFailed, match="http:// in place of https://") as caught:
+                async with http.request("GET"):
+                    pass
+            assert not caught.value.retryable
 
 
 # --- proxies ---------------------------------------------------------------------------------------------
@@ -161,6 +177,59 @@ async def test_the_environment_names_the_proxy_unless_it_is_not_asked(monkeypatc
                 with pytest.raises(TransportFailed):
                     async with http.request("GET"):
                         pass
+
+
+@pytest.fixture
+def no_proxies(monkeypatch):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    return monkeypatch
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
+@pytest.mark.parametrize("value", ["socks4://me:hush@h:1", "htp://me:hush@h", "http://[::1", "http://"])
+def test_a_malformed_proxy_variable_is_named_without_its_value(no_proxies, variable, value):
+    no_proxies.setenv(variable, value)
+    with pytest.raises(NotConfigured, match=f"^{variable} is not the URL of a proxy") as caught:
+        HttpEndpoint("http://example.invalid")
+    assert "hush" not in str(caught.value)
+
+
+@both
+def test_a_socks_proxy_without_its_package_is_named_with_what_to_install(no_proxies, library):
+    pytest.importorskip(library)
+    if importlib.util.find_spec("socksio") is not None:
+        pytest.skip("the package for SOCKS is there")
+    no_proxies.setenv("HTTPS_PROXY", "socks5://me:hush@near.invalid:1080")
+    with pytest.raises(NotConfigured, match="HTTPS_PROXY .near.invalid:1080. is a SOCKS proxy") as caught:
+        HttpEndpoint("https://example.invalid", library=library)
+    assert f"{library}[socks]" in str(caught.value)
+    assert "hush" not in str(caught.value)
+
+
+@both
+@pytest.mark.parametrize("scheme", ["http://me:hush@", ""])
+async def test_an_unreachable_proxy_is_named_with_its_variable(no_proxies, library, scheme):
+    async with open_server(answering(response(b""))) as server:
+        port = server.url.rpartition(":")[2]
+    no_proxies.setenv("HTTP_PROXY", f"{scheme}127.0.0.1:{port}")
+    async with HttpEndpoint("http://example.invalid", library=library) as http:
+        with pytest.raises(TransportFailed, match=f"through the proxy of HTTP_PROXY .127.0.0.1:{port}") as caught:
+            async with http.request("GET"):
+                pass
+    assert "hush" not in str(caught.value)
+
+
+@both
+async def test_an_answer_of_the_proxy_itself_is_named(no_proxies, library):
+    refusal = response(b"no", status="407 Proxy Authentication Required")
+    async with open_server(answering(refusal)) as front:
+        no_proxies.setenv("https_proxy", front.url)
+        async with HttpEndpoint("https://example.invalid", library=library) as http:
+            with pytest.raises(TransportFailed, match="407.*the proxy of https_proxy"):
+                async with http.request("GET"):
+                    pass
 
 
 def test_a_policy_that_a_proxy_could_not_keep_is_refused():

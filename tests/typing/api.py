@@ -12,6 +12,7 @@ from clawft_trio import (
     Failover,
     Message,
     OpenAICompatible,
+    OutboundMessage,
     Provider,
     Reply,
     Resilient,
@@ -24,8 +25,11 @@ from clawft_trio import (
     open_stream,
     tool,
 )
+from clawft_trio.agent import TurnStream
+from clawft_trio.bus import Publish
 from clawft_trio.chat import Call, StreamEvent
 from clawft_trio.llm import StreamCallback
+from clawft_trio.testing import check_channel
 
 
 class TokenCounter:
@@ -50,6 +54,38 @@ async def typed() -> None:
         assert_type(await agent.ask("And tomorrow?"), Reply)
         assert_type(await agent.ask("And tomorrow?", answer=Forecast), Forecast)
         assert_type(await agent.ask("And tomorrow?", answer=list[str]), list[str])
+        async with agent.stream("And tomorrow?", answer=Forecast) as stream:
+            async for _ in stream:
+                pass
+        assert_type(stream, TurnStream[Forecast])
+        assert_type(stream.reply, Reply[Forecast])
+        assert_type(stream.reply.answer, Forecast)
+        async with agent.stream("And tomorrow?") as plain:
+            pass
+        assert_type(plain.reply, Reply)
+
+
+class Mail:
+    """A channel of a user's own, with more than the protocol asks for."""
+
+    name = "mail"
+    shows_partials = False
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    async def send(self, message: OutboundMessage) -> None:
+        self.texts.append(message.content)
+
+    async def receive(self, publish: Publish) -> None:
+        raise NotImplementedError
+
+
+async def checked() -> None:
+    async def say(channel: Mail, text: str) -> None:
+        channel.texts.append(text)
+
+    await check_channel(Mail, say, shown=lambda channel: channel.texts)
 
 
 class Mine:

@@ -11,6 +11,7 @@ import attrs
 
 from clawft_trio.chat import File, Image, Message, Opaque, Part, Text
 from clawft_trio.llm.conform.rules import Rules
+from clawft_trio.target import split_name
 
 REASONING = "openai:reasoning_content"
 SIGNATURES = "openai:extra_content"
@@ -61,7 +62,7 @@ def _takes_block(part: Opaque, message: Message, rules: Rules, origin: str) -> b
         return False
     if not message.origin or message.origin == origin:
         return True
-    same_provider = message.origin.partition("/")[0] == origin.partition("/")[0]
+    same_provider = split_name(message.origin)[0] == split_name(origin)[0]
     return same_provider and part.block.get("type") in rules.shared_blocks
 
 
@@ -74,15 +75,26 @@ def _legal_media(part: Image | File, message: Message, rules: Rules) -> Part:
         return Text(f"[{_noun(part)} without content]")
     if message.role in {"system", "assistant"}:
         return Text(f"[{describe(part)}: not repeated]")
-    kinds = rules.image_types if isinstance(part, Image) else rules.file_types
-    by_address = bool(part.url)
-    if not kinds:
-        return Text(f"[{describe(part)}: this model does not take {_noun(part)}s]")
-    if by_address and not (rules.image_urls if isinstance(part, Image) else rules.file_urls):
-        return Text(f"[{describe(part)}: this model does not take web addresses]")
-    if not (by_address and isinstance(part, Image)) and not any(fnmatchcase(part.media_type, one) for one in kinds):
-        return Text(f"[{describe(part)}: this model does not take this format]")
+    if why := _not_taken(part, rules):
+        return Text(f"[{describe(part)}: this model does not take {why}]")
     return part
+
+
+def _not_taken(part: Image | File, rules: Rules) -> str:
+    """What of *part* the target does not take; empty when it takes it."""
+    image = isinstance(part, Image)
+    kinds = rules.image_types if image else rules.file_types
+    if not kinds:
+        return f"{_noun(part)}s"
+    if part.url:
+        if not (rules.image_urls if image else rules.file_urls):
+            return "web addresses"
+        if part.url.partition(":")[0].lower() not in rules.url_schemes:
+            return "such addresses"
+        if image:
+            # Its format is known to the server that has it.
+            return ""
+    return "" if any(fnmatchcase(part.media_type, one) for one in kinds) else "this format"
 
 
 def inline(part: Image | File) -> Image | File:

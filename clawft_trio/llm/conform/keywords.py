@@ -23,6 +23,9 @@ _SYNONYMS: Mapping[str, str] = MappingProxyType(
 )  # fmt: skip
 """Names of types that servers write by mistake."""
 
+_CONDITIONS = frozenset({"required", "not", "description", "title", "minProperties", "maxProperties"})
+"""The keywords of an alternative that describes no value, but a condition on the properties beside it."""
+
 TYPING = ("type", "anyOf", "oneOf", "allOf", "enum", "const", "$ref")
 """The keywords of which one makes a schema typed."""
 
@@ -149,6 +152,18 @@ def without_null(own: dict[str, Any]) -> None:
         own |= {key: value for key, value in rest[0].items() if key not in own}
         if isinstance(own.get("type"), list):
             without_type_list(own)
+
+
+def without_conditions(own: dict[str, Any]) -> None:
+    """Leave out alternatives that only say which properties are required: as schemas of their own they have no type."""
+    for keyword in ("anyOf", "oneOf", "allOf"):
+        options = own.get(keyword)
+        if isinstance(options, list) and all(_is_condition(option) for option in options):
+            del own[keyword]
+
+
+def _is_condition(option: object) -> bool:
+    return isinstance(option, Mapping) and option.keys() <= _CONDITIONS
 
 
 def tighten_properties(legal: dict[str, Any]) -> None:

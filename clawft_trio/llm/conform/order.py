@@ -182,7 +182,8 @@ def _user_after_tool(messages: Sequence[Message], rules: Rules, changes: Counter
 def _ends(messages: Sequence[Message], rules: Rules, changes: Counter[str]) -> Sequence[Message]:
     first = next((place for place, message in enumerate(messages) if message.role != "system"), len(messages))
     ordered = messages
-    if rules.first_user and (first == len(messages) or messages[first].role != "user"):
+    # Most servers refuse a conversation of system messages alone.
+    if first == len(messages) or (rules.first_user and messages[first].role != "user"):
         changes["a first user message put in"] += 1
         ordered = [*messages[:first], Message.user(BEGINNING), *messages[first:]]
     if rules.last_user and ordered and ordered[-1].role == "assistant":

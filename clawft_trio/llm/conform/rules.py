@@ -85,7 +85,7 @@ class SchemaRules:
     #: keywords that are refused in every schema, and left out
     drops: frozenset[str] = attrs.field(default=frozenset(), converter=_set)
     #: the regular expressions that are accepted in `pattern`; others are left out
-    patterns: Patterns = "any"
+    patterns: Patterns = "plain"
     #: whether every schema needs a type; one without any accepts the usual types
     typed: bool = False
     #: whether `properties` and `required` may stand beside a type that is no object, and `properties` may be empty
@@ -169,6 +169,8 @@ class Rules:
     media_in_results: bool = False
     #: media types of documents and audio; a type ending in `/*` stands for all of its kind
     file_types: tuple[str, ...] = attrs.field(default=(), converter=_texts)
+    #: the schemes of web addresses
+    url_schemes: tuple[str, ...] = attrs.field(default=("https", "http"), converter=_texts)
     #: documents may be given by web address
     file_urls: bool = False
     #: audio is written with a `data:` address in the OpenAI dialect, instead of base64 alone
@@ -187,6 +189,10 @@ class Rules:
     temperature_efforts: tuple[str, ...] | None = attrs.field(default=None, converter=_optional_texts)
     #: the values of `reasoning_effort`, weakest first; None: not known, sent as it is
     efforts: tuple[str, ...] | None = attrs.field(default=None, converter=_optional_texts)
+    #: which schemas of answers are taken: any; or only closed objects without limits, as Anthropic's are
+    answer_schemas: Literal["any", "closed"] = "any"
+    #: models that decide by themselves how long they think take `thinking: {"type": "adaptive"}` (Anthropic)
+    adaptive_thinking: bool = False
     #: how a thinking budget or effort is written
     thinking: ThinkingForm = "effort"
     #: sequences in `stop`; None: no limit

@@ -22,6 +22,7 @@ from clawft_trio.llm.conform.keywords import (
     repair,
     tighten_properties,
     with_text_enum,
+    without_conditions,
     without_null,
     without_type_list,
 )
@@ -32,7 +33,7 @@ _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _SINGLES = ("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames",
             "additionalItems", "unevaluatedProperties", "unevaluatedItems")  # fmt: skip
 
-_MOST_NODES = 20_000
+_MOST_NODES = 5000
 """Schemas inside one schema: more than any real one has, and few enough to walk without stopping the loop."""
 
 
@@ -111,6 +112,7 @@ class _Walk:
             if reference in following:
                 return {"type": "object"} if not self._rules.refs else own
             target = self._resolve(reference)
+            own["$ref"] = unquote(reference)
             if not self._rules.refs or not target:
                 own.pop("$ref")
                 return self._legal({**target, **own}, depth + 1, (*following, reference))
@@ -126,18 +128,26 @@ class _Walk:
 
     def _open_all(self, own: dict[str, Any], following: tuple[str, ...]) -> tuple[str, ...]:
         """Put what they lead to in place of references in `allOf`, for targets without either."""
-        options = own.get("allOf")
-        if self._rules.refs or not isinstance(options, list):
+        if self._rules.refs or not isinstance(own.get("allOf"), list):
             return following
-        opened = []
-        for option in options:
+        opened: list[Any] = []
+        waiting = [*own["allOf"]]
+        while waiting:
+            option = waiting.pop(0)
             reference = option.get("$ref") if isinstance(option, Mapping) else None
-            if not isinstance(reference, str):
-                opened.append(option)
-            elif reference not in following:
-                rest = {key: value for key, value in option.items() if key != "$ref"}
-                opened.append({**self._resolve(reference), **rest})
+            if isinstance(reference, str):
+                if reference in following:
+                    continue
                 following = (*following, reference)
+                rest = {key: value for key, value in option.items() if key != "$ref"}
+                option = {**self._resolve(reference), **rest}
+            if isinstance(option, Mapping) and isinstance(option.get("allOf"), list):
+                waiting[:0] = option["allOf"]
+                option = {key: value for key, value in option.items() if key != "allOf"}
+            opened.append(option)
+            self._nodes += 1
+            if self._nodes > _MOST_NODES:
+                raise TooLarge(f"more than {_MOST_NODES} schemas in one")
         own["allOf"] = opened
         return following
 
@@ -191,6 +201,8 @@ class _Walk:
             own.pop("format", None)
         if not fits_patterns(own.get("pattern"), rules.patterns):
             own.pop("pattern", None)
+        if rules.typed:
+            without_conditions(own)
         if not rules.typed_alternatives and "type" in own and isinstance(own.get("anyOf"), list):
             kind = own.pop("type")
             own["anyOf"] = [{"type": kind, **one} if isinstance(one, Mapping) else one for one in own["anyOf"]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from clawft_trio.mcp.server.changes import Change, Changes
 from clawft_trio.mcp.server.prompts import ServedPrompt, prompt_of
@@ -129,6 +129,22 @@ class McpServer:
         return self._folders
 
     # --- prompts --------------------------------------------------------------------------------------------------
+
+    @overload
+    def prompt(self, function: F, /) -> F: ...
+
+    @overload
+    def prompt(
+        self,
+        function: None = None,
+        /,
+        *,
+        name: str | None = None,
+        title: str | None = None,
+        description: str | None = None,
+        required_level: int = 0,
+        complete: Mapping[str, Complete] | None = None,
+    ) -> Callable[[F], F]: ...
 
     def prompt(
         self,

@@ -1,0 +1,106 @@
+"""Short tracebacks: at the public boundary, the frames of this package and of the libraries below it are hidden.
+
+What a program has done wrong, or what failed outside of it, is in the error's message and in the program's own frames;
+the sixty frames between them help nobody who does not work on this package. `CLAWFT_TRACEBACK=1` in the environment
+shows all frames. The frames of an error that is a fault of this package itself are never hidden.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from functools import wraps
+from types import TracebackType
+from typing import ParamSpec, TypeVar
+
+from clawft_trio.errors import ClawftError
+
+FULL = "CLAWFT_TRACEBACK"
+"""Variable of the environment: when it is set, no frame is hidden."""
+
+_HIDDEN = frozenset(
+    {"clawft_trio", "anyio", "contextlib", "h11", "httpcore", "httpcore2", "httpx", "httpx2", "outcome", "trio"}
+)
+"""Packages whose frames are hidden."""
+
+_MOST = 200
+"""Errors of one chain of causes and groups that are looked at."""
+
+E = TypeVar("E", bound=BaseException)
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def shorten_traceback(exc: E) -> E:
+    """Hide the internal frames of *exc*, of its causes and of the members of groups; return *exc*."""
+    if os.environ.get(FULL):
+        return exc
+    waiting: list[BaseException] = [exc]
+    seen: set[int] = set()
+    while waiting and len(seen) < _MOST:
+        one = waiting.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if not _is_own_fault(one):
+            one.__traceback__ = _visible(one.__traceback__)
+        waiting.extend(inner for inner in (one.__cause__, one.__context__) if inner is not None)
+        if isinstance(one, BaseExceptionGroup):
+            waiting.extend(one.exceptions)
+    return exc
+
+
+def _is_own_fault(exc: BaseException) -> bool:
+    """Whether *exc* was raised in this package and is none of its errors: then its place is what matters."""
+    if isinstance(exc, ClawftError | OSError | BaseExceptionGroup):
+        return False
+    traceback = exc.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback is not None and _package(traceback) == "clawft_trio"
+
+
+def _visible(traceback: TracebackType | None) -> TracebackType | None:
+    kept: list[TracebackType] = []
+    while traceback is not None:
+        if _package(traceback) not in _HIDDEN:
+            kept.append(traceback)
+        traceback = traceback.tb_next
+    visible: TracebackType | None = None
+    for one in reversed(kept):
+        visible = TracebackType(visible, one.tb_frame, one.tb_lasti, one.tb_lineno)
+    return visible
+
+
+def _package(traceback: TracebackType) -> str:
+    return str(traceback.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
+def short_opening(
+    opening: Callable[P, AbstractAsyncContextManager[T]],
+) -> Callable[P, AbstractAsyncContextManager[T]]:
+    """Shorten what entering the context managers that *opening* makes raises. For public functions `open_x`."""
+
+    @wraps(opening)
+    def opened(*args: P.args, **kwargs: P.kwargs) -> AbstractAsyncContextManager[T]:
+        return _ShortOpening(opening(*args, **kwargs))
+
+    return opened
+
+
+class _ShortOpening(AbstractAsyncContextManager[T]):
+    def __init__(self, inner: AbstractAsyncContextManager[T]) -> None:
+        self._inner = inner
+
+    async def __aenter__(self) -> T:
+        try:
+            return await self._inner.__aenter__()
+        except Exception as exc:
+            shorten_traceback(exc)
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return await self._inner.__aexit__(kind, exc, traceback)
