@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from clawft_trio.field_docs import document_fields
+from clawft_trio.keys import joined_key
 
 LOCAL_CHANNEL = "local"
 """The channel of the local process. Bus adapters cannot use it: it is admin by construction, not by name."""
@@ -137,7 +138,7 @@ class AuthContext:
     @property
     def identity(self) -> str:
         """The account that pays and has limits: the sender, namespaced by channel."""
-        return f"{self.channel}:{self.sender_id}"
+        return joined_key(self.channel, self.sender_id)
 
     @classmethod
     def local(cls, sender_id: str = "local") -> AuthContext:

@@ -6,7 +6,8 @@ classes structured by cattrs; its default of coercing `7` to `"7"` is switched o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import attrs
@@ -29,8 +30,28 @@ _decoder = msgspec.json.Decoder()
 
 
 def encode_json(value: object) -> bytes:
-    """Compact UTF-8 JSON. What JSON does not know (Decimal, a path) becomes its `str`."""
-    return _encoder.encode(value)
+    """Compact UTF-8 JSON. What JSON does not know (Decimal, a path) becomes its `str`.
+
+    A lone surrogate, which UTF-8 does not have, becomes U+FFFD.
+    """
+    try:
+        return _encoder.encode(value)
+    except UnicodeEncodeError:
+        return _encoder.encode(without_surrogates(msgspec.to_builtins(value, enc_hook=str, str_keys=True)))
+
+
+def without_surrogates(value: Any) -> Any:
+    """Decoded JSON with U+FFFD for every lone surrogate."""
+    if isinstance(value, str):
+        return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", value)
+    if isinstance(value, Mapping):
+        return {without_surrogates(key): without_surrogates(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_surrogates(one) for one in value]
+    return value
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def decode_json(data: bytes | str) -> Any:

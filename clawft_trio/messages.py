@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -11,28 +10,10 @@ import attrs
 
 from clawft_trio.chat import new_id
 from clawft_trio.field_docs import document_fields
+from clawft_trio.keys import joined_key
 
 Kind = Literal["partial", "reset", "final"]
 """Outbound: a piece of an answer, a retraction of the pieces so far, or the one final reply."""
-
-
-def joined_key(*parts: str) -> str:
-    """Join *parts* to one key, so that different parts never give the same key.
-
-    Parts are separated by colons. In all but the last, `:` and `%` are escaped; what a database cannot store (NUL,
-    lone surrogates) is escaped in all.
-    """
-    *first, last = parts
-    # Most last parts stay as they are; one that could be taken for an escaped one is escaped, too.
-    return ":".join([*map(_escaped, first), _escaped(last) if _NEEDS_ESCAPE.search(last) else last])
-
-
-_NEEDS_ESCAPE = re.compile("[\0\ud800-\udfff]|%[0-9A-F]{2}")
-_ESCAPED = re.compile("[%:\0\ud800-\udfff]")
-
-
-def _escaped(part: str) -> str:
-    return _ESCAPED.sub(lambda match: f"%{ord(match.group()):02X}", part)
 
 
 def _media(media: Iterable[str]) -> tuple[str, ...]:

@@ -22,10 +22,10 @@ from clawft_trio.chat import Call, JsonObject, Message, new_id
 from clawft_trio.checks import check_keywords
 from clawft_trio.costs import CostTracker
 from clawft_trio.errors import ClawftError, InvalidAnswer, Problem, StoreError
+from clawft_trio.keys import joined_key
 from clawft_trio.llm.model_options import ModelOptions
 from clawft_trio.llm.stream import Iteration, consuming
 from clawft_trio.mcp import Toolset
-from clawft_trio.messages import joined_key
 from clawft_trio.nursery import check_in_trio
 from clawft_trio.observe import Event
 from clawft_trio.pipeline import PermissionResolver, Targets
@@ -207,7 +207,9 @@ class Agent:
         return self.parts.asks
 
     async def history(self, session: str, limit: int | None = None) -> tuple[Message, ...]:
-        """Every message of *session* as it is stored, or the newest *limit*: also what models are no longer shown.
+        """Return the stored messages of *session*, oldest first, or its newest *limit*.
+
+        They include messages that no longer fit into the window of a model.
 
         Raises:
           StoreError: the store cannot be used.

@@ -42,7 +42,8 @@ from clawft_trio.agent.serialization import (
 from clawft_trio.bus.undelivered import REPLY, insert_undelivered, key_of
 from clawft_trio.chat import ChatResponse, ToolCall
 from clawft_trio.errors import OutcomeUnknown
-from clawft_trio.messages import InboundMessage, OutboundMessage, joined_key
+from clawft_trio.keys import joined_key
+from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.store import Connection, Store, Work
 from clawft_trio.store.leases import Lease, expire_ended, release
 from clawft_trio.store.ownership import Ownership, session_name

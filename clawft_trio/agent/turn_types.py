@@ -1,4 +1,4 @@
-"""What a turn is given and what comes of it: the question, the policy, the reply, and whom it needs."""
+"""The types of a turn: its request, its policy, its reply, and the protocols of what it needs."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from clawft_trio.agent.compaction import CompactionPolicy
 from clawft_trio.agent.session_view import Compaction, SessionTail
 from clawft_trio.attempts import AttemptRecord, Latency, Usage
 from clawft_trio.auth import AuthContext
-from clawft_trio.chat import Call, ChatRequest, ChatResponse, JsonObject, Message, StreamEvent, ToolCall, new_id
+from clawft_trio.chat import Call, ChatRequest, ChatResponse, JsonObject, Message, StreamEvent, Text, ToolCall, new_id
 from clawft_trio.checks import of_type, one_of
+from clawft_trio.codec import without_surrogates
+from clawft_trio.keys import storable_key
 from clawft_trio.llm.model_options import NO_OPTIONS, ModelOptions
 from clawft_trio.pipeline import RoutingDecision
 from clawft_trio.tools import NestedTurn, ToolJournal, ToolResult
@@ -105,15 +107,40 @@ class TurnPolicy:
         )
 
 
+def _encodable(message: Message) -> Message:
+    """*message* with U+FFFD for lone surrogates, which no provider and no store takes."""
+    # What is no message is refused by the validator, which comes later.
+    if _is_encodable(getattr(message, "text", "")):
+        return message
+    parts = [
+        attrs.evolve(part, text=without_surrogates(part.text)) if isinstance(part, Text) else part
+        for part in message.content
+    ]
+    return attrs.evolve(message, content=parts)
+
+
+def _storable(session: str) -> str:
+    # Its type is checked by the validator, which comes later.
+    return storable_key(session) if type(session) is str else session
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 @attrs.frozen(kw_only=True)
 class TurnRequest:
-    """What is asked in a turn, by whom, and where."""
+    """The question of a turn, its sender and its session."""
 
     # Checked here, because what is asked is written down whatever becomes of it, and has to be readable again.
-    content: Message = attrs.field(validator=of_type(Message))
+    content: Message = attrs.field(validator=of_type(Message), converter=_encodable)
     auth: AuthContext
     #: the conversation it belongs to
-    session: str = attrs.field(validator=of_type(str))
+    session: str = attrs.field(validator=of_type(str), converter=_storable)
     turn_id: str = attrs.field(factory=new_id)
     #: `provider/model`, for senders with the permission to choose
     model: str = ""

@@ -426,7 +426,11 @@ class Publisher:
 def size_of(message: InboundMessage | OutboundMessage) -> int:
     """Bytes of what a message carries: its text, its addresses and its notes, as UTF-8."""
     notes = len(encode_json(message.metadata)) if message.metadata else 0
-    return len(message.content.encode(errors="surrogatepass")) + sum(len(one.encode()) for one in message.media) + notes
+    return (
+        len(message.content.encode(errors="surrogatepass"))
+        + sum(len(one.encode(errors="surrogatepass")) for one in message.media)
+        + notes
+    )
 
 
 def _size_of_delivery(delivery: Delivery) -> int:

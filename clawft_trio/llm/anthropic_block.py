@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from io import StringIO
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
-from clawft_trio.chat import growing_text
+from clawft_trio.chat import GrowingText
 from clawft_trio.llm.lenient import NOT_JSON
 
 
 class KeptBlock:
     """A block that goes back to the server unchanged: thinking, server tools and their results, compactions."""
 
-    __slots__ = ("_block", "_growing", "_size")
+    __slots__ = ("_block", "_count", "_growing")
 
-    def __init__(self, block: Mapping[str, Any]) -> None:
+    def __init__(self, block: Mapping[str, Any], count: Callable[[int], None]) -> None:
         self._block = dict(block)
-        self._growing: dict[str, StringIO] = {}
-        self._size = len(msgspec.json.encode(self._block))
-
-    @property
-    def size(self) -> int:
-        """Characters that it holds."""
-        return self._size
+        self._count = count
+        self._growing: dict[str, GrowingText] = {}
+        count(len(msgspec.json.encode(self._block)))
 
     def append(self, name: str, piece: str) -> None:
         """Append *piece* to the text field *name*; of `input`, to its JSON text."""
         if piece:
             if name not in self._growing:
-                self._growing[name] = growing_text()
+                self._growing[name] = GrowingText()
             self._growing[name].write(piece)
-            self._size += len(piece)
+            self._count(len(piece))
 
     def merge(self, delta: Mapping[str, Any]) -> None:
         """Add a delta of a type that this package does not know, for example `compaction_delta`.
@@ -48,10 +42,10 @@ class KeptBlock:
             if isinstance(value, str) and (known is None or isinstance(known, str)):
                 self.append(name, value)
             elif isinstance(value, list) and isinstance(known, list):
-                self._block[name] = [*known, *value]
+                known.extend(value)
             else:
                 self._block[name] = value
-            self._size += 0 if isinstance(value, str) else len(json.dumps(value))
+            self._count(len(name) + len(msgspec.json.encode(value)))
 
     def closed(self) -> dict[str, Any]:
         """The whole block."""

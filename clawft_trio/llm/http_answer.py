@@ -83,6 +83,9 @@ class HttpAnswer:
             await self._receive()
         except ProviderError as exc:
             exc.partial = exc.partial or self.reading.answer.partial()
+            if isinstance(exc, AnswerTooLarge):
+                # Joining its text took tens of milliseconds, and retracting it takes as long again.
+                await trio.lowlevel.checkpoint()
             raise
         finally:
             self._report_usage_problem()

@@ -8,10 +8,9 @@ response as an `Opaque` block of a dialect of its own, and sent back only to ser
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from io import StringIO
 from typing import Any, Literal, TypeAlias
 
-from clawft_trio.chat import Message, Opaque, ToolCall, growing_text
+from clawft_trio.chat import GrowingText, Message, Opaque, ToolCall
 from clawft_trio.llm.response_builder import opaque
 
 Extra: TypeAlias = Literal["reasoning_content", "reasoning_details", "extra_content"]
@@ -79,7 +78,7 @@ class _Detail:
         self._fields = dict(first)
         #: the field that grows, and its text
         self._grows = next((name for name in ("text", "summary") if isinstance(first.get(name), str)), "")
-        self._text: StringIO = growing_text()
+        self._text: GrowingText = GrowingText()
         self._text.write(self._fields.get(self._grows) or "")
 
     def takes(self, more: Mapping[str, Any]) -> bool:

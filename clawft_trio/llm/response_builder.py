@@ -7,9 +7,10 @@ and nothing per piece of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from io import StringIO
 from types import MappingProxyType
 from typing import Any, Protocol
+
+import msgspec
 
 from clawft_trio.attempts import Usage
 from clawft_trio.chat import (
@@ -17,13 +18,15 @@ from clawft_trio.chat import (
     ChatResponse,
     Citation,
     Discarded,
+    GrowingText,
     Opaque,
     Part,
+    ReasoningDelta,
     StreamEvent,
     Text,
+    TextDelta,
     ToolCall,
     UsageReport,
-    growing_text,
 )
 from clawft_trio.llm.tool_calls import ToolCallAssembler, ready
 from clawft_trio.llm.usage import UsageReading
@@ -33,6 +36,9 @@ INCOMPLETE = "incomplete"
 
 CUT_SHORT = frozenset({"length", "content_filter", "pause_turn", INCOMPLETE})
 """Finish reasons after which a last tool call may be incomplete even if it happens to parse."""
+
+_OBJECT = 100
+"""Characters that an object is counted for besides its content."""
 
 MAX_ANSWER = 32 * 1024 * 1024
 """Characters of one answer: text, reasoning, tool arguments and kept blocks together."""
@@ -91,6 +97,9 @@ ANTHROPIC_FINISH_REASONS: Mapping[str, str] = MappingProxyType(
         "model_context_window_exceeded": "length",
         "refusal": "content_filter",
         "content_filter": "content_filter",
+        # The words of Bedrock.
+        "content_filtered": "content_filter",
+        "guardrail_intervened": "content_filter",
         "pause_turn": PAUSED,
         # After a compaction that was asked to pause, the model goes on when it is asked again.
         "compaction": PAUSED,
@@ -156,10 +165,10 @@ class ResponseBuilder:
         self.id: str = ""
         #: parts that are whole; `text` comes after them
         self.parts: list[Part] = []
-        self.text: StringIO = growing_text()
+        self.text: GrowingText = GrowingText()
         #: the sources of `text`
         self.citations: list[Citation] = []
-        self.reasoning: StringIO = growing_text()
+        self.reasoning: GrowingText = GrowingText()
         self.refusal: list[str] = []
         self.calls: ToolCallAssembler = ToolCallAssembler(self._taken_ids)
         self.usage: Usage | None = None
@@ -195,11 +204,22 @@ class ResponseBuilder:
         """Append a part that is whole, behind the text so far."""
         self.close_text()
         self.parts.append(part)
-        self.kept += size
+        self.kept += size + _OBJECT
 
     def note_details(self, details: Mapping[str, Any]) -> None:
         """Keep what no other field holds; null is the same as missing."""
-        self.details.update((name, value) for name, value in details.items() if value is not None)
+        for name, value in details.items():
+            if value is not None and value != self.details.get(name):
+                self.details[name] = value
+                self.count(name, value)
+
+    def count(self, *kept: Any) -> None:
+        """Count objects to the size of the answer."""
+        self.kept += _OBJECT + len(msgspec.json.encode(kept))
+
+    def count_characters(self, characters: int) -> None:
+        """Count characters to the size of the answer."""
+        self.kept += characters
 
     def note_usage(self, reading: UsageReading | None) -> list[UsageReport]:
         """Keep the usage that *reading* has, and return the event that reports it when it is a new one."""
@@ -215,14 +235,26 @@ class ResponseBuilder:
         self.usage = reading.usage
         return [UsageReport(reading.usage)]
 
+    def add_text(self, text: str, out: list[StreamEvent]) -> None:
+        """Append *text*, with its event in *out*."""
+        if text:
+            self.text.write(text)
+            out.append(TextDelta(text))
+
+    def add_reasoning(self, thought: str, out: list[StreamEvent]) -> None:
+        """Append *thought* to the reasoning, with its event in *out*."""
+        if thought:
+            self.reasoning.write(thought)
+            out.append(ReasoningDelta(thought))
+
     def close_text(self) -> None:
         """End the current part of text; later content comes after it."""
         text = self.text.getvalue()
         if text or self.citations:
             self.parts.append(Text(text, citations=tuple(self.citations)))
-            self.kept += len(text)
+            self.kept += len(text) + _OBJECT
             self.citations = []
-            self.text = growing_text()
+            self.text = GrowingText()
 
     def partial(self) -> ChatResponse:
         """The answer so far, marked as incomplete."""

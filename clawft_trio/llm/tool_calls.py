@@ -8,14 +8,13 @@ marks the start of another one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from io import StringIO
 from itertools import islice
 from typing import Any
 
 import attrs
 import msgspec
 
-from clawft_trio.chat import ChatRequest, ToolCall, ToolCallDelta, ToolCallReady, ToolCallSealed, growing_text
+from clawft_trio.chat import ChatRequest, GrowingText, ToolCall, ToolCallDelta, ToolCallReady, ToolCallSealed
 
 # Bounds memory: a provider that begins more calls than this in one answer is broken.
 MAX_CALLS = 512
@@ -32,7 +31,7 @@ class _Growing:
     position: int
     id: str = ""
     name: str = ""
-    text: StringIO = attrs.field(factory=growing_text)
+    text: GrowingText = attrs.field(factory=GrowingText)
     #: the first fragment of the arguments was `{}`: all of them, or a placeholder for those that follow
     placeholder: bool = False
     #: `text` has been written to

@@ -143,13 +143,10 @@ class Toolset:
             withheld: list[Withheld] = []
             fresh: dict[str, str] = {}
             tools: dict[str, Tool] = {}
-            for number, definition in enumerate(_chosen(definitions, server)):
+            chosen = _chosen(definitions, server)
+            for definition in chosen[:MAX_TOOLS]:
                 # Reading a schema takes about a millisecond: other tasks run in between.
                 await trio.lowlevel.checkpoint()
-                if number >= MAX_TOOLS:
-                    reason = f"more than {MAX_TOOLS} tools"
-                    withheld.append(Withheld(server=name, tool=definition.name, reason=reason))
-                    continue
                 judged = self._judge(name, definition, pinned, tools)
                 if isinstance(judged, Withheld):
                     withheld.append(judged)
@@ -157,6 +154,10 @@ class Toolset:
                 tools[judged.name] = judged
                 if definition.name not in pinned:
                     fresh[definition.name] = fingerprint(definition)
+            if left := chosen[MAX_TOOLS:]:
+                # One record for all: a server may list a hundred thousand.
+                reason = f"more than {MAX_TOOLS} tools: {len(left)} are left out"
+                withheld.append(Withheld(server=name, tool=left[0].name, reason=reason))
             await self._pins.keep(name, fresh)
             self._offer(name, tools, withheld)
 

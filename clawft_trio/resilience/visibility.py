@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from io import StringIO
 from typing import Literal, TypeVar
 
 import attrs
@@ -15,6 +14,7 @@ from clawft_trio.chat import (
     ChatResponse,
     Discarded,
     Emit,
+    GrowingText,
     ReasoningDelta,
     Reset,
     StreamEvent,
@@ -22,7 +22,6 @@ from clawft_trio.chat import (
     ToolCall,
     ToolCallReady,
     ToolCallSealed,
-    growing_text,
 )
 from clawft_trio.errors import ConsumerLeft, ProviderError
 from clawft_trio.observe.events import Retracted
@@ -57,8 +56,8 @@ class Shown:
         self._before_reset = before_reset
         #: whether a consumer may have seen content
         self.content: bool = False
-        self._text = growing_text()
-        self._reasoning: StringIO | None = None
+        self._text = GrowingText()
+        self._reasoning: GrowingText | None = None
         self._calls: list[ToolCall] = []
 
     def __call__(self, event: StreamEvent) -> Awaitable[None]:
@@ -83,11 +82,11 @@ class Shown:
                 if isinstance(event, ToolCallReady):
                     self._calls.append(event.call)
             elif isinstance(event, ReasoningDelta):
-                self._reasoning = self._reasoning or growing_text()
+                self._reasoning = self._reasoning or GrowingText()
                 self._reasoning.write(event.text)
 
     @property
-    def text(self) -> StringIO:
+    def text(self) -> GrowingText:
         """Where the text is kept until the next `Reset`."""
         return self._text
 
@@ -105,7 +104,7 @@ class Shown:
 
     def _forget(self) -> None:
         self.content = False
-        self._text = growing_text()
+        self._text = GrowingText()
         self._reasoning = None
         self._calls = []
 
@@ -185,11 +184,11 @@ class _Held:
     def __init__(self) -> None:
         self.size = 0
         self._events: list[StreamEvent] = []
-        self._text: StringIO | None = None
+        self._text: GrowingText | None = None
 
     def keep(self, event: StreamEvent) -> None:
         if isinstance(event, TextDelta):
-            self._text = self._text or growing_text()
+            self._text = self._text or GrowingText()
             self._text.write(event.text)
             self.size += len(event.text)
         else:

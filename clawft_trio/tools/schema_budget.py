@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from itertools import islice
 from typing import Any
 
@@ -119,6 +120,12 @@ _Keyword = Callable[[Any, Any, Any, Any], Iterable[jsonschema.ValidationError] |
 
 def budgeted(kind: Any, schema: Mapping[str, Any]) -> Any:
     """*kind*, a validator class, with keywords that cost steps and are safe for a stranger's *schema*."""
+    return _budgeted(kind, _has_patterns(schema))
+
+
+# Making a class takes 5 ms, and there are two for each draft; a server may have thousands of tools.
+@cache
+def _budgeted(kind: Any, has_patterns: bool) -> Any:
     keywords = {name: _counted(keyword) for name, keyword in kind.VALIDATORS.items()}
     keywords |= {
         "pattern": _unchecked,
@@ -127,7 +134,7 @@ def budgeted(kind: Any, schema: Mapping[str, Any]) -> Any:
         "enum": _counted(_enum),
         "const": _counted(_const),
     }
-    if _has_patterns(schema):
+    if has_patterns:
         # Which properties a pattern covers only its regular expression knows.
         keywords |= {"additionalProperties": _counted(_additional), "unevaluatedProperties": _unchecked}
     extend: Any = jsonschema.validators.extend

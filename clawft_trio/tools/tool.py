@@ -20,7 +20,7 @@ from clawft_trio.attempts import Usage
 from clawft_trio.auth import AuthContext, UserPermissions, matches_any
 from clawft_trio.chat import JsonObject, ToolSpec, unobserved
 from clawft_trio.checks import check_keywords, one_of
-from clawft_trio.messages import joined_key
+from clawft_trio.keys import joined_key
 from clawft_trio.observe.events import ToolProgress
 from clawft_trio.tools.client import NO_CLIENT, ToolClient
 from clawft_trio.tools.schema import Check, check_schema, output_schema_of, parameters_of

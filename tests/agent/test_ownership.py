@@ -18,7 +18,8 @@ from clawft_trio.bus import LeasedUndelivered, MessageBus
 from clawft_trio.bus.undelivered import decode_message
 from clawft_trio.chat import ChatResponse, Message, ToolCall
 from clawft_trio.errors import LeaseLost
-from clawft_trio.messages import InboundMessage, OutboundMessage, joined_key
+from clawft_trio.keys import joined_key
+from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.store import Store, open_store
 from clawft_trio.store.leases import Lease, has_ended, new_owner
 from clawft_trio.store.ownership import Ownership, session_name

@@ -11,12 +11,16 @@ from clawft_trio.chat import ChatRequest, Message, Provider
 from clawft_trio.errors import ClawftError
 from clawft_trio.llm import Anthropic, OpenAICompatible, OpenAIResponses
 from clawft_trio.llm.stream import complete, open_stream
+from clawft_trio.net import Clocks
 from clawft_trio.resilience import CircuitBreaker, Failover, Resilient, Retry, RetryBudget, Timeout, compose
 from clawft_trio.testing import Screen, open_fault_server
 from clawft_trio.testing.strategies import fault_scripts
 
 RETRIES = 1
 DIALECTS = {"openai": OpenAICompatible, "anthropic": Anthropic, "responses": OpenAIResponses}
+
+# A server that hangs after a sign of thinking may take this long.
+CLOCKS = Clocks(thinking=0.3)
 
 servers = st.lists(
     st.tuples(st.sampled_from(sorted(DIALECTS)), st.lists(fault_scripts(hang=True), min_size=1, max_size=2)),
@@ -42,7 +46,9 @@ async def play(plan: list, iterate: bool, hedge_after: float | None) -> None:
         for number, (dialect, scripts) in enumerate(plan):
             server = await stack.enter_async_context(open_fault_server(*scripts, scale=0.001))
             make = DIALECTS[dialect]
-            model = await stack.enter_async_context(make(f"p{number}", base_url=server.url, model="m", api_key="k"))
+            model = await stack.enter_async_context(
+                make(f"p{number}", base_url=server.url, model="m", api_key="k", clocks=CLOCKS)
+            )
             links.append(Resilient(model, policy))
             running.append(server)
         chain = Failover(*links, hedge_after=hedge_after, budget=budget)

@@ -98,8 +98,12 @@ class HttpTransport:
         """
         server = self._server
         policy = None if server.auth is None else server.auth.policy
-        oauth_http = OAuthHttp(self._name, verify=server.verify, proxy=server.proxy, policy=policy)
-        async with server.endpoint(self._name) as http, oauth_http:
+        async with (
+            server.endpoint(self._name) as http,
+            OAuthHttp(
+                self._name, verify=server.verify, proxy=server.proxy, policy=policy, peers=lambda: http.peers
+            ) as oauth_http,
+        ):
             if server.auth is not None:
                 self._login = OAuthSession(
                     server.auth, server.url, oauth_http, name=self._name, hold_clocks=mux.hold_clocks

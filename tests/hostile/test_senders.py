@@ -1,0 +1,97 @@
+"""Whatever a sender sends costs its own message at most: one reply each, others answered, and no stall."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import trio
+from hypothesis import HealthCheck, given, settings, strategies as st
+
+from clawft_trio import ClawftError, InboundMessage, open_agent
+from clawft_trio.config import parse_config
+from clawft_trio.testing import Finish, Say, ScriptedProvider, no_stall
+
+HOSTILE = {
+    "a lone surrogate": "\ud800",
+    "a byte of a file name": "caf\udce9",
+    "NUL": "a\0b",
+    "markup": "[/x][red]",
+    "an escape sequence": "\x1b]0;title\x07\x1b[2J",
+    "a bidirectional override": "\u202egpj.exe",
+    "separators": "a:b%3A/../..",
+    "a million characters": "x" * 1_000_000,
+    "lines": "\r\n" * 1000,
+    "only a space": " ",
+    "empty": "",
+    "SQL": "'; drop table sessions; --",
+    "a prototype": "__proto__",
+    "half a JSON document": '{"a": [',
+}
+
+CONFIG = '{"routing": {"permissions": {"channels": {"ch": {"level": 1, "rateLimit": 0, "costBudgetDailyUsd": 0}}}}}'
+
+
+def model() -> ScriptedProvider:
+    return ScriptedProvider(choose=lambda _: [Say("fine"), Finish()], name="p")
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize("field", ["sender_id", "chat_id", "content", "id", "media", "metadata"])
+@pytest.mark.parametrize("stored", [False, True], ids=["memory", "sqlite"])
+async def test_a_message_with_hostile_text_gets_one_reply_and_so_does_the_next(tmp_path, field, text, stored) -> None:
+    value = {"media": (text,), "metadata": {text: text}}.get(field, text)
+    fields = {"channel": "ch", "sender_id": "eve", "chat_id": "1", "content": "q", "id": "m1", field: value}
+    store = tmp_path / "s.db" if stored else None
+    async with open_agent(["p/m"], providers={"p": model()}, config=parse_config(CONFIG), store=store) as agent:
+        async with no_stall(0.25):
+            await agent.bus.publish_inbound(InboundMessage(**fields))
+            await agent.bus.publish_inbound(
+                InboundMessage(channel="ch", sender_id="ana", chat_id="2", content="q", id="m2")
+            )
+            replies = Counter()
+            with trio.fail_after(20):
+                async for reply in agent.bus.outbound("ch"):
+                    if reply.kind == "final":
+                        replies[reply.chat_id] += 1
+                        # A blank message and one beyond the sender's limits are refused, with the reason.
+                        assert reply.content == "fine" or (reply.chat_id != "2" and reply.metadata.get("error"))
+                    if sum(replies.values()) == 2:
+                        break
+    assert replies["2"] == 1
+    assert replies.total() == 2
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize("field", ["sender_id", "session"])
+async def test_an_ask_with_hostile_names_is_answered(tmp_path, field, text) -> None:
+    async with open_agent(["p/m"], providers={"p": model()}, store=tmp_path / "s.db") as agent:
+        async with no_stall(0.25):
+            assert (await agent.ask("q", **{field: text})).text == "fine"
+            assert (await agent.ask("q")).text == "fine"
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+async def test_a_hostile_question_is_answered_or_refused_with_a_typed_error(tmp_path, text) -> None:
+    async with open_agent(["p/m"], providers={"p": model()}, store=tmp_path / "s.db") as agent:
+        async with no_stall(0.25):
+            try:
+                assert (await agent.ask(text, session="s")).text == "fine"
+            except ClawftError as exc:
+                assert not text.strip() or len(text) > 100_000, exc
+            assert (await agent.ask("q", session="s")).text == "fine"
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.text(st.characters(categories=None), max_size=30), min_size=2, max_size=2, unique=True))
+def test_two_senders_never_share_an_account_or_a_conversation(names: list[str]) -> None:
+    one, other = (InboundMessage(channel="ch", sender_id=name, chat_id=name, content="") for name in names)
+    assert one.session_key != other.session_key
+
+    async def main() -> None:
+        scripted = ScriptedProvider(choose=lambda r: [Say(str(len(r.messages))), Finish()], name="p")
+        async with open_agent(["p/m"], providers={"p": scripted}) as agent:
+            seen = [(await agent.ask("q", session=f"s{name}")).text for name in names]
+        assert seen[0] == seen[1]
+
+    trio.run(main)

@@ -1,0 +1,156 @@
+"""Whatever file is named as a store costs a typed error, and the file stays as it was."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+import trio
+
+from clawft_trio import open_agent
+from clawft_trio.errors import ClawftError, StoreCorrupt, StoreError
+from clawft_trio.testing import Finish, Say, ScriptedProvider, no_stall
+
+
+def model() -> ScriptedProvider:
+    return ScriptedProvider(choose=lambda _: [Say("fine"), Finish()], name="p")
+
+
+async def use(path: Path) -> str:
+    async with open_agent(["p/m"], providers={"p": model()}, store=path) as agent:
+        return (await agent.ask("q", session="s")).text
+
+
+async def a_store(path: Path) -> None:
+    assert await use(path) == "fine"
+
+
+def _garbled(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    for at in range(100, len(data), 7):
+        data[at] ^= 0x5A
+    path.write_bytes(data)
+
+
+def _cut(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 2 + 123)
+
+
+FOREIGN = {
+    "one byte": b"x",
+    "text": b"my notes\n" * 1000,
+    "a zip": b"PK\x03\x04" + bytes(4000),
+    "a head of SQLite and nonsense": b"SQLite format 3\0" + b"\xff" * 4080,
+    "the magic alone": b"SQLite format 3\0",
+    "zeros": bytes(8192),
+}
+
+
+@pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
+async def test_a_file_of_another_program_is_refused_and_left_as_it_is(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(content)
+    path.chmod(0o640)
+    with pytest.raises(StoreError) as caught:
+        await use(path)
+    assert str(path) in str(caught.value) or caught.value.path == str(path)
+    assert path.read_bytes() == content
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert [one.name for one in tmp_path.iterdir() if one.name != "f"] == []
+
+
+async def test_a_database_of_another_program_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    with sqlite3.connect(path) as db:
+        db.execute("create table sessions (id integer primary key, cookie text)")
+        db.execute("insert into sessions values (1, 'x')")
+    db.close()
+    before = path.read_bytes()
+    with pytest.raises(StoreError):
+        await use(path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", [_garbled, _cut])
+async def test_a_damaged_store_is_a_typed_error(tmp_path: Path, damage) -> None:
+    path = tmp_path / "s.db"
+    await a_store(path)
+    damage(path)
+    before = path.read_bytes()
+    async with no_stall(0.25):
+        with pytest.raises(StoreError):
+            await use(path)
+    assert path.read_bytes() == before
+
+
+def _tables(path: Path) -> list[str]:
+    with sqlite3.connect(path) as db:
+        names = [name for (name,) in db.execute("select name from sqlite_master where type = 'table'")]
+    db.close()
+    return sorted(name for name in names if not name.startswith("sqlite_"))
+
+
+async def test_a_dropped_table_is_a_typed_error_whichever_it_is(tmp_path: Path) -> None:
+    await a_store(tmp_path / "s.db")
+    whole = (tmp_path / "s.db").read_bytes()
+    names = _tables(tmp_path / "s.db")
+    assert len(names) > 5
+    for number, name in enumerate(names):
+        path = tmp_path / f"{number}.db"
+        path.write_bytes(whole)
+        with sqlite3.connect(path) as db:
+            db.execute(f'drop table "{name}"')
+        db.close()
+        try:
+            with trio.fail_after(30):
+                assert await use(path) == "fine"
+        except* ClawftError:
+            pass
+
+
+@pytest.mark.parametrize(
+    "value", [b"\xff\xfe", "\x00", "not json", "[]", "{" * 5000, 2**62, -1, 1.5, None, "x" * 100_000]
+)
+async def test_a_row_with_another_content_is_a_typed_error_or_is_skipped(tmp_path: Path, value: object) -> None:
+    path = tmp_path / "s.db"
+    await a_store(path)
+    with sqlite3.connect(path) as db:
+        for table in _tables(path):
+            for _, column, *_ in db.execute(f'pragma table_info("{table}")').fetchall():
+                try:
+                    db.execute(f'update or ignore "{table}" set "{column}" = ?', (value,))
+                except sqlite3.Error:
+                    continue
+    db.close()
+    try:
+        with trio.fail_after(30):
+            assert await use(path) == "fine"
+    except* ClawftError:
+        pass
+
+
+@pytest.mark.parametrize(
+    "kind", ["a folder", "a pipe", "a device", "a link to nowhere in particular", "a name too long"]
+)
+async def test_what_is_no_file_is_a_typed_error(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "f"
+    if kind == "a folder":
+        path.mkdir()
+    elif kind == "a pipe":
+        os.mkfifo(path)
+    elif kind == "a device":
+        path = Path("/dev/null")
+    elif kind == "a name too long":
+        path = tmp_path / ("x" * 5000)
+    else:
+        path.symlink_to("/proc/self/nothing")
+    with trio.fail_after(20), pytest.raises((StoreError, ClawftError)):
+        await use(path)
+
+
+def test_a_corrupt_store_is_a_store_error() -> None:
+    assert issubclass(StoreCorrupt, StoreError)
