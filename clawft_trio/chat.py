@@ -513,6 +513,8 @@ class Call:
     observer: Callable[[Any], None] = unobserved
     #: another target stands by: no point in waiting long for this one
     elsewhere: bool = False
+    #: seconds after which the other target is asked beside a silent one; None: never, or not known
+    elsewhere_after: float | None = None
     #: the logical call may have asked the same targets before: this is a retry or a second attempt beside the first
     extra: bool = False
     #: the target for which this request is entered in the retry budget already

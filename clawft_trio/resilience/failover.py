@@ -267,7 +267,9 @@ class _Walk(Generic[T]):
         self._asked.add(target)
         budgeted = call.budgeted if self._chain.budget is None else target.name
         elsewhere = call.elsewhere or bool(self._waiting)
-        return await target.attempt(call.replaced(extra=again, budgeted=budgeted, elsewhere=elsewhere))
+        after = self._chain.hedge_after_of(target.name) if self._waiting else call.elsewhere_after
+        own = call.replaced(extra=again, budgeted=budgeted, elsewhere=elsewhere, elsewhere_after=after)
+        return await target.attempt(own)
 
     def _note(self, target: _Target[T], exc: Exception) -> None:
         self._errors.pop(target, None)
