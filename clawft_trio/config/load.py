@@ -139,7 +139,7 @@ def _read_bounded(path: str) -> bytes:
 def parse_config(
     data: bytes | str, *, source: str = "", environ: Mapping[str, str] | None = None, providers: Iterable[str] = ()
 ) -> Config:
-    """The configuration in the JSON text *data*.
+    """Read a configuration from the JSON text *data*.
 
     `${NAME}` in a string stands for a variable of *environ*, by default the process's; see `structuring.VARIABLE`.
     Files of other programs with MCP servers (`mcpServers` or `servers` at the top) are accepted, too. What is set and
