@@ -50,9 +50,10 @@ async def doctor(wanted: Doctor) -> bool:
     """
     config, findings = await _config(wanted.chosen.config)
     async with progress("Checking"):
-        findings += await _side_by_side(_checks(wanted, config), wanted.total)
+        config_read = all(finding.outcome != "problem" for finding in findings)
+        found = await _side_by_side(_checks(wanted, config, config_read=config_read), wanted.total)
     # Some of the text comes from servers, which may print secrets.
-    findings = [attrs.evolve(one, message=redact_secrets(one.message)) for one in findings]
+    findings += [attrs.evolve(one, message=redact_secrets(one.message)) for one in found]
     (print_report_json if wanted.as_json else print_report)(findings)
     return all(finding.outcome != "problem" for finding in findings)
 
@@ -69,10 +70,12 @@ async def _config(path: Path | None) -> tuple[Config, list[CheckResult]]:
         if not path.exists():  # noqa: ASYNC240 - one look, before anything runs
             advice = "Write one with `clawft-trio config init`, or name another with --config."
         wrong = partial(CheckResult, check="config", subject=str(path), outcome="problem", advice=advice)
-        return Config(), [wrong(message=str(problem)) for problem in exc.problems]
+        return Config(), [
+            wrong(message=f"{problem.path}: {redact_secrets(problem.message)}") for problem in exc.problems
+        ]
 
 
-def _checks(wanted: Doctor, config: Config) -> list[tuple[CheckResult, Check]]:
+def _checks(wanted: Doctor, config: Config, *, config_read: bool) -> list[tuple[CheckResult, Check]]:
     """The checks, each with the finding for one that takes too long."""
     checks: list[tuple[CheckResult, Check]] = []
 
@@ -83,7 +86,7 @@ def _checks(wanted: Doctor, config: Config) -> list[tuple[CheckResult, Check]]:
     for name in providers_of(wanted.chosen, config):
         slow = "Is the address right, and the network up? --total gives it more time."
         add("provider", name, slow, partial(check_provider, name, wanted.chosen, config, probe=wanted.probe))
-    if not checks:
+    if not checks and config_read:
         add("provider", "", "", _no_provider)
     models = models_of(wanted.chosen, config)
     if models:

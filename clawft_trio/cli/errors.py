@@ -33,9 +33,9 @@ def error_lines(exc: BaseException) -> Iterator[str]:
 
 
 def error_reason(exc: ClawftError) -> str:
-    """The message of *exc*, with the end of the stderr of its process."""
+    """The message of *exc*, with the end of the stderr of its process where the message does not have it."""
     last = exc.stderr.strip().splitlines()[-1:] if isinstance(exc, PeerGone) else []
-    return ": ".join([str(exc), *last])
+    return ": ".join([str(exc), *(line for line in last if line not in str(exc))])
 
 
 def _parts(problem: Problem, source: str) -> Iterator[str]:

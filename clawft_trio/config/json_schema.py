@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 import attrs
 
 from clawft_trio.config.schema import Config
-from clawft_trio.config.structuring import Secret, names_of
+from clawft_trio.config.structuring import Secret, camel, names_of
 
 Schema: TypeAlias = dict[str, Any]
 
@@ -80,12 +80,7 @@ def _define(cls: type[Any], classes: dict[type[Any], Schema]) -> None:
 
 def spellings(field: attrs.Attribute[Any]) -> tuple[str, ...]:
     """The names of *field* in snake case and in camel case, each once; its own name comes first."""
-    return tuple(dict.fromkeys(spelling for name in names_of(field) for spelling in (name, _camel(name))))
-
-
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(part.capitalize() for part in rest)
+    return tuple(dict.fromkeys(spelling for name in names_of(field) for spelling in (name, camel(name))))
 
 
 def _of(kind: Any, classes: dict[type[Any], Schema]) -> Schema:

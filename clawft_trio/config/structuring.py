@@ -218,10 +218,17 @@ def folded(name: str) -> str:
     return name.replace("_", "").replace("-", "").lower()
 
 
+def camel(name: str) -> str:
+    """*name*, in snake case, as it is in camel case."""
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)
+
+
 def _meant(key: str, names: Mapping[str, attrs.Attribute[Any]]) -> str:
     close = closest(folded(key), names)
     if close:
-        return f"did you mean {names[close[0]].name!r}?"
+        name = names[close[0]].name
+        return f"did you mean {name if '_' in key else camel(name)!r}?"
     return f"known are {', '.join(dict.fromkeys(field.name for field in names.values()))}"
 
 

@@ -21,11 +21,20 @@ class Resilient:
       provider: anything with `name` and `complete`.
       policy: a policy, or several put together by `compose`.
       model: the name under which this target answers; every request gets it. None leaves the request's own.
+
+    Raises:
+      TypeError: *policy* is no policy.
     """
 
     keeps_records = True
 
     def __init__(self, provider: Provider, policy: Policy, *, model: str | None = None) -> None:
+        if isinstance(policy, type) or not callable(getattr(policy, "bind", None)):
+            given = f"the class {policy.__name__}" if isinstance(policy, type) else f"a {type(policy).__name__}"
+            raise TypeError(
+                f"Resilient takes a policy, not {given}; compose(…) makes one of strategies: "
+                "Resilient(provider, compose(Retry(), Timeout(total=30)))"
+            )
         self.provider: Provider = recorded(provider, refuse_empty=True)
         self.policy = policy
         self.model = model

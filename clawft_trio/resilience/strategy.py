@@ -40,10 +40,10 @@ MAX_KEYS = 1000
 
 
 class Strategy(Protocol):
-    """One way of trying."""
+    """One way of trying: any object with this `run`. `compose(it)` makes a `Policy` of it, to decorate functions with."""
 
     async def run(self, attempt: Attempt[T], call: Call) -> T:
-        """Try *attempt*, as often and as long as this strategy will.
+        """Try *attempt*, as often and as long as this strategy will: `await attempt(call)` runs it once.
 
         Cancellation: what runs is cancelled and waited for.
         """
@@ -81,10 +81,11 @@ class Policy:
     def __call__(self, function: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]: ...
 
     def __call__(self, function: Callable[..., Awaitable[T]], /, *args: Any, **kwargs: Any) -> Any:
-        """Call *function* under this policy; without arguments, wrap it.
+        """Call *function* under this policy; without arguments, wrap it: then `await policy(function)()` calls it.
 
         Raises:
-          TypeError: *function* is a plain `def`, whose caller would get a coroutine; or it is a coroutine already.
+          TypeError: *function* is a plain `def`, whose caller would get a coroutine; or it is a coroutine already; or
+            it is no function.
         """
         given: object = function
         if inspect.iscoroutine(given):
@@ -92,6 +93,11 @@ class Policy:
             raise TypeError(
                 f"{type(self).__name__} calls the function itself, as often as it needs: pass the function and its "
                 "arguments, `await policy(fetch, url)`, not the coroutine `fetch(url)`"
+            )
+        if not callable(given):
+            raise TypeError(
+                f"{type(self).__name__} wraps async functions, and a {type(given).__name__} is none; a provider under "
+                "a policy is Resilient(provider, policy)"
             )
         if args or kwargs:
             return self._called(function, args, kwargs)
@@ -129,7 +135,7 @@ class Composed(Policy):
         """Run *attempt* inside all the layers.
 
         Raises:
-          Exception: the outermost layer's word.
+          Exception: what the outermost layer raised.
 
         Cancellation: what runs is cancelled and waited for.
         """
@@ -152,6 +158,8 @@ def compose(*layers: Strategy) -> Composed:
     for layer in layers:
         if isinstance(layer, type):
             raise TypeError(f"{layer.__name__} is a class; compose() takes what it makes: {layer.__name__}(…)")
+        if isinstance(layer, (list, tuple)):
+            raise TypeError("compose() takes its strategies one by one: compose(Timeout(total=30), Retry())")
         if not callable(getattr(layer, "run", None)):
             raise TypeError(f"compose() takes strategies, and {layer!r} has no method `run`")
     return Composed(layers)

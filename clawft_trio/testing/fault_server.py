@@ -31,7 +31,7 @@ from clawft_trio.codec import decode_json, encode_json
 from clawft_trio.errors import InvalidData
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.testing.dialects import DialectName, error_body
-from clawft_trio.testing.script import Status, WireScript
+from clawft_trio.testing.script import Status, WireScript, check_scripts
 from clawft_trio.testing.script_player import Exchange, ExchangeEnding, ScriptPlayer, SeenRequest
 from clawft_trio.testing.vendor_checks import Complaint
 from clawft_trio.testing.vendor_rules import Vendor, check_vendor, refusal, refusal_body
@@ -171,6 +171,7 @@ async def open_fault_server(
 
     Raises:
       OSError: the port is taken.
+      TypeError: a script is a single step: `open_fault_server([Say("a"), Finish()])` has one script of two steps.
       ValueError: there is no script, or no rules of the vendor.
       Exception: what *choose* raised.
 
@@ -189,6 +190,7 @@ async def open_fault_server(
 def _by_count(scripts: Sequence[WireScript], models: Mapping[str, Sequence[WireScript]]) -> Chooser:
     if not scripts and not models:
         raise ValueError("a script is needed: open_fault_server([Say('Hello.'), Finish()])")
+    check_scripts((*scripts, *models.values()))
 
     def choose(request: SeenRequest) -> WireScript:
         if request.model in models:

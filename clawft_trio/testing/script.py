@@ -12,7 +12,7 @@ A script that ends without `Finish` is an answer that just stops: no consumer ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import attrs
@@ -248,6 +248,17 @@ Script: TypeAlias = Sequence[Step | Fail]
 
 WireScript: TypeAlias = Sequence[Step | Fault]
 """What `FaultServer` plays for one request."""
+
+
+def check_scripts(scripts: Iterable[object]) -> None:
+    """Refuse what is no list of steps.
+
+    Raises:
+      TypeError: one of *scripts* is a single step, or text.
+    """
+    for script in scripts:
+        if isinstance(script, str) or not isinstance(script, Iterable):
+            raise TypeError(f"a script is a list of steps, as in [Say('Hello.'), Finish()]; this is none: {script!r}")
 
 
 def say(text: str, *, every: float = 0.0) -> tuple[Say | Wait, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import attrs
 import trio
@@ -26,7 +26,19 @@ from clawft_trio.chat import (
 )
 from clawft_trio.codec import decode_json
 from clawft_trio.errors import InvalidData, ProviderError, StreamTruncated
-from clawft_trio.testing.script import CallTool, Fail, Finish, Hang, Report, Say, Script, Step, Think, Wait
+from clawft_trio.testing.script import (
+    CallTool,
+    Fail,
+    Finish,
+    Hang,
+    Report,
+    Say,
+    Script,
+    Step,
+    Think,
+    Wait,
+    check_scripts,
+)
 
 
 class ScriptedProvider:
@@ -56,12 +68,7 @@ class ScriptedProvider:
     ) -> None:
         if not scripts and choose is None:
             raise ValueError("a script is needed: ScriptedProvider([Say('Hello.'), Finish()])")
-        given: tuple[object, ...] = scripts
-        for script in given:
-            if isinstance(script, str) or not isinstance(script, Iterable):
-                raise TypeError(
-                    f"a script is a list of steps, as in [Say('Hello.'), Finish()]; this is none: {script!r}"
-                )
+        check_scripts(scripts)
         self._scripts = tuple(map(tuple, scripts))
         self._choose = choose
         self._name = name

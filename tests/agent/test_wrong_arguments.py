@@ -11,6 +11,7 @@ import trio
 from clawft_trio import (
     ChatRequest,
     CircuitBreaker,
+    Resilient,
     Retry,
     Timeout,
     compose,
@@ -23,7 +24,7 @@ from clawft_trio.agent import TurnPolicy
 from clawft_trio.asyncio_guest import Guest
 from clawft_trio.bus import BusConfig
 from clawft_trio.errors import PermissionDenied
-from clawft_trio.testing import CallTool, Finish, Say, ScriptedProvider
+from clawft_trio.testing import CallTool, Finish, Say, ScriptedProvider, open_fault_server
 from clawft_trio.tools import ApprovalRequest
 
 
@@ -70,6 +71,10 @@ async def test_open_agent_names_the_argument(arguments: dict[str, Any], message:
         (lambda: BusConfig(overflow_policy="drop"), "'overflow_policy' must be one of 'block', "),
         (lambda: compose(Retry, Timeout(total=1.0)), "Retry is a class; compose() takes what it makes: Retry(…)"),
         (lambda: compose(plain), "has no method `run`"),
+        (lambda: compose([Retry(), Timeout(total=1.0)]), "takes its strategies one by one"),
+        (lambda: Resilient(ScriptedProvider.saying("a"), Retry), "takes a policy, not the class Retry"),
+        (lambda: Resilient(ScriptedProvider.saying("a"), [Retry()]), "takes a policy, not a list; compose(…) makes"),
+        (lambda: Retry()(ScriptedProvider.saying("a")), "Resilient(provider, policy)"),
         (lambda: CircuitBreaker(by="host"), "'by' must be callable"),
         (lambda: ScriptedProvider(Say("a"), Finish()), "a script is a list of steps"),
         (lambda: ScriptedProvider("Hello."), "a script is a list of steps, as in [Say"),
@@ -82,6 +87,12 @@ def test_a_wrong_value_is_refused_where_it_is_given(make: Any, message: str) -> 
         make()
     assert message in str(caught.value)
     assert "Attribute(" not in str(caught.value)
+
+
+async def test_a_fault_server_refuses_steps_that_are_in_no_list() -> None:
+    with pytest.raises(TypeError, match="a script is a list of steps"):
+        async with open_fault_server(Say("a"), Finish()):
+            raise AssertionError("it was opened")
 
 
 async def test_as_tool_names_an_unknown_keyword_and_ask_a_wrong_session() -> None:

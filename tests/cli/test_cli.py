@@ -127,7 +127,7 @@ async def test_a_broken_config_is_told_whole_with_places(tmp_path: Path) -> None
     assert done.returncode == 2
     assert done.stderr.decode().splitlines() == [
         f"{path}: $.retri: unknown key; did you mean 'retry'?",
-        f"{path}: $.retry.maxRetry: unknown key; did you mean 'max_retries'?",
+        f"{path}: $.retry.maxRetry: unknown key; did you mean 'maxRetries'?",
         f'{path}: $.retry.max_retries: expected int ≥ 0, got "three"',
     ]
 

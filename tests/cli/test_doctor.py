@@ -140,11 +140,12 @@ async def test_without_anything_it_says_how_to_begin() -> None:
 
 
 async def test_a_broken_config_is_told_line_by_line_and_the_rest_is_looked_at(tmp_path: Path) -> None:
-    config = write(tmp_path / "config.json", {"retri": {}, "bus": 3})
+    config = write(tmp_path / "config.json", {"retri": {}, "bus": 3, "agents": {"defaults": {"maxToken": 1}}})
     done = await run("doctor", "--config", config, "--base-url", "http://127.0.0.1:9/v1")
     text = done.stdout.decode()
     assert done.returncode == 1
     assert "$.retri" in text
+    assert "$.agents.defaults.maxToken: unknown key" in " ".join(text.split())  # no secret: nothing is masked
     assert "$.bus" in text
     assert "TransportFailed" in text
     missing = await run("doctor", "--config", str(tmp_path / "none.json"))

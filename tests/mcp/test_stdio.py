@@ -139,6 +139,19 @@ async def test_a_signal_that_killed_the_server_has_its_name():
         assert caught.value.exit_code == -signal.SIGKILL
 
 
+@pytest.mark.parametrize(
+    ("command", "hint"),
+    [
+        ("http://127.0.0.1:9/mcp", "a server over HTTP is HttpServer"),
+        ("python server.py", "a command with arguments is a list"),
+    ],
+)
+async def test_a_command_that_is_none_gets_a_hint(command: str, hint: str) -> None:
+    with pytest.raises(CannotStart, match=hint):
+        async with open_mcp(command):
+            raise AssertionError("it was opened")
+
+
 @pytest.mark.parametrize("command", ["no-such-program-anywhere", "/etc/passwd"])
 async def test_a_command_that_cannot_be_run_is_named(command):
     with pytest.raises(CannotStart, match=command):

@@ -291,7 +291,18 @@ async def _spawn(server: StdioServer, name: str) -> trio.Process:
     except OSError as exc:
         # An address that was taken for a command may hold a password.
         what = redact_address(str(server.command[0] if exc.filename is None else exc.filename))
-        raise CannotStart(f"the server cannot be started: {what!r}: {exc.strerror or exc}", server=name) from exc
+        hint = _hint(server.command) if isinstance(exc, FileNotFoundError) else ""
+        raise CannotStart(f"the server cannot be started: {what!r}: {exc.strerror or exc}{hint}", server=name) from exc
+
+
+def _hint(command: Sequence[str]) -> str:
+    """What was probably meant by a *command* of one part that is no program."""
+    first = str(command[0])
+    if first.startswith(("http://", "https://")):
+        return "; a server over HTTP is HttpServer(url)"
+    if len(command) == 1 and " " in first:
+        return "; a command with arguments is a list: ['python', 'server.py']"
+    return ""
 
 
 def _signal_name(number: int) -> str:
