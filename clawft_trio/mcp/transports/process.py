@@ -62,17 +62,17 @@ def _secrets_of(server: StdioServer) -> Iterator[str]:
 
 
 def _values(arguments: Sequence[str]) -> Iterator[str]:
-    """The values of options (`--token X`, `--token=X`), and operands that look like tokens: with a digit, no slash."""
+    """What follows `--token` and the like, and words that look like tokens: with a digit, and no slash or space."""
     before = ""
     for word in arguments:
-        if word.startswith("-"):
-            yield word.partition("=")[2]
-        elif before.startswith("--") or (_DIGIT.search(word) and not set("/ ") & set(word)):
-            yield word
+        option, _, value = word.partition("=") if word.startswith("-") else (before, "", word)
+        if _SECRET_OPTION.search(option) or _TOKEN.fullmatch(value):
+            yield value
         before = word
 
 
-_DIGIT = re.compile("[0-9]")
+_SECRET_OPTION = re.compile("key|token|secret|pass|pwd|auth|credential|bearer|cookie|header", re.IGNORECASE)
+_TOKEN = re.compile(r"[^\s/0-9]*[0-9][^\s/]*")
 
 
 @attrs.frozen
