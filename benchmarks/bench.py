@@ -6,7 +6,7 @@ A file in `measures/` holds one `BENCH`; its name is the file's. To add a benchm
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -95,6 +95,8 @@ class Case:
     needs: str = attrs.field(default="", kw_only=True)
     #: why it cannot run here, where that is not a distribution
     absent: str = attrs.field(default="", kw_only=True)
+    #: figures that others have published, for the plot; they are not measured here
+    published: Mapping[str, float] = attrs.field(factory=dict, kw_only=True)
     #: what the figure covers, where that is not plain
     covers: str = attrs.field(default="", kw_only=True)
     #: cases of one series are points of one line: cost per item over `size`
@@ -110,6 +112,12 @@ class Figure:
     title: str
     #: digits behind the point
     digits: int = 1
+    #: whether more of it is better; times and costs are better when they are lower
+    higher_is_better: bool = attrs.field()
+
+    @higher_is_better.default
+    def _rates_are(self) -> bool:
+        return self.title.endswith("/s")
 
 
 CPU = Figure("cpu", "CPU, µs")

@@ -10,8 +10,11 @@
         guest = request.app.state.agent
         return (await guest.call(guest.value.ask, question)).text
 
+Everything async of the agent goes through `call`; called directly from asyncio, it raises `RuntimeError`. To stream,
+read a queue that `ask` fills: `on_event=queue.put_nowait`. `agent.stream` is for trio only.
+
 This is the one module that imports asyncio, and nothing in the package imports it. A loop has one guest: several agents
-go into one context manager of the application's. Events go through a queue: `on_event=queue.put_nowait`.
+go into one context manager of the application's.
 """
 
 from __future__ import annotations

@@ -120,6 +120,7 @@ ELSEWHERE = {
     "Decimal",
     "FastAPI",
     "Field",
+    "HTTPStatusError",
     "MockClock",
     "Ms",
     "MyChannel",

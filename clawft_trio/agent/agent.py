@@ -207,7 +207,9 @@ class Agent:
         return self.parts.asks
 
     async def history(self, session: str, limit: int | None = None) -> tuple[Message, ...]:
-        """Every message of *session* as it is stored, or the newest *limit*: also what models are no longer shown.
+        """Return the stored messages of *session*, oldest first, or its newest *limit*.
+
+        They include messages that no longer fit into the window of a model.
 
         Raises:
           StoreError: the store cannot be used.

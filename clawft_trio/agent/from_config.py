@@ -50,6 +50,7 @@ from clawft_trio.pipeline import (
     input_window,
 )
 from clawft_trio.store import Store, open_store
+from clawft_trio.target import split_name
 from clawft_trio.tools.builtin import BuiltinPolicy
 
 
@@ -83,7 +84,7 @@ def provider_maker(config: Config, environ: Mapping[str, str] | None = None) -> 
 def _models_of(config: Config, name: str) -> Iterator[tuple[str, str, ModelConfig]]:
     """The models of a provider that have a section: its place in the file, the model, and the section."""
     for target, own in config.model_options.items():
-        provider, _, model = target.partition("/")
+        provider, model = split_name(target)
         if provider == name:
             yield f"$.models[{target!r}]", model, own
 
@@ -272,7 +273,7 @@ def owed_file(store: Store) -> OwedFile | None:
 
 async def _prices(config: Config, models: Iterable[str], given: Mapping[str, Provider]) -> Prices:
     tiered = [target for tier in config.routing.tiers for target in tier.targets()]
-    asked = {model.partition("/")[0] for model in (*models, *(target.name for target in tiered))}
+    asked = {split_name(model)[0] for model in (*models, *(target.name for target in tiered))}
     reached = {name: vendor_of(given[name]) if name in given else _vendor(config, name) for name in asked | set(given)}
     unlisted = frozenset(name for name, vendor in reached.items() if not vendor)
     return Prices(

@@ -29,7 +29,7 @@ from clawft_trio.agent.from_config import (
 from clawft_trio.agent.journal import MIGRATIONS as JOURNAL_MIGRATIONS, Journal
 from clawft_trio.agent.loop import AgentLoop
 from clawft_trio.agent.options import AgentOptions, check_arguments, check_options
-from clawft_trio.agent.providers import open_providers
+from clawft_trio.agent.providers import Providers, open_providers
 from clawft_trio.agent.session_window import WHOLE_RESULT
 from clawft_trio.agent.sessions import MIGRATIONS as SESSION_MIGRATIONS, Sessions
 from clawft_trio.agent.stored_windows import WINDOW_MIGRATIONS, open_stored_windows
@@ -51,6 +51,7 @@ from clawft_trio.mcp.tool_pinning import PIN_MIGRATIONS, StoredPins
 from clawft_trio.net import AddressPolicy
 from clawft_trio.nursery import check_in_trio, cleanup_scope, open_hidden_nursery
 from clawft_trio.observe import Event, Noted, Observer, fan_out
+from clawft_trio.observe.recorded import recorded
 from clawft_trio.pipeline import (
     FitnessScorer,
     NoLearner,
@@ -171,7 +172,7 @@ async def open_agent(
         ) as known,
         open_tracker(settings, kept, asked, providers or {}, owed=owed_file(kept)) as tracker,
         open_stored_windows(kept, windows := plan.windows(tracker, frozenset(providers or ()))),
-        open_targets(known.at, wrap=partial(plan.around, tracker)) as targets,
+        open_targets(partial(plan.bound, known, tracker)) as targets,
         # Before anything is started: a missing key is an error now, and not in the first turn that needs it.
         plan.reaching(targets, plan.models),
         _reaching_sub_agents(plan, targets, given),
@@ -323,9 +324,10 @@ class _Plan:
         tiers = tuple(tier.name for tier in self.config.routing.tiers)
         return PermissionResolver(self.config.routing.permissions, tiers=tiers)
 
-    def around(self, tracker: CostTracker, provider: Provider, target: Target) -> Provider:
-        """What every target has around it: the meter inside, so that every attempt pays."""
-        metered = Metered(provider, tracker, target, tokens=request_tokens)
+    def bound(self, known: Providers, tracker: CostTracker, target: Target) -> Provider:
+        """What answers for *target*: the meter is inside of the policy, so that every attempt pays."""
+        provider = recorded(known.at(target), refuse_empty=True)
+        metered = Metered(provider, tracker, target, tokens=request_tokens, prepare=known.options_of(target))
         return Resilient(
             metered, self.policy or self.config.policy_of(target.provider, self.budget, model=target.model)
         )

@@ -4,60 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from types import MappingProxyType
 
-import attrs
-
-from clawft_trio.chat import Call, ChatRequest, ChatResponse, Provider
+from clawft_trio.chat import ChatRequest, Provider
 from clawft_trio.llm import provider_named
 from clawft_trio.llm.model_options import NO_OPTIONS, ModelOptions
 from clawft_trio.nursery import cleanup_scope
-from clawft_trio.observe.recorded import recorded
-from clawft_trio.pipeline import Target
 from clawft_trio.pipeline.targets import GRACE, Closeable
+from clawft_trio.target import Target
 
 _NONE: Mapping[str, ModelOptions] = MappingProxyType({})
-
-
-class NamedModel:
-    """One model of a provider, as a provider of its own."""
-
-    keeps_records = True
-
-    def __init__(
-        self,
-        provider: Provider,
-        target: Target,
-        *,
-        options: ModelOptions = NO_OPTIONS,
-        general: ModelOptions = NO_OPTIONS,
-    ) -> None:
-        self._provider = recorded(provider, refuse_empty=True)
-        self._target = target
-        self._options = options
-        self._general = general
-
-    def __repr__(self) -> str:
-        return f"<NamedModel {self.name}>"
-
-    @property
-    def name(self) -> str:
-        """`provider/model`."""
-        return self._target.name
-
-    async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
-        """Ask the provider for this model, whatever *request* names.
-
-        Raises:
-          ProviderError: the provider's.
-
-        Cancellation: the provider's.
-        """
-        if request.model != self._target.model:
-            request = attrs.evolve(request, model=self._target.model)
-        if self._options is not NO_OPTIONS:
-            request = self._options.in_place_of(self._general, request)
-        return await self._provider.complete(request, call)
 
 
 class Providers:
@@ -81,20 +38,22 @@ class Providers:
         return f"<Providers {', '.join(sorted({*self._given, *self._made}))}>"
 
     def at(self, target: Target) -> Provider:
-        """The provider for *target*, bound to its model.
+        """The provider for *target*, which may have other targets, too.
 
         Raises:
           NotConfigured: there is no such provider, or it has no key.
         """
-        options = self._options.get(target.name, NO_OPTIONS)
-        return NamedModel(self._named(target.provider), target, options=options, general=self._general)
-
-    def _named(self, name: str) -> Provider:
+        name = target.provider
         if name in self._given:
             return self._given[name]
         if name not in self._made:
             self._made[name] = self._make(name)
         return self._made[name]
+
+    def options_of(self, target: Target) -> Callable[[ChatRequest], ChatRequest] | None:
+        """What puts the options of *target* into a request; None where it has none of its own."""
+        options = self._options.get(target.name)
+        return None if options is None else partial(options.in_place_of, self._general)
 
     async def aclose(self) -> None:
         """Close what was made here; what was given is its giver's.

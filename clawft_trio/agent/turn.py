@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,8 @@ import trio
 from clawft_trio.agent.answer_form import correction
 from clawft_trio.agent.background import Background
 from clawft_trio.agent.finished_calls import FinishedCalls
-from clawft_trio.agent.result_tool import result_tool
-from clawft_trio.agent.session_view import READ_RESULT
 from clawft_trio.agent.session_window import SessionWindow
+from clawft_trio.agent.turn_tools import TurnTools
 from clawft_trio.agent.turn_types import (
     History,
     Instructions,
@@ -32,28 +30,22 @@ from clawft_trio.agent.turn_types import (
     TurnRequest,
 )
 from clawft_trio.attempts import AttemptRecord, Latency, Usage, deciding_attempt
-from clawft_trio.chat import CALLS_MAY_RUN, Call, ChatRequest, ChatResponse, Message, PromptCache, ToolCall, ToolSpec
+from clawft_trio.chat import CALLS_MAY_RUN, Call, ChatRequest, ChatResponse, Message, PromptCache
 from clawft_trio.context import ContextBuilder
-from clawft_trio.errors import ConsumerLeft, InvalidAnswer, InvalidData, PermissionDenied, Problem
+from clawft_trio.errors import ConsumerLeft, InvalidAnswer, InvalidData, Problem
 from clawft_trio.llm.conform.order import is_blank
 from clawft_trio.llm.response_builder import PAUSED
 from clawft_trio.nursery import cleanup_scope
 from clawft_trio.observe.events import TurnEnded, TurnStarted
 from clawft_trio.pipeline import RoutingDecision
 from clawft_trio.resilience.visibility import Shown
+from clawft_trio.target import split_name
 from clawft_trio.tools import (
-    ApprovalRequest,
-    Approve,
-    NestedTurn,
-    Tool,
-    ToolContext,
-    ToolJournal,
     ToolRegistry,
     ToolResult,
 )
 from clawft_trio.tools.call_ids import repair_ids
 from clawft_trio.tools.early import EarlyCalls
-from clawft_trio.tools.result import error_text
 
 _GRACE = 5.0
 """Seconds that writing down a turn may take after it was cancelled."""
@@ -143,7 +135,16 @@ class _Turn:
         self._said: list[Message] = [question.content]
         self._rounds: list[ChatResponse] = []
         self._answers: list[ToolResult] = []
-        self._nested: list[NestedTurn] = []
+        self._tools = TurnTools(
+            question=question,
+            tools=turns.tools,
+            policy=turns.policy,
+            store=turns.store,
+            context=turns.context,
+            journal=turns.journal,
+            workspace=turns.workspace,
+            observer=call.observer,
+        )
         self._decision: RoutingDecision | None = None
         self._aborted = False
         self._shown = Shown(call.emit)
@@ -152,8 +153,6 @@ class _Turn:
         #: the reply when the model has none after its last round of tools
         self._closing_text = ""
         self._request: ChatRequest | None = None
-        # Made when there is something to read: making a tool costs as much as a whole turn does else.
-        self._results: ToolRegistry | None = None
         self._window = SessionWindow(
             session=question.session,
             auth=question.auth,
@@ -164,7 +163,7 @@ class _Turn:
             call=self._call,
             store=turns.store,
             background=turns.background,
-            readable=_may_read(turns, question),
+            readable=self._tools.readable,
         )
 
     async def run(self) -> Reply:
@@ -211,7 +210,7 @@ class _Turn:
                     self._said.extend(self._closing(response, called=called))
                     return
             messages = (*request.messages, response.message, *results)
-            request = self._request = attrs.evolve(request, messages=messages, tools=self._tools(messages))
+            request = self._request = attrs.evolve(request, messages=messages, tools=self._tools.offered(messages))
 
     async def _round(
         self, request: ChatRequest, number: int, *, last: bool
@@ -219,28 +218,13 @@ class _Turn:
         """Ask the model once, and answer the calls that its answer makes."""
         journal = None if self._turns.journal is None else self._turns.journal.tools(self._question.turn_id, number)
         finished = FinishedCalls(journal)
-        async with self._early_calls(number, finished, last=last) as early:
+        async with self._tools.early_calls(number, finished, last=last) as early:
             response = await self._ask(request, number, early, without_tools=last)
             self._rounds.append(response)
             if not _has_calls(response):
                 return response, ()
             self._said.append(response.message)
             return response, await self._use_tools(number, response, finished, early, refused=last)
-
-    def _early_calls(
-        self, number: int, journal: ToolJournal, *, last: bool
-    ) -> AbstractAsyncContextManager[EarlyCalls | None]:
-        """Where calls of this round may start before its answer is complete; None where none may."""
-        turns, eager = self._turns, self._turns.policy.eager
-        permissions = self._question.auth.permissions
-        may_start = _may_repeat if eager == "idempotent" else _only_reads
-        # Skills that pre-approve calls are asked once the answer is complete.
-        approving = turns.context is not None and turns.context.may_preapprove()
-        if last or eager == "off" or approving:
-            return nullcontext()
-        if not any(may_start(tool) and tool.allowed(permissions) for tool in turns.tools):
-            return nullcontext()
-        return turns.tools.open_early_calls(self._tool_context(number), journal=journal, may_start=may_start)
 
     def _closing(self, response: ChatResponse, *, called: bool) -> list[Message]:
         """What *response*, the last one of the turn, adds to the conversation."""
@@ -308,19 +292,7 @@ class _Turn:
 
     def _with_messages(self, request: ChatRequest) -> ChatRequest:
         messages = self._window.complete(self._system, self._said[0])
-        return attrs.evolve(request, messages=messages, tools=self._tools(messages))
-
-    def _tools(self, messages: Sequence[Message]) -> tuple[ToolSpec, ...]:
-        """The tools that are offered. The one that reads results is, once there is one that is not shown whole."""
-        auth = self._question.auth
-        offered = self._turns.tools.specs(auth.permissions)
-        marked = any(message.role == "tool" and f"{READ_RESULT}(id=" in message.text for message in messages)
-        if marked and self._results is None and self._window.readable:
-            assert self._turns.store is not None
-            self._results = ToolRegistry([result_tool(self._turns.store)])
-        if self._results is None or not marked:
-            return offered
-        return tuple(sorted((*offered, *(tool.spec for tool in self._results)), key=lambda spec: spec.name))
+        return attrs.evolve(request, messages=messages, tools=self._tools.offered(messages))
 
     def _cache(self) -> PromptCache | None:
         lifetime = self._turns.policy.prompt_cache
@@ -364,7 +336,7 @@ class _Turn:
         """What was shown of a round that its consumer stopped is the answer as far as it was wanted."""
         seen = self._shown.so_far()
         stopped = deciding_attempt(self._call.log.records, "aborted")
-        provider, _, model = ("" if stopped is None else stopped.target).partition("/")
+        provider, model = split_name("" if stopped is None else stopped.target)
         partial = ChatResponse(content=seen.text, finish_reason="aborted", provider=provider, model=model)
         self._rounds.append(partial)
         if seen.text:
@@ -380,10 +352,11 @@ class _Turn:
         refused: bool,
     ) -> tuple[ToolResult, ...]:
         """Answer every call of *response*, in call order."""
-        known = await self._known_answers(number, response, refused=refused)
+        known = await self._tools.known(number, response, refused=refused)
         open_calls = [call for call in response.tool_calls if call.id not in known]
         try:
-            fresh = await self._execute(number, open_calls, finished, early, self._approve(response))
+            approve = self._tools.approval((*self._said, response.message))
+            fresh = await self._tools.execute(number, open_calls, finished, early, approve)
             # Ids are unique, `repair_ids` saw to it, so each answer has one place.
             by_id = known | {answer.call_id: answer for answer in fresh}
             answers = tuple(
@@ -399,78 +372,6 @@ class _Turn:
         await self._show(ToolsAnswered(answers))
         return answers
 
-    async def _execute(
-        self,
-        number: int,
-        calls: Sequence[ToolCall],
-        journal: ToolJournal,
-        early: EarlyCalls | None,
-        approve: Approve | None,
-    ) -> tuple[ToolResult, ...]:
-        """Execute *calls*. Those that read results have a registry of their own: every sender with tools may read."""
-        own = [call for call in calls if call.name == READ_RESULT and self._results is not None]
-        others = [call for call in calls if call not in own]
-        context = self._tool_context(number)
-        if early is None:
-            answers = await self._turns.tools.execute_all(others, context, approve=approve, journal=journal)
-        else:
-            answers = await early.results(others)
-        if own and self._results is not None:
-            permissions = attrs.evolve(context.auth.permissions, tool_access=(READ_RESULT,), tool_denylist=())
-            reading = attrs.evolve(context, auth=attrs.evolve(context.auth, permissions=permissions))
-            answers += await self._results.execute_all(own, reading, journal=journal)
-        return answers
-
-    async def _known_answers(self, number: int, response: ChatResponse, *, refused: bool) -> dict[str, ToolResult]:
-        """The calls that need not, or must not, be executed."""
-        known: dict[str, ToolResult] = {}
-        if self._turns.journal is not None:
-            known |= await self._turns.journal.tool_answers(self._question.turn_id, number, response.tool_calls)
-        why = self._refusal(response, refused=refused)
-        for call in response.tool_calls:
-            if why and call.id not in known:
-                error = PermissionDenied(why)
-                known[call.id] = ToolResult(
-                    call.id, name=call.name, text=error_text(error), outcome="refused", error=error
-                )
-        return known
-
-    def _refusal(self, response: ChatResponse, *, refused: bool) -> str:
-        if refused:
-            return "The turn has used all its rounds of tools."
-        if response.finish_reason == "length":
-            # Arguments that were cut off can look whole: half a file is a file.
-            return "The answer was cut off by its limit of tokens before this call was certain. Ask for less at once."
-        return ""
-
-    def _approve(self, response: ChatResponse) -> Approve | None:
-        """The registry's approval, not asked for calls that a skill in use pre-approves."""
-        ask, context = self._turns.tools.approve, self._turns.context
-        if ask is None or context is None:
-            return ask
-        skills = context.preapproval((*self._said, response.message))
-
-        async def approve(request: ApprovalRequest) -> bool | str:
-            if skills.approves(request.tool.name, request.arguments):
-                await trio.lowlevel.checkpoint()
-                return True
-            return await ask(request)
-
-        return approve
-
-    def _tool_context(self, number: int) -> ToolContext:
-        question = self._question
-        return ToolContext(
-            auth=question.auth,
-            session=question.session,
-            workspace=self._turns.workspace,
-            turn_id=question.turn_id,
-            round=number,
-            deadline=trio.current_effective_deadline(),
-            observer=self._call.observer,
-            nested=self._nested,
-        )
-
     def _reply(self) -> Reply:
         last = self._rounds[-1] if self._rounds else ChatResponse(finish_reason="aborted")
         records = self._call.log.records
@@ -479,9 +380,9 @@ class _Turn:
             finish_reason="aborted" if self._aborted else last.finish_reason,
             provider=last.provider,
             model=last.model,
-            usage=_sum_usage([*(r.usage for r in self._rounds), *(below.usage for below in self._nested)]),
-            cost=_sum_cost([*(r.cost for r in self._rounds), *(below.cost for below in self._nested)]),
-            nested=tuple(self._nested),
+            usage=_sum_usage([*(r.usage for r in self._rounds), *(below.usage for below in self._tools.nested)]),
+            cost=_sum_cost([*(r.cost for r in self._rounds), *(below.cost for below in self._tools.nested)]),
+            nested=tuple(self._tools.nested),
             latency=self._latency(records),
             attempts=records,
             tools=tuple(self._answers),
@@ -524,25 +425,6 @@ def _has_calls(response: ChatResponse) -> bool:
 
 def _without_calls(message: Message) -> Message:
     return attrs.evolve(message, tool_calls=()) if message.tool_calls else message
-
-
-def _only_reads(tool: Tool) -> bool:
-    """Whether a call of *tool* changes nothing and may be repeated. A sub-agent, which costs money, may not."""
-    return tool.metadata.mode == "read_only" and tool.metadata.idempotent
-
-
-def _may_repeat(tool: Tool) -> bool:
-    """Whether a call of *tool* may be repeated."""
-    return tool.metadata.idempotent
-
-
-def _may_read(turns: Turns, question: TurnRequest) -> bool:
-    """Whether results of the session can be read again by a tool: by each sender that may use any."""
-    return (
-        turns.store is not None
-        and READ_RESULT not in turns.tools
-        and bool(turns.tools.specs(question.auth.permissions))
-    )
 
 
 def _sum_usage(parts: Sequence[Usage | None]) -> Usage | None:

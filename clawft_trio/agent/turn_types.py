@@ -1,4 +1,4 @@
-"""What a turn is given and what comes of it: the question, the policy, the reply, and whom it needs."""
+"""The types of a turn: its request, its policy, its reply, and the protocols of what it needs."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def _is_encodable(text: str) -> bool:
 
 @attrs.frozen(kw_only=True)
 class TurnRequest:
-    """What is asked in a turn, by whom, and where."""
+    """The question of a turn, its sender and its session."""
 
     # Checked here, because what is asked is written down whatever becomes of it, and has to be readable again.
     content: Message = attrs.field(validator=of_type(Message), converter=_encodable)

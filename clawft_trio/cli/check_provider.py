@@ -33,6 +33,7 @@ from clawft_trio.llm.catalog import url_variable
 from clawft_trio.llm.http_provider import HttpProvider
 from clawft_trio.observe import redact_secrets
 from clawft_trio.similar import closest
+from clawft_trio.target import split_name
 
 
 def models_of(chosen: Chosen, config: Config) -> tuple[str, ...]:
@@ -49,7 +50,7 @@ def providers_of(chosen: Chosen, config: Config) -> tuple[str, ...]:
     """The providers to look at: those that are named, else those with a key set."""
     if chosen.base_url is not None:
         return (SERVER,)
-    named = dict.fromkeys([*(model.partition("/")[0] for model in models_of(chosen, config)), *config.providers])
+    named = dict.fromkeys([*(split_name(model)[0] for model in models_of(chosen, config)), *config.providers])
     if named:
         return tuple(named)
     return tuple(name for name, known in KNOWN.items() if not known.local and _set(known.key_variables))
@@ -80,7 +81,7 @@ async def check_provider(name: str, chosen: Chosen, config: Config, *, probe: bo
             finding = wrong(message=_message(exc), advice=_advice(exc, name, key))
             found = attrs.evolve(finding, outcome="warning") if isinstance(exc, RateLimited | ServerError) else finding
         if probe and found.outcome != "problem":
-            found = await _probed(found, provider, [model.partition("/")[2] for model in named] or ["default"])
+            found = await _probed(found, provider, [split_name(model)[1] for model in named] or ["default"])
     return found
 
 
@@ -185,7 +186,7 @@ def _url_origin(name: str, chosen: Chosen, config: Config) -> str:
 def _listed(name: str, named: Iterable[str], listed: tuple[str, ...], key: str) -> CheckResult:
     about = partial(CheckResult, check="provider", subject=name)
     message = f"{counted(len(listed), 'model')}; {key}"
-    absent = list(_absent([model.partition("/")[2] for model in named], listed))
+    absent = list(_absent([split_name(model)[1] for model in named], listed))
     if not absent:
         return about(message=message)
     close = [match for model in absent for match in closest(model, listed)]

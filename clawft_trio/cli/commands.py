@@ -446,15 +446,42 @@ def mcp_serve(
     config: ConfigOption = None,
     writing: Annotated[bool, typer.Option(help="Offer tools that write, too: the host has to ask its user.")] = False,
     http: Annotated[str, typer.Option(metavar="HOST:PORT", help="Listen there instead: streamable HTTP.")] = "",
+    agent: Annotated[
+        bool, typer.Option("--agent", help="Offer an agent, too: the tool `ask`. It works in the folder.")
+    ] = False,
+    model: ModelOption = None,
+    base_url: BaseUrlOption = None,
+    api_key_env: KeyOption = None,
+    mcp_config: McpConfigOption = None,
+    store: StoreOption = None,
+    system: SystemOption = None,
+    tools: ToolsOption = None,
+    trust_workspace: TrustOption = False,
 ) -> None:
-    """Offer the built-in tools and the folder's files to an MCP host over stdin and stdout, or over HTTP.
+    """Offer the built-in tools, the folder's files (resources) and the skills (prompts) to an MCP host over stdin and
+    stdout, or over HTTP. With --agent or a --model the agent itself is a tool.
 
-    Example: clawft-trio mcp serve . --http 127.0.0.1:8000
+    Example: clawft-trio mcp serve . --http 127.0.0.1:8000 --model openai/gpt-5-mini
     """
     from clawft_trio.cli.mcp import Serve, serve
     from clawft_trio.cli.run import run
 
-    run(serve, Serve(workspace=workspace, config=config, writing=writing, http=http))
+    offered = None
+    if agent or model or base_url:
+        offered = chosen(
+            model, base_url, api_key_env, None, config, store, system=system, tools=tools, mcp_config=mcp_config
+        )
+    run(
+        serve,
+        Serve(
+            workspace=workspace,
+            config=config,
+            writing=writing,
+            http=http,
+            agent=offered,
+            trust_workspace=trust_workspace,
+        ),
+    )
 
 
 @mcp.command("list")

@@ -21,6 +21,7 @@ from clawft_trio.errors import NotConfigured
 from clawft_trio.llm import KNOWN
 from clawft_trio.llm.catalog import url_variable
 from clawft_trio.observe import redact_secrets
+from clawft_trio.target import split_name
 
 # What to begin with at each provider: small, cheap and current.
 _FIRST = {"openai": "openai/gpt-5-mini", "anthropic": "anthropic/claude-haiku-4-5"}
@@ -76,7 +77,7 @@ def _beginning(models: Sequence[str], workspace: Path | None) -> dict[str, Any]:
 
 def _keys(models: Sequence[str]) -> dict[str, str]:
     """The usual variable of each provider that needs a key."""
-    names = dict.fromkeys(model.partition("/")[0] for model in models)
+    names = dict.fromkeys(split_name(model)[0] for model in models)
     return {name: KNOWN[name].key_variables[0] for name in names if name in KNOWN and not KNOWN[name].local}
 
 

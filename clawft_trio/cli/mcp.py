@@ -1,9 +1,10 @@
-"""`clawft-trio mcp`: offer the built-in tools to other hosts, or try a server by hand."""
+"""`clawft-trio mcp`: offer tools, files, skills and an agent to other hosts, or try a server by hand."""
 
 from __future__ import annotations
 
 import webbrowser
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,17 @@ from typing import Any
 import attrs
 from rich.table import Table
 
-from clawft_trio.cli.agent import existing_folder, settings_of
+from clawft_trio.agent import ask_tool, skill_prompts
+from clawft_trio.agent.from_config import skills_of
+from clawft_trio.cli.agent import existing_folder, open_chosen, settings_of
 from clawft_trio.cli.console import SafeConsole
+from clawft_trio.cli.options import Chosen
 from clawft_trio.cli.output import write_json, write_line
 from clawft_trio.cli.progress import progress
 from clawft_trio.codec import decode_json, encode_json
+from clawft_trio.config import Config
 from clawft_trio.errors import InvalidData, NotConfigured, Problem
+from clawft_trio.files import FileCache
 from clawft_trio.mcp import (
     FileTokenStore,
     HttpServer,
@@ -44,20 +50,42 @@ class Serve:
     writing: bool = False
     #: `host:port` to listen on, instead of stdin and stdout
     http: str = ""
+    #: the agent that is offered as the tool `ask`; None: there is none
+    agent: Chosen | None = None
+    #: offer the workspace's own skills, too
+    trust_workspace: bool = False
 
 
 async def serve(wanted: Serve) -> None:
-    """Offer the workspace's tools and files: over stdin and stdout until the host closes them, or over HTTP.
+    """Offer the workspace's tools, files and skills, and an agent: over stdin and stdout until the host closes them, or
+    over HTTP.
 
     Raises:
       NotConfigured: there is no such folder, or the address may not be used.
       ConfigError: the configuration does not fit.
       OSError: the address is taken.
+      ClawftError: the agent cannot be opened.
 
     Cancellation: running tools are cancelled and awaited.
     """
     settings = await settings_of(wanted.config)
     workspace = await existing_folder(wanted.workspace)
+    server = await _offered(wanted, settings, workspace)
+    options = ServeOptions(workspace=workspace)
+    async with AsyncExitStack() as stack:
+        if wanted.agent is not None:
+            chosen = attrs.evolve(wanted.agent, workspace=wanted.agent.workspace or workspace)
+            server.tools.add(ask_tool(await stack.enter_async_context(open_chosen(chosen))))
+        if not wanted.http:
+            await serve_mcp(server, options=options)
+            return
+        nursery = await stack.enter_async_context(open_hidden_nursery())
+        address = await nursery.start(partial(serve_mcp_http, server, wanted.http, options=options))
+        write_line(f"MCP server at {address}")
+
+
+async def _offered(wanted: Serve, settings: Config, workspace: Path) -> McpServer:
+    """The workspace's tools, files as resources, and skills as prompts."""
     registry = ToolRegistry()
     policy = BuiltinPolicy(
         unapproved=wanted.writing or settings.tools.unapproved,
@@ -66,13 +94,10 @@ async def serve(wanted: Serve) -> None:
     register_builtins(registry, workspace, policy)
     server = McpServer(registry)
     server.add_folder(workspace)
-    options = ServeOptions(workspace=workspace)
-    if not wanted.http:
-        await serve_mcp(server, options=options)
-        return
-    async with open_hidden_nursery() as nursery:
-        address = await nursery.start(partial(serve_mcp_http, server, wanted.http, options=options))
-        write_line(f"MCP server at {address}")
+    skills = skills_of(settings, workspace, FileCache(), trust_workspace=wanted.trust_workspace)
+    for prompt in skill_prompts(await skills.load()):
+        server.add_prompt(prompt)
+    return server
 
 
 async def show_tools(server: Sequence[str], *, as_json: bool = False) -> None:

@@ -9,6 +9,7 @@ import attrs
 import typer
 
 from clawft_trio.errors import InvalidData, NotConfigured, Problem
+from clawft_trio.target import split_name
 
 Format: TypeAlias = Literal["table", "csv", "json"]
 """How `costs` prints."""
@@ -123,7 +124,7 @@ def chosen(
       InvalidData: a model is not `provider/model`, and there is no --base-url.
     """
     for name in () if base_url is not None else model or ():
-        if not all(name.partition("/")):
+        if not all(split_name(name)):
             advice = "for a server of your own add --base-url"
             raise InvalidData([Problem("--model", f"expected provider/model, got {name!r}; {advice}")])
     return Chosen(

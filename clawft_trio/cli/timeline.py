@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import chain
 from pathlib import Path
 
@@ -90,12 +91,21 @@ def _written(wanted: Wanted, recording: Recording) -> list[Path]:
         html = wanted.file.with_suffix(".html")
     written = []
     if html is not None:
-        html.write_text(timeline_html(tree, title=wanted.file.name, wall=wall), "utf-8")
+        _write(html, timeline_html(tree, title=wanted.file.name, wall=wall).encode())
         written.append(html)
     if wanted.svg is not None:
-        wanted.svg.write_text(timeline_svg(tree, wall=wall), "utf-8")
+        _write(wanted.svg, timeline_svg(tree, wall=wall).encode())
         written.append(wanted.svg)
     if wanted.chrome is not None:
-        wanted.chrome.write_bytes(chrome_trace(tree))
+        _write(wanted.chrome, chrome_trace(tree))
         written.append(wanted.chrome)
     return written
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file that only its owner can read, as the recording that it is made of."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        if os.name == "posix" and path.is_file():
+            os.fchmod(descriptor, 0o600)
+        file.write(data)

@@ -23,6 +23,7 @@ from clawft_trio.errors import ConfigError, InvalidData, Problem
 from clawft_trio.llm import KNOWN
 from clawft_trio.pipeline.validation import routing_problems
 from clawft_trio.similar import closest
+from clawft_trio.target import split_name
 
 MAX_SIZE = 1 << 20
 """Bytes: a hundred times any configuration that was written by hand."""
@@ -224,8 +225,8 @@ def _misspelt_models(config: Config, known: Collection[str]) -> Iterator[Problem
     if config.agents.defaults.model:
         named["$.agents.defaults.model"] = config.agents.defaults.model
     for path, model in named.items():
-        provider, slash, name = model.partition("/")
-        if not (provider and slash and name):
+        provider, name = split_name(model)
+        if not (provider and name):
             yield Problem(path, f'expected "provider/model", got "{model}"')
         elif provider not in known:
             for close in closest(provider, known)[:1]:

@@ -1,6 +1,6 @@
 """The classes of a config.json, composed of the subpackages' own policies.
 
-The original's file is accepted as it is; a setting without a counterpart (`gateway`, `channels`, `voice`, …) gives a
+clawft's file is accepted as it is; a setting without a counterpart (`gateway`, `channels`, `voice`, …) gives a
 warning. Durations in the file are milliseconds, as their names say; in the policies they are seconds.
 """
 
@@ -25,6 +25,7 @@ from clawft_trio.pipeline import PermissionsPolicy, RateLimitPolicy, RoutingPoli
 from clawft_trio.resilience import CircuitBreaker, Policy, Retry, RetryBudget, Timeout, compose
 from clawft_trio.retry_hints import RETRYABLE_STATUSES
 from clawft_trio.store.address import is_address
+from clawft_trio.target import split_name
 
 _WINDOWS: Any = deep_mapping(value_validator=ge(1), key_validator=instance_of(str))
 
@@ -217,9 +218,9 @@ class ProviderConfig:
     timeouts: ProviderTimeoutsConfig = ProviderTimeoutsConfig()
     #: requests at once; None is the transport's own limit
     concurrency: int | None = attrs.field(default=None, validator=optional(ge(1)))
-    #: of the original; for browsers
+    #: of clawft; for browsers
     browser_direct: bool = False
-    #: of the original; for browsers
+    #: of clawft; for browsers
     cors_proxy: str | None = attrs.field(default=None, repr=show_address)
 
 
@@ -335,7 +336,7 @@ class McpServerConfig:
 
 @attrs.frozen(kw_only=True)
 class ExecConfig:
-    """The original's `tools.exec`: bounds of `run_command`."""
+    """clawft's `tools.exec`: bounds of `run_command`."""
 
     #: seconds
     timeout: float | None = attrs.field(default=None, validator=optional(gt(0)))
@@ -343,13 +344,13 @@ class ExecConfig:
 
 @attrs.frozen(kw_only=True)
 class CommandPolicyConfig:
-    """The original's `tools.commandPolicy`: the programs that `run_command` may start.
+    """clawft's `tools.commandPolicy`: the programs that `run_command` may start.
 
     `allowlist` adds to `tools.allow_commands`. A program that starts others (`git`, `python`, `sh`, …) is allowed by
     `tools.allow_commands` alone, with its arguments. Everything else is refused, with or without a `denylist`.
     """
 
-    #: which of the two lists counts in the original
+    #: which of the two lists counts in clawft
     mode: Literal["allowlist", "denylist"] = "allowlist"
     #: names of programs
     allowlist: tuple[str, ...] = ()
@@ -359,9 +360,9 @@ class CommandPolicyConfig:
 
 @attrs.frozen(kw_only=True)
 class UrlPolicyConfig:
-    """The original's `tools.urlPolicy`: the addresses that `web_fetch` may reach, and attachments may have."""
+    """clawft's `tools.urlPolicy`: the addresses that `web_fetch` may reach, and attachments may have."""
 
-    #: false gives no protection in the original; here private addresses stay refused unless `allow_private` is set
+    #: false gives no protection in clawft; here private addresses stay refused unless `allow_private` is set
     enabled: bool = True
     #: reach private, loopback and link-local addresses, too
     allow_private: bool = False
@@ -387,13 +388,13 @@ class ToolsConfig:
     unapproved: bool = False
     #: rules of programs that `run_command` may start
     allow_commands: tuple[str, ...] = ()
-    #: of the original: there is no web search
+    #: of clawft: there is no web search
     web: Mapping[str, Any] = attrs.field(factory=dict)
-    #: of the original: bounds of `run_command`
+    #: of clawft: bounds of `run_command`
     exec: ExecConfig = ExecConfig()
-    #: of the original: programs that `run_command` may start
+    #: of clawft: programs that `run_command` may start
     command_policy: CommandPolicyConfig = CommandPolicyConfig()
-    #: of the original: addresses that `web_fetch` may reach
+    #: of clawft: addresses that `web_fetch` may reach
     url_policy: UrlPolicyConfig = UrlPolicyConfig()
 
 
@@ -441,7 +442,7 @@ class CostBudgets:
     global_daily_limit_tokens: int = attrs.field(default=0, validator=ge(0))
     #: input and output together
     global_monthly_limit_tokens: int = attrs.field(default=0, validator=ge(0))
-    #: of the original; the ledger is in the store
+    #: of clawft; the ledger is in the store
     tracking_persistence: bool = True
     #: at which a day begins
     reset_hour_utc: int = attrs.field(default=0, validator=and_(ge(0), le(23)))
@@ -502,15 +503,15 @@ class Config:
     skills: SkillsConfig = attrs.field(factory=SkillsConfig)
     #: notes between conversations
     memory: MemoryConfig = MemoryConfig()
-    #: sections of the original without a counterpart; a warning names each that is set
+    #: sections of clawft without a counterpart; a warning names each that is set
     gateway: Any = None
-    #: of the original; not used, with a warning
+    #: of clawft; not used, with a warning
     channels: Any = None
-    #: of the original; not used, with a warning
+    #: of clawft; not used, with a warning
     delegation: Any = None
-    #: of the original; not used, with a warning
+    #: of clawft; not used, with a warning
     voice: Any = None
-    #: of the original; not used, with a warning
+    #: of clawft; not used, with a warning
     kernel: Any = None
     #: settings that were given and are not used, each with its place
     warnings: tuple[Problem, ...] = attrs.field(init=False, default=(), eq=False)
@@ -556,5 +557,5 @@ class Config:
 
     def hedge_after_of(self, target: str) -> float | None:
         """Seconds of silence of *target*, a `provider/model`, after which the next is asked beside."""
-        provider, _, model = target.partition("/")
+        provider, model = split_name(target)
         return self.timeouts_of(provider, model=model).hedge_after

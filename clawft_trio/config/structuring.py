@@ -205,7 +205,7 @@ def _by_field(
             if len(problems) == _MOST_UNKNOWN:
                 problems.append(Problem("$", f"more than {_MOST_UNKNOWN} keys are wrong; the rest is not listed"))
                 break
-            problems.append(Problem(f"$.{key}", f"unknown key{_meant(key, names)}"))
+            problems.append(Problem(f"$.{key}", f"unknown key; {_meant(key, names)}"))
         elif field.name in given:
             problems.append(Problem(f"$.{key}", f"the same as {given[field.name][0]!r}, which is there, too"))
         else:
@@ -220,7 +220,9 @@ def folded(name: str) -> str:
 
 def _meant(key: str, names: Mapping[str, attrs.Attribute[Any]]) -> str:
     close = closest(folded(key), names)
-    return f"; did you mean {names[close[0]].name!r}?" if close else ""
+    if close:
+        return f"did you mean {names[close[0]].name!r}?"
+    return f"known are {', '.join(dict.fromkeys(field.name for field in names.values()))}"
 
 
 def _field(

@@ -20,10 +20,17 @@ _BATCH = 8
 MAX_DEPTH = 4
 """Levels of folders below a skills folder in which skills are looked for."""
 
-_IGNORED = frozenset({"node_modules", "__pycache__", "venv"})
+_IGNORED = frozenset(
+    {
+        "node_modules", "__pycache__", "venv", ".venv", ".git", ".hg", ".svn", ".github", ".tox", ".cache", ".idea",
+        ".vscode", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".DS_Store", ".gitignore", ".gitattributes",
+        ".gitkeep", ".Trash",
+    }
+)  # fmt: skip
+"""Names that are never a group of skills. Other names that begin with a dot may be one: `.curated`, `.system`."""
 
 # A file, by its name: what has such an ending is not listed as a group of skills.
-_FILE_NAME = re.compile(r".*\.[A-Za-z][A-Za-z0-9]{0,4}\Z", re.DOTALL)
+_FILE_NAME = re.compile(r".+\.[A-Za-z][A-Za-z0-9]{0,4}\Z", re.DOTALL)
 
 
 @attrs.frozen(kw_only=True)
@@ -325,7 +332,7 @@ def _paths(given: StrPath | Sequence[StrPath] | None) -> tuple[str, ...]:
 
 
 def _folder_names(found: OnDisk) -> list[str]:
-    return [name for name in found.names if not name.startswith(".") and name not in _IGNORED]
+    return [name for name in found.names if name not in _IGNORED]
 
 
 def _candidate(

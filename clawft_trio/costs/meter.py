@@ -22,7 +22,6 @@ from clawft_trio.chat import (
     TextDelta,
     ToolCallDelta,
 )
-from clawft_trio.costs.prices import Priced
 from clawft_trio.costs.records import Bill, Reservation
 from clawft_trio.costs.tracker import CostTracker, Expected, Payer
 from clawft_trio.errors import (
@@ -37,6 +36,7 @@ from clawft_trio.errors import (
 )
 from clawft_trio.observe.events import Charged, Noted
 from clawft_trio.observe.recorded import recorded
+from clawft_trio.target import Target
 
 _log = logging.getLogger("clawft_trio.costs")
 
@@ -64,7 +64,8 @@ _OVERLOADED = frozenset({503, 529})
 
 
 class Metered:
-    """*provider*, with every attempt reserved before it leaves and settled after it, whatever becomes of it.
+    """*provider* bound to one target: a request gets its model, an attempt is reserved before it leaves and settled
+    after it, whatever becomes of it.
 
     Goes inside the policy, so that every retry and both arms of a hedge pay: `Resilient(Metered(...), policy)`.
 
@@ -75,25 +76,35 @@ class Metered:
     Args:
       provider: who answers; one target, one attempt a call.
       tracker: prices, budgets and the ledger.
-      target: what the attempts are charged as.
+      target: the model that is asked, and what the attempts are charged as.
       tokens: estimates the input tokens of a request.
+      prepare: changes each request for the target, for options of its own.
     """
 
     keeps_records = True
 
-    def __init__(self, provider: Provider, tracker: CostTracker, target: Priced, *, tokens: CountRequest) -> None:
+    def __init__(
+        self,
+        provider: Provider,
+        tracker: CostTracker,
+        target: Target,
+        *,
+        tokens: CountRequest,
+        prepare: Callable[[ChatRequest], ChatRequest] | None = None,
+    ) -> None:
         self.provider: Provider = recorded(provider)
         self.tracker = tracker
         self.target = target
         self.tokens = tokens
+        self.prepare = prepare
 
     def __repr__(self) -> str:
         return f"<Metered {self.name}>"
 
     @property
     def name(self) -> str:
-        """The provider's."""
-        return self.provider.name
+        """`provider/model`."""
+        return self.target.name
 
     async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
         """Answer *request*, at the expense of its sender; the answer has its cost.
@@ -105,6 +116,10 @@ class Metered:
 
         Cancellation: the provider's; the attempt is settled, shielded and within its grace.
         """
+        if request.model != self.target.model:
+            request = attrs.evolve(request, model=self.target.model)
+        if self.prepare is not None:
+            request = self.prepare(request)
         expected = self._expected(request, call)
         payer = self.tracker.payer(call.turn_id, request.auth)
         reservation = await self._reserve(payer, call, expected)

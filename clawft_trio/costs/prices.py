@@ -18,6 +18,7 @@ import trio
 
 from clawft_trio.attempts import Usage
 from clawft_trio.costs.money import dollars
+from clawft_trio.target import split_name
 
 _MILLION = Decimal(1_000_000)
 
@@ -257,7 +258,7 @@ class Prices:
 
     def _listed_as(self, target: Priced, alias: str) -> tuple[str, str]:
         """The vendor and the model that the list has *target* under."""
-        provider, _, model = alias.partition("/") if alias else (target.provider, "", target.model)
+        provider, model = split_name(alias) if alias else (target.provider, target.model)
         return self.vendors.get(provider, provider), model
 
     def _in_list(self, target: Priced, alias: str, input_tokens: int, when: datetime, tier: str) -> Found:

@@ -12,7 +12,6 @@ from clawft_trio.chat import ChatRequest, File, Image, Message, Opaque, Part, Te
 from clawft_trio.llm.anthropic_cache import mark_cache
 from clawft_trio.llm.anthropic_response import CALLS, DIALECT
 from clawft_trio.llm.conform.calls import MALFORMED
-from clawft_trio.llm.conform.options import anthropic_budget
 from clawft_trio.llm.conform.rules import Rules
 
 _TOOL_CHOICES = {"auto": "auto", "none": "none", "required": "any"}
@@ -30,7 +29,8 @@ def request_body(request: ChatRequest, model: str, max_tokens: int, rules: Rules
     """
     body: dict[str, Any] = {
         "model": model,
-        "max_tokens": request.max_tokens or max_tokens,
+        # Thinking counts as output.
+        "max_tokens": request.max_tokens or max_tokens + (request.thinking_budget or 0),
         "messages": _turns(request.messages),
     }
     system = [_block(part) for message in request.messages if message.role == "system" for part in _parts_of(message)]
@@ -60,16 +60,13 @@ def _forces_tool(request: ChatRequest) -> bool:
 
 def _thinking(request: ChatRequest, max_tokens: int, rules: Rules) -> dict[str, Any]:
     """`thinking` with a budget below *max_tokens*, or the effort of models that choose their own budget."""
-    effort, budget = (
-        request.reasoning_effort,
-        anthropic_budget(request.thinking_budget, request.reasoning_effort, rules),
-    )
+    effort, budget = request.reasoning_effort, request.thinking_budget
     if effort == "none" or budget == 0:
         return {}
     fields: dict[str, Any] = {}
     if budget is not None and budget < max_tokens:
         fields["thinking"] = {"type": "enabled", "budget_tokens": budget}
-    elif effort is not None and rules.efforts and not _forces_tool(request):
+    elif effort is not None and rules.adaptive_thinking and not _forces_tool(request):
         fields["thinking"] = {"type": "adaptive"}
     if effort is not None and rules.efforts:
         fields["output_config"] = {"effort": effort}

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-import msgspec
-
-from clawft_trio.chat import Citation, Opaque, ReasoningDelta, Reset, StreamEvent, TextDelta, ToolCall
+from clawft_trio.chat import Citation, Opaque, Reset, StreamEvent, TextDelta, ToolCall
 from clawft_trio.errors import InvalidResponse
 from clawft_trio.llm import lenient
 from clawft_trio.llm.anthropic_block import KeptBlock
-from clawft_trio.llm.lenient import NOT_JSON, NotDecodable, as_index
+from clawft_trio.llm.anthropic_events import Delta, Event, LenientEvents, decode
+from clawft_trio.llm.lenient import NOT_JSON, NotDecodable
+from clawft_trio.llm.reading import Progress
 from clawft_trio.llm.response_builder import (
     ANTHROPIC_FINISH_REASONS,
     ResponseBuilder,
@@ -21,7 +21,7 @@ from clawft_trio.llm.response_builder import (
 )
 from clawft_trio.llm.tool_calls import TooManyCalls, as_text
 from clawft_trio.llm.usage import UsageReader, read_messages_usage
-from clawft_trio.net.sse import ServerSentEvent, SSEDecoder
+from clawft_trio.net.sse import ServerSentEvent
 
 DIALECT = "anthropic"
 
@@ -35,31 +35,6 @@ EndsWith = Literal["message_stop", "stop_reason"]
 """What proves that a stream was whole. Some imitations of this API leave out the last event."""
 
 
-# --- the wire: only the fields that are read ------------------------------------------------------------
-
-
-class _Delta(msgspec.Struct, gc=False):
-    type: str = ""
-    text: str | None = None
-    thinking: str | None = None
-    signature: str | None = None
-    partial_json: str | None = None
-    stop_reason: Any = None
-
-
-class _Event(msgspec.Struct, gc=False):
-    type: str = ""
-    index: int | None = None
-    delta: _Delta | None = None
-    content_block: dict[str, Any] | None = None
-    message: dict[str, Any] | None = None
-    usage: Any = None
-    error: Any = None
-    request_id: Any = None
-
-
-_decode = msgspec.json.Decoder(_Event).decode
-
 # Read field by field; the other fields of a message go into `provider_details`.
 _READ = frozenset(
     {"id", "type", "role", "model", "content", "stop_reason", "delta", "usage", "error", "message", "request_id"}
@@ -67,23 +42,18 @@ _READ = frozenset(
 _READ_OF_CALL = frozenset({"type", "id", "name", "input"})
 
 
-class AnthropicResponseReader:
+class AnthropicResponseReader(Progress):
     """A `ResponseReader` of messages, streamed or not."""
 
     def __init__(self, answer: ResponseBuilder, *, ends_with: EndsWith = "message_stop") -> None:
-        self.answer: ResponseBuilder = answer
-        self.finished: bool = False
-        self.ended: bool = False
-        self.error: Any = None
-        self.violation: str = ""
+        super().__init__()
         self._ends_with = ends_with
-        self._sse = SSEDecoder(error_lines=True)
-        self._halves = lenient.SurrogateJoiner()
+        self._lenient = LenientEvents(self._halves)
         self._begin(answer)
 
     def _begin(self, answer: ResponseBuilder) -> None:
         """Read a message from its start into *answer*."""
-        self.answer = answer
+        self.answer: ResponseBuilder = answer
         answer.blocks = self._blocks_of_calls
         self._usage = UsageReader(read_messages_usage, answer.provider)
         # The blocks that are open, by index: the type of each, and for those kept as they are, the block.
@@ -100,7 +70,7 @@ class AnthropicResponseReader:
         try:
             for sse in self._sse.feed(data):
                 try:
-                    event = _decode(sse.data)
+                    event = decode(sse.data)
                 except NOT_JSON:
                     self._take_undecodable(sse, out)
                 else:
@@ -147,7 +117,7 @@ class AnthropicResponseReader:
 
     # --- events ---------------------------------------------------------------------------------------
 
-    def _take(self, event: _Event, sse: ServerSentEvent, out: list[StreamEvent]) -> None:
+    def _take(self, event: Event, sse: ServerSentEvent, out: list[StreamEvent]) -> None:
         kind, data = event.type, sse.data
         if kind == "content_block_delta":
             if event.delta is not None:
@@ -171,17 +141,17 @@ class AnthropicResponseReader:
     def _last_open(self) -> int:
         return max(self._open, default=-1)
 
-    def _take_delta(self, index: int, delta: _Delta, data: bytes, out: list[StreamEvent]) -> None:
+    def _take_delta(self, index: int, delta: Delta, data: bytes, out: list[StreamEvent]) -> None:
         kind = delta.type
         if kind == "text_delta":
-            self._add_text(delta.text or "", out)
+            self.answer.add_text(delta.text or "", out)
         elif kind == "input_json_delta":
             self._take_input(index, delta.partial_json or "", out)
         elif kind == "thinking_delta":
             thought = delta.thinking or ""
             if index in self._kept:
                 self._kept[index].append("thinking", thought)
-            self._add_reasoning(thought, out)
+            self.answer.add_reasoning(thought, out)
         elif index in self._kept:
             if kind == "signature_delta":
                 self._kept[index].append("signature", delta.signature or "")
@@ -209,7 +179,7 @@ class AnthropicResponseReader:
         if kind == "text" or not kind:
             # Each block of text is a part of its own, so that it is sent back unchanged.
             self.answer.close_text()
-            self._add_text(lenient.as_text(block.get("text"), of="a text") or "", out)
+            self.answer.add_text(lenient.as_text(block.get("text"), of="a text") or "", out)
             for citation in block.get("citations") or ():
                 self._cite(citation)
         elif kind == "tool_use":
@@ -218,7 +188,7 @@ class AnthropicResponseReader:
             self.answer.close_text()
             self._kept[index] = KeptBlock(block, self.answer.count_characters)
             if kind == "thinking":
-                self._add_reasoning(lenient.any_text(block.get("thinking")), out)
+                self.answer.add_reasoning(lenient.any_text(block.get("thinking")), out)
 
     def _start_call(self, index: int, block: Mapping[str, Any], out: list[StreamEvent]) -> None:
         given = block.get("input")
@@ -242,16 +212,6 @@ class AnthropicResponseReader:
         if self._of_calls and calls:
             yield opaque(CALLS, {calls[position].id: more for position, more in self._of_calls.items()})
 
-    def _add_text(self, text: str, out: list[StreamEvent]) -> None:
-        if text:
-            self.answer.text.write(text)
-            out.append(TextDelta(text))
-
-    def _add_reasoning(self, thought: str, out: list[StreamEvent]) -> None:
-        if thought:
-            self.answer.reasoning.write(thought)
-            out.append(ReasoningDelta(thought))
-
     def _cite(self, raw: Any) -> None:
         if isinstance(raw, dict):
             self.answer.citations.append(
@@ -266,8 +226,8 @@ class AnthropicResponseReader:
             self.answer.count(raw)
 
     def _stop_block(self, index: int, out: list[StreamEvent]) -> None:
-        self._add_text(self._halves.rest("text"), out)
-        self._add_reasoning(self._halves.rest("thinking"), out)
+        self.answer.add_text(self._halves.rest("text"), out)
+        self.answer.add_reasoning(self._halves.rest("thinking"), out)
         if self._open.pop(index, None) == "tool_use":
             out.extend(self.answer.calls.seal_at(index))
         kept = self._kept.pop(index, None)
@@ -280,7 +240,7 @@ class AnthropicResponseReader:
         self.finished = self.answer.finish_reason is not None and not self.violation
         self.ended = True
 
-    def _take_message_delta(self, event: _Event, data: bytes, out: list[StreamEvent]) -> None:
+    def _take_message_delta(self, event: Event, data: bytes, out: list[StreamEvent]) -> None:
         self._note_usage(event.usage, out)
         raw = lenient.decode_scrubbed(data)
         self._note_details(raw)
@@ -326,11 +286,8 @@ class AnthropicResponseReader:
             self._start_block(index, block, out)
             self._stop_block(index, out)
         self._finish(message.get("stop_reason"))
-        if not self._is_stream():
+        if not self._started:
             self.finished = answer.finish_reason is not None and not self.violation
-
-    def _is_stream(self) -> bool:
-        return self._started
 
     def _note_details(self, fields: Mapping[str, Any]) -> None:
         self.answer.note_details({name: value for name, value in fields.items() if name not in _READ})
@@ -348,10 +305,6 @@ class AnthropicResponseReader:
         self.error = {"error": error or {}, "request_id": request_id}
         self.ended = True
 
-    def _violate(self, how: str) -> None:
-        self.violation = "" if self.finished else how
-        self.ended = True
-
     # --- lenient reading -----------------------------------------------------------------------------
 
     def _take_undecodable(self, sse: ServerSentEvent, out: list[StreamEvent]) -> None:
@@ -359,75 +312,12 @@ class AnthropicResponseReader:
         if not data or data == b"[DONE]":
             return
         try:
-            self._take(self._lenient(data, sse.event), sse, out)
+            self._take(self._lenient.decode(data, sse.event), sse, out)
         except (NotDecodable, RecursionError) as exc:
             if sse.event == "error":
                 self._fail(data.decode(errors="replace"), None)
             else:
                 self._violate(f"an event of the stream is not one of the Messages API: {exc}")
-
-    def _lenient(self, data: bytes, named: str) -> _Event:
-        """The event in *data*, of which the typed decoder refused a part or which has no type.
-
-        Raises:
-          NotDecodable: it is no event, or something that is used has a type that it cannot have.
-        """
-        raw = lenient.decode_object(data)
-        kind = raw.get("type")
-        event = _Event(
-            type=kind if isinstance(kind, str) and kind else _kind_of(raw, named),
-            index=as_index(raw.get("index")),
-            content_block=lenient.scrubbed(lenient.as_object(raw.get("content_block"), of="the content block")),
-            message=lenient.scrubbed(lenient.as_object(raw.get("message"), of="the message"))
-            if not isinstance(raw.get("message"), str)
-            else None,
-            usage=lenient.scrubbed(raw.get("usage")),
-            error=lenient.scrubbed(raw.get("error")),
-            request_id=raw.get("request_id"),
-        )
-        if event.type == "content_block_delta":
-            event.delta = self._lenient_delta(lenient.as_object(raw.get("delta"), of="the delta"), event.index)
-        return event
-
-    def _lenient_delta(self, raw: Mapping[str, Any], index: int | None) -> _Delta:
-        # Thinking is only shown, and a signature only kept: of an odd type they cost no answer.
-        texts = {name: lenient.any_text(raw[name]) for name in ("thinking", "signature") if raw.get(name) is not None}
-        for name in ("text", "partial_json"):
-            text = lenient.as_text(raw.get(name), of=f"the {name} of a delta")
-            if text is not None:
-                texts[name] = text
-        joined = {
-            name: self._halves.join(name if name != "partial_json" else (name, index), text)
-            for name, text in texts.items()
-        }
-        kind = raw.get("type")
-        if not isinstance(kind, str) or not kind:
-            kind = next((_DELTAS[name] for name in joined), "")
-        return _Delta(type=kind, **joined)
-
-
-_DELTAS = {
-    "text": "text_delta",
-    "thinking": "thinking_delta",
-    "signature": "signature_delta",
-    "partial_json": "input_json_delta",
-}
-
-
-def _kind_of(raw: Mapping[str, Any], named: str) -> str:
-    """The type of an event that has none: the one that its `event:` line gives, or the one that its fields mean."""
-    if raw.get("error"):
-        return "error"
-    if named != "message":
-        return named
-    if isinstance(raw.get("content_block"), dict):
-        return "content_block_start"
-    if isinstance(raw.get("message"), dict):
-        return "message_start"
-    delta = raw.get("delta")
-    if isinstance(delta, dict):
-        return "message_delta" if "stop_reason" in delta else "content_block_delta"
-    raise NotDecodable("an event without a type")
 
 
 def _raw_delta(data: bytes) -> dict[str, Any]:

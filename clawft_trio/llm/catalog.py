@@ -27,6 +27,7 @@ from clawft_trio.llm.vendors import PLAIN, VENDORS
 from clawft_trio.llm.vendors_large import ANTHROPIC, RESPONSES
 from clawft_trio.net.http import Clocks
 from clawft_trio.similar import closest
+from clawft_trio.target import split_name
 
 
 @attrs.frozen(kw_only=True)
@@ -156,8 +157,8 @@ def split_target(target: str) -> tuple[str, str]:
     Raises:
       NotConfigured: one of the two is missing.
     """
-    provider, slash, model = target.partition("/")
-    if not (provider and slash and model):
+    provider, model = split_name(target)
+    if not (provider and model):
         raise NotConfigured(
             f"{target!r} does not name a model: write it as provider/model, for example openai/gpt-5-mini"
         )

@@ -70,6 +70,8 @@ class HttpProvider:
         self._refused = RefusedOptions()
         # What is left are the options of the connection.
         self._http = HttpEndpoint(base_url, name=name, **cast("HttpOptions", options))
+        address = urlsplit(self._http.address(""))
+        self._server = (address.hostname or "", address.port or {"http": 80, "https": 443}.get(address.scheme))
 
     def __repr__(self) -> str:
         # A traceback with locals shows it also when its making failed.
@@ -182,12 +184,12 @@ class HttpProvider:
         return attrs.evolve(conformed.restored(response), latency=records[-1].latency, attempts=records, origin=target)
 
     def _started(self, target: str, request: ChatRequest, call: Call) -> AttemptStarted:
-        address = urlsplit(self._http.address(""))
+        host, port = self._server
         return AttemptStarted(
             target=target,
             options=request_options(request),
-            server_address=address.hostname or "",
-            server_port=address.port or {"http": 80, "https": 443}.get(address.scheme),
+            server_address=host,
+            server_port=port,
             call_id=call.id,
             turn_id=call.turn_id,
         )

@@ -21,8 +21,10 @@ from clawft_trio.chat import (
     GrowingText,
     Opaque,
     Part,
+    ReasoningDelta,
     StreamEvent,
     Text,
+    TextDelta,
     ToolCall,
     UsageReport,
 )
@@ -95,6 +97,9 @@ ANTHROPIC_FINISH_REASONS: Mapping[str, str] = MappingProxyType(
         "model_context_window_exceeded": "length",
         "refusal": "content_filter",
         "content_filter": "content_filter",
+        # The words of Bedrock.
+        "content_filtered": "content_filter",
+        "guardrail_intervened": "content_filter",
         "pause_turn": PAUSED,
         # After a compaction that was asked to pause, the model goes on when it is asked again.
         "compaction": PAUSED,
@@ -229,6 +234,18 @@ class ResponseBuilder:
             return []
         self.usage = reading.usage
         return [UsageReport(reading.usage)]
+
+    def add_text(self, text: str, out: list[StreamEvent]) -> None:
+        """Append *text*, with its event in *out*."""
+        if text:
+            self.text.write(text)
+            out.append(TextDelta(text))
+
+    def add_reasoning(self, thought: str, out: list[StreamEvent]) -> None:
+        """Append *thought* to the reasoning, with its event in *out*."""
+        if thought:
+            self.reasoning.write(thought)
+            out.append(ReasoningDelta(thought))
 
     def close_text(self) -> None:
         """End the current part of text; later content comes after it."""

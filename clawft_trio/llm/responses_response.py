@@ -25,11 +25,13 @@ from clawft_trio.chat import (
 )
 from clawft_trio.errors import InvalidResponse
 from clawft_trio.llm import lenient
-from clawft_trio.llm.lenient import NOT_JSON, NotDecodable, as_index
+from clawft_trio.llm.lenient import NOT_JSON, NotDecodable
+from clawft_trio.llm.reading import Progress
 from clawft_trio.llm.response_builder import ResponseBuilder, finish_word, opaque, unknown_finish
+from clawft_trio.llm.responses_events import BEGUN, ENDED, REASONING, TEXT, Event, LenientEvents, decode
 from clawft_trio.llm.tool_calls import TooManyCalls, as_text
 from clawft_trio.llm.usage import UsageReader, read_responses_usage
-from clawft_trio.net.sse import ServerSentEvent, SSEDecoder
+from clawft_trio.net.sse import ServerSentEvent
 
 DIALECT = "responses"
 
@@ -59,37 +61,6 @@ _READ = frozenset(
 )  # fmt: skip
 
 
-class _Event(msgspec.Struct, gc=False):
-    type: str = ""
-    delta: str | None = None
-    output_index: int | None = None
-    content_index: int | None = None
-    summary_index: int | None = None
-    item_id: str | None = None
-    item: dict[str, Any] | None = None
-    response: msgspec.Raw = msgspec.Raw()
-    annotation: Any = None
-    arguments: Any = None
-    error: Any = None
-
-
-_decode = msgspec.json.Decoder(_Event).decode
-
-_TEXT = frozenset({"response.output_text.delta", "response.text.delta"})
-_REASONING = frozenset(
-    {
-        "response.reasoning_text.delta",
-        "response.reasoning_summary_text.delta",
-        "response.reasoning.delta",
-        "response.reasoning_summary.delta",
-    }
-)
-_BEGUN = frozenset({"response.created", "response.in_progress", "response.queued"})
-_ENDED = frozenset(
-    {"response.completed", "response.incomplete", "response.failed", "response.cancelled", "response.done"}
-)
-
-
 class _Item:
     """One output item while its deltas arrive."""
 
@@ -103,7 +74,7 @@ class _Item:
         self.done = False
 
 
-class ResponsesResponseReader:
+class ResponsesResponseReader(Progress):
     """A `ResponseReader` of responses, streamed or not.
 
     Args:
@@ -112,13 +83,9 @@ class ResponsesResponseReader:
     """
 
     def __init__(self, answer: ResponseBuilder, *, stateful: bool = False) -> None:
-        self.finished: bool = False
-        self.ended: bool = False
-        self.error: Any = None
-        self.violation: str = ""
+        super().__init__()
+        self._lenient = LenientEvents(self._halves)
         self._stateful = stateful
-        self._sse = SSEDecoder(error_lines=True)
-        self._halves = lenient.SurrogateJoiner()
         self._begin(answer)
 
     def _begin(self, answer: ResponseBuilder) -> None:
@@ -174,7 +141,7 @@ class ResponsesResponseReader:
 
     def _take_sse(self, sse: ServerSentEvent, out: list[StreamEvent]) -> None:
         try:
-            event = _decode(sse.data)
+            event = decode(sse.data)
             strict = not self._halves.held and bool(event.type)
         except NOT_JSON:
             strict = False
@@ -183,7 +150,7 @@ class ResponsesResponseReader:
             self._take(event, sse, out)
         elif data and data != b"[DONE]":
             try:
-                event = self._lenient(data, sse.event)
+                event = self._lenient.decode(data, sse.event)
             except NotDecodable:
                 if sse.event != "error":
                     raise
@@ -191,13 +158,13 @@ class ResponsesResponseReader:
             else:
                 self._take(event, sse, out)
 
-    def _take(self, event: _Event, sse: ServerSentEvent, out: list[StreamEvent]) -> None:
+    def _take(self, event: Event, sse: ServerSentEvent, out: list[StreamEvent]) -> None:
         kind = event.type
-        if kind in _TEXT:
+        if kind in TEXT:
             self._take_text(event, out)
         elif kind == "response.function_call_arguments.delta":
             self._take_arguments(event, event.delta or "", out)
-        elif kind in _REASONING:
+        elif kind in REASONING:
             part = event.summary_index if event.summary_index is not None else event.content_index
             self._add_reasoning(event.delta or "", (self._place(event), part), out)
         elif kind == "response.refusal.delta":
@@ -213,21 +180,21 @@ class ResponsesResponseReader:
         elif kind == "response.output_text.annotation.added":
             self._item(event, "message").citations.extend(_citations([event.annotation]))
             self.answer.count(event.annotation)
-        elif kind in _BEGUN:
+        elif kind in BEGUN:
             self._take_origin(_object(event.response), out)
-        elif kind in _ENDED:
+        elif kind in ENDED:
             self._take_end(_object(event.response), out)
         elif kind in {"error", "response.error"} or event.error or sse.event == "error":
             raw = lenient.decode_scrubbed(sse.data)
             self._fail(raw.get("error") or raw)
         # The other events report the progress of built-in tools or repeat what the deltas and items hold.
 
-    def _place(self, event: _Event) -> int:
+    def _place(self, event: Event) -> int:
         if event.output_index is not None:
             return event.output_index
         return max(self._items, default=0)
 
-    def _item(self, event: _Event, kind: str) -> _Item:
+    def _item(self, event: Event, kind: str) -> _Item:
         place = self._place(event)
         item = self._items.get(place)
         if item is None:
@@ -237,7 +204,7 @@ class ResponsesResponseReader:
             self.answer.close_text()
         return item
 
-    def _take_text(self, event: _Event, out: list[StreamEvent]) -> None:
+    def _take_text(self, event: Event, out: list[StreamEvent]) -> None:
         text = event.delta
         if text:
             item = self._items.get(event.output_index) or self._item(event, "message")  # type: ignore[arg-type]
@@ -245,7 +212,7 @@ class ResponsesResponseReader:
             self.answer.text.write(text)
             out.append(TextDelta(text))
 
-    def _take_arguments(self, event: _Event, piece: str, out: list[StreamEvent]) -> None:
+    def _take_arguments(self, event: Event, piece: str, out: list[StreamEvent]) -> None:
         item = self._items.get(self._place(event))
         if item is None or item.kind != "function_call":
             if piece and item is None:
@@ -255,16 +222,11 @@ class ResponsesResponseReader:
             item.shown += len(piece)
             out.append(self.answer.calls.add(index=self._place(event), id="", name="", arguments=piece))
 
-    def _add_text(self, text: str, out: list[StreamEvent]) -> None:
-        if text:
-            self.answer.text.write(text)
-            out.append(TextDelta(text))
-
     def _refuse(self, text: str, item: _Item, out: list[StreamEvent]) -> None:
         self._refused = True
         item.shown += len(text)
         self.answer.refusal.append(text)
-        self._add_text(text, out)
+        self.answer.add_text(text, out)
 
     def _add_reasoning(self, text: str, part: tuple[int, int | None], out: list[StreamEvent]) -> None:
         if not text:
@@ -317,7 +279,7 @@ class ResponsesResponseReader:
             text = lenient.as_text(part.get("text"), of="the text of a message")
             if text:
                 item.shown += len(text)
-                self._add_text(text, out)
+                self.answer.add_text(text, out)
             elif not refusal and part.get("type") not in {"output_text", "text", "refusal"}:
                 self._keep_part(part)
 
@@ -351,7 +313,7 @@ class ResponsesResponseReader:
 
     def _end_text(self, place: int, item: _Item, raw: Mapping[str, Any], out: list[StreamEvent]) -> None:
         rest = self._halves.rest(("response.output_text.delta", place))
-        self._add_text(rest, out)
+        self.answer.add_text(rest, out)
         if not item.shown and not rest:
             self._take_content(item, raw, out)
         content = lenient.as_objects(_listed(raw.get("content")), of="the content of a message")
@@ -370,7 +332,7 @@ class ResponsesResponseReader:
         if not text or text == shown:
             return
         if text.startswith(shown):
-            self._add_text(text[len(shown) :], out)
+            self.answer.add_text(text[len(shown) :], out)
             return
         answer, discarded = self.answer, self.answer.shown()
         assert discarded is not None
@@ -381,7 +343,7 @@ class ResponsesResponseReader:
         out.extend(TextDelta(part.text) for part in answer.parts if isinstance(part, Text) and part.text)
         calls = enumerate(answer.calls.calls(whole=False))
         out.extend(ToolCallDelta(place, call.id, call.name, call.arguments) for place, call in calls)
-        self._add_text(text, out)
+        self.answer.add_text(text, out)
 
     # --- the response ---------------------------------------------------------------------------------
 
@@ -445,44 +407,6 @@ class ResponsesResponseReader:
     def _fail(self, error: Any) -> None:
         self.error = {"error": error}
         self.ended = True
-
-    def _violate(self, how: str) -> None:
-        self.violation = "" if self.finished else how
-        self.ended = True
-
-    # --- lenient reading -----------------------------------------------------------------------------
-
-    def _lenient(self, data: bytes, named: str) -> _Event:
-        """The event in *data*, of which the typed decoder refused a part or which has no type.
-
-        Raises:
-          NotDecodable: it is no event, or something that is used has a type that it cannot have.
-        """
-        raw = lenient.decode_object(data)
-        kind = raw.get("type")
-        if not isinstance(kind, str) or not kind:
-            kind = named if named != "message" else "error" if raw.get("error") else ""
-        if not kind:
-            raise NotDecodable("an event without a type")
-        place = as_index(raw.get("output_index"))
-        event = _Event(
-            type=kind,
-            output_index=place,
-            content_index=as_index(raw.get("content_index")),
-            summary_index=as_index(raw.get("summary_index")),
-            annotation=lenient.scrubbed(raw.get("annotation")),
-            arguments=lenient.scrubbed(raw.get("arguments")),
-            error=lenient.scrubbed(raw.get("error")),
-        )
-        if kind in _TEXT or kind in _REASONING or kind.endswith((".refusal.delta", ".function_call_arguments.delta")):
-            delta = lenient.as_text(raw.get("delta"), of="a delta")
-            event.delta = None if delta is None else self._halves.join((kind, place), delta)
-        if kind.startswith("response.output_item."):
-            event.item = lenient.as_object(lenient.scrubbed(raw.get("item")), of="an item")
-        if kind in _BEGUN or kind in _ENDED:
-            response = lenient.as_object(lenient.scrubbed(raw.get("response")), of="the response")
-            event.response = msgspec.Raw(msgspec.json.encode(response))
-        return event
 
 
 def _object(raw: msgspec.Raw) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from clawft_trio.errors import ClawftError, ConsumerLeft, StreamEnded
 from clawft_trio.nursery import check_in_trio, reraise
 from clawft_trio.observe.recorded import recorded
 from clawft_trio.resilience.visibility import Shown
+from clawft_trio.target import split_name
 from clawft_trio.tracebacks import shorten_traceback
 
 E = TypeVar("E")
@@ -132,7 +133,7 @@ def _aborted(shown: Shown, call: Call, started: float) -> ChatResponse:
     """The answer up to where the consumer stopped it."""
     seen = shown.so_far()
     stopped = deciding_attempt(call.log.records, "aborted")
-    provider, _, model = ("" if stopped is None else stopped.target).partition("/")
+    provider, model = split_name("" if stopped is None else stopped.target)
     response = ChatResponse(
         content=seen.text,
         reasoning=seen.reasoning,

@@ -39,13 +39,20 @@ _ANTHROPIC = Rules(
     hottest=1.0,
     efforts=(),
     thinking="anthropic",
+    answer_schemas="closed",
     visible_stops=True,
 )  # fmt: skip
 
-# Effort came with Opus 4.5; a last message of the assistant is refused from Opus and Sonnet 4.6 on; sampling parameters
-# and fixed budgets from Opus 4.7 on, which have the effort `xhigh`; Fable and Mythos refuse forced tools
-# (docs.claude.com, "What's new", and pydantic-ai profiles).
-_NO_PREFILL: Mapping[str, Any] = {"last_user": True, "efforts": ("low", "medium", "high", "max")}
+# Structured outputs came with Sonnet 4.5 and Opus 4.1, effort with Opus 4.5, adaptive thinking with 4.6; a last message
+# of the assistant is refused from Opus and Sonnet 4.6 on; sampling parameters and fixed budgets from Opus 4.7 on, which
+# have the effort `xhigh`; Fable and Mythos refuse forced tools (docs.claude.com, "What's new", and pydantic-ai
+# profiles).
+_WITHOUT_SCHEMAS: Mapping[str, Any] = {"refuses": ("seed", "verbosity", "response_schema")}
+_NO_PREFILL: Mapping[str, Any] = {
+    "last_user": True,
+    "adaptive_thinking": True,
+    "efforts": ("low", "medium", "high", "max"),
+}
 _ADAPTIVE: Mapping[str, Any] = {
     **_NO_PREFILL,
     "efforts": ("low", "medium", "high", "xhigh", "max"),
@@ -54,8 +61,9 @@ _ADAPTIVE: Mapping[str, Any] = {
 ANTHROPIC = VendorRules(
     _ANTHROPIC,
     (
-        ("*claude-3*", {"refuses": ("seed", "verbosity", "reasoning_effort", "thinking_budget")}),
-        ("*claude-3-7*", {"refuses": ("seed", "verbosity")}),
+        ("*claude-3*", {"refuses": ("seed", "verbosity", "reasoning_effort", "thinking_budget", "response_schema")}),
+        ("*claude-3-7*", _WITHOUT_SCHEMAS),
+        *((f"*claude-{line}-4-[02]*", _WITHOUT_SCHEMAS) for line in ("opus", "sonnet")),
         ("*claude-opus-4[-.]5*", {"efforts": ("low", "medium", "high")}),
         ("*claude-opus-4[-.]6*", _NO_PREFILL),
         ("*claude-sonnet-4[-.]6*", _NO_PREFILL),

@@ -16,12 +16,13 @@ from msgspec import Raw
 from clawft_trio.errors import McpError, ProtocolViolation
 from clawft_trio.mcp.connection import Connection
 from clawft_trio.mcp.handshake import Agreement
+from clawft_trio.mcp.large import LARGE, decode_large
 from clawft_trio.mcp.listing import ListReader, ResultCache, decode_page
 from clawft_trio.mcp.messages import DEFAULT_OPTIONS, CallOptions, Decode, OnNotification, OnProgress
 from clawft_trio.mcp.multiplexer import MultiplexerStatistics, Transport
 from clawft_trio.mcp.options import McpOptions
 from clawft_trio.mcp.output_schema import OutputCheck
-from clawft_trio.mcp.tasks import call_tool_as_task, must_run_as_task
+from clawft_trio.mcp.tasks import call_tool_as_task, can_run_tasks, wants_task
 from clawft_trio.mcp.transports.param_headers import Path, header_paths, param_headers
 from clawft_trio.mcp.types import (
     CallToolResult,
@@ -39,6 +40,7 @@ from clawft_trio.mcp.types import (
     decode_prompt_result,
     decode_tool_result,
     decode_without_nulls,
+    tool_result_of,
 )
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.observe import Noted, fan_out
@@ -296,7 +298,9 @@ class McpClient:
         if self.agreement.meta is not None:
             tools = self._without_bad_headers(tools)
         self._checks = {tool.name: OutputCheck(tool.output_schema) for tool in tools if tool.output_schema is not None}
-        self._task_tools = {tool.name for tool in tools if must_run_as_task(self.agreement, tool)}
+        await trio.lowlevel.checkpoint()
+        runs_tasks = can_run_tasks(self.agreement)
+        self._task_tools = {tool.name for tool in tools if runs_tasks and wants_task(tool)}
         return tools
 
     def _without_bad_headers(self, tools: tuple[ToolDefinition, ...]) -> tuple[ToolDefinition, ...]:
@@ -346,10 +350,9 @@ class McpClient:
             result = await call_tool_as_task(self, name, given, total=total, on_progress=on_progress)
             return await self._checked(name, result)
         paths = self._header_paths.get(name) if self._header_paths else None
-        result = await self.call(
+        result = await self.call_for_result(
             "tools/call",
             {"name": name, "arguments": given},
-            decode=decode_tool_result,
             options=CallOptions(
                 name=name,
                 total=total,
@@ -359,6 +362,25 @@ class McpClient:
             ),
         )
         return await self._checked(name, result)
+
+    async def call_for_result(
+        self, method: str, params: Mapping[str, Any], *, options: CallOptions = DEFAULT_OPTIONS
+    ) -> CallToolResult:
+        """Send a request whose result is that of a tool call; a large one is decoded in a thread.
+
+        Raises:
+          McpError: see `call`.
+
+        Cancellation: as `call`.
+        """
+        found = await self.call(method, params, decode=_decode_unless_large, options=options)
+        if isinstance(found, CallToolResult):
+            return found
+        try:
+            value = await decode_large(bytes(found))
+            return await trio.to_thread.run_sync(tool_result_of, value)
+        except (ValueError, RecursionError) as exc:
+            raise ProtocolViolation(f"{method}: {exc}", server=self.name) from exc
 
     async def _checked(self, name: str, result: CallToolResult) -> CallToolResult:
         if self._checks and not result.is_error and name in self._checks:
@@ -504,6 +526,10 @@ class McpClient:
         method = "ping" if self.agreement.meta is None else "server/discover"
         await self.call(method, decode=_decode_empty, options=CallOptions(total=total))
         return trio.current_time() - asked
+
+
+def _decode_unless_large(raw: Raw) -> CallToolResult | Raw:
+    return decode_tool_result(raw) if len(memoryview(raw)) < LARGE else raw
 
 
 _decode_read = partial(decode_without_nulls, decoder=msgspec.json.Decoder(ReadResourceResult))

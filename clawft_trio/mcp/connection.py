@@ -25,6 +25,7 @@ from clawft_trio.mcp.stateless import InputRequired, answer_questions, or_input_
 from clawft_trio.mcp.supervision import RestartHistory, Supervision
 from clawft_trio.nursery import cleanup_scope, open_hidden_nursery
 from clawft_trio.observe import ServerGone, ServerOutput, ServerStarted, fan_out
+from clawft_trio.observe.trace_context import current_trace
 
 T = TypeVar("T")
 
@@ -152,6 +153,10 @@ class Connection:
             total -= trio.current_time() - started
         if total != options.total:
             options = attrs.evolve(options, total=total)
+        trace = current_trace()
+        if trace:
+            # So that the spans of the server are inside of ours; what the caller put there has precedence.
+            params = {**(params or {}), "_meta": {**trace, **((params or {}).get("_meta") or {})}}
         try:
             if self._meta is None:
                 return await mux.call(method, params, decode=decode, options=options)

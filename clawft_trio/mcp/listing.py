@@ -119,6 +119,8 @@ class ListReader:
             if entries is None:
                 raise ProtocolViolation(f"{method}: the result has no {key!r}", server=self._server)
             found.extend(self._entries(method, entries))
+            # Between the two passes over a large page other tasks run.
+            await trio.lowlevel.checkpoint()
             ttl = min(ttl, _number(page.get("ttlMs")))
             if len(found) > MAX_ENTRIES:
                 self._report(f"{method}: entries left out", f"more than {MAX_ENTRIES} entries")

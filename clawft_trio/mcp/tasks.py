@@ -65,14 +65,19 @@ _decode_task = msgspec.json.Decoder(Task).decode
 _decode_empty = msgspec.json.Decoder(EmptyResult).decode
 
 
-def must_run_as_task(agreement: Agreement, tool: ToolDefinition) -> bool:
-    """Whether *tool* is called as a task only, and the server can do that."""
-    if agreement.protocol_version != LATEST_HANDSHAKE or (tool.execution or {}).get("taskSupport") != "required":
+def can_run_tasks(agreement: Agreement) -> bool:
+    """Whether the server runs tool calls as tasks."""
+    if agreement.protocol_version != LATEST_HANDSHAKE:
         return False
     found: Any = agreement.capabilities.tasks
     for key in ("requests", "tools", "call"):
         found = found.get(key) if isinstance(found, Mapping) else None
     return found is not None
+
+
+def wants_task(tool: ToolDefinition) -> bool:
+    """Whether *tool* is called as a task only."""
+    return (tool.execution or {}).get("taskSupport") == "required"
 
 
 async def call_tool_as_task(
@@ -126,9 +131,7 @@ async def _run_task(
     try:
         await _wait_ended(client, created.task, on_status)
         # A task that wants input gets it meanwhile: this request brings the server's questions, and ends with the task.
-        result = await client.call(
-            "tasks/result", {"taskId": task_id}, decode=decode_tool_result, options=CallOptions(total=math.inf)
-        )
+        result = await client.call_for_result("tasks/result", {"taskId": task_id}, options=CallOptions(total=math.inf))
         ended = True
         return result
     finally:

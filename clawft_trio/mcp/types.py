@@ -265,13 +265,24 @@ def decode_tool_result(raw: Raw) -> CallToolResult:
     try:
         return _decode_result(raw)
     except msgspec.ValidationError:
-        loose = decode_without_nulls(raw, _loose_result)
-        return CallToolResult(
-            content=tuple(map(content_of, loose.content)),
-            structured_content=loose.structured_content,
-            is_error=loose.is_error,
-            meta=loose.meta,
-        )
+        return tool_result_of(msgspec.json.decode(raw))
+
+
+def tool_result_of(value: Any) -> CallToolResult:
+    """The result of a tool call that *value*, decoded JSON, is.
+
+    Raises:
+      msgspec.ValidationError: it is none.
+    """
+    if isinstance(value, dict):
+        value = {key: member for key, member in value.items() if member is not None or key == "structuredContent"}
+    loose = msgspec.convert(value, _LooseResult)
+    return CallToolResult(
+        content=tuple(map(content_of, loose.content)),
+        structured_content=loose.structured_content,
+        is_error=loose.is_error,
+        meta=loose.meta,
+    )
 
 
 def content_of(block: Any) -> Content:
@@ -284,7 +295,6 @@ def content_of(block: Any) -> Content:
 
 
 _decode_result = msgspec.json.Decoder(CallToolResult).decode
-_loose_result = msgspec.json.Decoder(_LooseResult)
 
 
 # --- resources and prompts ------------------------------------------------------------------------------

@@ -73,6 +73,21 @@ def special_purpose(address: IPv4Address | IPv6Address) -> str:
     return next((why for why, network in _SPECIAL if address in network), "")
 
 
+def policy_near(peers: Iterable[str]) -> AddressPolicy:
+    """Public addresses, and special ones of the kinds that all of *peers* are: of loopback for a server on loopback.
+
+    For addresses that the server at *peers* names. One at a public address must not lead to what is private here. Cloud
+    metadata is never reached.
+    """
+    kinds = {special_purpose(ip_address(peer.partition("%")[0])) for peer in peers}
+    if not kinds or "" in kinds:
+        return AddressPolicy()
+    kinds.discard("cloud metadata")
+    allowed: list[str | IpNetwork] = [network for why, network in _SPECIAL if why in kinds]
+    allowed += [network for why, network in _SPECIAL6 if why in kinds]
+    return AddressPolicy(allowed_networks=allowed)
+
+
 def _domain(name: str) -> str:
     name = name.strip().lower().rstrip(".")
     return name if name.isascii() else name.encode("idna").decode()

@@ -8,21 +8,16 @@ its connection until its body is finished; the connection of a failed request is
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import trio
 
-from clawft_trio.net.chunked import BadChunk, ChunkedDecoder
 from clawft_trio.net.network import SocketConnection
+from clawft_trio.net.response import ChunkedBody, PlainBody, Release
 from clawft_trio.nursery import cleanup_scope
-
-_Release: TypeAlias = Callable[[], Awaitable[None]]
-
-# Bytes requested from the network in one read.
-_READ = 64 * 1024
 
 # Seconds. Closing a socket sends nothing and waits for nothing; this bounds unforeseen waits.
 _GRACE = 1.0
@@ -51,8 +46,8 @@ class Connections:
         self._busy: set[Any] = set()
         self._closed = False
         # httpx requires its own class.
-        self._body = type("Body", (_Body, http.AsyncByteStream), {})
-        self._chunked_body = type("ChunkedBody", (_ChunkedBody, http.AsyncByteStream), {})
+        self._body = type("Body", (PlainBody, http.AsyncByteStream), {})
+        self._chunked_body = type("ChunkedBody", (ChunkedBody, http.AsyncByteStream), {})
 
     def __repr__(self) -> str:
         return f"<Connections: {self.busy} busy, {self.idle} idle>"
@@ -104,7 +99,7 @@ class Connections:
             extensions=answer.extensions,
         )
 
-    def _body_of(self, sent: Any, answer: Any, release: _Release) -> Any:
+    def _body_of(self, sent: Any, answer: Any, release: Release) -> Any:
         wire = answer.extensions.get("network_stream")
         if isinstance(wire, SocketConnection):
             wire.begin_body()
@@ -169,65 +164,6 @@ class _Content:
         if not self._left:
             raise StopAsyncIteration
         return self._left.pop()
-
-
-class _Body:
-    """The body of one response; closing it gives the connection back."""
-
-    def __init__(self, stream: Any, release: _Release) -> None:
-        self._stream = stream
-        self._release: _Release | None = release
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        # httpcore's own iterator, without another layer: it would add a cost to every chunk.
-        chunks: AsyncIterator[bytes] = self._stream.__aiter__()
-        return chunks
-
-    async def aclose(self) -> None:
-        release, self._release = self._release, None
-        if release is not None:
-            await self._stream.aclose()
-            await release()
-
-
-class _ChunkedBody(_Body):
-    """A chunked body that bypasses the library's parser.
-
-    At its end the parser, which has processed the head only, is given an empty body, so that its state allows the next
-    request on this connection.
-    """
-
-    def __init__(self, stream: Any, wire: SocketConnection, release: _Release, broken: type[Exception]) -> None:
-        super().__init__(stream, release)
-        self._wire = wire
-        self._decoder = ChunkedDecoder()
-        self._broken = broken
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        decoder = self._decoder
-        while not decoder.ended:
-            content = self._decode(await self._wire.read(_READ))
-            if content:
-                return content
-        raise StopAsyncIteration
-
-    def _decode(self, data: bytes) -> bytes:
-        if not data:
-            raise self._broken("the connection was closed before the body had ended")
-        try:
-            return self._decoder.feed(data)
-        except BadChunk as exc:
-            raise self._broken(str(exc)) from exc
-
-    async def aclose(self) -> None:
-        if self._release is not None and self._decoder.ended and not self._decoder.leftover:
-            self._wire.replay(b"0\r\n\r\n")
-            async for _ in self._stream:
-                pass
-        await super().aclose()
 
 
 def _is_chunked(sent: Any, answer: Any) -> bool:

@@ -19,6 +19,7 @@ import math
 import ssl
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TypeAlias
 
@@ -38,6 +39,9 @@ from clawft_trio.net.response import HttpResponse
 from clawft_trio.observe.redaction import redact_address
 
 Library: TypeAlias = Literal["httpx", "httpx2"]
+
+# Addresses that an endpoint keeps taken apart. A provider has one, or one for each model.
+_MOST_URLS = 64
 
 # A compressed stream arrives in bursts, and a compressed page may be a decompression bomb: none is requested.
 _UNCOMPRESSED = {"accept-encoding": "identity"}
@@ -164,8 +168,10 @@ class HttpEndpoint:
         self._redirects = redirects
         self._admission = Admission(connections, max_queue=max_queue, name=name)
         self._requests = 0
+        self._urls: dict[str, Any] = {}
         self._closed = False
         self._connections: Connections | None = None
+        self._peers: set[str] = set()
         self._proxy: NamedProxy | None = None
         self._client: HttpClient
         self._library = _load(_library_of(client) if client is not None else library)
@@ -178,7 +184,10 @@ class HttpEndpoint:
             # Reading the certificates takes 20 ms, which is saved for a server without TLS.
             if tls is None and (url.scheme == "https" or redirects or verify is False):
                 tls = self._library.http.create_ssl_context(verify=verify, trust_env=trust_env)
-            make = _connection_maker(self._library, tls, self._proxy, policy, keep_alive)
+            network = Network(policy=policy, write_broke=self._library.core.WriteError)
+            make = _connection_maker(self._library, tls, self._proxy, network, keep_alive)
+            if self._proxy is None:
+                self._peers = network.peers
             self._connections = Connections(self._library.http, self._library.core, make, most_idle=connections)
             self._client = self._library.http.AsyncClient(transport=self._connections, trust_env=False, timeout=None)
         else:
@@ -214,6 +223,11 @@ class HttpEndpoint:
         if self._connections is not None:
             await self._connections.aclose()
         await trio.lowlevel.checkpoint()
+
+    @property
+    def peers(self) -> frozenset[str]:
+        """The addresses that were connected to; none behind a proxy and with a user-supplied client."""
+        return frozenset(self._peers)
 
     def statistics(self) -> EndpointStatistics:
         """The current statistics."""
@@ -272,6 +286,15 @@ class HttpEndpoint:
         query = self._base_url.partition("#")[0].partition("?")[2]
         return [piece.partition("=")[2] or piece for piece in query.split("&") if piece]
 
+    def _parsed(self, url: str) -> Any:
+        """*url* as the library has it. An endpoint has few, and taking one apart costs as much as sending it."""
+        known = self._urls.get(url)
+        if known is None:
+            if len(self._urls) >= _MOST_URLS:
+                self._urls.clear()
+            known = self._urls[url] = self._library.http.URL(url)
+        return known
+
     def address(self, path: str) -> str:
         """The URL of a request to *path*."""
         if not path:
@@ -289,20 +312,22 @@ class _Sending:
         self._library = endpoint._library
         self._clocks = clocks
         self._attempt = attempt
-        self._where = ""
+        self._request: Any = None
         if attempt is not None:
             attempt.admit()
 
     async def send(self, method: str, url: str, content: bytes | None, headers: dict[str, str]) -> HttpResponse:
         extensions: dict[str, Any] = {"trace": self._note_sent}
-        if "?" in url and self._endpoint._connections is not None:
+        address: Any = url
+        if self._endpoint._connections is not None:
             # The query may hold a key, and the library logs the address of every request: it gets the address without
             # the query, which `Connections` adds again.
-            extensions[QUERY] = self._library.http.URL(url).query
-            url = _shown(url)
+            if "?" in url:
+                extensions[QUERY] = self._endpoint._parsed(url).query
+            address = self._endpoint._parsed(url.partition("?")[0])
         request = self._endpoint._client.build_request(
             method,
-            url,
+            address,
             content=content,
             headers=headers,
             timeout=(self._clocks.connect, None, self._clocks.write, None),
@@ -319,7 +344,7 @@ class _Sending:
         return await self._hop(request)
 
     async def _hop(self, request: Any) -> HttpResponse:
-        self._where = f"{request.method} {_shown(str(request.url))}"
+        self._request = request
         limit = self._clocks.first_byte
         raw: Any = None
         with trio.move_on_after(math.inf if limit is None else limit):
@@ -329,7 +354,7 @@ class _Sending:
         if self._attempt is not None:
             self._attempt.sent = True
             self._attempt.first_byte = trio.current_time()
-        return HttpResponse(raw, url=_shown(str(request.url)), errors=self._library.errors, judge=self._judge)
+        return HttpResponse(raw, url=partial(_shown, str(request.url)), errors=self._library.errors, judge=self._judge)
 
     async def _deliver(self, request: Any) -> Any:
         try:
@@ -340,6 +365,11 @@ class _Sending:
             raise
         except self._library.errors as exc:
             raise self._judge(exc) from exc
+
+    @property
+    def _where(self) -> str:
+        """The request, for errors. Not made before there is one: it takes as long as a tenth of sending it."""
+        return f"{self._request.method} {_shown(str(self._request.url))}"
 
     async def _note_sent(self, event: str, info: Mapping[str, Any]) -> None:
         # httpcore reports the start of each of its steps. The first one to a proxy is not the request yet.
@@ -442,7 +472,7 @@ def _connection_maker(
     library: _Library,
     tls: ssl.SSLContext | None,
     proxy: NamedProxy | None,
-    policy: AddressPolicy | None,
+    network: Network,
     keep_alive: float,
 ) -> Callable[[Any], Any]:
     """The library's own way to make connections. Its pool only creates them and never keeps any."""
@@ -450,7 +480,7 @@ def _connection_maker(
     settings: dict[str, Any] = {
         "ssl_context": tls,
         "keepalive_expiry": keep_alive,
-        "network_backend": Network(policy=policy, write_broke=core.WriteError),
+        "network_backend": network,
     }
     if proxy is None:
         return core.AsyncConnectionPool(**settings).create_connection  # type: ignore[no-any-return]

@@ -13,6 +13,7 @@ import re
 import socket
 import ssl
 from collections.abc import Awaitable, Iterable
+from contextlib import suppress
 from typing import Any
 
 import trio
@@ -202,6 +203,8 @@ class Network:
     def __init__(self, *, policy: AddressPolicy | None = None, write_broke: type[Exception] = TransportFailed) -> None:
         self._policy = policy
         self.write_broke = write_broke
+        #: addresses that were connected to
+        self.peers: set[str] = set()
 
     def connect_tcp(
         self,
@@ -227,8 +230,15 @@ class Network:
     async def _connect_in_time(self, host: str, port: int, limit: float | None) -> SocketConnection:
         connect_by = math.inf if limit is None else trio.current_time() + limit
         with trio.move_on_at(connect_by):
-            return SocketConnection(await self._connect(host, port, connect_by), connect_by=connect_by, network=self)
+            stream = await self._connect(host, port, connect_by)
+            self._note_peer(stream)
+            return SocketConnection(stream, connect_by=connect_by, network=self)
         raise ProviderTimeout(clock="connect", limit=limit)
+
+    def _note_peer(self, stream: trio.SocketStream) -> None:
+        # One that has gone again already has no address.
+        with suppress(OSError):
+            self.peers.add(str(stream.socket.getpeername()[0]))
 
     async def _connect(self, host: str, port: int, connect_by: float) -> trio.SocketStream:
         try:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import trio
 
 from clawft_trio.errors import ClawftError, InvalidResponse, TransportFailed
+from clawft_trio.net.chunked import BadChunk, ChunkedDecoder
+from clawft_trio.net.network import SocketConnection
 from clawft_trio.nursery import cleanup_scope
 
 MAX_READ = 32 * 1024 * 1024
@@ -18,6 +20,9 @@ MAX_READ = 32 * 1024 * 1024
 
 # Seconds. Closing a connection waits for nothing; this bounds unforeseen waits.
 _GRACE = 1.0
+
+# Bytes requested from the network in one read.
+_READ = 64 * 1024
 
 # Bytes after which zlib has accepted or refused a gzip or zlib header.
 _HEADER = 2
@@ -29,16 +34,20 @@ _PIECE = 64 * 1024
 class HttpResponse:
     """A response of `HttpEndpoint.request`; usable inside its block only."""
 
-    def __init__(self, raw: Any, *, url: str, errors: tuple[type[Exception], ...], judge: Judge) -> None:
+    def __init__(self, raw: Any, *, url: Callable[[], str], errors: tuple[type[Exception], ...], judge: Judge) -> None:
         self._raw = raw
         self._chunks = _Chunks(raw.stream, errors, judge)
         self.status: int = raw.status_code
         #: names in any case; several of one name are joined by commas
         self.headers: Mapping[str, str] = raw.headers
-        #: its URL, after redirects and without the query
-        self.url = url
+        self._url = url
         #: secret values of the request, to be masked everywhere: of its headers and of its base URL's query
         self.secrets: tuple[str, ...] = ()
+
+    @property
+    def url(self) -> str:
+        """Its URL, after redirects and without what may be secret."""
+        return self._url()
 
     def __repr__(self) -> str:
         return f"<HttpResponse {self.status} from {self.url}, {self._chunks.received} bytes so far>"
@@ -137,6 +146,77 @@ class _Chunks:
             raise self._judge(exc) from exc
         self.received += len(chunk)
         return chunk
+
+
+Release: TypeAlias = Callable[[], Awaitable[None]]
+"""Gives the connection of a body back."""
+
+
+class PlainBody:
+    """The body of one response; closing it gives the connection back."""
+
+    def __init__(self, stream: Any, release: Release) -> None:
+        self._stream = stream
+        self._release: Release | None = release
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        # httpcore's own iterator, without another layer: it would add a cost to every chunk.
+        chunks: AsyncIterator[bytes] = self._stream.__aiter__()
+        return chunks
+
+    async def aclose(self) -> None:
+        """Give the connection back, which is closed where the body was not read to its end.
+
+        Cancellation: it is given back nevertheless.
+        """
+        release, self._release = self._release, None
+        if release is not None:
+            await self._stream.aclose()
+            await release()
+
+
+class ChunkedBody(PlainBody):
+    """A chunked body that bypasses the library's parser.
+
+    At its end the parser, which has processed the head only, is given an empty body, so that its state allows the next
+    request on this connection.
+    """
+
+    def __init__(self, stream: Any, wire: SocketConnection, release: Release, broken: type[Exception]) -> None:
+        super().__init__(stream, release)
+        self._wire = wire
+        self._decoder = ChunkedDecoder()
+        self._broken = broken
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        decoder = self._decoder
+        while not decoder.ended:
+            content = self._decode(await self._wire.read(_READ))
+            if content:
+                return content
+        raise StopAsyncIteration
+
+    def _decode(self, data: bytes) -> bytes:
+        if not data:
+            raise self._broken("the connection was closed before the body had ended")
+        try:
+            return self._decoder.feed(data)
+        except BadChunk as exc:
+            raise self._broken(str(exc)) from exc
+
+    async def aclose(self) -> None:
+        """Give the connection back, ready for the next request where the body was read to its end.
+
+        Cancellation: it is given back nevertheless.
+        """
+        if self._release is not None and self._decoder.ended and not self._decoder.leftover:
+            self._wire.replay(b"0\r\n\r\n")
+            async for _ in self._stream:
+                pass
+        await super().aclose()
 
 
 class _Inflated:

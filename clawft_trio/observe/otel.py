@@ -43,6 +43,7 @@ from clawft_trio.observe.otel_names import FRACTIONS, OPTIONS, PROVIDERS, VERSIO
 from clawft_trio.observe.recording import Now, utc_now
 from clawft_trio.observe.redaction import Redactor, redact_secrets
 from clawft_trio.observe.spans import Span, spans_of
+from clawft_trio.target import split_name
 
 SCOPE = "clawft_trio"
 
@@ -60,7 +61,7 @@ class _LiveTool:
 
 @attrs.define
 class _Growing:
-    """The events of a turn that has not ended, or of a call outside of turns."""
+    """The events of a turn that has not ended, or of a model or tool call outside of turns."""
 
     #: the context in which it began: its parent
     context: Context
@@ -124,7 +125,7 @@ class OtelObserver:
     def __call__(self, event: Event) -> None:
         """Count *event*, and keep it until its turn ends."""
         self._metrics.take(event)
-        key = event.turn_id or event.call_id or _server(event)
+        key = event.turn_id or event.call_id or _tool_or_server(event)
         if not key:
             return
         growing = self._growing.get(key) or self._begin(key, event)
@@ -225,14 +226,20 @@ def _nanoseconds(at: float, growing: _Growing) -> int:
     return growing.wall + round((at - growing.zero) * 1e9)
 
 
-def _server(event: Event) -> str:
-    return f"server {event.server}" if isinstance(event, ServerStarted | ServerGone) else ""
+def _tool_or_server(event: Event) -> str:
+    """The key of an event outside of turns and model calls: such a tool call, of an MCP client say, is its own tree."""
+    if isinstance(event, ServerStarted | ServerGone):
+        return f"server {event.server}"
+    tool_call_id = getattr(event, "tool_call_id", "")
+    return f"tool {tool_call_id}" if tool_call_id else ""
 
 
 def _ends(event: Event) -> bool:
     """Whether *event* is the last one of its tree."""
     if isinstance(event, RoundEnded):
         return not event.turn_id
+    if isinstance(event, ToolEnded):
+        return not event.turn_id and not event.call_id
     return isinstance(event, TurnEnded | ServerGone)
 
 
@@ -340,7 +347,7 @@ class _Conventions:
         return _Made(f"attempt {span.name}", SpanKind.CLIENT, attributes)
 
     def _common(self, target: str) -> dict[str, _Value]:
-        provider, _, model = target.partition("/")
+        provider, model = split_name(target)
         found: dict[str, _Value] = {
             "gen_ai.operation.name": "chat",
             self.names.provider: PROVIDERS.get(provider, provider) or "_OTHER",

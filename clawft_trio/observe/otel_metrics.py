@@ -28,6 +28,7 @@ from clawft_trio.observe.events import (
     Undeliverable,
 )
 from clawft_trio.observe.otel_names import PROVIDERS, SECONDS, TOKENS, Names
+from clawft_trio.target import split_name
 
 _BREAKER = {"closed": 0, "half_open": 1, "open": 2}
 
@@ -118,7 +119,7 @@ class Metrics:
             self._first_chunk.record(event.latency.first_content, attributes)
 
     def _target(self, target: str) -> dict[str, str]:
-        provider, _, model = target.partition("/")
+        provider, model = split_name(target)
         named = {self._names.provider: PROVIDERS.get(provider, provider), "gen_ai.request.model": model}
         return {name: value for name, value in named.items() if value}
 

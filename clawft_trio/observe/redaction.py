@@ -52,7 +52,7 @@ def redact_address(text: str) -> str:
 
 
 def make_redactor(secrets: Iterable[str]) -> Redactor:
-    """A mask that also knows *secrets* by heart: `make_redactor([os.environ["OPENAI_API_KEY"]])`.
+    """A mask that also replaces the known values *secrets*: `make_redactor([os.environ["OPENAI_API_KEY"]])`.
 
     Values shorter than four characters are left alone; every text would have holes.
     """

@@ -4,7 +4,8 @@
   const details = document.getElementById("details");
   const filter = document.getElementById("filter");
   const trouble = document.getElementById("trouble");
-  const { span, labels, edge, row: rowHeight } = Object.fromEntries(
+  const box = document.querySelector("aside");
+  const { span, labels: wide, edge, row: rowHeight } = Object.fromEntries(
     Object.entries(svg.dataset).map(([key, value]) => [key, Number(value)]));
   const rows = [...svg.querySelectorAll(".row")];
   const moving = [...svg.querySelectorAll("[data-a]")].map(element => ({
@@ -13,7 +14,10 @@
     y: rowHeight / 2,
   }));
   const grid = svg.querySelector(".grid");
-  const clip = svg.querySelector("#time rect");
+  const clip = svg.querySelector("#time rect"), names = svg.querySelector("#names rect");
+  const NARROW = 500, NAMES = 118;
+  const HINT = "Point at a row, or move to it with Tab and the arrow keys, to see its details here.";
+  let labels = wide;
   const top = 28;
   let from = 0, to = span, width = 1200, height = 0;
 
@@ -84,13 +88,18 @@
   }
 
   function draw() {
-    width = Math.max(document.documentElement.clientWidth, labels + 300);
+    // On a narrow screen names are cut and the words beside the bars left out; the details have both.
+    const room = svg.parentElement.clientWidth;
+    labels = room < NARROW ? NAMES : wide;
+    width = Math.max(room, labels + (room < NARROW ? 120 : 300));
     for (const one of [svg, axis]) one.setAttribute("width", width);
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     svg.setAttribute("height", height);
     for (const paper of svg.querySelectorAll(".paper, .back")) paper.setAttribute("width", width);
     svg.querySelector(".paper").setAttribute("height", height);
+    clip.setAttribute("x", labels - 6);
     clip.setAttribute("width", width - labels + 6);
+    names.setAttribute("width", labels - 10);
     moving.forEach(place);
     drawGrid();
   }
@@ -110,23 +119,42 @@
     draw();
   }
 
-  function show(event) {
-    if (details.classList.contains("pinned")) return;
-    let found = event.target.closest(".mark, .row");
+  function tell(found) {
     if (found && !found.details) found = found.closest(".row");
-    details.hidden = !(found && found.details);
-    if (details.hidden) return;
-    details.textContent = found.details;
-    const box = details.getBoundingClientRect();
-    details.style.left = Math.max(8, Math.min(event.clientX + 14, innerWidth - box.width - 12)) + "px";
-    const below = event.clientY + 16;
-    details.style.top = (below + box.height < innerHeight ? below : Math.max(8, event.clientY - box.height - 12)) + "px";
+    details.textContent = found && found.details ? found.details : HINT;
+    details.scrollTop = 0;
+  }
+
+  function show(event) {
+    if (!box.classList.contains("pinned")) tell(event.target.closest(".mark, .row"));
+  }
+
+  function pin(row) {
+    unpin();
+    tell(row);
+    box.classList.add("pinned");
+    row.classList.add("pinned");
+    row.setAttribute("aria-pressed", "true");
   }
 
   function unpin() {
-    details.classList.remove("pinned");
-    details.hidden = true;
-    for (const row of rows) row.classList.remove("pinned");
+    box.classList.remove("pinned");
+    for (const row of rows) {
+      row.classList.remove("pinned");
+      row.removeAttribute("aria-pressed");
+    }
+  }
+
+  function move(from, key) {
+    const shown = rows.filter(row => row.style.display !== "none");
+    const here = shown.indexOf(from);
+    const to = { ArrowDown: here + 1, ArrowUp: here - 1, Home: 0, End: shown.length - 1 }[key];
+    if (shown[to]) shown[to].focus();
+  }
+
+  // One row is reached by Tab, the others from it by the arrow keys.
+  function rove(row) {
+    for (const one of rows) one.setAttribute("tabindex", one === row ? "0" : "-1");
   }
 
   function zoom(start, end) {
@@ -138,7 +166,27 @@
   }
 
   svg.addEventListener("mousemove", show);
-  svg.addEventListener("mouseleave", () => { if (!details.classList.contains("pinned")) details.hidden = true; });
+  svg.addEventListener("mouseleave", () => { if (!box.classList.contains("pinned")) tell(null); });
+  svg.addEventListener("focusin", event => {
+    const row = event.target.closest(".row");
+    if (!row) return;
+    rove(row);
+    if (!box.classList.contains("pinned")) tell(row);
+    row.scrollIntoView({ block: "nearest" });
+  });
+  svg.addEventListener("keydown", event => {
+    const row = event.target.closest(".row");
+    if (!row) return;
+    if (event.key === "Enter" || event.key === " ") {
+      const pinned = row.classList.contains("pinned");
+      pinned ? unpin() : pin(row);
+    } else if (["ArrowDown", "ArrowUp", "Home", "End"].includes(event.key)) {
+      move(row, event.key);
+    } else {
+      return;
+    }
+    event.preventDefault();
+  });
   svg.addEventListener("wheel", event => {
     if (event.clientX < labels || !(event.ctrlKey || event.altKey || event.shiftKey)) return;
     event.preventDefault();
@@ -158,13 +206,9 @@
     if (pressed !== null && Math.abs(event.clientX - pressed) > 5) {
       zoom(time(Math.min(pressed, event.clientX)), time(Math.max(pressed, event.clientX)));
     } else {
-      unpin();
-      show(event);
       const row = event.target.closest(".row");
-      if (!details.hidden && row) {
-        details.classList.add("pinned");
-        row.classList.add("pinned");
-      }
+      unpin();
+      if (row) pin(row);
     }
     pressed = null;
   });
@@ -174,5 +218,8 @@
   trouble.addEventListener("change", choose);
   document.getElementById("reset").addEventListener("click", () => zoom(0, span));
   svg.querySelector(".rows").setAttribute("transform", "translate(0,4)");
+  box.hidden = false;
+  tell(null);
+  if (rows.length) rove(rows[0]);
   choose();
 })();

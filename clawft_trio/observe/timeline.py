@@ -57,6 +57,7 @@ _MEANINGS = {
     "breaker": "circuit breaker",
     "drop": "message dropped",
     "pressure": "queue filling up",
+    "note": "other event",
 }
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -93,15 +94,74 @@ def _text(text: str) -> str:
     return escape(_NOT_XML.sub("�", text))
 
 
+_BARS = (
+    # the row's classes, the bar's, and what they stand for, where a row has both
+    ("turn ok", "bar", "turn"),
+    ("server ok", "bar", "MCP server"),
+    ("call ok", "bar", "call of a model"),
+    ("attempt ok", "bar", "attempt: answered"),
+    ("attempt ok hedge", "bar", "attempt of a hedge: answered"),
+    ("tool ok", "bar", "tool"),
+    ("request ok", "bar", "request to an MCP server"),
+    ("attempt failed", "bar", "failed"),
+    ("attempt cancelled", "bar", "cancelled"),
+    ("attempt open", "bar", "not ended"),
+    ("call ok", "wait ok bar", "waiting"),
+    ("tool ok", "lock ok bar", "waiting for a lock"),
+)
+"""Colours and patterns of the bars, in the order of the legend."""
+
+_LINKS = (("retry", "then a retry"), ("hedge", "joined by a hedge"), ("failover", "then a failover"))
+
+
 def _legend(tree: SpanTree) -> Iterator[str]:
+    yield from _bar_legend(rows_of(tree))
     counts = mark_counts(tree)
     for kind, meaning in _MEANINGS.items():
-        number = sum(counts[name] for name, drawn in _MARKS.items() if drawn == kind)
+        number = sum(count for name, count in counts.items() if _MARKS.get(name, "note") == kind)
         if number:
             shape = (
-                f'<svg width="14" height="14" viewBox="-7 -7 14 14"><g class="mark {kind}">{_SHAPES[kind]}</g></svg>'
+                '<svg width="14" height="14" viewBox="-7 -7 14 14" aria-hidden="true">'
+                f'<g class="mark {kind}">{_SHAPES[kind]}</g></svg>'
             )
             yield f"<span>{shape}{number} {meaning}</span>"
+
+
+def _bar_legend(rows: list[Row]) -> Iterator[str]:
+    """What the colours and patterns of *rows* mean: those that are there."""
+    seen = {(row.span.kind, row.status, "hedge" if row.span.role == "hedge" else "") for row in rows}
+    seen |= {(one.span.kind, one.span.status, "") for row in rows for one in row.segments if one.span.kind == "attempt"}
+    segments = {segment.span.kind for row in rows for segment in row.segments}
+    for classes, bar, meaning in _BARS:
+        kind, status, *role = classes.split()
+        inner = bar.split()[0]
+        there = inner in segments if inner != "bar" else any(_is_drawn_so(one, kind, status, role) for one in seen)
+        if there:
+            thin = kind in {"turn", "server"} or inner == "wait"
+            yield _sample(f'<g class="sample {classes}"><g>{_sample_bar(bar, thin=thin)}</g></g>', meaning)
+    if any(row.first_content is not None for row in rows):
+        fainter = f"{_sample_bar('bar')}{_sample_bar('awaiting')}"
+        yield _sample(f'<g class="sample attempt ok"><g>{fainter}</g></g>', "fainter: before the first content")
+    joined = {row.span.role for row in rows if row.follows is not None}
+    for link, meaning in _LINKS:
+        if link in joined:
+            yield _sample(f'<path class="link {link}" d="M3,1V7H23"/>', meaning)
+
+
+def _is_drawn_so(one: tuple[str, str, str], kind: str, status: str, role: list[str]) -> bool:
+    if status in {"failed", "cancelled", "open"}:
+        return one[1] == status
+    answered = one[1] in {"ok", "running", "aborted"}
+    return one[0] == kind and answered and [one[2]] == (role or [""]) if kind == "attempt" else one[0] == kind
+
+
+def _sample_bar(classes: str, *, thin: bool = False) -> str:
+    y, height = (5, 4) if thin else (2, 10)
+    return f'<rect class="{classes}" x="1" y="{y}" width="24" height="{height}" rx="2"/>'
+
+
+def _sample(shape: str, meaning: str) -> str:
+    return f'<span><svg width="26" height="14" aria-hidden="true">{shape}</svg>{meaning}</span>'
 
 
 class _Drawing:
@@ -125,10 +185,12 @@ class _Drawing:
         body = "".join(lines)
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" class="timeline h{self._height}" width="{self._width}" '
+            f'role="{"img" if style else "group"}" aria-label="timeline: {_text(", ".join(summary(self._tree)))}" '
             f'height="{height}" viewBox="0 0 {self._width} {height}" font-family="system-ui, sans-serif" '
             f'data-span="{self._span!r}" data-labels="{_LABELS}" data-edge="{_EDGE}" data-row="{self._height}">'
             f"{f'<style>{style}</style>' if style else ''}{_PATTERNS}"
             f'<defs><clipPath id="time"><rect x="{_LABELS - 6}" y="{-height}" width="{self._width - _LABELS + 6}" '
+            f'height="{height * 3}"/></clipPath><clipPath id="names"><rect x="0" y="{-height}" width="{_LABELS - 10}" '
             f'height="{height * 3}"/></clipPath></defs>'
             f'<rect class="paper" width="{self._width}" height="{height}"/>'
             f'<g class="grid">{self._grid(height)}</g>'
@@ -160,12 +222,13 @@ class _Drawing:
 
     def _row(self, number: int, row: Row) -> str:
         span = row.span
-        classes = f"row {span.kind} {span.status} {span.role}" + (" trouble" if row.trouble else "")
+        classes = f"row {span.kind} {row.status} {span.role}" + (" trouble" if row.trouble else "")
         middle = self._height / 2
         title = f"<title>{_text(row.details)}</title>"
         moving = [self._link(row), *self._bars(row), *self._marks(tuple(span.marks))]
         return (
-            f'<g class="{" ".join(classes.split())}" transform="translate(0,{number * self._height})">{title}'
+            f'<g class="{" ".join(classes.split())}" transform="translate(0,{number * self._height})" tabindex="0" '
+            f'role="button" aria-label="{_text(row.label)}">{title}'
             f'<rect class="back" width="{self._width}" height="{self._height}"/>{self._name(row, middle)}'
             f'<g clip-path="url(#time)">{"".join(moving)}</g>{self._note(row)}</g>'
         )
@@ -175,7 +238,7 @@ class _Drawing:
         badge = f'<tspan class="role">{row.span.role} </tspan>' if row.span.role not in {"", "first"} else ""
         room = int((_LABELS - (80 if row.thin else 14) - indent) / 6.6) - len(row.span.role if badge else "")
         name = row.name if len(row.name) <= room else row.name[: room - 1] + "…"
-        return f'<text class="name" x="{indent}" y="{middle + 4}">{badge}{_text(name)}</text>'
+        return f'<text class="name" clip-path="url(#names)" x="{indent}" y="{middle + 4}">{badge}{_text(name)}</text>'
 
     def _bars(self, row: Row) -> Iterator[str]:
         yield self._bar("bar", row.start, row.end, thin=row.thin)
@@ -240,8 +303,10 @@ class _Drawing:
 
     def _loose_marks(self) -> str:
         marks = "".join(self._marks(self._tree.marks))
+        count = f"{len(self._tree.marks)} event" + ("" if len(self._tree.marks) == 1 else "s")
         return (
-            f'<g class="row loose"><rect class="back" width="{self._width}" height="{self._height}"/>'
+            f'<g class="row loose" tabindex="0" role="button" aria-label="outside of turns: {count}">'
+            f'<rect class="back" width="{self._width}" height="{self._height}"/>'
             f'<text class="name" x="10" y="{self._height / 2 + 4:g}">outside of turns</text>'
             f'<g clip-path="url(#time)">{marks}</g></g>'
         )
@@ -273,10 +338,11 @@ script-src 'unsafe-inline'; img-src data:">
 <p class="controls"><input id="filter" type="search" placeholder="filter rows" aria-label="filter rows">
 <label><input id="trouble" type="checkbox"> only trouble</label>
 <button id="reset" type="button">whole time</button>
-<span class="hint">drag or ctrl-wheel to zoom, shift-wheel to move, click a row to pin its details</span></p>
+<span class="hint">drag or ctrl-wheel to zoom, shift-wheel to move; Tab and the arrow keys move from row to row, \
+Enter or a click pins the details</span></p>
 </header>
 <main>{svg}</main>
-<pre id="details" hidden></pre>
+<aside hidden aria-label="details"><pre id="details" role="status"></pre></aside>
 <script>{js}</script>
 </html>
 """

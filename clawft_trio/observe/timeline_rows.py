@@ -52,6 +52,21 @@ class Row:
         return f"call {self.span.name}" if self.span.kind == "call" and self.span.name != "call" else self.span.name
 
     @property
+    def status(self) -> str:
+        """How it is drawn: the status of the span; `running` for a server that has not ended, which is no fault."""
+        span = self.span
+        return "running" if span.kind == "server" and span.status == "open" else span.status
+
+    @property
+    def label(self) -> str:
+        """The row in words, for who does not see it."""
+        span = self.span
+        role = f"{span.role} " if span.role not in {"", "first"} else ""
+        kind = "" if self.name.startswith(span.kind) else f"{span.kind} "
+        status = "" if self.status in {"ok", "running"} or self.status in self.note else f", {self.status}"
+        return f"{role}{kind}{self.name}: {self.note}{status}"
+
+    @property
     def thin(self) -> bool:
         """Whether it is drawn as a line that holds together what is below it."""
         return self.span.kind in {"turn", "server"}
@@ -60,7 +75,7 @@ class Row:
     def trouble(self) -> bool:
         """Whether something went otherwise than it should."""
         span = self.span
-        if span.status not in {"ok", "aborted"} or span.role in {"retry", "failover", "hedge"}:
+        if self.status not in {"ok", "aborted", "running"} or span.role in {"retry", "failover", "hedge"}:
             return True
         return any(mark.name in _TROUBLE for mark in span.marks)
 
@@ -186,6 +201,8 @@ class _Describing:
             notes.append(error_class(span.error) + (f" {status}" if status else ""))
         elif span.status == "cancelled":
             notes.append(f"cancelled{_because(span.attributes.get('why'))}")
+        elif span.kind == "server" and span.status == "open":
+            notes.append("runs on")
         elif span.status != "ok":
             notes.append({"aborted": "stopped by its reader", "open": "not ended"}.get(span.status, span.status))
         return ", ".join(notes)

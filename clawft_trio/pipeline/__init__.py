@@ -63,7 +63,6 @@ from clawft_trio.pipeline.stages import (
     Router as Router,
     RoutingDecision as RoutingDecision,
     Scorer as Scorer,
-    Target as Target,
     TaskProfile as TaskProfile,
     TaskType as TaskType,
     estimate_by_tier as estimate_by_tier,
@@ -83,6 +82,7 @@ from clawft_trio.pipeline.windows import (
     by_pattern as by_pattern,
     input_window as input_window,
 )
+from clawft_trio.target import Target as Target
 
 if not TYPE_CHECKING:
     __getattr__ = renamed(__name__, {"Admission": "TurnAdmission", "Transport": "ModelTransport"})

@@ -28,8 +28,9 @@ from clawft_trio.auth import UserPermissions
 from clawft_trio.chat import ChatRequest, Message, Text, ToolCall
 from clawft_trio.errors import ContextLengthExceeded, PermissionDenied
 from clawft_trio.llm.conform import mend
-from clawft_trio.pipeline.stages import AssembledContext, Target
+from clawft_trio.pipeline.stages import AssembledContext
 from clawft_trio.pipeline.tokens import CountTokens, count_tokens, fixed_tokens, message_tokens
+from clawft_trio.target import Target
 
 CUT = "\n[... {} characters left out to fit ...]\n"
 

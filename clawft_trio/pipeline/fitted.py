@@ -13,8 +13,9 @@ from clawft_trio.nursery import leaves
 from clawft_trio.observe.events import CacheBusted, RequestShortened
 from clawft_trio.observe.recorded import recorded
 from clawft_trio.pipeline.prompt_cache import PromptCaches
-from clawft_trio.pipeline.stages import AssembledContext, Assembler, ModelTransport, Target
+from clawft_trio.pipeline.stages import AssembledContext, Assembler, ModelTransport
 from clawft_trio.pipeline.windows import Windows
+from clawft_trio.target import Target
 
 MAX_SHORTENED = 2
 """Times that a round is asked again with less, after refusals of length."""

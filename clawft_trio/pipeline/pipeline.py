@@ -35,13 +35,13 @@ from clawft_trio.pipeline.stages import (
     Router,
     RoutingDecision,
     Scorer,
-    Target,
     TaskProfile,
     TaskType,
 )
 from clawft_trio.pipeline.windows import Windows
 from clawft_trio.resilience.failover import Failover
 from clawft_trio.resilience.visibility import shown_of
+from clawft_trio.target import Target
 
 _log = logging.getLogger("clawft_trio.pipeline")
 

@@ -18,8 +18,9 @@ import trio
 from clawft_trio.attempts import Usage
 from clawft_trio.chat import ChatRequest, File, Image, Message, Opaque, Part as ContentPart, Text, ToolSpec
 from clawft_trio.codec import encode_json
-from clawft_trio.pipeline.stages import RoutingDecision, Target
+from clawft_trio.pipeline.stages import RoutingDecision
 from clawft_trio.pipeline.tokens import message_tokens
+from clawft_trio.target import Target
 
 _LIFETIMES = {"5m": 300.0, "1h": 3600.0}
 """Seconds that an entry lives after its last use. OpenAI keeps its for 5 to 10 minutes."""

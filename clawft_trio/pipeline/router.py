@@ -16,7 +16,8 @@ from clawft_trio.costs import Allowance
 from clawft_trio.errors import PermissionDenied
 from clawft_trio.pipeline.routing_policy import SelectionStrategy
 from clawft_trio.pipeline.selection import Costs, Known, Ordering, Selection, decide, overriding, permissions_of, unique
-from clawft_trio.pipeline.stages import ResponseOutcome, RoutingDecision, Target, TaskProfile
+from clawft_trio.pipeline.stages import ResponseOutcome, RoutingDecision, TaskProfile
+from clawft_trio.target import Target
 
 
 class StaticRouter:

@@ -11,7 +11,7 @@ from attrs.validators import and_, ge, le, min_len, optional
 
 from clawft_trio.checks import one_of
 from clawft_trio.errors import InvalidData, Problem
-from clawft_trio.pipeline.stages import Target
+from clawft_trio.target import Target
 
 SelectionStrategy: TypeAlias = Literal["preference_order", "round_robin", "lowest_cost", "random", "least_latency"]
 STRATEGIES: tuple[SelectionStrategy, ...] = (

@@ -18,11 +18,11 @@ from clawft_trio.pipeline.routing_policy import SelectionStrategy
 from clawft_trio.pipeline.stages import (
     EstimateCost,
     RoutingDecision,
-    Target,
     TaskProfile,
     estimate_by_tier,
 )
 from clawft_trio.pipeline.tokens import request_tokens
+from clawft_trio.target import Target, split_name
 
 Shuffle: TypeAlias = Callable[[list[Target]], None]
 """Puts a list into a random order, in place."""
@@ -75,7 +75,7 @@ class Known:
         """
         if model in self.targets:
             return self.targets[model]
-        provider, _, rest = model.partition("/")
+        provider, rest = split_name(model)
         if rest and provider in self.providers:
             return Target(provider, rest)
         # `anthropic/claude-3` may be what a gateway calls its model, so this comes after the providers' own names.

@@ -19,7 +19,7 @@ from clawft_trio.attempts import AttemptRecord, Latency, Usage
 from clawft_trio.auth import ZERO_TRUST, UserPermissions
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Provider
 from clawft_trio.costs import Allowance
-from clawft_trio.errors import InvalidData, Problem
+from clawft_trio.target import Target
 
 TaskType = Literal["chat", "code_generation", "code_review", "research", "creative", "analysis", "tool_use", "unknown"]
 TASK_TYPES: tuple[TaskType, ...] = get_args(TaskType)
@@ -42,44 +42,6 @@ class TaskProfile:
 
 
 @attrs.frozen
-class Target:
-    """One model at one provider, with what routing knows about it."""
-
-    provider: str = attrs.field(validator=min_len(1))
-    #: as the provider knows it; may contain slashes
-    model: str = attrs.field(validator=min_len(1))
-    #: the tier it was chosen from; empty outside tiers
-    tier: str = attrs.field(default="", kw_only=True)
-    #: US dollars for 1 000 tokens, whatever their kind; None when the configuration names no price
-    cost_per_1k_tokens: Decimal | None = attrs.field(default=None, kw_only=True)
-    #: input and output together; None when it is not known
-    max_context_tokens: int | None = attrs.field(default=None, kw_only=True)
-    #: estimated input tokens that it has not refused yet as too many; None when it has refused none
-    max_input_tokens: int | None = attrs.field(default=None, kw_only=True)
-
-    @property
-    def name(self) -> str:
-        """`provider/model`."""
-        return f"{self.provider}/{self.model}"
-
-    def __str__(self) -> str:
-        return self.name
-
-    @classmethod
-    def parse(cls, name: str) -> Target:
-        """The target that `provider/model` names. Only the first slash divides.
-
-        Raises:
-          InvalidData: one of the two is missing. There is no default provider: a model must not end up with
-            the first of them.
-        """
-        provider, _, model = name.partition("/")
-        if not provider or not model:
-            raise InvalidData([Problem("$", f'expected "provider/model", got "{name}"')])
-        return cls(provider, model)
-
-
-@attrs.frozen
 class RoutingDecision:
     """The targets that may answer a turn, their order, and the account that pays. Made once per turn, good for all its
     rounds.
@@ -87,7 +49,7 @@ class RoutingDecision:
 
     #: at least one, in the order in which they are to be tried; every one is permitted
     targets: tuple[Target, ...] = attrs.field(validator=min_len(1))
-    #: whom the answer is charged to, namespaced by channel; None outside an agent
+    #: the sender that the answer is charged to, as `channel:sender`; None outside an agent
     sender_id: str | None = attrs.field(default=None, kw_only=True)
     #: the rights that the decision was made with: every round has these and no others
     permissions: UserPermissions = attrs.field(default=ZERO_TRUST, kw_only=True)

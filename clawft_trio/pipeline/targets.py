@@ -13,7 +13,7 @@ from clawft_trio.chat import Call, ChatRequest, ChatResponse, Provider
 from clawft_trio.errors import NotConfigured
 from clawft_trio.nursery import cleanup_scope, open_hidden_nursery
 from clawft_trio.observe.recorded import recorded
-from clawft_trio.pipeline.stages import Target
+from clawft_trio.target import Target
 
 Factory: TypeAlias = Callable[[Target], Provider]
 """Makes the bare provider of a target; raises `NotConfigured` when it cannot."""

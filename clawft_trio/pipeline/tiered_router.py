@@ -14,7 +14,8 @@ from clawft_trio.errors import InvalidData, PermissionDenied, Problem
 from clawft_trio.pipeline.permissions import LADDER
 from clawft_trio.pipeline.routing_policy import ModelTier, RoutingPolicy
 from clawft_trio.pipeline.selection import Costs, Known, Ordering, Selection, decide, overriding, permissions_of, unique
-from clawft_trio.pipeline.stages import ResponseOutcome, RoutingDecision, Target, TaskProfile
+from clawft_trio.pipeline.stages import ResponseOutcome, RoutingDecision, TaskProfile
+from clawft_trio.target import Target
 
 
 class TieredRouter:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from clawft_trio.errors import InvalidData, Problem
 from clawft_trio.pipeline.permissions import LADDER, PermissionOverrides, PermissionsPolicy
 from clawft_trio.pipeline.routing_policy import RoutingPolicy
-from clawft_trio.pipeline.stages import Target
+from clawft_trio.target import Target
 
 
 def routing_problems(

@@ -18,7 +18,8 @@ import attrs
 
 from clawft_trio.chat import ChatRequest
 from clawft_trio.errors import ContextLengthExceeded, RequestRejected
-from clawft_trio.pipeline.stages import AssembledContext, Target
+from clawft_trio.pipeline.stages import AssembledContext
+from clawft_trio.target import Target
 
 WindowOf: TypeAlias = Callable[[Target], int | None]
 """The context window of a target in tokens, input and output together; None when it is not known."""

@@ -10,7 +10,7 @@ from clawft_trio.chat import Call, ChatRequest, ChatResponse, Invocation, Provid
 from clawft_trio.errors import ClawftError
 from clawft_trio.observe.recorded import recorded
 from clawft_trio.resilience.statistics import ProviderStatistics, of_strategy, statistics_of
-from clawft_trio.resilience.strategy import Policy, Strategy
+from clawft_trio.resilience.strategy import Policy, Strategy, within
 from clawft_trio.tracebacks import shorten_traceback
 
 
@@ -57,7 +57,7 @@ class Resilient:
         unary = call.unary or not request.stream
         call = call.replaced(unary=unary, invocation=Invocation(self.name, (request,), {}))
         try:
-            response = await self.strategy.run(partial(self.provider.complete, request), call)
+            response = await within(self.strategy, partial(self.provider.complete, request))(call)
         except Exception as exc:
             if isinstance(exc, ClawftError):
                 exc.attempts = call.log.records

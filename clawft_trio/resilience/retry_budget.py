@@ -34,7 +34,8 @@ class RetryBudget:
 
         requests <= calls * (1 + ratio) + floor        with floor = capacity + per_second * seconds
 
-    where `calls` counts the calls that asked this target. The shape and the defaults, 20 % and 10 a second, are those
+    where `calls` counts the calls that asked this target; and no call is lost for want of a token while a target of its
+    chain that it has not asked is well. The shape and the defaults, 20 % and 10 a second, are those
     of Finagle's `RetryBudget`; the full start lets a process that has just begun survive a bad minute.
 
     Share one object among all policies of a process.

@@ -133,9 +133,7 @@ class Composed(Policy):
 
         Cancellation: what runs is cancelled and waited for.
         """
-        for layer in reversed(self.layers):
-            attempt = partial(layer.run, attempt)
-        return await attempt(call)
+        return await within(self, attempt)(call)
 
     def bind(self, target: str) -> Strategy:
         """The same layers, each with a memory of its own for *target*."""
@@ -157,6 +155,15 @@ def compose(*layers: Strategy) -> Composed:
         if not callable(getattr(layer, "run", None)):
             raise TypeError(f"compose() takes strategies, and {layer!r} has no method `run`")
     return Composed(layers)
+
+
+def within(strategy: Strategy, attempt: Attempt[T]) -> Attempt[T]:
+    """*attempt* inside *strategy*: inside each layer of a composed one, without a call for the whole."""
+    if not isinstance(strategy, Composed):
+        return partial(strategy.run, attempt)
+    for layer in reversed(strategy.layers):
+        attempt = within(layer, attempt)
+    return attempt
 
 
 def bound(strategy: Strategy, target: str) -> Strategy:

@@ -270,6 +270,8 @@ def record(provider: Provider, file: str | Path, *, key: RequestKey = request_ke
         async with open_agent(["openai/gpt-5-mini"], providers={"openai": record(provider, "weather.jsonl")}) as agent:
             await agent.ask("What do I wear in Oslo today?")
 
+    The file is written in a thread: record on trio's real clock, because a `MockClock` may jump meanwhile.
+
     Args:
       key: what is kept of a request, to find it by; the same has to be given to `replay`.
     """

@@ -11,11 +11,13 @@ from typing import Any
 
 from clawft_trio.chat import JsonObject
 from clawft_trio.testing.vendor_checks import Complaint, messages_of, objects
+from clawft_trio.testing.vendor_schemas import inner_schemas
 
 _IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 # docs.claude.com, "What's new"; pydantic-ai's profile of Anthropic's models (August 2026).
 _NO_PREFILL = r"claude-(opus|sonnet)-4-6|claude-opus-4-[789]|claude-(opus|sonnet|haiku|fable|mythos)-[5-9]"
 _NO_SAMPLING = r"claude-opus-4-[789]|claude-(opus|sonnet|haiku|fable|mythos)-[5-9]"
+_ADAPTIVE = r"claude-(opus|sonnet)-4-[6-9]|claude-(opus|sonnet|haiku|fable|mythos)-[5-9]"
 _NO_FORCED_TOOLS = r"claude-(fable|mythos)"
 _EFFORTS = r"claude-opus-4-[5-9]|claude-sonnet-4-[6-9]|claude-(opus|sonnet|haiku|fable|mythos)-[5-9]"
 _KNOWN = frozenset(
@@ -186,6 +188,8 @@ def _thinking_options(body: JsonObject) -> Iterator[Complaint]:
             yield Complaint("`max_tokens` must be greater than `thinking.budget_tokens`.")
         if re.search(_NO_SAMPLING, str(body.get("model"))):
             yield Complaint("thinking.type: 'enabled' is not supported by this model")
+    if options.get("type") == "adaptive" and not re.search(_ADAPTIVE, str(body.get("model"))):
+        yield Complaint("thinking.type: adaptive thinking is not supported by this model")
     choice = body.get("tool_choice")
     if isinstance(choice, Mapping) and choice.get("type") in {"any", "tool"}:
         yield Complaint("Thinking may not be enabled when tool_choice forces tool use.")
@@ -224,4 +228,32 @@ def sampling(body: JsonObject) -> Iterator[Complaint]:
             yield Complaint("stop_sequences: each stop sequence must contain non-whitespace")
 
 
-CHECKS = (required_fields, roles, contents, tool_use, tools, media, thinking, sampling)
+def answers(body: JsonObject) -> Iterator[Complaint]:
+    """Structured outputs: closed objects, no recursion, no limits ("For 'integer' type, properties maximum, minimum are
+    not supported"); none before Sonnet 4.5 and Opus 4.1 (docs.claude.com, Structured outputs).
+    """
+    form = (body.get("output_config") or {}).get("format")
+    if not isinstance(form, Mapping):
+        return
+    if re.search(r"claude-3|claude-(opus|sonnet)-4-(0|2)", str(body.get("model"))):
+        yield Complaint("output_config.format: This model does not support structured outputs.")
+    for place, one in inner_schemas(form.get("schema")):
+        if one.get("type") == "object" and one.get("additionalProperties") is not False:
+            yield Complaint(f"output_config.format.schema: 'additionalProperties' must be false, at {place}")
+        for keyword in (
+            "minimum",
+            "maximum",
+            "exclusiveMinimum",
+            "exclusiveMaximum",
+            "multipleOf",
+            "minLength",
+            "maxLength",
+            "maxItems",
+            "oneOf",
+            "prefixItems",
+        ):
+            if keyword in one:
+                yield Complaint(f"output_config.format.schema: {keyword} is not supported, at {place}")
+
+
+CHECKS = (required_fields, roles, contents, tool_use, tools, media, thinking, sampling, answers)

@@ -49,7 +49,7 @@ class FanOutPolicy:
 
     #: calls that run at once
     concurrency: int = attrs.field(default=16, validator=attrs.validators.ge(1))
-    #: how long a tool may run that does not say so itself
+    #: seconds that a tool without a `total` of its own may run
     total: float = attrs.field(default=120.0, validator=attrs.validators.gt(0))
     #: how long a call waits for paths that others hold
     lock_wait: float = attrs.field(default=120.0, validator=attrs.validators.gt(0))

@@ -151,8 +151,8 @@ _PATH_THREADS = 8
 class PathLocks:
     """Read and write locks on paths, fair and free of deadlock.
 
-    Advisory: they bind those who ask for them. Not re-entrant: who holds a path and asks for it again waits for
-    himself, until his deadline.
+    Advisory: only tasks that request locks are bound by them. Not re-entrant: a task that requests a path that it holds
+    waits for itself, until its deadline.
     """
 
     def __init__(self) -> None:

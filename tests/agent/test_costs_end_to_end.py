@@ -13,7 +13,6 @@ from judged import open_fault_server
 
 from clawft_trio.agent.bus_turn import BusTurn
 from clawft_trio.agent.loop import AgentLoop
-from clawft_trio.agent.providers import NamedModel
 from clawft_trio.agent.sessions import MIGRATIONS as SESSION_MIGRATIONS, Sessions
 from clawft_trio.agent.turn import Turns
 from clawft_trio.attempts import Usage
@@ -70,7 +69,7 @@ async def serving(
             return Resilient(metered, Retry(max_retries=1, first_wait=0.001))
 
         async with (
-            open_targets(lambda target: NamedModel(providers[target.provider], target), wrap=around) as targets,
+            open_targets(lambda target: providers[target.provider], wrap=around) as targets,
             open_bus() as bus,
         ):
             pipeline = Pipeline(

@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from clawft_trio.attempts import Usage
+from clawft_trio.mcp import HttpServer, open_mcp
 from clawft_trio.testing import CallTool, FaultServer, Finish, Hang, Page, Say, Status, open_fault_server
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals")
@@ -282,3 +283,21 @@ async def test_a_recorded_turn_becomes_a_page(tmp_path: Path) -> None:
     assert "server/m" in page.read_text()
     wrong = await run("timeline", str(page))
     assert wrong.returncode == 2
+
+
+async def test_mcp_serves_skills_as_prompts_and_an_agent_as_a_tool_over_http(tmp_path: Path) -> None:
+    folder = tmp_path / ".agents" / "skills" / "greet"
+    folder.mkdir(parents=True)
+    (folder / "SKILL.md").write_text("---\nname: greet\ndescription: Greets.\n---\nGreet $ARGUMENTS.\n")
+    async with open_fault_server([Say("It rains."), Finish()]) as model, trio.open_nursery() as nursery:
+        where = ["mcp", "serve", str(tmp_path), "--trust-workspace", "--http", "127.0.0.1:0"]
+        command = [sys.executable, "-m", "clawft_trio", *where, "--base-url", model.url, "-m", "m"]
+        server = await nursery.start(partial(trio.run_process, command, stdout=subprocess.PIPE, check=False))
+        address = bytes(await server.stdout.receive_some()).decode().split()[-1]
+        async with open_mcp(HttpServer(address)) as client:
+            assert "ask" in {one.name for one in await client.list_tools()}
+            assert (await client.call_tool("ask", {"question": "Weather?"})).text == "It rains."
+            assert [one.name for one in await client.list_prompts()] == ["greet"]
+            prompt = await client.get_prompt("greet", {"arguments": "Ana"})
+            assert "Ana" in prompt.messages[0].content.text
+        server.terminate()

@@ -48,6 +48,7 @@ async def ask(app: Any, question: str, user: str, session: str | None) -> AsyncG
             yield piece
         await turn  # raises what the turn raised
     finally:
+        # The turn ends also when this wait is cut short: Starlette cancels each `await` after a client has left.
         turn.cancel()
         await asyncio.wait([turn])
 

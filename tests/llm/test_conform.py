@@ -235,3 +235,60 @@ def test_options_are_sent_as_the_model_takes_them(target, options, sent):
     body = BY_ORIGIN[target].written(BY_ORIGIN[target].conform(ChatRequest([Message.user("q")], **options)))
     expected = {"model", "messages", "stream", "stream_options", "max_tokens"}
     assert {name: value for name, value in body.items() if name not in expected} == sent
+
+
+CLOSED = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": False}
+ANSWERS = [
+    (CLOSED, CLOSED),
+    ({"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}, CLOSED),
+    (
+        {"type": "object", "properties": {"n": {"type": "integer", "minimum": 0, "description": "age"}}},
+        {"type": "object", "properties": {"n": {"type": "integer", "description": 'age {"minimum":0}'}}, "additionalProperties": False},
+    ),
+    (
+        {"type": "object", "properties": {"x": {"$ref": "#/$defs/X"}}, "$defs": {"X": {"enum": ["a", "b"], "type": "string"}}},
+        {"type": "object", "properties": {"x": {"enum": ["a", "b"], "type": "string"}}, "additionalProperties": False},
+    ),
+    (
+        {"type": "object", "properties": {"m": {"type": ["string", "null"], "format": "uuid", "title": "M"}}},
+        {"type": "object", "properties": {"m": {"anyOf": [{"type": "string", "format": "uuid"}, {"type": "null"}], "title": "M"}}, "additionalProperties": False},
+    ),
+    ({"type": "object", "properties": {"d": {"type": "object", "additionalProperties": {"type": "string"}}}}, None),
+    ({"type": "object", "properties": {"any": {}}}, None),
+    ({"type": "object", "properties": {"t": {"type": "array", "prefixItems": [{"type": "string"}]}}}, None),
+    ({"$ref": "#/$defs/N", "$defs": {"N": {"type": "object", "properties": {"next": {"$ref": "#/$defs/N"}}}}}, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("schema", "sent"), ANSWERS)
+def test_the_schema_of_an_answer_is_closed_for_anthropic_or_written_in_words(schema, sent):
+    target = BY_ORIGIN["anthropic/claude-sonnet-4-5"]
+    conformed = target.conform(ChatRequest([Message.user("q")], response_schema=schema))
+    body = target.written(conformed)
+    assert refusal("anthropic", body) is None
+    assert body.get("output_config", {}).get("format", {}).get("schema") == sent
+    assert ("JSON Schema" in json.dumps(body.get("system", ""))) is (sent is None)
+    assert target.conform(conformed.request).request == conformed.request
+
+
+def test_a_model_without_structured_outputs_reads_the_schema_in_words():
+    target = Target("anthropic", "claude-3-7-sonnet-latest", "anthropic")
+    body = target.written(target.conform(ChatRequest([Message.user("q")], response_schema=CLOSED)))
+    assert "output_config" not in body
+    assert "JSON Schema" in body["system"][0]["text"]
+
+
+@pytest.mark.parametrize(
+    ("model", "sent"),
+    [
+        ("claude-opus-4-5", {"output_config": {"effort": "high"}}),
+        ("claude-sonnet-4-6", {"output_config": {"effort": "high"}, "thinking": {"type": "adaptive"}}),
+        ("claude-haiku-4-5", {"thinking": {"type": "enabled", "budget_tokens": 16384}}),
+    ],
+)
+def test_only_models_that_adapt_their_thinking_are_told_so(model, sent):
+    target = Target("anthropic", model, "anthropic")
+    request = ChatRequest([Message.user("q")], reasoning_effort="high", max_tokens=30_000)
+    body = target.written(target.conform(request))
+    assert refusal("anthropic", body) is None
+    assert {name: body[name] for name in ("output_config", "thinking") if name in body} == sent

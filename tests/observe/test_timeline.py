@@ -254,3 +254,43 @@ def test_the_trace_for_perfetto_nests_and_loses_nothing(tree: SpanTree) -> None:
 def _apart_or_inside(one: dict[str, float], other: dict[str, float]) -> None:
     a, b, c, d = one["ts"], one["ts"] + one["dur"], other["ts"], other["ts"] + other["dur"]
     assert b <= c or d <= a or (a <= c and d <= b) or (c <= a and b <= d)
+
+
+# --- for everybody -------------------------------------------------------------------------------------------
+
+
+def test_each_row_is_reached_by_keyboard_and_has_a_role_and_a_name(tree: SpanTree) -> None:
+    page = timeline_html(tree)
+    rows = re.findall(r'<g class="row [^>]*>', page)
+    assert len(rows) >= len(rows_of(tree))
+    for row in rows:
+        assert 'tabindex="0" role="button"' in row
+        assert re.search(r'aria-label="[^"]+: [^"]+"', row), row
+    assert 'role="group" aria-label="timeline: ' in page
+    assert 'role="img"' in timeline_svg(tree)
+
+
+def test_the_legend_explains_each_colour_and_pattern_that_is_there(tree: SpanTree) -> None:
+    legend = timeline_html(tree).partition('<p class="legend">')[2].partition("</p>")[0]
+    meanings = {
+        "turn": "turn", "call": "call of a model", "tool": "tool", "server": "MCP server",
+        "request": "request to an MCP server",
+    }  # fmt: skip
+    for row in rows_of(tree):
+        words = {"failed": "failed", "cancelled": "cancelled", "open": "not ended"}.get(row.status, "")
+        assert (words or meanings.get(row.span.kind, "")) in legend
+
+
+def test_a_server_that_runs_on_is_not_drawn_as_unfinished() -> None:
+    started = ServerStarted(server="files", protocol="2025-11-25", at=1.0)
+    tree = spans_of([started, Noted(room="x", what="y", at=5.0)])
+    row = next(row for row in rows_of(tree) if row.span.kind == "server")
+    assert (row.status, row.trouble, row.note) == ("running", False, "4 s, runs on")
+    assert 'class="row server running"' in timeline_svg(tree)
+
+
+def test_the_details_have_a_place_of_their_own_beside_the_rows(tree: SpanTree) -> None:
+    page = timeline_html(tree)
+    assert "position: fixed" not in page
+    assert page.index("</main>") < page.index('<aside hidden aria-label="details">')
+    assert "@media (max-width: 499px)" in page

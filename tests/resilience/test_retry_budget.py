@@ -4,7 +4,7 @@ import trio
 from hypothesis import given, settings, strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from clawft_trio.chat import Call, ChatRequest, ChatResponse, Message, TextDelta
+from clawft_trio.chat import Call, ChatRequest, ChatResponse, Message, TextDelta, new_id
 from clawft_trio.errors import ClawftError, ServerError
 from clawft_trio.resilience import Failover, Hedge, Policy, Resilient, Retry, RetryBudget, Timeout, compose
 from clawft_trio.testing.machine import TrioMachine, in_mock_time
@@ -24,6 +24,7 @@ class BucketMachine(TrioMachine):
         self.budget = RetryBudget(capacity=capacity, ratio=ratio, per_second=per_second)
         self.balance = {"a": capacity, "b": capacity}
         self.counts = {name: [0, 0, 0] for name in "ab"}
+        self.seconds = 0.0
 
     @rule(name=st.sampled_from("ab"))
     def call(self, name: str) -> None:
@@ -48,6 +49,7 @@ class BucketMachine(TrioMachine):
     @rule(seconds=st.sampled_from([0.25, 1.0, 8.0]))
     def pass_time(self, seconds: float) -> None:
         self.advance(seconds)
+        self.seconds += seconds
         for name, balance in self.balance.items():
             self.balance[name] = min(self.budget.capacity, balance + seconds * self.budget.per_second)
 
@@ -63,6 +65,8 @@ class BucketMachine(TrioMachine):
         for name, seen in zip("ab", self.run(look), strict=True):
             assert [seen.calls, seen.spent, seen.refused] == self.counts[name]
             assert abs(seen.balance - self.balance[name]) < 1e-9
+            # The formula of the docstring: every call's first request, and the extra ones that were allowed.
+            assert seen.calls + seen.spent <= bound_of(budget, seen.calls, self.seconds) + 1e-9
 
 
 TestBucketMachine = BucketMachine.TestCase
@@ -78,9 +82,12 @@ class Target:
         self.name = name
         self.state = "well"
         self.requests = 0
+        #: the ids of the calls that asked it
+        self.asked_by: set[str] = set()
 
     async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
         self.requests += 1
+        self.asked_by.add(call.id)
         if self.state == "down":
             await trio.sleep(0.5)
             raise ServerError("down", provider=self.name)
@@ -131,13 +138,12 @@ async def test_no_call_is_lost_while_a_target_is_well_and_no_target_gets_more_th
     links = [Resilient(target, compose(again, Timeout(first_content=5.0))) for target in targets]
     around: dict[str, Policy] = {"none": compose(), "retry": again, "hedge": Hedge(after=2.0, budget=budget)}
     chain = Resilient(Failover(*links, hedge_after=hedge_after, budget=budget), around[outer])
-    calls = 0
     for target, state in zip(targets, begin, strict=True):
         target.state = state
 
     async def one() -> None:
         try:
-            response = await chain.complete(REQUEST, Call())
+            response = await chain.complete(REQUEST, Call(id=new_id()))
         except ClawftError:
             assert not any(target.state in {"well", "slow"} for target in targets)
         else:
@@ -150,6 +156,6 @@ async def test_no_call_is_lost_while_a_target_is_well_and_no_target_gets_more_th
         async with trio.open_nursery() as nursery:
             for _ in range(step):
                 nursery.start_soon(one)
-        calls += step
         for target in targets:
-            assert target.requests <= bound_of(budget, calls, trio.current_time()) + 1e-9, target.name
+            bound = bound_of(budget, len(target.asked_by), trio.current_time())
+            assert target.requests <= bound + 1e-9, target.name

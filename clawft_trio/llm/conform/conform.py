@@ -12,6 +12,7 @@ import attrs
 from clawft_trio.chat import (
     ChatRequest,
     ChatResponse,
+    JsonObject,
     Message,
     StreamEvent,
     ToolCall,
@@ -21,6 +22,7 @@ from clawft_trio.chat import (
     ToolSpec,
 )
 from clawft_trio.errors import RequestRejected
+from clawft_trio.llm.conform.answers import closed_schema
 from clawft_trio.llm.conform.calls import CallIds, legal_call, wire_name, with_renamed_keys
 from clawft_trio.llm.conform.content import legal_content, with_new_call_ids, with_stand_ins
 from clawft_trio.llm.conform.options import legal_options
@@ -139,8 +141,8 @@ class Conformer:
                 new["tool_choice"] = choice if offered else "auto"
         adjusted = attrs.evolve(request, **new) if new else request
         options = legal_options(adjusted, rules, changes)
-        if "response_schema" in rules.refuses and request.response_schema is not None:
-            options["messages"] = with_words(adjusted.messages, schema_in_words(request.response_schema))
+        if request.response_schema is not None:
+            _limit_answer(adjusted, request.response_schema, rules, options, changes)
         if options:
             adjusted = attrs.evolve(adjusted, **options)
         return Conformed(request=adjusted, changes=changes, names=names, keys=keys, left_out=offer.left_out)
@@ -203,6 +205,24 @@ def conform(request: ChatRequest, rules: Rules, *, origin: str = "") -> Conforme
       RequestRejected: there is no message, or the last one is blank: nothing is sent.
     """
     return Conformer(VendorRules(rules)).conform(request, rules, origin=origin)
+
+
+def _limit_answer(
+    request: ChatRequest, schema: JsonObject, rules: Rules, new: dict[str, Any], changes: Counter[str]
+) -> None:
+    """Write *schema* of the answer as the target takes it, or in words."""
+    if "response_schema" not in rules.refuses:
+        if rules.answer_schemas == "any":
+            return
+        legal = closed_schema(schema)
+        if legal is not None:
+            if legal != schema:
+                new["response_schema"] = legal
+                changes["response_schema adapted"] += 1
+            return
+        changes["response_schema written in words"] += 1
+    new["response_schema"] = None
+    new["messages"] = with_words(request.messages, schema_in_words(schema))
 
 
 def _refuse_blank(request: ChatRequest) -> None:

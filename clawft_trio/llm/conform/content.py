@@ -11,6 +11,7 @@ import attrs
 
 from clawft_trio.chat import File, Image, Message, Opaque, Part, Text
 from clawft_trio.llm.conform.rules import Rules
+from clawft_trio.target import split_name
 
 REASONING = "openai:reasoning_content"
 SIGNATURES = "openai:extra_content"
@@ -61,7 +62,7 @@ def _takes_block(part: Opaque, message: Message, rules: Rules, origin: str) -> b
         return False
     if not message.origin or message.origin == origin:
         return True
-    same_provider = message.origin.partition("/")[0] == origin.partition("/")[0]
+    same_provider = split_name(message.origin)[0] == split_name(origin)[0]
     return same_provider and part.block.get("type") in rules.shared_blocks
 
 

@@ -26,7 +26,7 @@ def legal_options(request: ChatRequest, rules: Rules, changes: Counter[str]) -> 
             changes["response_schema written in words" if option == "response_schema" else f"{option} left out"] += 1
     _limit_effort(request, rules, new, changes)
     if rules.thinking == "anthropic":
-        _limit_anthropic_thinking(request, rules, new, changes)
+        _limit_anthropic_thinking(request, new, changes)
     _limit_temperature(request, rules, new, changes)
     _limit_stops(request, rules, new, changes)
     _limit_choice(request, rules, new, changes)
@@ -40,6 +40,12 @@ def _now(request: ChatRequest, new: dict[str, Any], name: str) -> Any:
 def _limit_effort(request: ChatRequest, rules: Rules, new: dict[str, Any], changes: Counter[str]) -> None:
     effort = _now(request, new, "reasoning_effort")
     if effort is None or rules.efforts is None or effort in rules.efforts:
+        return
+    if rules.thinking == "anthropic" and not rules.efforts and effort in _EFFORT_BUDGETS:
+        new["reasoning_effort"] = None
+        if request.thinking_budget is None and "thinking_budget" not in rules.refuses:
+            new["thinking_budget"] = _EFFORT_BUDGETS[effort]
+            changes["reasoning_effort sent as a thinking budget"] += 1
         return
     nearest = _nearest(effort, rules.efforts)
     new["reasoning_effort"] = nearest
@@ -94,14 +100,15 @@ def _limit_choice(request: ChatRequest, rules: Rules, new: dict[str, Any], chang
 # --- Anthropic's thinking ----------------------------------------------------------------------------
 
 
-def _limit_anthropic_thinking(request: ChatRequest, rules: Rules, new: dict[str, Any], changes: Counter[str]) -> None:
+def _limit_anthropic_thinking(request: ChatRequest, new: dict[str, Any], changes: Counter[str]) -> None:
     """Thinking has conditions at Anthropic: a budget below `max_tokens`, no forced tool, no temperature but 1."""
-    budget = anthropic_budget(_now(request, new, "thinking_budget"), _now(request, new, "reasoning_effort"), rules)
-    if budget is None:
+    budget = _now(request, new, "thinking_budget")
+    if not budget:
         return
     limit = request.max_tokens
     if limit is not None and budget >= limit:
-        budget = limit - 1
+        # A quarter is left for the answer.
+        budget = limit * 3 // 4
     why = ""
     if budget < SMALLEST_BUDGET:
         why = "the answer's limit leaves no room for it"
@@ -111,8 +118,6 @@ def _limit_anthropic_thinking(request: ChatRequest, rules: Rules, new: dict[str,
         why = "this turn was begun without it"
     if why:
         new["thinking_budget"] = None
-        if not rules.efforts:
-            new["reasoning_effort"] = None
         changes[f"thinking left out: {why}"] += 1
         return
     if budget != request.thinking_budget:
@@ -120,16 +125,6 @@ def _limit_anthropic_thinking(request: ChatRequest, rules: Rules, new: dict[str,
     if _now(request, new, "temperature") not in (None, 1):
         new["temperature"] = None
         changes["temperature left out: the model thinks"] += 1
-
-
-def anthropic_budget(budget: int | None, effort: str | None, rules: Rules) -> int | None:
-    """Tokens for thinking; None when none is asked for, or the model takes an effort in place of a budget."""
-    if budget is not None:
-        return budget
-    # A model that knows efforts decides by itself how long it thinks.
-    if effort is None or rules.efforts:
-        return None
-    return _EFFORT_BUDGETS.get(effort)
 
 
 def _continues_without_thinking(request: ChatRequest) -> bool:

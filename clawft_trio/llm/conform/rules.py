@@ -189,6 +189,10 @@ class Rules:
     temperature_efforts: tuple[str, ...] | None = attrs.field(default=None, converter=_optional_texts)
     #: the values of `reasoning_effort`, weakest first; None: not known, sent as it is
     efforts: tuple[str, ...] | None = attrs.field(default=None, converter=_optional_texts)
+    #: which schemas of answers are taken: any; or only closed objects without limits, as Anthropic's are
+    answer_schemas: Literal["any", "closed"] = "any"
+    #: models that decide by themselves how long they think take `thinking: {"type": "adaptive"}` (Anthropic)
+    adaptive_thinking: bool = False
     #: how a thinking budget or effort is written
     thinking: ThinkingForm = "effort"
     #: sequences in `stop`; None: no limit

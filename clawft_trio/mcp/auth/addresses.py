@@ -32,12 +32,16 @@ def checked_address(address: str, what: str) -> str:
 
 def is_loopback(host: str) -> bool:
     """Whether *host* is this machine by its address, or `localhost`."""
-    if host == "localhost":
-        return True
+    return host == "localhost" or (is_address(host) and ip_address(host).is_loopback)
+
+
+def is_address(host: str) -> bool:
+    """Whether *host* is an IP address and no name."""
     try:
-        return ip_address(host).is_loopback
+        ip_address(host)
     except ValueError:
         return False
+    return True
 
 
 def origin(address: str) -> str:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import attrs
 import msgspec
 import trio
 
-from clawft_trio.errors import AuthorizationFailed, ProviderError
-from clawft_trio.mcp.auth.addresses import checked_address, origin
+from clawft_trio.errors import AddressRefused, AuthorizationFailed, ProviderError
+from clawft_trio.mcp.auth.addresses import checked_address, is_address, origin
 from clawft_trio.net import AddressPolicy, Clocks, HttpEndpoint
+from clawft_trio.net.addresses import policy_near
+from clawft_trio.net.proxies import environment_proxy
 
 T = TypeVar("T")
 
@@ -48,6 +50,13 @@ class Answer:
             raise AuthorizationFailed(f"the {what} cannot be read: {str(exc)[:200]}") from None
 
 
+class _Target(NamedTuple):
+    """What a proxy is chosen by."""
+
+    scheme: str
+    host: str
+
+
 class OAuthHttp:
     """The connections to authorization servers of one client. Use it as `async with`.
 
@@ -55,7 +64,9 @@ class OAuthHttp:
       name: of the MCP server, in errors.
       verify: whether certificates are checked, or the context that does it.
       proxy: URL of a proxy.
-      policy: which addresses may be reached; what a hostile server names is fetched from this machine.
+      policy: which addresses may be reached; what a hostile server names is fetched from this machine. None: public
+        ones, and those of the kind that the MCP server itself is at; through a proxy, those that the proxy allows.
+      peers: the addresses at which the MCP server was reached so far; None: without a policy, all may be reached.
     """
 
     def __init__(
@@ -65,8 +76,11 @@ class OAuthHttp:
         verify: bool | ssl.SSLContext = True,
         proxy: str | None = None,
         policy: AddressPolicy | None = None,
+        peers: Callable[[], Iterable[str]] | None = None,
     ) -> None:
-        self._settings: dict[str, Any] = {"name": name, "verify": verify, "proxy": proxy, "policy": policy}
+        self._settings: dict[str, Any] = {"name": name, "verify": verify, "proxy": proxy}
+        self._policy = policy
+        self._peers = peers
         self._endpoints: dict[str, HttpEndpoint] = {}
         self._stack = AsyncExitStack()
 
@@ -125,12 +139,37 @@ class OAuthHttp:
                     return Answer(response.status, await response.read(limit=MAX_DOCUMENT))
         except trio.TooSlowError:
             raise AuthorizationFailed(f"the {what} did not come within {REQUEST_TOTAL:g} s") from None
+        except AddressRefused as exc:
+            raise AuthorizationFailed(f"the {what} is at an address that is not reached from here: {exc}") from None
         except ProviderError as exc:
             raise AuthorizationFailed(f"the {what} cannot be had: {exc.message}") from None
 
+    def check_visit(self, address: str, what: str) -> None:
+        """Check an address that a person's browser is to open: it must not be an IP address here that is refused.
+
+        Raises:
+          AuthorizationFailed: it is.
+        """
+        checked_address(address, what)
+        host = urlsplit(address).hostname or ""
+        policy = self._policy_for(origin(address))
+        try:
+            if policy is not None and (host == "localhost" or is_address(host)):
+                policy.check_address(host, "127.0.0.1" if host == "localhost" else host)
+        except AddressRefused as exc:
+            raise AuthorizationFailed(f"the {what} is at an address that is not opened: {exc}") from None
+
+    def _policy_for(self, base: str) -> AddressPolicy | None:
+        if self._policy is not None or self._peers is None:
+            return self._policy
+        url = urlsplit(base)
+        proxied = self._settings["proxy"] is not None or environment_proxy(_Target(url.scheme, url.netloc)) is not None
+        return None if proxied else policy_near(self._peers())
+
     async def _endpoint(self, base: str) -> HttpEndpoint:
         if base not in self._endpoints:
+            policy = self._policy_for(base)
             self._endpoints[base] = await self._stack.enter_async_context(
-                HttpEndpoint(base, clocks=_CLOCKS, connections=4, **self._settings)
+                HttpEndpoint(base, clocks=_CLOCKS, connections=4, policy=policy, **self._settings)
             )
         return self._endpoints[base]

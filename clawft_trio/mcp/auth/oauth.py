@@ -66,7 +66,9 @@ class OAuth:
       scopes: asked for besides those that the server wants.
       store: where tokens are kept.
       interaction: seconds that a person has for the login; the clocks of calls stand still meanwhile.
-      policy: which addresses may be reached for metadata and tokens; None is all.
+      policy: which addresses may be reached for metadata and tokens. None: public ones, and those of the kind that the
+        MCP server itself is at (loopback for a server on loopback, private for one in a private network). Through a
+        proxy, what the proxy allows.
       now: calendar time, epoch seconds.
     """
 
@@ -323,6 +325,7 @@ class OAuthSession:
             **({"prompt": "consent"} if _OFFLINE in scopes else {}),
         }
         endpoint = found.server.authorization_endpoint
+        self._http.check_visit(endpoint, "authorization endpoint")
         address = f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}"
         try:
             with self._hold_clocks(), trio.fail_after(self._oauth.interaction):

@@ -11,7 +11,7 @@ import msgspec
 import trio
 from msgspec import Raw
 
-from clawft_trio.chat import ToolCall
+from clawft_trio.chat import ToolCall, new_id
 from clawft_trio.errors import ClientLacksCapability, PeerError
 from clawft_trio.mcp.jsonrpc import INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, Id
 from clawft_trio.mcp.server.caller import (
@@ -39,12 +39,14 @@ from clawft_trio.mcp.server.wire import (
     ListParams,
     PromptParams,
     TaskParams,
+    TraceParams,
     UriParams,
     decode_params,
 )
 from clawft_trio.mcp.stateless import SERVER_INFO
 from clawft_trio.mcp.types import HANDSHAKE_VERSIONS, LATEST_HANDSHAKE, STATELESS_VERSION, JsonObject
 from clawft_trio.nursery import leaves
+from clawft_trio.observe.trace_context import continuing
 from clawft_trio.tools.tool import Tool, ToolContext
 
 T = TypeVar("T")
@@ -118,7 +120,8 @@ class Answerer:
             bytes(request.params).decode()
         except UnicodeDecodeError as exc:
             raise PeerError("the message is not UTF-8", code=PARSE_ERROR) from exc
-        result: dict[str, Any] = await method(request)
+        with continuing(_trace_of(request.params)):
+            result: dict[str, Any] = await method(request)
         if peer.stateless:
             result.setdefault("resultType", "complete")
             result["_meta"] = {**result.get("_meta", {}), SERVER_INFO: self.options.server}
@@ -234,7 +237,8 @@ class Answerer:
     async def _run_tool(self, request: ServerRequest, asked: CallParams) -> dict[str, Any]:
         registry = self.server.tools
         context = self._context(request, asked.name, asked, bytes(asked.arguments))
-        call = ToolCall(id=str(request.id), name=asked.name, arguments=bytes(asked.arguments).decode())
+        # Clients count their requests alike, and events of two clients must not mix.
+        call = ToolCall(id=new_id(), name=asked.name, arguments=bytes(asked.arguments).decode())
         try:
             [answer] = await registry.execute_all([call], context)
         except InputRequired as required:
@@ -407,6 +411,16 @@ class Answerer:
     def _caching(self) -> JsonObject:
         # Private: what is shown depends on who asks.
         return {"ttlMs": int(self.options.cache * 1000), "cacheScope": "private"}
+
+
+def _trace_of(params: Raw) -> Mapping[str, Any]:
+    """The `_meta` of *params* where it names a trace that goes on here."""
+    if b'"traceparent"' not in bytes(params):
+        return {}
+    try:
+        return decode_params(params, TraceParams).meta
+    except PeerError:
+        return {}
 
 
 def _task_id(request: ServerRequest) -> str:

@@ -29,6 +29,12 @@ class InputParams(WireRecord, frozen=True, kw_only=True):
     request_state: str | None = None
 
 
+class TraceParams(WireRecord, frozen=True, kw_only=True):
+    """The `_meta` of a request that may name a trace."""
+
+    meta: dict[str, Any] = msgspec.field(name="_meta", default_factory=dict)
+
+
 class CallParams(InputParams, frozen=True, kw_only=True):
     """`tools/call`."""
 
@@ -134,6 +140,7 @@ _decoders: dict[type, msgspec.json.Decoder[Any]] = {
         ListParams,
         CallParams,
         TaskParams,
+        TraceParams,
         UriParams,
         PromptParams,
         InitializeParams,

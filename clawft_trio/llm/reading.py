@@ -1,0 +1,26 @@
+"""What the readers of all dialects have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from clawft_trio.llm.lenient import SurrogateJoiner
+from clawft_trio.net.sse import SSEDecoder
+
+
+class Progress:
+    """How far an answer has come, as a `ResponseReader` shows it, and what takes its bytes apart."""
+
+    def __init__(self) -> None:
+        self.finished: bool = False
+        self.ended: bool = False
+        self.error: Any = None
+        self.violation: str = ""
+        self._sse = SSEDecoder(error_lines=True)
+        self._halves = SurrogateJoiner()
+
+    def _violate(self, how: str) -> None:
+        """End the answer, because its bytes break the protocol."""
+        # After its terminal mark an answer is complete; an invalid event there can only lose the usage.
+        self.violation = "" if self.finished else how
+        self.ended = True

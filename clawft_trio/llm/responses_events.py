@@ -1,0 +1,87 @@
+"""The events of OpenAI's Responses API as they are on the wire, and two ways to decode them.
+
+Only the fields that are read are named.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from clawft_trio.llm import lenient
+from clawft_trio.llm.lenient import NotDecodable, SurrogateJoiner, as_index
+
+
+class Event(msgspec.Struct, gc=False):
+    type: str = ""
+    delta: str | None = None
+    output_index: int | None = None
+    content_index: int | None = None
+    summary_index: int | None = None
+    item_id: str | None = None
+    item: dict[str, Any] | None = None
+    response: msgspec.Raw = msgspec.Raw()
+    annotation: Any = None
+    arguments: Any = None
+    error: Any = None
+
+
+decode = msgspec.json.Decoder(Event).decode
+
+TEXT = frozenset({"response.output_text.delta", "response.text.delta"})
+REASONING = frozenset(
+    {
+        "response.reasoning_text.delta",
+        "response.reasoning_summary_text.delta",
+        "response.reasoning.delta",
+        "response.reasoning_summary.delta",
+    }
+)
+BEGUN = frozenset({"response.created", "response.in_progress", "response.queued"})
+ENDED = frozenset(
+    {"response.completed", "response.incomplete", "response.failed", "response.cancelled", "response.done"}
+)
+
+
+class LenientEvents:
+    """Decodes the events of which the typed decoder refuses a part, or which have no type.
+
+    Args:
+      halves: joins characters that were split over two events.
+    """
+
+    def __init__(self, halves: SurrogateJoiner) -> None:
+        self._halves = halves
+
+    def decode(self, data: bytes, named: str) -> Event:
+        """The event in *data*, of which the typed decoder refused a part or which has no type.
+
+        Raises:
+          NotDecodable: it is no event, or something that is used has a type that it cannot have.
+        """
+        raw = lenient.decode_object(data)
+        kind = raw.get("type")
+        if not isinstance(kind, str) or not kind:
+            kind = named if named != "message" else "error" if raw.get("error") else ""
+        if not kind:
+            raise NotDecodable("an event without a type")
+        place = as_index(raw.get("output_index"))
+        event = Event(
+            type=kind,
+            output_index=place,
+            content_index=as_index(raw.get("content_index")),
+            summary_index=as_index(raw.get("summary_index")),
+            annotation=lenient.scrubbed(raw.get("annotation")),
+            arguments=lenient.scrubbed(raw.get("arguments")),
+            error=lenient.scrubbed(raw.get("error")),
+        )
+        if kind in TEXT or kind in REASONING or kind.endswith((".refusal.delta", ".function_call_arguments.delta")):
+            delta = lenient.as_text(raw.get("delta"), of="a delta")
+            event.delta = None if delta is None else self._halves.join((kind, place), delta)
+        if kind.startswith("response.output_item."):
+            event.item = lenient.as_object(lenient.scrubbed(raw.get("item")), of="an item")
+        if kind in BEGUN or kind in ENDED:
+            response = lenient.as_object(lenient.scrubbed(raw.get("response")), of="the response")
+            event.response = msgspec.Raw(msgspec.json.encode(response))
+        return event

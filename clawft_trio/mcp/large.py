@@ -1,0 +1,168 @@
+"""Decoding large JSON in a thread, in pieces: one call of a C decoder would hold the interpreter, and with it the loop.
+
+What fits a window is decoded by `json`'s C scanner at once. A container that does not is taken apart here, member by
+member, and a long string run by run, so that no step takes longer than a few milliseconds.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NoReturn
+
+import msgspec
+import trio
+
+LARGE = 256 * 1024
+"""Bytes from which on a text is decoded in a thread. Less takes up to 5 ms on the event loop."""
+
+_WINDOWS = (4096, 65_536)
+"""Characters that are decoded at once, if a value ends in them. The first is for the rows of a table."""
+
+_POLLED = 500
+"""Values between two polls: some milliseconds."""
+
+_RUN_UNITS = 20_000
+
+_LONGEST_SCALAR = 65_536
+"""Characters of a number; `int` refuses more than 4300 digits."""
+
+_SPACE = re.compile(r"[ \t\n\r]*")
+# A piece of a string that can be decoded by itself: no escape is cut, and no pair of surrogates. Possessive, so that
+# hostile text costs linear time.
+_RUN = re.compile(
+    r'(?:[^"\\\x00-\x1f]{1,65536}+|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}'
+    rf'|\\u(?![dD][89a-fA-F])[0-9a-fA-F]{{4}}|\\["\\/bfnrt]){{1,{_RUN_UNITS}}}+'
+)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+_scan: Callable[[str], tuple[Any, int]] = json.JSONDecoder(parse_constant=_refuse_constant).raw_decode
+
+
+async def decode_large(data: bytes) -> Any:
+    """The value of a large JSON text, decoded in a thread.
+
+    Raises:
+      ValueError: it is no JSON in UTF-8.
+      RecursionError: it is nested too deeply.
+
+    Cancellation: the thread stops at its next step.
+    """
+    return await trio.to_thread.run_sync(partial(decode_in_pieces, data, poll=trio.from_thread.check_cancelled))
+
+
+def decode_in_pieces(data: bytes, *, poll: Callable[[], object] = lambda: None) -> Any:
+    """The value of a JSON text.
+
+    Args:
+      data: the text.
+      poll: is called now and then; what it raises ends the work.
+
+    Raises:
+      ValueError: it is no JSON in UTF-8.
+      RecursionError: it is nested too deeply.
+    """
+    pieces = _Pieces(data.decode(), poll)
+    value, end = pieces.value(pieces.skip(0))
+    if pieces.skip(end) != len(pieces.text):
+        raise ValueError(f"more than one value: at character {end}")
+    return value
+
+
+def _checked(value: Any, piece: str) -> Any:
+    """*value* of *piece*; by a stricter decoder where it may hold half a pair of surrogates, which `json` accepts."""
+    if "\\ud" in piece or "\\uD" in piece:
+        return msgspec.json.decode(piece)
+    return value
+
+
+class _Pieces:
+    def __init__(self, text: str, poll: Callable[[], object]) -> None:
+        self.text = text
+        self._poll = poll
+        self._values = 0
+
+    def skip(self, at: int) -> int:
+        found = _SPACE.match(self.text, at)
+        return found.end() if found else at
+
+    def value(self, at: int) -> tuple[Any, int]:
+        """The value that begins at *at*, and where it ends."""
+        self._values += 1
+        if self._values % _POLLED == 0:
+            self._poll()
+        for window in _WINDOWS:
+            piece = self.text[at : at + window]
+            try:
+                value, used = _scan(piece)
+            except ValueError:
+                continue  # it does not end in the window, or it is no JSON, which shows below
+            # A number at the end of the window may go on behind it: by digits, or by what follows a "." or an "e+".
+            if used + 2 < len(piece) or at + window >= len(self.text):
+                return _checked(value, piece[:used]), at + used
+        match self.text[at : at + 1]:
+            case "{":
+                return self._object(at + 1)
+            case "[":
+                return self._array(at + 1)
+            case '"':
+                return self._string(at + 1)
+        # A number or a word: longer than the window is none.
+        value, used = _scan(self.text[at : at + _LONGEST_SCALAR])
+        return value, at + used
+
+    def _array(self, at: int) -> tuple[list[Any], int]:
+        found: list[Any] = []
+        at = self.skip(at)
+        if self.text[at : at + 1] == "]":
+            return found, at + 1
+        while True:
+            value, at = self.value(at)
+            found.append(value)
+            at, more = self._next(at, "]")
+            if not more:
+                return found, at
+
+    def _object(self, at: int) -> tuple[dict[str, Any], int]:
+        found: dict[str, Any] = {}
+        at = self.skip(at)
+        if self.text[at : at + 1] == "}":
+            return found, at + 1
+        while True:
+            if self.text[at : at + 1] != '"':
+                raise ValueError(f"no name at character {at}")
+            name, at = self._string(at + 1)
+            at = self.skip(at)
+            if self.text[at : at + 1] != ":":
+                raise ValueError(f"no colon at character {at}")
+            found[name], at = self.value(self.skip(at + 1))
+            at, more = self._next(at, "}")
+            if not more:
+                return found, at
+
+    def _next(self, at: int, end: str) -> tuple[int, bool]:
+        """Where the next member begins; or where the container ends, and False."""
+        at = self.skip(at)
+        mark = self.text[at : at + 1]
+        if mark == end:
+            return at + 1, False
+        if mark != ",":
+            raise ValueError(f"neither , nor {end} at character {at}")
+        return self.skip(at + 1), True
+
+    def _string(self, at: int) -> tuple[str, int]:
+        runs: list[str] = []
+        while self.text[at : at + 1] != '"':
+            run = _RUN.match(self.text, at)
+            if run is None:
+                raise ValueError(f"a string is broken at character {at}")
+            runs.append(_scan(f'"{run.group()}"')[0])
+            at = run.end()
+            self._poll()
+        return "".join(runs), at + 1

@@ -1,0 +1,54 @@
+"""One model at one provider, and its name `provider/model`."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import attrs
+from attrs.validators import min_len
+
+from clawft_trio.errors import InvalidData, Problem
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """The provider and the model of `provider/model`. Only the first slash divides; what is missing is empty."""
+    provider, _, model = name.partition("/")
+    return provider, model
+
+
+@attrs.frozen
+class Target:
+    """One model at one provider, with what routing knows about it."""
+
+    provider: str = attrs.field(validator=min_len(1))
+    #: as the provider knows it; may contain slashes
+    model: str = attrs.field(validator=min_len(1))
+    #: the tier it was chosen from; empty outside tiers
+    tier: str = attrs.field(default="", kw_only=True)
+    #: US dollars for 1 000 tokens, whatever their kind; None when the configuration names no price
+    cost_per_1k_tokens: Decimal | None = attrs.field(default=None, kw_only=True)
+    #: input and output together; None when it is not known
+    max_context_tokens: int | None = attrs.field(default=None, kw_only=True)
+    #: estimated input tokens that it has not refused yet as too many; None when it has refused none
+    max_input_tokens: int | None = attrs.field(default=None, kw_only=True)
+
+    @property
+    def name(self) -> str:
+        """`provider/model`."""
+        return f"{self.provider}/{self.model}"
+
+    def __str__(self) -> str:
+        return self.name
+
+    @classmethod
+    def parse(cls, name: str) -> Target:
+        """The target that `provider/model` names. Only the first slash divides.
+
+        Raises:
+          InvalidData: one of the two is missing. There is no default provider: a model must not end up with
+            the first of them.
+        """
+        provider, model = split_name(name)
+        if not provider or not model:
+            raise InvalidData([Problem("$", f'expected "provider/model", got "{name}"')])
+        return cls(provider, model)
