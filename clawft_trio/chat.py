@@ -433,8 +433,9 @@ class GrowingText:
     def write(self, piece: str) -> None:
         """Append *piece*."""
         self._size += len(piece)
-        self._small.append(piece)
-        if len(self._small) >= _MOST_SMALL or len(piece) >= _LARGE:
+        small = self._small
+        small.append(piece)
+        if len(small) >= _MOST_SMALL or len(piece) >= _LARGE:
             self._join()
 
     def tell(self) -> int:
