@@ -189,7 +189,7 @@ class PromptCache:
 
 @attrs.frozen
 class ChatRequest:
-    """What is asked of a model."""
+    """A request to a model: the conversation, the tools and the options."""
 
     #: the conversation, system messages first
     messages: tuple[Message, ...] = attrs.field(converter=_messages)
@@ -331,7 +331,7 @@ def _is_substance(part: Part) -> bool:
 
 @attrs.frozen
 class TextDelta:
-    """More text."""
+    """The next piece of the answer's text."""
 
     text: str
 
@@ -391,7 +391,7 @@ class Discarded:
 
 @attrs.frozen
 class Reset:
-    """Forget everything shown since the last reset: another attempt starts from the beginning."""
+    """Remove everything shown since the last reset: another attempt starts from the beginning."""
 
     discarded: Discarded
     #: why its attempt was given up
@@ -433,8 +433,9 @@ class GrowingText:
     def write(self, piece: str) -> None:
         """Append *piece*."""
         self._size += len(piece)
-        self._small.append(piece)
-        if len(self._small) >= _MOST_SMALL or len(piece) >= _LARGE:
+        small = self._small
+        small.append(piece)
+        if len(small) >= _MOST_SMALL or len(piece) >= _LARGE:
             self._join()
 
     def tell(self) -> int:

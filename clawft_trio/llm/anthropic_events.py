@@ -34,7 +34,17 @@ class Event(msgspec.Struct, gc=False):
     request_id: Any = None
 
 
+# Nearly every event: a piece of text. Any other is refused here and read as an `Event`.
+class PlainDelta(msgspec.Struct, gc=False, tag="text_delta", tag_field="type"):
+    text: str
+
+
+class PlainEvent(msgspec.Struct, gc=False, tag="content_block_delta", tag_field="type"):
+    delta: PlainDelta
+
+
 decode = msgspec.json.Decoder(Event).decode
+decode_plain = msgspec.json.Decoder(PlainEvent).decode
 
 
 class LenientEvents:

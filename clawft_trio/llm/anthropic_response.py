@@ -9,7 +9,7 @@ from clawft_trio.chat import Citation, Opaque, Reset, StreamEvent, TextDelta, To
 from clawft_trio.errors import InvalidResponse
 from clawft_trio.llm import lenient
 from clawft_trio.llm.anthropic_block import KeptBlock
-from clawft_trio.llm.anthropic_events import Delta, Event, LenientEvents, decode
+from clawft_trio.llm.anthropic_events import Delta, Event, LenientEvents, decode, decode_plain
 from clawft_trio.llm.lenient import NOT_JSON, NotDecodable
 from clawft_trio.llm.reading import Progress
 from clawft_trio.llm.response_builder import (
@@ -61,6 +61,8 @@ class AnthropicResponseReader(Progress):
         self._kept: dict[int, KeptBlock] = {}
         self._blocks = 0
         self._started = False
+        # The open block is one of text, of which only pieces came so far.
+        self._in_text = False
         #: what the calls have beside id, name and input, by their position
         self._of_calls: dict[int, dict[str, Any]] = {}
 
@@ -69,20 +71,18 @@ class AnthropicResponseReader(Progress):
         out: list[StreamEvent] = []
         try:
             for sse in self._sse.feed(data):
-                try:
-                    event = decode(sse.data)
-                except NOT_JSON:
-                    self._take_undecodable(sse, out)
-                else:
-                    kind, delta = event.type, event.delta
-                    if self._halves.held or not kind:
-                        self._take_undecodable(sse, out)
-                    elif kind == "content_block_delta" and delta and delta.text and delta.type == "text_delta":
-                        # Nearly every event. Not by `_take`: the calls would cost as much as what they do.
-                        self.answer.text.write(delta.text)
-                        out.append(TextDelta(delta.text))
+                if self._in_text:
+                    try:
+                        text = decode_plain(sse.data).delta.text
+                    except NOT_JSON:
+                        self._in_text = False
                     else:
-                        self._take(event, sse, out)
+                        # Not by `add_text`: the call would cost as much as what it does.
+                        if text:
+                            self.answer.text.write(text)
+                            out.append(TextDelta(text))
+                        continue
+                self._take_event(sse, out)
                 if self.ended:
                     break
         except (NotDecodable, RecursionError) as exc:
@@ -116,6 +116,17 @@ class AnthropicResponseReader(Progress):
         return out
 
     # --- events ---------------------------------------------------------------------------------------
+
+    def _take_event(self, sse: ServerSentEvent, out: list[StreamEvent]) -> None:
+        try:
+            event = decode(sse.data)
+        except NOT_JSON:
+            self._take_undecodable(sse, out)
+            return
+        if self._halves.held or not event.type:
+            self._take_undecodable(sse, out)
+        else:
+            self._take(event, sse, out)
 
     def _take(self, event: Event, sse: ServerSentEvent, out: list[StreamEvent]) -> None:
         kind, data = event.type, sse.data
@@ -179,6 +190,7 @@ class AnthropicResponseReader(Progress):
         if kind == "text" or not kind:
             # Each block of text is a part of its own, so that it is sent back unchanged.
             self.answer.close_text()
+            self._in_text = not self._halves.held
             self.answer.add_text(lenient.as_text(block.get("text"), of="a text") or "", out)
             for citation in block.get("citations") or ():
                 self._cite(citation)

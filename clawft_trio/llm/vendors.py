@@ -88,8 +88,6 @@ _KIMI_SCHEMAS = SchemaRules(
 )
 _KIMI_THINKS: Mapping[str, Any] = {
     "refuses": ("verbosity", "seed", "thinking_budget", "temperature"),
-    "tool_choices": ("auto", "none"),
-    "named_choice": False,
 }
 MOONSHOT = VendorRules(
     Rules(
@@ -104,6 +102,7 @@ MOONSHOT = VendorRules(
         hottest=1.0,
         thinking="type",
         tool_choices=("auto", "none"),
+        named_choice=False,
     ),
     (
         ("kimi-k2.[5-9]*", _KIMI_THINKS),
@@ -118,7 +117,7 @@ MOONSHOT = VendorRules(
 
 # console.groq.com, Reasoning: most models take text only; `reasoning_effort` belongs to gpt-oss (low, medium, high) and
 # to Qwen 3 (none, default); so in pydantic-ai profiles. Fields of messages that it does not know are refused ("property
-# 'reasoning_content' is unsupported").
+# 'reasoning_content' is unsupported", tashfeenahmed/freellmapi#1070).
 GROQ = VendorRules(
     Rules(
         image_types=(),
