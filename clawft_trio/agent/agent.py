@@ -327,7 +327,7 @@ class Agent:
                 raise
 
     async def _start(self) -> None:
-        """Check that the agent is open, and wait for a turn's start: `_STARTS` in each pass of the scheduler, in order."""
+        """Check that the agent is open; wait until a turn may start, `_STARTS` in a pass of the scheduler, in order."""
         if self._nursery.cancel_scope.cancel_called:
             await trio.lowlevel.checkpoint()
             raise AgentClosed("the agent is closed: ask inside of its block, `async with open_agent(...) as agent`")
