@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import trio
+from judged import ScriptedProvider
 
 from clawft_trio import (
     ChatRequest,
@@ -23,7 +24,7 @@ from clawft_trio.agent import TurnPolicy
 from clawft_trio.asyncio_guest import Guest
 from clawft_trio.bus import BusConfig
 from clawft_trio.errors import PermissionDenied
-from clawft_trio.testing import CallTool, Finish, Say, ScriptedProvider
+from clawft_trio.testing import CallTool, Finish, Say
 from clawft_trio.tools import ApprovalRequest
 
 
