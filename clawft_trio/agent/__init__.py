@@ -22,7 +22,7 @@ from clawft_trio.agent.open_agent import (
     open_agent as open_agent,
     serve_agent as serve_agent,
 )
-from clawft_trio.agent.options import AgentOptions as AgentOptions
+from clawft_trio.agent.options import AgentOptions as AgentOptions, AskOptions as AskOptions
 from clawft_trio.agent.served import (
     agent_server as agent_server,
     ask_tool as ask_tool,
@@ -64,6 +64,7 @@ __all__ = [
     "AgentParts",
     "AgentTool",
     "AnswerForm",
+    "AskOptions",
     "BusTurn",
     "CompactionPolicy",
     "Compactor",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Any, Generic, TypeAlias, TypeVar, overload
+from typing import Any, Generic, TypeAlias, TypeVar, Unpack, overload
 
 import attrs
 import trio
@@ -13,15 +13,16 @@ import trio
 from clawft_trio.agent.answer_form import AnswerForm
 from clawft_trio.agent.durable_asks import DurableAsks
 from clawft_trio.agent.loop import AgentLoop
+from clawft_trio.agent.options import AskOptions, check_ask_options
 from clawft_trio.agent.subagent import AgentTool, Delegate, Fresh, SubAgentPolicy, agent_tool, form_of, unadmitted
 from clawft_trio.agent.turn import Turns
 from clawft_trio.agent.turn_types import A_co, AgentEvent, Reply, TurnRequest
 from clawft_trio.auth import LOCAL_CHANNEL
 from clawft_trio.bus import MessageBus
-from clawft_trio.chat import Call, JsonObject, Message, new_id
+from clawft_trio.chat import Call, Message, new_id
 from clawft_trio.checks import check_keywords
 from clawft_trio.costs import CostTracker
-from clawft_trio.errors import ClawftError, InvalidAnswer, Problem, StoreError
+from clawft_trio.errors import AgentClosed, ClawftError, InvalidAnswer, Problem, StoreError
 from clawft_trio.keys import joined_key
 from clawft_trio.llm.model_options import ModelOptions
 from clawft_trio.llm.stream import Iteration, consuming
@@ -103,15 +104,9 @@ class Agent:
         self,
         content: str | Message,
         *,
-        sender_id: str = "local",
-        session: str | None = None,
-        model: str = "",
-        reasoning_effort: str | None = None,
-        thinking_budget: int | None = None,
-        extra: JsonObject | None = None,
-        instructions: str = "",
         turn_id: str | None = None,
         on_event: AgentCallback | None = None,
+        **options: Unpack[AskOptions],
     ) -> Reply: ...
 
     @overload
@@ -120,15 +115,9 @@ class Agent:
         content: str | Message,
         *,
         answer: type[T] | AnswerForm[T],
-        sender_id: str = "local",
-        session: str | None = None,
-        model: str = "",
-        reasoning_effort: str | None = None,
-        thinking_budget: int | None = None,
-        extra: JsonObject | None = None,
-        instructions: str = "",
         turn_id: str | None = None,
         on_event: AgentCallback | None = None,
+        **options: Unpack[AskOptions],
     ) -> T: ...
 
     async def ask(
@@ -136,15 +125,9 @@ class Agent:
         content: str | Message,
         *,
         answer: type[Any] | AnswerForm[Any] | None = None,
-        sender_id: str = "local",
-        session: str | None = None,
-        model: str = "",
-        reasoning_effort: str | None = None,
-        thinking_budget: int | None = None,
-        extra: JsonObject | None = None,
-        instructions: str = "",
         turn_id: str | None = None,
         on_event: AgentCallback | None = None,
+        **options: Unpack[AskOptions],
     ) -> Any:
         """Ask as the local process, with all permissions, and wait for the whole reply.
 
@@ -156,16 +139,11 @@ class Agent:
           content: the question.
           answer: the type of the answer, or its form: then a value of it is returned instead of the reply. One that
             does not fit goes back to the model, `TurnPolicy.max_answer_corrections` times at most.
-          sender_id: the user whose permissions, budget and memory count.
-          session: the conversation to continue, or to begin under that name; None: a new one.
-          model: `provider/model`, instead of what the router would choose.
-          reasoning_effort: how much the model is to reason (`low`, `medium`, `high`), over the policy's.
-          thinking_budget: tokens of reasoning, for models that take a limit, over the policy's.
-          extra: put into the request body as it is, over everything else.
-          instructions: the system prompt of this turn, instead of the agent's.
           turn_id: an id of the caller's own, for an agent with a store. Asked again with it, also by another process
             after a crash, the same turn is resumed, or its reply returned: tools that have acted do not act again.
           on_event: sees everything as it happens. False ends the turn early; what it raises comes out as it is.
+          options: the keys of `AskOptions`: `sender_id`, `session`, `model`, `reasoning_effort`, `thinking_budget`,
+            `extra`, `instructions`.
 
         Raises:
           ClawftError: there is no answer; the typed reason, with every attempt.
@@ -174,13 +152,14 @@ class Agent:
           TypeError: *answer* is no type that JSON can be.
           RuntimeError: it is called outside of trio, such as under asyncio: see `asyncio_guest.Guest.call`.
           StoreError: with *turn_id*, there is no store, or it cannot be used.
+          AgentClosed: its block was left.
 
         Cancellation: models and tools are cancelled and waited for; what was done is in the session.
         """
         check_in_trio()
         await self._start()
-        options = ModelOptions(reasoning_effort=reasoning_effort, thinking_budget=thinking_budget, extra=extra or {})
-        question = self._question(content, sender_id, session, model, answer, options, instructions, turn_id)
+        check_ask_options("ask", options)
+        question = self._question(content, answer, options, turn_id)
         try:
             if turn_id is None:
                 reply = await self._asked(question, on_event=on_event)
@@ -222,14 +201,7 @@ class Agent:
     def stream(
         self,
         content: str | Message,
-        *,
-        sender_id: str = "local",
-        session: str | None = None,
-        model: str = "",
-        reasoning_effort: str | None = None,
-        thinking_budget: int | None = None,
-        extra: JsonObject | None = None,
-        instructions: str = "",
+        **options: Unpack[AskOptions],
     ) -> AbstractAsyncContextManager[TurnStream]: ...
 
     @overload
@@ -238,13 +210,7 @@ class Agent:
         content: str | Message,
         *,
         answer: type[T] | AnswerForm[T],
-        sender_id: str = "local",
-        session: str | None = None,
-        model: str = "",
-        reasoning_effort: str | None = None,
-        thinking_budget: int | None = None,
-        extra: JsonObject | None = None,
-        instructions: str = "",
+        **options: Unpack[AskOptions],
     ) -> AbstractAsyncContextManager[TurnStream[T]]: ...
 
     def stream(
@@ -252,13 +218,7 @@ class Agent:
         content: str | Message,
         *,
         answer: type[Any] | AnswerForm[Any] | None = None,
-        sender_id: str = "local",
-        session: str | None = None,
-        model: str = "",
-        reasoning_effort: str | None = None,
-        thinking_budget: int | None = None,
-        extra: JsonObject | None = None,
-        instructions: str = "",
+        **options: Unpack[AskOptions],
     ) -> AbstractAsyncContextManager[TurnStream[Any]]:
         """Ask as the local process, with all permissions, and iterate over the events of the turn.
 
@@ -282,8 +242,8 @@ class Agent:
 
         Cancellation: as `ask`.
         """
-        options = ModelOptions(reasoning_effort=reasoning_effort, thinking_budget=thinking_budget, extra=extra or {})
-        question = self._question(content, sender_id, session, model, answer, options, instructions)
+        check_ask_options("stream", options)
+        question = self._question(content, answer, options)
 
         async def run(show: Callable[[AgentEvent], Awaitable[None]]) -> Reply:
             await self._start()
@@ -328,24 +288,25 @@ class Agent:
     def _question(
         self,
         content: str | Message,
-        sender_id: str,
-        session: str | None,
-        model: str,
         answer: type[Any] | AnswerForm[Any] | None,
-        options: ModelOptions,
-        instructions: str,
+        options: AskOptions,
         given_id: str | None = None,
     ) -> TurnRequest:
         turn_id = new_id() if given_id is None else joined_key("ask", given_id)
+        sender_id = options.get("sender_id", "local")
         return TurnRequest(
             content=Message.user(content) if isinstance(content, str) else content,
             auth=self.parts.permissions.local(sender_id),
             turn_id=turn_id,
-            session=session or f"{LOCAL_CHANNEL}:{sender_id}:{turn_id}",
-            instructions=instructions,
-            model=model,
+            session=options.get("session") or f"{LOCAL_CHANNEL}:{sender_id}:{turn_id}",
+            instructions=options.get("instructions", ""),
+            model=options.get("model", ""),
             form=answer if answer is None or isinstance(answer, AnswerForm) else AnswerForm.of(answer),
-            options=options,
+            options=ModelOptions(
+                reasoning_effort=options.get("reasoning_effort"),
+                thinking_budget=options.get("thinking_budget"),
+                extra=options.get("extra") or {},
+            ),
         )
 
     async def _turn(
@@ -366,7 +327,10 @@ class Agent:
                 raise
 
     async def _start(self) -> None:
-        """Wait until a turn may start: `_STARTS` of them in each pass of the scheduler, in order of arrival."""
+        """Check that the agent is open; wait until a turn may start, `_STARTS` in a pass of the scheduler, in order."""
+        if self._nursery.cancel_scope.cancel_called:
+            await trio.lowlevel.checkpoint()
+            raise AgentClosed("the agent is closed: ask inside of its block, `async with open_agent(...) as agent`")
         # Both ways `acquire` takes one pass: it yields, or is woken by the release before it.
         await self._starts.acquire()
         self._starts.release()

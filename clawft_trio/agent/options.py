@@ -1,4 +1,4 @@
-"""The less common keyword arguments of `open_agent`."""
+"""The keyword arguments of `open_agent` that are less common, and those of `Agent.ask` and `Agent.stream`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypedDict
 
 from clawft_trio.agent.turn_context import LoopPolicy
 from clawft_trio.agent.turn_types import TurnPolicy
-from clawft_trio.chat import Provider
+from clawft_trio.chat import JsonObject, Provider
 from clawft_trio.config import Config
 from clawft_trio.mcp import McpOptions
 from clawft_trio.resilience import Policy
@@ -38,6 +38,40 @@ class AgentOptions(TypedDict, total=False):
     loop: LoopPolicy | None
     builtins: BuiltinPolicy | None
     approve: Approve | None
+
+
+class AskOptions(TypedDict, total=False):
+    """How `Agent.ask` and `Agent.stream` ask, each given by keyword.
+
+    Keys:
+      sender_id: the user whose permissions, budget and memory count; by default `local`.
+      session: the conversation to continue, or to begin under that name; None: a new one.
+      model: `provider/model`, instead of what the router would choose.
+      reasoning_effort: how much the model is to reason (`low`, `medium`, `high`), over the policy's.
+      thinking_budget: tokens of reasoning, for models that take a limit, over the policy's.
+      extra: put into the request body as it is, over everything else.
+      instructions: the system prompt of this turn, instead of the agent's.
+    """
+
+    sender_id: str
+    session: str | None
+    model: str
+    reasoning_effort: str | None
+    thinking_budget: int | None
+    extra: JsonObject | None
+    instructions: str
+
+
+def check_ask_options(function: str, options: Mapping[str, object]) -> None:
+    """Refuse keys that `AskOptions` does not have.
+
+    Raises:
+      TypeError: an unknown key, with the known ones.
+    """
+    unknown = sorted(set(options) - set(AskOptions.__annotations__))
+    if unknown:
+        known = ", ".join(AskOptions.__annotations__)
+        raise TypeError(f"{function}() has no keyword {unknown[0]!r}; its options are {known}")
 
 
 def check_options(options: Mapping[str, object]) -> None:

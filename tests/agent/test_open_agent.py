@@ -12,7 +12,7 @@ import pytest
 import trio
 from judged import ScriptedProvider, open_fault_server
 
-from clawft_trio.agent import Agent, AgentOptions, open_agent, serve_agent
+from clawft_trio.agent import Agent, AgentOptions, AskOptions, open_agent, serve_agent
 from clawft_trio.agent.turn_types import RoundStarted, ToolsAnswered, TurnPolicy
 from clawft_trio.attempts import Usage
 from clawft_trio.chat import Reset, TextDelta
@@ -299,3 +299,14 @@ def test_open_agent_has_ten_named_parameters_and_documented_options() -> None:
     for option in AgentOptions.__annotations__:
         assert f"      {option}: " in (AgentOptions.__doc__ or "")
         assert f"`{option}`" in (open_agent.__doc__ or "")
+
+
+async def test_an_unknown_keyword_of_ask_and_stream_is_refused_with_the_known_ones() -> None:
+    model = ScriptedProvider([Say("Hi"), Finish()], name="p")
+    async with open_agent(["p/m"], providers={"p": model}) as agent:
+        with pytest.raises(TypeError, match=r"ask\(\) has no keyword 'sesion'; its options are .*session"):
+            await agent.ask("Hi", sesion="s")
+        with pytest.raises(TypeError, match=r"stream\(\) has no keyword 'sender'; its options are sender_id"):
+            agent.stream("Hi", sender="ana")
+    for option in AskOptions.__annotations__:
+        assert f"      {option}: " in (AskOptions.__doc__ or "")
