@@ -40,7 +40,7 @@ MAX_KEYS = 1000
 
 
 class Strategy(Protocol):
-    """One way of trying: any object with this `run`. `compose(it)` makes a `Policy` of it, to decorate functions with."""
+    """One way of trying: any object with this `run`. `compose(it)` makes a `Policy` of it."""
 
     async def run(self, attempt: Attempt[T], call: Call) -> T:
         """Try *attempt*, as often and as long as this strategy will: `await attempt(call)` runs it once.
