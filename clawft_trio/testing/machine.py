@@ -124,7 +124,8 @@ class TrioMachine(RuleBasedStateMachine):
     """A hypothesis state machine; its rules run inside one live trio run per example.
 
     Rules and invariants are plain functions (hypothesis awaits nothing); `self.run(fn, *args)` runs an async one.
-    Everything happens on hypothesis' own thread, so it is deterministic and shrinks. Time is a rule: the clock stands still until `self.advance(seconds)`.
+    Everything happens on hypothesis' own thread, so it is deterministic and shrinks. Time is a rule: the clock stands
+    still until `self.advance(seconds)`.
     Subclass it, and call `super().__init__()` first. `self.nursery` lives as long as the example.
 
         class LockMachine(TrioMachine):
