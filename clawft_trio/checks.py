@@ -11,14 +11,25 @@ from typing import Any
 import attrs
 
 
-def one_of(*values: object) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
-    """Make an attrs validator that accepts *values* only."""
+@attrs.frozen
+class OneOf:
+    """An attrs validator that accepts *options* only. The schema of config.json lists them."""
 
-    def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-        if value not in values:
-            raise ValueError(f"'{attribute.name}' must be one of {', '.join(map(repr, values))}: {value!r:.200}")
+    options: tuple[object, ...]
 
-    return check
+    def __call__(self, _: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        """Check *value*.
+
+        Raises:
+          ValueError: it is none of the options.
+        """
+        if value not in self.options:
+            raise ValueError(f"'{attribute.name}' must be one of {', '.join(map(repr, self.options))}: {value!r:.200}")
+
+
+def one_of(*options: object) -> OneOf:
+    """Make an attrs validator that accepts *options* only."""
+    return OneOf(options)
 
 
 def of_type(kind: type) -> Callable[[Any, attrs.Attribute[Any], Any], None]:

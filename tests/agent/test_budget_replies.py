@@ -51,6 +51,13 @@ def test_a_budget_reply_states_its_figures(error: BudgetExceeded, text: str) -> 
     assert failure_reply(MESSAGE, error).content == text
 
 
+def test_a_budget_reply_has_the_singular_for_one() -> None:
+    error = refused(limit=1, spent=1, reserved=0, estimate=1)
+    error.unit = "turns"
+    content = failure_reply(MESSAGE, error).content
+    assert "Limit 1 turn, spent 1 turn, reserved 0 turns; this needs up to 1 turn." in content
+
+
 def test_a_budget_reply_names_its_unit_and_has_the_figures_as_data() -> None:
     error = refused(limit=1000, spent=800, reserved=100, estimate=150)
     error.unit = "tokens"

@@ -134,3 +134,54 @@ async def test_a_body_is_not_carried_to_another_origin():
             with pytest.raises(PeerGone, match="another origin"):
                 await client.call_tool("x")
         assert other.requests == []
+
+
+# --- error objects behind a status, and streams that cannot be resumed ---------------------------------------------------
+
+
+@pytest.mark.parametrize("own_id", [True, False])
+@pytest.mark.parametrize("status", [400, 403, 404, 422, 429, 500])
+async def test_an_error_object_behind_a_status_keeps_both(status, own_id):
+    error = {"code": -32602, "message": "no such city", "data": {"near": "Oslo"}}
+
+    async def answer(request):
+        if not await initialize(request):
+            key = request.message["id"] if own_id else None
+            answered = {"jsonrpc": "2.0", "id": key, "error": error}
+            await request.json(answered, status=status, **{"retry-after": "7", "www-authenticate": "Basic x"})
+
+    async with http_script(answer) as script, open_mcp(HttpServer(script.url), options=ALONE) as client:
+        with pytest.raises(PeerError) as caught:
+            await client.call_tool("x")
+    found = caught.value
+    assert (str(found), found.code, found.data, found.status) == ("no such city", -32602, {"near": "Oslo"}, status)
+    assert (found.retry_after, found.headers["www-authenticate"]) == (7.0, "Basic x")
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"error": "invalid_token"}', b'{"jsonrpc": "2.0", "error": null}', b'{"error', b"[]"]
+)
+async def test_a_body_that_is_no_error_object_is_shown_as_it_is(body):
+    async def answer(request):
+        if not await initialize(request):
+            await request.respond(400, body, **{"content-type": "application/json"})
+
+    async with http_script(answer) as script, open_mcp(HttpServer(script.url), options=ALONE) as client:
+        with pytest.raises(PeerError, match="HTTP status 400") as caught:
+            await client.call_tool("x")
+    assert (caught.value.code, caught.value.body) == (400, body.decode())
+
+
+@pytest.mark.parametrize(("status", "gets"), [(404, 1), (405, 1), (400, 1), (501, 1)])
+async def test_a_stream_that_the_server_does_not_resume_fails_its_call_at_once(status, gets):
+    async def answer(request):
+        if request.method == "GET":
+            await request.respond(status)
+        elif not await initialize(request):
+            await request.events()
+            await request.event(None, event_id="e1", retry=20)
+
+    async with http_script(answer) as script, open_mcp(HttpServer(script.url), options=ALONE) as client:
+        with trio.fail_after(5), pytest.raises(PeerGone, match=f"cannot be resumed: HTTP {status}"):
+            await client.call_tool("x")
+        assert len([one for one in script.requests if "last-event-id" in one.headers]) == gets

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
+from msgspec import Raw
+
 from clawft_trio.errors import MAX_BODY, McpError, PeerError
 from clawft_trio.mcp.auth.challenge import bearer_challenge
+from clawft_trio.mcp.jsonrpc import ErrorObject, decode_error
 from clawft_trio.net import HttpResponse
 
 _SHOWN = 200
@@ -22,12 +26,14 @@ def wants_login(status: int, challenge: str) -> bool:
 
 def http_error(response: HttpResponse, text: str, method: str, server: str) -> McpError:
     """The error for *response*, whose body is *text*: with status, body and the headers that matter (`Retry-After`,
-    `WWW-Authenticate`).
+    `WWW-Authenticate`); with message, code and data of the JSON-RPC error in the body, if there is one.
     """
     kept = {name: response.headers[name][:MAX_BODY] for name in _KEPT_HEADERS if name in response.headers}
+    found = error_in(text.encode())
     error = PeerError(
-        f"{method or 'GET'}: HTTP status {response.status}{_reason(text)}",
-        code=response.status,
+        found.message or "no message" if found else f"{method or 'GET'}: HTTP status {response.status}{_reason(text)}",
+        code=found.code if found else response.status,
+        data=found.data if found else None,
         server=server,
         status=response.status,
         body=text,
@@ -38,6 +44,23 @@ def http_error(response: HttpResponse, text: str, method: str, server: str) -> M
     if wait.isdigit():
         error.retry_after = float(wait[:9])
     return error
+
+
+def error_in(body: bytes) -> ErrorObject | None:
+    """The error of the JSON-RPC answer that *body* is; its id may be null, as servers write it that read no request."""
+    try:
+        answer = _decode(body)
+    except (ValueError, RecursionError):
+        return None
+    return decode_error(answer.error) if answer.jsonrpc and answer.error and bytes(answer.error) != b"null" else None
+
+
+class _Answer(msgspec.Struct):
+    jsonrpc: str = ""
+    error: Raw = Raw()
+
+
+_decode = msgspec.json.Decoder(_Answer).decode
 
 
 def _reason(body: str) -> str:

@@ -32,7 +32,7 @@ from clawft_trio.mcp.auth.oauth import OAuthSession
 from clawft_trio.mcp.jsonrpc import MAX_MESSAGE, Envelope, Id, parse
 from clawft_trio.mcp.messages import Outgoing
 from clawft_trio.mcp.multiplexer import Multiplexer
-from clawft_trio.mcp.transports.http_refusals import http_error, wants_login
+from clawft_trio.mcp.transports.http_refusals import error_in, http_error, wants_login
 from clawft_trio.mcp.transports.http_server import HttpServer
 from clawft_trio.mcp.transports.legacy_sse import REFUSALS, open_stream
 from clawft_trio.mcp.transports.param_headers import header_value
@@ -328,7 +328,7 @@ class HttpTransport:
         body = await response.read(limit=self._limit, cut=True)
         if response.status == 404 and self._session:
             raise SessionLost("the server has forgotten the session", server=self._name)
-        if waiting.frame.id is not None and response.content_type == _JSON:
+        if waiting.frame.id is not None and response.content_type == _JSON and error_in(body) is None:
             self._deliver(body, waiting)
         if not waiting.answered:
             shown = body[: 4 * MAX_BODY].decode("utf-8", "replace")
@@ -344,8 +344,11 @@ class HttpTransport:
             if not waiting.last_event_id or self._version == STATELESS_VERSION:
                 raise PeerGone(f"{method}: the stream ended before the answer", server=self._name)
             await trio.sleep(waiting.retry)
-            if await self._get(http, waiting) is None and waiting.answered:
+            status = await self._get(http, waiting)
+            if waiting.answered:
                 return
+            if _means_no_stream(status):
+                raise PeerGone(f"{method}: the stream broke, and cannot be resumed: HTTP {status}", server=self._name)
         raise PeerGone(f"{method}: the stream broke {_RESUMPTIONS} times", server=self._name)
 
     async def _get(
@@ -384,7 +387,7 @@ class HttpTransport:
                 _log.info("%s: the listening stream failed: %s", self._name, exc)
                 status = 0
             answered.set()
-            if status is not None and (400 <= status < 500 or status == 501):
+            if _means_no_stream(status):
                 return
             # A stream that ends without a single event, over and over, is opened less and less often.
             wait = 0.0 if waiting.events > received else min(max(2 * wait, _FIRST_RETRY), _LONGEST_RETRY)
@@ -398,6 +401,11 @@ class HttpTransport:
                 pass
         except ClawftError as exc:
             _log.info("%s: the session could not be deleted: %s", self._name, exc)
+
+
+def _means_no_stream(status: int | None) -> bool:
+    """Whether a GET that was answered with *status* is not worth repeating. Limits and failures of a moment are."""
+    return status is not None and (400 <= status < 500 or status == 501) and status not in (408, 425, 429)
 
 
 class _Waiting:
