@@ -13,7 +13,20 @@ from benchmarks.results import BenchResult, CaseResult, Results, Spread, ratio
 PICTURES = ("stream", "growth")
 
 #: the benchmarks whose goals the README shows, in this order: those that compare with what one would use instead
-IN_README = ("imports", "outage", "storm", "strategies", "stream", "mcp", "fan_out", "bus", "tracing", "failoverbench")
+IN_README = (
+    "imports",
+    "outage",
+    "storm",
+    "strategies",
+    "stream",
+    "mcp",
+    "fan_out",
+    "bus",
+    "tracing",
+    "failoverbench",
+    "eager",
+    "adaptive",
+)
 
 #: where the package index finds the README's pictures
 RAW = "https://raw.githubusercontent.com/clawft/clawft-trio/main"

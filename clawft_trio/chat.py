@@ -189,7 +189,7 @@ class PromptCache:
 
 @attrs.frozen
 class ChatRequest:
-    """What is asked of a model."""
+    """A request to a model: the conversation, the tools and the options."""
 
     #: the conversation, system messages first
     messages: tuple[Message, ...] = attrs.field(converter=_messages)
@@ -331,7 +331,7 @@ def _is_substance(part: Part) -> bool:
 
 @attrs.frozen
 class TextDelta:
-    """More text."""
+    """The next piece of the answer's text."""
 
     text: str
 
@@ -391,7 +391,7 @@ class Discarded:
 
 @attrs.frozen
 class Reset:
-    """Forget everything shown since the last reset: another attempt starts from the beginning."""
+    """Remove everything shown since the last reset: another attempt starts from the beginning."""
 
     discarded: Discarded
     #: why its attempt was given up
@@ -513,6 +513,8 @@ class Call:
     observer: Callable[[Any], None] = unobserved
     #: another target stands by: no point in waiting long for this one
     elsewhere: bool = False
+    #: seconds after which the other target is asked beside a silent one; None: never, or not known
+    elsewhere_after: float | None = None
     #: the logical call may have asked the same targets before: this is a retry or a second attempt beside the first
     extra: bool = False
     #: the target for which this request is entered in the retry budget already

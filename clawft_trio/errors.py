@@ -238,7 +238,7 @@ class TransportFailed(ProviderError):
 
 
 class ProviderTimeout(ProviderError):
-    """A clock ran out.
+    """A time limit was exceeded: `limit` seconds.
 
     `clock` names it: `connect`, `write`, `first_byte`, `first_content`, `gap`, `total`, `queue`.
     """

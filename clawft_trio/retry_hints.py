@@ -78,9 +78,10 @@ class RateLimit:
 
 
 # One pattern for every spelling: anthropic-ratelimit-tokens-reset, x-ratelimit-reset-tokens, x-ratelimit-reset,
-# x-ratelimit-limit-requests-minute (Mistral), ratelimit-reset, x-rate-limit-reset.
+# x-ratelimit-limit-tokens-5-minute (Mistral), x-tokenlimit-limit (Together), ratelimit-reset, x-rate-limit-reset.
 _NAME = re.compile(
-    r"(?:anthropic-(?:priority-)?|x-)?rate-?limit-(?:(?P<kind>[a-z-]+?)-)?(?P<field>limit|remaining|reset)(?:-(?P<kind2>[a-z-]+))?"
+    r"(?:anthropic-(?:priority-)?|x-)?(?P<counted>rate-?|token)limit-(?:(?P<kind>[a-z0-9-]+?)-)?"
+    r"(?P<field>limit|remaining|reset)(?:-(?P<kind2>[a-z0-9-]+))?"
 )
 
 
@@ -90,7 +91,8 @@ def rate_limits(headers: Mapping[str, str], now: Now = utc_now) -> tuple[RateLim
     for name, value in headers.items():
         match = _NAME.fullmatch(name.lower())
         if match and match["kind2"] != "after":
-            found.setdefault(match["kind"] or match["kind2"] or "", {})[match["field"]] = value
+            counted = "tokens" if match["counted"] == "token" else ""
+            found.setdefault(match["kind"] or match["kind2"] or counted, {})[match["field"]] = value
     return tuple(
         RateLimit(
             kind=kind,

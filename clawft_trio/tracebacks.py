@@ -19,9 +19,12 @@ from clawft_trio.errors import ClawftError
 FULL = "CLAWFT_TRACEBACK"
 """Variable of the environment: when it is set, no frame is hidden."""
 
-_HIDDEN = frozenset(
-    {"clawft_trio", "anyio", "contextlib", "h11", "httpcore", "httpcore2", "httpx", "httpx2", "outcome", "trio"}
-)
+_OURS = "clawft_trio anyio contextlib h11 httpcore httpcore2 httpx httpx2 outcome trio"
+
+# Their locals hold the address of the store, and the environment of a child process.
+_WITH_SECRETS = "psycopg subprocess"
+
+_HIDDEN = frozenset(f"{_OURS} {_WITH_SECRETS}".split())
 """Packages whose frames are hidden."""
 
 _MOST = 200

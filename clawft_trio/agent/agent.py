@@ -129,7 +129,7 @@ class Agent:
         on_event: AgentCallback | None = None,
         **options: Unpack[AskOptions],
     ) -> Any:
-        """Ask as the local process, and wait for the whole reply.
+        """Ask as the local process, with all permissions, and wait for the whole reply.
 
         Without *session* each call is a conversation of its own: it sees nothing of earlier ones, and runs beside
         them. With the same *session* calls continue one conversation, one at a time, in the order of their arrival:
@@ -219,7 +219,7 @@ class Agent:
         answer: type[Any] | AnswerForm[Any] | None = None,
         **options: Unpack[AskOptions],
     ) -> AbstractAsyncContextManager[TurnStream[Any]]:
-        """Ask as the local process, and iterate over the events of the turn.
+        """Ask as the local process, with all permissions, and iterate over the events of the turn.
 
             async with agent.stream("What do I wear?") as answer:
                 async for event in answer:

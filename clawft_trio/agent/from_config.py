@@ -337,6 +337,7 @@ def turn_policy(config: Config) -> TurnPolicy:
         verbosity=defaults.verbosity,
         seed=defaults.seed,
         extra=defaults.extra,
+        eager=defaults.eager,
         compaction=CompactionPolicy(
             compactor=SummaryCompactor(model=defaults.compaction_model or "") if defaults.compaction else None
         ),

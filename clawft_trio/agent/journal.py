@@ -236,7 +236,9 @@ class Journal:
                 refuse_if_owned(connection, name, ownership.owner)
             if given_up:
                 give_up(connection, turn, given_up)
-            end_turn(connection, turn, session, accepted_at, must_be_open=ownership is not None)
+            # One that has its reply may have ended before: that is no reason to lose the session.
+            must_be_open = ownership is not None and reply is not None
+            end_turn(connection, turn, session, accepted_at, must_be_open=must_be_open)
             if key is not None and reply is not None:
                 insert_undelivered(connection, key, reply)
                 if ownership is not None:

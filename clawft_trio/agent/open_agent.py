@@ -85,6 +85,9 @@ async def open_agent(
 ) -> AsyncGenerator[Agent, None]:
     """Open everything an agent needs, for the length of the block.
 
+        async with open_agent(["openai/gpt-5-mini", "anthropic/claude-haiku-4-5"], tools=[weather]) as agent:
+            reply = await agent.ask("What do I wear in Oslo?")
+
     Args:
       models: `provider/model`, in order of preference. The first that answers is used. None given: those of the config.
       tools: what the model may call: tools, sub-agents (`subagent`), other agents (`Agent.as_tool`), and sets of

@@ -10,7 +10,7 @@ import attrs
 import trio
 
 from clawft_trio.agent.background import Background
-from clawft_trio.agent.compaction import CompactionPolicy, Excess, Plan, plan
+from clawft_trio.agent.compaction import CompactionPolicy, Excess, Plan, plan, within
 from clawft_trio.agent.session_view import (
     READ_RESULT,
     Compaction,
@@ -35,6 +35,9 @@ WHOLE_RESULT = 4 * 1024 * 1024
 
 _IN_THREAD = 256 * 1024
 """Characters; cutting a longer result would stop the loop for too long."""
+
+_LONGEST_SUMMARY = 2
+"""Times its budget that a summary may have."""
 
 _FEWEST_BYTES = 512
 """Bytes that a cut result has at least."""
@@ -165,7 +168,9 @@ class SessionWindow:
             room=int(self.policy.start * self.limit),
         )
         with trio.move_on_after(self.policy.total or float("inf")):
-            return await self.policy.compactor.compact(excess, partial(self._ask, decision))
+            written = await self.policy.compactor.compact(excess, partial(self._ask, decision))
+            # One that ignores its budget must not fill the window that it is to relieve. Estimates differ by less.
+            return within(written, _LONGEST_SUMMARY * excess.budget)
         raise ClawftError(f"no summary within {self.policy.total:g} s")
 
     async def _ask(self, decision: RoutingDecision, request: ChatRequest, model: str = "") -> ChatResponse:

@@ -57,7 +57,7 @@ AgentEvent: TypeAlias = StreamEvent | RoundStarted | ToolsAnswered
 
 @attrs.frozen(kw_only=True)
 class TurnPolicy:
-    """What bounds a turn."""
+    """The limits of a turn, and the options with which its models are asked."""
 
     #: rounds of tool calls; after them the model is asked once more, for an answer without tools
     max_tool_iterations: int = attrs.field(default=20, validator=ge(1))

@@ -6,6 +6,7 @@ from clawft_trio.config.load import (
     with_mcp_files as with_mcp_files,
 )
 from clawft_trio.config.schema import (
+    AdaptiveLimitConfig as AdaptiveLimitConfig,
     AgentDefaults as AgentDefaults,
     AgentsConfig as AgentsConfig,
     CommandPolicyConfig as CommandPolicyConfig,
@@ -27,6 +28,7 @@ from clawft_trio.config.structuring import Secret as Secret
 from clawft_trio.field_docs import document_fields as _document_fields
 
 __all__ = [
+    "AdaptiveLimitConfig",
     "AgentDefaults",
     "AgentsConfig",
     "CommandPolicyConfig",

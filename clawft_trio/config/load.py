@@ -15,6 +15,7 @@ import attrs
 import trio
 
 from clawft_trio.codec import decode_json, encode_json
+from clawft_trio.config.comments import without_comments
 from clawft_trio.config.other_clients import adopt, server_map
 from clawft_trio.config.policies import policy_warnings
 from clawft_trio.config.schema import Config
@@ -86,7 +87,7 @@ async def with_mcp_files(
 
 
 def _parse_servers(data: bytes, *, source: str, environ: Mapping[str, str] | None) -> Config:
-    decoded = _decoded(data, source=source)
+    decoded = _decoded(data, source=source, comments=True)
     servers = server_map(decoded)
     if servers is None:
         raise ConfigError([Problem("$", "no MCP servers: expected mcpServers or servers")], source=source)
@@ -138,7 +139,7 @@ def _read_bounded(path: str) -> bytes:
 def parse_config(
     data: bytes | str, *, source: str = "", environ: Mapping[str, str] | None = None, providers: Iterable[str] = ()
 ) -> Config:
-    """The configuration in the JSON text *data*.
+    """Read a configuration from the JSON text *data*.
 
     `${NAME}` in a string stands for a variable of *environ*, by default the process's; see `structuring.VARIABLE`.
     Files of other programs with MCP servers (`mcpServers` or `servers` at the top) are accepted, too. What is set and
@@ -186,15 +187,18 @@ def decode_config(data: bytes | str, *, source: str = "") -> Any:
     return adopt(_decoded(data, source=source))[0]
 
 
-def _decoded(data: bytes | str, *, source: str) -> Any:
+def _decoded(data: bytes | str, *, source: str, comments: bool = False) -> Any:
     """The JSON text *data* as it is written, without what is for editors alone.
+
+    Args:
+      comments: whether it may have comments and trailing commas, as editors take them in their own settings.
 
     Raises:
       ConfigError: it is not JSON.
     """
-    text = data.removeprefix(_BOM) if isinstance(data, bytes) else data.encode(errors="replace")
+    text = (data if isinstance(data, bytes) else data.encode(errors="replace")).removeprefix(_BOM)
     try:
-        decoded = decode_json(text)
+        decoded = decode_json(without_comments(text) if comments else text)
     except InvalidData as exc:
         problems = [Problem(problem.path, _with_line(problem.message, text)) for problem in exc.problems]
         raise ConfigError(problems, source=source) from exc

@@ -21,6 +21,10 @@ _KNOWN = {folded(name): name for field in attrs.fields(McpServerConfig) for name
 # Keys of other clients that mean the same.
 _RENAMED = {
     "type": "transport",
+    "transporttype": "transport",
+    "cmd": "command",
+    "envs": "env",
+    "uri": "url",
     "serverurl": "url",
     "httpurl": "url",
     "baseurl": "url",
@@ -57,7 +61,7 @@ _TRANSPORTS = {
 }
 
 # What a file with servers at its top holds besides, in other programs.
-_SERVER_LISTS = ("mcpServers", "servers", "context_servers")
+_SERVER_LISTS = ("mcpServers", "servers", "context_servers", "mcp_servers", "amp.mcpServers")
 
 _UNUSED_SECTIONS = {
     "gateway": "start one with `clawft-trio mcp` or your own server",
@@ -89,7 +93,14 @@ def server_map(data: Any) -> Mapping[str, Any] | None:
     if not isinstance(data, dict):
         return None
     places = [data.get(name) for name in _SERVER_LISTS]
-    places += [inner.get("servers") for name in ("mcp",) if isinstance(inner := data.get(name), dict)]
+    if isinstance(inner := data.get("mcp"), dict):
+        # VS Code's settings.json has the servers one level deeper, opencode.json has them here.
+        places.append(inner.get("servers", inner))
+    if isinstance(inner := data.get("extensions"), dict):
+        # Goose: other kinds of extensions are no servers.
+        places.append(
+            {name: one for name, one in inner.items() if isinstance(one, dict) and one.keys() & {"cmd", "uri"}}
+        )
     if isinstance(tools := data.get("tools"), dict):
         places += [value for key, value in tools.items() if folded(key) == "mcpservers"]
     return next((place for place in places if isinstance(place, dict)), None)
@@ -180,7 +191,11 @@ def _server(server: Mapping[str, Any], place: str, warnings: list[Problem]) -> d
 def _plain(server: dict[str, Any], place: str, warnings: list[Problem]) -> dict[str, Any]:
     """*server* with the shapes that this library takes: a list of words, text in `env`, a known transport."""
     command = server.get("command")
-    if _is_list_of_text(command) and command:
+    if isinstance(command, dict):
+        # Zed's older form: {"path": …, "args": […], "env": {…}}
+        nested = {"command": command.get("path"), "args": command.get("args"), "env": command.get("env")}
+        server.update({key: value for key, value in nested.items() if value is not None})
+    elif _is_list_of_text(command) and command:
         server["command"], server["args"] = command[0], [*command[1:], *server.get("args", [])]
     for key in ("env", "headers"):
         values = server.get(key)

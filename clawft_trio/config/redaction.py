@@ -17,6 +17,9 @@ _NAME = r"""
     """
 _NAMES = re.compile(_NAME, re.IGNORECASE | re.VERBOSE)
 
+# A word of letters and digits, as tokens are: no path, no address, no version.
+_TOKEN = re.compile(r"(?=[^0-9]*[0-9]) (?=[^A-Za-z]*[A-Za-z]) [\w+=-]{12,500}", re.VERBOSE)
+
 # `curl -H`: its next word is often a credential.
 _HEADER = "-H"
 
@@ -64,6 +67,8 @@ def _argument(word: str, before: str) -> str:
     name, equals, value = word.partition("=")
     if equals and VARIABLE.sub("", value) and _NAMES.fullmatch(name):
         return f"{name}={REDACTED}"
+    if _TOKEN.fullmatch(word):
+        return REDACTED
     if " " in word:
         word = _INSIDE.sub(_without_value, word)
     return redacted(word)

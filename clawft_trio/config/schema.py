@@ -22,7 +22,7 @@ from clawft_trio.llm.catalog import KNOWN, LOCAL_FIRST_BYTE
 from clawft_trio.llm.model_options import ModelOptions
 from clawft_trio.net import Clocks
 from clawft_trio.pipeline import PermissionsPolicy, RateLimitPolicy, RoutingPolicy
-from clawft_trio.resilience import CircuitBreaker, Policy, Retry, RetryBudget, Timeout, compose
+from clawft_trio.resilience import AdaptiveLimit, CircuitBreaker, Policy, Retry, RetryBudget, Timeout, compose
 from clawft_trio.retry_hints import RETRYABLE_STATUSES
 from clawft_trio.store.address import is_address
 from clawft_trio.target import split_name
@@ -137,6 +137,38 @@ class TimeoutsConfig:
     def hedge_after(self) -> float | None:
         """Seconds of silence after which the next target is asked beside."""
         return _seconds(self.hedge_after_ms)
+
+
+@attrs.frozen(kw_only=True)
+class AdaptiveLimitConfig:
+    """The `adaptive_limit` section: keep to each target's limits, by its headers or by trying."""
+
+    #: whether it is kept to
+    enabled: bool = False
+    #: attempts at once and a second at the start, where the target states no limits
+    initial: int = attrs.field(default=10, validator=ge(1))
+    #: attempts at once below which it never goes
+    min_concurrent: int = attrs.field(default=1, validator=ge(1))
+    #: attempts at once above which it never goes
+    max_concurrent: int = attrs.field(default=1000, validator=ge(1))
+    #: calls that may wait for one target
+    queue: int = attrs.field(default=1000, validator=ge(0))
+    #: how long a call may wait; null waits as long as its turn may take. With another target at hand, `hedge_after_ms`
+    queue_for_ms: float | None = _ms(60_000.0)
+
+    def policies(self) -> tuple[AdaptiveLimit, ...]:
+        """The strategy, if it is wanted."""
+        if not self.enabled:
+            return ()
+        return (
+            AdaptiveLimit(
+                initial=self.initial,
+                min_concurrent=self.min_concurrent,
+                max_concurrent=self.max_concurrent,
+                queue=self.queue,
+                queue_for=_seconds(self.queue_for_ms),
+            ),
+        )
 
 
 _UNSET = -1.0
@@ -291,6 +323,8 @@ class AgentDefaults:
     compaction_model: str | None = None
     #: how long providers are asked to keep the beginning of requests in their caches
     prompt_cache: Literal["off", "5m", "1h"] = "5m"
+    #: which tool calls start while the model's answer is still streamed
+    eager: Literal["off", "read_only", "idempotent"] = "read_only"
 
 
 @attrs.frozen(kw_only=True)
@@ -481,6 +515,8 @@ class Config:
     retry: RetryConfig = RetryConfig()
     #: clocks
     timeouts: TimeoutsConfig = TimeoutsConfig()
+    #: how much at once each target gets
+    adaptive_limit: AdaptiveLimitConfig = AdaptiveLimitConfig()
     #: `provider/model`, in the order in which they are tried
     failover: tuple[str, ...] = ()
     #: queue sizes and overflow policies
@@ -536,7 +572,8 @@ class Config:
     def policy_of(self, provider: str, budget: RetryBudget | None = None, *, model: str = "") -> Policy:
         """The strategies around each target of *provider*, with the clocks of *model* where it has its own."""
         timeouts = self.timeouts_of(provider, model=model)
-        return compose(self.retry_of(provider).policy(budget), CircuitBreaker(), timeouts.attempt)
+        limit = self.adaptive_limit.policies()
+        return compose(self.retry_of(provider).policy(budget), CircuitBreaker(), *limit, timeouts.attempt)
 
     def timeouts_of(self, provider: str, *, model: str = "") -> TimeoutsConfig:
         """The clocks of one provider: its own section over the general one, and longer ones for a local server.

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -213,7 +214,9 @@ def find_url(name: str, spec: KnownProvider, environ: Mapping[str, str] | None =
     environ = os.environ if environ is None else environ
     variable = url_variable(name, spec, environ)
     if variable is not None:
-        return environ[variable].strip()
+        url = environ[variable].strip()
+        # Anthropic's own libraries put /v1 behind what this variable holds, and so it is written without.
+        return with_version(url) if spec.dialect == "anthropic" else url
     needed = list(dict.fromkeys(_VARIABLE.findall(spec.base_url)))
     missing = [variable for variable in needed if not environ.get(variable, "").strip()]
     if missing or not spec.base_url:
@@ -223,6 +226,14 @@ def find_url(name: str, spec: KnownProvider, environ: Mapping[str, str] | None =
     # Vertex has its global location under a name without a region.
     return url.replace("://global-aiplatform.", "://aiplatform.")
 
+
+def with_version(url: str) -> str:
+    """*url* with `/v1` at the end of its path, unless a version is there."""
+    path = urlsplit(url).path.rstrip("/")
+    return url if _VERSION.search(path) else f"{url.rstrip('/')}/v1"
+
+
+_VERSION = re.compile(r"/v\d+\w*(/|\Z)")
 
 _VARIABLE = re.compile(r"\{([A-Z][A-Z0-9_]*)\}")
 

@@ -74,7 +74,8 @@ class HttpProvider:
         self._server = (address.hostname or "", address.port or {"http": 80, "https": 443}.get(address.scheme))
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name!r} over {self._http!r}>"
+        # A traceback with locals shows it also when its making failed.
+        return f"<{type(self).__name__} {self.name!r} over {getattr(self, '_http', None)!r}>"
 
     async def __aenter__(self) -> Self:
         await self._http.__aenter__()

@@ -88,8 +88,6 @@ _KIMI_SCHEMAS = SchemaRules(
 )
 _KIMI_THINKS: Mapping[str, Any] = {
     "refuses": ("verbosity", "seed", "thinking_budget", "temperature"),
-    "tool_choices": ("auto", "none"),
-    "named_choice": False,
 }
 MOONSHOT = VendorRules(
     Rules(
@@ -104,6 +102,7 @@ MOONSHOT = VendorRules(
         hottest=1.0,
         thinking="type",
         tool_choices=("auto", "none"),
+        named_choice=False,
     ),
     (
         ("kimi-k2.[5-9]*", _KIMI_THINKS),

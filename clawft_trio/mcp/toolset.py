@@ -35,6 +35,7 @@ from clawft_trio.resilience.strategy import Strategy
 from clawft_trio.tools.registry import ToolRegistry
 from clawft_trio.tools.schema import check_of, schema_check
 from clawft_trio.tools.tool import Tool, ToolMetadata
+from clawft_trio.tracebacks import shorten_traceback
 
 _LONGEST_NAME = 64
 MAX_TOOLS = 2000
@@ -251,7 +252,8 @@ class Toolset:
             known = [leaf for leaf in leaves(exc) if isinstance(leaf, ClawftError)]
             if len(known) < len(leaves(exc)):
                 raise
-            self.failures[name] = known[0]
+            # Kept for long, and a program that logs it with locals would log keys.
+            self.failures[name] = shorten_traceback(known[0])
             await self._give_up(name)
             return False
         self.failures.pop(name, None)

@@ -199,6 +199,9 @@ class HttpEndpoint:
         return self._base_url
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_admission"):
+            # A traceback with locals shows it also when its making failed.
+            return f"<{type(self).__name__}, not made>"
         seen = self._admission.statistics()
         state = "closed" if self._closed else f"{seen.in_use} of {seen.limit} in use, {seen.waiting} waiting"
         return f"<HttpEndpoint {_shown(self._base_url)} by {self._library.name}: {state}>"

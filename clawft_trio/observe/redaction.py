@@ -36,7 +36,7 @@ _SHAPES = re.compile(
 _ACCOUNT = re.compile(r"(?<=://)[^\s/?#]{1,4096}@")
 # `user:password@host` of an address whose scheme was left out.
 _BARE_ACCOUNT = re.compile(r"(?<![^\s'\"(=])[^\s/?#:@'\"]{1,256}:[^\s/?#'\"]{1,4096}@(?=[\w\[])")
-_QUERY_VALUE = re.compile(r"(?<=[?&])([^=&#\s]{1,200}=)[^&#\s]+")
+_QUERY_VALUE = re.compile(r"(?<=[?&#])([^=&#\s]{1,200}=)[^&#\s]+")
 
 
 def redact_secrets(text: str) -> str:

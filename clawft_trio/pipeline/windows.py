@@ -173,13 +173,20 @@ class Windows:
         learnt.accepted = max(learnt.accepted, tokens)
 
     def refused(self, target: Target, tokens: int, error: ContextLengthExceeded | None = None) -> None:
-        """*target* has refused a request of *tokens* as too long; *error* may name the window."""
+        """*target* has refused a request of *tokens* as too long; *error* may name the window.
+
+        A target that has answered longer ones before has to refuse that length twice: what it refused may have been
+        something else, as long as it goes on answering.
+        """
+        learnt = self._of(target.name)
         limit = tokens - 1
         if error is not None and error.window is not None:
             # The server counts by its own tokenizer: its window is as many of our tokens as its count is of ours.
             ratio = tokens / error.prompt_tokens if error.prompt_tokens else 1.0
             limit = min(limit, int(error.window * ratio))
-        learnt = self._of(target.name)
+        elif tokens <= learnt.accepted:
+            learnt.accepted = tokens - 1
+            return
         before = learnt.limit
         learnt.limit = max(1, limit if before is None else min(before, limit))
         if learnt.limit != before:

@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 
 import attrs
 import trio
-from attrs.validators import ge, gt, le
+from attrs.validators import ge, gt, le, optional
 
 from clawft_trio.chat import Call, ChatRequest, ChatResponse
 from clawft_trio.errors import BulkheadFull, RateLimited, ServerError
 from clawft_trio.nursery import leaves
-from clawft_trio.resilience.pacing import Cost, Pace, Window
+from clawft_trio.resilience.pacing import PROBE_AFTER, Cost, Pace, Window
 from clawft_trio.resilience.strategy import Attempt, PerKey, Policy, Strategy, named
 from clawft_trio.resilience.verdict import status_of
 from clawft_trio.retry_hints import RateLimit
@@ -23,6 +23,9 @@ T = TypeVar("T")
 # Characters of a token, roughly, and output tokens of a request that names no limit.
 _CHARACTERS = 4
 _OUTPUT = 512
+
+_ELSEWHERE_AFTER = 10.0
+"""Seconds, where neither the policy nor a failover names them."""
 
 
 def estimated_cost(request: ChatRequest) -> Cost:
@@ -52,9 +55,9 @@ class AdaptiveLimit(Policy):
     returns to that figure within 3 s and grows by 0.5 % a second after `cool_down` seconds. Both grow only while at
     least `saturation` of them is used.
 
-    Waiting holds nothing, is fair between senders (round robin), counts for no clock but `total`, and ends after
-    `queue_for` seconds. While another target stands by, a call that would wait longer than `elsewhere_after` seconds
-    is sent there (`BulkheadFull`, with the wait as `retry_after`).
+    Waiting holds nothing, is fair between sessions (round robin; between senders where requests name no session),
+    counts for no clock but `total`, and ends after `queue_for` seconds. While another target stands by, a call that
+    would wait longer than `elsewhere_after` seconds is sent there (`BulkheadFull`, with the wait as `retry_after`).
 
     Shared: the limits, between all calls of one decorated function, or of one target under `Resilient`. With `by`, a
     function of the call's arguments, there is one limit per key (of the `strategy.MAX_KEYS` keys used last).
@@ -76,8 +79,8 @@ class AdaptiveLimit(Policy):
     queue: int = attrs.field(default=1000, validator=ge(0))
     #: seconds; None waits as long as the caller does
     queue_for: float | None = attrs.field(default=60.0)
-    #: seconds
-    elsewhere_after: float = attrs.field(default=10.0, validator=ge(0))
+    #: seconds that a call waits while another target stands by; None: the `hedge_after` of the failover, or 10
+    elsewhere_after: float | None = attrs.field(default=None, validator=optional(ge(0)))
     #: what a request may take
     cost: Callable[[ChatRequest], Cost] = attrs.field(default=estimated_cost, repr=False)
     #: a function of the arguments of the call; each value has limits of its own
@@ -129,6 +132,8 @@ class AdaptiveLimitStatistics:
 @attrs.define(eq=False)
 class _Waiter:
     cost: Cost
+    #: whether the pace or a stated limit held it last, and not the number at once
+    paced: bool = False
     turn: trio.Event = attrs.field(factory=trio.Event)
 
 
@@ -146,9 +151,11 @@ class BoundAdaptiveLimit:
         # Seconds that an attempt takes, a moving average; 0 before the first has ended.
         self._latency = 0.0
         self._last_cut = float("-inf")
+        # When a stated limit is put to the test, if nothing was started before.
+        self._probe_at = float("inf")
         self._overloads = 0
         self._refused = 0
-        # One queue per sender, served in turn.
+        # One queue per session, served in turn.
         self._queues: OrderedDict[str, deque[_Waiter]] = OrderedDict()
         self._waiting = 0
 
@@ -179,10 +186,10 @@ class BoundAdaptiveLimit:
 
         Cancellation: as the policy's.
         """
-        sender, cost = self._of(call)
-        await self._enter(sender, cost, call)
+        session, cost = self._of(call)
+        paced = await self._enter(session, cost, call)
         began = trio.current_time()
-        number = self._start(began, cost)
+        number = self._start(began, cost, paced=paced)
         try:
             result = await attempt(call.replaced(limits=lambda limits: self._note_limits(limits, number)))
         except Exception as exc:
@@ -200,34 +207,43 @@ class BoundAdaptiveLimit:
         request = next(iter(call.invocation.args), None) if call.invocation is not None else None
         if not isinstance(request, ChatRequest):
             return call.turn_id, Cost()
-        return request.sender_id or call.turn_id, self._policy.cost(request)
+        session = "" if request.cache is None else request.cache.key
+        return session or request.sender_id or call.turn_id, self._policy.cost(request)
+
+    def _elsewhere_after(self, call: Call) -> float:
+        own = self._policy.elsewhere_after
+        given = call.elsewhere_after if own is None else own
+        return _ELSEWHERE_AFTER if given is None else given
 
     # --- admission ------------------------------------------------------------------------------------
 
-    async def _enter(self, sender: str, cost: Cost, call: Call) -> None:
+    async def _enter(self, session: str, cost: Cost, call: Call) -> bool:
+        """Wait for room; whether the pace was what there was to wait for."""
         if not self._waiting and self._time_to_room(cost) <= 0:
-            return
+            return False
         self._check_wait(cost, call)
         waiter = _Waiter(cost)
-        self._queues.setdefault(sender, deque()).append(waiter)
+        self._queues.setdefault(session, deque()).append(waiter)
         self._waiting += 1
         call.pulse("waiting", 0.0)
         limit = self._policy.queue_for
         if call.elsewhere:
-            limit = min(self._policy.elsewhere_after, limit or self._policy.elsewhere_after)
+            after = self._elsewhere_after(call)
+            limit = after if limit is None else min(after, limit)
         try:
             with trio.move_on_after(float("inf") if limit is None else limit) as scope:
                 await self._wait_for_turn(waiter)
         finally:
-            self._leave(sender, waiter)
+            self._leave(session, waiter)
         if scope.cancelled_caught:
             raise self._refuse(f"no room within {limit:g} s", cost)
         call.pulse("admitted", 0.0)
+        return waiter.paced
 
     def _check_wait(self, cost: Cost, call: Call) -> None:
         if self._waiting >= self._policy.queue:
             raise self._refuse(f"{self._waiting} calls are waiting already", cost)
-        if call.elsewhere and self._expected_wait(cost) > self._policy.elsewhere_after:
+        if call.elsewhere and self._expected_wait(cost) > self._elsewhere_after(call):
             raise self._refuse("another target is free sooner", cost)
 
     async def _wait_for_turn(self, waiter: _Waiter) -> None:
@@ -235,6 +251,7 @@ class BoundAdaptiveLimit:
             seconds = self._time_to_room(waiter.cost) if self._next() is waiter else float("inf")
             if seconds <= 0:
                 return
+            waiter.paced = seconds < float("inf")
             waiter.turn = trio.Event()
             with trio.move_on_after(seconds):
                 await waiter.turn.wait()
@@ -242,15 +259,15 @@ class BoundAdaptiveLimit:
     def _next(self) -> _Waiter | None:
         return next(iter(self._queues.values()))[0] if self._queues else None
 
-    def _leave(self, sender: str, waiter: _Waiter) -> None:
-        queue, served = self._queues[sender], self._next() is waiter
+    def _leave(self, session: str, waiter: _Waiter) -> None:
+        queue, served = self._queues[session], self._next() is waiter
         queue.remove(waiter)
         self._waiting -= 1
         if not queue:
-            del self._queues[sender]
+            del self._queues[session]
         elif served:
             # The others first.
-            self._queues.move_to_end(sender)
+            self._queues.move_to_end(session)
         self._wake_next()
 
     def _wake_next(self) -> None:
@@ -264,7 +281,8 @@ class BoundAdaptiveLimit:
             return float("inf")
         now = trio.current_time()
         if self._windows:
-            return max(window.time_to(cost.of(kind), now) for kind, window in self._windows.items())
+            stated = max(window.time_to(cost.of(kind), now) for kind, window in self._windows.items())
+            return stated if self._running else min(stated, max(0.0, self._probe_at - now))
         return self._pace.time_to_start(now)
 
     def _expected_wait(self, cost: Cost) -> float:
@@ -285,11 +303,12 @@ class BoundAdaptiveLimit:
 
     # --- what attempts teach ----------------------------------------------------------------------------
 
-    def _start(self, now: float, cost: Cost) -> int:
+    def _start(self, now: float, cost: Cost, *, paced: bool) -> int:
         self._running += 1
         self._started += 1
+        self._probe_at = now + PROBE_AFTER
         # Others wait although a place is free: the pace is what holds them back.
-        self._pace.note_start(now, saturated=self._waiting > 0 and self._running < int(self._limit))
+        self._pace.note_start(now, saturated=self._waiting > 0 and (paced or self._running < int(self._limit)))
         for kind, window in self._windows.items():
             window.reserve(self._started, cost.of(kind), now)
         return self._started
@@ -297,6 +316,7 @@ class BoundAdaptiveLimit:
     def _note_success(self, began: float, cost: Cost, result: Any) -> None:
         now = trio.current_time()
         took = now - began
+        self._pace.note_answer(began)
         self._latency = self._latency + 0.2 * (took - self._latency) if self._latency else took
         usage = result.usage if isinstance(result, ChatResponse) else None
         if usage is not None:
@@ -304,7 +324,7 @@ class BoundAdaptiveLimit:
             for kind, window in self._windows.items():
                 window.settle(cost.of(kind) - actual.of(kind), now)
         policy = self._policy
-        if self._running >= policy.saturation * self._limit and now >= self._last_cut + policy.cool_down:
+        if self._running >= policy.saturation * int(self._limit) and now >= self._last_cut + policy.cool_down:
             # While the rate is not met, the number at once is what holds back, and was not what the target refused.
             fast = self._last_cut == float("-inf") or not self._pace.is_used(now, policy.saturation)
             self._limit = min(self._limit + (1.0 if fast else 1.0 / self._limit), policy.max_concurrent)
@@ -312,7 +332,7 @@ class BoundAdaptiveLimit:
     def _note_overload(self, began: float) -> None:
         now = trio.current_time()
         self._overloads += 1
-        self._pace.note_refusal(began)
+        self._pace.note_refusal(began, now)
         if began <= self._last_cut:
             # It left before the last cut took effect.
             return

@@ -33,13 +33,13 @@ None, or no entry, is never.
 
 
 class Failover:
-    """Ordered targets as one: the first that answers, answers.
+    """Several targets in order of preference, as one target: the first one that succeeds gives the result.
 
-    What one had shown before it failed is retracted before the next may show anything. Whether another may help is
-    the error's own statement (`curable_elsewhere`); an error that denies it is raised at once. A target with an
-    open circuit costs nothing. A target that the call has not asked yet is always asked; the budget bounds everything
-    else. When the others have failed and a circuit is open, its probe is waited for, if the caller's deadline and
-    `longest_wait` leave the time: no call is given up while a target may be well.
+    What one had shown before it failed is retracted before the next may show anything. Whether another target may help
+    is a field of the error (`curable_elsewhere`); an error in which it is false is raised at once. A target with an
+    open circuit is skipped without a request. A target that the call has not asked yet is always asked; the budget
+    limits all other requests. When the others have failed and a circuit is open, the call waits for its probe, if the
+    caller's deadline and `longest_wait` leave the time.
 
     The targets are providers, or plain async functions of the same arguments: `await Failover(primary, backup)(url)`.
 
@@ -267,7 +267,9 @@ class _Walk(Generic[T]):
         self._asked.add(target)
         budgeted = call.budgeted if self._chain.budget is None else target.name
         elsewhere = call.elsewhere or bool(self._waiting)
-        return await target.attempt(call.replaced(extra=again, budgeted=budgeted, elsewhere=elsewhere))
+        after = self._chain.hedge_after_of(target.name) if self._waiting else call.elsewhere_after
+        own = call.replaced(extra=again, budgeted=budgeted, elsewhere=elsewhere, elsewhere_after=after)
+        return await target.attempt(own)
 
     def _note(self, target: _Target[T], exc: Exception) -> None:
         self._errors.pop(target, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 
 import attrs
@@ -21,6 +22,12 @@ _PLATEAU = 0.98
 _GROWTH = 0.005
 _DOUBLES_IN = 2.0
 
+# Attempts a second while a target refuses everything: each of them may be the first that is answered again.
+_PROBES = 0.2
+
+PROBE_AFTER = 60.0
+"""Seconds without an attempt after which one finds out whether a stated limit that is used up for long still holds."""
+
 
 @attrs.frozen(kw_only=True)
 class Cost:
@@ -32,15 +39,30 @@ class Cost:
     @staticmethod
     def counts(kind: str) -> bool:
         """Whether limits of this *kind* are counted here."""
-        return kind in {"", "requests"} or "token" in kind
+        return not kind or "req" in kind or "token" in kind
 
     def of(self, kind: str) -> float:
-        """How much of a limit of *kind* is taken."""
-        if "input" in kind:
+        """How much of a limit of *kind* is taken. Fireworks has limits of `tokens-prompt` and `tokens-generated`."""
+        if "token" not in kind:
+            return 1.0
+        if "input" in kind or "prompt" in kind:
             return float(self.input_tokens)
-        if "output" in kind:
+        if "output" in kind or "generated" in kind:
             return float(self.output_tokens)
-        return float(self.input_tokens + self.output_tokens) if "token" in kind else 1.0
+        return float(self.input_tokens + self.output_tokens)
+
+
+_PERIOD = re.compile(r"(?:(\d+)-)?(second|minute|hour|day|month)")
+_SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0, "month": 2_592_000.0}
+
+
+def period_of(kind: str) -> float:
+    """The seconds in which a limit of *kind* comes back as a whole: a minute, unless its name has another period.
+
+    Mistral and Cerebras name it: `requests-day`, `tokens-5-minute`.
+    """
+    found = _PERIOD.search(kind)
+    return _SECONDS["minute"] if found is None else int(found[1] or 1) * _SECONDS[found[2]]
 
 
 class Window:
@@ -63,8 +85,10 @@ class Window:
         self._newest = number
         self._limit = float(limit.limit)
         used = limit.limit - limit.remaining
-        # Until the reset the used part comes back; without that time, a limit is taken for one a minute.
-        self.rate = used / limit.resets_after if used > 0 and limit.resets_after else self._limit / 60
+        # Until the reset the used part comes back; without that time, the limit's name states its period.
+        self.rate = (
+            used / limit.resets_after if used > 0 and limit.resets_after else self._limit / period_of(limit.kind)
+        )
         while self._reserved and self._reserved[0][0] <= number:
             self._reserved.popleft()
         self._left = limit.remaining - sum(amount for _, amount in self._reserved)
@@ -99,7 +123,8 @@ class Pace:
 
     Slow start: doubling every 2 s while it is used in full. `cut` measures what the target accepted, dips to
     `decrease` of it, returns to 98 % of it within 3 s along a cube (as CUBIC does) and grows by 0.5 % a second after
-    *cool_down* seconds.
+    *cool_down* seconds. Where nothing was accepted since the last cut, that measures nothing: the pace is halved, down
+    to a probe every 5 s, and after the first answer there is a slow start up to what was measured last.
     """
 
     def __init__(self, rate: float, decrease: float, cool_down: float) -> None:
@@ -111,6 +136,11 @@ class Pace:
         self._grown_at: float | None = None
         self._starts: deque[float] = deque()
         self._refusals: deque[float] = deque()
+        # What was measured last, and whether something that started since the last cut was answered.
+        self._measured = 0.0
+        self._answered = True
+        # Seconds in which refusals come, a moving average: a start that is older was accepted.
+        self._refused_in = 0.0
 
     def rate(self, now: float) -> float:
         """Starts a second at *now*."""
@@ -142,14 +172,22 @@ class Pace:
         self._grown_at = now
         if not saturated:
             return
-        seconds = min(now - since, 1.0)
+        seconds = min(now - since, 5.0)
         if self._cut_at is None:
-            self._rate *= 2.0 ** (seconds / _DOUBLES_IN)
+            self._rate *= 2.0 ** (min(seconds, 1.0) / _DOUBLES_IN)
+        elif self._rate < self._measured:
+            if self._answered:
+                self._rate = min(self._rate * 2.0 ** (seconds / _DOUBLES_IN), self._measured)
         elif now >= self._cut_at + self._cool_down:
-            self._rate *= 1.0 + _GROWTH * seconds
+            self._rate *= 1.0 + _GROWTH * min(seconds, 1.0)
 
-    def note_refusal(self, began: float) -> None:
+    def note_answer(self, began: float) -> None:
+        """The attempt that started at *began* was answered."""
+        self._answered = self._answered or self._cut_at is None or began >= self._cut_at
+
+    def note_refusal(self, began: float, now: float) -> None:
         """The attempt that started at *began* was refused."""
+        self._refused_in += 0.2 * (now - began - self._refused_in)
         self._refusals.append(began)
         while self._refusals[0] < began - _MEASURED:
             self._refusals.popleft()
@@ -158,10 +196,18 @@ class Pace:
         """Reduce the rate to what the target accepted since the last cut; returns that."""
         start = now - _MEASURED if self._cut_at is None else max(now - _MEASURED, self._cut_at)
         start = max(start, self._starts[0] if self._starts else start)
-        accepted = sum(time > start for time in self._starts) - sum(time > start for time in self._refusals)
-        measured = max(accepted, 0) / max(now - start, 0.1)
-        # A short measurement may be wrong by much: at most halved at once.
-        self._rate = max(min(self._rate, max(measured, self._rate * 0.5)) * _PLATEAU, 0.01)
+        known = now - 2.0 * self._refused_in
+        certain = sum(start < time <= known for time in self._starts) - sum(
+            start < time <= known for time in self._refusals
+        )
+        if self._cut_at is not None and certain <= 0:
+            self._rate = max(self._rate * 0.5, min(self._rate, _PROBES))
+        else:
+            accepted = sum(time > start for time in self._starts) - sum(time > start for time in self._refusals)
+            measured = max(accepted, 0) / max(now - start, 0.1)
+            # A short measurement may be wrong by much: at most halved at once.
+            self._rate = self._measured = max(min(self._rate, max(measured, self._rate * 0.5)) * _PLATEAU, 0.01)
         self._cut_at = now
+        self._answered = False
         self._next = max(self._next, now + 1.0 / self._rate)
         return self._rate

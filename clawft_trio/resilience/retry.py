@@ -28,7 +28,9 @@ Uniform: TypeAlias = Callable[[float, float], float]
 
 @attrs.frozen(kw_only=True)
 class Retry(Policy):
-    """Try the same target again when its error states that this may help.
+    """Try again after a failure that a repetition may cure.
+
+    Whether it may is stated by the error (`retryable`), or decided by `on`.
 
     The wait before retry n (from 1) is drawn evenly from 0 to `min(longest_wait, first_wait * multiplier**(n-1))`: full
     jitter, so that callers which failed together do not come back together. Where the error carries a `retry_after`,

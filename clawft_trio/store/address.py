@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-_SECRET = re.compile(r"(?<=password=)[^&\s]*", re.IGNORECASE)
+_SECRET = re.compile(r"((?:password|options|passfile|sslkey)=)[^&\s]*", re.IGNORECASE)
 _ADDRESSES = ("postgresql://", "postgres://")
 
 
@@ -23,4 +23,4 @@ def shown(address: str) -> str:
     scheme, slashes, rest = place.partition("://")
     account, at, host = rest.rpartition("@")
     user, colon, _ = account.partition(":")
-    return _SECRET.sub("…", f"{scheme}{slashes}{user}{colon and ':…'}{at}{host}{mark}{options}")
+    return _SECRET.sub(r"\1…", f"{scheme}{slashes}{user}{colon and ':…'}{at}{host}{mark}{options}")

@@ -272,6 +272,9 @@ class Lane:
             raised = self._typed(exc)
             if raised is exc:
                 raise
+            if self._address in str(exc):
+                # The password is in it.
+                raise raised from None
             raise raised from exc
         except UnicodeEncodeError as exc:
             raise StoreError(
@@ -285,7 +288,8 @@ class Lane:
         if state in {"40001", "40P01", "55P03"}:  # serialization failure, deadlock, lock not available
             return TryAgain(StoreBusy(f"{source}: other transactions keep rows locked", path=source))
         if not state and isinstance(exc, psycopg.DataError | psycopg.ProgrammingError):  # found by psycopg: a NUL
-            return StoreError(f"{source}: a value cannot be stored: {exc}", path=source)
+            said = str(exc).replace(self._address, source)
+            return StoreError(f"{source}: a value cannot be stored: {said}", path=source)
         if not state or state.startswith(("08", "57P", "53300", "25P03")):
             return TryAgain(self._away(exc))
         if state.startswith(("53", "58", "XX000")):  # disk full, I/O, or a standby that cannot write

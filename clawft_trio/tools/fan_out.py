@@ -7,6 +7,8 @@ and awaits every call.
 
 from __future__ import annotations
 
+import logging
+import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -347,7 +349,9 @@ class FanOut:
         if error.__cause__ is exc:
             said = redact_secrets(" ".join(str(error).split()))[:_LONGEST_LOGGED]
             self.context.log.warning("tool %s failed: %s", job.call.name, said)
-            self.context.log.debug("traceback of tool %s", job.call.name, exc_info=exc)
+            if self.context.log.isEnabledFor(logging.DEBUG):
+                lines = redact_secrets("".join(traceback.format_exception(exc)))
+                self.context.log.debug("traceback of tool %s:\n%s", job.call.name, lines)
         return error
 
     def _close(self, job: Job, text: str, error: Exception | None) -> ToolResult:

@@ -21,6 +21,7 @@ from clawft_trio.errors import (
     UnknownTool,
 )
 from clawft_trio.nursery import leaves
+from clawft_trio.observe.redaction import redact_secrets
 
 ToolOutcome = Literal["ok", "error", "timeout", "refused", "unknown", "invalid", "cancelled", "discarded"]
 """`refused`: it may not be. `unknown`: no such tool. `invalid`: the arguments do not fit. `discarded`: the call was
@@ -90,9 +91,12 @@ def outcome_of(error: Exception) -> ToolOutcome:
 def error_text(error: Exception) -> str:
     """*error* as a model reads it: short JSON with `error`, `message` and, where there are several, `problems`."""
     word = next((word for kind, _, word in _KINDS if isinstance(error, kind)), "failed")
-    shown: dict[str, object] = {"error": word, "message": _short(str(error))}
+    shown: dict[str, object] = {"error": word, "message": _short(redact_secrets(str(error)))}
     if isinstance(error, InvalidArguments):
-        shown |= {"message": "The arguments do not fit.", "problems": [_short(str(one)) for one in error.problems]}
+        shown |= {
+            "message": "The arguments do not fit.",
+            "problems": [_short(redact_secrets(str(one))) for one in error.problems],
+        }
     return encode_json(shown).decode()
 
 
@@ -121,7 +125,8 @@ def _said(exc: BaseException) -> str:
     if isinstance(exc, SystemExit):
         return "the tool tried to end the program"
     try:
-        text = str(exc)
+        # What another program wrote may hold keys, in any of its lines; before anything cuts it.
+        text = redact_secrets(str(exc))
     except Exception:  # noqa: BLE001 - the error may be of any class, and its name is enough
         text = ""
     return f"{type(exc).__name__}: {text}" if text else type(exc).__name__

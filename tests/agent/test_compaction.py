@@ -212,6 +212,21 @@ async def test_a_compactor_of_the_users_own_is_asked() -> None:
     assert f"orange {len(seen)}" in model.turns[-1].messages[0].text
 
 
+async def test_a_summary_that_ignores_its_budget_is_cut() -> None:
+    class Endless:
+        async def compact(self, excess: Excess, ask: Ask) -> str:
+            await trio.lowlevel.checkpoint()
+            return "begin " + "word " * 100_000
+
+    model = Model()
+    async with opened(model, compaction=CompactionPolicy(compactor=Endless())) as agent:
+        for number in range(30):
+            await ask(agent, number)
+    shown = model.turns[-1].messages[0].text
+    assert "begin" in shown
+    assert count_tokens(shown) < WINDOW // 2
+
+
 @pytest.mark.parametrize("background", [True, False])
 async def test_a_compactor_that_raises_costs_no_answer(background: bool) -> None:  # noqa: FBT001 - parametrized
     class Broken:

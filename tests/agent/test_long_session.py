@@ -127,7 +127,7 @@ async def test_what_is_sent_fits_and_changes_only_at_jumps(turns, window, memory
 
 
 async def run(path: Path, turns: int) -> tuple[list[int], list[float], list[int]]:
-    """Tokens of each request, seconds of each turn, and objects alive after each tenth, in a session on SQLite."""
+    """Tokens of each request, CPU seconds of each turn on the loop, and objects alive after each tenth, on SQLite."""
     sizes: list[int] = []
 
     def choose(request: ChatRequest):
@@ -154,10 +154,10 @@ async def run(path: Path, turns: int) -> tuple[list[int], list[float], list[int]
         turn=TurnPolicy(max_tokens=500),
     ) as agent:
         for number in range(turns):
-            began = time.perf_counter()
+            began = time.thread_time()
             first = "Remember: the word is orange." if number == 0 else ""
             reply = await agent.ask(f"{first} question {number} {'look' if number % 3 == 0 else ''}", session="s")
-            seconds.append(time.perf_counter() - began)
+            seconds.append(time.thread_time() - began)
             assert reply.text.startswith("known")
             provider.requests.clear()
             if number % (turns // 10) == 0:
@@ -181,7 +181,7 @@ async def test_a_session_of_two_thousand_turns_is_flat_in_cost_and_memory(tmp_pa
     half = len(sizes) // 2
     assert sum(sizes[half:]) <= sum(sizes[:half]) * 1.1
     # Compared to each other, in one run: the second thousand of turns and the first.
-    assert sum(seconds[1000:]) <= sum(seconds[:1000]) * 2
+    assert sum(seconds[1000:]) <= sum(seconds[:1000]) * 1.3
     assert memory[-1] <= memory[2] * 1.1
     print(
         f"tokens {sum(sizes[:half])} and {sum(sizes[half:])}, seconds {sum(seconds[:1000]):.1f} and "

@@ -65,7 +65,7 @@ async def test_nothing_is_shown_after_the_reply_that_a_message_was_stopped(
     stop: Callable[[AgentLoop], object], tmp_path: Path
 ) -> None:
     # Transactions run in threads: a step is not the same moment in each run, and the steps pass all moments.
-    for steps in range(0, 120, 3):
+    for steps in range(0, 120, 6):
         async with open_store(tmp_path / f"{steps}.db", migrations=MIGRATIONS) as store:
             shown = await stopped_after(store, steps, stop)
             assert await store.read(

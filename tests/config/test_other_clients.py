@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, strategies as st
 
 from clawft_trio import open_agent, parse_config
 from clawft_trio.agent.from_config import builtin_policy, mcp_servers
 from clawft_trio.config import load_config, with_mcp_files
+from clawft_trio.config.comments import without_comments
 from clawft_trio.errors import ConfigError, NotConfigured
 from clawft_trio.mcp import HttpServer, StdioServer
 from clawft_trio.net.addresses import AddressRefused
@@ -180,6 +182,46 @@ def test_the_default_of_an_input_is_used() -> None:
         "servers": {"s": {"command": "x", "args": ["${input:region}"]}},
     }
     assert mcp_servers(parse_config(json.dumps(data), environ={}))["s"].server == StdioServer(("x", "eu"))
+
+
+AS_THEY_ARE = {
+    "VS Code's mcp.json, with comments": """{
+        // the servers
+        "servers": { "s": { "command": "npx", /* no // comment */ "args": ["-y", "http://x//y,}"], }, },
+    }""",
+    "VS Code's settings.json": '{"editor.tabSize": 4, "mcp": {"servers": {"s": {"command": "npx"}}}}',
+    "opencode.json": '{"mcp": {"s": {"type": "local", "command": ["npx", "x"], "environment": {"A": "1"}}}}',
+    "Goose": '{"extensions": {"s": {"type": "stdio", "cmd": "npx", "envs": {"A": "1"}}, "dev": {"type": "builtin"}}}',
+    "Zed's older form": '{"context_servers": {"s": {"command": {"path": "npx", "args": ["x"], "env": {"A": "1"}}}}}',
+    "snake case": '{"mcp_servers": {"s": {"command": "npx"}}}',
+    "Amp": '{"amp.mcpServers": {"s": {"command": "npx"}}}',
+    "a byte order mark": '\ufeff{"mcpServers": {"s": {"command": "npx"}}}',
+}
+
+
+@pytest.mark.parametrize("program", AS_THEY_ARE)
+async def test_the_files_of_other_programs_are_read_as_they_are(program: str, tmp_path: Path) -> None:
+    (tmp_path / "file.json").write_text(AS_THEY_ARE[program], "utf-8")
+    config = await with_mcp_files(parse_config("{}"), ["file.json"], folder=tmp_path)
+    assert {name: server.command for name, server in config.tools.mcp_servers.items()} == {"s": "npx"}
+    if "comments" in program:
+        assert config.tools.mcp_servers["s"].args == ("-y", "http://x//y,}")
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
+def test_json_without_comments_is_left_as_it_is(value: object) -> None:
+    text = json.dumps(value, ensure_ascii=False).encode(errors="replace")
+    assert without_comments(text) == text
+
+
+def test_places_stay_where_they_are_and_unclosed_comments_end_with_the_text() -> None:
+    assert without_comments(b'{"a": 1, // x\n}') == b'{"a": 1      \n}'
+    assert without_comments(b"[1, /* 2,\n 3") == b"[1,      \n  "
+    assert len(without_comments(b"/*/" * 200_000)) == 600_000
 
 
 async def test_files_named_in_the_configuration_are_read_beside_it(tmp_path: Path) -> None:

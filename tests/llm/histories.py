@@ -205,6 +205,10 @@ TOOLS = st.lists(
 ).map(tuple)  # fmt: skip
 
 
+OPEN_ANSWER = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 0}}, "required": ["n"]}
+RECURSIVE_ANSWER = {"$ref": "#/$defs/N", "$defs": {"N": {"type": "object", "properties": {"n": {"$ref": "#/$defs/N"}}}}}
+
+
 @st.composite
 def requests(draw):
     """A history with tools and options that some target refuses."""
@@ -221,6 +225,7 @@ def requests(draw):
         thinking_budget=draw(st.sampled_from([None, 0, 500, 4000])),
         verbosity=draw(st.sampled_from([None, "low"])),
         seed=draw(st.sampled_from([None, 7])),
+        response_schema=draw(st.sampled_from([None, None, OPEN_ANSWER, RECURSIVE_ANSWER])),
     )
 
 

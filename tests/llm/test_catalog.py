@@ -128,5 +128,9 @@ async def test_the_base_url_of_a_provider_may_stand_in_its_variable(name, variab
             name, environ=environ | {variable: "http://127.0.0.1:9"}, base_url=server.url
         ) as other:
             assert other.base_url.rstrip("/") == server.url.rstrip("/")
+    if name == "anthropic":
+        root = server.url.removesuffix("/v1")
+        for given in (root, f"{root}/", f"{root}/v1"):
+            assert find_url(name, KNOWN[name], {variable: given}).rstrip("/") == f"{root}/v1"
     if KNOWN[name].base_url and "{" not in KNOWN[name].base_url:
         assert find_url(name, KNOWN[name], {variable: " "}) == KNOWN[name].base_url

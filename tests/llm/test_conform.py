@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from llm.histories import TARGETS, Target, own_histories, requests
 
-from clawft_trio.chat import ChatRequest, Image, Message, Opaque, Text, ToolCall, ToolSpec
+from clawft_trio.chat import ChatRequest, File, Image, Message, Opaque, Text, ToolCall, ToolSpec
 from clawft_trio.errors import RequestRejected
 from clawft_trio.testing.vendor_rules import refusal
 
@@ -197,6 +197,13 @@ def test_a_tools_image_follows_its_result_where_results_are_text():
     assert "image/png" in behind[-2].text
     assert none[-1].role == "tool"
     assert "does not take images" in none[-1].text
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "text/csv", "application/json"])
+def test_a_file_of_text_is_read_by_every_model(kind):
+    request = ChatRequest([Message.user("What is it?", File(data=b'{"a": 1}', media_type=kind, name="a.txt"))])
+    for target in ALL:
+        assert '{\\"a\\": 1}' in json.dumps(target.written(target.conform(request))), target.origin
 
 
 @pytest.mark.parametrize(

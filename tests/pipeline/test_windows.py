@@ -196,6 +196,22 @@ async def test_what_was_answered_before_at_that_length_is_not_too_long() -> None
     assert len(wrong.requests) == 1
 
 
+def test_a_length_that_was_answered_before_has_to_be_refused_twice() -> None:
+    windows = Windows()
+    windows.accepted(UNKNOWN, 5000)
+    windows.refused(UNKNOWN, 3000, ContextLengthExceeded())
+    windows.refused(UNKNOWN, 1500, ContextLengthExceeded())
+    assert windows.learnt() == {}
+    # A server that was started again with a smaller window.
+    windows.accepted(UNKNOWN, 1000)
+    windows.refused(UNKNOWN, 3000, ContextLengthExceeded())
+    assert windows.learnt() == {"p/unknown": 2999}
+    naming = ContextLengthExceeded()
+    naming.window = 2000
+    windows.refused(UNKNOWN, 2999, naming)
+    assert windows.learnt() == {"p/unknown": 2000}
+
+
 # --- what a refusal names --------------------------------------------------------------------------------
 
 

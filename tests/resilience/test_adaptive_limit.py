@@ -9,10 +9,11 @@ from hypothesis import given, settings, strategies as st
 
 from clawft_trio.attempts import Usage
 from clawft_trio.auth import AuthContext
-from clawft_trio.chat import Call, ChatRequest, ChatResponse, Message
+from clawft_trio.chat import Call, ChatRequest, ChatResponse, Message, PromptCache
 from clawft_trio.errors import BulkheadFull, RateLimited
 from clawft_trio.resilience import AdaptiveLimit, Cost, Failover, Resilient
 from clawft_trio.resilience.adaptive_limit import BoundAdaptiveLimit
+from clawft_trio.resilience.pacing import Window
 from clawft_trio.retry_hints import RateLimit
 from clawft_trio.testing.machine import in_mock_time
 from clawft_trio.testing.sweep import cancel_everywhere
@@ -170,6 +171,31 @@ async def test_any_vendors_limit_is_found(per_second: float, latency: float, ref
     assert vendor.share_refused(60, 150) <= 0.03
 
 
+@pytest.mark.parametrize(("headers", "within"), [(False, 30), (True, 75)])
+async def test_after_a_storm_of_refusals_the_limit_is_used_again(
+    headers: bool, within: float, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Everything is refused for 20 s. Its headers state that this lasts for hours, and are wrong."""
+    vendor = Vendor(headers=headers)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(load, vendor, 200.0)
+        await trio.sleep(40.0)
+        for bucket in vendor.buckets.values():
+            bucket.fill()
+            bucket.per_minute, bucket.left = bucket.per_minute / 1e6, 0.0
+        await trio.sleep(20.0)
+        refused = vendor.share_refused(45, 60)
+        for bucket in vendor.buckets.values():
+            bucket.fill()
+            bucket.per_minute *= 1e6
+        await trio.sleep(within + 15.0)
+        nursery.cancel_scope.cancel()
+    assert refused == 1.0 or headers
+    assert sum(45 <= time < 60 for time in vendor.refused) <= 15
+    assert vendor.share_used(60 + within, 60 + within + 15) >= 0.85
+    assert vendor.share_refused(60 + within, 60 + within + 15) <= 0.03
+
+
 def request_of(sender: str) -> ChatRequest:
     return attrs.evolve(REQUEST, auth=AuthContext(sender_id=sender, channel="test"))
 
@@ -209,6 +235,70 @@ async def test_a_wait_that_is_too_long_goes_to_the_next_target(autojump_clock: t
             nursery.start_soon(one)
     assert sorted(providers) == ["second", "second", "vendor"]
     assert trio.current_time() == 30.0
+
+
+@pytest.mark.parametrize(("hedge_after", "goes"), [(2.0, "second"), (40.0, "vendor"), (None, "second")])
+async def test_the_wait_is_compared_with_the_failovers_hedge_after(
+    hedge_after: float | None, goes: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    first, second = Vendor(latency=15.0), Vendor()
+    second.name = "second"
+    # The first target is at its limit for 15 s; it fell silent for nobody.
+    limited = Resilient(first, AdaptiveLimit(initial=1, max_concurrent=1))
+    chain = Failover(limited, second, hedge_after=hedge_after)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(limited.complete, REQUEST, Call())
+        await trio.testing.wait_all_tasks_blocked()
+        assert (await chain.complete(REQUEST, Call())).provider == goes
+
+
+async def test_waiting_is_fair_between_the_sessions_of_one_sender(autojump_clock: trio.testing.MockClock) -> None:
+    order: list[str] = []
+
+    class Slow:
+        name = "slow"
+
+        async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
+            assert request.cache is not None
+            order.append(request.cache.key)
+            await trio.sleep(1.0)
+            return ChatResponse(content="ok")
+
+    model = Resilient(Slow(), AdaptiveLimit(initial=1, max_concurrent=1))
+    async with trio.open_nursery() as nursery:
+        for session in ["a"] * 4 + ["b"] * 2:
+            request = attrs.evolve(request_of("ana"), cache=PromptCache(key=session))
+            nursery.start_soon(model.complete, request, Call())
+            await trio.testing.wait_all_tasks_blocked()
+    assert order == ["a", "a", "b", "a", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "cost"),
+    [
+        ("requests", 1.0),
+        ("req-minute", 1.0),
+        ("requests-day", 1.0),
+        ("", 1.0),
+        ("tokens", 100.0),
+        ("tokens-minute", 100.0),
+        ("input-tokens", 30.0),
+        ("tokens-prompt", 30.0),
+        ("output-tokens", 70.0),
+        ("tokens-generated", 70.0),
+    ],
+)
+def test_each_kind_of_limit_is_counted(kind: str, cost: float) -> None:
+    assert Cost.counts(kind)
+    assert Cost(input_tokens=30, output_tokens=70).of(kind) == cost
+
+
+@pytest.mark.parametrize(("kind", "seconds"), [("tokens", 60), ("tokens-5-minute", 300), ("requests-day", 86_400)])
+def test_a_limit_without_a_reset_comes_back_in_the_time_of_its_name(kind: str, seconds: float) -> None:
+    window = Window()
+    window.update(RateLimit(kind=kind, limit=600, remaining=0), 1, 0.0)
+    assert window.rate == 600 / seconds
+    assert window.time_to(1.0, 0.0) == pytest.approx(seconds / 600)
 
 
 async def test_a_full_queue_refuses_and_states_the_wait(autojump_clock: trio.testing.MockClock) -> None:

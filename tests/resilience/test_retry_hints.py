@@ -96,6 +96,70 @@ def test_limits_are_read_by_kind() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        # OpenAI and Groq
+        (
+            {
+                "x-ratelimit-limit-requests": "14400",
+                "x-ratelimit-remaining-requests": "14370",
+                "x-ratelimit-reset-requests": "2m59.56s",
+            },
+            RateLimit(kind="requests", limit=14400, remaining=14370, resets_after=179.56),
+        ),
+        # Azure, and its way of stating none
+        (
+            {"x-ratelimit-limit-tokens": "50000", "x-ratelimit-remaining-tokens": "49000"},
+            RateLimit(kind="tokens", limit=50_000, remaining=49_000),
+        ),
+        (
+            {"x-ratelimit-limit-tokens": "-1", "x-ratelimit-remaining-tokens": "-1", "x-ratelimit-reset-tokens": "0"},
+            RateLimit(kind="tokens", resets_after=0.0),
+        ),
+        # OpenRouter: milliseconds since 1970
+        (
+            {
+                "X-RateLimit-Limit": "20",
+                "X-RateLimit-Remaining": "0",
+                "X-RateLimit-Reset": str((int(NOON.timestamp()) + 20) * 1000),
+            },
+            RateLimit(kind="", limit=20, remaining=0, resets_after=20.0),
+        ),
+        # Mistral
+        (
+            {"x-ratelimit-limit-tokens-5-minute": "600", "x-ratelimit-remaining-tokens-5-minute": "500"},
+            RateLimit(kind="tokens-5-minute", limit=600, remaining=500),
+        ),
+        (
+            {"x-ratelimit-limit-req-minute": "60", "x-ratelimit-remaining-req-minute": "59"},
+            RateLimit(kind="req-minute", limit=60, remaining=59),
+        ),
+        # Cerebras
+        (
+            {
+                "x-ratelimit-limit-requests-day": "1000",
+                "x-ratelimit-remaining-requests-day": "999",
+                "x-ratelimit-reset-requests-day": "33.5",
+            },
+            RateLimit(kind="requests-day", limit=1000, remaining=999, resets_after=33.5),
+        ),
+        # Together
+        (
+            {"x-tokenlimit-limit": "180000", "x-tokenlimit-remaining": "179000"},
+            RateLimit(kind="tokens", limit=180_000, remaining=179_000),
+        ),
+        # Fireworks
+        (
+            {"x-ratelimit-limit-tokens-prompt": "60000", "x-ratelimit-remaining-tokens-prompt": "59000"},
+            RateLimit(kind="tokens-prompt", limit=60_000, remaining=59_000),
+        ),
+    ],
+)
+def test_each_vendors_spelling_is_read(headers: dict[str, str], expected: RateLimit) -> None:
+    assert rate_limits(headers, now) == (expected,)
+
+
 @given(st.text(max_size=30) | st.floats().map(str) | st.integers().map(str))
 def test_no_text_makes_a_wait_that_is_negative_or_too_long(text: str) -> None:
     for wait in (parse_wait(text, now), retry_after({"retry-after": text, "retry-after-ms": text}, now)):

@@ -17,6 +17,12 @@ REASONING = "openai:reasoning_content"
 SIGNATURES = "openai:extra_content"
 """The dialects of the blocks that hold a message's `reasoning_content` and its calls' `extra_content`."""
 
+_READABLE = ("text/", "application/json", "application/xml", "application/yaml", "application/x-yaml")
+"""The media types of files that every model can read as text."""
+
+_LONGEST_TEXT = 400_000
+"""Bytes of a file that become text: about what the smaller windows hold."""
+
 SEE_BELOW = "[{} shown in the message after the tool results]"
 """The text of a tool's result when its images and files follow in a message of the user."""
 
@@ -76,6 +82,10 @@ def _legal_media(part: Image | File, message: Message, rules: Rules) -> Part:
     if message.role in {"system", "assistant"}:
         return Text(f"[{describe(part)}: not repeated]")
     if why := _not_taken(part, rules):
+        if isinstance(part, File) and part.data and part.media_type.startswith(_READABLE):
+            text = part.data[:_LONGEST_TEXT].decode(errors="replace")
+            cut = "\n[cut]" if len(part.data) > _LONGEST_TEXT else ""
+            return Text(f"[{describe(part)}]\n{text}{cut}")
         return Text(f"[{describe(part)}: this model does not take {why}]")
     return part
 

@@ -27,6 +27,8 @@ def legal_options(request: ChatRequest, rules: Rules, changes: Counter[str]) -> 
     _limit_effort(request, rules, new, changes)
     if rules.thinking == "anthropic":
         _limit_anthropic_thinking(request, new, changes)
+        if rules.adaptive_thinking:
+            _cool_adaptive_thinking(request, new, changes)
     _limit_temperature(request, rules, new, changes)
     _limit_stops(request, rules, new, changes)
     _limit_choice(request, rules, new, changes)
@@ -123,6 +125,14 @@ def _limit_anthropic_thinking(request: ChatRequest, new: dict[str, Any], changes
     if budget != request.thinking_budget:
         new["thinking_budget"] = budget
     if _now(request, new, "temperature") not in (None, 1):
+        new["temperature"] = None
+        changes["temperature left out: the model thinks"] += 1
+
+
+def _cool_adaptive_thinking(request: ChatRequest, new: dict[str, Any], changes: Counter[str]) -> None:
+    """A model that adapts its thinking to an effort takes no temperature meanwhile."""
+    thinks = _now(request, new, "reasoning_effort") not in (None, "none")
+    if thinks and _now(request, new, "temperature") not in (None, 1):
         new["temperature"] = None
         changes["temperature left out: the model thinks"] += 1
 

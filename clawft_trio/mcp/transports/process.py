@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import attrs
@@ -16,7 +16,7 @@ import trio
 
 from clawft_trio.errors import MAX_BODY, CannotStart, PeerGone, Unsupported
 from clawft_trio.nursery import open_hidden_nursery
-from clawft_trio.observe.redaction import redact_address
+from clawft_trio.observe.redaction import make_redactor, redact_address
 
 INHERITED = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER")
 """Variables that a server inherits. Everything else, all keys of ours included, it has to be given."""
@@ -52,6 +52,27 @@ def _shown_command(command: tuple[str, ...]) -> str:
     # Arguments may hold a token in any place.
     program = redact_address(command[0])
     return repr(program) if len(command) == 1 else f"{program!r} with {len(command) - 1} arguments"
+
+
+def _secrets_of(server: StdioServer) -> Iterator[str]:
+    """What the stderr of *server* may repeat, and no one else should see: its variables, the values of its options."""
+    values = [*server.env.values(), *_values(server.command[1:])]
+    # A key in PEM is printed line by line.
+    return (line for value in values for line in value.splitlines() if len(line) >= _SHORTEST_SECRET)
+
+
+def _values(arguments: Sequence[str]) -> Iterator[str]:
+    """What follows `--token` and the like, and words that look like tokens: with a digit, and no slash or space."""
+    before = ""
+    for word in arguments:
+        option, _, value = word.partition("=") if word.startswith("-") else (before, "", word)
+        if _SECRET_OPTION.search(option) or _TOKEN.fullmatch(value):
+            yield value
+        before = word
+
+
+_SECRET_OPTION = re.compile("key|token|secret|pass|pwd|auth|credential|bearer|cookie|header", re.IGNORECASE)
+_TOKEN = re.compile(r"[^\s/0-9]*[0-9][^\s/]*")
 
 
 @attrs.frozen
@@ -93,7 +114,7 @@ class ServerProcess:
         self._on_line = on_line
         self._tail: deque[str] = deque(maxlen=50)
         self._stderr_ended = trio.Event()
-        self._secrets = [value for value in server.env.values() if len(value) >= _SHORTEST_SECRET]
+        self._redact = make_redactor(_secrets_of(server))
 
     def __repr__(self) -> str:
         return f"<ServerProcess {self.name!r} pid={self.pid} exit_code={self.exit_code}>"
@@ -156,11 +177,11 @@ class ServerProcess:
             self._stderr_ended.set()
 
     def _note(self, line: bytes) -> None:
-        text = _CONTROL.sub(" ", line[: 4 * _LINE].decode("utf-8", "replace")).strip()[:_LINE]
+        text = _CONTROL.sub(" ", line[: 4 * _LINE].decode("utf-8", "replace")).strip()
+        # Before it is cut: half of a secret is one, too.
+        text = self._redact(text)[:_LINE]
         if not text:
             return
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
         self._tail.append(text)
         _log.info("%s: %s", self.name, text)
         self._on_line(text)

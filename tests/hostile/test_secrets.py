@@ -1,0 +1,191 @@
+"""A secret in every field that a user can fill is searched in everything that comes out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import traceback
+from itertools import count
+from pathlib import Path
+
+import pytest
+import trio
+from net.servers import open_server
+
+from clawft_trio import open_agent, tool
+from clawft_trio.config import parse_config
+from clawft_trio.errors import ClawftError
+from clawft_trio.mcp.transports.process import StdioServer, _secrets_of
+from clawft_trio.observe import LogObserver, Recorder, chrome_trace, open_recording, spans_of, timeline_html
+from clawft_trio.testing import CallTool, ScriptedProvider
+
+NUMBERS = count(100)
+MARK = "hunter2Zq9x"
+
+
+def secret() -> str:
+    return f"{MARK}{next(NUMBERS)}"
+
+
+# Writes its arguments and its environment to stderr, as servers do that are called wrongly.
+COMPLAINS = "import os, sys; sys.stderr.write(' '.join(sys.argv) + ' ' + os.environ['SERVER']); raise SystemExit(3)"
+
+
+def planted(url: str) -> dict[str, object]:
+    def provider(base: str) -> dict[str, object]:
+        return {"apiBase": f"{base}/v1?k={secret()}", "apiKey": secret(), "extraHeaders": {"X-Team": secret()}}
+
+    return {
+        "providers": {name: provider(url) for name in ("corp", "anthropic")} | {"away": provider("http://127.0.0.1:9")},
+        "retry": {"maxRetries": 1, "baseDelayMs": 1},
+        "tools": {
+            "mcpServers": {
+                "a": {
+                    "command": sys.executable,
+                    "args": ["-c", COMPLAINS, "--token", secret(), f"--password={secret()}", secret()],
+                    "env": {"SERVER": secret()},
+                },
+                "b": {
+                    "url": f"{url.replace('://', f'://u:{secret()}@')}/mcp?key={secret()}",
+                    "headers": {"Authorization": f"Bearer {secret()}", "X-K": secret()},
+                },
+                "c": {"url": f"http://127.0.0.1:9/mcp?tok={secret()}"},
+                "d": {"command": "/nonexistent/server", "args": [secret()], "env": {"K": secret()}},
+            }
+        },
+    }
+
+
+def told(exc: BaseException) -> str:
+    """All that a program can print of *exc*, the locals of every frame included, but for those of this file."""
+    rendered = traceback.TracebackException.from_exception(exc, capture_locals=True)
+    waiting = [rendered]
+    while waiting:
+        one = waiting.pop()
+        for frame in one.stack:
+            if frame.filename == __file__:
+                frame.locals = None
+        waiting += [inner for inner in (one.__cause__, one.__context__, *(one.exceptions or ())) if inner is not None]
+    return f"{exc} {exc!r} {''.join(rendered.format())}"
+
+
+async def echo(conversation) -> None:
+    """Answer with what was asked, as some gateways do; the interesting part lies across every cut."""
+    while (asked := await conversation.request()) is not None:
+        message = f"{'x' * 1900} {asked[0].decode(errors='replace')}"
+        body = json.dumps({"error": {"message": message}}).encode()
+        head = f"HTTP/1.1 500 No\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        await conversation.send(head.encode() + body)
+
+
+async def test_no_secret_of_the_configuration_comes_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    for name in ("httpx", "httpcore"):
+        caplog.set_level(logging.DEBUG, name)
+    seen, out = Recorder(), {}
+    async with open_server(echo) as server, open_recording(tmp_path / "r.jsonl") as record:
+        config = parse_config(json.dumps(planted(server.url)))
+        models, observers = ["corp/m", "anthropic/m", "away/m"], [LogObserver(), seen, record]
+        async with open_agent(models, config=config, observers=observers, store=tmp_path / "s.db") as agent:
+            with trio.fail_after(30):
+                while len(agent.parts.toolset.failures) < 4:
+                    await trio.sleep(0.01)
+            with pytest.raises(ClawftError) as caught:
+                await agent.ask("q")
+            records = caught.value.attempts
+            out["error"] = told(caught.value) + repr(records)
+            out["attempts"] = "".join(told(one.error) + getattr(one.error, "body", "") for one in records if one.error)
+            failures = agent.parts.toolset.failures.values()
+            out["servers"] = "".join(told(one) + str(vars(one)) for one in failures)
+            out["repr"] = f"{config!r} {agent!r} {agent.parts!r}"
+    out["recording"] = (tmp_path / "r.jsonl").read_text()
+    out["events"] = "\n".join(map(repr, seen.events))
+    tree = spans_of(seen.events, texts=True)
+    out["timeline"] = timeline_html(tree) + chrome_trace(tree).decode()
+    out["logs"] = caplog.text
+    assert all(text.strip() for text in out.values())
+    assert {where for where, text in out.items() if MARK in text} == set()
+
+
+@tool(mode="read_only")
+async def leaky() -> str:
+    """Raise what another program wrote."""
+    line = f"Authorization: Bearer {secret()}"
+    raise RuntimeError(f"first line\n{line}\napi_key={secret()}\n{'x' * 5000}\ntoken: {secret()}")
+
+
+async def test_no_line_of_a_tools_exception_shows_a_secret(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    model = ScriptedProvider.using_tools(CallTool("leaky", {}), then="fine", name="p")
+    seen = Recorder()
+    async with open_recording(tmp_path / "r.jsonl") as record:
+        observers = [LogObserver(), seen, record]
+        async with open_agent(["p/m"], providers={"p": model}, tools=[leaky], observers=observers) as agent:
+            reply = await agent.ask("q")
+    shown = reply.tools[0].text
+    assert "first line" in shown
+    for text in (shown, repr(reply), (tmp_path / "r.jsonl").read_text(), timeline_html(spans_of(seen.events))):
+        assert MARK not in text
+    assert MARK not in caplog.text
+
+
+@pytest.mark.parametrize("room", range(1985, 2010))
+async def test_a_secret_across_a_cut_is_not_shown_in_part(room: int) -> None:
+    """The body of an error is cut to 2 KiB: of a key that lies across the end no part may be left."""
+    key = secret() + "abcdefghijkl"
+
+    async def talk(conversation) -> None:
+        await conversation.request()
+        body = json.dumps({"error": {"message": "no"}, "x": "y" * room + key}).encode()
+        await conversation.send(f"HTTP/1.1 400 No\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+
+    async with open_server(talk) as server:
+        config = parse_config(json.dumps({"providers": {"c": {"apiBase": f"{server.url}/v1", "apiKey": key}}}))
+        async with open_agent(["c/m"], config=config) as agent:
+            with pytest.raises(ClawftError) as caught:
+                await agent.ask("q")
+    (record,) = caught.value.attempts
+    assert MARK[:6] not in record.error.body
+
+
+def test_a_server_may_repeat_no_value_of_its_options_or_variables() -> None:
+    key = "-----BEGIN KEY-----\nMIIEvQIBADANBgkq\n-----END KEY-----"
+    server = StdioServer(
+        (
+            "npx",
+            "-y",
+            "@org/server",
+            "/home/ana/notes",
+            "--token",
+            "abcdefgh1",
+            "--key=ijklmnop2",
+            "qrstuvwx3",
+            "plainword",
+        ),
+        env={"A": "yzabcdef4", "KEY": key, "SHORT": "abc"},
+    )
+    found = set(_secrets_of(server))
+    assert found >= {"abcdefgh1", "ijklmnop2", "qrstuvwx3", "yzabcdef4", "MIIEvQIBADANBgkq"}
+    assert not found & {"npx", "@org/server", "/home/ana/notes", "plainword", "abc"}
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        f"postgresql://u:{MARK}@127.0.0.1:9/db",
+        f"postgresql://127.0.0.1:9/db?password={MARK}",
+        f"postgresql://127.0.0.1:9/db?options={MARK}",
+        f"postgresql://127.0.0.1:9/db?sslpassword={MARK}",
+        f"postgres://u:{MARK}@[bad/db",
+        f"postgres://u:{MARK}@127.0.0.1:99999999/db",
+    ],
+)
+async def test_no_error_of_a_store_shows_its_password(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("psycopg")
+    model = ScriptedProvider.saying("x")
+    with trio.fail_after(60):
+        with pytest.raises(ClawftError) as caught:
+            async with open_agent(["p/m"], providers={"p": model}, store=address):
+                pass
+    assert MARK not in told(caught.value)
