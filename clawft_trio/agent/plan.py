@@ -83,6 +83,8 @@ class AgentPlan:
         Raises:
           MissingKey: every model lacks its key; the error of the first.
           NotConfigured: a provider is unknown, or its address is missing.
+
+        Cancellation: nothing is kept.
         """
         missing: dict[str, MissingKey] = {}
         for model in dict.fromkeys(models):
