@@ -13,7 +13,7 @@ The names:
   BudgetExceeded         A budget does not have enough left for a call
   Bulkhead               Let at most `max_concurrent` attempts run, at most `queue` wait, and none for longer ...
   BusConfig              How much the bus holds, and what happens to what does not fit
-  ChatRequest            What is asked of a model
+  ChatRequest            A request to a model: the conversation, the tools and the options
   ChatResponse           A whole answer, from one attempt at one model
   CircuitBreaker         Stop asking a target of which too many attempts fail, and probe it after a while
   CircuitOpen            Not sent: the target's circuit breaker is open
@@ -21,7 +21,7 @@ The names:
   Config                 A whole config.json
   ConfigError            The configuration is invalid
   ContextBuilder         Builds the system prompt from the files of a workspace
-  Failover               Ordered targets as one: the first that answers, answers
+  Failover               Several targets in order of preference, as one target: the first one that succeeds ...
   FileCache              A bounded cache of text files and folder listings
   Hedge                  Start the same attempt again beside one that has shown nothing for `after` seconds
   HttpServer             How to reach an MCP server over streamable HTTP
@@ -36,23 +36,23 @@ The names:
   OutboundMessage        A message to a chat: a piece of an answer, the retraction of all pieces, or the one ...
   Provider               Anything that can answer a `ChatRequest`: a model, or a wrapper around another provider
   ProviderError          A model gave no answer that can be trusted
-  ProviderTimeout        A clock ran out
+  ProviderTimeout        A time limit was exceeded: `limit` seconds
   RateLimited            Too many requests
   Recorder               An observer that keeps the last *limit* events: for tests, and for looking back after a ...
   Reply                  The answer of a turn, and what it took
-  Reset                  Forget everything shown since the last reset: another attempt starts from the beginning
+  Reset                  Remove everything shown since the last reset: another attempt starts from the beginning
   Resilient              *provider* under *policy*, bound to each other: the state of breakers and bulkheads ...
-  Retry                  Try the same target again when its error states that this may help
+  Retry                  Try again after a failure that a repetition may cure
   Skills                 The skills of up to three levels; a name on an earlier level hides the same name on a ...
   StdioServer            How to start an MCP server as a child process and how to end it
   Target                 One model at one provider, with what routing knows about it
-  TextDelta              More text
+  TextDelta              The next piece of the answer's text
   Timeout                Give up on an attempt that takes too long, each clock in seconds, None for no limit
   ToolCall               A tool that the model wants called
   ToolContext            The sender, session and workspace that a tool runs for
   ToolRegistry           Tools by name, with the locks and the threads that their calls share
   ToolResult             The result of a tool call
-  TurnPolicy             What bounds a turn
+  TurnPolicy             The limits of a turn, and the options with which its models are asked
   Usage                  Tokens of one answer as its provider counts them, with the charge that the provider states
   complete               Ask *provider* once and return its whole answer
   compose                Put strategies around one another, the outermost first
@@ -62,7 +62,7 @@ The names:
   open_store             Open the store at *path*, or a new one in memory, and bring its schema up to date
   open_stream            Ask *provider* and iterate over the events of its answer as they arrive
   open_toolset           Start *servers* side by side and offer their tools in *registry* as `server__tool`, for ...
-  parse_config           The configuration in the JSON text *data*
+  parse_config           Read a configuration from the JSON text *data*
   provider_named         Make the provider called *name*; it is used in an `async with`
   resilient_chain        Providers in order of preference, as one provider
   serve_agent            Open an agent in a nursery of the caller's own, and serve it until that is cancelled

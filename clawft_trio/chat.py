@@ -166,7 +166,11 @@ def _messages(messages: Iterable[Message]) -> tuple[Message, ...]:
     given: object = messages
     if isinstance(given, str):
         raise TypeError(f"messages are a list: ChatRequest([Message.user({given[:40]!r})])")
-    return tuple(messages)
+    kept: tuple[Any, ...] = tuple(messages)
+    for message in kept:
+        if not isinstance(message, Message):
+            raise TypeError(f"messages are `Message`s, as `Message.user(text)` makes: {message!r:.200}")
+    return kept
 
 
 def _tools(tools: Iterable[ToolSpec]) -> tuple[ToolSpec, ...]:

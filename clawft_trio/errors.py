@@ -689,6 +689,10 @@ class InvalidAnswer(ClawftError):
         self.partial = partial
 
 
+class AgentClosed(ClawftError):
+    """The block of the agent was left, or is being left."""
+
+
 class StreamEnded(ClawftError):
     """The response of a stream was read before the stream ended."""
 

@@ -20,12 +20,12 @@ _BELOW = re.compile(r'    """(.*?)(?:""")?$')
 
 
 def document_fields(module: str) -> None:
-    """Show the fields of the classes of *module*, a subpackage or a file, in their docstrings.
+    """Show the fields of the classes that *module*, a subpackage or a file, has, in their docstrings.
 
     Called at the end of a module with its `__name__`.
     """
     for value in list(vars(sys.modules[module]).values()):
-        if isinstance(value, type) and attrs.has(value) and value.__module__.startswith(module):
+        if isinstance(value, type) and attrs.has(value) and value.__module__.startswith((module, "clawft_trio.")):
             text = value.__dict__.get("__doc__")
             if isinstance(text, str):
                 value.__doc__ = _WithFields(text, value)  # type: ignore[assignment]

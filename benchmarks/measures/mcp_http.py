@@ -139,7 +139,7 @@ class Connection:
 
 
 async def connected(port: int) -> trio.SocketStream:
-    with trio.fail_after(30):
+    with trio.fail_after(120):  # twelve servers start at once
         while True:
             try:
                 return await trio.open_tcp_stream("127.0.0.1", port)

@@ -22,7 +22,7 @@ from clawft_trio.bus import MessageBus
 from clawft_trio.chat import Call, Message, new_id
 from clawft_trio.checks import check_keywords
 from clawft_trio.costs import CostTracker
-from clawft_trio.errors import ClawftError, InvalidAnswer, Problem, StoreError
+from clawft_trio.errors import AgentClosed, ClawftError, InvalidAnswer, Problem, StoreError
 from clawft_trio.keys import joined_key
 from clawft_trio.llm.model_options import ModelOptions
 from clawft_trio.llm.stream import Iteration, consuming
@@ -152,6 +152,7 @@ class Agent:
           TypeError: *answer* is no type that JSON can be.
           RuntimeError: it is called outside of trio, such as under asyncio: see `asyncio_guest.Guest.call`.
           StoreError: with *turn_id*, there is no store, or it cannot be used.
+          AgentClosed: its block was left.
 
         Cancellation: models and tools are cancelled and waited for; what was done is in the session.
         """
@@ -326,7 +327,10 @@ class Agent:
                 raise
 
     async def _start(self) -> None:
-        """Wait until a turn may start: `_STARTS` of them in each pass of the scheduler, in order of arrival."""
+        """Check that the agent is open; wait until a turn may start, `_STARTS` in a pass of the scheduler, in order."""
+        if self._nursery.cancel_scope.cancel_called:
+            await trio.lowlevel.checkpoint()
+            raise AgentClosed("the agent is closed: ask inside of its block, `async with open_agent(...) as agent`")
         # Both ways `acquire` takes one pass: it yields, or is woken by the release before it.
         await self._starts.acquire()
         self._starts.release()

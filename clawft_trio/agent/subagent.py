@@ -25,20 +25,26 @@ from attrs.validators import ge, gt, optional
 from clawft_trio.agent.answer_form import AnswerForm
 from clawft_trio.agent.turn import Turns
 from clawft_trio.agent.turn_types import Models, Reply, TurnPolicy, TurnRequest
+from clawft_trio.auth import matches_any
 from clawft_trio.chat import Call, Message, new_id
 from clawft_trio.checks import check_keywords
 from clawft_trio.costs import CostTracker, TurnBudget
 from clawft_trio.costs.money import limit
 from clawft_trio.errors import ClawftError, ToolFailed
+from clawft_trio.observe import Noted
 from clawft_trio.pipeline import Pipeline, TurnAdmission
 from clawft_trio.resilience import Timeout
 from clawft_trio.tools import NestedTurn, Tool, ToolContext, ToolMetadata, ToolRegistry
+from clawft_trio.tools.tool import fits_every_provider
 
 # Outside the field: there, the checkers take its type from the default, which is no None.
 _POSITIVE: Any = optional(gt(0))
 
 _TURNS_COUNTED = 1024
 """Turns with calls of a sub-agent that are counted at the same time."""
+
+NO_SUCH_TOOL = "a sub-agent's pattern matches no tool"
+"""What the `Noted` event says; its details are `agent` and `pattern`."""
 
 _TASK = {
     "type": "object",
@@ -68,7 +74,7 @@ class SubAgentPolicy:
 class SubAgent:
     """A sub-agent that `open_agent(tools=[...])` makes a tool of. Made by `subagent`."""
 
-    name: str
+    name: str = attrs.field(validator=fits_every_provider)
     models: tuple[str, ...]
     description: str
     instructions: str
@@ -104,7 +110,7 @@ def subagent(
 
     Raises:
       TypeError: *models* is one string, *answer* is no type that JSON can be, or a keyword is unknown.
-      ValueError: a field of the policy is out of range.
+      ValueError: a field of the policy is out of range, or *name* can be no tool's.
     """
     if isinstance(models, str):
         raise TypeError(f"models are a list: [{models!r}]")
@@ -289,6 +295,10 @@ class SubAgents:
         def turns(context: ToolContext) -> Turns:
             # Made for each call: tools of MCP servers come and go.
             tools = self.registry.narrowed(own, patterns)
+            for pattern in patterns:
+                if not any(matches_any(tool.name, (pattern,)) for tool in tools):
+                    details = {"agent": spec.name, "pattern": pattern}
+                    context.observer(Noted(room="agent", what=NO_SUCH_TOOL, details=details, turn_id=context.turn_id))
             workspace = context.workspace or self.workspace
             return Turns(
                 models=models,

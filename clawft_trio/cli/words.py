@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import unicodedata
 
 _ASCII = {
     "✓": "ok",
@@ -23,6 +24,26 @@ _ASCII = {
     "\u201d": '"',
     "\u2018": "'",
     "\u2019": "'",
+    "\u00b0": " deg ",
+    "\u00b5": "u",
+    "\u03bc": "u",
+    "\u00b1": "+/-",
+    "\u2264": "<=",
+    "\u2265": ">=",
+    "\u2022": "*",
+    "\u20ac": "EUR",
+    "\u00a3": "GBP",
+    "\u00df": "ss",
+    "\u00e6": "ae",
+    "\u00c6": "AE",
+    "\u0153": "oe",
+    "\u00f8": "o",
+    "\u00d8": "O",
+    "\u0142": "l",
+    "\u0141": "L",
+    "\u0111": "d",
+    "\u00a0": " ",
+    "\u202f": " ",
 }
 """What a terminal without these characters gets instead."""
 
@@ -43,9 +64,21 @@ def register_ascii_words() -> None:
 def _words(exc: UnicodeError) -> tuple[str, int]:
     if not isinstance(exc, UnicodeEncodeError):
         raise exc
-    text = "".join(_ASCII.get(character, "?") for character in exc.object[exc.start : exc.end])
+    text = "".join(map(_word_for, exc.object[exc.start : exc.end]))
     try:
         text.encode(exc.encoding)
     except UnicodeEncodeError:  # an encoding without ASCII: there is none in use as a terminal's
         text = "?" * (exc.end - exc.start)
     return text, exc.end
+
+
+def _word_for(character: str) -> str:
+    """ASCII in place of *character*: its word, the letter without its accent, or a symbol's name; `?` for the rest."""
+    if character in _ASCII:
+        return _ASCII[character]
+    plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+    if plain:
+        return plain
+    if unicodedata.category(character).startswith("S"):
+        return f"[{unicodedata.name(character, 'symbol').lower()}]"
+    return "?"

@@ -88,6 +88,7 @@ class Ledger:
         self.lease: float = lease
         self.now = now
         self.owner: str = owner or new_id()
+        self._last: Moment | None = None
 
     # --- reservations ------------------------------------------------------------------------------------
 
@@ -271,5 +272,10 @@ class Ledger:
         return await self._store.transact(partial(charges.forget, as_text(before)), repeatable=True)
 
     def _moment(self) -> Moment:
-        now = self.now()
-        return Moment(now, self._calendar.day(now), self._calendar.month(now))
+        now, last = self.now(), self._last
+        # Within a day both periods are the last ones; to work them out takes longer than a statement.
+        same = last is not None and now.tzinfo is not None and last.now <= now < last.day.ends
+        if last is not None and same:
+            return Moment(now, last.day, last.month)
+        self._last = Moment(now, self._calendar.day(now), self._calendar.month(now))
+        return self._last

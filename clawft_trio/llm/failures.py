@@ -74,7 +74,6 @@ CODES: Mapping[str, type[ProviderError]] = MappingProxyType(
         "request_too_large": ContextLengthExceeded,
         "rate_limit_error": RateLimited,
         "overloaded_error": ServerError,
-        "tool_use_failed": InvalidResponse,  # Groq: the model's call fits no schema; asked again it makes another
         "timeout_error": ServerError,
         # OpenAI's Responses API
         "image_content_policy_violation": ContentFiltered,

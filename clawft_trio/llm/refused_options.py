@@ -98,6 +98,9 @@ class RefusedOptions:
 
     def learn(self, model: str, parameter: str, body: Mapping[str, Any]) -> bool:
         """Remember that *model* refused *parameter* of *body*; False when it is needed, unknown, or not in the body."""
+        if parameter in _LIMITS and parameter not in body:
+            # vLLM calls the limit on the output `max_tokens`, also where it was sent under its other name.
+            parameter = _LIMITS[parameter]
         if not _holds(body, parameter) or parameter in _REQUIRED or parameter in self.of(model):
             return False
         if len(self._refused) >= _MOST_MODELS and model not in self._refused:

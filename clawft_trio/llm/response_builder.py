@@ -76,6 +76,7 @@ _OPENAI_WORDS: Mapping[str, str] = {
     "prohibited_content": "content_filter",
     "spii": "content_filter",
     "image_safety": "content_filter",
+    "error_toxic": "content_filter",
 }
 
 OPENAI_FINISH_REASONS: Mapping[str, str] = MappingProxyType(_OPENAI_WORDS)

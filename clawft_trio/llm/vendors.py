@@ -117,7 +117,7 @@ MOONSHOT = VendorRules(
 
 # console.groq.com, Reasoning: most models take text only; `reasoning_effort` belongs to gpt-oss (low, medium, high) and
 # to Qwen 3 (none, default); so in pydantic-ai profiles. Fields of messages that it does not know are refused ("property
-# 'reasoning_content' is unsupported").
+# 'reasoning_content' is unsupported", tashfeenahmed/freellmapi#1070).
 GROQ = VendorRules(
     Rules(
         image_types=(),

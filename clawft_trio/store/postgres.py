@@ -14,7 +14,7 @@ import attrs
 import psycopg
 import trio
 
-from clawft_trio.errors import StoreBusy, StoreClosed
+from clawft_trio.errors import StoreBusy, StoreClosed, StoreError
 from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.store.address import shown
 from clawft_trio.store.interface import Connection, Durability, Engine, Listener, StoreStatistics, Work
@@ -60,9 +60,13 @@ class PostgresStore:
         self._free = [Lane(address, self._source, lock_wait=busy) for _ in range(lanes)]
         self._all = tuple(self._free)
         self._slots = trio.Semaphore(lanes)
+        #: transactions that run one at a time queue here, and not for the server's lock, whose wait is bounded
+        self._alone = trio.Semaphore(1)
         self._listeners = listeners
         self._counts = _Counts()
         self._closed = False
+        #: why the last attempt could not be made; None after one that could
+        self._away: StoreError | None = None
 
     def __repr__(self) -> str:
         return f"<Store {self._source}{' closed' if self._closed else ''}>"
@@ -84,7 +88,10 @@ class PostgresStore:
         """
         del durability  # the server's commit is awaited: its crash must not lose what this process survives
         value = await self._run(
-            function, lambda lane, job: lane.write(job, concurrent=concurrent), repeatable=repeatable
+            function,
+            lambda lane, job: lane.write(job, concurrent=concurrent),
+            repeatable=repeatable,
+            concurrent=concurrent,
         )
         self._counts.written += 1
         return value
@@ -101,7 +108,14 @@ class PostgresStore:
         self._counts.read += 1
         return value
 
-    async def _run(self, function: Work[T], use: Callable[[Lane, Job[T]], None], *, repeatable: bool = True) -> T:
+    async def _run(
+        self,
+        function: Work[T],
+        use: Callable[[Lane, Job[T]], None],
+        *,
+        repeatable: bool = True,
+        concurrent: bool = True,
+    ) -> T:
         """Run *function*, again while the server is away or rows are locked, for at most `busy` seconds."""
         deadline, wait = trio.current_time() + self._busy, FIRST_WAIT
         while True:
@@ -109,30 +123,48 @@ class PostgresStore:
                 await trio.lowlevel.checkpoint()
                 raise StoreClosed(f"{self._source} is closed", path=self._source)
             try:
-                return await self._once(function, use)
+                return await self._once(function, use, deadline, concurrent=concurrent)
             except TryAgain as again:
                 if (again.unknown and not repeatable) or trio.current_time() + wait >= deadline:
                     raise again.error from again.__cause__
                 await trio.sleep(wait)
                 wait = min(wait * 2, _LONGEST_WAIT)
 
-    async def _once(self, function: Work[T], use: Callable[[Lane, Job[T]], None]) -> T:
+    async def _once(
+        self, function: Work[T], use: Callable[[Lane, Job[T]], None], deadline: float, *, concurrent: bool
+    ) -> T:
         self._counts.waiting += 1
         try:
-            await self._slots.acquire()
+            if not concurrent:
+                await self._alone.acquire()
+            try:
+                await self._slots.acquire()
+            except BaseException:
+                if not concurrent:
+                    self._alone.release()
+                raise
         finally:
             self._counts.waiting -= 1
         lane = self._free.pop()
         try:
+            if self._away is not None and trio.current_time() >= deadline:
+                # Others have just found that out.
+                raise TryAgain(self._away)
             with trio.move_on_after(_ANSWER):
-                return await lane.run(Job(function, durable=True), lambda job: use(lane, job))
+                value = await lane.run(Job(function, durable=True), lambda job: use(lane, job))
+                self._away = None
+                return value
             raise StoreBusy(f"{self._source}: has not answered for {_ANSWER:g} s", path=self._source)
-        except BaseException:
+        except BaseException as exc:
             self._counts.failed += 1
+            if isinstance(exc, TryAgain):
+                self._away = exc.error
             raise
         finally:
             self._free.append(lane)
             self._slots.release()
+            if not concurrent:
+                self._alone.release()
 
     @contextmanager
     def listening(self, listener: Listener) -> Iterator[None]:

@@ -83,6 +83,15 @@ def known_roles(body: JsonObject) -> Iterator[Complaint]:
             yield Complaint(f"invalid role {message.get('role')!r}", param=f"messages[{place}].role")
 
 
+def no_developers(body: JsonObject) -> Iterator[Complaint]:
+    """DeepSeek: "unknown variant `developer`, expected one of `system`, `user`, `assistant`, `tool`"
+    (earendil-works/pi#1048).
+    """
+    for place, message in enumerate(messages_of(body)):
+        if message.get("role") == "developer":
+            yield Complaint(f"messages[{place}].role: unknown variant `developer`")
+
+
 def content_is_there(body: JsonObject) -> Iterator[Complaint]:
     """OpenAI: content is required, and null only beside tool calls ("expected a string, got null")."""
     for place, message in enumerate(messages_of(body)):
@@ -349,7 +358,9 @@ def only_fields(*names: str) -> Check:
 
 
 def only_message_fields(*names: str) -> Check:
-    """Groq: "property 'reasoning_content' is unsupported"; Mistral: extra inputs are not permitted."""
+    """Groq: "property 'reasoning_content' is unsupported" (tashfeenahmed/freellmapi#1070, agentjido/req_llm#772);
+    Mistral, Fireworks: extra inputs are not permitted.
+    """
     known = frozenset(names)
 
     def check(body: JsonObject) -> Iterator[Complaint]:

@@ -31,6 +31,7 @@ from clawft_trio.testing.vendor_checks import (
     names_fit,
     no_blank_messages,
     no_blank_parts,
+    no_developers,
     no_documents,
     no_user_after_tool,
     only_fields,
@@ -195,6 +196,7 @@ RULES: Mapping[Vendor, tuple[Check, ...]] = MappingProxyType(
         ),
         "deepseek": (
             *_COMMON,
+            no_developers,
             text_only,
             roles_alternate,
             last_is_user_or_tool,

@@ -57,19 +57,27 @@ class SchemaCheck:
       trusted: whether it is from this side.
 
     Raises:
-      InvalidData: a stranger's schema is larger or deeper than the limits.
+      InvalidData: its `$schema` is no text, or a stranger's schema is larger or deeper than the limits.
     """
 
     def __init__(self, schema: JsonObject, *, noun: str = "key", trusted: bool = True) -> None:
         if not trusted:
             limit_schema(schema)
+        if not isinstance(schema.get("$schema", ""), str):
+            raise InvalidData([Problem("$['$schema']", "expected the address of a draft")], source="schema")
         kind: Any = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
         self._kind = kind
         self._schema = schema
         self._noun = noun
         self._trusted = trusted
         # Without a registry of our own jsonschema would fetch what `$ref` names from the network.
-        self._validator: Any = (kind if trusted else budgeted(kind, schema))(schema, registry=referencing.Registry())
+        try:
+            self._validator: Any = (kind if trusted else budgeted(kind, schema))(
+                schema, registry=referencing.Registry()
+            )
+        except Exception as exc:
+            # An `$id` that is a number, say, fails in many ways.
+            raise InvalidData([Problem("$", f"no JSON Schema: {exc}"[:_LONGEST_PROBLEM])], source="schema") from exc
 
     def check_schema(self, source: str, *, steps: int = OF_A_SCHEMA) -> None:
         """Check the schema itself; a stranger's within *steps*, past which it counts as one.
@@ -84,7 +92,11 @@ class SchemaCheck:
                 self._check_strange_schema(steps)
         except TooComplex:
             return
-        except (jsonschema.ValidationError, jsonschema.SchemaError, RecursionError) as exc:
+        except RecursionError:
+            if not self._trusted:
+                return  # deeper than is looked at; where it does not fit shows at its use
+            raise
+        except (jsonschema.ValidationError, jsonschema.SchemaError) as exc:
             raise InvalidData([Problem("$", str(exc)[:_LONGEST_PROBLEM])], source=source) from exc
 
     def _check_strange_schema(self, steps: int) -> None:

@@ -35,6 +35,13 @@ _PER_STEP = 8
 """Members of a container that cost one step more: keywords look at each of them."""
 
 
+_DEEPEST = 100
+"""Keywords inside keywords that are followed, five frames of Python each. Past Python's own limit the Rust part of
+`referencing` panics, which no `except Exception` would catch."""
+
+_UNCOUNTED = 2000
+"""Steps of a keyword with work that is not counted: more than are taken on the event loop."""
+
 _POLLED = 100
 """Steps between two polls: about a millisecond."""
 
@@ -51,10 +58,12 @@ class Budget:
       poll: is called now and then; what it raises ends the check.
     """
 
-    __slots__ = ("_next_poll", "_poll", "left")
+    __slots__ = ("_next_poll", "_poll", "depth", "left")
 
     def __init__(self, steps: int, *, poll: Callable[[], object] = lambda: None) -> None:
         self.left: int = steps
+        #: keywords that are being checked, each inside the one before
+        self.depth: int = 0
         self._poll = poll
         self._next_poll = steps
 
@@ -83,6 +92,26 @@ def spending(budget: Budget | None) -> Iterator[None]:
         yield
     finally:
         _budget.reset(token)
+
+
+@contextmanager
+def _deeper() -> Iterator[None]:
+    """Count one keyword inside another.
+
+    Raises:
+      RecursionError: there are too many.
+    """
+    budget = _budget.get()
+    if budget is None:
+        yield
+        return
+    budget.depth += 1
+    try:
+        if budget.depth > _DEEPEST:
+            raise RecursionError("the schema leads too deep")
+        yield
+    finally:
+        budget.depth -= 1
 
 
 def _charge(steps: int) -> None:
@@ -148,7 +177,19 @@ def _has_patterns(schema: Mapping[str, Any]) -> bool:
 def _counted(keyword: _Keyword) -> _Keyword:
     def check(validator: Any, value: Any, instance: Any, schema: Any) -> Iterable[jsonschema.ValidationError]:
         _charge(1 + _extra(value) + _extra(instance))
-        yield from keyword(validator, value, instance, schema) or ()
+        with _deeper():
+            yield from keyword(validator, value, instance, schema) or ()
+
+    return check
+
+
+def _costly(keyword: _Keyword) -> _Keyword:
+    """*keyword*, which looks at every member of the value for every part of the schema, at the price of a thread."""
+
+    def check(validator: Any, value: Any, instance: Any, schema: Any) -> Iterable[jsonschema.ValidationError]:
+        _charge(_UNCOUNTED + _extra(instance))
+        with _deeper():
+            yield from keyword(validator, value, instance, schema) or ()
 
     return check
 

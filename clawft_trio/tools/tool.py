@@ -161,6 +161,16 @@ ToolFunction: TypeAlias = Callable[[Mapping[str, Any], ToolContext], Awaitable[o
 """What a tool does: gets valid arguments and the context, returns the result for the model."""
 
 
+def fits_every_provider(_: object, __: object, value: str) -> None:
+    """Check that *value* can be the name of a tool.
+
+    Raises:
+      ValueError: some provider would refuse it.
+    """
+    if not _NAME.fullmatch(value):
+        raise ValueError(f"a tool is named by 1 to 64 letters, digits, '_' and '-', not {value!r}")
+
+
 @attrs.frozen
 class Tool:
     """A function that a model may call.
@@ -169,7 +179,7 @@ class Tool:
     then checked against the schema.
     """
 
-    name: str = attrs.field()
+    name: str = attrs.field(validator=fits_every_provider)
     function: ToolFunction = attrs.field(repr=False, kw_only=True)
     description: str = attrs.field(default="", kw_only=True)
     #: JSON Schema of the arguments
@@ -183,11 +193,6 @@ class Tool:
     check: Check = attrs.field(kw_only=True, repr=False)
     #: the Python function that it was made from
     wrapped: Callable[..., Any] | None = attrs.field(default=None, kw_only=True, repr=False)
-
-    @name.validator
-    def _fits_every_provider(self, _: object, value: str) -> None:
-        if not _NAME.fullmatch(value):
-            raise ValueError(f"a tool is named by 1 to 64 letters, digits, '_' and '-', not {value!r}")
 
     @check.default
     def _by_schema(self) -> Check:

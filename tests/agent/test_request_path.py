@@ -9,13 +9,14 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from judged import open_fault_server
 
 from clawft_trio import open_agent
 from clawft_trio.config import Config
 from clawft_trio.config.schema import RoutingConfig
 from clawft_trio.llm import OpenAICompatible
 from clawft_trio.pipeline.permissions import PermissionOverrides, PermissionsPolicy
-from clawft_trio.testing import Finish, Say, Wait, open_fault_server
+from clawft_trio.testing import Finish, Say, Wait
 
 PACKAGE = "/clawft_trio/"
 

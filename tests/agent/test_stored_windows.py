@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from judged import ScriptedProvider
 
 from clawft_trio import open_agent
 from clawft_trio.agent.stored_windows import WINDOW_MIGRATIONS, open_stored_windows
@@ -16,7 +17,7 @@ from clawft_trio.errors import ContextLengthExceeded, StoreError
 from clawft_trio.pipeline import Target, Windows
 from clawft_trio.pipeline.tokens import request_tokens
 from clawft_trio.store import open_store
-from clawft_trio.testing import Fail, Finish, Say, ScriptedProvider
+from clawft_trio.testing import Fail, Finish, Say
 
 SMALL = Target("p", "small")
 

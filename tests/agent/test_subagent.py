@@ -12,8 +12,9 @@ import trio
 from judged import ScriptedProvider
 
 from clawft_trio import Usage, open_agent, parse_config, subagent
+from clawft_trio.agent.subagent import NO_SUCH_TOOL
 from clawft_trio.errors import BudgetExceeded
-from clawft_trio.observe import Charged, Recorder, TurnStarted
+from clawft_trio.observe import Charged, Noted, Recorder, TurnStarted
 from clawft_trio.testing import CallTool, Finish, Hang, Say, cancel_everywhere
 from clawft_trio.tools import ToolContext, tool
 
@@ -205,3 +206,18 @@ async def test_a_list_of_models_is_not_one_string() -> None:
         subagent("x", "a/m", description="?")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="max_depth"):
         subagent("x", ["a/m"], description="?", max_depth=0)
+
+
+async def test_a_pattern_that_matches_no_tool_is_reported() -> None:
+    seen = Recorder()
+    providers = {"a": delegating("a", "clerk", "Look."), "c": ScriptedProvider.saying("Found.")}
+    clerk = subagent("clerk", ["c/m"], description="Looks.", tools=["notes__*"])
+    async with open_agent(["a/m"], providers=providers, tools=[clerk], observers=[seen]) as agent:
+        await agent.ask("Go.")
+    (noted,) = [event for event in seen.of(Noted) if event.what == NO_SUCH_TOOL]
+    assert noted.details == {"agent": "clerk", "pattern": "notes__*"}
+
+
+def test_a_name_that_no_tool_can_have_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="a tool is named by"):
+        subagent("look here", ["c/m"], description="Looks.")

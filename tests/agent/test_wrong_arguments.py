@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import trio
+from judged import ScriptedProvider
 
 from clawft_trio import (
     ChatRequest,
@@ -22,8 +23,8 @@ from clawft_trio import (
 from clawft_trio.agent import TurnPolicy
 from clawft_trio.asyncio_guest import Guest
 from clawft_trio.bus import BusConfig
-from clawft_trio.errors import PermissionDenied
-from clawft_trio.testing import CallTool, Finish, Say, ScriptedProvider
+from clawft_trio.errors import AgentClosed, PermissionDenied
+from clawft_trio.testing import CallTool, Finish, Say
 from clawft_trio.tools import ApprovalRequest
 
 
@@ -134,3 +135,16 @@ def test_under_asyncio_ask_and_stream_point_to_the_guest() -> None:
             assert (await guest.call(guest.value.ask, "Hello?")).text == "a"
 
     asyncio.run(main())
+
+
+async def test_an_agent_whose_block_was_left_is_named_so() -> None:
+    async with open_agent(["s/m"], providers={"s": ScriptedProvider.saying("a")}) as agent:
+        pass
+    with pytest.raises(AgentClosed, match="ask inside of its block"):
+        await agent.ask("Hello?")
+
+
+@pytest.mark.parametrize("messages", [["hi"], [None], [{"role": "user", "content": "hi"}]])
+def test_messages_are_of_their_class(messages: list[Any]) -> None:
+    with pytest.raises(TypeError, match="messages are `Message`s"):
+        ChatRequest(messages)

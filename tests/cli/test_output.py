@@ -20,6 +20,7 @@ from rich.text import Text
 import clawft_trio.cli
 from clawft_trio.cli.console import SafeConsole
 from clawft_trio.cli.output import csv_cell, sanitize, write_answer, write_json, write_line
+from clawft_trio.cli.words import ENCODING_ERRORS, register_ascii_words
 
 HOSTILE = "\x1b]0;title\x07\x1b[2J\x9b31m\u202egpj.exe\u2066[/x][red]\ud800\r over\u200b\U000e0041"
 
@@ -207,3 +208,10 @@ trio.run(main)
     if form == "csv":
         rows = list(csv.reader(io.StringIO(done.stdout.decode())))
         assert not any(cell.startswith(("=", "@", "+")) for row in rows for cell in row)
+
+
+def test_an_ascii_terminal_gets_letters_and_words() -> None:
+    register_ascii_words()
+    shown = "Troms\u00f8, 7 \u00b0C \u2014 caf\u00e9 \u2713 \u2764 \u4e2d".encode("ascii", ENCODING_ERRORS)
+    assert shown == b"Tromso, 7  deg C - cafe ok [heavy black heart] ?"
+    assert "7 \u00b0C \u2713".encode("latin-1", ENCODING_ERRORS) == b"7 \xb0C ok"

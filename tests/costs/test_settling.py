@@ -243,7 +243,7 @@ async def test_wherever_settling_is_cancelled_it_is_written_or_owed() -> None:
         assert await cancel_everywhere(settle, all_is_settled) >= 3
 
 
-@pytest.mark.parametrize("asks", [500, pytest.param(14_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("asks", [500, pytest.param(14_000, marks=[pytest.mark.long, pytest.mark.timeout(600)])])
 async def test_thousands_of_asks_at_once_leave_no_row_open(asks: int, place) -> None:
     async with open_store(place, migrations=MIGRATIONS) as store, trio.open_nursery() as nursery:
         tracker = CostTracker(Ledger(store), PRICES)
@@ -254,7 +254,10 @@ async def test_thousands_of_asks_at_once_leave_no_row_open(asks: int, place) -> 
         async with trio.open_nursery() as callers:
             for number in range(asks):
                 callers.start_soon(partial(model.complete, request, Call(turn_id=f"t{number}")))
-        await tracker.settle_owed()
+        # What was owed for a while may be on its way.
+        while tracker._settling:
+            await tracker.settle_owed()
+            await trio.sleep(0.01)
         (total,) = await tracker.ledger.spending()
         assert (total.attempts, total.cost) == (asks, asks * COST)
         assert set(await states(store)) == {"settled"}

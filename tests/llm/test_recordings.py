@@ -27,8 +27,8 @@ EACH_DIALECT = pytest.mark.parametrize("dialect", sorted(PROVIDERS))
 NO_ANSWERS = {
     "openai": {
         "test_invalid_response.yaml#0": (e.InvalidResponse, "a demo endpoint answers with JSON that has no choices"),
-        "test_tool_use_failed_error_streaming.yaml#0": (e.InvalidResponse, "an error event: the call fits no schema"),
-        "test_tool_use_failed_error_streaming_with_text.yaml#0": (e.InvalidResponse, "an error event after some text"),
+        "test_tool_use_failed_error_streaming.yaml#0": (e.RequestRejected, "an error event: the call fits no schema"),
+        "test_tool_use_failed_error_streaming_with_text.yaml#0": (e.RequestRejected, "an error event after some text"),
         "test_openrouter_stream_error.yaml#0": (e.RequestRejected, "an error event: the token limit is reached"),
     },
     "anthropic": {},

@@ -60,6 +60,20 @@ async def test_the_other_name_of_a_limit_is_tried():
     assert [body.get("max_completion_tokens") for body in bodies] == [None, 9, 9]
 
 
+async def test_a_limit_that_is_refused_under_both_names_is_left_out():
+    """As vLLM refuses one that is larger than its window, whichever name it was sent under."""
+    names = {"max_tokens", "max_completion_tokens"}
+
+    def choose(request):
+        body = json.dumps({"error": {"message": "too large", "param": "max_tokens"}}).encode()
+        refusal = Page(body, status=400, content_type="application/json")
+        return [refusal] if request.body.keys() & names else [Say('{"a": "b"}'), Finish()]
+
+    bodies, _ = await answered("vllm", ChatRequest(ASK.messages, model="m", max_tokens=9), choose)
+    limits = [sorted(body.keys() & names) for body in bodies]
+    assert limits == [["max_tokens"], ["max_completion_tokens"], [], []]
+
+
 @pytest.mark.parametrize(
     ("name", "options", "parameter", "error"),
     [

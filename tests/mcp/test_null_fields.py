@@ -216,3 +216,14 @@ async def test_a_client_over_http_may_write_nulls():
             answer = await driver.request("POST", body, own)
             assert answer.status == 200
             assert "error" not in answer.json(), one
+
+
+@pytest.mark.parametrize(("message", "key"), [({}, None), ({"jsonrpc": "2.0", "id": 7}, 7), ({"params": {}}, None)])
+async def test_what_is_neither_a_request_nor_an_answer_is_an_invalid_request(message, key):
+    here, there = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve_mcp, offered(), (there, there))
+        await here.send_all(json.dumps(message).encode() + b"\n")
+        answer = json.loads(bytes(await here.receive_some()))
+        nursery.cancel_scope.cancel()
+    assert (answer["id"], answer["error"]["code"]) == (key, -32600)

@@ -123,6 +123,7 @@ REFUSED = [
     ("moonshot", chat(USER, **tools({"type": "object", "properties": {"x": {}}}))),
     ("deepseek", chat(USER, model="deepseek-v4-pro", tool_choice="required", **tools())),
     ("deepseek", chat(USER, reasoning_effort="none")),
+    ("deepseek", chat({"role": "developer", "content": "s"}, USER)),
     ("groq", chat(USER, model="qwen/qwen3-32b", reasoning_effort="low")),
     ("xai", chat(USER, calling(call()), result(), **tools())),
     ("xai", chat(USER, model="grok-4.5", reasoning_effort="none")),

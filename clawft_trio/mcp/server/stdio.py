@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 import trio
+from msgspec import UNSET
 
 from clawft_trio.errors import McpError, PeerError, PeerGone, Unsupported
 from clawft_trio.mcp.incoming import IncomingRequest
@@ -120,6 +121,10 @@ class _Connection:
             and not declares_version(message.params)
         ):
             self._mux.send_answer_nowait(self._initialized(message))
+        elif isinstance(message, Envelope) and message.method is UNSET and not (message.result or message.error):
+            # Neither a request nor an answer.
+            key = message.id if isinstance(message.id, int | str) else None
+            self._mux.send_answer_nowait(encode_error(key, INVALID_REQUEST, "no method, no result and no error"))
         else:
             self._mux.deliver(message)
 

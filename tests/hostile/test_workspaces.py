@@ -1,0 +1,127 @@
+"""Whatever a workspace holds costs one turn at most: its files are read into the prompt within a bound, or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import trio
+
+from clawft_trio import open_agent
+from clawft_trio.config import parse_config
+from clawft_trio.testing import CallTool, Finish, Say, ScriptedProvider, no_stall
+
+SECRET = "outside-hunter2"
+
+
+def _device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def _pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _folder(path: Path) -> None:
+    path.mkdir()
+
+
+def _sparse(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(1 << 36)
+
+
+def _binary(path: Path) -> None:
+    path.write_bytes(bytes(range(256)) * 100)
+
+
+def _one_line(path: Path) -> None:
+    path.write_text("x" * 2_000_000)
+
+
+def _loop(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def _outside(path: Path) -> None:
+    path.symlink_to(_secret_beside(path))
+
+
+def _outside_by_folder(path: Path) -> None:
+    (path.parent / "way").symlink_to(_secret_beside(path).parent)
+    path.symlink_to("way/secret")
+
+
+def _secret_beside(path: Path) -> Path:
+    (root,) = (one for one in path.parents if one.name == "root")
+    outside = root.with_name("outside")
+    outside.mkdir()
+    (outside / "secret").write_text(f"---\nname: x\ndescription: {SECRET}\n---\n{SECRET}")
+    return outside / "secret"
+
+
+def _yaml_bomb(path: Path) -> None:
+    lines = ["a0: &a0 [x, x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12))]
+    path.write_text("---\n" + "\n".join(lines) + "\n---\ntext")
+
+
+KINDS = [
+    _device,
+    _pipe,
+    _folder,
+    _sparse,
+    _binary,
+    _one_line,
+    _loop,
+    _outside,
+    _outside_by_folder,
+    _yaml_bomb,
+]
+PLACES = ["AGENTS.md", "SOUL.md", "USER.md", "memory/MEMORY.md", ".clawft/skills/x/SKILL.md", "skills/x/SKILL.md"]
+
+
+@pytest.mark.parametrize("make", KINDS, ids=lambda make: make.__name__.strip("_"))
+@pytest.mark.parametrize("place", PLACES)
+async def test_a_file_of_the_prompt_of_any_kind_does_not_keep_a_turn_from_its_answer(tmp_path, make, place) -> None:
+    root = tmp_path / "root"
+    (root / place).parent.mkdir(parents=True)
+    make(root / place)
+    model = ScriptedProvider(choose=lambda _: [Say("fine"), Finish()], name="p")
+    config = parse_config(json.dumps({"skills": {"trustWorkspace": True}}))
+    async with no_stall(0.25):
+        with trio.fail_after(20):
+            async with open_agent(["p/m"], providers={"p": model}, config=config, workspace=root) as agent:
+                assert (await agent.ask("q")).text == "fine"
+    asked = "".join(message.text for message in model.requests[0].messages)
+    assert SECRET not in asked
+    assert len(asked) < 300_000
+
+
+async def test_the_file_tools_answer_in_a_workspace_of_thousands_of_files(tmp_path: Path) -> None:
+    for folder in range(40):
+        (tmp_path / f"d{folder}").mkdir()
+        for number in range(100):
+            (tmp_path / f"d{folder}" / os.fsdecode(b"f\xff%d" % number)).write_bytes(b"needle\xff\n")
+    (tmp_path / "d0" / "again").symlink_to(tmp_path)
+    calls = [
+        CallTool("search_files", {"text": "needle"}),
+        CallTool("search_files", {"files": "*"}),
+        CallTool("list_directory", {"path": "d0"}),
+        CallTool("write_file", {"path": "a/" * 2000 + "f", "content": "x"}),
+        CallTool("write_file", {"path": "\ud800", "content": "\udfff"}),
+        CallTool("read_file", {"path": "d0/again/d0/again/d1"}),
+        CallTool("edit_file", {"path": "../x", "old_text": "a", "new_text": "b"}),
+    ]
+    model = ScriptedProvider([*calls, Finish()], [Say("fine"), Finish()], name="p")
+    async with open_agent(["p/m"], providers={"p": model}, workspace=tmp_path) as agent:
+        async with no_stall(0.25):
+            with trio.fail_after(60):
+                reply = await agent.ask("q")
+    assert reply.text == "fine"
+    assert len(reply.tools) == len(calls)
+    for one in reply.tools:
+        one.text.encode()
+        assert len(one.text) < 100_000
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"d{number}" for number in range(40))
