@@ -110,11 +110,17 @@ def _told_to_observers(server: str, tool: str, context: ToolContext) -> Iterator
         )
 
 
+_MOST_PARTS = 4096
+"""Parts of one result; each takes some microseconds of the event loop."""
+
+
 def _told(result: CallToolResult) -> Any:
     """What a model gets: text, images and recordings in their order. Structure where there is no content."""
     if not result.content and result.structured_content is not UNSET:
         return result.structured_content
-    parts = [_media(block) or _words(block) for block in result.content]
+    parts = [_media(block) or _words(block) for block in result.content[:_MOST_PARTS]]
+    if len(result.content) > _MOST_PARTS:
+        parts.append(f"[truncated: {len(result.content) - _MOST_PARTS} of {len(result.content)} parts left out]")
     if any(isinstance(part, Image | File) for part in parts):
         return parts
     return "\n".join(part for part in parts if isinstance(part, str))
@@ -124,7 +130,7 @@ def _failure(result: CallToolResult) -> str:
     """The server's description of its tool's failure, as text."""
     if not result.content and result.structured_content is not UNSET:
         return encode_json(result.structured_content).decode()
-    return "\n".join(map(_words, result.content))
+    return "\n".join(map(_words, result.content[:_MOST_PARTS]))
 
 
 def _media(block: Content) -> Image | File | None:

@@ -17,7 +17,7 @@ from clawft_trio.bus import LeasedUndelivered, MessageBus, Publish, open_bus
 from clawft_trio.bus.pieces import PieceRelay, decode_pieces
 from clawft_trio.errors import StoreBusy
 from clawft_trio.messages import InboundMessage, OutboundMessage
-from clawft_trio.store import open_store
+from clawft_trio.store import Store, open_store
 from clawft_trio.store.ownership import Ownership
 from clawft_trio.testing import Finish, Say, ScriptedProvider, Wait
 from clawft_trio.testing.sweep import cancel_everywhere
@@ -143,19 +143,30 @@ async def test_serving_can_be_cancelled_anywhere() -> None:
 
 
 @asynccontextmanager
-async def process(address: str) -> AsyncGenerator[tuple[MessageBus, Journal], None]:
-    """The bus and the journal of one process."""
+async def process(address: str) -> AsyncGenerator[tuple[MessageBus, Journal, Store], None]:
+    """The bus, the journal and the store of one process."""
     async with open_store(address, migrations=MIGRATIONS) as store:
         ownership = Ownership(store)
         async with open_bus(undelivered=LeasedUndelivered(ownership)) as bus, trio.open_nursery() as nursery:
             nursery.start_soon(bus.relay_pieces)
-            yield bus, Journal(store, ownership=ownership)
+            yield bus, Journal(store, ownership=ownership), store
             nursery.cancel_scope.cancel()
+
+
+async def until_listening(receiver: Store, sender: Store) -> None:
+    """Wait until notifications of *sender* reach *receiver*: what is sent before is lost."""
+    heard = trio.Event()
+    with receiver.listening(lambda *_: heard.set()):
+        while not heard.is_set():
+            await sender.transact(lambda c: c.execute("SELECT notify_listeners(?)", ("test\n",)).fetchone())
+            with trio.move_on_after(0.1):
+                await heard.wait()
 
 
 async def test_a_piece_that_comes_after_its_final_reply_is_not_shown(postgres) -> None:
     address = postgres.schema()
-    async with process(address) as (worker_bus, worker), process(address) as (channel_bus, _):
+    async with process(address) as (worker_bus, worker, sender), process(address) as (channel_bus, _, receiver):
+        await until_listening(receiver, sender)
         outbox = channel_bus.outbound("ch")
         asked = InboundMessage(channel="ch", sender_id="u", chat_id="1", id="m1", content="?")
         shown: list[str] = []
@@ -210,10 +221,14 @@ async def test_an_answer_of_a_worker_is_shown_as_it_comes_where_its_channel_is(p
     slow = ScriptedProvider([Say("It "), Wait(0.5), Say("is "), Wait(0.5), Say("fine."), Finish()], name="p")
     here, there = LoopPolicy(resume=False), LoopPolicy(hand_over=True)
     async with (
-        open_agent(["p/m"], providers={"p": slow}, config=CONFIG, store=address, loop=here, channels=[chat]),
+        open_agent(["p/m"], providers={"p": slow}, config=CONFIG, store=address, loop=here, channels=[chat]) as agent,
         open_agent(["p/m"], providers={"p": slow}, config=CONFIG, store=address, loop=there),
         open_store(address, migrations=MIGRATIONS) as store,
     ):
+        await until_listening(agent.parts.store, store)
+        outbox = agent.bus.outbound("ch")
+        while not outbox._serves:
+            await trio.sleep(0.01)
         asked = InboundMessage(channel="ch", sender_id="u", chat_id="1", id="m1", content="How is it?")
         await Journal(store, ownership=Ownership(store)).accept(asked, claim=False)
         with trio.fail_after(60):

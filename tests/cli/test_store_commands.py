@@ -108,7 +108,7 @@ def test_the_commands_of_a_store(tmp_path: Path) -> None:
     trio.run(make)
     shown = run("workers", str(file), "--json")
     assert json.loads(shown.stdout)["open"] == 1, shown.stderr
-    assert "1 open messages" in run("workers", str(file)).stdout
+    assert "1 open message in 1 session" in run("workers", str(file)).stdout
     assert run("store", "check", str(file)).returncode == 0
     copied = run("store", "copy", str(file), str(tmp_path / "copy.db"))
     assert copied.returncode == 0, copied.stderr

@@ -19,7 +19,7 @@ from clawft_trio.tools.builtin import BuiltinPolicy, FetchPolicy, register_built
 
 CONTEXT = ToolContext(auth=AuthContext.local())
 LOOPBACK = AddressPolicy(allowed_networks=("127.0.0.0/8",))
-STALL = 0.2
+STALL = 2.0
 
 
 async def fetch(tmp_path, url: str, **policy: object) -> ToolResult:

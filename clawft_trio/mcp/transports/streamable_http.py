@@ -8,6 +8,7 @@ session that the server has forgotten (404) is the end of the connection: a supe
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -66,6 +67,9 @@ _NAMING = frozenset(("tools/call", "prompts/get", "resources/read"))
 
 _log = logging.getLogger("clawft_trio.mcp")
 
+_ANSWERING = 8
+"""Tasks that post answers and notifications; each waits for the server to take one."""
+
 
 class HttpTransport:
     """A `Transport` over streamable HTTP.
@@ -119,6 +123,10 @@ class HttpTransport:
         return self._lost
 
     async def _post_all(self, http: HttpEndpoint, mux: Multiplexer, nursery: trio.Nursery) -> None:
+        # A server that sends thousands of requests at once gets its answers by a few tasks, in turn.
+        answers, waiting = trio.open_memory_channel[Outgoing](math.inf)
+        for _ in range(_ANSWERING):
+            nursery.start_soon(self._post_answers, http, mux, waiting, nursery)
         while True:
             for frame in await mux.outgoing.take():
                 if frame.cancels is not None and self._drop(frame.cancels):
@@ -128,8 +136,20 @@ class HttpTransport:
                     await self._post(http, mux, frame, nursery)
                     if self._legacy is None:
                         await self._start_listening(http, mux, nursery)
+                elif frame.id is None:
+                    answers.send_nowait(frame)
                 else:
                     nursery.start_soon(self._post, http, mux, frame, nursery)
+
+    async def _post_answers(
+        self,
+        http: HttpEndpoint,
+        mux: Multiplexer,
+        waiting: trio.MemoryReceiveChannel[Outgoing],
+        nursery: trio.Nursery,
+    ) -> None:
+        async for frame in waiting:
+            await self._post(http, mux, frame, nursery)
 
     def _drop(self, key: Id) -> bool:
         """Close the POST of a call without a waiter; whether that alone cancels it at the server."""
