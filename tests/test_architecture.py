@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -116,9 +117,10 @@ CHANGES |= {"appendleft", "popleft", "sort", "reverse", "move_to_end", "seed"}
 
 
 def containers(tree: ast.Module) -> set[str]:
-    """The names of a module's top level that hold something which can be changed."""
+    """The names of a module's top level, and of its classes, that hold something which can be changed."""
     found = set()
-    for node in tree.body:
+    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    for node in itertools.chain(tree.body, *(each.body for each in classes)):
         if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
             call = node.value.func if isinstance(node.value, ast.Call) else None
             called = call.attr if isinstance(call, ast.Attribute) else getattr(call, "id", "")
@@ -129,7 +131,7 @@ def containers(tree: ast.Module) -> set[str]:
 
 
 def changed(function: ast.AST) -> Iterator[tuple[str, int]]:
-    """The names whose contents a function changes, without those that it binds itself."""
+    """The names whose contents a function changes, without those that it binds itself; also as `Class.name`."""
     own = {node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     own |= {node.arg for node in ast.walk(function) if isinstance(node, ast.arg)}
     for node in ast.walk(function):
@@ -138,8 +140,17 @@ def changed(function: ast.AST) -> Iterator[tuple[str, int]]:
             target = node.value
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in CHANGES:
             target = node.func.value
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "next" and node.args:
+            target = node.args[0]
         if isinstance(target, ast.Name) and target.id not in own:
             yield target.id, node.lineno
+        elif isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name):
+            yield target.attr, node.lineno
+
+
+def instance_attributes(tree: ast.Module) -> set[str]:
+    """The attributes that methods assign: they are an instance's, also where a class has one of that name."""
+    return {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
 
 
 def state_of_modules(named: list[tuple[str, ast.Module]]) -> list[str]:
@@ -155,6 +166,7 @@ def state_of_modules(named: list[tuple[str, ast.Module]]) -> list[str]:
             for alias in node.names
             if alias.name in everywhere
         }
+        watched -= instance_attributes(tree)
         for node in ast.walk(tree) if watched else ():
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
                 found += [f"{name}:{line}" for what, line in changed(node) if what in watched]
@@ -181,10 +193,24 @@ def last(key):
 def local():
     SEEN = []
     SEEN.append(1)
+class Kept:
+    ROWS = []
+    def __init__(self):
+        self.names = {}
+    def keep(self, row):
+        Kept.ROWS.append(row)
+        self.ROWS.append(row)
+        self.names[row] = 1
+IDS = itertools.count()
+def new_id():
+    return next(IDS)
 """
     other = "from one import KNOWN\ndef forget():\n    del KNOWN['a']\n    KNOWN.get('b')"
     assert state_of_modules([("one", ast.parse(module)), ("two", ast.parse(other))]) == [
         "one:10",
+        "one:20",
+        "one:21",
+        "one:25",
         "one:6",
         "one:7",
         "two:3",

@@ -118,8 +118,7 @@ class AgentLoop:
         self._turn = turn
         self._journal = journal
         self._observer = fan_out([observer])
-        self._queue = bus.inbound_queue
-        self._queue.serve_by_line(lambda message: message.session_key, line_capacity=self.policy.session_buffer_size)
+        self._queue = bus.queue_by_session(self.policy.session_buffer_size)
         #: written down when they were published, and waiting for their turn
         self._received: set[str] = set()
         if journal is not None:
@@ -552,7 +551,7 @@ class AgentLoop:
         stopped = [running for running in self._running.values() if running.message.session_key == session_key]
         for running in stopped:
             running.stop(reason)
-        waiting = self._queue.take_line(session_key)
+        waiting = self._queue.take_session(session_key)
         self._refuse_soon(waiting, reason)
         return len(stopped) + len(waiting)
 

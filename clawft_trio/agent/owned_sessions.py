@@ -30,7 +30,7 @@ class OwnedSessions:
     Args:
       journal: where messages come from and replies go.
       ownership: the leases of this process.
-      queue: the inbound queue, one line per session.
+      queue: the inbound queue, one FIFO per session.
       slots: how many turns run at once.
       policy: how much at once, and how long at most.
       observer: gets events.

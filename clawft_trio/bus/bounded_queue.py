@@ -93,7 +93,7 @@ class BoundedQueue(Generic[T]):
         "_dropped",
         "_entries",
         "_free_gets",
-        "_get_line",
+        "_get_items",
         "_granted",
         "_high_water",
         "_known_readers",
@@ -103,7 +103,7 @@ class BoundedQueue(Generic[T]):
         "_pause_at",
         "_precious",
         "_put_below",
-        "_put_line",
+        "_put_items",
         "_readers",
         "_rejected",
         "_unyielded_puts",
@@ -148,15 +148,15 @@ class BoundedQueue(Generic[T]):
         # Ordered dicts, because a plain one walks over every gap at its front to find its first key: with 10 000
         # waiting publishers that is quadratic.
         self._waiting: OrderedDict[Task, QueueItem[T]] = OrderedDict()
-        #: publishers that wait for room in a line of their own, in order
+        #: publishers that wait for room in a session of their own, in order
         self._blocked: dict[Hashable, OrderedDict[Task, QueueItem[T]]] = {}
         self._readers = trio.lowlevel.ParkingLot()
         self._known_readers: weakref.WeakSet[Reader[T]] = weakref.WeakSet()
         self._drained = trio.lowlevel.ParkingLot()
         # The short way: while nothing is special, a message is one append and one popleft. A queue that is asked for
         # 80 % of a bare channel's speed cannot look at all its rules for every message; `_retune` decides when it must.
-        self._put_line: deque[T] = deque()
-        self._get_line: deque[T] = deque()
+        self._put_items: deque[T] = deque()
+        self._get_items: deque[T] = deque()
         self._put_below = 0
         #: how many may be taken the short way now, and how many will have been delivered then
         self._free_gets = self._granted = 0
@@ -176,7 +176,7 @@ class BoundedQueue(Generic[T]):
             and self._max_bytes is None
             and not (self.closed or self._waiting or self._readers)
         ):
-            self._put_line = self._get_line = entries.line
+            self._put_items = self._get_items = entries.items
             depth = len(entries)
             self._yield_at = depth + _BATCH
             # At the warning level there is an event to send, and when the queue is half empty again.
@@ -204,8 +204,8 @@ class BoundedQueue(Generic[T]):
 
     def put_fast(self, item: T) -> bool:
         """Publish *item* if no rule of the queue needs a look: one append. Otherwise do nothing and return False."""
-        if len(self._put_line) < self._put_below:
-            self._put_line.append(item)
+        if len(self._put_items) < self._put_below:
+            self._put_items.append(item)
             return True
         return False
 
@@ -323,8 +323,10 @@ class BoundedQueue(Generic[T]):
         task = trio.lowlevel.current_task()
         self._refuse_self_deadlock(task)
         weight = 0 if self._max_bytes is None else self._checked_weight(item, self._max_bytes)
-        line = self._entries.line_of(item)
-        waiting = self._blocked.setdefault(line, OrderedDict()) if self._entries.is_line_full(line) else self._waiting
+        session = self._entries.session_of(item)
+        waiting = self._waiting
+        if self._entries.is_session_full(session):
+            waiting = self._blocked.setdefault(session, OrderedDict())
         waiting[task] = (item, weight)
         self._retune()
 
@@ -337,31 +339,31 @@ class BoundedQueue(Generic[T]):
         return True
 
     def _forget(self, task: Task, item: T) -> None:
-        line = self._entries.line_of(item)
+        session = self._entries.session_of(item)
         if self._waiting.pop(task, None) is None:
-            blocked = self._blocked[line]
+            blocked = self._blocked[session]
             del blocked[task]
             if not blocked:
-                del self._blocked[line]
+                del self._blocked[session]
         # The order of the others may have depended on the task that left.
-        self._admit(line)
+        self._admit(session)
         self._retune()
 
-    def _admit(self, line: Hashable) -> None:
-        """Let waiting publishers in, now that there is room, possibly in *line*."""
-        if line in self._blocked and not self._entries.is_line_full(line):
-            blocked = self._blocked[line]
+    def _admit(self, session: Hashable) -> None:
+        """Let waiting publishers in, now that there is room, possibly in *session*."""
+        if session in self._blocked and not self._entries.is_session_full(session):
+            blocked = self._blocked[session]
             task = next(iter(blocked))
             self._waiting[task] = blocked.pop(task)
             if not blocked:
-                del self._blocked[line]
+                del self._blocked[session]
         while self._waiting:
             task, (item, weight) = next(iter(self._waiting.items()))
             if len(self._entries) >= self._capacity or not self._holds(weight):
                 return
             del self._waiting[task]
             if self._entries.is_full_for(item):
-                self._blocked.setdefault(self._entries.line_of(item), OrderedDict())[task] = (item, weight)
+                self._blocked.setdefault(self._entries.session_of(item), OrderedDict())[task] = (item, weight)
                 continue
             self._enter(item, weight)
             trio.lowlevel.reschedule(task)
@@ -382,7 +384,7 @@ class BoundedQueue(Generic[T]):
 
         Args:
           reader: the consumer; it is known as a consumer from now on.
-          hold: after `serve_by_line`: serve nothing more of its line until `release`.
+          hold: after `serve_by_session`: serve nothing more of its session until `release`.
 
         Raises:
           BusClosed: it was closed, and everything was taken.
@@ -449,7 +451,7 @@ class BoundedQueue(Generic[T]):
         if self._warned and len(entries) < self._warn_level // 2:
             self._warned = False
         if self._waiting or self._blocked:
-            self._admit(entries.line_of(item))
+            self._admit(entries.session_of(item))
         self._retune()
         if self.closed and not entries:
             self._wake_everybody()
@@ -461,47 +463,47 @@ class BoundedQueue(Generic[T]):
             reader.task = trio.lowlevel.current_task()
             self._known_readers.add(reader)
 
-    # --- lines, the end, the counters ------------------------------------------------------------------
+    # --- sessions, the end, the counters ------------------------------------------------------------------
 
-    def serve_by_line(self, key: Callable[[T], Hashable], *, line_capacity: int) -> None:
-        """Queue per line from now on: each with a limit of its own, served in turn."""
-        lines = FairQueue(key, line_capacity)
+    def serve_by_session(self, key: Callable[[T], Hashable], *, session_capacity: int) -> None:
+        """Queue per session from now on: each with a limit of its own, served in turn."""
+        sessions = FairQueue(key, session_capacity)
         for entry in self._entries.clear():
-            lines.push(entry)
-        self._entries = lines
+            sessions.push(entry)
+        self._entries = sessions
         self._retune()
 
-    def release(self, line: Hashable) -> None:
-        """Serve *line* again, of which a message was taken with `hold`."""
-        if self._entries.release(line):
+    def release(self, session: Hashable) -> None:
+        """Serve *session* again, of which a message was taken with `hold`."""
+        if self._entries.release(session):
             self.wake_reader()
 
-    def hold(self, line: Hashable) -> None:
-        """Serve nothing of *line* until `release`, as often as it was held; after `serve_by_line`."""
-        self._entries.hold(line)
+    def hold(self, session: Hashable) -> None:
+        """Serve nothing of *session* until `release`, as often as it was held; after `serve_by_session`."""
+        self._entries.hold(session)
 
-    def take_line(self, line: Hashable) -> tuple[T, ...]:
-        """Take out everything that waits in *line*."""
+    def take_session(self, session: Hashable) -> tuple[T, ...]:
+        """Take out everything that waits in *session*."""
         taken = []
-        while (entry := self._entries.evict_from(line)) is not None:
+        while (entry := self._entries.evict_from(session)) is not None:
             self._bytes -= entry[1]
             self._granted += 1
             taken.append(entry[0])
         for _ in taken:
-            self._admit(line)
+            self._admit(session)
         self._retune()
         if self.closed and not self._entries:
             self._wake_everybody()
         return tuple(taken)
 
-    def take_one(self, line: Hashable, wanted: Callable[[T], bool]) -> T | None:
-        """Take out the first message of *line* that is *wanted*; None when there is none, or there are no lines."""
-        entry = self._entries.remove(line, wanted) if isinstance(self._entries, FairQueue) else None
+    def take_one(self, session: Hashable, wanted: Callable[[T], bool]) -> T | None:
+        """Take out the first message of *session* that is *wanted*; None when there is none, as in one FIFO."""
+        entry = self._entries.remove(session, wanted) if isinstance(self._entries, FairQueue) else None
         if entry is None:
             return None
         self._bytes -= entry[1]
         self._granted += 1
-        self._admit(line)
+        self._admit(session)
         self._retune()
         if self.closed and not self._entries:
             self._wake_everybody()
@@ -588,9 +590,9 @@ class Reader(Generic[T]):
     async def __anext__(self) -> T:
         queue = self._queue
         free = queue._free_gets
-        if free and (line := queue._get_line):
+        if free and (items := queue._get_items):
             queue._free_gets = free - 1
-            return line.popleft()
+            return items.popleft()
         try:
             return await queue.get(self)
         except BusClosed:

@@ -162,10 +162,19 @@ class MessageBus:
                     await receipts.withdrawn(other)
         return taken
 
+    def queue_by_session(self, session_capacity: int) -> BoundedQueue[InboundMessage]:
+        """Queue inbound messages by session from now on, for a consumer that answers sessions side by side.
+
+        Args:
+          session_capacity: messages that wait in one session; with more, its publishers wait, and no others.
+        """
+        self._inbound.serve_by_session(lambda message: message.session_key, session_capacity=session_capacity)
+        return self._inbound
+
     def set_inbound_journal(self, receipts: InboundJournal) -> None:
         """Have every message that `publish_inbound` takes in written down first.
 
-        For a queue that is served by line, which the short way of `publish_inbound` never is.
+        For a queue that is served by session, which the short way of `publish_inbound` never is.
         """
         self._receipts = receipts
 

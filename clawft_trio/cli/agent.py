@@ -13,7 +13,7 @@ import trio
 
 from clawft_trio.agent import Agent, LoopPolicy, open_agent
 from clawft_trio.agent.from_config import provider_maker, turn_policy
-from clawft_trio.agent.open_agent import MISSING_KEY
+from clawft_trio.agent.plan import MISSING_KEY
 from clawft_trio.agent.turn_types import TurnPolicy
 from clawft_trio.chat import Provider
 from clawft_trio.cli.errors import error_reason, say

@@ -23,7 +23,7 @@ class Item:
     number: int
     weight: int = 1
     precious: bool = False
-    line: str = ""
+    session: str = ""
 
 
 class Model:
@@ -242,14 +242,14 @@ TestBlock, TestDropOldest, TestDropNewest, TestReject = map(machine, OVERFLOWS)
 
 
 class LinesMachine(TrioMachine):
-    """Lines of their own: order within each, nobody waits without a reason, a full line delays only itself."""
+    """Sessions of their own: order within each, no wait without a reason, a full session delays only itself."""
 
-    CAPACITY, LINE = 5, 2
+    CAPACITY, SESSION = 5, 2
 
     def __init__(self) -> None:
         super().__init__()
         self.queue: BoundedQueue[Item] = BoundedQueue("q", capacity=self.CAPACITY)
-        self.queue.serve_by_line(lambda item: item.line, line_capacity=self.LINE)
+        self.queue.serve_by_session(lambda item: item.session, session_capacity=self.SESSION)
         self.count = 0
         self.published: dict[str, list[int]] = defaultdict(list)
         self.taken: dict[str, list[int]] = defaultdict(list)
@@ -260,15 +260,15 @@ class LinesMachine(TrioMachine):
         with trio.CancelScope() as scope:
             self.pending[item.number] = (item, scope)
             await self.queue.put(item)
-            self.published[item.line].append(item.number)
+            self.published[item.session].append(item.number)
         del self.pending[item.number]
 
-    @rule(line=st.sampled_from("abc"))
-    def put(self, line: str) -> None:
+    @rule(session=st.sampled_from("abc"))
+    def put(self, session: str) -> None:
         self.count += 1
 
         async def start() -> None:
-            self.nursery.start_soon(self.publish, Item(self.count, line=line))
+            self.nursery.start_soon(self.publish, Item(self.count, session=session))
 
         self.run(start)
         self.settle()
@@ -279,22 +279,22 @@ class LinesMachine(TrioMachine):
         try:
             item = self.queue.get_nowait(hold=hold)
         except trio.WouldBlock:
-            waiting = {line for line in "abc" if len(self.published[line]) > len(self.taken[line])}
+            waiting = {session for session in "abc" if len(self.published[session]) > len(self.taken[session])}
             assert waiting <= self.held
-            assert depth == sum(len(self.published[line]) - len(self.taken[line]) for line in "abc")
+            assert depth == sum(len(self.published[session]) - len(self.taken[session]) for session in "abc")
             return
-        assert item.line not in self.held
-        self.taken[item.line].append(item.number)
+        assert item.session not in self.held
+        self.taken[item.session].append(item.number)
         if hold:
-            self.held.add(item.line)
+            self.held.add(item.session)
         self.settle()
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:
-        line = data.draw(st.sampled_from(sorted(self.held)))
-        self.held.remove(line)
-        self.queue.release(line)
+        session = data.draw(st.sampled_from(sorted(self.held)))
+        self.held.remove(session)
+        self.queue.release(session)
 
     @precondition(lambda self: self.pending)
     @rule(data=st.data())
@@ -305,30 +305,30 @@ class LinesMachine(TrioMachine):
 
     @invariant()
     def who_waits_has_a_reason(self) -> None:
-        depth = {line: len(self.published[line]) - len(self.taken[line]) for line in "abc"}
+        depth = {session: len(self.published[session]) - len(self.taken[session]) for session in "abc"}
         assert sum(depth.values()) == len(self.queue) <= self.CAPACITY
-        assert max(depth.values()) <= self.LINE
+        assert max(depth.values()) <= self.SESSION
         assert self.queue.statistics().waiting == len(self.pending)
         if sum(depth.values()) < self.CAPACITY:
-            assert all(depth[item.line] == self.LINE for item, _ in self.pending.values())
+            assert all(depth[item.session] == self.SESSION for item, _ in self.pending.values())
 
     @invariant()
     def each_line_is_in_order(self) -> None:
-        for line in "abc":
-            assert self.taken[line] == self.published[line][: len(self.taken[line])]
+        for session in "abc":
+            assert self.taken[session] == self.published[session][: len(self.taken[session])]
 
 
 TestLines = LinesMachine.TestCase
 TestLines.settings = settings(deadline=None, max_examples=40, stateful_step_count=40)
 
 
-async def test_lines_are_served_in_turn_and_a_held_one_not_at_all() -> None:
+async def test_sessions_are_served_in_turn_and_a_held_one_not_at_all() -> None:
     queue: BoundedQueue[Item] = BoundedQueue("q", capacity=100)
     for number in range(4):
-        await queue.put(Item(number, line="a"))
-    await queue.put(Item(10, line="b"))
-    queue.serve_by_line(lambda item: item.line, line_capacity=8)
-    await queue.put(Item(20, line="c"))
+        await queue.put(Item(number, session="a"))
+    await queue.put(Item(10, session="b"))
+    queue.serve_by_session(lambda item: item.session, session_capacity=8)
+    await queue.put(Item(20, session="c"))
     assert [queue.get_nowait().number for _ in range(4)] == [0, 10, 20, 1]
     assert queue.get_nowait(hold=True).number == 2
     with pytest.raises(trio.WouldBlock):

@@ -116,6 +116,7 @@ class ServedTask:
         self.become("input_required", method)
         try:
             with trio.move_on_after(total):
+                await trio.lowlevel.checkpoint()
                 while not self._readers:
                     await self._changed.park()
             if not self._readers:
