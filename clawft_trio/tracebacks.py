@@ -106,4 +106,4 @@ class _ShortOpening(AbstractAsyncContextManager[T]):
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        return await self._inner.__aexit__(kind, exc, traceback)
+        return await self._inner.__aexit__(kind, exc, traceback)  # noqa: ASYNC102 - bounded by what it wraps

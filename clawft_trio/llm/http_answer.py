@@ -85,7 +85,7 @@ class HttpAnswer:
             exc.partial = exc.partial or self.reading.answer.partial()
             if isinstance(exc, AnswerTooLarge):
                 # Joining its text took tens of milliseconds, and retracting it takes as long again.
-                await trio.lowlevel.checkpoint()
+                await trio.lowlevel.cancel_shielded_checkpoint()
             raise
         finally:
             self._report_usage_problem()

@@ -16,6 +16,7 @@ from clawft_trio.nursery import raise_one
 from clawft_trio.observe.events import HedgeStarted
 from clawft_trio.resilience.retry_budget import RetryBudget
 from clawft_trio.resilience.strategy import Attempt, Policy, Strategy, entered, target_of
+from clawft_trio.resilience.visibility import shown_of
 
 T = TypeVar("T")
 
@@ -29,9 +30,12 @@ class Hedge(Policy):
     """Start the same attempt again beside one that has shown nothing for `after` seconds.
 
     The first content decides: the others are cancelled, and nothing of them is shown. All are on record, the losers
-    as cancelled, for their tokens may be billed. A failure of one leaves the others to go on; a failure of the winner
-    after its content is the hedge's. Signs of life (`Call.pulse`) start the `after` seconds anew. Only for what may
-    safely run twice.
+    as cancelled, for their tokens may be billed. A failure of one leaves the others to go on. An extra attempt that
+    wins and then breaks is retracted, and the first attempt, which had lost to it, is made once more if the budget
+    allows. Signs of life (`Call.pulse`) start the `after` seconds anew. Only for what may safely run twice.
+
+    Around a whole `Failover` with a budget, what is made once more needs a token for each target that it asks:
+    `Failover(hedge_after=)` pays for that in advance, and is the better place for a hedge between targets.
 
     Nothing is shared between calls but `budget`.
     """
@@ -59,7 +63,8 @@ class Hedge(Policy):
 
     async def _run(self, attempt: Attempt[T], call: Call, target: str) -> T:
         budget = self.budget
-        call = entered(budget, target, call)
+        shown = shown_of(call)
+        call = entered(budget, target, call).showing(shown)
         others = deque([attempt] * self.extra)
 
         def next_attempt(replaces: bool) -> Attempt[T] | None:  # noqa: ARG001 - each extra attempt is paid for
@@ -68,7 +73,14 @@ class Hedge(Policy):
             call.observer(HedgeStarted(slow=target, target=target, call_id=call.id, turn_id=call.turn_id))
             return partial(_beside, others.popleft())
 
-        return await Race(attempt, next_attempt, call, delay=self.after).run()
+        race = Race(attempt, next_attempt, call, delay=self.after)
+        try:
+            return await race.run()
+        except Exception as exc:
+            if not race.first_lost or not (budget is None or budget.withdraw(target)):
+                raise
+            await shown.retract(exc, call)
+        return await _beside(attempt, call)
 
 
 async def _beside(attempt: Attempt[T], call: Call) -> T:
@@ -183,6 +195,11 @@ class Race(Generic[T]):
         self._arms: list[_Arm[T]] = []
         # When the next attempt is due, by the last start or sign of life.
         self._due = 0.0
+
+    @property
+    def first_lost(self) -> bool:
+        """Whether the first attempt was cancelled for another one, without having failed."""
+        return self.winner is not None and self.winner.number != 0 and 0 not in self.errors
 
     def win(self, arm: _Arm[T]) -> None:
         """Decide for *arm*."""

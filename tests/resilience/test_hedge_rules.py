@@ -29,6 +29,7 @@ from clawft_trio.resilience import (
     compose,
     resilient_chain,
 )
+from clawft_trio.testing import Screen
 from clawft_trio.testing.script import Fail, Finish, Hang, Say, Wait
 from clawft_trio.testing.scripted import ScriptedProvider
 
@@ -176,3 +177,31 @@ async def test_a_full_bulkhead_of_the_last_target_is_no_lost_call(autojump_clock
     full = Full()
     assert (await Failover(full, full).complete(REQUEST, Call())).text == "ok"
     assert trio.current_time() == 5.0
+
+
+SLOW_THEN_BROKEN_THEN_WELL = (
+    [Wait(3.0), Say("first"), Finish()],
+    [Say("Wear san"), Fail(ServerError("broke"))],
+    [Say("again"), Finish()],
+)
+
+
+async def test_a_hedge_that_wins_and_breaks_is_taken_back_and_the_first_attempt_made_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    model = ScriptedProvider(*SLOW_THEN_BROKEN_THEN_WELL, name="a")
+    screen = Screen()
+    response = await complete(Resilient(model, Hedge(after=1.0)), REQUEST, screen)
+    screen.check(response)
+    assert (response.text, model.calls) == ("again", 3)
+    assert [record.outcome for record in response.attempts] == ["cancelled", "failed", "ok"]
+
+
+async def test_the_first_attempt_is_made_again_for_a_token_of_the_budget(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    model = ScriptedProvider(*SLOW_THEN_BROKEN_THEN_WELL, name="a")
+    budget = RetryBudget(capacity=1.0, ratio=0.0, per_second=0.0)
+    with pytest.raises(ServerError, match="broke"):
+        await complete(Resilient(model, Hedge(after=1.0, budget=budget)), REQUEST)
+    assert (model.calls, budget.statistics("a").spent) == (2, 1)
