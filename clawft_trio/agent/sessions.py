@@ -148,7 +148,7 @@ class Sessions:
                 some = rows[start : start + _ROWS]
                 values = ", ".join(["(?, ?, ?, ?)"] * len(some))
                 connection.execute(
-                    f"INSERT INTO messages (session, turn, said_at, message) VALUES {values}",  # noqa: S608 - text of ours
+                    f"INSERT INTO messages (session, turn, said_at, message) VALUES {values}",
                     [value for row in some for value in row],
                 )
 

@@ -194,7 +194,7 @@ class Settling:
                 _log.warning("%d settlements are still owed: %s", len(self._owed), exc)
                 await self._append()
             if self._owed or not recovered:
-                await trio.sleep(random.uniform(wait / 2, wait))  # noqa: S311 - jitter, not a secret
+                await trio.sleep(random.uniform(wait / 2, wait))
                 wait = min(2 * wait, longest)
         await trio.lowlevel.checkpoint()
         return True

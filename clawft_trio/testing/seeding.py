@@ -26,7 +26,7 @@ def seeded_scheduler(seed: int = 0) -> Iterator[None]:
     before = _run._ALLOW_DETERMINISTIC_SCHEDULING
     state = _run._r.getstate()
     setattr(_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)  # noqa: B010 - see above
-    _run._r.setstate(random.Random(seed).getstate())  # noqa: S311 - no secret depends on it
+    _run._r.setstate(random.Random(seed).getstate())
     try:
         yield
     finally:
