@@ -25,7 +25,7 @@ from clawft_trio.agent.from_config import (
 )
 from clawft_trio.agent.journal import MIGRATIONS as JOURNAL_MIGRATIONS, Journal
 from clawft_trio.agent.loop import AgentLoop
-from clawft_trio.agent.options import AgentOptions, check_arguments, check_options
+from clawft_trio.agent.options import AgentOptions, check_arguments, check_options, items
 from clawft_trio.agent.plan import AgentPlan
 from clawft_trio.agent.providers import open_providers
 from clawft_trio.agent.sessions import MIGRATIONS as SESSION_MIGRATIONS, Sessions
@@ -120,7 +120,7 @@ async def open_agent(
     """
     check_options(options)
     check_in_trio()
-    channels = tuple(channels)
+    channels, tools = items("channels", channels), items("tools", tools)
     check_arguments(models=models, mcp=mcp, config=config, providers=providers, channels=channels)
     settings = config if isinstance(config, Config) else await _load(config, providers or {})
     settings = await with_mcp_files(settings)
@@ -132,7 +132,7 @@ async def open_agent(
         turn=options.get("turn") or turn_policy(settings),
         loop=options.get("loop") or LoopPolicy(),
         builtins=options.get("builtins"),
-        tools=tuple(tools),
+        tools=tools,
         providers=providers or {},
         make_provider=options.get("make_provider") or provider_maker(settings),
         observer=fan_out(observers),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TypedDict
+from typing import TypedDict, TypeVar
 
 from clawft_trio.agent.turn_context import LoopPolicy
 from clawft_trio.agent.turn_types import TurnPolicy
@@ -14,6 +14,8 @@ from clawft_trio.mcp import McpOptions
 from clawft_trio.resilience import Policy
 from clawft_trio.tools import Approve
 from clawft_trio.tools.builtin import BuiltinPolicy
+
+T = TypeVar("T")
 
 
 class AgentOptions(TypedDict, total=False):
@@ -87,6 +89,18 @@ def check_options(options: Mapping[str, object]) -> None:
             f"open_agent() has no option {', '.join(map(repr, unknown))}; its options are {', '.join(known)}, "
             "beside its named parameters"
         )
+
+
+def items(name: str, given: Iterable[T]) -> tuple[T, ...]:
+    """What the argument *name* holds.
+
+    Raises:
+      TypeError: it is one thing, or text.
+    """
+    value: object = given
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} is a list, as in {name}=[…], not a {type(value).__name__}")
+    return tuple(given)
 
 
 def check_arguments(

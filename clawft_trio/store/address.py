@@ -14,6 +14,14 @@ def is_address(place: Path | str | None) -> bool:
     return isinstance(place, str) and place.startswith(_ADDRESSES)
 
 
+def unknown_scheme(place: Path | str | None) -> str:
+    """The scheme of *place*, when it is an address of something else; empty for files and PostgreSQL."""
+    found = (
+        None if place is None or is_address(place) else re.match(r"([a-z][a-z0-9+.-]+)://", str(place), re.IGNORECASE)
+    )
+    return found.group(1) if found else ""
+
+
 def shown(address: str) -> str:
     """*address* without its password, for errors and `repr`."""
     # A password may hold any of `:/?@` although it should be encoded.

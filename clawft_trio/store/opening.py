@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from clawft_trio.errors import StoreError
-from clawft_trio.store.address import is_address
+from clawft_trio.store.address import is_address, unknown_scheme
 from clawft_trio.store.interface import Durability, Store
 from clawft_trio.store.migrations import Migration, checked
 from clawft_trio.store.sqlite import open_sqlite
@@ -44,6 +44,8 @@ async def open_store(
     Cancellation: everything is closed; migrations are applied wholly or not at all.
     """
     steps = checked(migrations)
+    if scheme := unknown_scheme(path):
+        raise StoreError(f"a store is a file or postgresql://…, not {scheme}://…")
     if is_address(path):
         # Only here: psycopg is an extra, and its import takes a while.
         try:

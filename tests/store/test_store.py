@@ -90,6 +90,16 @@ async def test_a_closed_store_refuses(place) -> None:
     assert repr(store).endswith("closed>")
 
 
+@pytest.mark.parametrize("place", ["mysql://host/x", "postgresq://host/x", "redis://:word@host", "https://host/x"])
+async def test_an_address_of_something_else_is_refused_and_makes_no_file(place, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError, match=r"a store is a file or postgresql://…") as caught:
+        async with open_store(place):
+            raise AssertionError("it was opened")
+    assert "word" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
 async def test_a_newer_schema_is_refused(shared_place) -> None:
     async with open_store(shared_place, migrations=[WORDS, Migration("words", 2, "CREATE INDEX i ON words (data);")]):
         pass
