@@ -5,7 +5,7 @@ Only the fields that are read are named.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -43,8 +43,8 @@ class PlainEvent(msgspec.Struct, gc=False, tag="content_block_delta", tag_field=
     delta: PlainDelta
 
 
-decode = msgspec.json.Decoder(Event).decode
-decode_plain = msgspec.json.Decoder(PlainEvent).decode
+decode: Callable[[bytes], Event] = msgspec.json.Decoder(Event).decode
+decode_plain: Callable[[bytes], PlainEvent] = msgspec.json.Decoder(PlainEvent).decode
 
 
 class LenientEvents:

@@ -299,7 +299,7 @@ class AnthropicResponseReader(Progress):
             self._stop_block(index, out)
         self._finish(message.get("stop_reason"))
         if not self._started:
-            self.finished = answer.finish_reason is not None and not self.violation
+            self.finished: bool = answer.finish_reason is not None and not self.violation
 
     def _note_details(self, fields: Mapping[str, Any]) -> None:
         self.answer.note_details({name: value for name, value in fields.items() if name not in _READ})
@@ -314,8 +314,8 @@ class AnthropicResponseReader(Progress):
         out.extend(self.answer.note_usage(self._usage.note(usage)))
 
     def _fail(self, error: Any, request_id: Any) -> None:
-        self.error = {"error": error or {}, "request_id": request_id}
-        self.ended = True
+        self.error: Any = {"error": error or {}, "request_id": request_id}
+        self.ended: bool = True
 
     # --- lenient reading -----------------------------------------------------------------------------
 

@@ -92,8 +92,8 @@ class PlainChunk(msgspec.Struct, gc=False):
     x_groq: None = None
 
 
-decode = msgspec.json.Decoder(Chunk).decode
-decode_plain = msgspec.json.Decoder(PlainChunk).decode
+decode: Callable[[bytes], Chunk] = msgspec.json.Decoder(Chunk).decode
+decode_plain: Callable[[bytes], PlainChunk] = msgspec.json.Decoder(PlainChunk).decode
 
 # Handled field by field; everything else goes into `provider_details`.
 READ_OF_CHOICE = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "usage"})

@@ -338,7 +338,7 @@ class OpenAIResponseReader(Progress):
 
     def _fail(self, error: Any) -> None:
         self.error = error
-        self.ended = True
+        self.ended: bool = True
 
 
 def _citation(raw: Any) -> Citation:

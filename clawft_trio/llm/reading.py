@@ -11,11 +11,16 @@ from clawft_trio.net.sse import SSEDecoder
 class Progress:
     """How far an answer has come, as a `ResponseReader` shows it, and what takes its bytes apart."""
 
+    finished: bool
+    ended: bool
+    error: Any
+    violation: str
+
     def __init__(self) -> None:
-        self.finished: bool = False
-        self.ended: bool = False
-        self.error: Any = None
-        self.violation: str = ""
+        self.finished = False
+        self.ended = False
+        self.error = None
+        self.violation = ""
         self._sse = SSEDecoder(error_lines=True)
         self._halves = SurrogateJoiner()
 

@@ -5,6 +5,7 @@ Only the fields that are read are named.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -27,7 +28,7 @@ class Event(msgspec.Struct, gc=False):
     error: Any = None
 
 
-decode = msgspec.json.Decoder(Event).decode
+decode: Callable[[bytes], Event] = msgspec.json.Decoder(Event).decode
 
 TEXT = frozenset({"response.output_text.delta", "response.text.delta"})
 REASONING = frozenset(

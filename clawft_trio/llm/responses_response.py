@@ -405,8 +405,8 @@ class ResponsesResponseReader(Progress):
         self.finished = True
 
     def _fail(self, error: Any) -> None:
-        self.error = {"error": error}
-        self.ended = True
+        self.error: Any = {"error": error}
+        self.ended: bool = True
 
 
 def _object(raw: msgspec.Raw) -> dict[str, Any]:
