@@ -130,6 +130,10 @@ class BoundBreaker:
             return "closed"
         return "half_open" if trio.current_time() >= self._probe_at else "open"
 
+    def of(self, _: Hashable) -> BoundBreaker:
+        """The breaker for any key: itself. With `by=` there is one for each."""
+        return self
+
     def statistics(self) -> BreakerStatistics:
         """The breaker now."""
         self._forget_old(trio.current_time())
