@@ -16,7 +16,7 @@ from clawft_trio.agent.from_config import provider_maker, turn_policy
 from clawft_trio.agent.plan import MISSING_KEY
 from clawft_trio.agent.turn_types import TurnPolicy
 from clawft_trio.chat import Provider
-from clawft_trio.cli.errors import error_reason, say
+from clawft_trio.cli.errors import say
 from clawft_trio.cli.options import Chosen, check_session_store
 from clawft_trio.cli.output import sanitize
 from clawft_trio.cli.progress import progress
@@ -108,7 +108,7 @@ def absent_servers(agent: Agent) -> Iterator[str]:
     """A line for each MCP server that has not started, with the reason."""
     for name, exc in agent.parts.toolset.failures.items():
         # The server's own output may contain control characters or a secret.
-        yield sanitize(redact_secrets(f"MCP server {name} did not start: {error_reason(exc)}"))
+        yield sanitize(redact_secrets(f"MCP server {name} did not start: {exc}"))
 
 
 async def existing_folder(path: Path) -> Path:

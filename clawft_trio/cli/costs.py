@@ -53,12 +53,14 @@ async def show_costs(wanted: Costs) -> None:
 
     Raises:
       NotConfigured: there is no such file.
-      InvalidData: there is nothing to group by of that name.
+      InvalidData: there is nothing to group by of that name, or the configuration does not fit.
       StoreError: the ledger cannot be read.
 
     Cancellation: nothing is changed.
     """
     groups = _groups(wanted.by)
+    # Before anything is read: a file that was named is wrong now, and not only when something is unpriced.
+    config = None if wanted.config is None else await settings_of(wanted.config)
     if not is_address(wanted.store) and not await trio.Path(wanted.store).exists():
         raise NotConfigured(f"no ledger: {wanted.store} is not there")
     since = None if wanted.days is None else datetime.now(UTC) - timedelta(days=wanted.days)
@@ -69,7 +71,7 @@ async def show_costs(wanted: Costs) -> None:
     {"table": _table, "csv": _csv, "json": _json}[wanted.form](groups, found)
     unpriced = [spent.group["target"] for spent in targets if spent.unpriced]
     if unpriced:
-        await _explain(unpriced, await settings_of(wanted.config))
+        await _explain(unpriced, config or await settings_of(None))
 
 
 async def _explain(targets: Sequence[str], config: Config) -> None:

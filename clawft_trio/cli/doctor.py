@@ -12,7 +12,6 @@ import trio
 
 from clawft_trio.agent.from_config import mcp_servers, skills_of, unpriced_models
 from clawft_trio.cli.check_provider import check_provider, models_of, providers_of
-from clawft_trio.cli.errors import error_reason
 from clawft_trio.cli.options import Chosen
 from clawft_trio.cli.progress import progress
 from clawft_trio.cli.report import CheckResult, print_report, print_report_json
@@ -166,7 +165,7 @@ async def _mcp(name: str, own: McpServerConfig, config: Config, total: float) ->
     except PeerGone as exc:
         by_hand = "Run its command by hand: it prints why it ends."
         return wrong(
-            message=error_reason(exc),
+            message=str(exc),
             advice=by_hand if own.url is None else "Is its address right, and the network up?",
         )
     except ClawftError as exc:

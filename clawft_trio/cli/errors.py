@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from clawft_trio.attempts import AttemptRecord
 from clawft_trio.cli.output import write_line
-from clawft_trio.errors import ClawftError, InvalidData, NotConfigured, PeerGone, Problem, TransportFailed
+from clawft_trio.errors import ClawftError, InvalidData, NotConfigured, Problem, TransportFailed
 
 
 def explain(exc: BaseException) -> None:
@@ -30,12 +30,6 @@ def error_lines(exc: BaseException) -> Iterator[str]:
             yield f"  Worth trying again in {exc.retry_after:.0f} s."
         if any(map(_worth_examining, [exc, *(record.error for record in exc.attempts)])):
             yield "See: clawft-trio doctor"
-
-
-def error_reason(exc: ClawftError) -> str:
-    """The message of *exc*, with the end of the stderr of its process where the message does not have it."""
-    last = exc.stderr.strip().splitlines()[-1:] if isinstance(exc, PeerGone) else []
-    return ": ".join([str(exc), *(line for line in last if line not in str(exc))])
 
 
 def _parts(problem: Problem, source: str) -> Iterator[str]:

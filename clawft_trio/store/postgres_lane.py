@@ -272,8 +272,8 @@ class Lane:
             raised = self._typed(exc)
             if raised is exc:
                 raise
-            if self._address in str(exc):
-                # The password is in it.
+            if self._session is None:
+                # An address that cannot be read is quoted in the message, with its password.
                 raise raised from None
             raise raised from exc
         except UnicodeEncodeError as exc:

@@ -47,6 +47,7 @@ def arguments_of(path: tuple[str, ...], tmp_path: Path) -> list[str]:
     """What the command cannot do without."""
     return {
         ("ask",): ["hi"],
+        ("costs",): [str(tmp_path / "agent.db")],
         ("worker",): ["--store", str(tmp_path / "worker.db")],
         ("mcp", "serve"): [str(tmp_path)],
         ("mcp", "list"): ["--", "no-such-command-at-all"],

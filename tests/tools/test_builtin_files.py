@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import tempfile
 import threading
 from pathlib import Path
@@ -341,12 +342,8 @@ def test_reads_writes_edits_and_renames_side_by_side_lose_nothing(calls):
     assert [answer.text if answer.outcome == "ok" else None for answer in answers] == expected
 
 
-class _Quiet:
-    def warning(self, *args, **more):
-        pass
-
-
-QUIET = _Quiet()
+QUIET = logging.getLogger("quiet")
+QUIET.setLevel(logging.CRITICAL)
 
 
 async def test_edits_of_one_file_in_several_turns_at_once_lose_nothing(tmp_path):
