@@ -23,6 +23,9 @@ for line in sys.stdin:
     elif method == "tools/call":
         result = {"content": CONTENT}
     else:
+        if "id" in message:  # the question for a newer protocol
+            error = {"code": -32601, "message": "Method not found"}
+            print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "error": error}), flush=True)
         continue
     print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}), flush=True)
 """
