@@ -1,6 +1,6 @@
 """Answers of real providers, where a folder of them is at hand: what they say they cost is what is charged.
 
-The folder is named by the environment variable `CLAWFT_RECORDINGS`; its JSON lines have `provider`, `stream`, `status` and
+The folder is named by the environment variable `CLAWFT_TRIO_RECORDINGS`; its JSON lines have `provider`, `stream`, `status` and
 `body`, one answer a line, in one file for each dialect.
 """
 
@@ -24,8 +24,8 @@ from clawft_trio.llm.usage import UsageReader, read_chat_usage, read_messages_us
 from clawft_trio.pipeline import Target
 from clawft_trio.testing import Finish, Say, ScriptedProvider
 
-FOLDER = os.environ.get("CLAWFT_RECORDINGS")
-pytestmark = pytest.mark.skipif(FOLDER is None, reason="CLAWFT_RECORDINGS names no folder of recorded answers")
+FOLDER = os.environ.get("CLAWFT_TRIO_RECORDINGS")
+pytestmark = pytest.mark.skipif(FOLDER is None, reason="CLAWFT_TRIO_RECORDINGS names no folder of recorded answers")
 
 READERS = {"openai": read_chat_usage, "anthropic": read_messages_usage, "responses": read_responses_usage}
 VENDORS = {
