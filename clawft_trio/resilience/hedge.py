@@ -252,7 +252,10 @@ class Race(Generic[T]):
         arm.scope.cancel(reason="hedge lost")
 
     async def wait_open(self) -> None:
-        """Wait until no attempt is the winner: what a loser shows is neither shown nor lost."""
+        """Wait until no attempt is the winner: what a loser shows is neither shown nor lost.
+
+        Cancellation: the race is as before.
+        """
         while self.winner is not None:
             await self._reopened.wait()
 
@@ -263,7 +266,10 @@ class Race(Generic[T]):
         self._reopened = trio.Event()
 
     async def replace_winner(self, exc: Exception) -> None:
-        """Retract what the winner showed before *exc*, and go on with the paused attempts unless *exc* is final."""
+        """Retract what the winner showed before *exc*, and go on with the paused attempts unless *exc* is final.
+
+        Cancellation: the `Reset` may have been sent; the paused attempts still wait.
+        """
         if not self._is_final(exc):
             await self._shown.retract(exc, self.call)
             self.reopen()
