@@ -24,7 +24,7 @@ class ModelOptions:
     temperature: float | None = attrs.field(default=None, validator=optional(ge(0)))
     seed: int | None = None
     #: put into the request body as it is, over everything else
-    extra: JsonObject = attrs.field(factory=dict)
+    extra: JsonObject = attrs.field(factory=dict, repr=False)
 
     def over(self, general: ModelOptions) -> ModelOptions:
         """*general* with everything that this one sets."""
