@@ -19,6 +19,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import attrs
 import pytest
 import trio
+from hostile.test_secrets import echo, told
+from mcp_oauth import as_json, world
 from net.servers import open_server
 
 from clawft_trio import open_agent
@@ -28,12 +30,10 @@ from clawft_trio.cli.options import Chosen
 from clawft_trio.config import Config, parse_config
 from clawft_trio.config.structuring import Secret, camel
 from clawft_trio.errors import ClawftError
-from clawft_trio.observe import LogObserver, Recorder, chrome_trace, open_recording, spans_of, timeline_html
 from clawft_trio.mcp import HttpServer, McpOptions, MemoryTokenStore, OAuth, OAuthClient, open_mcp
+from clawft_trio.observe import LogObserver, Recorder, chrome_trace, open_recording, spans_of, timeline_html
 from clawft_trio.testing import CallTool, Finish, Say, ScriptedProvider
 from clawft_trio.testing.mcp_server import scripted_server
-from hostile.test_secrets import echo, told
-from mcp_oauth import as_json, world
 
 MARK = "hunter2Zq9x"
 NUMBERS = count(100)
