@@ -279,9 +279,10 @@ class TokenBudgetAssembler:
         tokens = fixed + trimmed.tokens
         if tokens > limit:
             # What must not be left out may still fit beside a shorter answer.
-            output = _output_beside(tokens, output, target, permissions)
-            if output is None:
+            less = _output_beside(tokens, output, target, permissions)
+            if less is None:
                 raise _too_long(target, tokens, limit, permissions)
+            output = less
         changes: dict[str, Any] = {
             "messages": trimmed.messages,
             "model": target.model,
