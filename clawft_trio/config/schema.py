@@ -266,7 +266,7 @@ class ModelConfig:
     temperature: float | None = attrs.field(default=None, validator=optional(ge(0)))
     seed: int | None = None
     #: fields for the request body, sent unchanged; they override all other fields
-    extra: Mapping[str, Any] = attrs.field(factory=dict)
+    extra: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     #: the API of OpenAI that the model is called through; overrides the provider's
     api: Literal["chat", "responses"] | None = None
     #: how the server differs for this model, overriding the provider's: fields of `llm.Quirks`, such as `think_tags`
@@ -312,7 +312,7 @@ class AgentDefaults:
     #: seed, for models that accept one
     seed: int | None = None
     #: fields for each request body, sent unchanged; they override all other fields
-    extra: Mapping[str, Any] = attrs.field(factory=dict)
+    extra: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     #: largest number of rounds of tool calls in one turn
     max_tool_iterations: int = attrs.field(default=20, validator=ge(1))
     #: largest number of messages of the session in a request
@@ -423,7 +423,7 @@ class ToolsConfig:
     #: rules for programs that `run_command` may start
     allow_commands: tuple[str, ...] = ()
     #: of clawft; not used: there is no web search
-    web: Mapping[str, Any] = attrs.field(factory=dict)
+    web: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     #: of clawft: limits of `run_command`
     exec: ExecConfig = ExecConfig()
     #: of clawft: programs that `run_command` may start
@@ -540,15 +540,15 @@ class Config:
     #: notes between conversations
     memory: MemoryConfig = MemoryConfig()
     #: of clawft; not used, with a warning
-    gateway: Any = None
+    gateway: Any = attrs.field(default=None, repr=False)
     #: of clawft; not used, with a warning
-    channels: Any = None
+    channels: Any = attrs.field(default=None, repr=False)
     #: of clawft; not used, with a warning
-    delegation: Any = None
+    delegation: Any = attrs.field(default=None, repr=False)
     #: of clawft; not used, with a warning
-    voice: Any = None
+    voice: Any = attrs.field(default=None, repr=False)
     #: of clawft; not used, with a warning
-    kernel: Any = None
+    kernel: Any = attrs.field(default=None, repr=False)
     #: settings that were given and have no effect, each with its place
     warnings: tuple[Problem, ...] = attrs.field(init=False, default=(), eq=False)
 
