@@ -515,7 +515,7 @@ class Config:
     retry: RetryConfig = RetryConfig()
     #: clocks
     timeouts: TimeoutsConfig = TimeoutsConfig()
-    #: observed limits of each target
+    #: adaptive limit of the load on each target
     adaptive_limit: AdaptiveLimitConfig = AdaptiveLimitConfig()
     #: fallback models as `provider/model`, in order of preference
     failover: tuple[str, ...] = ()
