@@ -67,7 +67,7 @@ class HttpResponse:
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """Iterate over the chunks of the body as they arrive, decompressed. Iterate once; iteration may stop at any point.
+        """Iterate over the chunks of the body as they arrive, decompressed. Use it once; it may stop at any point.
 
         Raises, while iterating:
           TransportFailed: the connection broke, or ended before the body did.
