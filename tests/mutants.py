@@ -60,8 +60,16 @@ AREAS = {
     "clawft_trio/net/sse.py": ["tests/net/test_sse.py"],
     "clawft_trio/mcp/jsonrpc.py": ["tests/mcp/test_jsonrpc_limits.py", "tests/mcp/test_jsonrpc.py"],
     "clawft_trio/observe/redaction.py": ["tests/hostile/test_secrets.py", "tests/config/test_secret_sweep.py"],
-    "clawft_trio/resilience/retry.py": ["tests/resilience"],
-    "clawft_trio/resilience/circuit_breaker.py": ["tests/resilience"],
+    "clawft_trio/resilience/retry.py": [
+        "tests/resilience/test_retry.py",
+        "tests/resilience/test_retry_hints.py",
+        "tests/resilience/test_retry_budget.py",
+        "tests/resilience/test_attempts.py",
+    ],
+    "clawft_trio/resilience/circuit_breaker.py": [
+        "tests/resilience/test_circuit_breaker.py",
+        "tests/resilience/test_regressions.py",
+    ],
     "clawft_trio/bus/bounded_queue.py": ["tests/bus"],
     "clawft_trio/bus/fair_queue.py": ["tests/bus"],
     "clawft_trio/auth.py": [

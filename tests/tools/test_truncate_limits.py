@@ -231,12 +231,21 @@ def test_nesting_is_left_out_below_a_level(depth: int, whole: bool) -> None:
         assert shown.startswith("[" * 40 + '"')
 
 
-def test_an_integer_with_too_many_digits_for_json_is_text() -> None:
-    number = 10**4000
-    assert answer_text(number).strip('"') == str(number)
-    cut = json.loads(answer_text(number, limit=1000))
-    assert str(number).startswith(str(cut))
-    assert 400 <= len(str(cut)) <= 1000
+@pytest.mark.parametrize("digits", [400, 4000, 5000, 9000])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_an_integer_of_many_digits_is_a_number_or_text(digits: int, sign: int) -> None:
+    number = sign * 10**digits
+    try:
+        text = str(number)
+    except ValueError:
+        text = hex(number)
+    assert answer_text(number).strip('"') == text
+    assert json.loads(answer_text([1, number]), parse_int=str)[1] == text
+    assert answer_text({"a": [number]}).replace('"', "") == f"{{a:[{text}]}}"
+    assert list(json.loads(answer_text({number: 1}))) in ([text], [text[:256]])
+    cut = json.loads(answer_text(number, limit=1000), parse_int=str)
+    assert text.startswith(cut)
+    assert min(len(text), 400) <= len(cut) <= 1000
 
 
 @pytest.mark.parametrize("before", ["", " ", "\n\t", "\r\n"])
