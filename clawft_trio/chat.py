@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import attrs
 
+from clawft_trio.asked_targets import AskedTargets
 from clawft_trio.attempts import AttemptLog, AttemptRecord, Latency, Usage
 from clawft_trio.auth import AuthContext
 from clawft_trio.field_docs import document_fields
@@ -519,8 +520,8 @@ class Call:
     elsewhere: bool = False
     #: seconds after which the other target is asked beside a silent one; None: never, or not known
     elsewhere_after: float | None = None
-    #: the logical call may have asked the same targets before: this is a retry or a second attempt beside the first
-    extra: bool = False
+    #: what the logical call has asked, for its retry budgets; the outermost strategy that may ask again makes it
+    asked: AskedTargets | None = None
     #: the target for which this request is entered in the retry budget already
     budgeted: str = ""
     #: an answer comes whole, at its end: silence until then means nothing

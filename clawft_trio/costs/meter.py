@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
 import attrs
@@ -165,7 +165,7 @@ class _Attempt:
         self._reservation = reservation
         self._expected = expected
         self._log = call.log.branch()
-        self._seen = _Seen(call.emit)
+        self._seen = _Seen(call.emit, meter.tokens)
         self.call = call.replaced(log=self._log, emit=self._seen)
 
     def answered(self, response: ChatResponse) -> Bill:
@@ -177,14 +177,15 @@ class _Attempt:
             certainty = records[-1].certainty if records else None
             return self._bill(usage, "estimated" if certainty == "estimated" else "exact", "ok")
         answer = Message.assistant(response.reasoning + response.text, tool_calls=response.tool_calls)
-        return self._bill(self._estimated(answer), "estimated", "ok", note=self._refused(problem))
+        estimate = self._estimated(_output_tokens(answer, self._meter.tokens))
+        return self._bill(estimate, "estimated", "ok", note=self._refused(problem))
 
     def failed(self, exc: BaseException) -> Bill | None:
         """What is known of its cost; None when nothing can have been billed."""
         records = self._log.records
-        if not any(record.sent for record in records) or (not self._seen.pieces and was_refused(exc)):
+        if not any(record.sent for record in records) or (not self._seen.content and was_refused(exc)):
             return None
-        usage, seen = _reported(records), self._estimated(self._seen.message)
+        usage, seen = _reported(records), self._estimated(self._seen.tokens())
         problem = "" if usage is None else usage.problem()
         if usage is None or problem:
             return self._bill(seen, "at_least", self._outcome, note=self._refused(problem))
@@ -208,9 +209,8 @@ class _Attempt:
         records = self._log.records
         return records[-1].outcome if records else "failed"
 
-    def _estimated(self, message: Message) -> Usage:
-        answer = self._meter.tokens(ChatRequest([message])) if message.content or message.tool_calls else 0
-        return Usage(input_tokens=self._expected.input_tokens, output_tokens=answer)
+    def _estimated(self, output_tokens: int) -> Usage:
+        return Usage(input_tokens=self._expected.input_tokens, output_tokens=output_tokens)
 
     def _bill(self, usage: Usage, certainty: Certainty, outcome: str, *, note: str = "") -> Bill:
         charge = self._meter.tracker.price(self._meter.target, usage)
@@ -261,24 +261,50 @@ class _Attempt:
         self._observer(Noted(room="costs", what=what, details=details, call_id=claim.call_id, turn_id=claim.turn_id))
 
 
+_PIECES = 256
+"""Pieces of an answer that are counted together."""
+
+
 class _Seen:
-    """What passes of an answer: all that is known of it when it breaks off."""
+    """Counts what passes of an answer: all that is known of it when it breaks off. The text is not kept."""
 
-    def __init__(self, emit: Emit) -> None:
+    def __init__(self, emit: Emit, tokens: CountRequest) -> None:
         self._emit = emit
-        self.pieces: list[str] = []
+        self._count = tokens
+        self._counted = 0
+        self._pieces: list[str] = []
+        self.content: bool = False
 
-    @property
-    def message(self) -> Message:
-        return Message.assistant("".join(self.pieces))
+    def tokens(self) -> int:
+        """Estimated tokens of what has passed."""
+        if self._pieces:
+            counted = self._count(_answer_so_far("".join(self._pieces)))
+            # The frame of a message is counted once.
+            self._counted += counted - (self._count(_answer_so_far("")) if self._counted else 0)
+            self._pieces = []
+        return self._counted
 
-    # On purpose without a checkpoint, as any `emit`.
-    async def __call__(self, event: StreamEvent) -> None:
+    # Not a coroutine of its own, because one more for each event and layer is what a stream's time goes into.
+    def __call__(self, event: StreamEvent) -> Awaitable[None]:
         if isinstance(event, TextDelta | ReasoningDelta):
-            self.pieces.append(event.text)
+            self._note(event.text)
         elif isinstance(event, ToolCallDelta):
-            self.pieces.append(event.name + event.arguments)
-        await self._emit(event)
+            self._note(event.name + event.arguments)
+        return self._emit(event)
+
+    def _note(self, piece: str) -> None:
+        self.content = True
+        self._pieces.append(piece)
+        if len(self._pieces) >= _PIECES:
+            self.tokens()
+
+
+def _answer_so_far(text: str) -> ChatRequest:
+    return ChatRequest([Message.assistant(text)])
+
+
+def _output_tokens(message: Message, count: CountRequest) -> int:
+    return count(ChatRequest([message])) if message.content or message.tool_calls else 0
 
 
 def was_refused(exc: BaseException) -> bool:

@@ -186,6 +186,22 @@ async def test_a_refusal_after_content_is_none() -> None:
         assert (entry.certainty, entry.input_tokens, entry.output_tokens) == ("at_least", SENT, 36)
 
 
+async def test_a_broken_answer_is_counted_whole_while_its_text_is_not_kept() -> None:
+    counted: list[int] = []
+
+    def four_more_for_a_message(request: ChatRequest) -> int:
+        counted.append(one_per_character(request))
+        return counted[-1] + 4 * len(request.messages)
+
+    async with open_tracker() as tracker:
+        broken = ScriptedProvider([*[Say("word ")] * 1000, Fail(ServerError("?", status=500))])
+        model = Metered(broken, tracker, Target.parse("p/m"), tokens=four_more_for_a_message)
+        with pytest.raises(ServerError):
+            await model.complete(REQUEST, Call())
+        assert (await the_entry(tracker)).output_tokens == 5000 + 4
+    assert max(counted) < 2000
+
+
 class Unsent:
     """A provider that never gets as far as sending."""
 
