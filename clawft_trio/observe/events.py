@@ -354,8 +354,9 @@ class Charged(Event):
 
 @attrs.frozen(kw_only=True)
 class Noted(Event):
-    """An event of a subpackage without a class of its own (a skipped skill, a stray line of output)."""
+    """An observation that has no class of its own (a skipped skill, a stray line)."""
 
-    room: str
+    #: the part of the program it is from: `agent`, `costs`, or one of your own
+    component: str
     what: str
     details: dict[str, Any] = attrs.field(factory=dict)
