@@ -1,8 +1,8 @@
-"""LLM agents on trio: failures of providers, tools and servers do not lose an answer.
+"""LLM agents on trio whose answers arrive despite failures of providers, tools and servers.
 
-The names that most programs need are listed here; each is defined in a subpackage, which has the others. A name is
-imported when it is first used: `import clawft_trio` costs what trio and httpx cost, and a program that uses the
-strategies alone does not load the MCP multiplexer.
+The names that most programs need are listed here; the subpackages define them, and have the others. A name is
+imported when it is first used: `import clawft_trio` costs what trio and httpx cost, and a program that uses only the
+strategies does not load the MCP multiplexer.
 
 The names:
 
@@ -219,10 +219,10 @@ _MOVED = {
 _MOVED_TO = {name: f"clawft_trio.{package}" for package, names in _MOVED.items() for name in names.split()}
 _RENAMED = {"Answer": "clawft_trio.agent.TurnStream", "ToolAnswer": "clawft_trio.tools.ToolResult"}
 
-# For `from clawft_trio import *`, which loads everything that is named here.
+# For `from clawft_trio import *`, which imports every name of the list.
 __all__ = sorted(_HOME_OF)  # noqa: PLE0605
 
-if not TYPE_CHECKING:  # a type checker that sees it accepts any name
+if not TYPE_CHECKING:  # a type checker that sees `__getattr__` accepts any name
 
     def __getattr__(name: str) -> object:
         if name == "__version__":
