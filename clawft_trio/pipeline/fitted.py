@@ -1,4 +1,4 @@
-"""A target of a routing decision as a provider: each request as it fits there, and shorter after a refusal."""
+"""A target of a routing decision as a provider: fits each request to the target, and shortens it after a refusal."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from clawft_trio.pipeline.windows import Windows
 from clawft_trio.target import Target
 
 MAX_SHORTENED = 2
-"""Times that a round is asked again with less, after refusals of length."""
+"""Number of times that a round is repeated with a shorter request, after refusals of length."""
 
 
 class FittingStages(Protocol):
-    """What a `Fitted` needs of its pipeline."""
+    """The stages of a pipeline that a `Fitted` uses."""
 
     @property
     def assembler(self) -> Assembler: ...
@@ -39,36 +39,36 @@ class _Refusal:
     """A request that a target refused as too long."""
 
     tokens: int
-    #: None: length was not given as the reason
+    #: None: the target gave no reason
     error: ContextLengthExceeded | None
 
 
 class Refusals:
-    """What was refused as too long during one round, by target."""
+    """The requests refused as too long during one round, by target."""
 
     def __init__(self) -> None:
         self._by_target: dict[str, list[_Refusal]] = {}
         self._new = False
 
     def add(self, target: Target, tokens: int, error: ContextLengthExceeded | None) -> None:
-        """Note that *target* refused *tokens*."""
+        """Record that *target* refused a request of *tokens*."""
         self._by_target.setdefault(target.name, []).append(_Refusal(tokens, error))
         self._new = True
 
     def take_new(self) -> bool:
-        """Whether there was one since this was asked last."""
+        """Whether a refusal was added since the last call."""
         new, self._new = self._new, False
         return new
 
     def of(self, target: Target) -> list[_Refusal]:
-        """Those of *target*, oldest first."""
+        """Return the refusals of *target*, oldest first."""
         return self._by_target.get(target.name, [])
 
     def limits(self, target: Target) -> list[int]:
-        """What to send *target* at most, in estimated input tokens, in the order in which it is tried.
+        """Return limits in estimated input tokens for the next request to *target*, in the order to try them.
 
-        After the first refusal less than what was refused, which is half of it: the assembler cuts in jumps. After the
-        second half of that again, and if so little is not possible, whatever is less.
+        After the first refusal: less than the refused size, which gives half of it, because the assembler halves. After
+        the second: half of the refused size, and if that is not possible, anything less than it.
         """
         refused = [refusal.tokens for refusal in self.of(target)]
         if not refused:
@@ -78,7 +78,7 @@ class Refusals:
 
 @attrs.frozen
 class Fitted:
-    """A target's provider that gets each request as it fits there."""
+    """A target's provider that fits each request to the target."""
 
     keeps_records = True
 
@@ -89,17 +89,17 @@ class Fitted:
 
     @property
     def name(self) -> str:
-        """`provider/model`."""
+        """The name `provider/model`."""
         return self.target.name
 
     async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
-        """Assemble *request* for the target and have it answered.
+        """Assemble *request* for the target and send it.
 
         Raises:
-          ContextLengthExceeded: what must not be left out does not fit, or the target refused it for its length.
-          ProviderError: the target's.
+          ContextLengthExceeded: the part that must be kept does not fit, or the target refused the request as too long.
+          ProviderError: as the target raises it.
 
-        Cancellation: the target's.
+        Cancellation: as for the target.
         """
         fitted = await self._assembled(request)
         bust = self.stages.caches.sent(fitted.request, self.target)
@@ -116,7 +116,7 @@ class Fitted:
                 )
             )
         try:
-            # Reached when its turn comes: a target that cannot be built costs nothing while others answer.
+            # Only now, so that a target that cannot be built costs nothing while others answer.
             provider = recorded(self.stages.transport.reach(self.target))
             own = call.replaced(input_tokens=fitted.token_estimate)
             response = await provider.complete(fitted.request, own)
@@ -145,7 +145,7 @@ class Fitted:
         return await self.stages.assembler.assemble(request, target, self.permissions)
 
     def _note_refusal(self, fitted: AssembledContext, exc: Exception, call: Call) -> ContextLengthExceeded | None:
-        """Note a refusal of length. Returns the error that it is, where it does not give length as its reason."""
+        """Record a refusal of length. Return the error to raise if the target did not give length as the reason."""
         tokens, windows = fitted.token_estimate, self.stages.windows
         found = leaves(exc)
         stated = next((leaf for leaf in found if isinstance(leaf, ContextLengthExceeded)), None)
@@ -180,7 +180,7 @@ class Fitted:
     def _note_answer(self, fitted: AssembledContext, response: ChatResponse) -> None:
         windows = self.stages.windows
         for refusal in self.refusals.of(self.target):
-            # What was only inferred has been proved: with less of it, the same request was answered.
+            # The assumption is now confirmed: the same request was answered after it was shortened.
             windows.refused(self.target, refusal.tokens, refusal.error)
         windows.accepted(self.target, fitted.token_estimate)
         self.stages.caches.answered(fitted.request, self.target, response.usage, estimate=fitted.token_estimate)
