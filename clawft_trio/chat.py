@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import attrs
 
+from clawft_trio.asked_targets import AskedTargets
 from clawft_trio.attempts import AttemptLog, AttemptRecord, Latency, Usage
 from clawft_trio.auth import AuthContext
 from clawft_trio.field_docs import document_fields
@@ -519,8 +520,8 @@ class Call:
     elsewhere: bool = False
     #: seconds without an answer after which a hedge asks the other target too; None: never, or not known
     elsewhere_after: float | None = None
-    #: the logical call may have asked the same targets before: this is a retry or a hedge
-    extra: bool = False
+    #: targets that the logical call has asked, for its retry budgets; made by the outermost strategy that may ask again
+    asked: AskedTargets | None = None
     #: the target for which the retry budget has already counted this request
     budgeted: str = ""
     #: the answer arrives as a whole: until then, silence is no sign of a failure

@@ -101,7 +101,8 @@ class ContextBuilder:
 
         A message that starts with `/name` of a skill that users may invoke gets one more part: the skill's
         instructions, filled in with the text after the name. Notes are one more part, too, unless *history* has the
-        same notes, so that the beginning of the request does not change with the notes. Store the last message as it is returned.
+        same notes, so that the beginning of the request does not change with the notes. Store the last message as it
+        is returned.
 
         Args:
           history: the conversation so far.

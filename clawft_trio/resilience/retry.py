@@ -139,10 +139,7 @@ class _Series:
                 if wait is None:
                     raise
                 await self._prepare(exc, wait, call, shown)
-                asked_nothing = is_untried(exc)
             await trio.sleep(wait)
-            if not asked_nothing:
-                call = call.replaced(extra=True) if not call.extra else call
 
     def _wait_after(self, exc: Exception, call: Call) -> float | None:
         """Seconds until the next attempt; None when *exc* is final."""
