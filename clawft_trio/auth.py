@@ -67,7 +67,7 @@ class UserPermissions:
     #: the same per month; 0 is unlimited
     turn_budget_monthly: int = 0
     #: for the application's own tools: `ToolMetadata.custom_permissions`
-    custom_permissions: Mapping[str, Any] = attrs.field(factory=dict)
+    custom_permissions: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
 
     def output_limit(self, asked: int | None = None, *, window: int | None = None) -> int:
         """Return the token limit of an answer: *asked*, within the sender's limit and half of the model's *window*."""

@@ -231,7 +231,7 @@ class ChatRequest:
     #: options of the provider's prompt cache; None asks for no caching
     cache: PromptCache | None = attrs.field(default=None, kw_only=True)
     #: copied into the request body as it is; overrides every other field
-    extra: JsonObject = attrs.field(factory=dict, kw_only=True)
+    extra: JsonObject = attrs.field(factory=dict, repr=False, kw_only=True)
     #: the sender's identity and permissions; None outside an agent
     auth: AuthContext | None = attrs.field(default=None, kw_only=True)
 

@@ -24,7 +24,7 @@ class ModelOptions:
     temperature: float | None = attrs.field(default=None, validator=optional(ge(0)))
     seed: int | None = None
     #: fields for the request body, sent unchanged; they override all other fields
-    extra: JsonObject = attrs.field(factory=dict)
+    extra: JsonObject = attrs.field(factory=dict, repr=False)
 
     def over(self, general: ModelOptions) -> ModelOptions:
         """Return *general*, overridden by the options that are set here."""
