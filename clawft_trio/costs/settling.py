@@ -166,7 +166,7 @@ class Settling:
             _log.exception("the file of what is owed cannot be used")
 
     async def serve(self) -> None:
-        """Write pending settlements, with growing waits in between, until cancelled; then for a bounded time at the end.
+        """Write pending settlements, with growing waits in between, until cancelled; then for a bounded time.
 
         Cancellation: pending settlements are written within its grace period, or stay in the file.
         """
