@@ -8,7 +8,7 @@ The names:
 
   Agent                  A running agent
   AllProvidersExhausted  Every target failed
-  Anthropic              A provider: `POST {base_url}/messages`, streamed or not
+  Anthropic              A provider that sends `POST {base_url}/messages`, streamed or not
   AuthContext            The sender that something is done for, and its permissions
   BudgetExceeded         A budget does not have enough left for a call
   Bulkhead               Let at most `max_concurrent` attempts run, at most `queue` wait, and none for longer ...
@@ -31,8 +31,8 @@ The names:
   InvalidArguments       The arguments do not fit the tool's schema
   Memory                 A file of notes below the workspace, read through the cache and written at its end only
   Message                One message of a conversation
-  OpenAICompatible       A provider: `POST {base_url}/chat/completions`, streamed or not
-  OpenAIResponses        A provider: `POST {base_url}/responses`, streamed or not
+  OpenAICompatible       A provider that sends `POST {base_url}/chat/completions`, streamed or not
+  OpenAIResponses        A provider that sends `POST {base_url}/responses`, streamed or not
   OutboundMessage        A message to a chat: a piece of an answer, the retraction of all pieces, or the one ...
   Provider               Anything that can answer a `ChatRequest`: a model, or a wrapper around another provider
   ProviderError          A model gave no answer that can be trusted
@@ -54,16 +54,16 @@ The names:
   ToolResult             The result of a tool call
   TurnPolicy             The limits of a turn, and the options with which its models are asked
   Usage                  Tokens of one answer as its provider counts them, with the charge that the provider states
-  complete               Ask *provider* once and return its whole answer
+  complete               Call *provider* once and return its complete answer
   compose                Put strategies around one another, the outermost first
   open_agent             Open everything an agent needs, for the length of the block
   open_bus               Open a bus for the length of the block; at its end it is closed, and undelivered final ...
   open_mcp               Start a server, shake hands, and keep it for the length of the block
   open_store             Open the store at *path*, or a new one in memory, and bring its schema up to date
-  open_stream            Ask *provider* and iterate over the events of its answer as they arrive
+  open_stream            Call *provider* and iterate over the events of its answer as they arrive
   open_toolset           Start *servers* side by side and offer their tools in *registry* as `server__tool`, for ...
   parse_config           Read a configuration from the JSON text *data*
-  provider_named         Make the provider called *name*; it is used in an `async with`
+  provider_named         Return the provider called *name*, to be used in an `async with`
   resilient_chain        Providers in order of preference, as one provider
   serve_agent            Open an agent in a nursery of the caller's own, and serve it until that is cancelled
   serve_channel          Carry messages between *channel* and *bus*, in order, until the bus is closed and empty

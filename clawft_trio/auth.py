@@ -67,7 +67,7 @@ class UserPermissions:
     #: 0 is unlimited
     turn_budget_monthly: int = 0
     #: for tools of your own: `ToolMetadata.custom_permissions`
-    custom_permissions: Mapping[str, Any] = attrs.field(factory=dict)
+    custom_permissions: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
 
     def output_limit(self, asked: int | None = None, *, window: int | None = None) -> int:
         """How many tokens an answer may have: *asked*, within this sender's limit and half of the model's *window*."""

@@ -231,7 +231,7 @@ class ChatRequest:
     #: marks for the provider's prompt cache; None writes none
     cache: PromptCache | None = attrs.field(default=None, kw_only=True)
     #: put into the request body as it is, over everything else
-    extra: JsonObject = attrs.field(factory=dict, kw_only=True)
+    extra: JsonObject = attrs.field(factory=dict, repr=False, kw_only=True)
     #: the sender's identity and permissions; None outside an agent
     auth: AuthContext | None = attrs.field(default=None, kw_only=True)
 

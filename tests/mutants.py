@@ -1,6 +1,7 @@
 """Run a sample of mutants: change one operator or constant at a time, and see whether the tests of its area fail.
 
     python tests/mutants.py --count 200 --seed 1
+    python tests/mutants.py --count 1000 --only truncate
 
 Each mutant is tested by a fork of this process, which has imported the libraries already, in a copy of the tree; the
 tests of its area stop at the first failure. Prints every survivor and the kill rate; the exit code is 1 when it is
@@ -188,12 +189,12 @@ def _test(copy: Path, tests: list[str]) -> None:
         os._exit(99)
 
 
-def sample(count: int, seed: int) -> list[tuple[str, int, str]]:
-    """Mutants of all areas, the same for the same seed."""
+def sample(count: int, seed: int, only: str) -> list[tuple[str, int, str]]:
+    """Mutants of the files with *only* in their names, the same for the same seed."""
     all_of_them = [
         (name, number, how)
         for name in AREAS
-        if (ROOT / name).exists()
+        if (ROOT / name).exists() and only in name
         for number, how in places(ast.parse((ROOT / name).read_text()))
     ]
     return random.Random(seed).sample(all_of_them, min(count, len(all_of_them)))
@@ -204,8 +205,9 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--count", type=int, default=200)
     options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--only", default="", help="files with this in their names")
     chosen = options.parse_args()
-    mutants = sample(chosen.count, chosen.seed)
+    mutants = sample(chosen.count, chosen.seed, chosen.only)
     for library in _LIBRARIES.split():
         importlib.import_module(library)
     survivors = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import attrs
 
@@ -56,13 +56,17 @@ def _of_class(value: Any, given: Any, path: str) -> Iterator[Setting]:
         key = next((keys[folded(name)] for name in names_of(field) if folded(name) in keys), None)
         raw = _ABSENT if key is None else given[key]
         place, inner = f"{path}.{field.name}", getattr(value, field.name)
-        if types[field.name] is Any or Any in getattr(types[field.name], "__args__", ()):
+        if _takes_anything(types[field.name]):
             # Sections of other programs, with their tokens in unknown places.
             yield Setting(place, REDACTED if inner else None, _origin(raw))
         elif isinstance(value, McpServerConfig) and field.name == "args":
             yield from _arguments(inner, raw, place)
         else:
             yield from _settings(inner, raw, place)
+
+
+def _takes_anything(wanted: Any) -> bool:
+    return wanted is Any or any(map(_takes_anything, get_args(wanted)))
 
 
 def _arguments(value: tuple[str, ...], given: Any, path: str) -> Iterator[Setting]:

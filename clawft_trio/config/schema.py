@@ -266,7 +266,7 @@ class ModelConfig:
     temperature: float | None = attrs.field(default=None, validator=optional(ge(0)))
     seed: int | None = None
     #: put into the request body as it is, over everything else
-    extra: Mapping[str, Any] = attrs.field(factory=dict)
+    extra: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     #: OpenAI's API that the model is asked through, over the provider's
     api: Literal["chat", "responses"] | None = None
     #: where the server differs for this model, over the provider's: fields of `llm.Quirks`, such as `think_tags`
@@ -312,7 +312,7 @@ class AgentDefaults:
     #: for models that take one
     seed: int | None = None
     #: put into each request body as it is, over everything else
-    extra: Mapping[str, Any] = attrs.field(factory=dict)
+    extra: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     #: rounds of tool calls in one turn
     max_tool_iterations: int = attrs.field(default=20, validator=ge(1))
     #: messages of the session that the model is shown at most
@@ -423,7 +423,7 @@ class ToolsConfig:
     #: rules of programs that `run_command` may start
     allow_commands: tuple[str, ...] = ()
     #: of clawft: there is no web search
-    web: Mapping[str, Any] = attrs.field(factory=dict)
+    web: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     #: of clawft: bounds of `run_command`
     exec: ExecConfig = ExecConfig()
     #: of clawft: programs that `run_command` may start
@@ -540,15 +540,15 @@ class Config:
     #: notes between conversations
     memory: MemoryConfig = MemoryConfig()
     #: sections of clawft without a counterpart; a warning names each that is set
-    gateway: Any = None
+    gateway: Any = attrs.field(default=None, repr=False)
     #: of clawft; not used, with a warning
-    channels: Any = None
+    channels: Any = attrs.field(default=None, repr=False)
     #: of clawft; not used, with a warning
-    delegation: Any = None
+    delegation: Any = attrs.field(default=None, repr=False)
     #: of clawft; not used, with a warning
-    voice: Any = None
+    voice: Any = attrs.field(default=None, repr=False)
     #: of clawft; not used, with a warning
-    kernel: Any = None
+    kernel: Any = attrs.field(default=None, repr=False)
     #: settings that were given and are not used, each with its place
     warnings: tuple[Problem, ...] = attrs.field(init=False, default=(), eq=False)
 

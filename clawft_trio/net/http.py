@@ -33,6 +33,7 @@ from clawft_trio.net.addresses import AddressPolicy
 from clawft_trio.net.admission import Admission, AdmissionStatistics
 from clawft_trio.net.connections import QUERY, Connections
 from clawft_trio.net.headers import HeaderValue, look_up
+from clawft_trio.net.library_logs import protect_logs, protected_logs
 from clawft_trio.net.network import Network
 from clawft_trio.net.proxies import NamedProxy, environment_proxy, given_proxy, proxy_pool
 from clawft_trio.net.response import HttpResponse
@@ -358,7 +359,8 @@ class _Sending:
 
     async def _deliver(self, request: Any) -> Any:
         try:
-            return await self._endpoint._client.send(request, stream=True, follow_redirects=False)
+            with protected_logs():
+                return await self._endpoint._client.send(request, stream=True, follow_redirects=False)
         except ProviderError as exc:
             exc.provider = exc.provider or self._endpoint.name
             self._by_proxy(exc)
@@ -435,6 +437,7 @@ def _load(name: str) -> _Library:
         http, core = map(importlib.import_module, (name, name.replace("httpx", "httpcore")))
     except ImportError as exc:
         raise NotConfigured(f"{name} is not installed: pip install clawft-trio[{name}]") from exc
+    protect_logs(name)
     return _Library(
         name=name,
         http=http,

@@ -74,7 +74,7 @@ class PermissionOverrides:
     turn_budget_daily: int | None = attrs.field(default=None, validator=optional(ge(0)))
     turn_budget_monthly: int | None = attrs.field(default=None, validator=optional(ge(0)))
     #: merged key by key
-    custom_permissions: Mapping[str, Any] | None = None
+    custom_permissions: Mapping[str, Any] | None = attrs.field(default=None, repr=False)
 
     def over(self, below: UserPermissions) -> UserPermissions:
         """*below* with everything that this layer sets."""

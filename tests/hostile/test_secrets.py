@@ -64,7 +64,7 @@ def told(exc: BaseException) -> str:
     while waiting:
         one = waiting.pop()
         for frame in one.stack:
-            if frame.filename == __file__:
+            if Path(frame.filename).parent == Path(__file__).parent:
                 frame.locals = None
         waiting += [inner for inner in (one.__cause__, one.__context__, *(one.exceptions or ())) if inner is not None]
     return f"{exc} {exc!r} {''.join(rendered.format())}"
