@@ -90,7 +90,7 @@ class _InboundJournal:
             if self._loop._shared is not None:
                 await self._loop._shared.withdraw(message)
         except StoreError as exc:
-            self._loop._observer(Noted(room="agent", what="message not crossed out", details={"error": exc}))
+            self._loop._observer(Noted(component="agent", what="message not crossed out", details={"error": exc}))
 
 
 class AgentLoop:
@@ -336,7 +336,7 @@ class AgentLoop:
         except LeaseLost:
             pass  # it has ended
         except StoreError as exc:
-            self._observer(Noted(room="agent", what="turn not ended in the journal", details={"error": exc}))
+            self._observer(Noted(component="agent", what="turn not ended in the journal", details={"error": exc}))
             # It is claimed again at once.
             await trio.sleep(self.policy.poll)
 
@@ -446,7 +446,7 @@ class AgentLoop:
         return self._shared is not None and self._shared.on_server and isinstance(error, StoreError) and not refused
 
     def _note_failure(self, context: TurnContext, error: BaseException) -> None:
-        self._observer(Noted(room="agent", what="turn failed", details={"error": error}, turn_id=context.turn_id))
+        self._observer(Noted(component="agent", what="turn failed", details={"error": error}, turn_id=context.turn_id))
 
     # --- replying ----------------------------------------------------------------------------------------
 
@@ -502,7 +502,7 @@ class AgentLoop:
             raise
         except StoreError as exc:
             # A reply that may come a second time, after a restart, is better than none.
-            self._observer(Noted(room="agent", what="reply not written down", details={"error": exc}))
+            self._observer(Noted(component="agent", what="reply not written down", details={"error": exc}))
             return False
         return True
 
