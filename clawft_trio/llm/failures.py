@@ -453,7 +453,9 @@ def _is_of_model(error: ProviderErrorBody, model: str) -> bool:
 
     Anthropic sends the same code for an unknown path, so that only the name tells the two apart.
     """
-    return not _MODEL_CODES.isdisjoint(error.codes) or error.param == "model" or bool(model and model in error.message)
+    if not _MODEL_CODES.isdisjoint(error.codes) or error.param == "model":
+        return True
+    return bool(model) and re.search(rf"(?<![\w-]){re.escape(model)}(?![\w-])", error.message) is not None
 
 
 _MODEL_CODES = frozenset(code for code, cls in CODES.items() if cls is ModelNotFound) - {"not_found_error"}
