@@ -53,7 +53,7 @@ class TurnTools:
         """Whether the sender can read results of the session again with a tool: every sender with any tool can."""
         if self.store is None or READ_RESULT in self.tools:
             return False
-        return bool(self.tools.specs(self.question.auth.permissions))
+        return bool(self.tools.allowed(self.question.auth.permissions))
 
     def offered(self, messages: Sequence[Message]) -> tuple[ToolSpec, ...]:
         """Return the tools to offer. The tool that reads results is added once *messages* have a shortened result."""
@@ -78,7 +78,7 @@ class TurnTools:
         approving = self.context is not None and self.context.may_preapprove()
         if last or eager == "off" or approving:
             return nullcontext()
-        if not any(may_start(tool) and tool.allowed(permissions) for tool in self.tools):
+        if not any(map(may_start, self.tools.allowed(permissions))):
             return nullcontext()
         return self.tools.open_early_calls(self._context(number), journal=journal, may_start=may_start)
 
