@@ -46,7 +46,7 @@ class RetryConfig:
     max_delay_ms: float | None = _ms(None, "max_backoff_ms")
     #: by which the cap grows with each further wait
     backoff_multiplier: float | None = attrs.field(default=None, validator=optional(and_(ge(1), le(100))))
-    #: the share of a wait that is random: 1 is full jitter, 0 none
+    #: the share of a wait that is random: 1 is full jitter, 0.5 equal jitter, 0 none
     jitter_fraction: float | None = attrs.field(
         default=None, validator=optional(and_(ge(0), le(1))), metadata=alias("jitter")
     )

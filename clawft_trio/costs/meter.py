@@ -258,7 +258,9 @@ class _Attempt:
 
     def _note(self, what: str, **details: object) -> None:
         claim = self._reservation.claim
-        self._observer(Noted(room="costs", what=what, details=details, call_id=claim.call_id, turn_id=claim.turn_id))
+        self._observer(
+            Noted(component="costs", what=what, details=details, call_id=claim.call_id, turn_id=claim.turn_id)
+        )
 
 
 _PIECES = 256

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import trio
 
+from clawft_trio.backoff import backoff
 from clawft_trio.costs.ledger import Ledger
 from clawft_trio.costs.owed import OwedFile
 from clawft_trio.costs.records import Claim, Closing, Reservation
@@ -183,7 +184,7 @@ class Settling:
 
     async def _write_until_done(self, *, recovered: bool, longest: float = _LONGEST_WAIT) -> bool:
         """Write what is owed and, unless *recovered*, what an earlier process has left; True when that is done."""
-        wait = _FIRST_WAIT
+        failures = 0
         while self._owed or not recovered:
             try:
                 await self.write_owed()
@@ -194,7 +195,8 @@ class Settling:
                 _log.warning("%d settlements are still owed: %s", len(self._owed), exc)
                 await self._append()
             if self._owed or not recovered:
+                failures += 1
+                wait = backoff(failures, first=_FIRST_WAIT, longest=longest)
                 await trio.sleep(random.uniform(wait / 2, wait))
-                wait = min(2 * wait, longest)
         await trio.lowlevel.checkpoint()
         return True

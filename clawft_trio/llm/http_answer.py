@@ -98,7 +98,7 @@ class HttpAnswer:
             counted = "does not add up" if self.reading.answer.usage else "is refused, and the answer is estimated"
             self.call.observer(
                 Noted(
-                    room="llm",
+                    component="llm",
                     what=f"the usage that {self.provider} reports {counted}",
                     details={"provider": self.provider, "model": self.model, "problem": problem},
                     call_id=self.call.id,

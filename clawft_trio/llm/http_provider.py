@@ -162,7 +162,7 @@ class HttpProvider:
             self._note("tool left out", {"tool": tool, "reason": why, "target": target}, call)
 
     def _note(self, what: str, details: dict[str, Any], call: Call) -> None:
-        call.observer(Noted(room="llm", what=what, details=details, call_id=call.id, turn_id=call.turn_id))
+        call.observer(Noted(component="llm", what=what, details=details, call_id=call.id, turn_id=call.turn_id))
 
     async def _ask(self, conformed: Conformed, body: Mapping[str, Any], model: str, call: Call) -> ChatResponse:
         """Make one attempt and record it."""

@@ -153,7 +153,7 @@ class ListReader:
 
     def _report(self, what: str, reason: str) -> None:
         _log.warning("%s: %s: %s", self._server, what, reason)
-        self._observer(Noted(room="mcp", what=what, details={"server": self._server, "reason": reason[:500]}))
+        self._observer(Noted(component="mcp", what=what, details={"server": self._server, "reason": reason[:500]}))
 
 
 class _Pages:

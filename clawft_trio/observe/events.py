@@ -353,8 +353,9 @@ class Charged(Event):
 
 @attrs.frozen(kw_only=True)
 class Noted(Event):
-    """Something a room found worth telling that has no class of its own (a skipped skill, a stray line)."""
+    """An observation that has no class of its own (a skipped skill, a stray line)."""
 
-    room: str
+    #: the part of the program it is from: `agent`, `costs`, or one of your own
+    component: str
     what: str
     details: dict[str, Any] = attrs.field(factory=dict)

@@ -94,7 +94,7 @@ def recorded_line(event: Event, *, texts: bool = False, redact: Redactor = redac
     if len(line) <= LONGEST_LINE:
         return line
     instead = Noted(
-        room="observe",
+        component="observe",
         what="event too large to record",
         details={"event": event_name(type(event))},
         at=event.at,
@@ -280,6 +280,8 @@ def _event(data: Any, kinds: dict[str, type[Event]], converter: cattrs.Converter
     kind = kinds.get(str(data.pop("event", "")))
     if kind is None:
         raise InvalidData([Problem("$.event", "no such event; was it recorded by a later version?")])
+    if kind is Noted and "room" in data:  # its name in recordings of 0.1
+        data.setdefault("component", data.pop("room"))
     return structure(data, kind, converter=converter)
 
 

@@ -278,7 +278,11 @@ class TokenBudgetAssembler:
         trimmed = trim(mended, limit - fixed, count=self._count)
         tokens = fixed + trimmed.tokens
         if tokens > limit:
-            raise _too_long(target, tokens, limit, permissions)
+            # What must not be left out may still fit beside a shorter answer.
+            less = _output_beside(tokens, output, target, permissions)
+            if less is None:
+                raise _too_long(target, tokens, limit, permissions)
+            output = less
         changes: dict[str, Any] = {
             "messages": trimmed.messages,
             "model": target.model,
@@ -291,6 +295,19 @@ class TokenBudgetAssembler:
             dropped=len(mended) - len(trimmed.messages),
             shortened=trimmed.shortened,
         )
+
+
+_LEAST_SHARE = 16
+"""The least that is left for an answer is this part of the window."""
+
+
+def _output_beside(tokens: int, output: int, target: Target, permissions: UserPermissions) -> int | None:
+    """The limit on the answer with which *tokens* fit the window of *target*; None when they do not."""
+    window, most = target.max_context_tokens, target.max_input_tokens
+    if window is None or tokens > permissions.max_context_tokens or (most is not None and tokens > most):
+        return None
+    room = min(output, window - tokens)
+    return room if room >= min(output, window // _LEAST_SHARE) and room > 0 else None
 
 
 def _too_long(target: Target, tokens: int, limit: int, permissions: UserPermissions) -> ContextLengthExceeded:

@@ -312,7 +312,7 @@ class _Round:
             _log.exception("the %s failed", stage)
             self.call.observer(
                 Noted(
-                    room="pipeline",
+                    component="pipeline",
                     what=f"the {stage} failed",
                     details={"error": exc},
                     call_id=self.call.id,

@@ -17,7 +17,8 @@ from typing import TypeAlias
 import attrs
 
 from clawft_trio.chat import ChatRequest
-from clawft_trio.errors import ContextLengthExceeded, RequestRejected
+from clawft_trio.errors import ContextLengthExceeded, RequestRejected, ServerError
+from clawft_trio.llm.catalog import KNOWN
 from clawft_trio.pipeline.stages import AssembledContext
 from clawft_trio.target import Target
 
@@ -104,6 +105,9 @@ a fifth too low, and some vendors count the allowed output in."""
 _SHORTEST = 256
 """Estimated tokens; no model has a smaller window."""
 
+LEAST_OUTPUT = 256
+"""Tokens of an answer below which the limit on it is not lowered."""
+
 _TARGETS = 1000
 """Targets that refusals are remembered of: as many as can be open."""
 
@@ -123,6 +127,12 @@ def input_window(target: Target, window: int) -> int:
     return window if kept is None or window < LARGE else window - kept
 
 
+def is_self_hosted(target: Target) -> bool:
+    """Whether *target* is not at one of the known vendors: a local server, or one with a name of the user's own."""
+    known = KNOWN.get(target.provider)
+    return known is None or known.local
+
+
 @attrs.define
 class _Learnt:
     """What one target has taught, in estimated input tokens."""
@@ -131,6 +141,10 @@ class _Learnt:
     limit: int | None = None
     #: the largest request that it has answered
     accepted: int = 0
+    #: the same with the output that was allowed
+    accepted_sum: int = 0
+    #: the most output that may be asked for; None when no limit on it was refused
+    output: int | None = None
 
 
 class Windows:
@@ -138,10 +152,18 @@ class Windows:
 
     Args:
       known: windows that the target itself does not name.
+      self_hosted: which targets are servers of the user's own, that may answer a request which is too long by
+        status 500.
     """
 
-    def __init__(self, known: WindowOf = by_pattern(MODEL_WINDOWS)) -> None:  # noqa: B008 - pure, and made once
+    def __init__(
+        self,
+        known: WindowOf = by_pattern(MODEL_WINDOWS),  # noqa: B008 - pure, and made once
+        *,
+        self_hosted: Callable[[Target], bool] = is_self_hosted,
+    ) -> None:
         self._known = known
+        self._self_hosted = self_hosted
         self._learnt: OrderedDict[str, _Learnt] = OrderedDict()
         #: called whenever a refusal has taught something new
         self.on_learnt: Callable[[], None] = lambda: None
@@ -167,10 +189,23 @@ class Windows:
         limits = [tokens for tokens in (limit, target.max_input_tokens) if tokens is not None]
         return attrs.evolve(target, max_context_tokens=window, max_input_tokens=min(limits, default=None))
 
-    def accepted(self, target: Target, tokens: int) -> None:
-        """*target* has answered a request of *tokens*."""
+    def output_limit(self, target: Target) -> int | None:
+        """The most output to ask *target* for; None when it has refused no limit."""
+        learnt = self._learnt.get(target.name)
+        return None if learnt is None else learnt.output
+
+    def accepted(self, target: Target, tokens: int, output: int = 0) -> None:
+        """*target* has answered a request of *tokens* that allowed *output*."""
         learnt = self._of(target.name)
+        if learnt.limit is not None and tokens > learnt.limit:
+            # Not its length was refused, but the output that it allowed.
+            learnt.limit = None
         learnt.accepted = max(learnt.accepted, tokens)
+        learnt.accepted_sum = max(learnt.accepted_sum, tokens + output)
+
+    def refused_output(self, target: Target, output: int) -> None:
+        """*target* has refused a request for the output that it allowed, and answered it with a limit of *output*."""
+        self._of(target.name).output = output
 
     def refused(self, target: Target, tokens: int, error: ContextLengthExceeded | None = None) -> None:
         """*target* has refused a request of *tokens* as too long; *error* may name the window.
@@ -192,24 +227,47 @@ class Windows:
         if learnt.limit != before:
             self.on_learnt()
 
-    def means_too_long(self, error: Exception, target: Target, tokens: int) -> bool:
+    def means_too_long(self, error: Exception, target: Target, tokens: int, output: int = 0) -> bool:
         """Whether *error*, a refusal of *tokens* by *target* without a reason, is one of length.
 
-        That is so when the request is near the target's known window, or over it.
+        That is so when the request is near what the target's known window leaves beside *output*, or over it.
         """
         window = self.applied(target).max_context_tokens
-        return _is_unexplained(error) and window is not None and tokens >= NEAR * window
+        return window is not None and tokens >= NEAR * (window - output) and self._is_unexplained(error, target)
 
     def may_be_too_long(self, error: Exception, target: Target, sent: AssembledContext) -> bool:
         """Whether it is worth finding out by a shorter request that *error* is a refusal of length.
 
         For a target without a known window that is so when *sent* continues a conversation:
-        less of it was answered before, and is longer than everything that this target has answered.
+        less of it was answered before, and is longer than everything that this target has answered. And it is so when
+        *sent* allows more output than it has input: servers that count both refuse what is more than their window.
+        """
+        if self.applied(target).max_context_tokens is not None or not self._is_unexplained(error, target):
+            return False
+        learnt = self._learnt.get(target.name) or _Learnt()
+        longer = sent.token_estimate > max(_SHORTEST, learnt.accepted)
+        return (longer and _continues(sent.request)) or self._may_allow_too_much(error, sent, learnt)
+
+    def allows_too_much(self, target: Target, sent: AssembledContext) -> bool:
+        """Whether the output that *sent* allows is the likelier reason: it is the larger part, and *target* has not
+        answered anything yet.
         """
         learnt = self._learnt.get(target.name)
-        unknown = self.applied(target).max_context_tokens is None
-        longer = sent.token_estimate > max(_SHORTEST, 0 if learnt is None else learnt.accepted)
-        return _is_unexplained(error) and unknown and longer and _continues(sent.request)
+        return is_mostly_output(sent) and (learnt is None or not learnt.accepted)
+
+    def _may_allow_too_much(self, error: Exception, sent: AssembledContext, learnt: _Learnt) -> bool:
+        output = sent.request.max_tokens or 0
+        both = sent.token_estimate + output
+        # No server gives status 500 for the limit on output.
+        return isinstance(error, RequestRejected) and is_mostly_output(sent) and both > learnt.accepted_sum
+
+    def _is_unexplained(self, error: Exception, target: Target) -> bool:
+        # Not the subclasses: those have a reason. Anthropic and vLLM refuse what is too long by a bare 400,
+        # text-generation servers by a bare 422; inside a stream there is no status. Ollama shortens the conversation by
+        # itself, and answers by status 500 where nothing is left that it could answer, or where its runner has failed.
+        if type(error) is RequestRejected:
+            return error.status in {400, 422, None}
+        return type(error) is ServerError and error.status == 500 and self._self_hosted(target)
 
     def _of(self, target: str) -> _Learnt:
         learnt = self._learnt.setdefault(target, _Learnt())
@@ -219,10 +277,9 @@ class Windows:
         return learnt
 
 
-def _is_unexplained(error: Exception) -> bool:
-    # Not its subclasses: those have a reason. Anthropic and vLLM refuse what is too long by a bare 400, text-generation
-    # servers by a bare 422; inside a stream there is no status.
-    return type(error) is RequestRejected and error.status in {400, 422, None}
+def is_mostly_output(sent: AssembledContext) -> bool:
+    """Whether *sent* allows more output than it has input, and more than the least that is asked for."""
+    return (sent.request.max_tokens or 0) > max(LEAST_OUTPUT, sent.token_estimate)
 
 
 def _continues(request: ChatRequest) -> bool:

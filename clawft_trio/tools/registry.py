@@ -229,5 +229,5 @@ class ToolRegistry:
         changed = {fresh.id: call.id for call, fresh in zip(calls, repaired, strict=True) if fresh.id != call.id}
         if changed:
             context.observer(
-                Noted(room="tools", what="call ids repaired", turn_id=context.turn_id, details={"was": changed})
+                Noted(component="tools", what="call ids repaired", turn_id=context.turn_id, details={"was": changed})
             )
