@@ -118,7 +118,7 @@ class AgentLoop:
         self._turn = turn
         self._journal = journal
         self._observer = fan_out([observer])
-        self._queue = bus.queue_by_session(self.policy.session_buffer_size)
+        self._queue = bus.sessions(self.policy.session_buffer_size)
         #: written down when they were published, and waiting for their turn
         self._received: set[str] = set()
         if journal is not None:
@@ -196,7 +196,7 @@ class AgentLoop:
                 services.cancel_scope.cancel(reason="the loop has ended")
         finally:
             self._bus.close_inbound()
-            left = self._queue.clear(None)
+            left = self._queue.take_all()
             if self._shared is not None:
                 self._shared.stopping = True
             if not self.policy.hand_over:
@@ -256,7 +256,7 @@ class AgentLoop:
                 return
             slot = await self._slots.take()
             try:
-                message = self._queue.get_nowait(hold=True)
+                message = self._queue.claim_nowait()
             except (trio.WouldBlock, BusClosed):
                 slot.free()
                 continue
@@ -560,7 +560,7 @@ class AgentLoop:
         stopped = tuple(self._running.values())
         for running in stopped:
             running.stop(reason)
-        waiting = self._queue.clear(None)
+        waiting = self._queue.take_all()
         self._refuse_soon(waiting, reason)
         return len(stopped) + len(waiting)
 

@@ -11,7 +11,7 @@ from clawft_trio.agent.journal import Claimed, Journal, Unfinished, turn_id_of
 from clawft_trio.agent.journal_sql import WORK
 from clawft_trio.agent.turn_context import LoopPolicy
 from clawft_trio.agent.turn_limiter import TurnLimiter, TurnSlot
-from clawft_trio.bus.bounded_queue import BoundedQueue
+from clawft_trio.bus import SessionReader
 from clawft_trio.errors import StoreError
 from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.observe import Noted, Observer
@@ -43,7 +43,7 @@ class OwnedSessions:
         journal: Journal,
         ownership: Ownership,
         *,
-        queue: BoundedQueue[InboundMessage],
+        queue: SessionReader[InboundMessage],
         slots: TurnLimiter,
         policy: LoopPolicy,
         observer: Observer,
