@@ -20,6 +20,7 @@ from clawft_trio.tools.builtin import BuiltinPolicy, FetchPolicy, register_built
 CONTEXT = ToolContext(auth=AuthContext.local())
 LOOPBACK = AddressPolicy(allowed_networks=("127.0.0.0/8",))
 
+
 async def fetch(tmp_path, url: str, **policy: object) -> ToolResult:
     registry = ToolRegistry()
     register_builtins(registry, tmp_path, BuiltinPolicy(fetch=FetchPolicy(addresses=LOOPBACK, **policy)))
