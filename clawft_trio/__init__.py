@@ -18,7 +18,7 @@ The names:
   CircuitBreaker         Stop asking a target of which too many attempts fail, and probe it after a while
   CircuitOpen            Not sent: the target's circuit breaker is open
   ClawftError            Base class of every exception that this package raises
-  Config                 A whole config.json
+  Config                 A complete config.json
   ConfigError            The configuration is invalid
   ContextBuilder         Builds the system prompt from the files of a workspace
   Failover               Several targets in order of preference, as one target: the first one that succeeds ...
@@ -38,7 +38,7 @@ The names:
   ProviderError          A model gave no answer that can be trusted
   ProviderTimeout        A time limit was exceeded: `limit` seconds
   RateLimited            Too many requests
-  Recorder               An observer that keeps the last *limit* events: for tests, and for looking back after a ...
+  Recorder               An observer that keeps the last *limit* events: for tests, and to inspect after a failure
   Reply                  The answer of a turn, and what it took
   Reset                  Remove all content since the last reset: another attempt starts from the beginning
   Resilient              *provider* under *policy*, bound to each other: the state of breakers and bulkheads ...
