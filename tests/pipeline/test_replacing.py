@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import attrs
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from clawft_trio.attempts import Latency
 from clawft_trio.chat import ChatRequest, ChatResponse, Message
