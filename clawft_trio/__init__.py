@@ -24,7 +24,7 @@ The names:
   Failover               Several targets in order of preference, as one target: the first one that succeeds ...
   FileCache              A bounded cache of text files and folder listings
   Hedge                  Start the same attempt again beside one that has shown nothing for `after` seconds
-  HttpServer             How to reach an MCP server over streamable HTTP
+  HttpServer             An MCP server over streamable HTTP
   Image                  An image, by address or by content
   InboundMessage         A message of a sender, received through a channel
   InvalidAnswer          A typed answer did not validate after all corrections
@@ -44,7 +44,7 @@ The names:
   Resilient              *provider* under *policy*, bound to each other: the state of breakers and bulkheads ...
   Retry                  Try again after a failure that a repetition may cure
   Skills                 The skills of up to three levels; a skill hides a skill of the same name on a later level
-  StdioServer            How to start an MCP server as a child process and how to end it
+  StdioServer            How an MCP server is started as a child process and stopped
   Target                 One model at one provider, with what routing knows about it
   TextDelta              The next piece of the answer's text
   Timeout                Give up on an attempt that takes too long, each clock in seconds, None for no limit
@@ -58,10 +58,10 @@ The names:
   compose                Put strategies around one another, the outermost first
   open_agent             Open everything an agent needs, for the duration of the block
   open_bus               Open a bus for the length of the block; at its end it is closed, and undelivered final ...
-  open_mcp               Start a server, shake hands, and keep it for the length of the block
+  open_mcp               Start a server, perform the handshake, and keep the connection for the duration of the ...
   open_store             Open the store at *path*, or a new one in memory, and bring its schema up to date
   open_stream            Call *provider* and iterate over the events of its answer as they arrive
-  open_toolset           Start *servers* side by side and offer their tools in *registry* as `server__tool`, for ...
+  open_toolset           Start *servers* concurrently and offer their tools in *registry* as `server__tool` for ...
   parse_config           Read a configuration from the JSON text *data*
   provider_named         Return the provider called *name*, to be used in an `async with`
   resilient_chain        Providers in order of preference, as one provider
