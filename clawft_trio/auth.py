@@ -134,10 +134,11 @@ class AuthContext:
     sender_id: str = ""
     channel: str = ""
     permissions: UserPermissions = ZERO_TRUST
+    #: the account that pays and has limits: the sender, namespaced by channel
+    identity: str = attrs.field(init=False, repr=False, eq=False)
 
-    @property
-    def identity(self) -> str:
-        """Account for budgets and limits: the sender, namespaced by channel."""
+    @identity.default
+    def _joined(self) -> str:
         return joined_key(self.channel, self.sender_id)
 
     @classmethod

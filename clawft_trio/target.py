@@ -31,10 +31,11 @@ class Target:
     max_context_tokens: int | None = attrs.field(default=None, kw_only=True)
     #: largest number of estimated input tokens that it has not refused as too many; None when it has refused none
     max_input_tokens: int | None = attrs.field(default=None, kw_only=True)
+    #: `provider/model`
+    name: str = attrs.field(init=False, repr=False, eq=False)
 
-    @property
-    def name(self) -> str:
-        """The name `provider/model`."""
+    @name.default
+    def _joined(self) -> str:
         return f"{self.provider}/{self.model}"
 
     def __str__(self) -> str:

@@ -83,15 +83,15 @@ def budgets_of(
         asked.append(("everybody", EVERYBODY, everybody))
     if not asked:
         return ()
-    held = _reserved(moment.now, sender, connection, all_senders=everybody != UNLIMITED)
     spent = _spent(key_of(sender), moment, connection)
     found: list[Budget] = []
     for owner, key, limits in asked:
+        held = _reserved(owner, moment.now, sender, connection)
         for period in (moment.day, moment.month):
             used = spent.get((key, period.key), _NOTHING)
             make = partial(Budget, owner=owner, period=period.name, ends=period.ends)
             for unit, most in _limits_in(limits, period):
-                found.append(make(unit=unit, limit=most, spent=used.of(unit), reserved=held[owner].of(unit)))
+                found.append(make(unit=unit, limit=most, spent=used.of(unit), reserved=held.of(unit)))
     return tuple(found)
 
 
@@ -152,24 +152,18 @@ _OF_TURN = f"""
     ) AS charges
 """
 
-_RESERVED = f"""
-    SELECT own, {summed("amount")}, coalesce(sum(tokens), 0) FROM (
-        SELECT CASE WHEN sender = ? THEN 1 ELSE 0 END AS own, {_HELD_USD} AS amount, {_HELD_TOKENS} AS tokens
-        FROM cost_charges WHERE state = 'open' {{}}
-    ) AS held GROUP BY own
-"""
-_RESERVED_BY_ANY = _RESERVED.format("")
-_RESERVED_BY_SENDER = _RESERVED.format("AND sender = ?")
+_HELD = f"SELECT {_HELD_USD} AS amount, {_HELD_TOKENS} AS tokens FROM cost_charges WHERE state = 'open'"
+_RESERVED = f"SELECT {summed('amount')}, coalesce(sum(tokens), 0) FROM ({{}}) AS held"
+_RESERVED_BY_ALL = _RESERVED.format(_HELD)
+_RESERVED_BY_SENDER = _RESERVED.format(f"{_HELD} AND sender = ?")
 
 
-def _reserved(now: datetime, sender: str, connection: Connection, *, all_senders: bool) -> dict[BudgetOwner, _Used]:
-    """Return the amounts reserved by *sender* and, with *all_senders*, by all senders together."""
+def _reserved(owner: BudgetOwner, now: datetime, sender: str, connection: Connection) -> _Used:
+    """Return the amounts reserved by *sender*, or by all senders together."""
     at = now.timestamp()
-    query, rest = (_RESERVED_BY_ANY, ()) if all_senders else (_RESERVED_BY_SENDER, (sender,))
-    usd, tokens = [0, 0], [0, 0]
-    for own, *parts, count in connection.execute(query, (sender, at, at, *rest)).fetchall():
-        usd[own], tokens[own] = whole(parts), int(count)
-    return {"sender": _Used(usd[1], tokens[1]), "everybody": _Used(sum(usd), sum(tokens))}
+    query, values = (_RESERVED_BY_ALL, (at, at)) if owner == "everybody" else (_RESERVED_BY_SENDER, (at, at, sender))
+    *parts, tokens = connection.execute(query, values).fetchone()
+    return _Used(whole(parts), int(tokens))
 
 
 def _spent(key: str, moment: Moment, connection: Connection) -> dict[tuple[str, str], _Used]:

@@ -1,4 +1,4 @@
-"""Tool calls as tasks (2025-11-25): started, polled until they have ended, and cancelled with their caller."""
+"""Tool calls as tasks (2025-11-25): started, polled until they end, and cancelled with their caller."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ import trio
 from msgspec import Raw
 
 from clawft_trio.errors import McpError, PeerError, RequestTimeout
+from clawft_trio.mcp.connection import Connection
 from clawft_trio.mcp.handshake import Agreement
 from clawft_trio.mcp.messages import CallOptions, OnProgress, Progress
+from clawft_trio.mcp.tool_results import call_for_result
 from clawft_trio.mcp.types import (
     LATEST_HANDSHAKE,
     CallToolResult,
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from clawft_trio.mcp.client import McpClient
 
 FIRST_POLL = 1.0
-"""Seconds between two polls, where the server names no interval."""
+"""Seconds between two polls when the server names no interval."""
 
 SHORTEST_POLL = 0.05
 """Seconds; a server may name less, and would be polled in a busy loop."""
@@ -36,7 +38,7 @@ SHORTEST_POLL = 0.05
 LONGEST_POLL = 30.0
 
 _CANCEL_GRACE = 2.0
-"""Seconds for telling the server that a task is not wanted any more."""
+"""Seconds for the request to the server to cancel a task."""
 
 _ENDED = frozenset(("completed", "failed", "cancelled"))
 
@@ -47,14 +49,14 @@ class Task(WireRecord, frozen=True):
     task_id: str
     status: str = "working"
     status_message: str | None = None
-    #: milliseconds
+    #: lifetime and poll interval in milliseconds
     ttl: float | None = None
     poll_interval: float | None = None
 
 
 @attrs.frozen
 class _Created:
-    """The answer to a call that asked for a task."""
+    """The response to a call that requested a task."""
 
     task: Task | None
     raw: Raw
@@ -66,7 +68,7 @@ _decode_empty = msgspec.json.Decoder(EmptyResult).decode
 
 
 def can_run_tasks(agreement: Agreement) -> bool:
-    """Whether the server runs tool calls as tasks."""
+    """Return whether the server runs tool calls as tasks."""
     if agreement.protocol_version != LATEST_HANDSHAKE:
         return False
     found: Any = agreement.capabilities.tasks
@@ -76,7 +78,7 @@ def can_run_tasks(agreement: Agreement) -> bool:
 
 
 def wants_task(tool: ToolDefinition) -> bool:
-    """Whether *tool* is called as a task only."""
+    """Return whether *tool* can be called only as a task."""
     return (tool.execution or {}).get("taskSupport") == "required"
 
 
@@ -90,62 +92,93 @@ async def call_tool_as_task(
     on_status: Callable[[Task], object] = lambda _: None,
     on_progress: OnProgress | None = None,
 ) -> CallToolResult:
-    """Call a tool as a task and wait for its result. `McpClient.call_tool` does so where the tool demands it.
+    """Call a tool as a task and wait for its result. `McpClient.call_tool` does so when the tool requires it.
 
     Args:
-      client: of the server; its revision is 2025-11-25.
-      name: of the tool.
+      client: client of the server; the revision is 2025-11-25.
+      name: name of the tool.
       arguments: a JSON object.
-      total: seconds that the task may take, None: `McpOptions.task_total`; each poll has the client's own total.
-      ttl: seconds that the server is to keep the task; None leaves it to the server.
-      on_status: is called with each state of the task; synchronous and cheap.
-      on_progress: is called with each progress report; synchronous and cheap. What it raises is logged.
+      total: seconds that the task may take, None: `McpOptions.task_total`; each poll has the client's own limit.
+      ttl: seconds for which the server should keep the task; None leaves it to the server.
+      on_status: called with each state of the task; synchronous and cheap.
+      on_progress: called with each progress report; synchronous and cheap. Its exceptions are logged.
 
     Raises:
-      RequestTimeout: it has not ended in time; it was cancelled.
-      PeerError: it was cancelled by the server, or the server does not know it any more.
+      RequestTimeout: the task has not ended in time; it was cancelled.
+      PeerError: the server cancelled the task, or no longer knows it.
       McpError: see `McpClient.call`.
 
     Cancellation: the task is cancelled, within two seconds.
     """
-    total = client.options.task_total if total is None else total
+    return await run_as_task(
+        client.connection,
+        name,
+        {} if arguments is None else arguments,
+        total=total,
+        ttl=ttl,
+        on_status=on_status,
+        on_progress=on_progress,
+    )
+
+
+async def run_as_task(
+    connection: Connection,
+    name: str,
+    arguments: Mapping[str, Any],
+    *,
+    total: float | None,
+    ttl: float | None = None,
+    on_status: Callable[[Task], object] = lambda _: None,
+    on_progress: OnProgress | None = None,
+) -> CallToolResult:
+    """Call a tool as a task and wait for its result; see `call_tool_as_task`.
+
+    Raises:
+      McpError: see `call_tool_as_task`.
+
+    Cancellation: the task is cancelled, within two seconds.
+    """
+    total = connection.options.task_total if total is None else total
     wanted = {} if ttl is None else {"ttl": math.ceil(ttl * 1000)}
-    params: dict[str, Any] = {"name": name, "arguments": {} if arguments is None else arguments, "task": wanted}
-    with client.task_progress(on_progress or _ignore) as token:
+    params: dict[str, Any] = {"name": name, "arguments": arguments, "task": wanted}
+    with connection.task_progress(on_progress or _ignore) as token:
         if on_progress is not None:
             params["_meta"] = {"progressToken": token}
         with trio.move_on_after(total):
-            return await _run_task(client, name, params, on_status)
-    raise RequestTimeout(f"tools/call: the task has not ended within {total:g} s", server=client.name)
+            return await _run_task(connection, name, params, on_status)
+    raise RequestTimeout(f"tools/call: the task has not ended within {total:g} s", server=connection.name)
 
 
 async def _run_task(
-    client: McpClient, name: str, params: Mapping[str, Any], on_status: Callable[[Task], object]
+    connection: Connection, name: str, params: Mapping[str, Any], on_status: Callable[[Task], object]
 ) -> CallToolResult:
-    created = await client.call("tools/call", params, decode=_decode_created, options=CallOptions(name=name))
+    created = await connection.call("tools/call", params, decode=_decode_created, options=CallOptions(name=name))
     if created.task is None:
         # The server has run the tool at once instead.
         return decode_tool_result(created.raw)
     task_id = created.task.task_id
     ended = False
     try:
-        await _wait_ended(client, created.task, on_status)
-        # A task that wants input gets it meanwhile: this request brings the server's questions, and ends with the task.
-        result = await client.call_for_result("tasks/result", {"taskId": task_id}, options=CallOptions(total=math.inf))
+        await _wait_ended(connection, created.task, on_status)
+        # A task that needs input gets it during this request, which brings the server's questions and ends with the
+        # task.
+        result = await call_for_result(
+            connection, "tasks/result", {"taskId": task_id}, options=CallOptions(total=math.inf)
+        )
         ended = True
         return result
     finally:
         if not ended:
-            # An error means that it has ended, or that the server is gone: both are what is wanted.
+            # An error means that the task or the server has ended, which is the goal.
             with trio.move_on_after(_CANCEL_GRACE, shield=True), suppress(McpError):
-                await client.call("tasks/cancel", {"taskId": task_id}, decode=_decode_empty)
+                await connection.call("tasks/cancel", {"taskId": task_id}, decode=_decode_empty)
 
 
-async def _wait_ended(client: McpClient, task: Task, on_status: Callable[[Task], object]) -> None:
+async def _wait_ended(connection: Connection, task: Task, on_status: Callable[[Task], object]) -> None:
     """Poll until *task* has ended, or wants input.
 
     Raises:
-      PeerError: it was cancelled, or the server does not know it any more.
+      PeerError: the task was cancelled, or the server no longer knows it.
     """
     task_id = task.task_id
     while True:
@@ -154,13 +187,15 @@ async def _wait_ended(client: McpClient, task: Task, on_status: Callable[[Task],
             break
         wait = FIRST_POLL if task.poll_interval is None else task.poll_interval / 1000
         await trio.sleep(min(max(wait, SHORTEST_POLL), LONGEST_POLL))
-        task = await client.call("tasks/get", {"taskId": task_id}, decode=_decode_task)
+        task = await connection.call("tasks/get", {"taskId": task_id}, decode=_decode_task)
     if task.status == "cancelled":
-        raise PeerError(f"tools/call: the task was cancelled: {task.status_message or ''}", code=-1, server=client.name)
+        raise PeerError(
+            f"tools/call: the task was cancelled: {task.status_message or ''}", code=-1, server=connection.name
+        )
 
 
 def _ignore(_: Progress) -> None:
-    """Nothing wants the progress."""
+    """Ignore a progress report."""
 
 
 def _decode_created(raw: Raw) -> _Created:

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any, Final
 
 import attrs
@@ -172,6 +173,9 @@ def identity_of(key: str, entry: SenderOverrides) -> str | None:
 
 # --- resolution --------------------------------------------------------------------------------------
 
+_MOST_SENDERS = 1024
+"""Senders whose permissions a resolver remembers: their layers are merged once."""
+
 
 class PermissionResolver:
     """Resolves the permissions of senders by the rules at the top of the module.
@@ -193,6 +197,8 @@ class PermissionResolver:
         self._policy = policy or PermissionsPolicy()
         self._workspace = workspace
         self._tiers = tiers
+        self._permissions = lru_cache(_MOST_SENDERS)(self._resolved)
+        self._local = lru_cache(1)(self._of_local)
 
     def resolve(self, channel: str, sender_id: str) -> AuthContext:
         """Resolve the permissions of *sender_id* on *channel*. An unknown sender has level 0.
@@ -210,12 +216,15 @@ class PermissionResolver:
 
     def local(self, sender_id: str = "local") -> AuthContext:
         """Resolve the permissions of the local process: an admin, with the policy's settings for admins."""
+        return AuthContext(channel=LOCAL_CHANNEL, sender_id=sender_id, permissions=self._local())
+
+    def _of_local(self) -> UserPermissions:
         granted = self._policy.admin.over(self._built_in(2))
         if self._workspace is not None:
             granted = self._ceiling(self._workspace.admin.over(granted), granted)
-        return AuthContext(channel=LOCAL_CHANNEL, sender_id=sender_id, permissions=granted)
+        return granted
 
-    def _permissions(self, channel: str, sender_id: str) -> UserPermissions:
+    def _resolved(self, channel: str, sender_id: str) -> UserPermissions:
         level = self._level(self._policy, channel, sender_id)
         granted = self._layered(self._policy, channel, sender_id, level)
         if self._workspace is None:
