@@ -95,8 +95,7 @@ _MEMBERS = {"r": "remaining", "t": "reset"}
 def rate_limits(headers: Mapping[str, str], now: Now = utc_now) -> tuple[RateLimit, ...]:
     """Return the limits that *headers* state, by kind, in all known spellings."""
     found: dict[str, dict[str, str]] = {}
-    for name, value in headers.items():
-        name = name.lower()
+    for name, value in ((name.lower(), value) for name, value in headers.items()):
         match = _NAME.fullmatch(name)
         if match and match["kind2"] != "after":
             counted = "tokens" if match["counted"] == "token" or match["bysize"] else ""
