@@ -740,11 +740,12 @@ async def test_a_slot_is_free_again_when_its_message_was_cancelled_meanwhile(aut
 async def test_nothing_is_remembered_of_messages_that_were_answered() -> None:
     async with journalled() as (bus, journal), trio.open_nursery() as nursery:
         loop = await nursery.start(lambda **kw: serve_sessions(bus, echo, journal=journal, **kw))
-        for number in range(20):
-            await bus.publish_inbound(asks(f"{number}", chat=f"{number % 3}"))
+        asked = [asks(f"{number}", chat=f"{number % 3}") for number in range(20)]
+        for message in asked:
+            await bus.publish_inbound(message)
         await loop.shutdown()
-        assert loop._received == set()
-        assert loop._running == {}
+        assert not any(map(loop._intake.is_waiting, asked))
+        assert loop.statistics().running == 0
 
 
 async def test_a_reply_that_waits_for_its_channel_is_written_once(autojump_clock) -> None:
