@@ -105,7 +105,7 @@ class Outbox:
         if delivery is None:
             await trio.lowlevel.checkpoint()
             return True
-        if self._may_queue():
+        if not self._undelivered_keys and self._shared.served_here:
             with trio.move_on_after(self._wait) as waited:
                 await self._queue.put(delivery)
             if not waited.cancelled_caught:
@@ -125,7 +125,7 @@ class Outbox:
         if delivery is None:
             return
         try:
-            if self._may_queue():
+            if not self._undelivered_keys and self._shared.served_here:
                 self._queue.put_nowait(delivery)
                 return
         except (trio.WouldBlock, BusClosed):
@@ -156,11 +156,7 @@ class Outbox:
         self._shared.note(delivery.key)
         return delivery
 
-    def _may_queue(self) -> bool:
-        """Whether a reply goes into the queue: nothing older is stored, and the consumer is in this process."""
-        return not self._undelivered_keys and self._shared.served_here
-
-    async def store_undelivered(self, delivery: Delivery, error: BaseException | None = None) -> None:
+    async def store_undelivered(self, delivery: Delivery) -> None:
         """Store *delivery* until the channel comes back, behind everything that is waiting for it.
 
         Raises:
@@ -178,7 +174,7 @@ class Outbox:
             self._undelivered_keys.remove(key)
             self._shared.forget([key])
             raise
-        self._observer(Undeliverable(message=delivery.message, error=error))
+        self._observer(Undeliverable(message=delivery.message, error=None))
         self._queue.consumers.wake()
 
     async def _store(self, delivery: Delivery, key: str) -> None:

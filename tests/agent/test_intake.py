@@ -66,13 +66,13 @@ async def test_nothing_is_remembered_of_messages_that_were_answered_stopped_drop
                     await publish(f"waits{number}.{place}", "hangs")
                 loop.cancel_session("ch:hangs")
                 await until_running(0)
-                for chat in ("a", "b"):
-                    await publish(f"fine{number}", chat)
-                    await publish(f"fine{number}", chat)
+                for place in range(3):  # the later ones are begun when the one before ends
+                    await publish(f"fine{number}.{place}", "a")
+                await publish(f"fine{number}.0", "a")
             await loop.shutdown()
         bus.close()
     lost = {event.message.id for event in dropped.of(MessageDropped)}
     assert len(lost) == 2 * ROUNDS
-    assert loop.statistics().duplicates == 2 * ROUNDS
+    assert loop.statistics().duplicates == ROUNDS
     assert set(finals) == {message.id for message in asked} - lost
     assert [message.id for message in asked if loop._intake.is_waiting(message)] == []

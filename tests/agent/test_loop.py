@@ -337,6 +337,21 @@ async def test_everything_can_be_stopped(autojump_clock: object) -> None:
     assert Counter(seen.errors) == {"TurnCancelled": 6, None: 1}
 
 
+async def test_a_publisher_that_waits_while_everything_is_stopped_is_let_in(autojump_clock: object) -> None:
+    policy, config = LoopPolicy(max_concurrent_turns=1, grace=100.0), BusConfig(inbound_buffer_size=2)
+    async with running(policy=policy, config=config) as (bus, loop, seen), trio.open_nursery() as nursery:
+        for number in range(5):  # one runs, two wait in the queue, two for room
+            nursery.start_soon(bus.publish_inbound, asks(f"{number}", chat=f"{number}", metadata={"takes": 10}))
+        await trio.sleep(1)
+        waiting = bus.statistics().inbound.waiting
+        assert waiting > 0
+        stopped = loop.cancel_all()
+        await trio.sleep(1)
+        assert bus.statistics().inbound.waiting == 0
+    assert Counter(seen.errors) == {"TurnCancelled": stopped, None: 5 - stopped}
+    assert 5 - stopped == waiting
+
+
 async def test_shutdown_finishes_what_is_there_and_takes_nothing_new(autojump_clock: object) -> None:
     async with running() as (bus, loop, seen):
         for number in range(3):
