@@ -107,7 +107,7 @@ _DELTAS = {
 
 def _kind_of(raw: Mapping[str, Any], named: str) -> str:
     """Return the type of an event that has none: from its `event:` line, or else derived from its fields."""
-    if raw.get("error"):
+    if lenient.is_stated(raw.get("error")):
         return "error"
     if named != "message":
         return named

@@ -59,6 +59,8 @@ class AnthropicResponseReader(Progress):
         # The open blocks by index: the type of each, and the block itself when it is stored unchanged.
         self._open: dict[int, str] = {}
         self._kept: dict[int, KeptBlock] = {}
+        #: arguments at the start of open tool blocks: nearly always empty, because the deltas carry the arguments
+        self._given: dict[int, str] = {}
         self._blocks = 0
         self._started = False
         # True while the open block is a text block that received only text deltas.
@@ -95,7 +97,7 @@ class AnthropicResponseReader(Progress):
         self.ended = True
         try:
             message = lenient.decode_scrubbed(body)
-            if message.get("type") == "error" or message.get("error"):
+            if message.get("type") == "error" or lenient.is_stated(message.get("error")):
                 self._fail(message.get("error") or message, message.get("request_id"))
             elif not isinstance(message.get("content"), list | str):
                 self._violate("the answer has no content")
@@ -145,7 +147,7 @@ class AnthropicResponseReader(Progress):
             self._start_message(event.message or {}, out)
         elif kind == "message_stop":
             self._stop_message(out)
-        elif kind == "error" or event.error or sse.event == "error":
+        elif kind == "error" or lenient.is_stated(event.error) or sse.event == "error":
             self._fail(event.error or lenient.decode_scrubbed(data), event.request_id)
         # `ping` and unknown kinds of events are ignored.
 
@@ -175,7 +177,8 @@ class AnthropicResponseReader(Progress):
         if index in self._kept:
             self._kept[index].append("input", piece)
         elif self._open.get(index) == "tool_use":
-            if piece:
+            if piece and not (index in self._given and piece.strip() == "{}"):
+                self._given.pop(index, None)
                 out.append(self.answer.calls.add(index=index, id="", name="", arguments=piece))
         elif piece:
             self._violate("arguments came for a tool call that has not begun")
@@ -203,14 +206,14 @@ class AnthropicResponseReader(Progress):
                 self.answer.add_reasoning(lenient.any_text(block.get("thinking")), out)
 
     def _start_call(self, index: int, block: Mapping[str, Any], out: list[StreamEvent]) -> None:
-        given = block.get("input")
+        if block.get("input"):
+            self._given[index] = as_text(block["input"])
         try:
             delta = self.answer.calls.add(
                 index=index,
                 id=str(block.get("id") or ""),
                 name=str(block.get("name") or ""),
-                # In a stream it is nearly always empty, because the deltas carry the arguments.
-                arguments=as_text(given) if given else "",
+                arguments="",
             )
         except TooManyCalls as exc:
             self._violate(str(exc))
@@ -240,6 +243,9 @@ class AnthropicResponseReader(Progress):
     def _stop_block(self, index: int, out: list[StreamEvent]) -> None:
         self.answer.add_text(self._halves.rest("text"), out)
         self.answer.add_reasoning(self._halves.rest("thinking"), out)
+        if index in self._given:
+            given = self._given.pop(index)
+            out.append(self.answer.calls.add(index=index, id="", name="", arguments=given))
         if self._open.pop(index, None) == "tool_use":
             out.extend(self.answer.calls.seal_at(index))
         kept = self._kept.pop(index, None)
@@ -247,7 +253,7 @@ class AnthropicResponseReader(Progress):
             self.answer.keep(opaque(DIALECT, kept.closed()))
 
     def _stop_message(self, out: list[StreamEvent]) -> None:
-        for index in [*self._kept]:
+        for index in [*self._kept, *self._given]:
             self._stop_block(index, out)
         self.finished = self.answer.finish_reason is not None and not self.violation
         self.ended = True
@@ -321,7 +327,7 @@ class AnthropicResponseReader(Progress):
 
     def _take_undecodable(self, sse: ServerSentEvent, out: list[StreamEvent]) -> None:
         data = sse.data.strip()
-        if not data or data == b"[DONE]":
+        if data == b"[DONE]" or lenient.is_heartbeat(data, sse.event):
             return
         try:
             self._take(self._lenient.decode(data, sse.event), sse, out)

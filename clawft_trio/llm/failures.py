@@ -30,6 +30,7 @@ from clawft_trio.errors import (
     WrongAddress,
 )
 from clawft_trio.llm.secrets import redact
+from clawft_trio.llm.wrong_address import NO_SUCH_API, describe, has_odd_path, is_foreign
 from clawft_trio.retry_hints import (
     RETRYABLE_STATUSES,
     Now,
@@ -139,6 +140,13 @@ class ProviderErrorBody:
     request_id: str | None = None
     #: whether the body contained an error object
     found: bool = False
+    #: whether it is an object in an envelope; and whether that is the one of Anthropic's dialect
+    wrapped: bool = False
+    anthropic: bool = False
+    #: whether it is text in place of an object
+    plain: bool = False
+    #: the parameter of the request that it names
+    param: str | None = None
     #: context window of the model and length of the request in tokens, from typed fields
     window: int | None = None
     prompt_tokens: int | None = None
@@ -166,6 +174,10 @@ class ProviderErrorBody:
             retry_after=_retry_info(error),
             request_id=_text(outer.get("request_id")) or _text(error.get("request_id")),
             found=error is not outer or bool(message) or _is_bare(outer),
+            wrapped=error is not outer,
+            anthropic=outer.get("type") == "error",
+            plain=error is outer and bool(message),
+            param=_text(error.get("param")),
             window=_tokens(error, _WINDOW_FIELDS),
             prompt_tokens=_tokens(error, _PROMPT_FIELDS),
         )
@@ -358,8 +370,10 @@ class Failures:
         error = ProviderErrorBody.parse(body)
         cls = classify(error, status)
         message = redact(error.message, secret)[:_MAX_MESSAGE]
-        if request and _is_elsewhere(status, error):
-            cls, message = WrongAddress, _wrong_address(request, status, headers)
+        if _is_elsewhere(status, error, model, request):
+            cls, message = WrongAddress, describe(request, status, headers, message)
+        elif request and status == 404 and not _is_of_model(error, model):
+            message += f" (the answer to {request}: check the model's name and the base URL)"
         failure = cls(
             message,
             provider=self.provider,
@@ -423,33 +437,28 @@ def _cut(text: str | None, secret: str | tuple[str, ...]) -> str | None:
     return None if text is None else redact(text, secret)[:_MAX_CODE]
 
 
-# A server that responds with one of these and without an error object of the API has no such API at this address.
-# Python's own file server responds 501 to a POST.
-_NO_SUCH_API = frozenset({301, 302, 303, 307, 308, 404, 405, 501})
+def _is_elsewhere(status: int, error: ProviderErrorBody, model: str, request: str) -> bool:
+    """Whether a server that answers *request* with *status* and *error* has no such API at that address."""
+    if not request or status not in NO_SUCH_API or _is_of_model(error, model):
+        return False
+    if not error.found or status == 405:
+        return True
+    # Frameworks answer `{"error": "Not Found"}`, and some servers the dialect's own error for any path.
+    foreign = error.wrapped and is_foreign(request, anthropic=error.anthropic)
+    return status == 404 and (foreign or error.plain or has_odd_path(request))
 
 
-def _is_elsewhere(status: int, error: ProviderErrorBody) -> bool:
-    return status in _NO_SUCH_API and not error.found
+def _is_of_model(error: ProviderErrorBody, model: str) -> bool:
+    """Whether a 404 is about the model: by its code, its parameter, or the name that was asked for in its message.
+
+    Anthropic sends the same code for an unknown path, so that only the name tells the two apart.
+    """
+    if not _MODEL_CODES.isdisjoint(error.codes) or error.param == "model":
+        return True
+    return bool(model) and re.search(rf"(?<![\w-]){re.escape(model)}(?![\w-])", error.message) is not None
 
 
-def _wrong_address(request: str, status: int, headers: Mapping[str, str]) -> str:
-    """Return an error text with advice, when a server has no such API at the address of *request* (method and URL)."""
-    _, _, url = request.partition(" ")
-    path = url.partition("://")[2].partition("/")[2]
-    steps = path.split("/")
-    if 300 <= status < 400:
-        location = headers.get("location", "").partition("?")[0][:200]
-        advice = f"it redirects to {location!r}: put the address that it means into the base URL"
-    elif steps.count("completions") > 1 or steps.count("messages") > 1 or steps.count("responses") > 1:
-        advice = "the base URL must end before the path of the request, usually in /v1"
-    elif not any(_VERSION.fullmatch(step) for step in steps):
-        advice = "check the base URL: most end in a version, such as /v1"
-    else:
-        advice = "check the base URL and that a model server is listening there"
-    return f"no model API answers {request} (status {status}); {advice}"
-
-
-_VERSION = re.compile(r"v\d+\w*|openai", re.ASCII)
+_MODEL_CODES = frozenset(code for code, cls in CODES.items() if cls is ModelNotFound) - {"not_found_error"}
 
 
 def _first(*values: float | None) -> float | None:

@@ -33,6 +33,24 @@ def decode(data: bytes) -> Any:
         raise NotDecodable(str(exc)) from exc
 
 
+def is_heartbeat(data: bytes, named: str) -> bool:
+    """Return whether an event only shows that the server is alive: it is no object, and empty or named so."""
+    if named in _HEARTBEATS and not data.startswith(b"{"):
+        return True
+    return data in _EMPTY
+
+
+_HEARTBEATS = frozenset({"ping", "keepalive", "keep-alive", "keep_alive", "heartbeat"})
+_EMPTY = frozenset({b"", b"null", b"[]", b'""', b"false", b"0"})
+
+
+def is_stated(error: Any) -> bool:
+    """Return whether the field *error* reports anything: some servers always have it, with empty fields inside."""
+    if isinstance(error, dict):
+        return any(map(is_stated, error.values()))
+    return any(map(is_stated, error)) if isinstance(error, list) else bool(error)
+
+
 def is_json(data: bytes) -> bool:
     """Return whether *data* is a JSON value."""
     try:

@@ -52,6 +52,7 @@ class Choice(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     logprobs: Any = None
     content_filter_results: Any = None
     native_finish_reason: Any = None
+    error: Any = None
 
 
 class Chunk(msgspec.Struct, gc=False):
@@ -96,7 +97,7 @@ decode: Callable[[bytes], Chunk] = msgspec.json.Decoder(Chunk).decode
 decode_plain: Callable[[bytes], PlainChunk] = msgspec.json.Decoder(PlainChunk).decode
 
 # These fields are read one by one; all others go into `provider_details`.
-READ_OF_CHOICE = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "usage"})
+READ_OF_CHOICE = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "usage", "error"})
 READ_OF_MESSAGE = frozenset(Delta.__struct_fields__) - {"channel"}
 
 
@@ -140,6 +141,7 @@ class LenientChunks:
             index=index,
             usage=lenient.scrubbed(raw.get("usage")),
             logprobs=lenient.scrubbed(raw.get("logprobs")),
+            error=lenient.scrubbed(raw.get("error")),
         )
 
     def _delta(self, raw: Mapping[str, Any]) -> Delta:

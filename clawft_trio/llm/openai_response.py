@@ -152,7 +152,7 @@ class OpenAIResponseReader(Progress):
             self.ended = True
         elif event.event == "error" and not lenient.is_json(data):
             self._fail(data.decode(errors="replace"))
-        elif data:
+        elif not lenient.is_heartbeat(data, event.event):
             # From now on characters may arrive split in halves, which only the lenient decoder joins.
             self._plain_tries = 0
             self._take(self._lenient.decode(data), event, out)
@@ -164,10 +164,11 @@ class OpenAIResponseReader(Progress):
             return self._lenient.decode(data)
 
     def _take(self, chunk: Chunk, event: ServerSentEvent, out: list[StreamEvent]) -> None:
-        if chunk.error:
+        error = chunk.error or (chunk.choices and chunk.choices[0].error)
+        if error and lenient.is_stated(error):
             # A failed answer may also be charged.
             self._note_usage(chunk, out)
-            self._fail({"error": chunk.error})
+            self._fail({"error": error})
             return
         if self._unnamed:
             self._note_origin(chunk, event.data)

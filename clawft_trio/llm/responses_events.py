@@ -64,7 +64,7 @@ class LenientEvents:
         raw = lenient.decode_object(data)
         kind = raw.get("type")
         if not isinstance(kind, str) or not kind:
-            kind = named if named != "message" else "error" if raw.get("error") else ""
+            kind = named if named != "message" else "error" if lenient.is_stated(raw.get("error")) else ""
         if not kind:
             raise NotDecodable("an event without a type")
         place = as_index(raw.get("output_index"))

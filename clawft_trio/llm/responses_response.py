@@ -113,7 +113,7 @@ class ResponsesResponseReader(Progress):
         out: list[StreamEvent] = []
         try:
             response = lenient.decode_scrubbed(body)
-            if response.get("error"):
+            if lenient.is_stated(response.get("error")):
                 self._fail(response["error"])
             elif not isinstance(response.get("output"), list | dict):
                 self._violate("the answer has no output")
@@ -148,7 +148,7 @@ class ResponsesResponseReader(Progress):
         data = sse.data.strip()
         if strict:
             self._take(event, sse, out)
-        elif data and data != b"[DONE]":
+        elif data != b"[DONE]" and not lenient.is_heartbeat(data, sse.event):
             try:
                 event = self._lenient.decode(data, sse.event)
             except NotDecodable:
@@ -166,6 +166,7 @@ class ResponsesResponseReader(Progress):
             self._take_arguments(event, event.delta or "", out)
         elif kind in REASONING:
             part = event.summary_index if event.summary_index is not None else event.content_index
+            self._item(event, "reasoning")
             self._add_reasoning(event.delta or "", (self._place(event), part), out)
         elif kind == "response.refusal.delta":
             self._refuse(event.delta or "", self._item(event, "message"), out)
@@ -181,10 +182,10 @@ class ResponsesResponseReader(Progress):
             self._item(event, "message").citations.extend(_citations([event.annotation]))
             self.answer.count(event.annotation)
         elif kind in BEGUN:
-            self._take_origin(_object(event.response), out)
+            self._take_origin(_object(event.response), out, first=kind == "response.created")
         elif kind in ENDED:
             self._take_end(_object(event.response), out)
-        elif kind in {"error", "response.error"} or event.error or sse.event == "error":
+        elif kind in {"error", "response.error"} or lenient.is_stated(event.error) or sse.event == "error":
             raw = lenient.decode_scrubbed(sse.data)
             self._fail(raw.get("error") or raw)
         # The other events report the progress of built-in tools or repeat content of the deltas and items.
@@ -347,10 +348,10 @@ class ResponsesResponseReader(Progress):
 
     # --- the response ---------------------------------------------------------------------------------
 
-    def _take_origin(self, response: Mapping[str, Any], out: list[StreamEvent]) -> None:
+    def _take_origin(self, response: Mapping[str, Any], out: list[StreamEvent], *, first: bool) -> None:
         answer = self.answer
         given = lenient.any_text(response.get("id"))
-        if answer.id and given and given != answer.id:
+        if (answer.id and given and given != answer.id) or (first and self._items):
             # The server starts again, for example because a gateway failed over. The two answers are never joined.
             shown = answer.shown()
             self._begin(answer.again())
@@ -385,7 +386,7 @@ class ResponsesResponseReader(Progress):
         self.ended = True
 
     def _end(self, response: Mapping[str, Any]) -> None:
-        if response.get("error"):
+        if lenient.is_stated(response.get("error")):
             self._fail(response["error"])
             return
         status = finish_word(response.get("status")) or "completed"

@@ -49,6 +49,11 @@ class _Growing:
     def is_whole(self) -> bool:
         return self.text.tell() <= _MOST_PARSED and is_object(self.arguments)
 
+    def repeats(self, id_: str, name: str, arguments: str) -> bool:
+        """Return whether a fragment is this whole call once more, as some servers send it after its pieces."""
+        same = (id_, name, arguments) == (self.id, self.name, self.arguments)
+        return same and self.is_started() and self.is_whole()
+
     def extend_name(self, name: str) -> None:
         # Servers send a name once, or with every fragment, or in pieces, or as a growing prefix.
         if not self.name or name.startswith(self.name):
@@ -109,6 +114,8 @@ class ToolCallAssembler:
         call = None if name else self._by_index.get(index)
         if call is None:
             call = self._continued(index, id, name, arguments) or self._begin()
+        if id and name and call.repeats(id, name, arguments):
+            return ToolCallDelta(call.position, id, name, "")
         call.id = call.id or id
         if name:
             call.extend_name(name)
@@ -136,6 +143,8 @@ class ToolCallAssembler:
         if call.name and name != call.name:
             return call if self._continues_name(call, index) else None
         if call.placeholder and id_ and id_ == call.id:
+            return call
+        if id_ and call.repeats(id_, name, arguments):
             return call
         # The name is repeated: in every fragment of one call, or because the next call is to the same tool.
         return None if arguments and call.is_whole() else call

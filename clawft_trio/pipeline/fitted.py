@@ -1,4 +1,4 @@
-"""A target of a routing decision as a provider: each request as it fits there, and shorter after a refusal."""
+"""A target of a routing decision as a provider: fits each request to the target, and shortens it after a refusal."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from clawft_trio.pipeline.windows import LEAST_OUTPUT, Windows
 from clawft_trio.target import Target
 
 MAX_SHORTENED = 2
-"""Times that a round is asked again with less, after refusals of length."""
+"""Number of times that a round is repeated with a shorter request, after refusals of length."""
 
 
 class FittingStages(Protocol):
-    """What a `Fitted` needs of its pipeline."""
+    """The stages of a pipeline that a `Fitted` uses."""
 
     @property
     def assembler(self) -> Assembler: ...
@@ -39,7 +39,7 @@ class _Refusal:
     """A request that a target refused as too long."""
 
     sent: AssembledContext
-    #: None: length was not given as the reason
+    #: None: the target gave no reason
     error: ContextLengthExceeded | None
     #: whether less output is tried before less input: more of it was allowed, and the window is not known
     output_first: bool
@@ -62,7 +62,7 @@ class _Limit:
 
 
 class Refusals:
-    """What was refused as too long during one round, by target."""
+    """The requests refused as too long during one round, by target."""
 
     def __init__(self) -> None:
         self._by_target: dict[str, list[_Refusal]] = {}
@@ -81,12 +81,12 @@ class Refusals:
         return True
 
     def take_new(self) -> bool:
-        """Whether there was one since this was asked last."""
+        """Whether a refusal was added since the last call."""
         new, self._new = self._new, False
         return new
 
     def of(self, target: Target) -> list[_Refusal]:
-        """Those of *target*, oldest first."""
+        """Return the refusals of *target*, oldest first."""
         return self._by_target.get(target.name, [])
 
     def limits(self, target: Target) -> list[_Limit]:
@@ -111,7 +111,7 @@ class Refusals:
 
 @attrs.frozen
 class Fitted:
-    """A target's provider that gets each request as it fits there."""
+    """A target's provider that fits each request to the target."""
 
     keeps_records = True
 
@@ -122,17 +122,17 @@ class Fitted:
 
     @property
     def name(self) -> str:
-        """`provider/model`."""
+        """The name `provider/model`."""
         return self.target.name
 
     async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
-        """Assemble *request* for the target and have it answered.
+        """Assemble *request* for the target and send it.
 
         Raises:
-          ContextLengthExceeded: what must not be left out does not fit, or the target refused it for its length.
-          ProviderError: the target's.
+          ContextLengthExceeded: the part that must be kept does not fit, or the target refused the request as too long.
+          ProviderError: as the target raises it.
 
-        Cancellation: the target's.
+        Cancellation: as for the target.
         """
         fitted = await self._assembled(request)
         bust = self.stages.caches.sent(fitted.request, self.target)
@@ -149,7 +149,7 @@ class Fitted:
                 )
             )
         try:
-            # Reached when its turn comes: a target that cannot be built costs nothing while others answer.
+            # Only now, so that a target that cannot be built costs nothing while others answer.
             provider = recorded(self.stages.transport.reach(self.target))
             own = call.replaced(input_tokens=fitted.token_estimate)
             response = await provider.complete(fitted.request, own)
@@ -183,7 +183,7 @@ class Fitted:
         return await self.stages.assembler.assemble(_allowing(request, limit.output), target, self.permissions)
 
     def _note_refusal(self, fitted: AssembledContext, exc: Exception, call: Call) -> ContextLengthExceeded | None:
-        """Note a refusal of length. Returns the error that it is, where it does not give length as its reason."""
+        """Record a refusal of length. Return the error to raise if the target did not give length as the reason."""
         tokens, windows = fitted.token_estimate, self.stages.windows
         output = fitted.request.max_tokens or 0
         found = leaves(exc)
@@ -233,7 +233,7 @@ class Fitted:
         windows = self.stages.windows
         tokens, output = fitted.token_estimate, fitted.request.max_tokens or 0
         for refusal in self.refusals.of(self.target):
-            # What was only inferred has been proved: with less of it, the same request was answered.
+            # The assumption is now confirmed: the same request was answered after it was shortened.
             if tokens < refusal.tokens:
                 windows.refused(self.target, refusal.tokens, refusal.error)
             elif output < refusal.output:

@@ -1,9 +1,9 @@
-"""Context windows: what is known of each target, and what its refusals have taught.
+"""Context windows of targets: known sizes, and limits learnt from refusals.
 
 A window comes from the router's target (a tier of the configuration), from the configuration's `context_windows`, from
-a list of models where one is installed, or from the table of models below. A refusal lowers what is sent to a target
-afterwards: to what the refusal names in a typed field, or to less than what was refused. Sizes decide, never the text
-of an error.
+an installed list of models, or from the table of models below. A refusal lowers the limit for later requests to that
+target: to the size in a typed field of the refusal, or below the refused size. Sizes decide, never the text of an
+error.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from clawft_trio.pipeline.stages import AssembledContext
 from clawft_trio.target import Target
 
 WindowOf: TypeAlias = Callable[[Target], int | None]
-"""The context window of a target in tokens, input and output together; None when it is not known."""
+"""Returns the context window of a target in tokens, input and output together; None when it is not known."""
 
 MODEL_WINDOWS: Mapping[str, int] = MappingProxyType(
     {
-        # From the vendors' model pages and genai-prices 0.2.3, November 2026. The first pattern that matches counts;
-        # of what a pattern covers, the smallest: a window that is taken for too small is only used in part.
+        # From the vendors' model pages and genai-prices 0.2.3, November 2026. The first pattern that matches applies;
+        # a pattern has the smallest of its models' windows, because too small a value only leaves a part unused.
         "anthropic/claude-sonnet-5*": 1_000_000,
         "anthropic/claude-opus-5*": 1_000_000,
         "anthropic/claude-haiku-5*": 1_000_000,
@@ -87,20 +87,20 @@ MODEL_WINDOWS: Mapping[str, int] = MappingProxyType(
 
 KEPT_FOR_OUTPUT: Mapping[str, int] = MappingProxyType(
     {
-        # "Input tokens exceed the configured limit of 272000 tokens", of 400 000: the rest is for the answer, however
-        # short that may be. Of 1 050 000 it is the same: 922 000 may go in.
+        # "Input tokens exceed the configured limit of 272000 tokens", of 400 000: the rest is reserved for the answer,
+        # however short it is. Likewise for 1 050 000, of which input may take 922 000.
         "openai/gpt-[5-9]*": 128_000,
         "azure/gpt-[5-9]*": 128_000,
     }
 )
-"""Tokens of large windows that input may never take, by pattern of `provider/model`."""
+"""Tokens of large windows that only output may use, by pattern of `provider/model`."""
 
 LARGE = 400_000
-"""Tokens of a window from which on a part of it is kept for output."""
+"""Tokens of a window from which a part of it is reserved for output."""
 
 NEAR = 0.75
-"""The share of a known window from which on a refusal without a reason is one of length. The estimate of tokens may be
-a fifth too low, and some vendors count the allowed output in."""
+"""Share of a known window from which a refusal without a reason counts as one of length. The estimate of tokens may be
+a fifth too low, and some vendors add the allowed output."""
 
 _SHORTEST = 256
 """Estimated tokens; no model has a smaller window."""
@@ -109,11 +109,11 @@ LEAST_OUTPUT = 256
 """Tokens of an answer below which the limit on it is not lowered."""
 
 _TARGETS = 1000
-"""Targets that refusals are remembered of: as many as can be open."""
+"""Number of targets whose refusals are stored: as many as can be open."""
 
 
 def by_pattern(windows: Mapping[str, int]) -> WindowOf:
-    """Windows by patterns of `provider/model`; the first that matches counts."""
+    """Make a lookup of windows by patterns of `provider/model`; the first that matches applies."""
 
     def look_up(target: Target) -> int | None:
         return next((tokens for pattern, tokens in windows.items() if fnmatchcase(target.name, pattern)), None)
@@ -122,7 +122,7 @@ def by_pattern(windows: Mapping[str, int]) -> WindowOf:
 
 
 def input_window(target: Target, window: int) -> int:
-    """What of *window* a request to *target* may use, with its answer: some vendors keep a part for output alone."""
+    """Return the part of *window* for a request to *target* with its answer: some vendors reserve a part for output."""
     kept = by_pattern(KEPT_FOR_OUTPUT)(target)
     return window if kept is None or window < LARGE else window - kept
 
@@ -135,11 +135,11 @@ def is_self_hosted(target: Target) -> bool:
 
 @attrs.define
 class _Learnt:
-    """What one target has taught, in estimated input tokens."""
+    """Limits learnt from one target, in estimated input tokens."""
 
-    #: the most that may go in; None when it has refused nothing
+    #: largest allowed size; None when nothing was refused
     limit: int | None = None
-    #: the largest request that it has answered
+    #: size of the largest answered request
     accepted: int = 0
     #: the same with the output that was allowed
     accepted_sum: int = 0
@@ -148,7 +148,7 @@ class _Learnt:
 
 
 class Windows:
-    """The windows of targets, and what refusals have taught of them.
+    """The windows of targets, and the limits learnt from refusals.
 
     Args:
       known: windows that the target itself does not name.
@@ -165,22 +165,22 @@ class Windows:
         self._known = known
         self._self_hosted = self_hosted
         self._learnt: OrderedDict[str, _Learnt] = OrderedDict()
-        #: called whenever a refusal has taught something new
+        #: called whenever a refusal lowers a limit
         self.on_learnt: Callable[[], None] = lambda: None
 
     def __repr__(self) -> str:
         return f"<Windows {dict(self.learnt())}>"
 
     def learnt(self) -> Mapping[str, int]:
-        """What may go in at most, in estimated tokens, by target: of those that have refused something."""
+        """Return the learnt limits in estimated tokens, by target."""
         return {name: learnt.limit for name, learnt in self._learnt.items() if learnt.limit is not None}
 
     def restore(self, target: str, limit: int) -> None:
-        """Take over what `learnt` held earlier, in another process, for the target of that name."""
+        """Set the limit that `learnt` returned in an earlier process for *target*."""
         self._of(target).limit = max(1, limit)
 
     def applied(self, target: Target) -> Target:
-        """*target* with everything that is known of its window."""
+        """Return *target* with its known window and learnt limit."""
         window = self._known(target) if target.max_context_tokens is None else target.max_context_tokens
         learnt = self._learnt.get(target.name)
         limit = None if learnt is None else learnt.limit
@@ -208,15 +208,15 @@ class Windows:
         self._of(target.name).output = output
 
     def refused(self, target: Target, tokens: int, error: ContextLengthExceeded | None = None) -> None:
-        """*target* has refused a request of *tokens* as too long; *error* may name the window.
+        """Record that *target* refused a request of *tokens* as too long; *error* may name the window.
 
-        A target that has answered longer ones before has to refuse that length twice: what it refused may have been
-        something else, as long as it goes on answering.
+        After longer requests were answered, the target must refuse a length twice: the first refusal may have had
+        another cause.
         """
         learnt = self._of(target.name)
         limit = tokens - 1
         if error is not None and error.window is not None:
-            # The server counts by its own tokenizer: its window is as many of our tokens as its count is of ours.
+            # The server counts with its own tokenizer: the ratio of the two counts converts its window to our tokens.
             ratio = tokens / error.prompt_tokens if error.prompt_tokens else 1.0
             limit = min(limit, int(error.window * ratio))
         elif tokens <= learnt.accepted:
@@ -236,7 +236,7 @@ class Windows:
         return window is not None and tokens >= NEAR * (window - output) and self._is_unexplained(error, target)
 
     def may_be_too_long(self, error: Exception, target: Target, sent: AssembledContext) -> bool:
-        """Whether it is worth finding out by a shorter request that *error* is a refusal of length.
+        """Whether a shorter request should test if *error* is a refusal of length.
 
         For a target without a known window that is so when *sent* continues a conversation:
         less of it was answered before, and is longer than everything that this target has answered. And it is so when
@@ -283,6 +283,6 @@ def is_mostly_output(sent: AssembledContext) -> bool:
 
 
 def _continues(request: ChatRequest) -> bool:
-    """Whether *request* holds more than the beginning of a conversation: only then less of it can be sent."""
+    """Whether *request* holds more than the beginning of a conversation: only then can it be shortened."""
     roles = [message.role for message in request.messages]
     return "assistant" in roles or roles.count("user") > 1

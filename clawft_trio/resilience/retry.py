@@ -34,8 +34,8 @@ class Retry(Policy):
 
     The wait before retry n (from 1) is drawn evenly from `(1 - jitter) * cap` to `cap`, where `cap` is
     `min(longest_wait, first_wait * multiplier**(n-1))`. Chance keeps callers that failed together from coming back
-    together; the floor keeps a retry from reaching an overloaded server at once. With the defaults a wait is 0.3 to
-    0.5 s, then 0.6 to 1 s, then 1.2 to 2 s: each is longer than the one before.
+    together; the floor keeps a retry from reaching an overloaded server at once. With the defaults a wait is 0.35
+    to 0.5 s, then 0.7 to 1 s, then 1.4 to 2 s: each is longer than the one before.
 
     Where the error carries a `retry_after`, the wait is exactly that, up to `longest_retry_after`; beyond it the error
     is raised at once. While another target stands by (`Call.elsewhere`) the cap is `longest_retry_after_elsewhere`, and
@@ -59,7 +59,7 @@ class Retry(Policy):
     #: seconds; no drawn wait is longer
     longest_wait: float = attrs.field(default=30.0, validator=ge(0))
     #: the share of a wait that is left to chance: 1 is full jitter (a wait may be 0), 0.5 equal jitter, 0 none
-    jitter: float = attrs.field(default=0.4, validator=[ge(0), attrs.validators.le(1)])
+    jitter: float = attrs.field(default=0.3, validator=[ge(0), attrs.validators.le(1)])
     #: seconds from the first attempt's start after which no retry may start
     total: float | None = attrs.field(default=None, validator=optional(gt(0)))
     #: seconds; a server that asks for more is not waited for
