@@ -12,7 +12,7 @@ from clawft_trio.agent.journal_sql import WORK
 from clawft_trio.agent.turn_context import LoopPolicy
 from clawft_trio.agent.turn_limiter import TurnLimiter, TurnSlot
 from clawft_trio.bus import SessionReader
-from clawft_trio.errors import StoreError
+from clawft_trio.errors import StoreClosed, StoreCorrupt, StoreError, StoreReadOnly
 from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.observe import Noted, Observer
 from clawft_trio.store.ownership import RELEASED, Ownership, session_name
@@ -34,6 +34,7 @@ class OwnedSessions:
       slots: how many turns run at once.
       policy: how much at once, and how long at most.
       observer: gets events.
+      written: the turns of messages that were written down when they were published, and wait.
       answer: runs the turn of one message and frees the slot.
       lost: called with every session that another process has taken.
     """
@@ -47,6 +48,7 @@ class OwnedSessions:
         slots: TurnLimiter,
         policy: LoopPolicy,
         observer: Observer,
+        written: set[str],
         answer: Callable[[Unfinished, TurnSlot], Awaitable[None]],
         lost: Callable[[str], None],
     ) -> None:
@@ -63,8 +65,7 @@ class OwnedSessions:
         self._policy = policy
         self._observer = observer
         self._answer = answer
-        #: turns of messages that are in the queue, or about to be
-        self._queued: set[str] = set()
+        self._written = written
         #: claimed sessions in which no turn has begun
         self._claimed: dict[str, Claimed] = {}
         #: by turn: the next message of its session, begun in the transaction that ended the turn
@@ -80,10 +81,13 @@ class OwnedSessions:
         prefix = session_name("")
         ownership.on_lost(lambda name: lost(name.removeprefix(prefix)) if name.startswith(prefix) else None)
 
-    @property
-    def on_server(self) -> bool:
-        """Whether the store is a database server, which can be away for a while."""
-        return self._ownership.store.engine == "postgresql"
+    def is_passing(self, error: BaseException) -> bool:
+        """Whether *error* is of a database server that is away, or that crashed during a commit.
+
+        That is no reason to answer with an error: the turn is left to its next run.
+        """
+        refused = isinstance(error, StoreCorrupt | StoreReadOnly | StoreClosed)
+        return self._ownership.store.engine == "postgresql" and isinstance(error, StoreError) and not refused
 
     # --- messages ----------------------------------------------------------------------------------------
 
@@ -104,8 +108,6 @@ class OwnedSessions:
         new, claimed = await self._journal.accept(message, claim=claim)
         if claimed is not None:
             self._claimed[session] = claimed
-        if new:
-            self._queued.add(turn_id_of(message))
         return new
 
     async def withdraw(self, message: InboundMessage) -> None:
@@ -117,7 +119,6 @@ class OwnedSessions:
         Cancellation: the lease is given back, or runs out.
         """
         turn_id = turn_id_of(message)
-        self._queued.discard(turn_id)
         self.answered_early.discard(turn_id)
         claimed = self._claimed_for(message)
         if claimed is not None:
@@ -136,7 +137,6 @@ class OwnedSessions:
     def was_answered_early(self, message: InboundMessage) -> bool:
         """Whether *message*, just taken from the queue, has its reply already."""
         turn_id = turn_id_of(message)
-        self._queued.discard(turn_id)
         if turn_id not in self.answered_early:
             return False
         self.answered_early.discard(turn_id)
@@ -254,8 +254,8 @@ class OwnedSessions:
     async def _serve_one(self, claimed: Claimed, left: Unfinished, slot: TurnSlot) -> Unfinished | None:
         """Answer one message of an owned session; the next one, when this process is to go on."""
         turn_id = turn_id_of(left.message)
-        if turn_id in self._queued:
-            self._queued.discard(turn_id)
+        if turn_id in self._written:
+            self._written.discard(turn_id)
             # Left in the queue, the message could be dropped by its overflow policy although it is answered. When it is
             # not there yet, its publisher is between the journal and the queue.
             if self._queue.take_one(left.message.session_key, lambda one: turn_id_of(one) == turn_id) is None:

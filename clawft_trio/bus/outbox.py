@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterable
 from itertools import islice
 
@@ -11,8 +11,8 @@ import attrs
 import trio
 
 from clawft_trio.bus.bounded_queue import BoundedQueue, QueueStatistics
-from clawft_trio.bus.pieces import PieceRelay
-from clawft_trio.bus.undelivered import SharedUndelivered, UndeliveredReplies, is_shared, key_of
+from clawft_trio.bus.shared_replies import LOAD, SharedReplies
+from clawft_trio.bus.undelivered import UndeliveredReplies, key_of
 from clawft_trio.chat import new_id
 from clawft_trio.errors import BusClosed, BusFull
 from clawft_trio.messages import OutboundMessage
@@ -23,12 +23,6 @@ _BATCH = 256
 
 _LOOK = 1.0
 """Seconds between looks for replies of other processes, where no notification comes."""
-
-_RECENT = 1000
-"""Replies of which late pieces are recognized: a piece is at most about a second late."""
-
-_LOAD = 100
-"""Stored replies that are loaded at once."""
 
 
 @attrs.frozen
@@ -65,13 +59,7 @@ class Outbox:
         #: stored replies that the consumer has not been given yet, oldest first
         self._undelivered_keys: deque[str] = deque()
         self._unyielded = 0
-        self._shared: SharedUndelivered | None = undelivered if is_shared(undelivered) else None
-        #: keys of replies that are stored and not delivered, as far as this process has them
-        self._known: set[str] = set()
-        #: whether another process may have stored a reply that is not in `_known`
-        self._arrived = False
-        #: keys of the last replies of other processes: their pieces may come after them
-        self._recent: OrderedDict[str, None] = OrderedDict()
+        self._shared = SharedReplies(channel, undelivered)
         #: replies given back by a consumer, and those just loaded from the store: older than everything else
         self._first: deque[Delivery] = deque()
 
@@ -90,24 +78,15 @@ class Outbox:
 
     def arrived(self) -> None:
         """Another process may have stored a reply for this channel."""
-        self._arrived = True
+        self._shared.arrived = True
         self._queue.consumers.wake()
 
     def piece_arrived(self, message: OutboundMessage) -> None:
         """Another process shows a piece of an answer. It is dropped when there is no room for it."""
-        if not (self.shows_partials and self._serves) or key_of(message) in self._recent:
+        if not (self.shows_partials and self._shared.served_here) or self._shared.is_late(message):
             return
         if not self._put_unserved(message):
             self._observer(MessageDropped(queue=self._queue.name, policy="failed", message=message))
-
-    @property
-    def _relay(self) -> PieceRelay | None:
-        return None if self._shared is None else self._shared.relay
-
-    @property
-    def _serves(self) -> bool:
-        """Whether the consumer of this channel is in this process."""
-        return self._shared is None or self._shared.serves(self.channel)
 
     def statistics(self) -> QueueStatistics:
         """The counters of the queue."""
@@ -121,17 +100,12 @@ class Outbox:
         Cancellation: `Cancelled` means that it was not handed over.
         """
         if message.kind != "final":
-            if self.shows_partials and self._serves:
-                return await self._queue.put(Delivery(message))
-            await trio.lowlevel.checkpoint()
-            if self._relay is not None:
-                return self._relay.offer(message)
-            return self.shows_partials and self._put_unserved(message)
-        if self._is_left_in_store(message, kept=kept):
+            return await self._put_piece(message)
+        delivery = self._begin(message, kept=kept)
+        if delivery is None:
             await trio.lowlevel.checkpoint()
             return True
-        delivery = self._noted(Delivery(message, key_of(message) if kept else None))
-        if not self._undelivered_keys and self._serves:
+        if not self._undelivered_keys and self._shared.served_here:
             with trio.move_on_after(self._wait) as waited:
                 await self._queue.put(delivery)
             if not waited.cancelled_caught:
@@ -147,16 +121,24 @@ class Outbox:
 
         Cancellation: `Cancelled` means that it was not handed over.
         """
-        if self._is_left_in_store(message, kept=kept):
+        delivery = self._begin(message, kept=kept)
+        if delivery is None:
             return
-        delivery = self._noted(Delivery(message, key_of(message) if kept else None))
         try:
-            if not self._undelivered_keys and self._serves:
+            if not self._undelivered_keys and self._shared.served_here:
                 self._queue.put_nowait(delivery)
                 return
         except (trio.WouldBlock, BusClosed):
             pass
         await self.store_undelivered(delivery)
+
+    async def _put_piece(self, message: OutboundMessage) -> bool:
+        if self.shows_partials and self._shared.served_here:
+            return await self._queue.put(Delivery(message))
+        await trio.lowlevel.checkpoint()
+        if self._shared.relay is not None:
+            return self._shared.relay.offer(message)
+        return self.shows_partials and self._put_unserved(message)
 
     def _put_unserved(self, message: OutboundMessage) -> bool:
         """Show a piece of an answer to a consumer that may come; without waiting, because it may never come."""
@@ -165,22 +147,16 @@ class Outbox:
         except (trio.WouldBlock, BusFull, BusClosed):
             return False
 
-    def _is_left_in_store(self, message: OutboundMessage, *, kept: bool) -> bool:
-        """Whether the consumer reads a stored reply from the store, behind replies of other processes."""
-        if self._relay is not None:
-            self._relay.forget(message)
-        if kept and (self._arrived or not self._serves):
-            self._arrived = True
+    def _begin(self, message: OutboundMessage, *, kept: bool) -> Delivery | None:
+        """The delivery of a final reply; None when the consumer reads it from the store."""
+        if self._shared.leave_in_store(message, kept=kept):
             self._queue.consumers.wake()
-            return True
-        return False
-
-    def _noted(self, delivery: Delivery) -> Delivery:
-        if delivery.key is not None:
-            self._known.add(delivery.key)
+            return None
+        delivery = Delivery(message, key_of(message) if kept else None)
+        self._shared.note(delivery.key)
         return delivery
 
-    async def store_undelivered(self, delivery: Delivery, error: BaseException | None = None) -> None:
+    async def store_undelivered(self, delivery: Delivery) -> None:
         """Store *delivery* until the channel comes back, behind everything that is waiting for it.
 
         Raises:
@@ -188,21 +164,24 @@ class Outbox:
 
         Cancellation: `Cancelled` means that it is not kept.
         """
-        key = delivery.key or key_of(delivery.message) or new_id()
+        key = _key_for(delivery)
         # Noted first: from now on every later reply has to stand behind this one.
         self._undelivered_keys.append(key)
-        self._known.add(key)
+        self._shared.note(key)
         try:
-            if delivery.key is None:
-                await self._undelivered_store.keep(key, delivery.message)
-            else:
-                await trio.lowlevel.checkpoint()
+            await self._store(delivery, key)
         except BaseException:
             self._undelivered_keys.remove(key)
-            self._known.discard(key)
+            self._shared.forget([key])
             raise
-        self._observer(Undeliverable(message=delivery.message, error=error))
+        self._observer(Undeliverable(message=delivery.message, error=None))
         self._queue.consumers.wake()
+
+    async def _store(self, delivery: Delivery, key: str) -> None:
+        if delivery.key is None:
+            await self._undelivered_store.keep(key, delivery.message)
+        else:
+            await trio.lowlevel.checkpoint()
 
     # --- out ---------------------------------------------------------------------------------------------
 
@@ -236,8 +215,8 @@ class Outbox:
             await trio.lowlevel.checkpoint()
         await trio.lowlevel.checkpoint_if_cancelled()
         while True:  # noqa: ASYNC913 - a checkpoint per batch, not per message
-            if self._shared is not None:
-                await self._look(self._shared)
+            if self._shared.has_others:
+                await self._look()
             if self._first:
                 return self._first.popleft()
             try:
@@ -251,30 +230,20 @@ class Outbox:
 
     async def _wait_for_news(self) -> None:
         """Wait for a message; with other processes on the store, look there now and then."""
-        with trio.move_on_after(math.inf if self._shared is None else _LOOK) as waited:
+        with trio.move_on_after(_LOOK if self._shared.has_others else math.inf) as waited:
             await self._queue.wait_for_news()
-        self._arrived = self._arrived or waited.cancelled_caught
+        self._shared.arrived = self._shared.arrived or waited.cancelled_caught
 
-    async def _look(self, undelivered: SharedUndelivered) -> None:
+    async def _look(self) -> None:
         """Become the process that serves the channel, and learn of the replies that others have stored for it."""
-        while not undelivered.serves(self.channel):
-            if await undelivered.serve(self.channel):
-                self._arrived = True
-            elif self._queue.closed:
+        shared = self._shared
+        while not (shared.served_here or await shared.begin_to_serve()):
+            if self._queue.closed:
                 raise BusClosed(f"{self.channel} is served by another process")
-            else:
-                with trio.move_on_after(_LOOK):
-                    await self._queue.wait_for_news()
-        if self._arrived:
-            self._arrived = False
-            for key in await undelivered.keys(self.channel, _LOAD + len(self._known)):
-                if key not in self._known:
-                    self._known.add(key)
-                    self._recent[key] = None
-                    if len(self._recent) > _RECENT:
-                        self._recent.popitem(last=False)
-                    self._undelivered_keys.append(key)
-            self._arrived = self._arrived or len(self._undelivered_keys) >= _LOAD
+            with trio.move_on_after(_LOOK):
+                await self._queue.wait_for_news()
+        if shared.arrived:
+            self._undelivered_keys.extend(await shared.new_keys())
         await trio.lowlevel.checkpoint_if_cancelled()
 
     async def keep(self, delivery: Delivery, error: BaseException) -> None:
@@ -285,17 +254,15 @@ class Outbox:
 
         Cancellation: it is the next one all the same.
         """
-        key = delivery.key or key_of(delivery.message) or new_id()
+        key = _key_for(delivery)
         self._observer(Undeliverable(message=delivery.message, error=error))
         try:
-            if delivery.key is None:
-                await self._undelivered_store.keep(key, delivery.message)
-            else:
-                await trio.lowlevel.checkpoint()
+            await self._store(delivery, key)
         except BaseException:
             self.give_back(delivery)
             raise
-        self.give_back(self._noted(Delivery(delivery.message, key)))
+        self._shared.note(key)
+        self.give_back(Delivery(delivery.message, key))
 
     def drop(self, delivery: Delivery) -> None:
         """A piece of an answer could not be shown: report it as dropped."""
@@ -307,13 +274,13 @@ class Outbox:
         self._queue.consumers.wake()
 
     async def _load(self) -> None:
-        keys = tuple(islice(self._undelivered_keys, _LOAD))
+        keys = tuple(islice(self._undelivered_keys, LOAD))
         found = await self._undelivered_store.fetch(keys)
         for _ in keys:
             self._undelivered_keys.popleft()
         self._first.extend(Delivery(kept.message, kept.key) for kept in found)
         # The rest was delivered by another process.
-        self._known.difference_update(set(keys) - {kept.key for kept in found})
+        self._shared.forget(set(keys) - {kept.key for kept in found})
 
     async def settle(self, delivery: Delivery) -> None:
         """It is delivered: forget it.
@@ -325,7 +292,7 @@ class Outbox:
         """
         if delivery.key is not None:
             await self._undelivered_store.delivered(delivery.key)
-            self._known.discard(delivery.key)
+            self._shared.forget([delivery.key])
 
     # --- the end -----------------------------------------------------------------------------------------
 
@@ -345,3 +312,8 @@ class Outbox:
                 await self.store_undelivered(delivery)
             else:
                 self.drop(delivery)
+
+
+def _key_for(delivery: Delivery) -> str:
+    """The key under which *delivery* is stored, or is to be."""
+    return delivery.key or key_of(delivery.message) or new_id()
