@@ -1,9 +1,9 @@
-"""Frames over HTTP: each is a POST, whose answer is JSON or a stream of events.
+"""Frames over HTTP: each frame is a POST, whose response is JSON or a stream of events.
 
-The multiplexer routes as it does over a pipe; what is different is here. A request without a waiter has
-its POST closed. A stream that breaks before its answer has come is taken up where it broke (`Last-Event-ID`). A
-session that the server has forgotten (404) is the end of the connection: a supervised client makes a new one, and
-sends the requests that were refused once more.
+The multiplexer routes as over a pipe; this module handles the differences. The POST of a request that no call waits
+for is closed. A stream that breaks before its response has arrived is resumed (`Last-Event-ID`). A session that the
+server has dropped (404) ends the connection: a supervised client opens a new one and sends the requests that were
+refused once more.
 """
 
 from __future__ import annotations
@@ -42,35 +42,35 @@ from clawft_trio.net import HttpEndpoint, HttpResponse
 from clawft_trio.nursery import open_hidden_nursery
 
 _RESUMPTIONS = 20
-"""Times that one stream is taken up again; its caller's clock usually runs out before."""
+"""Largest number of times that one stream is resumed; the clock of its caller usually ends first."""
 
 _LISTEN_WAIT = 1.0
-"""Seconds that requests wait for the answer to the listening GET: what a server sends before it has that is lost."""
+"""Seconds that requests wait for the response to the listening GET: earlier messages of the server are lost."""
 
 _DRAIN = 1.0
 """Seconds that requests of a lost session have to be answered, or to be refused as well."""
 
-_GOODBYE = 2.0
-"""Seconds for telling the server that its session is over."""
+_DELETE_GRACE = 2.0
+"""Seconds for the request to the server to delete the session."""
 
 _SESSION = re.compile(r"[\x21-\x7e]{1,512}")
 
-# The header `Mcp-Name` repeats what these name.
+# Methods whose target the header `Mcp-Name` repeats.
 _NAMING = frozenset(("tools/call", "prompts/get", "resources/read"))
 
 _log = logging.getLogger("clawft_trio.mcp")
 
 _ANSWERING = 8
-"""Tasks that post answers and notifications; each waits for the server to take one."""
+"""Tasks that post responses and notifications; each waits until the server has accepted one."""
 
 
 class HttpTransport:
     """A `Transport` over streamable HTTP.
 
     Args:
-      server: where it is.
-      name: what it is called in errors.
-      limit: bytes that one message may have.
+      server: the server.
+      name: its name in errors.
+      limit: largest message in bytes.
     """
 
     def __init__(self, server: HttpServer, *, name: str = "", limit: int = MAX_MESSAGE) -> None:
@@ -83,14 +83,14 @@ class HttpTransport:
         self._post_ended = trio.lowlevel.ParkingLot()
         self._lost: McpError | None = None
         self._login: OAuthSession | None = None
-        #: where a server of 2024-11-05 wants its messages; its answers come by a stream of their own
+        #: endpoint for the messages to a server of 2024-11-05; its responses arrive by a separate stream
         self._legacy: HttpEndpoint | None = None
 
     async def run(self, mux: Multiplexer) -> McpError:
-        """Post frames until the server has forgotten the session.
+        """Post frames until the server has dropped the session.
 
         Raises:
-          NotConfigured: the address is none.
+          NotConfigured: the URL is invalid.
 
         Cancellation: every stream is closed and the session is deleted at the server, within two seconds.
         """
@@ -111,13 +111,13 @@ class HttpTransport:
                     await self._post_all(http, mux, nursery)
             finally:
                 mux.end(self._lost or PeerGone("the connection was closed here", server=self._name))
-                with trio.move_on_after(_GOODBYE, shield=True):
+                with trio.move_on_after(_DELETE_GRACE, shield=True):
                     await self._end_session(http)
         assert self._lost is not None
         return self._lost
 
     async def _post_all(self, http: HttpEndpoint, mux: Multiplexer, nursery: trio.Nursery) -> None:
-        # A server that sends thousands of requests at once gets its answers by a few tasks, in turn.
+        # A few tasks respond in turn to a server that sends thousands of requests at once.
         answers, waiting = trio.open_memory_channel[Outgoing](math.inf)
         for _ in range(_ANSWERING):
             nursery.start_soon(self._post_answers, http, mux, waiting, nursery)
@@ -129,7 +129,7 @@ class HttpTransport:
                     self._refuse(mux, frame)
                     continue
                 if frame.method == "notifications/initialized":
-                    # Before any other message: posts do not keep their order.
+                    # Before any other message, because posts do not keep their order.
                     await self._post(http, mux, frame, nursery)
                     if self._legacy is None:
                         await self._start_listening(http, mux, nursery)
@@ -155,11 +155,11 @@ class HttpTransport:
         return AnswerStream(mux, frame, limit=self._limit, server=self._name, on_version=note_version)
 
     def _drop(self, key: Id) -> bool:
-        """Close the POST of a call without a waiter; whether that alone cancels it at the server."""
+        """Close the POST of a call that no longer waits; return whether this alone cancels it at the server."""
         scope = self._posts.get(key)
         if scope is not None:
             scope.cancel(reason="no call waits for this answer")
-        # Until 2025-11-25 a closed stream is no cancellation, and the notice has to be posted.
+        # Until 2025-11-25 closing a stream is not a cancellation, so the notification must be posted.
         return self._version == STATELESS_VERSION
 
     # --- one frame -------------------------------------------------------------------------------------------
@@ -204,7 +204,7 @@ class HttpTransport:
     async def _fall_back(
         self, http: HttpEndpoint, mux: Multiplexer, frame: Outgoing, nursery: trio.Nursery, exc: ClawftError
     ) -> bool:
-        """Try HTTP+SSE (2024-11-05) after a refused `initialize`; whether the server speaks that."""
+        """Try HTTP+SSE (2024-11-05) after a refused `initialize`; return whether the server supports it."""
         refused = frame.method == "initialize" and isinstance(exc, PeerError) and exc.status in REFUSALS
         if not refused:
             return False
@@ -222,7 +222,7 @@ class HttpTransport:
     async def _listen_legacy(
         self, http: HttpEndpoint, mux: Multiplexer, nursery: trio.Nursery, opened: trio.Event
     ) -> None:
-        """Receive the stream of a server of 2024-11-05; *opened* is set when it is there, or is not."""
+        """Receive the stream of a server of 2024-11-05; *opened* is set when it is open, or when it failed."""
         get = self._request(http, "GET", {"accept": EVENTS})
         try:
             async with open_stream(get, self._server.url, name=self._name, limit=self._limit) as stream:
@@ -278,7 +278,7 @@ class HttpTransport:
     async def _request(
         self, http: HttpEndpoint, method: str, headers: dict[str, str], content: bytes | None = None
     ) -> AsyncGenerator[HttpResponse, None]:
-        """Send a request; once more with a new token after a 401, and once more after a 403 that wants more scopes."""
+        """Send a request; repeat it with a new token after a 401, and after a 403 that requires more scopes."""
         login = self._login
         renewed: set[int] = set()
         while True:
@@ -353,7 +353,7 @@ class HttpTransport:
     async def _get(
         self, http: HttpEndpoint, stream: AnswerStream, opened: Callable[[], None] = lambda: None
     ) -> int | None:
-        """Receive a stream by GET, and call *opened* once it is open; the status if there was none."""
+        """Receive a stream by GET, and call *opened* once it is open; return the status if there was no stream."""
         headers = {"accept": EVENTS, **self._session_headers()}
         if stream.last_event_id:
             headers["last-event-id"] = stream.last_event_id
@@ -371,10 +371,10 @@ class HttpTransport:
             await answered.wait()
 
     async def _listen(self, http: HttpEndpoint, mux: Multiplexer, answered: trio.Event) -> None:
-        """Receive what the server sends outside of any call, where it offers that.
+        """Receive the messages that the server sends outside of calls, if it offers that.
 
-        Only a POST can end a session: a 404 here is what a server without such a stream may answer. *answered* is set
-        when the server has answered the first GET.
+        Only a POST can end a session: a server without such a stream may respond 404 here. *answered* is set when the
+        server has responded to the first GET.
         """
         stream = self._answer_stream(mux, Outgoing(b""))
         wait = 0.0
@@ -388,7 +388,7 @@ class HttpTransport:
             answered.set()
             if _means_no_stream(status):
                 return
-            # A stream that ends without a single event, over and over, is opened less and less often.
+            # A stream that repeatedly ends without an event is opened less and less often.
             wait = 0.0 if stream.events > received else min(max(2 * wait, FIRST_RETRY), LONGEST_RETRY)
             await trio.sleep(max(wait, stream.retry))
 
@@ -403,5 +403,5 @@ class HttpTransport:
 
 
 def _means_no_stream(status: int | None) -> bool:
-    """Whether a GET that was answered with *status* is not worth repeating. Limits and failures of a moment are."""
+    """Return whether a GET with *status* is not worth repeating. Limits and temporary failures are."""
     return status is not None and (400 <= status < 500 or status == 501) and status not in (408, 425, 429)
