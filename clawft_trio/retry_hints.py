@@ -85,7 +85,7 @@ _NAME = re.compile(
     r"(?:(?P<kind>[a-z0-9-]+?)-)?(?P<field>limit|remaining|reset)(?:-(?P<kind2>[a-z0-9-]+))?"
 )
 
-# The members of the IETF draft's one header: `limit=100, remaining=0, reset=30`, and since its eighth version
+# The members of the single header of the IETF draft: `limit=100, remaining=0, reset=30`; since its eighth version
 # `"minute";r=0;t=30, "day";r=7;t=3600`.
 _POLICY = re.compile(r'"(?P<name>[^"]{0,40})"(?P<fields>(?:;[a-z]+=[^;,]*)+)')
 _MEMBER = re.compile(r"\b(limit|remaining|reset|r|t)=(\d{1,12})\b")
@@ -140,7 +140,7 @@ def parse_wait(text: str | None, now: Now = utc_now) -> float | None:
     text = text.strip().strip('"')
     number = _number(text)
     if number is None and "," in text:
-        # The same header twice.
+        # The header occurs twice.
         number = _number(text.partition(",")[0])
     if number is None:
         seconds = _duration(text)
