@@ -1,4 +1,4 @@
-"""Settling, also while the ledger cannot be written: what is owed is written as soon as that is possible."""
+"""Settling: with the next write of a turn where that has one, and later where the ledger cannot be written."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from collections.abc import Sequence
 
 import trio
 
+from clawft_trio.costs import charges
 from clawft_trio.costs.ledger import Ledger
 from clawft_trio.costs.owed import OwedFile
 from clawft_trio.costs.records import Claim, Closing, Reservation
 from clawft_trio.errors import StoreError
+from clawft_trio.store import Connection
+from clawft_trio.store.ownership import Ownership
 
 _log = logging.getLogger("clawft_trio.costs")
 
@@ -44,6 +47,10 @@ class Settling:
     def __init__(self, ledger: Ledger, owed: OwedFile | None = None) -> None:
         self._ledger = ledger
         self._file = owed
+        #: whose fenced writes settlements of its turns join; None: each is written at once
+        self.ownership: Ownership | None = None
+        #: by turn and by the id of the reservation: what is written with the next write of the turn
+        self._joining: dict[str, dict[int, Closing]] = {}
         #: by the id of the reservation
         self._owed: dict[int, Closing] = {}
         #: those of them that are in the file, too
@@ -57,14 +64,18 @@ class Settling:
     def __len__(self) -> int:
         return len(self._owed)
 
-    async def close(self, closing: Closing) -> None:
-        """Write *closing*, or keep it.
+    async def close(self, closing: Closing, turn_id: str = "") -> None:
+        """Write *closing*, or keep it: for the next write of the turn *turn_id*, if that has fenced writes.
 
         Raises:
           StoreError: the ledger cannot be written now; it is kept.
 
         Cancellation: it is written, or kept.
         """
+        if self.ownership is not None and self.ownership.guards(turn_id):
+            self._join(self.ownership, turn_id, closing)
+            await trio.lowlevel.checkpoint()
+            return
         try:
             await self._close_one(closing)
             return
@@ -76,6 +87,37 @@ class Settling:
             raise
         await self._append()
         raise error
+
+    def _join(self, ownership: Ownership, turn_id: str, closing: Closing) -> None:
+        joining, moment = self._joining.setdefault(turn_id, {}), self._ledger.moment()
+        joining[closing.id] = closing
+
+        def step(connection: Connection) -> None:
+            # A reservation of the turn may have settled it first.
+            if closing.id in joining:
+                charges.close(moment, closing, connection)
+
+        def ended(written: bool) -> None:
+            self.note_written(turn_id, [closing]) if written else self._keep_all(turn_id)
+
+        ownership.postpone(turn_id, step, outlives_turn=True, ended=ended)
+
+    def joining(self, turn_id: str) -> tuple[Closing, ...]:
+        """What waits for the next write of *turn_id*: a reservation of that turn settles it first."""
+        return tuple(self._joining.get(turn_id, {}).values())
+
+    def note_written(self, turn_id: str, closings: Sequence[Closing]) -> None:
+        """*closings* do not wait for a write of *turn_id* any more."""
+        joining = self._joining.get(turn_id, {})
+        for closing in closings:
+            joining.pop(closing.id, None)
+        if not joining:
+            self._joining.pop(turn_id, None)
+
+    def _keep_all(self, turn_id: str) -> None:
+        """The turn is over without another write."""
+        for closing in self._joining.pop(turn_id, {}).values():
+            self._keep(closing)
 
     def _keep(self, closing: Closing) -> None:
         self._owed[closing.id] = closing
