@@ -1,15 +1,15 @@
-"""LLM agents on trio: failures of providers, tools and servers do not lose an answer.
+"""LLM agents on trio whose answers arrive despite failures of providers, tools and servers.
 
-The names that most programs need are listed here; each is defined in a subpackage, which has the others. A name is
-imported when it is first used: `import clawft_trio` costs what trio and httpx cost, and a program that uses the
-strategies alone does not load the MCP multiplexer.
+The names that most programs need are listed here; the subpackages define them, and have the others. A name is
+imported when it is first used: `import clawft_trio` costs what trio and httpx cost, and a program that uses only the
+strategies does not load the MCP multiplexer.
 
 The names:
 
   Agent                  A running agent
   AllProvidersExhausted  Every target failed
-  Anthropic              A provider: `POST {base_url}/messages`, streamed or not
-  AuthContext            The sender that something is done for, and its permissions
+  Anthropic              A provider that sends `POST {base_url}/messages`, streamed or not
+  AuthContext            Identity and permissions of the sender of a request
   BudgetExceeded         A budget does not have enough left for a call
   Bulkhead               Let at most `max_concurrent` attempts run, at most `queue` wait, and none for longer ...
   BusConfig              How much the bus holds, and what happens to what does not fit
@@ -18,7 +18,7 @@ The names:
   CircuitBreaker         Stop asking a target of which too many attempts fail, and probe it after a while
   CircuitOpen            Not sent: the target's circuit breaker is open
   ClawftError            Base class of every exception that this package raises
-  Config                 A whole config.json
+  Config                 A complete config.json
   ConfigError            The configuration is invalid
   ContextBuilder         Builds the system prompt from the files of a workspace
   Failover               Several targets in order of preference, as one target: the first one that succeeds ...
@@ -29,41 +29,41 @@ The names:
   InboundMessage         A message of a sender, received through a channel
   InvalidAnswer          A typed answer did not validate after all corrections
   InvalidArguments       The arguments do not fit the tool's schema
-  Memory                 A file of notes below the workspace, read through the cache and written at its end only
+  Memory                 A file of notes below the workspace, read through the cache and changed only by appending
   Message                One message of a conversation
-  OpenAICompatible       A provider: `POST {base_url}/chat/completions`, streamed or not
-  OpenAIResponses        A provider: `POST {base_url}/responses`, streamed or not
-  OutboundMessage        A message to a chat: a piece of an answer, the retraction of all pieces, or the one ...
+  OpenAICompatible       A provider that sends `POST {base_url}/chat/completions`, streamed or not
+  OpenAIResponses        A provider that sends `POST {base_url}/responses`, streamed or not
+  OutboundMessage        A message to a chat: a piece of an answer, a request to remove all pieces, or the one ...
   Provider               Anything that can answer a `ChatRequest`: a model, or a wrapper around another provider
   ProviderError          A model gave no answer that can be trusted
   ProviderTimeout        A time limit was exceeded: `limit` seconds
   RateLimited            Too many requests
-  Recorder               An observer that keeps the last *limit* events: for tests, and for looking back after a ...
+  Recorder               An observer that keeps the last *limit* events: for tests, and to inspect after a failure
   Reply                  The answer of a turn, and what it took
-  Reset                  Remove everything shown since the last reset: another attempt starts from the beginning
+  Reset                  Remove all content since the last reset: another attempt starts from the beginning
   Resilient              *provider* under *policy*, bound to each other: the state of breakers and bulkheads ...
   Retry                  Try again after a failure that a repetition may cure
-  Skills                 The skills of up to three levels; a name on an earlier level hides the same name on a ...
+  Skills                 The skills of up to three levels; a skill hides a skill of the same name on a later level
   StdioServer            How to start an MCP server as a child process and how to end it
   Target                 One model at one provider, with what routing knows about it
   TextDelta              The next piece of the answer's text
   Timeout                Give up on an attempt that takes too long, each clock in seconds, None for no limit
-  ToolCall               A tool that the model wants called
+  ToolCall               The model's request to call a tool
   ToolContext            The sender, session and workspace that a tool runs for
   ToolRegistry           Tools by name, with the locks and the threads that their calls share
   ToolResult             The result of a tool call
   TurnPolicy             The limits of a turn, and the options with which its models are asked
   Usage                  Tokens of one answer as its provider counts them, with the charge that the provider states
-  complete               Ask *provider* once and return its whole answer
+  complete               Call *provider* once and return its complete answer
   compose                Put strategies around one another, the outermost first
   open_agent             Open everything an agent needs, for the length of the block
   open_bus               Open a bus for the length of the block; at its end it is closed, and undelivered final ...
   open_mcp               Start a server, shake hands, and keep it for the length of the block
   open_store             Open the store at *path*, or a new one in memory, and bring its schema up to date
-  open_stream            Ask *provider* and iterate over the events of its answer as they arrive
+  open_stream            Call *provider* and iterate over the events of its answer as they arrive
   open_toolset           Start *servers* side by side and offer their tools in *registry* as `server__tool`, for ...
   parse_config           Read a configuration from the JSON text *data*
-  provider_named         Make the provider called *name*; it is used in an `async with`
+  provider_named         Return the provider called *name*, to be used in an `async with`
   resilient_chain        Providers in order of preference, as one provider
   serve_agent            Open an agent in a nursery of the caller's own, and serve it until that is cancelled
   serve_channel          Carry messages between *channel* and *bus*, in order, until the bus is closed and empty
@@ -219,10 +219,10 @@ _MOVED = {
 _MOVED_TO = {name: f"clawft_trio.{package}" for package, names in _MOVED.items() for name in names.split()}
 _RENAMED = {"Answer": "clawft_trio.agent.TurnStream", "ToolAnswer": "clawft_trio.tools.ToolResult"}
 
-# For `from clawft_trio import *`, which loads everything that is named here.
+# For `from clawft_trio import *`, which imports every name of the list.
 __all__ = sorted(_HOME_OF)  # noqa: PLE0605
 
-if not TYPE_CHECKING:  # a type checker that sees it accepts any name
+if not TYPE_CHECKING:  # a type checker that sees `__getattr__` accepts any name
 
     def __getattr__(name: str) -> object:
         if name == "__version__":

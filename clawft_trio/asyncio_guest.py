@@ -10,11 +10,11 @@
         guest = request.app.state.agent
         return (await guest.call(guest.value.ask, question)).text
 
-Everything async of the agent goes through `call`; called directly from asyncio, it raises `RuntimeError`. To stream,
+Call every async function of the agent through `call`: a direct call from asyncio raises `RuntimeError`. To stream,
 read a queue that `ask` fills: `on_event=queue.put_nowait`. `agent.stream` is for trio only.
 
-This is the one module that imports asyncio, and nothing in the package imports it. A loop has one guest: several agents
-go into one context manager of the application's.
+Only this module imports asyncio, and nothing in the package imports this module. A loop can have one guest: to run
+several agents, open them in one context manager.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ T = TypeVar("T")
 
 
 class Guest(Generic[T]):
-    """A trio run on asyncio's own loop and thread. Inside it *opening* is entered; its value is `value`.
+    """A trio run on asyncio's own loop and thread. It enters *opening*, whose value is `value`.
 
-    Entering raises what *opening* raises. Leaving ends it within its own grace periods, and raises what ended it.
+    Entering raises what *opening* raises. Leaving ends the run within *opening*'s grace periods and raises its error.
 
     Args:
       opening: an async context manager for trio, such as `open_agent(…)`. It is used once.
@@ -62,10 +62,10 @@ class Guest(Generic[T]):
 
     @property
     def value(self) -> T:
-        """What *opening* gave: an agent, for `open_agent`.
+        """The value of *opening*: an agent, for `open_agent`.
 
         Raises:
-          RuntimeError: the guest was not opened yet.
+          RuntimeError: the guest has not been opened yet.
         """
         if not self._opened:
             raise RuntimeError("the guest is not open: use it inside `async with Guest(…)`")
@@ -77,7 +77,7 @@ class Guest(Generic[T]):
         Raises:
           BaseException: what *opening* raised.
 
-        Cancellation: the trio run is cancelled and has ended.
+        Cancellation: the trio run is cancelled, and this waits until it has ended.
         """
         self._loop = asyncio.get_running_loop()
         self._ready, self._ended = self._loop.create_future(), self._loop.create_future()
@@ -104,9 +104,9 @@ class Guest(Generic[T]):
         """Leave *opening* and end the trio run.
 
         Raises:
-          BaseException: what ended the run, if it was an error.
+          BaseException: the error that ended the run, if there was one.
 
-        Cancellation: kept until the run has ended.
+        Cancellation: delayed until the run has ended.
         """
         await self._end()  # noqa: ASYNC102 - likewise
 
@@ -137,14 +137,14 @@ class Guest(Generic[T]):
         """
         answer: asyncio.Future[R] = self._loop.create_future()
         scope = trio.CancelScope()
-        # Without a look at it, asyncio logs an exception that no caller is left for.
+        # Reading the exception keeps asyncio from logging it when no caller waits for it any more.
         answer.add_done_callback(lambda done: done.exception())
 
         async def run() -> None:
             try:
                 with scope:
                     answer.set_result(await function(*args, **kwargs))
-            except Exception as exc:  # noqa: BLE001 - it is raised on the other side
+            except Exception as exc:  # noqa: BLE001 - it is raised in asyncio
                 answer.set_exception(exc)
             finally:
                 if not answer.done():
@@ -168,7 +168,7 @@ class Guest(Generic[T]):
 
 
 async def _until_done(*futures: asyncio.Future[Any]) -> None:
-    """Wait for one of *futures*; a cancellation that comes meanwhile is raised afterwards."""
+    """Wait for one of *futures*; a cancellation during the wait is raised after it."""
     cancelled: asyncio.CancelledError | None = None
     while not any(future.done() for future in futures):
         try:

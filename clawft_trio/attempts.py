@@ -1,7 +1,7 @@
-"""What is known of the attempts a logical call has made, whatever became of them.
+"""Records of the attempts of a logical call: outcome, times, tokens.
 
-A logical call may take many attempts: retries, hedges, failovers. Each leaves one `AttemptRecord`, also
-when it was cancelled and also when no consumer saw its output.
+A logical call may take many attempts: retries, hedges, failovers. Each makes one `AttemptRecord`, also when it was
+cancelled or when no consumer received its output.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from clawft_trio.field_docs import document_fields
 from clawft_trio.nursery import leaves
 
 AttemptOutcome = Literal["ok", "failed", "cancelled", "aborted"]
-"""`aborted`: the consumer ended it. `cancelled`: another task ended it; `why` has the reason."""
+"""`aborted`: the consumer ended the attempt. `cancelled`: another task ended it; `why` holds the reason."""
 
 Certainty = Literal["exact", "estimated", "at_least"]
-"""How far a number of tokens can be trusted: reported by the provider, computed here, or a lower bound."""
+"""How exact a number of tokens is: reported by the provider, computed here, or a lower bound."""
 
 
 MOST_TOKENS = 2**53
-"""The largest whole number that every JSON reader keeps exactly; no answer has as many tokens."""
+"""The largest integer that every JSON reader keeps exactly; no answer has as many tokens."""
 
 
 @attrs.frozen(kw_only=True)
@@ -57,11 +57,11 @@ class Usage:
 
     @property
     def total_tokens(self) -> int:
-        """Input and output together."""
+        """Sum of input and output tokens."""
         return self.input_tokens + self.output_tokens
 
     def problem(self) -> str:
-        """Why these figures cannot be right; empty when they can."""
+        """Return the reason why these figures are impossible; empty when they are possible."""
         for field in _COUNTS:
             value: object = getattr(self, field)
             if type(value) is not int or not 0 <= value <= MOST_TOKENS:
@@ -84,7 +84,7 @@ class Usage:
         return max(0, self.input_tokens - self.cached_tokens - self.cache_write_tokens)
 
     def __add__(self, other: Usage) -> Usage:
-        """Both together. The cost is known if both are; the tier is kept if both have the same."""
+        """Add two usages. The cost is known if both costs are; the tier is kept if both tiers are equal."""
         counts = {field: getattr(self, field) + getattr(other, field) for field in _COUNTS}
         cost = None if self.cost is None or other.cost is None else self.cost + other.cost
         tier = self.service_tier if self.service_tier == other.service_tier else ""
@@ -96,10 +96,10 @@ _COUNTS = tuple(field.name for field in attrs.fields(Usage) if field.name not in
 
 @attrs.frozen(kw_only=True)
 class Latency:
-    """Where the time of one attempt or one call went: monotonic, in seconds from its start."""
+    """Times of one attempt or one call: monotonic, in seconds from its start."""
 
     total: float = 0.0
-    #: waiting for admission (bulkhead, connection limit) before anything was sent
+    #: time spent waiting for admission (bulkhead, connection limit) before anything was sent
     queued: float = 0.0
     #: until the response headers; None when they never came
     first_byte: float | None = None
@@ -107,7 +107,7 @@ class Latency:
     first_content: float | None = None
 
     def tokens_per_second(self, output_tokens: int) -> float | None:
-        """Output rate after the first content, or None when it cannot be known."""
+        """Return the output rate after the first content, or None when it is not known."""
         if self.first_content is None or self.total <= self.first_content:
             return None
         return output_tokens / (self.total - self.first_content)
@@ -115,7 +115,7 @@ class Latency:
 
 @attrs.frozen(kw_only=True)
 class AttemptRecord:
-    """One attempt at one target, after it ended."""
+    """Record of one attempt at one target, made when the attempt ends."""
 
     #: `provider/model`, or the name of a wrapped function
     target: str
@@ -123,25 +123,25 @@ class AttemptRecord:
     #: `trio.current_time()` at the start
     started: float
     latency: Latency
-    #: what failed; None unless `outcome` is `failed`
+    #: the error; None unless `outcome` is `failed`
     error: BaseException | None = attrs.field(default=None, eq=False)
-    #: who cancelled it and why; empty unless `outcome` is `cancelled`
+    #: the task or clock that cancelled it, and the reason; empty unless `outcome` is `cancelled`
     why: str = ""
     usage: Usage | None = None
     certainty: Certainty | None = None
     #: whether a request left the process; False means that nothing can have been billed
     sent: bool = False
-    #: the provider's id of the answer, the model that it names, and why it ended; empty when there is no answer
+    #: the provider's id for the answer, its model name, and its finish reason; empty when there is no answer
     response_id: str = ""
     response_model: str = ""
     finish_reason: str = ""
 
 
 class AttemptLog:
-    """The records of one call in the order in which the attempts ended.
+    """The records of one call, in the order in which the attempts ended.
 
-    A strategy that runs attempts side by side gives each a `branch()`, so that each finds its own records;
-    the parent still gets them all.
+    A strategy that runs attempts concurrently gives each a `branch()` for its own records; the parent still
+    receives all of them.
     """
 
     __slots__ = ("_parent", "_records")
@@ -155,24 +155,24 @@ class AttemptLog:
 
     @property
     def records(self) -> tuple[AttemptRecord, ...]:
-        """Everything that has ended so far."""
+        """The records of all attempts that have ended."""
         return tuple(self._records)
 
     def add(self, record: AttemptRecord) -> None:
-        """Enter *record* here and in every log above."""
+        """Add *record* to this log and to every parent."""
         log: AttemptLog | None = self
         while log is not None:
             log._records.append(record)
             log = log._parent
 
     def branch(self) -> AttemptLog:
-        """A log for a part of this call; what is added to it is added here, too."""
+        """Make a log for a part of this call; its records are added here, too."""
         return AttemptLog(self)
 
 
 @attrs.define
 class AttemptInProgress:
-    """What an attempt learns on its way. Times are `trio.current_time()`."""
+    """A running attempt, with the facts for its record. Times are `trio.current_time()`."""
 
     target: str
     started: float
@@ -181,22 +181,22 @@ class AttemptInProgress:
     first_content: float | None = None
     usage: Usage | None = None
     certainty: Certainty | None = None
-    #: set by the transport as soon as request bytes may have left
+    #: set by the transport before the first byte of the request is sent
     sent: bool = False
     response_id: str = ""
     response_model: str = ""
     finish_reason: str = ""
-    #: called when the request was admitted: clocks start then
+    #: called when the request is admitted, to start clocks
     on_admission: Callable[[], None] | None = None
 
     def admit(self) -> None:
-        """Note that nothing on this side holds the request back any more."""
+        """Record that the request waits for nothing in this process any more."""
         self.admitted = trio.current_time()
         if self.on_admission is not None:
             self.on_admission()
 
     def latency(self, now: float) -> Latency:
-        """What the clocks say at *now*."""
+        """Return the times up to *now*."""
         return Latency(
             total=now - self.started,
             queued=0.0 if self.admitted is None else self.admitted - self.started,
@@ -205,7 +205,7 @@ class AttemptInProgress:
         )
 
     def end(self, outcome: AttemptOutcome, *, error: BaseException | None = None, why: str = "") -> AttemptRecord:
-        """The record of this attempt, which ended as *outcome*."""
+        """Make the record of this attempt, which ended as *outcome*."""
         return AttemptRecord(
             target=self.target,
             outcome=outcome,
@@ -233,14 +233,14 @@ _DECIDES: Mapping[AttemptOutcome, tuple[AttemptOutcome, ...]] = MappingProxyType
 
 
 def deciding_attempt(records: Sequence[AttemptRecord], ending: AttemptOutcome = "ok") -> AttemptRecord | None:
-    """The attempt that decided a call which ended as *ending*: its answer or its failure became the call's.
+    """Return the attempt that decided a call which ended as *ending*: the call has its answer or its failure.
 
-    The last attempt that ended the same way, one that showed content before one that did not; where no attempt
-    ended that way, the last of the next likely outcome. None without records.
+    It is the last attempt that ended the same way, preferably one with content; where no attempt ended that way, the
+    last one of the next likely outcome. None without records.
     """
     for outcome in _DECIDES[ending]:
         ended = [record for record in records if record.outcome == outcome]
-        # The loser of a race may end after the winner; it has shown nothing.
+        # The losing attempt of a race may end after the winner; it has sent no content.
         shown = [record for record in ended if record.latency.first_content is not None]
         if ended:
             return (shown or ended)[-1]
@@ -248,7 +248,7 @@ def deciding_attempt(records: Sequence[AttemptRecord], ending: AttemptOutcome = 
 
 
 def call_latency(deciding: AttemptRecord | None, started: float) -> Latency:
-    """The latency, up to now, of a call that began at *started* and was decided by the attempt *deciding*."""
+    """Return the latency, up to now, of a call that began at *started* and was decided by the attempt *deciding*."""
     total = trio.current_time() - started
     if deciding is None:
         return Latency(total=total)
@@ -263,10 +263,10 @@ def call_latency(deciding: AttemptRecord | None, started: float) -> Latency:
 
 @contextmanager
 def record_attempt(log: AttemptLog, target: str) -> Iterator[AttemptInProgress]:
-    """Keep the record of one attempt at *target*, on every way out of the block.
+    """Record one attempt at *target*, however the block ends.
 
-    A leaf provider opens this around its work and notes in the yielded object what it learns. For providers
-    that keep no record of their own, `observe.recorded` does.
+    A provider that sends requests itself runs them in this block and sets the fields of the yielded object. For
+    providers that make no records, `observe.recorded` does.
     """
     attempt = AttemptInProgress(target, trio.current_time())
     try:
@@ -275,7 +275,7 @@ def record_attempt(log: AttemptLog, target: str) -> Iterator[AttemptInProgress]:
         log.add(attempt.end("failed", error=exc))
         raise
     except BaseException as exc:
-        # Cancelled; or the consumer left, or the program is ending: the attempt itself did nothing wrong.
+        # The attempt was cancelled, the consumer ended it, or the program is ending: the target did not fail.
         cancelled = [leaf for leaf in leaves(exc) if isinstance(leaf, trio.Cancelled)]
         if len(cancelled) == len(leaves(exc)):
             log.add(attempt.end("cancelled", why=cancel_reason(cancelled[0])))
@@ -286,7 +286,7 @@ def record_attempt(log: AttemptLog, target: str) -> Iterator[AttemptInProgress]:
 
 
 def cancel_reason(exc: trio.Cancelled) -> str:
-    """Who cancelled and why, as far as trio knows."""
+    """Return the reason of the cancellation, or else its source, as trio records them."""
     reason: str | None = exc.reason
     return reason or exc.source
 

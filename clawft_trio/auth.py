@@ -1,4 +1,4 @@
-"""Who is asking and what they may do."""
+"""Identity and permissions of a sender."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clawft_trio.field_docs import document_fields
 from clawft_trio.keys import joined_key
 
 LOCAL_CHANNEL = "local"
-"""The channel of the local process. Bus adapters cannot use it: it is admin by construction, not by name."""
+"""The channel of the local process, which is admin. Bus adapters cannot use this name."""
 
 
 def _patterns(values: Iterable[str]) -> tuple[str, ...]:
@@ -20,66 +20,66 @@ def _patterns(values: Iterable[str]) -> tuple[str, ...]:
 
 
 def matches_any(name: str, patterns: Iterable[str]) -> bool:
-    """Whether *name* matches one of *patterns* (`*`, `?`, `[…]`; case counts)."""
+    """Whether *name* matches one of *patterns* (`*`, `?`, `[…]`; case-sensitive)."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 @attrs.frozen(kw_only=True)
 class UserPermissions:
-    """What one sender may do, fully resolved. The defaults grant nothing worth having."""
+    """The permissions of one sender, with all defaults applied. The default values allow almost nothing."""
 
     #: 0 zero trust, 1 user, 2 admin
     level: int = 0
-    #: the highest routing tier, by name; a name that does not exist grants none
+    #: the highest routing tier, by name; an unknown name grants none
     max_tier: str = "free"
     #: patterns of `provider/model`; None allows all, an empty tuple allows none
     model_access: tuple[str, ...] | None = attrs.field(default=None, converter=attrs.converters.optional(_patterns))
-    #: patterns of `provider/model`; goes before `model_access`
+    #: patterns of `provider/model`; overrides `model_access`
     model_denylist: tuple[str, ...] = attrs.field(default=(), converter=_patterns)
     #: patterns of tool names; an empty tuple allows none
     tool_access: tuple[str, ...] = attrs.field(default=(), converter=_patterns)
-    #: patterns of tool names; goes before `tool_access`
+    #: patterns of tool names; overrides `tool_access`
     tool_denylist: tuple[str, ...] = attrs.field(default=(), converter=_patterns)
-    #: input tokens of a request
+    #: limit on input tokens of a request
     max_context_tokens: int = 4096
-    #: output tokens of an answer
+    #: limit on output tokens of an answer
     max_output_tokens: int = 1024
     #: requests per window; 0 is unlimited
     rate_limit: int = 10
     #: whether partial answers are shown
     streaming_allowed: bool = False
-    #: whether hard tasks may go to a higher tier
+    #: whether complex requests may use a higher tier
     escalation_allowed: bool = False
-    #: complexity from which a higher tier may be used
+    #: complexity, 0 to 1, from which a higher tier may be used
     escalation_threshold: float = 1.0
     #: whether `ChatRequest.model` may choose the model
     model_override: bool = False
-    #: US dollars; 0 is unlimited
+    #: US dollars per day; 0 is unlimited
     cost_budget_daily_usd: float = 0.10
-    #: US dollars; 0 is unlimited
+    #: US dollars per month; 0 is unlimited
     cost_budget_monthly_usd: float = 2.00
-    #: input and output tokens together; 0 is unlimited
+    #: input and output tokens together, per day; 0 is unlimited
     token_budget_daily: int = 0
-    #: 0 is unlimited
+    #: the same per month; 0 is unlimited
     token_budget_monthly: int = 0
-    #: turns that the sender starts; 0 is unlimited
+    #: turns that the sender starts per day; 0 is unlimited
     turn_budget_daily: int = 0
-    #: 0 is unlimited
+    #: the same per month; 0 is unlimited
     turn_budget_monthly: int = 0
-    #: for tools of your own: `ToolMetadata.custom_permissions`
-    custom_permissions: Mapping[str, Any] = attrs.field(factory=dict)
+    #: for the application's own tools: `ToolMetadata.custom_permissions`
+    custom_permissions: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
 
     def output_limit(self, asked: int | None = None, *, window: int | None = None) -> int:
-        """How many tokens an answer may have: *asked*, within this sender's limit and half of the model's *window*."""
+        """Return the token limit of an answer: *asked*, within the sender's limit and half of the model's *window*."""
         half = None if window is None else max(1, window // 2)
         return min(limit for limit in (asked, self.max_output_tokens, half) if limit is not None)
 
     def may_use_tool(self, name: str) -> bool:
-        """Whether the tool called *name* is allowed; the deny list wins."""
+        """Whether the tool called *name* is allowed; the deny list overrides."""
         return matches_any(name, self.tool_access) and not matches_any(name, self.tool_denylist)
 
     def may_use_model(self, target: str) -> bool:
-        """Whether the model *target* (`provider/model`) is allowed; the deny list wins."""
+        """Whether the model *target* (`provider/model`) is allowed; the deny list overrides."""
         allowed = self.model_access is None or matches_any(target, self.model_access)
         return allowed and not matches_any(target, self.model_denylist)
 
@@ -127,22 +127,23 @@ ADMIN = UserPermissions(
 
 @attrs.frozen(kw_only=True)
 class AuthContext:
-    """The sender that something is done for, and its permissions. Made by the runtime, never read from a message's
-    content.
+    """Identity and permissions of the sender of a request. The runtime makes it; it is never read from the content of
+    a message.
     """
 
     sender_id: str = ""
     channel: str = ""
     permissions: UserPermissions = ZERO_TRUST
+    #: the account that pays and has limits: the sender, namespaced by channel
+    identity: str = attrs.field(init=False, repr=False, eq=False)
 
-    @property
-    def identity(self) -> str:
-        """The account that pays and has limits: the sender, namespaced by channel."""
+    @identity.default
+    def _joined(self) -> str:
         return joined_key(self.channel, self.sender_id)
 
     @classmethod
     def local(cls, sender_id: str = "local") -> AuthContext:
-        """The local process itself: admin, by being the process and not by a name in a message."""
+        """Make the context of the local process, which is admin because it is the process, not by a name."""
         return cls(sender_id=sender_id, channel=LOCAL_CHANNEL, permissions=ADMIN)
 
 

@@ -1,6 +1,6 @@
-"""The vocabulary of a model call: what is asked, what comes back, and what is seen on the way.
+"""Data types of a model call: messages, requests, responses, and the events of an answer.
 
-Everything here is a frozen value. `Provider` is the one thing that everything which answers implements.
+Everything here is a frozen value, except `GrowingText` and the protocol `Provider`, which all providers implement.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import attrs
 
+from clawft_trio.asked_targets import AskedTargets
 from clawft_trio.attempts import AttemptLog, AttemptRecord, Latency, Usage
 from clawft_trio.auth import AuthContext
 from clawft_trio.field_docs import document_fields
@@ -73,10 +74,10 @@ class File:
 
 @attrs.frozen
 class Opaque:
-    """A block that only its own provider understands: kept, never read, sent back unchanged.
+    """A block that only its own provider can read: kept, never interpreted, sent back unchanged.
 
-    Reasoning with a signature is the usual case: a provider refuses the next turn when it is missing beside
-    the tool calls it led to.
+    Usually it is reasoning with a signature: a provider refuses the next request when the reasoning that led to a
+    tool call is missing beside that call.
     """
 
     #: the wire dialect that made it (`anthropic`, `openai`); other dialects leave it out
@@ -97,11 +98,11 @@ def _parts(content: str | Text | Image | File | Opaque | tuple[Part, ...] | list
 
 @attrs.frozen(kw_only=True)
 class ToolCall:
-    """A tool that the model wants called."""
+    """The model's request to call a tool."""
 
     id: str
     name: str
-    #: JSON text exactly as the model wrote it; the executor of the call parses it, strictly
+    #: JSON text exactly as the model wrote it; the code that runs the call parses it, strictly
     arguments: str = "{}"
 
 
@@ -112,38 +113,38 @@ class Message:
     role: Role
     content: tuple[Part, ...] = attrs.field(default=(), converter=_parts)
     tool_calls: tuple[ToolCall, ...] = attrs.field(default=(), kw_only=True)
-    #: for role `tool`: the call this answers
+    #: for role `tool`: id of the call whose result this is
     tool_call_id: str | None = attrs.field(default=None, kw_only=True)
-    #: for role `assistant`: the `provider/model` that wrote it: its reasoning goes back to no other. Empty: not known
+    #: for role `assistant`: the `provider/model` that wrote it: its reasoning is sent to no other. Empty: not known
     origin: str = attrs.field(default="", kw_only=True, eq=False)
-    #: for role `assistant`: the model refused. The turn stays in the session and is left out of later requests
+    #: for role `assistant`: the model refused. The message stays in the session and is left out of later requests
     refused: bool = attrs.field(default=False, kw_only=True, eq=False)
-    # Its estimated tokens, once they were counted (`pipeline.tokens`): a long history is counted in every round.
+    # The estimated number of tokens, cached (`pipeline.tokens`), because a long history is counted in every round.
     _tokens: int | None = attrs.field(default=None, init=False, eq=False, repr=False)
 
     @property
     def text(self) -> str:
-        """All its plain text."""
+        """The plain text of all parts, joined."""
         return "".join(part.text for part in self.content if isinstance(part, Text))
 
     @classmethod
     def system(cls, text: str) -> Message:
-        """A message of the operator."""
+        """Make a system message."""
         return cls("system", text)
 
     @classmethod
     def user(cls, *content: str | Part) -> Message:
-        """A message of the user."""
+        """Make a user message."""
         return cls("user", tuple(part for some in content for part in _parts(some)))
 
     @classmethod
     def assistant(cls, text: str = "", *, tool_calls: tuple[ToolCall, ...] = ()) -> Message:
-        """A message of the model."""
+        """Make an assistant message."""
         return cls("assistant", _parts(text), tool_calls=tool_calls)
 
     @classmethod
     def tool(cls, text: str, *, tool_call_id: str) -> Message:
-        """What a tool answered."""
+        """Make the message with the result of the tool call *tool_call_id*."""
         return cls("tool", _parts(text), tool_call_id=tool_call_id)
 
 
@@ -152,13 +153,13 @@ class Message:
 
 @attrs.frozen(kw_only=True)
 class ToolSpec:
-    """A tool as it is offered to a model."""
+    """The description of a tool for a model."""
 
     name: str
     description: str = ""
     #: JSON Schema of the arguments, an object schema
     parameters: JsonObject = attrs.field(factory=lambda: {"type": "object", "properties": {}})
-    # Its estimated tokens, once they were counted (`pipeline.tokens`).
+    # The estimated number of tokens, cached (`pipeline.tokens`).
     _tokens: int | None = attrs.field(default=None, init=False, eq=False, repr=False)
 
 
@@ -183,11 +184,11 @@ def _stops(stops: Iterable[str]) -> tuple[str, ...]:
 
 @attrs.frozen(kw_only=True)
 class PromptCache:
-    """How a provider is asked to cache the beginning of a request."""
+    """Options for the provider's cache of the beginning of a request."""
 
-    #: the same for all requests that begin alike (OpenAI's `prompt_cache_key`, at most 64 characters); empty: none
+    #: the same for requests with the same beginning (OpenAI's `prompt_cache_key`, at most 64 characters); empty: none
     key: str = ""
-    #: how long an entry lives after its last use, where the provider lets the caller choose (Anthropic)
+    #: how long an entry is kept after its last use, where the provider lets the caller choose (Anthropic)
     lifetime: Literal["5m", "1h"] = "5m"
 
 
@@ -197,9 +198,9 @@ class ChatRequest:
 
     #: the conversation, system messages first
     messages: tuple[Message, ...] = attrs.field(converter=_messages)
-    #: model name as the provider knows it; a target of a chain puts in its own
+    #: model name as the provider knows it; a target of a chain replaces it with its own
     model: str = attrs.field(default="", kw_only=True)
-    #: what the model may call
+    #: the tools that the model may call
     tools: tuple[ToolSpec, ...] = attrs.field(default=(), converter=_tools, kw_only=True)
     #: `auto`, `none`, `required` or the name of a tool
     tool_choice: str = attrs.field(default="auto", kw_only=True)
@@ -207,7 +208,7 @@ class ChatRequest:
     max_tokens: int | None = attrs.field(
         default=None, kw_only=True, validator=attrs.validators.optional(attrs.validators.ge(1))
     )
-    #: None leaves it to the provider
+    #: sampling temperature; None leaves it to the provider
     temperature: float | None = attrs.field(default=None, kw_only=True)
     #: texts at which the answer ends
     stop: tuple[str, ...] = attrs.field(default=(), converter=_stops, kw_only=True)
@@ -217,35 +218,35 @@ class ChatRequest:
     thinking_budget: int | None = attrs.field(
         default=None, kw_only=True, validator=attrs.validators.optional(attrs.validators.ge(0))
     )
-    #: how long the answer is to be: `low`, `medium`, `high`
+    #: length of the answer: `low`, `medium`, `high`
     verbosity: str | None = attrs.field(default=None, kw_only=True)
-    #: for answers that can be repeated, as far as the provider promises it
+    #: makes answers repeatable, as far as the provider supports it
     seed: int | None = attrs.field(default=None, kw_only=True)
-    #: JSON Schema that the answer's text must satisfy, where the provider can promise it
+    #: JSON Schema that the answer's text must satisfy, where the provider can enforce it
     response_schema: JsonObject | None = attrs.field(default=None, kw_only=True)
-    #: ask the wire for a stream; either way `Call.emit` reports what is seen
+    #: request a stream from the provider; `Call.emit` gets the events in both cases
     stream: bool = attrs.field(default=True, kw_only=True)
     #: accept an answer without text, call or refusal; otherwise it is the error `EmptyAnswer`
     allow_empty: bool = attrs.field(default=False, kw_only=True)
-    #: marks for the provider's prompt cache; None writes none
+    #: options of the provider's prompt cache; None asks for no caching
     cache: PromptCache | None = attrs.field(default=None, kw_only=True)
-    #: put into the request body as it is, over everything else
-    extra: JsonObject = attrs.field(factory=dict, kw_only=True)
+    #: copied into the request body as it is; overrides every other field
+    extra: JsonObject = attrs.field(factory=dict, repr=False, kw_only=True)
     #: the sender's identity and permissions; None outside an agent
     auth: AuthContext | None = attrs.field(default=None, kw_only=True)
 
     @property
     def sender_id(self) -> str | None:
-        """Whom the answer is charged to, namespaced by channel; None outside an agent."""
+        """Identity that the answer is charged to, namespaced by channel; None outside an agent."""
         return None if self.auth is None else self.auth.identity
 
 
 FinishReason: TypeAlias = str
-"""`stop`, `length`, `tool_calls`, `content_filter` (filtered or refused), `pause_turn` (the provider waits to be
-asked to go on), `aborted` (the consumer stopped it) or `incomplete` (of a partial answer)."""
+"""`stop`, `length`, `tool_calls`, `content_filter` (filtered or refused), `pause_turn` (the provider waits for a
+request to continue), `aborted` (the consumer stopped it) or `incomplete` (of a partial answer)."""
 
 CALLS_MAY_RUN = frozenset({"stop", "tool_calls"})
-"""The finish reasons after which tool calls are whole and meant. After any other, no call may be executed."""
+"""The finish reasons after which tool calls are complete. After any other reason, no tool call may run."""
 
 _REASONING_BLOCKS = frozenset({"thinking", "redacted_thinking", "reasoning"})
 
@@ -256,15 +257,15 @@ class ChatResponse:
 
     #: the parts of the answer; `text` is all plain text
     content: tuple[Part, ...] = attrs.field(default=(), converter=_parts)
-    #: what the model wants called
+    #: the tool calls that the model requests
     tool_calls: tuple[ToolCall, ...] = ()
     #: `stop`, `length`, `tool_calls`, `content_filter`, `aborted`
     finish_reason: FinishReason = "stop"
-    #: who answered
+    #: name of the provider that answered
     provider: str = ""
-    #: the model that answered, as the provider names it
+    #: model that answered, as the provider names it
     model: str = ""
-    #: the provider's id of the answer
+    #: the provider's id for the answer
     id: str = ""
     #: None when the provider reported none
     usage: Usage | None = None
@@ -272,41 +273,41 @@ class ChatResponse:
     reasoning: str = ""
     #: times of the deciding attempt
     latency: Latency = attrs.field(factory=Latency)
-    #: every attempt that the logical call took, this one included
+    #: every attempt of the logical call, this one included
     attempts: tuple[AttemptRecord, ...] = ()
-    #: in US dollars; None when it was not metered or has no known price
+    #: US dollars; None when the call was not metered or its price is not known
     cost: Decimal | None = None
-    #: the text in which the model refused, where the dialect marks it; it is part of `text`, too
+    #: the model's text of a refusal, where the dialect marks it; it is also part of `text`
     refusal: str = ""
     #: the provider's own finish reason, for example `end_turn` or `MAX_TOKENS`
     raw_finish_reason: str = ""
-    #: the service tier that the provider billed (`default`, `flex`, `priority`); empty when it names none
+    #: service tier that the provider billed (`default`, `flex`, `priority`); empty when the response has none
     service_tier: str = ""
-    #: what the provider sent and no other field holds, as it came: `usage`, `system_fingerprint`, `container`, …
+    #: values of the response that no other field holds, unchanged: `usage`, `system_fingerprint`, `container`, …
     provider_details: JsonObject = attrs.field(factory=dict, repr=False)
-    #: the `provider/model` that was asked; `model` is what the provider calls it
+    #: the `provider/model` that the request was sent to; `model` is the provider's name for it
     origin: str = ""
 
     @property
     def text(self) -> str:
-        """All its plain text."""
+        """The plain text of all parts, joined."""
         return "".join(part.text for part in self.content if isinstance(part, Text))
 
     @property
     def citations(self) -> tuple[Citation, ...]:
-        """The sources of all its text, in order."""
+        """The sources of all text parts, in order."""
         return tuple(citation for part in self.content if isinstance(part, Text) for citation in part.citations)
 
     @property
     def is_empty(self) -> bool:
-        """Whether an answer that ended as a success holds nothing but, at most, reasoning."""
+        """Whether the answer ended as a success and has no content, except perhaps reasoning."""
         if self.finish_reason not in CALLS_MAY_RUN or self.tool_calls or self.refusal or self.text.strip():
             return False
         return not any(isinstance(part, Image) or _is_substance(part) for part in self.content)
 
     @property
     def message(self) -> Message:
-        """The answer as the next turn's history needs it."""
+        """The answer as a message for the history of the next request."""
         return Message(
             "assistant",
             self.content,
@@ -317,13 +318,13 @@ class ChatResponse:
 
 
 def with_attempts(response: ChatResponse, attempts: tuple[AttemptRecord, ...]) -> ChatResponse:
-    """*response* with *attempts*; itself where it has these already, as with a call of one attempt."""
+    """Return *response* with *attempts*; the same object if it already has exactly these."""
     same = len(response.attempts) == len(attempts) and all(map(operator.is_, response.attempts, attempts))
     return response if same else attrs.evolve(response, attempts=attempts)
 
 
 def _is_substance(part: Part) -> bool:
-    """Whether *part* is a block of an answer that is more than reasoning, such as a generated image."""
+    """Whether *part* is a block of an answer that is not reasoning, such as a generated image."""
     if not isinstance(part, Opaque) or ":" in part.dialect:
         return False
     kind = part.block.get("type")
@@ -342,19 +343,19 @@ class TextDelta:
 
 @attrs.frozen
 class ReasoningDelta:
-    """More of what the model thinks aloud."""
+    """The next piece of the model's reasoning text."""
 
     text: str
 
 
 @attrs.frozen
 class ToolCallDelta:
-    """A fragment of a tool call: to show, never to execute."""
+    """A fragment of a tool call: for display, never to be run."""
 
-    #: which call of this answer, from 0, whatever the wire called it
+    #: number of the call within this answer, from 0, independent of the numbers on the wire
     index: int
     id: str = ""
-    #: the name as far as it is known; a later one that is not empty replaces it
+    #: the name, as far as it was received; a later name that is not empty replaces it
     name: str = ""
     #: the next piece of the arguments' JSON text
     arguments: str = ""
@@ -362,9 +363,9 @@ class ToolCallDelta:
 
 @attrs.frozen
 class ToolCallSealed:
-    """A tool call with complete arguments, a JSON object, while the rest of the answer is still to come.
+    """A tool call with complete arguments, a JSON object, before the rest of the answer has arrived.
 
-    The answer may yet fail, be cut or be filtered. `ToolCallReady` follows when it ends well.
+    The answer can still fail, be cut or be filtered. A `ToolCallReady` follows if it ends as a success.
     """
 
     call: ToolCall
@@ -372,21 +373,21 @@ class ToolCallSealed:
 
 @attrs.frozen
 class ToolCallReady:
-    """A tool call of an answer that has ended well; its arguments are a JSON object."""
+    """A tool call of an answer that ended as a success; its arguments are a JSON object."""
 
     call: ToolCall
 
 
 @attrs.frozen
 class UsageReport:
-    """Tokens so far; a later report replaces an earlier one."""
+    """The tokens so far; a later report replaces an earlier one."""
 
     usage: Usage
 
 
 @attrs.frozen
 class Discarded:
-    """What a consumer was shown and has to forget."""
+    """The content that a consumer has received and must remove."""
 
     text: str = ""
     reasoning: str = attrs.field(default="", kw_only=True)
@@ -395,10 +396,10 @@ class Discarded:
 
 @attrs.frozen
 class Reset:
-    """Remove everything shown since the last reset: another attempt starts from the beginning."""
+    """Remove all content since the last reset: another attempt starts from the beginning."""
 
     discarded: Discarded
-    #: why its attempt was given up
+    #: the reason why the attempt ended
     cause: BaseException
 
 
@@ -407,11 +408,11 @@ StreamEvent: TypeAlias = (
 )
 
 CONTENT = (TextDelta, ReasoningDelta, ToolCallDelta, ToolCallSealed, ToolCallReady)
-"""The events that commit: once one was shown, the attempt has to be retracted before another may speak."""
+"""The events with content: after one of them, another attempt may send events only after a `Reset`."""
 
 
 def is_content(event: StreamEvent) -> bool:
-    """Whether *event* shows content: text, reasoning or a tool call. A delta without text shows only life."""
+    """Whether *event* has content: text, reasoning or a tool call. A delta without text only shows activity."""
     if isinstance(event, TextDelta | ReasoningDelta):
         return bool(event.text)
     return isinstance(event, ToolCallDelta | ToolCallSealed | ToolCallReady)
@@ -421,9 +422,9 @@ Emit: TypeAlias = Callable[[StreamEvent], Awaitable[None]]
 
 
 class GrowingText:
-    """Text that comes in thousands of pieces.
+    """A buffer for text that arrives in thousands of pieces.
 
-    It takes a byte per character of ASCII, where a `StringIO` takes four, and large pieces are kept without a copy.
+    It needs one byte per character of ASCII, where a `StringIO` takes four, and large pieces are kept without a copy.
     """
 
     __slots__ = ("_size", "_small", "_whole")
@@ -443,11 +444,11 @@ class GrowingText:
             self._join()
 
     def tell(self) -> int:
-        """The number of characters."""
+        """Return the number of characters."""
         return self._size
 
     def getvalue(self) -> str:
-        """All of it, joined once."""
+        """Return the whole text; the pieces are joined only once."""
         if self._small:
             self._join()
         if len(self._whole) > 1:
@@ -475,13 +476,13 @@ def unobserved(event: object) -> None:
 
 
 LifeSign = Literal["waiting", "admitted", "alive", "thinking"]
-"""What an attempt reports between events, for clocks: `waiting` on this side, for a slot or a connection; `admitted`
-when that wait is over; `alive` when the target sent something that shows it at work; `thinking` when it began, or goes
-on, to do what may take long without output."""
+"""What an attempt reports between events, for clocks: `waiting` for a slot or a connection in this process; `admitted`
+when that wait has ended; `alive` when the target sent data that shows that it works; `thinking` when the target begins
+or continues something that may take long without output."""
 
 
 def unwatched(sign: LifeSign, quiet_for: float) -> None:
-    """Ignore the signs of an attempt: no clock runs."""
+    """Ignore the signs of an attempt, because no clock runs."""
 
 
 @attrs.frozen
@@ -494,54 +495,54 @@ class Invocation:
 
 
 def new_id() -> str:
-    """A fresh id for a call, a turn or a message."""
+    """Make a new id for a call, a turn or a message."""
     return uuid.uuid4().hex
 
 
-# With a `__dict__`, which `replaced` copies at once.
+# Not slotted: `replaced` copies the `__dict__`, which is fast.
 @attrs.frozen(kw_only=True, slots=False)
 class Call:
-    """What travels down with one logical call.
+    """The context of one logical call, which every layer passes to the next one.
 
-    A layer that must see what passes hands down `call.showing(its_own)`.
+    A layer that has to see the events passes on `call.showing(its_own_emit)`.
     """
 
-    #: shows one event to the consumer; does not checkpoint, and waits only while the consumer does. It raises
-    #: `ConsumerLeft` and nothing else: `llm.complete` and `open_stream` see to it, and who makes one has to
+    #: sends one event to the consumer; does not checkpoint, and waits only while the consumer does. It raises
+    #: `ConsumerLeft` and nothing else: `llm.complete` and `open_stream` convert errors, other callers have to do so
     emit: Emit = ignore
-    #: gets the record of each attempt as it ends
+    #: receives the record of each attempt as it ends
     log: AttemptLog = attrs.field(factory=AttemptLog)
     id: str = ""
     turn_id: str = ""
-    #: gets the frozen records of `observe.events`; sync, cheap, and never raises
+    #: receives the frozen records of `observe.events`; sync, cheap, and never raises
     observer: Callable[[Any], None] = unobserved
-    #: another target stands by: no point in waiting long for this one
+    #: another target is available, so that a long wait for this one is useless
     elsewhere: bool = False
-    #: seconds after which the other target is asked beside a silent one; None: never, or not known
+    #: seconds without an answer after which a hedge asks the other target too; None: never, or not known
     elsewhere_after: float | None = None
-    #: the logical call may have asked the same targets before: this is a retry or a second attempt beside the first
-    extra: bool = False
-    #: the target for which this request is entered in the retry budget already
+    #: targets that the logical call has asked, for its retry budgets; made by the outermost strategy that may ask again
+    asked: AskedTargets | None = None
+    #: the target for which the retry budget has already counted this request
     budgeted: str = ""
-    #: an answer comes whole, at its end: silence until then means nothing
+    #: the answer arrives as a whole: until then, silence is no sign of a failure
     unary: bool = False
-    #: gets the signs of the running attempt, each with the seconds for which the target may be quiet from now on
+    #: receives the signs of the running attempt, each with the seconds for which the target may now be silent
     pulse: Callable[[LifeSign, float], None] = unwatched
-    #: gets the rate limits that a target states with its answers
+    #: receives the rate limits that a target states with its answers
     limits: Callable[[Sequence[RateLimit]], None] = unobserved
     #: the function call that runs under a policy; for a provider, its `complete` with the request
     invocation: Invocation | None = None
-    #: estimated input tokens of the request, where they were counted already
+    #: estimated input tokens of the request; None when they were not counted yet
     input_tokens: int | None = None
 
     def replaced(self, **changes: Any) -> Call:
-        """This call with *changes*, by field. As `attrs.evolve`, at a fifth of its cost."""
+        """Return a copy with *changes*, by field: `attrs.evolve` at a fifth of its cost."""
         call = object.__new__(Call)
         call.__dict__.update(self.__dict__, **changes)
         return call
 
     def showing(self, emit: Emit) -> Call:
-        """This call with another `emit`."""
+        """Return a copy with another `emit`."""
         return self.replaced(emit=emit)
 
 
@@ -550,18 +551,18 @@ class Provider(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is called in logs and errors: `openai`, or `provider/model` for a target."""
+        """Name for logs and errors: `openai`, or `provider/model` for a target."""
         ...
 
     async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
-        """Answer *request*, telling `call.emit` what is seen as it comes.
+        """Answer *request* and send the events of the answer to `call.emit` as they arrive.
 
-        The response is what the events since the last `Reset` add up to.
+        The response is equal to the sum of the events since the last `Reset`.
 
         Raises:
-          ProviderError: there is no answer, or no evidence that it is whole.
+          ProviderError: the provider gave no answer, or an answer that may be incomplete.
 
-        Cancellation: the connection is closed and nothing is left behind.
+        Cancellation: the connection is closed, and no task or connection remains.
         """
         ...
 

@@ -1,6 +1,6 @@
-"""Checks of arguments whose messages state what is accepted.
+"""Validators of arguments whose errors state the accepted values.
 
-The validators of attrs raise errors that show the whole attribute; these name the field, the value and what would fit.
+The errors of attrs' own validators show the whole attribute; these name the field, the value and the accepted values.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import attrs
 
 @attrs.frozen
 class OneOf:
-    """An attrs validator that accepts *options* only. The schema of config.json lists them."""
+    """An attrs validator that accepts *options* only. The schema of config.json lists the options."""
 
     options: tuple[object, ...]
 
@@ -21,7 +21,7 @@ class OneOf:
         """Check *value*.
 
         Raises:
-          ValueError: it is none of the options.
+          ValueError: *value* is not one of the options.
         """
         if value not in self.options:
             raise ValueError(f"'{attribute.name}' must be one of {', '.join(map(repr, self.options))}: {value!r:.200}")
@@ -43,16 +43,16 @@ def of_type(kind: type) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
 
 
 def check_keywords(function: str, named: Iterable[str], kind: type, given: Mapping[str, object]) -> None:
-    """Refuse keywords of *function* that are no field of *kind*.
+    """Check that the keywords *given* to *function* are fields of *kind*.
 
     Args:
-      function: its name.
+      function: name of the function, for the message.
       named: its parameters, for the message.
       kind: the attrs class whose fields the other keywords are.
       given: the other keywords.
 
     Raises:
-      TypeError: a keyword is unknown; with the known ones.
+      TypeError: a keyword is unknown; the message lists the known ones.
     """
     fields = [field.name for field in attrs.fields(kind) if field.init]
     unknown = [name for name in given if name not in fields]

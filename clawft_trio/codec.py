@@ -1,4 +1,4 @@
-"""JSON, and structured data from outside: strict, with the place of everything that is wrong.
+"""Strict decoding of JSON and structured data from outside; errors give the place of every problem.
 
 Wire formats and tool arguments are decoded by msgspec, which is fast and strict. Config and records are attrs
 classes structured by cattrs; its default of coercing `7` to `"7"` is switched off.
@@ -30,9 +30,9 @@ _decoder = msgspec.json.Decoder()
 
 
 def encode_json(value: object) -> bytes:
-    """Compact UTF-8 JSON. What JSON does not know (Decimal, a path) becomes its `str`.
+    """Encode *value* as compact UTF-8 JSON. A value of a type that JSON lacks (Decimal, a path) becomes its `str`.
 
-    A lone surrogate, which UTF-8 does not have, becomes U+FFFD.
+    A lone surrogate, which UTF-8 cannot encode, becomes U+FFFD.
     """
     try:
         return _encoder.encode(value)
@@ -41,7 +41,7 @@ def encode_json(value: object) -> bytes:
 
 
 def without_surrogates(value: Any) -> Any:
-    """Decoded JSON with U+FFFD for every lone surrogate."""
+    """Return decoded JSON with every lone surrogate replaced by U+FFFD."""
     if isinstance(value, str):
         return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", value)
     if isinstance(value, Mapping):
@@ -58,7 +58,7 @@ def decode_json(data: bytes | str) -> Any:
     """Decode JSON.
 
     Raises:
-      InvalidData: it is not JSON, or is nested too deep to be read.
+      InvalidData: *data* is not JSON, or is nested too deeply.
     """
     try:
         return _decoder.decode(data)
@@ -67,7 +67,7 @@ def decode_json(data: bytes | str) -> Any:
 
 
 def make_converter() -> cattrs.Converter:
-    """A cattrs converter that coerces no primitive and forbids unknown keys."""
+    """Make a cattrs converter that coerces no primitive and forbids unknown keys."""
     converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
     for cls in (str, int, float, bool):
         converter.register_structure_hook(cls, _strict(cls))
@@ -75,7 +75,7 @@ def make_converter() -> cattrs.Converter:
 
 
 def _strict(cls: type) -> Callable[[Any, Any], Any]:
-    # bool is an int in Python and not in JSON; an int is a float in JSON and not in Python.
+    # In Python a bool is an int, which it is not in JSON; in JSON an int is a float, which it is not in Python.
     allowed: tuple[type, ...] = (int, float) if cls is float else (cls,)
 
     def structure(value: Any, _: Any) -> Any:
@@ -87,10 +87,10 @@ def _strict(cls: type) -> Callable[[Any, Any], Any]:
 
 
 def structure(data: Any, cls: type[T], *, converter: cattrs.Converter, source: str = "") -> T:
-    """Turn decoded JSON into *cls*, an attrs class.
+    """Convert decoded JSON to *cls*, an attrs class.
 
     Raises:
-      InvalidData: with every problem in it, each with its place.
+      InvalidData: *data* does not fit; with every problem and its place.
     """
     try:
         return converter.structure(data, cls)
@@ -105,7 +105,7 @@ def structure(data: Any, cls: type[T], *, converter: cattrs.Converter, source: s
 
 
 def problems_in(exc: BaseException, path: str = "$") -> list[Problem]:
-    """The problems of a failed structuring, one for each leaf, with its JSON path."""
+    """Return the problems of a failed structuring, one for each leaf error, with its JSON path."""
     if isinstance(exc, ClassValidationError | IterableValidationError):
         noted, other = exc.group_exceptions()
         found: list[Problem] = []
@@ -127,7 +127,7 @@ def _item(index: object) -> str:
 
 
 def shown(value: object) -> str:
-    """*value* as an error may quote it: as JSON, and not more than a line of it."""
+    """Return *value* as text for an error message: its JSON, at most 60 characters."""
     text = encode_json(value).decode() if attrs.has(type(value)) or _is_json(value) else type(value).__name__
     return text if len(text) <= 60 else text[:57] + "..."
 

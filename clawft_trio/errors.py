@@ -124,11 +124,11 @@ class ProviderError(ClawftError):
       model: name of the model as that provider knows it.
       status: HTTP status, where there was one.
       code: the provider's own typed error code (`insufficient_quota`, `overloaded_error`).
-      request_id: the provider's id of the request, for its support.
+      request_id: the provider's id of the request, for its support team.
       body: the response body, redacted and then cut to `MAX_BODY` characters.
       retryable: overrides the default of the class, where the provider states it (`x-should-retry`).
       retry_after: seconds to wait before a retry, as the provider stated.
-      partial: the part of the response that was received.
+      partial: the received part of the response.
     """
 
     curable_elsewhere: bool = True
@@ -191,7 +191,7 @@ class QuotaExhausted(ProviderError):
 
 
 class ServerError(ProviderError):
-    """The provider failed: 5xx, overloaded, or an error event of its own."""
+    """The provider failed: 5xx, overloaded, or an error event in the stream."""
 
     retryable = True
     blames_target = True

@@ -1,7 +1,7 @@
-"""What the source says of each field of a data class, for `help()` and for the tables of the guides.
+"""Field documentation from the source, for `help()` and for the tables of the guides.
 
-A field is described where it is defined: by `#:` lines above it, or by a text below it. Python keeps neither, so the
-class docstring gets a section `Attributes:` made of them when it is first read. Importing reads no source.
+A field is described where it is defined: by `#:` lines above it, or by a string below it. Python discards both, so a
+section `Attributes:` is added to the class docstring when it is first read. Importing reads no source.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _BELOW = re.compile(r'    """(.*?)(?:""")?$')
 
 
 def document_fields(module: str) -> None:
-    """Show the fields of the classes that *module*, a subpackage or a file, has, in their docstrings.
+    """Add the field descriptions to the docstrings of the classes in *module*, a subpackage or a file.
 
-    Called at the end of a module with its `__name__`.
+    A module calls it at its end with its own `__name__`.
     """
     for value in list(vars(sys.modules[module]).values()):
         if isinstance(value, type) and attrs.has(value) and value.__module__.startswith((module, "clawft_trio.")):
@@ -32,7 +32,7 @@ def document_fields(module: str) -> None:
 
 
 def field_notes(kind: type) -> dict[str, str]:
-    """The note of each field of *kind*, an attrs class, its bases included; empty without the source."""
+    """Return the description of each field of *kind*, an attrs class, and of its bases; empty without the source."""
     return {name: note for base in reversed(kind.__mro__) if attrs.has(base) for name, note in _notes_in(base)}
 
 
@@ -56,7 +56,7 @@ def _notes_in(kind: type) -> Iterator[tuple[str, str]]:
 
 
 class _WithFields:
-    """A class docstring; a descriptor, so that the source is read when it is asked for."""
+    """A class docstring with field descriptions; a descriptor, so that the source is read on first access."""
 
     def __init__(self, text: str, kind: type) -> None:
         self._text = text

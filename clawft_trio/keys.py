@@ -1,4 +1,4 @@
-"""Keys of sessions, accounts and rows, made of names from outside."""
+"""Keys of sessions, accounts and rows, made from names that come from outside."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import re
 
 
 def joined_key(*parts: str) -> str:
-    """Join *parts* to one key, so that different parts never give the same key.
+    """Join *parts* to one key; different parts never give the same key.
 
-    Parts are separated by colons. In all but the last, `:` and `%` are escaped; what a database cannot store (NUL,
-    lone surrogates) is escaped in all.
+    Colons separate the parts. In all parts but the last, `:` and `%` are escaped; in all parts, characters that a
+    database cannot store (NUL, lone surrogates).
     """
     *first, last = parts
-    # Most last parts stay as they are; one that could be taken for an escaped one is escaped, too.
+    # Most last parts stay unchanged; one that looks like an escaped one is escaped, too.
     return ":".join([*map(_escaped, first), _escaped(last) if _NEEDS_ESCAPE.search(last) else last])
 
 
@@ -21,7 +21,7 @@ _ESCAPED = re.compile("[%:\0\ud800-\udfff]")
 
 
 def storable_key(text: str) -> str:
-    """A key with what a database cannot store (NUL, lone surrogates) escaped, and all else as it is."""
+    """Return *text* with the characters escaped that a database cannot store (NUL, lone surrogates)."""
     return _NOT_STORABLE.sub(_code, text)
 
 

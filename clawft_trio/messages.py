@@ -1,4 +1,4 @@
-"""What comes in over the bus and what goes out."""
+"""Inbound and outbound messages of the bus."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clawft_trio.field_docs import document_fields
 from clawft_trio.keys import joined_key
 
 Kind = Literal["partial", "reset", "final"]
-"""Outbound: a piece of an answer, a retraction of the pieces so far, or the one final reply."""
+"""Outbound: a piece of an answer, a request to remove the pieces so far, or the one final reply."""
 
 
 def _media(media: Iterable[str]) -> tuple[str, ...]:
@@ -38,18 +38,18 @@ class InboundMessage:
     timestamp: datetime = attrs.field(factory=lambda: datetime.now(UTC))
     #: addresses or paths of attachments
     media: tuple[str, ...] = attrs.field(default=(), converter=_media)
-    #: the adapter's own notes; nothing in it grants anything
+    #: notes of the adapter; they grant no permission
     metadata: Mapping[str, Any] = attrs.field(factory=dict)
 
     @property
     def session_key(self) -> str:
-        """The conversation it belongs to."""
+        """Key of the session, made of channel and chat."""
         return joined_key(self.channel, self.chat_id)
 
 
 @attrs.frozen(kw_only=True)
 class OutboundMessage:
-    """A message to a chat: a piece of an answer, the retraction of all pieces, or the one final reply."""
+    """A message to a chat: a piece of an answer, a request to remove all pieces, or the one final reply."""
 
     #: the name of the channel
     channel: str
@@ -60,7 +60,7 @@ class OutboundMessage:
     #: the id of the inbound message that it answers
     reply_to: str | None = None
     #: `partial`: the next piece of a reply; `reset`: remove the pieces shown since the last final reply; `final`: the
-    #: whole reply, of which every accepted message gets exactly one
+    #: whole reply, which every accepted message gets exactly once
     kind: Kind = "final"
     #: addresses or paths of attachments
     media: tuple[str, ...] = attrs.field(default=(), converter=_media)
@@ -70,7 +70,7 @@ class OutboundMessage:
 
     @property
     def session_key(self) -> str:
-        """The conversation it belongs to."""
+        """Key of the session, made of channel and chat."""
         return joined_key(self.channel, self.chat_id)
 
 

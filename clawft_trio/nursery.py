@@ -1,12 +1,12 @@
-"""One error out: context managers that hide a nursery, and bounded cleanup.
+"""Context managers that hide a nursery and raise one error, and bounded cleanup.
 
-What reaches the user of a hidden nursery:
+What the caller of a hidden nursery gets:
 
-* one error, from the body or from a child: that error, bare;
-* several: the group of them, because picking one would hide the others;
-* KeyboardInterrupt or SystemExit among them: that one first, bare;
-* the body raised a group itself: that very group, not the copy that trio makes while splitting it;
-* only cancellation: `Cancelled`, which the scope that asked for it catches.
+* one error, from the body or from a child: that error itself;
+* several errors: the group of them, because one alone would hide the others;
+* KeyboardInterrupt or SystemExit among them: that exception itself, before all others;
+* a group that the body raised itself: that same group, not the copy that trio makes when it splits one;
+* only cancellation: `Cancelled`, which its cancel scope catches.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import trio
 
 
 def check_in_trio() -> None:
-    """Refuse to run outside of trio, with what to do instead.
+    """Check that the caller runs in trio; the error describes what to do instead.
 
     Raises:
-      RuntimeError: the caller is no task of trio.
+      RuntimeError: the caller is not a trio task.
     """
     if not trio.lowlevel.in_trio_task():
         raise RuntimeError(
@@ -34,12 +34,12 @@ def check_in_trio() -> None:
 
 @asynccontextmanager
 async def open_hidden_nursery() -> AsyncGenerator[trio.Nursery, None]:
-    """Open a nursery that the caller is not meant to know about.
+    """Open a nursery that stays hidden from the caller.
 
     Raises:
-      BaseException: a lone error as it is, several as a group; see the module's rules.
+      BaseException: a single error itself, several as a group; see the rules at the top of the module.
 
-    Cancellation: as any nursery: every child is cancelled and awaited.
+    Cancellation: as in any nursery: every child is cancelled and awaited.
     """
     body: BaseException | None = None
     try:
@@ -54,13 +54,13 @@ async def open_hidden_nursery() -> AsyncGenerator[trio.Nursery, None]:
 
 
 def raise_one(group: BaseExceptionGroup[BaseException], body: BaseException | None = None) -> NoReturn:
-    """Raise what *group* comes down to, by the module's rules. *body* is what the body itself raised."""
+    """Raise the errors of *group* by the rules at the top of the module. *body* is the body's own exception."""
     found = leaves(group)
     real = [exc for exc in found if not isinstance(exc, trio.Cancelled)]
     if isinstance(body, BaseExceptionGroup) and {*map(id, real)} == {*map(id, leaves(body))}:
         reraise(body)
     for exc in real:
-        # Inside a group it would slip past `except KeyboardInterrupt`.
+        # `except KeyboardInterrupt` does not catch it inside a group.
         if isinstance(exc, KeyboardInterrupt | SystemExit):
             reraise(exc)
     if len(real) > 1:
@@ -69,15 +69,15 @@ def raise_one(group: BaseExceptionGroup[BaseException], body: BaseException | No
 
 
 def leaves(exc: BaseException) -> list[BaseException]:
-    """The exceptions that are not groups in *exc*, in order; *exc* itself when it is none."""
+    """Return the exceptions in *exc* that are not groups, in order; *exc* itself when it is no group."""
     if not isinstance(exc, BaseExceptionGroup):
         return [exc]
     return [leaf for inner in exc.exceptions for leaf in leaves(inner)]
 
 
 def reraise(exc: BaseException) -> NoReturn:
-    """Raise *exc* as it was raised first, from inside the handler of another error."""
-    # `raise exc` would rewrite `__context__` to the error that is being handled, and `from None` would erase the cause.
+    """Raise *exc* with the context it already has, from inside the handler of another error."""
+    # `raise exc` would set `__context__` to the error that is being handled, and `from None` would erase the cause.
     context = exc.__context__
     try:
         raise exc
@@ -88,9 +88,9 @@ def reraise(exc: BaseException) -> NoReturn:
 
 @contextmanager
 def cleanup_scope(grace: float) -> Iterator[trio.CancelScope]:
-    """Give the awaits inside at most *grace* seconds, also when the surroundings are already cancelled.
+    """Limit the awaits of the block to *grace* seconds and shield them from outer cancellation.
 
-    For cleanup that has to talk: shielded, so that it happens, and bounded, so that it ends.
+    For cleanup that does I/O: it runs even in a cancelled scope, and it ends.
     """
     with trio.move_on_after(grace, shield=True) as scope:
         yield scope

@@ -1,4 +1,4 @@
-"""What an HTTP answer states about asking again: statuses, waits and rate limits, without I/O.
+"""Retry information of an HTTP response: statuses, waits and rate limits, without I/O.
 
 Sources: RFC 9110 10.2.3 (`Retry-After`: seconds or a date), `retry-after-ms` (OpenAI, Azure), `x-ratelimit-*` (OpenAI,
 Groq, Azure, Mistral, Together, OpenRouter), `anthropic-ratelimit-*`, `ratelimit-*` (IETF draft).
@@ -16,30 +16,30 @@ from typing import TypeAlias
 import attrs
 
 Now: TypeAlias = Callable[[], datetime]
-"""Calendar time, aware of its zone."""
+"""Returns the calendar time with a time zone."""
 
 
 def utc_now() -> datetime:
-    """The calendar time of this machine."""
+    """Return the system's calendar time, in UTC."""
     return datetime.now(UTC)
 
 
 RETRYABLE_STATUSES: frozenset[int] = frozenset({408, 409, 425, 429, *range(500, 600)} - {501, 505})
-"""Statuses after which the same request may succeed at the same server. 501 and 505 state that it never will."""
+"""Statuses after which the same request may succeed at the same server. After 501 and 505 it never does."""
 
 LONGEST_WAIT = 3600.0
-"""Seconds: no server can ask for more. A wrong clock or unit must not take a target out of service for years."""
+"""Seconds: the longest wait that a server can request. A wrong clock or unit must not disable a target for years."""
 
-# A wait of 31 years, or a point in time since 2001: only the latter makes sense. Thousand times that is milliseconds.
+# A wait of 31 years, or a point in time since 2001: only the latter makes sense. From 1000 times as much, milliseconds.
 _EPOCH = 1e9
 _EPOCH_MS = 1e12
 
 
 def retry_after(headers: Mapping[str, str], now: Now = utc_now) -> float | None:
-    """Seconds until the server wants to be asked again, by its own word; None when it gives none.
+    """Return the seconds after which the server asks for a retry; None when it states none.
 
-    `retry-after-ms` goes before `Retry-After`, which may be seconds, an HTTP date or an epoch (for the last two *now*
-    is asked). Between 0 and `LONGEST_WAIT`.
+    `retry-after-ms` overrides `Retry-After`, which may be seconds, an HTTP date or an epoch (the last two use *now*).
+    Between 0 and `LONGEST_WAIT`.
     """
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds is not None:
@@ -52,9 +52,9 @@ def retry_after(headers: Mapping[str, str], now: Now = utc_now) -> float | None:
 
 
 def limit_resets_after(headers: Mapping[str, str], now: Now = utc_now) -> float | None:
-    """Seconds until a request may pass again by the rate-limit headers, for answers without `Retry-After`.
+    """Return the seconds until a request may pass by the rate-limit headers, for answers without `Retry-After`.
 
-    The latest reset among the limits that are used up; where no limit is known to be used up, the earliest reset.
+    The latest reset among the limits that are used up; if none is known to be used up, the earliest reset.
     """
     limits = rate_limits(headers, now)
     used_up = [limit.resets_after for limit in limits if limit.remaining == 0 and limit.resets_after is not None]
@@ -65,19 +65,19 @@ def limit_resets_after(headers: Mapping[str, str], now: Now = utc_now) -> float 
 
 @attrs.frozen(kw_only=True)
 class RateLimit:
-    """One limit of a server, as its headers state it."""
+    """One rate limit that a server states in its headers."""
 
-    #: what is counted: `requests`, `tokens`, `input-tokens`, ... ; empty where the server has one limit only
+    #: the counted unit: `requests`, `tokens`, `input-tokens`, ... ; empty where the server has one limit only
     kind: str
-    #: allowed per window
+    #: number allowed per window
     limit: int | None = None
-    #: left in this window
+    #: number left in this window
     remaining: int | None = None
-    #: seconds until all of it is available again
+    #: seconds until the whole limit is available again
     resets_after: float | None = None
 
 
-# One pattern for every spelling: anthropic-ratelimit-tokens-reset, x-ratelimit-reset-tokens, x-ratelimit-reset,
+# One pattern for all spellings: anthropic-ratelimit-tokens-reset, x-ratelimit-reset-tokens, x-ratelimit-reset,
 # x-ratelimit-limit-tokens-5-minute (Mistral), x-tokenlimit-limit (Together), ratelimit-reset, x-rate-limit-reset.
 _NAME = re.compile(
     r"(?:anthropic-(?:priority-)?|x-)?(?P<counted>rate-?|token)limit-(?:(?P<kind>[a-z0-9-]+?)-)?"
@@ -86,7 +86,7 @@ _NAME = re.compile(
 
 
 def rate_limits(headers: Mapping[str, str], now: Now = utc_now) -> tuple[RateLimit, ...]:
-    """The limits that *headers* state, by kind, in every spelling that is known."""
+    """Return the limits that *headers* state, by kind, in all known spellings."""
     found: dict[str, dict[str, str]] = {}
     for name, value in headers.items():
         match = _NAME.fullmatch(name.lower())
@@ -113,13 +113,13 @@ def _number(text: str | None) -> float | None:
 
 
 def _whole(text: str | None) -> int | None:
-    # The IETF draft allows a policy behind the number: "100, 100;w=60".
+    # The IETF draft allows a policy after the number: "100, 100;w=60".
     number = _number(text.partition(",")[0].partition(";")[0].strip()) if text else None
     return None if number is None else int(number)
 
 
 def parse_wait(text: str | None, now: Now = utc_now) -> float | None:
-    """Seconds, at most `LONGEST_WAIT`, from a number of seconds, an epoch, a duration such as `6m0s`, or a date."""
+    """Parse a number of seconds, an epoch, a duration such as `6m0s`, or a date, to seconds up to `LONGEST_WAIT`."""
     if not text:
         return None
     text = text.strip()
@@ -138,7 +138,7 @@ _PIECE = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])")
 
 
 def _duration(text: str) -> float | None:
-    """Seconds of a Go duration: `1s`, `6m0s`, `1h2m3.5s`, `120ms`."""
+    """Parse a Go duration (`1s`, `6m0s`, `1h2m3.5s`, `120ms`) to seconds."""
     if not re.fullmatch(rf"(?:{_PIECE.pattern})+", text[:40]):
         return None
     return _capped(sum(float(amount) * _UNITS[unit] for amount, unit in _PIECE.findall(text)))

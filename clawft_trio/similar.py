@@ -1,4 +1,4 @@
-"""Suggestions for misspelled names, at a cost that has a bound whoever chose the names."""
+"""Suggestions for misspelled names, with bounded cost for any input."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Iterable
 from itertools import islice
 
 _LONGEST_NAME = 48
-"""Characters of a name that are compared: the cost of difflib grows with the square of the length."""
+"""Compared characters of a name: the cost of difflib grows with the square of the length."""
 
 _MOST_NAMES = 1000
-"""Names that are ranked by their pairs of letters: about 5 µs each."""
+"""Names that are ranked by common pairs of letters: about 5 µs each."""
 
 _MOST_COMPARED = 12
 """Names that difflib compares: about 0.2 ms each."""
 
 
 def closest(name: str, known: Iterable[str], *, most: int = 1) -> list[str]:
-    """The names among *known* that are most similar to *name*, best first; none when nothing is similar.
+    """Return the names among *known* that are most similar to *name*, best first; none when nothing is similar.
 
     The names that share the most pairs of letters with *name* are compared by `difflib`. This takes at most about
     10 ms, for any input.
 
     Args:
-      name: as it was written.
+      name: the misspelled name.
       known: names of any number and length. The first 1 000 are ranked, by 48 characters of each.
       most: how many to return.
     """

@@ -11,7 +11,7 @@ from clawft_trio.errors import InvalidData, Problem
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """The provider and the model of `provider/model`. Only the first slash divides; what is missing is empty."""
+    """Split `provider/model` at the first slash. A part that is missing is empty."""
     provider, _, model = name.partition("/")
     return provider, model
 
@@ -21,20 +21,21 @@ class Target:
     """One model at one provider, with what routing knows about it."""
 
     provider: str = attrs.field(validator=min_len(1))
-    #: as the provider knows it; may contain slashes
+    #: model name as the provider knows it; may contain slashes
     model: str = attrs.field(validator=min_len(1))
-    #: the tier it was chosen from; empty outside tiers
+    #: tier from which the target was chosen; empty outside tiers
     tier: str = attrs.field(default="", kw_only=True)
-    #: US dollars for 1 000 tokens, whatever their kind; None when the configuration names no price
+    #: US dollars for 1 000 tokens of any kind; None when the configuration has no price
     cost_per_1k_tokens: Decimal | None = attrs.field(default=None, kw_only=True)
-    #: input and output together; None when it is not known
+    #: limit on input and output tokens together; None when it is not known
     max_context_tokens: int | None = attrs.field(default=None, kw_only=True)
-    #: estimated input tokens that it has not refused yet as too many; None when it has refused none
+    #: largest number of estimated input tokens that it has not refused as too many; None when it has refused none
     max_input_tokens: int | None = attrs.field(default=None, kw_only=True)
+    #: `provider/model`
+    name: str = attrs.field(init=False, repr=False, eq=False)
 
-    @property
-    def name(self) -> str:
-        """`provider/model`."""
+    @name.default
+    def _joined(self) -> str:
         return f"{self.provider}/{self.model}"
 
     def __str__(self) -> str:
@@ -42,11 +43,11 @@ class Target:
 
     @classmethod
     def parse(cls, name: str) -> Target:
-        """The target that `provider/model` names. Only the first slash divides.
+        """Parse `provider/model`. Only the first slash divides.
 
         Raises:
-          InvalidData: one of the two is missing. There is no default provider: a model must not end up with
-            the first of them.
+          InvalidData: the provider or the model is missing. There is no default provider, because a model must not
+            be sent to a provider by accident.
         """
         provider, model = split_name(name)
         if not provider or not model:

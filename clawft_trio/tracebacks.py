@@ -1,8 +1,8 @@
 """Short tracebacks: at the public boundary, the frames of this package and of the libraries below it are hidden.
 
-What a program has done wrong, or what failed outside of it, is in the error's message and in the program's own frames;
-the sixty frames between them help nobody who does not work on this package. `CLAWFT_TRACEBACK=1` in the environment
-shows all frames. The frames of an error that is a fault of this package itself are never hidden.
+The error's message and the program's own frames show what the program did wrong or what failed outside of it; the sixty
+frames between them are useful only for work on this package. `CLAWFT_TRACEBACK=1` in the environment shows all frames.
+The frames of an error that is a fault of this package are never hidden.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from typing import ParamSpec, TypeVar
 from clawft_trio.errors import ClawftError
 
 FULL = "CLAWFT_TRACEBACK"
-"""Variable of the environment: when it is set, no frame is hidden."""
+"""Environment variable that, when it is set, shows all frames."""
 
 _OURS = "clawft_trio anyio contextlib h11 httpcore httpcore2 httpx httpx2 outcome trio"
 
-# Their locals hold the address of the store, and the environment of a child process.
+# The local variables of their frames hold the address of the store and the environment of a child process.
 _WITH_SECRETS = "psycopg subprocess"
 
 _HIDDEN = frozenset(f"{_OURS} {_WITH_SECRETS}".split())
 """Packages whose frames are hidden."""
 
 _MOST = 200
-"""Errors of one chain of causes and groups that are looked at."""
+"""Largest number of errors of one chain of causes and groups whose tracebacks are shortened."""
 
 E = TypeVar("E", bound=BaseException)
 P = ParamSpec("P")
@@ -55,7 +55,7 @@ def shorten_traceback(exc: E) -> E:
 
 
 def _is_own_fault(exc: BaseException) -> bool:
-    """Whether *exc* was raised in this package and is none of its errors: then its place is what matters."""
+    """Whether *exc* was raised in this package and is not one of its error classes: its frames are needed then."""
     if isinstance(exc, ClawftError | OSError | BaseExceptionGroup):
         return False
     traceback = exc.__traceback__
@@ -83,7 +83,7 @@ def _package(traceback: TracebackType) -> str:
 def short_opening(
     opening: Callable[P, AbstractAsyncContextManager[T]],
 ) -> Callable[P, AbstractAsyncContextManager[T]]:
-    """Shorten what entering the context managers that *opening* makes raises. For public functions `open_x`."""
+    """Wrap a public function `open_x`: errors that its context manager raises on entry get short tracebacks."""
 
     @wraps(opening)
     def opened(*args: P.args, **kwargs: P.kwargs) -> AbstractAsyncContextManager[T]:

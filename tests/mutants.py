@@ -1,6 +1,7 @@
 """Run a sample of mutants: change one operator or constant at a time, and see whether the tests of its area fail.
 
     python tests/mutants.py --count 200 --seed 1
+    python tests/mutants.py --count 1000 --only truncate
 
 Each mutant is tested by a fork of this process, which has imported the libraries already, in a copy of the tree; the
 tests of its area stop at the first failure. Prints every survivor and the kill rate; the exit code is 1 when it is
@@ -49,14 +50,26 @@ AREAS = {
     ],
     "clawft_trio/tools/builtin/safe_options.py": ["tests/tools/test_hostile_tools.py", "tests/tools/test_command.py"],
     "clawft_trio/tools/builtin/charset.py": ["tests/tools/test_hostile_tools.py"],
-    "clawft_trio/tools/truncate.py": ["tests/tools/test_truncate.py"],
-    "clawft_trio/tools/arguments.py": ["tests/tools/test_arguments.py"],
+    "clawft_trio/tools/truncate.py": [
+        "tests/tools/test_truncate_limits.py",
+        "tests/tools/test_truncate.py",
+        "tests/hostile/test_results.py",
+    ],
+    "clawft_trio/tools/arguments.py": ["tests/tools/test_arguments_limits.py", "tests/tools/test_arguments.py"],
     "clawft_trio/files/confinement.py": ["tests/context/test_confined.py"],
     "clawft_trio/net/sse.py": ["tests/net/test_sse.py"],
-    "clawft_trio/mcp/jsonrpc.py": ["tests/mcp/test_jsonrpc.py"],
+    "clawft_trio/mcp/jsonrpc.py": ["tests/mcp/test_jsonrpc_limits.py", "tests/mcp/test_jsonrpc.py"],
     "clawft_trio/observe/redaction.py": ["tests/hostile/test_secrets.py", "tests/config/test_secret_sweep.py"],
-    "clawft_trio/resilience/retry.py": ["tests/resilience"],
-    "clawft_trio/resilience/circuit_breaker.py": ["tests/resilience"],
+    "clawft_trio/resilience/retry.py": [
+        "tests/resilience/test_retry.py",
+        "tests/resilience/test_retry_hints.py",
+        "tests/resilience/test_retry_budget.py",
+        "tests/resilience/test_attempts.py",
+    ],
+    "clawft_trio/resilience/circuit_breaker.py": [
+        "tests/resilience/test_circuit_breaker.py",
+        "tests/resilience/test_regressions.py",
+    ],
     "clawft_trio/bus/bounded_queue.py": ["tests/bus"],
     "clawft_trio/bus/fair_queue.py": ["tests/bus"],
     "clawft_trio/auth.py": [
@@ -188,12 +201,12 @@ def _test(copy: Path, tests: list[str]) -> None:
         os._exit(99)
 
 
-def sample(count: int, seed: int) -> list[tuple[str, int, str]]:
-    """Mutants of all areas, the same for the same seed."""
+def sample(count: int, seed: int, only: str) -> list[tuple[str, int, str]]:
+    """Mutants of the files with *only* in their names, the same for the same seed."""
     all_of_them = [
         (name, number, how)
         for name in AREAS
-        if (ROOT / name).exists()
+        if (ROOT / name).exists() and only in name
         for number, how in places(ast.parse((ROOT / name).read_text()))
     ]
     return random.Random(seed).sample(all_of_them, min(count, len(all_of_them)))
@@ -204,8 +217,9 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--count", type=int, default=200)
     options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--only", default="", help="files with this in their names")
     chosen = options.parse_args()
-    mutants = sample(chosen.count, chosen.seed)
+    mutants = sample(chosen.count, chosen.seed, chosen.only)
     for library in _LIBRARIES.split():
         importlib.import_module(library)
     survivors = []

@@ -1,4 +1,4 @@
-"""No room of the package makes a blocking call on the event loop. Each is driven here with everything it has."""
+"""No subpackage makes a blocking call on the event loop. Each is driven here with everything it has."""
 
 from __future__ import annotations
 

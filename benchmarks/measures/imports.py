@@ -78,7 +78,7 @@ BENCH = Bench(
             OURS,
             importing("import clawft_trio"),
             loop="none",
-            covers="its rooms are imported when a name is first used",
+            covers="its subpackages are imported when a name is first used",
         ),
         Case("clawft_trio, the agent and everything it needs", importing(_WHOLE), loop="none"),
         *(

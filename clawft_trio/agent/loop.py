@@ -90,7 +90,7 @@ class _InboundJournal:
             if self._loop._shared is not None:
                 await self._loop._shared.withdraw(message)
         except StoreError as exc:
-            self._loop._observer(Noted(room="agent", what="message not crossed out", details={"error": exc}))
+            self._loop._observer(Noted(component="agent", what="message not crossed out", details={"error": exc}))
 
 
 class AgentLoop:
@@ -118,7 +118,7 @@ class AgentLoop:
         self._turn = turn
         self._journal = journal
         self._observer = fan_out([observer])
-        self._queue = bus.queue_by_session(self.policy.session_buffer_size)
+        self._queue = bus.sessions(self.policy.session_buffer_size)
         #: written down when they were published, and waiting for their turn
         self._received: set[str] = set()
         if journal is not None:
@@ -196,7 +196,7 @@ class AgentLoop:
                 services.cancel_scope.cancel(reason="the loop has ended")
         finally:
             self._bus.close_inbound()
-            left = self._queue.clear(None)
+            left = self._queue.take_all()
             if self._shared is not None:
                 self._shared.stopping = True
             if not self.policy.hand_over:
@@ -256,7 +256,7 @@ class AgentLoop:
                 return
             slot = await self._slots.take()
             try:
-                message = self._queue.get_nowait(hold=True)
+                message = self._queue.claim_nowait()
             except (trio.WouldBlock, BusClosed):
                 slot.free()
                 continue
@@ -336,7 +336,7 @@ class AgentLoop:
         except LeaseLost:
             pass  # it has ended
         except StoreError as exc:
-            self._observer(Noted(room="agent", what="turn not ended in the journal", details={"error": exc}))
+            self._observer(Noted(component="agent", what="turn not ended in the journal", details={"error": exc}))
             # It is claimed again at once.
             await trio.sleep(self.policy.poll)
 
@@ -446,7 +446,7 @@ class AgentLoop:
         return self._shared is not None and self._shared.on_server and isinstance(error, StoreError) and not refused
 
     def _note_failure(self, context: TurnContext, error: BaseException) -> None:
-        self._observer(Noted(room="agent", what="turn failed", details={"error": error}, turn_id=context.turn_id))
+        self._observer(Noted(component="agent", what="turn failed", details={"error": error}, turn_id=context.turn_id))
 
     # --- replying ----------------------------------------------------------------------------------------
 
@@ -502,7 +502,7 @@ class AgentLoop:
             raise
         except StoreError as exc:
             # A reply that may come a second time, after a restart, is better than none.
-            self._observer(Noted(room="agent", what="reply not written down", details={"error": exc}))
+            self._observer(Noted(component="agent", what="reply not written down", details={"error": exc}))
             return False
         return True
 
@@ -560,7 +560,7 @@ class AgentLoop:
         stopped = tuple(self._running.values())
         for running in stopped:
             running.stop(reason)
-        waiting = self._queue.clear(None)
+        waiting = self._queue.take_all()
         self._refuse_soon(waiting, reason)
         return len(stopped) + len(waiting)
 

@@ -65,7 +65,7 @@ async def media_parts(
             shown = one[:60] if one.startswith("data:") else one[:200]
             parts.append(Text(f"[attachment {shown} left out: {exc}]"))
             details = {"attachment": shown, "error": str(exc)}
-            observer(Noted(room="agent", what="attachment left out", details=details, turn_id=turn_id))
+            observer(Noted(component="agent", what="attachment left out", details=details, turn_id=turn_id))
     return tuple(parts)
 
 

@@ -11,7 +11,7 @@ from clawft_trio.agent.journal import Claimed, Journal, Unfinished, turn_id_of
 from clawft_trio.agent.journal_sql import WORK
 from clawft_trio.agent.turn_context import LoopPolicy
 from clawft_trio.agent.turn_limiter import TurnLimiter, TurnSlot
-from clawft_trio.bus.bounded_queue import BoundedQueue
+from clawft_trio.bus import SessionReader
 from clawft_trio.errors import StoreError
 from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.observe import Noted, Observer
@@ -43,7 +43,7 @@ class OwnedSessions:
         journal: Journal,
         ownership: Ownership,
         *,
-        queue: BoundedQueue[InboundMessage],
+        queue: SessionReader[InboundMessage],
         slots: TurnLimiter,
         policy: LoopPolicy,
         observer: Observer,
@@ -215,7 +215,7 @@ class OwnedSessions:
         try:
             await self._ownership.release_all(session_name(""))
         except StoreError as exc:
-            self._observer(Noted(room="agent", what="leases not given back", details={"error": exc}))
+            self._observer(Noted(component="agent", what="leases not given back", details={"error": exc}))
 
     def wake(self) -> None:
         """Look for work, if the last look may have left some: a slot is free."""
@@ -227,7 +227,7 @@ class OwnedSessions:
             return await self._journal.claim_session(session)
         except StoreError as exc:
             # The message is in the store: it is answered when the store can be used again.
-            self._observer(Noted(room="agent", what="session not claimed", details={"error": exc}))
+            self._observer(Noted(component="agent", what="session not claimed", details={"error": exc}))
             return None
 
     async def _claim_after_others(self, session: str, ended: trio.Event) -> Claimed | None:
@@ -240,7 +240,7 @@ class OwnedSessions:
                 if await self._journal.is_left_to_others(session):
                     return None
             except StoreError as exc:
-                self._observer(Noted(room="agent", what="session not looked up", details={"error": exc}))
+                self._observer(Noted(component="agent", what="session not looked up", details={"error": exc}))
                 return None
             with trio.move_on_after(self._policy.poll):
                 await ended.wait()
@@ -281,7 +281,7 @@ class OwnedSessions:
             await self._ownership.release(claimed.lease.name)
         except StoreError as exc:
             # Not renewed by name any more, it is given back by the renewals.
-            self._observer(Noted(room="agent", what="session not given back", details={"error": exc}))
+            self._observer(Noted(component="agent", what="session not given back", details={"error": exc}))
         self._note_turn_ended()
 
     def _note_turn_ended(self) -> None:
@@ -314,7 +314,7 @@ class OwnedSessions:
             claimed = await self._journal.claim(min(self._slots.free, _CLAIMED_AT_ONCE))
         except StoreError as exc:
             self._left = True
-            self._observer(Noted(room="agent", what="sessions not claimed", details={"error": exc}))
+            self._observer(Noted(component="agent", what="sessions not claimed", details={"error": exc}))
         for one in claimed:
             if not self.stopping:
                 self._queue.hold(one.session)

@@ -95,7 +95,7 @@ class AgentPlan:
         if missing and len(missing) == len(set(models)):
             raise next(iter(missing.values()))
         for model, error in missing.items():
-            self.observer(Noted(room="agent", what=MISSING_KEY, details={"target": model, "error": str(error)}))
+            self.observer(Noted(component="agent", what=MISSING_KEY, details={"target": model, "error": str(error)}))
         yield
 
     @property

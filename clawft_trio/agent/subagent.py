@@ -298,7 +298,9 @@ class SubAgents:
             for pattern in patterns:
                 if not any(matches_any(tool.name, (pattern,)) for tool in tools):
                     details = {"agent": spec.name, "pattern": pattern}
-                    context.observer(Noted(room="agent", what=NO_SUCH_TOOL, details=details, turn_id=context.turn_id))
+                    context.observer(
+                        Noted(component="agent", what=NO_SUCH_TOOL, details=details, turn_id=context.turn_id)
+                    )
             workspace = context.workspace or self.workspace
             return Turns(
                 models=models,

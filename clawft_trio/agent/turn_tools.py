@@ -53,7 +53,7 @@ class TurnTools:
         """Whether results of the session can be read again by a tool: by each sender that may use any."""
         if self.store is None or READ_RESULT in self.tools:
             return False
-        return bool(self.tools.specs(self.question.auth.permissions))
+        return bool(self.tools.allowed(self.question.auth.permissions))
 
     def offered(self, messages: Sequence[Message]) -> tuple[ToolSpec, ...]:
         """The tools that are offered. The one that reads results is, once there is one that is not shown whole."""
@@ -78,7 +78,7 @@ class TurnTools:
         approving = self.context is not None and self.context.may_preapprove()
         if last or eager == "off" or approving:
             return nullcontext()
-        if not any(may_start(tool) and tool.allowed(permissions) for tool in self.tools):
+        if not any(map(may_start, self.tools.allowed(permissions))):
             return nullcontext()
         return self.tools.open_early_calls(self._context(number), journal=journal, may_start=may_start)
 

@@ -92,7 +92,7 @@ class TurnPolicy:
     #: for models that take one
     seed: int | None = None
     #: put into each request body as it is, over everything else
-    extra: JsonObject = attrs.field(factory=dict)
+    extra: JsonObject = attrs.field(factory=dict, repr=False)
 
     @property
     def options(self) -> ModelOptions:

@@ -6,7 +6,6 @@ from clawft_trio.bus.bounded_queue import (
     BoundedQueue as BoundedQueue,
     Overflow as Overflow,
     QueueStatistics as QueueStatistics,
-    Reader as Reader,
 )
 from clawft_trio.bus.bus import (
     BusConfig as BusConfig,
@@ -24,6 +23,7 @@ from clawft_trio.bus.channel import (
     serve_channel as serve_channel,
 )
 from clawft_trio.bus.outbox import Delivery as Delivery, Outbox as Outbox
+from clawft_trio.bus.reader import Reader as Reader, SessionReader as SessionReader
 from clawft_trio.bus.undelivered import (
     MIGRATIONS as MIGRATIONS,
     LeasedUndelivered as LeasedUndelivered,
@@ -63,6 +63,7 @@ __all__ = [
     "QueueStatistics",
     "Reader",
     "Redelivery",
+    "SessionReader",
     "StoredUndelivered",
     "UndeliveredReplies",
     "UndeliveredReply",

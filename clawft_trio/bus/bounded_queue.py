@@ -14,17 +14,18 @@ At every moment `published == delivered + dropped + depth`.
 
 from __future__ import annotations
 
-import weakref
-from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
+from itertools import islice
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, get_args
 
 import attrs
 import outcome
 import trio
-from trio.lowlevel import Abort, Task
+from trio.lowlevel import Abort
 
-from clawft_trio.bus.fair_queue import FairQueue, FifoQueue, QueueItem
+from clawft_trio.bus.fair_queue import FairQueue, QueueItem
+from clawft_trio.bus.fast_path import BATCH, FastPath
+from clawft_trio.bus.waiting import Consumers, WaitingPublishers
 from clawft_trio.chat import unobserved
 from clawft_trio.errors import BusClosed, BusFull, SelfDeadlock
 from clawft_trio.observe import BusPressure, MessageDropped
@@ -35,9 +36,6 @@ Overflow: TypeAlias = Literal["block", "drop_oldest", "drop_newest", "reject"]
 """What happens to a message that does not fit."""
 
 OVERFLOWS: tuple[Overflow, ...] = get_args(Overflow)
-
-_BATCH = 512
-"""Messages that may pass before a user of the queue yields: some 0.2 ms. A switch costs as much as 20 of them."""
 
 
 @attrs.frozen(kw_only=True)
@@ -79,42 +77,10 @@ class BoundedQueue(Generic[T]):
       max_bytes: limit on the sum of the weights; None is none.
       weigh: the size of one message.
       precious: which messages no policy may drop.
+      session_of: the session of a message, for a `SessionReader`; to other consumers the queue is one FIFO.
       warn_at: share of the capacity from which on a `BusPressure` event is sent, once until it is half empty again.
       observer: gets the events.
     """
-
-    # Also for speed: with so many attributes, a dict of them would be looked up by hash.
-    __slots__ = (
-        "__weakref__",
-        "_blocked",
-        "_bytes",
-        "_capacity",
-        "_drained",
-        "_dropped",
-        "_entries",
-        "_free_gets",
-        "_get_items",
-        "_granted",
-        "_high_water",
-        "_known_readers",
-        "_max_bytes",
-        "_observer",
-        "_overflow",
-        "_pause_at",
-        "_precious",
-        "_put_below",
-        "_put_items",
-        "_readers",
-        "_rejected",
-        "_unyielded_puts",
-        "_waiting",
-        "_warn_level",
-        "_warned",
-        "_weigh",
-        "_yield_at",
-        "closed",
-        "name",
-    )
 
     def __init__(
         self,
@@ -125,89 +91,37 @@ class BoundedQueue(Generic[T]):
         max_bytes: int | None = None,
         weigh: Callable[[T], int] = lambda _: 0,
         precious: Callable[[T], bool] = lambda _: False,
+        session_of: Callable[[T], Hashable] = lambda _: None,
         warn_at: float = 0.8,
         observer: Callable[[Any], None] = unobserved,
     ) -> None:
         self.name: str = name
         self.closed: bool = False
+        self.order: FairQueue[T] = FairQueue(session_of, weighed=max_bytes is not None)
+        self.fast: FastPath[T] = FastPath(self.order.arrivals.items)
+        self.consumers: Consumers = Consumers()
+        self._publishers: WaitingPublishers[T] = WaitingPublishers()
+        self._drained = trio.lowlevel.ParkingLot()
         self._capacity = capacity
         self._overflow: Overflow = overflow
         self._max_bytes = max_bytes
         self._weigh = weigh
         self._precious = precious
         self._observer = observer
-        self._entries: FifoQueue[T] | FairQueue[T] = FifoQueue(weighed=max_bytes is not None)
         self._bytes = 0
         self._warn_level = max(1, round(capacity * warn_at))
         self._warned = False
         self._high_water = self._dropped = self._rejected = 0
         self._unyielded_puts = 0
-        #: how many may have been delivered before the next checkpoint of a consumer
-        self._pause_at = _BATCH
-        #: publishers that wait for room anywhere, in order
-        # Ordered dicts, because a plain one walks over every gap at its front to find its first key: with 10 000
-        # waiting publishers that is quadratic.
-        self._waiting: OrderedDict[Task, QueueItem[T]] = OrderedDict()
-        #: publishers that wait for room in a session of their own, in order
-        self._blocked: dict[Hashable, OrderedDict[Task, QueueItem[T]]] = {}
-        self._readers = trio.lowlevel.ParkingLot()
-        self._known_readers: weakref.WeakSet[Reader[T]] = weakref.WeakSet()
-        self._drained = trio.lowlevel.ParkingLot()
-        # The short way: while nothing is special, a message is one append and one popleft. A queue that is asked for
-        # 80 % of a bare channel's speed cannot look at all its rules for every message; `_retune` decides when it must.
-        self._put_items: deque[T] = deque()
-        self._get_items: deque[T] = deque()
-        self._put_below = 0
-        #: how many may be taken the short way now, and how many will have been delivered then
-        self._free_gets = self._granted = 0
-        self._yield_at = _BATCH
         self._retune()
 
-    def _retune(self, *, rising: bool = False) -> None:
-        """Say how far the short way is open. Called whenever anything but the depth has changed.
-
-        While the depth is rising to a new high-water mark, the next consumer has to note it.
-        """
-        self._note_depth()
-        entries, delivered = self._entries, self._delivered
-        self._put_below = self._free_gets = 0
-        if (
-            isinstance(entries, FifoQueue)
-            and self._max_bytes is None
-            and not (self.closed or self._waiting or self._readers)
-        ):
-            self._put_items = self._get_items = entries.items
-            depth = len(entries)
-            self._yield_at = depth + _BATCH
-            # At the warning level there is an event to send, and when the queue is half empty again.
-            warn_at = self._capacity if self._warned else self._warn_level - 1
-            self._put_below = min(warn_at, self._yield_at, warn_at if rising else self._high_water)
-            calm = depth - self._warn_level // 2 if self._warned else _BATCH
-            self._free_gets = 0 if rising else max(0, min(self._pause_at - delivered, calm))
-        self._granted = delivered + self._free_gets
-
-    def _note_depth(self) -> None:
-        """Whatever is about to lower the depth calls this first: the short way has no time for it."""
-        self._high_water = max(self._high_water, len(self._entries))
-
-    @property
-    def _delivered(self) -> int:
-        return self._granted - self._free_gets
-
     def __repr__(self) -> str:
-        return f"<BoundedQueue {self.name} {len(self._entries)}/{self._capacity}{' closed' if self.closed else ''}>"
+        return f"<BoundedQueue {self.name} {len(self.order)}/{self._capacity}{' closed' if self.closed else ''}>"
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.order)
 
     # --- putting in ------------------------------------------------------------------------------------
-
-    def put_fast(self, item: T) -> bool:
-        """Publish *item* if no rule of the queue needs a look: one append. Otherwise do nothing and return False."""
-        if len(self._put_items) < self._put_below:
-            self._put_items.append(item)
-            return True
-        return False
 
     async def put(self, item: T) -> bool:
         """Publish *item*, waiting for room if the policy is to block.
@@ -222,20 +136,16 @@ class BoundedQueue(Generic[T]):
 
         Cancellation: `Cancelled` means that it was not published.
         """
-        if self.put_fast(item):
+        if self.fast.put(item):
             return True
-        await self._yield_once_per_batch()
+        self._unyielded_puts += 1
+        if self._unyielded_puts >= BATCH or self.fast.puts_make_a_batch:
+            self._unyielded_puts = 0
+            await trio.lowlevel.checkpoint()
         try:
             return self.put_nowait(item)
         except trio.WouldBlock:
             return await self._wait_for_room(item)
-
-    async def _yield_once_per_batch(self) -> None:
-        """Let others run if this task has put in a batch by the long way, or one by the short way."""
-        self._unyielded_puts += 1
-        if self._unyielded_puts >= _BATCH or len(self._entries) >= self._yield_at:
-            self._unyielded_puts = 0
-            await trio.lowlevel.checkpoint()
 
     def put_nowait(self, item: T) -> bool:
         """Publish *item* now.
@@ -246,32 +156,16 @@ class BoundedQueue(Generic[T]):
         """
         if self.closed:
             raise BusClosed(f"{self.name} is closed")
-        weight = 0 if self._max_bytes is None else self._checked_weight(item, self._max_bytes)
-        entries = self._entries
-        if (
-            self._waiting
-            or len(entries) >= self._capacity
-            or (weight and not self._holds(weight))
-            or entries.is_full_for(item)
-        ):
+        weight = self._weight_of(item)
+        if not self._may_enter(item, weight):
             return self._put_into_full(item, weight)
         self._enter(item, weight)
         return True
 
-    def _enter(self, item: T, weight: int) -> None:
-        entries = self._entries
-        entries.push((item, weight))
-        self._bytes += weight
-        depth = len(entries)
-        rising = depth >= self._high_water
-        self._high_water = max(self._high_water, depth)
-        if depth >= self._warn_level and not self._warned:
-            self._warned = True
-            self._observer(BusPressure(queue=self.name, depth=depth, capacity=self._capacity))
-        self.wake_reader()
-        self._retune(rising=rising)
-
-    def _checked_weight(self, item: T, limit: int) -> int:
+    def _weight_of(self, item: T) -> int:
+        limit = self._max_bytes
+        if limit is None:
+            return 0
         weight = self._weigh(item)
         if weight <= limit:
             return weight
@@ -281,23 +175,34 @@ class BoundedQueue(Generic[T]):
         # It must not be lost and never fits: it goes in alone.
         return limit
 
-    def _holds(self, weight: int) -> bool:
-        return self._max_bytes is None or self._bytes + weight <= self._max_bytes
+    def _may_enter(self, item: T, weight: int) -> bool:
+        """Whether there is room for *item*, and no publisher waits for that room."""
+        return self._publishers.first is None and self._has_room(weight) and not self.order.is_full_for(item)
 
-    def _has_room(self, item: T, weight: int) -> bool:
-        return len(self._entries) < self._capacity and self._holds(weight) and not self._entries.is_full_for(item)
+    def _has_room(self, weight: int) -> bool:
+        return len(self.order) < self._capacity and (self._max_bytes is None or self._bytes + weight <= self._max_bytes)
+
+    def _enter(self, item: T, weight: int) -> None:
+        self.order.push((item, weight))
+        self._bytes += weight
+        depth = len(self.order)
+        rising = depth >= self._high_water
+        if depth >= self._warn_level and not self._warned:
+            self._warned = True
+            self._observer(BusPressure(queue=self.name, depth=depth, capacity=self._capacity))
+        self.consumers.wake()
+        self._retune(rising=rising)
 
     def _put_into_full(self, item: T, weight: int) -> bool:
-        self._note_depth()
         if self._overflow == "block":
             raise trio.WouldBlock
         precious = self._precious(item)
         if self._overflow == "reject" and not precious:
             self._rejected += 1
-            raise BusFull(f"{self.name} is full ({len(self._entries)} messages)")
+            raise BusFull(f"{self.name} is full ({len(self.order)} messages)")
         if self._overflow == "drop_oldest" or (precious and self._overflow == "drop_newest"):
             self._evict_for(item, weight)
-        if not self._waiting and self._has_room(item, weight):
+        if self._may_enter(item, weight):
             self._enter(item, weight)
             return True
         if precious:
@@ -306,8 +211,10 @@ class BoundedQueue(Generic[T]):
         return False
 
     def _evict_for(self, item: T, weight: int) -> None:
-        while not self._has_room(item, weight):
-            evicted = self._entries.evict(lambda other: not self._precious(other), item)
+        # The fast path does not note the depth; whatever lowers it does.
+        self._high_water = max(self._high_water, len(self.order))
+        while not self._has_room(weight) or self.order.is_full_for(item):
+            evicted = self.order.evict(lambda other: not self._precious(other), item)
             if evicted is None:
                 return
             self._bytes -= evicted[1]
@@ -321,214 +228,139 @@ class BoundedQueue(Generic[T]):
 
     async def _wait_for_room(self, item: T) -> bool:
         task = trio.lowlevel.current_task()
-        self._refuse_self_deadlock(task)
-        weight = 0 if self._max_bytes is None else self._checked_weight(item, self._max_bytes)
-        session = self._entries.session_of(item)
-        waiting = self._waiting
-        if self._entries.is_session_full(session):
-            waiting = self._blocked.setdefault(session, OrderedDict())
-        waiting[task] = (item, weight)
+        if self.consumers.would_all_wait(task, self._publishers):
+            raise SelfDeadlock(f"every consumer of {self.name} would wait for itself to make room")
+        entry = (item, self._weight_of(item))
+        if self.order.is_full_for(item):
+            self._publishers.block(task, entry, self.order.session_of(item))
+        else:
+            self._publishers.add(task, entry)
         self._retune()
 
         def abort(_: Any) -> Abort:
-            self._forget(task, item)
+            self._publishers.remove(task, self.order.session_of(item))
+            # Whether the others may enter could have depended on the task that left.
+            self._admit(item)
+            self._retune()
             return Abort.SUCCEEDED
 
         self._unyielded_puts = 0
         await trio.lowlevel.wait_task_rescheduled(abort)
         return True
 
-    def _forget(self, task: Task, item: T) -> None:
-        session = self._entries.session_of(item)
-        if self._waiting.pop(task, None) is None:
-            blocked = self._blocked[session]
-            del blocked[task]
-            if not blocked:
-                del self._blocked[session]
-        # The order of the others may have depended on the task that left.
-        self._admit(session)
-        self._retune()
-
-    def _admit(self, session: Hashable) -> None:
-        """Let waiting publishers in, now that there is room, possibly in *session*."""
-        if session in self._blocked and not self._entries.is_session_full(session):
-            blocked = self._blocked[session]
-            task = next(iter(blocked))
-            self._waiting[task] = blocked.pop(task)
-            if not blocked:
-                del self._blocked[session]
-        while self._waiting:
-            task, (item, weight) = next(iter(self._waiting.items()))
-            if len(self._entries) >= self._capacity or not self._holds(weight):
-                return
-            del self._waiting[task]
-            if self._entries.is_full_for(item):
-                self._blocked.setdefault(self._entries.session_of(item), OrderedDict())[task] = (item, weight)
-                continue
-            self._enter(item, weight)
-            trio.lowlevel.reschedule(task)
-
-    def _refuse_self_deadlock(self, task: Task) -> None:
-        # Most queues know no reader by name, and this must not cost more than the waiting itself.
-        readers = {reader.task for reader in self._known_readers} if len(self._known_readers) else set()
-        if task not in readers:
-            return
-        stuck = {task, *self._waiting, *(waiting for blocked in self._blocked.values() for waiting in blocked)}
-        if readers <= stuck:
-            raise SelfDeadlock(f"every consumer of {self.name} would wait for itself to make room")
+    def _admit(self, gone: T) -> None:
+        """Let waiting publishers in, now that there may be room, also in the session of *gone*."""
+        publishers, order = self._publishers, self.order
+        if order.session_limit is not None and not order.is_full_for(gone):
+            publishers.unblock(order.session_of(gone))
+        while (first := publishers.first) is not None and self._has_room(first[1][1]):
+            task, entry = publishers.pop_first()
+            if order.is_full_for(entry[0]):
+                publishers.block(task, entry, order.session_of(entry[0]))
+            else:
+                self._enter(*entry)
+                trio.lowlevel.reschedule(task)
 
     # --- taking out ------------------------------------------------------------------------------------
 
-    async def get(self, reader: Reader[T] | None = None, *, hold: bool = False) -> T:
+    async def get(self) -> T:
         """Take the next message, waiting for one.
-
-        Args:
-          reader: the consumer; it is known as a consumer from now on.
-          hold: after `serve_by_session`: serve nothing more of its session until `release`.
 
         Raises:
           BusClosed: it was closed, and everything was taken.
 
         Cancellation: `Cancelled` means that nothing was taken.
         """
-        if self._delivered >= self._pause_at:
+        if self.fast.gets_make_a_batch:
             await trio.lowlevel.checkpoint()
-            self._pause_at = self._delivered + _BATCH
+            self.fast.begin_batch()
         while True:  # noqa: ASYNC913 - a checkpoint per batch, not per message
             try:
-                return self.get_nowait(reader, hold=hold)
+                return self.get_nowait()
             except trio.WouldBlock:
                 await self.wait_for_news()
-                self._pause_at = self._delivered + _BATCH
+                self.fast.begin_batch()
 
     async def wait_for_news(self) -> None:
-        """Wait as a consumer until there may be something, or `wake_reader` is called.
+        """Wait as a consumer until there may be something, or `consumers.wake` is called.
 
         Cancellation: safe.
         """
         # A publisher that puts something in now has to wake this task.
-        self._put_below = 0
+        self.fast.shut()
         try:
-            await self._readers.park()
+            await self.consumers.park()
         finally:
             self._retune()
 
-    def is_ready(self) -> bool:
-        """Whether something can be taken now."""
-        return self._entries.ready()
-
-    async def wait_ready(self) -> None:
-        """Wait until something can be taken, and take nothing.
-
-        Raises:
-          BusClosed: it was closed, and everything was taken.
-
-        Cancellation: safe.
-        """
-        while not self._entries.ready():
-            if self.closed and not self._entries:
-                raise BusClosed(f"{self.name} is closed and empty")
-            await self.wait_for_news()
-
-    def get_nowait(self, reader: Reader[T] | None = None, *, hold: bool = False) -> T:
-        """Take the next message now.
+    def get_nowait(self, *, hold: bool = False) -> T:
+        """Take the next message now, and with *hold* hold its session; see `SessionReader`.
 
         Raises:
           trio.WouldBlock: there is none.
           BusClosed: there is none and there will be none.
         """
-        if reader is not None:
-            self.know(reader)
-        entries = self._entries
-        if not entries.ready():
-            if self.closed and not entries:
+        if not self.order.ready():
+            if self.closed and not len(self.order):
                 raise BusClosed(f"{self.name} is closed and empty")
             raise trio.WouldBlock
-        self._note_depth()
-        item, weight = entries.pop(hold)
-        self._granted += 1
-        self._bytes -= weight
-        if self._warned and len(entries) < self._warn_level // 2:
-            self._warned = False
-        if self._waiting or self._blocked:
-            self._admit(entries.session_of(item))
-        self._retune()
-        if self.closed and not entries:
-            self._wake_everybody()
-        return item
-
-    def know(self, reader: Reader[T]) -> None:
-        """Count this task among the consumers, as long as *reader* lives."""
-        if reader.task is None:
-            reader.task = trio.lowlevel.current_task()
-            self._known_readers.add(reader)
-
-    # --- sessions, the end, the counters ------------------------------------------------------------------
-
-    def serve_by_session(self, key: Callable[[T], Hashable], *, session_capacity: int) -> None:
-        """Queue per session from now on: each with a limit of its own, served in turn."""
-        sessions = FairQueue(key, session_capacity)
-        for entry in self._entries.clear():
-            sessions.push(entry)
-        self._entries = sessions
-        self._retune()
-
-    def release(self, session: Hashable) -> None:
-        """Serve *session* again, of which a message was taken with `hold`."""
-        if self._entries.release(session):
-            self.wake_reader()
-
-    def hold(self, session: Hashable) -> None:
-        """Serve nothing of *session* until `release`, as often as it was held; after `serve_by_session`."""
-        self._entries.hold(session)
-
-    def take_session(self, session: Hashable) -> tuple[T, ...]:
-        """Take out everything that waits in *session*."""
-        taken = []
-        while (entry := self._entries.evict_from(session)) is not None:
-            self._bytes -= entry[1]
-            self._granted += 1
-            taken.append(entry[0])
-        for _ in taken:
-            self._admit(session)
-        self._retune()
-        if self.closed and not self._entries:
-            self._wake_everybody()
-        return tuple(taken)
-
-    def take_one(self, session: Hashable, wanted: Callable[[T], bool]) -> T | None:
-        """Take out the first message of *session* that is *wanted*; None when there is none, as in one FIFO."""
-        entry = self._entries.remove(session, wanted) if isinstance(self._entries, FairQueue) else None
-        if entry is None:
-            return None
-        self._bytes -= entry[1]
-        self._granted += 1
-        self._admit(session)
-        self._retune()
-        if self.closed and not self._entries:
-            self._wake_everybody()
+        entry = self.order.pop(hold=hold)
+        self.fast.note_delivered(1)
+        self._note_taken(entry)
         return entry[0]
 
-    def __iter__(self) -> Iterator[T]:
-        """Everything that is in it, in no order in particular."""
-        return iter(self._entries)
+    def take_out(
+        self, session: Hashable, wanted: Callable[[T], bool] = lambda _: True, *, at_most: int | None = None
+    ) -> tuple[T, ...]:
+        """Take the messages of *session* that are *wanted*, before their turn; see `SessionReader`."""
+        entries = tuple(islice(self.order.remove(session, wanted), at_most))
+        self.fast.note_delivered(len(entries))
+        self._note_taken(*entries)
+        return tuple(item for item, _ in entries)
+
+    def clear(self, policy: str | None) -> tuple[T, ...]:
+        """Take everything out at once: as dropped by *policy*, or as delivered when it is None.
+
+        Publishers that wait are let in.
+        """
+        entries = self.order.clear()
+        if policy is None:
+            self.fast.note_delivered(len(entries))
+        else:
+            for item, _ in entries:
+                self._drop(item, policy)
+        self._note_taken(*entries)
+        return tuple(item for item, _ in entries)
+
+    def _note_taken(self, *entries: QueueItem[T]) -> None:
+        """Account for *entries*, which were taken out just now, and let publishers in."""
+        self._high_water = max(self._high_water, len(self.order) + len(entries))
+        for _, weight in entries:
+            self._bytes -= weight
+        if self._warned and len(self.order) < self._warn_level // 2:
+            self._warned = False
+        if len(self._publishers):
+            for item, _ in entries:
+                self._admit(item)
+        self._retune()
+        self._wake_if_drained()
+
+    # --- the end, the counters -------------------------------------------------------------------------
 
     def close(self) -> None:
         """Take nothing more in. What is in it can still be taken out; publishers that wait get `BusClosed`."""
         if self.closed:
             return
         self.closed = True
-        for waiting in (self._waiting, *self._blocked.values()):
-            for task in waiting:
-                trio.lowlevel.reschedule(task, outcome.Error(BusClosed(f"{self.name} was closed")))
-        self._waiting, self._blocked = OrderedDict(), {}
+        for task in self._publishers.clear():
+            trio.lowlevel.reschedule(task, outcome.Error(BusClosed(f"{self.name} was closed")))
         self._retune()
-        if not self._entries:
-            self._wake_everybody()
+        self._wake_if_drained()
 
-    def _wake_everybody(self) -> None:
-        self._readers.unpark_all()
-        self._drained.unpark_all()
+    def _wake_if_drained(self) -> None:
+        if self.closed and not len(self.order):
+            self.consumers.wake_all()
+            self._drained.unpark_all()
 
     async def wait_drained(self) -> None:
         """Wait until it is closed and everything was taken.
@@ -536,86 +368,42 @@ class BoundedQueue(Generic[T]):
         Cancellation: safe.
         """
         await trio.lowlevel.checkpoint()
-        while not (self.closed and not self._entries):
+        while not (self.closed and not len(self.order)):
             await self._drained.park()
-
-    def clear(self, policy: str | None) -> tuple[T, ...]:
-        """Take everything out at once: as dropped by *policy*, or as delivered when it is None."""
-        self._note_depth()
-        entries = self._entries.clear()
-        self._bytes = 0
-        if policy is None:
-            self._granted += len(entries)
-        else:
-            for item, _ in entries:
-                self._drop(item, policy)
-        if self.closed:
-            self._wake_everybody()
-        return tuple(item for item, _ in entries)
-
-    def wake_reader(self) -> None:
-        """Let a waiting consumer look again."""
-        self._readers.unpark()
 
     def statistics(self) -> QueueStatistics:
         """The counters, exactly as they are now."""
-        depth = len(self._entries)
+        depth, delivered = len(self.order), self.fast.delivered
         return QueueStatistics(
             name=self.name,
             capacity=self._capacity,
             depth=depth,
             bytes=self._bytes,
             high_water=max(self._high_water, depth),
-            published=self._delivered + self._dropped + depth,
-            delivered=self._delivered,
+            published=delivered + self._dropped + depth,
+            delivered=delivered,
             dropped=self._dropped,
             rejected=self._rejected,
-            waiting=len(self._waiting) + sum(map(len, self._blocked.values())),
-            consumers_waiting=len(self._readers),
+            waiting=len(self._publishers),
+            consumers_waiting=len(self.consumers),
         )
 
+    # --- the fast path ---------------------------------------------------------------------------------
 
-class Reader(Generic[T]):
-    """A consumer of a queue: `async for` ends when the queue is closed and empty. Several may share a queue."""
+    def _retune(self, *, rising: bool = False) -> None:
+        """Open or shut the fast path. Called whenever anything but the depth has changed.
 
-    def __init__(self, queue: BoundedQueue[T]) -> None:
-        self._queue = queue
-        #: the task that reads, once it has begun
-        self.task: Task | None = None
-
-    def __aiter__(self) -> Reader[T]:
-        self._queue.know(self)
-        return self
-
-    async def __anext__(self) -> T:
-        queue = self._queue
-        free = queue._free_gets
-        if free and (items := queue._get_items):
-            queue._free_gets = free - 1
-            return items.popleft()
-        try:
-            return await queue.get(self)
-        except BusClosed:
-            raise StopAsyncIteration from None
-
-    async def receive(self) -> T:
-        """Take the next message, waiting for one.
-
-        Raises:
-          BusClosed: there will be none.
-
-        Cancellation: `Cancelled` means that nothing was taken.
+        While the depth is rising to a new high-water mark, the next consumer has to note it.
         """
-        return await self._queue.get(self)
-
-    def receive_nowait(self) -> T:
-        """Take the next message now.
-
-        Raises:
-          trio.WouldBlock: there is none.
-          BusClosed: there is none and there will be none.
-        """
-        return self._queue.get_nowait(self)
+        self._high_water = max(self._high_water, len(self.order))
+        ruled = self.closed or self._max_bytes is not None or self.order.session_limit is not None
+        if ruled or len(self._publishers) or len(self.consumers):
+            self.fast.shut()
+            return
+        # At the warning level there is an event to send, and when the queue is half empty again.
+        warn_at = self._capacity if self._warned else self._warn_level - 1
+        calm = len(self.order) - self._warn_level // 2 if self._warned else BATCH
+        self.fast.open(put_below=warn_at if rising else min(warn_at, self._high_water), gets=0 if rising else calm)
 
 
 def _message_in(item: Any) -> Any:

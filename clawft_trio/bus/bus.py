@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from operator import attrgetter
 from typing import Protocol
 
 import attrs
 import trio
 
-from clawft_trio.bus.bounded_queue import OVERFLOWS, BoundedQueue, Overflow, QueueStatistics, Reader
+from clawft_trio.bus.bounded_queue import OVERFLOWS, BoundedQueue, Overflow, QueueStatistics
 from clawft_trio.bus.outbox import Delivery, Outbox
+from clawft_trio.bus.reader import Reader, SessionReader
 from clawft_trio.bus.undelivered import MemoryUndelivered, UndeliveredReplies, is_shared
 from clawft_trio.chat import unobserved
 from clawft_trio.checks import one_of
@@ -110,9 +112,11 @@ class MessageBus:
             overflow=self.config.inbound_overflow_policy or self.config.overflow_policy,
             max_bytes=self.config.inbound_max_bytes,
             weigh=size_of,
+            session_of=attrgetter("session_key"),
             warn_at=self.config.warn_at,
             observer=self._note_inbound,
         )
+        self._fast = self._inbound.fast
         self._receipts: InboundJournal | None = None
         #: written down, and then dropped to make room: to be withdrawn by the next publisher
         self._evicted: list[InboundMessage] = []
@@ -141,13 +145,12 @@ class MessageBus:
 
         Cancellation: `Cancelled` means that it was not published.
         """
-        inbound = self._inbound
         # Before `put`, because one more coroutine per message would cost a fifth of the speed.
-        if inbound.put_fast(message):
+        if self._fast.put(message):
             return True
         if self._receipts is not None:
             return await self._publish_with_receipt(self._receipts, message)
-        return await inbound.put(message)
+        return await self._inbound.put(message)
 
     async def _publish_with_receipt(self, receipts: InboundJournal, message: InboundMessage) -> bool:
         if not await receipts.received(message):
@@ -162,19 +165,10 @@ class MessageBus:
                     await receipts.withdrawn(other)
         return taken
 
-    def queue_by_session(self, session_capacity: int) -> BoundedQueue[InboundMessage]:
-        """Queue inbound messages by session from now on, for a consumer that answers sessions side by side.
-
-        Args:
-          session_capacity: messages that wait in one session; with more, its publishers wait, and no others.
-        """
-        self._inbound.serve_by_session(lambda message: message.session_key, session_capacity=session_capacity)
-        return self._inbound
-
     def set_inbound_journal(self, receipts: InboundJournal) -> None:
         """Have every message that `publish_inbound` takes in written down first.
 
-        For a queue that is served by session, which the short way of `publish_inbound` never is.
+        For a bus whose `sessions` are served: only then does every message come by here.
         """
         self._receipts = receipts
 
@@ -201,10 +195,13 @@ class MessageBus:
         """
         return Reader(self._inbound)
 
-    @property
-    def inbound_queue(self) -> BoundedQueue[InboundMessage]:
-        """The queue itself, for a consumer that serves sessions in turn."""
-        return self._inbound
+    def sessions(self, session_capacity: int) -> SessionReader[InboundMessage]:
+        """A new consumer that answers sessions side by side, each one message at a time and in turn.
+
+        Args:
+          session_capacity: messages that wait in one session; with more, its publishers wait, and no others.
+        """
+        return SessionReader(self._inbound, session_capacity)
 
     def clone(self) -> Publisher:
         """A way in of its own for one more producer; closing it closes nothing else."""

@@ -1,9 +1,10 @@
-"""Queue orders: one FIFO, or one FIFO per session served round-robin."""
+"""The order of a queue: one FIFO, or for a consumer of sessions one FIFO per session, served round-robin."""
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator
+from itertools import chain
 from typing import Generic, TypeAlias, TypeVar
 
 T = TypeVar("T")
@@ -20,46 +21,17 @@ class FifoQueue(Generic[T]):
         #: beside `items`, and only when messages are weighed: an append and a popleft are then all that a message costs
         self._weights: deque[int] | None = deque() if weighed else None
 
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def ready(self) -> bool:
-        """Whether `pop` has something."""
-        return bool(self.items)
-
     def push(self, entry: QueueItem[T]) -> None:
         """Put *entry* at the end."""
         self.items.append(entry[0])
         if self._weights is not None:
             self._weights.append(entry[1])
 
-    def pop(self, _hold: bool = False) -> QueueItem[T]:
+    def pop(self) -> QueueItem[T]:
         """Take the oldest."""
         return self.items.popleft(), 0 if self._weights is None else self._weights.popleft()
 
-    def session_of(self, _item: T) -> Hashable:
-        """All messages are in one FIFO."""
-        return None
-
-    def is_full_for(self, _item: T) -> bool:
-        """Never: only the whole queue has a limit."""
-        return False
-
-    def is_session_full(self, _session: Hashable) -> bool:
-        """Never."""
-        return False
-
-    def release(self, _session: Hashable) -> bool:
-        """Nothing is ever held."""
-        return False
-
-    def hold(self, _session: Hashable) -> None:
-        """There is only one, and it is always served."""
-
-    def __iter__(self) -> Iterator[T]:
-        return iter(tuple(self.items))
-
-    def evict(self, may_go: Callable[[T], bool], _newcomer: T) -> QueueItem[T] | None:
+    def evict(self, may_go: Callable[[T], bool]) -> QueueItem[T] | None:
         """Take out the oldest that may go."""
         for place, item in enumerate(self.items):
             if may_go(item):
@@ -74,38 +46,58 @@ class FifoQueue(Generic[T]):
         del self._weights[place]
         return weight
 
-    def evict_from(self, _session: Hashable) -> QueueItem[T] | None:
-        """Take out the oldest."""
-        return self.pop() if self.items else None
-
     def clear(self) -> list[QueueItem[T]]:
         """Take out everything."""
         return [self.pop() for _ in range(len(self.items))]
 
 
 class FairQueue(Generic[T]):
-    """A FIFO per key, each with a limit; those that are not empty and not held are served round-robin."""
+    """A FIFO per session; those that are not empty and not held are served round-robin.
 
-    def __init__(self, key: Callable[[T], Hashable], session_capacity: int) -> None:
-        self.session_of = key
-        self._session_capacity = session_capacity
+    Sessions matter only to a consumer that serves them: until `limit_sessions` is called, all messages are one FIFO.
+
+    Args:
+      session_of: the session of a message.
+      weighed: whether messages have weights.
+    """
+
+    def __init__(self, session_of: Callable[[T], Hashable], *, weighed: bool) -> None:
+        self.session_of = session_of
+        #: all messages until sessions are limited, and none from then on
+        self.arrivals: FifoQueue[T] = FifoQueue(weighed=weighed)
+        #: messages of one session; None: they are not sorted by session
+        self.session_limit: int | None = None
+        #: numbered in the order in which they came
         self._sessions: dict[Hashable, deque[tuple[int, QueueItem[T]]]] = {}
         #: the sessions that may be served, in the order of their turn
         self._turns: OrderedDict[Hashable, None] = OrderedDict()
         #: how often each session that is not served is held
         self._held: Counter[Hashable] = Counter()
-        self._length = 0
+        self._sorted = 0
         self._came = 0
 
     def __len__(self) -> int:
-        return self._length
+        return self._sorted or len(self.arrivals.items)
+
+    def __iter__(self) -> Iterator[T]:
+        in_sessions = (entry[0] for session in self._sessions.values() for _, entry in session)
+        return iter([*self.arrivals.items, *in_sessions])
 
     def ready(self) -> bool:
-        """Whether a session with something in it is not held."""
-        return bool(self._turns)
+        """Whether `pop` has something: there is a message whose session is not held."""
+        return bool(self._turns or self.arrivals.items)
+
+    def limit_sessions(self, limit: int) -> None:
+        """Have at most *limit* messages of one session from now on, and serve sessions in turn."""
+        self.session_limit = limit
+        for entry in self.arrivals.clear():
+            self.push(entry)
 
     def push(self, entry: QueueItem[T]) -> None:
         """Put *entry* at the end of its session."""
+        if self.session_limit is None:
+            self.arrivals.push(entry)
+            return
         session = self.session_of(entry[0])
         waiting = self._sessions.get(session)
         if waiting is None:
@@ -113,21 +105,28 @@ class FairQueue(Generic[T]):
             if session not in self._held:
                 self._turns[session] = None
         self._came += 1
-        self._length += 1
+        self._sorted += 1
         waiting.append((self._came, entry))
 
-    def pop(self, hold: bool = False) -> QueueItem[T]:
-        """Take the oldest message of the FIFO that is next in turn."""
+    def pop(self, *, hold: bool = False) -> QueueItem[T]:
+        """Take the oldest message of the session that is next in turn; with *hold*, hold its session."""
+        if self.session_limit is None:
+            return self.arrivals.pop()
         session, _ = self._turns.popitem(last=False)
         _, entry = self._sessions[session].popleft()
-        self._length -= 1
+        self._sorted -= 1
+        if hold:
+            self._held[session] += 1
         if not self._sessions[session]:
             del self._sessions[session]
         elif not hold:
             self._turns[session] = None
-        if hold:
-            self._held[session] += 1
         return entry
+
+    def hold(self, session: Hashable) -> None:
+        """Serve nothing of *session* until `release`, as often as it was held."""
+        self._held[session] += 1
+        self._turns.pop(session, None)
 
     def release(self, session: Hashable) -> bool:
         """Serve *session* again once every hold was released; whether there is something in it."""
@@ -140,60 +139,52 @@ class FairQueue(Generic[T]):
         self._turns[session] = None
         return True
 
-    def hold(self, session: Hashable) -> None:
-        """Serve nothing of *session* until `release`, as often as it was held."""
-        self._held[session] += 1
-        self._turns.pop(session, None)
-
-    def __iter__(self) -> Iterator[T]:
-        return iter([entry[0] for session in self._sessions.values() for _, entry in session])
-
     def is_full_for(self, item: T) -> bool:
         """Whether its session is."""
-        return self.is_session_full(self.session_of(item))
+        return self.session_limit is not None and self.is_session_full(self.session_of(item))
 
     def is_session_full(self, session: Hashable) -> bool:
         """Whether nothing more may be put into *session*."""
         waiting = self._sessions.get(session)
-        return waiting is not None and len(waiting) >= self._session_capacity
+        return waiting is not None and self.session_limit is not None and len(waiting) >= self.session_limit
 
-    def evict(self, _may_go: Callable[[T], bool], newcomer: T) -> QueueItem[T] | None:
-        """Take out the oldest: of the newcomer's session if that is full, else of all. Here every message may go."""
+    def evict(self, may_go: Callable[[T], bool], newcomer: T) -> QueueItem[T] | None:
+        """Take out the oldest that may go: of the newcomer's session if that is full, else of all."""
+        if self.session_limit is None:
+            return self.arrivals.evict(may_go)
         session = self.session_of(newcomer)
-        if not self.is_session_full(session):
-            session = min(self._sessions, key=lambda other: self._sessions[other][0][0], default=None)
-        return self.evict_from(session)
-
-    def evict_from(self, session: Hashable) -> QueueItem[T] | None:
-        """Take out the oldest of *session*."""
-        waiting = self._sessions.get(session)
-        if waiting is None:
+        among = [session] if self.is_session_full(session) else list(self._sessions)
+        oldest = ((other, _first(self._sessions[other], may_go)) for other in among)
+        found = [(numbered, other) for other, numbered in oldest if numbered is not None]
+        if not found:
             return None
-        _, entry = waiting.popleft()
-        self._length -= 1
+        numbered, session = min(found, key=lambda pair: pair[0][0])
+        return self._remove(session, numbered)
+
+    def remove(self, session: Hashable, wanted: Callable[[T], bool]) -> Iterator[QueueItem[T]]:
+        """Take out the messages of *session* that are *wanted*, one after the other."""
+        for numbered in tuple(self._sessions.get(session, ())):
+            if wanted(numbered[1][0]):
+                yield self._remove(session, numbered)
+
+    def _remove(self, session: Hashable, numbered: tuple[int, QueueItem[T]]) -> QueueItem[T]:
+        waiting = self._sessions[session]
+        waiting.remove(numbered)
+        self._sorted -= 1
         if not waiting:
             del self._sessions[session]
             self._turns.pop(session, None)
-        return entry
-
-    def remove(self, session: Hashable, wanted: Callable[[T], bool]) -> QueueItem[T] | None:
-        """Take out the first of *session* that is *wanted*; None when there is none."""
-        waiting = self._sessions.get(session, deque())
-        for numbered in waiting:
-            if wanted(numbered[1][0]):
-                waiting.remove(numbered)
-                self._length -= 1
-                if not waiting:
-                    del self._sessions[session]
-                    self._turns.pop(session, None)
-                return numbered[1]
-        return None
+        return numbered[1]
 
     def clear(self) -> list[QueueItem[T]]:
         """Take out everything, in the order in which it came."""
-        numbered = (one for waiting in self._sessions.values() for one in waiting)
-        entries = sorted(numbered, key=lambda one: one[0])
+        in_sessions = sorted(chain.from_iterable(self._sessions.values()), key=lambda numbered: numbered[0])
+        entries = [*self.arrivals.clear(), *(entry for _, entry in in_sessions)]
         self._sessions.clear()
         self._turns.clear()
-        self._length = 0
-        return [entry for _, entry in entries]
+        self._sorted = 0
+        return entries
+
+
+def _first(waiting: deque[tuple[int, QueueItem[T]]], may_go: Callable[[T], bool]) -> tuple[int, QueueItem[T]] | None:
+    return next((numbered for numbered in waiting if may_go(numbered[1][0])), None)

@@ -86,12 +86,12 @@ class Outbox:
     def note_undelivered(self, keys: Iterable[str]) -> None:
         """Note the replies that an earlier process has stored."""
         self._undelivered_keys.extend(keys)
-        self._queue.wake_reader()
+        self._queue.consumers.wake()
 
     def arrived(self) -> None:
         """Another process may have stored a reply for this channel."""
         self._arrived = True
-        self._queue.wake_reader()
+        self._queue.consumers.wake()
 
     def piece_arrived(self, message: OutboundMessage) -> None:
         """Another process shows a piece of an answer. It is dropped when there is no room for it."""
@@ -171,7 +171,7 @@ class Outbox:
             self._relay.forget(message)
         if kept and (self._arrived or not self._serves):
             self._arrived = True
-            self._queue.wake_reader()
+            self._queue.consumers.wake()
             return True
         return False
 
@@ -202,7 +202,7 @@ class Outbox:
             self._known.discard(key)
             raise
         self._observer(Undeliverable(message=delivery.message, error=error))
-        self._queue.wake_reader()
+        self._queue.consumers.wake()
 
     # --- out ---------------------------------------------------------------------------------------------
 
@@ -304,7 +304,7 @@ class Outbox:
     def give_back(self, delivery: Delivery) -> None:
         """It was taken and could not be delivered: it is the next one again."""
         self._first.appendleft(delivery)
-        self._queue.wake_reader()
+        self._queue.consumers.wake()
 
     async def _load(self) -> None:
         keys = tuple(islice(self._undelivered_keys, _LOAD))

@@ -1,4 +1,4 @@
-"""config.json: the subpackages' own policies, composed, read and checked as a whole."""
+"""config.json: composed of the subpackages' own policies, read and checked as a whole."""
 
 from clawft_trio.config.load import (
     load_config as load_config,

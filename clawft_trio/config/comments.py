@@ -1,4 +1,4 @@
-"""JSON as editors take it for their settings: with comments and with commas behind the last element."""
+"""Accepts JSON with comments and trailing commas, as editors do in their settings."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _NEXT = re.compile(rb"\s*([}\]])")
 
 
 def without_comments(text: bytes) -> bytes:
-    """*text* with spaces in place of comments and of trailing commas, so that every place in it stays what it was.
+    """Return *text* with comments and trailing commas replaced by spaces, so that all positions stay the same.
 
-    Linear in the text.
+    Takes linear time.
     """
     text = _blanked(text, commas=False)
     return _blanked(text, commas=True)
@@ -36,7 +36,7 @@ def _blanked(text: bytes, *, commas: bool) -> bytes:
 
 
 def _end_of_blank(text: bytes, start: int, *, commas: bool) -> int:
-    """Where the comment or the trailing comma at *start* ends; *start* itself when there is none."""
+    """Return where the comment or the trailing comma at *start* ends; *start* itself when there is none."""
     if commas:
         return start + 1 if text[start : start + 1] == b"," and _NEXT.match(text, start + 1) else start
     if text.startswith(b"//", start):

@@ -1,9 +1,9 @@
-"""What a configuration comes down to: every setting with its value and where that is from, secrets aside."""
+"""The effective configuration: every setting with its value and its origin, secrets masked."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import attrs
 
@@ -16,22 +16,22 @@ _ABSENT = object()
 
 @attrs.frozen
 class Setting:
-    """One value."""
+    """One setting."""
 
-    #: `$.providers['openai'].api_base`
+    #: path of the setting: `$.providers['openai'].api_base`
     path: str
-    #: ready for JSON; of a secret, and of unread sections, `***`
+    #: value, ready to encode as JSON; `***` for a secret or a section that is not read
     value: Any
-    #: `default`, `file`, or `file, from NAME` for a variable of the environment
+    #: `default`, `file`, or `file, from NAME` for an environment variable
     origin: str
 
 
 def settings_in(config: Config, given: Any = _ABSENT) -> Iterator[Setting]:
-    """Every setting of *config*, in the order of its classes.
+    """Yield every setting of *config*, in the order of its classes.
 
     Args:
-      config: what was made of the file.
-      given: the decoded file; without it, everything is a default.
+      config: the configuration.
+      given: the decoded file; without it, every origin is `default`.
     """
     return _settings(config, given, "$")
 
@@ -56,8 +56,8 @@ def _of_class(value: Any, given: Any, path: str) -> Iterator[Setting]:
         key = next((keys[folded(name)] for name in names_of(field) if folded(name) in keys), None)
         raw = _ABSENT if key is None else given[key]
         place, inner = f"{path}.{field.name}", getattr(value, field.name)
-        if types[field.name] is Any or Any in getattr(types[field.name], "__args__", ()):
-            # Sections of other programs, with their tokens in unknown places.
+        if _takes_anything(types[field.name]):
+            # Sections of other programs, which may contain their tokens anywhere.
             yield Setting(place, REDACTED if inner else None, _origin(raw))
         elif isinstance(value, McpServerConfig) and field.name == "args":
             yield from _arguments(inner, raw, place)
@@ -65,8 +65,12 @@ def _of_class(value: Any, given: Any, path: str) -> Iterator[Setting]:
             yield from _settings(inner, raw, place)
 
 
+def _takes_anything(wanted: Any) -> bool:
+    return wanted is Any or any(map(_takes_anything, get_args(wanted)))
+
+
 def _arguments(value: tuple[str, ...], given: Any, path: str) -> Iterator[Setting]:
-    """The words of a command: their neighbours decide which of them are secret."""
+    """Yield the words of a command; the word before decides whether a word is secret."""
     if not value:
         yield Setting(path, [], _origin(given))
     written = [_written(item, _at(given, number)) for number, item in enumerate(value)]
@@ -92,7 +96,7 @@ def _shown(value: Any, given: Any) -> Any:
 
 
 def _written(value: str, given: Any) -> str:
-    """A text as it stands in the file: what a variable holds may be secret wherever it is used."""
+    """Return a text as written in the file: the value of a variable may be secret wherever it is used."""
     return given if isinstance(given, str) and VARIABLE.search(given) else value
 
 

@@ -1,8 +1,8 @@
-"""A JSON Schema (draft 2020-12) of config.json, for editors: made from the classes that the loader fills.
+"""The JSON Schema (draft 2020-12) of config.json, for editors: generated from the classes of the configuration.
 
-It knows each key in snake case, in camel case and by its other names, and what each value may be. What only the whole
-file can tell is left to the loader: providers that do not exist, tiers without models, ranges that end before they
-begin, senders without a channel. The loader is also more forgiving about the spelling of keys (`Max-Retries`).
+The schema has each key in snake case, in camel case and under its aliases, with its allowed values. Checks that need
+the whole file are left to the loader: unknown providers, tiers without models, ranges with the end before the start,
+senders without a channel. The loader also accepts more spellings of keys (`Max-Retries`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Schema: TypeAlias = dict[str, Any]
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
-# Money may be written as a number, or as text where a tenth of a dollar has to be one.
+# An amount of money is a number, or a text when it must be exactly a tenth of a dollar.
 _MONEY: Schema = {
     "anyOf": [
         {"type": "number", "minimum": 0},
@@ -38,11 +38,11 @@ _KEYWORDS = {">=": "minimum", ">": "exclusiveMinimum", "<=": "maximum", "<": "ex
 
 
 def config_schema() -> Schema:
-    """The schema of a whole config.json."""
+    """Return the schema of a complete config.json."""
     classes: dict[type[Any], Schema] = {}
     _define(Config, classes)
     root = classes.pop(Config)
-    # For the editor alone: the loader does not read it.
+    # For the editor only; the loader does not read it.
     root["properties"] = {"$schema": {"type": "string"}, **root["properties"]}
     return {
         "$schema": DRAFT,
@@ -53,7 +53,7 @@ def config_schema() -> Schema:
 
 
 def _define(cls: type[Any], classes: dict[type[Any], Schema]) -> None:
-    """Put the schema of *cls*, and those of all that is in it, into *classes*."""
+    """Add the schemas of *cls* and of all classes in it to *classes*."""
     if cls in classes:
         return
     classes[cls] = {}
@@ -67,7 +67,7 @@ def _define(cls: type[Any], classes: dict[type[Any], Schema]) -> None:
         properties |= dict.fromkeys(names, schema)
         if field.default is attrs.NOTHING:
             rules.append({"anyOf": [{"required": [name]} for name in names]})
-        # One key written twice is a mistake, in whichever spellings.
+        # A key that occurs twice is an error, in whichever spellings.
         rules += [{"not": {"required": list(pair)}} for pair in combinations(names, 2)]
     classes[cls].update(
         type="object",
@@ -79,12 +79,12 @@ def _define(cls: type[Any], classes: dict[type[Any], Schema]) -> None:
 
 
 def spellings(field: attrs.Attribute[Any]) -> tuple[str, ...]:
-    """The names of *field* in snake case and in camel case, each once; its own name comes first."""
+    """Return the names of *field* in snake case and in camel case, each once; its own name comes first."""
     return tuple(dict.fromkeys(spelling for name in names_of(field) for spelling in (name, camel(name))))
 
 
 def _of(kind: Any, classes: dict[type[Any], Schema]) -> Schema:
-    """The schema of a type."""
+    """Return the schema of a type."""
     simple: dict[Any, Schema] = {
         str: {"type": "string"},
         Secret: {"type": "string"},
@@ -119,7 +119,7 @@ def _array(arguments: tuple[Any, ...], classes: dict[type[Any], Schema]) -> Sche
 
 
 def _bounded(schema: Schema, validator: Any) -> Schema:
-    """*schema* with what attrs' validators say of the value; what may be null stays so."""
+    """Return *schema* with the bounds of attrs' validators; a value that may be null still may."""
     bounds = dict(_bounds(validator))
     if not bounds:
         return schema
@@ -130,7 +130,7 @@ def _bounded(schema: Schema, validator: Any) -> Schema:
 
 def _bounds(validator: Any) -> Iterator[tuple[str, Any]]:
     if hasattr(validator, "compare_op"):
-        # A bound in decimals is of money, which knows its own.
+        # A decimal bound belongs to an amount of money, whose schema has its own bounds.
         if not isinstance(validator.bound, Decimal):
             yield _KEYWORDS[validator.compare_op], validator.bound
     elif hasattr(validator, "options"):
@@ -145,7 +145,7 @@ def _bounds(validator: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _annotations(field: attrs.Attribute[Any], comment: str) -> Schema:
-    """What an editor shows beside a key."""
+    """Return the description and the default value that an editor shows for a key."""
     found: Schema = {"description": comment} if comment else {}
     if isinstance(field.default, str | int | float) and field.default != "":
         found["default"] = field.default
@@ -153,7 +153,7 @@ def _annotations(field: attrs.Attribute[Any], comment: str) -> Schema:
 
 
 def _comments(cls: type[Any]) -> Mapping[str, str]:
-    """The `#:` lines over each field, as one text; nothing where the source is not at hand."""
+    """Return the `#:` lines above each field as one text; empty when the source is not available."""
     found: dict[str, str] = {}
     for owner in reversed(cls.__mro__[:-1]):
         try:

@@ -1,4 +1,4 @@
-"""Read a config.json and the MCP files it names, with variables of the environment filled in."""
+"""Reads a config.json and the MCP files that it names, and replaces environment variables."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ from clawft_trio.similar import closest
 from clawft_trio.target import split_name
 
 MAX_SIZE = 1 << 20
-"""Bytes: a hundred times any configuration that was written by hand."""
+"""Largest file in bytes: a hundred times any configuration written by hand."""
 
 _log = logging.getLogger("clawft_trio.config")
 
 _PIPE = 10.0
-"""Seconds to read a configuration; a pipe may have no writer, a mount no server."""
+"""Seconds to read a file: a pipe may have no writer, a network mount no server."""
 
 _NOT_A_FILE = {True: os.strerror(errno.EISDIR), False: "not a regular file"}
 
-# What some editors put in front of UTF-8.
+# The byte order mark that some editors put before UTF-8.
 _BOM = b"\xef\xbb\xbf"
 
 
 async def load_config(
     path: str | Path, *, environ: Mapping[str, str] | None = None, providers: Iterable[str] = ()
 ) -> Config:
-    """Read the configuration in *path*. *environ* and *providers* as in `parse_config`.
+    """Read the configuration in the file *path*. *environ* and *providers* as in `parse_config`.
 
     Raises:
-      ConfigError: it cannot be read, is not JSON, or does not fit; with every problem and its place.
+      ConfigError: the file cannot be read, is not JSON, or does not fit; lists every problem with its place.
 
     Cancellation: nothing is kept.
     """
@@ -63,14 +63,14 @@ async def with_mcp_files(
 ) -> Config:
     """Return *config* with the MCP servers of its `mcp_config` files and of *paths* added.
 
-    A file may be a `.mcp.json`, a claude_desktop_config.json, the mcp.json of VS Code or Cursor, or a config.json.
-    A server that *config* has itself, or that an earlier file has, goes before one of the same name.
+    A file may be a `.mcp.json`, a claude_desktop_config.json, the mcp.json of VS Code or Cursor, or a config.json. A
+    server of *config* itself or of an earlier file overrides one with the same name.
 
     Args:
-      folder: where relative paths start.
+      folder: base of relative paths.
 
     Raises:
-      ConfigError: a file cannot be read, is not JSON, has no servers, or does not fit; with its problems.
+      ConfigError: a file cannot be read, is not JSON, has no servers, or does not fit; lists the problems.
 
     Cancellation: nothing is kept.
     """
@@ -104,10 +104,10 @@ def _with_warnings(config: Config, warnings: Sequence[Problem]) -> Config:
 
 
 async def read_config(path: str | Path) -> bytes:
-    """What stands in *path*.
+    """Return the content of the file *path*.
 
     Raises:
-      ConfigError: it cannot be read, or is too large for a configuration.
+      ConfigError: the file cannot be read, or is too large for a configuration.
 
     Cancellation: nothing is kept.
     """
@@ -127,10 +127,10 @@ async def read_config(path: str | Path) -> bytes:
 
 
 def _read_bounded(path: str) -> bytes:
-    """At most one byte more than is allowed. Blocks, on a pipe until its other end is closed."""
+    """Return at most `MAX_SIZE + 1` bytes. Blocks; for a pipe until its writer closes it."""
     mode = os.stat(path).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
-        # A device may have no end, and a directory no text.
+        # A device may have no end, and a directory has no text.
         raise OSError(errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL, _NOT_A_FILE[stat.S_ISDIR(mode)])
     with open(path, "rb") as file:
         return file.read(MAX_SIZE + 1)
@@ -141,27 +141,28 @@ def parse_config(
 ) -> Config:
     """Read a configuration from the JSON text *data*.
 
-    `${NAME}` in a string stands for a variable of *environ*, by default the process's; see `structuring.VARIABLE`.
-    Files of other programs with MCP servers (`mcpServers` or `servers` at the top) are accepted, too. What is set and
-    not used is in `Config.warnings` and logged. `mcp_config` files are read by `load_config` and `open_agent`.
+    `${NAME}` in a string is replaced by a variable of *environ*, by default the environment of this process; see
+    `structuring.VARIABLE`. Files of other programs with MCP servers (`mcpServers` or `servers` at the top) are
+    accepted, too. Settings that have no effect are listed in `Config.warnings` and logged. `load_config` and
+    `open_agent` read the `mcp_config` files.
 
-    The provider of the default model and of `failover` need not be in the file: `open_agent(providers=…)` may bring it.
-    A name that is close to a known one counts as misspelt, unless it is among *providers*. The routing section decides
-    by tiers and permissions, so all its providers have to be known: from the catalog, the file or *providers*.
+    The file need not define the provider of the default model or of `failover`: `open_agent(providers=…)` may add it. A
+    name that is close to a known one is treated as a misspelling, unless it is in *providers*. The routing section
+    decides by tiers and permissions, so all its providers must be in the catalog, the file or *providers*.
 
     Args:
-      data: the text.
-      source: its name, for errors.
+      data: the JSON text.
+      source: name of the text, for errors.
       environ: values of `${NAME}`.
-      providers: names of providers that code brings later.
+      providers: names of providers that code adds later.
 
     Raises:
-      ConfigError: it is not JSON, or does not fit; with every problem and its place.
-      TypeError: *data* is no text.
+      ConfigError: the text is not JSON, or does not fit; lists every problem with its place.
+      TypeError: *data* is not text.
     """
     if not isinstance(data, bytes | str):
         raise TypeError(f"parse_config() takes JSON text, not a {type(data).__name__}")
-    # Not a default: rendered signatures show defaults, and these hold the user's keys.
+    # Not a default value, because rendered signatures show defaults and the environment holds the user's keys.
     environ = os.environ if environ is None else environ
     adopted, warnings = adopt(_decoded(data, source=source))
     config = structure_config(adopted, Config, source=source, environ=environ)
@@ -179,22 +180,22 @@ def parse_config(
 
 
 def decode_config(data: bytes | str, *, source: str = "") -> Any:
-    """The JSON text *data* in this library's terms, without what is for editors alone or is not used.
+    """Decode the JSON text *data* and return it in this library's terms, without keys for editors or without effect.
 
     Raises:
-      ConfigError: it is not JSON.
+      ConfigError: the text is not JSON.
     """
     return adopt(_decoded(data, source=source))[0]
 
 
 def _decoded(data: bytes | str, *, source: str, comments: bool = False) -> Any:
-    """The JSON text *data* as it is written, without what is for editors alone.
+    """Decode the JSON text *data*, without the key for editors (`$schema`).
 
     Args:
-      comments: whether it may have comments and trailing commas, as editors take them in their own settings.
+      comments: whether comments and trailing commas are allowed, as in the settings of editors.
 
     Raises:
-      ConfigError: it is not JSON.
+      ConfigError: the text is not JSON.
     """
     text = (data if isinstance(data, bytes) else data.encode(errors="replace")).removeprefix(_BOM)
     try:
@@ -208,7 +209,7 @@ def _decoded(data: bytes | str, *, source: str, comments: bool = False) -> Any:
 
 
 def _with_line(message: str, text: bytes) -> str:
-    """*message* with the line and the column of the byte that it names, as editors count."""
+    """Return *message* with its byte offset replaced by line and column, as editors count."""
 
     def place(found: re.Match[str]) -> str:
         before = text[: int(found[1])].decode(errors="replace").split("\n")
@@ -218,13 +219,13 @@ def _with_line(message: str, text: bytes) -> str:
 
 
 def _routing_problems(config: Config, known: Collection[str]) -> Iterator[Problem]:
-    """What is wrong with the routing section as a whole."""
+    """Yield the problems of the routing section as a whole."""
     for problem in routing_problems(config.routing, config.routing.permissions, providers=known):
         yield Problem(f"$.routing{problem.path.removeprefix('$')}", problem.message)
 
 
 def _misspelt_models(config: Config, known: Collection[str]) -> Iterator[Problem]:
-    """Models outside the routing section that are no `provider/model`, or whose provider is nearly one of *known*."""
+    """Yield models outside of the routing section without `provider/model`, or with a misspelt provider of *known*."""
     named = {f"$.failover[{number}]": model for number, model in enumerate(config.failover)}
     if config.agents.defaults.model:
         named["$.agents.defaults.model"] = config.agents.defaults.model

@@ -1,7 +1,7 @@
-"""Files of other programs: MCP servers as other clients write them, and the original's sections.
+"""Converts files of other programs: MCP servers in the form of other clients, and sections of clawft.
 
-Everything here works on decoded JSON, before it is structured. It renames and moves what has a counterpart, and takes
-out what has none, with a warning that names the key. Nothing that limits an agent is dropped without a warning.
+This module works on decoded JSON, before it is structured. It renames and moves keys that have a counterpart, and
+removes all others with a warning that names the key. No setting that limits an agent is dropped without a warning.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from clawft_trio.errors import Problem
 
 _KNOWN = {folded(name): name for field in attrs.fields(McpServerConfig) for name in names_of(field)}
 
-# Keys of other clients that mean the same.
+# Keys of other clients with the same meaning.
 _RENAMED = {
     "type": "transport",
     "transporttype": "transport",
@@ -41,7 +41,7 @@ _RENAMED = {
     "blockedtools": "deny",
 }
 
-# What a key of another client would have done; for the warning.
+# Reasons for the warning about a key of another client.
 _NO_COUNTERPART = {
     "autoapprove": "no call is approved in advance; hand in `approve`",
     "alwaysallow": "no call is approved in advance; hand in `approve`",
@@ -60,7 +60,7 @@ _TRANSPORTS = {
     "sse": "sse",
 }
 
-# What a file with servers at its top holds besides, in other programs.
+# Names of the top-level key with the servers, in other programs.
 _SERVER_LISTS = ("mcpServers", "servers", "context_servers", "mcp_servers", "amp.mcpServers")
 
 _UNUSED_SECTIONS = {
@@ -75,7 +75,7 @@ _UNUSED_SECTIONS = {
 def adopt(data: Any) -> tuple[Any, list[Problem]]:
     """Return *data*, the decoded file, in this library's own terms, and the warnings.
 
-    A value of an unexpected type is left as it is: structuring reports it with its place.
+    A value of an unexpected type is left unchanged: structuring reports it with its place.
     """
     warnings: list[Problem] = []
     if not isinstance(data, dict):
@@ -89,7 +89,7 @@ def adopt(data: Any) -> tuple[Any, list[Problem]]:
 
 
 def server_map(data: Any) -> Mapping[str, Any] | None:
-    """The servers in *data*, a decoded file of another client; None when it is no such file."""
+    """Return the servers in *data*, a decoded file of another client; None when it is not such a file."""
     if not isinstance(data, dict):
         return None
     places = [data.get(name) for name in _SERVER_LISTS]
@@ -97,7 +97,7 @@ def server_map(data: Any) -> Mapping[str, Any] | None:
         # VS Code's settings.json has the servers one level deeper, opencode.json has them here.
         places.append(inner.get("servers", inner))
     if isinstance(inner := data.get("extensions"), dict):
-        # Goose: other kinds of extensions are no servers.
+        # Goose: other kinds of extensions are not servers.
         places.append(
             {name: one for name, one in inner.items() if isinstance(one, dict) and one.keys() & {"cmd", "uri"}}
         )
@@ -107,7 +107,7 @@ def server_map(data: Any) -> Mapping[str, Any] | None:
 
 
 def _with_servers_in_place(data: dict[str, Any], warnings: list[Problem]) -> dict[str, Any]:
-    """Move servers from the top of another client's file to `tools.mcp_servers`; note its other keys and drop them."""
+    """Move servers from the top of another client's file to `tools.mcp_servers`; drop its other keys with a warning."""
     name = next((name for name in _SERVER_LISTS if isinstance(data.get(name), dict)), None)
     if name is None:
         return data
@@ -131,7 +131,7 @@ _TOP_KEYS = frozenset(folded(name) for field in attrs.fields(Config) for name in
 
 
 def _with_inputs(servers: Any, inputs: Iterable[Any]) -> Any:
-    """*servers* with `${input:id}` replaced by the default of that input, where it has one."""
+    """Return *servers* with `${input:id}` replaced by the default of that input, where it has one."""
     defaults = {
         f"${{input:{one['id']}}}": f"${{input:{one['id']}:-{one['default']}}}"
         for one in inputs
@@ -162,7 +162,7 @@ def _tools(tools: dict[str, Any], warnings: list[Problem]) -> dict[str, Any]:
 
 
 def servers_of(servers: Mapping[str, Any], place: str, warnings: list[Problem]) -> dict[str, Any]:
-    """*servers* in this library's terms."""
+    """Return *servers* in this library's terms."""
     return {
         name: _server(server, f"{place}[{name!r}]", warnings) if isinstance(server, dict) else server
         for name, server in servers.items()
@@ -178,7 +178,7 @@ def _server(server: Mapping[str, Any], place: str, warnings: list[Problem]) -> d
         elif folded(key) == "tools" and not _is_list_of_text(value):
             warnings.append(Problem(f"{place}.{key}", "not used"))
         elif name is not None:
-            # Two spellings of one key stay two keys, for structuring to refuse.
+            # Two spellings of one key stay two keys, so that structuring refuses them.
             made[key if name in made else name if folded(key) in _RENAMED else key] = value
         else:
             why = _NO_COUNTERPART.get(folded(key), "")
@@ -189,7 +189,7 @@ def _server(server: Mapping[str, Any], place: str, warnings: list[Problem]) -> d
 
 
 def _plain(server: dict[str, Any], place: str, warnings: list[Problem]) -> dict[str, Any]:
-    """*server* with the shapes that this library takes: a list of words, text in `env`, a known transport."""
+    """Return *server* with the value types of this library: a command and its arguments, text in `env`, a transport."""
     command = server.get("command")
     if isinstance(command, dict):
         # Zed's older form: {"path": …, "args": […], "env": {…}}
@@ -230,7 +230,7 @@ def _note_unused(data: Mapping[str, Any], warnings: list[Problem]) -> None:
 
 
 def _with_known_users(data: dict[str, Any], warnings: list[Problem]) -> dict[str, Any]:
-    """*data* without permissions of users that name no channel: they would hold for one name on every channel."""
+    """Return *data* without permissions of users without a channel: they would apply to this name on every channel."""
     path, users = _users(data)
     if users is None:
         return data

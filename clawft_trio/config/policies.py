@@ -1,4 +1,4 @@
-"""The original's command and URL policies as this library's, and warnings where they cannot be obeyed."""
+"""Converts clawft's command and URL policies to those of this library, with warnings for what cannot be followed."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _PRIVATE_NETWORKS = (
     "fe80::/10",
 )
 
-# Cloud metadata services give credentials to whatever reaches them; the original blocks them first.
+# Cloud metadata services give credentials to any program that reaches them; clawft blocks them first.
 _METADATA = ("169.254.169.254", "metadata.google.internal", "fd00:ec2::254")
 
 
 def command_policy(tools: ToolsConfig) -> CommandPolicy:
-    """The programs that `run_command` may start: `allow_commands`, and the original's lists."""
+    """Return the policy for programs that `run_command` may start: `allow_commands`, and clawft's lists."""
     rules = [*tools.allow_commands, *(name for name, why in _original_rules(tools) if not why)]
     child = ChildPolicy() if tools.exec.timeout is None else ChildPolicy(total=tools.exec.timeout)
     return CommandPolicy(allow=tuple(dict.fromkeys(rules)), child=child)
 
 
 def fetch_policy(tools: ToolsConfig) -> FetchPolicy:
-    """The addresses that `web_fetch` may reach."""
+    """Return the policy for addresses that `web_fetch` may reach."""
     policy = tools.url_policy
     blocked = (*policy.blocked_domains, *_METADATA) if policy.allow_private else policy.blocked_domains
     networks = _PRIVATE_NETWORKS if policy.allow_private else ()
@@ -44,7 +44,7 @@ def fetch_policy(tools: ToolsConfig) -> FetchPolicy:
 
 
 def policy_warnings(tools: ToolsConfig) -> Iterator[Problem]:
-    """What the original's policies say that is not obeyed."""
+    """Yield a warning for each rule of clawft's policies that is not followed."""
     policy, urls = tools.command_policy, tools.url_policy
     if policy.mode == "denylist":
         why = "every program that no rule allows is refused; allow programs in tools.allow_commands"
@@ -60,7 +60,7 @@ def policy_warnings(tools: ToolsConfig) -> Iterator[Problem]:
 
 
 def _original_rules(tools: ToolsConfig) -> Iterator[tuple[str, str]]:
-    """Each name of the original's allow list, and why it is not obeyed; empty when it is."""
+    """Yield each name of clawft's allow list, and why it is not followed; an empty reason when it is."""
     policy = tools.command_policy
     names = policy.allowlist if policy.mode == "allowlist" else ()
     for name in names:

@@ -1,4 +1,4 @@
-"""What of a setting may be shown: addresses and commands without the secrets that people write into them."""
+"""Masks the secrets that people write into addresses and commands of a configuration."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _NAME = r"""
     """
 _NAMES = re.compile(_NAME, re.IGNORECASE | re.VERBOSE)
 
-# A word of letters and digits, as tokens are: no path, no address, no version.
+# A word of letters and digits, like most tokens; not a path, an address or a version.
 _TOKEN = re.compile(r"(?=[^0-9]*[0-9]) (?=[^A-Za-z]*[A-Za-z]) [\w+=-]{12,500}", re.VERBOSE)
 
-# `curl -H`: its next word is often a credential.
+# `curl -H`: the next word is often a credential.
 _HEADER = "-H"
 
-# In the one word that a shell gets (`sh -c "serve --token X"`).
+# Inside the single word that a shell gets (`sh -c "serve --token X"`).
 _INSIDE = re.compile(
     rf"(?P<name> (?<![\w-]) {_NAME} (?: = | \s+ (?!-) )) (?P<value> '[^']*' | \"[^\"]*\" | \S+ )",
     re.IGNORECASE | re.VERBOSE,
@@ -31,9 +31,9 @@ _INSIDE = re.compile(
 
 
 def redacted(text: str) -> str:
-    """*text* without credentials: what is shaped like one, the account and the query of an address.
+    """Return *text* without credentials: words that are shaped like one, accounts and queries of addresses.
 
-    A text that names variables (`${NAME}`) is shown as it is, unless a secret stands beside them.
+    A text that names variables (`${NAME}`) is returned unchanged, unless it contains a secret besides them.
     """
     bare = VARIABLE.sub("", text)
     shown = redact_address(bare)
@@ -41,17 +41,17 @@ def redacted(text: str) -> str:
 
 
 def show_address(value: str | None) -> str:
-    """The `repr` of an address in a configuration."""
+    """Return the `repr` of an address in a configuration, masked."""
     return repr(None if value is None else redacted(value))
 
 
 def show_arguments(words: Sequence[str]) -> str:
-    """The `repr` of a command's arguments in a configuration."""
+    """Return the `repr` of a command's arguments in a configuration, masked."""
     return repr(tuple(redacted_arguments(words)))
 
 
 def redacted_arguments(words: Sequence[str]) -> Iterator[str]:
-    """The words of a command without what follows `--token` and the like, in the same word or as the next one."""
+    """Yield the words of a command, with values of options like `--token` masked, in the same word or the next."""
     before = ""
     for word in words:
         yield _argument(word, before)
@@ -61,7 +61,7 @@ def redacted_arguments(words: Sequence[str]) -> Iterator[str]:
 def _argument(word: str, before: str) -> str:
     if not VARIABLE.sub("", word):
         return word
-    # A flag without its value is followed by the next flag.
+    # A flag without a value is followed by the next flag.
     if (before == _HEADER or (before.startswith("-") and _NAMES.fullmatch(before))) and not word.startswith("--"):
         return REDACTED
     name, equals, value = word.partition("=")

@@ -1,6 +1,6 @@
 """The classes of a config.json, composed of the subpackages' own policies.
 
-clawft's file is accepted as it is; a setting without a counterpart (`gateway`, `channels`, `voice`, …) gives a
+clawft's file is accepted unchanged; a setting without a counterpart (`gateway`, `channels`, `voice`, …) causes a
 warning. Durations in the file are milliseconds, as their names say; in the policies they are seconds.
 """
 
@@ -36,34 +36,34 @@ def _ms(default: float | None, *names: str) -> Any:
 
 @attrs.frozen(kw_only=True)
 class RetryConfig:
-    """The `retry` section: for all providers, or for one of them. What it leaves out is the general one's."""
+    """The `retry` section, general or of one provider, which inherits the settings that it leaves out."""
 
     #: retries after the first attempt
     max_retries: int | None = attrs.field(default=None, validator=optional(ge(0)), metadata=alias("count"))
-    #: the cap of the first wait
+    #: upper limit of the first wait
     base_delay_ms: float | None = _ms(None, "initial_backoff_ms")
-    #: no wait is longer
+    #: upper limit of every wait
     max_delay_ms: float | None = _ms(None, "max_backoff_ms")
-    #: by which the cap grows with each further wait
+    #: factor by which the upper limit grows with each further wait
     backoff_multiplier: float | None = attrs.field(default=None, validator=optional(and_(ge(1), le(100))))
-    #: the share of a wait that is random: 1 is full jitter, 0 none
+    #: share of a wait that is random: 1 is full jitter, 0 none
     jitter_fraction: float | None = attrs.field(
         default=None, validator=optional(and_(ge(0), le(1))), metadata=alias("jitter")
     )
-    #: an empty list is 500 to 599
+    #: statuses that are retried; an empty list is 500 to 599
     retryable_status_codes: tuple[int, ...] | None = None
-    #: a server that asks for more is not waited for
+    #: longest `Retry-After` that is waited for; a longer one ends the retries
     max_retry_after_ms: float | None = _ms(None)
-    #: no retry starts later than this after the first attempt
+    #: time after the first attempt after which no retry starts
     total_ms: float | None = _ms(None)
 
     def over(self, general: RetryConfig) -> RetryConfig:
-        """*general* with everything that this one sets."""
+        """Return *general*, overridden by the settings that are set here."""
         own = {name: value for name, value in attrs.asdict(self, recurse=False).items() if value is not None}
         return attrs.evolve(general, **own)
 
     def policy(self, budget: RetryBudget | None = None) -> Retry:
-        """The strategy that this describes."""
+        """Return the strategy with these settings."""
         given: dict[str, Any] = {
             "max_retries": self.max_retries,
             "first_wait": _seconds(self.base_delay_ms),
@@ -77,7 +77,7 @@ class RetryConfig:
 
     @property
     def statuses(self) -> frozenset[int]:
-        """The HTTP statuses after which the same request may be sent again."""
+        """HTTP statuses after which the same request may be sent again."""
         if self.retryable_status_codes is None:
             return frozenset(RETRYABLE_STATUSES)
         return frozenset(self.retryable_status_codes or range(500, 600))
@@ -85,32 +85,32 @@ class RetryConfig:
 
 @attrs.frozen(kw_only=True)
 class TimeoutsConfig:
-    """The clocks, in milliseconds; null switches one off."""
+    """The `timeouts` section, in milliseconds; null switches a clock off."""
 
     #: until the connection is ready
     connect_ms: float | None = _ms(5_000.0)
-    #: until the headers of a response; local servers have 300 000 unless it is set
+    #: until the headers of a response; 300 000 for local servers unless it is set
     first_byte_ms: float | None = _ms(30_000.0)
     #: until the first content of an answer
     first_content_ms: float | None = _ms(60_000.0)
     #: between two pieces of content; pings do not count
     gap_ms: float | None = _ms(25_000.0)
-    #: the same after a fragment of a tool call
+    #: between two pieces of content after a fragment of a tool call
     tool_gap_ms: float | None = _ms(180_000.0)
     #: for a whole turn
     total_ms: float | None = _ms(600_000.0)
-    #: silence after which the next target is asked beside
+    #: silence after which the next target is called in parallel
     hedge_after_ms: float | None = _ms(10_000.0)
     #: until the headers of an answer that is not streamed
     unstreamed_ms: float | None = _ms(600_000.0)
-    #: how long a model may be quiet after it has shown that it thinks
+    #: silence of a model after a sign that it thinks
     thinking_ms: float | None = _ms(120_000.0)
-    #: how long the end of a body may take after the end of the answer in it
+    #: until the body ends after the end of the answer in it
     linger_ms: float = attrs.field(default=2_000.0, validator=ge(0))
 
     @property
     def clocks(self) -> Clocks:
-        """Those of the transport."""
+        """The clocks of the transport."""
         return Clocks(
             connect=_seconds(self.connect_ms),
             first_byte=_seconds(self.first_byte_ms),
@@ -121,7 +121,7 @@ class TimeoutsConfig:
 
     @property
     def attempt(self) -> Timeout:
-        """Those of one attempt."""
+        """The clocks of one attempt."""
         return Timeout(
             first_content=_seconds(self.first_content_ms),
             gap=_seconds(self.gap_ms),
@@ -130,34 +130,34 @@ class TimeoutsConfig:
 
     @property
     def total(self) -> float | None:
-        """Seconds for a whole turn."""
+        """Seconds for a whole turn; None without a limit."""
         return _seconds(self.total_ms)
 
     @property
     def hedge_after(self) -> float | None:
-        """Seconds of silence after which the next target is asked beside."""
+        """Seconds of silence after which the next target is called in parallel; None for never."""
         return _seconds(self.hedge_after_ms)
 
 
 @attrs.frozen(kw_only=True)
 class AdaptiveLimitConfig:
-    """The `adaptive_limit` section: keep to each target's limits, by its headers or by trying."""
+    """The `adaptive_limit` section: observe each target's limits, from its headers or by measurement."""
 
-    #: whether it is kept to
+    #: whether limits are observed
     enabled: bool = False
-    #: attempts at once and a second at the start, where the target states no limits
+    #: initial limit, in concurrent attempts and in attempts per second, when the target reports no limits
     initial: int = attrs.field(default=10, validator=ge(1))
-    #: attempts at once below which it never goes
+    #: smallest limit in concurrent attempts
     min_concurrent: int = attrs.field(default=1, validator=ge(1))
-    #: attempts at once above which it never goes
+    #: largest limit in concurrent attempts
     max_concurrent: int = attrs.field(default=1000, validator=ge(1))
     #: calls that may wait for one target
     queue: int = attrs.field(default=1000, validator=ge(0))
-    #: how long a call may wait; null waits as long as its turn may take. With another target at hand, `hedge_after_ms`
+    #: longest wait of a call; null waits as long as its turn may take. With another target at hand, `hedge_after_ms`
     queue_for_ms: float | None = _ms(60_000.0)
 
     def policies(self) -> tuple[AdaptiveLimit, ...]:
-        """The strategy, if it is wanted."""
+        """Return the strategy, or nothing when it is not enabled."""
         if not self.enabled:
             return ()
         return (
@@ -172,12 +172,12 @@ class AdaptiveLimitConfig:
 
 
 _UNSET = -1.0
-"""Milliseconds of a clock that a model leaves to the general one: null switches it off."""
+"""Milliseconds of a clock that a model does not set; null would switch the clock off."""
 
 
 @attrs.frozen(kw_only=True)
 class ClocksConfig:
-    """The clocks of one model, in milliseconds, over those of its provider; null switches one off."""
+    """The clocks of one model, in milliseconds; they override those of its provider. Null switches a clock off."""
 
     connect_ms: float | None = _UNSET
     first_byte_ms: float | None = _UNSET
@@ -190,11 +190,11 @@ class ClocksConfig:
     hedge_after_ms: float | None = _UNSET
 
     def __attrs_post_init__(self) -> None:
-        """Check what the general section checks, now and not when the model is first asked."""
+        """Validate the values now, and not at the first call of the model."""
         self.over(TimeoutsConfig())
 
     def over(self, general: TimeoutsConfig) -> TimeoutsConfig:
-        """*general* with the clocks that are set here."""
+        """Return *general*, overridden by the clocks that are set here."""
         own = {name: value for name, value in attrs.asdict(self).items() if value != _UNSET}
         return attrs.evolve(general, **own)
 
@@ -205,7 +205,7 @@ def _seconds(milliseconds: float | None) -> float | None:
 
 @attrs.frozen(kw_only=True)
 class ProviderTimeoutsConfig:
-    """The clocks of one provider, in milliseconds. What it leaves out is the general section's."""
+    """The clocks of one provider, in milliseconds. A clock that is left out is that of the general section."""
 
     connect_ms: float | None = _ms(None)
     first_byte_ms: float | None = _ms(None)
@@ -218,67 +218,67 @@ class ProviderTimeoutsConfig:
     linger_ms: float | None = attrs.field(default=None, validator=optional(ge(0)))
 
     def over(self, general: TimeoutsConfig) -> TimeoutsConfig:
-        """*general* with every clock that is set here."""
+        """Return *general*, overridden by the clocks that are set here."""
         own = {name: value for name, value in attrs.asdict(self, recurse=False).items() if value is not None}
         return attrs.evolve(general, **own)
 
 
 @attrs.frozen(kw_only=True)
 class ProviderConfig:
-    """How one provider is reached."""
+    """Connection, models and policies of one provider."""
 
-    #: the key, or `${VARIABLE}`; empty looks at the provider's usual variables
+    #: the key, or `${VARIABLE}`; when empty, the provider's usual variables are read
     api_key: Secret | None = None
     #: the base URL, up to and including the version
     api_base: str | None = attrs.field(default=None, metadata=alias("base_url"), repr=show_address)
-    #: sent with every request
+    #: headers of every request
     extra_headers: Mapping[str, Secret] | None = None
-    #: over the general `retry` section
+    #: overrides the general `retry` section
     retry: RetryConfig = RetryConfig()
-    #: OpenAI's API that its models are asked through: chat completions or the Responses API; null goes by the model
+    #: the API of OpenAI that all models are called through: chat completions or Responses; null decides by the model
     api: Literal["chat", "responses"] | None = None
-    #: where its servers differ from others of their dialect: fields of `llm.Quirks`, in snake or camel case. For
-    #: example `{"think_tags": true}`: text between `<think>` and `</think>` is reasoning
+    #: how the servers differ from others of their dialect: fields of `llm.Quirks`, in snake or camel case. For example
+    #: `{"think_tags": true}`: text between `<think>` and `</think>` is reasoning
     quirks: Mapping[str, Any] = attrs.field(factory=dict)
-    #: what its models accept, over what the catalog knows: fields of `llm.Rules`
+    #: what the models accept, overriding the catalog: fields of `llm.Rules`
     rules: Mapping[str, Any] = attrs.field(factory=dict)
-    #: for Azure: addresses deployments by path
+    #: for Azure: puts the deployment into the path, with this API version
     api_version: str | None = None
-    #: for Azure: names of deployments by model, where they differ
+    #: for Azure: deployment names by model, where they differ
     deployments: Mapping[str, str] = attrs.field(factory=dict)
-    #: over the general `timeouts` section
+    #: overrides the general `timeouts` section
     timeouts: ProviderTimeoutsConfig = ProviderTimeoutsConfig()
-    #: requests at once; None is the transport's own limit
+    #: largest number of concurrent requests; null is the transport's own limit
     concurrency: int | None = attrs.field(default=None, validator=optional(ge(1)))
-    #: of clawft; for browsers
+    #: of clawft, for browsers; not used
     browser_direct: bool = False
-    #: of clawft; for browsers
+    #: of clawft, for browsers; not used
     cors_proxy: str | None = attrs.field(default=None, repr=show_address)
 
 
 @attrs.frozen(kw_only=True)
 class ModelConfig:
-    """One model: `models["openai/gpt-5-mini"]`. What it leaves out is the general one's."""
+    """One model: `models["openai/gpt-5-mini"]`. Settings that are left out are the general ones."""
 
     reasoning_effort: str | None = None
     thinking_budget: int | None = attrs.field(default=None, validator=optional(ge(0)))
     verbosity: str | None = None
     temperature: float | None = attrs.field(default=None, validator=optional(ge(0)))
     seed: int | None = None
-    #: put into the request body as it is, over everything else
-    extra: Mapping[str, Any] = attrs.field(factory=dict)
-    #: OpenAI's API that the model is asked through, over the provider's
+    #: fields for the request body, sent unchanged; they override all other fields
+    extra: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+    #: the API of OpenAI that the model is called through; overrides the provider's
     api: Literal["chat", "responses"] | None = None
-    #: where the server differs for this model, over the provider's: fields of `llm.Quirks`, such as `think_tags`
+    #: how the server differs for this model, overriding the provider's: fields of `llm.Quirks`, such as `think_tags`
     quirks: Mapping[str, Any] = attrs.field(factory=dict)
-    #: what the model accepts, over what the catalog knows: fields of `llm.Rules`
+    #: what the model accepts, overriding the catalog: fields of `llm.Rules`
     rules: Mapping[str, Any] = attrs.field(factory=dict)
-    #: milliseconds, over the provider's `timeouts`: every clock but the total one; null switches one off
+    #: clocks in milliseconds, overriding the provider's `timeouts`, without the total one; null switches a clock off
     clocks: ClocksConfig | None = None
 
     @property
     def options(self) -> ModelOptions:
-        """How the model is asked."""
+        """The options of requests to the model."""
         return ModelOptions(
             reasoning_effort=self.reasoning_effort,
             thinking_budget=self.thinking_budget,
@@ -291,39 +291,39 @@ class ModelConfig:
 
 @attrs.frozen(kw_only=True)
 class AgentDefaults:
-    """`agents.defaults`."""
+    """The `agents.defaults` section."""
 
-    #: the folder whose files become the system prompt
+    #: folder with the files that become the system prompt
     workspace: Path | None = None
-    #: the system prompt, before the files of the workspace
+    #: system prompt, before the files of the workspace
     instructions: str = ""
-    #: `provider/model`
+    #: the default model as `provider/model`
     model: str | None = None
     #: limit on the output tokens of each answer
     max_tokens: int | None = attrs.field(default=None, validator=optional(ge(1)))
-    #: null: the model's own
+    #: temperature; null is the model's own
     temperature: float | None = attrs.field(default=None, validator=optional(ge(0)))
-    #: `none`, `minimal`, `low`, `medium`, `high`, `xhigh`, `max`
+    #: `none`, `minimal`, `low`, `medium`, `high`, `xhigh` or `max`
     reasoning_effort: str | None = None
-    #: tokens of reasoning, for models that take a limit
+    #: reasoning tokens, for models that accept a limit
     thinking_budget: int | None = attrs.field(default=None, validator=optional(ge(0)))
-    #: `low`, `medium`, `high`
+    #: `low`, `medium` or `high`
     verbosity: str | None = None
-    #: for models that take one
+    #: seed, for models that accept one
     seed: int | None = None
-    #: put into each request body as it is, over everything else
-    extra: Mapping[str, Any] = attrs.field(factory=dict)
-    #: rounds of tool calls in one turn
+    #: fields for each request body, sent unchanged; they override all other fields
+    extra: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+    #: largest number of rounds of tool calls in one turn
     max_tool_iterations: int = attrs.field(default=20, validator=ge(1))
-    #: messages of the session that the model is shown at most
+    #: largest number of messages of the session in a request
     memory_window: int = attrs.field(default=500, validator=ge(0))
-    #: whether sessions that fill a model's window are summarized; else their oldest turns are cut
+    #: whether sessions that fill a model's window are summarized; otherwise their oldest turns are cut
     compaction: bool = True
     #: `provider/model` that writes the summaries; null is the session's own
     compaction_model: str | None = None
     #: how long providers are asked to keep the beginning of requests in their caches
     prompt_cache: Literal["off", "5m", "1h"] = "5m"
-    #: which tool calls start while the model's answer is still streamed
+    #: tool calls that start while the model's answer is still streamed
     eager: Literal["off", "read_only", "idempotent"] = "read_only"
 
 
@@ -336,43 +336,43 @@ class AgentsConfig:
 
 @attrs.frozen(kw_only=True)
 class McpServerConfig:
-    """One MCP server: a command, or the address of one that speaks streamable HTTP."""
+    """One MCP server: a command, or the URL of a server with streamable HTTP."""
 
     #: the program, for a server over stdio
     command: str | None = None
-    #: its arguments
+    #: arguments of the program
     args: tuple[str, ...] = attrs.field(default=(), repr=show_arguments)
-    #: variables for it, beside the few that every child gets
+    #: environment variables for the program, in addition to the few that every child process gets
     env: Mapping[str, Secret] = attrs.field(factory=dict)
-    #: the folder that the command starts in; null is this process's
+    #: folder that the program starts in; null is that of this process
     cwd: str | None = None
-    #: the address, for a server over HTTP
+    #: the URL, for a server over HTTP
     url: str | None = attrs.field(default=None, repr=show_address)
-    #: sent with every request
+    #: headers of every request
     headers: Mapping[str, Secret] = attrs.field(factory=dict)
-    #: left out, it follows from `command` or `url`
+    #: transport; when it is left out, it follows from `command` or `url`
     transport: Literal["stdio", "http"] | None = None
-    #: not started
+    #: whether the server is not started
     disabled: bool = False
-    #: started and kept, but its tools are not offered
+    #: whether the server is started but its tools are not offered
     internal_only: bool = False
-    #: patterns of the tools that are offered; the deny list wins
+    #: patterns of the tools that are offered; `deny` overrides them
     allow: tuple[str, ...] = ("*",)
     #: patterns of tools that are not offered
     deny: tuple[str, ...] = ()
-    #: take the server's word for which tools only look
+    #: whether to trust the server's hints that a tool is read-only
     trust_hints: bool = False
-    #: how long one call may take; null is the client's default
+    #: longest duration of one call; null is the client's default
     total_ms: float | None = _ms(None)
-    #: how a call is tried again. Without it once: only who knows the server can say that repeating is safe
+    #: retries of a call; null for none, because only the server's operator knows whether repeating a call is safe
     retry: RetryConfig | None = None
 
 
 @attrs.frozen(kw_only=True)
 class ExecConfig:
-    """clawft's `tools.exec`: bounds of `run_command`."""
+    """clawft's `tools.exec`: limits of `run_command`."""
 
-    #: seconds
+    #: longest duration of a command in seconds
     timeout: float | None = attrs.field(default=None, validator=optional(gt(0)))
 
 
@@ -380,29 +380,29 @@ class ExecConfig:
 class CommandPolicyConfig:
     """clawft's `tools.commandPolicy`: the programs that `run_command` may start.
 
-    `allowlist` adds to `tools.allow_commands`. A program that starts others (`git`, `python`, `sh`, …) is allowed by
-    `tools.allow_commands` alone, with its arguments. Everything else is refused, with or without a `denylist`.
+    `allowlist` adds to `tools.allow_commands`. Programs that start other programs (`git`, `python`, `sh`, …) are
+    allowed only by `tools.allow_commands`, with their arguments. All others are refused, with or without a `denylist`.
     """
 
-    #: which of the two lists counts in clawft
+    #: the list that is effective in clawft
     mode: Literal["allowlist", "denylist"] = "allowlist"
     #: names of programs
     allowlist: tuple[str, ...] = ()
-    #: names or patterns of programs; refused also where `allowlist` has them
+    #: names or patterns of programs; they override `allowlist`
     denylist: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
 class UrlPolicyConfig:
-    """clawft's `tools.urlPolicy`: the addresses that `web_fetch` may reach, and attachments may have."""
+    """clawft's `tools.urlPolicy`: the addresses that `web_fetch` and attachments may use."""
 
-    #: false gives no protection in clawft; here private addresses stay refused unless `allow_private` is set
+    #: false disables the protection in clawft; here private addresses stay refused unless `allow_private` is set
     enabled: bool = True
-    #: reach private, loopback and link-local addresses, too
+    #: whether private, loopback and link-local addresses are allowed
     allow_private: bool = False
-    #: domains that are reached also at private addresses; they do not keep others from being reached
+    #: domains that are allowed even at private addresses; other domains stay allowed at public addresses
     allowed_domains: tuple[str, ...] = ()
-    #: never reached; each with everything below it
+    #: domains that are refused, each with its subdomains
     blocked_domains: tuple[str, ...] = ()
 
 
@@ -410,21 +410,21 @@ class UrlPolicyConfig:
 class ToolsConfig:
     """The `tools` section."""
 
-    #: calls that run at once
+    #: largest number of concurrent tool calls
     concurrency: int = attrs.field(default=16, validator=ge(1))
-    #: servers by name
+    #: MCP servers by name
     mcp_servers: Mapping[str, McpServerConfig] = attrs.field(factory=dict)
-    #: file tools cannot leave the workspace
+    #: whether file tools are confined to the workspace
     restrict_to_workspace: bool = True
-    #: sets of built-in tools by name (`files`, `memory`, `fetch`, …); none: those that only read
+    #: sets of built-in tools by name (`files`, `memory`, `fetch`, …); empty: the tools that only read
     sets: tuple[str, ...] = ()
-    #: offer built-in tools that write, although there is no approval
+    #: whether built-in tools that write are offered without an approval
     unapproved: bool = False
-    #: rules of programs that `run_command` may start
+    #: rules for programs that `run_command` may start
     allow_commands: tuple[str, ...] = ()
-    #: of clawft: there is no web search
-    web: Mapping[str, Any] = attrs.field(factory=dict)
-    #: of clawft: bounds of `run_command`
+    #: of clawft; not used: there is no web search
+    web: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+    #: of clawft: limits of `run_command`
     exec: ExecConfig = ExecConfig()
     #: of clawft: programs that `run_command` may start
     command_policy: CommandPolicyConfig = CommandPolicyConfig()
@@ -437,16 +437,16 @@ _USER_SKILLS = "~/.clawft/skills"
 
 @attrs.frozen(kw_only=True)
 class SkillsConfig:
-    """The `skills` section: where skills are read from."""
+    """The `skills` section: the folders with skills."""
 
-    #: the user's own folder of skills; left out, also `~/.agents/skills` and `~/.claude/skills`
+    #: the user's folder of skills; when it is left out, also `~/.agents/skills` and `~/.claude/skills`
     user: Path | None = attrs.field(factory=lambda: Path(_USER_SKILLS).expanduser())
-    #: read the workspace's skills, too: anyone who can write there can instruct the model
+    #: whether the workspace's skills are read, too: anyone who can write there can instruct the model
     trust_workspace: bool = False
 
     @property
     def user_folders(self) -> tuple[Path, ...]:
-        """The user's folders of skills, best first."""
+        """The user's folders of skills, most important first."""
         if self.user is None:
             return ()
         if self.user != Path(_USER_SKILLS).expanduser():
@@ -459,8 +459,8 @@ class SkillsConfig:
 class MemoryConfig:
     """The `memory` section."""
 
-    #: true: each sender has notes of its own; false: all share one file. By default the senders of channels have
-    #: notes of their own, and the local process has the shared file
+    #: true: each sender has separate notes; false: all senders share one file. By default the senders of channels have
+    #: separate notes, and the local process uses the shared file
     per_sender: bool | None = None
 
 
@@ -468,23 +468,23 @@ class MemoryConfig:
 class CostBudgets:
     """`routing.cost_budgets`: limits for all senders together, in US dollars and tokens; 0 is unlimited."""
 
-    #: US dollars a day
+    #: US dollars per day
     global_daily_limit_usd: float = attrs.field(default=0.0, validator=ge(0))
-    #: US dollars a month
+    #: US dollars per month
     global_monthly_limit_usd: float = attrs.field(default=0.0, validator=ge(0))
-    #: input and output together
+    #: input and output tokens per day
     global_daily_limit_tokens: int = attrs.field(default=0, validator=ge(0))
-    #: input and output together
+    #: input and output tokens per month
     global_monthly_limit_tokens: int = attrs.field(default=0, validator=ge(0))
-    #: of clawft; the ledger is in the store
+    #: of clawft; not used: the ledger is in the store
     tracking_persistence: bool = True
-    #: at which a day begins
+    #: hour at which a day begins
     reset_hour_utc: int = attrs.field(default=0, validator=and_(ge(0), le(23)))
 
 
 @attrs.frozen(kw_only=True)
 class RoutingConfig(RoutingPolicy):
-    """The `routing` section: which models, who may use them, how often and for how much."""
+    """The `routing` section: which models are used, by whom, how often and at what cost."""
 
     permissions: PermissionsPolicy = attrs.field(factory=PermissionsPolicy)
     cost_budgets: CostBudgets = CostBudgets()
@@ -501,84 +501,84 @@ class PipelineConfig:
 
 @attrs.frozen(kw_only=True)
 class Config:
-    """A whole config.json."""
+    """A complete config.json."""
 
     #: defaults of the agent
     agents: AgentsConfig = AgentsConfig()
-    #: by the name before the slash
+    #: providers by the name before the slash
     providers: Mapping[str, ProviderConfig] = attrs.field(factory=dict)
-    #: by `provider/model`: how one model is asked, and what it accepts
+    #: options of single models by `provider/model`, and what they accept
     model_options: Mapping[str, ModelConfig] = attrs.field(factory=dict, metadata=alias("models"))
-    #: where sessions, turns and costs are kept: a file, or `postgresql://…`; without it, in memory
+    #: where sessions, turns and costs are stored: a file, or `postgresql://…`; null: in memory
     store: Secret | None = None
-    #: how failed requests are retried
+    #: retries of failed requests
     retry: RetryConfig = RetryConfig()
     #: clocks
     timeouts: TimeoutsConfig = TimeoutsConfig()
-    #: how much at once each target gets
+    #: adaptive limit of the load on each target
     adaptive_limit: AdaptiveLimitConfig = AdaptiveLimitConfig()
-    #: `provider/model`, in the order in which they are tried
+    #: fallback models as `provider/model`, in order of preference
     failover: tuple[str, ...] = ()
     #: queue sizes and overflow policies
     bus: BusConfig = BusConfig()
     #: concurrency, MCP servers, commands
     tools: ToolsConfig = ToolsConfig()
-    #: files of other clients; their MCP servers are used, too: `.mcp.json`, claude_desktop_config.json, mcp.json
+    #: files of other clients whose MCP servers are used: `.mcp.json`, claude_desktop_config.json, mcp.json
     mcp_config: tuple[Path, ...] = ()
     #: tiers, permissions, rate limits, budgets
     routing: RoutingConfig = attrs.field(factory=RoutingConfig)
     #: scorer and learner
     pipeline: PipelineConfig = PipelineConfig()
-    #: US dollars for a million tokens, by `provider/model`; they go before tiers and before the list of genai-prices
+    #: US dollars per million tokens, by `provider/model`; they override prices of tiers and of genai-prices
     prices: Mapping[str, ModelPrice] = attrs.field(factory=dict)
-    #: the `provider/model` with the price of a target: Azure deployments, names with a region; `*` may end both
+    #: `provider/model` whose price a target has: Azure deployments, names with a region; `*` may end both
     price_aliases: Mapping[str, str] = attrs.field(factory=dict)
-    #: tokens that models take, input and output together, by pattern of `provider/model`; the first that matches counts
+    #: context windows in tokens, input and output together, by pattern of `provider/model`; the first match counts
     context_windows: Mapping[str, int] = attrs.field(factory=dict, validator=_WINDOWS)
-    #: where skills are read from
+    #: folders with skills
     skills: SkillsConfig = attrs.field(factory=SkillsConfig)
     #: notes between conversations
     memory: MemoryConfig = MemoryConfig()
-    #: sections of clawft without a counterpart; a warning names each that is set
-    gateway: Any = None
     #: of clawft; not used, with a warning
-    channels: Any = None
+    gateway: Any = attrs.field(default=None, repr=False)
     #: of clawft; not used, with a warning
-    delegation: Any = None
+    channels: Any = attrs.field(default=None, repr=False)
     #: of clawft; not used, with a warning
-    voice: Any = None
+    delegation: Any = attrs.field(default=None, repr=False)
     #: of clawft; not used, with a warning
-    kernel: Any = None
-    #: settings that were given and are not used, each with its place
+    voice: Any = attrs.field(default=None, repr=False)
+    #: of clawft; not used, with a warning
+    kernel: Any = attrs.field(default=None, repr=False)
+    #: settings that were given and have no effect, each with its place
     warnings: tuple[Problem, ...] = attrs.field(init=False, default=(), eq=False)
 
     @property
     def store_place(self) -> str | None:
-        """`store` as `open_store` takes it; None when none is named."""
+        """The argument of `open_store` for `store`; None when it is not set."""
         place = "" if self.store is None else self.store.get_secret_value()
         return (place if is_address(place) else str(Path(place).expanduser())) if place else None
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The targets in their order: the default model, then `failover`, each once."""
+        """The targets in order of preference: the default model, then `failover`, each once."""
         first = self.agents.defaults.model
         return tuple(dict.fromkeys(([first] if first else []) + list(self.failover)))
 
     def retry_of(self, provider: str) -> RetryConfig:
-        """The retries of one provider: its own section over the general one."""
+        """Return the retries of one provider: its own section over the general one."""
         own = self.providers.get(provider)
         return self.retry if own is None else own.retry.over(self.retry)
 
     def policy_of(self, provider: str, budget: RetryBudget | None = None, *, model: str = "") -> Policy:
-        """The strategies around each target of *provider*, with the clocks of *model* where it has its own."""
+        """Return the strategies around each target of *provider*, with the clocks of *model* where it has its own."""
         timeouts = self.timeouts_of(provider, model=model)
         limit = self.adaptive_limit.policies()
         return compose(self.retry_of(provider).policy(budget), CircuitBreaker(), *limit, timeouts.attempt)
 
     def timeouts_of(self, provider: str, *, model: str = "") -> TimeoutsConfig:
-        """The clocks of one provider: its own section over the general one, and longer ones for a local server.
+        """Return the clocks of one provider: its own section over the general one, with longer ones for a local server.
 
-        With *model*, that model's own clocks over them.
+        With *model*, that model's clocks override them.
         """
         general = self._timeouts_of_provider(provider)
         own = self.model_options.get(f"{provider}/{model}")
@@ -593,6 +593,6 @@ class Config:
         return general if own is None else own.timeouts.over(general)
 
     def hedge_after_of(self, target: str) -> float | None:
-        """Seconds of silence of *target*, a `provider/model`, after which the next is asked beside."""
+        """Return the seconds of silence of *target*, a `provider/model`, after which the next target is called, too."""
         provider, model = split_name(target)
         return self.timeouts_of(provider, model=model).hedge_after

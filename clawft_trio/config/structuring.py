@@ -1,7 +1,7 @@
-"""From decoded JSON to attrs classes: strict, with every problem and its place, and both spellings of each key.
+"""Converts decoded JSON to attrs classes: strict, with the place of every problem, and both spellings of each key.
 
-A key of a class may be written in snake case or in camel case (`max_retries`, `maxRetries`), or by another name that
-the field's metadata lists. Keys of maps (sender ids, variables, server names) are data and are never touched.
+A key of a class may be written in snake case or in camel case (`max_retries`, `maxRetries`), or as an alias from the
+field's metadata. Keys of maps (sender ids, variables, server names) are data and are never changed.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from clawft_trio.errors import ConfigError, InvalidData, Problem
 from clawft_trio.similar import closest
 
 _MOST_UNKNOWN = 50
-"""Problems that are reported of one object of the configuration."""
+"""Largest number of problems reported for one object of the configuration."""
 
 ALIASES = "aliases"
-"""Metadata key: other names under which a field is accepted."""
+"""Metadata key of the aliases under which a field is accepted."""
 
 
 def alias(*names: str) -> dict[str, Any]:
-    """Metadata for a field that has other names, too."""
+    """Return the metadata for a field with aliases."""
     return {ALIASES: names}
 
 
 class Secret:
-    """A string that is not shown: a key, a token. `get_secret_value()` gives it."""
+    """A string that `repr` does not show: a key, a token. `get_secret_value()` returns it."""
 
     __slots__ = ("_value", "missing", "variables")
 
     def __init__(self, value: str, missing: tuple[str, ...] = ()) -> None:
         self._value = value
-        #: variables that it was to be taken from and that are not set
+        #: variables in its text that are not set
         self.missing: tuple[str, ...] = missing
-        #: variables that it was to be taken from, set or not; empty for one that stands in the file itself
+        #: all variables in its text; empty when the file contains the secret itself
         self.variables: tuple[str, ...] = missing
 
     def __repr__(self) -> str:
@@ -57,17 +57,17 @@ class Secret:
         return hash(self._value)
 
     def get_secret_value(self) -> str:
-        """The string itself."""
+        """Return the string."""
         return self._value
 
 
 def structure_config(
     data: Any, cls: type[Any], *, source: str = "", environ: Mapping[str, str] = MappingProxyType({})
 ) -> Any:
-    """Turn *data* into *cls*. `${NAME}` in a string stands for a variable of *environ*; one that is not set is empty.
+    """Convert *data* to *cls*. `${NAME}` in a string is replaced by a variable of *environ*, or by nothing if not set.
 
     Raises:
-      ConfigError: with every problem in it, each with its place.
+      ConfigError: lists every problem with its place.
     """
     try:
         return _converter(environ).structure(data, cls)
@@ -92,21 +92,21 @@ def _converter(environ: Mapping[str, str]) -> cattrs.Converter:
 Hook: TypeAlias = Callable[[Any, Any], Any]
 
 VARIABLE: re.Pattern[str] = re.compile(r"\$\{(input:[A-Za-z_][\w.-]*|(?:env:)?[A-Za-z_][A-Za-z0-9_]*)(?::-[^{}]*)?\}")
-"""Stands for a variable of the environment: `${X}`, `${env:X}`, `${X:-default}`, and `${input:x}`, which is X here."""
+"""An environment variable in a text: `${X}`, `${env:X}`, `${X:-default}`, and `${input:x}`, which is X here."""
 
 _OTHER_PLACE = re.compile(r"\$\{[^{}]*\}")
-"""What other programs fill in and this one does not: `${command:pick}`, `${workspaceFolder}/x`."""
+"""Placeholders that only other programs can replace: `${command:pick}`, `${workspaceFolder}/x`."""
 
 
-class FilledText(str):  # noqa: SLOT000  # one attribute more, and rarely made
-    """A text that was to be filled in with variables that are not set."""
+class FilledText(str):  # noqa: SLOT000  # one additional attribute, and few instances
+    """A text with variables that are not set."""
 
-    #: names of the variables
+    #: names of these variables
     missing: tuple[str, ...] = ()
 
 
 def variable_names(text: str) -> list[str]:
-    """The variables of the environment that *text* names; `${input:api-key}` is `API_KEY`."""
+    """Return the environment variables that *text* names; `${input:api-key}` is `API_KEY`."""
     return [_name_of(found) for found in VARIABLE.findall(text)]
 
 
@@ -117,7 +117,7 @@ def _name_of(found: str) -> str:
 
 
 def _filled(value: Any, environ: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
-    """*value* with its variables filled in, and those that are not set."""
+    """Return *value* with its variables replaced, and the names of those that are not set."""
     text: str = _expect(value, str, "a string")
     missing: list[str] = []
 
@@ -141,13 +141,13 @@ def _text(value: Any, environ: Mapping[str, str]) -> str:
 
 
 def unfilled(text: str) -> tuple[str, ...]:
-    """What *text* lacks: variables that are not set, and places that only another program can fill in."""
+    """Return what *text* lacks: variables that are not set, and placeholders that only other programs can replace."""
     missing: tuple[str, ...] = getattr(text, "missing", ())
     return (*missing, *_OTHER_PLACE.findall(text))
 
 
 def _secret(value: Any, environ: Mapping[str, str]) -> Secret:
-    # Of the wrong type it may be a secret all the same.
+    # A value of the wrong type may still be a secret, so it is not quoted.
     if not isinstance(value, str):
         raise InvalidData([Problem("$", f"expected a string, got {_kind_of(value)}")])
     secret = Secret(*_filled(value, environ))
@@ -160,7 +160,7 @@ def _path(value: Any, environ: Mapping[str, str]) -> Path:
     if missing:
         raise InvalidData([Problem("$", f"a part of this path is not there: set {' and '.join(missing)}")])
     if not text:
-        # `Path("")` is the folder that the process happens to be in: it is never meant.
+        # `Path("")` is the current folder of the process, which is never intended.
         raise InvalidData([Problem("$", "expected a path, got an empty string")])
     return Path(text).expanduser()
 
@@ -190,14 +190,14 @@ def _class_hook(cls: type[Any], converter: cattrs.Converter) -> Hook:
 
 
 def names_of(field: attrs.Attribute[Any]) -> tuple[str, ...]:
-    """The names under which *field* is accepted, its own first; each in any spelling."""
+    """Return the names under which *field* is accepted, its own first; each is accepted in any spelling."""
     return (field.name, *field.metadata.get(ALIASES, ()))
 
 
 def _by_field(
     data: Mapping[str, Any], names: Mapping[str, attrs.Attribute[Any]], problems: list[Problem]
 ) -> dict[str, tuple[str, Any]]:
-    """The given keys and values by field name; what is unknown or given twice is a problem."""
+    """Return the keys and values by field name; a key that is unknown or given twice is added to *problems*."""
     given: dict[str, tuple[str, Any]] = {}
     for key, value in data.items():
         field = names.get(folded(key))
@@ -214,12 +214,12 @@ def _by_field(
 
 
 def folded(name: str) -> str:
-    """*name* as all its spellings come down to."""
+    """Return the normal form that all spellings of *name* share."""
     return name.replace("_", "").replace("-", "").lower()
 
 
 def camel(name: str) -> str:
-    """*name*, in snake case, as it is in camel case."""
+    """Return *name*, given in snake case, in camel case."""
     first, *rest = name.split("_")
     return first + "".join(part.capitalize() for part in rest)
 
@@ -240,7 +240,7 @@ def _field(
     path: str,
     problems: list[Problem],
 ) -> Any:
-    """The value of one field; what is wrong with it goes to *problems*."""
+    """Return the value of one field; what is wrong with it is added to *problems*."""
     try:
         value = converter.structure(raw, kind)
         convert: Any = field.converter
@@ -260,7 +260,7 @@ def _field(
 
 
 def _described(kind: Any, validator: Any = None) -> str:
-    """*kind* and its bounds in words: `int ≥ 0`."""
+    """Return *kind* and its bounds in words: `int ≥ 0`."""
     inner = [arg for arg in get_args(kind) if arg is not NoneType] if _is_optional(kind) else [kind]
     name = " or ".join(_name(one) for one in inner)
     return " ".join([name, *_bounds(validator)])
@@ -274,7 +274,7 @@ def _name(kind: Any) -> str:
 
 
 def _bounds(validator: Any) -> list[str]:
-    """What attrs' number validators say of themselves."""
+    """Return the bounds of attrs' number validators in words."""
     signs = {">=": "≥", "<=": "≤", ">": ">", "<": "<"}
     if hasattr(validator, "compare_op"):
         return [f"{signs[validator.compare_op]} {validator.bound:g}"]
@@ -338,7 +338,7 @@ def _map_hook(kind: Any, converter: cattrs.Converter) -> Hook:
 
 
 def _items(items: Any, kind: Any, converter: cattrs.Converter, step: str) -> list[Any]:
-    """Every item structured; all that is wrong with any of them at once."""
+    """Structure every item; one error lists the problems of all items."""
     problems: list[Problem] = []
     found = []
     for key, item in items:
@@ -362,7 +362,7 @@ def _expect(value: Any, kind: type[Any], words: str) -> Any:
 
 
 def _expect_object(value: Any) -> dict[str, Any]:
-    # What stands where a section should be is not quoted, for it may be the key itself: `"openai": "sk-..."`.
+    # A value in place of a section is not quoted, because it may be the key itself: `"openai": "sk-..."`.
     if not isinstance(value, dict):
         kind = _kind_of(value) if isinstance(value, str | list) and value else shown(value)
         raise InvalidData([Problem("$", f"expected an object, got {kind}")])
@@ -370,12 +370,12 @@ def _expect_object(value: Any) -> dict[str, Any]:
 
 
 def _briefly(value: object) -> str:
-    """*value* for a message: a list or an object by its kind, since it may hold a secret in the wrong place."""
+    """Return *value* for a message; only the kind of a list or object, which may contain a misplaced secret."""
     return _kind_of(value) if isinstance(value, list | dict) and value else shown(value)
 
 
 def _kind_of(value: Any) -> str:
-    """The JSON type of *value*, without its content."""
+    """Return the JSON type of *value*, without its content."""
     if value is None or isinstance(value, bool):
         return shown(value)
     kinds: dict[type[Any], str] = {str: "a string", list: "a list", dict: "an object"}
@@ -383,7 +383,7 @@ def _kind_of(value: Any) -> str:
 
 
 def _decimal(value: Any) -> Decimal:
-    # By way of `str`, so that 0.1 is a tenth of a dollar and not its nearest binary fraction.
+    # Converted by `str`, so that 0.1 is a tenth of a dollar and not its nearest binary fraction.
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise TypeError
     return Decimal(str(value))

@@ -1,4 +1,4 @@
-"""The system prompt: bootstrap files, skills and memory, read off the event loop and only when they change."""
+"""The system prompt: bootstrap files, skills and memory, which are read again only when they change."""
 
 from typing import TYPE_CHECKING
 

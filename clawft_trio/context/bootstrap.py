@@ -10,56 +10,56 @@ from clawft_trio.context.control_tokens import without_control_tokens
 from clawft_trio.files import OnDisk, Reads, StrPath
 
 IDENTITY_FILES = ("SOUL.md", "IDENTITY.md")
-"""The agent's identity. One of them is enough to replace the built-in introduction."""
+"""Files with the agent's identity. One of them is enough to replace the built-in introduction."""
 
 GUIDE_FILES = ("AGENTS.md", "USER.md", "TOOLS.md")
-"""Its way of working, its user, and its tools."""
+"""Files about the agent's way of working, its user, and its tools."""
 
 BOOTSTRAP_FILES = IDENTITY_FILES + GUIDE_FILES
 
 MAX_BYTES = 128 << 10
-"""Of one file: 32 000 tokens, already more than should stand in front of every question."""
+"""Largest size of one file: 32 000 tokens, already more than a prompt should begin with."""
 
 _PLACES = {
     **{name: (name, f".clawft/{name}") for name in BOOTSTRAP_FILES},
-    # Other programs' names for the same file, where it is missing.
+    # Names that other programs use for the same file; tried last.
     "AGENTS.md": ("AGENTS.md", ".clawft/AGENTS.md", "CLAUDE.md", ".claude/CLAUDE.md", "GEMINI.md"),
 }
-"""Where each is looked for, below the workspace; the first that is not blank is used."""
+"""The paths of each file below the workspace; the first that is not blank is used."""
 
 
 @attrs.frozen(kw_only=True)
 class BootstrapFile:
-    """One of the bootstrap files, as it goes into the prompt."""
+    """One of the bootstrap files, as the prompt contains it."""
 
     name: str
-    #: the path it came from
+    #: path of the file
     source: str
     text: str = attrs.field(repr=False)
-    #: the one of `BOOTSTRAP_FILES` that it is used as
+    #: the name in `BOOTSTRAP_FILES` that it is used for
     replaces: str = ""
 
 
 @attrs.frozen(kw_only=True)
 class Bootstrap:
-    """The files that are used, in the order of `BOOTSTRAP_FILES`, and the problems of the rest."""
+    """The used files, in the order of `BOOTSTRAP_FILES`, and the problems of the others."""
 
     files: tuple[BootstrapFile, ...] = ()
-    #: a line for each file that is there and could not be used, or was changed
+    #: one line for each existing file that could not be used, or was changed
     problems: tuple[str, ...] = ()
 
 
 def bootstrap_paths(workspace: StrPath) -> tuple[str, ...]:
-    """Every place where a bootstrap file may be, best first for each name."""
+    """Return all possible paths of bootstrap files, best first for each name."""
     root = os.fspath(workspace)
-    # Not Path: its joining and back costs more than all the rest of a hot prompt.
+    # Not Path, whose joining costs more than everything else for an unchanged prompt.
     return tuple(os.path.join(root, place) for name in BOOTSTRAP_FILES for place in _PLACES[name])
 
 
 async def read_bootstrap(reads: Reads, workspace: StrPath) -> Bootstrap:
-    """Read the bootstrap files of *workspace*. None of them has to be there; nothing about them raises.
+    """Read the bootstrap files of *workspace*. All are optional; no problem with them raises.
 
-    Cancellation: as the cache's `read_many`.
+    Cancellation: as for the cache's `read_many`.
     """
     paths = bootstrap_paths(workspace)
     found = await reads.read_many(paths)
@@ -67,12 +67,12 @@ async def read_bootstrap(reads: Reads, workspace: StrPath) -> Bootstrap:
 
 
 def chosen(found: dict[str, OnDisk], workspace: StrPath) -> Bootstrap:
-    """The first usable file for each name among those *found* at `bootstrap_paths(workspace)`."""
+    """Return the first usable file for each name among those *found* at `bootstrap_paths(workspace)`."""
     paths = iter(bootstrap_paths(workspace))
     files: list[BootstrapFile] = []
     problems: list[str] = []
     for name in BOOTSTRAP_FILES:
-        # All of them are taken from the iterator, also those that are not looked at.
+        # Takes all paths of the name from the iterator, also those that are not used.
         for path in [next(paths) for _ in _PLACES[name]]:
             if files and files[-1].replaces == name:
                 continue
@@ -97,6 +97,6 @@ def _usable(name: str, path: str, found: OnDisk) -> tuple[BootstrapFile | None, 
     text = cleaned.text.strip()
     if not text:
         return None, [*notes, f"{path}: empty"]
-    # The name that the workspace uses for it, not the folder it is in.
+    # The name of the file in the workspace, without its folder.
     own = os.path.basename(path)
     return BootstrapFile(name=own, source=path, text=text, replaces=name), notes

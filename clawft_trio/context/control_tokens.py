@@ -1,4 +1,4 @@
-"""Taking out what some models read as the end of one speaker and the beginning of another."""
+"""Removal of control tokens, which some models read as the end of a message and the beginning of another."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import attrs
 
 _PASSES = 10
-"""Taking one out may join what was around it into another; text that needs more passes was made to."""
+"""Number of passes: removing a token may join its neighbours into another; text that needs more passes is malicious."""
 
 _TOKENS = re.compile(
     r"</?system>|<\|(?:im_start|im_end|im_sep|endoftext|system|user|assistant)\|>|\[/?INST\]|<</?SYS>>",
@@ -20,21 +20,21 @@ class Cleaned:
     """Text without control tokens."""
 
     text: str
-    #: how many were taken out
+    #: number of removed tokens
     removed: int = 0
-    #: False when some are left because there was no end to it
+    #: False when some are left after `_PASSES` passes
     clean: bool = True
 
 
 def without_control_tokens(text: str) -> Cleaned:
-    """*text* without the control tokens of chat templates, in any case of letters.
+    """Remove the control tokens of chat templates from *text*, in upper and lower case.
 
-    Text from files ends up inside a prompt. A `<|im_end|>` in it could end the system's turn and let the file speak
-    for the user. The list is the original's.
+    Text from files becomes part of a prompt. A `<|im_end|>` in it could end the system message and start one in the
+    user's name. The list is that of the original clawft.
     """
     removed = 0
     for _ in range(_PASSES):
-        # Almost every text has none, and this is far cheaper than the pattern.
+        # Almost every text has none, and this test is far cheaper than the pattern.
         if not ("<" in text or "[" in text):
             break
         text, found = _TOKENS.subn("", text)

@@ -1,4 +1,4 @@
-"""YAML front matter, read as plain text values: no implicit types, no aliases, limited depth, no duplicate keys."""
+"""YAML front matter as plain text values: no implicit types, no aliases, limited depth, no duplicate keys."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from clawft_trio.errors import InvalidData, Problem
 Tree: TypeAlias = "str | list[Tree] | dict[str, Tree]"
 
 MAX_DEPTH = 10
-"""Levels of nesting, the original's limit."""
+"""Levels of nesting, as in the original clawft."""
 
-# libyaml's parser is ten times faster. Either gives text for every scalar, so that `version: 1.10` stays `1.10`.
+# libyaml's parser is ten times faster. Both return text for every scalar, so that `version: 1.10` stays `1.10`.
 _Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
-# A key at the beginning of a line, and the value that follows it on that line. Bounded, so that it takes linear time.
+# A key at the beginning of a line, and the value on that line. Bounded, so that matching takes linear time.
 _ENTRY = re.compile(r"([A-Za-z_][\w-]{0,80})[ \t]*:(?:[ \t]+(.*))?\Z")
 
 
 @attrs.frozen
 class FrontMatter:
-    """The mapping of a front matter, and how it had to be changed to be read."""
+    """The mapping of a front matter, and notes on how it was repaired."""
 
     values: dict[str, Tree]
     notes: tuple[str, ...] = ()
 
 
 def split_front_matter(text: str) -> tuple[str, str]:
-    """Return the YAML between the first two `---` lines of *text*, and what follows them.
+    """Return the YAML between the first two `---` lines of *text*, and the text after them.
 
     A byte order mark and blank lines before the first `---` are skipped.
 
@@ -48,13 +48,13 @@ def split_front_matter(text: str) -> tuple[str, str]:
 
 
 def read_front_matter(text: str) -> FrontMatter:
-    """Parse *text* as YAML; where that fails, again with the plain values of its top-level keys quoted.
+    """Parse *text* as YAML; if that fails, parse it again with the plain values of its top-level keys quoted.
 
     Many published skills have `description: Use when: ...`, values that begin with `@`, `*` or a backtick, or a tab.
-    The second attempt takes each such value as the text that it is, as the Agent Skills guide recommends.
+    The second attempt takes each such value as plain text, as the Agent Skills guide recommends.
 
     Raises:
-      InvalidData: neither attempt succeeds; with the problem of the first.
+      InvalidData: both attempts fail; with the problem of the first.
     """
     try:
         return FrontMatter(parse_front_matter(text))
@@ -71,10 +71,10 @@ def read_front_matter(text: str) -> FrontMatter:
 
 
 def _parse_by_lines(text: str) -> dict[str, Tree]:
-    """Parse each top-level entry on its own; an entry that is not YAML is the text after its key.
+    """Parse each top-level entry separately; the value of an entry that is not YAML is the text after its key.
 
     Raises:
-      InvalidData: an entry that is not YAML is no text either.
+      InvalidData: a line is not a key and a value.
     """
     values: dict[str, Tree] = {}
     for entry in _entries(text):
@@ -86,13 +86,13 @@ def _parse_by_lines(text: str) -> dict[str, Tree]:
             parsed = parse_front_matter("\n".join(entry))[key]
         except InvalidData:
             parsed = _as_text(match[2] or "", entry[1:])
-        # The first of two entries with one key counts, as in the parsers that accept them at all.
+        # The first of two entries with one key counts, as in the parsers that accept duplicate keys.
         values.setdefault(key, parsed)
     return values
 
 
 def _entries(text: str) -> list[list[str]]:
-    """The lines of each top-level entry: a line that begins with a key, and the lines up to the next such line."""
+    """Return the lines of each top-level entry: a line that begins with a key, and the lines up to the next one."""
     entries: list[list[str]] = []
     for line in text.split("\n"):
         if not line.strip() or line.lstrip().startswith("#"):
@@ -106,7 +106,7 @@ def _entries(text: str) -> list[list[str]]:
 
 
 def _as_text(first: str, more: list[str]) -> str:
-    """An entry's value as text, without the quotes or the block mark that it begins with."""
+    """Return an entry's value as text, without its quotes or its block mark."""
     first = first.strip()
     if re.fullmatch(r"[|>][+-]?\d?", first):
         first = ""
@@ -117,12 +117,12 @@ def _as_text(first: str, more: list[str]) -> str:
 
 
 def parse_front_matter(text: str) -> dict[str, Tree]:
-    """Parse the YAML *text*, which is a mapping, with text at its leaves.
+    """Parse the YAML *text*, a mapping whose leaves are text.
 
-    The tree is built from the parser's events: no alias is expanded, and no level is entered before it was checked.
+    The tree is built from the parser's events: no alias is expanded, and the depth is checked before each new level.
 
     Raises:
-      InvalidData: it is not YAML, not a mapping, nested too deep, or uses anchors, aliases or a key twice.
+      InvalidData: *text* is not YAML, not a mapping, nested too deeply, or uses anchors, aliases or a key twice.
     """
     builder = _TreeBuilder()
     try:
@@ -142,7 +142,7 @@ class _TreeBuilder:
     def __init__(self) -> None:
         self.root: list[Tree] = []
         self._open: list[list[Tree] | dict[str, Tree]] = [self.root]
-        #: for each open mapping, the key with the value that comes next or is being read
+        #: for each open mapping, the key of the value that comes next or is being read
         self._keys: list[str] = [""]
         self._value_next = [False]
 
@@ -196,7 +196,7 @@ class _TreeBuilder:
 
 
 def _message(exc: yaml.YAMLError) -> str:
-    """The parser's message in one line, with its place."""
+    """Return the parser's message in one line, with its place."""
     mark = getattr(exc, "problem_mark", None)
     what = getattr(exc, "problem", None) or str(exc)
     return " ".join(str(what).split())[:200] + (f" (line {mark.line + 1})" if mark is not None else "")

@@ -1,4 +1,4 @@
-"""MEMORY.md: what the agent was asked to keep, between conversations."""
+"""MEMORY.md: notes that the agent keeps between conversations."""
 
 from __future__ import annotations
 
@@ -15,44 +15,44 @@ from clawft_trio.errors import InvalidData, Problem
 from clawft_trio.files import FileCache, Reads, StrPath
 from clawft_trio.tools.path_locks import PathLocks
 
-# A link in a foreign workspace must not redirect the model's writes to another file.
+# A link in an untrusted workspace must not redirect the model's writes to another file.
 _APPEND_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 _LOCAL = "local:"
-"""The beginning of the identities of the local process."""
+"""Prefix of the identities of the local process."""
 
 _UNWRITABLE = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
-"""What does not belong into a text. With a zero byte in it the whole file would not be read again."""
+"""Characters that do not belong in a text. A zero byte would make the whole file unreadable for the cache."""
 
 
 @attrs.frozen(kw_only=True)
 class Remembered:
-    """What a memory file holds."""
+    """The contents of a memory file."""
 
-    #: the path it came from
+    #: path of the file
     source: str
-    #: without control tokens; empty when there is nothing
+    #: without control tokens; empty when there are no notes
     text: str = attrs.field(default="", repr=False)
-    #: why there is nothing although there should be, or what was taken out
+    #: reasons why the file could not be read, or what was removed from it
     problems: tuple[str, ...] = ()
 
     @property
     def paragraphs(self) -> tuple[str, ...]:
-        """Its entries: what blank lines separate."""
+        """The entries, which blank lines separate."""
         return tuple(part.strip() for part in self.text.split("\n\n") if part.strip())
 
 
 class Memory:
-    """A file of notes below the workspace, read through the cache and written at its end only.
+    """A file of notes below the workspace, read through the cache and changed only by appending.
 
     Args:
       workspace: the notes are in `memory/MEMORY.md` below it.
-      cache: the one that also reads everything else.
-      locks: those of the file tools, so that none of them and no append get into each other's way.
-      per_sender: True gives each sender notes of its own. False shares one file among all. None, the default of a
-        configured agent, gives each sender of a channel notes of its own, and the shared file to the local process.
-      max_bytes: what the file may grow to; a longer one is not read.
-      max_entry: bytes that one entry may have.
+      cache: the cache that also reads all other files.
+      locks: the path locks of the file tools, so that their writes and appends do not overlap.
+      per_sender: True gives each sender separate notes. False shares one file among all. None, the default of a
+        configured agent, gives each sender of a channel separate notes, and the shared file to the local process.
+      max_bytes: largest size of the file; a larger one is not read.
+      max_entry: largest size of one entry in bytes.
     """
 
     def __init__(
@@ -75,20 +75,20 @@ class Memory:
         self._locks = locks if locks is not None else PathLocks()
 
     def path(self, sender: str = "") -> str:
-        """Where the notes of *sender* (its identity, `channel:name`) are."""
+        """Return the path of the notes of *sender* (its identity, `channel:name`)."""
         own = not sender.startswith(_LOCAL) if self._per_sender is None else self._per_sender
         if not (own and sender):
             return os.path.join(self._folder, "MEMORY.md")
         return os.path.join(self._folder, "senders", _folder_name(sender), "MEMORY.md")
 
     async def read(self, sender: str = "", *, reads: Reads | None = None) -> Remembered:
-        """All notes of *sender*. None at all is an empty text; nothing on the disk raises.
+        """Return all notes of *sender*. Without notes the text is empty; no problem on the disk raises.
 
         Args:
-          sender: an identity; it matters only when notes are kept per sender.
+          sender: an identity; it matters only with separate notes for each sender.
           reads: a `Snapshot` that the caller is filling, instead of the cache.
 
-        Cancellation: as the cache's `read_many`.
+        Cancellation: as for the cache's `read_many`.
         """
         path = self.path(sender)
         (found,) = await (reads or self._cache).read_many([path])
@@ -102,28 +102,28 @@ class Memory:
         return _cleaned(path, found.text)
 
     async def append(self, entry: str, sender: str = "") -> str:
-        """Add *entry* at the end of the notes of *sender*, and give it back as it was kept.
+        """Add *entry* at the end of the notes of *sender*, and return it as it was stored.
 
-        It is on the disk when this returns, as a paragraph of its own, without control tokens.
+        It is on disk when this returns, as a separate paragraph, without control tokens.
 
         Raises:
           InvalidData: the entry is empty or too long, the file is full, or its folder lies outside the workspace.
-          OSError: the file system refused, or the file is a link; nothing was added.
+          OSError: the file cannot be written, or is a link; nothing was added.
 
-        Cancellation: the entry is there as a whole or not at all.
+        Cancellation: the entry is written completely or not at all.
         """
         text = self._checked(entry)
         path = self.path(sender)
         async with self._locks.hold([(path, "write")]):
-            # Not abandoned: half a write must not be left to an abandoned thread.
+            # Not abandoned on cancellation, because the write must not be left half done.
             await trio.to_thread.run_sync(_append, self._workspace, path, text, self._max_bytes)
         self._cache.forget([path])
         return text
 
     async def search(self, query: str, sender: str = "", *, limit: int = 10) -> tuple[str, ...]:
-        """The latest *limit* entries that contain every word of *query*, newest first; case does not count.
+        """Return the latest *limit* entries that contain every word of *query*, newest first; case does not matter.
 
-        Cancellation: as `read`.
+        Cancellation: as for `read`.
         """
         words = query.casefold().split()
         remembered = await self.read(sender)
@@ -132,7 +132,7 @@ class Memory:
 
     def _checked(self, entry: str) -> str:
         cleaned = without_control_tokens(_UNWRITABLE.sub("", entry.encode("utf-8", "replace").decode()))
-        # A blank line inside would make two entries of one.
+        # A blank line inside would split the entry in two.
         text = "\n".join(line.rstrip() for line in cleaned.text.splitlines() if line.strip()).strip()
         if not text or not cleaned.clean:
             raise InvalidData([Problem("$.entry", "nothing to remember")])
@@ -151,10 +151,10 @@ def _cleaned(path: str, text: str) -> Remembered:
 
 
 def _folder_name(sender: str) -> str:
-    """A folder name for any identity: readable, safe, and another one for every other identity.
+    """Return a folder name for an identity: readable, safe, and different for different identities.
 
-    The digest distinguishes what the readable part does not: long names, and names that differ in case on a file
-    system that ignores it.
+    The digest distinguishes identities whose readable parts are equal: long names, and names that differ only in case
+    on a file system that ignores case.
     """
     digest = hashlib.sha256(sender.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     readable = quote(sender, safe="", errors="replace").replace(".", "%2E").replace("~", "%7E")
@@ -166,7 +166,7 @@ def _append(workspace: str, path: str, text: str, max_bytes: int) -> None:
     if os.path.commonpath([root, os.path.realpath(folder)]) != root:
         raise InvalidData([Problem("$", "a link leads out of the workspace")], source=path)
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    # Private: readable by its owner only.
+    # Readable by its owner only.
     descriptor = os.open(path, _APPEND_FLAGS, 0o600)
     try:
         size = os.fstat(descriptor).st_size

@@ -1,15 +1,15 @@
-"""The system prompt as a value: its parts, where each came from, and what each costs."""
+"""The system prompt as a value: its parts, with source and estimated tokens."""
 
 from __future__ import annotations
 
 import attrs
 
 SEPARATOR = "\n\n---\n\n"
-"""Between parts: what the original puts there, and what models read as a break."""
+"""Separator of parts, as in the original clawft; models read it as a break."""
 
 
 def estimated_tokens(text: str) -> int:
-    """About how many tokens *text* is: a quarter of its UTF-8 bytes, rounded up."""
+    """Estimate the tokens of *text*: a quarter of its UTF-8 bytes, rounded up."""
     return -(-len(text.encode("utf-8", "replace")) // 4)
 
 
@@ -17,9 +17,9 @@ def estimated_tokens(text: str) -> int:
 class PromptPart:
     """One part of the system prompt."""
 
-    #: `SOUL.md`, `Skills`, `Memory`
+    #: for example `SOUL.md`, `Skills`, `Memory`
     title: str
-    #: the path it came from, or what made it
+    #: path of its file, or what made it
     source: str
     text: str = attrs.field(repr=False)
     tokens: int = attrs.field(init=False)
@@ -30,12 +30,12 @@ class PromptPart:
 
 @attrs.frozen
 class SystemPrompt:
-    """A system prompt and how it came about."""
+    """A system prompt and its parts."""
 
     parts: tuple[PromptPart, ...]
-    #: what was found and could not be used, a line each
+    #: one line for each file that could not be used, or was changed
     problems: tuple[str, ...] = attrs.field(default=(), kw_only=True)
-    #: exactly what the model gets
+    #: the text that the model gets
     text: str = attrs.field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -43,5 +43,5 @@ class SystemPrompt:
 
     @property
     def tokens(self) -> int:
-        """The estimate for the whole."""
+        """Estimated tokens of the whole text."""
         return estimated_tokens(self.text)

@@ -1,7 +1,7 @@
-"""What a skill is, and how it is read from SKILL.md or from the older skill.json with prompt.md.
+"""Parsing of skills, from SKILL.md or from the older skill.json with prompt.md.
 
-Published skills are written for other programs and break the specification in small ways. What can be used is used,
-and a note names the problem; only a file without front matter or instructions is refused.
+Published skills are written for other programs and violate the specification in small ways. Their valid parts are used,
+and a note describes each problem; only a file without front matter or instructions is refused.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from clawft_trio.context.tool_grants import ToolGrant, parse_grants
 from clawft_trio.errors import InvalidData, Problem
 
 MAX_BYTES = 1 << 20
-"""Size of SKILL.md, of skill.json and of prompt.md. The specification has no limit; this one bounds the memory."""
+"""Largest size of SKILL.md, skill.json and prompt.md. The specification has no limit; this one bounds memory."""
 
 MAX_NAME = 64
-"""Characters of a name, by the specification. Up to 128 are used, with a note."""
+"""Characters of a name, by the specification. Up to 128 are accepted, with a note."""
 
 MAX_DESCRIPTION = 1024
-"""Characters of a description, by the specification. More is kept, and cut where skills are listed."""
+"""Characters of a description, by the specification. More are kept, and cut in the list of skills."""
 
-# Looser than the specification: published skills are called `Frontend Design`, `plugin:task` and `-2chat`.
+# Looser than the specification, because published skills have names such as `Frontend Design`, `plugin:task`, `-2chat`.
 _USABLE_NAME = re.compile(r"[\w-][\w .:&+,()'-]{0,127}\Z")
 
 # The specification: lower case, digits and single hyphens inside.
@@ -46,38 +46,38 @@ _NO = frozenset({"false", "no", "off", "n", "0", ""})
 class Skill:
     """A set of instructions for one kind of task."""
 
-    #: as it is loaded and invoked
+    #: name to load and to invoke it by
     name: str
-    #: what the model is shown before it loads the skill
+    #: text for the model before it loads the skill
     description: str = ""
-    #: as its author numbers it
+    #: version as its author states it
     version: str = ""
-    #: names of the variables that its instructions contain
+    #: names of the variables in its instructions
     variables: tuple[str, ...] = ()
-    #: what to write after its name, for people
+    #: arguments to write after the name, for people
     argument_hint: str = ""
-    #: tool calls that need no approval while it is in use; it never takes tools away
+    #: tool calls that need no approval while it is in use; other tools stay allowed
     allowed_tools: tuple[ToolGrant, ...] = ()
     #: whether a message may start it with `/name`
     user_invocable: bool = True
     #: whether it is listed for the model, which may load it
     model_invocable: bool = True
-    #: what the model follows
+    #: instructions for the model
     instructions: str = attrs.field(repr=False)
     #: `skill_md`, or `legacy` for skill.json with prompt.md
     format: SkillFormat = "skill_md"
-    #: the file it was read from
+    #: path of its file
     source: str
     #: `workspace`, `user` or `built-in`
     level: str = ""
     #: all other keys of its front matter
     metadata: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
-    #: what was changed, or is not as the specification wants it
+    #: repairs, and violations of the specification
     notes: tuple[str, ...] = ()
 
     @property
     def folder(self) -> str:
-        """The folder that its file is in; the model may read what is there."""
+        """The folder of its file; the model may read the files there."""
         return os.path.dirname(self.source)
 
     def preapproves(self, tool: str, arguments: Mapping[str, Any]) -> bool:
@@ -103,7 +103,7 @@ def parse_skill_md(text: str, *, source: str, level: str = "") -> Skill:
     """Parse the text of a SKILL.md.
 
     Raises:
-      InvalidData: it has no front matter, no front matter that can be read, or consists of control tokens.
+      InvalidData: it has no readable front matter, or consists of control tokens.
     """
     front, body = split_front_matter(text)
     read = read_front_matter(front)
@@ -114,7 +114,7 @@ def parse_legacy(settings: str, prompt: str, *, source: str, level: str = "") ->
     """Parse the texts of a skill.json and its prompt.md.
 
     Raises:
-      InvalidData: skill.json is not an object, is nested too deep, or the texts consist of control tokens.
+      InvalidData: skill.json is not an object, is nested too deeply, or the texts consist of control tokens.
     """
     data = decode_json(settings)
     if not isinstance(data, dict):
@@ -125,7 +125,7 @@ def parse_legacy(settings: str, prompt: str, *, source: str, level: str = "") ->
 
 
 class _Maker:
-    """Makes a skill of its file, and notes what had to be changed."""
+    """Makes a skill from the data of its file, with notes on repairs."""
 
     def __init__(self, data: Mapping[str, Any], source: str, notes: list[str]) -> None:
         self._source = source
@@ -219,7 +219,7 @@ class _Maker:
         if isinstance(value, bool | int | float):
             return str(value)
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
-            # `[task]` without quotes is a list to YAML, and `argument-hint: [task]` is how most are written.
+            # YAML reads `[task]` without quotes as a list, and most skills write `argument-hint: [task]`.
             return "[" + ", ".join(value) + "]" if name == "argument_hint" else " ".join(value)
         self._notes.append(f"$.{name}: expected text; ignored")
         return ""
@@ -243,12 +243,12 @@ class _Maker:
 
 
 def is_usable_name(name: str) -> bool:
-    """Whether *name* can stand in prompts and commands: words of letters, digits and plain marks, no part of a path."""
+    """Whether *name* can be used in prompts and commands: words of letters, digits and plain marks, no path."""
     return _USABLE_NAME.match(name) is not None and ".." not in name and any(map(str.isalnum, name))
 
 
 def _first_paragraph(text: str) -> str:
-    """The first paragraph of Markdown *text* that is no heading, cut at the length of a description."""
+    """Return the first paragraph of Markdown *text* that is no heading, cut to the length of a description."""
     for paragraph in re.split(r"\n\s*\n", text[: 16 * MAX_DESCRIPTION]):
         lines = [line.strip() for line in paragraph.splitlines() if not line.lstrip().startswith(("#", "---", "```"))]
         if any(lines):

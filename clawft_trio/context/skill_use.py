@@ -1,4 +1,4 @@
-"""Skills in use: their list for the model, their instructions filled in, and the calls that they pre-approve."""
+"""Skills in use: their list for the model, their instructions with arguments, and the calls that they pre-approve."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOAD_SKILL = "load_skill"
 """Name of the tool with which the model loads a skill."""
 
 _LONGEST_DESCRIPTION = 1024
-"""Characters; what the Agent Skills format allows."""
+"""Characters, by the Agent Skills format."""
 
 _PLACE = re.compile(r"\$ARGUMENTS\b|\$\{(\w+)\}|\{\{\s*(\w+)\s*\}\}|\{baseDir\}")
 
@@ -29,11 +29,11 @@ _COMMAND = re.compile(r"/(\S+)(?:\s+(.*))?\Z", re.DOTALL)
 
 
 def listing(report: SkillReport, *, limit: int = 32_768) -> str:
-    """The list in the system prompt: name and description of every skill that the model may load; empty without any.
+    """Return the list for the system prompt: name and description of every skill that the model may load.
 
     Args:
-      report: the skills that there are.
-      limit: characters. Names come without their descriptions once half of it is used, and end when all of it is.
+      report: the known skills.
+      limit: characters. After half of it, names have no descriptions; after all of it, the list ends.
     """
     lines: list[str] = []
     used = 0
@@ -51,11 +51,11 @@ def listing(report: SkillReport, *, limit: int = 32_768) -> str:
 
 
 def rendered(skill: Skill, arguments: str = "", variables: Mapping[str, str] | None = None) -> str:
-    """The instructions of *skill*, filled in.
+    """Return the instructions of *skill* with arguments and variables filled in.
 
     `$ARGUMENTS` is all of *arguments*, `${1}` its first word and so on, `${name}` and `{{name}}` the variable of that
-    name if the skill declares it, `${CLAUDE_SKILL_DIR}` and `{baseDir}` its folder. A place without a value becomes
-    empty; anything else of that shape is text. Values are not scanned again, so they cannot add places.
+    name if the skill declares it, `${CLAUDE_SKILL_DIR}` and `{baseDir}` its folder. A placeholder without a value
+    becomes empty; other text of that form stays. Values are not scanned again, so they cannot add placeholders.
     """
     words = arguments.split()
     given = variables or {}
@@ -74,7 +74,7 @@ def rendered(skill: Skill, arguments: str = "", variables: Mapping[str, str] | N
 
 
 def presented(skill: Skill, arguments: str = "", variables: Mapping[str, str] | None = None) -> str:
-    """*skill* filled in and under its heading, as the model reads it, with the folder that its files are in."""
+    """Return *skill* as the model gets it: heading, instructions with arguments, and the folder of its files."""
     files = (
         f"Its folder: {skill.folder}\nPaths in these instructions are relative to that folder. Its files can be read "
         "by their absolute paths."
@@ -83,14 +83,14 @@ def presented(skill: Skill, arguments: str = "", variables: Mapping[str, str] | 
 
 
 def invoked(report: SkillReport, text: str) -> tuple[Skill, str] | None:
-    """The skill that a user's message starts with `/name`, and the arguments after it; None when it starts none."""
+    """Return the skill that a message starts with `/name`, and the arguments after it; None without one."""
     command = _COMMAND.match(text.strip())
     if command is None:
         return None
     skill = _named(report, command[1])
     if skill is not None:
         return skill, (command[2] or "").strip()
-    # Names with spaces are not in the specification and are published all the same.
+    # The specification forbids spaces in names, but published skills have them.
     rest = text.strip()[1:]
     for one in sorted(report.skills, key=lambda one: -len(one.name)):
         if " " in one.name and one.user_invocable and rest.lower().startswith(one.name.lower()):
@@ -101,7 +101,7 @@ def invoked(report: SkillReport, text: str) -> tuple[Skill, str] | None:
 
 
 def _named(report: SkillReport, word: str) -> Skill | None:
-    """The skill that users may invoke as *word*: by its exact name, else by one that differs in case only."""
+    """Return the skill that users may invoke as *word*: by its exact name, else by a name that differs only in case."""
     exact = report.get(word)
     if exact is not None:
         return exact if exact.user_invocable else None
@@ -109,7 +109,7 @@ def _named(report: SkillReport, word: str) -> Skill | None:
 
 
 def in_use(report: SkillReport, messages: Sequence[Message]) -> tuple[Skill, ...]:
-    """The skills of the current turn: those that the last user message started or the model has loaded since."""
+    """Return the skills of the current turn: started by the last user message, or loaded by the model since."""
     start = max((number for number, message in enumerate(messages) if message.role == "user"), default=0)
     found: dict[str, Skill] = {}
     for message in messages[start:]:
@@ -137,7 +137,7 @@ def _loaded(message: Message) -> Iterable[str]:
 
 @attrs.frozen(kw_only=True)
 class Preapproval:
-    """The skills in use, and the calls that they approve in advance. It refuses nothing."""
+    """The skills in use, and the calls that they pre-approve. It refuses nothing."""
 
     skills: tuple[Skill, ...] = ()
 
@@ -147,10 +147,10 @@ class Preapproval:
 
 
 def preapproval(report: SkillReport, messages: Sequence[Message]) -> Preapproval:
-    """The calls that the skills in use in *messages* approve, to be asked before each tool call of a turn.
+    """Return the calls that the skills in use in *messages* pre-approve; call it before each tool call of a turn.
 
-    *messages* include the assistant's message with the calls in question: a skill that is loaded beside a call does
-    not yet approve it, for the model had not read it.
+    *messages* include the assistant's message with the calls: a skill that is loaded beside a call does not approve it
+    yet, because the model had not read the skill.
     """
     before = messages[:-1] if messages and messages[-1].role == "assistant" else messages
     return Preapproval(skills=tuple(skill for skill in in_use(report, before) if skill.allowed_tools))

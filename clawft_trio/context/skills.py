@@ -1,4 +1,4 @@
-"""Find skills: three levels of folders, one format for all, and a report of everything that is there."""
+"""Discovery of skills: three levels of folders, one format, and a report of everything found."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from clawft_trio.errors import InvalidData, Problem
 from clawft_trio.files import FileCache, OnDisk, Reads, Snapshot, StrPath
 
 _BATCH = 8
-"""Skills parsed before the event loop gets the interpreter: less than a millisecond."""
+"""Number of skills parsed before the event loop runs again: less than a millisecond."""
 
 MAX_DEPTH = 4
 """Levels of folders below a skills folder in which skills are looked for."""
@@ -29,7 +29,7 @@ _IGNORED = frozenset(
 )  # fmt: skip
 """Names that are never a group of skills. Other names that begin with a dot may be one: `.curated`, `.system`."""
 
-# A file, by its name: what has such an ending is not listed as a group of skills.
+# A file, recognised by its name: a path with such an ending is not listed as a group of skills.
 _FILE_NAME = re.compile(r".+\.[A-Za-z][A-Za-z0-9]{0,4}\Z", re.DOTALL)
 
 
@@ -58,13 +58,13 @@ class Shadowed:
 
 @attrs.frozen(kw_only=True)
 class SkillReport:
-    """What a scan found, everything sorted."""
+    """The result of a scan."""
 
-    #: those that can be used, by name
+    #: usable skills, sorted by name
     skills: tuple[Skill, ...] = ()
-    #: skills that another one of the same name hides
+    #: skills hidden by another one of the same name
     shadowed: tuple[Shadowed, ...] = ()
-    #: what could not be used, and why
+    #: files and folders that could not be used, with the reason
     skipped: tuple[Skipped, ...] = ()
     _by_name: Mapping[str, Skill] = attrs.field(init=False, repr=False, eq=False)
 
@@ -72,12 +72,12 @@ class SkillReport:
         object.__setattr__(self, "_by_name", {skill.name: skill for skill in self.skills})
 
     def get(self, name: str) -> Skill | None:
-        """The skill called *name*, if there is one."""
+        """Return the skill called *name*, or None."""
         return self._by_name.get(name)
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """A line for everything that is not as its author meant it."""
+        """One line for everything that was skipped, hidden or repaired."""
         notes = (f"{skill.source}: {note}" for skill in self.skills for note in skill.notes)
         return (*map(str, self.skipped), *map(str, self.shadowed), *notes)
 
@@ -91,7 +91,7 @@ class _Level:
 
 @attrs.frozen(kw_only=True)
 class _Place:
-    """A folder that may hold a skill or be a group of skills, and where its SKILL.md would be."""
+    """A folder that may hold a skill or be a group of skills, and the name of its SKILL.md."""
 
     level: _Level
     folder: str
@@ -105,13 +105,13 @@ class _Place:
 
 @attrs.frozen(kw_only=True)
 class _Candidate:
-    """A folder that may hold a skill, and what was read of it."""
+    """A folder that may hold a skill, and the contents of its files."""
 
     level: str
-    #: the skills folder that it was found below
+    #: the skills folder above it
     root: str
     folder: str
-    #: of its SKILL.md, in whatever case
+    #: path of its SKILL.md, in upper or lower case
     path: str
     markdown: OnDisk
     #: skill.json and prompt.md; read only where there is no SKILL.md
@@ -131,20 +131,20 @@ class _Loaded:
 
 
 class Skills:
-    """The skills of up to three levels; a name on an earlier level hides the same name on a later one.
+    """The skills of up to three levels; a skill hides a skill of the same name on a later level.
 
     A skill is a folder with a SKILL.md, or with the older skill.json and prompt.md, in one of these folders or in a
     group of skills below it, at most `MAX_DEPTH` levels deep.
 
     Args:
-      cache: the cache that all other files are read through.
+      cache: the cache that also reads all other files.
       workspace: the skills folders of the workspace, best first; see `workspace_skill_folders`. Anyone who can write
-        there (a cloned repository, the model itself) can instruct the model, so they are read only if
-        `trust_workspace` is set.
+        there (the author of a cloned repository, the model itself) can instruct the model, so they are read only with
+        `trust_workspace`.
       user: the user's own skills folders, best first.
-      builtin: the folders that came with the program.
+      builtin: the skills folders of the program.
       trust_workspace: read the workspace's skills, too.
-      max_skills: folders of one skills folder that are looked at, in the order of their names.
+      max_skills: largest number of folders read below one skills folder, in the order of their names.
     """
 
     def __init__(
@@ -169,33 +169,33 @@ class Skills:
         )
         self._memo: _Memo = {}
         self._last: _Loaded | None = None
-        # Two loads at once would do the same work twice, and two parsing threads compete for the interpreter.
+        # Two concurrent loads would do the same work twice, and two parsing threads compete for the interpreter.
         self._loading = trio.Lock()
         self._parser = trio.CapacityLimiter(1)
 
     @property
     def report(self) -> SkillReport:
-        """What the last `load` found; an empty report before the first."""
+        """The report of the last `load`; an empty report before the first."""
         return self._last.report if self._last is not None else SkillReport()
 
     async def load(self, *, reads: Reads | None = None) -> SkillReport:
-        """Find all skills as they are now. Only what has changed is read and parsed again.
+        """Find all skills. Only changed files are read and parsed again.
 
-        While nothing has changed this is one visit to a worker thread and gives the same object.
+        While nothing has changed, this is one call in a worker thread and returns the same object.
 
         Args:
           reads: a `Snapshot` that the caller is filling, instead of the cache.
 
-        Cancellation: what was found before stays in force.
+        Cancellation: the previous report stays valid.
         """
         snapshot = Snapshot(reads or self._cache)
         if (report := await self._unchanged(snapshot)) is not None:
             return report
         async with self._loading:
-            # Another task may have loaded just this in the meantime.
+            # Another task may have loaded the same meanwhile.
             if (report := await self._unchanged(snapshot)) is not None:
                 return report
-            # A snapshot of its own, so that paths that are no longer needed are not checked for ever.
+            # A separate snapshot, so that paths that are no longer needed are not checked any more.
             self._last = await self._load(Snapshot(snapshot))
             return self._last.report
 
@@ -236,14 +236,14 @@ class Skills:
         return self._in_order(candidates), skipped
 
     def _in_order(self, candidates: Iterable[_Candidate]) -> list[_Candidate]:
-        """*candidates* by level, then by path: the first of a name is used."""
+        """Sort *candidates* by level, then by path: the first of a name is used."""
         order = {level.folder: number for number, level in reversed(list(enumerate(self._levels)))}
         return sorted(candidates, key=lambda one: (order[one.root], one.folder))
 
     async def _read(
         self, snapshot: Snapshot, places: Sequence[_Place]
     ) -> tuple[list[_Candidate], list[tuple[_Place, list[str]]]]:
-        """The skills at *places*, and the groups of skills among them with the names of their folders."""
+        """Return the skills at *places*, and the groups of skills with the names of their folders."""
         markdown = await snapshot.read_many([place.path for place in places])
         without = [place for place, found in zip(places, markdown, strict=True) if found.state == "missing"]
         candidates = [
@@ -269,7 +269,7 @@ class Skills:
         return candidates, groups
 
     def _roots(self, listings: Sequence[OnDisk]) -> tuple[list[_Place], list[Skipped]]:
-        """Every folder directly below the skills folders, and what is not looked at."""
+        """Return every folder directly below the skills folders, and those that are skipped."""
         places: list[_Place] = []
         skipped: list[Skipped] = []
         for level, found in zip(self._levels, listings, strict=True):
@@ -296,12 +296,12 @@ class Skills:
 
 
 def workspace_skill_folders(workspace: StrPath) -> tuple[str, ...]:
-    """Where the skills of a workspace are, best first: this program's folder, then those shared between programs."""
+    """Return the skills folders of a workspace, best first: this program's, then those that programs share."""
     return tuple(_join(os.fspath(workspace), folder) for folder in (*_OWN_FOLDER, *_SHARED_FOLDERS))
 
 
 def user_skill_folders(home: StrPath) -> tuple[str, ...]:
-    """Where the skills of a user with the home folder *home* are, best first."""
+    """Return the skills folders of a user with the home folder *home*, best first."""
     return workspace_skill_folders(home)
 
 
@@ -312,9 +312,9 @@ _MISSING = OnDisk(state="missing")
 
 
 def _confinement(folder: str) -> str:
-    """The folder that no link below *folder* may lead out of: the workspace, where *folder* is in a usual place.
+    """Return the folder that links below *folder* must stay in: the workspace, if *folder* is in a usual place.
 
-    Skills that several programs share are links from one of their folders to another one in the same workspace.
+    Skills that several programs share are often links from one of their folders to another in the same workspace.
     """
     absolute = os.path.abspath(folder)
     for usual in (*_OWN_FOLDER, *_SHARED_FOLDERS):
@@ -349,7 +349,7 @@ def _candidate(
     )
 
 
-# What follows runs in a worker thread.
+# The functions below run in a worker thread.
 
 
 def _no_operation() -> None:
@@ -357,15 +357,15 @@ def _no_operation() -> None:
 
 
 def _report_on(candidates: Sequence[_Candidate], skipped: Sequence[Skipped], memo: _Memo) -> tuple[SkillReport, _Memo]:
-    """The report on *candidates*, best first, parsing only those that *memo* does not know as they are."""
+    """Make the report on *candidates*, best first; parse only those that differ from *memo*."""
     kept: _Memo = {}
     chosen: dict[str, Skill] = {}
     shadowed: list[Shadowed] = []
     unusable = list(skipped)
     for number, candidate in enumerate(candidates):
         if number % _BATCH == 0:
-            # The event loop runs here. Releasing the interpreter alone would not let it: this thread would get it back
-            # first, and a thread that waits for it starts to count `sys.getswitchinterval` anew.
+            # Lets the event loop run. Releasing the interpreter is not enough, because this thread would get it back
+            # first, and a waiting thread then counts `sys.getswitchinterval` from the beginning.
             trio.from_thread.run_sync(_no_operation)
         before = memo.get(candidate.folder)
         parsed = before[1] if before is not None and before[0] == candidate else _parsed(candidate)
@@ -385,7 +385,7 @@ def _report_on(candidates: Sequence[_Candidate], skipped: Sequence[Skipped], mem
 
 
 def _parsed(candidate: _Candidate) -> _Parsed:
-    """The skill, or why it cannot be used; None when the folder holds none."""
+    """Parse a candidate: return the skill, or the reason why it cannot be used; None when the folder holds none."""
     markdown, settings, prompt = candidate.markdown, candidate.settings, candidate.prompt
     source = candidate.path
     try:
@@ -410,5 +410,5 @@ def _text(found: OnDisk, *, what: str = "") -> str:
 
 
 def _join(folder: str, name: str) -> str:
-    # Paths are strings here: making 3 000 Path objects costs more than asking the kernel about them.
+    # Paths are strings here, because making 3 000 Path objects costs more than the calls to the kernel.
     return os.path.join(folder, name)

@@ -1,7 +1,7 @@
 """`allowed-tools` of a skill: the tool calls that need no approval while the skill is in use.
 
-The Agent Skills specification calls these tools "pre-approved". They are never a limit: a call that no entry covers is
-approved, or refused, as without the skill; and an approved command still has to pass the command policy.
+The Agent Skills specification calls these tools "pre-approved". They are no limit: a call that no entry covers needs
+approval as without the skill; and an approved command still has to pass the command policy.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _TOOL_NAMES: Mapping[str, str] = {
     "WebSearch": "web_search",
     "Write": "write_file",
 }
-"""Names that published skills use for the same tools."""
+"""Names of other programs for the same tools, which published skills use."""
 
 _FILE_TOOLS = frozenset({"edit_file", "list_directory", "read_file", "search_files", "write_file"})
 
-# The bounds keep the search linear in a text full of opening brackets.
+# Bounded, so that matching takes linear time in a text full of opening brackets.
 _ENTRY = re.compile(r"([^\s,()]{1,200})(?:\(([^()]{0,200})\))?")
 
-# With one of these a shell would start something else than the first word.
+# With one of these, a shell may start something else than the first word.
 _SHELL_SYNTAX = re.compile(r"[;&|<>`$\n\r(){}]")
 
 
@@ -47,7 +47,7 @@ class ToolGrant:
 
     #: pattern of tool names
     tool: str
-    #: what the arguments have to be; None: any
+    #: pattern of the arguments; None: any arguments
     argument: str | None = None
 
     def __str__(self) -> str:
@@ -55,13 +55,13 @@ class ToolGrant:
 
     @property
     def understood(self) -> bool:
-        """Whether this library knows what `argument` means for the tool."""
+        """Whether `argument` has a known meaning for the tool."""
         if self.argument is None or self.tool == "run_command" or self.tool in _FILE_TOOLS:
             return True
         return self.tool == "web_fetch" and self.argument.startswith("domain:")
 
     def covers(self, tool: str, arguments: Mapping[str, Any]) -> bool:
-        """Whether a call of *tool* with *arguments* is pre-approved by this entry."""
+        """Whether this entry pre-approves a call of *tool* with *arguments*."""
         if not matches_any(tool, (self.tool,)):
             return False
         if self.argument is None:
@@ -85,7 +85,7 @@ def parse_grants(entries: str | Sequence[str]) -> tuple[ToolGrant, ...]:
 def _grant(name: str, argument: str | None) -> ToolGrant:
     tool = _TOOL_NAMES.get(name, name)
     if tool.startswith("mcp__"):
-        # Other clients put this before the name of an MCP server.
+        # Other clients add this prefix to the name of an MCP server.
         tool = tool.removeprefix("mcp__")
         tool = tool if "__" in tool else f"{tool}__*"
     everything = argument is not None and argument.strip() in {"", "*", "**", ":*"}
@@ -93,7 +93,7 @@ def _grant(name: str, argument: str | None) -> ToolGrant:
 
 
 def _covers_command(pattern: str, arguments: Mapping[str, Any]) -> bool:
-    """`git:*` and `git *`: begins with these words; `git status`: is this command."""
+    """Whether a command matches: `git:*` and `git *` match what begins with `git`, `git status` only itself."""
     words = _command_words(arguments)
     wanted = pattern
     more = False
@@ -110,7 +110,7 @@ def _covers_command(pattern: str, arguments: Mapping[str, Any]) -> bool:
 
 
 def _command_words(arguments: Mapping[str, Any]) -> list[str] | None:
-    """The program and its arguments; None when a shell would do more than start that program."""
+    """Return the program and its arguments; None when a shell might do more than start that program."""
     argv = arguments.get("argv")
     if isinstance(argv, Sequence) and not isinstance(argv, str) and all(isinstance(word, str) for word in argv):
         return list(argv)

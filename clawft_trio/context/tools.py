@@ -1,4 +1,4 @@
-"""The tools with which a model uses its skills and its memory."""
+"""Tools for the model's use of skills and memory."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from clawft_trio.similar import closest
 from clawft_trio.tools.tool import Tool, ToolContext, tool
 
 _TOTAL = 30.0
-"""Seconds for a call. Reading a few files takes milliseconds; a mount that hangs has to end some time."""
+"""Seconds for a call. Reading a few files takes milliseconds; a call on a mount that hangs has to end."""
 
 
 def skill_tool(skills: Skills) -> Tool:
-    """The tool that loads one of *skills*."""
+    """Make the tool that loads one of *skills*."""
 
     @tool(name=LOAD_SKILL, mode="read_only", total=_TOTAL)
     async def load_skill(name: str, arguments: str = "", variables: dict[str, str] | None = None) -> str:
@@ -35,7 +35,7 @@ def skill_tool(skills: Skills) -> Tool:
 
 
 def memory_tools(memory: Memory) -> tuple[Tool, ...]:
-    """The tools that read, search and add to *memory*, each for the sender who asks."""
+    """Make the tools that read, search and extend *memory*, for the sender of the turn."""
 
     @tool(mode="read_only", total=_TOTAL)
     async def memory_read(context: ToolContext) -> str:

@@ -1,4 +1,4 @@
-"""What answers cost, who pays, and how much may be spent."""
+"""Prices, budgets, and the ledger of charges."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Reading budgets out of the ledger: what is spent and reserved, and whether an attempt fits."""
+"""Budgets from the ledger: the amounts spent and reserved, and whether an attempt fits."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from clawft_trio.store import Connection
 EVERYBODY = "*"
 
 OF_TURN = "turn = ? OR id IN (SELECT charge FROM cost_turns WHERE turn = ?)"
-"""The charges of a turn and of all turns below it."""
+"""Condition for the charges of a turn and of all turns below it."""
 
 _PARTS = 1_000_000
-"""Sums of picodollars are added up in two parts, because the sum of a few large ones does not fit into 64 bits."""
+"""Picodollars are summed in two parts, because the sum of a few large amounts does not fit into 64 bits."""
 
 
 def summed(expression: str) -> str:
-    """Two columns from which `whole` makes the sum of *expression*."""
+    """Return SQL for the sum of *expression* in two columns, which `whole` joins."""
     return f"coalesce(sum(({expression}) / {_PARTS}), 0), coalesce(sum(({expression}) % {_PARTS}), 0)"
 
 
 def whole(parts: Sequence[int]) -> int:
-    """The sum that the two columns of `summed` have."""
+    """Return the sum that is in the two columns of `summed`."""
     return int(parts[0]) * _PARTS + int(parts[1])
 
 
 @attrs.frozen
 class Moment:
-    """Now, and the periods that it is in."""
+    """The current time, with its day and month."""
 
     now: datetime
     day: Period
@@ -45,7 +45,7 @@ class Moment:
 
 @attrs.frozen(kw_only=True)
 class Asked:
-    """What an attempt would use up of each unit."""
+    """The amounts that an attempt needs, one for each unit."""
 
     #: US dollars; None when the target has no price
     usd: Decimal | None
@@ -54,28 +54,28 @@ class Asked:
     turns: int = 0
 
     def of(self, unit: Unit) -> Decimal | None:
-        """The amount in *unit*."""
+        """Return the amount in *unit*."""
         return self.usd if unit == "usd" else Decimal(self.tokens if unit == "tokens" else self.turns)
 
     def refused_by(self, budget: Budget) -> bool:
-        """Whether *budget* does not have as much left."""
+        """Whether *budget* has less left than the attempt needs."""
         amount = self.of(budget.unit)
-        # A turn that is under way needs no further turn.
+        # A turn that has already begun needs no further turn.
         return not (budget.unit == "turns" and not amount) and budget.refuses(amount)
 
 
 def key_of(sender: str) -> str:
-    """The name of *sender* in the totals: no sender's name equals the key of all senders."""
+    """Return the key of *sender* in the totals; no sender can have the key of all senders."""
     return f"sender:{sender}"
 
 
-# --- what there is ---------------------------------------------------------------------------------------
+# --- limits ---------------------------------------------------------------------------------------------
 
 
 def budgets_of(
     moment: Moment, sender: str, own: Limits, everybody: Limits, connection: Connection
 ) -> tuple[Budget, ...]:
-    """Every daily and monthly limit that *sender* has."""
+    """Return all daily and monthly limits of *sender*."""
     asked: list[tuple[BudgetOwner, str, Limits]] = []
     if own != UNLIMITED:
         asked.append(("sender", key_of(sender), own))
@@ -83,21 +83,21 @@ def budgets_of(
         asked.append(("everybody", EVERYBODY, everybody))
     if not asked:
         return ()
-    held = _reserved(moment.now, sender, connection, all_senders=everybody != UNLIMITED)
     spent = _spent(key_of(sender), moment, connection)
     found: list[Budget] = []
     for owner, key, limits in asked:
+        held = _reserved(owner, moment.now, sender, connection)
         for period in (moment.day, moment.month):
             used = spent.get((key, period.key), _NOTHING)
             make = partial(Budget, owner=owner, period=period.name, ends=period.ends)
             for unit, most in _limits_in(limits, period):
-                found.append(make(unit=unit, limit=most, spent=used.of(unit), reserved=held[owner].of(unit)))
+                found.append(make(unit=unit, limit=most, spent=used.of(unit), reserved=held.of(unit)))
     return tuple(found)
 
 
 @attrs.frozen
 class _Used:
-    """An amount in each unit."""
+    """Used amounts, one for each unit."""
 
     usd: int = 0  # picodollars
     tokens: int = 0
@@ -123,7 +123,7 @@ def _limits_in(limits: Limits, period: Period) -> list[tuple[Unit, Decimal]]:
 
 
 def turn_budgets(now: datetime, budgets: Iterable[TurnBudget], connection: Connection) -> tuple[Budget, ...]:
-    """The limits of turns, with what they and all turns below them have spent and reserved."""
+    """Return the limits of turns, with the amounts that they and all turns below them have spent and reserved."""
     found: list[Budget] = []
     for budget in budgets:
         values = (now.timestamp(), now.timestamp(), budget.turn_id, budget.turn_id)
@@ -138,7 +138,7 @@ def turn_budgets(now: datetime, budgets: Iterable[TurnBudget], connection: Conne
     return tuple(found)
 
 
-# Reading changes nothing: what has expired counts as what it is going to be charged.
+# Reading changes nothing: an expired reservation counts with the amount that it will be charged.
 _HELD_USD = "CASE WHEN expires > ? THEN reserved ELSE if_lost END"
 _HELD_TOKENS = "CASE WHEN expires > ? THEN reserved_tokens ELSE input_tokens END"
 
@@ -152,28 +152,22 @@ _OF_TURN = f"""
     ) AS charges
 """
 
-_RESERVED = f"""
-    SELECT own, {summed("amount")}, coalesce(sum(tokens), 0) FROM (
-        SELECT CASE WHEN sender = ? THEN 1 ELSE 0 END AS own, {_HELD_USD} AS amount, {_HELD_TOKENS} AS tokens
-        FROM cost_charges WHERE state = 'open' {{}}
-    ) AS held GROUP BY own
-"""
-_RESERVED_BY_ANY = _RESERVED.format("")
-_RESERVED_BY_SENDER = _RESERVED.format("AND sender = ?")
+_HELD = f"SELECT {_HELD_USD} AS amount, {_HELD_TOKENS} AS tokens FROM cost_charges WHERE state = 'open'"
+_RESERVED = f"SELECT {summed('amount')}, coalesce(sum(tokens), 0) FROM ({{}}) AS held"
+_RESERVED_BY_ALL = _RESERVED.format(_HELD)
+_RESERVED_BY_SENDER = _RESERVED.format(f"{_HELD} AND sender = ?")
 
 
-def _reserved(now: datetime, sender: str, connection: Connection, *, all_senders: bool) -> dict[BudgetOwner, _Used]:
-    """What is reserved by *sender* and, if wanted, by all senders together."""
+def _reserved(owner: BudgetOwner, now: datetime, sender: str, connection: Connection) -> _Used:
+    """Return the amounts reserved by *sender*, or by all senders together."""
     at = now.timestamp()
-    query, rest = (_RESERVED_BY_ANY, ()) if all_senders else (_RESERVED_BY_SENDER, (sender,))
-    usd, tokens = [0, 0], [0, 0]
-    for own, *parts, count in connection.execute(query, (sender, at, at, *rest)).fetchall():
-        usd[own], tokens[own] = whole(parts), int(count)
-    return {"sender": _Used(usd[1], tokens[1]), "everybody": _Used(sum(usd), sum(tokens))}
+    query, values = (_RESERVED_BY_ALL, (at, at)) if owner == "everybody" else (_RESERVED_BY_SENDER, (at, at, sender))
+    *parts, tokens = connection.execute(query, values).fetchone()
+    return _Used(whole(parts), int(tokens))
 
 
 def _spent(key: str, moment: Moment, connection: Connection) -> dict[tuple[str, str], _Used]:
-    """What the sender of *key* and all senders have spent in the periods of *moment*."""
+    """Return the amounts that the sender of *key* and all senders have spent in the periods of *moment*."""
     query = """
         SELECT whose, period, spent, tokens, turns FROM cost_totals WHERE whose IN (?, ?) AND period IN (?, ?)
     """
@@ -181,16 +175,16 @@ def _spent(key: str, moment: Moment, connection: Connection) -> dict[tuple[str, 
     return {(whose, period): _Used(*amounts) for whose, period, *amounts in rows}
 
 
-# --- what does not fit -----------------------------------------------------------------------------------
+# --- refusals --------------------------------------------------------------------------------------------
 
 
 def refusal(
     blocking: Sequence[Budget], asked: Asked, moment: Moment, sender: str, connection: Connection
 ) -> BudgetExceeded:
-    """The error for an attempt that does not fit into any of *blocking*."""
+    """Make the error for an attempt that does not fit into any of *blocking*."""
     waits = [(_wait(budget, asked, moment, sender, connection), budget) for budget in blocking]
     never = [budget for wait, budget in waits if wait is None]
-    # Of those that never have room, the smallest one explains most.
+    # Of the budgets that never have room, the smallest one explains most.
     wait, budget = (
         (None, min(never, key=lambda b: (b.limit, b.unit))) if never else max(waits, key=lambda pair: pair[0] or 0.0)
     )
@@ -204,7 +198,7 @@ def refusal(
         unit=budget.unit,
         retry_after=wait,
     )
-    # A cheaper target may fit into what is left.
+    # A cheaper target may fit into the rest.
     error.curable_elsewhere = asked.usd is not None and all(b.unit == "usd" and b.left > 0 for b in blocking)
     return error
 
@@ -221,7 +215,7 @@ def _text(budget: Budget, estimate: Decimal | None) -> str:
 
 
 def _wait(budget: Budget, asked: Asked, moment: Moment, sender: str, connection: Connection) -> float | None:
-    """Seconds until *budget* has room, as far as that is known; None: never."""
+    """Return the seconds until *budget* has room, as far as they are known; None: never."""
     amount = asked.of(budget.unit)
     if amount is not None and amount > budget.limit:
         return None
@@ -230,7 +224,7 @@ def _wait(budget: Budget, asked: Asked, moment: Moment, sender: str, connection:
         waits.append((budget.ends - moment.now).total_seconds())
     free = budget.limit - budget.spent
     if budget.owner != "turn" and (free > 0 if amount is None else amount <= free):
-        # Only reservations are in the way: they are settled before their leases end.
+        # Only reservations block it: they are settled before their leases end.
         waits.append(_until_expired(budget, amount, moment, sender, connection))
     return max(0.0, min(waits)) if waits else None
 
@@ -238,7 +232,7 @@ def _wait(budget: Budget, asked: Asked, moment: Moment, sender: str, connection:
 def _until_expired(
     budget: Budget, amount: Decimal | None, moment: Moment, sender: str, connection: Connection
 ) -> float:
-    """Seconds until so many leases have ended that the rest fits."""
+    """Return the seconds until enough leases have ended that *amount* fits."""
     where, values = ("AND sender = ?", (sender,)) if budget.owner == "sender" else ("", ())
     rows = connection.execute(
         "SELECT expires, reserved, if_lost, reserved_tokens, input_tokens FROM cost_charges "
@@ -254,5 +248,5 @@ def _until_expired(
 
 
 def as_pico(amount: Decimal | None) -> int | None:
-    """*amount* as the ledger keeps it."""
+    """Convert *amount* to the ledger's unit."""
     return None if amount is None else to_pico(amount)

@@ -1,4 +1,4 @@
-"""Writing the ledger: the transactions that reserve, close and release charges."""
+"""Write transactions of the ledger: reserve, close and release charges."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from clawft_trio.costs.spending import TOKENS, as_text
 from clawft_trio.store import Connection
 
 _MOST_TOKENS = 10**12
-"""Tokens of one charge as they are kept, so that sums of many stay within 64 bits."""
+"""Limit on the stored tokens of one charge, so that sums of many charges fit into 64 bits."""
 
 
 @attrs.frozen(kw_only=True)
 class Wanted:
-    """A reservation that is asked for."""
+    """A requested reservation."""
 
     claim: Claim
     #: US dollars; None when the target has no price
@@ -50,7 +50,7 @@ def reserve(moment: Moment, wanted: Wanted, connection: Connection) -> int:
     expired, begun = connection.execute(_LOOK, (moment.now.timestamp(), claim.turn_id)).fetchone()
     if expired:
         collect_lost(moment, connection)
-    # The first charge of a turn that a sender started itself; a charge without a turn is one of its own.
+    # The first charge of a turn that a sender started itself; a charge without a turn counts as a turn.
     begins = not claim.above and not (begun and claim.turn_id)
     asked = Asked(usd=wanted.usd, tokens=wanted.tokens, turns=int(begins))
     budgets = budgets_of(moment, claim.sender_id, wanted.own, wanted.everybody, connection)
@@ -64,7 +64,7 @@ def reserve(moment: Moment, wanted: Wanted, connection: Connection) -> int:
 
 
 def find(moment: Moment, wanted: Wanted, connection: Connection) -> int | None:
-    """The id of the open charge that `reserve` has inserted with the same arguments, if it has."""
+    """Return the id of the open charge that `reserve` has inserted with the same arguments, or None."""
     query = """
         SELECT id FROM cost_charges
         WHERE state = 'open' AND sender = ? AND at = ? AND owner = ? AND turn = ? AND call = ? AND target = ?
@@ -79,7 +79,7 @@ _LOOK = """
     SELECT EXISTS (SELECT 1 FROM cost_charges WHERE state = 'open' AND expires <= ?),
         EXISTS (SELECT 1 FROM cost_charges WHERE turn = ?)
 """
-"""Whether there are leases that have ended, and whether a turn has charges."""
+"""Query whether leases have ended, and whether a turn has charges."""
 
 _NEW = (
     "state", "at", "day", "month", "sender", "agent", "turn", "parent_turn", "call", "target", "reserved",
@@ -117,7 +117,7 @@ def _insert(moment: Moment, wanted: Wanted, connection: Connection) -> int:
 
 
 def close_all(moment: Moment, closings: Sequence[Closing], connection: Connection) -> bool:
-    """Close several charges; False when none of them was open or lost."""
+    """Close several charges; return False if none of them was open or lost."""
     done = [close(moment, closing, connection) for closing in closings]
     return any(done)
 
@@ -130,7 +130,7 @@ _CLOSE_OPEN = f"{_CLOSE} AND state = 'open' AND (owner = ? OR ? = '') RETURNING 
 
 
 def close(moment: Moment, closing: Closing, connection: Connection) -> bool:
-    """Replace a reservation by its bill; False when it was settled or refunded before, which stands."""
+    """Replace a reservation by its bill; return False, and change nothing, if it was settled or refunded before."""
     periods = (moment.day.key, moment.month.key)
     row = _closed(closing, periods)
     key = (closing.id, closing.owner, closing.owner)
@@ -143,7 +143,7 @@ def close(moment: Moment, closing: Closing, connection: Connection) -> bool:
 
 
 def _close_lost(closing: Closing, connection: Connection) -> bool:
-    """Replace what a lost reservation was charged, in the periods in which it was; False when it was not lost."""
+    """Replace the charge of a lost reservation, in its own periods; return False if it was not lost."""
     found = connection.execute(
         "SELECT sender, day, month, cost, input_tokens + output_tokens FROM cost_charges "
         "WHERE id = ? AND state = 'lost' AND (owner = ? OR ? = '')",
@@ -159,7 +159,7 @@ def _close_lost(closing: Closing, connection: Connection) -> bool:
 
 
 def _closed(closing: Closing, periods: tuple[str, str]) -> tuple[Any, ...]:
-    """The values of `_CLOSED`."""
+    """Return the values of the columns `_CLOSED`."""
     bill = closing.bill
     return (
         closing.state,
@@ -184,7 +184,7 @@ def _tokens(usage: Usage) -> int:
 
 
 def collect_lost(moment: Moment, connection: Connection) -> None:
-    """Charge what no process has settled within its lease."""
+    """Charge the reservations that no process has settled within their lease."""
     expired = connection.execute(
         "SELECT id, if_lost, input_tokens FROM cost_charges WHERE state = 'open' AND expires <= ?",
         (moment.now.timestamp(),),
@@ -193,7 +193,7 @@ def collect_lost(moment: Moment, connection: Connection) -> None:
 
 
 def release(moment: Moment, turns: Iterable[str], owner: str, connection: Connection) -> int:
-    """Charge what other processes than *owner* have reserved for *turns* and for turns below them."""
+    """Charge the reservations of other processes than *owner* for *turns* and for turns below them; return how many."""
     count = 0
     for turn in turns:
         left = connection.execute(
@@ -217,7 +217,7 @@ def _lose(moment: Moment, rows: Iterable[Sequence[Any]], why: str, connection: C
         close(moment, Closing(id=id_, state="lost", bill=bill), connection)
 
 
-# For all senders and one, a day and a month: one statement.
+# For all senders and for one, a day and a month: one statement.
 _CHARGE = f"""
     INSERT INTO cost_totals (whose, period, spent, tokens, turns) VALUES {", ".join(["(?, ?, ?, ?, ?)"] * 4)}
     ON CONFLICT (whose, period) DO UPDATE SET
@@ -243,7 +243,7 @@ def _charge(
 
 
 def forget(before: str, connection: Connection) -> int:
-    """Delete the closed charges from before *before*."""
+    """Delete the closed charges that were reserved before *before*; return how many."""
     old = "state != 'open' AND at < ?"
     connection.execute(
         f"DELETE FROM cost_turns WHERE charge IN (SELECT id FROM cost_charges WHERE {old})",

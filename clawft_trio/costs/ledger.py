@@ -1,19 +1,19 @@
-"""The ledger: one row per attempt, and never more reserved and spent together than the limits allow.
+"""The ledger: one row per attempt; reserved and spent amounts together never exceed the limits.
 
 | before                | then                     | after      | counts as                                      |
 |-----------------------|--------------------------|------------|------------------------------------------------|
-|                       | `reserve`                | `open`     | reserved, in whichever period it is            |
+|                       | `reserve`                | `open`     | reserved, in every period                      |
 | `open`                | `settle`                 | `settled`  | spent, in the period in which it is settled    |
 | `open`                | `refund`                 | `refunded` | nothing                                        |
-| `open`                | its lease ends           | `lost`     | spent: what its request alone costs            |
-| `open`                | `release`: its process   | `lost`     | spent: what its request alone costs            |
+| `open`                | its lease ends           | `lost`     | spent: the cost of the request alone           |
+| `open`                | `release`: its process   | `lost`     | spent: the cost of the request alone           |
 |                       | was replaced             |            |                                                |
-| `lost`                | `settle`, after all      | `settled`  | spent, in the period in which it was lost      |
-| `lost`                | `refund`, after all      | `refunded` | nothing                                        |
+| `lost`                | `settle`, late           | `settled`  | spent, in the period in which it was lost      |
+| `lost`                | `refund`, late           | `refunded` | nothing                                        |
 | `settled`, `refunded` | anything                 | as before  | as before                                      |
 
-A new day or month begins with nothing spent; what is reserved stays reserved. Everything happens in transactions of
-the store, so it holds for several processes at once.
+A new day or month begins with nothing spent; reservations stay reserved. Every change is a transaction of the store, so
+several processes can share one ledger.
 """
 
 from __future__ import annotations
@@ -54,24 +54,24 @@ def _utc_now() -> datetime:
 
 
 def refunded(outcome: str) -> Bill:
-    """The bill of an attempt for which nothing was charged."""
+    """Make the bill of an attempt for which nothing was charged."""
     return Bill(cost=Decimal(0), outcome=outcome)
 
 
 _DURABILITY: Durability = "process"
-"""What charges survive at once: the end of this process, and with it every kill. On SQLite they reach the disk with the
-next commit that a turn waits for, its reply at the latest."""
+"""The durability of a charge when its write returns: it survives the end of this process, including a kill. On SQLite
+it reaches the disk with the next commit that a turn waits for, at the latest with its reply."""
 
 
 class Ledger:
-    """The ledger in the store, which needs `MIGRATIONS`. Any number of processes may share it.
+    """The ledger in the store, which needs `MIGRATIONS`. Several processes may share it.
 
     Args:
-      store: where it is.
+      store: the store with its tables.
       calendar: when days begin.
       lease: seconds after which a reservation that was not settled counts as lost.
-      now: calendar time, with a zone.
-      owner: the name of this process: `release` leaves its own reservations alone.
+      now: returns the calendar time, with a zone.
+      owner: the name of this process: `release` does not change its own reservations.
     """
 
     def __init__(
@@ -103,20 +103,20 @@ class Ledger:
         if_lost: Bill = _NO_BILL,
         first: Sequence[Closing] = (),
     ) -> Reservation:
-        """Set *amount* aside, if that fits into every limit together with what is spent and reserved.
+        """Reserve *amount* if it fits into every limit together with the spent and reserved amounts.
 
         Args:
-          claim: who spends, and on what; with the budgets of its turn and of the turns above.
-          amount: US dollars, an upper estimate; None when the target has no price: then no limit may be used up.
+          claim: the sender and the target; with the budgets of its turn and of the turns above.
+          amount: US dollars, an upper estimate; None (no price) fits if every limit has something left.
           own: the limits of the sender.
           everybody: the limits of all senders together.
           tokens: input and output, an upper estimate.
-          if_lost: what it counts as when it is never settled: no more than *amount*.
+          if_lost: the charge when it is never settled: no more than *amount*.
           first: closed before, in the same transaction; open as before when it does not fit.
 
         Raises:
-          BudgetExceeded: it does not fit. `retry_after` is the time until the limits that are in the way have room,
-            as far as that is known: a period ends, or the leases of reservations; None when it is more than a limit.
+          BudgetExceeded: it does not fit. `retry_after` is the time until the blocking limits have room, as far as that
+            is known: until a period or the leases of reservations end; None when *amount* is more than a limit.
           StoreError: the ledger cannot be written. Nothing is reserved.
           ValueError: *amount* or *tokens* is negative, or no number.
 
@@ -140,7 +140,7 @@ class Ledger:
             nonlocal ran
             before, ran = ran, True
             charges.close_all(moment, first, connection)
-            # Run again, it may have been committed.
+            # On a second run the first one may have been committed.
             found = charges.find(moment, wanted, connection) if before else None
             return charges.reserve(moment, wanted, connection) if found is None else found
 
@@ -148,47 +148,47 @@ class Ledger:
         return Reservation(id=id_, claim=claim, amount=amount)
 
     async def settle(self, reservation: Reservation, bill: Bill) -> bool:
-        """Replace *reservation* by what it came to; False when that had been done before, and counts.
+        """Replace *reservation* by its bill; return False, and change nothing, if it was closed before.
 
         Raises:
           StoreError: the ledger cannot be written. The reservation is open until its lease ends.
 
-        Cancellation: it is settled, or still open.
+        Cancellation: it is settled or still open.
         """
         return await self.close_all([Closing(id=reservation.id, state="settled", bill=bill)])
 
     async def refund(self, reservation: Reservation, *, outcome: str = "failed") -> bool:
-        """Give *reservation* back whole; False when it had been settled before.
+        """Release the whole *reservation*; return False if it was closed before.
 
         Raises:
           StoreError: as for `settle`.
 
-        Cancellation: it is given back, or still open.
+        Cancellation: it is refunded or still open.
         """
         return await self.close_all([Closing(id=reservation.id, state="refunded", bill=refunded(outcome))])
 
     async def close_all(self, closings: Sequence[Closing]) -> bool:
-        """Settle or refund several reservations in one transaction; False when all had been closed before.
+        """Settle or refund several reservations in one transaction; return False if all were closed before.
 
         Raises:
           StoreError: as for `settle`. All of them are still open.
 
-        Cancellation: all are closed, or none.
+        Cancellation: all are closed or none.
         """
         closing = partial(charges.close_all, self.moment(), closings)
-        # Run again after its own commit, it finds everything closed.
+        # When it runs again after its own commit, it finds every reservation closed.
         return await self.store.transact(closing, durability=_DURABILITY, repeatable=True)
 
     async def release(self, turn_ids: Iterable[str]) -> int:
-        """Charge what earlier processes reserved for *turn_ids* and the turns below, as lost; returns how many.
+        """Charge the reservations of earlier processes for *turn_ids* and the turns below, as lost; return how many.
 
-        To be called when their work is taken over: they will not settle it any more. Should one do so after all,
-        that replaces what was charged.
+        For turns that this process takes over: the earlier process will not settle its reservations any more. If it
+        does settle one later, its bill replaces the charge.
 
         Raises:
-          StoreError: the ledger cannot be written. Their leases end.
+          StoreError: the ledger cannot be written. The reservations stay open until their leases end.
 
-        Cancellation: all are released, or none.
+        Cancellation: all are released or none.
         """
         releasing = partial(charges.release, self.moment(), tuple(turn_ids), self.owner)
         return await self.store.transact(releasing, repeatable=True)
@@ -196,7 +196,7 @@ class Ledger:
     async def budgets(
         self, sender_id: str, *, own: Limits = UNLIMITED, everybody: Limits = UNLIMITED
     ) -> tuple[Budget, ...]:
-        """Every limit that there is for *sender_id*, and how much of it is used.
+        """Return all limits of *sender_id*, and how much of each is used.
 
         Raises:
           StoreError: the ledger cannot be read.
@@ -219,14 +219,14 @@ class Ledger:
         until: datetime | None = None,
         limit: int = 1000,
     ) -> tuple[LedgerEntry, ...]:
-        """Attempts, latest first.
+        """Return attempts, latest first.
 
         Args:
-          sender: only this sender's.
-          turn: only of this turn and of all turns below it.
-          since: aware; not before.
-          until: aware; before.
-          limit: at most so many.
+          sender: only attempts of this sender.
+          turn: only attempts of this turn and of all turns below it.
+          since: with a time zone; only attempts reserved at this time or later.
+          until: with a time zone; only attempts reserved before this time.
+          limit: the largest number of attempts.
 
         Raises:
           StoreError: the ledger cannot be read.
@@ -244,17 +244,17 @@ class Ledger:
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> tuple[Spending, ...]:
-        """What was spent, in groups by *by* (all in one without), dearest first. What is open is left out.
+        """Return the amounts spent, in groups by *by* (one group without), most expensive first, without open charges.
 
         Args:
-          by: what the attempts of a group have in common.
-          sender: only this sender's.
-          turn: only of this turn and of all turns below it.
-          since: aware; not before.
-          until: aware; before.
+          by: the columns whose values the attempts of a group share.
+          sender: only attempts of this sender.
+          turn: only attempts of this turn and of all turns below it.
+          since: with a time zone; only attempts reserved at this time or later.
+          until: with a time zone; only attempts reserved before this time.
 
         Raises:
-          ValueError: there is no such column.
+          ValueError: *by* has an unknown column.
           StoreError: the ledger cannot be read.
 
         Cancellation: nothing is changed.
@@ -265,19 +265,19 @@ class Ledger:
         return await self.store.read(partial(spending_of, which, by))
 
     async def forget(self, before: datetime) -> int:
-        """Delete the closed rows from before *before*, and return how many. Budgets stay as they are.
+        """Delete the closed rows that were reserved before *before*; return how many. Budgets do not change.
 
         Raises:
           StoreError: the ledger cannot be written.
 
-        Cancellation: all are deleted, or none.
+        Cancellation: all are deleted or none.
         """
         return await self.store.transact(partial(charges.forget, as_text(before)), repeatable=True)
 
     def moment(self) -> Moment:
         """Now, and the periods that it is in."""
         now, last = self.now(), self._last
-        # Within a day both periods are the last ones; to work them out takes longer than a statement.
+        # Within a day both periods stay the same; computing them takes longer than a statement.
         same = last is not None and now.tzinfo is not None and last.now <= now < last.day.ends
         if last is not None and same:
             return Moment(now, last.day, last.month)

@@ -41,13 +41,13 @@ from clawft_trio.target import Target
 _log = logging.getLogger("clawft_trio.costs")
 
 CountRequest: TypeAlias = Callable[[ChatRequest], int]
-"""Estimated input tokens of a request."""
+"""Returns the estimated input tokens of a request."""
 
 _GRACE = 15.0
-"""Seconds that settling may take when the attempt was cancelled: three times what the store waits for a lock."""
+"""Seconds that settling may take when the attempt was cancelled: three times the store's wait for a lock."""
 
 _ASSUMED_OUTPUT = 4096
-"""Output tokens assumed for a request without a limit of its own or of its sender."""
+"""Output tokens assumed for a request without a limit of the request or of its sender."""
 
 _REFUSALS: tuple[type[ProviderError], ...] = (
     RateLimited,
@@ -60,25 +60,26 @@ _REFUSALS: tuple[type[ProviderError], ...] = (
 """Errors that a provider raises before it generates anything; they are not billed."""
 
 _OVERLOADED = frozenset({503, 529})
-"""Statuses of a server that has not begun to generate."""
+"""Statuses of a server that generated nothing."""
 
 
 class Metered:
-    """*provider* bound to one target: a request gets its model, an attempt is reserved before it leaves and settled
-    after it, whatever becomes of it.
+    """*provider* for one target: sets the model of a request, reserves the cost of an attempt before it is sent, and
+    settles it after the attempt, whatever its outcome.
 
-    Goes inside the policy, so that every retry and both arms of a hedge pay: `Resilient(Metered(...), policy)`.
+    Goes inside the policy, so that every retry and both attempts of a hedge are charged:
+    `Resilient(Metered(...), policy)`.
 
-    An answer costs its reported usage. An attempt that broke off, lost a race or was cancelled costs at least its
-    request and what had come of its answer. Nothing is paid for a request that never left, or that the provider
-    refused before it generated anything.
+    An answer costs its reported usage. An attempt that failed, lost a race or was cancelled costs at least its request
+    and the received part of its answer. A request that was not sent, or that the provider refused before it generated
+    anything, costs nothing.
 
     Args:
-      provider: who answers; one target, one attempt a call.
+      provider: the provider that answers; one target, one attempt per call.
       tracker: prices, budgets and the ledger.
-      target: the model that is asked, and what the attempts are charged as.
+      target: the model that is asked and that the attempts are charged as.
       tokens: estimates the input tokens of a request.
-      prepare: changes each request for the target, for options of its own.
+      prepare: changes each request for the target, for options of the target.
     """
 
     keeps_records = True
@@ -107,14 +108,14 @@ class Metered:
         return self.target.name
 
     async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
-        """Answer *request*, at the expense of its sender; the answer has its cost.
+        """Answer *request* and charge its sender; the answer has its cost.
 
         Raises:
           BudgetExceeded: the budget of the sender, or of all senders, has too little left. Nothing was sent.
           StoreError: the ledger cannot be written. Nothing was sent.
-          ProviderError: the provider's.
+          ProviderError: as the provider raises it.
 
-        Cancellation: the provider's; the attempt is settled, shielded and within its grace.
+        Cancellation: as the provider's; the attempt is settled in a shielded scope within its grace.
         """
         if request.model != self.target.model:
             request = attrs.evolve(request, model=self.target.model)
@@ -136,14 +137,14 @@ class Metered:
         return attrs.evolve(response, cost=bill.cost)
 
     def _expected(self, request: ChatRequest, call: Call) -> Expected:
-        """Upper estimates. Counting a long history takes milliseconds, so it is not done twice."""
+        """Return upper estimates. A count that the call already has is used, because counting takes milliseconds."""
         given = self.tokens(request) if call.input_tokens is None else call.input_tokens
         if request.auth is None:
             return Expected(input_tokens=given, output_tokens=request.max_tokens or _ASSUMED_OUTPUT)
         return Expected(input_tokens=given, output_tokens=request.auth.permissions.output_limit(request.max_tokens))
 
     async def _reserve(self, payer: Payer, call: Call, expected: Expected) -> Reservation:
-        """Set the money aside; when that is refused, it is an attempt on record from which nothing was sent."""
+        """Reserve the cost; when that fails, add a record of an attempt that was not sent."""
         refused = AttemptLog()
         try:
             with record_attempt(refused, self.name):
@@ -154,7 +155,7 @@ class Metered:
 
 
 class _Attempt:
-    """One attempt with its reservation."""
+    """One metered attempt and its reservation."""
 
     def __init__(
         self, meter: Metered, call: Call, reservation: Reservation, expected: Expected, *, account: CostTracker
@@ -169,7 +170,7 @@ class _Attempt:
         self.call = call.replaced(log=self._log, emit=self._seen)
 
     def answered(self, response: ChatResponse) -> Bill:
-        """What its answer costs."""
+        """Return the bill of an attempt that was answered."""
         records = self._log.records
         usage = response.usage or _reported(records)
         problem = "" if usage is None else usage.problem()
@@ -181,7 +182,7 @@ class _Attempt:
         return self._bill(estimate, "estimated", "ok", note=self._refused(problem))
 
     def failed(self, exc: BaseException) -> Bill | None:
-        """What is known of its cost; None when nothing can have been billed."""
+        """Return the bill of an attempt that failed; None when the provider cannot have billed anything."""
         records = self._log.records
         if not any(record.sent for record in records) or (not self._seen.content and was_refused(exc)):
             return None
@@ -191,13 +192,13 @@ class _Attempt:
             return self._bill(seen, "at_least", self._outcome, note=self._refused(problem))
         if records[-1].certainty == "exact":
             return self._bill(usage, "exact", self._outcome)
-        # What a provider reports when its answer begins counts the first token or two of it. What it states that it
-        # charged by then is not the whole, either.
+        # The usage that a provider reports at the beginning of an answer has only the first token or two of the output,
+        # and a charge that it states then is not the whole charge, either.
         output = max(usage.output_tokens, seen.output_tokens)
         return self._bill(attrs.evolve(usage, output_tokens=output, cost=None), "at_least", self._outcome)
 
     def _refused(self, problem: str) -> str:
-        """Report that the provider's usage is not used, and why; returns the note for the ledger."""
+        """Report that the provider's usage is not used, and why; return the note for the ledger."""
         if not problem:
             return ""
         self._note("a reported usage is refused, and the attempt is estimated", problem=problem)
@@ -205,7 +206,7 @@ class _Attempt:
 
     @property
     def _outcome(self) -> str:
-        # A provider that keeps records and has none has not tried.
+        # A provider that keeps records and has none here has made no attempt.
         records = self._log.records
         return records[-1].outcome if records else "failed"
 
@@ -218,7 +219,7 @@ class _Attempt:
         return Bill(usage=usage, cost=charge.cost, certainty=certainty, outcome=outcome, note=note)
 
     async def close(self, bill: Bill | None) -> None:
-        """Settle it by *bill*, or give everything back. A ledger that cannot be written does not cost the answer."""
+        """Settle the reservation by *bill*, or refund it. A failure of the ledger does not fail the answer."""
         try:
             if bill is None:
                 await self._account.refund(self._reservation, outcome=self._outcome)
@@ -227,7 +228,7 @@ class _Attempt:
         except trio.Cancelled as exc:
             self._note_unsettled(exc)
             raise
-        except Exception as exc:  # noqa: BLE001 - the store's errors, and the engine's for a value that it cannot keep
+        except Exception as exc:  # noqa: BLE001 - errors of the store, and of the database for a value that it cannot store
             self._note_unsettled(exc)
         else:
             self._note_settled(bill)
@@ -258,15 +259,17 @@ class _Attempt:
 
     def _note(self, what: str, **details: object) -> None:
         claim = self._reservation.claim
-        self._observer(Noted(room="costs", what=what, details=details, call_id=claim.call_id, turn_id=claim.turn_id))
+        self._observer(
+            Noted(component="costs", what=what, details=details, call_id=claim.call_id, turn_id=claim.turn_id)
+        )
 
 
 _PIECES = 256
-"""Pieces of an answer that are counted together."""
+"""Number of pieces of an answer that are counted together."""
 
 
 class _Seen:
-    """Counts what passes of an answer: all that is known of it when it breaks off. The text is not kept."""
+    """Counts the tokens of the events that pass, for an answer that breaks off. The text is not kept."""
 
     def __init__(self, emit: Emit, tokens: CountRequest) -> None:
         self._emit = emit
@@ -276,15 +279,15 @@ class _Seen:
         self.content: bool = False
 
     def tokens(self) -> int:
-        """Estimated tokens of what has passed."""
+        """Return the estimated tokens of the events so far."""
         if self._pieces:
             counted = self._count(_answer_so_far("".join(self._pieces)))
-            # The frame of a message is counted once.
+            # The tokens of the message's frame are counted only once.
             self._counted += counted - (self._count(_answer_so_far("")) if self._counted else 0)
             self._pieces = []
         return self._counted
 
-    # Not a coroutine of its own, because one more for each event and layer is what a stream's time goes into.
+    # Not a coroutine function, because one more coroutine per event and layer is the main cost of a stream.
     def __call__(self, event: StreamEvent) -> Awaitable[None]:
         if isinstance(event, TextDelta | ReasoningDelta):
             self._note(event.text)
@@ -310,11 +313,11 @@ def _output_tokens(message: Message, count: CountRequest) -> int:
 def was_refused(exc: BaseException) -> bool:
     """Whether *exc*, which came before any content, means that nothing was generated or billed."""
     if isinstance(exc, ContentFiltered):
-        # A filter that judged the request has read it all, and some (Azure) bill that.
+        # The filter has read the whole request, and some providers (Azure) bill that.
         return False
     return isinstance(exc, _REFUSALS) or (isinstance(exc, ProviderError) and exc.status in _OVERLOADED)
 
 
 def _reported(records: Sequence[AttemptRecord]) -> Usage | None:
-    """The usage that a provider reported, whatever became of its answer."""
+    """Return the usage that a provider reported last, whatever the outcome; None when it reported none."""
     return next((record.usage for record in reversed(records) if record.usage is not None), None)

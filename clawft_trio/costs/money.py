@@ -1,4 +1,4 @@
-"""US dollars as they are kept: whole picodollars, so that SQLite can add them up without rounding."""
+"""US dollars as whole picodollars, which SQLite can add without rounding."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ _PICO = Decimal(10) ** 12
 """Prices per million tokens have at most six decimals, so one token is a whole number of picodollars."""
 
 _MOST = Decimal(1_000_000)
-"""Dollars of one attempt: whatever asks for more is a mistake, and 64 bits hold nine of them."""
+"""Largest charge of one attempt in dollars: more is a mistake, and 64 bits hold nine times as much."""
 
 SATURATED = 9 * 10**18
-"""Picodollars at which a sum of many attempts stops, because 64 bits hold no more."""
+"""Picodollars at which a sum of many attempts stops, because 64 bits hold little more."""
 
 
 def to_pico(amount: Decimal) -> int:
-    """*amount* in picodollars, rounded up, and at most a million dollars.
+    """Convert *amount* to picodollars, rounded up, and at most a million dollars.
 
     Raises:
-      ValueError: it is negative, or no number.
+      ValueError: *amount* is negative or not a number.
     """
     return int((min(dollars(amount), _MOST) * _PICO).to_integral_value(ROUND_CEILING))
 
 
 def from_pico(picodollars: int) -> Decimal:
-    """Dollars again, exactly."""
-    # PostgreSQL adds up in its own decimal type.
+    """Convert picodollars to dollars, exactly."""
+    # PostgreSQL returns sums in its own decimal type.
     return Decimal(int(picodollars)) / _PICO
 
 
 def as_kept(amount: Decimal) -> Decimal:
-    """*amount* as the ledger has it."""
+    """Round *amount* as the ledger does."""
     return from_pico(to_pico(amount))
 
 
 def dollars(amount: Decimal | float | str) -> Decimal:
-    """*amount* as a Decimal, by way of `str`: 0.1 is a tenth of a dollar and not its nearest binary fraction.
+    """Convert *amount* to a Decimal, from its `str`: 0.1 is a tenth of a dollar and not its nearest binary fraction.
 
     Raises:
-      ValueError: it is negative, or no number.
+      ValueError: *amount* is negative or not a number.
     """
     value = amount if isinstance(amount, Decimal) else Decimal(str(amount))
     if not value.is_finite() or value < 0:
@@ -47,9 +47,9 @@ def dollars(amount: Decimal | float | str) -> Decimal:
 
 
 def limit(amount: Decimal | float | str | None) -> Decimal | None:
-    """A limit as permissions and configs spell it: 0 is unlimited, and so is None.
+    """Convert a limit from permissions or the configuration: 0 and None are unlimited.
 
     Raises:
-      ValueError: it is negative, or no number.
+      ValueError: *amount* is negative or not a number.
     """
     return None if amount is None else dollars(amount) or None

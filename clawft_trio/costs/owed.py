@@ -1,8 +1,8 @@
-"""Settlements that the ledger could not be written with yet: kept in memory, and in a file until they are paid.
+"""Settlements that could not be written to the ledger yet, in a file beside the store.
 
-The file is JSON lines beside the store, `<store>.owed`: one line a settlement, appended and synced when writing the
-ledger fails. The next process that opens the store takes the file and settles its entries. A settlement that is
-written twice counts once, because a closed charge stays as it is.
+The file is JSON lines, `<store>.owed`: one settlement per line, appended and synced when writing to the ledger fails.
+The next process that opens the store takes the file and settles its entries. A settlement that is written twice counts
+once, because a closed charge does not change.
 """
 
 from __future__ import annotations
@@ -25,56 +25,56 @@ from clawft_trio.errors import InvalidData
 _FIELDS = tuple(field.name for field in attrs.fields(Usage) if field.name != "cost")
 
 _MOST = 64 * 1024 * 1024
-"""Bytes of the file that are read: some 200 000 settlements."""
+"""Largest part of the file in bytes that is read: about 200 000 settlements."""
 
 
 class OwedFile:
-    """The file of settlements that are owed.
+    """The file of settlements that are not in the ledger yet.
 
     Args:
-      path: where it is; its folder exists.
+      path: the file; its folder exists.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     async def append(self, closings: Sequence[Closing]) -> None:
-        """Add *closings* and wait until they are on the disk.
+        """Add *closings* and wait until they are on disk.
 
         Raises:
           OSError: they could not be written.
 
-        Cancellation: they are written, or not.
+        Cancellation: they are written or not.
         """
         data = b"".join(encode_json(_to_json(closing)) + b"\n" for closing in closings)
         await trio.to_thread.run_sync(_append, self.path, data)
 
     async def take(self) -> tuple[tuple[Closing, ...], Path | None]:
-        """Move the file aside and read it; lines that cannot be right are left out.
+        """Move the file aside and read it; invalid lines are left out.
 
         Returns:
-          what is owed, and the file to delete when it is paid; None when there is none.
+          The settlements, and the file to delete once they are in the ledger; None when there is no file.
 
         Raises:
-          OSError: it cannot be moved or read.
+          OSError: the file cannot be moved or read.
 
-        Cancellation: the file is moved, or not; what is moved is found by the next call.
+        Cancellation: the file is moved or not; the next call finds a moved file.
         """
         return await trio.to_thread.run_sync(_take, self.path)
 
     async def remove(self, taken: Path) -> None:
-        """Delete what `take` has moved aside.
+        """Delete the file that `take` has moved aside.
 
         Raises:
-          OSError: it cannot be deleted.
+          OSError: the file cannot be deleted.
 
-        Cancellation: it is deleted, or not.
+        Cancellation: it is deleted or not.
         """
         await trio.to_thread.run_sync(lambda: taken.unlink(missing_ok=True))
 
 
 def _append(path: Path, data: bytes) -> None:
-    # One write to a file opened for appending: lines of several processes do not mix.
+    # One write to a file that is open for appending: lines of several processes do not mix.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         os.write(descriptor, data)
@@ -84,7 +84,7 @@ def _append(path: Path, data: bytes) -> None:
 
 
 def _take(path: Path) -> tuple[tuple[Closing, ...], Path | None]:
-    # A name of its own, so that two processes never read the same file; an earlier one that was not deleted goes first.
+    # A unique name, so that two processes never read the same file; an earlier file that was not deleted goes first.
     left = sorted(path.parent.glob(f"{path.name}.taken-*"))
     taken = left[0] if left else path.with_name(f"{path.name}.taken-{new_id()}")
     try:
@@ -113,7 +113,7 @@ def _to_json(closing: Closing) -> dict[str, Any]:
 
 
 def _from_json(line: bytes) -> Closing | None:
-    """The settlement in *line*; None for what is none, such as half a line before a power cut."""
+    """Parse the settlement in *line*; None when it is invalid, such as half a line before a power cut."""
     try:
         data: Any = decode_json(line)
         state, certainty, owner = data["state"], data["certainty"], data["owner"]

@@ -1,4 +1,4 @@
-"""Days and months of budgets: when one ends and what it is called."""
+"""Days and months of budgets: their keys and ends."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ class Period:
 
 @attrs.frozen
 class Calendar:
-    """When days begin. A month begins with its first day."""
+    """Hour at which the days of budgets begin. A month begins with its first day."""
 
     reset_hour_utc: int = attrs.field(default=0, validator=[attrs.validators.ge(0), attrs.validators.le(23)])
 
     def day(self, now: datetime) -> Period:
-        """The day that *now*, an aware time, is in."""
+        """Return the day that contains *now*, a time with a zone."""
         midnight = self._shifted(now).replace(hour=0, minute=0, second=0, microsecond=0)
         return Period("daily", f"{midnight:%Y-%m-%d}", self._back(midnight + timedelta(days=1)))
 
     def month(self, now: datetime) -> Period:
-        """The month that *now*, an aware time, is in."""
+        """Return the month that contains *now*, a time with a zone."""
         first = self._shifted(now).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
         # 32 days after any first lie in the next month.
         return Period("monthly", f"{first:%Y-%m}", self._back((first + timedelta(days=32)).replace(day=1)))

@@ -1,7 +1,7 @@
-"""What tokens cost: from the config, else from a price list where one is installed, else unknown.
+"""Prices of tokens: from the configuration, else from an installed price list, else unknown.
 
-A price that is not known stays unknown: an answer that used the prompt cache of a model without a known cache
-price is unpriced as a whole, because any number for it would be invented.
+An unknown price stays unknown: an answer that used the prompt cache of a model without a known cache price has no price
+at all, because any number would be invented.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _MILLION = Decimal(1_000_000)
 
 
 def _known(amount: Decimal | float | str | None) -> Decimal | None:
-    """A price that may be unknown."""
+    """Convert a price that may be unknown."""
     return None if amount is None else dollars(amount)
 
 
 @attrs.frozen(kw_only=True)
 class TokenPrice:
-    """US dollars for a million tokens of each kind. None is not known, which is not 0."""
+    """US dollars for a million tokens of each kind. None is an unknown price, not 0."""
 
     #: input that is not cached
     input: Decimal = attrs.field(converter=dollars)
@@ -38,29 +38,29 @@ class TokenPrice:
     output: Decimal = attrs.field(converter=dollars)
     #: input read from the provider's prompt cache
     cached: Decimal | None = attrs.field(default=None, converter=_known)
-    #: input written to the provider's prompt cache, for as long as it usually keeps it
+    #: input written to the provider's prompt cache, for its usual time
     cache_write: Decimal | None = attrs.field(default=None, converter=_known)
     #: input written to the provider's prompt cache for an hour
     cache_write_1h: Decimal | None = attrs.field(default=None, converter=_known)
-    #: output spent on reasoning; None is as other output, since that is what providers count it as
+    #: output spent on reasoning; None is the price of other output, as providers count it
     reasoning: Decimal | None = attrs.field(default=None, converter=_known)
     #: audio in the input
     input_audio: Decimal | None = attrs.field(default=None, converter=_known)
     #: audio in the output
     output_audio: Decimal | None = attrs.field(default=None, converter=_known)
-    #: images; None is as other tokens, since that is what most providers count them as
+    #: images in the input; None is the price of other tokens, as most providers count them
     input_image: Decimal | None = attrs.field(default=None, converter=_known)
     #: images in the output
     output_image: Decimal | None = attrs.field(default=None, converter=_known)
     #: US dollars for a thousand searches that the provider runs itself
     web_search: Decimal | None = attrs.field(default=None, converter=_known)
-    #: US dollars for each answer, whatever its tokens
+    #: US dollars for each answer, in addition to its tokens
     per_request: Decimal = attrs.field(default=Decimal(0), converter=dollars)
 
     def _kinds(self, usage: Usage) -> tuple[tuple[str, int, Decimal | None], ...]:
-        """The kinds of tokens of *usage*: their name, how many, and the price of a million."""
+        """Return the kinds of tokens of *usage*: name, number, and price of a million."""
         written = usage.cache_write_tokens - usage.cache_write_1h_tokens
-        # Which of the cached tokens are audio or images is not reported: they are taken for text.
+        # Providers do not report which cached tokens are audio or images: all are counted as text.
         given = usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens
         audio = min(usage.input_audio_tokens, given)
         image = min(usage.input_image_tokens, given - audio)
@@ -82,18 +82,18 @@ class TokenPrice:
         )
 
     def unknown(self, usage: Usage) -> tuple[str, ...]:
-        """What *usage* has that has no known price."""
+        """Return the names of the kinds in *usage* without a known price."""
         return tuple(name for name, count, price in self._kinds(usage) if count and price is None)
 
     def cost(self, usage: Usage) -> Decimal | None:
-        """What *usage* costs; None when it has tokens of a kind without a known price."""
+        """Return the cost of *usage*; None when it has tokens of a kind without a known price."""
         kinds = self._kinds(usage)
         if any(count and price is None for _, count, price in kinds):
             return None
         return self.per_request + sum((count * (price or 0) for _, count, price in kinds), Decimal(0)) / _MILLION
 
     def at_most(self, input_tokens: int, output_tokens: int) -> Decimal:
-        """What so many tokens can cost, whichever kinds they turn out to be of."""
+        """Return the highest cost of so many tokens, of whichever kinds they are."""
         inputs = (
             self.input,
             self.cached,
@@ -109,9 +109,9 @@ class TokenPrice:
 
 @attrs.frozen(kw_only=True)
 class LongContextPrice(TokenPrice):
-    """The price of answers to long inputs: all of their tokens cost it."""
+    """The price of answers to long inputs, for all of their tokens."""
 
-    #: input tokens from which on it holds
+    #: number of input tokens above which the price applies
     above: int = attrs.field(validator=attrs.validators.gt(0))
 
 
@@ -119,14 +119,14 @@ class LongContextPrice(TokenPrice):
 class ModelPrice(TokenPrice):
     """US dollars for a million tokens of each kind, with the prices of other service tiers and of long inputs."""
 
-    #: by the service tier that the answer names: `flex`, `priority`, `batch`, ...
+    #: prices by the service tier that the answer names: `flex`, `priority`, `batch`, ...
     service_tiers: Mapping[str, TokenPrice] = attrs.field(factory=dict)
     #: the price of answers to long inputs
     long_context: LongContextPrice | None = None
 
     @classmethod
     def flat(cls, per_1k_tokens: Decimal | float | str) -> ModelPrice:
-        """The same for tokens of every kind, as tiers have it: US dollars for 1 000 of them."""
+        """Make a price that is the same for every kind, as in tiers: US dollars for 1 000 tokens."""
         each = dollars(per_1k_tokens) * 1000
         return cls(
             input=each,
@@ -143,7 +143,7 @@ class ModelPrice(TokenPrice):
         )
 
     def at(self, input_tokens: int, service_tier: str = "") -> TokenPrice | None:
-        """The price of an answer to *input_tokens* on *service_tier*; None when that tier has no known price."""
+        """Return the price of an answer to *input_tokens* on *service_tier*; None when that tier has no known price."""
         if service_tier:
             return self.service_tiers.get(service_tier)
         if self.long_context is not None and input_tokens > self.long_context.above:
@@ -152,36 +152,36 @@ class ModelPrice(TokenPrice):
 
 
 class Priced(Protocol):
-    """A target, as far as its price goes: `pipeline.Target` is one."""
+    """A target with the attributes that its price depends on, such as `pipeline.Target`."""
 
     @property
     def provider(self) -> str:
-        """The name before the slash."""
+        """Name of the provider, before the slash."""
         ...
 
     @property
     def model(self) -> str:
-        """As the provider knows it."""
+        """Name of the model as the provider knows it."""
         ...
 
     @property
     def name(self) -> str:
-        """`provider/model`."""
+        """The name `provider/model`."""
         ...
 
     @property
     def cost_per_1k_tokens(self) -> Decimal | None:
-        """The tier's price of 1 000 tokens, in US dollars."""
+        """The tier's price of 1 000 tokens in US dollars; None when it has none."""
         ...
 
 
 class PriceList(Protocol):
-    """A list of what models cost."""
+    """A function that returns the listed price of a model."""
 
     def __call__(
         self, provider: str, model: str, input_tokens: int, when: datetime, /, *, service_tier: str = ""
     ) -> TokenPrice | None:
-        """The price of an answer to *input_tokens* at *when*; None when it is not in the list.
+        """Return the price of an answer to *input_tokens* at *when*; None when it is not in the list.
 
         Args:
           service_tier: the tier that the answer names; empty for the ordinary one.
@@ -190,10 +190,10 @@ class PriceList(Protocol):
 
 
 class WindowList(Protocol):
-    """A price list that has the context windows of its models, too."""
+    """A price list that also has the context windows of its models."""
 
     def context_window(self, provider: str, model: str, /) -> int | None:
-        """The window of *model* in tokens, input and output together; None when it is not in the list."""
+        """Return the window of *model* in tokens, input and output together; None when it is not in the list."""
         ...
 
 
@@ -206,24 +206,24 @@ _NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
 @attrs.frozen(kw_only=True)
 class Found:
-    """A price, or why there is none."""
+    """A price, or the reason why there is none."""
 
     price: TokenPrice | None = None
-    #: why there is none; empty when there is one
+    #: the reason why there is no price; empty when there is one
     why: str = ""
 
 
 @attrs.frozen(kw_only=True)
 class Prices:
-    """Where prices come from, the first that knows one.
+    """The sources of prices, in order; the first source that has a price is used.
 
     Args:
-      explicit: from the config, by `provider/model`.
-      listed: for what the config does not name.
-      unlisted: providers, by the name before the slash, that are not the vendor of their name (another address, a
-        gateway): the list does not hold for them.
-      vendors: providers by the name before the slash that are a vendor of the list under another name.
-      aliases: by the name of a target, the `provider/model` that has its price: Azure deployments, names with a
+      explicit: prices from the configuration, by `provider/model`.
+      listed: price list for models that the configuration does not name.
+      unlisted: names of providers, before the slash, that are not the vendor of that name (another address, a
+        gateway): the list does not apply to them.
+      vendors: for names of providers, before the slash, the vendor of the list that they are.
+      aliases: for the name of a target, the `provider/model` that has its price: Azure deployments, names with a
         region. A name may end in `*`, and so may its alias: `bedrock/eu.*` as `bedrock/*`.
     """
 
@@ -234,11 +234,11 @@ class Prices:
     aliases: Mapping[str, str] = _NO_NAMES
 
     def of(self, target: Priced, input_tokens: int, when: datetime, *, service_tier: str = "") -> TokenPrice | None:
-        """The price of *target* for an answer to *input_tokens* (long ones may cost more a token); None: unpriced."""
+        """Return the price of *target* for an answer to *input_tokens* (long inputs may cost more); None: unpriced."""
         return self.find(target, input_tokens, when, service_tier=service_tier).price
 
     def find(self, target: Priced, input_tokens: int, when: datetime, *, service_tier: str = "") -> Found:
-        """The price of *target*, or why it has none."""
+        """Return the price of *target*, or the reason why it has none."""
         alias = self._alias(target.name)
         for name in (target.name, alias):
             if name in self.explicit:
@@ -248,16 +248,16 @@ class Prices:
         return self._in_list(target, alias, input_tokens, when, service_tier)
 
     def context_window(self, target: Priced) -> int | None:
-        """The window of *target*, input and output together, where the list has one for it."""
+        """Return the window of *target*, input and output together; None when the list has none."""
         alias = self._alias(target.name)
         listed: object = self.listed
-        # Not `isinstance`: with a protocol it takes longer than all the rest, and each request asks.
+        # Not `isinstance`, which for a protocol is slower than the rest of this function, and every request calls it.
         if not hasattr(listed, "context_window") or (not alias and target.provider in self.unlisted):
             return None
         return cast("WindowList", listed).context_window(*self._listed_as(target, alias))
 
     def _listed_as(self, target: Priced, alias: str) -> tuple[str, str]:
-        """The vendor and the model that the list has *target* under."""
+        """Return the vendor and the model of *target* in the list."""
         provider, model = split_name(alias) if alias else (target.provider, target.model)
         return self.vendors.get(provider, provider), model
 
@@ -271,7 +271,7 @@ class Prices:
                 f"it: give {target.name} a price, or an alias in `price_aliases`"
             )
         if not tier:
-            # A list of the user's own need not know tiers.
+            # A list made by the user may lack the parameter.
             price = self.listed(provider, model, input_tokens, when)
         else:
             price = self.listed(provider, model, input_tokens, when, service_tier=tier)
@@ -294,7 +294,7 @@ def _at_tier(price: TokenPrice | None, name: str, tier: str) -> Found:
 
 
 def tier_prices(targets: Iterable[Priced]) -> dict[str, ModelPrice]:
-    """The prices that tiers give their targets, lowest tier first: in several, the lowest counts."""
+    """Return the prices of targets in tiers, lowest tier first: the lowest tier of a target counts."""
     found: dict[str, ModelPrice] = {}
     for target in targets:
         if target.cost_per_1k_tokens is not None:
@@ -323,7 +323,7 @@ _IN_THE_LIST: Mapping[str, str] = MappingProxyType(
         "minimax": "minimax",
     }
 )
-"""Our names for providers and the list's, which would take `my-openai` for OpenAI, too."""
+"""The list's names for our providers. The list itself would also match `my-openai` with OpenAI."""
 
 _OTHER_VENDORS: Mapping[str, str] = MappingProxyType(
     {
@@ -337,18 +337,18 @@ _OTHER_VENDORS: Mapping[str, str] = MappingProxyType(
         "zai": "zai",
     }
 )
-"""Names that aliases may use for vendors that the catalog does not have."""
+"""Names that aliases may use for vendors that are not in the catalog."""
 
 _KEPT = 1000
-"""Models with a remembered price; looking one up takes about 100 µs."""
+"""Number of models whose prices are cached; looking one up takes about 100 µs."""
 
 
 async def load_price_list() -> PriceList | None:
-    """The prices of genai-prices, or None where it is not installed.
+    """Load the prices of genai-prices; return None if it is not installed.
 
     Importing it takes a quarter of a second, so that happens in a thread.
 
-    Cancellation: waits until it is loaded.
+    Cancellation: delayed until it is loaded.
     """
     return await trio.to_thread.run_sync(_load)
 
@@ -359,13 +359,13 @@ def _load() -> PriceList | None:
     except ImportError:
         return None
     prices = _GenaiPrices(library)
-    # The first question reads the whole list.
+    # The first call reads the whole list.
     prices("openai", "gpt-4o", 0, datetime.now(UTC))
     return prices
 
 
 class _GenaiPrices:
-    """The list of genai-prices, asked for one provider by its exact name."""
+    """The list of genai-prices, for providers with an exact name only."""
 
     def __init__(self, library: Any) -> None:
         self._library = library
@@ -380,7 +380,7 @@ class _GenaiPrices:
         return None if found is None else _converted(found, input_tokens)
 
     def context_window(self, provider: str, model: str, /) -> int | None:
-        """The window of *model*; see `WindowList`."""
+        """Return the window of *model*; see `WindowList`."""
         key = (provider, model)
         if key not in self._windows:
             if len(self._windows) >= _KEPT:
@@ -411,7 +411,7 @@ class _GenaiPrices:
 
     def _look_up(self, provider: str, model: str, when: datetime, tier: str) -> Any:
         nothing = self._library.Usage(input_tokens=0, output_tokens=0)
-        # What the list calls a tier differs from vendor to vendor.
+        # The list's parameter for the tier differs between vendors.
         context = {name: tier for name in ("service_tier", "processing", "speed") if tier}
         try:
             found = self._library.calc_price(
@@ -438,7 +438,7 @@ def _converted(found: Any, input_tokens: int) -> TokenPrice | None:
         cache_write=at("cache_write_mtok"),
         cache_write_1h=at("cache_write_1h_mtok"),
         reasoning=at("output_reasoning_mtok"),
-        # Where the list has no price of its own for a kind, it means that of text.
+        # A kind without a price in the list has the price of text.
         input_audio=at("input_audio_mtok") or given,
         output_audio=at("output_audio_mtok") or answer,
         input_image=at("input_image_mtok"),
@@ -449,7 +449,7 @@ def _converted(found: Any, input_tokens: int) -> TokenPrice | None:
 
 
 def _at(price: Any, input_tokens: int) -> Decimal | None:
-    """A price that may be higher for long inputs. Past a threshold, all tokens have the higher one."""
+    """Return a price for *input_tokens*. Above a threshold, all tokens have the higher price of long inputs."""
     if price is None or isinstance(price, Decimal):
         return price
     over = [tier.price for tier in price.tiers if input_tokens > tier.start]

@@ -1,4 +1,4 @@
-"""The records that go into the ledger and come out of it."""
+"""Records that are written to the ledger and read from it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clawft_trio.attempts import Certainty, Usage
 from clawft_trio.costs.money import dollars, limit
 
 ChargeState = Literal["open", "settled", "refunded", "lost"]
-"""`lost`: its process has not settled it within the lease, or was replaced by another one."""
+"""`lost`: its process did not settle it within the lease, or was replaced by another process."""
 
 BudgetOwner = Literal["sender", "everybody", "turn"]
 Unit = Literal["usd", "tokens", "turns"]
@@ -21,7 +21,7 @@ Span = Literal["daily", "monthly", "turn"]
 
 
 def _count(amount: int | None) -> int | None:
-    """A limit of whole things: 0 is unlimited, and so is None."""
+    """Convert a limit on a count: 0 and None are unlimited."""
     if amount is not None and amount < 0:
         raise ValueError(f"expected a limit of 0 or more, got {amount}")
     return amount or None
@@ -29,7 +29,7 @@ def _count(amount: int | None) -> int | None:
 
 @attrs.frozen(kw_only=True)
 class TurnBudget:
-    """How much one turn may spend together with all turns that it starts; 0 and None are unlimited."""
+    """Limit on the spending of one turn together with all turns that it starts; 0 and None are unlimited."""
 
     turn_id: str
     usd: Decimal | None = attrs.field(default=None, converter=limit)
@@ -38,16 +38,16 @@ class TurnBudget:
 
 @attrs.frozen(kw_only=True)
 class Claim:
-    """The sender that spends, on what, and for which turn."""
+    """The sender, target and turn of a charge."""
 
-    #: who pays, namespaced by channel; empty outside an agent
+    #: the sender that pays, namespaced by channel; empty outside an agent
     sender_id: str
     #: `provider/model`
     target: str
-    #: the agent that asks; empty for the one that the sender talks to
+    #: the sub-agent that makes the call; empty for the agent itself
     agent: str = ""
     turn_id: str = ""
-    #: the turn that started this one, when it is a sub-agent's
+    #: the turn that started this one, for a turn of a sub-agent
     parent_turn_id: str = ""
     call_id: str = ""
     #: all turns above this one, the nearest first
@@ -57,25 +57,25 @@ class Claim:
 
     @property
     def above(self) -> tuple[str, ...]:
-        """All turns above, from what is known: `ancestors`, or the parent alone."""
+        """All known turns above: `ancestors`, or the parent alone."""
         return self.ancestors or ((self.parent_turn_id,) if self.parent_turn_id else ())
 
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """How much may be spent in a day or a month; 0 and None are unlimited."""
+    """Limits on spending per day and per month; 0 and None are unlimited."""
 
-    #: US dollars
+    #: US dollars per day
     daily: Decimal | None = attrs.field(default=None, converter=limit)
-    #: US dollars
+    #: US dollars per month
     monthly: Decimal | None = attrs.field(default=None, converter=limit)
-    #: input and output together
+    #: input and output tokens together, per day
     daily_tokens: int | None = attrs.field(default=None, converter=_count)
-    #: input and output together
+    #: input and output tokens together, per month
     monthly_tokens: int | None = attrs.field(default=None, converter=_count)
-    #: turns that a sender starts; turns of sub-agents do not count
+    #: turns per day that a sender starts; turns of sub-agents do not count
     daily_turns: int | None = attrs.field(default=None, converter=_count)
-    #: turns that a sender starts
+    #: turns per month that a sender starts
     monthly_turns: int | None = attrs.field(default=None, converter=_count)
 
 
@@ -84,7 +84,7 @@ UNLIMITED = Limits()
 
 @attrs.frozen(kw_only=True)
 class Reservation:
-    """What is set aside for one attempt, until it is settled or its lease ends."""
+    """The amount reserved for one attempt, until it is settled or its lease ends."""
 
     id: int
     claim: Claim
@@ -99,26 +99,26 @@ def _is_possible(_: object, __: object, usage: Usage) -> None:
 
 @attrs.frozen(kw_only=True)
 class Bill:
-    """What became of an attempt."""
+    """Usage, cost and outcome of an attempt."""
 
     usage: Usage = attrs.field(default=Usage(), validator=_is_possible)
-    #: US dollars; None when it has no price
+    #: US dollars; None when the usage has no price
     cost: Decimal | None = attrs.field(default=None, converter=attrs.converters.optional(dollars))
     certainty: Certainty = "exact"
-    #: as of the attempt: `ok`, `failed`, `cancelled`, `aborted`
+    #: outcome of the attempt: `ok`, `failed`, `cancelled`, `aborted`
     outcome: str = "ok"
-    #: why it has no price, or why it is not exact; empty when there is nothing to explain
+    #: the reason why there is no price, or why it is not exact; may be empty
     note: str = ""
 
 
 @attrs.frozen(kw_only=True)
 class Closing:
-    """What a reservation becomes."""
+    """The new state and the bill of a reservation."""
 
     id: int
     state: ChargeState
     bill: Bill
-    #: the process that reserved it: a charge of another one is left alone; empty: whichever it was
+    #: the process that made the reservation; a charge of another process is not changed. Empty: any process
     owner: str = ""
 
 
@@ -132,18 +132,18 @@ class Budget:
     #: US dollars, tokens or turns; see `unit`
     limit: Decimal
     spent: Decimal
-    #: for attempts under way, whenever they began
+    #: reserved for running attempts, in whatever period they began
     reserved: Decimal
-    #: None: it never begins anew
+    #: end of the period; None: it has no end
     ends: datetime | None
 
     @property
     def left(self) -> Decimal:
-        """What may still be reserved; negative when an attempt cost more than its estimate."""
+        """The amount that may still be reserved; negative when an attempt cost more than its estimate."""
         return self.limit - self.spent - self.reserved
 
     def refuses(self, amount: Decimal | None) -> bool:
-        """Whether *amount* is too much; of what has no price, anything is too much once nothing is left."""
+        """Whether *amount* exceeds what is left; None, an amount without a price, is refused once nothing is left."""
         return self.left <= 0 if amount is None else amount > self.left
 
 
@@ -151,7 +151,7 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 def tightest(budgets: Iterable[Budget]) -> Budget | None:
-    """The one with the least left; of equals, the one that ends last. They have the same unit."""
+    """Return the budget with the least left; of equals, the one that ends last. All have the same unit."""
     return min(budgets, key=lambda budget: (budget.left, -(budget.ends or _NEVER).timestamp()), default=None)
 
 
@@ -163,19 +163,19 @@ class LedgerEntry:
     id: int
     #: `open`, `settled`, `refunded`, or `lost`
     state: ChargeState
-    #: when it was reserved, in UTC
+    #: time of the reservation, in UTC
     at: datetime
     #: the budget day and month that it is charged to
     day: str
     #: the budget month
     month: str
-    #: who pays, `channel:sender`
+    #: the sender that pays, `channel:sender`
     sender: str
-    #: the sub-agent that asked; empty for the agent itself
+    #: the sub-agent that made the call; empty for the agent itself
     agent: str
     #: the id of the turn
     turn: str
-    #: the turn that started it, when it is a sub-agent's
+    #: the turn that started this one, for a turn of a sub-agent
     parent_turn: str
     #: the id of the call
     call: str
@@ -183,31 +183,31 @@ class LedgerEntry:
     target: str
     #: `ok`, `failed`, `cancelled`, `aborted`
     outcome: str
-    #: cached and written ones included
+    #: cached tokens and tokens written to the cache included
     input_tokens: int
     #: reasoning included
     output_tokens: int
-    #: of the input, read from the cache
+    #: the part of `input_tokens` read from the cache
     cached_tokens: int
-    #: of the input, written to the cache
+    #: the part of `input_tokens` written to the cache
     cache_write_tokens: int
-    #: of the output
+    #: the part of `output_tokens` spent on reasoning
     reasoning_tokens: int
-    #: US dollars that were set aside; None when the target had no price
+    #: US dollars that were reserved; None when the target had no price
     reserved: Decimal | None
-    #: US dollars; None when it has no price, and while it is open
+    #: US dollars; None when there is no price, and while the state is `open`
     cost: Decimal | None
-    #: how exact the cost is; None while it is open
+    #: how exact the cost is; None while the state is `open`
     certainty: Certainty | None
     #: the part of `cache_write_tokens` that is kept for an hour
     cache_write_1h_tokens: int = 0
     #: searches that the provider ran itself
     web_searches: int = 0
-    #: empty for the ordinary one
+    #: the service tier; empty for the ordinary one
     service_tier: str = ""
-    #: why it has no price, or why it is not exact
+    #: the reason why there is no price, or why it is not exact
     note: str = ""
-    #: the process that reserved it
+    #: the process that made the reservation
     owner: str = ""
 
 
@@ -216,31 +216,31 @@ GroupBy = Literal["sender", "agent", "target", "day", "month", "turn", "parent_t
 
 @attrs.frozen(kw_only=True)
 class Spending:
-    """What a group of attempts cost together."""
+    """Cost and tokens of a group of attempts."""
 
-    #: the values that they have in common, by what they were grouped by
+    #: the values that the attempts share, by the name of the column
     group: dict[str, str]
-    #: how many attempts the group has
+    #: number of attempts in the group
     attempts: int
-    #: cached and written ones included
+    #: cached tokens and tokens written to the cache included
     input_tokens: int
     #: reasoning included
     output_tokens: int
-    #: of the input, read from the cache
+    #: the part of `input_tokens` read from the cache
     cached_tokens: int
-    #: of the input, written to the cache
+    #: the part of `input_tokens` written to the cache
     cache_write_tokens: int
-    #: of the output
+    #: the part of `output_tokens` spent on reasoning
     reasoning_tokens: int
-    #: of those written, kept for an hour
+    #: the part of `cache_write_tokens` kept for an hour
     cache_write_1h_tokens: int = 0
-    #: US dollars, of all that have a price
+    #: US dollars, of all attempts that have a price
     cost: Decimal
-    #: how many of them are known only as far as here
+    #: number of attempts whose cost was estimated here
     estimated: int
-    #: how many may have cost more
+    #: number of attempts that may have cost more
     at_least: int
-    #: how many have no price and are not in `cost`
+    #: number of attempts that have no price and are not in `cost`
     unpriced: int
 
     @property
@@ -250,7 +250,7 @@ class Spending:
 
     @property
     def certainty(self) -> Certainty:
-        """How far `cost` can be trusted: as far as its weakest part."""
+        """How exact `cost` is: as its least exact part."""
         if self.at_least or self.unpriced:
             return "at_least"
         return "estimated" if self.estimated else "exact"

@@ -66,4 +66,4 @@ MIGRATIONS = (
         """,
     ),
 )
-"""What `Ledger` needs in its store."""
+"""The tables that `Ledger` needs in its store."""

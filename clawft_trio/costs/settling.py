@@ -1,4 +1,4 @@
-"""Settling: with the next write of a turn where that has one, and later where the ledger cannot be written."""
+"""Settlement of reservations: with the next write of their turn, with retries while the ledger cannot be written."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import trio
 
+from clawft_trio.backoff import backoff
 from clawft_trio.costs import charges
 from clawft_trio.costs.ledger import Ledger
 from clawft_trio.costs.owed import OwedFile
@@ -19,41 +20,41 @@ from clawft_trio.store.ownership import Ownership
 _log = logging.getLogger("clawft_trio.costs")
 
 _AT_ONCE = 256
-"""Settlements in one transaction."""
+"""Largest number of settlements in one transaction."""
 
 _FIRST_WAIT = 0.1
 _LONGEST_WAIT = 30.0
-"""Seconds between two attempts to write what is owed: doubled each time, and jittered."""
+"""Seconds between two attempts to write the pending settlements: doubled each time, with jitter."""
 
 _LONGEST_WAIT_CLOSING = 2.0
-"""The same at the end, where an attempt must fall into the last seconds of the grace."""
+"""The same while closing, where one attempt must fall into the last seconds of the grace period."""
 
 _CLOSING_GRACE = 30.0
-"""Seconds that writing what is owed may take at the end: several times what a store waits for a lock."""
+"""Seconds that writing the pending settlements may take while closing: several times a store's wait for a lock."""
 
 
 _ANY = Claim(sender_id="", target="")
-"""The claim of a reservation that is known by its id."""
+"""A placeholder, because the id alone identifies the reservation."""
 
 
 class Settling:
-    """Writes settlements into *ledger*, and keeps those that cannot be written until they can.
+    """Writes settlements to *ledger*, and keeps those that cannot be written yet.
 
     Args:
-      ledger: where they belong.
-      owed: the file that keeps them beyond this process; None keeps them in memory alone.
+      ledger: the ledger that they are written to.
+      owed: the file that keeps them after this process ends; None keeps them in memory only.
     """
 
     def __init__(self, ledger: Ledger, owed: OwedFile | None = None) -> None:
         self._ledger = ledger
         self._file = owed
-        #: whose fenced writes settlements of its turns join; None: each is written at once
+        #: settlements of turns with fenced writes join those of this process; None: each is written at once
         self.ownership: Ownership | None = None
         #: by turn and by the id of the reservation: what is written with the next write of the turn
         self._joining: dict[str, dict[int, Closing]] = {}
-        #: by the id of the reservation
+        #: settlements that are not written yet, by the id of the reservation
         self._owed: dict[int, Closing] = {}
-        #: those of them that are in the file, too
+        #: ids of those that are in the file, too
         self._in_file: set[int] = set()
         self._new = trio.Event()
         self._writing = trio.Lock()
@@ -65,12 +66,12 @@ class Settling:
         return len(self._owed)
 
     async def close(self, closing: Closing, turn_id: str = "") -> None:
-        """Write *closing*, or keep it: for the next write of the turn *turn_id*, if that has fenced writes.
+        """Write *closing*, with the next write of the turn *turn_id* if that is fenced; if that fails, keep it.
 
         Raises:
-          StoreError: the ledger cannot be written now; it is kept.
+          StoreError: the ledger cannot be written now; *closing* is kept.
 
-        Cancellation: it is written, or kept.
+        Cancellation: it is written or kept.
         """
         if self.ownership is not None and self.ownership.guards(turn_id):
             self._join(self.ownership, turn_id, closing)
@@ -124,7 +125,7 @@ class Settling:
         self._new.set()
 
     async def _append(self) -> None:
-        """Put into the file what is owed, so that the next process finds it when this one ends first."""
+        """Append the pending settlements to the file, so that the next process finds them if this one ends first."""
         missing = [closing for id_, closing in self._owed.items() if id_ not in self._in_file]
         if self._file is None or not missing:
             await trio.lowlevel.checkpoint()
@@ -146,15 +147,15 @@ class Settling:
             await self._ledger.settle(reservation, closing.bill)
 
     async def write_owed(self) -> None:
-        """Try once to write all that is owed.
+        """Try once to write all pending settlements.
 
-        A settlement that the store can never keep does not stop the others. When another task is writing them, this
-        one does not wait: until they are written, they count with what is reserved for them.
+        A settlement that the store cannot store does not stop the others. If another task is writing them, this one
+        does not wait: until a settlement is written, the reserved amount counts.
 
         Raises:
-          StoreError: the ledger cannot be written now; what is not written is still owed.
+          StoreError: the ledger cannot be written now; the rest is still pending.
 
-        Cancellation: each is written, or still owed.
+        Cancellation: each is written or still pending.
         """
         await trio.lowlevel.checkpoint()
         try:
@@ -163,7 +164,7 @@ class Settling:
             return
         try:
             waiting = list(self._owed.values())
-            # The first one alone: while the store is away, one short transaction finds out.
+            # The first one alone: while the store is unavailable, one short transaction is enough to detect that.
             await self._write(waiting[:1])
             for start in range(1, len(waiting), _AT_ONCE):
                 await self._write(waiting[start : start + _AT_ONCE])
@@ -174,7 +175,7 @@ class Settling:
             self._writing.release()
 
     async def _write(self, closings: Sequence[Closing]) -> None:
-        """Write *closings*, together or, when one of them is the problem, one by one."""
+        """Write *closings* in one transaction or, if one of them fails, one by one."""
         try:
             if len(closings) == 1 and closings[0].id in self._owed:
                 await self._close_one(closings[0])
@@ -182,19 +183,19 @@ class Settling:
                 await self._ledger.close_all(closings)
         except StoreError:
             raise
-        except Exception:  # noqa: BLE001 - the engine's own errors: sqlite3's, psycopg's, an OverflowError
+        except Exception:  # noqa: BLE001 - errors of the database: sqlite3's, psycopg's, an OverflowError
             if len(closings) > 1:
                 for closing in closings:
                     await self._write([closing])
                 return
-            # The engine's own error for a value that it cannot keep: it would never be accepted. The reservation
-            # counts until its lease ends, and what its request costs from then on.
+            # The database's error for a value that it cannot store: it would never be accepted. The reserved amount
+            # counts until the lease ends, and the cost of the request from then on.
             _log.exception("the settlement of reservation %d cannot be written and is given up", closings[0].id)
         for closing in closings:
             self._owed.pop(closing.id, None)
 
     async def _read_file(self) -> None:
-        """Write what is in the file, from an earlier process or from this one, and delete it."""
+        """Write the settlements in the file, from this process or an earlier one, and delete it."""
         if self._file is None:
             return
         try:
@@ -207,9 +208,9 @@ class Settling:
             _log.exception("the file of what is owed cannot be used")
 
     async def serve(self) -> None:
-        """Write what is owed, with growing waits in between, until cancelled; then try for a bounded time to the end.
+        """Write pending settlements, with growing waits in between, until cancelled; then for a bounded time.
 
-        Cancellation: what is owed is written within its grace, or stays in the file.
+        Cancellation: pending settlements are written within its grace period, or stay in the file.
         """
         recovered = self._file is None
         try:
@@ -224,8 +225,8 @@ class Settling:
                 _log.error("%d settlements are owed at the end", len(self._owed))
 
     async def _write_until_done(self, *, recovered: bool, longest: float = _LONGEST_WAIT) -> bool:
-        """Write what is owed and, unless *recovered*, what an earlier process has left; True when that is done."""
-        wait = _FIRST_WAIT
+        """Write pending settlements and, unless *recovered*, those of an earlier process; return True when done."""
+        failures = 0
         while self._owed or not recovered:
             try:
                 await self.write_owed()
@@ -236,7 +237,8 @@ class Settling:
                 _log.warning("%d settlements are still owed: %s", len(self._owed), exc)
                 await self._append()
             if self._owed or not recovered:
+                failures += 1
+                wait = backoff(failures, first=_FIRST_WAIT, longest=longest)
                 await trio.sleep(random.uniform(wait / 2, wait))
-                wait = min(2 * wait, longest)
         await trio.lowlevel.checkpoint()
         return True

@@ -1,4 +1,4 @@
-"""Reading the ledger: entries, and what groups of them cost."""
+"""Queries of the ledger: entries, and the cost of groups of entries."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _COLUMNS = tuple(field.name for field in attrs.fields(LedgerEntry))
 
 
 def as_text(moment: datetime) -> str:
-    """*moment* as the ledger keeps it: in UTC, and sorted as text in order of time."""
+    """Return *moment* as the ledger stores it: text in UTC whose alphabetical order is the order of time."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 @attrs.frozen(kw_only=True)
 class Filter:
-    """Which entries are meant; None is any."""
+    """A selection of entries; None selects any."""
 
     sender: str | None = None
     #: this turn and all turns below it
@@ -42,7 +42,7 @@ class Filter:
     until: datetime | None = None
 
     def where(self, *more: str) -> tuple[str, tuple[str, ...]]:
-        """The condition and its values; *more* are conditions without any."""
+        """Return the SQL condition and its values; *more* are conditions without values."""
         conditions: list[tuple[str, tuple[str, ...]]] = [(condition, ()) for condition in more]
         if self.sender is not None:
             conditions.append(("sender = ?", (self.sender,)))
@@ -57,7 +57,7 @@ class Filter:
 
 
 def entries_of(which: Filter, limit: int, connection: Connection) -> tuple[LedgerEntry, ...]:
-    """At most *limit* entries, latest first."""
+    """Return at most *limit* entries, latest first."""
     where, values = which.where()
     query = f"SELECT {', '.join(_COLUMNS)} FROM cost_charges {where} ORDER BY id DESC LIMIT ?"
     return tuple(_entry(row) for row in connection.execute(query, (*values, limit)))
@@ -72,7 +72,7 @@ def _entry(row: Sequence[Any]) -> LedgerEntry:
 
 
 def spending_of(which: Filter, by: Sequence[GroupBy], connection: Connection) -> tuple[Spending, ...]:
-    """What groups of entries cost, dearest first."""
+    """Return the cost of groups of entries, most expensive first."""
     where, values = which.where("state != 'open'")
     found = [_spending(by, row) for row in connection.execute(_query(by, where), values)]
     return tuple(sorted(found, key=lambda spent: spent.cost, reverse=True))

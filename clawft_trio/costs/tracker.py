@@ -1,4 +1,4 @@
-"""Budgets and prices together: what a sender may spend, what an attempt may cost, and what it did cost."""
+"""Cost tracking: reserve the estimated cost of an attempt, charge its actual cost, report what is left."""
 
 from __future__ import annotations
 
@@ -36,27 +36,27 @@ _UNPRICED = Prices()
 
 @attrs.frozen(kw_only=True)
 class Allowance:
-    """What a sender may still spend."""
+    """The US dollars that a sender may still spend."""
 
     #: US dollars; None is unlimited
     left: Decimal | None = None
     spent: Decimal | None = None
-    #: for attempts under way
+    #: reserved for running attempts
     reserved: Decimal | None = None
     limit: Decimal | None = None
-    #: seconds until the period that is used up ends
+    #: seconds until the period of the tightest budget ends
     retry_after: float | None = None
-    #: seconds after which all that is reserved now is settled or lost
+    #: seconds after which every current reservation is settled or lost
     lease: float | None = None
 
     def covers(self, estimate: Decimal | None) -> bool:
-        """Whether *estimate* can be paid. What has no price needs a budget that is not used up."""
+        """Whether *estimate* fits. A call without a price needs a budget with something left."""
         if self.left is None:
             return True
         return self.left > 0 if estimate is None else estimate <= self.left
 
     def wait_for(self, estimate: Decimal | None) -> float | None:
-        """Seconds until *estimate* can be paid, as far as that is known; None when it never can."""
+        """Return the seconds until *estimate* fits, as far as they are known; None when it never does."""
         if self.limit is None or self.spent is None or self.retry_after is None:
             return self.retry_after
         if estimate is not None and estimate > self.limit:
@@ -68,54 +68,54 @@ class Allowance:
 
 @attrs.frozen(kw_only=True)
 class Charge:
-    """What an answer costs."""
+    """The cost of an answer."""
 
-    #: US dollars; None when it has no known price
+    #: US dollars; None when it is unknown
     cost: Decimal | None = None
-    #: why it has none
+    #: the reason why it is unknown
     why: str = ""
 
 
 @attrs.frozen(kw_only=True)
 class Expected:
-    """The size of one attempt before it is made."""
+    """The estimated size of one attempt."""
 
     input_tokens: int
-    #: at most
+    #: the largest possible number
     output_tokens: int
 
 
 @attrs.frozen(kw_only=True)
 class Payer:
-    """Whom a turn is charged to, and which agent spends the money."""
+    """The sender that a turn is charged to, and the agent that runs it."""
 
     auth: AuthContext | None
     agent: str = ""
     parent_turn_id: str = ""
     #: all turns above this one, the nearest first
     ancestors: tuple[str, ...] = ()
-    #: of this turn and of the turns above it
+    #: the budgets of this turn and of the turns above it
     budgets: tuple[TurnBudget, ...] = ()
-    #: the tracker with the ledger and limits that hold, where it is another one
+    #: the tracker whose ledger and limits apply, if it is another one
     account: CostTracker | None = attrs.field(default=None, repr=False, eq=False)
 
     @property
     def sender_id(self) -> str:
-        """Namespaced by channel; empty outside an agent."""
+        """Identity of the sender, namespaced by channel; empty outside an agent."""
         return "" if self.auth is None else self.auth.identity
 
 
 class CostTracker:
-    """Reserves before an attempt, settles after it, and knows what is left.
+    """Reserves the cost of an attempt before it and settles it after it; reports how much is left.
 
     Args:
-      ledger: where it is written.
-      prices: what tokens cost.
+      ledger: the ledger of the charges.
+      prices: the prices of tokens.
       everybody: the limits of all senders together.
-      anonymous: the rights of requests without a sender.
-      margin: by how much an estimate of input tokens may be too low: it reckons with four characters a token, and
-        code and JSON have about three.
-      owed: keeps settlements that cannot be written beyond this process; None keeps them in memory.
+      anonymous: the permissions of requests without a sender.
+      margin: factor by which the true input tokens may exceed their estimate: it assumes four characters per token,
+        and code and JSON have about three.
+      owed: keeps settlements that cannot be written after this process ends; None keeps them in memory.
     """
 
     def __init__(
@@ -142,23 +142,23 @@ class CostTracker:
         )
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Settle what could not be written at once, until cancelled: `nursery.start_soon(tracker.serve)`.
+        """Write pending settlements until cancelled: `nursery.start_soon(tracker.serve)`.
 
-        What an earlier process has left behind comes first. Without this task, what is owed is written before the
-        next reservation and the next balance.
+        Those of an earlier process come first. Without this task, pending settlements are written before the next
+        reservation and the next allowance.
 
-        Cancellation: what is owed is written within a bounded time, or stays in the file of what is owed.
+        Cancellation: pending settlements are written within a bounded time, or stay in their file.
         """
         task_status.started()
         await self._settling.serve()
 
     async def settle_owed(self) -> None:
-        """Try once to write every settlement that could not be written before.
+        """Try once to write every pending settlement.
 
         Raises:
-          StoreError: the ledger cannot be written now; what is not written is still owed.
+          StoreError: the ledger cannot be written now; the rest is still pending.
 
-        Cancellation: each is written, or still owed.
+        Cancellation: each is written or still pending.
         """
         await self._settling.write_owed()
 
@@ -171,30 +171,30 @@ class CostTracker:
             self._settling.ownership = ownership
 
     async def take_over(self, turn_id: str) -> None:
-        """Release what an earlier process has reserved for *turn_id* and the turns below it, and not settled.
+        """Release the unsettled reservations of an earlier process for *turn_id* and the turns below it.
 
         Raises:
           StoreError: the ledger cannot be written.
 
-        Cancellation: all is released, or nothing.
+        Cancellation: all are released or none.
         """
         await self.ledger.release([turn_id])
 
     # --- before ------------------------------------------------------------------------------------------
 
     def estimate(self, target: Priced, input_tokens: int, output_tokens: int, /) -> Decimal | None:
-        """The most that an answer may cost, US dollars; None when *target* has no known price.
+        """Return the highest cost of an answer in US dollars; None when *target* has no known price.
 
         Args:
-          target: who would answer.
+          target: the target that would answer.
           input_tokens: estimated; the margin is added here.
-          output_tokens: at most.
+          output_tokens: the largest possible number.
         """
         price = self.prices.of(target, input_tokens, self.ledger.now())
         return None if price is None else price.at_most(ceil(input_tokens * self._margin), output_tokens)
 
     async def allowance(self, sender_id: str, permissions: UserPermissions) -> Allowance:
-        """What *sender_id* may still spend, after reservations: the tightest of its own and the global limits.
+        """Return what *sender_id* may still spend, after reservations: the tightest of its own and the global limits.
 
         Raises:
           StoreError: the ledger cannot be read.
@@ -221,10 +221,10 @@ class CostTracker:
     async def reserve(
         self, payer: Payer, target: Priced, expected: Expected, *, turn_id: str = "", call_id: str = ""
     ) -> Reservation:
-        """Set aside what an attempt may cost. What is owed is written first, where possible.
+        """Reserve the highest cost of an attempt. Pending settlements are written first, where possible.
 
         Raises:
-          BudgetExceeded: it does not fit into the limits of *payer* or of all senders.
+          BudgetExceeded: the cost does not fit into the limits of *payer* or of all senders.
           StoreError: the ledger cannot be written.
 
         Cancellation: nothing is reserved.
@@ -260,13 +260,13 @@ class CostTracker:
     # --- after -------------------------------------------------------------------------------------------
 
     def cost(self, target: Priced, usage: Usage) -> Decimal | None:
-        """What *usage* costs at *target* now, US dollars; None when it has no known price."""
+        """Return the current cost of *usage* at *target* in US dollars; None when it is unknown."""
         return self.price(target, usage).cost
 
     def price(self, target: Priced, usage: Usage) -> Charge:
-        """What *usage* costs at *target* now, and why that is not known when it is not.
+        """Return the current cost of *usage* at *target*, or the reason why it is unknown.
 
-        A charge stated by the answer itself goes before any price.
+        A charge that the answer itself states overrides every price.
         """
         if usage.cost is not None:
             return Charge(cost=as_kept(usage.cost))
@@ -280,17 +280,17 @@ class CostTracker:
         return Charge(cost=None if cost is None else as_kept(cost))
 
     async def update(self, reservation: Reservation, bill: Bill) -> None:
-        """Charge the sender of *reservation* with *bill*, in place of the estimate.
+        """Charge the sender of *reservation* with *bill* instead of the estimate.
 
         Raises:
-          StoreError: the ledger cannot be written now. It is owed, and written as soon as that is possible.
+          StoreError: the ledger cannot be written now. The settlement is kept and written as soon as that is possible.
 
-        Cancellation: it is settled, or owed.
+        Cancellation: it is settled or pending.
         """
         await self._settling.close(self._closing(reservation, "settled", bill), reservation.claim.turn_id)
 
     async def refund(self, reservation: Reservation, *, outcome: str = "failed") -> None:
-        """Give back all of *reservation*: nothing can have been billed.
+        """Release the whole *reservation*: nothing can have been billed.
 
         Raises:
           StoreError: as for `update`.
@@ -315,18 +315,18 @@ class CostTracker:
         budget: TurnBudget | None = None,
         account: CostTracker | None = None,
     ) -> Iterator[Payer]:
-        """Charge the turn *turn_id* of a sub-agent to the sender of the turn that started it.
+        """Charge the turn *turn_id* of a sub-agent to the sender of the turn that started it, during the block.
 
-        Whatever rights the sub-agent itself has: the limits are those of the sender, and the budgets of all turns
-        above hold for it, too.
+        The permissions of the sub-agent do not matter: the limits are those of the sender, and the budgets of all
+        turns above apply to it, too.
 
         Args:
-          turn_id: of the sub-agent's turn, until the block ends.
-          auth: the sender that the parent works for.
+          turn_id: the sub-agent's turn.
+          auth: the sender of the parent's turn.
           agent: the name of the sub-agent.
-          parent_turn_id: of the turn that starts it. When that one is on behalf of another sender, that one pays.
-          budget: for *turn_id* and all turns below it.
-          account: the tracker of the parent, with the ledger and limits that hold; None is this one.
+          parent_turn_id: the turn that starts it. If that turn is charged to another sender, that sender pays.
+          budget: limit for *turn_id* and all turns below it.
+          account: the tracker of the parent, whose ledger and limits apply; None is this one.
         """
         account = account or self
         above = account._started.get(parent_turn_id)
@@ -343,7 +343,7 @@ class CostTracker:
 
     @contextmanager
     def limiting(self, budget: TurnBudget, auth: AuthContext | None) -> Iterator[None]:
-        """Hold the turn of *budget*, which a sender started itself, and all turns below it under *budget*."""
+        """Apply *budget* to its turn, which a sender started itself, and to all turns below it, during the block."""
         with self._paying(budget.turn_id, Payer(auth=auth, budgets=(budget,))):
             yield
 
@@ -356,12 +356,12 @@ class CostTracker:
             self._started.pop(turn_id, None)
 
     def payer(self, turn_id: str, auth: AuthContext | None) -> Payer:
-        """Who pays for *turn_id*, asked with *auth*."""
+        """Return the payer of *turn_id*; without a sub-agent or a budget, the sender of *auth*."""
         return self._started.get(turn_id) or Payer(auth=auth)
 
 
 def limits_of(permissions: UserPermissions) -> Limits:
-    """The limits that a sender has by its permissions."""
+    """Return the limits that *permissions* set."""
     return Limits(
         daily=permissions.cost_budget_daily_usd,
         monthly=permissions.cost_budget_monthly_usd,

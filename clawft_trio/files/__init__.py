@@ -1,8 +1,8 @@
-"""Reading files without stopping the event loop, and never twice for nothing.
+"""Reading files without blocking the event loop and without needless reads.
 
-`FileCache` answers "what is at this path?" for files and folders. Every answer is checked against the disk (one
-`stat`, in a worker thread, a whole batch in one hop) unless the owner allows a window of freshness; a file is opened
-only when it has changed since it was last read.
+`FileCache` returns what is at a path, for files and folders. Every result is checked against the disk (one `stat`, in a
+worker thread, one hop for a whole batch) unless the owner sets a time of freshness; a file is opened only when it has
+changed since it was last read.
 """
 
 from clawft_trio.field_docs import document_fields as _document_fields

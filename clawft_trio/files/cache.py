@@ -1,4 +1,4 @@
-"""The cache: entries stay until the file system reports a change."""
+"""The cache of files: entries are kept until the file system reports a change."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ StrPath: TypeAlias = str | os.PathLike[str]
 
 
 def utc_now() -> datetime:
-    """The calendar time, with its zone."""
+    """Return the calendar time in UTC."""
     return datetime.now(UTC)
 
 
 @attrs.frozen(kw_only=True)
 class CacheStatistics:
-    """What a `FileCache` did so far, and what it holds."""
+    """Counters of a `FileCache` and its current contents."""
 
-    #: answers that needed no reading
+    #: results that needed no reading
     hits: int
     #: files opened and folders listed
     reads: int
-    #: times the file system was asked whether something changed
+    #: checks of the file system for a change
     stats: int
-    #: visits to a worker thread
+    #: calls in a worker thread
     hops: int
-    #: entries given up to stay within the total
+    #: entries removed to stay within `max_total`
     evictions: int
-    #: paths that are kept
+    #: number of entries
     entries: int
-    #: bytes that the entries are charged for
+    #: bytes that the entries count for
     held: int
 
 
 class Reads(Protocol):
-    """What `FileCache` and `Snapshot` have in common."""
+    """The method that `FileCache` and `Snapshot` share."""
 
     async def read_many(self, paths: Sequence[StrPath]) -> tuple[OnDisk, ...]:
-        """What is at each of *paths*, in their order; see `FileCache.read_many`.
+        """Return what is at each of *paths*, in their order; see `FileCache.read_many`.
 
         Cancellation: as there.
         """
@@ -55,13 +55,13 @@ class Reads(Protocol):
 
 @attrs.define(eq=False)
 class _Flight:
-    """One visit to a worker thread, for all who ask for its paths before it begins."""
+    """One call in a worker thread, for all tasks that ask for its paths before it begins."""
 
     begun: bool = False
     done: trio.Event = attrs.field(factory=trio.Event)
     #: empty when the task that read it was cancelled
     found: dict[str, OnDisk] = attrs.field(factory=dict)
-    #: changed by their owners in the meantime: what is seen of them may be from before
+    #: names forgotten meanwhile: what was read of them may be from before the change
     forgotten: set[str] = attrs.field(factory=set)
 
 
@@ -70,11 +70,11 @@ class FileCache:
 
     Args:
       max_file: bytes; a larger file is `too_large` and is not opened.
-      max_total: bytes kept in memory; beyond it the least recently used goes first.
+      max_total: bytes kept in memory; beyond it the least recently used entry is removed.
       max_names: a folder with more entries is `too_large`.
-      fresh_for: seconds during which an answer is given again without asking the file system. 0 never does, so that
-        a change is seen by the very next call.
-      now: the calendar time, by the clock that stamps files.
+      fresh_for: seconds during which a result is reused without a check of the file system. With 0 every call checks,
+        so that the next call sees a change.
+      now: returns the calendar time, by the clock that sets the times of files.
     """
 
     def __init__(
@@ -89,12 +89,12 @@ class FileCache:
         self._disk = Disk(max_file=max_file, max_names=max_names, now=now)
         self._max_total = max_total
         self._fresh_for = fresh_for
-        # By device and inode: two names of one file are one entry.
+        # By device and inode: two names of one file have one entry.
         self._entries: OrderedDict[tuple[int, int], CacheEntry] = OrderedDict()
         self._fresh: OrderedDict[str, tuple[float, OnDisk]] = OrderedDict()
         self._confined: tuple[str, ...] = ()
         self._flights: dict[str, _Flight] = {}
-        # A thread that hangs on a dead mount keeps its place; a few others go on.
+        # A thread that hangs on a dead mount keeps its slot; the others stay usable.
         self._threads = trio.CapacityLimiter(4)
         self._hits = self._reads = self._stats = self._hops = self._evictions = self._held = 0
 
@@ -102,7 +102,7 @@ class FileCache:
         return f"<FileCache {self.statistics()}>"
 
     def statistics(self) -> CacheStatistics:
-        """Counters since the beginning, and what is held now."""
+        """Return the counters and the current contents."""
         return CacheStatistics(
             hits=self._hits,
             reads=self._reads,
@@ -114,22 +114,22 @@ class FileCache:
         )
 
     async def read(self, path: StrPath) -> OnDisk:
-        """What is at *path*. Nothing there raises: that, too, is an answer.
+        """Return what is at *path*. A missing file raises nothing: `missing` is a result, too.
 
-        Cancellation: as `read_many`.
+        Cancellation: as for `read_many`.
         """
         (found,) = await self.read_many([path])
         return found
 
     async def read_many(self, paths: Sequence[StrPath]) -> tuple[OnDisk, ...]:
-        """What is at each of *paths*, in their order, by one visit to a worker thread.
+        """Return what is at each of *paths*, in their order, by one call in a worker thread.
 
-        A caller that asks while another is about to look at the same path shares that look. A look that had already
-        begun is not shared: it may have missed a change that the caller knows of. A relative path is relative to
-        the current folder at the time of the call. Symbolic links are followed.
+        A call shares the read of another call that is about to read the same path. A read that has already begun is
+        not shared: it may have missed a change that the caller knows of. A relative path is relative to the current
+        folder at the time of the call. Symbolic links are followed.
 
-        Cancellation: nothing is lost for others who wait for the same paths; a thread that hangs in the file system
-        is left to end by itself.
+        Cancellation: other tasks that wait for the same paths lose nothing; a thread that hangs in the file system
+        is abandoned.
         """
         names = [os.fspath(path) for path in paths]
         found = self._still_fresh(names)
@@ -141,9 +141,9 @@ class FileCache:
         return tuple([found[name] for name in names])
 
     def confine(self, folder: StrPath) -> None:
-        """Do not follow links out of *folder*: a path below it that leads elsewhere is `unreadable` from now on.
+        """Stop following links out of *folder*: a path below it that leads elsewhere is `unreadable` from now on.
 
-        For a folder in which others than the operator write. *folder* itself may be a link. Not to be undone.
+        For a folder to which others than the operator write. *folder* itself may be a link. It cannot be undone.
         """
         absolute = os.path.abspath(folder)
         if absolute not in self._confined:
@@ -151,7 +151,7 @@ class FileCache:
             self._fresh.clear()
 
     def forget(self, paths: Iterable[StrPath]) -> None:
-        """End the freshness of *paths*: the next call asks the file system. Call it after writing them."""
+        """End the freshness of *paths*: the next call checks the file system. Call it after writing to them."""
         for name in [os.fspath(path) for path in paths]:
             self._fresh.pop(name, None)
             if name in self._flights:
@@ -176,7 +176,7 @@ class FileCache:
         return found
 
     async def _look_once(self, wanted: Sequence[str]) -> dict[str, OnDisk]:
-        """Look at paths that no task looks at, and wait for the others; some of *wanted* may not be found that way."""
+        """Read paths that no other task reads, and wait for the others; some of *wanted* may be missing afterwards."""
         others = {self._flights[name]: None for name in wanted if name in self._flights}
         shared = [flight for flight in others if not flight.begun]
         found = await self._fly([name for name in wanted if name not in self._flights])
@@ -192,7 +192,7 @@ class FileCache:
         flight = _Flight()
         self._flights.update(dict.fromkeys(names, flight))
         try:
-            # Callers of the same scheduler tick share the look.
+            # Callers of the same scheduler tick share the read.
             await trio.lowlevel.checkpoint()
             flight.begun = True
             if names:
@@ -241,16 +241,16 @@ class FileCache:
             self._fresh.popitem(last=False)
 
     def _look_in_thread(self, names: list[str]) -> list[Look]:
-        # Reads `_entries` and changes nothing: that is done on the way back, by the event loop.
+        # Only reads `_entries`: the event loop changes it afterwards.
         confinement = Confinement(self._confined)
         return [self._disk.look(name, self._entries, confinement) for name in names]
 
 
 class Snapshot:
-    """One look at many paths: each is looked at once, however often it is asked for.
+    """A view of many paths that reads each path only once.
 
-    For work that takes several steps and should need one visit to the disk: `await look(paths)` with all that is
-    likely to be needed, and what asks later finds it here.
+    For work of several steps that should need one call in a worker thread: `await read_many(paths)` with all paths that
+    are likely to be needed; later calls use the results.
     """
 
     def __init__(self, cache: Reads) -> None:
@@ -259,18 +259,18 @@ class Snapshot:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """What was looked at so far."""
+        """The paths that were read so far."""
         return tuple(self._found)
 
     @property
     def found(self) -> tuple[OnDisk, ...]:
-        """What was there, in the order of `paths`."""
+        """The results, in the order of `paths`."""
         return tuple(self._found.values())
 
     async def read_many(self, paths: Sequence[StrPath]) -> tuple[OnDisk, ...]:
-        """What is at each of *paths*; only those that are new here are looked up.
+        """Return what is at each of *paths*; only new paths are read.
 
-        Cancellation: what was found before stays.
+        Cancellation: earlier results are kept.
         """
         names = [os.fspath(path) for path in paths]
         new = [name for name in names if name not in self._found]

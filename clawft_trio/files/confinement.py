@@ -1,4 +1,4 @@
-"""Folders with symbolic links that may not lead out of them. Everything here blocks."""
+"""Check whether symbolic links lead out of a folder. Everything here blocks."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import os
 import stat
 
 _DESCRIPTORS = "/proc/self/fd"
-"""Linux names the file of an open descriptor here."""
+"""Linux has links to the files of open descriptors here."""
 
 
 class Confinement:
-    """A check of paths against folders; made for one batch of paths, since it keeps what it resolved.
+    """A check of paths against folders; made for one batch of paths, because it caches resolved folders.
 
     Args:
       roots: absolute folders. A path belongs to the outermost of them that contains it; others are not checked.
@@ -21,14 +21,14 @@ class Confinement:
         self._resolved: dict[str, str] = {}
 
     def root_of(self, path: str) -> str | None:
-        """The folder that *path* must not leave; None when it belongs to none."""
+        """Return the folder that *path* must stay in; None when it belongs to none."""
         if not self._roots:
             return None
         absolute = os.path.abspath(path)
         return min((root for root in self._roots if _below(absolute, root)), key=len, default=None)
 
     def leaves(self, path: str, root: str) -> bool:
-        """Whether *path* leads out of *root* by a link at its end or on the way.
+        """Whether *path* leads out of *root* by a link at its end or in one of its folders.
 
         Raises:
           OSError: there is nothing at *path*.
@@ -41,9 +41,9 @@ class Confinement:
         return not _below(target, self._real(root))
 
     def opened_outside(self, descriptor: int, root: str) -> bool:
-        """Whether what was opened lies outside of *root*, whatever its path leads to by now.
+        """Whether an opened file lies outside of *root*, wherever its path leads now.
 
-        On Linux; elsewhere the check before opening is the only one.
+        On Linux only; elsewhere the check before opening is the only one.
         """
         try:
             target = os.readlink(f"{_DESCRIPTORS}/{descriptor}")

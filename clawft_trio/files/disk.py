@@ -1,8 +1,7 @@
-"""Looking at one path: what is there, and how to recognise it the next time. Everything here blocks.
+"""Read one path: its content, and a stamp to recognise it later. Everything here blocks.
 
-A change is detected by its device, inode, size, mtime and ctime. Those stand still when a file is
-written twice within one tick of the file system's clock, so what was read that soon after a change is not `settled`
-and is read once more.
+A change is detected by device, inode, size, mtime and ctime. Two writes within one tick of the file system's clock give
+the same times, so an entry that was read so soon after a change is not `settled` and is read once more.
 """
 
 from __future__ import annotations
@@ -21,27 +20,27 @@ import attrs
 from clawft_trio.files.confinement import Confinement
 
 PathState = Literal["file", "directory", "missing", "too_large", "binary", "unreadable", "special"]
-"""`file` and `directory` have content; `binary` is a file that is no UTF-8 text, `special` a pipe, socket or device."""
+"""`file` and `directory` have content; `binary` is a file without UTF-8 text, `special` a pipe, socket or device."""
 
-# Loaded now: a codec that is first used in a worker thread would be imported there.
+# Loaded now, because a codec that is first used in a worker thread would be imported there.
 _CODEC = codecs.lookup("utf-8-sig").name
 
 _TRIES = 3
-"""How often a file that changes while it is read is read again; after that the last reading is given, not kept."""
+"""Number of reads of a file that changes while it is read; the last result is returned and not cached."""
 
 _TICK = 0.05
-"""Seconds within which two writes may bear the same time: the kernel's clock ticks every 1 to 10 ms."""
+"""Seconds within which two writes may have the same time: the kernel's clock ticks every 1 to 10 ms."""
 
 _COARSE_TICK = 2.1
 """The same for file systems that count whole seconds (HFS+, NFSv2) or two (FAT)."""
 
 OVERHEAD = 512
-"""Bytes that an entry costs beside its text, so that the total also limits how many there are."""
+"""Bytes that an entry counts in addition to its text, so that the total also limits the number of entries."""
 
 _LASTING = frozenset({errno.EACCES, errno.EPERM})
-"""Failures to open that stay until the file's ctime moves. Any other (too many open files, I/O) is tried again."""
+"""Errors of `open` that last until the file's ctime changes. After others (too many open files, I/O), try again."""
 
-# A pipe without a writer must not hold the thread, and a terminal must not become ours.
+# Opening a pipe without a writer must not block, and a terminal must not become the controlling terminal.
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 Stamp: TypeAlias = tuple[int, int, int, int, int]
@@ -49,7 +48,7 @@ Stamp: TypeAlias = tuple[int, int, int, int, int]
 
 @attrs.frozen(kw_only=True)
 class OnDisk:
-    """What is at a path. While nothing changes there, reading it again gives the same object."""
+    """What is at a path. While nothing changes there, another read returns the same object."""
 
     #: `file`, `directory`, `missing`, `too_large`, `binary`, `unreadable`, `special`
     state: PathState
@@ -57,14 +56,14 @@ class OnDisk:
     text: str = attrs.field(default="", repr=False)
     #: of a folder: the names in it, sorted
     names: tuple[str, ...] = attrs.field(default=(), repr=False)
-    #: bytes, as the file system reports
+    #: size in bytes, as the file system reports it
     size: int = 0
-    #: why there is no content, for people
+    #: the reason why there is no content, for people
     detail: str = ""
 
     @property
     def usable(self) -> bool:
-        """Whether it is a file with more than white space in it."""
+        """Whether it is a file with text other than white space."""
         return self.state == "file" and not self.text.isspace() and bool(self.text)
 
 
@@ -77,13 +76,13 @@ _Within: TypeAlias = "tuple[Confinement, str | None]"
 
 @attrs.frozen
 class CacheEntry:
-    """What was found, and what it looked like from outside."""
+    """A cached result and the stamp of its file."""
 
     stamp: Stamp
     found: OnDisk
-    #: whether a later write is sure to change the stamp
+    #: whether every later write changes the stamp
     settled: bool
-    #: the bytes it is charged for; reckoned here, in the thread, and not by the event loop
+    #: the bytes that it counts for; computed here, in the thread, and not in the event loop
     cost: int = attrs.field(init=False)
 
     @cost.default
@@ -94,27 +93,27 @@ class CacheEntry:
 
 @attrs.frozen
 class Look:
-    """What a worker thread saw at one path."""
+    """The result of a worker thread for one path."""
 
     found: OnDisk
-    #: to be kept; None when there is nothing to recognise it by later
+    #: the entry to cache; None when no stamp can identify the result later
     entry: CacheEntry | None = None
     opened: int = 0
 
 
 @attrs.frozen(kw_only=True)
 class Disk:
-    """The file system, within limits."""
+    """Reads of the file system, within limits."""
 
-    #: bytes
+    #: largest file in bytes
     max_file: int
-    #: entries of a folder
+    #: largest number of names in a folder
     max_names: int
-    #: the calendar time, by the clock that stamps files
+    #: returns the calendar time, by the clock that sets the times of files
     now: Callable[[], datetime]
 
     def look(self, path: str, known: Mapping[tuple[int, int], CacheEntry], confinement: Confinement) -> Look:
-        """What is at *path*, opened only when it is not *known* (by device and inode) as it is now."""
+        """Read *path*, which is opened only if it differs from the *known* entry of its device and inode."""
         root = confinement.root_of(path)
         try:
             status = _status(path)
@@ -127,7 +126,7 @@ class Disk:
             return Look(entry.found, entry)
         look = self._visit(path, status.st_mode, (confinement, root))
         if entry is not None and look.entry is not None and look.found == entry.found:
-            # The same object: a comparison by identity sees no change.
+            # The old object, so that a comparison by identity finds no change.
             return attrs.evolve(look, found=entry.found, entry=attrs.evolve(look.entry, found=entry.found))
         return look
 
@@ -136,7 +135,7 @@ class Disk:
             return self._list(path)
         if stat.S_ISREG(mode):
             return self._open(path, within)
-        # Opening a device may already do something.
+        # Opening a device may have side effects.
         return Look(OnDisk(state="special", detail="not a regular file"))
 
     def _open(self, path: str, within: _Within) -> Look:
@@ -157,13 +156,13 @@ class Disk:
             before = os.fstat(descriptor)
             confinement, root = within
             if root is not None and confinement.opened_outside(descriptor, root):
-                # A link was put there after the check.
+                # A link was created after the check.
                 return before, _OUTSIDE, False
             if not stat.S_ISREG(before.st_mode):
                 return before, OnDisk(state="special", detail="not a regular file"), True
             if before.st_size > self.max_file:
                 return before, self._too_large(before.st_size), True
-            # The size is no limit: files of /proc say 0 and have text. Being unsteady, they are never kept.
+            # The size is no limit: files of /proc have size 0 and content. They count as changing and are never cached.
             data = _read_all(descriptor, before.st_size, self.max_file + 1)
             steady = _stamp(os.fstat(descriptor)) == _stamp(before) and len(data) == before.st_size
         finally:
@@ -224,14 +223,14 @@ def _stamp(status: os.stat_result) -> Stamp:
 
 
 def _entry(status: os.stat_result, found: OnDisk, looked_at: float) -> CacheEntry:
-    # ctime cannot be set back; on Windows it is the time of creation and no evidence.
+    # ctime cannot be set by programs; on Windows it is the time of creation and does not show changes.
     changed = status.st_ctime_ns if os.name == "posix" else status.st_mtime_ns
     tick = _TICK if changed % 1_000_000_000 else _COARSE_TICK
     return CacheEntry(_stamp(status), found, changed / 1e9 < looked_at - tick)
 
 
 def _read_all(descriptor: int, size: int, limit: int) -> bytes:
-    """All there is, probably *size* bytes, but not more than *limit*."""
+    """Read everything, about *size* bytes, but at most *limit*."""
     chunks: list[bytes] = []
     read = 0
     while chunk := os.read(descriptor, min(max(size, 4096), limit - read)):

@@ -1,4 +1,4 @@
-"""Models behind HTTP: requests, responses and errors of their APIs."""
+"""Model providers over HTTP: requests, responses and errors of their APIs."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""A provider for Anthropic's Messages API, with its own events, blocks and errors."""
+"""A provider for Anthropic's Messages API."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from clawft_trio.llm.tool_calls import ids_in
 from clawft_trio.llm.vendors_large import ANTHROPIC
 
 VERSION = "2023-06-01"
-"""The version of the API that this file implements."""
+"""Version of the API that this module implements."""
 
 MAX_TOKENS = 8192
-"""Output tokens of a request that sets no limit: the API requires one, and every current model allows this."""
+"""Output tokens of a request that sets no limit; the API requires a limit, and every current model allows this one."""
 
 
 @attrs.frozen(kw_only=True)
@@ -36,7 +36,7 @@ class _Messages:
 
     @property
     def listing(self) -> str:
-        # One page of the most there can be; by default a page has 20.
+        # The largest page size that the API accepts; the default page has 20 models.
         return "/models?limit=1000"
 
     def headers(self, key: str) -> Mapping[str, str]:
@@ -51,17 +51,17 @@ class _Messages:
 
 
 class Anthropic(HttpProvider):
-    """A provider: `POST {base_url}/messages`, streamed or not.
+    """A provider that sends `POST {base_url}/messages`, streamed or not.
 
-    Thinking comes as `ReasoningDelta` and stays in the response as `Opaque` blocks with their signatures, which
-    have to go back with the next turn and do, as long as `ChatResponse.message` is what goes into the history.
-    An answer counts as whole when `message_stop` has come. It never retries; the caller may.
+    Thinking is emitted as `ReasoningDelta` and kept in the response as `Opaque` blocks with their signatures. The API
+    requires these blocks in the next request; they are sent when `ChatResponse.message` is put into the history.
+    An answer is complete when `message_stop` has arrived. The provider never retries; the caller may.
 
     Args:
-      name: its name in logs, errors and targets.
-      base_url: up to and including the version.
-      max_tokens: for requests that set none.
-      ends_with: what proves that a stream was whole; imitations may need `stop_reason`.
+      name: the provider's name in logs, errors and targets.
+      base_url: the URL up to and including the version.
+      max_tokens: output limit of requests that set none.
+      ends_with: the event that proves a stream complete; some imitations of this API need `stop_reason`.
       accepts: what the server's models accept; requests are conformed to it.
       options: the keys of `ProviderOptions`: `api_key`, `model`, `headers`, `clocks`, `proxy` and others.
     """

@@ -1,4 +1,4 @@
-"""A content block of the Messages API that is kept as it is and grows by its deltas, without I/O."""
+"""Content blocks of the Messages API that are stored unchanged and extended by deltas, without I/O."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clawft_trio.llm.lenient import NOT_JSON
 
 
 class KeptBlock:
-    """A block that goes back to the server unchanged: thinking, server tools and their results, compactions."""
+    """A block that is sent back to the server unchanged: thinking, server tools and their results, compactions."""
 
     __slots__ = ("_block", "_count", "_growing")
 
@@ -23,7 +23,7 @@ class KeptBlock:
         count(len(msgspec.json.encode(self._block)))
 
     def append(self, name: str, piece: str) -> None:
-        """Append *piece* to the text field *name*; of `input`, to its JSON text."""
+        """Append *piece* to the text field *name*; when *name* is `input`, to the JSON text of the input."""
         if piece:
             if name not in self._growing:
                 self._growing[name] = GrowingText()
@@ -33,7 +33,7 @@ class KeptBlock:
     def merge(self, delta: Mapping[str, Any]) -> None:
         """Add a delta of a type that this package does not know, for example `compaction_delta`.
 
-        Texts are appended to the field of the same name, lists are extended, everything else is replaced.
+        Strings are appended to the field of the same name, lists are extended, all other values are replaced.
         """
         for name, value in delta.items():
             if name == "type" or value is None:
@@ -48,7 +48,7 @@ class KeptBlock:
             self._count(len(name) + len(msgspec.json.encode(value)))
 
     def closed(self) -> dict[str, Any]:
-        """The whole block."""
+        """Return the complete block."""
         for name, text in self._growing.items():
             if name == "input":
                 self._block[name] = _input(text.getvalue(), self._block.get(name))
@@ -63,5 +63,5 @@ def _input(text: str, given: Any) -> Any:
     try:
         return msgspec.json.decode(text)
     except NOT_JSON:
-        # The server ran its own tool already: only the server uses this input.
+        # The server has already run its own tool: only the server uses this input.
         return {"malformed": text}

@@ -1,14 +1,14 @@
-"""Marks for Anthropic's prompt cache, in its own dialect and in that of gateways.
+"""Cache marks for Anthropic's prompt cache, in the Messages dialect and in the chat dialect of gateways.
 
-`cache_control` on a block asks for the request up to and including that block to be cached; the order is tools, system,
-messages. A request may carry four marks, and a mark finds an earlier entry at most 20 blocks before it
+`cache_control` on a block asks the server to cache the request up to and including that block; the order is tools,
+system, messages. A request may carry four marks, and a mark finds an earlier cache entry at most 20 blocks before it
 (https://docs.claude.com/en/docs/build-with-claude/prompt-caching). The marks:
 
 1. the last tool,
 2. the last block of the system prompt,
-3. where the request before this one ended: before the newest answer of the model. Its entry is found there however
-   many tool results have come since,
-4. the last block: the entry for the request after this one.
+3. the last block before the newest answer of the model, where the previous request ended: its entry is found there
+  however many tool results were added since,
+4. the last block: the entry that the next request will find.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import Any
 from clawft_trio.chat import PromptCache
 
 MAX_MARKS = 4
-"""Marks that a request may carry; more are refused."""
+"""Largest number of marks in a request; the server refuses more."""
 
 _UNMARKABLE = frozenset({"thinking", "redacted_thinking"})
-"""Types of blocks that may not carry a mark themselves."""
+"""Types of blocks that may not carry a mark."""
 
 
 def mark_cache(body: dict[str, Any], cache: PromptCache) -> None:
-    """Put the marks into *body*, the body of a request. Blocks are replaced and never changed."""
+    """Put the cache marks into *body*, the body of a request. Blocks are replaced, never changed in place."""
     control = _control(cache)
     for key in ("tools", "system"):
         if body.get(key):
@@ -37,10 +37,10 @@ def mark_cache(body: dict[str, Any], cache: PromptCache) -> None:
 
 
 def mark_chat_cache(messages: list[dict[str, Any]], cache: PromptCache) -> None:
-    """Put the marks into *messages* of a chat completion, which OpenRouter hands on to Anthropic's models.
+    """Put the cache marks into *messages* of a chat completion that OpenRouter forwards to one of Anthropic's models.
 
-    It takes them on texts of the system and of users, not on results of tools: the system prompt is marked, which has
-    the tools before it, and the last two messages of the user. The entry of the first is found again by the second.
+    OpenRouter accepts marks on texts of the system and of users, not on tool results. Marked are the system prompt (the
+    tools come before it) and the last two user messages: the second finds the cache entry of the first.
     """
     control = _control(cache)
     users = [index for index, message in enumerate(messages) if message["role"] == "user"]
@@ -58,13 +58,13 @@ def _control(cache: PromptCache) -> dict[str, Any]:
 
 
 def _ends(turns: Sequence[Mapping[str, Any]]) -> set[int]:
-    """The turns that get a mark on their last block: the last one, and the one before the newest answer."""
+    """Return the indexes of the turns to mark: the last turn, and the one before the newest answer."""
     ends = {len(turns) - 1} if turns else set()
     newest = max((index for index, turn in enumerate(turns) if turn["role"] == "assistant"), default=0)
     return ends | ({newest - 1} if newest else set())
 
 
 def _marked(blocks: Sequence[Mapping[str, Any]], control: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """*blocks* with a mark on the last that may carry one."""
+    """Return *blocks* with a mark on the last block that may carry one."""
     last = max((index for index, block in enumerate(blocks) if block.get("type") not in _UNMARKABLE), default=None)
     return [{**block, "cache_control": control} if index == last else block for index, block in enumerate(blocks)]

@@ -1,6 +1,6 @@
-"""The events of a message of Anthropic's API as they are on the wire, and two ways to decode them.
+"""The events of a message in Anthropic's API as they are on the wire, and their two decoders.
 
-Only the fields that are read are named.
+The structs name only the fields that are read.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Event(msgspec.Struct, gc=False):
     request_id: Any = None
 
 
-# Nearly every event: a piece of text. Any other is refused here and read as an `Event`.
+# Nearly every event is a piece of text. This decoder refuses any other event, which is then decoded as an `Event`.
 class PlainDelta(msgspec.Struct, gc=False, tag="text_delta", tag_field="type"):
     text: str
 
@@ -48,20 +48,20 @@ decode_plain: Callable[[bytes], PlainEvent] = msgspec.json.Decoder(PlainEvent).d
 
 
 class LenientEvents:
-    """Decodes the events of which the typed decoder refuses a part, or which have no type.
+    """Decodes events that the typed decoder refuses, and events without a type.
 
     Args:
-      halves: joins characters that were split over two events.
+      halves: joins characters that were split between two events.
     """
 
     def __init__(self, halves: SurrogateJoiner) -> None:
         self._halves = halves
 
     def decode(self, data: bytes, named: str) -> Event:
-        """The event in *data*, of which the typed decoder refused a part or which has no type.
+        """Decode the event in *data*, which the typed decoder refused or which has no type.
 
         Raises:
-          NotDecodable: it is no event, or something that is used has a type that it cannot have.
+          NotDecodable: *data* is not an event, or a field that is used has an impossible type.
         """
         raw = lenient.decode_object(data)
         kind = raw.get("type")
@@ -81,7 +81,7 @@ class LenientEvents:
         return event
 
     def _delta(self, raw: Mapping[str, Any], index: int | None) -> Delta:
-        # Thinking is only shown, and a signature only kept: of an odd type they cost no answer.
+        # Thinking is only displayed and a signature only stored: an unexpected type in them must not fail the answer.
         texts = {name: lenient.any_text(raw[name]) for name in ("thinking", "signature") if raw.get(name) is not None}
         for name in ("text", "partial_json"):
             text = lenient.as_text(raw.get(name), of=f"the {name} of a delta")
@@ -106,8 +106,8 @@ _DELTAS = {
 
 
 def _kind_of(raw: Mapping[str, Any], named: str) -> str:
-    """The type of an event that has none: the one that its `event:` line gives, or the one that its fields mean."""
-    if raw.get("error"):
+    """Return the type of an event that has none: from its `event:` line, or else derived from its fields."""
+    if lenient.is_stated(raw.get("error")):
         return "error"
     if named != "message":
         return named

@@ -1,4 +1,4 @@
-"""A `ChatRequest` as Anthropic's Messages dialect writes it."""
+"""Encodes a `ChatRequest` in Anthropic's Messages dialect."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _TOLERANT = Rules()
 
 
 def request_body(request: ChatRequest, model: str, max_tokens: int, rules: Rules = _TOLERANT) -> dict[str, Any]:
-    """The body of `POST /messages`. `request.extra` is put over it.
+    """Return the body of `POST /messages`. The fields of `request.extra` override the others.
 
     Args:
       request: the request, conformed to *rules*.
       model: the name of the model.
-      max_tokens: for a request that sets none; this API requires it.
-      rules: of the model.
+      max_tokens: output limit of a request that sets none; this API requires one.
+      rules: the rules of the model.
     """
     body: dict[str, Any] = {
         "model": model,
@@ -59,7 +59,7 @@ def _forces_tool(request: ChatRequest) -> bool:
 
 
 def _thinking(request: ChatRequest, max_tokens: int, rules: Rules) -> dict[str, Any]:
-    """`thinking` with a budget below *max_tokens*, or the effort of models that choose their own budget."""
+    """Return `thinking` with a budget below *max_tokens*, or the effort for models that choose their own budget."""
     effort, budget = request.reasoning_effort, request.thinking_budget
     if effort == "none" or budget == 0:
         return {}
@@ -83,13 +83,13 @@ def _tool_choice(choice: str) -> dict[str, Any]:
 
 
 def _turns(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
-    """The conversation as alternating turns: tool results are part of the user's turns."""
+    """Return the conversation as alternating turns; tool results belong to the user's turns."""
     turns: list[dict[str, Any]] = []
     for message in messages:
         if message.role == "system":
             continue
         role = "assistant" if message.role == "assistant" else "user"
-        # Empty blocks are refused, and a turn without blocks is left out.
+        # The API refuses empty blocks; a turn without blocks is left out.
         blocks = list(_blocks(message))
         if turns and turns[-1]["role"] == role:
             turns[-1]["content"].extend(blocks)
@@ -141,7 +141,7 @@ def _tool_use(call: ToolCall) -> dict[str, Any]:
 
 
 def _input(arguments: str) -> dict[str, Any]:
-    # A call that was answered with an error may hold anything; this API takes objects only.
+    # A call that got an error as its result may have any arguments; this API accepts only objects.
     try:
         decoded = msgspec.json.decode(arguments)
     except (msgspec.DecodeError, UnicodeError, RecursionError):

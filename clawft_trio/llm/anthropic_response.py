@@ -1,4 +1,4 @@
-"""An answer in Anthropic's Messages dialect, from bytes to events, without I/O."""
+"""Reads an answer in Anthropic's Messages dialect, from bytes to events, without I/O."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from clawft_trio.net.sse import ServerSentEvent
 DIALECT = "anthropic"
 
 CALLS = "anthropic:tool_use"
-"""The dialect of the block that holds what tool calls have beside id, name and input (`caller`), by id."""
+"""Dialect of the block with the further fields of tool calls (all but id, name and input: `caller`), keyed by id."""
 
-# An answer has a handful of blocks; a server that sends more than this is broken.
+# A real answer has a few blocks; a server that sends more than this is broken.
 MAX_BLOCKS = 4096
 
 EndsWith = Literal["message_stop", "stop_reason"]
-"""What proves that a stream was whole. Some imitations of this API leave out the last event."""
+"""The event that proves a stream complete. Some imitations of this API omit `message_stop`."""
 
 
 # Read field by field; the other fields of a message go into `provider_details`.
@@ -43,7 +43,7 @@ _READ_OF_CALL = frozenset({"type", "id", "name", "input"})
 
 
 class AnthropicResponseReader(Progress):
-    """A `ResponseReader` of messages, streamed or not."""
+    """A `ResponseReader` for messages, streamed or not."""
 
     def __init__(self, answer: ResponseBuilder, *, ends_with: EndsWith = "message_stop") -> None:
         super().__init__()
@@ -52,22 +52,24 @@ class AnthropicResponseReader(Progress):
         self._begin(answer)
 
     def _begin(self, answer: ResponseBuilder) -> None:
-        """Read a message from its start into *answer*."""
+        """Start to read a message into *answer*."""
         self.answer: ResponseBuilder = answer
         answer.blocks = self._blocks_of_calls
         self._usage = UsageReader(read_messages_usage, answer.provider)
-        # The blocks that are open, by index: the type of each, and for those kept as they are, the block.
+        # The open blocks by index: the type of each, and the block itself when it is stored unchanged.
         self._open: dict[int, str] = {}
         self._kept: dict[int, KeptBlock] = {}
+        #: arguments at the start of open tool blocks: nearly always empty, because the deltas carry the arguments
+        self._given: dict[int, str] = {}
         self._blocks = 0
         self._started = False
-        # The open block is one of text, of which only pieces came so far.
+        # True while the open block is a text block that received only text deltas.
         self._in_text = False
-        #: what the calls have beside id, name and input, by their position
+        #: fields of the tool calls other than id, name and input, by the position of the call
         self._of_calls: dict[int, dict[str, Any]] = {}
 
     def feed(self, data: bytes) -> list[StreamEvent]:
-        """Take the next bytes of an event stream."""
+        """Decode the next bytes of an event stream and return their events."""
         out: list[StreamEvent] = []
         try:
             for sse in self._sse.feed(data):
@@ -77,7 +79,7 @@ class AnthropicResponseReader(Progress):
                     except NOT_JSON:
                         self._in_text = False
                     else:
-                        # Not by `add_text`: the call would cost as much as what it does.
+                        # Inlined `add_text`: the call would cost as much as its body.
                         if text:
                             self.answer.text.write(text)
                             out.append(TextDelta(text))
@@ -90,12 +92,12 @@ class AnthropicResponseReader(Progress):
         return out
 
     def feed_whole(self, body: bytes) -> list[StreamEvent]:
-        """Take the body of an answer that was not streamed."""
+        """Decode the complete body of an answer that was not streamed, and return its events."""
         out: list[StreamEvent] = []
         self.ended = True
         try:
             message = lenient.decode_scrubbed(body)
-            if message.get("type") == "error" or message.get("error"):
+            if message.get("type") == "error" or lenient.is_stated(message.get("error")):
                 self._fail(message.get("error") or message, message.get("request_id"))
             elif not isinstance(message.get("content"), list | str):
                 self._violate("the answer has no content")
@@ -107,7 +109,7 @@ class AnthropicResponseReader(Progress):
         return out
 
     def feed_end(self) -> list[StreamEvent]:
-        """Handle the end of the event stream; a last event without its blank line counts if it is complete."""
+        """Handle the end of the event stream; accept a last event without its blank line if its JSON is complete."""
         out: list[StreamEvent] = []
         for sse in () if self.ended else self._sse.feed_end():
             if sse.event == "error" or lenient.is_json(sse.data):
@@ -145,7 +147,7 @@ class AnthropicResponseReader(Progress):
             self._start_message(event.message or {}, out)
         elif kind == "message_stop":
             self._stop_message(out)
-        elif kind == "error" or event.error or sse.event == "error":
+        elif kind == "error" or lenient.is_stated(event.error) or sse.event == "error":
             self._fail(event.error or lenient.decode_scrubbed(data), event.request_id)
         # `ping` and unknown kinds of events are ignored.
 
@@ -175,7 +177,8 @@ class AnthropicResponseReader(Progress):
         if index in self._kept:
             self._kept[index].append("input", piece)
         elif self._open.get(index) == "tool_use":
-            if piece:
+            if piece and not (index in self._given and piece.strip() == "{}"):
+                self._given.pop(index, None)
                 out.append(self.answer.calls.add(index=index, id="", name="", arguments=piece))
         elif piece:
             self._violate("arguments came for a tool call that has not begun")
@@ -188,7 +191,7 @@ class AnthropicResponseReader(Progress):
         kind = block.get("type")
         self._open[index] = kind = kind if isinstance(kind, str) else ""
         if kind == "text" or not kind:
-            # Each block of text is a part of its own, so that it is sent back unchanged.
+            # Each text block becomes a part of its own, so that it is sent back unchanged.
             self.answer.close_text()
             self._in_text = not self._halves.held
             self.answer.add_text(lenient.as_text(block.get("text"), of="a text") or "", out)
@@ -203,14 +206,14 @@ class AnthropicResponseReader(Progress):
                 self.answer.add_reasoning(lenient.any_text(block.get("thinking")), out)
 
     def _start_call(self, index: int, block: Mapping[str, Any], out: list[StreamEvent]) -> None:
-        given = block.get("input")
+        if block.get("input"):
+            self._given[index] = as_text(block["input"])
         try:
             delta = self.answer.calls.add(
                 index=index,
                 id=str(block.get("id") or ""),
                 name=str(block.get("name") or ""),
-                # In a stream it is nearly always empty, and the deltas have the arguments.
-                arguments=as_text(given) if given else "",
+                arguments="",
             )
         except TooManyCalls as exc:
             self._violate(str(exc))
@@ -240,6 +243,9 @@ class AnthropicResponseReader(Progress):
     def _stop_block(self, index: int, out: list[StreamEvent]) -> None:
         self.answer.add_text(self._halves.rest("text"), out)
         self.answer.add_reasoning(self._halves.rest("thinking"), out)
+        if index in self._given:
+            given = self._given.pop(index)
+            out.append(self.answer.calls.add(index=index, id="", name="", arguments=given))
         if self._open.pop(index, None) == "tool_use":
             out.extend(self.answer.calls.seal_at(index))
         kept = self._kept.pop(index, None)
@@ -247,7 +253,7 @@ class AnthropicResponseReader(Progress):
             self.answer.keep(opaque(DIALECT, kept.closed()))
 
     def _stop_message(self, out: list[StreamEvent]) -> None:
-        for index in [*self._kept]:
+        for index in [*self._kept, *self._given]:
             self._stop_block(index, out)
         self.finished = self.answer.finish_reason is not None and not self.violation
         self.ended = True
@@ -274,7 +280,7 @@ class AnthropicResponseReader(Progress):
 
     def _start_message(self, message: Mapping[str, Any], out: list[StreamEvent]) -> None:
         if self._started:
-            # The server starts again, for example behind a gateway that failed over: the two answers are never joined.
+            # The server starts again, for example because a gateway failed over. The two answers are never joined.
             shown = self.answer.shown()
             self._begin(self.answer.again())
             if shown is not None:
@@ -283,7 +289,7 @@ class AnthropicResponseReader(Progress):
         self._take_message(message, out)
 
     def _take_message(self, message: Mapping[str, Any], out: list[StreamEvent]) -> None:
-        """Take the envelope of a message, and its content where it has some already."""
+        """Read the fields of a message, and its content when it already has some."""
         answer = self.answer
         answer.id = lenient.any_text(message.get("id"))
         answer.model = lenient.any_text(message.get("model")) or answer.model
@@ -293,7 +299,7 @@ class AnthropicResponseReader(Progress):
         if isinstance(content, str):
             content = [{"type": "text", "text": content}]
         for block in lenient.as_objects(content, of="the content"):
-            # Above every index that the stream itself uses.
+            # Larger than every index that the stream itself uses.
             index = MAX_BLOCKS + self._blocks
             self._start_block(index, block, out)
             self._stop_block(index, out)
@@ -305,7 +311,7 @@ class AnthropicResponseReader(Progress):
         self.answer.note_details({name: value for name, value in fields.items() if name not in _READ})
 
     def _note_usage(self, usage: Any, out: list[StreamEvent]) -> None:
-        # `message_delta` repeats some of the numbers, cumulative, and leaves out the others.
+        # `message_delta` repeats some numbers, as cumulative values, and omits others.
         if isinstance(usage, Mapping):
             known = self.answer.details.get("usage", {})
             self.answer.details["usage"] = known | _without_null(usage)
@@ -321,7 +327,7 @@ class AnthropicResponseReader(Progress):
 
     def _take_undecodable(self, sse: ServerSentEvent, out: list[StreamEvent]) -> None:
         data = sse.data.strip()
-        if not data or data == b"[DONE]":
+        if data == b"[DONE]" or lenient.is_heartbeat(data, sse.event):
             return
         try:
             self._take(self._lenient.decode(data, sse.event), sse, out)

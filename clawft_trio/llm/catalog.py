@@ -1,7 +1,7 @@
-"""The catalog of providers: base URLs, environment variables of their keys, quirks.
+"""The catalog of providers: base URLs, environment variables for keys, quirks.
 
-All of it is data. A model is `provider/model`, split at the first `/`: `openrouter/anthropic/claude-sonnet-4.5` is the
-model `anthropic/claude-sonnet-4.5` of OpenRouter. An unknown name is an error; no request is sent elsewhere.
+The catalog is data. A model is named `provider/model`, split at the first `/`: `openrouter/anthropic/claude-sonnet-4.5`
+is the model `anthropic/claude-sonnet-4.5` of OpenRouter. An unknown provider is an error; nothing is sent elsewhere.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ from clawft_trio.target import split_name
 
 @attrs.frozen(kw_only=True)
 class KnownProvider:
-    """How to reach one provider."""
+    """Address, key variables and quirks of one provider."""
 
-    #: up to and including the version of its API; `{NAME}` in it stands for an environment variable
+    #: base URL up to and including the API version; `{NAME}` in it is replaced by that environment variable
     base_url: str
-    #: the environment variables that may hold its key, the first one first; empty when it needs none
+    #: environment variables that may hold the key, in order of preference; empty when no key is needed
     key_variables: tuple[str, ...] = ()
     dialect: Literal["openai", "anthropic"] = "openai"
     quirks: Quirks = Quirks()
-    #: what its models accept
+    #: what the provider's models accept; None for the defaults of the provider's name or dialect
     accepts: VendorRules | None = None
-    #: the environment variables that may hold its base URL, before `base_url`
+    #: environment variables that may hold the base URL; they override `base_url`
     url_variables: tuple[str, ...] = ()
-    #: patterns of the models that are asked through the Responses API: `gpt-5*-pro*`
+    #: patterns of the models that are called through the Responses API, for example `gpt-5*-pro*`
     responses_models: tuple[str, ...] = ()
-    #: addressed as Azure OpenAI is
+    #: whether requests are addressed as for Azure OpenAI
     azure: bool = False
-    #: runs on this machine: a key is sent only when there is one
+    #: whether the server runs on this machine; a key is then optional
     local: bool = False
-    #: sent with every request
+    #: headers of every request
     headers: Mapping[str, str] = attrs.field(factory=dict)
 
 
@@ -66,14 +66,14 @@ def _local(base_url: str, quirks: Quirks | None = None) -> KnownProvider:
 # Ollama sometimes sends complete answers without a finish reason; it sends `[DONE]` only at the end.
 _OLLAMA = _local("http://localhost:11434/v1", Quirks(ends_with="done", think_tags=True))
 
-# Without a parser for the model's reasoning, these leave it in the text.
+# Without a reasoning parser, these servers leave the model's reasoning in the text, inside tags.
 _TAGGED = Quirks(think_tags=True)
 
-# Models that OpenAI serves through the Responses API only.
+# Models that OpenAI offers through the Responses API only.
 _RESPONSES_ONLY = ("*-codex*", "codex-*", "gpt-5*-pro*", "o1-pro*", "o3-pro*", "*-deep-research*", "computer-use-*")
 
 LOCAL_FIRST_BYTE = 300.0
-"""Seconds until the headers of a local server, which may have to load the model first."""
+"""Seconds until the response headers of a local server, which may have to load the model first."""
 
 KNOWN: Mapping[str, KnownProvider] = MappingProxyType(
     {
@@ -90,7 +90,7 @@ KNOWN: Mapping[str, KnownProvider] = MappingProxyType(
             url_variables=("ANTHROPIC_BASE_URL",),
             dialect="anthropic",
         ),
-        # The v1 address needs no api-version; with one (`OPENAI_API_VERSION`), deployments are addressed by path.
+        # The v1 address needs no api-version. With one (`OPENAI_API_VERSION`), the path names the deployment.
         "azure": KnownProvider(
             base_url="",
             key_variables=("AZURE_OPENAI_API_KEY",),
@@ -98,14 +98,14 @@ KNOWN: Mapping[str, KnownProvider] = MappingProxyType(
             quirks=Quirks(max_tokens_field="max_completion_tokens"),
             azure=True,
         ),
-        # The key is an access token; a callable gives the current one.
+        # The key is an access token that expires; pass a callable to return the current one.
         "vertex": _cloud(
             "https://{GOOGLE_CLOUD_LOCATION}-aiplatform.googleapis.com/v1/projects/{GOOGLE_CLOUD_PROJECT}"
             "/locations/{GOOGLE_CLOUD_LOCATION}/endpoints/openapi",
             "VERTEX_ACCESS_TOKEN",
             quirks=Quirks(returns=("extra_content",)),
         ),
-        # The key is a Bedrock API key; with `sign=` requests are signed (SigV4) and there is none.
+        # The key is a Bedrock API key; with `sign=` requests are signed (SigV4) and no key is needed.
         "bedrock": _cloud("https://bedrock-runtime.{AWS_REGION}.amazonaws.com/openai/v1", "AWS_BEARER_TOKEN_BEDROCK"),
         "groq": _cloud("https://api.groq.com/openai/v1", "GROQ_API_KEY"),
         "deepseek": _cloud(
@@ -113,7 +113,7 @@ KNOWN: Mapping[str, KnownProvider] = MappingProxyType(
             "DEEPSEEK_API_KEY",
             quirks=Quirks(response_format="json_object", returns=("reasoning_content",)),
         ),
-        # Mistral refuses fields that it does not know, and reports usage unasked.
+        # Mistral refuses unknown fields, and reports usage without being asked.
         "mistral": _cloud(
             "https://api.mistral.ai/v1", "MISTRAL_API_KEY", quirks=Quirks(include_usage=False, prompt_cache_key=True)
         ),
@@ -153,10 +153,10 @@ KNOWN: Mapping[str, KnownProvider] = MappingProxyType(
 
 
 def split_target(target: str) -> tuple[str, str]:
-    """The provider and the model of `provider/model`. Only the first slash divides.
+    """Split `provider/model` at the first slash and return the provider and the model.
 
     Raises:
-      NotConfigured: one of the two is missing.
+      NotConfigured: one of the two parts is missing.
     """
     provider, model = split_name(target)
     if not (provider and model):
@@ -167,10 +167,10 @@ def split_target(target: str) -> tuple[str, str]:
 
 
 def known_provider(name: str, known: Mapping[str, KnownProvider] | None = None) -> KnownProvider:
-    """What is known of the provider called *name*.
+    """Return the catalog entry of the provider called *name*.
 
     Raises:
-      NotConfigured: there is none.
+      NotConfigured: the catalog has no such provider.
     """
     known = KNOWN if known is None else known
     if name in known:
@@ -181,10 +181,10 @@ def known_provider(name: str, known: Mapping[str, KnownProvider] | None = None) 
 
 
 def find_key(name: str, spec: KnownProvider, environ: Mapping[str, str] | None = None) -> str | None:
-    """The key for *spec* out of *environ*, by default the process's; None where none is needed.
+    """Return the key for *spec* from *environ* (default: the environment of this process); None when none is needed.
 
     Raises:
-      MissingKey: there is none and one is needed; the message names the variable to set.
+      MissingKey: a key is needed and not set; the message names the variable to set.
     """
     # Not a default argument: documentation tools render defaults, and the environment holds keys.
     environ = os.environ if environ is None else environ
@@ -198,24 +198,24 @@ def find_key(name: str, spec: KnownProvider, environ: Mapping[str, str] | None =
 
 
 def url_variable(name: str, spec: KnownProvider, environ: Mapping[str, str] | None = None) -> str | None:
-    """The variable of *environ* that gives the base URL of *spec*; None when none is set."""
+    """Return the name of the variable in *environ* that holds the base URL of *spec*; None when none is set."""
     environ = os.environ if environ is None else environ
-    # A provider without such variables of its own has the usual one: `GROQ_BASE_URL`.
+    # A provider that lists no such variables has the usual one: `GROQ_BASE_URL`.
     variables = spec.url_variables or (f"{name.upper().replace('-', '_')}_BASE_URL",)
     return next((variable for variable in variables if environ.get(variable, "").strip()), None)
 
 
 def find_url(name: str, spec: KnownProvider, environ: Mapping[str, str] | None = None) -> str:
-    """The base URL of *spec*, with variables of *environ* in it, by default the process's.
+    """Return the base URL of *spec*, with variables replaced from *environ* (default: the environment of this process).
 
     Raises:
-      NotConfigured: a variable that it needs is not set; the message names it.
+      NotConfigured: a variable that the URL needs is not set; the message names it.
     """
     environ = os.environ if environ is None else environ
     variable = url_variable(name, spec, environ)
     if variable is not None:
         url = environ[variable].strip()
-        # Anthropic's own libraries put /v1 behind what this variable holds, and so it is written without.
+        # Anthropic's own libraries append /v1 to the value of this variable, so users set it without the version.
         return with_version(url) if spec.dialect == "anthropic" else url
     needed = list(dict.fromkeys(_VARIABLE.findall(spec.base_url)))
     missing = [variable for variable in needed if not environ.get(variable, "").strip()]
@@ -223,12 +223,12 @@ def find_url(name: str, spec: KnownProvider, environ: Mapping[str, str] | None =
         advice = " and ".join(missing) or " or ".join(spec.url_variables)
         raise NotConfigured(f"no address for {name!r}: give base_url or set {advice}", provider=name)
     url = _VARIABLE.sub(lambda found: environ[found[1]].strip(), spec.base_url)
-    # Vertex has its global location under a name without a region.
+    # Vertex AI addresses its global location by a host name without a region.
     return url.replace("://global-aiplatform.", "://aiplatform.")
 
 
 def with_version(url: str) -> str:
-    """*url* with `/v1` at the end of its path, unless a version is there."""
+    """Return *url* with `/v1` appended to its path, unless the path already has a version."""
     path = urlsplit(url).path.rstrip("/")
     return url if _VERSION.search(path) else f"{url.rstrip('/')}/v1"
 
@@ -251,23 +251,24 @@ def provider_named(
     api: Literal["chat", "responses"] | None = None,
     **options: Any,
 ) -> HttpProvider:
-    """Make the provider called *name*; it is used in an `async with`.
+    """Return the provider called *name*, to be used in an `async with`.
 
     Args:
       name: one of `KNOWN`.
-      api_key: instead of what the environment holds.
-      base_url: instead of the known one.
-      environ: where keys and addresses are looked up; None is the process's environment.
-      known: the providers that there are; None is `KNOWN`.
-      rules: changes to what its models accept, by patterns of model names: `{"gpt-5*": {"refuses": ["temperature"]}}`.
-      api_version: for Azure: addresses deployments by path; None takes `OPENAI_API_VERSION`, empty the v1 address.
-      deployments: for Azure: names of deployments by model, where they differ.
-      api: asks all its models through the Responses API, or none; None goes by the model (`responses_models`).
+      api_key: used instead of the key in the environment.
+      base_url: used instead of the known URL.
+      environ: where keys and addresses are looked up; None is the environment of this process.
+      known: the catalog; None is `KNOWN`.
+      rules: changes to what the models accept, by patterns of model names: `{"gpt-5*": {"refuses": ["temperature"]}}`.
+      api_version: for Azure: put the deployment into the path, with this version; None reads `OPENAI_API_VERSION`, an
+        empty string selects the v1 address.
+      deployments: for Azure: deployment names by model, where they differ.
+      api: use this API for all models; None selects the API by the model (`responses_models`).
       options: passed on to `OpenAICompatible`, `Anthropic` or `OpenAIResponses`.
 
     Raises:
-      NotConfigured: the name is unknown, or there is no key or address; before anything is sent.
-      InvalidData: *rules* has a key that is no rule.
+      NotConfigured: the name is unknown, or there is no key or no address. Nothing has been sent.
+      InvalidData: *rules* has a key that is not a rule.
     """
     spec = known_provider(name, known)
     # A signed request needs no key.
@@ -313,9 +314,9 @@ def _azure(
 
 
 def vendor_at(url: str, known: Mapping[str, KnownProvider] | None = None) -> str:
-    """The name of the catalog's provider that has its API at *url*; empty when it is no known vendor's.
+    """Return the catalog's name of the provider with its API at *url*; empty when *url* belongs to no known vendor.
 
-    A variable in a known address (a region, a project) stands for any text without a slash.
+    A variable in a known address (a region, a project) matches any text without a slash.
     """
     found = url.strip().rstrip("/")
     if _AZURE.match(found):
@@ -331,7 +332,7 @@ _AZURE = re.compile(r"https://[^/]+\.(openai|cognitiveservices|services\.ai)\.az
 
 
 def vendor_of(provider: Provider) -> str:
-    """The catalog's name of the vendor that *provider* reaches, under any name and through wrappers; or empty."""
+    """Return the catalog's name of the vendor that *provider* calls, whatever its name and wrappers; or empty."""
     inner: object = provider
     while inner is not None and not isinstance(inner, HttpProvider):
         inner = getattr(inner, "provider", None)

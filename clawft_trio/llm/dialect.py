@@ -1,4 +1,4 @@
-"""What a family of servers is asked and how it answers, and the options that all providers over HTTP have."""
+"""The `Dialect` protocol: the requests and answers of a family of servers; and the options of all HTTP providers."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from clawft_trio.net.http import Clocks, HttpClient, Library
 from clawft_trio.retry_hints import Now
 
 Sign: TypeAlias = Callable[[str, str, bytes], Mapping[str, str] | Awaitable[Mapping[str, str]]]
-"""Signs a request: gets its method, URL and body, and returns headers that override all others."""
+"""A callable that signs a request: it gets method, URL and body, and returns headers that override all others."""
 
 ApiKey: TypeAlias = str | Callable[[], str | Awaitable[str]] | None
-"""A key, a callable that returns the current one, or None where none is needed."""
+"""A key, a callable that returns the current key, or None when no key is needed."""
 
 
 class HttpOptions(TypedDict, total=False):
-    """Options of the connection to a provider, documented at `HttpEndpoint`."""
+    """Options of the connection to a provider; `HttpEndpoint` documents them."""
 
     connections: int
     max_queue: int | None
@@ -36,30 +36,30 @@ class HttpOptions(TypedDict, total=False):
 
 
 class ProviderOptions(HttpOptions, total=False):
-    """Options of every provider over HTTP, and those of its connection."""
+    """Options of every HTTP provider, including those of its connection."""
 
-    #: a key, a callable that returns the current one for each call, or None where none is needed
+    #: a key, a callable that returns the current key for each call, or None when no key is needed
     api_key: ApiKey
-    #: the model of requests that name none
+    #: model of requests that name none
     model: str
-    #: more headers for every request
+    #: additional headers of every request
     headers: Mapping[str, str] | None
-    #: the environment variable that an error about the key names
+    #: environment variable that an error about the key names
     key_variable: str
-    #: after which the same request may be sent here again
+    #: statuses after which the same request may be sent to this provider again
     retryable_statuses: Iterable[int]
-    #: characters that an answer may have, reasoning and tool arguments included; of one not streamed, bytes of its body
+    #: largest answer in characters, reasoning and tool arguments included; if not streamed, in bytes of the body
     max_answer: int
-    #: calendar time, for a `Retry-After` that is a date
+    #: current calendar time, to interpret a `Retry-After` that is a date
     now: Now
     #: signs each request: gets method, URL and body, and returns headers
     sign: Sign | None
-    #: by model, where they differ from the clocks of the server
+    #: clocks by model, for models whose clocks differ from those of the server
     model_clocks: Mapping[str, Clocks] | None
 
 
 class Dialect(Protocol):
-    """The requests and responses of a family of servers."""
+    """The requests and answers of a family of servers."""
 
     @property
     def vendor(self) -> VendorRules:
@@ -67,22 +67,22 @@ class Dialect(Protocol):
         ...
 
     def path(self, model: str) -> str:
-        """The path of a request to *model*, below the base URL."""
+        """Return the path of a request to *model*, relative to the base URL."""
         ...
 
     @property
     def listing(self) -> str:
-        """The path at which the models are listed."""
+        """Path that lists the models, relative to the base URL."""
         ...
 
     def headers(self, key: str) -> Mapping[str, str]:
-        """The headers of a request; *key* may be empty."""
+        """Return the headers of a request; *key* may be empty."""
         ...
 
     def body(self, request: ChatRequest, model: str, rules: Rules) -> Mapping[str, Any]:
-        """The body of a request that *rules* accept, ready for JSON."""
+        """Return the body of a request that *rules* accept, ready to encode as JSON."""
         ...
 
     def reading(self, request: ChatRequest, model: str) -> ResponseReader:
-        """The reader of the answer."""
+        """Return a new reader for the answer."""
         ...

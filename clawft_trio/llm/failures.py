@@ -1,7 +1,7 @@
-"""Maps status, headers and typed codes of failed answers to the error classes, by table.
+"""Maps status, headers and typed codes of failed responses to error classes, by tables.
 
-The dialects share the tables, because gateways use one dialect and relay the codes of another. The text of a message
-is shown to people and decides nothing.
+All dialects share the tables, because gateways use one dialect and relay the codes of another. The text of an error
+message is for people only and is never used to choose the class.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from clawft_trio.errors import (
     WrongAddress,
 )
 from clawft_trio.llm.secrets import redact
+from clawft_trio.llm.wrong_address import NO_SUCH_API, describe, has_odd_path, is_foreign
 from clawft_trio.retry_hints import (
     RETRYABLE_STATUSES,
     Now,
@@ -79,9 +80,9 @@ CODES: Mapping[str, type[ProviderError]] = MappingProxyType(
         "image_content_policy_violation": ContentFiltered,
     }
 )
-"""Codes that are more specific than the status, and therefore come first."""
+"""Codes that are more specific than the status and therefore take precedence."""
 
-# Groq answers 413 with this code when one request alone exceeds the tokens a minute: waiting does not help.
+# Groq responds 413 with this code when one request alone exceeds the tokens per minute: waiting does not help.
 STATUS_AND_CODE: Mapping[tuple[int, str], type[ProviderError]] = MappingProxyType(
     {(413, "rate_limit_exceeded"): ContextLengthExceeded}
 )
@@ -101,7 +102,7 @@ STATUSES: Mapping[int, type[ProviderError]] = MappingProxyType(
         429: RateLimited,
     }
 )
-"""What a status means by itself. Other 4xx reject the request, 5xx are the server's failure."""
+"""Error class of a status by itself. Any other 4xx is `RequestRejected`, any other 5xx `ServerError`."""
 
 TYPES: Mapping[str, type[ProviderError]] = MappingProxyType(
     {
@@ -118,7 +119,7 @@ TYPES: Mapping[str, type[ProviderError]] = MappingProxyType(
         "requests": RateLimited,
     }
 )
-"""Types that are coarser than a status, and count where there is none: in a stream under HTTP 200."""
+"""Error types that are less specific than a status; used when there is no status: in a stream under HTTP 200."""
 
 
 # --- the error object on the wire ---------------------------------------------------------------------
@@ -128,24 +129,31 @@ TYPES: Mapping[str, type[ProviderError]] = MappingProxyType(
 class ProviderErrorBody:
     """The error object of a provider, in any of the known shapes."""
 
-    #: the text of the error, for people
+    #: text of the error, for people
     message: str = ""
-    #: the codes and types in it, the most specific first
+    #: codes and types in it, the most specific first
     codes: tuple[str, ...] = ()
-    #: an HTTP status given as a code (OpenRouter and vLLM do that inside a stream)
+    #: HTTP status that was given as a code (OpenRouter and vLLM do that inside a stream)
     status: int | None = None
-    #: seconds, from a typed field
+    #: seconds to wait, from a typed field
     retry_after: float | None = None
     request_id: str | None = None
-    #: whether there was an error object at all
+    #: whether the body contained an error object
     found: bool = False
-    #: the model's window and the length of the request in tokens, from typed fields
+    #: whether it is an object in an envelope; and whether that is the one of Anthropic's dialect
+    wrapped: bool = False
+    anthropic: bool = False
+    #: whether it is text in place of an object
+    plain: bool = False
+    #: the parameter of the request that it names
+    param: str | None = None
+    #: context window of the model and length of the request in tokens, from typed fields
     window: int | None = None
     prompt_tokens: int | None = None
 
     @classmethod
     def parse(cls, body: bytes | str) -> ProviderErrorBody:
-        """Parse an error body; without an error object in it the result is empty."""
+        """Parse an error body; the result is empty when the body has no error object."""
         try:
             return cls.of(msgspec.json.decode(body))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -154,7 +162,7 @@ class ProviderErrorBody:
     @classmethod
     def of(cls, data: Any) -> ProviderErrorBody:
         """Read a decoded body, or an event that reports an error."""
-        # Google wraps its error into a list of one.
+        # Google wraps its error into a list with one element.
         outer = data[0] if isinstance(data, list) and data else data
         if not isinstance(outer, dict):
             return cls(message=outer if isinstance(outer, str) else "")
@@ -166,13 +174,17 @@ class ProviderErrorBody:
             retry_after=_retry_info(error),
             request_id=_text(outer.get("request_id")) or _text(error.get("request_id")),
             found=error is not outer or bool(message) or _is_bare(outer),
+            wrapped=error is not outer,
+            anthropic=outer.get("type") == "error",
+            plain=error is outer and bool(message),
+            param=_text(error.get("param")),
             window=_tokens(error, _WINDOW_FIELDS),
             prompt_tokens=_tokens(error, _PROMPT_FIELDS),
         )
 
 
 def _innermost(outer: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
-    """The error object inside *outer*, and the message that stands in place of one.
+    """Return the innermost error object inside *outer*, and the message text when a text replaces the object.
 
     Gateways wrap the provider's error in their own, as an object or as JSON text.
     """
@@ -218,9 +230,9 @@ def _message(error: Mapping[str, Any]) -> str:
 
 
 def _is_bare(outer: Mapping[str, Any]) -> bool:
-    """Whether *outer* is itself an error object: vLLM and others do not wrap theirs.
+    """Return whether *outer* is itself an error object: vLLM and others do not wrap theirs.
 
-    `{"detail": …}` is the answer of web frameworks for unknown paths, and no error of a model API.
+    `{"detail": …}` is how web frameworks answer unknown paths; it is not an error of a model API.
     """
     return (
         outer.get("object") == "error"
@@ -234,7 +246,7 @@ def _first_of(values: Iterator[int | None]) -> int | None:
     return next((value for value in values if value is not None), None)
 
 
-# llama.cpp's server names both (`n_ctx`, `n_prompt_tokens`); the others are what gateways call the same.
+# llama.cpp's server names both (`n_ctx`, `n_prompt_tokens`); the other names are used by gateways.
 _WINDOW_FIELDS = ("n_ctx", "max_context_length", "context_window", "max_model_len")
 _PROMPT_FIELDS = ("n_prompt_tokens", "prompt_tokens", "input_tokens")
 
@@ -257,7 +269,7 @@ def _codes(error: Mapping[str, Any]) -> Iterator[str]:
         details.get("error_code") if isinstance(details, dict) else None,
         error.get("code"),
         metadata.get("error_type") if isinstance(metadata, dict) else None,
-        # This field is OpenRouter's only mark of a request that its moderation refused.
+        # OpenRouter marks a request that its moderation refused with this field only.
         "content_filter" if isinstance(metadata, dict) and "flagged_input" in metadata else None,
         error.get("error_type"),
         error.get("error_code"),
@@ -294,7 +306,7 @@ _SHOULD_RETRY: Mapping[str, bool] = MappingProxyType({"true": True, "false": Fal
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
-    """The provider's id of a request, by the names that are in use."""
+    """Return the provider's id of a request, from the first header that has one."""
     names = ("x-request-id", "request-id", "x-generation-id", "cf-ray")
     return next((headers[name] for name in names if name in headers), None)
 
@@ -303,10 +315,10 @@ def request_id(headers: Mapping[str, str]) -> str | None:
 
 
 def classify(error: ProviderErrorBody, status: int | None) -> type[ProviderError]:
-    """The class of error that *status* and the typed codes mean.
+    """Return the error class for *status* and the typed codes of *error*.
 
-    A code of `STATUS_AND_CODE` or `CODES` comes first, then the status, then `TYPES`. Everything unknown
-    is a `ServerError`.
+    A code in `STATUS_AND_CODE` or `CODES` decides first, then the status, then `TYPES`. Without any known value it is
+    `ServerError`.
     """
     for code in error.codes:
         known = STATUS_AND_CODE.get((status or 0, code)) or CODES.get(code)
@@ -318,7 +330,7 @@ def classify(error: ProviderErrorBody, status: int | None) -> type[ProviderError
 
 
 def by_status(status: int) -> type[ProviderError]:
-    """The class of error that *status* means by itself."""
+    """Return the error class of *status* by itself."""
     if status in STATUSES:
         return STATUSES[status]
     if status < 400:
@@ -328,7 +340,7 @@ def by_status(status: int) -> type[ProviderError]:
 
 @attrs.frozen(kw_only=True)
 class Failures:
-    """Makes errors of one provider's failed answers."""
+    """Creates the errors for one provider's failed responses."""
 
     provider: str
     retryable_statuses: frozenset[int] = RETRYABLE_STATUSES
@@ -344,22 +356,24 @@ class Failures:
         secret: str | Iterable[str] = "",
         request: str = "",
     ) -> ProviderError:
-        """The error that an HTTP response other than a success means.
+        """Return the error for an HTTP response without a success status.
 
         Args:
-          status: of the response.
-          headers: with names in lower case, or a case-insensitive mapping.
-          body: as much of it as was read.
-          model: that was asked for.
-          secret: one value or several, masked in every text of the error.
-          request: method and URL, named when the server has no such API there.
+          status: status of the response.
+          headers: headers with names in lower case, or a case-insensitive mapping.
+          body: as much of the body as was read.
+          model: the requested model.
+          secret: one secret or several, masked in every text of the error.
+          request: method and URL, named in the error when the server has no such API there.
         """
         secret = secret if isinstance(secret, str) else tuple(secret)
         error = ProviderErrorBody.parse(body)
         cls = classify(error, status)
         message = redact(error.message, secret)[:_MAX_MESSAGE]
-        if request and _is_elsewhere(status, error):
-            cls, message = WrongAddress, _wrong_address(request, status, headers)
+        if _is_elsewhere(status, error, model, request):
+            cls, message = WrongAddress, describe(request, status, headers, message)
+        elif request and status == 404 and not _is_of_model(error, model):
+            message += f" (the answer to {request}: check the model's name and the base URL)"
         failure = cls(
             message,
             provider=self.provider,
@@ -386,7 +400,7 @@ class Failures:
         secret: str | Iterable[str] = "",
         partial: ChatResponse | None = None,
     ) -> ProviderError:
-        """The error for an error event in a response with a success status."""
+        """Return the error for an error event in a response with a success status."""
         secret = secret if isinstance(secret, str) else tuple(secret)
         error = ProviderErrorBody.of(data)
         cls = classify(error, error.status)
@@ -408,14 +422,14 @@ class Failures:
             return asked
         if status is not None and cls is by_status(status):
             return status in self.retryable_statuses
-        # A code was more specific than the status: then the list of statuses does not apply.
+        # A code was more specific than the status, so the list of statuses does not apply.
         return cls.retryable
 
 
-# Longer than any real message, and short enough for one line of a log.
+# Characters; longer than any real message, and short enough for one line of a log.
 _MAX_MESSAGE = 500
 
-# Longer than any real code or id of a request.
+# Characters; longer than any real code or request id.
 _MAX_CODE = 200
 
 
@@ -423,33 +437,28 @@ def _cut(text: str | None, secret: str | tuple[str, ...]) -> str | None:
     return None if text is None else redact(text, secret)[:_MAX_CODE]
 
 
-# Without an error object of the API in the body, a server that answers so has no such API at this address. 501 is
-# what Python's own file server answers to a POST.
-_NO_SUCH_API = frozenset({301, 302, 303, 307, 308, 404, 405, 501})
+def _is_elsewhere(status: int, error: ProviderErrorBody, model: str, request: str) -> bool:
+    """Whether a server that answers *request* with *status* and *error* has no such API at that address."""
+    if not request or status not in NO_SUCH_API or _is_of_model(error, model):
+        return False
+    if not error.found or status == 405:
+        return True
+    # Frameworks answer `{"error": "Not Found"}`, and some servers the dialect's own error for any path.
+    foreign = error.wrapped and is_foreign(request, anthropic=error.anthropic)
+    return status == 404 and (foreign or error.plain or has_odd_path(request))
 
 
-def _is_elsewhere(status: int, error: ProviderErrorBody) -> bool:
-    return status in _NO_SUCH_API and not error.found
+def _is_of_model(error: ProviderErrorBody, model: str) -> bool:
+    """Whether a 404 is about the model: by its code, its parameter, or the name that was asked for in its message.
+
+    Anthropic sends the same code for an unknown path, so that only the name tells the two apart.
+    """
+    if not _MODEL_CODES.isdisjoint(error.codes) or error.param == "model":
+        return True
+    return bool(model) and re.search(rf"(?<![\w-]){re.escape(model)}(?![\w-])", error.message) is not None
 
 
-def _wrong_address(request: str, status: int, headers: Mapping[str, str]) -> str:
-    """What to check when a server has no such API at the address of *request*, a method and a URL."""
-    _, _, url = request.partition(" ")
-    path = url.partition("://")[2].partition("/")[2]
-    steps = path.split("/")
-    if 300 <= status < 400:
-        location = headers.get("location", "").partition("?")[0][:200]
-        advice = f"it redirects to {location!r}: put the address that it means into the base URL"
-    elif steps.count("completions") > 1 or steps.count("messages") > 1 or steps.count("responses") > 1:
-        advice = "the base URL must end before the path of the request, usually in /v1"
-    elif not any(_VERSION.fullmatch(step) for step in steps):
-        advice = "check the base URL: most end in a version, such as /v1"
-    else:
-        advice = "check the base URL and that a model server is listening there"
-    return f"no model API answers {request} (status {status}); {advice}"
-
-
-_VERSION = re.compile(r"v\d+\w*|openai", re.ASCII)
+_MODEL_CODES = frozenset(code for code, cls in CODES.items() if cls is ModelNotFound) - {"not_found_error"}
 
 
 def _first(*values: float | None) -> float | None:

@@ -1,4 +1,4 @@
-"""The answer to one request to a model: its bytes are read, its events are shown, its end is judged."""
+"""Reads the answer to one request over HTTP: decodes its bytes, emits its events, checks that it is complete."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ from clawft_trio.net.http import Clocks
 from clawft_trio.net.response import HttpResponse
 from clawft_trio.observe.events import Noted
 
-# Most bytes read of an error page: more than any real error object has.
+# Bytes read of an error page at most; larger than any real error object.
 MAX_ERROR = 64 * 1024
 
-# What may stand before a JSON document or an event stream: blanks that keep a connection alive, and a byte order mark.
+# May precede a JSON document or an event stream: whitespace that keeps a connection alive, and a byte order mark.
 _BLANK = b" \t\r\n\xef\xbb\xbf"
 
-# First bytes of an event stream: of `data`, `event`, `error`, `id`, `retry` and a comment; or there is none.
+# First bytes of an event stream: `data`, `event`, `error`, `id`, `retry`, a comment; or an empty body.
 _STREAM = frozenset({b"d", b"e", b"i", b"r", b":", b""})
 
-# Seconds for the body of an error status; the status alone mostly decides the error.
+# Seconds to read the body of an error status; mostly the status alone decides the error.
 _ERROR_PAGE = 5.0
 
-# Seconds. After the last event of its protocol a server ends the body at once or not at all; only an ended body leaves
-# the connection for the next call.
+# Seconds. After the last event of its protocol a server ends the body at once or not at all; the connection can be
+# reused only after the body has ended.
 _DRAIN = 0.05
 
 
 @attrs.define
 class HttpAnswer:
-    """One answer on its way over HTTP, in any dialect."""
+    """An answer that is being received over HTTP, in any dialect."""
 
     provider: str
     failures: Failures
@@ -63,10 +63,10 @@ class HttpAnswer:
     conformed: Conformed
 
     async def read(self) -> ChatResponse:
-        """Receive it to its end.
+        """Receive the answer to its end and return it.
 
         Raises:
-          ProviderError: it is an error, or there is no evidence that it is whole; `partial` is what had arrived.
+          ProviderError: the response is an error, or nothing proves that it is complete; `partial` is what had arrived.
 
         Cancellation: what had arrived is lost; the caller closes the response.
         """
@@ -84,7 +84,7 @@ class HttpAnswer:
         except ProviderError as exc:
             exc.partial = exc.partial or self.reading.answer.partial()
             if isinstance(exc, AnswerTooLarge):
-                # Joining its text took tens of milliseconds, and retracting it takes as long again.
+                # Joining the text took tens of milliseconds and its retraction takes as long: let other tasks run now.
                 await trio.lowlevel.cancel_shielded_checkpoint()
             raise
         finally:
@@ -92,13 +92,13 @@ class HttpAnswer:
         return await self._conclude()
 
     def _report_usage_problem(self) -> None:
-        """Report to observers what is wrong with the reported usage."""
+        """Report a problem of the reported usage to observers."""
         problem = self.reading.answer.usage_problem
         if problem:
             counted = "does not add up" if self.reading.answer.usage else "is refused, and the answer is estimated"
             self.call.observer(
                 Noted(
-                    room="llm",
+                    component="llm",
                     what=f"the usage that {self.provider} reports {counted}",
                     details={"provider": self.provider, "model": self.model, "problem": problem},
                     call_id=self.call.id,
@@ -111,7 +111,7 @@ class HttpAnswer:
             raise self._invalid("the answer is a web page", body=await self._page())
         # The server may ignore the `stream` option and send a wrong content type: the first byte decides.
         chunks = aiter(self.response.chunks())
-        # In a list, so that the reading below can take it and no frame keeps it for the length of the stream.
+        # In a list, so that `_stream` can take it out and no frame references it during the stream.
         begun = [await self._beginning(chunks)]
         first = begun[0].lstrip(_BLANK)[:1]
         labelled = self.response.content_type == "text/event-stream"
@@ -121,7 +121,7 @@ class HttpAnswer:
             await self._stream(begun, chunks)
 
     async def _beginning(self, chunks: AsyncIterator[bytes]) -> bytes:
-        """The body up to the chunk with its first byte that is not blank."""
+        """Return the body up to and including the chunk with its first byte that is not blank."""
         begun = b""
         async for data in chunks:
             begun += data
@@ -168,8 +168,8 @@ class HttpAnswer:
             await self._linger(chunks)
 
     async def _late_events(self, chunks: AsyncIterator[bytes], limit: float) -> list[StreamEvent] | None:
-        """What comes within *limit* seconds; None at the end, and when it takes longer."""
-        # The answer is complete: a failure now loses its usage at most.
+        """Return the events that arrive within *limit* seconds; None when the body ends or none arrive in time."""
+        # The answer is complete: a failure now loses at most its usage.
         with suppress(ProviderError), trio.move_on_after(limit):
             data = await anext(chunks, None)
             if data is not None:
@@ -187,11 +187,11 @@ class HttpAnswer:
                 return
             left -= trio.current_time() - started
             if any(isinstance(event, CONTENT) for event in events):
-                # The finish reason came too early (some servers send it with every chunk): more may follow.
+                # The finish reason came too early (some servers send it with every chunk): more content may follow.
                 left = self.clocks.linger
             await self._show(events)
 
-    # Without a checkpoint of its own: the read before it was one.
+    # Has no checkpoint of its own: the read before it was one.
     async def _show(self, events: list[StreamEvent]) -> None:
         answer, attempt = self.reading.answer, self.attempt
         if answer.usage is not attempt.usage:

@@ -1,4 +1,4 @@
-"""A model behind HTTP, in any dialect: one request for each call."""
+"""The provider for models over HTTP, in any dialect: sends one request per call."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ from clawft_trio.observe.recorded import note_response, request_options
 from clawft_trio.retry_hints import RETRYABLE_STATUSES, rate_limits, utc_now
 from clawft_trio.tracebacks import shorten_traceback
 
-# Most bytes read of a list of models.
+# Bytes read of a list of models at most.
 _MAX_LIST = 32 * 1024 * 1024
 
 _USUAL_FIRST_BYTE = Clocks().first_byte or math.inf
 
 
 class HttpProvider:
-    """What `OpenAICompatible`, `Anthropic` and `OpenAIResponses` have in common: a `chat.Provider`, in an `async with`.
+    """Base class of `OpenAICompatible`, `Anthropic` and `OpenAIResponses`: a `chat.Provider`, used in an `async with`.
 
     Args:
-      name: its name in logs, errors and targets.
-      dialect: what is sent, and how the answer is read.
-      base_url: up to and including the version of the API.
+      name: the provider's name in logs, errors and targets.
+      dialect: encodes requests and creates the readers of answers.
+      base_url: the URL up to and including the version of the API.
       options: the keys of `ProviderOptions`.
     """
 
-    #: for strategies: the record of each attempt is kept here
+    #: read by strategies: this provider records each attempt itself
     keeps_records = True
 
     def __init__(self, name: str, dialect: Dialect, *, base_url: str, **options: Unpack[ProviderOptions]) -> None:
@@ -68,13 +68,13 @@ class HttpProvider:
         self._dialect = dialect
         self._conformer = Conformer(dialect.vendor)
         self._refused = RefusedOptions()
-        # What is left are the options of the connection.
+        # The remaining options are those of the connection.
         self._http = HttpEndpoint(base_url, name=name, **cast("HttpOptions", options))
         address = urlsplit(self._http.address(""))
         self._server = (address.hostname or "", address.port or {"http": 80, "https": 443}.get(address.scheme))
 
     def __repr__(self) -> str:
-        # A traceback with locals shows it also when its making failed.
+        # A traceback with local variables also shows an instance whose `__init__` failed.
         return f"<{type(self).__name__} {self.name!r} over {getattr(self, '_http', None)!r}>"
 
     async def __aenter__(self) -> Self:
@@ -89,37 +89,37 @@ class HttpProvider:
     async def aclose(self) -> None:
         """Close all connections. Running calls fail.
 
-        Cancellation: they are closed nevertheless.
+        Cancellation: the connections are closed nevertheless.
         """
         await self._http.aclose()
 
     @property
     def name(self) -> str:
-        """Its name in logs, errors and targets."""
+        """The provider's name in logs, errors and targets."""
         return self._name
 
     @property
     def base_url(self) -> str:
-        """The address of its API."""
+        """The base URL of the provider's API."""
         return self._http.base_url
 
     def statistics(self) -> EndpointStatistics:
-        """The current statistics of its connections."""
+        """Return the current statistics of the provider's connections."""
         return self._http.statistics()
 
     async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
-        """Answer *request*, passing events to `call.emit` as they arrive.
+        """Send *request*, pass the events of the answer to `call.emit` as they arrive, and return the answer.
 
-        Sends one request, adds the record of the attempt to `call.log` and reports it to `call.observer`; it never
-        retries. Only when a 400 names an optional parameter, it is sent once more without that parameter, as are all
-        later requests to the model; for at most `MOST_REFUSALS` parameters in one call.
+        One request is sent; the record of the attempt is added to `call.log` and reported to `call.observer`. Nothing
+        is retried, with one exception: when a 400 or 422 names an optional parameter, the request is sent again without
+        it, and later requests to this model omit it, too; at most `MOST_REFUSALS` times in one call.
 
         Raises:
-          ProviderError: there is no answer, or no evidence that it is whole; `partial` is what had arrived.
+          ProviderError: there is no answer, or nothing proves that it is complete; `partial` is what had arrived.
           AddressRefused: the address policy forbids the server's address.
-          trio.ClosedResourceError: it was closed.
+          trio.ClosedResourceError: the provider was closed.
 
-        Cancellation: the connection is closed and nothing is left behind; the attempt is on record.
+        Cancellation: the connection is closed and nothing is left behind; the attempt is recorded.
         """
         model = request.model or self._model
         if not model:
@@ -145,7 +145,7 @@ class HttpProvider:
         raise AssertionError("not reached")
 
     def _prepared(self, request: ChatRequest, model: str) -> tuple[Conformed, Mapping[str, Any]]:
-        """*request* as *model* accepts it, and the body that says it, without what the model has refused."""
+        """Return *request* conformed to *model*, and its body without the parameters that the model has refused."""
         rules, refused = self._conformer.rules(model), self._refused.of(model)
         if request.response_schema is not None and not refused.isdisjoint(SCHEMAS):
             rules = attrs.evolve(rules, refuses=rules.refuses | {"response_schema"})
@@ -153,7 +153,7 @@ class HttpProvider:
         return conformed, self._refused.without(model, self._dialect.body(conformed.request, model, rules))
 
     def _report(self, conformed: Conformed, target: str, call: Call) -> None:
-        """Report to observers what was changed, and each tool that is left out."""
+        """Report to observers what was changed, and each tool that was left out."""
         if not conformed.changes:
             return
         changes = dict(conformed.changes)
@@ -162,10 +162,10 @@ class HttpProvider:
             self._note("tool left out", {"tool": tool, "reason": why, "target": target}, call)
 
     def _note(self, what: str, details: dict[str, Any], call: Call) -> None:
-        call.observer(Noted(room="llm", what=what, details=details, call_id=call.id, turn_id=call.turn_id))
+        call.observer(Noted(component="llm", what=what, details=details, call_id=call.id, turn_id=call.turn_id))
 
     async def _ask(self, conformed: Conformed, body: Mapping[str, Any], model: str, call: Call) -> ChatResponse:
-        """One attempt with its record."""
+        """Make one attempt and record it."""
         target = f"{self.name}/{model}"
         call.observer(self._started(target, conformed.request, call))
         try:
@@ -177,9 +177,9 @@ class HttpProvider:
             exc.attempts = exc.attempts or call.log.records
             raise
         finally:
-            # Nothing has run since the record was made: it is the last one.
+            # Nothing has run since the record was added, so it is the last one.
             call.observer(AttemptEnded(record=call.log.records[-1], call_id=call.id, turn_id=call.turn_id))
-        # The record that was just made has the times of the attempt.
+        # The record that was just added has the times of the attempt.
         records = call.log.records
         return attrs.evolve(conformed.restored(response), latency=records[-1].latency, attempts=records, origin=target)
 
@@ -195,12 +195,12 @@ class HttpProvider:
         )
 
     async def list_models(self) -> tuple[str, ...]:
-        """The names of the models that the provider lists. One GET request, free of charge.
+        """Return the names of the models that the provider lists. Sends one GET request, which is free of charge.
 
         Raises:
-          ProviderError: it was not reached, refuses the key, or has no such list.
+          ProviderError: the provider was not reached, refuses the key, or has no such list.
           AddressRefused: the address policy forbids the server's address.
-          trio.ClosedResourceError: it was closed.
+          trio.ClosedResourceError: the provider was closed.
 
         Cancellation: the connection is closed.
         """
@@ -281,16 +281,16 @@ class HttpProvider:
 
 
 def _quiet_before_headers(clocks: Clocks, *, streamed: bool) -> float:
-    """Seconds of silence after admission that are normal with these *clocks*."""
+    """Return the seconds of silence after admission that are normal with these *clocks*."""
     if not streamed:
         return math.inf
-    # A longer clock than the usual one is set for servers that load a model first.
+    # `first_byte` is longer than the default for servers that load a model first.
     first_byte = clocks.first_byte
     return first_byte if first_byte is not None and first_byte > _USUAL_FIRST_BYTE else 0.0
 
 
 class _Model(msgspec.Struct):
-    """One model of a listing, the same in all dialects."""
+    """One model in a list of models; the same in all dialects."""
 
     id: str
 
@@ -304,7 +304,7 @@ _listing = msgspec.json.Decoder(_Listing)
 
 @contextmanager
 def _bare_cancellation() -> Iterator[None]:
-    # trio connects in a nursery of its own; a cancellation there is raised as a group.
+    # trio opens the connection inside a nursery; a cancellation there is raised as an exception group.
     try:
         yield
     except BaseExceptionGroup as group:

@@ -1,8 +1,8 @@
-"""A second, lenient reading of one JSON event that the typed decoder refused.
+"""Lenient decoding of one JSON event that the typed decoder refused.
 
 The typed decoders of the dialects are fast and strict. What they refuse is decoded again here into plain objects: lone
-surrogates, numbers out of range and fields of unexpected types are no errors. The caller then takes what it uses,
-strictly, and ignores the types of what it does not use.
+surrogates, numbers out of range and fields of unexpected types are not errors. The caller then checks the types of the
+fields that it uses and ignores the types of the others.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import Any
 import msgspec
 
 NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for bytes that it cannot decode."""
+"""Exceptions of msgspec for bytes that it cannot decode."""
 
 
 class NotDecodable(ValueError):
-    """The bytes are not JSON, or a field that is used has a type that it cannot have."""
+    """The bytes are not JSON, or a field that is used has an impossible type."""
 
 
 def decode(data: bytes) -> Any:
     """Decode JSON; unpaired surrogates stay in the strings, `NaN` and the infinities become None.
 
     Raises:
-      NotDecodable: it is not JSON, or is nested too deeply.
+      NotDecodable: *data* is not JSON, or is nested too deeply.
     """
     try:
         return json.loads(data, strict=False, parse_constant=lambda _: None)
@@ -33,8 +33,26 @@ def decode(data: bytes) -> Any:
         raise NotDecodable(str(exc)) from exc
 
 
+def is_heartbeat(data: bytes, named: str) -> bool:
+    """Return whether an event only shows that the server is alive: it is no object, and empty or named so."""
+    if named in _HEARTBEATS and not data.startswith(b"{"):
+        return True
+    return data in _EMPTY
+
+
+_HEARTBEATS = frozenset({"ping", "keepalive", "keep-alive", "keep_alive", "heartbeat"})
+_EMPTY = frozenset({b"", b"null", b"[]", b'""', b"false", b"0"})
+
+
+def is_stated(error: Any) -> bool:
+    """Return whether the field *error* reports anything: some servers always have it, with empty fields inside."""
+    if isinstance(error, dict):
+        return any(map(is_stated, error.values()))
+    return any(map(is_stated, error)) if isinstance(error, list) else bool(error)
+
+
 def is_json(data: bytes) -> bool:
-    """Whether *data* is a JSON value."""
+    """Return whether *data* is a JSON value."""
     try:
         decode(data)
     except NotDecodable:
@@ -43,10 +61,10 @@ def is_json(data: bytes) -> bool:
 
 
 def decode_object(data: bytes) -> dict[str, Any]:
-    """Decode a JSON object; one in a list of one counts (Google sends its errors so).
+    """Decode a JSON object, or the object in a list with one element (Google sends errors in this form).
 
     Raises:
-      NotDecodable: it is something else.
+      NotDecodable: *data* is something else.
     """
     value = decode(data)
     if isinstance(value, list) and len(value) == 1:
@@ -57,21 +75,21 @@ def decode_object(data: bytes) -> dict[str, Any]:
 
 
 def decode_scrubbed(data: bytes) -> dict[str, Any]:
-    """Decode a JSON object, every unpaired surrogate replaced by U+FFFD.
+    """Decode a JSON object and replace every unpaired surrogate by U+FFFD.
 
     Raises:
-      NotDecodable: it is something else.
+      NotDecodable: *data* is something else.
     """
     value = decode_object(data)
-    # A surrogate stands in the bytes as an escape, or as the bytes that UTF-8 does not allow for it.
+    # A surrogate is either escaped in the bytes, or encoded as bytes that UTF-8 does not allow.
     return scrubbed(value) if b"\\u" in data or b"\xed" in data else value
 
 
 def scrubbed(value: Any) -> Any:
-    """*value* with every unpaired surrogate replaced by U+FFFD, so that it can be encoded again.
+    """Return *value* with every unpaired surrogate replaced by U+FFFD, so that it can be encoded again.
 
     Raises:
-      NotDecodable: it is nested too deeply.
+      NotDecodable: *value* is nested too deeply.
     """
     try:
         return _scrubbed(value)
@@ -90,19 +108,19 @@ def _scrubbed(value: Any) -> Any:
 
 
 class SurrogateJoiner:
-    """Joins surrogate pairs that were split over two deltas.
+    """Joins surrogate pairs that were split between two deltas.
 
-    The first half is held back until the next text of the same key; an unpaired half becomes U+FFFD.
+    A trailing first half is held until the next text of the same key; an unpaired half becomes U+FFFD.
     """
 
     __slots__ = ("held",)
 
     def __init__(self) -> None:
-        #: first halves, by key; empty nearly always
+        #: first halves by key; nearly always empty
         self.held: dict[object, str] = {}
 
     def join(self, key: object, text: str) -> str:
-        """*text* behind what was kept back for *key*."""
+        """Return *text*, preceded by the half that was held for *key*, without a trailing first half."""
         text = self.held.pop(key, "") + text
         if text and "\ud800" <= text[-1] <= "\udbff":
             self.held[key] = text[-1]
@@ -110,12 +128,12 @@ class SurrogateJoiner:
         return _scrubbed(text)  # type: ignore[no-any-return]
 
     def rest(self, key: object) -> str:
-        """What is left for *key* at the end: U+FFFD for a half without its other half, or nothing."""
+        """Return what is held for *key* at the end: U+FFFD for a half without its other half, or an empty string."""
         return "\ufffd" if self.held.pop(key, "") else ""
 
 
 def as_index(value: Any) -> int | None:
-    """A position, also as `"0"` or `0.0`; None for everything else."""
+    """Return a position, which may be given as `"0"` or `0.0`; None for any other value."""
     if isinstance(value, bool):
         return None
     if isinstance(value, str):
@@ -126,10 +144,10 @@ def as_index(value: Any) -> int | None:
 
 
 def as_text(value: Any, *, of: str) -> str | None:
-    """A text that is used, or None where there is none.
+    """Return the string in a field that is used, or None when the field is missing.
 
     Raises:
-      NotDecodable: it is neither.
+      NotDecodable: *value* is of another type.
     """
     if value is None or isinstance(value, str):
         return value
@@ -137,10 +155,10 @@ def as_text(value: Any, *, of: str) -> str | None:
 
 
 def as_object(value: Any, *, of: str) -> dict[str, Any]:
-    """An object that is used; empty where there is none.
+    """Return the object in a field that is used; empty when the field is missing.
 
     Raises:
-      NotDecodable: it is neither.
+      NotDecodable: *value* is of another type.
     """
     if value is None:
         return {}
@@ -150,10 +168,10 @@ def as_object(value: Any, *, of: str) -> dict[str, Any]:
 
 
 def as_objects(value: Any, *, of: str) -> list[dict[str, Any]]:
-    """A list of objects that are used, without the nulls in it; one object alone counts as a list of one.
+    """Return the objects in a field that is used, without nulls; a single object counts as a list of one.
 
     Raises:
-      NotDecodable: it is neither.
+      NotDecodable: *value* is of another type.
     """
     if isinstance(value, dict):
         return [value]
@@ -161,10 +179,10 @@ def as_objects(value: Any, *, of: str) -> list[dict[str, Any]]:
 
 
 def as_list(value: Any, *, of: str) -> list[Any]:
-    """A list that is used; empty where there is none.
+    """Return the list in a field that is used; empty when the field is missing.
 
     Raises:
-      NotDecodable: it is something else.
+      NotDecodable: *value* is of another type.
     """
     if value is None:
         return []
@@ -177,7 +195,7 @@ _TEXT_FIELDS = ("text", "content", "thinking", "summary", "reasoning", "reasonin
 
 
 def any_text(value: Any, depth: int = 4) -> str:
-    """The text in a value that is only shown: a string, an object with a field for its text, or a list of those."""
+    """Return the text in a value that is only displayed: a string, an object with a text field, or a list of those."""
     if isinstance(value, str):
         return value
     if depth and isinstance(value, list):

@@ -1,7 +1,7 @@
-"""Signs of life in the bytes of a stream that completed no event, without I/O.
+"""Detects signs of life in stream bytes that completed no event, without I/O.
 
-A model that thinks with its reasoning hidden sends little: the start of a block, empty deltas, a signature. These show
-progress. Pings, comments and empty `data:` lines come from the server in front of it and show no progress.
+A model that thinks with hidden reasoning sends little: the start of a block, empty deltas, a signature. These show
+progress. Pings, comments and empty `data:` lines come from the server in front of the model and show no progress.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 
 from clawft_trio.chat import LifeSign
 
-# A key may be split over two reads: this much of the previous read is kept.
+# Bytes. A key may be split between two reads, so the end of the previous read is kept.
 _TAIL = 64
 
 _THINKING = re.compile(
@@ -34,11 +34,11 @@ class LifeSigns:
         self._tail = b""
 
     def of(self, data: bytes) -> LifeSign | None:
-        """The strongest sign in *data*, which followed what was seen before; None when it shows nothing."""
+        """Return the strongest sign in *data*, the bytes after those of the previous call; None when there is none."""
         seen, old = self._tail + data, len(self._tail)
         self._tail = seen[-_TAIL:]
         for pattern, sign in _SIGNS:
-            # What ended in the bytes before was found then.
+            # Matches that end in the earlier bytes were reported then.
             if any(match.end() > old for match in pattern.finditer(seen)):
                 return sign
         return None

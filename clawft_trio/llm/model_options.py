@@ -1,4 +1,4 @@
-"""Options of a model that a policy, a caller or a configuration sets, in general and per target."""
+"""Options of a model that a policy, a caller or the configuration sets, for all targets or per target."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from clawft_trio.chat import ChatRequest, JsonObject
 
 @attrs.frozen(kw_only=True)
 class ModelOptions:
-    """How a model is asked. None, and an empty `extra`, leave it to whatever is more general."""
+    """Options of the requests to a model. None, or an empty `extra`, means that the more general options apply."""
 
-    #: `none`, `minimal`, `low`, `medium`, `high`, `xhigh`, `max`: the nearest one that the model takes is sent
+    #: `none`, `minimal`, `low`, `medium`, `high`, `xhigh` or `max`; the nearest one that the model accepts is sent
     reasoning_effort: str | None = None
-    #: tokens of reasoning, for models that take a limit; 0 switches it off
+    #: reasoning tokens, for models that accept a limit; 0 switches reasoning off
     thinking_budget: int | None = attrs.field(default=None, validator=optional(ge(0)))
     #: `low`, `medium`, `high`
     verbosity: str | None = None
     temperature: float | None = attrs.field(default=None, validator=optional(ge(0)))
     seed: int | None = None
-    #: put into the request body as it is, over everything else
-    extra: JsonObject = attrs.field(factory=dict)
+    #: fields for the request body, sent unchanged; they override all other fields
+    extra: JsonObject = attrs.field(factory=dict, repr=False)
 
     def over(self, general: ModelOptions) -> ModelOptions:
-        """*general* with everything that this one sets."""
+        """Return *general*, overridden by the options that are set here."""
         own = {name: value for name, value in _fields(self).items() if value is not None and name != "extra"}
         return attrs.evolve(general, **own, extra={**general.extra, **self.extra})
 
     def in_place_of(self, general: ModelOptions, request: ChatRequest) -> ChatRequest:
-        """*request* with these options where it has those of *general*; what its caller set otherwise stays."""
+        """Return *request* with these options where it has those of *general*; other values set by its caller stay."""
         changes: dict[str, Any] = {
             name: value
             for name, value in _fields(self).items()
@@ -49,7 +49,7 @@ class ModelOptions:
 
 
 NO_OPTIONS = ModelOptions()
-"""Leaves everything to the model."""
+"""Sets no option: the model's defaults apply."""
 
 
 def _fields(options: ModelOptions) -> Mapping[str, Any]:

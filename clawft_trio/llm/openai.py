@@ -28,22 +28,22 @@ _NO_QUIRKS = Quirks()
 
 @attrs.frozen(kw_only=True)
 class Azure:
-    """How Azure OpenAI is addressed: by the deployment in the path, with its key in the header `api-key`."""
+    """Addresses of Azure OpenAI: the deployment is in the path, the key in the `api-key` header."""
 
-    #: of the API, for the addresses of deployments; empty for the v1 address, which needs none
+    #: API version, for addresses of deployments; empty for the v1 address, which needs none
     api_version: str = ""
-    #: deployments by model; a model that is not here is the name of its deployment
+    #: deployment names by model; a model that is missing here is deployed under its own name
     deployments: Mapping[str, str] = attrs.field(factory=dict)
 
     def path(self, model: str) -> str:
-        """The path of a request to *model*, below `https://{resource}.openai.azure.com` or its `/openai/v1`."""
+        """Return the path of a request to *model*, below `https://{resource}.openai.azure.com` or its `/openai/v1`."""
         if not self.api_version:
             return "/chat/completions"
         deployment = quote(self.deployments.get(model, model), safe="")
         return f"/openai/deployments/{deployment}/chat/completions?api-version={quote(self.api_version, safe='')}"
 
     def headers(self, key: str) -> Mapping[str, str]:
-        """The headers that carry *key*; a token of Entra ID, which is a JWT, goes into `Authorization`."""
+        """Return the headers with *key*; an Entra ID token (a JWT) goes into `Authorization`."""
         if key.startswith("eyJ") and key.count(".") == 2:
             return {"authorization": f"Bearer {key}"}
         return {"api-key": key} if key else {}
@@ -55,9 +55,9 @@ class _OpenAI:
     quirks: Quirks
     vendor: VendorRules
     azure: Azure | None
-    #: by model, where they differ
+    #: quirks by model, for models that differ from the server's other models
     model_quirks: Mapping[str, Quirks]
-    #: patterns of the models that are asked through the Responses API
+    #: patterns of the models that are called through the Responses API
     responses_models: tuple[str, ...] = ()
 
     @property
@@ -98,12 +98,12 @@ class _OpenAI:
 
 
 def _returning(accepts: VendorRules, quirks: Quirks) -> VendorRules:
-    """*accepts* with the fields that the server requires back by *quirks*."""
+    """Return *accepts* with the fields that the server requires back according to *quirks*."""
     common = accepts.common
     opaque = tuple(dict.fromkeys((*common.opaque, *map(dialect_of, quirks.returns))))
     stand_in = common.reasoning_stand_in
     if "reasoning_content" in quirks.returns and stand_in is None:
-        # Missing is refused, and so is empty by some.
+        # A missing field is refused, and by some servers also an empty one.
         stand_in = " "
     if opaque == common.opaque and stand_in == common.reasoning_stand_in:
         return accepts
@@ -112,14 +112,14 @@ def _returning(accepts: VendorRules, quirks: Quirks) -> VendorRules:
 
 @attrs.frozen
 class _ByApi(VendorRules):
-    """The rules of a vendor with models that are asked through the Responses API."""
+    """Rules of a vendor that has models called through the Responses API."""
 
     responses_models: tuple[str, ...] = attrs.field(default=(), kw_only=True)
 
     def of(self, model: str) -> Rules:
         if not _matches(model, self.responses_models):
             return super().of(model)
-        # A user's additions to the vendor's own families apply here, too.
+        # The user's additions to the vendor's families apply here, too.
         own = tuple(family for family in self.families if family not in _OPENAI_FAMILIES)
         return VendorRules(RESPONSES.common, (*RESPONSES.families, *own)).of(model)
 
@@ -128,28 +128,28 @@ _OPENAI_FAMILIES = VendorRules(families=OPENAI_FAMILIES).families
 
 
 def _matches(model: str, patterns: Iterable[str]) -> bool:
-    """Whether *patterns* have *model*: the first one that matches decides, and one that begins with `!` excludes."""
+    """Return whether *patterns* include *model*: the first pattern that matches decides; a `!` prefix excludes."""
     found = next((pattern for pattern in patterns if fnmatchcase(model.lower(), pattern.removeprefix("!"))), "!")
     return not found.startswith("!")
 
 
 class OpenAICompatible(HttpProvider):
-    """A provider: `POST {base_url}/chat/completions`, streamed or not.
+    """A provider that sends `POST {base_url}/chat/completions`, streamed or not.
 
-    An answer counts as whole when its finish reason has come; `Quirks.ends_with` is for servers that
-    send none. It never retries; the caller may.
+    An answer is complete when its finish reason has arrived; set `Quirks.ends_with` for servers that send none. The
+    provider never retries; the caller may.
 
         async with OpenAICompatible("groq", base_url="https://api.groq.com/openai/v1", api_key=key) as groq:
             response = await groq.complete(ChatRequest([Message.user("Hi")], model="llama-3.3-70b"), Call())
 
     Args:
-      name: its name in logs, errors and targets.
-      base_url: up to and including the version (`https://api.openai.com/v1`).
-      quirks: where this server differs.
+      name: the provider's name in logs, errors and targets.
+      base_url: the URL up to and including the version (`https://api.openai.com/v1`).
+      quirks: differences of this server from others.
       accepts: what the server's models accept; requests are conformed to it.
       azure: how deployments are addressed, for Azure OpenAI.
-      model_quirks: by model, where it differs from the server's other models.
-      responses_models: patterns of the models that are asked through the Responses API (`gpt-5*-pro*`); the first
+      model_quirks: quirks by model, for models that differ from the server's other models.
+      responses_models: patterns of the models that are called through the Responses API (`gpt-5*-pro*`); the first
         pattern that matches decides, and one that begins with `!` excludes.
       options: the keys of `ProviderOptions`: `api_key`, `model`, `headers`, `clocks`, `proxy` and others.
     """

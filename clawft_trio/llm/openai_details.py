@@ -1,4 +1,4 @@
-"""What a chat completion holds beside its content: it is kept in `provider_details`, as it came."""
+"""Collects the fields of a chat completion that no other field of the response holds, for `provider_details`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from clawft_trio.llm.lenient import NotDecodable
 from clawft_trio.llm.openai_events import READ_OF_CHOICE, READ_OF_MESSAGE
 from clawft_trio.llm.response_builder import ResponseBuilder
 
-# Handled field by field; everything else is kept.
+# These fields are read one by one; all others are kept.
 _READ = frozenset({"id", "object", "model", "choices", "error", "service_tier", "obfuscation"})
 
 
 class Details:
-    """Keeps in *answer* what no field of a `ChatResponse` holds."""
+    """Stores in *answer* the fields that no field of a `ChatResponse` holds."""
 
     def __init__(self, answer: ResponseBuilder) -> None:
         self._answer = answer
@@ -25,7 +25,7 @@ class Details:
         self._answer.count(value)
 
     def keep_unread(self, where: str, fields: Mapping[str, Any], read: frozenset[str]) -> None:
-        """Keep the fields that nothing reads: lists grow, objects are merged, everything else is replaced."""
+        """Keep the fields that nothing reads: lists grow, objects are merged, other values are replaced."""
         known = self._answer.details.get(where, {})
         for name, value in fields.items():
             if name in read or not value or value == known.get(name):
@@ -41,11 +41,11 @@ class Details:
             for name, tokens in logprobs.items():
                 if isinstance(tokens, list):
                     known.setdefault(name, []).extend(tokens)
-                    # About what one token with its alternatives takes.
+                    # Approximate number of characters of one token with its alternatives.
                     self._answer.kept += 100 * len(tokens)
 
     def note_event(self, data: bytes) -> None:
-        """Keep the fields that nothing reads: of the first event, the last ones and those with usage."""
+        """Keep the fields that nothing reads; called for the first event, the last events and those with usage."""
         try:
             raw = lenient.decode_scrubbed(data)
         except NotDecodable:
@@ -53,7 +53,7 @@ class Details:
         answer = self._answer
         if isinstance(raw.get("service_tier"), str):
             answer.service_tier = raw["service_tier"]
-        # A usage of zeros at the end does not replace numbers, here as in `ResponseBuilder.note_usage`.
+        # A usage of zeros at the end does not replace earlier numbers, as in `ResponseBuilder.note_usage`.
         if not (isinstance(raw.get("usage"), dict) and any(raw["usage"].values())):
             raw.pop("usage", None)
         answer.note_details({name: value for name, value in raw.items() if name not in _READ})
@@ -70,7 +70,7 @@ class Details:
 
     def _merge(self, where: str, fields: Mapping[str, Any], read: frozenset[str]) -> None:
         known = self._answer.details.get(where, {})
-        # A list that grew over several events is not replaced by the piece of one.
+        # A list that grew over several events must not be replaced by the part in one event.
         more = {
             name: value
             for name, value in fields.items()
@@ -81,7 +81,7 @@ class Details:
 
 
 def _joined(before: Any, value: Any) -> Any:
-    """What is kept of a field that comes again: lists grow, objects are merged, the rest is replaced."""
+    """Return the value of a repeated field: lists grow, objects are merged, other values are replaced."""
     if isinstance(before, list) and isinstance(value, list):
         return [*before, *value]
     return before | value if isinstance(before, dict) and isinstance(value, dict) else value

@@ -1,6 +1,6 @@
-"""The events of a chat completion as they are on the wire, and two ways to decode them.
+"""The events of a chat completion as they are on the wire, and their two decoders.
 
-Only the fields that are read are named, and their types are lenient where servers differ.
+The structs name only the fields that are read; their types are lenient where servers differ.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class ToolCall(msgspec.Struct, gc=False):
     extra_content: Any = None
 
 
-# A delta or a choice with any other field is read by the lenient decoder, which keeps that field.
+# This decoder refuses a delta or choice with any other field; the lenient decoder reads it and keeps that field.
 class Delta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     role: Any = None
     content: Any = None
@@ -52,6 +52,7 @@ class Choice(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     logprobs: Any = None
     content_filter_results: Any = None
     native_finish_reason: Any = None
+    error: Any = None
 
 
 class Chunk(msgspec.Struct, gc=False):
@@ -65,8 +66,8 @@ class Chunk(msgspec.Struct, gc=False):
     service_tier: Any = None
 
 
-# Nearly every event: a piece of text, reasoning or arguments. One with anything else, or with another type, is refused
-# here and read as a `Chunk`.
+# Nearly every event is a piece of text, reasoning or arguments. This decoder refuses an event with other fields or
+# types, which is then decoded as a `Chunk`.
 class PlainDelta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     content: str | None = None
     reasoning_content: str | None = None
@@ -95,17 +96,18 @@ class PlainChunk(msgspec.Struct, gc=False):
 decode: Callable[[bytes], Chunk] = msgspec.json.Decoder(Chunk).decode
 decode_plain: Callable[[bytes], PlainChunk] = msgspec.json.Decoder(PlainChunk).decode
 
-# Handled field by field; everything else goes into `provider_details`.
-READ_OF_CHOICE = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "usage"})
+# These fields are read one by one; all others go into `provider_details`.
+READ_OF_CHOICE = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "usage", "error"})
 READ_OF_MESSAGE = frozenset(Delta.__struct_fields__) - {"channel"}
 
 
 class LenientChunks:
-    """Decodes the events of which the typed decoder refuses a part.
+    """Decodes events that the typed decoder refuses.
 
     Args:
-      halves: joins characters that were split over two events.
-      keep: gets the fields that nothing reads: where they were, the fields, and those among them that are read.
+      halves: joins characters that were split between two events.
+      keep: keeps the fields that nothing reads; gets the place (`choice` or `message`), its fields, and the names of
+        those that are read.
     """
 
     def __init__(self, halves: SurrogateJoiner, keep: Callable[[str, Mapping[str, Any], frozenset[str]], None]) -> None:
@@ -113,10 +115,10 @@ class LenientChunks:
         self._keep = keep
 
     def decode(self, data: bytes) -> Chunk:
-        """The chunk in *data*, of which the typed decoder refused a part.
+        """Decode the chunk in *data*, which the typed decoder refused.
 
         Raises:
-          NotDecodable: it is no chunk, or something that is used has a type that it cannot have.
+          NotDecodable: *data* is not a chunk, or a field that is used has an impossible type.
         """
         raw = lenient.decode_object(data)
         chosen = lenient.as_objects(raw.get("choices"), of="choices")
@@ -139,6 +141,7 @@ class LenientChunks:
             index=index,
             usage=lenient.scrubbed(raw.get("usage")),
             logprobs=lenient.scrubbed(raw.get("logprobs")),
+            error=lenient.scrubbed(raw.get("error")),
         )
 
     def _delta(self, raw: Mapping[str, Any]) -> Delta:

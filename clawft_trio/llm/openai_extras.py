@@ -1,8 +1,8 @@
-"""Fields that some OpenAI-compatible servers require back with the next turn.
+"""Fields that some OpenAI-compatible servers require back in the next request.
 
-DeepSeek and Moonshot refuse a conversation in which the thoughts before a tool call are missing, Gemini one without the
-signatures of its calls, and OpenRouter passes on what the models behind it need. Each of the three is kept in the
-response as an `Opaque` block of a dialect of its own, and sent back only to servers that require it (`Quirks.returns`).
+DeepSeek and Moonshot refuse a conversation without the reasoning before a tool call, Gemini refuses one without the
+signatures of its calls, and OpenRouter relays what the models behind it need. The response keeps each of the three as
+an `Opaque` block with a dialect of its own; it is sent only to servers that require it (`Quirks.returns`).
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from clawft_trio.chat import GrowingText, Message, Opaque, ToolCall
 from clawft_trio.llm.response_builder import opaque
 
 Extra: TypeAlias = Literal["reasoning_content", "reasoning_details", "extra_content"]
-"""By the name of its field: of a message, of a message, of a tool call."""
+"""Names of the fields: the first two belong to a message, the third to a tool call."""
 
 
 def dialect_of(extra: Extra) -> str:
-    """The dialect of the blocks that hold *extra*."""
+    """Return the dialect of the blocks that hold *extra*."""
     return f"openai:{extra}"
 
 
-# The key of a message's own `extra_content`, beside the ids of its calls.
+# Key of the message's own `extra_content`, next to the ids of its calls.
 _MESSAGE = ""
 
 
 class Extras:
-    """The extras of one answer as they come in.
+    """Collects the extra fields of one answer as they arrive.
 
     Args:
-      wanted: the extras that this server requires back; the others are dropped.
+      wanted: the extra fields that this server requires back; all others are dropped.
     """
 
     def __init__(self, wanted: Iterable[Extra] = ()) -> None:
@@ -40,7 +40,7 @@ class Extras:
         self._of_message: Any = None
 
     def note_details(self, details: list[Any]) -> None:
-        """Take more `reasoning_details`: in a stream each is spread over many chunks."""
+        """Add `reasoning_details`; in a stream each entry is spread over many chunks."""
         if "reasoning_details" not in self._wanted:
             return
         for detail in details:
@@ -48,17 +48,17 @@ class Extras:
                 self._details.append(_Detail(detail))
 
     def note_call(self, position: int, extra: Any) -> None:
-        """Take the `extra_content` of the call at *position*."""
+        """Keep the `extra_content` of the call at *position*."""
         if "extra_content" in self._wanted:
             self._of_calls[position] = extra
 
     def note_message(self, extra: Any) -> None:
-        """Take the `extra_content` of the message itself: Gemini's signature of an answer without calls."""
+        """Keep the `extra_content` of the message itself: Gemini's signature of an answer without calls."""
         if "extra_content" in self._wanted:
             self._of_message = extra
 
     def blocks(self, reasoning: str, calls: tuple[ToolCall, ...]) -> Iterator[Opaque]:
-        """The blocks to keep in the response."""
+        """Return the blocks to keep in the response."""
         if calls and "reasoning_content" in self._wanted:
             yield opaque(dialect_of("reasoning_content"), {"reasoning_content": reasoning})
         if self._details:
@@ -72,17 +72,17 @@ class Extras:
 
 
 class _Detail:
-    """One entry of `reasoning_details`, growing."""
+    """An entry of `reasoning_details` that is being received."""
 
     def __init__(self, first: Mapping[str, Any]) -> None:
         self._fields = dict(first)
-        #: the field that grows, and its text
+        #: name of the field whose text grows
         self._grows = next((name for name in ("text", "summary") if isinstance(first.get(name), str)), "")
         self._text: GrowingText = GrowingText()
         self._text.write(self._fields.get(self._grows) or "")
 
     def takes(self, more: Mapping[str, Any]) -> bool:
-        """Add *more*, if it is the continuation of this entry."""
+        """Append *more* and return True, if it continues this entry."""
         own = self._fields
         if not self._grows or any(more.get(name) != own.get(name) for name in ("type", "index")):
             return False
@@ -95,7 +95,7 @@ class _Detail:
 
 
 def message_fields(message: Message, returns: Iterable[Extra]) -> dict[str, Any]:
-    """The extra fields of an assistant's message, for a server that wants *returns*."""
+    """Return the extra fields of an assistant message, for a server that requires *returns*."""
     fields: dict[str, Any] = {}
     for extra in returns:
         kept = _kept(message, extra)
@@ -107,7 +107,7 @@ def message_fields(message: Message, returns: Iterable[Extra]) -> dict[str, Any]
 
 
 def call_fields(message: Message, call: ToolCall, returns: Iterable[Extra]) -> dict[str, Any]:
-    """The extra fields of one call in an assistant's message."""
+    """Return the extra fields of one tool call in an assistant message."""
     kept = _kept(message, "extra_content") if "extra_content" in returns else {}
     return {"extra_content": kept[call.id]} if call.id in kept else {}
 

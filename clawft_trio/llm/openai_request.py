@@ -1,4 +1,4 @@
-"""A `ChatRequest` as the OpenAI-compatible dialect writes it. What a target does not accept, conform has replaced."""
+"""Encodes a `ChatRequest`, conformed to its target, in the OpenAI-compatible dialect."""
 
 from __future__ import annotations
 
@@ -32,42 +32,42 @@ def _extras(extras: Iterable[Extra]) -> tuple[Extra, ...]:
 
 @attrs.frozen(kw_only=True)
 class Quirks:
-    """Where a server of this dialect differs from the others."""
+    """Differences of one server of this dialect from the others."""
 
-    #: what proves that its streams are whole
+    #: what proves that its streams are complete
     ends_with: EndsWith = attrs.field(default="finish_reason", validator=one_of(*get_args(EndsWith)))
-    #: the name it has for the limit on output tokens
+    #: name of the field that limits output tokens
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    #: whether to ask for usage in streams; the few that refuse this option send usage without it
+    #: whether to request usage in streams; the few servers that refuse this option send usage without it
     include_usage: bool = True
-    #: how it takes a schema for its answer; None where it takes none. Unless it is "json_schema", the schema is also
-    #: written into the system message
+    #: form in which it accepts a schema for its answer; None when it accepts none. Unless it is "json_schema", the
+    #: schema is also written into the system message
     response_format: Literal["json_schema", "json_object"] | None = "json_schema"
-    #: whether it takes a `prompt_cache_key`, by which requests that begin alike reach the same cache
+    #: whether it accepts `prompt_cache_key`, which routes requests with the same beginning to the same cache
     prompt_cache_key: bool = False
-    #: patterns of the models that take Anthropic's marks for their prompt cache: `anthropic/*`
+    #: patterns of the models that accept Anthropic's prompt cache marks: `anthropic/*`
     cache_marks: tuple[str, ...] = attrs.field(default=(), converter=_patterns)
     #: whether it leaves reasoning in the text, between `<think>` and `</think>`
     think_tags: bool = False
-    #: the fields of its own answers that it requires back
+    #: fields of its answers that it requires back in the next request
     returns: tuple[Extra, ...] = attrs.field(default=(), converter=_extras)
 
     def over(self, changes: Mapping[str, Any]) -> Quirks:
-        """These quirks with *changes*: fields in snake or camel case, as config.json has them.
+        """Return these quirks overridden by *changes*: fields in snake or camel case, as in config.json.
 
         Raises:
-          InvalidData: with the place of each key that is no quirk and each value that does not fit.
+          InvalidData: names each key that is not a quirk and each value that does not fit.
         """
         new: Quirks = overlaid(self, changes, "$")
         return new
 
 
 def request_body(request: ChatRequest, model: str, quirks: Quirks, rules: Rules = _TOLERANT) -> dict[str, Any]:
-    """The body of `POST /chat/completions`. `request.extra` is put over it."""
+    """Return the body of `POST /chat/completions`. The fields of `request.extra` override the others."""
     schema = request.response_schema
     response_format = quirks.response_format
     if schema is not None and response_format == "json_schema" and not _is_object(schema):
-        # OpenAI takes only schemas of an object here.
+        # OpenAI accepts only object schemas here.
         response_format = None
     messages = request.messages
     if schema is not None and response_format != "json_schema":
@@ -121,7 +121,7 @@ def _response_format(schema: JsonObject, kind: str) -> dict[str, Any]:
 
 
 def _thinking(request: ChatRequest, rules: Rules) -> dict[str, Any]:
-    """The fields for reasoning effort and budget, in the vendor's own form."""
+    """Return the fields for reasoning effort and budget, in the vendor's form."""
     effort, budget = request.reasoning_effort, request.thinking_budget
     write = _THINKING.get(rules.thinking)
     return {} if write is None or (effort is None and budget is None) else write(effort, budget)
@@ -217,5 +217,5 @@ _AUDIO = {"audio/mpeg": "mp3", "audio/mp3": "mp3", "audio/wav": "wav", "audio/x-
 
 
 def data_url(part: Image | File) -> str:
-    """*part* with its content, as an address."""
+    """Return *part* with its content as a `data:` URL."""
     return f"data:{part.media_type};base64,{b64encode(part.data).decode()}"

@@ -1,4 +1,4 @@
-"""An answer in the OpenAI-compatible dialect, from bytes to events, without I/O."""
+"""Reads an answer in the OpenAI-compatible dialect, from bytes to events, without I/O."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ DIALECT = "openai"
 
 
 _PLAIN_TRIES = 8
-"""How many events that are not plain an answer may have before its events are no longer tried as plain ones.
+"""Number of events of an answer that may fail to decode as plain events before plain decoding is given up.
 
-A refusal costs as much as the whole reading of an event.
+A failed attempt costs as much as the complete decoding of an event.
 """
 
-# Fields of an error that is not wrapped into `error`.
+# Fields of an error that is not wrapped in `error`.
 _BARE_ERROR = ("error_type", "error_message", "error_code", "errors", "detail", "error_msg")
 
 
 class OpenAIResponseReader(Progress):
-    """A `ResponseReader` of chat completions, streamed or not.
+    """A `ResponseReader` for chat completions, streamed or not.
 
     Args:
-      answer: what is filled.
-      ends_with: what proves that a stream was whole.
-      returns: which extra fields the server wants back with the next turn.
+      answer: receives the content.
+      ends_with: what proves a stream complete.
+      returns: the extra fields that the server requires back in the next request.
       think_tags: text between `<think>` and `</think>` is reasoning.
     """
 
@@ -61,14 +61,14 @@ class OpenAIResponseReader(Progress):
         self._lenient = LenientChunks(self._halves, self._details.keep_unread)
         self._usage = UsageReader(read_chat_usage, answer.provider)
         self._tags = ThinkTags() if think_tags else None
-        # Number of events in which id and model are still looked for: Azure's first one has neither.
+        # Number of events that are still searched for id and model; Azure's first event has neither.
         self._unnamed = 4
-        # How many more events may fail to be plain; 0 as long as more than the text of an event is looked at.
+        # Number of events that may still fail to decode as plain; 0 while more than the text of an event is needed.
         self._plain_tries = 0
         answer.blocks = self._extras.blocks
 
     def feed(self, data: bytes) -> list[StreamEvent]:
-        """Take the next bytes of an event stream."""
+        """Decode the next bytes of an event stream and return their events."""
         out: list[StreamEvent] = []
         answer = self.answer
         try:
@@ -79,7 +79,7 @@ class OpenAIResponseReader(Progress):
                     except NOT_JSON:
                         self._plain_tries -= 1
                     else:
-                        # Not by `_add_text`: the calls would cost as much as what they do.
+                        # Inlined `_add_text`: the calls would cost as much as their bodies.
                         delta = choice.delta
                         if thought := delta.reasoning_content or delta.reasoning:
                             answer.reasoning.write(thought)
@@ -100,7 +100,7 @@ class OpenAIResponseReader(Progress):
         return out
 
     def feed_whole(self, body: bytes) -> list[StreamEvent]:
-        """Take the body of an answer that was not streamed."""
+        """Decode the complete body of an answer that was not streamed, and return its events."""
         out: list[StreamEvent] = []
         try:
             chunk = self._decoded(body)
@@ -112,13 +112,13 @@ class OpenAIResponseReader(Progress):
             self._violate(f"the answer is not a chat completion: {exc}")
             return out
         if self.error is None and not self.violation and not self.finished:
-            # A document that parses is complete, also without a finish reason.
+            # A document that parses is complete, even without a finish reason.
             self._finish("stop", out)
         self.ended = True
         return out
 
     def feed_end(self) -> list[StreamEvent]:
-        """Handle the end of the event stream; a last event without its blank line counts if it is complete."""
+        """Handle the end of the event stream; accept a last event without its blank line if it is complete."""
         out: list[StreamEvent] = []
         for event in () if self.ended else self._sse.feed_end():
             if event.event == "error" or event.data.strip() == b"[DONE]" or lenient.is_json(event.data):
@@ -152,8 +152,8 @@ class OpenAIResponseReader(Progress):
             self.ended = True
         elif event.event == "error" and not lenient.is_json(data):
             self._fail(data.decode(errors="replace"))
-        elif data:
-            # From now on halves of characters may come, which only the lenient decoder joins.
+        elif not lenient.is_heartbeat(data, event.event):
+            # From now on characters may arrive split in halves, which only the lenient decoder joins.
             self._plain_tries = 0
             self._take(self._lenient.decode(data), event, out)
 
@@ -164,10 +164,11 @@ class OpenAIResponseReader(Progress):
             return self._lenient.decode(data)
 
     def _take(self, chunk: Chunk, event: ServerSentEvent, out: list[StreamEvent]) -> None:
-        if chunk.error:
-            # A failed answer may be charged, too.
+        error = chunk.error or (chunk.choices and chunk.choices[0].error)
+        if error and lenient.is_stated(error):
+            # A failed answer may also be charged.
             self._note_usage(chunk, out)
-            self._fail({"error": chunk.error})
+            self._fail({"error": error})
             return
         if self._unnamed:
             self._note_origin(chunk, event.data)
@@ -175,7 +176,7 @@ class OpenAIResponseReader(Progress):
         if choices:
             choice = choices[0]
             if choice.index:
-                # Another one of several answers; one was requested.
+                # The choice belongs to another of several answers; one was requested.
                 choice = next((other for other in choices if not other.index), Choice())
             delta = choice.delta or choice.message
             if delta is not None:
@@ -197,14 +198,14 @@ class OpenAIResponseReader(Progress):
                 self._details.note_event(event.data)
 
     def _note_usage(self, chunk: Chunk, out: list[StreamEvent]) -> None:
-        # Groq sends it in `x_groq`, Moonshot in the choice, all others at the top.
+        # Groq sends usage in `x_groq`, Moonshot in the choice, all others at the top level.
         choice = chunk.choices[0].usage if chunk.choices else None
         groq = chunk.x_groq.get("usage") if isinstance(chunk.x_groq, dict) else None
         reading = self._usage.note(chunk.usage, choice, groq, service_tier=chunk.service_tier)
         out.extend(self.answer.note_usage(reading))
 
     def _is_error(self, chunk: Chunk, data: bytes, *, named: bool = False) -> bool:
-        """Whether an event without choices reports a failure in a shape that is not `{"error": …}`."""
+        """Return whether an event without choices reports a failure in a shape other than `{"error": …}`."""
         if named or chunk.object == "error":
             return True
         if chunk.usage or chunk.id:
@@ -230,7 +231,7 @@ class OpenAIResponseReader(Progress):
         if delta.tool_calls:
             self._take_tool_calls(delta.tool_calls, out)
         if delta.function_call is not None:
-            # The predecessor of `tool_calls`: one call, without an id.
+            # The predecessor of `tool_calls`: one call without an id.
             self._take_tool_calls([ToolCall(index=0, function=delta.function_call)], out)
         if delta.reasoning_details or delta.annotations or delta.extra_content or delta.images or delta.audio:
             self._take_rare(delta)
@@ -260,7 +261,7 @@ class OpenAIResponseReader(Progress):
             out.append(TextDelta(text))
 
     def _text_of(self, parts: Any, out: list[StreamEvent]) -> str:
-        # Mistral's reasoning models send their content in parts, thoughts among them.
+        # Mistral's reasoning models send their content in parts, some of them reasoning.
         texts: list[str] = []
         for item in parts if isinstance(parts, list) else [parts]:
             if isinstance(item, str):
@@ -324,7 +325,7 @@ class OpenAIResponseReader(Progress):
         self.finished = True
 
     def _flush(self, out: list[StreamEvent]) -> None:
-        """Emit the text that was held back for its other half."""
+        """Emit the text that was held back to wait for the second half of a character or for a tag."""
         self.answer.add_reasoning(self._halves.rest("reasoning"), out)
         rest = self._halves.rest("content")
         if rest:

@@ -1,4 +1,4 @@
-"""What the readers of all dialects have in common."""
+"""The common part of the readers of all dialects."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from clawft_trio.net.sse import SSEDecoder
 
 
 class Progress:
-    """How far an answer has come, as a `ResponseReader` shows it, and what takes its bytes apart."""
+    """Progress of an answer, in the attributes of `ResponseReader`, and the decoder of its event stream."""
 
     finished: bool
     ended: bool
@@ -25,7 +25,7 @@ class Progress:
         self._halves = SurrogateJoiner()
 
     def _violate(self, how: str) -> None:
-        """End the answer, because its bytes break the protocol."""
+        """End the answer because its bytes break the protocol."""
         # After its terminal mark an answer is complete; an invalid event there can only lose the usage.
         self.violation = "" if self.finished else how
         self.ended = True

@@ -1,4 +1,4 @@
-"""Remembers optional parameters that a target has refused; its later requests are sent without them."""
+"""Remembers the optional parameters that a model has refused; later requests to it are sent without them."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ from typing import Any
 import msgspec
 
 _MOST_MODELS = 256
-"""Models of one provider that are remembered."""
+"""Largest number of models of one provider that are remembered."""
 
 _GROUPS = frozenset({"text", "output_config", "reasoning"})
-"""Parameters that hold several independent ones: of these, one is refused by its path (`text.verbosity`)."""
+"""Parameters that contain several independent ones: a refused one is named by its path (`text.verbosity`)."""
 
 SCHEMAS = frozenset(
     {"response_format", "text", "text.format", "output_config", "output_config.format", "output_format"}
 )
-"""The parameters that hold the schema of an answer. Where one is refused, the schema is written in words."""
+"""Parameters with the schema of an answer. When one is refused, the schema is written into the prompt."""
 
 MOST_REFUSALS = 4
-"""Parameters that one call leaves out after as many refusals."""
+"""Largest number of parameters that one call leaves out after refusals."""
 
 _REQUIRED = frozenset({"model", "messages", "input", "contents", "tools", "stream"})
 _LIMITS = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
-"""The two names of one limit: it is needed, and a server that refuses one name takes the other."""
+"""The two names of one limit: it is needed, and a server that refuses one name accepts the other."""
 
 
 def refused_parameter(body: str | bytes) -> str:
-    """The parameter that an error names in a typed field; empty when it names none.
+    """Return the parameter that an error names in a typed field; empty when it names none.
 
-    `error.param` (OpenAI and its likes), `detail[].loc` (FastAPI: Mistral, vLLM), `fieldViolations[].field` (Google),
-    and the same in the error of the vendor behind a gateway (OpenRouter's `metadata.raw`). No message is read.
+    Read are `error.param` (OpenAI and compatible servers), `detail[].loc` (FastAPI: Mistral, vLLM),
+    `fieldViolations[].field` (Google), and the same fields in the vendor's error inside a gateway's (OpenRouter's
+    `metadata.raw`). Message texts are not read.
     """
     return next((name for name in _named(_decoded(body), 0) if name), "")
 
@@ -49,7 +50,7 @@ def _named(outer: object, depth: int) -> Iterator[str]:
     if not isinstance(outer, Mapping) or depth > _DEEPEST:
         return
     yield _path(outer.get("param"))
-    # Mistral has the details of FastAPI under `message`, too.
+    # Mistral also puts FastAPI's details under `message`.
     for details in (outer.get("detail"), outer.get("message"), outer.get("errors")):
         listed = details.get("detail") if isinstance(details, Mapping) else details
         for detail in _objects(listed):
@@ -67,11 +68,11 @@ def _named(outer: object, depth: int) -> Iterator[str]:
 
 
 _DEEPEST = 3
-"""Errors inside errors."""
+"""Largest depth of errors inside errors."""
 
 
 def _path(value: object) -> str:
-    """The name of a top-level parameter, or of one in a group."""
+    """Return the name of a top-level parameter, or the path of one in a group."""
     if not isinstance(value, str):
         return ""
     top, _, rest = value.removeprefix("body.").removeprefix("$.").partition(".")
@@ -84,7 +85,7 @@ def _objects(value: object) -> list[Mapping[str, Any]]:
 
 
 class RefusedOptions:
-    """What each model of one provider has refused."""
+    """The parameters that each model of one provider has refused."""
 
     def __init__(self) -> None:
         self._refused: dict[str, frozenset[str]] = {}
@@ -93,13 +94,13 @@ class RefusedOptions:
         return f"<RefusedOptions of {len(self._refused)} models>"
 
     def of(self, model: str) -> frozenset[str]:
-        """The parameters that *model* has refused."""
+        """Return the parameters that *model* has refused."""
         return self._refused.get(model, frozenset())
 
     def learn(self, model: str, parameter: str, body: Mapping[str, Any]) -> bool:
-        """Remember that *model* refused *parameter* of *body*; False when it is needed, unknown, or not in the body."""
+        """Remember that *model* refused *parameter* of *body*; False when it is required, known, or not in the body."""
         if parameter in _LIMITS and parameter not in body:
-            # vLLM calls the limit on the output `max_tokens`, also where it was sent under its other name.
+            # vLLM calls the output limit `max_tokens` even when it was sent under the other name.
             parameter = _LIMITS[parameter]
         if not _holds(body, parameter) or parameter in _REQUIRED or parameter in self.of(model):
             return False
@@ -109,7 +110,7 @@ class RefusedOptions:
         return True
 
     def without(self, model: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """*body* without what *model* has refused; a limit on the output keeps its value under its other name."""
+        """Return *body* without the parameters that *model* has refused; an output limit moves to its other name."""
         refused = self.of(model)
         if not refused:
             return body

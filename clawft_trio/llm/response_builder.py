@@ -1,7 +1,7 @@
-"""One answer while it arrives, without I/O: the part common to all dialects.
+"""Builds one answer while it arrives, without I/O: the part common to all dialects.
 
-A `ResponseReader` takes bytes and returns the events that they complete, however the bytes were cut. It keeps the text
-and nothing per piece of it.
+A `ResponseReader` takes bytes and returns the events that they complete, wherever the bytes were split. It stores the
+text and nothing else per piece.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from clawft_trio.llm.tool_calls import ToolCallAssembler, ready
 from clawft_trio.llm.usage import UsageReading
 
 INCOMPLETE = "incomplete"
-"""The `finish_reason` of a partial response: there was none."""
+"""The `finish_reason` of a partial response, which has received none."""
 
 CUT_SHORT = frozenset({"length", "content_filter", "pause_turn", INCOMPLETE})
-"""Finish reasons after which a last tool call may be incomplete even if it happens to parse."""
+"""Finish reasons after which the last tool call may be incomplete even when it parses."""
 
 _OBJECT = 100
-"""Characters that an object is counted for besides its content."""
+"""Characters counted for an object in addition to its content."""
 
 MAX_ANSWER = 32 * 1024 * 1024
-"""Characters of one answer: text, reasoning, tool arguments and kept blocks together."""
+"""Largest answer in characters: text, reasoning, tool arguments and kept blocks together."""
 
 PAUSED = "pause_turn"
-"""The provider paused between its own tools; it continues when asked again with this answer in the history."""
+"""The provider paused between its own tools; it continues when it gets this answer in the history."""
 
 _OPENAI_WORDS: Mapping[str, str] = {
     "stop": "stop",
@@ -80,9 +80,9 @@ _OPENAI_WORDS: Mapping[str, str] = {
 }
 
 OPENAI_FINISH_REASONS: Mapping[str, str] = MappingProxyType(_OPENAI_WORDS)
-"""All finish reasons of OpenAI-compatible servers with which an answer has ended well or been cut, in lower case.
+"""Finish reasons of OpenAI-compatible servers for answers that ended normally or were cut, in lower case.
 
-Google's names and those of gateways are among them. What is not here (`error`, `abort`, `network_error`,
+They include the names used by Google and by gateways. Any other word (`error`, `abort`, `network_error`,
 `malformed_function_call`, `insufficient_system_resource`, …) is a failure of the provider.
 """
 
@@ -102,40 +102,40 @@ ANTHROPIC_FINISH_REASONS: Mapping[str, str] = MappingProxyType(
         "content_filtered": "content_filter",
         "guardrail_intervened": "content_filter",
         "pause_turn": PAUSED,
-        # After a compaction that was asked to pause, the model goes on when it is asked again.
+        # After a compaction that was asked to pause, the model continues when it gets the answer in the history.
         "compaction": PAUSED,
     }
 )
-"""The same of the Messages API."""
+"""The finish reasons of the Messages API, with the same meaning."""
 
 
 def finish_word(value: Any) -> str:
-    """A finish reason as one word; some servers send an object with the word in it."""
+    """Return a finish reason as one word; some servers send an object that contains it."""
     if isinstance(value, Mapping):
         value = next((value[name] for name in ("type", "reason", "finish_reason") if value.get(name)), None)
     if value is None or value in ("", "null"):
-        # DashScope's own form of "not yet" is the text.
+        # DashScope sends the text "null" while the answer has not ended.
         return ""
     return value if isinstance(value, str) else f"{type(value).__name__}:{value!s}"[:80]
 
 
 def unknown_finish(word: str) -> dict[str, Any]:
-    """The error of an answer that ended with a word outside its dialect's table."""
+    """Return the error for an answer that ended with a word outside the table of its dialect."""
     return {"error": {"code": word[:80], "message": f"the provider ended its answer with {word[:80]!r}"}}
 
 
 def _no_blocks(reasoning: str, calls: tuple[ToolCall, ...]) -> tuple[Opaque, ...]:  # noqa: ARG001 - nothing of both
-    """Nothing that has to be kept."""
+    """Return no blocks."""
     return ()
 
 
 class ResponseBuilder:
-    """What one attempt at one model has sent so far.
+    """The content of one answer, as far as it has arrived.
 
     Args:
-      provider: its name.
-      model: the model that was asked for; the provider's own word replaces it.
-      taken_ids: tool call ids that a made-up one must not repeat.
+      provider: name of the provider.
+      model: the requested model; replaced by the name that the provider reports.
+      taken_ids: tool call ids that a generated id must not repeat.
     """
 
     __slots__ = (
@@ -164,71 +164,71 @@ class ResponseBuilder:
         self.model: str = model
         self._taken_ids = tuple(taken_ids)
         self.id: str = ""
-        #: parts that are whole; `text` comes after them
+        #: complete parts; `text` comes after them
         self.parts: list[Part] = []
         self.text: GrowingText = GrowingText()
-        #: the sources of `text`
+        #: sources of `text`
         self.citations: list[Citation] = []
         self.reasoning: GrowingText = GrowingText()
         self.refusal: list[str] = []
         self.calls: ToolCallAssembler = ToolCallAssembler(self._taken_ids)
         self.usage: Usage | None = None
-        #: one of ours, once a finish reason came that the dialect's table has
-        #: why the reported usage is refused, or does not add up; empty when nothing is wrong with it
+        #: why the reported usage is refused, or does not add up; empty when it is valid
         self.usage_problem: str = ""
+        #: one of this package's finish reasons, once the provider sent one that its dialect's table has
         self.finish_reason: str | None = None
         self.raw_finish_reason: str = ""
         self.service_tier: str = ""
-        #: what the provider sent beside the content
+        #: fields that the provider sent in addition to the content
         self.details: dict[str, Any] = {}
-        #: characters in `parts` and in whatever else a dialect keeps
+        #: characters in `parts` and in other objects that a dialect keeps
         self.kept: int = 0
-        #: makes the blocks that the provider requires back from the reasoning and the calls
+        #: returns the blocks that the provider requires back, made from the reasoning and the calls
         self.blocks: Callable[[str, tuple[ToolCall, ...]], Iterable[Opaque]] = _no_blocks
 
     @property
     def size(self) -> int:
-        """Characters that this answer holds in memory."""
+        """Number of characters that this answer holds in memory."""
         return self.kept + self.text.tell() + self.reasoning.tell() + self.calls.size
 
     def again(self) -> ResponseBuilder:
-        """An empty answer to the same request."""
+        """Return an empty builder for another answer to the same request."""
         return ResponseBuilder(provider=self.provider, model=self.model, taken_ids=self._taken_ids)
 
     def shown(self) -> Discarded | None:
-        """What consumers were shown of it; None when nothing was shown."""
+        """Return the content that consumers have received; None when they have received nothing."""
         text = "".join(part.text for part in self.parts if isinstance(part, Text)) + self.text.getvalue()
         reasoning = self.reasoning.getvalue()
         return Discarded(text, reasoning=reasoning) if text or reasoning or self.calls else None
 
     def keep(self, part: Part, size: int = 0) -> None:
-        """Append a part that is whole, behind the text so far."""
+        """Append a complete part after the text so far."""
         self.close_text()
         self.parts.append(part)
         self.kept += size + _OBJECT
 
     def note_details(self, details: Mapping[str, Any]) -> None:
-        """Keep what no other field holds; null is the same as missing."""
+        """Keep fields that no other attribute holds; null is the same as missing."""
         for name, value in details.items():
             if value is not None and value != self.details.get(name):
                 self.details[name] = value
                 self.count(name, value)
 
     def count(self, *kept: Any) -> None:
-        """Count objects to the size of the answer."""
+        """Add the size of objects to the size of the answer."""
         self.kept += _OBJECT + len(msgspec.json.encode(kept))
 
     def count_characters(self, characters: int) -> None:
-        """Count characters to the size of the answer."""
+        """Add a number of characters to the size of the answer."""
         self.kept += characters
 
     def note_usage(self, reading: UsageReading | None) -> list[UsageReport]:
-        """Keep the usage that *reading* has, and return the event that reports it when it is a new one."""
+        """Store the usage of *reading*, and return an event for it when it is new."""
         if reading is None:
             return []
         self.usage_problem = reading.problem
         if reading.usage is None:
-            # Refused usage clears the count; missing usage does not change it.
+            # Refused usage removes the count; missing usage does not change it.
             self.usage = None if reading.problem else self.usage
             return []
         if reading.usage == self.usage:
@@ -237,19 +237,19 @@ class ResponseBuilder:
         return [UsageReport(reading.usage)]
 
     def add_text(self, text: str, out: list[StreamEvent]) -> None:
-        """Append *text*, with its event in *out*."""
+        """Append *text* and add its event to *out*."""
         if text:
             self.text.write(text)
             out.append(TextDelta(text))
 
     def add_reasoning(self, thought: str, out: list[StreamEvent]) -> None:
-        """Append *thought* to the reasoning, with its event in *out*."""
+        """Append *thought* to the reasoning and add its event to *out*."""
         if thought:
             self.reasoning.write(thought)
             out.append(ReasoningDelta(thought))
 
     def close_text(self) -> None:
-        """End the current part of text; later content comes after it."""
+        """End the current text part; later content comes after it."""
         text = self.text.getvalue()
         if text or self.citations:
             self.parts.append(Text(text, citations=tuple(self.citations)))
@@ -258,13 +258,13 @@ class ResponseBuilder:
             self.text = GrowingText()
 
     def partial(self) -> ChatResponse:
-        """The answer so far, marked as incomplete."""
+        """Return the answer so far, marked as incomplete."""
         return self._response(INCOMPLETE, self.calls.calls(whole=False))
 
     def whole(self, finish_reason: str) -> ChatResponse:
-        """The complete answer; *finish_reason* is one of this package's words."""
+        """Return the complete answer; *finish_reason* is one of this package's finish reasons."""
         calls = self.calls.calls(whole=finish_reason not in CUT_SHORT)
-        # A forced tool call ends with `stop` at OpenAI, and any tool call does at many others.
+        # OpenAI ends a forced tool call with `stop`, and many other servers end any tool call so.
         return self._response("tool_calls" if calls and finish_reason == "stop" else finish_reason, calls)
 
     def _response(self, finish_reason: str, calls: tuple[ToolCall, ...]) -> ChatResponse:
@@ -287,7 +287,7 @@ class ResponseBuilder:
 
 
 def closing_events(response: ChatResponse) -> list[StreamEvent]:
-    """The events at the end of a complete answer: the tool calls that may be executed."""
+    """Return the last events of a complete answer: the tool calls that may be executed."""
     return [*ready(response.tool_calls)] if response.finish_reason in CALLS_MAY_RUN else []
 
 
@@ -295,28 +295,28 @@ class ResponseReader(Protocol):
     """Reads one answer in one dialect while it arrives."""
 
     answer: ResponseBuilder
-    #: the terminal mark was received: only usage may follow, and is waited for briefly
+    #: whether the terminal mark was received: only usage may follow, and is waited for briefly
     finished: bool
-    #: nothing may follow: the last event was received, or the answer failed
+    #: whether nothing may follow: the last event was received, or the answer failed
     ended: bool
-    #: the error object that the provider sent in place of the rest
+    #: the error object that the provider sent instead of the rest
     error: Any
     #: how the bytes break the protocol; empty while they are valid
     violation: str
 
     def feed(self, data: bytes) -> list[StreamEvent]:
-        """Take the next bytes of an event stream."""
+        """Decode the next bytes of an event stream and return their events."""
         ...
 
     def feed_whole(self, body: bytes) -> list[StreamEvent]:
-        """Take the body of an answer that was not streamed."""
+        """Decode the complete body of an answer that was not streamed, and return its events."""
         ...
 
     def feed_end(self) -> list[StreamEvent]:
-        """Handle the end of the event stream; a last event without its blank line may still count."""
+        """Handle the end of the event stream; a last event without its blank line may still be accepted."""
         ...
 
 
 def opaque(dialect: str, block: Mapping[str, Any]) -> Opaque:
-    """A block to be kept and sent back unchanged."""
+    """Return a block that is kept and sent back unchanged."""
     return Opaque(dialect, MappingProxyType(dict(block)))

@@ -1,4 +1,4 @@
-"""A provider for OpenAI's Responses API, with its own items, events and errors."""
+"""A provider for OpenAI's Responses API."""
 
 from __future__ import annotations
 
@@ -20,51 +20,51 @@ from clawft_trio.llm.vendors_large import RESPONSES
 
 @attrs.frozen(kw_only=True)
 class ResponsesDialect:
-    """How a server with the Responses API is asked."""
+    """Requests and answers of a server with the Responses API."""
 
     name: str
     options: ResponsesOptions = ResponsesOptions()
     vendor: VendorRules = RESPONSES
 
     def path(self, model: str) -> str:
-        """The path of the request, below the base URL."""
+        """Return the path of the request, relative to the base URL."""
         return "/responses"
 
     @property
     def listing(self) -> str:
-        """The path at which the models are listed."""
+        """Path that lists the models, relative to the base URL."""
         return "/models"
 
     def headers(self, key: str) -> Mapping[str, str]:
-        """The headers of a request; *key* may be empty."""
+        """Return the headers of a request; *key* may be empty."""
         return {"authorization": f"Bearer {key}"} if key else {}
 
     def body(self, request: ChatRequest, model: str, rules: Rules) -> Mapping[str, Any]:
-        """The body of a request, ready for JSON."""
+        """Return the body of a request, ready to encode as JSON."""
         return request_body(request, model, self.options)
 
     def reading(self, request: ChatRequest, model: str) -> ResponsesResponseReader:
-        """The reader of the answer."""
+        """Return a new reader for the answer."""
         answer = ResponseBuilder(provider=self.name, model=model, taken_ids=ids_in(request))
         return ResponsesResponseReader(answer, stateful=self.options.stateful)
 
 
 class OpenAIResponses(HttpProvider):
-    """A provider: `POST {base_url}/responses`, streamed or not.
+    """A provider that sends `POST {base_url}/responses`, streamed or not.
 
-    Reasoning comes as `ReasoningDelta` where the model shows it, and stays in the response as `Opaque` blocks. They
-    and the items of built-in tools go back with the next turn as long as `ChatResponse.message` is what goes into the
-    history. An answer counts as whole when `response.completed` (or `response.incomplete`) has come. It never retries.
+    Reasoning is emitted as `ReasoningDelta` when the model sends it, and kept in the response as `Opaque` blocks. These
+    blocks and the items of built-in tools are sent with the next request when `ChatResponse.message` is put into the
+    history. An answer is complete when `response.completed` or `response.incomplete` has arrived. It never retries.
 
         async with OpenAIResponses(api_key=key) as openai:
             response = await openai.complete(ChatRequest([Message.user("Hi")], model="gpt-5.1-codex"), Call())
 
     Args:
-      name: its name in logs, errors and targets.
-      base_url: up to and including the version.
-      accepts: what its models accept.
+      name: the provider's name in logs, errors and targets.
+      base_url: the URL up to and including the version.
+      accepts: what the models accept.
       stateful: let the server store responses (`store: true`) and continue from the last one by `previous_response_id`.
-      encrypted_reasoning: ask for reasoning in encrypted form, to send it back; None goes by the model's name.
+      encrypted_reasoning: request encrypted reasoning, to send it back; None decides by the model's name.
       options: the keys of `ProviderOptions`: `api_key`, `model`, `headers`, `clocks`, `proxy` and others.
     """
 

@@ -1,6 +1,6 @@
-"""The events of OpenAI's Responses API as they are on the wire, and two ways to decode them.
+"""The events of OpenAI's Responses API as they are on the wire, and their two decoders.
 
-Only the fields that are read are named.
+The structs name only the fields that are read.
 """
 
 from __future__ import annotations
@@ -46,25 +46,25 @@ ENDED = frozenset(
 
 
 class LenientEvents:
-    """Decodes the events of which the typed decoder refuses a part, or which have no type.
+    """Decodes events that the typed decoder refuses, and events without a type.
 
     Args:
-      halves: joins characters that were split over two events.
+      halves: joins characters that were split between two events.
     """
 
     def __init__(self, halves: SurrogateJoiner) -> None:
         self._halves = halves
 
     def decode(self, data: bytes, named: str) -> Event:
-        """The event in *data*, of which the typed decoder refused a part or which has no type.
+        """Decode the event in *data*, which the typed decoder refused or which has no type.
 
         Raises:
-          NotDecodable: it is no event, or something that is used has a type that it cannot have.
+          NotDecodable: *data* is not an event, or a field that is used has an impossible type.
         """
         raw = lenient.decode_object(data)
         kind = raw.get("type")
         if not isinstance(kind, str) or not kind:
-            kind = named if named != "message" else "error" if raw.get("error") else ""
+            kind = named if named != "message" else "error" if lenient.is_stated(raw.get("error")) else ""
         if not kind:
             raise NotDecodable("an event without a type")
         place = as_index(raw.get("output_index"))

@@ -1,8 +1,8 @@
-"""A `ChatRequest` as OpenAI's Responses API writes it.
+"""Encodes a `ChatRequest` for OpenAI's Responses API.
 
-By default nothing is stored on the server (`store: false`): every request carries the whole conversation, reasoning
-included, encrypted where the model encrypts it. With `stateful`, a request continues from the last stored response in
-its history and carries what came after it only.
+By default the server stores nothing (`store: false`): every request carries the whole conversation with its reasoning,
+encrypted where the model encrypts it. With `stateful`, a request continues from the last stored response in its
+history and carries only the messages after it.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ from clawft_trio.llm.conform.strict import fits_strict
 from clawft_trio.llm.openai_request import data_url
 from clawft_trio.llm.responses_response import DIALECT, STATE
 
-# The API refuses a smaller limit.
+# Tokens. The API refuses a smaller limit.
 _LEAST_OUTPUT = 16
 
-# OpenAI's models that reason, and therefore have reasoning to encrypt; the others refuse the option.
+# OpenAI's reasoning models, which can return encrypted reasoning; the others refuse the option.
 _REASONS = re.compile(r"(?:^|/)(?:o\d|gpt-[5-9]|codex|computer-use)(?!.*-chat)")
 
 
 @attrs.frozen(kw_only=True)
 class ResponsesOptions:
-    """How requests to the Responses API are made."""
+    """Options for requests to the Responses API."""
 
-    #: the server stores responses, and requests continue from the last one by its id
+    #: whether the server stores responses, so that requests continue from the last one by its id
     stateful: bool = False
-    #: ask for reasoning in encrypted form, to send it back; None goes by the model's name
+    #: whether to request encrypted reasoning, to send it back; None decides by the model's name
     encrypted_reasoning: bool | None = None
 
     def wants_encrypted(self, model: str) -> bool:
-        """Whether to ask *model* for encrypted reasoning."""
+        """Return whether to request encrypted reasoning from *model*."""
         if self.encrypted_reasoning is not None:
             return self.encrypted_reasoning
         return not self.stateful and _REASONS.search(model.lower()) is not None
 
 
 def request_body(request: ChatRequest, model: str, options: ResponsesOptions) -> dict[str, Any]:
-    """The body of `POST /responses`. `request.extra` is put over it.
+    """Return the body of `POST /responses`. The fields of `request.extra` override the others.
 
-    The API has no stop sequences; `request.stop` is left out.
+    The API has no stop sequences, so `request.stop` is left out.
     """
     previous, messages = _continued(request.messages) if options.stateful else ("", request.messages)
     instructions, messages = _instructions(request.messages if previous else messages, messages)
@@ -101,7 +101,7 @@ def _format(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _continued(messages: tuple[Message, ...]) -> tuple[str, tuple[Message, ...]]:
-    """The id of the last stored response, and the messages that came after it."""
+    """Return the id of the last stored response, and the messages after it."""
     for number in range(len(messages) - 1, -1, -1):
         for part in messages[number].content:
             if isinstance(part, Opaque) and part.dialect == STATE:
@@ -110,9 +110,9 @@ def _continued(messages: tuple[Message, ...]) -> tuple[str, tuple[Message, ...]]
 
 
 def _instructions(everything: tuple[Message, ...], messages: tuple[Message, ...]) -> tuple[str, tuple[Message, ...]]:
-    """The system messages that open the conversation, as one text, and the other messages.
+    """Return the text of the system messages at the start of the conversation, and the other messages.
 
-    Instructions are not part of what the server stores: they are sent with every request.
+    The server does not store instructions: they are sent with every request.
     """
     opening = 0
     while opening < len(everything) and everything[opening].role == "system":
@@ -135,7 +135,7 @@ def _items(messages: Iterable[Message]) -> Iterator[dict[str, Any]]:
 
 
 def _with_followers(items: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """*items* of one answer without reasoning at their end: the API refuses it without the item that it led to."""
+    """Return *items* without reasoning at their end: the API refuses reasoning without the item that followed it."""
     kept = list(items)
     while kept and kept[-1].get("type") == "reasoning":
         kept.pop()
@@ -143,7 +143,7 @@ def _with_followers(items: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _assistant(message: Message) -> Iterator[dict[str, Any]]:
-    """The output items of one answer, in the order in which they came."""
+    """Yield the output items of one answer in their original order."""
     calls = {call.id: call for call in message.tool_calls}
     open_item: dict[str, Any] | None = None
     for part in message.content:
@@ -168,13 +168,13 @@ def _assistant(message: Message) -> Iterator[dict[str, Any]]:
 
 
 def _closed(item: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
-    # A message without text is refused.
+    # The API refuses a message without text.
     if item is not None and item["content"]:
         yield item
 
 
 def _may_go_back(item: Mapping[str, Any]) -> bool:
-    """Reasoning is sent back encrypted or in clear; an id alone is unknown to a server that has not stored it."""
+    """Return whether *item* is sent back: reasoning only with its content; a stateless server does not know its id."""
     return item.get("type") != "reasoning" or bool(item.get("encrypted_content") or item.get("content"))
 
 

@@ -1,9 +1,9 @@
-"""An answer of OpenAI's Responses API, from bytes to events, without I/O.
+"""Reads an answer of OpenAI's Responses API, from bytes to events, without I/O.
 
 An answer is a list of output items: messages, function calls, reasoning, and the calls and results of tools that the
-server runs itself. Text becomes `Text` parts, function calls become tool calls. Everything that has to go back with the
-next turn stays in the content as `Opaque` blocks of the dialect `responses`, in the order in which it came: reasoning
-and built-in items whole; of a message and of a function call, a block without its content marks the place.
+server runs itself. Text becomes `Text` parts, function calls become tool calls. All that has to be sent back in the
+next request stays in the content as `Opaque` blocks of the dialect `responses`, in its original order: reasoning and
+built-in items as a whole; for a message or a function call, a block without its content marks its position.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from clawft_trio.net.sse import ServerSentEvent
 DIALECT = "responses"
 
 STATE = "responses:state"
-"""The dialect of the block that holds `response_id`, for requests that continue from a stored response."""
+"""Dialect of the block with `response_id`, for requests that continue from a stored response."""
 
-# An answer has some tens of items; a server that sends more than this is broken.
+# A real answer has some tens of items; a server that sends more than this is broken.
 MAX_ITEMS = 4096
 
 _INCOMPLETE: Mapping[str, str] = {
@@ -47,7 +47,7 @@ _INCOMPLETE: Mapping[str, str] = {
     "length": "length",
     "content_filter": "content_filter",
 }
-"""Why a response is incomplete (`incomplete_details.reason`). What is not here is a failure of the provider."""
+"""Finish reasons by `incomplete_details.reason`. Any other reason is a failure of the provider."""
 
 # Fields that repeat the request, and fields that are read elsewhere. All others are kept in `provider_details`.
 _READ = frozenset(
@@ -62,24 +62,24 @@ _READ = frozenset(
 
 
 class _Item:
-    """One output item while its deltas arrive."""
+    """An output item whose deltas are arriving."""
 
     __slots__ = ("citations", "done", "kind", "shown")
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        #: characters of text or arguments that its deltas have shown
+        #: number of characters of text or arguments in its deltas
         self.shown = 0
         self.citations: list[Citation] = []
         self.done = False
 
 
 class ResponsesResponseReader(Progress):
-    """A `ResponseReader` of responses, streamed or not.
+    """A `ResponseReader` for responses, streamed or not.
 
     Args:
-      answer: what is filled.
-      stateful: the server stores its responses; the next turn may continue from the id of this one.
+      answer: receives the content.
+      stateful: the server stores its responses; the next request may continue from the id of this one.
     """
 
     def __init__(self, answer: ResponseBuilder, *, stateful: bool = False) -> None:
@@ -93,11 +93,11 @@ class ResponsesResponseReader(Progress):
         self._items: dict[int, _Item] = {}
         self._refused = False
         self._usage = UsageReader(read_responses_usage, answer.provider)
-        #: the item and the part of the last reasoning: parts are paragraphs
+        #: item and part of the last reasoning delta: each part is a paragraph
         self._thinking: tuple[int, int | None] | None = None
 
     def feed(self, data: bytes) -> list[StreamEvent]:
-        """Take the next bytes of an event stream."""
+        """Decode the next bytes of an event stream and return their events."""
         out: list[StreamEvent] = []
         try:
             for sse in self._sse.feed(data):
@@ -109,11 +109,11 @@ class ResponsesResponseReader(Progress):
         return out
 
     def feed_whole(self, body: bytes) -> list[StreamEvent]:
-        """Take the body of an answer that was not streamed."""
+        """Decode the complete body of an answer that was not streamed, and return its events."""
         out: list[StreamEvent] = []
         try:
             response = lenient.decode_scrubbed(body)
-            if response.get("error"):
+            if lenient.is_stated(response.get("error")):
                 self._fail(response["error"])
             elif not isinstance(response.get("output"), list | dict):
                 self._violate("the answer has no output")
@@ -126,7 +126,7 @@ class ResponsesResponseReader(Progress):
         return out
 
     def feed_end(self) -> list[StreamEvent]:
-        """Handle the end of the event stream; a last event without its blank line counts if it is complete."""
+        """Handle the end of the event stream; accept a last event without its blank line if it is complete."""
         out: list[StreamEvent] = []
         for sse in () if self.ended else self._sse.feed_end():
             if sse.event == "error" or lenient.is_json(sse.data):
@@ -148,7 +148,7 @@ class ResponsesResponseReader(Progress):
         data = sse.data.strip()
         if strict:
             self._take(event, sse, out)
-        elif data and data != b"[DONE]":
+        elif data != b"[DONE]" and not lenient.is_heartbeat(data, sse.event):
             try:
                 event = self._lenient.decode(data, sse.event)
             except NotDecodable:
@@ -166,6 +166,7 @@ class ResponsesResponseReader(Progress):
             self._take_arguments(event, event.delta or "", out)
         elif kind in REASONING:
             part = event.summary_index if event.summary_index is not None else event.content_index
+            self._item(event, "reasoning")
             self._add_reasoning(event.delta or "", (self._place(event), part), out)
         elif kind == "response.refusal.delta":
             self._refuse(event.delta or "", self._item(event, "message"), out)
@@ -181,13 +182,13 @@ class ResponsesResponseReader(Progress):
             self._item(event, "message").citations.extend(_citations([event.annotation]))
             self.answer.count(event.annotation)
         elif kind in BEGUN:
-            self._take_origin(_object(event.response), out)
+            self._take_origin(_object(event.response), out, first=kind == "response.created")
         elif kind in ENDED:
             self._take_end(_object(event.response), out)
-        elif kind in {"error", "response.error"} or event.error or sse.event == "error":
+        elif kind in {"error", "response.error"} or lenient.is_stated(event.error) or sse.event == "error":
             raw = lenient.decode_scrubbed(sse.data)
             self._fail(raw.get("error") or raw)
-        # The other events report the progress of built-in tools or repeat what the deltas and items hold.
+        # The other events report the progress of built-in tools or repeat content of the deltas and items.
 
     def _place(self, event: Event) -> int:
         if event.output_index is not None:
@@ -271,7 +272,7 @@ class ResponsesResponseReader(Progress):
         self.answer.keep(opaque(DIALECT, _mark(raw, "call_id", "namespace", "caller")))
 
     def _take_content(self, item: _Item, raw: Mapping[str, Any], out: list[StreamEvent]) -> None:
-        """Take the content of a message of which no delta was seen."""
+        """Read the content of a message for which no delta arrived."""
         for part in lenient.as_objects(_listed(raw.get("content")), of="the content of a message"):
             refusal = lenient.as_text(part.get("refusal"), of="a refusal")
             if refusal:
@@ -327,7 +328,7 @@ class ResponsesResponseReader(Progress):
             self.answer.kept += 100 * len(logprobs)
 
     def _correct(self, text: str, out: list[StreamEvent]) -> None:
-        """Make the text of the item that ends *text*, the whole of it, where deltas were lost on the way."""
+        """Correct the text of the item that ends, when some of its deltas were lost; *text* is its complete text."""
         shown = self.answer.text.getvalue()
         if not text or text == shown:
             return
@@ -347,11 +348,11 @@ class ResponsesResponseReader(Progress):
 
     # --- the response ---------------------------------------------------------------------------------
 
-    def _take_origin(self, response: Mapping[str, Any], out: list[StreamEvent]) -> None:
+    def _take_origin(self, response: Mapping[str, Any], out: list[StreamEvent], *, first: bool) -> None:
         answer = self.answer
         given = lenient.any_text(response.get("id"))
-        if answer.id and given and given != answer.id:
-            # The server starts again, for example behind a gateway that failed over: the two answers are never joined.
+        if (answer.id and given and given != answer.id) or (first and self._items):
+            # The server starts again, for example because a gateway failed over. The two answers are never joined.
             shown = answer.shown()
             self._begin(answer.again())
             if shown is not None:
@@ -385,7 +386,7 @@ class ResponsesResponseReader(Progress):
         self.ended = True
 
     def _end(self, response: Mapping[str, Any]) -> None:
-        if response.get("error"):
+        if lenient.is_stated(response.get("error")):
             self._fail(response["error"])
             return
         status = finish_word(response.get("status")) or "completed"
@@ -415,12 +416,12 @@ def _object(raw: msgspec.Raw) -> dict[str, Any]:
 
 
 def _text_of(part: Mapping[str, Any]) -> str:
-    """The text or the refusal of a part of a message."""
+    """Return the text or the refusal in a part of a message."""
     return lenient.any_text(part.get("text")) or lenient.any_text(part.get("refusal"))
 
 
 def _mark(raw: Mapping[str, Any], *fields: str) -> dict[str, Any]:
-    """An item without its content, which marks its place among the others."""
+    """Return an item without its content, which marks its position among the others."""
     return {"type": raw.get("type")} | {name: raw[name] for name in fields if raw.get(name) is not None}
 
 

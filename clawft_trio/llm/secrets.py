@@ -1,4 +1,4 @@
-"""Secrets in text that comes from outside, such as an error page that repeats the request's headers."""
+"""Masks secrets in text from outside, such as an error page that repeats the request's headers."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from collections.abc import Iterable, Iterator
 from urllib.parse import quote, unquote
 
 MIN_SECRET = 6
-"""Characters below which a value is not masked: masking it would garble text, and would reveal where it stands."""
+"""Characters below which a value is not masked: masking it would garble the text and reveal its position."""
 
 
 def redact(text: str, secrets: str | Iterable[str]) -> str:
-    """*text* without *secrets*, at the same length, so that cutting the result cannot reveal a part.
+    """Return *text* with *secrets* masked, at the same length, so that cutting the result cannot reveal a part.
 
-    A secret is found as it is, as JSON writes it in a string, and percent-encoded; of `Bearer x` and `Basic x` also the
-    part behind the scheme, decoded too. Values shorter than `MIN_SECRET` stay.
+    A secret is found verbatim, escaped as in a JSON string, and percent-encoded; of `Bearer x` and `Basic x` also the
+    part after the scheme, decoded too. Values shorter than `MIN_SECRET` are not masked.
     """
     found = {form for secret in ([secrets] if isinstance(secrets, str) else secrets) for form in _forms(secret)}
-    # The longest first: one secret may be part of another.
+    # The longest first, because one secret may be part of another.
     for form in sorted(found, key=len, reverse=True):
         text = text.replace(form, "*" * len(form))
     return text
@@ -33,7 +33,7 @@ def _forms(secret: str) -> Iterator[str]:
 
 
 def _behind_scheme(secret: str) -> Iterator[str]:
-    """The credentials of an `Authorization` header, and what they encode."""
+    """Yield the credentials of an `Authorization` header, and what they encode."""
     scheme, blank, credentials = secret.partition(" ")
     if not blank:
         return

@@ -1,7 +1,7 @@
-"""Entry points for consumers: one answer as a call with a callback, or as a stream to iterate.
+"""Entry points for consumers: one answer by a call with a callback, or as a stream to iterate over.
 
-Lower layers have no consumers, only `Call.emit`. An exception of the consumer passes every strategy as `ConsumerLeft`
-and is unwrapped here.
+Lower layers have no consumers, only `Call.emit`. An exception of the consumer passes through every strategy as
+`ConsumerLeft` and is unwrapped here.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ E = TypeVar("E")
 R = TypeVar("R")
 
 StreamCallback: TypeAlias = Callable[[StreamEvent], object]
-"""Any callable, sync or async. It ends the answer early by returning `False`; anything else goes on."""
+"""Any callable, sync or async. Returning `False` ends the answer early; any other value continues."""
 
 
 async def complete(
@@ -48,11 +48,11 @@ async def complete(
     *,
     call: Call | None = None,
 ) -> ChatResponse:
-    """Ask *provider* once and return its whole answer.
+    """Call *provider* once and return its complete answer.
 
-    *on_event* gets every event as it arrives, `Reset`s included. When it returns False the connection is closed at
-    once and the response holds what was shown, with `finish_reason="aborted"`. An exception of *on_event* ends the
-    call and is raised unchanged: no strategy retries or counts it.
+    *on_event* gets every event as it arrives, including `Reset`. When it returns False, the connection is closed at
+    once and the response holds what was shown, with `finish_reason="aborted"`. An exception of *on_event* ends the call
+    and is raised unchanged: no strategy retries or counts it.
 
     Args:
       call: ids, observer and log to use; its own `emit` is not used.
@@ -61,7 +61,7 @@ async def complete(
       ClawftError: there is no answer; `attempts` has the record of each attempt.
       Exception: what *on_event* raised.
 
-    Cancellation: the running attempts are cancelled, their connections closed.
+    Cancellation: the running attempts are cancelled and their connections closed.
     """
     call = call or Call(id=new_id())
     started = trio.current_time()
@@ -85,10 +85,10 @@ async def consuming(
     run: Callable[[Callable[[E], Awaitable[None]]], Awaitable[R]],
     on_event: Callable[[E], object],
 ) -> R:
-    """Run *run* and pass its events to *on_event*; exceptions of *on_event* pass all strategies unchanged.
+    """Run *run* and pass its events to *on_event*; exceptions of *on_event* pass through all strategies unchanged.
 
     Raises:
-      Exception: what *run* raised, or what *on_event* raised, as it is.
+      Exception: what *run* raised, or what *on_event* raised, unchanged.
 
     Cancellation: *run* is cancelled.
     """
@@ -101,14 +101,14 @@ async def consuming(
 
 
 def _finished(response: ChatResponse, call: Call, started: float) -> ChatResponse:
-    """*response* with the times and attempts of the whole call."""
+    """Return *response* with the times and attempts of the whole call."""
     records = call.log.records
     decided = deciding_attempt(records, "aborted" if response.finish_reason == "aborted" else "ok")
     return attrs.evolve(response, attempts=records, latency=call_latency(decided, started))
 
 
 class _Consumer(Generic[E]):
-    """A user's callback as an `emit`; wraps its exceptions in `ConsumerLeft`."""
+    """Makes an `emit` of a user's callback; wraps its exceptions in `ConsumerLeft`."""
 
     __slots__ = ("_callback",)
 
@@ -124,13 +124,13 @@ class _Consumer(Generic[E]):
                 returned = await returned
         except Exception as exc:
             raise ConsumerLeft(exc) from exc
-        # Anything but False goes on: `sys.stdout.write` returns a number.
+        # Any value but False continues: `sys.stdout.write` returns a number.
         if returned is False:
             raise ConsumerLeft
 
 
 def _aborted(shown: Shown, call: Call, started: float) -> ChatResponse:
-    """The answer up to where the consumer stopped it."""
+    """Return the answer up to where the consumer stopped it."""
     seen = shown.so_far()
     stopped = deciding_attempt(call.log.records, "aborted")
     provider, model = split_name("" if stopped is None else stopped.target)
@@ -147,7 +147,7 @@ def _aborted(shown: Shown, call: Call, started: float) -> ChatResponse:
 
 
 class Iteration(Generic[E, R]):
-    """An iterator over the events of an operation that has a result at its end. Made by `Iteration.open`."""
+    """An async iterator over the events of an operation that returns a result. Created by `Iteration.open`."""
 
     def __init__(self, buffer: int) -> None:
         self._ready: deque[E] = deque()
@@ -161,7 +161,7 @@ class Iteration(Generic[E, R]):
 
     @property
     def result(self) -> R:
-        """The result, once the loop has ended.
+        """The result of the operation, available after the loop has ended.
 
         Raises:
           StreamEnded: there is no result yet, or there will be none.
@@ -174,16 +174,16 @@ class Iteration(Generic[E, R]):
         return self
 
     async def __anext__(self) -> E:
-        """The next event.
+        """Return the next event.
 
         Raises:
           StopAsyncIteration: all events were returned; `result` is set.
-          Exception: why there is no result. Raised once.
+          Exception: the error of the operation. Raised once.
 
         Cancellation: no event is lost.
         """
-        # No checkpoint while events are buffered: it would cost more than everything else. The buffer is
-        # bounded, so after `buffer` events at the latest the reader waits for the writer.
+        # No checkpoint while events are buffered: it would cost more than all other steps. The buffer is bounded, so
+        # after at most `buffer` events the reader waits for the writer.
         while not self._ready:
             if self._ended.is_set():
                 if self._error is not None:
@@ -197,7 +197,7 @@ class Iteration(Generic[E, R]):
         return event
 
     async def show(self, event: E) -> None:
-        """Add *event* to the buffer; waits only while the buffer is full.
+        """Add *event* to the buffer; wait only while the buffer is full.
 
         Cancellation: the reader still gets the event.
         """
@@ -208,7 +208,7 @@ class Iteration(Generic[E, R]):
             await self._writer.park()
 
     async def _produce(self, run: Callable[[Callable[[E], Awaitable[None]]], Awaitable[R]]) -> None:
-        """Run *run* to its end. No exception leaves this function but the cancellation of its nursery."""
+        """Run *run* to its end. The only exception that leaves this function is the cancellation of its nursery."""
         try:
             with self._scope:
                 self._results.append(await run(self.show))
@@ -223,7 +223,7 @@ class Iteration(Generic[E, R]):
             self._reader.unpark_all()
 
     async def _close(self) -> None:
-        """Cancel the producer and wait until it has ended, also when the caller is cancelled."""
+        """Cancel the producer and wait until it has ended, even when the caller is cancelled."""
         self._scope.cancel(reason="stream left")
         with trio.CancelScope(shield=True):
             # Bounded by the cleanup of *run*: each of its waits is cancelled.
@@ -242,17 +242,17 @@ class Iteration(Generic[E, R]):
         nursery: trio.Nursery | None = None,
         buffer: int = 256,
     ) -> OpenIteration[Self]:
-        """Run *run*, which is given `show`, beside an `async with` block.
+        """Run *run* in a task next to an `async with` block; *run* gets `show` as its argument.
 
-        The task of *run* belongs to *nursery*, or to trio's system nursery where there is none; the block cancels it
-        and waits for it at its end. No cancel scope and no nursery is open across the block, so the block may stand
-        inside an async generator that is abandoned, closed by another task, or collected as garbage.
+        The task belongs to *nursery*, or to trio's system nursery when that is None; at its end the block cancels the
+        task and waits for it. No cancel scope and no nursery is open across the block, so the block may stand inside an
+        async generator that is abandoned, closed by another task, or collected as garbage.
 
         Raises:
-          Exception: what *run* raises comes out of the loop; nothing of it comes out of a block left early.
+          Exception: the loop raises what *run* raises; a block that is left early raises nothing of it.
           ValueError: *buffer* is less than 1.
 
-        Cancellation: *run* is cancelled and waited for; so it is when the block is left early.
+        Cancellation: *run* is cancelled and waited for, as when the block is left early.
         """
         if buffer < 1:
             raise ValueError("buffer must be at least 1")
@@ -264,7 +264,7 @@ Opened = TypeVar("Opened", bound=Iteration[Any, Any])
 
 
 class OpenIteration(AbstractAsyncContextManager[Opened]):
-    """The block around an `Iteration`. A class, because an async generator would be finalized on its own."""
+    """The context manager of an `Iteration`. A class, because an async generator could be finalized in another task."""
 
     def __init__(self, iteration: Opened, produce: Callable[[], Awaitable[None]], nursery: trio.Nursery | None) -> None:
         self.iteration = iteration
@@ -275,16 +275,16 @@ class OpenIteration(AbstractAsyncContextManager[Opened]):
         """Start the producer.
 
         Raises:
-          RuntimeError: the caller is no task of trio, as under asyncio.
-          StreamEnded: the nursery that the producer belongs to is closed.
+          RuntimeError: the caller is not a trio task, for example under asyncio.
+          StreamEnded: the nursery of the producer is closed.
 
         Cancellation: nothing was started.
         """
         check_in_trio()
         await trio.lowlevel.checkpoint()
         if self._nursery is None:
-            # A nursery of the block's own would have to be closed in the task that opened it. The system nursery
-            # outlives every block, and `__aexit__` waits for the task.
+            # A nursery of this block would have to be closed in the task that opened it. The system nursery outlives
+            # every block, and `__aexit__` waits for the task.
             trio.lowlevel.spawn_system_task(self._produce, context=copy_context())
         else:
             try:
@@ -296,17 +296,17 @@ class OpenIteration(AbstractAsyncContextManager[Opened]):
     async def __aexit__(self, *_: object) -> None:
         """Cancel the producer and wait until it has ended.
 
-        Cancellation: waits all the same; the producer is cancelled, too.
+        Cancellation: it waits nevertheless; the producer is cancelled, too.
         """
         await self.iteration._close()  # noqa: ASYNC102  # shielded there, bounded by the producer's own cleanup
 
 
 class Stream(Iteration[StreamEvent, ChatResponse]):
-    """An answer to iterate over. Made by `open_stream`."""
+    """An async iterator over the events of one answer. Created by `open_stream`."""
 
     @property
     def response(self) -> ChatResponse:
-        """The whole answer, once the loop has ended; what was shown of it, once the block was left early.
+        """The complete answer after the loop has ended; the part that was shown, after the block was left early.
 
         Raises:
           StreamEnded: there is no result yet, or there will be none.
@@ -322,23 +322,23 @@ def open_stream(
     buffer: int = 256,
     nursery: trio.Nursery | None = None,
 ) -> AbstractAsyncContextManager[Stream]:
-    """Ask *provider* and iterate over the events of its answer as they arrive.
+    """Call *provider* and iterate over the events of its answer as they arrive.
 
         async with open_stream(provider, request) as stream:
             async for event in stream:
                 ...
         stream.response
 
-    A reader that is slower than the model holds it up after *buffer* events. Leaving the block early closes the
-    connection at once. The block may stand inside an async generator, also one that is left by `break`.
+    A reader that is slower than the model makes the model wait after *buffer* events. Leaving the block early closes
+    the connection at once. The block may stand inside an async generator, even one that is left by `break`.
 
     Args:
       nursery: runs the call; by default trio's system nursery.
 
     Raises:
-      ClawftError: out of the loop, when there is no answer.
+      ClawftError: raised by the loop when there is no answer.
 
-    Cancellation: the call is cancelled, its connections closed.
+    Cancellation: the call is cancelled and its connections closed.
     """
     call = call or Call(id=new_id())
 

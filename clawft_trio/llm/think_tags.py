@@ -1,7 +1,7 @@
-"""Separates reasoning that a server sends in the text, between `<think>` and `</think>`.
+"""Separates reasoning that a server sends within the text, between `<think>` and `</think>`.
 
-Servers without a parser for the model's reasoning (Ollama, llama.cpp, vLLM) send it so. Only what stands at the
-beginning of the answer, or right behind another such block, is reasoning: the tags may also be what an answer is about.
+Servers without a parser for the model's reasoning (Ollama, llama.cpp, vLLM) send it in this form. Only a block at the
+start of the answer, or directly after another such block, is reasoning: elsewhere an answer may mention the tags.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ _OPEN, _CLOSE = "<think>", "</think>"
 
 
 class ThinkTags:
-    """Splits text into text and reasoning as it comes, however it is cut. Holds back less than one tag."""
+    """Splits text into text and reasoning while it arrives, wherever it is cut. Holds back less than one tag."""
 
     __slots__ = ("_held", "_state")
 
     def __init__(self) -> None:
-        # `start`: only blanks so far; `inside` a block; `after` one, only blanks since; `text`: the answer.
+        # `start`: only blanks so far; `inside`: in a block; `after`: only blanks after a block; `text`: the answer.
         self._state: str = "start"
         self._held = ""
 
     def split(self, piece: str) -> tuple[str, str]:
-        """The text and the reasoning that *piece* completes."""
+        """Return the text and the reasoning that *piece* completes."""
         if self._state == "text":
             return piece, ""
         text, thoughts = "", ""
@@ -38,15 +38,15 @@ class ThinkTags:
         return text, thoughts
 
     def rest(self) -> tuple[str, str]:
-        """What is held back at the end of the answer, as text and as reasoning."""
+        """Return what is held back at the end of the answer, as text and as reasoning."""
         rest, self._held = self._held, ""
         return ("", rest) if self._state == "inside" else (rest, "")
 
     def _before_text(self) -> bool:
-        """Look for an opening tag; False while more has to come."""
+        """Look for an opening tag; return False while more input is needed."""
         blank = self._held.lstrip()
         if not blank:
-            # A model that begins with blank lines has not begun yet; behind a block they belong to nothing.
+            # Blank lines at the start belong to the text that follows; blank lines after a block are dropped.
             self._held = "" if self._state == "after" else self._held
             return False
         if blank.startswith(_OPEN):
@@ -59,7 +59,7 @@ class ThinkTags:
         return True
 
     def _inside(self) -> tuple[str, bool]:
-        """The reasoning so far, and whether its block was closed."""
+        """Return the reasoning so far, and whether its block was closed."""
         thought, closed, behind = self._held.partition(_CLOSE)
         if closed:
             self._held, self._state = behind, "after"

@@ -1,8 +1,8 @@
 """Assembles tool calls from their fragments.
 
-`index` is missing from some servers, zero for every call from others; `id` comes with the first fragment, with every
-one, late, empty, twice or never. So neither is trusted alone: a fragment continues a call unless something in it
-marks the start of another one.
+Some servers omit `index`, others send zero for every call; `id` comes with the first fragment, with every fragment,
+late, empty, twice or never. So neither is trusted alone: a fragment continues a call unless something in it marks the
+start of another one.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ import msgspec
 
 from clawft_trio.chat import ChatRequest, GrowingText, ToolCall, ToolCallDelta, ToolCallReady, ToolCallSealed
 
-# Bounds memory: a provider that begins more calls than this in one answer is broken.
+# Bounds memory: a provider that starts more calls than this in one answer is broken.
 MAX_CALLS = 512
 
 
-# Longer arguments are not parsed to find out whether they are whole: with every fragment that would be quadratic.
+# Characters. Longer arguments are not parsed to test whether they are complete: done per fragment, that is quadratic.
 _MOST_PARSED = 64 * 1024
 
 
 @attrs.define(eq=False)
 class _Growing:
-    """One tool call while its fragments arrive."""
+    """A tool call whose fragments are arriving."""
 
     position: int
     id: str = ""
     name: str = ""
     text: GrowingText = attrs.field(factory=GrowingText)
-    #: the first fragment of the arguments was `{}`: all of them, or a placeholder for those that follow
+    #: whether the first fragment of the arguments was `{}`: either all of them, or a placeholder before the real ones
     placeholder: bool = False
-    #: `text` has been written to
+    #: whether `text` has been written to
     begun: bool = False
-    #: its `ToolCallSealed` was made, or was refused because the arguments do not parse
+    #: whether its `ToolCallSealed` was created, or not created because the arguments do not parse
     sealed: bool = False
 
     @property
@@ -49,15 +49,20 @@ class _Growing:
     def is_whole(self) -> bool:
         return self.text.tell() <= _MOST_PARSED and is_object(self.arguments)
 
+    def repeats(self, id_: str, name: str, arguments: str) -> bool:
+        """Return whether a fragment is this whole call once more, as some servers send it after its pieces."""
+        same = (id_, name, arguments) == (self.id, self.name, self.arguments)
+        return same and self.is_started() and self.is_whole()
+
     def extend_name(self, name: str) -> None:
-        # A name comes once, again with every fragment, in pieces, or as a prefix that grows.
+        # Servers send a name once, or with every fragment, or in pieces, or as a growing prefix.
         if not self.name or name.startswith(self.name):
             self.name = name
         elif name != self.name:
             self.name += name
 
     def extend(self, piece: str) -> str:
-        """Append *piece* to the arguments; what of it is to be shown."""
+        """Append *piece* to the arguments; return the part of it that is emitted."""
         if not self.begun:
             if not self.placeholder and piece.strip() == "{}":
                 self.placeholder = True
@@ -70,14 +75,14 @@ class _Growing:
 
 
 class TooManyCalls(ValueError):
-    """An answer holds more than `MAX_CALLS` tool calls."""
+    """An answer has more than `MAX_CALLS` tool calls."""
 
 
 class ToolCallAssembler:
-    """The tool calls of one answer as they grow.
+    """The tool calls of one answer while they arrive.
 
     Args:
-      taken: ids that a made-up one must not repeat: those of the conversation so far.
+      taken: ids that a generated id must not repeat: those of the conversation so far.
     """
 
     def __init__(self, taken: Iterable[str] = ()) -> None:
@@ -85,30 +90,32 @@ class ToolCallAssembler:
         self._calls: list[_Growing] = []
         self._by_index: dict[int | None, _Growing] = {}
         self._by_id: dict[str, _Growing] = {}
-        #: calls before this position were looked at by `seal_before`
+        #: number of calls that `seal_before` has already checked
         self.passed: int = 0
-        #: characters of all names, ids and arguments
+        #: number of characters of all names, ids and arguments
         self.size: int = 0
 
     def __bool__(self) -> bool:
         return bool(self._calls)
 
     def add(self, *, index: int | None, id: str, name: str, arguments: str) -> ToolCallDelta:
-        """Add one fragment and return the event for the call that it belongs to.
+        """Add one fragment and return the event for its tool call.
 
         Args:
           index: as it was sent; None when it is missing.
           id: empty when it is missing.
-          name: the same.
+          name: empty when it is missing.
           arguments: the next piece of the JSON text.
 
         Raises:
-          TooManyCalls: there are `MAX_CALLS` already.
+          TooManyCalls: there are already `MAX_CALLS`.
         """
-        # Nearly every fragment: more arguments of a call that has begun.
+        # Nearly every fragment is more arguments of a call that has begun.
         call = None if name else self._by_index.get(index)
         if call is None:
             call = self._continued(index, id, name, arguments) or self._begin()
+        if id and name and call.repeats(id, name, arguments):
+            return ToolCallDelta(call.position, id, name, "")
         call.id = call.id or id
         if name:
             call.extend_name(name)
@@ -137,11 +144,13 @@ class ToolCallAssembler:
             return call if self._continues_name(call, index) else None
         if call.placeholder and id_ and id_ == call.id:
             return call
+        if id_ and call.repeats(id_, name, arguments):
+            return call
         # The name is repeated: in every fragment of one call, or because the next call is to the same tool.
         return None if arguments and call.is_whole() else call
 
     def _continues_name(self, call: _Growing, index: int | None) -> bool:
-        """Whether a second, different name under the same index is the rest of the first one."""
+        """Return whether a second, different name under the same index is the rest of the first one."""
         return index is not None and self._by_index.get(index) is call and not call.is_started()
 
     def _addressed(self, index: int | None, id_: str, name: str) -> _Growing | None:
@@ -151,13 +160,14 @@ class ToolCallAssembler:
             return known
         if id_ and index is not None:
             return None
-        # Arguments without an index or id, or with an unknown one.
+        # Arguments without an index or id, or with an unknown one, belong to the last call.
         return self._calls[-1]
 
     def seal_before(self, position: int) -> list[ToolCallSealed]:
-        """The calls before *position* that are complete: the wire has gone on to the next one.
+        """Return the calls before *position* that are complete, because the server has begun the next one.
 
-        Blank arguments and the placeholder `{}` are left: some servers name all calls before they send arguments.
+        Calls with blank arguments or the placeholder `{}` are skipped: some servers name all calls before any
+        arguments.
         """
         if position <= self.passed:
             return []
@@ -165,12 +175,12 @@ class ToolCallAssembler:
         return self._seal(call for call in passed if call.begun)
 
     def seal_at(self, index: int) -> list[ToolCallSealed]:
-        """The call that the wire calls *index*, if it is complete: the wire has ended it."""
+        """Return the call with the server's number *index*, if it is complete, because the server has ended it."""
         call = self._by_index.get(index)
         return [] if call is None else self._seal([call])
 
     def seal_all(self) -> list[ToolCallSealed]:
-        """The calls that are complete: the wire has said that no more follows. Placeholders are left here, too."""
+        """Return the calls that are complete, because the server has ended its answer; placeholders are skipped."""
         return self._seal(call for call in self._calls if call.begun)
 
     def _seal(self, calls: Iterable[_Growing]) -> list[ToolCallSealed]:
@@ -186,15 +196,15 @@ class ToolCallAssembler:
         return sealed
 
     def late_fragments(self) -> list[ToolCallDelta]:
-        """The arguments that were not shown while they might have been a placeholder."""
+        """Return events with the arguments that were held back while they might have been a placeholder."""
         late = [call for call in self._calls if call.placeholder and not call.begun]
         return [ToolCallDelta(call.position, "", "", "{}") for call in late]
 
     def calls(self, *, whole: bool) -> tuple[ToolCall, ...]:
-        """The calls so far, in order, arguments as they came, each with an id of its own.
+        """Return the calls so far in order, with arguments as they came and a unique id each.
 
         Args:
-          whole: nothing is missing. Blank arguments then mean none, and become `{}`.
+          whole: nothing is missing. Blank arguments then mean no arguments, and become `{}`.
         """
         blank = "{}" if whole else ""
         return tuple(
@@ -213,12 +223,12 @@ class ToolCallAssembler:
 
 
 def ready(calls: Iterable[ToolCall]) -> list[ToolCallReady]:
-    """The calls that can be executed: named, and with arguments that are strictly a JSON object."""
+    """Return the calls that can be executed: with a name, and arguments that are strictly a JSON object."""
     return [ToolCallReady(call) for call in calls if call.name and is_object(call.arguments)]
 
 
 def is_object(text: str) -> bool:
-    """Whether *text* is one whole JSON object, strictly."""
+    """Return whether *text* is exactly one complete JSON object."""
     try:
         return isinstance(msgspec.json.decode(text), dict)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
@@ -226,12 +236,12 @@ def is_object(text: str) -> bool:
 
 
 def as_text(arguments: Any) -> str:
-    """Arguments as JSON text: some servers send the object itself, and some nothing."""
+    """Return arguments as JSON text: some servers send the object itself, and some send null."""
     if arguments is None:
         return ""
     return arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
 
 
 def ids_in(request: ChatRequest) -> Iterator[str]:
-    """The ids of all tool calls in a conversation."""
+    """Return the ids of all tool calls in a conversation."""
     return (call.id for message in request.messages for call in message.tool_calls)

@@ -1,15 +1,15 @@
-"""What providers report of the tokens of an answer, by dialect and vendor, without I/O.
+"""Reads the token usage that providers report for an answer, by dialect and vendor, without I/O.
 
-Vendors count the same things differently. `_RULES` has the rule of each; `total_tokens`, where it is sent, decides
-when it contradicts the rule:
+Vendors count the same things differently. `_RULES` has the rule of each vendor; when `total_tokens` is sent and
+contradicts the rule, the total decides:
 
 | figure       | within                       | beside                        | only in the total                     |
 |--------------|------------------------------|-------------------------------|---------------------------------------|
 | reasoning    | OpenAI and most others       | xAI (chat completions)        | Gemini (OpenAI-compatible endpoints)  |
 | cached input | OpenAI and most others       | Anthropic (Messages)          |                                       |
 
-Figures that cannot be right (negative, fractional, over 2**53, booleans, NaN, a total below its parts) are refused as
-a whole: the answer then counts as one without usage, and is estimated.
+Figures that cannot be right (negative, fractional, over 2**53, booleans, NaN, a total below its parts) make the whole
+usage invalid: the answer then counts as one without usage, and its usage is estimated.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ import attrs
 from clawft_trio.attempts import MOST_TOKENS, Usage
 
 Raw: TypeAlias = Mapping[str, Any]
-"""A `usage` object as it was sent."""
+"""A `usage` object as the provider sent it."""
 
 
 @attrs.frozen(kw_only=True)
 class UsageRule:
-    """How one vendor counts."""
+    """Counting rule of one vendor."""
 
-    #: reasoning tokens are counted in `completion_tokens`, beside it, or only in `total_tokens`
+    #: whether reasoning tokens are counted in `completion_tokens`, in addition to it, or only in `total_tokens`
     reasoning: Literal["within", "beside", "total"] = "within"
-    #: cached input tokens are counted in `prompt_tokens`, or beside it
+    #: whether cached input tokens are counted in `prompt_tokens`, or in addition to it
     cached: Literal["within", "beside"] = "within"
-    #: service tiers that cost what the ordinary one costs
+    #: service tiers with the price of the ordinary tier
     ordinary: frozenset[str] = frozenset()
 
 
@@ -50,7 +50,7 @@ _RULES: Mapping[str, UsageRule] = MappingProxyType(
         "groq": UsageRule(ordinary=frozenset({"flex"})),
     }
 )
-"""By the provider's name in the catalog; the others count as OpenAI does."""
+"""Rules by the provider's name in the catalog; all other providers count as OpenAI does."""
 
 _ORDINARY = frozenset({"", "default", "standard", "auto", "on_demand"})
 """Names of the ordinary service tier."""
@@ -59,27 +59,27 @@ _NO_REGION = frozenset({"", "global", "not_available"})
 """Values of Anthropic's `inference_geo` that do not change the price."""
 
 _TICKS = Decimal(10) ** 10
-"""xAI's `cost_in_usd_ticks` to the dollar."""
+"""Number of xAI's `cost_in_usd_ticks` per dollar."""
 
 
 @attrs.frozen(kw_only=True)
 class UsageReading:
     """The result of reading a `usage` object."""
 
-    #: None when no usage, or no valid usage, is reported
+    #: the usage; None when no usage, or no valid usage, is reported
     usage: Usage | None = None
-    #: what is wrong with it; empty when everything adds up
+    #: what is wrong with the reported usage; empty when everything adds up
     problem: str = ""
 
 
 NOTHING = UsageReading()
 
 ReadUsage: TypeAlias = Callable[[Raw, str], UsageReading]
-"""Reads a `usage` object of one dialect as a vendor means it."""
+"""Reads a `usage` object of one dialect by the rule of a vendor."""
 
 
 class UsageReader:
-    """Collects the usage that one answer reports, in any number of pieces.
+    """Combines the usage that one answer reports, in any number of pieces.
 
     Pieces are cumulative: the latest figure counts, and a zero or null never replaces a figure.
 
@@ -96,11 +96,11 @@ class UsageReader:
         self._raw: dict[str, Any] = {}
 
     def note(self, *raws: Any, service_tier: Any = None) -> UsageReading | None:
-        """Add the next pieces, of any type; None when none of them reports usage.
+        """Add the next pieces, of any type, and return the usage so far; None when no piece reports usage.
 
         Args:
-          raws: `usage` objects, in the order in which they are preferred.
-          service_tier: the tier that the answer reports outside of its usage.
+          raws: `usage` objects, in order of preference.
+          service_tier: the service tier that the answer reports outside of its usage.
         """
         given = next((raw for raw in raws if isinstance(raw, Mapping) and raw), None)
         if isinstance(service_tier, str):
@@ -108,7 +108,7 @@ class UsageReader:
         if given is None:
             return None
         if any(self._raw.values()):
-            # Servers that count twice send zeros the second time, also for what they left out before.
+            # Servers that report usage twice send zeros the second time, also for figures that they omitted before.
             given = {name: value for name, value in given.items() if value or name in self._raw}
         _merge(self._raw, given)
         return self._read(self._raw, self._vendor)
@@ -129,23 +129,23 @@ def _merge(into: dict[str, Any], piece: Raw) -> None:
 
 
 def read_chat_usage(raw: Raw, vendor: str = "") -> UsageReading:
-    """The usage of a chat completion."""
+    """Read the usage of a chat completion."""
     return _reading(raw, vendor, _chat_parts)
 
 
 def read_responses_usage(raw: Raw, vendor: str = "") -> UsageReading:
-    """The usage of an answer of the Responses API. All vendors count reasoning within its output tokens."""
+    """Read the usage of an answer of the Responses API. All vendors count reasoning within its output tokens."""
     return _reading(raw, vendor, _responses_parts)
 
 
 def read_messages_usage(raw: Raw, vendor: str = "") -> UsageReading:
-    """The usage of an answer of Anthropic's Messages API: cached input is not counted in its `input_tokens`."""
+    """Read the usage of an answer of Anthropic's Messages API: its `input_tokens` do not include cached input."""
     return _reading(raw, vendor, _messages_parts)
 
 
 @attrs.define(kw_only=True)
 class _Parts:
-    """The figures of an answer before it is clear which contain which."""
+    """The figures of an answer before it is known which figure contains which."""
 
     rule: UsageRule
     input: int
@@ -154,7 +154,7 @@ class _Parts:
     cached: int = 0
     written: int = 0
     reasoning: int = 0
-    #: figures that no arrangement changes, by their names in `Usage`
+    #: figures that are the same under every rule, by their names in `Usage`
     others: dict[str, Any] = attrs.field(factory=dict)
     problem: str = ""
 
@@ -181,7 +181,7 @@ def _reading(raw: Raw, vendor: str, parts_of: Callable[[Raw, str], _Parts | None
 
 def _chat_parts(raw: Raw, vendor: str) -> _Parts | None:
     if raw.get("prompt_tokens") is None and raw.get("completion_tokens") is None:
-        # Servers that translate another dialect pass its names on.
+        # Servers that translate another dialect use its names.
         return _responses_parts(raw, vendor) if raw.get("output_tokens") is not None else None
     prompt, completion = _inner(raw, "prompt_tokens_details"), _inner(raw, "completion_tokens_details")
     return _Parts(
@@ -191,7 +191,7 @@ def _chat_parts(raw: Raw, vendor: str) -> _Parts | None:
         total=_total(raw),
         cached=_first(
             (prompt, "cached_tokens"),
-            # Moonshot and Hugging Face; DeepSeek; Mistral; servers that pass Anthropic's names on.
+            # Moonshot and Hugging Face; DeepSeek; Mistral; servers that use Anthropic's names.
             (raw, "cached_tokens"),
             (raw, "prompt_cache_hit_tokens"),
             (raw, "num_cached_tokens"),
@@ -252,7 +252,7 @@ def _messages_parts(raw: Raw, vendor: str) -> _Parts | None:
     for number, step in enumerate(steps if isinstance(steps, list) else ()):
         if not isinstance(step, Mapping):
             continue
-        # A compaction is charged beside the figures of the answer, at the same price.
+        # A compaction is charged in addition to the figures of the answer, at the same price.
         if step.get("type") == "compaction":
             _add_messages(parts, step)
         elif step.get("type") == "advisor_message":
@@ -275,21 +275,21 @@ def _add_messages(parts: _Parts, raw: Raw) -> None:
 
 
 def _arranged(parts: _Parts, **others: Any) -> Usage:
-    """The figures as `Usage` has them: cached input within the input, reasoning within the output."""
+    """Return the figures as `Usage` has them: cached input within the input, reasoning within the output."""
     if parts.total == parts.input + parts.output:
-        # Nothing is beside them. OpenRouter was seen to report one token more of reasoning than of output.
+        # Nothing is counted separately. OpenRouter was seen to report one token more of reasoning than of output.
         parts.reasoning = min(parts.reasoning, parts.output)
     cached = parts.cached + parts.written
     beside_input = {"within": 0, "beside": cached}[parts.rule.cached]
     beside_output = {"within": 0, "beside": parts.reasoning, "total": parts.reasoning}[parts.rule.reasoning]
     if parts.total is None:
-        # A part that is larger than its whole is beside it.
+        # A part that is larger than its whole is counted separately from it.
         beside_input = cached if cached > parts.input else beside_input
         beside_output = parts.reasoning if parts.reasoning > parts.output else beside_output
     else:
         beside_input, beside_output = _explained(parts, beside_input, beside_output)
     output = parts.output + beside_output
-    # Where reasoning is reported nowhere but in the total, all of the rest is reasoning.
+    # When reasoning is reported only through the total, the rest of the total is reasoning.
     hidden = beside_output if parts.rule.reasoning == "total" and not parts.reasoning else 0
     return Usage(
         input_tokens=parts.input + beside_input,
@@ -303,7 +303,7 @@ def _arranged(parts: _Parts, **others: Any) -> Usage:
 
 
 def _explained(parts: _Parts, beside_input: int, beside_output: int) -> tuple[int, int]:
-    """The tokens beside input and output by which all adds up to the total; the vendor's own way is tried first."""
+    """Return the tokens beside input and output that explain the total; the vendor's own rule is tried first."""
     assert parts.total is not None
     rest = parts.total - parts.input - parts.output
     cached, reasoning = parts.cached + parts.written, parts.reasoning
@@ -347,7 +347,7 @@ def _total(raw: Raw) -> int | None:
 
 
 def _first(*places: tuple[Raw, str]) -> int:
-    """The first of *places* that has a figure other than 0."""
+    """Return the first figure other than 0 in *places*, or 0."""
     return next((found for raw, name in places if (found := _count(raw, name))), 0)
 
 
@@ -376,12 +376,12 @@ def _tier(raw: Raw, rule: UsageRule) -> str:
 
 
 def _word(text: str) -> str:
-    """*text* as a short name that can be stored and printed."""
+    """Return *text* as a short name that can be stored and printed."""
     return "".join(char if char.isalnum() or char in "-_." else "_" for char in text[:40].lower())
 
 
 def _cost(raw: Raw) -> Decimal | None:
-    """US dollars charged, as the answer itself reports."""
+    """Return the US dollars charged, as the answer reports them."""
     ticks = raw.get("cost_in_usd_ticks")
     if ticks is not None:
         return _dollars("cost_in_usd_ticks", ticks) / _TICKS
@@ -394,7 +394,7 @@ def _cost(raw: Raw) -> Decimal | None:
     charged = _dollars("cost", cost)
     if raw.get("is_byok") is not True:
         return charged
-    # OpenRouter with a key of one's own: `cost` is its fee alone, and the vendor charges that key.
+    # OpenRouter with the user's own vendor key: `cost` is OpenRouter's fee alone, and the vendor charges that key.
     upstream = _inner(raw, "cost_details").get("upstream_inference_cost")
     return None if upstream is None else charged + _dollars("upstream_inference_cost", upstream)
 
@@ -402,5 +402,5 @@ def _cost(raw: Raw) -> Decimal | None:
 def _dollars(name: str, value: Any) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST_TOKENS:
         raise _ImpossibleError(f"{name} is {value!r:.40}, and a cost is a number of 0 or more")
-    # By way of `str`: 0.1 is a tenth and not its nearest binary fraction.
+    # Converted by `str`: 0.1 is a tenth and not its nearest binary fraction.
     return Decimal(str(value))

@@ -1,9 +1,9 @@
-"""What the vendors accept, as data for conform: the documented limits of each, and of families of its models.
+"""What the vendors accept, as data for `conform`: the documented limits of each vendor and of its model families.
 
 Each limit names its source: the vendor's documentation, or a public issue that quotes the vendor's 400 (`owner/name#N`
-on GitHub). "pydantic-ai profiles" are the model profiles of pydantic/pydantic-ai, which say what their authors tried
-against the live servers (August 2026). A limit that is not known here is learned: a 400 that names an optional
-parameter is remembered for its target (`llm.refused_options`).
+on GitHub). "pydantic-ai profiles" are the model profiles of pydantic/pydantic-ai, which record what its authors tried
+against the live servers (August 2026). A limit that is not listed here is learned: a 400 that names an optional
+parameter is remembered for its model (`llm.refused_options`).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from clawft_trio.llm.vendors_large import ANTHROPIC, AUDIO, AZURE, GEMINI, OPENA
 
 _NO_REASONING = frozenset({"thinking_budget", "reasoning_effort", "verbosity"})
 
-# docs.mistral.ai, and its 400s: ids of 9 letters or digits; "Unexpected role 'user' after role 'tool'"
+# docs.mistral.ai, and its 400s: ids have 9 letters or digits; "Unexpected role 'user' after role 'tool'"
 # (zed-industries/zed#37021, aaif-goose/goose#5998); "Expected last role User or Tool" (0xPlaygrounds/rig#1130); unknown
-# fields and empty lists of tools are refused (partITech/php-mistral#76). Effort is `none` or `high`, of the models with
-# adjustable reasoning: Small and Medium (pydantic-ai profiles).
+# fields and empty lists of tools are refused (partITech/php-mistral#76). Small and Medium, the models with adjustable
+# reasoning, accept the efforts `none` and `high` (pydantic-ai profiles).
 MISTRAL = VendorRules(
     Rules(
         id_pattern="[a-zA-Z0-9]{9}",
@@ -33,7 +33,7 @@ MISTRAL = VendorRules(
         file_types=PDF,
         file_urls=True,
         file_form="document_url",
-        # It has `random_seed`.
+        # It has `random_seed` instead of `seed`.
         refuses={"thinking_budget", "verbosity", "seed"},
         efforts=("none", "high"),
         hottest=1.5,
@@ -49,10 +49,10 @@ MISTRAL = VendorRules(
     ),
 )
 
-# api-docs.deepseek.com, Thinking mode: text only; the reasoning before a call has to come back ("must be passed back to
-# the API", langchain-ai/langchain#37713). Another model's is replaced by a blank, which both DeepSeek and Kimi take;
-# Kimi takes an empty text for a missing one. Efforts are `low`, `high` and `max`; thinking is on by default and takes
-# no forced tool (pydantic-ai profiles).
+# api-docs.deepseek.com, Thinking mode: text only; the reasoning before a call has to be sent back ("must be passed back
+# to the API", langchain-ai/langchain#37713). Another model's reasoning is replaced by a blank, which DeepSeek and Kimi
+# both accept; Kimi treats an empty text as missing. Efforts are `low`, `high` and `max`; thinking is on by default and
+# excludes forced tools (pydantic-ai profiles).
 DEEPSEEK = VendorRules(
     Rules(
         opaque=("openai:reasoning_content",),
@@ -76,8 +76,8 @@ DEEPSEEK = VendorRules(
 # `items` (vercel/ai#18921), text beside `$ref` (MoonshotAI/kimi-cli#2061), boolean schemas (can1357/oh-my-pi#5952),
 # schemas without a type (NousResearch/hermes-agent#14805); names begin with a letter (MoonshotAI/kimi-cli#2531).
 # `tool_choice: required` is not supported (docs/guide/migrating-from-openai-to-kimi). The temperature of models that
-# think is fixed, to 1 while they do and to 0.6 while they do not (MoonshotAI/kimi-code#686): it is never sent. Images
-# only by content.
+# think is fixed, to 1 while they think and to 0.6 while they do not (MoonshotAI/kimi-code#686): it is never sent.
+# Images are accepted only by content.
 _KIMI_SCHEMAS = SchemaRules(
     refs=False,
     typed=True,
@@ -115,8 +115,8 @@ MOONSHOT = VendorRules(
     ),
 )
 
-# console.groq.com, Reasoning: most models take text only; `reasoning_effort` belongs to gpt-oss (low, medium, high) and
-# to Qwen 3 (none, default); so in pydantic-ai profiles. Fields of messages that it does not know are refused ("property
+# console.groq.com, Reasoning: most models accept text only; `reasoning_effort` exists for gpt-oss (low, medium, high)
+# and for Qwen 3 (none, default); also in pydantic-ai profiles. Unknown fields of messages are refused ("property
 # 'reasoning_content' is unsupported", tashfeenahmed/freellmapi#1070).
 GROQ = VendorRules(
     Rules(
@@ -135,10 +135,10 @@ GROQ = VendorRules(
     ),
 )
 
-# docs.x.ai, Reasoning: models that reason refuse `stop`. Efforts: none to high of Grok 4.3 and of the retired names
-# that lead to it, low to high of 4.5, low and high of Grok 3 mini; the others refuse it (pydantic-ai profiles;
-# anomalyco/opencode#39448; vercel/ai, @ai-sdk/xai 4.0.8 for 4.20). Every message has content, one with calls an empty
-# text at least ("Each message must have at least one content element", langchain-ai/langchain#34140).
+# docs.x.ai, Reasoning: reasoning models refuse `stop`. Efforts: none to high for Grok 4.3 and the retired names that
+# lead to it, low to high for 4.5, low and high for Grok 3 mini; the others refuse effort (pydantic-ai profiles;
+# anomalyco/opencode#39448; vercel/ai, @ai-sdk/xai 4.0.8 for 4.20). Every message needs content; a message with calls
+# needs at least an empty text ("Each message must have at least one content element", langchain-ai/langchain#34140).
 _GROK_REASONS: Mapping[str, Any] = {"refuses": ("thinking_budget", "reasoning_effort", "verbosity", "stop")}
 _GROK_ADJUSTS: Mapping[str, Any] = {
     "refuses": ("thinking_budget", "verbosity", "stop"),
@@ -167,8 +167,8 @@ XAI = VendorRules(
     ),
 )  # fmt: skip
 
-# openrouter.ai/docs: adapts parameters and images to the model behind it, takes files by address, and passes reasoning
-# on as it came (`reasoning_details`). It sends tools as they are, so schemas and ids have the strictest usual form.
+# openrouter.ai/docs: it adapts parameters and images to the model behind it, accepts files by URL, and relays reasoning
+# unchanged (`reasoning_details`). It sends tools unchanged, so schemas and ids have the strictest common form.
 OPENROUTER = VendorRules(
     Rules(
         id_pattern=SAFE_IDS,
@@ -187,7 +187,7 @@ PERPLEXITY = VendorRules(
         "tools", "seed", "stop", "verbosity", "thinking_budget"}, efforts=("minimal", "low", "medium", "high"))
 )  # fmt: skip
 
-# inference-docs.cerebras.ai, Reasoning: gpt-oss has efforts and always reasons, GLM can be told `none`.
+# inference-docs.cerebras.ai, Reasoning: gpt-oss has efforts and always reasons, GLM accepts `none`.
 CEREBRAS = VendorRules(
     Rules(image_types=(), refuses={"thinking_budget", "verbosity"}, blank_result="(no output)"),
     (
@@ -196,7 +196,7 @@ CEREBRAS = VendorRules(
         ("*glm*", {"refuses": ("thinking_budget", "verbosity"), "efforts": ("none",)}),
     ),
 )
-# help.aliyun.com, Qwen API: `enable_thinking`; audio with an address, no documents (pydantic-ai's Alibaba provider).
+# help.aliyun.com, Qwen API: `enable_thinking`; audio by URL, no documents (pydantic-ai's Alibaba provider).
 DASHSCOPE = VendorRules(
     Rules(
         last_user=True, blank_result="(no output)", thinking="enable_thinking", image_types=(), refuses={"verbosity"}
@@ -224,14 +224,14 @@ MINIMAX = VendorRules(
     Rules(system_first=True, alternate=True, last_user=True, image_types=(), refuses=_NO_REASONING | {"seed"},
           hottest=1.0, blank_result="(no output)")
 )  # fmt: skip
-# docs.aws.amazon.com, Bedrock's chat completions address: ids as in Converse. gpt-oss takes no stop sequences
-# (crewAIInc/crewAI#3317) and forced tools (langchain-ai/langchain-aws#1278).
+# docs.aws.amazon.com, Bedrock's chat completions URL: ids as in Converse. gpt-oss accepts no stop sequences
+# (crewAIInc/crewAI#3317) and no forced tools (langchain-ai/langchain-aws#1278).
 BEDROCK = VendorRules(
     Rules(id_pattern=SAFE_IDS, first_user=True, last_user=True, image_urls=False, refuses={
         "thinking_budget", "verbosity"}, blank_result="(no output)"),
     (("*gpt-oss*", {"refuses": ("thinking_budget", "verbosity", "stop"), "efforts": ("low", "medium", "high")}),),
 )  # fmt: skip
-# docs.cohere.com, Compatibility API and Chat V2: a tool is not named in `tool_choice`, effort is `none` or `high`.
+# docs.cohere.com, Compatibility API and Chat V2: `tool_choice` cannot name a tool, effort is `none` or `high`.
 COHERE = VendorRules(
     Rules(
         last_user=True,
@@ -252,15 +252,15 @@ COHERE = VendorRules(
 )
 HOSTED = VendorRules(Rules(refuses={"thinking_budget", "verbosity"}, blank_result="(no output)"))
 """Servers of open models (Together, Fireworks, gateways): their chat templates differ by model. Fireworks refuses
-fields of messages that it does not know ("Extra inputs are not permitted, field: 'messages[8].reasoning'",
-earendil-works/pi#4514); none is sent."""
+unknown fields of messages ("Extra inputs are not permitted, field: 'messages[8].reasoning'",
+earendil-works/pi#4514), so none is sent."""
 
 # Chat templates of open models: system first, roles alternate (vllm-project/vllm, ggml-org/llama.cpp). A last message
-# of the assistant is refused where the template thinks ("prefill is incompatible with enable_thinking", llama.cpp#15404
+# of the assistant is refused when the template thinks ("prefill is incompatible with enable_thinking", llama.cpp#15404
 # and #20861; anomalyco/opencode#27920), two of them always (NousResearch/hermes-agent#80265). llama.cpp, LM Studio and
-# Ollama make a grammar of the tools' schemas, which has to parse: it fails at patterns without anchors or with
-# lookaround (containers/kubernetes-mcp-server#758, codefuturist/email-mcp#58), `not` (llama.cpp#17574), long texts and
-# lists (firecrawl/firecrawl#4512) and schemas without a type (llama.cpp#19716), which all cost the whole request.
+# Ollama convert the tools' schemas into a grammar. The conversion fails, and with it the whole request, for patterns
+# without anchors or with lookaround (containers/kubernetes-mcp-server#758, codefuturist/email-mcp#58), `not`
+# (llama.cpp#17574), long texts and lists (firecrawl/firecrawl#4512) and schemas without a type (llama.cpp#19716).
 _GRAMMARS = SchemaRules(
     patterns="none",
     typed=True,
@@ -280,7 +280,7 @@ LOCAL = VendorRules(
 )
 
 PLAIN = VendorRules()
-"""A server of which nothing is known."""
+"""Rules of a server of which nothing is known."""
 
 VENDORS: Mapping[str, VendorRules] = MappingProxyType(
     {
@@ -312,4 +312,4 @@ VENDORS: Mapping[str, VendorRules] = MappingProxyType(
         "vllm": LOCAL,
     }
 )
-"""The rules of the providers that the catalog knows, by the same names."""
+"""The rules of the providers in the catalog, by the same names."""

@@ -1,4 +1,4 @@
-"""What the models of Anthropic, OpenAI and Google accept; see `llm.vendors` for what the sources are."""
+"""What the models of Anthropic, OpenAI and Google accept; `llm.vendors` explains the sources."""
 
 from __future__ import annotations
 
@@ -43,10 +43,9 @@ _ANTHROPIC = Rules(
     visible_stops=True,
 )  # fmt: skip
 
-# Structured outputs came with Sonnet 4.5 and Opus 4.1, effort with Opus 4.5, adaptive thinking with 4.6; a last message
-# of the assistant is refused from Opus and Sonnet 4.6 on; sampling parameters and fixed budgets from Opus 4.7 on, which
-# have the effort `xhigh`; Fable and Mythos refuse forced tools (docs.claude.com, "What's new", and pydantic-ai
-# profiles).
+# Sonnet 4.5 and Opus 4.1 introduced structured outputs, Opus 4.5 effort, 4.6 adaptive thinking. Opus and Sonnet from
+# 4.6 on refuse a last message of the assistant; Opus from 4.7 on refuses sampling parameters and fixed budgets and has
+# the effort `xhigh`; Fable and Mythos refuse forced tools (docs.claude.com, "What's new", and pydantic-ai profiles).
 _WITHOUT_SCHEMAS: Mapping[str, Any] = {"refuses": ("seed", "verbosity", "response_schema")}
 _NO_PREFILL: Mapping[str, Any] = {
     "last_user": True,
@@ -79,7 +78,7 @@ ANTHROPIC = VendorRules(
 # --- OpenAI --------------------------------------------------------------------------------------------
 
 # platform.openai.com, Chat: `tool_calls[].id` has at most 40 characters, a description 1024, a request 128 tools,
-# `stop` 4 sequences. Patterns of schemas: "is not a 'regex'" for `\\p{…}` (BerriAI/litellm#40485), "regex lookaround is
+# `stop` 4 sequences. Patterns in schemas: "is not a 'regex'" for `\\p{…}` (BerriAI/litellm#40485), "regex lookaround is
 # not supported" (decolua/9router#1556, vercel/ai#16021).
 _OPENAI = Rules(
     id_pattern=r"[\s\S]{1,40}",
@@ -90,7 +89,7 @@ _OPENAI = Rules(
     most_stops=4,
 )
 # Reasoning models refuse `stop` (gpt-5: huggingface/smolagents#1671; gpt-5.1: crewAIInc/crewAI#4149; gpt-5.2:
-# rocketride-org/rocketride-server#1538) and temperature; from gpt-5.1 on they take a temperature while the effort is
+# rocketride-org/rocketride-server#1538) and temperature; from gpt-5.1 on they accept a temperature while the effort is
 # `none`, which is the default until gpt-5.4 (platform.openai.com, guides/latest-model, and pydantic-ai profiles). The
 # chat variants of gpt-5.1 and later reason with a fixed effort; gpt-5-chat does not reason.
 _REASONS: Mapping[str, Any] = {
@@ -133,7 +132,7 @@ OPENAI_FAMILIES: tuple[tuple[str, Mapping[str, Any]], ...] = (
 )
 OPENAI = VendorRules(_OPENAI, OPENAI_FAMILIES)
 
-# platform.openai.com, Responses: no `stop` and no `seed`; images and files may stand in a tool's result; `call_id` has
+# platform.openai.com, Responses: no `stop` and no `seed`; a tool result may contain images and files; `call_id` has
 # at most 64 characters. A reasoning item is followed by its message or call ("was provided without its required
 # following item", vercel/ai#7099, openai/openai-node#1567); ids begin with `msg`, `fc`, `rs` (openai/codex#33176).
 _NOT_IN_RESPONSES = ("seed", "stop")
@@ -156,18 +155,18 @@ RESPONSES = VendorRules(
     ),
 )
 
-# A deployment has any name, so its model is mostly not known: what is refused there is learned. Chat completions take
-# no documents (pydantic-ai profiles).
+# A deployment may have any name, so its model is mostly unknown: refused parameters are learned. Chat completions
+# accept no documents (pydantic-ai profiles).
 AZURE = VendorRules(attrs.evolve(_OPENAI, file_types=()), OPENAI_FAMILIES)
 
 # --- Google --------------------------------------------------------------------------------------------
 
 # ai.google.dev, `Schema`: the fields of its subset of OpenAPI ("Unknown name … Cannot find field": zed#44875 for
 # `const`, felinics/Memoh#620 for `additionalProperties`, AstrBotDevs/AstrBot#7572 for `examples`). `type` is one value
-# ("Proto field is not repeating", voocel/litellm#9) and has to be there from Gemini 3 on
-# (UKGovernmentBEIS/inspect_ai#3097); `properties` and `required` belong to objects alone (anomalyco/opencode#11889) and
-# are not empty inside (browser-use#3786), `required` names defined properties (Kilo-Org/kilocode#11955). Names begin
-# with a letter or an underscore (kaitranntt/ccs#25).
+# ("Proto field is not repeating", voocel/litellm#9) and is required from Gemini 3 on
+# (UKGovernmentBEIS/inspect_ai#3097); only objects may have `properties` and `required` (anomalyco/opencode#11889),
+# which may not be empty in nested schemas (browser-use#3786); `required` names defined properties
+# (Kilo-Org/kilocode#11955). Names begin with a letter or an underscore (kaitranntt/ccs#25).
 _GOOGLE_SCHEMAS = SchemaRules(
     keywords={"type", "format", "title", "description", "nullable", "enum", "maxItems", "minItems", "properties",
               "required", "minProperties", "maxProperties", "minLength", "maxLength", "pattern", "anyOf", "default",
@@ -182,9 +181,9 @@ _GOOGLE_SCHEMAS = SchemaRules(
     key_pattern=r"[a-zA-Z_][a-zA-Z0-9_.-]{0,63}",
 )  # fmt: skip
 UNSIGNED = "skip_thought_signature_validator"
-"""Google's documented signature for calls that no Gemini model made (ai.google.dev, Thought signatures)."""
+"""Google's documented signature for calls that were not made by a Gemini model (ai.google.dev, Thought signatures)."""
 
-# Effort: ai.google.dev, OpenAI compatibility; 2.5 Pro and Gemini 3 cannot be kept from reasoning.
+# Effort: ai.google.dev, OpenAI compatibility; the reasoning of 2.5 Pro and Gemini 3 cannot be switched off.
 
 _GEMINI = Rules(
     name_pattern=r"[a-zA-Z_][a-zA-Z0-9_-]{0,63}",

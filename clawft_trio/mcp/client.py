@@ -236,7 +236,7 @@ class McpClient:
 
     def _report(self, what: str, reason: str) -> None:
         _log.warning("%s: %s: %s", self.name, what, reason)
-        self._observer(Noted(room="mcp", what=what, details={"server": self.name, "reason": reason[:500]}))
+        self._observer(Noted(component="mcp", what=what, details={"server": self.name, "reason": reason[:500]}))
 
     # --- tools -------------------------------------------------------------------------------------------------
 

@@ -189,7 +189,7 @@ class Toolset:
             if (one.tool, one.reason) not in known:
                 self._observer(
                     Noted(
-                        room="mcp",
+                        component="mcp",
                         what="tool withheld",
                         details={"server": name, "tool": one.tool, "reason": one.reason},
                     )
@@ -232,7 +232,7 @@ class Toolset:
             return
         self._observer(
             Noted(
-                room="mcp",
+                component="mcp",
                 what="server did not start",
                 details={"server": name, "error": str(self.failures[name])},
             )
@@ -280,7 +280,7 @@ class Toolset:
                 await self._refresh(name)
             except ClawftError as exc:
                 self._observer(
-                    Noted(room="mcp", what="tools not refreshed", details={"server": name, "error": str(exc)})
+                    Noted(component="mcp", what="tools not refreshed", details={"server": name, "error": str(exc)})
                 )
             # One change is followed at once; a list that never stops changing is read less and less often.
             await trio.sleep(pause)

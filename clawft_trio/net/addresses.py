@@ -1,8 +1,8 @@
 """Policy for addresses that come from a model, a page or a redirect: which of them may be reached.
 
-The policy is checked where the connection is made, on the addresses that the name resolves to at that moment, and the
-connection goes to one of these addresses only. So neither a redirect nor a name that resolves differently between the
-check and the use (DNS rebinding) passes it.
+The policy is checked when the connection is opened, on the addresses that the name resolves to at that moment, and
+the connection goes only to one of these addresses. So neither a redirect nor a name that resolves differently between
+check and use (DNS rebinding) evades it.
 """
 
 from __future__ import annotations
@@ -54,16 +54,16 @@ _SPECIAL6: tuple[tuple[str, IPv6Network], ...] = tuple(
         ("documentation", "3fff::/20"),
     )
 )
-# Everything else is reserved (RFC 4291), but for the two that carry an IPv4 address.
+# All other addresses are reserved (RFC 4291), except the two ranges that contain IPv4 addresses.
 _GLOBAL6 = IPv6Network("2000::/3")
 _MAPPED = IPv6Network("::ffff:0:0/96")
 _NAT64 = IPv6Network("64:ff9b::/96")
 
 
 def special_purpose(address: IPv4Address | IPv6Address) -> str:
-    """What *address* is for, when it is not a public unicast address; empty when it is.
+    """Return the purpose of *address* when it is not a public unicast address; an empty string when it is.
 
-    An IPv4 address inside an IPv6 one (v4-mapped, NAT64) is judged as the IPv4 address.
+    An IPv4 address inside an IPv6 address (v4-mapped, NAT64) is judged as the IPv4 address.
     """
     if isinstance(address, IPv6Address):
         if address in _MAPPED or address in _NAT64:
@@ -74,10 +74,10 @@ def special_purpose(address: IPv4Address | IPv6Address) -> str:
 
 
 def policy_near(peers: Iterable[str]) -> AddressPolicy:
-    """Public addresses, and special ones of the kinds that all of *peers* are: of loopback for a server on loopback.
+    """Return a policy that allows public addresses, and the special kinds of address that all *peers* have.
 
-    For addresses that the server at *peers* names. One at a public address must not lead to what is private here. Cloud
-    metadata is never reached.
+    It is for addresses that the server at *peers* names: a server on loopback may name loopback addresses, and a public
+    server must not lead to private ones. Cloud metadata is never allowed.
     """
     kinds = {special_purpose(ip_address(peer.partition("%")[0])) for peer in peers}
     if not kinds or "" in kinds:
@@ -103,23 +103,23 @@ def _networks(networks: Iterable[str | IpNetwork]) -> tuple[IpNetwork, ...]:
 
 @attrs.frozen(kw_only=True)
 class AddressPolicy:
-    """Public addresses only, and of these those of the right domains.
+    """Allows public addresses only, and limits domains.
 
-    A domain stands for itself and everything below it (`example.com` also for `www.example.com`).
+    A domain includes its subdomains (`example.com` also allows `www.example.com`).
     """
 
-    #: when given, no other domain is reached
+    #: the only allowed domains; empty: all domains
     allowed_domains: tuple[str, ...] = attrs.field(default=(), converter=_domains)
-    #: never reached; goes before `allowed_domains`
+    #: refused domains; they override `allowed_domains`
     blocked_domains: tuple[str, ...] = attrs.field(default=(), converter=_domains)
-    #: reached although they are private, loopback or otherwise special: `10.1.0.0/16`, `127.0.0.1`
+    #: allowed although they are private, loopback or otherwise special: `10.1.0.0/16`, `127.0.0.1`
     allowed_networks: tuple[IpNetwork, ...] = attrs.field(default=(), converter=_networks)
 
     def check_host(self, host: str) -> None:
         """Check a name before it is resolved.
 
         Raises:
-          AddressRefused: it is blocked, or not among those allowed.
+          AddressRefused: the name is blocked, or not among the allowed domains.
         """
         name = _domain(host)
         if _is_below(name, self.blocked_domains):
@@ -131,7 +131,7 @@ class AddressPolicy:
         """Check one address that *host* resolves to.
 
         Raises:
-          AddressRefused: it is special and not allowed, or no IP address at all.
+          AddressRefused: the address is special and not allowed, or is not an IP address.
         """
         try:
             parsed = ip_address(address)

@@ -1,7 +1,7 @@
-"""Limits on the requests that run at once and on those that wait.
+"""Limits the requests that run at once and the requests that wait.
 
-Requests wait here and at no lower layer: a waiting request holds nothing, and an admitted request gets a connection
-without waiting for another request.
+Requests wait here and at no lower layer: a waiting request holds no resources, and an admitted request gets a
+connection without waiting for another request.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class AdmissionStatistics:
     waiting: int
     #: the largest number of requests that waited at once
     most_waiting: int
-    #: requests turned away because the queue was full
+    #: number of requests refused because the queue was full
     refused: int
 
 
@@ -33,7 +33,7 @@ class Admission:
 
     Args:
       max_queue: largest number of waiting requests; None is no limit.
-      name: the value of `ProviderError.provider` in refusals.
+      name: the provider that `ProviderError.provider` names in refusals.
     """
 
     def __init__(self, limit: int, *, max_queue: int | None = None, name: str = "") -> None:
@@ -47,14 +47,14 @@ class Admission:
 
     @asynccontextmanager
     async def admit(self) -> AsyncGenerator[None, None]:
-        """Wait for admission, and hold it for the length of the block.
+        """Wait for admission, and hold it for the duration of the block.
 
         Raises:
-          BulkheadFull: `max_queue` requests are waiting already.
+          BulkheadFull: `max_queue` requests are already waiting.
 
-        Cancellation: the place in the queue, or the one inside, is given up.
+        Cancellation: the place in the queue, or the admission, is released.
         """
-        # A limiter takes one borrower per task, and one task may have two requests open.
+        # A limiter accepts one borrower per task, and one task may have two requests open.
         token = object()
         try:
             self._limiter.acquire_on_behalf_of_nowait(token)
@@ -76,7 +76,7 @@ class Admission:
         await self._limiter.acquire_on_behalf_of(token)
 
     def statistics(self) -> AdmissionStatistics:
-        """The current statistics."""
+        """Return the current statistics."""
         seen = self._limiter.statistics()
         return AdmissionStatistics(
             limit=int(seen.total_tokens),

@@ -1,9 +1,9 @@
 """The connection pool below httpx: one connection per request, reused where possible, without a queue.
 
-httpcore's own pool gives a freed slot to a request that is being cancelled and never gets it back
-(encode/httpcore#1093), and it keeps the socket of a request that was cancelled between the handshake and the first
-byte. Both come from sharing connections: here no connection is shared or assigned to a waiting request. A request owns
-its connection until its body is finished; the connection of a failed request is closed.
+httpcore's own pool loses the slot that it gives to a request that is being cancelled (encode/httpcore#1093), and it
+keeps the socket of a request that was cancelled between the handshake and the first byte. Both come from sharing
+connections: here no connection is shared or assigned to a waiting request. A request owns its connection until its
+body is finished; the connection of a failed request is closed.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from clawft_trio.net.network import SocketConnection
 from clawft_trio.net.response import ChunkedBody, PlainBody, Release
 from clawft_trio.nursery import cleanup_scope
 
-# Seconds. Closing a socket sends nothing and waits for nothing; this bounds unforeseen waits.
+# Seconds. Closing a socket sends nothing and waits for nothing; this bounds unexpected waits.
 _GRACE = 1.0
 
 
 QUERY = "clawft_trio.query"
-"""The request extension that holds the query, which is kept out of the URL so that no log shows it."""
+"""The request extension with the query, which is kept out of the URL so that no log contains it."""
 
 
 class Connections:
-    """Has the interface of httpx's `AsyncBaseTransport` (and httpx2's).
+    """A transport with the interface of httpx's `AsyncBaseTransport` (and httpx2's).
 
     Args:
       http: the module httpx, or its replacement.
       core: the httpcore that belongs to it.
-      open_connection: a new, unconnected connection to an origin.
+      open_connection: returns a new, unconnected connection to an origin.
       most_idle: largest number of idle connections; more are closed.
     """
 
@@ -54,12 +54,12 @@ class Connections:
 
     @property
     def busy(self) -> int:
-        """Connections that a request owns, connected or not yet."""
+        """Number of connections that a request owns, connected or not yet."""
         return len(self._busy)
 
     @property
     def idle(self) -> int:
-        """Idle connections, kept for the next request."""
+        """Number of idle connections, kept for the next request."""
         return len(self._idle)
 
     async def handle_async_request(self, request: Any) -> Any:
@@ -70,7 +70,7 @@ class Connections:
 
         Cancellation: the connection is closed.
         """
-        # httpx makes a generator of every body, and a request that fails halfway leaves it to the garbage collector.
+        # httpx wraps every body in a generator, and a request that fails halfway leaves it to the garbage collector.
         body = await request.aread()
         query = request.extensions.get(QUERY, b"")
         sent = self._core.Request(
@@ -110,7 +110,7 @@ class Connections:
     def _take(self, origin: Any) -> Any:
         if self._closed:
             raise trio.ClosedResourceError("the connections are closed")
-        # The one used last is the least likely to have been closed by its server.
+        # The connection used last is the least likely to have been closed by its server.
         for connection in reversed(self._idle):
             if connection.can_handle_request(origin):
                 self._idle.remove(connection)
@@ -140,9 +140,9 @@ class Connections:
             await connection.aclose()
 
     async def aclose(self) -> None:
-        """Close everything, also under requests that are not finished.
+        """Close all connections, including those of unfinished requests.
 
-        Cancellation: everything is closed nevertheless.
+        Cancellation: all connections are closed nevertheless.
         """
         self._closed = True
         idle, self._idle = self._idle, []
@@ -152,7 +152,7 @@ class Connections:
 
 
 class _Content:
-    """The body of a request: one chunk of bytes, or none."""
+    """Body of a request: one chunk of bytes, or none."""
 
     def __init__(self, data: bytes) -> None:
         self._left = [data] if data else []
@@ -167,6 +167,6 @@ class _Content:
 
 
 def _is_chunked(sent: Any, answer: Any) -> bool:
-    """Whether the response has a body, with `chunked` as its only transfer coding."""
+    """Return whether the response has a body with `chunked` as its only transfer coding."""
     codings = [value.lower() for name, value in answer.headers if name.lower() == b"transfer-encoding"]
     return codings == [b"chunked"] and sent.method != b"HEAD" and answer.status not in {204, 304}

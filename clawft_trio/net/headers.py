@@ -1,4 +1,4 @@
-"""Headers with values that may be changing secrets: evaluated per request, checked, never in logs or errors."""
+"""Headers whose values may be changing secrets: evaluated per request, checked, never in logs or errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?")
 
 
 def bearer(key: HeaderValue) -> HeaderValue:
-    """`Bearer` and *key*: the value of an `Authorization` header."""
+    """Return the value of an `Authorization` header: `Bearer` and *key*."""
 
     async def value() -> str:
         return f"Bearer {await _value_of(key)}"
@@ -25,10 +25,10 @@ def bearer(key: HeaderValue) -> HeaderValue:
 
 
 async def look_up(*layers: Mapping[str, HeaderValue]) -> dict[str, str]:
-    """The headers of one request, names in lower case; later layers override earlier ones.
+    """Return the headers of one request, with names in lower case; later layers override earlier ones.
 
     Raises:
-      NotConfigured: a value is not valid in a header. The message has the header's name and not its value.
+      NotConfigured: a value is not valid in a header. The message has the header's name but not its value.
 
     Cancellation: nothing was sent.
     """
@@ -42,7 +42,7 @@ async def _value_of(value: HeaderValue) -> str:
 
 
 def _checked(name: str, value: str) -> str:
-    # The library's error would quote the value, which may be a key.
+    # The HTTP library's error would quote the value, which may be a key.
     if value and not _VALUE.fullmatch(value):
         raise NotConfigured(f"the value of the header {name!r} has characters that no header may have")
     return value

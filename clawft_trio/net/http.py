@@ -33,6 +33,7 @@ from clawft_trio.net.addresses import AddressPolicy
 from clawft_trio.net.admission import Admission, AdmissionStatistics
 from clawft_trio.net.connections import QUERY, Connections
 from clawft_trio.net.headers import HeaderValue, look_up
+from clawft_trio.net.library_logs import protect_logs, protected_logs
 from clawft_trio.net.network import Network
 from clawft_trio.net.proxies import NamedProxy, environment_proxy, given_proxy, proxy_pool
 from clawft_trio.net.response import HttpResponse
@@ -40,7 +41,7 @@ from clawft_trio.observe.redaction import redact_address
 
 Library: TypeAlias = Literal["httpx", "httpx2"]
 
-# Addresses that an endpoint keeps taken apart. A provider has one, or one for each model.
+# Largest number of parsed URLs that an endpoint keeps. A provider uses one, or one for each model.
 _MOST_URLS = 64
 
 # A compressed stream arrives in bursts, and a compressed page may be a decompression bomb: none is requested.
@@ -71,7 +72,7 @@ class HttpClient(Protocol):
         ...
 
     async def send(self, request: Any, *, stream: bool, follow_redirects: bool) -> Any:
-        """Send it, and return when the response's headers have arrived.
+        """Send *request*, and return when the headers of the response have arrived.
 
         Cancellation: the connection is closed.
         """
@@ -93,7 +94,7 @@ class Clocks:
     write: float | None = attrs.field(default=30.0, validator=_positive)
     #: from admission until the response's headers
     first_byte: float | None = attrs.field(default=30.0, validator=_positive)
-    #: the same for a model's answer that is not streamed: its headers arrive when it is complete
+    #: from admission until the headers of a model's answer that is not streamed: they arrive when it is complete
     unstreamed: float | None = attrs.field(default=600.0, validator=_positive)
     #: longest silence of a model after a sign that it is thinking: the start of a block, an empty delta
     thinking: float | None = attrs.field(default=120.0, validator=_positive)
@@ -119,22 +120,21 @@ class HttpEndpoint:
 
     Use it as `async with HttpEndpoint(url) as http`. Nothing is opened before the first request.
 
-    Args:
-      base_url: `http:` or `https:`, without credentials: those are headers.
-      name: the value of `ProviderError.provider` in errors.
-      headers: sent with every request. Values are never in logs or errors.
-      connections: largest number of requests at once. The others wait, and hold nothing.
-      max_queue: largest number of waiting requests; None is no limit.
-      clocks: time limits for the parts of a request.
-      keep_alive: seconds that an unused connection is kept. Some servers close theirs after 5.
-      redirects: largest number followed; 0 returns them as responses.
-      verify: whether certificates are checked, or the SSL context for it.
-      proxy: `http:`, `https:` or `socks5:` URL of a proxy.
-      trust_env: use the proxy and the certificates that the environment names (`HTTPS_PROXY`, `SSL_CERT_FILE`).
-      policy: which addresses may be reached; None is all. Cannot be combined with a proxy, which resolves names itself.
-      library: `httpx` or `httpx2`.
-      client: a user-supplied client in place of these settings; its owner configures and closes it. It
-        must not queue (`max_connections=None`).
+    base_url: `http:` or `https:` URL, without credentials: those are headers.
+    name: the provider that `ProviderError.provider` names in errors.
+    headers: headers of every request. Values are never in logs or errors.
+    connections: largest number of concurrent requests. The others wait, and hold no connection.
+    max_queue: largest number of waiting requests; None is no limit.
+    clocks: time limits for the parts of a request.
+    keep_alive: seconds that an unused connection is kept. Some servers close theirs after 5.
+    redirects: largest number of redirects that are followed; 0 returns them as responses.
+    verify: whether certificates are checked, or the SSL context for it.
+    proxy: `http:`, `https:` or `socks5:` URL of a proxy.
+    trust_env: use the proxy and the certificates that the environment names (`HTTPS_PROXY`, `SSL_CERT_FILE`).
+    policy: which addresses may be reached; None is all. Cannot be combined with a proxy, which resolves names itself.
+    library: `httpx` or `httpx2`.
+    client: a user-supplied client in place of these settings; its owner configures and closes it. It must not queue
+      (`max_connections=None`).
 
     Raises:
       NotConfigured: the base URL is not a URL, or settings exclude each other.
@@ -200,7 +200,7 @@ class HttpEndpoint:
 
     def __repr__(self) -> str:
         if not hasattr(self, "_admission"):
-            # A traceback with locals shows it also when its making failed.
+            # A traceback with local variables also shows an instance whose `__init__` failed.
             return f"<{type(self).__name__}, not made>"
         seen = self._admission.statistics()
         state = "closed" if self._closed else f"{seen.in_use} of {seen.limit} in use, {seen.waiting} waiting"
@@ -217,7 +217,7 @@ class HttpEndpoint:
     async def aclose(self) -> None:
         """Close every connection. Running requests fail; new ones are refused.
 
-        Cancellation: everything is closed nevertheless.
+        Cancellation: all connections are closed nevertheless.
         """
         self._closed = True
         if self._connections is not None:
@@ -226,11 +226,11 @@ class HttpEndpoint:
 
     @property
     def peers(self) -> frozenset[str]:
-        """The addresses that were connected to; none behind a proxy and with a user-supplied client."""
+        """The addresses that were connected to; empty behind a proxy and with a user-supplied client."""
         return frozenset(self._peers)
 
     def statistics(self) -> EndpointStatistics:
-        """The current statistics."""
+        """Return the current statistics."""
         return EndpointStatistics(
             admission=self._admission.statistics(),
             busy=self._connections.busy if self._connections else 0,
@@ -262,7 +262,7 @@ class HttpEndpoint:
         Raises:
           ProviderTimeout: a time limit passed.
           TransportFailed: the server was not reached, or its answer is not HTTP.
-          BulkheadFull: too many requests wait already.
+          BulkheadFull: too many requests are already waiting.
           AddressRefused: the address policy forbids the address.
           NotConfigured: a header cannot be sent.
           trio.ClosedResourceError: the endpoint is closed.
@@ -282,12 +282,12 @@ class HttpEndpoint:
                 yield response
 
     def _query_values(self) -> list[str]:
-        """The values in the base URL's query, where some gateways expect their key."""
+        """Return the values in the base URL's query, where some gateways expect their key."""
         query = self._base_url.partition("#")[0].partition("?")[2]
         return [piece.partition("=")[2] or piece for piece in query.split("&") if piece]
 
     def _parsed(self, url: str) -> Any:
-        """*url* as the library has it. An endpoint has few, and taking one apart costs as much as sending it."""
+        """Return *url* parsed by the library; cached, because parsing it costs as much as sending it."""
         known = self._urls.get(url)
         if known is None:
             if len(self._urls) >= _MOST_URLS:
@@ -296,7 +296,7 @@ class HttpEndpoint:
         return known
 
     def address(self, path: str) -> str:
-        """The URL of a request to *path*."""
+        """Return the URL of a request to *path*."""
         if not path:
             return self._base_url
         base, _, query = self._base_url.partition("?")
@@ -305,7 +305,7 @@ class HttpEndpoint:
 
 
 class _Sending:
-    """One request until its response's headers arrive."""
+    """A request whose response headers have not arrived yet."""
 
     def __init__(self, endpoint: HttpEndpoint, clocks: Clocks, attempt: AttemptInProgress | None) -> None:
         self._endpoint = endpoint
@@ -320,8 +320,8 @@ class _Sending:
         extensions: dict[str, Any] = {"trace": self._note_sent}
         address: Any = url
         if self._endpoint._connections is not None:
-            # The query may hold a key, and the library logs the address of every request: it gets the address without
-            # the query, which `Connections` adds again.
+            # The query may contain a key, and the library logs the URL of every request: it gets the URL without the
+            # query, which `Connections` adds again.
             if "?" in url:
                 extensions[QUERY] = self._endpoint._parsed(url).query
             address = self._endpoint._parsed(url.partition("?")[0])
@@ -358,7 +358,8 @@ class _Sending:
 
     async def _deliver(self, request: Any) -> Any:
         try:
-            return await self._endpoint._client.send(request, stream=True, follow_redirects=False)
+            with protected_logs():
+                return await self._endpoint._client.send(request, stream=True, follow_redirects=False)
         except ProviderError as exc:
             exc.provider = exc.provider or self._endpoint.name
             self._by_proxy(exc)
@@ -368,16 +369,16 @@ class _Sending:
 
     @property
     def _where(self) -> str:
-        """The request, for errors. Not made before there is one: it takes as long as a tenth of sending it."""
+        """The request, for errors. Computed only for an error: it takes a tenth of the time of sending the request."""
         return f"{self._request.method} {_shown(str(self._request.url))}"
 
     async def _note_sent(self, event: str, info: Mapping[str, Any]) -> None:
-        # httpcore reports the start of each of its steps. The first one to a proxy is not the request yet.
+        # httpcore reports the start of each of its steps. The first one to a proxy is not yet the request.
         if self._attempt is not None and event.endswith(".send_request_headers.started"):
             self._attempt.sent = self._attempt.sent or info["request"].method != b"CONNECT"
 
     def _check_redirect(self, request: Any, following: Any) -> None:
-        """Refuse a redirect to what is not HTTP, and one that would carry the request's body to another origin."""
+        """Refuse a redirect to a URL that is not HTTP, and one that would send the request's body to another origin."""
         problem = ""
         if following.url.scheme not in {"http", "https"} or not following.url.host:
             problem = "it leads to what is no http: or https: address"
@@ -389,14 +390,14 @@ class _Sending:
 
     def _without_secrets(self, request: Any, following: Any) -> Any:
         following.extensions.pop(QUERY, None)
-        # httpx itself removes `Authorization` on redirects to another origin. A key may be in any header.
+        # httpx itself removes only `Authorization` on redirects to another origin. A key may be in any header.
         if _origin(request.url) != _origin(following.url):
             for name in set(following.headers) - _HARMLESS:
                 del following.headers[name]
         return following
 
     def _judge(self, exc: Exception) -> Exception:
-        """The error of this package for an exception of the library: by its class, never by its text."""
+        """Return the error of this package for an exception of the library: by its class, never by its text."""
         text = f"{self._where}: {str(exc)[:200] or type(exc).__name__}"
         for kind, clock, limit in (
             (self._library.connect_timeouts, "connect", self._clocks.connect),
@@ -408,7 +409,7 @@ class _Sending:
         return self._by_proxy(TransportFailed(text, provider=self._endpoint.name, retryable=retryable))
 
     def _by_proxy(self, exc: ProviderError) -> ProviderError:
-        """*exc* with the proxy named, if the request went by one: the fault may be there."""
+        """Add the proxy to the message of *exc*, if the request went through one: the fault may be there."""
         if self._endpoint._proxy is not None:
             exc.message = f"{exc.message} (through {self._endpoint._proxy})"
         return exc
@@ -416,7 +417,7 @@ class _Sending:
 
 @attrs.frozen(kw_only=True)
 class _Library:
-    """One of the two libraries, and the meaning of its exceptions."""
+    """One of the two libraries, with the classification of its exceptions."""
 
     name: str
     http: Any
@@ -430,11 +431,12 @@ class _Library:
 
 
 def _load(name: str) -> _Library:
-    # httpx2 is an extra, and httpx imports its core only when needed: this does the same.
+    # httpx2 is optional, and httpx imports its core only when needed: this does the same.
     try:
         http, core = map(importlib.import_module, (name, name.replace("httpx", "httpcore")))
     except ImportError as exc:
         raise NotConfigured(f"{name} is not installed: pip install clawft-trio[{name}]") from exc
+    protect_logs(name)
     return _Library(
         name=name,
         http=http,
@@ -475,7 +477,7 @@ def _connection_maker(
     network: Network,
     keep_alive: float,
 ) -> Callable[[Any], Any]:
-    """The library's own way to make connections. Its pool only creates them and never keeps any."""
+    """Return the library's own function that creates connections. Its pool only creates them and never keeps any."""
     core = library.core
     settings: dict[str, Any] = {
         "ssl_context": tls,
@@ -520,5 +522,5 @@ def _secret_headers(headers: Mapping[str, str]) -> Iterator[str]:
 
 
 def _shown(url: str) -> str:
-    """*url* without what may be secret: its account and its query."""
+    """Return *url* without the parts that may be secret: its account and its query."""
     return redact_address(url.partition("?")[0].partition("#")[0])

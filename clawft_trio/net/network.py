@@ -1,7 +1,7 @@
-"""Sockets for an HTTP library: resolves, checks, connects and encrypts.
+"""The network layer below an HTTP library: resolves, checks, connects and encrypts.
 
-Has the interface of httpcore's `AsyncNetworkBackend` (and httpcore2's), for three reasons. Their own backends leave the
-socket open when a TLS handshake is cancelled, because they clean up after `Exception` only. They have no policy for
+It has the interface of httpcore's `AsyncNetworkBackend` (and httpcore2's), for three reasons. Their own backends leave
+the socket open when a TLS handshake is cancelled, because they clean up after `Exception` only. They have no policy for
 addresses. And they set a deadline around every read, which costs more than the read.
 """
 
@@ -21,10 +21,10 @@ import trio
 from clawft_trio.errors import ProviderTimeout, TransportFailed
 from clawft_trio.net.addresses import AddressPolicy
 
-# Bytes written under one time limit: a slow peer that reads at all takes these in time.
+# Bytes written under one time limit: a slow peer that reads at all accepts this many in time.
 _PIECE = 64 * 1024
 
-# Where a head ends, as h11 reads it: a line may end in a bare LF.
+# End of a head, as h11 reads it: a line may end in a bare LF.
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
 
 
@@ -35,9 +35,9 @@ class SocketConnection:
         self._stream = stream
         self._connect_by = connect_by
         self._network = network
-        # Bytes that were received and not read: what follows a head.
+        # Received bytes that were not read yet: those after a head.
         self._pending = b""
-        # The last bytes of an answer's head that has not ended yet; None when no head is expected.
+        # Last bytes of a response head that has not ended yet; None when no head is expected.
         self._head_tail: bytes | None = None
         #: whether the last head was read to its last byte and no further
         self.at_body: bool = False
@@ -50,7 +50,7 @@ class SocketConnection:
         max_bytes: int,
         timeout: float | None = None,
     ) -> Awaitable[bytes]:
-        """Receive some bytes; none at the end. The bytes after an answer's head are never returned together with it.
+        """Receive some bytes; empty at the end. The bytes after a response head are never returned together with it.
 
         Raises:
           trio.BrokenResourceError: the connection broke.
@@ -73,14 +73,14 @@ class SocketConnection:
         if end is None:
             self._head_tail = seen[-2:]
             return data
-        # Another head may follow: a 100 or a 103 comes before the answer.
+        # Another head may follow: a 100 or a 103 comes before the final response.
         cut = end.end() - len(self._head_tail)
         self._head_tail = b""
         self._pending = data[cut:]
         return data[:cut]
 
     def begin_body(self) -> None:
-        """The answer's head was read: what follows is its body, in any pieces."""
+        """Declare that the response head was read: the following bytes are its body, in any pieces."""
         self._head_tail = None
 
     def replay(self, data: bytes) -> None:
@@ -94,9 +94,9 @@ class SocketConnection:
           ProviderTimeout: there was no progress for longer (`clock="write"`).
           Exception: the connection broke; the class is `Network.write_broke`.
 
-        Cancellation: part of it may have been sent; the stream cannot be used any more.
+        Cancellation: a part may have been sent; the stream cannot be used any more.
         """
-        # Some proxies use other protocols, with answers that have no head.
+        # Some proxies use other protocols, whose responses have no head.
         if self._head_tail is None and b" HTTP/1.1\r\n" in buffer:
             self._head_tail = b""
         return self._send(memoryview(buffer), math.inf if timeout is None else timeout)
@@ -115,16 +115,16 @@ class SocketConnection:
             raise self._network.write_broke("the connection broke while the request was sent") from exc
 
     async def aclose(self) -> None:
-        """Close it at once, without a TLS close alert.
+        """Close the connection at once, without a TLS close alert.
 
-        Cancellation: it is closed nevertheless.
+        Cancellation: the connection is closed nevertheless.
         """
         await trio.aclose_forcefully(self._stream)
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> Awaitable[SocketConnection]:
-        """Start TLS, within what is left of the connection's time limit.
+        """Start TLS, within the rest of the connection's time limit.
 
         Raises:
           ProviderTimeout: the connection was not ready in time (`clock="connect"`).
@@ -153,9 +153,9 @@ class SocketConnection:
         return SocketConnection(secured, connect_by=self._connect_by, network=self._network)
 
     def get_extra_info(self, info: str) -> Any:
-        """What httpcore queries: the TLS object, the socket, whether bytes can be read."""
+        """Return what httpcore queries: the TLS object, the socket, whether bytes can be read."""
         if info == "ssl_object":
-            # It forwards the methods of an SSLObject.
+            # An `SSLStream` forwards the methods of an SSLObject.
             return self._stream if isinstance(self._stream, trio.SSLStream) else None
         sock = _socket_of(self._stream)
         if sock is None:
@@ -188,16 +188,16 @@ def _tls_failure(exc: BaseException) -> TransportFailed:
 _NOT_TLS = frozenset(
     {"WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "UNEXPECTED_MESSAGE"}
 )
-"""What OpenSSL finds in bytes that are no TLS. A second attempt would find the same."""
+"""OpenSSL's reasons for bytes that are not TLS. A second attempt would fail in the same way."""
 
 
 class Network:
-    """Makes connections, with the interface of httpcore's `AsyncNetworkBackend`.
+    """Opens connections, with the interface of httpcore's `AsyncNetworkBackend`.
 
     Args:
-      policy: which addresses may be reached; None is all of them.
-      write_broke: the class to raise when a write fails. httpcore still reads the answer after its own
-        `WriteError`: servers refuse a body by answering and closing.
+      policy: which addresses may be reached; None is all.
+      write_broke: the class to raise when a write fails. httpcore still reads the response after its own
+        `WriteError`: servers refuse a body by responding and closing.
     """
 
     def __init__(self, *, policy: AddressPolicy | None = None, write_broke: type[Exception] = TransportFailed) -> None:
@@ -214,14 +214,14 @@ class Network:
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> Awaitable[SocketConnection]:
-        """Connect to *host*; a TLS handshake after it has what is left of *timeout*.
+        """Connect to *host*; a TLS handshake after it has the rest of *timeout*.
 
         Raises:
           AddressRefused: the policy forbids the address.
           ProviderTimeout: not connected in time (`clock="connect"`).
           TransportFailed: there is no such host, or it refuses connections.
 
-        Cancellation: no socket is left.
+        Cancellation: no socket is left open.
         """
         if local_address is not None or socket_options is not None:
             raise NotImplementedError("nothing in this package asks for a local address or socket options")
@@ -236,7 +236,7 @@ class Network:
         raise ProviderTimeout(clock="connect", limit=limit)
 
     def _note_peer(self, stream: trio.SocketStream) -> None:
-        # One that has gone again already has no address.
+        # A peer that has already disconnected has no address.
         with suppress(OSError):
             self.peers.add(str(stream.socket.getpeername()[0]))
 
@@ -246,7 +246,8 @@ class Network:
                 return await trio.open_tcp_stream(host, port)
             return await self._connect_checked(self._policy, host, port, connect_by)
         except OSError as exc:
-            # trio raises "all attempts to connect failed" from a group of each attempt's error; the first one says why.
+            # trio raises "all attempts to connect failed" from a group with the error of each attempt; the first has
+            # the cause.
             cause = _first_cause(exc)
             raise TransportFailed(f"no connection to {host}:{port}: {_reason(cause)}") from cause
 
@@ -261,7 +262,7 @@ class Network:
             policy.check_address(host, address)
         failure: OSError | None = None
         for tried, address in enumerate(addresses):
-            # An address without an answer must not use up the time of the others.
+            # An address that does not respond must not use up the time of the others.
             share = (connect_by - trio.current_time()) / (len(addresses) - tried)
             try:
                 with trio.move_on_after(max(share, 0.0)):
@@ -279,6 +280,6 @@ def _first_cause(exc: OSError) -> BaseException:
 
 
 def _reason(cause: BaseException) -> str:
-    # Of a refused connection trio's text names the address again, and then says why.
+    # trio's text for a refused connection repeats the address before the reason.
     number = cause.errno if isinstance(cause, OSError) and not isinstance(cause, socket.gaierror) else None
     return os.strerror(number) if number else str(getattr(cause, "strerror", None) or cause)

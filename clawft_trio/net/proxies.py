@@ -1,4 +1,4 @@
-"""The proxy of an endpoint: from the environment or given, with a name for its errors."""
+"""The proxy of an endpoint: from the environment or given, with its setting for error messages."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from clawft_trio.errors import NotConfigured
 
 @attrs.frozen
 class NamedProxy:
-    """A proxy, and the setting that it is from."""
+    """A proxy, and the setting that names it."""
 
-    #: `http:`, `https:` or `socks5:` URL; it may hold credentials
+    #: `http:`, `https:` or `socks5:` URL; it may contain credentials
     url: str = attrs.field(repr=False)
-    #: a variable of the environment, or `proxy=`
+    #: an environment variable, or `proxy=`
     setting: str
 
     def __str__(self) -> str:
-        """The setting and the proxy's host, without credentials."""
+        """Return the setting and the proxy's host, without credentials."""
         shown = self.url.rpartition("@")[2] if "@" in self.url else self.url.partition("://")[2]
         return f"the proxy of {self.setting} ({shown.partition('/')[0][:200]})"
 
 
 def given_proxy(url: str) -> NamedProxy:
-    """The proxy that a program names itself."""
+    """Return the proxy that the program sets itself."""
     return NamedProxy(url, "proxy=")
 
 
 def environment_proxy(url: Any) -> NamedProxy | None:
-    """The proxy that the environment names for *url*; None where there is none."""
+    """Return the proxy that the environment sets for *url*; None when there is none."""
     if urllib.request.proxy_bypass(url.host):
         return None
     proxies = urllib.request.getproxies()
@@ -45,7 +45,7 @@ def environment_proxy(url: Any) -> NamedProxy | None:
 
 
 def _variable(kind: str, value: str) -> str:
-    """The variable with *value*: names in lower case go before those in upper case."""
+    """Return the variable with *value*: names in lower case override those in upper case."""
     for name in (f"{kind}_proxy", f"{kind.upper()}_PROXY"):
         if os.environ.get(name, "").strip() == value:
             return name
@@ -53,10 +53,10 @@ def _variable(kind: str, value: str) -> str:
 
 
 def proxy_pool(proxy: NamedProxy, http: Any, core: Any, settings: dict[str, Any]) -> Any:
-    """The pool of the library *http*, with its core, that connects through *proxy*.
+    """Return the pool of the library *http*, with its core, that connects through *proxy*.
 
     Raises:
-      NotConfigured: it is no URL of a proxy, or the library lacks support for SOCKS.
+      NotConfigured: the proxy's URL is invalid, or the library lacks support for SOCKS.
     """
     try:
         by = http.Proxy(url=proxy.url)

@@ -1,4 +1,4 @@
-"""A response after its headers have arrived, while its body is being received."""
+"""A response whose headers have arrived and whose body is being received."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from clawft_trio.nursery import cleanup_scope
 MAX_READ = 32 * 1024 * 1024
 """Bytes of a body that is read as a whole: more than any answer or page has."""
 
-# Seconds. Closing a connection waits for nothing; this bounds unforeseen waits.
+# Seconds. Closing a connection waits for nothing; this bounds unexpected waits.
 _GRACE = 1.0
 
 # Bytes requested from the network in one read.
@@ -41,12 +41,12 @@ class HttpResponse:
         #: names in any case; several of one name are joined by commas
         self.headers: Mapping[str, str] = raw.headers
         self._url = url
-        #: secret values of the request, to be masked everywhere: of its headers and of its base URL's query
+        #: secret values of the request's headers and of its base URL's query, to be masked everywhere
         self.secrets: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:
-        """Its URL, after redirects and without what may be secret."""
+        """URL after redirects, without the parts that may be secret."""
         return self._url()
 
     def __repr__(self) -> str:
@@ -67,7 +67,7 @@ class HttpResponse:
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """The chunks of the body as they arrive, decompressed. Iterate once; iteration may stop at any point.
+        """Iterate over the chunks of the body as they arrive, decompressed. Use it once; it may stop at any point.
 
         Raises, while iterating:
           TransportFailed: the connection broke, or ended before the body did.
@@ -89,7 +89,7 @@ class HttpResponse:
           cut: return the first *limit* bytes instead of raising.
 
         Raises:
-          InvalidResponse: it is longer, and *cut* is False.
+          InvalidResponse: the body is longer, and *cut* is False.
           TransportFailed: the connection broke, or ended before the body did.
 
         Cancellation: the rest is not received.
@@ -106,10 +106,10 @@ class HttpResponse:
     async def finish(self) -> None:
         """End the response without waiting. If the rest of the body has already arrived, the connection can be reused.
 
-        Cancellation: it is ended nevertheless.
+        Cancellation: the response is ended nevertheless.
         """
-        # A body that is dropped halfway leaves its generators, five deep, to the garbage collector. A cancellation
-        # ends them all, from the innermost outwards, and each closes what it holds.
+        # A body that is dropped halfway leaves five nested generators to the garbage collector. A cancellation ends
+        # them all, from the innermost outwards, and each closes its resources.
         try:
             with trio.CancelScope(shield=True) as scope:  # noqa: ASYNC912 - cancelled from the start, to that end
                 scope.cancel(reason="the rest of the body is not wanted")
@@ -126,7 +126,7 @@ Judge = Callable[[Exception], Exception]
 
 
 class _Chunks:
-    """The chunks of a body. An object and not a generator, so that leaving it needs no closing."""
+    """The chunks of a body. An object and not a generator, so that an abandoned iteration needs no closing."""
 
     __slots__ = ("_errors", "_judge", "_next", "received")
 
@@ -149,25 +149,25 @@ class _Chunks:
 
 
 Release: TypeAlias = Callable[[], Awaitable[None]]
-"""Gives the connection of a body back."""
+"""Releases the connection of a body."""
 
 
 class PlainBody:
-    """The body of one response; closing it gives the connection back."""
+    """The body of one response; closing it releases the connection."""
 
     def __init__(self, stream: Any, release: Release) -> None:
         self._stream = stream
         self._release: Release | None = release
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        # httpcore's own iterator, without another layer: it would add a cost to every chunk.
+        # httpcore's own iterator, without another layer, which would add a cost to every chunk.
         chunks: AsyncIterator[bytes] = self._stream.__aiter__()
         return chunks
 
     async def aclose(self) -> None:
-        """Give the connection back, which is closed where the body was not read to its end.
+        """Release the connection; it is closed when the body was not read to its end.
 
-        Cancellation: it is given back nevertheless.
+        Cancellation: the connection is released nevertheless.
         """
         release, self._release = self._release, None
         if release is not None:
@@ -178,7 +178,7 @@ class PlainBody:
 class ChunkedBody(PlainBody):
     """A chunked body that bypasses the library's parser.
 
-    At its end the parser, which has processed the head only, is given an empty body, so that its state allows the next
+    At its end the parser, which has processed only the head, gets an empty body, so that its state allows the next
     request on this connection.
     """
 
@@ -208,9 +208,9 @@ class ChunkedBody(PlainBody):
             raise self._broken(str(exc)) from exc
 
     async def aclose(self) -> None:
-        """Give the connection back, ready for the next request where the body was read to its end.
+        """Release the connection; it is ready for the next request when the body was read to its end.
 
-        Cancellation: it is given back nevertheless.
+        Cancellation: the connection is released nevertheless.
         """
         if self._release is not None and self._decoder.ended and not self._decoder.leftover:
             self._wire.replay(b"0\r\n\r\n")
@@ -226,7 +226,7 @@ class _Inflated:
         self._chunks = chunks
         # 15 bits of window, and 32 to detect gzip or zlib by its header.
         self._zlib = zlib.decompressobj(wbits=47)
-        #: whether the format is known; until then, the bytes so far
+        #: whether the format is known; until then, `_head` has the bytes so far
         self._started = False
         self._head = b""
 

@@ -1,4 +1,4 @@
-"""An event as plain facts: names and JSON values, without texts and secrets unless they are asked for."""
+"""Converts an event to flat JSON values; texts are left out unless requested, secrets are masked."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ AttributeValue: TypeAlias = str | int | float | bool | list["AttributeValue"] | 
 """A JSON value."""
 
 _LONGEST = 300
-"""Characters of one text: enough for every error message that people read, too little for a prompt."""
+"""Characters of one text: enough for every error message that people read, too few for a prompt."""
 
-_TIES = frozenset({"at", "call_id", "turn_id"})
+_ID_FIELDS = frozenset({"at", "call_id", "turn_id"})
 
 #: fields with text of people, models or servers
 _TEXTS: Mapping[type, frozenset[str]] = {
@@ -34,7 +34,7 @@ _TEXTS: Mapping[type, frozenset[str]] = {
 
 
 class RecordedError(Exception):
-    """An error as it was recorded: `class_name` and its message are all that is left of it."""
+    """An error as read from a recording: only its `class_name` and its message are known."""
 
     def __init__(self, class_name: str, message: str = "") -> None:
         super().__init__(message)
@@ -51,16 +51,16 @@ class RecordedError(Exception):
 
 
 def event_name(kind: type[Event]) -> str:
-    """`AttemptEnded` as `attempt_ended`."""
+    """Return the name of an event class in snake case: `AttemptEnded` as `attempt_ended`."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
 
 
 def attributes_of(event: Event, *, texts: bool = False, redact: Redactor = redact_secrets) -> dict[str, AttributeValue]:
-    """The attributes of *event*, flat, without its time and ids and without what is empty.
+    """Return the attributes of *event* as a flat dict, without its time, its ids and empty values.
 
     Args:
-      texts: with texts of people, models, tools and servers, and the messages of errors that may quote it.
-      redact: goes over every text.
+      texts: include texts of people, models, tools and servers, and messages of errors that may quote them.
+      redact: applied to every text.
     """
     return dict(_Attributes(texts, redact).of(event))
 
@@ -68,7 +68,7 @@ def attributes_of(event: Event, *, texts: bool = False, redact: Redactor = redac
 def error_attributes(
     error: BaseException, *, texts: bool = False, redact: Redactor = redact_secrets
 ) -> dict[str, AttributeValue]:
-    """The attributes of *error*: `error` is its class, `error_message` its text, then the fields worth switching on."""
+    """Return the attributes of *error*: `error` (its class), `error_message` (its text), then its typed fields."""
     return dict(_Attributes(texts, redact).error(error))
 
 
@@ -80,12 +80,12 @@ class _Attributes:
     def of(self, value: attrs.AttrsInstance) -> Iterator[tuple[str, AttributeValue]]:
         hidden = frozenset[str]() if self._texts else _TEXTS.get(type(value), frozenset())
         for field in attrs.fields(type(value)):
-            if field.name in _TIES or field.name in hidden:
+            if field.name in _ID_FIELDS or field.name in hidden:
                 continue
             yield from self._fact(field.name, getattr(value, field.name))
 
     def _fact(self, name: str, value: object) -> Iterator[tuple[str, AttributeValue]]:
-        # An attempt record without its own start: the event's time and the latency say it.
+        # The start of an attempt record is left out: it follows from the event's time and the latency.
         if isinstance(value, AttemptRecord | Latency | Usage):
             yield from ((inner, fact) for inner, fact in self.of(value) if inner != "started")
         elif isinstance(value, BaseException):
@@ -126,25 +126,25 @@ class _Attributes:
                 return None if value is None else type(value).__name__
 
     def _text(self, text: str) -> str:
-        # Cut before, so that a page of text costs no page of masking; far enough behind what is shown that no half of
-        # a secret, which no mask knows, comes to stand there.
+        # Cut before masking, so that the cost of masking is bounded; far enough after the part that is kept that a
+        # secret cut in half, which no mask recognizes, cannot be in it.
         masked = self._mask(whole(text[: 10 * _LONGEST]))
         return masked if len(masked) <= _LONGEST else masked[: _LONGEST - 1] + "…"
 
 
 def whole(text: str) -> str:
-    """*text* with `?` for halves of characters, which bytes that were not UTF-8 leave behind and no encoder takes."""
+    """Return *text* with `?` for each lone surrogate: it comes from bytes that are not UTF-8 and cannot be encoded."""
     return text.encode("utf-8", "replace").decode()
 
 
 def error_class(error: BaseException) -> str:
-    """The name of its class, also when it was read from a recording."""
+    """Return the name of the class of *error*; for an error from a recording, the recorded name."""
     return error.class_name if isinstance(error, RecordedError) else type(error).__name__
 
 
 def _may_quote(error: BaseException) -> bool:
-    """Whether its message may repeat what a model, a tool or a user wrote."""
+    """Return whether the message of *error* may repeat text of a model, a tool or a user."""
     if isinstance(error, RecordedError):
-        # The recorder has decided.
+        # The recorder has already decided.
         return False
     return not isinstance(error, ClawftError) or isinstance(error, ToolError | InvalidData | InvalidAnswer)

@@ -1,4 +1,4 @@
-"""A recording as a Chrome trace, for https://ui.perfetto.dev and chrome://tracing."""
+"""Converts a span tree to a Chrome trace, for https://ui.perfetto.dev and chrome://tracing."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from clawft_trio.codec import encode_json
 from clawft_trio.observe.attributes import whole
 from clawft_trio.observe.spans import Mark, Span, SpanTree
 
-_SAID = frozenset({"retry", "hedge", "failover"})
-"""Roles that an attempt's name begins with."""
+_PREFIXED_ROLES = frozenset({"retry", "hedge", "failover"})
+"""Roles that are prefixed to the name of an attempt."""
 
 
 def chrome_trace(tree: SpanTree) -> bytes:
-    """*tree* in the Trace Event Format (JSON): a process per turn, a track for each thing that ran beside others.
+    """Return *tree* in the Trace Event Format (JSON): a process per turn, a track per concurrent activity.
 
-    Times are microseconds from the first event.
+    Times are microseconds since the first event.
     """
     events: list[dict[str, Any]] = []
     for process, root in enumerate(tree.roots, 1):
@@ -38,7 +38,7 @@ def _tracks(root: Span, process: int, zero: float, last: float) -> Iterator[dict
         tracks[track].append(span)
         yield {
             "ph": "X",
-            "name": whole(f"{span.role} {span.name}" if span.role in _SAID else span.name),
+            "name": whole(f"{span.role} {span.name}" if span.role in _PREFIXED_ROLES else span.name),
             "cat": f"{span.kind},{span.status}",
             "pid": process,
             "tid": track,
@@ -56,7 +56,7 @@ def _pairs(root: Span) -> Iterator[tuple[Span | None, Span]]:
 
 
 def _track(tracks: list[list[Span]], parent: Span | None, span: Span, last: float) -> int:
-    """The first track where *span* would lie inside its parent, or beside nothing; the format nests by time."""
+    """Return the first track where *span* lies inside its parent or does not overlap; the format nests by time."""
     for number, stack in enumerate(tracks):
         while stack and _end(stack[-1], last) <= span.start and stack[-1] is not parent:
             stack.pop()

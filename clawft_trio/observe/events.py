@@ -1,8 +1,8 @@
-"""Events of all subpackages, one frozen record each.
+"""The events of all subpackages, one frozen record per kind.
 
-Each carries the ids that tie it to its turn and call, and `at`, the `trio.current_time()` at which it happened.
-No event holds a secret; those with texts of people or models name them `text` or hold a message, so that an
-observer that must not repeat it knows what to leave out.
+Each event has the ids of its turn and call, and `at`, the `trio.current_time()` at which it happened. No event
+contains a secret. Texts of people or models are in fields named `text` or in messages, so that an observer can leave
+them out.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from clawft_trio.messages import InboundMessage, OutboundMessage
 
 @attrs.frozen(kw_only=True)
 class Event:
-    """The root of all events."""
+    """Base class of all events."""
 
-    #: `trio.current_time()`
+    #: time of the event by `trio.current_time()`
     at: float = attrs.field(factory=trio.current_time)
-    #: the model call; empty outside of one
+    #: id of the model call; empty outside of one
     call_id: str = ""
-    #: the turn; empty outside of one
+    #: id of the turn; empty outside of one
     turn_id: str = ""
 
 
@@ -38,27 +38,27 @@ class AttemptStarted(Event):
     """An attempt at *target* begins."""
 
     target: str
-    #: how the model is asked, without what is left to the provider: `max_tokens`, `temperature`, `seed`, …
+    #: options of the request that are set: `max_tokens`, `temperature`, `seed`, …
     options: Mapping[str, Any] = attrs.field(factory=dict)
-    #: of the HTTP server that is asked; empty where there is none
+    #: host and port of the HTTP server; empty and None when there is none
     server_address: str = ""
     server_port: int | None = None
 
 
 @attrs.frozen(kw_only=True)
 class AttemptEnded(Event):
-    """An attempt has ended, however it did."""
+    """An attempt has ended, with any outcome."""
 
-    #: target, outcome, times, usage, error
+    #: record of the attempt: target, outcome, times, usage, error
     record: AttemptRecord
 
 
 @attrs.frozen(kw_only=True)
 class RequestConformed(Event):
-    """A request was changed so that its target accepts it. Once per call and target."""
+    """A request was changed so that its target accepts it. Reported once per call and target."""
 
     target: str
-    #: what was changed, and how often
+    #: changes by name, with their number
     changes: Mapping[str, int]
 
 
@@ -66,7 +66,7 @@ class RequestConformed(Event):
 class RetryScheduled(Event):
     """The same target will be tried again after `wait` seconds."""
 
-    #: 1 is the first retry
+    #: number of the retry, from 1
     retry: int
     wait: float
     error: BaseException
@@ -74,7 +74,7 @@ class RetryScheduled(Event):
 
 @attrs.frozen(kw_only=True)
 class FailedOver(Event):
-    """The next target takes over."""
+    """The call continues at the next target."""
 
     failed: str
     target: str
@@ -83,7 +83,7 @@ class FailedOver(Event):
 
 @attrs.frozen(kw_only=True)
 class HedgeStarted(Event):
-    """A second attempt starts beside a slow one."""
+    """A second attempt starts in parallel with a slow one."""
 
     slow: str
     target: str
@@ -91,7 +91,7 @@ class HedgeStarted(Event):
 
 @attrs.frozen(kw_only=True)
 class Retracted(Event):
-    """What an attempt had shown was taken back."""
+    """The output that an attempt had shown was retracted."""
 
     characters: int
     cause: BaseException
@@ -103,7 +103,7 @@ class BreakerChanged(Event):
 
     target: str
     state: Literal["closed", "open", "half_open"]
-    #: seconds until the next probe, when open
+    #: seconds until the next probe; None unless the breaker is open
     retry_after: float | None = None
 
 
@@ -112,27 +112,27 @@ class BreakerChanged(Event):
 
 @attrs.frozen(kw_only=True)
 class ToolStarted(Event):
-    """A tool call begins to run; it holds its locks and its approval."""
+    """A tool call begins to run; it has its locks and its approval."""
 
     tool: str
     tool_call_id: str
-    #: seconds it waited for a worker, its locks and its approval
+    #: seconds that it waited for a worker, its locks and its approval
     waited: float = 0.0
 
 
 @attrs.frozen(kw_only=True)
 class ToolEnded(Event):
-    """A tool call has its answer."""
+    """A tool call has ended with a result."""
 
-    #: the name of the tool
+    #: name of the tool
     tool: str
-    #: the id of the call
+    #: id of the tool call
     tool_call_id: str
-    #: what became of it
+    #: outcome of the tool call
     outcome: Literal["ok", "error", "timeout", "refused", "unknown", "invalid", "cancelled", "discarded"]
-    #: seconds
+    #: duration in seconds
     duration: float
-    #: why it failed
+    #: the error; None unless the tool call failed
     error: BaseException | None = None
 
 
@@ -143,14 +143,14 @@ class ToolProgress(Event):
     tool: str
     tool_call_id: str
     done: float
-    #: what `done` counts up to, where that is known
+    #: value of `done` at the end; None when unknown
     total: float | None = None
     message: str = ""
 
 
 @attrs.frozen(kw_only=True)
 class LockWaited(Event):
-    """A tool call waited for paths that others held."""
+    """A tool call waited for paths that other tool calls had locked."""
 
     tool_call_id: str
     paths: tuple[str, ...]
@@ -171,7 +171,7 @@ class BusPressure(Event):
 
 @attrs.frozen(kw_only=True)
 class MessageDropped(Event):
-    """A message was dropped by a policy; here it is."""
+    """A message was dropped by a policy; the event contains it."""
 
     queue: str
     policy: str
@@ -180,7 +180,7 @@ class MessageDropped(Event):
 
 @attrs.frozen(kw_only=True)
 class Undeliverable(Event):
-    """A final reply could not be handed to its channel in time; it is stored."""
+    """A final reply could not be delivered to its channel in time; it is stored."""
 
     message: OutboundMessage
     error: BaseException | None = None
@@ -188,7 +188,7 @@ class Undeliverable(Event):
 
 @attrs.frozen(kw_only=True)
 class TurnStarted(Event):
-    """A message is being answered."""
+    """A turn begins: the agent starts to answer a message."""
 
     session: str
     sender: str
@@ -197,19 +197,19 @@ class TurnStarted(Event):
 
 @attrs.frozen(kw_only=True)
 class TurnEnded(Event):
-    """A message has its reply."""
+    """A turn has ended: a message has its reply."""
 
-    #: the conversation
+    #: key of the session
     session: str
-    #: the message that was answered
+    #: id of the message that was answered
     message_id: str
-    #: what became of it
+    #: outcome of the turn
     outcome: Literal["ok", "error", "cancelled"]
-    #: seconds
+    #: duration in seconds
     duration: float
-    #: model calls
+    #: number of model calls
     rounds: int = 0
-    #: why it failed
+    #: the error; None unless the turn failed
     error: BaseException | None = None
 
 
@@ -218,27 +218,27 @@ class TurnEnded(Event):
 
 @attrs.frozen(kw_only=True)
 class ServerStarted(Event):
-    """An MCP server has answered the handshake."""
+    """An MCP server has completed the handshake."""
 
     server: str
     protocol: str
-    #: how often it has been started again before
+    #: number of restarts before this start
     restarts: int = 0
 
 
 @attrs.frozen(kw_only=True)
 class ServerGone(Event):
-    """An MCP server's connection ended, or could not be made."""
+    """The connection to an MCP server ended, or could not be opened."""
 
     server: str
     error: BaseException
-    #: seconds until it is started again; None when it is not
+    #: seconds until the server is restarted; None when it is not
     restart_in: float | None = None
 
 
 @attrs.frozen(kw_only=True)
 class ServerOutput(Event):
-    """A line that an MCP server wrote to its stderr, or to its stdout between messages."""
+    """A line that an MCP server wrote to stderr, or to stdout between messages."""
 
     server: str
     text: str
@@ -246,14 +246,14 @@ class ServerOutput(Event):
 
 @attrs.frozen(kw_only=True)
 class ServerCalled(Event):
-    """A request to an MCP server has ended, however it did."""
+    """A request to an MCP server has ended, with any outcome."""
 
     server: str
-    #: `tools/call` and the like
+    #: method of the request, for example `tools/call`
     method: str
-    #: what was called or read: a tool's own name there, an address
+    #: what was called or read: the tool's name on the server, or a URI
     target: str = ""
-    #: the tool call it was made for; empty outside one
+    #: id of the tool call that made the request; empty outside of one
     tool_call_id: str = ""
     outcome: Literal["ok", "error", "timeout", "cancelled"]
     duration: float
@@ -265,11 +265,11 @@ class ServerCalled(Event):
 
 @attrs.frozen(kw_only=True)
 class Routed(Event):
-    """It is decided who may answer a turn."""
+    """The targets that may answer a turn were chosen."""
 
-    #: `provider/model`, in the order in which they are tried
+    #: `provider/model` of each target, in the order of the attempts
     targets: tuple[str, ...]
-    #: namespaced by channel; empty outside an agent
+    #: sender id, prefixed by its channel; empty outside of an agent
     sender: str
     task_type: str
     complexity: float
@@ -282,69 +282,70 @@ class RequestShortened(Event):
     """A target refused a request as too long; a shorter one is sent."""
 
     target: str
-    #: estimated input tokens of what was refused
+    #: estimated input tokens of the refused request
     tokens: int
-    #: whether the target gave length as the reason; else it is inferred from sizes
+    #: whether the target gave length as the reason; otherwise it is inferred from sizes
     stated: bool
 
 
 @attrs.frozen(kw_only=True)
 class CacheBusted(Event):
-    """A request does not begin like the one before it in its session: the prompt cache is of no use from there on."""
+    """A request differs from the previous one of its session before its end: the prompt cache is useless from there."""
 
     target: str
     #: offset of the first byte that differs, in the order tools, system, messages
     byte: int
-    #: bytes of the request before
+    #: size of the previous request in bytes
     of: int
-    #: `tools`, `system` or `messages`, and which of them, from 0
+    #: part of the request that differs: `tools`, `system` or `messages`; `index` is the position in it, from 0
     part: str
     index: int
 
 
 @attrs.frozen(kw_only=True)
 class SessionCompacted(Event):
-    """Models are shown less of a session from now on. All of it is still stored."""
+    """From now on models get a shorter history of a session. All messages are still stored."""
 
     session: str
-    #: messages that left the window; 0 when tool results were cleared only, or the number of messages was the limit
+    #: messages that were removed from the history; 0 when only tool results were cleared, or when the limit was the
+    #: number of messages
     messages: int
-    #: whether a summary stands in their place
+    #: whether a summary replaces them
     summarized: bool
 
 
 @attrs.frozen(kw_only=True)
 class RoundEnded(Event):
-    """A round of a turn has its answer, or has none."""
+    """A round of a turn has ended, with or without an answer."""
 
     ending: Literal["ok", "failed", "cancelled", "aborted"]
     sender: str
-    #: `provider/model`; empty when none did
+    #: `provider/model` of the target that answered; empty when none did
     answered_by: str
     latency: Latency
-    #: None when the provider reported none
+    #: tokens of the answer; None when the provider reported none
     input_tokens: int | None = None
     output_tokens: int | None = None
-    #: US dollars; None when it was not metered or has no price
+    #: US dollars; None when the round was not metered or has no price
     cost: Decimal | None = None
     error: BaseException | None = None
 
 
 @attrs.frozen(kw_only=True)
 class Charged(Event):
-    """An attempt was settled."""
+    """The charge for an attempt was recorded."""
 
-    #: who pays, namespaced by channel; empty outside an agent
+    #: sender that pays, prefixed by its channel; empty outside of an agent
     sender: str
     target: str
-    #: the sub-agent that asked; empty for the sender's own
+    #: sub-agent that made the request; empty for the sender's main agent
     agent: str = ""
     input_tokens: int
     output_tokens: int
-    #: US dollars; None when it has no price
+    #: US dollars; None when the attempt has no price
     cost: Decimal | None
     certainty: Certainty
-    #: why it has no price, or why it is not exact
+    #: why there is no price, or why it is not exact
     note: str = ""
 
 
@@ -353,8 +354,9 @@ class Charged(Event):
 
 @attrs.frozen(kw_only=True)
 class Noted(Event):
-    """Something a room found worth telling that has no class of its own (a skipped skill, a stray line)."""
+    """An observation that has no class of its own (a skipped skill, a stray line)."""
 
-    room: str
+    #: the part of the program it is from: `agent`, `costs`, or one of your own
+    component: str
     what: str
     details: dict[str, Any] = attrs.field(factory=dict)

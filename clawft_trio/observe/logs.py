@@ -1,4 +1,4 @@
-"""Events as standard log records: one line each, the facts beside it for those who collect them."""
+"""Events as standard log records: a one-line message, with the attributes as fields for log collectors."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ LEVELS: Final[Mapping[type[Event], int]] = {
     MessageDropped: logging.ERROR,
     Undeliverable: logging.ERROR,
 }
-"""Of events that went as they should; what is not here is DEBUG. What failed is a WARNING, a lost turn an ERROR."""
+"""Levels of events without a failure; other classes are DEBUG. A failure is a WARNING, a lost turn an ERROR."""
 
 _PLAIN = re.compile(r"[\w./:@+-]+")
 
@@ -69,15 +69,15 @@ _PLAIN = re.compile(r"[\w./:@+-]+")
 class LogObserver:
     """An observer that writes one log record per event.
 
-    The message is one line, `attempt_ended target=openai/gpt-5-mini outcome=failed error=ServerError …`. For
+    The message is one line, `attempt_ended target=openai/gpt-5-mini outcome=failed error=ServerError …`. For log
     collectors the record has `event` (its name), `at` (seconds of trio's clock), `turn_id`, `call_id` and `attributes`,
     a dict of JSON values.
 
     Args:
-      logger: where to; its level decides what is written.
-      levels: by event class, over `LEVELS`.
-      texts: with texts of people, models, tools and servers; without, no prompt and no answer is in any record.
-      redact: goes over every text; see `make_redactor` for one that knows your keys.
+      logger: the logger to write to; its level decides what is written.
+      levels: levels by event class; they override `LEVELS`.
+      texts: include texts of people, models, tools and servers; otherwise no record contains a prompt or an answer.
+      redact: applied to every text; see `make_redactor` for one that masks your keys.
     """
 
     logger: logging.Logger = attrs.field(factory=lambda: logging.getLogger("clawft_trio.events"))
@@ -102,7 +102,7 @@ class LogObserver:
 
 
 def one_line(name: str, attributes: Mapping[str, AttributeValue], event: Event) -> str:
-    """*facts* as `key=value` pairs on one line, whatever is in them."""
+    """Return *attributes* and the ids of *event* as `key=value` pairs on one line, whatever the values contain."""
     ids = {"turn": event.turn_id, "call": event.call_id if event.call_id != event.turn_id else ""}
     pairs = [f"{key}={_value(value)}" for key, value in {**attributes, **ids}.items() if value not in ("", None)]
     return " ".join([name, *pairs])

@@ -1,4 +1,4 @@
-"""A provider that reports its calls to observers: for chains that are used without an agent around them."""
+"""A provider that reports its calls to observers: for chains that are used without an agent."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ CallEnding = Literal["ok", "failed", "cancelled", "aborted"]
 
 
 class Observed:
-    """*provider*, with every event of its calls reported to *observers*.
+    """Wraps *provider* and reports every event of its calls to *observers*.
 
         chain = Observed(Failover(one, two), LogObserver(), OtelObserver())
 
-    Each call gets an id where it has none, and a `RoundEnded` when it ends. Put it outermost. An agent's pipeline does
-    the same for its rounds, so there it is not needed.
+    A call without an id gets one; each call ends with a `RoundEnded`. Make it the outermost wrapper. An agent's
+    pipeline does the same for its rounds and does not need it.
     """
 
     keeps_records = True
@@ -37,38 +37,38 @@ class Observed:
 
     @property
     def name(self) -> str:
-        """The provider's."""
+        """Name of the wrapped provider."""
         return self._provider.name
 
     async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
-        """Have *request* answered by the provider.
+        """Send *request* to the wrapped provider and return its answer.
 
         Raises:
-          Exception: the provider's.
+          Exception: raised by the wrapped provider.
 
-        Cancellation: the provider's; observers see the call as cancelled.
+        Cancellation: as for the wrapped provider; observers get the call as cancelled.
         """
         observer = fan_out([call.observer, self._observer])
         observed = call.replaced(id=call.id or new_id(), observer=observer, log=call.log.branch())
-        watched = _Watched(observed, request.sender_id or "", trio.current_time())
+        running = _RunningCall(observed, request.sender_id or "", trio.current_time())
         try:
             response = await self._provider.complete(request, observed)
         except ConsumerLeft:
-            watched.ended("aborted")
+            running.ended("aborted")
             raise
         except Exception as exc:
-            watched.ended("failed", error=exc)
+            running.ended("failed", error=exc)
             raise
         except BaseException:
-            watched.ended("cancelled")
+            running.ended("cancelled")
             raise
-        watched.ended("aborted" if response.finish_reason == "aborted" else "ok", response=response)
+        running.ended("aborted" if response.finish_reason == "aborted" else "ok", response=response)
         return response
 
 
 @attrs.frozen
-class _Watched:
-    """One call under way."""
+class _RunningCall:
+    """A call that runs."""
 
     call: Call
     sender: str

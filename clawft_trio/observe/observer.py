@@ -1,4 +1,4 @@
-"""Observers: cheap synchronous callables that get events; their failures are contained."""
+"""Observers: cheap synchronous callables that receive events; their exceptions are contained."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _log = logging.getLogger("clawft_trio.observe")
 
 
 def fan_out(observers: Iterable[Observer]) -> Observer:
-    """One observer that passes events to all of *observers*; a failing one is logged and the others go on."""
+    """Return one observer that passes events to all of *observers*; exceptions of an observer are logged."""
     everyone = tuple(observers)
 
     def pass_on(event: Event) -> None:
@@ -30,7 +30,7 @@ def fan_out(observers: Iterable[Observer]) -> Observer:
 
 
 class Recorder:
-    """An observer that keeps the last *limit* events: for tests, and for looking back after a failure."""
+    """An observer that keeps the last *limit* events: for tests, and to inspect after a failure."""
 
     def __init__(self, limit: int = 10_000) -> None:
         self._limit = limit
@@ -42,5 +42,5 @@ class Recorder:
             del self.events[: self._limit // 10 or 1]
 
     def of(self, kind: type[E]) -> list[E]:
-        """The kept events of one class."""
+        """Return the kept events of one class."""
         return [event for event in self.events if isinstance(event, kind)]

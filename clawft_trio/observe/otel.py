@@ -7,9 +7,9 @@
       execute_tool files__read               a tool call
         tools/call read                      its request to an MCP server
 
-The spans of a turn and of its tool calls start when those start, and the span of a tool call is the current one while
-the tool runs, also in its thread: spans that a tool makes are its children. All other spans are made when the turn
-ends, with the times at which everything happened. No span has the text of a user, a model or a tool.
+The spans of a turn and of its tool calls start together with them, and the span of a tool call is the current span
+while the tool runs, also in its thread: spans that a tool creates are its children. All other spans are created when
+the turn ends, with the original times. No span has the text of a user, a model or a tool.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ _Value = str | int | float | bool | list[str]
 
 @attrs.frozen
 class _LiveTool:
-    """The span of a tool call that runs, and the context to go back to after it."""
+    """The span of a running tool call, and the context to restore after it."""
 
     span: trace.Span
-    #: None where the span was not made current: not in the task of the call
+    #: None when the span was not made current, because the event did not come from the task of the call
     before: Context | None
 
 
@@ -63,13 +63,13 @@ class _LiveTool:
 class _Growing:
     """The events of a turn that has not ended, or of a model or tool call outside of turns."""
 
-    #: the context in which it began: its parent
+    #: context in which it began, which contains its parent span
     context: Context
-    #: calendar time, in nanoseconds, at the trio time of `zero`
+    #: calendar time in nanoseconds at the trio time `zero`
     wall: int
     zero: float
     events: list[Event] = attrs.field(factory=list)
-    #: the span of the turn, when its start was seen
+    #: span of the turn; None when its start was not seen
     root: trace.Span | None = None
     #: running tool calls by id
     running: dict[str, _LiveTool] = attrs.field(factory=dict)
@@ -78,22 +78,22 @@ class _Growing:
 
 
 class OtelObserver:
-    """An observer that makes spans and metrics: `open_agent(..., observers=[OtelObserver()])`.
+    """An observer that creates spans and metrics: `open_agent(..., observers=[OtelObserver()])`.
 
-    A turn becomes a child of the span that is current where it starts. The spans of a call outside of a turn are made
-    when it ends. Behind a queue (`open_queue`) spans that tools make are not inside of `execute_tool`.
+    A turn becomes a child of the span that is current where it starts. The spans of a call outside of a turn are
+    created when it ends. Behind a queue (`open_queue`), spans that tools create are not children of `execute_tool`.
 
     Args:
       tracer_provider: by default the global one.
       meter_provider: by default the global one.
-      version: which names; see `otel_names`.
-      agent: what the agent is called in `invoke_agent …`.
-      depths: returns the number of messages in each queue, for the gauge `clawft.bus.depth`; called by the SDK, from
-        its own thread. Without it the gauge has the last warning of a queue that was filling up.
+      version: version of the names; see `otel_names`.
+      agent: name of the agent in `invoke_agent …`.
+      depths: returns the number of messages in each queue, for the gauge `clawft.bus.depth`; called by the SDK in its
+        own thread. Without it the gauge has the depth in the last warning about a full queue.
       redact: applied to every text.
-      most_turns: turns under way that are kept; of more than that the oldest is given up.
+      most_turns: largest number of running turns; beyond it the oldest is dropped without its spans.
       most_events: events of one turn that are kept.
-      now: calendar time.
+      now: returns calendar time.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class OtelObserver:
             made = self._conventions.turn(event.turn_id)
             growing.root = self._started(made, growing.context, event.at, growing)
         if len(self._growing) > self._most_turns:
-            # Its spans are never ended, and so never exported.
+            # The spans of the dropped turn are never ended, and so never exported.
             self._growing.popitem(last=False)
         return growing
 
@@ -157,7 +157,7 @@ class OtelObserver:
         growing.tools.setdefault(event.tool_call_id, []).append(span)
         before = None
         if _in_a_task():
-            # Everything that the tool starts from here on, in its task or in a thread, is inside of its span.
+            # All spans that the tool creates from here on, in its task or in a thread, are children of this span.
             before = context.get_current()
             context.attach(trace.set_span_in_context(span, before))
         growing.running[event.tool_call_id] = _LiveTool(span, before)
@@ -192,7 +192,7 @@ class OtelObserver:
 
 
 def _in_a_task() -> bool:
-    """Whether this runs in a task of trio, where the call itself runs; not in the thread of a queue."""
+    """Return whether this code runs in a trio task, where the call itself runs, and not in the thread of a queue."""
     try:
         trio.lowlevel.current_task()
     except RuntimeError:
@@ -207,7 +207,7 @@ def _tool_ended(event: ToolEnded, growing: _Growing) -> None:
 
 
 def _live(span: Span, growing: _Growing) -> trace.Span | None:
-    """The span that was started for *span* when it began."""
+    """Return the OpenTelemetry span that was started when *span* began; None when there is none."""
     if span.kind == "turn":
         root, growing.root = growing.root, None
         return root
@@ -227,7 +227,7 @@ def _nanoseconds(at: float, growing: _Growing) -> int:
 
 
 def _tool_or_server(event: Event) -> str:
-    """The key of an event outside of turns and model calls: such a tool call, of an MCP client say, is its own tree."""
+    """Return the key of an event outside of turns and model calls: each such tool call or server is a separate tree."""
     if isinstance(event, ServerStarted | ServerGone):
         return f"server {event.server}"
     tool_call_id = getattr(event, "tool_call_id", "")
@@ -235,7 +235,7 @@ def _tool_or_server(event: Event) -> str:
 
 
 def _ends(event: Event) -> bool:
-    """Whether *event* is the last one of its tree."""
+    """Return whether *event* is the last one of its tree."""
     if isinstance(event, RoundEnded):
         return not event.turn_id
     if isinstance(event, ToolEnded):
@@ -252,7 +252,7 @@ class _Made:
 
 @attrs.frozen
 class _Conventions:
-    """Spans with the names and attributes of the conventions."""
+    """Creates descriptions of spans with the names and attributes of the conventions."""
 
     names: Names
     agent: str
@@ -282,11 +282,11 @@ class _Conventions:
             case "server":
                 return _Made(f"mcp {span.id}", SpanKind.CLIENT, {"clawft.mcp.server": span.id})
             case _:
-                # A wait is an event of the span that waits, not a span.
+                # A wait is an event on the span that waits, not a span.
                 return None
 
     def turn(self, turn_id: str) -> _Made:
-        """The span of a turn that begins."""
+        """Describe the span of a turn that begins."""
         attributes: dict[str, _Value] = {
             "gen_ai.operation.name": "invoke_agent",
             "gen_ai.agent.name": self.agent,
@@ -295,7 +295,7 @@ class _Conventions:
         return _Made(f"invoke_agent {self.agent}", SpanKind.INTERNAL, attributes)
 
     def tool(self, name: str, call_id: str) -> _Made:
-        """The span of a tool call that begins."""
+        """Describe the span of a tool call that begins."""
         attributes: dict[str, _Value] = {
             "gen_ai.operation.name": "execute_tool",
             "gen_ai.tool.name": name,
@@ -315,7 +315,7 @@ class _Conventions:
         return made
 
     def _call(self, span: Span) -> _Made:
-        """A logical call, with the answer and the usage of the attempt that decided it. Usage is on no other span."""
+        """Describe a call, with the answer and usage of its deciding attempt; no other span has usage attributes."""
         recorded = {"cost": "clawft.cost", "charged": "clawft.charged", "first_content": _FIRST_CHUNK}
         attempts = [child for child in span.children if child.kind == "attempt"]
         deciding = _deciding(span, attempts)
@@ -330,7 +330,7 @@ class _Conventions:
         return _Made(f"chat {target.partition('/')[2]}".strip(), SpanKind.CLIENT, attributes)
 
     def _attempt(self, span: Span) -> _Made:
-        """One attempt: a chat span of its own, but for the usage, which would be counted twice."""
+        """Describe an attempt, without the usage attributes of its call, which would be counted twice."""
         recorded = {
             "outcome": "clawft.attempt.outcome",
             "why": "clawft.attempt.why",
@@ -355,7 +355,7 @@ class _Conventions:
         return found | ({"gen_ai.request.model": model} if model else {})
 
     def _exchange(self, attempt: Span) -> dict[str, _Value]:
-        """How an attempt asked, where, and what answered."""
+        """Return the options, server and answer of an attempt."""
         found = _some(
             attempt,
             {
@@ -378,7 +378,7 @@ class _Conventions:
             if isinstance(value, list):
                 found[name] = [str(one) for one in value]
             elif isinstance(value, str | int | float):
-                # A whole number is a number with a fraction to the conventions, where they say so.
+                # The conventions define some whole numbers as doubles.
                 found[name] = float(value) if name in FRACTIONS else value
         if options.get("json"):
             found["gen_ai.output.type"] = "json"
@@ -403,7 +403,7 @@ class _Conventions:
 
 
 def _deciding(call: Span, attempts: list[Span]) -> Span | None:
-    """The attempt that became the call's answer or error: the last at the target that answered, else the last."""
+    """Return the attempt that decided the call's ending: the last at the target that answered, else the last."""
     ended = [one for one in attempts if one.status == call.status] or attempts
     named = [one for one in ended if one.name == call.name]
     chosen = named or ended
@@ -420,7 +420,7 @@ _FIRST_CHUNK = "gen_ai.response.time_to_first_chunk"
 
 
 def _some(span: Span, names: Mapping[str, str]) -> dict[str, _Value]:
-    """The attributes of *span* that are set, under the names of the conventions."""
+    """Return the attributes of *span* that are set, under the names of the conventions."""
     found = {name: span.attributes.get(fact) for fact, name in names.items()}
     return {name: value for name, value in found.items() if isinstance(value, _PLAIN)}
 

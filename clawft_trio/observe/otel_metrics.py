@@ -1,4 +1,4 @@
-"""Events as OpenTelemetry metrics. Needs the extra `otel`; used through `OtelObserver`."""
+"""Events as OpenTelemetry metrics. Needs the extra `otel`; used by `OtelObserver`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _BREAKER = {"closed": 0, "half_open": 1, "open": 2}
 
 
 class Metrics:
-    """The instruments, and which event goes to which. Nothing in their attributes names a person or a session."""
+    """Creates the instruments and records events in them. No attribute contains a person or a session."""
 
     def __init__(self, meter: Meter, names: Names, depths: Callable[[], Mapping[str, int]] | None) -> None:
         self._names = names
@@ -61,14 +61,14 @@ class Metrics:
             self._watch(depths)
 
     def take(self, event: Event) -> None:  # noqa: PLR0912  # a table of events
-        """Count *event*."""
+        """Record *event*."""
         match event:
             case AttemptEnded():
                 self._attempt(event)
             case RoundEnded():
                 self._call(event)
             case ToolEnded(tool=tool, duration=duration, outcome=outcome, error=error):
-                # A tool that there is not has a name that the model made up: there is no end to those.
+                # The name of an unknown tool was invented by the model, so the number of such names is unbounded.
                 named = "_OTHER" if outcome == "unknown" or isinstance(error, UnknownTool | ToolDenied) else tool
                 attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": named}
                 failure = None if outcome == "ok" else outcome
@@ -137,7 +137,7 @@ class Metrics:
 
 
 class _TokenCounts:
-    """Tokens in the instruments of one version: a histogram by type, or a counter each."""
+    """Records tokens in the instruments of one version: a histogram by token type, or one counter per type."""
 
     def __init__(self, meter: Meter, names: Names) -> None:
         self._histogram: Histogram | None = None

@@ -1,7 +1,7 @@
-"""Names of OpenTelemetry's conventions for generative AI, by version: tables, nothing else.
+"""Names in OpenTelemetry's conventions for generative AI, by version: tables only.
 
-All versions have the status *Development*, and names have changed twice; so the user chooses. Names that begin with
-`clawft.` are this library's, for what no convention has.
+All versions have the status *Development*, and names have changed twice; so the user chooses the version. Names that
+begin with `clawft.` are this library's, for what the conventions do not cover.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from typing import Final, Literal, TypeAlias
 import attrs
 
 Version: TypeAlias = Literal["1.36", "1.44", "2026-10"]
-"""`1.36`: the last with `gen_ai.system`. `1.44`: the last in the general conventions (the Python package 0.66b2).
-`2026-10`: the conventions' own repository, semantic-conventions-genai, as of October 2026."""
+"""`1.36`: the last version with `gen_ai.system`. `1.44`: the last version in the general conventions (Python package
+0.66b2). `2026-10`: the conventions' own repository, semantic-conventions-genai, as of October 2026."""
 
 
 @attrs.frozen(kw_only=True)
 class Names:
-    """The names in which the versions differ."""
+    """The names that differ between the versions."""
 
-    #: attribute: the provider of the model
+    #: attribute: provider of the model
     provider: str = "gen_ai.provider.name"
-    #: attribute: the part of the input read from the provider's cache, and the part written to it
+    #: attributes: input tokens read from the provider's cache, and input tokens written to it
     cached_tokens: str = "gen_ai.usage.cache_read.input_tokens"
     cache_write_tokens: str = "gen_ai.usage.cache_creation.input_tokens"
     reasoning_tokens: str = "gen_ai.usage.reasoning.output_tokens"
-    #: histograms, in seconds
+    #: histograms in seconds
     call_duration: str = "gen_ai.client.operation.duration"
     first_chunk: str = "gen_ai.client.operation.time_to_first_chunk"
     tool_duration: str = "clawft.execute_tool.duration"
     turn_duration: str = "clawft.invoke_agent.duration"
-    #: histogram of tokens with the attribute `gen_ai.token.type`; empty where counters took its place
+    #: histogram of tokens with the attribute `gen_ai.token.type`; empty when counters replace it
     token_usage: str = "gen_ai.client.token.usage"  # noqa: S105  # a name
-    #: counters of tokens; empty where the histogram is used
+    #: counters of tokens; empty when the histogram is used
     input_tokens: str = ""
     output_tokens: str = ""
 
@@ -84,7 +84,7 @@ PROVIDERS: Final[Mapping[str, str]] = MappingProxyType(
         "claude": "anthropic",
     }
 )
-"""The conventions' names of providers, where they differ; every other provider has its own name."""
+"""Provider names of the conventions where they differ from this package's; all others are the same."""
 
 OPTIONS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -101,7 +101,7 @@ OPTIONS: Final[Mapping[str, str]] = MappingProxyType(
         "reasoning_effort": "gen_ai.request.reasoning.level",
     }
 )
-"""Attributes of request options, by the names of `AttemptStarted.options`."""
+"""Attributes of request options, by the names in `AttemptStarted.options`."""
 
 FRACTIONS: Final = frozenset(
     f"gen_ai.request.{name}" for name in ("temperature", "top_p", "frequency_penalty", "presence_penalty")
@@ -109,7 +109,7 @@ FRACTIONS: Final = frozenset(
 """Attributes of type double."""
 
 SECONDS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
-"""The boundaries that the conventions advise for durations."""
+"""Histogram boundaries that the conventions recommend for durations."""
 
 TOKENS: Final = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
-"""The boundaries that the conventions advise for tokens."""
+"""Histogram boundaries that the conventions recommend for tokens."""

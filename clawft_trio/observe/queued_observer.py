@@ -1,4 +1,4 @@
-"""A bounded queue in front of an observer that is slow: the program never waits for it."""
+"""A bounded queue in front of a slow observer: the program never waits for it."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from clawft_trio.observe.observer import Observer
 _log = logging.getLogger("clawft_trio.observe")
 
 _BATCH = 256
-"""Events for which one trip to a thread is worth it; between trips the queue can be cancelled."""
+"""Events per call of a worker thread: enough to outweigh its cost; the queue can be cancelled between calls."""
 
 
 @attrs.frozen(kw_only=True)
 class ObserverQueueStatistics:
-    """What became of the events so far."""
+    """Counts of the events of one queue."""
 
-    #: the observer got them
+    #: events that the observer received
     delivered: int
-    #: came while the queue was full, or could not be delivered before the end
+    #: events that came while the queue was full, or were not delivered before the end
     dropped: int
-    #: the observer raised
+    #: events on which the observer raised
     failed: int
-    #: in the queue now
+    #: events in the queue now
     waiting: int
-    #: of the queue
+    #: size of the queue
     capacity: int
 
 
 class QueuedObserver:
-    """An observer with a queue before it. Made by `open_queue`."""
+    """An observer behind a queue. Created by `open_queue`."""
 
     def __init__(self, observer: Observer, capacity: int) -> None:
         self._observer = observer
@@ -53,7 +53,7 @@ class QueuedObserver:
         return f"<QueuedObserver {self._observer!r}: {len(self._events)} waiting, {self._dropped} dropped>"
 
     def __call__(self, event: Event) -> None:
-        """Put *event* in the queue, or drop it when that is full. Never blocks."""
+        """Put *event* into the queue, or drop it when the queue is full. Never blocks."""
         if self._closed or len(self._events) >= self._capacity:
             self._dropped += 1
             return
@@ -61,7 +61,7 @@ class QueuedObserver:
         self._some.set()
 
     def statistics(self) -> ObserverQueueStatistics:
-        """What is waiting and what became of the rest."""
+        """Return the current counts."""
         return ObserverQueueStatistics(
             delivered=self._delivered,
             dropped=self._dropped,
@@ -75,11 +75,11 @@ class QueuedObserver:
             if not self._events:
                 self._some = trio.Event()
                 await self._some.wait()
-            # Abandoned after `grace`: a thread cannot be stopped.
+            # Abandoned after `grace`, because a thread cannot be stopped.
             await trio.to_thread.run_sync(self._deliver, limiter=limiter, abandon_on_cancel=True)
 
     def _deliver(self) -> None:
-        """Pass some events to the observer. In a thread, one at a time."""
+        """Pass up to `_BATCH` events to the observer. Runs in a thread, one at a time."""
         for _ in range(_BATCH):
             try:
                 event = self._events.popleft()
@@ -89,7 +89,7 @@ class QueuedObserver:
                 self._observer(event)
             except Exception:  # noqa: BLE001  # foreign code; the observed program goes on
                 self._failed += 1
-                # The first speaks for all: a full disk would fill the log, too.
+                # Only the first failure is logged: a persistent failure such as a full disk would fill the log.
                 if self._failed == 1:
                     _log.exception("observer %r failed on %s", self._observer, type(event).__name__)
             else:
@@ -110,15 +110,15 @@ class QueuedObserver:
 async def open_queue(
     observer: Observer, *, capacity: int = 10_000, grace: float = 2.0
 ) -> AsyncGenerator[QueuedObserver, None]:
-    """Put a queue before *observer* for the length of the block.
+    """Put a queue in front of *observer* for the duration of the block.
 
-    The observer is called in a worker thread, for one event at a time and in order, so it may block: write files,
-    talk to a collector. What comes while `capacity` events wait is dropped and counted (`statistics()`).
+    The observer is called in a worker thread, with one event at a time and in order, so it may block: write files,
+    connect to a collector. Events that come while `capacity` events wait are dropped and counted (`statistics()`).
 
-    At the end what waits is delivered within *grace* seconds; a thread that takes longer is left behind. Under a
-    MockClock that jumps, seconds pass at once and threads do not: give it `grace=math.inf`.
+    At the end the waiting events are delivered within *grace* seconds; a thread that takes longer is abandoned. With a
+    MockClock that jumps, the seconds pass at once but threads do not run faster: use `grace=math.inf`.
 
-    Cancellation: as the end of the block.
+    Cancellation: as at the end of the block.
     """
     queued = QueuedObserver(observer, capacity)
     limiter = trio.CapacityLimiter(1)

@@ -1,4 +1,4 @@
-"""Records of attempts for providers that keep none: the one place below everything that wraps a provider."""
+"""Adds records of attempts to providers that do not keep them; every wrapper of a provider uses this module."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from clawft_trio.observe.events import AttemptEnded, AttemptStarted
 
 
 def recorded(provider: Provider, *, refuse_empty: bool = False) -> Provider:
-    """*provider* itself when it keeps a record of each attempt (`keeps_records`), else with records kept around it.
+    """Return *provider* itself when it records each attempt (`keeps_records`), else a wrapper that does.
 
-    Everything that wraps a provider asks for this once, when it is made. What can try again or elsewhere asks for
-    *refuse_empty*: an answer without text, call or refusal is then the error `EmptyAnswer`. Providers that keep records
-    raise that themselves.
+    Every wrapper of a provider calls this once, when it is created. Wrappers that can retry or fail over set
+    *refuse_empty*: an answer without text, call or refusal then becomes the error `EmptyAnswer`. Providers that keep
+    records raise it themselves.
     """
     return provider if getattr(provider, "keeps_records", False) else Recorded(provider, refuse_empty=refuse_empty)
 
 
 def request_options(request: ChatRequest) -> dict[str, Any]:
-    """How *request* asks its model, for the events of an attempt; without what it leaves to the provider."""
+    """Return the options of *request* that are set, for the events of an attempt."""
     given: dict[str, Any] = {
         "max_tokens": request.max_tokens,
         "temperature": request.temperature,
@@ -43,13 +43,13 @@ _SAMPLING = ("top_p", "top_k", "frequency_penalty", "presence_penalty", "n")
 
 
 def note_response(attempt: AttemptInProgress, response: ChatResponse) -> None:
-    """Enter in *attempt* which answer it got."""
+    """Store the ids and finish reason of the answer in *attempt*."""
     attempt.response_id, attempt.response_model = response.id, response.model
     attempt.finish_reason = response.raw_finish_reason or response.finish_reason
 
 
 class Recorded:
-    """A provider that keeps no records, with one record per call kept for it."""
+    """Wraps a provider that keeps no records, and keeps one record per call."""
 
     keeps_records = True
 
@@ -62,17 +62,17 @@ class Recorded:
 
     @property
     def name(self) -> str:
-        """The provider's."""
+        """Name of the wrapped provider."""
         return self._provider.name
 
     async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
-        """Ask the provider and enter the attempt in `call.log`.
+        """Call the provider and add the attempt to `call.log`.
 
         Raises:
-          Exception: the provider's. Where its nursery groups a cancellation, or the consumer's leaving, with
-            nothing else of importance, that comes out bare.
+          Exception: raised by the provider. When its nursery raises a group that has only a cancellation, or that the
+            consumer stopped, and nothing else of importance, that exception is raised without the group.
 
-        Cancellation: the provider's.
+        Cancellation: as for the provider.
         """
         try:
             return await self._complete(request, call)
@@ -87,7 +87,7 @@ class Recorded:
         call.observer(AttemptStarted(target=target, options=options, call_id=call.id, turn_id=call.turn_id))
         try:
             with record_attempt(spare, target) as attempt:
-                # Whether a request left is not known. "Not sent" would claim that it cost nothing.
+                # It is unknown whether a request was sent. "Not sent" would claim that it cost nothing.
                 attempt.sent = True
                 response = await self._provider.complete(request, call.replaced(log=own))
                 note_response(attempt, response)
@@ -105,14 +105,14 @@ class Recorded:
         return response
 
     def _target(self, request: ChatRequest) -> str:
-        # A target of a chain has its model in its name already.
+        # A target of a chain already has its model in its name.
         name = self._provider.name
         has_model = not request.model or name.endswith(f"/{request.model}")
         return name if has_model else f"{name}/{request.model}"
 
 
 def _merged(own: tuple[AttemptRecord, ...], spare: AttemptRecord) -> tuple[AttemptRecord, ...]:
-    """The records that a wrapper of the user's around a provider with records has made, or else *spare*."""
+    """Return the records that a user's wrapper around a recording provider has made, or else *spare*."""
     if not own:
         return (spare,)
     if isinstance(spare.error, EmptyAnswer) and own[-1].outcome == "ok":
@@ -121,7 +121,7 @@ def _merged(own: tuple[AttemptRecord, ...], spare: AttemptRecord) -> tuple[Attem
 
 
 def _raise_bare(group: BaseExceptionGroup[BaseException]) -> None:
-    """Raise what a provider's own nursery must not hide: the consumer's leaving, or a cancellation and nothing else."""
+    """Raise the exception that a provider's own nursery must not hide: `ConsumerLeft`, or a mere cancellation."""
     found = leaves(group)
     if all(isinstance(leaf, trio.Cancelled) for leaf in found) or group.subgroup((KeyboardInterrupt, SystemExit)):
         raise_one(group)

@@ -1,8 +1,8 @@
-"""What happened as JSON lines, to be looked at later and elsewhere.
+"""Records events as JSON lines, to be read later and elsewhere.
 
-The first line is a header, each other line is one event: `{"event": "attempt_started", "at": 3.5, …}`. Errors
-become their class and message and come back as `RecordedError`. Texts of people, models and servers are left out
-unless it is asked for.
+The first line is a header, each other line is one event: `{"event": "attempt_started", "at": 3.5, …}`. Errors are
+stored as class and message and are read as `RecordedError`. Texts of people, models and servers are left out unless
+they are requested.
 """
 
 from __future__ import annotations
@@ -31,51 +31,51 @@ from clawft_trio.observe.queued_observer import QueuedObserver, open_queue
 from clawft_trio.observe.redaction import Redactor, redact_secrets
 
 FORMAT: Literal[1] = 1
-"""The version of the lines. What reads them refuses any other."""
+"""Version of the format. Readers refuse any other version."""
 
 LONGEST_LINE = 1 << 20
-"""Bytes. A line of ours has some hundreds."""
+"""Largest line in bytes. A line that this package writes has some hundreds."""
 
 MOST_EVENTS = 200_000
-"""Events in one file: more than a person looks at, and bounded in memory."""
+"""Largest number of events in one file; bounds the memory of readers, and is more than a person looks at."""
 
 _LONGEST_TEXT = 8192
 """Characters that are kept of one text."""
 
 _LONGEST_ID = 200
-"""Characters kept of an id of an event that is too large for its line."""
+"""Characters that are kept of an id when its event is too large for a line."""
 
 _DEEPEST = 8
-"""Levels of nesting that are kept of the details of a note."""
+"""Levels of nesting that are kept in the details of a `Noted`."""
 
 Now: TypeAlias = Callable[[], datetime]
-"""Calendar time, aware of its zone."""
+"""Returns calendar time with its time zone."""
 
 
 def utc_now() -> datetime:
-    """Now, in UTC."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
 @attrs.frozen(kw_only=True)
 class Header:
-    """The first line of a recording."""
+    """First line of a recording."""
 
-    #: the version of the format
+    #: version of the format
     recording: int = FORMAT
-    #: calendar time when it began, in seconds since 1970
+    #: calendar time of the beginning, in seconds since 1970
     wall: float
-    #: `trio.current_time()` at that moment: what ties the events' times to the calendar
+    #: `trio.current_time()` at the same moment; relates the times of events to calendar time
     at: float
 
 
 @attrs.frozen(kw_only=True)
 class Recording:
-    """A recording, read back."""
+    """A recording that was read."""
 
     header: Header
     events: tuple[Event, ...]
-    #: the last line was only begun: the process ended while it was written
+    #: whether the last line is incomplete: the process ended while it was written
     cut: bool = False
 
 
@@ -83,18 +83,18 @@ class Recording:
 
 
 def recorded_line(event: Event, *, texts: bool = False, redact: Redactor = redact_secrets) -> bytes:
-    """*event* as one line, with its end.
+    """Return *event* as one line with its line end.
 
     Args:
-      texts: with texts of people, models and servers.
-      redact: goes over every text.
+      texts: include texts of people, models and servers.
+      redact: applied to every text.
     """
     plain = _Plain(texts, redact).record(event)
     line = encode_json({"event": event_name(type(event)), **plain}) + b"\n"
     if len(line) <= LONGEST_LINE:
         return line
     instead = Noted(
-        room="observe",
+        component="observe",
         what="event too large to record",
         details={"event": event_name(type(event))},
         at=event.at,
@@ -105,16 +105,16 @@ def recorded_line(event: Event, *, texts: bool = False, redact: Redactor = redac
 
 
 def header_line(*, now: Now = utc_now) -> bytes:
-    """The first line of a recording that begins now. Call it inside trio."""
+    """Return the first line of a recording that begins now. Call it inside trio."""
     header = Header(wall=now().timestamp(), at=trio.current_time())
     return encode_json(attrs.asdict(header)) + b"\n"
 
 
 @attrs.frozen
 class LineObserver:
-    """An observer that hands each event as a line of a recording to *write*, which must not block.
+    """An observer that passes each event, as a line of a recording, to *write*, which must not block.
 
-    `open_recording` is the one that writes to a file. `header_line()` comes first.
+    `open_recording` uses it to write to a file. The caller writes `header_line()` first.
     """
 
     write: Callable[[bytes], object]
@@ -136,18 +136,18 @@ async def open_recording(
     grace: float = 2.0,
     now: Now = utc_now,
 ) -> AsyncGenerator[QueuedObserver, None]:
-    """Record to a file for the length of the block: `open_agent(..., observers=[record])`.
+    """Record events to a file for the duration of the block: `open_agent(..., observers=[record])`.
 
-    Events are written by a thread; the program never waits for the disk. What comes while `capacity` events wait is
-    dropped and counted, and the number is logged at the end, for which *grace* seconds are given. An existing file is
-    replaced; a new one can be read by its owner alone.
+    A thread writes the events; the program never waits for the disk. Events that come while `capacity` events wait are
+    dropped and counted; the number is logged at the end, which takes at most *grace* seconds. An existing file is
+    replaced; a new file is readable only by its owner.
 
-    Under a MockClock that jumps, seconds pass at once and threads do not: give it `grace=math.inf`.
+    With a MockClock that jumps, the seconds pass at once but threads do not run faster: use `grace=math.inf`.
 
     Raises:
       OSError: the file cannot be written.
 
-    Cancellation: events so far are written within a bounded time, and the file is closed.
+    Cancellation: the events so far are written within *grace* seconds, and the file is closed.
     """
     first = header_line(now=now)
     file = await trio.to_thread.run_sync(_open, Path(path))
@@ -162,12 +162,12 @@ async def open_recording(
 
 
 def _open(path: Path) -> FileIO:
-    # Unbuffered: events before a crash must be on disk after it. Readable by its owner only: it may quote.
+    # Unbuffered: events before a crash must be on disk. Readable only by its owner, because it may quote texts.
     return FileIO(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o600))
 
 
 class _Plain:
-    """Records as JSON values."""
+    """Converts records to JSON values."""
 
     def __init__(self, texts: bool, redact: Redactor) -> None:
         self._texts = texts
@@ -218,7 +218,7 @@ class _Plain:
                 return type(value).__name__
 
     def _text(self, text: str) -> str:
-        # As in facts: cut before masking, and again behind the last place where half a secret may stand.
+        # As in `attributes_of`: cut before masking, and again before the last place where half a secret may be.
         masked = self._mask(whole(text[: 2 * _LONGEST_TEXT]))
         return masked if len(masked) <= _LONGEST_TEXT else masked[:_LONGEST_TEXT] + "…"
 
@@ -227,12 +227,12 @@ class _Plain:
 
 
 def read_recording(lines: Iterable[bytes], *, source: str = "") -> Recording:
-    """Read a recording, such as a file opened in binary mode.
+    """Read a recording, for example from a file opened in binary mode.
 
-    A last line that was only begun is left out.
+    An incomplete last line is skipped.
 
     Raises:
-      InvalidData: this is not a recording; the line and the place in it are named.
+      InvalidData: this is not a recording; the error names the line and the place in it.
     """
     numbered = _limited(lines, source)
     first = next(numbered, None)
@@ -280,6 +280,8 @@ def _event(data: Any, kinds: dict[str, type[Event]], converter: cattrs.Converter
     kind = kinds.get(str(data.pop("event", "")))
     if kind is None:
         raise InvalidData([Problem("$.event", "no such event; was it recorded by a later version?")])
+    if kind is Noted and "room" in data:  # its name in recordings of 0.1
+        data.setdefault("component", data.pop("room"))
     return structure(data, kind, converter=converter)
 
 

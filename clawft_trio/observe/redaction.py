@@ -1,7 +1,7 @@
-"""What looks like a secret does not leave: a second line of defence for texts that were written elsewhere.
+"""Masks texts that look like secrets: a second line of defence for texts from elsewhere.
 
-The package keeps secrets out of its errors and events by construction. What a foreign tool raised, or a
-server wrote to its stderr, was written by people who may not.
+This package keeps secrets out of its own errors and events. Errors of foreign tools and the stderr of servers may
+contain them.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 Redactor: TypeAlias = Callable[[str], str]
-"""Takes a text and returns it without what must not be seen."""
+"""Takes a text and returns it with secrets masked."""
 
 REDACTED = "***"
 
-# Every repetition is bounded or cannot be entered twice at one place: the time is linear in the text, whatever it is.
+# Every repetition is bounded or cannot start twice at one position, so that the time is linear in any text.
 _SHAPES = re.compile(
     r"""
       # an authorization header
@@ -34,29 +34,29 @@ _SHAPES = re.compile(
 
 
 _ACCOUNT = re.compile(r"(?<=://)[^\s/?#]{1,4096}@")
-# `user:password@host` of an address whose scheme was left out.
+# `user:password@host` in an address without a scheme.
 _BARE_ACCOUNT = re.compile(r"(?<![^\s'\"(=])[^\s/?#:@'\"]{1,256}:[^\s/?#'\"]{1,4096}@(?=[\w\[])")
 _QUERY_VALUE = re.compile(r"(?<=[?&#])([^=&#\s]{1,200}=)[^&#\s]+")
 
 
 def redact_secrets(text: str) -> str:
-    """*text* with everything that is shaped like a credential as `***`."""
+    """Return *text* with everything that is shaped like a credential replaced by `***`."""
     return _SHAPES.sub(_keep_name, text)
 
 
 def redact_address(text: str) -> str:
-    """*text* without the account and the values of the query of every address, and without other secrets."""
+    """Return *text* with accounts and query values of addresses masked, and with other secrets masked."""
     if "://" in text:
         text = _QUERY_VALUE.sub(rf"\1{REDACTED}", _ACCOUNT.sub(f"{REDACTED}@", text))
     return redact_secrets(_BARE_ACCOUNT.sub(f"{REDACTED}@", text))
 
 
 def make_redactor(secrets: Iterable[str]) -> Redactor:
-    """A mask that also replaces the known values *secrets*: `make_redactor([os.environ["OPENAI_API_KEY"]])`.
+    """Return a redactor that also masks the known values *secrets*: `make_redactor([os.environ["OPENAI_API_KEY"]])`.
 
-    Values shorter than four characters are left alone; every text would have holes.
+    Values shorter than four characters are not masked; they occur in ordinary text.
     """
-    # The longest first: one may be the beginning of another.
+    # The longest first, because one secret may be the beginning of another.
     known = sorted({secret for secret in secrets if len(secret) >= 4}, key=len, reverse=True)
 
     def redact(text: str) -> str:

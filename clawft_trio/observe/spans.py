@@ -1,6 +1,6 @@
-"""Events as a tree of spans: who did what, inside of what, from when until when.
+"""Builds a tree of spans from events: what ran inside of what, from when until when.
 
-Timelines and traces are drawn from it. Works on any events in the order in which they were reported, also on a stretch
+Timelines and traces are made from it. It accepts events in the order in which they were reported, also a section
 without its beginning or end.
 """
 
@@ -34,25 +34,25 @@ from clawft_trio.observe.events import (
 from clawft_trio.observe.redaction import Redactor, redact_secrets
 
 SpanKind: TypeAlias = Literal["turn", "call", "attempt", "wait", "tool", "lock", "request", "server"]
-"""`wait` is the pause before a retry, `lock` a tool call waiting to begin, `request` one to an MCP server."""
+"""`wait` is the pause before a retry, `lock` a tool call that waits to begin, `request` a request to an MCP server."""
 
 SpanStatus: TypeAlias = Literal["ok", "failed", "cancelled", "aborted", "open"]
-"""`open`: its end was not seen. `aborted`: its consumer ended it."""
+"""`open`: no event ended it. `aborted`: its consumer ended it."""
 
 SpanRole: TypeAlias = Literal["", "first", "retry", "failover", "hedge"]
-"""Why an attempt was made."""
+"""Reason for an attempt."""
 
 _OUTCOMES: dict[str, SpanStatus] = {"ok": "ok", "cancelled": "cancelled", "aborted": "aborted"}
 
-_FORGETFUL = 1e-6
-"""Seconds by which an attempt's start may differ between its event and its record."""
+_START_TOLERANCE = 1e-6
+"""Seconds by which the start of an attempt may differ between its event and its record."""
 
 
 @attrs.frozen(kw_only=True)
 class Mark:
-    """Something that happened at one moment of a span."""
+    """An event at one moment of a span."""
 
-    #: the event's name: `retracted`, `retry_scheduled`, `failed_over`, …
+    #: name of the event: `retracted`, `retry_scheduled`, `failed_over`, …
     name: str
     at: float
     attributes: dict[str, AttributeValue] = attrs.field(factory=dict)
@@ -60,27 +60,27 @@ class Mark:
 
 @attrs.define(kw_only=True, eq=False)
 class Span:
-    """Something that took time."""
+    """A section of the run with a beginning and an end."""
 
     kind: SpanKind
     name: str
     start: float
-    #: None while it is open
+    #: end of the span; None while it is open
     end: float | None = None
     status: SpanStatus = "open"
     role: SpanRole = ""
-    #: the call's, the tool call's or the turn's
+    #: id of the call, the tool call or the turn
     id: str = ""
     attributes: dict[str, AttributeValue] = attrs.field(factory=dict, repr=False)
     marks: list[Mark] = attrs.field(factory=list, repr=False)
     children: list[Span] = attrs.field(factory=list, repr=False)
-    #: what failed; None unless `status` is `failed`
+    #: the error; None unless `status` is `failed`
     error: BaseException | None = None
-    #: of an attempt, after it ended
+    #: record of an attempt that has ended; None for other spans
     record: AttemptRecord | None = attrs.field(default=None, repr=False)
 
     def walk(self) -> Iterator[Span]:
-        """This span and everything in it, parents first."""
+        """Yield this span and all spans inside it, parents first."""
         yield self
         for child in self.children:
             yield from child.walk()
@@ -88,27 +88,27 @@ class Span:
 
 @attrs.frozen(kw_only=True)
 class SpanTree:
-    """Everything that the events hold."""
+    """All spans and marks of a sequence of events."""
 
     #: turns, MCP servers, and calls that belong to no turn; in order of their start
     roots: tuple[Span, ...]
-    #: what belongs to no span: the bus's pressure, a breaker that opened between calls
+    #: events that belong to no span: pressure on the bus, a breaker that opened between calls
     marks: tuple[Mark, ...] = ()
     start: float = 0.0
     end: float = 0.0
 
     def walk(self) -> Iterator[Span]:
-        """Every span, parents first."""
+        """Yield every span, parents first."""
         for root in self.roots:
             yield from root.walk()
 
 
 def spans_of(events: Iterable[Event], *, texts: bool = False, redact: Redactor = redact_secrets) -> SpanTree:
-    """The spans of *events*.
+    """Build the spans of *events*.
 
     Args:
-      texts: with texts of people, models, tools and servers in the attributes.
-      redact: goes over every text.
+      texts: include texts of people, models, tools and servers in the attributes.
+      redact: applied to every text.
     """
     growing = _Growing(texts, redact)
     for event in events:
@@ -117,7 +117,7 @@ def spans_of(events: Iterable[Event], *, texts: bool = False, redact: Redactor =
 
 
 class _Growing:
-    """The tree while events come in."""
+    """A tree that is being built from events."""
 
     def __init__(self, texts: bool, redact: Redactor) -> None:
         self._texts = texts
@@ -128,7 +128,7 @@ class _Growing:
         self._calls: dict[tuple[str, str], Span] = {}
         self._tools: dict[tuple[str, str], Span] = {}
         self._servers: dict[str, Span] = {}
-        #: by call: what the next attempts are for, with the target where it is known and the time they are due
+        #: expected attempts by call: their role, their target if known, and the time when they are due
         self._due: dict[int, list[tuple[SpanRole, str, float]]] = {}
         self._times: list[float] = []
 
@@ -186,7 +186,7 @@ class _Growing:
 
     def _call(self, event: Event) -> Span:
         key = (event.turn_id, event.call_id)
-        # A strategy around an MCP call speaks of the tool call that it was made for.
+        # A strategy around an MCP call reports events for the tool call that it was made for.
         if key in self._tools:
             return self._tools[key]
         if key not in self._calls:
@@ -219,7 +219,7 @@ class _Growing:
     # --- model calls ---------------------------------------------------------------------------------------
 
     def _next_attempt(self, event: RetryScheduled | FailedOver | HedgeStarted) -> None:
-        """Note that an attempt is to come, and why."""
+        """Remember the role of an attempt that is to come."""
         self._mark(event)
         call = self._call(event)
         due = self._due.setdefault(id(call), [])
@@ -237,7 +237,7 @@ class _Growing:
 
     def _role(self, call: Span, event: AttemptStarted) -> SpanRole:
         due = self._due.get(id(call), [])
-        ready = [one for one in due if one[2] <= event.at + _FORGETFUL]
+        ready = [one for one in due if one[2] <= event.at + _START_TOLERANCE]
         if not ready:
             return "" if _attempts(call) else "first"
         chosen = next((one for one in ready if one[1] == event.target), ready[0])
@@ -315,7 +315,7 @@ class _Growing:
     def _server_event(self, event: ServerStarted | ServerGone | ServerCalled) -> None:
         match event:
             case ServerCalled():
-                self._asked(event)
+                self._server_called(event)
             case ServerStarted(server=name):
                 server = Span(
                     kind="server", name=f"server {name}", start=event.at, id=name, attributes=self._attributes(event)
@@ -330,7 +330,7 @@ class _Growing:
                 gone.end, gone.status, gone.error = event.at, "failed", event.error
                 gone.attributes |= self._attributes(event)
 
-    def _asked(self, event: ServerCalled) -> None:
+    def _server_called(self, event: ServerCalled) -> None:
         request = Span(
             kind="request",
             name=" ".join(filter(None, (event.method, event.target))),
@@ -352,13 +352,13 @@ def _attempts(call: Span) -> list[Span]:
 
 
 def _open_attempt(call: Span, record: AttemptRecord) -> Span | None:
-    """The attempt that *record* closes: of those at its target, the one that began when it did."""
+    """Return the open attempt of *record*: of those at its target, the one with the nearest start."""
     running = [one for one in _attempts(call) if one.end is None and one.name == record.target]
     return min(running, key=lambda one: abs(one.start - record.started), default=None)
 
 
 def _close_calls(root: Span) -> None:
-    """Give calls without a reported end one that follows from their attempts."""
+    """Derive the end of a call without a reported end from its attempts."""
     for call in (span for span in root.walk() if span.kind == "call"):
         attempts = _attempts(call)
         if call.name == "call" and attempts:

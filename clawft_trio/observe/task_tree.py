@@ -1,4 +1,4 @@
-"""The nursery tree of a running program, as text: who waits where, and since when.
+"""The nursery tree of a running program as text: where each task waits, and for how long.
 
     <init>
     └─ main  running
@@ -7,8 +7,8 @@
        │  └─ QueuedObserver._serve  waits 41 ms in trio Event.wait, at queue.py:74 QueuedObserver._serve
        └─ nursery, cancelled, deadline in 4.5 s
 
-Trio does not keep when a task last ran. `TaskClock`, an instrument, does; without it the tree shows where and not
-since when.
+Trio does not record when a task last ran. The instrument `TaskClock` does; without it the tree shows where a task
+waits, but not for how long.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from clawft_trio.observe.timeline_rows import seconds
 _TRIO = str(Path(trio.__file__).parent)
 
 _MOST_TASKS = 2000
-"""Tasks in one text. A program with more has a leak, and its first two thousand show it."""
+"""Largest number of lines. A program with more tasks has a leak, and the first two thousand show it."""
 
 
 class TaskClock(trio.abc.Instrument):
-    """Notes when each task last ran. Costs well under a microsecond for each step of each task.
+    """Records when each task last ran. Costs well under a microsecond for each step of each task.
 
-    `with TaskClock.running() as clock:` keeps it for the length of a block.
+    Use it for a block by `with TaskClock.running() as clock:`.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class TaskClock(trio.abc.Instrument):
     @classmethod
     @contextmanager
     def running(cls) -> Iterator[TaskClock]:
-        """Watch for the length of the block."""
+        """Record for the duration of the block."""
         clock = cls()
         clock._clock = trio.lowlevel.current_clock()
         trio.lowlevel.add_instrument(clock)
@@ -55,29 +55,29 @@ class TaskClock(trio.abc.Instrument):
             trio.lowlevel.remove_instrument(clock)
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        """Called by trio."""
+        """Record the time of the step. Called by trio."""
         if task is self._ended:
             self._ended = None
         elif self._clock is not None:
             self._ran[task] = self._clock.current_time()
 
     def task_exited(self, task: trio.lowlevel.Task) -> None:
-        """Called by trio."""
-        # Called in the middle of the task's last step; nothing of an ended task is kept.
+        """Drop the record of an ended task. Called by trio."""
+        # Trio calls this during the task's last step; nothing of an ended task is kept.
         self._ran.pop(task, None)
         self._ended = task
 
     def last_ran(self, task: trio.lowlevel.Task) -> float | None:
-        """`trio.current_time()` when *task* last ran; None when it has not since the clock began."""
+        """Return the `trio.current_time()` when *task* last ran; None when it has not run since the clock began."""
         return self._ran.get(task)
 
 
 def task_tree(*, clock: TaskClock | None = None, root: trio.lowlevel.Task | None = None) -> str:
-    """Every task of the program with its nurseries, as text. Call it inside trio.
+    """Return every task of the program with its nurseries, as text. Call it inside trio.
 
     Args:
-      clock: knows since when tasks wait.
-      root: only this task and what is below it.
+      clock: provides the times since when tasks wait.
+      root: draw only this task and its descendants.
     """
     top = root or trio.lowlevel.current_root_task()
     if top is None:
@@ -93,17 +93,17 @@ async def serve_task_tree(
     write: Callable[[str], object] | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Write the task tree whenever the process gets SIGUSR1: `kill -USR1 PID`.
+    """Write the task tree whenever the process receives SIGUSR1: `kill -USR1 PID`.
 
-    Only in the main thread. A program that is blocked outside of trio does not answer; `faulthandler` does.
+    Works only in the main thread, and not while the program is blocked outside of trio; use `faulthandler` for that.
 
     Args:
-      write: takes the text; by default it goes to standard error.
+      write: receives the text; by default it is written to standard error.
 
     Raises:
       Unsupported: this platform has no such signal.
 
-    Cancellation: the signal does again what it did before.
+    Cancellation: the previous handler of the signal is restored.
     """
     number = getattr(signal, "SIGUSR1", None)
     if number is None:
@@ -138,7 +138,7 @@ class _Drawing:
         frames = [(frame, line) for frame, line in task.iter_await_frames() if frame.f_code.co_filename]
         if not frames:
             return "about to start"
-        # The deepest frame that is not trio's, and what of trio it called.
+        # The deepest frame outside of trio, and the trio function that it called.
         depth = max((n for n, (frame, _) in enumerate(frames) if not _is_trios(frame)), default=-1)
         inside = _purpose(frames[depth + 1][0]) if depth + 1 < len(frames) else ""
         text = " ".join(filter(None, ["waits", self._waited(task), inside]))
@@ -163,7 +163,7 @@ def _is_trios(frame: FrameType) -> bool:
 
 
 def _purpose(frame: FrameType) -> str:
-    """The purpose of a trio function that user code called."""
+    """Describe the trio function that user code called."""
     name = frame.f_code.co_qualname
     if name.startswith("NurseryManager."):
         return "for its nursery"
@@ -175,6 +175,6 @@ def _place(frame: FrameType, line: int) -> str:
 
 
 def _short(name: str) -> str:
-    """A dotted name without its modules: they are long, and the line has the place."""
+    """Return a dotted name without its modules, which are long; the line already has the file."""
     parts = name.replace("<locals>.", "").split(".")
     return ".".join(part for number, part in enumerate(parts) if number >= len(parts) - 2)

@@ -1,6 +1,6 @@
-"""A recording as one file to look at: who did what and when, as SVG inside a page that needs nothing else.
+"""Draws a recording as a timeline: an SVG inside a self-contained HTML page.
 
-The picture is drawn here; the script in the page only moves it: zooming, filtering, and the box with the details.
+This module draws the picture; the script in the page only zooms, filters, and shows the box with the details.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from clawft_trio.observe.spans import Mark, SpanTree
 from clawft_trio.observe.timeline_rows import Row, Segment, mark_counts, mark_details, rows_of, seconds, summary
 
 MOST_ROWS = 3000
-"""Rows in one picture. A browser draws them; no person reads more."""
+"""Largest number of rows in one picture, for the browser's sake; no person reads more."""
 
 _LABELS = 300
 """Pixels for the names on the left."""
 
 _EDGE = 24
-"""Pixels that stay free on the right, for what hangs over."""
+"""Pixels on the right that stay free for marks that extend beyond the last bar."""
 
 _AXIS = 28
 """Pixels for the axis."""
 
-#: what can be seen at a glance, in the order of the legend: a class of the style sheet and its shape
+#: events with a mark, in the order of the legend: the class in the style sheet, which also selects the shape
 _MARKS = {
     "retry_scheduled": "retry",
     "retracted": "reset",
@@ -64,17 +64,17 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def timeline_html(tree: SpanTree, *, title: str = "timeline", wall: float | None = None) -> str:
-    """*tree* as a page: one file, nothing loaded from anywhere, readable without its script.
+    """Return *tree* as one HTML page that loads nothing and is readable without its script.
 
     Args:
-      title: of the page; nothing in it or in the events is taken for markup.
+      title: title of the page; markup in it and in the events is escaped.
       wall: calendar time at the tree's start, in seconds since 1970.
     """
     drawing = _Drawing(tree, wall=wall)
     return _PAGE.format(
         title=_text(title),
-        css=_beside("timeline.css"),
-        js=_beside("timeline.js"),
+        css=_read_asset("timeline.css"),
+        js=_read_asset("timeline.js"),
         summary="".join(f"<span>{_text(phrase)}</span>" for phrase in summary(tree)),
         legend="".join(_legend(tree)),
         svg=drawing.svg(),
@@ -82,11 +82,11 @@ def timeline_html(tree: SpanTree, *, title: str = "timeline", wall: float | None
 
 
 def timeline_svg(tree: SpanTree, *, wall: float | None = None, width: int = 1200) -> str:
-    """*tree* as a picture by itself, for a README or a report."""
-    return _Drawing(tree, wall=wall, width=width).svg(style=_beside("timeline.css"))
+    """Return *tree* as an SVG picture, for a README or a report."""
+    return _Drawing(tree, wall=wall, width=width).svg(style=_read_asset("timeline.css"))
 
 
-def _beside(name: str) -> str:
+def _read_asset(name: str) -> str:
     return Path(__file__).with_name(name).read_text("utf-8")
 
 
@@ -95,7 +95,7 @@ def _text(text: str) -> str:
 
 
 _BARS = (
-    # the row's classes, the bar's, and what they stand for, where a row has both
+    # Classes of the row, classes of the bar, and the meaning.
     ("turn ok", "bar", "turn"),
     ("server ok", "bar", "MCP server"),
     ("call ok", "bar", "call of a model"),
@@ -128,7 +128,7 @@ def _legend(tree: SpanTree) -> Iterator[str]:
 
 
 def _bar_legend(rows: list[Row]) -> Iterator[str]:
-    """What the colours and patterns of *rows* mean: those that are there."""
+    """Yield the legend of the colours and patterns that occur in *rows*."""
     seen = {(row.span.kind, row.status, "hedge" if row.span.role == "hedge" else "") for row in rows}
     seen |= {(one.span.kind, one.span.status, "") for row in rows for one in row.segments if one.span.kind == "attempt"}
     segments = {segment.span.kind for row in rows for segment in row.segments}
@@ -165,7 +165,7 @@ def _sample(shape: str, meaning: str) -> str:
 
 
 class _Drawing:
-    """The picture. Every moving part carries its times as `data-a` and `data-b`, for the script."""
+    """The picture. Every part that moves with the zoom has its times in `data-a` and `data-b`, for the script."""
 
     def __init__(self, tree: SpanTree, *, wall: float | None, width: int = 1200) -> None:
         self._tree = tree
@@ -173,7 +173,7 @@ class _Drawing:
         self._width = width
         rows = rows_of(tree, wall=wall)
         self._rows, self._left_out = rows[:MOST_ROWS], len(rows[MOST_ROWS:])
-        # Lower rows where there are many: forty at a size to look at, hundreds at one to read.
+        # Many rows are drawn lower: forty are large enough to look at, hundreds are still readable.
         self._height = 24 if len(rows) <= 60 else 18 if len(rows) <= 150 else 15
         self._span = max(tree.end - tree.start, 1e-6)
 
@@ -262,7 +262,7 @@ class _Drawing:
         )
 
     def _note(self, row: Row) -> str:
-        """The words beside the bar: after it, before it, or in it, wherever there is room; a line's are by its name."""
+        """Return the text of a bar: after, before or inside it, where there is room; in a thin row, beside its name."""
         begin = min([row.start, *(segment.start for segment in row.segments)])
         x, end, where = self._x(begin), self._x(row.end), "after"
         at, anchor = end + 6, "start"
@@ -270,7 +270,7 @@ class _Drawing:
             where, at, anchor = ("before", x - 6, "end") if x > _LABELS + 170 else ("inside", x + 6, "start")
         if row.thin:
             where, at, anchor = "named", _LABELS - 12, "end"
-        # Marks at the end of the bar hang over it.
+        # Marks at the end of the bar extend beyond it.
         marks = sum(end - 6 < self._x(mark.at) < end + 30 for mark in row.span.marks)
         at += 11 * marks if where == "after" else 0
         return (
@@ -292,7 +292,7 @@ class _Drawing:
         last = -math.inf
         for mark in sorted(marks, key=lambda mark: mark.at):
             kind = _MARKS.get(mark.name, "note")
-            # What happened at one moment stands side by side.
+            # Marks of the same moment are drawn side by side.
             x = max(self._x(mark.at), last + 11)
             aside, last = x - self._x(mark.at), x
             title = _text(mark_details(mark, self._tree, self._wall))
@@ -313,7 +313,7 @@ class _Drawing:
 
 
 def nice_step(about: float) -> float:
-    """The next 1, 2 or 5 with zeros that is at least *about*."""
+    """Return the smallest number of the form 1, 2 or 5 times a power of ten that is at least *about*."""
     power: float = 10.0 ** math.floor(math.log10(about))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= about * (1 - 1e-9))
 

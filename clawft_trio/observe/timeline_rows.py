@@ -1,4 +1,4 @@
-"""A span tree as rows to draw: what stands in one line, in which order, and its description."""
+"""Converts a span tree to the rows of a timeline: their contents, order and descriptions."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from clawft_trio.observe.attributes import AttributeValue, error_class
 from clawft_trio.observe.spans import Mark, Span, SpanTree
 
 _INSIDE = frozenset({"wait", "lock"})
-"""Kinds that are drawn in the row of what waits."""
+"""Kinds of spans that are drawn in the row of their parent."""
 
 
 _TROUBLE = frozenset({"retry_scheduled", "retracted", "failed_over", "hedge_started", "breaker_changed"})
-"""Marks that make a row one of trouble, whatever came of it."""
+"""Marks that flag a row as trouble, whatever its outcome."""
 
 
 @attrs.frozen(kw_only=True)
 class Segment:
-    """A piece of a row that looks different: waiting, or a call's only attempt."""
+    """A section of a row that is drawn differently: a wait, or the only attempt of a call."""
 
     span: Span
     start: float
@@ -30,36 +30,36 @@ class Segment:
 
 @attrs.frozen(kw_only=True)
 class Row:
-    """One line of a timeline."""
+    """One row of a timeline."""
 
     span: Span
     depth: int
     start: float
     end: float
     segments: tuple[Segment, ...] = ()
-    #: the time of the first content, where there was one
+    #: time of the first content; None when there was none
     first_content: float | None = None
-    #: the time at which the attempt in the row above gave way to this one, or was joined by it
+    #: time when the attempt in the row above was replaced or joined by this one; None when it was not
     follows: float | None = None
-    #: in a few words, for beside the bar
+    #: short text beside the bar
     note: str = ""
-    #: the whole text, shown on hover
+    #: full text, shown on hover
     details: str = ""
 
     @property
     def name(self) -> str:
-        """What stands on the left."""
+        """The text on the left."""
         return f"call {self.span.name}" if self.span.kind == "call" and self.span.name != "call" else self.span.name
 
     @property
     def status(self) -> str:
-        """How it is drawn: the status of the span; `running` for a server that has not ended, which is no fault."""
+        """Style of the row: the span's status, or `running` for a server that has not ended, which is no failure."""
         span = self.span
         return "running" if span.kind == "server" and span.status == "open" else span.status
 
     @property
     def label(self) -> str:
-        """The row in words, for who does not see it."""
+        """The row in words, for screen readers."""
         span = self.span
         role = f"{span.role} " if span.role not in {"", "first"} else ""
         kind = "" if self.name.startswith(span.kind) else f"{span.kind} "
@@ -68,12 +68,12 @@ class Row:
 
     @property
     def thin(self) -> bool:
-        """Whether it is drawn as a line that holds together what is below it."""
+        """Whether the row is drawn as a thin line above its children."""
         return self.span.kind in {"turn", "server"}
 
     @property
     def trouble(self) -> bool:
-        """Whether something went otherwise than it should."""
+        """Whether something went wrong."""
         span = self.span
         if self.status not in {"ok", "aborted", "running"} or span.role in {"retry", "failover", "hedge"}:
             return True
@@ -81,7 +81,7 @@ class Row:
 
 
 def rows_of(tree: SpanTree, *, wall: float | None = None) -> list[Row]:
-    """The rows of *tree*, parents first.
+    """Return the rows of *tree*, parents first.
 
     Args:
       wall: calendar time at the tree's start, in seconds since 1970; None leaves it out.
@@ -94,7 +94,7 @@ def rows_of(tree: SpanTree, *, wall: float | None = None) -> list[Row]:
 
 
 def summary(tree: SpanTree) -> list[str]:
-    """The whole in a few phrases."""
+    """Return a summary of the whole tree in a few phrases."""
     spans = list(tree.walk())
     kinds = Counter[str](span.kind for span in spans)
     phrases = [f"{seconds(tree.end - tree.start)} in all"]
@@ -107,16 +107,16 @@ def summary(tree: SpanTree) -> list[str]:
 
 
 def mark_counts(tree: SpanTree) -> Counter[str]:
-    """How often each thing happened that has a mark."""
+    """Return the number of marks of each name."""
     marks = [*tree.marks, *(mark for span in tree.walk() for mark in span.marks)]
     return Counter(mark.name for mark in marks)
 
 
 def seconds(duration: float) -> str:
-    """A duration as people write it: `840 ms`, `1.25 s`, `12 min 5 s`."""
+    """Format a duration for people: `840 ms`, `1.25 s`, `12 min 5 s`."""
     if duration < 0.0005:
         return "0 s" if duration <= 0 else f"{duration * 1e6:.0f} µs"
-    # From here on three digits would round it up to a second, and be written as 1e+03 ms.
+    # From 0.9995 on, three digits would round to 1000 and print as 1e+03 ms.
     if duration < 0.9995:
         return f"{duration * 1e3:.3g} ms"
     if duration < 120:
@@ -154,7 +154,7 @@ def _add(rows: list[Row], span: Span, depth: int, describe: _Describing) -> None
     segments = [child for child in span.children if child.kind in _INSIDE]
     shown = span
     if span.kind == "call" and len(own) == 1 and not span.marks:
-        # An undisturbed call and its one attempt say the same thing twice.
+        # A call with one attempt and no marks has the same content as the attempt.
         segments, own, shown = [*segments, own[0]], [], own[0]
     end = describe.end(span)
     rows.append(
@@ -186,7 +186,7 @@ def _first_content(span: Span) -> float | None:
 
 @attrs.frozen
 class _Describing:
-    """What there is to say about spans of *tree*."""
+    """Writes the texts about the spans of *tree*."""
 
     tree: SpanTree
     wall: float | None
@@ -214,9 +214,9 @@ class _Describing:
         marks = [
             f"{self._when(mark.at)}  {mark.name.replace('_', ' ')}  {_brief(mark.attributes)}" for mark in span.marks
         ]
-        # Zeros are what was not used: cached tokens, time in a queue.
+        # Zeros are left out: they mean that something was not used (cached tokens, time in a queue).
         attributes = [
-            f"{key.replace('_', ' ')}: {_said(value)}"
+            f"{key.replace('_', ' ')}: {_plain_text(value)}"
             for key, value in span.attributes.items()
             if value or value is False
         ]
@@ -236,20 +236,20 @@ def _because(why: AttributeValue) -> str:
 
 
 def _brief(attributes: dict[str, AttributeValue]) -> str:
-    return ", ".join(f"{key.replace('_', ' ')} {_said(value)}" for key, value in attributes.items())
+    return ", ".join(f"{key.replace('_', ' ')} {_plain_text(value)}" for key, value in attributes.items())
 
 
-def _said(value: AttributeValue) -> str:
+def _plain_text(value: AttributeValue) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, list):
-        return ", ".join(map(_said, value))
+        return ", ".join(map(_plain_text, value))
     if isinstance(value, dict):
-        return "; ".join(f"{key} {_said(inner)}" for key, inner in value.items())
+        return "; ".join(f"{key} {_plain_text(inner)}" for key, inner in value.items())
     return str(value)
 
 
 def mark_details(mark: Mark, tree: SpanTree, wall: float | None) -> str:
-    """What there is to say about *mark*."""
+    """Return the text about *mark*."""
     when = _Describing(tree, wall)._when(mark.at)
     return "\n".join(filter(None, [f"{mark.name.replace('_', ' ')} at {when}", _brief(mark.attributes)]))

@@ -1,6 +1,6 @@
-"""The trace that is current here, as W3C Trace Context for another process, and back.
+"""Sends and receives the current trace as W3C Trace Context.
 
-OpenTelemetry is used where the application has imported it; without it there is no current span, and nothing to do.
+OpenTelemetry is used only when the application has imported it; without it there is no current span.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from importlib import import_module
 from typing import Any
 
 FIELDS = ("traceparent", "tracestate")
-"""What is sent. Baggage is not: it is the application's own data, and the other process may be a stranger's."""
+"""Fields that are sent. Baggage is not sent: it is the application's data, and the other process may be foreign."""
 
 _LONGEST = 512
-"""Characters of one field; the limit that the recommendation names for `tracestate`."""
+"""Characters of one field; the limit that the recommendation gives for `tracestate`."""
 
 
 def current_trace() -> dict[str, str]:
-    """`traceparent`, and `tracestate` if it holds anything, of the span that is current; empty where there is none."""
+    """Return `traceparent`, and `tracestate` when it is not empty, of the current span; empty when there is no span."""
     fields: dict[str, str] = {}
     if "opentelemetry.trace" in sys.modules:
         _propagator().inject(fields)
@@ -28,9 +28,9 @@ def current_trace() -> dict[str, str]:
 
 @contextmanager
 def continuing(fields: Mapping[str, Any]) -> Iterator[None]:
-    """Make the remote span that *fields* name the parent of the spans that begin inside the block.
+    """Make the remote span in *fields* the parent of the spans that begin inside the block.
 
-    What is no valid trace context is ignored.
+    An invalid trace context is ignored.
     """
     given = {name: value for name in FIELDS if isinstance(value := fields.get(name), str) and len(value) <= _LONGEST}
     if "traceparent" not in given or "opentelemetry.trace" not in sys.modules:
@@ -45,5 +45,5 @@ def continuing(fields: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _propagator() -> Any:
-    # An extra, which the application has imported: nothing is loaded for one that does not use it.
+    # An optional package that the application has already imported; it is not loaded for others.
     return import_module("opentelemetry.trace.propagation.tracecontext").TraceContextTextMapPropagator()

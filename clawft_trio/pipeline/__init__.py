@@ -1,4 +1,4 @@
-"""Six stages from a request to an answer: what is it, who may answer, what fits, who answers, was it good, what now."""
+"""Routing, assembly and rating of requests in six stages, each replaceable."""
 
 from typing import TYPE_CHECKING
 

@@ -1,17 +1,17 @@
-"""Which part of a conversation a model gets: the one place that trims.
+"""Trim conversations to the limits of a target and a sender.
 
-The history is repaired first. Then the pieces of it (a message, or a call with its results) are taken one by one, as
-they came. Where they become more than fits, there is a jump, down to half of what fits:
+The history is repaired first. Then its pieces (a message, or a call with its results) are added one by one, in order.
+When they exceed the limit, the kept pieces are reduced at once to half of the limit:
 
-1. whole turns (a user message and everything until the next one) are left out, oldest first, as far as the turn before
+1. whole turns (a user message and everything until the next one) are left out, oldest first, up to the turn before
    the current one, which stays if it fits;
-2. in the current turn, results of tools are replaced by one line each, oldest round first, but not the last one;
-3. then rounds of the current turn (calls with their results) are left out, oldest first, but not the last one;
+2. in the current turn, tool results are replaced by one line each, oldest round first, except the last round;
+3. then rounds of the current turn (calls with their results) are left out, oldest first, except the last round;
 4. at the end, the results of the last round are cut in the middle, longest first.
 
-So a longer history begins as the shorter one did, byte for byte, until the next jump: prompt caches hit.
+So until the next reduction a longer history begins with the same bytes as the shorter one: prompt caches hit.
 
-Never left out: system messages, the last user message, the last round. If that does not fit, the request is not
+Never left out: system messages, the last user message, the last round. If these do not fit, the request is not
 sent: `ContextLengthExceeded` is raised at once, and another target may have a larger window.
 """
 
@@ -35,17 +35,17 @@ from clawft_trio.target import Target
 CUT = "\n[... {} characters left out to fit ...]\n"
 
 SHORTEST = 200
-"""Characters to which a tool answer may be cut, its mark not counted."""
+"""Characters to which a tool result may be cut, without the mark of the cut."""
 
 WORTH_CLEARING = 400
-"""Characters; a shorter result is not much longer than the line that would replace it."""
+"""Characters; a shorter result is not much longer than the line that would replace it, and is kept."""
 
 _SHOWN_ARGUMENTS = 120
 """Characters of a call's arguments in the line that replaces its result."""
 
 
 def result_line(call: ToolCall | None, size: int, more: str = "") -> str:
-    """The line that stands for a result of *size* characters. *more* holds when it was made, or how to get it again."""
+    """Return the line that replaces a result of *size* characters. *more* holds its time, or how to get it again."""
     made = "a tool" if call is None else f"{call.name}({_short_arguments(call.arguments)})"
     return f"[Result of {made}, {size} characters, cleared to save space.{more}]"
 
@@ -54,12 +54,12 @@ def _short_arguments(text: str) -> str:
     return text if len(text) <= _SHOWN_ARGUMENTS else f"{text[:_SHOWN_ARGUMENTS]}…"
 
 
-# --- taking pieces -----------------------------------------------------------------------------------
+# --- adding pieces -----------------------------------------------------------------------------------
 
 
 @attrs.define
 class _Piece:
-    """Messages that stay together, their estimated tokens and where they stood."""
+    """Messages that stay together, their places in the conversation and estimated tokens."""
 
     messages: list[Message]
     places: list[int]
@@ -71,7 +71,7 @@ class _Piece:
 
 
 def _pieces(messages: Sequence[Message], count: CountTokens) -> list[_Piece]:
-    """Each message by itself, but a call together with its results. *messages* are mended."""
+    """Make a piece of each message, and of each call with its results. *messages* are repaired."""
     pieces: list[_Piece] = []
     for place, message in enumerate(messages):
         tokens = message_tokens(message, count)
@@ -86,9 +86,9 @@ def _pieces(messages: Sequence[Message], count: CountTokens) -> list[_Piece]:
 
 @attrs.define(kw_only=True)
 class _Kept:
-    """What is kept of a conversation while its pieces are taken one by one."""
+    """The kept part of a conversation, to which pieces are added one by one."""
 
-    #: of all that may be left out, in tokens: what the system messages leave
+    #: limit in tokens for all pieces that are not system messages
     budget: int
     count: CountTokens
     system: list[_Piece] = attrs.field(factory=list)
@@ -97,7 +97,7 @@ class _Kept:
     tokens: int = 0
 
     def take(self, piece: _Piece) -> None:
-        """Add *piece*, and make room if that is too much."""
+        """Add *piece*, and reduce the kept part if it exceeds the budget."""
         if piece.role == "system":
             self.system.append(piece)
             self.budget -= piece.tokens
@@ -124,7 +124,7 @@ class _Kept:
         self.tokens -= sum(piece.tokens for piece in self.turns.popleft())
 
     def _rounds(self) -> list[_Piece]:
-        """The pieces of the current turn that may be changed or left out, oldest first."""
+        """Return the pieces of the current turn that may be changed or left out, oldest first."""
         turn = self.turns[-1]
         return turn[1:-1] if turn[0].role == "user" else turn[:-1]
 
@@ -145,7 +145,7 @@ class _Kept:
             self.tokens -= piece.tokens
 
     def shorten_last_round(self) -> int:
-        """Cut the last round's results until everything fits; returns how many were cut."""
+        """Cut the last round's results until everything fits; return how many were cut."""
         if self.tokens <= self.budget or not self.turns:
             return 0
         last = self.turns[-1][-1]
@@ -175,18 +175,18 @@ def _clear(piece: _Piece, count: CountTokens) -> None:
 
 @attrs.frozen(kw_only=True)
 class Trimmed:
-    """What is left of a conversation."""
+    """A trimmed conversation."""
 
     messages: tuple[Message, ...]
     tokens: int
-    #: tool results with cut text
+    #: number of tool results with cut text
     shortened: int = 0
 
 
 def trim(messages: Sequence[Message], budget: int, *, count: CountTokens = count_tokens) -> Trimmed:
-    """Make mended *messages* fit *budget* tokens, by the module's rules.
+    """Trim repaired *messages* to *budget* tokens, by the rules at the top of the module.
 
-    What is left fits, unless nothing more may be left out.
+    The result fits, unless nothing more may be left out.
     """
     kept = _Kept(budget=budget, count=count)
     for piece in _pieces(messages, count):
@@ -196,7 +196,7 @@ def trim(messages: Sequence[Message], budget: int, *, count: CountTokens = count
 
 
 def _shorten(piece: _Piece, excess: int, count: CountTokens) -> int:
-    """Cut tool answers of *piece*, longest first, until *excess* tokens are gone or nothing is left to cut."""
+    """Cut the tool results of *piece*, longest first, until *excess* tokens are saved or nothing is left to cut."""
     shortened = 0
     answers = [n for n, message in enumerate(piece.messages) if message.role == "tool"]
     for number in sorted(answers, key=lambda n: -message_tokens(piece.messages[n], count)):
@@ -214,7 +214,7 @@ def _shorten(piece: _Piece, excess: int, count: CountTokens) -> int:
 
 
 def _cut_to(message: Message, tokens: int, count: CountTokens) -> Message:
-    """*message* with the middle of its text left out: as much as fits *tokens*, or as little as there may be."""
+    """Cut the middle of *message*'s text until it fits *tokens* or has the shortest length allowed."""
     text = message.text
     low, high = min(SHORTEST, len(text)), len(text)
     while low < high:
@@ -238,7 +238,7 @@ def _with_text(message: Message, kept: int) -> Message:
 
 
 def input_limit(request: ChatRequest, target: Target, permissions: UserPermissions) -> int:
-    """How many tokens may go in: the target's window less the answer's share, within the sender's limit."""
+    """Return the limit on input tokens: the target's window less the answer's part, within the sender's limit."""
     limits = [permissions.max_context_tokens]
     if target.max_context_tokens is not None:
         output = permissions.output_limit(request.max_tokens, window=target.max_context_tokens)
@@ -249,22 +249,22 @@ def input_limit(request: ChatRequest, target: Target, permissions: UserPermissio
 
 
 class TokenBudgetAssembler:
-    """Fits each request to the target that gets it and to what its sender may send.
+    """Fits each request to its target's window and to its sender's limits.
 
     Args:
-      count: tokens of a text; the default estimates.
+      count: counts the tokens of a text; the default estimates.
     """
 
     def __init__(self, *, count: CountTokens = count_tokens) -> None:
         self._count = count
 
     async def assemble(self, request: ChatRequest, target: Target, permissions: UserPermissions) -> AssembledContext:
-        """Mend and trim the conversation, and put in the target's model, the answer's limit and the streaming right.
+        """Repair and trim the conversation; set the target's model, the output limit and the permission to stream.
 
         Raises:
-          ContextLengthExceeded: what must not be left out does not fit. Where it is the sender's own limit, no other
+          ContextLengthExceeded: the part that must be kept does not fit. If the limit is the sender's own, no other
             target helps.
-          PermissionDenied: the sender may not have any output.
+          PermissionDenied: the sender's limit on output is 0.
 
         Cancellation: nothing is kept.
         """
@@ -278,7 +278,11 @@ class TokenBudgetAssembler:
         trimmed = trim(mended, limit - fixed, count=self._count)
         tokens = fixed + trimmed.tokens
         if tokens > limit:
-            raise _too_long(target, tokens, limit, permissions)
+            # What must not be left out may still fit beside a shorter answer.
+            less = _output_beside(tokens, output, target, permissions)
+            if less is None:
+                raise _too_long(target, tokens, limit, permissions)
+            output = less
         changes: dict[str, Any] = {
             "messages": trimmed.messages,
             "model": target.model,
@@ -291,6 +295,19 @@ class TokenBudgetAssembler:
             dropped=len(mended) - len(trimmed.messages),
             shortened=trimmed.shortened,
         )
+
+
+_LEAST_SHARE = 16
+"""The least that is left for an answer is this part of the window."""
+
+
+def _output_beside(tokens: int, output: int, target: Target, permissions: UserPermissions) -> int | None:
+    """The limit on the answer with which *tokens* fit the window of *target*; None when they do not."""
+    window, most = target.max_context_tokens, target.max_input_tokens
+    if window is None or tokens > permissions.max_context_tokens or (most is not None and tokens > most):
+        return None
+    room = min(output, window - tokens)
+    return room if room >= min(output, window // _LEAST_SHARE) and room > 0 else None
 
 
 def _too_long(target: Target, tokens: int, limit: int, permissions: UserPermissions) -> ContextLengthExceeded:

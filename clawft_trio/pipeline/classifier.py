@@ -1,8 +1,8 @@
-"""Classify the kind and the difficulty of a task by its words, without a model.
+"""Classify the kind and the complexity of a task by its words, without a model.
 
-The type is that of the first group below of which a word occurs; words are matched whole, in their inflections. The
-complexity grows with what is asked for: the length of the request, the number of separate demands, whether there is
-code, the words that mark hard work, and the weight of the heaviest group. A greeting stays near 0.
+The type is that of the first group below with a word in the request; words are matched whole, with their inflections.
+The complexity grows with the length of the request, the number of separate demands, code, the words that mark difficult
+work, and the weight of the heaviest group. A greeting is near 0.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from clawft_trio.chat import ChatRequest
 from clawft_trio.pipeline.stages import TaskProfile, TaskType
 
 MAX_JUDGED = 32_000
-"""Characters of a request that are read; a longer one is judged by its beginning and is as complex as that gets."""
+"""Characters of a request that are read; a longer request has the highest complexity."""
 
 GROUPS: tuple[tuple[TaskType, float, str], ...] = (
     ("code_review", 0.20, "review audit lint inspect|code review"),
@@ -30,23 +30,23 @@ GROUPS: tuple[tuple[TaskType, float, str], ...] = (
     ("analysis", 0.15, "analyze analyse explain summarize summarise compare evaluate assess"),
     ("tool_use", 0.05, "execute|use tool|run tool|call function"),
 )
-"""Type, weight and words; after a bar, phrases. The first group with a hit decides."""
+"""Type, weight and words; after a bar, phrases. The first group with a match decides."""
 
 HARD = (
     "prove proof derive optimize optimise concurrent distributed architecture design migrate algorithm tradeoff "
     "trade-off deadlock race complexity formal theorem strategy security thorough comprehensive constraint"
 )
-"""Words that mark hard work."""
+"""Words that mark difficult work."""
 
 _SENTENCE = re.compile(r"[.?!;](?:\s|$)|\n\s*(?:[-*•]|\d+[.)])\s", re.UNICODE)
 _FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _WORD = re.compile(r"\w+(?:-\w+)*", re.UNICODE)
-# CJK is written without spaces: two of its characters count as a word.
+# CJK is written without spaces: two of its characters are counted as a word.
 _CJK = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
 
 def _word_pattern(words: str) -> re.Pattern[str]:
-    """Any of *words*, whole, also in a plain inflection (fixes, coded, writing, classes)."""
+    """Make a pattern for any of *words*, whole, also in a regular inflection (fixes, coded, writing, classes)."""
     alternatives: list[str] = []
     for word in words.split():
         stem = word.removesuffix("e")
@@ -80,18 +80,18 @@ _HARD = _word_pattern(HARD)
 
 
 class KeywordClassifier:
-    """Judges the last user message by its words. English; in other languages by length and structure alone."""
+    """Classifies the last user message: in English by its words, in other languages by length and structure only."""
 
     def classify(self, request: ChatRequest) -> TaskProfile:
-        """Judge *request*; `unknown` without text of the user."""
+        """Classify *request*; the type is `unknown` without text of the user."""
         asked = next((m.text for m in reversed(request.messages) if m.role == "user"), "")
         return self.judge(asked[: MAX_JUDGED + 1])
 
     def judge(self, text: str) -> TaskProfile:
-        """What *text* asks for."""
+        """Classify *text*."""
         if not text.strip():
             return TaskProfile()
-        # What a prompt quotes is material: its words say nothing about what is wanted with it.
+        # Code that a prompt quotes is material: its words do not describe the task.
         prose = _FENCE.sub(" ", text) or text
         found = [(group, hits) for group in _GROUPS if (hits := group.hits(prose))]
         keywords = tuple(dict.fromkeys(hit for _, hits in found for hit in hits))
@@ -102,13 +102,13 @@ class KeywordClassifier:
 
 
 def _complexity(text: str, prose: str, weight: float) -> float:
-    """From 0 to 1, and never less for the same text with more words after it."""
+    """Return a complexity from 0 to 1; more words after the same text never lower it."""
     if len(text) > MAX_JUDGED:
         return 1.0
     words = len(_WORD.findall(text)) + len(_CJK.findall(text)) // 2
     demands = len(_SENTENCE.findall(prose))
     hard = len({match.group().lower() for match in _HARD.finditer(prose)})
-    # Saturating, each from 0 to 1: the tenth demand weighs less than the second.
+    # Each part saturates, from 0 to 1: the tenth demand counts less than the second.
     length = 1 - math.exp(-max(0, words - 3) / 150)
     structure = 1 - math.exp(-max(0, demands - 1) / 6)
     difficulty = 1 - math.exp(-hard / 2)

@@ -1,4 +1,4 @@
-"""A target of a routing decision as a provider: each request as it fits there, and shorter after a refusal."""
+"""A target of a routing decision as a provider: fits each request to the target, and shortens it after a refusal."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from clawft_trio.observe.events import CacheBusted, RequestShortened
 from clawft_trio.observe.recorded import recorded
 from clawft_trio.pipeline.prompt_cache import PromptCaches
 from clawft_trio.pipeline.stages import AssembledContext, Assembler, ModelTransport
-from clawft_trio.pipeline.windows import Windows
+from clawft_trio.pipeline.windows import LEAST_OUTPUT, Windows
 from clawft_trio.target import Target
 
 MAX_SHORTENED = 2
-"""Times that a round is asked again with less, after refusals of length."""
+"""Number of times that a round is repeated with a shorter request, after refusals of length."""
 
 
 class FittingStages(Protocol):
-    """What a `Fitted` needs of its pipeline."""
+    """The stages of a pipeline that a `Fitted` uses."""
 
     @property
     def assembler(self) -> Assembler: ...
@@ -38,47 +38,80 @@ class FittingStages(Protocol):
 class _Refusal:
     """A request that a target refused as too long."""
 
-    tokens: int
-    #: None: length was not given as the reason
+    sent: AssembledContext
+    #: None: the target gave no reason
     error: ContextLengthExceeded | None
+    #: whether less output is tried before less input: more of it was allowed, and the window is not known
+    output_first: bool
+
+    @property
+    def tokens(self) -> int:
+        return self.sent.token_estimate
+
+    @property
+    def output(self) -> int:
+        return self.sent.request.max_tokens or 0
+
+
+@attrs.frozen
+class _Limit:
+    """What to send at most, in estimated tokens; None: as much as fits."""
+
+    input: int | None = None
+    output: int | None = None
 
 
 class Refusals:
-    """What was refused as too long during one round, by target."""
+    """The requests refused as too long during one round, by target."""
 
     def __init__(self) -> None:
         self._by_target: dict[str, list[_Refusal]] = {}
         self._new = False
 
-    def add(self, target: Target, tokens: int, error: ContextLengthExceeded | None) -> None:
-        """Note that *target* refused *tokens*."""
-        self._by_target.setdefault(target.name, []).append(_Refusal(tokens, error))
+    def add(
+        self, target: Target, sent: AssembledContext, error: ContextLengthExceeded | None, *, output_first: bool
+    ) -> bool:
+        """Note that *target* refused *sent*. False when a retry of the same was refused again."""
+        refused = self._by_target.setdefault(target.name, [])
         self._new = True
+        new = _Refusal(sent, error, output_first)
+        if refused and (refused[-1].tokens, refused[-1].output) == (new.tokens, new.output):
+            return False
+        refused.append(new)
+        return True
 
     def take_new(self) -> bool:
-        """Whether there was one since this was asked last."""
+        """Whether a refusal was added since the last call."""
         new, self._new = self._new, False
         return new
 
     def of(self, target: Target) -> list[_Refusal]:
-        """Those of *target*, oldest first."""
+        """Return the refusals of *target*, oldest first."""
         return self._by_target.get(target.name, [])
 
-    def limits(self, target: Target) -> list[int]:
-        """What to send *target* at most, in estimated input tokens, in the order in which it is tried.
+    def limits(self, target: Target) -> list[_Limit]:
+        """What to send *target* at most, in the order in which it is tried.
 
-        After the first refusal less than what was refused, which is half of it: the assembler cuts in jumps. After the
-        second half of that again, and if so little is not possible, whatever is less.
+        After the first refusal less input than what was refused, which is half of it: the assembler cuts in jumps.
+        After the second half of that again with a quarter of the output, and if so little is not possible, whatever is
+        less. Where no less input is possible, a quarter of the output: many servers count it in.
         """
-        refused = [refusal.tokens for refusal in self.of(target)]
+        refused = self.of(target)
         if not refused:
-            return []
-        return [refused[-1] - 1] if len(refused) == 1 else [refused[-1] // 2, refused[-1] - 1]
+            return [_Limit()]
+        last = refused[-1]
+        less = max(LEAST_OUTPUT, last.output // 4)
+        if len(refused) == 1 and last.output_first:
+            return [_Limit(output=less)]
+        shorter = [_Limit(last.tokens - 1)]
+        if len(refused) > 1:
+            shorter = [_Limit(last.tokens // 2, less), _Limit(last.tokens - 1, less)]
+        return [*shorter, _Limit(output=less)] if less < last.output else shorter
 
 
 @attrs.frozen
 class Fitted:
-    """A target's provider that gets each request as it fits there."""
+    """A target's provider that fits each request to the target."""
 
     keeps_records = True
 
@@ -89,17 +122,17 @@ class Fitted:
 
     @property
     def name(self) -> str:
-        """`provider/model`."""
+        """The name `provider/model`."""
         return self.target.name
 
     async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
-        """Assemble *request* for the target and have it answered.
+        """Assemble *request* for the target and send it.
 
         Raises:
-          ContextLengthExceeded: what must not be left out does not fit, or the target refused it for its length.
-          ProviderError: the target's.
+          ContextLengthExceeded: the part that must be kept does not fit, or the target refused the request as too long.
+          ProviderError: as the target raises it.
 
-        Cancellation: the target's.
+        Cancellation: as for the target.
         """
         fitted = await self._assembled(request)
         bust = self.stages.caches.sent(fitted.request, self.target)
@@ -116,7 +149,7 @@ class Fitted:
                 )
             )
         try:
-            # Reached when its turn comes: a target that cannot be built costs nothing while others answer.
+            # Only now, so that a target that cannot be built costs nothing while others answer.
             provider = recorded(self.stages.transport.reach(self.target))
             own = call.replaced(input_tokens=fitted.token_estimate)
             response = await provider.complete(fitted.request, own)
@@ -129,61 +162,91 @@ class Fitted:
         return response
 
     async def _assembled(self, request: ChatRequest) -> AssembledContext:
-        target = self.stages.windows.applied(self.target)
-        limits: list[int | None] = [*self.refusals.limits(target)] or [None]
-        for limit in limits[:-1]:
+        windows = self.stages.windows
+        target = windows.applied(self.target)
+        request = _allowing(request, windows.output_limit(target))
+        *limits, last = self.refusals.limits(target)
+        for limit in limits:
             try:
                 return await self._assembled_within(request, target, limit)
             except ContextLengthExceeded:
                 continue
-        return await self._assembled_within(request, target, limits[-1])
+        return await self._assembled_within(request, target, last)
 
-    async def _assembled_within(self, request: ChatRequest, target: Target, limit: int | None) -> AssembledContext:
+    async def _assembled_within(self, request: ChatRequest, target: Target, limit: _Limit) -> AssembledContext:
         most = target.max_input_tokens
-        if limit is not None and (most is None or limit < most):
-            target = attrs.evolve(target, max_input_tokens=limit)
-        return await self.stages.assembler.assemble(request, target, self.permissions)
+        if limit.output is not None and limit.input is None:
+            # The whole input, whatever its refusal has taught: the output may be the reason.
+            target = attrs.evolve(target, max_input_tokens=None)
+        elif limit.input is not None and (most is None or limit.input < most):
+            target = attrs.evolve(target, max_input_tokens=limit.input)
+        return await self.stages.assembler.assemble(_allowing(request, limit.output), target, self.permissions)
 
     def _note_refusal(self, fitted: AssembledContext, exc: Exception, call: Call) -> ContextLengthExceeded | None:
-        """Note a refusal of length. Returns the error that it is, where it does not give length as its reason."""
+        """Record a refusal of length. Return the error to raise if the target did not give length as the reason."""
         tokens, windows = fitted.token_estimate, self.stages.windows
+        output = fitted.request.max_tokens or 0
         found = leaves(exc)
         stated = next((leaf for leaf in found if isinstance(leaf, ContextLengthExceeded)), None)
         if stated is not None:
             windows.refused(self.target, tokens, stated)
-            self._refuse(tokens, stated, call)
+            output_first = stated.window is None and self._allows_too_much(fitted)
+            self._refuse(fitted, stated, call, output_first=output_first)
             return None
         error = found[0] if len(found) == 1 else exc
         if not isinstance(error, Exception):
             return None
-        if windows.means_too_long(error, self.target, tokens):
+        if windows.means_too_long(error, self.target, tokens, output):
             inferred = _inferred(error, self.target, tokens)
-            self._refuse(tokens, None, call)
+            self._refuse(fitted, None, call)
             return inferred
         if windows.may_be_too_long(error, self.target, fitted):
-            self._refuse(tokens, None, call)
+            self._refuse(fitted, None, call, output_first=self._allows_too_much(fitted))
         return None
 
-    def _refuse(self, tokens: int, stated: ContextLengthExceeded | None, call: Call) -> None:
-        if len(self.refusals.of(self.target)) < MAX_SHORTENED:
+    def _allows_too_much(self, fitted: AssembledContext) -> bool:
+        windows = self.stages.windows
+        unknown = windows.applied(self.target).max_context_tokens is None
+        return unknown and windows.allows_too_much(self.target, fitted)
+
+    def _refuse(
+        self,
+        fitted: AssembledContext,
+        stated: ContextLengthExceeded | None,
+        call: Call,
+        *,
+        output_first: bool = False,
+    ) -> None:
+        new = self.refusals.add(self.target, fitted, stated, output_first=output_first)
+        if new and len(self.refusals.of(self.target)) <= MAX_SHORTENED:
             call.observer(
                 RequestShortened(
                     target=self.name,
-                    tokens=tokens,
+                    tokens=fitted.token_estimate,
                     stated=stated is not None,
                     call_id=call.id,
                     turn_id=call.turn_id,
                 )
             )
-        self.refusals.add(self.target, tokens, stated)
 
     def _note_answer(self, fitted: AssembledContext, response: ChatResponse) -> None:
         windows = self.stages.windows
+        tokens, output = fitted.token_estimate, fitted.request.max_tokens or 0
         for refusal in self.refusals.of(self.target):
-            # What was only inferred has been proved: with less of it, the same request was answered.
-            windows.refused(self.target, refusal.tokens, refusal.error)
-        windows.accepted(self.target, fitted.token_estimate)
+            # The assumption is now confirmed: the same request was answered after it was shortened.
+            if tokens < refusal.tokens:
+                windows.refused(self.target, refusal.tokens, refusal.error)
+            elif output < refusal.output:
+                windows.refused_output(self.target, output)
+        windows.accepted(self.target, tokens, output)
         self.stages.caches.answered(fitted.request, self.target, response.usage, estimate=fitted.token_estimate)
+
+
+def _allowing(request: ChatRequest, output: int | None) -> ChatRequest:
+    """*request* with no more than *output* tokens of answer."""
+    if output is None or (request.max_tokens is not None and request.max_tokens <= output):
+        return request
+    return attrs.evolve(request, max_tokens=output)
 
 
 def _inferred(error: Exception, target: Target, tokens: int) -> ContextLengthExceeded:

@@ -1,4 +1,4 @@
-"""How long rounds take, measured, and how long targets have been taking, remembered."""
+"""Latency of rounds, and a moving average of the latency of each target."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ from clawft_trio.chat import CONTENT, Emit, Reset, StreamEvent
 from clawft_trio.pipeline.stages import ResponseOutcome
 
 FAILURE_COUNTS = 30.0
-"""Seconds that a failed attempt is remembered as, at least: who fails at once is not fast."""
+"""Seconds that a failed attempt counts as, at least: a target that fails at once is not fast."""
 
 FORGOTTEN_AFTER = 300.0
-"""Seconds after which what is known of a target is too old: it is tried again as if it were new."""
+"""Seconds after which the average of a target expires: the target is tried again as a new one."""
 
 NEW_SAMPLE = 0.3
 """Weight of the newest attempt in the moving average."""
 
 MAX_REMEMBERED = 1000
-"""Targets that are remembered; beyond it, the one that was used longest ago is forgotten."""
+"""Number of targets with an average; beyond it, the one that was used longest ago is removed."""
 
 
 class Stopwatch:
-    """Times one round from where it is made, by what passes through its `emit`."""
+    """Measures one round from its construction, by the events that pass through its `emit`."""
 
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
-        # The clock itself: `trio.current_time` looks it up, and this is asked twice for every event of a stream.
+        # The clock itself: `trio.current_time` looks it up, and this is called twice for every event of a stream.
         self._now = trio.lowlevel.current_clock().current_time
         self._started = self._now()
         self._first_content: float | None = None
-        #: seconds spent in the consumer
+        #: seconds spent in the consumer's code
         self.consumer_time: float = 0.0
 
     async def emit(self, event: StreamEvent) -> None:
-        """Pass *event* on and note when.
+        """Pass *event* on and record its time.
 
-        Cancellation: it may have been seen.
+        Cancellation: the consumer may have received *event*.
         """
         now = self._now()
         if self._first_content is None:
             if isinstance(event, CONTENT):
                 self._first_content = now - self._started
         elif isinstance(event, Reset):
-            # What was shown before was not the answer.
+            # The content before the reset is not part of the answer.
             self._first_content = None
         try:
             await self._emit(event)
@@ -54,9 +54,9 @@ class Stopwatch:
             self.consumer_time += self._now() - now
 
     def read(self, deciding: AttemptRecord | None) -> Latency:
-        """The latency of the round so far; *deciding* is the attempt that answered, or the last that failed."""
+        """Return the latency of the round so far; *deciding* is the attempt that answered, or the last that failed."""
         latency = call_latency(deciding, self._started)
-        # What was shown counts; where nothing was, or it was retracted, what the provider had sent.
+        # The first content that the consumer received counts; without any, the provider's first content.
         return latency if self._first_content is None else attrs.evolve(latency, first_content=self._first_content)
 
 
@@ -67,10 +67,10 @@ class _Remembered:
 
 
 class LatencyBoard:
-    """What each target has needed lately: a moving average, to the first content where there was any.
+    """The recent latency of each target: a moving average of the time to the first content, or of the whole attempt.
 
-    A failed attempt counts as slow, a cancelled one as at least as slow as it had been. A target that was not tried
-    for a while is as good as new, so that a target that was slow once gets another chance.
+    A failed attempt counts as slow, a cancelled one as at least as slow as the average before. A target without recent
+    attempts counts as new, so that a target that was slow once gets another chance.
     """
 
     def __init__(self) -> None:
@@ -80,14 +80,14 @@ class LatencyBoard:
         return f"<LatencyBoard { {name: round(seen.seconds, 3) for name, seen in self._targets.items()} }>"
 
     def expected(self, target: str) -> float:
-        """Seconds that *target* may be expected to need; 0 when nothing is known, so that it is tried."""
+        """Return the expected seconds of *target*; 0 when they are not known, so that it is tried."""
         seen = self._targets.get(target)
         if seen is None or trio.current_time() - seen.at > FORGOTTEN_AFTER:
             return 0.0
         return seen.seconds
 
     def note(self, outcome: ResponseOutcome) -> None:
-        """Learn from every attempt of a round."""
+        """Update the averages with every attempt of a round."""
         for record in outcome.attempts:
             self._note(record)
 

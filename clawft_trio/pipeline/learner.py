@@ -1,4 +1,4 @@
-"""What rounds have taught: a bounded ring of trajectories, and what people thought of them."""
+"""Records of past rounds in a bounded ring, with feedback from people."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from clawft_trio.chat import Call, ChatRequest
 from clawft_trio.pipeline.stages import ResponseOutcome, RoundEnding, RoutingDecision, TaskProfile
 
 MAX_QUESTION = 200
-"""Characters of the question that are kept: a trajectory is a note, not the conversation."""
+"""Stored characters of the question: a trajectory is a note, not the conversation."""
 
 
 @attrs.frozen(kw_only=True)
 class Trajectory:
-    """One round: what was asked, who was chosen and why, what became of it."""
+    """Record of one round: the question, the targets chosen and the outcome."""
 
     call_id: str
     turn_id: str
-    #: `trio.current_time()` at its end
+    #: `trio.current_time()` at the end of the round
     at: float
     sender_id: str | None
     #: the beginning of the user's question
     question: str = attrs.field(repr=False)
     profile: TaskProfile
-    #: who was asked first and who answered, `provider/model`
+    #: the target asked first and the target that answered, `provider/model`
     routed_to: str
     answered_by: str
     tier: str
@@ -35,14 +35,14 @@ class Trajectory:
     #: from 0 to 1; None when there was nothing to score
     quality: float | None
     latency: Latency
-    #: class name of what failed; empty when nothing did
+    #: class name of the error; empty without one
     error: str
     #: from -1 to 1; None until there is feedback
     feedback: float | None = None
 
     @property
     def value(self) -> float | None:
-        """How good it was, from 0 to 1: the feedback, else the score; 0 for a failure, None for neither."""
+        """Value of the round from 0 to 1: the feedback, else the quality; 0 for a failure, None without both."""
         if self.feedback is not None:
             return (self.feedback + 1) / 2
         return 0.0 if self.ending == "failed" else self.quality
@@ -50,31 +50,31 @@ class Trajectory:
 
 @attrs.frozen(kw_only=True)
 class LearnerStatistics:
-    """What is remembered, in numbers."""
+    """Counters of a `TrajectoryLearner`."""
 
     recorded: int
     remembered: int
     poor: int
-    #: mean value of the remembered rounds by `provider/model` that answered
+    #: mean value of the stored rounds, by the `provider/model` that answered
     value_by_target: dict[str, float]
 
 
 class NoLearner:
-    """Remembers nothing."""
+    """A learner that stores nothing."""
 
     def record(self, request: ChatRequest, decision: RoutingDecision, outcome: ResponseOutcome, call: Call) -> None:
-        """Forget it."""
+        """Store nothing."""
 
     def feedback(self, about: str, value: float) -> int:
-        """Nothing is remembered."""
+        """Return 0, because nothing is stored."""
         return 0
 
 
 class TrajectoryLearner:
-    """Remembers the last rounds, good and bad, in bounded memory.
+    """Stores the last rounds, good and bad, in bounded memory.
 
     Args:
-      capacity: rounds that are remembered; beyond it the oldest is forgotten.
+      capacity: number of stored rounds; beyond it the oldest is removed.
       poor_below: value under which a round counts as poor.
     """
 
@@ -89,7 +89,7 @@ class TrajectoryLearner:
         return f"<TrajectoryLearner {len(self._ring)} of {self._ring.maxlen}>"
 
     def record(self, request: ChatRequest, decision: RoutingDecision, outcome: ResponseOutcome, call: Call) -> None:
-        """Remember a round."""
+        """Store a round."""
         self._recorded += 1
         self._ring.append(_trajectory(request, decision, outcome, call))
 
@@ -101,7 +101,7 @@ class TrajectoryLearner:
           value: from -1 (useless) to 1 (just right).
 
         Returns:
-          How many rounds it was noted of; 0 when they are not remembered any more.
+          The number of rounds that now have the feedback; 0 when none of them is stored any more.
 
         Raises:
           ValueError: *value* is out of range.
@@ -115,15 +115,15 @@ class TrajectoryLearner:
 
     @property
     def trajectories(self) -> tuple[Trajectory, ...]:
-        """What is remembered, oldest first."""
+        """The stored rounds, oldest first."""
         return tuple(self._ring)
 
     def poor(self) -> tuple[Trajectory, ...]:
-        """The remembered rounds that went badly, oldest first. What was cancelled went neither way."""
+        """Return the stored rounds with a low value, oldest first. Cancelled rounds have no value."""
         return tuple(t for t in self._ring if t.value is not None and t.value < self._poor_below)
 
     def statistics(self) -> LearnerStatistics:
-        """What is remembered, in numbers."""
+        """Return the counters and the mean values."""
         values: dict[str, list[float]] = {}
         for trajectory in self._ring:
             if trajectory.value is not None and trajectory.answered_by:

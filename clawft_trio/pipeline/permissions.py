@@ -1,28 +1,29 @@
-"""Who may do what: from a message's channel and sender to an `AuthContext`.
+"""Permission resolution: from a message's channel and sender to an `AuthContext`.
 
-Five layers, each saying only what it wants to say. For the level and for every field alike, the most specific layer
-that sets a value wins:
+There are five layers, each of which sets only some fields. For the level and for every field, the most specific layer
+that sets a value applies:
 
     1. the sender        `users["telegram:12345"]`
     2. the channel       `channels["telegram"]`
-    3. the workspace     its own policy, 1 and 2 of it included
+    3. the workspace     its own policy, with its layers 1 and 2
     4. the level         `zero_trust`, `user`, `admin` of the policy
     5. built in          `auth.ZERO_TRUST`, `USER`, `ADMIN`
 
-The level itself is the sender's, else the channel's, else 1 for those whom `allow_from` lists, else 0. An empty list
-is a word like any other: it revokes.
+The level itself is the sender's, else the channel's, else 1 for senders listed in `allow_from`, else 0. An empty list
+is a value, too: it revokes.
 
-A workspace is a directory with files of unknown origin, so its layer is held under a ceiling: what the sender
-would have had without it. It can take away and never give.
+A workspace is a directory with files of unknown origin, so its layer has a ceiling: the permissions that the sender has
+without it. It can revoke and never grant.
 
-Identities are `channel:sender`, so that 12345 on one channel has no rights on another. No channel grants anything by
-its name: the local process is `PermissionResolver.local()`, and no message can say that it is from there.
+Identities are `channel:sender`, so that 12345 on one channel has no permissions on another. A channel's name grants
+nothing: the local process is `PermissionResolver.local()`, and no message can claim to come from it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any, Final
 
 import attrs
@@ -33,7 +34,7 @@ from clawft_trio.checks import one_of
 from clawft_trio.errors import InvalidData, PermissionDenied, Problem
 
 LEVELS: Final[tuple[UserPermissions, ...]] = (ZERO_TRUST, USER, ADMIN)
-"""What each level grants by default."""
+"""Default permissions of each level."""
 
 LADDER: Final = ("free", "standard", "premium", "elite")
 """The tier names that the built-in levels use, lowest first."""
@@ -47,7 +48,7 @@ def _strings(values: Any) -> tuple[str, ...] | None:
     return tuple(values)
 
 
-# --- what is configured ------------------------------------------------------------------------------
+# --- configuration ------------------------------------------------------------------------------------
 
 
 @attrs.frozen(kw_only=True)
@@ -74,10 +75,10 @@ class PermissionOverrides:
     turn_budget_daily: int | None = attrs.field(default=None, validator=optional(ge(0)))
     turn_budget_monthly: int | None = attrs.field(default=None, validator=optional(ge(0)))
     #: merged key by key
-    custom_permissions: Mapping[str, Any] | None = None
+    custom_permissions: Mapping[str, Any] | None = attrs.field(default=None, repr=False)
 
     def over(self, below: UserPermissions) -> UserPermissions:
-        """*below* with everything that this layer sets."""
+        """Return *below* with the fields that this layer sets."""
         own = {
             field.name: value
             for field in attrs.fields(PermissionOverrides)
@@ -90,9 +91,9 @@ class PermissionOverrides:
 
 @attrs.frozen(kw_only=True)
 class SenderOverrides(PermissionOverrides):
-    """Settings of one sender."""
+    """The settings of one sender."""
 
-    #: with it the key is a bare sender id of this channel; without it the key is `channel:sender`
+    #: if it is set, the key is a sender id of this channel; else the key is `channel:sender`
     channel: str | None = None
 
 
@@ -101,15 +102,15 @@ NOTHING = PermissionOverrides()
 
 @attrs.frozen(kw_only=True)
 class PermissionsPolicy:
-    """Everything that is configured about permissions in one place, global or of a workspace."""
+    """All permission settings of one source, global or of a workspace."""
 
     zero_trust: PermissionOverrides = NOTHING
     user: PermissionOverrides = NOTHING
     admin: PermissionOverrides = NOTHING
-    #: by `channel:sender`, or by bare sender id where the entry names its channel
+    #: by `channel:sender`, or by sender id where the entry has a `channel`
     users: Mapping[str, SenderOverrides] = attrs.field(factory=dict)
     channels: Mapping[str, PermissionOverrides] = attrs.field(factory=dict)
-    #: channel to the sender ids that it lists: they are users, not strangers
+    #: by channel, the sender ids that have level 1
     allow_from: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
@@ -118,7 +119,7 @@ class PermissionsPolicy:
             raise InvalidData(problems)
 
     def problems(self) -> list[Problem]:
-        """What cannot be meant: names that do not say whom."""
+        """Return the problems of the settings: keys that identify no sender or channel."""
         wrong: list[Problem] = []
         seen: set[str] = set()
         for key, entry in self.users.items():
@@ -136,11 +137,11 @@ class PermissionsPolicy:
         return wrong
 
     def at_level(self, level: int) -> PermissionOverrides:
-        """Settings of all senders of *level*."""
+        """Return the settings of all senders of *level*."""
         return (self.zero_trust, self.user, self.admin)[level]
 
     def of_sender(self, channel: str, sender_id: str) -> PermissionOverrides:
-        """Settings of one sender."""
+        """Return the settings of one sender."""
         identity = f"{channel}:{sender_id}"
         for key in (identity, sender_id):
             entry = self.users.get(key)
@@ -149,7 +150,7 @@ class PermissionsPolicy:
         return NOTHING
 
     def of_channel(self, channel: str) -> PermissionOverrides:
-        """Settings of all senders on *channel*."""
+        """Return the settings of all senders on *channel*."""
         return self.channels.get(channel, NOTHING)
 
 
@@ -158,27 +159,30 @@ _BAD_CHANNEL = "a channel has a name without a colon"
 
 
 def _is_channel(name: str) -> bool:
-    # With a colon in it, `a` + `b:c` and `a:b` + `c` would be one identity.
+    # With a colon in a name, `a` + `b:c` and `a:b` + `c` would be one identity.
     return bool(name) and ":" not in name
 
 
 def identity_of(key: str, entry: SenderOverrides) -> str | None:
-    """The identity that a key of `users` means; None when it means no sender."""
+    """Return the identity for a key of `users`; None when it identifies no sender."""
     if entry.channel is not None:
         return f"{entry.channel}:{key}" if _is_channel(entry.channel) and key else None
     channel, colon, sender = key.partition(":")
     return key if channel and colon and sender else None
 
 
-# --- what comes of it --------------------------------------------------------------------------------
+# --- resolution --------------------------------------------------------------------------------------
+
+_MOST_SENDERS = 1024
+"""Senders whose permissions a resolver remembers: their layers are merged once."""
 
 
 class PermissionResolver:
-    """Resolves senders by the rules of this module.
+    """Resolves the permissions of senders by the rules at the top of the module.
 
     Args:
-      policy: the global one.
-      workspace: the workspace's, which can only take away.
+      policy: the global policy.
+      workspace: the workspace's policy, which can only revoke.
       tiers: names of the configured tiers, lowest first; empty without tiers. An admin's `max_tier` is the last of
         them unless the policy has other settings.
     """
@@ -193,12 +197,14 @@ class PermissionResolver:
         self._policy = policy or PermissionsPolicy()
         self._workspace = workspace
         self._tiers = tiers
+        self._permissions = lru_cache(_MOST_SENDERS)(self._resolved)
+        self._local = lru_cache(1)(self._of_local)
 
     def resolve(self, channel: str, sender_id: str) -> AuthContext:
-        """What *sender_id* on *channel* may do. Strangers get what level 0 has.
+        """Resolve the permissions of *sender_id* on *channel*. An unknown sender has level 0.
 
         Raises:
-          PermissionDenied: no identity: no sender, no channel, or a channel without inbound messages.
+          PermissionDenied: the sender or the channel is missing or invalid, or no message can come from the channel.
         """
         if channel == LOCAL_CHANNEL:
             raise PermissionDenied(f"a message cannot come from {LOCAL_CHANNEL!r}: that is the local process itself")
@@ -209,13 +215,16 @@ class PermissionResolver:
         return AuthContext(channel=channel, sender_id=sender_id, permissions=self._permissions(channel, sender_id))
 
     def local(self, sender_id: str = "local") -> AuthContext:
-        """The local process itself: an admin, with the policy's settings of admins."""
+        """Resolve the permissions of the local process: an admin, with the policy's settings for admins."""
+        return AuthContext(channel=LOCAL_CHANNEL, sender_id=sender_id, permissions=self._local())
+
+    def _of_local(self) -> UserPermissions:
         granted = self._policy.admin.over(self._built_in(2))
         if self._workspace is not None:
             granted = self._ceiling(self._workspace.admin.over(granted), granted)
-        return AuthContext(channel=LOCAL_CHANNEL, sender_id=sender_id, permissions=granted)
+        return granted
 
-    def _permissions(self, channel: str, sender_id: str) -> UserPermissions:
+    def _resolved(self, channel: str, sender_id: str) -> UserPermissions:
         level = self._level(self._policy, channel, sender_id)
         granted = self._layered(self._policy, channel, sender_id, level)
         if self._workspace is None:
@@ -227,7 +236,7 @@ class PermissionResolver:
     ) -> UserPermissions:
         configured = self._level(workspace, channel, sender_id, otherwise=granted.level)
         level = min(configured, granted.level)
-        # A lowered level is lowered in everything: start from what that level has, not from what the sender had.
+        # A lower level applies to every field: start from that level's permissions, not from the sender's.
         below = granted if level == granted.level else self._policy.at_level(level).over(self._built_in(level))
         wanted = workspace.at_level(level).over(below)
         wanted = workspace.of_channel(channel).over(wanted)
@@ -260,7 +269,7 @@ class PermissionResolver:
 
 
 def lesser(wanted: UserPermissions, ceiling: UserPermissions, *, tiers: tuple[str, ...] = ()) -> UserPermissions:
-    """*wanted* where it is less than *ceiling*, in each of its dimensions. What it allows, both allow."""
+    """Return the more restrictive value of each field: the result allows only what both allow."""
     return UserPermissions(
         level=min(wanted.level, ceiling.level),
         max_tier=_lower_tier(wanted.max_tier, ceiling.max_tier, tiers or LADDER),
@@ -289,19 +298,19 @@ def lesser(wanted: UserPermissions, ceiling: UserPermissions, *, tiers: tuple[st
 
 
 def _switched_off(wanted: Mapping[str, Any], name: str, value: Any) -> Any:
-    """*value*, or what *wanted* has in its place if that is a form of no."""
+    """Return *value*, or what *wanted* has instead of it if that is falsy."""
     instead = wanted.get(name, value)
     return value if instead else instead
 
 
 def _lower_limit(one: float, other: float) -> float:
-    """The smaller of two limits of which 0 is none."""
+    """Return the smaller of two limits, where 0 means no limit."""
     limits = [limit for limit in (one, other) if limit > 0]
     return min(limits, default=0)
 
 
 def _lower_tier(one: str, other: str, tiers: tuple[str, ...]) -> str:
-    """The lower of two tiers; a name that does not exist grants nothing, so it is the lowest."""
+    """Return the lower of two tiers; an unknown name grants nothing, so it is the lowest."""
     unknown = [name for name in (one, other) if name not in tiers]
     return unknown[0] if unknown else min(one, other, key=tiers.index)
 
@@ -311,7 +320,7 @@ def _either(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _both(one: tuple[str, ...] | None, other: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    """Patterns that match nothing but what both match; None matches all."""
+    """Return patterns that match only what both match; None matches everything."""
     if one is None:
         return other
     if other is None:
@@ -321,10 +330,10 @@ def _both(one: tuple[str, ...] | None, other: tuple[str, ...] | None) -> tuple[s
 
 
 def _covers(wide: str, narrow: str) -> bool:
-    """Whether everything that *narrow* matches is matched by *wide*, too, as far as that is easily seen."""
+    """Whether *wide* matches everything that *narrow* matches, as far as a simple test can show."""
     if wide == narrow:
         return True
     if "[" in wide or "[" in narrow:
         return False
-    # A star of the narrow one may stand for nothing and for anything: only a star of the wide one covers both.
+    # A star of *narrow* matches nothing or any text: only a star of *wide* covers both cases.
     return all(fnmatchcase(narrow.replace("*", probe).replace("?", "\0"), wide) for probe in ("", "\0\0\0"))

@@ -1,4 +1,4 @@
-"""The six stages as one: `route` once per turn, `complete` once per round."""
+"""The six stages as one object: `route` is called once per turn, `complete` once per round."""
 
 from __future__ import annotations
 
@@ -47,26 +47,26 @@ _log = logging.getLogger("clawft_trio.pipeline")
 
 
 class Chain(Protocol):
-    """Makes one provider of several: `Failover`, or a `partial` of it."""
+    """A function that makes one provider of several: `Failover`, or a `partial` of it."""
 
     def __call__(self, *providers: Provider, windows: dict[str, int]) -> Provider:
-        """One that asks *providers* in their order; *windows* in tokens by name, where they are known."""
+        """Return a provider that tries *providers* in order; *windows* in tokens by name, where they are known."""
         ...
 
 
 @attrs.frozen(kw_only=True)
 class TurnAdmission:
-    """Whether a sender may ask at all, before any target is chosen."""
+    """Admission of turns by rate and budget, before any target is chosen."""
 
     limiter: RateLimitable | None = None
     budget: CostTrackable | None = None
 
     async def admit(self, request: ChatRequest) -> Allowance:
-        """Count the turn and see what its sender may spend.
+        """Count the turn and return what its sender may spend.
 
         Raises:
           RateLimitExceeded: too many turns.
-          StoreError: the balance cannot be read, so no turn is admitted.
+          StoreError: the budget cannot be read, so no turn is admitted.
 
         Cancellation: the turn stays counted.
         """
@@ -82,7 +82,7 @@ class TurnAdmission:
 class Pipeline:
     """Six stages, each replaceable by any object with the right methods.
 
-    It keeps no state of its own: what is counted, learnt and connected lives in the stages.
+    The pipeline has no state: counters, averages and connections are in the stages.
     """
 
     router: Router
@@ -99,16 +99,16 @@ class Pipeline:
     async def route(
         self, request: ChatRequest, call: Call | None = None, *, profile: TaskProfile | None = None
     ) -> RoutingDecision:
-        """Decide who may answer a turn. Once per turn: it counts against the sender's rate.
+        """Choose the targets of a turn. Call it once per turn, because it counts against the sender's rate.
 
         Args:
-          request: with `auth` set; without it, the request has the fewest rights.
-          call: for its observers.
-          profile: what kind of task it is, where that is known already.
+          request: with `auth` set; without it, the request has the fewest permissions.
+          call: gives the observer.
+          profile: the classified task, where it is already known.
 
         Raises:
           Refused: by rate, budget or permission; `retry_after` is the time until a retry may succeed, if it can.
-          NotConfigured: the request names a provider that is not there.
+          NotConfigured: the request names an unknown provider.
           StoreError: the sender's budget cannot be read.
 
         Cancellation: the turn stays counted.
@@ -122,10 +122,10 @@ class Pipeline:
         return decision
 
     async def complete(self, request: ChatRequest, call: Call, decision: RoutingDecision) -> ChatResponse:
-        """Have one round answered by the first target of *decision* that can.
+        """Answer one round by the first target of *decision* that can.
 
-        The request is assembled for each target that gets it. Whatever becomes of the round, router and learner are
-        informed with its cost and times; an error in them or in the scorer never costs the answer.
+        The request is assembled for each target that it is sent to. Router and learner get the outcome of every round,
+        with cost and times; an error in them or in the scorer does not fail the answer.
 
         Returns:
           The answer, with the latency of the round and all its attempts.
@@ -134,7 +134,7 @@ class Pipeline:
           ProviderError: no target could answer.
           PermissionDenied: the decision was made for another sender.
 
-        Cancellation: what is running is cancelled and waited for; the round counts as cancelled, not as failed.
+        Cancellation: running attempts are cancelled and awaited; the round counts as cancelled, not as failed.
         """
         _check_sender(request, decision)
         round_ = _Round(self, request, call, decision)
@@ -152,13 +152,13 @@ class Pipeline:
         return round_.answered(response)
 
     def input_limit(self, request: ChatRequest, decision: RoutingDecision) -> int:
-        """How many tokens of *request* may go to the target that is asked first."""
+        """Return the limit on *request*'s input tokens at the target that is tried first."""
         target = self.windows.applied(self.caches.ordered(request, decision)[0])
         return input_limit(request, target, decision.permissions)
 
     async def _answer(self, request: ChatRequest, call: Call, decision: RoutingDecision) -> ChatResponse:
-        """Ask the targets in their order. When one has refused the request as too long and none answers, ask again
-        with less, `MAX_SHORTENED` times at most.
+        """Try the targets in order. If one has refused the request as too long and none answers, try again with a
+        shorter request, at most `MAX_SHORTENED` times.
         """
         refusals = Refusals()
         refused: ClawftError | None = None
@@ -170,7 +170,7 @@ class Pipeline:
                 if not new and (refused is None or not isinstance(exc, ContextLengthExceeded)):
                     raise
                 if not new:
-                    # Nothing shorter could be sent: the refusal of what was sent stands.
+                    # No shorter request could be sent, so the refusal of the longer one is the result.
                     break
                 refused = exc
         assert refused is not None
@@ -192,8 +192,8 @@ def _window(target: Target) -> int | None:
 class PipelineRegistry:
     """Pipelines by task type.
 
-    The default one admits and classifies every turn, and answers what no other is registered for. Its admission is
-    that of all: another kind of task must not escape the limits.
+    The default pipeline admits and classifies every turn, and answers the types without a pipeline. All pipelines share
+    its admission: another type of task must not bypass the limits.
     """
 
     def __init__(self, default: Pipeline, special: Mapping[TaskType, Pipeline] | None = None) -> None:
@@ -206,15 +206,15 @@ class PipelineRegistry:
         }
 
     def for_task(self, task_type: TaskType) -> Pipeline:
-        """The pipeline for tasks of *task_type*."""
+        """Return the pipeline for tasks of *task_type*."""
         return self._special.get(task_type, self._default)
 
     async def route(self, request: ChatRequest, call: Call | None = None) -> RoutingDecision:
-        """Classify, and decide with the pipeline for that type who may answer.
+        """Classify the task, and choose the targets with the pipeline for its type.
 
         Raises:
           Refused: by rate, budget or permission.
-          NotConfigured: the request names a provider that is not there.
+          NotConfigured: the request names an unknown provider.
           StoreError: the sender's budget cannot be read.
 
         Cancellation: the turn stays counted.
@@ -223,17 +223,17 @@ class PipelineRegistry:
         return await self.for_task(profile.task_type).route(request, call, profile=profile)
 
     def input_limit(self, request: ChatRequest, decision: RoutingDecision) -> int:
-        """How many tokens of *request* may go to the target that is asked first."""
+        """Return the limit on *request*'s input tokens at the target that is tried first."""
         return self.for_task(decision.profile.task_type).input_limit(request, decision)
 
     async def complete(self, request: ChatRequest, call: Call, decision: RoutingDecision) -> ChatResponse:
-        """Have one round answered by the pipeline that *decision* came from.
+        """Answer one round with the pipeline that made *decision*.
 
         Raises:
           ProviderError: no target could answer.
           PermissionDenied: the decision was made for another sender.
 
-        Cancellation: as `Pipeline.complete`.
+        Cancellation: as for `Pipeline.complete`.
         """
         return await self.for_task(decision.profile.task_type).complete(request, call, decision)
 
@@ -244,13 +244,13 @@ def _check_sender(request: ChatRequest, decision: RoutingDecision) -> None:
 
 
 class _Round:
-    """One round from its start to the report of its end."""
+    """One round: measures it and reports its outcome."""
 
     def __init__(self, pipeline: Pipeline, request: ChatRequest, call: Call, decision: RoutingDecision) -> None:
         self._pipeline = pipeline
         self._request = request
         self._decision = decision
-        # The stopwatch stands behind what remembers the text, so that the strategies below use the same memory.
+        # The stopwatch comes after the record of the text, so that the strategies below use the same record.
         shown = shown_of(call)
         self._watch = Stopwatch(shown.to)
         shown.to = self._watch.emit
@@ -258,7 +258,7 @@ class _Round:
         self.call = call.replaced(emit=shown, log=self._log)
 
     def answered(self, response: ChatResponse) -> ChatResponse:
-        """Note the answer; returns it with the round's latency and attempts."""
+        """Report the answer; return it with the round's latency and attempts."""
         quality = self._contained("scorer", lambda: self._pipeline.scorer.score(self._request, response))
         ending: RoundEnding = "aborted" if response.finish_reason == "aborted" else "ok"
         outcome = self.ended(ending, response=response, quality=quality)
@@ -272,7 +272,7 @@ class _Round:
         quality: QualityScore | None = None,
         error: BaseException | None = None,
     ) -> ResponseOutcome:
-        """Report the end of the round to scorer, learner and observers."""
+        """Report the end of the round to router, learner and observers."""
         records = self._log.records
         deciding = deciding_attempt(records, ending)
         reported = deciding if response is None else response
@@ -280,39 +280,39 @@ class _Round:
             ending=ending,
             latency=self._watch.read(deciding),
             consumer_time=self._watch.consumer_time,
-            answered_by=self._who(ending, response, deciding),
+            answered_by=self._answered_by(ending, response, deciding),
             quality=quality,
             usage=None if reported is None else reported.usage,
             cost=None if response is None else response.cost,
             error=error,
             attempts=records,
         )
-        self._tell(outcome)
+        self._report(outcome)
         return outcome
 
-    def _who(self, ending: RoundEnding, response: ChatResponse | None, deciding: AttemptRecord | None) -> str:
+    def _answered_by(self, ending: RoundEnding, response: ChatResponse | None, deciding: AttemptRecord | None) -> str:
         if ending not in {"ok", "aborted"}:
             return ""
-        # The model that a provider reports is often a dated name of the one that was asked.
+        # The model that a provider reports is often a dated name of the requested one.
         if deciding is not None and deciding.target in {target.name for target in self._decision.targets}:
             return deciding.target
         return "" if response is None else f"{response.provider}/{response.model}"
 
-    def _tell(self, outcome: ResponseOutcome) -> None:
+    def _report(self, outcome: ResponseOutcome) -> None:
         pipeline, decision, call = self._pipeline, self._decision, self.call
         self._contained("router", lambda: pipeline.router.update(decision, outcome))
         self._contained("learner", lambda: pipeline.learner.record(self._request, decision, outcome, call))
         call.observer(_round_ended(decision, outcome, call))
 
     def _contained(self, stage: str, work: Callable[[], QualityScore | None]) -> QualityScore | None:
-        """Do *work*; an error in it is reported, and the answer goes on."""
+        """Call *work*; report an error in it without failing the answer."""
         try:
             return work()
-        except Exception as exc:  # noqa: BLE001 - a stage of the user's may raise anything; the answer is paid for
+        except Exception as exc:  # noqa: BLE001 - the user's stage may raise anything, and the answer has been paid for
             _log.exception("the %s failed", stage)
             self.call.observer(
                 Noted(
-                    room="pipeline",
+                    component="pipeline",
                     what=f"the {stage} failed",
                     details={"error": exc},
                     call_id=self.call.id,

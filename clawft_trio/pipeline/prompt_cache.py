@@ -1,8 +1,8 @@
-"""The providers' prompt caches: which target has which session's prefix, and what made a prefix useless.
+"""The providers' prompt caches: which target has the prefix of a session, and which change made a prefix useless.
 
-Providers cache the beginning of a request and charge a tenth of the price, or less, for what they find there again.
-A session therefore stays with the target that has its prefix, and each request is compared with the one before it at
-the same target: where the new one does not begin with the old one, the cache is lost from the first different byte on.
+Providers cache the beginning of a request and charge a tenth of the price, or less, for tokens read from the cache. A
+session therefore stays with the target that has its prefix, and each request is compared with the previous one at the
+same target: if the new one does not begin with the old one, the cache is useless from the first different byte on.
 """
 
 from __future__ import annotations
@@ -23,54 +23,54 @@ from clawft_trio.pipeline.tokens import message_tokens
 from clawft_trio.target import Target
 
 _LIFETIMES = {"5m": 300.0, "1h": 3600.0}
-"""Seconds that an entry lives after its last use. OpenAI keeps its for 5 to 10 minutes."""
+"""Seconds that an entry is kept after its last use. OpenAI keeps entries for 5 to 10 minutes."""
 
 _LEAST = 1024
 """Input tokens; no vendor caches a shorter prefix."""
 
 _SESSIONS = 1000
-"""Sessions with a remembered target."""
+"""Number of sessions whose target is stored."""
 
 _BYTES = 16 * 1024 * 1024
-"""Bytes of requests that are kept for comparison, of all sessions together."""
+"""Bytes of requests that are stored for comparison, of all sessions together."""
 
 _BYTES_PER_TOKEN = 5
-"""Bytes of an estimated token of prose, which has the most."""
+"""Bytes of an estimated token of prose, the largest ratio of all texts."""
 
 Section = Literal["tools", "system", "messages"]
 
 
 @attrs.frozen(kw_only=True)
 class CacheBust:
-    """Where a request stopped to begin like the one before it."""
+    """The place where a request differs from the previous one."""
 
     #: offset of the first byte that differs, in the order in which providers cache: tools, system, messages
     byte: int
-    #: bytes of the request before, all of which could have been found again
+    #: size of the previous request in bytes, all of which the cache could have had
     of: int
     part: Section
-    #: which tool, system message or message, from 0
+    #: number of the tool, system message or message, from 0
     index: int
 
 
 @attrs.frozen(kw_only=True)
 class PromptCacheStatistics:
-    """What the prompt caches have brought so far."""
+    """Counters of prompt caches."""
 
-    #: requests that were compared with one before them
+    #: requests that were compared with a previous one
     compared: int
-    #: those that did not begin like it
+    #: requests that did not begin with the previous one
     busts: int
-    #: input tokens of all answers, by what was paid for them
+    #: input tokens of all answers: read from a cache, written to one, neither
     cached_tokens: int
     written_tokens: int
     plain_tokens: int
-    #: sessions with a remembered target
+    #: sessions whose target is stored
     sessions: int
 
 
 class _Item(NamedTuple):
-    """A part of a request that providers cache, and where it stands."""
+    """A part of a request that providers cache, and its place."""
 
     part: Section
     place: int
@@ -79,18 +79,18 @@ class _Item(NamedTuple):
 
 @attrs.define
 class _Warm:
-    """What is known of one session."""
+    """The cached prefix of one session."""
 
     target: str = ""
     until: float = 0.0
     #: the last request at `target`, in the order in which providers cache
     sent: tuple[_Item, ...] = ()
-    #: bytes of what `sent` keeps alive
+    #: bytes that `sent` keeps in memory
     size: int = 0
 
 
 class PromptCaches:
-    """Remembers, for each session, the target that has its prefix. Sessions are known by `PromptCache.key`."""
+    """Stores the target that has the prefix of each session. `PromptCache.key` identifies the session."""
 
     def __init__(self) -> None:
         self._warm: OrderedDict[str, _Warm] = OrderedDict()
@@ -105,7 +105,7 @@ class PromptCaches:
         return f"<PromptCaches: {len(self._warm)} sessions, {self._busts} busts>"
 
     def statistics(self) -> PromptCacheStatistics:
-        """What the caches have brought so far."""
+        """Return the counters."""
         return PromptCacheStatistics(
             compared=self._compared,
             busts=self._busts,
@@ -116,9 +116,9 @@ class PromptCaches:
         )
 
     def ordered(self, request: ChatRequest, decision: RoutingDecision) -> tuple[Target, ...]:
-        """The targets of *decision*, the one first that has the session's prefix, if it is as good a choice.
+        """Return the targets of *decision*, first the one that has the session's prefix, if it is as good a choice.
 
-        It is when it is in the tier that the router chose: another tier is what the task wants.
+        It is as good if it is in the tier that the router chose; another tier would not suit the task.
         """
         warm = self._of(request)
         if warm is None or trio.current_time() >= warm.until:
@@ -127,14 +127,14 @@ class PromptCaches:
         return (*first, *(target for target in decision.targets if target not in first))
 
     def sent(self, request: ChatRequest, target: Target) -> CacheBust | None:
-        """Note that *request* goes to *target*. Returns where it differs from the one before, within its lifetime."""
+        """Compare *request*, which is sent to *target*, with the previous one; return the difference, if any."""
         warm = self._of(request)
         if warm is None or warm.target != target.name or trio.current_time() >= warm.until or not warm.sent:
             return None
         return self._compare(warm.sent, request)
 
     def answered(self, request: ChatRequest, target: Target, usage: Usage | None, *, estimate: int) -> None:
-        """Note that *target* has answered *request*, of about *estimate* tokens, and now has its prefix."""
+        """Record that *target* answered *request*, of about *estimate* tokens, and now has its prefix."""
         if usage is not None:
             self._cached += usage.cached_tokens
             self._written += usage.cache_write_tokens
@@ -162,7 +162,7 @@ class PromptCaches:
         if same >= len(before):
             return None
         self._busts += 1
-        # Rendered only now: requests that begin alike, as nearly all do, are compared as they are.
+        # Rendered only now: nearly all requests begin with the previous one and need no rendering.
         offset, whole = (sum(len(_rendered(item)) for item in items) for items in (before[:same], before))
         if same == len(now):
             last: tuple[Section, int] = (now[-1].part, now[-1].place + 1) if now else ("tools", 0)
@@ -171,7 +171,7 @@ class PromptCaches:
         return CacheBust(byte=offset, of=whole, part=now[same].part, index=now[same].place)
 
     def _forget(self) -> None:
-        """Keep the newest sessions within the bounds: first their requests go, then they themselves."""
+        """Remove the oldest sessions beyond the bounds, and the stored requests of the oldest ones."""
         while len(self._warm) > _SESSIONS:
             _, gone = self._warm.popitem(last=False)
             self._bytes -= gone.size
@@ -183,7 +183,7 @@ class PromptCaches:
 
 
 def _items(request: ChatRequest) -> Iterator[_Item]:
-    """What providers cache of *request*, in their order."""
+    """Yield the parts of *request* that providers cache, in their order."""
     for index, tool in enumerate(request.tools):
         yield _Item("tools", index, tool)
     system = [message for message in request.messages if message.role == "system"]
@@ -193,7 +193,7 @@ def _items(request: ChatRequest) -> Iterator[_Item]:
 
 
 def _rendered(item: _Item) -> bytes:
-    """*item* as bytes that differ where items do."""
+    """Render *item* as bytes; different items give different bytes."""
     if isinstance(item.value, ToolSpec):
         return encode_json([item.value.name, item.value.description, item.value.parameters])
     message = item.value
@@ -204,14 +204,14 @@ def _rendered(item: _Item) -> bytes:
 
 
 def _size(messages: Sequence[Message]) -> int:
-    """About how many bytes *messages* hold."""
+    """Return the approximate size of *messages* in bytes."""
     parts = (part for message in messages for part in message.content)
     media = sum(len(part.data) for part in parts if isinstance(part, Image | File))
     return media + _BYTES_PER_TOKEN * sum(map(message_tokens, messages))
 
 
 def _stand_in(part: ContentPart) -> str:
-    """What stands for an image, a file or an opaque block: different when the parts are."""
+    """Return text that identifies an image, a file or an opaque block by its content."""
     if isinstance(part, Image | File):
         return f"{part.url}\x1e{part.media_type}\x1e{sha256(part.data).hexdigest() if part.data else ''}"
     assert isinstance(part, Opaque)
@@ -219,7 +219,7 @@ def _stand_in(part: ContentPart) -> str:
 
 
 def _first_difference(one: bytes, other: bytes) -> int:
-    """The first index at which *one* and *other*, which are not equal, differ."""
+    """Return the first index at which *one* and *other*, which are not equal, differ."""
     low, high = 0, min(len(one), len(other))
     while low < high:
         middle = (low + high + 1) // 2

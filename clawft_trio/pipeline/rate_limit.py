@@ -1,8 +1,7 @@
 """Rate limits: turns of one sender, and of all senders together.
 
-`sliding_window`: never more than the limit in any stretch of a window's length. `token_bucket`: as many at once
-(a burst of the limit), refilled evenly over the window. A refusal counts nothing and states the time until the next
-turn.
+`sliding_window`: at most the limit in any period of the window's length. `token_bucket`: a burst of at most the limit,
+refilled evenly over the window. A refused turn is not counted, and the refusal has the time until the next turn.
 """
 
 from __future__ import annotations
@@ -21,10 +20,9 @@ from clawft_trio.errors import RateLimitExceeded
 RateLimitStrategy: TypeAlias = Literal["sliding_window", "token_bucket"]
 
 RESOLUTION = 64
-"""Entries in which a sliding window is kept: times of a larger limit are rounded up to this part of the window."""
+"""Number of entries of a sliding window: with a larger limit, times are rounded up to this part of the window."""
 
-# Seconds within which two times are the same: who comes back after exactly `retry_after` must not be early by a
-# rounding error.
+# Seconds within which two times are equal: after exactly `retry_after`, a rounding error must not refuse the sender.
 _TICK = 1e-6
 
 
@@ -32,7 +30,7 @@ _TICK = 1e-6
 class RateLimitPolicy:
     """The limit of all senders. The limit of one sender is in its permissions."""
 
-    #: in which turns are counted
+    #: length of the window in which turns are counted
     window_seconds: float = attrs.field(default=60.0, validator=gt(0))
     #: how they are counted
     strategy: RateLimitStrategy = attrs.field(
@@ -40,23 +38,23 @@ class RateLimitPolicy:
     )
     #: turns per minute of all senders together; 0 is unlimited
     global_rate_limit_rpm: int = attrs.field(default=0, validator=ge(0))
-    #: senders with a count of their own; all others share one count
+    #: number of senders with a separate count; all others share one count
     max_tracked_senders: int = attrs.field(default=10_000, validator=ge(1))
 
 
 class _Meter(Protocol):
-    """What counts the turns of one sender."""
+    """Counts the turns of one sender."""
 
     def wait(self, now: float, limit: int) -> float:
-        """Seconds until one more is within *limit*; 0 for now."""
+        """Return the seconds until one more turn is within *limit*; 0 when it is now."""
         ...
 
     def take(self, now: float, limit: int) -> None:
-        """Count one."""
+        """Count one turn."""
         ...
 
     def idle(self, now: float) -> bool:
-        """Whether it has forgotten everything."""
+        """Whether no counted turn matters any more."""
         ...
 
 
@@ -84,7 +82,7 @@ class _SlidingWindow:
     def take(self, now: float, limit: int) -> None:
         at = now
         if limit > RESOLUTION:
-            # Rounded up, a turn is remembered a little longer than it has to be, never shorter.
+            # Rounded up: a turn counts a little longer than it must, never shorter.
             step = self._window / RESOLUTION
             at = math.ceil(now / step) * step
         if self._taken and self._taken[-1][0] >= at:
@@ -103,7 +101,7 @@ class _SlidingWindow:
 
 
 class _TokenBucket:
-    """The time at which the bucket is full again; a turn puts it off by window/limit (GCRA)."""
+    """The time at which the bucket is full again; each turn delays it by window/limit (GCRA)."""
 
     __slots__ = ("_full_at", "_window")
 
@@ -112,7 +110,7 @@ class _TokenBucket:
         self._full_at = -math.inf
 
     def wait(self, now: float, limit: int) -> float:
-        # With one more taken, it has to be full again within a window from now.
+        # After one more turn, the bucket has to be full again within a window from now.
         wait = max(self._full_at, now) + self._window / limit - self._window - now
         return wait if wait > _TICK else 0.0
 
@@ -131,26 +129,26 @@ _METERS: dict[RateLimitStrategy, type[_SlidingWindow | _TokenBucket]] = {
 
 @attrs.frozen(kw_only=True)
 class RateLimiterStatistics:
-    """What a limiter has seen and holds."""
+    """Counters of a `RateLimiter`."""
 
     admitted: int
     refused: int
-    #: senders that are counted apart right now
+    #: senders that have a separate count now
     tracked: int
 
 
 class RateLimiter:
     """Counts turns per identity and for all senders, in bounded memory.
 
-    Senders beyond `max_tracked_senders` share one count until others have fallen idle. Evicting an active
-    sender instead would give a fresh allowance to a sender that invents enough names.
+    Senders beyond `max_tracked_senders` share one count until others become idle. Evicting an active sender instead
+    would give a fresh limit to a sender that invents enough names.
     """
 
     def __init__(self, policy: RateLimitPolicy | None = None) -> None:
         self._policy = policy or RateLimitPolicy()
         self._overall: _Meter = self._meter(60.0)
-        self._crowd: _Meter = self._meter(self._policy.window_seconds)
-        # Least recently admitted first, so that the idle ones stand in front.
+        self._shared: _Meter = self._meter(self._policy.window_seconds)
+        # Least recently admitted first, so that idle senders come first.
         self._senders: OrderedDict[str, _Meter] = OrderedDict()
         self._admitted = 0
         self._refused = 0
@@ -162,15 +160,15 @@ class RateLimiter:
         return _METERS[self._policy.strategy](window)
 
     def statistics(self) -> RateLimiterStatistics:
-        """What it has seen and holds."""
+        """Return the counters."""
         return RateLimiterStatistics(admitted=self._admitted, refused=self._refused, tracked=len(self._senders))
 
     def admit(self, sender_id: str, limit: int) -> None:
-        """Count one turn of *sender_id*, which may have *limit* in a window; 0 is unlimited but for the limit of all
-        senders.
+        """Count one turn of *sender_id*, which may have *limit* in a window; 0 is unlimited except for the limit of
+        all senders.
 
         Raises:
-          RateLimitExceeded: too many. Nothing was counted, for the sender or for all senders.
+          RateLimitExceeded: too many turns. Nothing was counted, neither for the sender nor for all senders.
         """
         if limit < 0:
             self._refused += 1
@@ -196,11 +194,11 @@ class RateLimiter:
             return known
         self._forget_idle(now)
         if len(self._senders) >= self._policy.max_tracked_senders:
-            return self._crowd
+            return self._shared
         return self._meter(self._policy.window_seconds)
 
     def _keep(self, sender_id: str, meter: _Meter) -> None:
-        if meter is not self._crowd:
+        if meter is not self._shared:
             self._senders[sender_id] = meter
             self._senders.move_to_end(sender_id)
 

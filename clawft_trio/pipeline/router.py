@@ -1,7 +1,7 @@
 """The static router: the same models for every permitted sender.
 
-Both routers end in the ordered list of targets that Failover walks. Everything on it is permitted to the sender and
-known to the configuration; where nothing is left, the request is refused, never sent to another target.
+Both routers return the ordered list of targets that Failover tries. Every target of it is permitted to the sender and
+known to the configuration; if none is left, the request is refused and never sent to another target.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from clawft_trio.target import Target
 class StaticRouter:
     """The same models for every permitted sender.
 
-    A model that the request names, by a sender who may choose, is asked alone.
+    If the request names a model and the sender may choose, only that model is tried.
 
     Args:
       models: `provider/model`, in the order in which they are tried.
       providers: names of the providers that are configured; by default those of *models*.
       strategy: how the models are ordered.
-      selection: prices, chance, latencies.
+      selection: cost estimates, shuffling and latencies.
 
     Raises:
       NotConfigured: a model's provider is not configured.
@@ -51,12 +51,12 @@ class StaticRouter:
         self._ordering = Ordering(strategy, self._selection)
 
     async def route(self, request: ChatRequest, profile: TaskProfile, allowance: Allowance) -> RoutingDecision:
-        """The models in their order, without those that the sender may not use or cannot pay.
+        """Return the models in order, without those that the sender may not use or cannot pay.
 
         Raises:
-          PermissionDenied: none of them is permitted.
-          BudgetExceeded: none of them can be paid.
-          NotConfigured: the request asks for a provider that is not there.
+          PermissionDenied: no model is permitted.
+          BudgetExceeded: no model fits the budget.
+          NotConfigured: the request names an unknown provider.
 
         Cancellation: nothing is kept.
         """
@@ -75,5 +75,5 @@ class StaticRouter:
         return attrs.evolve(decision, budget_constrained=len(affordable) < len(candidates))
 
     def update(self, decision: RoutingDecision, outcome: ResponseOutcome) -> None:
-        """Note how fast the targets were."""
+        """Record the latencies of the targets."""
         self._selection.latencies.note(outcome)

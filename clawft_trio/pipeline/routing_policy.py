@@ -1,4 +1,4 @@
-"""How models are chosen, as it is configured."""
+"""The configuration of routing: tiers, escalation and selection."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _range(ends: Iterable[float]) -> tuple[float, float]:
 
 
 def _price(value: Decimal | float | str | None) -> Decimal | None:
-    # By way of `str`, so that 0.1 is a tenth of a dollar and not its nearest binary fraction.
+    # From its `str`, so that 0.1 is a tenth of a dollar and not its nearest binary fraction.
     return None if value is None else Decimal(str(value))
 
 
@@ -43,17 +43,17 @@ def _price(value: Decimal | float | str | None) -> Decimal | None:
 class ModelTier:
     """Models of one class of quality and price."""
 
-    #: as permissions name it
+    #: the name that permissions use
     name: str = attrs.field(validator=min_len(1))
     #: `provider/model`, in order of preference
     models: tuple[str, ...] = attrs.field(default=(), converter=_strings, kw_only=True)
-    #: the complexities that it is meant for, both ends included
+    #: the complexities that the tier is meant for, both ends included
     complexity_range: tuple[float, float] = attrs.field(default=(0.0, 1.0), converter=_range, kw_only=True)
-    #: US dollars; None is not known, which is not 0
+    #: US dollars for 1 000 tokens; None is an unknown price, not 0
     cost_per_1k_tokens: Decimal | None = attrs.field(
         default=None, converter=_price, validator=optional(ge(Decimal(0))), kw_only=True
     )
-    #: window of its models, input and output together; None is not known
+    #: window of its models, input and output together; None is unknown
     max_context_tokens: int | None = attrs.field(default=None, validator=optional(ge(1)), kw_only=True)
 
     def __attrs_post_init__(self) -> None:
@@ -62,12 +62,12 @@ class ModelTier:
             raise InvalidData([Problem("$.complexity_range", f"expected 0 ≤ low ≤ high ≤ 1, got [{low}, {high}]")])
 
     def suits(self, complexity: float) -> bool:
-        """Whether it is meant for *complexity*."""
+        """Whether the tier is meant for *complexity*."""
         low, high = self.complexity_range
         return low <= complexity <= high
 
     def targets(self) -> tuple[Target, ...]:
-        """Its models as targets."""
+        """Return the models as targets."""
         return tuple(
             attrs.evolve(
                 Target.parse(name),
@@ -81,33 +81,33 @@ class ModelTier:
 
 @attrs.frozen(kw_only=True)
 class EscalationPolicy:
-    """Whether a task that is too hard for a sender's tiers may go higher."""
+    """Rules for tasks that are too complex for the tiers of their sender."""
 
-    #: whether any task may
+    #: whether tasks may use a higher tier
     enabled: bool = False
-    #: complexity from which on; a sender's own threshold counts, too, and the higher one decides
+    #: lowest complexity that may; a sender's own threshold counts, too, and the higher of both decides
     threshold: float = attrs.field(default=0.6, validator=and_(ge(0), le(1)))
-    #: how many tiers higher
+    #: number of tiers above the sender's highest
     max_escalation_tiers: int = attrs.field(default=1, validator=ge(1))
 
 
 @attrs.frozen(kw_only=True)
 class RoutingPolicy:
-    """How models are chosen."""
+    """The rules by which models are chosen."""
 
-    #: `static` asks `models` in their order; `tiered` chooses by complexity and permission
+    #: `static` tries the configured models in order; `tiered` chooses by complexity and permission
     mode: Literal["static", "tiered"] = attrs.field(default="static", validator=one_of("static", "tiered"))
-    #: lowest first
+    #: the tiers, lowest first
     tiers: tuple[ModelTier, ...] = ()
-    #: which model of a tier comes first
+    #: order of the models within a tier
     selection_strategy: SelectionStrategy = attrs.field(default="preference_order", validator=one_of(*STRATEGIES))
-    #: `provider/model`, tried when everything else has failed
+    #: `provider/model`, tried after all other targets
     fallback_model: str | None = None
-    #: `provider/model`: static routing's targets in their order; with tiers, tried after theirs
+    #: `provider/model`: tried after the targets of the tiers, in order; static routing does not use it
     failover: tuple[str, ...] = attrs.field(default=(), converter=_strings)
-    #: whether hard tasks may go above the tiers of their sender
+    #: whether complex tasks may use tiers above those of their sender
     escalation: EscalationPolicy = EscalationPolicy()
-    #: where to when the budget is too small: to cheaper tiers that suit the task, to any cheaper one, or nowhere
+    #: replacement when the budget is too small: a cheaper tier that suits the task, any cheaper tier, or none
     budget_downgrade: Literal["matching", "any", "never"] = attrs.field(
         default="matching", validator=one_of("matching", "any", "never")
     )

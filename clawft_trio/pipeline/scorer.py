@@ -1,4 +1,4 @@
-"""How good an answer looks, without a model to judge it."""
+"""Quality scores of answers, without a model as judge."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_JUDGED = 32_000
 WEIGHTS = {"completion": 0.4, "efficiency": 0.2, "tools": 0.2, "coherence": 0.2}
 
 TOKEN_BUDGET = 4096
-"""Output tokens from which on an answer counts as long, where the request sets no limit."""
+"""Output budget in tokens for a request without a limit."""
 
 GIVES_UP = re.compile(
     r"\b(?:i (?:can ?not|cant|can't|am unable|'m unable|am not able|'m not able|do not have access|don't have access)"
@@ -28,21 +28,21 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 
 
 class NoScorer:
-    """Finds everything perfect."""
+    """A scorer that gives every answer the best score."""
 
     def score(self, request: ChatRequest, response: ChatResponse) -> QualityScore:
-        """Full marks."""
+        """Return the best score."""
         return QualityScore(1.0)
 
 
 class FitnessScorer:
-    """Weighs whether the task was done, at what length, with sound tool calls, and readably.
+    """Scores completion, length, validity of tool calls and repetition.
 
-    A turn that asks for tools is judged by its calls: text it need not have.
+    An answer with tool calls is scored by the calls: it needs no text.
     """
 
     def score(self, request: ChatRequest, response: ChatResponse) -> QualityScore:
-        """Judge *response*."""
+        """Score *response*."""
         text = response.text[:MAX_JUDGED].translate(_APOSTROPHES).strip()
         completion = _completion(request, response, text)
         coherence = _coherence(text, uses_tools=bool(response.tool_calls))
@@ -68,7 +68,7 @@ def _completion(request: ChatRequest, response: ChatResponse, text: str) -> floa
 
 
 def _relevance(request: ChatRequest, response: ChatResponse, text: str) -> float:
-    """Part of the question's longer words that the answer takes up; from 0.5, because good answers use their own."""
+    """Return the share of the question's longer words in the answer, from 0.5, because good answers use other words."""
     asked = next((m.text for m in reversed(request.messages) if m.role == "user"), "")[:MAX_JUDGED]
     wanted = {word.lower() for word in _WORD.findall(asked)}
     if not wanted or response.tool_calls:
@@ -80,7 +80,7 @@ def _relevance(request: ChatRequest, response: ChatResponse, text: str) -> float
 
 
 def _efficiency(request: ChatRequest, response: ChatResponse) -> float:
-    """1 up to half of the output budget, then falling evenly to 0.5 at all of it. Continuous, so no edge to sit on."""
+    """Return 1 up to half of the output budget, then evenly less, down to 0.5 at all of it."""
     if response.usage is None:
         return 1.0
     ratio = response.usage.output_tokens / (request.max_tokens or TOKEN_BUDGET)
@@ -88,7 +88,7 @@ def _efficiency(request: ChatRequest, response: ChatResponse) -> float:
 
 
 def _tools(request: ChatRequest, response: ChatResponse) -> float:
-    """Part of the calls that name an offered tool with arguments that are an object; 1 without calls."""
+    """Return the share of calls that name an offered tool and have an object as arguments; 1 without calls."""
     if not response.tool_calls:
         return 1.0
     offered = {tool.name for tool in request.tools}
@@ -104,7 +104,7 @@ def _is_object(arguments: str) -> bool:
 
 
 def _coherence(text: str, *, uses_tools: bool) -> float:
-    """1, less the share of repeated sentences: a model that loops repeats its sentences."""
+    """Return 1 less the share of repeated sentences, because a model in a loop repeats its sentences."""
     if not text:
         return 1.0 if uses_tools else 0.0
     sentences = [s.strip().lower() for s in _SENTENCE_END.split(text) if len(s.strip()) > 10]

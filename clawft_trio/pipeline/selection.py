@@ -1,4 +1,4 @@
-"""What both routers need: the targets there are, what they cost a sender, and the order among equals."""
+"""Parts of both routers: known targets, their cost for a sender, and the order within a tier."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from clawft_trio.pipeline.tokens import request_tokens
 from clawft_trio.target import Target, split_name
 
 Shuffle: TypeAlias = Callable[[list[Target]], None]
-"""Puts a list into a random order, in place."""
+"""Shuffles a list in place."""
 
 
 @attrs.frozen(kw_only=True)
 class Selection:
-    """What a router needs beside its policy; everything has a default that works.
+    """The objects that a router uses beside its policy; each has a default.
 
     Args:
-      estimate: upper estimate of a call's cost.
-      shuffle: the source of chance.
-      latencies: what is known of how fast targets are.
+      estimate: returns an upper estimate of a call's cost.
+      shuffle: shuffles targets, for the strategy `random`.
+      latencies: the recent latencies of targets.
     """
 
     estimate: EstimateCost = estimate_by_tier
@@ -49,7 +49,7 @@ class Known:
     def __init__(self, targets: Iterable[Target], providers: Collection[str] | None) -> None:
         self.targets: dict[str, Target] = {}
         for target in targets:
-            # In several tiers, the lowest counts: that is the right that suffices.
+            # A target in several tiers belongs to the lowest, because the permission for that tier suffices.
             self.targets.setdefault(target.name, target)
         self.providers: frozenset[str] = frozenset(
             providers if providers is not None else (t.provider for t in self.targets.values())
@@ -68,17 +68,17 @@ class Known:
         return target
 
     def named(self, model: str) -> Target:
-        """The target that a request means by *model*: `provider/model`, or a model that only one provider has.
+        """Return the target for *model*: `provider/model`, or a model that only one provider has.
 
         Raises:
-          NotConfigured: there is no such provider, or it is not clear which.
+          NotConfigured: the provider is unknown or ambiguous.
         """
         if model in self.targets:
             return self.targets[model]
         provider, rest = split_name(model)
         if rest and provider in self.providers:
             return Target(provider, rest)
-        # `anthropic/claude-3` may be what a gateway calls its model, so this comes after the providers' own names.
+        # `anthropic/claude-3` may be a gateway's name for its model, so this comes after the providers' own names.
         same = [target for target in self.targets.values() if target.model == model]
         if len(same) == 1:
             return same[0]
@@ -96,7 +96,7 @@ def unique(targets: Iterable[Target]) -> list[Target]:
 
 
 class Costs:
-    """What one round of *request* would cost at each target, against what its sender may spend."""
+    """Estimated cost of one round of *request* at each target, and whether the sender's budget covers it."""
 
     def __init__(self, request: ChatRequest, allowance: Allowance, estimate: EstimateCost) -> None:
         permissions = permissions_of(request)
@@ -107,17 +107,17 @@ class Costs:
         self._estimated: dict[str, Decimal | None] = {}
 
     def of(self, target: Target) -> Decimal | None:
-        """Upper estimate of one round at *target*, asked for once."""
+        """Return an upper estimate for one round at *target*, computed once."""
         if target.name not in self._estimated:
             self._estimated[target.name] = self._estimate(target, self._input, self._output)
         return self._estimated[target.name]
 
     def affords(self, target: Target) -> bool:
-        """Whether one round at *target* can be paid."""
+        """Whether the budget covers one round at *target*."""
         return self._allowance.covers(self.of(target))
 
     def refusal(self, targets: Sequence[Target]) -> BudgetExceeded:
-        """What to say when none of *targets* can be paid."""
+        """Make the error for a budget that covers none of *targets*."""
         least = min((cost for t in targets if (cost := self.of(t)) is not None), default=None)
         allowance = self._allowance
         asked = "" if least is None else f" and the cheapest answer may cost {least:.6f}"
@@ -133,7 +133,7 @@ class Costs:
 
 
 class Ordering:
-    """Puts targets of equal rank into the order in which they are to be tried."""
+    """Orders the targets of one tier by the selection strategy."""
 
     def __init__(self, strategy: SelectionStrategy, selection: Selection) -> None:
         self._strategy = strategy
@@ -143,11 +143,11 @@ class Ordering:
     def ordered(
         self, targets: Sequence[Target], costs: Costs, *, rank: str = "", advance: bool = False
     ) -> list[Target]:
-        """*targets* by the strategy. Sorting is stable: what is equal stays in order of preference.
+        """Order *targets* by the strategy. Sorting is stable: equal targets stay in order of preference.
 
         Args:
-          rank: the place of the round in a round robin.
-          advance: this is the first choice of a turn, so the next turn starts with the next one.
+          rank: the key of the counter of a round robin.
+          advance: this is the first choice of a turn, so the next turn starts with the next target.
         """
         listed = list(targets)
         if self._strategy == "round_robin":
@@ -155,7 +155,7 @@ class Ordering:
         if self._strategy == "random":
             self._selection.shuffle(listed)
         if self._strategy == "lowest_cost":
-            # What has no price may cost anything: last.
+            # A target without a price may cost anything, so it comes last.
             listed.sort(key=lambda target: (costs.of(target) is None, costs.of(target) or 0))
         if self._strategy == "least_latency":
             listed.sort(key=lambda target: self._selection.latencies.expected(target.name))
@@ -169,11 +169,11 @@ class Ordering:
 
 
 def overriding(request: ChatRequest, known: Known, permissions: UserPermissions) -> Target | None:
-    """The model that the request asks for, if it asks for one.
+    """Return the model that the request names, or None.
 
     Raises:
-      PermissionDenied: the sender may not choose, or not this one.
-      NotConfigured: there is no such provider.
+      PermissionDenied: the sender may not choose a model, or not this one.
+      NotConfigured: the provider is unknown.
     """
     if not request.model:
         return None

@@ -1,4 +1,4 @@
-"""One provider per target, for as long as the runtime lives: where breakers and bulkheads have their state."""
+"""Providers by target, made once, so that breakers and bulkheads keep their state."""
 
 from __future__ import annotations
 
@@ -19,43 +19,43 @@ Factory: TypeAlias = Callable[[Target], Provider]
 """Makes the bare provider of a target; raises `NotConfigured` when it cannot."""
 
 Wrap: TypeAlias = Callable[[Provider, Target], Provider]
-"""Puts something around a target's provider: the meter first, so that every attempt is metered, then the policy."""
+"""Wraps a target's provider: with the meter first, so that every attempt is metered, then with the policy."""
 
 MAX_TARGETS = 1000
-"""Targets that may be open. Configurations have a handful; more means that names are made up from outside."""
+"""Largest number of open targets. Configurations have a handful; more means that names are invented outside."""
 
 GRACE = 5.0
-"""Seconds that all providers together have for closing."""
+"""Seconds in which all providers together must close."""
 
 
 @runtime_checkable
 class Closeable(Protocol):
-    """A provider that holds something open."""
+    """A provider that has to be closed."""
 
     async def aclose(self) -> None:
-        """Let go of it. Called once.
+        """Close it. Called once.
 
-        Cancellation: as far as closing goes.
+        Cancellation: closing stops early.
         """
         ...
 
 
 def unwrapped(provider: Provider, target: Target) -> Provider:  # noqa: ARG001 - the shape of a Wrap
-    """Put nothing around it."""
+    """Return *provider* itself."""
     return provider
 
 
 @attrs.frozen(kw_only=True)
 class TargetsStatistics:
-    """What is open."""
+    """The open providers of a `Targets`."""
 
-    #: names, in the order in which they were first reached
+    #: names of the targets, in the order in which they were first reached
     open: tuple[str, ...]
     closed: bool
 
 
 class Targets:
-    """Finds the provider of a target, or builds it at first use. Opened by `open_targets`."""
+    """Returns the provider of a target, which is built at first use. Made by `open_targets`."""
 
     def __init__(self, factory: Factory, wrap: Wrap = unwrapped) -> None:
         self._factory = factory
@@ -68,17 +68,17 @@ class Targets:
         return f"<Targets {', '.join(self._wrapped)}{' closed' if self._closed else ''}>"
 
     def statistics(self) -> TargetsStatistics:
-        """What is open."""
+        """Return the open targets."""
         return TargetsStatistics(open=tuple(self._wrapped), closed=self._closed)
 
     def reach(self, target: Target) -> Provider:
-        """The provider for *target*, the same object every time.
+        """Return the provider for *target*: the same object every time.
 
-        Tier, price and window are the decision's business: what is one `provider/model` is one target.
+        Tier, price and window make no difference: one `provider/model` is one target.
 
         Raises:
-          NotConfigured: the factory cannot make it, or there are too many.
-          trio.ClosedResourceError: the runtime has ended.
+          NotConfigured: the factory cannot make it, or too many targets are open.
+          trio.ClosedResourceError: the targets are closed.
         """
         if self._closed:
             raise trio.ClosedResourceError(f"{target.name} is asked after the end of the runtime")
@@ -94,17 +94,17 @@ class Targets:
                 model=target.model,
             )
         bare = self._factory(target)
-        # Kept before it is wrapped: what the factory opened is closed also when wrapping fails.
+        # Added before it is wrapped, so that it is closed also when wrapping fails.
         self._bare.append(bare)
         return self._wrap(bare, target)
 
     async def aclose(self) -> None:
-        """Close every provider that can be closed, all at once, within one grace.
+        """Close every provider that can be closed, concurrently, within `GRACE`.
 
         Raises:
-          Exception: closing one of them failed; a group of them when it was several. All others are closed.
+          Exception: closing a provider failed; a group when several failed. All others are closed.
 
-        Cancellation: closing goes on, shielded and bounded; then `Cancelled` is raised.
+        Cancellation: closing continues, shielded and bounded; then `Cancelled` is raised.
         """
         self._closed = True
         opened, self._bare = self._bare, []
@@ -124,17 +124,17 @@ class Targets:
 async def _close(provider: Closeable, failed: list[Exception]) -> None:
     try:
         await provider.aclose()
-    except Exception as exc:  # noqa: BLE001 - the others have to be closed, too; raised by the caller
+    except Exception as exc:  # noqa: BLE001 - the others must be closed, too; the caller raises it
         failed.append(exc)
 
 
 @asynccontextmanager
 async def open_targets(factory: Factory, *, wrap: Wrap = unwrapped) -> AsyncGenerator[Targets, None]:
-    """Hold targets open for the length of the block.
+    """Open targets for the duration of the block.
 
     Args:
       factory: makes the bare provider of a target. One that has an `aclose` is closed at the end.
-      wrap: what every target has around it, innermost first: `lambda p, t: Resilient(Metered(p, ...), policy)`.
+      wrap: wraps the provider of every target: `lambda p, t: Resilient(Metered(p, ...), policy)`.
 
     Raises:
       Exception: closing failed.
@@ -145,19 +145,19 @@ async def open_targets(factory: Factory, *, wrap: Wrap = unwrapped) -> AsyncGene
     try:
         yield targets
     finally:
-        # Shielded here, too: a cancellation that comes while an error is on its way out must not take its place.
+        # Shielded here, too: a cancellation that comes while an error is raised must not replace it.
         with cleanup_scope(GRACE):
             await targets.aclose()  # noqa: ASYNC102 - `cleanup_scope` is shielded and bounded
 
 
 class OneProvider:
-    """A transport that reaches one provider whatever the target: for a router that is a provider itself, and tests."""
+    """A transport with one provider for all targets, for tests and for providers that choose the model themselves."""
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
 
     def reach(self, target: Target) -> Provider:
-        """The provider, asked for *target*'s model and known by its name."""
+        """Return the provider under the name of *target*."""
         return recorded(_Named(self._provider, target.name), refuse_empty=True)
 
 

@@ -1,4 +1,4 @@
-"""The tiered router: by the sender's rights, the task's complexity and the money that is left."""
+"""The tiered router: chooses by permissions, complexity and budget."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from clawft_trio.target import Target
 
 
 class TieredRouter:
-    """Chooses by the sender's rights, the task's complexity and the money that is left.
+    """Chooses by the sender's permissions, the task's complexity and the remaining budget.
 
     The first choice is the highest tier that the sender may use and that is meant for the complexity. If there is
-    none: a higher one by escalation, else the highest that the sender may use. The targets after it are, in this
-    order, the other tiers that the sender may use from there down and then up, then `failover` and `fallback_model`.
-    A model in no tier is for senders that may use the highest tier, or have it in `model_access`. A model that the
-    request names, by a sender who may choose, is asked alone.
+    none: a higher tier by escalation, else the highest that the sender may use. The next targets are the sender's other
+    tiers, first those below from high to low, then those above, then `failover` and `fallback_model`. A model in no
+    tier is only for senders that may use the highest tier, or have it in `model_access`. If the request names a model
+    and the sender may choose, only that model is tried.
 
     Args:
       policy: tiers and rules.
       providers: names of the providers that are configured; by default those of the models named.
-      selection: prices, chance, latencies.
+      selection: cost estimates, shuffling and latencies.
 
     Raises:
       NotConfigured: a model's provider is not configured.
-      InvalidData: the tiers are missing, named twice, or name what is not `provider/model`.
+      InvalidData: there is no tier, two tiers have one name, or a model's name is not `provider/model`.
     """
 
     def __init__(
@@ -62,9 +62,9 @@ class TieredRouter:
         """Choose the targets for a turn.
 
         Raises:
-          PermissionDenied: the sender's `max_tier` is no tier, or nothing in its tiers is permitted.
-          BudgetExceeded: nothing that may answer can be paid.
-          NotConfigured: the request asks for a provider that is not there.
+          PermissionDenied: the sender's `max_tier` is unknown, or no model of its tiers is permitted.
+          BudgetExceeded: the budget covers no permitted target.
+          NotConfigured: the request names an unknown provider.
 
         Cancellation: nothing is kept.
         """
@@ -89,29 +89,29 @@ class TieredRouter:
         )
 
     def update(self, decision: RoutingDecision, outcome: ResponseOutcome) -> None:
-        """Note how fast the targets were."""
+        """Record the latencies of the targets."""
         self._selection.latencies.note(outcome)
 
     def _rank(self, tier: ModelTier) -> int:
         return self._names.index(tier.name)
 
     def _allowed(self, permissions: UserPermissions) -> list[ModelTier]:
-        """The tiers up to the sender's highest, lowest first."""
+        """Return the tiers up to the sender's highest, lowest first."""
         highest = permissions.max_tier
         if highest in self._names:
             return list(self._policy.tiers[: self._names.index(highest) + 1])
-        # The built-in levels name tiers of the usual ladder, whether or not all of its rungs are configured.
+        # The built-in levels use the names of `LADDER`, even if not all of these tiers are configured.
         rungs = LADDER[: LADDER.index(highest) + 1] if highest in LADDER else ()
         allowed = [tier for tier in self._policy.tiers if tier.name in rungs]
         if not allowed and rungs:
-            # Tiers with names of their own: the built-in levels name none of them, and the cheapest is everyone's.
+            # None of the configured tiers has a name of `LADDER`: every sender may use the cheapest tier.
             return [self._cheapest()]
         if not allowed:
             raise PermissionDenied(f"max_tier {highest!r} grants no tier; there are {_names(self._policy.tiers)}")
         return allowed
 
     def _cheapest(self) -> ModelTier:
-        """The tier with the lowest price; the lowest one where a price is not known."""
+        """Return the tier with the lowest price; the lowest tier if a price is not known."""
         prices = [tier.cost_per_1k_tokens for tier in self._policy.tiers]
         known = [price for price in prices if price is not None]
         return self._policy.tiers[prices.index(min(known)) if len(known) == len(prices) else 0]
@@ -119,7 +119,7 @@ class TieredRouter:
     def _choose(
         self, allowed: list[ModelTier], complexity: float, permissions: UserPermissions
     ) -> tuple[ModelTier, bool]:
-        """The tier to use, and whether it is above the sender's own."""
+        """Return the tier to use, and whether it is above the sender's own."""
         suiting = [tier for tier in allowed if tier.suits(complexity)]
         if suiting:
             return suiting[-1], False
@@ -136,14 +136,14 @@ class TieredRouter:
         return next((tier for tier in reversed(within) if tier.suits(complexity)), None)
 
     def _others(self, first: ModelTier, allowed: list[ModelTier]) -> list[ModelTier]:
-        """The other allowed tiers, from *first* down and then up."""
+        """Return the other allowed tiers: those below *first* from high to low, then those above it."""
         below = [tier for tier in reversed(allowed) if self._rank(tier) < self._rank(first)]
         return [*below, *(tier for tier in allowed if self._rank(tier) > self._rank(first))]
 
     def _permitted(
         self, tiers: list[ModelTier], allowed: list[ModelTier], permissions: UserPermissions
     ) -> list[_Group]:
-        """What of *tiers* the sender may use, and of what is in no tier; without the empty ones."""
+        """Return the permitted targets of *tiers*, and of those in no tier, without empty groups."""
         groups = [_Group(tier, self._models[tier.name]) for tier in tiers]
         if groups and self._last:
             groups.append(_Group(None, tuple(t for t in self._last if self._beyond_tiers(t, allowed, permissions))))
@@ -153,15 +153,15 @@ class TieredRouter:
         return [group for group in kept if group.targets]
 
     def _beyond_tiers(self, target: Target, allowed: list[ModelTier], permissions: UserPermissions) -> bool:
-        """Whether a model in no tier is for this sender."""
+        """Whether the sender may use *target*, a model in no tier."""
         named = permissions.model_access is not None and matches_any(target.name, permissions.model_access)
         return named or self._policy.tiers[-1] in allowed
 
     def _payable(self, groups: list[_Group], costs: Costs, complexity: float) -> tuple[list[_Group], bool]:
-        """What of *groups* the sender can pay, and whether the first of them had to give way.
+        """Return the groups that the budget covers, and whether the first of *groups* is not among them.
 
         Raises:
-          BudgetExceeded: nothing that may take its place can be paid either.
+          BudgetExceeded: the budget covers no permitted replacement either.
         """
         wanted = groups[0]
         payable = [paid for group in groups if (paid := group.payable(costs)).targets]
@@ -174,13 +174,13 @@ class TieredRouter:
         return cheaper, True
 
     def _downgraded(self, wanted: _Group, payable: list[_Group], complexity: float) -> list[_Group]:
-        """Where to, when *wanted* cannot be paid: to what is cheaper, by `budget_downgrade`."""
+        """Return the groups that replace *wanted*, which is over budget: cheaper ones, by `budget_downgrade`."""
         rule = self._policy.budget_downgrade
         if wanted.tier is None or rule == "never":
             return []
         cheaper = [group for group in payable if group.tier and self._rank(group.tier) < self._rank(wanted.tier)]
         suiting = [group for group in cheaper if group.tier and group.tier.suits(complexity)]
-        # What is in no tier, failover and fallback, comes last.
+        # Models in no tier, failover and fallback, come last.
         last = [group for group in payable if group.tier is None]
         if rule == "matching":
             return [*suiting, *last]
@@ -209,7 +209,7 @@ class TieredRouter:
 
 @attrs.frozen
 class _Group:
-    """Targets of equal rank: those of a tier, or, without one, those that are in no tier."""
+    """Targets of equal rank: the models of a tier or, with tier None, the models in no tier."""
 
     tier: ModelTier | None
     targets: tuple[Target, ...]

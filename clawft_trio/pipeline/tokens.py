@@ -1,9 +1,9 @@
 """Token counts, estimated without a tokenizer.
 
-A character is a fifth of a token; one that words are not made of (digits, capitals, punctuation, line ends) is 9/20
-more, and each UTF-8 byte beyond the first 8/20 more. Fitted to o200k_base: within -20 % and +30 % for English and
-German prose, code, JSON, HTML, CSV, logs and hexadecimal; too high, by up to 2.2 times, for other scripts; a third too
-low for base64. A real tokenizer can be passed in as `CountTokens`.
+A character counts 4/20 of a token, plus 9/20 if it is a digit, capital, punctuation or line end, plus 8/20 for each
+UTF-8 byte after the first. Fitted to o200k_base: within -20 % and +30 % for English and German prose, code, JSON,
+HTML, CSV, logs and hexadecimal; up to 2.2 times too high for other scripts; a third too low for base64. A real
+tokenizer can be passed as `CountTokens`.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from clawft_trio.chat import ChatRequest, File, Image, Message, Opaque, Part, Te
 from clawft_trio.codec import encode_json
 
 CountTokens: TypeAlias = Callable[[str], int]
-"""Tokens of a text."""
+"""Returns the number of tokens of a text."""
 
 PER_MESSAGE = 4
 """Tokens of a message's frame: role, separators."""
 
 PER_IMAGE = 1600
-"""Tokens of an image of unknown size: the most that the large providers charge for one that they scale themselves."""
+"""Tokens of an image of unknown size: the most that large providers charge for one that they scale themselves."""
 
 
 _IN_WORDS = (string.ascii_lowercase + " ").encode() + bytes(range(0x80, 0x100))
 
 
 def count_tokens(text: str) -> int:
-    """Estimated tokens of *text*."""
-    # Counted by the interpreter's own loops: the history of a session is counted anew in every turn.
+    """Estimate the tokens of *text*."""
+    # Uses the interpreter's own loops, because the history of a session is counted in every turn.
     data = text.encode("utf-8", "surrogatepass")
     dense = len(data.translate(None, _IN_WORDS))
     return (4 * len(text) + 9 * dense + 8 * (len(data) - len(text)) + 19) // 20
 
 
 def message_tokens(message: Message, count: CountTokens = count_tokens) -> int:
-    """Estimated tokens of *message*, its tool calls and images included. Counted once, where *count* is the default."""
+    """Estimate the tokens of *message* with its tool calls and images. Cached for the default *count*."""
     if count is not count_tokens:
         return _counted(message, count)
     if message._tokens is None:
@@ -58,14 +58,14 @@ def _part_tokens(part: Part, count: CountTokens) -> int:
     if isinstance(part, Image):
         return PER_IMAGE
     if isinstance(part, File):
-        # A page of a PDF is about 3 kB and costs what its text and its image cost together.
+        # A page of a PDF has about 3 kB and costs as much as its text and its image together.
         return PER_IMAGE + len(part.data) // 3
     assert isinstance(part, Opaque)
     return count(encode_json(part.block).decode())
 
 
 def tool_tokens(tool: ToolSpec, count: CountTokens = count_tokens) -> int:
-    """Estimated tokens of the offer of *tool*. Counted once, where *count* is the default."""
+    """Estimate the tokens of the description of *tool*. Cached for the default *count*."""
     if count is not count_tokens:
         return _counted_tool(tool, count)
     if tool._tokens is None:
@@ -79,12 +79,12 @@ def _counted_tool(tool: ToolSpec, count: CountTokens) -> int:
 
 
 def fixed_tokens(request: ChatRequest, count: CountTokens = count_tokens) -> int:
-    """Estimated input tokens of *request* that are not messages: tools and the answer's schema."""
+    """Estimate the input tokens of *request* outside its messages: tools and the answer's schema."""
     schema = request.response_schema
     offered = sum(tool_tokens(tool, count) for tool in request.tools)
     return offered + (0 if schema is None else count(encode_json(schema).decode()))
 
 
 def request_tokens(request: ChatRequest, count: CountTokens = count_tokens) -> int:
-    """Estimated input tokens of all of *request*."""
+    """Estimate all input tokens of *request*."""
     return fixed_tokens(request, count) + sum(message_tokens(message, count) for message in request.messages)

@@ -1,6 +1,6 @@
-"""What is wrong with a routing configuration as a whole: names that lead nowhere, all of them at once.
+"""Checks of a routing configuration as a whole, which report all unknown names at once.
 
-Each policy refuses by itself what no configuration could mean. Here are the checks across policies.
+Each policy checks its own values. The checks here concern several policies.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from clawft_trio.target import Target
 def routing_problems(
     policy: RoutingPolicy, permissions: PermissionsPolicy | None = None, *, providers: Collection[str]
 ) -> list[Problem]:
-    """Everything wrong with *policy* and *permissions* together.
+    """Return all problems of *policy* and *permissions* together.
 
     Args:
       policy: its places are reported as `$.tiers[0].models[1]`.
@@ -44,7 +44,7 @@ def _tier_problems(policy: RoutingPolicy) -> Iterator[Problem]:
 
 
 def _models(policy: RoutingPolicy) -> Iterator[tuple[str, str]]:
-    """Every model that is named, with its place."""
+    """Yield every configured model with its place."""
     for number, tier in enumerate(policy.tiers):
         for place, model in enumerate(tier.models):
             yield f"$.tiers[{number}].models[{place}]", model
@@ -68,13 +68,13 @@ def _model_problems(place: str, model: str, providers: Collection[str]) -> Itera
 def _max_tier_problems(policy: RoutingPolicy, permissions: PermissionsPolicy) -> Iterator[Problem]:
     names = [tier.name for tier in policy.tiers]
     for place, layer in _layers(permissions):
-        # The usual ladder's names are understood whether or not all of its rungs are configured.
+        # The names of `LADDER` are valid even if not all of these tiers are configured.
         if layer.max_tier is not None and layer.max_tier not in {*names, *LADDER}:
             yield Problem(f"{place}.max_tier", f"no tier {layer.max_tier!r} (there are: {', '.join(names) or 'none'})")
 
 
 def _layers(permissions: PermissionsPolicy) -> Iterator[tuple[str, PermissionOverrides]]:
-    """Every layer of permissions, with its place."""
+    """Yield every layer of permissions with its place."""
     for level in ("zero_trust", "user", "admin"):
         yield f"$.permissions.{level}", getattr(permissions, level)
     for kind in ("users", "channels"):

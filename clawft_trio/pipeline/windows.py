@@ -1,9 +1,9 @@
-"""Context windows: what is known of each target, and what its refusals have taught.
+"""Context windows of targets: known sizes, and limits learnt from refusals.
 
 A window comes from the router's target (a tier of the configuration), from the configuration's `context_windows`, from
-a list of models where one is installed, or from the table of models below. A refusal lowers what is sent to a target
-afterwards: to what the refusal names in a typed field, or to less than what was refused. Sizes decide, never the text
-of an error.
+an installed list of models, or from the table of models below. A refusal lowers the limit for later requests to that
+target: to the size in a typed field of the refusal, or below the refused size. Sizes decide, never the text of an
+error.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ from typing import TypeAlias
 import attrs
 
 from clawft_trio.chat import ChatRequest
-from clawft_trio.errors import ContextLengthExceeded, RequestRejected
+from clawft_trio.errors import ContextLengthExceeded, RequestRejected, ServerError
+from clawft_trio.llm.catalog import KNOWN
 from clawft_trio.pipeline.stages import AssembledContext
 from clawft_trio.target import Target
 
 WindowOf: TypeAlias = Callable[[Target], int | None]
-"""The context window of a target in tokens, input and output together; None when it is not known."""
+"""Returns the context window of a target in tokens, input and output together; None when it is not known."""
 
 MODEL_WINDOWS: Mapping[str, int] = MappingProxyType(
     {
-        # From the vendors' model pages and genai-prices 0.2.3, November 2026. The first pattern that matches counts;
-        # of what a pattern covers, the smallest: a window that is taken for too small is only used in part.
+        # From the vendors' model pages and genai-prices 0.2.3, November 2026. The first pattern that matches applies;
+        # a pattern has the smallest of its models' windows, because too small a value only leaves a part unused.
         "anthropic/claude-sonnet-5*": 1_000_000,
         "anthropic/claude-opus-5*": 1_000_000,
         "anthropic/claude-haiku-5*": 1_000_000,
@@ -86,30 +87,33 @@ MODEL_WINDOWS: Mapping[str, int] = MappingProxyType(
 
 KEPT_FOR_OUTPUT: Mapping[str, int] = MappingProxyType(
     {
-        # "Input tokens exceed the configured limit of 272000 tokens", of 400 000: the rest is for the answer, however
-        # short that may be. Of 1 050 000 it is the same: 922 000 may go in.
+        # "Input tokens exceed the configured limit of 272000 tokens", of 400 000: the rest is reserved for the answer,
+        # however short it is. Likewise for 1 050 000, of which input may take 922 000.
         "openai/gpt-[5-9]*": 128_000,
         "azure/gpt-[5-9]*": 128_000,
     }
 )
-"""Tokens of large windows that input may never take, by pattern of `provider/model`."""
+"""Tokens of large windows that only output may use, by pattern of `provider/model`."""
 
 LARGE = 400_000
-"""Tokens of a window from which on a part of it is kept for output."""
+"""Tokens of a window from which a part of it is reserved for output."""
 
 NEAR = 0.75
-"""The share of a known window from which on a refusal without a reason is one of length. The estimate of tokens may be
-a fifth too low, and some vendors count the allowed output in."""
+"""Share of a known window from which a refusal without a reason counts as one of length. The estimate of tokens may be
+a fifth too low, and some vendors add the allowed output."""
 
 _SHORTEST = 256
 """Estimated tokens; no model has a smaller window."""
 
+LEAST_OUTPUT = 256
+"""Tokens of an answer below which the limit on it is not lowered."""
+
 _TARGETS = 1000
-"""Targets that refusals are remembered of: as many as can be open."""
+"""Number of targets whose refusals are stored: as many as can be open."""
 
 
 def by_pattern(windows: Mapping[str, int]) -> WindowOf:
-    """Windows by patterns of `provider/model`; the first that matches counts."""
+    """Make a lookup of windows by patterns of `provider/model`; the first that matches applies."""
 
     def look_up(target: Target) -> int | None:
         return next((tokens for pattern, tokens in windows.items() if fnmatchcase(target.name, pattern)), None)
@@ -118,47 +122,65 @@ def by_pattern(windows: Mapping[str, int]) -> WindowOf:
 
 
 def input_window(target: Target, window: int) -> int:
-    """What of *window* a request to *target* may use, with its answer: some vendors keep a part for output alone."""
+    """Return the part of *window* for a request to *target* with its answer: some vendors reserve a part for output."""
     kept = by_pattern(KEPT_FOR_OUTPUT)(target)
     return window if kept is None or window < LARGE else window - kept
 
 
+def is_self_hosted(target: Target) -> bool:
+    """Whether *target* is not at one of the known vendors: a local server, or one with a name of the user's own."""
+    known = KNOWN.get(target.provider)
+    return known is None or known.local
+
+
 @attrs.define
 class _Learnt:
-    """What one target has taught, in estimated input tokens."""
+    """Limits learnt from one target, in estimated input tokens."""
 
-    #: the most that may go in; None when it has refused nothing
+    #: largest allowed size; None when nothing was refused
     limit: int | None = None
-    #: the largest request that it has answered
+    #: size of the largest answered request
     accepted: int = 0
+    #: the same with the output that was allowed
+    accepted_sum: int = 0
+    #: the most output that may be asked for; None when no limit on it was refused
+    output: int | None = None
 
 
 class Windows:
-    """The windows of targets, and what refusals have taught of them.
+    """The windows of targets, and the limits learnt from refusals.
 
     Args:
       known: windows that the target itself does not name.
+      self_hosted: which targets are servers of the user's own, that may answer a request which is too long by
+        status 500.
     """
 
-    def __init__(self, known: WindowOf = by_pattern(MODEL_WINDOWS)) -> None:  # noqa: B008 - pure, and made once
+    def __init__(
+        self,
+        known: WindowOf = by_pattern(MODEL_WINDOWS),  # noqa: B008 - pure, and made once
+        *,
+        self_hosted: Callable[[Target], bool] = is_self_hosted,
+    ) -> None:
         self._known = known
+        self._self_hosted = self_hosted
         self._learnt: OrderedDict[str, _Learnt] = OrderedDict()
-        #: called whenever a refusal has taught something new
+        #: called whenever a refusal lowers a limit
         self.on_learnt: Callable[[], None] = lambda: None
 
     def __repr__(self) -> str:
         return f"<Windows {dict(self.learnt())}>"
 
     def learnt(self) -> Mapping[str, int]:
-        """What may go in at most, in estimated tokens, by target: of those that have refused something."""
+        """Return the learnt limits in estimated tokens, by target."""
         return {name: learnt.limit for name, learnt in self._learnt.items() if learnt.limit is not None}
 
     def restore(self, target: str, limit: int) -> None:
-        """Take over what `learnt` held earlier, in another process, for the target of that name."""
+        """Set the limit that `learnt` returned in an earlier process for *target*."""
         self._of(target).limit = max(1, limit)
 
     def applied(self, target: Target) -> Target:
-        """*target* with everything that is known of its window."""
+        """Return *target* with its known window and learnt limit."""
         window = self._known(target) if target.max_context_tokens is None else target.max_context_tokens
         learnt = self._learnt.get(target.name)
         limit = None if learnt is None else learnt.limit
@@ -167,21 +189,34 @@ class Windows:
         limits = [tokens for tokens in (limit, target.max_input_tokens) if tokens is not None]
         return attrs.evolve(target, max_context_tokens=window, max_input_tokens=min(limits, default=None))
 
-    def accepted(self, target: Target, tokens: int) -> None:
-        """*target* has answered a request of *tokens*."""
+    def output_limit(self, target: Target) -> int | None:
+        """The most output to ask *target* for; None when it has refused no limit."""
+        learnt = self._learnt.get(target.name)
+        return None if learnt is None else learnt.output
+
+    def accepted(self, target: Target, tokens: int, output: int = 0) -> None:
+        """*target* has answered a request of *tokens* that allowed *output*."""
         learnt = self._of(target.name)
+        if learnt.limit is not None and tokens > learnt.limit:
+            # Not its length was refused, but the output that it allowed.
+            learnt.limit = None
         learnt.accepted = max(learnt.accepted, tokens)
+        learnt.accepted_sum = max(learnt.accepted_sum, tokens + output)
+
+    def refused_output(self, target: Target, output: int) -> None:
+        """*target* has refused a request for the output that it allowed, and answered it with a limit of *output*."""
+        self._of(target.name).output = output
 
     def refused(self, target: Target, tokens: int, error: ContextLengthExceeded | None = None) -> None:
-        """*target* has refused a request of *tokens* as too long; *error* may name the window.
+        """Record that *target* refused a request of *tokens* as too long; *error* may name the window.
 
-        A target that has answered longer ones before has to refuse that length twice: what it refused may have been
-        something else, as long as it goes on answering.
+        After longer requests were answered, the target must refuse a length twice: the first refusal may have had
+        another cause.
         """
         learnt = self._of(target.name)
         limit = tokens - 1
         if error is not None and error.window is not None:
-            # The server counts by its own tokenizer: its window is as many of our tokens as its count is of ours.
+            # The server counts with its own tokenizer: the ratio of the two counts converts its window to our tokens.
             ratio = tokens / error.prompt_tokens if error.prompt_tokens else 1.0
             limit = min(limit, int(error.window * ratio))
         elif tokens <= learnt.accepted:
@@ -192,24 +227,47 @@ class Windows:
         if learnt.limit != before:
             self.on_learnt()
 
-    def means_too_long(self, error: Exception, target: Target, tokens: int) -> bool:
+    def means_too_long(self, error: Exception, target: Target, tokens: int, output: int = 0) -> bool:
         """Whether *error*, a refusal of *tokens* by *target* without a reason, is one of length.
 
-        That is so when the request is near the target's known window, or over it.
+        That is so when the request is near what the target's known window leaves beside *output*, or over it.
         """
         window = self.applied(target).max_context_tokens
-        return _is_unexplained(error) and window is not None and tokens >= NEAR * window
+        return window is not None and tokens >= NEAR * (window - output) and self._is_unexplained(error, target)
 
     def may_be_too_long(self, error: Exception, target: Target, sent: AssembledContext) -> bool:
-        """Whether it is worth finding out by a shorter request that *error* is a refusal of length.
+        """Whether a shorter request should test if *error* is a refusal of length.
 
         For a target without a known window that is so when *sent* continues a conversation:
-        less of it was answered before, and is longer than everything that this target has answered.
+        less of it was answered before, and is longer than everything that this target has answered. And it is so when
+        *sent* allows more output than it has input: servers that count both refuse what is more than their window.
+        """
+        if self.applied(target).max_context_tokens is not None or not self._is_unexplained(error, target):
+            return False
+        learnt = self._learnt.get(target.name) or _Learnt()
+        longer = sent.token_estimate > max(_SHORTEST, learnt.accepted)
+        return (longer and _continues(sent.request)) or self._may_allow_too_much(error, sent, learnt)
+
+    def allows_too_much(self, target: Target, sent: AssembledContext) -> bool:
+        """Whether the output that *sent* allows is the likelier reason: it is the larger part, and *target* has not
+        answered anything yet.
         """
         learnt = self._learnt.get(target.name)
-        unknown = self.applied(target).max_context_tokens is None
-        longer = sent.token_estimate > max(_SHORTEST, 0 if learnt is None else learnt.accepted)
-        return _is_unexplained(error) and unknown and longer and _continues(sent.request)
+        return is_mostly_output(sent) and (learnt is None or not learnt.accepted)
+
+    def _may_allow_too_much(self, error: Exception, sent: AssembledContext, learnt: _Learnt) -> bool:
+        output = sent.request.max_tokens or 0
+        both = sent.token_estimate + output
+        # No server gives status 500 for the limit on output.
+        return isinstance(error, RequestRejected) and is_mostly_output(sent) and both > learnt.accepted_sum
+
+    def _is_unexplained(self, error: Exception, target: Target) -> bool:
+        # Not the subclasses: those have a reason. Anthropic and vLLM refuse what is too long by a bare 400,
+        # text-generation servers by a bare 422; inside a stream there is no status. Ollama shortens the conversation by
+        # itself, and answers by status 500 where nothing is left that it could answer, or where its runner has failed.
+        if type(error) is RequestRejected:
+            return error.status in {400, 422, None}
+        return type(error) is ServerError and error.status == 500 and self._self_hosted(target)
 
     def _of(self, target: str) -> _Learnt:
         learnt = self._learnt.setdefault(target, _Learnt())
@@ -219,13 +277,12 @@ class Windows:
         return learnt
 
 
-def _is_unexplained(error: Exception) -> bool:
-    # Not its subclasses: those have a reason. Anthropic and vLLM refuse what is too long by a bare 400, text-generation
-    # servers by a bare 422; inside a stream there is no status.
-    return type(error) is RequestRejected and error.status in {400, 422, None}
+def is_mostly_output(sent: AssembledContext) -> bool:
+    """Whether *sent* allows more output than it has input, and more than the least that is asked for."""
+    return (sent.request.max_tokens or 0) > max(LEAST_OUTPUT, sent.token_estimate)
 
 
 def _continues(request: ChatRequest) -> bool:
-    """Whether *request* holds more than the beginning of a conversation: only then less of it can be sent."""
+    """Whether *request* holds more than the beginning of a conversation: only then can it be shortened."""
     roles = [message.role for message in request.messages]
     return "assistant" in roles or roles.count("user") > 1

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeAlias, TypeVar, cast
 import attrs
 import trio
 
+from clawft_trio.asked_targets import AskedTargets
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Provider, with_attempts
 from clawft_trio.errors import AllProvidersExhausted, ClawftError, ContextLengthExceeded
 from clawft_trio.nursery import leaves
@@ -18,7 +19,7 @@ from clawft_trio.observe.recorded import recorded
 from clawft_trio.resilience.hedge import Race
 from clawft_trio.resilience.retry_budget import RetryBudget
 from clawft_trio.resilience.statistics import ProviderStatistics, statistics_of
-from clawft_trio.resilience.strategy import NO_CALL, Attempt
+from clawft_trio.resilience.strategy import NO_CALL, Attempt, asked_of
 from clawft_trio.resilience.verdict import is_curable_elsewhere, is_retryable, is_untried, retry_after
 from clawft_trio.resilience.visibility import shown_of
 from clawft_trio.tracebacks import shorten_traceback
@@ -111,7 +112,7 @@ class Failover:
 
         Cancellation: whatever is running is cancelled and waited for.
         """
-        targets = [_Target(one.name, partial(one.complete, request)) for one in self.providers]
+        targets = [_Target(one.name, id(one), partial(one.complete, request)) for one in self.providers]
         if not request.stream:
             call = call.replaced(unary=True)
         try:
@@ -135,7 +136,7 @@ class Failover:
         """
         if not self.functions:
             raise TypeError("this Failover has providers: ask it with `complete`")
-        targets = [_Target(_name_of(one), _attempt_of(one, args, kwargs)) for one in self.functions]
+        targets = [_Target(_name_of(one), id(one), _attempt_of(one, args, kwargs)) for one in self.functions]
         try:
             return await _Walk(self, targets, NO_CALL).run()
         except Exception as exc:
@@ -161,6 +162,8 @@ def _attempt_of(function: Callable[..., Awaitable[T]], args: Sequence[Any], kwar
 @attrs.frozen(eq=False)
 class _Target(Generic[T]):
     name: str
+    #: tells targets of the same name apart
+    part: int
     attempt: Attempt[T]
 
 
@@ -170,16 +173,12 @@ class _Walk(Generic[T]):
     def __init__(self, chain: Failover, targets: Sequence[_Target[T]], call: Call) -> None:
         self._chain = chain
         self._targets = targets
-        self._call = call
+        self._asked = call.asked or AskedTargets()
+        self._call = call.replaced(asked=self._asked)
         self._shown = shown_of(call)
         self._waiting = deque(targets)
         # The last error of each target; a second round drops what it tries again.
         self._errors: dict[_Target[T], Exception] = {}
-        # Targets with their first request entered in the budget, and those that got one.
-        self._noted: set[_Target[T]] = set()
-        self._asked: set[_Target[T]] = set()
-        # Targets with their next request paid for when a hedge was started beside them.
-        self._prepaid: set[_Target[T]] = set()
         self._give_up_at = trio.current_time() + chain.longest_wait
 
     async def run(self) -> T:
@@ -204,17 +203,9 @@ class _Walk(Generic[T]):
     def _may_ask(self, target: _Target[T]) -> bool:
         """Whether *target* may be asked; a first request always may, and what is more is taken from its budget."""
         budget = self._chain.budget
-        first = target not in self._asked and not self._call.extra
-        if budget is None or target in self._prepaid:
-            self._prepaid.discard(target)
+        if budget is None or (self._call.budgeted == target.name and target not in self._errors):
             return True
-        if not first:
-            return self._call.budgeted == target.name or budget.withdraw(target.name)
-        if target not in self._noted:
-            self._noted.add(target)
-            if self._call.budgeted != target.name:
-                budget.deposit(target.name)
-        return True
+        return self._asked.may_ask(budget, target.name, target.part)
 
     async def _ask(self, target: _Target[T]) -> T:
         call = self._call.showing(self._shown)
@@ -230,13 +221,15 @@ class _Walk(Generic[T]):
             partial(self._attempt, target),
             partial(self._next_racer, racers),
             call,
+            self._shown,
             delay=after,
             is_final=lambda exc: not is_curable_elsewhere(exc),
         )
         try:
             return await race.run()
         except Exception:
-            # A target that lost to a winner which then failed has not failed itself: asked again, after the others.
+            # A target that was cancelled for a winner which then failed has not failed itself: asked again, after the
+            # others.
             self._waiting.extend(racer for number, racer in enumerate(racers) if number not in race.errors)
             raise
         finally:
@@ -249,10 +242,8 @@ class _Walk(Generic[T]):
         if not self._waiting:
             return None
         # Charged to the slow one, which may have to be asked again: should the hedge win and then break.
-        if not replaces and budget is not None and not budget.withdraw(slow.name):
+        if not (replaces or budget is None or self._asked.prepay(budget, slow.name)):
             return None
-        if not replaces:
-            self._prepaid.add(slow)
         target = self._waiting.popleft()
         if not self._may_ask(target):
             return None
@@ -263,19 +254,20 @@ class _Walk(Generic[T]):
         return partial(self._attempt, target)
 
     async def _attempt(self, target: _Target[T], call: Call) -> T:
-        again = call.extra or target in self._asked
-        self._asked.add(target)
-        budgeted = call.budgeted if self._chain.budget is None else target.name
+        budget = self._chain.budget
         elsewhere = call.elsewhere or bool(self._waiting)
         after = self._chain.hedge_after_of(target.name) if self._waiting else call.elsewhere_after
-        own = call.replaced(extra=again, budgeted=budgeted, elsewhere=elsewhere, elsewhere_after=after)
-        return await target.attempt(own)
+        call = call.replaced(elsewhere=elsewhere, elsewhere_after=after)
+        if budget is None:
+            return await target.attempt(call)
+        with asked_of(call).asking(budget, target.name):
+            return await target.attempt(call.replaced(budgeted=target.name))
 
     def _note(self, target: _Target[T], exc: Exception) -> None:
         self._errors.pop(target, None)
         self._errors[target] = exc
-        if is_untried(exc):
-            self._asked.discard(target)
+        if is_untried(exc) and self._chain.budget is not None:
+            self._asked.unsent(self._chain.budget, target.name)
         if any(isinstance(leaf, ContextLengthExceeded) for leaf in leaves(exc)):
             self._skip_smaller_windows(target)
 

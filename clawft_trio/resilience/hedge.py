@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Generic, TypeVar
@@ -11,12 +10,13 @@ import attrs
 import trio
 from attrs.validators import ge
 
-from clawft_trio.chat import Call, LifeSign, StreamEvent, is_content
+from clawft_trio.asked_targets import AskedTargets, TargetBudget
+from clawft_trio.chat import Call, LifeSign, Reset, StreamEvent, is_content
 from clawft_trio.nursery import raise_one
 from clawft_trio.observe.events import HedgeStarted
 from clawft_trio.resilience.retry_budget import RetryBudget
-from clawft_trio.resilience.strategy import Attempt, Policy, Strategy, entered, target_of
-from clawft_trio.resilience.visibility import shown_of
+from clawft_trio.resilience.strategy import Attempt, Policy, Strategy, asked_of, entered, target_of
+from clawft_trio.resilience.visibility import Shown, shown_of
 
 T = TypeVar("T")
 
@@ -30,12 +30,11 @@ class Hedge(Policy):
     """Start the same attempt again beside one that has shown nothing for `after` seconds.
 
     The first content decides: the others are cancelled, and nothing of them is shown. All are on record, the losers
-    as cancelled, for their tokens may be billed. A failure of one leaves the others to go on. An extra attempt that
-    wins and then breaks is retracted, and the first attempt, which had lost to it, is made once more if the budget
-    allows. Signs of life (`Call.pulse`) start the `after` seconds anew. Only for what may safely run twice.
-
-    Around a whole `Failover` with a budget, what is made once more needs a token for each target that it asks:
-    `Failover(hedge_after=)` pays for that in advance, and is the better place for a hedge between targets.
+    as cancelled, for their tokens may be billed. A failure of one leaves the others to go on. An attempt that wins and
+    then breaks is retracted, and a loser is made once more. The tokens for that are taken when it is cancelled, for
+    every target that it was asking, and given back when the winner succeeds; a loser for which the budget has none is
+    not cancelled: it waits, and shows its content when the winner breaks. Signs of life (`Call.pulse`) start the
+    `after` seconds anew. Only for what may safely run twice.
 
     Nothing is shared between calls but `budget`.
     """
@@ -65,26 +64,32 @@ class Hedge(Policy):
         budget = self.budget
         shown = shown_of(call)
         call = entered(budget, target, call).showing(shown)
-        others = deque([attempt] * self.extra)
+        asked = asked_of(call)
+        if budget is not None:
+            attempt = partial(_asking, budget, target, attempt)
+        left = self.extra
 
         def next_attempt(replaces: bool) -> Attempt[T] | None:  # noqa: ARG001 - each extra attempt is paid for
-            if not others or not (budget is None or budget.withdraw(target)):
+            nonlocal left
+            if not left or not (budget is None or budget.withdraw(target)):
                 return None
+            left -= 1
             call.observer(HedgeStarted(slow=target, target=target, call_id=call.id, turn_id=call.turn_id))
-            return partial(_beside, others.popleft())
+            return attempt
 
-        race = Race(attempt, next_attempt, call, delay=self.after)
+        race = Race(attempt, next_attempt, call, shown, delay=self.after)
         try:
             return await race.run()
         except Exception as exc:
-            if not race.first_lost or not (budget is None or budget.withdraw(target)):
+            if not race.dropped or not (budget is None or asked.may_repeat(budget, target)):
                 raise
             await shown.retract(exc, call)
-        return await _beside(attempt, call)
+        return await attempt(call)
 
 
-async def _beside(attempt: Attempt[T], call: Call) -> T:
-    return await attempt(call.replaced(extra=True))
+async def _asking(budget: RetryBudget, target: str, attempt: Attempt[T], call: Call) -> T:
+    with asked_of(call).asking(budget, target):
+        return await attempt(call)
 
 
 @attrs.frozen
@@ -101,21 +106,26 @@ class _BoundHedge:
 class _Arm(Generic[T]):
     """One contestant: an `emit` that lets pass only what the winner shows."""
 
-    __slots__ = ("_early", "_race", "number", "scope")
+    __slots__ = ("_early", "_race", "asked", "number", "scope")
 
     def __init__(self, race: Race[T], number: int) -> None:
         self.scope: trio.CancelScope = trio.CancelScope()
         self.number: int = number
+        #: what this attempt is asking
+        self.asked: AskedTargets = asked_of(race.call).branch()
         self._race = race
         self._early: StreamEvent | None = None
 
     async def emit(self, event: StreamEvent) -> None:
         race = self._race
-        if race.winner is self:
-            await race.call.emit(event)
-        elif race.winner is None:
-            await self._compete(event)
-        # A loser is cancelled at its next checkpoint; what it still shows is dropped.
+        if race.winner is not self:
+            if not self.scope.cancel_called:
+                await race.wait_open()
+                await self._compete(event)
+            return
+        await race.call.emit(event)
+        if race.paused and isinstance(event, Reset):
+            race.reopen()
 
     async def _compete(self, event: StreamEvent) -> None:
         if not is_content(event):
@@ -141,16 +151,19 @@ class _Arm(Generic[T]):
         race = self._race
         try:
             with self.scope:
-                result = await attempt(race.call.replaced(emit=self.emit, pulse=self.pulse))
+                result = await attempt(race.call.replaced(emit=self.emit, pulse=self.pulse, asked=self.asked))
                 # An arm that has shown content has won already; an answer without any wins by arriving.
-                if race.winner is None:
-                    race.win(self)
+                if race.winner is not self:
+                    await trio.lowlevel.checkpoint_if_cancelled()
+                    await race.wait_open()
+                    race.winner = self
                     if self._early is not None:
                         await race.call.emit(self._early)
-                if race.winner is self:
-                    race.results.append(result)
+                race.succeed(result)
         except Exception as exc:  # noqa: BLE001  # raised by Race.run, bare
             race.errors[self.number] = exc
+            if race.winner is self and race.paused:
+                await race.replace_winner(exc)
         finally:
             race.running -= 1
             race.settled.set()
@@ -162,6 +175,9 @@ class Race(Generic[T]):
     A further attempt starts after `delay` seconds without content or sign of life, and at once when the attempt that
     was started last has failed while an earlier one is still running. A failure decides nothing while another attempt
     runs: only when none is left does the race fail.
+
+    A loser is cancelled where what it was asking could be prepaid, to be asked again. Else it is paused, and competes
+    again when the winner's content was retracted.
 
     Args:
       first: starts at once.
@@ -177,6 +193,7 @@ class Race(Generic[T]):
         first: Attempt[T],
         next_attempt: Callable[[bool], Attempt[T] | None],
         call: Call,
+        shown: Shown,
         *,
         delay: float,
         is_final: Callable[[Exception], bool] = _never,
@@ -188,6 +205,12 @@ class Race(Generic[T]):
         self.winner: _Arm[T] | None = None
         self.running: int = 0
         self.settled: trio.Event = trio.Event()
+        #: whether a loser waits for the winner's end
+        self.paused: bool = False
+        self._reopened = trio.Event()
+        self._cancelled: set[int] = set()
+        self._prepaid: list[tuple[TargetBudget, str]] = []
+        self._shown = shown
         self._first = first
         self._next_attempt = next_attempt
         self._delay = delay
@@ -197,17 +220,62 @@ class Race(Generic[T]):
         self._due = 0.0
 
     @property
-    def first_lost(self) -> bool:
-        """Whether the first attempt was cancelled for another one, without having failed."""
-        return self.winner is not None and self.winner.number != 0 and 0 not in self.errors
+    def dropped(self) -> bool:
+        """Whether an attempt was cancelled for another one, without having failed."""
+        return not self._cancelled <= self.errors.keys()
 
     def win(self, arm: _Arm[T]) -> None:
-        """Decide for *arm*."""
+        """Decide for *arm*, which shows its first content."""
         self.winner = arm
-        for other in self._arms:
-            if other is not arm:
-                other.scope.cancel(reason="hedge lost")
+        for other in self._rivals():
+            taken = other.asked.prepay_running()
+            if taken is None:
+                self.paused = True
+            else:
+                self._prepaid += taken
+                self._cancel(other)
         self.settled.set()
+
+    def succeed(self, result: T) -> None:
+        """Take the winner's result for the race's."""
+        self.results.append(result)
+        for other in self._rivals():
+            self._cancel(other)
+        asked_of(self.call).give_back(self._prepaid)
+
+    def _rivals(self) -> list[_Arm[T]]:
+        over = self.errors.keys() | self._cancelled
+        return [arm for arm in self._arms if arm is not self.winner and arm.number not in over]
+
+    def _cancel(self, arm: _Arm[T]) -> None:
+        self._cancelled.add(arm.number)
+        arm.scope.cancel(reason="hedge lost")
+
+    async def wait_open(self) -> None:
+        """Wait until no attempt is the winner: what a loser shows is neither shown nor lost.
+
+        Cancellation: the race is as before.
+        """
+        while self.winner is not None:
+            await self._reopened.wait()
+
+    def reopen(self) -> None:
+        """Let the paused attempts compete again: the winner's content was retracted."""
+        self.winner, self.paused = None, False
+        self._reopened.set()
+        self._reopened = trio.Event()
+
+    async def replace_winner(self, exc: Exception) -> None:
+        """Retract what the winner showed before *exc*, and go on with the paused attempts unless *exc* is final.
+
+        Cancellation: the `Reset` may have been sent; the paused attempts still wait.
+        """
+        if not self._is_final(exc):
+            await self._shown.retract(exc, self.call)
+            self.reopen()
+            return
+        for other in self._rivals():
+            self._cancel(other)
 
     def note(self, sign: LifeSign, quiet_for: float) -> None:
         """Put off the next attempt for a sign of life. Waiting on this side is no reason: it may take long."""

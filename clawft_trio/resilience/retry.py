@@ -32,11 +32,14 @@ class Retry(Policy):
 
     Whether it may is stated by the error (`retryable`), or decided by `on`.
 
-    The wait before retry n (from 1) is drawn evenly from 0 to `min(longest_wait, first_wait * multiplier**(n-1))`: full
-    jitter, so that callers which failed together do not come back together. Where the error carries a `retry_after`,
-    the wait is exactly that, up to `longest_retry_after`; beyond it the error is raised at once. While another target
-    stands by (`Call.elsewhere`) the cap is `longest_retry_after_elsewhere`, and a target that fell silent is not asked
-    again.
+    The wait before retry n (from 1) is drawn evenly from `(1 - jitter) * cap` to `cap`, where `cap` is
+    `min(longest_wait, first_wait * multiplier**(n-1))`. Chance keeps callers that failed together from coming back
+    together; the floor keeps a retry from reaching an overloaded server at once. With the defaults a wait is 0.35
+    to 0.5 s, then 0.7 to 1 s, then 1.4 to 2 s: each is longer than the one before.
+
+    Where the error carries a `retry_after`, the wait is exactly that, up to `longest_retry_after`; beyond it the error
+    is raised at once. While another target stands by (`Call.elsewhere`) the cap is `longest_retry_after_elsewhere`, and
+    a target that fell silent is not asked again.
 
     Around a plain function the transport errors of httpx, httpx2, `OSError` and trio are retried, and
     `httpx.HTTPStatusError` by its status, `Retry-After` included; `on` overrules that.
@@ -55,8 +58,8 @@ class Retry(Policy):
     multiplier: float = attrs.field(default=2.0, validator=[ge(1), attrs.validators.le(100)])
     #: seconds; no drawn wait is longer
     longest_wait: float = attrs.field(default=30.0, validator=ge(0))
-    #: the share of a wait that is left to chance: 1 is full jitter, 0 none
-    jitter: float = attrs.field(default=1.0, validator=[ge(0), attrs.validators.le(1)])
+    #: the share of a wait that is left to chance: 1 is full jitter (a wait may be 0), 0.5 equal jitter, 0 none
+    jitter: float = attrs.field(default=0.3, validator=[ge(0), attrs.validators.le(1)])
     #: seconds from the first attempt's start after which no retry may start
     total: float | None = attrs.field(default=None, validator=optional(gt(0)))
     #: seconds; a server that asks for more is not waited for
@@ -139,10 +142,7 @@ class _Series:
                 if wait is None:
                     raise
                 await self._prepare(exc, wait, call, shown)
-                asked_nothing = is_untried(exc)
             await trio.sleep(wait)
-            if not asked_nothing:
-                call = call.replaced(extra=True) if not call.extra else call
 
     def _wait_after(self, exc: Exception, call: Call) -> float | None:
         """Seconds until the next attempt; None when *exc* is final."""

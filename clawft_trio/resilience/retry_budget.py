@@ -28,15 +28,18 @@ class RetryBudget:
 
     A call's first request to a target is always free and brings `ratio` tokens to that target's bucket; so a failover
     to a target that the call has not asked yet always goes. What takes a token: a retry, a request to the same target
-    in a second round or beside itself (`Hedge`), and a hedge, which is charged to the target that is slow because that
-    one may have to be asked again. Each bucket starts full at `capacity`, gains `per_second` tokens a second and never
-    holds more than `capacity`. So for every target, over any stretch of time and whatever fails,
+    in a second round or beside itself (`Hedge`), and a hedge between targets, which is charged to the one that is slow
+    because that one may have to be asked again. First is counted over all that runs for the call, whatever strategies
+    are around the chain. The loser of a race is cancelled only if tokens are left to ask its targets again, should the
+    winner break; else it waits for the winner's end, with its request open. Each bucket starts full at `capacity`,
+    gains `per_second` tokens a second and never holds more than `capacity`. So for every target, over any stretch of
+    time and whatever fails,
 
         requests <= calls * (1 + ratio) + floor        with floor = capacity + per_second * seconds
 
     where `calls` counts the calls that asked this target; and no call is lost for want of a token while a target of its
-    chain that it has not asked is well. The shape and the defaults, 20 % and 10 a second, are those
-    of Finagle's `RetryBudget`; the full start lets a process that has just begun survive a bad minute.
+    chain is well. The shape and the defaults, 20 % and 10 a second, are those of Finagle's `RetryBudget`; the full
+    start lets a process that has just begun survive a bad minute.
 
     Share one object among all policies of a process.
     """
@@ -68,6 +71,12 @@ class RetryBudget:
         bucket.balance -= 1.0
         bucket.spent += 1
         return True
+
+    def give_back(self, target: str = "") -> None:
+        """Return a token that `withdraw` took for a request which was not sent after all."""
+        bucket = self._bucket(target)
+        bucket.balance = min(self.capacity, bucket.balance + 1.0)
+        bucket.spent = max(0, bucket.spent - 1)
 
     def statistics(self, target: str | None = None) -> RetryBudgetStatistics:
         """The bucket of *target* now, or all buckets together."""

@@ -22,6 +22,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, overlo
 
 import attrs
 
+from clawft_trio.asked_targets import AskedTargets
 from clawft_trio.chat import Call, Invocation
 from clawft_trio.resilience.retry_budget import RetryBudget
 from clawft_trio.tracebacks import shorten_traceback
@@ -187,11 +188,16 @@ def invoking(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mappin
 
 def entered(budget: RetryBudget | None, target: str, call: Call) -> Call:
     """*call* with its first request to *target* entered in *budget*, once however many policies share the budget."""
+    asked = call.asked or AskedTargets()
     if budget is None or call.budgeted == target:
-        return call
-    if not call.extra:
-        budget.deposit(target)
-    return call.replaced(budgeted=target)
+        return call if call.asked is asked else call.replaced(asked=asked)
+    asked.is_first(budget, target)
+    return call.replaced(asked=asked, budgeted=target)
+
+
+def asked_of(call: Call) -> AskedTargets:
+    """The record of what *call* has asked, made by `entered`; one without memory where there is none."""
+    return call.asked or AskedTargets()
 
 
 def target_of(call: Call) -> str:

@@ -1,4 +1,4 @@
-"""Migrations are data: each subpackage brings its own, numbered from 1, and one database holds them all."""
+"""Migrations are data: each component brings its own, numbered from 1, and one database holds them all."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from clawft_trio.errors import StoreTooNew
 from clawft_trio.store.dialect import schema_for_postgres
 from clawft_trio.store.interface import Connection, Engine
 
+# Stores since 0.1 have the component in a column named `room`.
 _VERSIONS = """
     CREATE TABLE IF NOT EXISTS schema_versions (room TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """
@@ -23,10 +24,10 @@ _HAS_VERSIONS: Mapping[Engine, str] = {
 
 @attrs.frozen
 class Migration:
-    """One step of one subpackage's schema. Once released, it is never changed; the next step mends it."""
+    """One step of one component's schema. Once released, it is never changed; the next step mends it."""
 
-    #: the subpackage that these tables belong to: `sessions`, `costs`
-    room: str
+    #: the part of the program that these tables belong to: `sessions`, `costs`, or one of your own
+    component: str
     #: 1 is the first
     version: int = attrs.field(validator=attrs.validators.ge(1))
     #: one or more statements, each ended by a semicolon; no transaction control
@@ -45,28 +46,28 @@ def checked(migrations: Iterable[Migration]) -> tuple[Migration, ...]:
     """*migrations* in the order in which they apply.
 
     Raises:
-      ValueError: the versions of a subpackage are not 1, 2, 3, ... without gap or double.
+      ValueError: the versions of a component are not 1, 2, 3, ... without gap or double.
     """
-    ordered = tuple(sorted(migrations, key=lambda step: (step.room, step.version)))
-    for room, newest in newest_versions(ordered).items():
-        found = [step.version for step in ordered if step.room == room]
+    ordered = tuple(sorted(migrations, key=lambda step: (step.component, step.version)))
+    for component, newest in newest_versions(ordered).items():
+        found = [step.version for step in ordered if step.component == component]
         if found != list(range(1, newest + 1)):
             raise ValueError(
-                f"the migrations of {room!r} have the versions {found}: they must count from 1 without gap"
+                f"the migrations of {component!r} have the versions {found}: they must count from 1 without gap"
             )
     return ordered
 
 
 def newest_versions(migrations: Iterable[Migration]) -> dict[str, int]:
-    """The newest version of each subpackage in *migrations*."""
+    """The newest version of each component in *migrations*."""
     newest: dict[str, int] = {}
     for step in migrations:
-        newest[step.room] = max(step.version, newest.get(step.room, 0))
+        newest[step.component] = max(step.version, newest.get(step.component, 0))
     return newest
 
 
 def present_versions(connection: Connection, *, engine: Engine) -> dict[str, int]:
-    """The version of each subpackage in the database; empty for a new one."""
+    """The version of each component in the database; empty for a new one."""
     if connection.execute(_HAS_VERSIONS[engine]).fetchone() is None:
         return {}
     return dict(connection.execute("SELECT room, version FROM schema_versions").fetchall())
@@ -78,12 +79,12 @@ def missing(migrations: Sequence[Migration], present: Mapping[str, int], *, sour
     Raises:
       StoreTooNew: the database has tables that are newer than *migrations* know.
     """
-    for room, newest in newest_versions(migrations).items():
-        if present.get(room, 0) > newest:
+    for component, newest in newest_versions(migrations).items():
+        if present.get(component, 0) > newest:
             raise StoreTooNew(
-                f"{source}: {room} has version {present[room]}, and this program knows {newest}", path=source
+                f"{source}: {component} has version {present[component]}, and this program knows {newest}", path=source
             )
-    return tuple(step for step in migrations if step.version > present.get(step.room, 0))
+    return tuple(step for step in migrations if step.version > present.get(step.component, 0))
 
 
 def apply(connection: Connection, migrations: Sequence[Migration], *, engine: Engine, source: str) -> None:
@@ -96,7 +97,7 @@ def apply(connection: Connection, migrations: Sequence[Migration], *, engine: En
         connection.execute(
             "INSERT INTO schema_versions (room, version) VALUES (?, ?)"
             " ON CONFLICT (room) DO UPDATE SET version = excluded.version",
-            (step.room, step.version),
+            (step.component, step.version),
         )
 
 

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import trio
 
+from clawft_trio.codec import shown
 from clawft_trio.errors import StoreCorrupt, StoreError, StoreReadOnly
 from clawft_trio.store.interface import Connection, Durability, Engine, Listener, StoreStatistics, Work
 from clawft_trio.store.listeners import Listeners
@@ -171,7 +172,10 @@ def _connect(path: Path) -> sqlite3.Connection:
     source = str(path)
     with Named(source):
         _make_private_file(path)
-        return sqlite3.connect(path, timeout=_LOCK_STEP_MS / 1000, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(path, timeout=_LOCK_STEP_MS / 1000, isolation_level=None, check_same_thread=False)
+        # What a file's schema calls (defaults, checks, indexes) is not trusted to call functions with side effects.
+        connection.execute("PRAGMA trusted_schema = OFF")
+        return connection
 
 
 def _prepare(writer: Writer, path: Path, steps: tuple[Migration, ...], durability: Durability) -> None:
@@ -238,6 +242,11 @@ def _refuse_foreign(connection: sqlite3.Connection, source: str) -> None:
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if mark != _APPLICATION_ID and (mark or tables):
         raise StoreCorrupt(f"{source}: is the database of another application", path=source)
+    # Statements that would run within ours. This package makes none.
+    strange = connection.execute("SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view')").fetchone()
+    if strange is not None:
+        kind, name = strange
+        raise StoreCorrupt(f"{source}: holds a {kind} that this package did not make: {shown(name)}", path=source)
 
 
 def _migrate(writer: Writer, steps: tuple[Migration, ...], source: str) -> None:

@@ -359,15 +359,20 @@ class Reader(Lane):
         return value
 
     def _run_inline(self, job: Job[T]) -> T:
-        # The connection is the writer's, too. Nothing writes in between, so that it needs no transaction.
-        self._connection.execute("PRAGMA query_only = ON")
+        # The connection is the writer's, too, and `PRAGMA query_only` would make SQLite prepare every statement again.
         try:
-            with self._named:
-                value = job.function(self._connection)
+            before = self._connection.total_changes
+            value = self._look(job.function)
+            if self._connection.total_changes != before:
+                raise _wrote()
         except BaseException:
             self._count_failures(1)
             raise
-        finally:
-            self._connection.execute("PRAGMA query_only = OFF")
-        self.done += 1
         return value
+
+
+def _wrote() -> sqlite3.OperationalError:
+    """The error that SQLite raises for a write on a connection that only reads."""
+    error = sqlite3.OperationalError("attempt to write a readonly database")
+    error.sqlite_errorcode = sqlite3.SQLITE_READONLY
+    return error

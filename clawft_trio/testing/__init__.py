@@ -1,7 +1,7 @@
-"""A kit to test agents with: scripted models, a server that breaks on purpose, and cancellation everywhere.
+"""A test kit for agents: scripted models, a server that fails on purpose, cancellation at every step.
 
-What needs hypothesis is in modules of its own, to be imported by name: `clawft_trio.testing.machine` (state machines
-and properties in mock time) and `clawft_trio.testing.strategies`.
+Modules that need hypothesis are imported by name: `clawft_trio.testing.machine` (state machines and properties in mock
+time) and `clawft_trio.testing.strategies`.
 """
 
 from typing import TYPE_CHECKING

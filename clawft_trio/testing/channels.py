@@ -1,4 +1,4 @@
-"""Whether a channel adapter keeps to the bounded interface: it waits when the bus is full, and ends when cancelled."""
+"""Checks that a channel adapter uses only the bounded interface: waits while the bus is full, ends when cancelled."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ C = TypeVar("C", bound=Channel)
 _ENDED = "check_channel has seen enough"
 
 _SWEEP = "sweep, "
-"""How the reasons of `cancel_everywhere` begin."""
+"""Prefix of the cancellation reasons of `cancel_everywhere`."""
 
 _PATIENCE = 20
-"""Cancellations that an operation is given before it counts as one that goes on regardless."""
+"""Cancellations that an operation gets before it counts as one that continues regardless."""
 
 _EXTRA = 3
-"""Messages that are sent beyond what an adapter may hold, so that it has something to take too much of."""
+"""Messages beyond the number that an adapter may hold, to test whether it takes too many."""
 
 _REPLIES = 5
 """Final replies that are sent, one after the other."""
@@ -48,36 +48,36 @@ async def check_channel(
 ) -> None:
     """Assert that an adapter uses only the bounded interface of a `Channel`.
 
-    * What comes in goes through the `publish` that `receive` is given, and through nothing else of the bus; in order,
-      each message once, whether or not the answer is that it was known already.
-    * While the bus is full, at most *in_flight* calls of `publish` wait, none is given up, and at most *backlog*
-      messages more are taken from the messenger.
-    * `receive` runs until it is cancelled. What was sent is shown in order, each message before its `send` returns.
-    * Wherever `receive` and `send` are cancelled, they end in time, the cancellation comes out, and no task or
-      descriptor is left.
+    * Incoming messages go through the `publish` that `receive` gets, and through nothing else of the bus; in order,
+      each message once, even when the result is that the message was already known.
+    * While the bus is full, at most *in_flight* calls of `publish` wait, none is abandoned, and at most *backlog* more
+      messages are taken from the messenger.
+    * `receive` runs until it is cancelled. Sent messages are shown in order, each before its `send` returns.
+    * Wherever `receive` and `send` are cancelled, they end in time, raise the cancellation, and leave no task and no
+      file descriptor.
 
         async def say(channel: MyChannel, text: str) -> None:
             await server_of(channel).deliver(text)      # returns when the adapter has read it
 
         await check_channel(lambda: MyChannel(address), say, shown=lambda channel: server_of(channel).texts)
 
-    An adapter that shields itself from cancellation for ever hangs this check, as it would hang a program.
+    An adapter that shields itself from cancellation forever hangs this check, as it would hang a program.
 
     Args:
-      make_channel: makes a new adapter for each run; it is connected by its `receive`.
-      say: makes a user write *text* in the messenger, and returns once the adapter has taken it: a buffer in between
-        counts as the adapter's.
-      shown: the texts that the messenger shows, oldest first; None leaves out what needs to see them.
+      make_channel: returns a new adapter for each run; its `receive` connects it.
+      say: writes *text* in the messenger as a user, and returns once the adapter has taken it: a buffer in between
+        counts as part of the adapter.
+      shown: the texts that the messenger shows, oldest first; None skips the checks that need them.
       chat_id: the chat that replies are sent to.
-      in_flight: calls of `publish` that may wait at once. With more than 1, order is not checked.
+      in_flight: calls of `publish` that may wait at once. With more than 1, the order is not checked.
       backlog: messages that the adapter may have read ahead.
       full: seconds for which the bus stays full.
-      within: seconds that the adapter may take for anything.
-      seed: the order in which tasks take turns while everything is cancelled.
+      within: seconds that each operation of the adapter may take.
+      seed: seed of the task order during the cancellation sweep.
 
     Raises:
       AssertionError: the adapter breaks a rule; the message names it.
-      Exception: what the adapter raised.
+      Exception: raised by the adapter.
       Unsupported: this system does not list open file descriptors.
 
     Cancellation: the adapter that is running is cancelled.
@@ -97,27 +97,27 @@ async def check_channel(
 
 
 class _Bus:
-    """What an adapter can reach of a bus: `publish_inbound`, and everything else by breaking the rules."""
+    """The part of a bus that an adapter can reach: `publish_inbound`; any other access is recorded as a fault."""
 
     def __init__(self, faults: list[str], *, full: bool = False) -> None:
         self._faults = faults
         self._room = trio.Event()
         self._changed = trio.lowlevel.ParkingLot()
         self.waiting = 0
-        #: the most calls that ever waited at once
+        #: largest number of calls that waited at once
         self.most_waiting = 0
         self.published: list[InboundMessage] = []
         if not full:
             self.make_room()
 
     def __getattr__(self, name: str) -> NoReturn:
-        # A bound method leads to its object: the one way round `publish` that every adapter has.
+        # A bound method has its object, which is the one way for an adapter to bypass `publish`.
         if not name.startswith("__"):
             self._faults.append(f"receive reached for {name!r} of the bus behind publish")
         raise AttributeError(name)
 
     def make_room(self) -> None:
-        """From now on, publishing need not wait."""
+        """Let publishing succeed without waiting from now on."""
         self._room.set()
 
     async def publish_inbound(self, message: InboundMessage) -> bool:
@@ -133,7 +133,7 @@ class _Bus:
             self.waiting -= 1
         self.published.append(message)
         self._changed.unpark_all()
-        # Every other one is a duplicate, of which an adapter has to make nothing.
+        # Every second message is reported as a duplicate, which an adapter has to ignore.
         return len(self.published) % 2 == 1
 
     async def wait_published(self, count: int) -> None:
@@ -144,7 +144,7 @@ class _Bus:
 
 @attrs.frozen
 class _Probe(Generic[C]):
-    """An adapter, its messenger, and what it may do."""
+    """An adapter, its messenger, and its limits."""
 
     make_channel: Callable[[], C]
     say: Callable[[C, str], Awaitable[object]]
@@ -154,19 +154,19 @@ class _Probe(Generic[C]):
     backlog: int
     full: float
     within: float
-    #: what it did otherwise
+    #: violations of the rules
     faults: list[str] = attrs.field(factory=list, init=False)
 
     def check(self) -> None:
-        """Assert that there were no faults so far."""
+        """Assert that there were no violations so far."""
         if self.faults:
-            # Not a set: the first is what led to the others.
+            # Ordered, because the first violation is the cause of the others.
             raise AssertionError("; ".join(dict.fromkeys(self.faults)))
 
     # --- runs --------------------------------------------------------------------------------------------------
 
     async def fill_the_bus(self) -> None:
-        """Say more than fits while the bus is full, then make room."""
+        """Say more messages than fit while the bus is full, then make room."""
         channel, bus = self.make_channel(), _Bus(self.faults, full=True)
         texts = [f"message {n}" for n in range(self.in_flight + self.backlog + _EXTRA)]
         taken: list[str] = []
@@ -184,7 +184,7 @@ class _Probe(Generic[C]):
             with trio.move_on_after(self.within) as scope:
                 await bus.wait_published(len(texts))
             with trio.move_on_after(self.within):
-                # One that comes twice, comes now.
+                # A message that is published twice is published now.
                 await wait_all_tasks_blocked()
             self._look_at_an_empty(bus, channel, texts, late=scope.cancelled_caught)
 
@@ -211,7 +211,7 @@ class _Probe(Generic[C]):
             self.faults.append(f"messages of {channel.name!r} say that they are from {sorted(named)}")
 
     async def send_in_order(self) -> None:
-        """Send replies, in pieces where the adapter can show them."""
+        """Send replies, preceded by partial messages when the adapter can show them."""
         channel = self.make_channel()
         before: tuple[Kind, ...] = ("partial", "reset", "partial") if channel.shows_partials else ()
         sent: list[str] = []
@@ -243,7 +243,7 @@ class _Probe(Generic[C]):
 
     @asynccontextmanager
     async def _receiving(self, channel: C, bus: _Bus) -> AsyncGenerator[trio.Nursery, None]:
-        """Run `receive` for the length of the block, and see that it ends in time."""
+        """Run `receive` for the duration of the block, and check that it ends in time."""
         async with open_hidden_nursery() as nursery:
             nursery.start_soon(self._receive, channel, bus)
             yield nursery
@@ -271,16 +271,16 @@ class _Probe(Generic[C]):
 
 
 def _is_ours(exc: BaseException | None) -> bool:
-    """Whether this cancellation is one that the check asked for, and not a deadline of the adapter's own."""
+    """Return whether this cancellation was requested by the check, and not by a deadline of the adapter."""
     return isinstance(exc, trio.Cancelled) and (exc.reason or "").startswith((_ENDED, _SWEEP))
 
 
 @types.coroutine
 def _driven(what: str, operation: Coroutine[Any, Any, None], within: float) -> Generator[Any, Any, None]:
-    """Run *operation*, and see what becomes of a cancellation that it is given.
+    """Run *operation*, and check how it reacts to a cancellation.
 
-    It stands between trio and the operation, because from outside a cancellation that was swallowed in the last step
-    cannot be distinguished from one that came too late.
+    This coroutine runs between trio and the operation, because from outside a cancellation that was swallowed in the
+    last step cannot be distinguished from one that came too late.
     """
     cancelled = 0
     first = 0.0
@@ -305,7 +305,7 @@ def _driven(what: str, operation: Coroutine[Any, Any, None], within: float) -> G
                 first = first or trio.current_time()
                 _refuse_if(cancelled > _PATIENCE, f"{what} goes on after its cancellation")
     finally:
-        # One that does not even let go of this is beyond help, and has been reported.
+        # An operation that ignores even this cannot be ended; it has been reported.
         with suppress(RuntimeError):
             operation.close()
 

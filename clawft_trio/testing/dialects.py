@@ -1,6 +1,6 @@
-"""Script steps in the wire format of a model server: pure functions from steps to bytes, no I/O.
+"""Encodes script steps in the wire format of a model server: pure functions from steps to bytes, no I/O.
 
-Three dialects, each with and without streaming: OpenAI chat completions, Anthropic Messages and, in
+There are three dialects, each with and without streaming: OpenAI chat completions, Anthropic Messages and, in
 `responses_dialect`, OpenAI Responses.
 """
 
@@ -32,16 +32,16 @@ from clawft_trio.testing.scripted import is_json_object, pieces
 DialectName = Literal["openai", "anthropic", "responses"]
 
 Spoken: TypeAlias = Say | Think | CallTool | Report | Finish | Preamble | Pings | ErrorEvent | BadJson | BadUtf8 | Raw
-"""The steps that become bytes of a body; a `Pings` stands for one ping."""
+"""The steps that become bytes of a body; a `Pings` becomes one ping."""
 
 _CREATED = 1_700_000_000
-"""The calendar time in every answer: a constant, so that answers are equal from run to run."""
+"""Calendar time of every answer: a constant, so that answers are equal in every run."""
 
 MARK = "@@not-utf-8@@"
-"""Stands for bytes that no JSON encoder would write, until it is replaced by them."""
+"""Placeholder for bytes that no JSON encoder would write; it is replaced by them."""
 
 _NO_OBJECT = "@@no-object@@"
-"""Stands for arguments that are not JSON where the dialect wants an object, until it is replaced by them."""
+"""Placeholder for arguments that are not JSON where the dialect has an object; it is replaced by them."""
 
 _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
 
@@ -67,40 +67,40 @@ _ANTHROPIC_TYPES = {
 
 @attrs.frozen(kw_only=True)
 class DialectSetting:
-    """What a writer has to know of the request that it answers."""
+    """Facts about the request that a writer needs."""
 
     number: int
     model: str
-    #: whether a stream may carry usage: OpenAI's wants to be asked for it (`stream_options.include_usage`)
-    tell_usage: bool = True
-    #: known ahead, because Anthropic's first event carries the input's
+    #: whether a stream may carry usage: OpenAI's must be asked for it (`stream_options.include_usage`)
+    sends_usage: bool = True
+    #: usage, known in advance because Anthropic's first event has the input tokens
     usage: Usage | None = None
 
 
 class Writer(Protocol):
-    """Turns steps into the bytes of one response body."""
+    """Encodes steps as the bytes of one response body."""
 
     content_type: str
 
     def write(self, step: Spoken) -> list[bytes]:
-        """The events that *step* becomes, each for a write of its own."""
+        """Return the events of *step*, each for a separate write."""
         ...
 
     def end(self) -> bytes:
-        """The protocol's last word, at the end of the script."""
+        """Return the terminal mark of the protocol, for the end of the script."""
         ...
 
     def torn(self) -> bytes:
-        """What has to go out before the body or the connection ends here, at the script's word."""
+        """Return the bytes to send before the script ends the body or the connection here."""
         ...
 
 
 def writer(dialect: DialectName, setting: DialectSetting, *, stream: bool) -> Writer:
-    """The writer for one response."""
+    """Return the writer for one response."""
     if dialect == "openai":
         return OpenAIStream(setting) if stream else Whole(openai_answer, setting)
     if dialect == "responses":
-        # It is written in a file of its own, which builds on this one.
+        # It is in a separate module, which imports this one.
         from clawft_trio.testing.responses_dialect import ResponsesStream, responses_answer  # noqa: PLC0415
 
         return ResponsesStream(setting) if stream else Whole(responses_answer, setting)
@@ -108,7 +108,7 @@ def writer(dialect: DialectName, setting: DialectSetting, *, stream: bool) -> Wr
 
 
 def error_body(dialect: DialectName, step: Status | ErrorEvent) -> JsonObject:
-    """The error object that the dialect's server sends with this status."""
+    """Return the error object that the dialect's server sends with this status."""
     status = step.status
     if dialect != "anthropic":
         kind = "server_error" if status >= 500 else "invalid_request_error"
@@ -122,7 +122,7 @@ def error_body(dialect: DialectName, step: Status | ErrorEvent) -> JsonObject:
 
 
 class OpenAIStream:
-    """`data:` events with one chunk each, `data: [DONE]` at the end."""
+    """Writes `data:` events with one chunk each, and `data: [DONE]` at the end."""
 
     content_type = "text/event-stream; charset=utf-8"
 
@@ -137,7 +137,7 @@ class OpenAIStream:
             return [*self._preamble(), *self._content(step)]
         match step:
             case Report(usage):
-                return [self._usage(usage)] if self._setting.tell_usage else []
+                return [self._usage(usage)] if self._setting.sends_usage else []
             case Pings():
                 return [b": ping\n\n"]
             case ErrorEvent():
@@ -185,7 +185,7 @@ class OpenAIStream:
     def _finish(self, step: Finish) -> list[bytes]:
         self._finished = True
         last = self._delta({}, step.reason or ("tool_calls" if self._tools else "stop"))
-        return [last, self._usage(step.usage)] if step.usage and self._setting.tell_usage else [last]
+        return [last, self._usage(step.usage)] if step.usage and self._setting.sends_usage else [last]
 
     def end(self) -> bytes:
         return b"data: [DONE]\n\n" if self._finished else b""
@@ -222,7 +222,7 @@ def _data(value: JsonObject) -> bytes:
 
 
 def broken(event: bytes) -> bytes:
-    """*event* with its JSON broken off, still ended by a blank line."""
+    """Return *event* with its JSON cut off, still ended by a blank line."""
     return event.rstrip()[:-9] + b"\n\n"
 
 
@@ -230,7 +230,7 @@ def broken(event: bytes) -> bytes:
 
 
 class AnthropicStream:
-    """Named events: `message_start`, content blocks, `message_delta`, `message_stop`."""
+    """Writes named events: `message_start`, content blocks, `message_delta`, `message_stop`."""
 
     content_type = "text/event-stream; charset=utf-8"
 
@@ -238,7 +238,7 @@ class AnthropicStream:
         self._setting = setting
         self._opened = False
         self._finished = False
-        #: the type of the block that is open
+        #: type of the open block; empty when none is open
         self._block = ""
         self._blocks = 0
         self._tools = 0
@@ -252,7 +252,7 @@ class AnthropicStream:
             case Pings():
                 return [_event("ping", {})]
             case ErrorEvent():
-                # The status that this error would have had before the stream began names its type.
+                # The type of the error is that of the status that it would have before the stream.
                 return [b"event: error\n" + _data(error_body("anthropic", step))]
             case BadJson():
                 return [broken(_event("content_block_delta", {"index": 0, "delta": {"type": "text_delta"}}))]
@@ -293,7 +293,7 @@ class AnthropicStream:
         return [_event("message_start", {"message": message})]
 
     def _in_block(self, kind: str, fields: JsonObject) -> list[bytes]:
-        """Close the block that is open and open one of *kind*, unless it is the one that is open."""
+        """Close the open block and open one of *kind*, unless a block of that kind is open."""
         if self._block == kind:
             return []
         closing = self._close_block()
@@ -320,13 +320,13 @@ class AnthropicStream:
         events += [
             self._delta("input_json_delta", partial_json=piece) for piece in pieces(step.arguments, step.fragments)
         ]
-        # Arguments that break off leave their block open: the server had more to say.
+        # Incomplete arguments leave their block open, as a server does that has not sent all of them.
         return [*events, *self._close_block()] if is_json_object(step.arguments) else events
 
     def _finish(self, step: Finish) -> list[bytes]:
         self._finished = True
         delta = {"stop_reason": _stop_reason(step, tools=self._tools), "stop_sequence": None}
-        # This protocol has no way to leave usage out.
+        # This protocol cannot omit usage.
         counted = _output_usage(step.usage or Usage())
         return [*self._close_block(), _event("message_delta", {"delta": delta, "usage": counted})]
 
@@ -347,7 +347,7 @@ def _stop_reason(step: Finish, *, tools: int) -> str:
 
 
 def _input_usage(usage: Usage | None) -> JsonObject:
-    # Anthropic counts what its cache gave and took beside `input_tokens`, not in it.
+    # Anthropic counts tokens read from and written to its cache in addition to `input_tokens`.
     usage = usage or Usage()
     return {
         "input_tokens": usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens,
@@ -364,14 +364,14 @@ def _output_usage(usage: Usage) -> JsonObject:
 
 
 class Whole:
-    """One JSON object, at the end of the script."""
+    """Writes one JSON object at the end of the script."""
 
     content_type = "application/json"
 
     def __init__(self, answer: AnswerFormat, setting: DialectSetting) -> None:
         self._answer = answer
         self._setting = setting
-        self._said: list[Say | Think | CallTool | BadUtf8] = []
+        self._steps: list[Say | Think | CallTool | BadUtf8] = []
         self._finish: Finish | None = None
         self._usage = setting.usage
         self._broken = False
@@ -380,7 +380,7 @@ class Whole:
     def write(self, step: Spoken) -> list[bytes]:
         match step:
             case Say() | Think() | CallTool() | BadUtf8():
-                self._said.append(step)
+                self._steps.append(step)
             case Finish():
                 self._finish = step
             case Report(usage):
@@ -390,7 +390,7 @@ class Whole:
             case Raw(data):
                 self._instead += data
             case Pings():
-                # Servers that keep an unstreamed answer's connection alive send blank lines.
+                # Servers that keep the connection of an unstreamed answer alive send blank lines.
                 return [b"\n"]
             case Preamble() | ErrorEvent():
                 pass
@@ -403,14 +403,14 @@ class Whole:
         return whole if self._finish and not self._broken else whole[: len(whole) // 2]
 
     def torn(self) -> bytes:
-        # One object has no last word that could be missing: once finished, all of it was on its way.
-        return self.end() if self._said or self._finish or self._instead else b""
+        # A single object has no terminal mark that could be missing: once finished, all of it is sent.
+        return self.end() if self._steps or self._finish or self._instead else b""
 
     def _rendered(self) -> bytes:
         finish = self._finish or Finish()
         usage = finish.usage or self._usage
-        body = encode_json(self._answer(self._setting, self._said, finish, usage))
-        for step in self._said:
+        body = encode_json(self._answer(self._setting, self._steps, finish, usage))
+        for step in self._steps:
             if isinstance(step, BadUtf8):
                 body = body.replace(MARK.encode(), step.data, 1)
             elif isinstance(step, CallTool) and not is_json_object(step.arguments):
@@ -422,7 +422,7 @@ AnswerSteps: TypeAlias = list[Say | Think | CallTool | BadUtf8]
 
 
 class AnswerFormat(Protocol):
-    """How a dialect writes a whole answer."""
+    """Encodes a complete answer in a dialect."""
 
     def __call__(
         self, setting: DialectSetting, steps: AnswerSteps, finish: Finish, usage: Usage | None
@@ -444,7 +444,7 @@ def _tools(steps: AnswerSteps) -> list[tuple[str, CallTool]]:
 
 
 def openai_answer(setting: DialectSetting, steps: AnswerSteps, finish: Finish, usage: Usage | None) -> JsonObject:
-    """A `chat.completion`."""
+    """Return a `chat.completion`."""
     calls = [
         {"id": id, "type": "function", "function": {"name": step.name, "arguments": step.arguments}}
         for id, step in _tools(steps)
@@ -461,7 +461,7 @@ def openai_answer(setting: DialectSetting, steps: AnswerSteps, finish: Finish, u
 
 
 def anthropic_answer(setting: DialectSetting, steps: AnswerSteps, finish: Finish, usage: Usage | None) -> JsonObject:
-    """A `message`."""
+    """Return a `message`."""
     blocks: list[JsonObject] = []
     if thoughts := _thoughts(steps):
         blocks.append({"type": "thinking", "thinking": thoughts, "signature": "sig-1"})
@@ -482,5 +482,5 @@ def anthropic_answer(setting: DialectSetting, steps: AnswerSteps, finish: Finish
 
 
 def _tool_input(step: CallTool) -> Any:
-    # This dialect's whole answers carry arguments as an object: broken ones break the answer they are in.
+    # Complete answers in this dialect carry arguments as an object, so invalid arguments make the answer invalid.
     return decode_json(step.arguments) if is_json_object(step.arguments) else _NO_OBJECT

@@ -1,6 +1,6 @@
 """A model server on loopback that fails as its script demands.
 
-It speaks real HTTP/1.1 over real sockets, in the OpenAI dialect at `/v1/chat/completions`, the Anthropic dialect at
+It uses HTTP/1.1 over real sockets, in the OpenAI dialect at `/v1/chat/completions`, the Anthropic dialect at
 `/v1/messages` and the Responses dialect at `/v1/responses`, streaming or not as the request asks:
 
     async with open_fault_server(
@@ -11,7 +11,7 @@ It speaks real HTTP/1.1 over real sockets, in the OpenAI dialect at `/v1/chat/co
         ...
         assert [exchange.ending for exchange in server.exchanges] == ["reset", "complete"]
 
-HTTP is framed by h11, which httpx brings along; every fault goes to the socket underneath it.
+h11, a dependency of httpx, frames HTTP; faults are written to the socket below it.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ from clawft_trio.testing.vendor_checks import Complaint
 from clawft_trio.testing.vendor_rules import Vendor, check_vendor, refusal, refusal_body
 
 _MAX_REQUEST = 64 * 1024 * 1024
-"""Bytes of request body that are kept: far more than a test sends, and less than a machine has."""
+"""Bytes of request body that are kept: far more than a test sends, and less than the memory of a machine."""
 
 _RECEIVE = 64 * 1024
 
 
 @attrs.frozen(kw_only=True)
 class FaultServerStatistics:
-    """What a `FaultServer` is doing now."""
+    """Current numbers of a `FaultServer`."""
 
-    #: open now
+    #: connections that are open now
     connections_open: int
-    #: since the start
+    #: connections since the start
     connections_accepted: int
-    #: since the start
+    #: requests since the start
     requests: int
-    #: exchanges with a running script
+    #: exchanges whose script is being played
     running: int
 
 
@@ -60,7 +60,7 @@ Chooser: TypeAlias = Callable[[SeenRequest], WireScript]
 
 
 class FaultServer:
-    """A running fault server; `open_fault_server` makes one."""
+    """A running fault server; `open_fault_server` creates one."""
 
     def __init__(self, choose: Chooser, *, scale: float, accepts: Vendor | None = None) -> None:
         self._choose = choose
@@ -68,15 +68,15 @@ class FaultServer:
         self._started = trio.current_time()
         self._open = 0
         self._accepted = 0
-        #: requests, by model
+        #: number of requests by model
         self._asked: Counter[str] = Counter()
         self._changed = trio.lowlevel.ParkingLot()
         self._accepts = accepts
-        #: the requests that the vendor would refuse, and why
+        #: requests that the vendor would refuse, with the reason
         self.refusals: list[tuple[SeenRequest, Complaint]] = []
         #: every exchange, in order of arrival
         self.exchanges: list[Exchange] = []
-        #: `http://127.0.0.1:port`, for clients that put `/v1` themselves
+        #: `http://127.0.0.1:port`, for clients that append `/v1`
         self.origin = ""
 
     def __repr__(self) -> str:
@@ -85,7 +85,7 @@ class FaultServer:
 
     @property
     def url(self) -> str:
-        """The base URL, ending in `/v1`."""
+        """Base URL, ending in `/v1`."""
         return f"{self.origin}/v1"
 
     @property
@@ -94,7 +94,7 @@ class FaultServer:
         return [exchange.request for exchange in self.exchanges]
 
     def statistics(self) -> FaultServerStatistics:
-        """Its numbers now."""
+        """Return the current numbers."""
         return FaultServerStatistics(
             connections_open=self._open,
             connections_accepted=self._accepted,
@@ -115,7 +115,7 @@ class FaultServer:
         """Serve one connection over *stream* until it ends, then close it. For in-memory transports.
 
         Raises:
-          Exception: what choosing a script raised.
+          Exception: raised while a script was chosen.
 
         Cancellation: the stream is closed and its exchange ends as `server_stopped`.
         """
@@ -130,7 +130,7 @@ class FaultServer:
             await trio.aclose_forcefully(stream)
 
     def _complaint(self, request: SeenRequest) -> Complaint | None:
-        """Why the vendor refuses *request*; None when it accepts it, or no vendor was named."""
+        """Return why the vendor refuses *request*; None when it accepts it, or no vendor was named."""
         complaint = None if self._accepts is None else refusal(self._accepts, request.body)
         if complaint is not None:
             self.refusals.append((request, complaint))
@@ -158,24 +158,24 @@ async def open_fault_server(
     port: int = 0,
     accepts: str = "",
 ) -> AsyncGenerator[FaultServer, None]:
-    """Run a fault server on 127.0.0.1 for the length of the block.
+    """Run a fault server on 127.0.0.1 for the duration of the block.
 
     Args:
-      scripts: what to play for the first request, the second, …; the last one repeats.
-      models: scripts by model name, counted for each model on its own. Other models get *scripts*, or 404.
-      choose: picks the script from the request instead.
-      scale: every time in a script is multiplied by it, `Retry-After` included.
-      port: 0 takes a free one.
+      scripts: scripts for the first request, the second, …; the last one repeats.
+      models: scripts by model name, counted per model. Other models get *scripts*, or 404.
+      choose: chooses the script for a request, instead of *scripts* and *models*.
+      scale: factor for every time in a script, `Retry-After` included.
+      port: the port to listen on; 0 selects a free one.
       accepts: a vendor (`testing.vendor_rules.Vendor`): a request that it would refuse gets its 400 and no script is
         played for it. `FaultServer.refusals` lists them.
 
     Raises:
-      OSError: the port is taken.
+      OSError: the port is in use.
       TypeError: a script is a single step: `open_fault_server([Say("a"), Finish()])` has one script of two steps.
-      ValueError: there is no script, or no rules of the vendor.
-      Exception: what *choose* raised.
+      ValueError: there is no script, or there are no rules for the vendor.
+      Exception: raised by *choose*.
 
-    Cancellation: connections are closed, and nothing is left.
+    Cancellation: connections are closed, and nothing is left behind.
     """
     pick = choose or _by_count(scripts, models or {})
     server = FaultServer(pick, scale=scale, accepts=check_vendor(accepts) if accepts else None)
@@ -205,7 +205,7 @@ def _by_count(scripts: Sequence[WireScript], models: Mapping[str, Sequence[WireS
 
 @contextmanager
 def refused_url() -> Iterator[str]:
-    """A base URL at which connections are refused, for certain: the port is held, and no process listens.
+    """Provide a base URL at which connections are certainly refused: the port is held, and no process listens.
 
     with refused_url() as url:
         ...
@@ -219,7 +219,7 @@ def refused_url() -> Iterator[str]:
 
 
 class _Connection:
-    """Requests and answers in turn, until one side closes."""
+    """One connection: requests and answers in turn, until one side closes."""
 
     def __init__(self, server: FaultServer, stream: trio.abc.Stream, number: int) -> None:
         self._server = server
@@ -233,11 +233,11 @@ class _Connection:
             while await self._exchange():
                 self._http.start_next_cycle()
         except (h11.RemoteProtocolError, trio.BrokenResourceError):
-            # What is not HTTP is not answered: no test needs it, and closing is always safe.
+            # Bytes that are not HTTP are not answered: no test needs it, and closing is always safe.
             return
 
     async def _exchange(self) -> bool:
-        """One request and its answer. False when there was none, or nothing may follow it."""
+        """Handle one request and its answer; return False when there was none, or nothing may follow it."""
         head = await self._event()
         if not isinstance(head, h11.Request):
             return False
@@ -266,7 +266,7 @@ class _Connection:
         return bytes(body)
 
     def _seen(self, head: h11.Request, body: bytes) -> SeenRequest | None:
-        """The request, or None when this server has no answer to it."""
+        """Return the decoded request, or None when this server has no answer to it."""
         path = head.target.decode("ascii").partition("?")[0]
         dialect = _dialect(path)
         try:
@@ -301,7 +301,7 @@ class _Connection:
         await self._stream.send_all(b"".join(self._http.send(event) or b"" for event in events))
 
     async def _play(self, request: SeenRequest) -> bool:
-        """Play the script for *request*; False when the connection is not to be used again."""
+        """Play the script for *request*; return False when the connection must not be used again."""
         exchange = self._server._begin(request)
         try:
             exchange.ending = await self._perform(exchange)
@@ -314,7 +314,7 @@ class _Connection:
     async def _perform(self, exchange: Exchange) -> ExchangeEnding:
         script = tuple(self._server._choose(exchange.request))
         performance = ScriptPlayer(self._stream, self._http, exchange, script, self._server._scale)
-        # Nothing but the watcher ends the block before the script is over.
+        # Only the watcher ends the block before the script is over.
         ending: ExchangeEnding = "client_left"
         async with open_hidden_nursery() as nursery:
             nursery.start_soon(self._watch, nursery.cancel_scope)
@@ -323,7 +323,7 @@ class _Connection:
         return ending
 
     async def _watch(self, playing: trio.CancelScope) -> None:
-        """End the playing when the client goes; keep what it sends for the next request."""
+        """Cancel the playing when the client disconnects; keep what it sends for the next request."""
         with suppress(trio.BrokenResourceError):
             while data := await self._stream.receive_some(_RECEIVE):
                 self._http.receive_data(bytes(data))

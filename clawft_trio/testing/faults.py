@@ -1,12 +1,12 @@
-"""The ways in which model servers break, by name: what any client of them should be tested against.
+"""The ways in which model servers fail, by name, for tests of any client.
 
     @pytest.mark.parametrize("name", FAULTS)
     async def test_a_broken_primary_is_not_noticed(name: str) -> None:
         async with open_fault_server(FAULTS[name].script, [Say("Hello."), Finish()]) as server:
             ...
 
-Each was seen in the wild or is in the reports of a public benchmark (failoverbench). Refused connections are no
-script: `refused_url` has them.
+Each fault was observed in practice or is in the reports of a public benchmark (failoverbench). Refused connections
+need no script: use `refused_url`.
 """
 
 from __future__ import annotations
@@ -40,25 +40,25 @@ from clawft_trio.testing.script import (
     WireScript,
 )
 
-_SAID = "one two three "
+_DELTAS_TEXT = "one two three "
 
-_TOLD: tuple[Step | Fault, ...] = (Say("one "), Say("two "), Say("three "))
+_DELTAS: tuple[Step | Fault, ...] = (Say("one "), Say("two "), Say("three "))
 
 _READ = Wait(0.02)
-"""Lets a client read what was sent before a reset makes its system forget it (macOS)."""
+"""Lets a client read what was sent before a reset makes its system discard it (macOS)."""
 
 
 @attrs.frozen
 class NamedFault:
-    """One way to break."""
+    """One kind of failure."""
 
-    #: what the server plays
+    #: script that the server plays
     script: WireScript
-    #: the text that a stream's client has been sent before it breaks
+    #: text that a streaming client receives before the failure
     shown: str = attrs.field(default="", kw_only=True)
-    #: the dialects in which a streamed answer is complete all the same: a client that fails on it is too strict
+    #: dialects in which a streamed answer is complete nevertheless: a client that fails on it is too strict
     whole: tuple[DialectName, ...] = attrs.field(default=(), kw_only=True)
-    #: nothing ends it but the client's own clock
+    #: whether only a clock of the client ends it
     endless: bool = attrs.field(default=False, kw_only=True)
 
 
@@ -84,23 +84,23 @@ FAULTS: Mapping[str, NamedFault] = MappingProxyType(
         "preamble, then a reset": NamedFault([Preamble(), _READ, ResetConnection()]),
         "pings for ever": NamedFault([Pings(every=0.05)], endless=True),
         # content, and then
-        "deltas, then a clean end": NamedFault([*_TOLD, EndBody()], shown=_SAID),
-        "deltas, then closed": NamedFault([*_TOLD, _READ, CloseConnection()], shown=_SAID),
-        "deltas, then a reset": NamedFault([*_TOLD, _READ, ResetConnection()], shown=_SAID),
-        "deltas, then an error": NamedFault([*_TOLD, ErrorEvent("overloaded_error", status=529)], shown=_SAID),
-        "deltas, then silence": NamedFault([*_TOLD, Hang()], shown=_SAID, endless=True),
-        "deltas, then pings for ever": NamedFault([*_TOLD, Pings(every=0.05)], shown=_SAID, endless=True),
-        "a malformed event": NamedFault([*_TOLD, BadJson(), Say("four"), Finish()], shown=_SAID),
+        "deltas, then a clean end": NamedFault([*_DELTAS, EndBody()], shown=_DELTAS_TEXT),
+        "deltas, then closed": NamedFault([*_DELTAS, _READ, CloseConnection()], shown=_DELTAS_TEXT),
+        "deltas, then a reset": NamedFault([*_DELTAS, _READ, ResetConnection()], shown=_DELTAS_TEXT),
+        "deltas, then an error": NamedFault([*_DELTAS, ErrorEvent("overloaded_error", status=529)], shown=_DELTAS_TEXT),
+        "deltas, then silence": NamedFault([*_DELTAS, Hang()], shown=_DELTAS_TEXT, endless=True),
+        "deltas, then pings for ever": NamedFault([*_DELTAS, Pings(every=0.05)], shown=_DELTAS_TEXT, endless=True),
+        "a malformed event": NamedFault([*_DELTAS, BadJson(), Say("four"), Finish()], shown=_DELTAS_TEXT),
         "cut inside tool arguments": NamedFault(
-            [*_TOLD, CallTool("read_file", '{"path": "a.t'), _READ, ResetConnection()], shown=_SAID
+            [*_DELTAS, CallTool("read_file", '{"path": "a.t'), _READ, ResetConnection()], shown=_DELTAS_TEXT
         ),
         "tool arguments that are not JSON": NamedFault(
-            [*_TOLD, CallTool("read_file", '{"path": "a.t'), Finish()], shown=_SAID
+            [*_DELTAS, CallTool("read_file", '{"path": "a.t'), Finish()], shown=_DELTAS_TEXT
         ),
-        # odd, and complete: where `[DONE]` follows the finish reason, but not where `message_stop` is the terminal mark
-        "no last word": NamedFault([*_TOLD, Finish(), EndBody()], shown=_SAID, whole=("openai",)),
+        # Unusual but complete when `[DONE]` follows the finish reason; not when `message_stop` is the terminal mark.
+        "no last word": NamedFault([*_DELTAS, Finish(), EndBody()], shown=_DELTAS_TEXT, whole=("openai",)),
         "bytes that are not UTF-8": NamedFault(
-            [*_TOLD, BadUtf8(b"\xff"), Finish()], shown=f"{_SAID}\ufffd", whole=("openai", "anthropic")
+            [*_DELTAS, BadUtf8(b"\xff"), Finish()], shown=f"{_DELTAS_TEXT}\ufffd", whole=("openai", "anthropic")
         ),
     }
 )

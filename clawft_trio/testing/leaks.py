@@ -1,4 +1,4 @@
-"""What a program holds on to: tasks, and file descriptors (sockets, pipes, files)."""
+"""The resources that a program holds: tasks, and file descriptors (sockets, pipes, files)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import trio
 from clawft_trio.errors import Unsupported
 
 _GRACE = 2.0
-"""Seconds that the system gets to finish what was already closed: a socket that its peer still has to close."""
+"""Seconds that the system gets to finish closing: a peer may still have to close its socket."""
 
 _NAP = 0.01
 """Seconds between two looks."""
@@ -24,16 +24,16 @@ _FD_FOLDER = Path("/dev/fd")
 
 @attrs.frozen(kw_only=True)
 class HeldResources:
-    """What this process holds at one moment."""
+    """Resources that this process holds at one moment."""
 
-    #: living tasks of the trio run
+    #: number of living tasks of the trio run
     tasks: int
-    #: open file descriptors, each with what it leads to where the system reports it
+    #: open file descriptors, each with its target where the system reports it
     descriptors: frozenset[str]
 
     @classmethod
     def now(cls) -> HeldResources:
-        """Look around.
+        """Return the resources that are held now.
 
         Raises:
           Unsupported: this system does not list open file descriptors.
@@ -45,7 +45,7 @@ class HeldResources:
 
 
 def _described(descriptor: Path) -> str:
-    """The descriptor and what it leads to; empty when it is gone, as the one that listed them is."""
+    """Return the descriptor and its target; empty when it is closed, as the one that listed them is."""
     try:
         os.fstat(int(descriptor.name))
     except OSError:
@@ -58,14 +58,14 @@ def _described(descriptor: Path) -> str:
 
 
 def nothing_left(*, grace: float = _GRACE) -> Callable[[], Awaitable[None]]:
-    """Remember what is held now; the check that comes back asserts that no more is held later.
+    """Remember the resources that are held now; return a check that asserts that no more are held later.
 
-    It waits up to *grace* real seconds for what is about to end, and fails with what is left:
+    The check waits up to *grace* real seconds for resources that are being closed, and fails with those that are left:
 
         check = nothing_left()
         await cancel_everywhere(operation, check)
 
-    Whatever is meant to stay (a server, a client with its pool) is opened before.
+    Open resources that are meant to stay (a server, a client with its pool) before.
 
     Raises:
       Unsupported: this system does not list open file descriptors.
@@ -73,10 +73,10 @@ def nothing_left(*, grace: float = _GRACE) -> Callable[[], Awaitable[None]]:
     before = HeldResources.now()
 
     async def check() -> None:
-        """Assert that nothing more is held.
+        """Assert that no more resources are held.
 
         Raises:
-          AssertionError: something is; the message lists it.
+          AssertionError: more are held; the message lists them.
 
         Cancellation: nothing was changed.
         """
@@ -84,7 +84,7 @@ def nothing_left(*, grace: float = _GRACE) -> Callable[[], Awaitable[None]]:
         for _ in range(math.ceil(grace / _NAP)):
             if not _left(before):
                 break
-            # Real time, because what is left is the system's, and the trio run's clock may be standing still.
+            # Real time, because the system closes these resources, and the clock of the trio run may not advance.
             await trio.to_thread.run_sync(select.select, [], [], [], _NAP)
         left = _left(before)
         if left:

@@ -1,4 +1,4 @@
-"""Hypothesis and trio together: state machines over one live run, and properties in mock time."""
+"""Hypothesis with trio: state machines over one live run, and properties in mock time."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ T = TypeVar("T")
 
 
 def in_mock_time(function: Callable[P, Awaitable[None]]) -> Callable[P, None]:
-    """Run an async test in a trio run of its own with a clock that jumps whenever all tasks wait.
+    """Run an async test in a separate trio run with a clock that jumps whenever all tasks wait.
 
-    Goes under `@given`: each example gets a fresh clock that starts at 0.0, and every wait is instant.
+    Use it below `@given`: each example gets a new clock that starts at 0.0, and every wait is instant.
 
         @given(wait=st.floats(0, 1e6))
         @in_mock_time
@@ -39,13 +39,13 @@ def in_mock_time(function: Callable[P, Awaitable[None]]) -> Callable[P, None]:
 
 
 class _GuestRun:
-    """One trio run, pumped by hand on the thread of its owner."""
+    """A trio run whose steps the thread of its owner executes."""
 
     def __init__(self, patience: float) -> None:
         self.clock = trio.testing.MockClock()
         self._patience = patience
         self._stuck = False
-        self._told = False
+        self._raised = False
         self._token: trio.lowlevel.TrioToken | None = None
         self._callbacks: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._ended: outcome.Outcome[Any] | None = None
@@ -92,13 +92,13 @@ class _GuestRun:
             self._pump()
         if result and not _cancelled(result[0]):
             return result[0].unwrap()
-        # A background task failed and took the step with it: its error is the one to see.
+        # A background task failed and cancelled the step: its error is the one to raise.
         self._finish()
         raise AssertionError("the trio run ended under the machine")
 
     def close(self) -> None:
         if self._stuck:
-            # The step would never end by itself, and until it does no task reads the jobs.
+            # The step would never end by itself, and until it ends no task reads the jobs.
             assert self._token is not None
             self._token.run_sync_soon(lambda: self.nursery.cancel_scope.cancel(reason="step never ended"))
             self._stuck = False
@@ -108,11 +108,11 @@ class _GuestRun:
         self._finish()
 
     def _finish(self) -> None:
-        """Wait for the end of the run and raise what it raises, the first time."""
+        """Wait for the end of the run; the first time, raise what it raised."""
         while self._ended is None:
             self._pump()
-        if not self._told:
-            self._told = True
+        if not self._raised:
+            self._raised = True
             self._ended.unwrap()
 
 
@@ -121,12 +121,12 @@ def _cancelled(result: outcome.Outcome[Any]) -> bool:
 
 
 class TrioMachine(RuleBasedStateMachine):
-    """A hypothesis state machine; its rules run inside one live trio run per example.
+    """A hypothesis state machine whose rules run inside one live trio run per example.
 
-    Rules and invariants are plain functions (hypothesis awaits nothing); `self.run(fn, *args)` runs an async one.
-    Everything happens on hypothesis' own thread, so it is deterministic and shrinks. Time is a rule: the clock stands
-    still until `self.advance(seconds)`.
-    Subclass it, and call `super().__init__()` first. `self.nursery` lives as long as the example.
+    Rules and invariants are plain functions (hypothesis awaits nothing); `self.run(fn, *args)` runs an async function.
+    All code runs in hypothesis' own thread, so it is deterministic and shrinks. Time advances only by
+    `self.advance(seconds)`, which is usually a rule. Subclasses call `super().__init__()` first. `self.nursery` is open
+    as long as the example runs.
 
         class LockMachine(TrioMachine):
             def __init__(self) -> None:
@@ -156,7 +156,7 @@ class TrioMachine(RuleBasedStateMachine):
         TestLock = LockMachine.TestCase
     """
 
-    #: real seconds without anything happening after which a rule fails, because it would wait for ever
+    #: real seconds without any activity after which a rule fails, because it would wait forever
     patience: ClassVar[float] = 30.0
 
     def __init__(self) -> None:
@@ -165,20 +165,20 @@ class TrioMachine(RuleBasedStateMachine):
 
     @property
     def nursery(self) -> trio.Nursery:
-        """For tasks that live on after the rule that started them; cancelled at teardown."""
+        """Nursery for tasks that continue after the rule that started them; cancelled at teardown."""
         return self._trio.nursery
 
     def run(self, function: Callable[..., Awaitable[T]], *args: object) -> T:
-        """Run one async step to its end and return what it returns.
+        """Run one async step to its end and return its result.
 
         Raises:
-          AssertionError: it waits for what cannot come, and *patience* is over.
-          BaseException: what the step raised, or what a task in `self.nursery` did.
+          AssertionError: the step waits for something that cannot happen, for longer than *patience*.
+          BaseException: raised by the step, or by a task in `self.nursery`.
         """
         return self._trio.call(function, *args)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, and everything that was waiting for it happen."""
+        """Advance the clock, and run everything that waited for it."""
 
         async def pass_time() -> None:
             await trio.testing.wait_all_tasks_blocked()
@@ -188,9 +188,9 @@ class TrioMachine(RuleBasedStateMachine):
         self.run(pass_time)
 
     def settle(self) -> None:
-        """Let everything happen that needs no time."""
+        """Run all tasks until they wait, without advancing the clock."""
         self.run(trio.testing.wait_all_tasks_blocked)
 
     def teardown(self) -> None:
-        """End the run; what it raises fails the example."""
+        """End the run; its exceptions fail the example."""
         self._trio.close()

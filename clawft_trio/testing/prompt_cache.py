@@ -1,4 +1,4 @@
-"""The prompt caches of Anthropic and OpenAI, simulated: what of a request is found there, written and paid for.
+"""Simulates the prompt caches of Anthropic and OpenAI: which part of a request is found, written and charged.
 
     cache = SimulatedPromptCache()
 
@@ -8,8 +8,8 @@
     async with open_fault_server(choose=choose) as server:
         ...
 
-Tokens are counted as a quarter of the bytes of what is cached: tools, system prompt, messages. The rules are the
-vendors' documented ones, written without regard to the requests of this package.
+The number of tokens is a quarter of the bytes of the cached parts: tools, system prompt, messages. The rules are those
+that the vendors document, written independently of the requests of this package.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _STEP = 128
 """Tokens by which OpenAI's cached prefixes grow."""
 
 _LOOK_BACK = 20
-"""Blocks before an Anthropic mark at which an earlier entry is found."""
+"""Number of blocks before an Anthropic mark in which an earlier entry is found."""
 
 _MAX_MARKS = 4
-"""Marks of an Anthropic request; more are an error."""
+"""Largest number of marks in an Anthropic request; more are an error."""
 
 _LIFETIMES = {"5m": 300.0, "1h": 3600.0}
 
@@ -46,17 +46,17 @@ class _Entry:
 
 
 class SimulatedPromptCache:
-    """What a vendor's cache holds. One object serves any number of models and both dialects.
+    """The content of a vendor's cache. One object serves any number of models and both dialects.
 
     Raises:
-      ValueError: from `usage`, for a request that the vendor would refuse: more than four marks.
+      ValueError: raised by `usage` for a request that the vendor would refuse: more than four marks.
     """
 
     def __init__(self) -> None:
         self._entries: dict[tuple[str, ...], _Entry] = {}
 
     def usage(self, request: SeenRequest, *, output_tokens: int = 1) -> Usage:
-        """The usage that the vendor would report for *request*, which is in the cache afterwards."""
+        """Return the usage that the vendor would report for *request*, and put the request into the cache."""
         if request.dialect == "anthropic":
             return self._anthropic(request, output_tokens)
         return self._openai(request, output_tokens)
@@ -111,13 +111,13 @@ class SimulatedPromptCache:
         entry = self._entries.get(name)
         if entry is None or now >= entry.until:
             return False
-        # Every use makes an entry live as long again.
+        # Every use renews the lifetime of an entry.
         entry.until = now + _LIFETIMES[entry.lifetime]
         return True
 
 
 def _prefixes(blocks: Sequence[bytes]) -> tuple[list[str], list[int]]:
-    """For each block the digest and the tokens of everything up to it."""
+    """Return for each block the digest and the tokens of everything up to and including it."""
     digest, size = hashlib.sha256(), 0
     prefixes, tokens = [], []
     for block in blocks:
@@ -129,7 +129,7 @@ def _prefixes(blocks: Sequence[bytes]) -> tuple[list[str], list[int]]:
 
 
 def _blocks(body: Mapping[str, Any]) -> Iterator[tuple[bytes, Mapping[str, Any] | None]]:
-    """The blocks of a request in the order in which they are cached, without their marks, each with its mark."""
+    """Yield the blocks of a request in caching order, without their marks, each with its mark."""
     for tool in body.get("tools") or ():
         yield _unmarked(tool)
     system = body.get("system") or ()

@@ -1,10 +1,10 @@
-"""Record the answers of a real provider, and replay them in tests: the same pieces, at the same times.
+"""Records the answers of a real provider, and replays them in tests: the same pieces, at the same times.
 
     provider = record(provider_named("openai"), "weather.jsonl")    # once, with a key
     provider = replay("weather.jsonl")                              # in the test, without one
 
-A recording is a file of JSON lines, one call a line: the request, each event with the seconds since the call began,
-and the response or the error. Secrets are masked when it is written.
+A recording is a file of JSON lines, one call per line: the request, each event with the seconds since the call began,
+and the response or the error. Secrets are masked when the file is written.
 """
 
 from __future__ import annotations
@@ -42,33 +42,33 @@ from clawft_trio.errors import InvalidData, Problem, ProviderError
 from clawft_trio.observe import redact_secrets
 
 MAX_SIZE = 64 << 20
-"""Bytes of a recording."""
+"""Largest recording in bytes."""
 
 _MOST_DIFFERENCES = 40
-"""Lines of the difference in the error of a request that was not recorded."""
+"""Largest number of lines of the difference in the error for a request that was not recorded."""
 
 Recordable: TypeAlias = TextDelta | ReasoningDelta | ToolCallDelta | ToolCallSealed | ToolCallReady | UsageReport
-"""Events that a recording holds. A `Reset` is none: what it retracts is left out."""
+"""Events in a recording. A `Reset` is not recorded: the events that it retracts are left out."""
 
 RequestKey: TypeAlias = Callable[[ChatRequest], object]
-"""Gives what two requests have to have in common, as a JSON value."""
+"""Returns the part of a request that must be equal in two equal requests, as a JSON value."""
 
 
 class NotRecorded(LookupError):
-    """A request that a recording does not have."""
+    """The recording does not contain this request."""
 
     def __init__(self, message: str, *, nearest: object = None, difference: str = "") -> None:
         super().__init__(message + (f"\n{difference}" if difference else ""))
-        #: the key of the recorded request that is most like it; None when nothing is recorded
+        #: key of the most similar recorded request; None when nothing is recorded
         self.nearest = nearest
-        #: a unified diff from the nearest recorded request to this one
+        #: unified diff from the nearest recorded request to this one
         self.difference = difference
 
 
 def request_key(request: ChatRequest) -> dict[str, Any]:
-    """The parts of *request* that decide its answer, as JSON values with secrets masked.
+    """Return the parts of *request* that determine its answer, as JSON values with secrets masked.
 
-    The sender, the marks for a prompt cache, and whether the answer is streamed are left out.
+    The sender, the prompt cache marks, and whether the answer is streamed are left out.
     """
     key: dict[str, Any] = masked(
         {
@@ -96,7 +96,7 @@ def _message(message: Any) -> dict[str, Any]:
 
 
 def masked(value: Any) -> Any:
-    """*value*, a JSON value, with secrets masked in all of its texts."""
+    """Return *value*, a JSON value, with secrets masked in all of its texts."""
     if isinstance(value, str):
         return redact_secrets(value)
     if isinstance(value, Mapping):
@@ -107,7 +107,7 @@ def masked(value: Any) -> Any:
 
 
 class RecordingProvider:
-    """*provider*, whose answers are written to a file. Made by `record`."""
+    """Wraps *provider* and writes its answers to a file. Created by `record`."""
 
     def __init__(self, provider: Provider, file: str | Path, key: RequestKey) -> None:
         self._provider = provider
@@ -121,17 +121,17 @@ class RecordingProvider:
 
     @property
     def name(self) -> str:
-        """The provider's."""
+        """Name of the wrapped provider."""
         return self._provider.name
 
     async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
-        """Have *request* answered by the provider, and append the call to the file.
+        """Send *request* to the provider, append the call to the file, and return the answer.
 
         Raises:
-          Exception: the provider's; a `ProviderError` is recorded, too.
+          Exception: raised by the provider; a `ProviderError` is recorded, too.
           OSError: the file cannot be written.
 
-        Cancellation: the provider's; the call is not recorded.
+        Cancellation: as for the provider; the call is not recorded.
         """
         began = trio.current_time()
         events: list[tuple[float, StreamEvent]] = []
@@ -147,7 +147,7 @@ class RecordingProvider:
         try:
             response = await self._provider.complete(request, call.showing(show))
         except ProviderError as exc:
-            # A cancellation during the write is the caller's; the provider's error does not matter any more.
+            # A cancellation during the write is raised instead of the provider's error, which then does not matter.
             await self._write(line | _taken(events, began) | {"error": _error(exc)})  # noqa: ASYNC120
             raise
         await self._write(line | _taken(events, began) | {"response": decode_json(response_to_json(response))})
@@ -187,7 +187,7 @@ class RecordedCall:
 
     request: Any
     provider: str
-    #: until the response or the error
+    #: seconds until the response or the error
     seconds: float
     events: tuple[tuple[float, StreamEvent], ...]
     response: ChatResponse | None = None
@@ -195,7 +195,7 @@ class RecordedCall:
 
 
 class ReplayingProvider:
-    """A provider that answers as a recording did. Made by `replay`."""
+    """A provider that answers from a recording. Created by `replay`."""
 
     def __init__(self, calls: tuple[RecordedCall, ...], key: RequestKey, file: str, *, timed: bool) -> None:
         self._calls = calls
@@ -211,19 +211,19 @@ class ReplayingProvider:
 
     @property
     def name(self) -> str:
-        """The name of the recorded provider."""
+        """Name of the recorded provider."""
         return self._calls[0].provider if self._calls else "replay"
 
     async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
-        """Show what was shown for the same request, at the same times, and return or raise what came of it.
+        """Emit the recorded events of the same request at the same times, and return or raise the recorded result.
 
-        Of several recordings of one request each is used once, in their order; the last one repeats.
+        Several recordings of one request are used once each, in their order; the last one repeats.
 
         Raises:
-          NotRecorded: there is no such request; with the nearest one and the difference.
-          ProviderError: what was recorded.
+          NotRecorded: there is no such request; the error has the nearest one and the difference.
+          ProviderError: the recorded error.
 
-        Cancellation: nothing is left; the recording counts as used.
+        Cancellation: nothing is left behind; the recording counts as used.
         """
         await trio.lowlevel.checkpoint()
         self.requests.append(request)
@@ -265,32 +265,32 @@ class ReplayingProvider:
 
 
 def record(provider: Provider, file: str | Path, *, key: RequestKey = request_key) -> RecordingProvider:
-    """Write every answer of *provider* to *file*; the first one replaces what is there.
+    """Write every answer of *provider* to *file*; the first answer replaces the content of the file.
 
         async with open_agent(["openai/gpt-5-mini"], providers={"openai": record(provider, "weather.jsonl")}) as agent:
             await agent.ask("What do I wear in Oslo today?")
 
-    The file is written in a thread: record on trio's real clock, because a `MockClock` may jump meanwhile.
+    A thread writes the file: record with trio's real clock, because a `MockClock` may jump in the meantime.
 
     Args:
-      key: what is kept of a request, to find it by; the same has to be given to `replay`.
+      key: the part of a request that is recorded, to find it by; pass the same function to `replay`.
     """
     return RecordingProvider(provider, file, key)
 
 
 def replay(file: str | Path, *, key: RequestKey = request_key, timed: bool = True) -> ReplayingProvider:
-    """Make a provider of the recording *file*, to use without a network or a key.
+    """Return a provider that answers from the recording *file*, without a network or a key.
 
-    Reads the file at once, and so blocks. Under a `MockClock` that jumps, the recorded times pass at once.
+    Blocks while it reads the file. Under a `MockClock` that jumps, the recorded times pass at once.
 
     Args:
-      key: what two requests have to have in common; by default everything that decides the answer. A prompt that
-        changes from run to run (a temporary folder, a date) needs a narrower one.
-      timed: wait between the events as long as it took; else show them at once.
+      key: the part of two requests that must be equal; by default everything that determines the answer. A prompt that
+        changes from run to run (a temporary folder, a date) needs a smaller key.
+      timed: whether to wait between the events as in the recording; otherwise they are emitted at once.
 
     Raises:
-      InvalidData: the file is no recording; with the number of the line.
-      OSError: it cannot be read.
+      InvalidData: the file is not a recording; the error has the number of the line.
+      OSError: the file cannot be read.
     """
     path = Path(file)
     if path.stat().st_size > MAX_SIZE:
@@ -328,7 +328,7 @@ def _call(line: bytes, source: str) -> RecordedCall:
         provider=read.provider,
         seconds=read.seconds,
         events=read.events,
-        # Its attempts are those of the recording; the replay makes its own.
+        # Its attempts are those of the recorded call; the replay has different ones.
         response=None if response is None else attrs.evolve(response, attempts=()),
         error=read.error,
     )

@@ -1,4 +1,4 @@
-"""How a server with OpenAI's Responses API writes the steps of a script: pure functions from steps to bytes, no I/O."""
+"""Encodes script steps as a server with OpenAI's Responses API does: pure functions from steps to bytes, no I/O."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from clawft_trio.testing.script import (
 from clawft_trio.testing.scripted import is_json_object, pieces
 
 _REASONS = {"length": "max_output_tokens", "max_tokens": "max_output_tokens", "content_filter": "content_filter"}
-"""Finish reasons of a script with which a response is incomplete."""
+"""Finish reasons of a script that make a response incomplete."""
 
 _PREFIXES = {"message": "msg", "reasoning": "rs"}
-"""How the ids of items begin, which the API demands of those that come back."""
+"""Prefixes of item ids, which the API requires of items that are sent back."""
 
 _GOOD = frozenset({"", "stop", "tool_calls", "completed"})
 
 
 class ResponsesStream:
-    """Named events: `response.created`, output items with their deltas, and the whole response at the end."""
+    """Writes named events: `response.created`, output items with their deltas, and the complete response at the end."""
 
     content_type = "text/event-stream; charset=utf-8"
 
@@ -43,9 +43,9 @@ class ResponsesStream:
         self._sequence = 0
         self._opened = False
         self._last: bytes = b""
-        #: the items that are whole
+        #: complete items
         self._items: list[dict[str, Any]] = []
-        #: the item that is open, and its text so far
+        #: open item and its text so far
         self._item: dict[str, Any] | None = None
         self._text = ""
 
@@ -57,7 +57,7 @@ class ResponsesStream:
     def _aside(self, step: Report | Pings | ErrorEvent | BadJson | Raw) -> list[bytes]:
         match step:
             case Report():
-                # Usage comes with the last event only.
+                # Usage is only in the last event.
                 return []
             case Pings():
                 return [b": ping\n\n"]
@@ -121,12 +121,12 @@ class ResponsesStream:
             self._text += piece
             place = {"output_index": len(self._items), "delta": piece}
             events.append(self._event("response.function_call_arguments.delta", place))
-        # Arguments that break off leave their item open: the server had more to say.
+        # Incomplete arguments leave their item open, as a server does that has not sent all of them.
         return [*events, *self._close()] if is_json_object(step.arguments) else events
 
     def _finish(self, step: Finish) -> list[bytes]:
         events = self._close()
-        # Both events are the protocol's last word: the first is held back until the script has ended.
+        # The last event is the terminal mark, so it is held back until the script has ended.
         kind, ending = ended(step)
         usage = step.usage or self._setting.usage
         response = {**envelope(self._setting), **ending, "output": self._items, "usage": usage and wire_usage(usage)}
@@ -146,7 +146,7 @@ class ResponsesStream:
 
 
 def envelope(setting: dialects.DialectSetting) -> dict[str, Any]:
-    """The fields that every response object has."""
+    """Return the fields that every response object has."""
     return {
         "id": f"resp_{setting.number}",
         "object": "response",
@@ -158,7 +158,7 @@ def envelope(setting: dialects.DialectSetting) -> dict[str, Any]:
 
 
 def ended(step: Finish) -> tuple[str, dict[str, Any]]:
-    """The last event's name, and the fields that state how a response ended."""
+    """Return the name of the last event, and the fields that state how a response ended."""
     reason = step.reason or ""
     if reason in _GOOD:
         return "completed", {"status": "completed"}
@@ -166,7 +166,7 @@ def ended(step: Finish) -> tuple[str, dict[str, Any]]:
 
 
 def finished_item(item: JsonObject, text: str) -> dict[str, Any]:
-    """An output item with all its text."""
+    """Return an output item with its complete text."""
     if item["type"] == "function_call":
         return {**item, "arguments": text, "status": "completed"}
     if item["type"] == "reasoning":
@@ -176,7 +176,7 @@ def finished_item(item: JsonObject, text: str) -> dict[str, Any]:
 
 
 def wire_usage(usage: Usage) -> JsonObject:
-    """*usage* as this API writes it."""
+    """Return *usage* in the form of this API."""
     return {
         "input_tokens": usage.input_tokens,
         "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": usage.cache_write_tokens},
@@ -187,7 +187,7 @@ def wire_usage(usage: Usage) -> JsonObject:
 
 
 def error_object(step: Status | ErrorEvent) -> JsonObject:
-    """An `error` event; before a stream, the API's errors are those of chat completions."""
+    """Return an `error` event; before a stream, the API's errors are those of chat completions."""
     error: Any = dialects.error_body("openai", step)["error"]
     return {"code": error["code"], "message": error["message"], "param": None}
 
@@ -195,7 +195,7 @@ def error_object(step: Status | ErrorEvent) -> JsonObject:
 def responses_answer(
     setting: dialects.DialectSetting, steps: dialects.AnswerSteps, finish: Finish, usage: Usage | None
 ) -> JsonObject:
-    """A whole `response`."""
+    """Return a complete `response`."""
     items: list[dict[str, Any]] = []
     kinds: Any = (("reasoning", Think), ("message", (Say, BadUtf8)))
     for kind, classes in kinds:

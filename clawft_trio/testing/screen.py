@@ -1,4 +1,4 @@
-"""What a consumer of a call has on its screen: events replayed, retracted text removed."""
+"""Replays the events of a call, without retracted text, to check what a consumer was shown."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from clawft_trio.testing.scripted import is_json_object
 
 
 class Screen:
-    """Replays the events of a call and holds what is shown now.
+    """Replays the events of a call and keeps what is shown now.
 
-    It can be handed in everywhere that events go:
+    It can be used wherever events are passed to:
 
         screen = Screen()
         response = await provider.complete(request, Call(emit=screen.emit))
@@ -35,18 +35,18 @@ class Screen:
         open_stream(provider, request)  # async for event in stream: screen(event)
 
     Args:
-      stop_after: answer False to this event and every one after it, as a consumer that ends the call.
-      pause: seconds that `emit` takes for each event, as a slow consumer does.
+      stop_after: return False for this event and every later one, as a consumer that ends the call.
+      pause: seconds that `emit` takes for each event, as a slow consumer.
     """
 
     def __init__(self, *, stop_after: int | None = None, pause: float = 0.0) -> None:
         self._stop_after = stop_after
         self._pause = pause
-        #: events seen
+        #: number of events so far
         self.events: int = 0
         #: every `Reset`, in order
         self.resets: list[Reset] = []
-        #: what the events got wrong among themselves, in words
+        #: inconsistencies between the events, in words
         self.faults: list[str] = []
         self._clear()
 
@@ -55,7 +55,7 @@ class Screen:
         self._reasoning: list[str] = []
         self._fragments: dict[int, list[ToolCallDelta]] = {}
         self._tool_calls: list[ToolCall] = []
-        #: the last usage reported since the last reset
+        #: last usage reported since the last reset
         self.usage: Usage | None = None
 
     def __repr__(self) -> str:
@@ -63,43 +63,43 @@ class Screen:
 
     @property
     def text(self) -> str:
-        """The text that stands there."""
+        """Text that is shown now."""
         return "".join(self._text)
 
     @property
     def reasoning(self) -> str:
-        """The reasoning that stands there."""
+        """Reasoning that is shown now."""
         return "".join(self._reasoning)
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
-        """The complete tool calls that stand there."""
+        """Complete tool calls that are shown now."""
         return tuple(self._tool_calls)
 
     @property
     def empty(self) -> bool:
-        """Whether nothing stands there."""
+        """Whether nothing is shown now."""
         return not (self._text or self._reasoning or self._fragments or self._tool_calls)
 
     def __call__(self, event: StreamEvent) -> bool:
-        """Take in one event; False ends the call."""
+        """Process one event; return False to end the call."""
         self.events += 1
         self._show(event)
         return self._stop_after is None or self.events < self._stop_after
 
     async def emit(self, event: StreamEvent) -> None:
-        """Take in one event, as `Call.emit` is given it.
+        """Process one event, as `Call.emit`.
 
-        Cancellation: the event has been seen.
+        Cancellation: the event has been processed.
         """
         self(event)
         if self._pause:
             await trio.sleep(self._pause)
 
     async def follow(self, events: AsyncIterable[StreamEvent]) -> None:
-        """Take in *events* until they end, or until it was enough.
+        """Process *events* until they end, or until `stop_after` is reached.
 
-        Cancellation: what was seen stands there.
+        Cancellation: the events so far have been processed.
         """
         async for event in events:
             if not self(event):
@@ -136,14 +136,14 @@ class Screen:
         self._clear()
 
     def check(self, response: ChatResponse) -> None:
-        """Assert that what is shown is what *response* holds, and that the events were consistent.
+        """Assert that what is shown is the content of *response*, and that the events were consistent.
 
         Raises:
           AssertionError: it is not; the message has both.
         """
         seen = (self.text, self.reasoning, self.tool_calls)
-        # A call with wrong arguments, or one that may have been cut off, is returned, so that the model can be
-        # informed, and is never shown as ready.
+        # A call with invalid arguments, or one that may be incomplete, is returned so that the model gets an error as
+        # its result, and is never emitted as ready.
         whole = response.finish_reason in CALLS_MAY_RUN
         ready = tuple(call for call in response.tool_calls if whole and is_json_object(call.arguments))
         returned = (response.text, response.reasoning, ready)

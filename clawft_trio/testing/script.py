@@ -1,13 +1,13 @@
 """The steps of a scripted model: small frozen steps, one list of them per request.
 
-The same steps are played in memory by `ScriptedProvider` and over real sockets by `FaultServer`:
+`ScriptedProvider` plays them in memory, and `FaultServer` plays the same steps over real sockets:
 
     [Say("Oslo is "), Wait(0.2), Say("cold."), Finish()]                 # a healthy answer
     [CallTool("weather", {"city": "Oslo"}), Finish()]                    # asks for a tool
     [Say("Oslo is "), ResetConnection()]                                 # breaks (wire only)
     [Say("Oslo is "), Fail(ServerError("down"))]                         # breaks (memory only)
 
-A script that ends without `Finish` is an answer that just stops: no consumer may take it for a whole one.
+A script that ends without `Finish` is an answer that just stops: no consumer may accept it as complete.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _NO_HEADERS: Mapping[str, str] = {}
 
 @attrs.frozen
 class Say:
-    """More text, in one delta."""
+    """Emit text, in one delta."""
 
     text: str
 
 
 @attrs.frozen
 class Think:
-    """More reasoning, in one delta."""
+    """Emit reasoning, in one delta."""
 
     text: str
 
@@ -47,31 +47,31 @@ def _json_text(arguments: str | JsonObject) -> str:
 
 @attrs.frozen
 class CallTool:
-    """Ask for a tool.
+    """Emit a tool call.
 
-    Arguments given as text are sent as they are, so that they can be wrong: `CallTool("read", '{"path": "a')`
-    followed by a cut is a call that broke off inside its arguments.
+    Arguments given as text are sent unchanged, so that they can be invalid: `CallTool("read", '{"path": "a')` followed
+    by a fault that ends the stream is a call that is cut off inside its arguments.
     """
 
     name: str
-    #: JSON text
+    #: arguments as JSON text
     arguments: str = attrs.field(default="{}", converter=_json_text)
-    #: made from the call's position (`call_0`, …) when left empty
+    #: id of the call; when empty, made from its position (`call_0`, …)
     id: str = ""
-    #: deltas that the arguments are spread over
+    #: number of deltas that the arguments are split into
     fragments: int = attrs.field(default=3, kw_only=True, validator=attrs.validators.ge(1))
 
 
 @attrs.frozen
 class Wait:
-    """Say nothing for *seconds*."""
+    """Send nothing for *seconds*."""
 
     seconds: float = attrs.field(validator=attrs.validators.ge(0))
 
 
 @attrs.frozen
 class Hang:
-    """Say nothing more, ever, and hold the connection."""
+    """Send nothing more, and hold the connection open."""
 
 
 @attrs.frozen
@@ -83,15 +83,15 @@ class Report:
 
 @attrs.frozen
 class Finish:
-    """The terminal mark: the answer is whole.
+    """The terminal mark: the answer is complete.
 
-    On the wire it is followed, at the end of the script, by the protocol's last word (`[DONE]`, `message_stop`);
-    `EndBody` right after `Finish` leaves that out.
+    On the wire the protocol's own mark (`[DONE]`, `message_stop`) follows at the end of the script; `EndBody` right
+    after `Finish` leaves it out.
     """
 
-    #: None: `tool_calls` when a tool was asked for, else `stop`
+    #: finish reason; None: `tool_calls` when there was a tool call, else `stop`
     reason: str | None = None
-    #: None: no usage is sent; Anthropic's protocol always has it, so there it is zeros
+    #: usage; None: none is sent, or zeros in Anthropic's protocol, which always has usage
     usage: Usage | None = None
 
 
@@ -103,7 +103,7 @@ Step: TypeAlias = Say | Think | CallTool | Wait | Hang | Report | Finish
 
 @attrs.frozen
 class Fail:
-    """Raise *error*: an exception, of which each call gets a copy, or a callable that makes one."""
+    """Raise *error*: an exception, of which each call gets a copy, or a callable that returns one."""
 
     error: Exception | Callable[[], Exception]
 
@@ -113,22 +113,22 @@ class Fail:
 
 @attrs.frozen
 class Status:
-    """Answer with an error status and the dialect's error object, and nothing else."""
+    """Respond with an error status and the dialect's error object, and nothing else."""
 
     status: int
-    #: the dialect's own typed code; by default what it sends with this status
+    #: the dialect's typed code; by default the one that it sends with this status
     code: str = ""
     message: str = "scripted"
     #: seconds, sent as `Retry-After` after scaling; None sends no such header
     retry_after: float | None = attrs.field(default=None, kw_only=True)
     headers: Mapping[str, str] = attrs.field(default=_NO_HEADERS, kw_only=True)
-    #: the parameter that the error names, in the OpenAI dialect
+    #: parameter that the error names, in the OpenAI dialect
     param: str | None = attrs.field(default=None, kw_only=True)
 
 
 @attrs.frozen
 class Page:
-    """Answer with something that is not the protocol: a proxy's HTML, megabytes of error page."""
+    """Respond with a body that is not the protocol: a proxy's HTML, megabytes of error page."""
 
     body: bytes = attrs.field(repr=False)
     status: int = attrs.field(default=200, kw_only=True)
@@ -138,28 +138,28 @@ class Page:
 
 @attrs.frozen
 class SendHeaders:
-    """Send the response headers now; otherwise they go out with the first bytes of the body."""
+    """Send the response headers now; otherwise they are sent with the first bytes of the body."""
 
     headers: Mapping[str, str] = _NO_HEADERS
 
 
 @attrs.frozen
 class Preamble:
-    """Send what the dialect opens with (role chunk, `message_start`) now; otherwise it precedes the first content."""
+    """Send the dialect's opening (role chunk, `message_start`) now; otherwise it precedes the first content."""
 
 
 @attrs.frozen
 class Pings:
-    """Keep the connection busy and say nothing: SSE comments, or Anthropic's `ping` events."""
+    """Keep the connection busy without content: SSE comments, or Anthropic's `ping` events."""
 
     every: float = 1.0
-    #: None: for ever
+    #: number of pings; None: without end
     times: int | None = None
 
 
 @attrs.frozen
 class ErrorEvent:
-    """An error inside a stream that began well. Without streaming: an error *status*, or after a 200 the body."""
+    """Send an error inside a stream that began well. Without streaming: an error *status*, or after a 200 the body."""
 
     code: str = ""
     message: str = "scripted"
@@ -168,33 +168,33 @@ class ErrorEvent:
 
 @attrs.frozen
 class BadJson:
-    """One event with JSON that breaks off; the stream goes on."""
+    """Send one event whose JSON is cut off; the stream continues."""
 
 
 @attrs.frozen
 class BadUtf8:
-    """One text delta of bytes that are not UTF-8."""
+    """Send one text delta with bytes that are not UTF-8."""
 
     data: bytes = b"caf\xe9\xff"
 
 
 @attrs.frozen
 class Raw:
-    """Bytes put into the body as they are. Without streaming they take the place of the answer."""
+    """Send bytes in the body unchanged. Without streaming they replace the answer."""
 
     data: bytes
 
 
 @attrs.frozen
 class Garbage:
-    """Bytes put into the connection as they are, past HTTP; the connection is closed afterwards."""
+    """Send bytes on the connection unchanged, bypassing HTTP, and close the connection."""
 
     data: bytes
 
 
 @attrs.frozen
 class EndBody:
-    """End the response body as HTTP wants it, whatever the protocol inside was about to say."""
+    """End the response body correctly by HTTP, whatever the inner protocol would send next."""
 
 
 @attrs.frozen
@@ -218,9 +218,9 @@ def _positive(_: object, __: object, sizes: tuple[int, ...]) -> None:
 
 @attrs.frozen
 class InPieces:
-    """From here on, gather the body up to the next pause and send it in pieces of *sizes* bytes, in rotation.
+    """From here on, collect the body up to the next pause and send it in pieces of *sizes* bytes, in rotation.
 
-    Each piece is an HTTP chunk of its own, so that the client's reads are cut there and nowhere else.
+    Each piece is a separate HTTP chunk, so that the client's reads are cut exactly there.
     """
 
     sizes: tuple[int, ...] = attrs.field(converter=_sizes, validator=_positive)
@@ -244,14 +244,14 @@ Fault: TypeAlias = (
 )
 
 Script: TypeAlias = Sequence[Step | Fail]
-"""What `ScriptedProvider` plays in one call."""
+"""The steps that `ScriptedProvider` plays in one call."""
 
 WireScript: TypeAlias = Sequence[Step | Fault]
-"""What `FaultServer` plays for one request."""
+"""The steps that `FaultServer` plays for one request."""
 
 
 def check_scripts(scripts: Iterable[object]) -> None:
-    """Refuse what is no list of steps.
+    """Check that each script is a list of steps.
 
     Raises:
       TypeError: one of *scripts* is a single step, or text.
@@ -262,7 +262,7 @@ def check_scripts(scripts: Iterable[object]) -> None:
 
 
 def say(text: str, *, every: float = 0.0) -> tuple[Say | Wait, ...]:
-    """*text* word by word, *every* so many seconds: `[*say("one two three", every=0.02), Finish()]`."""
+    """Return steps that say *text* word by word, *every* so many seconds: `[*say("one two", every=0.02), Finish()]`."""
     return tuple(_spoken(text, every))
 
 

@@ -1,4 +1,4 @@
-"""One request and its scripted answer, played into the connection that it came over."""
+"""Plays the scripted answer to one request into the connection of the request."""
 
 from __future__ import annotations
 
@@ -44,46 +44,46 @@ from clawft_trio.testing.script import (
 )
 
 ExchangeEnding = Literal["complete", "closed", "reset", "client_left", "server_stopped"]
-"""How an exchange ended: the response went out in full as HTTP has it; the script closed or reset the connection;
-the client was gone before; the server was shut down."""
+"""How an exchange ended: the complete response was sent by HTTP; the script closed or reset the connection; the client
+disconnected first; the server was stopped."""
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-"""SO_LINGER on, 0 s: closing discards what is unsent and answers with RST instead of FIN."""
+"""SO_LINGER on, 0 s: closing discards unsent bytes and sends RST instead of FIN."""
 
 
 @attrs.frozen(kw_only=True)
 class SeenRequest:
     """One request, as it arrived."""
 
-    #: from 0, in order of arrival
+    #: number of the request from 0, in order of arrival
     number: int
-    #: from 0, among the requests for the same model
+    #: number of the request from 0, among those for the same model
     turn: int
     #: seconds since the server started, in the script's time (before scaling)
     elapsed: float
-    #: `trio.current_time()` when it had arrived in full
+    #: `trio.current_time()` when it had arrived completely
     time: float
-    #: which connection it came over, from 0
+    #: number of its connection, from 0
     connection: int
     dialect: DialectName
     path: str
-    #: names in lower case
+    #: headers, with names in lower case
     headers: Mapping[str, str]
     body: JsonObject
 
     @property
     def model(self) -> str:
-        """The model that it asks for."""
+        """Requested model."""
         return str(self.body.get("model", ""))
 
     @property
     def stream(self) -> bool:
-        """Whether it asks for a stream."""
+        """Whether a stream is requested."""
         return bool(self.body.get("stream"))
 
     @property
     def answers_tools(self) -> bool:
-        """Whether its last message is a tool's result."""
+        """Whether its last message is a tool result."""
         messages = self.body.get("messages")
         last = messages[-1] if isinstance(messages, list) and messages else None
         if not isinstance(last, dict):
@@ -96,20 +96,20 @@ class SeenRequest:
 
 @attrs.define(kw_only=True)
 class Exchange:
-    """One request and what became of it. `ending` is None while the script plays."""
+    """One request and its outcome. `ending` is None while the script plays."""
 
     request: SeenRequest
     ending: ExchangeEnding | None = None
-    #: `trio.current_time()` of the end
+    #: `trio.current_time()` of the end; None while the script plays
     ended: float | None = None
-    #: steps of the script that were begun
+    #: number of steps that have begun
     steps: int = 0
-    #: bytes handed to the socket
+    #: number of bytes passed to the socket
     sent: int = 0
 
 
 class ScriptPlayer:
-    """One script being played into a connection."""
+    """Plays one script into a connection."""
 
     def __init__(
         self, stream: trio.abc.Stream, http: h11.Connection, exchange: Exchange, script: WireScript, scale: float
@@ -122,7 +122,7 @@ class ScriptPlayer:
         self._writer: Writer = writer(
             self._request.dialect, _setting(self._request, script), stream=self._request.stream
         )
-        #: None: every event is a piece
+        #: sizes of pieces; None: every event is a piece
         self._sizes: tuple[int, ...] | None = None
         self._next_size = 0
         #: body that waits for the next pause, with `InPieces`
@@ -130,7 +130,7 @@ class ScriptPlayer:
         self._begun = False
 
     async def play(self, script: WireScript) -> ExchangeEnding:
-        """Play it to its end.
+        """Play the script to its end.
 
         Cancellation: the exchange ends as `server_stopped`.
         """
@@ -183,14 +183,14 @@ class ScriptPlayer:
     # --- what goes out: composed without I/O, sent in one place
 
     def _body(self, events: list[bytes]) -> bytes:
-        """*events* framed for the wire, or nothing yet when they are gathered for the next pause."""
+        """Return *events* framed for the wire; empty when they are collected for the next pause."""
         if self._sizes is not None:
             self._gathered += b"".join(events)
             return b""
         return b"".join(map(self._chunk, events))
 
     def _rest(self) -> bytes:
-        """Everything that was gathered, in pieces."""
+        """Return everything that was collected, in pieces."""
         framed = b""
         while self._gathered and self._sizes is not None:
             size = self._sizes[self._next_size % len(self._sizes)]
@@ -203,7 +203,7 @@ class ScriptPlayer:
         return self._opening() + self._frame(h11.Data(data=data))
 
     def _opening(self, headers: Mapping[str, str] = MappingProxyType({})) -> bytes:
-        """The response's head, the first time that it is asked for."""
+        """Return the head of the response at the first call; empty afterwards."""
         if self._begun:
             return b""
         return self._head(200, {"content-type": self._writer.content_type, **headers})
@@ -258,18 +258,18 @@ class ScriptPlayer:
     async def _error(self, step: ErrorEvent) -> ExchangeEnding:
         if not self._begun:
             return await self._status(Status(step.status, step.code, step.message))
-        # The status is already 200: the error is the body, as gateways do that keep connections alive.
+        # The status is already 200, so the error becomes the body, as at gateways that keep connections alive.
         return await self._end_body(encode_json(error_body(self._request.dialect, step)))
 
     async def _page(self, status: int, body: bytes, headers: Mapping[str, str]) -> ExchangeEnding:
         head = self._head(status, {**headers, "content-length": str(len(body))})
-        # In one write: a client that has read it all may leave, and has then not left early.
+        # In one write: a client that has read everything may disconnect, and must not count as disconnected early.
         await self._send(head + self._frame(h11.Data(data=body)) + self._frame(h11.EndOfMessage()))
         return "complete"
 
 
 def _seconds(seconds: float) -> str:
-    """Without an exponent, and without a fraction where there is none: most clients read whole seconds only."""
+    """Format seconds without an exponent, and whole seconds without a fraction: most clients read only those."""
     return f"{seconds:.6f}".rstrip("0").rstrip(".")
 
 
@@ -280,12 +280,12 @@ def _setting(request: SeenRequest, script: WireScript) -> DialectSetting:
     return DialectSetting(
         number=request.number,
         model=request.model,
-        tell_usage=asked or request.dialect == "anthropic",
+        sends_usage=asked or request.dialect == "anthropic",
         usage=reported[-1] if reported else None,
     )
 
 
 def _reset_on_close(stream: trio.abc.Stream) -> None:
-    # A stream in memory has no RST: there, closing is the whole of it.
+    # An in-memory stream has no RST: closing it is sufficient.
     if isinstance(stream, trio.SocketStream):
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)

@@ -1,4 +1,4 @@
-"""A model that plays a script, in memory."""
+"""A provider that plays a script in memory."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ class ScriptedProvider:
             [Say("Hello."), Finish(usage=Usage(input_tokens=3, output_tokens=2))],
         )
 
-    Nothing leaves memory and nothing is random, so under a `MockClock` every time is exact. Before each step it
-    checkpoints, as a provider does that reads from a network.
+    Nothing is sent and nothing is random, so under a `MockClock` every time is exact. Before each step it checkpoints,
+    like a provider that reads from a network.
 
     Args:
-      scripts: what to play in the first call, the second, …
+      scripts: scripts for the first call, the second, …; the last one repeats.
       name: the provider's name in records, errors and responses.
       model: the model that answers when the request names none.
-      choose: picks the script from the request instead; *scripts* are not used then.
+      choose: chooses the script for a request; *scripts* are not used then.
     """
 
     def __init__(
@@ -75,23 +75,23 @@ class ScriptedProvider:
         self._model = model
         #: every request, in order of arrival
         self.requests: list[ChatRequest] = []
-        #: calls under way
+        #: number of running calls
         self.running: int = 0
-        #: the most calls that were under way at once
+        #: largest number of calls that ran at once
         self.peak: int = 0
 
     @classmethod
     def saying(cls, text: str, *, name: str = "scripted", usage: Usage | None = None) -> ScriptedProvider:
-        """A healthy model that always answers *text*: `ScriptedProvider.saying("Hello.")`."""
+        """Return a healthy model that always answers *text*: `ScriptedProvider.saying("Hello.")`."""
         return cls([Say(text), Finish(usage=usage)], name=name)
 
     @classmethod
     def using_tools(cls, *tools: CallTool, then: str, name: str = "scripted") -> ScriptedProvider:
-        """A model that asks for *tools* at once and, when it sees their results, answers *then*.
+        """Return a model that calls *tools* at once and, when it gets their results, answers *then*.
 
             ScriptedProvider.using_tools(CallTool("weather", {"city": "Oslo"}), then="Wear a coat.")
 
-        It goes by the last message of each request, so that any number of conversations may share it.
+        It decides by the last message of each request, so that any number of conversations may share it.
         """
 
         def choose(request: ChatRequest) -> Script:
@@ -105,22 +105,22 @@ class ScriptedProvider:
 
     @property
     def name(self) -> str:
-        """What it is called in logs and errors."""
+        """Name in logs and errors."""
         return self._name
 
     @property
     def calls(self) -> int:
-        """How often it has been called."""
+        """Number of calls so far."""
         return len(self.requests)
 
     async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
-        """Play the next script to `call.emit` and return what it adds up to.
+        """Play the next script to `call.emit` and return the resulting response.
 
         Raises:
           StreamTruncated: the script ended without `Finish`; `partial` has what was sent.
-              Exception: the error of `Fail`.
+          Exception: the error of `Fail`.
 
-        Cancellation: the attempt is on record as cancelled; the next call plays the next script.
+        Cancellation: the attempt is recorded as cancelled; the next call plays the next script.
         """
         script = self._next_script(request)
         self.running += 1
@@ -143,7 +143,7 @@ class ScriptedProvider:
 
 
 class _ScriptPlayer:
-    """One script being played."""
+    """Plays one script."""
 
     def __init__(self, provider: str, model: str, id: str, call: Call, attempt: AttemptInProgress) -> None:
         self._provider = provider
@@ -216,14 +216,14 @@ class _ScriptPlayer:
         if step.usage is not None:
             await self._report(step.usage)
         reason = step.reason or ("tool_calls" if self._tool_calls else "stop")
-        # Released at the terminal mark, as on the wire: before it no consumer knows that a call is whole.
+        # Emitted at the terminal mark, as on the wire: before it a consumer cannot know that a call is complete.
         for made in self._tool_calls:
             if reason in CALLS_MAY_RUN and is_json_object(made.arguments):
                 await self._emit(ToolCallReady(made))
         return self._response(reason)
 
     def _failure(self, step: Fail) -> Exception:
-        # A copy, because an instance that is raised twice carries the first call's traceback into the second.
+        # A copy, because an instance that is raised twice carries the traceback of the first call into the second.
         error = copy.copy(step.error) if isinstance(step.error, Exception) else step.error()
         if isinstance(error, ProviderError):
             error.provider = error.provider or self._provider
@@ -232,11 +232,11 @@ class _ScriptPlayer:
         return error
 
     def _response(self, finish_reason: str) -> ChatResponse:
-        """The answer so far; an empty *finish_reason* marks it as incomplete."""
+        """Return the answer so far; an empty *finish_reason* marks it as incomplete."""
         return ChatResponse(
             content="".join(self._text),
-            # A finished answer has wrong arguments as they are: the executor of calls informs the model. What broke off
-            # must not be executed.
+            # A finished answer keeps invalid arguments: the executor of calls reports them to the model. A call that
+            # was cut off must not be executed.
             tool_calls=tuple(self._tool_calls) if finish_reason else (),
             finish_reason=finish_reason,
             provider=self._provider,
@@ -249,13 +249,13 @@ class _ScriptPlayer:
 
 
 def pieces(text: str, count: int) -> list[str]:
-    """*text* in *count* pieces of about the same length; fewer when it is shorter, and always at least one."""
+    """Split *text* into *count* pieces of about the same length; fewer when it is shorter, and at least one."""
     size = max(1, -(-len(text) // count))
     return [text[start : start + size] for start in range(0, len(text), size)] or [""]
 
 
 def is_json_object(text: str) -> bool:
-    """Whether *text* is a JSON object, strictly."""
+    """Return whether *text* is a JSON object, strictly."""
     try:
         return isinstance(decode_json(text), dict)
     except InvalidData:

@@ -1,4 +1,4 @@
-"""Make trio's scheduler take the same decisions in every run: for tests, never for programs."""
+"""Makes trio's scheduler repeat its decisions in every run: for tests, never for programs."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from trio._core import _run
 
 @contextmanager
 def seeded_scheduler(seed: int = 0) -> Iterator[None]:
-    """Let tasks that could run at the same time run in an order that depends on *seed* alone.
+    """Run tasks that could run at the same time in an order that depends only on *seed*.
 
-    trio shuffles them on purpose, so that no program depends on an order. A failure that needs one particular
-    order is found by trying many seeds and then kept by its seed:
+    trio shuffles tasks intentionally, so that no program depends on their order. To find a failure that needs a
+    particular order, try many seeds and keep the one that fails:
 
         with seeded_scheduler(7):
             trio.run(main)
 
-    Inside a run it takes effect at once and for every task of the run. trio has this switch for hypothesis and
-    gives it no public name (trio 0.31 to 0.35: `trio._core._run`).
+    Inside a run it takes effect at once and for every task of the run. trio has this switch for hypothesis, without a
+    public name (trio 0.31 to 0.35: `trio._core._run`).
     """
     # `_ALLOW_DETERMINISTIC_SCHEDULING` is Final to type checkers; hypothesis' plugin for trio sets it the same way.
     before = _run._ALLOW_DETERMINISTIC_SCHEDULING

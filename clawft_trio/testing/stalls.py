@@ -1,4 +1,4 @@
-"""A watchdog: no task, and no rush of tasks, keeps the event loop from others for longer than a limit."""
+"""A watchdog that fails when a task, or a burst of tasks, blocks the event loop for longer than a limit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import trio.testing
 from clawft_trio.nursery import open_hidden_nursery
 
 _KEPT = 20
-"""Stalls that are kept, the longest ones."""
+"""Number of stalls that are kept, the longest ones."""
 
 _WAITED = Path("/proc/thread-self/schedstat")
 """Linux: nanoseconds that this thread ran, and that it waited for a processor."""
@@ -22,15 +22,15 @@ _WAITED = Path("/proc/thread-self/schedstat")
 
 @attrs.frozen(kw_only=True)
 class Stall:
-    """A time during which the event loop had no turn for others."""
+    """A period in which the event loop did not return to I/O and clocks."""
 
-    #: seconds, without those in which the system gave the processor to other threads and programs
+    #: duration in seconds, without the time in which the system ran other threads and programs
     seconds: float
-    #: the task that ran for the longest part of it; empty when a thread held the interpreter
+    #: task that ran for the longest part of it; empty when a thread held the interpreter
     task: str
-    #: seconds of that task's longest step
+    #: duration of that task's longest step in seconds
     step: float
-    #: steps of tasks in it: many short ones are a stall, too
+    #: number of task steps in it: many short ones are a stall, too
     steps: int
 
     def __str__(self) -> str:
@@ -39,7 +39,7 @@ class Stall:
 
 
 class LoopStalled(AssertionError):
-    """The event loop stood still for longer than allowed."""
+    """The event loop was blocked for longer than allowed."""
 
     def __init__(self, stalls: tuple[Stall, ...], limit: float) -> None:
         super().__init__(stalls, limit)
@@ -52,21 +52,21 @@ class LoopStalled(AssertionError):
 
 
 class StallWatch:
-    """What `no_stall` has seen so far."""
+    """Stalls that `no_stall` has detected so far."""
 
     def __init__(self, limit: float) -> None:
         self.limit: float = limit
-        #: the longest pass of the loop so far, in seconds
+        #: longest pass of the loop so far, in seconds
         self.longest: float = 0.0
         self._stalls: list[Stall] = []
 
     @property
     def stalls(self) -> tuple[Stall, ...]:
-        """Those over the limit, the longest first."""
+        """Stalls over the limit, the longest first."""
         return tuple(self._stalls)
 
     def note(self, stall: Stall) -> None:
-        """Take in one pass of the loop."""
+        """Record one pass of the loop."""
         self.longest = max(self.longest, stall.seconds)
         if stall.seconds > self.limit:
             self._stalls = sorted([*self._stalls, stall], key=lambda one: one.seconds, reverse=True)[:_KEPT]
@@ -74,22 +74,22 @@ class StallWatch:
 
 @asynccontextmanager
 async def no_stall(limit: float = 0.05) -> AsyncGenerator[StallWatch, None]:
-    """Fail when the event loop has no turn for others for longer than *limit* seconds during the block.
+    """Fail when the event loop is blocked for longer than *limit* seconds during the block.
 
-    A stall is one long step of a task, a rush of steps without a look at I/O and clocks between them, or a thread that
-    holds the interpreter. The time is real time also under a `MockClock`; time in which the system ran other programs
-    instead is not counted (on Linux). Threads are not watched under a `MockClock`: that takes a task that wakes up.
+    A stall is one long step of a task, a burst of steps without a look at I/O and clocks, or a thread that holds the
+    interpreter. The time is real time also under a `MockClock`; time in which the system ran other programs is not
+    counted (on Linux). Threads are not watched under a `MockClock`, because that needs a task that wakes up.
 
         async with no_stall(0.05):
             await agent.ask("hello")
 
     Args:
-      limit: seconds.
+      limit: longest allowed block, in seconds.
 
     Raises:
       LoopStalled: at the end of the block, with the longest stalls and the tasks that caused them.
 
-    Cancellation: the block is cancelled; nothing is raised for stalls before.
+    Cancellation: the block is cancelled; nothing is raised for earlier stalls.
     """
     watch = StallWatch(limit)
     meter = _Meter(watch)
@@ -107,12 +107,12 @@ async def no_stall(limit: float = 0.05) -> AsyncGenerator[StallWatch, None]:
 
 
 class _Meter(trio.abc.Instrument):
-    """Times each pass of the loop: from one wait for I/O to the next."""
+    """Measures each pass of the loop: from one wait for I/O to the next."""
 
     def __init__(self, watch: StallWatch) -> None:
         self._watch = watch
         self._clock = _Clock()
-        # The pass that is under way counts from here.
+        # Start of the current pass.
         self._began = self._clock.now()
         self._step_began = default_timer()
         self._longest = ("", 0.0)
@@ -138,20 +138,20 @@ class _Meter(trio.abc.Instrument):
 
 
 async def _tick(watch: StallWatch) -> None:
-    """Wake up often, and note when that comes late: something held the interpreter, and no task of ours."""
+    """Wake up often, and record when that happens late because a thread, not a task, held the interpreter."""
     clock = _Clock()
     nap = watch.limit / 4
     while True:
         before = clock.now()
         await trio.sleep(nap)
         late = clock.now() - before - nap
-        # What tasks took is in the passes already; here is what no pass explains.
+        # The passes already include the time of tasks; this records only time that no pass explains.
         if late > watch.limit and late > watch.longest * 1.5:
             watch.note(Stall(seconds=late, task="", step=0.0, steps=0))
 
 
 class _Clock:
-    """Real time (trio's clock may be a mock), without that in which this thread waited for a processor."""
+    """Real time (trio's clock may be a mock), without the time in which this thread waited for a processor."""
 
     def now(self) -> float:
         return default_timer() - _waited()

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for everything that is asked, answered and broken.
+"""Hypothesis strategies for requests, answers, failures and scripts.
 
 @given(script=strategies.scripts(), request=strategies.requests())
 @in_mock_time
@@ -64,7 +64,7 @@ from clawft_trio.testing.script import (
 )
 
 _NAMES = st.from_regex(r"[a-zA-Z_][a-zA-Z0-9_-]{0,20}", fullmatch=True)
-"""What both dialects accept as the name of a tool."""
+"""Tool names that both dialects accept."""
 
 _TOKENS = st.integers(0, 1_000_000)
 
@@ -87,12 +87,12 @@ _SURE: tuple[type[ProviderError], ...] = (
 
 
 def texts(*, min_size: int = 0, max_size: int = 40) -> st.SearchStrategy[str]:
-    """Any text that UTF-8 can carry, line separators and emoji included."""
+    """Generate any text that UTF-8 can encode, line separators and emoji included."""
     return st.text(st.characters(exclude_categories=["Cs"]), min_size=min_size, max_size=max_size)
 
 
 def arguments() -> st.SearchStrategy[dict[str, Any]]:
-    """A tool call's arguments: small JSON objects."""
+    """Generate arguments of a tool call: small JSON objects."""
     leaves = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | texts(max_size=10)
     values = st.recursive(leaves, lambda inner: st.lists(inner, max_size=3), max_leaves=5)
     return st.dictionaries(texts(max_size=10), values, max_size=4)
@@ -100,7 +100,7 @@ def arguments() -> st.SearchStrategy[dict[str, Any]]:
 
 @st.composite
 def usages(draw: st.DrawFn) -> Usage:
-    """Usage that adds up: no part is larger than its whole."""
+    """Generate usage that adds up: no part is larger than its whole."""
     given, made = draw(_TOKENS), draw(_TOKENS)
     cached = draw(st.integers(0, given))
     return Usage(
@@ -113,7 +113,7 @@ def usages(draw: st.DrawFn) -> Usage:
 
 
 def tool_calls() -> st.SearchStrategy[ToolCall]:
-    """Complete tool calls with arguments that parse."""
+    """Generate complete tool calls with arguments that parse."""
     return st.builds(
         ToolCall,
         id=st.uuids().map(lambda value: f"call_{value.hex}"),
@@ -123,7 +123,7 @@ def tool_calls() -> st.SearchStrategy[ToolCall]:
 
 
 def parts() -> st.SearchStrategy[Part]:
-    """Text, images by address and by content, and blocks that only their provider understands."""
+    """Generate text, images by URL and by content, and blocks that only their provider understands."""
     opaque = st.builds(
         Opaque,
         st.sampled_from(["anthropic", "openai"]),
@@ -136,7 +136,7 @@ def parts() -> st.SearchStrategy[Part]:
 
 @st.composite
 def turns(draw: st.DrawFn) -> list[Message]:
-    """What follows a user's message: an answer, or tool calls with a result for each."""
+    """Generate a user message with what follows it: an answer, or tool calls with a result for each."""
     asked = Message("user", tuple(draw(st.lists(parts().filter(_not_opaque), min_size=1, max_size=2))))
     wanted = draw(st.lists(tool_calls(), max_size=2, unique_by=lambda call: call.id))
     answer = Message.assistant(draw(texts(min_size=1)), tool_calls=tuple(wanted))
@@ -148,7 +148,7 @@ def _not_opaque(part: Part) -> bool:
 
 
 def conversations() -> st.SearchStrategy[list[Message]]:
-    """Messages as a provider accepts them: every tool call is answered, and a user or a tool speaks last."""
+    """Generate messages as a provider accepts them: every tool call has a result, and the user or a tool is last."""
     system = st.lists(st.builds(Message.system, texts(min_size=1)), max_size=1)
     history = st.lists(turns(), max_size=2).map(lambda many: [message for turn in many for message in turn])
     last = st.builds(Message.user, texts(min_size=1)).map(lambda message: [message])
@@ -156,12 +156,12 @@ def conversations() -> st.SearchStrategy[list[Message]]:
 
 
 def tool_specs() -> st.SearchStrategy[ToolSpec]:
-    """Tools to offer."""
+    """Generate tools to offer."""
     return st.builds(ToolSpec, name=_NAMES, description=texts())
 
 
 def requests() -> st.SearchStrategy[ChatRequest]:
-    """Requests that every provider accepts."""
+    """Generate requests that every provider accepts."""
     return st.builds(
         ChatRequest,
         conversations(),
@@ -178,7 +178,7 @@ def requests() -> st.SearchStrategy[ChatRequest]:
 
 
 def provider_errors(*, retryable: bool | None = None) -> st.SearchStrategy[ProviderError]:
-    """Failures of a provider, of every kind; only retryable ones, or only others, as asked."""
+    """Generate failures of a provider, of every kind; with *retryable* only those with this value."""
     clocks = st.builds(
         ProviderTimeout, clock=st.sampled_from(["connect", "first_byte", "first_content", "gap", "total"])
     )
@@ -194,12 +194,12 @@ def provider_errors(*, retryable: bool | None = None) -> st.SearchStrategy[Provi
 
 
 def pauses(*, longest: float = 5.0) -> st.SearchStrategy[Wait]:
-    """Waits, in eighths of a second, so that sums of them are exact."""
+    """Generate waits in eighths of a second, so that sums of them are exact."""
     return st.integers(0, int(longest * 8)).map(lambda eighths: Wait(eighths / 8))
 
 
 def contents(*, longest_wait: float = 5.0) -> st.SearchStrategy[list[Step]]:
-    """The steps of a model before it ends: text, reasoning, tool calls, waits, usage."""
+    """Generate the steps of a model before it ends: text, reasoning, tool calls, waits, usage."""
     calls = st.builds(CallTool, _NAMES, arguments(), fragments=st.integers(1, 4))
     step: st.SearchStrategy[Step] = st.one_of(
         texts(min_size=1).map(Say),
@@ -212,17 +212,17 @@ def contents(*, longest_wait: float = 5.0) -> st.SearchStrategy[list[Step]]:
 
 
 def finishes() -> st.SearchStrategy[Finish]:
-    """Terminal marks."""
+    """Generate terminal marks."""
     return st.builds(Finish, st.sampled_from([None, None, "stop", "length"]), st.none() | usages())
 
 
 def healthy_scripts(*, longest_wait: float = 5.0) -> st.SearchStrategy[list[Step]]:
-    """Answers that are whole, for `ScriptedProvider` and `FaultServer` alike."""
+    """Generate complete answers, for both `ScriptedProvider` and `FaultServer`."""
     return st.builds(lambda steps, end: [*steps, end], contents(longest_wait=longest_wait), finishes())
 
 
 def failing_scripts(*, hang: bool = False) -> st.SearchStrategy[Script]:
-    """Answers in memory that fail somewhere: raise, just stop, break off inside a tool call or, if asked for, hang."""
+    """Generate in-memory answers that fail: raise, just stop, stop inside a tool call or, with *hang*, hang."""
     ends: list[st.SearchStrategy[list[Step | Fail]]] = [
         provider_errors().map(lambda error: [Fail(error)]),
         st.just([]),
@@ -234,17 +234,17 @@ def failing_scripts(*, hang: bool = False) -> st.SearchStrategy[Script]:
 
 
 def scripts(*, hang: bool = False) -> st.SearchStrategy[Script]:
-    """Healthy and failing answers for `ScriptedProvider`."""
+    """Generate healthy and failing answers for `ScriptedProvider`."""
     return st.one_of(healthy_scripts(), failing_scripts(hang=hang))
 
 
 def pieces() -> st.SearchStrategy[InPieces]:
-    """Ways to cut the bytes of a body: shrinks towards single bytes."""
+    """Generate ways to cut the bytes of a body; shrinks towards single bytes."""
     return st.lists(st.integers(1, 40), min_size=1, max_size=6).map(InPieces)
 
 
 def statuses() -> st.SearchStrategy[Status]:
-    """Refusals before any answer."""
+    """Generate error statuses before any answer."""
     return st.builds(
         Status,
         st.sampled_from([400, 401, 403, 404, 408, 409, 413, 422, 425, 429, 500, 502, 503, 504, 529]),
@@ -253,7 +253,7 @@ def statuses() -> st.SearchStrategy[Status]:
 
 
 def breaks(*, hang: bool = False) -> st.SearchStrategy[list[Step | Fault]]:
-    """Ends of a wire script that are not the protocol's."""
+    """Generate irregular ends of a wire script."""
     cuts: list[Step | Fault] = [EndBody(), CloseConnection(), ResetConnection()]
     half: list[Step | Fault] = [CallTool("f", '{"a": "b')]
     others: list[list[Step | Fault]] = [
@@ -270,11 +270,11 @@ def breaks(*, hang: bool = False) -> st.SearchStrategy[list[Step | Fault]]:
 
 
 def fault_scripts(*, hang: bool = False, longest_wait: float = 0.0) -> st.SearchStrategy[WireScript]:
-    """Healthy and broken answers for `FaultServer`, their bytes cut anywhere.
+    """Generate healthy and broken answers for `FaultServer`, with their bytes cut anywhere.
 
     Args:
-      hang: silence and pings for ever, too; only for clients with short clocks.
-      longest_wait: seconds; 0 leaves waits out, because these are real.
+      hang: include silence and endless pings; only for clients with short clocks.
+      longest_wait: longest wait in seconds; 0 leaves waits out, because they take real time.
     """
     openings: list[Step | Fault] = [SendHeaders(), Preamble(), Pings(every=0.0, times=2)]
     opening = st.lists(st.sampled_from(openings), max_size=2, unique_by=type)

@@ -1,4 +1,4 @@
-"""Cancel an async operation at every step at which it could be cancelled."""
+"""Cancels an async operation at every step at which it can be cancelled."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Where = Literal["before the start", "parked", "about to resume"]
 
 
 class _CancelAtStep(trio.abc.Instrument):
-    """Cancels *scope* at the n-th step taken by *root* or by a task that it spawned, directly or not."""
+    """Cancels *scope* at the n-th step of *root* or of a task that it spawned, directly or not."""
 
     def __init__(self, root: Task, scope: trio.CancelScope, step: int, *, parked: bool) -> None:
         self.steps = 0
@@ -25,7 +25,8 @@ class _CancelAtStep(trio.abc.Instrument):
         self._parked = parked
 
     def task_spawned(self, task: Task) -> None:
-        # By who spawned it, not by its nursery: a stream's producer belongs to the agent or to trio's system nursery.
+        # By the spawning task, not by the nursery: a stream's producer belongs to the agent or to trio's system
+        # nursery.
         if _current_task() in self._family:
             self._family.add(task)
 
@@ -33,12 +34,12 @@ class _CancelAtStep(trio.abc.Instrument):
         self._family.discard(task)
 
     def before_task_step(self, task: Task) -> None:
-        # Cancelled here, the wait has succeeded: the task resumes, and its *next* checkpoint raises.
+        # When cancelled here, the wait has succeeded: the task resumes, and its *next* checkpoint raises.
         if not self._parked and task in self._family:
             self._count()
 
     def after_task_step(self, task: Task) -> None:
-        # Cancelled here, the task is parked: the wait itself is aborted.
+        # When cancelled here, the task is parked: the wait itself is aborted.
         if self._parked and task in self._family:
             self._count()
 
@@ -64,10 +65,10 @@ async def cancel_everywhere(
 ) -> int:
     """Run *operation* once per step, cancel it there, then *check* what must hold.
 
-    Once before it starts, and then twice over: where a task is parked, and where it is about to resume. Steps of
-    tasks that it spawned count, too, in whichever nursery. Any other exception of *operation* is raised as it is, with
-    a note that names the step. Every run has the same seeded scheduler, so on in-memory transports every run takes
-    the same steps:
+    The operation is cancelled once before it starts, and then at each step in two ways: while a task is parked, and
+    when it is about to resume. Steps of tasks that it spawned count, too, in any nursery. Any other exception of
+    *operation* is raised unchanged, with a note that names the step. Every run has the same seeded scheduler, so on
+    in-memory transports every run takes the same steps:
 
         provider = ScriptedProvider([Say("a"), Wait(1), Finish()])
 
@@ -80,13 +81,13 @@ async def cancel_everywhere(
         await cancel_everywhere(ask, check)
 
     Args:
-      operation: started afresh for every step; it must not keep anything between runs.
-      check: runs after each cancellation, shielded from it, and asserts that nothing was left behind.
-      limit: steps after which the operation counts as endless.
-      seed: the order in which tasks take turns; try others to see other orders.
+      operation: called for every step; it must not keep anything between runs.
+      check: called after each cancellation, shielded from it; asserts that nothing was left behind.
+      limit: number of steps after which the operation counts as endless.
+      seed: seed of the task order; try others to test other orders.
 
     Returns:
-      How many cancellations were delivered.
+      The number of cancellations.
 
     Raises:
       AssertionError: the operation did not finish within *limit* steps.
@@ -101,21 +102,21 @@ async def cancel_everywhere(
 
 @attrs.frozen
 class _Sweep:
-    """An operation, what must hold after it, and the order in which tasks take turns."""
+    """An operation, its check, and the seed of the task order."""
 
     operation: Callable[[], Awaitable[object]]
     check: Callable[[], Awaitable[None]]
     seed: int
 
     async def steps(self, where: Where, limit: int) -> int:
-        """Cancel at every step that there is, and return how many there were."""
+        """Cancel at every step, and return the number of steps."""
         for step in range(1, limit + 1):
             if not await self.run(where, step):
                 return step - 1
         raise AssertionError(f"{self.operation!r} took more than {limit} steps")
 
     async def run(self, where: Where, step: int) -> bool:
-        """Run once and cancel at *step*; False when the operation ended before."""
+        """Run once and cancel at *step*; return False when the operation ended before it."""
         scope = trio.CancelScope()
         probe = _CancelAtStep(trio.lowlevel.current_task(), scope, step, parked=where == "parked")
         if step == 0:

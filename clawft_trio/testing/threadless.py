@@ -1,4 +1,4 @@
-"""Do without threads what goes to threads: for simulations in mock time, never for programs."""
+"""Runs the functions that are meant for threads without threads: for simulations in mock time, never for programs."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ T = TypeVar("T")
 
 @contextmanager
 def threadless() -> Iterator[None]:
-    """Let `trio.to_thread.run_sync` call its function at once, in the task that asks.
+    """Let `trio.to_thread.run_sync` call its function at once, in the calling task.
 
-    A clock that jumps when all tasks wait does not wait for threads, and when a thread is done is chance. Without
-    threads a whole agent with its files and its store runs in mock time, and the same way for the same seed:
+    A clock that jumps when all tasks wait does not wait for threads, and the end of a thread is not deterministic.
+    Without threads a whole agent with its files and its store runs in mock time, and in the same way for the same seed:
 
         with seeded_scheduler(7), threadless():
             trio.run(main, clock=MockClock(autojump_threshold=0))
 
-    A limiter that is given is asked, there are checkpoints, and context variables are copied, as with threads. Inside
-    the function `trio.from_thread.run_sync` and `check_cancelled` work; `trio.from_thread.run` cannot.
-    What blocks for long blocks everything. It holds for the whole process, until the block ends.
+    Limiters, checkpoints and copied context variables work as with threads. Inside the function
+    `trio.from_thread.run_sync` and `check_cancelled` work; `trio.from_thread.run` does not. A function that takes long
+    blocks the whole run. The replacement holds for the whole process, until the block ends.
     """
     replaced: list[tuple[Any, str, object]] = [
         (trio.to_thread, "run_sync", _run_sync),
@@ -72,10 +72,10 @@ def _start_thread_soon(
 
 
 def _call(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    # trio hands the keyword to itself: which run it is. Here there is one.
+    # trio uses this keyword itself, to find the run. Here there is only one.
     kwargs.pop("trio_token", None)
     return function(*args, **kwargs)
 
 
 def _do_nothing() -> None:
-    """What was begun is ended: `check_cancelled` may say so."""
+    """Do nothing; replaces `check_cancelled`, because the function is not interrupted."""

@@ -1,6 +1,8 @@
-"""What Anthropic's Messages API refuses: checks of one request body (docs.claude.com, "Messages", "Tool use", "Extended
-thinking", "Errors"; the texts of its 400s are in maximhq/bifrost#5097 for ids, anthropics/claude-code#6774 for empty
-content, #8612 for pairs, #4378 for fields that it does not know). Independent of `llm`.
+"""Checks of one request body for what Anthropic's Messages API refuses.
+
+Sources: docs.claude.com, "Messages", "Tool use", "Extended thinking", "Errors"; the texts of its 400s are in
+maximhq/bifrost#5097 for ids, anthropics/claude-code#6774 for empty content, #8612 for pairs, #4378 for unknown fields.
+Independent of `llm`.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ _KNOWN = frozenset(
 
 
 def blocks_of(message: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The content blocks of a message; a string is one text block."""
+    """Return the content blocks of a message; a string is one text block."""
     content = message.get("content")
     return [{"type": "text", "text": content}] if isinstance(content, str) else objects(content)
 
@@ -120,8 +122,8 @@ def _one_use(block: Mapping[str, Any], id_: str, place: int) -> Iterator[Complai
 
 
 def tools(body: JsonObject) -> Iterator[Complaint]:
-    """Names of 1 to 128 letters, digits, `_` and `-`, each once; a choice needs tools, and names one of them; some
-    models are not forced.
+    """Names have 1 to 128 letters, digits, `_` and `-`, each once; `tool_choice` needs tools, and names one of them;
+    some models cannot be forced to use a tool.
     """
     offered = [tool for tool in objects(body.get("tools")) if "input_schema" in tool]
     names = [str(tool.get("name")) for tool in offered]
@@ -143,7 +145,7 @@ def tools(body: JsonObject) -> Iterator[Complaint]:
 
 
 def media(body: JsonObject) -> Iterator[Complaint]:
-    """Images are JPEG, PNG, GIF or WebP; documents are PDF or plain text; addresses are https."""
+    """Images are JPEG, PNG, GIF or WebP; documents are PDF or plain text; URLs are https."""
     for place, message in enumerate(messages_of(body)):
         blocks = blocks_of(message)
         nested = [inner for block in blocks for inner in objects(block.get("content"))]
@@ -161,8 +163,8 @@ def media(body: JsonObject) -> Iterator[Complaint]:
 
 
 def thinking(body: JsonObject) -> Iterator[Complaint]:
-    """Signed thinking only ("Invalid `signature` in `thinking` block"), unchanged and of this model; with thinking on,
-    a budget of 1024 and more below `max_tokens`, no forced tool, temperature 1, and a turn that goes on begins with it.
+    """Thinking needs a signature ("Invalid `signature` in `thinking` block"). With thinking on: a budget of at least
+    1024 and below `max_tokens`, no forced tool, temperature 1, and a turn that continues begins with thinking.
     """
     for place, message in enumerate(messages_of(body)):
         blocks = blocks_of(message)

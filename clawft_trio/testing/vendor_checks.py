@@ -1,7 +1,7 @@
-"""What chat completion servers refuse: checks of one request body, each with the source that it was written from.
+"""Checks of one request body for what chat completion servers refuse, each with its source.
 
-Written from the vendors' documentation and their error messages, and from nothing in `llm`: a mistake there must not
-be repeated here. A check yields `Complaint`s; `testing.vendor_rules` maps them to vendors.
+They are written from the vendors' documentation and error messages, and not from `llm`, so that a mistake there is not
+repeated here. A check yields `Complaint`s; `testing.vendor_rules` maps the checks to vendors.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from clawft_trio.errors import InvalidData
 
 @attrs.frozen
 class Complaint:
-    """Why a vendor refuses a request."""
+    """A vendor's reason to refuse a request."""
 
     message: str
-    #: the parameter at fault, as the vendor names it
+    #: the invalid parameter, as the vendor names it
     param: str = attrs.field(default="", kw_only=True)
     code: str = attrs.field(default="", kw_only=True)
 
@@ -32,28 +32,28 @@ Check: TypeAlias = Callable[[JsonObject], Iterator[Complaint]]
 
 
 def objects(value: object) -> list[dict[str, Any]]:
-    """The objects in a list; none when it is no list."""
+    """Return the objects in a list; empty when *value* is not a list."""
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
 def messages_of(body: JsonObject) -> list[dict[str, Any]]:
-    """The messages of a body."""
+    """Return the messages of a body."""
     return objects(body.get("messages"))
 
 
 def calls_of(message: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The tool calls of a message."""
+    """Return the tool calls of a message."""
     return objects(message.get("tool_calls"))
 
 
 def function_of(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """The function of a call or of an offered tool."""
+    """Return the function of a call or of an offered tool."""
     function = entry.get("function")
     return function if isinstance(function, dict) else {}
 
 
 def is_blank(content: object) -> bool:
-    """Whether a message's content shows nothing."""
+    """Return whether a message's content has nothing visible."""
     if isinstance(content, str):
         return not content.strip()
     if content is None:
@@ -63,7 +63,7 @@ def is_blank(content: object) -> bool:
 
 
 def parts_of(message: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The parts of a message's content; none when it is a string."""
+    """Return the parts of a message's content; empty when it is a string."""
     return objects(message.get("content"))
 
 
@@ -77,7 +77,7 @@ def has_messages(body: JsonObject) -> Iterator[Complaint]:
 
 
 def known_roles(body: JsonObject) -> Iterator[Complaint]:
-    """The role is one of the reference's."""
+    """The role is one that the reference lists."""
     for place, message in enumerate(messages_of(body)):
         if message.get("role") not in {"system", "developer", "user", "assistant", "tool"}:
             yield Complaint(f"invalid role {message.get('role')!r}", param=f"messages[{place}].role")
@@ -149,7 +149,7 @@ def ids_fit(pattern: str) -> Check:
 
 
 def arguments_are_objects(body: JsonObject) -> Iterator[Complaint]:
-    """vLLM, llama.cpp and Kimi parse the arguments of replayed calls (vllm-project/vllm#43995)."""
+    """VLLM, llama.cpp and Kimi parse the arguments of earlier calls (vllm-project/vllm#43995)."""
     for message in messages_of(body):
         for call in calls_of(message):
             text = function_of(call).get("arguments")
@@ -187,7 +187,7 @@ def media_of_users_only(body: JsonObject) -> Iterator[Complaint]:
 
 
 def images_are(*types: str, urls: bool = True) -> Check:
-    """The formats that a vendor documents for `image_url`; Moonshot and Bedrock take no web addresses."""
+    """The formats that a vendor documents for `image_url`; Moonshot and Bedrock accept no web URLs."""
 
     def check(body: JsonObject) -> Iterator[Complaint]:
         for message in messages_of(body):
@@ -311,7 +311,7 @@ def without(*names: str, models: str = "") -> Check:
 
 
 def values_of(name: str, *values: str, models: str = "") -> Check:
-    """The values of a parameter that a vendor, or one of its model families, takes: "Unsupported value"."""
+    """The values of a parameter that a vendor, or one of its model families, accepts: "Unsupported value"."""
 
     def check(body: JsonObject) -> Iterator[Complaint]:
         if models and not re.search(models, str(body.get("model", ""))):
@@ -328,7 +328,7 @@ def values_of(name: str, *values: str, models: str = "") -> Check:
 
 
 def temperature_at_most(limit: float, *, only: float | None = None, models: str = "") -> Check:
-    """The documented range of `temperature`; reasoning models take 1 alone ("does not support 0.7 with this model")."""
+    """The documented range of `temperature`; reasoning models accept only 1 ("does not support 0.7 …")."""
 
     def check(body: JsonObject) -> Iterator[Complaint]:
         temperature = body.get("temperature")
@@ -345,8 +345,8 @@ def temperature_at_most(limit: float, *, only: float | None = None, models: str 
 
 
 def only_fields(*names: str) -> Check:
-    """Mistral and Google: a field that the schema does not have is refused ("Extra inputs are not permitted",
-    "Unknown name: Cannot find field").
+    """Mistral and Google: an unknown field is refused ("Extra inputs are not permitted", "Unknown name: Cannot find
+    field").
     """
     known = frozenset(names)
 
@@ -381,7 +381,7 @@ def calls_have_content(body: JsonObject) -> Iterator[Complaint]:
 
 
 def no_documents(body: JsonObject) -> Iterator[Complaint]:
-    """Azure's chat completions, DashScope and others take images alone (pydantic-ai's providers)."""
+    """Azure's chat completions, DashScope and others accept only images (pydantic-ai's providers)."""
     for message in messages_of(body):
         if any(part.get("type") in {"file", "document_url"} for part in parts_of(message)):
             yield Complaint("Invalid content type 'file': only 'text' and 'image_url' are supported.")

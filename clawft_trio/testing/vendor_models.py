@@ -1,4 +1,4 @@
-"""What single models or vendors refuse of reasoning and options: checks of one request body. Independent of `llm`."""
+"""Checks of one request body for reasoning and options that some models refuse. Independent of `llm`."""
 
 from __future__ import annotations
 
@@ -48,9 +48,8 @@ def kimi_temperature(body: JsonObject) -> Iterator[Complaint]:
 
 
 def no_forced_tools(*values: str, models: str = "") -> Check:
-    """Which values of `tool_choice` are taken; a tool is not named. Moonshot: "does not support the
-    tool_choice=required parameter" (its guide to migrating); DeepSeek in thinking mode (pydantic-ai's DeepSeek
-    provider).
+    """The accepted values of `tool_choice`; it cannot name a tool. Moonshot: "does not support the tool_choice=required
+    parameter" (its guide to migrating); DeepSeek in thinking mode (pydantic-ai's DeepSeek provider).
     """
 
     def check(body: JsonObject) -> Iterator[Complaint]:
@@ -62,7 +61,7 @@ def no_forced_tools(*values: str, models: str = "") -> Check:
 
 
 def temperature_only_unreasoned(body: JsonObject) -> Iterator[Complaint]:
-    """OpenAI: models that reason take a temperature of 1 alone; from gpt-5.1 on any, while the effort is `none`."""
+    """OpenAI: reasoning models accept only a temperature of 1; from gpt-5.1 on any, while the effort is `none`."""
     model, effort = str(body.get("model")), body.get("reasoning_effort")
     if not re.search(OPENAI_REASONS, model) or body.get("temperature") in {None, 1}:
         return
@@ -76,9 +75,9 @@ def temperature_only_unreasoned(body: JsonObject) -> Iterator[Complaint]:
 
 
 def calls_are_signed(body: JsonObject) -> Iterator[Complaint]:
-    """Gemini 3: "Function call is missing a thought_signature in functionCall parts": of each message with calls, the
-    first call carries one; `skip_thought_signature_validator` is documented for calls of other models
-    (ai.google.dev, Thought signatures; nanbingxyz/5ire#405).
+    """Gemini 3: "Function call is missing a thought_signature in functionCall parts": in each message with calls, the
+    first call has one; `skip_thought_signature_validator` is documented for calls of other models (ai.google.dev,
+    Thought signatures; nanbingxyz/5ire#405).
     """
     if "gemini-3" not in str(body.get("model")):
         return

@@ -1,4 +1,4 @@
-"""What OpenAI's Responses API refuses: checks of one request body. Independent of `llm`.
+"""Checks of one request body for what OpenAI's Responses API refuses. Independent of `llm`.
 
 Written from platform.openai.com, "Responses", and from the text of its 400s in public issues.
 """
@@ -22,7 +22,7 @@ _KNOWN = frozenset(
 
 
 def items_of(body: JsonObject) -> list[dict[str, Any]]:
-    """The input items of a body; a text is one message of the user."""
+    """Return the input items of a body; a string is one user message."""
     given = body.get("input")
     return [{"type": "message", "role": "user", "content": given}] if isinstance(given, str) else objects(given)
 
@@ -32,7 +32,7 @@ def _kind(item: Mapping[str, Any]) -> str:
 
 
 def required_fields(body: JsonObject) -> Iterator[Complaint]:
-    """Input or a conversation to go on with; "Unknown parameter: 'messages'"."""
+    """A request needs input or a conversation to continue; "Unknown parameter: 'messages'"."""
     if not items_of(body) and not any(body.get(name) for name in ("previous_response_id", "conversation", "prompt")):
         yield Complaint("One of 'input' or 'previous_response_id' must be provided.", param="input")
     for name in body.keys() - _KNOWN:
@@ -82,7 +82,7 @@ def calls_have_outputs(body: JsonObject) -> Iterator[Complaint]:
 
 
 def contents(body: JsonObject) -> Iterator[Complaint]:
-    """What the assistant wrote is `output_text` or `refusal`, what others wrote `input_text`, images and files."""
+    """Assistant messages contain `output_text` or `refusal`, all others `input_text`, images and files."""
     for place, item in enumerate(items_of(body)):
         if _kind(item) != "message":
             continue
@@ -119,7 +119,7 @@ def tools(body: JsonObject) -> Iterator[Complaint]:
 
 
 def options(body: JsonObject) -> Iterator[Complaint]:
-    """A limit of 16 tokens and more; encrypted reasoning of models that reason only."""
+    """The limit is at least 16 tokens."""
     limit = body.get("max_output_tokens")
     if isinstance(limit, int) and limit < 16:
         yield Complaint(

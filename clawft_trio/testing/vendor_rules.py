@@ -1,8 +1,8 @@
-"""Which requests a vendor refuses, and how its refusal looks: what `open_fault_server(accepts=…)` enforces.
+"""The requests that a vendor refuses, and its error bodies: the rules of `open_fault_server(accepts=…)`.
 
-Written from the vendors' references and from error messages in public issues (each check names its source), and kept
-apart from `llm.conform`: the two are written independently, so that a mistake in one does not hide in the other. What a
-vendor merely ignores is not refused.
+They are written from the vendors' references and from error messages in public issues (each check names its source),
+independently of `llm.conform`, so that a mistake in one is not hidden by the other. What a vendor merely ignores is
+not refused.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ _ALIASES: Mapping[str, Vendor] = MappingProxyType(
 _NAMES = r"[a-zA-Z0-9_-]{1,64}"
 _PNG_JPEG = ("image/png", "image/jpeg", "image/jpg")
 
-# What nearly all servers of this dialect check.
+# Checks of nearly all servers of this dialect.
 _COMMON: tuple[Check, ...] = (
     has_messages,
     known_roles,
@@ -234,7 +234,7 @@ RULES: Mapping[Vendor, tuple[Check, ...]] = MappingProxyType(
             temperature_at_most(2),
         ),
         # Encrypted reasoning of another model "could not be verified" (OpenRouterTeam/ai-sdk-provider#542): the server
-        # cannot know which model made what, so the tests that need it look themselves.
+        # cannot know which model created a block, so the tests that need this check it themselves.
         "openrouter": (*_COMMON, ids_fit(r"[a-zA-Z0-9_-]{1,64}"), first_is_user, no_blank_messages("user", "tool")),
         "perplexity": (
             has_messages,
@@ -290,18 +290,18 @@ RULES: Mapping[Vendor, tuple[Check, ...]] = MappingProxyType(
         ),
     }
 )
-"""What each vendor checks, in the order in which it complains."""
+"""The checks of each vendor, in the order of its complaints."""
 
 
 def refusal(vendor: Vendor, body: JsonObject) -> Complaint | None:
-    """Why *vendor* refuses a request with this *body*; None when it accepts it."""
+    """Return why *vendor* refuses a request with this *body*; None when it accepts it."""
     by_responses = vendor in {"openai", "azure"} and "messages" not in body and "input" in body
     checks = RULES["responses" if by_responses else vendor]
     return next((complaint for check in checks for complaint in check(body)), None)
 
 
 def refusal_body(vendor: Vendor, complaint: Complaint) -> JsonObject | list[Any]:
-    """The error object that *vendor* sends with its 400 (Mistral: 422 for fields that it does not know)."""
+    """Return the error body that *vendor* sends with its 400 (Mistral: 422 for unknown fields)."""
     message = complaint.message
     if vendor == "anthropic":
         return {"type": "error", "error": {"type": "invalid_request_error", "message": message}}
@@ -329,10 +329,10 @@ def refusal_body(vendor: Vendor, complaint: Complaint) -> JsonObject | list[Any]
 
 
 def check_vendor(vendor: str) -> Vendor:
-    """*vendor*, if its rules are known.
+    """Return the canonical name of *vendor*.
 
     Raises:
-      ValueError: they are not; the message names those that are.
+      ValueError: there are no rules for it; the message names the known vendors.
     """
     known = _ALIASES.get(vendor, vendor)
     for one in RULES:

@@ -1,4 +1,4 @@
-"""What vendors refuse in JSON Schemas of tools. Written from their documentation and error messages."""
+"""Checks of the JSON Schemas of tools, written from the vendors' documentation and error messages."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ _JSON_TYPES = ("object", "array", "string", "number", "integer", "boolean", "nul
 
 
 def schemas_of(body: JsonObject) -> Iterator[tuple[str, Any]]:
-    """Each tool's name and its schema, in either dialect."""
+    """Yield each tool's name and its schema, in any dialect."""
     for tool in objects(body.get("tools")):
         function = function_of(tool)
         if function:
             yield str(function.get("name")), function.get("parameters", {"type": "object", "properties": {}})
         elif tool.get("type") == "function" and "parameters" in tool:
-            # In the Responses dialect.
+            # The form of the Responses dialect.
             yield str(tool.get("name")), tool["parameters"]
         elif "input_schema" in tool:
             yield str(tool.get("name")), tool["input_schema"]
 
 
 def inner_schemas(schema: object, place: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """*schema* and every schema in it, with its place."""
+    """Yield *schema* and every schema inside it, with its place."""
     if not isinstance(schema, Mapping):
         return
     yield place, schema
@@ -89,7 +89,7 @@ def openai_schemas() -> Check:
 
 
 def _general(place: str, one: Mapping[str, Any], root: Mapping[str, Any]) -> Iterator[str]:
-    """What breaks draft 2020-12, which Anthropic and OpenAI check."""
+    """Yield violations of draft 2020-12, which Anthropic and OpenAI check."""
     kinds = one.get("type", "object")
     for kind in kinds if isinstance(kinds, list) else [kinds]:
         if kind not in _JSON_TYPES:

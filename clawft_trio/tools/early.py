@@ -231,7 +231,7 @@ class EarlyCalls:
             return
         self._context.observer(
             Noted(
-                room="tools",
+                component="tools",
                 what="early calls discarded",
                 turn_id=self._context.turn_id,
                 details={"calls": [call.id for call in begun]},

@@ -205,7 +205,7 @@ class FanOut:
         if read.mended:
             self.context.observer(
                 Noted(
-                    room="tools",
+                    component="tools",
                     what="arguments mended",
                     turn_id=self.context.turn_id,
                     details={"tool": tool.name, "tool_call_id": call.id, "places": list(read.mended)},

@@ -31,6 +31,10 @@ class ToolStatistics:
     threads: ThreadStatistics
 
 
+_MOST_KNOWN = 256
+"""Permissions of which a registry remembers the allowed tools."""
+
+
 class ToolRegistry:
     """Tools by name, with the locks and the threads that their calls share.
 
@@ -57,6 +61,8 @@ class ToolRegistry:
         self._threads = ThreadPool(threads)
         self._tools: dict[str, Tool] = {}
         self._watchers: list[Callable[[], None]] = []
+        #: by identity of the permissions, which are kept, so that an identity stays theirs
+        self._allowed: dict[int, tuple[UserPermissions, tuple[Tool, ...]]] = {}
         for tool in tools:
             self.add(tool)
 
@@ -111,6 +117,7 @@ class ToolRegistry:
             self._watchers.remove(watcher)
 
     def _report_change(self) -> None:
+        self._allowed.clear()
         for watcher in list(self._watchers):
             watcher()
 
@@ -133,7 +140,18 @@ class ToolRegistry:
 
     def specs(self, permissions: UserPermissions) -> tuple[ToolSpec, ...]:
         """The tools that *permissions* allow, sorted by name, as sent to a model."""
-        return tuple(tool.spec for tool in self if tool.allowed(permissions))
+        return tuple(tool.spec for tool in self.allowed(permissions))
+
+    def allowed(self, permissions: UserPermissions) -> tuple[Tool, ...]:
+        """The tools that *permissions* allow, sorted by name."""
+        # A turn asks several times in each round, and matching the patterns of many tools takes long.
+        known = self._allowed.get(id(permissions))
+        if known is None:
+            if len(self._allowed) >= _MOST_KNOWN:
+                self._allowed.clear()
+            known = permissions, tuple(tool for tool in self if tool.allowed(permissions))
+            self._allowed[id(permissions)] = known
+        return known[1]
 
     def find(self, name: str, permissions: UserPermissions) -> Tool:
         """The tool called *name*, if *permissions* allow it.
@@ -229,5 +247,5 @@ class ToolRegistry:
         changed = {fresh.id: call.id for call, fresh in zip(calls, repaired, strict=True) if fresh.id != call.id}
         if changed:
             context.observer(
-                Noted(room="tools", what="call ids repaired", turn_id=context.turn_id, details={"was": changed})
+                Noted(component="tools", what="call ids repaired", turn_id=context.turn_id, details={"was": changed})
             )

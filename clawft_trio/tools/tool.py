@@ -193,14 +193,15 @@ class Tool:
     check: Check = attrs.field(kw_only=True, repr=False)
     #: the Python function that it was made from
     wrapped: Callable[..., Any] | None = attrs.field(default=None, kw_only=True, repr=False)
+    #: the tool as sent to a model; one object, which keeps its number of tokens
+    spec: ToolSpec = attrs.field(init=False, repr=False, eq=False)
 
     @check.default
     def _by_schema(self) -> Check:
         return check_schema(self.parameters)
 
-    @property
-    def spec(self) -> ToolSpec:
-        """The tool as sent to a model."""
+    @spec.default
+    def _for_models(self) -> ToolSpec:
         return ToolSpec(name=self.name, description=self.description, parameters=self.parameters)
 
     async def run(self, arguments: Mapping[str, Any], context: ToolContext) -> object:

@@ -123,8 +123,16 @@ def _fit(value: object, room: int, depth: int = 0) -> bytes:
     if depth < _DEEPEST and isinstance(value, list | tuple):
         return _fit_array(value, room, depth)
     # Integers that JSON libraries do not write are text; what is left is nested too deep.
-    text = str(value)[: room // 2] if isinstance(value, int) else f"[truncated: a {type(value).__name__} left out]"
+    text = _text_of(value)[: room // 2] if isinstance(value, int) else f"[truncated: a {type(value).__name__} left out]"
     return encode_json(text)
+
+
+def _text_of(value: object) -> str:
+    try:
+        return str(value)
+    except ValueError:
+        # Python writes integers of more than 4300 digits in base 16 only.
+        return hex(value) if isinstance(value, int) else f"a {type(value).__name__}"
 
 
 def _whole(value: object, room: int) -> bytes | None:
@@ -152,7 +160,7 @@ def _plain(value: object) -> object:
     try:
         return msgspec.to_builtins(value, str_keys=True, enc_hook=_data_or_text)
     except _UNENCODABLE:
-        return str(value)
+        return _text_of(value)
 
 
 def _data_of(value: Any) -> object:
@@ -179,7 +187,7 @@ def _data_or_text(value: object) -> object:
     try:
         return _data_of(value)
     except _UNENCODABLE:
-        return str(value)
+        return _text_of(value)
 
 
 def _name_of_number(value: float) -> str:
@@ -281,7 +289,7 @@ def _fit_object(fields: dict[Any, Any], room: int, depth: int) -> bytes:
 
 
 def _name(key: object) -> bytes:
-    return encode_json(_utf8(str(key)[:_WORTH_CUTTING]).decode())
+    return encode_json(_utf8(_text_of(key)[:_WORTH_CUTTING]).decode())
 
 
 def _fair_share(sizes: Sequence[int], room: int) -> int:

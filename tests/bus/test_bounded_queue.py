@@ -10,7 +10,7 @@ import trio
 from hypothesis import settings, strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from clawft_trio.bus import BoundedQueue, Reader
+from clawft_trio.bus import BoundedQueue, Reader, SessionReader
 from clawft_trio.bus.bounded_queue import OVERFLOWS
 from clawft_trio.errors import BusClosed, BusFull
 from clawft_trio.observe import BusPressure, MessageDropped, Recorder
@@ -154,6 +154,14 @@ class OverflowMachine(TrioMachine):
                 self.queue.get_nowait()
         self.settle()
 
+    @rule()
+    def clear(self) -> None:
+        items, self.model.queue = self.model.queue, []
+        self.model.delivered += len(items)
+        self.model.admit()
+        assert self.queue.clear(None) == tuple(items)
+        self.settle()
+
     @precondition(lambda self: not self.closed)
     @rule(count=st.integers(2, 6))
     def put_a_burst(self, count: int) -> None:
@@ -248,8 +256,8 @@ class LinesMachine(TrioMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.queue: BoundedQueue[Item] = BoundedQueue("q", capacity=self.CAPACITY)
-        self.queue.serve_by_session(lambda item: item.session, session_capacity=self.SESSION)
+        self.queue: BoundedQueue[Item] = BoundedQueue("q", capacity=self.CAPACITY, session_of=lambda item: item.session)
+        self.reader = SessionReader(self.queue, self.SESSION)
         self.count = 0
         self.published: dict[str, list[int]] = defaultdict(list)
         self.taken: dict[str, list[int]] = defaultdict(list)
@@ -289,12 +297,35 @@ class LinesMachine(TrioMachine):
             self.held.add(item.session)
         self.settle()
 
+    @rule(session=st.sampled_from("abc"))
+    def take_session(self, session: str) -> None:
+        self.taken[session].extend(item.number for item in self.reader.take_session(session))
+        assert self.taken[session] == self.published[session]
+        self.settle()
+
+    @rule(session=st.sampled_from("abc"))
+    def take_the_second(self, session: str) -> None:
+        waiting = self.published[session][len(self.taken[session]) :]
+        second = waiting[1] if len(waiting) > 1 else None
+        item = self.reader.take_one(session, lambda item: item.number == second)
+        assert (None if item is None else item.number) == second
+        if second is not None:
+            self.published[session].remove(second)
+        self.settle()
+
+    @rule()
+    def take_all(self) -> None:
+        for item in self.reader.take_all():
+            self.taken[item.session].append(item.number)
+        assert self.taken == {session: self.published[session] for session in self.taken}
+        self.settle()
+
     @precondition(lambda self: self.held)
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:
         session = data.draw(st.sampled_from(sorted(self.held)))
         self.held.remove(session)
-        self.queue.release(session)
+        self.reader.release(session)
 
     @precondition(lambda self: self.pending)
     @rule(data=st.data())
@@ -323,18 +354,42 @@ TestLines.settings = settings(deadline=None, max_examples=40, stateful_step_coun
 
 
 async def test_sessions_are_served_in_turn_and_a_held_one_not_at_all() -> None:
-    queue: BoundedQueue[Item] = BoundedQueue("q", capacity=100)
+    queue: BoundedQueue[Item] = BoundedQueue("q", capacity=100, session_of=lambda item: item.session)
     for number in range(4):
         await queue.put(Item(number, session="a"))
     await queue.put(Item(10, session="b"))
-    queue.serve_by_session(lambda item: item.session, session_capacity=8)
+    reader = SessionReader(queue, 8)
     await queue.put(Item(20, session="c"))
     assert [queue.get_nowait().number for _ in range(4)] == [0, 10, 20, 1]
-    assert queue.get_nowait(hold=True).number == 2
+    assert reader.claim_nowait().number == 2
     with pytest.raises(trio.WouldBlock):
         queue.get_nowait()
-    queue.release("a")
+    reader.release("a")
     assert queue.get_nowait().number == 3
+
+
+async def test_when_everything_is_taken_out_at_once_waiting_publishers_are_let_in() -> None:
+    queue: BoundedQueue[Item] = BoundedQueue("q", capacity=3, session_of=lambda item: item.session)
+    reader = SessionReader(queue, 2)
+    async with trio.open_nursery() as nursery:
+        for number, session in enumerate("aaaabb"):
+            nursery.start_soon(queue.put, Item(number, session=session))
+            await trio.testing.wait_all_tasks_blocked()
+        assert queue.statistics().waiting == 3
+        assert len(reader.take_all()) == 3
+        await trio.testing.wait_all_tasks_blocked()
+        assert queue.statistics().waiting == 0
+    assert [item.number for item in reader.take_session("a")] == [2, 3]
+
+
+async def test_pressure_is_told_again_when_everything_was_taken_out_at_once() -> None:
+    recorder = Recorder()
+    queue: BoundedQueue[int] = BoundedQueue("q", capacity=10, observer=recorder)
+    for _ in range(2):
+        for number in range(8):
+            await queue.put(number)
+        queue.clear(None)
+    assert [event.depth for event in recorder.of(BusPressure)] == [8, 8]
 
 
 async def test_pressure_is_told_once_until_the_queue_is_half_empty_again() -> None:

@@ -38,14 +38,14 @@ async def findings(*arguments: str, code: int, env: dict[str, str] | None = None
 
 
 async def test_all_is_well(tmp_path: Path) -> None:
-    (tmp_path / "room").mkdir()
+    (tmp_path / "workspace").mkdir()
     async with open_server(answering(listing("small", "large-20260101"))) as server:
         config = write(
             tmp_path / "config.json",
             {
                 "providers": {"mine": {"api_base": f"{server.url}/v1", "api_key": "${MY_KEY}"}},
                 "failover": ["mine/small", "mine/large"],
-                "agents": {"defaults": {"workspace": str(tmp_path / "room")}},
+                "agents": {"defaults": {"workspace": str(tmp_path / "workspace")}},
                 "tools": {"mcp_servers": {"files": {"command": sys.executable, "args": MCP(tmp_path)}}},
             },
         )

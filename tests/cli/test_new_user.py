@@ -202,10 +202,10 @@ async def test_a_terminal_that_knows_only_ascii_gets_words() -> None:
 
 async def test_what_is_piped_has_no_escape_codes(tmp_path: Path) -> None:
     (tmp_path / "SOUL.md").write_text("You are Nora.")
-    room = ["--workspace", str(tmp_path)]
+    folder = ["--workspace", str(tmp_path)]
     async with open_fault_server([Say("Hello."), Finish()]) as server:
-        agent = ["--base-url", server.url, *room]
-        for command in (["ask", "hi", *agent], ["doctor", *agent], ["context", *room], ["skills", *room]):
+        agent = ["--base-url", server.url, *folder]
+        for command in (["ask", "hi", *agent], ["doctor", *agent], ["context", *folder], ["skills", *folder]):
             done = await run(*command)
             assert b"\x1b" not in done.stdout + done.stderr, command
 

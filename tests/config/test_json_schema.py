@@ -142,6 +142,11 @@ def test_every_field_is_there_in_every_spelling_that_is_written() -> None:
     )
 
 
-def test_an_editor_is_told_what_a_key_means_and_what_it_is_without() -> None:
+def test_the_schema_describes_each_key_and_its_default() -> None:
     shown = SCHEMA["$defs"]["ToolsConfig"]["properties"]["concurrency"]
-    assert shown == {"type": "integer", "minimum": 1, "description": "calls that run at once", "default": 16}
+    assert shown == {
+        "type": "integer",
+        "minimum": 1,
+        "description": "largest number of concurrent tool calls",
+        "default": 16,
+    }

@@ -54,7 +54,7 @@ def test_a_path_goes_through_forty_links_and_no_more(tmp_path: Path, links: int,
 @pytest.mark.parametrize("before", range(_LONGEST - 30, _LONGEST + 5))
 def test_an_attribute_is_masked_before_it_is_cut(before: int) -> None:
     key = "Zq9xHunter2Zq9xHunter2"
-    event = Noted(at=0.0, room="r", what="w", details={"text": "a" * before + key + "b" * 5000})
+    event = Noted(at=0.0, component="r", what="w", details={"text": "a" * before + key + "b" * 5000})
     values = " ".join(str(value) for _, value in _Attributes(texts=True, redact=make_redactor([key])).of(event))
     assert "Zq9x" not in values
     assert len(values) < 2 * _LONGEST

@@ -116,6 +116,33 @@ async def test_a_dropped_table_is_a_typed_error_whichever_it_is(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
+    "planted",
+    [
+        'create trigger t after insert on "{0}" begin delete from "{0}"; end',
+        'create trigger t after update on "{0}" begin select count(*) from {1}; end',
+        "create view v as select * from {1}",
+        'alter table "{0}" rename to moved; create view "{0}" as select * from moved, {1}',
+    ],
+)
+async def test_a_store_with_statements_of_others_is_refused_and_left_as_it_is(tmp_path: Path, planted: str) -> None:
+    path, endless = (
+        tmp_path / "s.db",
+        "(with recursive n(x) as (select 1 union all select x + 1 from n) select x from n)",
+    )
+    await a_store(path)
+    for table in _tables(path)[:3]:
+        with sqlite3.connect(path) as db:
+            db.executescript(planted.format(table, endless))
+        db.close()
+        before = path.read_bytes()
+        with trio.fail_after(20), pytest.raises(StoreCorrupt, match="did not make"):
+            await use(path)
+        assert path.read_bytes() == before
+        path.unlink()
+        await a_store(path)
+
+
+@pytest.mark.parametrize(
     "value", [b"\xff\xfe", "\x00", "not json", "[]", "{" * 5000, 2**62, -1, 1.5, None, "x" * 100_000]
 )
 async def test_a_row_with_another_content_is_a_typed_error_or_is_skipped(tmp_path: Path, value: object) -> None:

@@ -1,4 +1,4 @@
-"""The whole house in mock time and memory, from one seed: the same seed, the same events, at the same times."""
+"""The whole package in mock time and memory, from one seed: the same seed, the same events, at the same times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole house with real sockets, a real child process, a real file and a real clock, for thousands of turns."""
+"""The whole package with real sockets, a real child process, a real file and a real clock, for thousands of turns."""
 
 from __future__ import annotations
 

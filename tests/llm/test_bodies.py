@@ -119,7 +119,19 @@ PATHS = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages", "respons
         (404, "text/plain", b"404 page not found", "check the base URL"),
         (404, "application/json", b'{"detail": "Not Found"}', "check the base URL"),
         (404, "application/json", b"", "check the base URL"),
+        (
+            404,
+            "application/json",
+            b'{"timestamp": 1, "status": 404, "error": "Not Found", "path": "/x"}',
+            "check the base URL",
+        ),
+        (404, "application/json", b'{"message": "Route not found", "error": "Not Found", "statusCode": 404}', "check"),
+        (404, "application/json", b'{"message": "no Route matched with those values"}', "check the base URL"),
+        (404, "application/problem+json", b'{"type": "about:blank", "title": "Not Found", "status": 404}', "check"),
+        (404, "text/plain", b"Cannot POST /v1/x", "check the base URL"),
+        (404, "application/json", b"null", "check the base URL"),
         (405, "application/json", b'{"detail": "Method Not Allowed"}', "check the base URL"),
+        (405, "application/json", b'{"error": {"message": "Method Not Allowed", "code": "x"}}', "check the base URL"),
         (501, "text/html", b"Unsupported method", "check the base URL"),
         (308, "text/html", b"", "redirects"),
     ],
@@ -144,6 +156,57 @@ async def test_a_base_url_with_the_path_in_it_is_named(dialect):
         async with PROVIDERS[dialect]("p", base_url=address, model="m") as model:
             with pytest.raises(e.WrongAddress, match="must end before the path"):
                 await model.complete(asking(), Call())
+
+
+def framed(dialect, message, code):
+    """The error object of *dialect*, as its servers send it."""
+    error = {"type": code, "message": message, "code": None if dialect == "anthropic" else code}
+    return {"type": "error", "error": error} if dialect == "anthropic" else {"error": error}
+
+
+@DIALECTS
+@pytest.mark.parametrize("odd", ["", "/api", "/v1{path}", "/v1/v1"])
+async def test_the_dialects_own_error_at_a_path_that_no_api_has_is_a_wrong_address(dialect, odd):
+    # So do llmock for every path, and Anthropic and OpenAI for theirs.
+    page = Page(json.dumps(framed(dialect, "Not Found", "not_found_error")).encode(), status=404)
+    path = PATHS[dialect].removeprefix("/v1")
+    async with open_fault_server([page]) as server:
+        base = server.url.removesuffix("/v1") + odd.format(path=path)
+        async with PROVIDERS[dialect]("p", base_url=base, model="m-1") as model:
+            with pytest.raises(e.WrongAddress) as caught:
+                await model.complete(asking(), Call())
+    assert f"POST {base}{path} (status 404: 'Not Found')" in str(caught.value)
+    assert "check the base URL" in str(caught.value)
+
+
+@DIALECTS
+async def test_an_error_of_another_dialect_is_a_wrong_address(dialect):
+    other = "openai" if dialect == "anthropic" else "anthropic"
+    page = Page(json.dumps(framed(other, "Not Found", "not_found_error")).encode(), status=404)
+    async with open_fault_server([page]) as server, provider(dialect, server) as model:
+        with pytest.raises(e.WrongAddress, match="check the base URL"):
+            await model.complete(asking(), Call())
+
+
+@DIALECTS
+@pytest.mark.parametrize("base", ["", "/v1", "/openai/v1"])
+async def test_an_error_that_names_the_model_is_a_missing_model_at_any_address(dialect, base):
+    name = "anthropic" if dialect == "anthropic" else "openai"
+    page = Page(json.dumps(framed(name, "model: m-1", "not_found_error")).encode(), status=404)
+    async with open_fault_server([page]) as server:
+        async with PROVIDERS[dialect]("p", base_url=server.url.removesuffix("/v1") + base, model="m-1") as model:
+            with pytest.raises(e.ModelNotFound) as caught:
+                await model.complete(asking(), Call())
+    assert "check" not in str(caught.value)
+
+
+@DIALECTS
+async def test_a_404_that_could_be_either_names_what_was_asked(dialect):
+    page = Page(json.dumps(framed(dialect, "Not Found", "not_found_error")).encode(), status=404)
+    async with open_fault_server([page]) as server, provider(dialect, server) as model:
+        with pytest.raises(e.ModelNotFound, match="check the model's name and the base URL") as caught:
+            await model.complete(asking(), Call())
+    assert f"POST {server.url}" in str(caught.value)
 
 
 MODEL_ERRORS = {

@@ -315,16 +315,23 @@ async def test_s15_a_flapping_primary(pair: tuple[str, str]) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("key", SCENARIOS)
-async def test_scenario_in_real_time(key: str) -> None:
-    await run_scenario(SCENARIOS[key], 1.0)
+@pytest.mark.parametrize("pair", [("openai", "openai"), *PAIRS], ids="-".join)
+async def test_all_sixteen_in_real_time(pair: tuple[str, str]) -> None:
+    """Side by side, each with servers of its own: they wait for most of the time."""
+    failed: dict[str, Exception] = {}
 
+    async def run(key: str, scenario: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await scenario()
+        except* Exception as group:
+            failed[key] = group
 
-@pytest.mark.long
-@pytest.mark.timeout(300)
-async def test_s14_and_s15_in_real_time() -> None:
-    await run_s14(1.0)
-    await run_s15(1.0)
+    async with trio.open_nursery() as nursery:
+        for key, scenario in SCENARIOS.items():
+            nursery.start_soon(run, key, partial(run_scenario, scenario, 1.0, pair=pair))
+        nursery.start_soon(run, "S14", partial(run_s14, 1.0, pair=pair))
+        nursery.start_soon(run, "S15", partial(run_s15, 1.0, pair=pair))
+    assert not failed
 
 
 def test_all_sixteen_are_here() -> None:

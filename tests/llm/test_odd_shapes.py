@@ -91,6 +91,11 @@ AROUND = {
     "error empty": lambda body: body.replace(b'data: {"', b'data: {"error": "", "'),
     "error null": lambda body: body.replace(b'data: {"', b'data: {"error": null, "'),
     "error an empty object": lambda body: body.replace(b'data: {"', b'data: {"error": {}, "'),
+    "null as a heartbeat": lambda body: b"data: null\n\n" + body.replace(b"\n\n", b"\n\ndata: []\n\n"),
+    "a heartbeat with a name": lambda body: b"event: ping\ndata: ping\n\n" + body,
+    "a heartbeat with null": lambda body: b"event: keepalive\ndata: null\n\n" + body,
+    "error of empty fields": lambda body: body.replace(b'data: {"', b'data: {"error": {"code": 0, "message": ""}, "'),
+    "error of nulls": lambda body: body.replace(b'data: {"', b'data: {"error": {"code": null, "details": []}, "'),
     "error false": lambda body: body.replace(b'data: {"', b'data: {"error": false, "'),
     "index a string": lambda body: body.replace(b'index": 0', b'index": "0"'),
     "index null": lambda body: body.replace(b'index": 0', b'index": null'),
@@ -434,6 +439,37 @@ def test_a_second_response_created_begins_again_with_a_reset():
     response, events = concluded(reader, read_all(reader, started() + text_item("Hel") + again))
     assert (response.text, response.id) == ("Hi", "r2")
     assert [seen.discarded.text for seen in events if isinstance(seen, Reset)] == ["Hel"]
+
+
+def test_a_second_response_created_with_the_same_id_begins_again():
+    reader = reading("responses")
+    body = started() + text_item("Hel") + started() + text_item("Hi") + completed()
+    response, events = concluded(reader, read_all(reader, body))
+    assert response.text == "Hi"
+    assert [seen.discarded.text for seen in events if isinstance(seen, Reset)] == ["Hel"]
+
+
+def test_reasoning_that_its_item_repeats_is_read_once():
+    item = {"type": "reasoning", "id": "rs", "summary": [{"type": "summary_text", "text": "hm"}]}
+    delta = event("response.reasoning_summary_text.delta", output_index=0, summary_index=0, delta="hm")
+    body = started() + delta + event("response.output_item.done", output_index=0, item=item)
+    assert read(body + text_item("Hi", 1) + completed(), "responses").reasoning == "hm"
+
+
+@pytest.mark.parametrize("deltas", [[], ['{"a"', ":1}"], ["{}"]], ids=len)
+def test_the_input_of_a_call_may_stand_in_its_start(deltas):
+    pieces = [{"type": "input_json_delta", "partial_json": piece} for piece in deltas]
+    start = {"type": "tool_use", "id": "t", "name": "w", "input": {"a": 1}}
+    body = START + block(0, start, *pieces) + CALL_END
+    assert only_call(body, "anthropic") == ("w", '{"a":1}')
+
+
+def test_an_error_inside_a_choice_is_typed_by_its_code():
+    error = {"code": 429, "message": "slow"}
+    body = HI + data(
+        json.dumps({"choices": [{"index": 0, "delta": {}, "finish_reason": "error", "error": error}]}).encode()
+    )
+    assert isinstance(failure(body), e.RateLimited)
 
 
 def test_citations_stay_with_the_text_that_they_support():

@@ -234,7 +234,7 @@ def test_errors_in_a_stream_are_found_in_every_shape(error, before):
 
 
 def test_a_line_that_is_not_json_breaks_the_answer():
-    for bad in (b"{", b'{"choices": [{"delta": {"content": "tru', b"oops", b'{"choices": 5}', b"[]", b"\xff\xfe"):
+    for bad in (b"{", b'{"choices": [{"delta": {"content": "tru', b"oops", b'{"choices": 5}', b"[5]", b"\xff\xfe"):
         reader, _ = openai(chunk({"content": "Hi"}), data(bad), chunk({"content": " there"}), STOP, DONE)
         assert reader.violation
         assert not reader.finished

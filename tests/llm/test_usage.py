@@ -413,7 +413,7 @@ async def ask(vendor: str, body: bytes, *, kind: str = "text/event-stream"):
     ):
         call = Call(observer=events)
         response = await provider.complete(ChatRequest([Message.user("q")], stream=kind != "application/json"), call)
-    return response, call.log.records[-1], [event for event in events.of(Noted) if event.room == "llm"]
+    return response, call.log.records[-1], [event for event in events.of(Noted) if event.component == "llm"]
 
 
 PLACES = {

@@ -1,6 +1,6 @@
 """The mission, line by line: what was specified, and the tests that show it.
 
-`shown_by` names tests as `path::function`, relative to tests/. A line without any is owed by its `room`.
+`shown_by` names tests as `path::function`, relative to tests/. A line without any is owed by its `subpackage`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ class Line:
 
     key: str
     text: str
-    room: str
+    subpackage: str
     shown_by: tuple[str, ...] = ()
 
 

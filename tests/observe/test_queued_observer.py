@@ -13,7 +13,7 @@ from clawft_trio.testing import cancel_everywhere
 
 
 def note(number: int) -> Noted:
-    return Noted(at=0.0, room="test", what=str(number))
+    return Noted(at=0.0, component="test", what=str(number))
 
 
 async def test_a_slow_observer_gets_everything_in_order_in_a_thread() -> None:

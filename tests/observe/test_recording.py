@@ -131,7 +131,9 @@ def test_what_was_said_is_not_recorded_unless_asked_for() -> None:
 def test_what_is_in_a_note_is_recorded_whatever_it_is() -> None:
     endless: dict[str, object] = {}
     endless["self"] = endless
-    note = Noted(at=1.0, room="r", what="w", details={"endless": endless, "object": object(), "error": ValueError("x")})
+    note = Noted(
+        at=1.0, component="r", what="w", details={"endless": endless, "object": object(), "error": ValueError("x")}
+    )
     back = read_recording([HEADER, recorded_line(note)]).events[0]
     assert isinstance(back, Noted)
     assert back.details["object"] == "object"
@@ -140,7 +142,7 @@ def test_what_is_in_a_note_is_recorded_whatever_it_is() -> None:
 
 def test_a_line_is_never_longer_than_what_is_read() -> None:
     page = "x" * 3_000_000
-    said = Noted(at=1.0, room="r", what=page, details={str(n): page for n in range(300)}, turn_id="t")
+    said = Noted(at=1.0, component="r", what=page, details={str(n): page for n in range(300)}, turn_id="t")
     lines = [recorded_line(said), recorded_line(attrs.evolve(said, details={}))]
     assert len(recorded_line(attrs.evolve(said, turn_id=page, call_id=page))) <= LONGEST_LINE
     assert max(map(len, lines)) <= LONGEST_LINE
@@ -150,10 +152,10 @@ def test_a_line_is_never_longer_than_what_is_read() -> None:
 
 
 def test_halves_of_characters_do_not_cost_the_event() -> None:
-    note = Noted(at=1.0, room="r\ud800", what="w", details={"\udcff": "\udcff", "error": ValueError("\udcff")})
+    note = Noted(at=1.0, component="r\ud800", what="w", details={"\udcff": "\udcff", "error": ValueError("\udcff")})
     back = read_recording([HEADER, recorded_line(note)]).events[0]
     assert isinstance(back, Noted)
-    assert (back.room, back.details["?"]) == ("r?", "?")
+    assert (back.component, back.details["?"]) == ("r?", "?")
 
 
 def test_a_last_line_that_was_only_begun_is_left_out() -> None:
@@ -190,7 +192,7 @@ def test_what_is_not_a_recording_is_refused_with_its_place(lines: list[bytes], w
 async def test_a_recording_is_on_disk_before_it_ends_and_for_its_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     async with open_recording(path) as record:
-        record(Noted(at=1.0, room="test", what="one"))
+        record(Noted(at=1.0, component="test", what="one"))
         with trio.fail_after(5):
             while record.statistics().delivered < 1:
                 await trio.sleep(0.01)
@@ -209,9 +211,9 @@ async def test_cancelled_anywhere_a_recording_is_closed_and_can_be_read(tmp_path
 
     async def operation() -> None:
         async with open_recording(path) as record:
-            record(Noted(at=1.0, room="test", what="one"))
+            record(Noted(at=1.0, component="test", what="one"))
             await trio.lowlevel.checkpoint()
-            record(Noted(at=2.0, room="test", what="two"))
+            record(Noted(at=2.0, component="test", what="two"))
 
     async def check() -> None:
         if path.exists() and path.stat().st_size:
@@ -226,3 +228,9 @@ def test_lines_are_json() -> None:
         at=1.0, queue="q", policy="p", message=InboundMessage(channel="c", sender_id="s", chat_id="1", content="x")
     )
     assert json.loads(recorded_line(note))["message"]["sender_id"] == "s"
+
+
+def test_a_note_recorded_under_its_old_key_is_read() -> None:
+    line = b'{"event": "noted", "at": 1.0, "room": "agent", "what": "turn failed", "details": {}}\n'
+    (back,) = read_recording([b'{"recording": 1, "wall": 0.0, "at": 0.0}\n', line]).events
+    assert back == Noted(at=1.0, component="agent", what="turn failed")

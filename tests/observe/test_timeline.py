@@ -158,7 +158,7 @@ def test_nothing_in_an_event_becomes_markup_or_breaks_the_picture() -> None:
         [
             TurnStarted(at=0.0, session=EVIL, sender=EVIL, message_id="m", turn_id="t"),
             AttemptEnded(at=1.0, record=record, call_id="c", turn_id="t"),
-            Noted(at=1.0, room=EVIL, what=EVIL, details={EVIL: [EVIL]}),
+            Noted(at=1.0, component=EVIL, what=EVIL, details={EVIL: [EVIL]}),
             ServerStarted(at=0.0, server=EVIL, protocol=EVIL),
         ],
         texts=True,
@@ -283,7 +283,7 @@ def test_the_legend_explains_each_colour_and_pattern_that_is_there(tree: SpanTre
 
 def test_a_server_that_runs_on_is_not_drawn_as_unfinished() -> None:
     started = ServerStarted(server="files", protocol="2025-11-25", at=1.0)
-    tree = spans_of([started, Noted(room="x", what="y", at=5.0)])
+    tree = spans_of([started, Noted(component="x", what="y", at=5.0)])
     row = next(row for row in rows_of(tree) if row.span.kind == "server")
     assert (row.status, row.trouble, row.note) == ("running", False, "4 s, runs on")
     assert 'class="row server running"' in timeline_svg(tree)

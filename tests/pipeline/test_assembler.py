@@ -335,7 +335,7 @@ async def test_streaming_needs_wish_and_permission(wanted, allowed, sent) -> Non
 
 async def test_another_tokenizer_counts_when_it_is_handed_in() -> None:
     request = ChatRequest([Message.user("a b c"), Message.user("d")])
-    every_character = TokenBudgetAssembler(count=lambda text: len(text) * 1000)
+    every_character = TokenBudgetAssembler(count=lambda text: len(text) * 4000)
     with pytest.raises(ContextLengthExceeded):
         await every_character.assemble(request, SMALL, ADMIN)
 

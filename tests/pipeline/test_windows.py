@@ -48,12 +48,16 @@ class Reach:
 
 
 async def ask(
-    providers: dict[str, ScriptedProvider], *targets: Target, messages: list[Message], pipeline: Pipeline | None = None
+    providers: dict[str, ScriptedProvider],
+    *targets: Target,
+    messages: list[Message],
+    pipeline: Pipeline | None = None,
+    output: int = 500,
 ) -> tuple[ChatResponse, Pipeline, Recorder]:
     recorder = Recorder()
     pipeline = pipeline or Pipeline(router=StaticRouter(targets), transport=Reach(**providers))
     auth = AuthContext.local()
-    request = ChatRequest(messages, auth=auth)
+    request = ChatRequest(messages, auth=auth, max_tokens=output)
     decision = RoutingDecision(targets, sender_id=auth.identity, permissions=auth.permissions)
     return await pipeline.complete(request, Call(observer=recorder), decision), pipeline, recorder
 
@@ -92,11 +96,12 @@ async def test_it_is_asked_again_twice_at_most() -> None:
     assert third <= second // 2
 
 
-async def test_what_cannot_be_shortened_is_not_asked_again() -> None:
+async def test_what_cannot_be_shortened_is_asked_again_only_with_less_output() -> None:
     model = answering(0, ContextLengthExceeded())
     with pytest.raises(ContextLengthExceeded):
-        await ask({"unknown": model}, UNKNOWN, messages=[Message.user("word " * 3000)])
-    assert len(model.requests) == 1
+        await ask({"unknown": model}, UNKNOWN, messages=[Message.user("word " * 3000)], output=16_384)
+    assert len(set(sizes(model))) == 1
+    assert [request.max_tokens for request in model.requests] == [16_384, 4096, 1024]
 
 
 async def test_a_long_question_is_asked_without_its_history() -> None:
@@ -161,10 +166,105 @@ async def test_a_bare_refusal_far_from_a_known_window_stays_what_it_is() -> None
 
 async def test_of_an_unknown_window_a_shorter_request_finds_out() -> None:
     model = answering(4000, BARE)
-    response, pipeline, recorder = await ask({"unknown": model}, UNKNOWN, messages=history(10))
+    pipeline = Pipeline(router=StaticRouter((UNKNOWN,)), transport=Reach(unknown=model))
+    await ask({"unknown": model}, UNKNOWN, messages=history(1), pipeline=pipeline)
+    model.requests.clear()
+    response, pipeline, recorder = await ask({"unknown": model}, UNKNOWN, messages=history(10), pipeline=pipeline)
     assert response.text == "ok"
     assert [event.stated for event in recorder.of(RequestShortened)] == [False]
     assert pipeline.windows.applied(UNKNOWN).max_input_tokens == sizes(model)[0] - 1
+
+
+def counting_both(window: int, error: ProviderError) -> ScriptedProvider:
+    """A model that refuses what is longer than *window* together with the output that it allows."""
+
+    def choose(request: ChatRequest):
+        both = request_tokens(request) + (request.max_tokens or 0)
+        return [Fail(error)] if both > window else [Say("ok"), Finish()]
+
+    return ScriptedProvider(choose=choose, name="p")
+
+
+@pytest.mark.parametrize("error", [BARE, RequestRejected("no", status=422), ContextLengthExceeded("no", status=400)])
+@pytest.mark.parametrize("window", [1500, 4096, 8192])
+async def test_a_limit_on_output_that_is_larger_than_the_window_is_lowered(error: ProviderError, window: int) -> None:
+    model = counting_both(window, error)
+    messages = [Message.user("hi")]
+    response, pipeline, _ = await ask({"unknown": model}, UNKNOWN, messages=messages, output=16_384)
+    assert response.text == "ok"
+    assert len(model.requests) <= 3
+    # What was learnt saves the refusals of the next request, and nothing of the conversation is cut for it.
+    model.requests.clear()
+    told = [Message.user("my name is Ana"), Message.assistant("yes"), *messages]
+    await ask({"unknown": model}, UNKNOWN, messages=told, pipeline=pipeline, output=16_384)
+    assert [len(request.messages) for request in model.requests] == [3]
+
+
+@pytest.mark.parametrize("error", [BARE, ContextLengthExceeded("no", status=400)])
+@pytest.mark.parametrize("turns", [3, 6, 9])
+async def test_a_conversation_at_a_server_that_counts_both_is_shortened(error: ProviderError, turns: int) -> None:
+    model = counting_both(4096, error)
+    response, _, _ = await ask({"unknown": model}, UNKNOWN, messages=history(turns), output=4096)
+    assert response.text == "ok"
+    assert len(model.requests) <= 3
+
+
+async def test_a_bare_refusal_near_what_the_output_leaves_of_a_known_window_is_one_of_length() -> None:
+    """The server counts a fifth more than the estimate."""
+    model = counting_both(7000, BARE)
+    target = Target("p", "known", max_context_tokens=8192)
+    response, _, _ = await ask({"known": model}, target, messages=history(8), output=4096)
+    assert response.text == "ok"
+    assert len(model.requests) == 2
+
+
+async def test_what_may_not_be_left_out_is_sent_with_less_output() -> None:
+    model = counting_both(8192, BARE)
+    target = Target("p", "known", max_context_tokens=8192)
+    response, _, _ = await ask({"known": model}, target, messages=[Message.user("word " * 5000)], output=4096)
+    assert (response.text, len(model.requests)) == ("ok", 1)
+
+
+INTERNAL = ServerError("no user query found in messages", status=500)
+
+
+async def test_status_500_of_a_local_server_near_its_window_is_a_refusal_of_length() -> None:
+    local, cloud = (
+        Target("ollama", "known", max_context_tokens=4000),
+        Target("openai", "known", max_context_tokens=4000),
+    )
+    model = answering(2500, INTERNAL)
+    response, pipeline, _ = await ask({"known": model}, local, messages=history(7))
+    assert (response.text, len(model.requests)) == ("ok", 2)
+    assert pipeline.windows.learnt() == {"ollama/known": sizes(model)[0] - 1}
+    model = answering(2500, INTERNAL)
+    with pytest.raises(ServerError):
+        await ask({"known": model}, cloud, messages=history(7))
+    assert len(model.requests) == 1
+
+
+async def test_status_500_of_a_local_server_with_an_unknown_window_is_tried_with_less() -> None:
+    local = Target("ollama", "unknown")
+    model = answering(4000, INTERNAL)
+    response, _, _ = await ask({"unknown": model}, local, messages=history(10))
+    assert response.text == "ok"
+    assert sizes(model)[-1] <= sizes(model)[0] // 2
+    # At the beginning of a conversation it is what it is, and other failures of a server always are.
+    for error, messages in [(INTERNAL, [Message.user("hi")]), (ServerError("busy", status=503), history(10))]:
+        model = answering(0, error)
+        with pytest.raises(ServerError):
+            await ask({"unknown": model}, local, messages=messages)
+        assert len(model.requests) == 1
+
+
+async def test_an_answered_request_shows_that_so_much_output_may_be_allowed() -> None:
+    model = answering(100_000, BARE)
+    _, pipeline, _ = await ask({"unknown": model}, UNKNOWN, messages=[Message.user("word " * 2000)])
+    wrong = answering(0, BARE)
+    pipeline.transport.providers["unknown"] = wrong
+    with pytest.raises(RequestRejected):
+        await ask({"unknown": wrong}, UNKNOWN, messages=[Message.user("hi")], pipeline=pipeline)
+    assert len(wrong.requests) == 1
 
 
 async def test_a_request_that_is_wrong_in_itself_stays_rejected_and_teaches_nothing() -> None:
@@ -175,15 +275,17 @@ async def test_a_request_that_is_wrong_in_itself_stays_rejected_and_teaches_noth
 
 
 @pytest.mark.parametrize(
-    "error",
-    [BARE, ContentFiltered("no", status=400), RequestRejected("no", status=403)],
+    ("error", "requests"),
+    # Of a bare refusal the output may be the reason.
+    [(BARE, 3), (ContentFiltered("no", status=400), 1), (RequestRejected("no", status=403), 1)],
 )
-async def test_what_begins_a_conversation_is_asked_once(error: ProviderError) -> None:
+async def test_what_begins_a_conversation_is_asked_whole(error: ProviderError, requests: int) -> None:
     model = answering(0, error)
     with pytest.raises(ProviderError) as caught:
-        await ask({"unknown": model}, UNKNOWN, messages=[Message.user("word " * 2000)])
+        await ask({"unknown": model}, UNKNOWN, messages=[Message.user("word " * 2000)], output=16_384)
     assert type(caught.value) is type(error)
-    assert len(model.requests) == 1
+    assert len(set(sizes(model))) == 1
+    assert len(model.requests) == requests
 
 
 async def test_what_was_answered_before_at_that_length_is_not_too_long() -> None:

@@ -197,11 +197,65 @@ async def test_a_hedge_that_wins_and_breaks_is_taken_back_and_the_first_attempt_
     assert sorted(record.outcome for record in response.attempts) == ["cancelled", "failed", "ok"]
 
 
-async def test_the_first_attempt_is_made_again_for_a_token_of_the_budget(
+async def test_a_loser_that_the_budget_cannot_ask_again_waits_and_answers_when_the_winner_breaks(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    model = ScriptedProvider(*SLOW_THEN_BROKEN_THEN_WELL, name="a")
+    first = [Wait(3.0), Say("first"), Finish()]
+    breaks = [Say("Wear"), Wait(5.0), Say(" san"), Fail(ServerError("broke"))]
+    model = ScriptedProvider(first, breaks, name="a")
     budget = RetryBudget(capacity=1.0, ratio=0.0, per_second=0.0)
-    with pytest.raises(ServerError, match="broke"):
-        await complete(Resilient(model, Hedge(after=1.0, budget=budget)), REQUEST)
+    screen = Screen()
+    response = await complete(Resilient(model, Hedge(after=1.0, budget=budget)), REQUEST, screen)
+    screen.check(response)
+    assert (response.text, trio.current_time()) == ("first", 6.0)
     assert (model.calls, budget.statistics("a").spent) == (2, 1)
+    assert sorted(record.outcome for record in response.attempts) == ["failed", "ok"]
+
+
+async def test_the_token_for_a_loser_is_given_back_when_the_winner_succeeds(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    model = ScriptedProvider([Hang()], [Say("second"), Finish()], name="a")
+    budget = RetryBudget(capacity=2.0, ratio=0.0, per_second=0.0)
+    response = await complete(Resilient(model, Hedge(after=1.0, budget=budget)), REQUEST)
+    assert sorted(record.outcome for record in response.attempts) == ["cancelled", "ok"]
+    assert (budget.statistics("a").spent, budget.statistics("a").balance) == (1, 1.0)
+
+
+async def test_a_waiting_loser_ends_with_the_winner(autojump_clock: trio.testing.MockClock) -> None:
+    slow = [Wait(2.0), Say("first"), Wait(50.0), Finish()]
+    model = ScriptedProvider(slow, [Say("sec"), Wait(9.0), Say("ond"), Finish()], name="a")
+    budget = RetryBudget(capacity=1.0, ratio=0.0, per_second=0.0)
+    response = await complete(Resilient(model, Hedge(after=1.0, budget=budget)), REQUEST)
+    assert (response.text, trio.current_time()) == ("second", 10.0)
+    assert sorted(record.outcome for record in response.attempts) == ["cancelled", "ok"]
+
+
+async def test_a_hedge_that_replaced_a_failed_one_and_lost_is_asked_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The target *c* was never the slow one beside which another was started, so nothing was paid for it then."""
+    a = ScriptedProvider([Wait(3.0), Say("br"), Fail(ServerError("broke"))], name="a")
+    b = ScriptedProvider([Wait(0.5), Fail(ServerError("down"))], name="b")
+    c = ScriptedProvider([Wait(5.0), Say("c"), Finish()], name="c")
+    budget = RetryBudget(capacity=1.0, ratio=0.0, per_second=0.0)
+    for _ in range(2):
+        response = await complete(Failover(a, b, c, hedge_after=1.0, budget=budget), REQUEST)
+        assert (response.text, response.provider) == ("c", "c")
+
+
+async def test_a_waiting_loser_goes_on_when_the_winner_moves_to_the_slot_that_it_holds(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A hedge around a chain: the loser waits with the only slot of *b*, and the winner, which broke, needs it."""
+    breaks = [Wait(4.0), Say("br"), Wait(3.0), Fail(ServerError("broke"))]
+    a = ScriptedProvider([Wait(3.0), Fail(ServerError("down"))], breaks, name="a")
+    b = ScriptedProvider([Wait(3.0), Say("b"), Finish()], name="b")
+    budget = RetryBudget(capacity=1.0, ratio=0.0, per_second=0.0)
+    assert budget.withdraw("b")
+    slot = Bulkhead(max_concurrent=1)
+    chain = Failover(a, Resilient(b, slot), budget=budget)
+    screen = Screen()
+    response = await complete(Resilient(chain, Hedge(after=1.0, budget=budget)), REQUEST, screen)
+    screen.check(response)
+    assert (response.text, trio.current_time(), b.calls) == ("b", 8.0, 1)

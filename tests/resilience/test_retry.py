@@ -42,16 +42,36 @@ async def test_waits_double_up_to_the_longest(autojump_clock: trio.testing.MockC
     assert took == 11.5
 
 
-async def test_waits_are_drawn_evenly_from_nothing_to_the_cap() -> None:
+@pytest.mark.parametrize(
+    ("jitter", "ranges"),
+    [
+        (0.0, []),
+        (0.5, [(0.25, 0.5), (0.5, 1.0), (1.0, 2.0)]),
+        (1.0, [(0.0, 0.5), (0.0, 1.0), (0.0, 2.0)]),
+    ],
+)
+def test_chance_decides_about_the_share_of_a_wait_that_jitter_names(
+    jitter: float, ranges: list[tuple[float, float]]
+) -> None:
     drawn: list[tuple[float, float]] = []
 
     def uniform(low: float, high: float) -> float:
         drawn.append((low, high))
         return low
 
-    retry = Retry(uniform=uniform)
-    assert [retry.wait_before(n) for n in (1, 2, 3)] == [0.0, 0.0, 0.0]
-    assert drawn == [(0.0, 0.5), (0.0, 1.0), (0.0, 2.0)]
+    retry = Retry(jitter=jitter, uniform=uniform)
+    assert [retry.wait_before(n) for n in (1, 2, 3)] == ([low for low, _ in ranges] or [0.5, 1.0, 2.0])
+    assert drawn == ranges
+
+
+@given(st.integers(1, 6), st.randoms(), st.randoms())
+def test_by_default_each_wait_is_longer_than_any_before_it(
+    retry: int, chance: random.Random, other: random.Random
+) -> None:
+    # Up to `longest_wait`, which the seventh retry reaches. A server sees that a client backs off.
+    before = Retry(uniform=chance.uniform).wait_before(retry)
+    assert before >= 0.35
+    assert Retry(uniform=other.uniform).wait_before(retry + 1) >= min(1.3 * before, 21.0)
 
 
 @given(st.integers(1, 10**9), st.floats(0, 1), st.randoms())

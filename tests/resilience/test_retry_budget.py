@@ -4,10 +4,22 @@ import trio
 from hypothesis import given, settings, strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from clawft_trio.chat import Call, ChatRequest, ChatResponse, Message, TextDelta, new_id
+from clawft_trio.chat import Call, ChatRequest, ChatResponse, Message, Provider, TextDelta
 from clawft_trio.errors import ClawftError, ServerError
-from clawft_trio.observe import HedgeStarted, Recorder
-from clawft_trio.resilience import Failover, Hedge, Policy, Resilient, Retry, RetryBudget, Timeout, compose
+from clawft_trio.llm.stream import complete
+from clawft_trio.resilience import (
+    Bulkhead,
+    Failover,
+    Hedge,
+    Hold,
+    Policy,
+    Resilient,
+    Retry,
+    RetryBudget,
+    Timeout,
+    compose,
+)
+from clawft_trio.testing import Screen
 from clawft_trio.testing.machine import TrioMachine, in_mock_time
 
 REQUEST = ChatRequest([Message.user("hello")])
@@ -94,16 +106,19 @@ class Target:
             raise ServerError("down", provider=self.name)
         if self.state == "silent":
             await trio.sleep_forever()
-        if self.state == "slow":
+        if "slow" in self.state:
             await trio.sleep(3.0)
         await call.emit(TextDelta(self.name))
-        if self.state == "breaks":
+        if "late" in self.state:
+            await trio.sleep(2.25)
+        if "breaks" in self.state:
             raise ServerError("broke", provider=self.name)
         await trio.sleep(0.5)
         return ChatResponse(content=self.name, provider=self.name)
 
 
-STATES = ["well", "down", "silent", "slow", "breaks"]
+WELL = ["well", "slow"]
+STATES = [*WELL, "down", "silent", "breaks", "slow breaks", "breaks late", "slow breaks late"]
 changes = st.tuples(st.integers(0, 2), st.sampled_from(STATES))
 bursts = st.integers(1, 12)
 
@@ -120,7 +135,11 @@ def bound_of(budget: RetryBudget, calls: int, seconds: float) -> float:
     ratio=st.sampled_from([0.0, 0.25, 1.0]),
     per_second=st.sampled_from([0.0, 0.5]),
     hedge_after=st.sampled_from([None, 1.0]),
-    outer=st.sampled_from(["none", "retry", "hedge"]),
+    leaf=st.sampled_from(["retry", "hedge", "retry hedge", "hedge retry", "bulkhead retry"]),
+    nested=st.booleans(),
+    outer=st.sampled_from(
+        ["", "retry", "hedge", "hedge hedge", "retry hedge", "hedge retry", "free hedge", "hold hedge"]
+    ),
 )
 @in_mock_time
 async def test_no_call_is_lost_while_a_target_is_well_and_no_target_gets_more_than_its_bound(
@@ -130,27 +149,39 @@ async def test_no_call_is_lost_while_a_target_is_well_and_no_target_gets_more_th
     ratio: float,
     per_second: float,
     hedge_after: float | None,
+    leaf: str,
+    nested: bool,
     outer: str,
 ) -> None:
     """Bursts of calls along a chain whose targets change, with every strategy that sends extra requests."""
     budget = RetryBudget(capacity=capacity, ratio=ratio, per_second=per_second)
     targets = [Target(name) for name in "abc"]
-    again = Retry(max_retries=2, first_wait=0.25, budget=budget)
-    links = [Resilient(target, compose(again, Timeout(first_content=5.0))) for target in targets]
-    around: dict[str, Policy] = {"none": compose(), "retry": again, "hedge": Hedge(after=2.0, budget=budget)}
-    chain = Resilient(Failover(*links, hedge_after=hedge_after, budget=budget), around[outer])
+    layers: dict[str, Policy] = {
+        "retry": Retry(max_retries=2, first_wait=0.25, budget=budget),
+        "hedge": Hedge(after=2.0, extra=2, budget=budget),
+        "free": Hedge(after=1.5),
+        "bulkhead": Bulkhead(max_concurrent=3),
+        "hold": Hold(),
+    }
+
+    def under(names: str) -> Policy:
+        return compose(*[layers[name] for name in names.split()])
+
+    links: list[Provider] = [Resilient(one, compose(under(leaf), Timeout(first_content=5.0))) for one in targets]
+    if nested:
+        links[:2] = [Failover(*links[:2], hedge_after=hedge_after, budget=budget, name="inner")]
+    chain = Resilient(Failover(*links, hedge_after=hedge_after, budget=budget), under(outer))
     for target, state in zip(targets, begin, strict=True):
         target.state = state
 
     async def one() -> None:
-        seen = Recorder()
+        screen = Screen()
         try:
-            response = await chain.complete(REQUEST, Call(id=new_id(), observer=seen))
+            response = await complete(chain, REQUEST, screen)
         except ClawftError:
-            # A hedge around the whole chain may win, break, and find no token to ask the targets of the loser again.
-            hedged = any(event.target == chain.name for event in seen.of(HedgeStarted))
-            assert hedged or not any(target.state in {"well", "slow"} for target in targets)
+            assert not any(target.state in WELL for target in targets)
         else:
+            screen.check(response)
             assert response.text == response.provider
 
     for step in steps:

@@ -1,8 +1,9 @@
-"""Conform: make a request acceptable to the target that gets it.
+"""Conform: change a request so that its target accepts it.
 
-One pure step between a `ChatRequest` and its wire form, by rules that are data (`Rules`). The history, the tools and
-the options become what the target accepts; what is accepted stays the same object, so that a history of the target's
-own is sent byte for byte as it was. `Conformed.changes` names what was changed, for one event per call.
+Conform is one pure step between a `ChatRequest` and its wire form; its rules are data (`Rules`). It changes the
+history, the tools and the options into what the target accepts. Accepted parts stay the same objects, so that a history
+that came from the target is sent unchanged, byte for byte. `Conformed.changes` names the changes, for one event per
+call.
 """
 
 from clawft_trio.llm.conform.conform import (

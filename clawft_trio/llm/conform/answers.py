@@ -1,8 +1,8 @@
-"""Schemas of answers in the closed form that Anthropic's structured outputs take.
+"""Answer schemas in the closed form that Anthropic's structured outputs accept.
 
 docs.claude.com, Structured outputs, "JSON Schema limitations": objects are closed (`additionalProperties: false`),
-there is no recursion, no limit on numbers, texts and lists, and an enum holds no objects. As in Anthropic's own SDK a
-limit is written into the description; the check of the answer has it still.
+there is no recursion, no limit on numbers, texts and lists, and an enum contains no objects. As in Anthropic's own SDK
+a limit is written into the description; the answer is still checked against it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class _CannotExpressError(Exception):
 
 
 def closed_schema(schema: JsonObject) -> JsonObject | None:
-    """*schema* in the closed form; None when that cannot express it."""
+    """Return *schema* in the closed form; None when the closed form cannot express it."""
     try:
         return _closed(schema, schema, ())
     except _CannotExpressError:
@@ -88,7 +88,7 @@ def _inside(legal: dict[str, Any], own: Mapping[str, Any], root: JsonObject, fol
 
 
 def _note_limits(legal: dict[str, Any], own: Mapping[str, Any]) -> None:
-    """Put limits that are not taken into the description."""
+    """Write the limits that Anthropic does not accept into the description."""
     limits = {name: own[name] for name in _LIMITS if name in own}
     if limits.get("format") in _FORMATS:
         legal["format"] = limits.pop("format")

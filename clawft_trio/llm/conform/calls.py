@@ -1,4 +1,4 @@
-"""Ids, names and arguments of replayed tool calls, in the form that a target accepts."""
+"""Ids, names and arguments of earlier tool calls, in the form that a target accepts."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from clawft_trio.codec import encode_json
 from clawft_trio.llm.conform.rules import Rules
 
 MALFORMED = "malformed"
-"""The key under which arguments are replayed that are no JSON object."""
+"""Key under which arguments are sent that are not a JSON object."""
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _ILLEGAL = re.compile(r"[^a-zA-Z0-9_-]")
 _MARK = 8
-"""Characters of a digest in a rewritten name: enough to keep two names apart in one request."""
+"""Characters of a digest in a rewritten name: enough to distinguish two names in one request."""
 
 
 @lru_cache(maxsize=256)
@@ -30,12 +30,12 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 def fits(text: str, pattern: str) -> bool:
-    """Whether all of *text* has the form *pattern*."""
+    """Return whether all of *text* matches *pattern*."""
     return _compiled(pattern).fullmatch(text) is not None
 
 
 def digest(text: str, length: int) -> str:
-    """*length* characters (at most 40), letters and digits, that depend on nothing but *text*."""
+    """Return *length* characters (at most 40), letters and digits, that depend only on *text*."""
     number = int.from_bytes(sha256(text.encode(errors="surrogatepass")).digest(), "big")
     characters = []
     for _ in range(length):
@@ -45,10 +45,10 @@ def digest(text: str, length: int) -> str:
 
 
 class CallIds:
-    """Gives each call of a conversation an id that the target accepts and that no other call has.
+    """Gives each call of a conversation a unique id that the target accepts.
 
-    An id that fits and is not taken stays. A replacement depends on the old id and on how many calls before had the
-    same one: the same conversation gets the same ids in every request.
+    A valid id that is not yet taken is kept. A replacement depends on the old id and on the number of earlier calls
+    with the same id, so that a conversation gets the same ids in every request.
     """
 
     def __init__(self, rules: Rules) -> None:
@@ -57,7 +57,7 @@ class CallIds:
         self._taken: set[str] = set()
 
     def place(self, old: str) -> str:
-        """The id for the next call, which was called *old*."""
+        """Return the id for the next call, whose id was *old*."""
         new, number = old, 0
         while not old or new in self._taken or not self._matches(new):
             number += 1
@@ -74,7 +74,7 @@ class CallIds:
 
 @lru_cache(maxsize=4096)
 def wire_name(name: str, pattern: str, longest: int) -> str:
-    """*name* as the target accepts it: what does not fit is cleaned and marked by a digest of the whole name."""
+    """Return *name* in a form that the target accepts: an invalid name is cleaned and marked by a digest of it."""
     if fits(name, pattern):
         return name
     clean = _ILLEGAL.sub("_", name)
@@ -84,7 +84,7 @@ def wire_name(name: str, pattern: str, longest: int) -> str:
 
 
 def arguments_object(text: str) -> dict[str, Any] | None:
-    """The arguments in *text*; None when it is not one JSON object, strictly."""
+    """Return the arguments in *text*; None when it is not exactly one JSON object."""
     try:
         decoded = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
@@ -93,7 +93,7 @@ def arguments_object(text: str) -> dict[str, Any] | None:
 
 
 def legal_arguments(text: str) -> str:
-    """*text* as a JSON object: as it is, or without one layer of quotes, or under the key `MALFORMED`."""
+    """Return *text* as a JSON object: unchanged, without one layer of quotes, or under the key `MALFORMED`."""
     if arguments_object(text) is not None:
         return text
     if not text.strip() or text.strip() == "null":
@@ -111,7 +111,7 @@ def legal_arguments(text: str) -> str:
 
 
 def renamed_keys(value: Any, names: Mapping[str, str]) -> Any:
-    """*value* with the keys of its objects renamed by *names*."""
+    """Return *value* with the keys of its objects renamed by *names*."""
     if isinstance(value, dict):
         return {names.get(key, key): renamed_keys(inner, names) for key, inner in value.items()}
     if isinstance(value, list):
@@ -120,7 +120,7 @@ def renamed_keys(value: Any, names: Mapping[str, str]) -> Any:
 
 
 def with_renamed_keys(arguments: str, names: Mapping[str, str]) -> str:
-    """JSON text *arguments* with keys renamed by *names*; text that is no object stays as it is."""
+    """Return the JSON text *arguments* with keys renamed by *names*; text that is not an object is unchanged."""
     decoded = arguments_object(arguments) if names else None
     if decoded is None:
         return arguments
@@ -129,7 +129,7 @@ def with_renamed_keys(arguments: str, names: Mapping[str, str]) -> str:
 
 
 def legal_call(call: ToolCall, id_: str, rules: Rules, keys: Mapping[str, str]) -> ToolCall:
-    """*call* with the id *id_*, and with a name and arguments that the target accepts; itself when it has them."""
+    """Return *call* with the id *id_* and a name and arguments that the target accepts; itself if nothing changes."""
     name = wire_name(call.name, rules.name_pattern, rules.name_length)
     arguments = with_renamed_keys(legal_arguments(call.arguments), keys)
     if id_ is call.id and name is call.name and arguments is call.arguments:

@@ -1,4 +1,4 @@
-"""The step itself: a request and a target's rules in, the request that the target accepts out."""
+"""The conform step: takes a request and the target's rules, and returns a request that the target accepts."""
 
 from __future__ import annotations
 
@@ -35,35 +35,35 @@ from clawft_trio.llm.conform.words import schema_in_words, with_words
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 _REMEMBERED = 512
-"""Most schemas cached in their legal form: as many as a large agent has tools."""
+"""Largest number of schemas cached in their legal form: as many as a large agent has tools."""
 
 
 @attrs.frozen(kw_only=True)
 class Conformed:
-    """A request that its target accepts, and how to read the calls that come back."""
+    """A request that its target accepts, and the data to restore the tool calls of its answer."""
 
     request: ChatRequest
-    #: what was changed, and how often; empty when *request* is the one that was given
+    #: changes by name, with their number; empty when *request* is unchanged
     changes: Mapping[str, int] = _NOTHING
-    #: tools that were renamed: the name that was sent, to the tool's own
+    #: renamed tools: the name that was sent, to the tool's own name
     names: Mapping[str, str] = _NOTHING
-    #: by the name of a tool as it was sent: properties that were renamed, new to old
+    #: renamed properties by the sent name of their tool: new name to old name
     keys: Mapping[str, Mapping[str, str]] = _NOTHING
-    #: tools that are not offered, and why
+    #: tools that are not offered, with the reason
     left_out: Mapping[str, str] = _NOTHING
 
     @property
     def restores(self) -> bool:
-        """Whether calls that come back have to be restored."""
+        """Whether tool calls in the answer have to be restored."""
         return bool(self.names or self.keys)
 
     def restored_call(self, call: ToolCall) -> ToolCall:
-        """*call* of the answer with the tool's own names."""
+        """Return *call* of the answer with the tool's own names."""
         arguments = with_renamed_keys(call.arguments, self.keys.get(call.name, _NOTHING))
         return attrs.evolve(call, name=self.names.get(call.name, call.name), arguments=arguments)
 
     def restored_event(self, event: StreamEvent) -> StreamEvent:
-        """*event* of the answer with the tool's own name; arguments are restored when they are whole."""
+        """Return *event* of the answer with the tool's own names; arguments are restored when they are complete."""
         if isinstance(event, ToolCallDelta) and event.name in self.names:
             return attrs.evolve(event, name=self.names[event.name])
         if isinstance(event, ToolCallSealed | ToolCallReady):
@@ -71,20 +71,20 @@ class Conformed:
         return event
 
     def restored(self, response: ChatResponse) -> ChatResponse:
-        """*response* with the tools' own names in its calls."""
+        """Return *response* with the tools' own names in its calls."""
         calls = tuple(map(self.restored_call, response.tool_calls))
         return response if calls == response.tool_calls else attrs.evolve(response, tool_calls=calls)
 
 
 @attrs.define
 class _Offer:
-    """The tools of one request."""
+    """The tools that one request offers."""
 
     tools: tuple[ToolSpec, ...]
     names: dict[str, str] = attrs.field(factory=dict)
     keys: dict[str, Mapping[str, str]] = attrs.field(factory=dict)
     left_out: dict[str, str] = attrs.field(factory=dict)
-    #: the names as they are sent
+    #: names as they are sent
     taken: set[str] = attrs.field(factory=set)
 
     def leave_out(self, tool: ToolSpec, why: str, changes: Counter[str]) -> None:
@@ -93,9 +93,9 @@ class _Offer:
 
 
 class Conformer:
-    """Conforms requests to the models of one vendor, and keeps the legal forms of the schemas that it has seen.
+    """Conforms requests to the models of one vendor, and caches the legal forms of schemas.
 
-    The result depends on the arguments alone; what is kept saves time, and is bounded.
+    The result depends on the arguments alone; the cache saves time and is bounded.
     """
 
     def __init__(self, vendor: VendorRules) -> None:
@@ -107,7 +107,7 @@ class Conformer:
         return f"<Conformer: {len(self._rules)} models, {len(self._schemas)} schemas>"
 
     def rules(self, model: str) -> Rules:
-        """The vendor's rules for *model*: the same object every time."""
+        """Return the vendor's rules for *model*; the same object every time."""
         if model not in self._rules:
             if len(self._rules) >= _REMEMBERED:
                 self._rules.clear()
@@ -115,12 +115,12 @@ class Conformer:
         return self._rules[model]
 
     def conform(self, request: ChatRequest, rules: Rules, *, origin: str = "") -> Conformed:
-        """Make *request* one that a target with *rules* accepts.
+        """Return *request* changed so that a target with *rules* accepts it.
 
         Args:
-          request: what is asked; the same object comes back when it is acceptable.
-          rules: of the target, as `rules` gives them.
-          origin: `provider/model` of the target: reasoning goes back to the model that it came from and to no other.
+          request: the request; the result has the same object when it is acceptable.
+          rules: the target's rules, as returned by `rules`.
+          origin: `provider/model` of the target: reasoning is sent only to the model that produced it.
 
         Raises:
           RequestRejected: there is no message, or the last one is blank: nothing is sent.
@@ -148,7 +148,7 @@ class Conformer:
         return Conformed(request=adjusted, changes=changes, names=names, keys=keys, left_out=offer.left_out)
 
     def _tools(self, tools: tuple[ToolSpec, ...], rules: Rules, changes: Counter[str]) -> _Offer:
-        """The tools that are offered, each in its legal form."""
+        """Return the tools to offer, each in its legal form."""
         if not tools:
             return _Offer(tools)
         if "tools" in rules.refuses:
@@ -181,8 +181,8 @@ class Conformer:
         return offer
 
     def _schema(self, parameters: object, rules: Rules) -> LegalSchema:
-        # By identity: what is in a request is not changed by those that get it. Both objects are kept alive here, so
-        # that their ids stay theirs. What was too large once is so every time.
+        # By identity, because receivers of a request do not change its contents. The cache keeps both objects alive, so
+        # that their ids stay unique. It also remembers that a schema is too large.
         known = self._schemas.get((id(parameters), id(rules.schemas)))
         if known is None:
             try:
@@ -199,7 +199,7 @@ class Conformer:
 
 
 def conform(request: ChatRequest, rules: Rules, *, origin: str = "") -> Conformed:
-    """Make *request* one that a target with *rules* accepts; see `Conformer.conform`.
+    """Change *request* so that a target with *rules* accepts it; see `Conformer.conform`.
 
     Raises:
       RequestRejected: there is no message, or the last one is blank: nothing is sent.
@@ -210,7 +210,7 @@ def conform(request: ChatRequest, rules: Rules, *, origin: str = "") -> Conforme
 def _limit_answer(
     request: ChatRequest, schema: JsonObject, rules: Rules, new: dict[str, Any], changes: Counter[str]
 ) -> None:
-    """Write *schema* of the answer as the target takes it, or in words."""
+    """Convert the answer *schema* to a form that the target accepts, or write it into the prompt."""
     if "response_schema" not in rules.refuses:
         if rules.answer_schemas == "any":
             return
@@ -279,11 +279,11 @@ def _legal_messages(
     keys: Mapping[str, Mapping[str, str]],
     changes: Counter[str],
 ) -> tuple[Message, ...]:
-    """Each message with legal contents, calls and ids; the same tuple when all are legal."""
+    """Return the messages with legal contents, calls and ids; the same tuple when nothing changes."""
     ids = CallIds(rules)
     legal: list[Message] = []
     changed = False
-    # The ids of the calls with results that come next, in call order: `mend` has ensured that.
+    # Ids of the calls whose results come next, in call order: `mend` has ensured this order.
     following: list[str] = []
     for message in messages:
         fresh = legal_content(message, rules, origin, changes)

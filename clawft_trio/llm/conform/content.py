@@ -15,23 +15,23 @@ from clawft_trio.target import split_name
 
 REASONING = "openai:reasoning_content"
 SIGNATURES = "openai:extra_content"
-"""The dialects of the blocks that hold a message's `reasoning_content` and its calls' `extra_content`."""
+"""Dialects of the blocks that hold a message's `reasoning_content` and its calls' `extra_content`."""
 
 _READABLE = ("text/", "application/json", "application/xml", "application/yaml", "application/x-yaml")
-"""The media types of files that every model can read as text."""
+"""Media types of files that every model can read as text."""
 
 _LONGEST_TEXT = 400_000
-"""Bytes of a file that become text: about what the smaller windows hold."""
+"""Bytes of a file that are converted to text: about the size of the smaller context windows."""
 
 SEE_BELOW = "[{} shown in the message after the tool results]"
-"""The text of a tool's result when its images and files follow in a message of the user."""
+"""Text of a tool result whose images and files follow in a user message."""
 
 
 def legal_content(message: Message, rules: Rules, origin: str, changes: Counter[str]) -> Message:
-    """*message* with the parts that the target at *origin* accepts; itself when all are accepted."""
+    """Return *message* with the parts that the target at *origin* accepts; itself when all are accepted."""
     content = message.content
     if len(content) == 1 and type(content[0]) is Text:
-        # The usual message. A blank one is judged by its place in the conversation.
+        # The usual message. Whether a blank one is allowed depends on its place in the conversation.
         return message
     parts: list[Part] = []
     for part in content:
@@ -91,7 +91,7 @@ def _legal_media(part: Image | File, message: Message, rules: Rules) -> Part:
 
 
 def _not_taken(part: Image | File, rules: Rules) -> str:
-    """What of *part* the target does not take; empty when it takes it."""
+    """Return what of *part* the target does not accept; empty when it accepts the part."""
     image = isinstance(part, Image)
     kinds = rules.image_types if image else rules.file_types
     if not kinds:
@@ -102,13 +102,13 @@ def _not_taken(part: Image | File, rules: Rules) -> str:
         if part.url.partition(":")[0].lower() not in rules.url_schemes:
             return "such addresses"
         if image:
-            # Its format is known to the server that has it.
+            # Only the server at the URL knows the image format.
             return ""
     return "" if any(fnmatchcase(part.media_type, one) for one in kinds) else "this format"
 
 
 def inline(part: Image | File) -> Image | File:
-    """*part* with its content, where its address is a `data:` URL with base64."""
+    """Return *part* with its content, if its URL is a base64 `data:` URL."""
     if not part.url.startswith("data:"):
         return part
     head, _, body = part.url.partition(",")
@@ -121,7 +121,7 @@ def inline(part: Image | File) -> Image | File:
 
 
 def describe(part: Image | File) -> str:
-    """One line about *part*: what it is, its format, and its size or address."""
+    """Return one line about *part*: its kind, format, and size or URL."""
     where = part.url[:200] if part.url else f"{len(part.data)} bytes"
     name = f" {part.name[:100]}" if isinstance(part, File) and part.name else ""
     return f"{_noun(part)}{name} {part.media_type}, {where}"
@@ -132,7 +132,7 @@ def _noun(part: Image | File) -> str:
 
 
 def split_media(message: Message) -> tuple[Message, tuple[Image | File, ...]]:
-    """A tool's result without its images and files, and these."""
+    """Return a tool result without its images and files, and these separately."""
     media = tuple(part for part in message.content if isinstance(part, Image | File))
     rest = tuple(part for part in message.content if not isinstance(part, Image | File))
     if not any(isinstance(part, Text) and part.text.strip() for part in rest):
@@ -144,7 +144,7 @@ def split_media(message: Message) -> tuple[Message, tuple[Image | File, ...]]:
 
 
 def with_stand_ins(message: Message, rules: Rules) -> Message:
-    """A message with calls, with what stands for reasoning that it does not have; itself when nothing is missing."""
+    """Return a message with calls, with placeholders for missing reasoning; itself when nothing is missing."""
     content = message.content
     if rules.reasoning_stand_in is not None and not _block(message, REASONING).get("reasoning_content"):
         stand_in = Opaque(REASONING, {"reasoning_content": rules.reasoning_stand_in})
@@ -170,14 +170,14 @@ def _block(message: Message, dialect: str) -> dict[str, object]:
 
 
 def _is_signed(message: Message) -> bool:
-    """Whether the first call has a signature: parallel calls of one answer have one together, on the first."""
+    """Return whether the first call has a signature: parallel calls of one answer share one, on the first call."""
     extra = _block(message, SIGNATURES).get(message.tool_calls[0].id)
     google = extra.get("google") if isinstance(extra, dict) else None
     return isinstance(google, dict) and bool(google.get("thought_signature"))
 
 
 def with_new_call_ids(message: Message, new_ids: dict[str, str]) -> Message:
-    """*message* with the ids in its blocks of signatures replaced by *new_ids*."""
+    """Return *message* with the ids in its signature blocks replaced by *new_ids*."""
     parts = tuple(
         Opaque(part.dialect, {new_ids.get(key, key): value for key, value in part.block.items()})
         if isinstance(part, Opaque) and part.dialect == SIGNATURES

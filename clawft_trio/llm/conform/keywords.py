@@ -1,4 +1,4 @@
-"""Keywords of one schema: repairs that every target needs, and the same in fewer keywords. Inner schemas stay."""
+"""Keywords of one schema, without its inner schemas: repairs for every target, and equivalents in fewer keywords."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NUMBERS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multi
             "minItems", "maxItems", "minProperties", "maxProperties")  # fmt: skip
 _OF_DOCUMENTS = ("$schema", "$id", "$comment", "$anchor", "$vocabulary", "$dynamicRef", "$dynamicAnchor",
                  "$recursiveRef", "$recursiveAnchor")  # fmt: skip
-"""Keywords of whole documents, without a meaning in a request."""
+"""Keywords of whole documents, which have no meaning in a request."""
 
 _TEXTS = ("title", "description", "format", "pattern")
 _SYNONYMS: Mapping[str, str] = MappingProxyType(
@@ -24,10 +24,10 @@ _SYNONYMS: Mapping[str, str] = MappingProxyType(
 """Names of types that servers write by mistake."""
 
 _CONDITIONS = frozenset({"required", "not", "description", "title", "minProperties", "maxProperties"})
-"""The keywords of an alternative that describes no value, but a condition on the properties beside it."""
+"""Keywords of an alternative that describes no value, but a condition on the properties next to it."""
 
 TYPING = ("type", "anyOf", "oneOf", "allOf", "enum", "const", "$ref")
-"""The keywords of which one makes a schema typed."""
+"""Keywords that give a schema a type; one of them is enough."""
 
 _OF_TYPE: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -38,14 +38,14 @@ _OF_TYPE: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "integer": ("minimum", "maximum", "multipleOf"),
     }
 )
-"""The keywords that say something of one type only."""
+"""Keywords that apply to one type only."""
 
 
 # --- repairs for every target ------------------------------------------------------------------------
 
 
 def repair(own: dict[str, Any]) -> None:
-    """Mend what no draft from 2019 on allows: draft-04's booleans, `items` as a list, types that do not exist."""
+    """Repair what no draft from 2019 on allows: draft-04's booleans, `items` as a list, types that do not exist."""
     for keyword in _OF_DOCUMENTS:
         own.pop(keyword, None)
     own.pop("id", None) if isinstance(own.get("id"), str) else None
@@ -90,7 +90,7 @@ def _repair_type(own: dict[str, Any]) -> None:
 
 
 def _type_of(value: object) -> str:
-    """The JSON type of *value*; empty for null."""
+    """Return the JSON type of *value*; empty for null."""
     names = (
         (bool, "boolean"),
         (int, "integer"),
@@ -106,7 +106,7 @@ def _type_of(value: object) -> str:
 
 
 def in_fewer_keywords(own: dict[str, Any], keywords: frozenset[str]) -> None:
-    """Replace keywords that *keywords* does not have by equivalent ones that it has."""
+    """Replace keywords that *keywords* does not contain by equivalent ones that it contains."""
     if "const" in own and "const" not in keywords:
         value = own.pop("const")
         own["enum"] = [value]
@@ -132,7 +132,7 @@ def without_type_list(own: dict[str, Any]) -> None:
     if len(kinds) == 1:
         own["type"] = kinds[0]
     elif kinds and "anyOf" not in own:
-        # What describes one of the types alone belongs to it.
+        # Keywords that describe only one of the types are moved to that alternative.
         own["anyOf"] = [
             {"type": kind, **{key: own.pop(key) for key in _OF_TYPE.get(kind, ()) if key in own}} for kind in kinds
         ]
@@ -141,7 +141,7 @@ def without_type_list(own: dict[str, Any]) -> None:
 
 
 def without_null(own: dict[str, Any]) -> None:
-    """Replace an alternative of type null by `nullable`, and the only other one by what it holds."""
+    """Replace an alternative of type null by `nullable`; a single remaining alternative is merged into *own*."""
     options = own.get("anyOf")
     if not isinstance(options, list) or {"type": "null"} not in options:
         return
@@ -155,7 +155,7 @@ def without_null(own: dict[str, Any]) -> None:
 
 
 def without_conditions(own: dict[str, Any]) -> None:
-    """Leave out alternatives that only say which properties are required: as schemas of their own they have no type."""
+    """Remove alternatives that only list required properties: as schemas of their own they have no type."""
     for keyword in ("anyOf", "oneOf", "allOf"):
         options = own.get(keyword)
         if isinstance(options, list) and all(_is_condition(option) for option in options):
@@ -167,33 +167,33 @@ def _is_condition(option: object) -> bool:
 
 
 def tighten_properties(legal: dict[str, Any]) -> None:
-    """Leave out `properties` and `required` where the type is no object, and empty ones."""
+    """Remove `properties` and `required` where the type is not object, or where there are no properties."""
     if legal.get("type") != "object" or not legal.get("properties"):
         legal.pop("properties", None)
         legal.pop("required", None)
 
 
 def any_value() -> dict[str, Any]:
-    """A schema with types that accepts nearly every value."""
+    """Return a schema with types that accepts nearly every value."""
     kinds = ("string", "number", "boolean", "object")
     return {"anyOf": [*({"type": kind} for kind in kinds), {"type": "array", "items": {"type": "string"}}]}
 
 
 # --- regular expressions -----------------------------------------------------------------------------
 
-# Lookaround, and the classes of characters that neither Python nor Rust compiles in the form of JavaScript.
+# Lookaround, and character classes of JavaScript that Python or Rust does not compile.
 _NOT_PLAIN = re.compile(r"\(\?(?:[=!]|<[=!])|\\[pPkuc]")
 
 
 def fits_patterns(pattern: object, accepted: str) -> bool:
-    """Whether a `pattern` is of the kind that is *accepted*."""
+    """Return whether *pattern* is of the *accepted* kind."""
     if accepted == "any" or not isinstance(pattern, str):
         return accepted == "any"
     return accepted == "plain" and is_plain_pattern(pattern)
 
 
 def is_plain_pattern(pattern: str) -> bool:
-    """Whether *pattern* is a regular expression that every engine compiles."""
+    """Return whether *pattern* is a regular expression that every engine compiles."""
     if _NOT_PLAIN.search(pattern):
         return False
     try:
@@ -207,7 +207,7 @@ def with_text_enum(own: dict[str, Any]) -> None:
     values = own["enum"]
     texts = [value for value in values if isinstance(value, str)]
     if len(texts) < len(values) - values.count(None):
-        # Numbers and objects: their type is more useful than their text, and their values are named in words.
+        # Numbers and objects: their type is more useful than their text; the description lists their values.
         del own["enum"]
         kinds = {_type_of(value) for value in values} - {""}
         if len(kinds) == 1 and "anyOf" not in own:
@@ -229,7 +229,7 @@ def with_text_enum(own: dict[str, Any]) -> None:
 
 
 def merge(merged: dict[str, Any], options: Sequence[Mapping[str, Any]], *, every: bool) -> None:
-    """Put the properties of *options* into *merged*. Required is what each option requires, or with *every* any."""
+    """Merge the properties of *options* into *merged*; required are those of every option, or with *every* of any."""
     properties: dict[str, Any] = {}
     for option in options:
         inner = option.get("properties")

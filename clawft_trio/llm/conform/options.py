@@ -1,4 +1,4 @@
-"""The options of a request, as a target takes them: what it refuses is left out, what it limits is brought inside."""
+"""Changes the options of a request for a target: refused options are left out, limited values are reduced."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from clawft_trio.chat import ChatRequest
 from clawft_trio.llm.conform.rules import Rules
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-"""Values of `reasoning_effort`, weakest first, of all vendors together."""
+"""Values of `reasoning_effort` of all vendors, weakest first."""
 
 SMALLEST_BUDGET = 1024
 """Tokens: Anthropic refuses a smaller `budget_tokens`."""
@@ -18,7 +18,7 @@ _EFFORT_BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16_384,
 
 
 def legal_options(request: ChatRequest, rules: Rules, changes: Counter[str]) -> dict[str, Any]:
-    """The fields of *request* that have to change for the target, with their new values."""
+    """Return the fields of *request* that have to change for the target, with their new values."""
     new: dict[str, Any] = {}
     for option in rules.refuses:
         if option != "tools" and getattr(request, option) not in (None, ()):
@@ -55,7 +55,7 @@ def _limit_effort(request: ChatRequest, rules: Rules, new: dict[str, Any], chang
 
 
 def _nearest(effort: str, known: tuple[str, ...]) -> str | None:
-    """The value of *known* that is nearest to *effort*, the weaker one of two; None when there is none."""
+    """Return the value of *known* that is nearest to *effort*, the weaker of two; None when there is none."""
     if effort not in EFFORTS or effort == "none":
         return None
     wanted = EFFORTS.index(effort)
@@ -94,7 +94,7 @@ def _limit_choice(request: ChatRequest, rules: Rules, new: dict[str, Any], chang
         return
     new["tool_choice"] = "required" if named and "required" in rules.tool_choices else "auto"
     if choice == "none":
-        # The one way that is left to keep a model from calling.
+        # The only remaining way to prevent tool calls.
         new["tools"] = ()
     changes[f"tool_choice set to {new['tool_choice']}"] += 1
 
@@ -103,7 +103,7 @@ def _limit_choice(request: ChatRequest, rules: Rules, new: dict[str, Any], chang
 
 
 def _limit_anthropic_thinking(request: ChatRequest, new: dict[str, Any], changes: Counter[str]) -> None:
-    """Thinking has conditions at Anthropic: a budget below `max_tokens`, no forced tool, no temperature but 1."""
+    """Apply Anthropic's conditions for thinking: a budget below `max_tokens`, no forced tool, no temperature but 1."""
     budget = _now(request, new, "thinking_budget")
     if not budget:
         return
@@ -130,7 +130,7 @@ def _limit_anthropic_thinking(request: ChatRequest, new: dict[str, Any], changes
 
 
 def _cool_adaptive_thinking(request: ChatRequest, new: dict[str, Any], changes: Counter[str]) -> None:
-    """A model that adapts its thinking to an effort takes no temperature meanwhile."""
+    """Remove the temperature while a model with adaptive thinking has an effort set: it then accepts none."""
     thinks = _now(request, new, "reasoning_effort") not in (None, "none")
     if thinks and _now(request, new, "temperature") not in (None, 1):
         new["temperature"] = None
@@ -138,7 +138,7 @@ def _cool_adaptive_thinking(request: ChatRequest, new: dict[str, Any], changes: 
 
 
 def _continues_without_thinking(request: ChatRequest) -> bool:
-    """Whether the answer goes on from the assistant's last message, or its results, and that began without thinking."""
+    """Return whether the answer continues the last assistant message or its results, which began without thinking."""
     messages = request.messages
     last = next((place for place in reversed(range(len(messages))) if messages[place].role == "assistant"), None)
     if last is None or not (last == len(messages) - 1 or any(message.role == "tool" for message in messages[last:])):

@@ -1,4 +1,4 @@
-"""The order of roles that a target accepts: beginnings, endings, repetitions, system messages, blank messages."""
+"""The order of roles that a target accepts: first and last message, repetitions, system messages, blank messages."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from clawft_trio.llm.conform.content import split_media
 from clawft_trio.llm.conform.rules import Rules
 
 BEGINNING = "[The beginning of this conversation is not shown.]"
-"""The user's first message, where there is none and the target wants one."""
+"""First user message, inserted when there is none and the target requires one."""
 
 CONTINUE = "Continue."
-"""The user's last message, where the assistant's is the last and the target refuses that."""
+"""Last user message, inserted after an assistant message when the target refuses that at the end."""
 
 RECEIVED = "[Tool results received.]"
-"""The assistant's message between a tool's result and a user's message, for targets that want one."""
+"""Assistant message between a tool result and a user message, for targets that require one."""
 
 
 _REASONING_TYPES = frozenset({"thinking", "redacted_thinking", "reasoning"})
-"""Types of opaque blocks that hold reasoning; a block without a type holds reasoning fields of the OpenAI dialect."""
+"""Types of opaque blocks with reasoning; a block without a type holds reasoning fields of the OpenAI dialect."""
 
 
 def legal_order(messages: Sequence[Message], rules: Rules, changes: Counter[str]) -> Sequence[Message]:
-    """*messages*, paired and with legal contents, in an order that the target accepts."""
+    """Return *messages*, paired and with legal contents, in an order that the target accepts."""
     ordered = messages
     for arrange in (_without_blank, _media_after_results, _system, _alternate, _user_after_tool, _ends):
         ordered = arrange(ordered, rules, changes)
@@ -34,7 +34,7 @@ def legal_order(messages: Sequence[Message], rules: Rules, changes: Counter[str]
 
 
 def is_blank(message: Message) -> bool:
-    """Whether *message* holds neither visible text nor anything else that a reader would see."""
+    """Return whether *message* has no tool calls, no visible text and no other visible part."""
     if message.tool_calls:
         return False
     return all(isinstance(part, Text) and not part.text.strip() for part in message.content)
@@ -71,7 +71,7 @@ def _is_empty(message: Message, rules: Rules) -> bool:
 
 
 def _shows(part: Part) -> bool:
-    """Whether *part* makes an assistant's message that has no calls: reasoning alone does not, for any vendor."""
+    """Return whether *part* suffices for an assistant message without calls; reasoning alone does for no vendor."""
     if isinstance(part, Text):
         return bool(part.text.strip())
     return not isinstance(part, Opaque) or part.block.get("type", "reasoning") not in _REASONING_TYPES
@@ -81,7 +81,7 @@ def _shows(part: Part) -> bool:
 
 
 def _media_after_results(messages: Sequence[Message], rules: Rules, changes: Counter[str]) -> Sequence[Message]:
-    """What tools showed, after all results of their round, as the user's message."""
+    """Move images and files of tool results into a user message after all results of their round."""
     if rules.media_in_results or not any(message.role == "tool" and _has_media(message) for message in messages):
         return messages
     placed: list[Message] = []
@@ -124,13 +124,13 @@ def _system(messages: Sequence[Message], rules: Rules, changes: Counter[str]) ->
 
 
 def _joined(messages: Iterable[Message]) -> Message:
-    """One message with the contents of all; texts that meet become one, with a blank line between."""
+    """Join messages into one; adjacent texts become one text, separated by a blank line."""
     first, *others = messages
     parts = list(first.content)
     calls = first.tool_calls
     for message in others:
         if message.tool_calls:
-            # The OpenAI dialect has its reasoning beside the text: a message has one of each kind.
+            # The OpenAI dialect keeps reasoning beside the text: a message has one block of each kind.
             parts = [part for part in parts if not (isinstance(part, Opaque) and part.dialect.startswith("openai:"))]
         parts = _with_parts(parts, message.content)
         calls += message.tool_calls
@@ -161,7 +161,7 @@ def _alternate(messages: Sequence[Message], rules: Rules, changes: Counter[str])
 
 
 def _meet(one: Message, other: Message, rules: Rules) -> bool:
-    # After calls come their results, so two messages of the assistant in a row have calls in the second at most.
+    # Results follow calls, so of two consecutive assistant messages only the second can have calls.
     if one.role != other.role or one.role not in {"user", "assistant"}:
         return False
     return rules.alternate or one.role == "assistant"
@@ -182,7 +182,7 @@ def _user_after_tool(messages: Sequence[Message], rules: Rules, changes: Counter
 def _ends(messages: Sequence[Message], rules: Rules, changes: Counter[str]) -> Sequence[Message]:
     first = next((place for place, message in enumerate(messages) if message.role != "system"), len(messages))
     ordered = messages
-    # Most servers refuse a conversation of system messages alone.
+    # Most servers refuse a conversation that has only system messages.
     if first == len(messages) or (rules.first_user and messages[first].role != "user"):
         changes["a first user message put in"] += 1
         ordered = [*messages[:first], Message.user(BEGINNING), *messages[first:]]

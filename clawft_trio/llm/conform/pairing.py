@@ -1,4 +1,4 @@
-"""Calls and their results in a history: each call has one result, right after it, in call order."""
+"""Pairs tool calls with their results in a history: each call has one result, right after it, in call order."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Iterable, Sequence
 from clawft_trio.chat import Message
 
 NO_RESULT = "No result: the call was interrupted before it was answered."
-"""What a model reads as the result of a call that was never answered."""
+"""Tool result that a model gets for a call without one."""
 
 
 def mend(messages: Iterable[Message]) -> tuple[Message, ...]:
-    """The conversation with each call's result right after it, in call order, and without refused turns.
+    """Return the conversation with each call's result right after it, in call order, and without refused turns.
 
-    A call without a result gets `NO_RESULT`. Results without a call, and second results, are left out; what stands
-    between a call and its results comes after them. A turn that a model refused is left out with its question:
-    Anthropic documents that it has to go, because the model refuses everything that follows it. A history that is in
-    order is returned as it is.
+    A call without a result gets `NO_RESULT`. Results without a call and second results are left out; messages between a
+    call and its results are moved after them. A turn that a model refused is left out together with its question, as
+    Anthropic's documentation requires, because the model refuses everything that follows it. A history that is in order
+    is returned unchanged.
     """
     whole = tuple(messages)
     if in_order(whole):
@@ -34,7 +34,7 @@ def mend(messages: Iterable[Message]) -> tuple[Message, ...]:
 
 
 def in_order(messages: Sequence[Message]) -> bool:
-    """Whether `mend` has nothing to do."""
+    """Return whether `mend` would change nothing."""
     expected: deque[str] = deque()
     for message in messages:
         if message.role == "tool":
@@ -48,9 +48,9 @@ def in_order(messages: Sequence[Message]) -> bool:
 
 
 def _without_refused(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """*messages* without the turns that were refused.
+    """Return *messages* without the turns that were refused.
 
-    The turn that is being answered keeps its question: of it, only the refused answers go.
+    The turn that is being answered keeps its question: only its refused answers are left out.
     """
     if not any(message.refused for message in messages):
         return messages
@@ -67,7 +67,7 @@ def _without_refused(messages: tuple[Message, ...]) -> tuple[Message, ...]:
 
 
 def _turns(messages: Iterable[Message]) -> list[list[Message]]:
-    """The messages by the question that each belongs to."""
+    """Return the messages grouped by the user message that each belongs to."""
     turns: list[list[Message]] = [[]]
     for message in messages:
         if message.role == "user":
@@ -77,7 +77,7 @@ def _turns(messages: Iterable[Message]) -> list[list[Message]]:
 
 
 def _results(calling: Message, after: Iterable[Message]) -> list[Message]:
-    """A result for each call of *calling*, from the messages before the next calls."""
+    """Return a result for each call of *calling*, from the messages before the next calls."""
     given: dict[str, deque[Message]] = {}
     for message in after:
         if message.tool_calls:

@@ -1,7 +1,7 @@
 """What a target accepts, as data: one frozen record per dialect, vendor and model family.
 
-`VendorRules` is what the catalog holds for a vendor: the rules of all its models and, by patterns of model names, what
-is different for a family. `overlay` puts a user's own changes over them, from code or from config.json.
+The catalog has a `VendorRules` for each vendor: the rules of all its models and, by patterns of model names, the
+differences of model families. `overlay` applies a user's own changes, from code or from config.json.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ Option: TypeAlias = Literal[
     "response_schema",
     "tools",
 ]
-"""The options of a `ChatRequest` that a target may refuse."""
+"""Options of a `ChatRequest` that a target may refuse."""
 
 ThinkingForm: TypeAlias = Literal[
     "none", "effort", "anthropic", "openrouter", "google", "enable_thinking", "type", "type_and_effort"
 ]
-"""How a thinking budget or effort is written: not at all; `reasoning_effort`; Anthropic's `thinking` and
+"""How a thinking budget or effort is sent: not at all; `reasoning_effort`; Anthropic's `thinking` and
 `output_config`; OpenRouter's `reasoning`; Google's `thinking_config`; DashScope's `enable_thinking`;
-`thinking: {"type": …}` as Moonshot and Zhipu have it; or that with `reasoning_effort`, as DeepSeek has it."""
+`thinking: {"type": …}` (Moonshot, Zhipu); or that together with `reasoning_effort` (DeepSeek)."""
 
 Patterns: TypeAlias = Literal["any", "plain", "none"]
-"""Which regular expressions a `pattern` may have: any; only plain ones (no lookaround, no `\\p{…}`); none at all."""
+"""Regular expressions accepted in `pattern`: any; only plain ones (no lookaround, no `\\p{…}`); none."""
 
 COMMON_IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
-"""The image formats that OpenAI and Anthropic document."""
+"""Image formats that OpenAI and Anthropic both document."""
 
 
 def _texts(values: Iterable[str]) -> tuple[str, ...]:
@@ -71,38 +71,38 @@ def _pattern(default: str) -> Any:
 
 @attrs.frozen(kw_only=True)
 class SchemaRules:
-    """Which JSON Schemas of tool arguments a target accepts."""
+    """JSON Schemas of tool arguments that a target accepts."""
 
-    #: keywords of the outermost schema that are refused, and merged into its properties
+    #: keywords that are refused in the outermost schema; they are merged into its properties
     no_top_level: frozenset[str] = attrs.field(
         default=frozenset({"anyOf", "oneOf", "allOf", "enum", "const", "not", "if", "then", "else", "$ref"}),
         converter=_set,
     )
-    #: the only keywords that are accepted; None: every keyword
+    #: the only accepted keywords; None: every keyword
     keywords: frozenset[str] | None = attrs.field(default=None, converter=_optional_set)
-    #: the only values of `format` that are accepted; None: every value
+    #: the only accepted values of `format`; None: every value
     formats: frozenset[str] | None = attrs.field(default=None, converter=_optional_set)
-    #: keywords that are refused in every schema, and left out
+    #: keywords that are refused in every schema; they are removed
     drops: frozenset[str] = attrs.field(default=frozenset(), converter=_set)
-    #: the regular expressions that are accepted in `pattern`; others are left out
+    #: regular expressions accepted in `pattern`; others are removed
     patterns: Patterns = "plain"
-    #: whether every schema needs a type; one without any accepts the usual types
+    #: whether every schema needs a type; a schema without one then accepts the usual types
     typed: bool = False
-    #: whether `properties` and `required` may stand beside a type that is no object, and `properties` may be empty
+    #: whether `properties` and `required` may occur with a type other than object, and `properties` may be empty
     loose_properties: bool = True
-    #: whether `$ref` is accepted; otherwise definitions are put in its place
+    #: whether `$ref` is accepted; otherwise it is replaced by its definition
     refs: bool = True
-    #: whether `type` may be a list; otherwise `null` becomes `nullable` and the others become `anyOf`
+    #: whether `type` may be a list; otherwise `null` becomes `nullable` and the other types become `anyOf`
     type_lists: bool = True
-    #: whether an `enum` may hold other values than strings
+    #: whether an `enum` may contain values other than strings
     mixed_enums: bool = True
-    #: what stands for the items of an array that does not describe them
+    #: items of an array whose schema does not describe them
     items: Mapping[str, Any] = attrs.field(factory=dict)
-    #: names of properties
+    #: pattern of property names
     key_pattern: str = _pattern(r"[\s\S]{1,256}")
-    #: whether `type` may stand beside `anyOf`; otherwise it goes into each of the alternatives
+    #: whether `type` may occur beside `anyOf`; otherwise it is moved into each alternative
     typed_alternatives: bool = True
-    #: levels of nesting; what is deeper accepts anything
+    #: levels of nesting; deeper schemas are replaced by one that accepts anything
     depth: int = 32
 
 
@@ -111,102 +111,102 @@ class Rules:
     """What one target accepts. The defaults are those of a tolerant OpenAI-compatible server."""
 
     # --- tool calls
-    #: ids of calls
+    #: pattern of call ids
     id_pattern: str = _pattern(r"[\s\S]{1,256}")
-    #: how an id begins that replaces one of another form, and how many characters it has in all
+    #: prefix of an id that replaces an invalid one
     id_prefix: str = "call_"
-    #: characters of such an id in all
+    #: length of such an id in characters, prefix included
     id_length: int = 29
-    #: names of tools
+    #: pattern of tool names
     name_pattern: str = _pattern(r"[a-zA-Z0-9_-]{1,64}")
-    #: characters of a name
+    #: longest tool name in characters
     name_length: int = 64
-    #: characters of a tool's description; None: no limit
+    #: longest tool description in characters; None: no limit
     description_length: int | None = None
-    #: tools in one request; None: no limit
+    #: largest number of tools in one request; None: no limit
     most_tools: int | None = None
-    #: which JSON Schemas of arguments are accepted
+    #: JSON Schemas of tool arguments that are accepted
     schemas: SchemaRules = SchemaRules()
 
     # --- order
-    #: the first message after the system's has to be the user's
+    #: whether the first message after the system messages must be the user's
     first_user: bool = False
-    #: the last message must not be the assistant's
+    #: whether the last message must not be the assistant's
     last_user: bool = False
-    #: the last message may end with blanks where it is the assistant's
+    #: whether a last assistant message may end with whitespace
     blank_end: bool = True
-    #: two messages of the user or of the assistant in a row are refused
+    #: whether two consecutive messages of the user or of the assistant are refused
     alternate: bool = False
-    #: calls are accepted only right after a user's message or a result: not after another message of the assistant
+    #: whether calls are accepted only right after a user message or a tool result, not after an assistant message
     calls_after_user: bool = False
-    #: a user's message may follow a tool's result
+    #: whether a user message may follow a tool result
     user_after_tool: bool = True
-    #: system messages are accepted at the beginning only
+    #: whether system messages are accepted only at the beginning
     system_first: bool = False
-    #: the role that system messages are sent as
+    #: role that system messages are sent with
     system_role: Literal["system", "developer", "user"] = "system"
-    #: stands for a tool's result without text; empty: such results are accepted
+    #: text of a tool result without text; empty: such results are accepted
     blank_result: str = ""
-    #: the content of a message with calls and without text may be null; otherwise it is an empty text
+    #: whether the content of a message with calls and without text may be null; otherwise it is an empty text
     null_content: bool = True
 
     # --- reasoning
-    #: the dialects of the opaque blocks that are accepted, from the model that made them
+    #: dialects of the opaque blocks that are accepted from the model that created them
     opaque: tuple[str, ...] = attrs.field(default=(), converter=_texts)
     #: types of opaque blocks that are accepted from every model of the same provider
     shared_blocks: frozenset[str] = attrs.field(default=frozenset(), converter=_set)
-    #: the `reasoning_content` of a message with calls that has none, or an empty one; None: none is needed
+    #: `reasoning_content` of a message with calls where it is missing or empty; None: it may be missing
     reasoning_stand_in: str | None = None
-    #: the `thought_signature` of the first call of a message that has none; None: none is needed
+    #: `thought_signature` of the first call of a message where it is missing; None: it may be missing
     signature_stand_in: str | None = None
 
     # --- images and files
-    #: media types of images; none: no images
+    #: accepted media types of images; empty: no images
     image_types: tuple[str, ...] = attrs.field(default=COMMON_IMAGES, converter=_texts)
-    #: images may be given by web address
+    #: whether images may be given by URL
     image_urls: bool = True
-    #: images and files may stand in a tool's result; otherwise they follow it as the user's
+    #: whether a tool result may contain images and files; otherwise they follow it in a user message
     media_in_results: bool = False
-    #: media types of documents and audio; a type ending in `/*` stands for all of its kind
+    #: accepted media types of documents and audio; `audio/*` accepts all audio types
     file_types: tuple[str, ...] = attrs.field(default=(), converter=_texts)
-    #: the schemes of web addresses
+    #: accepted URL schemes
     url_schemes: tuple[str, ...] = attrs.field(default=("https", "http"), converter=_texts)
-    #: documents may be given by web address
+    #: whether documents may be given by URL
     file_urls: bool = False
-    #: audio is written with a `data:` address in the OpenAI dialect, instead of base64 alone
+    #: whether audio is a `data:` URL in the OpenAI dialect, instead of plain base64
     audio_addresses: bool = False
-    #: how documents are written in the OpenAI dialect
+    #: form of documents in the OpenAI dialect
     file_form: Literal["file", "document_url"] = "file"
 
     # --- options
-    #: options that are left out
+    #: options that are refused and left out
     refuses: frozenset[str] = attrs.field(default=frozenset(), converter=_set)
-    #: the highest temperature
+    #: highest temperature
     hottest: float = 2.0
-    #: the only temperature that is accepted besides none at all; None: every one
+    #: the only accepted temperature besides none; None: every temperature
     only_temperature: float | None = None
-    #: the values of `reasoning_effort` with which a temperature is accepted, the empty text for none set; None: all
+    #: efforts with which a temperature is accepted, an empty string for no effort; None: all
     temperature_efforts: tuple[str, ...] | None = attrs.field(default=None, converter=_optional_texts)
-    #: the values of `reasoning_effort`, weakest first; None: not known, sent as it is
+    #: accepted values of `reasoning_effort`, weakest first; None: unknown, any value is sent
     efforts: tuple[str, ...] | None = attrs.field(default=None, converter=_optional_texts)
-    #: which schemas of answers are taken: any; or only closed objects without limits, as Anthropic's are
+    #: accepted answer schemas: any; or only closed objects without limits (Anthropic)
     answer_schemas: Literal["any", "closed"] = "any"
-    #: models that decide by themselves how long they think take `thinking: {"type": "adaptive"}` (Anthropic)
+    #: whether the models accept `thinking: {"type": "adaptive"}` and choose their own thinking budget (Anthropic)
     adaptive_thinking: bool = False
-    #: how a thinking budget or effort is written
+    #: form in which a thinking budget or effort is sent
     thinking: ThinkingForm = "effort"
-    #: sequences in `stop`; None: no limit
+    #: largest number of stop sequences; None: no limit
     most_stops: int | None = None
-    #: stop sequences without visible characters are refused
+    #: whether stop sequences without visible characters are refused
     visible_stops: bool = False
-    #: the values of `tool_choice` besides the name of a tool; a missing one becomes `auto`
+    #: accepted values of `tool_choice` besides tool names; any other value becomes `auto`
     tool_choices: tuple[str, ...] = attrs.field(default=("auto", "none", "required"), converter=_texts)
-    #: a tool may be named in `tool_choice`
+    #: whether `tool_choice` may name a tool
     named_choice: bool = True
 
 
 Family: TypeAlias = tuple[str, Mapping[str, Any]]
-"""A pattern of lower-case model names (`gpt-5*`), and the fields of `Rules` that differ for them."""
+"""A pattern of lower-case model names (`gpt-5*`), and the fields of `Rules` that differ for these models."""
 
 
 def _families(families: Iterable[Family]) -> tuple[Family, ...]:
@@ -215,13 +215,13 @@ def _families(families: Iterable[Family]) -> tuple[Family, ...]:
 
 @attrs.frozen
 class VendorRules:
-    """The rules of a vendor, and what is different for families of its models; later families win."""
+    """The rules of a vendor, and the differences of its model families; later families override earlier ones."""
 
     common: Rules = Rules()
     families: tuple[Family, ...] = attrs.field(default=(), converter=_families)
 
     def of(self, model: str) -> Rules:
-        """The rules for *model*."""
+        """Return the rules for *model*."""
         rules, name = self.common, model.lower()
         for pattern, changes in self.families:
             if fnmatchcase(name, pattern):
@@ -229,30 +229,30 @@ class VendorRules:
         return rules
 
     def with_family(self, pattern: str, **changes: Any) -> VendorRules:
-        """These rules with one more family.
+        """Return these rules with one more family.
 
         Raises:
-          InvalidData: *changes* names what is no rule, or gives it no acceptable value.
+          InvalidData: *changes* has a key that is not a rule, or an unacceptable value.
         """
         overlay(self.common, changes)
         return VendorRules(self.common, (*self.families, (pattern, changes)))
 
 
 def overlay(rules: Rules, changes: Mapping[str, Any]) -> Rules:
-    """*rules* with *changes*: fields in snake or camel case; `schemas` holds fields of `SchemaRules`.
+    """Return *rules* with *changes*: fields in snake or camel case; `schemas` holds fields of `SchemaRules`.
 
     Raises:
-      InvalidData: with the place of each key that is no rule and each value that does not fit.
+      InvalidData: names each key that is not a rule and each value that does not fit.
     """
     new: Rules = overlaid(rules, changes, "$")
     return new
 
 
 def overlaid(record: Any, changes: Mapping[str, Any], place: str) -> Any:
-    """A frozen *record* with *changes* of its fields, each checked; *place* is where they stand.
+    """Return a frozen *record* with *changes* of its fields, each checked; *place* is the path of the changes.
 
     Raises:
-      InvalidData: with the place of each key that is no field and each value that does not fit.
+      InvalidData: names each key that is not a field and each value that does not fit.
     """
     fields = {field.name: field for field in attrs.fields(type(record))}
     values: dict[str, Any] = {}
@@ -278,7 +278,7 @@ def overlaid(record: Any, changes: Mapping[str, Any], place: str) -> Any:
 
 
 def _misfit(value: object, annotation: str) -> str:
-    """What is wrong with *value* for a field with this *annotation*; empty when nothing is."""
+    """Return what is wrong with *value* for a field with this *annotation*; empty when nothing is wrong."""
     if value is None:
         return "" if "None" in annotation else "must not be null"
     expected = _KINDS.get(annotation.removesuffix(" | None").partition("[")[0])

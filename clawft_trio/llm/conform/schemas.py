@@ -1,7 +1,7 @@
 """JSON Schemas of tool arguments, in the form that a target accepts.
 
-A schema of an MCP server or a user's own may lack what a vendor insists on, or hold what it refuses. Here it becomes
-one that is accepted and describes the same arguments as closely as the target's keywords allow.
+A schema of an MCP server or of the user may lack what a vendor requires, or contain what it refuses. It is converted
+to an accepted schema that describes the same arguments as closely as the target's keywords allow.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ _SINGLES = ("items", "additionalProperties", "not", "if", "then", "else", "conta
             "additionalItems", "unevaluatedProperties", "unevaluatedItems")  # fmt: skip
 
 _MOST_NODES = 5000
-"""Schemas inside one schema: more than any real one has, and few enough to walk without stopping the loop."""
+"""Limit of schemas inside one schema: more than any real one has, and few enough not to block the event loop."""
 
 
 class TooLarge(ValueError):
-    """A schema that holds more schemas than `_MOST_NODES`."""
+    """A schema contains more than `_MOST_NODES` schemas."""
 
 
 @attrs.frozen
 class LegalSchema:
-    """A schema that the target accepts, and the names of properties that had to change: new to old."""
+    """A schema that the target accepts, and its renamed properties: new name to old name."""
 
     schema: Mapping[str, Any]
     keys: Mapping[str, str]
 
 
 def legal_schema(schema: object, rules: SchemaRules) -> LegalSchema:
-    """*schema* of a tool's arguments as *rules* accept it; the same object when nothing has to change.
+    """Return the arguments *schema* of a tool in a form that *rules* accept; the same object when nothing changes.
 
     Raises:
-      TooLarge: it holds too many schemas.
+      TooLarge: it contains too many schemas.
     """
     root = schema if isinstance(schema, Mapping) else {}
     walk = _Walk(root, rules)
@@ -62,13 +62,13 @@ def legal_schema(schema: object, rules: SchemaRules) -> LegalSchema:
 
 
 class _Walk:
-    """One schema on its way to a legal form."""
+    """Converts one schema to a legal form."""
 
     def __init__(self, root: Mapping[str, Any], rules: SchemaRules) -> None:
         self._root = root
         self._rules = rules
         self._nodes = 0
-        #: legal names of properties, to the names that they stand for
+        #: renamed properties: legal name to original name
         self.renamed: dict[str, str] = {}
 
     def top(self, root: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class _Walk:
     # --- combinations at the top -------------------------------------------------------------------------
 
     def _merged(self, schema: Mapping[str, Any], depth: int) -> dict[str, Any]:
-        """*schema* with its combinations merged into its properties, where the top level must not have them."""
+        """Return *schema* with the combinations that the top level must not have merged into its properties."""
         merged = dict(schema)
         if depth >= 8:
             return merged
@@ -127,7 +127,7 @@ class _Walk:
         return self._finished(self._inside(own, depth, following))
 
     def _open_all(self, own: dict[str, Any], following: tuple[str, ...]) -> tuple[str, ...]:
-        """Put what they lead to in place of references in `allOf`, for targets without either."""
+        """Replace references inside `allOf` by what they refer to, for targets that accept neither."""
         if self._rules.refs or not isinstance(own.get("allOf"), list):
             return following
         opened: list[Any] = []
@@ -152,7 +152,7 @@ class _Walk:
         return following
 
     def _inside(self, own: dict[str, Any], depth: int, following: tuple[str, ...]) -> dict[str, Any]:
-        """*own* with the schemas in it made legal."""
+        """Return *own* with legal inner schemas."""
         legal = dict(own)
         for keyword in _MAPS:
             if isinstance(own.get(keyword), Mapping):
@@ -189,7 +189,7 @@ class _Walk:
         return unlike[0] if len(unlike) == 1 else {"anyOf": unlike}
 
     def _limit(self, own: dict[str, Any]) -> None:
-        """Express in the target's keywords what *own* expresses in others."""
+        """Replace keywords that the target does not accept by equivalent ones that it accepts."""
         rules = self._rules
         if rules.keywords is not None:
             in_fewer_keywords(own, rules.keywords)
@@ -210,7 +210,7 @@ class _Walk:
             with_text_enum(own)
 
     def _finished(self, legal: dict[str, Any]) -> dict[str, Any]:
-        """*legal* without the keywords that are refused, and with a type where one is needed."""
+        """Return *legal* without refused keywords, and with a type where one is required."""
         rules = self._rules
         if rules.keywords is not None:
             legal = {key: value for key, value in legal.items() if key in rules.keywords}
@@ -219,7 +219,7 @@ class _Walk:
         if not rules.loose_properties:
             tighten_properties(legal)
         if rules.typed and not any(key in legal for key in TYPING):
-            # Here it holds a description at most: everything else has implied a type.
+            # At this point it has at most a description: everything else implied a type.
             legal |= any_value()
         return legal
 
@@ -235,7 +235,7 @@ class _Walk:
         return new
 
     def _resolve(self, reference: str) -> Mapping[str, Any]:
-        """What *reference* leads to inside the schema; empty when it leads nowhere or out of it."""
+        """Return what *reference* refers to inside the schema; empty when it refers to nothing or outside."""
         if not reference.startswith("#"):
             return {}
         found: Any = self._root

@@ -1,4 +1,4 @@
-"""Whether OpenAI can promise that an answer has the shape of a schema (`strict`)."""
+"""Whether OpenAI can guarantee that an answer fits a schema (`strict`)."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ STRICT_KEYWORDS = frozenset(
      "definitions", "description", "title", "pattern", "format", "minimum", "maximum", "exclusiveMinimum",
      "exclusiveMaximum", "multipleOf", "minItems", "maxItems"}
 )  # fmt: skip
-"""What OpenAI's structured outputs know (platform.openai.com, Structured outputs, "Supported schemas")."""
+"""Keywords of OpenAI's structured outputs (platform.openai.com, Structured outputs, "Supported schemas")."""
 
 _STRICT_FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
-"""The values of `format` in the same place."""
+"""Values of `format` in OpenAI's structured outputs (same source)."""
 
 
 def fits_strict(schema: object) -> bool:
-    """Whether OpenAI promises the shape of *schema* (`strict`); it refuses the promise for any other.
+    """Return whether OpenAI accepts *schema* with `strict`, which guarantees its shape; it refuses other schemas.
 
-    Every object requires all its properties and forbids others; the outermost schema is an object and no combination.
+    Every object requires all its properties and forbids others; the outermost schema is an object, not a combination.
     """
     if not isinstance(schema, Mapping) or schema.get("type") != "object" or "anyOf" in schema:
         return False

@@ -1,4 +1,4 @@
-"""What a target takes in no typed form, in words: the schema of an answer."""
+"""Instructions in words for what a target does not accept in a typed field: the schema of an answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from clawft_trio.codec import encode_json
 
 
 def schema_in_words(schema: JsonObject) -> str:
-    """The instruction to answer with JSON that fits *schema*."""
+    """Return the instruction to answer with JSON that fits *schema*."""
     return (
         "The final answer is JSON that fits this JSON Schema, and nothing else: no other text, no code fence.\n"
         + encode_json(schema).decode()
@@ -17,7 +17,7 @@ def schema_in_words(schema: JsonObject) -> str:
 
 
 def with_words(messages: tuple[Message, ...], words: str) -> tuple[Message, ...]:
-    """*messages* with *words* at the end of the system's, which many servers take only as the first message."""
+    """Return *messages* with *words* appended to the first system message; without one, a new one is put first."""
     if messages and messages[0].role == "system":
         first = messages[0]
         return (attrs.evolve(first, content=(*first.content, Text(f"\n\n{words}"))), *messages[1:])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import msgspec
 
@@ -11,6 +12,7 @@ from clawft_trio.errors import AuthorizationFailed
 from clawft_trio.mcp.auth.client_auth import authenticate
 from clawft_trio.mcp.auth.http import Answer, OAuthHttp
 from clawft_trio.mcp.auth.records import OAuthClient, ServerMetadata, Token
+from clawft_trio.observe.redaction import make_redactor
 
 LONGEST_LIFE = 10 * 365 * 86_400.0
 """Seconds; a token that claims to live longer is taken to live so long."""
@@ -63,7 +65,7 @@ async def request_token(
     whole, headers = authenticate(client, metadata, form, now)
     answer = await http.post_form(metadata.token_endpoint, "token", whole, headers)
     if answer.status != 200:
-        raise refusal(answer, "the token was refused")
+        raise refusal(answer, "the token was refused", sent={**whole, **headers})
     response = answer.decode(_TokenResponse, "token response")
     if response.token_type.lower() != "bearer":
         raise AuthorizationFailed(f"the token is of an unknown type: {response.token_type[:60]!r}")
@@ -126,12 +128,39 @@ async def register(
         raise AuthorizationFailed(f"the registration: {exc}") from None
 
 
-def refusal(answer: Answer, what: str) -> AuthorizationFailed:
-    """The error for a response that refuses. Only its error code and description are repeated."""
+# Parameters of a token request that are credentials (RFC 6749, 7521, 7636).
+_CREDENTIALS = {
+    "assertion",
+    "authorization",
+    "client_assertion",
+    "client_secret",
+    "code",
+    "code_verifier",
+    "refresh_token",
+}
+
+
+def refusal(answer: Answer, what: str, sent: Mapping[str, str] | None = None) -> AuthorizationFailed:
+    """The error for a response that refuses. Only its error code and description are repeated.
+
+    Args:
+      answer: the response.
+      what: what was refused, for the message.
+      sent: the parameters and headers of the request. A server may repeat them; the error does not.
+    """
     try:
         response = answer.decode(_ErrorResponse, "error")
     except AuthorizationFailed:
         response = _ErrorResponse()
-    words = " ".join(part for part in (response.error[:60], response.error_description[:200]) if part)
-    text = words if words.isprintable() else ""
-    return AuthorizationFailed(f"{what}: HTTP status {answer.status} {text}".rstrip(), code=response.error[:60])
+    redact = make_redactor(_spellings(value for name, value in (sent or {}).items() if name in _CREDENTIALS))
+    code, description = redact(response.error)[:60], redact(response.error_description)[:200]
+    text = " ".join(part for part in (code, description) if part)
+    shown = text if text.isprintable() else ""
+    return AuthorizationFailed(f"{what}: HTTP status {answer.status} {shown}".rstrip(), code=code)
+
+
+def _spellings(values: Iterable[str]) -> Iterator[str]:
+    """*values* as they are and as a form has them."""
+    for value in values:
+        bare = value.partition(" ")[2] or value
+        yield from (value, bare, quote(value, safe=""), quote_plus(bare))

@@ -271,6 +271,8 @@ async def _guard(group: int) -> None:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            # It needs no variables, and any user of this machine's account can read those of a process.
+            env={},
             # A Ctrl-C at the terminal goes to our group, and must not end it.
             start_new_session=True,
         )

@@ -1,0 +1,125 @@
+"""The tasks that wait at a queue: publishers for room, consumers for a message."""
+
+from __future__ import annotations
+
+import weakref
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable, Iterator
+from typing import Generic, TypeVar
+
+import attrs
+import trio
+from trio.lowlevel import Task
+
+from clawft_trio.bus.fair_queue import QueueItem
+
+T = TypeVar("T")
+
+
+class WaitingPublishers(Generic[T]):
+    """The publishers that wait for room, in the order in which they came, each with its message.
+
+    One whose session is full waits in a line of its own, so that it delays no other session.
+    """
+
+    def __init__(self) -> None:
+        # Ordered dicts, because a plain one walks over every gap at its front to find its first key: with 10 000
+        # waiting publishers that is quadratic.
+        self._line: OrderedDict[Task, QueueItem[T]] = OrderedDict()
+        self._blocked: dict[Hashable, OrderedDict[Task, QueueItem[T]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._line) + sum(map(len, self._blocked.values()))
+
+    def __iter__(self) -> Iterator[Task]:
+        for waiting in (self._line, *self._blocked.values()):
+            yield from waiting
+
+    @property
+    def first(self) -> tuple[Task, QueueItem[T]] | None:
+        """The one that is let in next, when there is room; None when none waits for room in the whole queue."""
+        return next(iter(self._line.items()), None)
+
+    def pop_first(self) -> tuple[Task, QueueItem[T]]:
+        """Remove the first."""
+        return self._line.popitem(last=False)
+
+    def add(self, task: Task, entry: QueueItem[T]) -> None:
+        """Let *task* wait for room in the whole queue."""
+        self._line[task] = entry
+
+    def block(self, task: Task, entry: QueueItem[T], session: Hashable) -> None:
+        """Let *task* wait for room in *session*."""
+        self._blocked.setdefault(session, OrderedDict())[task] = entry
+
+    def unblock(self, session: Hashable) -> None:
+        """There is room in *session* for one more: let its first publisher wait for room in the whole queue."""
+        blocked = self._blocked.get(session)
+        if blocked:
+            task = next(iter(blocked))
+            self._line[task] = blocked[task]
+            self._remove_blocked(task, session)
+
+    def remove(self, task: Task, session: Hashable) -> None:
+        """*task*, whose message is of *session*, does not wait any more."""
+        if self._line.pop(task, None) is None:
+            self._remove_blocked(task, session)
+
+    def _remove_blocked(self, task: Task, session: Hashable) -> None:
+        del self._blocked[session][task]
+        if not self._blocked[session]:
+            del self._blocked[session]
+
+    def clear(self) -> tuple[Task, ...]:
+        """Remove them all."""
+        tasks = tuple(self)
+        self._line.clear()
+        self._blocked.clear()
+        return tasks
+
+
+@attrs.define(eq=False)
+class Consumer:
+    """Stands for a task that takes messages, as long as it is referenced."""
+
+    task: Task | None = None
+
+
+class Consumers:
+    """The consumers of a queue: those that wait for a message, and the tasks that are known to take messages."""
+
+    def __init__(self) -> None:
+        self._parked = trio.lowlevel.ParkingLot()
+        self._known: weakref.WeakSet[Consumer] = weakref.WeakSet()
+
+    def __len__(self) -> int:
+        return len(self._parked)
+
+    async def park(self) -> None:
+        """Wait until woken.
+
+        Cancellation: safe.
+        """
+        await self._parked.park()
+
+    def wake(self) -> None:
+        """Let one look again."""
+        self._parked.unpark()
+
+    def wake_all(self) -> None:
+        """Let all look again."""
+        self._parked.unpark_all()
+
+    def note(self, consumer: Consumer) -> None:
+        """The running task takes messages, as long as *consumer* is referenced."""
+        if consumer.task is None:
+            consumer.task = trio.lowlevel.current_task()
+            self._known.add(consumer)
+
+    def would_all_wait(self, task: Task, publishers: Iterable[Task]) -> bool:
+        """Whether *task* is a consumer, and every other one is among *publishers*."""
+        # Most queues know no consumer, and this must not cost more than the waiting itself.
+        if not len(self._known):
+            return False
+        known = {consumer.task for consumer in self._known}
+        return task in known and known <= {task, *publishers}

@@ -1,0 +1,263 @@
+"""Results at their limits: what just fits stays whole, and what is cut fills the limit."""
+
+from __future__ import annotations
+
+import array
+import json
+from collections import OrderedDict, UserDict, UserList, deque
+from datetime import date
+from types import MappingProxyType
+
+import pytest
+
+from clawft_trio.tools.truncate import MOST_ITEMS, answer_text, collected
+
+
+def compact(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+WHOLE = {
+    "list of numbers": list(range(200)),
+    "list of texts": ["text"] * 100,
+    "list of null": [None] * 200,
+    "lists in lists": [[1, [2, [3]]]] * 60,
+    "object": {f"key{number}": number for number in range(60)},
+    "objects": [{"name": "n", "value": 1.5}] * 40,
+    "text in an object": {"text": "é" * 300},
+    "escapes": {"text": '"\\\n' * 150},
+    "empty ones": [{}, [], "", None, False] * 50,
+}
+
+
+@pytest.mark.parametrize("value", WHOLE.values(), ids=WHOLE)
+def test_what_just_fits_is_whole_and_with_a_byte_less_it_is_cut(value: object) -> None:
+    whole = compact(value)
+    size = len(whole.encode())
+    assert answer_text(value, limit=size) == whole
+    shown = answer_text(value, limit=size - 1)
+    assert len(shown.encode()) < size
+    assert "left out" in shown
+    json.loads(shown)
+
+
+@pytest.mark.parametrize("value", ["x" * 600, "é" * 300, "{" + "x" * 599, "[1," * 200], ids=lambda text: text[:3])
+def test_text_that_just_fits_is_whole_and_with_a_byte_less_it_is_cut(value: str) -> None:
+    size = len(value.encode())
+    assert answer_text(value, limit=size) == value
+    shown = answer_text(value, limit=size - 1)
+    assert len(shown.encode()) <= size - 1
+    assert shown.endswith("characters left out]")
+
+
+@pytest.mark.parametrize("limit", range(600, 660))
+def test_a_cut_text_fills_its_limit(limit: int) -> None:
+    shown = answer_text("x" * 5000, limit=limit)
+    kept = len(shown.partition("\n")[0])
+    # The note is measured with all characters missing; fewer have as many digits or one less.
+    assert limit - 2 <= len(shown) <= limit
+    assert f"[truncated: {5000 - kept} of 5000 characters left out]" in shown
+
+
+@pytest.mark.parametrize("limit", range(600, 660))
+@pytest.mark.parametrize("make", [lambda: [1] * 5000, lambda: ["ab"] * 3000, lambda: [[]] * 3000], ids="123")
+def test_a_cut_list_of_small_elements_fills_its_limit(make, limit: int) -> None:
+    items = make()
+    shown = answer_text(items, limit=limit)
+    *kept, mark = json.loads(shown)
+    assert limit - 12 <= len(shown) <= limit
+    assert kept == items[: len(kept)]
+    assert mark == {"_truncated": f"{len(items) - len(kept)} of {len(items)} elements left out"}
+
+
+@pytest.mark.parametrize("limit", range(600, 640))
+def test_a_cut_object_of_small_fields_fills_its_limit(limit: int) -> None:
+    fields = {f"k{number:04}": 7 for number in range(1000)}
+    shown = answer_text(fields, limit=limit)
+    kept = json.loads(shown)
+    assert limit - 24 <= len(shown) <= limit
+    assert kept.pop("_truncated") == f"{1000 - len(kept)} of 1000 fields left out"
+    assert kept == dict(list(fields.items())[: len(kept)])
+
+
+@pytest.mark.parametrize("limit", range(900, 930))
+def test_a_cut_text_in_an_object_takes_all_the_room_that_is_left(limit: int) -> None:
+    shown = answer_text({"out": "x" * 9000, "code": 3}, limit=limit)
+    assert limit - 60 <= len(shown) <= limit
+    assert json.loads(shown)["code"] == 3
+
+
+@pytest.mark.parametrize("character", ['"', "\\", "\n", "\x00", "é", "😀"])
+@pytest.mark.parametrize("limit", [700, 701, 702, 703, 704, 705])
+def test_a_cut_text_in_a_list_ends_at_a_whole_character(character: str, limit: int) -> None:
+    (text,) = json.loads(answer_text([character * 9000], limit=limit))
+    kept, _, note = text.partition(" [truncated: ")
+    assert set(kept) == {character}
+    assert note == f"{9000 - len(kept)} of 9000 characters left out]"
+    width = len(json.dumps(character, ensure_ascii=False).encode()) - 2
+    assert len(kept) * width > limit - 130
+
+
+def test_three_large_fields_share_the_room_alike() -> None:
+    shown = json.loads(answer_text(dict.fromkeys("abc", "x" * 9000), limit=3000))
+    sizes = sorted(len(text) for text in shown.values())
+    assert sizes[0] > 900
+    assert sizes[-1] - sizes[0] < 40
+
+
+def test_what_small_fields_leave_goes_to_the_large_one() -> None:
+    shown = json.loads(answer_text({"a": "x" * 9000, "b": "y" * 100, "c": "z" * 200}, limit=3000))
+    assert (shown["b"], shown["c"]) == ("y" * 100, "z" * 200)
+    assert len(shown["a"]) > 2600
+
+
+def test_a_field_without_room_worth_cutting_ends_the_object() -> None:
+    fields = {f"k{number}": "x" * 5000 for number in range(20)}
+    shown = json.loads(answer_text(fields, limit=1200))
+    assert shown.pop("_truncated") == f"{20 - len(shown)} of 20 fields left out"
+    assert 1 <= len(shown) <= 3
+    assert all(len(text) > 200 for text in shown.values())
+
+
+def test_an_element_without_room_worth_cutting_ends_the_list() -> None:
+    items = ["x" * 200, "y" * 200, "z" * 200]
+    assert json.loads(answer_text(items, limit=560)) == [*items[:2], {"_truncated": "1 of 3 elements left out"}]
+    first, *rest = json.loads(answer_text(["x" * 5000, "y"], limit=560))
+    assert first.startswith("x" * 400)
+    assert rest == [{"_truncated": "1 of 2 elements left out"}] or rest == ["y"]
+
+
+def test_a_long_name_of_a_field_is_cut() -> None:
+    (name,) = json.loads(answer_text({"n" * 1000: 1, "b": "x" * 3000}, limit=2000)).keys() - {"b"}
+    assert name == "n" * 256
+
+
+# --- kinds of values -----------------------------------------------------------------------------------------------
+
+
+class Table:
+    def tolist(self) -> list[int]:
+        return [1, 2]
+
+
+class Pydantic:
+    __pydantic_validator__ = None
+
+    def model_dump(self, mode: str) -> dict[str, str]:
+        return {"mode": mode}
+
+
+class Broken:
+    def tolist(self) -> list[int]:
+        raise TypeError("none")
+
+    def __str__(self) -> str:
+        return "broken"
+
+
+VALUES = [
+    (range(3), [0, 1, 2]),
+    (deque([1, 2]), [1, 2]),
+    ({"a": 1}.keys(), ["a"]),
+    ({"a": 1}.values(), [1]),
+    ({"a": 1}.items(), [["a", 1]]),
+    (UserList([1]), [1]),
+    (UserDict({"a": 1}), {"a": 1}),
+    (MappingProxyType({"a": 1}), {"a": 1}),
+    (OrderedDict(a=1), {"a": 1}),
+    (array.array("i", [1, 2]), [1, 2]),
+    (Table(), [1, 2]),
+    (Pydantic(), {"mode": "json"}),
+    (frozenset([1]), [1]),
+    (date(2026, 1, 2), "2026-01-02"),
+    (Broken(), "broken"),
+    (float("nan"), "NaN"),
+    (2.5, 2.5),
+]
+
+
+@pytest.mark.parametrize(("value", "data"), VALUES, ids=[f"{type(value).__name__} {data}" for value, data in VALUES])
+@pytest.mark.parametrize("limit", [400, 65_536])
+def test_a_value_is_the_data_in_it_alone_and_inside_of_others(value: object, data: object, limit: int) -> None:
+    assert json.loads(answer_text(value, limit=limit)) == data
+    assert json.loads(answer_text([value], limit=limit)) == [data]
+    assert json.loads(answer_text({"a": [value, None]}, limit=limit)) == {"a": [data, None]}
+    cut = json.loads(answer_text([value, "x" * 9000], limit=700))
+    assert cut[0] == data
+    assert "left out" in cut[1]
+
+
+def test_bytes_are_text() -> None:
+    for value in (b"caf\xc3\xa9", bytearray(b"caf\xc3\xa9"), memoryview(b"caf\xc3\xa9")):
+        assert answer_text(value) == "café"
+
+
+def test_an_iterator_is_a_list_down_to_three_levels() -> None:
+    assert collected(iter("ab")) == ["a", "b"]
+    assert collected({"a": iter("ab"), "b": 1}) == {"a": ["a", "b"], "b": 1}
+    assert collected([iter("ab"), 1]) == [["a", "b"], 1]
+    assert collected((1, (iter("a"),))) == [1, [["a"]]]
+    assert collected({"a": {"b": iter("a")}}) == {"a": {"b": ["a"]}}
+    assert collected([[[iter("a")]]]) == [[[["a"]]]] or isinstance(collected([[[iter("a")]]])[0][0], list)
+
+
+def test_what_holds_no_iterator_is_the_same_object() -> None:
+    for value in ([1, 2], {"a": 1}, (1, "x"), "text", 5):
+        assert collected(value) is value
+
+
+def test_an_iterator_without_end_gives_a_bounded_number_of_items() -> None:
+    def numbers():
+        number = 0
+        while True:
+            yield number
+            number += 1
+
+    assert len(collected(numbers())) == MOST_ITEMS
+    *kept, mark = json.loads(answer_text({"a": numbers()}, limit=500))["a"]
+    assert kept == list(range(len(kept)))
+    assert mark == {"_truncated": f"{MOST_ITEMS - len(kept)} of {MOST_ITEMS} elements left out"}
+
+
+@pytest.mark.parametrize(("depth", "whole"), [(1, True), (30, True), (79, True), (80, False), (1000, False)])
+def test_nesting_is_left_out_below_a_level(depth: int, whole: bool) -> None:
+    value: object = 7
+    for _ in range(depth):
+        value = [value]
+    shown = answer_text(value)
+    assert (shown == "[" * depth + "7" + "]" * depth) is whole
+    assert ("[truncated: a list left out]" in shown) is not whole
+    if not whole:
+        assert shown.startswith("[" * 40 + '"')
+
+
+@pytest.mark.parametrize("digits", [400, 4000, 5000, 9000])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_an_integer_of_many_digits_is_a_number_or_text(digits: int, sign: int) -> None:
+    number = sign * 10**digits
+    try:
+        text = str(number)
+    except ValueError:
+        text = hex(number)
+    assert answer_text(number).strip('"') == text
+    assert json.loads(answer_text([1, number]), parse_int=str)[1] == text
+    assert answer_text({"a": [number]}).replace('"', "") == f"{{a:[{text}]}}"
+    assert list(json.loads(answer_text({number: 1}))) in ([text], [text[:256]])
+    cut = json.loads(answer_text(number, limit=1000), parse_int=str)
+    assert text.startswith(cut)
+    assert min(len(text), 400) <= len(cut) <= 1000
+
+
+@pytest.mark.parametrize("before", ["", " ", "\n\t", "\r\n"])
+@pytest.mark.parametrize("text", ['{"a": %s}', "[%s]"])
+def test_text_that_is_json_is_cut_as_json(before: str, text: str) -> None:
+    long = before + text % json.dumps("x" * 3000)
+    shown = answer_text(long, limit=500)
+    json.loads(shown)
+    assert "left out" in shown
+
+
+def test_text_that_only_begins_like_json_is_cut_as_text() -> None:
+    shown = answer_text("[not json " + "x" * 3000, limit=500)
+    assert shown.startswith("[not json xxx")
+    assert shown.endswith("characters left out]")
