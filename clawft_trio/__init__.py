@@ -39,7 +39,7 @@ The names:
   ProviderTimeout        A time limit was exceeded: `limit` seconds
   RateLimited            Too many requests
   Recorder               An observer that keeps the last *limit* events: for tests, and to inspect after a failure
-  Reply                  The answer of a turn, and what it took
+  Reply                  The answer of a turn, with cost, times and tool results
   Reset                  Remove all content since the last reset: another attempt starts from the beginning
   Resilient              *provider* under *policy*, bound to each other: the state of breakers and bulkheads ...
   Retry                  Try again after a failure that a repetition may cure
@@ -52,11 +52,11 @@ The names:
   ToolContext            The sender, session and workspace that a tool runs for
   ToolRegistry           Tools by name, with the locks and the threads that their calls share
   ToolResult             The result of a tool call
-  TurnPolicy             The limits of a turn, and the options with which its models are asked
+  TurnPolicy             The limits of a turn, and the options of its requests to models
   Usage                  Tokens of one answer as its provider counts them, with the charge that the provider states
   complete               Call *provider* once and return its complete answer
   compose                Put strategies around one another, the outermost first
-  open_agent             Open everything an agent needs, for the length of the block
+  open_agent             Open everything an agent needs, for the duration of the block
   open_bus               Open a bus for the length of the block; at its end it is closed, and undelivered final ...
   open_mcp               Start a server, shake hands, and keep it for the length of the block
   open_store             Open the store at *path*, or a new one in memory, and bring its schema up to date
@@ -65,7 +65,7 @@ The names:
   parse_config           Read a configuration from the JSON text *data*
   provider_named         Return the provider called *name*, to be used in an `async with`
   resilient_chain        Providers in order of preference, as one provider
-  serve_agent            Open an agent in a nursery of the caller's own, and serve it until that is cancelled
+  serve_agent            Open an agent in the caller's nursery, and serve it until cancelled
   serve_channel          Carry messages between *channel* and *bus*, in order, until the bus is closed and empty
   serve_mcp              Offer *server* to an MCP host over stdio, until the host closes its end
   subagent               Describe a sub-agent, for the tools of `open_agent`

@@ -1,4 +1,4 @@
-"""The agent: sessions, turns, and everything they need, opened and closed together."""
+"""The agent: sessions, turns, and the resources that they need, opened and closed together."""
 
 from typing import TYPE_CHECKING
 

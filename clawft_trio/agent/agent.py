@@ -1,4 +1,4 @@
-"""A running agent: what may be asked of it, one turn of a session at a time."""
+"""A running agent: answers questions, one turn of a session at a time."""
 
 from __future__ import annotations
 
@@ -38,33 +38,33 @@ from clawft_trio.tracebacks import shorten_traceback
 T = TypeVar("T")
 
 _STARTS = 8
-"""Turns that start in one pass of the scheduler. A turn costs about 2 ms of CPU: of thousands that are asked for at
-once, all first steps in one pass would keep the event loop for seconds."""
+"""Number of turns that start in one pass of the scheduler. A turn costs about 2 ms of CPU: the first steps of thousands
+of turns in one pass would block the event loop for seconds."""
 
 AgentCallback: TypeAlias = Callable[[AgentEvent], bool | Awaitable[bool | None] | None]
-"""Sees everything of a turn as it happens; False ends it early."""
+"""Receives the events of a turn; returns False to end it early."""
 
 
 class TurnStream(Iteration[AgentEvent, Reply[A_co]], Generic[A_co]):
-    """A turn to iterate over. Made by `Agent.stream`; `TurnStream[F]` has a reply whose answer is an `F`."""
+    """A running turn whose events can be iterated. Made by `Agent.stream`; `TurnStream[F]` has a `Reply[F]`."""
 
     @property
     def reply(self) -> Reply[A_co]:
-        """The whole reply, once the loop has ended.
+        """The reply, after the end of the iteration.
 
         Raises:
-          StreamEnded: it is not there yet, or there will be none.
+          StreamEnded: the turn has not ended yet, or ended without a reply.
         """
         return self.result
 
 
 @attrs.frozen(kw_only=True)
 class AgentParts:
-    """What an agent is made of, each replaceable by one's own."""
+    """The parts of an agent; each can be replaced."""
 
     turns: Turns
     tools: ToolRegistry
-    #: the MCP servers: `clients` of those that run, `failures` of those that do not
+    #: the MCP servers: `clients` of the running ones, `failures` of the others
     toolset: Toolset
     bus: MessageBus
     loop: AgentLoop
@@ -72,7 +72,7 @@ class AgentParts:
     store: Store
     costs: CostTracker
     permissions: PermissionResolver
-    #: the turns of questions with an id; None without a store
+    #: runs questions with a turn id; None without a store
     asks: DurableAsks | None = None
 
 
@@ -91,12 +91,12 @@ class Agent:
 
     @property
     def tools(self) -> ToolRegistry:
-        """The tools that it has."""
+        """The tools of the agent."""
         return self.parts.tools
 
     @property
     def bus(self) -> MessageBus:
-        """Where channel adapters publish messages and take replies."""
+        """The bus to which channel adapters publish messages and from which they take replies."""
         return self.parts.bus
 
     @overload
@@ -129,32 +129,32 @@ class Agent:
         on_event: AgentCallback | None = None,
         **options: Unpack[AskOptions],
     ) -> Any:
-        """Ask as the local process, with all permissions, and wait for the whole reply.
+        """Ask as the local process, with all permissions, and wait for the complete reply.
 
-        Without *session* each call is a conversation of its own: it sees nothing of earlier ones, and runs beside
-        them. With the same *session* calls continue one conversation, one at a time, in the order of their arrival:
-        `session=reply.session` continues the one of a reply.
+        Without *session* each call is a separate conversation: it receives nothing of earlier ones, and runs
+        concurrently with them. Calls with the same *session* continue one conversation, one at a time and in order:
+        `session=reply.session` continues the conversation of a reply.
 
         Args:
           content: the question.
-          answer: the type of the answer, or its form: then a value of it is returned instead of the reply. One that
-            does not fit goes back to the model, `TurnPolicy.max_answer_corrections` times at most.
-          turn_id: an id of the caller's own, for an agent with a store. Asked again with it, also by another process
-            after a crash, the same turn is resumed, or its reply returned: tools that have acted do not act again.
-          on_event: sees everything as it happens. False ends the turn early; what it raises comes out as it is.
+          answer: the type of the answer, or its form: then a value of it is returned instead of the reply. The model
+            may correct an answer that does not fit, `TurnPolicy.max_answer_corrections` times at most.
+          turn_id: an id chosen by the caller, for an agent with a store. Another call with it, also in another process
+            after a crash, resumes the same turn or returns its reply: finished tool calls do not run again.
+          on_event: receives the events of the turn. False ends the turn early; its exceptions are raised unchanged.
           options: the keys of `AskOptions`: `sender_id`, `session`, `model`, `reasoning_effort`, `thinking_budget`,
             `extra`, `instructions`.
 
         Raises:
-          ClawftError: there is no answer; the typed reason, with every attempt.
+          ClawftError: there is no answer; its class is the reason, and it has every attempt.
           InvalidAnswer: the answer never had the form, or *on_event* ended the turn before it had; with its problems
             and the last text as `partial`.
-          TypeError: *answer* is no type that JSON can be.
-          RuntimeError: it is called outside of trio, such as under asyncio: see `asyncio_guest.Guest.call`.
+          TypeError: *answer* is a type without a JSON Schema.
+          RuntimeError: it is called outside of trio, for example under asyncio: see `asyncio_guest.Guest.call`.
           StoreError: with *turn_id*, there is no store, or it cannot be used.
-          AgentClosed: its block was left.
+          AgentClosed: the agent's block was left.
 
-        Cancellation: models and tools are cancelled and waited for; what was done is in the session.
+        Cancellation: models and tools are cancelled and awaited; messages and results so far are in the session.
         """
         check_in_trio()
         await self._start()
@@ -227,20 +227,19 @@ class Agent:
                     ...
             print(answer.reply.text)
 
-        Without *session* it is a conversation of its own; with the name of one it continues that, as `ask` does.
-        Leaving the block early cancels the turn. The turn runs in the agent's own nursery, so the block may stand
-        inside an async generator, as web frameworks want it, also when that is left by `break`.
+        Without *session* it is a separate conversation; with one it continues that conversation, like `ask`.
+        Leaving the block early cancels the turn. The turn runs in the agent's nursery, so the block may be inside an
+        async generator, as web frameworks need it, even if that is left by `break`.
 
-        With a type or form as *answer*, the value is `reply.answer`; text that did not fit it is retracted by a
-        `Reset`.
+        With a type or form as *answer*, the value is `reply.answer`; text that does not fit is removed by a `Reset`.
 
         Raises:
-          ClawftError: out of the loop, when there is no answer.
-          StreamEnded: the agent is closed, or was closed before the reply was there.
-          RuntimeError: the block is entered outside of trio, such as under asyncio: see `asyncio_guest.Guest`.
-          TypeError: *answer* is no type that JSON can be.
+          ClawftError: raised by the iteration when there is no answer.
+          StreamEnded: the agent is closed, or was closed before the reply was complete.
+          RuntimeError: the block is entered outside of trio, for example under asyncio: see `asyncio_guest.Guest`.
+          TypeError: *answer* is a type without a JSON Schema.
 
-        Cancellation: as `ask`.
+        Cancellation: as for `ask`.
         """
         check_ask_options("stream", options)
         question = self._question(content, answer, options)
@@ -261,17 +260,17 @@ class Agent:
     ) -> AgentTool:
         """Offer this agent to another one: `open_agent(..., tools=[researcher.as_tool("research", ...)])`.
 
-        A call is a turn of its own, without this agent's conversations, on the account of the sender of the agent that
-        calls. This agent has to stay open for as long as the other one is.
+        Each call is a new turn, without this agent's conversations, charged to the sender of the calling agent. This
+        agent has to stay open as long as the other one.
 
         Args:
-          name: of the tool, and of the agent in the ledger.
-          description: what the calling model reads of it.
+          name: name of the tool, and of the agent in the ledger.
+          description: description for the calling model.
           answer: the type of its answer, or its form; None: text.
           policy: the fields of `SubAgentPolicy`: `budget`, `budget_tokens`, `total`, `max_depth`, `max_calls`.
 
         Raises:
-          TypeError: *answer* is no type that JSON can be, or there is no such field.
+          TypeError: *answer* is a type without a JSON Schema, or a keyword is unknown.
           ValueError: a field of the policy is out of range.
         """
         check_keywords("as_tool", ("name", "description", "answer"), SubAgentPolicy, policy)
@@ -327,17 +326,17 @@ class Agent:
                 raise
 
     async def _start(self) -> None:
-        """Check that the agent is open; wait until a turn may start, `_STARTS` in a pass of the scheduler, in order."""
+        """Check that the agent is open; wait until a turn may start: `_STARTS` per pass of the scheduler, in order."""
         if self._nursery.cancel_scope.cancel_called:
             await trio.lowlevel.checkpoint()
             raise AgentClosed("the agent is closed: ask inside of its block, `async with open_agent(...) as agent`")
-        # Both ways `acquire` takes one pass: it yields, or is woken by the release before it.
+        # In both cases `acquire` takes one pass: it checkpoints, or a release wakes it.
         await self._starts.acquire()
         self._starts.release()
 
     @asynccontextmanager
     async def _in_line(self, session: str) -> AsyncGenerator[None, None]:
-        """One turn of a session at a time, in order of arrival; nothing is kept of a session at rest."""
+        """Run one turn of a session at a time, in order of arrival; an idle session has no entry."""
         line = self._lines.setdefault(session, _Line())
         line.length += 1
         try:
@@ -356,7 +355,7 @@ def _typed(reply: Reply) -> object:
 
 
 class _Line:
-    """The questions that wait in one session."""
+    """The lock of one session, and the number of its turns that run or wait."""
 
     def __init__(self) -> None:
         self.lock = trio.Lock()

@@ -1,4 +1,4 @@
-"""Typed answers: the form that an answer is asked for in, and how its text becomes a value of it."""
+"""Typed answers: the requested form of an answer, and the conversion of its text to a value."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from clawft_trio.tools.json_schema import SchemaCheck, bounded
 
 T = TypeVar("T")
 
-# Many models put it around every JSON, whatever the instructions are.
+# Many models put a code fence around JSON, whatever the instructions are.
 _FENCED = re.compile(r"\s*```(?:json)?[ \t]*\n(?P<inside>.*)\n[ \t]*```\s*", re.DOTALL | re.IGNORECASE)
 
 
 _LONGEST = 1 << 20
-"""Characters of an answer that is looked at."""
+"""Largest number of characters of an answer that is parsed."""
 
 _AT_ONCE = 4096
-"""Characters that are checked on the spot: some 10 ms at the most. Longer ones are checked in a thread."""
+"""Characters that are checked on the event loop: about 10 ms at most. Longer answers are checked in a thread."""
 
 
 @attrs.frozen(eq=False)
 class AnswerForm(Generic[T]):
-    """The form of a typed answer: the instructions to the model, and what its text is made into.
+    """The form of a typed answer: a JSON Schema for the model, and a function that reads the value.
 
-    `AnswerForm.of(Forecast)` makes one of a type, `AnswerForm.of_schema({...})` of a JSON Schema; by hand, *read* takes
-    decoded JSON that fits *schema* and raises `InvalidData` or ValueError for what it will not have.
+    `AnswerForm.of(Forecast)` makes one of a type, `AnswerForm.of_schema({...})` of a JSON Schema; made directly, *read*
+    takes decoded JSON that fits *schema* and raises `InvalidData` or ValueError for a value that it refuses.
     """
 
     #: JSON Schema of an object
@@ -50,36 +50,36 @@ class AnswerForm(Generic[T]):
 
     @classmethod
     def of(cls, kind: Any) -> AnswerForm[Any]:
-        """The form of a type: a dataclass, an attrs, msgspec or pydantic class, a TypedDict, `list[str]`, an enum, ….
+        """Make the form of a type: a dataclass, an attrs, msgspec or pydantic class, a TypedDict, `list[str]`, an enum.
 
-        Unknown keys are refused. Validators of the class are run, and what they raise goes back to the model.
+        Unknown keys are refused. Validators of the class are run, and their errors are sent to the model.
 
         Raises:
           TypeError: *kind* has no JSON Schema, or a class with fields that JSON cannot set (a converter, `init=False`).
         """
         refuse_what_json_cannot_fill(kind)
         wanted = type_schema(kind)
-        # The reader checks the rest itself, and faster; a regular expression that backtracks would do it twice.
+        # *read* itself checks the rest, and faster; a regular expression that backtracks would run twice.
         check = SchemaCheck(without_slow_rules(wanted.schema))
         return cls(wanted.schema, read=wanted.read, check=check)
 
     @classmethod
     def of_schema(cls, schema: JsonObject) -> AnswerForm[Any]:
-        """The form that a JSON Schema describes. The value is decoded JSON.
+        """Make the form of a JSON Schema. The value is decoded JSON.
 
         Raises:
-          InvalidData: it is no JSON Schema.
+          InvalidData: *schema* is not a JSON Schema.
         """
         return AnswerForm(schema, read=lambda raw: raw)
 
     async def read_answer(self, response: ChatResponse) -> T:
-        """The text of *response* as a value of this form. What is long is checked in a thread.
+        """Convert the text of *response* to a value of this form. Long texts are checked in a thread.
 
         Raises:
-          InvalidAnswer: it does not fit; with the first few problems, each with its place.
-          ContentFiltered: the provider's filter has cut it off.
+          InvalidAnswer: the text does not fit; with the first few problems, each with its place.
+          ContentFiltered: the provider's filter cut off the answer.
 
-        Cancellation: safe; a thread may go on reading in vain.
+        Cancellation: safe; a thread may continue without effect.
         """
         if len(response.text) <= _AT_ONCE:
             await trio.lowlevel.checkpoint()
@@ -87,10 +87,10 @@ class AnswerForm(Generic[T]):
         return await trio.to_thread.run_sync(self.value_of, response, abandon_on_cancel=True)
 
     def value_of(self, response: ChatResponse) -> T:
-        """As `read_answer`, on the spot.
+        """Convert like `read_answer`, but on the event loop.
 
         Raises:
-          InvalidAnswer, ContentFiltered: as there.
+          InvalidAnswer, ContentFiltered: as for `read_answer`.
         """
         text = response.text
         self._refuse_what_is_not_whole(response)
@@ -100,7 +100,7 @@ class AnswerForm(Generic[T]):
             raise InvalidAnswer(bounded(exc.problems), partial=text) from exc
 
     def _refuse_what_is_not_whole(self, response: ChatResponse) -> None:
-        # What was cut off can look whole: 12 is a number, and so is 1234.
+        # A text that was cut off can be valid: 12 is a number, and so is 1234.
         text, ended = response.text, response.finish_reason
         if ended == "content_filter":
             raise ContentFiltered("the answer was cut off", provider=response.provider, model=response.model)
@@ -125,7 +125,7 @@ class AnswerForm(Generic[T]):
 
 
 def correction(error: InvalidAnswer) -> str:
-    """The message to a model after an answer that did not fit."""
+    """Return the message to a model after an answer that did not fit."""
     places = "\n".join(f"- {problem}" for problem in error.problems)
     return f"That answer does not have the form that was asked for:\n{places}\nAnswer again, with nothing but JSON."
 

@@ -1,4 +1,4 @@
-"""Types as JSON Schemas, and values of them out of decoded JSON: by msgspec, or by pydantic where it is pydantic's."""
+"""JSON Schemas of types, and conversion of decoded JSON to their values: by msgspec, or by pydantic for its types."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from clawft_trio.tools.json_schema import path_schema, problem_of, to_path
 from clawft_trio.tools.pydantic_types import problems_of
 
 _WRAPPED = "answer"
-"""The one key of the object around an answer that is no object: providers promise a shape for objects only."""
+"""The only key of the object around an answer that is no object, because providers enforce schemas only for objects."""
 
 
 @attrs.frozen
 class TypeSchema:
-    """A type: its schema for the model, and how its values are read."""
+    """The schema of a type for the model, and the function that reads its values."""
 
     #: JSON Schema of an object
     schema: JsonObject
-    #: takes decoded JSON that fits; raises `InvalidData`
+    #: converts decoded JSON that fits; raises `InvalidData`
     read: Callable[[Any], Any]
 
 
 def type_schema(kind: Any) -> TypeSchema:
-    """The schema of *kind*, and how its values are read.
+    """Return the schema of *kind*, and the function that reads its values.
 
     Raises:
-      TypeError: it has none.
+      TypeError: *kind* has no schema.
     """
     if hasattr(kind, "__pydantic_validator__"):
         return _by_pydantic(kind)
     try:
         return _by_msgspec(kind)
     except TypeError:
-        # A list of pydantic's models, for instance. What pydantic cannot do either is reported in msgspec's words.
+        # For example a list of pydantic models. If pydantic fails, too, msgspec's error is raised.
         if "pydantic" in sys.modules:
             with suppress(Exception):
                 return _by_pydantic(kind)
@@ -51,10 +51,10 @@ def type_schema(kind: Any) -> TypeSchema:
 
 
 def refuse_what_json_cannot_fill(kind: Any) -> None:
-    """Refuse classes of which JSON would fill the fields in another way than their own `__init__` does.
+    """Refuse classes with fields that JSON would set in another way than `__init__` does.
 
     Raises:
-      TypeError: a field has a converter, or is none of `__init__`'s.
+      TypeError: a field has a converter, or is no argument of `__init__`.
     """
     fields: Iterable[Any] = ()
     if isinstance(kind, type) and attrs.has(kind):
@@ -81,7 +81,7 @@ def _by_msgspec(kind: Any) -> TypeSchema:
     return _as_object(root, shared, convert)
 
 
-# --- pydantic, known by its attributes: it need not be installed ------------------------------
+# --- pydantic, recognised by attributes, since it may be missing ------------------------------
 
 
 def _by_pydantic(kind: Any) -> TypeSchema:
@@ -91,7 +91,7 @@ def _by_pydantic(kind: Any) -> TypeSchema:
 
     def validate(raw: Any) -> Any:
         try:
-            # As JSON: in strict mode a date is no string, unless it comes out of JSON.
+            # From JSON, because strict mode accepts a string for a date only in JSON.
             return adapter.validate_json(encode_json(raw))
         except ValueError as exc:
             raise InvalidData(problems_of(exc)) from exc
@@ -103,13 +103,13 @@ def _by_pydantic(kind: Any) -> TypeSchema:
 
 
 def _as_object(root: JsonObject, shared: Mapping[str, JsonObject], read: Callable[[Any], Any]) -> TypeSchema:
-    """*root*, which may refer to *shared*, as an object that stands there itself."""
+    """Return *root*, which may be a reference to *shared*, as a schema of an object without a reference at its root."""
     name = str(root.get("$ref", "")).removeprefix("#/$defs/")
     body = dict(shared[name] if name else root)
     if body.get("type") != "object" or "properties" not in body:
         whole: dict[str, Any] = {"type": "object", "properties": {_WRAPPED: root}, "required": [_WRAPPED]}
         return TypeSchema(_closed(_with_shared(whole, shared)), _unwrapping(read))
-    # A tree of itself needs its own definition, too.
+    # A recursive type needs its own definition, too.
     others = {key: value for key, value in shared.items() if key != name or _refers_to(name, shared)}
     return TypeSchema(_closed(_with_shared(body, others)), read)
 
@@ -138,7 +138,7 @@ _NESTED = ("items", "prefixItems", "additionalProperties", "anyOf", "oneOf", "al
 
 
 def _mapped(schema: Any, change: Callable[[dict[str, Any]], None]) -> Any:
-    """A copy of *schema* with *change* made to every schema in it."""
+    """Copy *schema* with *change* applied to every schema in it."""
     if isinstance(schema, list | tuple):
         return [_mapped(item, change) for item in schema]
     if not isinstance(schema, Mapping):
@@ -155,7 +155,7 @@ def _mapped(schema: Any, change: Callable[[dict[str, Any]], None]) -> Any:
 
 
 def _closed(schema: JsonObject) -> Any:
-    """*schema* with every object in it refusing what it does not know."""
+    """Make every object in *schema* refuse unknown keys."""
 
     def close(one: dict[str, Any]) -> None:
         if one.get("type") == "object" and "properties" in one:
@@ -165,7 +165,7 @@ def _closed(schema: JsonObject) -> Any:
 
 
 def without_slow_rules(schema: JsonObject) -> Any:
-    """*schema* without the rules with checks that can take too long: of the model's words, not of our own."""
+    """Remove the rules from *schema* whose checks can take too long for a text of the model."""
 
     def drop(one: dict[str, Any]) -> None:
         for rule in ("pattern", "patternProperties", "uniqueItems", "format"):

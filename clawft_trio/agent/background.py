@@ -1,4 +1,4 @@
-"""Work on sessions between their turns: at most one task per session, none of which outlives the agent."""
+"""Background tasks of sessions between their turns: at most one per session, all cancelled with the agent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _log = logging.getLogger("clawft_trio.agent")
 
 
 class Background:
-    """Tasks by session. Made by `open_background`."""
+    """Background tasks by session. Made by `open_background`."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
@@ -25,7 +25,7 @@ class Background:
         return f"<Background: {len(self._running)} sessions>"
 
     def start(self, session: str, work: Callable[[], Awaitable[object]]) -> bool:
-        """Run *work* for *session*; False when something runs for it already, or the agent is closing."""
+        """Run *work* for *session*; return False if a task of it already runs, or the agent is closing."""
         if session in self._running or self._nursery.cancel_scope.cancel_called:
             return False
         self._running[session] = trio.Event()
@@ -33,9 +33,9 @@ class Background:
         return True
 
     async def wait(self, session: str) -> None:
-        """Wait until nothing runs for *session*.
+        """Wait until no task runs for *session*.
 
-        Cancellation: the task goes on.
+        Cancellation: the task continues.
         """
         await trio.lowlevel.checkpoint()
         running = self._running.get(session)
@@ -46,9 +46,9 @@ class Background:
         try:
             await work()
         except ClawftError as exc:
-            # No caller waits for it, and the next turn finds the session as it was.
+            # No caller waits for the task, and the session is unchanged for the next turn.
             _log.warning("work on session %s failed: %s", session, exc)
-        except Exception:  # noqa: BLE001 - a bug in the work costs no other session its agent
+        except Exception:  # noqa: BLE001 - a bug in the work must not end the agent of other sessions
             _log.exception("work on session %s failed", session)
         finally:
             self._running.pop(session).set()
@@ -56,9 +56,9 @@ class Background:
 
 @asynccontextmanager
 async def open_background() -> AsyncGenerator[Background, None]:
-    """Tasks that end with the block: those that still run then are cancelled.
+    """Open background tasks; those that still run at the end of the block are cancelled.
 
-    Cancellation: every task is cancelled and waited for.
+    Cancellation: every task is cancelled and awaited.
     """
     async with open_hidden_nursery() as nursery:
         yield Background(nursery)

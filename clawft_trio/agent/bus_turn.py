@@ -1,4 +1,4 @@
-"""A turn for a message from the bus: with the sender's own rights, shown to its channel as it goes."""
+"""The turn of a message from the bus: with the sender's permissions; pieces of the answer go to its channel."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ from clawft_trio.net import AddressPolicy
 from clawft_trio.pipeline import PermissionResolver
 
 _PIECE = 0.25
-"""Seconds between two pieces of an answer: chat services let a message be edited about once a second, a terminal more
-often, and the final reply replaces all pieces anyway."""
+"""Seconds between two pieces of an answer: chat services let a message be edited about once a second, a terminal can
+show more, and the final reply replaces all pieces in any case."""
 
 
 @attrs.frozen(kw_only=True)
 class BusTurn:
-    """Answers messages of the bus: what `AgentLoop` calls a turn."""
+    """Answers messages of the bus: the turn function of `AgentLoop`."""
 
     turns: Turns
     permissions: PermissionResolver
-    #: which web addresses of attachments may be passed on to models: `tools.url_policy` of the configuration
+    #: policy for web addresses of attachments that are passed to models: `tools.url_policy` of the configuration
     addresses: AddressPolicy = AddressPolicy()
-    #: what a turn that is resumed releases the reservations of its earlier process in
+    #: tracker in which a resumed turn releases the reservations of its earlier process
     costs: CostTracker | None = None
 
     async def __call__(self, message: InboundMessage, context: TurnContext) -> OutboundMessage:
         """Answer *message*.
 
         Raises:
-          ClawftError: there is no answer; the loop makes a reply of it.
+          ClawftError: there is no answer; the loop converts the error to a reply.
 
-        Cancellation: models and tools are cancelled and waited for.
+        Cancellation: models and tools are cancelled and awaited.
         """
         if context.resumed and self.costs is not None:
-            # When the ledger cannot be written, their leases end.
+            # If the ledger cannot be written, the reservations stay until their leases end.
             with suppress(StoreError):
                 await self.costs.take_over(context.turn_id)
         auth = self.permissions.resolve(message.channel, message.sender_id)
@@ -59,7 +59,7 @@ class BusTurn:
         if auth.permissions.streaming_allowed:
             call = call.showing(_Pieces(context).show)
             if context.resumed:
-                # The earlier process may have shown a part of its answer.
+                # The earlier process may have sent pieces of its answer.
                 with suppress(BusFull, BusClosed):
                     await context.show("reset")
         reply = await self.turns.answer(question, call)
@@ -81,7 +81,7 @@ class BusTurn:
 
 
 class _Pieces:
-    """Gathers text and shows it a piece at a time."""
+    """Collects text and sends it in pieces."""
 
     def __init__(self, context: TurnContext) -> None:
         self._context = context
@@ -101,7 +101,7 @@ class _Pieces:
 
 
 def _metadata(reply: Reply) -> Mapping[str, Any]:
-    """What a channel may want to know of a reply."""
+    """Return the metadata of a reply for its channel."""
     metadata: dict[str, Any] = {
         "provider": reply.provider,
         "model": reply.model,

@@ -1,4 +1,4 @@
-"""Questions with a turn id: asked again after a crash, in any process, they return or resume the same turn."""
+"""Questions with a turn id: asking again after a crash, in any process, resumes the turn or returns its reply."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ ASK_MIGRATIONS = (
         """,
     ),
 )
-"""What `DurableAsks` needs in its store, beside the journal's."""
+"""The tables that `DurableAsks` needs in its store, in addition to the journal's."""
 
 _GRACE = 5.0
-"""Seconds that giving the session back may take."""
+"""Seconds that releasing the session may take."""
 
 _LOOK = 0.5
-"""Seconds between looks for a session that another process owns, where no notification comes."""
+"""Seconds between checks of a session that another process owns, without a notification."""
 
 
 class DurableAsks:
-    """The turns of `Agent.ask(..., turn_id=...)`.
+    """Runs the turns of `Agent.ask(..., turn_id=...)`.
 
     Args:
-      journal: where their steps are.
+      journal: the journal of their steps.
       ownership: the leases of this process.
     """
 
@@ -51,16 +51,16 @@ class DurableAsks:
         self._ownership = ownership
 
     async def ask(self, question: TurnRequest, answer: Callable[[TurnRequest], Awaitable[Reply]]) -> Reply:
-        """The stored reply to *question*, or that of *answer*, which is stored.
+        """Return the stored reply to *question*; without one, call *answer* and store its reply.
 
-        A turn that another process has begun is resumed here once its lease is free; while that process works on it,
-        this waits for its reply.
+        If another process has begun the turn, this waits for its reply while it works on the turn, and resumes the turn
+        here once its lease has expired.
 
         Raises:
-          LeaseLost: another process has taken the session over; ask again for its reply.
-          Exception: what *answer* raises. The turn's steps stay, and asking again resumes it.
+          LeaseLost: another process has taken over the session; ask again for its reply.
+          Exception: as *answer* raises it. The turn's steps stay, and asking again resumes it.
 
-        Cancellation: what *answer* leaves; asked again, the turn is resumed.
+        Cancellation: as for *answer*; asking again resumes the turn.
         """
         async with self._owned(question) as stored:
             if stored is not None:
@@ -71,7 +71,7 @@ class DurableAsks:
 
     @asynccontextmanager
     async def _owned(self, question: TurnRequest) -> AsyncGenerator[Reply | None, None]:
-        """Own the session of *question* for the block; or the stored reply, and nothing is owned."""
+        """Own the session of *question* during the block; the value is its stored reply, and then nothing is owned."""
         ownership, name = self._ownership, session_name(question.session)
         changed = trio.Event()
 
@@ -100,7 +100,7 @@ class DurableAsks:
                 await ownership.release(name)
 
     async def _take(self, question: TurnRequest, name: str) -> Reply | Lease | None:
-        """The stored reply, or else the lease of the session, if no other turn has it."""
+        """Return the stored reply, or else the lease of the session; None when another owner has the lease."""
 
         def look(connection: Connection) -> bytes | Lease | None:
             found = connection.execute("SELECT reply FROM asks WHERE turn = ?", (question.turn_id,)).fetchone()
@@ -113,12 +113,12 @@ class DurableAsks:
             return lease
 
         store = self._ownership.store
-        # Run again after its own commit, it finds its own lease taken; a renewal gives that back.
+        # If it runs again after its own commit, it finds its own lease; without a renewal that expires.
         found = await store.transact(look, concurrent=True, durability="process", repeatable=True)
         return reply_from_json(found) if isinstance(found, bytes) else found
 
 
-# Run again after its own commit, it keeps the same reply.
+# If it runs again after its own commit, the same reply stays.
 _KEEP_REPLY = "INSERT INTO asks (turn, session, reply) VALUES (?, ?, ?) ON CONFLICT (turn) DO NOTHING"
 
 

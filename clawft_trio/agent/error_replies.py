@@ -1,4 +1,4 @@
-"""The reply to a message that could not be answered: the reason, in a sentence for the sender."""
+"""Error replies: the reply to a message that could not be answered, with the reason in a sentence for the sender."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from clawft_trio.errors import (
 from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.nursery import leaves
 
-# By class, the first that fits. Nothing of an error's own text: it is written for the operator, and may hold more
-# than a stranger should read.
+# By class, the first that matches. The error's own text is not used: it is written for the operator, and may hold more
+# than the sender may read.
 _WORDS: tuple[tuple[type[BaseException], str], ...] = (
     (RateLimitExceeded, "You are asking faster than I may answer."),
     (BudgetExceeded, "The budget for your questions is spent."),
@@ -49,10 +49,10 @@ _UNKNOWN = "Something went wrong here, and I cannot answer. It has been noted. P
 
 
 def failure_reply(message: InboundMessage, error: BaseException) -> OutboundMessage:
-    """The final reply to *message* when its turn ended with *error*.
+    """Make the final reply to *message* when its turn ended with *error*.
 
-    `metadata["error"]` is the class's name, `metadata["retry_after"]` the seconds until trying again makes sense,
-    where that is known.
+    `metadata["error"]` is the class's name, `metadata["retry_after"]` the seconds until a retry makes sense, if they
+    are known.
     """
     cause = decisive_error(error)
     metadata: dict[str, Any] = {"error": type(cause).__name__}
@@ -75,7 +75,7 @@ _FIGURES = ("limit", "spent", "reserved", "estimate")
 
 
 def _figures(error: BudgetExceeded) -> str:
-    """The figures of a budget that did not cover a call."""
+    """Return the figures of a budget that did not cover a call, as a sentence."""
     limit, spent, reserved, estimate = (_amount(getattr(error, name), error.unit) for name in _FIGURES)
     asked = f"this needs up to {estimate}" if error.estimate is not None else "what this costs is not known"
     return f"Limit {limit}, spent {spent}, reserved {reserved}; {asked}."
@@ -85,19 +85,19 @@ def _amount(amount: object, unit: str) -> str:
     if not isinstance(amount, Decimal):
         return "unknown" if amount is None else str(amount)
     if unit == "usd":
-        # Cents, and as many digits more as it takes to see that it is not nothing.
+        # Cents, and more digits if the amount would look like 0 otherwise.
         return f"${amount:.2f}" if amount == round(amount, 2) else f"${amount:.3g}" if amount < 1 else f"${amount:.4f}"
     return f"{amount:f} {unit.removesuffix('s') if amount == 1 else unit}"
 
 
 def decisive_error(error: BaseException) -> BaseException:
-    """Of several errors at once, the one that is most useful to the sender."""
+    """Return the error of a group that is most useful to the sender."""
     found = leaves(error)
     return next((exc for kind, _ in _WORDS for exc in found if isinstance(exc, kind)), found[0])
 
 
 def duration(seconds: float) -> str:
-    """*seconds* as people say it."""
+    """Return *seconds* as words, such as `5 minutes`."""
     for limit, unit, name in ((100, 1, "second"), (100 * 60, 60, "minute"), (48 * 3600, 3600, "hour")):
         if seconds < limit:
             count = max(1, math.ceil(seconds / unit))

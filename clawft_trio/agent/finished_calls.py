@@ -1,4 +1,4 @@
-"""What became of the calls of a round that did not end: cancelled, timed out or broken off by an error."""
+"""Results for the tool calls of a round that was cancelled, timed out or ended by an error."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _UNKNOWN = "The call was cancelled while it ran. Whether it acted is not known. 
 
 
 class FinishedCalls:
-    """A `ToolJournal` that remembers what started and what ended, and hands everything on.
+    """A `ToolJournal` that stores which calls started and ended, and passes every record on.
 
     Args:
-      journal: the turn's own, if it has one.
+      journal: the turn's journal, if it has one.
     """
 
     def __init__(self, journal: ToolJournal | None) -> None:
@@ -27,7 +27,7 @@ class FinishedCalls:
         self._ended: dict[str, ToolResult] = {}
 
     async def started(self, call: ToolCall, tool: Tool) -> None:
-        """The call is about to run.
+        """Record that the call is about to run.
 
         Cancellation: the call does not run.
         """
@@ -36,9 +36,9 @@ class FinishedCalls:
         self._started[call.id] = tool
 
     async def ended(self, answer: ToolResult) -> None:
-        """A started call has its answer.
+        """Record the result of a started call.
 
-        Cancellation: it is remembered.
+        Cancellation: the result is stored here.
         """
         if answer.outcome == "discarded":
             self._started.pop(answer.call_id, None)
@@ -48,7 +48,7 @@ class FinishedCalls:
             await self._journal.ended(answer)
 
     def messages(self, calls: Sequence[ToolCall], known: Mapping[str, ToolResult]) -> Iterator[Message]:
-        """A result for each of *calls*: of those that ended their own, of the others what is certain of them."""
+        """Yield a result for each of *calls*: its own if it ended, else what is certain about it."""
         for call in calls:
             answer = known.get(call.id) or self._ended.get(call.id)
             text = self._unfinished(call) if answer is None else answer_text(answer.text)

@@ -1,4 +1,4 @@
-"""From a configuration to the parts of an agent."""
+"""The parts of an agent, made from a configuration."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ from clawft_trio.tools.builtin import BuiltinPolicy
 
 
 def provider_maker(config: Config, environ: Mapping[str, str] | None = None) -> Callable[[str], Provider]:
-    """How providers are made by their names: from their section, over what the catalog knows."""
+    """Return a function that makes a provider by its name: from its section, which overrides the catalog."""
 
     def make(name: str) -> Provider:
         own = config.providers.get(name, ProviderConfig())
@@ -82,7 +82,7 @@ def provider_maker(config: Config, environ: Mapping[str, str] | None = None) -> 
 
 
 def _models_of(config: Config, name: str) -> Iterator[tuple[str, str, ModelConfig]]:
-    """The models of a provider that have a section: its place in the file, the model, and the section."""
+    """Yield the models of a provider that have a section: its place in the file, the model, and the section."""
     for target, own in config.model_options.items():
         provider, model = split_name(target)
         if provider == name:
@@ -90,7 +90,7 @@ def _models_of(config: Config, name: str) -> Iterator[tuple[str, str, ModelConfi
 
 
 def _rules(config: Config, name: str, own: ProviderConfig) -> dict[str, Mapping[str, Any]]:
-    """What models accept, by patterns of their names: the provider's own rules, then each model's."""
+    """Return the rules for models, by patterns of their names: the provider's rules, then each model's."""
     given = [(f"$.providers[{name!r}]", "*", own.rules)]
     given += [(place, model.lower(), one.rules) for place, model, one in _models_of(config, name)]
     for place, _, rules in given:
@@ -100,7 +100,7 @@ def _rules(config: Config, name: str, own: ProviderConfig) -> dict[str, Mapping[
 
 
 def _quirks(config: Config, name: str, known: Quirks, own: ProviderConfig) -> dict[str, Any]:
-    """The options of a provider that differ from the defaults; none where the config has none."""
+    """Return the options for the quirks in the config; empty when it has none."""
     with _at(f"$.providers[{name!r}].quirks"):
         general = known.over(own.quirks)
     models: dict[str, Quirks] = {}
@@ -112,7 +112,7 @@ def _quirks(config: Config, name: str, known: Quirks, own: ProviderConfig) -> di
 
 
 def _apis(config: Config, name: str, known: KnownProvider | None, own: ProviderConfig) -> dict[str, Any]:
-    """The option that names the models asked through the Responses API; none where the sections have no `api`."""
+    """Return the option with the models that use the Responses API; empty when no section has `api`."""
     given = [(place, model.lower(), one.api) for place, model, one in _models_of(config, name) if one.api is not None]
     given += [] if own.api is None else [(f"$.providers[{name!r}]", "*", own.api)]
     if not given:
@@ -128,7 +128,7 @@ def _apis(config: Config, name: str, known: KnownProvider | None, own: ProviderC
 
 @contextmanager
 def _at(place: str) -> Iterator[None]:
-    """Say of what is wrong in the block where in the file it stands."""
+    """Add the place in the file to the problems raised in the block."""
     try:
         yield
     except InvalidData as exc:
@@ -158,10 +158,10 @@ def _options(config: Config, name: str, own: ProviderConfig) -> dict[str, Any]:
 
 
 def secret_value(secret: Secret | None, what: str) -> str | None:
-    """What *secret* holds; None when it holds nothing.
+    """Return the value of *secret*; None when it is empty.
 
     Raises:
-      NotConfigured: it was to come from a variable that is not set.
+      NotConfigured: its environment variable is not set.
     """
     if secret is None:
         return None
@@ -173,18 +173,18 @@ def secret_value(secret: Secret | None, what: str) -> str | None:
 
 
 def _refuse_unfilled(text: str | None, what: str) -> None:
-    """Refuse *text* that names variables which are not set, or a place that another program would fill in."""
+    """Refuse *text* with variables that are not set, or with a placeholder that another program would fill in."""
     missing = unfilled(text) if text else getattr(text, "missing", ())
     if missing:
         raise NotConfigured(f"{what} is not whole: set {' and '.join(missing)}")
 
 
 def mcp_servers(config: Config) -> dict[str, ToolServer]:
-    """The MCP servers by name.
+    """Return the MCP servers by name.
 
     Raises:
-      ConfigError: one has neither a command nor an address, or both.
-      NotConfigured: a variable that one needs is not set.
+      ConfigError: a server has neither a command nor an address, or both.
+      NotConfigured: a variable that a server needs is not set.
     """
     return {name: _tool_server(name, own) for name, own in config.tools.mcp_servers.items() if not own.disabled}
 
@@ -221,7 +221,7 @@ def _server(name: str, own: McpServerConfig) -> Server:
     assert own.url is not None
     if any(key.lower() == "authorization" for key in headers):
         return HttpServer(own.url, headers=headers)
-    # There is no user to log in; `clawft-trio mcp list URL` has kept the tokens.
+    # No user can log in here; `clawft-trio mcp list URL` stores the tokens.
     return HttpServer(own.url, headers=headers, auth=OAuth(store=FileTokenStore(default_token_file())))
 
 
@@ -234,14 +234,14 @@ async def open_tracker(
     *,
     owed: OwedFile | None = None,
 ) -> AsyncGenerator[CostTracker, None]:
-    """Open what prices answers and holds budgets, with its ledger in *store*.
+    """Open the cost tracker, with its ledger in *store*.
 
     Args:
-      models: `provider/model` of everything that may be asked.
-      given: providers by the name before the slash; those at a catalog vendor's own address have its prices.
-      owed: keeps settlements that cannot be written beyond this process.
+      models: `provider/model` of every model that may be called.
+      given: providers by the name before the slash; those at the address of a vendor in the catalog have its prices.
+      owed: keeps settlements that cannot be written after this process ends.
 
-    Cancellation: the ledger is whole; settlements that cannot be written in time are in *owed*.
+    Cancellation: settlements that cannot be written in time are in *owed*.
     """
     budgets = config.routing.cost_budgets
     prices = await _prices(config, models, given)
@@ -261,12 +261,12 @@ async def open_tracker(
         try:
             yield tracker
         finally:
-            # What is still owed is written now, shielded and bounded.
+            # Pending settlements are written now, shielded and bounded.
             nursery.cancel_scope.cancel(reason="cost tracker closed")
 
 
 def owed_file(store: Store) -> OwedFile | None:
-    """The file beside *store* that keeps what could not be settled; None in memory and for a server."""
+    """Return the file beside *store* for pending settlements; None in memory and for a server."""
     path = store.statistics().path
     return None if path is None else OwedFile(path.with_name(f"{path.name}.owed"))
 
@@ -278,7 +278,7 @@ async def _prices(config: Config, models: Iterable[str], given: Mapping[str, Pro
     unlisted = frozenset(name for name, vendor in reached.items() if not vendor)
     return Prices(
         explicit={**tier_prices(tiered), **config.prices},
-        # Importing the list takes a quarter of a second: only where it can have a price.
+        # Importing the list takes a quarter of a second, so only if it can have a price.
         listed=await load_price_list() if asked - unlisted or config.price_aliases else None,
         unlisted=unlisted,
         vendors={name: vendor for name, vendor in reached.items() if vendor},
@@ -287,7 +287,7 @@ async def _prices(config: Config, models: Iterable[str], given: Mapping[str, Pro
 
 
 async def unpriced_models(config: Config, models: Sequence[str]) -> dict[str, str]:
-    """Those of *models* (`provider/model`) without a price, each with the reason.
+    """Return those of *models* (`provider/model`) without a price, each with the reason.
 
     Cancellation: nothing is kept.
     """
@@ -297,22 +297,22 @@ async def unpriced_models(config: Config, models: Sequence[str]) -> dict[str, st
 
 
 def _vendor(config: Config, name: str) -> str:
-    """The vendor that a provider made by its name reaches; empty when its address is no known vendor's."""
+    """Return the vendor at the address of the provider called *name*; empty when it is not a known vendor."""
     own = config.providers.get(name)
     if own is not None and own.api_base:
         return vendor_at(own.api_base)
     try:
         return vendor_at(find_url(name, known_provider(name)))
     except NotConfigured:
-        # What is wrong with it is reported where it is made.
+        # The problem is reported where the provider is made.
         return ""
 
 
 def router(config: Config, models: Sequence[str], selection: Selection) -> Router:
-    """Who chooses the models.
+    """Make the router.
 
     Raises:
-      NotConfigured: no model is named anywhere.
+      NotConfigured: no model is configured or given.
     """
     if config.routing.mode == "tiered":
         policy = config.routing
@@ -323,7 +323,7 @@ def router(config: Config, models: Sequence[str], selection: Selection) -> Route
 
 
 def turn_policy(config: Config) -> TurnPolicy:
-    """What bounds a turn."""
+    """Make the policy of turns."""
     defaults = config.agents.defaults
     return TurnPolicy(
         max_tool_iterations=defaults.max_tool_iterations,
@@ -346,9 +346,9 @@ def turn_policy(config: Config) -> TurnPolicy:
 
 
 def window_of(config: Config, given: Collection[str], prices: Prices | None = None) -> WindowOf:
-    """The windows of targets: those of the configuration, then those of the price list, then the table of models.
+    """Return the lookup of windows: in the configuration, then in the price list, then in the table of models.
 
-    What answers at an address of the user's own may be any model under any name: list and table do not count there.
+    List and table do not apply at the user's own addresses, where a name may mean any model.
     """
     configured, tabled = by_pattern(config.context_windows), by_pattern(MODEL_WINDOWS)
     elsewhere = frozenset({*given, *(name for name, own in config.providers.items() if own.api_base)})
@@ -366,10 +366,10 @@ def window_of(config: Config, given: Collection[str], prices: Prices | None = No
 
 
 def skills_of(config: Config, workspace: Path, cache: FileCache, *, trust_workspace: bool = False) -> Skills:
-    """The skills of *workspace* and of its user, as the configuration has them.
+    """Make the skills of *workspace* and of its user, by the configuration.
 
     Args:
-      trust_workspace: read the workspace's skills also where the configuration does not.
+      trust_workspace: read the workspace's skills even if the configuration does not trust them.
     """
     return Skills(
         cache,
@@ -380,6 +380,6 @@ def skills_of(config: Config, workspace: Path, cache: FileCache, *, trust_worksp
 
 
 def builtin_policy(config: Config) -> BuiltinPolicy:
-    """Which built-in tools there are."""
+    """Make the policy of the built-in tools."""
     tools = config.tools
     return BuiltinPolicy(unapproved=tools.unapproved, commands=command_policy(tools), fetch=fetch_policy(tools))

@@ -1,8 +1,8 @@
-"""Attachments of a message from the bus, as parts that a model gets: images and files as they are.
+"""Conversion of a bus message's attachments to parts for a model: images and files.
 
-A `data:` URL holds its content. A path is read within the workspace and nowhere else. A web address goes to the model
-as an address, after the address policy was asked; nothing is fetched here. What cannot be attached is replaced by a
-line of text with the reason, so that nothing is left out without a trace.
+A `data:` URL contains the data. A path is read only within the workspace. A web address is passed to the model after a
+check by the address policy; nothing is fetched here. An attachment that is refused is replaced by a line of text with
+the reason, so that nothing is left out silently.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from clawft_trio.observe import Event, Noted
 from clawft_trio.tools.workspace import Workspace
 
 LARGEST = 20 * 1024 * 1024
-"""Bytes of one attachment: what the large vendors take in one request, with the growth by base64."""
+"""Largest size of one attachment in bytes: as base64 it still fits into one request of the large vendors."""
 
 MOST = 20
-"""Attachments of one message."""
+"""Largest number of attachments of one message."""
 
 _LONGEST_TEXT = 100_000
-"""Characters of a text file that become text of the message."""
+"""Largest number of characters of a text file in a message."""
 
 
 async def media_parts(
@@ -43,16 +43,16 @@ async def media_parts(
     observer: Callable[[Event], None],
     turn_id: str = "",
 ) -> tuple[Part, ...]:
-    """The parts for *media*: `data:` URLs, web addresses, and paths within *workspace*.
+    """Return the parts for *media*: `data:` URLs, web addresses, and paths within *workspace*.
 
     Args:
-      media: as `InboundMessage.media` has it; the first `MOST` are attached.
-      workspace: where paths are read; None: nowhere.
+      media: as in `InboundMessage.media`; the first `MOST` are attached.
+      workspace: the folder of paths; None: paths are refused.
       policy: decides which web addresses may be passed on.
-      observer: gets a `Noted` for each attachment that is left out.
-      turn_id: of the turn that they belong to.
+      observer: receives a `Noted` for each attachment that is left out.
+      turn_id: id of the turn.
 
-    Cancellation: a read that has begun is waited for; nothing is changed.
+    Cancellation: a read that has begun is awaited; nothing is changed.
     """
     await trio.lowlevel.checkpoint()
     parts: list[Part] = []
@@ -107,7 +107,7 @@ def _from_address(url: str, policy: AddressPolicy) -> Part:
 
 
 def _read(workspace: Path, path: str) -> bytes:
-    """The content of the file at *path* in *workspace*. Blocks."""
+    """Read the file at *path* in *workspace*. Blocks."""
     with Workspace(workspace).open_file(path) as descriptor, os.fdopen(descriptor, "rb", closefd=False) as file:
         data = file.read(LARGEST + 1)
     if len(data) > LARGEST:

@@ -1,4 +1,4 @@
-"""Everything an agent is made of, opened and closed together."""
+"""Open and close the parts of an agent together."""
 
 from __future__ import annotations
 
@@ -83,27 +83,27 @@ async def open_agent(
     observers: Iterable[Observer] = (),
     **options: Unpack[AgentOptions],
 ) -> AsyncGenerator[Agent, None]:
-    """Open everything an agent needs, for the length of the block.
+    """Open everything an agent needs, for the duration of the block.
 
         async with open_agent(["openai/gpt-5-mini", "anthropic/claude-haiku-4-5"], tools=[weather]) as agent:
             reply = await agent.ask("What do I wear in Oslo?")
 
     Args:
-      models: `provider/model`, in order of preference. The first that answers is used. None given: those of the config.
-      tools: what the model may call: tools, sub-agents (`subagent`), other agents (`Agent.as_tool`), and sets of
-        built-in tools by name (`TOOL_SETS`): `"files"`, `"memory"`, `"fetch"` and others. Without the name of a set a
-        workspace brings the read-only `DEFAULT_SETS`.
+      models: `provider/model`, in order of preference. The first that answers is used. Empty: those of the config.
+      tools: tools for the model: tools, sub-agents (`subagent`), other agents (`Agent.as_tool`), and sets of
+        built-in tools by name (`TOOL_SETS`): `"files"`, `"memory"`, `"fetch"` and others. A workspace without a named
+        set adds the read-only `DEFAULT_SETS`.
       mcp: MCP servers by name, each a command or more; their tools are offered as `name__tool`.
-      workspace: a folder. Its SOUL.md, AGENTS.md and the like become the system prompt; its file tools cannot leave
-        it. None: the folder of the config, if it names one.
+      workspace: a folder. Its SOUL.md, AGENTS.md and so on become the system prompt; its file tools cannot leave
+        it. None: the folder of the config, if it has one.
       config: a configuration, or the path of one. Arguments given here take precedence over it.
       store: where sessions, the journal, undelivered replies and costs are kept: a file, or `postgresql://…`. None:
-        the place that the config names, else memory.
+        the place in the config, else memory.
       instructions: the system prompt, or an async function that returns it for a turn (a `TurnRequest`). With a
-        workspace it comes before the files of that.
-      providers: providers by the name before the slash, used as they are; others are made by *make_provider*.
+        workspace it comes before the workspace's files.
+      providers: providers by the name before the slash, used unchanged; others are made by *make_provider*.
       channels: adapters to messengers; they are served with the bus.
-      observers: get every event; see `clawft_trio.observe`.
+      observers: receive every event; see `clawft_trio.observe`.
       options: the keys of `AgentOptions`: `approve`, `builtins`, `loop`, `make_provider`, `mcp_options`, `policy`,
         `turn`.
 
@@ -112,11 +112,11 @@ async def open_agent(
       ConfigError: the configuration does not fit.
       StoreError: the store cannot be used.
       InvalidData: *tools* names an unknown set.
-      RuntimeError: it is entered outside of trio, such as under asyncio.
+      RuntimeError: the block is entered outside of trio, for example under asyncio.
       TypeError: an argument is of a wrong type (*models* is one string, a tool is not made by `@tool`, a channel has no
         `send`), or an option is unknown.
 
-    Cancellation: everything is cancelled, waited for and closed, each within its grace.
+    Cancellation: everything is cancelled, awaited and closed, each part within its grace.
     """
     check_options(options)
     check_in_trio()
@@ -160,7 +160,7 @@ async def open_agent(
 
 @attrs.frozen(kw_only=True)
 class _Resources:
-    """The store, the ledger and the models' providers, open."""
+    """The open store, ledger and providers."""
 
     store: Store
     tracker: CostTracker
@@ -182,7 +182,7 @@ async def _open_resources(plan: AgentPlan, place: str | Path | None) -> AsyncGen
         open_tracker(settings, store, (*plan.models, *models_of(plan.tools)), given, owed=owed_file(store)) as tracker,
         open_stored_windows(store, windows := plan.windows(tracker, frozenset(given))),
         open_targets(partial(plan.bound, known, tracker)) as targets,
-        # Before anything is started: a missing key is an error now, and not in the first turn that needs it.
+        # Before anything is started, so that a missing key is an error now and not in the first turn that needs it.
         plan.reaching(targets, plan.models),
         _reaching_sub_agents(plan, targets),
     ):
@@ -191,7 +191,7 @@ async def _open_resources(plan: AgentPlan, place: str | Path | None) -> AsyncGen
 
 @attrs.frozen(kw_only=True)
 class _Delivery:
-    """The bus, and what lets turns be resumed by another process or compacted beside others, open."""
+    """The open bus, the ownership of sessions, and the tasks between turns."""
 
     bus: MessageBus
     ownership: Ownership | None
@@ -222,7 +222,7 @@ def _assembled(
     context: ContextBuilder | None,
     instructions: Instructions,
 ) -> AgentParts:
-    """Put the parts together; adds the sub-agents to *registry*."""
+    """Put the parts together; add the sub-agents to *registry*."""
     targets, tracker, windows, ownership = resources.targets, resources.tracker, resources.windows, delivery.ownership
     sub_agents = SubAgents(
         models=partial(plan.models_of_subagent, targets, tracker, windows),
@@ -271,15 +271,15 @@ async def serve_agent(
     *,
     task_status: trio.TaskStatus[Agent] = trio.TASK_STATUS_IGNORED,
 ) -> NoReturn:
-    """Open an agent in a nursery of the caller's own, and serve it until that is cancelled.
+    """Open an agent in the caller's nursery, and serve it until cancelled.
 
         agent = await nursery.start(serve_agent, open_agent(["openai/gpt-5"]))
 
     Raises:
-      ClawftError: as `open_agent`.
+      ClawftError: as for `open_agent`.
 
-    Cancellation: what runs is stopped, every message that was accepted gets its reply, and all is closed. For an end
-    that lets turns finish, `await agent.parts.loop.shutdown()` first.
+    Cancellation: running turns are stopped, every accepted message gets its reply, and all parts are closed. To let
+    turns finish, `await agent.parts.loop.shutdown()` first.
     """
     async with opening as agent:
         task_status.started(agent)
@@ -289,7 +289,7 @@ async def serve_agent(
 
 @asynccontextmanager
 async def _serving(loop: AgentLoop, bus: MessageBus, channels: Iterable[Channel]) -> AsyncGenerator[None, None]:
-    """Serve bus and channels beside the block; at its end what runs gets its grace, and everything its reply."""
+    """Serve bus and channels during the block; at its end turns may finish within their grace."""
     async with open_hidden_nursery() as nursery:
         await nursery.start(loop.serve)
         async with open_hidden_nursery() as carriers:
@@ -301,7 +301,7 @@ async def _serving(loop: AgentLoop, bus: MessageBus, channels: Iterable[Channel]
                 with cleanup_scope(loop.policy.grace + loop.policy.final_reply_grace):
                     await loop.shutdown()  # noqa: ASYNC102 - `cleanup_scope` is shielded and bounded
                 bus.close()
-                # Carriers end when they have carried everything; the rest is stored.
+                # Carriers end when they have delivered everything; the rest is stored.
                 carriers.cancel_scope.deadline = trio.current_time() + loop.policy.final_reply_grace
         nursery.cancel_scope.cancel(reason="agent closed")
 
@@ -311,13 +311,13 @@ async def _load(config: str | Path | None, providers: Mapping[str, Provider]) ->
 
 
 def _media_addresses(policy: BuiltinPolicy) -> AddressPolicy:
-    """The web addresses that attachments may have: those that the agent itself may fetch."""
+    """Return the policy for web addresses of attachments: that of the agent's own fetch tool."""
     return AddressPolicy() if policy.fetch is None else policy.fetch.addresses
 
 
 @asynccontextmanager
 async def _reaching_sub_agents(plan: AgentPlan, targets: Targets) -> AsyncGenerator[None, None]:
-    """As `AgentPlan.reaching`, for the models of each sub-agent."""
+    """Check the models of each sub-agent like `AgentPlan.reaching`."""
     async with AsyncExitStack() as stack:
         for models in models_by_agent(plan.tools):
             await stack.enter_async_context(plan.reaching(targets, models))

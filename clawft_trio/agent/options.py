@@ -1,4 +1,4 @@
-"""The keyword arguments of `open_agent` that are less common, and those of `Agent.ask` and `Agent.stream`."""
+"""Less frequent keyword arguments of `open_agent`, and those of `Agent.ask` and `Agent.stream`."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ T = TypeVar("T")
 
 
 class AgentOptions(TypedDict, total=False):
-    """Options of `open_agent` beyond its ten named parameters, each given by keyword.
+    """Keyword options of `open_agent` beyond its ten named parameters.
 
     A wrapper around `open_agent` passes them on with `**options: Unpack[AgentOptions]`.
 
     Keys:
-      mcp_options: how MCP clients behave, and what servers may ask of this side (`Host`); by default nothing.
+      mcp_options: options of MCP clients, and what servers may request of this program (`Host`); by default nothing.
       make_provider: makes a provider by its name; by default from the configuration and the catalog.
       policy: the strategies around each target; by default `Config.policy_of` its provider.
-      turn: the limits of a turn and how models are asked; by default from the configuration.
-      loop: how many turns run at once for messages of the bus.
-      builtins: limits of the built-in tools, and which of them there are when *tools* names no set.
-      approve: asked before every call that may change something.
+      turn: the limits of a turn and the options of requests; by default from the configuration.
+      loop: limits on turns for messages of the bus.
+      builtins: limits of the built-in tools, and their selection if *tools* names no set.
+      approve: called before every tool call that may change something.
     """
 
     mcp_options: McpOptions | None
@@ -43,15 +43,15 @@ class AgentOptions(TypedDict, total=False):
 
 
 class AskOptions(TypedDict, total=False):
-    """How `Agent.ask` and `Agent.stream` ask, each given by keyword.
+    """Keyword options of `Agent.ask` and `Agent.stream`.
 
     Keys:
-      sender_id: the user whose permissions, budget and memory count; by default `local`.
-      session: the conversation to continue, or to begin under that name; None: a new one.
-      model: `provider/model`, instead of what the router would choose.
-      reasoning_effort: how much the model is to reason (`low`, `medium`, `high`), over the policy's.
-      thinking_budget: tokens of reasoning, for models that take a limit, over the policy's.
-      extra: put into the request body as it is, over everything else.
+      sender_id: the user to whom permissions, budget and memory belong; by default `local`.
+      session: the conversation to continue, or to begin under that key; None: a new one.
+      model: `provider/model`, instead of the router's choice.
+      reasoning_effort: how much the model reasons (`low`, `medium`, `high`); overrides the policy's.
+      thinking_budget: limit on tokens of reasoning, for models that accept one; overrides the policy's.
+      extra: copied into the request body as it is; overrides every other field.
       instructions: the system prompt of this turn, instead of the agent's.
     """
 
@@ -68,7 +68,7 @@ def check_ask_options(function: str, options: Mapping[str, object]) -> None:
     """Refuse keys that `AskOptions` does not have.
 
     Raises:
-      TypeError: an unknown key, with the known ones.
+      TypeError: a key is unknown; the message lists the known ones.
     """
     unknown = sorted(set(options) - set(AskOptions.__annotations__))
     if unknown:
@@ -80,7 +80,7 @@ def check_options(options: Mapping[str, object]) -> None:
     """Refuse keys that `AgentOptions` does not have.
 
     Raises:
-      TypeError: an unknown key, with the known ones.
+      TypeError: a key is unknown; the message lists the known ones.
     """
     known = sorted(AgentOptions.__annotations__)
     unknown = sorted(set(options) - set(known))
@@ -92,10 +92,10 @@ def check_options(options: Mapping[str, object]) -> None:
 
 
 def items(name: str, given: Iterable[T]) -> tuple[T, ...]:
-    """What the argument *name* holds.
+    """Return the items of the argument *name*.
 
     Raises:
-      TypeError: it is one thing, or text.
+      TypeError: the argument is not a collection, or is text.
     """
     value: object = given
     if isinstance(value, str) or not isinstance(value, Iterable):
@@ -106,10 +106,10 @@ def items(name: str, given: Iterable[T]) -> tuple[T, ...]:
 def check_arguments(
     *, models: object, mcp: object, config: object, providers: object, channels: Iterable[object]
 ) -> None:
-    """Refuse arguments of `open_agent` of a wrong type, where they would fail later and elsewhere.
+    """Refuse arguments of `open_agent` of a wrong type, which would cause errors later and elsewhere.
 
     Raises:
-      TypeError: one is of a wrong type; with the argument and what it takes.
+      TypeError: an argument is of a wrong type; the message has its name and the right type.
     """
     if isinstance(models, str):
         raise TypeError(f"models are a list: [{models!r}]")

@@ -1,4 +1,4 @@
-"""What is decided about an agent before anything of it is opened."""
+"""The plan of an agent: the decisions before any of its parts is opened."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ from clawft_trio.tools.builtin import BuiltinPolicy, register_builtins
 from clawft_trio.tools.workspace import Workspace
 
 MISSING_KEY = "a model has no key, and is left out until it has"
-"""The event (`Noted.what`) for a fallback without a key."""
+"""Text of the event (`Noted.what`) for a fallback without a key."""
 
 
 @attrs.frozen(kw_only=True)
 class AgentPlan:
-    """What is decided before anything is opened."""
+    """Arguments and settings of an agent, and functions that make its parts."""
 
     config: Config
     models: tuple[str, ...]
@@ -65,20 +65,20 @@ class AgentPlan:
     turn: TurnPolicy
     loop: LoopPolicy
     builtins: BuiltinPolicy | None
-    #: as they were given: tools, sub-agents and names of sets
+    #: the given tools, sub-agents and names of sets
     tools: tuple[Tool | SubAgent | AgentTool | str, ...]
-    #: those of the caller's own, by name
+    #: the caller's providers, by name
     providers: Mapping[str, Provider]
     make_provider: Callable[[str], Provider]
     observer: Callable[[Event], None]
-    #: one for the process: shared by all retries, hedges and failovers
+    #: shared by all retries, hedges and failovers of the agent
     budget: RetryBudget = attrs.field(factory=RetryBudget)
 
     @asynccontextmanager
     async def reaching(self, targets: Targets, models: Sequence[str]) -> AsyncGenerator[None, None]:
-        """Check that each of *models* can be asked, as far as that is known without a request.
+        """Check that each of *models* is reachable, as far as that is known without a request.
 
-        A missing key of one is noted as long as there are others: it fails when that target is needed.
+        A missing key is only reported as an event if other models have theirs; calls of that target fail later.
 
         Raises:
           MissingKey: every model lacks its key; the error of the first.
@@ -100,12 +100,12 @@ class AgentPlan:
 
     @property
     def permissions(self) -> PermissionResolver:
-        """Who may do what."""
+        """The permissions of senders."""
         tiers = tuple(tier.name for tier in self.config.routing.tiers)
         return PermissionResolver(self.config.routing.permissions, tiers=tiers)
 
     def bound(self, known: Providers, tracker: CostTracker, target: Target) -> Provider:
-        """What answers for *target*: the meter is inside of the policy, so that every attempt pays."""
+        """Make the provider of *target*: the meter is inside the policy, so that every attempt is charged."""
         provider = recorded(known.at(target), refuse_empty=True)
         metered = Metered(provider, tracker, target, tokens=request_tokens, prepare=known.options_of(target))
         return Resilient(
@@ -113,11 +113,11 @@ class AgentPlan:
         )
 
     def windows(self, tracker: CostTracker, given: frozenset[str]) -> Windows:
-        """The windows of models. *given* are the names of providers of the caller's own."""
+        """Make the windows of models. *given* are the names of the caller's providers."""
         return Windows(window_of(self.config, given, tracker.prices))
 
     def pipeline(self, targets: Targets, tracker: CostTracker, windows: Windows) -> Pipeline:
-        """Route and answer."""
+        """Make the pipeline that routes turns and answers rounds."""
         stages = self.config.pipeline
         return Pipeline(
             router=router(self.config, self.models, Selection(estimate=tracker.estimate)),
@@ -132,7 +132,7 @@ class AgentPlan:
     def models_of_subagent(
         self, targets: Targets, tracker: CostTracker, windows: Windows, models: Sequence[str]
     ) -> Pipeline:
-        """What answers the turns of a sub-agent: its own models, in their order of preference."""
+        """Make the pipeline of a sub-agent: its own models, in order of preference, without admission."""
         selection = Selection(estimate=tracker.estimate)
         routed = attrs.evolve(
             self.pipeline(targets, tracker, windows), router=StaticRouter(models, selection=selection)
@@ -140,16 +140,16 @@ class AgentPlan:
         return attrs.evolve(routed, admission=TurnAdmission())
 
     def registry(self, approve: Approve | None) -> ToolRegistry:
-        """The plain tools that were given."""
+        """Make a registry of the given plain tools."""
         plain = [tool for tool in self.tools if not isinstance(tool, SubAgent | AgentTool | str)]
         policy = FanOutPolicy(concurrency=self.config.tools.concurrency, longest_answer=WHOLE_RESULT)
         return ToolRegistry(plain, policy=policy, approve=approve)
 
     def context(self, registry: ToolRegistry) -> ContextBuilder | None:
-        """The system prompt of the workspace; adds the sets of tools to *registry*.
+        """Make the builder of the workspace's system prompt; add the sets of tools to *registry*.
 
-        Without the name of a set, given limits or a configuration that says which built-in tools there are choose
-        them; else they are the read-only default.
+        Without the name of a set, the built-in tools are those of the given limits or of a configuration that selects
+        them; else the read-only default sets.
         """
         named = [tool for tool in self.tools if isinstance(tool, str)]
         sets: Sequence[str] = named or self.config.tools.sets

@@ -18,7 +18,7 @@ _NONE: Mapping[str, ModelOptions] = MappingProxyType({})
 
 
 class Providers:
-    """Finds the provider called by a name, or makes it from the catalog at first use. Opened by `open_providers`."""
+    """Returns providers by name; makes them from the catalog at first use. Made by `open_providers`."""
 
     def __init__(
         self,
@@ -38,10 +38,10 @@ class Providers:
         return f"<Providers {', '.join(sorted({*self._given, *self._made}))}>"
 
     def at(self, target: Target) -> Provider:
-        """The provider for *target*, which may have other targets, too.
+        """Return the provider for *target*; other targets may have the same provider.
 
         Raises:
-          NotConfigured: there is no such provider, or it has no key.
+          NotConfigured: the provider is unknown or has no key.
         """
         name = target.provider
         if name in self._given:
@@ -51,12 +51,12 @@ class Providers:
         return self._made[name]
 
     def options_of(self, target: Target) -> Callable[[ChatRequest], ChatRequest] | None:
-        """What puts the options of *target* into a request; None where it has none of its own."""
+        """Return a function that sets the options of *target* in a request; None when the target has none."""
         options = self._options.get(target.name)
         return None if options is None else partial(options.in_place_of, self._general)
 
     async def aclose(self) -> None:
-        """Close what was made here; what was given is its giver's.
+        """Close the providers made here; given ones belong to the caller.
 
         Cancellation: each is closed within its grace.
         """
@@ -75,15 +75,15 @@ async def open_providers(
     options: Mapping[str, ModelOptions] = _NONE,
     general: ModelOptions = NO_OPTIONS,
 ) -> AsyncGenerator[Providers, None]:
-    """Hold providers open for the length of the block.
+    """Open providers for the duration of the block.
 
     Args:
-      given: providers by the name before the slash; they are used as they are and not closed.
-      make: makes any other by its name.
-      options: by `provider/model`, how a target is asked in place of *general*.
-      general: what requests have that say nothing of their own.
+      given: providers by the name before the slash; they are used unchanged and not closed.
+      make: makes any other provider by its name.
+      options: options of targets by `provider/model`, which replace *general*.
+      general: options of requests without options of their own.
 
-    Cancellation: what was made is closed, within its grace.
+    Cancellation: the providers made here are closed, within their grace.
     """
     providers = Providers(given or {}, make, options=options, general=general)
     try:

@@ -1,4 +1,4 @@
-"""The tool by which a model reads what it was shown in part: cut and cleared results of tools."""
+"""The tool with which a model reads tool results that it received only in part or as one line."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from clawft_trio.errors import ToolFailed
 from clawft_trio.tools import Tool, ToolContext, tool
 
 _LENGTH = 20_000
-"""Characters that one call reads: less than what is cut again."""
+"""Largest number of characters that one call reads: fewer than a result may have before it is cut."""
 
 
 def result_tool(sessions: SessionStore) -> Tool:
-    """The tool `read_result` over *sessions*; it reads results of the session in which it is called only."""
+    """Make the tool `read_result` for *sessions*; it reads only results of the session of its call."""
 
     @tool(name=READ_RESULT, mode="read_only")
     async def read_result(id: str, context: ToolContext, start: int = 0, length: int = _LENGTH) -> str:

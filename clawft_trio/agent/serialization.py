@@ -1,4 +1,4 @@
-"""Conversations as JSON in the store, and back without loss."""
+"""Lossless JSON of messages, answers and results for the store."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ def _converter() -> cattrs.Converter:
     converter.register_structure_hook(bytes, lambda text, _: base64.b64decode(text, validate=True))
     converter.register_unstructure_hook(Decimal, str)
     converter.register_structure_hook(Decimal, lambda text, _: Decimal(text))
-    # What another run of the program raised cannot be raised here: of an error, its outcome stays.
+    # An error of another run cannot be raised here: only the outcome of the call is stored.
     converter.register_unstructure_hook_func(lambda kind: kind in _ERRORS, lambda _: None)
     converter.register_structure_hook_func(lambda kind: kind in _ERRORS, lambda *_: None)
-    # What a tool function returned is an object of this run; its text is kept.
+    # The return value of a tool function is an object of this run: only its text is stored.
     converter.register_unstructure_hook_func(lambda kind: kind is object, lambda _: None)
     converter.register_structure_hook_func(lambda kind: kind is object, lambda *_: None)
     converter.register_unstructure_hook_func(lambda kind: kind == (RoutingDecision | None), lambda _: None)
     converter.register_structure_hook_func(lambda kind: kind == (RoutingDecision | None), lambda *_: None)
-    # Left alone, cattrs would copy them entry by entry and look for a hook for each.
+    # Otherwise cattrs would copy these entry by entry and look for a hook for each.
     converter.register_unstructure_hook_func(lambda kind: kind == Mapping[str, Any], dict)
     converter.register_structure_hook_func(lambda kind: kind == Mapping[str, Any], lambda value, _: dict(value))
     names = {Text: "text", Image: "image", File: "file", Opaque: "opaque"}
-    # Messages have any part, results of tools only those that are no text.
+    # Messages may have any part, tool results only parts that are not text.
     for union in (Part, Image | File):
         configure_tagged_union(union, converter, tag_name="type", tag_generator=names.__getitem__)
     return converter
@@ -51,71 +51,71 @@ _CONVERTER = _converter()
 
 
 def message_to_json(message: Message) -> bytes:
-    """One message of a conversation, images and opaque blocks included."""
+    """Encode one message, with images and opaque blocks."""
     return encode_json(_CONVERTER.unstructure(message))
 
 
 def message_from_json(data: bytes) -> Message:
-    """The message again.
+    """Decode a message.
 
     Raises:
-      StoreCorrupt: it is not what `message_to_json` writes.
+      StoreCorrupt: *data* was not written by `message_to_json`.
     """
     return _from_json(data, Message)
 
 
 def response_to_json(response: ChatResponse) -> bytes:
-    """A model's answer; of errors in its attempts only the outcome is kept."""
+    """Encode a model's answer; only the outcome of errors in its attempts is kept."""
     return encode_json(_CONVERTER.unstructure(response))
 
 
 def response_from_json(data: bytes) -> ChatResponse:
-    """The answer again.
+    """Decode a model's answer.
 
     Raises:
-      StoreCorrupt: it is not what `response_to_json` writes.
+      StoreCorrupt: *data* was not written by `response_to_json`.
     """
     return _from_json(data, ChatResponse)
 
 
 def reply_to_json(reply: Reply) -> bytes:
-    """A whole reply, without the routing decision and the typed answer: the latter is read from its text again."""
+    """Encode a reply without its routing decision and typed answer; the latter is later read from the text again."""
     return encode_json(_CONVERTER.unstructure(reply, unstructure_as=Reply[object]))
 
 
 def reply_from_json(data: bytes) -> Reply:
-    """The reply again.
+    """Decode a reply.
 
     Raises:
-      StoreCorrupt: it is not what `reply_to_json` writes.
+      StoreCorrupt: *data* was not written by `reply_to_json`.
     """
     return _from_json(data, Reply[object])
 
 
 def tool_result_to_json(answer: ToolResult) -> bytes:
-    """A tool's answer; of its error only outcome and text are kept."""
+    """Encode a tool result; only outcome and text of its error are kept."""
     return encode_json(_CONVERTER.unstructure(answer))
 
 
 def tool_result_from_json(data: bytes) -> ToolResult:
-    """The answer again.
+    """Decode a tool result.
 
     Raises:
-      StoreCorrupt: it is not what `tool_result_to_json` writes.
+      StoreCorrupt: *data* was not written by `tool_result_to_json`.
     """
     return _from_json(data, ToolResult)
 
 
 def inbound_to_json(message: InboundMessage) -> bytes:
-    """A message from a channel."""
+    """Encode a message from a channel."""
     return encode_json(message)
 
 
 def inbound_from_json(data: bytes) -> InboundMessage:
-    """The message again.
+    """Decode a message from a channel.
 
     Raises:
-      StoreCorrupt: it is not what `inbound_to_json` writes.
+      StoreCorrupt: *data* was not written by `inbound_to_json`.
     """
     try:
         return msgspec.json.decode(data, type=InboundMessage)
@@ -126,6 +126,6 @@ def inbound_from_json(data: bytes) -> InboundMessage:
 def _from_json(data: bytes, cls: type[T]) -> T:
     try:
         return structure(decode_json(data), cls, converter=_CONVERTER, source=f"a stored {cls.__name__}")
-    # cattrs looks for keys before it looks whether there can be any.
+    # cattrs accesses keys before it checks that the value is a mapping.
     except (InvalidData, AttributeError) as exc:
         raise StoreCorrupt(f"a stored {cls.__name__} cannot be read: {exc}") from exc

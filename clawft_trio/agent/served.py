@@ -1,4 +1,4 @@
-"""What an agent offers to MCP clients: itself as a tool, and its skills as prompts."""
+"""An agent as an MCP server: itself as a tool, and its skills as prompts."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ ADMIN_LEVEL = 2
 
 
 def ask_tool(agent: Agent, *, name: str = "ask", description: str = "", total: float = 600.0) -> Tool:
-    """A tool that asks *agent*; each `session` is a conversation of its own.
+    """Make a tool that asks *agent*; each `session` is a separate conversation.
 
     Args:
-      agent: is asked as the local process, with all of its permissions: the tool requires admin level.
-      name: of the tool.
-      description: for the client's model; by default what the tool does.
+      agent: the agent to ask, as the local process with all permissions: the tool requires admin level.
+      name: name of the tool.
+      description: for the client's model; by default a description of the tool.
       total: seconds that one question may take.
     """
 
@@ -44,12 +44,12 @@ def ask_tool(agent: Agent, *, name: str = "ask", description: str = "", total: f
 
 
 def skill_prompts(report: SkillReport) -> tuple[ServedPrompt, ...]:
-    """The skills that a user may start, as prompts; what follows the name is their argument."""
+    """Return the skills that a user may start, as prompts; the text after the name is their argument."""
     return tuple(_prompt_of(skill) for skill in report.skills if skill.user_invocable)
 
 
 def agent_server(agent: Agent, *, skills: SkillReport | None = None) -> McpServer:
-    """A server that offers *agent* as the tool `ask`, and *skills* as prompts."""
+    """Make a server that offers *agent* as the tool `ask`, and *skills* as prompts."""
     server = McpServer([ask_tool(agent)])
     for prompt in () if skills is None else skill_prompts(skills):
         server.add_prompt(prompt)

@@ -1,7 +1,7 @@
-"""The part of a session that a model is shown: pure functions over stored messages.
+"""The part of a session that a model receives: pure functions over stored messages.
 
-A session is stored whole. What a model is shown of it begins at a stored cut, so that requests begin with the same
-bytes from turn to turn (prompt caches of providers compare prefixes), and it changes at a compaction only.
+A session is stored completely. The part that a model receives begins at a stored cut, so that requests begin with the
+same bytes from turn to turn (prompt caches of providers compare prefixes); only a compaction moves the cut.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ NO_RESULT = encode_json({"error": "cancelled", "message": "The call was cancelle
 """The result of a call that has none in the store."""
 
 READ_RESULT = "read_result"
-"""The name of the tool that reads the whole of a result which the model was shown in part or not at all."""
+"""The name of the tool that reads a complete result of which the model received only a part or one line."""
 
 
 @attrs.frozen(kw_only=True)
 class Compaction:
-    """What stands between a stored session and what a model is shown of it."""
+    """The cut of a session, its cleared results and its summary."""
 
-    #: messages up to this place are not shown
+    #: messages up to this place are not sent to models
     cut: int = 0
-    #: tool results up to this place are shown as one line each
+    #: tool results up to this place are sent as one line each
     cleared: int = 0
-    #: shown in place of the messages that were cut; empty: nothing is
+    #: text that replaces the messages before the cut; empty: none
     summary: str = ""
 
 
@@ -40,7 +40,7 @@ class StoredMessage:
 
     #: grows with every message of the store
     place: int
-    #: when it was written: ISO 8601, UTC
+    #: time of writing: ISO 8601, UTC
     at: str
     message: Message
 
@@ -50,28 +50,28 @@ class SessionTail:
     """The messages of a session since its cut, oldest first."""
 
     compaction: Compaction = Compaction()
-    #: of the compaction; a later one is stored only on top of the newest
+    #: version of the compaction; a new one must be based on the newest
     version: int = 0
     rows: tuple[StoredMessage, ...] = ()
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """The messages as they are stored."""
+        """The stored messages, unchanged."""
         return tuple(row.message for row in self.rows)
 
 
 def starts_of_turns(messages: Sequence[Message]) -> list[int]:
-    """The indices at which a history may be cut: its beginning, those of user messages, and the end."""
+    """Return the indices at which a history may be cut: its beginning, each user message, and its end."""
     users = (index for index, message in enumerate(messages) if message.role == "user" and index)
     return [0, *users, len(messages)]
 
 
 def first_within(messages: Sequence[Message], limit: int) -> int:
-    """The index of the first message to show so that at most *limit* are shown: the end of a jump.
+    """Return the index of the first message to send, so that at most *limit* are sent.
 
-    Whole turns are counted from the first message on. Where they become more than *limit*, the oldest go until half
-    of the limit is left; the newest turn stays if it fits by itself. So the result moves in jumps, and is the same
-    for every later history until the next jump.
+    Whole turns are counted from the first message on. When they exceed *limit*, the oldest are left out until half of
+    the limit is left; the newest turn stays if it fits alone. So the index moves in jumps, and is the same for every
+    longer history until the next jump.
     """
     boundaries = starts_of_turns(messages)
     first = 0
@@ -85,11 +85,11 @@ def first_within(messages: Sequence[Message], limit: int) -> int:
 
 
 def shown(tail: SessionTail, *, readable: bool) -> tuple[Message, ...]:
-    """The messages of *tail* as a model is shown them, without the summary.
+    """Return the messages of *tail* as a model receives them, without the summary.
 
     Args:
       tail: the messages since the cut.
-      readable: whether the model may read cleared results again by `READ_RESULT`.
+      readable: whether the model can read cleared results with `READ_RESULT`.
     """
     cleared = tail.compaction.cleared
     if not tail.rows or tail.rows[0].place > cleared:
@@ -101,7 +101,7 @@ def shown(tail: SessionTail, *, readable: bool) -> tuple[Message, ...]:
 
 
 def cleared_result(row: StoredMessage, calls: Mapping[str, ToolCall], *, readable: bool) -> Message:
-    """The tool result of *row* as one line: what, when, how large, and how to get it again. Others stay as they are."""
+    """Replace the tool result of *row* by one line: call, size, time, how to read it. Other messages stay unchanged."""
     message = row.message
     text = message.text
     if message.role != "tool" or len(text) < WORTH_CLEARING:
@@ -113,20 +113,20 @@ def cleared_result(row: StoredMessage, calls: Mapping[str, ToolCall], *, readabl
 
 
 def reference(place: int) -> str:
-    """What `READ_RESULT` calls the result that is stored at *place*."""
+    """Return the id for `READ_RESULT` of the result that is stored at *place*."""
     return f"m{place}"
 
 
 def place_of(reference: str) -> int | None:
-    """The place that *reference* names; None when it names another kind of result."""
+    """Return the place of *reference*; None when it is the reference of a result stored by `keep_result`."""
     digits = reference.removeprefix("m")
     return int(digits) if reference != digits and digits.isdecimal() and len(digits) < 19 else None
 
 
 def with_summary(messages: Sequence[Message], summary: str) -> tuple[Message, ...]:
-    """*messages* with *summary* as a first part of the first user message.
+    """Insert *summary* as the first part of the first user message.
 
-    Not a message of its own: some servers refuse two messages of the user in a row.
+    It is not a separate message, because some servers refuse two consecutive user messages.
     """
     first = next((index for index, message in enumerate(messages) if message.role == "user"), None)
     if not summary or first is None:
@@ -140,7 +140,7 @@ def with_summary(messages: Sequence[Message], summary: str) -> tuple[Message, ..
 
 
 def presentable(messages: Iterable[Message]) -> tuple[Message, ...]:
-    """*messages* with each call answered once, and each result behind its call: providers refuse anything else."""
+    """Return *messages* with exactly one result after each call, because providers refuse anything else."""
     shown: list[Message] = []
     unanswered: dict[str, ToolCall] = {}
     for is_result, group in groupby(messages, key=lambda message: message.role == "tool"):

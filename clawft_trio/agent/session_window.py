@@ -1,4 +1,4 @@
-"""A turn's view of its session: what the model is shown, shortened in time, and large results kept beside it."""
+"""A turn's window onto its session: the messages for the model, compaction, and storage of large results."""
 
 from __future__ import annotations
 
@@ -31,47 +31,47 @@ from clawft_trio.tools import ToolResult
 from clawft_trio.tools.truncate import RESULT_LIMIT, answer_text
 
 WHOLE_RESULT = 4 * 1024 * 1024
-"""Bytes of a tool result that are kept, in the store and for the tool that reads it."""
+"""Largest size in bytes of a tool result that is stored for the tool that reads it."""
 
 _IN_THREAD = 256 * 1024
-"""Characters; cutting a longer result would stop the loop for too long."""
+"""Characters; a longer result is cut in a thread, because that would block the event loop too long."""
 
 _LONGEST_SUMMARY = 2
-"""Times its budget that a summary may have."""
+"""Factor by which a summary may exceed its budget before it is cut."""
 
 _FEWEST_BYTES = 512
-"""Bytes that a cut result has at least."""
+"""Smallest size in bytes to which a result is cut."""
 
 
 @attrs.define(kw_only=True)
 class SessionWindow:
-    """The window of one turn onto its session."""
+    """The part of its session that one turn sends to models."""
 
     session: str
     auth: AuthContext
     history: History
     models: Models
     policy: CompactionPolicy
-    #: messages that are shown at most
+    #: largest number of messages to send
     memory_window: int
     call: Call
-    #: `history`, where it can be cut
+    #: `history`, if it stores compactions
     store: SessionStore | None
     background: Background | None = None
-    #: whether the sender may read results again
+    #: whether the sender can read results with a tool
     readable: bool = False
     tail: SessionTail = SessionTail()
-    #: tokens that may go in; None until the turn is routed
+    #: limit on input tokens; None until the turn is routed
     limit: int | None = None
-    #: tokens of what is in every request of this turn, and not in the session
+    #: tokens of every request of this turn outside of the session
     overhead: int = 0
-    #: what the model is shown of a tail
+    #: a tail with its messages for the model, as a cache
     _shown: tuple[SessionTail, tuple[Message, ...]] | None = None
 
     async def load(self) -> tuple[Message, ...]:
-        """What the model is shown of the session, without its summary.
+        """Load the session; return its messages for the model, without the summary.
 
-        Cancellation: nothing is changed, or the cut is stored.
+        Cancellation: the session is unchanged or a new cut is stored.
         """
         store = self.store
         if store is None:
@@ -79,7 +79,7 @@ class SessionWindow:
             rows = (StoredMessage(place=n, at="", message=message) for n, message in enumerate(messages, 1))
             self.tail = _within(SessionTail(rows=tuple(rows)), self.memory_window)
             return self.messages
-        # A turn more than is shown, so that a cut in jumps finds its place also in a session that had none.
+        # More than is sent, so that the place of the next cut can be computed even in a session without a cut.
         asked = 2 * self.memory_window + 1 if self.memory_window else 0
         loaded = await store.tail(self.session, asked)
         if len(loaded.rows) == asked:
@@ -91,24 +91,24 @@ class SessionWindow:
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """What the model is shown of the session, without its summary."""
+        """The session's messages for the model, without the summary."""
         if self._shown is None or self._shown[0] is not self.tail:
             self._shown = self.tail, shown(self.tail, readable=self.readable)
         return self._shown[1]
 
     def complete(self, before: Sequence[Message], asked: Message) -> tuple[Message, ...]:
-        """The messages of a request: *before* the session, the session, and what is *asked* now."""
+        """Return the messages of a request: *before*, the session, and the question *asked*."""
         return (*before, *with_summary((*self.messages, asked), self.tail.compaction.summary))
 
-    # --- making it shorter -------------------------------------------------------------------------------
+    # --- compaction --------------------------------------------------------------------------------------
 
     async def fit(self, request: ChatRequest, decision: RoutingDecision) -> bool:
-        """Make the session shorter if *request* does not fit; whether it was.
+        """Compact the session if *request* does not fit; return whether it was compacted.
 
         Raises:
           StoreError: the cut cannot be stored.
 
-        Cancellation: it is shorter, or as it was.
+        Cancellation: the session is compacted or unchanged.
         """
         self.limit = self.models.input_limit(request, decision)
         session = sum(map(message_tokens, self.messages))
@@ -124,7 +124,7 @@ class SessionWindow:
         return made is not None and await self._compact(made, decision, needed=True)
 
     def compact_later(self, added: Sequence[Message], request: ChatRequest, decision: RoutingDecision) -> None:
-        """After the turn, which has added *added*: make the session shorter beside what comes next, if it is time."""
+        """After the turn, which added *added*: start a compaction in the background, if the window is nearly full."""
         if self.background is None or self.store is None:
             return
         self.limit = self.models.input_limit(request, decision)
@@ -143,7 +143,7 @@ class SessionWindow:
         return plan(self.tail, self.policy, overhead=overhead, limit=self.limit, readable=self.readable)
 
     async def _compact(self, made: Plan, decision: RoutingDecision, *, needed: bool) -> bool:
-        """Carry *made* out. Without a summary turns are cut only if that is *needed*, or none is wanted."""
+        """Apply *made*. Turns are cut without a summary only if the cut is *needed*, or the policy has no compactor."""
         compaction, summarized = made.compaction, False
         if made.excess and self.policy.compactor is not None:
             try:
@@ -152,7 +152,7 @@ class SessionWindow:
             except Exception as exc:
                 if not needed:
                     raise ClawftError(f"no summary: {exc!r}") from exc
-                # The turn goes on with less: its question matters more than what is long past.
+                # The turn continues without the old messages, because its question matters more.
                 summary = compaction.summary
             compaction = attrs.evolve(compaction, summary=summary)
         return await self._keep(compaction, left_out=len(made.excess), summarized=summarized)
@@ -169,12 +169,12 @@ class SessionWindow:
         )
         with trio.move_on_after(self.policy.total or float("inf")):
             written = await self.policy.compactor.compact(excess, partial(self._ask, decision))
-            # One that ignores its budget must not fill the window that it is to relieve. Estimates differ by less.
+            # A summary that ignores its budget must not fill the window. Differences between estimates are smaller.
             return within(written, _LONGEST_SUMMARY * excess.budget)
         raise ClawftError(f"no summary within {self.policy.total:g} s")
 
     async def _ask(self, decision: RoutingDecision, request: ChatRequest, model: str = "") -> ChatResponse:
-        """Have *request* answered at the sender's expense, for the summary."""
+        """Send *request* for the summary, charged to the sender."""
         first = (Target.parse(model),) if model else ()
         others = tuple(target for target in decision.targets if target not in first)
         call = Call(id=f"{self.call.turn_id}.compaction", turn_id=self.call.turn_id, observer=self.call.observer)
@@ -205,16 +205,16 @@ class SessionWindow:
     # --- large results -----------------------------------------------------------------------------------
 
     async def cut(self, answer: ToolResult, number: int) -> ToolResult:
-        """*answer* as long as the window allows; the whole of a longer one is kept and can be read by a tool.
+        """Cut *answer* to the length that the window allows; store the complete text, which can be read with a tool.
 
         Args:
-          answer: of a tool, in round *number* of the turn.
-          number: 1 is the first.
+          answer: a tool result of round *number*.
+          number: number of the round, from 1.
 
         Raises:
-          StoreError: the whole cannot be kept.
+          StoreError: the complete text cannot be stored.
 
-        Cancellation: as it was.
+        Cancellation: nothing is changed, or the complete text is stored.
         """
         limit = self._result_bytes(answer.text)
         if limit is None:
@@ -235,7 +235,7 @@ class SessionWindow:
         return attrs.evolve(answer, text=text + more)
 
     def _result_bytes(self, text: str) -> int | None:
-        """Bytes to which *text* has to be cut; None when it is short enough."""
+        """Return the bytes to which *text* has to be cut; None when it is short enough."""
         size = len(text.encode(errors="replace"))
         limit = RESULT_LIMIT
         if self.limit is not None:
@@ -246,7 +246,7 @@ class SessionWindow:
 
 
 def _within(tail: SessionTail, limit: int) -> SessionTail:
-    """*tail* with a cut so that at most *limit* messages are shown."""
+    """Move the cut of *tail*, so that at most *limit* messages are sent."""
     first = first_within(tail.messages, limit)
     if first == 0:
         return tail

@@ -1,4 +1,4 @@
-"""Sessions: every message of a conversation, tool calls and results included, and what a model is shown of it."""
+"""Sessions: the stored messages of conversations, with tool calls and results, and their compactions."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ MIGRATIONS = (
         """,
     ),
 )
-"""What `Sessions` needs in its store."""
+"""The tables that `Sessions` needs in its store."""
 
 _TAIL = """
     WITH newest AS (
@@ -68,12 +68,12 @@ _TAIL = """
 """The newest compaction of a session, without a message, and the last messages since its cut."""
 
 _ALL = 2**62
-"""A limit that no session reaches: the two engines spell "no limit" differently."""
+"""A limit that no session reaches, because the two databases have different syntax for "no limit"."""
 
 
 @attrs.frozen(kw_only=True)
 class SessionSummary:
-    """One conversation, from the outside."""
+    """Summary of one session."""
 
     #: `channel:chat_id`
     session: str
@@ -84,16 +84,16 @@ class SessionSummary:
 
 
 _ROWS = 32
-"""Messages that one statement inserts: few texts of it are kept prepared."""
+"""Number of messages inserted by one statement: few different statements stay prepared."""
 
 
 class Sessions:
-    """Conversations in the store, which needs `MIGRATIONS`. Any text is a session's name.
+    """Conversations in the store, which needs `MIGRATIONS`. A session's name is any text.
 
     Args:
-      store: where they are.
-      now: the time that goes beside each message.
-      ownership: fences what turns of the journal write; it is then written together with their replies.
+      store: the store with the tables.
+      now: returns the time to store with each message.
+      ownership: fences the writes of journalled turns, which are then written together with their replies.
     """
 
     def __init__(
@@ -108,10 +108,10 @@ class Sessions:
         self._ownership = ownership
 
     async def history(self, session: str, limit: int | None = None) -> tuple[Message, ...]:
-        """The last messages of *session*, at most *limit*, oldest first, as a model may be shown them.
+        """Return the last messages of *session*, at most *limit*, oldest first, as a model may receive them.
 
-        No tool result without its call: where the limit cuts between them, the results are left out, too. No call
-        without its result: one that was given up is answered so.
+        There is no tool result without its call: if the limit cuts between them, the results are left out, too. There
+        is no call without its result: a call that was given up gets a result that reports this.
 
         Raises:
           StoreCorrupt: a message cannot be read.
@@ -128,10 +128,10 @@ class Sessions:
         return presentable(message_from_json(data) for data in reversed(found))
 
     async def append(self, session: str, messages: Sequence[Message], *, turn_id: str = "") -> None:
-        """Add *messages* to *session*, all or none.
+        """Add *messages* to *session*, all or none of them.
 
         Args:
-          turn_id: what an earlier run of this turn has added is replaced, so that a resumed turn is there once.
+          turn_id: the messages of an earlier run of this turn are replaced, so that a resumed turn is stored once.
 
         Raises:
           StoreError: the store cannot be used.
@@ -156,11 +156,11 @@ class Sessions:
             await trio.lowlevel.checkpoint()
             self._ownership.postpone(turn_id, add, outlives_turn=True)
         else:
-            # Without a turn, nothing of an earlier run would be replaced.
+            # Without a turn id, a second run would add the messages twice.
             await self._store.transact(add, concurrent=True, repeatable=bool(turn_id))
 
     async def tail(self, session: str, limit: int) -> SessionTail:
-        """The messages of *session* since its cut, the last *limit* at most.
+        """Return the last messages of *session* since its cut, at most *limit*.
 
         Raises:
           StoreCorrupt: a message cannot be read.
@@ -173,7 +173,7 @@ class Sessions:
             rows = connection.execute(_TAIL, (session, session, limit)).fetchall()
             newest = next((row for row in rows if row[2] is None), None)
             version, cut, cleared, summary = (0, 0, 0, "") if newest is None else (newest[0], *newest[3:], newest[1])
-            # Decoded here, in the store's thread: thousands of messages take longer than the loop may be stopped.
+            # Decoded here, in the store's thread, because thousands of messages would block the event loop too long.
             return SessionTail(
                 compaction=Compaction(cut=cut, cleared=cleared, summary=summary),
                 version=version,
@@ -186,12 +186,12 @@ class Sessions:
         return await self._store.read(look)
 
     async def compact(self, session: str, compaction: Compaction, *, version: int) -> bool:
-        """Show models less of *session* from now on. Nothing is deleted: `history` has all of it.
+        """Store a new compaction: models receive less of *session* from now on. Nothing is deleted from `history`.
 
         Args:
-          session: which one.
-          compaction: in place of the newest one.
-          version: of the compaction that it was made from (`SessionTail.version`).
+          session: the session.
+          compaction: replaces the newest one.
+          version: version of the compaction that it was made from (`SessionTail.version`).
 
         Returns:
           Whether it was stored; False when another was stored meanwhile.
@@ -219,15 +219,15 @@ class Sessions:
         return await self._store.transact(add, repeatable=True)
 
     async def keep_result(self, session: str, reference: str, text: str) -> None:
-        """Keep the whole *text* of a tool result that `append` gets in part. A later one with the same
+        """Store the complete *text* of a tool result of which `append` gets a part. A later text with the same
         reference replaces it.
 
         Raises:
           StoreError: the store cannot be used.
 
-        Cancellation: `Cancelled` means that it was not kept.
+        Cancellation: `Cancelled` means that it was not stored.
         """
-        # SQLite text cannot hold lone surrogates, which odd file names bring along.
+        # SQLite text cannot hold lone surrogates, which odd file names contain.
         row = (session, reference, text.encode(errors="replace").decode())
         query = """
             INSERT INTO results (session, call, text) VALUES (?, ?, ?)
@@ -236,11 +236,11 @@ class Sessions:
         await self._store.transact(lambda connection: connection.execute(query, row).rowcount, repeatable=True)
 
     async def result(self, session: str, reference: str) -> str | None:
-        """The whole text of a tool result of *session*; None when there is none.
+        """Return the complete text of a tool result of *session*; None when there is none.
 
         Args:
-          session: which one.
-          reference: by which `keep_result` has kept it, or `session_view.reference` of its place.
+          session: the session.
+          reference: the reference given to `keep_result`, or `session_view.reference` of its place.
 
         Raises:
           StoreCorrupt: the message cannot be read.
@@ -263,7 +263,7 @@ class Sessions:
         return await self._store.read(look)
 
     async def clear(self, session: str) -> int:
-        """Delete everything of *session*; how many messages it had.
+        """Delete everything of *session*; return the number of its messages.
 
         Raises:
           StoreError: the store cannot be used.
@@ -279,7 +279,7 @@ class Sessions:
         return await self._store.transact(delete, repeatable=True)
 
     async def summaries(self) -> tuple[SessionSummary, ...]:
-        """Every conversation, the latest first.
+        """Return all sessions, the latest first.
 
         Raises:
           StoreError: the store cannot be used.
@@ -297,10 +297,10 @@ class Sessions:
 
 
 class MemorySessions:
-    """Sessions for the life of the process; the same methods as `Sessions`, without a store.
+    """Sessions in memory, with the methods of `Sessions`.
 
     Args:
-      now: the time that goes beside each message.
+      now: returns the time to store with each message.
     """
 
     def __init__(self, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
@@ -311,7 +311,7 @@ class MemorySessions:
         self._results: dict[tuple[str, str], str] = {}
 
     async def history(self, session: str, limit: int | None = None) -> tuple[Message, ...]:
-        """The last messages of *session*; see `Sessions.history`.
+        """Return the last messages of *session*; see `Sessions.history`.
 
         Cancellation: safe.
         """
@@ -333,7 +333,7 @@ class MemorySessions:
         self._rows[session] = kept
 
     async def tail(self, session: str, limit: int) -> SessionTail:
-        """The messages of *session* since its cut; see `Sessions.tail`.
+        """Return the messages of *session* since its cut; see `Sessions.tail`.
 
         Cancellation: safe.
         """
@@ -343,7 +343,7 @@ class MemorySessions:
         return SessionTail(compaction=compaction, version=version, rows=tuple(rows[max(0, len(rows) - limit) :]))
 
     async def compact(self, session: str, compaction: Compaction, *, version: int) -> bool:
-        """Show models less of *session* from now on; see `Sessions.compact`.
+        """Store a new compaction; see `Sessions.compact`.
 
         Cancellation: `Cancelled` means that nothing was stored.
         """
@@ -355,15 +355,15 @@ class MemorySessions:
         return True
 
     async def keep_result(self, session: str, reference: str, text: str) -> None:
-        """Keep the whole *text* of a tool result; see `Sessions.keep_result`.
+        """Store the complete *text* of a tool result; see `Sessions.keep_result`.
 
-        Cancellation: `Cancelled` means that it was not kept.
+        Cancellation: `Cancelled` means that it was not stored.
         """
         await trio.lowlevel.checkpoint()
         self._results[session, reference] = text
 
     async def result(self, session: str, reference: str) -> str | None:
-        """The whole text of a tool result; see `Sessions.result`.
+        """Return the complete text of a tool result; see `Sessions.result`.
 
         Cancellation: safe.
         """
@@ -375,7 +375,7 @@ class MemorySessions:
         return next((message.text for message in found if message.role == "tool"), None)
 
     async def clear(self, session: str) -> int:
-        """Delete everything of *session*; how many messages it had.
+        """Delete everything of *session*; return the number of its messages.
 
         Cancellation: `Cancelled` means that nothing was deleted.
         """

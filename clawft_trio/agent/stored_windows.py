@@ -1,4 +1,4 @@
-"""Learnt context windows in the store: what a refusal has shown to one process, the next one knows."""
+"""Learnt context windows in the store, so that later processes know the limits learnt from refusals."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ WINDOW_MIGRATIONS = (
         """,
     ),
 )
-"""What `open_stored_windows` needs of its store."""
+"""The tables that `open_stored_windows` needs in its store."""
 
 KEPT_FOR = timedelta(days=7)
-"""How long a learnt window counts: a local server may be started again with a larger one, a vendor may enlarge it."""
+"""Lifetime of a learnt window: a local server may be restarted with a larger one, a vendor may enlarge it."""
 
 _GRACE = 2.0
-"""Seconds that writing what was learnt last may take at the end."""
+"""Seconds that writing the last learnt windows may take at the end."""
 
 _log = logging.getLogger("clawft_trio.agent")
 
@@ -42,12 +42,12 @@ _log = logging.getLogger("clawft_trio.agent")
 async def open_stored_windows(
     store: Store, windows: Windows, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
 ) -> AsyncGenerator[None, None]:
-    """Give *windows* what earlier processes have learnt, and keep what it learns within the block.
+    """Restore the windows learnt by earlier processes, and store the ones learnt during the block.
 
     Raises:
       StoreError: the store cannot be read.
 
-    Cancellation: what was learnt is written, within a bounded time.
+    Cancellation: learnt windows are written, within a bounded time.
     """
     since = (now() - KEPT_FOR).isoformat()
 
@@ -84,7 +84,7 @@ class _Writer:
             await self.write()
 
     async def write(self) -> None:
-        """Write what the store does not have yet. A store that is away costs the knowledge, and nothing else."""
+        """Write new windows. If the store is unavailable, only these windows are lost."""
         known = dict(self._windows.learnt())
         new = {target: tokens for target, tokens in known.items() if self._written.get(target) != tokens}
         rows = [(target, tokens, self._now().isoformat()) for target, tokens in new.items()]

@@ -1,12 +1,12 @@
-"""An agent as a tool of another: its own models, prompt, tools, deadline and budget, on the sender's account.
+"""Sub-agents: an agent as a tool of another, with its own models, prompt, tools, deadline and budget.
 
     researcher = subagent("research", ["openai/gpt-5-mini"], description="Answers one question.", budget="0.05")
     async with open_agent(["openai/gpt-5"], tools=[researcher]) as agent:
         ...
 
-A call is a turn of its own, below the turn that calls: its costs are on the same sender, with the name of the agent and
-the turn above; budgets of all turns above hold for it, too; what it calls and asks is cancelled with it. It begins
-with no conversation, and keeps none. Its tools run with the sender's permissions, and ask the same approval.
+Each call is a turn below the turn of its caller: the same sender pays its costs, under the name of the sub-agent;
+budgets of all turns above apply to it, too; its models and tools are cancelled with it. It begins with no conversation,
+and stores none. Its tools run with the sender's permissions, and need the same approval.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from clawft_trio.resilience import Timeout
 from clawft_trio.tools import NestedTurn, Tool, ToolContext, ToolMetadata, ToolRegistry
 from clawft_trio.tools.tool import fits_every_provider
 
-# Outside the field: there, the checkers take its type from the default, which is no None.
+# Not in the field itself, because type checkers would infer its type from a default that is not None.
 _POSITIVE: Any = optional(gt(0))
 
 _TURNS_COUNTED = 1024
-"""Turns with calls of a sub-agent that are counted at the same time."""
+"""Number of turns for which calls of a sub-agent are counted at the same time."""
 
 NO_SUCH_TOOL = "a sub-agent's pattern matches no tool"
-"""What the `Noted` event says; its details are `agent` and `pattern`."""
+"""Text of the `Noted` event; its details are `agent` and `pattern`."""
 
 _TASK = {
     "type": "object",
@@ -56,29 +56,29 @@ _TASK = {
 
 @attrs.frozen(kw_only=True)
 class SubAgentPolicy:
-    """What bounds a sub-agent."""
+    """The limits of a sub-agent."""
 
-    #: US dollars for one call with everything below it; None leaves it to the budgets above
+    #: US dollars for one call with everything below it; None: only the budgets above apply
     budget: Decimal | None = attrs.field(default=None, converter=limit)
     #: tokens for one call with everything below it
     budget_tokens: int | None = attrs.field(default=None, validator=optional(ge(1)))
     #: seconds for one call
     total: float | None = attrs.field(default=300.0, validator=_POSITIVE)
-    #: levels of sub-agents, this one included, that may be below the turn of a sender
+    #: largest number of levels of sub-agents below the turn of a sender, this one included
     max_depth: int = attrs.field(default=3, validator=ge(1))
-    #: calls of this sub-agent in one turn
+    #: largest number of calls of this sub-agent in one turn
     max_calls: int = attrs.field(default=16, validator=ge(1))
 
 
 @attrs.frozen(kw_only=True)
 class SubAgent:
-    """A sub-agent that `open_agent(tools=[...])` makes a tool of. Made by `subagent`."""
+    """The description of a sub-agent, from which `open_agent(tools=[...])` makes a tool. Made by `subagent`."""
 
     name: str = attrs.field(validator=fits_every_provider)
     models: tuple[str, ...]
     description: str
     instructions: str
-    #: tools of its own, other sub-agents, and patterns of names of the agent's tools: `"files__*"`
+    #: its own tools, other sub-agents, and patterns of names of the agent's tools: `"files__*"`
     tools: tuple[Tool | SubAgent | str, ...]
     turn: TurnPolicy
     answer: AnswerForm[Any] | None
@@ -99,18 +99,18 @@ def subagent(
     """Describe a sub-agent, for the tools of `open_agent`.
 
     Args:
-      name: of the tool, and of the agent in the ledger.
+      name: name of the tool, and of the agent in the ledger.
       models: `provider/model`, in order of preference.
-      description: what the calling model reads of it.
+      description: description for the calling model.
       instructions: its system prompt.
-      tools: tools of its own, other sub-agents, and patterns of names of the agent's tools (`"files__*"`).
-      turn: what bounds its turn.
+      tools: its own tools, other sub-agents, and patterns of names of the agent's tools (`"files__*"`).
+      turn: the limits of its turn.
       answer: the type of its answer, or its form; None: text.
       policy: the fields of `SubAgentPolicy`.
 
     Raises:
-      TypeError: *models* is one string, *answer* is no type that JSON can be, or a keyword is unknown.
-      ValueError: a field of the policy is out of range, or *name* can be no tool's.
+      TypeError: *models* is one string, *answer* is a type without a JSON Schema, or a keyword is unknown.
+      ValueError: a field of the policy is out of range, or *name* is not a valid name of a tool.
     """
     if isinstance(models, str):
         raise TypeError(f"models are a list: [{models!r}]")
@@ -129,15 +129,15 @@ def subagent(
 
 
 def form_of(answer: type[Any] | AnswerForm[Any] | None) -> AnswerForm[Any] | None:
-    """The form of a type, or the form itself."""
+    """Return the form of a type, or the given form itself."""
     return answer if answer is None or isinstance(answer, AnswerForm) else AnswerForm.of(answer)
 
 
 class Fresh:
-    """The history of a sub-agent: always empty."""
+    """The history of a sub-agent, which is always empty."""
 
     async def history(self, session: str, limit: int | None = None) -> tuple[Message, ...]:
-        """No messages.
+        """Return no messages.
 
         Cancellation: safe.
         """
@@ -145,7 +145,7 @@ class Fresh:
         return ()
 
     async def append(self, session: str, messages: Sequence[Message], *, turn_id: str = "") -> None:
-        """Keep nothing.
+        """Store nothing.
 
         Cancellation: safe.
         """
@@ -155,28 +155,28 @@ class Fresh:
 # --- as a tool -------------------------------------------------------------------------------------------
 
 MakeTurns: TypeAlias = Callable[[ToolContext], Turns]
-"""Gives what a call of a sub-agent runs with."""
+"""Makes the `Turns` for a call of a sub-agent."""
 
 
 @attrs.frozen(kw_only=True)
 class AgentTool(Tool):
-    """A tool that is an agent. Made by `Agent.as_tool`, and by `open_agent` of a `SubAgent`."""
+    """A tool that runs an agent. Made by `Agent.as_tool`, and by `open_agent` for a `SubAgent`."""
 
     delegate: Delegate = attrs.field(repr=False, eq=False, hash=False)
 
     def charged_to(self, tracker: CostTracker) -> AgentTool:
-        """The same tool for an agent with its costs in *tracker*."""
+        """Make the same tool for an agent with its costs in *tracker*."""
         return agent_tool(self.name, self.description, attrs.evolve(self.delegate, account=tracker))
 
 
 def agent_tool(name: str, description: str, delegate: Delegate) -> AgentTool:
-    """The tool by which a model calls *delegate*."""
+    """Make the tool with which a model calls *delegate*."""
     return AgentTool(
         name,
         description=description,
         function=delegate.call,
         parameters=_TASK,
-        # What it changes it changes by its own tools, which ask for approval themselves.
+        # Only its own tools change anything, and they need approval themselves.
         metadata=ToolMetadata(mode="read_only", idempotent=False, total=delegate.policy.total),
         delegate=delegate,
     )
@@ -187,10 +187,10 @@ class Delegate:
     """Runs the calls of one sub-agent.
 
     Args:
-      name: of the agent.
-      turns: gives what a call runs with.
-      tracker: prices what it asks.
-      account: keeps the costs of the agent that calls; None: *tracker* does.
+      name: name of the agent.
+      turns: makes the `Turns` for a call.
+      tracker: prices of its calls.
+      account: tracker of the calling agent's costs; None: *tracker*.
     """
 
     name: str
@@ -202,13 +202,13 @@ class Delegate:
     _calls: OrderedDict[str, int] = attrs.field(factory=OrderedDict, init=False)
 
     async def call(self, arguments: Mapping[str, Any], context: ToolContext) -> object:
-        """Do `arguments["task"]` in a turn of its own, below the turn of *context*.
+        """Do `arguments["task"]` in a new turn below the turn of *context*.
 
         Raises:
-          ToolFailed: too deep, or too often in one turn. Nothing was asked.
+          ToolFailed: too many levels, or too many calls in one turn. No model was called.
           ClawftError: there is no answer.
 
-        Cancellation: its models and tools are cancelled and waited for.
+        Cancellation: its models and tools are cancelled and awaited.
         """
         turn_id = f"{context.turn_id}/{self.name}:{context.call_id or new_id()}"
         budget = TurnBudget(turn_id=turn_id, usd=self.policy.budget, tokens=self.policy.budget_tokens)
@@ -252,7 +252,7 @@ class Delegate:
             exc.attempts = call.log.records
             error = exc
         if error is not None:
-            # What it has cost nevertheless is in the ledger alone.
+            # Without a reply, only the ledger has the cost.
             (spent,) = await (self.account or self.tracker).ledger.spending(turn=turn_id)
             context.nested.append(NestedTurn(agent=self.name, turn_id=turn_id, usage=None, cost=spent.cost))
             raise error
@@ -261,19 +261,19 @@ class Delegate:
 
 
 def unadmitted(models: Models) -> Models:
-    """*models* without their admission: the sender was admitted, and its limits hold at each reservation."""
+    """Remove the admission of *models*: the sender was admitted, and its budgets apply at each reservation."""
     return attrs.evolve(models, admission=TurnAdmission()) if isinstance(models, Pipeline) else models
 
 
 @attrs.frozen(kw_only=True)
 class SubAgents:
-    """Makes tools of the sub-agents of one agent.
+    """Makes tools from the sub-agents of one agent.
 
     Args:
-      models: gives the models that answer, by the models in their order of preference.
-      registry: the agent's tools, of which a sub-agent may name some.
-      tracker: the agent's.
-      workspace: the agent's.
+      models: makes the `Models` for names of models in order of preference.
+      registry: the agent's tools, which a sub-agent may use by name.
+      tracker: the agent's tracker.
+      workspace: the agent's workspace.
     """
 
     models: Callable[[tuple[str, ...]], Models]
@@ -282,7 +282,7 @@ class SubAgents:
     workspace: Path | None = None
 
     def tool(self, given: Tool | SubAgent) -> Tool:
-        """*given* as a tool of this agent, charged to its account."""
+        """Return *given* as a tool of this agent, charged to its account."""
         if isinstance(given, AgentTool):
             return given.charged_to(self.tracker)
         return self._opened(given) if isinstance(given, SubAgent) else given
@@ -293,7 +293,7 @@ class SubAgents:
         models, history = self.models(spec.models), Fresh()
 
         def turns(context: ToolContext) -> Turns:
-            # Made for each call: tools of MCP servers come and go.
+            # Made for each call, because tools of MCP servers may change.
             tools = self.registry.narrowed(own, patterns)
             for pattern in patterns:
                 if not any(matches_any(tool.name, (pattern,)) for tool in tools):
@@ -316,7 +316,7 @@ class SubAgents:
 
 
 def models_by_agent(tools: Iterable[object]) -> Iterator[tuple[str, ...]]:
-    """The models of each sub-agent in *tools*, and of each below them."""
+    """Yield the models of each sub-agent in *tools*, and of each below them."""
     for given in tools:
         if isinstance(given, SubAgent):
             yield given.models
@@ -324,5 +324,5 @@ def models_by_agent(tools: Iterable[object]) -> Iterator[tuple[str, ...]]:
 
 
 def models_of(tools: Iterable[object]) -> tuple[str, ...]:
-    """The models of all sub-agents in *tools*, and of those below them."""
+    """Return the models of all sub-agents in *tools*, and of those below them."""
     return tuple(model for models in models_by_agent(tools) for model in models)

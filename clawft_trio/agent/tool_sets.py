@@ -1,4 +1,4 @@
-"""Named sets of the tools that come with the package: `open_agent(tools=["files", "memory", "fetch"])`."""
+"""Named sets of the built-in tools: `open_agent(tools=["files", "memory", "fetch"])`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from clawft_trio.tools.workspace import Workspace
 
 @attrs.frozen(kw_only=True)
 class ToolSetParts:
-    """What the tools of a workspace are made from."""
+    """The objects that the tools of a workspace are made from."""
 
     workspace: Workspace
     builtins: BuiltinPolicy
@@ -34,7 +34,7 @@ class ToolSet:
 
     description: str
     make: Callable[[ToolSetParts], Iterable[Tool]]
-    #: whether every tool of it leaves everything as it is and stays on this machine
+    #: whether no tool of the set changes anything or uses the network
     read_only: bool = False
 
 
@@ -79,7 +79,7 @@ TOOL_SETS: Mapping[str, ToolSet] = MappingProxyType(
         "commands": ToolSet(description="run the programs that the policy allows", make=_commands),
     }
 )
-"""Every set by its name. `docs` and the command line print this table."""
+"""All sets by name. `docs` and the command line print this table."""
 
 DEFAULT_SETS = ("read_files", "read_memory", "skills")
 """The sets of a workspace when none is named: everything in them is read-only."""
@@ -92,7 +92,7 @@ def check_sets(names: Sequence[str], *, workspace: bool) -> None:
     """Refuse unknown names, and sets that need a workspace when there is none.
 
     Raises:
-      InvalidData: an unknown name, with the known ones.
+      InvalidData: a name is unknown; the message lists the known ones.
       NotConfigured: a set needs a workspace.
     """
     for name in names:
@@ -104,11 +104,11 @@ def check_sets(names: Sequence[str], *, workspace: bool) -> None:
 
 
 def tools_of(names: Sequence[str], parts: ToolSetParts | None) -> tuple[Tool, ...]:
-    """The tools of the named sets, each once, in the order of the names.
+    """Return the tools of the named sets, each once, in the order of the names.
 
     Args:
       names: checked by `check_sets`.
-      parts: of the workspace; None: only sets that need none are named.
+      parts: the parts of the workspace; None: *names* has only sets that need none.
     """
     found: dict[str, Tool] = {}
     for name in dict.fromkeys(names):

@@ -1,4 +1,4 @@
-"""One message's way to its reply: context, then models and tools in turns, until there is an answer."""
+"""A turn: build the request, then alternate model calls and tool calls until there is an answer."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ from clawft_trio.tools.call_ids import repair_ids
 from clawft_trio.tools.early import EarlyCalls
 
 _GRACE = 5.0
-"""Seconds that writing down a turn may take after it was cancelled."""
+"""Seconds that storing the messages of a turn may take after a cancellation."""
 
 
 _CALLS_ARE_ANSWERED = CALLS_MAY_RUN | {"length"}
 """The finish reasons after which the calls of an answer get results. After `length` each result is a refusal.
 
-After any other (filtered, refused, aborted) the answer did not mean its calls, and they are dropped.
+After any other reason (filtered, refused, aborted) the calls are incomplete or unwanted, and are discarded.
 """
 
 _NO_ROUNDS_LEFT = (
@@ -65,7 +65,7 @@ _NO_ROUNDS_LEFT = (
 
 @attrs.frozen(kw_only=True)
 class Turns:
-    """Everything that a turn needs, and the one way through it."""
+    """Runs turns with these models, tools and stores."""
 
     models: Models
     tools: ToolRegistry
@@ -74,11 +74,11 @@ class Turns:
     journal: TurnJournal | None = None
     policy: TurnPolicy = attrs.field(factory=TurnPolicy)
     workspace: Path | None = None
-    #: runs compactions between turns; without, they run at the beginning of one
+    #: runs compactions between turns; None: they run at the beginning of a turn
     background: Background | None = None
-    #: the system prompt, before the workspace's; empty: that of the policy
+    #: the system prompt, before the files of the workspace; empty: that of the policy
     instructions: Instructions = ""
-    #: `history`, where it can be cut and keeps large results
+    #: `history`, if it stores compactions and large results; else None
     store: SessionStore | None = attrs.field(init=False)
 
     @store.default
@@ -86,15 +86,15 @@ class Turns:
         return self.history if isinstance(self.history, SessionStore) else None
 
     async def answer(self, question: TurnRequest, call: Call) -> Reply:
-        """Answer *question*, showing `call.emit` what is seen on the way (`AgentEvent`s).
+        """Answer *question*; send the events of the turn (`AgentEvent`) to `call.emit`.
 
-        The model and the route are chosen once. However the turn ends, its messages and tool results are in
-        the session afterwards.
+        The model and the route are chosen once. However the turn ends, its messages and tool results are stored in the
+        session.
 
         Raises:
-          ClawftError: there is no answer; the typed reason.
+          ClawftError: there is no answer; its class is the reason.
 
-        Cancellation: models and tools are cancelled and waited for; what was done is written down.
+        Cancellation: models and tools are cancelled and awaited; messages and results so far are stored.
         """
         if question.content.role != "user":
             advice = "instructions go into open_agent(instructions=…) or ask(…, instructions=…)"
@@ -124,7 +124,7 @@ class Turns:
 
 
 class _Turn:
-    """One turn on its way."""
+    """One running turn."""
 
     def __init__(self, turns: Turns, question: TurnRequest, call: Call) -> None:
         self._turns = turns
@@ -150,7 +150,7 @@ class _Turn:
         self._shown = Shown(call.emit)
         self._answer: object = None
         self._corrections = 0
-        #: the reply when the model has none after its last round of tools
+        #: the reply if the model has none after its last round of tools
         self._closing_text = ""
         self._request: ChatRequest | None = None
         self._window = SessionWindow(
@@ -170,12 +170,12 @@ class _Turn:
         try:
             await self._rounds_until_answered()
         except ConsumerLeft as left:
-            # It ended the turn: what it was shown is the reply. What it raised is passed on as it is.
+            # The consumer ended the turn: the received content is the reply. Its exception is passed on unchanged.
             if left.original is not None:
                 raise
             self._aborted = True
         finally:
-            # Cancelled or failed, messages and results so far are part of the conversation.
+            # Also after a cancellation or failure, messages and results so far are part of the conversation.
             with cleanup_scope(_GRACE):
                 await self._turns.history.append(self._question.session, self._said, turn_id=self._question.turn_id)  # noqa: ASYNC102 - `cleanup_scope` is shielded and bounded
                 if self._request is not None and self._decision is not None:
@@ -194,7 +194,7 @@ class _Turn:
             response, answers = await self._round(request, number, last=last)
             results: list[Message] = [answer.message for answer in answers]
             if response.finish_reason == PAUSED and not last:
-                # The provider stopped between calls of its own tools, and goes on when it is given its answer so far.
+                # The provider stopped between calls of its own tools, and continues if it gets its answer so far.
                 tool_rounds += 1
                 self._said.append(response.message)
                 request = attrs.evolve(request, messages=(*request.messages, response.message))
@@ -215,7 +215,7 @@ class _Turn:
     async def _round(
         self, request: ChatRequest, number: int, *, last: bool
     ) -> tuple[ChatResponse, tuple[ToolResult, ...]]:
-        """Ask the model once, and answer the calls that its answer makes."""
+        """Call the model once, and run the tool calls of its answer."""
         journal = None if self._turns.journal is None else self._turns.journal.tools(self._question.turn_id, number)
         finished = FinishedCalls(journal)
         async with self._tools.early_calls(number, finished, last=last) as early:
@@ -227,8 +227,8 @@ class _Turn:
             return response, await self._use_tools(number, response, finished, early, refused=last)
 
     def _closing(self, response: ChatResponse, *, called: bool) -> list[Message]:
-        """What *response*, the last one of the turn, adds to the conversation."""
-        # Calls of an answer that did not mean them stay without a result, and would be refused with the next turn.
+        """Return the messages that *response*, the last one of the turn, adds to the conversation."""
+        # Discarded calls have no result, and a provider would refuse them in the next turn.
         own = [] if called else [_without_calls(response.message)]
         if response.text.strip() or not (called or response.finish_reason == PAUSED):
             return own
@@ -236,7 +236,7 @@ class _Turn:
         return [*own, Message.assistant(_NO_ROUNDS_LEFT)]
 
     async def _read(self, response: ChatResponse) -> None:
-        """Take *response* as the answer, if it has the form that was asked for."""
+        """Read *response* as a typed answer, if one is requested."""
         if self._question.form is not None and response.finish_reason != "aborted":
             self._answer = await self._question.form.read_answer(response)
 
@@ -261,7 +261,7 @@ class _Turn:
             self._system = tuple(message for message in before if message.role == "system")[:1]
         elif instructions:
             self._system = (Message.system(instructions),)
-        # As it is sent, so that the next turn's request begins with the same bytes.
+        # Stored as it is sent, so that the next turn's request begins with the same bytes.
         self._said[0] = asked
         options = question.options.over(policy.options)
         request = ChatRequest(
@@ -281,7 +281,7 @@ class _Turn:
         return self._with_messages(request)
 
     async def _instructions(self) -> str:
-        """The system prompt: of this turn, else of the agent, else of the policy."""
+        """Return the system prompt: of this turn, else of the agent, else of the policy."""
         given = self._question.instructions or self._turns.instructions or self._turns.policy.instructions
         if isinstance(given, str):
             return given
@@ -298,9 +298,9 @@ class _Turn:
         lifetime = self._turns.policy.prompt_cache
         if lifetime == "off":
             return None
-        # A conversation of its own has the id of its turn in its name: those of one sender share a cache all the same.
+        # The name of a session with only this turn ends in its id: all such sessions of a sender share one cache.
         session = self._question.session.removesuffix(f":{self._question.turn_id}")
-        # A hash: session names hold names of people and chats.
+        # A hash, because session names contain names of people and chats.
         key = hashlib.sha256(session.encode(errors="replace")).hexdigest()[:32]
         return PromptCache(key=key, lifetime=lifetime)
 
@@ -333,7 +333,7 @@ class _Turn:
         return response
 
     def _note_partial(self) -> None:
-        """What was shown of a round that its consumer stopped is the answer as far as it was wanted."""
+        """Use the received content of a round that its consumer stopped as its answer."""
         seen = self._shown.so_far()
         stopped = deciding_attempt(self._call.log.records, "aborted")
         provider, model = split_name("" if stopped is None else stopped.target)
@@ -351,23 +351,23 @@ class _Turn:
         *,
         refused: bool,
     ) -> tuple[ToolResult, ...]:
-        """Answer every call of *response*, in call order."""
+        """Run every tool call of *response*; return the results in call order."""
         known = await self._tools.known(number, response, refused=refused)
         open_calls = [call for call in response.tool_calls if call.id not in known]
         try:
             approve = self._tools.approval((*self._said, response.message))
             fresh = await self._tools.execute(number, open_calls, finished, early, approve)
-            # Ids are unique, `repair_ids` saw to it, so each answer has one place.
+            # Ids are unique after `repair_ids`, so each result has one place.
             by_id = known | {answer.call_id: answer for answer in fresh}
             answers = tuple(
                 [await self._window.cut(by_id[call.id], number) for call in response.tool_calls if call.id in by_id]
             )
         except BaseException:
-            # What has ended has acted. The session keeps its results, so that no model does it again.
+            # Calls that ended had their effect. The session stores their results, so that no model repeats them.
             self._said.extend(finished.messages(response.tool_calls, known))
             raise
         self._answers.extend(answers)
-        # Before it is shown: the consumer may leave then, and the tools have acted all the same.
+        # Before the event, because its consumer may end the turn, and the tools have run in any case.
         self._said.extend(answer.message for answer in answers)
         await self._show(ToolsAnswered(answers))
         return answers

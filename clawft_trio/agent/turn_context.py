@@ -21,96 +21,96 @@ def _unlimited_or_positive(_: object, attribute: attrs.Attribute[Any], value: fl
 
 @attrs.frozen(kw_only=True)
 class LoopPolicy:
-    """How much at once, and how long at most."""
+    """Limits of the agent loop on concurrent turns, waiting messages and times."""
 
-    #: turns that run at the same time
+    #: largest number of turns that run at the same time
     max_concurrent_turns: int = attrs.field(default=64, validator=attrs.validators.ge(1))
-    #: messages that wait in one session; with more, its publishers wait, and no others
+    #: largest number of messages that wait in one session; with more, only its publishers wait
     session_buffer_size: int = attrs.field(default=64, validator=attrs.validators.ge(1))
     #: seconds that one turn may take; None is no limit
     turn: float | None = attrs.field(default=600.0, validator=_unlimited_or_positive)
-    #: seconds that `shutdown` leaves to what is running
+    #: seconds in which running turns may finish at `shutdown`
     grace: float = attrs.field(default=10.0, validator=attrs.validators.ge(0))
-    #: seconds that replying to what was cancelled may take
+    #: seconds that the replies to cancelled messages may take
     final_reply_grace: float = attrs.field(default=5.0, validator=attrs.validators.ge(0))
-    #: ids of messages that are remembered, to know a duplicate by; a journal remembers more
+    #: number of message ids stored to recognise duplicates; a journal stores more
     remembered_ids: int = attrs.field(default=10_000, validator=attrs.validators.ge(0))
-    #: how often a turn that the process did not survive is resumed before it is given up
+    #: number of times that a turn is resumed after a crash before it is given up
     max_resumes: int = attrs.field(default=3, validator=attrs.validators.ge(0))
-    #: whether to answer messages that other processes have accepted and no longer work on
+    #: whether to answer messages that other processes accepted and no longer work on
     resume: bool = True
-    #: seconds between looks for such messages, where no notification comes
+    #: seconds between checks for such messages, without a notification
     poll: float = attrs.field(default=1.0, validator=attrs.validators.gt(0))
-    #: seconds after which another worker may take over a session that this process has stopped renewing
+    #: seconds after which another worker may take over a session if this process stops renewing its lease
     lease: float = attrs.field(default=10.0, validator=attrs.validators.gt(0))
-    #: whether what is not finished at the end is left to other workers, instead of a reply that it was cancelled
+    #: whether unfinished turns at the end are left to other workers, instead of a reply that they were cancelled
     hand_over: bool = False
 
 
 @attrs.frozen(kw_only=True)
 class LoopStatistics:
-    """What the loop does and has done. `answered + failed + cancelled` is the number of final replies."""
+    """Counters and state of the agent loop. `answered + failed + cancelled` is the number of final replies."""
 
-    #: turns that run now
+    #: number of turns that run now
     running: int
-    #: messages that wait
+    #: number of waiting messages
     waiting: int
-    #: messages with a reply from their turn
+    #: number of messages with a reply from their turn
     answered: int
-    #: messages that were answered with a failure
+    #: number of messages with an error reply
     failed: int
-    #: messages that were stopped
+    #: number of messages with a reply that they were cancelled
     cancelled: int
-    #: messages that were recognized as having come before; they get no second reply
+    #: number of messages that were recognised as duplicates; they get no second reply
     duplicates: int
-    #: turns of an earlier process that were resumed
+    #: number of resumed turns of an earlier process
     resumed: int
-    #: turns that ended without a reply here, because another worker answers them
+    #: number of turns that ended here without a reply, because another worker answers them
     abandoned: int = 0
 
 
 class TurnContext:
-    """What a turn is given beside its message."""
+    """The context of a turn for a message: its id, events, and pieces of the answer."""
 
     def __init__(self, bus: MessageBus, message: InboundMessage, *, resumed: bool, observer: Observer) -> None:
         self._bus = bus
         self._message = message
         self._over = False
-        #: the same in every process that works on it: the key of the journal
+        #: id of the turn, the same in every process; key of the journal
         self.turn_id: str = turn_id_of(message)
-        #: whether an earlier process has begun it, so that the journal may know some of its steps
+        #: whether an earlier process began the turn, so that the journal may have some of its steps
         self.resumed = resumed
-        #: gets events
+        #: receives events
         self.observer = observer
 
     def __repr__(self) -> str:
         return f"<TurnContext {self.turn_id}{' over' if self._over else ''}>"
 
     async def show(self, kind: Literal["partial", "reset"], content: str = "", **metadata: Any) -> bool:
-        """Show a piece of the answer, or take back the pieces so far, while the turn runs.
+        """Send a piece of the answer, or a request to remove the pieces so far, while the turn runs.
 
-        The final reply replaces all pieces, whether they were taken back or not.
+        The final reply replaces all pieces, whether they were removed or not.
 
         Returns:
-          Whether it is on its way; see `MessageBus.dispatch_outbound`.
+          Whether the message was accepted; see `MessageBus.dispatch_outbound`.
 
         Raises:
           BusFull: by the outbound policy.
           BusClosed: the turn has its reply, or the bus was closed.
 
-        Cancellation: `Cancelled` means that it was not handed over.
+        Cancellation: `Cancelled` means that it was not sent.
         """
         if self._over:
             raise BusClosed(f"{self.turn_id} has its reply")
         return await self._bus.dispatch_outbound(outbound(self._message, kind, content, metadata))
 
     def end(self) -> None:
-        """Show nothing more."""
+        """Refuse further pieces."""
         self._over = True
 
 
 Turn: TypeAlias = Callable[[InboundMessage, TurnContext], Awaitable[OutboundMessage]]
-"""Answers one message. What it raises becomes an error reply; `kind` and addresses of what it returns are set."""
+"""Answers one message. Its exceptions become error replies; `kind` and addresses of its return value are set."""
 
 TurnEnding: TypeAlias = Literal["answered", "failed", "cancelled"]
 
@@ -118,7 +118,7 @@ TurnEnding: TypeAlias = Literal["answered", "failed", "cancelled"]
 def outbound(
     message: InboundMessage, kind: Kind, content: str, metadata: Any, media: tuple[str, ...] = ()
 ) -> OutboundMessage:
-    """A message to the chat that *message* came from."""
+    """Make a message to the chat of *message*."""
     return OutboundMessage(
         channel=message.channel,
         chat_id=message.chat_id,

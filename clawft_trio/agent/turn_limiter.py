@@ -1,4 +1,4 @@
-"""The right to run, for so many at a time."""
+"""A limit on concurrent turns."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import trio
 
 
 class TurnLimiter:
-    """The right to run a turn, for so many at a time, first come, first served."""
+    """Limits concurrent turns, first come, first served."""
 
     def __init__(self, count: int) -> None:
         self._semaphore = trio.Semaphore(count)
 
     @property
     def free(self) -> int:
-        """How many could be taken now."""
+        """Number of free slots."""
         return self._semaphore.value
 
     async def take(self) -> TurnSlot:
-        """Take a slot, waiting for one.
+        """Wait for a slot and take it.
 
         Cancellation: none is taken.
         """
@@ -28,12 +28,12 @@ class TurnLimiter:
 
 @attrs.define(eq=False)
 class TurnSlot:
-    """One of them, until it is given back."""
+    """A slot for one turn, until it is freed."""
 
     _semaphore: trio.Semaphore | None
 
     def free(self) -> None:
-        """Give it back; a second time does nothing."""
+        """Free the slot; a second call does nothing."""
         if self._semaphore is not None:
             self._semaphore.release()
             self._semaphore = None

@@ -1,4 +1,4 @@
-"""The tools of one turn: which are offered, which calls may start early, and how each call gets its result."""
+"""The tools of one turn: which are offered, which calls may start early, and how calls are run."""
 
 from __future__ import annotations
 
@@ -32,31 +32,31 @@ from clawft_trio.tools.result import error_text
 
 @attrs.define(kw_only=True)
 class TurnTools:
-    """What one turn does with tools."""
+    """Offers tools to the models of one turn, and runs their calls."""
 
     question: TurnRequest
     tools: ToolRegistry
     policy: TurnPolicy
-    #: the history, where results can be read again; None: it keeps none
+    #: the history, if it stores complete results; None: it does not
     store: SessionStore | None
     context: ContextBuilder | None
     journal: TurnJournal | None
     workspace: Path | None
     observer: Callable[[Any], None]
-    #: what sub-agents report of their turns
+    #: the turns of sub-agents
     nested: list[NestedTurn] = attrs.field(factory=list)
-    # Made when there is something to read: making a tool costs as much as a whole turn does else.
+    # Made when there is something to read, because making a tool costs as much CPU as the rest of a turn.
     _reading: ToolRegistry | None = attrs.field(default=None, init=False)
 
     @property
     def readable(self) -> bool:
-        """Whether results of the session can be read again by a tool: by each sender that may use any."""
+        """Whether the sender can read results of the session again with a tool: every sender with any tool can."""
         if self.store is None or READ_RESULT in self.tools:
             return False
         return bool(self.tools.allowed(self.question.auth.permissions))
 
     def offered(self, messages: Sequence[Message]) -> tuple[ToolSpec, ...]:
-        """The tools that are offered. The one that reads results is, once there is one that is not shown whole."""
+        """Return the tools to offer. The tool that reads results is added once *messages* have a shortened result."""
         auth = self.question.auth
         offered = self.tools.specs(auth.permissions)
         marked = any(message.role == "tool" and f"{READ_RESULT}(id=" in message.text for message in messages)
@@ -70,11 +70,11 @@ class TurnTools:
     def early_calls(
         self, number: int, journal: ToolJournal, *, last: bool
     ) -> AbstractAsyncContextManager[EarlyCalls | None]:
-        """Where calls of this round may start before its answer is complete; None where none may."""
+        """Open the early calls of this round; the value is None if no call may start early."""
         eager = self.policy.eager
         permissions = self.question.auth.permissions
         may_start = _may_repeat if eager == "idempotent" else _only_reads
-        # Skills that pre-approve calls are asked once the answer is complete.
+        # Skills can pre-approve calls only when the answer is complete.
         approving = self.context is not None and self.context.may_preapprove()
         if last or eager == "off" or approving:
             return nullcontext()
@@ -83,7 +83,7 @@ class TurnTools:
         return self.tools.open_early_calls(self._context(number), journal=journal, may_start=may_start)
 
     async def known(self, number: int, response: ChatResponse, *, refused: bool) -> dict[str, ToolResult]:
-        """The results of calls that need not, or must not, be executed.
+        """Return the results of calls that need not, or must not, be run.
 
         Cancellation: nothing is changed.
         """
@@ -107,9 +107,9 @@ class TurnTools:
         early: EarlyCalls | None,
         approve: Approve | None,
     ) -> tuple[ToolResult, ...]:
-        """Execute *calls*. Those that read results have a registry of their own: every sender with tools may read.
+        """Run *calls*. Calls that read results use a separate registry, because every sender with tools may read them.
 
-        Cancellation: what runs is cancelled and waited for.
+        Cancellation: running calls are cancelled and awaited.
         """
         own = [call for call in calls if call.name == READ_RESULT and self._reading is not None]
         others = [call for call in calls if call not in own]
@@ -125,7 +125,7 @@ class TurnTools:
         return answers
 
     def approval(self, said: Sequence[Message]) -> Approve | None:
-        """The registry's approval, not asked for calls that a skill in use pre-approves."""
+        """Return the registry's approval function, which is skipped for calls that a skill in use pre-approves."""
         ask, context = self.tools.approve, self.context
         if ask is None or context is None:
             return ask
@@ -157,13 +157,13 @@ def _refusal(response: ChatResponse, *, refused: bool) -> str:
     if refused:
         return "The turn has used all its rounds of tools."
     if response.finish_reason == "length":
-        # Arguments that were cut off can look whole: half a file is a file.
+        # Arguments that were cut off can look complete: half a file is a file.
         return "The answer was cut off by its limit of tokens before this call was certain. Ask for less at once."
     return ""
 
 
 def _only_reads(tool: Tool) -> bool:
-    """Whether a call of *tool* changes nothing and may be repeated. A sub-agent, which costs money, may not."""
+    """Whether a call of *tool* changes nothing and may be repeated. Calls of a sub-agent, which cost money, may not."""
     return tool.metadata.mode == "read_only" and tool.metadata.idempotent
 
 

@@ -1,4 +1,4 @@
-"""The types of a turn: its request, its policy, its reply, and the protocols of what it needs."""
+"""The types of a turn: its request, its policy, its reply, and the protocols of the parts that it uses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from clawft_trio.pipeline import RoutingDecision
 from clawft_trio.tools import NestedTurn, ToolJournal, ToolResult
 
 if TYPE_CHECKING:
-    # The checkers bring typing_extensions; `TypeVar` takes a default there on every Python.
+    # Type checkers include typing_extensions, where `TypeVar` accepts a default on every Python version.
     from typing_extensions import TypeVar
 
     A_co = TypeVar("A_co", covariant=True, default=object)
@@ -32,71 +32,71 @@ else:
 
     A_co = TypeVar("A_co", covariant=True)
 
-# Outside the field: there, the checkers take its type from the default, which is no None.
+# Not in the field itself, because type checkers would infer the validator's type from a default that is not None.
 _POSITIVE: Any = optional(gt(0))
 
 
 @attrs.frozen
 class RoundStarted:
-    """The model is asked again. What came before stands: a `Reset` reaches back to here and no further."""
+    """A new call of the model begins. A later `Reset` removes only content after this event."""
 
-    #: 1 is the first
+    #: number of the round, from 1
     number: int
 
 
 @attrs.frozen
 class ToolsAnswered:
-    """The tool calls of a round have their answers, in call order."""
+    """The tool calls of a round have their results, in call order."""
 
     answers: tuple[ToolResult, ...]
 
 
 AgentEvent: TypeAlias = StreamEvent | RoundStarted | ToolsAnswered
-"""What is seen of a turn on its way."""
+"""The events of a turn."""
 
 
 @attrs.frozen(kw_only=True)
 class TurnPolicy:
-    """The limits of a turn, and the options with which its models are asked."""
+    """The limits of a turn, and the options of its requests to models."""
 
-    #: rounds of tool calls; after them the model is asked once more, for an answer without tools
+    #: largest number of rounds of tool calls; after them the model is called once more, for an answer without tools
     max_tool_iterations: int = attrs.field(default=20, validator=ge(1))
-    #: tools with calls that start while the model's answer is still streamed: `read_only` ones, all `idempotent` ones,
-    #: or none (`off`). When the answer does not stand, such calls are cancelled and their results are not used
+    #: tools with calls that start before the model's answer is complete: `read_only` ones, all `idempotent` ones, or
+    #: none (`off`). If the answer is not used, such calls are cancelled and their results discarded
     eager: Literal["off", "read_only", "idempotent"] = attrs.field(
         default="read_only", validator=one_of("off", "read_only", "idempotent")
     )
-    #: times that a typed answer which does not fit goes back to the model
+    #: number of times that the model may correct a typed answer that does not fit
     max_answer_corrections: int = attrs.field(default=2, validator=ge(0))
-    #: messages of the session that the model is shown at most; the target's window mostly allows fewer. When they
-    #: become more, the oldest turns are cut until half are left
+    #: largest number of messages of the session that the model receives; the target's window mostly allows fewer. When
+    #: there are more, the oldest turns are cut until half are left
     memory_window: int = attrs.field(default=500, validator=ge(0))
-    #: when and how the session is made shorter for the target's window
+    #: when and how the session is shortened for the target's window
     compaction: CompactionPolicy = CompactionPolicy()
-    #: how long the provider is asked to keep the beginning of requests in its cache; `off` asks for nothing
+    #: requested lifetime of the provider's cache of the beginning of requests; `off` requests no caching
     prompt_cache: Literal["off", "5m", "1h"] = attrs.field(default="5m", validator=one_of("off", "5m", "1h"))
     #: the system prompt, unless `open_agent(instructions=)` or `ask(instructions=)` gives one
     instructions: str = ""
-    #: seconds for the whole turn; None leaves it to the caller
+    #: seconds for the whole turn; None is no limit
     total: float | None = attrs.field(default=600.0, validator=_POSITIVE)
-    #: limit on the output tokens of each answer; None: the model's own
+    #: limit on the output tokens of each answer; None: the model's limit
     max_tokens: int | None = attrs.field(default=None, validator=optional(ge(1)))
-    #: None: the model's own
+    #: sampling temperature; None: the model's default
     temperature: float | None = attrs.field(default=None, validator=optional(ge(0)))
-    #: `none`, `minimal`, `low`, `medium`, `high`, `xhigh`, `max`: the nearest one that the model takes is sent
+    #: `none`, `minimal`, `low`, `medium`, `high`, `xhigh`, `max`: the nearest one that the model accepts is sent
     reasoning_effort: str | None = None
-    #: tokens of reasoning, for models that take a limit; 0 switches it off
+    #: limit on tokens of reasoning, for models that accept one; 0 switches reasoning off
     thinking_budget: int | None = attrs.field(default=None, validator=optional(ge(0)))
-    #: how long answers are: `low`, `medium`, `high`
+    #: length of answers: `low`, `medium`, `high`
     verbosity: str | None = None
-    #: for models that take one
+    #: seed for sampling, for models that accept one
     seed: int | None = None
-    #: put into each request body as it is, over everything else
+    #: copied into each request body as it is; overrides every other field
     extra: JsonObject = attrs.field(factory=dict, repr=False)
 
     @property
     def options(self) -> ModelOptions:
-        """How models are asked, unless a target or a question overrides it."""
+        """The options of requests, unless a target or a question overrides them."""
         return ModelOptions(
             reasoning_effort=self.reasoning_effort,
             thinking_budget=self.thinking_budget,
@@ -108,8 +108,8 @@ class TurnPolicy:
 
 
 def _encodable(message: Message) -> Message:
-    """*message* with U+FFFD for lone surrogates, which no provider and no store takes."""
-    # What is no message is refused by the validator, which comes later.
+    """Replace lone surrogates, which no provider and no store accepts, by U+FFFD."""
+    # The validator, which runs later, refuses values that are not messages.
     if _is_encodable(getattr(message, "text", "")):
         return message
     parts = [
@@ -120,7 +120,7 @@ def _encodable(message: Message) -> Message:
 
 
 def _storable(session: str) -> str:
-    # Its type is checked by the validator, which comes later.
+    # The validator, which runs later, checks the type.
     return storable_key(session) if type(session) is str else session
 
 
@@ -136,17 +136,17 @@ def _is_encodable(text: str) -> bool:
 class TurnRequest:
     """The question of a turn, its sender and its session."""
 
-    # Checked here, because what is asked is written down whatever becomes of it, and has to be readable again.
+    # Checked here, because the question is always stored, and has to be readable later.
     content: Message = attrs.field(validator=of_type(Message), converter=_encodable)
     auth: AuthContext
-    #: the conversation it belongs to
+    #: the session of the turn
     session: str = attrs.field(validator=of_type(str), converter=_storable)
     turn_id: str = attrs.field(factory=new_id)
     #: `provider/model`, for senders with the permission to choose
     model: str = ""
-    #: what the answer has to be; None: any text
+    #: form of a typed answer; None: any text
     form: AnswerForm[Any] | None = None
-    #: how models are asked in this turn, over the policy's and the target's
+    #: options of this turn's requests, which override the policy's and the target's
     options: ModelOptions = NO_OPTIONS
     #: the system prompt of this turn, instead of the agent's; empty: the agent's
     instructions: str = ""
@@ -158,7 +158,7 @@ Instructions: TypeAlias = str | Callable[[TurnRequest], Awaitable[str]]
 
 @attrs.frozen(kw_only=True)
 class Reply(Generic[A_co]):
-    """The answer of a turn, and what it took. `Reply[F]` has an *answer* of type `F`."""
+    """The answer of a turn, with cost, times and tool results. `Reply[F]` has an *answer* of type `F`."""
 
     #: the text of the final answer
     text: str
@@ -166,13 +166,13 @@ class Reply(Generic[A_co]):
     finish_reason: str
     #: the provider of the final answer
     provider: str
-    #: the model that gave it
+    #: the model of the final answer
     model: str
-    #: tokens of all rounds and of the turns below; None when no provider reported any
+    #: tokens of all rounds and of the turns of sub-agents; None when no provider reported any
     usage: Usage | None
-    #: US dollars for all rounds and for the turns below; None when a part of it has no price
+    #: US dollars for all rounds and for the turns of sub-agents; None when a part has no price
     cost: Decimal | None
-    #: of the whole turn
+    #: times of the whole turn
     latency: Latency
     #: every attempt of every round
     attempts: tuple[AttemptRecord, ...]
@@ -180,66 +180,66 @@ class Reply(Generic[A_co]):
     tools: tuple[ToolResult, ...]
     #: the model's answer in each round
     rounds: tuple[ChatResponse, ...]
-    #: the conversation that it belongs to
+    #: the session of the turn
     session: str
     #: the id of the turn, in events, journal and ledger
     turn_id: str
-    #: why that provider and model
+    #: the routing decision, with its reason
     decision: RoutingDecision | None = None
-    #: the answer as a value, where a form was asked for
+    #: the value of a typed answer
     answer: A_co = attrs.field(default=None)  # None without a form
-    #: turns of sub-agents that it started, in the order in which they ended
+    #: turns of sub-agents, in the order in which they ended
     nested: tuple[NestedTurn, ...] = ()
 
 
 class History(Protocol):
-    """Where conversations are kept."""
+    """A store of conversations."""
 
     async def history(self, session: str, limit: int | None = None) -> tuple[Message, ...]:
-        """The last *limit* messages of *session*, oldest first.
+        """Return the last *limit* messages of *session*, oldest first.
 
         Cancellation: nothing is changed.
         """
         ...
 
     async def append(self, session: str, messages: Sequence[Message], *, turn_id: str = "") -> None:
-        """Add *messages* to *session*, all or none; what *turn_id* had added before is replaced.
+        """Add *messages* to *session*, all or none of them; earlier messages of *turn_id* are replaced.
 
-        Cancellation: all or none.
+        Cancellation: all are added or none.
         """
         ...
 
 
 @runtime_checkable
 class SessionStore(History, Protocol):
-    """A history that can be cut for the models and keeps large results: `Sessions` and `MemorySessions`.
+    """A history that also stores compactions and large results: `Sessions` and `MemorySessions`.
 
-    With any other `History` sessions are cut anew in every turn, by the same rule, and never summarized.
+    With any other `History`, sessions are cut in every turn, by the same rule, and never summarized.
     """
 
     async def tail(self, session: str, limit: int) -> SessionTail:
-        """The messages of *session* since its cut, the last *limit* at most.
+        """Return the last messages of *session* since its cut, at most *limit*.
 
         Cancellation: nothing is changed.
         """
         ...
 
     async def compact(self, session: str, compaction: Compaction, *, version: int) -> bool:
-        """Store *compaction*, unless another one than *version* is the newest; whether it was stored.
+        """Store *compaction*, unless another one than *version* is the newest; return whether it was stored.
 
-        Cancellation: it is stored, or not.
+        Cancellation: it is stored or not.
         """
         ...
 
     async def keep_result(self, session: str, reference: str, text: str) -> None:
-        """Keep the whole of a tool result.
+        """Store a complete tool result.
 
-        Cancellation: it is kept, or not.
+        Cancellation: it is stored or not.
         """
         ...
 
     async def result(self, session: str, reference: str) -> str | None:
-        """The whole of a tool result, if there is one.
+        """Return a complete tool result, or None.
 
         Cancellation: nothing is changed.
         """
@@ -247,50 +247,50 @@ class SessionStore(History, Protocol):
 
 
 class Models(Protocol):
-    """Who routes and answers: a `Pipeline` or a `PipelineRegistry`."""
+    """Routes turns and answers rounds: a `Pipeline` or a `PipelineRegistry`."""
 
     async def route(self, request: ChatRequest, call: Call | None = None) -> RoutingDecision:
-        """Decide which models may answer a turn.
+        """Choose the models that may answer a turn.
 
         Cancellation: the turn stays counted.
         """
         ...
 
     def input_limit(self, request: ChatRequest, decision: RoutingDecision) -> int:
-        """How many tokens of *request* may go to the target that is asked first."""
+        """Return the limit on *request*'s input tokens at the target that is tried first."""
         ...
 
     async def complete(self, request: ChatRequest, call: Call, decision: RoutingDecision) -> ChatResponse:
         """Answer one round.
 
-        Cancellation: what is running is cancelled and waited for.
+        Cancellation: running attempts are cancelled and awaited.
         """
         ...
 
 
 class TurnJournal(Protocol):
-    """What has to survive a crash, and what did."""
+    """Records of a turn that survive a crash."""
 
     async def answers(self, turn_id: str) -> Sequence[ChatResponse]:
-        """The answers of an earlier run, by round.
+        """Return the answers of an earlier run, by round.
 
         Cancellation: nothing is changed.
         """
         ...
 
     async def answered(self, turn_id: str, number: int, response: ChatResponse) -> None:
-        """Round *number* (from 1) has its answer.
+        """Record the answer of round *number* (from 1).
 
-        Cancellation: it is kept, or not.
+        Cancellation: it is recorded or not.
         """
         ...
 
     def tools(self, turn_id: str, number: int) -> ToolJournal:
-        """Where the tool calls of a round are kept."""
+        """Return the journal for the tool calls of a round."""
         ...
 
     async def tool_answers(self, turn_id: str, number: int, calls: Sequence[ToolCall]) -> dict[str, ToolResult]:
-        """The answers to calls that were finished, or can never be known, by call id.
+        """Return the results of calls that ended, or that can never be known, by call id.
 
         Cancellation: nothing is changed.
         """

@@ -1,4 +1,4 @@
-"""Which workers serve a store, what waits in it, and what was given up."""
+"""Operations on a store with workers: summarize workers and waiting messages, requeue messages that were given up."""
 
 from __future__ import annotations
 
@@ -19,45 +19,45 @@ class WorkerSummary:
     """One process that holds leases."""
 
     owner: str
-    #: sessions that it works on
+    #: number of sessions that it works on
     sessions: int
-    #: channels that it serves
+    #: names of the channels that it serves
     channels: tuple[str, ...]
-    #: seconds until its leases run out; negative: they have
+    #: seconds until its leases expire; negative when they have expired
     expires_in: float
 
 
 @attrs.frozen(kw_only=True)
 class GivenUp:
-    """A message that was begun too often without an end."""
+    """A message that was given up because its turn was begun too often."""
 
     turn_id: str
-    #: how often it was begun
+    #: number of times that its turn was begun
     deliveries: int
     error: str
 
 
 @attrs.frozen(kw_only=True)
 class WorkSummary:
-    """What happens in a store."""
+    """Workers and messages of a store."""
 
     workers: tuple[WorkerSummary, ...]
-    #: accepted messages without a reply
+    #: number of accepted messages without a reply
     open: int
-    #: sessions with such messages
+    #: number of sessions with such messages
     sessions: int
-    #: seconds since the oldest of them was accepted
+    #: seconds since the oldest of these messages was accepted
     lag: float
-    #: replies that wait, by channel
+    #: number of undelivered replies, by channel
     undelivered: tuple[tuple[str, int], ...]
     given_up: tuple[GivenUp, ...]
 
 
 async def summarize_work(store: Store) -> WorkSummary:
-    """What happens in *store*.
+    """Summarize the workers and messages of *store*.
 
     Raises:
-      StoreError: it cannot be read.
+      StoreError: the store cannot be read.
 
     Cancellation: nothing is changed.
     """
@@ -97,9 +97,9 @@ def _worker(owner: str, held: Sequence[tuple[str, float]]) -> WorkerSummary:
 
 
 async def requeue(store: Store, turn_id: str) -> bool:
-    """Have a message that was given up answered after all; False when there is none of that turn.
+    """Let a message that was given up be answered; return False if there is none with that turn id.
 
-    The reply about giving it up is taken back, if it has not been delivered.
+    The reply about giving up is deleted, if it has not been delivered.
 
     Raises:
       StoreError: the store cannot be written.

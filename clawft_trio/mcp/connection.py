@@ -26,6 +26,7 @@ from clawft_trio.mcp.supervision import RestartHistory, Supervision
 from clawft_trio.nursery import cleanup_scope, open_hidden_nursery
 from clawft_trio.observe import ServerGone, ServerOutput, ServerStarted, fan_out
 from clawft_trio.observe.trace_context import current_trace
+from clawft_trio.tracebacks import shorten_traceback
 
 T = TypeVar("T")
 
@@ -161,8 +162,10 @@ class Connection:
             if self._meta is None:
                 return await mux.call(method, params, decode=decode, options=options)
             return await self._call_in_rounds(mux, method, params, decode, options)
-        except RequestTimeout:
-            self._suspected.set()
+        except Exception as exc:
+            if isinstance(exc, RequestTimeout):
+                self._suspected.set()
+            shorten_traceback(exc)
             raise
 
     async def _call_in_rounds(

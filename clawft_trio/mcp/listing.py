@@ -14,6 +14,7 @@ from msgspec import Raw
 
 from clawft_trio.errors import PeerError, ProtocolViolation
 from clawft_trio.mcp.types import WireRecord, decode_without_nulls
+from clawft_trio.observe import Noted, Observer, fan_out
 
 E = TypeVar("E", bound=WireRecord)
 
@@ -91,14 +92,14 @@ class ListReader:
       server: name of the server, for errors.
       call: sends a request.
       cache: where lists with a `ttlMs` are kept.
-      report: is called with a sentence about each entry that is left out.
+      observer: receives `Noted` about each entry that is left out.
     """
 
-    def __init__(self, server: str, call: CallRaw, cache: ResultCache, report: Callable[[str, str], None]) -> None:
+    def __init__(self, server: str, call: CallRaw, cache: ResultCache, observer: Observer) -> None:
         self._server = server
         self._call = call
         self._cache = cache
-        self._report = report
+        self._observer = fan_out([observer])
 
     async def read(self, method: str, key: str, kind: type[E]) -> tuple[E, ...]:
         """All entries of the list *method*, which stand under *key* and are of *kind*.
@@ -149,6 +150,10 @@ class ListReader:
             except (ValueError, RecursionError) as exc:
                 self._report(f"{method}: entry left out", f"entry {number} ({_name_of(raw)}): {exc}")
         return tuple(decoded)
+
+    def _report(self, what: str, reason: str) -> None:
+        _log.warning("%s: %s: %s", self._server, what, reason)
+        self._observer(Noted(component="mcp", what=what, details={"server": self._server, "reason": reason[:500]}))
 
 
 class _Pages:

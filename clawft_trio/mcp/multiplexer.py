@@ -17,9 +17,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
 import attrs
@@ -27,8 +26,7 @@ import outcome
 import trio
 from msgspec import UNSET, Raw
 
-from clawft_trio.errors import McpError, PeerError, PeerGone, ProtocolViolation, RequestTimeout
-from clawft_trio.mcp.deadline_timer import DeadlineTimer
+from clawft_trio.errors import McpError, PeerError, PeerGone, ProtocolViolation
 from clawft_trio.mcp.incoming import QUEUED, IncomingRequests, Serve
 from clawft_trio.mcp.jsonrpc import (
     Envelope,
@@ -56,6 +54,7 @@ from clawft_trio.mcp.notifications import (
     decode_progress,
     decode_tagged,
 )
+from clawft_trio.mcp.request_table import RequestTable
 from clawft_trio.mcp.send_queue import SendQueue
 from clawft_trio.nursery import open_hidden_nursery
 
@@ -132,20 +131,15 @@ class Multiplexer:
         self._on_notification_nowait = on_notification_nowait
         self._on_malformed = on_malformed
         self._on_other_progress = on_other_progress
-        self._window = window
         self._patient = patient
         self._last_id = 0
-        self._pending: dict[Id, Pending] = {}
-        self._waiting: OrderedDict[Id, Pending] = OrderedDict()
         #: frames that the transport has to send
         self.outgoing: SendQueue = SendQueue(window + NOTIFICATIONS)
+        self._requests = RequestTable(self.outgoing, window, name)
         self._notifications = NotificationQueue(listen)
-        self._watch = DeadlineTimer(self._expire)
         self._answering = IncomingRequests(
             self.send_answer, self.send_answer_nowait, serve, limit=math.inf if patient else QUEUED
         )
-        self._holds = 0
-        self._held_since = 0.0
         self._ended: McpError | None = None
         self._stray = self._malformed = self._dropped = 0
         #: the peer may not ask (2026-07-28), so what it asks is dropped
@@ -154,14 +148,15 @@ class Multiplexer:
         self.last_received: float = -math.inf
 
     def __repr__(self) -> str:
-        state = "ended" if self._ended else f"{len(self._pending)} in flight, {len(self._waiting)} waiting"
+        requests = self._requests
+        state = "ended" if self._ended else f"{len(requests.sent)} in flight, {len(requests.waiting)} waiting"
         return f"<Multiplexer {self.name!r}: {state}>"
 
     def statistics(self) -> MultiplexerStatistics:
         """How busy it is, and what it had to throw away."""
         return MultiplexerStatistics(
-            in_flight=len(self._pending),
-            waiting=len(self._waiting),
+            in_flight=len(self._requests.sent),
+            waiting=len(self._requests.waiting),
             outgoing=len(self.outgoing),
             serving=self._answering.active,
             notifications_waiting=self._notifications.waiting,
@@ -216,94 +211,20 @@ class Multiplexer:
         total = DEFAULT_TOTAL if options.total is None else options.total
         pending = Pending(key, line, method, options, started=trio.current_time(), total=total)
         answer = await self._answer(pending)
-        return self._read_answer(method, answer, decode)
+        return _read_answer(method, answer, decode, server=self.name)
 
     async def _answer(self, pending: Pending) -> Envelope:
         def leave(_: object) -> trio.lowlevel.Abort:
-            self._give_up(pending, "the caller was cancelled")
+            self._requests.give_up(pending, "the caller was cancelled")
             return trio.lowlevel.Abort.SUCCEEDED
 
-        self._admit(pending)
+        self._requests.admit(pending)
         answer: Envelope = await trio.lowlevel.wait_task_rescheduled(leave)
         return answer
 
-    def _read_answer(self, method: str, answer: Envelope, decode: Decode[T]) -> T:
-        # Some servers write both members always, and null for the one that does not apply.
-        if answer.error and answer.error != _NULL:
-            error = decode_error(answer.error)
-            raise PeerError(error.message or "no message", code=error.code, data=error.data, server=self.name)
-        if not answer.result:
-            raise ProtocolViolation(f"{method}: the answer has neither result nor error", server=self.name)
-        try:
-            return decode(answer.result)
-        except (ValueError, RecursionError) as exc:
-            raise ProtocolViolation(f"{method}: {exc}", server=self.name) from exc
-
-    def _admit(self, pending: Pending) -> None:
-        if len(self._pending) < self._window:
-            self._launch(pending)
-        else:
-            self._waiting[pending.key] = pending
-        self._watch.notice(pending.deadline)
-
-    def _launch(self, pending: Pending) -> None:
-        self._pending[pending.key] = pending
-        self.outgoing.put(pending)
-
-    def _give_up(self, pending: Pending, reason: str) -> None:
-        """Retire a call without a waiter."""
-        key = pending.key
-        if self._waiting.pop(key, None) is not None:
-            return
-        self._retire(key)
-        if not self.outgoing.withdraw(key) and not pending.options.quiet:
-            method = "notifications/cancelled"
-            line = encode_notification(method, {"requestId": key, "reason": reason})
-            self.outgoing.put(Outgoing(line, method, cancels=key))
-
-    def _retire(self, key: Id) -> None:
-        del self._pending[key]
-        if self._waiting and len(self._pending) < self._window:
-            _, following = self._waiting.popitem(last=False)
-            self._launch(following)
-
-    # --- deadlines --------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def hold_clocks(self) -> Iterator[None]:
+    def hold_clocks(self) -> AbstractContextManager[None]:
         """Stop the clocks of all pending calls for the length of the block: a person is asked on this side."""
-        self._holds += 1
-        if self._holds == 1:
-            self._held_since = trio.current_time()
-        try:
-            yield
-        finally:
-            self._holds -= 1
-            if self._holds == 0:
-                held = trio.current_time() - self._held_since
-                for pending in [*self._pending.values(), *self._waiting.values()]:
-                    # A call that began meanwhile has lost less time.
-                    lost = min(held, trio.current_time() - pending.started)
-                    pending.deadline += lost
-                    pending.hard_deadline += lost
-                    self._watch.notice(pending.deadline)
-
-    def _expire(self, now: float) -> float:
-        """Settle what is overdue; returns the deadline that comes next."""
-        if self._holds:
-            return math.inf
-        following = math.inf
-        for pending in [*self._pending.values(), *self._waiting.values()]:
-            if pending.deadline <= now:
-                self._time_out(pending, now)
-            else:
-                following = min(following, pending.deadline)
-        return following
-
-    def _time_out(self, pending: Pending, now: float) -> None:
-        self._give_up(pending, "no answer in time")
-        spent = f"{pending.method}: no answer within {now - pending.started:g} s"
-        pending.settle(outcome.Error(RequestTimeout(spent, server=self.name)))
+        return self._requests.hold_clocks()
 
     # --- the transport's side -------------------------------------------------------------------------------------
 
@@ -323,38 +244,26 @@ class Multiplexer:
             self._note_malformed(Malformed(reason=f"a request with the id {message.id}", has_method=True))
 
     def _deliver_answer(self, message: Envelope) -> None:
-        pending = self._find(message.id)
+        pending = self._requests.find(message.id)
         if pending is None:
             self._stray += 1
-            return
-        self._retire(pending.key)
-        pending.settle(outcome.Value(message))
-
-    def _find(self, key: object) -> Pending | None:
-        # 3.0 finds 3: to JSON they are one number. Some peers make strings of all ids.
-        pending = self._pending.get(key)  # type: ignore[call-overload]
-        if pending is None and isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < 19:
-            pending = self._pending.get(int(key))
-        # An answer to what was never sent is a guess, not an answer.
-        return None if pending is None or pending.id in self.outgoing else pending
+        else:
+            self._requests.settle(pending, outcome.Value(message))
 
     def _note_malformed(self, message: Malformed) -> None:
         self._malformed += 1
         if self._on_malformed is not None:
             self._on_malformed(message)
-        pending = None if message.has_method else self._find(message.id)
+        pending = None if message.has_method else self._requests.find(message.id)
         if pending is not None:
-            self._fail(pending, ProtocolViolation(f"{pending.method}: {message.reason}", server=self.name))
+            error = ProtocolViolation(f"{pending.method}: {message.reason}", server=self.name)
+            self._requests.settle(pending, outcome.Error(error))
 
     def fail(self, key: Id, error: Exception) -> None:
         """Settle the call *key* with *error*, if it is still waiting: the transport knows that no answer will come."""
-        pending = self._pending.get(key)
+        pending = self._requests.sent.get(key)
         if pending is not None:
-            self._fail(pending, error)
-
-    def _fail(self, pending: Pending, error: Exception) -> None:
-        self._retire(pending.key)
-        pending.settle(outcome.Error(error))
+            self._requests.settle(pending, outcome.Error(error))
 
     def _deliver_notification(self, method: str, params: Raw) -> None:
         if method == "notifications/progress":
@@ -373,7 +282,7 @@ class Multiplexer:
             progress = decode_progress(params)
         except (ValueError, RecursionError):
             return
-        pending = self._find(progress.progress_token)
+        pending = self._requests.find(progress.progress_token)
         if pending is None:
             if self._on_other_progress is not None:
                 self._on_other_progress(progress)
@@ -389,7 +298,7 @@ class Multiplexer:
             tagged = decode_tagged(params)
         except (ValueError, RecursionError):
             return
-        pending = self._find(tagged.meta.subscription_id)
+        pending = self._requests.find(tagged.meta.subscription_id)
         if pending is not None and pending.options.on_notification is not None:
             self._show(pending, pending.options.on_notification, method, params)
 
@@ -397,7 +306,7 @@ class Multiplexer:
         try:
             callback(*what)
         except Exception as exc:  # noqa: BLE001 - it is the caller's, and goes to the caller
-            self._give_up(pending, "its caller failed")
+            self._requests.give_up(pending, "its caller failed")
             pending.settle(outcome.Error(exc))
 
     def _note_cancelled(self, params: Raw) -> None:
@@ -405,10 +314,9 @@ class Multiplexer:
             notice = decode_cancelled(params)
         except (ValueError, RecursionError):
             return
-        pending = self._find(notice.request_id)
+        pending = self._requests.find(notice.request_id)
         if pending is not None and pending.options.on_notification is not None:
-            self._retire(pending.key)
-            pending.settle(outcome.Value(Envelope(id=pending.id, result=Raw(b"{}"))))
+            self._requests.settle(pending, outcome.Value(Envelope(id=pending.id, result=Raw(b"{}"))))
         elif notice.request_id is not None:
             self._answering.cancel(notice.request_id, notice.reason)
 
@@ -475,7 +383,7 @@ class Multiplexer:
         """
         try:
             async with open_hidden_nursery() as nursery:
-                nursery.start_soon(self._watch.run)
+                nursery.start_soon(self._requests.run)
                 nursery.start_soon(self._notifications.run)
                 self._answering.use(nursery)
                 ended = await transport.run(self)
@@ -490,9 +398,7 @@ class Multiplexer:
         if self._ended is not None:
             return
         self._ended = why
-        left = [*self._pending.values(), *self._waiting.values()]
-        self._pending.clear()
-        self._waiting.clear()
+        left = self._requests.clear()
         self.outgoing.close()
         self._notifications.clear()
         for pending in left:
@@ -500,6 +406,19 @@ class Multiplexer:
 
 
 _NULL = Raw(b"null")
+
+
+def _read_answer(method: str, answer: Envelope, decode: Decode[T], *, server: str) -> T:
+    # Some servers write both members always, and null for the one that does not apply.
+    if answer.error and answer.error != _NULL:
+        error = decode_error(answer.error)
+        raise PeerError(error.message or "no message", code=error.code, data=error.data, server=server)
+    if not answer.result:
+        raise ProtocolViolation(f"{method}: the answer has neither result nor error", server=server)
+    try:
+        return decode(answer.result)
+    except (ValueError, RecursionError) as exc:
+        raise ProtocolViolation(f"{method}: {exc}", server=server) from exc
 
 
 def _params(message: Envelope) -> Raw:

@@ -13,8 +13,10 @@ import trio
 from msgspec import Raw
 
 from clawft_trio.errors import McpError, PeerError, RequestTimeout
+from clawft_trio.mcp.connection import Connection
 from clawft_trio.mcp.handshake import Agreement
 from clawft_trio.mcp.messages import CallOptions, OnProgress, Progress
+from clawft_trio.mcp.tool_results import call_for_result
 from clawft_trio.mcp.types import (
     LATEST_HANDSHAKE,
     CallToolResult,
@@ -108,40 +110,70 @@ async def call_tool_as_task(
 
     Cancellation: the task is cancelled, within two seconds.
     """
-    total = client.options.task_total if total is None else total
+    return await run_as_task(
+        client.connection,
+        name,
+        {} if arguments is None else arguments,
+        total=total,
+        ttl=ttl,
+        on_status=on_status,
+        on_progress=on_progress,
+    )
+
+
+async def run_as_task(
+    connection: Connection,
+    name: str,
+    arguments: Mapping[str, Any],
+    *,
+    total: float | None,
+    ttl: float | None = None,
+    on_status: Callable[[Task], object] = lambda _: None,
+    on_progress: OnProgress | None = None,
+) -> CallToolResult:
+    """Call a tool as a task and wait for its result; see `call_tool_as_task`.
+
+    Raises:
+      McpError: see `call_tool_as_task`.
+
+    Cancellation: the task is cancelled, within two seconds.
+    """
+    total = connection.options.task_total if total is None else total
     wanted = {} if ttl is None else {"ttl": math.ceil(ttl * 1000)}
-    params: dict[str, Any] = {"name": name, "arguments": {} if arguments is None else arguments, "task": wanted}
-    with client.task_progress(on_progress or _ignore) as token:
+    params: dict[str, Any] = {"name": name, "arguments": arguments, "task": wanted}
+    with connection.task_progress(on_progress or _ignore) as token:
         if on_progress is not None:
             params["_meta"] = {"progressToken": token}
         with trio.move_on_after(total):
-            return await _run_task(client, name, params, on_status)
-    raise RequestTimeout(f"tools/call: the task has not ended within {total:g} s", server=client.name)
+            return await _run_task(connection, name, params, on_status)
+    raise RequestTimeout(f"tools/call: the task has not ended within {total:g} s", server=connection.name)
 
 
 async def _run_task(
-    client: McpClient, name: str, params: Mapping[str, Any], on_status: Callable[[Task], object]
+    connection: Connection, name: str, params: Mapping[str, Any], on_status: Callable[[Task], object]
 ) -> CallToolResult:
-    created = await client.call("tools/call", params, decode=_decode_created, options=CallOptions(name=name))
+    created = await connection.call("tools/call", params, decode=_decode_created, options=CallOptions(name=name))
     if created.task is None:
         # The server has run the tool at once instead.
         return decode_tool_result(created.raw)
     task_id = created.task.task_id
     ended = False
     try:
-        await _wait_ended(client, created.task, on_status)
+        await _wait_ended(connection, created.task, on_status)
         # A task that wants input gets it meanwhile: this request brings the server's questions, and ends with the task.
-        result = await client.call_for_result("tasks/result", {"taskId": task_id}, options=CallOptions(total=math.inf))
+        result = await call_for_result(
+            connection, "tasks/result", {"taskId": task_id}, options=CallOptions(total=math.inf)
+        )
         ended = True
         return result
     finally:
         if not ended:
             # An error means that it has ended, or that the server is gone: both are what is wanted.
             with trio.move_on_after(_CANCEL_GRACE, shield=True), suppress(McpError):
-                await client.call("tasks/cancel", {"taskId": task_id}, decode=_decode_empty)
+                await connection.call("tasks/cancel", {"taskId": task_id}, decode=_decode_empty)
 
 
-async def _wait_ended(client: McpClient, task: Task, on_status: Callable[[Task], object]) -> None:
+async def _wait_ended(connection: Connection, task: Task, on_status: Callable[[Task], object]) -> None:
     """Poll until *task* has ended, or wants input.
 
     Raises:
@@ -154,9 +186,11 @@ async def _wait_ended(client: McpClient, task: Task, on_status: Callable[[Task],
             break
         wait = FIRST_POLL if task.poll_interval is None else task.poll_interval / 1000
         await trio.sleep(min(max(wait, SHORTEST_POLL), LONGEST_POLL))
-        task = await client.call("tasks/get", {"taskId": task_id}, decode=_decode_task)
+        task = await connection.call("tasks/get", {"taskId": task_id}, decode=_decode_task)
     if task.status == "cancelled":
-        raise PeerError(f"tools/call: the task was cancelled: {task.status_message or ''}", code=-1, server=client.name)
+        raise PeerError(
+            f"tools/call: the task was cancelled: {task.status_message or ''}", code=-1, server=connection.name
+        )
 
 
 def _ignore(_: Progress) -> None:

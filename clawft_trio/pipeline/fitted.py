@@ -41,7 +41,7 @@ class _Refusal:
     sent: AssembledContext
     #: None: the target gave no reason
     error: ContextLengthExceeded | None
-    #: whether less output is tried before less input: more of it was allowed, and the window is not known
+    #: whether to retry with less output before less input: the output is the larger part, and the window is not known
     output_first: bool
 
     @property
@@ -55,7 +55,7 @@ class _Refusal:
 
 @attrs.frozen
 class _Limit:
-    """What to send at most, in estimated tokens; None: as much as fits."""
+    """Limits on the next request in estimated tokens; None: as much as fits."""
 
     input: int | None = None
     output: int | None = None
@@ -71,7 +71,7 @@ class Refusals:
     def add(
         self, target: Target, sent: AssembledContext, error: ContextLengthExceeded | None, *, output_first: bool
     ) -> bool:
-        """Note that *target* refused *sent*. False when a retry of the same was refused again."""
+        """Record that *target* refused *sent*; return False if it is a retry of the previous refused request."""
         refused = self._by_target.setdefault(target.name, [])
         self._new = True
         new = _Refusal(sent, error, output_first)
@@ -90,11 +90,11 @@ class Refusals:
         return self._by_target.get(target.name, [])
 
     def limits(self, target: Target) -> list[_Limit]:
-        """What to send *target* at most, in the order in which it is tried.
+        """Return limits on the next request to *target*, in the order to try them.
 
-        After the first refusal less input than what was refused, which is half of it: the assembler cuts in jumps.
-        After the second half of that again with a quarter of the output, and if so little is not possible, whatever is
-        less. Where no less input is possible, a quarter of the output: many servers count it in.
+        After the first refusal: less than the refused input, which gives half of it, because the assembler halves.
+        After the second: half of the refused input with a quarter of the output, and if that is not possible, any
+        smaller input. If no smaller input is possible: a quarter of the output, because many servers count it, too.
         """
         refused = self.of(target)
         if not refused:
@@ -243,7 +243,7 @@ class Fitted:
 
 
 def _allowing(request: ChatRequest, output: int | None) -> ChatRequest:
-    """*request* with no more than *output* tokens of answer."""
+    """Limit the output of *request* to *output* tokens."""
     if output is None or (request.max_tokens is not None and request.max_tokens <= output):
         return request
     return attrs.evolve(request, max_tokens=output)

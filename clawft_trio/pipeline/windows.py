@@ -103,10 +103,10 @@ NEAR = 0.75
 a fifth too low, and some vendors add the allowed output."""
 
 _SHORTEST = 256
-"""Estimated tokens; no model has a smaller window."""
+"""Estimated tokens: no model has a smaller window."""
 
 LEAST_OUTPUT = 256
-"""Tokens of an answer below which the limit on it is not lowered."""
+"""Tokens of output; a limit on output is not lowered below it."""
 
 _TARGETS = 1000
 """Number of targets whose refusals are stored: as many as can be open."""
@@ -128,7 +128,7 @@ def input_window(target: Target, window: int) -> int:
 
 
 def is_self_hosted(target: Target) -> bool:
-    """Whether *target* is not at one of the known vendors: a local server, or one with a name of the user's own."""
+    """Whether *target* is a local server, or a provider that is not in the catalog, rather than a known vendor."""
     known = KNOWN.get(target.provider)
     return known is None or known.local
 
@@ -141,9 +141,9 @@ class _Learnt:
     limit: int | None = None
     #: size of the largest answered request
     accepted: int = 0
-    #: the same with the output that was allowed
+    #: largest sum of the tokens and the allowed output of an answered request
     accepted_sum: int = 0
-    #: the most output that may be asked for; None when no limit on it was refused
+    #: largest limit on output to request; None when no output was refused
     output: int | None = None
 
 
@@ -151,9 +151,8 @@ class Windows:
     """The windows of targets, and the limits learnt from refusals.
 
     Args:
-      known: windows that the target itself does not name.
-      self_hosted: which targets are servers of the user's own, that may answer a request which is too long by
-        status 500.
+      known: returns the windows of targets that have none themselves.
+      self_hosted: returns whether a target is the user's own server, which may answer a long request with status 500.
     """
 
     def __init__(
@@ -190,21 +189,21 @@ class Windows:
         return attrs.evolve(target, max_context_tokens=window, max_input_tokens=min(limits, default=None))
 
     def output_limit(self, target: Target) -> int | None:
-        """The most output to ask *target* for; None when it has refused no limit."""
+        """Return the largest limit on output for *target*; None when it refused none."""
         learnt = self._learnt.get(target.name)
         return None if learnt is None else learnt.output
 
     def accepted(self, target: Target, tokens: int, output: int = 0) -> None:
-        """*target* has answered a request of *tokens* that allowed *output*."""
+        """Record that *target* answered a request of *tokens* that allowed *output*."""
         learnt = self._of(target.name)
         if learnt.limit is not None and tokens > learnt.limit:
-            # Not its length was refused, but the output that it allowed.
+            # The earlier refusal was of the allowed output, not of the length.
             learnt.limit = None
         learnt.accepted = max(learnt.accepted, tokens)
         learnt.accepted_sum = max(learnt.accepted_sum, tokens + output)
 
     def refused_output(self, target: Target, output: int) -> None:
-        """*target* has refused a request for the output that it allowed, and answered it with a limit of *output*."""
+        """Record that *target* refused a request for its allowed output, and answered it with a limit of *output*."""
         self._of(target.name).output = output
 
     def refused(self, target: Target, tokens: int, error: ContextLengthExceeded | None = None) -> None:
@@ -228,9 +227,9 @@ class Windows:
             self.on_learnt()
 
     def means_too_long(self, error: Exception, target: Target, tokens: int, output: int = 0) -> bool:
-        """Whether *error*, a refusal of *tokens* by *target* without a reason, is one of length.
+        """Whether *error*, a refusal of *tokens* by *target* without a reason, counts as a refusal of length.
 
-        That is so when the request is near what the target's known window leaves beside *output*, or over it.
+        It does when the request is near what the target's known window leaves beside *output*, or exceeds it.
         """
         window = self.applied(target).max_context_tokens
         return window is not None and tokens >= NEAR * (window - output) and self._is_unexplained(error, target)
@@ -238,9 +237,9 @@ class Windows:
     def may_be_too_long(self, error: Exception, target: Target, sent: AssembledContext) -> bool:
         """Whether a shorter request should test if *error* is a refusal of length.
 
-        For a target without a known window that is so when *sent* continues a conversation:
-        less of it was answered before, and is longer than everything that this target has answered. And it is so when
-        *sent* allows more output than it has input: servers that count both refuse what is more than their window.
+        Only for a target without a known window: when *sent* continues a conversation and is longer than every request
+        that this target has answered; or when *sent* allows more output than it has input, because servers that count
+        both refuse more than their window.
         """
         if self.applied(target).max_context_tokens is not None or not self._is_unexplained(error, target):
             return False
@@ -249,8 +248,8 @@ class Windows:
         return (longer and _continues(sent.request)) or self._may_allow_too_much(error, sent, learnt)
 
     def allows_too_much(self, target: Target, sent: AssembledContext) -> bool:
-        """Whether the output that *sent* allows is the likelier reason: it is the larger part, and *target* has not
-        answered anything yet.
+        """Whether the allowed output of *sent* is the likely reason: it is the larger part, and *target* has answered
+        nothing yet.
         """
         learnt = self._learnt.get(target.name)
         return is_mostly_output(sent) and (learnt is None or not learnt.accepted)
@@ -258,13 +257,13 @@ class Windows:
     def _may_allow_too_much(self, error: Exception, sent: AssembledContext, learnt: _Learnt) -> bool:
         output = sent.request.max_tokens or 0
         both = sent.token_estimate + output
-        # No server gives status 500 for the limit on output.
+        # No server answers with status 500 because of the limit on output.
         return isinstance(error, RequestRejected) and is_mostly_output(sent) and both > learnt.accepted_sum
 
     def _is_unexplained(self, error: Exception, target: Target) -> bool:
-        # Not the subclasses: those have a reason. Anthropic and vLLM refuse what is too long by a bare 400,
-        # text-generation servers by a bare 422; inside a stream there is no status. Ollama shortens the conversation by
-        # itself, and answers by status 500 where nothing is left that it could answer, or where its runner has failed.
+        # Not subclasses, which have a reason. Anthropic and vLLM refuse long requests with a bare 400, text-generation
+        # servers with a bare 422; inside a stream there is no status. Ollama shortens the conversation itself, and
+        # answers with status 500 if nothing is left to answer, or if its runner has failed.
         if type(error) is RequestRejected:
             return error.status in {400, 422, None}
         return type(error) is ServerError and error.status == 500 and self._self_hosted(target)
@@ -278,7 +277,7 @@ class Windows:
 
 
 def is_mostly_output(sent: AssembledContext) -> bool:
-    """Whether *sent* allows more output than it has input, and more than the least that is asked for."""
+    """Whether *sent* allows more output than it has input, and more than `LEAST_OUTPUT`."""
     return (sent.request.max_tokens or 0) > max(LEAST_OUTPUT, sent.token_estimate)
 
 

@@ -35,6 +35,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import inspect
 import json
 import os
 import signal
@@ -120,10 +121,11 @@ class ScriptedMcpServer:
         }
         self._answers.update(answers or {})
         self._held_in, self._held = trio.open_memory_channel[Held](10_000)
-        self._waiting: list[trio.Event] = []
         self._asked: dict[Any, Any] = {}
         self._answered = trio.lowlevel.ParkingLot()
-        self._reads = True
+        self._tools = _Tools(self)
+        #: False: nothing more is read
+        self.reads: bool = True
         self._last_id = 0
         self._lock = trio.Lock()
         self._send: trio.abc.SendStream | None = None
@@ -142,7 +144,7 @@ class ScriptedMcpServer:
                     *lines, buffer = buffer.split(b"\n")
                     for line in lines:
                         self._take(json.loads(line), nursery)
-                    if not self._reads:
+                    if not self.reads:
                         await trio.sleep_forever()
             nursery.cancel_scope.cancel(reason="the client closed its end")
 
@@ -168,6 +170,14 @@ class ScriptedMcpServer:
         assert self._send is not None, "no client is connected"
         async with self._lock:
             await self._send.send_all(data)
+
+    async def close_output(self) -> None:
+        """Close the stream to the client and go on reading.
+
+        Cancellation: it is closed.
+        """
+        assert self._send is not None, "no client is connected"
+        await self._send.aclose()
 
     async def notify(self, method: str, params: Json | None = None) -> None:
         """Send a notification.
@@ -236,13 +246,12 @@ class ScriptedMcpServer:
         await trio.lowlevel.checkpoint()
         if self.tools is not None:
             return {"tools": self.tools}
-        names = [name.removeprefix("_tool_") for name in dir(self) if name.startswith("_tool_")]
-        return {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in names]}
+        return {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in _Tools.names()]}
 
     async def _call_tool(self, params: Json) -> Json | None:
-        tool = getattr(self, f"_tool_{params['name']}", None)
-        if tool is None:
+        if params["name"] not in _Tools.names():
             raise Failure(-32602, f"unknown tool {params['name']}")
+        tool = getattr(self._tools, params["name"])
         arguments = dict(params.get("arguments", {}))
         arguments["_meta"] = params.get("_meta", {})
         result = await tool(arguments)
@@ -250,23 +259,34 @@ class ScriptedMcpServer:
             return None
         return {"content": [{"type": "text", "text": result if isinstance(result, str) else json.dumps(result)}]}
 
-    # --- the tools ---------------------------------------------------------------------------------------------
 
-    async def _tool_echo(self, arguments: Json) -> str:
+class _Tools:
+    """The built-in tools: each method is the tool of its name."""
+
+    def __init__(self, server: ScriptedMcpServer) -> None:
+        self._server = server
+        self._waiting: list[trio.Event] = []
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Names of all tools, sorted."""
+        return [name for name, value in sorted(vars(cls).items()) if inspect.iscoroutinefunction(value)]
+
+    async def echo(self, arguments: Json) -> str:
         await trio.lowlevel.checkpoint()
         return str(arguments["text"])
 
-    async def _tool_sleep(self, arguments: Json) -> str:
+    async def sleep(self, arguments: Json) -> str:
         await trio.sleep(arguments["seconds"])
         return "slept"
 
-    async def _tool_hold(self, arguments: Json) -> str:
+    async def hold(self, arguments: Json) -> str:
         event = trio.Event()
         self._waiting.append(event)
         await event.wait()
         return str(arguments.get("text", "released"))
 
-    async def _tool_release(self, arguments: Json) -> str:
+    async def release(self, arguments: Json) -> str:
         while len(self._waiting) < arguments.get("count", 0):
             await trio.testing.wait_all_tasks_blocked(0.001)
         waiting, self._waiting = self._waiting, []
@@ -275,38 +295,37 @@ class ScriptedMcpServer:
             await trio.testing.wait_all_tasks_blocked()
         return str(len(waiting))
 
-    async def _tool_die(self, arguments: Json) -> None:
+    async def die(self, arguments: Json) -> None:
         await trio.lowlevel.checkpoint()
         sys.stderr.write(arguments.get("words", ""))
         sys.stderr.flush()
         os._exit(arguments.get("code", 0))
 
-    async def _tool_raw(self, arguments: Json) -> str | None:
-        await self.write_raw(base64.b64decode(arguments["base64"]))
+    async def raw(self, arguments: Json) -> str | None:
+        await self._server.write_raw(base64.b64decode(arguments["base64"]))
         return "written" if arguments.get("answer") else None
 
-    async def _tool_big(self, arguments: Json) -> str:
+    async def big(self, arguments: Json) -> str:
         await trio.lowlevel.checkpoint()
         return "x" * int(arguments["size"])
 
-    async def _tool_stderr(self, arguments: Json) -> str:
+    async def stderr(self, arguments: Json) -> str:
         await trio.lowlevel.checkpoint()
         sys.stderr.write("e" * 99 + "\n")
         sys.stderr.write(("f" * 99 + "\n") * (int(arguments["bytes"]) // 100))
         sys.stderr.flush()
         return "written"
 
-    async def _tool_stop_reading(self, _: Json) -> str:
+    async def stop_reading(self, _: Json) -> str:
         await trio.lowlevel.checkpoint()
-        self._reads = False
+        self._server.reads = False
         return "deaf"
 
-    async def _tool_close_stdout(self, _: Json) -> None:
-        assert self._send is not None
-        await self._send.aclose()
+    async def close_stdout(self, _: Json) -> None:
+        await self._server.close_output()
         os.close(1)
 
-    async def _tool_grandchild(self, arguments: Json) -> str:
+    async def grandchild(self, arguments: Json) -> str:
         await trio.lowlevel.checkpoint()
         ignore = "signal.signal(signal.SIGTERM, signal.SIG_IGN); " if arguments.get("ignore_term") else ""
         program = f"import signal, time; {ignore}print(end='', flush=True); time.sleep(600)"
@@ -314,34 +333,34 @@ class ScriptedMcpServer:
         child = subprocess.Popen([sys.executable, "-c", program])  # noqa: ASYNC220, S603 - nothing here waits for it
         return str(child.pid)
 
-    async def _tool_progress(self, arguments: Json) -> str:
+    async def progress(self, arguments: Json) -> str:
         token = arguments["_meta"]["progressToken"]
         steps = int(arguments["steps"])
         for step in range(1, steps + 1):
             await trio.sleep(arguments.get("pause", 0))
-            await self.notify(
+            await self._server.notify(
                 "notifications/progress",
                 {"progressToken": token, "progress": step, "total": steps, "message": f"step {step}"},
             )
         return "done"
 
-    async def _tool_notify(self, arguments: Json) -> str:
+    async def notify(self, arguments: Json) -> str:
         for _ in range(arguments.get("times", 1)):
-            await self.notify(arguments["method"], arguments.get("params"))
+            await self._server.notify(arguments["method"], arguments.get("params"))
         return "sent"
 
-    async def _tool_ask(self, arguments: Json) -> Json:
-        return await self.ask(arguments["method"], arguments.get("params"), request_id=arguments.get("id"))
+    async def ask(self, arguments: Json) -> Json:
+        return await self._server.ask(arguments["method"], arguments.get("params"), request_id=arguments.get("id"))
 
-    async def _tool_seen(self, _: Json) -> Any:
+    async def seen(self, _: Json) -> Any:
         await trio.lowlevel.checkpoint()
-        return self.received
+        return self._server.received
 
-    async def _tool_env(self, _: Json) -> Json:
+    async def env(self, _: Json) -> Json:
         await trio.lowlevel.checkpoint()
         return dict(os.environ)
 
-    async def _tool_pid(self, _: Json) -> str:
+    async def pid(self, _: Json) -> str:
         await trio.lowlevel.checkpoint()
         return str(os.getpid())
 

@@ -1,4 +1,4 @@
-"""Tools: functions that a model may call, side by side, each call answered once."""
+"""Tools: functions that a model may call; concurrent calls, one result for each."""
 
 from typing import TYPE_CHECKING
 

@@ -1,15 +1,15 @@
-"""Arguments of a tool call: from the text that a model wrote to values that fit the tool's schema.
+"""Arguments of a tool call: parse the text that a model wrote, and check it against the tool's schema.
 
-Read without question: an empty text, `null` and `""` are no arguments, and a number without a fraction is an integer.
-The lenient mode (`ToolMetadata.lenient`) also mends, when and only when the arguments do not fit as they are, what
-models get wrong most:
+Always accepted: an empty text, `null` and `""` mean no arguments, and a number without a fraction is an integer. If the
+arguments do not fit, and only then, the lenient mode (`ToolMetadata.lenient`) also repairs the most frequent mistakes
+of models:
 
 * one layer of JSON too many: of the whole, or of the value of a parameter that takes no text or only certain words;
-* a comma behind the last element, a code fence around the whole, a line end inside of a string, Python's quotes and
+* a comma after the last element, a code fence around the whole, a line end inside a string, Python's quotes and
   names (`{'exact': True}`), `[]` for no arguments;
-* `null` for a parameter that may be left out and takes no `null`.
+* `null` for an optional parameter that does not accept `null`.
 
-What was mended is reported to observers; what still does not fit is refused in the words of the first check.
+Repairs are reported to observers; arguments that still do not fit are refused with the problems of the first check.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from clawft_trio.codec import decode_json
 from clawft_trio.errors import InvalidArguments, InvalidData, Problem
 
 _DEEPEST = 16
-"""Levels of nesting below which values are taken as they are."""
+"""Levels of nesting below which values are not repaired."""
 
 _MOST_NODES = 10_000
-"""Values that are looked at; larger arguments are taken as they are."""
+"""Number of values that are examined; the rest of larger arguments is not repaired."""
 
 _LONGEST_LITERAL = 10_000
-"""Characters of arguments that are read as a Python literal; longer ones are not, to bound the time."""
+"""Largest number of characters that are parsed as a Python literal, to bound the time."""
 
 _FENCE = re.compile(r"```[a-zA-Z0-9]*[ \t]*\r?\n?(.*?)\s*```\Z", re.DOTALL)
 _COMMA = re.compile(r",(?=\s*[}\]])")
@@ -46,24 +46,24 @@ Check = Callable[[JsonObject], Mapping[str, Any]]
 
 @attrs.frozen
 class Arguments:
-    """Arguments that fit."""
+    """Arguments that fit the schema."""
 
     values: Mapping[str, Any]
-    #: what the lenient mode mended, as places (`$.limit`); empty when the text fitted as it was
+    #: places that the lenient mode repaired (`$.limit`); empty when the text fitted without repairs
     mended: tuple[str, ...] = ()
 
 
 def read_arguments(text: str, schema: JsonObject, check: Check, *, lenient: bool) -> Arguments:
-    """Read and check the arguments of one call.
+    """Parse and check the arguments of one call.
 
     Args:
-      text: what the model wrote.
+      text: the text that the model wrote.
       schema: the tool's JSON Schema.
       check: the tool's own check, which raises `InvalidArguments`.
-      lenient: whether to mend what does not fit.
+      lenient: whether to repair arguments that do not fit.
 
     Raises:
-      InvalidArguments: they do not fit, each problem with its place.
+      InvalidArguments: the arguments do not fit, each problem with its place.
     """
     decoded, mended = _decode(text, lenient=lenient)
     raw = _with_integers(decoded, schema)
@@ -110,7 +110,7 @@ def _decode(text: str, *, lenient: bool) -> tuple[JsonObject, tuple[str, ...]]:
 
 
 def _repaired(text: str) -> Iterator[JsonObject]:
-    """The objects that *text* may mean, which is no JSON."""
+    """Yield the objects that *text*, which is not JSON, may represent."""
     text = text.strip().removeprefix("\ufeff")
     fenced = _FENCE.match(text)
     inside = _without_trailing_commas(fenced[1] if fenced else text)
@@ -124,7 +124,7 @@ def _repaired(text: str) -> Iterator[JsonObject]:
 
 
 def _with_line_ends(text: str) -> Any:
-    """JSON that may have line ends and tabs inside of its strings. Raises `ValueError` for anything else."""
+    """Parse JSON that may have line ends and tabs inside its strings. Raises `ValueError` for anything else."""
     return decode_json(json.dumps(json.loads(text, strict=False, parse_constant=_no_constant)))
 
 
@@ -133,14 +133,14 @@ def _no_constant(name: str) -> Any:
 
 
 def _python_literal(text: str) -> Any:
-    """A Python literal whose values are those of JSON. Raises `ValueError` or `SyntaxError` for anything else."""
+    """Parse a Python literal with values that JSON has. Raises `ValueError` or `SyntaxError` for anything else."""
     if len(text) > _LONGEST_LITERAL or not text.startswith("{"):
         raise ValueError("no literal of a dictionary")
     return decode_json(json.dumps(ast.literal_eval(text), allow_nan=False))
 
 
 def _without_trailing_commas(text: str) -> str:
-    """*text* without commas before a closing bracket, except inside of strings. Linear in the text."""
+    """Remove commas before a closing bracket, except inside strings. The time is linear in the text."""
     pieces: list[str] = []
     end = 0
     for found in _STRING.finditer(text):
@@ -150,7 +150,7 @@ def _without_trailing_commas(text: str) -> str:
 
 
 def _inner(text: str) -> Any:
-    """What the text *text* is as JSON; itself where it is none."""
+    """Parse *text* as JSON; return *text* itself if it is not JSON."""
     try:
         return decode_json(text)
     except InvalidData:
@@ -164,7 +164,7 @@ def _inner(text: str) -> Any:
 
 
 def _with_integers(raw: JsonObject, schema: JsonObject) -> JsonObject:
-    """*raw* with `5.0` as 5 where the schema wants an integer: to JSON Schema both are the same number."""
+    """Convert `5.0` to 5 where the schema requires an integer: for JSON Schema both are the same number."""
     if not _has_float(raw):
         return raw
     fixed = _Mending(schema, integers_only=True).value(raw, schema, "$", 0)
@@ -184,7 +184,7 @@ def _has_float(value: Any) -> bool:
 
 
 class _Mending:
-    """One walk through a value and its schema, noting each place that was changed."""
+    """One walk through a value and its schema, which collects the place of each repair."""
 
     def __init__(self, root: JsonObject, *, integers_only: bool = False) -> None:
         self._root = root
@@ -193,7 +193,7 @@ class _Mending:
         self.places: list[str] = []
 
     def value(self, value: Any, schema: Any, place: str, depth: int) -> Any:
-        """*value* as *schema* may take it."""
+        """Return *value*, repaired where it does not fit *schema*."""
         self._left -= 1
         if depth > _DEEPEST or self._left < 0:
             return value
@@ -212,7 +212,7 @@ class _Mending:
         return value
 
     def _word(self, text: str, choices: list[JsonObject], place: str) -> str:
-        """*text* without quotes of its own, where only certain words are taken and it is none of them."""
+        """Remove extra quotes from *text* where only certain words are allowed and it is not one of them."""
         words = [_words(choice) for choice in choices if "string" in _kinds(choice)]
         if not all(words) or any(text in few for few in words):
             return text
@@ -237,7 +237,7 @@ class _Mending:
         if isinstance(inner, float) and inner.is_integer() and "number" not in kinds:
             inner = int(inner)
         if inner is None and "null" not in kinds:
-            # "null" for a parameter that is not required means that it was left out; the check reports it.
+            # "null" for an optional parameter means that it was left out; the check reports it for a required one.
             return text
         if _kind_of(inner) & kinds:
             self.places.append(place)
@@ -251,7 +251,7 @@ class _Mending:
         )
         required = {name for choice in choices for name in choice.get("required") or () if isinstance(name, str)}
         mended = dict(value)
-        # Scalars first: large lists may use up what one call may look at.
+        # Scalars first, because large lists may use up the limit on examined values.
         for name in sorted(value, key=lambda name: isinstance(value[name], list | dict)):
             inner = known.get(name, others)
             if value[name] is None and name in known and name not in required and self._takes_no_null(inner):
@@ -266,7 +266,7 @@ class _Mending:
         return not self._integers_only and bool(kinds) and "null" not in kinds
 
     def _choices(self, schema: Any, depth: int = 0) -> list[JsonObject]:
-        """The schemas that a value may fit, without references and alternatives."""
+        """Return the schemas that a value may fit, with references and alternatives resolved."""
         if not isinstance(schema, Mapping) or depth > _DEEPEST:
             return []
         reference = schema.get("$ref")
@@ -304,13 +304,13 @@ def _kinds(schema: JsonObject) -> set[str]:
         return {kind for kind in kinds if isinstance(kind, str)}
     if values := _values(schema):
         found = set().union(*map(_kind_of, values))
-        # Of integers only, `1.0` is the integer 1.
+        # Among integers only, `1.0` is the integer 1.
         return found if any(isinstance(one, float) for one in values) else found - {"number"}
     return {"object"} if "properties" in schema or "additionalProperties" in schema else set()
 
 
 def _values(schema: JsonObject) -> list[Any]:
-    """The values that *schema* allows, where it lists them."""
+    """Return the values that *schema* lists; empty when it lists none."""
     listed = schema.get("enum")
     return list(listed) if isinstance(listed, list) else [schema["const"]] if "const" in schema else []
 
@@ -320,7 +320,7 @@ def _words(schema: JsonObject) -> list[str]:
 
 
 def _kind_of(value: Any) -> set[str]:
-    """The types of JSON Schema that *value* is of."""
+    """Return the JSON Schema types of *value*."""
     if value is None:
         return {"null"}
     if isinstance(value, bool):

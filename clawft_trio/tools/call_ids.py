@@ -1,4 +1,4 @@
-"""Call ids as they have to be: one for each call, and each only once."""
+"""Repair of call ids: every call has one, and no id occurs twice."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from clawft_trio.chat import ToolCall
 
 
 def repair_ids(calls: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
-    """*calls* with an id each, and each id once. What is in order stays as it is.
+    """Return *calls* where each has a unique id. Valid ids do not change.
 
-    The message that holds the calls has to be repaired the same way: providers refuse an answer without a call,
-    and a call without an answer.
+    Repair the message with the calls in the same way: providers refuse a tool result without a call, and a call without
+    a tool result.
     """
     taken = {call.id for call in calls}
     seen: set[str] = set()

@@ -1,8 +1,8 @@
-"""Run one child process to its end, and leave no process, pipe or task behind.
+"""Run one child process to its end; no process, pipe or task remains.
 
-The process leads a session and a process group of its own. The whole group is killed when it ends, is cancelled or runs
-out of time. A process that left the group by a session of its own (setsid) cannot be found and keeps running; the
-call does not wait for it.
+The process leads a separate session and process group. The whole group is killed when the process ends, is cancelled or
+exceeds its time. A process that left the group with a new session (setsid) cannot be found and keeps running; the call
+does not wait for it.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from clawft_trio.errors import Unsupported
 from clawft_trio.nursery import open_hidden_nursery
 
 _DEATH = 5.0
-"""Seconds that the kernel gets to end a killed process; it needs more only when the process is stuck in a driver."""
+"""Seconds that the kernel gets to end a killed process; longer only if the process is stuck in a driver."""
 
 _CHUNK = 1 << 16
 
 _DESCRIPTORS = "/proc/self/fd"
-"""Linux. Where it is missing (macOS), the child has to run a line of Python to change its directory."""
+"""Descriptors of this process, on Linux. Elsewhere (macOS) the child runs a line of Python to change its directory."""
 
 
 @attrs.frozen(kw_only=True)
 class Finished:
     """The outcome of a process."""
 
-    #: negative: ended by that signal; None when it ran out of time
+    #: negative: ended by that signal; None when it exceeded its time
     exit_code: int | None
     stdout: str
     stderr: str
-    #: seconds that it took
+    #: duration in seconds
     duration: float
-    #: its output was still held open after it and its group had ended
+    #: whether another process still held its output open after its group had ended
     left_something: bool = False
 
 
@@ -49,31 +49,31 @@ class Finished:
 class ChildPolicy:
     """The limits of a child process."""
 
-    #: seconds that it may run; its output until then is kept
+    #: seconds that it may run; its output up to then is kept
     total: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))
     #: seconds between SIGTERM and SIGKILL, and for its output to end after the process
     grace: float = attrs.field(default=1.0, validator=attrs.validators.ge(0))
-    #: bytes kept of each output, half from the beginning and half from the end; the rest is read and dropped
+    #: bytes kept of each output, half from the beginning and half from the end; the rest is read and discarded
     longest_output: int = attrs.field(default=24_000, validator=attrs.validators.ge(1024))
 
 
 async def run_child(
     argv: Sequence[str], *, cwd: str | int, environment: Mapping[str, str], stdin: bytes, policy: ChildPolicy
 ) -> Finished:
-    """Run a program until it ends or runs out of time.
+    """Run a program until it ends or exceeds its time.
 
     Args:
-      argv: the program, found without a search path, and its arguments. No shell reads them.
-      cwd: the directory that it starts in: a path, or an open descriptor, which nothing can swap for another.
+      argv: the program, by its path, and its arguments. No shell reads them.
+      cwd: the directory that it starts in: a path, or an open descriptor, which cannot be replaced meanwhile.
       environment: its whole environment.
       stdin: the bytes of its standard input.
-      policy: its limits.
+      policy: the limits of the process.
 
     Raises:
-      OSError: it cannot be started.
+      OSError: the program cannot be started.
       Unsupported: this platform has no process groups.
 
-    Cancellation: the process group gets SIGTERM, then SIGKILL after `grace`, and is waited for.
+    Cancellation: the process group gets SIGTERM, then SIGKILL after `grace`, and is awaited.
     """
     if os.name != "posix":
         raise Unsupported("commands need POSIX process groups")
@@ -85,7 +85,7 @@ async def run_child(
             async with open_hidden_nursery() as nursery:
                 _start_pumps(nursery, process, outputs, stdin)
                 exit_code = await _wait_and_kill_rest(process)
-                # A process that holds the pipes now has left the group: do not wait for it.
+                # A process that still holds the pipes has left the group: do not wait for it.
                 nursery.cancel_scope.deadline = trio.current_time() + policy.grace
             held = nursery.cancel_scope.cancelled_caught
     return Finished(
@@ -118,11 +118,11 @@ async def _open_group(
 
 
 def _start_in(cwd: str | int) -> dict[str, Any]:
-    """How `Popen` starts a process in *cwd*."""
+    """Return the arguments of `Popen` for a process in *cwd*."""
     if isinstance(cwd, str):
         return {"cwd": cwd}
-    if str(sys.platform) == "linux":  # a check of `sys.platform` alone is decided by the type checker
-        # The child looks this up between fork and exec, when it still has our descriptors.
+    if str(sys.platform) == "linux":  # a type checker would decide a check of `sys.platform` alone
+        # The child looks this up between fork and exec, when it still has this process's descriptors.
         return {"cwd": f"{_DESCRIPTORS}/{cwd}"}
     return {"preexec_fn": partial(os.fchdir, cwd)}
 
@@ -143,7 +143,7 @@ async def _end(process: trio.Process, grace: float) -> None:
 
 
 async def _wait_and_kill_rest(process: trio.Process) -> int:
-    """Wait for the process, and kill what is left of its group."""
+    """Wait for the process, and kill the rest of its group."""
     await _wait_exiting(process)
     _signal_group(process, signal.SIGKILL)
     return await process.wait()
@@ -152,7 +152,7 @@ async def _wait_and_kill_rest(process: trio.Process) -> int:
 async def _wait_exiting(process: trio.Process) -> None:
     """Wait until the process has ended, without reaping it.
 
-    Until it is reaped, its number and the group's number are not given to others: no other process is killed.
+    Until it is reaped, its number and its group's number are not reused, so that no other process is killed.
     """
     try:
         descriptor = os.pidfd_open(process.pid)
@@ -167,7 +167,7 @@ async def _wait_exiting(process: trio.Process) -> None:
 
 
 def _signal_group(process: trio.Process, number: signal.Signals) -> None:
-    # It leads its group, so the group has its number. Gone already, or (macOS) all of it waits to be reaped.
+    # It leads its group, so the group has its number. The group may have ended, or (macOS) wait to be reaped.
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
 
@@ -189,7 +189,7 @@ class _Output:
         room = self._half - len(self._head)
         self._head += data[:room]
         self._tail += data[max(room, 0) :]
-        # Cut rarely: each cut moves the bytes that are kept.
+        # Cut rarely, because each cut moves the kept bytes.
         if len(self._tail) > self._half + _CHUNK:
             del self._tail[: -self._half]
 
@@ -219,7 +219,7 @@ async def _drain(pipe: trio.abc.ReceiveStream, output: _Output) -> None:
 
 
 async def _feed(pipe: trio.abc.SendStream, data: bytes) -> None:
-    # The process may not read its input, and may have ended.
+    # The process may not read its input, or may have ended.
     with suppress(trio.BrokenResourceError):
         async with pipe:
             await pipe.send_all(data)

@@ -1,12 +1,12 @@
-"""What a tool may ask of the MCP client that called it: input of a person, text of a model, folders, log lines.
+"""Requests of a tool to the MCP client that called it: input of a person, text of a model, folders, log lines.
 
-A tool gets it as `ToolContext.client`. Outside MCP, or when the client did not declare the capability, asking raises
+A tool gets the client as `ToolContext.client`. Outside MCP, and without the needed capability, requests raise
 `ClientLacksCapability`; logging does nothing.
 
 Revisions up to 2025-11-25 send each request while the tool waits. Revision 2026-07-28 has no such requests: the call
 is answered with the questions, and the client repeats it with the answers. The tool function then **runs again from
 its start**, and each question that is already answered returns at once. So ask first and act afterwards, and ask the
-same questions in the same order each time; `key` names a question where the order may vary.
+same questions in the same order each time; `key` identifies a question if the order may vary.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LogLevel: TypeAlias = Literal["debug", "info", "notice", "warning", "error", "cr
 
 @attrs.frozen
 class ClientRequest:
-    """One request to the client, as MCP spells it: `elicitation/create`, `sampling/createMessage` or `roots/list`."""
+    """One request to the client, by its MCP name: `elicitation/create`, `sampling/createMessage` or `roots/list`."""
 
     method: str
     params: JsonObject = attrs.field(factory=dict)
@@ -35,7 +35,7 @@ class ClientRequest:
 
 @attrs.frozen(kw_only=True)
 class Elicited:
-    """What the person did with a form or an address: `content` is the filled-in form, and empty unless accepted."""
+    """The person's reaction to a form or an address: `content` is the filled-in form, and empty unless accepted."""
 
     action: Literal["accept", "decline", "cancel"]
     content: Mapping[str, Any] = attrs.field(factory=dict)
@@ -48,7 +48,7 @@ class Elicited:
 
 @attrs.frozen(kw_only=True)
 class Sampled:
-    """What the client's model answered. `content` holds the blocks as they came; `text` is their plain text."""
+    """The answer of the client's model. `content` holds the blocks unchanged; `text` is their plain text."""
 
     text: str
     content: tuple[JsonObject, ...] = ()
@@ -58,17 +58,17 @@ class Sampled:
 
 @attrs.frozen(kw_only=True)
 class ClientRoot:
-    """A folder that the client lets servers work in."""
+    """A folder in which the client lets servers work."""
 
     uri: str
     name: str = ""
 
 
 class ToolClient:
-    """The client behind a tool call. This base class is the absent client: it declares nothing and drops log lines."""
+    """The client that made a tool call. This base class stands in for a missing client: it has no capabilities."""
 
     def __init__(self, capabilities: JsonObject | None = None) -> None:
-        #: as the client declared them; empty when there is no client
+        #: capabilities that the client declared; empty when there is no client
         self.capabilities: JsonObject = {} if capabilities is None else capabilities
         self._keys: dict[str, int] = {}
 
@@ -82,12 +82,12 @@ class ToolClient:
         return True
 
     async def ask_all(self, requests: Mapping[str, ClientRequest]) -> Mapping[str, JsonObject]:
-        """Ask several things at once; returns the client's result for each key.
+        """Send several requests at once; return the client's result for each key.
 
         Raises:
-          ClientLacksCapability: the client did not declare what one of them needs.
-          PeerError: the client answered one with an error.
-          PeerGone: the client is gone.
+          ClientLacksCapability: the client did not declare a capability that one of them needs.
+          PeerError: the client answered one of them with an error.
+          PeerGone: the connection to the client ended.
           RequestTimeout: no answer in time.
 
         Cancellation: the client is notified; late answers are dropped.
@@ -100,17 +100,17 @@ class ToolClient:
         """Send a log line to the client, if it asked for lines of this level. Never blocks; may be dropped."""
 
     def release_stream(self) -> None:
-        """Close the HTTP stream of this call and let the client come back for the result (2025-11-25 only).
+        """Close the HTTP stream of this call; the client fetches the result later (2025-11-25 only).
 
-        Of use before a long wait: no connection is held open meanwhile. Elsewhere it does nothing.
+        Useful before a long wait, during which no connection stays open. Elsewhere it does nothing.
         """
 
     async def elicit(self, message: str, schema: JsonObject, *, key: str | None = None) -> Elicited:
         """Ask the person to fill in a form: a flat JSON Schema of strings, numbers, booleans and choices.
 
         Raises:
-          ProtocolViolation: the answer is none, or the filled-in form does not fit *schema*.
-          ClientLacksCapability, PeerError, PeerGone, RequestTimeout: as `ask_all`.
+          ProtocolViolation: the answer is invalid, or the filled-in form does not fit *schema*.
+          ClientLacksCapability, PeerError, PeerGone, RequestTimeout: as for `ask_all`.
 
         Cancellation: the client is notified; late answers are dropped.
         """
@@ -122,8 +122,8 @@ class ToolClient:
         """Ask the person to open *url*, for input that must not pass through the client (credentials, payment).
 
         Raises:
-          ProtocolViolation: the answer is none.
-          ClientLacksCapability, PeerError, PeerGone, RequestTimeout: as `ask_all`.
+          ProtocolViolation: the answer is invalid.
+          ClientLacksCapability, PeerError, PeerGone, RequestTimeout: as for `ask_all`.
 
         Cancellation: the client is notified; late answers are dropped.
         """
@@ -134,17 +134,17 @@ class ToolClient:
     async def sample(
         self, messages: str | Sequence[JsonObject], *, max_tokens: int, key: str | None = None, **options: Any
     ) -> Sampled:
-        """Ask the client's model.
+        """Request an answer of the client's model.
 
         Args:
           messages: one user message, or MCP sampling messages (`role`, `content`).
-          max_tokens: the most that it may answer.
-          key: names the question, see the module.
-          options: other fields of the request as MCP spells them: `systemPrompt`, `temperature`, `tools`…
+          max_tokens: limit on the tokens of the answer.
+          key: identifies the question, see the module.
+          options: other fields of the request by their MCP names: `systemPrompt`, `temperature`, `tools`…
 
         Raises:
-          ProtocolViolation: the answer is none.
-          ClientLacksCapability, PeerError, PeerGone, RequestTimeout: as `ask_all`.
+          ProtocolViolation: the answer is invalid.
+          ClientLacksCapability, PeerError, PeerGone, RequestTimeout: as for `ask_all`.
 
         Cancellation: the client is notified; late answers are dropped.
         """
@@ -155,25 +155,25 @@ class ToolClient:
         return read_sampled(answer)
 
     async def list_roots(self, *, key: str | None = None) -> tuple[ClientRoot, ...]:
-        """Ask which folders the client lets servers work in.
+        """Request the folders in which the client lets servers work.
 
         Raises:
-          ProtocolViolation: the answer is none.
-          ClientLacksCapability, PeerError, PeerGone, RequestTimeout: as `ask_all`.
+          ProtocolViolation: the answer is invalid.
+          ClientLacksCapability, PeerError, PeerGone, RequestTimeout: as for `ask_all`.
 
         Cancellation: the client is notified; late answers are dropped.
         """
         return read_roots(await self._ask(ClientRequest("roots/list"), "roots", key))
 
     def require(self, requests: Mapping[str, ClientRequest]) -> None:
-        """Check that the client declared what *requests* need.
+        """Check that the client declared the capabilities that *requests* need.
 
         Raises:
-          ClientLacksCapability: it did not.
+          ClientLacksCapability: a capability is missing.
         """
         for request in requests.values():
             capability = _needed(request)
-            # `elicitation: {}` means forms: the mode has a name of its own since 2025-11-25 only.
+            # `elicitation: {}` means forms, because the name `form` exists only since 2025-11-25.
             plain = capability == "elicitation.form" and self.supports("elicitation")
             if not (self.supports(capability) or (plain and not self.supports("elicitation.url"))):
                 raise ClientLacksCapability(
@@ -190,14 +190,14 @@ class ToolClient:
 
 
 NO_CLIENT = ToolClient()
-"""The client of a tool that no MCP client called."""
+"""The client for tools that no MCP client called."""
 
 
 def read_elicited(answer: JsonObject, schema: JsonObject | None) -> Elicited:
-    """The answer to an elicitation; with a *schema*, an accepted form is checked against it.
+    """Parse the answer to an elicitation; with a *schema*, check an accepted form.
 
     Raises:
-      ProtocolViolation: it is none, or the form does not fit.
+      ProtocolViolation: the answer is invalid, or the form does not fit.
     """
     action, content = answer.get("action"), answer.get("content")
     if action not in ("accept", "decline", "cancel"):
@@ -214,10 +214,10 @@ def read_elicited(answer: JsonObject, schema: JsonObject | None) -> Elicited:
 
 
 def read_sampled(answer: JsonObject) -> Sampled:
-    """The answer to a sampling request.
+    """Parse the answer to a sampling request.
 
     Raises:
-      ProtocolViolation: it is none.
+      ProtocolViolation: the answer is invalid.
     """
     content = answer.get("content")
     blocks: list[Any] = content if isinstance(content, list) else [content]
@@ -234,10 +234,10 @@ def read_sampled(answer: JsonObject) -> Sampled:
 
 
 def read_roots(answer: JsonObject) -> tuple[ClientRoot, ...]:
-    """The answer to `roots/list`; entries without an address are left out.
+    """Parse the answer to `roots/list`; entries without an address are left out.
 
     Raises:
-      ProtocolViolation: it is none.
+      ProtocolViolation: the answer is invalid.
     """
     roots = answer.get("roots")
     if not isinstance(roots, list):

@@ -1,7 +1,7 @@
-"""What a docstring holds for a model: the description of the tool, and a note for each argument.
+"""Parse a docstring: the description of the tool for a model, and a note for each argument.
 
 Three styles are read: Google (`Args:` and an indented block), NumPy (`Parameters` underlined by dashes) and Sphinx
-(`:param x: …`). Sections for people who read the code (`Raises:`, `Examples:`) are left out.
+(`:param x: …`). Sections for readers of the code (`Raises:`, `Examples:`) are left out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ARGUMENTS = frozenset(
         "other args",
     }
 )
-# Sections for people who read the code. What the arguments are goes into the schema.
+# Sections for readers of the code. The notes on arguments go into the schema.
 _NOT_FOR_MODELS = _ARGUMENTS | {
     "raises",
     "cancellation",
@@ -34,7 +34,7 @@ _NOT_FOR_MODELS = _ARGUMENTS | {
     "todo",
     "warns",
 }
-# In NumPy's style any section ends the one before it, also one that is for models.
+# In NumPy's style every section ends the previous one, including sections for models.
 _UNDERLINED = _NOT_FOR_MODELS | {"returns", "yields", "receives", "warnings", "attributes", "methods", "return"}
 
 _HEADING = re.compile(r"([A-Za-z][A-Za-z ]*):\s*$|(\w+):(?:\s|$)")
@@ -46,12 +46,12 @@ _PARAMETER_FIELDS = frozenset({"param", "parameter", "arg", "argument", "key", "
 
 
 def read_docstring(text: str, parameters: Collection[str] = ()) -> tuple[str, dict[str, str]]:
-    """The description, and a note for each argument that has one.
+    """Return the description, and a note for each argument that has one.
 
     Args:
-      text: a docstring without its indentation, as `inspect.getdoc` gives it.
-      parameters: names of the parameters. A line `name: note` of one of them after the heading of the arguments is its
-        note, also without indentation.
+      text: a docstring without its indentation, as `inspect.getdoc` returns it.
+      parameters: names of the parameters. After the heading of the arguments, a line `name: note` with such a name is
+        its note, even without indentation.
     """
     reader = _Reader(frozenset(parameters))
     lines = text.splitlines()
@@ -72,7 +72,7 @@ class _Reader:
         self._parameters = parameters
         self.kept: list[str] = []
         self.notes: dict[str, list[str]] = {}
-        #: the section that is being read, and the notes that its next line goes on with
+        #: the current section, and the notes that its next line continues
         self._section = ""
         self._words: list[list[str]] = []
         self._indent = 0
@@ -100,7 +100,7 @@ class _Reader:
             self.kept.append(line)
 
     def _begin(self, line: str) -> None:
-        """A line without indentation starts something new."""
+        """Start a new section or paragraph with a line without indentation."""
         if self._section in _ARGUMENTS and (found := _argument(f" {line}")) and found[0] in self._parameters:
             self._words = [self.notes.setdefault(found[0], [found[1]] if found[1] else [])]
             return
@@ -116,7 +116,7 @@ class _Reader:
     def _read_argument(self, line: str) -> None:
         indent = len(line) - len(line.lstrip())
         found = _argument(line)
-        # What is indented further than the argument's name goes on with its note.
+        # A line that is indented further than the argument's name continues its note.
         if found and (not self._words or indent <= self._indent):
             self._indent = indent
             name, note = found
@@ -125,7 +125,7 @@ class _Reader:
             self._continue(line)
 
     def _read_numpy(self, line: str) -> None:
-        """Names stand without indentation (`x, y : int`), their notes are indented below."""
+        """Read a line of NumPy's style: names without indentation (`x, y : int`), their notes indented below."""
         found = _NUMPY_NAMES.match(line)
         if self._section in _ARGUMENTS and line[:1].strip() and found:
             names = [name.strip().lstrip("*") for name in found[1].split(",")]
@@ -139,7 +139,7 @@ class _Reader:
 
 
 def _argument(line: str) -> tuple[str, str] | None:
-    """The name and the note of `  name (a type, with [brackets] of any depth): note`."""
+    """Split `  name (a type, with [brackets] of any depth): note` into name and note."""
     found = _NAME.match(line)
     if not found:
         return None
@@ -153,7 +153,7 @@ def _argument(line: str) -> tuple[str, str] | None:
 
 
 def _closing(text: str) -> int | None:
-    """The place of the bracket that closes the one at the beginning of *text*."""
+    """Return the index of the bracket that closes the one at the beginning of *text*."""
     depth = 0
     for place, character in enumerate(text):
         depth += (character in "([{") - (character in ")]}")

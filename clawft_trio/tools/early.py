@@ -1,9 +1,9 @@
-"""Calls that start while the answer that makes them is still streamed.
+"""Tool calls that start before the answer that contains them is complete.
 
-A call starts early when its tool is allowed to, needs no approval, and no earlier call of the same answer has to wait
-that touches the same paths or must run alone. Locks, the limit of calls at once, time limits and permissions are those
-of `FanOut`. When the answer does not stand, `discard` cancels what runs, waits for it, and journals each started call
-with the outcome `discarded`; its result is never returned.
+A call starts early if its tool may, it needs no approval, and no deferred earlier call of the same answer touches the
+same paths or runs alone. Locks, the limit on concurrent calls, time limits and permissions are those of `FanOut`. If
+the answer is not used, `discard` cancels and awaits the running calls, and journals each started call with the outcome
+`discarded`; its result is never returned.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from clawft_trio.tools.result import ToolResult
 from clawft_trio.tools.tool import Tool, ToolContext
 
 _JOURNAL_GRACE = 5.0
-"""Seconds in which discarded calls must be journalled, also while everything is being cancelled."""
+"""Seconds in which discarded calls must be journalled, even during cancellation."""
 
 MayStart: TypeAlias = Callable[[Tool], bool]
-"""Whether calls of a tool may start before their answer is complete."""
+"""Returns whether calls of a tool may start before their answer is complete."""
 
 Execute: TypeAlias = Callable[[Sequence[ToolCall], trio.Semaphore], Awaitable[tuple[ToolResult, ...]]]
-"""Runs the calls that have not started, each within one of the slots."""
+"""Runs the calls that have not started, each within the slots."""
 
 
 class HeldJournal:
-    """A `ToolJournal` that records intents at once, and results only once the answer that made the calls stands.
+    """A `ToolJournal` that records intents at once, and results only when the answer with the calls is used.
 
-    After a crash no result of a discarded answer can be taken for that of a call with the same id.
+    After a crash, no result of a discarded answer can be taken for the result of a call with the same id.
 
     Args:
-      journal: gets everything in the end.
+      journal: receives the records.
     """
 
     def __init__(self, journal: ToolJournal) -> None:
@@ -48,7 +48,7 @@ class HeldJournal:
         self._ended: dict[str, ToolResult] = {}
 
     async def started(self, call: ToolCall, tool: Tool) -> None:
-        """Record that *call* is about to run.
+        """Record that *call* will run now.
 
         Cancellation: the call does not run.
         """
@@ -57,7 +57,7 @@ class HeldJournal:
     async def ended(self, answer: ToolResult) -> None:
         """Record the result if the call is adopted, else keep it.
 
-        Cancellation: it comes shielded.
+        Cancellation: the caller shields it.
         """
         if answer.call_id in self._adopted:
             await self._journal.ended(answer)
@@ -77,7 +77,7 @@ class HeldJournal:
     async def discard(self, call: ToolCall) -> None:
         """Record that the result of *call* is not used.
 
-        Cancellation: it may be recorded.
+        Cancellation: the record may be written.
         """
         self._ended.pop(call.id, None)
         await self._journal.ended(ToolResult(call.id, name=call.name, outcome="discarded"))
@@ -102,15 +102,15 @@ class _Feeding:
 
 
 class EarlyCalls:
-    """The calls of one answer that may start before it is complete. Made by `open_early_calls`.
+    """The calls of one answer that may start before the answer is complete. Made by `open_early_calls`.
 
     Args:
-      nursery: where they run.
-      fan_out: checks and runs them.
-      journal: of the round.
+      nursery: the nursery of the calls.
+      fan_out: checks and runs the calls.
+      journal: the journal of the round.
       context: the sender, session and turn that the calls run for.
-      may_start: which tools may.
-      execute: runs the calls that have not started, within the slots that it is given.
+      may_start: returns whether a tool's calls may start early.
+      execute: runs the calls that have not started, within the given slots.
     """
 
     def __init__(
@@ -151,9 +151,9 @@ class EarlyCalls:
             self._nursery.start_soon(self._feed, self._feeding)
 
     async def discard(self) -> None:
-        """Cancel and await every call that has started, and journal it as discarded. New calls may be offered then.
+        """Cancel and await every started call, and journal it as discarded. Afterwards new calls may be offered.
 
-        Cancellation: what runs is cancelled; it is awaited and journalled by the context manager.
+        Cancellation: running calls are cancelled; the context manager awaits and journals them.
         """
         if self._seen:
             self.cancel()
@@ -164,9 +164,9 @@ class EarlyCalls:
             await trio.lowlevel.checkpoint()
 
     async def results(self, calls: Sequence[ToolCall]) -> tuple[ToolResult, ...]:
-        """The results of *calls*, those of a complete answer, in their order.
+        """Return the results of *calls*, those of a complete answer, in their order.
 
-        A call that was started with the same id, name and arguments is adopted. What else was started is discarded.
+        A started call with the same id, name and arguments is adopted. Other started calls are discarded.
 
         Cancellation: every call is cancelled and awaited.
         """
@@ -188,14 +188,14 @@ class EarlyCalls:
         return tuple(found[call.id] for call in calls)
 
     def cancel(self) -> None:
-        """Cancel what is running. Never blocks."""
+        """Cancel the running calls. Never blocks."""
         if self._feeding is not None:
             self._feeding.scope.cancel(reason="the answer did not stand")
         for one in self._started.values():
             one.scope.cancel(reason="the answer did not stand")
 
     async def journal_discarded(self) -> None:
-        """Journal what has started and was not adopted as discarded. For after everything has ended.
+        """Journal started calls that were not adopted as discarded. Called after all of them have ended.
 
         Cancellation: shielded, for a few seconds at most.
         """
@@ -242,7 +242,7 @@ class EarlyCalls:
                 try:
                     await self._journal.discard(call)
                 except Exception:
-                    # Its intent is on record as that of a call that may be repeated: nothing is lost.
+                    # Its intent is journalled, and the call may be repeated: nothing is lost.
                     self._context.log.exception("the discarded call of tool %s was not recorded", call.name)
 
     # --- starting ----------------------------------------------------------------------------------------
@@ -260,7 +260,7 @@ class EarlyCalls:
                         self._nursery.start_soon(self._run, started)
                     else:
                         self._deferred.append(job)
-                    # A long answer with many calls must not keep other tasks from running.
+                    # An answer with many calls must not keep other tasks from running.
                     await trio.lowlevel.checkpoint()
         finally:
             feeding.done.set()
@@ -273,7 +273,7 @@ class EarlyCalls:
         if self._fan_out.approve is not None and job.tool.metadata.mode != "read_only":
             return False
         if self._deferred and self._fan_out.policy.concurrency == 1:
-            # One at a time means in call order.
+            # With one call at a time, calls run in call order.
             return False
         return not any(one.conflicts_with(job) for one in self._deferred)
 
@@ -290,13 +290,13 @@ class EarlyCalls:
 async def open_early_calls(
     fan_out: FanOut, journal: HeldJournal, may_start: MayStart, execute: Execute
 ) -> AsyncGenerator[EarlyCalls, None]:
-    """Let calls of one answer start while it is streamed.
+    """Open the early calls of one answer.
 
     Args:
-      fan_out: without calls of its own; with *journal* and with slots.
-      journal: holds results back until they are adopted.
-      may_start: which tools may start early.
-      execute: runs the calls that did not, within the slots that it is given.
+      fan_out: has no calls itself, but *journal* and slots.
+      journal: keeps results until they are adopted.
+      may_start: returns whether a tool's calls may start early.
+      execute: runs the calls that did not start early, within the given slots.
 
     Cancellation: every call is cancelled and awaited, and journalled as discarded.
     """

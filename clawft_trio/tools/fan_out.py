@@ -1,8 +1,8 @@
-"""Tool calls side by side: every call gets its answer, in call order, whatever happens to the others.
+"""Concurrent tool calls: every call gets a result, in call order, whatever happens to the others.
 
-At most so many workers take the calls in order. What goes wrong in a call becomes that call's answer. Calls of one
-turn that touch the same paths have their effects in call order. Nothing outlives `execute`: cancelling it cancels
-and awaits every call.
+A bounded number of workers takes the calls in order. A failure in a call becomes its result. Calls of one turn that
+touch the same paths take effect in call order. No task outlives `execute`: cancelling it cancels and awaits every
+call.
 """
 
 from __future__ import annotations
@@ -40,26 +40,26 @@ _LONGEST_LOGGED = 300
 """Characters of an error's text in the log line of a tool that raised."""
 
 _JOURNAL_GRACE = 5.0
-"""Seconds in which the record of a finished call must be kept, also while everything is being cancelled."""
+"""Seconds in which the result of a finished call must be journalled, even during cancellation."""
 
 
 @attrs.frozen(kw_only=True)
 class FanOutPolicy:
-    """What bounds the calls of one turn. Durations are seconds."""
+    """Limits on the calls of one turn. Durations are in seconds."""
 
-    #: calls that run at once
+    #: number of calls that run at once
     concurrency: int = attrs.field(default=16, validator=attrs.validators.ge(1))
-    #: seconds that a tool without a `total` of its own may run
+    #: seconds that a tool may run, if it has no `total` itself
     total: float = attrs.field(default=120.0, validator=attrs.validators.gt(0))
-    #: how long a call waits for paths that others hold
+    #: seconds that a call may wait for paths that other calls hold
     lock_wait: float = attrs.field(default=120.0, validator=attrs.validators.gt(0))
-    #: how long it waits for approval; silence is refusal
+    #: seconds that a call may wait for approval; without a decision it is refused
     approval: float = attrs.field(default=300.0, validator=attrs.validators.gt(0))
-    #: characters of arguments that are read at all
+    #: largest number of characters of arguments
     longest_arguments: int = attrs.field(default=4 * 1024 * 1024, validator=attrs.validators.ge(1024))
-    #: bytes of an answer
+    #: largest size of a result in bytes; longer results are cut
     longest_answer: int = attrs.field(default=RESULT_LIMIT, validator=attrs.validators.ge(1024))
-    #: bytes of one image or file in an answer; a larger one is replaced by a line of text
+    #: largest size in bytes of one image or file in a result; a larger one is replaced by a line of text
     largest_media: int = attrs.field(default=MEDIA_LIMIT, validator=attrs.validators.ge(0))
 
 
@@ -69,7 +69,7 @@ class ApprovalRequest:
 
     #: the tool; `tool.name` and `tool.metadata` describe it
     tool: Tool
-    #: by parameter: checked, converted to the types of the hints, defaults filled in
+    #: values by parameter: checked, converted to the types of the hints, with defaults
     arguments: Mapping[str, Any]
     #: the sender (`auth`), session and workspace of the call
     context: ToolContext
@@ -80,48 +80,48 @@ Approve: TypeAlias = Callable[[ApprovalRequest], Awaitable[bool | str]]
 
 
 class ToolJournal(Protocol):
-    """Keeps what must survive a crash: the intent before a call, its answer after."""
+    """A record that survives a crash: the intent before a call, its result after it."""
 
     async def started(self, call: ToolCall, tool: Tool) -> None:
-        """The call is about to run, and does not before this returns. Raising keeps it from running.
+        """Record that the call is about to run; it runs after this returned. If this raises, the call does not run.
 
         Cancellation: the call does not run.
         """
         ...
 
     async def ended(self, answer: ToolResult) -> None:
-        """A started call has its answer. Awaited shielded from cancellation, for a few seconds at most.
+        """Record the result of a started call. Awaited shielded from cancellation, for a few seconds at most.
 
-        Cancellation: it comes shielded.
+        Cancellation: the caller shields it.
         """
         ...
 
 
 @attrs.define(eq=False)
 class Job:
-    """A call and what is known of it until it has its result."""
+    """A call with its state until it has a result."""
 
     call: ToolCall
-    #: `trio.current_time()` when it was prepared
+    #: `trio.current_time()` when the call was prepared
     began: float = attrs.field(factory=trio.current_time)
     tool: Tool | None = None
-    #: checked, defaults filled in
+    #: checked arguments with defaults
     arguments: Mapping[str, Any] = attrs.field(factory=dict)
-    #: the paths that it locks
+    #: the paths that the call locks
     wants: tuple[Want, ...] = ()
     #: whether it runs only while no other call does
     alone: bool = False
-    #: why it cannot run
+    #: the reason why it cannot run
     refusal: Exception | None = None
-    #: `trio.current_time()` when it began to run
+    #: `trio.current_time()` when the call began to run
     started: float | None = None
     #: what the tool function returned
     value: object = None
-    #: the images and files in it
+    #: images and files in the value
     media: tuple[Media, ...] = ()
 
     def conflicts_with(self, other: Job) -> bool:
-        """Whether the two may not run at once: one runs alone, or a path of one is written by the other."""
+        """Whether the two may not run concurrently: one runs alone, or one writes a path of the other."""
         if self.refusal is not None or other.refusal is not None:
             return False
         return self.alone or other.alone or wants_conflict(self.wants, other.wants)
@@ -129,7 +129,7 @@ class Job:
 
 @attrs.define(eq=False, kw_only=True)
 class FanOut:
-    """The calls of one turn, on their way to their answers. Used once."""
+    """Runs the calls of one turn. Used once."""
 
     calls: Sequence[ToolCall]
     context: ToolContext
@@ -140,18 +140,18 @@ class FanOut:
     threads: ThreadPool
     approve: Approve | None = None
     journal: ToolJournal | None = None
-    #: shared with calls of the same answer that run elsewhere; None: only `policy.concurrency` bounds
+    #: shared with early calls of the same answer; None: only `policy.concurrency` is the limit
     slots: trio.Semaphore | None = None
-    #: the calls of this turn line up here while some wait for approval, so that no call overtakes an
-    #: earlier call that touches the same paths, and no other turn has to wait for a person
+    #: a queue of this turn's calls during approvals, so that no call overtakes an earlier call that touches the same
+    #: paths, and no other turn has to wait for a person
     _line: PathLocks = attrs.field(factory=PathLocks, init=False)
-    #: what was found already
+    #: cache of found tools
     _tools: dict[str, Tool] = attrs.field(factory=dict, init=False)
 
     async def execute(self) -> tuple[ToolResult, ...]:
-        """Answer every call, in call order.
+        """Run every call, and return the results in call order.
 
-        Cancellation: every call is cancelled and awaited; every lock is free again.
+        Cancellation: every call is cancelled and awaited; every lock is released.
         """
         if not self.calls:
             await trio.lowlevel.checkpoint()
@@ -163,8 +163,8 @@ class FanOut:
 
         async def work() -> None:
             while remaining:
-                # A tool that never waits must not keep others from running, or itself from being cancelled. Here
-                # and not after taking a call: a call that is taken goes to the queue for its locks at once.
+                # A tool that never waits must not keep other tasks from running, or prevent its cancellation. The
+                # checkpoint comes before a call is taken: a taken call must enter the queue for its locks at once.
                 await trio.lowlevel.checkpoint()
                 if self.slots is not None:
                     await self.slots.acquire()
@@ -185,16 +185,16 @@ class FanOut:
                     nursery.start_soon(work)
         return tuple(answers[index] for index in range(len(jobs)))
 
-    # --- before anything runs ----------------------------------------------------------------------------
+    # --- preparation ----------------------------------------------------------------------------------
 
     def prepare(self, call: ToolCall) -> Job:
-        """Find the tool of *call* and check its arguments; what is wrong becomes the refusal of the job."""
+        """Find the tool of *call* and check its arguments; a failure becomes the refusal of the job."""
         job = Job(call)
         try:
             job.tool = self._tools.get(call.name) or self._tools.setdefault(call.name, self.find(call.name))
             job.arguments = self._arguments(call, job.tool)
             job.alone = job.tool.metadata.mode == "exclusive"
-        except Exception as exc:  # noqa: BLE001 - a check may be foreign code, and this call alone is refused
+        except Exception as exc:  # noqa: BLE001 - a check may be foreign code, and only this call is refused
             job.refusal = exc
         return job
 
@@ -214,9 +214,9 @@ class FanOut:
         return read.values
 
     async def name_paths(self, jobs: Sequence[Job]) -> None:
-        """Find out what each call will lock: one trip to a thread for all paths of the turn.
+        """Find the paths that each call locks: one call in a thread for all paths of the turn.
 
-        Cancellation: no job has its paths.
+        Cancellation: no job has its paths yet.
         """
         named = [(job, paths) for job in jobs if (paths := _paths(job, self.context.workspace))]
         if named:
@@ -225,19 +225,19 @@ class FanOut:
     # --- one call ------------------------------------------------------------------------------------------
 
     async def answer(self, job: Job) -> ToolResult:
-        """Run *job* and return its result. What goes wrong in it is the result.
+        """Run *job* and return its result. A failure becomes the result.
 
-        Cancellation: the call is cancelled and awaited; its locks are free.
+        Cancellation: the call is cancelled and awaited; its locks are released.
         """
         error: Exception | None = None
         try:
             text = await self._run(job)
-        except (Exception, SystemExit, BaseExceptionGroup) as exc:  # noqa: BLE001 - whatever a tool raises is its own
+        except (Exception, SystemExit, BaseExceptionGroup) as exc:  # noqa: BLE001 - a tool may raise anything
             error = self._contain(job, exc)
             text = error_text(error)
         except BaseException:
-            # Cancelled, or control flow of the caller: this call has no answer.
-            self._tell_end(job, "cancelled", trio.current_time())
+            # Cancelled, or control flow of the caller: this call has no result.
+            self._report_end(job, "cancelled", trio.current_time())
             raise
         answer = self._close(job, text, error)
         if self.journal is not None and job.started is not None:
@@ -259,7 +259,7 @@ class FanOut:
             place.release()
 
     async def _run_locked(self, job: Job, tool: Tool) -> str:
-        # Between taking a call and standing in the queue nothing waits: that is what keeps calls in order.
+        # No checkpoint between taking a call and entering the queue: that keeps calls in order.
         request = self.locks.request(job.wants, alone=job.alone)
         try:
             if not request.granted:
@@ -278,13 +278,13 @@ class FanOut:
         job.started = now
         total = self.policy.total if tool.metadata.total is None else tool.metadata.total
         context = self._context_of(job, min(now + total, self.context.deadline))
-        self._tell_start(job, now)
+        self._report_start(job, now)
         scope = trio.CancelScope(deadline=context.deadline)
         try:
             with scope:
                 return self._text_of(job, await tool.function(job.arguments, context))
         except Exception as exc:
-            # What a tool raises on its way out, because its time was over, does not change why it ended.
+            # An error that the tool raises while its time limit cancels it does not change the reason of its end.
             if scope.cancelled_caught:
                 raise _too_slow(tool, context.deadline - now) from exc
             raise
@@ -300,7 +300,7 @@ class FanOut:
             try:
                 decision = await approve(request)
             except Exception as exc:
-                # The class only: the text of the error may hold what is not for the model. All of it is the cause.
+                # Only the class: the text of the error may hold secrets. The whole error is the cause.
                 problem = f"the approval failed with {type(exc).__name__}"
                 raise PermissionDenied(f"This call was not approved: {problem}.") from exc
         if decision is not True:
@@ -312,7 +312,7 @@ class FanOut:
             await request.wait_granted()
         waited = trio.current_time() - began
         if waited or not request.granted:
-            self._tell_wait(job, waited)
+            self._report_wait(job, waited)
         if not request.granted:
             raise ToolTimeout(f"other calls held what it needs for {waited:g} s; it has not started")
 
@@ -321,7 +321,7 @@ class FanOut:
             try:
                 await journal.ended(answer)
             except Exception:
-                # The call has run, and its answer stands; after a crash it is unknown.
+                # The call has run, and its result is used; after a crash its outcome is unknown.
                 self.context.log.exception("the answer of tool %s was not recorded", answer.name)
 
     # --- events ---------------------------------------------------------------------------------------------
@@ -330,7 +330,7 @@ class FanOut:
         return self.context.of_call(job.call.id, job.call.name, deadline=deadline, threads=self.threads)
 
     def _text_of(self, job: Job, returned: object) -> str:
-        """Keep the data and the parts of what a tool returned; the text for the model."""
+        """Keep the data and media that a tool returned; return the text for the model."""
         shown = returned
         job.value = returned
         if isinstance(returned, ToolResult):
@@ -343,8 +343,8 @@ class FanOut:
         try:
             error = contained(exc, tool=job.call.name)
         except BaseException:
-            # Cancellation, or control flow of the caller, was in a group with other errors, and goes on without them.
-            self._tell_end(job, "cancelled", trio.current_time())
+            # A group held cancellation or control flow of the caller, which is raised without the other errors.
+            self._report_end(job, "cancelled", trio.current_time())
             raise
         if error.__cause__ is exc:
             said = redact_secrets(" ".join(str(error).split()))[:_LONGEST_LOGGED]
@@ -357,7 +357,7 @@ class FanOut:
     def _close(self, job: Job, text: str, error: Exception | None) -> ToolResult:
         now = trio.current_time()
         outcome = "ok" if error is None else outcome_of(error)
-        self._tell_end(job, outcome, now, error)
+        self._report_end(job, outcome, now, error)
         started = now if job.started is None else job.started
         return ToolResult(
             job.call.id,
@@ -371,7 +371,7 @@ class FanOut:
             parts=job.media if error is None else (),
         )
 
-    def _tell_start(self, job: Job, now: float) -> None:
+    def _report_start(self, job: Job, now: float) -> None:
         if self.context.observer is unobserved:
             return
         self.context.observer(
@@ -384,13 +384,13 @@ class FanOut:
             )
         )
 
-    def _tell_wait(self, job: Job, waited: float) -> None:
+    def _report_wait(self, job: Job, waited: float) -> None:
         paths = tuple("/".join(key) for key, _ in job.wants)
         self.context.observer(
             LockWaited(tool_call_id=job.call.id, turn_id=self.context.turn_id, paths=paths, waited=waited)
         )
 
-    def _tell_end(self, job: Job, outcome: ToolOutcome, now: float, error: Exception | None = None) -> None:
+    def _report_end(self, job: Job, outcome: ToolOutcome, now: float, error: Exception | None = None) -> None:
         if self.context.observer is unobserved:
             return
         self.context.observer(
@@ -410,7 +410,7 @@ def _too_slow(tool: Tool, limit: float) -> ToolTimeout:
     return ToolTimeout(f"not finished after {limit:g} s", tool=tool.name)
 
 
-# --- which paths a call touches ----------------------------------------------------------------------------
+# --- paths of calls -----------------------------------------------------------------------------------------
 
 
 def _paths(job: Job, workspace: Path | None) -> list[tuple[str | Path, Path | None, LockMode]]:
@@ -431,7 +431,7 @@ def _each(value: object) -> Iterator[str | Path]:
 
 
 def _want_paths(named: Sequence[tuple[Job, list[tuple[str | Path, Path | None, LockMode]]]]) -> None:
-    """Fill in what each job wants. Blocks."""
+    """Set the paths that each job locks. Blocks."""
     for job, paths in named:
         try:
             keys = [(path_keys([path], root)[0], mode) for path, root, mode in paths]

@@ -1,4 +1,4 @@
-"""Checks of decoded JSON against a JSON Schema, with the place of everything that is wrong."""
+"""Checks of decoded JSON against a JSON Schema, with the place of every problem."""
 
 from __future__ import annotations
 
@@ -19,45 +19,45 @@ from clawft_trio.similar import closest
 from clawft_trio.tools.schema_budget import Budget, TooComplex, bounded_copy, budgeted, limit_schema, spending
 
 _MOST_PROBLEMS = 8
-"""More than a model can mend at once."""
+"""Largest number of reported problems: a model cannot correct more at once."""
 
 _MOST_SUGGESTIONS = 2
-"""Unknown names for which a similar one is looked for: up to 10 ms each."""
+"""Number of unknown names with a suggestion: up to 10 ms each."""
 
 _MOST_LISTED = 40
-"""Known names that are listed when none of them is similar to the unknown one."""
+"""Largest number of known names in the message for an unknown name without a similar one."""
 
 _LONGEST_PROBLEM = 300
-"""Characters; jsonschema quotes the offending value, however long it is."""
+"""Characters of a message; jsonschema quotes the whole invalid value."""
 
 
 ON_THE_LOOP = 400
-"""Steps of a stranger's schema that are taken on the event loop: about 5 ms."""
+"""Steps for an untrusted schema on the event loop: about 5 ms."""
 
 IN_A_THREAD = 3_000_000
-"""Steps that are taken in a thread, where the deadline usually comes first."""
+"""Steps in a thread, where the deadline usually comes first."""
 
 OF_A_SCHEMA = 1500
-"""Steps that checking a stranger's schema itself may take on the event loop: about 15 ms."""
+"""Steps for the check of an untrusted schema itself on the event loop: about 15 ms."""
 
 DEADLINE = 2.0
-"""Seconds after which a check in a thread is given up."""
+"""Seconds after which a check in a thread ends without a decision."""
 
 
 class SchemaCheck:
-    """Finds what is wrong with a decoded JSON value, by a JSON Schema.
+    """Finds the problems of a decoded JSON value, by a JSON Schema.
 
-    References out of the schema are never fetched. With *trusted* off, the schema is a stranger's: its size and depth
-    are limited, its regular expressions are not run (one that backtracks for ever would stop the event loop), and a
+    References out of the schema are never fetched. With *trusted* off, the schema is from outside: its size and depth
+    are limited, its regular expressions are not run (one that backtracks endlessly would stop the event loop), and a
     check has a budget of steps: `problems` takes a few on the event loop, `find_problems` many in a thread.
 
     Args:
       schema: the JSON Schema, of the draft that its `$schema` names, 2020-12 by default.
-      noun: what a member of the outermost object is called in problems: "argument".
-      trusted: whether it is from this side.
+      noun: the word for a member of the outermost object in messages: "argument".
+      trusted: whether the schema comes from this program.
 
     Raises:
-      InvalidData: its `$schema` is no text, or a stranger's schema is larger or deeper than the limits.
+      InvalidData: its `$schema` is not text, or an untrusted schema is larger or deeper than the limits.
     """
 
     def __init__(self, schema: JsonObject, *, noun: str = "key", trusted: bool = True) -> None:
@@ -70,51 +70,51 @@ class SchemaCheck:
         self._schema = schema
         self._noun = noun
         self._trusted = trusted
-        # Without a registry of our own jsonschema would fetch what `$ref` names from the network.
+        # Without an explicit registry, jsonschema would fetch what `$ref` names from the network.
         try:
             self._validator: Any = (kind if trusted else budgeted(kind, schema))(
                 schema, registry=referencing.Registry()
             )
         except Exception as exc:
-            # An `$id` that is a number, say, fails in many ways.
+            # An `$id` that is a number, for example, fails in many ways.
             raise InvalidData([Problem("$", f"no JSON Schema: {exc}"[:_LONGEST_PROBLEM])], source="schema") from exc
 
     def check_schema(self, source: str, *, steps: int = OF_A_SCHEMA) -> None:
-        """Check the schema itself; a stranger's within *steps*, past which it counts as one.
+        """Check the schema itself; an untrusted one within *steps*, after which it counts as valid.
 
         Raises:
-          InvalidData: it is no JSON Schema.
+          InvalidData: it is not a JSON Schema.
         """
         try:
             if self._trusted:
                 self._kind.check_schema(self._schema)
             else:
-                self._check_strange_schema(steps)
+                self._check_untrusted_schema(steps)
         except TooComplex:
             return
         except RecursionError:
             if not self._trusted:
-                return  # deeper than is looked at; where it does not fit shows at its use
+                return  # deeper than the limit of checks; problems appear when it is used
             raise
         except (jsonschema.ValidationError, jsonschema.SchemaError) as exc:
             raise InvalidData([Problem("$", str(exc)[:_LONGEST_PROBLEM])], source=source) from exc
 
-    def _check_strange_schema(self, steps: int) -> None:
+    def _check_untrusted_schema(self, steps: int) -> None:
         meta = budgeted(self._kind, {})(self._kind.META_SCHEMA)
         with spending(Budget(steps)):
             for error in meta.iter_errors(bounded_copy(self._schema)):
                 raise error
 
     def problems(self, value: object) -> list[Problem]:
-        """What is wrong with *value*: nothing, or the first few problems.
+        """Return the first few problems of *value*; empty when it is valid.
 
         Raises:
-          TooComplex: a stranger's schema takes more steps than may be taken on the event loop.
+          TooComplex: an untrusted schema needs more steps than are allowed on the event loop.
         """
         return self._problems(value, None if self._trusted else Budget(ON_THE_LOOP))
 
     async def find_problems(self, value: object) -> list[Problem]:
-        """As `problems`, in a thread when it takes longer; what cannot be decided within `DEADLINE` counts as right.
+        """Like `problems`, but in a thread if it takes long; without a decision within `DEADLINE`, *value* is valid.
 
         Cancellation: the thread stops at its next step.
         """
@@ -123,7 +123,7 @@ class SchemaCheck:
             return self.problems(value)
         except TooComplex:
             pass
-        # The thread asks at its steps whether it is still wanted, so that it ends soon after its caller.
+        # The thread checks for cancellation at its steps, so that it ends soon after its caller.
         budget = Budget(IN_A_THREAD, poll=trio.from_thread.check_cancelled)
         found: list[Problem] = []
         with trio.move_on_after(DEADLINE), suppress(TooComplex):
@@ -155,7 +155,7 @@ class SchemaCheck:
 
     def _unknown(self, value: Any) -> Iterable[Problem]:
         known = self._schema.get("properties", {})
-        # Both sides' names may be thousands: only what is reported is worked out, and suggestions for a few.
+        # Both objects may have thousands of names: only reported names are processed, and few of them get suggestions.
         for number, name in enumerate(islice((name for name in value if name not in known), _MOST_PROBLEMS)):
             near = closest(name, known) if number < _MOST_SUGGESTIONS else []
             listed = ", ".join(islice(known, _MOST_LISTED)) or "none"
@@ -164,7 +164,7 @@ class SchemaCheck:
 
 
 def bounded(problems: Iterable[Problem]) -> list[Problem]:
-    """The first few *problems*, each cut to what a model can read."""
+    """Return the first few *problems*, each shortened for a model."""
     return [Problem(one.path, _cut(one.message)) for one in islice(problems, _MOST_PROBLEMS)]
 
 
@@ -188,10 +188,10 @@ def _of_schema(error: jsonschema.ValidationError) -> Problem:
 
 
 def path_schema(kind: type) -> dict[str, Any]:
-    """The `schema_hook` of types that msgspec does not know: a path is a string.
+    """Return the JSON Schema of types that msgspec does not know, as its `schema_hook`: a path is a string.
 
     Raises:
-      TypeError: it is no path.
+      TypeError: *kind* is not a path type.
     """
     if issubclass(kind, PurePath):
         return {"type": "string"}
@@ -199,10 +199,10 @@ def path_schema(kind: type) -> dict[str, Any]:
 
 
 def to_path(kind: type, value: Any) -> Any:
-    """The `dec_hook` that goes with `path_schema`.
+    """Convert a string to a path: the `dec_hook` for `path_schema`.
 
     Raises:
-      msgspec.ValidationError: it is no string.
+      msgspec.ValidationError: *value* is not a string, or *kind* is not a path type.
     """
     if issubclass(kind, PurePath) and isinstance(value, str):
         return Path(value)
@@ -210,7 +210,7 @@ def to_path(kind: type, value: Any) -> Any:
 
 
 def problem_of(exc: BaseException) -> Problem:
-    """What msgspec found, with its place."""
+    """Convert msgspec's error to a problem with its place."""
     text, _, place = str(exc).partition(" - at `")
-    # For a key the place reads: at `key` in `$.table`.
+    # For a key, the text ends in: at `key` in `$.table`.
     return Problem(place.rpartition("` in `")[2].rstrip("`") or "$", text)

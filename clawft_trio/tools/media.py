@@ -1,4 +1,4 @@
-"""Images and files in what a tool returns: they reach the model as what they are, beside the text."""
+"""Images and files in tool results: the model receives them beside the text."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from clawft_trio.tools.truncate import RESULT_LIMIT, answer_text
 Media: TypeAlias = Image | File
 
 MEDIA_LIMIT = 5 * 1024 * 1024
-"""Bytes of one image or file of a result: what Anthropic documents as the most for an image."""
+"""Largest size in bytes of one image or file of a result: Anthropic's documented limit for an image."""
 
 MOST_MEDIA = 20
-"""Images and files of one result."""
+"""Largest number of images and files in one result."""
 
 
 def split_result(
     value: object, *, limit: int = RESULT_LIMIT, media_limit: int = MEDIA_LIMIT
 ) -> tuple[str, tuple[Media, ...]]:
-    """The text of a tool's return value, in at most *limit* bytes, and the images and files in it.
+    """Split a tool's return value into its text, in at most *limit* bytes, and its images and files.
 
     A tool returns an `Image` or a `File`, or a list or tuple of these with text between. One that is larger than
     *media_limit* bytes is replaced by a line of text; so is each after the first `MOST_MEDIA`.

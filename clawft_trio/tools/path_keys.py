@@ -1,10 +1,10 @@
-"""Which paths are the same: canonical keys for locks.
+"""Canonical keys of paths for locks: equal for paths of the same file.
 
-Symlinks and `..` are resolved as the file system does, also in front of what does not exist yet, and names are
-folded where the file system folds them. Everything here blocks: call it in a thread.
+Symlinks and `..` are resolved as the file system does, also in parents of missing files, and case is folded where the
+file system ignores it. Everything here blocks: call it in a thread.
 """
 
-# Names are compared as the file system spells them: pathlib would normalise them, and costs five times more.
+# Uses os.path, because pathlib normalises names and is five times slower.
 # ruff: noqa: PTH109, PTH118, PTH206
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from pathlib import Path
 from typing import TypeAlias
 
 PathKey: TypeAlias = tuple[str, ...]
-"""The names from the file system's root down; a directory's key is the beginning of the keys of what it holds."""
+"""The names from the file system's root down; the key of a directory is a prefix of the keys of its contents."""
 
 Lstat: TypeAlias = Callable[[str], os.stat_result]
 
 
 def path_keys(paths: Iterable[str | Path], root: str | Path | None = None, *, lstat: Lstat = os.lstat) -> list[PathKey]:
-    """The keys of *paths*, relative ones starting from *root*. Blocks.
+    """Return the keys of *paths*; relative paths start from *root*. Blocks.
 
     Args:
       paths: they need not exist.
       root: the current directory by default.
-      lstat: how to look at the file system.
+      lstat: reads the status of a file.
 
     Raises:
-      ValueError: something is no path (NUL, lone surrogates).
+      ValueError: a path is invalid (NUL, lone surrogates).
     """
     start = os.getcwd() if root is None else os.fspath(root)
-    # Calls of one turn mostly name files of a few directories.
+    # One cache for all, because calls of one turn mostly name files of a few directories.
     folds: dict[str, bool] = {}
     return [_key(os.path.realpath(os.path.join(start, path)), folds, lstat) for path in paths]
 
@@ -44,7 +44,7 @@ def _key(path: str, folds: dict[str, bool], lstat: Lstat) -> PathKey:
     at, folding = drive + os.sep, False
     key = [drive]
     for name in filter(None, names.split(os.sep)):
-        # Where the entry itself has no answer, the directory above has.
+        # For a missing entry, the result of the directory above applies.
         folding = _folds(at, name, folds, lstat, default=folding)
         key.append(unicodedata.normalize("NFC", name.casefold()).casefold() if folding else name)
         at = os.path.join(at, name)
@@ -52,7 +52,7 @@ def _key(path: str, folds: dict[str, bool], lstat: Lstat) -> PathKey:
 
 
 def _folds(directory: str, name: str, folds: dict[str, bool], lstat: Lstat, *, default: bool) -> bool:
-    """Whether *directory* takes `Name` for `name`: seen by asking for *name* in the other case."""
+    """Whether *directory* treats `Name` and `name` as one file: tested by looking up *name* in the other case."""
     if directory not in folds:
         other = name.swapcase()
         if other == name or (found := _identity(directory, name, lstat)) is None:

@@ -1,8 +1,8 @@
 """Advisory locks on paths: many readers or one writer, a directory with everything below it.
 
-Who wants paths asks for all of them at once and stands in one queue. A request goes ahead as soon as it conflicts
-with no holder and with no earlier request. So no request holds one path while waiting for another (no deadlock), and
-none is overtaken by a later request that conflicts with it (no starvation).
+A task requests all its paths at once and enters one queue. A request is granted as soon as it conflicts with no holder
+and no earlier request. So no request holds one path while it waits for another (no deadlock), and no later request
+that conflicts with it overtakes it (no starvation).
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from clawft_trio.tools.path_keys import PathKey, path_keys
 LockMode = Literal["read", "write"]
 
 Want: TypeAlias = tuple[PathKey, LockMode]
-"""A path in canonical form, and what for."""
+"""A canonical path and its lock mode."""
 
 
 @attrs.frozen(kw_only=True)
 class LockStatistics:
-    """What the locks are doing."""
+    """The state of `PathLocks`."""
 
     holders: int
     waiters: int
-    #: entries in the tree of paths: 0 without holders and waiters
+    #: number of entries in the tree of paths: 0 without holders and waiters
     paths: int
 
 
 class _Node:
-    """A path with holders or waiters, or above one."""
+    """A path with holders or waiters, or a parent of one."""
 
     __slots__ = ("above", "below", "name", "readers", "writers")
 
@@ -42,16 +42,16 @@ class _Node:
         self.name = name
         self.above = above
         self.below: dict[str, _Node] = {}
-        # Dictionaries for sets that keep their order.
+        # Dictionaries serve as ordered sets.
         self.readers: dict[LockRequest, None] = {}
         self.writers: dict[LockRequest, None] = {}
 
     def newest(self, mode: LockMode) -> dict[LockRequest, None]:
-        """Who is in the way here of one who comes now."""
+        """Return the newest requests here that block a new request of *mode*."""
         return _newest(self.writers, self.readers if mode == "write" else {})
 
     def prune(self) -> None:
-        """Remove this entry from the tree if it is unused, and those above it likewise."""
+        """Remove this entry from the tree if it is unused, and then its unused parents."""
         node = self
         while node.above is not None and not (node.below or node.readers or node.writers):
             node.above.below.pop(node.name, None)
@@ -59,22 +59,22 @@ class _Node:
 
 
 class LockRequest:
-    """A place in the queue, and then a set of held paths, until `release()`."""
+    """A request in the queue, and then a set of held paths, until `release()`."""
 
     __slots__ = ("_ahead_of", "_behind", "_entries", "_granted", "_locks", "_released", "alone", "number", "wants")
 
     def __init__(self, locks: PathLocks, wants: Sequence[Want], number: int, *, alone: bool) -> None:
         self.wants: tuple[Want, ...] = tuple(wants)
-        #: its place in the order of all that ever came
+        #: its number in the order of all requests
         self.number: int = number
         #: conflicts with every request
         self.alone: bool = alone
         self._locks = locks
-        # The nodes of the tree, and the set in each, that this request is entered in.
+        # The entries of this request: nodes of the tree, and the set in each that contains it.
         self._entries: list[tuple[_Node, dict[LockRequest, None]]] = []
-        # Who is in the way, and whom this one is in the way of: not all of them, but enough that the others are in
-        # the way of these. A thousand writers of one path are a chain, and not half a million pairs. None where there
-        # is no conflict: most requests have none, and ten thousand of them would keep the garbage collector busy.
+        # The requests that block this one, and those that it blocks: not all, only the newest, because they in turn
+        # wait for the older ones. A thousand writers of one path are a chain, and not half a million pairs. None
+        # without a conflict: most requests have none, and ten thousand empty dictionaries load the garbage collector.
         self._behind: dict[LockRequest, None] | None = None
         self._ahead_of: dict[LockRequest, None] | None = None
         self._granted: trio.Event | None = None
@@ -87,20 +87,20 @@ class LockRequest:
 
     @property
     def granted(self) -> bool:
-        """Whether all its paths are held, or were until it was released."""
+        """Whether all paths are held, or were until the release."""
         return not self._behind
 
     async def wait_granted(self) -> None:
-        """Wait until all paths are held. Returns at once, without a checkpoint, when they are.
+        """Wait until all paths are held. Returns at once, without a checkpoint, if they are.
 
-        Cancellation: the request keeps its place in the queue until it is released.
+        Cancellation: the request stays in the queue until it is released.
         """
         if not self.granted:
             self._granted = self._granted or trio.Event()
             await self._granted.wait()
 
     def release(self) -> None:
-        """Give everything back, or leave the queue. A second time does nothing."""
+        """Release all paths, or leave the queue. A second call does nothing."""
         if not self._released:
             self._released = True
             del self._locks._requests[self]
@@ -124,7 +124,7 @@ class LockRequest:
             one._ahead_of[self] = None
 
     def _close_up(self, gone: LockRequest) -> None:
-        """A blocking request was released: this request now waits for what that one was waiting for."""
+        """A blocking request was released: this request now waits for the requests that blocked that one."""
         assert self._behind is not None
         del self._behind[gone]
         self._stand_behind(one for one in gone._behind or () if self._conflicts_with(one))
@@ -136,7 +136,7 @@ class LockRequest:
 
 
 def wants_conflict(first: Sequence[Want], second: Sequence[Want]) -> bool:
-    """Whether one of the two changes a path that is, or contains, or lies below, a path of the other."""
+    """Whether one of the two writes a path that equals, contains or lies below a path of the other."""
     return any(
         "write" in (mode, other_mode) and (key[: len(other_key)] == other_key or other_key[: len(key)] == key)
         for key, mode in first
@@ -145,24 +145,24 @@ def wants_conflict(first: Sequence[Want], second: Sequence[Want]) -> bool:
 
 
 _PATH_THREADS = 8
-"""Threads that resolve paths at once, for all turns. Resolving takes microseconds, except on a mount that hangs."""
+"""Threads that resolve paths, for all turns together. Resolving takes microseconds, except on a mount that hangs."""
 
 
 class PathLocks:
-    """Read and write locks on paths, fair and free of deadlock.
+    """Read and write locks on paths: fair, without deadlocks.
 
-    Advisory: only tasks that request locks are bound by them. Not re-entrant: a task that requests a path that it holds
-    waits for itself, until its deadline.
+    Advisory: they bind only tasks that request locks. Not re-entrant: a task that requests a path that it holds waits
+    for itself, until its deadline.
     """
 
     def __init__(self) -> None:
-        #: for resolving paths: work that may hang on a dead mount, and must not take the threads of tools
+        #: for resolving paths: this may hang on a dead mount, and must not use up the threads of tools
         self.threads: trio.CapacityLimiter = trio.CapacityLimiter(_PATH_THREADS)
         self._root = _Node()
         self._number = 0
-        # In the order of their coming.
+        # In the order of the requests.
         self._requests: dict[LockRequest, None] = {}
-        # Those of them that conflict with every request.
+        # The subset of requests that conflict with every request.
         self._alone: dict[LockRequest, None] = {}
 
     def __repr__(self) -> str:
@@ -170,25 +170,25 @@ class PathLocks:
         return f"<PathLocks: {now.holders} holding, {now.waiters} waiting>"
 
     def hold(self, paths: Iterable[tuple[str | Path, LockMode]], *, root: str | Path | None = None) -> HeldLock:
-        """Hold all of *paths* for the length of an `async with` block, once no other request conflicts.
+        """Hold all of *paths* during an `async with` block, which begins when no other request conflicts.
 
         Args:
-          paths: each with what for. They need not exist. Relative ones start from *root*.
+          paths: each with its mode. They need not exist. Relative ones start from *root*.
           root: the current directory by default.
 
         Raises:
-          ValueError: on entry: something is no path (NUL).
+          ValueError: on entry: a path is invalid (NUL).
 
-        Cancellation: while waiting the queue is left; nothing is held.
+        Cancellation: a waiting task leaves the queue; nothing is held.
         """
         return HeldLock(self, paths, root)
 
     def request(self, wants: Sequence[Want] = (), *, alone: bool = False) -> LockRequest:
-        """Stand in the queue for canonical paths. Never blocks; the caller releases the request.
+        """Enter the queue for canonical paths. Never blocks; the caller releases the request.
 
         Args:
-          wants: none is possible, and conflicts only with who wants to be alone.
-          alone: conflicts with every request.
+          wants: paths and modes; without any, it conflicts only with requests that are *alone*.
+          alone: the request conflicts with every other one.
         """
         self._number += 1
         request = LockRequest(self, wants, self._number, alone=alone)
@@ -207,14 +207,14 @@ class PathLocks:
         return request
 
     def statistics(self) -> LockStatistics:
-        """What is going on now."""
+        """Return the current counts."""
         holders = sum(one.granted for one in self._requests)
         return LockStatistics(
             holders=holders, waiters=len(self._requests) - holders, paths=sum(1 for _ in _walk(self._root)) - 1
         )
 
     def _find_in_the_way(self, key: PathKey, mode: LockMode, found: dict[LockRequest, None]) -> None:
-        """Add to *found* who holds or waits for the path, something above it or something below it."""
+        """Add to *found* the newest requests for the path, its parents and its contents that conflict."""
         node = self._root
         for name in key:
             found |= node.newest(mode)
@@ -234,9 +234,9 @@ class PathLocks:
 
 
 def _newest(strict: dict[LockRequest, None], others: dict[LockRequest, None]) -> dict[LockRequest, None]:
-    """The newest of those who conflict with each other, and of the others those who came after it.
+    """Return the newest of *strict*, which conflict with each other, and those of *others* that came after it.
 
-    An earlier request blocks it already, and need not be waited for separately.
+    It already waits for the earlier requests, so the new request need not wait for them separately.
     """
     last = next(reversed(strict), None)
     found = {} if last is None else {last: None}
@@ -248,7 +248,7 @@ def _newest(strict: dict[LockRequest, None], others: dict[LockRequest, None]) ->
 
 
 def _walk(node: _Node) -> Iterator[_Node]:
-    """*node* and all below it."""
+    """Yield *node* and all nodes below it."""
     stack = [node]
     while stack:
         node = stack.pop()
@@ -267,7 +267,7 @@ async def _wait(request: LockRequest) -> float:
 
 
 class HeldLock:
-    """An `async with` block during which paths are held. Its value is the seconds that it waited."""
+    """An `async with` block that holds paths. Its value is the seconds that it waited."""
 
     __slots__ = ("_locks", "_paths", "_request", "_root")
 
@@ -280,7 +280,7 @@ class HeldLock:
     async def __aenter__(self) -> float:
         """Wait for all paths.
 
-        Cancellation: the queue is left; nothing is held.
+        Cancellation: the task leaves the queue; nothing is held.
         """
         keys = await trio.to_thread.run_sync(
             path_keys, [path for path, _ in self._paths], self._root, limiter=self._locks.threads
@@ -295,6 +295,6 @@ class HeldLock:
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Give everything back. Does not block and, because leaving must not fail, does not checkpoint."""
+        """Release all paths. Does not block and, because leaving must not fail, does not checkpoint."""
         assert self._request is not None
         self._request.release()

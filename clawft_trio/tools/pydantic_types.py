@@ -1,4 +1,4 @@
-"""Pydantic's models and `Field` in type hints. Pydantic is not imported here before a program has imported it."""
+"""Pydantic models and `Field` in type hints. This module imports pydantic only after the program has."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clawft_trio.codec import encode_json
 from clawft_trio.errors import InvalidData, Problem
 
 _DEEPEST = 8
-"""Levels of nesting of a hint that are searched; deeper ones do not occur in signatures."""
+"""Levels of nesting of a hint that are searched; signatures have no deeper ones."""
 
 
 def has_pydantic() -> bool:
@@ -22,7 +22,7 @@ def has_pydantic() -> bool:
 
 
 def needs_pydantic(hint: Any, default: Any = inspect.Parameter.empty, *, depth: int = _DEEPEST) -> bool:
-    """Whether *hint* or *default* holds something that only pydantic reads: a model, or a `Field`."""
+    """Whether *hint* or *default* contains something that only pydantic can read: a model, or a `Field`."""
     if not has_pydantic() or depth == 0:
         return False
     if _is_pydantic(hint) or _is_pydantic(default):
@@ -41,11 +41,11 @@ def _is_pydantic(value: Any) -> bool:
 
 
 class PydanticArguments:
-    """Arguments of one tool, checked by a pydantic model made of its parameters."""
+    """Checks the arguments of one tool by a pydantic model made from its parameters."""
 
     def __init__(self, fields: Mapping[str, tuple[Any, Any]]) -> None:
         """Args: fields: hint and default by name; `inspect.Parameter.empty` where there is no default."""
-        import pydantic  # noqa: PLC0415 - only for programs that have it
+        import pydantic  # noqa: PLC0415 - only for programs that use pydantic
 
         wanted: Any = {
             name: (hint, ... if default is inspect.Parameter.empty else default)
@@ -66,13 +66,13 @@ class PydanticArguments:
         return whole
 
     def read(self, raw: JsonObject) -> dict[str, Any]:
-        """The arguments as the function takes them.
+        """Convert *raw* to the arguments of the function.
 
         Raises:
-          InvalidData: they do not fit, with every place.
+          InvalidData: they do not fit, each problem with its place.
         """
         try:
-            # As JSON, and strict: text is a date then, and still no number.
+            # Strict, and from JSON: a text can become a date, but not a number.
             filled = self._model.model_validate_json(encode_json(raw), strict=True)
         except ValueError as exc:
             raise InvalidData(problems_of(exc)) from exc
@@ -80,10 +80,10 @@ class PydanticArguments:
 
 
 def problems_of(exc: ValueError) -> list[Problem]:
-    """The problems of pydantic's `ValidationError`, with their places.
+    """Return the problems of pydantic's `ValidationError`, with their places.
 
     Raises:
-      ValueError: *exc* itself, when it is of another kind.
+      ValueError: *exc* itself, if it is of another class.
     """
     errors = getattr(exc, "errors", None)
     if errors is None:

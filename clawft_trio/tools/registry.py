@@ -1,4 +1,4 @@
-"""The tools that there are, who may use which, and the one way to call them."""
+"""The registry of tools: holds them by name, checks permissions, runs calls."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from clawft_trio.tools.tool import Tool, ToolContext, named
 
 @attrs.frozen(kw_only=True)
 class ToolStatistics:
-    """What a registry is doing."""
+    """The state of a registry."""
 
     tools: int
     locks: LockStatistics
@@ -39,11 +39,11 @@ class ToolRegistry:
     """Tools by name, with the locks and the threads that their calls share.
 
     Args:
-      tools: what to begin with.
-      policy: what bounds the calls.
-      approve: asked before every call that may change something; None: no approval.
-      threads: synchronous tools that run at once, in all turns together; half of them for one sender, a quarter for
-        one turn.
+      tools: the first tools.
+      policy: the limits of calls.
+      approve: called before every call that may change something; None: no approval.
+      threads: number of synchronous tools that run at once, in all turns together; half of them for one sender, a
+        quarter for one turn.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class ToolRegistry:
     ) -> None:
         self.policy: FanOutPolicy = FanOutPolicy() if policy is None else policy
         self.approve: Approve | None = approve
-        #: for code that must not touch the tools' paths meanwhile
+        #: for code that must not use the tools' paths at the same time
         self.locks: PathLocks = PathLocks()
         self._threads = ThreadPool(threads)
         self._tools: dict[str, Tool] = {}
@@ -79,11 +79,11 @@ class ToolRegistry:
         return len(self._tools)
 
     def add(self, tool: Tool, *, replace: bool = False) -> None:
-        """Offer *tool*; calls that are under way go on with what they began with.
+        """Add *tool*; running calls continue with the tool that they started with.
 
         Raises:
-          ValueError: there is one of that name, and it is not to be replaced.
-          TypeError: it is no `Tool`: a function becomes one by `@tool`.
+          ValueError: a tool of that name exists, and *replace* is not set.
+          TypeError: *tool* is no `Tool`; `@tool` makes one from a function.
         """
         given: object = tool
         if not isinstance(given, Tool):
@@ -95,10 +95,10 @@ class ToolRegistry:
         self._report_change()
 
     def remove(self, name: str) -> Tool:
-        """Take a tool out.
+        """Remove a tool and return it.
 
         Raises:
-          UnknownTool: there is none of that name.
+          UnknownTool: there is no tool of that name.
         """
         try:
             removed = self._tools.pop(name)
@@ -109,7 +109,7 @@ class ToolRegistry:
 
     @contextmanager
     def watching(self, watcher: Callable[[], None]) -> Iterator[None]:
-        """Call *watcher* each time a tool is added, replaced or removed inside the block; sync and cheap."""
+        """Call *watcher* each time a tool is added, replaced or removed inside the block; it must be sync and fast."""
         self._watchers.append(watcher)
         try:
             yield
@@ -122,11 +122,11 @@ class ToolRegistry:
             watcher()
 
     def get(self, name: str) -> Tool | None:
-        """The tool called *name*, regardless of permissions; None when there is none."""
+        """Return the tool called *name*, regardless of permissions; None when there is none."""
         return self._tools.get(name)
 
     def narrowed(self, tools: Iterable[Tool], patterns: Iterable[str] = ()) -> ToolRegistry:
-        """A registry of *tools* and of those here with a name that matches one of *patterns*.
+        """Make a registry of *tools* and of the tools here with a name that matches one of *patterns*.
 
         It shares the locks, the threads, the policy and the approval of this one.
         """
@@ -154,13 +154,13 @@ class ToolRegistry:
         return known[1]
 
     def find(self, name: str, permissions: UserPermissions) -> Tool:
-        """The tool called *name*, if *permissions* allow it.
+        """Return the tool called *name*, if *permissions* allow it.
 
-        Missing and forbidden tools give the same message, so that it reveals nothing.
+        Missing and forbidden tools give the same message, so that it does not reveal which tools exist.
 
         Raises:
-          UnknownTool: there is none, and there might have been one.
-          ToolDenied: it is not allowed, whether there is one or not.
+          UnknownTool: there is no such tool, and *permissions* would allow one of that name.
+          ToolDenied: *permissions* do not allow a tool of that name, whether or not it exists.
         """
         tool = self._tools.get(name)
         if tool is not None and tool.allowed(permissions):
@@ -181,33 +181,33 @@ class ToolRegistry:
         approve: Approve | None = None,
         journal: ToolJournal | None = None,
     ) -> tuple[ToolResult, ...]:
-        """Run *calls* side by side and answer each, in call order.
+        """Run *calls* concurrently, and return their results in call order.
 
-        Nothing that happens in a call raises here: an error, a timeout, a refusal is that call's answer. When
-        `context.deadline` comes, what has not finished is answered with a timeout.
+        Nothing in a call raises here: an error, a timeout or a refusal becomes its result. At `context.deadline`,
+        unfinished calls get a timeout as result.
 
         Args:
-          calls: as the model wrote them. Missing and repeated ids are repaired as `repair_ids` does, which an
+          calls: the calls as the model wrote them. Missing and repeated ids are repaired as `repair_ids` does, which an
             event reports.
           context: the sender, session and turn; each call gets a copy with its own ids and deadline.
-          approve: instead of the registry's own.
-          journal: keeps the intent before, and the answer after each call.
+          approve: replaces the registry's own.
+          journal: records the intent before, and the result after each call.
 
-        Cancellation: all calls are cancelled and awaited; locks are free, nothing runs on.
+        Cancellation: all calls are cancelled and awaited, and all locks released.
         """
         repaired = repair_ids(calls)
-        self._tell_repairs(calls, repaired, context)
+        self._report_repairs(calls, repaired, context)
         return await self._fan_out(repaired, context, approve=approve, journal=journal).execute()
 
     def open_early_calls(
         self, context: ToolContext, *, journal: ToolJournal, may_start: MayStart
     ) -> AbstractAsyncContextManager[EarlyCalls]:
-        """Let calls of one answer start while it is streamed; its `results` are those of `execute_all`.
+        """Open the early calls of one answer, which start while it is streamed; `results` is like `execute_all`.
 
         Args:
           context: as for `execute_all`.
-          journal: gets intents at once, and results when the answer stands.
-          may_start: which tools may start early.
+          journal: receives intents at once, and results when the answer is used.
+          may_start: returns whether a tool's calls may start early.
         """
         slots = trio.Semaphore(self.policy.concurrency)
         held = HeldJournal(journal)
@@ -240,10 +240,10 @@ class ToolRegistry:
         )
 
     def statistics(self) -> ToolStatistics:
-        """What is going on now."""
+        """Return the current state."""
         return ToolStatistics(tools=len(self._tools), locks=self.locks.statistics(), threads=self._threads.statistics())
 
-    def _tell_repairs(self, calls: Sequence[ToolCall], repaired: Sequence[ToolCall], context: ToolContext) -> None:
+    def _report_repairs(self, calls: Sequence[ToolCall], repaired: Sequence[ToolCall], context: ToolContext) -> None:
         changed = {fresh.id: call.id for call, fresh in zip(calls, repaired, strict=True) if fresh.id != call.id}
         if changed:
             context.observer(

@@ -1,4 +1,4 @@
-"""What came of a tool call, in words that a model can act on."""
+"""Results of tool calls, and errors as text that a model can act on."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from clawft_trio.nursery import leaves
 from clawft_trio.observe.redaction import redact_secrets
 
 ToolOutcome = Literal["ok", "error", "timeout", "refused", "unknown", "invalid", "cancelled", "discarded"]
-"""`refused`: it may not be. `unknown`: no such tool. `invalid`: the arguments do not fit. `discarded`: the call was
-started while its answer was streamed, and the answer did not stand; only journals see it."""
+"""`refused`: not permitted. `unknown`: no such tool. `invalid`: the arguments do not fit. `discarded`: the call started
+before its answer was complete, and the answer was not used; only journals receive it."""
 
 _LONGEST_MESSAGE = 2000
-"""Characters of an exception's text that a model is shown."""
+"""Characters of an exception's text that are sent to a model."""
 
-# By class, the first that fits: the outcome, and the word for it that the model reads.
+# By class, the first that matches: the outcome, and the word for it in the text for the model.
 _KINDS: tuple[tuple[type[Exception], ToolOutcome, str], ...] = (
     (UnknownTool, "unknown", "unknown_tool"),
-    # The same word: asking must not reveal what there is.
+    # The same word, because it must not reveal whether the tool exists.
     (ToolDenied, "refused", "unknown_tool"),
     (InvalidArguments, "invalid", "invalid_arguments"),
     (ToolTimeout, "timeout", "timeout"),
@@ -52,31 +52,31 @@ class ToolResult:
     """The result of a tool call.
 
     A tool function may return one, with `text` for the model, `data` for the program and `parts` (images, files) for
-    both; the registry then adds the rest. A tool that returns anything else gets a result made of it.
+    both; the registry fills in the other fields. Any other return value is converted to a result.
     """
 
     #: the id of the call
     call_id: str = ""
     #: the name of the tool
     name: str = attrs.field(default="", kw_only=True)
-    #: for the model; a failure is a JSON object with `error` and `message`
+    #: text for the model; a failure is a JSON object with `error` and `message`
     text: str = attrs.field(default="", kw_only=True)
-    #: for the program: what the tool function returned, before it became text; None when it failed
+    #: value for the program: the return value of the tool function; None when it failed
     data: object = attrs.field(default=None, kw_only=True, eq=False, repr=False)
-    #: images and files, which reach the model beside the text
+    #: images and files, which the model receives beside the text
     parts: tuple[Image | File, ...] = attrs.field(default=(), kw_only=True, converter=_parts)
     #: `ok`, `error`, `timeout`, `refused`, `unknown`, `invalid` (arguments), `cancelled` or `discarded`
     outcome: ToolOutcome = attrs.field(default="ok", kw_only=True)
-    #: seconds that it ran
+    #: seconds that the call ran
     duration: float = attrs.field(default=0.0, kw_only=True)
-    #: seconds that it waited for a worker, its approval and its locks
+    #: seconds that the call waited for a worker, for approval and for locks
     waited: float = attrs.field(default=0.0, kw_only=True)
-    #: why it failed; of a refusal by a failing `approve`, the error of `approve` is its `__cause__`
+    #: the error of a failed call; if `approve` failed, its error is the `__cause__`
     error: Exception | None = attrs.field(default=None, kw_only=True, eq=False)
 
     @property
     def message(self) -> Message:
-        """The answer as the next request needs it."""
+        """The result as a message for the next request."""
         if not self.parts:
             return Message.tool(self.text, tool_call_id=self.call_id)
         text = (Text(self.text),) if self.text else ()
@@ -84,12 +84,12 @@ class ToolResult:
 
 
 def outcome_of(error: Exception) -> ToolOutcome:
-    """The outcome of a call that ended with *error*."""
+    """Return the outcome of a call that ended with *error*."""
     return next((outcome for kind, outcome, _ in _KINDS if isinstance(error, kind)), "error")
 
 
 def error_text(error: Exception) -> str:
-    """*error* as a model reads it: short JSON with `error`, `message` and, where there are several, `problems`."""
+    """Return *error* as text for a model: short JSON with `error`, `message` and, if there are several, `problems`."""
     word = next((word for kind, _, word in _KINDS if isinstance(error, kind)), "failed")
     shown: dict[str, object] = {"error": word, "message": _short(redact_secrets(str(error)))}
     if isinstance(error, InvalidArguments):
@@ -101,13 +101,13 @@ def error_text(error: Exception) -> str:
 
 
 def contained(exc: BaseException, *, tool: str) -> ToolError | Refused:
-    """The error that *exc*, raised by a tool, is to its caller.
+    """Convert *exc*, raised by a tool, to the error of its call.
 
-    Whatever a tool raises is its own affair, `sys.exit` included. What is not the tool's goes on as it is:
-    cancellation from outside, KeyboardInterrupt, control flow of the caller's.
+    Everything that a tool raises, `sys.exit` included, becomes the error of its call. Other exceptions are raised
+    unchanged: cancellation from outside, KeyboardInterrupt, control flow of the caller.
 
     Raises:
-      BaseException: the first part of *exc* that is not the tool's, KeyboardInterrupt before the others.
+      BaseException: the first part of *exc* that is not the tool's own, KeyboardInterrupt before others.
     """
     found = leaves(exc)
     foreign = [leaf for leaf in found if not isinstance(leaf, Exception | SystemExit)]
@@ -116,18 +116,18 @@ def contained(exc: BaseException, *, tool: str) -> ToolError | Refused:
     if len(found) == 1 and isinstance(found[0], ToolError | Refused):
         return found[0]
     kind = ToolTimeout if all(isinstance(leaf, trio.TooSlowError) for leaf in found) else ToolFailed
-    failed = kind("; ".join(map(_said, found)), tool=tool)
+    failed = kind("; ".join(map(_described, found)), tool=tool)
     failed.__cause__ = exc
     return failed
 
 
-def _said(exc: BaseException) -> str:
+def _described(exc: BaseException) -> str:
     if isinstance(exc, SystemExit):
         return "the tool tried to end the program"
     try:
-        # What another program wrote may hold keys, in any of its lines; before anything cuts it.
+        # The output of another program may hold keys, in any of its lines; they are removed before the text is cut.
         text = redact_secrets(str(exc))
-    except Exception:  # noqa: BLE001 - the error may be of any class, and its name is enough
+    except Exception:  # noqa: BLE001 - the error may be of any class; its class name is enough
         text = ""
     return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
 

@@ -1,6 +1,6 @@
-"""What a function takes: a JSON Schema for the model to read, and a check for what the model writes.
+"""Parameters of a function: a JSON Schema for the model, and a check of the arguments that the model writes.
 
-A function's own hints are the schema (msgspec). Any other schema is checked by jsonschema.
+A function's type hints give the schema (msgspec). Any other schema is checked by jsonschema.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from clawft_trio.tools.schema_budget import TooComplex
 from clawft_trio.tools.signature import Signature, read_signature, return_hint
 
 Check: TypeAlias = Callable[[JsonObject], Mapping[str, Any]]
-"""Turns a decoded JSON object into valid arguments, defaults filled in, or raises `InvalidArguments`."""
+"""Converts a decoded JSON object to valid arguments with defaults, or raises `InvalidArguments`."""
 
 
 @attrs.frozen
 class Parameters:
-    """What a function takes, read from its signature, its type hints and its docstring."""
+    """The parameters of a function, read from its signature, its type hints and its docstring."""
 
-    #: the tool's name: the one that was given, else the function's
+    #: the tool's name: the given one, else the function's
     name: str
     #: JSON Schema of the arguments
     schema: JsonObject
     check: Check
-    #: the docstring without what the schema holds
+    #: the docstring without the notes on arguments, which the schema has
     description: str
-    #: the parameter that wants the context, if one does
+    #: the parameter that receives the context, if there is one
     context: str | None
 
 
 def parameters_of(function: Callable[..., Any], *, context_type: type, name: str | None = None) -> Parameters:
-    """Read what *function* takes. The parameter annotated with *context_type* is not the model's to fill in.
+    """Read the parameters of *function*. The parameter annotated with *context_type* is hidden from the model.
 
     Args:
       function: any callable; see `tools.signature`.
       context_type: the class of the context.
-      name: the tool's name, where it was given.
+      name: the tool's name, if it was given.
 
     Raises:
       TypeError: a parameter cannot be filled in by name from JSON; the message names the tool and the parameter.
@@ -71,8 +71,8 @@ def parameters_of(function: Callable[..., Any], *, context_type: type, name: str
 
 
 def output_schema_of(function: Callable[..., Any]) -> JsonObject | None:
-    """JSON Schema of what *function* returns, if its hint is a class with fields: a dataclass, an attrs class, a
-    `TypedDict` or a msgspec struct. None for everything else: the answer is text.
+    """Make the JSON Schema of *function*'s return value, if its hint is a class with fields: a dataclass, an attrs
+    class, a `TypedDict` or a msgspec struct. None for everything else: the result is only text.
     """
     hint = return_hint(function)
     if not (isinstance(hint, type) and _has_fields(hint)):
@@ -94,22 +94,22 @@ def _has_fields(hint: type) -> bool:
 
 
 def check_schema(schema: JsonObject, *, trusted: bool = True) -> Check:
-    """A check of arguments against a JSON *schema*.
+    """Make a check of arguments against a JSON *schema*.
 
     References out of the schema are never fetched. With *trusted* off, regular expressions in it are not run, and
-    what takes too many steps is not decided: the owner of the schema checks the arguments again.
+    arguments that need too many steps are accepted: the owner of the schema checks them again.
 
     Raises:
-      InvalidData: it is no JSON Schema of an object, or larger than a stranger's may be.
+      InvalidData: *schema* is no JSON Schema of an object, or exceeds the limits of an untrusted one.
     """
     return check_of(schema_check(schema, trusted=trusted))
 
 
 def schema_check(schema: JsonObject, *, trusted: bool = True, steps: int = OF_A_SCHEMA) -> SchemaCheck:
-    """The validator of arguments for a JSON *schema*, which is checked itself within *steps*.
+    """Make the validator of arguments for a JSON *schema*, which is itself checked within *steps*.
 
     Raises:
-      InvalidData: it is no JSON Schema of an object, or larger than a stranger's may be.
+      InvalidData: *schema* is no JSON Schema of an object, or exceeds the limits of an untrusted one.
     """
     if schema.get("type", "object") != "object":
         raise InvalidData([Problem("$.type", 'arguments are an object: expected "object"')], source="parameters")
@@ -119,7 +119,7 @@ def schema_check(schema: JsonObject, *, trusted: bool = True, steps: int = OF_A_
 
 
 def check_of(arguments: SchemaCheck) -> Check:
-    """The check that *arguments* makes on the event loop."""
+    """Make a check that runs *arguments* on the event loop."""
 
     def check(raw: JsonObject) -> Mapping[str, Any]:
         try:
@@ -170,7 +170,7 @@ def _by_pydantic(tool: str, hints: Hints, notes: Mapping[str, str]) -> tuple[Jso
 
 
 def _by_either(tool: str, hints: Hints, notes: Mapping[str, str]) -> tuple[JsonObject, Check]:
-    """By msgspec; what it does not know (`date | str`, two dataclasses in one union) by pydantic, if that is there."""
+    """Use msgspec; for hints that it lacks (`date | str`, a union of dataclasses) use pydantic, if it is imported."""
     try:
         return _by_msgspec(tool, hints, notes)
     except TypeError as exc:
@@ -193,11 +193,11 @@ def _by_msgspec(tool: str, hints: Hints, notes: Mapping[str, str]) -> tuple[Json
 
 
 def _unusable(tool: str, hints: Hints, try_out: Callable[[Hints], object], exc: Exception) -> TypeError:
-    """The error for hints that have no schema, with the parameter that is the reason."""
+    """Make the error for hints without a schema; it names the parameter that causes it."""
     for name, both in hints.items():
         try:
             try_out({name: both})
-        except Exception as own:  # noqa: BLE001 - what a library raises for a hint it does not know is its own choice
+        except Exception as own:  # noqa: BLE001 - a library may raise anything for an unknown hint
             return TypeError(f"{tool}: parameter {name!r} has a type hint without a JSON Schema ({_first_line(own)})")
     return TypeError(f"{tool}: its parameters have no JSON Schema together ({_first_line(exc)})")
 
@@ -221,7 +221,7 @@ def _field(name: str, hint: Any, default: Any) -> tuple[str, Any] | tuple[str, A
 
 
 def _readable(hint: Any) -> Any:
-    """*hint* as msgspec knows it: an iterable is a list, an object is anything."""
+    """Convert *hint* to one that msgspec knows: an iterable is a list, an object is anything."""
     if hint is object:
         return Any
     if hint is Iterable or typing.get_origin(hint) is Iterable:
@@ -230,7 +230,7 @@ def _readable(hint: Any) -> Any:
 
 
 def _with_description(hint: Any) -> Any:
-    """`Annotated[str, "what it is"]` describes, as other libraries have it."""
+    """Use the text in `Annotated[str, "what it is"]` as description, like other libraries."""
     if typing.get_origin(hint) is not Annotated:
         return hint
     inner, *marks = typing.get_args(hint)
@@ -257,9 +257,9 @@ def _described(schema: JsonObject, notes: Mapping[str, str]) -> JsonObject:
 
 
 def _describe_items(schema: Any) -> None:
-    """Give each array in *schema* its `items`.
+    """Add `items` to each array in *schema* without them.
 
-    A bare list has none, and vendors refuse every request that offers such a tool.
+    A plain `list` has none, and vendors refuse every request with such a tool.
     """
     if not isinstance(schema, dict):
         return
@@ -280,7 +280,7 @@ def _check_struct(struct: type[msgspec.Struct], schema: JsonObject) -> Check:
         try:
             filled = msgspec.convert(raw, struct, dec_hook=to_path)
         except (msgspec.ValidationError, RecursionError) as exc:
-            # msgspec stops at the first problem; a model mends all reported problems at once.
+            # msgspec stops at the first problem; a model can correct all problems at once.
             raise InvalidArguments(arguments.problems(raw) or [problem_of(exc)]) from None
         return {name: getattr(filled, name) for name in names}
 

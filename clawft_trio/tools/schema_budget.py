@@ -1,6 +1,6 @@
-"""JSON Schema validation with a budget: jsonschema's own keywords, counted, and the few that no budget could bound.
+"""JSON Schema validation with a budget: jsonschema's keywords, counted, and replacements for those without a bound.
 
-A stranger's schema can double its work with each level (`allOf`, `$ref`), run a regular expression for ever, compare
+An untrusted schema can double its work with each level (`allOf`, `$ref`), run a regular expression endlessly, compare
 each of a hundred thousand items with each other, or quote all of them in a message. Here every keyword costs steps,
 `uniqueItems`, `enum` and `const` compare hashes, regular expressions are not run, and messages quote a few members.
 """
@@ -20,10 +20,10 @@ import msgspec
 from clawft_trio.errors import InvalidData, Problem
 
 MAX_SCHEMA = 256 * 1024
-"""Bytes of a stranger's schema, as JSON."""
+"""Largest size of an untrusted schema in bytes of JSON."""
 
 MAX_DEPTH = 100
-"""Containers inside containers of a stranger's schema. A schema in a schema takes two; real ones have some 20."""
+"""Largest nesting of containers in an untrusted schema. Each nested schema takes two; real ones have some 20."""
 
 _QUOTED = 120
 """Characters of a string that a message quotes."""
@@ -32,46 +32,46 @@ _MEMBERS = 6
 """Members of a container that a message quotes."""
 
 _PER_STEP = 8
-"""Members of a container that cost one step more: keywords look at each of them."""
+"""Members of a container that cost one more step, because keywords examine each of them."""
 
 
 _DEEPEST = 100
-"""Keywords inside keywords that are followed, five frames of Python each. Past Python's own limit the Rust part of
-`referencing` panics, which no `except Exception` would catch."""
+"""Largest nesting of keywords, which take five frames of Python each. Beyond Python's own limit the Rust part of
+`referencing` panics, which no `except Exception` catches."""
 
 _UNCOUNTED = 2000
-"""Steps of a keyword with work that is not counted: more than are taken on the event loop."""
+"""Steps of a keyword whose work is not counted: more than are allowed on the event loop."""
 
 _POLLED = 100
 """Steps between two polls: about a millisecond."""
 
 
 class TooComplex(Exception):
-    """A check has used up its steps, or its time."""
+    """A check has used up its steps or its time."""
 
 
 class Budget:
-    """Steps that one check may take.
+    """The number of steps that one check may take.
 
     Args:
-      steps: how many.
-      poll: is called now and then; what it raises ends the check.
+      steps: the number of steps.
+      poll: called after every `_POLLED` steps; an exception that it raises ends the check.
     """
 
     __slots__ = ("_next_poll", "_poll", "depth", "left")
 
     def __init__(self, steps: int, *, poll: Callable[[], object] = lambda: None) -> None:
         self.left: int = steps
-        #: keywords that are being checked, each inside the one before
+        #: current nesting of keywords
         self.depth: int = 0
         self._poll = poll
         self._next_poll = steps
 
     def charge(self, steps: int) -> None:
-        """Take *steps*.
+        """Subtract *steps*.
 
         Raises:
-          TooComplex: there are not as many left.
+          TooComplex: fewer steps are left.
         """
         self.left -= steps
         if self.left < 0:
@@ -86,7 +86,7 @@ _budget: ContextVar[Budget | None] = ContextVar("schema_budget", default=None)
 
 @contextmanager
 def spending(budget: Budget | None) -> Iterator[None]:
-    """Let the checks inside the block spend *budget*."""
+    """Charge the checks inside the block to *budget*."""
     token = _budget.set(budget)
     try:
         yield
@@ -96,10 +96,10 @@ def spending(budget: Budget | None) -> Iterator[None]:
 
 @contextmanager
 def _deeper() -> Iterator[None]:
-    """Count one keyword inside another.
+    """Count one level of keywords.
 
     Raises:
-      RecursionError: there are too many.
+      RecursionError: the nesting is too deep.
     """
     budget = _budget.get()
     if budget is None:
@@ -121,7 +121,7 @@ def _charge(steps: int) -> None:
 
 
 def limit_schema(schema: Mapping[str, Any]) -> None:
-    """Check the size and the depth of a stranger's *schema*.
+    """Check the size and the depth of an untrusted *schema*.
 
     Raises:
       InvalidData: it is larger than `MAX_SCHEMA` or deeper than `MAX_DEPTH`.
@@ -148,11 +148,11 @@ _Keyword = Callable[[Any, Any, Any, Any], Iterable[jsonschema.ValidationError] |
 
 
 def budgeted(kind: Any, schema: Mapping[str, Any]) -> Any:
-    """*kind*, a validator class, with keywords that cost steps and are safe for a stranger's *schema*."""
+    """Make a subclass of *kind*, a validator class, with counted keywords that are safe for an untrusted *schema*."""
     return _budgeted(kind, _has_patterns(schema))
 
 
-# Making a class takes 5 ms, and there are two for each draft; a server may have thousands of tools.
+# Cached, because making a class takes 5 ms: there are two for each draft, and a server may have thousands of tools.
 @cache
 def _budgeted(kind: Any, has_patterns: bool) -> Any:
     keywords = {name: _counted(keyword) for name, keyword in kind.VALIDATORS.items()}
@@ -164,7 +164,7 @@ def _budgeted(kind: Any, has_patterns: bool) -> Any:
         "const": _counted(_const),
     }
     if has_patterns:
-        # Which properties a pattern covers only its regular expression knows.
+        # Only the regular expression, which is not run, decides which properties it covers.
         keywords |= {"additionalProperties": _counted(_additional), "unevaluatedProperties": _unchecked}
     extend: Any = jsonschema.validators.extend
     return extend(kind, keywords)
@@ -184,7 +184,7 @@ def _counted(keyword: _Keyword) -> _Keyword:
 
 
 def _costly(keyword: _Keyword) -> _Keyword:
-    """*keyword*, which looks at every member of the value for every part of the schema, at the price of a thread."""
+    """Wrap a keyword that examines every member for every part of the schema; its cost moves the check to a thread."""
 
     def check(validator: Any, value: Any, instance: Any, schema: Any) -> Iterable[jsonschema.ValidationError]:
         _charge(_UNCOUNTED + _extra(instance))
@@ -222,7 +222,7 @@ def _unique_items(_: Any, value: Any, instance: Any, __: Any) -> Iterable[jsonsc
 
 def _enum(_: Any, value: Any, instance: Any, __: Any) -> Iterable[jsonschema.ValidationError]:
     if isinstance(value, list):
-        # Each member costs: a list of thousands is compared with every item of a list of thousands.
+        # Each member costs steps, because a list of thousands may be compared with each of thousands of items.
         key = canonical(instance)
         if not any(canonical(one) == key for one in value):
             yield jsonschema.ValidationError(f"{quoted(instance)} is not one of {quoted(value)}")
@@ -234,7 +234,7 @@ def _const(_: Any, value: Any, instance: Any, __: Any) -> Iterable[jsonschema.Va
 
 
 def canonical(value: Any) -> Hashable:
-    """A hashable form of decoded JSON that is equal exactly where JSON Schema has the values equal."""
+    """Return a hashable form of decoded JSON; equal forms are equal values by JSON Schema."""
     _charge(1)
     if isinstance(value, bool) or value is None:
         return (value,)
@@ -266,7 +266,7 @@ class _Array(list[Any]):
 
 
 def bounded_copy(value: Any) -> Any:
-    """*value*, equal to it, with members that have a short `repr`: jsonschema quotes them whole in its messages."""
+    """Copy *value* to an equal one with a short `repr`, because jsonschema quotes values whole in its messages."""
     if isinstance(value, str):
         return _Text(value) if len(value) > _QUOTED else value
     if isinstance(value, dict):
@@ -279,7 +279,7 @@ def bounded_copy(value: Any) -> Any:
 
 
 def quoted(value: Any, levels: int = 3) -> str:
-    """*value* as a message quotes it: a few members of a few levels."""
+    """Return *value* as text for a message: a few members of a few levels."""
     if isinstance(value, str):
         return str.__repr__(value) if len(value) <= _QUOTED else f"{str.__repr__(value[:_QUOTED])}…"
     if not isinstance(value, dict | list):

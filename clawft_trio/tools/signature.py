@@ -1,10 +1,10 @@
-"""The parameters of a tool function, whatever kind of callable it is: names, type hints, defaults and docstring.
+"""Read the signature of a tool function of any kind: parameter names, type hints, defaults and docstring.
 
-Understands functions, bound methods, `functools.partial` (what it binds is hidden from the model), callable objects
+Accepts functions, bound methods, `functools.partial` (bound arguments are hidden from the model), callable objects
 (through their `__call__`) and decorated functions (`functools.wraps`). Hints are resolved one by one, so that a return
-type which is imported for type checkers only does not matter. A parameter's type that is imported for type checkers
-only (`if TYPE_CHECKING:`) is imported when the tool is made; one that is local to the function in which the tool is
-made is found there.
+type that is imported only for type checkers does not matter. A parameter's type that is imported only for type
+checkers (`if TYPE_CHECKING:`) is imported when the tool is made; a type that is local to the function that makes the
+tool is found there.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ import attrs
 
 @attrs.frozen
 class Signature:
-    """What a tool function is called with."""
+    """Name, parameters, hints and docstring of a tool function."""
 
-    #: for error messages, and the tool's name by default
+    #: name for error messages, and the tool's default name
     name: str
     parameters: tuple[inspect.Parameter, ...]
     #: resolved hints by parameter name, metadata of `Annotated` included
     hints: Mapping[str, Any]
     #: the docstring, without its indentation; "" when there is none
     docstring: str
-    #: the function inside of partials, methods and callable objects
+    #: the function inside partials, methods and callable objects
     function: Callable[..., Any]
 
 
 def read_signature(called: Callable[..., Any], *, name: str | None = None) -> Signature:
-    """Read what *called* takes.
+    """Read the signature of *called*.
 
     Args:
-      called: any callable but a class.
-      name: the tool's name, where it was given; else the function's own.
+      called: any callable except a class.
+      name: the tool's name; None for the function's own.
 
     Raises:
-      TypeError: it is no callable with named parameters, or a hint cannot be resolved. The message names the tool and
-        the parameter.
+      TypeError: *called* is not a callable with named parameters, or a hint cannot be resolved. The message names the
+        tool and the parameter.
     """
     if isinstance(called, classmethod | staticmethod):
         raise TypeError(f"{called!r}: put @tool on the bound method, as in tool(Class.method)")
@@ -59,7 +59,7 @@ def read_signature(called: Callable[..., Any], *, name: str | None = None) -> Si
 
 
 def return_hint(called: Callable[..., Any]) -> Any:
-    """The hint of what *called* returns; None where there is none or it cannot be resolved."""
+    """Return the hint of *called*'s return value; None if it is missing or cannot be resolved."""
     function, _ = _inner(called)
     try:
         return _resolve(function, "return", _annotations(function).get("return"))
@@ -80,7 +80,7 @@ def is_async_generator(called: Callable[..., Any]) -> bool:
 
 
 def _inner(called: Callable[..., Any]) -> tuple[Callable[..., Any], set[str]]:
-    """The function that *called* ends in, and the names that partials on the way bind."""
+    """Return the innermost function of *called*, and the names that partials bind."""
     bound: set[str] = set()
     while isinstance(called, functools.partial):
         bound |= set(called.keywords)
@@ -92,7 +92,7 @@ def _inner(called: Callable[..., Any]) -> tuple[Callable[..., Any], set[str]]:
 
 
 def _unwrapped(function: Callable[..., Any]) -> list[Callable[..., Any]]:
-    """*function* and what it wraps, outermost first."""
+    """Return *function* and the functions that it wraps, outermost first."""
     chain = [function]
     while (inner := getattr(chain[-1], "__wrapped__", None)) is not None and inner not in chain:
         chain.append(inner)
@@ -114,11 +114,11 @@ def _without_partials(called: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _docstring(called: Callable[..., Any], function: Callable[..., Any]) -> str:
-    """The docstring of the function, else, of an object that is called, the one of its class."""
+    """Return the docstring of the function; for a callable object without one, that of its class."""
     called = _without_partials(called)
     if inspect.isroutine(called):
         return inspect.getdoc(function) or ""
-    # `getdoc` would find "Call self as a function." in the base of every class.
+    # `getdoc` would return "Call self as a function." from the base of every class.
     return inspect.cleandoc(function.__doc__ or type(called).__doc__ or "")
 
 
@@ -160,7 +160,7 @@ def _resolved(function: Callable[..., Any], names: list[str], tool: str) -> dict
 
 
 def _resolve(function: Callable[..., Any], name: str, hint: Any) -> Any:
-    """*hint* without forward references: names are looked up in the module and in the enclosing functions."""
+    """Resolve forward references in *hint*: names are looked up in the module and in the enclosing functions."""
     target = _unwrapped(function)[-1]
     target = getattr(target, "__func__", target)
     scope = dict(getattr(target, "__globals__", {}))
@@ -183,9 +183,9 @@ def _evaluated(name: str, hint: Any, scope: dict[str, Any]) -> Any:
 
 
 def _locals_around(function: Callable[..., Any]) -> dict[str, Any]:
-    """The variables of the functions around *function* that run now: those in which it was defined.
+    """Return the variables of the running functions in which *function* was defined.
 
-    An annotation that is a text does not make a variable of the function around it a free one.
+    An annotation that is text does not make a variable of the enclosing function a free variable.
     """
     around = str(getattr(function, "__qualname__", ""))
     found: dict[str, Any] = {}
@@ -202,7 +202,7 @@ def _locals_around(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _imported_for_checkers(function: Callable[..., Any]) -> dict[str, Any]:
-    """What the module of *function* imports under `if TYPE_CHECKING:`, as far as it can be imported."""
+    """Return the names that the module of *function* imports under `if TYPE_CHECKING:`, where the import succeeds."""
     module = sys.modules.get(getattr(function, "__module__", None) or "")
     if module is None:
         return {}

@@ -1,4 +1,4 @@
-"""Threads for tools that block: bounded in all, per sender and per turn, and counted when they are left behind."""
+"""Threads for tools that block: limited in total, per sender and per turn; abandoned threads are counted."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class ThreadStatistics:
     running: int
     #: calls that wait for a thread
     waiting: int
-    #: running threads of cancelled callers; each keeps its place until it ends
+    #: running threads of cancelled callers; each keeps its slot until it ends
     abandoned: int
 
 
 @attrs.define(eq=False)
 class _Place:
-    """One call's place in the limiters: what `to_thread.run_sync` needs of a limiter, and whether it is taken."""
+    """One call's slot in the limiters: the part of a limiter that `to_thread.run_sync` uses, and its state."""
 
-    #: taken in this order, the shares before the pool's own
+    #: the limiters to acquire, in this order: those of turn and sender before the pool's own
     limiters: tuple[trio.CapacityLimiter, ...]
     on_release: Callable[[], None]
     taken: bool = False
@@ -55,18 +55,18 @@ class _Place:
 
 
 class ThreadPool:
-    """At most *limit* threads at once; further calls wait.
+    """A limited number of threads; further calls wait.
 
     Args:
-      limit: threads of all turns together.
-      per_sender: threads of one sender's turns; half of *limit* by default, and at least 4.
-      per_turn: threads of one turn; a quarter of *limit* by default, and at least 4. So the slow tools of one
-        turn leave threads for the sender's other turns, and those of one sender leave threads for others.
+      limit: number of threads of all turns together.
+      per_sender: number of threads of one sender's turns; half of *limit* by default, and at least 4.
+      per_turn: number of threads of one turn; a quarter of *limit* by default, and at least 4. So the slow tools of one
+        turn leave threads for the sender's other turns, and those of one sender leave threads for other senders.
     """
 
     def __init__(self, limit: int = 32, *, per_sender: int | None = None, per_turn: int | None = None) -> None:
         self._limiter = trio.CapacityLimiter(limit)
-        # A small pool has too few threads to share out.
+        # A small pool has too few threads to divide.
         self._per_sender = max(min(limit, 4), limit // 2) if per_sender is None else per_sender
         self._per_turn = max(min(limit, 4), limit // 4) if per_turn is None else per_turn
         self._shares: dict[tuple[str, str], trio.CapacityLimiter] = {}
@@ -86,11 +86,11 @@ class ThreadPool:
 
         Args:
           abandon: do not wait for the thread on cancellation.
-          sender: the sender with the share that it takes; empty takes none.
-          turn: the turn with the share that it takes; empty takes none.
+          sender: the sender that the thread counts for; empty for none.
+          turn: the turn that the thread counts for; empty for none.
 
-        Cancellation: waits until the function returns, unless it may be abandoned. A function that takes long
-        may check `trio.from_thread.check_cancelled()`.
+        Cancellation: waits until the function returns, unless it may be abandoned. A long-running function can call
+        `trio.from_thread.check_cancelled()`.
         """
         shares = [*self._share("turn", turn, self._per_turn), *self._share("sender", sender, self._per_sender)]
         place = _Place((*shares, self._limiter), self._forget_idle)
@@ -105,13 +105,13 @@ class ThreadPool:
             )
         finally:
             self._called.discard(place)
-            # trio gives the place back before it returns; while it is taken, the thread still runs.
+            # trio releases the slot before it returns; while it is taken, the thread still runs.
             if place.taken:
                 self._left_behind = [one for one in self._left_behind if one.taken] + [place]
             self._forget_idle()
 
     def statistics(self) -> ThreadStatistics:
-        """The state now."""
+        """Return the current state."""
         tokens = self._limiter.statistics()
         return ThreadStatistics(
             limit=int(tokens.total_tokens),
@@ -128,7 +128,7 @@ class ThreadPool:
         return [self._shares[kind, name]]
 
     def _forget_idle(self) -> None:
-        """Drop the shares that no call has or waits for: a sender that left costs nothing."""
+        """Remove the limiters that no call uses or waits for, so that a former sender costs nothing."""
         for key, limiter in list(self._shares.items()):
             found = limiter.statistics()
             if not found.borrowed_tokens and not found.tasks_waiting:

@@ -1,4 +1,4 @@
-"""A tool: a function that a model may call, with everything that is known about it."""
+"""A tool: a function that a model may call, with its description and its properties."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from clawft_trio.tools.thread_pool import ThreadPool
 from clawft_trio.tools.truncate import MOST_ITEMS, collected
 
 Mode = Literal["read_only", "mutating", "exclusive"]
-"""What a call may do: look, change something, or only run while no other call of its registry does."""
+"""Effect of a call: it reads, it changes something, or it must run while no other call of its registry does."""
 
-# What every provider accepts: OpenAI's rule is the narrowest.
+# The narrowest rule of all providers, which is OpenAI's.
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
@@ -43,35 +43,35 @@ def _names(value: str | Sequence[str]) -> tuple[str, ...]:
 class ToolMetadata:
     """Properties of a tool besides its description for the model."""
 
-    #: seconds that one call may run, waits for locks and approval not counted; None leaves it to the registry
+    #: seconds that one call may run, without waits for locks and approval; None leaves it to the registry
     total: float | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.gt(0)))
-    #: `read_only` tools run without approval; `mutating` ones are asked about
+    #: `read_only` tools run without approval; others need it, if the registry has an approval function
     mode: Mode = attrs.field(default="mutating", validator=one_of("read_only", "mutating", "exclusive"))
-    #: calling it twice does no more than calling it once
+    #: whether a second call has no further effect
     idempotent: bool = attrs.field()
     #: 0 zero trust, 1 user, 2 admin
     required_level: int = 0
-    #: what the sender's custom permissions must say
+    #: values that the sender's custom permissions must have
     custom_permissions: Mapping[str, Any] = attrs.field(factory=dict)
     #: arguments that name a path, or a list of paths, that is read
     reads: tuple[str, ...] = attrs.field(default=(), converter=_names)
     #: arguments that name a path, or a list of paths, that is changed, created or removed
     writes: tuple[str, ...] = attrs.field(default=(), converter=_names)
-    #: what relative paths start from; None: the context's workspace
+    #: folder that relative paths start from; None: the context's workspace
     root: Path | None = None
-    #: mend what models often get wrong in arguments (`tools.arguments`); off: what does not fit is refused
+    #: whether to repair frequent mistakes in arguments (`tools.arguments`); off: arguments that do not fit are refused
     lenient: bool = True
-    #: other names by which permissions know it
+    #: other names for it in permissions
     aliases: tuple[str, ...] = attrs.field(default=(), converter=_names)
 
     @idempotent.default
-    def _looking_twice_changes_nothing(self) -> bool:
+    def _by_mode(self) -> bool:
         return self.mode == "read_only"
 
 
 @attrs.frozen(kw_only=True)
 class NestedTurn:
-    """A turn of a sub-agent that a tool call started, and what it took."""
+    """A turn of a sub-agent that a tool call started, with usage and cost."""
 
     agent: str
     turn_id: str
@@ -85,47 +85,47 @@ class NestedTurn:
 class ToolContext:
     """The sender, session and workspace that a tool runs for.
 
-    A parameter of a tool function that is annotated with this class is given it, and is hidden from the model.
+    A parameter of a tool function that is annotated with this class receives it, and is hidden from the model.
     """
 
     #: the sender and its permissions
     auth: AuthContext = attrs.field(factory=AuthContext)
     #: the conversation
     session: str = ""
-    #: the folder that relative paths start from; None: there is none
+    #: folder that relative paths start from; None: there is none
     workspace: Path | None = None
     #: the id of the turn, in events, journal and ledger
     turn_id: str = ""
-    #: which of the turn's requests to a model asked for the call; 1 is the first
+    #: number of the round that requested the call, from 1
     round: int = 0
-    #: the id of the call, by which the model knows its result
+    #: the id of the call
     call_id: str = ""
     #: name of the tool that runs
     tool: str = ""
-    #: the `trio.current_time()` at which the call, or before it the whole fan-out, is over
+    #: `trio.current_time()` at which the call must end, at the latest with all calls of the round
     deadline: float = math.inf
-    #: gets the frozen records of `observe.events`
+    #: receives the frozen records of `observe.events`
     observer: Callable[[Any], None] = attrs.field(default=unobserved, repr=False)
     #: a logger for the tool
     log: logging.Logger = attrs.field(factory=lambda: logging.getLogger("clawft_trio.tools"), repr=False)
-    #: where synchronous tools run; None: trio's own pool
+    #: threads for synchronous tools; None: trio's own pool
     threads: ThreadPool | None = attrs.field(default=None, repr=False)
-    #: the MCP client that called, to ask or to log to; outside MCP it refuses every request
+    #: the MCP client that made the call; outside MCP it refuses every request
     client: ToolClient = attrs.field(default=NO_CLIENT, repr=False)
-    #: where turns of sub-agents are added that calls of this turn start
+    #: list to which turns of sub-agents that calls of this turn start are added
     nested: list[NestedTurn] = attrs.field(factory=list, repr=False)
 
     @property
     def idempotency_key(self) -> str:
-        """The same for every execution of this call, in any process, and different for every other call.
+        """Key that is the same for every execution of this call, in any process, and different for other calls.
 
-        An effect outside cannot be fenced: a worker that is stopped for longer than its lease may act after another
-        has taken the turn over. A service that is given this key can recognise the second request.
+        Effects on other systems cannot be fenced: a worker that is stopped for longer than its lease may act after
+        another worker has taken over the turn. A service that receives this key can recognise the second request.
         """
         return joined_key(self.turn_id, str(self.round), self.call_id)
 
     def of_call(self, call_id: str, tool: str, *, deadline: float, threads: ThreadPool) -> ToolContext:
-        """The context of one call of this turn."""
+        """Make the context of one call of this turn."""
         # `attrs.evolve` takes five times as long.
         return ToolContext(
             auth=self.auth,
@@ -158,14 +158,14 @@ class ToolContext:
 
 
 ToolFunction: TypeAlias = Callable[[Mapping[str, Any], ToolContext], Awaitable[object]]
-"""What a tool does: gets valid arguments and the context, returns the result for the model."""
+"""The code of a tool: takes valid arguments and the context, returns the result for the model."""
 
 
 def fits_every_provider(_: object, __: object, value: str) -> None:
     """Check that *value* can be the name of a tool.
 
     Raises:
-      ValueError: some provider would refuse it.
+      ValueError: a provider would refuse the name.
     """
     if not _NAME.fullmatch(value):
         raise ValueError(f"a tool is named by 1 to 64 letters, digits, '_' and '-', not {value!r}")
@@ -175,7 +175,7 @@ def fits_every_provider(_: object, __: object, value: str) -> None:
 class Tool:
     """A function that a model may call.
 
-    `@tool` makes one from a Python function. By hand it takes a JSON Schema and an async function; arguments are
+    `@tool` makes one from a Python function. Made directly, it takes a JSON Schema and an async function; arguments are
     then checked against the schema.
     """
 
@@ -187,9 +187,9 @@ class Tool:
         factory=lambda: {"type": "object", "properties": {}}, kw_only=True, repr=False, hash=False
     )
     metadata: ToolMetadata = attrs.field(factory=ToolMetadata, kw_only=True, hash=False)
-    #: JSON Schema of what it returns, an object; None when the answer is text only
+    #: JSON Schema of its return value, an object; None when the result is only text
     output_schema: JsonObject | None = attrs.field(default=None, kw_only=True, repr=False, hash=False)
-    #: turns a decoded JSON object into valid arguments
+    #: converts a decoded JSON object to valid arguments
     check: Check = attrs.field(kw_only=True, repr=False)
     #: the Python function that it was made from
     wrapped: Callable[..., Any] | None = attrs.field(default=None, kw_only=True, repr=False)
@@ -205,17 +205,17 @@ class Tool:
         return ToolSpec(name=self.name, description=self.description, parameters=self.parameters)
 
     async def run(self, arguments: Mapping[str, Any], context: ToolContext) -> object:
-        """Check *arguments* and call the function. Locks, limits and permissions are the registry's.
+        """Check *arguments* and call the function. The registry adds locks, limits and permissions.
 
         Raises:
-          InvalidArguments: they do not fit; the function was not called.
+          InvalidArguments: the arguments do not fit; the function was not called.
 
-        Cancellation: as the function has it; one that runs in a thread is waited for.
+        Cancellation: as for the function; a function that runs in a thread is awaited.
         """
         return await self.function(self.check(arguments), context)
 
     def allowed(self, permissions: UserPermissions) -> bool:
-        """Whether *permissions* allow calls of it. A deny list knows it by all its names."""
+        """Whether *permissions* allow calls of the tool. A deny list may use any of its names."""
         names = (self.name, *self.metadata.aliases)
         return (
             named(names, permissions)
@@ -286,16 +286,16 @@ def tool(
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
     """Make a tool of a sync or async function: `@tool`, `@tool(total=10.0, reads="path")`, or `tool(any_callable)`.
 
-    The type hints are the schema (with pydantic's models and `Field`, pydantic checks the arguments), the docstring is
-    the description, its section on the arguments (Google, NumPy or Sphinx style) describes them. Bound methods,
-    `functools.partial`, callable objects and wrapped functions are taken, too. A sync function runs in a thread and is
-    waited for, also on cancellation; when it returns an awaitable, that is awaited on the event loop. What a generator
-    yields is returned as a list.
+    The type hints give the schema (with pydantic models or `Field`, pydantic checks the arguments), the docstring gives
+    the description, and its section on arguments (Google, NumPy or Sphinx style) describes them. Bound methods,
+    `functools.partial`, callable objects and wrapped functions are accepted, too. A sync function runs in a thread and
+    is awaited, also on cancellation; if it returns an awaitable, that is awaited on the event loop. The items of a
+    generator are returned as a list.
 
     Args:
-      name: the function's own by default.
+      name: the function's name by default.
       description: the docstring by default.
-      abandon_thread: leave the thread behind on cancellation; it is counted until it ends.
+      abandon_thread: do not wait for the thread on cancellation; it is counted until it ends.
       metadata: the fields of `ToolMetadata`.
 
     Raises:
@@ -336,7 +336,7 @@ def _caller(wrapped: Callable[..., Any], context_name: str | None, *, abandon: b
         return dict(arguments) if context_name is None else {**arguments, context_name: context}
 
     def call(**given: Any) -> tuple[Any]:
-        # A generator runs where its function ran. The tuple is for trio, which refuses a bare awaitable from a thread.
+        # A generator runs in the thread of its function. trio refuses a bare awaitable from a thread, hence the tuple.
         result = wrapped(**given)
         return (collected(result) if isinstance(result, Iterator) else result,)
 

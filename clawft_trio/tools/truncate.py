@@ -1,8 +1,8 @@
-"""A tool's result as text for a model: whole when it is short, cut where it may be cut when it is not.
+"""A tool's result as text for a model: complete if it is short, else cut.
 
-Text is cut between characters, lists between elements; what is large in an object is cut and what is small stays.
-A mark stands for what was left out. JSON stays JSON. The time is linear in what is kept, and in the number of
-an object's fields.
+Text is cut between characters, lists between elements; in an object large values are cut and small ones stay. A mark
+replaces the parts left out. JSON stays JSON. The time is linear in the kept size, and in the number of an object's
+fields.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ RESULT_LIMIT = 65_536
 """Bytes of UTF-8 of one result for the model: about 16 000 tokens."""
 
 MOST_ITEMS = 65_536
-"""Items taken of an iterator: more than fit into a result."""
+"""Largest number of items taken from an iterator: more than fit into a result."""
 
 _WORTH_CUTTING = 256
-"""Bytes; with less room than that a value is left out, not cut."""
+"""Bytes; with less room a value is left out, not cut."""
 
 _DEEPEST = 40
-"""Levels of nesting that are cut one by one; whatever is below is left out as a whole."""
+"""Levels of nesting that are cut separately; deeper values are left out whole."""
 
 _DEEPEST_ITERATOR = 3
-"""Levels of lists and dictionaries in which iterators are looked for."""
+"""Levels of lists and dictionaries that are searched for iterators."""
 
 _MARK = "_truncated"
 
@@ -45,9 +45,9 @@ _UNENCODABLE = (TypeError, ValueError, RecursionError, OverflowError)
 
 
 def answer_text(value: object, *, limit: int = RESULT_LIMIT) -> str:
-    """*value* as a model is to read it: text as it is, everything else as JSON, in at most *limit* bytes.
+    """Convert *value* to text for a model: text stays text, everything else becomes JSON, in at most *limit* bytes.
 
-    Text that is a JSON object or array stays one when it is cut.
+    Text that is a JSON object or array is still one after a cut.
     """
     if isinstance(value, bytes | bytearray | memoryview):
         value = bytes(value).decode(errors="replace")
@@ -57,9 +57,9 @@ def answer_text(value: object, *, limit: int = RESULT_LIMIT) -> str:
 
 
 def collected(value: object, depth: int = 0) -> object:
-    """*value* with each iterator in it as a list, because an iterator gives its items once.
+    """Replace each iterator in *value* by a list, because an iterator returns its items only once.
 
-    At most `MOST_ITEMS` items are taken of an iterator, and at most so many values are looked at.
+    At most `MOST_ITEMS` items are taken from an iterator, and at most so many values are examined.
     """
     if isinstance(value, Iterator):
         return list(islice(value, MOST_ITEMS))
@@ -108,7 +108,7 @@ def _left_out(missing: int, total: int, what: str) -> str:
 
 
 def _fit(value: object, room: int, depth: int = 0) -> bytes:
-    """*value* as JSON in at most *room* bytes; *room* is at least `_WORTH_CUTTING`."""
+    """Encode *value* as JSON in at most *room* bytes; *room* is at least `_WORTH_CUTTING`."""
     whole = _whole(value, room)
     if whole is not None:
         return whole
@@ -122,7 +122,7 @@ def _fit(value: object, room: int, depth: int = 0) -> bytes:
         return _fit_object(value, room, depth)
     if depth < _DEEPEST and isinstance(value, list | tuple):
         return _fit_array(value, room, depth)
-    # Integers that JSON libraries do not write are text; what is left is nested too deep.
+    # Integers that JSON libraries cannot write become text; other values here are nested too deeply.
     text = _text_of(value)[: room // 2] if isinstance(value, int) else f"[truncated: a {type(value).__name__} left out]"
     return encode_json(text)
 
@@ -141,7 +141,7 @@ def _whole(value: object, room: int) -> bytes | None:
     try:
         encoded = _ENCODER.encode(value)
         if b"null" in encoded:
-            # JSON has no NaN and no infinity, and msgspec writes null: no value, which is something else.
+            # JSON has no NaN and no infinity, and msgspec writes null, which would mean no value.
             encoded = _ENCODER.encode(_with_named_numbers(msgspec.to_builtins(value, str_keys=True, enc_hook=_data_of)))
     except _UNENCODABLE:
         return None
@@ -164,10 +164,10 @@ def _plain(value: object) -> object:
 
 
 def _data_of(value: Any) -> object:
-    """The data in a value that msgspec does not know: pydantic's models, ranges, views, deques, arrays.
+    """Return the data in a value that msgspec does not know: pydantic models, ranges, views, deques, arrays.
 
     Raises:
-      TypeError: it holds none.
+      TypeError: it has none.
     """
     if hasattr(value, "__pydantic_validator__"):
         return value.model_dump(mode="json")
@@ -195,7 +195,7 @@ def _name_of_number(value: float) -> str:
 
 
 def _with_named_numbers(value: Any) -> Any:
-    """*value* with NaN and infinity as the words that JavaScript has for them."""
+    """Replace NaN and infinity by the words that JavaScript uses."""
     if isinstance(value, float) and not math.isfinite(value):
         return _name_of_number(value)
     if isinstance(value, dict):
@@ -206,9 +206,9 @@ def _with_named_numbers(value: Any) -> Any:
 
 
 def _at_least(value: object, enough: int) -> int:
-    """A lower bound on the bytes of *value* as JSON; stops counting soon after *enough*.
+    """Return a lower bound on the bytes of *value* as JSON; stop counting soon after *enough*.
 
-    What is nested too deep to be shown as it is counts as more than enough.
+    A value that is nested too deeply for JSON counts as more than enough.
     """
     total = 0
     level = [value]
@@ -225,7 +225,7 @@ def _at_least(value: object, enough: int) -> int:
 
 
 def _own_bytes(value: object, below: list[object], enough: int) -> int:
-    """The bytes of *value* without what it holds, which goes to *below*."""
+    """Return the bytes of *value* without its members, which are added to *below*."""
     if isinstance(value, str | bytes):
         return len(value) + 2
     if isinstance(value, dict):
@@ -251,7 +251,7 @@ def _fit_string(text: str, room: int) -> bytes:
 
 def _fit_array(items: Sequence[Any], room: int, depth: int) -> bytes:
     kept: list[bytes] = []
-    # Two brackets, and the mark for what is missing.
+    # Two brackets, and the mark for the missing elements.
     left = room - 2 - len(_mark(len(items), len(items), "elements"))
     for item in items:
         whole = _whole(item, left - 1)
@@ -271,7 +271,7 @@ def _mark(missing: int, total: int, what: str) -> bytes:
 def _fit_object(fields: dict[Any, Any], room: int, depth: int) -> bytes:
     mark = _mark(len(fields), len(fields), "fields")[1:-1]
     left = room - 2 - len(mark) - 1
-    # Four bytes is the least that a field takes: of more than these, the rest cannot fit.
+    # A field takes at least four bytes, so that more fields cannot fit.
     names = [_name(key) for key, _ in zip(fields, range(left // 4), strict=False)]
     sizes = [len(name) + 2 + _at_least(value, left) for name, value in zip(names, fields.values(), strict=False)]
     level = _fair_share(sizes, left)
@@ -293,7 +293,7 @@ def _name(key: object) -> bytes:
 
 
 def _fair_share(sizes: Sequence[int], room: int) -> int:
-    """The largest size at which everything, cut down to it where it is larger, fits into *room*."""
+    """Return the largest size such that all fit into *room* after the larger ones are cut to it."""
     for index, size in enumerate(ordered := sorted(sizes)):
         share = room // (len(ordered) - index)
         if size > share:

@@ -2,13 +2,13 @@
 
 Every path is walked from the folder's own descriptor, one name at a time. The kernel never follows a symlink: a link
 is read and its target is walked by the same rules. A name cannot be swapped between the check and the opening, because
-every step opens what it checked (openat with O_NOFOLLOW).
+every step opens the file that it checked (openat with O_NOFOLLOW).
 
-A hard link cannot be distinguished: it *is* the file. Only the link count shows that the file has other names.
+A hard link cannot be distinguished from the file. Only the link count shows that the file has other names.
 Everything here blocks: call it in a thread.
 """
 
-# pathlib knows no descriptors, and normalises what has to be looked at.
+# pathlib has no descriptors, and normalises paths that have to be checked.
 # ruff: noqa: PTH117
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from typing import NoReturn
 from clawft_trio.errors import PermissionDenied, ToolFailed, Unsupported
 
 _MOST_LINKS = 40
-"""Symlinks that one path may go through; Linux has the same limit."""
+"""Largest number of symlinks in one path; Linux has the same limit."""
 
 
 _MOST_NAMES = 128
-"""Directories that one path may go through. Each takes a descriptor while the path is walked."""
+"""Largest number of directories in one path. Each takes a descriptor while the path is walked."""
 
 
 def _flags(*names: str) -> int:
@@ -41,21 +41,21 @@ def _flags(*names: str) -> int:
 
 
 DIRECTORY_FLAGS = _flags("O_RDONLY", "O_DIRECTORY")
-# A named pipe or a device must not be waited for, nor become our terminal.
+# Opening a named pipe or a device must not block, nor make it the controlling terminal.
 _FILE = _flags("O_RDONLY", "O_NONBLOCK", "O_NOCTTY")
 _NEW_FILE = _flags("O_WRONLY", "O_CREAT", "O_EXCL")
 
 _MOST_STALE = 1000
-"""Names that are tried for a temporary file; a crashed process with our number may have left some."""
+"""Number of names tried for a temporary file; a crashed process with the same number may have left some."""
 
 
 class Workspace:
-    """A folder, and access to what is in it and nowhere else.
+    """A folder, and access to its contents and nothing else.
 
     Args:
-      root: the folder, which exists. Symlinks on the way to it are followed: the operator chose it.
-      readable: returns further folders, as absolute paths, from which files can be read by their absolute paths. Each
-        is confined like the root: no path leads out of it, and nothing is written there.
+      root: the folder, which exists. Symlinks in its path are followed, because the operator chose it.
+      readable: returns further folders, as absolute paths, whose files can be read by their absolute paths. Each is
+        confined like the root: no path leads out of it, and nothing is written there.
 
     Raises:
       Unsupported: this platform cannot open relative to a descriptor.
@@ -73,11 +73,11 @@ class Workspace:
 
     @contextmanager
     def open_file(self, path: str) -> Iterator[int]:
-        """A descriptor of an existing regular file, to read from. Blocks.
+        """Open an existing regular file for reading; the value is its descriptor. Blocks.
 
         Raises:
           PermissionDenied: *path* leads outside.
-          ToolFailed: it does not exist, or is no regular file.
+          ToolFailed: the file does not exist, or is not a regular file.
         """
         with (
             _errors(path),
@@ -88,11 +88,11 @@ class Workspace:
 
     @contextmanager
     def open_directory(self, path: str) -> Iterator[int]:
-        """A descriptor of an existing directory. Blocks.
+        """Open an existing directory; the value is its descriptor. Blocks.
 
         Raises:
           PermissionDenied: *path* leads outside.
-          ToolFailed: it does not exist, or is no directory.
+          ToolFailed: the directory does not exist, or is not a directory.
         """
         with _errors(path), self._located(path) as (directory, name):
             descriptor = os.open(name, DIRECTORY_FLAGS, dir_fd=directory)
@@ -102,13 +102,13 @@ class Workspace:
                 os.close(descriptor)
 
     def replace(self, path: str, data: bytes) -> None:
-        """Replace a file's content atomically: a reader sees the old content or the new one. Blocks.
+        """Replace a file's content atomically: a reader gets the old content or the new one. Blocks.
 
         Missing directories are made. The file keeps its permissions; other hard links keep the old content.
 
         Raises:
           PermissionDenied: *path* leads outside.
-          ToolFailed: it is no regular file, or the file system refuses.
+          ToolFailed: the file is not a regular file, or cannot be written.
         """
         with _errors(path), self._located(path, create=True) as (directory, name):
             mode = _mode_of(path, directory, name)
@@ -130,7 +130,7 @@ class Workspace:
 
     @contextmanager
     def _located(self, path: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
-        """The open directory that holds what *path* names, and its name there: `.` for the root itself."""
+        """Open the directory that contains *path*; the value is its descriptor and the name in it (`.`: the root)."""
         walk = _Walk(self.root if create else self._root_of(path), path, create=create)
         try:
             yield walk.go(), walk.name
@@ -138,7 +138,7 @@ class Workspace:
             walk.close()
 
     def _root_of(self, path: str) -> Path:
-        """The folder to walk from, to read *path*: the root, unless the path lies in one that is readable besides."""
+        """Return the folder to walk from: the root, or the readable folder that contains *path*."""
         if os.path.isabs(path) and not _inside(path, os.fspath(self.root)):
             for folder in self._readable():
                 if _inside(path, folder):
@@ -151,7 +151,7 @@ def _inside(path: str, folder: str) -> bool:
 
 
 class _Walk:
-    """The walk from the root to what a path names; every directory on the way is held open."""
+    """The walk from the root to a path; every directory of the path stays open."""
 
     def __init__(self, root: Path, path: str, *, create: bool) -> None:
         self.name = "."
@@ -168,7 +168,7 @@ class _Walk:
             os.close(descriptor)
 
     def go(self) -> int:
-        """Walk the path, and return the descriptor of the directory that holds its last name."""
+        """Walk the path, and return the descriptor of the directory that contains its last name."""
         while self._names:
             name = self._names.popleft()
             if name == "..":
@@ -184,7 +184,7 @@ class _Walk:
         return self._held[-1]
 
     def _inside(self, path: str) -> list[str]:
-        """The names of *path* from the root on."""
+        """Return the names of *path* below the root."""
         if "\0" in path:
             raise ToolFailed("a path cannot hold NUL")
         if os.path.isabs(path):
@@ -207,7 +207,7 @@ class _Walk:
         raise PermissionDenied(f"{self._path}: outside of the workspace")
 
     def _refuse_climbing(self) -> None:
-        """Refuse `newdir/../../x` before `newdir` is made."""
+        """Refuse a path that leads out of the root before any directory is made, as in `newdir/../../x`."""
         depth = 0
         for name in self._names:
             depth += -1 if name == ".." else 1
@@ -242,7 +242,7 @@ class _Walk:
 
 @contextmanager
 def open_regular(path: str, directory: int, name: str) -> Iterator[int]:
-    """A descriptor of the regular file *name* in *directory*, to read from. Blocks.
+    """Open the regular file *name* in *directory* for reading; the value is its descriptor. Blocks.
 
     Args:
       path: the path for error messages.
@@ -250,8 +250,8 @@ def open_regular(path: str, directory: int, name: str) -> Iterator[int]:
       name: a single name; a symlink of that name is not followed.
 
     Raises:
-      ToolFailed: it is a directory, a device, a pipe or a socket.
-      OSError: it cannot be opened.
+      ToolFailed: the file is a directory, a device, a pipe or a socket.
+      OSError: the file cannot be opened.
     """
     _refuse_special(path, os.lstat(name, dir_fd=directory))
     descriptor = os.open(name, _FILE, dir_fd=directory)
@@ -264,7 +264,7 @@ def open_regular(path: str, directory: int, name: str) -> Iterator[int]:
 
 
 def _link(name: str, directory: int) -> str | None:
-    """The target of the symlink *name*; None when it is no symlink, or does not exist."""
+    """Return the target of the symlink *name*; None when it is not a symlink, or does not exist."""
     try:
         return os.readlink(name, dir_fd=directory)
     except OSError as exc:
@@ -281,7 +281,7 @@ def _refuse_special(path: str, found: os.stat_result) -> None:
 
 
 def _mode_of(path: str, directory: int, name: str) -> int | None:
-    """The permissions of the file that will be replaced; None when there is none."""
+    """Return the permissions of the file that will be replaced; None when there is none."""
     try:
         found = os.lstat(name, dir_fd=directory)
     except FileNotFoundError:
@@ -301,7 +301,7 @@ def _write(descriptor: int, data: bytes, mode: int | None) -> None:
 
 @contextmanager
 def _errors(path: str) -> Iterator[None]:
-    """Turn errors of the file system into errors that name the path."""
+    """Convert errors of the file system to errors that name the path."""
     try:
         yield
     except FileNotFoundError as exc:

@@ -25,13 +25,14 @@ from clawft_trio.mcp.jsonrpc import (
     encode_notification,
     parse,
 )
-from clawft_trio.mcp.server.answerer import MISSING_CAPABILITY, Answerer, ServerRequest
+from clawft_trio.mcp.server.answerer import Answerer
 from clawft_trio.mcp.server.asgi import HttpRequest, Refusal
 from clawft_trio.mcp.server.caller import Peer
 from clawft_trio.mcp.server.event_stream import EventStream
 from clawft_trio.mcp.server.http_checks import HEADER_MISMATCH
 from clawft_trio.mcp.server.http_sessions import Session
 from clawft_trio.mcp.server.options import HttpOptions
+from clawft_trio.mcp.server.requests import MISSING_CAPABILITY, ServerRequest
 from clawft_trio.mcp.stateless import UNSUPPORTED_VERSION
 from clawft_trio.mcp.types import JsonObject
 from clawft_trio.nursery import open_hidden_nursery

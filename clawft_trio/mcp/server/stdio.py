@@ -29,10 +29,11 @@ from clawft_trio.mcp.jsonrpc import (
 )
 from clawft_trio.mcp.messages import CallOptions
 from clawft_trio.mcp.multiplexer import Multiplexer
-from clawft_trio.mcp.server.answerer import Answerer, ServerRequest
+from clawft_trio.mcp.server.answerer import Answerer
 from clawft_trio.mcp.server.caller import Peer
 from clawft_trio.mcp.server.changes import Change
 from clawft_trio.mcp.server.options import ServeOptions
+from clawft_trio.mcp.server.requests import ServerRequest
 from clawft_trio.mcp.server.server import McpServer
 from clawft_trio.mcp.server.stateless import Subscription, declares_version, read_meta, stateless_peer
 from clawft_trio.mcp.server.tasks import TaskTable

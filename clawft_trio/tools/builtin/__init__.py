@@ -1,4 +1,4 @@
-"""The tools that come with the integration."""
+"""Built-in tools: files, search, web pages, programs."""
 
 from clawft_trio.tools.builtin.command import CommandPolicy as CommandPolicy
 from clawft_trio.tools.builtin.fetch import FetchPolicy as FetchPolicy

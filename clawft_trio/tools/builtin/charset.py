@@ -1,7 +1,7 @@
-"""Decode the body of a page by the charset that its server names, out of a list of charsets that decode fast.
+"""Decode the body of a page by the charset of its header, from a table of charsets that decode in linear time.
 
-Some of Python's codecs take time that grows with the square of the input (`punycode`: 38 s for 2 MiB), and importing
-one by a name from outside would load any module of `encodings`. So names are looked up in a table, never by
+Some of Python's codecs take time that grows with the square of the input (`punycode`: 38 s for 2 MiB), and a codec's
+name from outside could import any module of `encodings`. So names are looked up in the table, never by
 `codecs.lookup`.
 """
 
@@ -11,7 +11,7 @@ import codecs
 from collections.abc import Iterator, Mapping
 
 # The labels of the web (https://encoding.spec.whatwg.org/#names-and-labels) by the names of Python's codecs, each of
-# which takes time linear in the input. Where browsers read a superset of what a label names, so does this table.
+# which takes time linear in the input. Where browsers use a superset of a label's charset, so does this table.
 _CODECS = {
     "utf_8": "unicode-1-1-utf-8 unicode11utf8 unicode20utf8 utf-8 utf8 x-unicode20utf8",
     "cp866": "866 cp866 csibm866 ibm866",
@@ -73,24 +73,24 @@ _CODECS = {
 }
 
 _SEPARATORS = str.maketrans("", "", "-_.: \t\"'")
-"""What spellings of one label differ in (`latin1`, `Latin-1`), and quotes."""
+"""Characters in which spellings of one label differ (`latin1`, `Latin-1`), and quotes."""
 
 _LABELS: Mapping[str, str] = {
     label.translate(_SEPARATORS): codec for codec, labels in _CODECS.items() for label in labels.split()
 }
 
 _MARKS = ((codecs.BOM_UTF8, "utf_8"), (codecs.BOM_UTF16_BE, "utf_16_be"), (codecs.BOM_UTF16_LE, "utf_16_le"))
-"""Byte order marks, which go before the label."""
+"""Byte order marks, which override the label."""
 
 _PIECE = 1 << 13
-"""Bytes that are decoded in one call: a call holds the interpreter, 8 KiB for at most 2 ms."""
+"""Bytes decoded in one call. A call holds the interpreter: at most 2 ms for 8 KiB."""
 
 
 def decode_body(body: bytes, content_type: str) -> str:
-    """Decode *body*; what is not valid is replaced by U+FFFD. Blocks the thread.
+    """Decode *body*; invalid bytes are replaced by U+FFFD. Blocks the thread.
 
     Args:
-      body: of any bytes; the time is linear in their number.
+      body: any bytes; the time is linear in their number.
       content_type: the header's value. A charset that is missing or not one of the web's is UTF-8.
     """
     codec = next((codec for mark, codec in _MARKS if body.startswith(mark)), None) or _codec(content_type)
@@ -105,7 +105,7 @@ def _pieces(decoder: codecs.IncrementalDecoder, body: bytes) -> Iterator[str]:
 
 
 def _codec(content_type: str) -> str:
-    """The codec of the charset that *content_type* names; UTF-8 when it names none of the web."""
+    """Return the codec for the charset in *content_type*; UTF-8 when it is missing or unknown."""
     for parameter in content_type.lower().split(";")[1:]:
         name, _, label = parameter.partition("=")
         if name.strip() == "charset":

@@ -59,33 +59,33 @@ def _texts(texts: Iterable[str]) -> tuple[str, ...]:
 
 @attrs.frozen(kw_only=True)
 class CommandPolicy:
-    """Which programs run_command may start, and how.
+    """Rules for the programs that run_command may start.
 
     A rule is one of:
 
     * a program alone (`ls`, `sort`): any operands, and the options that `safe_options.py` lists for it. So
       `sort --compress-program=x` and `rg --pre x` are refused. A program that is not listed there may be started
-      without arguments only, and one that starts others (`env`, `git`, `python`, the loader `ld.so`) cannot be named
-      alone.
+      only without arguments, and a program that starts others (`env`, `git`, `python`, the loader `ld.so`) cannot be
+      named alone.
     * a program and patterns (`*`, `?`, `[…]`) of its arguments, one for each: `git log -n ?`. A pattern matches an
       option only if it begins with a dash itself.
-    * the same with a last `**`, which stands for any further arguments, options included: `git status **`.
+    * the same with a final `**`, which matches any further arguments, options included: `git status **`.
     * `*`, which allows every program.
 
     A program is a bare name that is found on `path`, or an absolute path exactly as in the rule.
 
-    Rules restrict what is started here, not what that starts, reads or writes. There is no sandbox of the operating
-    system around it, and a program that reads settings from the workspace (`make`, `git`) does what a model writes
+    Rules restrict the programs started here, not what these start, read or write. There is no sandbox of the operating
+    system around them, and a program that reads settings from the workspace (`make`, `git`) does what a model writes
     there. Where this matters, require approval, or run the whole process in a container.
     """
 
-    #: empty by default; run_command is not offered then
+    #: the rules; empty by default, when run_command is not offered
     allow: tuple[str, ...] = attrs.field(default=(), converter=_texts)
-    #: where programs are found
+    #: search path of programs
     path: str = attrs.field(default="/usr/local/bin:/usr/bin:/bin", validator=_absolute)
-    #: variables that a program gets besides PATH and HOME; HOME is the workspace
+    #: variables for programs in addition to PATH and HOME; HOME is the workspace
     environment: Mapping[str, str] = attrs.field(factory=dict, repr=False)
-    #: variables that are copied from this process; no others are
+    #: variables that are copied from this process; all others are left out
     inherit: tuple[str, ...] = ("LANG", "LC_ALL", "LC_CTYPE", "TZ")
     child: ChildPolicy = attrs.field(factory=ChildPolicy)
     rules: tuple[tuple[str, ...], ...] = attrs.field(init=False, repr=False)
@@ -113,7 +113,7 @@ def _fits(rule: Sequence[str], argv: Sequence[str]) -> bool:
 
 
 def _matches(argument: str, pattern: str) -> bool:
-    # `sort *` is meant for a file, and must not allow `sort --compress-program=sh`.
+    # `sort *` is meant for files, and must not allow `sort --compress-program=sh`.
     return fnmatchcase(argument, pattern) and (pattern.startswith("-") or not argument.startswith("-"))
 
 
@@ -121,8 +121,8 @@ Word = Annotated[str, Meta(max_length=100_000)]
 
 
 def command_tool(workspace: Workspace, policy: CommandPolicy) -> Tool:
-    """The tool run_command for one workspace."""
-    # run_child ends the program by itself and keeps its output; the tool's own limit is a second guard.
+    """Make the tool run_command for one workspace."""
+    # run_child ends the program itself and keeps its output; the tool's own limit is a second guard.
     total = policy.child.total + 2 * policy.child.grace + 10.0
 
     @tool(

@@ -1,8 +1,8 @@
 """The tool web_fetch: read a page of the public web.
 
-The address policy is checked where the connection is made, again for every redirect, and the connection goes to the
-address that was checked. Nothing of this process is sent along: no proxy, no cookies, no headers that a model
-chooses. A model can still put what it knows into an address; to prevent that, require approval or list the domains.
+The address policy is checked for the connection and again for every redirect, and the connection is made to the checked
+address. The request contains nothing of this process: no proxy, no cookies, no headers that a model chooses. A model
+can still put text into an address; to prevent that, require approval or list the domains.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _TEXTUAL = frozenset({"json", "xml", "javascript", "x-ndjson", "yaml", "x-yaml",
 
 @attrs.frozen(kw_only=True)
 class FetchPolicy:
-    """Which addresses web_fetch may reach, and its limits."""
+    """Allowed addresses and limits of web_fetch."""
 
     #: the default allows the public internet, and no private, loopback or otherwise special address
     addresses: AddressPolicy = attrs.field(factory=AddressPolicy)
-    #: redirects that are followed
+    #: largest number of redirects
     redirects: int = attrs.field(default=5, validator=attrs.validators.ge(0))
-    #: bytes of a body that are read; the rest is dropped
+    #: largest part of a body in bytes; the rest is not read
     longest_body: int = attrs.field(default=2 * 1024 * 1024, validator=attrs.validators.ge(1024))
     #: seconds for the whole call, redirects included
     total: float = attrs.field(default=30.0, validator=attrs.validators.gt(0))
@@ -38,7 +38,7 @@ class FetchPolicy:
 
 
 def fetch_tool(policy: FetchPolicy) -> Tool:
-    """The tool web_fetch."""
+    """Make the tool web_fetch."""
 
     @tool(mode="read_only", total=policy.total)
     async def web_fetch(url: Annotated[str, Meta(min_length=1, max_length=8192)], raw: bool = False) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def fetch_tool(policy: FetchPolicy) -> Tool:
           raw: Return HTML unchanged.
         """
         try:
-            # Reading the certificates takes 20 ms: too long for the event loop.
+            # Reading the certificates takes 20 ms, too long for the event loop.
             endpoint = await trio.to_thread.run_sync(_endpoint, url, policy)
             async with endpoint, endpoint.request("GET") as response:
                 return await _result(response, policy, raw=raw)
@@ -91,7 +91,7 @@ def _is_textual(kind: str) -> bool:
 
 
 def _text_of(body: bytes, kind: str, content_type: str, raw: bool) -> str:
-    """The text of a body. Blocks the thread; other threads get the interpreter every few milliseconds."""
+    """Decode and extract the text of a body. Blocks the thread; other threads run every few milliseconds."""
     text = decode_body(body, content_type)
     if "\0" in text:
         raise ToolFailed("the response is not text")

@@ -22,7 +22,7 @@ from clawft_trio.tools.workspace import Workspace
 _CHUNK = 1 << 16
 
 _MOST_LISTED = 100_000
-"""Entries of a directory that are looked at: about 10 MB of names."""
+"""Largest number of examined entries of a directory: about 10 MB of names."""
 
 FilePath = Annotated[str, Meta(min_length=1, max_length=4096, description="Path, relative to the workspace.")]
 
@@ -31,20 +31,20 @@ FilePath = Annotated[str, Meta(min_length=1, max_length=4096, description="Path,
 class FilePolicy:
     """The limits of the file tools. Sizes are bytes."""
 
-    #: of one call of read_file; every result is also cut at `FanOutPolicy.longest_answer`
+    #: largest result of read_file; every result is also cut at `FanOutPolicy.longest_answer`
     longest_read: int = attrs.field(default=60_000, validator=attrs.validators.ge(1024))
-    #: of a file that is edited or written
+    #: largest file that is edited or written
     longest_file: int = attrs.field(default=8 * 1024 * 1024, validator=attrs.validators.ge(1024))
-    #: entries of a listing
+    #: number of entries of a listing
     most_entries: int = attrs.field(default=1000, validator=attrs.validators.ge(1))
     #: seconds that one call may take
     total: float = attrs.field(default=30.0, validator=attrs.validators.gt(0))
-    #: refuse to read a file that has other names (hard links): one may be outside of the workspace
+    #: whether to refuse files with several names (hard links), because one may be outside of the workspace
     refuse_hard_links: bool = False
 
 
 def file_tools(workspace: Workspace, policy: FilePolicy) -> tuple[Tool, ...]:
-    """The file tools for one workspace."""
+    """Make the file tools for one workspace."""
     return (
         _read_file(workspace, policy),
         _write_file(workspace, policy),
@@ -74,10 +74,10 @@ def _read_file(workspace: Workspace, policy: FilePolicy) -> Tool:
 
 
 def check_links(path: str, descriptor: int, policy: FilePolicy) -> None:
-    """Refuse a file that has other names, when *policy* does.
+    """Refuse a file with several names, if *policy* does.
 
     Raises:
-      ToolFailed: it has other names.
+      ToolFailed: the file has several names.
     """
     names = os.fstat(descriptor).st_nlink
     if policy.refuse_hard_links and names > 1:
@@ -85,7 +85,7 @@ def check_links(path: str, descriptor: int, policy: FilePolicy) -> None:
 
 
 class _Lines:
-    """A range of a file's lines, read piece by piece, however large the file is."""
+    """A range of a file's lines, read in pieces, so that a file may have any size."""
 
     def __init__(self, path: str, descriptor: int, longest: int) -> None:
         self._path = path
@@ -107,7 +107,7 @@ class _Lines:
         return self._decode(kept, final=True)
 
     def _pieces(self) -> Iterator[bytes]:
-        """The file's lines; a line that is longer than a chunk is returned in several pieces."""
+        """Yield the file's lines; a line longer than a chunk comes in several pieces."""
         with open(self._descriptor, "rb", buffering=_CHUNK, closefd=False) as file:
             for number in itertools.count():
                 if number % 1024 == 0:
@@ -132,7 +132,7 @@ class _Lines:
 
 def give_up_if_cancelled() -> None:
     """Raise `Cancelled` in a thread after its caller was cancelled."""
-    # Outside of a thread of trio's there is no caller that can be cancelled.
+    # Outside of a trio thread there is no caller that can be cancelled.
     with suppress(RuntimeError):
         trio.from_thread.check_cancelled()
 
@@ -175,7 +175,7 @@ def _edit_file(workspace: Workspace, policy: FilePolicy) -> Tool:
         found = whole.find(old_text)
         if found < 0:
             raise ToolFailed(f"{path}: old_text not found in file")
-        # Searched from the next character on: an overlapping occurrence makes a passage ambiguous, too.
+        # The search continues at the next character, because an overlapping occurrence is ambiguous, too.
         if whole.find(old_text, found + 1) >= 0:
             raise ToolFailed(f"{path}: old_text appears more than once; provide more context to make it unique")
         workspace.replace(path, _encoded(whole.replace(old_text, new_text), policy))

@@ -1,8 +1,8 @@
-"""The text of an HTML page, without markup, so that it costs a model few tokens.
+"""The text of an HTML page, without markup, which costs a model fewer tokens.
 
-A page may come from anyone, so the time is linear in its length, whatever it contains. (The standard library's
-HTMLParser takes minutes for 300 kB of `<a <a <a`, and holds the interpreter meanwhile.) The grammar is reduced: a `>`
-inside of an attribute ends the tag.
+A page may be malicious, so the time is linear in its length for any content. (The standard library's HTMLParser takes
+minutes for 300 kB of `<a <a <a`, and holds the interpreter meanwhile.) The grammar is simplified: a `>` inside an
+attribute ends the tag.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import html
 import re
 
-# What is between these and their end tag is not shown by a browser as text.
+# Elements that a browser does not show as text.
 _UNSEEN = frozenset({"script", "style", "noscript", "template", "svg", "iframe", "object"})
 
 # Elements that start a new line.
@@ -21,7 +21,7 @@ _BLOCK_NAMES = (
 _BLOCKS = frozenset(_BLOCK_NAMES.split())
 
 _NAME = re.compile(r"/?[a-zA-Z][a-zA-Z0-9-]*")
-# A quote that is not closed ends with the tag; to look for its end at every `href=` would be quadratic.
+# An unclosed quote ends with the tag, because a search for its end at every `href=` would be quadratic.
 _ADDRESS = re.compile(r"""\shref=("[^"]*|'[^']*|[^\s"']+)""", re.IGNORECASE)
 
 _LONGEST_TAG = 4096
@@ -83,6 +83,6 @@ class _Reader:
             self._links.append(found[1].strip("\"'") if found else "")
         elif tag == "/a" and self._links:
             address = self._links.pop()
-            # Addresses of places on the same page and of scripts are of no use to a model.
+            # Addresses of places on the same page and of scripts are useless for a model.
             if address and not address.lower().startswith(("#", "javascript:")):
                 self.found.append(f" &lt;{address}&gt; ")

@@ -1,4 +1,4 @@
-"""Which built-in tools there are in a registry."""
+"""Registration of the built-in tools."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from clawft_trio.tools.workspace import Workspace
 
 @attrs.frozen(kw_only=True)
 class BuiltinPolicy:
-    """Which built-in tools to offer, and their limits."""
+    """Selection and limits of the built-in tools."""
 
-    #: offer tools that change something also without an approval function
+    #: whether to offer tools that change something even without an approval function
     unapproved: bool = False
     files: FilePolicy = attrs.field(factory=FilePolicy)
-    #: run_command is offered when a rule allows anything
+    #: run_command is offered if there is a rule
     commands: CommandPolicy = attrs.field(factory=CommandPolicy)
     #: None: no web_fetch
     fetch: FetchPolicy | None = attrs.field(factory=FetchPolicy)
@@ -38,17 +38,17 @@ def register_builtins(
 ) -> tuple[str, ...]:
     """Add the built-in tools to *registry*, and return their names.
 
-    Tools that may change something are added only when *registry* has an approval function, or
+    Tools that may change something are added only if *registry* has an approval function, or
     `policy.unapproved` is set.
 
     Args:
-      registry: without tools of these names.
-      workspace: the folder that file tools cannot leave, in which commands run. It must exist.
+      registry: the registry, which has no tools of these names.
+      workspace: the folder of file tools, which they cannot leave, and of commands. It must exist.
       policy: the default offers files and the web, and no commands.
       readable: returns further folders whose files may be read, by their absolute paths.
 
     Raises:
-      ValueError: a name is taken.
+      ValueError: a tool of that name exists.
       Unsupported: this platform cannot confine file tools.
     """
     policy = BuiltinPolicy() if policy is None else policy

@@ -1,7 +1,7 @@
-"""The options that a program may get when a rule names the program alone.
+"""The options that are allowed for a program when a rule names only the program.
 
-They are a list of what is allowed, because the dangerous ones (`sort --compress-program`, `split --filter`, `rg --pre`)
-may be abbreviated, and differ between versions.
+The table lists what is allowed, because the dangerous options (`sort --compress-program`, `split --filter`, `rg --pre`)
+can be abbreviated, and differ between versions.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class SafeOptions:
     letters: str = ""
     #: options of more than one letter, without dashes; exact, since GNU programs accept abbreviations
     words: frozenset[str] = attrs.field(default="", converter=_words)
-    #: no option does anything else
+    #: whether every argument is harmless
     anything: bool = False
     #: any operands are allowed
     operands: bool = True
@@ -33,7 +33,7 @@ class SafeOptions:
     def allow(self, arguments: Sequence[str]) -> bool:
         """Whether all of *arguments* are operands or allowed options.
 
-        A word that begins with a dash is taken for an option also where it would be an option's value.
+        A word that begins with a dash counts as an option, even where it would be an option's value.
         """
         if not self.operands:
             return not arguments
@@ -44,7 +44,7 @@ class SafeOptions:
     def _allows_option(self, word: str) -> bool:
         if word.startswith("--"):
             return word[2:].partition("=")[0] in self.words
-        # `-k2,2`, `-n5`: what is no letter belongs to a value; each letter has to be an allowed option by itself.
+        # `-k2,2`, `-n5`: a character that is not a letter belongs to a value; each letter must be an allowed option.
         return all(one in self.letters or not one.isalpha() for one in word[1:])
 
 
@@ -142,15 +142,15 @@ _TABLE: Mapping[str, tuple[str, str]] = {
 
 SAFE_OPTIONS: Mapping[str, SafeOptions] = {
     **{name: SafeOptions(letters=letters, words=_COMMON + words) for name, (letters, words) in _TABLE.items()},
-    # They print their words, whatever these are.
+    # They only print their arguments.
     **dict.fromkeys(("echo", "printf"), SafeOptions(anything=True)),
 }
 """The options of the programs that a rule may name alone."""
 
 NOTHING = SafeOptions(operands=False)
-"""For a program that is not listed: no argument at all, since an operand may be a command (`ip netns exec`)."""
+"""For a program that is not listed: no arguments, because an operand may be a command (`ip netns exec`)."""
 
-# Programs that start any other program by their operands or commands.
+# Programs that can start any other program by their operands or commands.
 _LAUNCHERS_TEXT = (
     "abduco agetty anacron ansible ant apk apptainer apt apt-get aptitude arch aria2c asdf ash at autossh awk aws az "
     "bash bat batch bazel bc bcc bmake box64 bpftrace bpython brew bsdtar buildah builtin bun bundle bunx busybox "
@@ -190,9 +190,9 @@ _WORD = re.compile(r"[A-Za-z]+")
 
 
 def starts_programs(program: str) -> bool:
-    """Whether a program of this name is known to start others, named by its operands or its own language.
+    """Whether a program of this name is known to start others, by its operands or its own language.
 
-    The name may have a version or a variant (`python3.13t`, `vim.basic`), and the `g` of GNU programs (`gfind`).
+    The name may have a version or a variant (`python3.13t`, `vim.basic`), or the prefix `g` of GNU programs (`gfind`).
     """
     if program in SAFE_OPTIONS:
         return False

@@ -1,7 +1,7 @@
 """The tool search_files: find a text in files, or list files by name.
 
-The text is literal. A regular expression from a model could backtrack without end while it holds the interpreter; to
-offer regular expressions, allow `grep` or `rg` in `run_command`.
+The text is literal. A model's regular expression could backtrack endlessly while it holds the interpreter; to offer
+regular expressions, allow `grep` or `rg` in `run_command`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from clawft_trio.tools.tool import Tool, tool
 from clawft_trio.tools.workspace import DIRECTORY_FLAGS, Workspace, open_regular
 
 _SKIPPED = frozenset({".git", ".hg", ".svn", "node_modules", "__pycache__", ".venv"})
-"""Directories that are left out: they hold no text that a user wrote."""
+"""Directories that are not searched: they hold no text that a user wrote."""
 
 _LONGEST_LINE = 300
 """Characters of a line that are returned; minified files have one line."""
@@ -30,7 +30,7 @@ _DEEPEST = 64
 """Levels of directories; each takes a descriptor while it is searched. A bind mount may contain itself."""
 
 _MOST_SEEN = 200_000
-"""Entries of directories that one search looks at: about 2 s."""
+"""Largest number of entries that one search examines: about 2 s."""
 
 _TEXT = Annotated[str, Meta(max_length=1000)]
 
@@ -49,7 +49,7 @@ class _Wanted:
 
 
 def search_tool(workspace: Workspace, policy: FilePolicy) -> Tool:
-    """The tool search_files for one workspace."""
+    """Make the tool search_files for one workspace."""
 
     # It reads files, so a permission that denies read_file denies it too.
     @tool(mode="read_only", reads="path", root=workspace.root, total=policy.total, aliases="read_file")
@@ -95,20 +95,20 @@ def _results(tree: Tree, prefix: str, wanted: _Wanted, policy: FilePolicy) -> It
 
 
 class Tree:
-    """The files below an open directory; symlinks are not followed. Bounded in depth and in entries.
+    """The files below an open directory, within limits of depth and entries; symlinks are not followed.
 
     Args:
       directory: an open descriptor, which stays open.
     """
 
     def __init__(self, directory: int) -> None:
-        #: why a part was not visited; empty when all was
+        #: reason why a part was not visited; empty when all was visited
         self.left_out: str = ""
         self._directory = directory
         self._seen = 0
 
     def files(self) -> Iterator[tuple[str, str, int]]:
-        """Path, name and open parent of everything that is no directory, in the order of names."""
+        """Yield path, name and open parent of everything that is not a directory, in the order of names."""
         return self._below(self._directory, "", 1)
 
     def _below(self, directory: int, prefix: str, depth: int) -> Iterator[tuple[str, str, int]]:
@@ -131,7 +131,7 @@ class Tree:
                 os.close(below)
 
     def _listed(self, directory: int) -> tuple[list[str], list[str]]:
-        """The names of the directories to visit and of everything else, sorted."""
+        """Return the names of the directories to visit, and of everything else, sorted."""
         folders: list[str] = []
         names: list[str] = []
         try:
@@ -154,7 +154,7 @@ def _lines(path: str, name: str, parent: int, wanted: _Wanted, policy: FilePolic
             check_links(path, descriptor, policy)
             data = file.read(policy.longest_file)
     except (OSError, ToolFailed):
-        # Unreadable, special, refused for its other names, or gone since it was listed.
+        # Unreadable, special, refused for its hard links, or deleted since it was listed.
         return
     if 0 in data[:8192]:
         return

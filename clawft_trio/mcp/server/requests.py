@@ -1,0 +1,141 @@
+"""A request of a client, and what the methods of all families share: contexts, input rounds, pages."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+import attrs
+import msgspec
+import trio
+from msgspec import Raw
+
+from clawft_trio.errors import ClientLacksCapability, PeerError
+from clawft_trio.mcp.jsonrpc import Id
+from clawft_trio.mcp.server.caller import Channel, ConnectedClient, InputRequired, Peer, ProgressReporter, Rounds
+from clawft_trio.mcp.server.input_state import StateSigner, request_digest
+from clawft_trio.mcp.server.options import ServeOptions
+from clawft_trio.mcp.server.pages import page_of
+from clawft_trio.mcp.server.tasks import TaskTable
+from clawft_trio.mcp.server.wire import InputParams, ListParams, decode_params
+from clawft_trio.mcp.types import LATEST_HANDSHAKE, JsonObject
+from clawft_trio.nursery import leaves
+from clawft_trio.tools.tool import ToolContext
+
+T = TypeVar("T")
+
+MISSING_CAPABILITY = -32021
+"""The client would have to declare a capability; `data.requiredCapabilities` holds it."""
+
+
+@attrs.frozen(kw_only=True)
+class ServerRequest:
+    """One request, who sent it and what carries its messages."""
+
+    id: Id
+    method: str
+    params: Raw
+    peer: Peer
+    channel: Channel
+
+
+Methods = Mapping[str, Callable[[ServerRequest], Awaitable[dict[str, Any]]]]
+"""Methods of the protocol by name, and what answers each."""
+
+
+def tasks_of(peer: Peer) -> TaskTable | None:
+    """The tasks of *peer*; None where its revision has none, or they are not offered."""
+    return peer.tasks if peer.version == LATEST_HANDSHAKE else None
+
+
+def tool_context(
+    options: ServeOptions, request: ServerRequest, name: str, asked: InputParams, arguments: bytes
+) -> ToolContext:
+    """Context of what a tool, resource or prompt runs for *request*.
+
+    Args:
+      options: of the server.
+      request: the request.
+      name: of the tool or prompt, or the URI of the resource.
+      asked: the parameters of the request.
+      arguments: of the tool or prompt, as JSON.
+
+    Raises:
+      PeerError: the request state is not one that this server made for the same request.
+    """
+    peer = request.peer
+    rounds = _rounds(options, request, name, asked, arguments) if peer.stateless else None
+    return ToolContext(
+        auth=peer.auth,
+        workspace=options.workspace,
+        observer=ProgressReporter(request.channel, asked.meta.get("progressToken"), options.observer),
+        client=ConnectedClient(peer, request.channel, total=options.client_answer, rounds=rounds),
+    )
+
+
+def _rounds(options: ServeOptions, request: ServerRequest, name: str, asked: InputParams, arguments: bytes) -> Rounds:
+    def signer() -> StateSigner:
+        return StateSigner(
+            secret=options.state_secret,
+            principal=request.peer.auth.identity,
+            request=request_digest(request.method, name, _canonical(arguments)),
+        )
+
+    def sign(answers: Mapping[str, JsonObject]) -> str:
+        return signer().sign(answers, expires=options.now().timestamp() + options.state_lifetime)
+
+    known: Mapping[str, JsonObject] = {}
+    if asked.request_state is not None:
+        known = signer().verify(asked.request_state, now=options.now().timestamp())
+    return Rounds(sign, {**known, **(asked.input_responses or {})})
+
+
+async def with_input(running: Awaitable[T]) -> T | InputRequired:
+    """What *running* returns; or what it asks the client first.
+
+    Raises:
+      PeerError: it asks what the client cannot answer.
+
+    Cancellation: that of *running*.
+    """
+    try:
+        return await running
+    except ClientLacksCapability as exc:
+        raise lacks(exc) from exc
+    except (InputRequired, BaseExceptionGroup) as exc:
+        found = leaves(exc)
+        required = [leaf for leaf in found if isinstance(leaf, InputRequired)]
+        if not required or len(required) < len([leaf for leaf in found if not isinstance(leaf, trio.Cancelled)]):
+            raise
+        return required[0]
+
+
+def page(options: ServeOptions, key: str, entries: list[tuple[str, Any]], request: ServerRequest) -> dict[str, Any]:
+    """The page of *entries* that *request* asks for, as the member *key* of a result.
+
+    Raises:
+      PeerError: the cursor is not one of this server.
+    """
+    asked = decode_params(request.params, ListParams)
+    shown, cursor = page_of(entries, asked.cursor, options.page_size)
+    found: dict[str, Any] = {key: shown, **({} if cursor is None else {"nextCursor": cursor})}
+    return {**found, **caching(options)} if request.peer.stateless else found
+
+
+def caching(options: ServeOptions) -> JsonObject:
+    """How long a client of 2026-07-28 may keep a result."""
+    # Private: what is shown depends on who asks.
+    return {"ttlMs": int(options.cache * 1000), "cacheScope": "private"}
+
+
+def lacks(error: ClientLacksCapability) -> PeerError:
+    """The error for a client that does not declare what is asked of it."""
+    return PeerError(str(error), code=MISSING_CAPABILITY, data={"requiredCapabilities": error.capabilities})
+
+
+def _canonical(arguments: bytes) -> bytes:
+    # The client may write the same arguments in another order when it repeats the call.
+    try:
+        return msgspec.json.encode(msgspec.json.decode(arguments or b"{}"), order="sorted")
+    except (ValueError, RecursionError):
+        return arguments
