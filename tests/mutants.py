@@ -57,7 +57,7 @@ AREAS = {
     ],
     "clawft_trio/tools/arguments.py": ["tests/tools/test_arguments_limits.py", "tests/tools/test_arguments.py"],
     "clawft_trio/files/confinement.py": ["tests/context/test_confined.py"],
-    "clawft_trio/net/sse.py": ["tests/net/test_sse.py"],
+    "clawft_trio/net/sse.py": ["tests/net/test_sse_limits.py", "tests/net/test_sse.py"],
     "clawft_trio/mcp/jsonrpc.py": ["tests/mcp/test_jsonrpc_limits.py", "tests/mcp/test_jsonrpc.py"],
     "clawft_trio/observe/redaction.py": ["tests/hostile/test_secrets.py", "tests/config/test_secret_sweep.py"],
     "clawft_trio/resilience/retry.py": [
@@ -71,8 +71,9 @@ AREAS = {
         "tests/resilience/test_regressions.py",
     ],
     "clawft_trio/bus/bounded_queue.py": ["tests/bus"],
-    "clawft_trio/bus/fair_queue.py": ["tests/bus"],
+    "clawft_trio/bus/fair_queue.py": ["tests/bus/test_fair_queue.py", "tests/bus"],
     "clawft_trio/auth.py": [
+        "tests/pipeline/test_permission_levels.py",
         "tests/hostile/test_bounds.py",
         "tests/pipeline/test_permissions.py",
         "tests/tools/test_tool.py",

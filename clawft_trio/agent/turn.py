@@ -38,6 +38,7 @@ from clawft_trio.llm.response_builder import PAUSED
 from clawft_trio.nursery import cleanup_scope
 from clawft_trio.observe.events import TurnEnded, TurnStarted
 from clawft_trio.pipeline import RoutingDecision
+from clawft_trio.replacing import replaced
 from clawft_trio.resilience.visibility import Shown
 from clawft_trio.target import split_name
 from clawft_trio.tools import (
@@ -197,7 +198,7 @@ class _Turn:
                 # The provider stopped between calls of its own tools, and continues if it gets its answer so far.
                 tool_rounds += 1
                 self._said.append(response.message)
-                request = attrs.evolve(request, messages=(*request.messages, response.message))
+                request = replaced(request, messages=(*request.messages, response.message))
                 continue
             called = _has_calls(response)
             tool_rounds += called and not last
@@ -210,7 +211,7 @@ class _Turn:
                     self._said.extend(self._closing(response, called=called))
                     return
             messages = (*request.messages, response.message, *results)
-            request = self._request = attrs.evolve(request, messages=messages, tools=self._tools.offered(messages))
+            request = self._request = replaced(request, messages=messages, tools=self._tools.offered(messages))
 
     async def _round(
         self, request: ChatRequest, number: int, *, last: bool
@@ -292,7 +293,7 @@ class _Turn:
 
     def _with_messages(self, request: ChatRequest) -> ChatRequest:
         messages = self._window.complete(self._system, self._said[0])
-        return attrs.evolve(request, messages=messages, tools=self._tools.offered(messages))
+        return replaced(request, messages=messages, tools=self._tools.offered(messages))
 
     def _cache(self) -> PromptCache | None:
         lifetime = self._turns.policy.prompt_cache
@@ -313,7 +314,7 @@ class _Turn:
             if number <= len(replayed):
                 return replayed[number - 1]
         if without_tools:
-            request = attrs.evolve(request, tool_choice="none")
+            request = replaced(request, tool_choice="none")
         await self._show(RoundStarted(number))
         self._shown = Shown(self._call.emit)
         if early is not None:
@@ -327,7 +328,7 @@ class _Turn:
             raise
         calls = repair_ids(response.tool_calls)
         if calls != response.tool_calls:
-            response = attrs.evolve(response, tool_calls=calls)
+            response = replaced(response, tool_calls=calls)
         if journal is not None:
             await journal.answered(self._question.turn_id, number, response)
         return response

@@ -36,6 +36,7 @@ from clawft_trio.errors import (
 )
 from clawft_trio.observe.events import Charged, Noted
 from clawft_trio.observe.recorded import recorded
+from clawft_trio.replacing import replaced
 from clawft_trio.target import Target
 
 _log = logging.getLogger("clawft_trio.costs")
@@ -118,7 +119,7 @@ class Metered:
         Cancellation: as the provider's; the attempt is settled in a shielded scope within its grace.
         """
         if request.model != self.target.model:
-            request = attrs.evolve(request, model=self.target.model)
+            request = replaced(request, model=self.target.model)
         if self.prepare is not None:
             request = self.prepare(request)
         expected = self._expected(request, call)
@@ -134,7 +135,7 @@ class Metered:
         bill = attempt.answered(response)
         with trio.move_on_after(_GRACE, shield=True):
             await attempt.close(bill)
-        return attrs.evolve(response, cost=bill.cost)
+        return replaced(response, cost=bill.cost)
 
     def _expected(self, request: ChatRequest, call: Call) -> Expected:
         """Return upper estimates. A count that the call already has is used, because counting takes milliseconds."""

@@ -30,6 +30,7 @@ from clawft_trio.net.http import Clocks, EndpointStatistics, HttpEndpoint
 from clawft_trio.nursery import raise_one
 from clawft_trio.observe.events import AttemptEnded, AttemptStarted, Noted, RequestConformed
 from clawft_trio.observe.recorded import note_response, request_options
+from clawft_trio.replacing import replaced
 from clawft_trio.retry_hints import RETRYABLE_STATUSES, rate_limits, utc_now
 from clawft_trio.tracebacks import shorten_traceback
 
@@ -181,7 +182,7 @@ class HttpProvider:
             call.observer(AttemptEnded(record=call.log.records[-1], call_id=call.id, turn_id=call.turn_id))
         # The record that was just added has the times of the attempt.
         records = call.log.records
-        return attrs.evolve(conformed.restored(response), latency=records[-1].latency, attempts=records, origin=target)
+        return replaced(conformed.restored(response), latency=records[-1].latency, attempts=records, origin=target)
 
     def _started(self, target: str, request: ChatRequest, call: Call) -> AttemptStarted:
         host, port = self._server

@@ -1,4 +1,4 @@
-"""MCP: many calls at once to servers that may hang, flood or die, and our own tools for other hosts."""
+"""MCP: many concurrent calls to servers that may hang, flood or exit, and our own tools for other hosts."""
 
 from clawft_trio.field_docs import document_fields as _document_fields
 from clawft_trio.mcp.auth import (

@@ -1,4 +1,4 @@
-"""The cheapest way for one task to wait until another has something for it."""
+"""An event for one waiting task, cheaper than `trio.Event`."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ import trio
 class AutoResetEvent:
     """One task waits, any task sets; a set without a waiter is remembered.
 
-    A `trio.Event` would have to be made anew for every wait, which costs more than the wait.
+    A `trio.Event` would have to be created for every wait, which costs more than the wait.
     """
 
-    __slots__ = ("_rung", "_waiter")
+    __slots__ = ("_is_set", "_waiter")
 
     def __init__(self) -> None:
-        self._rung = False
+        self._is_set = False
         self._waiter: trio.lowlevel.Task | None = None
 
     def set(self) -> None:
         """Wake the waiter, or the next one to wait."""
         waiter, self._waiter = self._waiter, None
         if waiter is None:
-            self._rung = True
+            self._is_set = True
         else:
             trio.lowlevel.reschedule(waiter)
 
     async def wait(self) -> None:
-        """Wait for a ring. Only one task may wait at a time.
+        """Wait until the event is set. Only one task may wait at a time.
 
-        Cancellation: the bell is as before.
+        Cancellation: the event is unchanged.
         """
-        if self._rung:
-            self._rung = False
+        if self._is_set:
+            self._is_set = False
             await trio.lowlevel.checkpoint()
             return
         self._waiter = trio.lowlevel.current_task()

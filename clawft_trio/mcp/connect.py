@@ -1,4 +1,4 @@
-"""The ladder: a server of one's own in one line, several in one nursery, or any two streams."""
+"""Entry points of the client: one server in a block, servers in a nursery, or a server over two streams."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from clawft_trio.observe import ServerOutput, fan_out
 from clawft_trio.tracebacks import short_opening
 
 Server: TypeAlias = StdioServer | HttpServer | StreamServer | Sequence[str] | str
-"""How to reach a server: a command, or a full description."""
+"""A server to connect to: a command, or a full description."""
 
 
 @short_opening
@@ -31,21 +31,21 @@ Server: TypeAlias = StdioServer | HttpServer | StreamServer | Sequence[str] | st
 async def open_mcp(
     server: Server, *, name: str = "", options: McpOptions | None = None
 ) -> AsyncGenerator[McpClient, None]:
-    """Start a server, shake hands, and keep it for the length of the block.
+    """Start a server, perform the handshake, and keep the connection for the duration of the block.
 
     Args:
       server: a command (`["npx", "-y", "some-server"]`), a `StdioServer`, an `HttpServer` or a `StreamServer`.
-      name: what it is called in errors, events and logs.
-      options: how the client behaves.
+      name: the server's name in errors, events and logs.
+      options: options of the client.
 
     Raises:
       CannotStart: there is no such program.
-      PeerGone: it exited before it answered; with its exit code and the end of its stderr.
+      PeerGone: it exited before it answered; the error has its exit code and the end of its stderr.
       RequestTimeout: it did not answer in time.
-      PeerError: it refused.
+      PeerError: it refused the handshake.
       ProtocolViolation: its answer violates the protocol, or has an unsupported revision.
 
-    Cancellation: the server is ended within its graces; `finally` blocks inside the body can still call it.
+    Cancellation: the server is stopped within its grace times; `finally` blocks inside the body can still call it.
     """
     async with _keep(make_client(server, name, options or McpOptions())) as client:
         yield client
@@ -54,12 +54,12 @@ async def open_mcp(
 async def connect_mcp(
     nursery: trio.Nursery, server: Server, *, name: str = "", options: McpOptions | None = None
 ) -> McpClient:
-    """Start a server in a nursery of the caller's; close it with `aclose`, in any order, or cancel the nursery.
+    """Start a server in the caller's nursery; close it with `aclose`, in any order, or cancel the nursery.
 
     Raises:
       McpError: as `open_mcp`.
 
-    Cancellation: the server is ended within its graces.
+    Cancellation: the server is stopped within its grace times.
     """
     client = make_client(server, name, options or McpOptions())
     await nursery.start(client.run_until_closed)
@@ -74,10 +74,10 @@ async def wrap_mcp(
     name: str = "",
     options: McpOptions | None = None,
 ) -> AsyncGenerator[McpClient, None]:
-    """Talk to a server over streams of one's own; they are closed at the end, and nothing is started again.
+    """Connect to a server over the caller's streams; they are closed at the end, and there is no restart.
 
-    Without *options* `initialize` comes first, and 2026-07-28 is spoken where that is refused: a server that ends when
-    it is asked anything else first could not be reached again.
+    Without *options* the client sends `initialize` first and uses 2026-07-28 if that is refused: a server that exits
+    when it gets any other request first could not be restarted.
 
     Raises:
       McpError: as `open_mcp`.
@@ -106,7 +106,7 @@ async def _keep(client: McpClient) -> AsyncGenerator[McpClient, None]:
 
 
 def make_client(server: Server, name: str, options: McpOptions) -> McpClient:
-    """A client that does not run yet."""
+    """Return a client that does not run yet."""
     if isinstance(server, HttpServer):
         return McpClient(name, options, lambda: HttpTransport(server, name=name, limit=options.max_message))
     if isinstance(server, StreamServer):
@@ -115,10 +115,10 @@ def make_client(server: Server, name: str, options: McpOptions) -> McpClient:
 
     observer = fan_out([options.observer])
 
-    def say(text: str) -> None:
+    def report_line(text: str) -> None:
         observer(ServerOutput(server=name, text=text))
 
     def transport() -> Transport:
-        return StdioTransport(description, name=name, limit=options.max_message, on_line=say)
+        return StdioTransport(description, name=name, limit=options.max_message, on_line=report_line)
 
     return McpClient(name, options, transport)

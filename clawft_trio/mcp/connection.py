@@ -1,4 +1,4 @@
-"""The connection to one MCP server: started, initialized, probed, and started again when it ends."""
+"""The connection to one MCP server: started, initialized, probed, and restarted when it ends."""
 
 from __future__ import annotations
 
@@ -34,9 +34,7 @@ _log = logging.getLogger("clawft_trio.mcp")
 
 
 class _ProbeEndedServer(PeerGone):
-    """The server ended when it was asked for its revision: it has to be started again with the `initialize`
-    handshake.
-    """
+    """The server exited when it was asked for its revision: it has to be restarted with the `initialize` handshake."""
 
 
 def _gone(exc: ClawftError, server: str) -> PeerGone:
@@ -48,16 +46,16 @@ def _gone(exc: ClawftError, server: str) -> PeerGone:
 class Connection:
     """The connection to one server, over as many starts of the server as its supervision allows.
 
-    While the server is being started again, calls wait for it, within their own total. A call that was with the server
-    when it ended fails with `PeerGone`: whether it acted is unknown, so it is never repeated here.
+    While the server restarts, calls wait for it, within their own time limit. A call that the server had when it ended
+    fails with `PeerGone`: it is unknown whether the call took effect, so it is never repeated here.
 
     Args:
-      name: of the server, in errors, events and logs.
-      options: how the client behaves.
-      transport: makes the transport of one start of the server.
-      handshake_first: whether `detect` begins with `initialize`, because the server may end of anything else.
-      on_start: is called after each successful handshake; synchronous and cheap.
-      on_notification: is called with each notification as it arrives; synchronous and cheap.
+      name: name of the server, in errors, events and logs.
+      options: options of the client.
+      transport: returns the transport for one start of the server.
+      handshake_first: whether `detect` begins with `initialize`, because the server may exit on anything else.
+      on_start: called after each successful handshake; synchronous and cheap.
+      on_notification: called with each notification as it arrives; synchronous and cheap.
     """
 
     def __init__(
@@ -96,7 +94,7 @@ class Connection:
 
     @property
     def state(self) -> str:
-        """`starting`, `closed`, `down`, or how many calls are under way."""
+        """`starting`, `closed`, `down`, or the number of running calls."""
         if self._closed.is_set():
             return "closed"
         if self._unavailable is not None:
@@ -104,15 +102,15 @@ class Connection:
         return "starting" if self._mux is None else repr(self._mux)
 
     def statistics(self) -> MultiplexerStatistics:
-        """How busy the connection is; all zeros while there is none."""
+        """Return the counts of the connection's calls; all zeros while there is no connection."""
         return (self._mux or Multiplexer()).statistics()
 
     @property
     def agreement(self) -> Agreement:
-        """What the handshake settled.
+        """The result of the handshake.
 
         Raises:
-          PeerGone: there has been none yet.
+          PeerGone: there was no handshake yet.
         """
         if self._agreement is None:
             raise PeerGone("the server has not answered the handshake yet", server=self.name)
@@ -120,7 +118,7 @@ class Connection:
 
     @property
     def restarts(self) -> int:
-        """How often the server has been started again."""
+        """Number of restarts of the server."""
         return 0 if self._history is None else self._history.restarts
 
     # --- calls ---------------------------------------------------------------------------------------------------
@@ -135,16 +133,16 @@ class Connection:
     ) -> T:
         """Send one request and wait for its answer; see `Multiplexer.call`.
 
-        A server of 2026-07-28 may answer with questions; the host answers them, and the request is repeated.
+        A server of 2026-07-28 may respond with questions; the host answers them, and the request is repeated.
 
         Raises:
-          PeerError: the server answered with an error.
+          PeerError: the server responded with an error.
           PeerGone: the server ended while it had the request, or the client is closed.
-          ServerDown: the server has ended too often; not tried.
-          RequestTimeout: no answer in time.
-          ProtocolViolation: the answer is not one.
+          ServerDown: the server has ended too often; nothing was sent.
+          RequestTimeout: no response in time.
+          ProtocolViolation: the response is invalid.
 
-        Cancellation: the server is notified, the id is retired, a late answer is dropped.
+        Cancellation: the server is notified, the id is retired, a late response is dropped.
         """
         total = self.options.total if options.total is None else options.total
         mux = self._mux
@@ -156,7 +154,7 @@ class Connection:
             options = attrs.evolve(options, total=total)
         trace = current_trace()
         if trace:
-            # So that the spans of the server are inside of ours; what the caller put there has precedence.
+            # Makes the server's spans children of ours; values that the caller set there have precedence.
             params = {**(params or {}), "_meta": {**trace, **((params or {}).get("_meta") or {})}}
         try:
             if self._meta is None:
@@ -210,7 +208,7 @@ class Connection:
         raise ServerDown(f"down, next try in {wait:.3g} s: {why}", retry_after=wait, server=self.name)
 
     def notify_nowait(self, method: str, params: Mapping[str, Any] | None = None) -> None:
-        """Queue a notification; it is dropped while there is no server.
+        """Queue a notification; it is dropped while there is no connection.
 
         Raises:
           trio.WouldBlock: the server has stopped reading.
@@ -221,30 +219,31 @@ class Connection:
     # --- life ------------------------------------------------------------------------------------------------------
 
     async def aclose(self) -> None:
-        """End the connection and the server; pending calls fail with `PeerGone`. Idempotent.
+        """Close the connection and stop the server; pending calls fail with `PeerGone`. Idempotent.
 
-        Cancellation: the end goes on, within the server's graces.
+        Cancellation: closing continues, within the server's grace times.
         """
         self._life.cancel(reason="the client was closed")
         with cleanup_scope(60.0):
             await self._closed.wait()
 
     async def run(self, started: Callable[[], None], *, shielded: bool = False) -> None:
-        """Keep the server up until `aclose`, or until it is gone and is not to be started again.
+        """Keep the server running until `aclose`, or until it has ended and is not restarted.
 
         Args:
-          started: is called after the first handshake.
-          shielded: from then on, only `aclose` ends it: cancelling the surrounding nursery does not.
+          started: called after the first handshake.
+          shielded: after the first handshake only `aclose` ends the connection; cancelling the surrounding nursery does
+            not.
 
         Raises:
           McpError: the first start failed.
 
-        Cancellation: the server is ended, within its graces.
+        Cancellation: the server is stopped, within its grace times.
         """
 
         def note_started() -> None:
             started()
-            # A cancellation that is already being delivered would be taken back halfway.
+            # A shield would undo a cancellation that is already being delivered.
             if trio.current_effective_deadline() > -math.inf:
                 self._life.shield = shielded
 
@@ -256,8 +255,8 @@ class Connection:
             self._set_unavailable(PeerGone("the client is closed", server=self.name), math.inf)
             self._closed.set()
 
-    async def _supervise(self, tell_started: Callable[[], None]) -> None:
-        """Start the server, and again for as long as the supervision allows. The first start has to succeed."""
+    async def _supervise(self, started: Callable[[], None]) -> None:
+        """Start the server, and restart it as long as the supervision allows. The first start must succeed."""
         policy = self.options.supervision
         history = self._history = RestartHistory(policy or Supervision(), self.options.uniform)
         running: list[bool] = []
@@ -265,7 +264,7 @@ class Connection:
         def ready() -> None:
             if not running:
                 running.append(True)
-                tell_started()
+                started()
 
         while True:
             began = trio.current_time()
@@ -302,17 +301,17 @@ class Connection:
         return await self._live_contained(ready, first=first)
 
     async def _live(self, ready: Callable[[], None]) -> McpError:
-        """One start of the server, to its end; returns why it ended.
+        """Run one start of the server to its end, and return why it ended.
 
         Raises:
-          McpError: it did not get through the handshake.
-          ClawftError: the transport could not begin: what it raises, and not the calls that failed with it.
+          McpError: the handshake failed.
+          ClawftError: the transport could not be started: its own error, not that of the calls that failed with it.
         """
         options = self.options
         mux = Multiplexer(
             name=self.name,
             serve=options.host.answer,
-            listen=self._hear if options.host.on_notification is not None else None,
+            listen=self._deliver_notification if options.host.on_notification is not None else None,
             on_notification_nowait=self._on_notification,
             window=options.window,
             on_malformed=self._note_malformed,
@@ -385,16 +384,17 @@ class Connection:
                     mux.end(PeerGone(f"the server is hung: it sent nothing for {policy.ping:g} s", server=self.name))
                     life.cancel(reason="the server is hung")
             except McpError:
-                pass  # an error is an answer, too; and an end of the connection is noticed elsewhere
+                pass  # an error is also a response, and the end of the connection is noticed elsewhere
         await trio.sleep_forever()
 
     # --- progress of tasks ---------------------------------------------------------------------------------------
 
     @contextmanager
     def task_progress(self, on_progress: OnProgress) -> Iterator[str]:
-        """Give *on_progress* the reports about the token that is yielded, inside the block.
+        """Yield a progress token; inside the block *on_progress* gets the progress reports with this token.
 
-        The request that starts a task is answered long before the task ends, and its own token with it.
+        The server responds to the request that starts a task long before the task ends, and with the response the token
+        of the request itself expires.
         """
         self._last_token += 1
         token = f"task-{self._last_token}"
@@ -415,7 +415,7 @@ class Connection:
 
     # --- notifications ---------------------------------------------------------------------------------------------
 
-    async def _hear(self, method: str, params: Raw) -> None:
+    async def _deliver_notification(self, method: str, params: Raw) -> None:
         on_notification = self.options.host.on_notification
         assert on_notification is not None
         try:

@@ -1,4 +1,4 @@
-"""Deadlines of thousands of calls, watched by one task: a cancel scope for each would cost more than the call."""
+"""Watches the deadlines of thousands of calls in one task: a cancel scope per call would cost more than the call."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import trio
 
 
 class DeadlineTimer:
-    """Wakes when the next deadline may have come.
+    """Wakes up when the next deadline may have passed.
 
     Args:
-      expire: settles what is overdue at a given time; returns the deadline that comes next, or infinity.
+      expire: ends what is overdue at a given time; returns the next deadline, or infinity.
     """
 
     def __init__(self, expire: Callable[[float], float]) -> None:
         self._expire = expire
         self._scope = trio.CancelScope()
-        # Before its first look `run` needs no wake-up.
+        # Before its first pass `run` needs no wake-up.
         self._next = -math.inf
 
     def notice(self, deadline: float) -> None:
-        """Add a new deadline. One that moved to later needs no call: the next look sees it."""
+        """Add a new deadline. A deadline that was postponed needs no call: the next pass reads it."""
         if deadline < self._next:
             self._next = self._scope.deadline = deadline
 
     async def run(self) -> None:
-        """Look whenever a deadline may have come.
+        """Call *expire* whenever a deadline may have passed.
 
         Cancellation: deadlines are no longer watched.
         """

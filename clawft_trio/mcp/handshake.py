@@ -1,4 +1,4 @@
-"""How a conversation begins, in either era of the protocol, and what both sides then know of each other."""
+"""The handshake in both eras of the protocol, and its result."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ from clawft_trio.mcp.types import (
 )
 
 MAX_INSTRUCTIONS = 16_384
-"""Characters of a server's instructions; the rest is cut."""
+"""Characters of a server's instructions that are kept."""
 
 
 @attrs.frozen(kw_only=True)
 class Agreement:
-    """What the handshake settled."""
+    """Result of the handshake."""
 
     protocol_version: str
     capabilities: Capabilities
     server: Implementation
-    #: what the server would like the model to know about it; the words of a stranger
+    #: the server's text for the model; untrusted
     instructions: str = ""
-    #: goes into every request (2026-07-28); None where nothing does
+    #: `_meta` of every request (2026-07-28); None in other revisions
     meta: Mapping[str, Any] | None = None
 
 
 def client_info() -> Implementation:
-    """Who we are."""
+    """Return the name and version of this library."""
     try:
         number = version("clawft-trio")
     except PackageNotFoundError:
@@ -54,10 +54,10 @@ def client_info() -> Implementation:
 
 
 async def initialize(mux: Multiplexer, host: Host, *, total: float, client: Implementation | None = None) -> Agreement:
-    """Shake hands. Nothing else is sent before the server has answered: some drop or misorder what is.
+    """Perform the `initialize` handshake. Nothing else is sent before its response: some servers drop or reorder it.
 
     Raises:
-      McpError: it did not answer, or speaks no revision that we speak.
+      McpError: the server did not respond, or supports no revision that we support.
 
     Cancellation: the server is not notified, as the protocol demands; the connection is unusable.
     """
@@ -90,11 +90,11 @@ async def discover(
     log_level: str | None = None,
     client: Implementation | None = None,
 ) -> Agreement:
-    """Ask a server of 2026-07-28 who it is. From then on it may not ask us anything.
+    """Request the identity and capabilities of a server of 2026-07-28. From then on it may send no requests.
 
     Raises:
-      PeerError: it does not know the question, or speaks other revisions only (code -32022).
-      McpError: it did not answer.
+      PeerError: it does not support the request, or only other revisions (code -32022).
+      McpError: it did not respond.
 
     Cancellation: the server is not notified.
     """
@@ -128,13 +128,13 @@ async def detect(
     log_level: str | None = None,
     client: Implementation | None = None,
 ) -> Agreement:
-    """Ask as in 2026-07-28, and shake hands if that was not understood.
+    """Send `server/discover` as in 2026-07-28, and perform the `initialize` handshake if it was not understood.
 
-    No single error code identifies the era: real servers answer with several, or not at all.
+    No single error code identifies the era: real servers respond with several, or not at all.
 
     Raises:
-      PeerGone: it exited; some servers do on any request before `initialize`.
-      McpError: it speaks neither.
+      PeerGone: it exited; some servers do so on any request before `initialize`.
+      McpError: it supports neither.
 
     Cancellation: as `initialize`.
     """
@@ -157,12 +157,12 @@ async def detect_by_initialize(
     log_level: str | None = None,
     client: Implementation | None = None,
 ) -> Agreement:
-    """Shake hands, and speak 2026-07-28 if that was refused: for a connection that cannot be made again.
+    """Perform the `initialize` handshake, and use 2026-07-28 if it was refused: for streams that cannot be reopened.
 
-    Some servers end when they are asked anything before `initialize`, so here that comes first.
+    Some servers exit on any other request before `initialize`, so it is sent first.
 
     Raises:
-      McpError: it speaks neither.
+      McpError: it supports neither.
 
     Cancellation: as `initialize`.
     """
@@ -171,7 +171,7 @@ async def detect_by_initialize(
     except PeerError as exc:
         if not _means_ask_again(exc):
             return await discover(mux, host, total=probe, log_level=log_level, client=client)
-    # The refusal names the revision, and asking for more is optional: what it offers shows with each request.
+    # The refusal names the revision, and discovery is optional: each request shows what the server offers.
     mux.one_way = True
     return Agreement(
         protocol_version=STATELESS_VERSION,
@@ -182,7 +182,7 @@ async def detect_by_initialize(
 
 
 def _means_ask_again(exc: PeerError) -> bool:
-    """Whether a refusal for the revision names the very revision that we speak: some say it before they look."""
+    """Return whether a refusal of our revision lists this same revision: some servers refuse it once by mistake."""
     supported = exc.data.get("supported") if isinstance(exc.data, dict) else None
     return exc.code == UNSUPPORTED_VERSION and isinstance(supported, list) and STATELESS_VERSION in supported
 

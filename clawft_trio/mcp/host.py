@@ -1,4 +1,4 @@
-"""What this side does for the servers it talks to: roots, sampling, elicitation, and an ear for what they say."""
+"""The host: what a client does for its servers (roots, sampling, elicitation, notifications)."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from clawft_trio.tools.json_schema import SchemaCheck
 T = TypeVar("T")
 
 Sample: TypeAlias = Callable[[CreateMessageParams], Awaitable[JsonObject]]
-"""Asks a model on a server's behalf; returns a `CreateMessageResult` as JSON. See `sampling.sample_with`."""
+"""Calls a model on behalf of a server; returns a `CreateMessageResult` as JSON. See `sampling.sample_with`."""
 
 Elicit: TypeAlias = Callable[[ElicitParams], Awaitable[ElicitResult]]
-"""Asks the person on a server's behalf."""
+"""Asks the person on behalf of a server."""
 
 OnServerNotification: TypeAlias = Callable[[str, Any], Awaitable[object]]
-"""Gets a notification's method and decoded parameters, one after the other, in order."""
+"""Gets a notification's method and decoded parameters, one notification after the other, in order."""
 
 
 @attrs.frozen(kw_only=True)
@@ -41,15 +41,15 @@ class Host:
     """What a client offers its server. The default offers nothing.
 
     Args:
-      roots: folders that the server may work in, or a function that returns those of the moment (see
-        `McpClient.notify_roots_changed`); None does not speak of roots at all.
-      sample: asks a model.
-      sample_tools: whether *sample* takes tools; None: what `sample_with` was given to allow, and False for any other
+      roots: folders that the server may use, or a function that returns the current ones (see
+        `McpClient.notify_roots_changed`); None does not declare roots.
+      sample: calls a model.
+      sample_tools: whether *sample* accepts tools; None: as `sample_with` was configured, and False for any other
         function.
-      elicit: asks the person; what was filled in is checked against the form.
+      elicit: asks the person; the input is checked against the form.
       extensions: names of protocol extensions and their settings, declared as supported.
-      on_notification: gets every notification that is not progress or cancellation. While it is busy others
-        wait, up to a bound. What it raises is logged.
+      on_notification: gets every notification except progress and cancellation. While it is busy others wait, up to a
+        bound. Its exceptions are logged.
     """
 
     roots: tuple[Root, ...] | Callable[[], Iterable[Root]] | None = None
@@ -66,7 +66,7 @@ class Host:
         return self.sample_tools
 
     def capabilities(self) -> dict[str, Any]:
-        """The capabilities as the handshake sends them."""
+        """Return the capabilities as the handshake sends them."""
         offered: dict[str, Any] = {}
         if self.roots is not None:
             offered["roots"] = {"listChanged": callable(self.roots)}
@@ -84,17 +84,17 @@ class Host:
         Raises:
           PeerError: not supported on this side, or its parameters are invalid.
 
-        Cancellation: as that of whatever answers.
+        Cancellation: as for the function that answers.
         """
         return await self.answer_to(incoming.method, incoming.params)
 
     async def answer_to(self, method: str, params: Raw) -> Any:
-        """Answer the request *method*, which may have come inside a result (2026-07-28) instead of by itself.
+        """Answer the request *method*, which may have been part of a result (2026-07-28) instead of a message.
 
         Raises:
           PeerError: not supported on this side, or its parameters are invalid.
 
-        Cancellation: as that of whatever answers.
+        Cancellation: as for the function that answers.
         """
         if method == "roots/list" and self.roots is not None:
             await trio.lowlevel.checkpoint()
@@ -124,10 +124,10 @@ def _decoded(params: Raw, decode: Callable[[Raw], T]) -> T:
 
 
 def _form(asked: ElicitParams) -> SchemaCheck | None:
-    """The validator of the form; None where a page is to be visited instead.
+    """Return the validator of the form; None when the person has to visit a page instead.
 
     Raises:
-      PeerError: it is neither, or not one that a person can be shown.
+      PeerError: it is neither, or a form that cannot be displayed.
     """
     if asked.mode == "url":
         address = asked.url or ""
@@ -143,10 +143,10 @@ def _form(asked: ElicitParams) -> SchemaCheck | None:
 
 
 async def _checked(form: SchemaCheck, given: ElicitResult) -> ElicitResult:
-    """*given*, if it is no acceptance or fits the form.
+    """Return *given*, if it is not an acceptance or fits the form.
 
     Raises:
-      PeerError: what was filled in does not fit; the server gets no value of it.
+      PeerError: the input does not fit the form; the server gets no value of it.
     """
     if given.action != "accept":
         await trio.lowlevel.checkpoint()
@@ -159,7 +159,7 @@ async def _checked(form: SchemaCheck, given: ElicitResult) -> ElicitResult:
 
 
 def _with_defaults(asked: ElicitParams, given: ElicitResult) -> ElicitResult:
-    """What was accepted, with the form's defaults for what was left out (SEP-1034)."""
+    """Return the accepted input, with the form's defaults for missing fields (SEP-1034)."""
     if given.action != "accept" or asked.requested_schema is None or not isinstance(given.content, dict):
         return given
     fields = asked.requested_schema.get("properties", {})

@@ -1,4 +1,4 @@
-"""Answering the peer's requests: each in a task of its own, so many at once, cancellable by the peer."""
+"""Answers the peer's requests: each in a separate task, many at once, cancellable by the peer."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from clawft_trio.mcp.types import PROTOCOL_VERSION
 T = TypeVar("T")
 
 CONCURRENT = 64
-"""Requests of the peer that are answered at once."""
+"""Largest number of the peer's requests that are answered at once."""
 
 QUEUED = 1024
-"""Requests of the peer that may wait for their turn; what is above is refused."""
+"""Largest number of the peer's requests that may wait; more are refused."""
 
 _BUSY = -32000
 
@@ -38,11 +38,11 @@ class IncomingRequest:
 
 
 Serve: TypeAlias = Callable[[IncomingRequest], Awaitable[Any]]
-"""Answers one request: returns what JSON can hold, or raises `PeerError` to answer with an error."""
+"""Answers one request: returns a value that JSON can represent, or raises `PeerError` to respond with an error."""
 
 
 class IncomingRequests:
-    """The peer's requests, from their arrival to their answer."""
+    """The peer's requests, from their arrival to their response."""
 
     def __init__(
         self,
@@ -63,21 +63,21 @@ class IncomingRequests:
 
     @property
     def active(self) -> int:
-        """Requests that have no answer yet."""
+        """Number of requests without a response."""
         return len(self._running) + len(self._queue)
 
     @property
     def queued(self) -> int:
-        """Requests that wait for their turn."""
+        """Number of requests that wait to be started."""
         return len(self._queue)
 
     def use(self, nursery: trio.Nursery) -> None:
-        """Answer in tasks of *nursery* from now on; when it is cancelled, requests stay unanswered."""
+        """Answer in tasks of *nursery* from now on; when it is cancelled, requests get no response."""
         self._nursery = nursery
 
     def request(self, request_id: Id, method: str, params: Raw) -> None:
-        """Answer the request in a task of its own, or refuse it."""
-        # 2026-07-28 has no `ping`: a request that names its revision is left to the answerer, which refuses it.
+        """Answer the request in a separate task, or refuse it."""
+        # 2026-07-28 has no `ping`: a request that names its revision is passed to the answerer, which refuses it.
         if method == "ping" and (self._serve is None or PROTOCOL_VERSION.encode() not in bytes(params)):
             self._send_nowait(encode_result(request_id, {}))
         elif self._serve is None or self._nursery is None:
@@ -90,7 +90,7 @@ class IncomingRequests:
             self._send_nowait(encode_error(request_id, _BUSY, "too many requests at once, or an id in use"))
 
     def cancel(self, request_id: Id, reason: str) -> None:
-        """Stop answering the request *request_id*, if that is being done; it gets no answer."""
+        """Stop answering the request *request_id*, if it has no response yet; it gets none."""
         scope = self._running.get(request_id)
         if scope is not None:
             scope.cancel(reason=f"the peer cancelled its request: {reason}"[:200])
@@ -98,7 +98,7 @@ class IncomingRequests:
             self._queue = deque(waiting for waiting in self._queue if waiting.id != request_id)
 
     async def wait_idle(self) -> None:
-        """Wait until every request has its answer queued.
+        """Wait until the response to every request is queued.
 
         Cancellation: nothing has changed.
         """
@@ -127,9 +127,9 @@ class IncomingRequests:
 
 
 async def answer_to(incoming: IncomingRequest, serve: Serve) -> tuple[bytes, int | None]:
-    """The answer to one request as a line, and its error code; None for a result.
+    """Return the response to one request as a line, and its error code; None for a result.
 
-    Cancellation: as that of *serve*.
+    Cancellation: as for *serve*.
     """
 
     async def encoded() -> bytes:
@@ -143,12 +143,12 @@ async def answer_to(incoming: IncomingRequest, serve: Serve) -> tuple[bytes, int
 
 
 async def raising_peer_errors(method: str, running: Awaitable[T]) -> T:
-    """What *running*, which answers *method*, returns.
+    """Return the result of *running*, which answers *method*.
 
     Raises:
-      PeerError: it failed; the peer learns no more about our insides than this says.
+      PeerError: it failed; the error reveals no other details to the peer.
 
-    Cancellation: as that of *running*.
+    Cancellation: as for *running*.
     """
     try:
         return await running

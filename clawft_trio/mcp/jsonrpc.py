@@ -1,7 +1,7 @@
-r"""JSON-RPC 2.0 as MCP speaks it over a pipe: bytes in, messages out. Knows neither trio nor processes.
+r"""JSON-RPC 2.0 as MCP uses it over a pipe: bytes in, messages out. Independent of trio and processes.
 
-One message is one line of UTF-8 ending in `\n`. A line that is not a message costs that line and nothing else: it
-comes out as `Malformed`, with the id it carried where one can be read, so that its call can fail.
+One message is one line of UTF-8 ending in `\n`. A line that is not a message affects no other line: it is returned as
+`Malformed`, with its id where one can be read, so that its call can fail.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 Id: TypeAlias = int | str
-"""What ties an answer to its request. Ours are integers from 1."""
+"""Relates a response to its request. Ours are integers from 1."""
 
 MAX_MESSAGE = 64 * 1024 * 1024
-"""Bytes of one line. The TypeScript SDK stops at 10 MiB, the Python one nowhere; screenshots and dumps need more."""
+"""Largest line in bytes. The TypeScript SDK has a limit of 10 MiB, the Python SDK none; large screenshots need more."""
 
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
@@ -26,13 +26,14 @@ METHOD_NOT_FOUND = -32601
 INVALID_PARAMS = -32602
 INTERNAL_ERROR = -32603
 
-# Of a line that is too long: enough to find the id at either end. Python SDKs write it first, TypeScript ones last.
+# Bytes kept of a line that is too long: enough to find the id at either end. Python SDKs write it first, TypeScript
+# SDKs last.
 _HEAD = 4096
 _TAIL = 512
-# How far into a broken line the id is looked for; a bound on the work that a hostile line can cause.
+# Bytes of a broken line that are searched for the id; bounds the work that a hostile line can cause.
 _SCANNED = 65_536
 
-# Bytes of an error that is no error object, of which its text is made.
+# Bytes of an invalid error object that become the text of the error.
 _LONGEST_ERROR = 2000
 
 _BOM = b"\xef\xbb\xbf"
@@ -41,9 +42,9 @@ _BOM = b"\xef\xbb\xbf"
 class Envelope(msgspec.Struct, frozen=True, gc=False):
     """A message with its payload still as JSON text: the receiver decodes it to the type that it expects."""
 
-    #: None in an error that answers something unreadable; not set in a notification
+    #: None in an error response to something unreadable; unset in a notification
     id: int | float | str | UnsetType | None = UNSET
-    #: not set in a response
+    #: unset in a response
     method: str | UnsetType = UNSET
     params: Raw = Raw()
     result: Raw = Raw()
@@ -51,7 +52,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 
 
 class ErrorObject(msgspec.Struct, frozen=True):
-    """Why a request was not answered."""
+    """Error object of a response."""
 
     code: int = INTERNAL_ERROR
     message: str = ""
@@ -60,16 +61,16 @@ class ErrorObject(msgspec.Struct, frozen=True):
 
 @attrs.frozen(kw_only=True)
 class Malformed:
-    """A line that is no message."""
+    """A line that is not a message."""
 
     reason: str
-    #: of the answer or request that it would have been, as far as it can be read
+    #: id of the intended response or request, as far as it can be read
     id: Id | None = None
-    #: whether it would have been a request or notification
+    #: whether it was intended as a request or notification
     has_method: bool = False
-    #: whether it is no JSON in UTF-8 at all, rather than JSON of another shape
+    #: whether it is not JSON in UTF-8, rather than JSON of another shape
     syntax: bool = False
-    #: the beginning of the line, for a log
+    #: beginning of the line, for a log
     sample: str = ""
 
 
@@ -80,7 +81,7 @@ JsonRpcMessage: TypeAlias = Envelope | Malformed
 
 
 class LineSplitter:
-    r"""Cuts a byte stream into lines, in time linear in the bytes, however they are split.
+    r"""Splits a byte stream into lines, in time linear in the bytes, wherever they are split.
 
     Only `\n` ends a line: U+2028, U+0085 and a bare `\r` are ordinary characters of a JSON string.
     """
@@ -92,7 +93,7 @@ class LineSplitter:
         self._tail = b""
 
     def feed(self, data: bytes) -> Iterator[bytes | Malformed]:
-        """The lines that *data* completes, without their line ends."""
+        """Yield the lines that *data* completes, without their line ends."""
         *whole, rest = data.split(b"\n")
         for piece in whole:
             self._keep(piece)
@@ -100,7 +101,7 @@ class LineSplitter:
         self._keep(rest)
 
     def end(self) -> bytes | Malformed:
-        """What came after the last line end; empty when nothing did."""
+        """Return what came after the last line end; empty when nothing did."""
         return self._take()
 
     def _keep(self, piece: bytes) -> None:
@@ -125,20 +126,20 @@ class LineSplitter:
 
 
 class JsonRpcReader:
-    """Bytes in, messages out."""
+    """Decodes bytes into messages."""
 
     def __init__(self, *, limit: int = MAX_MESSAGE) -> None:
         self._lines = LineSplitter(limit)
 
     def feed(self, data: bytes) -> list[JsonRpcMessage]:
-        """The messages that *data* completes. Never raises, whatever *data* is."""
+        """Return the messages that *data* completes. Never raises, whatever *data* is."""
         messages: list[JsonRpcMessage] = []
         for line in self._lines.feed(data):
             self._read(line, messages)
         return messages
 
     def end(self) -> list[JsonRpcMessage]:
-        """The message that the end of the stream completes: a last line may lack its line end."""
+        """Return the message that the end of the stream completes: a last line may lack its line end."""
         messages: list[JsonRpcMessage] = []
         self._read(self._lines.end(), messages)
         return messages
@@ -159,7 +160,7 @@ _decode_error = msgspec.json.Decoder(ErrorObject).decode
 
 
 def parse(line: bytes) -> list[JsonRpcMessage]:
-    """The messages of one whole line or body: none if it is blank, several if it is a batch."""
+    """Return the messages of one complete line or body: none if it is blank, several if it is a batch."""
     try:
         return [_decode(line)]
     except (ValueError, RecursionError) as exc:
@@ -167,7 +168,7 @@ def parse(line: bytes) -> list[JsonRpcMessage]:
 
 
 def decode_error(raw: Raw) -> ErrorObject:
-    """The error of a response. Whatever is no error object is the text of one, so that no server's text is lost."""
+    """Return the error of a response. An invalid error object becomes the text of one, so that no text is lost."""
     try:
         return _decode_error(raw)
     except (ValueError, RecursionError):
@@ -208,7 +209,7 @@ def _read_oddity(line: bytes, exc: Exception) -> list[JsonRpcMessage]:
 
 
 def _read_batch(text: bytes, exc: Exception) -> list[JsonRpcMessage]:
-    # Revision 2025-03-26 had batches, and some servers kept them: an answer in one is as good as any other.
+    # Revision 2025-03-26 had batches, and some servers still send them: a response in a batch is valid.
     try:
         return [message for raw in _decode_batch(text) for message in _parse_member(bytes(raw))]
     except (ValueError, RecursionError) as inner:
@@ -248,7 +249,7 @@ def _malformed(reason: str, head: bytes, tail: bytes, *, syntax: bool = False) -
 
 
 def _top_level_scalars(text: bytes) -> dict[bytes, bytes]:
-    """The members of the outermost object that are no containers, as far as they can be made out."""
+    """Return the members of the outermost object that are not containers, as far as they can be read."""
     members: dict[bytes, bytes] = {}
     depth = 0
     key = previous = b""
@@ -304,34 +305,34 @@ _encode = msgspec.json.Encoder().encode
 
 
 def encode_request(request_id: Id, method: str, params: object = UNSET) -> bytes:
-    """A request, as a line.
+    """Encode a request as a line.
 
     Raises:
-      TypeError: *params* holds something that JSON does not know.
+      TypeError: *params* contains a value that JSON cannot represent.
     """
     return _encode(_Request(request_id, method, params)) + b"\n"
 
 
 def encode_notification(method: str, params: object = UNSET) -> bytes:
-    """A notification, as a line.
+    """Encode a notification as a line.
 
     Raises:
-      TypeError: *params* holds something that JSON does not know.
+      TypeError: *params* contains a value that JSON cannot represent.
     """
     return _encode(_Notification(method, params)) + b"\n"
 
 
 def encode_result(request_id: Id, result: object) -> bytes:
-    """The answer to a request, as a line.
+    """Encode the response to a request as a line.
 
     Raises:
-      TypeError: *result* holds something that JSON does not know.
+      TypeError: *result* contains a value that JSON cannot represent.
     """
     return _encode(_Result(request_id, result)) + b"\n"
 
 
 def encode_error(request_id: Id | None, code: int, message: str, data: object = UNSET) -> bytes:
-    """An error answer, as a line. *request_id* is None when the request's could not be read."""
+    """Encode an error response as a line. *request_id* is None when the id of the request could not be read."""
     body: dict[str, object] = {"code": code, "message": message}
     if data is not UNSET:
         body["data"] = data

@@ -1,6 +1,6 @@
-"""Decoding large JSON in a thread, in pieces: one call of a C decoder would hold the interpreter, and with it the loop.
+"""Decodes large JSON in a thread, in pieces: one call of a C decoder would hold the interpreter and block the loop.
 
-What fits a window is decoded by `json`'s C scanner at once. A container that does not is taken apart here, member by
+A value that fits a window is decoded by `json`'s C scanner at once. A larger container is decoded here member by
 member, and a long string run by run, so that no step takes longer than a few milliseconds.
 """
 
@@ -16,7 +16,7 @@ import msgspec
 import trio
 
 LARGE = 256 * 1024
-"""Bytes from which on a text is decoded in a thread. Less takes up to 5 ms on the event loop."""
+"""Bytes from which on a text is decoded in a thread. A smaller one takes up to 5 ms on the event loop."""
 
 _WINDOWS = (4096, 65_536)
 """Characters that are decoded at once, if a value ends in them. The first is for the rows of a table."""
@@ -30,8 +30,8 @@ _LONGEST_SCALAR = 65_536
 """Characters of a number; `int` refuses more than 4300 digits."""
 
 _SPACE = re.compile(r"[ \t\n\r]*")
-# A piece of a string that can be decoded by itself: no escape is cut, and no pair of surrogates. Possessive, so that
-# hostile text costs linear time.
+# A run: a piece of a string that can be decoded by itself, with no escape and no pair of surrogates cut. Possessive, so
+# that hostile text costs linear time.
 _RUN = re.compile(
     r'(?:[^"\\\x00-\x1f]{1,65536}+|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}'
     rf'|\\u(?![dD][89a-fA-F])[0-9a-fA-F]{{4}}|\\["\\/bfnrt]){{1,{_RUN_UNITS}}}+'
@@ -46,10 +46,10 @@ _scan: Callable[[str], tuple[Any, int]] = json.JSONDecoder(parse_constant=_refus
 
 
 async def decode_large(data: bytes) -> Any:
-    """The value of a large JSON text, decoded in a thread.
+    """Decode a large JSON text in a thread.
 
     Raises:
-      ValueError: it is no JSON in UTF-8.
+      ValueError: it is not JSON in UTF-8.
       RecursionError: it is nested too deeply.
 
     Cancellation: the thread stops at its next step.
@@ -58,14 +58,14 @@ async def decode_large(data: bytes) -> Any:
 
 
 def decode_in_pieces(data: bytes, *, poll: Callable[[], object] = lambda: None) -> Any:
-    """The value of a JSON text.
+    """Decode a JSON text.
 
     Args:
       data: the text.
-      poll: is called now and then; what it raises ends the work.
+      poll: called regularly; an exception that it raises ends the decoding.
 
     Raises:
-      ValueError: it is no JSON in UTF-8.
+      ValueError: it is not JSON in UTF-8.
       RecursionError: it is nested too deeply.
     """
     pieces = _Pieces(data.decode(), poll)
@@ -76,7 +76,7 @@ def decode_in_pieces(data: bytes, *, poll: Callable[[], object] = lambda: None) 
 
 
 def _checked(value: Any, piece: str) -> Any:
-    """*value* of *piece*; by a stricter decoder where it may hold half a pair of surrogates, which `json` accepts."""
+    """Return *value* of *piece*; decode it strictly if it may have a lone surrogate, which `json` accepts."""
     if "\\ud" in piece or "\\uD" in piece:
         return msgspec.json.decode(piece)
     return value
@@ -93,7 +93,7 @@ class _Pieces:
         return found.end() if found else at
 
     def value(self, at: int) -> tuple[Any, int]:
-        """The value that begins at *at*, and where it ends."""
+        """Decode the value that begins at *at*; return it and where it ends."""
         self._values += 1
         if self._values % _POLLED == 0:
             self._poll()
@@ -102,8 +102,8 @@ class _Pieces:
             try:
                 value, used = _scan(piece)
             except ValueError:
-                continue  # it does not end in the window, or it is no JSON, which shows below
-            # A number at the end of the window may go on behind it: by digits, or by what follows a "." or an "e+".
+                continue  # it does not end in the window, or it is not JSON, which is detected below
+            # A number at the end of the window may continue after it: by digits, or by what follows a "." or an "e+".
             if used + 2 < len(piece) or at + window >= len(self.text):
                 return _checked(value, piece[:used]), at + used
         match self.text[at : at + 1]:
@@ -113,7 +113,7 @@ class _Pieces:
                 return self._array(at + 1)
             case '"':
                 return self._string(at + 1)
-        # A number or a word: longer than the window is none.
+        # A number or a word cannot be longer than the window.
         value, used = _scan(self.text[at : at + _LONGEST_SCALAR])
         return value, at + used
 
@@ -147,7 +147,7 @@ class _Pieces:
                 return found, at
 
     def _next(self, at: int, end: str) -> tuple[int, bool]:
-        """Where the next member begins; or where the container ends, and False."""
+        """Return where the next member begins and True; or where the container ends and False."""
         at = self.skip(at)
         mark = self.text[at : at + 1]
         if mark == end:

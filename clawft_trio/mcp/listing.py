@@ -1,4 +1,4 @@
-"""Lists of a server (tools, resources, prompts): read page by page, entry by entry, bounded, kept for their `ttlMs`."""
+"""Reads lists of a server (tools, resources, prompts) page by page, entry by entry, bounded, cached for `ttlMs`."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from clawft_trio.observe import Noted, Observer, fan_out
 E = TypeVar("E", bound=WireRecord)
 
 MAX_PAGES = 1000
-"""Pages of one list. A server with an endless list is broken or hostile."""
+"""Largest number of pages of one list. A server with an endless list is broken or hostile."""
 
 MAX_ENTRIES = 10_000
-"""Entries of one list. The largest known server has some hundreds of tools."""
+"""Largest number of entries of one list. The largest known server has some hundreds of tools."""
 
 MAX_ENTRY = 256 * 1024
-"""Bytes of one entry: description and schemas of a tool together."""
+"""Largest entry in bytes: description and schemas of a tool together."""
 
 MAX_CURSOR = 64 * 1024
-"""Bytes of a cursor, which is sent back as it came."""
+"""Largest cursor in bytes; a cursor is sent back unchanged."""
 
 LONGEST_TTL = 3600.0
-"""Seconds that a result is kept, whatever its `ttlMs`."""
+"""Longest time in seconds that a result is cached, whatever its `ttlMs`."""
 
 _MAX_KEPT = 256
-"""Results that are kept at once."""
+"""Largest number of cached results."""
 
 _DECODED_AT_ONCE = 200
 """Entries that are decoded before other tasks may run: about 2 ms."""
@@ -58,18 +58,18 @@ class _Kept:
 
 
 class ResultCache:
-    """Results by method and target, for as long as their `ttlMs` allows."""
+    """Results by method and target, cached as long as their `ttlMs` allows."""
 
     def __init__(self) -> None:
         self._kept: dict[tuple[str, str], _Kept] = {}
 
     def get(self, method: str, target: str = "") -> Any:
-        """The kept result; None when there is none or it is too old."""
+        """Return the cached result; None when there is none or it has expired."""
         kept = self._kept.get((method, target))
         return kept.value if kept is not None and trio.current_time() < kept.expires else None
 
     def keep(self, method: str, target: str, value: Any, ttl_ms: object) -> None:
-        """Keep *value* for *ttl_ms*; None, and whatever is no positive number, keeps nothing."""
+        """Cache *value* for *ttl_ms*; do nothing unless that is a positive number."""
         if not isinstance(ttl_ms, int | float) or isinstance(ttl_ms, bool) or not ttl_ms > 0:
             return
         while len(self._kept) >= _MAX_KEPT:
@@ -77,7 +77,7 @@ class ResultCache:
         self._kept[method, target] = _Kept(value, trio.current_time() + min(ttl_ms / 1000, LONGEST_TTL))
 
     def forget(self, *methods: str) -> None:
-        """Forget the results of these methods; without any, all results."""
+        """Drop the results of these methods; without any, drop all results."""
         for method, target in list(self._kept):
             if not methods or method in methods:
                 del self._kept[method, target]
@@ -86,7 +86,7 @@ class ResultCache:
 class ListReader:
     """Reads lists of one server.
 
-    One entry that does not fit is left out and reported; the others are kept. A cursor that repeats ends the list.
+    An entry that does not fit is left out and reported; the others are kept. A cursor that repeats ends the list.
 
     Args:
       server: name of the server, for errors.
@@ -102,7 +102,7 @@ class ListReader:
         self._observer = fan_out([observer])
 
     async def read(self, method: str, key: str, kind: type[E]) -> tuple[E, ...]:
-        """All entries of the list *method*, which stand under *key* and are of *kind*.
+        """Return all entries of the list *method*, which are under *key* and of the type *kind*.
 
         Raises:
           McpError: see `McpClient.call`.
@@ -120,7 +120,7 @@ class ListReader:
             if entries is None:
                 raise ProtocolViolation(f"{method}: the result has no {key!r}", server=self._server)
             found.extend(self._entries(method, entries))
-            # Between the two passes over a large page other tasks run.
+            # Other tasks run between the two passes over a large page.
             await trio.lowlevel.checkpoint()
             ttl = min(ttl, _number(page.get("ttlMs")))
             if len(found) > MAX_ENTRIES:
@@ -157,7 +157,7 @@ class ListReader:
 
 
 class _Pages:
-    """The pages of one list, up to its end, to a cursor that repeats, or to `MAX_PAGES`."""
+    """Iterates over the pages of one list, up to its end, to a cursor that repeats, or to `MAX_PAGES`."""
 
     def __init__(self, reader: ListReader, method: str) -> None:
         self._reader = reader
@@ -178,7 +178,7 @@ class _Pages:
         try:
             page = await self._reader._call(self._method, params)
         except PeerError:
-            # An empty cursor is one by the specification; servers that write it mean the end of the list.
+            # An empty cursor is valid by the specification; servers that send it mean the end of the list.
             if self._cursor == "":
                 raise StopAsyncIteration from None
             raise
@@ -201,10 +201,10 @@ class _Pages:
 
 
 def decode_page(raw: Raw) -> dict[str, Raw]:
-    """The members of a list's result, not decoded further.
+    """Return the members of a list's result, not decoded further.
 
     Raises:
-      msgspec.DecodeError: it is no object.
+      msgspec.DecodeError: it is not an object.
     """
     return _decode_members(raw)
 
@@ -229,7 +229,7 @@ def _text(raw: Raw | None) -> str | None:
 
 
 def _number(raw: Raw | None) -> float:
-    """*raw* as a number; what is missing or none is 0."""
+    """Return *raw* as a number; 0 when it is missing or not a number."""
     if raw is None:
         return 0.0
     try:

@@ -1,4 +1,4 @@
-"""What travels through a multiplexer: outgoing frames, pending calls, and the options of a call."""
+"""Outgoing frames and pending calls of a multiplexer, and the options of a call."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NotificationCallback = Callable[[str, Raw], Awaitable[None]]
 
 
 class Progress(msgspec.Struct, frozen=True, rename="camel"):
-    """Progress of a call, as its peer reports it."""
+    """A progress report for a call."""
 
     progress: float
     total: float | None = None
@@ -31,7 +31,7 @@ class Progress(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Outgoing:
-    """A frame on its way out."""
+    """A frame to be sent."""
 
     __slots__ = ("cancels", "headers", "id", "line", "method", "name")
 
@@ -40,13 +40,13 @@ class Outgoing:
     ) -> None:
         self.line: bytes = line
         self.method: str = method
-        #: of the request that this is; None in everything else
+        #: id of the request; None when the frame is not a request
         self.id: Id | None = key
-        #: of the tool or prompt, or the URI of the resource: HTTP repeats it in a header
+        #: name of the tool or prompt, or the URI of the resource: HTTP repeats it in a header
         self.name: str = name
-        #: the request that this notice takes back
+        #: id of the request that this frame cancels
         self.cancels: Id | None = cancels
-        #: to be sent beside the frame, where the transport has headers
+        #: headers to send with the frame, if the transport has headers
         self.headers: Mapping[str, str] = _NO_HEADERS
 
 
@@ -55,18 +55,17 @@ _NO_HEADERS: Mapping[str, str] = {}
 
 @attrs.frozen(kw_only=True)
 class CallOptions:
-    """How one request is sent, and how long its answer may take.
+    """How one request is sent, and how long its response may take.
 
     Args:
-      name: of the tool, prompt or resource, for transports that repeat it outside the message.
-      total: seconds the answer may take; None is the client's default.
-      longest: with it, each progress report restarts the clock of *total*, up to this many seconds in all.
-      on_progress: is called with each progress report as it arrives; synchronous and cheap. What it raises ends the
-        call.
-      on_notification: is called with each notification that is tagged as this subscription's; synchronous and cheap.
-        What it raises ends the call. The peer may then end the call by cancelling it, which counts as an empty answer.
-      headers: are sent beside the request, where the transport has headers.
-      quiet: send no `notifications/cancelled` when the caller is gone (`initialize` must not be cancelled).
+      name: name of the tool, prompt or resource, for transports that repeat it outside the message.
+      total: seconds until the response; None is the client's default.
+      longest: if set, each progress report restarts the clock of *total*, up to this many seconds in all.
+      on_progress: called with each progress report as it arrives; synchronous and cheap. Its exceptions end the call.
+      on_notification: called with each notification that is tagged with this subscription; synchronous and cheap. Its
+        exceptions end the call. The peer may then end the call by cancelling it, which counts as an empty response.
+      headers: headers to send with the request, if the transport has headers.
+      quiet: send no `notifications/cancelled` when the caller is cancelled (`initialize` must not be cancelled).
     """
 
     name: str = ""
@@ -82,7 +81,7 @@ DEFAULT_OPTIONS = CallOptions()
 
 
 class Pending(Outgoing):
-    """A call that waits for its answer."""
+    """A call that waits for its response."""
 
     __slots__ = ("deadline", "hard_deadline", "key", "options", "started", "task", "total")
 
@@ -103,5 +102,5 @@ class Pending(Outgoing):
         self.task: trio.lowlevel.Task = trio.lowlevel.current_task()
 
     def settle(self, result: outcome.Outcome[Envelope]) -> None:
-        """Resume the caller with its answer, or with an error. Once."""
+        """Resume the caller with its response, or with an error. Called once."""
         trio.lowlevel.reschedule(self.task, result)

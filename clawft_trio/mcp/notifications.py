@@ -13,30 +13,30 @@ from clawft_trio.mcp.messages import Decode, NotificationCallback, Progress
 from clawft_trio.mcp.types import decode_without_nulls
 
 NOTIFICATIONS = 1024
-"""Notifications that may wait for their listener; past that the oldest is dropped and counted."""
+"""Largest number of notifications that wait for the listener; beyond it the oldest is dropped and counted."""
 
-# What 2026-07-28 puts into `_meta` of all that belongs to a subscription.
+# Key that 2026-07-28 adds to `_meta` of every message of a subscription.
 _SUBSCRIPTION_ID = "io.modelcontextprotocol/subscriptionId"
 SUBSCRIPTION_TAG = _SUBSCRIPTION_ID.encode()
 
 
 class NotificationQueue:
-    """Notifications on their way to their listener.
+    """Queue of notifications for their listener.
 
     Args:
-      listen: gets them one after the other; None: there is no listener, and nothing is kept.
+      listen: gets them one after the other; None: there is no listener, and nothing is queued.
     """
 
     def __init__(self, listen: NotificationCallback | None) -> None:
         self._listen = listen
         self._queue: deque[tuple[str, Raw]] = deque()
-        self._bell = AutoResetEvent()
-        #: notifications that were dropped because the listener was too slow
+        self._available = AutoResetEvent()
+        #: number of notifications that were dropped because the listener was too slow
         self.dropped: int = 0
 
     @property
     def waiting(self) -> int:
-        """Notifications that the listener has not got yet."""
+        """Number of notifications that the listener has not received."""
         return len(self._queue)
 
     def put(self, method: str, params: Raw) -> None:
@@ -46,30 +46,30 @@ class NotificationQueue:
         if len(self._queue) >= NOTIFICATIONS:
             self._queue.popleft()
             self.dropped += 1
-        # A copy: the raw text would keep the whole chunk that it came in.
+        # A copy, because the raw text would keep the whole chunk that it came in.
         self._queue.append((method, params.copy()))
         if len(self._queue) == 1:
-            self._bell.set()
+            self._available.set()
 
     def clear(self) -> None:
         """Drop the notifications that were not delivered."""
         self._queue.clear()
 
     async def run(self) -> None:
-        """Hand them to the listener.
+        """Pass the notifications to the listener.
 
-        Cancellation: as that of the listener; what is queued stays queued.
+        Cancellation: as for the listener; what is queued stays queued.
         """
         while True:
             while self._queue:
                 method, params = self._queue.popleft()
                 assert self._listen is not None
                 await self._listen(method, params)
-            await self._bell.wait()
+            await self._available.wait()
 
 
 class Cancelled(msgspec.Struct, frozen=True, rename="camel"):
-    """`notifications/cancelled`."""
+    """Parameters of `notifications/cancelled`."""
 
     request_id: int | str | None = None
     reason: str = ""
@@ -82,7 +82,7 @@ class Tag(msgspec.Struct, frozen=True):
 
 
 class Tagged(msgspec.Struct, frozen=True):
-    """The parameters of a subscription's notification, as far as they are read here."""
+    """The parameters of a subscription's notification that are read here."""
 
     meta: Tag = msgspec.field(name="_meta", default=Tag())
 

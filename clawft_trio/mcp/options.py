@@ -1,4 +1,4 @@
-"""How a client behaves."""
+"""Options of a client."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ Era: TypeAlias = Literal["handshake", "stateless", "detect"]
 
 @attrs.frozen(kw_only=True)
 class McpOptions:
-    """How a client behaves.
+    """Options of a client.
 
     Args:
-      total: seconds a call may take, unless the call has its own.
-      task_total: seconds a tool call may take that runs as a task (2025-11-25), unless the call has its own.
-      start: seconds a server may take to start and to answer the handshake.
-      protocol: `handshake` speaks 2024-11-05 to 2025-11-25, `stateless` speaks 2026-07-28, `detect` asks which; a
-        server that exits on the probe is started again with the `initialize` handshake.
-      probe: seconds a server may take to answer that question.
-      log_level: the lowest level at which a server of 2026-07-28 sends its log messages; None is nothing.
-      host: what this side does for the server.
-      supervision: whether and how it is started again; None never does.
-      window: calls that are with the server at once; others wait.
-      max_message: bytes of one message from the server.
+      total: seconds that a call may take, unless the call sets its own limit.
+      task_total: seconds that a tool call may take that runs as a task (2025-11-25), unless the call sets its own
+        limit.
+      start: seconds until a server has started and completed the handshake.
+      protocol: `handshake` uses 2024-11-05 to 2025-11-25, `stateless` uses 2026-07-28, `detect` asks the server; a
+        server that exits on this probe is restarted with the `initialize` handshake.
+      probe: seconds until the response to the probe.
+      log_level: lowest level of the log messages that a server of 2026-07-28 sends; None for no messages.
+      host: what this side offers the server.
+      supervision: whether and how the server is restarted; None never restarts it.
+      window: largest number of calls that the server has at once; others wait.
+      max_message: largest message from the server in bytes.
       client: name and version of the application, for the server; None is this library's.
       observer: gets `ServerStarted`, `ServerGone` and `ServerOutput`.
-      uniform: the source of chance.
+      uniform: source of random numbers.
     """
 
     total: float = DEFAULT_TOTAL

@@ -1,4 +1,4 @@
-"""Whether a tool's structured result fits the schema that the tool itself announced."""
+"""Checks a tool's structured result against the output schema that the tool announced."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from clawft_trio.tools.schema_budget import TooComplex
 
 
 class OutputCheck:
-    """One tool's output schema, made ready at its first use.
+    """One tool's output schema, compiled at its first use.
 
-    It is a stranger's: what cannot be decided within the limits of `SchemaCheck` counts as right, and so does
-    everything where the schema itself is too large.
+    The schema is untrusted: a value that cannot be checked within the limits of `SchemaCheck` counts as valid, and so
+    does every value when the schema itself is too large.
     """
 
     def __init__(self, schema: JsonObject) -> None:
@@ -26,7 +26,7 @@ class OutputCheck:
         self._unusable = ""
 
     def problem_with(self, value: Any) -> str | None:
-        """What is wrong with *value*, with its place; None when nothing is, or it is not decided in a few steps.
+        """Return what is wrong with *value*, with its place; None when it is valid or cannot be checked in a few steps.
 
         `UNSET` is a missing result.
         """
@@ -41,7 +41,7 @@ class OutputCheck:
             return None
 
     async def find_problem(self, value: Any) -> str | None:
-        """As `problem_with`, in a thread and within a deadline where it takes more steps.
+        """Check as `problem_with`, in a thread and within a deadline if it takes more steps.
 
         Cancellation: the thread ends soon.
         """

@@ -1,4 +1,4 @@
-"""Answering a server's `sampling/createMessage` with a model of ours: limited, approved, metered."""
+"""Answers a server's `sampling/createMessage` with a model of the client: limited, approved, metered."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ from clawft_trio.mcp.sampling_messages import answer_blocks, chat_messages
 from clawft_trio.mcp.types import CreateMessageParams, JsonObject, ToolDefinition
 
 _REJECTED = -1
-"""What the protocol's examples use for a request that the person rejected."""
+"""Error code that the protocol's examples use for a request that the person rejected."""
 
 _STOP_REASONS = {"stop": "endTurn", "length": "maxTokens"}
 
 
 @attrs.frozen(kw_only=True)
 class SamplingPolicy:
-    """How much of a model a server may have. The provider's wrapper meters the cost."""
+    """Limits for the use of a model by a server. A wrapper of the provider meters the cost."""
 
-    #: limit on the output tokens of one answer, whatever the server asks for
+    #: largest number of output tokens of one answer, whatever the server requests
     max_tokens: int = attrs.field(default=2048, validator=attrs.validators.ge(1))
-    #: characters of text and bytes of images in the messages of one request
+    #: largest request in characters of text and bytes of images
     max_prompt: int = attrs.field(default=1_000_000, validator=attrs.validators.ge(1))
-    #: whether a server may offer tools of its own to the model (2025-11-25)
+    #: whether a server may offer its own tools to the model (2025-11-25)
     tools: bool = True
-    #: answers within any 60 seconds
+    #: largest number of answers within any 60 seconds
     per_minute: int = attrs.field(default=10, validator=attrs.validators.ge(1))
-    #: answers at once
+    #: largest number of concurrent answers
     concurrent: int = attrs.field(default=2, validator=attrs.validators.ge(1))
     #: seconds that one answer may take
     total: float = attrs.field(default=120.0, validator=attrs.validators.gt(0))
-    #: is asked before each answer; False rejects it
+    #: called before each answer; False rejects the request
     approve: Callable[[CreateMessageParams], Awaitable[bool]] | None = None
-    #: gets the frozen records of `observe.events`
+    #: gets the events of `observe.events`
     observer: Callable[[Any], None] = attrs.field(default=unobserved, repr=False)
 
 
 def sample_with(provider: Provider, *, model: str = "", policy: SamplingPolicy = SamplingPolicy()) -> Sample:
-    """Let servers ask *provider*, within *policy*.
+    """Return a `Host.sample` that answers with *provider*, within *policy*.
 
-    The server's wish for a model is a wish: the model is ours to choose. The server's tools are offered to the model;
-    its calls go back to the server, which runs them and asks again. Nothing runs here.
+    The server's preference for a model is ignored: the client chooses the model. The server's tools are offered to the
+    model; its calls are returned to the server, which runs them and sends another request. No tool runs here.
 
     Args:
-      provider: who answers; wrap it to meter what servers spend.
-      model: the model's name, where the provider needs one.
-      policy: how much a server may have.
+      provider: the provider that answers; wrap it to meter the cost.
+      model: the model's name, if the provider needs one.
+      policy: limits for the server.
     """
     return _Sampler(provider, model, policy)
 
@@ -99,13 +99,13 @@ class _Sampler:
         except PeerError:
             raise
         except ClawftError as exc:
-            # Its text may name providers and accounts: none of a server's business.
+            # Its text may name providers and accounts, which a server must not learn.
             raise PeerError("the model could not answer", code=_REJECTED) from exc
         blocks = answer_blocks(response)
         called = any(block["type"] == "tool_use" for block in blocks)
         return {
             "role": "assistant",
-            # One block stands alone: revisions before 2025-11-25 know no lists.
+            # A single block is not in a list, because revisions before 2025-11-25 have no lists.
             "content": blocks if called or len(blocks) > 1 else blocks[0],
             "model": response.model or self._model or self._provider.name,
             "stopReason": "toolUse" if called else _STOP_REASONS.get(response.finish_reason, response.finish_reason),

@@ -1,8 +1,8 @@
-"""Messages of `sampling/createMessage` as messages for a model, and the model's answer as content blocks.
+"""Converts messages of `sampling/createMessage` to messages for a model, and the model's answer to content blocks.
 
-Since 2025-11-25 a conversation may hold calls of the server's own tools (`tool_use`, from the assistant) and their
-results (`tool_result`, from the user). The rules of the protocol are checked here, because most models refuse what
-breaks them: results stand alone in their message, and every call has its result in the next one.
+Since 2025-11-25 a conversation may contain calls of the server's tools (`tool_use`, from the assistant) and their
+results (`tool_result`, from the user). The protocol's rules are checked here, because most models refuse violations:
+a message with results has nothing else, and every call has its result in the next message.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class _ToolResult(WireRecord, frozen=True):
 
 
 def chat_messages(messages: Sequence[SamplingMessage]) -> Iterator[Message]:
-    """*messages* for a model.
+    """Convert *messages* for a model.
 
     Raises:
-      PeerError: one holds what cannot be sampled from, or calls and results do not belong together.
+      PeerError: a message has content that is not supported, or calls and results do not match.
     """
     open_calls: set[str] = set()
     for message in messages:
@@ -61,7 +61,7 @@ def chat_messages(messages: Sequence[SamplingMessage]) -> Iterator[Message]:
 
 
 def answer_blocks(response: ChatResponse) -> list[JsonObject]:
-    """The answer's text, images and tool calls; at least one block."""
+    """Return the answer's text, images and tool calls as content blocks; at least one block."""
     blocks: list[JsonObject] = [block for part in response.content if (block := _block_of(part))]
     if response.finish_reason in CALLS_MAY_RUN:
         blocks += [

@@ -11,14 +11,15 @@ from clawft_trio.mcp.jsonrpc import Id
 from clawft_trio.mcp.messages import Outgoing
 
 BATCH = 65_536
-"""Bytes handed to one write: what a Linux pipe holds."""
+"""Bytes passed to one write: the capacity of a Linux pipe."""
 
 
 class SendQueue:
     """A FIFO of outgoing frames. A request that the transport has not taken yet can be withdrawn.
 
     Args:
-      limit: frames above which `has_room` is false. Requests are bounded by the multiplexer's window and always fit.
+      limit: number of frames above which `has_room` is false. Requests are bounded by the multiplexer's window and
+        always fit.
     """
 
     def __init__(self, limit: int) -> None:
@@ -54,11 +55,11 @@ class SendQueue:
             self._available.set()
 
     def withdraw(self, key: Id) -> bool:
-        """Remove the request *key*; return whether it was still here."""
+        """Remove the request *key*; return whether it was still queued."""
         return self._frames.pop(key, None) is not None
 
     async def take(self, limit: int = BATCH) -> list[Outgoing]:
-        """Wait for frames, and remove as many as make *limit* bytes, at least one.
+        """Wait for frames; remove and return as many as fit into *limit* bytes, at least one.
 
         Cancellation: nothing was removed.
         """
@@ -84,7 +85,7 @@ class SendQueue:
         await self._taken.park()
 
     def close(self) -> None:
-        """Drop all frames, and whatever is put later."""
+        """Drop all frames, and those that are put later."""
         self._closed = True
         self._frames.clear()
         self._taken.unpark_all()

@@ -1,4 +1,4 @@
-"""Revision 2026-07-28: no handshake; every request carries who asks, and answers may be questions first."""
+"""Revision 2026-07-28: no handshake; every request names its client, and a response may be a list of questions."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ SERVER_INFO: Final = "io.modelcontextprotocol/serverInfo"
 LOG_LEVEL: Final = "io.modelcontextprotocol/logLevel"
 
 UNSUPPORTED_VERSION: Final = -32022
-"""The server speaks other revisions; `data.supported` lists them."""
+"""The server supports other revisions; `data.supported` lists them."""
 
 MAX_ROUNDS = 10
-"""Times that one call may be answered by a question. The Python SDK stops there, too."""
+"""Largest number of times that one call may be answered by questions; the same limit as the Python SDK's."""
 
-# A server that only wants to be asked again (state, no questions) is not asked in a busy loop.
+# A server that only wants the request repeated (state, no questions) is not called in a busy loop.
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 0.25
 
@@ -39,7 +39,7 @@ class _Question(WireRecord, frozen=True):
 
 
 class _Outcome(WireRecord, frozen=True):
-    """What every result of this revision may hold beside its own fields."""
+    """Fields that every result of this revision may have in addition to its own."""
 
     result_type: str = "complete"
     input_requests: dict[str, _Question] = msgspec.field(default_factory=dict)
@@ -47,7 +47,7 @@ class _Outcome(WireRecord, frozen=True):
 
 
 class InputRequired(WireRecord, frozen=True):
-    """The server wants answers before it answers."""
+    """The server needs answers to its questions before it answers the request."""
 
     questions: dict[str, _Question]
     state: str | None
@@ -57,13 +57,13 @@ _decode_outcome = partial(decode_without_nulls, decoder=msgspec.json.Decoder(_Ou
 
 
 def request_meta(host: Host, client: object, log_level: str | None = None) -> Mapping[str, Any]:
-    """What goes into the `_meta` of every request."""
+    """Return the `_meta` of every request."""
     meta = {PROTOCOL_VERSION: STATELESS_VERSION, CLIENT_CAPABILITIES: host.capabilities(), CLIENT_INFO: client}
     return meta if log_level is None else {**meta, LOG_LEVEL: log_level}
 
 
 def or_input_required(decode: Callable[[Raw], T]) -> Callable[[Raw], T | InputRequired]:
-    """*decode* for this revision: a result that is a question comes out as one."""
+    """Extend *decode* for this revision: a result with questions is decoded to `InputRequired`."""
 
     def decode_either(raw: Raw) -> T | InputRequired:
         outcome = _decode_outcome(raw)
@@ -77,13 +77,13 @@ def or_input_required(decode: Callable[[Raw], T]) -> Callable[[Raw], T | InputRe
 
 
 async def answer_questions(host: Host, required: InputRequired, round_: int, *, server: str) -> dict[str, Any]:
-    """The parameters to add when the same is asked again.
+    """Answer the questions and return the parameters to add when the request is repeated.
 
     Raises:
-      ProtocolViolation: it asks more often than the limit.
+      ProtocolViolation: the server asked more often than `MAX_ROUNDS`.
       McpError: a question cannot be answered here.
 
-    Cancellation: as that of whatever answers.
+    Cancellation: as for the function that answers.
     """
     if round_ > MAX_ROUNDS:
         raise ProtocolViolation(f"more than {MAX_ROUNDS} questions for one call", server=server)

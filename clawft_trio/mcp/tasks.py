@@ -1,4 +1,4 @@
-"""Tool calls as tasks (2025-11-25): started, polled until they have ended, and cancelled with their caller."""
+"""Tool calls as tasks (2025-11-25): started, polled until they end, and cancelled with their caller."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from clawft_trio.mcp.client import McpClient
 
 FIRST_POLL = 1.0
-"""Seconds between two polls, where the server names no interval."""
+"""Seconds between two polls when the server names no interval."""
 
 SHORTEST_POLL = 0.05
 """Seconds; a server may name less, and would be polled in a busy loop."""
@@ -38,7 +38,7 @@ SHORTEST_POLL = 0.05
 LONGEST_POLL = 30.0
 
 _CANCEL_GRACE = 2.0
-"""Seconds for telling the server that a task is not wanted any more."""
+"""Seconds for the request to the server to cancel a task."""
 
 _ENDED = frozenset(("completed", "failed", "cancelled"))
 
@@ -49,14 +49,14 @@ class Task(WireRecord, frozen=True):
     task_id: str
     status: str = "working"
     status_message: str | None = None
-    #: milliseconds
+    #: lifetime and poll interval in milliseconds
     ttl: float | None = None
     poll_interval: float | None = None
 
 
 @attrs.frozen
 class _Created:
-    """The answer to a call that asked for a task."""
+    """The response to a call that requested a task."""
 
     task: Task | None
     raw: Raw
@@ -68,7 +68,7 @@ _decode_empty = msgspec.json.Decoder(EmptyResult).decode
 
 
 def can_run_tasks(agreement: Agreement) -> bool:
-    """Whether the server runs tool calls as tasks."""
+    """Return whether the server runs tool calls as tasks."""
     if agreement.protocol_version != LATEST_HANDSHAKE:
         return False
     found: Any = agreement.capabilities.tasks
@@ -78,7 +78,7 @@ def can_run_tasks(agreement: Agreement) -> bool:
 
 
 def wants_task(tool: ToolDefinition) -> bool:
-    """Whether *tool* is called as a task only."""
+    """Return whether *tool* can be called only as a task."""
     return (tool.execution or {}).get("taskSupport") == "required"
 
 
@@ -92,20 +92,20 @@ async def call_tool_as_task(
     on_status: Callable[[Task], object] = lambda _: None,
     on_progress: OnProgress | None = None,
 ) -> CallToolResult:
-    """Call a tool as a task and wait for its result. `McpClient.call_tool` does so where the tool demands it.
+    """Call a tool as a task and wait for its result. `McpClient.call_tool` does so when the tool requires it.
 
     Args:
-      client: of the server; its revision is 2025-11-25.
-      name: of the tool.
+      client: client of the server; the revision is 2025-11-25.
+      name: name of the tool.
       arguments: a JSON object.
-      total: seconds that the task may take, None: `McpOptions.task_total`; each poll has the client's own total.
-      ttl: seconds that the server is to keep the task; None leaves it to the server.
-      on_status: is called with each state of the task; synchronous and cheap.
-      on_progress: is called with each progress report; synchronous and cheap. What it raises is logged.
+      total: seconds that the task may take, None: `McpOptions.task_total`; each poll has the client's own limit.
+      ttl: seconds for which the server should keep the task; None leaves it to the server.
+      on_status: called with each state of the task; synchronous and cheap.
+      on_progress: called with each progress report; synchronous and cheap. Its exceptions are logged.
 
     Raises:
-      RequestTimeout: it has not ended in time; it was cancelled.
-      PeerError: it was cancelled by the server, or the server does not know it any more.
+      RequestTimeout: the task has not ended in time; it was cancelled.
+      PeerError: the server cancelled the task, or no longer knows it.
       McpError: see `McpClient.call`.
 
     Cancellation: the task is cancelled, within two seconds.
@@ -160,7 +160,8 @@ async def _run_task(
     ended = False
     try:
         await _wait_ended(connection, created.task, on_status)
-        # A task that wants input gets it meanwhile: this request brings the server's questions, and ends with the task.
+        # A task that needs input gets it during this request, which brings the server's questions and ends with the
+        # task.
         result = await call_for_result(
             connection, "tasks/result", {"taskId": task_id}, options=CallOptions(total=math.inf)
         )
@@ -168,7 +169,7 @@ async def _run_task(
         return result
     finally:
         if not ended:
-            # An error means that it has ended, or that the server is gone: both are what is wanted.
+            # An error means that the task or the server has ended, which is the goal.
             with trio.move_on_after(_CANCEL_GRACE, shield=True), suppress(McpError):
                 await connection.call("tasks/cancel", {"taskId": task_id}, decode=_decode_empty)
 
@@ -177,7 +178,7 @@ async def _wait_ended(connection: Connection, task: Task, on_status: Callable[[T
     """Poll until *task* has ended, or wants input.
 
     Raises:
-      PeerError: it was cancelled, or the server does not know it any more.
+      PeerError: the task was cancelled, or the server no longer knows it.
     """
     task_id = task.task_id
     while True:
@@ -194,7 +195,7 @@ async def _wait_ended(connection: Connection, task: Task, on_status: Callable[[T
 
 
 def _ignore(_: Progress) -> None:
-    """Nothing wants the progress."""
+    """Ignore a progress report."""
 
 
 def _decode_created(raw: Raw) -> _Created:

@@ -1,4 +1,4 @@
-"""One call of a server's tool: events for observers, and the result for the model."""
+"""One call of a server's tool: reports to observers, and converts the result for the model."""
 
 from __future__ import annotations
 
@@ -42,23 +42,23 @@ async def call_for(
     strategy: Strategy | None = None,
     check: SchemaCheck | None = None,
 ) -> object:
-    """Call the tool *name* of *client*'s server on behalf of *context*, and return the result for the model.
+    """Call the tool *name* of *client*'s server for *context*, and return the result for the model.
 
     Args:
-      client: of the server.
-      name: as the server has it.
+      client: client of the server.
+      name: the tool's name on the server.
       arguments: a JSON object.
-      context: of the call.
-      total: seconds it may take; None is the client's default.
-      strategy: how the call is tried; None: once.
-      check: checks the arguments, in a thread where they take long; None: nothing does.
+      context: context of the tool call.
+      total: seconds that the call may take; None is the client's default.
+      strategy: strategy for the attempts; None: one attempt.
+      check: checks the arguments, in a thread if they are large; None: they are not checked.
 
     Raises:
-      InvalidArguments: they do not fit the tool's schema.
-      ToolTimeout: no answer in time.
+      InvalidArguments: the arguments do not fit the tool's schema.
+      ToolTimeout: no response in time.
       ToolFailed: the server reported a failure, or could not be reached.
 
-    Cancellation: the server is sent a cancellation; a late answer is dropped.
+    Cancellation: the server is sent a cancellation; a late response is dropped.
     """
     problems = [] if check is None else await check.find_problems(arguments)
     if problems:
@@ -68,7 +68,7 @@ async def call_for(
         context.progress(progress.progress, progress.total, progress.message)
 
     async def attempt(_: Call) -> CallToolResult:
-        with _told_to_observers(client.name, name, context):
+        with _reported_to_observers(client.name, name, context):
             return await client.call_tool(name, arguments, total=total, on_progress=show)
 
     call = Call(id=context.call_id, turn_id=context.turn_id, observer=context.observer)
@@ -80,12 +80,12 @@ async def call_for(
         raise ToolFailed(str(exc), tool=context.tool) from exc
     if result.is_error:
         raise ToolFailed(_failure(result), tool=context.tool)
-    return _told(result)
+    return _for_model(result)
 
 
 @contextmanager
-def _told_to_observers(server: str, tool: str, context: ToolContext) -> Iterator[None]:
-    """Report how a request ended."""
+def _reported_to_observers(server: str, tool: str, context: ToolContext) -> Iterator[None]:
+    """Report the end of a request to observers."""
     started = trio.current_time()
     outcome: Literal["ok", "error", "timeout", "cancelled"] = "cancelled"
     error: Exception | None = None
@@ -111,11 +111,11 @@ def _told_to_observers(server: str, tool: str, context: ToolContext) -> Iterator
 
 
 _MOST_PARTS = 4096
-"""Parts of one result; each takes some microseconds of the event loop."""
+"""Largest number of parts of one result; each takes some microseconds of the event loop."""
 
 
-def _told(result: CallToolResult) -> Any:
-    """What a model gets: text, images and recordings in their order. Structure where there is no content."""
+def _for_model(result: CallToolResult) -> Any:
+    """Return the result for a model: text, images and recordings in order; structured content if there is no other."""
     if not result.content and result.structured_content is not UNSET:
         return result.structured_content
     parts = [_media(block) or _words(block) for block in result.content[:_MOST_PARTS]]
@@ -127,14 +127,14 @@ def _told(result: CallToolResult) -> Any:
 
 
 def _failure(result: CallToolResult) -> str:
-    """The server's description of its tool's failure, as text."""
+    """Return the server's description of its tool's failure as text."""
     if not result.content and result.structured_content is not UNSET:
         return encode_json(result.structured_content).decode()
     return "\n".join(map(_words, result.content[:_MOST_PARTS]))
 
 
 def _media(block: Content) -> Image | File | None:
-    """The image, document or recording that *block* holds; None when it holds none, or one that is not base64."""
+    """Return the image, document or recording in *block*; None when there is none, or it is not base64."""
     if isinstance(block, ImageContent):
         data = _decoded(block.data)
         return Image(data=data, media_type=block.mime_type) if data else None

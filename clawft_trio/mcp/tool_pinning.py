@@ -1,7 +1,7 @@
-"""What a tool's definition was when it was first used: a changed one is withheld until it is approved.
+"""Pins the definition of a tool at its first use: a changed tool is withheld until it is approved.
 
-A server can be honest when it is looked at and change what its tools claim to be afterwards. What a model reads of
-a tool is as good as an instruction, so it has to stay what it was.
+A server can be honest when a person inspects it and later change the descriptions of its tools. A model treats a
+description like an instruction, so the description must stay the inspected one.
 """
 
 from __future__ import annotations
@@ -23,64 +23,64 @@ PIN_MIGRATIONS = (
         " PRIMARY KEY (server, tool)) WITHOUT ROWID;",
     ),
 )
-"""What `StoredPins` needs of its store."""
+"""Migrations of the tables that `StoredPins` uses."""
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 def fingerprint(tool: ToolDefinition) -> str:
-    """A hash of everything that a model may read of *tool*: name, description, schemas, annotations."""
+    """Return a hash of all parts of *tool* that a model may read: name, description, schemas, annotations."""
     definition = (tool.name, tool.title, tool.description, tool.input_schema, tool.output_schema, tool.annotations)
     return hashlib.sha256(_encode(definition)).hexdigest()
 
 
 class Pins(Protocol):
-    """Where fingerprints are kept."""
+    """Storage of fingerprints."""
 
     async def load(self, server: str) -> Mapping[str, str]:
-        """The fingerprints of *server*'s tools by the tools' names.
+        """Return the fingerprints of *server*'s tools by the tools' names.
 
         Cancellation: nothing has changed.
         """
         ...
 
     async def keep(self, server: str, hashes: Mapping[str, str]) -> None:
-        """Keep these fingerprints, over older ones of the same tools.
+        """Store these fingerprints, replacing older ones of the same tools.
 
-        Cancellation: all of them are kept, or none.
+        Cancellation: all of them are stored, or none.
         """
         ...
 
 
 class MemoryPins:
-    """Fingerprints that last as long as the process."""
+    """Fingerprints that are kept in memory."""
 
     def __init__(self) -> None:
         self._hashes: dict[str, dict[str, str]] = {}
 
     async def load(self, server: str) -> Mapping[str, str]:
-        """The fingerprints of *server*'s tools by the tools' names.
+        """Return the fingerprints of *server*'s tools by the tools' names.
 
-        Cancellation: it is never noticed here.
+        Cancellation: has no effect here.
         """
         return dict(self._hashes.get(server, {}))
 
     async def keep(self, server: str, hashes: Mapping[str, str]) -> None:
-        """Keep these fingerprints, over older ones of the same tools.
+        """Store these fingerprints, replacing older ones of the same tools.
 
-        Cancellation: it is never noticed here.
+        Cancellation: has no effect here.
         """
         self._hashes.setdefault(server, {}).update(hashes)
 
 
 class StoredPins:
-    """Fingerprints in the store, which has to have `PIN_MIGRATIONS`."""
+    """Fingerprints in the store, which needs `PIN_MIGRATIONS`."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     async def load(self, server: str) -> Mapping[str, str]:
-        """The fingerprints of *server*'s tools by the tools' names.
+        """Return the fingerprints of *server*'s tools by the tools' names.
 
         Raises:
           StoreError: the store cannot be read.
@@ -94,12 +94,12 @@ class StoredPins:
         return await self._store.read(read)
 
     async def keep(self, server: str, hashes: Mapping[str, str]) -> None:
-        """Keep these fingerprints, over older ones of the same tools.
+        """Store these fingerprints, replacing older ones of the same tools.
 
         Raises:
           StoreError: the store cannot be written.
 
-        Cancellation: all of them are kept, or none.
+        Cancellation: all of them are stored, or none.
         """
         rows = [(server, tool, digest) for tool, digest in hashes.items()]
 

@@ -1,4 +1,4 @@
-"""The tools of many servers in one registry: started together, named apart, filtered, pinned, kept up to date."""
+"""The tools of many servers in one registry: started together, named by server, filtered, pinned, kept up to date."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ from clawft_trio.tracebacks import shorten_traceback
 
 _LONGEST_NAME = 64
 MAX_TOOLS = 2000
-"""Tools of one server that are offered; the others are withheld."""
+"""Largest number of tools of one server that are offered; the others are withheld."""
 
 MAX_DESCRIPTION = 16_384
-"""Characters of a tool's description; the rest is cut."""
+"""Characters of a tool's description that are kept."""
 
-# Seconds between two readings of a list that keeps changing.
+# Seconds between two reads of a list that keeps changing.
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 
-# What trying again does not cure.
+# Errors that a retry does not cure.
 _HOPELESS = (CannotStart, NotConfigured, Unsupported)
 
 _FORBIDDEN = re.compile(r"[^a-zA-Z0-9_-]")
@@ -60,23 +60,24 @@ def _patterns(patterns: Iterable[str]) -> tuple[str, ...]:
 
 @attrs.frozen
 class ToolServer:
-    """One server of a toolset, and how far it is trusted."""
+    """One server of a toolset, with its filters and its trust."""
 
     #: a command, a `StdioServer`, an `HttpServer` or a `StreamServer`
     server: Server
-    #: patterns of the tool names that are offered; the deny list wins
+    #: patterns of the tools that are offered; `deny` overrides them
     allow: tuple[str, ...] = attrs.field(default=("*",), converter=_patterns, kw_only=True)
     #: patterns of tools that are not offered
     deny: tuple[str, ...] = attrs.field(default=(), converter=_patterns, kw_only=True)
-    #: started and kept, but its tools are not offered
+    #: whether the server is started but its tools are not offered
     internal_only: bool = attrs.field(default=False, kw_only=True)
-    #: take the server's word for which tools only look; else each counts as changing something
+    #: whether to trust the server's hints that a tool is read-only; otherwise every tool counts as mutating
     trust_hints: bool = attrs.field(default=False, kw_only=True)
-    #: seconds one call may take; None is the client's default
+    #: seconds that one call may take; None is the client's default
     total: float | None = attrs.field(default=None, kw_only=True)
-    #: how a call is tried; None: once. Whether repeating is safe only its owner can know
+    #: strategy for the attempts of a call; None: one attempt, because only the server's owner knows whether repeating
+    #: is safe
     strategy: Strategy | None = attrs.field(default=None, kw_only=True)
-    #: how its client behaves; None is the toolset's way
+    #: options of its client; None: those of the toolset
     options: McpOptions | None = attrs.field(default=None, kw_only=True)
 
 
@@ -87,18 +88,18 @@ class Withheld:
     server: str
     tool: str
     reason: str
-    #: what its definition has become since it was first used; `Toolset.approve` would accept that
+    #: its current definition, when it has changed since its first use; `Toolset.approve` accepts it
     changed: ToolDefinition | None = None
 
 
 class Toolset:
-    """What `open_toolset` yields."""
+    """The running servers and their tools. `open_toolset` yields it."""
 
     def __init__(self, registry: ToolRegistry, pins: Pins, observer: Callable[[Event], None]) -> None:
         self.registry = registry
-        #: the clients of the servers that have started
+        #: clients of the servers that have started
         self.clients: dict[str, McpClient] = {}
-        #: why the others have not
+        #: errors of the servers that have not started
         self.failures: dict[str, ClawftError] = {}
         self._pins = pins
         self._observer = fan_out([observer])
@@ -114,17 +115,17 @@ class Toolset:
 
     @property
     def withheld(self) -> tuple[Withheld, ...]:
-        """The tools that are not offered, and why; what the lists leave out is not among them."""
+        """Tools that are not offered, with the reason; without those that `allow` and `deny` exclude."""
         return tuple(one for some in self._withheld.values() for one in some)
 
     async def approve(self, withheld: Withheld) -> None:
-        """Accept the definition that *withheld* shows, and offer the tool if that is still what it is.
+        """Accept the definition in *withheld*, and offer the tool if it still has this definition.
 
         Raises:
-          McpError: the server cannot be asked for its tools now; the approval stands.
+          McpError: the server's tools cannot be read now; the approval is stored.
           ValueError: there is no changed definition to approve.
 
-        Cancellation: it is approved and will be offered, or neither.
+        Cancellation: the tool is approved and will be offered, or neither.
         """
         if withheld.changed is None:
             raise ValueError(f"{withheld.tool!r} is not withheld for a change: {withheld.reason}")
@@ -132,10 +133,10 @@ class Toolset:
         await self._refresh(withheld.server)
 
     async def _refresh(self, name: str) -> None:
-        """Ask the server for its tools, and offer those that may be offered."""
+        """Read the server's tools, and offer those that are allowed."""
         server = self._servers[name]
         async with self._refreshing.setdefault(name, trio.Lock()):
-            # Before the list is read: a change that comes meanwhile must not be missed.
+            # Before the list is read, so that a change during the read is not missed.
             self._seen[name] = self.clients[name].tools_version
             if server.internal_only:
                 return
@@ -146,7 +147,7 @@ class Toolset:
             tools: dict[str, Tool] = {}
             chosen = _chosen(definitions, server)
             for definition in chosen[:MAX_TOOLS]:
-                # Reading a schema takes about a millisecond: other tasks run in between.
+                # Compiling a schema takes about a millisecond; other tasks run in between.
                 await trio.lowlevel.checkpoint()
                 judged = self._judge(name, definition, pinned, tools)
                 if isinstance(judged, Withheld):
@@ -156,7 +157,7 @@ class Toolset:
                 if definition.name not in pinned:
                     fresh[definition.name] = fingerprint(definition)
             if left := chosen[MAX_TOOLS:]:
-                # One record for all: a server may list a hundred thousand.
+                # One record for all, because a server may list a hundred thousand tools.
                 reason = f"more than {MAX_TOOLS} tools: {len(left)} are left out"
                 withheld.append(Withheld(server=name, tool=left[0].name, reason=reason))
             await self._pins.keep(name, fresh)
@@ -165,7 +166,7 @@ class Toolset:
     def _judge(
         self, name: str, definition: ToolDefinition, pinned: Mapping[str, str], others: Mapping[str, Tool]
     ) -> Tool | Withheld:
-        """The tool that *definition* makes, or why it makes none."""
+        """Return the tool for *definition*, or the reason to withhold it."""
         withhold = partial(Withheld, server=name, tool=definition.name)
         digest = fingerprint(definition)
         if pinned.get(definition.name, digest) != digest:
@@ -243,16 +244,16 @@ class Toolset:
     async def _start(self, nursery: trio.Nursery, name: str, options: McpOptions) -> bool:
         client = make_client(self._servers[name].server, name, options)
         try:
-            # Shielded: it is closed after the body of the toolset, within the server's graces.
+            # Shielded: it is closed after the body of the toolset, within the server's grace times.
             await nursery.start(partial(client.run_until_closed, shielded=True))
             self.clients[name] = client
             await self._refresh(name)
         except (ClawftError, ExceptionGroup) as exc:
-            # A server that cannot even be asked for fails in two tasks at once: what is wrong with it comes first.
+            # A server that cannot be started at all fails in two tasks at once; its own error comes first.
             known = [leaf for leaf in leaves(exc) if isinstance(leaf, ClawftError)]
             if len(known) < len(leaves(exc)):
                 raise
-            # Kept for long, and a program that logs it with locals would log keys.
+            # Kept for a long time, and a program that logs it with local variables would log keys.
             self.failures[name] = shorten_traceback(known[0])
             await self._give_up(name)
             return False
@@ -282,7 +283,7 @@ class Toolset:
                 self._observer(
                     Noted(component="mcp", what="tools not refreshed", details={"server": name, "error": str(exc)})
                 )
-            # One change is followed at once; a list that never stops changing is read less and less often.
+            # A single change is followed at once; a list that never stops changing is read less and less often.
             await trio.sleep(pause)
             changed_again = client.tools_version != self._seen[name]
             pause = min(2 * pause, _LONGEST_PAUSE) if changed_again else _FIRST_PAUSE
@@ -304,24 +305,24 @@ async def open_toolset(
     pins: Pins | None = None,
     observer: Callable[[Event], None] = unobserved,
 ) -> AsyncGenerator[Toolset, None]:
-    """Start *servers* side by side and offer their tools in *registry* as `server__tool`, for the length of the block.
+    """Start *servers* concurrently and offer their tools in *registry* as `server__tool` for the duration of the block.
 
-    A server that does not start is in `Toolset.failures`, does not stop the others, and is tried again as its
-    supervision has it, unless there is no such program. A server's list is followed as it
-    changes. A definition that differs from the one first seen is withheld until `Toolset.approve`.
+    A server that does not start is listed in `Toolset.failures` and does not stop the others; it is retried according
+    to its supervision, unless its program does not exist. Changes of a server's list are followed. A definition that
+    differs from the first one is withheld until `Toolset.approve`.
 
     Args:
-      servers: by name, each a `Server`, or a `ToolServer` with more to say.
-      registry: where the tools go, and are taken from at the end.
-      options: how the clients behave, where a `ToolServer` does not say.
-      pins: where the fingerprints of definitions are kept; None: as long as the block.
-      observer: gets a `Noted` for each tool that is withheld and each server that does not start, and whatever the
-        clients report besides (`McpOptions.observer`).
+      servers: servers by name: each a `Server`, or a `ToolServer` with further settings.
+      registry: the tools are added to it, and removed at the end.
+      options: options of the clients whose `ToolServer` has none.
+      pins: storage of the fingerprints of definitions; None: they are kept during the block.
+      observer: gets a `Noted` for each tool that is withheld and each server that does not start, and all events of the
+        clients (`McpOptions.observer`).
 
     Raises:
       ValueError: a server's name cannot be part of a tool's name.
 
-    Cancellation: all servers are ended, side by side, within their graces.
+    Cancellation: all servers are stopped concurrently, within their grace times.
     """
     toolset = Toolset(registry, MemoryPins() if pins is None else pins, observer)
     toolset._servers = {
@@ -342,7 +343,7 @@ async def open_toolset(
 
 
 def tool_name(server: str, tool: str) -> str:
-    """`server__tool`, as every provider accepts it: what is too long or too strange is replaced by a hash."""
+    """Return `server__tool` in a form that every provider accepts: an invalid or too long name is marked by a hash."""
     whole = _FORBIDDEN.sub("_", f"{server}__{tool}")
     if whole == f"{server}__{tool}" and len(whole) <= _LONGEST_NAME:
         return whole

@@ -1,7 +1,7 @@
 """The wire format of MCP as frozen records: revisions 2024-11-05 to 2026-07-28.
 
-Field names are snake case here and camel case there. What a later revision adds and nothing here reads is ignored, as
-the protocol asks; what is there must have the right type.
+Field names are snake case here and camel case on the wire. Fields of later revisions that nothing here reads are
+ignored, as the protocol requires; a field that is present must have the right type.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ PROTOCOL_VERSION = "io.modelcontextprotocol/protocolVersion"
 
 
 class WireRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """What all records of the protocol share."""
+    """Base class of all records of the protocol."""
 
 
 T = TypeVar("T")
 
-# What a server's tool or its caller put there: null is a value in it.
+# Members whose content belongs to a tool or its caller: in it null is a value.
 _FOREIGN = frozenset(
     (
         "structuredContent",
@@ -50,8 +50,7 @@ _FOREIGN = frozenset(
 
 
 def decode_without_nulls(raw: bytes | Raw, decoder: msgspec.json.Decoder[T]) -> T:
-    """*raw* by *decoder*; where that fails, once more without members that are null: some peers write null for what
-    they do not have.
+    """Decode *raw*; if that fails, decode it without null members, because some peers send null for missing fields.
 
     Raises:
       msgspec.DecodeError: it does not fit.
@@ -68,7 +67,7 @@ def _without_nulls(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     return {
-        # A prompt's `arguments` are a list, and the protocol's.
+        # A prompt's `arguments` are a list that belongs to the protocol.
         key: member if key in _FOREIGN and isinstance(member, dict) else _without_nulls(member)
         for key, member in value.items()
         if member is not None
@@ -87,7 +86,7 @@ class TextContent(WireRecord, frozen=True, tag_field="type", tag="text"):
 
 
 class ImageContent(WireRecord, frozen=True, tag_field="type", tag="image"):
-    """An image, base64."""
+    """An image in base64."""
 
     data: str
     mime_type: str
@@ -96,7 +95,7 @@ class ImageContent(WireRecord, frozen=True, tag_field="type", tag="image"):
 
     @property
     def content(self) -> bytes:
-        """The image itself.
+        """The decoded image.
 
         Raises:
           ValueError: it is not base64.
@@ -105,7 +104,7 @@ class ImageContent(WireRecord, frozen=True, tag_field="type", tag="image"):
 
 
 class AudioContent(WireRecord, frozen=True, tag_field="type", tag="audio"):
-    """A sound, base64."""
+    """A sound in base64."""
 
     data: str
     mime_type: str
@@ -114,7 +113,7 @@ class AudioContent(WireRecord, frozen=True, tag_field="type", tag="audio"):
 
 
 class ResourceLink(WireRecord, frozen=True, tag_field="type", tag="resource_link"):
-    """The address of a resource that the client may read."""
+    """The URI of a resource that the client may read."""
 
     uri: str
     name: str = ""
@@ -127,7 +126,7 @@ class ResourceLink(WireRecord, frozen=True, tag_field="type", tag="resource_link
 
 
 class ResourceContents(WireRecord, frozen=True):
-    """What a resource holds: `text`, or `blob` in base64."""
+    """Content of a resource: `text`, or `blob` in base64."""
 
     uri: str
     mime_type: str | None = None
@@ -145,7 +144,7 @@ class EmbeddedResource(WireRecord, frozen=True, tag_field="type", tag="resource"
 
 
 class UnknownContent(WireRecord, frozen=True, tag_field="type", tag="unknown"):
-    """A block of a kind that only a later revision knows, as it came."""
+    """A block of a kind that only a later revision defines, unchanged."""
 
     block: JsonObject
 
@@ -156,7 +155,7 @@ Content: TypeAlias = TextContent | ImageContent | AudioContent | ResourceLink | 
 
 
 class Icon(WireRecord, frozen=True):
-    """An image for a user interface, by its address. It is a stranger's: nothing here fetches it."""
+    """An image for a user interface, by its URL. It is untrusted: nothing here fetches it."""
 
     src: str = ""
     mime_type: str | None = None
@@ -176,7 +175,7 @@ class Implementation(WireRecord, frozen=True):
 
 
 class Capabilities(WireRecord, frozen=True):
-    """What a server offers; None where it does not."""
+    """The features that a server offers; None for a feature that it does not offer."""
 
     tools: JsonObject | None = None
     resources: JsonObject | None = None
@@ -190,7 +189,7 @@ class Capabilities(WireRecord, frozen=True):
 
 
 class InitializeResult(WireRecord, frozen=True):
-    """A server's half of the handshake."""
+    """A server's part of the `initialize` handshake."""
 
     protocol_version: str
     capabilities: Capabilities = Capabilities()
@@ -245,7 +244,7 @@ class CallToolResult(WireRecord, frozen=True):
 
     @property
     def text(self) -> str:
-        """All its plain text, a line break between blocks."""
+        """All its plain text, with a line break between blocks."""
         return "\n".join(block.text for block in self.content if isinstance(block, TextContent))
 
 
@@ -257,10 +256,10 @@ class _LooseResult(WireRecord, frozen=True):
 
 
 def decode_tool_result(raw: Raw) -> CallToolResult:
-    """The result of a tool call; blocks of unknown kinds, and those that do not fit their kind, are kept as they came.
+    """Decode the result of a tool call; blocks of unknown kinds, and those that do not fit their kind, stay unchanged.
 
     Raises:
-      msgspec.DecodeError: it is none.
+      msgspec.DecodeError: it is not a tool result.
     """
     try:
         return _decode_result(raw)
@@ -269,10 +268,10 @@ def decode_tool_result(raw: Raw) -> CallToolResult:
 
 
 def tool_result_of(value: Any) -> CallToolResult:
-    """The result of a tool call that *value*, decoded JSON, is.
+    """Convert *value*, decoded JSON, to the result of a tool call.
 
     Raises:
-      msgspec.ValidationError: it is none.
+      msgspec.ValidationError: it is not a tool result.
     """
     if isinstance(value, dict):
         value = {key: member for key, member in value.items() if member is not None or key == "structuredContent"}
@@ -286,7 +285,7 @@ def tool_result_of(value: Any) -> CallToolResult:
 
 
 def content_of(block: Any) -> Content:
-    """*block* as what it is: one that does not fit its kind is kept as it came, so that the others are not lost."""
+    """Convert *block*; a block that does not fit its kind stays unchanged, so that the others are not lost."""
     try:
         known: Content = msgspec.convert(_without_nulls(block), Content)
     except msgspec.ValidationError:
@@ -301,7 +300,7 @@ _decode_result = msgspec.json.Decoder(CallToolResult).decode
 
 
 class Resource(WireRecord, frozen=True):
-    """Something that a server lets its client read."""
+    """A resource that a client may read."""
 
     uri: str
     name: str = ""
@@ -328,14 +327,14 @@ class ResourceTemplate(WireRecord, frozen=True):
 
 
 class ReadResourceResult(WireRecord, frozen=True):
-    """What a resource holds, in one or more parts."""
+    """Content of a resource, in one or more parts."""
 
     contents: tuple[ResourceContents, ...]
     ttl_ms: float | None = None
 
 
 class PromptArgument(WireRecord, frozen=True):
-    """A blank of a prompt."""
+    """A parameter of a prompt."""
 
     name: str
     title: str | None = None
@@ -344,7 +343,7 @@ class PromptArgument(WireRecord, frozen=True):
 
 
 class Prompt(WireRecord, frozen=True):
-    """A prompt with blanks."""
+    """A prompt with parameters."""
 
     name: str
     title: str | None = None
@@ -355,14 +354,14 @@ class Prompt(WireRecord, frozen=True):
 
 
 class PromptMessage(WireRecord, frozen=True):
-    """One message of a filled-in prompt."""
+    """One message of a prompt whose parameters are filled in."""
 
     role: Literal["user", "assistant"]
     content: Content
 
 
 class GetPromptResult(WireRecord, frozen=True):
-    """A prompt, filled in."""
+    """A prompt whose parameters are filled in."""
 
     messages: tuple[PromptMessage, ...]
     description: str | None = None
@@ -379,10 +378,10 @@ class _LoosePrompt(WireRecord, frozen=True):
 
 
 def decode_prompt_result(raw: Raw) -> GetPromptResult:
-    """A filled-in prompt; blocks of unknown kinds are kept as they came.
+    """Decode a filled-in prompt; blocks of unknown kinds stay unchanged.
 
     Raises:
-      msgspec.DecodeError: it is none.
+      msgspec.DecodeError: it is not a prompt.
     """
     try:
         return _decode_prompt(raw)
@@ -397,7 +396,7 @@ _loose_prompt = msgspec.json.Decoder(_LoosePrompt)
 
 
 class Completion(WireRecord, frozen=True):
-    """What may follow what was typed."""
+    """Suggestions for the rest of an input."""
 
     values: tuple[str, ...] = ()
     total: int | None = None
@@ -405,34 +404,34 @@ class Completion(WireRecord, frozen=True):
 
 
 class CompleteResult(WireRecord, frozen=True):
-    """The answer to `completion/complete`."""
+    """The result of `completion/complete`."""
 
     completion: Completion
 
 
 class EmptyResult(WireRecord, frozen=True):
-    """An empty result: the request was done."""
+    """An empty result: the request succeeded."""
 
 
 # --- what a server asks of its client -------------------------------------------------------------------
 
 
 class Root(WireRecord, frozen=True):
-    """A folder that the server may work in."""
+    """A folder that the server may use."""
 
     uri: str
     name: str | None = None
 
 
 class SamplingMessage(WireRecord, frozen=True):
-    """One message of a request for sampling. Its content is one block, or since 2025-11-25 several."""
+    """One message of a sampling request. Its content is one block, or since 2025-11-25 several."""
 
     role: Literal["user", "assistant"]
     content: Any
 
 
 class ModelPreferences(WireRecord, frozen=True):
-    """What the server would like the model to be."""
+    """The server's preferences for the model."""
 
     hints: tuple[JsonObject, ...] = ()
     cost_priority: float | None = None
@@ -441,7 +440,7 @@ class ModelPreferences(WireRecord, frozen=True):
 
 
 class CreateMessageParams(WireRecord, frozen=True):
-    """A server asks for a model's answer."""
+    """A server's request for a model's answer."""
 
     messages: tuple[SamplingMessage, ...]
     max_tokens: int = 1024
@@ -456,7 +455,7 @@ class CreateMessageParams(WireRecord, frozen=True):
 
 
 class ElicitParams(WireRecord, frozen=True):
-    """A server asks the person: a form (`requested_schema`), or since 2025-11-25 a page to visit (`url`)."""
+    """A server's question to the person: a form (`requested_schema`), or since 2025-11-25 a page to visit (`url`)."""
 
     message: str = ""
     mode: str = "form"
@@ -466,14 +465,14 @@ class ElicitParams(WireRecord, frozen=True):
 
 
 class ElicitResult(WireRecord, frozen=True, omit_defaults=False):
-    """What the person did."""
+    """The person's response."""
 
     action: Literal["accept", "decline", "cancel"]
     content: dict[str, Any] | UnsetType = UNSET
 
 
 class LogMessage(WireRecord, frozen=True):
-    """`notifications/message`."""
+    """Parameters of `notifications/message`."""
 
     level: str
     data: Any = None

@@ -28,6 +28,10 @@ _PIECE = 64 * 1024
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
 
 
+_LONGEST_NAME = 255
+"""Characters of a host's name in errors; names in the DNS are not longer."""
+
+
 class SocketConnection:
     """One connection to a peer, with the interface of httpcore's `AsyncNetworkStream`."""
 
@@ -249,7 +253,10 @@ class Network:
             # trio raises "all attempts to connect failed" from a group with the error of each attempt; the first has
             # the cause.
             cause = _first_cause(exc)
-            raise TransportFailed(f"no connection to {host}:{port}: {_reason(cause)}") from cause
+            raise TransportFailed(f"no connection to {host[:_LONGEST_NAME]}:{port}: {_reason(cause)}") from cause
+        except (UnicodeError, OverflowError) as exc:
+            # A label of more than 63 characters, a port above 65535.
+            raise TransportFailed(f"no connection to {host[:_LONGEST_NAME]}:{port}: no address: {exc}") from exc
 
     async def _connect_checked(
         self, policy: AddressPolicy, host: str, port: int, connect_by: float

@@ -30,6 +30,7 @@ from clawft_trio.errors import ContextLengthExceeded, PermissionDenied
 from clawft_trio.llm.conform import mend
 from clawft_trio.pipeline.stages import AssembledContext
 from clawft_trio.pipeline.tokens import CountTokens, count_tokens, fixed_tokens, message_tokens
+from clawft_trio.replacing import replaced
 from clawft_trio.target import Target
 
 CUT = "\n[... {} characters left out to fit ...]\n"
@@ -290,7 +291,7 @@ class TokenBudgetAssembler:
             "stream": request.stream and permissions.streaming_allowed,
         }
         return AssembledContext(
-            request=attrs.evolve(request, **changes),
+            request=replaced(request, **changes),
             token_estimate=tokens,
             dropped=len(mended) - len(trimmed.messages),
             shortened=trimmed.shortened,

@@ -10,6 +10,7 @@ import trio
 from clawft_trio.attempts import AttemptRecord, Latency, call_latency
 from clawft_trio.chat import CONTENT, Emit, Reset, StreamEvent
 from clawft_trio.pipeline.stages import ResponseOutcome
+from clawft_trio.replacing import replaced
 
 FAILURE_COUNTS = 30.0
 """Seconds that a failed attempt counts as, at least: a target that fails at once is not fast."""
@@ -57,7 +58,7 @@ class Stopwatch:
         """Return the latency of the round so far; *deciding* is the attempt that answered, or the last that failed."""
         latency = call_latency(deciding, self._started)
         # The first content that the consumer received counts; without any, the provider's first content.
-        return latency if self._first_content is None else attrs.evolve(latency, first_content=self._first_content)
+        return latency if self._first_content is None else replaced(latency, first_content=self._first_content)
 
 
 @attrs.define

@@ -39,6 +39,7 @@ from clawft_trio.pipeline.stages import (
     TaskType,
 )
 from clawft_trio.pipeline.windows import Windows
+from clawft_trio.replacing import replaced
 from clawft_trio.resilience.failover import Failover
 from clawft_trio.resilience.visibility import shown_of
 from clawft_trio.target import Target
@@ -262,7 +263,7 @@ class _Round:
         quality = self._contained("scorer", lambda: self._pipeline.scorer.score(self._request, response))
         ending: RoundEnding = "aborted" if response.finish_reason == "aborted" else "ok"
         outcome = self.ended(ending, response=response, quality=quality)
-        return attrs.evolve(response, latency=outcome.latency, attempts=outcome.attempts)
+        return replaced(response, latency=outcome.latency, attempts=outcome.attempts)
 
     def ended(
         self,

@@ -16,17 +16,19 @@ from clawft_trio.agent.from_config import _options
 from clawft_trio.agent.turn_context import LoopPolicy
 from clawft_trio.attempts import AttemptRecord, Latency
 from clawft_trio.auth import ADMIN, UserPermissions
+from clawft_trio.chat import Call
 from clawft_trio.cli.check_provider import _absent
 from clawft_trio.cli.errors import error_lines
 from clawft_trio.cli.stdin import LONGEST_LINE, StdinLines
 from clawft_trio.codec import shown
 from clawft_trio.config import parse_config
-from clawft_trio.errors import CircuitOpen, InvalidData, ServerError, ToolFailed
+from clawft_trio.errors import CircuitOpen, InvalidData, RateLimited, ServerError, ToolFailed
 from clawft_trio.messages import OutboundMessage
 from clawft_trio.net import HttpEndpoint
 from clawft_trio.observe import make_redactor, spans_of
 from clawft_trio.observe.attributes import _LONGEST, _Attributes
-from clawft_trio.observe.events import AttemptEnded, AttemptStarted, FailedOver, HedgeStarted, Noted
+from clawft_trio.observe.events import AttemptEnded, AttemptStarted, FailedOver, HedgeStarted, Noted, RetryScheduled
+from clawft_trio.resilience import Retry
 from clawft_trio.testing import Finish, Say, ScriptedProvider
 from clawft_trio.tools.workspace import Workspace
 
@@ -198,3 +200,34 @@ def test_the_attempt_of_a_hedge_is_told_from_that_of_a_failover() -> None:
     ]
     attempts = [span for span in spans_of(events).walk() if span.kind == "attempt"]
     assert {span.name: span.role for span in attempts} == {"a/m": "first", "d/m": "hedge", "b/m": "failover"}
+
+
+def test_an_attempt_that_starts_during_the_wait_of_a_retry_is_not_the_retry() -> None:
+    def event(kind, at, **fields):
+        return kind(call_id="c", turn_id="t", at=at, **fields)
+
+    events = [
+        event(AttemptStarted, 0.0, target="a/m"),
+        event(RetryScheduled, 1.0, retry=1, wait=5.0, error=ServerError("down")),
+        event(AttemptStarted, 2.0, target="b/m"),
+        event(AttemptStarted, 6.0, target="a/m"),
+    ]
+    attempts = [span for span in spans_of(events).walk() if span.kind == "attempt"]
+    assert [(span.name, span.role) for span in attempts] == [("a/m", "first"), ("b/m", ""), ("a/m", "retry")]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 3.0])
+async def test_a_retry_waits_exactly_as_long_as_the_server_asks_also_when_that_is_nothing(
+    autojump_clock, seconds: float
+) -> None:
+    async def attempt(call: Call) -> str:
+        await trio.lowlevel.checkpoint()
+        started.append(trio.current_time())
+        if len(started) == 1:
+            raise RateLimited("slow down", retry_after=seconds)
+        return "fine"
+
+    started: list[float] = []
+    policy = Retry(max_retries=2, first_wait=100.0, longest_wait=100.0, jitter=0.0)
+    assert await policy.run(attempt, Call()) == "fine"
+    assert started[1] - started[0] == seconds

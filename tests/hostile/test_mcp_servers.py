@@ -10,12 +10,10 @@ from pathlib import Path
 
 import pytest
 import trio
+from hostile.loop_time import bounded_loop
 
 from clawft_trio import HttpServer, StdioServer, open_agent
-from clawft_trio.testing import CallTool, ScriptedProvider, no_stall
-
-# Seconds: far less than what hostile input took once, and enough for a machine on which others work.
-STALL = 2.0
+from clawft_trio.testing import CallTool, ScriptedProvider
 
 SERVER = str(Path(__file__).with_name("hostile_mcp_server.py"))
 
@@ -64,7 +62,7 @@ async def hostile(kind: str, transport: str) -> AsyncGenerator[StdioServer | Htt
 
 async def turn(server: StdioServer | HttpServer) -> tuple[str, str]:
     model = ScriptedProvider.using_tools(CallTool("h__t", {"a": "a" * 40 + "!"}), then="fine", name="p")
-    async with no_stall(STALL):
+    async with bounded_loop():
         with trio.fail_after(60):
             async with open_agent(["p/m"], providers={"p": model}, mcp={"h": server}) as agent:
                 reply = await agent.ask("q")

@@ -9,16 +9,13 @@ from typing import Any
 
 import pytest
 import trio
+from hostile.loop_time import bounded_loop
 from llm.asking import asking
 from net.servers import open_server
 
 from clawft_trio.chat import Call
 from clawft_trio.errors import InvalidResponse
 from clawft_trio.llm import Anthropic, OpenAICompatible, OpenAIResponses
-from clawft_trio.testing import no_stall
-
-# Seconds: far less than what hostile input took once, and enough for a machine on which others work.
-STALL = 2.0
 
 LIMIT = 200_000
 BIG = "x" * 1000
@@ -138,7 +135,7 @@ async def test_a_stream_without_end_is_refused_at_its_bound(make, events, kind: 
         async with make(name="p", base_url=url, api_key="k", model="m", max_answer=LIMIT) as provider:
             tracemalloc.start()
             try:
-                async with no_stall(STALL):
+                async with bounded_loop():
                     with trio.fail_after(60), pytest.raises(InvalidResponse):
                         await provider.complete(asking(), Call())
                 _, peak = tracemalloc.get_traced_memory()

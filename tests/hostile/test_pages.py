@@ -8,18 +8,17 @@ import tracemalloc
 
 import pytest
 import trio
+from hostile.loop_time import bounded_loop
 from net.servers import open_server
 
 from clawft_trio.auth import AuthContext
 from clawft_trio.chat import ToolCall
 from clawft_trio.net import AddressPolicy
-from clawft_trio.testing import no_stall
 from clawft_trio.tools import ToolContext, ToolRegistry, ToolResult
 from clawft_trio.tools.builtin import BuiltinPolicy, FetchPolicy, register_builtins
 
 CONTEXT = ToolContext(auth=AuthContext.local())
 LOOPBACK = AddressPolicy(allowed_networks=("127.0.0.0/8",))
-STALL = 2.0
 
 
 async def fetch(tmp_path, url: str, **policy: object) -> ToolResult:
@@ -65,7 +64,7 @@ async def test_a_page_is_read_without_a_stall(tmp_path, kind: str, body: bytes) 
         await conversation.request()
         await conversation.send(head(f"Content-Type: {kind}", f"Content-Length: {len(body)}") + body)
 
-    async with open_server(talk) as server, no_stall(STALL):
+    async with open_server(talk) as server, bounded_loop():
         answer = await fetch(tmp_path, server.url)
     assert len(answer.text) < 100_000
     answer.text.encode()
@@ -111,11 +110,8 @@ async def drops(conversation) -> None:
 
 
 async def bomb(conversation) -> None:
-    packed = gzip.compress(bytes(20_000_000))
-    await conversation.send(
-        head("Content-Type: text/plain", "Content-Encoding: gzip", f"Content-Length: {len(packed)}")
-    )
-    await conversation.send(packed)
+    await conversation.send(head("Content-Type: text/plain", "Content-Encoding: gzip", f"Content-Length: {len(BOMB)}"))
+    await conversation.send(BOMB)
 
 
 async def loop(conversation) -> None:
@@ -181,7 +177,7 @@ async def test_a_server_costs_one_call_of_bounded_time_and_memory(tmp_path, talk
     async with open_server(serve) as server:
         tracemalloc.start()
         try:
-            async with no_stall(STALL):
+            async with bounded_loop():
                 with trio.fail_after(30):
                     answer = await fetch(tmp_path, server.url, total=1.5)
             _, peak = tracemalloc.get_traced_memory()

@@ -6,14 +6,12 @@ from collections import Counter
 
 import pytest
 import trio
+from hostile.loop_time import bounded_loop
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from clawft_trio import ClawftError, InboundMessage, open_agent
 from clawft_trio.config import parse_config
-from clawft_trio.testing import Finish, Say, ScriptedProvider, no_stall
-
-# Seconds: far less than what hostile input took once, and enough for a machine on which others work.
-STALL = 2.0
+from clawft_trio.testing import Finish, Say, ScriptedProvider
 
 HOSTILE = {
     "a lone surrogate": "\ud800",
@@ -47,7 +45,7 @@ async def test_a_message_with_hostile_text_gets_one_reply_and_so_does_the_next(t
     fields = {"channel": "ch", "sender_id": "eve", "chat_id": "1", "content": "q", "id": "m1", field: value}
     store = tmp_path / "s.db" if stored else None
     async with open_agent(["p/m"], providers={"p": model()}, config=parse_config(CONFIG), store=store) as agent:
-        async with no_stall(STALL):
+        async with bounded_loop():
             await agent.bus.publish_inbound(InboundMessage(**fields))
             await agent.bus.publish_inbound(
                 InboundMessage(channel="ch", sender_id="ana", chat_id="2", content="q", id="m2")
@@ -69,7 +67,7 @@ async def test_a_message_with_hostile_text_gets_one_reply_and_so_does_the_next(t
 @pytest.mark.parametrize("field", ["sender_id", "session"])
 async def test_an_ask_with_hostile_names_is_answered(tmp_path, field, text) -> None:
     async with open_agent(["p/m"], providers={"p": model()}, store=tmp_path / "s.db") as agent:
-        async with no_stall(STALL):
+        async with bounded_loop():
             assert (await agent.ask("q", **{field: text})).text == "fine"
             assert (await agent.ask("q")).text == "fine"
 
@@ -77,7 +75,7 @@ async def test_an_ask_with_hostile_names_is_answered(tmp_path, field, text) -> N
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 async def test_a_hostile_question_is_answered_or_refused_with_a_typed_error(tmp_path, text) -> None:
     async with open_agent(["p/m"], providers={"p": model()}, store=tmp_path / "s.db") as agent:
-        async with no_stall(STALL):
+        async with bounded_loop():
             try:
                 assert (await agent.ask(text, session="s")).text == "fine"
             except ClawftError as exc:

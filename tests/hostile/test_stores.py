@@ -9,13 +9,11 @@ from pathlib import Path
 
 import pytest
 import trio
+from hostile.loop_time import bounded_loop
 
 from clawft_trio import open_agent
 from clawft_trio.errors import ClawftError, StoreCorrupt, StoreError
-from clawft_trio.testing import Finish, Say, ScriptedProvider, no_stall
-
-# Seconds: far less than what hostile input took once, and enough for a machine on which others work.
-STALL = 2.0
+from clawft_trio.testing import Finish, Say, ScriptedProvider
 
 
 def model() -> ScriptedProvider:
@@ -84,7 +82,7 @@ async def test_a_damaged_store_is_a_typed_error(tmp_path: Path, damage) -> None:
     await a_store(path)
     damage(path)
     before = path.read_bytes()
-    async with no_stall(STALL):
+    async with bounded_loop():
         with pytest.raises(StoreError):
             await use(path)
     assert path.read_bytes() == before

@@ -8,13 +8,11 @@ from pathlib import Path
 
 import pytest
 import trio
+from hostile.loop_time import bounded_loop
 
 from clawft_trio import open_agent
 from clawft_trio.config import parse_config
-from clawft_trio.testing import CallTool, Finish, Say, ScriptedProvider, no_stall
-
-# Seconds: far less than what hostile input took once, and enough for a machine on which others work.
-STALL = 2.0
+from clawft_trio.testing import CallTool, Finish, Say, ScriptedProvider
 
 SECRET = "outside-hunter2"
 
@@ -93,7 +91,7 @@ async def test_a_file_of_the_prompt_of_any_kind_does_not_keep_a_turn_from_its_an
     make(root / place)
     model = ScriptedProvider(choose=lambda _: [Say("fine"), Finish()], name="p")
     config = parse_config(json.dumps({"skills": {"trustWorkspace": True}}))
-    async with no_stall(STALL):
+    async with bounded_loop():
         with trio.fail_after(20):
             async with open_agent(["p/m"], providers={"p": model}, config=config, workspace=root) as agent:
                 assert (await agent.ask("q")).text == "fine"
@@ -119,7 +117,7 @@ async def test_the_file_tools_answer_in_a_workspace_of_thousands_of_files(tmp_pa
     ]
     model = ScriptedProvider([*calls, Finish()], [Say("fine"), Finish()], name="p")
     async with open_agent(["p/m"], providers={"p": model}, workspace=tmp_path) as agent:
-        async with no_stall(STALL):
+        async with bounded_loop():
             with trio.fail_after(60):
                 reply = await agent.ask("q")
     assert reply.text == "fine"

@@ -13,6 +13,7 @@ from trio.testing import memory_stream_pair
 
 from clawft_trio.errors import PeerError, RequestTimeout, SessionLost
 from clawft_trio.mcp import CallOptions, Host, HttpServer, McpOptions, Supervision, open_mcp
+from clawft_trio.mcp.handshake import discover, initialize as initialize_at
 from clawft_trio.mcp.multiplexer import Multiplexer
 from clawft_trio.mcp.notifications import NOTIFICATIONS
 from clawft_trio.mcp.tool_pinning import fingerprint
@@ -51,6 +52,24 @@ async def test_only_a_request_that_was_sent_and_is_not_quiet_is_cancelled_at_the
             await mux.outgoing.take()
         await trio.sleep(2)
         assert len(mux.outgoing) == announced
+        nursery.cancel_scope.cancel(reason="seen")
+
+
+@pytest.mark.parametrize("ask", [initialize_at, discover])
+async def test_a_timed_out_question_for_the_revision_is_not_cancelled_at_the_server(autojump_clock, ask):
+    mux = Multiplexer()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(mux.run, Held())
+
+        async def call():
+            with pytest.raises(RequestTimeout):
+                await ask(mux, Host(), total=1)
+
+        nursery.start_soon(call)
+        await trio.testing.wait_all_tasks_blocked()
+        await mux.outgoing.take()
+        await trio.sleep(2)
+        assert len(mux.outgoing) == 0
         nursery.cancel_scope.cancel(reason="seen")
 
 

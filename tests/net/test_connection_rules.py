@@ -8,10 +8,11 @@ import httpcore
 import httpx
 import pytest
 import trio
+from net.servers import open_server
 
 from clawft_trio.attempts import AttemptInProgress
 from clawft_trio.errors import TransportFailed
-from clawft_trio.net import HttpEndpoint
+from clawft_trio.net import AddressPolicy, HttpEndpoint
 from clawft_trio.net.connections import Connections
 
 
@@ -74,3 +75,25 @@ async def test_a_request_to_a_server_that_hangs_up_was_sent() -> None:
                     pass
         assert attempt.sent
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("policy", [None, AddressPolicy()], ids=["no policy", "a policy"])
+@pytest.mark.parametrize("host", ["a" * 64, "x." + "b" * 300, "a" * 5000, "a." * 2000 + "com"], ids=len)
+async def test_a_name_that_no_host_can_have_is_no_connection(host: str, policy: AddressPolicy | None) -> None:
+    async with HttpEndpoint(f"http://{host}/", policy=policy, trust_env=False) as http:
+        with pytest.raises(TransportFailed) as caught:
+            async with http.request("GET"):
+                pass
+    assert len(str(caught.value)) < 500
+
+
+async def test_a_redirect_to_a_name_that_no_host_can_have_is_no_connection() -> None:
+    async def redirect(conversation) -> None:
+        await conversation.request()
+        location = b"http://" + b"a" * 64 + b"/"
+        await conversation.send(b"HTTP/1.1 302 F\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n" % location)
+
+    async with open_server(redirect) as server, HttpEndpoint(server.url, redirects=3) as http:
+        with pytest.raises(TransportFailed):
+            async with http.request("GET"):
+                pass

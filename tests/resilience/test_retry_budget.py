@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import trio
 from hypothesis import given, settings, strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
@@ -194,3 +195,25 @@ async def test_no_call_is_lost_while_a_target_is_well_and_no_target_gets_more_th
         for target in targets:
             bound = bound_of(budget, len(target.asked_by), trio.current_time())
             assert target.requests <= bound + 1e-9, target.name
+
+
+async def test_retries_deposit_once_also_where_policies_with_one_budget_are_nested(autojump_clock) -> None:
+    budget = RetryBudget(capacity=10.0, ratio=1.0, per_second=0.0)
+    outer = Retry(max_retries=2, budget=budget, first_wait=0.0).bind("t")
+    inner = Retry(max_retries=1, budget=budget, first_wait=0.0).bind("t")
+    asked = 0
+
+    async def fails(_: Call) -> str:
+        nonlocal asked
+        asked += 1
+        await trio.lowlevel.checkpoint()
+        raise ServerError("down")
+
+    for calls in (1, 2):
+        asked = 0
+        with pytest.raises(ServerError):
+            await outer.run(lambda call: inner.run(fails, call), Call())
+        seen = budget.statistics("t")
+        assert asked > 3
+        assert seen.calls == calls
+        assert seen.spent == calls * (asked - 1)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from clawft_trio.chat import Call, ChatRequest, Message, StreamEvent, Usage, UsageReport
+from clawft_trio.chat import Call, ChatRequest, Message, StreamEvent, TextDelta, Usage, UsageReport
 from clawft_trio.errors import ProviderTimeout, ServerError
 from clawft_trio.llm.stream import open_stream
 from clawft_trio.resilience import Resilient, Timeout
@@ -131,3 +131,21 @@ def test_nonsense_is_refused_where_it_is_made() -> None:
         with pytest.raises(ValueError):
             Timeout(**{name: 0})
     assert UsageReport(SOME) == UsageReport(SOME)
+
+
+@pytest.mark.parametrize("event", [UsageReport(SOME), TextDelta("")], ids=["usage", "an empty delta"])
+@pytest.mark.parametrize("before", [True, False], ids=["before content", "after content"])
+async def test_time_that_a_consumer_takes_for_what_is_no_content_counts_for_no_clock(autojump_clock, event, before):
+    async def slow(shown: StreamEvent) -> None:
+        if shown is event:
+            await trio.sleep(100.0)
+
+    async def attempt(call: Call) -> str:
+        if not before:
+            await call.emit(TextDelta("a"))
+        await call.emit(event)
+        await call.emit(TextDelta("b"))
+        return "fine"
+
+    assert await Timeout(first_content=5.0, gap=2.0).run(attempt, Call(emit=slow)) == "fine"
+    assert trio.current_time() >= 100.0

@@ -1,4 +1,4 @@
-"""OAuth 2.1 for MCP servers over HTTP that want a login."""
+"""OAuth 2.1 for MCP servers over HTTP that require a login."""
 
 from clawft_trio.mcp.auth.oauth import OAuth as OAuth
 from clawft_trio.mcp.auth.records import Credentials as Credentials, OAuthClient as OAuthClient, Token as Token

@@ -1,4 +1,4 @@
-"""Addresses in OAuth metadata: which may be used, how they are compared, and where metadata stands."""
+"""URLs in OAuth metadata: which are accepted, how they are compared, and where metadata is located."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 from clawft_trio.errors import AuthorizationFailed
 
 MAX_ADDRESS = 4096
-"""Characters of an address that a server names."""
+"""Largest length in characters of a URL that a server names."""
 
 
 def checked_address(address: str, what: str) -> str:
-    """*address*, if it is `https:`, or `http:` on this machine (RFC 8252, 7.3), without credentials and fragment.
+    """Return *address*, if it is `https:`, or `http:` on loopback (RFC 8252, 7.3), without credentials and fragment.
 
     Raises:
-      AuthorizationFailed: it is something else; it is not opened, and nothing is sent there.
+      AuthorizationFailed: it is another URL; it is not opened, and nothing is sent to it.
     """
     try:
         url = urlsplit(address)
@@ -31,12 +31,12 @@ def checked_address(address: str, what: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether *host* is this machine by its address, or `localhost`."""
+    """Return whether *host* is a loopback address, or `localhost`."""
     return host == "localhost" or (is_address(host) and ip_address(host).is_loopback)
 
 
 def is_address(host: str) -> bool:
-    """Whether *host* is an IP address and no name."""
+    """Return whether *host* is an IP address and not a name."""
     try:
         ip_address(host)
     except ValueError:
@@ -45,7 +45,7 @@ def is_address(host: str) -> bool:
 
 
 def origin(address: str) -> str:
-    """Scheme, host and port of *address*, in lower case and without a default port."""
+    """Return scheme, host and port of *address*, in lower case and without a default port."""
     url = urlsplit(address)
     host = (url.hostname or "").lower()
     host = f"[{host}]" if ":" in host else host
@@ -55,13 +55,13 @@ def origin(address: str) -> str:
 
 
 def canonical_resource(address: str) -> str:
-    """The resource indicator of an MCP server (RFC 8707): its address without query, fragment and a lone slash."""
+    """Return the resource indicator of an MCP server (RFC 8707): its URL without query, fragment and a lone slash."""
     path = urlsplit(address).path
     return origin(address) + ("" if path == "/" else path)
 
 
 def covers(resource: str, server: str) -> bool:
-    """Whether metadata for *resource* is metadata for *server*: the same address, or a parent of it."""
+    """Return whether metadata of *resource* applies to *server*: the URLs are equal, or *resource* is a parent."""
     if origin(resource) != origin(server) or urlsplit(resource).query:
         return False
     parent, path = (urlsplit(one).path.rstrip("/") for one in (resource, server))
@@ -69,14 +69,14 @@ def covers(resource: str, server: str) -> bool:
 
 
 def resource_metadata_addresses(server: str) -> list[str]:
-    """Where the metadata of the resource *server* may stand (RFC 9728, 3.1): for its path, then for its origin."""
+    """Return the possible URLs of the metadata of *server* (RFC 9728, 3.1): for its path, then for its origin."""
     path = urlsplit(server).path.rstrip("/")
     well_known = f"{origin(server)}/.well-known/oauth-protected-resource"
     return [well_known + path, well_known] if path else [well_known]
 
 
 def server_metadata_addresses(issuer: str) -> list[str]:
-    """Where the metadata of *issuer* may stand (RFC 8414, 3.1; OpenID Connect Discovery, 4.1), in order."""
+    """Return the possible URLs of the metadata of *issuer* (RFC 8414, 3.1; OpenID Connect Discovery, 4.1), in order."""
     url = urlsplit(issuer)
     path = url.path.rstrip("/")
     found = [

@@ -1,4 +1,4 @@
-"""`WWW-Authenticate` challenges (RFC 9110, 11.6.1), read without trusting their length or grammar."""
+"""Parses `WWW-Authenticate` challenges (RFC 9110, 11.6.1) without trusting their length or grammar."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Challenge:
 
     @property
     def scopes(self) -> tuple[str, ...]:
-        """The parameter `scope`, split."""
+        """The scopes in the parameter `scope`."""
         return tuple(self.params.get("scope", "").split())
 
 
 def parse_challenges(header: str) -> list[Challenge]:
-    """The challenges of a `WWW-Authenticate` header, in order; what is no challenge is skipped."""
+    """Return the challenges of a `WWW-Authenticate` header in order; invalid parts are skipped."""
     found: list[tuple[str, dict[str, str]]] = []
     text = header[:MAX_HEADER]
     position = 0
@@ -48,5 +48,5 @@ def parse_challenges(header: str) -> list[Challenge]:
 
 
 def bearer_challenge(header: str) -> Challenge | None:
-    """The first `Bearer` challenge of the header."""
+    """Return the first `Bearer` challenge of the header, or None."""
     return next((one for one in parse_challenges(header) if one.scheme == "bearer"), None)

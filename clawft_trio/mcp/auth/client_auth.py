@@ -1,4 +1,4 @@
-"""How a client shows at the token endpoint which client it is (RFC 6749, 2.3; RFC 7523, 2.2)."""
+"""Authenticates a client at the token endpoint (RFC 6749, 2.3; RFC 7523, 2.2)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DEFAULT_METHODS = ("client_secret_basic",)
 
 
 def method_of(client: OAuthClient, metadata: ServerMetadata) -> str:
-    """The authentication method of *client* at this server.
+    """Return the authentication method of *client* at this server.
 
     Raises:
       AuthorizationFailed: the server accepts none that the client can use.
@@ -42,7 +42,7 @@ def method_of(client: OAuthClient, metadata: ServerMetadata) -> str:
 def authenticate(
     client: OAuthClient, metadata: ServerMetadata, form: Mapping[str, str], now: Callable[[], float]
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """The form of a token request with the client's authentication, and the headers that go with it.
+    """Return the form of a token request with the client's authentication, and its additional headers.
 
     Raises:
       AuthorizationFailed: the server accepts no method that the client can use.
@@ -65,13 +65,13 @@ def authenticate(
 
 
 def basic(client_id: str, secret: str) -> str:
-    """The `Authorization` header of client_secret_basic: both parts form-encoded first (RFC 6749, 2.3.1)."""
+    """Return the `Authorization` header of client_secret_basic: both parts are form-encoded first (RFC 6749, 2.3.1)."""
     pair = f"{quote(client_id, safe='')}:{quote(secret, safe='')}"
     return f"Basic {base64.b64encode(pair.encode()).decode()}"
 
 
 def client_assertion(client: OAuthClient, audience: str, now: float) -> str:
-    """A signed JWT that authenticates *client* (RFC 7523, 3).
+    """Return a signed JWT that authenticates *client* (RFC 7523, 3).
 
     Raises:
       NotConfigured: there is no key, it does not fit the algorithm, or joserfc is not installed.

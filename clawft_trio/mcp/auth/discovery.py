@@ -1,4 +1,4 @@
-"""Finding the authorization server of an MCP server (RFC 9728, RFC 8414), and refusing what does not fit."""
+"""Finds the authorization server of an MCP server (RFC 9728, RFC 8414), and refuses metadata that does not fit."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from clawft_trio.mcp.auth.records import ResourceMetadata, ServerMetadata
 
 @attrs.frozen(kw_only=True)
 class Discovered:
-    """An MCP server's authorization server, and what both want."""
+    """The authorization server of an MCP server, and the requirements of both."""
 
     #: the resource indicator for authorization and token requests (RFC 8707)
     resource: str
-    #: scopes that the resource names
+    #: scopes in the metadata of the resource
     scopes: tuple[str, ...]
     server: ServerMetadata
-    #: whether the server's metadata was found; without it the addresses are those of revision 2025-03-26
+    #: whether the server's metadata was found; without it the URLs are those of revision 2025-03-26
     has_metadata: bool = True
 
 
 async def discover_authorization(http: OAuthHttp, server: str, named: str = "", issuer: str = "") -> Discovered:
-    """Find the authorization server of the MCP server at address *server*.
+    """Find the authorization server of the MCP server at URL *server*.
 
     Args:
       http: connections.
-      server: address of the MCP server.
-      named: address of the resource metadata, from the server's challenge.
-      issuer: the one to choose where the resource names several; without it the first.
+      server: URL of the MCP server.
+      named: URL of the resource metadata, from the server's challenge.
+      issuer: the issuer to use when the resource names several; empty for the first.
 
     Raises:
-      AuthorizationFailed: there is none, or its metadata does not fit what was asked for.
+      AuthorizationFailed: there is none, or its metadata does not match the request.
 
     Cancellation: nothing has changed.
     """
@@ -77,7 +77,8 @@ async def _server_metadata(http: OAuthHttp, issuer: str) -> ServerMetadata | Non
         if answer.status != 200:
             continue
         found = answer.decode(ServerMetadata, "authorization server metadata")
-        # RFC 8414, 3.3: compared as strings. Another issuer's document would let it receive our codes (mix-up).
+        # RFC 8414, 3.3: compared as strings. With another issuer's document that issuer would receive our codes
+        # (mix-up).
         if found.issuer != issuer:
             raise AuthorizationFailed(f"the metadata is of another issuer: {found.issuer[:200]!r}, not {issuer!r}")
         return _checked(found)
@@ -96,7 +97,7 @@ def _checked(metadata: ServerMetadata) -> ServerMetadata:
 
 
 async def _legacy(http: OAuthHttp, server: str) -> Discovered:
-    """Revision 2025-03-26: the MCP server's origin is the authorization server, with metadata or default paths."""
+    """Return the settings of revision 2025-03-26: the MCP server's origin is the authorization server."""
     issuer = origin(server)
     metadata = await _server_metadata(http, issuer)
     resource = canonical_resource(server)

@@ -1,4 +1,4 @@
-"""Small HTTP requests to authorization servers: bounded in time and size, never redirected."""
+"""Small HTTP requests to authorization servers: bounded in time and size, without redirects."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from clawft_trio.net.proxies import environment_proxy
 T = TypeVar("T")
 
 MAX_DOCUMENT = 256 * 1024
-"""Bytes of a metadata document or token response."""
+"""Largest metadata document or token response in bytes."""
 
 REQUEST_TOTAL = 20.0
 """Seconds that one request may take."""
@@ -38,7 +38,7 @@ class Answer:
     body: bytes = attrs.field(repr=False)
 
     def decode(self, kind: type[T], what: str) -> T:
-        """The body as JSON of *kind*.
+        """Decode the body as JSON of the type *kind*.
 
         Raises:
           AuthorizationFailed: it is something else.
@@ -46,12 +46,12 @@ class Answer:
         try:
             return msgspec.json.decode(self.body, type=kind)
         except (ValueError, RecursionError) as exc:
-            # The message of a decode error holds names and types, never values.
+            # The message of a decode error contains names and types, never values.
             raise AuthorizationFailed(f"the {what} cannot be read: {str(exc)[:200]}") from None
 
 
 class _Target(NamedTuple):
-    """What a proxy is chosen by."""
+    """The part of a URL that selects a proxy."""
 
     scheme: str
     host: str
@@ -61,12 +61,12 @@ class OAuthHttp:
     """The connections to authorization servers of one client. Use it as `async with`.
 
     Args:
-      name: of the MCP server, in errors.
-      verify: whether certificates are checked, or the context that does it.
+      name: name of the MCP server, in errors.
+      verify: whether certificates are checked, or the SSL context for it.
       proxy: URL of a proxy.
-      policy: which addresses may be reached; what a hostile server names is fetched from this machine. None: public
-        ones, and those of the kind that the MCP server itself is at; through a proxy, those that the proxy allows.
-      peers: the addresses at which the MCP server was reached so far; None: without a policy, all may be reached.
+      policy: which addresses may be reached, because a hostile server may name addresses near this machine. None:
+        public addresses, and special ones of the same kind as the MCP server's; through a proxy, those that it allows.
+      peers: returns the addresses at which the MCP server was reached; None: without a policy, all may be reached.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class OAuthHttp:
         """Fetch a document.
 
         Raises:
-          AuthorizationFailed: it cannot be had.
+          AuthorizationFailed: it cannot be fetched.
 
         Cancellation: the connection is closed.
         """
@@ -108,9 +108,9 @@ class OAuthHttp:
         """Post a form.
 
         Raises:
-          AuthorizationFailed: there is no answer.
+          AuthorizationFailed: there is no response.
 
-        Cancellation: the connection is closed; whether the server acted is unknown.
+        Cancellation: the connection is closed; it is unknown whether the server acted.
         """
         kind = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
         return await self._send("POST", address, what, urlencode(form).encode(), {**kind, **(headers or {})})
@@ -119,9 +119,9 @@ class OAuthHttp:
         """Post a JSON document.
 
         Raises:
-          AuthorizationFailed: there is no answer.
+          AuthorizationFailed: there is no response.
 
-        Cancellation: the connection is closed; whether the server acted is unknown.
+        Cancellation: the connection is closed; it is unknown whether the server acted.
         """
         kind = {"content-type": "application/json", "accept": "application/json"}
         return await self._send("POST", address, what, msgspec.json.encode(document), kind)
@@ -145,10 +145,10 @@ class OAuthHttp:
             raise AuthorizationFailed(f"the {what} cannot be had: {exc.message}") from None
 
     def check_visit(self, address: str, what: str) -> None:
-        """Check an address that a person's browser is to open: it must not be an IP address here that is refused.
+        """Check a URL before a person's browser opens it: it must not have an IP address that the policy refuses.
 
         Raises:
-          AuthorizationFailed: it is.
+          AuthorizationFailed: it has.
         """
         checked_address(address, what)
         host = urlsplit(address).hostname or ""

@@ -1,12 +1,12 @@
-"""OAuth 2.1 for one MCP server: tokens found, asked for, renewed, widened, and sent nowhere else.
+"""OAuth 2.1 for one MCP server: discovers, requests, renews and extends tokens, and sends them nowhere else.
 
 The rules, by revisions 2025-11-25 and 2026-07-28:
 
-* The authorization server is the one that the resource's metadata names; its metadata must be of that very issuer.
+* The authorization server is the one that the resource's metadata names; its metadata must be of the same issuer.
 * Codes are bound by PKCE (S256), to the state, and to the issuer by the `iss` parameter (RFC 9207).
-* Tokens are asked for with the resource's address (RFC 8707), kept by it, and sent to it only.
-* A registration and a refresh token belong to their issuer: at another one the client starts anew.
-* One renewal at a time; calls that wait for it share its outcome.
+* Tokens are requested for the resource's URL (RFC 8707), stored by it, and sent only to it.
+* A registration and a refresh token belong to their issuer: with another issuer the client starts from the beginning.
+* Only one renewal runs at a time; calls that wait for it share its outcome.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from clawft_trio.mcp.auth.user_agent import Redirect, UserAgent
 from clawft_trio.net import AddressPolicy
 
 _MAX_SCOPES = 100
-"""Scopes of one request; no server needs as many."""
+"""Largest number of scopes in one request; no server needs as many."""
 
 _EXPIRES_SOON = 30.0
-"""Seconds before its end at which a token is renewed, so that it does not end on its way."""
+"""Seconds before the expiry at which a token is renewed, so that it does not expire during a request."""
 
 # RFC 6749, 3.3.
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,256}")
@@ -53,23 +53,23 @@ def _epoch_seconds() -> float:
 
 @attrs.frozen(kw_only=True)
 class OAuth:
-    """How a client logs in at an MCP server that wants a login.
+    """How a client logs in at an MCP server that requires a login.
 
     Args:
-      user_agent: opens addresses for a person; None: there is no user to ask, so only stored tokens and client
-        credentials serve.
-      client: a registration made beforehand. Without one the client's metadata document is used, where the server
-        accepts it, or the client registers itself.
+      user_agent: opens URLs for a person; None: there is no user to ask, so only stored tokens and client credentials
+        are used.
+      client: an existing registration. Without one the client's metadata document is used, if the server accepts it, or
+        the client registers itself.
       grant: `authorization_code` asks a person, `client_credentials` needs *client* with a secret or a key.
-      client_metadata_url: address of the client's metadata document, which is its client id.
-      client_name: by which it registers itself.
-      scopes: asked for besides those that the server wants.
-      store: where tokens are kept.
-      interaction: seconds that a person has for the login; the clocks of calls stand still meanwhile.
-      policy: which addresses may be reached for metadata and tokens. None: public ones, and those of the kind that the
-        MCP server itself is at (loopback for a server on loopback, private for one in a private network). Through a
-        proxy, what the proxy allows.
-      now: calendar time, epoch seconds.
+      client_metadata_url: URL of the client's metadata document, which is its client id.
+      client_name: name under which the client registers itself.
+      scopes: scopes to request in addition to those that the server requires.
+      store: storage of the tokens.
+      interaction: seconds that a person has for the login; the clocks of calls are stopped during it.
+      policy: which addresses may be reached for metadata and tokens. None: public addresses, and special ones of the
+        same kind as the MCP server's (loopback for a server on loopback, private for one in a private network). Through
+        a proxy, those that the proxy allows.
+      now: returns calendar time in epoch seconds.
     """
 
     user_agent: UserAgent | None = None
@@ -85,14 +85,14 @@ class OAuth:
 
 
 class OAuthSession:
-    """The login at one MCP server, for as long as a connection to it.
+    """The login at one MCP server, as long as a connection to it.
 
     Args:
       oauth: how to log in.
-      address: of the MCP server.
+      address: URL of the MCP server.
       http: connections to authorization servers.
-      name: of the MCP server, in errors.
-      hold_clocks: is entered while a person is asked.
+      name: name of the MCP server, in errors.
+      hold_clocks: context manager that is entered while a person is asked.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class OAuthSession:
         return None if self._credentials is None else self._credentials.token
 
     async def access_token(self) -> str | None:
-        """The token to send, renewed if it ends soon; None while there is none.
+        """Return the token to send, renewed if it expires soon; None when there is none.
 
         Raises:
           StoreError: the stored tokens cannot be read.
@@ -146,25 +146,25 @@ class OAuthSession:
         return None if token is None else token.access_token
 
     async def renew(self, status: int, header: str, used: str | None) -> None:
-        """Get a token that serves better than *used*, which the server has answered with 401 or 403.
+        """Get a token to replace *used*, to which the server has responded with 401 or 403.
 
         Args:
           status: 401 or 403.
           header: the response's `WWW-Authenticate`.
-          used: the access token of the request, if it had one.
+          used: the access token of the request; None if it had none.
 
         Raises:
-          AuthorizationFailed: there is none to be had.
-          StoreError: it cannot be kept.
+          AuthorizationFailed: no token can be obtained.
+          StoreError: the token cannot be stored.
 
-        Cancellation: the login is given up; another waiting request begins a new one.
+        Cancellation: the login is abandoned; another waiting request starts a new one.
         """
         seen = self._renewals
         async with self._lock:
             if (None if self._token is None else self._token.access_token) != used:
                 return
             if self._renewals != seen and self._failure is not None:
-                # Another request waited for the same login, and it has failed: the person is not asked again.
+                # Another request waited for the same login, which has failed: the person is not asked again.
                 raise AuthorizationFailed(str(self._failure), code=self._failure.code, server=self._name)
             try:
                 await self._renew(status, bearer_challenge(header) or Challenge("bearer", {}))
@@ -177,7 +177,7 @@ class OAuthSession:
             self._failure = None
 
     def redact(self, text: str) -> str:
-        """*text* without the secrets that were sent."""
+        """Return *text* with the secrets that were sent masked."""
         token = self._token
         client = None if self._credentials is None else self._credentials.client
         for secret in (
@@ -199,7 +199,7 @@ class OAuthSession:
         self._found = found
         kept = self._credentials
         if kept is not None and kept.issuer != found.server.issuer:
-            # Credentials issued by another server are not used here.
+            # Credentials of another issuer are not used here.
             self._refuse_rebinding(found)
             kept = None
         scopes = self._scopes(challenge, found, kept)
@@ -239,7 +239,7 @@ class OAuthSession:
                 if found.server.issuer == kept.issuer:
                     await self._refresh(kept, token, found)
             except AuthorizationFailed:
-                return  # it may still serve; if not, the server's answer is what counts
+                return  # the token may still be valid; otherwise the server's response decides
 
     async def _refresh(self, kept: Credentials, token: Token, found: Discovered) -> bool:
         """Use the refresh token; return whether there is a new token."""
@@ -280,7 +280,7 @@ class OAuthSession:
         if not found.server.authorization_endpoint:
             raise AuthorizationFailed("the authorization server has no authorization endpoint")
         if found.has_metadata and "S256" not in (found.server.code_challenge_methods_supported or ()):
-            # Without PKCE a stolen code is a token; leaving S256 out of the metadata is how a downgrade looks.
+            # Without PKCE a stolen code is as good as a token; metadata without S256 may be a downgrade attack.
             raise AuthorizationFailed("the authorization server does not support PKCE with S256")
         async with agent.listen() as redirect:
             client = await self._client(found, redirect.uri, scopes)
@@ -341,21 +341,21 @@ class OAuthSession:
         client = self._oauth.client
         if kept is None or client is None:
             return kept
-        # A token of another client is of no use to this one.
+        # A token of another client is useless for this one.
         return attrs.evolve(kept, client=client) if kept.client.client_id == client.client_id else None
 
     async def _keep(self, credentials: Credentials) -> None:
         self._credentials = credentials
-        # A configured secret stays where it is configured.
+        # A configured secret is not stored a second time.
         client = OAuthClient(client_id=credentials.client.client_id) if self._oauth.client else credentials.client
         await self._oauth.store.save(self._resource, attrs.evolve(credentials, client=client))
 
 
 def code_of(answer: str, redirect_uri: str, state: str, server: ServerMetadata) -> str:
-    """The authorization code in the redirect *answer*.
+    """Return the authorization code in the redirect *answer*.
 
     Raises:
-      AuthorizationFailed: it is not the answer to our request, not of this server, or it refuses.
+      AuthorizationFailed: it does not belong to our request, is of another server, or refuses.
     """
     url, expected = urlsplit(answer), urlsplit(redirect_uri)
     if (url.scheme, url.netloc, url.path) != (expected.scheme, expected.netloc, expected.path):
@@ -367,7 +367,7 @@ def code_of(answer: str, redirect_uri: str, state: str, server: ServerMetadata) 
     if not hmac.compare_digest(given.get("state", "").encode(), state.encode()):
         raise AuthorizationFailed("the redirect has another state: it answers no request of ours")
     issuer = given.get("iss")
-    # RFC 9207, 2.4: compared as strings, also where the server did not announce it.
+    # RFC 9207, 2.4: compared as strings, even when the server did not announce it.
     if issuer != server.issuer and (issuer is not None or server.authorization_response_iss_parameter_supported):
         raise AuthorizationFailed("the redirect is of another issuer" if issuer else "the redirect names no issuer")
     if "error" in given:

@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 
 def new_verifier(random_bytes: Callable[[int], bytes] = secrets.token_bytes) -> str:
-    """A code verifier of 43 characters, from 32 random bytes (RFC 7636, 4.1)."""
+    """Return a code verifier of 43 characters, from 32 random bytes (RFC 7636, 4.1)."""
     return _encode(random_bytes(32))
 
 
 def challenge_of(verifier: str) -> str:
-    """The code challenge that belongs to *verifier* (RFC 7636, 4.2)."""
+    """Return the code challenge for *verifier* (RFC 7636, 4.2)."""
     return _encode(hashlib.sha256(verifier.encode("ascii")).digest())
 
 

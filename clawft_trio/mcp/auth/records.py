@@ -1,4 +1,4 @@
-"""What an OAuth client keeps and receives, as frozen records. No `repr` shows a secret."""
+"""Records that an OAuth client stores and receives. No `repr` shows a secret."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import attrs
 import msgspec
 
-# RFC 6750, 2.1: what a bearer token is made of. Anything else could forge a header.
+# RFC 6750, 2.1: the characters of a bearer token. Any other character could forge a header.
 _BEARER = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
 
 
@@ -31,30 +31,30 @@ class OAuthClient:
     algorithm: str = "ES256"
     #: `none`, `client_secret_basic`, `client_secret_post` or `private_key_jwt`; None: chosen by the server's metadata
     auth_method: str | None = None
-    #: the authorization server that it belongs to; None is the first one that the resource names
+    #: issuer of the authorization server of the registration; None is the first one that the resource names
     issuer: str | None = None
 
 
 @attrs.frozen(kw_only=True)
 class Token:
-    """An access token, and what renews it."""
+    """An access token, and its refresh token."""
 
     access_token: str = attrs.field(repr=False, validator=_is_bearer)
     refresh_token: str | None = attrs.field(default=None, repr=False)
-    #: epoch seconds; None when the server named no lifetime
+    #: expiry in epoch seconds; None when the server named no lifetime
     expires_at: float | None = None
-    #: what was granted
+    #: granted scopes
     scopes: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
 class Credentials:
-    """What is kept for one resource: a token and the registration that it was issued to, bound to their issuer."""
+    """Stored data of one resource: a token and the registration that it was issued to, bound to their issuer."""
 
     issuer: str
     client: OAuthClient
     token: Token | None = None
-    #: every scope that was asked for so far
+    #: every scope that was requested so far
     requested: tuple[str, ...] = ()
 
 

@@ -1,4 +1,4 @@
-"""Where tokens are kept: in memory, or in a file that only the user can read."""
+"""Stores of OAuth tokens: in memory, or in a file that only the user can read."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from clawft_trio.errors import StoreError
 from clawft_trio.mcp.auth.records import Credentials, OAuthClient, Token
 
 MAX_FILE = 1024 * 1024
-"""Bytes of a token file."""
+"""Largest token file in bytes."""
 
 
 class TokenStore(Protocol):
-    """Keeps credentials by resource: the canonical address of an MCP server."""
+    """Stores credentials by resource: the canonical URL of an MCP server."""
 
     async def load(self, resource: str) -> Credentials | None:
-        """What is kept for *resource*.
+        """Return the credentials of *resource*, or None.
 
         Cancellation: nothing has changed.
         """
         ...
 
     async def save(self, resource: str, credentials: Credentials | None) -> None:
-        """Keep *credentials*, over older ones of the same resource; None forgets them.
+        """Store *credentials*, replacing older ones of the same resource; None deletes them.
 
-        Cancellation: they are kept, or the older ones are.
+        Cancellation: the new or the older credentials are stored.
         """
         ...
 
 
 class MemoryTokenStore:
-    """Credentials that last as long as the process."""
+    """Credentials that are kept in memory."""
 
     def __init__(self) -> None:
         self._kept: dict[str, Credentials] = {}
 
     async def load(self, resource: str) -> Credentials | None:
-        """What is kept for *resource*.
+        """Return the credentials of *resource*, or None.
 
         Cancellation: nothing has changed.
         """
@@ -53,7 +53,7 @@ class MemoryTokenStore:
         return self._kept.get(resource)
 
     async def save(self, resource: str, credentials: Credentials | None) -> None:
-        """Keep *credentials*; None forgets them.
+        """Store *credentials*; None deletes them.
 
         Cancellation: nothing has changed.
         """
@@ -65,7 +65,7 @@ class MemoryTokenStore:
 
 
 def default_token_file() -> Path:
-    """Where the command line keeps tokens: in the user's own configuration folder."""
+    """Return the token file of the command line: in the user's configuration folder."""
     return Path.home() / ".clawft" / "mcp_tokens.json"
 
 
@@ -73,7 +73,7 @@ class FileTokenStore:
     """Credentials in one JSON file with mode 0600, replaced atomically.
 
     Args:
-      path: of the file; its folder is made with mode 0700 if it is missing.
+      path: path of the file; its folder is created with mode 0700 if it is missing.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -84,7 +84,7 @@ class FileTokenStore:
         return f"<FileTokenStore {str(self._path)!r}>"
 
     async def load(self, resource: str) -> Credentials | None:
-        """What is kept for *resource*.
+        """Return the credentials of *resource*, or None.
 
         Raises:
           StoreError: the file cannot be read, or others may read it.
@@ -95,12 +95,12 @@ class FileTokenStore:
             return (await trio.to_thread.run_sync(self._read)).get(resource)
 
     async def save(self, resource: str, credentials: Credentials | None) -> None:
-        """Keep *credentials*; None forgets them.
+        """Store *credentials*; None deletes them.
 
         Raises:
           StoreError: the file cannot be written.
 
-        Cancellation: they are kept, or the older ones are.
+        Cancellation: the new or the older credentials are stored.
         """
         async with self._lock:
             await trio.to_thread.run_sync(self._update, resource, credentials)
@@ -128,13 +128,13 @@ class FileTokenStore:
         try:
             return {key: _credentials(one) for key, one in msgspec.json.decode(text, type=dict[str, _Kept]).items()}
         except (ValueError, RecursionError):
-            # Its text holds secrets, and so may the message of the decoder.
+            # The text contains secrets, and so may the message of the decoder.
             raise StoreError("the token file is not what was written there") from None
 
     def _write(self, text: bytes) -> None:
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # `mkstemp` makes files with mode 0600.
+            # `mkstemp` creates files with mode 0600.
             descriptor, name = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")
             try:
                 with os.fdopen(descriptor, "wb") as file:

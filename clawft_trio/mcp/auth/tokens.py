@@ -1,4 +1,4 @@
-"""Requests to the token and registration endpoints, and what their responses mean."""
+"""Requests to the token and registration endpoints, and the interpretation of their responses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from clawft_trio.mcp.auth.records import OAuthClient, ServerMetadata, Token
 from clawft_trio.observe.redaction import make_redactor
 
 LONGEST_LIFE = 10 * 365 * 86_400.0
-"""Seconds; a token that claims to live longer is taken to live so long."""
+"""Longest lifetime of a token in seconds; a longer one is reduced to it."""
 
 
 class _TokenResponse(msgspec.Struct, frozen=True):
@@ -46,21 +46,21 @@ async def request_token(
     asked: tuple[str, ...],
     now: Callable[[], float],
 ) -> Token:
-    """Ask the token endpoint for a token.
+    """Request a token from the token endpoint.
 
     Args:
       http: connections to authorization servers.
-      metadata: of the server that *client* is registered at.
-      client: the client that asks.
-      form: the grant's own parameters.
-      asked: the scopes that were asked for; they are granted when the response names none (RFC 6749, 5.1).
-      now: calendar time, epoch seconds.
+      metadata: metadata of the server that *client* is registered at.
+      client: the client.
+      form: the parameters of the grant.
+      asked: requested scopes; they are granted when the response names none (RFC 6749, 5.1).
+      now: returns calendar time in epoch seconds.
 
     Raises:
-      AuthorizationFailed: it was refused, or the response is none.
+      AuthorizationFailed: it was refused, or the response is invalid.
       NotConfigured: the client cannot authenticate itself.
 
-    Cancellation: whether a token was issued is unknown.
+    Cancellation: it is unknown whether a token was issued.
     """
     whole, headers = authenticate(client, metadata, form, now)
     answer = await http.post_form(metadata.token_endpoint, "token", whole, headers)
@@ -85,7 +85,7 @@ def _expiry(expires_in: float | str | None, now: float) -> float | None:
         life = None if expires_in is None else float(expires_in)
     except ValueError:
         return None
-    # Not a number compares false.
+    # The comparison is false for NaN.
     return now + min(life, LONGEST_LIFE) if life is not None and life > 0 else None
 
 
@@ -95,9 +95,9 @@ async def register(
     """Register a client (RFC 7591).
 
     Raises:
-      AuthorizationFailed: it was refused, or the response is none.
+      AuthorizationFailed: it was refused, or the response is invalid.
 
-    Cancellation: whether it was registered is unknown.
+    Cancellation: it is unknown whether the client was registered.
     """
     accepted = metadata.token_endpoint_auth_methods_supported or ()
     document: dict[str, Any] = {
@@ -105,7 +105,7 @@ async def register(
         "redirect_uris": [redirect_uri],
         "grant_types": ["authorization_code", "refresh_token"],
         "response_types": ["code"],
-        # A program on the user's machine keeps no secret from the user; a server may insist on one all the same.
+        # A program on the user's machine cannot keep a secret from the user; a server may still require one.
         "token_endpoint_auth_method": next(
             (one for one in ("none", "client_secret_basic", "client_secret_post") if one in accepted), "none"
         ),
@@ -141,12 +141,12 @@ _CREDENTIALS = {
 
 
 def refusal(answer: Answer, what: str, sent: Mapping[str, str] | None = None) -> AuthorizationFailed:
-    """The error for a response that refuses. Only its error code and description are repeated.
+    """Return the error for a refusal. Of the response it contains only the error code and the description.
 
     Args:
       answer: the response.
       what: what was refused, for the message.
-      sent: the parameters and headers of the request. A server may repeat them; the error does not.
+      sent: parameters and headers of the request. A server may repeat them; the error does not.
     """
     try:
         response = answer.decode(_ErrorResponse, "error")
@@ -160,7 +160,7 @@ def refusal(answer: Answer, what: str, sent: Mapping[str, str] | None = None) ->
 
 
 def _spellings(values: Iterable[str]) -> Iterator[str]:
-    """*values* as they are and as a form has them."""
+    """Yield *values* unchanged and form-encoded."""
     for value in values:
         bare = value.partition(" ")[2] or value
         yield from (value, bare, quote(value, safe=""), quote_plus(bare))

@@ -1,4 +1,4 @@
-"""How a person logs in: a protocol that opens an address and returns the redirect, and its loopback implementation."""
+"""Login by a person: a protocol that opens a URL and returns the redirect, and its loopback implementation."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ _REQUEST_TOTAL = 10.0
 """Seconds in which a browser must have sent its request."""
 
 _CONNECTIONS = 16
-"""Connections at once; more wait in the kernel."""
+"""Largest number of concurrent connections; more wait in the kernel."""
 
 _DONE = b"You are logged in. This window can be closed."
 _OTHER = b"This is not the address that the login returns to."
 
 
 class Redirect(Protocol):
-    """One login under way."""
+    """A running login."""
 
     @property
     def uri(self) -> str:
-        """Where the authorization server has to send the browser."""
+        """The URL that the authorization server has to redirect the browser to."""
         ...
 
     async def visit(self, address: str) -> str:
-        """Open *address* for the person, and return the whole address that the browser was redirected to.
+        """Open *address* for the person, and return the complete URL that the browser was redirected to.
 
-        Cancellation: the login is given up.
+        Cancellation: the login is abandoned.
         """
         ...
 
 
 class UserAgent(Protocol):
-    """What opens addresses for a person and receives redirects."""
+    """Opens URLs for a person and receives redirects."""
 
     def listen(self) -> AbstractAsyncContextManager[Redirect]:
-        """Be ready for a redirect, for the length of the block."""
+        """Wait for a redirect during the block."""
         ...
 
 
@@ -55,9 +55,9 @@ class LoopbackUserAgent:
     """Opens a browser, and receives the redirect on a loopback port (RFC 8252, 7.3).
 
     Args:
-      open_address: shows an address to the person; runs in a thread. The default opens the web browser.
-      port: to listen on; 0 is any free one. Fixed where the authorization server knows only one redirect address.
-      path: of the redirect address.
+      open_address: opens a URL for the person; runs in a thread. The default opens the web browser.
+      port: the port to listen on; 0 is any free one. Set it if the authorization server accepts only one redirect URL.
+      path: path of the redirect URL.
     """
 
     def __init__(
@@ -69,12 +69,12 @@ class LoopbackUserAgent:
 
     @asynccontextmanager
     async def listen(self) -> AsyncGenerator[Redirect, None]:
-        """Listen for one redirect, for the length of the block.
+        """Listen for one redirect during the block.
 
         Raises:
-          OSError: the port is taken.
+          OSError: the port is in use.
 
-        Cancellation: the port is free again.
+        Cancellation: the port is released.
         """
         [listener] = await trio.open_tcp_listeners(self._port, host="127.0.0.1")
         async with listener:
@@ -92,7 +92,7 @@ class _LoopbackRedirect:
     async def visit(self, address: str) -> str:
         """Open *address* and wait for the redirect that carries its state.
 
-        Cancellation: nothing listens any more.
+        Cancellation: the listener is closed.
         """
         checked_address(address, "authorization endpoint")
         state = parse_qs(urlsplit(address).query).get("state", [""])[0]
@@ -128,10 +128,10 @@ class _LoopbackRedirect:
                         self._received = f"{url.scheme}://{url.netloc}{target}"
                         login.cancel(reason="the redirect has come")
             except trio.BrokenResourceError:
-                pass  # the browser left; the person may try again
+                pass  # the browser disconnected; the person may try again
 
     def _fits(self, target: str, state: str) -> bool:
-        """Whether the request is the redirect: any page may send other requests to this port."""
+        """Return whether the request is the redirect: any page may send other requests to this port."""
         url = urlsplit(target)
         given = parse_qs(url.query).get("state", [""])
         matches = len(given) == 1 and hmac.compare_digest(given[0].encode(), state.encode())
@@ -149,7 +149,7 @@ async def _read_head(stream: trio.SocketStream) -> bytes:
 
 
 def _target(head: bytes) -> str:
-    """The target of a GET request; empty when it is none."""
+    """Return the target of a GET request; empty when it is not a GET request."""
     parts = head.partition(b"\r\n")[0].split(b" ")
     if len(parts) != 3 or parts[0] != b"GET" or not parts[1].startswith(b"/") or not parts[1].isascii():
         return ""

@@ -1,4 +1,4 @@
-"""One ASGI request and its response: a bounded body in, JSON or an event stream out."""
+"""One ASGI request and its response: reads a bounded body, sends JSON or an event stream."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 WRITE_WITHIN = 60.0
-"""Seconds in which a client has to read one write. One that does not is disconnected."""
+"""Seconds in which a client has to read one write. A slower client is disconnected."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 class Refusal(ClawftError):
-    """The request is answered with an HTTP error."""
+    """The request gets an HTTP error response."""
 
     def __init__(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(f"HTTP {status}")
@@ -46,16 +46,16 @@ class HttpRequest:
         for raw_name, raw_value in scope["headers"]:
             name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1").strip()
             self.headers[name] = f"{self.headers[name]}, {value}" if name in self.headers else value
-        #: go out with every response
+        #: headers of every response
         self.response_headers: dict[str, str] = {}
 
     async def body(self, http: HttpOptions) -> bytes:
-        """The whole body.
+        """Return the complete body.
 
         Raises:
-          Refusal: it is too large, or comes too slowly, or the client is gone.
+          Refusal: it is too large or too slow, or the client has disconnected.
 
-        Cancellation: part of it was read.
+        Cancellation: a part of it was read.
         """
         too_large = Refusal(413, b"")
         declared = self.headers.get("content-length", "")
@@ -74,17 +74,18 @@ class HttpRequest:
                 size += len(parts[-1])
                 if size > http.max_body:
                     raise too_large
-                # The server holds the body to its declared length, and its empty last part is another turn of the loop.
+                # The server checks the body against its declared length, and its empty last part costs a pass of the
+                # loop.
                 if not message.get("more_body", False) or size == length:
                     return b"".join(parts)
         raise Refusal(408, b"")
 
     async def wait_gone(self) -> None:
-        """Wait until the client has disconnected. Only after `body`.
+        """Wait until the client has disconnected. Call it only after `body`.
 
         Cancellation: nothing has changed.
         """
-        # What is left of a body comes first.
+        # The rest of the body comes first.
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
@@ -96,9 +97,9 @@ class HttpRequest:
         *,
         kind: str = "application/json",
     ) -> None:
-        """Send a whole response.
+        """Send a complete response.
 
-        Cancellation: part of it may have been sent.
+        Cancellation: a part of it may have been sent.
         """
         sent = {**self.response_headers, **(headers or {}), "content-length": str(len(body))}
         if body:
@@ -110,7 +111,7 @@ class HttpRequest:
     async def respond_json(self, status: int, value: object) -> None:
         """Send *value* as JSON.
 
-        Cancellation: part of it may have been sent.
+        Cancellation: a part of it may have been sent.
         """
         await self.respond(status, _encode(value))
 
@@ -124,26 +125,26 @@ class HttpRequest:
         prime: bool = False,
         only_prime: bool = False,
     ) -> None:
-        """Send the messages of *stream* behind number *after* as server-sent events, until it ends.
+        """Send the messages of *stream* after number *after* as server-sent events, until it ends.
 
-        Ends early when another reader takes over, or when the client reads nothing for long.
+        Ends early when another reader replaces this one, or when the client does not read in time.
 
         Args:
-          stream: what is sent.
-          after: the number of the last message that the client has.
+          stream: the messages.
+          after: number of the last message that the client has.
           http: keep-alive and retry times.
           ids: give events ids, so that the client can resume.
           prime: begin with an empty event, so that the client has an id from the start.
-          only_prime: send nothing else; the client comes back for it.
+          only_prime: send nothing else; the client reconnects for the rest.
 
-        Cancellation: part of an event may have been sent; the stream keeps it.
+        Cancellation: a part of an event may have been sent; the stream keeps it.
         """
         reader = stream.attach()
         headers = {
             **self.response_headers,
             "content-type": "text/event-stream",
             "cache-control": "no-cache",
-            # Proxies such as nginx would hold events back.
+            # Proxies such as nginx would buffer events.
             "x-accel-buffering": "no",
         }
         await self._send({"type": "http.response.start", "status": 200, "headers": _raw(headers)})
@@ -167,9 +168,9 @@ class HttpRequest:
 
     @asynccontextmanager
     async def while_connected(self) -> AsyncGenerator[trio.Nursery, None]:
-        """Run the body, and what it starts, no longer than the client stays connected. Only after `body`.
+        """Run the body and the tasks that it starts only while the client is connected. Call it only after `body`.
 
-        Cancellation: as any nursery.
+        Cancellation: as for any nursery.
         """
         async with open_hidden_nursery() as nursery:
             nursery.start_soon(self._cancel_when_gone, nursery.cancel_scope)

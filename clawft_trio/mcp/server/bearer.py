@@ -1,4 +1,4 @@
-"""Bearer tokens on HTTP requests: who a request is from, and what is answered when it is not allowed."""
+"""Bearer tokens of HTTP requests: determines the sender of a request, or the response that refuses it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from clawft_trio.mcp.server.options import Bearer, VerifiedToken
 from clawft_trio.mcp.types import JsonObject
 
 MAX_TOKEN = 16 * 1024
-"""Characters of a token. Servers of note cut headers at 8 to 16 KiB."""
+"""Largest token in characters. Widely used servers limit headers to 8 to 16 KiB."""
 
 VERIFY_WITHIN = 10.0
-"""Seconds that checking a token may take."""
+"""Seconds that the check of a token may take."""
 
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
 
@@ -26,20 +26,20 @@ _log = logging.getLogger("clawft_trio.mcp")
 
 @attrs.frozen
 class Rejection:
-    """Why a request is not served: a status, and the value of `WWW-Authenticate`."""
+    """A refusal of a request: a status, and the value of `WWW-Authenticate`."""
 
     status: int
     challenge: str
 
 
 def metadata_paths(bearer: Bearer) -> tuple[str, ...]:
-    """Where the metadata document is: below the well-known path, with the resource's own path behind it (RFC 9728)."""
+    """Return paths of the metadata document: the well-known path, with or without the resource's path (RFC 9728)."""
     path = urlsplit(bearer.resource).path.rstrip("/")
     return (WELL_KNOWN + path, WELL_KNOWN)
 
 
 def metadata(bearer: Bearer) -> JsonObject:
-    """The protected-resource metadata document."""
+    """Return the protected-resource metadata document."""
     found = {
         "resource": bearer.resource,
         "authorization_servers": list(bearer.authorization_servers),
@@ -50,9 +50,9 @@ def metadata(bearer: Bearer) -> JsonObject:
 
 
 async def authenticate(bearer: Bearer, headers: Mapping[str, str]) -> AuthContext | Rejection:
-    """The sender that a request runs for, by its token.
+    """Return the sender that a request runs for, by its token, or the refusal.
 
-    Cancellation: as that of the application's check.
+    Cancellation: as for the application's check.
     """
     kind, _, token = headers.get("authorization", "").partition(" ")
     token = token.strip()

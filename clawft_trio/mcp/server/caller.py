@@ -1,4 +1,4 @@
-"""The client of one request: what it declared, how to notify it, and how a tool asks it."""
+"""The client of one request: its capabilities, its notifications, and the requests of a tool to it."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ LEVELS: tuple[LogLevel, ...] = (
 
 
 class Channel(Protocol):
-    """What carries the messages that belong to one request."""
+    """Carries the messages that belong to one request."""
 
     def notify(self, method: str, params: JsonObject) -> None:
         """Send a notification, or drop it when the client reads too slowly. Never blocks."""
         ...
 
     async def request(self, method: str, params: JsonObject, *, total: float) -> JsonObject:
-        """Send a request and wait for its result, at most *total* seconds. Not in 2026-07-28.
+        """Send a request and wait for its result, at most *total* seconds. Not available in 2026-07-28.
 
         Raises:
           PeerError, PeerGone, RequestTimeout, ProtocolViolation: there is no result.
@@ -49,31 +49,31 @@ class Channel(Protocol):
         ...
 
     def release(self) -> None:
-        """Close the request's HTTP stream; the client comes back for the rest."""
+        """Close the request's HTTP stream; the client reconnects for the rest."""
         ...
 
 
 @attrs.define(kw_only=True, eq=False)
 class Peer:
-    """What is known of a client: for a connection or session, or in 2026-07-28 for one request."""
+    """A client: of a connection or session, or in 2026-07-28 of one request."""
 
     auth: AuthContext
-    #: speaks 2026-07-28: no handshake, no requests to it
+    #: whether it uses 2026-07-28: no handshake, no requests to it
     stateless: bool = False
-    #: the handshake has taken place; always true when stateless
+    #: whether the handshake has taken place; always true when stateless
     initialized: bool = False
     version: str = ""
     capabilities: JsonObject = attrs.field(factory=dict)
-    #: the lowest level of log lines that it wants; None: none
+    #: lowest level of the log messages that it requested; None: no log messages
     log_level: LogLevel | None = "info"
-    #: resources it subscribed to
+    #: URIs of the resources that it subscribed to
     subscriptions: set[str] = attrs.field(factory=set)
-    #: its tool calls that run as tasks; None where there are none
+    #: its tool calls that run as tasks; None when tasks are not offered
     tasks: TaskTable | None = None
 
 
 class InputRequired(BaseException):
-    """A tool has asked what only the next round of its call can answer. Passes every `except Exception`."""
+    """A tool needs input that only the next round of its call can bring. Passes every `except Exception`."""
 
     def __init__(self, requests: Mapping[str, ClientRequest], state: str) -> None:
         super().__init__("the client has to answer first")
@@ -82,27 +82,27 @@ class InputRequired(BaseException):
 
     @property
     def result(self) -> JsonObject:
-        """The result that asks."""
+        """The result that requests the input."""
         asked = {key: {"method": one.method, "params": one.params} for key, one in self.requests.items()}
         return {"resultType": "input_required", "inputRequests": asked, "requestState": self.state}
 
 
 @attrs.define(eq=False)
 class Rounds:
-    """What earlier rounds of a call have answered (2026-07-28)."""
+    """Answers from earlier rounds of a call (2026-07-28)."""
 
-    #: signs the state that carries answers to the next round
+    #: signs the state that carries the answers to the next round
     sign: Callable[[Mapping[str, JsonObject]], str]
-    #: answers of earlier rounds, and of this one
+    #: answers from earlier rounds, and from this one
     known: Mapping[str, JsonObject]
-    #: those that the tool has asked for so far: only they go into the next round's state
+    #: answers that the tool has requested so far; only these are put into the state of the next round
     _used: dict[str, JsonObject] = attrs.field(factory=dict, init=False)
 
     def take(self, requests: Mapping[str, ClientRequest]) -> Mapping[str, JsonObject]:
-        """The answers to *requests*.
+        """Return the answers to *requests*.
 
         Raises:
-          InputRequired: some are not answered yet.
+          InputRequired: some have no answer yet.
         """
         answers = {key: self.known[key] for key in requests if key in self.known}
         self._used |= answers
@@ -113,7 +113,7 @@ class Rounds:
 
 
 class ConnectedClient(ToolClient):
-    """The client that called, as its tool sees it."""
+    """The client of a call, as its tool uses it."""
 
     def __init__(self, peer: Peer, channel: Channel, *, total: float, rounds: Rounds | None = None) -> None:
         super().__init__(peer.capabilities)
@@ -123,13 +123,13 @@ class ConnectedClient(ToolClient):
         self._rounds = rounds
 
     async def ask_all(self, requests: Mapping[str, ClientRequest]) -> Mapping[str, JsonObject]:
-        """Ask several things at once; returns the client's result for each key.
+        """Send several requests to the client at once; return its result for each key.
 
         Raises:
-          ClientLacksCapability: the client did not declare what one of them needs.
-          PeerError, PeerGone, RequestTimeout, ProtocolViolation: there is no answer.
+          ClientLacksCapability: the client did not declare the capability that one of them needs.
+          PeerError, PeerGone, RequestTimeout, ProtocolViolation: there is no response.
 
-        Cancellation: the client is notified; late answers are dropped.
+        Cancellation: the client is notified; late responses are dropped.
         """
         await trio.lowlevel.checkpoint()
         self.require(requests)
@@ -148,7 +148,7 @@ class ConnectedClient(ToolClient):
         return answers
 
     def log(self, level: LogLevel, data: object, *, logger: str = "") -> None:
-        """Send a log line to the client, if it asked for lines of this level. Never blocks; may be dropped."""
+        """Send a log message to the client, if it requested this level. Never blocks; may be dropped."""
         wanted = self._peer.log_level
         if wanted is None or LEVELS.index(level) < LEVELS.index(wanted):
             return
@@ -157,13 +157,13 @@ class ConnectedClient(ToolClient):
         )
 
     def release_stream(self) -> None:
-        """Close the HTTP stream of this call and let the client come back for the result (2025-11-25 only)."""
+        """Close the HTTP stream of this call and let the client reconnect for the result (2025-11-25 only)."""
         if not self._peer.stateless:
             self._channel.release()
 
 
 class ProgressReporter:
-    """Passes the progress of one call on to its client, and every event to the observer."""
+    """Reports the progress of one call to its client, and every event to the observer."""
 
     def __init__(self, channel: Channel, token: object, observer: Any) -> None:
         self._channel = channel
@@ -175,7 +175,7 @@ class ProgressReporter:
         self._observer(event)
         if self._token is None or not isinstance(event, ToolProgress):
             return
-        # Values have to rise: what does not is left out.
+        # The protocol requires rising values; others are left out.
         if self._last is not None and event.done <= self._last:
             return
         self._last = event.done

@@ -1,4 +1,4 @@
-"""Changes of what is offered, on their way to the clients that asked for them."""
+"""Changes of the offered tools, prompts and resources, for the clients that requested notifications."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Kind: TypeAlias = Literal["tools", "prompts", "resources", "resource"]
 
 @attrs.frozen
 class Change:
-    """A list has changed, or with the kind `resource` the one resource at `uri`."""
+    """A change of a list, or with the kind `resource` of the one resource at `uri`."""
 
     kind: Kind
     uri: str = ""
 
     @property
     def method(self) -> str:
-        """The notification that reports it."""
+        """Method of the notification that reports it."""
         return (
             "notifications/resources/updated" if self.kind == "resource" else f"notifications/{self.kind}/list_changed"
         )
@@ -35,7 +35,7 @@ class Changes:
 
     @property
     def watchers(self) -> int:
-        """How many are watching."""
+        """Number of watchers."""
         return len(self._watchers)
 
     @contextmanager
@@ -49,18 +49,18 @@ class Changes:
             del self._watchers[key]
 
     def report(self, change: Change) -> None:
-        """Pass *change* on."""
+        """Pass *change* to all watchers."""
         for watcher in list(self._watchers.values()):
             watcher(change)
 
 
 @attrs.frozen
 class Filter:
-    """Which changes a `subscriptions/listen` request asked for."""
+    """The changes that a `subscriptions/listen` request asked for."""
 
     kinds: frozenset[str] = frozenset()
     uris: frozenset[str] = frozenset()
 
     def wants(self, change: Change) -> bool:
-        """Whether *change* was asked for."""
+        """Return whether *change* was requested."""
         return change.uri in self.uris if change.kind == "resource" else change.kind in self.kinds

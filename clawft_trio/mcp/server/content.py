@@ -1,4 +1,4 @@
-"""What a Python function returned, as MCP content."""
+"""Converts the return values of Python functions to MCP content."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _BLOCKS = (TextContent, ImageContent, AudioContent, ResourceLink, EmbeddedResour
 
 
 def tool_result(tool: Tool | None, answer: ToolResult) -> dict[str, Any]:
-    """The result of `tools/call`: blocks that the tool returned as they are, everything else as text, and beside it
-    the data itself when the tool declares its shape.
+    """Return the result of `tools/call`: content blocks of the tool unchanged, all other data as text, and in addition
+    the structured data when the tool has an output schema.
     """
     value = answer.data
     if isinstance(value, CallToolResult):
@@ -58,7 +58,7 @@ def _blocks(value: object) -> list[Any] | None:
 
 
 def _media_block(media: Image | File) -> Any:
-    """An image or file of this package's own types as content: an address as a link, bytes as what they are."""
+    """Convert an image or file of this package to content: a URL becomes a link, bytes become the matching kind."""
     kind, data = media.media_type, base64.b64encode(media.data).decode()
     name = media.name if isinstance(media, File) and media.name else kind.partition("/")[0]
     if media.url:
@@ -77,7 +77,7 @@ def _text(value: object) -> TextContent:
 def _structured(tool: Tool, value: object) -> Any:
     data = msgspec.to_builtins(value, enc_hook=str)
     if tool.wrapped is None:
-        # A schema of its own, not read from the function's hints: nothing else has compared the two.
+        # The schema was given explicitly, not read from the function's hints, so the value was not checked yet.
         problems = SchemaCheck(tool.output_schema or {}, noun="field").problems(data)
         if problems:
             what = "; ".join(map(str, problems))
@@ -88,7 +88,7 @@ def _structured(tool: Tool, value: object) -> Any:
 
 
 def prompt_messages(value: object) -> list[Any]:
-    """The messages of a prompt: text is one message of the user, blocks are too, messages stay what they are."""
+    """Return the messages of a prompt: text and blocks become user messages, messages stay unchanged."""
     values = value if isinstance(value, list | tuple) else [value]
     return [
         one
@@ -99,7 +99,7 @@ def prompt_messages(value: object) -> list[Any]:
 
 
 def resource_contents(value: object, uri: str, mime_type: str | None) -> list[JsonObject]:
-    """The contents of a resource: text, bytes as a blob, contents as they are, everything else as JSON."""
+    """Return the contents of a resource: text, bytes as a blob, contents unchanged, all other values as JSON."""
     values = value if isinstance(value, list) and value and isinstance(value[0], ResourceContents) else [value]
     return [_contents(one, uri, mime_type) for one in values]
 

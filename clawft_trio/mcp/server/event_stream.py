@@ -1,4 +1,4 @@
-"""The messages of one HTTP response, kept so that a client that comes back gets those that it missed."""
+"""The messages of one HTTP response, kept so that a client that reconnects gets those that it missed."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import trio
 class EventStream:
     """A bounded log of messages with at most one reader. A new reader displaces the old one.
 
-    Numbers begin at 1; number 0 stands for the beginning. When the log is full the oldest message is dropped, so the
-    last one, a request's response, is always kept.
+    Numbers begin at 1; number 0 means the beginning. When the log is full the oldest message is dropped, so the last
+    one, the response to a request, is always kept.
 
     Args:
       name: unique in its session; part of event ids.
-      max_events: messages that are kept.
-      max_bytes: bytes that are kept, beside the last message.
+      max_events: largest number of kept messages.
+      max_bytes: largest size of the kept messages in bytes, without the last one.
       replay: whether messages that were read are kept.
     """
 
@@ -30,9 +30,9 @@ class EventStream:
         self._last = 0
         self._readers = 0
         self._wake = trio.lowlevel.ParkingLot()
-        #: the number of the last message that a reader has got
+        #: number of the last message that a reader has received
         self.sent: int = 0
-        #: no further message will come
+        #: whether no further message will come
         self.finished: bool = False
 
     def __len__(self) -> int:
@@ -40,12 +40,12 @@ class EventStream:
 
     @property
     def size(self) -> int:
-        """Bytes that are kept."""
+        """Size of the kept messages in bytes."""
         return self._size
 
     @property
     def last(self) -> int:
-        """The number of the last message."""
+        """Number of the last message."""
         return self._last
 
     def put(self, message: bytes) -> None:
@@ -60,7 +60,7 @@ class EventStream:
         self._wake.unpark_all()
 
     def put_once(self, message: bytes) -> None:
-        """Append *message*, unless the last one is the same and no reader has got it."""
+        """Append *message*, unless the last one is equal and no reader has received it."""
         if not (self._events and self.sent < self._last and self._events[-1][1] == message):
             self.put(message)
 
@@ -70,21 +70,21 @@ class EventStream:
         self._wake.unpark_all()
 
     def attach(self) -> int:
-        """Become the reader; returns what `read` wants to know."""
+        """Become the reader; return the reader number for `read`."""
         self.detach()
         return self._readers
 
     def detach(self) -> None:
-        """Let the present reader end its response; messages are kept for the next one."""
+        """Let the current reader end its response; messages are kept for the next reader."""
         self._readers += 1
         self._wake.unpark_all()
 
     def is_reader(self, reader: int) -> bool:
-        """Whether *reader* has not been displaced."""
+        """Return whether *reader* has not been displaced."""
         return reader == self._readers
 
     async def read(self, reader: int, after: int) -> list[tuple[int, bytes]]:
-        """Wait for messages behind number *after*; returns none when there is nothing more to read for *reader*.
+        """Wait for messages after number *after* and return them; none when there is nothing more to read for *reader*.
 
         Cancellation: nothing was read.
         """
@@ -100,7 +100,7 @@ class EventStream:
         return []
 
     async def wait_any(self) -> None:
-        """Wait until there is a message, or no reader is wanted any more, or nothing more will come.
+        """Wait until there is a message, or the reader was displaced, or the stream has finished.
 
         Cancellation: nothing has changed.
         """

@@ -1,4 +1,4 @@
-"""Streamable HTTP as an ASGI application: sessions up to 2025-11-25, and 2026-07-28 without them."""
+"""Streamable HTTP as an ASGI application: with sessions up to 2025-11-25, and 2026-07-28 without them."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ from clawft_trio.tools.registry import ToolRegistry
 from clawft_trio.tools.tool import Tool
 
 BUSY = -32000
-"""Too many requests, sessions or streams; comes with HTTP 503."""
+"""Error code for too many requests, sessions or streams; sent with HTTP 503."""
 
 _UNDECLARED = "2025-03-26"
-"""The revision of clients that do not name one."""
+"""Revision of clients that do not name one."""
 
 
 @asynccontextmanager
@@ -61,7 +61,7 @@ async def open_mcp_app(
 
     Leaving the block cancels running requests and closes all sessions.
 
-    Cancellation: as leaving the block.
+    Cancellation: as when the block is left.
     """
     offered = McpServer(server) if isinstance(server, ToolRegistry) else server
     async with open_hidden_nursery() as nursery:
@@ -74,7 +74,7 @@ async def open_mcp_app(
 
 
 class McpApp:
-    """The application. `open_mcp_app` makes one."""
+    """The application. `open_mcp_app` creates one."""
 
     def __init__(self, server: McpServer, options: ServeOptions, http: HttpOptions, nursery: trio.Nursery) -> None:
         self.sessions: Sessions = Sessions(http)
@@ -87,13 +87,13 @@ class McpApp:
         self._requests = 0
         self._listeners = 0
         self._subscriptions: dict[EventStream, Subscription] = {}
-        #: of each tool that was called: the arguments that headers repeat
+        #: for each tool that was called, the arguments that headers repeat
         self._paths: dict[str, tuple[Tool, Mapping[Path, str]]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request.
 
-        Cancellation: so is the request, if its client has no session; with a session it goes on.
+        Cancellation: cancels the request, if its client has no session; with a session it continues.
         """
         if scope["type"] == "lifespan":
             await _follow_lifespan(receive, send)
@@ -107,7 +107,7 @@ class McpApp:
             await send({"type": "websocket.close", "code": 1000})
 
     def note_change(self, change: Change) -> None:
-        """Pass a change of what is offered on to the clients that want to know."""
+        """Pass a change to the clients that requested notifications of it."""
         self.sessions.note_change(change)
         for stream, subscription in self._subscriptions.items():
             if subscription.filter.wants(change):
@@ -191,7 +191,7 @@ class McpApp:
         await self._post_alone(request, message, peer)
 
     async def _post_alone(self, request: HttpRequest, message: Envelope, peer: Peer) -> None:
-        """Answer a request that lives and ends with its connection."""
+        """Answer a request that ends with its connection."""
         if message.method is UNSET or message.id is UNSET:
             await request.respond(202)
             return
@@ -292,7 +292,7 @@ class McpApp:
         exchange = Exchange(message, session.peer, session.open_stream(), session)
         self._requests += 1
         session.running[key] = trio.CancelScope()
-        # It goes on when this connection breaks: the client can come back for the answer.
+        # The request continues when this connection breaks: the client can reconnect for the response.
         self._nursery.start_soon(self._run_in_session, exchange, session)
         with session.in_use():
             await exchange.respond(request, self._http)
@@ -373,7 +373,7 @@ def _cors(origin: str) -> dict[str, str]:
 
 
 async def _follow_lifespan(receive: Receive, send: Send) -> None:
-    """Nothing to start or stop: `open_mcp_app` does."""
+    """Acknowledge the lifespan messages; `open_mcp_app` has already started everything."""
     while True:
         message = await receive()
         await send({"type": f"{message['type']}.complete"})

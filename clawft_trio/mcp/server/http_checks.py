@@ -1,4 +1,4 @@
-"""Checks of a request's headers: where it comes from, what it accepts, and whether headers repeat the body truly."""
+"""Checks of a request's headers: its origin, what it accepts, and whether headers that repeat the body match it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clawft_trio.mcp.transports.param_headers import Path, value_at
 from clawft_trio.mcp.types import JsonObject
 
 HEADER_MISMATCH = -32020
-"""A header is missing, malformed, or differs from the body."""
+"""Error code when a header is missing, malformed, or differs from the body."""
 
 _LOOPBACK = frozenset(("localhost", "127.0.0.1", "[::1]"))
 
@@ -24,7 +24,7 @@ _NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 
 
 def host_allowed(host: str | None, allowed: Sequence[str] | None) -> bool:
-    """Whether the `Host` header is one that is served; *allowed* None means the loopback names.
+    """Return whether the `Host` header is served; *allowed* None means the loopback names.
 
     A web page can point its own DNS name at a local server, but cannot change the `Host` that the browser sends.
     """
@@ -37,7 +37,7 @@ def host_allowed(host: str | None, allowed: Sequence[str] | None) -> bool:
 
 
 def origin_allowed(origin: str | None, allowed: Sequence[str]) -> bool:
-    """Whether a browser's page of *origin* may use the server. Programs send none."""
+    """Return whether a browser page of *origin* may use the server. Programs send no origin."""
     if origin is None or "*" in allowed or origin.lower() in map(str.lower, allowed):
         return True
     try:
@@ -53,7 +53,7 @@ def _without_port(host: str) -> str:
 
 
 def accepts(header: str | None, *kinds: str) -> bool:
-    """Whether an `Accept` header allows all of *kinds*; a missing one allows everything."""
+    """Return whether an `Accept` header allows all of *kinds*; a missing one allows everything."""
     if header is None:
         return True
     ranges = {part.partition(";")[0].strip().lower() for part in header.split(",")}
@@ -61,7 +61,7 @@ def accepts(header: str | None, *kinds: str) -> bool:
 
 
 def is_json(content_type: str | None) -> bool:
-    """Whether a `Content-Type` header means JSON."""
+    """Return whether a `Content-Type` header means JSON."""
     return content_type is not None and content_type.partition(";")[0].strip().lower() == "application/json"
 
 
@@ -69,10 +69,10 @@ def is_json(content_type: str | None) -> bool:
 
 
 def check_version_header(headers: Mapping[str, str], version: object) -> None:
-    """Check `MCP-Protocol-Version` against the body's.
+    """Check `MCP-Protocol-Version` against the version in the body.
 
     Raises:
-      PeerError: it is missing or another.
+      PeerError: it is missing or different.
     """
     found = headers.get("mcp-protocol-version")
     if found != version:
@@ -80,10 +80,10 @@ def check_version_header(headers: Mapping[str, str], version: object) -> None:
 
 
 def check_standard_headers(headers: Mapping[str, str], method: str, params: JsonObject) -> None:
-    """Check `Mcp-Method`, and `Mcp-Name` where a tool, prompt or resource is named.
+    """Check `Mcp-Method`, and `Mcp-Name` if the request names a tool, prompt or resource.
 
     Raises:
-      PeerError: one is missing, malformed or another than in the body.
+      PeerError: one is missing, malformed or different from the body.
     """
     if headers.get("mcp-method") != method:
         raise _mismatch("Mcp-Method", headers.get("mcp-method"))
@@ -94,10 +94,10 @@ def check_standard_headers(headers: Mapping[str, str], method: str, params: Json
 
 
 def check_param_headers(headers: Mapping[str, str], paths: Mapping[Path, str], arguments: Any) -> None:
-    """Check the `Mcp-Param-…` headers that a tool's schema asks for (`x-mcp-header`).
+    """Check the `Mcp-Param-…` headers that a tool's schema requires (`x-mcp-header`).
 
     Raises:
-      PeerError: one is missing, malformed, too many or another than in the body.
+      PeerError: one is missing, malformed, superfluous or different from the body.
     """
     for path, name in paths.items():
         header = f"Mcp-Param-{name}"

@@ -1,4 +1,4 @@
-"""One request over HTTP between its arrival and the end of its response."""
+"""One request over HTTP, from its arrival to the end of its response."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ RESUMABLE = "2025-11-25"
 """The revision from which on a stream begins with an empty event, and may be closed early. Older clients cannot read
 an event without data."""
 
-# Of errors that 2026-07-28 reports by the status, too.
+# HTTP statuses of errors that 2026-07-28 also reports by the status.
 _STATUS = {
     METHOD_NOT_FOUND: 404,
     HEADER_MISMATCH: 400,
@@ -53,7 +53,7 @@ _STATUS = {
 
 
 def _nothing() -> None:
-    """Begin no stream."""
+    """Do nothing; there is no stream to begin."""
 
 
 class Exchange:
@@ -61,9 +61,9 @@ class Exchange:
 
     Args:
       message: the request.
-      peer: who sent it.
-      stream: gets its messages, the answer last.
-      session: of the client; None when it has none.
+      peer: the client that sent it.
+      stream: receives the messages of the request, the response last.
+      session: session of the client; None when it has none.
     """
 
     def __init__(self, message: Envelope, peer: Peer, stream: EventStream, session: Session | None) -> None:
@@ -79,7 +79,7 @@ class Exchange:
 
     @property
     def resumable(self) -> bool:
-        """Whether the client can come back for the rest of the stream."""
+        """Whether the client can reconnect for the rest of the stream."""
         return self._session is not None and self.peer.version >= RESUMABLE
 
     # --- as a channel -----------------------------------------------------------------------------------------------
@@ -93,7 +93,7 @@ class Exchange:
         """Send a request and wait for its result.
 
         Raises:
-          Unsupported: there is no session that could bring an answer.
+          Unsupported: there is no session that could deliver a response.
           PeerError, PeerGone, RequestTimeout, ProtocolViolation: there is no result.
 
         Cancellation: the client is notified.
@@ -104,7 +104,7 @@ class Exchange:
         return await self._session.ask(self._stream, method, params, total=total)
 
     def release(self) -> None:
-        """Close the present response, if the client can come back."""
+        """Close the current response, if the client can reconnect."""
         if self.resumable:
             self._released = True
             self._stream.detach()
@@ -114,7 +114,7 @@ class Exchange:
     async def run(self, answerer: Answerer) -> None:
         """Answer the request.
 
-        Cancellation: it stays unanswered; its stream ends.
+        Cancellation: the request gets no response; its stream ends.
         """
 
         async def serve(incoming: IncomingRequest) -> JsonObject:
@@ -135,9 +135,9 @@ class Exchange:
     async def run_and_respond(
         self, answerer: Answerer, request: HttpRequest, http: HttpOptions, late: LateStreams
     ) -> None:
-        """Answer a request without a session, and send the answer as `respond` does.
+        """Answer a request without a session, and send the response as `respond` does.
 
-        The usual request is answered and sent by this one task; a second one is started only for a stream.
+        This task alone answers most requests; a second task is started only for a stream.
 
         Cancellation: as `run` and `respond`.
         """
@@ -162,11 +162,11 @@ class Exchange:
         self._begin_stream()
 
     async def respond(self, request: HttpRequest, http: HttpOptions) -> None:
-        """Send the answer as JSON if it comes soon and alone, everything else as a stream.
+        """Send the response as JSON if it comes soon and without other messages, otherwise as a stream.
 
-        Returns early when the client disconnects from a stream. Before there is one, that is not watched.
+        Returns early when the client disconnects from a stream. Before there is a stream, disconnects are not noticed.
 
-        Cancellation: part of the response may have been sent.
+        Cancellation: a part of the response may have been sent.
         """
         stream = self._stream
         with trio.move_on_after(http.stream_after):
@@ -182,10 +182,10 @@ class Exchange:
 
 
 class LateStreams:
-    """Turns the responses of requests that run for `stream_after` seconds into streams, by one task for all.
+    """Turns the responses of requests that run for `stream_after` seconds into streams, in one task for all.
 
     Args:
-      after: those seconds.
+      after: these seconds.
     """
 
     def __init__(self, after: float) -> None:
@@ -194,7 +194,7 @@ class LateStreams:
         self._timer = DeadlineTimer(self._expire)
 
     async def run(self) -> None:
-        """Watch, until cancelled.
+        """Watch requests until cancelled.
 
         Cancellation: requests are no longer watched.
         """
@@ -202,7 +202,7 @@ class LateStreams:
 
     @contextmanager
     def watching(self, exchange: Exchange) -> Iterator[None]:
-        """Watch *exchange* for the length of the block."""
+        """Watch *exchange* for the duration of the block."""
         self._deadlines[exchange] = deadline = trio.current_time() + self._after
         self._timer.notice(deadline)
         try:
@@ -211,7 +211,7 @@ class LateStreams:
             self._deadlines.pop(exchange, None)
 
     def _expire(self, now: float) -> float:
-        # All wait for the same time, so the first to come is the first to be due.
+        # All have the same time limit, so the first to arrive is the first to be due.
         while self._deadlines:
             exchange, deadline = next(iter(self._deadlines.items()))
             if deadline > now:
@@ -225,10 +225,10 @@ class LateStreams:
 
 
 def read_message(body: bytes) -> Envelope:
-    """The one message of a request's body.
+    """Return the single message in a request's body.
 
     Raises:
-      Refusal: there is none, or several, or it is no message.
+      Refusal: there is none or more than one, or it is invalid.
     """
     try:
         body.decode()
@@ -246,10 +246,10 @@ def read_message(body: bytes) -> Envelope:
 
 
 def request_id(message: Envelope) -> Id:
-    """The id of a request.
+    """Return the id of a request.
 
     Raises:
-      Refusal: it is none.
+      Refusal: it is not a valid id.
     """
     if isinstance(message.id, int | str):
         return message.id
@@ -257,10 +257,10 @@ def request_id(message: Envelope) -> Id:
 
 
 def decode_object(params: Raw) -> JsonObject:
-    """The parameters of a request.
+    """Decode the parameters of a request.
 
     Raises:
-      Refusal: they are no object.
+      Refusal: they are not an object.
     """
     try:
         found: JsonObject = _decode_object(params or b"{}") or {}
@@ -270,7 +270,7 @@ def decode_object(params: Raw) -> JsonObject:
 
 
 def error_body(message: str, code: int = INVALID_REQUEST, key: Id | None = None, data: object = None) -> bytes:
-    """A JSON-RPC error as the body of a response."""
+    """Return a JSON-RPC error as the body of a response."""
     return encode_error(key, code, message, **({} if data is None else {"data": data})).rstrip(b"\n")
 
 

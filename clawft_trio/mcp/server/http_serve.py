@@ -1,4 +1,4 @@
-"""The HTTP endpoint under hypercorn's trio worker (extra `server`)."""
+"""Runs the HTTP endpoint with hypercorn's trio worker (extra `server`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 @attrs.frozen(kw_only=True)
 class Tls:
-    """Files of the server's certificate chain and key, PEM."""
+    """Files with the server's certificate chain and key in PEM."""
 
     certificate: str
     key: str
@@ -36,22 +36,22 @@ async def serve_mcp_http(
     anonymous: bool = False,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve *server* over streamable HTTP until cancelled. `started` is given the endpoint's address.
+    """Serve *server* over streamable HTTP until cancelled. `started` gets the endpoint's URL.
 
     Args:
       server: what is offered, as far as the request's sender may use it.
-      bind: `host:port`; port 0 is any free one. Every host but a loopback one needs bearer tokens.
+      bind: `host:port`; port 0 is any free one. Every host except loopback requires bearer tokens.
       options: the sender that tools run for, and limits.
       http: limits and checks of the endpoint.
       tls: serve HTTPS.
-      anonymous: serve clients without tokens on other hosts than loopback, too: something in front checks them.
+      anonymous: serve clients without tokens on hosts other than loopback, too, because a proxy in front checks them.
 
     Raises:
-      NotConfigured: hypercorn is not installed, *bind* is no address, or it is open to the network and nothing checks
-        its clients.
+      NotConfigured: hypercorn is not installed, *bind* is invalid, or it is open to the network without a check of its
+        clients.
       OSError: the address cannot be bound.
 
-    Cancellation: running requests are cancelled, connections closed.
+    Cancellation: running requests are cancelled and connections closed.
     """
     try:
         import hypercorn.trio  # noqa: PLC0415 - an extra
@@ -60,7 +60,7 @@ async def serve_mcp_http(
         raise NotConfigured("serving over HTTP needs hypercorn: pip install 'clawft-trio[server]'") from exc
 
     class BoundConfig(Config):
-        """Listens on the sockets that are bound here: hypercorn's own leak when an address is taken."""
+        """Listens on the sockets that are bound here: hypercorn's own leak when an address is in use."""
 
         def create_sockets(self) -> Sockets:
             return Sockets(bound, [], []) if self.ssl_enabled else Sockets([], bound, [])
@@ -94,7 +94,7 @@ def _host_and_port(bind: str) -> tuple[str, int]:
 
 
 async def _bind(host: str, port: int) -> list[socket.socket]:
-    """Sockets that listen on every address of *host*; with port 0 on one of them.
+    """Return sockets that listen on every address of *host*; with port 0 on one of them.
 
     Raises:
       OSError: an address cannot be bound.

@@ -21,11 +21,11 @@ from clawft_trio.mcp.server.tasks import TaskTable
 from clawft_trio.mcp.types import JsonObject
 
 STANDALONE = "0"
-"""The name of the stream that belongs to no request: what a plain GET reads."""
+"""Name of the stream that belongs to no request, which a plain GET reads."""
 
 
 class _Waiting:
-    """A request to the client that waits for its answer."""
+    """A request to the client that waits for its response."""
 
     def __init__(self) -> None:
         self.answered = trio.Event()
@@ -33,14 +33,14 @@ class _Waiting:
 
 
 class Session:
-    """One client between its `initialize` and its end."""
+    """One client, from its `initialize` to its end."""
 
     def __init__(self, peer: Peer, http: HttpOptions) -> None:
-        # 256 bits: an id is all that ties a request to its session where there are no tokens.
+        # 256 bits, because without tokens the id is the only proof that a request belongs to the session.
         self.id: str = secrets.token_urlsafe(32)
         self.peer: Peer = peer
         self.last_used: float = trio.current_time()
-        #: running requests, by their id
+        #: running requests by their id
         self.running: dict[Id, trio.CancelScope] = {}
         self.closed: bool = False
         self._http = http
@@ -67,19 +67,19 @@ class Session:
             self.last_used = trio.current_time()
 
     def offer_tasks(self, options: TaskOptions, nursery: trio.Nursery) -> None:
-        """Let the client call tools as tasks, which *nursery* runs."""
+        """Let the client call tools as tasks, which run in *nursery*."""
         self.peer.tasks = TaskTable(options, nursery, _StandaloneChannel(self), self.in_use)
 
     # --- streams --------------------------------------------------------------------------------------------------
 
     def open_stream(self) -> EventStream:
-        """A stream for one request."""
+        """Return a new stream for one request."""
         self._last_stream += 1
         stream = self._streams[str(self._last_stream)] = self._new_stream(str(self._last_stream))
         return stream
 
     def stream_of(self, event_id: str) -> tuple[EventStream, int] | None:
-        """The stream of an event that the client got, and the number of the event; None when it is not kept."""
+        """Return the stream of an event that the client received, and the event's number; None when it is not kept."""
         name, _, number = event_id.partition("-")
         stream = self.standalone if name == STANDALONE else self._streams.get(name)
         if stream is None or not (number.isascii() and number.isdecimal() and len(number) < 16):
@@ -87,7 +87,7 @@ class Session:
         return stream, int(number)
 
     def forget(self, stream: EventStream) -> None:
-        """Drop a stream that no client can know of."""
+        """Drop a stream that no client can know."""
         self._streams.pop(stream.name, None)
 
     def prune(self) -> None:
@@ -97,7 +97,7 @@ class Session:
         for stream in finished:
             if len(finished) <= self._http.replay_streams and size <= self._http.replay_bytes:
                 break
-            # The newest is kept whatever its size: its client may be about to come back.
+            # The newest is kept whatever its size, because its client may be about to reconnect.
             if stream is finished[-1]:
                 break
             size -= stream.size
@@ -120,12 +120,12 @@ class Session:
         """Send a request on *stream* and wait for its result, at most *total* seconds.
 
         Raises:
-          PeerError: the client answered with an error.
-          RequestTimeout: it did not answer in time.
+          PeerError: the client responded with an error.
+          RequestTimeout: it did not respond in time.
           PeerGone: the session was closed.
-          ProtocolViolation: the answer is none.
+          ProtocolViolation: the response is invalid.
 
-        Cancellation: the client is notified; a late answer is dropped.
+        Cancellation: the client is notified; a late response is dropped.
         """
         self._last_request = key = self._last_request + 1
         waiting = self._waiting[key] = _Waiting()
@@ -145,12 +145,12 @@ class Session:
         return _result_of(method, waiting.answer)
 
     def deliver(self, answer: Envelope) -> None:
-        """Hand an answer to the request that it belongs to; unknown ones are dropped."""
+        """Pass a response to the request that it belongs to; drop unknown ones."""
         key: Any = answer.id
         if isinstance(key, str) and key.isascii() and key.isdecimal() and len(key) < 16:
             key = int(key)
         if isinstance(key, float) and key.is_integer():
-            # To JSON 3.0 and 3 are one number.
+            # In JSON 3.0 and 3 are the same number.
             key = int(key)
         waiting = self._waiting.get(key) if isinstance(key, int) else None
         if waiting is not None and not waiting.answered.is_set():
@@ -171,7 +171,7 @@ class Session:
 
 
 class _StandaloneChannel:
-    """Messages of a session that belong to no request that is open: they go to the stream that a plain GET reads."""
+    """Carries messages of a session that belong to no open request: they go to the stream that a plain GET reads."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -183,11 +183,11 @@ class _StandaloneChannel:
         return await self._session.ask(self._session.standalone, method, params, total=total)
 
     def release(self) -> None:
-        """Nothing to close: no response belongs to it."""
+        """Do nothing: no response belongs to this channel."""
 
 
 class Sessions:
-    """The sessions of one endpoint, bounded in number and in idleness."""
+    """The sessions of one endpoint, bounded in number and in idle time."""
 
     def __init__(self, http: HttpOptions) -> None:
         self._http = http
@@ -197,9 +197,9 @@ class Sessions:
         return len(self._sessions)
 
     def open(self, peer: Peer) -> Session | None:
-        """A new session of *peer*; None when there is no room.
+        """Open a session of *peer*; return None when there is no room.
 
-        When there are too many, the one that has been idle for longest makes room.
+        When there are too many, the session that has been idle for the longest time is closed.
         """
         if len(self._sessions) >= self._http.max_sessions:
             idle = min((one for one in self._sessions.values() if one.idle), key=_last_used, default=None)
@@ -211,7 +211,7 @@ class Sessions:
         return session
 
     def get(self, session_id: str, identity: str) -> Session | None:
-        """The session *session_id* if it belongs to *identity*."""
+        """Return the session *session_id* if it belongs to *identity*, or None."""
         session = self._sessions.get(session_id)
         if session is None or session.peer.auth.identity != identity:
             return None
@@ -224,14 +224,14 @@ class Sessions:
         session.close()
 
     def note_change(self, change: Change) -> None:
-        """Pass a change on to every session."""
+        """Pass a change to every session."""
         for session in self._sessions.values():
             session.note_change(change)
 
     async def close_idle(self) -> None:
-        """Close sessions that have been idle for too long, for ever.
+        """Close sessions that have been idle for too long; runs until cancelled.
 
-        Cancellation: the sessions stay.
+        Cancellation: the sessions stay open.
         """
         while True:
             await trio.sleep(min(60.0, self._http.session_idle / 2))
@@ -245,7 +245,7 @@ def _last_used(session: Session) -> float:
 
 
 def _result_of(method: str, answer: Envelope) -> JsonObject:
-    # Some clients write both members always, and null for the one that does not apply.
+    # Some clients always write both members, and null for the one that does not apply.
     if answer.error and bytes(answer.error) != b"null":
         error = decode_error(answer.error)
         raise PeerError(error.message or "no message", code=error.code, data=error.data, server="client")

@@ -1,8 +1,7 @@
 """State that a client of 2026-07-28 carries from one round of a call to the next, signed against tampering.
 
-It holds the answers so far, the caller, the call and its expiry. It is
-not encrypted: it holds nothing but what the same client answered. It can be replayed until it expires, by the same
-principal and for the same call only.
+It contains the answers so far, the caller, the call and its expiry. It is not encrypted, because it contains only
+answers of the same client. It can be replayed until it expires, by the same caller and for the same call only.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from clawft_trio.mcp.jsonrpc import INVALID_PARAMS
 from clawft_trio.mcp.types import JsonObject
 
 MAX_STATE = 256 * 1024
-"""Bytes of state. Every round carries it in both directions."""
+"""Largest state in bytes. Every round carries it in both directions."""
 
 
 class _State(msgspec.Struct, frozen=True):
@@ -36,9 +35,9 @@ class StateSigner:
     """Signs and checks the state of one call.
 
     Args:
-      secret: the key of the signature (HMAC-SHA256).
+      secret: key of the signature (HMAC-SHA256).
       principal: the caller.
-      request: what is called, with its arguments, as `request_digest` has it.
+      request: the call with its arguments, as returned by `request_digest`.
     """
 
     secret: bytes = attrs.field(repr=False)
@@ -46,10 +45,10 @@ class StateSigner:
     request: str
 
     def sign(self, answers: Mapping[str, JsonObject], *, expires: float) -> str:
-        """The state that carries *answers*.
+        """Return the state with *answers*.
 
         Raises:
-          PeerError: they are too large to be carried.
+          PeerError: they are too large.
         """
         state = _State({key: dict(one) for key, one in answers.items()}, self.principal, self.request, expires)
         payload = base64.urlsafe_b64encode(msgspec.json.encode(state))
@@ -58,10 +57,10 @@ class StateSigner:
         return f"{payload.decode()}.{self._mac(payload)}"
 
     def verify(self, text: str, *, now: float) -> dict[str, JsonObject]:
-        """The answers that *text* carries.
+        """Return the answers in *text*.
 
         Raises:
-          PeerError: it was not signed here, for this principal and this call, or has expired.
+          PeerError: it was not signed here, for this caller and this call, or has expired.
         """
         payload, _, mac = text.partition(".")
         raw = payload.encode(errors="replace")
@@ -80,7 +79,7 @@ class StateSigner:
 
 
 def request_digest(method: str, name: str, arguments: bytes) -> str:
-    """What ties state to its call: a digest of the method, the name or URI, and the arguments as they were written."""
+    """Return a digest of a call, which binds state to it: the method, the name or URI, and the arguments as written."""
     return hashlib.sha256(b"\0".join((method.encode(), name.encode(errors="replace"), arguments))).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""How a server is served: identity, permissions, limits."""
+"""Options of a server: identity, permissions, limits."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from clawft_trio.mcp.types import Implementation
 
 @attrs.frozen(kw_only=True)
 class TaskOptions:
-    """Which tools clients of 2025-11-25 may or must call as tasks, and for how long tasks are kept."""
+    """Which tools clients of 2025-11-25 may or must call as tasks, and how long tasks are kept."""
 
     #: patterns of tools that may be called as a task
     optional: tuple[str, ...] = attrs.field(default=("*",), converter=tuple)
-    #: patterns of tools that must be called as a task by clients that know tasks
+    #: patterns of tools that must be called as a task by clients that support tasks
     required: tuple[str, ...] = attrs.field(default=(), converter=tuple)
-    #: seconds that a task is kept from its creation on, where the client names no time
+    #: seconds that a task is kept after its creation, when the client names no time
     ttl: float = attrs.field(default=3600.0, validator=attrs.validators.gt(0))
-    #: seconds that a task is kept at most
+    #: longest time in seconds that a task is kept
     max_ttl: float = attrs.field(default=24 * 3600.0, validator=attrs.validators.gt(0))
-    #: seconds between two polls, as clients are told
+    #: seconds between two polls that clients are asked for
     poll: float = attrs.field(default=1.0, validator=attrs.validators.gt(0))
-    #: tasks of one client that are kept; those whose result it has got make room
+    #: largest number of tasks of one client; tasks whose result was fetched are dropped first
     max_tasks: int = attrs.field(default=256, validator=attrs.validators.ge(1))
 
     def support(self, tool: str) -> Literal["required", "optional", "forbidden"]:
-        """Whether the tool called *tool* is called as a task."""
+        """Return whether the tool called *tool* must, may or must not be called as a task."""
         if matches_any(tool, self.required):
             return "required"
         return "optional" if matches_any(tool, self.optional) else "forbidden"
@@ -43,64 +43,64 @@ class TaskOptions:
 
 @attrs.frozen(kw_only=True)
 class ServeOptions:
-    """How a server presents itself, and the sender that it runs tools for. Durations are seconds."""
+    """Identity of a server, the sender that it runs tools for, and limits. Durations are in seconds."""
 
-    #: the sender that tools run for. Over stdio the host has started this process, so it is the local process; over
-    #: HTTP a verified token may name another sender.
+    #: sender that tools run for. Over stdio the host has started this process, so it is the local process; over HTTP a
+    #: verified token may name another sender.
     auth: AuthContext = attrs.field(factory=lambda: AuthContext.local("mcp"))
     #: name and version of this server
     server: Implementation = attrs.field(factory=client_info)
-    #: what the host's model is shown about the server as a whole
+    #: description of the whole server for the host's model
     instructions: str = ""
-    #: the folder that tools work in
+    #: folder that tools work in
     workspace: Path | None = None
-    #: gets the frozen records of `observe.events`
+    #: gets the events of `observe.events`
     observer: Any = attrs.field(default=unobserved, repr=False)
-    #: bytes of one message from a stdio host
+    #: largest message from a stdio host in bytes
     max_message: int = attrs.field(default=MAX_MESSAGE, validator=attrs.validators.ge(1))
-    #: how long running requests may go on after a stdio host has closed its end
+    #: how long running requests may continue after a stdio host has closed its end
     drain: float = attrs.field(default=30.0, validator=attrs.validators.ge(0))
     #: how long the client may take to answer a request of a tool; a person may be asked
     client_answer: float = attrs.field(default=300.0, validator=attrs.validators.gt(0))
-    #: entries of one page of a list
+    #: number of entries in one page of a list
     page_size: int = attrs.field(default=500, validator=attrs.validators.ge(1))
-    #: for how long clients of 2026-07-28 may reuse a list or a resource; 0: not at all
+    #: how long clients of 2026-07-28 may cache a list or a resource; 0: not at all
     cache: float = attrs.field(default=0.0, validator=attrs.validators.ge(0))
-    #: resources that one connection may subscribe to, and `subscriptions/listen` streams that it may hold
+    #: largest number of resources that one connection may subscribe to, and of its `subscriptions/listen` streams
     max_subscriptions: int = attrs.field(default=256, validator=attrs.validators.ge(1))
-    #: tool calls as tasks; None: there are none
+    #: tool calls as tasks; None: they are not offered
     tasks: TaskOptions | None = TaskOptions()
-    #: signs the state that clients of 2026-07-28 carry between two rounds of a call. Processes that share an address
-    #: share it.
+    #: key that signs the state that clients of 2026-07-28 carry between two rounds of a call. Processes that serve one
+    #: URL need the same key.
     state_secret: bytes = attrs.field(factory=lambda: secrets.token_bytes(32), repr=False)
-    #: for how long such state is accepted
+    #: how long such state is accepted
     state_lifetime: float = attrs.field(default=3600.0, validator=attrs.validators.gt(0))
-    #: calendar time
+    #: returns calendar time
     now: Callable[[], datetime] = attrs.field(default=lambda: datetime.now(UTC), repr=False)
 
 
 @attrs.frozen(kw_only=True)
 class VerifiedToken:
-    """What a valid bearer token allows."""
+    """The sender and the scopes of a valid bearer token."""
 
-    #: the sender that this token's requests run for
+    #: sender that this token's requests run for
     auth: AuthContext
     scopes: frozenset[str] = attrs.field(default=frozenset(), converter=frozenset)
 
 
 Verify: TypeAlias = Callable[[str], Awaitable[VerifiedToken | None]]
-"""Checks a bearer token: signature, issuer, audience, expiry. None: it is not valid here."""
+"""Checks a bearer token: signature, issuer, audience, expiry. None: the token is not valid here."""
 
 
 @attrs.frozen(kw_only=True)
 class Bearer:
-    """Bearer tokens are required, as OAuth 2.1 resource servers do it (RFC 6750, RFC 9728).
+    """Requires bearer tokens, as OAuth 2.1 resource servers do (RFC 6750, RFC 9728).
 
     Args:
       verify: checks a token. It must check that the token was issued for *resource* (its audience).
-      resource: the public address of the MCP endpoint, which clients ask tokens for.
-      authorization_servers: issuers of tokens, by address.
-      scopes: what a token must hold for any request.
+      resource: the public URL of the MCP endpoint, which clients request tokens for.
+      authorization_servers: URLs of the issuers of tokens.
+      scopes: scopes that a token needs for any request.
       metadata: further members of the protected-resource metadata document.
     """
 
@@ -113,43 +113,43 @@ class Bearer:
 
 @attrs.frozen(kw_only=True)
 class HttpOptions:
-    """Limits and checks of the HTTP endpoint. Durations are seconds, sizes bytes."""
+    """Limits and checks of the HTTP endpoint. Durations are in seconds, sizes in bytes."""
 
-    #: where the endpoint is
+    #: path of the endpoint
     path: str = attrs.field(default="/mcp", validator=attrs.validators.matches_re(r"/[!-~]*"))
-    #: values of `Host` that are served; None: the loopback names only. Entries without a port allow every port, "*"
+    #: values of `Host` that are served; None: only the loopback names. Entries without a port allow every port, "*"
     #: allows everything. Protects a local server from web pages that rebind their DNS name to it.
     hosts: tuple[str, ...] | None = attrs.field(default=None, converter=attrs.converters.optional(tuple))
-    #: values of `Origin` (`https://app.example`) that are served besides the loopback ones; "*" allows everything
+    #: values of `Origin` (`https://app.example`) that are served in addition to loopback; "*" allows everything
     origins: tuple[str, ...] = attrs.field(default=(), converter=tuple)
     #: bearer tokens that requests must carry; None: requests are anonymous
     bearer: Bearer | None = None
-    #: whether clients of revisions up to 2025-11-25 get a session. Without one no request reaches the client, nothing
-    #: is resumed, and any process behind the address can answer any request.
+    #: whether clients of revisions up to 2025-11-25 get a session. Without sessions no request reaches the client,
+    #: nothing is resumed, and any process behind the URL can answer any request.
     sessions: bool = True
-    #: sessions, all clients together
+    #: largest number of sessions, all clients together
     max_sessions: int = attrs.field(default=1000, validator=attrs.validators.ge(1))
-    #: a session without requests and streams for so long is closed
+    #: idle time after which a session without requests and streams is closed
     session_idle: float = attrs.field(default=3600.0, validator=attrs.validators.gt(0))
-    #: requests that run at once, all clients together; what is above is answered 503
+    #: largest number of concurrent requests, all clients together; further requests get 503
     max_requests: int = attrs.field(default=1000, validator=attrs.validators.ge(1))
-    #: of these, requests of one session
+    #: largest number of concurrent requests of one session
     max_session_requests: int = attrs.field(default=64, validator=attrs.validators.ge(1))
-    #: streams that stay open for notifications, all clients together
+    #: largest number of streams that stay open for notifications, all clients together
     max_listeners: int = attrs.field(default=1000, validator=attrs.validators.ge(1))
-    #: bytes of a request
+    #: largest request
     max_body: int = attrs.field(default=4 * 1024 * 1024, validator=attrs.validators.ge(1))
-    #: how long a request's body may take to arrive
+    #: how long the body of a request may take to arrive
     body_within: float = attrs.field(default=30.0, validator=attrs.validators.gt(0))
-    #: a request without an answer after so long is answered with a stream, which can be kept alive and resumed
+    #: time after which a request without a response gets a stream, which can be kept alive and resumed
     stream_after: float = attrs.field(default=0.5, validator=attrs.validators.ge(0))
     #: silence on a stream after which a comment keeps it alive
     keepalive: float = attrs.field(default=15.0, validator=attrs.validators.gt(0))
-    #: seconds after which a client with a closed stream should reconnect
+    #: time after which a client with a closed stream should reconnect
     retry: float = attrs.field(default=1.0, validator=attrs.validators.gt(0))
-    #: events of one stream that are kept for clients that come back
+    #: largest number of events of one stream that are kept for clients that reconnect
     replay_events: int = attrs.field(default=256, validator=attrs.validators.ge(1))
-    #: bytes of one stream that are kept
+    #: largest size of one stream that is kept
     replay_bytes: int = attrs.field(default=1024 * 1024, validator=attrs.validators.ge(1))
-    #: finished or lost streams of one session that can still be resumed
+    #: largest number of ended streams of one session that can still be resumed
     replay_streams: int = attrs.field(default=32, validator=attrs.validators.ge(1))

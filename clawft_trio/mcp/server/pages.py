@@ -1,4 +1,4 @@
-"""Pages of a sorted list. A cursor is the key of the last entry shown, so entries may come and go between pages."""
+"""Pages of a sorted list. A cursor is the key of the last entry shown, so entries may change between pages."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ T = TypeVar("T")
 
 
 def page_of(entries: Sequence[tuple[str, T]], cursor: str | None, size: int) -> tuple[list[T], str | None]:
-    """The page after *cursor* (None: the first) of *entries*, which are sorted by their keys; and the next cursor.
+    """Return the page of *entries*, sorted by key, after *cursor* (None: the first page), and the next cursor.
 
     Raises:
-      PeerError: the cursor is not one of these.
+      PeerError: the cursor is invalid.
     """
     start = 0 if cursor is None else bisect_right(entries, _key_of(cursor), key=lambda entry: entry[0])
     shown = entries[start : start + size]

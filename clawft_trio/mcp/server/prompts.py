@@ -1,4 +1,4 @@
-"""Prompts: messages with blanks, offered to a person (slash commands and the like)."""
+"""Prompts: messages with parameters, offered to a person (slash commands and the like)."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ class ServedPrompt:
     arguments: tuple[PromptArgument, ...] = ()
     #: 0 zero trust, 1 user, 2 admin
     required_level: int = 0
-    #: completes the arguments, by name
+    #: completion functions by argument name
     complete: Mapping[str, Complete] = attrs.field(factory=dict, repr=False)
 
     @property
     def definition(self) -> Prompt:
-        """What lists show."""
+        """The definition that lists contain."""
         return Prompt(name=self.name, title=self.title, description=self.description, arguments=self.arguments or None)
 
     def check(self, given: Mapping[str, str]) -> None:
-        """Check that the arguments are these.
+        """Check that *given* has the arguments of this prompt.
 
         Raises:
-          PeerError: one is missing or unknown.
+          PeerError: an argument is missing or unknown.
         """
         missing = [one.name for one in self.arguments if one.required and one.name not in given]
         unknown = [name for name in given if name not in {one.name for one in self.arguments}]
@@ -61,9 +61,9 @@ def prompt_of(
     required_level: int = 0,
     complete: Mapping[str, Complete] | None = None,
 ) -> ServedPrompt:
-    """Make a prompt of a function: its parameters are the blanks, one may be a `ToolContext`.
+    """Return a prompt for a function: its parameters are the arguments, one may be a `ToolContext`.
 
-    Blanks are text on the wire and are converted to the hints. Blanks of a `Literal` type complete themselves.
+    Arguments are text on the wire and are converted to the hints. Arguments of a `Literal` type have completions.
     """
     hints = typing.get_type_hints(function)
     text, notes = read_docstring(inspect.getdoc(function) or "")

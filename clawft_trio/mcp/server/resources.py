@@ -1,4 +1,4 @@
-"""Resources: what clients can read by address. Fixed ones, families by URI template, and the files of a folder."""
+"""Resources: what clients can read by URI. Single ones, families by URI template, and the files of a folder."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ Read: TypeAlias = Callable[[Mapping[str, str], ToolContext], Awaitable[object]]
 """Reads a resource: gets the values of the template's variables, returns text, bytes, JSON or `ResourceContents`."""
 
 Complete: TypeAlias = Callable[[str, Mapping[str, str]], "Sequence[str] | Awaitable[Sequence[str]]"]
-"""Values that begin with what was typed; the second argument holds the arguments that are known already."""
+"""Returns values that begin with the typed text; the second argument has the arguments that are already known."""
 
 MAX_FILES = 10_000
-"""Files of one folder that are listed. All can be read."""
+"""Largest number of files of one folder that are listed. All files can be read."""
 
 MAX_FILE = 16 * 1024 * 1024
-"""Bytes of a file that is read as a resource."""
+"""Largest file in bytes that is read as a resource."""
 
 _VARIABLE = re.compile(r"\{(\+?)([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -49,7 +49,7 @@ class ServedResource:
     mime_type: str | None = None
     #: 0 zero trust, 1 user, 2 admin
     required_level: int = 0
-    #: completes the variables, by name
+    #: completion functions by variable name
     complete: Mapping[str, Complete] = attrs.field(factory=dict, repr=False)
     pattern: re.Pattern[str] = attrs.field(init=False, repr=False, eq=False)
 
@@ -59,28 +59,28 @@ class ServedResource:
 
     @property
     def is_template(self) -> bool:
-        """Whether it is a family."""
+        """Whether it is a family of resources."""
         return bool(self.pattern.groups)
 
     @property
     def definition(self) -> Resource | ResourceTemplate:
-        """What lists show."""
+        """The definition that lists contain."""
         name, title, text, kind = self.name, self.title, self.description, self.mime_type
         if self.is_template:
             return ResourceTemplate(uri_template=self.uri, name=name, title=title, description=text, mime_type=kind)
         return Resource(uri=self.uri, name=name, title=title, description=text, mime_type=kind)
 
     def match(self, uri: str) -> Mapping[str, str] | None:
-        """The values of the variables in *uri*; None when it is another address."""
+        """Return the values of the variables in *uri*; None when it does not match."""
         found = self.pattern.fullmatch(uri)
         return None if found is None else {name: unquote(value) for name, value in found.groupdict().items()}
 
 
 def template_pattern(template: str) -> re.Pattern[str]:
-    """What the addresses of an RFC 6570 template look like: `{name}` is one path segment, `{+name}` any rest.
+    """Return a pattern for the URIs of an RFC 6570 template: `{name}` is one path segment, `{+name}` any rest.
 
     Raises:
-      ValueError: it has expressions of other kinds, or a variable twice.
+      ValueError: it has other expressions, or a variable twice.
     """
     pieces: list[str] = []
     end = 0
@@ -108,11 +108,11 @@ def resource_of(
     required_level: int = 0,
     complete: Mapping[str, Complete] | None = None,
 ) -> ServedResource:
-    """Make a resource of a function; its parameters are the variables of *uri*; one may be a `ToolContext`.
+    """Return a resource for a function; its parameters are the variables of *uri*; one may be a `ToolContext`.
 
     Raises:
       TypeError: the parameters and the variables differ.
-      ValueError: *uri* is no template.
+      ValueError: *uri* is not a template.
     """
     hints = typing.get_type_hints(function)
     names = list(inspect.signature(function).parameters)
@@ -143,7 +143,7 @@ def _reader(function: Callable[..., Any], context_name: str | None, hints: Mappi
 
 
 def converted(given: Mapping[str, str], hints: Mapping[str, Any]) -> dict[str, Any]:
-    """Text arguments as the types that a function wants.
+    """Convert text arguments to the types that a function expects.
 
     Raises:
       PeerError: one does not fit.
@@ -161,9 +161,9 @@ async def call_function(function: Callable[..., Any], arguments: Mapping[str, An
     """Call a sync function in a thread, an async one here.
 
     Raises:
-      Exception: what it raises.
+      Exception: raised by the function.
 
-    Cancellation: as the function has it; one that runs in a thread is waited for.
+    Cancellation: as for the function; one that runs in a thread is waited for.
     """
     if inspect.iscoroutinefunction(function):
         await trio.lowlevel.checkpoint()
@@ -180,17 +180,17 @@ def _resolved(path: str | Path) -> Path:
 
 @attrs.frozen
 class FolderResources:
-    """The files of a folder as `file://` resources. What is hidden, or a link out of the folder, is not served."""
+    """The files of a folder as `file://` resources. Hidden files and links out of the folder are not served."""
 
     root: Path = attrs.field(converter=_resolved)
 
     @property
     def prefix(self) -> str:
-        """What every address begins with."""
+        """Prefix of every URI."""
         return f"file://{quote(str(self.root))}/"
 
     def template(self) -> ServedResource:
-        """The family of all files."""
+        """Return the family of all files."""
         return ServedResource(
             uri=self.prefix + "{+path}",
             name=self.root.name or "files",
@@ -199,7 +199,7 @@ class FolderResources:
         )
 
     async def list_files(self) -> list[tuple[str, Resource]]:
-        """The files, with their addresses, sorted.
+        """Return the files with their URIs, sorted.
 
         Cancellation: waits for the directory that is being read.
         """
@@ -243,6 +243,6 @@ class FolderResources:
 
 
 def unknown_resource(uri: str) -> PeerError:
-    """The error for an address that is not served here."""
+    """Return the error for a URI that is not served here."""
     data: JsonObject = {"uri": uri[:2000]}
     return PeerError("unknown resource", code=INVALID_PARAMS, data=data)

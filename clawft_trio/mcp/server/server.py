@@ -1,4 +1,4 @@
-"""What is offered to MCP clients, and the answer to each of their requests. Knows nothing of pipes and HTTP."""
+"""The tools, resources and prompts that are offered to MCP clients. Independent of pipes and HTTP."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class McpServer:
         await serve_mcp(server)                              # for a host that starts this process
         await serve_mcp_http(server, "127.0.0.1:8000")       # streamable HTTP
 
-    What is added or removed while clients are connected is reported to them.
+    Additions and removals while clients are connected are reported to them.
 
     Args:
       tools: a registry, or tools.
@@ -59,16 +59,16 @@ class McpServer:
         required_level: int = 0,
         complete: Mapping[str, Complete] | None = None,
     ) -> Callable[[F], F]:
-        """Offer what a function returns under *uri*: text, bytes, JSON or `ResourceContents`.
+        """Offer the return value of a function under *uri*: text, bytes, JSON or `ResourceContents`.
 
-        Variables of the address, `{name}` for one segment or `{+name}` for the rest, are the function's parameters.
+        Variables of the URI, `{name}` for one segment or `{+name}` for the rest, are the function's parameters.
 
         Args:
-          complete: completes variables: called with what was typed and the values that are known.
+          complete: completes variables: called with the typed text and the values that are known.
 
         Raises:
-          TypeError: the function does not take the variables.
-          ValueError: *uri* is no template, or is taken.
+          TypeError: the function does not accept the variables.
+          ValueError: *uri* is not a template, or is already used.
         """
 
         def add(function: F) -> F:
@@ -92,7 +92,7 @@ class McpServer:
         """Offer *resource*.
 
         Raises:
-          ValueError: there is one of that address already.
+          ValueError: its URI is already used.
         """
         if resource.uri in self._resources:
             raise ValueError(f"there is a resource {resource.uri!r} already")
@@ -120,7 +120,7 @@ class McpServer:
 
     @property
     def resources(self) -> Sequence[ServedResource]:
-        """The resources and templates, sorted by address."""
+        """The resources and templates, sorted by URI."""
         return [self._resources[uri] for uri in sorted(self._resources)]
 
     @property
@@ -157,12 +157,12 @@ class McpServer:
         required_level: int = 0,
         complete: Mapping[str, Complete] | None = None,
     ) -> Any:
-        """Offer a function as a prompt: `@server.prompt`, or with arguments. Its parameters are the blanks.
+        """Offer a function as a prompt: `@server.prompt`, or with arguments. Its parameters are the prompt's arguments.
 
         It returns text, a content block, a `PromptMessage`, or a list of these.
 
         Raises:
-          ValueError: there is a prompt of that name already.
+          ValueError: the name is already used.
         """
 
         def add(filled: F) -> F:
@@ -184,7 +184,7 @@ class McpServer:
         """Offer *prompt*.
 
         Raises:
-          ValueError: there is one of that name already.
+          ValueError: its name is already used.
         """
         if prompt.name in self._prompts:
             raise ValueError(f"there is a prompt {prompt.name!r} already")
@@ -209,6 +209,6 @@ class McpServer:
 
     @contextmanager
     def watching(self, watcher: Callable[[Change], None]) -> Iterator[None]:
-        """Call *watcher* for each change of what is offered, inside the block; sync and cheap."""
+        """Call *watcher*, sync and cheap, for each change of tools, resources and prompts inside the block."""
         with self.changes.watching(watcher), self.tools.watching(lambda: watcher(Change("tools"))):
             yield

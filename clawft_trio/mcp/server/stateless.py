@@ -1,4 +1,4 @@
-"""What every request of 2026-07-28 carries, checked; and its notification streams."""
+"""Requests of 2026-07-28: their checked `_meta`, and their notification streams."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ SUBSCRIPTION_ID = "io.modelcontextprotocol/subscriptionId"
 
 
 def declares_version(params: Raw) -> bool:
-    """Whether a request names its revision itself. Only such requests belong to 2026-07-28 or later."""
+    """Return whether a request names its revision itself. Only such requests belong to 2026-07-28 or later."""
     if _MARK not in bytes(params):
         return False
     try:
         meta = decode_params(params, MetaParams).meta
     except PeerError:
-        # It carries the key, in a `_meta` that does not fit: `stateless_peer` refuses it with the reason.
+        # It has the key, in an invalid `_meta`: `stateless_peer` refuses it with the reason.
         return True
     return meta is not None and meta.protocol_version is not UNSET
 
 
 def read_meta(params: Raw) -> RequestMeta:
-    """The `_meta` of a request.
+    """Return the `_meta` of a request.
 
     Raises:
-      PeerError: it lacks what it has to hold.
+      PeerError: a required member is missing.
     """
     meta = decode_params(params, MetaParams).meta
     if meta is None:
@@ -48,10 +48,10 @@ def read_meta(params: Raw) -> RequestMeta:
 
 
 def stateless_peer(meta: RequestMeta, auth: AuthContext) -> Peer:
-    """The client of one request, as its *meta* describes it.
+    """Return the client of one request, as its *meta* describes it.
 
     Raises:
-      PeerError: it speaks another revision, or wants log lines of a level that does not exist.
+      PeerError: it uses another revision, or requests an unknown log level.
     """
     if meta.protocol_version != STATELESS_VERSION:
         data = {"supported": [STATELESS_VERSION], "requested": meta.protocol_version}
@@ -71,10 +71,10 @@ def stateless_peer(meta: RequestMeta, auth: AuthContext) -> Peer:
 
 
 class Subscription:
-    """One `subscriptions/listen` request: what it asked for, and its messages.
+    """One `subscriptions/listen` request: its filter, and its messages.
 
     Raises:
-      PeerError: the parameters do not fit, or it asks for too many resources.
+      PeerError: the parameters do not fit, or it requests too many resources.
     """
 
     def __init__(self, request_id: int | str, params: Raw, *, max_uris: int) -> None:
@@ -92,17 +92,17 @@ class Subscription:
 
     @property
     def acknowledgment(self) -> JsonObject:
-        """The parameters of the stream's first message."""
+        """Parameters of the stream's first message."""
         honored: dict[str, Any] = {f"{kind}ListChanged": True for kind in sorted(self.filter.kinds)}
         if self.filter.uris:
             honored["resourceSubscriptions"] = sorted(self.filter.uris)
         return {"_meta": self._meta, "notifications": honored}
 
     def params_of(self, change: Change) -> JsonObject:
-        """The parameters of the notification of *change*."""
+        """Return the parameters of the notification of *change*."""
         return {"_meta": self._meta, **({"uri": change.uri} if change.kind == "resource" else {})}
 
     @property
     def result(self) -> JsonObject:
-        """The answer that ends the stream."""
+        """Response that ends the stream."""
         return {"resultType": "complete", "_meta": self._meta}

@@ -1,4 +1,4 @@
-"""A server for a host that starts this process, or that is at the other end of any two byte streams."""
+"""Serves a host that started this process, or that is at the other end of any two byte streams."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from clawft_trio.tools.registry import ToolRegistry
 Streams: TypeAlias = tuple[trio.abc.SendStream, trio.abc.ReceiveStream]
 
 MAX_LISTENS = 16
-"""`subscriptions/listen` requests of one connection. Each holds one of the places of concurrent requests."""
+"""Largest number of `subscriptions/listen` requests of one connection. Each counts as a concurrent request."""
 
 LAST_READ = 0.25
 """Seconds in which a host that has stopped reading may still send."""
@@ -62,20 +62,20 @@ async def serve_mcp(
 ) -> None:
     """Offer *server* to an MCP host over stdio, until the host closes its end.
 
-    Requests are answered side by side and can be cancelled; progress and log lines of tools are passed on. Hosts of
-    every revision are served: those that shake hands, and those of 2026-07-28 that do not. After the end of input,
+    Requests are answered concurrently and can be cancelled; progress and log messages of tools are sent to the host.
+    Hosts of every revision are served: those with a handshake, and those of 2026-07-28 without. After the end of input,
     requests that were read are still answered, for at most `options.drain` seconds.
 
     Args:
       server: what is offered, as far as `options.auth` may use it.
-      streams: what the host reads and what it writes; None: this process's stdout and stdin. Whatever else is
-        printed meanwhile goes to stderr.
-      options: how.
+      streams: the stream that the host reads and the one that it writes; None: this process's stdout and stdin. Other
+        output to stdout then goes to stderr.
+      options: options of the server.
 
     Raises:
       Unsupported: this platform cannot wait for stdin.
 
-    Cancellation: running tools are cancelled and awaited; their requests stay unanswered.
+    Cancellation: running tools are cancelled and awaited; their requests get no response.
     """
     offered = McpServer(server) if isinstance(server, ToolRegistry) else server
     connection = _Connection(offered, options or ServeOptions())
@@ -86,7 +86,7 @@ async def serve_mcp(
 
 
 class _Connection:
-    """One host."""
+    """The connection to one host."""
 
     def __init__(self, server: McpServer, options: ServeOptions) -> None:
         self._answerer = Answerer(server, options)
@@ -94,7 +94,7 @@ class _Connection:
         self._peer = Peer(auth=options.auth)
         self._mux = Multiplexer(name="host", serve=self._answer, patient=True, on_malformed=self._refuse)
         self._channel = _StreamChannel(self._mux)
-        #: what the host of a handshake revision has not been notified of yet
+        #: changes that the host of a handshake revision has not been notified of yet
         self._changes: dict[Change, None] = {}
         self._changed = trio.lowlevel.ParkingLot()
         self._subscriptions: set[_Listener] = set()
@@ -114,7 +114,7 @@ class _Connection:
     # --- what comes in ---------------------------------------------------------------------------------------------
 
     def deliver(self, message: JsonRpcMessage) -> None:
-        """Route one message. A handshake takes effect at once, for requests right behind it."""
+        """Route one message. A handshake takes effect at once, for requests that follow immediately."""
         if (
             isinstance(message, Envelope)
             and message.method == "initialize"
@@ -123,7 +123,7 @@ class _Connection:
         ):
             self._mux.send_answer_nowait(self._initialized(message))
         elif isinstance(message, Envelope) and message.method is UNSET and not (message.result or message.error):
-            # Neither a request nor an answer.
+            # Neither a request nor a response.
             key = message.id if isinstance(message.id, int | str) else None
             self._mux.send_answer_nowait(encode_error(key, INVALID_REQUEST, "no method, no result and no error"))
         else:
@@ -137,7 +137,7 @@ class _Connection:
             return encode_error(key, exc.code, str(exc))
 
     def _refuse(self, message: Malformed) -> None:
-        # An answer that is broken is nothing to answer; a request, or what cannot be read at all, is.
+        # An invalid response gets no error response; an invalid request or an unreadable line does.
         if message.id is None or message.has_method:
             code = PARSE_ERROR if message.syntax else INVALID_REQUEST
             self._mux.send_answer_nowait(encode_error(message.id, code, message.reason[:200]))
@@ -157,7 +157,7 @@ class _Connection:
     # --- what is reported -------------------------------------------------------------------------------------------
 
     def note_change(self, change: Change) -> None:
-        """Remember a change for whom it concerns."""
+        """Queue the notifications of a change for the listeners and clients that requested them."""
         for listener in self._subscriptions:
             listener.note(change)
         if self._peer.initialized and (change.kind != "resource" or change.uri in self._peer.subscriptions):
@@ -186,7 +186,7 @@ class _Connection:
         return listener.subscription.result
 
     def end_of_input(self) -> None:
-        """The host sends no more answers: requests that wait for one fail, and subscriptions end."""
+        """Handle the end of input: requests that wait for a response of the host fail, and subscriptions end."""
         self._channel.close()
         for listener in self._subscriptions:
             listener.end()
@@ -224,7 +224,7 @@ class _Listener:
 
 
 class _StreamChannel:
-    """Messages of any request: all share the one pipe."""
+    """Carries the messages of any request: all share the one pipe."""
 
     def __init__(self, mux: Multiplexer) -> None:
         self._mux = mux
@@ -248,7 +248,7 @@ class _StreamChannel:
         raise PeerGone("the host has closed its end", server="host")
 
     def release(self) -> None:
-        """Nothing to close: the pipe is shared."""
+        """Do nothing: the pipe is shared."""
 
     def close(self) -> None:
         self._closed = True
@@ -260,7 +260,7 @@ _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class _HostTransport:
-    """Messages over two streams, until the host has closed its end and every request that was read is answered."""
+    """Moves messages over two streams until the host has closed its end and every request that was read is answered."""
 
     def __init__(
         self,
@@ -280,7 +280,7 @@ class _HostTransport:
         self._written = trio.lowlevel.ParkingLot()
 
     async def run(self, mux: Multiplexer) -> McpError:
-        """Move messages until the host is gone.
+        """Move messages until the host has disconnected.
 
         Cancellation: stops at once; a message that was being written may be cut.
         """
@@ -318,7 +318,7 @@ class _HostTransport:
                 self._writing = False
                 self._written.unpark_all()
         except _BROKEN:
-            # What it wrote before may still be on its way. If it goes on living without reading, this is the end.
+            # Its last messages may still arrive. If it continues without reading, the connection ends here.
             await trio.sleep(LAST_READ)
             connection.cancel(reason="the host has stopped reading")
 
@@ -329,7 +329,7 @@ def _messages(lines: Iterable[bytes | Malformed]) -> Iterable[JsonRpcMessage]:
             yield line
             continue
         messages = parse(line)
-        # The envelope keeps parts of the line undecoded; whether they are text is checked here, for all of them.
+        # The envelope keeps parts of the line undecoded; this checks for all of them that they are text.
         if not line.isascii() and not _is_utf8(line):
             first = messages[0] if messages else None
             key = first.id if isinstance(first, Envelope | Malformed) else None
@@ -352,7 +352,7 @@ def _is_utf8(line: bytes) -> bool:
 
 @asynccontextmanager
 async def _standard_streams() -> AsyncGenerator[Streams, None]:
-    """Stdout and stdin for the protocol alone: meanwhile prints go to stderr, and nothing else reads the input."""
+    """Reserve stdout and stdin for the protocol: prints go to stderr, and nothing else reads the input."""
     if not hasattr(trio.lowlevel, "FdStream"):
         raise Unsupported("serving over stdio needs POSIX pipes")
     import fcntl  # noqa: PLC0415 - not on Windows, where everything still has to import
@@ -366,10 +366,11 @@ async def _standard_streams() -> AsyncGenerator[Streams, None]:
     try:
         yield trio.lowlevel.FdStream(os.dup(kept_out)), trio.lowlevel.FdStream(os.dup(kept_in))
     finally:
-        # What was printed is still in buffers: it has to leave them while descriptor 1 is stderr.
+        # Printed text may still be in buffers, which must be flushed while descriptor 1 is stderr.
         _flush_output()
         for fd, kept, mode in ((0, kept_in, flags[0]), (1, kept_out, flags[1])):
-            # Non-blocking belongs to the pipe, not to our descriptor: others that share it get it back as it was.
+            # Non-blocking mode belongs to the pipe, not to our descriptor: it is restored for others that share the
+            # pipe.
             fcntl.fcntl(kept, fcntl.F_SETFL, mode)
             os.dup2(kept, fd)
             os.close(kept)
@@ -379,6 +380,6 @@ def _flush_output() -> None:
     for stream in {id(one): one for one in (sys.stdout, sys.__stdout__) if one is not None}.values():
         with suppress(OSError, ValueError):
             stream.flush()
-    # Extensions written in C have buffers of their own.
+    # Extensions written in C have separate buffers.
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).fflush(None)

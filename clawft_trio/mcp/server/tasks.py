@@ -1,8 +1,8 @@
 """Tool calls as tasks of a client of 2025-11-25: created, polled, cancelled, and fetched when they have ended.
 
-A task belongs to the connection or session that created it, and runs on when the request that created it has been
-answered. What its tool asks the client is sent with the next `tasks/result` request, which waits for the end of the
-task and carries its messages meanwhile.
+A task belongs to the connection or session that created it, and continues after the response to the request that
+created it. The questions of its tool are sent with the next `tasks/result` request, which waits for the end of the
+task and carries its messages until then.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from clawft_trio.mcp.server.options import TaskOptions
 from clawft_trio.mcp.types import JsonObject
 
 RELATED_TASK = "io.modelcontextprotocol/related-task"
-"""The member of `_meta` by which a message belongs to a task."""
+"""The member of `_meta` that names the task of a message."""
 
 _ENDED = frozenset(("completed", "failed", "cancelled"))
 
@@ -41,14 +41,14 @@ class ServedTask:
     """
 
     def __init__(self, options: TaskOptions, ttl: float, general: Channel) -> None:
-        # 192 bits: without tokens, an id is all that ties a request to its task.
+        # 192 bits, because without tokens the id is the only proof that a request may access its task.
         self.id: str = secrets.token_urlsafe(24)
         self.status: str = "working"
         self.scope: trio.CancelScope = trio.CancelScope()
         self.expires: float = trio.current_time() + ttl
         self.result: JsonObject | None = None
         self.error: PeerError | None = None
-        #: the client was sent the result
+        #: whether the client was sent the result
         self.fetched: bool = False
         self._options = options
         self._ttl = ttl
@@ -65,7 +65,7 @@ class ServedTask:
 
     @property
     def record(self) -> JsonObject:
-        """As clients see it."""
+        """The task as it is sent to clients."""
         return {
             "taskId": self.id,
             "status": self.status,
@@ -77,7 +77,7 @@ class ServedTask:
         }
 
     def become(self, status: str, message: str = "") -> None:
-        """Note its new status and notify the client. Once it has ended nothing changes."""
+        """Set the status and notify the client. A task that has ended does not change."""
         if self.ended:
             return
         self.status, self._message, self._updated = status, message[:500], _now()
@@ -85,9 +85,9 @@ class ServedTask:
         self._general.notify("notifications/tasks/status", self.record)
 
     async def wait_ended(self, reader: Channel) -> None:
-        """Wait until it has ended; meanwhile *reader* carries its messages.
+        """Wait until it has ended; until then *reader* carries its messages.
 
-        Cancellation: it goes on.
+        Cancellation: the task continues.
         """
         await trio.lowlevel.checkpoint()
         self._readers.append(reader)
@@ -106,12 +106,12 @@ class ServedTask:
         reader.notify(method, self._related(params))
 
     async def request(self, method: str, params: JsonObject, *, total: float) -> JsonObject:
-        """Send a request once the client waits for the result, and wait for its answer.
+        """Send a request once the client waits for the result, and wait for its response.
 
         Raises:
           PeerError, PeerGone, RequestTimeout, ProtocolViolation: there is no result.
 
-        Cancellation: the client is notified, if it was asked.
+        Cancellation: the client is notified, if the request was sent.
         """
         self.become("input_required", method)
         try:
@@ -126,7 +126,7 @@ class ServedTask:
             self.become("working")
 
     def release(self) -> None:
-        """Nothing to close: the request that created the task was answered long ago."""
+        """Do nothing: the request that created the task already has its response."""
 
     def _related(self, params: JsonObject) -> JsonObject:
         return with_related_task(params, self.id)
@@ -137,9 +137,9 @@ class TaskTable:
 
     Args:
       options: limits.
-      nursery: runs them.
-      general: carries messages while no request of the client is open for them.
-      in_use: is entered while one runs.
+      nursery: runs the tasks.
+      general: carries messages while the client has no open request for them.
+      in_use: context manager that is entered while a task runs.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class TaskTable:
         """Start *run* as a task that is kept for *ttl* milliseconds, or as long as the options say.
 
         Raises:
-          PeerError: *ttl* is no time, or there are too many tasks.
+          PeerError: *ttl* is invalid, or there are too many tasks.
         """
         self._purge()
         wanted = self.options.ttl if ttl is None else _seconds(ttl)
@@ -171,10 +171,10 @@ class TaskTable:
         return task
 
     def get(self, task_id: str) -> ServedTask:
-        """The task *task_id*.
+        """Return the task *task_id*.
 
         Raises:
-          PeerError: there is none, or not any more.
+          PeerError: there is none, or it is no longer kept.
         """
         self._purge()
         try:
@@ -183,7 +183,7 @@ class TaskTable:
             raise PeerError("there is no such task, or not any more", code=INVALID_PARAMS) from None
 
     def list(self) -> list[ServedTask]:
-        """All tasks, the oldest first."""
+        """Return all tasks, the oldest first."""
         self._purge()
         return [*self._tasks.values()]
 
@@ -201,12 +201,12 @@ class TaskTable:
         return task
 
     async def result(self, task_id: str, reader: Channel) -> JsonObject:
-        """Wait until the task *task_id* has ended, and return its result; *reader* carries its messages meanwhile.
+        """Wait until the task *task_id* has ended, and return its result; *reader* carries its messages until then.
 
         Raises:
           PeerError: there is no such task, or it has no result.
 
-        Cancellation: the task goes on.
+        Cancellation: the task continues.
         """
         task = self.get(task_id)
         await task.wait_ended(reader)
@@ -218,14 +218,14 @@ class TaskTable:
         return with_related_task(task.result, task.id)
 
     def close(self) -> None:
-        """Cancel all tasks and forget them: the client is gone."""
+        """Cancel and drop all tasks, because the client has disconnected."""
         for task in self._tasks.values():
             task.become("cancelled", "the client is gone")
             task.scope.cancel(reason="the client is gone")
         self._tasks.clear()
 
     def _drop_fetched(self) -> bool:
-        """Forget the oldest task whose result the client has; whether there was one."""
+        """Drop the oldest task whose result the client has; return whether there was one."""
         fetched = next((key for key, task in self._tasks.items() if task.fetched), None)
         if fetched is not None:
             del self._tasks[fetched]
@@ -251,7 +251,7 @@ class TaskTable:
 
 
 def with_related_task(params: JsonObject, task_id: str) -> JsonObject:
-    """*params* of a message that belongs to the task *task_id*."""
+    """Return *params* of a message that belongs to the task *task_id*."""
     meta: Mapping[str, Any] = params.get("_meta") or {}
     return {**params, "_meta": {**meta, RELATED_TASK: {"taskId": task_id}}}
 

@@ -1,4 +1,4 @@
-"""Parameters of clients' requests, as far as a server reads them."""
+"""The parameters of clients' requests that a server reads."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ P = TypeVar("P")
 
 
 class ListParams(WireRecord, frozen=True, kw_only=True):
-    """A page of a list."""
+    """Parameters of a request for a page of a list."""
 
     cursor: str | None = None
 
 
 class InputParams(WireRecord, frozen=True, kw_only=True):
-    """What requests carry that a tool, prompt or resource may answer with questions."""
+    """Parameters of requests to which a tool, prompt or resource may respond with questions."""
 
     meta: dict[str, Any] = msgspec.field(name="_meta", default_factory=dict)
     input_responses: dict[str, dict[str, Any]] | None = None
@@ -36,48 +36,48 @@ class TraceParams(WireRecord, frozen=True, kw_only=True):
 
 
 class CallParams(InputParams, frozen=True, kw_only=True):
-    """`tools/call`."""
+    """Parameters of `tools/call`."""
 
     name: str
     arguments: Raw = Raw(b"{}")
-    #: run it as a task (2025-11-25)
+    #: task settings, to run it as a task (2025-11-25)
     task: dict[str, Any] | None = None
 
 
 class TaskParams(WireRecord, frozen=True, kw_only=True):
-    """`tasks/get`, `tasks/result`, `tasks/cancel`."""
+    """Parameters of `tasks/get`, `tasks/result`, `tasks/cancel`."""
 
     task_id: str
 
 
 class UriParams(InputParams, frozen=True, kw_only=True):
-    """`resources/read`, `resources/subscribe`, `resources/unsubscribe`."""
+    """Parameters of `resources/read`, `resources/subscribe`, `resources/unsubscribe`."""
 
     uri: str
 
 
 class PromptParams(InputParams, frozen=True, kw_only=True):
-    """`prompts/get`."""
+    """Parameters of `prompts/get`."""
 
     name: str
     arguments: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class InitializeParams(WireRecord, frozen=True, kw_only=True):
-    """`initialize`."""
+    """Parameters of `initialize`."""
 
     protocol_version: str = ""
     capabilities: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class LevelParams(WireRecord, frozen=True, kw_only=True):
-    """`logging/setLevel`."""
+    """Parameters of `logging/setLevel`."""
 
     level: Any
 
 
 class CompletionRef(WireRecord, frozen=True, kw_only=True):
-    """What is completed."""
+    """The prompt or resource whose argument is completed."""
 
     type: str
     name: str = ""
@@ -85,20 +85,20 @@ class CompletionRef(WireRecord, frozen=True, kw_only=True):
 
 
 class CompletionArgument(WireRecord, frozen=True, kw_only=True):
-    """What was typed so far."""
+    """The argument and the text that was typed."""
 
     name: str
     value: str
 
 
 class CompletionContext(WireRecord, frozen=True, kw_only=True):
-    """Arguments that are known already."""
+    """The arguments that are already known."""
 
     arguments: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class CompleteParams(WireRecord, frozen=True, kw_only=True):
-    """`completion/complete`."""
+    """Parameters of `completion/complete`."""
 
     ref: CompletionRef
     argument: CompletionArgument
@@ -106,7 +106,7 @@ class CompleteParams(WireRecord, frozen=True, kw_only=True):
 
 
 class NotificationFilter(WireRecord, frozen=True, kw_only=True):
-    """What a `subscriptions/listen` request wants."""
+    """The notifications that a `subscriptions/listen` request asks for."""
 
     tools_list_changed: bool = False
     prompts_list_changed: bool = False
@@ -115,7 +115,7 @@ class NotificationFilter(WireRecord, frozen=True, kw_only=True):
 
 
 class ListenParams(WireRecord, frozen=True, kw_only=True):
-    """`subscriptions/listen`."""
+    """Parameters of `subscriptions/listen`."""
 
     notifications: NotificationFilter = NotificationFilter()
 
@@ -153,7 +153,7 @@ _decoders: dict[type, msgspec.json.Decoder[Any]] = {
 
 
 def decode_params(params: Raw, kind: type[P]) -> P:
-    """*params* as *kind*; missing ones are an empty object, and null stands for what a client does not have.
+    """Decode *params* as *kind*; missing parameters are an empty object, and null members count as missing.
 
     Raises:
       PeerError: they do not fit.

@@ -1,4 +1,4 @@
-"""What a refusal over HTTP means: the error that keeps its reason, and whether a login could help."""
+"""Converts a refusal over HTTP to an error with its reason, and decides whether a login could help."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from clawft_trio.mcp.jsonrpc import ErrorObject, decode_error
 from clawft_trio.net import HttpResponse
 
 _SHOWN = 200
-"""Characters of a refusal's body that stand in the error's message; more of it is in `PeerError.body`."""
+"""Characters of a refusal's body in the error's message; `PeerError.body` has more of it."""
 
 _KEPT_HEADERS = ("www-authenticate", "retry-after")
 
 
 def wants_login(status: int, challenge: str) -> bool:
-    """Whether another token could help."""
+    """Return whether another token could help."""
     if status == 403:
         bearer = bearer_challenge(challenge)
         return bearer is not None and bearer.params.get("error") == "insufficient_scope"
@@ -25,8 +25,8 @@ def wants_login(status: int, challenge: str) -> bool:
 
 
 def http_error(response: HttpResponse, text: str, method: str, server: str) -> McpError:
-    """The error for *response*, whose body is *text*: with status, body and the headers that matter (`Retry-After`,
-    `WWW-Authenticate`); with message, code and data of the JSON-RPC error in the body, if there is one.
+    """Return the error for *response*, whose body is *text*: with status, body and relevant headers (`Retry-After`,
+    `WWW-Authenticate`), and with message, code and data of the JSON-RPC error in the body, if there is one.
     """
     kept = {name: response.headers[name][:MAX_BODY] for name in _KEPT_HEADERS if name in response.headers}
     found = error_in(text.encode())
@@ -47,7 +47,7 @@ def http_error(response: HttpResponse, text: str, method: str, server: str) -> M
 
 
 def error_in(body: bytes) -> ErrorObject | None:
-    """The error of the JSON-RPC answer that *body* is; its id may be null, as servers write it that read no request."""
+    """Return the error in *body*, a JSON-RPC response; its id may be null, if the server could not read the request."""
     try:
         answer = _decode(body)
     except (ValueError, RecursionError):
@@ -64,6 +64,6 @@ _decode = msgspec.json.Decoder(_Answer).decode
 
 
 def _reason(body: str) -> str:
-    """The first words of *body* if it is text for people, on one line."""
+    """Return the first words of *body* on one line, if it is text for people."""
     words = " ".join(body[:_SHOWN].split())
     return f": {words}" if words.isprintable() and words and not words.startswith("<") else ""

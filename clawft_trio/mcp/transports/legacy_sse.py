@@ -1,4 +1,4 @@
-"""The HTTP+SSE transport of revision 2024-11-05: one event stream brings every message, and POSTs send them."""
+"""The HTTP+SSE transport of revision 2024-11-05: one event stream delivers every message, and POSTs send them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from clawft_trio.mcp.multiplexer import Multiplexer
 from clawft_trio.net import HttpResponse, ServerSentEvent, SSEDecoder
 
 ENDPOINT_WITHIN = 10.0
-"""Seconds in which the stream must name the address for POSTs."""
+"""Seconds in which the stream must name the URL for POSTs."""
 
 REFUSALS = frozenset((400, 404, 405))
-"""Statuses by which a server of this transport answers the POST of a newer client."""
+"""Statuses with which a server of this transport responds to the POST of a newer client."""
 
 _LONGEST_ADDRESS = 4096
 
@@ -27,17 +27,17 @@ _LONGEST_ADDRESS = 4096
 async def open_stream(
     get: AbstractAsyncContextManager[HttpResponse], base: str, *, name: str, limit: int
 ) -> AsyncGenerator[EventStream | None, None]:
-    """Open the event stream that *get* brings; None where the server has none.
+    """Open the event stream of *get*; yield None when the server has none.
 
     Args:
-      get: the GET of the server's address.
-      base: that address.
-      name: of the server, in errors.
-      limit: bytes that one message may have.
+      get: the GET of the server's URL.
+      base: that URL.
+      name: name of the server, in errors.
+      limit: largest message in bytes.
 
     Raises:
-      ProtocolViolation: the stream names no address for POSTs, or one of another origin.
-      PeerGone: it ended first.
+      ProtocolViolation: the stream names no URL for POSTs, or one of another origin.
+      PeerGone: the stream ended first.
 
     Cancellation: the stream is closed.
     """
@@ -54,7 +54,7 @@ async def open_stream(
 
 
 class EventStream:
-    """The stream of a server, and the address that it wants messages at."""
+    """The event stream of a server, and its URL for messages."""
 
     def __init__(self, response: HttpResponse, *, name: str, limit: int) -> None:
         self._chunks = response.chunks().__aiter__()
@@ -64,13 +64,13 @@ class EventStream:
         self.endpoint: str = ""
 
     async def wait_endpoint(self, base: str) -> None:
-        """Wait for the event that names the address.
+        """Wait for the event that names the URL.
 
         Raises:
-          ProtocolViolation: it is of another origin.
+          ProtocolViolation: the URL has another origin.
           PeerGone: the stream ended first.
 
-        Cancellation: the address is not known.
+        Cancellation: the URL is not known.
         """
         while not self.endpoint:
             for event in await self._next():
@@ -86,12 +86,12 @@ class EventStream:
         except ValueError:
             same = False
         if not same:
-            # Our requests carry secrets for this server and no other.
+            # Our requests carry secrets that only this server may get.
             raise ProtocolViolation("the stream names an address of another origin", server=self._name)
         return address
 
     async def receive(self, mux: Multiplexer, received: Callable[[bytes], None] = lambda _: None) -> PeerGone:
-        """Deliver messages until the stream ends; returns why it did.
+        """Deliver messages until the stream ends; return why it ended.
 
         Cancellation: no message is cut.
         """

@@ -1,4 +1,4 @@
-"""Arguments that a tool wants repeated in HTTP headers (`x-mcp-header` in its schema, 2026-07-28)."""
+"""HTTP headers that repeat arguments of a tool (`x-mcp-header` in its schema, 2026-07-28)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Path: TypeAlias = tuple[str, ...]
 _KEY = "x-mcp-header"
 _TYPES = frozenset(("string", "integer", "boolean"))
 
-# RFC 9110, 5.6.2: what a field name may be made of.
+# RFC 9110, 5.6.2: the characters of a field name.
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _PLAIN = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
 _WRAPPED = re.compile(r"=\?base64\?.*\?=", re.IGNORECASE)
 
-# Where JSON Schema 2020-12 has schemas inside schemas. What stands in `default`, `enum` or `examples` is data, and a
-# `$ref` is not followed, so the walk ends on every schema.
+# Keywords of JSON Schema 2020-12 with inner schemas. `default`, `enum` and `examples` contain data, and a `$ref` is not
+# followed, so the walk ends for every schema.
 _ONE = (
     "items",
     "contains",
@@ -39,10 +39,10 @@ _NAMED = ("patternProperties", "dependentSchemas", "$defs", "definitions")
 
 
 def header_paths(schema: JsonObject) -> dict[Path, str]:
-    """The annotated properties and the names of their headers.
+    """Return the annotated properties with the names of their headers.
 
     Raises:
-      ValueError: an annotation stands where it must not, or is none. Such a tool must not be offered.
+      ValueError: an annotation is misplaced or invalid. Such a tool must not be offered.
     """
     found: dict[Path, str] = {}
     for path, inner in _positions(schema):
@@ -62,7 +62,7 @@ def header_paths(schema: JsonObject) -> dict[Path, str]:
 
 
 def param_headers(paths: Mapping[Path, str], arguments: Mapping[str, Any]) -> dict[str, str]:
-    """The headers that repeat *arguments*; what is missing or null has none."""
+    """Return the headers that repeat *arguments*; an argument that is missing or null has none."""
     headers: dict[str, str] = {}
     for path, name in paths.items():
         value = value_at(arguments, path)
@@ -74,14 +74,14 @@ def param_headers(paths: Mapping[Path, str], arguments: Mapping[str, Any]) -> di
 
 
 def header_value(text: str) -> str:
-    """*text* as a header can carry it: as it is, or in base64 with a mark."""
+    """Return *text* as a header value: unchanged, or marked and in base64."""
     if (_PLAIN.fullmatch(text) or not text) and not _WRAPPED.fullmatch(text):
         return text
     return f"=?base64?{base64.b64encode(text.encode(errors='replace')).decode()}?="
 
 
 def _positions(root: JsonObject) -> Iterator[tuple[Path | None, Mapping[str, Any]]]:
-    """Every schema inside *root*, with its path if only `properties` lead to it."""
+    """Yield every schema inside *root*, with its path if only `properties` lead to it."""
     stack: list[tuple[Path | None, Any]] = [((), root)]
     while stack:
         path, schema = stack.pop()
@@ -103,7 +103,7 @@ def _members(schema: Mapping[str, Any], key: str) -> list[tuple[str, Any]]:
 
 
 def value_at(arguments: Any, path: Path) -> Any:
-    """The argument at *path*; None where there is none."""
+    """Return the argument at *path*; None when there is none."""
     for key in path:
         if not isinstance(arguments, Mapping):
             return None

@@ -1,4 +1,4 @@
-"""A server's process: its own session, a clean environment, its last words, and an end that is an end."""
+"""The process of a server: a separate session, a clean environment, captured stderr, and a bounded shutdown."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from clawft_trio.nursery import open_hidden_nursery
 from clawft_trio.observe.redaction import make_redactor, redact_address
 
 INHERITED = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER")
-"""Variables that a server inherits. Everything else, all keys of ours included, it has to be given."""
+"""Variables that a server inherits. All others, including all our keys, must be passed to it explicitly."""
 
 _LINE = 2000
 """Characters of one line of stderr that are kept."""
 
-_LAST_WORDS = 0.25
+_EXIT_GRACE = 0.25
 """Seconds to wait for the exit code and the rest of stderr of a server that has closed its stdout."""
 
 _KILLED_WITHIN = 1.0
-"""Seconds until the processes of a group that got SIGKILL are gone; one in an uninterruptible wait is given up."""
+"""Seconds until the processes of a group have ended after SIGKILL; one in an uninterruptible wait is abandoned."""
 
-# A value this short is a flag or a number; blanking it out would blank out half the text.
+# A shorter value is a flag or a number; masking it would mask half of the text.
 _SHORTEST_SECRET = 8
 
-# What could forge a line of a log, or repaint a terminal.
+# Characters that could forge a line of a log, or change a terminal.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 _log = logging.getLogger("clawft_trio.mcp.server")
@@ -49,20 +49,20 @@ def _has_a_program(_: object, attribute: attrs.Attribute[tuple[str, ...]], value
 
 
 def _shown_command(command: tuple[str, ...]) -> str:
-    # Arguments may hold a token in any place.
+    # Any argument may contain a token.
     program = redact_address(command[0])
     return repr(program) if len(command) == 1 else f"{program!r} with {len(command) - 1} arguments"
 
 
 def _secrets_of(server: StdioServer) -> Iterator[str]:
-    """What the stderr of *server* may repeat, and no one else should see: its variables, the values of its options."""
+    """Yield secrets that *server* may write to stderr: its variables, and the values of its options."""
     values = [*server.env.values(), *_values(server.command[1:])]
-    # A key in PEM is printed line by line.
+    # A PEM key is printed line by line.
     return (line for value in values for line in value.splitlines() if len(line) >= _SHORTEST_SECRET)
 
 
 def _values(arguments: Sequence[str]) -> Iterator[str]:
-    """What follows `--token` and the like, and words that look like tokens: with a digit, and no slash or space."""
+    """Yield the values of `--token` and similar options, and words like tokens: with a digit, no slash and no space."""
     before = ""
     for word in arguments:
         option, _, value = word.partition("=") if word.startswith("-") else (before, "", word)
@@ -77,28 +77,29 @@ _TOKEN = re.compile(r"[^\s/0-9]*[0-9][^\s/]*")
 
 @attrs.frozen
 class StdioServer:
-    """How to start an MCP server as a child process and how to end it.
+    """How an MCP server is started as a child process and stopped.
 
-    The end is: its stdin closes, `eof_grace` seconds; SIGTERM to its process group, `term_grace` seconds; SIGKILL.
+    To stop it, its stdin is closed; after `eof_grace` seconds its process group gets SIGTERM; after `term_grace` more
+    seconds SIGKILL.
     """
 
-    #: the program and its arguments; a string is a program without arguments
+    #: program and arguments; a string is a program without arguments
     command: tuple[str, ...] = attrs.field(converter=_words, validator=_has_a_program, repr=_shown_command)
-    #: variables that it gets on top of `inherit`
+    #: environment variables in addition to `inherit`
     env: Mapping[str, str] = attrs.field(factory=dict, repr=False, kw_only=True)
-    #: names of variables that it inherits from us
+    #: names of environment variables that it inherits
     inherit: tuple[str, ...] = attrs.field(default=INHERITED, kw_only=True)
     cwd: str | None = attrs.field(default=None, kw_only=True)
     eof_grace: float = attrs.field(default=2.0, kw_only=True)
     term_grace: float = attrs.field(default=2.0, kw_only=True)
 
     def environment(self) -> dict[str, str]:
-        """What the process sees."""
+        """Return the environment of the process."""
         return {name: os.environ[name] for name in self.inherit if name in os.environ} | dict(self.env)
 
 
 class ServerProcess:
-    """A running server, as `open_server_process` yields it."""
+    """A running server; `open_server_process` yields it."""
 
     def __init__(self, process: trio.Process, server: StdioServer, name: str, on_line: Callable[[str], None]) -> None:
         assert process.stdin is not None
@@ -121,34 +122,34 @@ class ServerProcess:
 
     @property
     def pid(self) -> int:
-        """Of the process, and of its process group."""
+        """Id of the process and of its process group."""
         return self._process.pid
 
     @property
     def exit_code(self) -> int | None:
-        """As `subprocess` has it: negative for a signal; None while it runs."""
+        """Exit code as in `subprocess`: negative for a signal; None while it runs."""
         return self._process.returncode
 
     async def wait_gone(self) -> None:
-        """Wait until it has exited, and a moment for what it left in the pipe.
+        """Wait until it has exited, and a moment for the rest of the data in the pipe.
 
-        A grandchild may hold the pipe open for ever; the server is gone all the same.
-
-        Cancellation: it is as it was.
-        """
-        await self._process.wait()
-        await trio.sleep(_LAST_WORDS)
-
-    async def exit_error(self) -> PeerGone:
-        """Why it is gone: its exit code and its last words, after a moment to learn them.
+        A grandchild may keep the pipe open forever, so the end of the pipe is not waited for.
 
         Cancellation: nothing has changed.
         """
-        with trio.move_on_after(_LAST_WORDS):
+        await self._process.wait()
+        await trio.sleep(_EXIT_GRACE)
+
+    async def exit_error(self) -> PeerGone:
+        """Return the error for its end, with its exit code and last lines of stderr, after a short wait for them.
+
+        Cancellation: nothing has changed.
+        """
+        with trio.move_on_after(_EXIT_GRACE):
             await self._process.wait()
             await self._stderr_ended.wait()
         words = "\n".join(self._tail)[-MAX_BODY:]
-        last = f"; its last words: {self._tail[-1]}" if self._tail else ""
+        last = f"; its stderr ended with: {self._tail[-1]}" if self._tail else ""
         return PeerGone(f"the server {self._fate()}{last}", exit_code=self.exit_code, stderr=words, server=self.name)
 
     def _fate(self) -> str:
@@ -167,7 +168,7 @@ class ServerProcess:
                 for line in lines:
                     self._note(line)
                 if len(rest) > 4 * _LINE:
-                    # No reader needs a longer line; without a bound it would be kept for ever.
+                    # No reader needs a longer line; without a bound it would be kept forever.
                     self._note(rest)
                     rest = b""
             self._note(rest)
@@ -178,7 +179,7 @@ class ServerProcess:
 
     def _note(self, line: bytes) -> None:
         text = _CONTROL.sub(" ", line[: 4 * _LINE].decode("utf-8", "replace")).strip()
-        # Before it is cut: half of a secret is one, too.
+        # Masked before it is cut, because half of a secret is a secret, too.
         text = self._redact(text)[:_LINE]
         if not text:
             return
@@ -189,7 +190,7 @@ class ServerProcess:
     # --- the end ---------------------------------------------------------------------------------------------
 
     async def _shut_down(self) -> None:
-        """EOF, TERM, KILL; the whole group. Runs shielded; takes at most the graces and a second."""
+        """Close stdin, then send SIGTERM and SIGKILL to the group. Shielded; takes the graces and a second at most."""
         await self.stdin.aclose()
         with trio.move_on_after(self._server.eof_grace):
             await self._process.wait()
@@ -208,7 +209,7 @@ class ServerProcess:
             wait = min(2 * wait, 0.1)
 
     def _signal(self, number: int) -> bool:
-        """Send a signal to the process group; whether it had any process."""
+        """Send a signal to the process group; return whether it had any process."""
         try:
             os.killpg(self.pid, number)
         except (ProcessLookupError, PermissionError):
@@ -226,18 +227,18 @@ class ServerProcess:
 async def open_server_process(
     server: StdioServer, *, name: str = "", on_line: Callable[[str], None] = lambda _: None
 ) -> AsyncGenerator[ServerProcess, None]:
-    """Run *server* for the length of the block; at its end no process of its group is left.
+    """Run *server* for the duration of the block; at its end no process of its group is left.
 
     Args:
-      server: what to start.
-      name: what it is called in errors and logs.
-      on_line: is shown each line of its stderr; sync and cheap.
+      server: the server to start.
+      name: its name in errors and logs.
+      on_line: called with each line of its stderr; sync and cheap.
 
     Raises:
-      CannotStart: there is no such program, or it may not be run.
+      CannotStart: there is no such program, or it cannot be executed.
       Unsupported: this platform has no process groups.
 
-    Cancellation: the process is ended as at the end of the block, within its graces.
+    Cancellation: the process is stopped as at the end of the block, within its grace times.
     """
     process = ServerProcess(await _spawn(server, name), server, name, on_line)
     life = trio.CancelScope(shield=True)
@@ -258,22 +259,23 @@ async def open_server_process(
             life.cancel(reason="the server has ended")
 
 
-# Ends the group when its stdin does: only this process holds the other end, so that is when this process is gone, by
-# SIGKILL too. A parent-death signal would not do: it is bound to the thread that forks, and trio ends idle threads.
+# Kills the group when its stdin ends. Only this process holds the other end, so that happens when this process ends,
+# even by SIGKILL. A parent-death signal is no alternative: it is bound to the thread that forks, and trio ends idle
+# threads.
 _GUARD = 'read -r _; kill -KILL "-$1"'
 
 
 async def _guard(group: int) -> None:
-    """Run a process that kills *group* when this process is gone; until cancelled."""
+    """Run a process that kills *group* when this process ends; until cancelled."""
     try:
         guard = await trio.lowlevel.open_process(
             ["/bin/sh", "-c", _GUARD, "sh", str(group)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            # It needs no variables, and any user of this machine's account can read those of a process.
+            # It needs no variables, and other processes of the same user can read those of a process.
             env={},
-            # A Ctrl-C at the terminal goes to our group, and must not end it.
+            # A Ctrl-C at the terminal goes to our process group, and must not end it.
             start_new_session=True,
         )
     except OSError as exc:
@@ -283,7 +285,7 @@ async def _guard(group: int) -> None:
         await trio.sleep_forever()
     finally:
         with trio.CancelScope(shield=True):
-            # Killed before its stdin is closed: the number of the group may belong to others by now.
+            # Killed before its stdin is closed, because the number of the group may now belong to other processes.
             guard.kill()
             await guard.wait()
             assert guard.stdin is not None
@@ -312,14 +314,14 @@ async def _spawn(server: StdioServer, name: str) -> trio.Process:
             start_new_session=True,
         )
     except OSError as exc:
-        # An address that was taken for a command may hold a password.
+        # A URL in place of a command may contain a password.
         what = redact_address(str(server.command[0] if exc.filename is None else exc.filename))
         hint = _hint(server.command) if isinstance(exc, FileNotFoundError) else ""
         raise CannotStart(f"the server cannot be started: {what!r}: {exc.strerror or exc}{hint}", server=name) from exc
 
 
 def _hint(command: Sequence[str]) -> str:
-    """What was probably meant by a *command* of one part that is no program."""
+    """Return advice for a *command* with one part that is not a program."""
     first = str(command[0])
     if first.startswith(("http://", "https://")):
         return "; a server over HTTP is HttpServer(url)"

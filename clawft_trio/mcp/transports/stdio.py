@@ -12,13 +12,13 @@ from clawft_trio.mcp.transports.streams import EagerPipe, StreamTransport
 
 
 class StdioTransport:
-    """A `Transport` that starts a server's process, talks to it, and leaves nothing of it behind.
+    """A `Transport` that starts a server's process, exchanges frames with it, and stops it completely.
 
     Args:
-      server: what to start.
-      name: what it is called in errors and logs.
-      limit: bytes that one message may have.
-      on_line: is shown each line of its stderr; sync and cheap.
+      server: the server to start.
+      name: its name in errors and logs.
+      limit: largest message in bytes.
+      on_line: called with each line of its stderr; sync and cheap.
     """
 
     def __init__(
@@ -37,9 +37,9 @@ class StdioTransport:
     async def run(self, mux: Multiplexer) -> McpError:
         """Start the process and move frames until it has exited, closed its stdout or stopped reading.
 
-        The calls that wait fail before the process is ended, so that no call waits for the grace periods.
+        Pending calls fail before the process is stopped, so that no call waits for the grace periods.
 
-        Cancellation: the process is ended, within its graces.
+        Cancellation: the process is stopped, within its grace times.
         """
         try:
             async with open_server_process(self._server, name=self._name, on_line=self._on_line) as process:

@@ -1,8 +1,8 @@
-"""Frames over HTTP: each is a POST, whose answer is JSON or a stream of events.
+"""Frames over HTTP: each frame is a POST, whose response is JSON or a stream of events.
 
-The multiplexer routes as it does over a pipe; what is different is here. A request without a waiter has
-its POST closed. A stream that breaks before its answer has come is taken up where it broke (`Last-Event-ID`). A
-session that the server has forgotten (404) is the end of the connection: a supervised client makes a new one.
+The multiplexer routes as over a pipe; this module handles the differences. The POST of a request that no call waits
+for is closed. A stream that breaks before its response has arrived is resumed (`Last-Event-ID`). A session that the
+server has dropped (404) ends the connection: a supervised client opens a new one.
 """
 
 from __future__ import annotations
@@ -42,42 +42,42 @@ from clawft_trio.net import HttpEndpoint, HttpResponse, SSEDecoder
 from clawft_trio.nursery import open_hidden_nursery
 
 _FIRST_RETRY = 1.0
-"""Seconds before a broken stream is taken up again, where the server gave no time."""
+"""Seconds before a broken stream is resumed, when the server named no time."""
 
 _LONGEST_RETRY = 30.0
 
 _RESUMPTIONS = 20
-"""Times that one stream is taken up again; its caller's clock usually runs out before."""
+"""Largest number of times that one stream is resumed; the clock of its caller usually ends first."""
 
 _LISTEN_WAIT = 1.0
-"""Seconds that requests wait for the answer to the listening GET: what a server sends before it has that is lost."""
+"""Seconds that requests wait for the response to the listening GET: earlier messages of the server are lost."""
 
 _SHORTEST_RETRY = 0.1
-"""Seconds; a server may ask for less, and would be asked in a busy loop."""
+"""Seconds; a server may ask for less, and would be called in a busy loop."""
 
-_GOODBYE = 2.0
-"""Seconds for telling the server that its session is over."""
+_DELETE_GRACE = 2.0
+"""Seconds for the request to the server to delete the session."""
 
 _JSON = "application/json"
 _EVENTS = "text/event-stream"
 _SESSION = re.compile(r"[\x21-\x7e]{1,512}")
 
-# The header `Mcp-Name` repeats what these name.
+# Methods whose target the header `Mcp-Name` repeats.
 _NAMING = frozenset(("tools/call", "prompts/get", "resources/read"))
 
 _log = logging.getLogger("clawft_trio.mcp")
 
 _ANSWERING = 8
-"""Tasks that post answers and notifications; each waits for the server to take one."""
+"""Tasks that post responses and notifications; each waits until the server has accepted one."""
 
 
 class HttpTransport:
     """A `Transport` over streamable HTTP.
 
     Args:
-      server: where it is.
-      name: what it is called in errors.
-      limit: bytes that one message may have.
+      server: the server.
+      name: its name in errors.
+      limit: largest message in bytes.
     """
 
     def __init__(self, server: HttpServer, *, name: str = "", limit: int = MAX_MESSAGE) -> None:
@@ -89,14 +89,14 @@ class HttpTransport:
         self._posts: dict[Id, trio.CancelScope] = {}
         self._lost: McpError | None = None
         self._login: OAuthSession | None = None
-        #: where a server of 2024-11-05 wants its messages; its answers come by a stream of their own
+        #: endpoint for the messages to a server of 2024-11-05; its responses arrive by a separate stream
         self._legacy: HttpEndpoint | None = None
 
     async def run(self, mux: Multiplexer) -> McpError:
-        """Post frames until the server has forgotten the session.
+        """Post frames until the server has dropped the session.
 
         Raises:
-          NotConfigured: the address is none.
+          NotConfigured: the URL is invalid.
 
         Cancellation: every stream is closed and the session is deleted at the server, within two seconds.
         """
@@ -117,13 +117,13 @@ class HttpTransport:
                     await self._post_all(http, mux, nursery)
             finally:
                 mux.end(self._lost or PeerGone("the connection was closed here", server=self._name))
-                with trio.move_on_after(_GOODBYE, shield=True):
+                with trio.move_on_after(_DELETE_GRACE, shield=True):
                     await self._end_session(http)
         assert self._lost is not None
         return self._lost
 
     async def _post_all(self, http: HttpEndpoint, mux: Multiplexer, nursery: trio.Nursery) -> None:
-        # A server that sends thousands of requests at once gets its answers by a few tasks, in turn.
+        # A few tasks respond in turn to a server that sends thousands of requests at once.
         answers, waiting = trio.open_memory_channel[Outgoing](math.inf)
         for _ in range(_ANSWERING):
             nursery.start_soon(self._post_answers, http, mux, waiting, nursery)
@@ -132,7 +132,7 @@ class HttpTransport:
                 if frame.cancels is not None and self._drop(frame.cancels):
                     continue
                 if frame.method == "notifications/initialized":
-                    # Before any other message: posts do not keep their order.
+                    # Before any other message, because posts do not keep their order.
                     await self._post(http, mux, frame, nursery)
                     if self._legacy is None:
                         await self._start_listening(http, mux, nursery)
@@ -152,11 +152,11 @@ class HttpTransport:
             await self._post(http, mux, frame, nursery)
 
     def _drop(self, key: Id) -> bool:
-        """Close the POST of a call without a waiter; whether that alone cancels it at the server."""
+        """Close the POST of a call that no longer waits; return whether this alone cancels it at the server."""
         scope = self._posts.get(key)
         if scope is not None:
             scope.cancel(reason="no call waits for this answer")
-        # Until 2025-11-25 a closed stream is no cancellation, and the notice has to be posted.
+        # Until 2025-11-25 closing a stream is not a cancellation, so the notification must be posted.
         return self._version == STATELESS_VERSION
 
     # --- one frame -------------------------------------------------------------------------------------------
@@ -181,7 +181,7 @@ class HttpTransport:
     async def _fall_back(
         self, http: HttpEndpoint, mux: Multiplexer, frame: Outgoing, nursery: trio.Nursery, exc: ClawftError
     ) -> bool:
-        """Try HTTP+SSE (2024-11-05) after a refused `initialize`; whether the server speaks that."""
+        """Try HTTP+SSE (2024-11-05) after a refused `initialize`; return whether the server supports it."""
         refused = frame.method == "initialize" and isinstance(exc, PeerError) and exc.status in REFUSALS
         if not refused:
             return False
@@ -199,7 +199,7 @@ class HttpTransport:
     async def _listen_legacy(
         self, http: HttpEndpoint, mux: Multiplexer, nursery: trio.Nursery, opened: trio.Event
     ) -> None:
-        """Receive the stream of a server of 2024-11-05; *opened* is set when it is there, or is not."""
+        """Receive the stream of a server of 2024-11-05; *opened* is set when it is open, or when it failed."""
         get = self._request(http, "GET", {"accept": _EVENTS})
         try:
             async with open_stream(get, self._server.url, name=self._name, limit=self._limit) as stream:
@@ -255,7 +255,7 @@ class HttpTransport:
     async def _request(
         self, http: HttpEndpoint, method: str, headers: dict[str, str], content: bytes | None = None
     ) -> AsyncGenerator[HttpResponse, None]:
-        """Send a request; once more with a new token after a 401, and once more after a 403 that wants more scopes."""
+        """Send a request; repeat it with a new token after a 401, and after a 403 that requires more scopes."""
         login = self._login
         renewed: set[int] = set()
         while True:
@@ -322,7 +322,7 @@ class HttpTransport:
                 if waiting.answered:
                     return
         except ProviderError as exc:
-            # A connection that breaks in mid-stream is what resuming is for.
+            # A connection that breaks in the middle of a stream is resumed later.
             _log.info("%s: a stream broke: %s", self._name, exc)
         finally:
             waiting.last_event_id = decoder.last_event_id or waiting.last_event_id
@@ -341,7 +341,7 @@ class HttpTransport:
 
     def _note_version(self, frame: Outgoing, answer: Envelope) -> None:
         if frame.method == "initialize" and answer.result:
-            with suppress(ValueError):  # the call that waits for the answer reports the problem
+            with suppress(ValueError):  # the call that waits for the response reports the problem
                 self._version = _decode_version(answer.result).protocol_version
 
     async def _refused(self, response: HttpResponse, waiting: _Waiting) -> None:
@@ -374,7 +374,7 @@ class HttpTransport:
     async def _get(
         self, http: HttpEndpoint, waiting: _Waiting, opened: Callable[[], None] = lambda: None
     ) -> int | None:
-        """Receive a stream by GET, and call *opened* once it is open; the status if there was none."""
+        """Receive a stream by GET, and call *opened* once it is open; return the status if there was no stream."""
         headers = {"accept": _EVENTS, **self._session_headers()}
         if waiting.last_event_id:
             headers["last-event-id"] = waiting.last_event_id
@@ -392,10 +392,10 @@ class HttpTransport:
             await answered.wait()
 
     async def _listen(self, http: HttpEndpoint, mux: Multiplexer, answered: trio.Event) -> None:
-        """Receive what the server sends outside of any call, where it offers that.
+        """Receive the messages that the server sends outside of calls, if it offers that.
 
-        Only a POST can end a session: a 404 here is what a server without such a stream may answer. *answered* is set
-        when the server has answered the first GET.
+        Only a POST can end a session: a server without such a stream may respond 404 here. *answered* is set when the
+        server has responded to the first GET.
         """
         waiting = _Waiting(mux, Outgoing(b""))
         wait = 0.0
@@ -409,7 +409,7 @@ class HttpTransport:
             answered.set()
             if _means_no_stream(status):
                 return
-            # A stream that ends without a single event, over and over, is opened less and less often.
+            # A stream that repeatedly ends without an event is opened less and less often.
             wait = 0.0 if waiting.events > received else min(max(2 * wait, _FIRST_RETRY), _LONGEST_RETRY)
             await trio.sleep(max(wait, waiting.retry))
 
@@ -424,12 +424,12 @@ class HttpTransport:
 
 
 def _means_no_stream(status: int | None) -> bool:
-    """Whether a GET that was answered with *status* is not worth repeating. Limits and failures of a moment are."""
+    """Return whether a GET with *status* is not worth repeating. Limits and temporary failures are."""
     return status is not None and (400 <= status < 500 or status == 501) and status not in (408, 425, 429)
 
 
 class _Waiting:
-    """A stream, and the answer that it is to bring."""
+    """A stream, and the response that it should deliver."""
 
     def __init__(self, mux: Multiplexer, frame: Outgoing) -> None:
         self.mux = mux

@@ -14,13 +14,13 @@ from clawft_trio.mcp.multiplexer import Multiplexer
 from clawft_trio.nursery import open_hidden_nursery
 
 CHUNK = 65_536
-"""Bytes of one read: what a Linux pipe holds."""
+"""Bytes of one read: the capacity of a Linux pipe."""
 
 LAST_WORDS = 0.25
 """Seconds in which a peer that stopped reading may still send."""
 
 
-# Streams that are not trio's own raise what their system does.
+# Streams that are not trio's raise the exceptions of their system.
 _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 
 
@@ -28,10 +28,10 @@ class StreamTransport:
     """A `Transport` over any two trio streams. It closes both when it ends.
 
     Args:
-      send: what the peer reads.
-      receive: what the peer writes.
-      name: of the peer, for errors.
-      limit: bytes that one message may have.
+      send: the stream that the peer reads.
+      receive: the stream that the peer writes.
+      name: name of the peer, for errors.
+      limit: largest message in bytes.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class StreamTransport:
                 frames = await mux.outgoing.take()
                 await self._send.send_all(b"".join([frame.line for frame in frames]))
         except _BROKEN:
-            # What it wrote before may still be on its way. If it goes on living without reading, this is the end.
+            # Its last messages may still arrive. If it continues without reading, the connection ends here.
             await trio.sleep(LAST_WORDS)
             connection.cancel(reason="the peer has stopped reading")
 
@@ -100,12 +100,12 @@ async def _end_with(wait: Callable[[], Awaitable[object]], connection: trio.Canc
 
 @attrs.frozen
 class StreamServer:
-    """A server behind byte streams of one's own: a socket, a pair of pipes, memory in a test.
+    """A server behind the caller's byte streams: a socket, a pair of pipes, memory in a test.
 
-        StreamServer(connect)       # async def connect() -> (what it reads, what it writes)
+        StreamServer(connect)       # async def connect() -> (stream it reads, stream it writes)
 
-    `connect` is called for each of its lives; both streams are closed at the end of that life. An error from it
-    counts as a server that cannot be reached now, and is the cause of the `PeerGone` that is raised.
+    `connect` is called for each start; both streams are closed at its end. An exception of it means that the server
+    cannot be reached now, and is the cause of the `PeerGone` that is raised.
     """
 
     connect: Callable[[], Awaitable[tuple[trio.abc.SendStream, trio.abc.ReceiveStream]]]
@@ -134,10 +134,10 @@ class ConnectingTransport:
 
 
 class EagerPipe(trio.abc.SendStream):
-    """The writing end of a pipe that writes at once what fits, instead of after a turn of the event loop.
+    """The write end of a pipe that writes at once what fits, instead of after a pass of the event loop.
 
-    Only for a writer that waits between its writes anyway: with trio's own stream each call of an otherwise idle
-    client goes round the loop once more.
+    Only for a writer that waits between its writes: with trio's own stream each call of an otherwise idle client needs
+    one more pass of the event loop.
     """
 
     def __init__(self, pipe: trio.lowlevel.FdStream) -> None:
@@ -147,9 +147,9 @@ class EagerPipe(trio.abc.SendStream):
         """Write all of *data*.
 
         Raises:
-          trio.BrokenResourceError: the reader is gone.
+          trio.BrokenResourceError: the reader has closed its end.
 
-        Cancellation: some of it may have been written.
+        Cancellation: a part may have been written.
         """
         try:
             written = os.write(self._pipe.fileno(), data)
@@ -170,6 +170,6 @@ class EagerPipe(trio.abc.SendStream):
     async def aclose(self) -> None:
         """Close the pipe.
 
-        Cancellation: it is closed.
+        Cancellation: it is closed nevertheless.
         """
         await self._pipe.aclose()
