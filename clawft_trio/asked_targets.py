@@ -14,6 +14,10 @@ class TargetBudget(Protocol):
         """Count a call's first request to *target*."""
         ...
 
+    def take_back(self, target: str = "") -> None:
+        """Undo a deposit: the call's first request was not sent."""
+        ...
+
     def withdraw(self, target: str = "") -> bool:
         """Take a token for one extra request to *target*; return False if there is none."""
         ...
@@ -37,7 +41,8 @@ class AskedTargets:
 
     def __init__(self, parent: AskedTargets | None = None) -> None:
         self._parent = parent
-        self._known: set[tuple[TargetBudget, str, int]] = set() if parent is None else parent._known
+        # Number of requests by target; the last part of a key distinguishes targets of the same name.
+        self._known: dict[tuple[TargetBudget, str, int], int] = {} if parent is None else parent._known
         # Buckets from which the token of one further request was already taken.
         self._prepaid: set[_Bucket] = set() if parent is None else parent._prepaid
         self._running: list[_Bucket] = []
@@ -55,15 +60,18 @@ class AskedTargets:
         key = (budget, target, part)
         if key in self._known:
             return False
-        self._known.add(key)
+        self._known[key] = 1
         budget.deposit(target)
         return True
 
     def may_ask(self, budget: TargetBudget, target: str, part: int = 0) -> bool:
         """Count a request to *target*; return False if it needs a token and there is none: then do not send it."""
-        if (budget, target) not in self._prepaid and self.is_first(budget, target, part):
+        if self.is_first(budget, target, part):
             return True
-        return self.may_repeat(budget, target)
+        if not self.may_repeat(budget, target):
+            return False
+        self._known[budget, target, part] += 1
+        return True
 
     def may_repeat(self, budget: TargetBudget, target: str) -> bool:
         """Count a further request to *target*, with a token that was taken in advance or now; False without one."""
@@ -80,9 +88,14 @@ class AskedTargets:
             self._prepaid.add((budget, target))
         return True
 
-    def unsent(self, budget: TargetBudget, target: str) -> None:
+    def unsent(self, budget: TargetBudget, target: str, part: int = 0) -> None:
         """Record that a counted request was not sent: the next one needs no token."""
-        self._prepaid.add((budget, target))
+        left = self._known.pop((budget, target, part), 2) - 1
+        if left:
+            self._known[budget, target, part] = left
+            self._prepaid.add((budget, target))
+        else:
+            budget.take_back(target)
 
     @contextmanager
     def asking(self, budget: TargetBudget, target: str) -> Iterator[None]:

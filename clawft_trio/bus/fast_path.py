@@ -22,11 +22,11 @@ class FastPath(Generic[T]):
     __slots__ = ("_pause_at", "_promised", "_yield_at", "free_gets", "items", "put_below")
 
     def __init__(self, items: deque[T]) -> None:
-        self.items = items
+        self.items: deque[T] = items
         #: the depth from which `put` refuses messages
-        self.put_below = 0
+        self.put_below: int = 0
         #: number of messages that may be taken from *items* directly
-        self.free_gets = 0
+        self.free_gets: int = 0
         #: number of messages delivered when `free_gets` is used up
         self._promised = 0
         #: the depth at which publishers have put in a batch

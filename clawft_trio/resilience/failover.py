@@ -267,7 +267,7 @@ class _Walk(Generic[T]):
         self._errors.pop(target, None)
         self._errors[target] = exc
         if is_untried(exc) and self._chain.budget is not None:
-            self._asked.unsent(self._chain.budget, target.name)
+            self._asked.unsent(self._chain.budget, target.name, target.part)
         if any(isinstance(leaf, ContextLengthExceeded) for leaf in leaves(exc)):
             self._skip_smaller_windows(target)
 

@@ -61,6 +61,12 @@ class RetryBudget:
         bucket.calls += 1
         bucket.balance = min(self.capacity, bucket.balance + self.ratio)
 
+    def take_back(self, target: str = "") -> None:
+        """Take back what `deposit` brought: the call did not ask *target* after all."""
+        bucket = self._bucket(target)
+        bucket.calls = max(0, bucket.calls - 1)
+        bucket.balance -= self.ratio
+
     def withdraw(self, target: str = "") -> bool:
         """Take a token for one extra request to *target*; return False if there is none: then do not send it."""
         bucket = self._bucket(target)
