@@ -177,7 +177,7 @@ class BoundedQueue(Generic[T]):
 
     def _may_enter(self, item: T, weight: int) -> bool:
         """Whether there is room for *item*, and no other publisher waits for it."""
-        return self._publishers.first is None and self._has_room(weight) and not self.order.is_full_for(item)
+        return not self._publishers.line and self._has_room(weight) and not self.order.is_full_for(item)
 
     def _has_room(self, weight: int) -> bool:
         return len(self.order) < self._capacity and (self._max_bytes is None or self._bytes + weight <= self._max_bytes)
@@ -234,7 +234,7 @@ class BoundedQueue(Generic[T]):
         if self.order.is_full_for(item):
             self._publishers.block(task, entry, self.order.session_of(item))
         else:
-            self._publishers.add(task, entry)
+            self._publishers.line[task] = entry
         self._retune()
 
         def abort(_: Any) -> Abort:
@@ -253,8 +253,11 @@ class BoundedQueue(Generic[T]):
         publishers, order = self._publishers, self.order
         if order.session_limit is not None and not order.is_full_for(gone):
             publishers.unblock(order.session_of(gone))
-        while (first := publishers.first) is not None and self._has_room(first[1][1]):
-            task, entry = publishers.pop_first()
+        while publishers.line:
+            task, entry = next(iter(publishers.line.items()))
+            if not self._has_room(entry[1]):
+                return
+            del publishers.line[task]
             if order.is_full_for(entry[0]):
                 publishers.block(task, entry, order.session_of(entry[0]))
             else:
@@ -334,12 +337,13 @@ class BoundedQueue(Generic[T]):
 
     def _note_taken(self, *entries: QueueItem[T]) -> None:
         """Count *entries*, which have just been taken out, and let waiting publishers enter."""
-        self._high_water = max(self._high_water, len(self.order) + len(entries))
+        depth = len(self.order)
+        self._high_water = max(self._high_water, depth + len(entries))
         for _, weight in entries:
             self._bytes -= weight
-        if self._warned and len(self.order) < self._warn_level // 2:
+        if self._warned and depth < self._warn_level // 2:
             self._warned = False
-        if len(self._publishers):
+        if self._publishers:
             for item, _ in entries:
                 self._admit(item)
         self._retune()
@@ -395,14 +399,15 @@ class BoundedQueue(Generic[T]):
 
         While the depth rises to a new high-water mark, the next consumer has to record it.
         """
-        self._high_water = max(self._high_water, len(self.order))
+        depth = len(self.order)
+        self._high_water = max(self._high_water, depth)
         ruled = self.closed or self._max_bytes is not None or self.order.session_limit is not None
-        if ruled or len(self._publishers) or len(self.consumers):
+        if ruled or self._publishers or len(self.consumers):
             self.fast.shut()
             return
         # An event is due at the warning level, and the warning ends when the queue is half empty.
         warn_at = self._capacity if self._warned else self._warn_level - 1
-        calm = len(self.order) - self._warn_level // 2 if self._warned else BATCH
+        calm = depth - self._warn_level // 2 if self._warned else BATCH
         self.fast.open(put_below=warn_at if rising else min(warn_at, self._high_water), gets=0 if rising else calm)
 
 
