@@ -11,19 +11,19 @@ The names:
   Anthropic              A provider that sends `POST {base_url}/messages`, streamed or not
   AuthContext            Identity and permissions of the sender of a request
   BudgetExceeded         A budget does not have enough left for a call
-  Bulkhead               Let at most `max_concurrent` attempts run, at most `queue` wait, and none for longer ...
-  BusConfig              How much the bus holds, and what happens to what does not fit
+  Bulkhead               Limit concurrent attempts to `max_concurrent`, waiting calls to `queue`, and their wait ...
+  BusConfig              Sizes and overflow policies of the bus
   ChatRequest            A request to a model: the conversation, the tools and the options
   ChatResponse           A whole answer, from one attempt at one model
-  CircuitBreaker         Stop asking a target of which too many attempts fail, and probe it after a while
+  CircuitBreaker         Stop requests to a target when too many attempts fail, and probe it later
   CircuitOpen            Not sent: the target's circuit breaker is open
   ClawftError            Base class of every exception that this package raises
   Config                 A complete config.json
   ConfigError            The configuration is invalid
   ContextBuilder         Builds the system prompt from the files of a workspace
-  Failover               Several targets in order of preference, as one target: the first one that succeeds ...
+  Failover               Several targets in order of preference, as one: the result is that of the first one ...
   FileCache              A bounded cache of text files and folder listings
-  Hedge                  Start the same attempt again beside one that has shown nothing for `after` seconds
+  Hedge                  Start the same attempt again, concurrently, if one has had no content for `after` seconds
   HttpServer             An MCP server over streamable HTTP
   Image                  An image, by address or by content
   InboundMessage         A message of a sender, received through a channel
@@ -41,13 +41,13 @@ The names:
   Recorder               An observer that keeps the last *limit* events: for tests, and to inspect after a failure
   Reply                  The answer of a turn, with cost, times and tool results
   Reset                  Remove all content since the last reset: another attempt starts from the beginning
-  Resilient              *provider* under *policy*, bound to each other: the state of breakers and bulkheads ...
-  Retry                  Try again after a failure that a repetition may cure
+  Resilient              A provider that runs another one under a policy; it holds the state of the policy's ...
+  Retry                  Retry an attempt after an error that a retry may cure
   Skills                 The skills of up to three levels; a skill hides a skill of the same name on a later level
   StdioServer            How an MCP server is started as a child process and stopped
   Target                 One model at one provider, with what routing knows about it
   TextDelta              The next piece of the answer's text
-  Timeout                Give up on an attempt that takes too long, each clock in seconds, None for no limit
+  Timeout                Cancel an attempt that takes too long, by several clocks in seconds; None is no limit
   ToolCall               The model's request to call a tool
   ToolContext            The sender, session and workspace that a tool runs for
   ToolRegistry           Tools by name, with the locks and the threads that their calls share
@@ -55,16 +55,16 @@ The names:
   TurnPolicy             The limits of a turn, and the options of its requests to models
   Usage                  Tokens of one answer as its provider counts them, with the charge that the provider states
   complete               Call *provider* once and return its complete answer
-  compose                Put strategies around one another, the outermost first
+  compose                Compose strategies, the outermost first
   open_agent             Open everything an agent needs, for the duration of the block
-  open_bus               Open a bus for the length of the block; at its end it is closed, and undelivered final ...
+  open_bus               Open a bus for the duration of the block; at its end it is closed, and undelivered ...
   open_mcp               Start a server, perform the handshake, and keep the connection for the duration of the ...
   open_store             Open the store at *path*, or a new one in memory, and bring its schema up to date
   open_stream            Call *provider* and iterate over the events of its answer as they arrive
   open_toolset           Start *servers* concurrently and offer their tools in *registry* as `server__tool` for ...
   parse_config           Read a configuration from the JSON text *data*
   provider_named         Return the provider called *name*, to be used in an `async with`
-  resilient_chain        Providers in order of preference, as one provider
+  resilient_chain        Make one provider of several, in order of preference
   serve_agent            Open an agent in the caller's nursery, and serve it until cancelled
   serve_channel          Carry messages between *channel* and *bus*, in order, until the bus is closed and empty
   serve_mcp              Offer *server* to an MCP host over stdio, until the host closes its end

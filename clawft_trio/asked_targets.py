@@ -1,4 +1,4 @@
-"""What one logical call has asked and asks, target by target, as retry budgets count it."""
+"""The targets that one logical call has asked and is asking, for retry budgets."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ from typing import Protocol, TypeAlias
 
 
 class TargetBudget(Protocol):
-    """What bounds the requests to each target: `resilience.RetryBudget`."""
+    """Limits the requests to each target: `resilience.RetryBudget`."""
 
     def deposit(self, target: str = "") -> None:
-        """Note a call's first request to *target*."""
+        """Count a call's first request to *target*."""
+        ...
+
+    def take_back(self, target: str = "") -> None:
+        """Undo a deposit: the call's first request was not sent."""
         ...
 
     def withdraw(self, target: str = "") -> bool:
-        """Take a token for one extra request to *target*, if there is one."""
+        """Take a token for one extra request to *target*; return False if there is none."""
         ...
 
     def give_back(self, target: str = "") -> None:
-        """Return a token whose request was not sent."""
+        """Return the token of a request that was not sent."""
         ...
 
 
@@ -27,66 +31,75 @@ _Bucket: TypeAlias = tuple[TargetBudget, str]
 
 
 class AskedTargets:
-    """The targets that one logical call has asked and asks, as its retry budgets count them.
+    """The targets that one logical call has asked and is asking, as its retry budgets count them.
 
-    One object serves everything that runs for the call, so that a target's first request is known as the first
-    wherever it comes from. Attempts that run side by side get a `branch()` each, which knows what it is asking.
+    All attempts of the call share one object, so that only one request to a target counts as the first. Concurrent
+    attempts get a `branch()` each, which records the targets that it is asking.
     """
 
     __slots__ = ("_known", "_parent", "_prepaid", "_running")
 
     def __init__(self, parent: AskedTargets | None = None) -> None:
         self._parent = parent
-        self._known: set[tuple[TargetBudget, str, int]] = set() if parent is None else parent._known
-        # Buckets with the token of one further request taken already.
+        # Number of requests by target; the last part of a key distinguishes targets of the same name.
+        self._known: dict[tuple[TargetBudget, str, int], int] = {} if parent is None else parent._known
+        # Buckets from which the token of one further request was already taken.
         self._prepaid: set[_Bucket] = set() if parent is None else parent._prepaid
         self._running: list[_Bucket] = []
 
     def branch(self) -> AskedTargets:
-        """The same record, for one of several attempts that run side by side."""
+        """Make a branch of this record, for one of several concurrent attempts."""
         return AskedTargets(self)
 
     def is_first(self, budget: TargetBudget, target: str, part: int = 0) -> bool:
-        """Enter a request to *target*: True for the call's first, which is always allowed.
+        """Count a request to *target*; return True for the call's first one, which is always allowed.
 
         Args:
-          part: tells targets of the same name apart.
+          part: distinguishes targets of the same name.
         """
         key = (budget, target, part)
         if key in self._known:
             return False
-        self._known.add(key)
+        self._known[key] = 1
         budget.deposit(target)
         return True
 
     def may_ask(self, budget: TargetBudget, target: str, part: int = 0) -> bool:
-        """Enter a request to *target*; False when it needs a token and there is none, and then it must not be sent."""
-        if (budget, target) not in self._prepaid and self.is_first(budget, target, part):
+        """Count a request to *target*; return False if it needs a token and there is none: then do not send it."""
+        if self.is_first(budget, target, part):
             return True
-        return self.may_repeat(budget, target)
+        if not self.may_repeat(budget, target):
+            return False
+        self._known[budget, target, part] += 1
+        return True
 
     def may_repeat(self, budget: TargetBudget, target: str) -> bool:
-        """Enter a further request to *target*, by a token that was taken in advance or now."""
+        """Count a further request to *target*, with a token that was taken in advance or now; False without one."""
         if (budget, target) in self._prepaid:
             self._prepaid.discard((budget, target))
             return True
         return budget.withdraw(target)
 
     def prepay(self, budget: TargetBudget, target: str) -> bool:
-        """Take the token of a further request to *target* now, unless that was done; False when there is none."""
+        """Take the token of a further request to *target* in advance, once; return False if there is none."""
         if (budget, target) not in self._prepaid:
             if not budget.withdraw(target):
                 return False
             self._prepaid.add((budget, target))
         return True
 
-    def unsent(self, budget: TargetBudget, target: str) -> None:
-        """Note that a request which had been entered was not sent: the next one is paid for."""
-        self._prepaid.add((budget, target))
+    def unsent(self, budget: TargetBudget, target: str, part: int = 0) -> None:
+        """Record that a counted request was not sent: the next one needs no token."""
+        left = self._known.pop((budget, target, part), 2) - 1
+        if left:
+            self._known[budget, target, part] = left
+            self._prepaid.add((budget, target))
+        else:
+            budget.take_back(target)
 
     @contextmanager
     def asking(self, budget: TargetBudget, target: str) -> Iterator[None]:
-        """Have *target* among those which this branch, and all above it, are asking."""
+        """Record *target*, during the block, as one that this branch and its parents are asking."""
         bucket = (budget, target)
         branch: AskedTargets | None = self
         while branch is not None:
@@ -101,9 +114,9 @@ class AskedTargets:
                 branch = branch._parent
 
     def prepay_running(self) -> list[_Bucket] | None:
-        """Prepay every target that this branch is asking, so that the branch can be cancelled and made again.
+        """Prepay every target that this branch is asking, so that the branch can be cancelled and repeated.
 
-        Returns what was taken now, for `give_back`; None, and nothing taken, when a bucket is empty.
+        Returns the buckets of the tokens taken now, for `give_back`; None, and takes nothing, if a bucket is empty.
         """
         taken: list[_Bucket] = []
         for bucket in dict.fromkeys(self._running):

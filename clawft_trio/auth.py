@@ -134,7 +134,7 @@ class AuthContext:
     sender_id: str = ""
     channel: str = ""
     permissions: UserPermissions = ZERO_TRUST
-    #: the account that pays and has limits: the sender, namespaced by channel
+    #: account for budgets and limits: the sender, namespaced by channel
     identity: str = attrs.field(init=False, repr=False, eq=False)
 
     @identity.default

@@ -331,7 +331,7 @@ def _is_substance(part: Part) -> bool:
     return kind not in _REASONING_BLOCKS and kind != "message"
 
 
-# --- what is seen on the way -------------------------------------------------------------------------
+# --- events ------------------------------------------------------------------------------------------
 
 
 @attrs.frozen

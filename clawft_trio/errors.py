@@ -25,9 +25,9 @@ ClawftError
 │   └── AllProvidersExhausted      every target failed; raised from a group of their errors
 ├── Refused                        not permitted
 │   ├── PermissionDenied
-│   │   └── ToolDenied             a tool that may or may not exist
+│   │   └── ToolDenied             the sender may not use a tool of this name
 │   ├── AddressRefused             the address policy forbids this address; `host`, `address`
-│   ├── ClientLacksCapability      the MCP client of a tool cannot be asked for this; `capabilities`
+│   ├── ClientLacksCapability      the MCP client of a tool did not declare this capability; `capabilities`
 │   ├── RateLimitExceeded          too many turns of this sender; `retry_after`
 │   └── BudgetExceeded             the call does not fit the budget; `retry_after`, `spent`, `limit`
 ├── ToolError                      a tool call has no result; the text is for the model
@@ -38,7 +38,7 @@ ClawftError
 │   └── OutcomeUnknown             started before a crash; its effect is unknown
 ├── TurnError                      a turn ended without an answer for another reason than a model or tool
 │   ├── TurnTimeout                not answered within its deadline
-│   ├── TurnCancelled              stopped; `reason` holds who and why
+│   ├── TurnCancelled              stopped; `reason` holds the reason
 │   └── TurnInterrupted            the process ended too often during the turn
 ├── BusError
 │   ├── BusClosed                  the bus accepts and delivers no more messages
@@ -225,7 +225,7 @@ class ContextLengthExceeded(RequestRejected):
 
 
 class ContentFiltered(RequestRejected):
-    """Refused because of its content. By default no other target is asked: that would evade the filter."""
+    """The request was refused because of its content. By default no other target is tried."""
 
     curable_elsewhere = False
 
@@ -404,7 +404,7 @@ class AddressRefused(Refused):
 
 
 class ClientLacksCapability(Refused):
-    """A tool asked its MCP client for what the client did not declare; `capabilities` holds what is missing."""
+    """A tool sent its MCP client a request without the client's capability; `capabilities` holds the missing one."""
 
     def __init__(self, message: str, *, capabilities: Mapping[str, Any]) -> None:
         super().__init__(message)
@@ -488,7 +488,7 @@ class TurnTimeout(TurnError):
 
 
 class TurnCancelled(TurnError):
-    """A turn was stopped, or not started. `reason` holds who stopped it and why."""
+    """A turn was stopped, or not started. `reason` holds the reason."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -575,7 +575,7 @@ class PeerError(McpError):
       data: the error object's own.
       status: HTTP status, where there was one.
       body: the response's body, cut to `MAX_BODY` characters.
-      headers: of the response, those that say what to do: `www-authenticate`, `retry-after`.
+      headers: headers of the response for the next request: `www-authenticate`, `retry-after`.
     """
 
     def __init__(
@@ -612,6 +612,10 @@ class PeerGone(McpError):
 
 class SessionLost(PeerGone):
     """Over HTTP: the server no longer knows the session. A supervised client opens a new one."""
+
+    #: the request itself was refused with the session, or was not sent, so it did not run. A supervised client sends it
+    #: once more in the new session.
+    refused: bool = False
 
 
 class AuthorizationFailed(McpError):

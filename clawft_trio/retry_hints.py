@@ -77,22 +77,37 @@ class RateLimit:
     resets_after: float | None = None
 
 
-# One pattern for all spellings: anthropic-ratelimit-tokens-reset, x-ratelimit-reset-tokens, x-ratelimit-reset,
-# x-ratelimit-limit-tokens-5-minute (Mistral), x-tokenlimit-limit (Together), ratelimit-reset, x-rate-limit-reset.
+# One pattern for all spellings: anthropic-ratelimit-tokens-reset, anthropic-priority-input-tokens-reset,
+# x-ratelimit-reset-tokens, x-ratelimit-reset, x-ratelimit-reset-ms, x-ratelimit-limit-tokens-5-minute and
+# ratelimitbysize-reset (Mistral), x-tokenlimit-limit (Together), ratelimit-reset, x-rate-limit-reset.
 _NAME = re.compile(
-    r"(?:anthropic-(?:priority-)?|x-)?(?P<counted>rate-?|token)limit-(?:(?P<kind>[a-z0-9-]+?)-)?"
-    r"(?P<field>limit|remaining|reset)(?:-(?P<kind2>[a-z0-9-]+))?"
+    r"(?:anthropic-priority|(?:anthropic-(?:priority-)?|x-)?(?P<counted>rate-?|token)limit(?P<bysize>bysize)?)-"
+    r"(?:(?P<kind>[a-z0-9-]+?)-)?(?P<field>limit|remaining|reset)(?:-(?P<kind2>[a-z0-9-]+))?"
 )
+
+# The members of the single header of the IETF draft: `limit=100, remaining=0, reset=30`; since its eighth version
+# `"minute";r=0;t=30, "day";r=7;t=3600`.
+_POLICY = re.compile(r'"(?P<name>[^"]{0,40})"(?P<fields>(?:;[a-z]+=[^;,]*)+)')
+_MEMBER = re.compile(r"\b(limit|remaining|reset|r|t)=(\d{1,12})\b")
+_MEMBERS = {"r": "remaining", "t": "reset"}
 
 
 def rate_limits(headers: Mapping[str, str], now: Now = utc_now) -> tuple[RateLimit, ...]:
     """Return the limits that *headers* state, by kind, in all known spellings."""
     found: dict[str, dict[str, str]] = {}
-    for name, value in headers.items():
-        match = _NAME.fullmatch(name.lower())
+    for name, value in ((name.lower(), value) for name, value in headers.items()):
+        match = _NAME.fullmatch(name)
         if match and match["kind2"] != "after":
-            counted = "tokens" if match["counted"] == "token" else ""
-            found.setdefault(match["kind"] or match["kind2"] or counted, {})[match["field"]] = value
+            counted = "tokens" if match["counted"] == "token" or match["bysize"] else ""
+            kind2 = f"-{match['kind2'] or ''}"
+            milliseconds = _number(value) if kind2.endswith("-ms") else None
+            kind = match["kind"] or kind2.removesuffix("-ms")[1:] or counted
+            found.setdefault(kind, {})[match["field"]] = value if milliseconds is None else str(milliseconds / 1000)
+        elif name == "ratelimit":
+            policies = {policy["name"]: policy["fields"] for policy in _POLICY.finditer(value[:500])} or {"": value}
+            for kind, fields in policies.items():
+                members = _MEMBER.findall(fields[:500])
+                found.setdefault(kind, {}).update({_MEMBERS.get(key, key): number for key, number in members})
     return tuple(
         RateLimit(
             kind=kind,
@@ -122,8 +137,11 @@ def parse_wait(text: str | None, now: Now = utc_now) -> float | None:
     """Parse a number of seconds, an epoch, a duration such as `6m0s`, or a date, to seconds up to `LONGEST_WAIT`."""
     if not text:
         return None
-    text = text.strip()
+    text = text.strip().strip('"')
     number = _number(text)
+    if number is None and "," in text:
+        # The header occurs twice.
+        number = _number(text.partition(",")[0])
     if number is None:
         seconds = _duration(text)
         return seconds if seconds is not None else _until(text, now)
@@ -134,12 +152,13 @@ def parse_wait(text: str | None, now: Now = utc_now) -> float | None:
 
 
 _UNITS: Mapping[str, float] = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-_PIECE = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])")
+_PIECE = re.compile(r"(\d+(?:\.\d+)?) ?(ms|[smhd])(?:ec|in|our|ay|econd|inute)?s?(?:, | |$|(?=\d))")
 
 
 def _duration(text: str) -> float | None:
-    """Parse a Go duration (`1s`, `6m0s`, `1h2m3.5s`, `120ms`) to seconds."""
-    if not re.fullmatch(rf"(?:{_PIECE.pattern})+", text[:40]):
+    """Parse `1s`, `6m0s`, `1h2m3.5s`, `120ms`, `PT30S` or `1 minute 30 seconds` to seconds."""
+    text = text[:40].lower().removeprefix("pt")
+    if not re.fullmatch(rf"(?:{_PIECE.pattern})+", text):
         return None
     return _capped(sum(float(amount) * _UNITS[unit] for amount, unit in _PIECE.findall(text)))
 

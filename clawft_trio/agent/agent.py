@@ -350,7 +350,7 @@ class Agent:
 
 def _typed(reply: Reply) -> object:
     if reply.finish_reason == "aborted":
-        raise InvalidAnswer([Problem("$", "stopped before it was whole")], partial=reply.text)
+        raise InvalidAnswer([Problem("$", "stopped before it was complete")], partial=reply.text)
     return reply.answer
 
 

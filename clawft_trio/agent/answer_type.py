@@ -63,7 +63,9 @@ def refuse_what_json_cannot_fill(kind: Any) -> None:
         fields = dataclasses.fields(kind)
     for field in fields:
         if not field.init or getattr(field, "converter", None) is not None:
-            raise TypeError(f"{kind.__qualname__}.{field.name}: a field with a converter or init=False is no answer's")
+            raise TypeError(
+                f"{kind.__qualname__}.{field.name}: an answer cannot have a field with a converter or init=False"
+            )
 
 
 # --- msgspec --------------------------------------------------------------------------------------------

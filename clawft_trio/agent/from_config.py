@@ -176,7 +176,7 @@ def _refuse_unfilled(text: str | None, what: str) -> None:
     """Refuse *text* with variables that are not set, or with a placeholder that another program would fill in."""
     missing = unfilled(text) if text else getattr(text, "missing", ())
     if missing:
-        raise NotConfigured(f"{what} is not whole: set {' and '.join(missing)}")
+        raise NotConfigured(f"{what} is incomplete: set {' and '.join(missing)}")
 
 
 def mcp_servers(config: Config) -> dict[str, ToolServer]:

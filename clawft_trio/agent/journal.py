@@ -1,13 +1,13 @@
-"""What a turn has done so far, written down before and after each step, so that it outlives the process.
+"""The journal of turns: the steps of a turn, stored before and after each, so that another process can resume it.
 
-| step             | written before it   | written after it | after a crash in between                         |
+| step             | stored before it    | stored after it  | after a crash in between                         |
 |------------------|---------------------|------------------|--------------------------------------------------|
-| a message comes  |                     | `accepted`       | its publisher has not returned: it comes again   |
-| a model answers  |                     | `answered`       | the round is asked again                         |
+| a message comes  |                     | `accepted`       | its publisher has not returned: published again  |
+| a model answers  |                     | `answered`       | the model is called again                        |
 | a tool is called | `started`           | `ended`          | idempotent: called again; else `OutcomeUnknown`  |
 | the reply is out | `replied`           | delivered        | the reply is sent again, with the same `reply_to`|
 
-`replied` ends the turn and keeps the reply in one transaction: there is a reply if and only if the turn is over.
+`replied` ends the turn and stores the reply in one transaction: a reply is stored if and only if the turn has ended.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from clawft_trio.tools.result import error_text
 T = TypeVar("T")
 
 MIGRATIONS = JOURNAL_MIGRATIONS
-"""What `Journal` needs in its store, leases and undelivered replies included."""
+"""The tables that `Journal` needs in its store, with those of leases and undelivered replies."""
 
 
 @attrs.frozen
@@ -61,7 +61,7 @@ class Unfinished:
     """A message that was accepted and has no reply."""
 
     message: InboundMessage
-    #: how often a process had begun it before
+    #: number of times that its turn was begun before
     resumes: int
 
 
@@ -75,31 +75,31 @@ class Claimed:
 
 
 class LoopJournal(Protocol):
-    """What the agent loop needs of a journal."""
+    """The methods of a journal that the agent loop uses."""
 
     async def accepted(self, message: InboundMessage) -> bool:
-        """Write *message* down; False when it was accepted before.
+        """Store *message*; return False for a duplicate.
 
-        Cancellation: `Cancelled` means that it was not written.
+        Cancellation: `Cancelled` means that it was not stored.
         """
         ...
 
     async def withdrawn(self, message: InboundMessage) -> None:
-        """Cross *message* out: it did not get in after all.
+        """Remove *message*, which did not enter the queue.
 
-        Cancellation: `Cancelled` means that it was not written.
+        Cancellation: `Cancelled` means that it was not removed.
         """
         ...
 
     async def replied(self, message: InboundMessage, reply: OutboundMessage) -> None:
-        """The turn is over: forget its steps, and keep its reply for delivery, in one step.
+        """End the turn: delete its steps and store its reply for delivery, in one step.
 
-        Cancellation: `Cancelled` means that nothing was written.
+        Cancellation: `Cancelled` means that nothing was stored.
         """
         ...
 
     async def unfinished(self) -> tuple[Unfinished, ...]:
-        """What an earlier process has accepted and not answered, in order; each counts as resumed from now on.
+        """Return the unanswered messages of an earlier process, in order; each counts as resumed from now on.
 
         Cancellation: safe.
         """
@@ -107,7 +107,7 @@ class LoopJournal(Protocol):
 
 
 def turn_id_of(message: InboundMessage) -> str:
-    """The id of the turn that answers *message*: the same in every process."""
+    """Return the id of the turn that answers *message*: the same in every process."""
     return joined_key(message.channel, message.chat_id, message.id)
 
 
@@ -115,8 +115,8 @@ class Journal:
     """The journal in the store, which needs `MIGRATIONS`.
 
     Args:
-      store: where it is.
-      now: the time that goes beside each accepted message.
+      store: the store with the tables.
+      now: returns the time to store with each accepted message.
       ownership: the leases of this process. Without them, one process at a time serves a journal.
     """
 
@@ -134,13 +134,13 @@ class Journal:
     # --- messages ----------------------------------------------------------------------------------------
 
     async def accepted(self, message: InboundMessage) -> bool:
-        """Write *message* down.
+        """Store *message*.
 
         Returns:
-          Whether it is new; False for a duplicate, which is not to be answered again.
+          Whether *message* is new; False for a duplicate, which must not be answered again.
 
         Raises:
-          StoreError: it could not be written; it is not accepted.
+          StoreError: the store cannot be written; *message* is not accepted.
 
         Cancellation: `Cancelled` means that it is not accepted.
         """
@@ -148,14 +148,14 @@ class Journal:
         return new
 
     async def accept(self, message: InboundMessage, *, claim: bool) -> tuple[bool, Claimed | None]:
-        """Write *message* down and, with *claim*, take its session when no other process has it.
+        """Store *message* and, with *claim*, take its session if no other process owns it.
 
         Returns:
-          Whether it is new, and the oldest open message of its session, which may be answered at once. Without the
-          latter, idle processes are notified.
+          Whether *message* is new, and the oldest open message of its session, which may be answered at once. Without
+          the latter, idle processes are notified.
 
         Raises:
-          StoreError: it could not be written; it is not accepted.
+          StoreError: the store cannot be written; *message* is not accepted.
 
         Cancellation: `Cancelled` means that it is not accepted.
         """
@@ -177,17 +177,17 @@ class Journal:
                 notify_store(connection, WORK, session)
             return True, found
 
-        # Run again after its own commit, it finds a duplicate. Then the message is in the store without an owner.
+        # If it runs again after its own commit, it finds a duplicate: the message is then stored without an owner.
         new, found = await self._store.transact(add, concurrent=True, repeatable=True)
         return new, None if found is None else self._noted([(session, *found)])[0]
 
     async def withdrawn(self, message: InboundMessage) -> None:
-        """Cross *message* out: it did not get into the bus after all, and may come again.
+        """Remove *message*, which did not enter the queue of the bus and may be published again.
 
         Raises:
-          StoreError: it could not be crossed out; it will be resumed by the next process.
+          StoreError: *message* could not be removed; the next process will resume it.
 
-        Cancellation: `Cancelled` means that it is not crossed out.
+        Cancellation: `Cancelled` means that it is not removed.
         """
         query = "DELETE FROM turns WHERE turn = ? AND message IS NOT NULL"
         turn = turn_id_of(message)
@@ -196,11 +196,11 @@ class Journal:
         )
 
     async def replied(self, message: InboundMessage, reply: OutboundMessage) -> None:
-        """End the turn of *message* and keep *reply* for its channel, in one transaction.
+        """End the turn of *message* and store *reply* for its channel, in one transaction.
 
         Raises:
-          LeaseLost: another process has the session. Nothing was written, and *reply* must not be sent.
-          StoreError: it could not be written; the turn will be resumed by the next process.
+          LeaseLost: another process owns the session. Nothing was written, and *reply* must not be sent.
+          StoreError: the store cannot be written; the next process will resume the turn.
 
         Cancellation: `Cancelled` means that the turn has not ended.
         """
@@ -209,17 +209,17 @@ class Journal:
     async def end(
         self, message: InboundMessage, reply: OutboundMessage | None, *, go_on: bool, given_up: str = ""
     ) -> Unfinished | None:
-        """End the turn of *message*, as `replied`, and begin the next of its session or give the session back.
+        """End the turn of *message* like `replied`, and begin the next of its session or release the session.
 
         Args:
-          message: the turn's.
-          reply: None when it was sent already, without being stored.
-          go_on: whether this process wants the next message of the session.
-          given_up: why the message was given up, if it was; it is kept, and can be queued again.
+          message: the message of the turn.
+          reply: None if it was already sent without being stored.
+          go_on: whether this process answers the next message of the session.
+          given_up: the reason why the message is given up; it stays stored, and can be requeued. Empty: it is not.
 
         Raises:
-          LeaseLost: another process has the session. Nothing was written, and *reply* must not be sent.
-          StoreError: it could not be written; the turn will be resumed by the next process.
+          LeaseLost: another process owns the session. Nothing was written, and *reply* must not be sent.
+          StoreError: the store cannot be written; the next process will resume the turn.
 
         Cancellation: `Cancelled` means that the turn has not ended.
         """
@@ -232,11 +232,11 @@ class Journal:
 
         def end(connection: Connection) -> tuple[bytes, int] | None:
             if ownership is not None and held is None:
-                # It waits in this process, and may run in another.
+                # The message waits in this process, and its turn may run in another.
                 refuse_if_owned(connection, name, ownership.owner)
             if given_up:
                 give_up(connection, turn, given_up)
-            # One that has its reply may have ended before: that is no reason to lose the session.
+            # A turn without a reply to store may have ended before: the session is not lost then.
             must_be_open = ownership is not None and reply is not None
             end_turn(connection, turn, session, accepted_at, must_be_open=must_be_open)
             if key is not None and reply is not None:
@@ -258,9 +258,9 @@ class Journal:
         return None if following is None else _unfinished(*following)
 
     async def unfinished(self) -> tuple[Unfinished, ...]:
-        """What an earlier process has accepted and not answered, oldest first.
+        """Return the unanswered messages of an earlier process, oldest first.
 
-        Each counts as resumed from now on. Old answered ids are forgotten.
+        Each counts as resumed from now on. Old ids of answered messages are deleted.
 
         Raises:
           StoreError: the store cannot be used.
@@ -268,6 +268,7 @@ class Journal:
         Cancellation: `Cancelled` means that nothing counts as resumed.
         """
 
+        # Run again after its own commit, it counts one resumption more.
         def take(connection: Connection) -> list[tuple[bytes, int]]:
             forget_old(connection)
             query = "SELECT message, resumes FROM turns WHERE message IS NOT NULL ORDER BY place"
@@ -275,12 +276,12 @@ class Journal:
             connection.execute("UPDATE turns SET resumes = resumes + 1 WHERE message IS NOT NULL")
             return rows
 
-        return tuple(_unfinished(data, resumes) for data, resumes in await self._store.transact(take))
+        return tuple(_unfinished(data, resumes) for data, resumes in await self._store.transact(take, repeatable=True))
 
     # --- sessions of several processes -------------------------------------------------------------------
 
     async def prepare(self) -> None:
-        """Forget old answered ids, and name the sessions of messages that an earlier version has accepted.
+        """Delete old ids of answered messages, and set the sessions of messages that an earlier version accepted.
 
         Raises:
           StoreError: the store cannot be used.
@@ -298,12 +299,12 @@ class Journal:
         await self._store.transact(mend, repeatable=True)
 
     async def claim(self, limit: int) -> tuple[Claimed, ...]:
-        """Take up to *limit* sessions that have open messages and no owner, in order of arrival.
+        """Claim up to *limit* sessions with open messages and without an owner, in order of arrival.
 
         Raises:
           StoreError: the store cannot be used.
 
-        Cancellation: `Cancelled` means that none was taken.
+        Cancellation: `Cancelled` means that none was claimed.
         """
         assert self.ownership is not None
         held = self.ownership.held
@@ -311,7 +312,7 @@ class Journal:
         def take(connection: Connection) -> list[tuple[str, Lease, tuple[bytes, int]]]:
             expire_ended(connection)
             taken: list[tuple[str, Lease, tuple[bytes, int]]] = []
-            # Those of this process with a late renewal are among them, and are left out.
+            # Sessions of this process with a late renewal are among them, and are skipped.
             for session in free_sessions(connection, limit + held):
                 if len(taken) == limit:
                     break
@@ -320,18 +321,18 @@ class Journal:
                     taken.append((session, *found))
             return taken
 
-        # A look first: most of the time there is nothing to take, and a look locks nothing.
+        # Read first: most of the time there is nothing to claim, and a read locks nothing.
         if not await self._store.read(lambda connection: free_sessions(connection, 1, locked=False)):
             return ()
         return self._noted(await self._store.transact(take, concurrent=True, durability="process", repeatable=True))
 
     async def claim_session(self, session: str) -> Claimed | None:
-        """Take *session* if it has an open message and no other owner.
+        """Claim *session* if it has an open message and no other owner.
 
         Raises:
           StoreError: the store cannot be used.
 
-        Cancellation: `Cancelled` means that it was not taken.
+        Cancellation: `Cancelled` means that it was not claimed.
         """
 
         def take(connection: Connection) -> list[tuple[str, Lease, tuple[bytes, int]]]:
@@ -343,7 +344,7 @@ class Journal:
         return noted[0] if noted else None
 
     async def is_left_to_others(self, session: str) -> bool:
-        """Whether *session* has no open message, or another process has it.
+        """Whether *session* has no open message, or another process owns it.
 
         Raises:
           StoreError: the store cannot be used.
@@ -372,7 +373,7 @@ class Journal:
         return tuple(Claimed(session, lease, _unfinished(*first)) for session, lease, first in taken)
 
     async def _write(self, turn_id: str, work: Work[T], *, ends: bool = False) -> T:
-        """Run *work*; fenced, and with the pending steps of the turn, where the turn is guarded."""
+        """Run *work*; if the turn is guarded, fenced and together with its pending steps."""
         if self.ownership is not None and self.ownership.guards(turn_id):
             return await self.ownership.write(turn_id, work, ends=ends)
         return await self._store.transact(work, concurrent=True, repeatable=True)
@@ -381,7 +382,7 @@ class Journal:
         return self.ownership is not None and self.ownership.is_fresh(turn_id)
 
     async def _write_later(self, turn_id: str, work: Work[object]) -> None:
-        """Run *work* with the turn's next write where the turn is guarded, else now."""
+        """Run *work* with the turn's next write if the turn is guarded, else now."""
         if self.ownership is not None and self.ownership.guards(turn_id):
             await trio.lowlevel.checkpoint()
             self.ownership.postpone(turn_id, work, outlives_turn=False)
@@ -391,7 +392,7 @@ class Journal:
     # --- the steps of a turn -----------------------------------------------------------------------------
 
     async def answers(self, turn_id: str) -> Sequence[ChatResponse]:
-        """The models' answers of an earlier run, by round.
+        """Return the models' answers of an earlier run, by round.
 
         Raises:
           StoreError: the store cannot be used.
@@ -406,12 +407,12 @@ class Journal:
         return tuple(response_from_json(data) for (data,) in rows)
 
     async def answered(self, turn_id: str, number: int, response: ChatResponse) -> None:
-        """Round *number* (1 is the first) has its answer.
+        """Record the answer of round *number* (1 is the first).
 
         Raises:
-          StoreError: it could not be written.
+          StoreError: the store cannot be written.
 
-        Cancellation: `Cancelled` means that it is not kept.
+        Cancellation: `Cancelled` means that it is not recorded.
         """
         query = (
             "INSERT INTO answers (turn, round, response) VALUES (?, ?, ?)"
@@ -419,20 +420,20 @@ class Journal:
         )
 
         def add(connection: Connection) -> None:
-            # Encoded here, because the last answer of a turn is not written.
+            # Encoded here, because the last answer of a turn is never written.
             connection.execute(query, (turn_id, number, response_to_json(response)))
 
         await self._write_later(turn_id, add)
 
     def tools(self, turn_id: str, number: int) -> RoundJournal:
-        """Where the tool calls of round *number* are written down."""
+        """Return the journal for the tool calls of round *number*."""
         return RoundJournal(self, turn_id, number)
 
     async def tool_answers(self, turn_id: str, number: int, calls: Sequence[ToolCall]) -> dict[str, ToolResult]:
-        """What is known of *calls* from before a crash, by call id: these are not to be executed again.
+        """Return the results of *calls* from before a crash, by call id: these calls must not run again.
 
-        A call that was started and has no answer is answered `OutcomeUnknown`, unless its tool is idempotent; then,
-        as one that was never started, it is not in the result.
+        A started call without a result gets the result `OutcomeUnknown`, unless its tool is idempotent; then it is not
+        returned, like a call that was never started.
 
         Raises:
           StoreError: the store cannot be used.
@@ -458,12 +459,12 @@ class RoundJournal:
         self._number = number
 
     async def started(self, call: ToolCall, tool: Tool) -> None:
-        """The call is about to run, and does not before this returns.
+        """Record that the call is about to run; it runs after this returned.
 
         Raises:
-          StoreError: it could not be written; the call must not run.
+          StoreError: the store cannot be written; the call must not run.
 
-        Cancellation: `Cancelled` means that it is not written; the call must not run.
+        Cancellation: `Cancelled` means that it is not recorded; the call must not run.
         """
         row = (self._turn_id, self._number, call.id, tool.name, int(tool.metadata.idempotent))
         query = (
@@ -474,12 +475,12 @@ class RoundJournal:
         await self._journal._write(self._turn_id, lambda connection: connection.execute(query, row).rowcount)
 
     async def ended(self, answer: ToolResult) -> None:
-        """A started call has its answer.
+        """Record the result of a started call.
 
         Raises:
-          StoreError: it could not be written; after a crash the outcome will be unknown.
+          StoreError: the store cannot be written; after a crash the outcome will be unknown.
 
-        Cancellation: `Cancelled` means that it is not written.
+        Cancellation: `Cancelled` means that it is not recorded.
         """
         query = "UPDATE tool_calls SET answer = ? WHERE turn = ? AND round = ? AND call = ?"
 
@@ -493,7 +494,7 @@ def _known(call: str, tool: str, idempotent: int, data: bytes | None) -> ToolRes
     answer = None if data is None else tool_result_from_json(data)
     if answer is not None and answer.outcome != "discarded":
         return answer
-    # What starts before its answer is complete may be repeated: a discarded call was of another answer.
+    # Only calls that may be repeated start before their answer is complete: a discarded call may run again.
     if idempotent or answer is not None:
         return None
     error = OutcomeUnknown(

@@ -1,4 +1,4 @@
-"""The tables of the journal, and the statements on them; each function runs inside a transaction."""
+"""The tables of the journal, and its statements; each function runs inside a transaction."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ MIGRATIONS = (
         """,
     ),
 )
-"""What `Journal` needs in its store, leases and undelivered replies included."""
+"""The tables that `Journal` needs in its store, with those of leases and undelivered replies."""
 
 WORK = "work"
-"""The topic of notifications that a session may have a message which no process works on."""
+"""The topic of notifications of a session with a message that may have no owner."""
 
 _REMEMBERED = 100_000
-"""Ids of answered messages that are kept, to know a duplicate by: about 10 MB on disk."""
+"""Number of stored ids of answered messages, to recognise duplicates: about 10 MB on disk."""
 
 
 _FREE = """
@@ -74,41 +74,43 @@ _OLDEST_FREE = f"""
 _LOCKED = f"SELECT session FROM turns WHERE place IN ({_OLDEST_FREE}) ORDER BY place /* skip locked */"
 
 _WINDOW = 512
-"""Open messages, oldest first, among which a claim looks for free sessions before it looks at all of them."""
+"""Number of open messages, oldest first, that a claim searches for free sessions before it searches all."""
 
 _EVERYTHING = 2**62
 
 
 def free_sessions(connection: Connection, limit: int, *, locked: bool = True) -> list[str]:
-    """Sessions with open messages and without an owner, in order of arrival, at most *limit*.
+    """Return sessions with open messages and without an owner, in order of arrival, at most *limit*.
 
     With *locked*, those that another process is claiming are left out.
     """
     query = _LOCKED if locked else _LOCKED.replace("/* skip locked */", "")
     for window in (_WINDOW, _EVERYTHING):
-        # Some of them may be left out.
+        # More than needed, because some of them may be skipped.
         rows = connection.execute(query, (window, limit * 4)).fetchall()
         if rows:
             return [session for (session,) in rows[:limit]]
     return []
 
 
+_BEGIN_NEXT = """
+    UPDATE turns SET resumes = resumes + 1 WHERE message IS NOT NULL AND place = (
+        SELECT place FROM turns WHERE session = ? AND message IS NOT NULL ORDER BY place LIMIT 1
+    ) RETURNING message, resumes - 1
+"""
+
+
 def begin_next(connection: Connection, session: str) -> tuple[bytes, int] | None:
-    """The oldest open message of *session*, and how often it had been begun; it counts as begun from now on."""
-    query = "SELECT place, message, resumes FROM turns WHERE session = ? AND message IS NOT NULL ORDER BY place LIMIT 1"
-    found = connection.execute(query, (session,)).fetchone()
-    if found is None:
-        return None
-    place, message, resumes = found
-    connection.execute("UPDATE turns SET resumes = resumes + 1 WHERE place = ?", (place,))
-    return message, resumes
+    """Begin the oldest open message of *session*; return it, and the number of times it was begun before."""
+    found: tuple[bytes, int] | None = connection.execute(_BEGIN_NEXT, (session,)).fetchone()
+    return found
 
 
 def end_turn(connection: Connection, turn: str, session: str, accepted_at: str, *, must_be_open: bool) -> None:
-    """End *turn*, and forget its steps.
+    """End *turn*, and delete its steps.
 
     Raises:
-      LeaseLost: it has ended before, and *must_be_open*.
+      LeaseLost: *turn* has already ended, and *must_be_open* is set.
     """
     open_ = " AND message IS NOT NULL" if must_be_open else ""
     known = connection.execute(f"UPDATE turns SET message = NULL WHERE turn = ?{open_}", (turn,)).rowcount
@@ -121,15 +123,15 @@ def end_turn(connection: Connection, turn: str, session: str, accepted_at: str, 
 
 
 def give_up(connection: Connection, turn: str, error: str) -> None:
-    """Keep the message of *turn*, which is about to end, for `workers.requeue`."""
+    """Store the message of *turn*, which is about to end, for `workers.requeue`."""
     connection.execute("UPDATE turns SET given_up = message, error = ? WHERE turn = ?", (error, turn))
 
 
 def refuse_if_owned(connection: Connection, name: str, owner: str) -> None:
-    """Refuse to write for the lease *name* while another owner has it.
+    """Raise an error if another owner has the lease *name*.
 
     Raises:
-      LeaseLost: another owner has it.
+      LeaseLost: another owner has the lease.
     """
     query = "SELECT owner FROM leases WHERE name = ? AND expires >= now_seconds()"
     found = connection.execute(query, (name,)).fetchone()
@@ -138,7 +140,7 @@ def refuse_if_owned(connection: Connection, name: str, owner: str) -> None:
 
 
 def is_left_to_others(connection: Connection, session: str, name: str, owner: str) -> bool:
-    """Whether *session*, with a lease of that *name*, has no open message, or another process than *owner* has it."""
+    """Whether *session* has no open message, or another process than *owner* has its lease, called *name*."""
     query = """
         SELECT 1 FROM turns WHERE session = ? AND message IS NOT NULL AND NOT EXISTS (
             SELECT 1 FROM leases WHERE name = ? AND owner != ? AND expires >= now_seconds()
@@ -153,7 +155,7 @@ def notify_store(connection: Connection, topic: str, payload: str) -> None:
 
 
 def forget_old(connection: Connection) -> None:
-    """Forget the oldest answered ids."""
+    """Delete the oldest ids of answered messages."""
     connection.execute(
         "DELETE FROM turns WHERE message IS NULL AND place <= (SELECT max(place) FROM turns) - ?", (_REMEMBERED,)
     )

@@ -1,4 +1,4 @@
-"""Messages between channel adapters and the agent: bounded, counted, and never silently lost."""
+"""The message bus between channel adapters and the agent: bounded, counted, without silent losses."""
 
 from typing import TYPE_CHECKING
 

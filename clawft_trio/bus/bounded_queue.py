@@ -1,15 +1,15 @@
-"""A bounded queue, and what happens when it is full.
+"""A bounded queue and its overflow policies.
 
 | policy        | what waits      | what is lost                 | counter    |
 |---------------|-----------------|------------------------------|------------|
 | `block`       | the publisher   | nothing                      | `waiting`  |
-| `drop_oldest` | nothing         | the oldest that may be lost  | `dropped`  |
-| `drop_newest` | nothing         | the one that comes           | `dropped`  |
+| `drop_oldest` | nothing         | the oldest droppable message | `dropped`  |
+| `drop_newest` | nothing         | the new message              | `dropped`  |
 | `reject`      | nothing         | nothing: `BusFull` is raised | `rejected` |
 
-What is *precious* (a final reply) is never lost by policy: under every policy its publisher waits.
+A *precious* message (a final reply) is never dropped by policy: under every policy its publisher waits.
 
-At every moment `published == delivered + dropped + depth`.
+At any time `published == delivered + dropped + depth`.
 """
 
 from __future__ import annotations
@@ -33,53 +33,53 @@ from clawft_trio.observe import BusPressure, MessageDropped
 T = TypeVar("T")
 
 Overflow: TypeAlias = Literal["block", "drop_oldest", "drop_newest", "reject"]
-"""What happens to a message that does not fit."""
+"""Policy for a message that does not fit."""
 
 OVERFLOWS: tuple[Overflow, ...] = get_args(Overflow)
 
 
 @attrs.frozen(kw_only=True)
 class QueueStatistics:
-    """What has gone through a queue, exactly: `published == delivered + dropped + depth`."""
+    """Exact counters of a queue: `published == delivered + dropped + depth`."""
 
     name: str
     capacity: int
-    #: messages in it now
+    #: number of messages in the queue now
     depth: int
-    #: their size; 0 when there is no limit in bytes
+    #: size of these messages in bytes; 0 without a limit in bytes
     bytes: int
     #: the largest `depth` so far
     high_water: int
-    #: messages taken over from publishers
+    #: number of messages accepted from publishers
     published: int
-    #: messages handed to consumers
+    #: number of messages handed to consumers
     delivered: int
-    #: messages lost by the overflow policy, or left over at the end
+    #: number of messages dropped by the overflow policy, or at the end
     dropped: int
-    #: messages refused with `BusFull`; their publishers know
+    #: number of messages refused with `BusFull`, which their publishers got
     rejected: int
-    #: publishers that wait for room
+    #: number of publishers that wait for room
     waiting: int
-    #: consumers that wait for a message
+    #: number of consumers that wait for a message
     consumers_waiting: int
 
 
 class BoundedQueue(Generic[T]):
-    """A queue with a limit, a policy, and counters that are exact.
+    """A queue with a limit, an overflow policy and exact counters.
 
-    Publishers that wait are served in the order in which they came. `put` and `get` yield to other tasks once per
-    512 messages, and whenever they wait.
+    Waiting publishers are served in the order of their calls. `put` and `get` yield to other tasks once per 512
+    messages, and whenever they wait.
 
     Args:
-      name: what events and statistics call it.
-      capacity: messages that it holds.
-      overflow: what happens when it is full.
-      max_bytes: limit on the sum of the weights; None is none.
-      weigh: the size of one message.
-      precious: which messages no policy may drop.
-      session_of: the session of a message, for a `SessionReader`; to other consumers the queue is one FIFO.
-      warn_at: share of the capacity from which on a `BusPressure` event is sent, once until it is half empty again.
-      observer: gets the events.
+      name: name for events and statistics.
+      capacity: largest number of messages.
+      overflow: the policy when the queue is full.
+      max_bytes: limit on the sum of the weights; None: no limit.
+      weigh: returns the size of a message.
+      precious: returns whether no policy may drop a message.
+      session_of: returns the session of a message, for a `SessionReader`; for other consumers the queue is one FIFO.
+      warn_at: share of the capacity at which a `BusPressure` event is sent, once until the queue is half empty again.
+      observer: receives the events.
     """
 
     def __init__(
@@ -121,18 +121,18 @@ class BoundedQueue(Generic[T]):
     def __len__(self) -> int:
         return len(self.order)
 
-    # --- putting in ------------------------------------------------------------------------------------
+    # --- publishing ------------------------------------------------------------------------------------
 
     async def put(self, item: T) -> bool:
-        """Publish *item*, waiting for room if the policy is to block.
+        """Publish *item*, waiting for room if the policy is `block`.
 
         Returns:
-          Whether it is in the queue; False means that the policy dropped it.
+          Whether *item* is in the queue; False means that the policy dropped it.
 
         Raises:
-          BusFull: by policy `reject`, or because it is larger than the whole queue.
-          BusClosed: the queue was closed, also while this waited.
-          SelfDeadlock: only consumers of this very queue could make room, and all of them wait here.
+          BusFull: by policy `reject`, or because *item* is larger than the whole queue.
+          BusClosed: the queue is closed, or was closed during the wait.
+          SelfDeadlock: only consumers of this queue could make room, and all of them wait here.
 
         Cancellation: `Cancelled` means that it was not published.
         """
@@ -151,7 +151,7 @@ class BoundedQueue(Generic[T]):
         """Publish *item* now.
 
         Raises:
-          trio.WouldBlock: it would have to wait.
+          trio.WouldBlock: the call would have to wait.
           BusFull, BusClosed: as for `put`.
         """
         if self.closed:
@@ -172,12 +172,12 @@ class BoundedQueue(Generic[T]):
         if not self._precious(item):
             self._rejected += 1
             raise BusFull(f"{weight} bytes are more than {self.name} may hold ({limit})")
-        # It must not be lost and never fits: it goes in alone.
+        # A precious message that never fits enters the queue alone.
         return limit
 
     def _may_enter(self, item: T, weight: int) -> bool:
-        """Whether there is room for *item*, and no publisher waits for that room."""
-        return self._publishers.first is None and self._has_room(weight) and not self.order.is_full_for(item)
+        """Whether there is room for *item*, and no other publisher waits for it."""
+        return not self._publishers.line and self._has_room(weight) and not self.order.is_full_for(item)
 
     def _has_room(self, weight: int) -> bool:
         return len(self.order) < self._capacity and (self._max_bytes is None or self._bytes + weight <= self._max_bytes)
@@ -211,7 +211,7 @@ class BoundedQueue(Generic[T]):
         return False
 
     def _evict_for(self, item: T, weight: int) -> None:
-        # The fast path does not note the depth; whatever lowers it does.
+        # The fast path does not record the depth, so everything that lowers the depth has to.
         self._high_water = max(self._high_water, len(self.order))
         while not self._has_room(weight) or self.order.is_full_for(item):
             evicted = self.order.evict(lambda other: not self._precious(other), item)
@@ -234,12 +234,12 @@ class BoundedQueue(Generic[T]):
         if self.order.is_full_for(item):
             self._publishers.block(task, entry, self.order.session_of(item))
         else:
-            self._publishers.add(task, entry)
+            self._publishers.line[task] = entry
         self._retune()
 
         def abort(_: Any) -> Abort:
             self._publishers.remove(task, self.order.session_of(item))
-            # Whether the others may enter could have depended on the task that left.
+            # The task that left may have blocked others.
             self._admit(item)
             self._retune()
             return Abort.SUCCEEDED
@@ -249,25 +249,28 @@ class BoundedQueue(Generic[T]):
         return True
 
     def _admit(self, gone: T) -> None:
-        """Let waiting publishers in, now that there may be room, also in the session of *gone*."""
+        """Let waiting publishers enter, because there may be room now, also in the session of *gone*."""
         publishers, order = self._publishers, self.order
         if order.session_limit is not None and not order.is_full_for(gone):
             publishers.unblock(order.session_of(gone))
-        while (first := publishers.first) is not None and self._has_room(first[1][1]):
-            task, entry = publishers.pop_first()
+        while publishers.line:
+            task, entry = next(iter(publishers.line.items()))
+            if not self._has_room(entry[1]):
+                return
+            del publishers.line[task]
             if order.is_full_for(entry[0]):
                 publishers.block(task, entry, order.session_of(entry[0]))
             else:
                 self._enter(*entry)
                 trio.lowlevel.reschedule(task)
 
-    # --- taking out ------------------------------------------------------------------------------------
+    # --- consuming ------------------------------------------------------------------------------------
 
     async def get(self) -> T:
-        """Take the next message, waiting for one.
+        """Wait for the next message and take it.
 
         Raises:
-          BusClosed: it was closed, and everything was taken.
+          BusClosed: the queue is closed and empty.
 
         Cancellation: `Cancelled` means that nothing was taken.
         """
@@ -282,11 +285,11 @@ class BoundedQueue(Generic[T]):
                 self.fast.begin_batch()
 
     async def wait_for_news(self) -> None:
-        """Wait as a consumer until there may be something, or `consumers.wake` is called.
+        """Wait as a consumer until there may be a message, or `consumers.wake` is called.
 
         Cancellation: safe.
         """
-        # A publisher that puts something in now has to wake this task.
+        # From now on a publisher has to wake this task, which the fast path does not.
         self.fast.shut()
         try:
             await self.consumers.park()
@@ -294,11 +297,11 @@ class BoundedQueue(Generic[T]):
             self._retune()
 
     def get_nowait(self, *, hold: bool = False) -> T:
-        """Take the next message now, and with *hold* hold its session; see `SessionReader`.
+        """Take the next message without waiting, and with *hold* hold its session; see `SessionReader`.
 
         Raises:
-          trio.WouldBlock: there is none.
-          BusClosed: there is none and there will be none.
+          trio.WouldBlock: there is no message.
+          BusClosed: the queue is closed and empty.
         """
         if not self.order.ready():
             if self.closed and not len(self.order):
@@ -312,16 +315,16 @@ class BoundedQueue(Generic[T]):
     def take_out(
         self, session: Hashable, wanted: Callable[[T], bool] = lambda _: True, *, at_most: int | None = None
     ) -> tuple[T, ...]:
-        """Take the messages of *session* that are *wanted*, before their turn; see `SessionReader`."""
+        """Take the *wanted* messages of *session* out of order; see `SessionReader`."""
         entries = tuple(islice(self.order.remove(session, wanted), at_most))
         self.fast.note_delivered(len(entries))
         self._note_taken(*entries)
         return tuple(item for item, _ in entries)
 
     def clear(self, policy: str | None) -> tuple[T, ...]:
-        """Take everything out at once: as dropped by *policy*, or as delivered when it is None.
+        """Take out all messages: as dropped by *policy*, or as delivered when it is None.
 
-        Publishers that wait are let in.
+        Waiting publishers enter the queue.
         """
         entries = self.order.clear()
         if policy is None:
@@ -333,22 +336,23 @@ class BoundedQueue(Generic[T]):
         return tuple(item for item, _ in entries)
 
     def _note_taken(self, *entries: QueueItem[T]) -> None:
-        """Account for *entries*, which were taken out just now, and let publishers in."""
-        self._high_water = max(self._high_water, len(self.order) + len(entries))
+        """Count *entries*, which have just been taken out, and let waiting publishers enter."""
+        depth = len(self.order)
+        self._high_water = max(self._high_water, depth + len(entries))
         for _, weight in entries:
             self._bytes -= weight
-        if self._warned and len(self.order) < self._warn_level // 2:
+        if self._warned and depth < self._warn_level // 2:
             self._warned = False
-        if len(self._publishers):
+        if self._publishers:
             for item, _ in entries:
                 self._admit(item)
         self._retune()
         self._wake_if_drained()
 
-    # --- the end, the counters -------------------------------------------------------------------------
+    # --- closing and statistics -------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Take nothing more in. What is in it can still be taken out; publishers that wait get `BusClosed`."""
+        """Accept no more messages. Queued messages can still be taken; waiting publishers get `BusClosed`."""
         if self.closed:
             return
         self.closed = True
@@ -363,7 +367,7 @@ class BoundedQueue(Generic[T]):
             self._drained.unpark_all()
 
     async def wait_drained(self) -> None:
-        """Wait until it is closed and everything was taken.
+        """Wait until the queue is closed and empty.
 
         Cancellation: safe.
         """
@@ -372,7 +376,7 @@ class BoundedQueue(Generic[T]):
             await self._drained.park()
 
     def statistics(self) -> QueueStatistics:
-        """The counters, exactly as they are now."""
+        """Return the exact current counters."""
         depth, delivered = len(self.order), self.fast.delivered
         return QueueStatistics(
             name=self.name,
@@ -391,18 +395,19 @@ class BoundedQueue(Generic[T]):
     # --- the fast path ---------------------------------------------------------------------------------
 
     def _retune(self, *, rising: bool = False) -> None:
-        """Open or shut the fast path. Called whenever anything but the depth has changed.
+        """Open or close the fast path. Called after every change except of the depth.
 
-        While the depth is rising to a new high-water mark, the next consumer has to note it.
+        While the depth rises to a new high-water mark, the next consumer has to record it.
         """
-        self._high_water = max(self._high_water, len(self.order))
+        depth = len(self.order)
+        self._high_water = max(self._high_water, depth)
         ruled = self.closed or self._max_bytes is not None or self.order.session_limit is not None
-        if ruled or len(self._publishers) or len(self.consumers):
+        if ruled or self._publishers or len(self.consumers):
             self.fast.shut()
             return
-        # At the warning level there is an event to send, and when the queue is half empty again.
+        # An event is due at the warning level, and the warning ends when the queue is half empty.
         warn_at = self._capacity if self._warned else self._warn_level - 1
-        calm = len(self.order) - self._warn_level // 2 if self._warned else BATCH
+        calm = depth - self._warn_level // 2 if self._warned else BATCH
         self.fast.open(put_below=warn_at if rising else min(warn_at, self._high_water), gets=0 if rising else calm)
 
 

@@ -1,4 +1,4 @@
-"""Messages in and messages out, through bounded queues: a publisher that is too fast waits, and memory is bounded."""
+"""The message bus: inbound and outbound messages in bounded queues."""
 
 from __future__ import annotations
 
@@ -22,64 +22,64 @@ from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.observe import Event, MessageDropped, Observer, fan_out
 
 _WITHDRAWING = 5.0
-"""Seconds that crossing out a message that did not get in may take."""
+"""Seconds in which a message that did not enter the queue must be removed from the journal."""
 
 _positive = attrs.validators.ge(1)
 
 
 @attrs.frozen(kw_only=True)
 class BusConfig:
-    """How much the bus holds, and what happens to what does not fit."""
+    """Sizes and overflow policies of the bus."""
 
-    #: messages
+    #: largest number of inbound messages in the queue
     inbound_buffer_size: int = attrs.field(default=1024, validator=_positive)
-    #: messages, for each channel
+    #: largest number of outbound messages in the queue of each channel
     outbound_buffer_size: int = attrs.field(default=1024, validator=_positive)
-    #: for both directions
+    #: overflow policy for both directions
     overflow_policy: Overflow = attrs.field(default="block", validator=one_of(*OVERFLOWS))
-    #: for inbound messages only; None is `overflow_policy`
+    #: overflow policy for inbound messages; None is `overflow_policy`
     inbound_overflow_policy: Overflow | None = attrs.field(
         default=None, validator=attrs.validators.optional(one_of(*OVERFLOWS))
     )
-    #: for outbound messages only; None is `overflow_policy`
+    #: overflow policy for outbound messages; None is `overflow_policy`
     outbound_overflow_policy: Overflow | None = attrs.field(
         default=None, validator=attrs.validators.optional(one_of(*OVERFLOWS))
     )
-    #: limit in bytes beside the one in messages; None is none
+    #: additional limit in bytes; None: no limit
     inbound_max_bytes: int | None = attrs.field(default=None, validator=attrs.validators.optional(_positive))
-    #: limit in bytes for each channel; None is none
+    #: additional limit in bytes for each channel; None: no limit
     outbound_max_bytes: int | None = attrs.field(default=None, validator=attrs.validators.optional(_positive))
     #: seconds that a final reply waits for room in its channel's queue before it is stored
     delivery_wait: float = attrs.field(default=30.0, validator=attrs.validators.ge(0.0))
-    #: share of a queue's size from which on it warns
+    #: share of a queue's size at which a `BusPressure` event is sent
     warn_at: float = attrs.field(default=0.8, validator=[attrs.validators.gt(0.0), attrs.validators.le(1.0)])
 
 
 @attrs.frozen(kw_only=True)
 class BusStatistics:
-    """The counters of every queue."""
+    """The counters of all queues."""
 
     inbound: QueueStatistics
-    #: by channel
+    #: outbound queues by channel
     outbound: Mapping[str, QueueStatistics]
-    #: stored final replies that wait for delivery, by channel
+    #: number of stored final replies that wait for delivery, by channel
     undelivered: Mapping[str, int]
 
 
 class InboundJournal(Protocol):
-    """Writes inbound messages down before `publish_inbound` returns to their publishers."""
+    """Stores inbound messages before `publish_inbound` returns."""
 
     async def received(self, message: InboundMessage) -> bool:
-        """Write *message* down; False when it came before and is not to be taken in again.
+        """Store *message*; return False for a duplicate, which is not published again.
 
-        Cancellation: `Cancelled` means that it was not written.
+        Cancellation: `Cancelled` means that it was not stored.
         """
         ...
 
     async def withdrawn(self, message: InboundMessage) -> None:
-        """It did not get in, or was dropped. Awaited shielded from cancellation; does not raise.
+        """Remove *message*, which did not enter the queue or was dropped. Awaited shielded; does not raise.
 
-        Cancellation: it comes shielded.
+        Cancellation: the caller shields it.
         """
         ...
 
@@ -87,13 +87,13 @@ class InboundJournal(Protocol):
 class MessageBus:
     """Carries messages between channel adapters and the agent loop.
 
-    Nothing runs in it: it is a set of queues. It needs no closing, but consumers wait for `close()`; `open_bus`
-    calls it, and keeps what was not delivered.
+    It runs no tasks: it is a set of queues. It needs no closing, but consumers wait for `close()`; `open_bus` calls it,
+    and stores undelivered replies.
 
     Args:
       config: sizes and policies.
-      undelivered: where final replies wait for their channel to come back.
-      observer: gets `BusPressure`, `MessageDropped` and `Undeliverable`; what it raises is logged and goes no further.
+      undelivered: the store of final replies whose channel is unavailable.
+      observer: receives `BusPressure`, `MessageDropped` and `Undeliverable`; its exceptions are only logged.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class MessageBus:
         )
         self._fast = self._inbound.fast
         self._receipts: InboundJournal | None = None
-        #: written down, and then dropped to make room: to be withdrawn by the next publisher
+        #: stored messages that were dropped to make room; the next publisher removes them from the journal
         self._evicted: list[InboundMessage] = []
         self._outboxes: dict[str, Outbox] = {}
         self._outbound_queues: dict[str, BoundedQueue[Delivery]] = {}
@@ -127,21 +127,21 @@ class MessageBus:
     def __repr__(self) -> str:
         return f"<MessageBus {self._inbound!r}, {list(self._outboxes.values())!r}>"
 
-    # --- in ----------------------------------------------------------------------------------------------
+    # --- inbound -----------------------------------------------------------------------------------------
 
     async def publish_inbound(self, message: InboundMessage) -> bool:
-        """Hand *message* over to the consumers, waiting for room if the policy is to block.
+        """Publish *message* to the consumers, waiting for room if the policy is `block`.
 
         Yields to other tasks at least once per 512 messages.
 
         Returns:
-          Whether it was taken in; False means that the policy dropped it, and a `MessageDropped` event has it.
+          Whether *message* was accepted; False means that the policy dropped it, with a `MessageDropped` event.
 
         Raises:
-          BusFull: by policy `reject`, or because it is larger than the whole queue.
-          BusClosed: nothing more goes in, also when that happened while this waited.
-          SelfDeadlock: the queue is full and every consumer of it is waiting here.
-          StoreError: with a journal, it could not be written down; it was not published.
+          BusFull: by policy `reject`, or because *message* is larger than the whole queue.
+          BusClosed: the bus is closed, or was closed during the wait.
+          SelfDeadlock: the queue is full and all of its consumers wait here.
+          StoreError: with a journal, *message* could not be stored; it was not published.
 
         Cancellation: `Cancelled` means that it was not published.
         """
@@ -166,9 +166,9 @@ class MessageBus:
         return taken
 
     def set_inbound_journal(self, receipts: InboundJournal) -> None:
-        """Have every message that `publish_inbound` takes in written down first.
+        """Store every message in *receipts* before `publish_inbound` accepts it.
 
-        For a bus whose `sessions` are served: only then does every message come by here.
+        For a bus with a `SessionReader`: only then does every message pass through the journal.
         """
         self._receipts = receipts
 
@@ -179,59 +179,59 @@ class MessageBus:
         self._observer(event)
 
     def publish_inbound_nowait(self, message: InboundMessage) -> bool:
-        """Hand *message* over now. With a journal, it is written down only when its turn begins.
+        """Publish *message* without waiting. With a journal, it is stored only when its turn begins.
 
         Raises:
-          trio.WouldBlock: by policy `block`, it would have to wait.
+          trio.WouldBlock: by policy `block`, the call would have to wait.
           BusFull, BusClosed: as for `publish_inbound`.
         """
         return self._inbound.put_nowait(message)
 
     @property
     def inbound(self) -> Reader[InboundMessage]:
-        """A new consumer of the inbound messages: `async for message in bus.inbound`.
+        """A new consumer of inbound messages: `async for message in bus.inbound`.
 
-        Several share the messages among them. The loop ends when the bus is closed and everything was taken.
+        Each message goes to one consumer. The iteration ends when the bus is closed and empty.
         """
         return Reader(self._inbound)
 
     def sessions(self, session_capacity: int) -> SessionReader[InboundMessage]:
-        """A new consumer that answers sessions side by side, each one message at a time and in turn.
+        """Make a consumer that serves sessions concurrently and round-robin, each one message at a time.
 
         Args:
-          session_capacity: messages that wait in one session; with more, its publishers wait, and no others.
+          session_capacity: largest number of waiting messages of one session; with more, only its publishers wait.
         """
         return SessionReader(self._inbound, session_capacity)
 
     def clone(self) -> Publisher:
-        """A way in of its own for one more producer; closing it closes nothing else."""
+        """Make a separate `Publisher`; closing it closes nothing else."""
         return Publisher(self)
 
-    # --- out ---------------------------------------------------------------------------------------------
+    # --- outbound ----------------------------------------------------------------------------------------
 
     async def dispatch_outbound(self, message: OutboundMessage, *, kept: bool = False) -> bool:
-        """Hand *message* over to its channel.
+        """Send *message* to its channel.
 
-        A final reply is never lost by policy: when there is no room within `delivery_wait`, it is stored
-        until the channel's consumer has caught up, and an `Undeliverable` event is sent.
+        A final reply is never lost by policy: if there is no room within `delivery_wait`, it is stored until the
+        channel's consumer has caught up, and an `Undeliverable` event is sent.
 
         Args:
-          kept: the reply is stored already, in the transaction that ended its turn.
+          kept: the reply was already stored, in the transaction that ended its turn.
 
         Returns:
-          Whether it is on its way; False means that it is no final reply and that the policy dropped it, or that its
-          channel does not show pieces.
+          Whether the message was accepted; False means that it is a piece of an answer, and that the policy dropped it
+          or its channel does not show pieces.
 
         Raises:
           BusFull, BusClosed, SelfDeadlock: as for `publish_inbound`.
-          StoreError: it should have been kept, and could not be.
+          StoreError: the reply had to be stored, and could not be.
 
-        Cancellation: `Cancelled` means that it was not handed over.
+        Cancellation: `Cancelled` means that it was not accepted.
         """
         return await self.outbound(message.channel).put(message, kept=kept)
 
     def outbound(self, channel: str) -> Outbox:
-        """What waits for *channel*: `async for message in bus.outbound("telegram")`."""
+        """Return the outbox of *channel*: `async for message in bus.outbound("telegram")`."""
         outbox = self._outboxes.get(channel)
         if outbox is None:
             outbox = self._outboxes[channel] = self._new_outbox(channel)
@@ -244,7 +244,7 @@ class MessageBus:
             overflow=self.config.outbound_overflow_policy or self.config.overflow_policy,
             max_bytes=self.config.outbound_max_bytes,
             weigh=_size_of_delivery,
-            # A lost retraction would leave text on the screen that is not part of the answer.
+            # If a reset were dropped, text would stay on the screen that is not part of the answer.
             precious=lambda delivery: delivery.message.kind != "partial",
             warn_at=self.config.warn_at,
             observer=self._observer,
@@ -254,26 +254,26 @@ class MessageBus:
         self._outbound_queues[channel] = queue
         return Outbox(channel, queue, self._undelivered_store, wait=self.config.delivery_wait, observer=self._observer)
 
-    # --- the end -----------------------------------------------------------------------------------------
+    # --- closing -----------------------------------------------------------------------------------------
 
     def close_inbound(self) -> None:
-        """Take no more messages in; those that are in can be consumed, and answered."""
+        """Accept no more inbound messages; queued ones can be consumed and answered."""
         self._inbound.close()
 
     def close(self) -> None:
-        """Take nothing more in, in neither direction. Consumers get what there is, and then end."""
+        """Accept no more messages in either direction. Consumers get the queued messages, and then end."""
         self._closed = True
         self._inbound.close()
         for queue in self._outbound_queues.values():
             queue.close()
 
     async def drain(self) -> None:
-        """Take nothing more in, wait until consumers have taken every message, then every reply, and be closed.
+        """Accept no more messages, and wait until consumers have taken all messages and then all replies.
 
-        The caller sets the bound: `trio.move_on_after`. An answer that is still being made when the last message was
-        taken comes too late; the agent loop has a graceful end of its own.
+        The caller sets the limit: `trio.move_on_after`. A reply that is not ready when the last message was taken comes
+        too late; the agent loop has its own graceful shutdown.
 
-        Cancellation: what was closed stays closed; what is left stays in it.
+        Cancellation: closed queues stay closed; remaining messages stay in them.
         """
         self.close_inbound()
         await self._inbound.wait_drained()
@@ -282,19 +282,19 @@ class MessageBus:
             await queue.wait_drained()
 
     async def load_undelivered(self) -> None:
-        """Load the keys of the replies that earlier processes have stored; they are delivered before anything new.
+        """Load the keys of replies stored by earlier processes; these are delivered before new messages.
 
         Raises:
           StoreError: the stored replies cannot be read.
 
-        Cancellation: safe; nothing is recalled.
+        Cancellation: safe; nothing is loaded.
         """
         for channel, keys in (await self._undelivered_store.waiting()).items():
             self.outbound(channel).note_undelivered(keys)
 
     @contextmanager
     def listening_to_undelivered(self) -> Iterator[None]:
-        """Learn of replies that other processes store, while the block runs."""
+        """Receive notifications of replies that other processes store, during the block."""
         if not is_shared(self._undelivered_store):
             yield
             return
@@ -315,9 +315,9 @@ class MessageBus:
     async def relay_pieces(self) -> None:
         """Send pieces of answers to the processes that serve their channels, until cancelled.
 
-        Returns at once where no other process can be reached so.
+        Returns at once if the store cannot reach other processes.
 
-        Cancellation: what was not sent is dropped.
+        Cancellation: unsent pieces are dropped.
         """
         relay = self._undelivered_store.relay if is_shared(self._undelivered_store) else None
         if relay is None:
@@ -329,9 +329,9 @@ class MessageBus:
         """After `close`: store the final replies that were not taken, and report the other messages as dropped.
 
         Raises:
-          StoreError: the reply cannot be stored.
+          StoreError: a reply cannot be stored.
 
-        Cancellation: what was not kept yet is lost.
+        Cancellation: replies that are not stored yet are lost.
         """
         self._inbound.clear("closed")
         for outbox in self._outboxes.values():
@@ -339,7 +339,7 @@ class MessageBus:
         await trio.lowlevel.checkpoint_if_cancelled()
 
     def statistics(self) -> BusStatistics:
-        """The counters, exactly as they are now."""
+        """Return the exact current counters."""
         return BusStatistics(
             inbound=self._inbound.statistics(),
             outbound={channel: outbox.statistics() for channel, outbox in self._outboxes.items()},
@@ -357,18 +357,18 @@ async def open_bus(
     observer: Observer = unobserved,
     grace: float = 5.0,
 ) -> AsyncGenerator[MessageBus, None]:
-    """Open a bus for the length of the block; at its end it is closed, and undelivered final replies are kept.
+    """Open a bus for the duration of the block; at its end it is closed, and undelivered final replies are stored.
 
     Args:
       config: sizes and policies.
-      undelivered: where final replies wait; what earlier processes left there is delivered first.
-      observer: gets the events.
-      grace: seconds that keeping the rest may take.
+      undelivered: the store of undelivered replies; those of earlier processes are delivered first.
+      observer: receives the events.
+      grace: seconds that storing the remaining replies may take.
 
     Raises:
       StoreError: the stored replies cannot be read.
 
-    Cancellation: the rest is kept all the same, within *grace*.
+    Cancellation: the remaining replies are stored, within *grace*.
     """
     bus = MessageBus(config, undelivered=undelivered, observer=observer)
     await bus.load_undelivered()
@@ -382,20 +382,20 @@ async def open_bus(
 
 
 class Publisher:
-    """One producer's way into the bus."""
+    """A producer of inbound messages."""
 
     def __init__(self, bus: MessageBus) -> None:
         self._bus = bus
         self._closed = False
-        #: messages that it has handed over
+        #: number of messages that it has published
         self.published: int = 0
 
     async def publish(self, message: InboundMessage) -> bool:
-        """Hand *message* over; see `MessageBus.publish_inbound`.
+        """Publish *message*; see `MessageBus.publish_inbound`.
 
         Raises:
           BusClosed: this publisher or the bus was closed.
-          BusFull, SelfDeadlock: as there.
+          BusFull, SelfDeadlock: as for `MessageBus.publish_inbound`.
 
         Cancellation: `Cancelled` means that it was not published.
         """
@@ -405,11 +405,11 @@ class Publisher:
         return taken
 
     def publish_nowait(self, message: InboundMessage) -> bool:
-        """Hand *message* over now; see `MessageBus.publish_inbound_nowait`.
+        """Publish *message* without waiting; see `MessageBus.publish_inbound_nowait`.
 
         Raises:
-          trio.WouldBlock: it would have to wait.
-          BusFull, BusClosed: as there.
+          trio.WouldBlock: the call would have to wait.
+          BusFull, BusClosed: as for `MessageBus.publish_inbound`.
         """
         self._check()
         taken = self._bus.publish_inbound_nowait(message)
@@ -421,16 +421,16 @@ class Publisher:
             raise BusClosed("this publisher is closed")
 
     def clone(self) -> Publisher:
-        """Another one, independent of this one."""
+        """Make another publisher, independent of this one."""
         return Publisher(self._bus)
 
     def close(self) -> None:
-        """Publish nothing more through this one."""
+        """Refuse further messages through this publisher."""
         self._closed = True
 
 
 def size_of(message: InboundMessage | OutboundMessage) -> int:
-    """Bytes of what a message carries: its text, its addresses and its notes, as UTF-8."""
+    """Return the size of a message: its text, addresses and metadata in bytes of UTF-8."""
     notes = len(encode_json(message.metadata)) if message.metadata else 0
     return (
         len(message.content.encode(errors="surrogatepass"))

@@ -1,4 +1,4 @@
-"""What a channel adapter is, and how its messages reach it."""
+"""The protocol of a channel adapter, and the delivery of messages between adapter and bus."""
 
 from __future__ import annotations
 
@@ -16,67 +16,67 @@ from clawft_trio.messages import InboundMessage, OutboundMessage
 from clawft_trio.nursery import open_hidden_nursery
 
 Publish: TypeAlias = Callable[[InboundMessage], Awaitable[bool]]
-"""The way in that an adapter is given: it waits when the bus is full."""
+"""Publishes a message of an adapter; waits when the bus is full."""
 
 
 _SETTLING = 5.0
-"""Seconds that forgetting a delivered reply may take."""
+"""Seconds in which a delivered reply must be removed from the store."""
 
 
 class Channel(Protocol):
     """An adapter to one messenger, terminal or web page.
 
-    The life of a message, from `serve_channel(bus, channel)`; time goes down:
+    The path of a message under `serve_channel(bus, channel)`; time goes down:
 
         messenger        channel                     bus                          agent
             |  "hello"      |                         |                             |
             |-------------->| receive                 |                             |
             |               |-- publish(Inbound) ---->| waits while it is full      |
             |               |                         |-- the message ------------->|
-            |               |                         |                             | asks a model
+            |               |                         |                             | calls a model
             |               |<- send(kind="partial") -|<- a piece of the answer ----|  } only if
             |  text appears |                         |                             |  } shows_partials
             |               |<- send(kind="reset") ---|<- the attempt has failed ---|  }
-            |  text goes    |                         |                             | asks another one
+            |  text goes    |                         |                             | calls another one
             |               |<- send(kind="final") ---|<- the whole reply ----------|
             |  the reply    |                         |                             |
-            |<--------------|  send returns           | forgets the reply           |
+            |<--------------|  send returns           | removes the reply           |
 
-    Each accepted message gets exactly one `final`, with `reply_to` set to the message's id: also when every model
-    failed (`metadata["error"]` names the failure), and also after a crash, when it may be sent twice. A `partial` is a
-    piece of the text that comes next, and is dropped when it cannot be shown; a `reset` takes back every piece since
-    the last `final`; the `final` is the whole text and stands in place of the pieces. A channel with `shows_partials`
-    off is sent `final` only. `send` is called for one message of the channel at a time, in order.
+    Each accepted message gets exactly one `final`, with `reply_to` set to the message's id: also if every model fails
+    (`metadata["error"]` names the failure), and also after a crash, when it may be sent twice. A `partial` is the next
+    piece of the text, and is dropped when it cannot be shown; a `reset` removes all pieces since the last `final`; the
+    `final` is the whole text and replaces the pieces. A channel with `shows_partials` off gets only `final`. `send` is
+    called for one message of the channel at a time, in order.
     """
 
     @property
     def name(self) -> str:
-        """What its messages say in `channel`."""
+        """Name of the channel, as in the field `channel` of its messages."""
         ...
 
     @property
     def shows_partials(self) -> bool:
-        """Whether it can show pieces of an answer and take them back.
+        """Whether it can show pieces of an answer and remove them.
 
-        Asked once, when `serve_channel` begins. If it cannot, it is sent final replies only.
+        Read once, when `serve_channel` begins. If False, the channel gets only final replies.
         """
         ...
 
     async def send(self, message: OutboundMessage) -> None:
-        """Show *message* to its chat. A final reply may come twice, with the same `reply_to`, after a crash.
+        """Show *message* in its chat. After a crash a final reply may come twice, with the same `reply_to`.
 
         Raises:
-          Exception: it could not be shown; a final reply will be tried again.
+          Exception: *message* could not be shown; a final reply will be sent again.
 
         Cancellation: the message counts as not shown.
         """
         ...
 
     async def receive(self, publish: Publish) -> None:
-        """Run until cancelled, publishing what comes in.
+        """Publish incoming messages until cancelled.
 
         Raises:
-          Exception: the connection is lost for good.
+          Exception: the connection is lost and cannot be restored.
 
         Cancellation: the connection is closed.
         """
@@ -85,16 +85,16 @@ class Channel(Protocol):
 
 @attrs.frozen(kw_only=True)
 class Redelivery:
-    """How long to wait for a channel that fails."""
+    """Limits and waits for sending to a channel that fails."""
 
     #: seconds that one `send` may take
     send: float = 30.0
-    #: seconds after the first failure; doubles with each further one
+    #: seconds to wait after the first failure; doubled with each further one
     first_wait: float = 1.0
     longest_wait: float = 60.0
 
     def wait_after(self, failures: int) -> float:
-        """Seconds to wait after that many failures in a row."""
+        """Return the seconds to wait after that many failures in a row."""
         return backoff(failures, first=self.first_wait, longest=self.longest_wait)
 
 
@@ -107,11 +107,11 @@ async def serve_channel(
 ) -> None:
     """Carry messages between *channel* and *bus*, in order, until the bus is closed and empty.
 
-    When `send` fails, a final reply is kept and tried again; a piece of an answer is dropped.
+    If `send` fails, a final reply is stored and sent again; a piece of an answer is dropped.
 
     Raises:
-      Exception: what `channel.receive` raised.
-      StoreError: a reply could not be kept.
+      Exception: as `channel.receive` raises it.
+      StoreError: a reply could not be stored.
 
     Cancellation: a message that is being sent goes back to the head of its queue.
     """
@@ -125,10 +125,10 @@ async def serve_channel(
 
 
 async def deliver(outbox: Outbox, send: Callable[[OutboundMessage], Awaitable[None]], redelivery: Redelivery) -> None:
-    """Give everything in *outbox* to *send*, in order, until the bus is closed and empty.
+    """Call *send* with every message in *outbox*, in order, until the bus is closed and empty.
 
     Raises:
-      StoreError: a reply could not be kept.
+      StoreError: a reply could not be stored.
 
     Cancellation: a message that is being sent goes back to the head of its queue.
     """
@@ -141,7 +141,7 @@ async def deliver(outbox: Outbox, send: Callable[[OutboundMessage], Awaitable[No
             return
         final = delivery.message.kind == "final"
         if failures and not final:
-            # While the channel fails, only what matters is worth its wait.
+            # While the channel fails, pieces are dropped: only final replies are worth a wait.
             outbox.drop(delivery)
             continue
         error = await _try(outbox, delivery, send, redelivery.send)
@@ -159,12 +159,12 @@ async def _try(
     try:
         with trio.fail_after(limit):
             await send(delivery.message)
-    except Exception as exc:  # noqa: BLE001 - an adapter may fail in any way; the reply outlives it
+    except Exception as exc:  # noqa: BLE001 - an adapter may raise anything; the reply is stored
         return exc
     except BaseException:
         outbox.give_back(delivery)
         raise
-    # It was shown: forgetting it is only left undone when the store hangs, and then it may be shown once more.
+    # The message was shown. If the store hangs here, a reply stays stored and may be shown again.
     with trio.move_on_after(_SETTLING, shield=True):
         await outbox.settle(delivery)
     await trio.lowlevel.checkpoint_if_cancelled()

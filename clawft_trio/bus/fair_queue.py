@@ -10,7 +10,7 @@ from typing import Generic, TypeAlias, TypeVar
 T = TypeVar("T")
 
 QueueItem: TypeAlias = tuple[T, int]
-"""A message and its weight, taken when it came: its content may change, the counters may not."""
+"""A message and its weight on arrival, because the content may change later and the counters must not."""
 
 
 class FifoQueue(Generic[T]):
@@ -18,21 +18,21 @@ class FifoQueue(Generic[T]):
 
     def __init__(self, *, weighed: bool) -> None:
         self.items: deque[T] = deque()
-        #: beside `items`, and only when messages are weighed: an append and a popleft are then all that a message costs
+        #: weights of `items`; None without weights, so that a message costs only an append and a popleft
         self._weights: deque[int] | None = deque() if weighed else None
 
     def push(self, entry: QueueItem[T]) -> None:
-        """Put *entry* at the end."""
+        """Append *entry*."""
         self.items.append(entry[0])
         if self._weights is not None:
             self._weights.append(entry[1])
 
     def pop(self) -> QueueItem[T]:
-        """Take the oldest."""
+        """Remove and return the oldest entry."""
         return self.items.popleft(), 0 if self._weights is None else self._weights.popleft()
 
     def evict(self, may_go: Callable[[T], bool]) -> QueueItem[T] | None:
-        """Take out the oldest that may go."""
+        """Remove and return the oldest entry that may go."""
         for place, item in enumerate(self.items):
             if may_go(item):
                 del self.items[place]
@@ -47,31 +47,31 @@ class FifoQueue(Generic[T]):
         return weight
 
     def clear(self) -> list[QueueItem[T]]:
-        """Take out everything."""
+        """Remove and return all entries."""
         return [self.pop() for _ in range(len(self.items))]
 
 
 class FairQueue(Generic[T]):
-    """A FIFO per session; those that are not empty and not held are served round-robin.
+    """A FIFO per session; sessions that are not empty and not held are served round-robin.
 
-    Sessions matter only to a consumer that serves them: until `limit_sessions` is called, all messages are one FIFO.
+    Only a `SessionReader` uses sessions: until `limit_sessions` is called, all messages are one FIFO.
 
     Args:
-      session_of: the session of a message.
+      session_of: returns the session of a message.
       weighed: whether messages have weights.
     """
 
     def __init__(self, session_of: Callable[[T], Hashable], *, weighed: bool) -> None:
         self.session_of = session_of
-        #: all messages until sessions are limited, and none from then on
+        #: all messages until `limit_sessions` is called; empty afterwards
         self.arrivals: FifoQueue[T] = FifoQueue(weighed=weighed)
-        #: messages of one session; None: they are not sorted by session
+        #: largest number of messages of one session; None: messages are not sorted by session
         self.session_limit: int | None = None
-        #: numbered in the order in which they came
+        #: messages by session, numbered in the order of arrival
         self._sessions: dict[Hashable, deque[tuple[int, QueueItem[T]]]] = {}
-        #: the sessions that may be served, in the order of their turn
+        #: sessions that may be served, in the order of service
         self._turns: OrderedDict[Hashable, None] = OrderedDict()
-        #: how often each session that is not served is held
+        #: number of holds of each held session
         self._held: Counter[Hashable] = Counter()
         self._sorted = 0
         self._came = 0
@@ -84,17 +84,17 @@ class FairQueue(Generic[T]):
         return iter([*self.arrivals.items, *in_sessions])
 
     def ready(self) -> bool:
-        """Whether `pop` has something: there is a message whose session is not held."""
+        """Whether `pop` has a message: one of a session that is not held."""
         return bool(self._turns or self.arrivals.items)
 
     def limit_sessions(self, limit: int) -> None:
-        """Have at most *limit* messages of one session from now on, and serve sessions in turn."""
+        """Limit sessions to *limit* messages each from now on, and serve sessions round-robin."""
         self.session_limit = limit
         for entry in self.arrivals.clear():
             self.push(entry)
 
     def push(self, entry: QueueItem[T]) -> None:
-        """Put *entry* at the end of its session."""
+        """Append *entry* to its session."""
         if self.session_limit is None:
             self.arrivals.push(entry)
             return
@@ -109,7 +109,7 @@ class FairQueue(Generic[T]):
         waiting.append((self._came, entry))
 
     def pop(self, *, hold: bool = False) -> QueueItem[T]:
-        """Take the oldest message of the session that is next in turn; with *hold*, hold its session."""
+        """Take the oldest message of the next session; with *hold*, hold that session."""
         if self.session_limit is None:
             return self.arrivals.pop()
         session, _ = self._turns.popitem(last=False)
@@ -124,12 +124,12 @@ class FairQueue(Generic[T]):
         return entry
 
     def hold(self, session: Hashable) -> None:
-        """Serve nothing of *session* until `release`, as often as it was held."""
+        """Stop serving *session* until `release` was called for every hold."""
         self._held[session] += 1
         self._turns.pop(session, None)
 
     def release(self, session: Hashable) -> bool:
-        """Serve *session* again once every hold was released; whether there is something in it."""
+        """Release one hold of *session*; return whether it is served again and has messages."""
         self._held[session] -= 1
         if self._held[session] > 0:
             return False
@@ -140,16 +140,16 @@ class FairQueue(Generic[T]):
         return True
 
     def is_full_for(self, item: T) -> bool:
-        """Whether its session is."""
+        """Whether the session of *item* is full."""
         return self.session_limit is not None and self.is_session_full(self.session_of(item))
 
     def is_session_full(self, session: Hashable) -> bool:
-        """Whether nothing more may be put into *session*."""
+        """Whether *session* has its largest number of messages."""
         waiting = self._sessions.get(session)
         return waiting is not None and self.session_limit is not None and len(waiting) >= self.session_limit
 
     def evict(self, may_go: Callable[[T], bool], newcomer: T) -> QueueItem[T] | None:
-        """Take out the oldest that may go: of the newcomer's session if that is full, else of all."""
+        """Remove the oldest message that may go: of the newcomer's session if that is full, else of all."""
         if self.session_limit is None:
             return self.arrivals.evict(may_go)
         session = self.session_of(newcomer)
@@ -162,7 +162,7 @@ class FairQueue(Generic[T]):
         return self._remove(session, numbered)
 
     def remove(self, session: Hashable, wanted: Callable[[T], bool]) -> Iterator[QueueItem[T]]:
-        """Take out the messages of *session* that are *wanted*, one after the other."""
+        """Remove and yield the *wanted* messages of *session*."""
         for numbered in tuple(self._sessions.get(session, ())):
             if wanted(numbered[1][0]):
                 yield self._remove(session, numbered)
@@ -177,7 +177,7 @@ class FairQueue(Generic[T]):
         return numbered[1]
 
     def clear(self) -> list[QueueItem[T]]:
-        """Take out everything, in the order in which it came."""
+        """Remove and return all messages, in the order of arrival."""
         in_sessions = sorted(chain.from_iterable(self._sessions.values()), key=lambda numbered: numbered[0])
         entries = [*self.arrivals.clear(), *(entry for _, entry in in_sessions)]
         self._sessions.clear()

@@ -1,4 +1,4 @@
-"""The fast path of a queue: while no rule needs a look, a message is one append and one popleft."""
+"""The fast path of a queue: if no rule applies, a message costs one append and one popleft."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 BATCH = 512
-"""Messages that may pass before a user of the queue yields: some 0.2 ms. A switch costs as much as 20 of them."""
+"""Messages between two checkpoints of a publisher or consumer: about 0.2 ms. A task switch costs as much as 20."""
 
 
 class FastPath(Generic[T]):
-    """How many messages may be put into *items* and taken out without a look at the rules of their queue.
+    """Counts how many messages may be put into *items* and taken out without a check of the queue's rules.
 
-    A queue that is asked for 80 % of a bare channel's speed cannot look at all its rules for every message. It says
-    how far this way is open whenever anything but its depth has changed. Publishers call `put`; `Reader` takes from
-    *items* itself, because a call per message would cost a tenth of the speed.
+    To reach 80 % of a bare channel's speed, the queue cannot check all rules for every message. It sets these limits
+    after every change except of its depth. Publishers call `put`; `Reader` takes from *items* directly, because a call
+    per message would cost a tenth of the speed.
     """
 
     __slots__ = ("_pause_at", "_promised", "_yield_at", "free_gets", "items", "put_below")
 
     def __init__(self, items: deque[T]) -> None:
-        self.items = items
-        #: the depth from which on nothing may be put in this way
-        self.put_below = 0
-        #: how many may be taken this way now
-        self.free_gets = 0
-        #: how many will have been delivered when `free_gets` is used up
+        self.items: deque[T] = items
+        #: the depth from which `put` refuses messages
+        self.put_below: int = 0
+        #: number of messages that may be taken from *items* directly
+        self.free_gets: int = 0
+        #: number of messages delivered when `free_gets` is used up
         self._promised = 0
-        #: the depth at which a publisher has put in a batch this way
+        #: the depth at which publishers have put in a batch
         self._yield_at = BATCH
-        #: how many may have been delivered before the next checkpoint of a consumer
+        #: number of delivered messages at which a consumer must checkpoint
         self._pause_at = BATCH
 
     def put(self, item: T) -> bool:
-        """Put *item* in if no rule needs a look; otherwise do nothing and return False."""
+        """Append *item* if no rule applies; otherwise do nothing and return False."""
         if len(self.items) < self.put_below:
             self.items.append(item)
             return True
@@ -43,19 +43,19 @@ class FastPath(Generic[T]):
 
     @property
     def delivered(self) -> int:
-        """Messages handed to consumers, this way or another."""
+        """Number of messages delivered to consumers, by the fast path or not."""
         return self._promised - self.free_gets
 
     def note_delivered(self, count: int) -> None:
-        """So many were handed over another way."""
+        """Count messages that were not delivered by the fast path."""
         self._promised += count
 
     def shut(self) -> None:
-        """Let nothing pass."""
+        """Close the fast path."""
         self._promised, self.put_below, self.free_gets = self.delivered, 0, 0
 
     def open(self, *, put_below: int, gets: int) -> None:
-        """Let messages be put in while fewer than *put_below* are there, and *gets* be taken; at most a batch each."""
+        """Allow `put` below the depth *put_below*, and *gets* messages to be taken; at most a batch each."""
         delivered = self.delivered
         self._yield_at = len(self.items) + BATCH
         self.put_below = min(put_below, self._yield_at)
@@ -64,14 +64,14 @@ class FastPath(Generic[T]):
 
     @property
     def puts_make_a_batch(self) -> bool:
-        """Whether a batch was put in since this was opened."""
+        """Whether a batch was put in since `open`."""
         return len(self.items) >= self._yield_at
 
     @property
     def gets_make_a_batch(self) -> bool:
-        """Whether a batch was delivered since a consumer has let others run."""
+        """Whether a batch was delivered since the last checkpoint of a consumer."""
         return self.delivered >= self._pause_at
 
     def begin_batch(self) -> None:
-        """A consumer has let others run."""
+        """Record a checkpoint of a consumer."""
         self._pause_at = self.delivered + BATCH

@@ -1,7 +1,7 @@
-"""Pieces of answers for channels that other processes serve: sent as notifications, in batches, best effort.
+"""Pieces of answers for channels served by other processes: sent as notifications, in batches, best effort.
 
-A notification of PostgreSQL has at most 8000 bytes. What does not fit into the buffer is dropped: the final reply
-replaces all pieces.
+A notification of PostgreSQL has at most 8000 bytes. Pieces that do not fit into the buffer are dropped, because the
+final reply replaces all pieces.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ _NOTIFICATION = 7900
 """Bytes of one notification; PostgreSQL refuses 8000."""
 
 _BUFFER = 64 * 1024
-"""Bytes that wait for the next batch: what a turn shows in some seconds while the server is slow."""
+"""Largest size of waiting pieces in bytes: those of some seconds of a turn while the server is slow."""
 
 _SENDING = 1.0
-"""Seconds that sending a batch may take; then it is dropped."""
+"""Seconds after which a batch that was not sent is dropped."""
 
 
 @attrs.frozen(kw_only=True)
 class RelayStatistics:
-    """What a relay has done."""
+    """Counters of a `PieceRelay`."""
 
-    #: pieces that were sent
+    #: number of sent pieces
     sent: int
-    #: pieces that were dropped
+    #: number of dropped pieces
     dropped: int
-    #: bytes that wait
+    #: size of waiting pieces in bytes
     waiting: int
 
 
@@ -54,7 +54,7 @@ class PieceRelay:
     def __init__(self, store: Store, owner: str) -> None:
         self._store = store
         self._header = f"{PIECES}\n{owner}\n"
-        #: encoded, each with the chat and the message that it is for
+        #: encoded pieces, each with its chat and the message that it answers
         self._waiting: deque[tuple[tuple[str, str | None], bytes]] = deque()
         self._bytes = 0
         self._sent = 0
@@ -65,11 +65,11 @@ class PieceRelay:
         return f"<PieceRelay {self.statistics()}>"
 
     def statistics(self) -> RelayStatistics:
-        """The counters."""
+        """Return the counters."""
         return RelayStatistics(sent=self._sent, dropped=self._dropped, waiting=self._bytes)
 
     def offer(self, message: OutboundMessage) -> bool:
-        """Send *message* with the next batch; False when there is no room for it, and it was dropped."""
+        """Send *message* with the next batch; drop it and return False if there is no room."""
         room = _NOTIFICATION - len(self._header.encode()) - len("[]")
         parts = list(_parts(message, room))
         size = sum(map(len, parts))
@@ -90,9 +90,9 @@ class PieceRelay:
         self._bytes = sum(len(part) for _, part in kept)
 
     async def serve(self) -> None:
-        """Send what is offered until cancelled.
+        """Send the offered pieces until cancelled.
 
-        Cancellation: what was not sent is dropped.
+        Cancellation: unsent pieces are dropped.
         """
         while True:
             await self._more.wait()
@@ -101,7 +101,7 @@ class PieceRelay:
                 await self._send(self._batch())
 
     def _batch(self) -> list[bytes]:
-        """Take out what fits into one notification."""
+        """Take the pieces that fit into one notification."""
         room = _NOTIFICATION - len(self._header.encode()) - len("[]")
         batch: list[bytes] = []
         while self._waiting and len(self._waiting[0][1]) + len(",") <= room:
@@ -135,7 +135,7 @@ def _answered_by(message: OutboundMessage) -> tuple[str, str | None]:
 
 
 def _parts(message: OutboundMessage, room: int) -> Iterator[bytes]:
-    """*message* encoded, with its text in as many parts as *room* bytes for each need; nothing when none fits."""
+    """Encode *message*, with its text split into parts of at most *room* bytes; yield nothing if no part fits."""
     encoded = encode_json(message)
     if len(encoded) + len(",") <= room:
         yield encoded
@@ -146,7 +146,7 @@ def _parts(message: OutboundMessage, room: int) -> Iterator[bytes]:
 
 
 def decode_pieces(payload: str) -> tuple[str, tuple[OutboundMessage, ...]]:
-    """The process and the messages in the payload of a notification; no messages when it cannot be read."""
+    """Decode the payload of a notification: its process and messages; no messages when it is invalid."""
     owner, _, data = payload.partition("\n")
     try:
         found = msgspec.json.decode(data, type=tuple[OutboundMessage, ...])

@@ -1,4 +1,4 @@
-"""The consumers of a bounded queue: of its messages one after the other, or of sessions side by side."""
+"""The consumers of a bounded queue: of messages in order, or of sessions concurrently."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Reader(Generic[T]):
-    """A consumer of a queue: `async for` ends when the queue is closed and empty. Several may share a queue."""
+    """A consumer of a queue: `async for` ends when the queue is closed and empty. A queue may have several."""
 
     def __init__(self, queue: BoundedQueue[T]) -> None:
         self._queue = queue
@@ -30,16 +30,17 @@ class Reader(Generic[T]):
         if free and (items := fast.items):
             fast.free_gets = free - 1
             return items.popleft()
+        self._queue.consumers.note(self._consumer)
         try:
-            return await self.receive()
+            return await self._queue.get()
         except BusClosed:
             raise StopAsyncIteration from None
 
     async def receive(self) -> T:
-        """Take the next message, waiting for one.
+        """Wait for the next message and take it.
 
         Raises:
-          BusClosed: there will be none.
+          BusClosed: the queue is closed and empty.
 
         Cancellation: `Cancelled` means that nothing was taken.
         """
@@ -47,21 +48,21 @@ class Reader(Generic[T]):
         return await self._queue.get()
 
     def receive_nowait(self) -> T:
-        """Take the next message now.
+        """Take the next message without waiting.
 
         Raises:
-          trio.WouldBlock: there is none.
-          BusClosed: there is none and there will be none.
+          trio.WouldBlock: there is no message.
+          BusClosed: the queue is closed and empty.
         """
         self._queue.consumers.note(self._consumer)
         return self._queue.get_nowait()
 
 
 class SessionReader(Generic[T]):
-    """A consumer that serves the sessions of a queue side by side, each one message at a time, in turn.
+    """A consumer that serves the sessions of a queue concurrently and round-robin, each one message at a time.
 
-    The queue is served so from now on, and has at most *session_capacity* messages of one session: with more, the
-    publishers of that session wait, and no others.
+    The queue is sorted by session from now on, and has at most *session_capacity* messages of one session: with more,
+    only the publishers of that session wait.
     """
 
     def __init__(self, queue: BoundedQueue[T], session_capacity: int) -> None:
@@ -74,18 +75,18 @@ class SessionReader(Generic[T]):
         return len(self._queue)
 
     def __iter__(self) -> Iterator[T]:
-        """Everything that waits, in no order in particular."""
+        """Iterate over the waiting messages, in no particular order."""
         return iter(self._order)
 
     def is_ready(self) -> bool:
-        """Whether something can be claimed now."""
+        """Whether a message can be claimed now."""
         return self._order.ready()
 
     async def wait_ready(self) -> None:
-        """Wait until something can be claimed, and claim nothing.
+        """Wait until a message can be claimed, without claiming it.
 
         Raises:
-          BusClosed: the queue was closed, and everything was taken.
+          BusClosed: the queue is closed and empty.
 
         Cancellation: safe.
         """
@@ -95,31 +96,31 @@ class SessionReader(Generic[T]):
             await self._queue.wait_for_news()
 
     def claim_nowait(self) -> T:
-        """Take the next message of the session that is next in turn, and hold the session until `release`.
+        """Take the next message of the next session, and hold that session until `release`.
 
         Raises:
-          trio.WouldBlock: there is none.
-          BusClosed: there is none and there will be none.
+          trio.WouldBlock: there is no message.
+          BusClosed: the queue is closed and empty.
         """
         return self._queue.get_nowait(hold=True)
 
     def hold(self, session: Hashable) -> None:
-        """Serve nothing of *session* until `release`, as often as it was held."""
+        """Stop serving *session* until `release` was called for every hold."""
         self._order.hold(session)
 
     def release(self, session: Hashable) -> None:
-        """Serve *session* again, once it was released as often as it was held."""
+        """Release one hold of *session*; after the last one it is served again."""
         if self._order.release(session):
             self._queue.consumers.wake()
 
     def take_session(self, session: Hashable) -> tuple[T, ...]:
-        """Take out everything that waits in *session*."""
+        """Take all waiting messages of *session*."""
         return self._queue.take_out(session)
 
     def take_one(self, session: Hashable, wanted: Callable[[T], bool]) -> T | None:
-        """Take out the first message of *session* that is *wanted*; None when there is none."""
+        """Take the first *wanted* message of *session*; None when there is none."""
         return next(iter(self._queue.take_out(session, wanted, at_most=1)), None)
 
     def take_all(self) -> tuple[T, ...]:
-        """Take out everything."""
+        """Take all waiting messages."""
         return self._queue.clear(None)

@@ -1,4 +1,4 @@
-"""Where final replies wait that could not be delivered, in memory or in the store."""
+"""Stores of undelivered final replies, in memory or in the store."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MIGRATIONS = (
         """,
     ),
 )
-"""What `StoredUndelivered` needs in its store."""
+"""The tables that `StoredUndelivered` needs in its store."""
 
 REPLY = "reply"
 """The topic of notifications that a reply was stored: in the payload, its process and its channel."""
@@ -47,31 +47,31 @@ class UndeliveredReply:
 
 
 class UndeliveredReplies(Protocol):
-    """Keeps final replies until their channel has them, in the order in which they came."""
+    """Stores final replies until they are delivered to their channel, in the order of arrival."""
 
     async def keep(self, key: str, message: OutboundMessage) -> None:
-        """Keep *message*. A key that is there already stays as it is.
+        """Store *message*. A key that is already stored does not change.
 
-        Cancellation: `Cancelled` means that it is not kept.
+        Cancellation: `Cancelled` means that it is not stored.
         """
         ...
 
     async def fetch(self, keys: Sequence[str]) -> tuple[UndeliveredReply, ...]:
-        """What is under *keys*, in that order, without those that are not there. They stay.
+        """Return the replies with *keys*, in that order, without missing ones. They stay stored.
 
         Cancellation: nothing is changed.
         """
         ...
 
     async def delivered(self, key: str) -> None:
-        """Forget what is under *key*; a key that is not there is no error.
+        """Remove the reply with *key*; a missing key is no error.
 
-        Cancellation: `Cancelled` means that it is still there.
+        Cancellation: `Cancelled` means that it is still stored.
         """
         ...
 
     async def waiting(self) -> Mapping[str, tuple[str, ...]]:
-        """The keys of everything kept, by channel, oldest first.
+        """Return the keys of all stored replies, by channel, oldest first.
 
         Cancellation: nothing is changed.
         """
@@ -79,21 +79,21 @@ class UndeliveredReplies(Protocol):
 
 
 class SharedUndelivered(UndeliveredReplies, Protocol):
-    """Stored replies that several processes share; one of them at a time serves a channel."""
+    """Stored replies that several processes share; one process at a time serves a channel."""
 
     def serves(self, channel: str) -> bool:
-        """Whether this process serves *channel*, as far as it knows."""
+        """Whether this process serves *channel*, as far as this process has recorded."""
         ...
 
     async def serve(self, channel: str) -> bool:
         """Try to become the process that serves *channel*.
 
-        Cancellation: `Cancelled` means that it is not.
+        Cancellation: `Cancelled` means that it does not.
         """
         ...
 
     async def keys(self, channel: str, limit: int) -> tuple[str, ...]:
-        """The keys of what waits for *channel*, oldest first.
+        """Return the keys of the replies for *channel*, oldest first.
 
         Cancellation: nothing is changed.
         """
@@ -101,7 +101,7 @@ class SharedUndelivered(UndeliveredReplies, Protocol):
 
     @property
     def relay(self) -> PieceRelay | None:
-        """Sends pieces of answers to other processes, where the store can."""
+        """Sends pieces of answers to other processes; None if the store cannot."""
         ...
 
     def listening(
@@ -114,31 +114,31 @@ class SharedUndelivered(UndeliveredReplies, Protocol):
 
 
 def is_shared(undelivered: UndeliveredReplies) -> TypeGuard[SharedUndelivered]:
-    """Whether *undelivered* is shared by processes."""
+    """Whether several processes share *undelivered*."""
     return isinstance(undelivered, LeasedUndelivered)
 
 
 def key_of(message: OutboundMessage) -> str | None:
-    """The key of the one final reply to a message; None for what answers nothing."""
+    """Return the key of the one final reply to a message; None for a message that answers none."""
     return None if message.reply_to is None else f"{message.channel}\n{message.chat_id}\n{message.reply_to}"
 
 
 class MemoryUndelivered:
-    """Keeps them for the life of the process."""
+    """Undelivered replies in memory."""
 
     def __init__(self) -> None:
         self._kept: dict[str, UndeliveredReply] = {}
 
     async def keep(self, key: str, message: OutboundMessage) -> None:
-        """Keep *message*.
+        """Store *message*.
 
-        Cancellation: `Cancelled` means that it is not kept.
+        Cancellation: `Cancelled` means that it is not stored.
         """
         await trio.lowlevel.checkpoint()
         self._kept.setdefault(key, UndeliveredReply(key, message))
 
     async def fetch(self, keys: Sequence[str]) -> tuple[UndeliveredReply, ...]:
-        """What is under *keys*.
+        """Return the replies with *keys*.
 
         Cancellation: safe.
         """
@@ -146,15 +146,15 @@ class MemoryUndelivered:
         return tuple(self._kept[key] for key in keys if key in self._kept)
 
     async def delivered(self, key: str) -> None:
-        """Forget it.
+        """Remove the reply with *key*.
 
-        Cancellation: `Cancelled` means that it is still there.
+        Cancellation: `Cancelled` means that it is still stored.
         """
         await trio.lowlevel.checkpoint()
         self._kept.pop(key, None)
 
     async def waiting(self) -> Mapping[str, tuple[str, ...]]:
-        """The keys of everything kept.
+        """Return the keys of all stored replies.
 
         Cancellation: safe.
         """
@@ -163,32 +163,32 @@ class MemoryUndelivered:
 
 
 class StoredUndelivered:
-    """Keeps them in the store, across the life of processes.
+    """Undelivered replies in the store.
 
     Args:
-      store: it needs `MIGRATIONS`.
+      store: a store with the tables of `MIGRATIONS`.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     async def keep(self, key: str, message: OutboundMessage) -> None:
-        """Keep *message*.
+        """Store *message*.
 
         Raises:
-          StoreError: it could not be written.
+          StoreError: the store cannot be written.
 
-        Cancellation: `Cancelled` means that it is not kept.
+        Cancellation: `Cancelled` means that it is not stored.
         """
         await self._store.transact(
             lambda connection: insert_undelivered(connection, key, message), concurrent=True, repeatable=True
         )
 
     async def fetch(self, keys: Sequence[str]) -> tuple[UndeliveredReply, ...]:
-        """What is under *keys*.
+        """Return the replies with *keys*.
 
         Raises:
-          StoreError: it could not be read.
+          StoreError: the store cannot be read.
 
         Cancellation: safe.
         """
@@ -198,14 +198,14 @@ class StoredUndelivered:
         return tuple(UndeliveredReply(key, decode_message(found[key])) for key in keys if key in found)
 
     async def delivered(self, key: str) -> None:
-        """Forget it.
+        """Remove the reply with *key*.
 
         Raises:
-          StoreError: it could not be written.
+          StoreError: the store cannot be written.
 
-        Cancellation: `Cancelled` means that it is still there.
+        Cancellation: `Cancelled` means that it is still stored.
         """
-        # Lost in a power cut, the reply is delivered once more, as after any crash.
+        # If a power cut undoes this, the reply is delivered again, as after any crash.
         await self._store.transact(
             lambda connection: delete_undelivered(connection, key),
             concurrent=True,
@@ -214,10 +214,10 @@ class StoredUndelivered:
         )
 
     async def waiting(self) -> Mapping[str, tuple[str, ...]]:
-        """The keys of everything kept.
+        """Return the keys of all stored replies.
 
         Raises:
-          StoreError: it could not be read.
+          StoreError: the store cannot be read.
 
         Cancellation: safe.
         """
@@ -226,7 +226,7 @@ class StoredUndelivered:
 
 
 class LeasedUndelivered(StoredUndelivered):
-    """A `StoredUndelivered` of which each channel is served by the process that holds its lease.
+    """A `StoredUndelivered` where each channel is served by the process that holds its lease.
 
     Args:
       ownership: the leases of this process; their store needs `MIGRATIONS`.
@@ -235,7 +235,7 @@ class LeasedUndelivered(StoredUndelivered):
     def __init__(self, ownership: Ownership) -> None:
         super().__init__(ownership.store)
         self._ownership = ownership
-        #: SQLite has no notifications between processes
+        #: None on SQLite, which has no notifications between processes
         self.relay: PieceRelay | None = (
             PieceRelay(ownership.store, ownership.owner) if ownership.store.engine == "postgresql" else None
         )
@@ -250,15 +250,15 @@ class LeasedUndelivered(StoredUndelivered):
         Raises:
           StoreError: the store cannot be used.
 
-        Cancellation: `Cancelled` means that it is not.
+        Cancellation: `Cancelled` means that it does not.
         """
         return await self._ownership.acquire(channel_name(channel))
 
     async def keys(self, channel: str, limit: int) -> tuple[str, ...]:
-        """The keys of what waits for *channel*, oldest first.
+        """Return the keys of the replies for *channel*, oldest first.
 
         Raises:
-          StoreError: it could not be read.
+          StoreError: the store cannot be read.
 
         Cancellation: nothing is changed.
         """
@@ -267,7 +267,7 @@ class LeasedUndelivered(StoredUndelivered):
         return tuple(key for (key,) in rows)
 
     async def waiting(self) -> Mapping[str, tuple[str, ...]]:
-        """Nothing: what waits for a channel is read when this process begins to serve it.
+        """Return nothing: the keys of a channel are read when this process begins to serve it.
 
         Cancellation: nothing is changed.
         """
@@ -295,7 +295,7 @@ class LeasedUndelivered(StoredUndelivered):
 
 
 def insert_undelivered(connection: Connection, key: str, message: OutboundMessage) -> None:
-    """Keep *message*, inside a transaction of the caller's: closing a turn and keeping its reply are one step."""
+    """Store *message* in the caller's transaction, so that ending a turn and storing its reply are one step."""
     connection.execute(
         "INSERT INTO undelivered (key, channel, message) VALUES (?, ?, ?) ON CONFLICT (key) DO NOTHING",
         (key, message.channel, encode_json(message)),
@@ -303,15 +303,15 @@ def insert_undelivered(connection: Connection, key: str, message: OutboundMessag
 
 
 def delete_undelivered(connection: Connection, key: str) -> None:
-    """Forget what is under *key*, inside a transaction of the caller's."""
+    """Remove the reply with *key* in the caller's transaction."""
     connection.execute("DELETE FROM undelivered WHERE key = ?", (key,))
 
 
 def decode_message(data: bytes) -> OutboundMessage:
-    """A stored reply.
+    """Decode a stored reply.
 
     Raises:
-      StoreCorrupt: it cannot be read.
+      StoreCorrupt: *data* is not a stored reply.
     """
     try:
         return msgspec.json.decode(data, type=OutboundMessage)

@@ -1,4 +1,4 @@
-"""The tasks that wait at a queue: publishers for room, consumers for a message."""
+"""The tasks that wait at a queue: publishers that wait for room, consumers that wait for a message."""
 
 from __future__ import annotations
 
@@ -17,52 +17,44 @@ T = TypeVar("T")
 
 
 class WaitingPublishers(Generic[T]):
-    """The publishers that wait for room, in the order in which they came, each with its message.
+    """The publishers that wait for room, in the order of arrival, each with its message.
 
-    One whose session is full waits in a line of its own, so that it delays no other session.
+    A publisher whose session is full waits in a separate line, so that it delays no other session.
     """
 
     def __init__(self) -> None:
-        # Ordered dicts, because a plain one walks over every gap at its front to find its first key: with 10 000
+        # Ordered dicts, because a plain one searches through all removed keys for its first key: with 10 000
         # waiting publishers that is quadratic.
-        self._line: OrderedDict[Task, QueueItem[T]] = OrderedDict()
+        #: those that wait for room in the whole queue
+        self.line: OrderedDict[Task, QueueItem[T]] = OrderedDict()
+        #: by session, those that wait for room in it
         self._blocked: dict[Hashable, OrderedDict[Task, QueueItem[T]]] = {}
 
     def __len__(self) -> int:
-        return len(self._line) + sum(map(len, self._blocked.values()))
+        return len(self.line) + sum(map(len, self._blocked.values()))
+
+    def __bool__(self) -> bool:
+        return bool(self.line or self._blocked)
 
     def __iter__(self) -> Iterator[Task]:
-        for waiting in (self._line, *self._blocked.values()):
+        for waiting in (self.line, *self._blocked.values()):
             yield from waiting
 
-    @property
-    def first(self) -> tuple[Task, QueueItem[T]] | None:
-        """The one that is let in next, when there is room; None when none waits for room in the whole queue."""
-        return next(iter(self._line.items()), None)
-
-    def pop_first(self) -> tuple[Task, QueueItem[T]]:
-        """Remove the first."""
-        return self._line.popitem(last=False)
-
-    def add(self, task: Task, entry: QueueItem[T]) -> None:
-        """Let *task* wait for room in the whole queue."""
-        self._line[task] = entry
-
     def block(self, task: Task, entry: QueueItem[T], session: Hashable) -> None:
-        """Let *task* wait for room in *session*."""
+        """Add *task* to the line for room in *session*."""
         self._blocked.setdefault(session, OrderedDict())[task] = entry
 
     def unblock(self, session: Hashable) -> None:
-        """There is room in *session* for one more: let its first publisher wait for room in the whole queue."""
+        """Move the first publisher of *session*, which has room again, to the line for the whole queue."""
         blocked = self._blocked.get(session)
         if blocked:
             task = next(iter(blocked))
-            self._line[task] = blocked[task]
+            self.line[task] = blocked[task]
             self._remove_blocked(task, session)
 
     def remove(self, task: Task, session: Hashable) -> None:
-        """*task*, whose message is of *session*, does not wait any more."""
-        if self._line.pop(task, None) is None:
+        """Remove *task*, which published a message of *session*, from its line."""
+        if self.line.pop(task, None) is None:
             self._remove_blocked(task, session)
 
     def _remove_blocked(self, task: Task, session: Hashable) -> None:
@@ -71,22 +63,22 @@ class WaitingPublishers(Generic[T]):
             del self._blocked[session]
 
     def clear(self) -> tuple[Task, ...]:
-        """Remove them all."""
+        """Remove and return all publishers."""
         tasks = tuple(self)
-        self._line.clear()
+        self.line.clear()
         self._blocked.clear()
         return tasks
 
 
 @attrs.define(eq=False)
 class Consumer:
-    """Stands for a task that takes messages, as long as it is referenced."""
+    """Represents a task that takes messages, as long as this object is referenced."""
 
     task: Task | None = None
 
 
 class Consumers:
-    """The consumers of a queue: those that wait for a message, and the tasks that are known to take messages."""
+    """The consumers of a queue: those that wait for a message, and the tasks that take messages."""
 
     def __init__(self) -> None:
         self._parked = trio.lowlevel.ParkingLot()
@@ -103,22 +95,22 @@ class Consumers:
         await self._parked.park()
 
     def wake(self) -> None:
-        """Let one look again."""
+        """Wake one waiting consumer."""
         self._parked.unpark()
 
     def wake_all(self) -> None:
-        """Let all look again."""
+        """Wake all waiting consumers."""
         self._parked.unpark_all()
 
     def note(self, consumer: Consumer) -> None:
-        """The running task takes messages, as long as *consumer* is referenced."""
+        """Register the current task as a consumer, as long as *consumer* is referenced."""
         if consumer.task is None:
             consumer.task = trio.lowlevel.current_task()
             self._known.add(consumer)
 
     def would_all_wait(self, task: Task, publishers: Iterable[Task]) -> bool:
         """Whether *task* is a consumer, and every other one is among *publishers*."""
-        # Most queues know no consumer, and this must not cost more than the waiting itself.
+        # Most queues have no registered consumer, and this check must be cheaper than the wait.
         if not len(self._known):
             return False
         known = {consumer.task for consumer in self._known}

@@ -11,7 +11,7 @@ import attrs
 import msgspec
 import trio
 
-from clawft_trio.cli.output import write_json, write_line
+from clawft_trio.cli.output import write_json, write_line, write_verbatim
 from clawft_trio.codec import encode_json
 from clawft_trio.config import Config, parse_config
 from clawft_trio.config.effective import Setting, settings_in
@@ -134,7 +134,7 @@ async def _settings_of(path: Path) -> list[Setting]:
 
 def print_schema() -> None:
     """Print the JSON Schema of config.json."""
-    write_line(_pretty(config_schema()).removesuffix("\n"))
+    write_verbatim(_pretty(config_schema()).removesuffix("\n"))
 
 
 def _pretty(value: object) -> str:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
 from clawft_trio.cli.errors import explain, say
+from clawft_trio.cli.output import terminal_width
 from clawft_trio.cli.words import ENCODING_ERRORS, register_ascii_words
 from clawft_trio.errors import ClawftError, InvalidData, NotConfigured, Refused, Unsupported
 from clawft_trio.nursery import leaves
@@ -25,6 +27,7 @@ def main() -> NoReturn:
     """Run the command line and exit."""
     _ignore_early_sigusr1()
     _write_any_encoding()
+    _fit_plain_terminals()
     try:
         _run()
     except BaseException as exc:  # noqa: ASYNC103 - outside of any trio run
@@ -53,6 +56,32 @@ def _write_any_encoding() -> None:
         reconfigure = getattr(getattr(sys, name), "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors=ENCODING_ERRORS)
+
+
+def _fit_plain_terminals() -> None:
+    """Write words for symbols where the locale is C, and lines as wide as the terminal where that is `dumb`.
+
+    Python takes the locale C for UTF-8, and rich a dumb terminal without both variables for 80 columns.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if not stream.isatty() or not hasattr(stream, "reconfigure"):
+            continue
+        if os.environ.get("TERM") in {"dumb", "unknown"}:
+            os.environ.setdefault("COLUMNS", str(terminal_width(stream)))
+            os.environ.setdefault("LINES", "24")
+        if _wants_ascii(os.environ):
+            stream.reconfigure(encoding="ascii")
+
+
+def _wants_ascii(environ: Mapping[str, str]) -> bool:
+    """Whether the locale is C by name. Where none is set, as in most containers, terminals show UTF-8."""
+    if environ.get("PYTHONIOENCODING") or environ.get("PYTHONUTF8"):
+        return False
+    # Python itself sets LC_CTYPE to this when LANG is C.
+    own = environ.get("LC_CTYPE", "")
+    locale = environ.get("LC_ALL") or (own if own != "C.UTF-8" else "") or environ.get("LANG", "")
+    return locale in {"C", "POSIX"}
 
 
 def _run() -> None:

@@ -17,7 +17,7 @@ from clawft_trio.agent.from_config import skills_of
 from clawft_trio.cli.agent import existing_folder, open_chosen, settings_of
 from clawft_trio.cli.console import SafeConsole
 from clawft_trio.cli.options import Chosen
-from clawft_trio.cli.output import write_json, write_line
+from clawft_trio.cli.output import write_json, write_line, write_verbatim
 from clawft_trio.cli.progress import progress
 from clawft_trio.codec import decode_json, encode_json
 from clawft_trio.config import Config
@@ -135,7 +135,7 @@ async def call_tool(server: Sequence[str], name: str, arguments: str) -> bool:
         result = await client.call_tool(name, given)
     for block in result.content:
         text = getattr(block, "text", None)
-        write_line(encode_json(block).decode() if text is None else text)
+        write_verbatim(encode_json(block).decode() if text is None else text)
     return not result.is_error
 
 

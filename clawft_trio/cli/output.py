@@ -6,8 +6,10 @@ escape sequences, bidirectional overrides, characters without a width. No other 
 
 from __future__ import annotations
 
+import os
 import re
 import sys
+import textwrap
 from typing import IO
 
 from clawft_trio.cli.words import ENCODING_ERRORS, register_ascii_words
@@ -51,8 +53,35 @@ def sanitize(text: str) -> str:
 
 
 def write_line(text: str, *, error: bool = False) -> None:
-    """Print *text* and a line end on stdout, or on stderr."""
-    _write(sys.stderr if error else sys.stdout, f"{sanitize(text)}\n")
+    """Print *text* and a line end on stdout, or on stderr; a terminal gets lines that are broken between words."""
+    stream = sys.stderr if error else sys.stdout
+    # A word in place of a symbol is longer than that.
+    safe = _encodable(sanitize(text), stream)
+    _write(stream, (_wrapped(safe, terminal_width(stream)) if stream.isatty() else safe) + "\n")
+
+
+def write_verbatim(text: str) -> None:
+    """Print *text* and a line end on stdout, with its own lines alone: code, or what a tool returned."""
+    _write(sys.stdout, f"{sanitize(text)}\n")
+
+
+def terminal_width(stream: IO[str]) -> int:
+    """Columns of the terminal behind *stream*; the variable COLUMNS goes before it."""
+    given = os.environ.get("COLUMNS", "")
+    try:
+        return int(given) if given.isdecimal() and int(given) else os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
+def _wrapped(text: str, width: int) -> str:
+    """*text* with no line wider than *width* but for a word that is; what continues a line is indented."""
+    return "\n".join(line if len(line) <= width else "\n".join(_broken(line, width)) for line in text.split("\n"))
+
+
+def _broken(line: str, width: int) -> list[str]:
+    indent = " " * (len(line) - len(line.lstrip(" ")) + 2)
+    return textwrap.wrap(line, max(width, 20), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def write_answer(text: str, stream: IO[str] | None = None) -> None:
@@ -84,7 +113,11 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def _write(stream: IO[str], text: str) -> None:
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    # A lone surrogate, and on a terminal of an old encoding more than that, cannot be written.
-    stream.write(text.encode(encoding, ENCODING_ERRORS).decode(encoding))
+    stream.write(_encodable(text, stream))
     stream.flush()
+
+
+def _encodable(text: str, stream: IO[str]) -> str:
+    """*text* with words for what *stream* cannot encode: a lone surrogate, and in an old encoding more than that."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, ENCODING_ERRORS).decode(encoding)

@@ -73,7 +73,7 @@ async def show_skills(look: Look) -> int:
     settings, workspace = await _settled(look)
     report = await skills_of(settings, workspace, FileCache(), trust_workspace=look.trust_workspace).load()
     if look.as_json:
-        _print_json({"skills": [_told(skill) for skill in report.skills], "problems": report.problems})
+        _print_json({"skills": [_as_text(skill) for skill in report.skills], "problems": report.problems})
         return len(report.problems)
     console = SafeConsole()
     table = Table(box=None, pad_edge=False)
@@ -95,13 +95,13 @@ async def _settled(look: Look) -> tuple[Config, Path]:
     return settings, await existing_folder(workspace)
 
 
-def _told(skill: object) -> dict[str, str]:
+def _as_text(skill: object) -> dict[str, str]:
     return {name: str(getattr(skill, name)) for name in ("name", "description", "source")}
 
 
 def _print_problems(console: Console, problems: tuple[str, ...]) -> None:
     for problem in problems:
-        console.print(f"! {problem}", style="yellow", markup=False, soft_wrap=True)
+        console.print(f"! {problem}", style="yellow", markup=False, soft_wrap=not console.is_terminal)
 
 
 def _print_json(value: object) -> None:

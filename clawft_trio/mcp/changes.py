@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -30,7 +30,7 @@ _STALE_AFTER = {
     "notifications/resources/updated": ("resources/read",),
 }
 
-decode_empty = msgspec.json.Decoder(EmptyResult | None).decode
+decode_empty: Callable[[Raw], EmptyResult | None] = msgspec.json.Decoder(EmptyResult | None).decode
 
 
 class Changes:

@@ -357,8 +357,12 @@ class _Sending:
         return HttpResponse(raw, url=partial(_shown, str(request.url)), errors=self._library.errors, judge=self._judge)
 
     async def _deliver(self, request: Any) -> Any:
+        connections = self._endpoint._connections
         try:
             with protected_logs():
+                if connections is not None and not self._endpoint._redirects:
+                    # The client would add cookies and authentication, which no model server needs.
+                    return await connections.handle_async_request(request)
                 return await self._endpoint._client.send(request, stream=True, follow_redirects=False)
         except ProviderError as exc:
             exc.provider = exc.provider or self._endpoint.name

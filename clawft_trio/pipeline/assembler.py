@@ -12,7 +12,8 @@ When they exceed the limit, the kept pieces are reduced at once to half of the l
 So until the next reduction a longer history begins with the same bytes as the shorter one: prompt caches hit.
 
 Never left out: system messages, the last user message, the last round. If these do not fit, the request is not
-sent: `ContextLengthExceeded` is raised at once, and another target may have a larger window.
+sent, unless it fits with a shorter answer: `ContextLengthExceeded` is raised at once, and another target may have a
+larger window.
 """
 
 from __future__ import annotations
@@ -263,8 +264,8 @@ class TokenBudgetAssembler:
         """Repair and trim the conversation; set the target's model, the output limit and the permission to stream.
 
         Raises:
-          ContextLengthExceeded: the part that must be kept does not fit. If the limit is the sender's own, no other
-            target helps.
+          ContextLengthExceeded: the part that must be kept does not fit, even with a shorter answer. If the limit is
+            the sender's own, no other target helps.
           PermissionDenied: the sender's limit on output is 0.
 
         Cancellation: nothing is kept.
@@ -279,7 +280,7 @@ class TokenBudgetAssembler:
         trimmed = trim(mended, limit - fixed, count=self._count)
         tokens = fixed + trimmed.tokens
         if tokens > limit:
-            # What must not be left out may still fit beside a shorter answer.
+            # The part that must be kept may still fit with a shorter answer.
             less = _output_beside(tokens, output, target, permissions)
             if less is None:
                 raise _too_long(target, tokens, limit, permissions)
@@ -299,11 +300,11 @@ class TokenBudgetAssembler:
 
 
 _LEAST_SHARE = 16
-"""The least that is left for an answer is this part of the window."""
+"""Divisor of the window for the smallest limit on the answer that is worth a request."""
 
 
 def _output_beside(tokens: int, output: int, target: Target, permissions: UserPermissions) -> int | None:
-    """The limit on the answer with which *tokens* fit the window of *target*; None when they do not."""
+    """Return the limit on the answer with which *tokens* fit the window of *target*; None when they do not fit."""
     window, most = target.max_context_tokens, target.max_input_tokens
     if window is None or tokens > permissions.max_context_tokens or (most is not None and tokens > most):
         return None
@@ -313,7 +314,7 @@ def _output_beside(tokens: int, output: int, target: Target, permissions: UserPe
 
 def _too_long(target: Target, tokens: int, limit: int, permissions: UserPermissions) -> ContextLengthExceeded:
     return ContextLengthExceeded(
-        f"what cannot be left out is about {tokens} tokens, and {limit} may go in; not sent",
+        f"the part that must be kept is about {tokens} tokens, and the limit is {limit}; not sent",
         provider=target.provider,
         model=target.model,
         curable_elsewhere=limit < permissions.max_context_tokens,

@@ -176,7 +176,7 @@ class Fitted:
     async def _assembled_within(self, request: ChatRequest, target: Target, limit: _Limit) -> AssembledContext:
         most = target.max_input_tokens
         if limit.output is not None and limit.input is None:
-            # The whole input, whatever its refusal has taught: the output may be the reason.
+            # Without the learnt limit on input, because the allowed output may have been the reason of the refusal.
             target = attrs.evolve(target, max_input_tokens=None)
         elif limit.input is not None and (most is None or limit.input < most):
             target = attrs.evolve(target, max_input_tokens=limit.input)

@@ -127,7 +127,7 @@ class PermissionsPolicy:
             if identity is None:
                 wrong.append(Problem(f"$.users[{key!r}]", _BAD_SENDER))
             elif identity in seen:
-                wrong.append(Problem(f"$.users[{key!r}]", f"{identity} is there twice"))
+                wrong.append(Problem(f"$.users[{key!r}]", f"{identity} occurs twice"))
             else:
                 seen.add(identity)
         for kind, names in (("channels", self.channels), ("allow_from", self.allow_from)):
@@ -174,7 +174,7 @@ def identity_of(key: str, entry: SenderOverrides) -> str | None:
 # --- resolution --------------------------------------------------------------------------------------
 
 _MOST_SENDERS = 1024
-"""Senders whose permissions a resolver remembers: their layers are merged once."""
+"""Number of senders with cached permissions."""
 
 
 class PermissionResolver:

@@ -172,7 +172,7 @@ class RateLimiter:
         """
         if limit < 0:
             self._refused += 1
-            raise RateLimitExceeded(f"{sender_id} may not ask at all: its rate limit is {limit}")
+            raise RateLimitExceeded(f"{sender_id} may not start any turn: its rate limit is {limit}")
         now = trio.current_time()
         total = self._policy.global_rate_limit_rpm
         meter = self._of(sender_id, now) if limit > 0 else None
@@ -212,5 +212,5 @@ class RateLimiter:
 
 def _refusal(sender_id: str, own: float, overall: float) -> RateLimitExceeded:
     wait = max(own, overall)
-    who = f"{sender_id} asks" if own >= overall else "all senders together ask"
-    return RateLimitExceeded(f"{who} too often; again in {wait:.3g} s", retry_after=wait)
+    source = sender_id if own >= overall else "all senders together"
+    return RateLimitExceeded(f"too many turns of {source}; retry in {wait:.3g} s", retry_after=wait)

@@ -1,4 +1,4 @@
-"""Composable, cancellable strategies: retry, failover, hedging and the rest."""
+"""Composable, cancellable strategies: retry, failover, hedging, breakers, limits and timeouts."""
 
 from clawft_trio.field_docs import document_fields as _document_fields
 from clawft_trio.resilience.adaptive_limit import (

@@ -1,4 +1,4 @@
-"""Find a target's limits and keep within them: stated rates where its headers give them, measured ones elsewhere."""
+"""An adaptive limit: stated rates if a target's headers have them, measured ones otherwise."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from clawft_trio.retry_hints import RateLimit
 
 T = TypeVar("T")
 
-# Characters of a token, roughly, and output tokens of a request that names no limit.
+# Characters per token, roughly, and output tokens of a request without a limit.
 _CHARACTERS = 4
 _OUTPUT = 512
 
 _ELSEWHERE_AFTER = 10.0
-"""Seconds, where neither the policy nor a failover names them."""
+"""Seconds of `elsewhere_after`, if neither the policy nor a failover sets them."""
 
 
 def estimated_cost(request: ChatRequest) -> Cost:
-    """What *request* may take of a target's limits: its text at four characters a token, and its output limit."""
+    """Estimate the cost of *request*: its text at four characters per token, and its output limit."""
     text = sum(len(message.text) for message in request.messages)
     return Cost(input_tokens=text // _CHARACTERS, output_tokens=request.max_tokens or _OUTPUT)
 
 
 def is_overload(exc: Exception) -> bool:
-    """Whether *exc* means that the target takes less: 429, or 503 and 529 by which servers report overload."""
+    """Whether *exc* reports overload of the target: status 429, 503 or 529."""
     return any(
         isinstance(leaf, RateLimited)
         or (isinstance(leaf, ServerError) and leaf.status in {503, 529})
@@ -46,44 +46,45 @@ def is_overload(exc: Exception) -> bool:
 
 @attrs.frozen(kw_only=True)
 class AdaptiveLimit(Policy):
-    """Let as many attempts run, and start as many a second, as the target takes; the others wait.
+    """Limit concurrent attempts, and attempts started per second, to what the target accepts; other calls wait.
 
-    Where the target states its limits in headers (`x-ratelimit-*`, `anthropic-ratelimit-*`, ...), attempts are shaped
-    to them: each reserves one request and its estimated tokens, and the estimate is settled by the answer's usage.
-    Without headers the limits are found: slow start, then AIMD. An overload (429, 503, 529) of an attempt that began
-    after the last cut cuts both the number at once and the rate to 0.8 of what the target has been taking; the rate
-    returns to that figure within 3 s and grows by 0.5 % a second after `cool_down` seconds. Both grow only while at
-    least `saturation` of them is used.
+    If the target states its limits in headers (`x-ratelimit-*`, `anthropic-ratelimit-*`, ...), attempts are shaped
+    to them: each reserves one request and its estimated tokens, and the answer's usage corrects the estimate.
+    Without headers the limits are measured: slow start, then AIMD. An overload (429, 503, 529) of an attempt that began
+    after the last cut reduces both the concurrency and the rate to 0.8 of what the target accepted; the rate returns to
+    that figure within 3 s and grows by 0.5 % per second after `cool_down` seconds. Both grow only while at least
+    `saturation` of them is used.
 
-    Waiting holds nothing, is fair between sessions (round robin; between senders where requests name no session),
-    counts for no clock but `total`, and ends after `queue_for` seconds. While another target stands by, a call that
-    would wait longer than `elsewhere_after` seconds is sent there (`BulkheadFull`, with the wait as `retry_after`).
+    Waiting calls hold nothing, and are served fairly between sessions (round robin; between senders if requests have no
+    session). A wait counts only for the clock `total`, and ends after `queue_for` seconds. If another target is
+    available, a call that would wait longer than `elsewhere_after` seconds goes there (`BulkheadFull`, with the wait as
+    `retry_after`).
 
     Shared: the limits, between all calls of one decorated function, or of one target under `Resilient`. With `by`, a
     function of the call's arguments, there is one limit per key (of the `strategy.MAX_KEYS` keys used last).
     """
 
-    #: attempts at once and a second at the start
+    #: concurrent attempts, and attempts per second, at the start
     initial: int = attrs.field(default=10, validator=ge(1))
-    #: attempts at once below which it never goes
+    #: lower bound on concurrent attempts
     min_concurrent: int = attrs.field(default=1, validator=ge(1))
-    #: attempts at once above which it never goes
+    #: upper bound on concurrent attempts
     max_concurrent: int = attrs.field(default=1000, validator=ge(1))
-    #: by which an overload multiplies the limits
+    #: factor by which an overload reduces the limits
     decrease: float = attrs.field(default=0.8, validator=[gt(0), le(1)])
-    #: the share of a limit that has to be in use for it to grow
+    #: share of a limit that must be in use for it to grow
     saturation: float = attrs.field(default=0.8, validator=[gt(0), le(1)])
-    #: seconds after an overload in which nothing grows
+    #: seconds after an overload during which the limits do not grow
     cool_down: float = attrs.field(default=15.0, validator=ge(0))
-    #: how many may wait
+    #: largest number of waiting calls
     queue: int = attrs.field(default=1000, validator=ge(0))
-    #: seconds; None waits as long as the caller does
+    #: largest wait in seconds; None: no limit
     queue_for: float | None = attrs.field(default=60.0)
-    #: seconds that a call waits while another target stands by; None: the `hedge_after` of the failover, or 10
+    #: largest wait in seconds if another target is available; None: the `hedge_after` of the failover, or 10
     elsewhere_after: float | None = attrs.field(default=None, validator=optional(ge(0)))
-    #: what a request may take
+    #: estimates the cost of a request
     cost: Callable[[ChatRequest], Cost] = attrs.field(default=estimated_cost, repr=False)
-    #: a function of the arguments of the call; each value has limits of its own
+    #: a function of the arguments of the call; each value has separate limits
     by: Callable[..., Hashable] | None = attrs.field(
         default=None, repr=False, validator=attrs.validators.optional(attrs.validators.is_callable())
     )
@@ -95,17 +96,17 @@ class AdaptiveLimit(Policy):
         object.__setattr__(self, "_own", self.bind(""))
 
     async def run(self, attempt: Attempt[T], call: Call) -> T:
-        """Run *attempt* as soon as the limits leave room for it.
+        """Run *attempt* as soon as the limits allow it.
 
         Raises:
-          BulkheadFull: the queue is full, the wait took too long, or would take too long with another target at hand.
+          BulkheadFull: the queue is full, the wait took too long, or would take too long while another target is free.
 
-        Cancellation: leaves the queue, or cancels the attempt and frees its place.
+        Cancellation: the call leaves the queue, or its attempt is cancelled and its slot freed.
         """
         return await self._own.run(attempt, call)
 
     def bind(self, target: str) -> BoundAdaptiveLimit | PerKey[BoundAdaptiveLimit]:
-        """A limit for *target* alone; with `by`, one for each key there."""
+        """Make a limit for *target*; with `by`, one for each key."""
         if self.by is None:
             return BoundAdaptiveLimit(self, target)
         return PerKey(self.by, lambda key: BoundAdaptiveLimit(self, named(target, key)))
@@ -113,26 +114,26 @@ class AdaptiveLimit(Policy):
 
 @attrs.frozen(kw_only=True)
 class AdaptiveLimitStatistics:
-    """An adaptive limit at one moment."""
+    """State of an adaptive limit."""
 
     running: int
     waiting: int
-    #: attempts that may run at once
+    #: limit on concurrent attempts
     concurrency: int
-    #: attempts that may start a second, as measured; None while stated limits are known
+    #: measured limit on attempts started per second; None if stated limits are known
     rate: float | None
-    #: what is left of each stated limit, by its kind
+    #: remaining amount of each stated limit, by its kind
     stated: dict[str, float]
-    #: attempts that the target refused for overload
+    #: number of attempts refused for overload
     overloads: int
-    #: calls that were not let wait, or waited too long
+    #: number of calls that were refused a wait, or waited too long
     refused: int
 
 
 @attrs.define(eq=False)
 class _Waiter:
     cost: Cost
-    #: whether the pace or a stated limit held it last, and not the number at once
+    #: whether the rate or a stated limit blocked it last, and not the concurrency
     paced: bool = False
     turn: trio.Event = attrs.field(factory=trio.Event)
 
@@ -148,14 +149,14 @@ class BoundAdaptiveLimit:
         self._windows: dict[str, Window] = {}
         self._running = 0
         self._started = 0
-        # Seconds that an attempt takes, a moving average; 0 before the first has ended.
+        # Moving average of the duration of attempts in seconds; 0 before the first has ended.
         self._latency = 0.0
         self._last_cut = float("-inf")
-        # When a stated limit is put to the test, if nothing was started before.
+        # Time at which one attempt tests a stated limit, if no attempt starts before.
         self._probe_at = float("inf")
         self._overloads = 0
         self._refused = 0
-        # One queue per session, served in turn.
+        # One queue per session, served round-robin.
         self._queues: OrderedDict[str, deque[_Waiter]] = OrderedDict()
         self._waiting = 0
 
@@ -166,7 +167,7 @@ class BoundAdaptiveLimit:
         )
 
     def statistics(self) -> AdaptiveLimitStatistics:
-        """The limit now."""
+        """Return the current state."""
         now = trio.current_time()
         return AdaptiveLimitStatistics(
             running=self._running,
@@ -179,12 +180,12 @@ class BoundAdaptiveLimit:
         )
 
     async def run(self, attempt: Attempt[T], call: Call) -> T:
-        """Run *attempt* as soon as the limits leave room for it.
+        """Run *attempt* as soon as the limits allow it.
 
         Raises:
-          BulkheadFull: as the policy's.
+          BulkheadFull: as for the policy.
 
-        Cancellation: as the policy's.
+        Cancellation: as for the policy.
         """
         session, cost = self._of(call)
         paced = await self._enter(session, cost, call)
@@ -218,7 +219,7 @@ class BoundAdaptiveLimit:
     # --- admission ------------------------------------------------------------------------------------
 
     async def _enter(self, session: str, cost: Cost, call: Call) -> bool:
-        """Wait for room; whether the pace was what there was to wait for."""
+        """Wait until the limits allow an attempt; return whether the rate was the reason for the wait."""
         if not self._waiting and self._time_to_room(cost) <= 0:
             return False
         self._check_wait(cost, call)
@@ -266,7 +267,7 @@ class BoundAdaptiveLimit:
         if not queue:
             del self._queues[session]
         elif served:
-            # The others first.
+            # Serve the other sessions first.
             self._queues.move_to_end(session)
         self._wake_next()
 
@@ -276,7 +277,7 @@ class BoundAdaptiveLimit:
             following.turn.set()
 
     def _time_to_room(self, cost: Cost) -> float:
-        """Seconds until an attempt of *cost* may start; infinite when another has to end first."""
+        """Return the seconds until an attempt of *cost* may start; infinite when another one has to end first."""
         if self._running >= int(self._limit):
             return float("inf")
         now = trio.current_time()
@@ -301,13 +302,13 @@ class BoundAdaptiveLimit:
         self._refused += 1
         return BulkheadFull(why, provider=self._target, retry_after=max(self._expected_wait(cost), 0.1))
 
-    # --- what attempts teach ----------------------------------------------------------------------------
+    # --- measurement --------------------------------------------------------------------------------------
 
     def _start(self, now: float, cost: Cost, *, paced: bool) -> int:
         self._running += 1
         self._started += 1
         self._probe_at = now + PROBE_AFTER
-        # Others wait although a place is free: the pace is what holds them back.
+        # Others wait although a slot is free: the rate limits them.
         self._pace.note_start(now, saturated=self._waiting > 0 and (paced or self._running < int(self._limit)))
         for kind, window in self._windows.items():
             window.reserve(self._started, cost.of(kind), now)
@@ -325,7 +326,7 @@ class BoundAdaptiveLimit:
                 window.settle(cost.of(kind) - actual.of(kind), now)
         policy = self._policy
         if self._running >= policy.saturation * int(self._limit) and now >= self._last_cut + policy.cool_down:
-            # While the rate is not met, the number at once is what holds back, and was not what the target refused.
+            # While the rate is not reached, the concurrency is the limit, and the target did not refuse because of it.
             fast = self._last_cut == float("-inf") or not self._pace.is_used(now, policy.saturation)
             self._limit = min(self._limit + (1.0 if fast else 1.0 / self._limit), policy.max_concurrent)
 
@@ -334,11 +335,11 @@ class BoundAdaptiveLimit:
         self._overloads += 1
         self._pace.note_refusal(began, now)
         if began <= self._last_cut:
-            # It left before the last cut took effect.
+            # The attempt began before the last cut took effect.
             return
         self._last_cut = now
         rate = self._pace.cut(now)
-        # The rate is what holds back; the number at once must not hold the rate below what was measured.
+        # The rate is the limit; the concurrency must not hold the rate below the measured one.
         needed = rate * self._latency * 1.5 + 1 if self._latency else self._limit
         floor = max(float(self._policy.min_concurrent), min(self._limit, needed))
         self._limit = max(self._limit * self._policy.decrease, floor)

@@ -1,4 +1,4 @@
-"""Bound how many attempts run at once, and how many wait for that and for how long."""
+"""A bulkhead: limit concurrent attempts, the number of waiting calls and the time of the wait."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ T = TypeVar("T")
 
 @attrs.frozen(kw_only=True)
 class Bulkhead(Policy):
-    """Let at most `max_concurrent` attempts run, at most `queue` wait, and none for longer than `queue_for` seconds.
+    """Limit concurrent attempts to `max_concurrent`, waiting calls to `queue`, and their wait to `queue_for` seconds.
 
-    First come, first served. An attempt that waits holds nothing.
+    First come, first served. A waiting call holds nothing.
 
     Shared: the slots, between all calls of one decorated function, or of one target under `Resilient`. With `by`, a
     function of the call's arguments, there is one bulkhead per key (of the `strategy.MAX_KEYS` keys used last).
     """
 
-    #: calls that run at once
+    #: largest number of concurrent calls
     max_concurrent: int = attrs.field(default=16, validator=ge(1))
-    #: calls that wait; more are refused with `BulkheadFull`
+    #: largest number of waiting calls; more are refused with `BulkheadFull`
     queue: int = attrs.field(default=64, validator=ge(0))
-    #: seconds; None waits as long as the caller does
+    #: largest wait in seconds; None: no limit
     queue_for: float | None = attrs.field(default=30.0)
-    #: a function of the arguments of the call; each value has a bulkhead of its own
+    #: a function of the arguments of the call; each value has a separate bulkhead
     by: Callable[..., Hashable] | None = attrs.field(
         default=None, repr=False, validator=attrs.validators.optional(attrs.validators.is_callable())
     )
@@ -44,17 +44,17 @@ class Bulkhead(Policy):
         object.__setattr__(self, "_own", self.bind(""))
 
     async def run(self, attempt: Attempt[T], call: Call) -> T:
-        """Run *attempt* when there is room.
+        """Run *attempt* when a slot is free.
 
         Raises:
           BulkheadFull: the queue is full, or the wait took too long.
 
-        Cancellation: leaves the queue, or cancels the attempt and frees its place.
+        Cancellation: the call leaves the queue, or its attempt is cancelled and its slot freed.
         """
         return await self._own.run(attempt, call)
 
     def bind(self, target: str) -> BoundBulkhead | PerKey[BoundBulkhead]:
-        """A bulkhead for *target* alone; with `by`, one for each key there."""
+        """Make a bulkhead for *target*; with `by`, one for each key."""
         if self.by is None:
             return BoundBulkhead(self, target)
         return PerKey(self.by, lambda key: BoundBulkhead(self, named(target, key)))
@@ -62,7 +62,7 @@ class Bulkhead(Policy):
 
 @attrs.frozen(kw_only=True)
 class BulkheadStatistics:
-    """A bulkhead at one moment."""
+    """State of a bulkhead."""
 
     running: int
     waiting: int
@@ -70,12 +70,12 @@ class BulkheadStatistics:
 
 
 class BoundBulkhead:
-    """The places of a `Bulkhead` for one target."""
+    """The slots of a `Bulkhead` for one target."""
 
     def __init__(self, policy: Bulkhead, target: str) -> None:
         self._policy = policy
         self._target = target
-        # A semaphore, not a CapacityLimiter: that one is per task, and an attempt may start another.
+        # Not a CapacityLimiter, which allows one slot per task, because an attempt may start another in the same task.
         self._places = trio.Semaphore(policy.max_concurrent, max_value=policy.max_concurrent)
         self._refused = 0
 
@@ -84,7 +84,7 @@ class BoundBulkhead:
         return f"<Bulkhead {self._target or '(unnamed)'} {now.running} running, {now.waiting} waiting>"
 
     def statistics(self) -> BulkheadStatistics:
-        """The bulkhead now."""
+        """Return the current state."""
         return BulkheadStatistics(
             running=self._policy.max_concurrent - self._places.value,
             waiting=self._places.statistics().tasks_waiting,
@@ -92,12 +92,12 @@ class BoundBulkhead:
         )
 
     async def run(self, attempt: Attempt[T], call: Call) -> T:
-        """Run *attempt* when there is room.
+        """Run *attempt* when a slot is free.
 
         Raises:
-          BulkheadFull: as the policy's.
+          BulkheadFull: as for the policy.
 
-        Cancellation: as the policy's.
+        Cancellation: as for the policy.
         """
         await self._enter(call)
         try:

@@ -1,4 +1,4 @@
-"""The stack that a careful engineer would write, with defaults that survive a public crash test."""
+"""A chain of providers with the usual strategies and tested defaults."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def resilient_chain(
     budget: RetryBudget | None = None,
     windows: dict[str, int] | None = None,
 ) -> Resilient:
-    """Providers in order of preference, as one provider.
+    """Make one provider of several, in order of preference.
 
-    Each target gets, from the outside in: `Retry` (2 retries), `CircuitBreaker`, `Bulkhead` where given, and the clocks
-    `first_content`, `gap` and `tool_gap`. `Failover` walks the targets and starts the next beside one that is silent
-    for `hedge_after` seconds. `total` bounds it all. What is asked again of a target is bounded by *budget*; without
-    one the chain has a `RetryBudget` of its own. `statistics()` of the chain shows breakers, bulkheads and budget.
+    Each target gets, from the outside in: `Retry` (2 retries), `CircuitBreaker`, `Bulkhead` if given, and the clocks
+    `first_content`, `gap` and `tool_gap`. `Failover` tries the targets in order and starts the next one concurrently if
+    one is silent for `hedge_after` seconds. `total` limits the whole call. *budget* limits repeated requests to a
+    target; without one the chain has its own `RetryBudget`. `statistics()` shows breakers, bulkheads and budget.
 
-    `delivery` decides how much is shown of an attempt that has not proved itself. `Hold` and `Preview` go around the
-    whole chain: a hedge has to see that a target speaks, although its reader does not yet. `Live` goes around each
-    attempt; its failure it may have to make final.
+    `delivery` decides which content of an unfinished attempt is sent. `Hold` and `Preview` go around the whole chain,
+    because a hedge has to detect content that its consumer does not receive yet. `Live` goes around each attempt,
+    because it may make the attempt's error final.
 
-    Times are seconds; None switches a clock off.
+    Times are seconds; None disables a clock.
     """
     shared = budget or RetryBudget()
     each = retry or Retry(max_retries=2)

@@ -1,4 +1,4 @@
-"""Stop asking a failing target, and probe it from time to time."""
+"""A circuit breaker: stop requests to a failing target, and probe it from time to time."""
 
 from __future__ import annotations
 
@@ -27,42 +27,42 @@ def _never(_: Any) -> bool:
 
 @attrs.frozen(kw_only=True)
 class CircuitBreaker(Policy):
-    """Stop asking a target of which too many attempts fail, and probe it after a while.
+    """Stop requests to a target when too many attempts fail, and probe it later.
 
-    Closed, it counts the outcomes of the last `window` seconds, and opens when at least `minimum_calls` are among
-    them and the share of failures reaches `failure_ratio`. Open, it raises `CircuitOpen` without trying. After
-    `open_for` seconds, or the target's Retry-After if that is longer, it is half-open: one attempt at a time goes
-    through as a probe. A success closes it with a clean window; a failure opens it again, for twice as long as
+    Closed, it counts the outcomes of the last `window` seconds, and opens when there are at least `minimum_calls` and
+    the share of failures reaches `failure_ratio`. Open, it raises `CircuitOpen` without an attempt. After
+    `open_for` seconds, or the target's Retry-After if that is longer, it is half-open: it lets one attempt at a time
+    through as a probe. A success closes it with an empty window; a failure opens it again, for twice as long as
     before, up to `longest_open`.
 
-    A Retry-After holds for the target, not for the one call that received it: any counted failure with a
-    `retry_after` closes the target to all calls for that time, at most `longest_hold`. `CircuitOpen` is `retryable`
-    then, because the target itself stated when to come back.
+    A Retry-After applies to the target, not only to the call that received it: any counted failure with a
+    `retry_after` closes the target to all calls for that time, at most `longest_hold`. `CircuitOpen` is then
+    `retryable`, because the target itself stated the time of a retry.
 
-    Outcomes of attempts that began before the breaker last opened or closed do not count, nor do cancellations.
+    Outcomes of attempts that began before the breaker last opened or closed do not count, and neither do cancellations.
 
     Shared: the state, between all calls of one decorated function, or of one target under `Resilient`. With `by`, a
     function of the call's arguments, there is one breaker per key (of the `strategy.MAX_KEYS` keys used last):
     `@CircuitBreaker(by=lambda url: urlsplit(url).hostname)`.
     """
 
-    #: the share of failures in the window from which on the breaker opens
+    #: share of failures in the window at which the breaker opens
     failure_ratio: float = attrs.field(default=0.5, validator=[gt(0), le(1)])
-    #: calls in the window below which it never opens
+    #: number of calls in the window below which it never opens
     minimum_calls: int = attrs.field(default=4, validator=ge(1))
-    #: seconds
+    #: length of the window in seconds
     window: float = attrs.field(default=60.0, validator=gt(0))
-    #: seconds
+    #: seconds from opening to the first probe
     open_for: float = attrs.field(default=10.0, validator=gt(0))
-    #: seconds; never less than `open_for`
+    #: longest time to a probe in seconds; `open_for` applies if it is longer
     longest_open: float = attrs.field(default=20.0, validator=gt(0))
-    #: seconds; a Retry-After of more is taken for this much
+    #: limit on a Retry-After in seconds; a longer one is reduced to it
     longest_hold: float = attrs.field(default=3600.0, validator=gt(0))
-    #: which exceptions count as failures; what does not count as one does not count as a success either
+    #: decides which exceptions count as failures; other exceptions count as nothing, not as a success
     counts: Callable[[Exception], bool] = blames_target
-    #: which results count as failures
+    #: decides which results count as failures
     is_failure: Callable[[Any], bool] = _never
-    #: a function of the arguments of the call; each value has a breaker of its own
+    #: a function of the arguments of the call; each value has a separate breaker
     by: Callable[..., Hashable] | None = attrs.field(
         default=None, repr=False, validator=attrs.validators.optional(attrs.validators.is_callable())
     )
@@ -75,14 +75,14 @@ class CircuitBreaker(Policy):
         """Run *attempt*, unless the circuit is open.
 
         Raises:
-          CircuitOpen: it is; `retry_after` is the time until the next probe.
+          CircuitOpen: the circuit is open; `retry_after` is the time until the next probe.
 
-        Cancellation: counts for nothing; a cancelled probe leaves its place to the next.
+        Cancellation: a cancellation does not count; after a cancelled probe another attempt may be the probe.
         """
         return await self._own.run(attempt, call)
 
     def bind(self, target: str) -> BoundBreaker | PerKey[BoundBreaker]:
-        """A breaker for *target* alone; with `by`, one for each key there."""
+        """Make a breaker for *target*; with `by`, one for each key."""
         if self.by is None:
             return BoundBreaker(self, target)
         return PerKey(self.by, lambda key: BoundBreaker(self, named(target, key)))
@@ -90,20 +90,20 @@ class CircuitBreaker(Policy):
 
 @attrs.frozen(kw_only=True)
 class BreakerStatistics:
-    """A breaker at one moment."""
+    """State of a circuit breaker."""
 
     state: BreakerState
-    #: outcomes in the window, and failures among them
+    #: number of outcomes in the window, and of failures among them
     calls: int
     failures: int
-    #: how often it has opened
+    #: number of times that it has opened
     opened: int
     #: seconds until the next probe; None unless open
     retry_after: float | None
 
 
 class BoundBreaker:
-    """The memory of a `CircuitBreaker` for one target."""
+    """The state of a `CircuitBreaker` for one target."""
 
     def __init__(self, policy: CircuitBreaker, target: str) -> None:
         self._policy = policy
@@ -111,13 +111,13 @@ class BoundBreaker:
         self._outcomes: deque[tuple[float, bool]] = deque()
         self._failures = 0
         self._opened = 0
-        # Times are trio's. None: closed.
+        # Time of the next probe; None: closed.
         self._probe_at: float | None = None
         self._open_for = policy.open_for
         self._probing = False
-        # Whether it is open because the target asked for it.
+        # Whether it is open because of the target's Retry-After.
         self._held = False
-        # Grows with every opening and closing: an attempt of an earlier one is no evidence about the target now.
+        # Grows with every opening and closing: outcomes of attempts from an earlier generation do not count.
         self._generation = 0
 
     def __repr__(self) -> str:
@@ -125,17 +125,17 @@ class BoundBreaker:
 
     @property
     def state(self) -> BreakerState:
-        """`half_open` from the moment at which a probe may go through."""
+        """The state; `half_open` as soon as a probe may run."""
         if self._probe_at is None:
             return "closed"
         return "half_open" if trio.current_time() >= self._probe_at else "open"
 
     def of(self, _: Hashable) -> BoundBreaker:
-        """The breaker for any key: itself. With `by=` there is one for each."""
+        """Return the breaker for any key: itself. With `by` there is one for each key."""
         return self
 
     def statistics(self) -> BreakerStatistics:
-        """The breaker now."""
+        """Return the current state."""
         self._forget_old(trio.current_time())
         state = self.state
         return BreakerStatistics(
@@ -150,9 +150,9 @@ class BoundBreaker:
         """Run *attempt*, unless the circuit is open.
 
         Raises:
-          CircuitOpen: as the policy's.
+          CircuitOpen: as for the policy.
 
-        Cancellation: as the policy's.
+        Cancellation: as for the policy.
         """
         probe = self._probe_at is not None
         if probe:
@@ -181,7 +181,7 @@ class BoundBreaker:
         self._report(call, "half_open")
 
     def _time_to_probe(self) -> float:
-        # While a probe is under way its end, which is not known, is the next chance: look again soon.
+        # While a probe runs, the next one can start when it ends, at an unknown time: a second is a short guess.
         assert self._probe_at is not None
         return max(self._probe_at - trio.current_time(), 1.0 if self._probing else 0.0)
 
@@ -212,7 +212,7 @@ class BoundBreaker:
         else:
             tripped = not (self._held and hold)
             if tripped and not self._held:
-                # A policy with a first time longer than `longest_open` keeps to it: a failure never shortens it.
+                # If `open_for` is longer than `longest_open`, it applies: a failure never shortens the time.
                 self._open_for = min(self._open_for * 2, max(self._policy.longest_open, self._policy.open_for))
         if tripped:
             self._open(call, max(self._open_for, hold), held=False)

@@ -1,4 +1,4 @@
-"""Failover: ask the targets in order until one answers, and the next beside one that is slow."""
+"""Failover: try targets in order until one answers; start the next one concurrently if one is slow."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ from clawft_trio.tracebacks import shorten_traceback
 T = TypeVar("T")
 
 HedgeAfter: TypeAlias = float | Mapping[str, float | None] | Callable[[str], float | None] | None
-"""Seconds of silence before a hedge: for all targets, by target name, or what a function of the name returns.
+"""Seconds of silence before a hedge: for all targets, by target name, or returned by a function of the name.
 
-None, or no entry, is never.
+None, or a missing entry: never.
 """
 
 
 class Failover:
-    """Several targets in order of preference, as one target: the first one that succeeds gives the result.
+    """Several targets in order of preference, as one: the result is that of the first one that succeeds.
 
-    What one had shown before it failed is retracted before the next may show anything. Whether another target may help
-    is a field of the error (`curable_elsewhere`); an error in which it is false is raised at once. A target with an
-    open circuit is skipped without a request. A target that the call has not asked yet is always asked; the budget
-    limits all other requests. When the others have failed and a circuit is open, the call waits for its probe, if the
-    caller's deadline and `longest_wait` leave the time.
+    Content of a failed target is retracted before the next one may send any. The error states whether another target
+    may help (`curable_elsewhere`); if not, it is raised at once. A target with an open circuit is skipped without a
+    request. A target that the call has not asked yet is always asked; the budget limits all other requests. If the
+    others have failed and a circuit is open, the call waits for its probe, if the caller's deadline and `longest_wait`
+    allow it.
 
     The targets are providers, or plain async functions of the same arguments: `await Failover(primary, backup)(url)`.
 
     Args:
       providers: in order of preference; all providers, or all functions.
-      hedge_after: seconds without content or sign of life after which the next target is started beside; the first
-        content decides. None: only a failure moves on. A mapping, or a function of the name, gives each target its
-        own. Answers that come whole (`ChatRequest.stream` false) are not hedged.
-      budget: bounds what is asked again, per target; shared with the other policies of the process.
-      windows: context window in tokens by provider name, where it is known: a request that was too long for one is
-        not sent to another that is known to take no more.
-      longest_wait: seconds; how long a call waits for probes.
+      hedge_after: seconds without content or sign of activity after which the next target is started concurrently; the
+        first content decides. None: only a failure starts the next. A mapping, or a function of the name, sets it for
+        each target. Answers that arrive as a whole (`ChatRequest.stream` false) are not hedged.
+      budget: limits repeated requests to each target; shared with the other policies of the process.
+      windows: context window in tokens by provider name, where it is known: after a refusal of length, a request is
+        not sent to targets with a known window that is no larger.
+      longest_wait: longest wait for probes in seconds.
     """
 
     keeps_records = True
@@ -87,11 +87,11 @@ class Failover:
 
     @property
     def name(self) -> str:
-        """What the chain is called."""
+        """Name of the chain."""
         return self._name
 
     def statistics(self) -> ProviderStatistics:
-        """The chain now: its budget, and each target's breaker, bulkhead and limit."""
+        """Return the state of the chain: its budget, and each target's breaker, bulkhead and limit."""
         budget = self.budget
         targets = map(statistics_of, self.providers)
         if budget is None:
@@ -103,14 +103,14 @@ class Failover:
         )
 
     async def complete(self, request: ChatRequest, call: Call) -> ChatResponse:
-        """Answer *request* by the first provider that can.
+        """Answer *request* with the first provider that can.
 
         Raises:
-          AllProvidersExhausted: none could; raised from a group of each one's error. With a single provider its own
-            error comes out instead.
-          ClawftError: one that states that no other target can help.
+          AllProvidersExhausted: none could; raised from a group of all errors. With a single provider, its own error is
+            raised instead.
+          ClawftError: an error that no other target can cure.
 
-        Cancellation: whatever is running is cancelled and waited for.
+        Cancellation: running attempts are cancelled and awaited.
         """
         targets = [_Target(one.name, id(one), partial(one.complete, request)) for one in self.providers]
         if not request.stream:
@@ -125,14 +125,14 @@ class Failover:
         return with_attempts(response, call.log.records)
 
     async def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the functions in turn with these arguments, until one returns.
+        """Call the functions in order with these arguments, until one returns.
 
         Raises:
-          AllProvidersExhausted: all raised errors that another target may cure; from a group of them.
-          Exception: what a function raised, when it is no such error.
+          AllProvidersExhausted: all functions raised errors that another target may cure; raised from a group of them.
+          Exception: an error of a function that no other target can cure.
           TypeError: the targets are providers.
 
-        Cancellation: whatever is running is cancelled and waited for.
+        Cancellation: running attempts are cancelled and awaited.
         """
         if not self.functions:
             raise TypeError("this Failover has providers: ask it with `complete`")
@@ -144,7 +144,7 @@ class Failover:
             raise
 
     def hedge_after_of(self, target: str) -> float | None:
-        """Seconds of silence of *target* before the next is started beside it."""
+        """Return the seconds of silence of *target* before the next one is started concurrently."""
         after = self.hedge_after
         if isinstance(after, Mapping):
             return after.get(target)
@@ -162,13 +162,13 @@ def _attempt_of(function: Callable[..., Awaitable[T]], args: Sequence[Any], kwar
 @attrs.frozen(eq=False)
 class _Target(Generic[T]):
     name: str
-    #: tells targets of the same name apart
+    #: distinguishes targets of the same name
     part: int
     attempt: Attempt[T]
 
 
 class _Walk(Generic[T]):
-    """One call's way along the chain."""
+    """One call, and the targets that it has tried and may still try."""
 
     def __init__(self, chain: Failover, targets: Sequence[_Target[T]], call: Call) -> None:
         self._chain = chain
@@ -177,7 +177,7 @@ class _Walk(Generic[T]):
         self._call = call.replaced(asked=self._asked)
         self._shown = shown_of(call)
         self._waiting = deque(targets)
-        # The last error of each target; a second round drops what it tries again.
+        # The last error of each target; an error is removed when its target is tried again.
         self._errors: dict[_Target[T], Exception] = {}
         self._give_up_at = trio.current_time() + chain.longest_wait
 
@@ -201,7 +201,7 @@ class _Walk(Generic[T]):
             self._waiting.extend(t for t in self._targets if t in self._errors and _may_be_well(self._errors[t]))
 
     def _may_ask(self, target: _Target[T]) -> bool:
-        """Whether *target* may be asked; a first request always may, and what is more is taken from its budget."""
+        """Whether *target* may be asked: the call's first request always may, further ones take a token."""
         budget = self._chain.budget
         if budget is None or (self._call.budgeted == target.name and target not in self._errors):
             return True
@@ -228,7 +228,7 @@ class _Walk(Generic[T]):
         try:
             return await race.run()
         except Exception:
-            # A target that was cancelled for a winner which then failed has not failed itself: asked again, after the
+            # A target that was cancelled for a winner that failed later has not failed: it is asked again, after the
             # others.
             self._waiting.extend(racer for number, racer in enumerate(racers) if number not in race.errors)
             raise
@@ -237,11 +237,11 @@ class _Walk(Generic[T]):
                 self._note(racers[number], error)
 
     def _next_racer(self, racers: list[_Target[T]], replaces: bool) -> Attempt[T] | None:
-        """The next target in the chain, because the one asked last is slow, or failed as a hedge (*replaces*)."""
+        """Return an attempt at the next target, because the last one is slow, or failed as a hedge (*replaces*)."""
         slow, budget = racers[-1], self._chain.budget
         if not self._waiting:
             return None
-        # Charged to the slow one, which may have to be asked again: should the hedge win and then break.
+        # Charged to the slow target, which may have to be asked again if the hedge wins and then fails.
         if not (replaces or budget is None or self._asked.prepay(budget, slow.name)):
             return None
         target = self._waiting.popleft()
@@ -267,7 +267,7 @@ class _Walk(Generic[T]):
         self._errors.pop(target, None)
         self._errors[target] = exc
         if is_untried(exc) and self._chain.budget is not None:
-            self._asked.unsent(self._chain.budget, target.name)
+            self._asked.unsent(self._chain.budget, target.name, target.part)
         if any(isinstance(leaf, ContextLengthExceeded) for leaf in leaves(exc)):
             self._skip_smaller_windows(target)
 
@@ -292,7 +292,7 @@ class _Walk(Generic[T]):
             )
 
     def _time_to_next_chance(self) -> float | None:
-        """Seconds until the first probe of an open circuit; None when there is none, or it is too far away."""
+        """Return the seconds until the first probe of an open circuit; None without one in time."""
         waits = [retry_after(exc) for exc in self._errors.values() if is_untried(exc)]
         wait = min((seconds for seconds in waits if seconds is not None), default=None)
         if wait is None:
@@ -321,6 +321,6 @@ def _may_be_well(exc: Exception) -> bool:
 
 
 def _line(name: str, exc: Exception) -> str:
-    """One target's own message, for the message of `AllProvidersExhausted`."""
+    """Return the line of one target in the message of `AllProvidersExhausted`."""
     text = str(exc) or type(exc).__name__
     return (text if text.startswith(name) else f"{name}: {text}")[:300]

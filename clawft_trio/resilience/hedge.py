@@ -1,4 +1,4 @@
-"""Hedging: a second attempt beside one that is silent; the first to show content wins."""
+"""Hedging: start a second attempt if the first one is silent; the first one with content wins."""
 
 from __future__ import annotations
 
@@ -27,37 +27,37 @@ def _never(_: Exception) -> bool:
 
 @attrs.frozen(kw_only=True)
 class Hedge(Policy):
-    """Start the same attempt again beside one that has shown nothing for `after` seconds.
+    """Start the same attempt again, concurrently, if one has had no content for `after` seconds.
 
-    The first content decides: the others are cancelled, and nothing of them is shown. All are on record, the losers
-    as cancelled, for their tokens may be billed. A failure of one leaves the others to go on. An attempt that wins and
-    then breaks is retracted, and a loser is made once more. The tokens for that are taken when it is cancelled, for
-    every target that it was asking, and given back when the winner succeeds; a loser for which the budget has none is
-    not cancelled: it waits, and shows its content when the winner breaks. Signs of life (`Call.pulse`) start the
-    `after` seconds anew. Only for what may safely run twice.
+    The first content decides: the other attempts are cancelled, and their events are discarded. All have a record, the
+    losers as cancelled, because their tokens may be billed. After a failure the others continue. If the winner fails
+    after its first content, that is retracted, and a loser is repeated. The tokens for this are taken when the loser is
+    cancelled, for every target that it was asking, and returned when the winner succeeds; a loser for which the budget
+    has no tokens is not cancelled: it waits, and competes again if the winner fails. Signs of activity (`Call.pulse`)
+    restart the `after` seconds. Use it only for operations that may run twice.
 
     Nothing is shared between calls but `budget`.
     """
 
-    #: seconds
+    #: seconds without content or sign of activity
     after: float = attrs.field(validator=ge(0))
-    #: attempts beside the first
+    #: number of attempts in addition to the first
     extra: int = attrs.field(default=1, validator=ge(1))
     #: shared between strategies; None: no limit but `extra`
     budget: RetryBudget | None = None
 
     async def run(self, attempt: Attempt[T], call: Call) -> T:
-        """Run *attempt*, and again beside itself where it is slow.
+        """Run *attempt*, and start it again concurrently if it is slow.
 
         Raises:
-          Exception: the winner's, or, when all failed before any content, the last one's.
+          Exception: the error of the winner or, if all failed before any content, of the last attempt.
 
-        Cancellation: all are cancelled and waited for.
+        Cancellation: all attempts are cancelled and awaited.
         """
         return await self._run(attempt, call, target_of(call))
 
     def bind(self, target: str) -> Strategy:
-        """This policy, with its extra attempts entered in the budget of *target*."""
+        """Return this policy, with its extra attempts counted in the budget of *target*."""
         return _BoundHedge(self, target)
 
     async def _run(self, attempt: Attempt[T], call: Call, target: str) -> T:
@@ -69,7 +69,7 @@ class Hedge(Policy):
             attempt = partial(_asking, budget, target, attempt)
         left = self.extra
 
-        def next_attempt(replaces: bool) -> Attempt[T] | None:  # noqa: ARG001 - each extra attempt is paid for
+        def next_attempt(replaces: bool) -> Attempt[T] | None:  # noqa: ARG001 - each extra attempt takes a token
             nonlocal left
             if not left or not (budget is None or budget.withdraw(target)):
                 return None
@@ -104,14 +104,14 @@ class _BoundHedge:
 
 
 class _Arm(Generic[T]):
-    """One contestant: an `emit` that lets pass only what the winner shows."""
+    """One attempt of a race: its `emit` passes on events only if the attempt wins."""
 
     __slots__ = ("_early", "_race", "asked", "number", "scope")
 
     def __init__(self, race: Race[T], number: int) -> None:
         self.scope: trio.CancelScope = trio.CancelScope()
         self.number: int = number
-        #: what this attempt is asking
+        #: the targets that this attempt asks
         self.asked: AskedTargets = asked_of(race.call).branch()
         self._race = race
         self._early: StreamEvent | None = None
@@ -129,7 +129,7 @@ class _Arm(Generic[T]):
 
     async def _compete(self, event: StreamEvent) -> None:
         if not is_content(event):
-            # It shows life and decides nothing: the last one (a usage report) is passed on if this arm wins.
+            # A sign of activity does not decide: the last one (a usage report) is passed on if this arm wins.
             self._early = event
             self.pulse("alive", 0.0)
             return
@@ -143,7 +143,7 @@ class _Arm(Generic[T]):
         race = self._race
         if race.winner is None:
             race.note(sign, quiet_for)
-        # One arm that waits does not stop the clocks of a race in which another is running.
+        # An arm that waits does not stop the clocks of a race in which another arm is running.
         if race.winner is self or (race.winner is None and (sign != "waiting" or race.running == 1)):
             race.call.pulse(sign, quiet_for)
 
@@ -152,7 +152,7 @@ class _Arm(Generic[T]):
         try:
             with self.scope:
                 result = await attempt(race.call.replaced(emit=self.emit, pulse=self.pulse, asked=self.asked))
-                # An arm that has shown content has won already; an answer without any wins by arriving.
+                # An arm with content has already won; an answer without content wins when it is complete.
                 if race.winner is not self:
                     await trio.lowlevel.checkpoint_if_cancelled()
                     await race.wait_open()
@@ -172,20 +172,20 @@ class _Arm(Generic[T]):
 class Race(Generic[T]):
     """Attempts started one after another until one shows content.
 
-    A further attempt starts after `delay` seconds without content or sign of life, and at once when the attempt that
-    was started last has failed while an earlier one is still running. A failure decides nothing while another attempt
-    runs: only when none is left does the race fail.
+    A further attempt starts after `delay` seconds without content or sign of activity, and at once when the attempt
+    started last has failed while an earlier one still runs. A failure does not decide while another attempt runs: the
+    race fails only when none is left.
 
-    A loser is cancelled where what it was asking could be prepaid, to be asked again. Else it is paused, and competes
-    again when the winner's content was retracted.
+    A loser is cancelled if its targets' budgets could be charged for asking them again. Else it is paused, and competes
+    again if the winner's content is retracted.
 
     Args:
       first: starts at once.
-      next_attempt: gives the next attempt when it is due, or None when there is none or it may not start. Its argument
-        is whether it replaces a failed hedge.
+      next_attempt: returns the next attempt, or None if there is none or it may not start. Its argument is whether it
+        replaces a failed hedge.
       delay: seconds.
-      is_final: whether an error is one that no other attempt may cure: it stops further starts, and comes out of a
-        race in which all failed.
+      is_final: returns whether no other attempt can cure an error: such an error stops further starts, and is raised
+        if all attempts fail.
     """
 
     def __init__(
@@ -199,13 +199,13 @@ class Race(Generic[T]):
         is_final: Callable[[Exception], bool] = _never,
     ) -> None:
         self.call = call
-        #: by the number of the attempt, in the order in which they failed
+        #: errors by the number of the attempt, in the order of the failures
         self.errors: dict[int, Exception] = {}
         self.results: list[T] = []
         self.winner: _Arm[T] | None = None
         self.running: int = 0
         self.settled: trio.Event = trio.Event()
-        #: whether a loser waits for the winner's end
+        #: whether a loser waits for the end of the winner
         self.paused: bool = False
         self._reopened = trio.Event()
         self._cancelled: set[int] = set()
@@ -216,16 +216,16 @@ class Race(Generic[T]):
         self._delay = delay
         self._is_final = is_final
         self._arms: list[_Arm[T]] = []
-        # When the next attempt is due, by the last start or sign of life.
+        # Time at which the next attempt is due, by the last start or sign of activity.
         self._due = 0.0
 
     @property
     def dropped(self) -> bool:
-        """Whether an attempt was cancelled for another one, without having failed."""
+        """Whether an attempt was cancelled for another one without a failure of its own."""
         return not self._cancelled <= self.errors.keys()
 
     def win(self, arm: _Arm[T]) -> None:
-        """Decide for *arm*, which shows its first content."""
+        """Make *arm* the winner, because it has its first content."""
         self.winner = arm
         for other in self._rivals():
             taken = other.asked.prepay_running()
@@ -237,7 +237,7 @@ class Race(Generic[T]):
         self.settled.set()
 
     def succeed(self, result: T) -> None:
-        """Take the winner's result for the race's."""
+        """Make the winner's result the result of the race."""
         self.results.append(result)
         for other in self._rivals():
             self._cancel(other)
@@ -252,9 +252,9 @@ class Race(Generic[T]):
         arm.scope.cancel(reason="hedge lost")
 
     async def wait_open(self) -> None:
-        """Wait until no attempt is the winner: what a loser shows is neither shown nor lost.
+        """Wait until no attempt is the winner, so that the events of a loser are delayed and not lost.
 
-        Cancellation: the race is as before.
+        Cancellation: the race does not change.
         """
         while self.winner is not None:
             await self._reopened.wait()
@@ -266,7 +266,7 @@ class Race(Generic[T]):
         self._reopened = trio.Event()
 
     async def replace_winner(self, exc: Exception) -> None:
-        """Retract what the winner showed before *exc*, and go on with the paused attempts unless *exc* is final.
+        """Retract the winner's content after *exc*, and continue with the paused attempts unless *exc* is final.
 
         Cancellation: the `Reset` may have been sent; the paused attempts still wait.
         """
@@ -278,21 +278,21 @@ class Race(Generic[T]):
             self._cancel(other)
 
     def note(self, sign: LifeSign, quiet_for: float) -> None:
-        """Put off the next attempt for a sign of life. Waiting on this side is no reason: it may take long."""
+        """Delay the next attempt after a sign of activity, but not while an attempt waits in this process."""
         if sign == "alive":
-            # It works, but whether it will be quick is open: it has the same time again.
+            # The target works, perhaps slowly: it gets the same time again.
             self._due = max(self._due, trio.current_time() + self._delay)
         elif sign != "waiting" and quiet_for > 0:
             self._due = max(self._due, trio.current_time() + max(quiet_for, self._delay))
 
     async def run(self) -> T:
-        """The winner's result.
+        """Run the race and return the winner's result.
 
         Raises:
-          Exception: the winner's; without a winner the first that is final, else the last, with all of them in
+          Exception: the winner's error; without a winner the first that is final, else the last. All errors are in
             `errors`.
 
-        Cancellation: all attempts are cancelled and waited for.
+        Cancellation: all attempts are cancelled and awaited.
         """
         try:
             async with trio.open_nursery() as nursery:
@@ -308,7 +308,7 @@ class Race(Generic[T]):
         raise next(filter(self._is_final, errors), errors[-1])
 
     async def _start_others(self, nursery: trio.Nursery) -> None:
-        """Add an attempt whenever one is due; stop when the race is decided, or none may start any more."""
+        """Start an attempt whenever one is due; stop when the race is decided, or no further one may start."""
         while self.winner is None and self.running:
             self.settled = trio.Event()
             replaces = self._last_failed()

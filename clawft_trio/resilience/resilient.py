@@ -1,4 +1,4 @@
-"""A provider under a policy is a provider again."""
+"""A provider under a policy, as a provider."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from clawft_trio.tracebacks import shorten_traceback
 
 
 class Resilient:
-    """*provider* under *policy*, bound to each other: the state of breakers and bulkheads belongs to this object.
+    """A provider that runs another one under a policy; it holds the state of the policy's breakers and bulkheads.
 
     Args:
       provider: anything with `name` and `complete`.
-      policy: a policy, or several put together by `compose`.
-      model: the name under which this target answers; every request gets it. None leaves the request's own.
+      policy: a policy, or several composed by `compose`.
+      model: name of the model, which every request gets; None keeps the request's model.
 
     Raises:
-      TypeError: *policy* is no policy.
+      TypeError: *policy* is not a policy.
     """
 
     keeps_records = True
@@ -45,11 +45,11 @@ class Resilient:
 
     @property
     def name(self) -> str:
-        """The provider's, with the model if this target has one of its own."""
+        """Name of the provider, with the model if one is set."""
         return self.provider.name if self.model is None else f"{self.provider.name}/{self.model}"
 
     def statistics(self) -> ProviderStatistics:
-        """The state of the strategies, and of what is below: breaker, bulkhead, limit and budget."""
+        """Return the state of the strategies here and below: breaker, bulkhead, limit and budget."""
         below, own = statistics_of(self.provider), of_strategy(self.strategy)
         return attrs.evolve(below, name=self.name, **own)
 
@@ -57,9 +57,9 @@ class Resilient:
         """Answer *request* under the policy.
 
         Raises:
-          ClawftError: what is left when the policy has done what it could; `attempts` holds what was tried.
+          ClawftError: the policy could not cure the error; `attempts` has the record of every attempt.
 
-        Cancellation: the running attempt is cancelled and waited for; it is on record in `call.log`.
+        Cancellation: the running attempt is cancelled and awaited; its record is in `call.log`.
         """
         if self.model is not None:
             request = attrs.evolve(request, model=self.model)

@@ -23,77 +23,77 @@ from clawft_trio.resilience.visibility import Shown, shown_of
 T = TypeVar("T")
 
 Uniform: TypeAlias = Callable[[float, float], float]
-"""A source of chance: a number between two others. `random.uniform`, or a seeded one."""
+"""A source of randomness: returns a number between two others. `random.uniform`, or a seeded one."""
 
 
 @attrs.frozen(kw_only=True)
 class Retry(Policy):
-    """Try again after a failure that a repetition may cure.
+    """Retry an attempt after an error that a retry may cure.
 
-    Whether it may is stated by the error (`retryable`), or decided by `on`.
+    The error states whether that is so (`retryable`), or `on` decides.
 
     The wait before retry n (from 1) is drawn evenly from `(1 - jitter) * cap` to `cap`, where `cap` is
-    `min(longest_wait, first_wait * multiplier**(n-1))`. Chance keeps callers that failed together from coming back
-    together; the floor keeps a retry from reaching an overloaded server at once. With the defaults a wait is 0.35
-    to 0.5 s, then 0.7 to 1 s, then 1.4 to 2 s: each is longer than the one before.
+    `min(longest_wait, first_wait * multiplier**(n-1))`. Randomness keeps callers that failed together from retrying
+    together; the lower bound keeps a retry from reaching an overloaded server at once. With the defaults a wait is 0.35
+    to 0.5 s, then 0.7 to 1 s, then 1.4 to 2 s: each is longer than the previous one.
 
-    Where the error carries a `retry_after`, the wait is exactly that, up to `longest_retry_after`; beyond it the error
-    is raised at once. While another target stands by (`Call.elsewhere`) the cap is `longest_retry_after_elsewhere`, and
-    a target that fell silent is not asked again.
+    If the error has a `retry_after`, the wait is exactly that, up to `longest_retry_after`; if it is longer, the error
+    is raised at once. While another target is available (`Call.elsewhere`) the limit is
+    `longest_retry_after_elsewhere`, and a target that fell silent is not retried.
 
     Around a plain function the transport errors of httpx, httpx2, `OSError` and trio are retried, and
-    `httpx.HTTPStatusError` by its status, `Retry-After` included; `on` overrules that.
+    `httpx.HTTPStatusError` by its status, `Retry-After` included; `on` overrides that.
 
-    A target that an earlier `Retry-After` keeps closed (`CircuitOpen` with `retryable`) is waited for, within the same
-    caps, and such a wait counts neither as a retry nor against the budget: nothing was sent.
+    For a target that an earlier `Retry-After` keeps closed (`CircuitOpen` with `retryable`), the policy waits within
+    the same limits. Such a wait counts neither as a retry nor against the budget, because nothing was sent.
 
     Nothing is shared between calls but `budget`.
     """
 
     #: retries after the first attempt; 0 never retries
     max_retries: int = attrs.field(default=3, validator=ge(0))
-    #: seconds; the cap of the first wait
+    #: cap of the first wait in seconds
     first_wait: float = attrs.field(default=0.5, validator=ge(0))
-    #: by which the cap grows with each further wait
+    #: factor by which the cap grows with each further wait
     multiplier: float = attrs.field(default=2.0, validator=[ge(1), attrs.validators.le(100)])
-    #: seconds; no drawn wait is longer
+    #: largest cap in seconds
     longest_wait: float = attrs.field(default=30.0, validator=ge(0))
-    #: the share of a wait that is left to chance: 1 is full jitter (a wait may be 0), 0.5 equal jitter, 0 none
+    #: random share of a wait: 1 is full jitter (a wait may be 0), 0.5 equal jitter, 0 none
     jitter: float = attrs.field(default=0.3, validator=[ge(0), attrs.validators.le(1)])
     #: seconds from the first attempt's start after which no retry may start
     total: float | None = attrs.field(default=None, validator=optional(gt(0)))
-    #: seconds; a server that asks for more is not waited for
+    #: longest Retry-After in seconds to wait for
     longest_retry_after: float = attrs.field(default=60.0, validator=ge(0))
-    #: seconds; the same limit where another target can be asked instead
+    #: the same limit while another target is available
     longest_retry_after_elsewhere: float = attrs.field(default=5.0, validator=ge(0))
-    #: which exceptions may be retried: types, or a function; by default the error's own statement
+    #: exceptions that may be retried: types, or a function; by default the error's `retryable`
     on: type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool] | None = None
-    #: shared between strategies; None: a budget of its own for each target
+    #: shared between strategies; None: no limit but `max_retries`
     budget: RetryBudget | None = None
     #: the source of randomness
     uniform: Uniform = attrs.field(default=random.uniform, repr=False)
 
     async def run(self, attempt: Attempt[T], call: Call) -> T:
-        """Run *attempt* until it succeeds, its error is final, or enough was tried.
+        """Run *attempt* until it succeeds, its error is final, or a limit is reached.
 
         Raises:
-          Exception: the last attempt's.
+          Exception: the error of the last attempt.
 
-        Cancellation: ends the running attempt, or the wait; a wait holds nothing.
+        Cancellation: the running attempt or the wait is cancelled; a wait holds nothing.
         """
         return await _Series(self, target_of(call)).run(attempt, call)
 
     def bind(self, target: str) -> Strategy:
-        """This policy, with its retries entered in the budget of *target*."""
+        """Return this policy, with its retries counted in the budget of *target*."""
         return _BoundRetry(self, target)
 
     def wait_before(self, retry: int) -> float:
-        """Seconds to wait before retry number *retry* (1 is the first), when no server states otherwise."""
+        """Return the seconds to wait before retry number *retry* (1 is the first), without a `retry_after`."""
         cap = backoff(retry, first=self.first_wait, longest=self.longest_wait, multiplier=self.multiplier)
         return cap if self.jitter == 0 else self.uniform(cap * (1 - self.jitter), cap)
 
     def may_retry(self, exc: Exception, call: Call) -> bool:
-        """Whether *exc* may be retried at all, in every leaf."""
+        """Whether every leaf of *exc* may be retried."""
         return all(self._may_retry(leaf, call) for leaf in leaves(exc))
 
     def _may_retry(self, exc: BaseException, call: Call) -> bool:
@@ -126,7 +126,7 @@ class _Series:
         self._policy = policy
         self._target = target
         self._retries = 0
-        # Seconds spent waiting for a target that a Retry-After keeps closed.
+        # Total seconds of waits for a target that a Retry-After keeps closed.
         self._waited = 0.0
         self._started = trio.current_time() if policy.total is not None else 0.0
 
@@ -145,10 +145,10 @@ class _Series:
             await trio.sleep(wait)
 
     def _wait_after(self, exc: Exception, call: Call) -> float | None:
-        """Seconds until the next attempt; None when *exc* is final."""
+        """Return the seconds until the next attempt; None when *exc* is final."""
         policy = self._policy
         asked = retry_after(exc)
-        # Without a time in it a refusal counts as an attempt, or a wait of nothing could repeat for ever.
+        # A refusal without a time counts as an attempt, because waits of 0 seconds could repeat endlessly.
         untried = is_untried(exc) and asked is not None
         self._retries += not untried
         if self._retries > _limit(policy, exc) or policy.max_retries == 0 or not policy.may_retry(exc, call):
@@ -171,6 +171,6 @@ class _Series:
 
 
 def _limit(policy: Retry, exc: Exception) -> int:
-    """Retries after *exc*: the policy's, or fewer where the error states that more are of no use."""
+    """Return the largest number of retries after *exc*: the policy's, or fewer if the error states a limit."""
     limits = [leaf.max_retries for leaf in leaves(exc) if isinstance(leaf, ClawftError)]
     return min((limit for limit in (*limits, policy.max_retries) if limit is not None), default=0)

@@ -1,4 +1,4 @@
-"""A bound on extra requests, per target: retries must not become the outage."""
+"""A retry budget: a limit on repeated requests to each target, so that retries do not overload it."""
 
 from __future__ import annotations
 
@@ -8,38 +8,37 @@ import attrs
 import trio
 
 MAX_TARGETS = 1000
-"""Targets that are remembered; beyond it the one that was used longest ago is forgotten, its bucket full again."""
+"""Number of targets with a bucket; beyond it the bucket of the target used longest ago is removed."""
 
 
 @attrs.frozen(kw_only=True)
 class RetryBudgetStatistics:
-    """What a `RetryBudget` has counted, for one target or for all of them."""
+    """Counters of a `RetryBudget`, for one target or for all of them."""
 
-    #: extra requests that could start right now; over several targets, the least of them
+    #: number of extra requests that could start now; of several targets, the smallest
     balance: float
-    #: calls that asked the target; over several targets, their sum
+    #: number of calls that asked the target; of several targets, the sum
     calls: int
     spent: int
     refused: int
 
 
 class RetryBudget:
-    """One token bucket per target, for every request to it that is not a call's first.
+    """One token bucket per target, for all requests to it except the first one of each call.
 
-    A call's first request to a target is always free and brings `ratio` tokens to that target's bucket; so a failover
-    to a target that the call has not asked yet always goes. What takes a token: a retry, a request to the same target
-    in a second round or beside itself (`Hedge`), and a hedge between targets, which is charged to the one that is slow
-    because that one may have to be asked again. First is counted over all that runs for the call, whatever strategies
-    are around the chain. The loser of a race is cancelled only if tokens are left to ask its targets again, should the
-    winner break; else it waits for the winner's end, with its request open. Each bucket starts full at `capacity`,
-    gains `per_second` tokens a second and never holds more than `capacity`. So for every target, over any stretch of
-    time and whatever fails,
+    A call's first request to a target is always free and adds `ratio` tokens to that target's bucket; so a failover to
+    a target that the call has not asked yet is always allowed. A token is taken by: a retry, another request to the
+    same target in a second round or by a `Hedge`, and a hedge between targets, which is charged to the slow one because
+    that may have to be asked again. "First" counts all requests of the call, whatever strategies are around the chain.
+    The loser of a race is cancelled only if tokens are left to ask its targets again, in case the winner fails; else it
+    waits for the end of the winner, with its request open. Each bucket starts full at `capacity`, gains `per_second`
+    tokens per second and never holds more than `capacity`. So for every target, over any period and whatever fails,
 
         requests <= calls * (1 + ratio) + floor        with floor = capacity + per_second * seconds
 
-    where `calls` counts the calls that asked this target; and no call is lost for want of a token while a target of its
-    chain is well. The shape and the defaults, 20 % and 10 a second, are those of Finagle's `RetryBudget`; the full
-    start lets a process that has just begun survive a bad minute.
+    where `calls` counts the calls that asked this target; and no call fails for lack of a token while a target of its
+    chain works. The design and the defaults, 20 % and 10 per second, are those of Finagle's `RetryBudget`; because
+    buckets start full, a process that has just started survives a minute of failures.
 
     Share one object among all policies of a process.
     """
@@ -57,13 +56,19 @@ class RetryBudget:
         return f"<RetryBudget of {self.capacity:g}: {buckets or 'unused'}>"
 
     def deposit(self, target: str = "") -> None:
-        """Note a call's first request to *target*."""
+        """Count a call's first request to *target*."""
         bucket = self._bucket(target)
         bucket.calls += 1
         bucket.balance = min(self.capacity, bucket.balance + self.ratio)
 
+    def take_back(self, target: str = "") -> None:
+        """Take back what `deposit` brought: the call did not ask *target* after all."""
+        bucket = self._bucket(target)
+        bucket.calls = max(0, bucket.calls - 1)
+        bucket.balance -= self.ratio
+
     def withdraw(self, target: str = "") -> bool:
-        """Take a token for one extra request to *target*; False when there is none, and then it must not be sent."""
+        """Take a token for one extra request to *target*; return False if there is none: then do not send it."""
         bucket = self._bucket(target)
         if bucket.balance < 1.0:
             bucket.refused += 1
@@ -73,13 +78,13 @@ class RetryBudget:
         return True
 
     def give_back(self, target: str = "") -> None:
-        """Return a token that `withdraw` took for a request which was not sent after all."""
+        """Return a token that `withdraw` took for a request that was not sent."""
         bucket = self._bucket(target)
         bucket.balance = min(self.capacity, bucket.balance + 1.0)
         bucket.spent = max(0, bucket.spent - 1)
 
     def statistics(self, target: str | None = None) -> RetryBudgetStatistics:
-        """The bucket of *target* now, or all buckets together."""
+        """Return the counters of *target*, or of all targets together."""
         names = [*self._buckets] if target is None else [target]
         buckets = [self._bucket(name) for name in names]
         return RetryBudgetStatistics(

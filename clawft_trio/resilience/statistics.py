@@ -1,4 +1,4 @@
-"""The state of a chain at one moment, for people and dashboards."""
+"""The state of a chain, for people and dashboards."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ _FIELDS: Mapping[type, str] = {
 
 @attrs.frozen(kw_only=True)
 class ProviderStatistics:
-    """A provider under strategies at one moment; None for what it has not. `chain.statistics()["openai/gpt-5"]`."""
+    """State of a provider and its strategies; None for those it lacks. `chain.statistics()["openai/gpt-5"]`."""
 
     name: str
     breaker: BreakerStatistics | None = None
     bulkhead: BulkheadStatistics | None = None
     limit: AdaptiveLimitStatistics | None = None
     budget: RetryBudgetStatistics | None = None
-    #: of strategies that keep their state per key (`by`)
+    #: states of strategies with a state per key (`by`)
     by_key: tuple[Mapping[Hashable, Any], ...] = ()
-    #: the providers below, in their order
+    #: the states of the providers below, in order
     targets: tuple[ProviderStatistics, ...] = ()
 
     def __getitem__(self, name: str) -> ProviderStatistics:
-        """The statistics of the provider called *name*, at any depth.
+        """Return the statistics of the provider called *name*, at any depth.
 
         Raises:
-          KeyError: there is none.
+          KeyError: there is no such provider.
         """
         for found in self.walk():
             if found.name == name and found is not self:
@@ -47,21 +47,21 @@ class ProviderStatistics:
         raise KeyError(name)
 
     def walk(self) -> Iterator[ProviderStatistics]:
-        """This one and all below, outermost first."""
+        """Yield these statistics and all below, outermost first."""
         yield self
         for target in self.targets:
             yield from target.walk()
 
 
 def statistics_of(provider: Provider) -> ProviderStatistics:
-    """The statistics of *provider*; its name alone when it has none."""
+    """Return the statistics of *provider*; only its name when it has none."""
     statistics = getattr(provider, "statistics", None)
     seen = statistics() if callable(statistics) else None
     return seen if isinstance(seen, ProviderStatistics) else ProviderStatistics(name=provider.name)
 
 
 def of_strategy(strategy: Strategy) -> dict[str, Any]:
-    """The statistics of *strategy*, and of what it is composed of, by the fields of `ProviderStatistics`."""
+    """Return the statistics of *strategy* and its layers, by the fields of `ProviderStatistics`."""
     found: dict[str, Any] = {}
     by_key: list[Mapping[Hashable, Any]] = []
     for layer in strategy.layers if isinstance(strategy, Composed) else (strategy,):

@@ -1,15 +1,15 @@
-"""The algebra: a strategy wraps an attempt, and what it makes is an attempt again.
+"""Protocols and composition: a strategy wraps an attempt and gives an attempt.
 
-One small protocol serves unary calls and streams, model calls, tool calls and MCP calls alike. Strategies nest in any
-order, because each keeps one promise: at return, what was shown since the last `Reset` is exactly what the result
-says; at an exception, what was shown is the next layer's to retract.
+One small protocol serves unary calls and streams, model calls, tool calls and MCP calls. Strategies nest in any order,
+because each guarantees: when it returns, the content since the last `Reset` is equal to the result; when it raises, the
+layer around it has to retract that content.
 
 Four rules hold for all of them:
 
-* `ConsumerLeft` and cancellation pass through: they are no failure of a target.
-* What may be tried again, and where, is the error's own word (`retryable`, `curable_elsewhere`), never its text.
-* A failure from inside a nursery arrives as a group and is judged by its leaves.
-* Waiting, for a token, a slot or a retry, holds nothing.
+* `ConsumerLeft` and cancellation pass through: they are not failures of a target.
+* The error's fields (`retryable`, `curable_elsewhere`) decide what may be tried again, and where; never its text.
+* A failure inside a nursery is a group and is judged by its leaves.
+* A wait for a token, a slot or a retry holds nothing.
 """
 
 from __future__ import annotations
@@ -31,48 +31,48 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 Attempt: TypeAlias = Callable[[Call], Awaitable[T]]
-"""Something that can be tried: it gets the call and returns a result, or raises."""
+"""One attempt as a function: takes the call and returns a result, or raises."""
 
 NO_CALL = Call()
-"""The call of plain functions under a policy: nothing is shown and nothing is recorded."""
+"""The call of plain functions under a policy: no events and no records."""
 
 MAX_KEYS = 1000
-"""Keys of a policy with `by` that keep their state; beyond it the least recently used one is dropped."""
+"""Number of keys of a policy with `by` that have a state; beyond it the least recently used one is removed."""
 
 
 class Strategy(Protocol):
-    """One way of trying: any object with this `run`. `compose(it)` makes a `Policy` of it."""
+    """Any object with this `run`. `compose(strategy)` makes a `Policy` of it."""
 
     async def run(self, attempt: Attempt[T], call: Call) -> T:
-        """Try *attempt*, as often and as long as this strategy will: `await attempt(call)` runs it once.
+        """Run *attempt* as often and as long as this strategy does: `await attempt(call)` runs it once.
 
-        Cancellation: what runs is cancelled and waited for.
+        Cancellation: running attempts are cancelled and awaited.
         """
         ...
 
 
 class Policy:
-    """A strategy as its user describes it: a frozen value that also wraps plain async functions.
+    """The description of a strategy: a frozen value that also wraps plain async functions.
 
-    `await policy(fetch, url)` calls `fetch(url)` under the policy; `@policy` (or `policy(fetch)`) gives a function
-    that always does. What a policy has to remember between calls (a breaker's window, a bulkhead's slots) belongs
-    to the strategy that `bind` makes; a policy used directly remembers for itself.
+    `await policy(fetch, url)` calls `fetch(url)` under the policy; `@policy` (or `policy(fetch)`) makes a function
+    that always does. State between calls (a breaker's window, a bulkhead's slots) belongs to the strategy that `bind`
+    makes; a policy that is used directly has its own state.
     """
 
     __slots__ = ()
 
     async def run(self, attempt: Attempt[T], call: Call) -> T:
-        """Try *attempt*, as often and as long as this policy allows.
+        """Run *attempt* as often and as long as this policy allows.
 
         Raises:
-          Exception: what the last attempt raised, or this policy's own error.
+          Exception: the error of the last attempt, or of this policy.
 
-        Cancellation: the running attempt is cancelled and waited for.
+        Cancellation: the running attempt is cancelled and awaited.
         """
         raise AssertionError("every policy runs in its own way")
 
     def bind(self, target: str) -> Strategy:
-        """The strategy for one target, with a memory of its own."""
+        """Make the strategy for one target, with separate state."""
         return self
 
     @overload
@@ -86,7 +86,7 @@ class Policy:
 
         Raises:
           TypeError: *function* is a plain `def`, whose caller would get a coroutine; or it is a coroutine already; or
-            it is no function.
+            it is not a function.
         """
         given: object = function
         if inspect.iscoroutine(given):
@@ -133,28 +133,28 @@ class Composed(Policy):
     layers: tuple[Strategy, ...]
 
     async def run(self, attempt: Attempt[T], call: Call) -> T:
-        """Run *attempt* inside all the layers.
+        """Run *attempt* inside all layers.
 
         Raises:
-          Exception: what the outermost layer raised.
+          Exception: as the outermost layer raises it.
 
-        Cancellation: what runs is cancelled and waited for.
+        Cancellation: running attempts are cancelled and awaited.
         """
         return await within(self, attempt)(call)
 
     def bind(self, target: str) -> Strategy:
-        """The same layers, each with a memory of its own for *target*."""
+        """Return the same layers, each with separate state for *target*."""
         return Composed(tuple(bound(layer, target) for layer in self.layers))
 
 
 def compose(*layers: Strategy) -> Composed:
-    """Put strategies around one another, the outermost first.
+    """Compose strategies, the outermost first.
 
-    `compose(Timeout(total=120), Retry(), CircuitBreaker(), Timeout(first_content=60, gap=30))`: one bound on all
-    attempts together; within it, retries; each attempt asks the breaker first and has clocks of its own.
+    `compose(Timeout(total=120), Retry(), CircuitBreaker(), Timeout(first_content=60, gap=30))`: one limit on all
+    attempts together; inside it, retries; each attempt first checks the breaker and has separate clocks.
 
     Raises:
-      TypeError: a layer is a class, or is no strategy.
+      TypeError: a layer is a class, or not a strategy.
     """
     for layer in layers:
         if isinstance(layer, type):
@@ -167,7 +167,7 @@ def compose(*layers: Strategy) -> Composed:
 
 
 def within(strategy: Strategy, attempt: Attempt[T]) -> Attempt[T]:
-    """*attempt* inside *strategy*: inside each layer of a composed one, without a call for the whole."""
+    """Wrap *attempt* in *strategy*; of a composed one, in each layer, which saves a call."""
     if not isinstance(strategy, Composed):
         return partial(strategy.run, attempt)
     for layer in reversed(strategy.layers):
@@ -176,18 +176,18 @@ def within(strategy: Strategy, attempt: Attempt[T]) -> Attempt[T]:
 
 
 def bound(strategy: Strategy, target: str) -> Strategy:
-    """*strategy* with a memory of its own, if it is one that remembers."""
+    """Bind *strategy* to *target*, if it is a policy."""
     return strategy.bind(target) if isinstance(strategy, Policy) else strategy
 
 
 def invoking(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
-    """The call of a plain function under a policy."""
+    """Make the call of a plain function under a policy."""
     name = getattr(function, "__qualname__", type(function).__qualname__)
     return attrs.evolve(NO_CALL, invocation=Invocation(name, args, kwargs))
 
 
 def entered(budget: RetryBudget | None, target: str, call: Call) -> Call:
-    """*call* with its first request to *target* entered in *budget*, once however many policies share the budget."""
+    """Count the first request of *call* to *target* in *budget*, only once for all policies that share the budget."""
     asked = call.asked or AskedTargets()
     if budget is None or call.budgeted == target:
         return call if call.asked is asked else call.replaced(asked=asked)
@@ -196,12 +196,12 @@ def entered(budget: RetryBudget | None, target: str, call: Call) -> Call:
 
 
 def asked_of(call: Call) -> AskedTargets:
-    """The record of what *call* has asked, made by `entered`; one without memory where there is none."""
+    """Return the record of targets that *call* has asked, made by `entered`; without one, a new record."""
     return call.asked or AskedTargets()
 
 
 def target_of(call: Call) -> str:
-    """The name of what *call* asks, for a policy that is bound to no target: the function's."""
+    """Return the name of the function of *call*, for a policy that is bound to no target."""
     return "" if call.invocation is None else call.invocation.name
 
 
@@ -209,7 +209,7 @@ S_co = TypeVar("S_co", bound=Strategy, covariant=True)
 
 
 class PerKey(Generic[S_co]):
-    """One strategy with state for each key that *by* makes of a call's arguments."""
+    """A separate strategy for each key that *by* returns for a call's arguments."""
 
     def __init__(self, by: Callable[..., Hashable], make: Callable[[Hashable], S_co]) -> None:
         self._by = by
@@ -220,7 +220,7 @@ class PerKey(Generic[S_co]):
         return f"<PerKey of {len(self._bound)} keys>"
 
     def of(self, key: Hashable) -> S_co:
-        """The strategy for *key*, made at first use."""
+        """Return the strategy for *key*, which is made at first use."""
         bound = self._bound.get(key)
         if bound is None:
             bound = self._bound[key] = self._make(key)
@@ -230,16 +230,16 @@ class PerKey(Generic[S_co]):
         return bound
 
     def statistics(self) -> Mapping[Hashable, Any]:
-        """The statistics of each key's strategy."""
+        """Return the statistics of each key's strategy."""
         return {key: bound.statistics() for key, bound in self._bound.items() if hasattr(bound, "statistics")}
 
     async def run(self, attempt: Attempt[T], call: Call) -> T:
         """Run *attempt* under the strategy of its key.
 
         Raises:
-          Exception: the strategy's, or what `by` raised.
+          Exception: as the strategy or `by` raises it.
 
-        Cancellation: the strategy's.
+        Cancellation: as for the strategy.
         """
         invocation = call.invocation
         key = self._by() if invocation is None else self._by(*invocation.args, **invocation.kwargs)
@@ -247,5 +247,5 @@ class PerKey(Generic[S_co]):
 
 
 def named(target: str, key: Hashable) -> str:
-    """The name of a target's part for *key*, in errors and statistics."""
+    """Return the name of the strategy of *target* for *key*, in errors and statistics."""
     return f"{target}[{key}]" if target else str(key)

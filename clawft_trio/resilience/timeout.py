@@ -1,6 +1,6 @@
-"""Clocks that really cancel: first content, the gap between content, and the whole.
+"""Timeouts that cancel: clocks for the first content, for the gap between content, and for the whole operation.
 
-The clocks below the first event (connect, first byte) belong to the transport.
+The clocks before the first event (connect, first byte) belong to the transport.
 """
 
 from __future__ import annotations
@@ -34,15 +34,14 @@ _limit = attrs.field(default=None, validator=optional(gt(0)))
 
 @attrs.frozen(kw_only=True)
 class Timeout(Policy):
-    """Give up on an attempt that takes too long, each clock in seconds, None for no limit.
+    """Cancel an attempt that takes too long, by several clocks in seconds; None is no limit.
 
-    `first_content` runs until the first text, reasoning or tool call, `gap` from content to content. Signs of life
-    start both anew: usage, an empty delta, the start of a block; while the target works on what takes long (it thinks,
-    a local server loads its model) the clock is at least as long as the provider states with `Call.pulse`. Pings and
-    comments are no signs. Time that the consumer takes, and time that an attempt waits on this side for a slot or a
-    connection, counts for neither. An answer that comes whole (`Call.unary`) has neither clock until
-    something of it was shown. `total` bounds
-    everything.
+    `first_content` runs until the first text, reasoning or tool call, `gap` from content to content. Signs of activity
+    restart both: usage, an empty delta, the start of a block; during long work of the target (it thinks, a local server
+    loads its model) the clock is at least as long as the provider states with `Call.pulse`. Pings and comments are no
+    signs. The consumer's time, and the attempt's waits in this process for a slot or a connection, do not count. An
+    answer that arrives as a whole (`Call.unary`) has neither clock before its first content. `total` limits the whole
+    operation.
 
     Nothing is shared between calls.
     """
@@ -61,10 +60,10 @@ class Timeout(Policy):
         """Run *attempt* within the clocks.
 
         Raises:
-          ProviderTimeout: a clock of this policy ran out; `clock` names it, `partial` holds what was shown. A
-            deadline of a caller's passes as cancellation.
+          ProviderTimeout: a clock of this policy expired; `clock` names it, `partial` holds the content so far. A
+            deadline of the caller passes through as cancellation.
 
-        Cancellation: the attempt is cancelled and waited for.
+        Cancellation: the attempt is cancelled and awaited.
         """
         if self.total is None:
             return await self._watch(attempt, call)
@@ -105,14 +104,14 @@ def _expired(clock: str, limit: float, shown: Shown) -> ProviderTimeout:
 
 
 class _Watch:
-    """An `emit` and a `pulse` that note signs of life, and the one task that looks at the notes.
+    """An `emit` and a `pulse` that record the times of events and signs, and a task that checks these times.
 
-    Moving a deadline costs 1.8 microseconds; a note costs a tenth of it, and is all that happens per event.
+    To move a deadline costs 1.8 microseconds; a record costs a tenth of that, and is all that happens per event.
     """
 
     def __init__(self, shown: Shown, call: Call, limits: Timeout) -> None:
         self.scope = trio.CancelScope()
-        #: the clock that ran out and its limit
+        #: the clock that expired and its limit
         self.expired = ("first_content", 0.0)
         self.shown = shown
         self._pulse = call.pulse
@@ -121,10 +120,10 @@ class _Watch:
         self._tool_gap = self._gap if limits.tool_gap is None else limits.tool_gap
         # The class of the last content; None before the first.
         self._kind: type[StreamEvent] | None = None
-        # The consumer has an event, or the attempt waits on this side: no clock runs.
+        # The consumer handles an event, or the attempt waits in this process: no clock runs.
         self._passing = False
         self._waiting = False
-        # Seconds for which the target may be quiet by the last sign.
+        # Seconds for which the target may be silent, by the last sign.
         self._quiet_for = inf if call.unary else 0.0
         self._last = trio.current_time()
 
@@ -132,19 +131,19 @@ class _Watch:
         if not (event.text if type(event) is TextDelta else is_content(event)):
             await self._pass_by(event)
             return
-        # While the consumer has it, no clock runs.
+        # No clock runs while the consumer handles the event.
         self._passing = True
         self._kind = type(event)
         self._quiet_for = 0.0
         try:
             await self.shown(event)
         finally:
-            # Also when it was cancelled there: a retry below may go on, and has to be watched again.
+            # Also after a cancellation there: a retry below may continue, and its clocks have to run.
             self._last = trio.current_time()
             self._passing = False
 
     async def _pass_by(self, event: StreamEvent) -> None:
-        """Pass on what is no content: usage and empty deltas are signs of life, a `Reset` begins another attempt."""
+        """Pass on an event without content: usage and empty deltas are signs, a `Reset` begins another attempt."""
         self._passing = True
         try:
             await self.shown(event)
@@ -152,21 +151,21 @@ class _Watch:
             self._last = trio.current_time()
             self._passing = False
         if isinstance(event, Reset):
-            # The first content of the attempt that begins below has a clock of its own.
+            # The clock for the first content starts again for the next attempt.
             self._kind, self._quiet_for = None, 0.0
 
     def pulse(self, sign: LifeSign, quiet_for: float) -> None:
         self._pulse(sign, quiet_for)
         self._waiting = sign == "waiting"
         if sign == "alive" and self._kind is not None:
-            # It has shown content before: the gap clock applies.
+            # After content, the gap clock applies.
             return
         if sign in {"alive", "thinking"} or quiet_for > self._quiet_for:
             self._quiet_for = quiet_for
         self._last = trio.current_time()
 
     async def wait_for_expiry(self) -> None:
-        """Cancel the scope at the very moment at which a clock runs out."""
+        """Cancel the scope exactly when a clock expires."""
         while True:
             limit = self._limit()
             now = trio.current_time()
@@ -175,7 +174,7 @@ class _Watch:
                 self.expired = ("first_content" if self._kind is None else "gap", limit)
                 self.scope.cancel(reason=f"no {self.expired[0]} within {limit:g} s")
                 return
-            # Signs of life only move `due` further, except that they may start a shorter clock.
+            # Signs only move `due` later, except that they may start a shorter clock.
             await trio.sleep_until(min(due, now + self._first, now + self._gap, now + self._tool_gap))
 
     def _limit(self) -> float:

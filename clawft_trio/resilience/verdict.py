@@ -1,8 +1,8 @@
-"""What an error means to a strategy: may the same target be asked again, may another, and is its health in doubt.
+"""Classification of errors: may the same target be retried, may another target help, does it count against the target.
 
-Errors of this package state it in their fields. Errors of other origin, which reach strategies around plain functions
-and user-written providers, are judged by class: `OSError`, trio's broken streams, and the exceptions of httpx and
-httpx2, which are recognised by name because those libraries are not imported here. Message text is never looked at.
+Errors of this package have fields for this. Other errors, which come from plain functions and from providers of the
+user, are classified by class: `OSError`, trio's broken streams, and the exceptions of httpx and httpx2, which are
+recognised by name because those libraries are not imported here. The text of an error is never used.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _HTTP_LIBRARIES = frozenset({"httpx", "httpx2", "httpcore", "httpcore2"})
 # The transport errors of both libraries and of their cores.
 _HTTP_TRANSPORT = frozenset({"TransportError", "TimeoutException", "NetworkError", "ProtocolError", "ProxyError"})
 
-# Requests that were wrong before they were sent.
+# Errors in requests that were invalid before they were sent.
 _HTTP_OWN_FAULT = frozenset({"LocalProtocolError", "UnsupportedProtocol"})
 
-# The file system's answers, and a certificate that is not good: they would be the same again.
+# Errors of the file system and of certificates, which a retry does not change.
 _LASTING = (
     FileNotFoundError,
     FileExistsError,
@@ -40,34 +40,34 @@ _LASTING = (
     ssl.SSLCertVerificationError,
 )
 
-# Statuses by which a server finds fault with the request: they do not count against the server.
+# Statuses for errors in the request, which do not count against the server.
 _OF_THE_REQUEST = frozenset({400, 405, 406, 411, 412, 413, 414, 415, 416, 417, 422, 431, 451})
 
 _SHOULD_RETRY: Mapping[str, bool] = {"true": True, "false": False}
 
 
 def is_retryable(exc: BaseException) -> bool:
-    """Whether the same target may succeed when asked again. A group has to be retryable in every leaf."""
+    """Whether a retry at the same target may succeed. Every leaf of a group has to be retryable."""
     return all(map(_is_retryable, leaves(exc)))
 
 
 def is_curable_elsewhere(exc: BaseException) -> bool:
-    """Whether another target may succeed. A group has to be curable in every leaf."""
+    """Whether another target may succeed. Every leaf of a group has to be curable."""
     return all(map(_is_curable_elsewhere, leaves(exc)))
 
 
 def blames_target(exc: BaseException) -> bool:
-    """Whether *exc* speaks against its target's health. An error of unknown kind does."""
+    """Whether *exc* counts against its target's health. An error of an unknown class does."""
     return any(map(_blames_target, leaves(exc)))
 
 
 def is_untried(exc: BaseException) -> bool:
-    """Whether *exc* states that the target was not asked at all (`CircuitOpen`, `BulkheadFull`)."""
+    """Whether no request was sent to the target (`CircuitOpen`, `BulkheadFull`)."""
     return all(getattr(leaf, "untried", False) for leaf in leaves(exc))
 
 
 def retry_after(exc: BaseException, now: Now = utc_now) -> float | None:
-    """Seconds until the target wants to be asked again; the longest, where a group names several."""
+    """Return the seconds until the target accepts a retry; the longest of a group."""
     waits = [_retry_after(leaf, now) for leaf in leaves(exc)]
     return max((wait for wait in waits if wait is not None), default=None)
 
@@ -110,12 +110,12 @@ def _retry_after(exc: BaseException, now: Now) -> float | None:
 
 
 def _http_names(exc: BaseException) -> set[str]:
-    """The names of *exc*'s classes that belong to an HTTP library."""
+    """Return the names of *exc*'s classes that belong to an HTTP library."""
     return {cls.__name__ for cls in type(exc).__mro__ if cls.__module__.partition(".")[0] in _HTTP_LIBRARIES}
 
 
 def status_of(exc: BaseException) -> int | None:
-    """The status of an `httpx.HTTPStatusError`; None for any other error."""
+    """Return the status of an `httpx.HTTPStatusError`; None for any other error."""
     if "HTTPStatusError" not in _http_names(exc):
         return None
     status = getattr(getattr(exc, "response", None), "status_code", None)

@@ -1,4 +1,4 @@
-"""How much is shown of an attempt that has not proved itself, and how it is taken back."""
+"""Delivery of an unfinished attempt's content to the consumer, and its retraction."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ T = TypeVar("T")
 
 
 class Shown:
-    """An `emit` that remembers what got through since the last `Reset`, to retract it.
+    """An `emit` that stores the content sent since the last `Reset`, to retract it.
 
-    Memory is that of the text: nothing is kept per event.
+    Memory grows with the text only: nothing is kept per event.
 
     Args:
-      emit: shows the events.
-      on_call: gets each tool call as soon as its arguments are complete; sync, and never raises.
-      before_reset: awaited before a `Reset` is shown.
+      emit: receives the events.
+      on_call: receives each tool call as soon as its arguments are complete; sync, and never raises.
+      before_reset: awaited before a `Reset` is sent.
     """
 
     __slots__ = ("_before_reset", "_calls", "_on_call", "_reasoning", "_text", "content", "to")
@@ -50,19 +50,19 @@ class Shown:
         on_call: Callable[[ToolCall], None] | None = None,
         before_reset: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        #: shows the events
+        #: receives the events
         self.to: Emit = emit
         self._on_call = on_call
         self._before_reset = before_reset
-        #: whether a consumer may have seen content
+        #: whether the consumer may have received content
         self.content: bool = False
         self._text = GrowingText()
         self._reasoning: GrowingText | None = None
         self._calls: list[ToolCall] = []
 
     def __call__(self, event: StreamEvent) -> Awaitable[None]:
-        # Noted before it is delivered: cancelled half way, it may have been seen. Not a coroutine of its own,
-        # because one more for each event and layer is what a stream's time goes into.
+        # Stored before delivery, because a cancelled delivery may have reached the consumer. Not a coroutine function,
+        # because one more coroutine per event and layer is the main cost of a stream.
         kind = type(event)
         if kind is TextDelta:
             self.content = True
@@ -87,12 +87,12 @@ class Shown:
 
     @property
     def text(self) -> GrowingText:
-        """Where the text is kept until the next `Reset`."""
+        """The text since the last `Reset`."""
         return self._text
 
     async def _take_back(self, event: Reset) -> None:
-        # Forgotten only when it was delivered: cancelled half way, it may not have arrived and has to be sent again,
-        # or the next attempt's words would stand behind this one's.
+        # Cleared only after delivery: a cancelled `Reset` may not have arrived and has to be sent again, or the next
+        # attempt's content would follow this one's.
         if self._before_reset is not None:
             await self._before_reset()
         try:
@@ -109,12 +109,12 @@ class Shown:
         self._calls = []
 
     def so_far(self) -> Discarded:
-        """What a consumer may have seen."""
+        """Return the content that the consumer may have received."""
         reasoning = "" if self._reasoning is None else self._reasoning.getvalue()
         return Discarded(self._text.getvalue(), reasoning=reasoning, tool_calls=tuple(self._calls))
 
     async def retract(self, cause: BaseException, call: Call) -> None:
-        """Send a `Reset` to the consumer, if it has seen anything.
+        """Send a `Reset` to the consumer, if it may have received content.
 
         Cancellation: the `Reset` may have been sent.
         """
@@ -125,13 +125,13 @@ class Shown:
 
 
 def shown_of(call: Call) -> Shown:
-    """What remembers the content that *call* shows: its `emit`, where that does so already and text is kept once."""
+    """Return a `Shown` for *call*: its own `emit` if that is an unused `Shown`, so that the text is stored once."""
     emit = call.emit
     return emit if isinstance(emit, Shown) and not emit.content else Shown(emit)
 
 
 def partial_response(seen: Discarded, *, provider: str = "", model: str = "") -> ChatResponse | None:
-    """What was shown of an attempt that failed, as a response; None when nothing was."""
+    """Convert the content of a failed attempt to a response; None without content."""
     if not (seen.text or seen.reasoning or seen.tool_calls):
         return None
     return ChatResponse(
@@ -146,19 +146,19 @@ def partial_response(seen: Discarded, *, provider: str = "", model: str = "") ->
 
 @attrs.frozen(kw_only=True)
 class Live(Policy):
-    """Forward everything at once, retract it when the attempt fails.
+    """Forward every event at once, and retract the content when the attempt fails.
 
-    With `after_content="raise"` an attempt that fails after it was seen is final: its error is neither retried nor
-    cured elsewhere, nothing is retracted, and what was seen is attached as `partial`. Put it inside what tries
-    again and around the clocks, to see their errors.
+    With `after_content="raise"` an attempt that fails after content is final: its error is neither retried nor cured
+    elsewhere, nothing is retracted, and the content is attached as `partial`. Put it inside the strategies that retry
+    and around the clocks, so that it gets their errors.
     """
 
     after_content: Literal["restart", "raise"] = "restart"
 
     async def run(self, attempt: Attempt[T], call: Call) -> T:
-        """Run *attempt*, showing its events as they come.
+        """Run *attempt*, and forward its events as they arrive.
 
-        Cancellation: the attempt's.
+        Cancellation: as for the attempt.
         """
         if self.after_content == "restart":
             return await attempt(call)
@@ -177,7 +177,7 @@ def _make_final(exc: ProviderError, seen: Discarded) -> None:
 
 
 class _Held:
-    """Events kept back, with neighbouring text joined, so that they cost what their text costs."""
+    """Delayed events; adjacent texts are joined, so that memory grows with the text only."""
 
     __slots__ = ("_events", "_text", "size")
 
@@ -214,33 +214,33 @@ class _Held:
 def _size(event: StreamEvent) -> int:
     if isinstance(event, ReasoningDelta):
         return len(event.text)
-    # A tool call or a fragment of one; anything else is small change.
+    # A tool call or a fragment of one; other events are small.
     return 64 + len(getattr(event, "arguments", ""))
 
 
 @attrs.frozen(kw_only=True)
 class Hold(Policy):
-    """Show nothing before the attempt has succeeded: what a reader sees is never retracted.
+    """Send nothing before the attempt has succeeded: the consumer's content is never retracted.
 
-    What does not fit in `max_characters` (about 1 MiB, far beyond any answer) commits: it is shown, and the rest
+    Content beyond `max_characters` (about 1 MiB, far beyond any answer) commits the attempt: it is sent, and the rest
     is live, as a full retry buffer commits a call in gRPC.
     """
 
     max_characters: int = attrs.field(default=1_000_000, validator=attrs.validators.ge(1))
 
     async def run(self, attempt: Attempt[T], call: Call) -> T:
-        """Run *attempt*, then show all of it.
+        """Run *attempt*, then send all of its events.
 
-        Cancellation: the attempt's; what is held is forgotten.
+        Cancellation: as for the attempt; delayed events are discarded.
         """
         return await _deliver_later(attempt, call, characters=self.max_characters, seconds=None)
 
 
 @attrs.frozen(kw_only=True)
 class Preview(Policy):
-    """Hold the first stretch of an answer, then go live: early failures are never seen.
+    """Delay the beginning of an answer, then forward events at once: early failures stay invisible.
 
-    The stretch ends after `characters`, or with the first event that comes `seconds` after the first content,
+    The delay ends after `characters`, or with the first event that comes `seconds` after the first content,
     whichever is first; at the latest with the answer.
     """
 
@@ -252,9 +252,9 @@ class Preview(Policy):
             raise ValueError("Preview needs seconds or characters")
 
     async def run(self, attempt: Attempt[T], call: Call) -> T:
-        """Run *attempt*, its first stretch unseen.
+        """Run *attempt*, and delay its beginning.
 
-        Cancellation: the attempt's; what is held is forgotten.
+        Cancellation: as for the attempt; delayed events are discarded.
         """
         return await _deliver_later(attempt, call, characters=self.characters, seconds=self.seconds)
 
@@ -267,7 +267,7 @@ async def _deliver_later(attempt: Attempt[T], call: Call, *, characters: int | N
 
 
 class _Gate:
-    """An `emit` that keeps events back until it opens."""
+    """An `emit` that delays events until it opens."""
 
     __slots__ = ("_characters", "_emit", "_held", "_live", "_opens_at", "_seconds", "_shown")
 
@@ -291,7 +291,7 @@ class _Gate:
                 await self.open()
 
     async def _reset(self, event: Reset) -> None:
-        # The next attempt has to prove itself anew; a consumer that saw nothing gets no `Reset`.
+        # The delay starts again for the next attempt; a consumer that received nothing gets no `Reset`.
         if self._live:
             await self._emit(event)
         self._live, self._opens_at = False, None

@@ -124,7 +124,7 @@ class LockRequest:
             one._ahead_of[self] = None
 
     def _close_up(self, gone: LockRequest) -> None:
-        """A blocking request was released: this request now waits for the requests that blocked that one."""
+        """Replace *gone*, a blocking request that was released, by the requests that blocked it."""
         assert self._behind is not None
         del self._behind[gone]
         self._stand_behind(one for one in gone._behind or () if self._conflicts_with(one))

@@ -32,7 +32,7 @@ class ToolStatistics:
 
 
 _MOST_KNOWN = 256
-"""Permissions of which a registry remembers the allowed tools."""
+"""Number of permissions with a cached list of allowed tools."""
 
 
 class ToolRegistry:
@@ -61,7 +61,7 @@ class ToolRegistry:
         self._threads = ThreadPool(threads)
         self._tools: dict[str, Tool] = {}
         self._watchers: list[Callable[[], None]] = []
-        #: by identity of the permissions, which are kept, so that an identity stays theirs
+        #: by `id` of the permissions, which are stored, too, so that the `id` is not reused
         self._allowed: dict[int, tuple[UserPermissions, tuple[Tool, ...]]] = {}
         for tool in tools:
             self.add(tool)
@@ -139,12 +139,12 @@ class ToolRegistry:
         return narrow
 
     def specs(self, permissions: UserPermissions) -> tuple[ToolSpec, ...]:
-        """The tools that *permissions* allow, sorted by name, as sent to a model."""
+        """Return the tools that *permissions* allow, sorted by name, as sent to a model."""
         return tuple(tool.spec for tool in self.allowed(permissions))
 
     def allowed(self, permissions: UserPermissions) -> tuple[Tool, ...]:
-        """The tools that *permissions* allow, sorted by name."""
-        # A turn asks several times in each round, and matching the patterns of many tools takes long.
+        """Return the tools that *permissions* allow, sorted by name."""
+        # Cached, because each round of a turn calls this several times, and matching patterns of many tools takes long.
         known = self._allowed.get(id(permissions))
         if known is None:
             if len(self._allowed) >= _MOST_KNOWN:

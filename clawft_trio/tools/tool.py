@@ -193,7 +193,7 @@ class Tool:
     check: Check = attrs.field(kw_only=True, repr=False)
     #: the Python function that it was made from
     wrapped: Callable[..., Any] | None = attrs.field(default=None, kw_only=True, repr=False)
-    #: the tool as sent to a model; one object, which keeps its number of tokens
+    #: the tool as sent to a model; one object, which caches its number of tokens
     spec: ToolSpec = attrs.field(init=False, repr=False, eq=False)
 
     @check.default

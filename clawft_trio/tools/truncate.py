@@ -131,7 +131,7 @@ def _text_of(value: object) -> str:
     try:
         return str(value)
     except ValueError:
-        # Python writes integers of more than 4300 digits in base 16 only.
+        # Python converts integers of more than 4300 digits to text only in base 16.
         return hex(value) if isinstance(value, int) else f"a {type(value).__name__}"
 
 

@@ -337,6 +337,21 @@ async def test_everything_can_be_stopped(autojump_clock: object) -> None:
     assert Counter(seen.errors) == {"TurnCancelled": 6, None: 1}
 
 
+async def test_a_publisher_that_waits_while_everything_is_stopped_is_let_in(autojump_clock: object) -> None:
+    policy, config = LoopPolicy(max_concurrent_turns=1, grace=100.0), BusConfig(inbound_buffer_size=2)
+    async with running(policy=policy, config=config) as (bus, loop, seen), trio.open_nursery() as nursery:
+        for number in range(5):  # one runs, two wait in the queue, two for room
+            nursery.start_soon(bus.publish_inbound, asks(f"{number}", chat=f"{number}", metadata={"takes": 10}))
+        await trio.sleep(1)
+        waiting = bus.statistics().inbound.waiting
+        assert waiting > 0
+        stopped = loop.cancel_all()
+        await trio.sleep(1)
+        assert bus.statistics().inbound.waiting == 0
+    assert Counter(seen.errors) == {"TurnCancelled": stopped, None: 5 - stopped}
+    assert 5 - stopped == waiting
+
+
 async def test_shutdown_finishes_what_is_there_and_takes_nothing_new(autojump_clock: object) -> None:
     async with running() as (bus, loop, seen):
         for number in range(3):
@@ -740,11 +755,12 @@ async def test_a_slot_is_free_again_when_its_message_was_cancelled_meanwhile(aut
 async def test_nothing_is_remembered_of_messages_that_were_answered() -> None:
     async with journalled() as (bus, journal), trio.open_nursery() as nursery:
         loop = await nursery.start(lambda **kw: serve_sessions(bus, echo, journal=journal, **kw))
-        for number in range(20):
-            await bus.publish_inbound(asks(f"{number}", chat=f"{number % 3}"))
+        asked = [asks(f"{number}", chat=f"{number % 3}") for number in range(20)]
+        for message in asked:
+            await bus.publish_inbound(message)
         await loop.shutdown()
-        assert loop._received == set()
-        assert loop._running == {}
+        assert not any(map(loop._intake.is_waiting, asked))
+        assert loop.statistics().running == 0
 
 
 async def test_a_reply_that_waits_for_its_channel_is_written_once(autojump_clock) -> None:

@@ -177,7 +177,7 @@ async def test_a_piece_that_comes_after_its_final_reply_is_not_shown(postgres) -
         with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(collect)
-                while not outbox._serves:
+                while not outbox._shared.served_here:
                     await trio.sleep(0.01)
                 await worker.accept(asked, claim=False)
                 assert await worker_bus.dispatch_outbound(piece("Hel"))
@@ -186,7 +186,7 @@ async def test_a_piece_that_comes_after_its_final_reply_is_not_shown(postgres) -
                 final = piece("Hello.", kind="final")
                 await worker.replied(asked, final)
                 await worker_bus.dispatch_outbound(final, kept=True)
-                while channel_bus.statistics().undelivered or not outbox._recent:
+                while channel_bus.statistics().undelivered or not outbox._shared.is_late(piece("lo.")):
                     await trio.sleep(0.01)
                 outbox.piece_arrived(piece("lo."))
                 channel_bus.close()
@@ -227,7 +227,7 @@ async def test_an_answer_of_a_worker_is_shown_as_it_comes_where_its_channel_is(p
     ):
         await until_listening(agent.parts.store, store)
         outbox = agent.bus.outbound("ch")
-        while not outbox._serves:
+        while not outbox._shared.served_here:
             await trio.sleep(0.01)
         asked = InboundMessage(channel="ch", sender_id="u", chat_id="1", id="m1", content="How is it?")
         await Journal(store, ownership=Ownership(store)).accept(asked, claim=False)

@@ -157,12 +157,13 @@ class Mortal(ScriptedMcpServer):
         self._world = world
         self._stream = stream
 
-    async def _tool_echo(self, arguments: dict) -> str:
-        self._world.accounting.note_run(arguments["text"])
-        return await super()._tool_echo(arguments)
-
-    async def _tool_die(self, arguments: dict) -> None:
-        await self._stream.aclose()
+    async def _call_tool(self, params: dict) -> dict | None:
+        if params["name"] == "die":
+            await self._stream.aclose()
+            return None
+        if params["name"] == "echo":
+            self._world.accounting.note_run(params["arguments"]["text"])
+        return await super()._call_tool(params)
 
 
 _ID = re.compile(r"\b[0-9a-f]{32}\b")

@@ -105,7 +105,7 @@ async def test_a_path_goes_behind_the_base_and_before_its_query(base, path, targ
 
 
 @both
-async def test_a_body_that_somebody_still_reads_is_closed_all_the_same(library, nursery):
+async def test_a_body_that_another_task_reads_is_closed(library, nursery):
     async with open_server(streaming([b"x"], end=False)) as server, HttpEndpoint(server.url, library=library) as http:
         ended = trio.Event()
 
@@ -115,10 +115,9 @@ async def test_a_body_that_somebody_still_reads_is_closed_all_the_same(library, 
                     pass
             ended.set()
 
-        with pytest.raises((trio.BusyResourceError, RuntimeError)):
-            async with http.request("GET") as answer:
-                nursery.start_soon(read, answer)
-                await trio.testing.wait_all_tasks_blocked(0.01)
+        async with http.request("GET") as answer:
+            nursery.start_soon(read, answer)
+            await trio.testing.wait_all_tasks_blocked(0.01)
         await ended.wait()
         await server.wait_open(0)
         assert http.statistics().busy == http.statistics().admission.in_use == 0
@@ -345,13 +344,13 @@ async def test_an_answer_that_comes_before_the_body_is_sent_is_read(library):
 @both
 async def test_no_headers_in_time_is_a_timeout_of_the_first_byte(library):
     async with open_server(hear_nothing) as server:
-        clocks = Clocks(first_byte=0.05)
+        clocks = Clocks(first_byte=0.3)
         async with HttpEndpoint(server.url, library=library, clocks=clocks, name="acme") as http:
             attempt = in_progress()
             with pytest.raises(ProviderTimeout) as caught:
                 async with http.request("GET", attempt=attempt):
                     pass
-            assert (caught.value.clock, caught.value.limit, caught.value.provider) == ("first_byte", 0.05, "acme")
+            assert (caught.value.clock, caught.value.limit, caught.value.provider) == ("first_byte", 0.3, "acme")
             assert attempt.sent
             await server.wait_open(0)
 

@@ -32,6 +32,7 @@ from clawft_trio.resilience import (
 from clawft_trio.testing import Screen
 from clawft_trio.testing.script import Fail, Finish, Hang, Say, Wait
 from clawft_trio.testing.scripted import ScriptedProvider
+from clawft_trio.testing.sweep import cancel_everywhere
 
 REQUEST = ChatRequest([Message.user("hello")])
 PRIMARY = [Wait(12.0), Say("primary"), Finish()]
@@ -259,3 +260,19 @@ async def test_a_waiting_loser_goes_on_when_the_winner_moves_to_the_slot_that_it
     response = await complete(Resilient(chain, Hedge(after=1.0, budget=budget)), REQUEST, screen)
     screen.check(response)
     assert (response.text, trio.current_time(), b.calls) == ("b", 8.0, 1)
+
+
+async def test_a_race_with_a_waiting_loser_can_be_cancelled_anywhere(autojump_clock: trio.testing.MockClock) -> None:
+    models: list[ScriptedProvider] = []
+
+    async def operation() -> None:
+        first = [Wait(3.0), Say("first"), Finish()]
+        models.append(ScriptedProvider(first, [Say("br"), Wait(5.0), Fail(ServerError("broke"))], name="a"))
+        budget = RetryBudget(capacity=1.0, ratio=0.0, per_second=0.0)
+        response = await complete(Resilient(models[-1], Hedge(after=1.0, budget=budget)), REQUEST)
+        assert response.text == "first"
+
+    async def check() -> None:
+        assert all(model.running == 0 for model in models)
+
+    assert await cancel_everywhere(operation, check) > 5

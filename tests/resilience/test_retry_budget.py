@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import trio
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from clawft_trio.chat import Call, ChatRequest, ChatResponse, Message, Provider, TextDelta
@@ -10,6 +12,7 @@ from clawft_trio.errors import ClawftError, ServerError
 from clawft_trio.llm.stream import complete
 from clawft_trio.resilience import (
     Bulkhead,
+    CircuitBreaker,
     Failover,
     Hedge,
     Hold,
@@ -122,6 +125,11 @@ WELL = ["well", "slow"]
 STATES = [*WELL, "down", "silent", "breaks", "slow breaks", "breaks late", "slow breaks late"]
 changes = st.tuples(st.integers(0, 2), st.sampled_from(STATES))
 bursts = st.integers(1, 12)
+# Calls that an open circuit kept from a target bring it no tokens.
+BREAKERS: dict[str, Any] = {
+    "begin": ("breaks late", "down", "breaks late"), "steps": [4, (2, "down"), 11, 5, 9], "capacity": 5.0, "ratio": 1.0,
+    "per_second": 0.0, "hedge_after": 1.0, "leaf": "breaker retry", "nested": True, "outer": "hedge hedge",
+}  # fmt: skip
 
 
 def bound_of(budget: RetryBudget, calls: int, seconds: float) -> float:
@@ -129,6 +137,7 @@ def bound_of(budget: RetryBudget, calls: int, seconds: float) -> float:
 
 
 @settings(deadline=None, max_examples=60)
+@example(**BREAKERS)
 @given(
     begin=st.tuples(*[st.sampled_from(["down", *STATES])] * 3),
     steps=st.lists(changes | bursts, min_size=1, max_size=12),
@@ -136,7 +145,9 @@ def bound_of(budget: RetryBudget, calls: int, seconds: float) -> float:
     ratio=st.sampled_from([0.0, 0.25, 1.0]),
     per_second=st.sampled_from([0.0, 0.5]),
     hedge_after=st.sampled_from([None, 1.0]),
-    leaf=st.sampled_from(["retry", "hedge", "retry hedge", "hedge retry", "bulkhead retry"]),
+    leaf=st.sampled_from(
+        ["retry", "hedge", "retry hedge", "hedge retry", "bulkhead retry", "retry breaker", "breaker retry"]
+    ),
     nested=st.booleans(),
     outer=st.sampled_from(
         ["", "retry", "hedge", "hedge hedge", "retry hedge", "hedge retry", "free hedge", "hold hedge"]
@@ -161,6 +172,7 @@ async def test_no_call_is_lost_while_a_target_is_well_and_no_target_gets_more_th
         "retry": Retry(max_retries=2, first_wait=0.25, budget=budget),
         "hedge": Hedge(after=2.0, extra=2, budget=budget),
         "free": Hedge(after=1.5),
+        "breaker": CircuitBreaker(minimum_calls=3, open_for=5.0, longest_open=20.0),
         "bulkhead": Bulkhead(max_concurrent=3),
         "hold": Hold(),
     }

@@ -29,6 +29,10 @@ def now() -> datetime:
         ({"retry-after": "999999"}, LONGEST_WAIT),
         ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
         ({"retry-after-ms": "99999999999"}, LONGEST_WAIT),
+        ({"retry-after": "30, 30"}, 30.0),
+        ({"retry-after": '"30"'}, 30.0),
+        ({"retry-after": "30 seconds"}, 30.0),
+        ({"retry-after": "PT1M30S"}, 90.0),
         ({"retry-after": "soon"}, None),
         ({}, None),
     ],
@@ -39,7 +43,15 @@ def test_a_retry_after_is_read_in_every_form_and_capped(headers: dict[str, str],
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("6m0s", 360.0), ("120ms", 0.12), ("1h2m3.5s", LONGEST_WAIT), ("17ms", 0.017), ("2026-11-21T12:00:30Z", 30.0)],
+    [
+        ("6m0s", 360.0),
+        ("120ms", 0.12),
+        ("1h2m3.5s", LONGEST_WAIT),
+        ("17ms", 0.017),
+        ("1 minute 30 seconds", 90.0),
+        ("2 mins", 120.0),
+        ("2026-11-21T12:00:30Z", 30.0),
+    ],
 )
 def test_a_reset_is_a_duration_or_a_point_in_time(text: str, seconds: float) -> None:
     assert parse_wait(text, now) == pytest.approx(seconds)
@@ -48,6 +60,13 @@ def test_a_reset_is_a_duration_or_a_point_in_time(text: str, seconds: float) -> 
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
+        ({"x-ratelimit-reset-ms": "1500"}, 1.5),
+        ({"x-ratelimit-reset-requests-ms": str((int(NOON.timestamp()) + 20) * 1000)}, 20.0),
+        ({"ratelimit": "limit=100, remaining=0, reset=30"}, 30.0),
+        ({"RateLimit": '"minute";r=0;t=30, "day";r=7;t=3000'}, 30.0),
+        ({"anthropic-priority-input-tokens-remaining": "0", "anthropic-priority-input-tokens-reset": "20"}, 20.0),
+        # Mistral
+        ({"ratelimitbysize-remaining": "0", "ratelimitbysize-reset": "40"}, 40.0),
         # OpenAI, Groq
         (
             {
