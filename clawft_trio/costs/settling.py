@@ -104,7 +104,7 @@ class Settling:
         ownership.postpone(turn_id, step, outlives_turn=True, ended=ended)
 
     def joining(self, turn_id: str) -> tuple[Closing, ...]:
-        """Return the settlements that wait for the next write of *turn_id*; a reservation of that turn writes them first."""
+        """Return the settlements that wait for a write of *turn_id*; a reservation of the turn writes them first."""
         return tuple(self._joining.get(turn_id, {}).values())
 
     def note_written(self, turn_id: str, closings: Sequence[Closing]) -> None:
