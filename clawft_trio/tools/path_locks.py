@@ -236,7 +236,7 @@ class PathLocks:
 def _newest(strict: dict[LockRequest, None], others: dict[LockRequest, None]) -> dict[LockRequest, None]:
     """Return the newest of *strict*, which conflict with each other, and those of *others* that came after it.
 
-    It already waits for the earlier requests, so the new request need not wait for them separately.
+    That newest one already waits for the earlier requests, so a new request need not wait for them separately.
     """
     last = next(reversed(strict), None)
     found = {} if last is None else {last: None}
