@@ -613,8 +613,8 @@ class PeerGone(McpError):
 class SessionLost(PeerGone):
     """Over HTTP: the server no longer knows the session. A supervised client opens a new one."""
 
-    #: the request itself was refused with the session, or was not sent, so it did not run. A supervised client sends it
-    #: once more in the new session.
+    #: whether the request was refused or not sent, and so did not run. A supervised client sends it again in the new
+    #: session
     refused: bool = False
 
 
