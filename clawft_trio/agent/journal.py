@@ -268,7 +268,7 @@ class Journal:
         Cancellation: `Cancelled` means that nothing counts as resumed.
         """
 
-        # Run again after its own commit, it counts one resumption more.
+        # If it runs again after its own commit, it counts one more resumption.
         def take(connection: Connection) -> list[tuple[bytes, int]]:
             forget_old(connection)
             query = "SELECT message, resumes FROM turns WHERE message IS NOT NULL ORDER BY place"

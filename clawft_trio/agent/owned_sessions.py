@@ -280,7 +280,7 @@ class OwnedSessions:
         try:
             await self._ownership.release(claimed.lease.name)
         except StoreError as exc:
-            # The renewals release the session later, because its name is no longer renewed.
+            # The next renewal releases the session, because this process no longer holds it.
             self._observer(Noted(component="agent", what="session not released", details={"error": exc}))
         self._note_turn_ended()
 

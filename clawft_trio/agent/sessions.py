@@ -210,7 +210,7 @@ class Sessions:
             """
             found = connection.execute(newest, (session,)).fetchone() or (0,)
             if found[0] != version:
-                # Run again after its own commit, it finds what it has stored.
+                # If it runs again after its own commit, it finds its own row.
                 return tuple(found[1:]) == row
             query = "INSERT INTO compactions (session, made_at, cut, cleared, summary) VALUES (?, ?, ?, ?, ?)"
             connection.execute(query, row)

@@ -113,7 +113,7 @@ async def requeue(store: Store, turn_id: str) -> bool:
         query = "SELECT session, given_up FROM turns WHERE turn = ? AND given_up IS NOT NULL"
         found = connection.execute(query, (turn_id,)).fetchone()
         if found is None:
-            # Run again after its own commit, it has been done.
+            # If it runs again after its own commit, the message is already requeued.
             return seen
         seen, (session, data) = True, found
         connection.execute(

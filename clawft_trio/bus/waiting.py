@@ -25,9 +25,9 @@ class WaitingPublishers(Generic[T]):
     def __init__(self) -> None:
         # Ordered dicts, because a plain one searches through all removed keys for its first key: with 10 000
         # waiting publishers that is quadratic.
-        #: those that wait for room in the whole queue
+        #: publishers that wait for room in the whole queue
         self.line: OrderedDict[Task, QueueItem[T]] = OrderedDict()
-        #: by session, those that wait for room in it
+        #: publishers that wait for room in their session, by session
         self._blocked: dict[Hashable, OrderedDict[Task, QueueItem[T]]] = {}
 
     def __len__(self) -> int:

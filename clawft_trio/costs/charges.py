@@ -175,7 +175,7 @@ def _closed(closing: Closing, periods: tuple[str, str]) -> tuple[Any, ...]:
 
 
 def _storable(text: str) -> str:
-    """*text*, which a provider may have written, as both engines can store it: in UTF-8, without NUL."""
+    """Convert *text*, which may come from a provider, to text that both databases can store: UTF-8 without NUL."""
     return text.encode(errors="replace").decode().replace("\0", "?")
 
 

@@ -112,7 +112,7 @@ class Ledger:
           everybody: the limits of all senders together.
           tokens: input and output, an upper estimate.
           if_lost: the charge when it is never settled: no more than *amount*.
-          first: closed before, in the same transaction; open as before when it does not fit.
+          first: closings to write before, in the same transaction; not written if *amount* does not fit.
 
         Raises:
           BudgetExceeded: it does not fit. `retry_after` is the time until the blocking limits have room, as far as that
@@ -275,7 +275,7 @@ class Ledger:
         return await self.store.transact(partial(charges.forget, as_text(before)), repeatable=True)
 
     def moment(self) -> Moment:
-        """Now, and the periods that it is in."""
+        """Return the current time, with its day and month."""
         now, last = self.now(), self._last
         # Within a day both periods stay the same; computing them takes longer than a statement.
         same = last is not None and now.tzinfo is not None and last.now <= now < last.day.ends

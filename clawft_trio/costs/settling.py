@@ -1,4 +1,4 @@
-"""Settlement of reservations: with the next write of their turn, with retries while the ledger cannot be written."""
+"""Settlement of reservations, with the next write of their turn or at once, and retries while that is impossible."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class Settling:
     def __init__(self, ledger: Ledger, owed: OwedFile | None = None) -> None:
         self._ledger = ledger
         self._file = owed
-        #: settlements of turns with fenced writes join those of this process; None: each is written at once
+        #: ownership with the fenced writes that settlements join; None: each settlement is written at once
         self.ownership: Ownership | None = None
-        #: by turn and by the id of the reservation: what is written with the next write of the turn
+        #: settlements to write with the next write of their turn, by turn and by the id of the reservation
         self._joining: dict[str, dict[int, Closing]] = {}
         #: settlements that are not written yet, by the id of the reservation
         self._owed: dict[int, Closing] = {}
@@ -66,7 +66,7 @@ class Settling:
         return len(self._owed)
 
     async def close(self, closing: Closing, turn_id: str = "") -> None:
-        """Write *closing*, with the next write of the turn *turn_id* if that is fenced; if that fails, keep it.
+        """Write *closing*, with the next write of the turn *turn_id* if its writes are fenced; keep it if that fails.
 
         Raises:
           StoreError: the ledger cannot be written now; *closing* is kept.
@@ -94,7 +94,7 @@ class Settling:
         joining[closing.id] = closing
 
         def step(connection: Connection) -> None:
-            # A reservation of the turn may have settled it first.
+            # A reservation of the turn may already have settled it.
             if closing.id in joining:
                 charges.close(moment, closing, connection)
 
@@ -104,11 +104,11 @@ class Settling:
         ownership.postpone(turn_id, step, outlives_turn=True, ended=ended)
 
     def joining(self, turn_id: str) -> tuple[Closing, ...]:
-        """What waits for the next write of *turn_id*: a reservation of that turn settles it first."""
+        """Return the settlements that wait for a write of *turn_id*; a reservation of the turn writes them first."""
         return tuple(self._joining.get(turn_id, {}).values())
 
     def note_written(self, turn_id: str, closings: Sequence[Closing]) -> None:
-        """*closings* do not wait for a write of *turn_id* any more."""
+        """Remove *closings* from those that wait for a write of *turn_id*."""
         joining = self._joining.get(turn_id, {})
         for closing in closings:
             joining.pop(closing.id, None)
@@ -116,7 +116,7 @@ class Settling:
             self._joining.pop(turn_id, None)
 
     def _keep_all(self, turn_id: str) -> None:
-        """The turn is over without another write."""
+        """Keep the waiting settlements of a turn that ended without another write."""
         for closing in self._joining.pop(turn_id, {}).values():
             self._keep(closing)
 

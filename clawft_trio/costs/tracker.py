@@ -163,9 +163,9 @@ class CostTracker:
         await self._settling.write_owed()
 
     def join_turns(self, ownership: Ownership) -> None:
-        """Settle attempts of turns with fenced writes together with the next such write, from now on.
+        """From now on, settle the attempts of turns with fenced writes together with the next such write.
 
-        Of another store than the ledger's, *ownership* is ignored.
+        *ownership* is ignored if it belongs to another store than the ledger's.
         """
         if ownership.store is self.ledger.store:
             self._settling.ownership = ownership
