@@ -220,7 +220,8 @@ class FanOut:
         """
         named = [(job, paths) for job in jobs if (paths := _paths(job, self.context.workspace))]
         if named:
-            await trio.to_thread.run_sync(_want_paths, named, limiter=self.locks.threads)
+            # A path on a mount that does not answer may hang for ever: a cancelled turn does not wait for the thread.
+            await trio.to_thread.run_sync(_want_paths, named, abandon_on_cancel=True, limiter=self.locks.threads)
 
     # --- one call ------------------------------------------------------------------------------------------
 

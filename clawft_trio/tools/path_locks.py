@@ -282,8 +282,10 @@ class HeldLock:
 
         Cancellation: the task leaves the queue; nothing is held.
         """
+        # A path on a mount that does not answer may hang for ever: a cancelled task does not wait for the thread.
+        paths = [path for path, _ in self._paths]
         keys = await trio.to_thread.run_sync(
-            path_keys, [path for path, _ in self._paths], self._root, limiter=self._locks.threads
+            path_keys, paths, self._root, abandon_on_cancel=True, limiter=self._locks.threads
         )
         request = self._locks.request([(key, mode) for key, (_, mode) in zip(keys, self._paths, strict=True)])
         waited = 0.0
